@@ -1,0 +1,42 @@
+# The developer's manual: `make help` lists what there is.
+PYTHON ?= python3
+BIN := .venv/bin
+UV := $(BIN)/uv
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+.venv/.bootstrap: requirements/bootstrap.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Kaon needs Python 3.11 or later; name one: make PYTHON=python3.12 ..."; exit 1; }
+	@echo "making .venv with $$($(PYTHON) --version)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
+	@touch $@
+
+.venv/.run: .venv/.bootstrap requirements/run.txt pyproject.toml
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/run.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/.dev: .venv/.run requirements/dev.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@touch $@
+
+install: .venv/.run ## the environment that `make run` uses
+develop: .venv/.dev ## the environment that `make test` uses
+
+lock: .venv/.bootstrap ## resolve all requirements anew
+	cd requirements && for p in "bootstrap.in -o bootstrap.txt" "../pyproject.toml -o run.txt" "../pyproject.toml --group ../pyproject.toml:dev -c run.txt -o dev.txt"; do \
+	  ../$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $$p; done
+
+lint: .venv/.dev ## style, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/.dev ## put the style right
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: help install develop lock lint format

@@ -1,0 +1,91 @@
+"""What an agent asks of the place where replicas run.
+
+A driver holds no wishes and decides nothing: it starts what it is told, stops what it is told, and says
+what it sees. Replicas outlive the agent: a new driver object over the same place sees them all again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from pydantic import Field
+
+from kaon.types.key import Access
+from kaon.types.model import Address, Model
+from kaon.types.replica import ReplicaSpec
+
+
+class Stage(StrEnum):
+    """How far a driver got with a replica."""
+
+    INSTALLING = "Installing"
+    STARTING = "Starting"
+    """The process exists; whether it is ready is asked of the process itself."""
+    EXITED = "Exited"
+
+
+class Sighting(Model):
+    """What a driver sees of one replica."""
+
+    id: str
+    stage: Stage
+    reason: str = ""
+    pid: int | None = None
+    started_at: float | None = Field(default=None, description="Epoch seconds.")
+    exit_code: int | None = Field(default=None, description="Negative: by that signal; None when unknown.")
+    last_lines: tuple[str, ...] = ()
+    service_address: Address | None = None
+    control_address: Address | None = None
+
+
+class Start(Model):
+    """What it takes to start one replica."""
+
+    replica: ReplicaSpec
+    entry: str = Field(description="'module:Class', from the artifact's manifest.")
+    access: Access = Access()
+    prefix: str = "/"
+    edge_url: str = ""
+
+
+Fetch = Callable[[str], Awaitable[Path]]
+"""Digest -> a local file with the artifact's bytes, fetched when it is not here yet."""
+
+
+class LogLine(Model):
+    """One line that a replica wrote."""
+
+    replica: str
+    text: str
+    at: float | None = None
+
+
+class Driver(Protocol):
+    """Starts, stops and sees replicas."""
+
+    async def start(self, start: Start, secrets: dict[str, str]) -> None:
+        """Begin to start a replica and return; `observe` tells how it goes.
+
+        A replica of that id that already runs is left alone. Raises `BuildError` when its artifact or
+        environment cannot be had, `Unavailable` when the place is full.
+        """
+        ...
+
+    async def stop(self, replica: str, grace_s: float) -> None:
+        """Ask the replica to drain, wait up to `grace_s`, then end it and all that it started. Idempotent."""
+        ...
+
+    async def observe(self) -> dict[str, Sighting]:
+        """Every replica that this place knows of, by id, those that ended included until `forget`."""
+        ...
+
+    async def forget(self, replica: str) -> None:
+        """Drop what is kept of a replica that has ended; its logs stay until they are old. Idempotent."""
+        ...
+
+    def logs(self, replica: str, *, tail: int, follow: bool) -> AsyncIterator[LogLine]:
+        """The replica's last `tail` lines, then new ones as they come when `follow`."""
+        ...

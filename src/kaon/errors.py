@@ -1,0 +1,167 @@
+"""What can go wrong, as one tree, and its form on the wire.
+
+    KaonError
+    ├── InvalidInput        400   the request or file is wrong; says where
+    ├── Unauthenticated     401   no key, or one that is unknown, expired or revoked
+    ├── Forbidden           403   a good key that may not do this
+    ├── NotFound            404   nothing of that name that you may see
+    ├── Conflict            409   somebody changed it first, or it exists already
+    ├── TooLarge            413   over a stated limit
+    ├── TooManyRequests     429   this caller is over its share; `retry_after_s` says when to come back
+    ├── ConfigError         500   a service cannot start as configured
+    ├── BuildError          422   sources or requirements do not make an artifact
+    ├── BadAnswer           502   a handler answered something that its type hints do not allow
+    ├── Unavailable         503   busy, draining or not reachable now; `retry_after_s` may say when
+    └── DeadlineExceeded    504   not answered in the time that the caller gave
+
+Every error has a *code* (stable, for programs), a *cause* (what happened, for people) and a *hint*
+(the next thing to do). On the wire it is RFC 9457 problem+json; nothing else of the exception, no
+traceback and no repr, ever leaves the process.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+PROBLEM_JSON = "application/problem+json"
+
+
+class KaonError(Exception):
+    """Something went wrong that has a name; see the module's tree."""
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+    exit_code: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        cause: str = "Something went wrong inside Kaon.",
+        *,
+        hint: str = "",
+        retry_after_s: float | None = None,
+        errors: list[dict[str, Any]] | None = None,
+    ) -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.hint = hint
+        self.retry_after_s = retry_after_s
+        self.errors = errors or []
+
+    def problem(self, request_id: str = "") -> dict[str, Any]:
+        """The RFC 9457 members, ready for JSON."""
+        members: dict[str, Any] = {
+            "type": f"urn:kaon:error:{self.code}",
+            "title": self.code.replace("-", " "),
+            "status": self.status,
+            "code": self.code,
+            "detail": self.cause,
+        }
+        if self.hint:
+            members["hint"] = self.hint
+        if self.errors:
+            members["errors"] = self.errors
+        if self.retry_after_s is not None:
+            members["retry_after_s"] = self.retry_after_s
+        if request_id:
+            members["request_id"] = request_id
+        return members
+
+    def problem_json(self, request_id: str = "") -> bytes:
+        """`problem` as UTF-8 JSON."""
+        return json.dumps(self.problem(request_id), ensure_ascii=False).encode()
+
+
+class InvalidInput(KaonError):
+    """The request or file is wrong; `errors` says where."""
+
+    code, status, exit_code = "invalid-input", 400, 2
+
+
+class Unauthenticated(KaonError):
+    """No key, or one that is unknown, expired or revoked."""
+
+    code, status, exit_code = "unauthenticated", 401, 4
+
+
+class Forbidden(KaonError):
+    """A good key that may not do this."""
+
+    code, status, exit_code = "forbidden", 403, 4
+
+
+class NotFound(KaonError):
+    """Nothing of that name that you may see."""
+
+    code, status, exit_code = "not-found", 404, 3
+
+
+class Conflict(KaonError):
+    """Somebody changed it first, or it exists already."""
+
+    code, status, exit_code = "conflict", 409, 5
+
+
+class TooLarge(KaonError):
+    """Over a stated limit."""
+
+    code, status, exit_code = "too-large", 413, 2
+
+
+class TooManyRequests(KaonError):
+    """This caller is over its share, or the queue is full."""
+
+    code, status, exit_code = "too-many-requests", 429, 1
+
+
+class ConfigError(KaonError):
+    """A service cannot start as configured; a restart does not help."""
+
+    code, status, exit_code = "config-error", 500, 1
+
+
+class BuildError(KaonError):
+    """Sources or requirements do not make an artifact."""
+
+    code, status, exit_code = "build-error", 422, 1
+
+
+class BadAnswer(KaonError):
+    """A handler answered something that its type hints do not allow, or the wrong number of results."""
+
+    code, status, exit_code = "bad-answer", 502, 1
+
+
+class Unavailable(KaonError):
+    """Busy, draining or not reachable now."""
+
+    code, status, exit_code = "unavailable", 503, 7
+
+
+class DeadlineExceeded(KaonError):
+    """Not answered in the time that the caller gave."""
+
+    code, status, exit_code = "deadline-exceeded", 504, 6
+
+
+def _tree(root: type[KaonError]) -> list[type[KaonError]]:
+    return [root, *(c for sub in root.__subclasses__() for c in _tree(sub))]
+
+
+def from_problem(status: int, members: Mapping[str, Any]) -> KaonError:
+    """The exception that a problem document describes.
+
+    The class is found by `code`, else by `status`; an unknown one is a plain `KaonError`.
+    """
+    code = str(members.get("code", ""))
+    known = _tree(KaonError)
+    match = next((c for c in known if c.code == code), None)
+    cls = match or next((c for c in known if c.status == status), KaonError)
+    retry = members.get("retry_after_s")
+    return cls(
+        str(members.get("detail") or members.get("title") or f"HTTP status {status}"),
+        hint=str(members.get("hint", "")),
+        retry_after_s=float(retry) if isinstance(retry, (int, float)) else None,
+        errors=list(members.get("errors") or []),
+    )

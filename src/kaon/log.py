@@ -1,0 +1,59 @@
+"""Structured logs: one JSON object a line on standard error, or short coloured lines on a terminal.
+
+`get(name)` gives a logger; bound values (`request_id`, `replica`) come from `structlog.contextvars`.
+Secrets never reach a logger: values are registered with `hide` and are blotted out of every line.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, TextIO
+
+import structlog
+
+_hidden: set[str] = set()
+
+
+def hide(value: str) -> None:
+    """Blot out `value` in every later log line (values under 6 characters are too common to hide)."""
+    if len(value) >= 6:
+        _hidden.add(value)
+
+
+def blot(text: str) -> str:
+    """`text` with every hidden value replaced by asterisks."""
+    for value in _hidden:
+        if value in text:
+            text = text.replace(value, "******")
+    return text
+
+
+def _blot_event(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    if not _hidden:
+        return event
+    return {k: blot(v) if isinstance(v, str) else v for k, v in event.items()}
+
+
+def configure(*, level: str = "info", stream: TextIO | None = None) -> None:
+    """Set the process's log format and level. Call once, in `main`."""
+    out = stream or sys.stderr
+    render: Any = structlog.dev.ConsoleRenderer() if out.isatty() else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            _blot_event,
+            render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.WriteLoggerFactory(out),
+        cache_logger_on_first_use=True,
+    )
+
+
+def get(name: str) -> Any:
+    """A structured logger that says `logger=name` on every line."""
+    return structlog.get_logger(logger=name)

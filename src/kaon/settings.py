@@ -1,0 +1,67 @@
+"""The platform's settings: read once, from the environment (`KAON_*`), with defaults that work.
+
+A service's own settings are its constructor's parameters, see `kaon.sdk`; these are the platform's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_SOCKET_PATH_BYTES = 107  # sun_path in Linux, less the closing zero
+_LONGEST_SOCKET = "/replicas/0123456789ab/control.sock"
+
+
+class Settings(BaseSettings):
+    """Where things live and on which port they answer."""
+
+    model_config = SettingsConfigDict(env_prefix="KAON_", frozen=True, extra="ignore")
+
+    home: Path = Field(default=Path.home() / ".kaon", description="Everything that Kaon keeps on this machine.")
+    host: str = Field(default="127.0.0.1", description="The address that the edge listens on.")
+    port: int = Field(default=8080, ge=1, le=65535, description="The port that the edge listens on.")
+    database_url: str = Field(default="", description="PostgreSQL URL; empty: SQLite under the home directory.")
+    secret_key: SecretStr | None = Field(
+        default=None, description="Key that encrypts secrets, 32 bytes in base64; unset: a file under the home."
+    )
+    cloud: str = Field(default="local", description="The name of the cloud that this machine's agent serves.")
+    log_level: str = Field(default="info", description="debug, info, warning or error.")
+    allowed_hosts: tuple[str, ...] = Field(
+        default=("127.0.0.1", "localhost", "[::1]"),
+        description="Host names under which the API answers; others are refused.",
+    )
+
+    @property
+    def database(self) -> str:
+        """The store's URL."""
+        return self.database_url or f"sqlite:///{self.home / 'server' / 'kaon.db'}"
+
+    @property
+    def run_dir(self) -> Path:
+        """Sockets and locks: `home/run`, or a short private folder when that would be too long for a socket."""
+        under_home = self.home.absolute() / "run"
+        if len(os.fsencode(f"{under_home}{_LONGEST_SOCKET}")) <= _SOCKET_PATH_BYTES:
+            return under_home
+        name = hashlib.sha256(os.fsencode(self.home.absolute())).hexdigest()[:10]
+        return Path(tempfile.gettempdir()) / f"kaon-{os.getuid()}-{name}"
+
+    @property
+    def api_socket(self) -> Path:
+        """The unix socket on which the control plane's API answers."""
+        return self.run_dir / "api.sock"
+
+    @property
+    def url(self) -> str:
+        """The edge's URL on this machine."""
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104
+        return f"http://{host}:{self.port}"
+
+    @property
+    def admin_key_file(self) -> Path:
+        """The first admin key, mode 0600."""
+        return self.home / "admin.key"

@@ -1,0 +1,1 @@
+"""The platform's memory: one port, SQLite and PostgreSQL behind it, and blobs beside it."""

@@ -1,0 +1,119 @@
+"""What the rest of Kaon asks of a store.
+
+Every resource is one row of one generic table. A write names the version that it was based on and is
+refused with `Conflict` when somebody wrote in between: there are no locks to hold and none to lose.
+A call that returned has survived a power cut. `watch` tells what changed after a version; whoever
+missed something reads the world again, so watching is a hint, never a source of truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+
+from kaon.types.event import Event
+from kaon.types.model import Model
+from kaon.types.resource import Resource
+
+AnyResource = Resource[Any, Any]
+
+
+class Change(Model):
+    """Something changed: read it again to know how."""
+
+    version: int
+    kind: str
+    workspace: str
+    name: str
+    deleted: bool = False
+
+
+class Store(Protocol):
+    """Resources with compare-and-set and watch; events beside them."""
+
+    async def open(self) -> None:
+        """Connect, and bring the schema up to date."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what was accepted and let go of everything."""
+        ...
+
+    async def get(self, kind: str, workspace: str, name: str) -> AnyResource:
+        """The resource of that name. Raises `NotFound`."""
+        ...
+
+    async def find(self, kind: str, workspace: str, name: str) -> AnyResource | None:
+        """The resource of that name, or None."""
+        ...
+
+    async def list(self, kind: str, workspace: str | None = None) -> list[AnyResource]:
+        """All of a kind, in one workspace or in all, by workspace and name."""
+        ...
+
+    async def create(
+        self, kind: str, workspace: str, name: str, spec: BaseModel, status: BaseModel | None = None
+    ) -> AnyResource:
+        """Add a resource. Raises `Conflict` when the name is taken."""
+        ...
+
+    async def update_spec(self, resource: AnyResource, spec: BaseModel) -> AnyResource:
+        """Replace the spec of `resource` as it was read. Raises `Conflict`, `NotFound`.
+
+        An equal spec changes nothing and is no conflict: it returns what is there.
+        """
+        ...
+
+    async def update_status(self, resource: AnyResource, status: BaseModel) -> AnyResource:
+        """Replace the status of `resource` as it was read. Raises `Conflict`, `NotFound`.
+
+        An equal status changes nothing, wakes no watcher, and returns what is there.
+        """
+        ...
+
+    async def delete(self, resource: AnyResource) -> None:
+        """Take `resource` away as it was read. Raises `Conflict`, `NotFound`."""
+        ...
+
+    async def version(self) -> int:
+        """The newest version: of the last change of anything."""
+        ...
+
+    def watch(self, after: int) -> AsyncIterator[Sequence[Change]]:
+        """Changes later than version `after`, in order, in groups, for ever.
+
+        Several changes of one resource may be told as its last. Close the iterator to stop.
+        """
+        ...
+
+    async def record(self, events: Sequence[Event]) -> None:
+        """Keep events; the oldest go when there are too many (10,000 a workspace)."""
+        ...
+
+    async def events(
+        self, workspace: str, kind: str | None = None, name: str | None = None, limit: int = 100
+    ) -> list[Event]:
+        """The newest events, oldest of them first."""
+        ...
+
+
+class Blobs(Protocol):
+    """Bytes by their sha256."""
+
+    async def put(self, chunks: AsyncIterator[bytes], limit_bytes: int) -> tuple[str, int]:
+        """Keep the bytes; return (digest 'sha256:...', size). Raises `TooLarge`; leaves nothing half-written."""
+        ...
+
+    async def has(self, digest: str) -> bool:
+        """Whether the bytes are here."""
+        ...
+
+    def read(self, digest: str) -> AsyncIterator[bytes]:
+        """The bytes, in chunks. Raises `NotFound`."""
+        ...
+
+    async def delete(self, digest: str) -> None:
+        """Forget the bytes, if they are here."""
+        ...

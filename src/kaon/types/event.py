@@ -1,0 +1,28 @@
+"""An event: something that happened to a resource, for people to read."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from kaon.types.model import Model
+
+
+class Level(StrEnum):
+    """Whether somebody should look."""
+
+    NORMAL = "normal"
+    WARNING = "warning"
+
+
+class Event(Model):
+    """Something that happened."""
+
+    at: float = Field(description="Epoch seconds.")
+    workspace: str
+    kind: str = Field(description="Kind of the resource that it is about.")
+    name: str
+    level: Level = Level.NORMAL
+    reason: str = Field(description="One word in CamelCase, for programs.")
+    message: str = ""

@@ -1,0 +1,57 @@
+"""Plan and report: all that a control plane and an agent say to each other.
+
+A plan is everything that must be true in one cloud, named by its content hash; a report is everything
+that the agent sees there. Neither is a command: the newest one replaces all before it, so a lost one
+costs nothing but time.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from kaon.types.key import Access
+from kaon.types.model import Model, content_hash
+from kaon.types.replica import ReplicaSpec, ReplicaStatus
+from kaon.types.route import Route
+
+
+class Plan(Model):
+    """Everything that must be true in one cloud."""
+
+    cloud: str
+    replicas: tuple[ReplicaSpec, ...] = ()
+    routes: tuple[Route, ...] = ()
+    access: dict[str, Access] = Field(default_factory=dict, description="'workspace/deployment' -> who may call it.")
+
+    @property
+    def hash(self) -> str:
+        """The plan's name."""
+        return content_hash(self)
+
+
+class EdgeStatus(Model):
+    """What an agent sees of its edge."""
+
+    running: bool = False
+    rejected: str = Field(default="", description="Why the last configuration was refused; the one before serves.")
+    address: str = ""
+
+
+class Report(Model):
+    """Everything that an agent sees in its cloud."""
+
+    cloud: str
+    plan: str = Field(default="", description="Hash of the plan that the agent works by.")
+    replicas: tuple[ReplicaStatus, ...] = ()
+    edge: EdgeStatus = EdgeStatus()
+
+
+class PlanSpec(Model):
+    """A plan as the store keeps it; the resource's name is the cloud's."""
+
+    plan: Plan
+    hash: str
+
+
+class PlanStatus(Model):
+    """Nothing more is known of a plan."""

@@ -1,0 +1,66 @@
+"""A replica: one running copy of a revision."""
+
+from __future__ import annotations
+
+import hashlib
+from enum import StrEnum
+
+from pydantic import Field
+
+from kaon.types.model import Address, Digest, EnvName, Model, Name
+from kaon.types.service import Resources
+
+
+class Phase(StrEnum):
+    """Where a replica is in its life; also the word that people see."""
+
+    BUILDING = "Building"
+    INSTALLING = "Installing"
+    STARTING = "Starting"
+    LOADING = "Loading"
+    READY = "Ready"
+    CRASHED = "Crashed"
+    CONFIG_ERROR = "ConfigError"
+    NO_CAPACITY = "NoCapacity"
+    DRAINING = "Draining"
+
+
+class ReplicaSpec(Model):
+    """A replica that must run, as a plan says it."""
+
+    id: str = Field(pattern=r"^[0-9a-f]{12}$")
+    name: str = Field(description="For people: deployment-revision-ordinal.")
+    workspace: Name
+    deployment: Name
+    revision: int = Field(ge=1)
+    ordinal: int = Field(ge=0)
+    artifact: Digest
+    env: dict[EnvName, str] = Field(default_factory=dict)
+    secrets: tuple[EnvName, ...] = Field(default=(), description="Variables whose values the control plane holds.")
+    resources: Resources = Resources()
+    drain_s: float = 30.0
+
+
+class ReplicaStatus(Model):
+    """What an agent sees of a replica."""
+
+    id: str
+    name: str
+    workspace: str
+    deployment: str
+    revision: int
+    phase: Phase
+    reason: str = ""
+    since: float = Field(default=0, description="Epoch seconds at which the phase began.")
+    started_at: float | None = None
+    restarts: int = 0
+    exit_code: int | None = Field(default=None, description="Of the last end; negative: by that signal.")
+    last_lines: tuple[str, ...] = Field(default=(), description="Last lines of its log, kept when it ended badly.")
+    address: Address | None = None
+    pid: int | None = None
+
+
+def replica_id(workspace: str, deployment_uid: str, revision: int, ordinal: int) -> str:
+    """12 hex digits that name one replica for good."""
+    text = f"{workspace}/{deployment_uid}/{revision}/{ordinal}"
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

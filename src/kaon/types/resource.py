@@ -1,0 +1,56 @@
+"""The envelope that every kind of resource shares, and the table of kinds."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel, Field
+
+from kaon.types.artifact import ArtifactSpec, ArtifactStatus
+from kaon.types.cloud import CloudSpec, CloudStatus
+from kaon.types.deployment import DeploymentSpec, DeploymentStatus, RevisionSpec, RevisionStatus
+from kaon.types.key import KeySpec, KeyStatus
+from kaon.types.model import Model
+from kaon.types.plan import PlanSpec, PlanStatus
+from kaon.types.secret import SecretSpec, SecretStatus
+from kaon.types.workspace import WorkspaceSpec, WorkspaceStatus
+
+SpecT = TypeVar("SpecT", bound=BaseModel)
+StatusT = TypeVar("StatusT", bound=BaseModel)
+
+
+class Resource(Model, Generic[SpecT, StatusT]):
+    """One thing that the store keeps: what is wanted (`spec`) and what is (`status`)."""
+
+    kind: str
+    workspace: str = Field(description="Empty for what belongs to no tenant: workspaces, clouds, plans.")
+    name: str
+    uid: str = Field(description="Unique for ever: a name used again has another.")
+    version: int = Field(description="Grows with every change of any resource; compare-and-set goes by it.")
+    generation: int = Field(description="Grows with every change of the spec.")
+    created_at: float
+    updated_at: float
+    spec: SpecT
+    status: StatusT
+
+
+KINDS: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
+    "workspace": (WorkspaceSpec, WorkspaceStatus),
+    "artifact": (ArtifactSpec, ArtifactStatus),
+    "deployment": (DeploymentSpec, DeploymentStatus),
+    "revision": (RevisionSpec, RevisionStatus),
+    "key": (KeySpec, KeyStatus),
+    "secret": (SecretSpec, SecretStatus),
+    "cloud": (CloudSpec, CloudStatus),
+    "plan": (PlanSpec, PlanStatus),
+}
+"""Kind -> its spec and status."""
+
+Workspace = Resource[WorkspaceSpec, WorkspaceStatus]
+Artifact = Resource[ArtifactSpec, ArtifactStatus]
+Deployment = Resource[DeploymentSpec, DeploymentStatus]
+Revision = Resource[RevisionSpec, RevisionStatus]
+Key = Resource[KeySpec, KeyStatus]
+Secret = Resource[SecretSpec, SecretStatus]
+Cloud = Resource[CloudSpec, CloudStatus]
+PlanResource = Resource[PlanSpec, PlanStatus]

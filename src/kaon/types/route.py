@@ -1,0 +1,39 @@
+"""Routes: which callers' paths lead to which revisions."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from kaon.types.model import Model, Name
+
+
+class Backend(Model):
+    """A revision and its share of a route's traffic."""
+
+    revision: int
+    weight: int = Field(ge=0, le=100)
+
+
+class Route(Model):
+    """All requests below `prefix` go to one deployment, with the prefix taken off."""
+
+    workspace: Name
+    deployment: Name
+    prefix: str = Field(pattern=r"^/[a-z0-9~/-]+$")
+    backends: tuple[Backend, ...] = ()
+    idempotent_paths: tuple[str, ...] = Field(
+        default=(), description="Paths below the prefix whose calls by POST may be sent again."
+    )
+    stream_paths: tuple[str, ...] = Field(
+        default=(), description="Paths below the prefix whose answers may last: no timeout but an idle one."
+    )
+    timeout_s: float = Field(default=60.0, gt=0)
+
+
+def prefix_of(workspace: str, deployment: str) -> str:
+    """`/name` in the default workspace, `/~workspace/name` in others: the tilde keeps them apart."""
+    return f"/{deployment}" if workspace == "default" else f"/~{workspace}/{deployment}"
+
+
+RESERVED = frozenset({"api", "console", "docs", "health", "metrics"})
+"""Deployment names that the platform keeps for its own paths."""

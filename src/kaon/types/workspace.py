@@ -1,0 +1,17 @@
+"""A workspace: a tenant; every resource belongs to one."""
+
+from __future__ import annotations
+
+from kaon.types.model import Model
+
+DEFAULT_WORKSPACE = "default"
+
+
+class WorkspaceSpec(Model):
+    """A tenant."""
+
+    description: str = ""
+
+
+class WorkspaceStatus(Model):
+    """Nothing more is known of a workspace."""
