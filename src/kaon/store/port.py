@@ -49,7 +49,7 @@ class Store(Protocol):
         """The resource of that name, or None."""
         ...
 
-    async def list(self, kind: str, workspace: str | None = None) -> list[AnyResource]:
+    async def list_all(self, kind: str, workspace: str | None = None) -> list[AnyResource]:
         """All of a kind, in one workspace or in all, by workspace and name."""
         ...
 
