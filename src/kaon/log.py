@@ -55,5 +55,5 @@ def configure(*, level: str = "info", stream: TextIO | None = None) -> None:
 
 
 def get(name: str) -> Any:
-    """A structured logger that says `logger=name` on every line."""
-    return structlog.get_logger(logger=name)
+    """A structured logger that says `part=name` on every line."""
+    return structlog.get_logger(part=name)
