@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from kaon.types.model import Model, Name
+from kaon.types.model import Address, Model, Name
 
 
 class Backend(Model):
@@ -28,6 +28,14 @@ class Route(Model):
         default=(), description="Paths below the prefix whose answers may last: no timeout but an idle one."
     )
     timeout_s: float = Field(default=60.0, gt=0)
+
+
+class Endpoint(Model):
+    """One replica that a route's requests may go to now."""
+
+    replica: str = Field(description="The replica's id.")
+    revision: int = Field(ge=1)
+    address: Address = Field(description="Its service socket.")
 
 
 def prefix_of(workspace: str, deployment: str) -> str:

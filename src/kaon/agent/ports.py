@@ -1,0 +1,74 @@
+"""What an agent asks of its neighbours: the control plane above it and the edge beside it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import Field
+
+from kaon.types.model import Address, Model
+from kaon.types.plan import EdgeStatus, Plan, Report
+from kaon.types.route import Endpoint, Route
+
+DeploymentKey = tuple[str, str]
+"""Workspace and deployment."""
+
+
+class Call(Model):
+    """Something that the control plane asks of an agent."""
+
+    id: str
+    call: str = Field(description="What is asked: 'logs'.")
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+
+class ControlPlane(Protocol):
+    """Where plans come from and reports go. Every method raises `Unavailable` when it cannot be reached."""
+
+    async def plan(self, after: str, wait_s: float) -> Plan | None:
+        """The plan, as soon as its hash is not `after`; None when it still is after `wait_s` seconds."""
+        ...
+
+    async def report(self, report: Report) -> None:
+        """Tell what the agent sees."""
+        ...
+
+    async def artifact(self, digest: str) -> Path:
+        """A local file with the artifact's bytes, fetched when it is not here yet. Raises `NotFound`."""
+        ...
+
+    async def secrets(self, replica: str) -> dict[str, str]:
+        """Environment variable -> value, for a replica of the current plan. Raises `NotFound`."""
+        ...
+
+    async def next_call(self, wait_s: float) -> Call | None:
+        """What is asked next; None when nothing was within `wait_s` seconds."""
+        ...
+
+    async def answer(self, call: str, lines: AsyncIterator[bytes]) -> None:
+        """Stream the answer to a call as NDJSON lines. Returns early when nobody listens any more."""
+        ...
+
+
+class EdgePort(Protocol):
+    """The proxy between callers and replicas."""
+
+    async def apply(
+        self, routes: tuple[Route, ...], endpoints: Mapping[DeploymentKey, tuple[Endpoint, ...]]
+    ) -> None:
+        """Let exactly these routes lead to exactly these replicas, and start the proxy when it is not running.
+
+        It returns when the proxy was told; traffic follows within milliseconds. A route without endpoints is
+        kept and answers 503. Equal arguments cost nothing.
+        """
+        ...
+
+    async def status(self) -> EdgeStatus:
+        """How the proxy is."""
+        ...
+
+    async def in_flight(self, address: Address) -> int | None:
+        """Requests that the proxy has open to a replica; None when it knows no such replica."""
+        ...
