@@ -39,4 +39,14 @@ format: .venv/.dev ## put the style right
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-.PHONY: help install develop lock lint format
+docs: .venv/.dev ## the documentation, into docs/_build
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build
+
+run: .venv/.run ## the platform with a real recommender on it, until Ctrl-C
+	@$(BIN)/python examples/shop/run.py
+
+test: lint docs ## everything that must be green
+	$(BIN)/pytest -n 2 --dist worksteal -m "not exclusive" --junitxml .venv/test-results.xml
+	$(BIN)/pytest -m exclusive
+
+.PHONY: help install develop lock lint format docs run test

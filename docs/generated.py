@@ -1,0 +1,145 @@
+"""The reference pages that are derived from the code: types, settings, errors, command line.
+
+Sphinx loads this as an extension; it writes `reference/*.md` before the sources are read. Nothing that
+is written here is committed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from pathlib import Path
+from typing import Any
+
+import typer.main
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+from sphinx.application import Sphinx
+
+import kaon.errors
+import kaon.types
+from kaon.settings import Settings
+
+HERE = Path(__file__).parent / "reference"
+
+
+def cell(text: object) -> str:
+    """Text that is safe in a Markdown table."""
+    return " ".join(str(text).split()).replace("|", "\\|")
+
+
+def type_name(annotation: Any) -> str:
+    """An annotation as people write it."""
+    name = getattr(annotation, "__name__", None) if isinstance(annotation, type) else str(annotation)
+    return cell(name or annotation).replace("kaon.types.", "").replace("typing.", "")
+
+
+def field_table(model: type[BaseModel]) -> list[str]:
+    """The fields of a model, one row each."""
+    rows = ["| field | type | default | |", "|---|---|---|---|"]
+    for name, field in model.model_fields.items():
+        default = "required"
+        if field.default is not PydanticUndefined:
+            default = f"`{cell(field.default)}`"
+        elif field.default_factory is not None:
+            default = "empty"
+        rows.append(f"| `{name}` | `{type_name(field.annotation)}` | {default} | {cell(field.description or '')} |")
+    return rows
+
+
+def types_page() -> str:
+    """Every type of `kaon.types`, module by module."""
+    lines = ["# Types", "", "What the API, the store and the files speak. All are frozen and refuse unknown fields.", ""]
+    for module_name in sorted(m.name for m in pkgutil.iter_modules(kaon.types.__path__)):
+        module = importlib.import_module(f"kaon.types.{module_name}")
+        models = [
+            value
+            for value in vars(module).values()
+            if isinstance(value, type)
+            and issubclass(value, BaseModel)
+            and value.__module__ == module.__name__
+            and value.model_fields
+        ]
+        if not models:
+            continue
+        lines += [f"## {module_name}", "", (module.__doc__ or "").strip().splitlines()[0], ""]
+        for model in models:
+            lines += [f"### {model.__name__}", "", (model.__doc__ or "").strip(), "", *field_table(model), ""]
+    return "\n".join(lines)
+
+
+def settings_page() -> str:
+    """The platform's settings."""
+    lines = ["# Settings of the platform", "", "Read once, from the environment.", ""]
+    lines += ["| variable | default | |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = "~/.kaon" if name == "home" else field.default
+        lines.append(f"| `KAON_{name.upper()}` | `{cell(default)}` | {cell(field.description or '')} |")
+    return "\n".join(lines)
+
+
+def errors_page() -> str:
+    """Every error with its code, HTTP status and exit code of the command line."""
+    lines = ["# Errors", "", "Every error is problem+json (RFC 9457) with a code, a detail, a hint and a request id.", ""]
+    lines += ["| code | HTTP | exit code | |", "|---|--:|--:|---|"]
+    for error in sorted(_errors(kaon.errors.KaonError), key=lambda e: e.status):
+        doc = (error.__doc__ or "").strip().splitlines()[0]
+        lines.append(f"| `{error.code}` | {error.status} | {error.exit_code} | {cell(doc)} |")
+    return "\n".join(lines)
+
+
+def _errors(root: type[kaon.errors.KaonError]) -> list[type[kaon.errors.KaonError]]:
+    return [root, *(e for sub in root.__subclasses__() for e in _errors(sub))]
+
+
+def commands_page() -> str:
+    """Every command with its help, arguments and options."""
+    from kaon.cli import app
+
+    root = typer.main.get_command(app)
+    lines = ["# Command line", "", "Data goes to standard output, everything else to standard error.", ""]
+    _command(root, ["kaon"], lines)
+    return "\n".join(lines)
+
+
+def _command(command: Any, path: list[str], lines: list[str]) -> None:
+    if getattr(command, "hidden", False):
+        return
+    children = getattr(command, "commands", None)
+    if len(path) > 1:
+        lines += [f"{'#' * min(len(path), 4)} {' '.join(path)}", ""]
+    help_text = (command.help or "").replace("\b", "").strip()
+    lines += ["```text", help_text, "```", ""] if "$ kaon" in help_text else [help_text, ""]
+    if children is None:
+        lines += _parameters(command)
+        return
+    for name in sorted(children):
+        _command(children[name], [*path, name], lines)
+
+
+def _parameters(command: Any) -> list[str]:
+    rows = []
+    for parameter in command.params:
+        if getattr(parameter, "hidden", False) or parameter.name == "help":
+            continue
+        names = ", ".join(parameter.opts) if parameter.param_type_name == "option" else parameter.name.upper()
+        rows.append(f"| `{cell(names)}` | {cell(getattr(parameter, 'help', '') or '')} |")
+    return ["| | |", "|---|---|", *rows, ""] if rows else []
+
+
+PAGES = {"types": types_page, "settings": settings_page, "errors": errors_page, "commands": commands_page}
+
+
+def write(_: Sphinx | None = None) -> None:
+    """Write the pages that differ from what is there."""
+    HERE.mkdir(exist_ok=True)
+    for name, page in PAGES.items():
+        path, text = HERE / f"{name}.md", page() + "\n"
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Sphinx's entry point."""
+    app.connect("builder-inited", write)
+    return {"version": "1", "parallel_read_safe": True}
