@@ -36,6 +36,9 @@ class Endpoint(Model):
     replica: str = Field(description="The replica's id.")
     revision: int = Field(ge=1)
     address: Address = Field(description="Its service socket.")
+    control_address: Address | None = Field(
+        default=None, description="Its control socket, where the edge asks `/ready`; None: the edge does not ask."
+    )
 
 
 def prefix_of(workspace: str, deployment: str) -> str:
