@@ -55,9 +55,7 @@ class ControlPlane(Protocol):
 class EdgePort(Protocol):
     """The proxy between callers and replicas."""
 
-    async def apply(
-        self, routes: tuple[Route, ...], endpoints: Mapping[DeploymentKey, tuple[Endpoint, ...]]
-    ) -> None:
+    async def apply(self, routes: tuple[Route, ...], endpoints: Mapping[DeploymentKey, tuple[Endpoint, ...]]) -> None:
         """Let exactly these routes lead to exactly these replicas, and start the proxy when it is not running.
 
         It returns when the proxy was told; traffic follows within milliseconds. A route without endpoints is

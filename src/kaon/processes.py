@@ -1,0 +1,342 @@
+"""A process is known by the lock that it holds.
+
+The parent opens a lock file, takes `flock`, and the child inherits the descriptor, so that from its first
+instruction to its last the lock is held, whatever dies in between. A held lock means "it runs", and
+`/proc` tells who holds it. There is no pid file to go stale, and no moment at which a child is unknown:
+the parent may be killed between any two of its instructions.
+
+Signals never go to a bare number, which the kernel may have given to somebody else by now. A process is
+opened first (`pidfd`), then looked at again, and the signal goes through what was opened.
+
+Whatever a process leaves behind in its session ends with it. Linux only (5.3 or later).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import resource
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kaon.errors import Conflict, InvalidInput, Unavailable
+
+_STDIN_MOST_BYTES = 2**20  # what an unprivileged pipe may be made to hold
+_LOCK_RETRIES = 10  # a look by `is_held` takes the lock for microseconds; that is no reason to give up
+_SETTLE_S = 0.05  # a parent lets go of its child's lock within milliseconds of its birth; do not take it for an heir
+_KILL_S = 10.0  # how long a killed process may take to vanish (writing back, leaving the kernel)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a process may use. Memory is not among them: address space says little about it, so drivers watch it."""
+
+    open_files: int = 8192
+    oom_score_adj: int = 0
+    """How willingly the kernel ends it when memory runs out: 0 as others, 1000 first."""
+
+
+_children: dict[int, subprocess.Popen[bytes]] = {}
+
+
+def spawn(
+    argv: Sequence[str],
+    *,
+    lock: Path,
+    env: Mapping[str, str],
+    cwd: Path | None = None,
+    log: Path | None = None,
+    stdin: bytes = b"",
+    limits: Limits = Limits(),
+) -> int:
+    """Start a process in a session of its own that holds `lock` for as long as it lives; its pid.
+
+    `env` is its whole environment. Standard output and error are appended to `log`, or dropped; `stdin` is
+    all that it finds on its standard input (up to 1 MiB). Raises `Conflict` when the lock is held,
+    `InvalidInput` when `stdin` is too long, `OSError` when the program cannot be started.
+    """
+    with contextlib.ExitStack() as opened:
+        held = opened.enter_context(_take(lock))
+        source = opened.enter_context(_filled_pipe(stdin))
+        sink = opened.enter_context(_appending(log))
+        child = subprocess.Popen(
+            list(argv),
+            stdin=source,
+            stdout=sink,
+            stderr=sink,
+            cwd=cwd,
+            env=dict(env),
+            pass_fds=(held,),
+            start_new_session=True,
+        )
+    _children[child.pid] = child
+    with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # it has ended already
+        _limit(child.pid, limits)
+    return child.pid
+
+
+def is_held(lock: Path) -> bool:
+    """Whether a process runs that holds `lock`."""
+    try:
+        fd = os.open(lock, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(fd)
+
+
+def holders(lock: Path) -> list[int]:
+    """The processes that hold `lock`: the one that was started with it first, then its children, oldest first."""
+    try:
+        wanted = os.stat(lock)
+    except FileNotFoundError:
+        return []
+    found = {pid: _stat(pid) for pid in _pids() if pid != os.getpid() and _holds(pid, wanted)}
+    ages = {pid: (stat.session != pid, stat.start_ticks, pid) for pid, stat in found.items() if stat}
+    return sorted(ages, key=ages.__getitem__)
+
+
+def leader(lock: Path) -> int | None:
+    """The process that was started with `lock`, None when it has ended.
+
+    A child of it that made a session of its own may be taken for it once it has ended.
+    """
+    return next((pid for pid in holders(lock) if _leads(pid)), None)
+
+
+def started_at(pid: int) -> float | None:
+    """Epoch seconds at which a process began, None when there is none."""
+    stat = _stat(pid)
+    if stat is None:
+        return None
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + stat.start_ticks / os.sysconf("SC_CLK_TCK")
+
+
+def memory_over(pid: int, limit_bytes: int) -> int:
+    """Bytes of memory that a process and its session use, when that is more than `limit_bytes`; else 0.
+
+    Counted is what goes away with them: anonymous and shared memory, each page once; not files in the page cache.
+    """
+    members = {pid, *_session(pid, None)}
+    at_most = sum(_kilobytes(f"/proc/{member}/status", "RssAnon:", "RssShmem:") for member in members) * 1024
+    if at_most <= limit_bytes:
+        return 0  # the usual case: the exact figure costs the kernel a walk through every page
+    exact = sum(_kilobytes(f"/proc/{member}/smaps_rollup", "Pss_Anon:", "Pss_Shmem:") for member in members) * 1024
+    return exact if exact > limit_bytes else 0
+
+
+async def ended(pid: int) -> int | None:
+    """Wait for the end of a process, end what it left behind in its session, and return its exit code.
+
+    Negative: by that signal. None when this process is not its parent, so that nobody told.
+    """
+    begun = _stat(pid)
+    with _opened(pid) as fd:
+        if fd is not None:
+            await _exit_of(fd, None)
+    # Not reaped yet when it is ours: its number cannot have gone to somebody else.
+    if begun:
+        await _kill(lambda: _session(pid, begun.start_ticks))
+    return exit_code(pid)
+
+
+def exit_code(pid: int) -> int | None:
+    """Exit code of a child that has ended; negative: by that signal. None: it runs, or is not our child."""
+    child = _children.get(pid)
+    return child.poll() if child else None
+
+
+async def stop(lock: Path, grace_s: float) -> None:
+    """End the process that holds `lock` and all that it started. Idempotent.
+
+    SIGTERM to the process, up to `grace_s` for it to end, then SIGKILL to its session and to everybody who
+    holds the lock. Raises `Unavailable` when something of it does not go away.
+    """
+    pid = leader(lock)
+    if pid is None and is_held(lock):
+        await asyncio.sleep(_SETTLE_S)
+        pid = leader(lock)
+    if pid is not None and (begun := _stat(pid)):
+        with _opened(pid) as fd:
+            if fd is not None and pid in holders(lock):
+                _send(fd, signal.SIGTERM)
+                await _exit_of(fd, grace_s)
+        await _kill(lambda: {*_session(pid, begun.start_ticks), *holders(lock)})
+        exit_code(pid)  # reaps it when it is our child
+    await _kill(lambda: set(holders(lock)))
+
+
+# What /proc tells
+
+
+@dataclass(frozen=True)
+class _Stat:
+    state: str
+    session: int
+    start_ticks: int
+
+
+def _stat(pid: int) -> _Stat | None:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = text[text.rindex(")") + 2 :].split()  # the name before may hold anything, brackets too
+    return _Stat(state=fields[0], session=int(fields[3]), start_ticks=int(fields[19]))
+
+
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+
+
+def _leads(pid: int) -> bool:
+    stat = _stat(pid)
+    return stat is not None and stat.session == pid
+
+
+def _holds(pid: int, lock: os.stat_result) -> bool:
+    """Whether a descriptor of `pid` is the one that the lock was taken through: others may just be looking."""
+    try:
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.stat(f"/proc/{pid}/fd/{fd}"), lock):
+                    text = Path(f"/proc/{pid}/fdinfo/{fd}").read_text()
+                    if any("FLOCK" in line and "WRITE" in line for line in text.splitlines()):
+                        return True
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        pass
+    return False
+
+
+def _session(leader_pid: int, start_ticks: int | None) -> set[int]:
+    """The living members of a session, its leader left out; none when the number is another process's by now."""
+    first = _stat(leader_pid)
+    if first and start_ticks is not None and first.start_ticks != start_ticks:
+        return set()
+    stats = ((pid, _stat(pid)) for pid in _pids() if pid != leader_pid)
+    return {pid for pid, stat in stats if stat and stat.session == leader_pid and stat.state not in "ZX"}
+
+
+def _kilobytes(path: str, *names: str) -> int:
+    try:
+        lines = Path(path).read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith(names))
+
+
+# What is done to them
+
+
+@contextlib.contextmanager
+def _take(lock: Path) -> Iterator[int]:
+    fd = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        for attempt in range(_LOCK_RETRIES):
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if attempt == _LOCK_RETRIES - 1:
+                    raise Conflict(f"{lock.stem or lock.name} runs already: it holds {lock}.") from None
+                time.sleep(0.001)
+        yield fd
+    finally:
+        os.close(fd)  # the child has its own
+
+
+@contextlib.contextmanager
+def _filled_pipe(content: bytes) -> Iterator[int]:
+    """The reading end of a pipe that holds `content`: what is read from it is nowhere any more."""
+    if len(content) > _STDIN_MOST_BYTES:
+        raise InvalidInput(f"{len(content)} bytes are too many for standard input; {_STDIN_MOST_BYTES} are the most.")
+    reading, writing = os.pipe()
+    try:
+        try:
+            fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, max(len(content), 4096))
+            os.set_blocking(writing, False)
+            os.write(writing, content)
+        finally:
+            os.close(writing)
+        yield reading
+    finally:
+        os.close(reading)
+
+
+@contextlib.contextmanager
+def _appending(log: Path | None) -> Iterator[int]:
+    fd = os.open(log or os.devnull, os.O_WRONLY | os.O_APPEND | (os.O_CREAT if log else 0), 0o600)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _limit(pid: int, limits: Limits) -> None:
+    _, most = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    files = limits.open_files if most == resource.RLIM_INFINITY else min(limits.open_files, most)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (files, files))
+    resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
+    if limits.oom_score_adj:
+        Path(f"/proc/{pid}/oom_score_adj").write_text(str(limits.oom_score_adj))
+
+
+@contextlib.contextmanager
+def _opened(pid: int) -> Iterator[int | None]:
+    """A descriptor of a process, None when there is none."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        yield None
+        return
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _send(fd: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(fd, number)
+
+
+async def _exit_of(fd: int, timeout_s: float | None) -> bool:
+    """Wait for the end of an opened process; False when it still runs after `timeout_s`."""
+    loop = asyncio.get_running_loop()
+    gone = asyncio.Event()
+    loop.add_reader(fd, gone.set)
+    try:
+        await asyncio.wait_for(gone.wait(), timeout_s)
+    except TimeoutError:
+        return False
+    else:
+        return True
+    finally:
+        loop.remove_reader(fd)
+
+
+async def _kill(members: Callable[[], set[int]]) -> None:
+    """SIGKILL for all of `members`, again until there are none: they may have been forking meanwhile."""
+    give_up = time.monotonic() + _KILL_S
+    while found := members():
+        with contextlib.ExitStack() as stack:
+            fds = {pid: fd for pid in found if (fd := stack.enter_context(_opened(pid))) is not None}
+            still = members()  # those who are who they were, now that they are open
+            for pid in fds.keys() & still:
+                _send(fds[pid], signal.SIGKILL)
+            left_s = max(0.0, give_up - time.monotonic())
+            await asyncio.gather(*(_exit_of(fds[pid], left_s) for pid in fds.keys() & still))
+        if time.monotonic() > give_up:
+            raise Unavailable(f"Processes {sorted(found)} do not end, even when killed.", hint="Look at dmesg.")
