@@ -45,7 +45,6 @@ class Start(Model):
     """What it takes to start one replica."""
 
     replica: ReplicaSpec
-    entry: str = Field(description="'module:Class', from the artifact's manifest.")
     access: Access = Access()
     prefix: str = "/"
     edge_url: str = ""
@@ -69,8 +68,8 @@ class Driver(Protocol):
     async def start(self, start: Start, secrets: dict[str, str]) -> None:
         """Begin to start a replica and return; `observe` tells how it goes.
 
-        A replica of that id that already runs is left alone. Raises `BuildError` when its artifact or
-        environment cannot be had, `Unavailable` when the place is full.
+        A replica of that id that already runs is left alone; one that has ended is started anew. Raises
+        `Unavailable` when the place is full. What goes wrong later is the reason of an `EXITED` sighting.
         """
         ...
 
@@ -80,6 +79,10 @@ class Driver(Protocol):
 
     async def observe(self) -> dict[str, Sighting]:
         """Every replica that this place knows of, by id, those that ended included until `forget`."""
+        ...
+
+    async def changed(self) -> None:
+        """Return when `observe` may tell something else than when it was last asked. Early is fine, never is not."""
         ...
 
     async def forget(self, replica: str) -> None:

@@ -31,6 +31,7 @@ class Launch(Model):
     log_file: str = Field(default="", description="Standard output and error go here, rotated; empty: left alone.")
     log_max_bytes: int = 10 * 2**20
     cpus: float = 1.0
+    memory_bytes: int | None = Field(default=None, description="Hard limit, kept by the driver; None: none.")
     drain_s: float = 30.0
 
 
