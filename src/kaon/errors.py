@@ -10,6 +10,7 @@
     ├── TooManyRequests     429   this caller is over its share; `retry_after_s` says when to come back
     ├── ConfigError         500   a service cannot start as configured
     ├── BuildError          422   sources or requirements do not make an artifact
+    ├── ItemError           422   one row of a batch cannot be answered; the others can
     ├── BadAnswer           502   a handler answered something that its type hints do not allow
     ├── Unavailable         503   busy, draining or not reachable now; `retry_after_s` may say when
     └── DeadlineExceeded    504   not answered in the time that the caller gave
@@ -125,6 +126,28 @@ class BuildError(KaonError):
     """Sources or requirements do not make an artifact."""
 
     code, status, exit_code = "build-error", 422, 1
+
+
+class ItemError(KaonError):
+    """One row of a batch cannot be answered; the others can.
+
+    A batched handler puts it in its list in the place of the row's result, or raises it with the row's `index`:
+    then the handler is called again for the others.
+    """
+
+    code, status, exit_code = "item-error", 422, 1
+
+    def __init__(
+        self,
+        cause: str = "This row cannot be answered.",
+        *,
+        index: int | None = None,
+        hint: str = "",
+        retry_after_s: float | None = None,
+        errors: list[dict[str, Any]] | None = None,
+    ) -> None:
+        super().__init__(cause, hint=hint, retry_after_s=retry_after_s, errors=errors)
+        self.index = index
 
 
 class BadAnswer(KaonError):

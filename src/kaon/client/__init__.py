@@ -1,1 +1,1 @@
-""" """
+"""How deployments are called: a core without I/O, and clients that drive it."""

@@ -1,0 +1,211 @@
+"""`@kaon.endpoint`: a method that callers reach over HTTP.
+
+The mark is put on the function and read when the class is marked `@kaon.service`; the method itself stays as it was.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import EllipsisType
+from typing import Any, TypeVar, overload
+
+from kaon.errors import ConfigError, InvalidInput
+from kaon.sdk import hints
+from kaon.sdk.signature import Signature, compile_signature
+from kaon.types.service import Batch, EndpointKind, EndpointSpec
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+MARK = "__kaon_endpoint__"
+VERBS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
+REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
+"""Verbs that may be sent again, by their definition."""
+TIMEOUT_S = 60.0
+
+_PATH = re.compile(r"/|(/([A-Za-z0-9._~-]+|\{[A-Za-z_][A-Za-z0-9_]*\}))+")
+_PATH_NAME = re.compile(r"\{(\w+)\}")
+_TAKEN = frozenset({"/openapi.json", "/docs", "/docs/page.js"})
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What `@kaon.endpoint(...)` was told."""
+
+    path: str | None = None
+    method: str = "POST"
+    timeout_s: float | EllipsisType | None = ...
+    concurrency: int | None = None
+    batch: Batch | None = None
+    idempotent: bool | None = None
+    examples: tuple[Mapping[str, Any], ...] = ()
+    summary: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One endpoint of a service, compiled."""
+
+    spec: EndpointSpec
+    function: Callable[..., Any]
+    signature: Signature
+    is_async: bool
+    """Coroutine function or async generator: runs on the loop; any other one in a thread."""
+    is_generator: bool
+    description: str = ""
+    examples: tuple[Mapping[str, Any], ...] = ()
+    """Calls as clients make them: parameters by name, a body that is one model by its fields."""
+
+    @property
+    def path_names(self) -> tuple[str, ...]:
+        """The names in braces of its path, in order."""
+        return tuple(_PATH_NAME.findall(self.spec.path))
+
+
+@overload
+def endpoint(function: F, /) -> F: ...
+@overload
+def endpoint(
+    *,
+    path: str | None = None,
+    method: str = "POST",
+    timeout_s: float | EllipsisType | None = ...,
+    concurrency: int | None = None,
+    batch: Batch | None = None,
+    idempotent: bool | None = None,
+    examples: Sequence[Mapping[str, Any]] = (),
+    summary: str | None = None,
+) -> Callable[[F], F]: ...
+def endpoint(
+    function: F | None = None,
+    /,
+    *,
+    path: str | None = None,
+    method: str = "POST",
+    timeout_s: float | EllipsisType | None = ...,
+    concurrency: int | None = None,
+    batch: Batch | None = None,
+    idempotent: bool | None = None,
+    examples: Sequence[Mapping[str, Any]] = (),
+    summary: str | None = None,
+) -> F | Callable[[F], F]:
+    """Mark a method as an endpoint.
+
+    Args:
+        path: Below the deployment; `/{name}` with dashes unless given. `/` is the deployment's root, `/items/{item_id}`
+            takes a parameter from the path.
+        method: HTTP verb. GET, HEAD and DELETE take their parameters from the query string, the others from a body.
+        timeout_s: Seconds for one call; 60 unless given, none for streams and websockets; None: no limit.
+        concurrency: How many calls may run at once in one replica; None: the replica decides.
+        batch: Gather calls: each parameter is then a list of rows, and the answer a list with one result per row.
+        idempotent: May be sent again after a failure; true for GET, HEAD, PUT and DELETE unless given.
+        examples: Calls that the documents show, each the parameters by name.
+        summary: One line for the documents; the docstring's first unless given.
+
+    Raises ConfigError, here or when the class is marked, for what cannot be served.
+    """
+    mark = Mark(path, method.upper(), timeout_s, concurrency, batch, idempotent, tuple(examples), summary)
+
+    def put(method_: F) -> F:
+        if not inspect.isfunction(method_):
+            raise ConfigError(
+                f"`@kaon.endpoint` is on {type(method_).__name__}, which is no method.",
+                hint="Put it above `def`, with no @staticmethod, @classmethod or @property.",
+            )
+        setattr(method_, MARK, mark)
+        return method_
+
+    return put if function is None else put(function)
+
+
+def compile_endpoint(function: Callable[..., Any], mark: Mark, names: Mapping[str, Any]) -> Endpoint:
+    """The endpoint that a marked method is; `names` are visible where it was written. Raises ConfigError."""
+    owner = function.__qualname__.rpartition("<locals>.")[2]
+    if mark.method not in VERBS:
+        raise ConfigError(f"`{owner}` has method={mark.method!r}.", hint=f"Use one of {', '.join(sorted(VERBS))}.")
+    path = mark.path if mark.path is not None else "/" + function.__name__.strip("_").replace("_", "-")
+    _check_path(owner, path)
+    is_socket = any(hints.is_websocket(hint) for hint in hints.resolved(function, names).values())
+    verb = "GET" if is_socket else mark.method
+    signature = compile_signature(function, verb=verb, path_names=frozenset(_PATH_NAME.findall(path)), names=names)
+    is_generator = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+    kind = EndpointKind.WEBSOCKET if is_socket else EndpointKind.STREAM if is_generator else EndpointKind.CALL
+    if mark.batch is not None:
+        _check_batch(owner, signature, kind, verb)
+    lines = (inspect.getdoc(function) or "").split("\n", 1)
+    spec = EndpointSpec(
+        name=function.__name__,
+        method=verb,
+        path=path,
+        kind=kind,
+        summary=mark.summary or lines[0].strip(),
+        idempotent=verb in REPEATABLE if mark.idempotent is None else mark.idempotent,
+        timeout_s=_timeout_s(mark.timeout_s, kind),
+        concurrency=mark.concurrency,
+        batch=mark.batch,
+    )
+    compiled = Endpoint(
+        spec=spec,
+        function=function,
+        signature=signature,
+        is_async=inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function),
+        is_generator=is_generator,
+        description=lines[1].strip() if len(lines) > 1 else "",
+        examples=mark.examples,
+    )
+    for example in mark.examples:
+        _check_example(owner, compiled, example)
+    return compiled
+
+
+def _timeout_s(given: float | EllipsisType | None, kind: EndpointKind) -> float | None:
+    if isinstance(given, EllipsisType):
+        return TIMEOUT_S if kind is EndpointKind.CALL else None
+    return given
+
+
+def _check_path(owner: str, path: str) -> None:
+    if not _PATH.fullmatch(path):
+        raise ConfigError(f"`{owner}` has path={path!r}.", hint="Write it like '/', '/similar' or '/items/{item_id}'.")
+    if path in _TAKEN:
+        raise ConfigError(f"`{owner}` has path={path!r}, which the deployment's documents use.", hint="Use another.")
+    names = _PATH_NAME.findall(path)
+    if len(names) != len(set(names)):
+        raise ConfigError(f"`{owner}` has path={path!r}, which says a name twice.", hint="Name each part once.")
+
+
+def _check_batch(owner: str, signature: Signature, kind: EndpointKind, verb: str) -> None:
+    lists = [p for p in signature.parameters if p.where == "body" and hints.listed(p.hint) is not None]
+    if kind is not EndpointKind.CALL or not signature.parameters or len(lists) != len(signature.parameters):
+        raise ConfigError(
+            f"`{owner}` is batched, so each of its parameters must be a list of rows in a body.",
+            hint="Write it like `def embed(self, texts: list[str]) -> list[list[float]]`.",
+        )
+    if signature.answer_hint is not Any and hints.listed(signature.answer_hint) is None:
+        raise ConfigError(
+            f"`{owner}` is batched, so its answer must be a list with one result per row.",
+            hint=f"It is {hints.spelled(signature.answer_hint)} now; write `-> list[...]`.",
+        )
+
+
+def _check_example(owner: str, endpoint: Endpoint, example: Mapping[str, Any]) -> None:
+    import json
+
+    path = {name: str(example[name]) for name in endpoint.path_names if name in example}
+    rest = {name: value for name, value in example.items() if name not in path}
+    try:
+        if endpoint.spec.method in ("GET", "HEAD", "DELETE"):
+            pairs = [(k, _text(v)) for k, vs in rest.items() for v in (vs if isinstance(vs, list) else [vs])]
+            endpoint.signature.from_query(pairs, path)
+        else:
+            endpoint.signature.from_json(json.dumps(rest).encode(), path)
+    except InvalidInput as error:
+        raise ConfigError(f"An example of `{owner}` does not fit it: {error.cause}", errors=error.errors) from None
+    except (TypeError, ValueError):
+        raise ConfigError(f"An example of `{owner}` is not JSON.", hint="Write it as a client would send it.") from None
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

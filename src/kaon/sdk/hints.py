@@ -1,0 +1,149 @@
+"""Type hints, read: what a parameter's annotation means on the wire.
+
+Pydantic knows nearly all of it. Two types it does not know as callers of AI services send them: `bytes` (base64 in
+JSON) and numpy arrays (nested lists); `on_the_wire` puts a schema of ours in their place. Numpy is never imported
+here: a hint can only name it when the user's module has.
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import enum
+import inspect
+import sys
+import types
+import typing
+import uuid
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+)
+from dataclasses import is_dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import AnyUrl, BaseModel, SecretStr
+from typing_extensions import is_typeddict
+
+from kaon.errors import ConfigError
+from kaon.sdk.arrays import ArraySchema, Base64Schema
+from kaon.sdk.media import File
+
+_SCALARS = (
+    str,
+    bool,
+    int,
+    float,
+    enum.Enum,
+    datetime.date,
+    datetime.time,
+    datetime.timedelta,
+    decimal.Decimal,
+    uuid.UUID,
+    SecretStr,
+    AnyUrl,
+    types.NoneType,
+)
+_LISTS = (list, set, frozenset, tuple)
+_STREAMS = (Iterator, Iterable, Generator, AsyncIterator, AsyncIterable, AsyncGenerator)
+
+
+def resolved(function: Callable[..., Any], names: Mapping[str, Any]) -> dict[str, Any]:
+    """The function's hints as objects; `names` are those visible where it was written. Raises ConfigError."""
+    try:
+        return typing.get_type_hints(function, localns=dict(names), include_extras=True)
+    except Exception as error:
+        raise ConfigError(
+            f"A type hint of `{function.__qualname__}` cannot be read: {error}",
+            hint="Define or import the type above the class, outside `if TYPE_CHECKING:`.",
+        ) from error
+
+
+def bare(hint: Any) -> Any:
+    """`hint` without `Annotated`."""
+    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
+
+
+def is_scalar(hint: Any) -> bool:
+    """Whether one piece of text can say a value of this type."""
+    hint = bare(hint)
+    origin = get_origin(hint)
+    if origin is Literal:
+        return True
+    if origin in (Union, types.UnionType):
+        return all(is_scalar(arm) for arm in get_args(hint))
+    return isinstance(hint, type) and origin is None and issubclass(hint, _SCALARS)
+
+
+def listed(hint: Any) -> Any:
+    """The row type of a list, set or variable tuple of any hint; None when `hint` is none of them."""
+    hint = bare(hint)
+    origin, args = get_origin(hint) or hint, get_args(hint)
+    if origin in (Union, types.UnionType):
+        arms = [arm for arm in args if arm is not types.NoneType]
+        return listed(arms[0]) if len(arms) == 1 else None
+    if origin not in _LISTS or (origin is tuple and args[1:] != (...,)):
+        return None
+    return args[0] if args else Any
+
+
+def is_record(hint: Any) -> bool:
+    """Whether the type is an object with named fields: pydantic model, dataclass or TypedDict."""
+    hint = bare(hint)
+    kind = get_origin(hint) or hint
+    return isinstance(kind, type) and (issubclass(kind, BaseModel) or is_dataclass(kind) or is_typeddict(kind))
+
+
+def is_file(hint: Any) -> bool:
+    """Whether values are `kaon.File`s of some family."""
+    hint = bare(hint)
+    if get_origin(hint) in (Union, types.UnionType):
+        arms = [arm for arm in get_args(hint) if arm is not types.NoneType]
+        return bool(arms) and all(is_file(arm) for arm in arms)
+    return isinstance(hint, type) and issubclass(hint, File)
+
+
+def is_websocket(hint: Any) -> bool:
+    """Whether the hint is `kaon.WebSocket`, without importing it."""
+    module = sys.modules.get("starlette.websockets")
+    return module is not None and isinstance(hint, type) and issubclass(hint, module.WebSocket)
+
+
+def yielded(hint: Any) -> Any:
+    """What a generator with this return hint yields."""
+    args = get_args(hint) if get_origin(hint) in _STREAMS else ()
+    return args[0] if args else Any
+
+
+def on_the_wire(hint: Any) -> Any:
+    """`hint` with our schemas in the place of `bytes` and numpy arrays, at any depth of containers."""
+    if hint is bytes:
+        return Annotated[bytes, Base64Schema()]
+    if ArraySchema.covers(hint):
+        return Annotated[get_origin(hint) or hint, ArraySchema.of(hint)]
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return Annotated[(on_the_wire(args[0]), *args[1:])]
+    if origin is Literal or not args:
+        return hint
+    new = tuple(arg if arg is ... or isinstance(arg, list) else on_the_wire(arg) for arg in args)
+    if new == args:
+        return hint
+    return Union[new] if origin in (Union, types.UnionType) else origin[new]  # noqa: UP007
+
+
+def spelled(hint: Any) -> str:
+    """The type as people write it."""
+    if hint is inspect.Parameter.empty or hint is Any:
+        return "any"
+    if isinstance(hint, type) and not get_args(hint):
+        return "None" if hint is types.NoneType else hint.__name__
+    if get_origin(hint) is Annotated:
+        return spelled(bare(hint))
+    return str(hint).replace("typing.", "").replace("NoneType", "None")

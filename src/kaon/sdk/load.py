@@ -1,0 +1,86 @@
+"""From 'file.py:Class' or 'package.module:Class' to a compiled service."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from kaon.errors import ConfigError
+from kaon.sdk.service import Service, service_of
+
+
+def load(target: str, folder: Path) -> Service:
+    """Import the service that `target` names; files are looked for under `folder`, which goes first on sys.path.
+
+    Without a class, the module's only service is taken. Raises ConfigError with what to type instead.
+    """
+    place, _, name = target.partition(":")
+    folder = folder.resolve()
+    module = _imported(_module_name(place, folder), folder)
+    if not name:
+        return _only(module, place)
+    found: object = module
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if not isinstance(found, type):
+        raise ConfigError(f"There is no class `{name}` in {place}.", hint=_offer(module, place))
+    return service_of(found)
+
+
+def services_in(module: ModuleType) -> list[Service]:
+    """The services that are defined in a module itself, in order."""
+    found = [vars(v).get("__kaon_service__") for v in vars(module).values() if isinstance(v, type)]
+    own = [s for s in found if isinstance(s, Service) and s.cls.__module__ == module.__name__]
+    return list({s.cls: s for s in own}.values())
+
+
+def _module_name(place: str, folder: Path) -> str:
+    if not place:
+        raise ConfigError("No module is named.", hint="Write 'file.py:Class' or 'package.module:Class'.")
+    if not place.endswith(".py") and "/" not in place:
+        return place
+    file = (folder / place).resolve()
+    if not file.is_file():
+        raise ConfigError(f"There is no file {place}.", hint="Write 'file.py:Class', from the folder you are in.")
+    if not file.is_relative_to(folder):
+        raise ConfigError(f"{place} is outside {folder}.", hint="Go to the folder of the service, or name it.")
+    parts = file.relative_to(folder).with_suffix("").parts
+    if not all(part.isidentifier() for part in parts):
+        raise ConfigError(f"{place} cannot be imported by its name.", hint="Use letters, digits and underscores only.")
+    return ".".join(parts)
+
+
+def _imported(name: str, folder: Path) -> ModuleType:
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            raise ConfigError(f"There is no module {name} in {folder}.", hint="Write 'file.py:Class'.") from error
+        raise ConfigError(
+            f"{name} needs the package {error.name}, which is not installed.",
+            hint="Name it in requirements=... of @kaon.service or in pyproject.toml, and install it to run here.",
+        ) from error
+    except SyntaxError as error:
+        raise ConfigError(f"{name} has a syntax error in line {error.lineno}: {error.msg}.") from error
+
+
+def _only(module: ModuleType, place: str) -> Service:
+    found = services_in(module)
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise ConfigError(f"There is no service in {place}.", hint="Put `@kaon.service` above a class.")
+    names = ", ".join(f"{place}:{s.cls.__name__}" for s in found)
+    raise ConfigError(f"There are {len(found)} services in {place}.", hint=f"Name one: {names}.")
+
+
+def _offer(module: ModuleType, place: str) -> str:
+    found = services_in(module)
+    if not found:
+        return "Put `@kaon.service` above a class."
+    return "There is " + ", ".join(f"{place}:{s.cls.__name__}" for s in found) + "."

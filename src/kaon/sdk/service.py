@@ -1,0 +1,220 @@
+"""`@kaon.service`: a plain class that Kaon can serve.
+
+The class stays what it was: it can be constructed and called in tests as any other. What Kaon knows of it lies in
+`cls.__kaon_service__`, compiled once where the class is defined, so that a mistake shows at import and not in use.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, overload
+
+from kaon.errors import ConfigError
+from kaon.sdk import openapi
+from kaon.sdk.endpoint import MARK, Endpoint, compile_endpoint
+from kaon.sdk.setting import Setting, compile_settings, read_settings
+from kaon.types.service import Resources, ServiceSpec
+
+T = TypeVar("T")
+C = TypeVar("C", bound=type)
+F = TypeVar("F", bound=Callable[..., Any])
+
+HOOK = "__kaon_hook__"
+_NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
+_MOUNT = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+
+
+@dataclass(frozen=True)
+class Service:
+    """A marked class, compiled."""
+
+    cls: type
+    name: str
+    entry: str
+    summary: str
+    endpoints: tuple[Endpoint, ...]
+    mounts: Mapping[str, Any]
+    """Path -> ASGI app, or a function of the instance (or of nothing) that makes one; see `mounted`."""
+    settings: tuple[Setting, ...]
+    resources: Resources
+    requirements: tuple[str, ...]
+    on_start: tuple[str, ...]
+    """Names of the methods to call, in order, before the first request; sync or async."""
+    on_stop: tuple[str, ...]
+    description: str = ""
+
+    def spec(self) -> ServiceSpec:
+        """What an artifact's manifest says of it."""
+        return ServiceSpec(
+            name=self.name,
+            entry=self.entry,
+            summary=self.summary,
+            endpoints=tuple(e.spec for e in self.endpoints),
+            mounts=tuple(self.mounts),
+            settings=tuple(s.spec for s in self.settings),
+            resources=self.resources,
+            requirements=self.requirements,
+            openapi=openapi.document(self),
+        )
+
+    def mounted(self, instance: Any) -> dict[str, Any]:
+        """Path -> ASGI app, with factories called."""
+        return {path: _app(app, instance) for path, app in self.mounts.items()}
+
+
+@overload
+def service(cls: C, /) -> C: ...
+@overload
+def service(
+    *,
+    name: str | None = None,
+    requirements: Sequence[str] = (),
+    resources: Resources | None = None,
+    mounts: Mapping[str, Any] | None = None,
+) -> Callable[[C], C]: ...
+def service(
+    cls: C | None = None,
+    /,
+    *,
+    name: str | None = None,
+    requirements: Sequence[str] = (),
+    resources: Resources | None = None,
+    mounts: Mapping[str, Any] | None = None,
+) -> C | Callable[[C], C]:
+    """Mark a class as a service.
+
+    Args:
+        name: Its name; the class's own in kebab case unless given.
+        requirements: Packages that it needs, as pip writes them.
+        resources: What one replica may use.
+        mounts: Path -> ASGI app, or a function that takes the instance (or nothing) and makes one.
+
+    Raises ConfigError for what cannot be served, with the place.
+    """
+    frame = inspect.currentframe()
+    names = dict(frame.f_back.f_locals) if frame is not None and frame.f_back is not None else {}
+
+    def put(marked: C) -> C:
+        if not isinstance(marked, type):
+            raise ConfigError("`@kaon.service` is not on a class.", hint="Put it above `class`.")
+        lines = (inspect.cleandoc(marked.__doc__ or "")).split("\n", 1)
+        compiled = Service(
+            cls=marked,
+            name=_named(marked, name),
+            entry=f"{marked.__module__}:{marked.__qualname__}",
+            summary=lines[0].strip(),
+            endpoints=_endpoints(marked, {**names, marked.__name__: marked}),
+            mounts=dict(mounts or {}),
+            settings=compile_settings(marked, names),
+            resources=resources or Resources(),
+            requirements=tuple(requirements),
+            on_start=_hooks(marked, "start"),
+            on_stop=_hooks(marked, "stop"),
+            description=lines[1].strip() if len(lines) > 1 else "",
+        )
+        _check_paths(compiled)
+        marked.__kaon_service__ = compiled  # type: ignore[attr-defined]
+        return marked
+
+    return put if cls is None else put(cls)
+
+
+def on_start(method: F) -> F:
+    """Mark a method, sync or async, to be called once before the first request."""
+    return _hook(method, "start")
+
+
+def on_stop(method: F) -> F:
+    """Mark a method, sync or async, to be called once after the last request."""
+    return _hook(method, "stop")
+
+
+def service_of(cls: Any) -> Service:
+    """What Kaon knows of a marked class (or its instance). Raises ConfigError for another one."""
+    kind = cls if isinstance(cls, type) else type(cls)
+    found = kind.__dict__.get("__kaon_service__")
+    if isinstance(found, Service):
+        return found
+    raise ConfigError(
+        f"`{getattr(kind, '__name__', kind)}` is not a service.", hint="Put `@kaon.service` above the class."
+    )
+
+
+def construct(service: Service, environ: Mapping[str, str]) -> Any:
+    """An instance with its settings read from `environ`.
+
+    Raises ConfigError that names every setting that is missing or wrong; what the constructor raises goes through.
+    """
+    return service.cls(**read_settings(service.name, service.settings, environ))
+
+
+def _hook(method: F, when: str) -> F:
+    if not inspect.isfunction(method):
+        raise ConfigError(f"`@kaon.on_{when}` is not on a method.", hint="Put it above `def`.")
+    setattr(method, HOOK, when)
+    return method
+
+
+def _methods(cls: type) -> dict[str, Any]:
+    """Attributes of the class in order of definition, the bases' first, overridden ones replaced."""
+    found: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        found.update(vars(base))
+    return found
+
+
+def _endpoints(cls: type, names: Mapping[str, Any]) -> tuple[Endpoint, ...]:
+    marked = [m for m in _methods(cls).values() if inspect.isfunction(m) and hasattr(m, MARK)]
+    return tuple(compile_endpoint(method, getattr(method, MARK), names) for method in marked)
+
+
+def _hooks(cls: type, when: str) -> tuple[str, ...]:
+    return tuple(name for name, method in _methods(cls).items() if getattr(method, HOOK, None) == when)
+
+
+def _named(cls: type, given: str | None) -> str:
+    kebab = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", cls.__name__.replace("_", "-"))
+    name = given if given is not None else kebab.strip("-").lower()
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"`{cls.__name__}` would be named {name!r}.",
+            hint="A name is 1 to 40 lower-case letters, digits and dashes; give one with @kaon.service(name=...).",
+        )
+    return name
+
+
+def _check_paths(service: Service) -> None:
+    if not service.endpoints and not service.mounts:
+        raise ConfigError(
+            f"`{service.cls.__name__}` has no endpoint.", hint="Put `@kaon.endpoint` above one of its methods."
+        )
+    seen: dict[tuple[str, str], str] = {}
+    for endpoint in service.endpoints:
+        shape = re.sub(r"\{\w+\}", "{}", endpoint.spec.path)
+        other = seen.setdefault((endpoint.spec.method, shape), endpoint.spec.name)
+        if other != endpoint.spec.name:
+            raise ConfigError(
+                f"`{other}` and `{endpoint.spec.name}` of `{service.cls.__name__}` both answer "
+                f"{endpoint.spec.method} {endpoint.spec.path}.",
+                hint="Give one of them another path.",
+            )
+    for path in service.mounts:
+        if not _MOUNT.fullmatch(path) or path in ("/docs", "/openapi.json"):
+            raise ConfigError(f"`{service.cls.__name__}` mounts {path!r}.", hint="Write the path like '/ui'.")
+        for endpoint in service.endpoints:
+            if f"{endpoint.spec.path}/".startswith(f"{path}/"):
+                raise ConfigError(f"`{endpoint.spec.name}` is under {path}, where an app is mounted.")
+
+
+def _app(app: Any, instance: Any) -> Any:
+    call = app if inspect.isroutine(app) or inspect.isclass(app) else type(app).__call__
+    wanted = [
+        p for p in inspect.signature(call).parameters.values() if p.default is p.empty and p.kind is not p.VAR_KEYWORD
+    ]
+    taken = len(wanted) - (call is not app)
+    if taken >= 3:
+        return app
+    return app(instance) if taken == 1 else app()

@@ -1,0 +1,99 @@
+"""Settings of a service: its constructor's parameters, read from the environment.
+
+`def __init__(self, database_url: str, k: int = 10)` reads `DATABASE_URL` and `K`. Scalars are written as they are,
+everything else as JSON.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import SecretStr, TypeAdapter, ValidationError
+from pydantic.errors import PydanticUserError
+
+from kaon.errors import ConfigError
+from kaon.sdk import hints
+from kaon.sdk.handle import Handle
+from kaon.sdk.problems import told
+from kaon.types.service import SettingSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One parameter of the constructor."""
+
+    spec: SettingSpec
+    parameter: str
+    adapter: TypeAdapter[Any]
+    scalar: bool
+
+    def read(self, text: str) -> Any:
+        """The value that `text` says. Raises ValidationError."""
+        return self.adapter.validate_strings(text) if self.scalar else self.adapter.validate_json(text)
+
+
+def compile_settings(cls: type, names: Mapping[str, Any]) -> tuple[Setting, ...]:
+    """The settings of a class. Raises ConfigError for a parameter that the environment cannot say."""
+    if cls.__init__ is object.__init__:  # type: ignore[misc]
+        return ()
+    known = hints.resolved(cls.__init__, names)  # type: ignore[misc]
+    found = []
+    for p in list(inspect.signature(cls.__init__).parameters.values())[1:]:  # type: ignore[misc]
+        if isinstance(p.default, Handle) or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
+            continue
+        if p.kind is p.POSITIONAL_ONLY:
+            raise ConfigError(f"`{cls.__name__}.__init__` takes `{p.name}` by position only.", hint="Remove the `/`.")
+        found.append(_setting(cls, p, known.get(p.name, str)))
+    return tuple(found)
+
+
+def read_settings(service: str, settings: tuple[Setting, ...], environ: Mapping[str, str]) -> dict[str, Any]:
+    """The constructor's arguments. Raises ConfigError that names all that are missing or wrong at once."""
+    arguments: dict[str, Any] = {}
+    wrong: list[tuple[str, str]] = []
+    for setting in settings:
+        text = environ.get(setting.spec.name)
+        if text is None:
+            if setting.spec.required:
+                wrong.append((setting.spec.name, f"is not set (it is {setting.spec.type})"))
+            continue
+        try:
+            arguments[setting.parameter] = setting.read(text)
+        except ValidationError as error:
+            wrong.append((setting.spec.name, f"is wrong: {told(error)} (it is {setting.spec.type})"))
+        except ValueError:
+            wrong.append((setting.spec.name, "is not valid Unicode"))
+    if wrong:
+        raise ConfigError(
+            f"`{service}` cannot start: " + "; ".join(f"{name} {why}" for name, why in wrong) + ".",
+            hint="Set " + ", ".join(name for name, _ in wrong) + " in the deployment's environment or as secrets.",
+            errors=[{"where": name, "problem": why} for name, why in wrong],
+        )
+    return arguments
+
+
+def _setting(cls: type, p: inspect.Parameter, hint: Any) -> Setting:
+    try:
+        adapter = TypeAdapter[Any](hints.on_the_wire(hint))
+    except (PydanticUserError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"Setting `{p.name}` of `{cls.__name__}` is {hints.spelled(hint)}, which the environment cannot say.",
+            hint="Take text, numbers, lists, dicts or models, and build the rest inside __init__.",
+        ) from error
+    required = p.default is p.empty
+    spec = SettingSpec(
+        name=p.name.upper(),
+        required=required,
+        type=hints.spelled(hint),
+        default=None if required else _shown(p.default),
+    )
+    return Setting(spec, p.name, adapter, scalar=hints.is_scalar(hint))
+
+
+def _shown(default: Any) -> str | None:
+    if default is None or isinstance(default, SecretStr):
+        return None
+    return default if isinstance(default, str) else str(default)
