@@ -1,0 +1,94 @@
+"""Bytes by their sha256, in a folder."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import BinaryIO
+
+from kaon.errors import NotFound, TooLarge, Unavailable
+
+CHUNK_BYTES = 2**18
+_DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
+
+
+class FileBlobs:
+    """`Blobs` as files that are named by nothing but their digest, mode 0600, in a folder of mode 0700."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    async def put(self, chunks: AsyncIterator[bytes], limit_bytes: int) -> tuple[str, int]:
+        """See `Blobs.put`. The bytes are on the disk when it returns. Raises `TooLarge`, `Unavailable`."""
+        beside = self._folder / f".{secrets.token_hex(8)}.part"
+        try:
+            return await self._put(chunks, limit_bytes, beside)
+        except OSError as error:
+            hint = f"Free space where {self._folder} is."
+            raise Unavailable(f"The bytes cannot be kept: {error.strerror}.", hint=hint, retry_after_s=1.0) from None
+        finally:
+            beside.unlink(missing_ok=True)
+
+    async def _put(self, chunks: AsyncIterator[bytes], limit_bytes: int, beside: Path) -> tuple[str, int]:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        sha256, size = hashlib.sha256(), 0
+        with _create(beside) as file:
+            async for chunk in chunks:
+                size += len(chunk)
+                if size > limit_bytes:
+                    raise TooLarge(f"More than {limit_bytes} bytes were sent.", hint="Leave out what is not needed.")
+                sha256.update(chunk)
+                await asyncio.to_thread(file.write, chunk)
+            await asyncio.to_thread(_to_disk, file)
+        os.replace(beside, self._folder / sha256.hexdigest())
+        await asyncio.to_thread(_folder_to_disk, self._folder)
+        return f"sha256:{sha256.hexdigest()}", size
+
+    async def has(self, digest: str) -> bool:
+        """See `Blobs.has`."""
+        path = self._path(digest)
+        return path is not None and await asyncio.to_thread(path.is_file)
+
+    async def read(self, digest: str) -> AsyncIterator[bytes]:
+        """See `Blobs.read`. Raises `Unavailable` at the end when the disk's bytes are not those of the digest."""
+        path = self._path(digest)
+        if path is None or not path.is_file():
+            raise NotFound(f"There are no bytes with the digest {digest[:80]!r} here.")
+        sha256 = hashlib.sha256()
+        with path.open("rb") as file:
+            while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+                sha256.update(chunk)
+                yield chunk
+        if sha256.hexdigest() != path.name:
+            raise Unavailable(f"The bytes of {digest} are damaged on the disk.", hint="Build and deploy it again.")
+
+    async def delete(self, digest: str) -> None:
+        """See `Blobs.delete`."""
+        if path := self._path(digest):
+            path.unlink(missing_ok=True)
+
+    def _path(self, digest: str) -> Path | None:
+        match = _DIGEST.fullmatch(digest)
+        return self._folder / match[1] if match else None
+
+
+def _create(path: Path) -> BinaryIO:
+    return open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600), "wb")
+
+
+def _to_disk(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _folder_to_disk(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

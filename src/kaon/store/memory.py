@@ -1,0 +1,134 @@
+"""A store that forgets: for tests and the simulator, held to the same contract as the real ones."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Sequence
+
+from pydantic import BaseModel
+
+from kaon.clock import Clock, SystemClock
+from kaon.store.port import AnyResource, Change
+from kaon.store.records import EVENTS_KEPT, assemble, changed, missing, replaced, taken
+from kaon.types.event import Event
+
+Address = tuple[str, str, str]
+
+
+class MemoryStore:
+    """`Store` in a dictionary, for one event loop."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._resources: dict[Address, AnyResource] = {}
+        self._changes: dict[Address, Change] = {}  # the last of each name, in order of version
+        self._events: defaultdict[str, deque[Event]] = defaultdict(lambda: deque(maxlen=EVENTS_KEPT))
+        self._version = 0
+        self._news = asyncio.Event()
+
+    async def open(self) -> None:
+        """Nothing to open."""
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+    async def get(self, kind: str, workspace: str, name: str) -> AnyResource:
+        """See `Store.get`."""
+        found = await self.find(kind, workspace, name)
+        if found is None:
+            raise missing(kind, workspace, name)
+        return found
+
+    async def find(self, kind: str, workspace: str, name: str) -> AnyResource | None:
+        """See `Store.find`."""
+        return self._resources.get((kind, workspace, name))
+
+    async def list_all(self, kind: str, workspace: str | None = None) -> list[AnyResource]:
+        """See `Store.list_all`."""
+        return [
+            resource
+            for address, resource in sorted(self._resources.items())
+            if address[0] == kind and workspace in (None, address[1])
+        ]
+
+    async def create(
+        self, kind: str, workspace: str, name: str, spec: BaseModel, status: BaseModel | None = None
+    ) -> AnyResource:
+        """See `Store.create`."""
+        if (kind, workspace, name) in self._resources:
+            raise taken(kind, workspace, name)
+        now = self._clock.now()
+        fields = {"workspace": workspace, "name": name, "uid": secrets.token_hex(8), "generation": 1}
+        made = assemble(kind, spec, status, version=0, created_at=now, updated_at=now, **fields)
+        return self._put(made)
+
+    async def update_spec(self, resource: AnyResource, spec: BaseModel) -> AnyResource:
+        """See `Store.update_spec`."""
+        same = changed(resource, self._current(resource), lambda current: bool(current.spec == spec))
+        generation = resource.generation + 1
+        return same or self._put(replaced(resource, spec=spec, generation=generation))
+
+    async def update_status(self, resource: AnyResource, status: BaseModel) -> AnyResource:
+        """See `Store.update_status`."""
+        same = changed(resource, self._current(resource), lambda current: bool(current.status == status))
+        return same or self._put(replaced(resource, status=status))
+
+    async def delete(self, resource: AnyResource) -> None:
+        """See `Store.delete`."""
+        changed(resource, self._current(resource))
+        del self._resources[_address(resource)]
+        self._tell(resource, deleted=True)
+
+    async def version(self) -> int:
+        """See `Store.version`."""
+        return self._version
+
+    async def watch(self, after: int) -> AsyncIterator[Sequence[Change]]:
+        """See `Store.watch`."""
+        while True:
+            news = self._news
+            changes = [change for change in self._changes.values() if change.version > after]
+            if changes:
+                after = changes[-1].version
+                yield changes
+            else:
+                await news.wait()
+
+    async def record(self, events: Sequence[Event]) -> None:
+        """See `Store.record`."""
+        for event in events:
+            self._events[event.workspace].append(event)
+
+    async def events(
+        self, workspace: str, kind: str | None = None, name: str | None = None, limit: int = 100
+    ) -> list[Event]:
+        """See `Store.events`."""
+        found = [e for e in self._events[workspace] if kind in (None, e.kind) and name in (None, e.name)]
+        return found[-limit:] if limit > 0 else []
+
+    def _current(self, resource: AnyResource) -> AnyResource | None:
+        return self._resources.get(_address(resource))
+
+    def _put(self, resource: AnyResource) -> AnyResource:
+        self._version += 1
+        kept: AnyResource = resource.model_copy(update={"version": self._version, "updated_at": self._clock.now()})
+        self._resources[_address(kept)] = kept
+        self._tell(kept, deleted=False)
+        return kept
+
+    def _tell(self, resource: AnyResource, *, deleted: bool) -> None:
+        if deleted:
+            self._version += 1
+        kind, workspace, name = address = _address(resource)
+        self._changes.pop(address, None)
+        self._changes[address] = Change(
+            version=self._version, kind=kind, workspace=workspace, name=name, deleted=deleted
+        )
+        told, self._news = self._news, asyncio.Event()
+        told.set()
+
+
+def _address(resource: AnyResource) -> Address:
+    return resource.kind, resource.workspace, resource.name

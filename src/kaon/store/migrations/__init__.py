@@ -1,0 +1,1 @@
+"""Migrations of the schema, applied when a store is opened (`kaon.store.migrations.upgrade`)."""

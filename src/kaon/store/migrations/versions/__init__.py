@@ -1,0 +1,1 @@
+"""One module per migration; the newest is `kaon.store.schema.HEAD`."""

@@ -1,0 +1,74 @@
+"""Between resources and what a store keeps of them; shared by all stores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from pydantic import BaseModel
+
+from kaon.errors import Conflict, NotFound
+from kaon.store.port import AnyResource
+from kaon.types.resource import KINDS, Resource
+
+EVENTS_KEPT = 10_000
+"""Events that a workspace keeps."""
+
+
+@cache
+def envelope(kind: str) -> type[AnyResource]:
+    """The `Resource` type of a kind. Raises `ValueError` for a kind that is not in `KINDS`."""
+    if kind not in KINDS:
+        raise ValueError(f"no such kind of resource: {kind}")
+    spec, status = KINDS[kind]
+    return Resource[spec, status]  # type: ignore[valid-type]
+
+
+def assemble(kind: str, spec: BaseModel | str, status: BaseModel | str | None, **fields: Any) -> AnyResource:
+    """A resource of `kind` from its parts; a spec or status as text is read as JSON."""
+    made = envelope(kind)
+    spec_type, status_type = KINDS[kind]
+    if isinstance(spec, str):
+        spec = spec_type.model_validate_json(spec)
+    if isinstance(status, str):
+        status = status_type.model_validate_json(status)
+    return made(kind=kind, spec=spec, status=status_type() if status is None else status, **fields)
+
+
+def replaced(basis: AnyResource, **changes: Any) -> AnyResource:
+    """`basis` with some fields changed. Raises `ValueError` when a part is not of the kind's type."""
+    return envelope(basis.kind).model_validate({**dict(basis), **changes})
+
+
+def missing(kind: str, workspace: str, name: str) -> NotFound:
+    """The error for a resource that is not there."""
+    where = f" in workspace '{workspace}'" if workspace else ""
+    return NotFound(f"There is no {kind} '{name}'{where}.", hint=f"`kaon get {kind}s` lists those that exist.")
+
+
+def taken(kind: str, workspace: str, name: str) -> Conflict:
+    """The error for a name that is used already."""
+    where = f" in workspace '{workspace}'" if workspace else ""
+    return Conflict(f"A {kind} '{name}' exists already{where}.", hint="Choose another name, or change that one.")
+
+
+def changed(
+    basis: AnyResource, current: AnyResource | None, same: Callable[[AnyResource], bool] | None = None
+) -> AnyResource | None:
+    """Compare-and-set's check: None when the write may go on, the current resource when it would change nothing.
+
+    `basis` is the resource as the writer read it, `same` tells whether one says already what the writer wants.
+    Raises `NotFound` when it is gone, `Conflict` when somebody wrote in between.
+    """
+    if current is None:
+        raise missing(basis.kind, basis.workspace, basis.name)
+    if current.uid == basis.uid:
+        if same and same(current):
+            return current
+        if current.version == basis.version:
+            return None
+    raise Conflict(
+        f"The {basis.kind} '{basis.name}' was changed by somebody else in the meantime.",
+        hint="Read it again and repeat the change.",
+    )

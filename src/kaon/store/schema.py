@@ -1,0 +1,53 @@
+"""The tables, as they are after the newest migration.
+
+`resources` holds one row for each name, and keeps a row for a deleted one for a while, so that watching is
+one query: rows whose version is above the last one seen. `counters` holds the newest version; whoever
+writes locks that row first, so versions become visible in the order of their numbers.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text
+
+HEAD = "0001"
+"""The newest migration's name. A database that says so needs no Alembic."""
+
+metadata = MetaData()
+
+resources = Table(
+    "resources",
+    metadata,
+    Column("kind", String, primary_key=True),
+    Column("workspace", String, primary_key=True),
+    Column("name", String, primary_key=True),
+    Column("uid", String, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    Column("deleted", Boolean, nullable=False),
+    Column("spec", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Index("resources_by_version", "version", unique=True),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("workspace", String, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("level", String, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("message", Text, nullable=False),
+    Index("events_by_workspace", "workspace", "id"),
+)
+
+counters = Table(
+    "counters",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)

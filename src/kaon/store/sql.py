@@ -1,0 +1,163 @@
+"""The store in a database: SQLite or PostgreSQL.
+
+All writes of a process go through one `Writer`; reads run on a few threads beside it and never wait for it.
+A watcher is woken by the commits of its own process at once, and finds those of others by asking for the
+newest version every `POLL_S`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+
+from pydantic import BaseModel
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from kaon.clock import Clock
+from kaon.errors import Unavailable
+from kaon.store import statements
+from kaon.store.database import READERS, connect, explain, prepare
+from kaon.store.port import AnyResource, Change
+from kaon.store.records import missing
+from kaon.store.writer import Transaction, Writer
+from kaon.types.event import Event
+
+POLL_S = 0.25
+PATIENCE_S = 8.0
+"""No call lasts longer; one that would raises `Unavailable`. It is more than `BUSY_S`."""
+
+T = TypeVar("T")
+
+
+class SqlStore:
+    """`Store` in SQLite or PostgreSQL."""
+
+    def __init__(self, url: str, clock: Clock) -> None:
+        self._clock = clock
+        self._database = connect(url)
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
+        self._writer: Writer | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._news = asyncio.Event()
+
+    async def open(self) -> None:
+        """See `Store.open`. Raises `Unavailable`, and `ConfigError` for a database of a newer Kaon."""
+        self._loop = asyncio.get_running_loop()
+        await self._ask(self._readers.submit(self._guarded, lambda: prepare(self._database)))
+        if self._writer is None:
+            self._writer = Writer(self._database, self._committed)
+        await self._write(lambda tx: statements.forget_deleted(tx, self._clock.now()))
+
+    async def close(self) -> None:
+        """See `Store.close`."""
+        if self._writer is not None:
+            await asyncio.to_thread(self._writer.close)
+            self._writer = None
+        await asyncio.to_thread(self._readers.shutdown)
+        self._database.reads.dispose()
+        self._database.writes.dispose()
+
+    async def get(self, kind: str, workspace: str, name: str) -> AnyResource:
+        """See `Store.get`."""
+        found = await self.find(kind, workspace, name)
+        if found is None:
+            raise missing(kind, workspace, name)
+        return found
+
+    async def find(self, kind: str, workspace: str, name: str) -> AnyResource | None:
+        """See `Store.find`."""
+        return await self._read(lambda c: statements.find(c, kind, workspace, name))
+
+    async def list_all(self, kind: str, workspace: str | None = None) -> list[AnyResource]:
+        """See `Store.list_all`."""
+        return await self._read(lambda c: statements.list_all(c, kind, workspace))
+
+    async def create(
+        self, kind: str, workspace: str, name: str, spec: BaseModel, status: BaseModel | None = None
+    ) -> AnyResource:
+        """See `Store.create`."""
+        now = self._clock.now()
+        return await self._write(lambda tx: statements.create(tx, now, kind, workspace, name, spec, status))
+
+    async def update_spec(self, resource: AnyResource, spec: BaseModel) -> AnyResource:
+        """See `Store.update_spec`."""
+        return await self._write(lambda tx: statements.update_spec(tx, self._clock.now(), resource, spec))
+
+    async def update_status(self, resource: AnyResource, status: BaseModel) -> AnyResource:
+        """See `Store.update_status`."""
+        return await self._write(lambda tx: statements.update_status(tx, self._clock.now(), resource, status))
+
+    async def delete(self, resource: AnyResource) -> None:
+        """See `Store.delete`."""
+        await self._write(lambda tx: statements.remove(tx, self._clock.now(), resource))
+
+    async def version(self) -> int:
+        """See `Store.version`."""
+        return await self._read(statements.newest_version)
+
+    async def watch(self, after: int) -> AsyncIterator[Sequence[Change]]:
+        """See `Store.watch`. While the database is away it waits."""
+        while True:
+            news = self._news
+            try:
+                changes = await self._read(partial(statements.changes_after, version=after))
+            except Unavailable:
+                changes = []
+            if changes:
+                after = changes[-1].version
+                yield changes
+                continue
+            try:
+                await asyncio.wait_for(news.wait(), POLL_S)
+            except TimeoutError:
+                pass
+
+    async def record(self, events: Sequence[Event]) -> None:
+        """See `Store.record`."""
+        if events:
+            await self._write(lambda tx: statements.record(tx, events))
+
+    async def events(
+        self, workspace: str, kind: str | None = None, name: str | None = None, limit: int = 100
+    ) -> list[Event]:
+        """See `Store.events`."""
+        return await self._read(lambda c: statements.newest_events(c, workspace, kind, name, limit))
+
+    async def _read(self, query: Callable[[Connection], T]) -> T:
+        def run() -> T:
+            with self._database.reads.connect() as connection:
+                return query(connection)
+
+        return await self._ask(self._readers.submit(self._guarded, run))
+
+    async def _write(self, work: Callable[[Transaction], T]) -> T:
+        if self._writer is None:
+            raise Unavailable("The store is closed.")
+        return await self._ask(self._writer.submit(work))
+
+    async def _ask(self, answer: Future[T]) -> T:
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(answer), PATIENCE_S)
+        except TimeoutError:
+            cause = f"The store at {self._database.place} did not answer within {PATIENCE_S:g} s."
+            raise Unavailable(cause, hint="Whether a change was made is not known: read it again.") from None
+
+    def _guarded(self, run: Callable[[], T]) -> T:
+        try:
+            return run()
+        except (SQLAlchemyError, OSError) as error:
+            raise explain(error, self._database) from None
+
+    def _committed(self) -> None:
+        """Called on the writer's thread after each commit."""
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._tell)
+
+    def _tell(self) -> None:
+        told, self._news = self._news, asyncio.Event()
+        told.set()

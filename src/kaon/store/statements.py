@@ -1,0 +1,153 @@
+"""What is read and written, as SQL; each function runs on a given connection or transaction."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel
+from sqlalchemy import Connection, Row, and_, delete, insert, select, update
+
+from kaon.store.port import AnyResource, Change
+from kaon.store.records import EVENTS_KEPT, assemble, changed, replaced, taken
+from kaon.store.schema import counters, events, resources
+from kaon.store.writer import Transaction
+from kaon.types.event import Event
+from kaon.types.model import canonical_json
+
+CHANGES_AT_ONCE = 1000
+TRIM_EVERY = 128
+TOMBSTONES_KEPT_S = 24 * 3600
+
+_FIELDS = ("kind", "workspace", "name", "uid", "version", "generation", "created_at", "updated_at", "spec", "status")
+_LIVE = select(*(resources.c[field] for field in _FIELDS)).where(resources.c.deleted.is_(False))
+
+
+def _resource(row: Row[Any]) -> AnyResource:
+    return assemble(**row._mapping)
+
+
+def _at(kind: str, workspace: str, name: str) -> Any:
+    return and_(resources.c.kind == kind, resources.c.workspace == workspace, resources.c.name == name)
+
+
+def _text(model: BaseModel) -> str:
+    return canonical_json(model).decode()
+
+
+def find(connection: Connection, kind: str, workspace: str, name: str) -> AnyResource | None:
+    """The resource of that name, or None."""
+    row = connection.execute(_LIVE.where(_at(kind, workspace, name))).first()
+    return None if row is None else _resource(row)
+
+
+def list_all(connection: Connection, kind: str, workspace: str | None) -> list[AnyResource]:
+    """All of a kind, by workspace and name."""
+    query = _LIVE.where(resources.c.kind == kind)
+    if workspace is not None:
+        query = query.where(resources.c.workspace == workspace)
+    found = [_resource(row) for row in connection.execute(query)]
+    return sorted(found, key=lambda resource: (resource.workspace, resource.name))  # collations differ; we do not
+
+
+def create(
+    tx: Transaction, now: float, kind: str, workspace: str, name: str, spec: BaseModel, status: BaseModel | None
+) -> AnyResource:
+    """Add a resource, over the row of a deleted one if there is one. Raises `Conflict`."""
+    there = tx.connection.execute(select(resources.c.deleted).where(_at(kind, workspace, name))).scalar()
+    if there is False:
+        raise taken(kind, workspace, name)
+    made = assemble(
+        kind,
+        spec,
+        status,
+        workspace=workspace,
+        name=name,
+        uid=secrets.token_hex(8),
+        version=tx.next_version(),
+        generation=1,
+        created_at=now,
+        updated_at=now,
+    )
+    row = made.model_dump(exclude={"spec", "status"})
+    row |= {"spec": _text(made.spec), "status": _text(made.status), "deleted": False}
+    write = insert(resources) if there is None else update(resources).where(_at(kind, workspace, name))
+    tx.connection.execute(write.values(row))
+    return made
+
+
+def update_spec(tx: Transaction, now: float, basis: AnyResource, spec: BaseModel) -> AnyResource:
+    """Replace the spec. Raises `Conflict`, `NotFound`."""
+    same = changed(basis, _current(tx, basis), lambda current: _text(current.spec) == _text(spec))
+    return same or _put(tx, basis, now, spec=spec, generation=basis.generation + 1)
+
+
+def update_status(tx: Transaction, now: float, basis: AnyResource, status: BaseModel) -> AnyResource:
+    """Replace the status. Raises `Conflict`, `NotFound`."""
+    same = changed(basis, _current(tx, basis), lambda current: _text(current.status) == _text(status))
+    return same or _put(tx, basis, now, status=status)
+
+
+def remove(tx: Transaction, now: float, basis: AnyResource) -> None:
+    """Take a resource away, leaving a row that tells watchers so. Raises `Conflict`, `NotFound`."""
+    changed(basis, _current(tx, basis))
+    gone = {"version": tx.next_version(), "deleted": True, "updated_at": now, "spec": "", "status": ""}
+    tx.connection.execute(update(resources).where(_at(basis.kind, basis.workspace, basis.name)).values(gone))
+
+
+def _current(tx: Transaction, basis: AnyResource) -> AnyResource | None:
+    return find(tx.connection, basis.kind, basis.workspace, basis.name)
+
+
+def _put(tx: Transaction, basis: AnyResource, now: float, **changes: Any) -> AnyResource:
+    made = replaced(basis, version=tx.next_version(), updated_at=now, **changes)
+    columns: dict[str, Any] = {"version": made.version, "updated_at": now, "generation": made.generation}
+    columns |= {part: _text(getattr(made, part)) for part in ("spec", "status") if part in changes}
+    tx.connection.execute(update(resources).where(_at(made.kind, made.workspace, made.name)).values(columns))
+    return made
+
+
+def newest_version(connection: Connection) -> int:
+    """The version of the last change."""
+    return int(connection.execute(select(counters.c.value).where(counters.c.name == "version")).scalar_one())
+
+
+def changes_after(connection: Connection, version: int) -> list[Change]:
+    """The next changes after a version, in order."""
+    fields = [resources.c[field] for field in ("version", "kind", "workspace", "name", "deleted")]
+    query = select(*fields).where(resources.c.version > version).order_by(resources.c.version).limit(CHANGES_AT_ONCE)
+    return [Change(**row._mapping) for row in connection.execute(query)]
+
+
+def forget_deleted(tx: Transaction, now: float) -> None:
+    """Drop the rows of what was deleted long ago: no watcher is that far behind."""
+    old = and_(resources.c.deleted.is_(True), resources.c.updated_at < now - TOMBSTONES_KEPT_S)
+    tx.connection.execute(delete(resources).where(old))
+
+
+def record(tx: Transaction, happened: Sequence[Event]) -> None:
+    """Keep events, and now and then let the oldest go."""
+    tx.connection.execute(insert(events), [event.model_dump(mode="json") for event in happened])
+    newest = {event.workspace: 0 for event in happened}
+    for workspace in newest:
+        of_workspace = select(events.c.id).where(events.c.workspace == workspace).order_by(events.c.id.desc())
+        last = tx.connection.execute(of_workspace.limit(1)).scalar_one()
+        if last % TRIM_EVERY < len(happened):
+            oldest = tx.connection.execute(of_workspace.offset(EVENTS_KEPT - 1).limit(1)).scalar()
+            if oldest is not None:
+                too_old = and_(events.c.workspace == workspace, events.c.id < oldest)
+                tx.connection.execute(delete(events).where(too_old))
+
+
+def newest_events(
+    connection: Connection, workspace: str, kind: str | None, name: str | None, limit: int
+) -> list[Event]:
+    """The newest events, oldest of them first."""
+    query = select(events).where(events.c.workspace == workspace)
+    if kind is not None:
+        query = query.where(events.c.kind == kind)
+    if name is not None:
+        query = query.where(events.c.name == name)
+    rows = connection.execute(query.order_by(events.c.id.desc()).limit(min(max(limit, 0), EVENTS_KEPT))).all()
+    return [Event(**{k: v for k, v in row._mapping.items() if k != "id"}) for row in reversed(rows)]

@@ -1,0 +1,128 @@
+"""Group commit: one thread takes all writes that wait, runs them in one transaction, commits once, then answers.
+
+A commit that survives a power cut waits for the disk: 3 ms here, so one by one at most 320 writes a second.
+While one batch waits for the disk the next one gathers, so the cost is shared and nobody waits for a timer.
+Each write is a savepoint: one that fails takes nothing of its neighbours with it. Nobody is told "done"
+before the commit; when the commit itself fails, nobody of the batch is.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, select, update
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
+
+from kaon.errors import InvalidInput, KaonError, Unavailable
+from kaon.store.database import Database, explain
+from kaon.store.schema import counters
+
+BATCH = 256
+
+
+class Transaction:
+    """What a write works with: the connection, and the next version."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        # The row's lock is held to the end of the transaction: whoever sees a version sees all before it.
+        newest = select(counters.c.value).where(counters.c.name == "version").with_for_update()
+        self._first = self._version = int(connection.execute(newest).scalar_one())
+
+    def next_version(self) -> int:
+        """A version above all others."""
+        self._version += 1
+        return self._version
+
+    def finish(self) -> None:
+        """Keep the newest version."""
+        if self._version != self._first:
+            keep = update(counters).where(counters.c.name == "version").values(value=self._version)
+            self.connection.execute(keep)
+
+
+Work = Callable[[Transaction], Any]
+
+
+class _Write(NamedTuple):
+    work: Work
+    answer: Future[Any]
+
+
+class Writer:
+    """The only one that writes to a database, in this process."""
+
+    def __init__(self, database: Database, committed: Callable[[], None]) -> None:
+        self._database = database
+        self._committed = committed
+        self._waiting: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Work) -> Future[Any]:
+        """What `work` returns, once it is on the disk; or its `KaonError`; or `Unavailable`."""
+        answer: Future[Any] = Future()
+        self._waiting.put(_Write(work, answer))
+        return answer
+
+    def close(self) -> None:
+        """Finish what was accepted. Blocks."""
+        self._waiting.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        open_ = True
+        while open_:
+            batch, open_ = self._take()
+            batch = [write for write in batch if write.answer.set_running_or_notify_cancel()]
+            if batch:
+                for write, outcome in zip(batch, self._commit(batch), strict=True):
+                    if isinstance(outcome, BaseException):
+                        write.answer.set_exception(outcome)
+                    else:
+                        write.answer.set_result(outcome)
+
+    def _take(self) -> tuple[list[_Write], bool]:
+        """All writes that wait now, at least one; and whether more may come."""
+        first = self._waiting.get()
+        batch: list[_Write] = []
+        while first is not None:
+            batch.append(first)
+            try:
+                if len(batch) == BATCH:
+                    return batch, True
+                first = self._waiting.get_nowait()
+            except queue.Empty:
+                return batch, True
+        return batch, False
+
+    def _commit(self, batch: Sequence[_Write]) -> list[Any]:
+        try:
+            with self._database.writes.begin() as connection:
+                transaction = Transaction(connection)
+                outcomes = [_attempt(transaction, write.work) for write in batch]
+                transaction.finish()
+        except SQLAlchemyError as error:
+            self._database.writes.dispose()  # whatever state the connection is in, the next one is fresh
+            return [explain(error, self._database)] * len(batch)
+        except Exception as error:
+            self._database.writes.dispose()
+            return [Unavailable(f"The store failed: {type(error).__name__}.")] * len(batch)
+        self._committed()
+        return outcomes
+
+
+def _attempt(transaction: Transaction, work: Work) -> Any:
+    try:
+        with transaction.connection.begin_nested():
+            return work(transaction)
+    except KaonError as refused:
+        return refused
+    except (DataError, IntegrityError):
+        return InvalidInput("The database does not take this value.", hint="Remove control characters from it.")
+    except (TypeError, ValueError) as error:
+        return error
