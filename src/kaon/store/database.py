@@ -10,7 +10,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, m
 from sqlalchemy.exc import SQLAlchemyError
 
 from kaon.errors import ConfigError, KaonError, Unavailable
-from kaon.store.schema import HEAD
+from kaon.store.schema import HEAD, create_all
 
 BUSY_S = 3
 """How long a write waits for another process's write."""
@@ -101,10 +101,13 @@ def prepare(database: Database) -> None:
     with database.writes.begin() as connection:
         if connection.dialect.name == "postgresql":  # two processes may open a new database at once
             connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('kaon schema'))"))
-        if _schema_version(connection) != HEAD:
-            from kaon.store.migrations.upgrade import upgrade
+        match _schema_version(connection):
+            case None:
+                create_all(connection)  # what the migrations come to, without Alembic's half a second
+            case version if version != HEAD:
+                from kaon.store.migrations.upgrade import upgrade
 
-            upgrade(connection)
+                upgrade(connection)
 
 
 def _schema_version(connection: Connection) -> str | None:

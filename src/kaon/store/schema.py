@@ -7,10 +7,23 @@ writes locks that row first, so versions become visible in the order of their nu
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    insert,
+)
 
 HEAD = "0001"
-"""The newest migration's name. A database that says so needs no Alembic."""
+"""The newest migration's name. A database that says so, and one that is empty, needs no Alembic."""
 
 metadata = MetaData()
 
@@ -51,3 +64,15 @@ counters = Table(
     Column("name", String, primary_key=True),
     Column("value", BigInteger, nullable=False),
 )
+
+alembic_version = Table(
+    "alembic_version", MetaData(), Column("version_num", String(32), primary_key=True)
+)  # Alembic's own table, made here for a new database
+
+
+def create_all(connection: Connection) -> None:
+    """Make the tables in an empty database: the same as all migrations, which a test keeps so."""
+    metadata.create_all(connection)
+    alembic_version.create(connection)
+    connection.execute(insert(counters).values(name="version", value=0))
+    connection.execute(insert(alembic_version).values(version_num=HEAD))

@@ -1,0 +1,275 @@
+"""What every store keeps to: in memory, SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from kaon.clock import FakeClock
+from kaon.errors import Conflict, NotFound
+from kaon.store import occupants, open_store
+from kaon.store.port import AnyResource, Change, Store
+from kaon.types.event import Event, Level
+from kaon.types.key import KeySpec, KeyStatus, Role
+from kaon.types.workspace import WorkspaceSpec
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    match request.param:
+        case "memory":
+            return "memory://"
+        case "sqlite":
+            return f"sqlite:///{tmp_path / 'server' / 'kaon.db'}"
+    return str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+async def store(url: str, clock: FakeClock) -> AsyncIterator[Store]:
+    store = open_store(url, clock)
+    await store.open()
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def sibling(store: Store, url: str) -> AsyncIterator[Store]:
+    """The same database, opened a second time as another process would."""
+    if url.startswith("memory"):
+        pytest.skip("memory is not shared")
+    sibling = open_store(url)
+    await sibling.open()
+    yield sibling
+    await sibling.close()
+
+
+def spec(text: str = "") -> WorkspaceSpec:
+    return WorkspaceSpec(description=text)
+
+
+async def next_changes(changes: AsyncIterator[object]) -> list[Change]:
+    group = await asyncio.wait_for(anext(changes), 5)
+    assert isinstance(group, list)
+    return group
+
+
+async def test_what_was_created_is_read_again(store: Store, clock: FakeClock) -> None:
+    made = await store.create("workspace", "", "team", spec("für alle 中文 \u0000"))
+    assert made == await store.get("workspace", "", "team")
+    assert made == await store.find("workspace", "", "team")
+    assert made.generation == 1
+    assert made.created_at == made.updated_at == clock.now()
+    assert made.version == await store.version()
+
+
+async def test_what_is_not_there_is_not_found(store: Store) -> None:
+    assert await store.find("workspace", "", "nobody") is None
+    with pytest.raises(NotFound):
+        await store.get("workspace", "", "nobody")
+
+
+async def test_a_name_is_taken_once_in_a_workspace_and_a_kind(store: Store) -> None:
+    await store.create("workspace", "", "team", spec())
+    await store.create("workspace", "other", "team", spec())
+    with pytest.raises(Conflict):
+        await store.create("workspace", "", "team", spec())
+
+
+async def test_a_spec_of_another_kind_is_refused(store: Store) -> None:
+    made = await store.create("workspace", "", "team", spec())
+    with pytest.raises(ValueError, match="KeySpec"):
+        await store.create("key", "", "team", spec())
+    with pytest.raises(ValueError, match="WorkspaceSpec"):
+        await store.update_spec(made, KeyStatus())
+
+
+async def test_a_spec_moves_the_generation_and_a_status_does_not(store: Store) -> None:
+    key = await store.create("key", "default", "mine", KeySpec(hash="0" * 64, hint="k", role=Role.VIEWER))
+    told = await store.update_status(key, KeyStatus(revoked_at=5))
+    assert (told.generation, told.status.revoked_at) == (1, 5)
+    written = await store.update_spec(told, key.spec.model_copy(update={"hint": "j"}))
+    assert (written.generation, written.status.revoked_at) == (2, 5)
+    assert key.version < told.version < written.version
+    assert written == await store.get("key", "default", "mine")
+
+
+async def test_a_write_based_on_an_old_version_is_a_conflict(store: Store) -> None:
+    old = await store.create("workspace", "", "team", spec())
+    new = await store.update_spec(old, spec("new"))
+    with pytest.raises(Conflict):
+        await store.update_spec(old, spec("newer"))
+    with pytest.raises(Conflict):
+        await store.delete(old)
+    assert await store.get("workspace", "", "team") == new
+
+
+async def test_an_equal_write_changes_nothing_and_is_no_conflict(store: Store) -> None:
+    old = await store.create("workspace", "", "team", spec())
+    new = await store.update_spec(old, spec("new"))
+    version = await store.version()
+    assert await store.update_spec(old, spec("new")) == new
+    assert await store.update_status(old, old.status) == new
+    assert await store.version() == version
+
+
+async def test_a_name_used_again_is_another_resource(store: Store) -> None:
+    first = await store.create("workspace", "", "team", spec())
+    await store.delete(first)
+    with pytest.raises(NotFound):
+        await store.update_spec(first, spec("late"))
+    with pytest.raises(NotFound):
+        await store.delete(first)
+    second = await store.create("workspace", "", "team", spec())
+    assert second.uid != first.uid
+    assert second.version > first.version
+    with pytest.raises(Conflict):
+        await store.update_spec(first, second.spec)
+
+
+async def test_lists_are_of_one_kind_by_workspace_and_name(store: Store) -> None:
+    for workspace, name in (("b", "y"), ("a", "z"), ("b", "x-1"), ("b", "x")):
+        await store.create("workspace", workspace, name, spec())
+    gone = await store.create("workspace", "a", "gone", spec())
+    await store.delete(gone)
+    await store.create("key", "a", "k", KeySpec(hash="0" * 64, hint="k", role=Role.VIEWER))
+    found = [(r.workspace, r.name) for r in await store.list_all("workspace")]
+    assert found == [("a", "z"), ("b", "x"), ("b", "x-1"), ("b", "y")]
+    assert [r.name for r in await store.list_all("workspace", "b")] == ["x", "x-1", "y"]
+    assert await occupants(store, "b") == []
+
+
+async def count_up(store: Store, times: int, who: str) -> None:
+    """Add one, `times` times. Who wrote is part of it: equal writes would be no conflict."""
+    for _ in range(times):
+        while True:
+            current = await store.get("workspace", "", "counter")
+            try:
+                await store.update_spec(current, spec(f"{int(current.spec.description.split()[0]) + 1} by {who}"))
+                break
+            except Conflict:
+                continue
+
+
+async def test_of_writers_at_once_none_overwrites_another(store: Store) -> None:
+    await store.create("workspace", "", "counter", spec("0"))
+    await asyncio.gather(*(count_up(store, 10, f"writer {i}") for i in range(6)))
+    final = await store.get("workspace", "", "counter")
+    assert (final.spec.description.split()[0], final.generation) == ("60", 61)
+
+
+async def test_writers_of_two_processes_do_not_overwrite_each_other(store: Store, sibling: Store) -> None:
+    await store.create("workspace", "", "counter", spec("0"))
+    await asyncio.gather(count_up(store, 15, "one"), count_up(sibling, 15, "other"))
+    assert (await sibling.get("workspace", "", "counter")).spec.description.split()[0] == "30"
+
+
+async def test_a_refused_write_takes_none_of_its_neighbours(store: Store) -> None:
+    await store.create("workspace", "", "n5", spec())
+    writes = (store.create("workspace", "", f"n{i}", spec()) for i in range(10))
+    outcomes = await asyncio.gather(*writes, return_exceptions=True)
+    assert [i for i, outcome in enumerate(outcomes) if isinstance(outcome, Conflict)] == [5]
+    assert len(await store.list_all("workspace")) == 10
+
+
+async def test_a_watcher_is_told_everything_after_its_version(store: Store) -> None:
+    before = await store.create("workspace", "", "before", spec())
+    made = await store.create("workspace", "", "made", spec())
+    gone = await store.create("workspace", "", "gone", spec())
+    await store.delete(gone)
+    watching = store.watch(before.version)
+    first, last = await next_changes(watching)
+    assert first == Change(version=made.version, kind="workspace", workspace="", name="made")
+    assert (last.name, last.deleted, last.version) == ("gone", True, await store.version())
+    await watching.aclose()  # type: ignore[attr-defined]
+
+
+async def test_a_watcher_is_woken_by_a_write_and_not_by_an_equal_one(store: Store) -> None:
+    made = await store.create("workspace", "", "team", spec())
+    watching = store.watch(made.version)
+    waiting = asyncio.ensure_future(next_changes(watching))
+    await asyncio.sleep(0)
+    await store.update_spec(made, made.spec)
+    written = await store.update_spec(made, spec("new"))
+    assert [change.version for change in await waiting] == [written.version]
+    await watching.aclose()  # type: ignore[attr-defined]
+
+
+async def test_a_watcher_sees_what_another_process_writes(store: Store, sibling: Store) -> None:
+    watching = store.watch(await store.version())
+    waiting = asyncio.ensure_future(next_changes(watching))
+    await sibling.create("workspace", "", "theirs", spec())
+    assert [change.name for change in await waiting] == ["theirs"]
+    await watching.aclose()  # type: ignore[attr-defined]
+
+
+async def test_watchers_miss_nothing_while_two_processes_write(store: Store, sibling: Store) -> None:
+    """Versions become visible in the order of their numbers, so nobody passes one that comes late."""
+    told: set[str] = set()
+
+    async def follow() -> None:
+        async for changes in store.watch(0):
+            told.update(change.name for change in changes)
+            if len(told) == 200:
+                return
+
+    def make(to: Store, name: str) -> asyncio.Future[AnyResource]:
+        return asyncio.ensure_future(to.create("workspace", "", name, spec()))
+
+    following = asyncio.ensure_future(follow())
+    await asyncio.gather(*(make(to, f"{to is store}-{i}") for i in range(100) for to in (store, sibling)))
+    await asyncio.wait_for(following, 10)
+
+
+async def test_what_was_written_is_there_after_a_restart(url: str) -> None:
+    if url.startswith("memory"):
+        pytest.skip("memory forgets")
+    store = open_store(url)
+    await store.open()
+    made = await store.create("workspace", "", "team", spec())
+    accepted = asyncio.ensure_future(store.create("workspace", "", "last", spec()))
+    await asyncio.sleep(0)
+    await store.close()
+    await accepted
+    store = open_store(url)
+    await store.open()
+    assert await store.get("workspace", "", "team") == made
+    assert (await store.create("workspace", "", "next", spec())).version == made.version + 2
+    await store.close()
+
+
+def happened(name: str, workspace: str = "default", kind: str = "deployment") -> Event:
+    return Event(at=1.5, workspace=workspace, kind=kind, name=name, level=Level.WARNING, reason="Fell", message="ü")
+
+
+async def test_events_come_back_oldest_first_and_by_what_they_are_about(store: Store) -> None:
+    await store.record([happened("a"), happened("b"), happened("a", kind="key")])
+    await store.record([happened("a"), happened("a", workspace="other")])
+    await store.record([])
+    assert [(e.name, e.kind) for e in await store.events("default")] == [
+        ("a", "deployment"),
+        ("b", "deployment"),
+        ("a", "key"),
+        ("a", "deployment"),
+    ]
+    assert len(await store.events("default", "deployment", "a")) == 2
+    assert await store.events("default", limit=1) == [happened("a")]
+    assert await store.events("default", limit=0) == []
+    assert await store.events("nobody") == []
+
+
+async def test_a_workspace_keeps_its_newest_ten_thousand_events(store: Store) -> None:
+    await store.record([happened("quiet", workspace="other")])
+    for block in range(103):
+        await store.record([happened(f"e{block * 100 + i}") for i in range(100)])
+    kept = await store.events("default", limit=20_000)
+    assert len(kept) == 10_000
+    assert (kept[0].name, kept[-1].name) == ("e300", "e10299")
+    assert len(await store.events("other")) == 1
