@@ -59,4 +59,6 @@ def configure(*, level: str = "info", stream: TextIO | None = None) -> None:
 
 def get(name: str) -> Any:
     """A structured logger that says `part=name` on every line."""
+    import structlog
+
     return structlog.get_logger(part=name)
