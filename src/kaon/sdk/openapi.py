@@ -1,13 +1,233 @@
-"""OpenAPI 3.1 from a compiled service."""
+"""OpenAPI 3.1 from a compiled service: the one description that the docs page, the clients and people read.
+
+Extensions: `x-kaon` on an operation says what OpenAPI has no word for (kind, idempotent, timeout, batching),
+`x-codeSamples` holds code that runs as it stands once `KAON_URL` and `KAON_KEY` are set.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter
+from pydantic.errors import PydanticUserError
+from pydantic_core import to_jsonable_python
+
+from kaon.errors import (
+    PROBLEM_JSON,
+    DeadlineExceeded,
+    Forbidden,
+    InvalidInput,
+    KaonError,
+    TooLarge,
+    TooManyRequests,
+    Unauthenticated,
+    Unavailable,
+)
+from kaon.sdk import hints, samples
+from kaon.sdk.endpoint import Endpoint
+from kaon.sdk.media import OCTET_STREAM, Audio, Image
+from kaon.sdk.signature import JSON, Parameter
+from kaon.types.service import EndpointKind
 
 if TYPE_CHECKING:
     from kaon.sdk.service import Service
 
+VERSION = "3.1.0"
+SSE = "text/event-stream"
+NDJSON = "application/x-ndjson"
+_REF = "#/components/schemas/{model}"
+_PROBLEMS: tuple[type[KaonError], ...] = (
+    InvalidInput,
+    Unauthenticated,
+    Forbidden,
+    TooLarge,
+    TooManyRequests,
+    Unavailable,
+    DeadlineExceeded,
+)
 
-def document(service: Service) -> dict[str, Any]:
-    """The deployment's OpenAPI document."""
-    return {"openapi": "3.1.0", "info": {"title": service.name, "version": "1"}, "paths": {}}
+Schemas = Mapping[tuple[str, str], dict[str, Any]]
+"""(endpoint, parameter or 'return') -> JSON schema."""
+
+
+def document(service: Service, *, server: str = "/") -> dict[str, Any]:
+    """The deployment's OpenAPI document; `server` is the URL or path under which callers see it."""
+    schemas, components = _schemas(service.endpoints)
+    paths: dict[str, dict[str, Any]] = {}
+    for endpoint in service.endpoints:
+        operation = _operation(endpoint, schemas, components)
+        paths.setdefault(endpoint.spec.path, {})[endpoint.spec.method.lower()] = operation
+    about = {"title": service.name, "version": "1", "summary": service.summary, "description": service.description}
+    return {
+        "openapi": VERSION,
+        "info": {key: text for key, text in about.items() if text},
+        "servers": [{"url": server}],
+        "security": [{"key": []}],
+        "paths": paths,
+        "components": {
+            "schemas": {**components, "Problem": _PROBLEM_SCHEMA},
+            "responses": {kind.__name__: _problem(kind) for kind in _PROBLEMS} | {"Problem": _problem(KaonError)},
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "A key of the platform."}},
+        },
+    }
+
+
+def _schemas(endpoints: tuple[Endpoint, ...]) -> tuple[Schemas, dict[str, Any]]:
+    wanted: list[tuple[tuple[str, str], Any, TypeAdapter[Any]]] = []
+    for endpoint in endpoints:
+        name = endpoint.spec.name
+        wanted += [((name, p.name), "validation", p.adapter) for p in endpoint.signature.parameters]
+        wanted.append(((name, "return"), "serialization", endpoint.signature.answer))
+    found, definitions = TypeAdapter.json_schemas(wanted, ref_template=_REF)
+    return {key: dict(schema) for (key, _), schema in found.items()}, dict(definitions.get("$defs", {}))
+
+
+def _operation(endpoint: Endpoint, schemas: Schemas, components: Mapping[str, Any]) -> dict[str, Any]:
+    spec = endpoint.spec
+    call = samples.call(endpoint, schemas, components)
+    operation: dict[str, Any] = {"operationId": spec.name}
+    if spec.summary:
+        operation["summary"] = spec.summary
+    if endpoint.description:
+        operation["description"] = endpoint.description
+    parameters = [p for p in endpoint.signature.parameters if p.where != "body"]
+    if parameters:
+        operation["parameters"] = [_parameter(endpoint, p, schemas) for p in parameters]
+    if any(p.where == "body" for p in endpoint.signature.parameters):
+        operation["requestBody"] = _body(endpoint, schemas)
+    operation["responses"] = _responses(endpoint, schemas)
+    operation["x-kaon"] = {
+        "kind": spec.kind.value,
+        "idempotent": spec.idempotent,
+        "timeout_s": spec.timeout_s,
+        **({"batch": spec.batch.model_dump(mode="json")} if spec.batch else {}),
+    }
+    if code := samples.code(endpoint, call):
+        operation["x-codeSamples"] = code
+    return operation
+
+
+def _parameter(endpoint: Endpoint, parameter: Parameter, schemas: Schemas) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "name": parameter.name,
+        "in": parameter.where,
+        "required": parameter.required,
+        "schema": _with_default(schemas[endpoint.spec.name, parameter.name], parameter),
+    }
+    if description := entry["schema"].pop("description", None):
+        entry["description"] = description
+    given = [example[parameter.name] for example in endpoint.examples if parameter.name in example]
+    if given:
+        entry["example"] = given[0]
+    return entry
+
+
+def _body(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
+    signature = endpoint.signature
+    parameters = [p for p in signature.parameters if p.where == "body"]
+    content: dict[str, Any] = {}
+    if signature.form:
+        properties = {p.name: _form_schema(schemas[endpoint.spec.name, p.name], p) for p in parameters}
+        content["multipart/form-data"] = {"schema": _object(properties, parameters)}
+    if signature.sole is not None:
+        schema = schemas[endpoint.spec.name, signature.sole]
+    else:
+        properties = {p.name: _with_default(schemas[endpoint.spec.name, p.name], p) for p in parameters}
+        schema = _object(properties, parameters)
+    content[JSON] = {"schema": schema}
+    shown = [{k: v for k, v in e.items() if k not in endpoint.path_names} for e in endpoint.examples]
+    if shown:
+        content[JSON]["examples"] = {str(n): {"value": value} for n, value in enumerate(shown, start=1)}
+    if signature.raw is not None:
+        content[_raw_type(parameters[0].hint)] = {"schema": {}}
+    return {"required": any(p.required for p in parameters), "content": content}
+
+
+def _object(properties: dict[str, Any], parameters: list[Parameter]) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "object", "properties": properties, "additionalProperties": False}
+    if required := [p.name for p in parameters if p.required]:
+        schema["required"] = required
+    return schema
+
+
+def _form_schema(schema: dict[str, Any], parameter: Parameter) -> dict[str, Any]:
+    row = hints.listed(parameter.hint)
+    if hints.is_file(parameter.hint):
+        return {"type": "string", "contentMediaType": _raw_type(parameter.hint)}
+    if row is not None and hints.is_file(row):
+        return {"type": "array", "items": {"type": "string", "contentMediaType": _raw_type(row)}}
+    return _with_default(schema, parameter)
+
+
+def _raw_type(hint: Any) -> str:
+    hint = hints.bare(hint)
+    for family in (Image, Audio):
+        if isinstance(hint, type) and issubclass(hint, family):
+            return f"{family.family}*"
+    return OCTET_STREAM
+
+
+def _with_default(schema: dict[str, Any], parameter: Parameter) -> dict[str, Any]:
+    if parameter.required or parameter.default is None:
+        return dict(schema)
+    try:
+        default = to_jsonable_python(parameter.default)
+        json.dumps(default, allow_nan=False)
+    except (ValueError, PydanticUserError):
+        return dict(schema)
+    return {**schema, "default": default}
+
+
+def _responses(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
+    item = schemas[endpoint.spec.name, "return"]
+    hint = endpoint.signature.answer_hint
+    match endpoint.spec.kind:
+        case EndpointKind.WEBSOCKET:
+            good = {"101": {"description": "The connection is a WebSocket from here on."}}
+        case EndpointKind.STREAM:
+            text = {"type": "string", "description": "One item a line or event.", "x-item": item}
+            content = {SSE: {"schema": text}, NDJSON: {"schema": text}}
+            good = {"200": {"description": "Items as they come; NDJSON when `accept` asks for it.", "content": content}}
+        case _ if hint is bytes or hints.is_file(hint):
+            good = {"200": {"description": "The file.", "content": {_raw_type(hint): {"schema": {}}}}}
+        case _:
+            good = {"200": {"description": "The answer.", "content": {JSON: {"schema": item}}}}
+    bad = {str(kind.status): {"$ref": f"#/components/responses/{kind.__name__}"} for kind in _PROBLEMS}
+    return {**good, **bad, "default": {"$ref": "#/components/responses/Problem"}}
+
+
+def _problem(kind: type[KaonError]) -> dict[str, Any]:
+    response: dict[str, Any] = {
+        "description": (kind.__doc__ or "").splitlines()[0] if kind is not KaonError else "Something went wrong.",
+        "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+    if kind in (TooManyRequests, Unavailable):
+        header = {"description": "Seconds to wait before the next try.", "schema": {"type": "integer"}}
+        response["headers"] = {"retry-after": header}
+    return response
+
+
+_PROBLEM_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "description": "What went wrong (RFC 9457).",
+    "required": ["type", "title", "status", "code", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "code": {"type": "string", "description": "Stable, for programs."},
+        "detail": {"type": "string", "description": "What happened."},
+        "hint": {"type": "string", "description": "What to do next."},
+        "request_id": {"type": "string"},
+        "retry_after_s": {"type": "number"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"where": {"type": "string"}, "problem": {"type": "string"}},
+            },
+        },
+    },
+}

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NotRequired, Required
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from pydantic.errors import PydanticUserError
 from pydantic_core import PydanticSerializationError, SchemaValidator
 from typing_extensions import TypedDict
@@ -271,9 +271,8 @@ def _adapter(owner: str, name: str, hint: Any) -> TypeAdapter[Any]:
 def _body_validator(owner: str, parameters: list[Parameter]) -> SchemaValidator | Any:
     """One validator for the object of all parameters by name; anything else in it is refused."""
     fields = {p.name: (Required if p.required else NotRequired)[hints.on_the_wire(p.hint)] for p in parameters}
-    body: Any = TypedDict("Body", fields)  # type: ignore[misc]
-    body.__pydantic_config__ = ConfigDict(extra="forbid")
-    return TypeAdapter(body).validator
+    body = TypedDict("Body", fields)  # type: ignore[misc]
+    return TypeAdapter(with_config(ConfigDict(extra="forbid"))(body)).validator
 
 
 def _from_text(adapter: TypeAdapter[Any], text: str) -> Any:

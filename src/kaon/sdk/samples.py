@@ -1,0 +1,242 @@
+"""Sample calls: an example of every endpoint's arguments, and the code that sends it.
+
+The code reads `KAON_URL` (the deployment's URL) and `KAON_KEY` from the environment, and runs as it stands.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from kaon.sdk import hints
+from kaon.sdk.endpoint import Endpoint
+from kaon.types.service import EndpointKind
+
+_FILES = {"image": "photo.png", "audio": "sound.wav"}
+_DEPTH = 6
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call with example values."""
+
+    path: str
+    query: list[tuple[str, str]] = field(default_factory=list)
+    body: Any = None
+    files: dict[str, str] = field(default_factory=dict)
+    """Parameter -> file name; the call is a multipart form then."""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """The same call by keyword."""
+
+
+def call(endpoint: Endpoint, schemas: Mapping[tuple[str, str], dict[str, Any]], components: Mapping[str, Any]) -> Call:
+    """An example call: the endpoint's own first example, else one made up from the schemas of what is required."""
+    name, signature = endpoint.spec.name, endpoint.signature
+    arguments = dict(endpoint.examples[0]) if endpoint.examples else {}
+    files: dict[str, str] = {}
+    if not endpoint.examples:
+        for p in signature.parameters:
+            row = hints.listed(p.hint)
+            if hints.is_file(p.hint) or (row is not None and hints.is_file(row)):
+                family = getattr(hints.bare(row or p.hint), "family", "")
+                files[p.name] = _FILES.get(family.rstrip("/"), "file.bin")
+            elif p.name == signature.sole:
+                arguments |= value(schemas[name, p.name], components)
+            elif p.required:
+                arguments[p.name] = value(schemas[name, p.name], components)
+    path, rest = endpoint.spec.path, dict(arguments)
+    for part in endpoint.path_names:
+        path = path.replace(f"{{{part}}}", quote(_text(rest.pop(part, "1")), safe=""))
+    if endpoint.spec.method in ("GET", "HEAD", "DELETE"):
+        pairs = [(k, _text(v)) for k, vs in rest.items() for v in (vs if isinstance(vs, list) else [vs])]
+        return Call(path, query=pairs, arguments=arguments)
+    has_body = any(p.where == "body" for p in signature.parameters)
+    return Call(path, body=rest if has_body else None, files=files, arguments=arguments)
+
+
+def value(schema: Mapping[str, Any], components: Mapping[str, Any], depth: int = 0) -> Any:
+    """A value that fits `schema`, as plain as can be."""
+    if "$ref" in schema:
+        schema = components.get(str(schema["$ref"]).rpartition("/")[2], {})
+    for key in ("default", "const"):
+        if key in schema:
+            return schema[key]
+    for key in ("examples", "enum"):
+        if schema.get(key):
+            return schema[key][0]
+    if depth > _DEPTH:
+        return None
+    for key in ("anyOf", "oneOf", "allOf"):
+        if arms := schema.get(key):
+            return value(arms[0], components, depth + 1)
+    if "prefixItems" in schema:
+        return [value(item, components, depth + 1) for item in schema["prefixItems"]]
+    match schema.get("type"):
+        case "object":
+            properties = schema.get("properties", {})
+            wanted = schema.get("required", [])
+            return {name: value(properties[name], components, depth + 1) for name in wanted if name in properties}
+        case "array":
+            count = max(1, schema.get("minItems", 1))
+            return [value(schema.get("items", {}), components, depth + 1)] * count
+        case "integer" | "number" as kind:
+            return _number(schema, whole=kind == "integer")
+        case "boolean":
+            return True
+        case "null":
+            return None
+        case "string":
+            return _string(schema)
+        case _:
+            return 1
+
+
+def code(endpoint: Endpoint, call: Call) -> list[dict[str, str]]:
+    """The call in curl, Python and JavaScript; nothing for a websocket."""
+    if endpoint.spec.kind is EndpointKind.WEBSOCKET:
+        return []
+    stream = endpoint.spec.kind is EndpointKind.STREAM
+    verb = endpoint.spec.method
+    url = call.path.rstrip("/") + ("?" + urlencode(call.query) if call.query else "")
+    return [
+        {"lang": "Shell", "label": "curl", "source": _curl(verb, url, call, stream)},
+        {"lang": "Python", "label": "Python", "source": _python(endpoint.spec.name, call, stream)},
+        {"lang": "Python", "label": "Python, plain HTTP", "source": _plain_python(verb, url, call, stream)},
+        {"lang": "JavaScript", "label": "JavaScript", "source": _javascript(verb, url, call, stream)},
+    ]
+
+
+def _curl(verb: str, url: str, call: Call, stream: bool) -> str:
+    lines = [f'curl {"-N " if stream else ""}"$KAON_URL{url}"']
+    if verb == "HEAD":
+        lines.append("--head")
+    elif verb != ("POST" if call.body is not None else "GET"):
+        lines.append(f"-X {verb}")
+    lines.append('-H "authorization: Bearer $KAON_KEY"')
+    if call.files:
+        lines += [f"-F {shlex.quote(f'{name}=@{file}')}" for name, file in call.files.items()]
+        lines += [f"-F {shlex.quote(f'{name}={_text(v)}')}" for name, v in (call.body or {}).items()]
+    elif call.body is not None:
+        lines += ['-H "content-type: application/json"', f"-d {shlex.quote(_json(call.body))}"]
+    return " \\\n  ".join(lines)
+
+
+def _python(name: str, call: Call, stream: bool) -> str:
+    arguments = [f"{key}={v!r}" for key, v in call.arguments.items()]
+    arguments += [f'{key}=kaon.File.read("{file}")' for key, file in call.files.items()]
+    said = f"client.{name}({', '.join(arguments)})"
+    use = f"for item in {said}:\n    print(item)" if stream else f"print({said})"
+    return f"""import os
+
+import kaon
+
+client = kaon.Client(os.environ["KAON_URL"], key=os.environ["KAON_KEY"])
+{use}"""
+
+
+def _plain_python(verb: str, url: str, call: Call, stream: bool) -> str:
+    lines = [
+        f'    "{verb}",',
+        f'    os.environ["KAON_URL"] + {json.dumps(url)},' if url else '    os.environ["KAON_URL"],',
+        '    headers={"authorization": "Bearer " + os.environ["KAON_KEY"]},',
+    ]
+    if call.files:
+        files = ", ".join(f'"{name}": open("{file}", "rb")' for name, file in call.files.items())
+        lines.append(f"    files={{{files}}},")
+        if call.body:
+            lines.append(f"    data={ ({k: _text(v) for k, v in call.body.items()})!r},")
+    elif call.body is not None:
+        lines.append(f"    json={call.body!r},")
+    lines.append("    timeout=60,")
+    arguments = "\n".join(lines)
+    if stream:
+        rest = f"""with httpx2.stream(
+{arguments}
+) as response:
+    for line in response.iter_lines():
+        print(line)"""
+    else:
+        shown = "response.headers" if verb == "HEAD" else "response.text"
+        rest = f"""response = httpx2.request(
+{arguments}
+)
+response.raise_for_status()
+print({shown})"""
+    return f"import os\n\nimport httpx2\n\n{rest}"
+
+
+def _javascript(verb: str, url: str, call: Call, stream: bool) -> str:
+    lines, before = [f'  method: "{verb}",'], ""
+    headers = ["authorization: `Bearer ${process.env.KAON_KEY}`"]
+    if call.files:
+        parts = [
+            f'form.append("{name}", new Blob([await readFile("{file}")]), "{file}");'
+            for name, file in call.files.items()
+        ]
+        parts += [f'form.append("{name}", {json.dumps(_text(v))});' for name, v in (call.body or {}).items()]
+        before = 'import { readFile } from "node:fs/promises";\n\nconst form = new FormData();\n'
+        before += "\n".join(parts) + "\n"
+        lines.append("  body: form,")
+    elif call.body is not None:
+        headers.append('"content-type": "application/json"')
+        lines.append(f"  body: JSON.stringify({_json(call.body)}),")
+    lines.insert(1, f"  headers: {{ {', '.join(headers)} }},")
+    options = "\n".join(lines)
+    address = f"process.env.KAON_URL + {json.dumps(url)}" if url else "process.env.KAON_URL"
+    if stream:
+        use = """const decoder = new TextDecoder();
+for await (const bytes of response.body) {
+  process.stdout.write(decoder.decode(bytes, { stream: true }));
+}"""
+    else:
+        use = "console.log(await response.text());"
+    return f"""{before}const response = await fetch({address}, {{
+{options}
+}});
+if (!response.ok) throw new Error(await response.text());
+{use}"""
+
+
+def _number(schema: Mapping[str, Any], *, whole: bool) -> float:
+    low = schema.get("minimum", schema.get("exclusiveMinimum"))
+    high = schema.get("maximum", schema.get("exclusiveMaximum"))
+    step = schema.get("multipleOf", 1 if whole else 0.5)
+    number = 1 if whole else 1.5
+    if low is not None and number <= low:
+        number = low + (step if "exclusiveMinimum" in schema else 0)
+    if high is not None and number >= high:
+        number = high - (step if "exclusiveMaximum" in schema else 0)
+    return int(number) if whole else float(number)
+
+
+_FORMATS = {
+    "date": "2026-01-31",
+    "date-time": "2026-01-31T12:00:00Z",
+    "time": "12:00:00",
+    "duration": "PT1M",
+    "uuid": "3fa85f64-5717-4562-b3fc-2c963f66afa6",
+    "email": "someone@example.org",
+    "uri": "https://example.org/",
+}
+
+
+def _string(schema: Mapping[str, Any]) -> str:
+    if schema.get("contentEncoding") == "base64":
+        return "aGVsbG8="
+    text = _FORMATS.get(str(schema.get("format")), "hello")
+    text = text.ljust(int(schema.get("minLength", 0)), "o")
+    return text[: int(schema.get("maxLength", len(text)))]
+
+
+def _text(v: Any) -> str:
+    if isinstance(v, str):
+        return v
+    return _json(v)
+
+
+def _json(v: Any) -> str:
+    return json.dumps(v, ensure_ascii=False)
