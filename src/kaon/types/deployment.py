@@ -60,6 +60,7 @@ class RevisionSpec(Model):
     """One frozen version of a deployment."""
 
     deployment: Name
+    deployment_uid: str = Field(default="", description="A deployment of the same name made later has another.")
     number: int = Field(ge=1)
     template: Template
     template_hash: str
@@ -86,6 +87,7 @@ class Assignment(Model):
 
     revision: int = Field(ge=1)
     replicas: int = Field(ge=0)
+    ordinals: tuple[int, ...] = Field(default=(), description="Which replicas: as many as `replicas`.")
     ready: int = Field(default=0, ge=0)
     weight: int = Field(default=0, ge=0, le=100)
 

@@ -1,0 +1,254 @@
+"""How a new revision takes over from the one that serves.
+
+Everything is one move, made again at every look at the world: towards a *goal*, the revision that should
+serve, replicas of all *others* are taken away as those of the goal become ready. The goal is the target,
+the newest template; when the target does not come up, the rollout stops and the goal is the stable
+revision again, so that going back is the same careful move in the other direction.
+
+What always holds, with `wanted` replicas and a surge of s:
+- a replica that is ready is only taken away when `wanted` others are ready, or when fewer are wanted now;
+- at most wanted + s replicas are assigned, or as many as were when fewer became wanted;
+- more of the goal's replicas start only as others make room, so only when started ones are ready;
+- a replica that is dead and of no use never blocks a move: what takes its place is a ready one.
+
+Replicas are chosen by ordinal, not counted, so that of three the dead one goes, not the third. A new
+replica gets an ordinal that nobody reports, so that it is never a dying one of the same name.
+
+When a stopped rollout's spec changes in any way, it is tried again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import count as counting
+from itertools import islice
+
+from kaon.types.deployment import Assignment, DeploymentSpec, DeploymentStatus, RolloutState
+from kaon.types.model import Model
+from kaon.types.replica import Phase
+
+CRASHES = 3
+"""A new replica that restarted so often does not come up."""
+
+TROUBLE = frozenset({Phase.CRASHED, Phase.CONFIG_ERROR, Phase.NO_CAPACITY})
+
+
+class Seen(Model):
+    """What is known of one replica."""
+
+    revision: int
+    ordinal: int
+    phase: Phase
+    reason: str = ""
+    begun_at: float = 0
+    """Epoch seconds at which its process, or else its phase, began."""
+    restarts: int = 0
+    exit_code: int | None = None
+    last_line: str = ""
+
+
+Replicas = dict[int, frozenset[int]]
+"""Revision -> ordinals."""
+
+
+def wanted(spec: DeploymentSpec) -> int:
+    """How many ready replicas there should be."""
+    return spec.scaling.min
+
+
+def step(
+    spec: DeploymentSpec,
+    generation: int,
+    status: DeploymentStatus,
+    target: int,
+    seen: Sequence[Seen],
+    now: float,
+) -> DeploymentStatus:
+    """The next status; its conditions are left as they were.
+
+    `generation` is that of `spec`, `target` the number of the revision of its template, `status` the last
+    decision, `now` epoch seconds. The same arguments give the same answer.
+    """
+    world = _World(seen)
+    before: Replicas = {a.revision: frozenset(a.ordinals) for a in status.assignments if a.ordinals}
+    count = wanted(spec)
+    anew = target != status.target or generation != status.observed_generation
+    since = now if anew else status.since
+
+    stopped, why = False, ""
+    if status.stable is not None and status.stable != target:
+        if status.state is RolloutState.STOPPED and not anew:
+            stopped, why = True, status.reason
+        elif not spec.paused:
+            why = world.failure(target, before.get(target, frozenset()), since, spec.rollout.progress_deadline_s, now)
+            stopped = bool(why)
+    goal = status.stable if stopped and status.stable is not None else target
+
+    held = spec.paused and bool(before.keys() - {goal} or (status.stable != goal))
+    after = before if held else _move(before, goal, count, spec.rollout.max_surge, world, hopeless=stopped)
+    if after != before or stopped != (status.state is RolloutState.STOPPED):
+        since = now
+
+    ready = {revision: len(world.ready(revision, ordinals)) for revision, ordinals in after.items()}
+    settled = not held and after.keys() <= {goal}
+    arrived = settled and ready.get(goal, 0) >= count
+    # Nothing is known of a revision that never ran, so one that arrives at zero replicas has not proved itself.
+    stable = goal if arrived and (count or status.stable is None) else status.stable
+    if stopped:
+        state = RolloutState.STOPPED
+    elif arrived:
+        state = RolloutState.STABLE
+    elif (
+        settled and stable == goal and not anew and _in_trouble(status.state, after.get(goal, frozenset()), goal, world)
+    ):
+        state = RolloutState.DEGRADED
+    else:
+        state = RolloutState.PROGRESSING
+    return status.model_copy(
+        update={
+            "observed_generation": generation,
+            "target": target,
+            "stable": stable,
+            "since": since,
+            "state": state,
+            "reason": why or _reason(held, arrived, after, goal, count, world),
+            "assignments": _assignments(after, ready, goal),
+        }
+    )
+
+
+def _in_trouble(state: RolloutState, ordinals: frozenset[int], goal: int, world: _World) -> bool:
+    """Whether too few are ready because some fell, rather than because more are wanted since a moment ago."""
+    sick = world.worst(goal, ordinals)
+    fell = sick is not None and (sick.phase in TROUBLE or sick.restarts > 0)
+    return fell or state is not RolloutState.PROGRESSING
+
+
+def next_look_at(spec: DeploymentSpec, status: DeploymentStatus, seen: Sequence[Seen]) -> float | None:
+    """Epoch seconds at which `step` would decide otherwise if nothing else happens; None: never."""
+    if status.state is not RolloutState.PROGRESSING or status.stable in (None, status.target) or spec.paused:
+        return None
+    begins = [max(s.begun_at, status.since) for s in seen if s.revision == status.target and s.phase is not Phase.READY]
+    return min(begins) + spec.rollout.progress_deadline_s if begins else None
+
+
+class _World:
+    """The replicas that are seen, by revision and ordinal."""
+
+    def __init__(self, seen: Iterable[Seen]) -> None:
+        self._seen = {(s.revision, s.ordinal): s for s in seen}
+
+    def ready(self, revision: int, ordinals: Iterable[int]) -> set[int]:
+        return {o for o in ordinals if (s := self._seen.get((revision, o))) and s.phase is Phase.READY}
+
+    def free(self, revision: int, ordinals: frozenset[int], count: int) -> frozenset[int]:
+        """The lowest `count` ordinals that are neither in `ordinals` nor seen."""
+        used = ordinals | {o for r, o in self._seen if r == revision}
+        return frozenset(islice((o for o in counting() if o not in used), count))
+
+    def worst(self, revision: int, ordinals: Iterable[int]) -> Seen | None:
+        """The replica whose trouble says most."""
+        sick = [s for o in ordinals if (s := self._seen.get((revision, o))) and s.phase is not Phase.READY]
+        return max(
+            sick,
+            key=lambda s: (s.phase is Phase.CONFIG_ERROR, s.phase is Phase.CRASHED, s.restarts, -s.ordinal),
+            default=None,
+        )
+
+    def failure(self, revision: int, ordinals: Iterable[int], since: float, deadline_s: float, now: float) -> str:
+        """Why these new replicas do not come up, or an empty text.
+
+        One that nobody reports is not late: its agent may be.
+        """
+        for s in (self._seen.get((revision, o)) for o in sorted(ordinals)):
+            if s is None or s.phase is Phase.READY:
+                continue
+            if s.phase is Phase.CONFIG_ERROR or s.restarts >= CRASHES:
+                return f"Revision {revision} does not come up: {describe(s)}"
+            if now - max(since, s.begun_at) >= deadline_s:
+                return f"Revision {revision} is not ready after {deadline_s:g} s: {describe(s)}"
+        return ""
+
+
+def describe(s: Seen) -> str:
+    """One line on a replica that is not ready: phase, reason, exit code, last line of its log."""
+    parts = [f"replica {s.ordinal} is {s.phase}"]
+    if s.reason and s.reason != s.phase:
+        parts.append(s.reason.rstrip("."))
+    if s.exit_code is not None:
+        parts.append(f"exit code {s.exit_code}")
+    if s.restarts:
+        parts.append(f"{s.restarts} restarts")
+    if s.last_line:
+        parts.append(f"last line: {s.last_line.strip()[:200]}")
+    return "; ".join(parts) + "."
+
+
+def _move(before: Replicas, goal: int, count: int, surge: int, world: _World, *, hopeless: bool) -> Replicas:
+    """One move towards `count` replicas of `goal` and none of others; `hopeless` others that are dead just go."""
+    goal_now = _shrink(before.get(goal, frozenset()), count, goal, world)
+    others = {revision: ordinals for revision, ordinals in before.items() if revision != goal}
+    others = _replace(others, len(world.ready(goal, goal_now)), count, world, hopeless=hopeless)
+    room = count + surge - len(goal_now) - sum(map(len, others.values()))
+    more = min(count - len(goal_now), max(0, room))
+    goal_now |= world.free(goal, goal_now, more)
+    return {revision: ordinals for revision, ordinals in {**others, goal: goal_now}.items() if ordinals}
+
+
+def _shrink(ordinals: frozenset[int], count: int, revision: int, world: _World) -> frozenset[int]:
+    """At most `count` of `ordinals`: ready ones stay first, then low ones."""
+    ready = world.ready(revision, ordinals)
+    return frozenset(sorted(ordinals, key=lambda o: (o not in ready, o))[:count])
+
+
+def _replace(others: Replicas, ready_goal: int, count: int, world: _World, *, hopeless: bool) -> Replicas:
+    """`others` without those that the goal's ready replicas stand in for: dead ones, then the oldest revision's."""
+    ready = {(r, o) for r, ordinals in others.items() for o in world.ready(r, ordinals)}
+    dead = {(r, o) for r, ordinals in others.items() for o in ordinals} - ready
+    # A dead one may come back, so it counts as one of `count` until a ready one of the goal takes its place.
+    spare_dead = len(dead) if hopeless else len(dead) + len(ready) + ready_goal - count
+    spare_ready = len(ready) + ready_goal - count
+    leave = _first(dead, spare_dead) | _first(ready, spare_ready)
+    return {r: frozenset(o for o in ordinals if (r, o) not in leave) for r, ordinals in others.items()}
+
+
+def _first(replicas: set[tuple[int, int]], number: int) -> set[tuple[int, int]]:
+    return set(sorted(replicas, key=lambda key: (key[0], -key[1]))[: max(0, number)])
+
+
+def _reason(held: bool, arrived: bool, after: Replicas, goal: int, count: int, world: _World) -> str:
+    if arrived:
+        return "No replicas are wanted." if count == 0 else ""
+    if held:
+        return "Paused."
+    ordinals = after.get(goal, frozenset())
+    text = f"{len(world.ready(goal, ordinals))} of {count} replicas of revision {goal} are ready"
+    sick = world.worst(goal, ordinals)
+    return f"{text}: {describe(sick)}" if sick else f"{text}."
+
+
+def _assignments(replicas: Replicas, ready: dict[int, int], goal: int) -> tuple[Assignment, ...]:
+    weights = _weights(ready, goal)
+    return tuple(
+        Assignment(
+            revision=revision,
+            replicas=len(ordinals),
+            ordinals=tuple(sorted(ordinals)),
+            ready=ready[revision],
+            weight=weights.get(revision, 0),
+        )
+        for revision, ordinals in sorted(replicas.items())
+    )
+
+
+def _weights(ready: dict[int, int], goal: int) -> dict[int, int]:
+    """Per cent of the traffic that each revision gets: its share of the ready replicas; the goal's all when none is.
+
+    An edge that balances over all ready replicas alike does just this; one that splits by weight does as well.
+    """
+    total = sum(ready.values())
+    if not total:
+        return {goal: 100}
+    weights = {revision: 100 * number // total for revision, number in ready.items()}
+    most = max(ready, key=lambda revision: (ready[revision], revision))
+    return {**weights, most: weights[most] + 100 - sum(weights.values())}
