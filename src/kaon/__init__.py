@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kaon.errors import ItemError, KaonError
 from kaon.sdk.endpoint import endpoint
 from kaon.sdk.folder import data_dir
-from kaon.sdk.media import Audio, File, Image
+from kaon.types.media import Audio, File, Image
 from kaon.sdk.service import on_start, on_stop, service
 from kaon.types.service import Batch, Resources
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from kaon.sdk.media import read_base64
+from kaon.types.media import read_base64
 
 if TYPE_CHECKING:
     import numpy as np

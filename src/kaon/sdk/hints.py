@@ -33,7 +33,7 @@ from typing_extensions import is_typeddict
 
 from kaon.errors import ConfigError
 from kaon.sdk.arrays import ArraySchema, Base64Schema
-from kaon.sdk.media import File
+from kaon.types.media import File
 
 _SCALARS = (
     str,

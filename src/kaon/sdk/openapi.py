@@ -27,7 +27,7 @@ from kaon.errors import (
 )
 from kaon.sdk import hints, samples
 from kaon.sdk.endpoint import Endpoint
-from kaon.sdk.media import OCTET_STREAM, Audio, Image
+from kaon.types.media import OCTET_STREAM, Audio, Image
 from kaon.sdk.signature import JSON, Parameter
 from kaon.types.service import EndpointKind
 
@@ -183,6 +183,7 @@ def _with_default(schema: dict[str, Any], parameter: Parameter) -> dict[str, Any
 def _responses(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
     item = schemas[endpoint.spec.name, "return"]
     hint = endpoint.signature.answer_hint
+    good: dict[str, Any]
     match endpoint.spec.kind:
         case EndpointKind.WEBSOCKET:
             good = {"101": {"description": "The connection is a WebSocket from here on."}}

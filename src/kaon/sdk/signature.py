@@ -20,7 +20,7 @@ from typing_extensions import TypedDict
 from kaon.errors import BadAnswer, ConfigError, InvalidInput
 from kaon.sdk import hints
 from kaon.sdk.arrays import plain
-from kaon.sdk.media import OCTET_STREAM, File
+from kaon.types.media import OCTET_STREAM, File
 from kaon.sdk.problems import invalid, problem, refused, told
 
 JSON = "application/json"
