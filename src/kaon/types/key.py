@@ -50,6 +50,7 @@ class KeySpec(Model):
     workspace: Name | None = Field(default=None, description="None: every workspace; for admins and agents only.")
     deployments: tuple[Name, ...] | None = Field(default=None, description="None: all of the workspace.")
     owner: str = Field(default="", description="Name of the key that made this one.")
+    owner_uid: str = Field(default="", description="Its uid: a name used again is another key. Empty: the platform.")
     expires_at: float | None = None
     cloud: str | None = Field(default=None, description="For agents: the only cloud that it may speak for.")
 

@@ -1,0 +1,97 @@
+"""The API as one ASGI app. It decides nothing: it writes wishes into the store and reads what came of them.
+
+    Guard         request id, host, origin, headers            every answer
+      Door        right, scope, existence, query, body limit   every route, before its body is read
+        handler   checks, one write with compare-and-set, one event
+
+The app is handed an open store and does not close it; its lifespan holds the one watch that long polls share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from functools import cache, partial
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+import kaon
+from kaon.api import (
+    artifacts,
+    clouds,
+    deployments,
+    events,
+    keys,
+    platform,
+    replicas,
+    secret_values,
+    workspaces,
+)
+from kaon.api.broker import Broker
+from kaon.api.changes import Changes
+from kaon.api.doors import Door
+from kaon.api.gate import Gate
+from kaon.api.guard import Guard
+from kaon.api.guesses import Guesses
+from kaon.api.keyring import Keyring
+from kaon.api.openapi import document
+from kaon.api.parts import Parts, Vault
+from kaon.api.problems import answer_framework, answer_kaon, answer_validation
+from kaon.clock import Clock
+from kaon.errors import KaonError
+from kaon.settings import Settings
+from kaon.store.port import Blobs, Store
+
+DOORS: list[Door] = [
+    *platform.doors,
+    *workspaces.doors,
+    *artifacts.doors,
+    *deployments.doors,
+    *replicas.doors,
+    *events.doors,
+    *keys.doors,
+    *secret_values.doors,
+    *clouds.doors,
+]
+"""Every route there is."""
+
+
+def create_app(*, store: Store, blobs: Blobs, vault: Vault, settings: Settings, clock: Clock) -> FastAPI:
+    """The API over an open store."""
+    changes = Changes(store)
+    keyring = Keyring(store, clock, changes)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        watching = asyncio.ensure_future(changes.run())
+        try:
+            yield
+        finally:
+            watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await watching
+
+    app = FastAPI(
+        title="Kaon",
+        version=kaon.__version__,
+        lifespan=lifespan,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        exception_handlers={
+            KaonError: answer_kaon,
+            HTTPException: answer_framework,
+            RequestValidationError: answer_validation,
+        },
+    )
+    app.router.route_class = Door
+    app.router.routes[:] = DOORS
+    app.state.parts = Parts(store, blobs, vault, settings, clock, changes, keyring, Broker())
+    app.state.gate = Gate(store, keyring, Guesses(clock))
+    app.openapi = cache(partial(document, DOORS))  # type: ignore[method-assign]
+    app.add_middleware(Guard, settings=settings)
+    return app

@@ -1,0 +1,72 @@
+"""What must be true before a deployment's spec is taken: told at once, with the command that helps."""
+
+from __future__ import annotations
+
+from kaon.api.keyring import Caller
+from kaon.api.problems import Unprocessable
+from kaon.errors import Forbidden
+from kaon.store.port import Store
+from kaon.types.deployment import DeploymentSpec, Template
+from kaon.types.resource import Deployment
+from kaon.types.route import RESERVED
+
+IDENTITY_VARIABLE = "KAON_KEY"
+IDENTITY_PREFIX = "identity-"
+_LONGEST_VALUE = 65_536
+
+
+def check_name(name: str) -> None:
+    """Raises `Unprocessable` for a name that the platform needs for its own paths."""
+    if name in RESERVED:
+        raise Unprocessable(
+            f"A deployment cannot be called '{name}': the platform answers under that path.",
+            hint="Choose another name: kaon deploy ... --name OTHER",
+        )
+
+
+async def check_spec(
+    store: Store, caller: Caller, workspace: str, spec: DeploymentSpec, current: Deployment | None
+) -> None:
+    """Raises `Unprocessable` naming what is missing, `Forbidden` for secrets that are not the caller's to use."""
+    template = spec.template
+    _check_variables(template)
+    if await store.find("artifact", workspace, template.artifact) is None:
+        raise Unprocessable(
+            f"There is no artifact {template.artifact} in workspace '{workspace}'.",
+            hint="Build and bring it with: kaon deploy FILE.py:CLASS",
+        )
+    _check_use_of_secrets(caller, template, current)
+    for secret in sorted(set(template.secrets.values())):
+        if await store.find("secret", workspace, secret) is None:
+            raise Unprocessable(
+                f"There is no secret '{secret}' in workspace '{workspace}'.", hint=f"Set it: kaon secret set {secret}"
+            )
+
+
+def _check_variables(template: Template) -> None:
+    if IDENTITY_VARIABLE in template.env.keys() | template.secrets.keys():
+        raise Unprocessable(
+            f"{IDENTITY_VARIABLE} is set by the platform: it is the service's own key.", hint="Use another variable."
+        )
+    if twice := sorted(template.env.keys() & template.secrets.keys()):
+        raise Unprocessable(f"{twice[0]} is given both as a value and as a secret.", hint="Give it once.")
+    for name, value in template.env.items():
+        if "\0" in value or len(value) > _LONGEST_VALUE:
+            raise Unprocessable(f"The value of {name} cannot be an environment variable.", hint="Keep it in a file.")
+
+
+def _check_use_of_secrets(caller: Caller, template: Template, current: Deployment | None) -> None:
+    """Whoever deploys code can read the secrets that it gets.
+
+    So a key for some deployments may only keep those that they have already; and nobody gets the key of
+    another service by naming it.
+    """
+    had = set() if current is None else set(current.spec.template.secrets.values())
+    new = set(template.secrets.values()) - had
+    if stolen := sorted(s for s in new if s.startswith(IDENTITY_PREFIX)):
+        raise Unprocessable(f"The secret '{stolen[0]}' belongs to the platform.", hint="Name one of your own.")
+    if new and caller.standing.deployments is not None:
+        raise Forbidden(
+            "This key is for some deployments only and cannot give them other secrets of the workspace.",
+            hint="Use a key for the whole workspace.",
+        )

@@ -1,0 +1,180 @@
+"""`/clouds`: for agents, each for its own cloud; and the list of clouds for people.
+
+An agent gets what its cloud's current plan names and nothing else: those artifacts, those replicas' secrets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+from fastapi import Path, Query, Response
+from fastapi.responses import StreamingResponse
+from starlette.requests import Request
+
+from kaon.agent.ports import Call
+from kaon.api import edits
+from kaon.api.checks import IDENTITY_PREFIX, IDENTITY_VARIABLE
+from kaon.api.doors import Doors
+from kaon.api.keyring import Caller
+from kaon.api.parts import OfCloud, Parts, WithCaller, WithParts
+from kaon.api.problems import Unprocessable
+from kaon.api.views import CloudView, Items
+from kaon.errors import NotFound
+from kaon.types.cloud import CloudSpec, CloudStatus
+from kaon.types.key import Right
+from kaon.types.model import Digest
+from kaon.types.plan import EdgeStatus, Plan, Report
+from kaon.types.replica import Phase, ReplicaSpec
+from kaon.types.resource import Cloud
+
+LONGEST_WAIT_S = 30.0
+SEEN_EVERY_S = 5.0
+"""An unchanged report is written this often, so that `seen_at` is true to within it."""
+AWAY_AFTER_S = 15.0
+_REPORT_LIMIT_BYTES = 8 * 2**20
+_LOOK_S = 1.0
+
+doors = Doors("/clouds", tag="clouds")
+Wait = Annotated[float, Query(ge=0, allow_inf_nan=False, description="Seconds to wait for news; 30 at most.")]
+OfReplica = Annotated[str, Path(alias="id", pattern=r"^[0-9a-f]{12}$")]
+
+
+@doors.get("", right=Right.READ)
+async def list_clouds(parts: WithParts, caller: WithCaller) -> Items[CloudView]:
+    """The clouds that have joined."""
+    found = await parts.store.list_all("cloud", "")
+    return Items(items=[_view(cloud, caller, parts.clock.now()) for cloud in found])
+
+
+@doors.get("/{cloud}/plan", right=Right.AGENT, response_model=Plan, responses={304: {"description": "Still the same."}})
+async def get_plan(
+    cloud: OfCloud,
+    parts: WithParts,
+    after: Annotated[str, Query(max_length=64, description="Hash of the plan that the agent has.")] = "",
+    wait_s: Wait = 20.0,
+) -> Response:
+    """The plan as soon as it is another than `after`; 304 when it still is at the end of the wait."""
+    loop = asyncio.get_running_loop()
+    ends_at = loop.time() + min(wait_s, LONGEST_WAIT_S)
+    with parts.changes.of("plan", "", cloud) as changed:
+        while True:
+            found = await parts.store.find("plan", "", cloud)
+            if found is not None and found.spec.hash != after:
+                return Response(
+                    found.spec.plan.model_dump_json(),
+                    media_type="application/json",
+                    headers={"etag": f'"{found.spec.hash}"'},
+                )
+            if not await changed.within(ends_at - loop.time()):
+                return Response(status_code=304)
+
+
+@doors.post("/{cloud}/report", right=Right.AGENT, status_code=204, body_limit_bytes=_REPORT_LIMIT_BYTES)
+async def post_report(cloud: OfCloud, body: Report, parts: WithParts) -> None:
+    """What the agent sees. Written when it changed, else every 5 s."""
+    if body.cloud != cloud:
+        raise Unprocessable("The report is of another cloud than its address says.")
+
+    async def attempt() -> None:
+        now = parts.clock.now()
+        found = await parts.store.find("cloud", "", cloud)
+        if found is None:
+            await parts.store.create("cloud", "", cloud, CloudSpec(), CloudStatus(report=body, seen_at=now))
+        elif found.status.report != body or not 0 <= now - found.status.seen_at < SEEN_EVERY_S:
+            await parts.store.update_status(found, CloudStatus(report=body, seen_at=now))
+
+    await edits.until_written(attempt)
+
+
+@doors.get(
+    "/{cloud}/artifacts/{digest}",
+    right=Right.AGENT,
+    response_class=StreamingResponse,
+    responses={200: {"content": {"application/gzip": {"schema": {"type": "string", "format": "binary"}}}}},
+)
+async def get_artifact_bytes(cloud: OfCloud, digest: Annotated[Digest, Path()], parts: WithParts) -> StreamingResponse:
+    """An artifact's bytes, for a replica of the current plan."""
+    named = [r for r in await _replicas(parts, cloud) if r.artifact == digest]
+    artifact = await parts.store.find("artifact", named[0].workspace, digest) if named else None
+    if artifact is None or not await parts.blobs.has(digest):
+        raise NotFound(f"There is no artifact '{digest}' for this cloud.")
+    return StreamingResponse(
+        parts.blobs.read(digest),
+        media_type="application/gzip",
+        headers={"content-length": str(artifact.spec.size_bytes)},
+    )
+
+
+@doors.get("/{cloud}/replicas/{id}/secrets", right=Right.AGENT)
+async def get_replica_secrets(cloud: OfCloud, replica: OfReplica, parts: WithParts) -> dict[str, str]:
+    """Variable -> value, of a replica of the current plan: what its revision names, and its own key."""
+    spec = next((r for r in await _replicas(parts, cloud) if r.id == replica), None)
+    if spec is None:
+        raise NotFound("The cloud's current plan has no such replica.")
+    revision = await parts.store.get("revision", spec.workspace, f"{spec.deployment}-{spec.revision}")
+    if revision.spec.deployment != spec.deployment:
+        raise NotFound("The replica's revision is gone.")
+    named = {**revision.spec.template.secrets, IDENTITY_VARIABLE: f"{IDENTITY_PREFIX}{spec.deployment}"}
+    return {variable: await _open(parts, spec.workspace, named.get(variable, "")) for variable in spec.secrets}
+
+
+@doors.get("/{cloud}/calls", right=Right.AGENT, response_model=Call, responses={204: {"description": "Nothing."}})
+async def get_call(cloud: OfCloud, request: Request, parts: WithParts, wait_s: Wait = 20.0) -> Response:
+    """What is asked of the agent, as soon as something is; 204 when nothing was by the end of the wait."""
+    loop = asyncio.get_running_loop()
+    ends_at = loop.time() + min(wait_s, LONGEST_WAIT_S)
+    while not await request.is_disconnected():  # a call handed to a poll whose agent has died would be lost
+        call = await parts.broker.next_call(cloud, min(_LOOK_S, ends_at - loop.time()))
+        if call is not None:
+            return Response(call.model_dump_json(), media_type="application/json")
+        if loop.time() >= ends_at:
+            break
+    return Response(status_code=204)
+
+
+@doors.post(
+    "/{cloud}/calls/{id}",
+    right=Right.AGENT,
+    status_code=204,
+    openapi_extra={
+        "requestBody": {"content": {"application/x-ndjson": {"schema": {"$ref": "#/components/schemas/LogLine"}}}}
+    },
+)
+async def post_answer(
+    cloud: OfCloud,
+    call: Annotated[str, Path(alias="id", pattern=r"^[0-9a-f]{32}$")],
+    request: Request,
+    parts: WithParts,
+) -> Response:
+    """The answer to a call, line by line; the connection is closed when nobody listens any more."""
+    heard_out = await parts.broker.answer(cloud, call, request.stream())
+    return Response(status_code=204, headers=None if heard_out else {"connection": "close"})
+
+
+async def _replicas(parts: Parts, cloud: str) -> tuple[ReplicaSpec, ...]:
+    found = await parts.store.find("plan", "", cloud)
+    return () if found is None else found.spec.plan.replicas
+
+
+async def _open(parts: Parts, workspace: str, name: str) -> str:
+    secret = await parts.store.find("secret", workspace, name)
+    if secret is None:
+        raise NotFound(f"There is no secret '{name}' in workspace '{workspace}'.", hint=f"kaon secret set {name}")
+    return parts.vault.open(workspace, name, secret.spec)
+
+
+def _view(cloud: Cloud, caller: Caller, now: float) -> CloudView:
+    status: CloudStatus = cloud.status
+    seen = () if status.report is None else status.report.replicas
+    visible = [r for r in seen if caller.standing.sees(r.workspace, r.deployment)]
+    return CloudView(
+        name=cloud.name,
+        driver=cloud.spec.driver,
+        edge_url=cloud.spec.edge_url,
+        seen_at=status.seen_at,
+        connected=now - status.seen_at < AWAY_AFTER_S,
+        edge=EdgeStatus() if status.report is None else status.report.edge,
+        replicas=len(visible),
+        ready=sum(r.phase is Phase.READY for r in visible),
+    )

@@ -1,0 +1,46 @@
+"""Read, change, write, and again when somebody wrote in between."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from kaon.errors import Conflict
+from kaon.store.port import AnyResource, Store
+from kaon.types.deployment import DeploymentSpec
+from kaon.types.resource import Deployment
+
+T = TypeVar("T")
+Change = Callable[[Deployment], DeploymentSpec]
+_TRIES = 5
+
+
+async def until_written(attempt: Callable[[], Awaitable[T]]) -> T:
+    """What `attempt` answers, tried anew while it meets a `Conflict`; the fifth is the caller's."""
+    for _ in range(_TRIES - 1):
+        try:
+            return await attempt()
+        except Conflict:
+            continue
+    return await attempt()
+
+
+async def edit_deployment(store: Store, workspace: str, name: str, change: Change) -> Deployment:
+    """Put `change` of the spec in place of the spec. Raises `NotFound`, `Conflict`."""
+
+    async def attempt() -> Deployment:
+        deployment = await store.get("deployment", workspace, name)
+        return await store.update_spec(deployment, change(deployment))
+
+    return await until_written(attempt)
+
+
+async def remove(store: Store, kind: str, workspace: str, name: str) -> AnyResource:
+    """Delete a resource, whatever was written to it last. Raises `NotFound`, `Conflict`."""
+
+    async def attempt() -> AnyResource:
+        resource = await store.get(kind, workspace, name)
+        await store.delete(resource)
+        return resource
+
+    return await until_written(attempt)

@@ -1,0 +1,102 @@
+"""`/workspaces/{ws}/keys`: made once, shown once, revoked at once."""
+
+from __future__ import annotations
+
+import secrets
+
+from kaon.api import audit, edits
+from kaon.api.doors import Doors
+from kaon.api.keyring import Caller
+from kaon.api.parts import InWorkspace, Named, Parts, WithCaller, WithParts
+from kaon.api.problems import Unprocessable
+from kaon.api.views import Items, KeyMade, KeyRequest, KeyView
+from kaon.errors import Conflict, Forbidden, NotFound
+from kaon.laws.rights import grantable
+from kaon.types.key import KEY_PREFIX, KeySpec, KeyStatus, Right, key_hash
+from kaon.types.resource import Key
+
+_HINT_CHARACTERS = len(KEY_PREFIX) + 4
+doors = Doors("/workspaces/{ws}/keys", tag="keys")
+
+
+@doors.get("", right=Right.ADMIN)
+async def list_keys(ws: InWorkspace, parts: WithParts, caller: WithCaller) -> Items[KeyView]:
+    """The keys of a workspace, those that gave up their access included."""
+    found = await parts.store.list_all("key", ws)
+    return Items(items=[await _view(parts, key) for key in found if grantable(caller.standing, key.spec)])
+
+
+@doors.post("", right=Right.ADMIN, status_code=201)
+async def create_key(ws: InWorkspace, body: KeyRequest, parts: WithParts, caller: WithCaller) -> KeyMade:
+    """Make a key. The answer is the only place where it can ever be seen."""
+    text = KEY_PREFIX + secrets.token_urlsafe(32)
+    spec = KeySpec(
+        hash=key_hash(text),
+        hint=text[:_HINT_CHARACTERS],
+        role=body.role,
+        workspace=None if body.everywhere or body.cloud else ws,
+        deployments=body.deployments,
+        owner=caller.name,
+        owner_uid=caller.uid,
+        expires_at=body.expires_at,
+        cloud=body.cloud,
+    )
+    if not grantable(caller.standing, spec):
+        raise Forbidden("A key can never do more than the key that makes it.", hint="Ask for less: `kaon whoami`.")
+    if body.expires_at is not None and body.expires_at <= parts.clock.now():
+        raise Unprocessable("This key would have expired already.", hint="Give a later time.")
+    made = await edits.until_written(lambda: _create(parts, ws, body.name, spec))
+    await _note(parts, caller, made, "KeyMade", f"Made, with role {spec.role.value}.")
+    return KeyMade(**dict(await _view(parts, made)), key=text)
+
+
+@doors.delete("/{name}", right=Right.ADMIN, status_code=204)
+async def revoke_key(ws: InWorkspace, name: Named, parts: WithParts, caller: WithCaller) -> None:
+    """End a key, and with it every key that it made. It stays in the list until its name is used again."""
+
+    async def attempt() -> Key | None:
+        key: Key | None = await parts.store.find("key", ws, name)
+        if key is None or not grantable(caller.standing, key.spec):
+            raise NotFound(f"There is no key '{name}' in workspace '{ws}'.", hint="`kaon key list` lists them.")
+        if key.status.revoked_at is not None:
+            return None
+        return await parts.store.update_status(key, KeyStatus(revoked_at=parts.clock.now()))
+
+    if revoked := await edits.until_written(attempt):
+        await _note(parts, caller, revoked, "KeyRevoked", "Revoked.")
+
+
+async def _create(parts: Parts, ws: str, name: str, spec: KeySpec) -> Key:
+    """The new key; the name of a revoked one is free again."""
+    old: Key | None = await parts.store.find("key", ws, name)
+    if old is not None:
+        if old.status.revoked_at is None:
+            raise _Taken(f"A key '{name}' exists already.", hint=f"Choose another name, or: kaon key revoke {name}")
+        await parts.store.delete(old)
+    return await parts.store.create("key", ws, name, spec)
+
+
+class _Taken(Conflict):
+    """A name in use, which trying again does not free."""
+
+
+async def _view(parts: Parts, key: Key) -> KeyView:
+    spec: KeySpec = key.spec
+    held = await parts.keyring.standing_of(key)
+    return KeyView(
+        name=key.name,
+        workspace=spec.workspace,
+        hint=spec.hint,
+        role=spec.role,
+        deployments=spec.deployments,
+        cloud=spec.cloud,
+        owner=spec.owner,
+        created_at=key.created_at,
+        expires_at=spec.expires_at,
+        revoked_at=key.status.revoked_at,
+        state=held.lapsed or "active",
+    )
+
+
+async def _note(parts: Parts, caller: Caller, key: Key, reason: str, message: str) -> None:
+    await audit.note(parts, caller, workspace=key.workspace, kind="key", name=key.name, reason=reason, message=message)

@@ -1,0 +1,67 @@
+"""The API's OpenAPI document: `python -m kaon.api.openapi [FILE]` writes it.
+
+It is committed as docs/reference/openapi.json; a test says when it is stale.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+
+import kaon
+from kaon.api.doors import Door
+from kaon.api.gate import Open
+from kaon.api.problems import Problem
+from kaon.drivers.port import LogLine
+
+DESCRIPTION = """Everything that people, programs and agents ask of the control plane.
+
+Give a key as `Authorization: Bearer KEY`. What belongs to another workspace does not exist for a key. Every
+error is an RFC 9457 problem document with a code, a hint and a request id."""
+
+
+def document(doors: Sequence[Door]) -> dict[str, Any]:
+    """OpenAPI 3.1 of these routes, with the right that each needs as `x-kaon-right`."""
+    made = get_openapi(title="Kaon", version=kaon.__version__, description=DESCRIPTION, routes=list(doors))
+    components = made.setdefault("components", {})
+    components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    for model in (Problem, LogLine):
+        _add(components.setdefault("schemas", {}), model)
+    for door in (d for d in doors if d.include_in_schema):
+        for method in door.methods or ():
+            operation = made["paths"][door.path_format][method.lower()]
+            operation["x-kaon-right"] = door.right.value
+            if door.right is not Open.TO_ALL:
+                operation["security"] = [{"key": []}]
+    return made
+
+
+def _add(schemas: dict[str, Any], model: type[BaseModel]) -> None:
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas.update(schema.pop("$defs", {}))
+    schemas[model.__name__] = schema
+
+
+def text(doors: Sequence[Door]) -> str:
+    """The document as it is committed."""
+    return json.dumps(document(doors), indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+def main() -> None:
+    """Write the document to the file named, or to standard output."""
+    from kaon.api.app import DOORS  # the app imports this module
+
+    if len(sys.argv) > 1:
+        Path(sys.argv[1]).write_text(text(DOORS), encoding="utf-8")
+    else:
+        sys.stdout.write(text(DOORS))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""What the routes work with, made once and reached through the request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Protocol
+
+from fastapi import Depends, Path
+from starlette.requests import Request
+
+from kaon.api.broker import Broker
+from kaon.api.changes import Changes
+from kaon.api.keyring import Caller, Keyring
+from kaon.clock import Clock
+from kaon.settings import Settings
+from kaon.store.port import Blobs, Store
+from kaon.types.model import Name
+from kaon.types.secret import SecretSpec
+
+
+class Vault(Protocol):
+    """Encrypts secrets, each bound to its workspace and name."""
+
+    def seal(self, workspace: str, name: str, text: str) -> SecretSpec:
+        """The text, encrypted."""
+        ...
+
+    def open(self, workspace: str, name: str, spec: SecretSpec) -> str:
+        """The text again. Raises `KaonError` when it was made for another place or with another key."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything that a route may need."""
+
+    store: Store
+    blobs: Blobs
+    vault: Vault
+    settings: Settings
+    clock: Clock
+    changes: Changes
+    keyring: Keyring
+    broker: Broker
+
+
+async def _parts(request: Request) -> Parts:
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+async def _caller(request: Request) -> Caller:
+    caller: Caller = request.state.caller
+    return caller
+
+
+WithParts = Annotated[Parts, Depends(_parts)]
+WithCaller = Annotated[Caller, Depends(_caller)]
+InWorkspace = Annotated[Name, Path(alias="ws", description="The workspace's name.")]
+OfDeployment = Annotated[Name, Path(alias="deployment", description="The deployment's name.")]
+OfCloud = Annotated[Name, Path(alias="cloud", description="The cloud's name.")]
+Named = Annotated[Name, Path(alias="name")]

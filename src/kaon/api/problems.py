@@ -1,0 +1,105 @@
+"""Every error as RFC 9457 problem+json, ours and the framework's alike, with a request id and no leaks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from kaon.context import request_id
+from kaon.errors import PROBLEM_JSON, Forbidden, InvalidInput, KaonError, NotFound, TooLarge, Unauthenticated
+
+
+class Unprocessable(InvalidInput):
+    """A well-formed request that cannot be done as it stands; says what is missing and how to get it."""
+
+    status = 422
+
+
+class MethodNotAllowed(KaonError):
+    """The path exists, but not for this verb."""
+
+    code, status, exit_code = "method-not-allowed", 405, 2
+
+
+class Problem(BaseModel):
+    """What went wrong: RFC 9457."""
+
+    model_config = ConfigDict(frozen=True)
+
+    type: str = Field(description="urn:kaon:error:CODE")
+    title: str
+    status: int
+    code: str = Field(description="Stable, for programs.")
+    detail: str = Field(description="What happened, for people.")
+    hint: str = Field(default="", description="The next thing to do.")
+    errors: list[dict[str, Any]] = Field(default_factory=list, description="Where the request is wrong.")
+    retry_after_s: float | None = None
+    request_id: str = ""
+
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    "default": {
+        "description": "What went wrong.",
+        "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+}
+"""What every route may answer beside its own."""
+
+
+def problem_response(error: KaonError, headers: Mapping[str, str] | None = None) -> Response:
+    """`error` as an answer."""
+    more = dict(headers or {})
+    if isinstance(error, Unauthenticated):
+        more["www-authenticate"] = "Bearer"
+    if error.retry_after_s is not None:
+        more["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
+    return Response(error.problem_json(request_id.get()), error.status, headers=more, media_type=PROBLEM_JSON)
+
+
+async def answer_kaon(_: Request, error: Exception) -> Response:
+    """An error of ours."""
+    assert isinstance(error, KaonError)
+    return problem_response(error)
+
+
+async def answer_framework(_: Request, error: Exception) -> Response:
+    """An error that the framework raised for a status: its own words are left out."""
+    assert isinstance(error, HTTPException)
+    match error.status_code:
+        case 404:
+            ours: KaonError = NotFound("There is nothing at this path.", hint="The paths are in /api/v1/openapi.json.")
+        case 405:
+            ours = MethodNotAllowed("This path does not answer that method.")
+        case 413:
+            ours = TooLarge("The body is too large.")
+        case 401 | 403:
+            ours = Forbidden("This is not allowed.")
+        case status if status >= 500:
+            ours = KaonError()
+        case _:
+            ours = InvalidInput("The request cannot be read.")
+    return problem_response(ours, error.headers)
+
+
+async def answer_validation(_: Request, error: Exception) -> Response:
+    """A request that does not fit its types: says where and why, never what was sent (it may be a secret)."""
+    assert isinstance(error, RequestValidationError)
+    return problem_response(
+        Unprocessable(
+            "The request does not fit what this route takes.",
+            hint="See `errors` for the places; the types are in /api/v1/openapi.json.",
+            errors=[_where_and_why(e) for e in error.errors()[:20]],
+        )
+    )
+
+
+def _where_and_why(error: Mapping[str, Any]) -> dict[str, str]:
+    place: Sequence[Any] = error.get("loc", ())
+    return {"where": ".".join(str(p)[:80] for p in place), "message": str(error.get("msg", ""))[:200]}

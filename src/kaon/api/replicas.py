@@ -1,0 +1,183 @@
+"""Replicas, as the agents of all clouds last reported them, and their logs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Annotated
+
+from fastapi import Query
+from pydantic import StringConstraints, ValidationError
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from kaon.api.broker import Question
+from kaon.api.doors import Doors
+from kaon.api.gate import unseen_deployment
+from kaon.api.keyring import Caller
+from kaon.api.parts import InWorkspace, OfDeployment, Parts, WithCaller, WithParts
+from kaon.api.views import Items
+from kaon.drivers.port import LogLine
+from kaon.errors import NotFound
+from kaon.types.key import Right
+from kaon.types.replica import ReplicaStatus
+
+NDJSON = "application/x-ndjson"
+_RECHECK_S = 2.0
+doors = Doors("/workspaces/{ws}", tag="replicas")
+
+
+@doors.get("/replicas", right=Right.READ)
+async def list_replicas(ws: InWorkspace, parts: WithParts, caller: WithCaller) -> Items[ReplicaStatus]:
+    """The replicas of a workspace, in all clouds."""
+    found = await _replicas(parts, ws)
+    return Items(items=[r for _, r in found if caller.standing.sees(ws, r.deployment)])
+
+
+@doors.get("/deployments/{deployment}/replicas", right=Right.READ)
+async def list_replicas_of_deployment(ws: InWorkspace, name: OfDeployment, parts: WithParts) -> Items[ReplicaStatus]:
+    """The replicas of a deployment, in all clouds."""
+    return Items(items=[r for _, r in await _of_deployment(parts, ws, name)])
+
+
+@doors.get(
+    "/deployments/{deployment}/logs",
+    right=Right.READ,
+    response_class=StreamingResponse,
+    responses={200: {"content": {NDJSON: {"schema": {"$ref": "#/components/schemas/LogLine"}}}}},
+)
+async def read_logs(
+    ws: InWorkspace,
+    name: OfDeployment,
+    parts: WithParts,
+    caller: WithCaller,
+    tail: Annotated[int, Query(ge=0, le=10_000, description="The last lines of each replica.")] = 100,
+    follow: Annotated[bool, Query(description="Then go on with new lines as they come.")] = False,
+    since_s: Annotated[float | None, Query(ge=0, le=1e10, allow_inf_nan=False, description="Seconds back.")] = None,
+    replica: Annotated[str | None, Query(max_length=80, description="Only this one, by id or name.")] = None,
+    grep: Annotated[
+        str | None, Query(description="Only lines that hold this text."), StringConstraints(max_length=500)
+    ] = None,
+) -> StreamingResponse:
+    """Lines that the replicas wrote, as NDJSON."""
+    found = [(c, r) for c, r in await _of_deployment(parts, ws, name) if replica in (None, r.id, r.name)]
+    if not found:
+        which = f" '{replica}'" if replica else ""
+        raise NotFound(f"'{name}' has no replica{which} that could have written.", hint=f"`kaon describe {name}`")
+    wanted: dict[str, list[str]] = {}
+    for cloud, status in found:
+        wanted.setdefault(cloud, []).append(status.id)
+    oldest = None if since_s is None else parts.clock.now() - since_s
+    logs = _Logs(parts, caller, {r.id: r.name for _, r in found}, grep or "", oldest)
+    await logs.ask(wanted, {"tail": tail, "follow": follow, "since_s": since_s, "grep": grep})
+    return _LogResponse(logs)
+
+
+async def _replicas(parts: Parts, ws: str) -> list[tuple[str, ReplicaStatus]]:
+    """(cloud, replica) of a workspace, by name."""
+    found = [
+        (cloud.name, replica)
+        for cloud in await parts.store.list_all("cloud", "")
+        if cloud.status.report is not None
+        for replica in cloud.status.report.replicas
+        if replica.workspace == ws
+    ]
+    return sorted(found, key=lambda pair: (pair[1].deployment, pair[1].revision, pair[1].name))
+
+
+async def _of_deployment(parts: Parts, ws: str, name: str) -> list[tuple[str, ReplicaStatus]]:
+    found = [pair for pair in await _replicas(parts, ws) if pair[1].deployment == name]
+    if not found and await parts.store.find("deployment", ws, name) is None:
+        raise unseen_deployment(ws, name)
+    return found
+
+
+class _Logs:
+    """The answers of all clouds' agents, merged as they come."""
+
+    def __init__(self, parts: Parts, caller: Caller, names: dict[str, str], grep: str, oldest: float | None) -> None:
+        self._parts = parts
+        self._caller = caller
+        self._names = names
+        self._grep = grep
+        self._oldest = oldest
+        self._stack = AsyncExitStack()
+        self._questions: list[Question] = []
+        self._merged: asyncio.Queue[LogLine | None] = asyncio.Queue(64)
+
+    async def ask(self, wanted: dict[str, list[str]], arguments: dict[str, object]) -> None:
+        """Ask every cloud, and wait until they begin to answer. Raises `Unavailable` when none does."""
+        try:
+            for cloud, replicas in wanted.items():
+                question = self._parts.broker.ask(cloud, "logs", {"replicas": replicas, **arguments})
+                self._questions.append(self._stack.enter_context(question))
+            begun = await asyncio.gather(*(q.begun() for q in self._questions), return_exceptions=True)
+            silent = [error for error in begun if isinstance(error, BaseException)]
+            if len(silent) == len(begun):
+                raise silent[0]
+            pairs = zip(self._questions, begun, strict=True)
+            self._questions = [q for q, error in pairs if not isinstance(error, BaseException)]
+        except BaseException:
+            await self.close()
+            raise
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        """NDJSON, until all answers end, or the key of the reader does."""
+        tasks = [asyncio.ensure_future(self._forward(q)) for q in self._questions]
+        left, checked_at = len(tasks), time.monotonic()
+        try:
+            while left:
+                if time.monotonic() - checked_at >= _RECHECK_S:
+                    checked_at = time.monotonic()
+                    if not await self._parts.keyring.still_good(self._caller):
+                        return
+                try:
+                    async with asyncio.timeout(_RECHECK_S):
+                        line = await self._merged.get()
+                except TimeoutError:
+                    continue
+                if line is None:
+                    left -= 1
+                else:
+                    yield line.model_dump_json().encode() + b"\n"
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def close(self) -> None:
+        """Withdraw the questions."""
+        await self._stack.aclose()
+
+    async def _forward(self, question: Question) -> None:
+        while (raw := await question.line()) is not None:
+            if (line := self._wanted(raw)) is not None:
+                await self._merged.put(line)
+        await self._merged.put(None)
+
+    def _wanted(self, raw: bytes) -> LogLine | None:
+        """The line under its replica's name, when it is one, of a replica that was asked about, and fits."""
+        try:
+            line = LogLine.model_validate_json(raw)
+        except ValidationError:
+            return None
+        name = self._names.get(line.replica)
+        too_old = self._oldest is not None and line.at is not None and line.at < self._oldest
+        if name is None or too_old or self._grep not in line.text:
+            return None
+        return line.model_copy(update={"replica": name})
+
+
+class _LogResponse(StreamingResponse):
+    """Withdraws the questions however it ends, even before its first line."""
+
+    def __init__(self, logs: _Logs) -> None:
+        super().__init__(logs.lines(), media_type=NDJSON)
+        self._logs = logs
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._logs.close()

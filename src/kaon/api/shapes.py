@@ -1,0 +1,62 @@
+"""From resources to views; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kaon.api.views import DeploymentView, RevisionState
+from kaon.types.deployment import DeploymentStatus, RolloutState, template_hash
+from kaon.types.resource import Deployment, Revision
+from kaon.types.route import prefix_of
+
+
+def view_of(deployment: Deployment, edge_url: str) -> DeploymentView:
+    """The deployment as people ask for it."""
+    status: DeploymentStatus = deployment.status
+    return DeploymentView(
+        **dict(deployment),
+        url=edge_url + prefix_of(deployment.workspace, deployment.name),
+        state=_state(deployment),
+        reason=status.reason,
+        ready=sum(a.ready for a in status.assignments),
+        replicas=sum(a.replicas for a in status.assignments),
+        revision=status.stable,
+    )
+
+
+def _state(deployment: Deployment) -> RolloutState:
+    """A status that was made for an earlier spec says nothing of this one: it is under way."""
+    status: DeploymentStatus = deployment.status
+    if status.observed_generation >= deployment.generation:
+        return status.state
+    return RolloutState.PROGRESSING if status.observed_generation else RolloutState.PENDING
+
+
+def revision_states(deployment: Deployment, revisions: Sequence[Revision]) -> list[RevisionState]:
+    """What became of each revision, in the order given."""
+    return [_revision_state(deployment, r) for r in revisions]
+
+
+def _revision_state(deployment: Deployment, revision: Revision) -> RevisionState:
+    status: DeploymentStatus = deployment.status
+    number = revision.spec.number
+    mine = [a for a in status.assignments if a.revision == number]
+    return RevisionState(
+        number=number,
+        created_at=revision.created_at,
+        artifact=revision.spec.template.artifact,
+        state=_word(deployment, revision),
+        replicas=sum(a.replicas for a in mine),
+        ready=sum(a.ready for a in mine),
+        spec=revision.spec,
+    )
+
+
+def _word(deployment: Deployment, revision: Revision) -> str:
+    status: DeploymentStatus = deployment.status
+    if revision.spec.number == status.stable:
+        return "serving"
+    is_target = revision.spec.template_hash == template_hash(deployment.spec.template)
+    if is_target and revision.spec.number == status.target:
+        return "failed" if status.state is RolloutState.STOPPED else "coming"
+    return "past"

@@ -1,0 +1,115 @@
+"""What a key may do now: what was asked for, and what the key that made it may still do.
+
+A key is never worth more than its owner. So the answer is an intersection along the line from the key
+to the first key of all: its role's rights, its workspace, its deployments, its expiry. When the owner is
+revoked, expires or disappears, everything that it made stops working with it, at the next use and
+without anything having to be found and changed.
+
+Example: `root` (admin, every workspace) makes `lead` (admin of `shop`), who makes `ci` (editor of
+`shop/web`). Revoking `lead` ends `ci`. `ci` may read, write and call `shop/web`, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kaon.types.key import RIGHTS, KeySpec, Right
+from kaon.types.resource import Key
+
+LONGEST_LINE = 16
+"""Owners of owners that are followed; a longer line gives no rights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a key may do at one moment; `lapsed` says why when that is nothing."""
+
+    rights: frozenset[Right] = frozenset()
+    workspace: str | None = None
+    """The only workspace; None: every one."""
+    deployments: frozenset[str] | None = None
+    """The only deployments; None: all of the workspace."""
+    cloud: str | None = None
+    """For agents: the only cloud."""
+    expires_at: float | None = None
+    """When it ends, by its own expiry or an owner's, epoch seconds."""
+    lapsed: str = ""
+
+    def may(self, right: Right, workspace: str, deployment: str | None = None) -> bool:
+        """Whether `right` holds in `workspace`, and for that deployment if one is named."""
+        return right in self.rights and self.sees(workspace, deployment)
+
+    def sees(self, workspace: str, deployment: str | None = None) -> bool:
+        """Whether that workspace, and deployment if one is named, exists for this key."""
+        inside = self.workspace is None or self.workspace == workspace
+        return inside and (deployment is None or self.deployments is None or deployment in self.deployments)
+
+
+def standing(key: Key, keys: Mapping[str, Key], now: float) -> Standing:
+    """What `key` may do at `now` (epoch seconds); `keys` has its owners by uid."""
+    held = _own(key, now)
+    owner_uid = key.spec.owner_uid
+    for _ in range(LONGEST_LINE):
+        if held.lapsed or not owner_uid:
+            return held
+        owner = keys.get(owner_uid)
+        if owner is None:
+            return Standing(lapsed="the key that made it is gone")
+        above = _own(owner, now)
+        if above.lapsed:
+            return Standing(lapsed=f"the key that made it is {above.lapsed}")
+        held = _within(held, above)
+        owner_uid = owner.spec.owner_uid
+    return Standing(lapsed="too many keys made one another")
+
+
+def grantable(holder: Standing, wanted: KeySpec) -> bool:
+    """Whether whoever stands as `holder` may make a key as `wanted`: never more than it has itself."""
+    deployments = None if wanted.deployments is None else frozenset(wanted.deployments)
+    return (
+        RIGHTS[wanted.role] <= _passed_on(holder)
+        and (holder.workspace is None or holder.workspace == wanted.workspace)
+        and (holder.deployments is None or (deployments is not None and deployments <= holder.deployments))
+    )
+
+
+def _own(key: Key, now: float) -> Standing:
+    spec: KeySpec = key.spec
+    if key.status.revoked_at is not None:
+        return Standing(lapsed="revoked")
+    if spec.expires_at is not None and now >= spec.expires_at:
+        return Standing(lapsed="expired")
+    return Standing(
+        rights=RIGHTS[spec.role],
+        workspace=spec.workspace,
+        deployments=None if spec.deployments is None else frozenset(spec.deployments),
+        cloud=spec.cloud,
+        expires_at=spec.expires_at,
+    )
+
+
+def _within(held: Standing, above: Standing) -> Standing:
+    """`held`, less what `above` may not pass on."""
+    if above.workspace is not None and held.workspace != above.workspace:
+        return Standing(lapsed="outside the workspace of the key that made it")
+    ends = [at for at in (held.expires_at, above.expires_at) if at is not None]
+    return Standing(
+        rights=held.rights & _passed_on(above),
+        workspace=held.workspace,
+        deployments=_common(held.deployments, above.deployments),
+        cloud=held.cloud,
+        expires_at=min(ends, default=None),
+    )
+
+
+def _passed_on(holder: Standing) -> frozenset[Right]:
+    """An admin of every workspace lets clouds join, though it is no agent itself."""
+    everywhere = Right.ADMIN in holder.rights and holder.workspace is None
+    return holder.rights | {Right.AGENT} if everywhere else holder.rights
+
+
+def _common(a: frozenset[str] | None, b: frozenset[str] | None) -> frozenset[str] | None:
+    if a is None:
+        return b
+    return a if b is None else a & b
