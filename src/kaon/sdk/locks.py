@@ -30,7 +30,7 @@ _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
 _REQUIREMENT = re.compile(rf"({_NAME})\s*(\[[A-Za-z0-9._,\s-]*\])?\s*[^@:/]*")
 _PINNED = re.compile(
     rf"({_NAME})(?:\[[A-Za-z0-9._, -]*\])?==([A-Za-z0-9.!+_-]+)"
-    r"(?:\s*;[^;#@]*?)?((?:\s+--hash=sha256:[0-9a-f]{64})+)"
+    r"(?:\s*;(?:(?!\s-)[^;#@:/])*)?((?:\s+--hash=sha256:[0-9a-f]{64})+)"
 )
 _HEADER = "# kaon: locks the requirements sha256:"
 

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from kaon.errors import BuildError, InvalidInput
+from kaon.sdk.locks import check_lock, lock_for, platform_versions, stated_requirements
+from kaon.sdk.sources import Target, find_target
+
+HASH = " --hash=sha256:" + "a" * 64
+
+
+def target(project: Path, decorator: str = "kaon.service") -> Target:
+    (project / "greeter.py").write_text(f"import kaon\n@{decorator}\nclass Greeter: ...\n")
+    return find_target("greeter.py:Greeter", project)
+
+
+def test_requirements_of_the_class_are_read_without_importing_it(project: Path) -> None:
+    found = target(project, "kaon.service(requirements=['b>=2', 'a[x]==1', 'kaon'])")
+    assert stated_requirements(found) == ("a[x]==1", "b>=2")
+
+
+def test_requirements_txt_comes_before_pyproject(project: Path) -> None:
+    (project / "pyproject.toml").write_text("[project]\ndependencies = ['one', 'Kaon>=0.1']\n")
+    assert stated_requirements(target(project)) == ("one",)
+    (project / "requirements.txt").write_text("# what it needs\ntwo>=2  # newer\n\nthree==1; python_version>'3'\n")
+    assert stated_requirements(target(project)) == ("three==1; python_version>'3'", "two>=2")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--index-url https://packages.invalid/simple",
+        "-r other.txt",
+        "-e .",
+        "./local",
+        "evil @ https://evil.invalid/evil.whl",
+        "https://evil.invalid/evil.whl",
+        "git+https://evil.invalid/evil",
+    ],
+)
+def test_options_addresses_and_paths_are_refused(project: Path, line: str) -> None:
+    (project / "requirements.txt").write_text(line + "\n")
+    with pytest.raises(BuildError, match="not a requirement"):
+        stated_requirements(target(project))
+
+
+def test_computed_requirements_are_refused(project: Path) -> None:
+    with pytest.raises(BuildError, match="computed"):
+        stated_requirements(target(project, "kaon.service(requirements=list(NAMES))"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "evil==1.0",
+        "evil>=1.0" + HASH,
+        "evil" + HASH,
+        "evil==1.0 --hash=md5:" + "a" * 32,
+        "evil @ https://evil.invalid/evil.whl" + HASH,
+        "-r /etc/passwd",
+        "--index-url https://evil.invalid",
+        "--find-links /tmp",
+        "/tmp/evil.whl" + HASH,
+        "evil==1.0" + HASH + " --config-settings x=y",
+        "evil==1.0 ; python_version > '3' --index-url https://evil.invalid" + HASH,
+        "${HOME}==1.0" + HASH,
+    ],
+)
+def test_a_lock_is_pinned_names_and_hashes_only(line: str) -> None:
+    with pytest.raises(InvalidInput):
+        check_lock(line + "\n")
+
+
+def test_a_lock_may_have_markers_extras_comments_and_many_hashes() -> None:
+    marked = "Fine.Name[x]==1.0+cpu ; python_version < '3.12' and sys_platform == 'linux'"
+    text = f"# by uv\n{marked} \\\n   {HASH} \\\n   {HASH}\n    # via x\n"
+    assert check_lock(text) == {"fine-name": {"1.0+cpu"}}
+
+
+def test_the_platforms_versions_are_its_own_requirements() -> None:
+    versions = platform_versions()
+    assert versions["pydantic"] == metadata.version("pydantic")
+    assert "pydantic-core" in versions
+    assert "pytest" not in versions
+
+
+def test_a_lock_is_kept_while_the_requirements_stay(project: Path, add_wheel: Callable[..., Path]) -> None:
+    found = target(project)
+    first = lock_for(found, ("tinymath",))
+    assert "tinymath==1.1" in first
+    add_wheel("tinymath", "1.2", "")
+    assert lock_for(found, ("tinymath",)) == first
+    assert "tinymath==1.2" in lock_for(found, ("tinymath>1",))
+
+
+def test_service_and_platform_never_disagree(project: Path, add_wheel: Callable[..., Path]) -> None:
+    ours = metadata.version("starlette")
+    for version in (ours, "999.0"):
+        add_wheel("starlette", version, "")
+    add_wheel("needy", "1.0", "", requires="starlette")
+    assert f"starlette=={ours}" in lock_for(target(project), ("needy",))
+    with pytest.raises(BuildError, match="starlette"):
+        lock_for(target(project), ("starlette==999.0",))
+
+
+def test_a_lock_by_another_tool_serves_when_it_names_everything(project: Path) -> None:
+    (project / "requirements.lock").write_text(f"tinymath==0.9{HASH}\n")
+    assert lock_for(target(project), ("tinymath",)) == f"tinymath==0.9{HASH}\n"
+    with pytest.raises(BuildError, match="does not answer"):
+        lock_for(target(project), ("tinymath", "other"))
+
+
+def test_what_cannot_be_resolved_is_an_error_in_uvs_words(project: Path, wheels: Path) -> None:
+    with pytest.raises(BuildError, match="no-such-package"):
+        lock_for(target(project), ("no-such-package",))
+
+
+def test_no_requirements_need_no_lock(project: Path) -> None:
+    assert lock_for(target(project), ()) == ""
+    assert not (project / "requirements.lock").exists()
