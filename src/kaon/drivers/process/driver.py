@@ -1,0 +1,309 @@
+"""Starts, stops and sees replicas that are processes of this machine.
+
+A replica's life here: `INSTALLING` while its artifact and environment are made ready, `STARTING` from the
+moment at which its process holds its lock, `EXITED` when that has ended. What a later driver object needs to
+find a replica again is on disk before the process begins: its launch file. So each lock that is held without a
+launch file is a replica that was being forgotten, and is ended.
+
+Memory is kept by watching, not by RLIMIT_AS: numerical libraries reserve address space that they never touch.
+A replica over its limit is killed within a second with the figures as the reason; one that outruns the watch is
+what the kernel takes first when memory runs out (`oom_score_adj`). CPUs are a share: the runtime sizes its
+thread pools by them.
+
+Processes of one machine are one trust domain: replicas run as the user that Kaon runs as.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kaon import log, processes
+from kaon.clock import Clock
+from kaon.drivers.port import Fetch, LogLine, Sighting, Stage, Start
+from kaon.drivers.process import logs
+from kaon.drivers.process.capacity import Demand, check_room, this_machine
+from kaon.drivers.process.places import Places, private_folder
+from kaon.drivers.process.preparation import Preparation, Prepared
+from kaon.drivers.process.pruning import prune
+from kaon.errors import KaonError
+from kaon.sdk.environments import Environments
+from kaon.types.launch import EXIT_CONFIG, Launch
+
+_RUNTIME = ("-m", "kaon.runtime")
+_MEMORY_WATCH_S = 0.5
+_LAST_LINES = 20
+_LIMITS = processes.Limits(open_files=65_536, oom_score_adj=500)
+_PRUNE_EVERY_S = 600.0
+
+
+@dataclass
+class _Replica:
+    """What this driver object knows of a replica. `life` prepares, starts and then watches it."""
+
+    sighting: Sighting
+    demand: Demand
+    artifact: str = ""
+    life: asyncio.Task[None] | None = None
+    log_from: int = 0
+    why: str = field(default="")  # known better than the exit code tells it
+
+
+class ProcessDriver:
+    """Replicas as supervised processes. Use it from one event loop; `close` leaves them running."""
+
+    def __init__(
+        self, home: Path, run_dir: Path, fetch: Fetch, clock: Clock, *, runtime: Sequence[str] = _RUNTIME
+    ) -> None:
+        """`home` keeps artifacts, environments, logs and volumes; `run_dir` locks and sockets; `runtime` is what
+        python is given to run a replica."""
+        self._places = Places(home, run_dir)
+        self._environments = Environments(self._places.environments)
+        self._preparation = Preparation(self._places, fetch, self._environments)
+        self._clock = clock
+        self._runtime = tuple(runtime)
+        self._replicas: dict[str, _Replica] = {}
+        self._adoption: asyncio.Task[None] | None = None
+        self._news = asyncio.Event()
+        self._pruned_at = clock.monotonic()
+
+    async def start(self, start: Start, secrets: dict[str, str]) -> None:
+        await self._adopted()
+        spec = start.replica
+        known = self._replicas.get(spec.id)
+        if known and known.sighting.stage != Stage.EXITED:
+            return
+        demand = Demand(cpus=spec.resources.cpus, memory_bytes=spec.resources.memory_bytes)
+        running = (r.demand for r in self._replicas.values() if r.sighting.stage != Stage.EXITED)
+        check_room(this_machine(), running, demand)
+        for value in secrets.values():
+            _hide(value)
+        replica = _Replica(Sighting(id=spec.id, stage=Stage.INSTALLING), demand, spec.artifact)
+        self._replicas[spec.id] = replica
+        self._news.set()
+        replica.life = asyncio.create_task(self._live(replica, start, secrets))
+
+    async def stop(self, replica: str, grace_s: float) -> None:
+        await self._adopted()
+        known = self._replicas.get(replica)
+        if known and known.sighting.stage == Stage.INSTALLING and known.life:
+            known.life.cancel()
+            self._see(known, stage=Stage.EXITED, reason="Stopped before it began.")
+        await processes.stop(self._places.lock(replica), grace_s)
+        if known and known.life:
+            await asyncio.wait([known.life])
+
+    async def observe(self) -> dict[str, Sighting]:
+        await self._adopted()
+        self._news.clear()
+        return {id_: replica.sighting for id_, replica in self._replicas.items()}
+
+    async def changed(self) -> None:
+        await self._news.wait()
+
+    async def forget(self, replica: str) -> None:
+        await self._adopted()
+        known = self._replicas.get(replica)
+        if known and known.sighting.stage != Stage.EXITED:
+            return
+        self._replicas.pop(replica, None)
+        await processes.stop(self._places.lock(replica), 0)
+        self._places.launch_file(replica).unlink(missing_ok=True)
+        shutil.rmtree(self._places.sockets(replica), ignore_errors=True)
+        if self._clock.monotonic() - self._pruned_at > _PRUNE_EVERY_S:
+            self._pruned_at = self._clock.monotonic()
+            used = {kept.artifact for kept in self._replicas.values()}
+            await asyncio.to_thread(prune, self._places, self._environments, used, self._clock.now())
+
+    async def logs(self, replica: str, *, tail: int, follow: bool) -> AsyncIterator[LogLine]:
+        at: float | None = None
+        async for line in logs.follow(self._places.log_file(replica), tail, self._clock, on=follow):
+            text = logs.readable(line)
+            at = logs.stamp(text) or at
+            yield LogLine(replica=replica, text=text, at=at)
+
+    async def close(self) -> None:
+        """Stop watching. Replicas run on; what was only being installed is given up."""
+        lives = [r.life for r in self._replicas.values() if r.life]
+        for life in [*lives, *([self._adoption] if self._adoption else [])]:
+            life.cancel()
+        await asyncio.gather(*lives, return_exceptions=True)
+
+    # A replica's life
+
+    async def _live(self, replica: _Replica, start: Start, secrets: dict[str, str]) -> None:
+        try:
+            prepared = await self._preparation.prepare(start.replica.artifact)
+            await processes.stop(self._places.lock(start.replica.id), 0)  # what an earlier start left behind
+            pid = self._launch(replica, start, secrets, prepared)
+        except (KaonError, OSError) as error:
+            reason = error.cause if isinstance(error, KaonError) else f"It cannot be started: {error}."
+            self._see(replica, stage=Stage.EXITED, reason=reason)
+        else:
+            await self._watch(replica, pid)
+
+    def _launch(self, replica: _Replica, start: Start, secrets: dict[str, str], prepared: Prepared) -> int:
+        launch = self._launch_of(start, prepared)
+        folder = self._places.sockets(launch.id)
+        shutil.rmtree(folder, ignore_errors=True)
+        private_folder(folder)
+        _write_private(self._places.launch_file(launch.id), launch.model_dump_json(indent=1))
+        log_file = Path(launch.log_file)
+        replica.log_from = log_file.stat().st_size if log_file.exists() else 0
+        pid = processes.spawn(
+            [str(prepared.python), "-P", "-s", *self._runtime, "--launch", str(self._places.launch_file(launch.id))],
+            lock=self._places.lock(launch.id),
+            env=_environment(launch.data_dir),
+            cwd=Path(launch.data_dir),
+            log=log_file,
+            stdin=json.dumps(secrets).encode(),
+            limits=_LIMITS,
+        )
+        self._see_running(replica, launch, pid)
+        return pid
+
+    def _launch_of(self, start: Start, prepared: Prepared) -> Launch:
+        spec, places = start.replica, self._places
+        private_folder(places.replica(spec.id))
+        return Launch(
+            id=spec.id,
+            name=spec.name,
+            workspace=spec.workspace,
+            deployment=spec.deployment,
+            revision=spec.revision,
+            entry=prepared.entry,
+            code_dir=str(prepared.code_dir),
+            service_address=f"unix:{places.service_socket(spec.id)}",
+            control_address=f"unix:{places.control_socket(spec.id)}",
+            env=spec.env,
+            access=start.access,
+            prefix=start.prefix,
+            edge_url=start.edge_url,
+            data_dir=str(private_folder(places.volume(spec.workspace, spec.deployment))),
+            log_file=str(places.log_file(spec.id)),
+            cpus=spec.resources.cpus,
+            memory_bytes=spec.resources.memory_bytes,
+            drain_s=spec.drain_s,
+        )
+
+    async def _watch(self, replica: _Replica, pid: int) -> None:
+        """See a process to its end, and keep it to its memory."""
+        lock = self._places.lock(replica.sighting.id)
+        keeping = asyncio.create_task(self._keep_memory(replica, pid)) if replica.demand.memory_bytes else None
+        try:
+            code = await processes.ended(pid)
+            await processes.stop(lock, 0)  # children of it that left its session
+        finally:
+            if keeping:
+                keeping.cancel()
+        log_file = self._places.log_file(replica.sighting.id)
+        last = await asyncio.to_thread(logs.last_lines, log_file, _LAST_LINES, since_byte=replica.log_from)
+        reason = replica.why or _reason(code)
+        self._see(replica, stage=Stage.EXITED, exit_code=code, last_lines=last, reason=reason)
+
+    async def _keep_memory(self, replica: _Replica, pid: int) -> None:
+        limit = replica.demand.memory_bytes or 0
+        while not (used := await asyncio.to_thread(processes.memory_over, pid, limit)):
+            await self._clock.sleep(_MEMORY_WATCH_S)
+        replica.why = f"Killed: it used {used / 2**20:,.0f} MiB of memory, its limit is {limit / 2**20:,.0f} MiB."
+        await processes.stop(self._places.lock(replica.sighting.id), 0)
+
+    # Adoption
+
+    async def _adopted(self) -> None:
+        """Find again, once, what an earlier driver object left on this machine."""
+        if self._adoption is None:
+            self._adoption = asyncio.create_task(self._adopt())
+        await asyncio.shield(self._adoption)
+
+    async def _adopt(self) -> None:
+        private_folder(self._places.home)
+        private_folder(self._places.run_dir / "replicas")
+        for id_ in self._places.launched():
+            try:
+                launch = Launch.model_validate_json(self._places.launch_file(id_).read_bytes())
+            except ValueError:  # written by another version: it is not known any more
+                self._places.launch_file(id_).unlink()
+            else:
+                self._replicas[id_] = self._adopt_one(launch)
+        strangers = [id_ for id_ in self._places.locked() if id_ not in self._replicas]
+        await asyncio.gather(*(processes.stop(self._places.lock(id_), 0) for id_ in strangers))
+        for id_ in strangers:
+            shutil.rmtree(self._places.sockets(id_), ignore_errors=True)
+
+    def _adopt_one(self, launch: Launch) -> _Replica:
+        demand = Demand(cpus=launch.cpus, memory_bytes=launch.memory_bytes)
+        digest = f"sha256:{Path(launch.code_dir).parent.name}"
+        replica = _Replica(Sighting(id=launch.id, stage=Stage.EXITED), demand, digest)
+        pid = processes.leader(self._places.lock(launch.id))
+        if pid is None:
+            last = logs.last_lines(self._places.log_file(launch.id), _LAST_LINES)
+            self._see(replica, reason="It ended while no agent watched.", last_lines=last)
+        else:
+            self._see_running(replica, launch, pid)
+            replica.life = asyncio.create_task(self._watch(replica, pid))
+        return replica
+
+    # What is seen
+
+    def _see_running(self, replica: _Replica, launch: Launch, pid: int) -> None:
+        self._see(
+            replica,
+            stage=Stage.STARTING,
+            pid=pid,
+            started_at=processes.started_at(pid),
+            service_address=launch.service_address,
+            control_address=launch.control_address,
+        )
+
+    def _see(self, replica: _Replica, **changes: object) -> None:
+        replica.sighting = replica.sighting.model_copy(update=changes)
+        self._news.set()
+
+
+def _environment(data_dir: str) -> dict[str, str]:
+    """All that a replica's process inherits: nothing of the platform's own settings is in it."""
+    return {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "LANG": os.environ.get("LANG", "C.UTF-8"),
+        "HOME": data_dir,
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Replace a file in one step; its owner alone may read it."""
+    beside = path.with_suffix(".new")
+    with contextlib.suppress(FileNotFoundError):
+        beside.unlink()
+    with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    beside.replace(path)
+
+
+def _hide(value: str) -> None:
+    """Keep a secret out of what is told of the replica, in the forms in which it may be written on a line."""
+    for text in {value, json.dumps(value)[1:-1], *value.splitlines()}:
+        log.hide(text)
+
+
+def _reason(code: int | None) -> str:
+    match code:
+        case None:
+            return "It ended; its exit code is unknown."
+        case 0:
+            return "It ended by itself."
+        case _ if code == EXIT_CONFIG:
+            return "It cannot start as configured."
+        case _ if code < 0:
+            return f"It was killed by {signal.Signals(-code).name}."
+        case _:
+            return f"It ended with exit code {code}."

@@ -1,0 +1,128 @@
+"""A replica's log files: the last lines, and new ones as they come.
+
+The replica writes `replica.log` and, when that is full, renames it to `replica.log.1`, the one before to
+`replica.log.2` and so on. A structured line carries its time; a plain one has the time of the line before.
+Nothing that a replica writes can move the cursor of whoever reads it: control characters are taken out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+from collections.abc import AsyncIterator, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from kaon import log
+from kaon.clock import Clock
+
+_FOLLOW_S = 0.1
+_BLOCK_BYTES = 64 * 1024
+_LINE_MOST_BYTES = 64 * 1024
+_ESCAPES = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_].*?(?:\x07|\x1b\\|$)|[ -/]*[0-~]?)|[\x00-\x08\x0a-\x1f\x7f-\x9f]"
+)
+
+
+def readable(line: bytes) -> str:
+    """A line as people may see it: no escape sequences, no control characters, no secrets."""
+    return log.blot(_ESCAPES.sub("", line[:_LINE_MOST_BYTES].decode(errors="replace")))
+
+
+def stamp(text: str) -> float | None:
+    """Epoch seconds that a structured line says of itself, else None."""
+    if not text.startswith("{"):
+        return None
+    try:
+        fields = json.loads(text)
+        return datetime.fromisoformat(fields["timestamp"]).timestamp()
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def last_lines(path: Path, count: int, *, since_byte: int = 0) -> tuple[str, ...]:
+    """The last `count` lines of one file that begin at `since_byte` or later, made readable."""
+    try:
+        with path.open("rb") as file:
+            lines, unfinished = _last(file, count, since_byte)
+    except FileNotFoundError:
+        return ()
+    return tuple(text for line in [*lines, unfinished] if (text := readable(line)))[-count:]
+
+
+def tail(path: Path, count: int) -> tuple[list[bytes], BinaryIO | None]:
+    """The last `count` lines over all rotated files, and the newest file, opened where they end."""
+    newest = _open(path)
+    if newest is None:
+        return [], None
+    lines, unfinished = _last(newest, count, 0)
+    newest.seek(-len(unfinished), os.SEEK_CUR)
+    for older in _rotated(path):
+        if len(lines) >= count:
+            break
+        with older.open("rb") as file:
+            lines = _last(file, count - len(lines), 0)[0] + lines
+    return lines, newest
+
+
+async def follow(path: Path, count: int, clock: Clock, *, on: bool) -> AsyncIterator[bytes]:
+    """The last `count` lines and, when `on`, every later one, through rotations and new starts."""
+    lines, file = await asyncio.to_thread(tail, path, count)
+    try:
+        for line in lines:
+            yield line
+        rest = b""
+        while on:
+            replaced = file is None or not _is_current(file, path)
+            fresh = file.read(_BLOCK_BYTES) if file else b""
+            *lines, rest = (rest + fresh).split(b"\n")
+            for line in lines:
+                yield line
+            if fresh:
+                continue
+            if replaced and (newer := _open(path)):
+                if file:
+                    file.close()
+                file, rest = newer, b""
+            else:
+                await clock.sleep(_FOLLOW_S)
+    finally:
+        if file:
+            file.close()
+
+
+def _rotated(path: Path) -> Iterator[Path]:
+    """Older files, the newest of them first."""
+    numbered = {int(p.suffix[1:]): p for p in path.parent.glob(f"{path.name}.*") if p.suffix[1:].isdecimal()}
+    yield from (numbered[number] for number in sorted(numbered))
+
+
+def _open(path: Path) -> BinaryIO | None:
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        return None
+
+
+def _is_current(file: BinaryIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _last(file: BinaryIO, count: int, since_byte: int) -> tuple[list[bytes], bytes]:
+    """The last `count` lines of a file that have their newline, and what follows them. Leaves the file at its end."""
+    end = start = file.seek(0, os.SEEK_END)
+    content = b""
+    while start > since_byte and content.count(b"\n") <= count:
+        size = min(_BLOCK_BYTES, start - since_byte)
+        start -= size
+        file.seek(start)
+        content = file.read(size) + content
+    file.seek(end)
+    *lines, unfinished = content.split(b"\n")
+    return (lines[-count:] if count else []), unfinished

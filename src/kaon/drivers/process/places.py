@@ -1,0 +1,76 @@
+"""Where the process driver keeps what: one place for each thing, under the agent's home and the run folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+_PRIVATE = 0o700
+
+
+@dataclass(frozen=True)
+class Places:
+    """Folders of the driver. `home` lasts, `run_dir` holds sockets and locks and has a short path."""
+
+    home: Path
+    run_dir: Path
+
+    @property
+    def artifacts(self) -> Path:
+        """Unpacked artifacts, by digest."""
+        return self.home / "artifacts"
+
+    @property
+    def environments(self) -> Path:
+        """Virtual environments, by lock hash."""
+        return self.home / "environments"
+
+    def artifact(self, digest: str) -> Path:
+        """The unpacked artifact."""
+        return self.artifacts / digest.removeprefix("sha256:")
+
+    def replica(self, replica: str) -> Path:
+        """What is kept of a replica: its launch file and its logs."""
+        return self.home / "replicas" / replica
+
+    def launch_file(self, replica: str) -> Path:
+        """What the replica was told at its start; it is there from before the start until `forget`."""
+        return self.replica(replica) / "launch.json"
+
+    def log_file(self, replica: str) -> Path:
+        """What the replica writes; rotated files have a number at the end."""
+        return self.replica(replica) / "replica.log"
+
+    def sockets(self, replica: str) -> Path:
+        """The folder of the replica's lock and sockets."""
+        return self.run_dir / "replicas" / replica
+
+    def lock(self, replica: str) -> Path:
+        """The lock that the replica's process holds."""
+        return self.sockets(replica) / "lock"
+
+    def service_socket(self, replica: str) -> Path:
+        """Where callers' requests come in."""
+        return self.sockets(replica) / "service.sock"
+
+    def control_socket(self, replica: str) -> Path:
+        """Where the agent asks and tells."""
+        return self.sockets(replica) / "control.sock"
+
+    def volume(self, workspace: str, deployment: str) -> Path:
+        """The deployment's own folder, which outlives its replicas."""
+        return self.home / "volumes" / workspace / deployment
+
+    def launched(self) -> list[str]:
+        """Replicas that have a launch file."""
+        return sorted(file.parent.name for file in self.home.glob("replicas/*/launch.json"))
+
+    def locked(self) -> list[str]:
+        """Replicas that have a lock file, held or not."""
+        return sorted(file.parent.name for file in self.run_dir.glob("replicas/*/lock"))
+
+
+def private_folder(path: Path) -> Path:
+    """`path`, made when missing, for its owner only."""
+    path.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+    return path

@@ -1,0 +1,46 @@
+"""What the process driver throws away: artifacts, environments and logs that nobody needs any more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from kaon.drivers.process.places import Places
+from kaon.sdk import archive
+from kaon.sdk.environments import Environments
+from kaon.types.artifact import Manifest
+
+KEEP_LAST = 5
+"""Unused artifacts that stay, with their environments, so that going back a revision is quick."""
+
+LOGS_S = 7 * 24 * 3600.0
+"""How long the logs of a replica that is gone stay, in seconds."""
+
+
+def prune(places: Places, environments: Environments, used: set[str], now: float) -> None:
+    """Remove what nobody needs: artifacts that are neither in `used` (digests) nor among the last that were,
+    environments of no artifact that stays, and the logs of forgotten replicas that fell silent `LOGS_S` ago."""
+    kept = {places.artifact(digest) for digest in used}
+    unused = [folder for folder in _folders(places.artifacts) if folder not in kept]
+    for folder in sorted(unused, key=lambda f: f.stat().st_mtime, reverse=True)[KEEP_LAST:]:
+        archive.remove(folder)
+    environments.prune({_lock(folder) for folder in _folders(places.artifacts)})
+    for folder in _folders(places.home / "replicas"):
+        if not (folder / "launch.json").exists() and _last_written(folder) < now - LOGS_S:
+            archive.remove(folder)
+
+
+def _folders(parent: Path) -> Iterable[Path]:
+    """Folders that are complete: those under way begin with a dot."""
+    return [p for p in parent.iterdir() if p.is_dir() and not p.name.startswith(".")] if parent.is_dir() else []
+
+
+def _lock(artifact: Path) -> str:
+    try:
+        return Manifest.model_validate_json((artifact / archive.MANIFEST).read_bytes()).lock
+    except (OSError, ValueError):
+        return ""
+
+
+def _last_written(folder: Path) -> float:
+    return max((file.stat().st_mtime for file in folder.iterdir()), default=folder.stat().st_mtime)

@@ -1,0 +1,104 @@
+"""A replica without a service: a program that a driver can start in place of the runtime, to be tested.
+
+It speaks the contract of a replica (launch file, secrets on standard input, control socket, SIGTERM, exit codes)
+and does what the `Behaviour` in its environment says. Only the standard library, so that it starts at once:
+
+    ProcessDriver(home, run_dir, fetch, clock, runtime=(kaon.testing.stand_in.__file__,))
+
+Its service socket answers with what it was told, as JSON; `?hold_s=1` makes it take a second for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+Answer = tuple[int, bytes]
+
+
+class StandIn:
+    """The replica."""
+
+    def __init__(self, launch: dict[str, Any], secrets: dict[str, str]) -> None:
+        self.launch = launch
+        self.secrets = secrets
+        self.behaviour = json.loads(launch["env"].get("BEHAVIOUR", "{}"))
+        self.access = json.dumps(launch["access"], sort_keys=True, separators=(",", ":")).encode()
+        self.ready = False
+        self.in_flight = 0
+        self.quiet = asyncio.Event()
+        self.quiet.set()
+        self.stopping = asyncio.Event()
+
+    async def run(self) -> int:
+        """Serve until stopped, or as long as the behaviour says; the exit code."""
+        for line in self.behaviour.get("lines", ()):
+            print(line, flush=True)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._stop)
+        await self._listen("control_address", self.control)
+        await self._listen("service_address", self.service)
+        ready_after = self.behaviour.get("ready_after_s", 0.0)
+        if ready_after is not None:
+            loop.call_later(ready_after, lambda: setattr(self, "ready", True))
+        try:
+            await asyncio.wait_for(self.stopping.wait(), self.behaviour.get("ends_after_s"))
+        except TimeoutError:
+            return int(self.behaviour.get("exit_code", 1))
+        await self.quiet.wait()
+        return 0
+
+    def _stop(self) -> None:
+        if not self.behaviour.get("deaf"):
+            self.ready = False
+            self.stopping.set()
+
+    async def _listen(self, address: str, answer: Any) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                while head := await reader.readuntil(b"\r\n\r\n"):
+                    lines = head.decode().lower().split("\r\n")
+                    length = next((int(line[15:]) for line in lines if line.startswith("content-length:")), 0)
+                    status, body = await answer(*lines[0].split()[:2], await reader.readexactly(length))
+                    writer.write(b"HTTP/1.1 %d x\r\ncontent-length: %d\r\n\r\n" % (status, len(body)) + body)
+            except (asyncio.IncompleteReadError, ConnectionError):
+                writer.close()
+
+        path = self.launch[address].removeprefix("unix:")
+        await asyncio.start_unix_server(serve, path)
+
+    async def control(self, method: str, target: str, body: bytes) -> Answer:
+        """What the agent asks and tells."""
+        if (method, target) == ("put", "/access"):
+            self.access = body
+            return 204, b""
+        health = {
+            "phase": "Ready" if self.ready else "Loading",
+            "in_flight": self.in_flight,
+            "access": hashlib.sha256(self.access).hexdigest(),
+        }
+        return (200 if self.ready or target == "/live" else 503), json.dumps(health).encode()
+
+    async def service(self, method: str, target: str, body: bytes) -> Answer:
+        """What callers get."""
+        query = parse_qs(urlsplit(target).query)
+        self.in_flight += 1
+        self.quiet.clear()
+        await asyncio.sleep(float(query.get("hold_s", ["0"])[0]))
+        self.in_flight -= 1
+        if not self.in_flight:
+            self.quiet.set()
+        told = {"id": self.launch["id"], "pid": os.getpid(), "environ": dict(os.environ), "secrets": self.secrets}
+        return 200, json.dumps(told | {"access": self.access.decode()}).encode()
+
+
+if __name__ == "__main__":
+    launch_file = Path(sys.argv[sys.argv.index("--launch") + 1])
+    sys.exit(asyncio.run(StandIn(json.loads(launch_file.read_text()), json.load(sys.stdin)).run()))
