@@ -1,0 +1,48 @@
+"""Where the edge's files are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The edge's folder and sockets."""
+
+    root: Path
+    admin_socket: Path
+    lock: Path
+
+    @property
+    def bootstrap(self) -> Path:
+        """What Envoy is started with."""
+        return self.root / "bootstrap.json"
+
+    @property
+    def log(self) -> Path:
+        """Envoy's log."""
+        return self.root / "envoy.log"
+
+    @property
+    def listeners(self) -> Path:
+        """Where clients come in."""
+        return self.root / "listeners" / "edge.json"
+
+    @property
+    def routes(self) -> Path:
+        """Path -> cluster."""
+        return self.root / "routes" / "edge.json"
+
+    @property
+    def clusters(self) -> Path:
+        """All clusters."""
+        return self.root / "clusters" / "edge.json"
+
+    def endpoints(self, cluster: str) -> Path:
+        """The replicas of one cluster."""
+        return self.root / "endpoints" / f"{cluster}.json"
+
+    def all_endpoints(self) -> list[Path]:
+        """The files of replicas that are there."""
+        return sorted((self.root / "endpoints").glob("[!.]*.json"))

@@ -1,0 +1,88 @@
+"""What Envoy is started with. Pure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kaon.edge.layout import Layout
+from kaon.edge.resources.limits import BUFFER_BYTES, CONNECTIONS_MAX, HEAP_MAX_BYTES
+from kaon.edge.resources.upstream import breakers, http1_upstream
+from kaon.edge.resources.wire import V3, Json, address, followed
+
+API_CLUSTER = "kaon-api"
+
+
+def bootstrap(layout: Layout, api_socket: Path, connections: int = CONNECTIONS_MAX) -> Json:
+    """What Envoy is started with: where its files are, its admin socket, and how it protects itself.
+
+    `connections` is how many clients it may hold open at once.
+    """
+    return {
+        "node": {"id": "edge", "cluster": "kaon"},
+        "admin": {"address": address(f"unix:{layout.admin_socket}", mode=0o600)},
+        "dynamic_resources": {
+            "lds_config": followed(layout.listeners),
+            "cds_config": followed(layout.clusters),
+        },
+        "static_resources": {"clusters": [_api_cluster(api_socket)]},
+        "overload_manager": _overload(connections),
+        # A client that opens and resets streams gets few turns, and is cut after half of 200 were premature.
+        "layered_runtime": {
+            "layers": [
+                {
+                    "name": "limits",
+                    "static_layer": {
+                        "http.max_requests_per_io_cycle": 16,
+                        "overload.premature_reset_total_stream_count": 200,
+                    },
+                }
+            ]
+        },
+    }
+
+
+def _overload(connections: int) -> Json:
+    monitors = f"{V3}.extensions.resource_monitors"
+
+    def above(share: float) -> list[Json]:
+        return [{"name": "envoy.resource_monitors.fixed_heap", "threshold": {"value": share}}]
+
+    return {
+        "refresh_interval": "0.25s",
+        "resource_monitors": [
+            {
+                "name": "envoy.resource_monitors.fixed_heap",
+                "typed_config": {
+                    "@type": f"{monitors}.fixed_heap.v3.FixedHeapConfig",
+                    "max_heap_size_bytes": HEAP_MAX_BYTES,
+                },
+            },
+            {
+                "name": "envoy.resource_monitors.global_downstream_max_connections",
+                "typed_config": {
+                    "@type": f"{monitors}.downstream_connections.v3.DownstreamConnectionsConfig",
+                    "max_active_downstream_connections": connections,
+                },
+            },
+        ],
+        "actions": [
+            {"name": "envoy.overload_actions.shrink_heap", "triggers": above(0.85)},
+            {"name": "envoy.overload_actions.disable_http_keepalive", "triggers": above(0.9)},
+            {"name": "envoy.overload_actions.stop_accepting_requests", "triggers": above(0.95)},
+        ],
+    }
+
+
+def _api_cluster(api_socket: Path) -> Json:
+    return {
+        "name": API_CLUSTER,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "per_connection_buffer_limit_bytes": BUFFER_BYTES,
+        "circuit_breakers": breakers(),
+        "typed_extension_protocol_options": http1_upstream(),
+        "load_assignment": {
+            "cluster_name": API_CLUSTER,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(f"unix:{api_socket}")}}]}],
+        },
+    }

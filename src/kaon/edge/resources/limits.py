@@ -1,0 +1,15 @@
+"""What the edge allows: its own defaults, since Envoy's suit a trusted mesh."""
+
+from __future__ import annotations
+
+HEADERS_MAX_KB = 60
+HEADERS_WITHIN_S = 2
+REQUEST_WITHIN_S = 300
+"""A request's body must be here by then, unless its answer has begun."""
+IDLE_S = 60
+STREAM_IDLE_S = 3600
+BODY_MAX_BYTES = 100 * 10**6
+"""Of a body whose length is announced. A body in chunks passes as it comes, and the replica counts it."""
+BUFFER_BYTES = 256 * 1024
+CONNECTIONS_MAX = 10_000
+HEAP_MAX_BYTES = 512 * 2**20

@@ -1,0 +1,146 @@
+"""Path -> cluster, with timeouts and retries. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from kaon.edge.resources.bootstrap import API_CLUSTER
+from kaon.edge.resources.limits import BODY_MAX_BYTES, IDLE_S, STREAM_IDLE_S
+from kaon.edge.resources.wire import V3, Json, response, seconds
+from kaon.edge.table import Rule, Table
+
+ROUTES = "edge"
+API_PREFIXES = ("/api", "/console", "/docs")
+
+_IDEMPOTENT_METHODS = "GET|HEAD|PUT|DELETE|OPTIONS"
+_FORWARDED = ["x-forwarded-host", "x-forwarded-prefix", "x-forwarded-port", "x-original-url", "x-rewrite-url"]
+
+
+def routes(table: Table) -> Json:
+    """Path -> cluster: the API's own paths, then each deployment, longest prefix first."""
+    rules = sorted(table.rules, key=lambda rule: (-rule.prefix.count("/"), rule.prefix))
+    return response(
+        [
+            {
+                "@type": f"{V3}.config.route.v3.RouteConfiguration",
+                "name": ROUTES,
+                # The whole first, then the route's own: a client's x-forwarded-prefix goes before ours is set.
+                "most_specific_header_mutations_wins": True,
+                "request_headers_to_remove": _FORWARDED,
+                "response_headers_to_remove": ["server", "x-powered-by"],
+                "max_direct_response_body_size_bytes": 4096,
+                "virtual_hosts": [
+                    {
+                        "name": "edge",
+                        "domains": ["*"],
+                        "routes": [
+                            *(_api_route(prefix) for prefix in API_PREFIXES),
+                            *(route for rule in rules for route in _rule_routes(rule)),
+                        ],
+                    }
+                ],
+            }
+        ]
+    )
+
+
+def _api_route(prefix: str) -> Json:
+    # The API restarts in about a second; a call that did not reach it waits that long instead of failing.
+    retries = {**_NEVER_ARRIVED, "num_retries": 4, "retry_back_off": {"base_interval": "0.1s", "max_interval": "1s"}}
+    return {
+        "match": {"path_separated_prefix": prefix},
+        "route": {
+            "cluster": API_CLUSTER,
+            "timeout": "0s",
+            "idle_timeout": f"{STREAM_IDLE_S}s",
+            "retry_policy": retries,
+        },
+    }
+
+
+_NEVER_ARRIVED: Json = {"retry_on": "connect-failure,refused-stream,reset-before-request", "num_retries": 2}
+"""For calls that must not happen twice: only those that no replica has seen are sent again."""
+
+_IDEMPOTENT: Json = {
+    "retry_on": "connect-failure,refused-stream,reset,retriable-status-codes",
+    "retriable_status_codes": [503],
+    "num_retries": 3,
+    "retry_back_off": {"base_interval": "0.01s", "max_interval": "0.25s"},
+    "retry_host_predicate": [
+        {
+            "name": "envoy.retry_host_predicates.previous_hosts",
+            "typed_config": {
+                "@type": f"{V3}.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
+            },
+        }
+    ],
+    "host_selection_retry_max_attempts": 5,
+}
+"""For calls that may happen twice: another replica is tried. There is no per-try timeout, since only the service's
+author knows how long a good answer takes; a frozen replica is found by its health check."""
+
+_BY_METHOD: Json = {"name": ":method", "string_match": {"safe_regex": {"regex": _IDEMPOTENT_METHODS}}}
+_TOO_LONG: Json = {"name": "content-length", "range_match": {"start": BODY_MAX_BYTES + 1, "end": 2**63 - 1}}
+_WEBSOCKET: Json = {"name": "upgrade", "string_match": {"exact": "websocket", "ignore_case": True}}
+
+
+def _rule_routes(rule: Rule) -> Iterable[Json]:
+    """The routes of one deployment; the first that matches counts."""
+    whole = {"path_separated_prefix": rule.prefix}
+    yield {"match": whole | {"headers": [_TOO_LONG]}, "direct_response": {"status": 413}}
+    if not rule.weights:
+        yield {"match": whole, "direct_response": {"status": 503}}
+        return
+    streams = [_below(rule.prefix, path) for path in rule.stream_paths]
+    again = [_below(rule.prefix, path) for path in rule.idempotent_paths]
+    for path in rule.stream_paths:
+        retries = _IDEMPOTENT if path in rule.idempotent_paths else _NEVER_ARRIVED
+        match = _below(rule.prefix, path)
+        yield _route(rule, match | {"headers": [_BY_METHOD]}, _IDEMPOTENT, lasting=True)
+        yield _route(rule, match, retries, lasting=True)
+    yield _route(rule, whole | {"headers": [_WEBSOCKET]}, _NEVER_ARRIVED, lasting=True)
+    for match in again:
+        if match not in streams:
+            yield _route(rule, match, _IDEMPOTENT)
+    yield _route(rule, whole | {"headers": [_BY_METHOD]}, _IDEMPOTENT)
+    yield _route(rule, whole, _NEVER_ARRIVED)
+
+
+def _below(prefix: str, path: str) -> Json:
+    """Matches one path of a deployment. `{name}` stands for one segment; the root may end in a slash or not."""
+    if path == "/":
+        return {"safe_regex": {"regex": f"{re.escape(prefix)}/?"}}
+    pattern = "".join("[^/]+" if part.startswith("{") else re.escape(part) for part in re.split(r"(\{[^{}]*\})", path))
+    return {"safe_regex": {"regex": re.escape(prefix) + pattern}}
+
+
+def _route(rule: Rule, match: Json, retries: Json, *, lasting: bool = False) -> Json:
+    """A route to the rule's clusters, with the prefix taken off. `lasting`: no timeout but an idle one."""
+    # An answer may be silent for as long as it may take; one second more, so that the timeout speaks first.
+    idle_s = STREAM_IDLE_S if lasting else max(rule.timeout_s + 1, IDLE_S)
+    return {
+        "match": match,
+        "request_headers_to_add": [
+            {
+                "header": {"key": "x-forwarded-prefix", "value": rule.prefix},
+                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+            }
+        ],
+        "route": {
+            **_to(rule.weights),
+            "regex_rewrite": {
+                "pattern": {"regex": f"^{re.escape(rule.prefix)}/?(.*)$"},
+                "substitution": r"/\1",
+            },
+            "timeout": "0s" if lasting else seconds(rule.timeout_s),
+            "idle_timeout": seconds(idle_s),
+            "retry_policy": retries,
+        },
+    }
+
+
+def _to(weights: tuple[tuple[str, int], ...]) -> Json:
+    if len(weights) == 1:
+        return {"cluster": weights[0][0]}
+    return {"weighted_clusters": {"clusters": [{"name": name, "weight": weight} for name, weight in weights]}}

@@ -1,0 +1,112 @@
+"""What Envoy says of itself, asked over its admin socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import httptools
+
+from kaon.edge.resources import address_of
+from kaon.errors import Unavailable
+from kaon.types.model import Address
+
+_TIMEOUT_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """Which files Envoy has taken in, and what it is still busy with."""
+
+    listeners: str
+    routes: str
+    clusters: str
+    endpoints: dict[str, str]
+    """Cluster -> version of its endpoints."""
+    rejected: int
+    """Updates refused since its start, of any kind."""
+    warming: bool
+    """Whether it is still starting, or a cluster or listener waits for what it needs."""
+
+
+async def versions(admin: Path) -> Versions:
+    """Which files Envoy works by. Raises `Unavailable` when it does not answer."""
+    names = r"version_text|update_rejected|warming_clusters|total_listeners_warming|workers_started"
+    text = await ask(admin, "GET", f"/stats?filter=({names})$")
+    found = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
+    suffix = ".version_text"
+
+    def version(name: str) -> str:
+        return found.get(name + suffix, "").strip('"')
+
+    clusters = (name.removesuffix(suffix) for name in found if name.startswith("cluster.") and name.endswith(suffix))
+    return Versions(
+        listeners=version("listener_manager.lds"),
+        routes=version("http.edge.rds.edge"),
+        clusters=version("cluster_manager.cds"),
+        endpoints={name.removeprefix("cluster."): version(name) for name in clusters},
+        rejected=sum(int(value) for name, value in found.items() if name.endswith("update_rejected")),
+        warming=found.get("listener_manager.workers_started") != "1"
+        or found.get("cluster_manager.warming_clusters") != "0"
+        or found.get("listener_manager.total_listeners_warming") != "0",
+    )
+
+
+async def active(admin: Path) -> dict[Address, int]:
+    """Open requests by replica's address. Raises `Unavailable` when Envoy does not answer."""
+    answer = json.loads(await ask(admin, "GET", "/clusters?format=json"))
+    found: dict[Address, int] = {}
+    for cluster in answer.get("cluster_statuses", []):
+        for host in cluster.get("host_statuses", []):
+            count = sum(int(stat.get("value", 0)) for stat in host["stats"] if stat["name"] == "rq_active")
+            address = address_of(host["address"])
+            found[address] = found.get(address, 0) + count
+    return found
+
+
+async def prometheus(admin: Path, pattern: str) -> str:
+    """Prometheus text of the used statistics whose names match `pattern`. Raises `Unavailable`."""
+    return await ask(admin, "GET", f"/stats/prometheus?usedonly&filter={pattern}")
+
+
+class _Answer:
+    """Collects one response; httptools calls it."""
+
+    def __init__(self) -> None:
+        self.body = bytearray()
+        self.complete = False
+
+    def on_body(self, body: bytes) -> None:
+        self.body += body
+
+    def on_message_complete(self) -> None:
+        self.complete = True
+
+
+async def ask(admin: Path, method: str, path: str) -> str:
+    """One call of the admin interface; its body. Raises `Unavailable` when it fails or takes over 2 s."""
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            return await _ask(admin, method, path)
+    except (OSError, TimeoutError, httptools.HttpParserError) as e:
+        raise Unavailable("The edge does not answer.", hint="See edge/envoy.log.") from e
+
+
+async def _ask(admin: Path, method: str, path: str) -> str:
+    reader, writer = await asyncio.open_unix_connection(str(admin))
+    try:
+        writer.write(f"{method} {path} HTTP/1.1\r\nhost: edge\r\ncontent-length: 0\r\n\r\n".encode())
+        answer = _Answer()
+        parser = httptools.HttpResponseParser(answer)
+        while not answer.complete:
+            received = await reader.read(2**16)
+            if not received:
+                raise ConnectionResetError("cut off")
+            parser.feed_data(received)
+    finally:
+        writer.close()
+    if parser.get_status_code() != 200:
+        raise Unavailable(f"The edge answered {parser.get_status_code()} to {path}.")
+    return answer.body.decode()

@@ -1,0 +1,179 @@
+"""Routes and endpoints become a table: what the edge shall do, checked, in the edge's own words. Pure.
+
+One route that makes no sense must not hurt the others. So nothing here raises: what cannot be served is
+left out and named in `Table.refused`, and for a route that once made sense its last good form stays.
+
+A *cluster* is one revision of one deployment: `workspace~deployment~revision` (names hold no tilde, so it
+is unique, and it is a file name too). Clusters come and go with revisions only; replicas that come and go
+change a cluster's members, which Envoy takes in without touching connections.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from pydantic import ValidationError
+
+from kaon.types.model import Address
+from kaon.types.route import RESERVED, Backend, Endpoint, Route
+
+DeploymentKey = tuple[str, str]
+"""Workspace and deployment."""
+
+TIMEOUT_MAX_S = 24 * 3600.0
+REVISION_MAX = 10**9
+_SOCKET_PATH_BYTES = 107
+_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%{}/-]*")
+_PREFIX = re.compile(r"/[a-z0-9~-]+(/[a-z0-9~-]+)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Where calls below one prefix go, and how."""
+
+    key: DeploymentKey
+    prefix: str
+    weights: tuple[tuple[str, int], ...]
+    """Cluster and its share, in order of revision; empty: nothing is deployed there yet."""
+    idempotent_paths: tuple[str, ...]
+    stream_paths: tuple[str, ...]
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Everything that the edge shall do."""
+
+    rules: tuple[Rule, ...] = ()
+    clusters: Mapping[str, tuple[Endpoint, ...]] = field(default_factory=dict)
+    refused: tuple[str, ...] = ()
+    """What was left out, and why, for people."""
+
+
+def cluster_name(key: DeploymentKey, revision: int) -> str:
+    """The cluster of one revision."""
+    return f"{key[0]}~{key[1]}~{revision}"
+
+
+def build(
+    routes: Iterable[Route], endpoints: Mapping[DeploymentKey, Iterable[Endpoint]], last: Table | None = None
+) -> Table:
+    """The table for these routes and endpoints.
+
+    `last` is the table in force: a refused route keeps the rule that it has there.
+    """
+    refused: list[str] = []
+    clusters = _clusters(endpoints, refused)
+    before = {rule.key: rule for rule in last.rules} if last else {}
+    rules: dict[str, Rule] = {}
+    for route in routes:
+        rule = _rule(route, clusters, refused) or before.get(_key(route))
+        if rule is None:
+            continue
+        if rule.prefix in rules:
+            refused.append(f"{_said(route)}: its prefix {rule.prefix} belongs to another deployment")
+            continue
+        rules[rule.prefix] = rule
+    for rule in rules.values():
+        for name, _ in rule.weights:
+            clusters.setdefault(name, ())
+    ordered = sorted(rules.values(), key=lambda rule: rule.prefix)
+    return Table(tuple(ordered), dict(sorted(clusters.items())), tuple(refused))
+
+
+def _key(route: Route) -> DeploymentKey:
+    return str(getattr(route, "workspace", "")), str(getattr(route, "deployment", ""))
+
+
+def _said(route: Route) -> str:
+    return "route of " + "/".join(_key(route))
+
+
+def _rule(route: Route, clusters: Mapping[str, tuple[Endpoint, ...]], refused: list[str]) -> Rule | None:
+    """The rule of a route, or None when the route makes no sense."""
+    try:
+        # A model can be built around its validators (`model_construct`, `model_copy`): what an edge obeys is checked.
+        route = Route.model_validate(route.model_dump(warnings=False))
+    except (ValidationError, AttributeError, TypeError, ValueError, RecursionError) as e:
+        refused.append(f"{_said(route)}: {_reason(e)}")
+        return None
+    paths = (*route.idempotent_paths, *route.stream_paths)
+    if not _PREFIX.fullmatch(route.prefix) or route.prefix.split("/")[1] in RESERVED:
+        refused.append(f"{_said(route)}: the prefix {route.prefix!r} cannot be routed")
+    elif bad := next((path for path in paths if len(path) > 1024 or not _PATH.fullmatch(path)), None):
+        refused.append(f"{_said(route)}: the path {bad[:80]!r} cannot be routed")
+    elif not math.isfinite(route.timeout_s):
+        refused.append(f"{_said(route)}: timeout_s is {route.timeout_s}")
+    elif len({b.revision for b in route.backends}) < len(route.backends):
+        refused.append(f"{_said(route)}: its backends name a revision twice")
+    elif not all(1 <= b.revision <= REVISION_MAX for b in route.backends):
+        refused.append(f"{_said(route)}: a revision is not within 1 and {REVISION_MAX}")
+    else:
+        key = (route.workspace, route.deployment)
+        return Rule(
+            key,
+            route.prefix,
+            _weights(key, route.backends, clusters),
+            tuple(sorted(set(route.idempotent_paths))),
+            tuple(sorted(set(route.stream_paths))),
+            min(route.timeout_s, TIMEOUT_MAX_S),
+        )
+    return None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return "it is not a route"
+
+
+def _weights(
+    key: DeploymentKey, backends: Iterable[Backend], clusters: Mapping[str, tuple[Endpoint, ...]]
+) -> tuple[tuple[str, int], ...]:
+    """Clusters and shares. A revision without a replica gets nothing while another one has some."""
+    shares = [(cluster_name(key, b.revision), b.weight) for b in sorted(backends, key=lambda b: b.revision) if b.weight]
+    able = [(name, weight) for name, weight in shares if clusters.get(name)]
+    return tuple(able or shares)
+
+
+def _clusters(
+    endpoints: Mapping[DeploymentKey, Iterable[Endpoint]], refused: list[str]
+) -> dict[str, tuple[Endpoint, ...]]:
+    clusters: dict[str, dict[Address, Endpoint]] = {}
+    for (workspace, deployment), members in endpoints.items():
+        for given in members:
+            key = (workspace, deployment)
+            try:
+                endpoint = Endpoint.model_validate(given.model_dump(warnings=False))
+            except (ValidationError, AttributeError, TypeError, ValueError) as e:
+                refused.append(f"replica of {workspace}/{deployment}: {_reason(e)}")
+                continue
+            addresses = (endpoint.address, *([endpoint.control_address] if endpoint.control_address else []))
+            if bad := next((address for address in addresses if not _reachable(address)), None):
+                refused.append(f"replica {endpoint.replica} of {workspace}/{deployment}: no way to {bad[:120]!r}")
+            elif endpoint.revision > REVISION_MAX:
+                refused.append(f"replica {endpoint.replica} of {workspace}/{deployment}: revision over {REVISION_MAX}")
+            else:
+                clusters.setdefault(cluster_name(key, endpoint.revision), {})[endpoint.address] = endpoint
+    return {name: tuple(members[a] for a in sorted(members)) for name, members in clusters.items()}
+
+
+def _reachable(address: Address) -> bool:
+    """Whether Envoy can be told to connect there: a socket's path of the system's length, or an IP and a port."""
+    if address.startswith("unix:"):
+        path = address.removeprefix("unix:")
+        try:
+            return "\0" not in path and path.isprintable() and len(path.encode()) <= _SOCKET_PATH_BYTES
+        except UnicodeEncodeError:
+            return False
+    host, _, port = address.rpartition(":")
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return 1 <= int(port) <= 65535

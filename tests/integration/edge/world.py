@@ -1,0 +1,150 @@
+"""A real Envoy over a temporary folder, and replicas that are as small as can be."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import uvicorn
+
+from kaon.edge import Edge
+from kaon.settings import Settings
+from kaon.types.route import Backend, Endpoint, Route
+
+App = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Any:
+        yield
+
+
+class Replica:
+    """A service socket with an ASGI app behind it, and a control socket that says ready or not."""
+
+    def __init__(self, folder: Path, name: str, app: App, revision: int) -> None:
+        self.calls: list[tuple[str, str]] = []
+        self.ready = True
+        self.endpoint = Endpoint(
+            replica=name,
+            revision=revision,
+            address=f"unix:{folder / name}.service.sock",
+            control_address=f"unix:{folder / name}.control.sock",
+        )
+        self._servers = [
+            _Server(
+                uvicorn.Config(
+                    a,
+                    uds=address.removeprefix("unix:"),
+                    interface="asgi3",
+                    lifespan="off",
+                    log_level="warning",
+                    **options,
+                )
+            )
+            for a, address, options in (
+                (self._counted(app), self.endpoint.address, {"ws": "websockets-sansio", "timeout_keep_alive": 75}),
+                (self._control, str(self.endpoint.control_address), {"timeout_keep_alive": 75}),
+            )
+        ]
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def _counted(self, app: App) -> App:
+        async def counted(scope: Any, receive: Any, send: Any) -> None:
+            self.calls.append((scope.get("method", "WS"), scope["path"]))
+            await app(scope, receive, send)
+
+        return counted
+
+    async def _control(self, scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200 if self.ready else 503, "headers": []})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    async def start(self) -> None:
+        self._tasks = [asyncio.create_task(server.serve()) for server in self._servers]
+        while not all(server.started for server in self._servers):
+            await asyncio.sleep(0.005)
+
+    async def stop(self) -> None:
+        """End as a killed process ends: sockets closed, connections cut."""
+        for server in self._servers:
+            server.force_exit = True
+            server.should_exit = True
+            for connection in list(server.server_state.connections):
+                connection.transport.abort()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """Answers with what it was asked, as text."""
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            break
+    headers = b"".join(b"%s: %s\n" % (k, v) for k, v in scope["headers"])
+    query = b"?" + scope["query_string"] if scope["query_string"] else b""
+    text = scope["method"].encode() + b" " + scope["path"].encode() + query + b"\n" + headers + b"\n"
+    start = {"type": "http.response.start", "status": 200, "headers": [(b"x-size", b"%d" % len(body))]}
+    await send(start)
+    await send({"type": "http.response.body", "body": text})
+
+
+class World:
+    """An edge and what stands behind it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            port = s.getsockname()[1]
+        self.settings = Settings(home=folder / "home", port=port)
+        self.url = self.settings.url
+        self.edge = Edge(self.settings)
+        self.task: asyncio.Task[None] | None = None
+        self.replicas: list[Replica] = []
+        self.client = httpx2.AsyncClient(base_url=self.url, timeout=20)
+
+    async def replica(self, name: str = "a", app: App = echo, revision: int = 1) -> Replica:
+        replica = Replica(self.folder, name, app, revision)
+        await replica.start()
+        self.replicas.append(replica)
+        return replica
+
+    def supervise(self) -> None:
+        self.task = asyncio.create_task(self.edge.run())
+
+    async def serve(self, *replicas: Replica, name: str = "shop", **fields: Any) -> None:
+        """Route `/shop` to these replicas, and return when it is so."""
+        await self.edge.apply((route(name, **fields),), {("default", name): tuple(r.endpoint for r in replicas)})
+
+    async def leave(self) -> None:
+        if self.task:
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
+
+    async def close(self) -> None:
+        await self.leave()
+        await self.client.aclose()
+        await self.edge.stop()
+        for replica in self.replicas:
+            await replica.stop()
+
+
+def route(name: str = "shop", revisions: tuple[int, ...] = (1,), **fields: Any) -> Route:
+    backends = tuple(Backend(revision=r, weight=100 // len(revisions)) for r in revisions)
+    return Route(workspace="default", deployment=name, prefix=f"/{name}", backends=backends, **fields)
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], within_s: float = 10.0) -> None:
+    """Wait until `condition` holds."""
+    async with asyncio.timeout(within_s):
+        while not await condition():
+            await asyncio.sleep(0.01)
