@@ -1,0 +1,45 @@
+"""A service that makes faults visible: it says who answered, and counts what it was asked to do."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+
+import kaon
+
+
+@kaon.service
+class Probe:
+    """Says which process answers."""
+
+    def __init__(self, version: str = "1", fail: str = "") -> None:
+        if fail == "crash":
+            os._exit(3)
+        if fail == "raise":
+            raise RuntimeError("the model file is broken")
+        self.version = version
+        self.marks = kaon.data_dir() / "marks"
+
+    @kaon.endpoint(method="GET", path="/")
+    async def who(self) -> dict[str, str]:
+        """Idempotent."""
+        return {"pid": str(os.getpid()), "version": self.version}
+
+    @kaon.endpoint(method="GET")
+    async def slow(self, seconds: float = 0.2) -> str:
+        """Idempotent, and long enough to be cut."""
+        await asyncio.sleep(seconds)
+        return self.version
+
+    @kaon.endpoint
+    def mark(self, text: str) -> str:
+        """Not idempotent: each run leaves a line."""
+        with self.marks.open("a", encoding="utf-8") as file:
+            file.write(f"{text}\n")
+        return text
+
+    @kaon.endpoint(method="GET")
+    async def ticks(self, count: int = 20, every_s: float = 0.1) -> AsyncIterator[int]:
+        """A stream that lasts."""
+        for number in range(count):
+            yield number
+            await asyncio.sleep(every_s)

@@ -1,0 +1,187 @@
+"""Kill its parts while clients call: QUALITY.md R1 to R4 and R13 on the real processes.
+
+CI runs few kills; `make chaos` sets KAON_CHAOS to a factor for many.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import signal
+import threading
+import time
+from collections import Counter
+
+import httpx2
+import pytest
+
+from .traffic import traffic
+from .world import World, eventually
+
+CHAOS = int(os.environ.get("KAON_CHAOS", "1"))
+pytestmark = [pytest.mark.exclusive, pytest.mark.timeout(300 * CHAOS)]
+
+
+class Writer(threading.Thread):
+    """Writes one key after another through the API, and remembers which were acknowledged."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(daemon=True)
+        self.world, self.stopped = world, threading.Event()
+        self.acknowledged: list[str] = []
+        self.tried = 0
+
+    def run(self) -> None:
+        with self.world.api(timeout_s=5) as api:
+            while not self.stopped.is_set():
+                self.tried += 1
+                try:
+                    answer = api.post("/workspaces/default/keys", json={"name": f"k{self.tried}", "role": "viewer"})
+                except httpx2.HTTPError:
+                    self.stopped.wait(0.01)
+                    continue
+                if answer.status_code == 201:
+                    self.acknowledged.append(f"k{self.tried}")
+                else:
+                    self.stopped.wait(0.01)
+
+
+def test_r1_killing_the_control_plane_loses_no_acknowledged_write(probe: World) -> None:
+    kills = 20 if CHAOS == 1 else 100
+    writers = [Writer(probe)]
+    back: list[float] = []
+    with traffic(f"{probe.url}/probe", probe.bearer, rps=50) as account:
+        writers[0].start()
+        for _ in range(kills):
+            before = len(writers[0].acknowledged)
+            eventually(lambda seen=before: len(writers[0].acknowledged) >= seen + 5, 20, "writes go on")
+            killed = probe.kill("server")
+            begin = time.monotonic()
+            eventually(lambda dead=killed: probe.pids("server") not in ([], [dead]) and probe.get("/clouds"), 20, "back")
+            back.append(time.monotonic() - begin)
+        writers[0].stopped.set()
+        writers[0].join(30)
+    there = [key["name"] for key in probe.get("/workspaces/default/keys")["items"]]
+    assert not set(writers[0].acknowledged) - set(there)
+    assert not [name for name, count in Counter(there).items() if count > 1]
+    assert account.outcomes == {"200": len(account.ended)}
+    assert len(account.ended) > 50
+    assert sorted(back)[len(back) // 2] <= 3, back
+
+
+def test_r2_killing_envoy_fails_only_what_is_in_flight(probe: World) -> None:
+    kills: list[float] = []
+    back: list[float] = []
+    with traffic(f"{probe.url}/probe", probe.bearer, rps=200) as account:
+        for _ in range(5 if CHAOS == 1 else 50):
+            eventually(lambda: probe.call("/probe").status_code == 200, 10, "the edge answers")
+            kills.append(time.monotonic())
+            killed = probe.kill("edge")
+            eventually(
+                lambda dead=killed: probe.pids("edge") not in ([], [dead]) and probe.call("/probe").status_code == 200,
+                10,
+                "the edge is back",
+            )
+            back.append(time.monotonic() - kills[-1])
+    outages = list(zip(kills, back, strict=True))
+    outside = [e for e in account.failed if not any(k - 0.05 <= e[1] and e[0] <= k + b for k, b in outages)]
+    assert not outside
+    assert sorted(back)[len(back) // 2] <= 1.0, back
+
+
+def test_r3_killing_replicas_is_hardly_noticed_and_nothing_runs_twice(probe: World) -> None:
+    lasting: list[float] = []
+    with traffic(
+        f"{probe.url}/probe", probe.bearer, rps=100, marks_url=f"{probe.url}/probe/mark"
+    ) as account:
+        for _ in range(4 if CHAOS == 1 else 24):
+            ready = eventually(lambda: len(r := probe.ready("probe")) == 3 and r, 30, "three replicas are ready")
+            victim = random.choice(ready)
+            begin = time.monotonic()
+            os.kill(victim["pid"], signal.SIGKILL)
+            gone = str(victim["pid"])
+            eventually(lambda pid=gone: pid not in answering(probe, 12), 10, "the dead one is out of rotation")
+            lasting.append(time.monotonic() - begin)
+        eventually(lambda: len(probe.ready("probe")) == 3, 30, "three replicas are ready again")
+    written = (probe.home / "agent/volumes/default/probe/marks").read_text().split()
+    assert account.share_ok >= 0.999, account.outcomes
+    assert not [text for text, times in Counter(written).items() if times > 1]
+    assert len(account.ended) > 100
+
+
+def answering(world: World, calls: int) -> set[str]:
+    """The processes that answer now; raises when a call fails."""
+    answers = [world.call("/probe") for _ in range(calls)]
+    assert all(a.status_code == 200 for a in answers)
+    return {a.json()["pid"] for a in answers}
+
+
+@pytest.mark.parametrize("role", ["server", "agent", "edge", "replica"])
+def test_r4_any_process_may_be_killed_at_any_moment(probe: World, role: str) -> None:
+    choose = random.Random(role)
+    changes = itertools.cycle([2, 3])
+    for _ in range(3 * CHAOS):
+        probe.kaon("scale", "probe", str(wanted := next(changes)), "--no-wait")
+        threading.Event().wait(choose.random() * 0.6)  # any moment: before, in the middle of, or after the change
+        victim = choose.choice(probe.replicas("probe"))["id"] if role == "replica" else role
+        if probe.pids(victim):
+            probe.kill(victim)
+        eventually(lambda n=wanted: healthy(probe, n), 30, f"whole again after the {role}'s end")
+    probe.down()
+    assert not eventually(lambda: [p for p in probe.all_processes() if p.is_running()] == [], 10, "nothing is left") is None
+    assert not list(probe.settings.run_dir.rglob("*.sock"))
+
+
+def healthy(world: World, replicas: int) -> bool:
+    """Every role runs once, exactly the wanted replicas are ready, and the edge reaches them."""
+    ready = world.ready("probe")
+    running = [p for p in (world.settings.run_dir / "replicas").glob("*/lock") if world.pids(p.parent.name)]
+    return (
+        all(world.pids(role) for role in ("server", "agent", "edge"))
+        and len(ready) == len(world.replicas("probe")) == replicas
+        and len(running) == replicas
+        and world.call("/probe").status_code == 200
+    )
+
+
+def test_r13_rollouts_and_rollbacks_under_load_lose_nothing(probe: World) -> None:
+    with traffic(
+        f"{probe.url}/probe", probe.bearer, rps=60, streams_url=f"{probe.url}/probe/ticks"
+    ) as account:
+        for number in range(2 if CHAOS == 1 else 20):
+            probe.kaon("deploy", "probe.py:Probe", "--env", f"VERSION={number + 2}")
+            assert {r["revision"] for r in probe.ready("probe")} == {max(r["revision"] for r in probe.ready("probe"))}
+            probe.kaon("rollout", "undo", "probe", "-y")
+    assert account.outcomes == {"200": len(account.ended)}
+    assert account.cut_streams == 0
+    assert account.whole_streams > 0
+
+
+@pytest.mark.parametrize("failure", ["crash", "raise"])
+def test_a_revision_that_does_not_come_up_leaves_the_old_one_serving(probe: World, failure: str) -> None:
+    before = {r["id"] for r in probe.ready("probe")}
+    with traffic(f"{probe.url}/probe", probe.bearer, rps=50) as account:
+        done = probe.kaon("deploy", "probe.py:Probe", "--env", f"FAIL={failure}", ok=False)
+        assert done.returncode == 1
+        assert "Crashed" in done.stderr or "ConfigError" in done.stderr
+    assert account.outcomes == {"200": len(account.ended)}
+    assert {r["id"] for r in probe.ready("probe")} == before
+    status = probe.get("/workspaces/default/deployments/probe")["status"]
+    assert status["state"] == "Stopped"
+    assert "exit" in status["reason"] or "broken" in status["reason"]
+
+
+def test_a_replica_that_is_frozen_leaves_the_rotation_and_is_replaced(probe: World) -> None:
+    victim = probe.ready("probe")[0]
+    os.kill(victim["pid"], signal.SIGSTOP)
+    eventually(lambda: str(victim["pid"]) not in answering(probe, 12), 15, "the frozen one is out of rotation")
+    eventually(lambda: len(probe.ready("probe")) == 3 and not pid_runs(victim["pid"]), 40, "it is replaced")
+
+
+def pid_runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

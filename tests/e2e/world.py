@@ -1,0 +1,150 @@
+"""A whole platform of a test's own: the real processes, in a folder and on a port of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psutil
+
+from kaon import processes
+from kaon.settings import Settings
+
+BIN = Path(sys.executable).parent
+SERVICES = Path(__file__).parent / "services"
+API = "http://kaon.local/api/v1"
+
+
+class World:
+    """One platform: what a user does to it, and what a fault does to it."""
+
+    def __init__(self, home: Path, port: int, **env: str) -> None:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("KAON_")}
+        self.env = clean | {
+            "PATH": f"{BIN}{os.pathsep}{clean.get('PATH', '')}",
+            "KAON_HOME": str(home),
+            "KAON_PORT": str(port),
+            **env,
+        }
+        self.settings = Settings(home=home, port=port)
+        self.home, self.port, self.url = home, port, f"http://127.0.0.1:{port}"
+
+    # what a user does
+
+    def kaon(self, *arguments: str, ok: bool = True, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Run the command line."""
+        done = subprocess.run(
+            [BIN / "kaon", *arguments],
+            env=self.env,
+            cwd=SERVICES,
+            capture_output=True,
+            text=True,
+            input=stdin,
+            timeout=120,
+            check=False,
+        )
+        if ok:
+            assert done.returncode == 0, f"kaon {' '.join(arguments)}: {done.returncode}\n{done.stdout}{done.stderr}"
+        return done
+
+    def up(self) -> None:
+        self.kaon("up")
+
+    def down(self) -> None:
+        self.kaon("down", ok=False)
+
+    @property
+    def key(self) -> str:
+        return self.settings.admin_key_file.read_text().strip()
+
+    @property
+    def bearer(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.key}"}
+
+    def api(self, timeout_s: float = 10.0) -> httpx2.Client:
+        """A client of the platform's API, on its socket."""
+        transport = httpx2.HTTPTransport(uds=str(self.settings.api_socket))
+        return httpx2.Client(transport=transport, base_url=API, headers=self.bearer, timeout=timeout_s)
+
+    def get(self, path: str) -> Any:
+        with self.api() as api:
+            answer = api.get(path)
+            assert answer.status_code == 200, answer.text
+            return answer.json()
+
+    def replicas(self, deployment: str) -> list[dict[str, Any]]:
+        return list(self.get(f"/workspaces/default/deployments/{deployment}/replicas")["items"])
+
+    def ready(self, deployment: str) -> list[dict[str, Any]]:
+        return [r for r in self.replicas(deployment) if r["phase"] == "Ready"]
+
+    def call(self, path: str, **options: Any) -> httpx2.Response:
+        return httpx2.get(f"{self.url}{path}", headers=self.bearer, timeout=10, **options)
+
+    # what a fault does
+
+    def lock(self, role: str) -> Path:
+        """The lock of 'server', 'agent', 'edge', or of a replica by its id."""
+        named = self.settings.run_dir / f"{role}.lock"
+        return named if role in ("server", "agent", "edge") else self.settings.run_dir / "replicas" / role / "lock"
+
+    def pids(self, role: str) -> list[int]:
+        return processes.holders(self.lock(role))
+
+    def kill(self, role: str) -> int:
+        """kill -9 the process that holds the role's lock; its pid."""
+        pid = eventually(lambda: self.pids(role), 10, f"{role} runs")[0]
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        return int(pid)
+
+    def all_processes(self) -> list[psutil.Process]:
+        """Every process that holds anything of this platform: found by its environment, its files, its arguments."""
+        marks = (str(self.home), str(self.settings.run_dir))
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                said = " ".join(process.cmdline()) + process.cwd()
+                files = [f.path for f in process.open_files()]
+                if process.pid != os.getpid() and any(mark in text for mark in marks for text in (said, *files)):
+                    found.append(process)
+        return found
+
+
+def eventually(look: Callable[[], Any], within_s: float, what: str) -> Any:
+    """The first true value of `look`; errors of the world are looks that saw nothing."""
+    deadline, last = time.monotonic() + within_s, None
+    while True:
+        try:
+            if seen := look():
+                return seen
+        except (AssertionError, OSError, httpx2.HTTPError, json.JSONDecodeError) as error:
+            last = error
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {within_s} s: {what}; last: {last}")
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def world(home: Path, port: int, **env: str) -> Iterator[World]:
+    """A platform that runs while the block does, and leaves nothing behind."""
+    it = World(home, port, **env)
+    it.up()
+    try:
+        yield it
+    finally:
+        it.down()
+        left = it.all_processes()
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        assert not left, f"kaon down left processes: {left}"
