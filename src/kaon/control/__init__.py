@@ -1,1 +1,30 @@
-""" """
+"""The control plane's reconcilers: they make what the store says come true, and meet the API only there."""
+
+from __future__ import annotations
+
+import asyncio
+
+from kaon.clock import Clock, SystemClock
+from kaon.control.deployments import Deployments
+from kaon.control.loop import Loop, Reconciler
+from kaon.control.planning import Planning
+from kaon.store.port import Store
+from kaon.store.vault import Vault
+
+
+class Controllers:
+    """All reconcilers over one store."""
+
+    def __init__(self, store: Store, vault: Vault, clock: Clock | None = None) -> None:
+        self._store = store
+        self._clock = clock or SystemClock()
+        self.reconcilers: tuple[Reconciler, ...] = (
+            Deployments(store, vault, self._clock),
+            Planning(store, self._clock),
+        )
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for reconciler in self.reconcilers:
+                tasks.create_task(Loop(reconciler, self._store, self._clock).run())

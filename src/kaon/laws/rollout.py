@@ -124,12 +124,23 @@ def _in_trouble(state: RolloutState, ordinals: frozenset[int], goal: int, world:
     return fell or state is not RolloutState.PROGRESSING
 
 
-def next_look_at(spec: DeploymentSpec, status: DeploymentStatus, seen: Sequence[Seen]) -> float | None:
-    """Epoch seconds at which `step` would decide otherwise if nothing else happens; None: never."""
-    if status.state is not RolloutState.PROGRESSING or status.stable in (None, status.target) or spec.paused:
+def stuck(spec: DeploymentSpec, status: DeploymentStatus, seen: Sequence[Seen], now: float) -> str:
+    """Why the target's replicas do not come up, also when there is no other revision to go back to; else empty."""
+    if status.state is RolloutState.STOPPED:
+        return status.reason
+    if status.state is RolloutState.STABLE or status.target is None:
+        return ""
+    ordinals = next((a.ordinals for a in status.assignments if a.revision == status.target), ())
+    return _World(seen).failure(status.target, ordinals, status.since, spec.rollout.progress_deadline_s, now)
+
+
+def next_look_at(spec: DeploymentSpec, status: DeploymentStatus, seen: Sequence[Seen], now: float) -> float | None:
+    """Epoch seconds at which a deadline passes, so that `step` and `stuck` may say otherwise; None: never."""
+    if status.state is not RolloutState.PROGRESSING or spec.paused:
         return None
-    begins = [max(s.begun_at, status.since) for s in seen if s.revision == status.target and s.phase is not Phase.READY]
-    return min(begins) + spec.rollout.progress_deadline_s if begins else None
+    begins = (max(s.begun_at, status.since) for s in seen if s.revision == status.target and s.phase is not Phase.READY)
+    deadlines = (begun + spec.rollout.progress_deadline_s for begun in begins)
+    return min((at for at in deadlines if at > now), default=None)
 
 
 class _World:

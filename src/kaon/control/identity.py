@@ -1,0 +1,64 @@
+"""The key by which a deployment's services call each other.
+
+Its text is the secret `identity-NAME`, made first; the key `identity-NAME` holds the hash of that text and
+is made, or corrected, from it. So a crash between the two, or the loss of either, is healed by the next look.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+
+from kaon.errors import ConfigError, NotFound
+from kaon.store.port import Store
+from kaon.store.vault import Vault
+from kaon.types.key import KEY_PREFIX, KeySpec, Role, key_hash
+from kaon.types.resource import Deployment
+
+PREFIX = "identity-"
+_HINT_LENGTH = len(KEY_PREFIX) + 4
+
+
+def identity_name(deployment: str) -> str:
+    """Name of the key, and of the secret."""
+    return f"{PREFIX}{deployment}"
+
+
+async def ensure(store: Store, vault: Vault, deployment: Deployment) -> str:
+    """Make the deployment's key and secret, or what is missing of them.
+
+    Returns why that cannot be, or an empty text: a lost encryption key must not keep anything from running.
+    Raises the store's errors.
+    """
+    workspace, name = deployment.workspace, identity_name(deployment.name)
+    secret = await store.find("secret", workspace, name)
+    key = await store.find("key", workspace, name)
+    if secret is None:
+        text = KEY_PREFIX + secrets.token_urlsafe(32)
+        await store.create("secret", workspace, name, vault.seal(workspace, name, text))
+    else:
+        try:
+            text = vault.open(workspace, name, secret.spec)
+        except ConfigError as error:
+            return error.cause
+    spec = KeySpec(hash=key_hash(text), hint=text[:_HINT_LENGTH], role=Role.CALLER, workspace=workspace)
+    if key is None:
+        await store.create("key", workspace, name, spec)
+    elif key.spec.hash != spec.hash:
+        await store.update_spec(key, spec)
+    return ""
+
+
+async def remove(store: Store, workspace: str, deployment: str) -> None:
+    """Take the key and the secret of a deployment that is gone; the key first, so that it stops working."""
+    for kind in ("key", "secret"):
+        if found := await store.find(kind, workspace, identity_name(deployment)):
+            try:
+                await store.delete(found)
+            except NotFound:
+                pass
+
+
+def owners(names: Sequence[str]) -> list[str]:
+    """The deployments that keys or secrets of such names belong to."""
+    return [name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)]

@@ -1,0 +1,168 @@
+"""From all deployments, revisions and keys to one cloud's plan, as data; and the reconciler that keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+from kaon.clock import Clock
+from kaon.control.loop import Again, Key
+from kaon.laws.rights import standing
+from kaon.store.port import Change, Store
+from kaon.types import resource
+from kaon.types.key import Access, Grant, Right
+from kaon.types.plan import Plan, PlanSpec
+from kaon.types.replica import ReplicaSpec, replica_id
+from kaon.types.resource import Artifact, Deployment, Revision
+from kaon.types.route import Backend, Route, prefix_of
+from kaon.types.service import EndpointKind, EndpointSpec, Resources, ServiceSpec
+
+IDENTITY_ENV = "KAON_KEY"
+"""The variable in which a replica finds its deployment's own key."""
+
+EDGE_MARGIN_S = 5.0
+"""The edge waits longer than any endpoint may take, so that the replica's own answer gets through."""
+
+Services = Mapping[tuple[str, str], ServiceSpec]
+"""(Workspace, digest) -> the service of that artifact."""
+
+
+def place(clouds: Sequence[str]) -> str | None:
+    """The cloud where deployments run: with one that has joined, that one."""
+    return min(clouds, default=None)
+
+
+def plan(
+    cloud: str,
+    deployments: Iterable[Deployment],
+    revisions: Iterable[Revision],
+    artifacts: Iterable[Artifact],
+    keys: Iterable[resource.Key],
+    now: float,
+) -> Plan:
+    """Everything that must be true in `cloud`, where `deployments` are placed. Equal worlds give equal plans."""
+    services: Services = {(a.workspace, a.spec.digest): a.spec.manifest.service for a in artifacts}
+    frozen = {(r.workspace, r.spec.deployment_uid, r.spec.number): r for r in revisions}
+    keys = sorted(keys, key=lambda key: (key.name, key.uid))
+    replicas: list[ReplicaSpec] = []
+    routes: list[Route] = []
+    access: dict[str, Access] = {}
+    for deployment in sorted(deployments, key=lambda d: (d.workspace, d.name)):
+        own = [
+            (assignment, revision)
+            for assignment in deployment.status.assignments
+            if (revision := frozen.get((deployment.workspace, deployment.uid, assignment.revision)))
+        ]
+        for assignment, revision in own:
+            service = services.get((revision.workspace, revision.spec.template.artifact))
+            replicas += (_replica(deployment, revision, ordinal, service) for ordinal in assignment.ordinals)
+        backends = tuple(Backend(revision=a.revision, weight=a.weight) for a, _ in own)
+        routes.append(_route(deployment, backends, _served(deployment, (r for _, r in own), services)))
+        access[f"{deployment.workspace}/{deployment.name}"] = _access(deployment, keys, now)
+    return Plan(cloud=cloud, replicas=tuple(replicas), routes=tuple(routes), access=access)
+
+
+def _replica(deployment: Deployment, revision: Revision, ordinal: int, service: ServiceSpec | None) -> ReplicaSpec:
+    template, number = revision.spec.template, revision.spec.number
+    return ReplicaSpec(
+        id=replica_id(deployment.workspace, deployment.uid, number, ordinal),
+        name=f"{deployment.name}-{number}-{ordinal}",
+        workspace=deployment.workspace,
+        deployment=deployment.name,
+        revision=number,
+        ordinal=ordinal,
+        artifact=template.artifact,
+        env=template.env,
+        secrets=tuple(sorted({*template.secrets, IDENTITY_ENV})),
+        resources=template.resources or (service.resources if service else Resources()),
+        drain_s=deployment.spec.drain_s,
+    )
+
+
+def _served(deployment: Deployment, running: Iterable[Revision], services: Services) -> list[ServiceSpec]:
+    """The services behind a deployment's route: of what runs, or, at zero replicas, of what would."""
+    digests = [r.spec.template.artifact for r in running] or [deployment.spec.template.artifact]
+    found = (services.get((deployment.workspace, digest)) for digest in dict.fromkeys(digests))
+    return [service for service in found if service]
+
+
+def _route(deployment: Deployment, backends: tuple[Backend, ...], services: Sequence[ServiceSpec]) -> Route:
+    endpoints = [endpoint for service in services for endpoint in service.endpoints]
+    once_only = {e.path for e in endpoints if not e.idempotent and e.method not in ("GET", "HEAD")}
+    again = {e.path for e in endpoints if e.idempotent} - once_only  # in every revision, and by every verb
+    lasting = {e.path for e in endpoints if _lasts(e)} | {mount for service in services for mount in service.mounts}
+    limits = [e.timeout_s for e in endpoints if e.timeout_s is not None and not _lasts(e)]
+    return Route(
+        workspace=deployment.workspace,
+        deployment=deployment.name,
+        prefix=prefix_of(deployment.workspace, deployment.name),
+        backends=backends,
+        idempotent_paths=tuple(sorted(again)),
+        stream_paths=tuple(sorted(lasting)),
+        timeout_s=max(limits, default=60.0) + EDGE_MARGIN_S,
+    )
+
+
+def _lasts(endpoint: EndpointSpec) -> bool:
+    return endpoint.kind is not EndpointKind.CALL or endpoint.timeout_s is None
+
+
+def _access(deployment: Deployment, keys: Sequence[resource.Key], now: float) -> Access:
+    """Who may call: every key that stands for it now. Each grant ends by itself when its key, or an owner's, does."""
+    by_uid = {key.uid: key for key in keys}
+
+    def grants() -> Iterator[Grant]:
+        for key in keys:
+            held = standing(key, by_uid, now)
+            if held.may(Right.CALL, deployment.workspace, deployment.name):
+                yield Grant(hash=key.spec.hash, key=key.name, expires_at=held.expires_at)
+
+    return Access(public=deployment.spec.public, grants=tuple(grants()))
+
+
+class Planning:
+    """The reconciler of plans; a key is no workspace and a cloud's name."""
+
+    name = "planning"
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._known: set[Key] = set()
+
+    async def keys(self) -> Collection[Key]:
+        """Every cloud, and every plan that is left of one."""
+        clouds = {("", cloud.name) for cloud in await self._store.list_all("cloud")}
+        self._known = clouds | {("", kept.name) for kept in await self._store.list_all("plan")}
+        return self._known
+
+    async def affected(self, changes: Sequence[Change]) -> Collection[Key]:
+        """Every cloud by what its plan is made of; by its own change only when it came or went: reports are none."""
+        made_of = any(change.kind in ("deployment", "revision", "artifact", "key") for change in changes)
+        gone = any(change.kind in ("cloud", "plan") and change.deleted for change in changes)
+        come = {("", change.name) for change in changes if change.kind == "cloud"} - self._known
+        return await self.keys() if made_of or gone or come else ()
+
+    async def reconcile(self, key: Key) -> Again | None:
+        """Make the plan again, and keep it when it says something new."""
+        name = key[1]
+        clouds = [cloud.name for cloud in await self._store.list_all("cloud")]
+        kept = await self._store.find("plan", "", name)
+        if name not in clouds:
+            if kept is not None:
+                await self._store.delete(kept)
+            return None
+        here = place(clouds) == name
+        made = plan(
+            name,
+            await self._store.list_all("deployment") if here else (),
+            await self._store.list_all("revision") if here else (),
+            await self._store.list_all("artifact") if here else (),
+            await self._store.list_all("key") if here else (),
+            self._clock.now(),
+        )
+        spec = PlanSpec(plan=made, hash=made.hash)
+        if kept is None:
+            await self._store.create("plan", "", name, spec)
+        elif kept.spec.hash != spec.hash:
+            await self._store.update_spec(kept, spec)
+        return None

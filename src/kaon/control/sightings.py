@@ -1,0 +1,50 @@
+"""What the clouds' reports say about deployments."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+from kaon.control.loop import Key
+from kaon.laws.rollout import Seen
+from kaon.types.replica import ReplicaStatus, replica_id
+from kaon.types.resource import Cloud, Deployment
+
+
+def seen_of(deployment: Deployment, clouds: Iterable[Cloud]) -> list[Seen]:
+    """The replicas of `deployment` that are reported; not those of an earlier one of the same name."""
+    reported = (r for cloud in clouds if cloud.status.report for r in cloud.status.report.replicas)
+    mine = (r for r in reported if (r.workspace, r.deployment) == (deployment.workspace, deployment.name))
+    return sorted(_seen(deployment, mine), key=lambda s: (s.revision, s.ordinal))
+
+
+def _seen(deployment: Deployment, reported: Iterable[ReplicaStatus]) -> Iterator[Seen]:
+    for replica in reported:
+        ordinal = replica.name.rpartition("-")[2]
+        if not ordinal.isdecimal():
+            continue
+        if replica.id != replica_id(deployment.workspace, deployment.uid, replica.revision, int(ordinal)):
+            continue
+        yield Seen(
+            revision=replica.revision,
+            ordinal=int(ordinal),
+            phase=replica.phase,
+            reason=replica.reason,
+            begun_at=replica.since if replica.started_at is None else replica.started_at,
+            restarts=replica.restarts,
+            exit_code=replica.exit_code,
+            last_line=replica.last_lines[-1] if replica.last_lines else "",
+        )
+
+
+def by_deployment(cloud: Cloud) -> dict[Key, tuple[ReplicaStatus, ...]]:
+    """A cloud's reported replicas by deployment."""
+    found: defaultdict[Key, list[ReplicaStatus]] = defaultdict(list)
+    for replica in cloud.status.report.replicas if cloud.status.report else ():
+        found[replica.workspace, replica.deployment].append(replica)
+    return {key: tuple(replicas) for key, replicas in found.items()}
+
+
+def differing(before: dict[Key, tuple[ReplicaStatus, ...]], after: dict[Key, tuple[ReplicaStatus, ...]]) -> set[Key]:
+    """The deployments of which two reports say different things."""
+    return {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
