@@ -1,1 +1,1 @@
-""" """
+"""The replica: one process that serves one copy of a service."""

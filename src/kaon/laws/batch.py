@@ -1,0 +1,149 @@
+"""When a batch is released, and how large it is.
+
+A handler that takes many rows at once costs about s(n) = a n + b seconds for n rows: `b` is paid once
+per batch, so larger batches serve more rows a second, and a row that waits for others pays with its own
+time. The rules, in order:
+
+1. *Nobody waits for nothing.* A free slot takes, at once, all that arrived in this turn of the loop.
+   Timers would double the latency of a lone call and gain nothing that rule 2 does not give.
+2. *Gather while busy.* What arrives while every slot works is the next batch; under load this fills
+   batches by itself.
+3. *Rows are counted, not calls.* A batch never has more rows than `max_size`. A call is kept whole;
+   one that alone is larger than `max_size` is cut by `parts` and put together again by the caller.
+4. *A target bounds the size.* With `latency_s`, a batch takes as many rows as the learned s(n) allows in
+   what is left of the oldest row's time, but never fewer than a batch of half the target: a saturated
+   slot makes each row wait for one batch and ride in the next, so that is the size it can sustain.
+   Shrinking further would lower the throughput and make everybody later.
+5. `max_wait_s` above zero is the user's wish to hold an idle slot for company, at most that long.
+
+All is pure: state and time come in as values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from kaon.types.service import Batch
+
+FORGETTING = 0.98
+"""Weight of a sample one batch later: about the last fifty batches count."""
+
+_UNSURE = 1e6
+"""Covariance of what is not known yet, and its bound: forgetting without new evidence must not overflow it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a batch of n rows takes, learned by recursive least squares: s(n) = a n + b, in seconds."""
+
+    a: float = 0.0
+    b: float = 0.0
+    p_aa: float = _UNSURE
+    p_ab: float = 0.0
+    p_bb: float = _UNSURE
+    samples: int = 0
+
+    def seconds(self, rows: int) -> float:
+        """The expected time of a batch of `rows` rows."""
+        return max(0.0, self.a * rows + self.b)
+
+    def rows_within(self, budget_s: float) -> int | None:
+        """The most rows that fit into `budget_s`; None when the cost does not grow with rows or is not known."""
+        if self.samples < 2 or self.a <= 0:
+            return None
+        return int((budget_s - self.b) / self.a)
+
+
+def learn(cost: Cost, rows: int, seconds: float) -> Cost:
+    """`cost` after a batch of `rows` rows took `seconds` (recursive least squares with forgetting)."""
+    g_a = cost.p_aa * rows + cost.p_ab
+    g_b = cost.p_ab * rows + cost.p_bb
+    scale = FORGETTING + g_a * rows + g_b
+    k_a, k_b = g_a / scale, g_b / scale
+    surprise = seconds - (cost.a * rows + cost.b)
+    p_aa = cost.p_aa - k_a * g_a
+    p_ab = cost.p_ab - k_a * g_b
+    p_bb = cost.p_bb - k_b * g_b
+    if max(p_aa, p_bb) / FORGETTING <= _UNSURE:
+        p_aa, p_ab, p_bb = p_aa / FORGETTING, p_ab / FORGETTING, p_bb / FORGETTING
+    return replace(
+        cost,
+        a=cost.a + k_a * surprise,
+        b=cost.b + k_b * surprise,
+        p_aa=max(p_aa, 0.0),
+        p_ab=p_ab,
+        p_bb=max(p_bb, 0.0),
+        samples=cost.samples + 1,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What the batcher sees: the rows of each waiting call, oldest first, and how busy the handler is."""
+
+    rows: tuple[int, ...]
+    """The first `max_size` calls are enough: no batch holds more."""
+    oldest_wait_s: float = 0.0
+    running: int = 0
+    """Batches at work now."""
+    slots: int = 1
+    """Batches that may work at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Hand the first `calls` calls to the handler now."""
+
+    calls: int
+    rows: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Release nothing; ask again when something changes, or after `again_s` at the latest."""
+
+    reason: str
+    again_s: float | None = None
+
+
+def decide(spec: Batch, cost: Cost, seen: Waiting) -> Release | Hold:
+    """What to do with the waiting calls."""
+    if not seen.rows:
+        return Hold("nothing waits")
+    if seen.running >= seen.slots:
+        return Hold("gathering while busy")
+    limit = _limit(spec, cost, seen.oldest_wait_s)
+    calls, rows = _prefix(seen.rows, limit)
+    full = calls < len(seen.rows) or rows >= limit
+    left_s = spec.max_wait_s - seen.oldest_wait_s
+    if not full and left_s > 0:
+        return Hold("held for company", again_s=left_s)
+    return Release(calls, rows, "full" if full else "a slot is free")
+
+
+def _limit(spec: Batch, cost: Cost, oldest_wait_s: float) -> int:
+    """The most rows that the next batch may have."""
+    if spec.latency_s is None:
+        return spec.max_size
+    budget_s = max(spec.latency_s - oldest_wait_s, spec.latency_s / 2)
+    fitting = cost.rows_within(budget_s)
+    return spec.max_size if fitting is None else min(spec.max_size, max(1, fitting))
+
+
+def _prefix(waiting: tuple[int, ...], limit: int) -> tuple[int, int]:
+    """How many calls fit into `limit` rows, and their rows; the first one always goes."""
+    rows = calls = 0
+    for weight in waiting:
+        if calls and rows + max(weight, 1) > limit:
+            break
+        rows += max(weight, 1)
+        calls += 1
+    return calls, rows
+
+
+def parts(rows: int, max_size: int) -> tuple[tuple[int, int], ...]:
+    """Where a call of `rows` rows is cut so that no part is above `max_size`: (start, stop) pairs."""
+    if rows <= max_size:
+        return ((0, rows),)
+    return tuple((start, min(start + max_size, rows)) for start in range(0, rows, max_size))

@@ -1,0 +1,60 @@
+"""Answers: what goes back, for success and for failure. Nothing of an exception leaves but what it says on purpose."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from dataclasses import dataclass
+
+from kaon.errors import PROBLEM_JSON, BadAnswer, KaonError, Unauthenticated, Unavailable
+
+Headers = list[tuple[bytes, bytes]]
+
+_log = logging.getLogger("kaon.runtime")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Status, media type, body, and headers beyond these."""
+
+    status: int
+    media_type: bytes
+    body: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+    def all_headers(self, request_id: str) -> Headers:
+        """Everything that goes on the wire."""
+        return [
+            (b"content-type", self.media_type),
+            (b"content-length", b"%d" % len(self.body)),
+            (b"x-request-id", request_id.encode("latin-1")),
+            *self.headers,
+        ]
+
+
+def known(error: BaseException, endpoint: str, request_id: str) -> KaonError:
+    """`error` as its caller may read it; what is not meant for callers goes to the log, with its traceback."""
+    if isinstance(error, asyncio.CancelledError):
+        return Unavailable("The call was cancelled.", hint="Try again.")
+    if not isinstance(error, KaonError):
+        _log.error(
+            "the handler failed", exc_info=error, extra={"fields": {"endpoint": endpoint, "request_id": request_id}}
+        )
+        return KaonError(
+            "The service failed while it worked on the request.",
+            hint="The reason is in the deployment's log under this request id.",
+        )
+    if isinstance(error, BadAnswer):
+        _log.error(error.cause, extra={"fields": {"endpoint": endpoint, "request_id": request_id}})
+    return error
+
+
+def refusal(error: KaonError, request_id: str) -> Answer:
+    """The problem document for `error`."""
+    headers: list[tuple[bytes, bytes]] = []
+    if error.retry_after_s is not None:
+        headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
+    if isinstance(error, Unauthenticated):
+        headers.append((b"www-authenticate", b"Bearer"))
+    return Answer(error.status, PROBLEM_JSON.encode(), error.problem_json(request_id), tuple(headers))

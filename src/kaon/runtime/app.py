@@ -1,0 +1,125 @@
+"""The replica as an ASGI app: all that the fast path leaves to it.
+
+Plain calls that are large, chunked, pipelined or forms; streams, websockets, mounted apps, and the documents. The
+checks are the door's, the work is the lanes'; here are only the ways in and out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from kaon.runtime import streaming
+from kaon.runtime.answers import Answer, known, refusal
+from kaon.runtime.asgi import Message, Receive, Scope, Send
+from kaon.runtime.figures import Figures
+from kaon.runtime.inputs import arguments, cancel_when_gone, in_time
+from kaon.runtime.lane import HeldLane, Lane
+from kaon.runtime.routes import MethodNotAllowed
+from kaon.runtime.serving import Serving
+from kaon.types.service import EndpointKind
+
+_JSON = b"application/json"
+
+
+class App:
+    """ASGI 3."""
+
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
+        self._door = serving.door
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "websocket":
+            from kaon.runtime.sockets import serve_socket  # with websockets and Starlette's parts, when first needed
+
+            await serve_socket(self._serving, scope, receive, send)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        fields = dict(scope["headers"])
+        request_id = self._door.request_id(fields)
+        began_at = time.monotonic()
+        figures, name = self._serving.others, ""
+        try:
+            self._door.check(fields)
+            document = self._document(scope)
+            if document is None:
+                mounted = self._serving.mounted(scope["path"])
+                if mounted is not None:
+                    await self._delegate(*mounted, scope, receive, send)
+                    return
+                lane, names = self._serving.routes.find(scope["method"], scope["path"])
+                figures, name = lane.figures, lane.name
+                if lane.spec.kind is EndpointKind.STREAM:
+                    assert isinstance(lane, HeldLane)
+                    await streaming.serve_stream(self._door, lane, names, scope, fields, request_id, receive, send)
+                    return
+                document = await self._call(lane, names, scope, fields, request_id, receive)
+        except Exception as error:
+            document = refusal(known(error, name, request_id), request_id)
+        await self._answer(document, request_id, figures, began_at, send)
+
+    async def _answer(self, answer: Answer, request_id: str, figures: Figures, began_at: float, send: Send) -> None:
+        headers = answer.all_headers(request_id)
+        if self._door.closing:
+            headers.append((b"connection", b"close"))
+        figures.answered(answer.status, time.monotonic() - began_at)
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer.body})
+
+    async def _call(
+        self,
+        lane: Lane,
+        names: Mapping[str, str],
+        scope: Scope,
+        fields: dict[bytes, bytes],
+        request_id: str,
+        receive: Receive,
+    ) -> Answer:
+        if lane.spec.kind is EndpointKind.WEBSOCKET:
+            raise MethodNotAllowed("This path is a websocket.", hint="Connect with a WebSocket client.")
+        call = self._door.call(lane, fields, request_id)
+        call.arguments = await in_time(call, arguments(lane, names, scope, fields, receive))
+        ended = asyncio.Event()
+        call.on_end = lambda _: ended.set()
+        lane.enter(call)
+        if not call.ended:
+            watch = asyncio.create_task(cancel_when_gone(call, receive))
+            try:
+                await ended.wait()
+            finally:
+                watch.cancel()
+                call.cancel()  # when this task itself was cancelled; else the call has ended
+        if call.error is not None:
+            raise call.error
+        media_type, body = lane.signature.to_body(call.value)
+        return Answer(200, media_type.encode(), body)
+
+    def _document(self, scope: Scope) -> Answer | None:
+        """The deployment's own pages."""
+        if scope["method"] in ("GET", "HEAD") and scope["path"] == "/openapi.json":
+            return Answer(200, _JSON, self._serving.openapi())
+        return None
+
+    async def _delegate(self, prefix: str, app: Any, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a mounted app answer, counted as in flight until it has."""
+        began_at, code = time.monotonic(), 500
+
+        async def noting(message: Message) -> None:
+            nonlocal code
+            if message["type"] == "http.response.start":
+                code = message["status"]
+                if self._door.closing:
+                    message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
+            await send(message)
+
+        self._serving.elsewhere += 1
+        try:
+            await app({**scope, "root_path": scope.get("root_path", "") + prefix}, receive, noting)
+        finally:
+            self._serving.elsewhere -= 1
+            self._serving.others.answered(code, time.monotonic() - began_at)

@@ -1,0 +1,203 @@
+"""The lane of a batched endpoint: gathers calls and hands them to the handler as `kaon.laws.batch` decides.
+
+The loop here is thin: calls wait in a deque, the law is asked when something changed, and its word is done. What it
+must keep: calls that share a batch do not know each other, so nothing that one does may harm another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import Any
+
+from kaon.errors import BadAnswer, ItemError
+from kaon.laws import admit, batch
+from kaon.runtime.call import Call
+from kaon.runtime.lane import Lane
+from kaon.runtime.rows import Part, Whole, fitting, joined
+from kaon.runtime.steps import Stepper
+from kaon.runtime.threads import Threads
+from kaon.sdk.endpoint import Endpoint
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """Calls that share a slot; more than one round when some of them must be asked again."""
+
+    began_at: float
+    rounds: deque[list[Part]]
+    calls: int
+    rows: int
+    live: int
+    stop: Callable[[], object] | None = None
+    outcomes: list[tuple[Part, Any]] = field(default_factory=list)
+
+    def one_left(self) -> None:
+        """A call of the batch ended early; a batch that nobody waits for is stopped."""
+        self.live -= 1
+        if self.live <= 0 and self.stop is not None:
+            self.stop()
+
+
+class BatchLane(Lane):
+    """Gathers calls into batches."""
+
+    def __init__(self, endpoint: Endpoint, instance: Any, loop: asyncio.AbstractEventLoop, stepper: Stepper) -> None:
+        super().__init__(endpoint, endpoint.spec.concurrency or 1, loop)
+        assert endpoint.spec.batch is not None
+        self._spec = endpoint.spec.batch
+        self._handler: Callable[..., Any] = endpoint.function.__get__(instance)
+        self._stepper = stepper if endpoint.is_async else None
+        self._threads = Threads(loop, self.name)
+        self._waiting: deque[Part] = deque()
+        self._turn: asyncio.Handle | None = None
+        self._asking = False
+        self.cost = batch.Cost()
+
+    def enter(self, call: Call) -> None:
+        """Let the call wait for the next batch, which leaves at the end of this turn of the loop if a slot is free."""
+        call.rows = self.signature.rows(call.arguments)
+        self._admit(call)
+        if call.rows == 0:
+            call.end([])
+            return
+        cuts = batch.parts(call.rows, self._spec.max_size)
+        whole = Whole(call, len(cuts))
+        self._waiting.extend(Part(whole, index, start, stop) for index, (start, stop) in enumerate(cuts))
+        if self._turn is None and self.busy < self.slots:
+            self._turn = self._loop.call_soon(self._ask)
+
+    def close(self) -> None:
+        self._threads.close()
+
+    def _run(self, call: Call) -> None:
+        raise NotImplementedError("a batch lane runs batches")
+
+    def _ask(self) -> None:
+        """Ask the law, until it holds."""
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+        if self._asking:  # a batch that did not wait is over already: the loop below goes on for it
+            return
+        self._asking = True
+        try:
+            self._release_all()
+        finally:
+            self._asking = False
+
+    def _release_all(self) -> None:
+        while self._waiting:
+            while self._waiting and self._waiting[0].call.ended:
+                self._waiting.popleft()
+            match batch.decide(self._spec, self.cost, self._seen()):
+                case batch.Release(calls=count):
+                    parts = [self._waiting.popleft() for _ in range(count)]
+                    live = [part for part in parts if not part.call.ended]
+                    if live:
+                        self._start(live)
+                case batch.Hold(again_s=again_s):
+                    if again_s is not None:
+                        self._turn = self._loop.call_later(again_s, self._ask)
+                    return
+
+    def _seen(self) -> batch.Waiting:
+        if not self._waiting:
+            return batch.Waiting(rows=(), running=self.busy, slots=self.slots)
+        return batch.Waiting(
+            rows=tuple(part.rows for part in islice(self._waiting, self._spec.max_size + 1)),
+            oldest_wait_s=time.monotonic() - self._waiting[0].call.entered_at,
+            running=self.busy,
+            slots=self.slots,
+        )
+
+    def _start(self, parts: list[Part]) -> None:
+        self.busy += 1
+        rounds = deque(fitting(parts))
+        calls = {part.call for part in parts}
+        work = _Batch(time.monotonic(), rounds, len(calls), sum(part.rows for part in parts), len(calls))
+        for call in calls:
+            if call.queued:
+                call.queued = False
+                self.queued -= 1
+            call.on_cancel = work.one_left
+        self._serve(work)
+
+    def _serve(self, work: _Batch) -> None:
+        parts = work.rounds.popleft()
+        arguments = joined(parts)
+        context = parts[0].call.context()
+        done = partial(self._served, work, parts)
+        if self._stepper is None:
+            self._threads.run(partial(context.run, self._handler, **arguments), done)
+            return
+        task = self._stepper.start(self._handler(**arguments), context, done)
+        work.stop = task.cancel if task is not None else None
+
+    def _served(self, work: _Batch, parts: list[Part], value: Any, error: BaseException | None) -> None:
+        """A round is over. The next round, or the next batch, leaves before the answers are written."""
+        outcomes, again = self._outcomes(parts, value, error)
+        work.rounds.extendleft(again)
+        while work.rounds and all(part.call.ended for part in work.rounds[0]):
+            work.rounds.popleft()
+        if work.rounds:
+            work.rounds[0] = [part for part in work.rounds[0] if not part.call.ended]
+            self._serve(work)
+        else:
+            self._finish(work)
+        for part, outcome in outcomes:
+            part.whole.answer(part, outcome)
+
+    def _finish(self, work: _Batch) -> None:
+        took_s = time.monotonic() - work.began_at
+        self.busy -= 1
+        self.cost = batch.learn(self.cost, work.rows, took_s)
+        self._service = admit.learn(self._service, took_s / work.calls)
+        self.figures.batch_rows.add(work.rows)
+        self.figures.batch_seconds.add(took_s)
+        self._ask()
+
+    def _outcomes(
+        self, parts: list[Part], value: Any, error: BaseException | None
+    ) -> tuple[list[tuple[Part, Any]], list[list[Part]]]:
+        """What each part gets, and which of them must be asked again."""
+        if isinstance(error, ItemError):
+            return _blamed(parts, error)
+        if error is not None:
+            return [(part, error) for part in parts], []
+        rows = sum(part.rows for part in parts)
+        if not isinstance(value, Sequence) and not hasattr(value, "__array__"):
+            return [(part, self._wrong(f"a {type(value).__name__}", rows)) for part in parts], []
+        if len(value) != rows:
+            return [(part, self._wrong(f"{len(value)} results", rows)) for part in parts], []
+        outcomes: list[tuple[Part, Any]] = []
+        at = 0
+        for part in parts:
+            outcomes.append((part, value[at : at + part.rows]))
+            at += part.rows
+        return outcomes, []
+
+    def _wrong(self, answered: str, rows: int) -> BadAnswer:
+        return BadAnswer(
+            f"`{self.name}` answered {answered} to a batch of {rows} rows.",
+            hint="A batched handler returns a list with one result for each row, in order.",
+        )
+
+
+def _blamed(parts: list[Part], error: ItemError) -> tuple[list[tuple[Part, Any]], list[list[Part]]]:
+    """The part with the bad row fails, the others are asked again: together, or one by one if no row is named."""
+    if len(parts) == 1:
+        return [(parts[0], parts[0].told(error, error.index))], []
+    if error.index is None or not 0 <= error.index < sum(part.rows for part in parts):
+        return [], [[part] for part in reversed(parts)]
+    at = error.index
+    for part in parts:
+        if at < part.rows:
+            return [(part, part.told(error, at))], [[other for other in parts if other is not part]]
+        at -= part.rows
+    raise AssertionError("the index is within the rows")

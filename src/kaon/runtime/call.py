@@ -1,0 +1,114 @@
+"""A call: one request to an endpoint, from the door to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
+
+from kaon import context
+from kaon.errors import DeadlineExceeded, Unavailable
+
+if TYPE_CHECKING:
+    from kaon.runtime.lane import Lane
+
+
+class Call:
+    """One request to an endpoint. It ends once, with a value or an error; later endings are ignored.
+
+    Its *end* is when the answer is known; its *slot* is free when the handler has really stopped. The two differ
+    for a handler that outlives its caller: the caller is answered at the deadline, the slot stays taken.
+    """
+
+    __slots__ = (
+        "_timer",
+        "arguments",
+        "deadline",
+        "ended",
+        "entered_at",
+        "error",
+        "lane",
+        "on_begin",
+        "on_cancel",
+        "on_end",
+        "queued",
+        "request_id",
+        "rows",
+        "value",
+    )
+
+    def __init__(self, lane: Lane, request_id: str, timeout_s: float | None) -> None:
+        self.lane = lane
+        self.request_id = request_id
+        self.entered_at = time.monotonic()
+        self.deadline = None if timeout_s is None else self.entered_at + timeout_s
+        """`time.monotonic()` at which the caller gives up; None: never."""
+        self.arguments: dict[str, Any] = {}
+        self.rows = 1
+        self.queued = False
+        self.ended = False
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.on_begin: Callable[[], None] | None = None
+        """For calls whose handler runs elsewhere (streams): the slot is theirs now."""
+        self.on_end: Callable[[Call], None] | None = None
+        self.on_cancel: Callable[[], object] | None = None
+        """Set while a handler works that can be told to stop."""
+        self._timer: asyncio.TimerHandle | None = None
+
+    def patience_s(self) -> float | None:
+        """Seconds that the caller still waits; None: for ever."""
+        return None if self.deadline is None else self.deadline - time.monotonic()
+
+    def context(self) -> Context:
+        """A fresh context that tells the handler whose call it is; nothing of another call is in it."""
+        fresh = Context()
+        fresh.run(self._tell)
+        return fresh
+
+    def _tell(self) -> None:
+        context.request_id.set(self.request_id)
+        context.deadline.set(self.deadline)
+
+    def arm(self, loop: asyncio.AbstractEventLoop) -> None:
+        """See to it that the call ends at its deadline. For calls that wait; one that does not needs no timer."""
+        if self.deadline is not None and self._timer is None and not self.ended:
+            self._timer = loop.call_later(max(0.0, self.deadline - time.monotonic()), self._expire)
+
+    def _expire(self) -> None:
+        waited_s = time.monotonic() - self.entered_at
+        where = "in the queue" if self.queued else "in the handler"
+        self.give_up(
+            DeadlineExceeded(
+                f"Not answered within {waited_s:.3g} s; the time ran out {where}.",
+                hint="Allow more time by the header X-Request-Timeout, or raise the endpoint's timeout_s.",
+            )
+        )
+
+    def cancel(self) -> None:
+        """The caller went away."""
+        self.give_up(Unavailable("The caller went away."))
+
+    def give_up(self, error: BaseException) -> None:
+        """End with `error`, and tell the handler to stop when it can be told."""
+        if not self.ended:
+            stop = self.on_cancel
+            self.end(None, error)
+            if stop is not None:
+                stop()
+
+    def end(self, value: Any, error: BaseException | None = None) -> None:
+        """The answer is known."""
+        if self.ended:
+            return
+        self.ended = True
+        self.value, self.error = value, error
+        self.on_cancel = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.lane.left(self)
+        if self.on_end is not None:
+            self.on_end(self)

@@ -1,0 +1,80 @@
+"""The control socket: how the agent asks a replica how it is, and tells it who may call."""
+
+from __future__ import annotations
+
+import asyncio
+
+from pydantic import ValidationError
+
+from kaon.errors import InvalidInput, KaonError, NotFound, TooLarge
+from kaon.runtime import metrics
+from kaon.runtime.answers import Answer, refusal
+from kaon.runtime.asgi import Receive, Scope, Send
+from kaon.runtime.serving import Serving
+from kaon.types.key import Access
+from kaon.types.launch import ReplicaHealth
+from kaon.types.replica import Phase
+
+_JSON = b"application/json"
+_PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
+_MAX_ACCESS_BYTES = 16 * 2**20
+
+
+class Control:
+    """The control socket's ASGI app, and the phase that it tells."""
+
+    def __init__(self, serving: Serving) -> None:
+        self.phase = Phase.LOADING
+        self._serving = serving
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        try:
+            answer = await self._answer(f"{scope['method']} {scope['path']}", receive)
+        except KaonError as error:
+            answer = refusal(error, "")
+        headers = [(b"content-type", answer.media_type), (b"content-length", b"%d" % len(answer.body))]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer.body})
+
+    async def _answer(self, call: str, receive: Receive) -> Answer:
+        match call:
+            case "GET /live":
+                return Answer(200, _JSON, b'{"status":"live"}')
+            case "GET /ready":
+                health = self.health()
+                return Answer(200 if self.phase is Phase.READY else 503, _JSON, health.model_dump_json().encode())
+            case "GET /metrics":
+                await asyncio.to_thread(__import__, "prometheus_client")
+                return Answer(200, _PROMETHEUS, metrics.text(self._serving))
+            case "PUT /access":
+                self._serving.door.gate.put(await _access(receive))
+                return Answer(204, _JSON, b"")
+        raise NotFound("The control socket knows /live, /ready, /metrics and /access.")
+
+    def health(self) -> ReplicaHealth:
+        """How the replica is."""
+        serving = self._serving
+        return ReplicaHealth(
+            phase=self.phase,
+            reason=serving.door.shut,
+            in_flight=serving.in_flight,
+            queued=serving.queued,
+            access=serving.door.gate.hash,
+        )
+
+
+async def _access(receive: Receive) -> Access:
+    body = bytearray()
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if len(body) > _MAX_ACCESS_BYTES:
+            raise TooLarge("The access list is too large.")
+        if not message.get("more_body", False):
+            break
+    try:
+        return Access.model_validate_json(bytes(body))
+    except ValidationError as error:
+        raise InvalidInput(f"This is no access list: {error.error_count()} problems.") from None

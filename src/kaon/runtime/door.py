@@ -1,0 +1,66 @@
+"""The door: everything that is checked before a call begins, said once for the fast path and for ASGI."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+
+from kaon import context
+from kaon.errors import InvalidInput, Unavailable
+from kaon.runtime.call import Call
+from kaon.runtime.gate import Gate
+from kaon.runtime.lane import Lane
+
+_AUTHORIZATION = b"authorization"
+_REQUEST_ID = context.REQUEST_ID_HEADER.encode()
+_DEADLINE = context.DEADLINE_HEADER.encode()
+_LONGEST_ID = 128
+_SOON_S = 1.0
+
+
+class Door:
+    """Who comes in, until when, and under which request id."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+        self.shut = "the service is starting"
+        """Why nobody may come in; "" when open."""
+        self.closing = False
+        """Whether connections are to be closed after their next answer."""
+        self._prefix = os.urandom(6).hex()
+        self._count = itertools.count(1)
+
+    def request_id(self, fields: dict[bytes, bytes]) -> str:
+        """The caller's id of the request, or a new one."""
+        given = fields.get(_REQUEST_ID)
+        if given and len(given) <= _LONGEST_ID:
+            return given.decode("latin-1")
+        return f"{self._prefix}{next(self._count):06x}"
+
+    def check(self, fields: dict[bytes, bytes]) -> None:
+        """Let the caller in, or raise Unauthenticated or Unavailable."""
+        self.gate.check(fields.get(_AUTHORIZATION))
+        if self.shut:
+            raise Unavailable(f"Not ready: {self.shut}.", hint="Try again in a moment.", retry_after_s=_SOON_S)
+
+    def call(self, lane: Lane, fields: dict[bytes, bytes], request_id: str) -> Call:
+        """A call of a caller that was let in. Raises InvalidInput for a deadline that is none."""
+        timeout_s = lane.spec.timeout_s
+        asked = fields.get(_DEADLINE)
+        if asked is not None:
+            asked_s = _seconds(asked)
+            timeout_s = asked_s if timeout_s is None else min(timeout_s, asked_s)
+        return Call(lane, request_id, timeout_s)
+
+
+def _seconds(text: bytes) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise InvalidInput(
+            "The header X-Request-Timeout is not a number of seconds above zero.", hint="Write it like '2.5'."
+        )
+    return value

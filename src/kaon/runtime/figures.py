@@ -1,0 +1,43 @@
+"""What an endpoint counts while it works: plain numbers, cheap to add to, read when somebody asks for metrics."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+REQUEST_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+BATCH_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+BATCH_BOUNDS_ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
+
+
+class Histogram:
+    """Counts by upper bound, and their sum."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def add(self, value: float) -> None:
+        """Count `value`."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+
+class Figures:
+    """The figures of one endpoint."""
+
+    __slots__ = ("batch_rows", "batch_seconds", "codes", "seconds", "stream_items")
+
+    def __init__(self) -> None:
+        self.codes: dict[int, int] = {}
+        self.seconds = Histogram(REQUEST_BOUNDS_S)
+        self.batch_rows = Histogram(BATCH_BOUNDS_ROWS)
+        self.batch_seconds = Histogram(BATCH_BOUNDS_S)
+        self.stream_items = 0
+
+    def answered(self, code: int, seconds: float) -> None:
+        """Count an answer with HTTP status `code` that took `seconds`."""
+        self.codes[code] = self.codes.get(code, 0) + 1
+        self.seconds.add(seconds)

@@ -1,0 +1,58 @@
+"""Who may call: the caller's key against the replica's own list, so that it is closed even around the edge."""
+
+from __future__ import annotations
+
+from kaon.clock import Clock
+from kaon.errors import Unauthenticated
+from kaon.types.key import Access, Grant, key_hash
+from kaon.types.model import content_hash
+
+_CACHE_BOUND = 1024
+_HINT = "Send 'Authorization: Bearer KEY'; `kaon key create` makes a key."
+
+
+class Gate:
+    """Checks keys against an `Access`.
+
+    Headers that were good are remembered, so that a key is hashed once; what was refused is not, so strangers
+    cannot crowd out callers. Expiry is looked at every time.
+    """
+
+    def __init__(self, access: Access, clock: Clock) -> None:
+        self._clock = clock
+        self._known: dict[bytes, Grant] = {}
+        self._grants: dict[str, Grant] = {}
+        self.public = False
+        self.hash = ""
+        self.put(access)
+
+    def put(self, access: Access) -> None:
+        """Let `access` be in force from the next request on."""
+        self.public = access.public
+        self.hash = content_hash(access)
+        self._grants = {grant.hash: grant for grant in access.grants}
+        self._known.clear()
+
+    def check(self, authorization: bytes | None) -> str:
+        """The name of the caller's key, "" for anybody at a public deployment. Raises Unauthenticated."""
+        if self.public:
+            return ""
+        if authorization is None:
+            raise Unauthenticated("The request has no key.", hint=_HINT)
+        grant = self._known.get(authorization) or self._find(authorization)
+        if grant.expires_at is not None and self._clock.now() >= grant.expires_at:
+            raise Unauthenticated("The key has expired.", hint="Ask for a new key: `kaon key create`.")
+        return grant.key
+
+    def _find(self, authorization: bytes) -> Grant:
+        scheme, _, key = authorization.partition(b" ")
+        if scheme.lower() != b"bearer":
+            raise Unauthenticated("The Authorization header is not of the form 'Bearer KEY'.", hint=_HINT)
+        # The look-up is by the key's hash: how long it takes tells nothing about the key itself.
+        grant = self._grants.get(key_hash(key.strip().decode("latin-1")))
+        if grant is None:
+            raise Unauthenticated("The key is not known here, or was revoked.", hint=_HINT)
+        if len(self._known) >= _CACHE_BOUND:
+            del self._known[next(iter(self._known))]
+        self._known[authorization] = grant
+        return grant

@@ -1,0 +1,109 @@
+"""What a replica serves: the lanes of a constructed service, its routes, its mounted apps and its documents."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from kaon.runtime.batcher import BatchLane
+from kaon.runtime.door import Door
+from kaon.runtime.figures import Figures
+from kaon.runtime.lane import AsyncLane, HeldLane, Lane, ThreadLane
+from kaon.runtime.routes import Routes, routes
+from kaon.runtime.steps import Stepper
+from kaon.sdk import openapi
+from kaon.sdk.endpoint import Endpoint
+from kaon.sdk.service import Service
+from kaon.types.service import EndpointKind
+
+
+class Serving:
+    """The state that both ways in, fast path and ASGI, work on. Empty, and its door shut, until `open`."""
+
+    def __init__(self, door: Door, loop: asyncio.AbstractEventLoop, prefix: str = "/") -> None:
+        self.door = door
+        self.loop = loop
+        self.service: Service | None = None
+        self.lanes: tuple[Lane, ...] = ()
+        self.routes = Routes()
+        self.fast: dict[bytes, tuple[bytes, Lane]] = {}
+        """Path -> method and lane of the endpoints that the fast path answers."""
+        self.mounts: Mapping[str, Any] = {}
+        self.others = Figures()
+        """Of requests that reach no endpoint: refused at the door, documents, mounted apps."""
+        self.elsewhere = 0
+        """Requests in flight in mounted apps."""
+        self._prefix = prefix
+        self._stepper: Stepper | None = None
+        self._openapi: bytes | None = None
+
+    def open(self, service: Service, instance: Any) -> None:
+        """Begin to serve."""
+        self._stepper = Stepper(self.loop)
+        self.service = service
+        self.lanes = tuple(lane_of(endpoint, instance, self.loop, self._stepper) for endpoint in service.endpoints)
+        self.routes = routes(self.lanes)
+        self.fast = _fast(self.lanes)
+        self.mounts = service.mounted(instance)
+        self.door.shut = ""
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are not answered yet."""
+        return sum(lane.in_flight for lane in self.lanes) + self.elsewhere
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait for a slot."""
+        return sum(lane.queued for lane in self.lanes)
+
+    @property
+    def answered(self) -> int:
+        """Requests that were answered, ever."""
+        return sum(sum(f.codes.values()) for f in (self.others, *(lane.figures for lane in self.lanes)))
+
+    def mounted(self, path: str) -> tuple[str, Any] | None:
+        """The mounted app that `path` belongs to, and where it is mounted."""
+        return next(((at, app) for at, app in self.mounts.items() if f"{path}/".startswith(f"{at}/")), None)
+
+    def openapi(self) -> bytes:
+        """The OpenAPI document as JSON."""
+        if self._openapi is None:
+            assert self.service is not None
+            document = openapi.document(self.service, server=self._prefix.rstrip("/") or "/")
+            self._openapi = json.dumps(document, ensure_ascii=False).encode()
+        return self._openapi
+
+    def close(self) -> None:
+        """Let go of threads and tasks. Call when quiet."""
+        self.door.shut = "the service has stopped"
+        for lane in self.lanes:
+            lane.close()
+        if self._stepper is not None:
+            self._stepper.close()
+
+
+def lane_of(endpoint: Endpoint, instance: Any, loop: asyncio.AbstractEventLoop, stepper: Stepper) -> Lane:
+    """The lane that an endpoint needs."""
+    if endpoint.spec.kind is not EndpointKind.CALL:
+        return HeldLane(endpoint, instance, loop)
+    if endpoint.spec.batch is not None:
+        return BatchLane(endpoint, instance, loop, stepper)
+    if endpoint.is_async:
+        return AsyncLane(endpoint, instance, loop, stepper)
+    return ThreadLane(endpoint, instance, loop)
+
+
+def _fast(lanes: Iterable[Lane]) -> dict[bytes, tuple[bytes, Lane]]:
+    """Calls at plain paths. Where two verbs share a path, ASGI tells them apart."""
+    found: dict[bytes, tuple[bytes, Lane]] = {}
+    shared: set[bytes] = set()
+    for lane in lanes:
+        path = lane.spec.path.encode()
+        if path in found:
+            shared.add(path)
+        elif lane.spec.kind is EndpointKind.CALL and "{" not in lane.spec.path:
+            found[path] = (lane.spec.method.encode(), lane)
+    return {path: entry for path, entry in found.items() if path not in shared}
