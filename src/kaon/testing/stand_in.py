@@ -5,7 +5,8 @@ and does what the `Behaviour` in its environment says. Only the standard library
 
     ProcessDriver(home, run_dir, fetch, clock, runtime=(kaon.testing.stand_in.__file__,))
 
-Its service socket answers with what it was told, as JSON; `?hold_s=1` makes it take a second for that.
+Its service socket answers with what it was told, as JSON; `?hold_s=1` makes it take a second for that,
+`?use_bytes=1000000` makes it use that much more memory, `?fork=1` makes it start a child that does not end by itself.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ class StandIn:
         self.access = json.dumps(launch["access"], sort_keys=True, separators=(",", ":")).encode()
         self.ready = False
         self.in_flight = 0
+        self.used: list[bytes] = []
         self.quiet = asyncio.Event()
         self.quiet.set()
         self.stopping = asyncio.Event()
@@ -91,12 +94,19 @@ class StandIn:
         query = parse_qs(urlsplit(target).query)
         self.in_flight += 1
         self.quiet.clear()
+        self.used.append(b"x" * int(query.get("use_bytes", ["0"])[0]))
+        told: dict[str, Any] = {"child": child_of_its_own()} if "fork" in query else {}
         await asyncio.sleep(float(query.get("hold_s", ["0"])[0]))
         self.in_flight -= 1
         if not self.in_flight:
             self.quiet.set()
-        told = {"id": self.launch["id"], "pid": os.getpid(), "environ": dict(os.environ), "secrets": self.secrets}
+        told |= {"id": self.launch["id"], "pid": os.getpid(), "environ": dict(os.environ), "secrets": self.secrets}
         return 200, json.dumps(told | {"access": self.access.decode()}).encode()
+
+
+def child_of_its_own() -> int:
+    """Start a process that does not end by itself; its pid."""
+    return subprocess.Popen(["sleep", "600"]).pid
 
 
 if __name__ == "__main__":

@@ -1,0 +1,308 @@
+"""The process driver on real processes: what the contract suite cannot ask of every place."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from kaon import processes
+from kaon.clock import FakeClock
+from kaon.drivers.fake import Behaviour
+from kaon.drivers.port import Driver, Stage, Start
+from kaon.drivers.process import logs
+from kaon.drivers.process.capacity import CPU_OVERCOMMIT, Demand, Machine, check_room
+from kaon.drivers.process.places import Places
+from kaon.drivers.process.pruning import KEEP_LAST, LOGS_S, prune
+from kaon.errors import NotFound, Unavailable
+from kaon.sdk.environments import Environments
+from kaon.testing.drivers import ended, running, seen, start_of
+from kaon.testing.places import ProcessPlace, pack_files
+
+SECRET = 'hunter2 "quoted"\nsecond line'
+
+
+@pytest.fixture
+async def place(tmp_path: Path) -> AsyncIterator[ProcessPlace]:
+    run_dir = Path(tempfile.mkdtemp(prefix="kaon-"))
+    place = ProcessPlace(tmp_path, run_dir)
+    yield place
+    await place.close()
+    shutil.rmtree(run_dir)
+
+
+def with_memory(start: Start, memory_bytes: int) -> Start:
+    resources = start.replica.resources.model_copy(update={"memory_bytes": memory_bytes})
+    return Start(replica=start.replica.model_copy(update={"resources": resources}))
+
+
+async def ask(driver: Driver, replica: str, target: str = "/") -> dict[str, object]:
+    """What the stand-in tells of itself on its service socket."""
+    address = (await driver.observe())[replica].service_address or ""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                reader, writer = await asyncio.open_unix_connection(address.removeprefix("unix:"))
+                break
+            except (FileNotFoundError, ConnectionRefusedError):
+                await asyncio.sleep(0.01)
+        writer.write(f"GET {target} HTTP/1.1\r\n\r\n".encode())
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length:")[2].split()[0])
+        body = await reader.readexactly(length)
+    writer.close()
+    told: dict[str, object] = json.loads(body)
+    return told
+
+
+def runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_replica_gets_its_secrets_and_none_of_the_platforms_settings(
+    place: ProcessPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAON_SECRET_KEY", "the platform's own")
+    driver, start = place.driver(), start_of(place.artifact)
+    await driver.start(start, {"PASSWORD": SECRET})
+    await seen(driver, start.replica.id, running)
+    told = await ask(driver, start.replica.id)
+    assert told["secrets"] == {"PASSWORD": SECRET}
+    environ = told["environ"]
+    assert isinstance(environ, dict)
+    assert not [name for name in environ if name.startswith("KAON_")]
+    assert environ["HOME"] == str(place.home / "agent/volumes/default/contract")
+
+
+async def test_secrets_are_in_no_file_and_not_in_proc(place: ProcessPlace) -> None:
+    driver, start = place.driver(), start_of(place.artifact)
+    await driver.start(start, {"PASSWORD": "correct horse battery"})
+    sighting = await seen(driver, start.replica.id, running)
+    await ask(driver, start.replica.id)  # it has read its standard input by now
+    proc = Path(f"/proc/{sighting.pid}")
+    files = [*place.home.rglob("*"), *place.run_dir.rglob("*"), proc / "environ", proc / "cmdline"]
+    assert [f for f in files if f.is_file() and b"correct horse" in f.read_bytes()] == []
+    launch_file = place.home / "agent/replicas" / start.replica.id / "launch.json"
+    assert launch_file.stat().st_mode & 0o777 == 0o600
+
+
+async def test_replicas_of_one_artifact_share_its_preparation(place: ProcessPlace) -> None:
+    driver = place.driver()
+    starts = [start_of(place.artifact, ordinal=n) for n in range(4)]
+    await asyncio.gather(*(driver.start(start, {}) for start in starts))
+    stages = {sighting.stage for sighting in (await driver.observe()).values()}
+    assert stages == {Stage.INSTALLING}
+    for start in starts:
+        await seen(driver, start.replica.id, running)
+    assert place.fetched == [place.artifact]
+
+
+async def test_an_artifact_that_cannot_be_had_is_the_reason_of_the_end(place: ProcessPlace) -> None:
+    async def nowhere(digest: str) -> Path:
+        raise NotFound(f"There is no artifact {digest[:14]}.")
+
+    place.fetch = nowhere  # type: ignore[method-assign]
+    driver, start = place.driver(), start_of(place.artifact)
+    await driver.start(start, {})
+    sighting = await seen(driver, start.replica.id, ended)
+    assert sighting.reason.startswith("There is no artifact sha256:")
+    assert sighting.exit_code is None
+
+
+async def test_bytes_that_are_not_those_of_the_digest_are_not_run(place: ProcessPlace) -> None:
+    _, place.file = pack_files(place.home, "echo:Echo", {"echo.py": b"print('another')\n"})
+    driver, start = place.driver(), start_of(place.artifact)
+    await driver.start(start, {})
+    sighting = await seen(driver, start.replica.id, ended)
+    assert "digest" in sighting.reason
+    assert sighting.pid is None
+
+
+async def test_a_stop_while_it_installs_ends_the_start(place: ProcessPlace) -> None:
+    asked, may_go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(digest: str) -> Path:
+        asked.set()
+        await may_go_on.wait()
+        return place.file
+
+    place.fetch = slow  # type: ignore[method-assign]
+    driver, start = place.driver(), start_of(place.artifact)
+    await driver.start(start, {})
+    await asked.wait()
+    await driver.stop(start.replica.id, 30)
+    may_go_on.set()
+    assert ended((await driver.observe())[start.replica.id])
+    again = start_of(place.artifact, ordinal=1)
+    await driver.start(again, {})
+    await seen(driver, again.replica.id, running)
+    assert ended((await driver.observe())[start.replica.id]), "the one that was stopped did not come up after all"
+
+
+async def test_a_replica_over_its_memory_is_killed_and_the_figures_are_the_reason(place: ProcessPlace) -> None:
+    driver = place.driver()
+    start = with_memory(start_of(place.artifact), 16 * 2**20)
+    await driver.start(start, {})
+    await seen(driver, start.replica.id, running)
+    await ask(driver, start.replica.id)
+    (await ask(driver, start.replica.id, "/?use_bytes=100000000"))
+    sighting = await seen(driver, start.replica.id, ended)
+    assert "MiB of memory, its limit is 16 MiB" in sighting.reason
+
+
+def test_machines_are_promised_only_so_often() -> None:
+    machine = Machine(cpus=2, memory_bytes=4 * 2**30)
+    check_room(machine, [Demand(cpus=1)] * int(2 * CPU_OVERCOMMIT - 1), Demand(cpus=1))
+    with pytest.raises(Unavailable, match="No CPUs left"):
+        check_room(machine, [Demand(cpus=1)] * int(2 * CPU_OVERCOMMIT), Demand(cpus=1))
+    check_room(machine, [Demand(cpus=1, memory_bytes=3 * 2**30)], Demand(cpus=1, memory_bytes=2**30))
+    with pytest.raises(Unavailable, match="No memory left"):
+        check_room(machine, [Demand(cpus=1, memory_bytes=3 * 2**30)], Demand(cpus=1, memory_bytes=2**30 + 1))
+
+
+async def test_a_replica_that_does_not_fit_is_refused_at_once(place: ProcessPlace) -> None:
+    driver = place.driver()
+    start = with_memory(start_of(place.artifact), 2**50)
+    with pytest.raises(Unavailable):
+        await driver.start(start, {})
+    assert await driver.observe() == {}
+
+
+async def test_a_crash_takes_along_what_the_replica_started(place: ProcessPlace) -> None:
+    driver, start = place.driver(), start_of(place.artifact)
+    await driver.start(start, {})
+    sighting = await seen(driver, start.replica.id, running)
+    child = int(str((await ask(driver, start.replica.id, "/?fork=1"))["child"]))
+    assert sighting.pid
+    os.kill(sighting.pid, signal.SIGKILL)
+    sighting = await seen(driver, start.replica.id, ended)
+    assert sighting.exit_code == -signal.SIGKILL
+    assert sighting.reason == "It was killed by SIGKILL."
+    assert not runs(child)
+
+
+async def test_what_died_while_no_driver_watched_is_seen_as_ended_with_its_last_lines(place: ProcessPlace) -> None:
+    first, start = place.driver(), start_of(place.artifact, Behaviour(lines=("farewell",)))
+    await first.start(start, {})
+    sighting = await seen(first, start.replica.id, running)
+    await ask(first, start.replica.id)
+    await first.close()
+    assert sighting.pid
+    os.kill(sighting.pid, signal.SIGKILL)
+    lock = place.run_dir / "replicas" / start.replica.id / "lock"
+    await until(lambda: not processes.is_held(lock))
+    [adopted] = (await place.driver().observe()).values()
+    assert adopted.stage == Stage.EXITED
+    assert adopted.exit_code is None
+    assert adopted.last_lines == ("farewell",)
+
+
+async def test_a_process_with_a_lock_but_no_launch_file_is_ended(place: ProcessPlace) -> None:
+    first, start = place.driver(), start_of(place.artifact)
+    await first.start(start, {})
+    sighting = await seen(first, start.replica.id, running)
+    await first.close()
+    (place.home / "agent/replicas" / start.replica.id / "launch.json").unlink()
+    assert await place.driver().observe() == {}
+    assert not processes.is_held(place.run_dir / "replicas" / start.replica.id / "lock")
+    assert sighting.pid
+    assert not (place.run_dir / "replicas" / start.replica.id).exists()
+
+
+async def test_log_lines_carry_no_escape_sequences_and_no_secrets(place: ProcessPlace) -> None:
+    lines = (
+        "\x1b[31mred\x1b[0m",
+        "the key is sesame-open-up",
+        '{"event": "x", "timestamp": "2026-01-02T03:04:05Z"}',
+        "y",
+    )
+    driver, start = place.driver(), start_of(place.artifact, Behaviour(lines=lines))
+    await driver.start(start, {"KEY": "sesame-open-up"})
+    told = []
+    async with asyncio.timeout(10):
+        async for line in driver.logs(start.replica.id, tail=10, follow=True):
+            told.append(line)
+            if len(told) == 4:
+                break
+    assert [line.text for line in told[:2]] == ["red", "the key is ******"]
+    assert [line.at for line in told] == [None, None, 1767323045.0, 1767323045.0], (
+        "a plain line is as old as the one before"
+    )
+
+
+async def test_the_first_line_of_a_long_log_comes_at_once(place: ProcessPlace) -> None:
+    log_file = place.home / "agent/replicas/0123456789ab/replica.log"
+    log_file.parent.mkdir(parents=True)
+    log_file.write_bytes(b"a line of a log that is quite long\n" * 300_000)
+    driver = place.driver()
+    began = time.perf_counter()
+    line = await anext(driver.logs("0123456789ab", tail=100, follow=False))
+    assert time.perf_counter() - began < 0.3
+    assert line.text.startswith("a line")
+
+
+async def test_following_a_log_survives_its_rotation(tmp_path: Path) -> None:
+    log_file, clock = tmp_path / "replica.log", FakeClock()
+    log_file.write_bytes(b"one\ntwo\nunfini")
+    following = logs.follow(log_file, 2, clock, on=True)
+    assert [await anext(following), await anext(following)] == [b"one", b"two"]
+    with log_file.open("ab") as file:
+        file.write(b"shed\nlast of the old\n")
+    log_file.rename(tmp_path / "replica.log.1")
+    log_file.write_bytes(b"first of the new\n")
+    assert [await anext(following) for _ in range(3)] == [b"unfinished", b"last of the old", b"first of the new"]
+    waiting = asyncio.ensure_future(anext(following))
+    await asyncio.sleep(0)
+    with log_file.open("ab") as file:
+        file.write(b"later\n")
+    await clock.advance(1)
+    assert await waiting == b"later"
+    await following.aclose()
+
+
+def test_the_tail_reaches_back_into_rotated_files(tmp_path: Path) -> None:
+    for number, name in enumerate(("replica.log.2", "replica.log.1", "replica.log")):
+        (tmp_path / name).write_text("".join(f"{number}-{line}\n" for line in range(10)))
+    lines, file = logs.tail(tmp_path / "replica.log", 15)
+    assert file is not None
+    file.close()
+    assert lines == [b"1-%d" % n for n in range(5, 10)] + [b"2-%d" % n for n in range(10)]
+
+
+def test_pruning_keeps_what_is_used_and_the_last_few(tmp_path: Path) -> None:
+    places = Places(tmp_path, tmp_path / "run")
+    digests = [f"sha256:{n:064x}" for n in range(KEEP_LAST + 3)]
+    for age, digest in enumerate(digests):
+        places.artifact(digest).mkdir(parents=True)
+        os.utime(places.artifact(digest), (1000 - age, 1000 - age))
+    old, recent, running_one = (places.replica(f"{n:012x}") for n in range(3))
+    for folder in (old, recent, running_one):
+        folder.mkdir(parents=True)
+        (folder / "replica.log").touch()
+    (running_one / "launch.json").touch()
+    now = time.time()
+    for folder in (old, running_one):
+        os.utime(folder / "replica.log", (now - LOGS_S - 60, now - LOGS_S - 60))
+        os.utime(folder, (0, 0))
+    if (launch := running_one / "launch.json").exists():
+        os.utime(launch, (0, 0))
+    prune(places, Environments(places.environments), {digests[-1]}, now)
+    assert {d for d in digests if places.artifact(d).exists()} == {*digests[:KEEP_LAST], digests[-1]}
+    assert not old.exists()
+    assert recent.exists()
+    assert running_one.exists()
