@@ -49,4 +49,7 @@ test: lint docs ## everything that must be green
 	$(BIN)/pytest -n 2 --dist worksteal -m "not exclusive" --junitxml .venv/test-results.xml
 	$(BIN)/pytest -m exclusive
 
-.PHONY: help install develop lock lint format docs run test
+openapi: .venv/.run ## write docs/reference/openapi.json anew
+	$(BIN)/python -m kaon.api.openapi docs/reference/openapi.json
+
+.PHONY: openapi help install develop lock lint format docs run test

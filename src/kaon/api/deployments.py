@@ -139,7 +139,7 @@ async def resume_deployment(
 async def list_revisions(ws: InWorkspace, name: OfDeployment, parts: WithParts) -> Items[RevisionState]:
     """The history, oldest first."""
     deployment = await _get(parts, ws, name)
-    return Items(items=revision_states(deployment, await _revisions(parts, ws, name)))
+    return Items(items=revision_states(deployment, await _revisions(parts, deployment)))
 
 
 @doors.post("/{deployment}/undo", right=Right.WRITE)
@@ -152,7 +152,7 @@ async def undo_deployment(
 ) -> DeploymentView:
     """Go back to an earlier revision: to the one before, when none is named."""
     deployment = await _get(parts, ws, name)
-    revision = _earlier(deployment, await _revisions(parts, ws, name), body.revision if body else None)
+    revision = _earlier(deployment, await _revisions(parts, deployment), body.revision if body else None)
     template: Template = revision.spec.template
 
     def undone(current: Deployment) -> DeploymentSpec:
@@ -195,9 +195,11 @@ async def _note(parts: Parts, caller: Caller, deployment: Deployment, reason: st
     )
 
 
-async def _revisions(parts: Parts, ws: str, name: str) -> list[Revision]:
-    found = await parts.store.list_all("revision", ws)
-    return sorted((r for r in found if r.spec.deployment == name), key=lambda r: r.spec.number)
+async def _revisions(parts: Parts, deployment: Deployment) -> list[Revision]:
+    """Those of this deployment, not of one that had its name before."""
+    found = await parts.store.list_all("revision", deployment.workspace)
+    own = [r for r in found if r.spec.deployment == deployment.name and r.spec.deployment_uid in ("", deployment.uid)]
+    return sorted(own, key=lambda r: r.spec.number)
 
 
 def _earlier(deployment: Deployment, revisions: list[Revision], number: int | None) -> Revision:

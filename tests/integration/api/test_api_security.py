@@ -1,0 +1,329 @@
+"""S1: every route x every kind of key. What may not pass gets no 2xx and changes nothing; what may, passes."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from kaon.api.app import DOORS, create_app
+from kaon.api.doors import Door
+from kaon.api.gate import Open
+from kaon.errors import PROBLEM_JSON
+from kaon.types.key import RIGHTS, KeyStatus, Right, Role
+
+from .world import DIGEST, REPLICA, World, artifact_bytes, populate, world_of
+
+WS = "/workspaces/{ws}"
+ONE = WS + "/deployments/{deployment}"
+SPEC = {"template": {"artifact": DIGEST}}
+NO_BODY: dict[str, Any] = {}
+GOOD: dict[tuple[str, str], dict[str, Any]] = {
+    ("GET", "/health"): NO_BODY,
+    ("GET", "/whoami"): NO_BODY,
+    ("GET", "/openapi.json"): NO_BODY,
+    ("GET", "/workspaces"): NO_BODY,
+    ("POST", "/workspaces"): {"json": {"name": "new"}},
+    ("DELETE", "/workspaces/{ws}"): NO_BODY,
+    ("GET", WS + "/artifacts"): NO_BODY,
+    ("GET", WS + "/artifacts/{digest}"): NO_BODY,
+    ("POST", WS + "/artifacts"): {"content": artifact_bytes(b"x = 1\n")},
+    ("GET", WS + "/deployments"): NO_BODY,
+    ("GET", ONE): NO_BODY,
+    ("PUT", ONE): {"json": SPEC},
+    ("DELETE", ONE): NO_BODY,
+    ("POST", ONE + "/scale"): {"json": {"min": 1, "max": 3}},
+    ("POST", ONE + "/restart"): NO_BODY,
+    ("POST", ONE + "/pause"): NO_BODY,
+    ("POST", ONE + "/resume"): NO_BODY,
+    ("GET", ONE + "/revisions"): NO_BODY,
+    ("POST", ONE + "/undo"): {"json": {"revision": 1}},
+    ("GET", ONE + "/replicas"): NO_BODY,
+    ("GET", WS + "/replicas"): NO_BODY,
+    ("GET", ONE + "/logs"): {"params": {"tail": 1}},
+    ("GET", WS + "/events"): NO_BODY,
+    ("GET", WS + "/keys"): NO_BODY,
+    ("POST", WS + "/keys"): {"json": {"name": "new", "role": "viewer"}},
+    ("DELETE", WS + "/keys/{name}"): NO_BODY,
+    ("GET", WS + "/secrets"): NO_BODY,
+    ("PUT", WS + "/secrets/{name}"): {"json": {"value": "something else"}},
+    ("DELETE", WS + "/secrets/{name}"): NO_BODY,
+    ("GET", "/clouds"): NO_BODY,
+    ("GET", "/clouds/{cloud}/plan"): NO_BODY,
+    ("POST", "/clouds/{cloud}/report"): {"json": {"cloud": "local"}},
+    ("GET", "/clouds/{cloud}/artifacts/{digest}"): NO_BODY,
+    ("GET", "/clouds/{cloud}/replicas/{id}/secrets"): NO_BODY,
+    ("GET", "/clouds/{cloud}/calls"): {"params": {"wait_s": 0}},
+    ("POST", "/clouds/{cloud}/calls/{id}"): {"content": b"{}\n"},
+}
+"""Every route, and a request to it that succeeds for whoever may."""
+
+NAMES = {"ws": "default", "deployment": "web", "digest": DIGEST, "cloud": "local", "id": REPLICA}
+ROUTES = [(next(iter(door.methods or ())), door.path.removeprefix("/api/v1"), door) for door in DOORS]
+IDS = [f"{method} {path}" for method, path, _ in ROUTES]
+FOR_ROUTE = pytest.mark.parametrize(("method", "path", "door"), ROUTES, ids=IDS)
+
+GLOBAL_ONLY = {("POST", "/workspaces"), ("DELETE", "/workspaces/{ws}")}
+"""For admins of every workspace."""
+SHARED_WRITES = {("PUT", WS + "/secrets/{name}"), ("DELETE", WS + "/secrets/{name}")}
+"""What belongs to the whole workspace, so that a key for some deployments may not."""
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> Any:
+    async with world_of(tmp_path) as made:
+        await populate(made)
+        await made.key("victim", Role.VIEWER, workspace="default")
+        async with made.client(made.keys["root"]) as root:
+            for name in ("spare", "elsewhere"):
+                await root.put(f"/workspaces/default/secrets/{name}", json={"value": "spare"})
+            await root.post("/workspaces", json={"name": "foreign"})
+        yield made
+
+
+def address(method: str, path: str) -> str:
+    names = dict(NAMES, name="victim" if path.endswith("/keys/{name}") else "spare")
+    if path.endswith("/calls/{id}"):
+        names["id"] = "0" * 32
+    return path.format(**names)
+
+
+async def ask(client: httpx2.AsyncClient, method: str, path: str, **more: Any) -> httpx2.Response:
+    good = dict(GOOD[method, path])
+    headers = more.pop("headers", {})
+    params = {**good.pop("params", {}), **more.pop("params", {})}
+    return await client.request(method, address(method, path), headers=headers, params=params, **good, **more)
+
+
+def test_every_route_is_in_the_matrix() -> None:
+    assert {(method, path) for method, path, _ in ROUTES} == set(GOOD)
+
+
+def test_every_route_of_the_app_is_a_door_with_a_right(tmp_path: Path) -> None:
+    app = create_app(store=None, blobs=None, vault=None, settings=_settings(tmp_path), clock=None)  # type: ignore[arg-type]
+    assert app.routes
+    assert all(type(route) is Door for route in app.routes)
+    assert all(isinstance(route.right, Right | Open) for route in app.routes if isinstance(route, Door))
+    assert [r.path for r in app.routes if isinstance(r, Door) and r.right is Open.TO_ALL] == ["/api/v1/health"]
+
+
+def test_a_route_without_a_right_cannot_be_added(tmp_path: Path) -> None:
+    app = create_app(store=None, blobs=None, vault=None, settings=_settings(tmp_path), clock=None)  # type: ignore[arg-type]
+
+    async def forgotten() -> str:
+        return "open to all"
+
+    with pytest.raises(TypeError, match="right"):
+        app.get("/api/v1/forgotten")(forgotten)
+
+
+# Nobody, and keys that give no access
+
+
+async def _lapsed_keys(world: World) -> dict[str, str]:
+    """Admins' keys of every kind that no longer counts."""
+    now = world.clock.now()
+    keys = {
+        "expired": await world.key("expired", expires_at=now - 1),
+        "expires-now": await world.key("e", expires_at=now),
+    }
+    keys["revoked"] = await world.key("revoked")
+    await world.store.update_status(await world.resource_of_key("revoked"), KeyStatus(revoked_at=now))
+    for state, spec in {"owner-expired": {"expires_at": now - 1}, "owner-revoked": {}, "owner-deleted": {}}.items():
+        await world.key(f"{state}-boss", **spec)
+        boss = await world.resource_of_key(f"{state}-boss")
+        keys[state] = await world.key(state, owner=boss.name, owner_uid=boss.uid)
+    await world.store.update_status(await world.resource_of_key("owner-revoked-boss"), KeyStatus(revoked_at=now))
+    await world.store.delete(await world.resource_of_key("owner-deleted-boss"))
+    again = await world.key("owner-deleted-boss")  # the name lives again, with another key: the old one's do not
+    assert again
+    boss = await world.resource_of_key("owner-expired")
+    keys["owner-of-owner-expired"] = await world.key("grandchild", owner=boss.name, owner_uid=boss.uid)
+    return keys
+
+
+@FOR_ROUTE
+async def test_keys_that_give_no_access_give_none(world: World, method: str, path: str, door: Door) -> None:
+    root = world.keys["root"]
+    basic = base64.b64encode(f"root:{root}".encode()).decode()
+    ways: dict[str, dict[str, Any]] = {
+        "no key": {},
+        "empty": {"headers": {"authorization": ""}},
+        "scheme alone": {"headers": {"authorization": "Bearer"}},
+        "no scheme": {"headers": {"authorization": root}},
+        "other scheme": {"headers": {"authorization": f"Token {root}"}},
+        "basic": {"headers": {"authorization": f"Basic {basic}"}},
+        "own header": {"headers": {"x-api-key": root}},
+        "cookie": {"headers": {"cookie": f"key={root}; authorization=Bearer {root}"}},
+        "query": {"params": {"key": root}},
+        "query as oauth": {"params": {"access_token": root, "authorization": f"Bearer {root}"}},
+        "garbage": {"headers": {"authorization": "Bearer \x7f' OR 1=1 --"}},
+        "hash of the key": {"headers": {"authorization": f"Bearer {(await world.resource_of_key('root')).spec.hash}"}},
+        "prefix of the key": {"headers": {"authorization": f"Bearer {root[:-1]}"}},
+        "more than the key": {"headers": {"authorization": f"Bearer {root}x"}},
+        "other case": {"headers": {"authorization": f"Bearer {root.upper()}"}},
+        "very long": {"headers": {"authorization": "Bearer " + "k" * 5000}},
+    }
+    ways |= {name: {"headers": {"authorization": f"Bearer {key}"}} for name, key in (await _lapsed_keys(world)).items()}
+    before = await world.store.version()
+    for number, (name, way) in enumerate(ways.items()):
+        async with world.client(peer=f"10.1.0.{number}") as nobody:
+            answer = await ask(nobody, method, path, **way)
+        if door.right is Open.TO_ALL:
+            assert answer.status_code == (400 if "params" in way else 200)
+            continue
+        assert answer.status_code == 401, name
+        assert answer.headers["content-type"] == PROBLEM_JSON
+        assert answer.headers["www-authenticate"] == "Bearer"
+    assert await world.store.version() == before
+
+
+async def test_two_authorization_headers_are_none(world: World) -> None:
+    root = world.keys["root"]
+    async with world.client() as client:
+        headers = [("authorization", f"Bearer {root}"), ("authorization", "Bearer other")]
+        assert (await client.get("/whoami", headers=headers)).status_code == 401
+
+
+# Roles
+
+
+def expected(door: Door, role: Role) -> bool:
+    return door.right in (Open.TO_ALL, Open.TO_KEYS) or door.right in RIGHTS[role]
+
+
+async def prepared(world: World, method: str, path: str, exits: AsyncExitStack) -> str | None:
+    """Whatever a good request needs beside it; another address when it is not known before."""
+    if path.endswith("/logs"):
+        agent = asyncio.ensure_future(answer_calls(world))
+        exits.callback(agent.cancel)
+        await asyncio.sleep(0)
+    if (method, path) == ("DELETE", "/workspaces/{ws}"):
+        return "/workspaces/foreign"
+    if path.endswith("/calls/{id}"):
+        question = exits.enter_context(world.app.state.parts.broker.ask("local", "logs", {}))
+        return f"/clouds/local/calls/{question.call.id}"
+    return None
+
+
+async def answer_calls(world: World) -> None:
+    """An agent that answers one call with one line."""
+    if "answering" not in world.keys:
+        await world.key("answering", Role.AGENT, cloud="local")
+    async with world.client(world.keys["answering"], peer="10.9.9.9") as agent:
+        call = (await agent.get("/clouds/local/calls", params={"wait_s": 5})).json()
+        line = b'{"replica": "%s", "text": "hello", "at": 1}\n' % REPLICA.encode()
+        await agent.post(f"/clouds/local/calls/{call['id']}", content=line)
+
+
+@FOR_ROUTE
+@pytest.mark.parametrize("role", list(Role))
+async def test_a_role_opens_what_it_names_and_nothing_else(
+    world: World, method: str, path: str, door: Door, role: Role
+) -> None:
+    scope = {"cloud": "local"} if role is Role.AGENT else {"workspace": "default"}
+    if role is Role.ADMIN and (method, path) in GLOBAL_ONLY:
+        scope = {}
+    key = await world.key("tester", role, **scope)
+    async with AsyncExitStack() as exits:
+        client = await exits.enter_async_context(world.client(key))
+        if expected(door, role):
+            other = await prepared(world, method, path, exits)
+            good = GOOD[method, path]
+            answer = await client.request(method, other or address(method, path), **good)
+            assert answer.is_success, answer.text
+        else:
+            before = await world.store.version()
+            answer = await ask(client, method, path)
+            assert answer.status_code == 403, answer.text
+            assert await world.store.version() == before
+
+
+@pytest.mark.parametrize(("method", "path", "door"), [r for r in ROUTES if isinstance(r[2].right, Right)])
+async def test_a_right_that_the_owner_lost_is_lost(world: World, method: str, path: str, door: Door) -> None:
+    await world.key("boss", Role.CALLER, workspace="default")
+    boss = await world.resource_of_key("boss")
+    key = await world.key("tester", Role.ADMIN, workspace="default", owner="boss", owner_uid=boss.uid)
+    async with world.client(key) as client:
+        assert (await ask(client, method, path)).status_code == 403
+
+
+# Other workspaces, other deployments, other clouds
+
+
+@FOR_ROUTE
+@pytest.mark.parametrize("role", [Role.ADMIN, Role.EDITOR, Role.VIEWER])
+async def test_another_workspace_does_not_exist(world: World, method: str, path: str, door: Door, role: Role) -> None:
+    key = await world.key("stranger", role, home="foreign", workspace="foreign")
+    before = await world.store.version()
+    async with world.client(key) as client:
+        answer = await ask(client, method, path)
+        if "{ws}" in path:
+            assert answer.status_code == 404
+            missing = await client.request(
+                method, address(method, path).replace("default", "nowhere"), **GOOD[method, path]
+            )
+            assert missing.status_code == 404
+            assert _stable(missing, "nowhere") == _stable(answer, "default"), "existence shows"
+        elif answer.is_success and method == "GET" and "openapi" not in path:
+            assert not {"web", "token", "victim", REPLICA} & set(_texts(answer.json()))
+    if "{ws}" in path or (method, path) in GLOBAL_ONLY:
+        assert await world.store.version() == before
+
+
+def _stable(answer: httpx2.Response, workspace: str) -> dict[str, Any]:
+    members = answer.json()
+    members.pop("request_id")
+    return {k: v.replace(workspace, "X") if isinstance(v, str) else v for k, v in members.items()}
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [t for pair in value.items() for part in pair for t in _texts(part)]
+    if isinstance(value, list):
+        return [t for part in value for t in _texts(part)]
+    return [value] if isinstance(value, str) else []
+
+
+@FOR_ROUTE
+@pytest.mark.parametrize("role", [Role.ADMIN, Role.EDITOR, Role.VIEWER])
+async def test_a_key_for_another_deployment_neither_sees_nor_touches(
+    world: World, method: str, path: str, door: Door, role: Role
+) -> None:
+    key = await world.key("scoped", role, workspace="default", deployments=("other",))
+    before = await world.store.version()
+    async with world.client(key) as client:
+        answer = await ask(client, method, path)
+    if "{deployment}" in path:
+        assert answer.status_code == 404
+    elif (method, path) in SHARED_WRITES | GLOBAL_ONLY | {("DELETE", WS + "/keys/{name}"), ("POST", WS + "/keys")}:
+        assert answer.status_code in (403, 404)
+    elif answer.is_success and "openapi" not in path:
+        assert not {"web", "token", "victim", REPLICA, "web-1-0"} & set(_texts(answer.json()))
+    if not answer.is_success or method == "GET":
+        assert await world.store.version() == before
+
+
+@FOR_ROUTE
+async def test_an_agent_has_its_own_cloud_only(world: World, method: str, path: str, door: Door) -> None:
+    elsewhere = await world.key("elsewhere", Role.AGENT, cloud="elsewhere")
+    nowhere = await world.key("nowhere", Role.AGENT)
+    before = await world.store.version()
+    for key in (elsewhere, nowhere):
+        async with world.client(key) as client:
+            answer = await ask(client, method, path)
+        if isinstance(door.right, Right):
+            assert answer.status_code == (404 if "{cloud}" in path else 403)
+            assert _stable(answer, "x")["code"] in ("not-found", "forbidden")
+    assert await world.store.version() == before
+
+
+def _settings(home: Path) -> Any:
+    from kaon.settings import Settings
+
+    return Settings(home=home)
