@@ -8,18 +8,24 @@ from typing import TYPE_CHECKING, Any
 from kaon.errors import ItemError, KaonError
 from kaon.sdk.endpoint import endpoint
 from kaon.sdk.folder import data_dir
-from kaon.types.media import Audio, File, Image
+from kaon.sdk.handle import local, plug, use
+from kaon.sdk.link import Link
 from kaon.sdk.service import on_start, on_stop, service
+from kaon.types.media import Audio, File, Image
 from kaon.types.service import Batch, Resources
 
 if TYPE_CHECKING:
     from starlette.websockets import WebSocket
 
+    from kaon.client.client import AsyncClient, Client
+
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncClient",
     "Audio",
     "Batch",
+    "Client",
     "File",
     "Image",
     "ItemError",
@@ -28,12 +34,18 @@ __all__ = [
     "WebSocket",
     "data_dir",
     "endpoint",
+    "local",
     "on_start",
     "on_stop",
     "service",
+    "use",
 ]
 
-_LAZY = {"WebSocket": "starlette.websockets"}
+_LAZY = {
+    "AsyncClient": "kaon.client.client",
+    "Client": "kaon.client.client",
+    "WebSocket": "starlette.websockets",
+}
 """Names whose modules are heavy: loaded when first asked for."""
 
 
@@ -47,3 +59,11 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+def _deployment(name: str) -> Link:
+    link: Link = importlib.import_module("kaon.client.link").NetworkLink(name)
+    return link
+
+
+plug(_deployment)

@@ -16,6 +16,7 @@ from kaon.errors import ConfigError, InvalidInput
 from kaon.sdk import hints
 from kaon.sdk.signature import Signature, compile_signature
 from kaon.types.service import Batch, EndpointKind, EndpointSpec
+from kaon.types.wire import json_of, pairs_of, text_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -191,21 +192,13 @@ def _check_batch(owner: str, signature: Signature, kind: EndpointKind, verb: str
 
 
 def _check_example(owner: str, endpoint: Endpoint, example: Mapping[str, Any]) -> None:
-    import json
-
-    path = {name: str(example[name]) for name in endpoint.path_names if name in example}
+    path = {name: text_of(example[name]) for name in endpoint.path_names if name in example}
     rest = {name: value for name, value in example.items() if name not in path}
     try:
-        if endpoint.spec.method in ("GET", "HEAD", "DELETE"):
-            pairs = [(k, _text(v)) for k, vs in rest.items() for v in (vs if isinstance(vs, list) else [vs])]
+        if all(p.where != "body" for p in endpoint.signature.parameters):
+            pairs = [pair for name, value in rest.items() for pair in pairs_of(name, value)]
             endpoint.signature.from_query(pairs, path)
         else:
-            endpoint.signature.from_json(json.dumps(rest).encode(), path)
+            endpoint.signature.from_json(json_of(rest), path)
     except InvalidInput as error:
         raise ConfigError(f"An example of `{owner}` does not fit it: {error.cause}", errors=error.errors) from None
-    except (TypeError, ValueError):
-        raise ConfigError(f"An example of `{owner}` is not JSON.", hint="Write it as a client would send it.") from None
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -27,8 +27,8 @@ from kaon.errors import (
 )
 from kaon.sdk import hints, samples
 from kaon.sdk.endpoint import Endpoint
-from kaon.types.media import OCTET_STREAM, Audio, Image
 from kaon.sdk.signature import JSON, Parameter
+from kaon.types.media import OCTET_STREAM, Audio, Image
 from kaon.types.service import EndpointKind
 
 if TYPE_CHECKING:
@@ -102,6 +102,7 @@ def _operation(endpoint: Endpoint, schemas: Schemas, components: Mapping[str, An
         "kind": spec.kind.value,
         "idempotent": spec.idempotent,
         "timeout_s": spec.timeout_s,
+        **_body_name(endpoint, schemas, components),
         **({"batch": spec.batch.model_dump(mode="json")} if spec.batch else {}),
     }
     if code := samples.code(endpoint, call):
@@ -143,6 +144,17 @@ def _body(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
     if signature.raw is not None:
         content[_raw_type(parameters[0].hint)] = {"schema": {}}
     return {"required": any(p.required for p in parameters), "content": content}
+
+
+def _body_name(endpoint: Endpoint, schemas: Schemas, components: Mapping[str, Any]) -> dict[str, str]:
+    """The handler's name for a body that is one model, unless the model has a field of that name."""
+    sole = endpoint.signature.sole
+    if sole is None:
+        return {}
+    schema: Mapping[str, Any] = schemas[endpoint.spec.name, sole]
+    if "$ref" in schema:
+        schema = components.get(str(schema["$ref"]).rpartition("/")[2], {})
+    return {} if sole in schema.get("properties", {}) else {"body": sole}
 
 
 def _object(properties: dict[str, Any], parameters: list[Parameter]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from urllib.parse import quote, urlencode
 from kaon.sdk import hints
 from kaon.sdk.endpoint import Endpoint
 from kaon.types.service import EndpointKind
+from kaon.types.wire import pairs_of, text_of
 
 _FILES = {"image": "photo.png", "audio": "sound.wav"}
 _DEPTH = 6
@@ -50,9 +51,9 @@ def call(endpoint: Endpoint, schemas: Mapping[tuple[str, str], dict[str, Any]], 
                 arguments[p.name] = value(schemas[name, p.name], components)
     path, rest = endpoint.spec.path, dict(arguments)
     for part in endpoint.path_names:
-        path = path.replace(f"{{{part}}}", quote(_text(rest.pop(part, "1")), safe=""))
+        path = path.replace(f"{{{part}}}", quote(text_of(rest.pop(part, "1")), safe=""))
     if endpoint.spec.method in ("GET", "HEAD", "DELETE"):
-        pairs = [(k, _text(v)) for k, vs in rest.items() for v in (vs if isinstance(vs, list) else [vs])]
+        pairs = [pair for key, given in rest.items() for pair in pairs_of(key, given)]
         return Call(path, query=pairs, arguments=arguments)
     has_body = any(p.where == "body" for p in signature.parameters)
     return Call(path, body=rest if has_body else None, files=files, arguments=arguments)
@@ -119,7 +120,7 @@ def _curl(verb: str, url: str, call: Call, stream: bool) -> str:
     lines.append('-H "authorization: Bearer $KAON_KEY"')
     if call.files:
         lines += [f"-F {shlex.quote(f'{name}=@{file}')}" for name, file in call.files.items()]
-        lines += [f"-F {shlex.quote(f'{name}={_text(v)}')}" for name, v in (call.body or {}).items()]
+        lines += [f"-F {shlex.quote(f'{name}={text_of(v)}')}" for name, v in (call.body or {}).items()]
     elif call.body is not None:
         lines += ['-H "content-type: application/json"', f"-d {shlex.quote(_json(call.body))}"]
     return " \\\n  ".join(lines)
@@ -148,7 +149,7 @@ def _plain_python(verb: str, url: str, call: Call, stream: bool) -> str:
         files = ", ".join(f'"{name}": open("{file}", "rb")' for name, file in call.files.items())
         lines.append(f"    files={{{files}}},")
         if call.body:
-            lines.append(f"    data={ ({k: _text(v) for k, v in call.body.items()})!r},")
+            lines.append(f"    data={ ({k: text_of(v) for k, v in call.body.items()})!r},")
     elif call.body is not None:
         lines.append(f"    json={call.body!r},")
     lines.append("    timeout=60,")
@@ -177,7 +178,7 @@ def _javascript(verb: str, url: str, call: Call, stream: bool) -> str:
             f'form.append("{name}", new Blob([await readFile("{file}")]), "{file}");'
             for name, file in call.files.items()
         ]
-        parts += [f'form.append("{name}", {json.dumps(_text(v))});' for name, v in (call.body or {}).items()]
+        parts += [f'form.append("{name}", {json.dumps(text_of(v))});' for name, v in (call.body or {}).items()]
         before = 'import { readFile } from "node:fs/promises";\n\nconst form = new FormData();\n'
         before += "\n".join(parts) + "\n"
         lines.append("  body: form,")
@@ -230,12 +231,6 @@ def _string(schema: Mapping[str, Any]) -> str:
     text = _FORMATS.get(str(schema.get("format")), "hello")
     text = text.ljust(int(schema.get("minLength", 0)), "o")
     return text[: int(schema.get("maxLength", len(text)))]
-
-
-def _text(v: Any) -> str:
-    if isinstance(v, str):
-        return v
-    return _json(v)
 
 
 def _json(v: Any) -> str:

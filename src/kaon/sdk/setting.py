@@ -16,7 +16,7 @@ from pydantic.errors import PydanticUserError
 
 from kaon.errors import ConfigError
 from kaon.sdk import hints
-from kaon.sdk.handle import Handle
+from kaon.sdk.link import Reference
 from kaon.sdk.problems import told
 from kaon.types.service import SettingSpec
 
@@ -42,7 +42,7 @@ def compile_settings(cls: type, names: Mapping[str, Any]) -> tuple[Setting, ...]
     known = hints.resolved(cls.__init__, names)  # type: ignore[misc]
     found = []
     for p in list(inspect.signature(cls.__init__).parameters.values())[1:]:  # type: ignore[misc]
-        if isinstance(p.default, Handle) or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
+        if isinstance(p.default, Reference) or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
             continue
         if p.kind is p.POSITIONAL_ONLY:
             raise ConfigError(f"`{cls.__name__}.__init__` takes `{p.name}` by position only.", hint="Remove the `/`.")

@@ -20,8 +20,8 @@ from typing_extensions import TypedDict
 from kaon.errors import BadAnswer, ConfigError, InvalidInput
 from kaon.sdk import hints
 from kaon.sdk.arrays import plain
-from kaon.types.media import OCTET_STREAM, File
 from kaon.sdk.problems import invalid, problem, refused, told
+from kaon.types.media import OCTET_STREAM, File
 
 JSON = "application/json"
 Place = Literal["path", "query", "body"]

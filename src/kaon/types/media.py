@@ -82,6 +82,11 @@ class File:
         """Write the content to `path`."""
         Path(path).write_bytes(self.content)
 
+    def wire(self) -> dict[str, str]:
+        """The file inside JSON: name, media type and content in base64."""
+        content = base64.b64encode(self.content).decode()
+        return {"name": self.name, "media_type": self.media_type, "content": content}
+
     def __len__(self) -> int:
         return len(self.content)
 
@@ -180,5 +185,4 @@ def read_base64(text: str) -> bytes:
 def _write_wire(value: Any) -> dict[str, str]:
     if not isinstance(value, File):
         raise ValueError("a kaon.File is needed")
-    content = base64.b64encode(value.content).decode()
-    return {"name": value.name, "media_type": value.media_type, "content": content}
+    return value.wire()

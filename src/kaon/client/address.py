@@ -1,0 +1,57 @@
+"""Where a deployment is and with which key: from what the caller says, and from the environment.
+
+A bare name is a deployment of the platform that this process belongs to (`KAON_EDGE_URL`, in a replica), else of the
+one on this machine. A key that was not given is `KAON_KEY`, else the first admin key in `KAON_HOME`; neither is ever
+sent to a platform that it is not for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from kaon.errors import InvalidInput
+from kaon.settings import Settings
+
+_HERE = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A deployment's URL, without a slash at its end, and a key; empty: none."""
+
+    url: str
+    key: str
+
+
+def find(target: str, key: str | None = None, environ: Mapping[str, str] = os.environ) -> Address:
+    """The address that `target`, a URL or a name, stands for. Raises InvalidInput when it is neither."""
+    edge = environ.get("KAON_EDGE_URL", "").rstrip("/")
+    settings = Settings()
+    if "://" not in target:
+        if not target.strip("/") or any(c in target for c in " ?#:\\"):
+            raise InvalidInput(f"{target!r} is neither a URL nor a name.", hint="Try 'http://127.0.0.1:8080/name'.")
+        url = f"{edge or settings.url}/{target.strip('/')}"
+    else:
+        url = target.rstrip("/")
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise InvalidInput(f"{target!r} is not the URL of a deployment.", hint="Try 'http://127.0.0.1:8080/name'.")
+    if key is None:
+        key = _own_key(url, parts.hostname, edge, environ, settings)
+    return Address(url, key)
+
+
+def _own_key(url: str, host: str, edge: str, environ: Mapping[str, str], settings: Settings) -> str:
+    if edge:  # in a replica: the key is the service's own, for its own platform only
+        return environ.get("KAON_KEY", "") if f"{url}/".startswith(f"{edge}/") else ""
+    if given := environ.get("KAON_KEY", ""):
+        return given
+    if host not in _HERE:
+        return ""
+    try:
+        return settings.admin_key_file.read_text().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,257 @@
+"""`kaon.Client` and `kaon.AsyncClient`: a deployment's endpoints as methods.
+
+Both hold a `Deployment`, which knows what to say, and carry its messages over HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Self
+
+import httpx2
+
+from kaon.client import address
+from kaon.client.deployment import Call, Deployment, Read, value_of
+from kaon.client.events import EventReader
+from kaon.client.exchange import Failure, Outcome, Request, Response, Wait, error_of
+from kaon.clock import SystemClock
+from kaon.errors import InvalidInput, KaonError
+
+_CONNECT_S = 10.0
+_LOOPBACK: dict[str, Any] = {"all://127.0.0.1": None, "all://localhost": None, "all://[::1]": None}
+"""Hosts that no proxy of the environment stands before."""
+
+
+class Client:
+    """Calls a deployment: `kaon.Client("recommendation").recommend(user_id=1)`.
+
+    Every endpoint is a method that takes the endpoint's parameters by name (a body that is one model may also be given
+    by position) and answers Python values, or a `kaon.File`. A stream is an iterator. Calls of idempotent endpoints are
+    tried again when the deployment is unreachable or busy, within the timeout.
+
+    Args:
+        target: The deployment's URL, or its name on the platform that this process belongs to.
+        key: API key; `KAON_KEY` or this machine's admin key unless given.
+        timeout_s: Seconds for a call with all its tries; for a stream, from item to item. The endpoint's own unless
+            given, 60 where it has none.
+
+    Methods raise the `KaonError` that the deployment answered; `Unavailable` when it cannot be reached and
+    `DeadlineExceeded` when time is up.
+    """
+
+    def __init__(self, target: str, key: str | None = None, *, timeout_s: float | None = None) -> None:
+        where = address.find(target, key)
+        self._deployment = Deployment(where.url, where.key, timeout_s, SystemClock(), random.random)
+        self._http = httpx2.Client(mounts=_LOOPBACK, limits=_limits())
+
+    def call(self, endpoint: str, /, *body: Any, **arguments: Any) -> Any:
+        """Call an endpoint by its name, as its method would."""
+        return self.send(Call(endpoint, arguments, _sole(endpoint, body)), value_of)
+
+    def send(self, call: Call, read: Read) -> Any:
+        """Make a call and decode its answer, or each item of it, with `read(media_type, content)`."""
+        operation = self._drive(self._deployment.find(call))
+        if operation.kind == "stream":
+            return self._items(self._deployment.stream(operation, call), read)
+        response = self._drive(self._deployment.call(operation, call))
+        return read(response.media_type, response.content)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return lambda *body, **arguments: self.call(name, *body, **arguments)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _drive(self, conversation: Generator[Request | Wait, Outcome | None, Any]) -> Any:
+        outcome: Outcome | None = None
+        while True:
+            try:
+                step = conversation.send(outcome)
+            except StopIteration as end:
+                return end.value
+            if isinstance(step, Wait):
+                time.sleep(step.delay_s)
+                outcome = None
+            else:
+                outcome = self._exchange(step)
+
+    def _exchange(self, request: Request) -> Outcome:
+        try:
+            return _response(self._http.send(_built(self._http, request)))
+        except httpx2.HTTPError as error:
+            return _failure(error, request)
+
+    def _items(self, request: Request, read: Read) -> Iterator[Any]:
+        reader = EventReader()
+        with self._opened(request) as response:
+            try:
+                for chunk in response.iter_bytes():
+                    for event in reader.feed(chunk):
+                        yield self._deployment.item(event, read)
+            except httpx2.HTTPError as error:
+                raise _error(error, request) from None
+
+    @contextmanager
+    def _opened(self, request: Request) -> Iterator[httpx2.Response]:
+        try:
+            response = self._http.send(_built(self._http, request), stream=True)
+        except httpx2.HTTPError as error:
+            raise _error(error, request) from None
+        try:
+            if response.status_code >= 300:
+                response.read()
+                raise error_of(_response(response))
+            yield response
+        finally:
+            response.close()
+
+
+class AsyncReply:
+    """An answer on its way: `await` it for the value, or go through a stream with `async for`."""
+
+    def __init__(self, client: AsyncClient, call: Call, read: Read) -> None:
+        self._client, self._call, self._read = client, call, read
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._client._value(self._call, self._read).__await__()
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self._client._items(self._call, self._read)
+
+
+class AsyncClient:
+    """`Client` for coroutines: `await client.recommend(user_id=1)`, `async for token in client.complete(...)`.
+
+    Takes the same arguments and raises the same errors.
+    """
+
+    def __init__(self, target: str, key: str | None = None, *, timeout_s: float | None = None) -> None:
+        where = address.find(target, key)
+        self._deployment = Deployment(where.url, where.key, timeout_s, SystemClock(), random.random)
+        self._http = httpx2.AsyncClient(mounts=_LOOPBACK, limits=_limits())
+
+    def call(self, endpoint: str, /, *body: Any, **arguments: Any) -> AsyncReply:
+        """Call an endpoint by its name, as its method would."""
+        return self.send(Call(endpoint, arguments, _sole(endpoint, body)), value_of)
+
+    def send(self, call: Call, read: Read) -> AsyncReply:
+        """Make a call and decode its answer, or each item of it, with `read(media_type, content)`."""
+        return AsyncReply(self, call, read)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    def __getattr__(self, name: str) -> Callable[..., AsyncReply]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return lambda *body, **arguments: self.call(name, *body, **arguments)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def _value(self, call: Call, read: Read) -> Any:
+        operation = await self._drive(self._deployment.find(call))
+        if operation.kind == "stream":
+            return [item async for item in self._items(call, read)]
+        response = await self._drive(self._deployment.call(operation, call))
+        return read(response.media_type, response.content)
+
+    async def _items(self, call: Call, read: Read) -> AsyncIterator[Any]:
+        operation = await self._drive(self._deployment.find(call))
+        request = self._deployment.stream(operation, call)
+        reader = EventReader()
+        async with self._opened(request) as response:
+            try:
+                async for chunk in response.aiter_bytes():
+                    for event in reader.feed(chunk):
+                        yield self._deployment.item(event, read)
+            except httpx2.HTTPError as error:
+                raise _error(error, request) from None
+
+    async def _drive(self, conversation: Generator[Request | Wait, Outcome | None, Any]) -> Any:
+        outcome: Outcome | None = None
+        while True:
+            try:
+                step = conversation.send(outcome)
+            except StopIteration as end:
+                return end.value
+            if isinstance(step, Wait):
+                await asyncio.sleep(step.delay_s)
+                outcome = None
+            else:
+                outcome = await self._exchange(step)
+
+    async def _exchange(self, request: Request) -> Outcome:
+        try:
+            return _response(await self._http.send(_built(self._http, request)))
+        except httpx2.HTTPError as error:
+            return _failure(error, request)
+
+    @asynccontextmanager
+    async def _opened(self, request: Request) -> AsyncIterator[httpx2.Response]:
+        try:
+            response = await self._http.send(_built(self._http, request), stream=True)
+        except httpx2.HTTPError as error:
+            raise _error(error, request) from None
+        try:
+            if response.status_code >= 300:
+                await response.aread()
+                raise error_of(_response(response))
+            yield response
+        finally:
+            await response.aclose()
+
+
+def _built(http: httpx2.Client | httpx2.AsyncClient, request: Request) -> httpx2.Request:
+    timeout = httpx2.Timeout(request.timeout_s, connect=min(request.timeout_s, _CONNECT_S))
+    try:
+        return http.build_request(
+            request.method, request.url, headers=request.headers, content=request.content or None, timeout=timeout
+        )
+    except (httpx2.InvalidURL, UnicodeEncodeError, ValueError):
+        raise InvalidInput(f"{request.url!r} cannot be called.", hint="Check the deployment's URL.") from None
+
+
+def _response(response: httpx2.Response) -> Response:
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    return Response(response.status_code, headers, response.content)
+
+
+def _failure(error: httpx2.HTTPError, request: Request) -> Failure:
+    at = request.url.partition("?")[0]
+    if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
+        return Failure(f"{at} cannot be reached.")
+    if isinstance(error, httpx2.TimeoutException):
+        return Failure(f"{at} did not answer within {request.timeout_s:.3g} s.", timed_out=True)
+    return Failure(f"The connection to {at} broke before the whole answer had come.")
+
+
+def _error(error: httpx2.HTTPError, request: Request) -> KaonError:
+    return error_of(_failure(error, request))
+
+
+def _limits() -> httpx2.Limits:
+    return httpx2.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=4.0)
+
+
+def _sole(endpoint: str, body: tuple[Any, ...]) -> Any:
+    if len(body) > 1:
+        raise InvalidInput(f"`{endpoint}` was given {len(body)} values without names.", hint="Name its parameters.")
+    return body[0] if body else None

@@ -1,0 +1,124 @@
+"""A deployment as its callers know it: its URL, their key, and what its OpenAPI document says. No I/O."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypeVar
+
+from kaon import context
+from kaon.client.events import ServerEvent
+from kaon.client.exchange import (
+    Conversation,
+    Outcome,
+    Request,
+    Wait,
+    carried,
+    converse,
+    deadline_after,
+)
+from kaon.client.operation import SSE, Operation, operations, payload
+from kaon.clock import Clock
+from kaon.errors import BadAnswer, DeadlineExceeded, KaonError, NotFound, from_problem
+from kaon.types.media import File
+
+T = TypeVar("T")
+Talk: TypeAlias = Generator[Request | Wait, Outcome | None, T]
+Read: TypeAlias = Callable[[str, bytes], Any]
+"""Decodes an answer: `read(media_type, content)`."""
+
+TIMEOUT_S = 60.0
+_JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of an endpoint: arguments by name, or a body by position."""
+
+    endpoint: str
+    arguments: Mapping[str, Any]
+    body: Any = None
+
+
+@dataclass(slots=True)
+class Deployment:
+    """What both clients hold."""
+
+    url: str
+    key: str
+    timeout_s: float | None
+    """For every call; None: what the endpoint says, 60 s where it says nothing."""
+    clock: Clock
+    jitter: Callable[[], float]
+    _known: dict[str, Operation] = field(default_factory=dict)
+
+    def find(self, call: Call) -> Talk[Operation]:
+        """The operation of that name, asking for the OpenAPI document when it is not known. Raises NotFound."""
+        if call.endpoint not in self._known:
+            response = yield from self._send(
+                lambda left_s: Request("GET", f"{self.url}/openapi.json", self._headers(left_s), timeout_s=left_s),
+                idempotent=True,
+                timeout_s=self.timeout_s or TIMEOUT_S,
+            )
+            try:
+                self._known = operations(json.loads(response.content))
+            except ValueError:
+                raise BadAnswer(f"{self.url}/openapi.json is not JSON.", hint="Check the URL.") from None
+        if call.endpoint not in self._known:
+            there = ", ".join(sorted(self._known)) or "none"
+            raise NotFound(f"{self.url} has no endpoint `{call.endpoint}`.", hint=f"Its endpoints: {there}.")
+        return self._known[call.endpoint]
+
+    def call(self, operation: Operation, call: Call) -> Conversation:
+        """The call as a conversation."""
+        sent = payload(operation, call.arguments, call.body)
+        more = {"content-type": sent.content_type} if sent.content_type else {}
+
+        def request(left_s: float) -> Request:
+            headers = self._headers(left_s) | more
+            return Request(operation.method, self.url + sent.path, headers, sent.content, left_s)
+
+        timeout_s = self.timeout_s or operation.timeout_s or TIMEOUT_S
+        return self._send(request, idempotent=operation.idempotent, timeout_s=timeout_s)
+
+    def stream(self, operation: Operation, call: Call) -> Request:
+        """The request that opens a stream; its time-out is for each item."""
+        sent = payload(operation, call.arguments, call.body)
+        now = self.clock.monotonic()
+        inherited = context.deadline.get()
+        left_s = None if inherited is None else inherited - now
+        if left_s is not None and left_s <= 0:
+            raise DeadlineExceeded("There was no time left for the call.")
+        headers = self._headers(left_s) | {"accept": SSE}
+        if sent.content_type:
+            headers["content-type"] = sent.content_type
+        idle_s = min(self.timeout_s or TIMEOUT_S, left_s or TIMEOUT_S)
+        return Request(operation.method, self.url + sent.path, headers, sent.content, idle_s)
+
+    def item(self, event: ServerEvent, read: Read) -> Any:
+        """The item that an event of a stream is. Raises the KaonError that it tells of."""
+        if event.name != "error":
+            return read(_JSON, event.data)
+        try:
+            members = json.loads(event.data)
+            raise from_problem(int(members.get("status", 500)), members)
+        except (ValueError, AttributeError, TypeError):
+            raise KaonError("The stream broke.", hint="Look at `kaon logs`.") from None
+
+    def _send(self, request: Callable[[float], Request], *, idempotent: bool, timeout_s: float) -> Conversation:
+        deadline = deadline_after(timeout_s, self.clock.monotonic())
+        return converse(request, idempotent=idempotent, deadline=deadline, clock=self.clock, jitter=self.jitter)
+
+    def _headers(self, left_s: float | None) -> dict[str, str]:
+        return carried(left_s) | ({"authorization": f"Bearer {self.key}"} if self.key else {})
+
+
+def value_of(media_type: str, content: bytes) -> Any:
+    """Python values from JSON, a `File` from anything else. Raises BadAnswer."""
+    if media_type != _JSON:
+        return File(content, media_type=media_type) if content or media_type else None
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        raise BadAnswer("The answer is not valid JSON.") from None

@@ -1,0 +1,155 @@
+"""One call as a conversation of values, with no I/O: what to send, what came, what to do next.
+
+A conversation is a generator. It yields a `Request` and is sent a `Response` or a `Failure`; it yields a `Wait` and is
+sent nothing; it returns the answer or raises the `KaonError` that describes why there is none. `Client` and
+`AsyncClient` only carry the messages, so that every rule about time-outs, retries and errors is said here once, and
+tested without a network.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from kaon import context
+from kaon.clock import Clock
+from kaon.errors import PROBLEM_JSON, DeadlineExceeded, KaonError, Unavailable, from_problem
+
+TRIES = 4
+_FIRST_DELAY_S = 0.1
+_LONGEST_DELAY_S = 5.0
+_AGAIN = frozenset({429, 502, 503})
+"""Statuses that say the call was not worked on, or not to its end, and that another try may go better."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An HTTP request."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content: bytes = b""
+    timeout_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An HTTP response; header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content: bytes = b""
+
+    @property
+    def media_type(self) -> str:
+        """The content type without its parameters."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """No whole response came."""
+
+    cause: str
+    timed_out: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing to send for so many seconds."""
+
+    delay_s: float
+
+
+Outcome: TypeAlias = Response | Failure
+Conversation: TypeAlias = Generator[Request | Wait, Outcome | None, Response]
+
+
+def deadline_after(timeout_s: float, now: float) -> float:
+    """The monotonic time at which a call is given up: after `timeout_s`, or when the request in hand is."""
+    inherited = context.deadline.get()
+    mine = now + timeout_s
+    return mine if inherited is None else min(mine, inherited)
+
+
+def carried(left_s: float | None) -> dict[str, str]:
+    """The headers that carry the request in hand on: its id, and how long its caller still waits (None: for ever)."""
+    headers = {} if left_s is None else {context.DEADLINE_HEADER: f"{left_s:.3f}"}
+    if request_id := context.request_id.get():
+        headers[context.REQUEST_ID_HEADER] = request_id
+    return headers
+
+
+def converse(
+    request: Callable[[float], Request], *, idempotent: bool, deadline: float, clock: Clock, jitter: Callable[[], float]
+) -> Conversation:
+    """Send `request(seconds left)` until it is answered, there is no hope, or `deadline` has come.
+
+    Returns a response with a status under 400. Raises KaonError.
+    """
+    attempt = 0
+    while True:
+        attempt += 1
+        left_s = deadline - clock.monotonic()
+        if left_s <= 0:
+            raise DeadlineExceeded("There was no time left for the call.", hint="Give it a longer timeout.")
+        outcome = yield request(left_s)
+        assert outcome is not None, "a request is answered with a response or a failure"
+        if isinstance(outcome, Response) and outcome.status < 300:
+            return outcome
+        delay_s = retry_delay_s(attempt, outcome, jitter()) if idempotent else None
+        if delay_s is None or clock.monotonic() + delay_s >= deadline:
+            raise error_of(outcome)
+        yield Wait(delay_s)
+
+
+def retry_delay_s(attempt: int, outcome: Outcome, jitter: float) -> float | None:
+    """Seconds until the next try of an idempotent call; None: do not try again. `jitter` is uniform in 0..1.
+
+    A `retry-after` is obeyed as it stands; else full-jitter exponential back-off, 0.1 s doubling to 5 s.
+    """
+    if attempt >= TRIES:
+        return None
+    if isinstance(outcome, Failure):
+        if outcome.timed_out:
+            return None
+    elif outcome.status not in _AGAIN:
+        return None
+    elif (told := retry_after_s(outcome)) is not None:
+        return told
+    return min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2.0 ** (attempt - 1)) * (0.5 + jitter / 2)
+
+
+def retry_after_s(response: Response) -> float | None:
+    """The response's `retry-after` in seconds; None when there is none, or a date."""
+    try:
+        told = float(response.headers.get("retry-after", ""))
+    except ValueError:
+        return None
+    return told if 0 <= told < float("inf") else None
+
+
+def error_of(outcome: Outcome) -> KaonError:
+    """The error that an outcome other than success describes."""
+    if isinstance(outcome, Failure):
+        if outcome.timed_out:
+            return DeadlineExceeded(outcome.cause, hint="Give the call a longer timeout, or look at `kaon ps`.")
+        return Unavailable(outcome.cause, hint="See whether the platform is up with `kaon status`.")
+    error = from_problem(outcome.status, _problem(outcome))
+    if error.retry_after_s is None:
+        error.retry_after_s = retry_after_s(outcome)
+    return error
+
+
+def _problem(response: Response) -> Mapping[str, object]:
+    if response.media_type in (PROBLEM_JSON, "application/json"):
+        try:
+            members = json.loads(response.content)
+        except (ValueError, RecursionError):
+            members = None
+        if isinstance(members, dict):
+            return members
+    return {"detail": f"The answer was HTTP status {response.status}.", "hint": "Is the URL a deployment's?"}

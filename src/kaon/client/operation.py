@@ -1,0 +1,137 @@
+"""What a deployment's OpenAPI document says can be called, and how a call becomes a request."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from kaon.errors import BadAnswer, InvalidInput
+from kaon.types.media import File
+from kaon.types.wire import json_of, many, pairs_of, text_of
+
+JSON = "application/json"
+FORM = "multipart/form-data"
+SSE = "text/event-stream"
+_VERBS = ("get", "head", "post", "put", "patch", "delete")
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One endpoint of a deployment."""
+
+    name: str
+    method: str
+    path: str
+    in_path: frozenset[str]
+    in_query: frozenset[str]
+    has_body: bool
+    body_name: str | None
+    """The handler's name for a body that is one model; callers may use it or give the model's fields."""
+    raw_type: str | None
+    """The media type of a body that is one file."""
+    kind: str
+    idempotent: bool
+    timeout_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """What a call sends, below the deployment's URL."""
+
+    path: str
+    content: bytes = b""
+    content_type: str = ""
+
+
+def operations(document: Any) -> dict[str, Operation]:
+    """Name -> operation. Raises BadAnswer when it is no OpenAPI document of a deployment."""
+    try:
+        found = [
+            _operation(path, verb, item[verb])
+            for path, item in document["paths"].items()
+            for verb in _VERBS
+            if verb in item
+        ]
+    except (TypeError, KeyError, AttributeError):
+        raise BadAnswer("The OpenAPI document is not that of a deployment.", hint="Check the URL.") from None
+    return {operation.name: operation for operation in found}
+
+
+def payload(operation: Operation, arguments: Mapping[str, Any], body: Any = None) -> Payload:
+    """The call's path, query and body. Raises InvalidInput for arguments that it does not have or cannot send."""
+    rest = {name: value for name, value in arguments.items() if value is not None or operation.has_body}
+    path = operation.path
+    for name in operation.in_path:
+        if name not in rest:
+            raise InvalidInput(f"`{operation.name}` needs {name}.", hint=f"Call {operation.name}({name}=...).")
+        path = path.replace(f"{{{name}}}", quote(text_of(rest.pop(name)), safe=""))
+    pairs = [pair for name in sorted(operation.in_query & rest.keys()) for pair in pairs_of(name, rest.pop(name))]
+    path = "" if path == "/" else path
+    path += f"?{urlencode(pairs)}" if pairs else ""
+    if not operation.has_body:
+        if rest or body is not None:
+            raise InvalidInput(
+                f"`{operation.name}` has no parameter {', '.join(sorted(rest)) or 'for a body'}.",
+                hint="It takes " + (", ".join(sorted(operation.in_path | operation.in_query)) or "nothing") + ".",
+            )
+        return Payload(path)
+    if body is None and operation.body_name is not None and rest.keys() == {operation.body_name}:
+        body = rest.pop(operation.body_name)
+    if body is not None and rest:
+        raise InvalidInput(f"`{operation.name}` was given a body and {', '.join(sorted(rest))}.", hint="Give one.")
+    if isinstance(body, File):
+        return Payload(path, body.content, body.media_type)
+    if any(isinstance(v, File) for value in rest.values() for v in many(value)):
+        content, boundary = _form(rest)
+        return Payload(path, content, f"{FORM}; boundary={boundary}")
+    return Payload(path, json_of(rest if body is None else body), JSON)
+
+
+def _operation(path: str, verb: str, told: Any) -> Operation:
+    more = told.get("x-kaon", {})
+    places = [(p["name"], p["in"]) for p in told.get("parameters", ())]
+    body = told.get("requestBody")
+    return Operation(
+        name=str(told["operationId"]),
+        method=verb.upper(),
+        path=path,
+        in_path=frozenset(name for name, where in places if where == "path"),
+        in_query=frozenset(name for name, where in places if where == "query"),
+        has_body=body is not None,
+        body_name=more.get("body"),
+        raw_type=next((t for t in (body or {}).get("content", {}) if t not in (JSON, FORM)), None),
+        kind=more.get("kind", "call"),
+        idempotent=bool(more.get("idempotent", verb in ("get", "head", "put", "delete"))),
+        timeout_s=more.get("timeout_s", 60.0),
+    )
+
+
+def _form(arguments: Mapping[str, Any]) -> tuple[bytes, str]:
+    """The multipart form and its boundary, which is a hash of all that is in it."""
+    parts: list[tuple[str, bytes]] = []
+    for name, value in arguments.items():
+        for part in many(value) if _has_files(value) else [value]:
+            if isinstance(part, File):
+                file_name = _quoted(part.name or "file")
+                head = f'form-data; name="{_quoted(name)}"; filename="{file_name}"\r\ncontent-type: {part.media_type}'
+                parts.append((head, part.content))
+            else:
+                parts.append((f'form-data; name="{_quoted(name)}"', text_of(part).encode()))
+    digest = hashlib.sha256()
+    for head, content in parts:
+        digest.update(head.encode())
+        digest.update(content)
+    boundary = digest.hexdigest()[:32]
+    lines = [f"--{boundary}\r\ncontent-disposition: {h}\r\n\r\n".encode() + c + b"\r\n" for h, c in parts]
+    return b"".join([*lines, f"--{boundary}--\r\n".encode()]), boundary
+
+
+def _has_files(value: Any) -> bool:
+    return any(isinstance(v, File) for v in many(value))
+
+
+def _quoted(name: str) -> str:
+    return name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")

@@ -1,0 +1,37 @@
+"""The port between handles and whatever carries their calls."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Generator, Mapping
+from typing import Any, Protocol, TypeAlias
+
+Read: TypeAlias = Callable[[str, bytes], Any]
+"""Decodes an answer: `read(media_type, content)`."""
+
+
+class Reference:
+    """Stands for another service. A constructor's parameter that has one as its default is no setting."""
+
+
+class Reply(Protocol):
+    """An answer on its way: `await` it, or go through a stream with `async for`."""
+
+    def __await__(self) -> Generator[Any, None, Any]: ...
+
+    def __aiter__(self) -> AsyncIterator[Any]: ...
+
+
+class Link(Protocol):
+    """How calls get to one service: through this process, or over the network.
+
+    Arguments are by name, or a body by position. `read` decodes the answer, or each item of a stream; None: to plain
+    Python values and files.
+    """
+
+    def call(self, endpoint: str, arguments: Mapping[str, Any], body: Any, read: Read | None) -> Any:
+        """The answer, or an iterator of a stream's items. Raises KaonError."""
+        ...
+
+    def acall(self, endpoint: str, arguments: Mapping[str, Any], body: Any, read: Read | None) -> Reply:
+        """The answer or the items, for coroutines. Raises KaonError when it is awaited."""
+        ...

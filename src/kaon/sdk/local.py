@@ -1,0 +1,166 @@
+"""A service called within this process, through the validation and JSON that the network would put between.
+
+Its coroutines run on an event loop in a thread of their own, one per instance, whoever calls: what a service makes on
+its loop (connections, locks) stays on that loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from kaon.errors import BadAnswer, ConfigError, InvalidInput, ItemError, NotFound
+from kaon.sdk.endpoint import Endpoint
+from kaon.sdk.link import Read
+from kaon.sdk.service import Service
+from kaon.sdk.signature import JSON
+from kaon.types.media import File
+from kaon.types.service import EndpointKind
+from kaon.types.wire import json_of, pairs_of, text_of
+
+T = TypeVar("T")
+_OVER = object()
+
+
+class InProcess:
+    """A link to an instance in this process. `start` and `stop` run the service's hooks."""
+
+    def __init__(self, service: Service, instance: Any) -> None:
+        self._instance = instance
+        self._service = service
+        self._endpoints = {e.spec.name: e for e in service.endpoints}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Call the hooks of the service's start."""
+        for name in self._service.on_start:
+            self._finish(getattr(self._instance, name)())
+
+    def stop(self) -> None:
+        """Call the hooks of its end, and end its loop."""
+        for name in self._service.on_stop:
+            self._finish(getattr(self._instance, name)())
+        with self._lock:
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._loop.stop)
+                self._loop = None
+
+    def call(self, endpoint: str, arguments: Mapping[str, Any], body: Any, read: Read | None) -> Any:
+        """The answer, or an iterator of a stream's items."""
+        found = self._find(endpoint)
+        given = _received(found, arguments, body)
+        if found.is_generator:
+            return self._items(found, given, read or plain_value)
+        return _answered(found, given, self._finish(found.function(self._instance, **given)), read or plain_value)
+
+    def acall(self, endpoint: str, arguments: Mapping[str, Any], body: Any, read: Read | None) -> LocalReply:
+        """The same for coroutines."""
+        return LocalReply(lambda: self.call(endpoint, arguments, body, read))
+
+    def _find(self, name: str) -> Endpoint:
+        found = self._endpoints.get(name)
+        if found is None:
+            there = ", ".join(sorted(self._endpoints)) or "none"
+            raise NotFound(f"`{self._service.name}` has no endpoint `{name}`.", hint=f"Its endpoints: {there}.")
+        if found.spec.kind is EndpointKind.WEBSOCKET:
+            raise ConfigError(f"`{name}` is a websocket, which a handle cannot call.", hint="Use a websocket client.")
+        return found
+
+    def _items(self, endpoint: Endpoint, given: dict[str, Any], read: Read) -> Iterator[Any]:
+        source = endpoint.function(self._instance, **given)
+        for item in self._each(source) if endpoint.is_async else source:
+            yield read(JSON, endpoint.signature.to_json(item))
+
+    def _each(self, source: Any) -> Iterator[Any]:
+        async def following() -> Any:
+            return await anext(source, _OVER)
+
+        try:
+            while (item := self._run(following())) is not _OVER:
+                yield item
+        finally:
+            self._run(source.aclose())
+
+    def _finish(self, result: Any) -> Any:
+        return self._run(result) if asyncio.iscoroutine(result) else result
+
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=_turn, args=[self._loop], daemon=True).start()
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+
+@dataclass(frozen=True, slots=True)
+class LocalReply:
+    """An answer of this process on its way; the work is done in a thread, off the caller's loop."""
+
+    call: Callable[[], Any]
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._value().__await__()
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        items = await asyncio.to_thread(self.call)
+        if not isinstance(items, Generator):
+            raise InvalidInput("This endpoint is no stream.", hint="Use `await`.")
+        try:
+            while (item := await asyncio.to_thread(next, items, _OVER)) is not _OVER:
+                yield item
+        finally:
+            await asyncio.to_thread(items.close)
+
+    async def _value(self) -> Any:
+        value = await asyncio.to_thread(self.call)
+        return await asyncio.to_thread(list, value) if isinstance(value, Generator) else value
+
+
+def plain_value(media_type: str, content: bytes) -> Any:
+    """Plain Python values from JSON, a `File` from anything else."""
+    return json.loads(content) if media_type == JSON else File(content, media_type=media_type)
+
+
+def _turn(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()
+
+
+def _received(endpoint: Endpoint, arguments: Mapping[str, Any], body: Any) -> dict[str, Any]:
+    """The handler's arguments, as they come out of the request that a client would send."""
+    signature, rest = endpoint.signature, dict(arguments)
+    path = {name: text_of(rest.pop(name)) for name in endpoint.path_names if name in rest}
+    missing = [name for name in endpoint.path_names if name not in path]
+    if missing:
+        raise InvalidInput(f"`{endpoint.spec.name}` needs {missing[0]}.")
+    if all(p.where != "body" for p in signature.parameters):
+        pairs = [pair for name, value in rest.items() for pair in pairs_of(name, value)]
+        return signature.from_query(pairs, path)
+    if body is None:
+        body = rest.pop(signature.sole) if signature.sole and rest.keys() == {signature.sole} else rest
+    elif signature.sole is None and not isinstance(body, Mapping):
+        body = {p.name: body for p in signature.parameters if p.where == "body"}
+    return signature.from_json(json_of(body), path)
+
+
+def _answered(endpoint: Endpoint, given: Mapping[str, Any], result: Any, read: Read) -> Any:
+    if endpoint.spec.batch is not None:
+        _check_rows(endpoint, given, result)
+    return read(*endpoint.signature.to_body(result))
+
+
+def _check_rows(endpoint: Endpoint, given: Mapping[str, Any], result: Any) -> None:
+    rows = endpoint.signature.rows(given)
+    if not hasattr(result, "__len__") or len(result) != rows:
+        raise BadAnswer(f"`{endpoint.signature.owner}` answered another number of results than the {rows} rows given.")
+    if isinstance(result, (list, tuple)):
+        for item in result:
+            if isinstance(item, ItemError):
+                raise item

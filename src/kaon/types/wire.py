@@ -1,0 +1,48 @@
+"""Values as callers say them: JSON for a body, text for a query; numpy arrays as nested lists, bytes in base64."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
+
+from kaon.errors import InvalidInput
+from kaon.types.media import File
+
+
+def json_of(value: Any) -> bytes:
+    """`value` as JSON. Raises InvalidInput when it cannot be said so."""
+    try:
+        return to_json(value, bytes_mode="base64", fallback=_other)
+    except (PydanticSerializationError, ValueError):
+        raise InvalidInput("An argument cannot be said in JSON.") from None
+
+
+def text_of(value: Any) -> str:
+    """`value` as the text of a query parameter, a path or a form's field. Raises InvalidInput."""
+    try:
+        plain = to_jsonable_python(value, bytes_mode="base64", fallback=_other)
+    except (PydanticSerializationError, ValueError):
+        raise InvalidInput("An argument cannot be said in JSON.") from None
+    return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
+
+
+def many(value: Any) -> list[Any]:
+    """The values of a parameter that may be given many times; one that is no list is given once."""
+    if hasattr(value, "tolist"):  # numpy, which is not imported here
+        value = value.tolist()
+    return list(value) if isinstance(value, (list, tuple, set, frozenset)) else [value]
+
+
+def pairs_of(name: str, value: Any) -> list[tuple[str, str]]:
+    """The query parameters that say `value`; none for None."""
+    return [] if value is None else [(name, text_of(v)) for v in many(value)]
+
+
+def _other(value: Any) -> Any:
+    if isinstance(value, File):
+        return value.wire()
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise ValueError(type(value).__name__)
