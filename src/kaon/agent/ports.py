@@ -1,4 +1,4 @@
-"""What an agent asks of its neighbours: the control plane above it and the edge beside it."""
+"""What an agent asks of its neighbours: the control plane above it, the edge beside it, the replicas below it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 from pydantic import Field
 
+from kaon.types.key import Access
+from kaon.types.launch import ReplicaHealth
 from kaon.types.model import Address, Model
 from kaon.types.plan import EdgeStatus, Plan, Report
 from kaon.types.route import Endpoint, Route
@@ -69,4 +71,20 @@ class EdgePort(Protocol):
 
     async def in_flight(self, address: Address) -> int | None:
         """Requests that the proxy has open to a replica; None when it knows no such replica."""
+        ...
+
+
+class Replicas(Protocol):
+    """The replicas themselves, on their control sockets."""
+
+    async def health(self, address: Address) -> ReplicaHealth:
+        """What the replica at this control address says of itself. Raises `Unavailable` when it says nothing."""
+        ...
+
+    async def admit(self, address: Address, access: Access) -> None:
+        """Tell a replica who may call it, from its next request on. Raises `Unavailable` when it does not listen."""
+        ...
+
+    def let_go(self, address: Address) -> None:
+        """Drop what is kept for a replica that has ended."""
         ...

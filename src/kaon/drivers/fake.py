@@ -162,6 +162,9 @@ class FakeDriver:
         """`PUT /access` of the replica. Raises `Unavailable` when nothing answers there."""
         self._at(address).access = access
 
+    def let_go(self, address: Address) -> None:
+        """Nothing is kept for a replica that has ended."""
+
     def _at(self, address: Address) -> FakeReplica:
         id_ = address.split("/")[-2]
         replica = self._place.replicas.get(id_)

@@ -117,6 +117,7 @@ def _is_current(file: BinaryIO, path: Path) -> bool:
 def _last(file: BinaryIO, count: int, since_byte: int) -> tuple[list[bytes], bytes]:
     """The last `count` lines of a file that have their newline, and what follows them. Leaves the file at its end."""
     end = start = file.seek(0, os.SEEK_END)
+    since_byte = since_byte if since_byte <= end else 0  # it was rotated since
     content = b""
     while start > since_byte and content.count(b"\n") <= count:
         size = min(_BLOCK_BYTES, start - since_byte)

@@ -1,0 +1,145 @@
+"""The control plane over HTTP: a unix socket on its own machine, HTTPS from other clouds.
+
+Every failure of the way there is `Unavailable`; what the control plane itself refuses comes as the exception that
+its problem document names. Nothing is tried again here: the agent's loops do that, with their back-off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from pydantic import TypeAdapter, ValidationError
+
+from kaon.agent.ports import Call
+from kaon.errors import Unavailable, from_problem
+from kaon.types.plan import Plan, Report
+
+_TIMEOUT_S = 10.0
+_KEEP_FILES = 5
+_SECRETS = TypeAdapter(dict[str, str])
+
+
+class Link:
+    """One cloud's way to the control plane. Use `async with`, or `close` it."""
+
+    def __init__(self, url: str, key: str, cloud: str, folder: Path, *, socket: Path | None = None) -> None:
+        """`url` is the control plane's, `socket` its unix socket when it is here; `folder` keeps artifacts."""
+        self._folder = folder
+        self._client = httpx2.AsyncClient(
+            base_url=f"{url.rstrip('/')}/api/v1/clouds/{cloud}",
+            headers={"authorization": f"Bearer {key}"},
+            transport=httpx2.AsyncHTTPTransport(uds=str(socket) if socket else None, retries=0),
+            timeout=_TIMEOUT_S,
+            trust_env=False,
+        )
+
+    async def __aenter__(self) -> Link:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Let go of all connections."""
+        await self._client.aclose()
+
+    async def plan(self, after: str, wait_s: float) -> Plan | None:
+        answer = await self._get("/plan", {"after": after, "wait_s": wait_s}, wait_s)
+        return None if answer.status_code == 304 else _read(Plan.model_validate_json, answer.content)
+
+    async def report(self, report: Report) -> None:
+        with _unavailable():
+            answer = await self._client.post("/report", content=report.model_dump_json(), headers=_JSON)
+        _check(answer)
+
+    async def artifact(self, digest: str) -> Path:
+        file = self._folder / f"{digest.removeprefix('sha256:')}.tar.gz"
+        if not file.exists():
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            await self._download(f"/artifacts/{digest}", file)
+            self._prune()
+        return file
+
+    async def secrets(self, replica: str) -> dict[str, str]:
+        answer = await self._get(f"/replicas/{replica}/secrets", {}, 0)
+        return _read(_SECRETS.validate_json, answer.content)
+
+    async def next_call(self, wait_s: float) -> Call | None:
+        answer = await self._get("/calls", {"wait_s": wait_s}, wait_s)
+        return None if answer.status_code == 204 else _read(Call.model_validate_json, answer.content)
+
+    async def answer(self, call: str, lines: AsyncIterator[bytes]) -> None:
+        quiet_for_ever = httpx2.Timeout(_TIMEOUT_S, read=None, write=None)
+        with _unavailable():
+            answer = await self._client.post(
+                f"/calls/{call}",
+                content=lines,
+                headers={"content-type": "application/x-ndjson"},
+                timeout=quiet_for_ever,
+            )
+        _check(answer)
+
+    async def _get(self, path: str, query: Mapping[str, str | float], wait_s: float) -> httpx2.Response:
+        with _unavailable():
+            answer = await self._client.get(path, params=query, timeout=wait_s + _TIMEOUT_S)
+        return _check(answer)
+
+    async def _download(self, path: str, target: Path) -> None:
+        """Write the answer's body beside `target` and rename it into place: a file that is there is whole."""
+        descriptor, beside = tempfile.mkstemp(dir=self._folder, prefix=".")
+        try:
+            with _unavailable(), open(descriptor, "wb") as file:
+                async with self._client.stream("GET", path) as answer:
+                    if answer.is_error:
+                        await answer.aread()
+                    _check(answer)
+                    async for chunk in answer.aiter_raw():
+                        file.write(chunk)
+            os.replace(beside, target)
+        finally:
+            Path(beside).unlink(missing_ok=True)
+
+    def _prune(self) -> None:
+        """Drivers unpack an artifact at once; its bytes are of use only for a second start at the same time."""
+        files = sorted(self._folder.glob("*.tar.gz"), key=lambda f: f.stat().st_mtime, reverse=True)
+        for file in files[_KEEP_FILES:]:
+            file.unlink(missing_ok=True)
+
+
+_JSON = {"content-type": "application/json"}
+
+
+@contextlib.contextmanager
+def _unavailable() -> Any:
+    try:
+        yield
+    except (httpx2.TransportError, httpx2.StreamError) as error:
+        raise Unavailable(
+            f"The control plane cannot be reached: {error or type(error).__name__}.", hint="Run: kaon status"
+        ) from None
+
+
+def _check(answer: httpx2.Response) -> httpx2.Response:
+    """The answer, when it is one; else the exception that it describes."""
+    if answer.is_error:
+        try:
+            members = answer.json()
+        except ValueError:
+            members = {}
+        raise from_problem(answer.status_code, members if isinstance(members, dict) else {})
+    return answer
+
+
+def _read(parse: Any, content: bytes) -> Any:
+    try:
+        return parse(content)
+    except ValidationError:
+        raise Unavailable(
+            "The control plane said something that this agent does not understand.", hint="Use one version for both."
+        ) from None

@@ -1,0 +1,364 @@
+"""The agent: makes one cloud match its plan, and tells what it sees.
+
+A shell around `kaon.agent.steps`: it looks (driver, probes), lets `step` decide, and acts, each action in a task of
+its own so that no replica waits for another. Nothing hangs on an event: a new plan, the end of a replica, a
+probe that tells something new only wake the loop early; it would have looked again within a second anyway.
+
+It may be killed at any moment. The plan is on disk, replicas and edge run on, and the next agent finds them;
+before that tells the edge anything, it has asked every replica how it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from kaon import log
+from kaon.agent.calls import LogsCall, logs
+from kaon.agent.plans import PlanFile
+from kaon.agent.ports import Call, ControlPlane, DeploymentKey, EdgePort, Replicas
+from kaon.agent.probe import ControlSockets, Probes
+from kaon.agent.steps import Action, AdmitIt, ForgetIt, Memory, Refused, Seen, StartIt, StopIt, step
+from kaon.clock import Clock
+from kaon.drivers.port import Driver, Sighting, Stage, Start
+from kaon.errors import InvalidInput, KaonError, NotFound, Unavailable
+from kaon.laws.backoff import Backoff, delay_s
+from kaon.types.key import Access
+from kaon.types.model import content_hash
+from kaon.types.plan import Plan, Report
+from kaon.types.replica import Phase, ReplicaSpec, ReplicaStatus
+from kaon.types.route import Endpoint, prefix_of
+
+_TICK_S = 1.0
+_LOOK_S = 0.02
+"""Least time between two looks: what comes in a burst is seen at once."""
+
+_FIRST_LOOK_S = 2.0
+"""How long a new agent waits for the replicas that it finds to say how they are."""
+
+_REPORT_S = 5.0
+_WAIT_S = 20.0
+_AWAY = Backoff(first_s=0.2, cap_s=5.0)
+
+_log = log.get("agent")
+
+
+class Agent:
+    """One cloud's agent. `run` until cancelled; replicas and edge outlive it."""
+
+    def __init__(
+        self,
+        cloud: str,
+        control: ControlPlane,
+        driver: Driver,
+        edge: EdgePort,
+        clock: Clock,
+        state_dir: Path,
+        edge_url: str,
+        *,
+        replicas: Replicas | None = None,
+    ) -> None:
+        """`edge_url` is where services reach each other; `replicas` how control sockets are asked."""
+        self._cloud = cloud
+        self._control = control
+        self._driver = driver
+        self._edge = edge
+        self._clock = clock
+        self._edge_url = edge_url
+        self._plan_file = PlanFile(state_dir / "plan.json")
+        self._plan: Plan | None = None
+        self._plan_hash = ""
+        self._wake, self._news = asyncio.Event(), asyncio.Event()
+        self._replicas: Replicas = replicas or ControlSockets()
+        self._probes = Probes(self._replicas, clock, self._wake)
+        self._memories: dict[str, Memory] = {}
+        self._statuses: tuple[ReplicaStatus, ...] = ()
+        self._refused: dict[str, Refused] = {}
+        self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._at_edge: frozenset[str] | None = None
+        self._secrets: dict[str, dict[str, str]] = {}
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        self._take(self._plan_file.load())
+        try:
+            async with asyncio.TaskGroup() as group:
+                for work in (
+                    self._follow_plans,
+                    self._follow_driver,
+                    self._reconcile,
+                    self._report,
+                    self._answer_calls,
+                ):
+                    group.create_task(work())
+        finally:
+            under_way = list(self._under_way.values())
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, self._probes.close(), return_exceptions=True)
+
+    async def stop_all(self) -> None:
+        """End every replica in good order, for `kaon down`. Call it when `run` has ended."""
+        sightings = await self._driver.observe()
+        specs = {spec.id: spec for spec in (self._plan.replicas if self._plan else ())}
+        drains = {id_: specs[id_].drain_s if id_ in specs else 0.0 for id_ in sightings}
+        await asyncio.gather(*(self._end(id_, drain_s) for id_, drain_s in drains.items()))
+
+    async def _end(self, replica: str, grace_s: float) -> None:
+        await self._driver.stop(replica, grace_s)
+        await self._driver.forget(replica)
+
+    # Following
+
+    async def _follow_plans(self) -> None:
+        failures = 0
+        while True:
+            try:
+                plan = await self._control.plan(self._plan_hash, _WAIT_S)
+            except KaonError as error:
+                failures = await self._back_off(failures, "no plan from the control plane", error)
+                continue
+            failures = 0
+            if plan is not None:
+                self._take(plan)
+                await asyncio.to_thread(self._plan_file.keep, plan)
+
+    def _take(self, plan: Plan | None) -> None:
+        if plan is None:
+            return
+        self._plan, self._plan_hash = plan, plan.hash
+        wanted = {spec.id for spec in plan.replicas}
+        self._secrets = {id_: values for id_, values in self._secrets.items() if id_ in wanted}
+        self._wake.set()
+        self._news.set()
+
+    async def _follow_driver(self) -> None:
+        while True:
+            await self._driver.changed()
+            self._wake.set()
+            await self._clock.sleep(_LOOK_S)
+
+    # Reconciling
+
+    async def _reconcile(self) -> None:
+        self._probes.follow(_running(await self._driver.observe()))
+        await self._first_answers()
+        while True:
+            again_in_s = await self._look_and_act() if self._plan else None
+            await self._clock.sleep(_LOOK_S)
+            await self._woken(self._wake, min(_TICK_S, again_in_s or _TICK_S))
+
+    async def _first_answers(self) -> None:
+        """Until every replica found running has answered or missed: the edge must not lose those that are well."""
+        give_up = self._clock.monotonic() + _FIRST_LOOK_S
+        while self._clock.monotonic() < give_up:
+            if all(h.answer or h.misses for h in self._probes.health.values()):
+                return
+            await self._clock.sleep(_LOOK_S)
+
+    async def _look_and_act(self) -> float | None:
+        """Observe, decide, act; seconds until a back-off ends."""
+        assert self._plan is not None
+        self._wake.clear()
+        plan, busy = self._plan, frozenset(self._under_way)  # before looking: see `kaon.agent.steps`
+        refused, self._refused = self._refused, {}
+        sightings = await self._driver.observe()
+        self._probes.follow(_running(sightings))
+        seen = Seen(
+            now=self._clock.monotonic(),
+            wall=self._clock.now(),
+            sightings=sightings,
+            health=self._probes.health,
+            refused=refused,
+            busy=busy,
+            at_edge=self._at_edge,
+            edge_busy=await self._edge_busy(plan, sightings),
+        )
+        decided = step(plan, seen, self._memories)
+        self._memories = decided.memories
+        self._probes.hasten = frozenset(id_ for id_, m in decided.memories.items() if m.retired_at is not None)
+        for action in decided.actions:
+            self._begin(plan, action)
+        self._tell(decided.statuses)
+        await self._tell_edge(plan, decided.endpoints)
+        return decided.again_in_s
+
+    async def _edge_busy(self, plan: Plan, sightings: dict[str, Sighting]) -> frozenset[str]:
+        """Replicas on their way out that the edge still has requests open to."""
+        wanted = {spec.id for spec in plan.replicas}
+        leaving = {id_: s.service_address for id_, s in sightings.items() if id_ not in wanted and s.service_address}
+        busy = {
+            id_
+            for id_, address in leaving.items()
+            if sightings[id_].stage == Stage.STARTING and await self._edge_has(address)
+        }
+        return frozenset(busy)
+
+    async def _edge_has(self, address: str) -> bool:
+        with contextlib.suppress(KaonError):
+            return bool(await self._edge.in_flight(address))
+        return False
+
+    async def _tell_edge(self, plan: Plan, endpoints: dict[DeploymentKey, tuple[Endpoint, ...]]) -> None:
+        try:
+            await self._edge.apply(plan.routes, endpoints)
+        except (KaonError, OSError) as error:
+            _log.warning("the edge cannot be told", error=str(error))
+            return
+        told = frozenset(endpoint.replica for group in endpoints.values() for endpoint in group)
+        if told != self._at_edge:
+            self._at_edge = told
+            self._wake.set()  # whoever waits for the edge to let go of it may go on
+
+    def _tell(self, statuses: tuple[ReplicaStatus, ...]) -> None:
+        before = {status.id: status for status in self._statuses}
+        for status in statuses:
+            earlier = before.get(status.id)
+            if earlier is None or (earlier.phase, earlier.reason) != (status.phase, status.reason):
+                _log.info("replica", replica=status.name, phase=status.phase.value, reason=status.reason)
+        if statuses != self._statuses:
+            self._statuses = statuses
+            self._news.set()
+
+    # Acting
+
+    def _begin(self, plan: Plan, action: Action) -> None:
+        match action:
+            case StartIt(spec):
+                self._do(spec.id, self._start(plan, spec))
+            case StopIt(replica, grace_s, reason):
+                _log.info("stopping", replica=replica, grace_s=grace_s, reason=reason)
+                self._do(replica, self._driver.stop(replica, grace_s))
+            case ForgetIt(replica):
+                self._do(replica, self._driver.forget(replica))
+            case AdmitIt(replica, access):
+                self._do(replica, self._admit(replica, access))
+
+    def _do(self, replica: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._under_way[replica] = task
+        task.add_done_callback(lambda done: self._done(replica, done))
+
+    def _done(self, replica: str, task: asyncio.Task[None]) -> None:
+        del self._under_way[replica]
+        self._wake.set()
+        if not task.cancelled() and (error := task.exception()):
+            cause = error.cause if isinstance(error, KaonError) else repr(error)
+            _log.warning("what was begun with a replica failed", replica=replica, error=cause)
+
+    async def _start(self, plan: Plan, spec: ReplicaSpec) -> None:
+        start = Start(
+            replica=spec,
+            access=plan.access.get(f"{spec.workspace}/{spec.deployment}", Access()),
+            prefix=prefix_of(spec.workspace, spec.deployment),
+            edge_url=self._edge_url,
+        )
+        try:
+            secrets = await self._secrets_of(spec)
+        except KaonError as error:
+            self._refused[spec.id] = Refused(Phase.INSTALLING, f"Its secrets cannot be had: {error.cause}")
+            return
+        try:
+            await self._driver.start(start, secrets)
+        except Unavailable as error:
+            self._refused[spec.id] = Refused(Phase.NO_CAPACITY, error.cause)
+        except KaonError as error:
+            self._refused[spec.id] = Refused(Phase.CRASHED, error.cause)
+
+    async def _secrets_of(self, spec: ReplicaSpec) -> dict[str, str]:
+        """Fresh ones, or those of its last start when the control plane is away."""
+        if not spec.secrets:
+            return {}
+        try:
+            self._secrets[spec.id] = await self._control.secrets(spec.id)
+        except Unavailable:
+            if spec.id not in self._secrets:
+                raise
+        return self._secrets[spec.id]
+
+    async def _admit(self, replica: str, access: Access) -> None:
+        sighting = (await self._driver.observe()).get(replica)
+        if sighting and sighting.control_address:
+            await self._replicas.admit(sighting.control_address, access)
+            self._probes.told(replica, content_hash(access))
+
+    # Telling
+
+    async def _report(self) -> None:
+        failures = 0
+        while True:
+            self._news.clear()
+            try:
+                edge = await self._edge.status()
+                report = Report(cloud=self._cloud, plan=self._plan_hash, replicas=self._statuses, edge=edge)
+                await self._control.report(report)
+            except KaonError as error:
+                failures = await self._back_off(failures, "no report to the control plane", error)
+                continue
+            failures = 0
+            await self._woken(self._news, _REPORT_S)
+
+    async def _answer_calls(self) -> None:
+        failures = 0
+        async with asyncio.TaskGroup() as group:
+            while True:
+                try:
+                    call = await self._control.next_call(_WAIT_S)
+                except KaonError as error:
+                    failures = await self._back_off(failures, "no calls from the control plane", error)
+                    continue
+                failures = 0
+                if call is not None:
+                    group.create_task(self._answer(call))
+
+    async def _answer(self, call: Call) -> None:
+        try:
+            lines = self._lines(call)
+        except KaonError as error:
+            lines = _one(error.problem_json() + b"\n")
+        with contextlib.suppress(KaonError, OSError):  # nobody listens any more
+            await self._control.answer(call.id, lines)
+
+    def _lines(self, call: Call) -> AsyncIterator[bytes]:
+        if call.call != "logs":
+            raise NotFound(f"This agent knows no call {call.call!r}.")
+        try:
+            asked = LogsCall.model_validate(call.arguments)
+        except ValidationError as error:
+            raise InvalidInput(
+                "The call's arguments are not valid.", errors=[dict(e) for e in error.errors()]
+            ) from None
+        return logs(asked, self._driver, self._statuses, self._clock.now())
+
+    # Waiting
+
+    async def _back_off(self, failures: int, what: str, error: KaonError) -> int:
+        """Wait after one more failure in a row; how many they are now."""
+        if failures == 0:
+            _log.warning(what, error=error.cause)
+        await self._clock.sleep(delay_s(_AWAY, failures + 1, random.random()))  # noqa: S311
+        return failures + 1
+
+    async def _woken(self, event: asyncio.Event, within_s: float) -> None:
+        """Return when `event` is set, at the latest after `within_s`."""
+        waits = [asyncio.ensure_future(event.wait()), asyncio.ensure_future(self._clock.sleep(within_s))]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+
+def _running(sightings: dict[str, Sighting]) -> dict[str, str]:
+    """Control addresses of the replicas whose process exists."""
+    return {id_: s.control_address for id_, s in sightings.items() if s.stage == Stage.STARTING and s.control_address}
+
+
+async def _one(line: bytes) -> AsyncIterator[bytes]:
+    yield line

@@ -1,0 +1,41 @@
+"""The last plan, on disk: what an agent works by when it starts and the control plane is away."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from kaon import log
+from kaon.types.plan import Plan
+
+_log = log.get("agent.plans")
+
+
+class PlanFile:
+    """The plan in one file that only its owner reads: it tells keys' hashes and services' settings."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def load(self) -> Plan | None:
+        """The plan kept; None when there is none, or one that this version does not understand."""
+        try:
+            return Plan.model_validate_json(self._path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            _log.warning("the plan on disk cannot be used", error=str(error))
+            return None
+
+    def keep(self, plan: Plan) -> None:
+        """Replace the plan kept, whole or not at all. A disk that is full costs the plan, not the agent."""
+        beside = self._path.with_suffix(".new")
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+                file.write(plan.model_dump_json())
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(self._path)
+        except OSError as error:
+            _log.warning("the plan cannot be kept", error=str(error))

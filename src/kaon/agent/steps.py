@@ -1,0 +1,348 @@
+"""What an agent does next: a pure function of the plan, of what it sees, and of what it remembers.
+
+    step(plan, seen, memories) -> Step: actions, endpoints for the edge, statuses for the report, new memories
+
+For each replica, on its own:
+
+    wanted, not there          start it, once its back-off is over
+    wanted, ended by itself    remember the failure, start it again when its back-off is over
+    wanted, ready              behind the edge, for as long as it answers
+    wanted, silent             out of the edge after two misses; after ten seconds it is frozen: end it
+    not wanted, running        out of the edge; when the edge has let go of it and it is quiet, stop it
+    not wanted, ended          forget it
+
+A replica with an operation under way (`Seen.busy`) is left to that: what is seen of it may be older than what
+is done to it. Times are of the monotonic clock but `wall`, which stamps what people see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from kaon.agent.ports import DeploymentKey
+from kaon.drivers.port import Sighting, Stage
+from kaon.laws.backoff import Backoff, delay_s
+from kaon.types.key import Access
+from kaon.types.launch import EXIT_CONFIG, ReplicaHealth
+from kaon.types.model import content_hash
+from kaon.types.plan import Plan
+from kaon.types.replica import Phase, ReplicaSpec, ReplicaStatus
+from kaon.types.route import Endpoint
+
+CRASH = Backoff(first_s=1.0, cap_s=60.0)
+CONFIG = Backoff(first_s=30.0, cap_s=300.0)
+STEADY_S = 60.0
+"""After so long a time of being ready, failures before it are forgiven."""
+
+MISSES = 2
+"""Probes in a row without an answer after which a replica gets no more requests."""
+
+FROZEN_S = 10.0
+FROZEN_BEFORE_READY_S = 60.0
+"""How long a replica may be silent; longer before it was ready, as imports hold the interpreter's lock."""
+
+EDGE_SETTLE_S = 0.1
+"""How long the edge may take to follow what it was told; it takes 1.4 to 5 ms."""
+
+LAST_GRACE_S = 1.0
+"""Time to end in good order, when the time to drain is used up."""
+
+EDGE_PATIENCE_S = 5.0
+"""How long a stop waits for an edge that cannot be told."""
+
+NOBODY = Access()
+_PHASES = {phase.value: phase for phase in Phase}
+
+
+@dataclass(frozen=True)
+class Health:
+    """What the probes of one replica found."""
+
+    answer: ReplicaHealth | None = None
+    asked_at: float = 0.0  # when the probe was sent that `answer` is the answer to
+    zeros: int = 0  # answers in a row that told of nothing in flight
+    misses: int = 0  # probes in a row without an answer, since `silent_since`
+    silent_since: float | None = None
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A start that did not begin."""
+
+    phase: Phase
+    reason: str
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the agent sees at one moment."""
+
+    now: float
+    wall: float
+    sightings: Mapping[str, Sighting]
+    health: Mapping[str, Health]
+    refused: Mapping[str, Refused]
+    busy: frozenset[str] = frozenset()  # replicas with an operation under way
+    at_edge: frozenset[str] | None = None  # replicas that the edge was last told of; None: it was told nothing yet
+    edge_busy: frozenset[str] = frozenset()  # replicas that the edge still has requests open to
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the agent remembers of one replica from step to step."""
+
+    spec: ReplicaSpec | None = None
+    phase: Phase = Phase.INSTALLING
+    reason: str = ""
+    since: float = 0.0  # wall
+    failures: int = 0
+    restarts: int = 0
+    retry_at: float = 0.0
+    end_counted: bool = False
+    exit_code: int | None = None
+    last_lines: tuple[str, ...] = ()
+    ready_since: float | None = None
+    stopping: str = ""  # why this agent is ending it
+    retired_at: float | None = None
+    left_edge_at: float | None = None
+
+
+@dataclass(frozen=True)
+class StartIt:
+    """Start a replica."""
+
+    spec: ReplicaSpec
+
+
+@dataclass(frozen=True)
+class StopIt:
+    """End a replica, with so much time to drain."""
+
+    replica: str
+    grace_s: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class ForgetIt:
+    """Drop what is kept of a replica that has ended."""
+
+    replica: str
+
+
+@dataclass(frozen=True)
+class AdmitIt:
+    """Tell a replica who may call it."""
+
+    replica: str
+    access: Access
+
+
+Action = StartIt | StopIt | ForgetIt | AdmitIt
+
+
+@dataclass(frozen=True)
+class Step:
+    """What to do, and what is to be told."""
+
+    actions: tuple[Action, ...]
+    endpoints: dict[DeploymentKey, tuple[Endpoint, ...]]
+    statuses: tuple[ReplicaStatus, ...]
+    memories: dict[str, Memory]
+    again_in_s: float | None  # when a back-off ends; None: nothing waits for time
+
+
+def step(plan: Plan, seen: Seen, memories: Mapping[str, Memory]) -> Step:
+    """Decide for every replica that the plan wants or the driver sees."""
+    wanted = {spec.id: spec for spec in plan.replicas}
+    actions: list[Action] = []
+    remembered: dict[str, Memory] = {}
+    for id_ in sorted({*wanted, *seen.sightings}):
+        memory, sighting = memories.get(id_, Memory(since=seen.wall)), seen.sightings.get(id_)
+        if id_ in wanted:
+            memory, action = _want(replace(memory, spec=wanted[id_]), wanted[id_], sighting, seen)
+        else:
+            assert sighting is not None
+            memory, action = _retire(memory, sighting, seen)
+        remembered[id_] = memory
+        if action:
+            actions.append(action)
+        elif id_ in wanted and sighting and (admit := _admit(plan, wanted[id_], sighting, memory, seen)):
+            actions.append(admit)
+    waiting = [m.retry_at - seen.now for id_, m in remembered.items() if id_ in wanted and m.retry_at > seen.now]
+    return Step(
+        actions=tuple(actions),
+        endpoints=_endpoints(plan, seen, remembered),
+        statuses=tuple(_status(m, seen.sightings.get(id_)) for id_, m in remembered.items() if m.spec),
+        memories=remembered,
+        again_in_s=min(waiting, default=None),
+    )
+
+
+# A replica that the plan wants
+
+
+def _want(memory: Memory, spec: ReplicaSpec, sighting: Sighting | None, seen: Seen) -> tuple[Memory, Action | None]:
+    memory = replace(memory, retired_at=None, left_edge_at=None)
+    if spec.id in seen.refused:
+        refused = seen.refused[spec.id]
+        return _failed(replace(memory, end_counted=True), refused.phase, refused.reason, seen), None
+    if sighting is None or sighting.stage == Stage.EXITED:
+        return _start_when_due(memory, spec, sighting, seen)
+    if sighting.stage == Stage.INSTALLING:
+        return _in_phase(memory, Phase.INSTALLING, sighting.reason, seen), None
+    return _watch(memory, sighting, seen)
+
+
+def _start_when_due(
+    memory: Memory, spec: ReplicaSpec, sighting: Sighting | None, seen: Seen
+) -> tuple[Memory, Action | None]:
+    if spec.id in seen.busy:
+        return memory, None
+    if sighting and not memory.end_counted:
+        memory = _count_end(memory, sighting, seen)
+    if seen.now < memory.retry_at:
+        return memory, None
+    again = 1 if memory.end_counted else 0
+    memory = replace(memory, end_counted=False, stopping="", ready_since=None, restarts=memory.restarts + again)
+    return memory, StartIt(spec)  # its phase stays what it was until the driver tells another
+
+
+def _count_end(memory: Memory, sighting: Sighting, seen: Seen) -> Memory:
+    """Remember how it ended: as a failure, unless this agent stopped it because it was not wanted for a while."""
+    if memory.stopping == _NOT_WANTED:
+        return replace(memory, end_counted=True, retry_at=0.0)
+    phase = Phase.CONFIG_ERROR if sighting.exit_code == EXIT_CONFIG else Phase.CRASHED
+    steady = memory.ready_since is not None and seen.now - memory.ready_since >= STEADY_S
+    memory = replace(
+        memory,
+        end_counted=True,
+        failures=0 if steady else memory.failures,
+        exit_code=sighting.exit_code,
+        last_lines=sighting.last_lines,
+    )
+    return _failed(memory, phase, memory.stopping or sighting.reason, seen)
+
+
+def _failed(memory: Memory, phase: Phase, reason: str, seen: Seen) -> Memory:
+    backoff = CONFIG if phase == Phase.CONFIG_ERROR else CRASH
+    failures = memory.failures + 1
+    memory = replace(memory, failures=failures, retry_at=seen.now + delay_s(backoff, failures))
+    return _in_phase(memory, phase, reason, seen)
+
+
+def _watch(memory: Memory, sighting: Sighting, seen: Seen) -> tuple[Memory, Action | None]:
+    """Its process runs: follow what it says, and end it when it is frozen."""
+    if memory.stopping:  # again, when the stop before did not get through
+        return memory, None if sighting.id in seen.busy else StopIt(sighting.id, 0.0, memory.stopping)
+    health = seen.health.get(sighting.id, Health())
+    if (silent_s := _frozen_s(memory, health, seen)) and sighting.id not in seen.busy:
+        reason = f"It did not answer for {silent_s:.0f} s."
+        return replace(memory, stopping=reason), StopIt(sighting.id, 0.0, reason)
+    if health.answer is None:
+        return _in_phase(memory, Phase.STARTING, sighting.reason, seen), None
+    if health.misses >= MISSES:
+        return _in_phase(memory, Phase.STARTING, "It does not answer.", seen), None
+    phase = _PHASES.get(health.answer.phase, Phase.STARTING)
+    if phase == Phase.READY and memory.ready_since is None:
+        memory = replace(memory, ready_since=seen.now)
+    return _in_phase(memory, phase, health.answer.reason, seen), None
+
+
+def _frozen_s(memory: Memory, health: Health, seen: Seen) -> float:
+    """How long a replica has been silent, when that is too long; else 0."""
+    silent_s = 0.0 if health.silent_since is None else seen.now - health.silent_since
+    patience_s = FROZEN_S if memory.ready_since is not None else FROZEN_BEFORE_READY_S
+    return silent_s if silent_s >= patience_s else 0.0
+
+
+def _admit(plan: Plan, spec: ReplicaSpec, sighting: Sighting, memory: Memory, seen: Seen) -> AdmitIt | None:
+    """Who may call it has changed since it was told."""
+    health = seen.health.get(spec.id, Health())
+    if spec.id in seen.busy or memory.stopping or sighting.stage != Stage.STARTING or health.answer is None:
+        return None
+    access = plan.access.get(f"{spec.workspace}/{spec.deployment}", NOBODY)
+    return AdmitIt(spec.id, access) if health.answer.access != content_hash(access) else None
+
+
+# A replica that the plan does not want
+
+_NOT_WANTED = "It is not wanted any more."
+
+
+def _retire(memory: Memory, sighting: Sighting, seen: Seen) -> tuple[Memory, Action | None]:
+    if sighting.id in seen.busy:
+        return memory, None
+    if sighting.stage == Stage.EXITED:
+        return memory, ForgetIt(sighting.id)
+    retired_at = seen.now if memory.retired_at is None else memory.retired_at
+    left_at = memory.left_edge_at
+    if left_at is None and seen.at_edge is not None and sighting.id not in seen.at_edge:
+        left_at = seen.now
+    memory = replace(memory, retired_at=retired_at, left_edge_at=left_at)
+    memory = _in_phase(memory, Phase.DRAINING, _NOT_WANTED, seen)
+    health = seen.health.get(sighting.id, Health())
+    drain_s = memory.spec.drain_s if memory.spec else ReplicaSpec.model_fields["drain_s"].default
+    left_s = drain_s - (seen.now - retired_at)
+    if _frozen_s(memory, health, seen) or sighting.stage == Stage.INSTALLING:
+        grace_s = 0.0
+    elif _quiet(sighting.id, health, left_at, seen) or left_s <= (-EDGE_PATIENCE_S if left_at is None else 0.0):
+        grace_s = max(left_s, LAST_GRACE_S)
+    else:
+        return memory, None
+    return replace(memory, stopping=_NOT_WANTED), StopIt(sighting.id, grace_s, _NOT_WANTED)
+
+
+def _quiet(replica: str, health: Health, left_edge_at: float | None, seen: Seen) -> bool:
+    """Whether nobody uses it: the edge let go of it, and it was twice found with nothing in flight after that."""
+    if left_edge_at is None or replica in seen.edge_busy:
+        return False
+    if health.answer is None:
+        return True  # it never got as far as to be asked anything
+    return health.zeros >= MISSES and health.asked_at >= left_edge_at + EDGE_SETTLE_S
+
+
+# What is told
+
+
+def _endpoints(plan: Plan, seen: Seen, memories: Mapping[str, Memory]) -> dict[DeploymentKey, tuple[Endpoint, ...]]:
+    found: dict[DeploymentKey, tuple[Endpoint, ...]] = {(r.workspace, r.deployment): () for r in plan.routes}
+    for spec in sorted(plan.replicas, key=lambda s: s.id):
+        sighting, memory = seen.sightings.get(spec.id), memories[spec.id]
+        running = sighting if sighting and sighting.stage == Stage.STARTING else None
+        if memory.phase == Phase.READY and not memory.stopping and running and running.service_address:
+            endpoint = Endpoint(
+                replica=spec.id,
+                revision=spec.revision,
+                address=running.service_address,
+                control_address=running.control_address,
+            )
+            key = (spec.workspace, spec.deployment)
+            found[key] = (*found.get(key, ()), endpoint)
+    return found
+
+
+def _status(memory: Memory, sighting: Sighting | None) -> ReplicaStatus:
+    assert memory.spec is not None
+    return ReplicaStatus(
+        id=memory.spec.id,
+        name=memory.spec.name,
+        workspace=memory.spec.workspace,
+        deployment=memory.spec.deployment,
+        revision=memory.spec.revision,
+        phase=memory.phase,
+        reason=memory.reason,
+        since=memory.since,
+        started_at=sighting.started_at if sighting else None,
+        restarts=memory.restarts,
+        exit_code=memory.exit_code,
+        last_lines=memory.last_lines,
+        address=sighting.service_address if sighting else None,
+        pid=sighting.pid if sighting and sighting.stage == Stage.STARTING else None,
+    )
+
+
+def _in_phase(memory: Memory, phase: Phase, reason: str, seen: Seen) -> Memory:
+    since = memory.since if phase == memory.phase else seen.wall
+    return replace(memory, phase=phase, reason=reason, since=since)
