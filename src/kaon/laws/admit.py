@@ -27,11 +27,12 @@ class Service:
     samples: int = 0
 
 
-def learn(service: Service, seconds: float) -> Service:
-    """`service` after a call held its slot (or its share of a batch's) for `seconds`."""
+def learn(service: Service, seconds: float, calls: int = 1) -> Service:
+    """`service` after `calls` calls held their slots (or their shares of a batch's) for `seconds` each."""
     if service.samples == 0:
-        return Service(seconds, 1)
-    return Service(service.seconds + _SMOOTHING * (seconds - service.seconds), service.samples + 1)
+        return Service(seconds, calls)
+    kept = (1 - _SMOOTHING) ** calls
+    return Service(service.seconds * kept + seconds * (1 - kept), service.samples + calls)
 
 
 @dataclass(frozen=True, slots=True)

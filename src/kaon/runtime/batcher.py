@@ -10,13 +10,14 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextvars import Context
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from typing import Any
 
 from kaon.errors import BadAnswer, ItemError
-from kaon.laws import admit, batch
+from kaon.laws import batch
 from kaon.runtime.call import Call
 from kaon.runtime.lane import Lane
 from kaon.runtime.rows import Part, Whole, fitting, joined
@@ -131,12 +132,12 @@ class BatchLane(Lane):
     def _serve(self, work: _Batch) -> None:
         parts = work.rounds.popleft()
         arguments = joined(parts)
-        context = parts[0].call.context()
+        call = parts[0].call
         done = partial(self._served, work, parts)
         if self._stepper is None:
-            self._threads.run(partial(context.run, self._handler, **arguments), done)
+            self._threads.run(partial(Context().run, call.within, self._handler, **arguments), done)
             return
-        task = self._stepper.start(self._handler(**arguments), context, done)
+        task = self._stepper.start(self._handler(**arguments), call, done)
         work.stop = task.cancel if task is not None else None
 
     def _served(self, work: _Batch, parts: list[Part], value: Any, error: BaseException | None) -> None:
@@ -157,7 +158,7 @@ class BatchLane(Lane):
         took_s = time.monotonic() - work.began_at
         self.busy -= 1
         self.cost = batch.learn(self.cost, work.rows, took_s)
-        self._service = admit.learn(self._service, took_s / work.calls)
+        self._learn(took_s / work.calls)
         self.figures.batch_rows.add(work.rows)
         self.figures.batch_seconds.add(took_s)
         self._ask()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from kaon import context
@@ -22,55 +21,36 @@ class Call:
     for a handler that outlives its caller: the caller is answered at the deadline, the slot stays taken.
     """
 
-    __slots__ = (
-        "_timer",
-        "arguments",
-        "deadline",
-        "ended",
-        "entered_at",
-        "error",
-        "lane",
-        "on_begin",
-        "on_cancel",
-        "on_end",
-        "queued",
-        "request_id",
-        "rows",
-        "value",
-    )
+    # Most calls never queue, wait or fail: what they leave as it is costs them nothing here.
+    rows: int = 1
+    queued: bool = False
+    ended: bool = False
+    value: Any = None
+    error: BaseException | None = None
+    on_begin: Callable[[], None] | None = None
+    """For calls whose handler runs elsewhere (streams): the slot is theirs now."""
+    on_end: Callable[[Call], None] | None = None
+    on_cancel: Callable[[], object] | None = None
+    """Set while a handler works that can be told to stop."""
+    _timer: asyncio.TimerHandle | None = None
 
     def __init__(self, lane: Lane, request_id: str, timeout_s: float | None) -> None:
         self.lane = lane
         self.request_id = request_id
-        self.entered_at = time.monotonic()
-        self.deadline = None if timeout_s is None else self.entered_at + timeout_s
+        self.entered_at = self.began_at = now = time.monotonic()
+        self.deadline = None if timeout_s is None else now + timeout_s
         """`time.monotonic()` at which the caller gives up; None: never."""
         self.arguments: dict[str, Any] = {}
-        self.rows = 1
-        self.queued = False
-        self.ended = False
-        self.value: Any = None
-        self.error: BaseException | None = None
-        self.on_begin: Callable[[], None] | None = None
-        """For calls whose handler runs elsewhere (streams): the slot is theirs now."""
-        self.on_end: Callable[[Call], None] | None = None
-        self.on_cancel: Callable[[], object] | None = None
-        """Set while a handler works that can be told to stop."""
-        self._timer: asyncio.TimerHandle | None = None
 
     def patience_s(self) -> float | None:
         """Seconds that the caller still waits; None: for ever."""
         return None if self.deadline is None else self.deadline - time.monotonic()
 
-    def context(self) -> Context:
-        """A fresh context that tells the handler whose call it is; nothing of another call is in it."""
-        fresh = Context()
-        fresh.run(self._tell)
-        return fresh
-
-    def _tell(self) -> None:
+    def within(self, work: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """Run `work`, once it runs inside of a context of its own, so that the handler knows whose call it is."""
         context.request_id.set(self.request_id)
         context.deadline.set(self.deadline)
+        return work(*arguments, **named)
 
     def arm(self, loop: asyncio.AbstractEventLoop) -> None:
         """See to it that the call ends at its deadline. For calls that wait; one that does not needs no timer."""
@@ -98,6 +78,11 @@ class Call:
             self.end(None, error)
             if stop is not None:
                 stop()
+
+    def settle(self, value: Any, error: BaseException | None) -> None:
+        """The handler stopped: the answer is known, and the slot is free."""
+        self.end(value, error)
+        self.lane.release(self.began_at)
 
     def end(self, value: Any, error: BaseException | None = None) -> None:
         """The answer is known."""

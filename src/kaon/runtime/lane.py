@@ -12,6 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
+from contextvars import Context
 from functools import partial
 from typing import Any
 
@@ -29,6 +30,8 @@ ASYNC_SLOTS = 1024
 """Calls of an async handler that may run at once when the endpoint does not say."""
 THREAD_SLOTS = 16
 """Calls of a sync handler that may run at once when the endpoint does not say."""
+
+_INSTANT_S = 0.0005
 
 
 class Lane(ABC):
@@ -49,12 +52,15 @@ class Lane(ABC):
         self._service = admit.Service()
         self._queue: deque[Call] = deque()
         self._pumping = False
+        self._instant = 0
+        """Calls that took no time to speak of, not learned yet: one addition each is all that they are worth."""
 
     def enter(self, call: Call) -> None:
         """Begin the call, or let it wait. Raises TooManyRequests when the queue is full or the wait hopeless."""
         if self.busy < self.slots and not self._queue:
             self.in_flight += 1
-            self._begin(call)
+            self.busy += 1
+            self._run(call)
             return
         self._admit(call)
         self._queue.append(call)
@@ -69,9 +75,18 @@ class Lane(ABC):
     def release(self, began_at: float) -> None:
         """A slot is free again; the next call begins."""
         self.busy -= 1
-        self._service = admit.learn(self._service, time.monotonic() - began_at)
+        self._learn(time.monotonic() - began_at)
         if self._queue:
             self._pump()
+
+    def _learn(self, seconds: float) -> None:
+        if seconds < _INSTANT_S:
+            self._instant += 1
+            return
+        if self._instant:
+            self._service = admit.learn(self._service, 0.0, self._instant)
+            self._instant = 0
+        self._service = admit.learn(self._service, seconds)
 
     def close(self) -> None:  # noqa: B027 - most lanes have nothing to let go of
         """Let go of threads."""
@@ -99,6 +114,7 @@ class Lane(ABC):
         if call.queued:
             call.queued = False
             self.queued -= 1
+            call.began_at = time.monotonic()
         self._run(call)
 
     def _pump(self) -> None:
@@ -124,15 +140,10 @@ class AsyncLane(Lane):
         self._stepper = stepper
 
     def _run(self, call: Call) -> None:
-        coroutine = self._handler(**call.arguments)
-        task = self._stepper.start(coroutine, call.context(), partial(self._done, call, time.monotonic()))
-        if task is not None:
+        task = self._stepper.start(self._handler(**call.arguments), call, call.settle)
+        if task is not None and not call.ended:
             call.on_cancel = task.cancel
             call.arm(self._loop)
-
-    def _done(self, call: Call, began_at: float, value: Any, error: BaseException | None) -> None:
-        call.end(value, error)
-        self.release(began_at)
 
 
 class ThreadLane(Lane):
@@ -145,12 +156,8 @@ class ThreadLane(Lane):
 
     def _run(self, call: Call) -> None:
         call.arm(self._loop)
-        work = partial(call.context().run, self._handler, **call.arguments)
-        self._threads.run(work, partial(self._done, call, time.monotonic()))
-
-    def _done(self, call: Call, began_at: float, value: Any, error: BaseException | None) -> None:
-        call.end(value, error)
-        self.release(began_at)
+        work = partial(Context().run, call.within, self._handler, **call.arguments)
+        self._threads.run(work, call.settle)
 
     def close(self) -> None:
         self._threads.close()

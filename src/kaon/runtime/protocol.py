@@ -12,17 +12,21 @@ its pipelining, flow control, keep-alive and graceful shutdown go on working.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
+from uvicorn.protocols.http.flow_control import CLOSE_HEADER
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from kaon.runtime.answers import Answer, known, refusal
+from kaon.runtime.answers import known, refusal
 from kaon.runtime.call import Call
 from kaon.runtime.inputs import query_pairs
 from kaon.runtime.lane import Lane
 from kaon.runtime.serving import Serving
 
-_MAX_BODY_BYTES = 65_536
+_MAX_LENGTH_DIGITS = 5
+"""Bodies of up to 99,999 bytes come this way."""
 _UNUSUAL = (b"transfer-encoding", b"expect", b"upgrade")
 _JSON = b"application/json"
 
@@ -39,18 +43,12 @@ _unheard = _Unheard()
 class _Cycle:
     """One request on the fast path, as the parent sees it."""
 
-    __slots__ = (
-        "body",
-        "call",
-        "disconnected",
-        "fields",
-        "keep_alive",
-        "lane",
-        "query",
-        "request_id",
-        "response_complete",
-    )
     message_event = _unheard
+    body = b""
+    request_id = ""
+    call: Call | None = None
+    disconnected = False
+    response_complete = False
 
     def __init__(self, lane: Lane, fields: dict[bytes, bytes], query: bytes | None, keep_alive: bool) -> None:
         self.lane = lane
@@ -58,11 +56,6 @@ class _Cycle:
         self.query = query
         """The query string of a verb that has no body; None: the body speaks."""
         self.keep_alive = keep_alive
-        self.body = b""
-        self.request_id = ""
-        self.call: Call | None = None
-        self.disconnected = False
-        self.response_complete = False
 
 
 class ReplicaProtocol(HttpToolsProtocol):
@@ -79,19 +72,29 @@ class ReplicaProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self.url = b""
-        self.expect_100_continue = False
         self.headers = []
 
     def on_headers_complete(self) -> None:
         cycle = self._recognised()
         if cycle is None:
-            url, headers, expect = self.url, self.headers, self.expect_100_continue
+            url, headers = self.url, self.headers
             super().on_message_begin()  # builds the scope, which the fast path does without
-            self.url, self.expect_100_continue = url, expect
-            self.headers.extend(headers)
+            self.url = url
+            for name, value in headers:
+                super().on_header(name, value)
             super().on_headers_complete()
             return
         self._fast = self.cycle = cycle  # type: ignore[assignment]
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+    def on_body(self, body: bytes) -> None:
+        cycle = self._fast
+        if cycle is not None and self.cycle is cycle:  # type: ignore[comparison-overlap]
+            cycle.body += body
+        else:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         cycle = self._fast
@@ -120,8 +123,7 @@ class ReplicaProtocol(HttpToolsProtocol):
         for name in _UNUSUAL:
             if name in fields:
                 return None
-        length = fields.get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > _MAX_BODY_BYTES:
+        if len(fields.get(b"content-length", b"")) > _MAX_LENGTH_DIGITS:
             return None
         if method in (b"GET", b"DELETE", b"HEAD"):
             return None if method == b"HEAD" else _Cycle(lane, fields, query, self._keeps_alive())
@@ -137,53 +139,61 @@ class ReplicaProtocol(HttpToolsProtocol):
     def _begin(self, cycle: _Cycle) -> None:
         door, lane = self._door, cycle.lane
         cycle.request_id = request_id = door.request_id(cycle.fields)
-        call: Call | None = None
         try:
             door.check(cycle.fields)
-            call = door.call(lane, cycle.fields, request_id)
+            cycle.call = call = door.call(lane, cycle.fields, request_id)
             if cycle.query is None:
                 call.arguments = lane.signature.from_json(cycle.body)
             else:
                 call.arguments = lane.signature.from_query(query_pairs(cycle.query))
-            cycle.call = call
             call.on_end = self._end
             lane.enter(call)
         except Exception as error:
-            began_at = time.monotonic() if call is None else call.entered_at
-            self._write(cycle, refusal(known(error, lane.name, request_id), request_id), began_at)
+            self._refuse(cycle, error)
 
     def _end(self, call: Call) -> None:
         cycle = self._fast
         if cycle is None or cycle.call is not call:
             return
-        try:
-            if call.error is not None:
-                raise call.error
-            media_type, body = cycle.lane.signature.to_body(call.value)
-            answer = Answer(200, media_type.encode(), body)
-        except BaseException as error:
-            answer = refusal(known(error, cycle.lane.name, call.request_id), call.request_id)
-        self._write(cycle, answer, call.entered_at)
+        error = call.error
+        if error is None:
+            try:
+                media_type, body = cycle.lane.signature.to_body(call.value)
+            except Exception as unfit:
+                error = unfit
+            else:
+                self._write(cycle, 200, media_type.encode(), body)
+                return
+        self._refuse(cycle, error)
 
-    def _write(self, cycle: _Cycle, answer: Answer, began_at: float) -> None:
+    def _refuse(self, cycle: _Cycle, error: BaseException) -> None:
+        answer = refusal(known(error, cycle.lane.name, cycle.request_id), cycle.request_id)
+        self._write(cycle, answer.status, answer.media_type, answer.body, answer.headers)
+
+    def _write(
+        self, cycle: _Cycle, status: int, media_type: bytes, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()
+    ) -> None:
         """Send the answer in one write, and do the parent's book-keeping for it."""
-        cycle.lane.figures.answered(answer.status, time.monotonic() - began_at)
+        call = cycle.call
+        cycle.lane.figures.answered(status, 0.0 if call is None else time.monotonic() - call.entered_at)
         cycle.response_complete = True
         self._fast = None
         if cycle.disconnected:
             return
-        head = [STATUS_LINE[answer.status]]
-        for name, value in (*self.server_state.default_headers, *answer.headers):
-            head += (name, b": ", value, b"\r\n")
         if not cycle.keep_alive or self._door.closing:
             cycle.keep_alive = False
-            head.append(b"connection: close\r\n")
-        head.append(
-            b"content-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n\r\n"
-            % (answer.media_type, len(answer.body), cycle.request_id.encode("latin-1"))
+            headers = (*headers, CLOSE_HEADER)
+        self.transport.write(
+            b"%b%bcontent-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n\r\n%b"
+            % (
+                STATUS_LINE[status],
+                _lines((*self.server_state.default_headers, *headers)),
+                media_type,
+                len(body),
+                cycle.request_id.encode("latin-1"),
+                body,
+            )
         )
-        head.append(answer.body)
-        self.transport.write(b"".join(head))
         if not cycle.keep_alive:
             self.transport.close()
         self.on_response_complete()
@@ -228,3 +238,9 @@ class ReplicaProtocol(HttpToolsProtocol):
             self._arm(left_s)
         else:
             super().timeout_keep_alive_handler()
+
+
+@lru_cache(maxsize=64)
+def _lines(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    """Headers as they are written; the same ones for a second, but for the date."""
+    return b"".join(b"%b: %b\r\n" % header for header in headers)

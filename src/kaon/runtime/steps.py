@@ -17,6 +17,8 @@ from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from typing import Any
 
+from kaon.runtime.call import Call
+
 Done = Callable[[Any, BaseException | None], None]
 
 
@@ -82,8 +84,8 @@ class Stepper:
         self._loop = loop
         self._spare = _Spare(loop)
 
-    def start(self, coroutine: Coroutine[Any, Any, Any], context: Context, done: Done) -> asyncio.Task[None] | None:
-        """Run `coroutine`; `done` gets its value or error, before this returns if it never waits.
+    def start(self, coroutine: Coroutine[Any, Any, Any], call: Call, done: Done) -> asyncio.Task[None] | None:
+        """Run `coroutine` for `call`; `done` gets its value or error, before this returns if it never waits.
 
         Answers the task in which the rest runs, or None when there is no rest.
         """
@@ -91,9 +93,10 @@ class Stepper:
         if outer is not None:
             _leave_task(self._loop, outer)
         _enter_task(self._loop, spare.task)
+        context = Context()
         value, failed, waits = None, None, False
         try:
-            waited = context.run(coroutine.send, None)
+            waited = context.run(call.within, coroutine.send, None)
             waits = True
         except StopIteration as stop:
             value = stop.value

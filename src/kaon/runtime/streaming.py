@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from contextvars import copy_context
 from typing import Any
 
 from kaon import context
@@ -125,7 +126,7 @@ class hold:
         if not self._in_thread:
             return generator  # type: ignore[no-any-return]
         threads, free = self._lane.threads, self._free
-        return stream.ThreadItems(generator, self._call.context(), threads, free).items()
+        return stream.ThreadItems(generator, copy_context(), threads, free).items()
 
     async def __aexit__(self, *_: object) -> None:
         self._call.on_cancel = None
