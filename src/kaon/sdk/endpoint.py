@@ -28,7 +28,7 @@ TIMEOUT_S = 60.0
 
 _PATH = re.compile(r"/|(/([A-Za-z0-9._~-]+|\{[A-Za-z_][A-Za-z0-9_]*\}))+")
 _PATH_NAME = re.compile(r"\{(\w+)\}")
-_TAKEN = frozenset({"/openapi.json", "/docs", "/docs/page.js"})
+_TAKEN = frozenset({"/openapi.json", "/docs"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,9 +94,9 @@ def _operation(endpoint: Endpoint, schemas: Schemas, components: Mapping[str, An
         operation["description"] = endpoint.description
     parameters = [p for p in endpoint.signature.parameters if p.where != "body"]
     if parameters:
-        operation["parameters"] = [_parameter(endpoint, p, schemas) for p in parameters]
+        operation["parameters"] = [_parameter(endpoint, p, schemas, call) for p in parameters]
     if any(p.where == "body" for p in endpoint.signature.parameters):
-        operation["requestBody"] = _body(endpoint, schemas)
+        operation["requestBody"] = _body(endpoint, schemas, call)
     operation["responses"] = _responses(endpoint, schemas)
     operation["x-kaon"] = {
         "kind": spec.kind.value,
@@ -110,7 +110,7 @@ def _operation(endpoint: Endpoint, schemas: Schemas, components: Mapping[str, An
     return operation
 
 
-def _parameter(endpoint: Endpoint, parameter: Parameter, schemas: Schemas) -> dict[str, Any]:
+def _parameter(endpoint: Endpoint, parameter: Parameter, schemas: Schemas, call: samples.Call) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "name": parameter.name,
         "in": parameter.where,
@@ -119,13 +119,12 @@ def _parameter(endpoint: Endpoint, parameter: Parameter, schemas: Schemas) -> di
     }
     if description := entry["schema"].pop("description", None):
         entry["description"] = description
-    given = [example[parameter.name] for example in endpoint.examples if parameter.name in example]
-    if given:
-        entry["example"] = given[0]
+    if parameter.name in call.arguments:
+        entry["example"] = call.arguments[parameter.name]
     return entry
 
 
-def _body(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
+def _body(endpoint: Endpoint, schemas: Schemas, call: samples.Call) -> dict[str, Any]:
     signature = endpoint.signature
     parameters = [p for p in signature.parameters if p.where == "body"]
     content: dict[str, Any] = {}
@@ -139,6 +138,8 @@ def _body(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
         schema = _object(properties, parameters)
     content[JSON] = {"schema": schema}
     shown = [{k: v for k, v in e.items() if k not in endpoint.path_names} for e in endpoint.examples]
+    if not shown and not call.files:
+        shown = [call.body]
     if shown:
         content[JSON]["examples"] = {str(n): {"value": value} for n, value in enumerate(shown, start=1)}
     if signature.raw is not None:
