@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import httpx2
 from pydantic import TypeAdapter, ValidationError
@@ -22,6 +22,7 @@ from kaon.types.plan import Plan, Report
 
 _TIMEOUT_S = 10.0
 _KEEP_FILES = 5
+_T = TypeVar("_T")
 _SECRETS = TypeAdapter(dict[str, str])
 
 
@@ -94,7 +95,7 @@ class Link:
         """Write the answer's body beside `target` and rename it into place: a file that is there is whole."""
         descriptor, beside = tempfile.mkstemp(dir=self._folder, prefix=".")
         try:
-            with _unavailable(), open(descriptor, "wb") as file:
+            with _unavailable(), os.fdopen(descriptor, "wb") as file:
                 async with self._client.stream("GET", path) as answer:
                     if answer.is_error:
                         await answer.aread()
@@ -116,7 +117,7 @@ _JSON = {"content-type": "application/json"}
 
 
 @contextlib.contextmanager
-def _unavailable() -> Any:
+def _unavailable() -> Iterator[None]:
     try:
         yield
     except (httpx2.TransportError, httpx2.StreamError) as error:
@@ -136,7 +137,7 @@ def _check(answer: httpx2.Response) -> httpx2.Response:
     return answer
 
 
-def _read(parse: Any, content: bytes) -> Any:
+def _read(parse: Callable[[bytes], _T], content: bytes) -> _T:
     try:
         return parse(content)
     except ValidationError:
