@@ -47,7 +47,10 @@ class Door(APIRoute):
         async def enter(request: Request) -> Response:
             request.state.caller = await request.app.state.gate.admit(request, self.right)
             self._refuse_unknown_queries(request)
-            return await handle(Strict(request, self.body_limit_bytes))
+            strict = Strict(request, self.body_limit_bytes)
+            if self.body_field is not None:
+                await strict.body()
+            return await handle(strict)
 
         return enter
 
