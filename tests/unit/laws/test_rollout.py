@@ -1,0 +1,282 @@
+"""How a new revision takes over: worked examples. What always holds is in tests/properties/test_rollout.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from kaon.laws.rollout import Seen, next_look_at, step, stuck
+from kaon.types.deployment import DeploymentSpec, DeploymentStatus, Rollout, RolloutState, Scaling, Template
+from kaon.types.replica import Phase
+
+DIGEST = f"sha256:{'0' * 64}"
+
+
+def spec(wanted: int = 3, *, surge: int = 1, deadline_s: float = 60, paused: bool = False) -> DeploymentSpec:
+    return DeploymentSpec(
+        template=Template(artifact=DIGEST),
+        scaling=Scaling(min=wanted, max=max(wanted, 1)),
+        rollout=Rollout(max_surge=surge, progress_deadline_s=deadline_s),
+        paused=paused,
+    )
+
+
+class Story:
+    """One deployment through time: what is wanted, what the replicas do, what the law says."""
+
+    def __init__(self, wanted: int = 3, **options: int) -> None:
+        self.spec = spec(wanted, **options)
+        self.generation = 1
+        self.target = 1
+        self.status = DeploymentStatus()
+        self.world: dict[tuple[int, int], Seen] = {}
+        self.now = 1000.0
+
+    def change(self, new: DeploymentSpec | None = None, *, target: int | None = None) -> None:
+        self.spec, self.target = new or self.spec, target or self.target
+        self.generation += 1
+
+    def step(self) -> DeploymentStatus:
+        self.status = step(self.spec, self.generation, self.status, self.target, list(self.world.values()), self.now)
+        return self.status
+
+    def put(self, revision: int, ordinal: int, phase: Phase, **seen: object) -> None:
+        fields = {"begun_at": self.now, **seen}
+        self.world[revision, ordinal] = Seen(revision=revision, ordinal=ordinal, phase=phase, **fields)
+
+    def obey(self, phase: Phase = Phase.READY, revisions: Iterable[int] | None = None) -> None:
+        """Start what is assigned, in `phase`, and end what is not."""
+        assigned = {(a.revision, o) for a in self.status.assignments for o in a.ordinals}
+        for revision, ordinal in assigned - self.world.keys():
+            if revisions is None or revision in revisions:
+                self.put(revision, ordinal, phase)
+        self.world = {key: seen for key, seen in self.world.items() if key in assigned}
+
+    def settle(self) -> DeploymentStatus:
+        """Let healthy replicas come up until nothing changes."""
+        for _ in range(50):
+            before = self.status, dict(self.world)
+            self.step()
+            self.obey()
+            if before == (self.status, self.world):
+                return self.status
+        raise AssertionError("it does not settle")
+
+    def counts(self) -> dict[int, int]:
+        return {a.revision: a.replicas for a in self.status.assignments}
+
+
+@pytest.fixture
+def served() -> Story:
+    """Revision 1 serves with three replicas."""
+    story = Story()
+    assert story.settle().state is RolloutState.STABLE
+    return story
+
+
+def test_the_first_revision_gets_all_replicas_at_once_and_becomes_stable() -> None:
+    story = Story()
+    status = story.step()
+    assert (status.state, status.stable, story.counts()) == (RolloutState.PROGRESSING, None, {1: 3})
+    assert status.reason == "0 of 3 replicas of revision 1 are ready."
+    status = story.settle()
+    assert (status.state, status.stable, status.reason) == (RolloutState.STABLE, 1, "")
+    assert [(a.ready, a.weight) for a in status.assignments] == [(3, 100)]
+
+
+def test_a_first_revision_that_crashes_is_tried_on_and_says_why() -> None:
+    story = Story()
+    story.step()
+    for ordinal in range(3):
+        story.put(1, ordinal, Phase.CRASHED, restarts=9, exit_code=1, last_line="KeyError: 'x'")
+    status = story.step()
+    assert (status.state, story.counts()) == (RolloutState.PROGRESSING, {1: 3})
+    assert "exit code 1; 9 restarts; last line: KeyError: 'x'" in status.reason
+    assert stuck(story.spec, status, list(story.world.values()), story.now).startswith("Revision 1 does not come up")
+
+
+def test_a_new_revision_replaces_one_after_another_and_never_goes_below_three(served: Story) -> None:
+    served.change(target=2)
+    moves = []
+    while served.step().stable != 2:
+        moves.append(served.counts())
+        assert sum(a.ready for a in served.status.assignments) >= 3
+        served.obey()
+    assert moves == [{1: 3, 2: 1}, {1: 2, 2: 2}, {1: 1, 2: 3}]
+    assert (served.status.state, served.counts()) == (RolloutState.STABLE, {2: 3})
+
+
+def test_a_larger_surge_moves_more_at_once(served: Story) -> None:
+    served.change(spec(surge=5), target=2)
+    served.step()
+    assert served.counts() == {1: 3, 2: 3}
+
+
+def test_weights_are_shares_of_ready_replicas_and_add_up(served: Story) -> None:
+    served.change(target=2)
+    served.step()
+    assert [a.weight for a in served.status.assignments] == [100, 0]
+    served.obey()
+    served.step()
+    assert [a.weight for a in served.status.assignments] == [67, 33]
+
+
+def test_nothing_moves_while_a_new_replica_loads(served: Story) -> None:
+    served.change(target=2)
+    served.step()
+    served.obey(Phase.LOADING)
+    before = served.step()
+    served.now += 59
+    assert served.step() == before
+    assert next_look_at(served.spec, before, list(served.world.values()), served.now) == 1060
+
+
+@pytest.mark.parametrize(
+    ("phase", "seen", "said"),
+    [
+        (Phase.CONFIG_ERROR, {"reason": "setting TOKEN is missing", "exit_code": 78}, "setting TOKEN is missing"),
+        (Phase.CRASHED, {"restarts": 3, "exit_code": -9}, "exit code -9"),
+    ],
+)
+def test_a_new_revision_that_fails_is_taken_away_and_the_old_one_serves(
+    served: Story, phase: Phase, seen: dict[str, object], said: str
+) -> None:
+    served.change(target=2)
+    served.step()
+    served.obey()
+    served.step()  # one new replica is ready, one old is gone, a second new one begins
+    served.obey(Phase.LOADING)
+    served.put(2, 1, phase, **seen)
+    status = served.step()
+    assert status.state is RolloutState.STOPPED
+    assert said in status.reason
+    for _ in range(5):
+        assert sum(a.ready for a in served.status.assignments) >= 3
+        served.obey()
+        served.step()
+    assert (served.counts(), served.status.state, served.status.stable) == ({1: 3}, RolloutState.STOPPED, 1)
+    assert said in served.status.reason
+
+
+def test_a_new_revision_that_is_not_ready_in_time_is_taken_away(served: Story) -> None:
+    served.change(target=2)
+    served.step()
+    served.obey(Phase.LOADING)
+    served.now += 60
+    status = served.step()
+    assert (status.state, served.counts()) == (RolloutState.STOPPED, {1: 3})
+    assert status.reason == "Revision 2 is not ready after 60 s: replica 0 is Loading."
+
+
+def test_a_silent_agent_is_no_failure_of_the_revision(served: Story) -> None:
+    served.change(target=2)
+    served.step()
+    served.now += 3600
+    assert served.step().state is RolloutState.PROGRESSING
+    served.obey(Phase.LOADING)
+    assert served.step().state is RolloutState.PROGRESSING
+
+
+def test_a_stopped_rollout_is_tried_again_with_any_new_spec(served: Story) -> None:
+    served.change(target=2)
+    served.step()
+    served.put(2, 0, Phase.CONFIG_ERROR)
+    assert served.step().state is RolloutState.STOPPED
+    assert served.step().state is RolloutState.STOPPED
+    served.obey()
+    served.change()
+    assert served.step().state is RolloutState.PROGRESSING
+    assert served.settle().stable == 2
+
+
+def test_an_undo_of_a_failed_revision_touches_no_replica(served: Story) -> None:
+    served.change(target=2)
+    served.step()
+    served.put(2, 0, Phase.CONFIG_ERROR)
+    served.step()
+    served.obey()
+    served.change(target=1)
+    status = served.step()
+    assert (status.state, served.counts()) == (RolloutState.STABLE, {1: 3})
+    assert status.assignments[0].ordinals == (0, 1, 2)
+
+
+def test_a_third_revision_takes_over_from_a_second_that_never_came_up(served: Story) -> None:
+    served.change(target=2)
+    served.step()
+    served.obey(Phase.LOADING)
+    served.change(target=3)
+    served.step()
+    assert served.counts() == {1: 3, 3: 1}
+    assert served.settle().stable == 3
+
+
+def test_a_dead_old_replica_goes_first_and_blocks_nothing(served: Story) -> None:
+    served.put(1, 0, Phase.CRASHED, restarts=50)
+    served.change(target=2)
+    served.step()
+    served.obey()
+    served.step()
+    assert {a.revision: a.ordinals for a in served.status.assignments} == {1: (1, 2), 2: (0, 1)}
+    assert served.settle().stable == 2
+
+
+def test_one_dead_replica_is_a_degraded_service_not_an_ended_one(served: Story) -> None:
+    served.put(1, 1, Phase.CRASHED, restarts=50, exit_code=1)
+    status = served.step()
+    assert (status.state, served.counts(), status.assignments[0].ready) == (RolloutState.DEGRADED, {1: 3}, 2)
+    served.put(1, 1, Phase.READY, restarts=50)
+    assert served.step().state is RolloutState.STABLE
+
+
+def test_scaling_up_is_progress_and_scaling_down_takes_the_dead_first(served: Story) -> None:
+    served.change(spec(5))
+    assert (served.step().state, served.counts()) == (RolloutState.PROGRESSING, {1: 5})
+    served.settle()
+    served.put(1, 0, Phase.CRASHED)
+    served.change(spec(2))
+    served.step()
+    assert served.status.assignments[0].ordinals == (1, 2)
+
+
+def test_scaling_to_zero_and_back(served: Story) -> None:
+    served.change(spec(0))
+    status = served.step()
+    assert (status.state, status.assignments, status.stable) == (RolloutState.STABLE, (), 1)
+    served.obey()
+    served.change(spec(2))
+    assert served.settle().assignments[0].ready == 2
+
+
+def test_a_revision_that_arrived_at_zero_replicas_has_not_proved_itself(served: Story) -> None:
+    served.change(spec(0), target=2)
+    assert (served.settle().state, served.status.stable) == (RolloutState.STABLE, 1)
+    served.change(spec(1))
+    served.step()
+    served.put(2, 0, Phase.CONFIG_ERROR)
+    assert (served.step().state, served.counts()) == (RolloutState.STOPPED, {1: 1})
+
+
+def test_a_paused_rollout_holds_where_it_is(served: Story) -> None:
+    served.change(target=2)
+    served.step()
+    served.obey()
+    served.step()
+    before = served.counts()
+    served.change(spec(paused=True))
+    served.obey()
+    status = served.step()
+    assert (served.counts(), status.reason, status.state) == (before, "Paused.", RolloutState.PROGRESSING)
+    served.change(spec())
+    assert served.settle().stable == 2
+
+
+def test_a_replica_is_never_given_the_ordinal_of_one_that_is_still_ending(served: Story) -> None:
+    served.change(spec(1))
+    served.step()
+    served.put(1, 2, Phase.DRAINING)
+    served.world.pop((1, 1))
+    served.change(spec(3))
+    served.step()
+    assert served.status.assignments[0].ordinals == (0, 1, 3)
