@@ -36,32 +36,32 @@ function typeName(schema) {
 
 const LIMITS = { minimum: "≥", exclusiveMinimum: ">", maximum: "≤", exclusiveMaximum: "<", minLength: "length ≥", maxLength: "length ≤", minItems: "items ≥", maxItems: "items ≤", pattern: "matches" };
 
-function field(name, schema, required, description, depth = 0, seen = []) {
+function field(name, schema, required, description, depth = 0, seen = [], answer = false) {
   const whole = resolve(schema);
   const notes = Object.entries(LIMITS).filter(([key]) => whole[key] !== undefined).map(([key, word]) => `${word} ${whole[key]}`);
   if (schema.default !== undefined) notes.push(`default ${JSON.stringify(schema.default)}`);
   return make("li", {},
     make("code", {}, name), make("span", { class: "type" }, typeName(schema)),
-    required ? make("span", { class: "must" }, "required") : null,
+    required && !answer ? make("span", { class: "must" }, "required") : null,
     description || whole.description ? make("div", { class: "note" }, description || whole.description) : null,
     notes.length ? make("div", { class: "note mono" }, notes.join(" · ")) : null,
-    inner(schema, depth + 1, seen));
+    inner(schema, depth + 1, seen, answer));
 }
 
-function inner(schema, depth = 0, seen = []) {
+function inner(schema, depth = 0, seen = [], answer = false) {
   if (depth > 6) return null;
   if (schema?.$ref) {
     if (seen.includes(schema.$ref)) return null;
     seen = [...seen, schema.$ref];
   }
   const whole = resolve(schema);
-  if (whole.items) return inner(whole.items, depth, seen);
+  if (whole.items) return inner(whole.items, depth, seen, answer);
   const arms = whole.anyOf ?? whole.oneOf;
-  if (arms) return arms.map((arm) => inner(arm, depth, seen)).find(Boolean) ?? null;
-  if (typeof whole.additionalProperties === "object") return inner(whole.additionalProperties, depth, seen);
+  if (arms) return arms.map((arm) => inner(arm, depth, seen, answer)).find(Boolean) ?? null;
+  if (typeof whole.additionalProperties === "object") return inner(whole.additionalProperties, depth, seen, answer);
   if (!whole.properties) return null;
   const fields = Object.entries(whole.properties);
-  return make("ul", { class: "fields" }, ...fields.map(([name, each]) => field(name, each, whole.required?.includes(name), each.description, depth, seen)));
+  return make("ul", { class: "fields" }, ...fields.map(([name, each]) => field(name, each, whole.required?.includes(name), each.description, depth, seen, answer)));
 }
 
 const withUrl = (source) => source
@@ -187,9 +187,9 @@ function endpoint(path, verb, told) {
         body ? (inner(body) ?? make("p", { class: "note mono" }, typeName(body))) : null,
         item ? make("h3", {}, schema["x-item"] ? "Each item" : "Answer") : null,
         item ? make("p", { class: "mono" }, typeName(item)) : null,
-        item ? inner(item) : null,
-        make("h3", {}, "Statuses"),
-        make("table", {}, make("tbody", {}, ...Object.entries(told.responses).map(([status, each]) => make("tr", {}, make("td", { class: `s${status[0]}` }, status), make("td", {}, response(each).description)))))),
+        item ? inner(item, 0, [], true) : null,
+        make("details", { class: "errors" }, make("summary", {}, make("h3", {}, "Errors")),
+          make("table", {}, make("tbody", {}, ...Object.entries(told.responses).filter(([status]) => !(status < "4")).map(([status, each]) => make("tr", {}, make("td", { class: `s${status[0]}` }, status), make("td", {}, response(each).description))))))),
       make("div", {}, samples(told), form(path, verb, told))));
 }
 
