@@ -30,7 +30,7 @@ from kaon.types.route import Endpoint, Route
 
 _TAKEN_IN_WITHIN_S = 3.0
 _TEND_EVERY_S = 0.25
-_LOOK_EVERY_S = 5.0
+_LOOK_EVERY_S = 2.0
 
 _log = log.get("edge")
 
@@ -238,7 +238,7 @@ class Edge:
                         await self._let_go()
                 if self._clock.monotonic() - looked > _LOOK_EVERY_S:
                     looked = self._clock.monotonic()
-                    await self.process.rotate()
+                    self.process.rotate()
                     await self._retry_listeners()
             except (Unavailable, OSError) as e:
                 _log.warning("edge not tended", reason=str(e))

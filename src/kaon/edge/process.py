@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
+import re
 import resource
 import shutil
 from pathlib import Path
 
 from kaon import log, processes
 from kaon.clock import Clock
-from kaon.edge import stats
 from kaon.edge.layout import Layout
-from kaon.errors import ConfigError, Conflict, Unavailable
+from kaon.errors import ConfigError, Conflict
 
 LOG_MAX_BYTES = 10 * 2**20
-_WELL_S = 1.0
-"""One that lived this long is started again at once; others wait, twice as long each time."""
+_SHORT_S = 1.0
+_SHORT_LIVES = 10
+"""So many lives in a row may be ended early by somebody else; one that ends itself early waits at once."""
 _BACKOFF_S = (0.25, 10.0)
+_STAMP = re.compile(r"^\[[^\]]*\](\[[^\]]*\])+ (\[[^\]]*\] )?")
+_REFUSAL = re.compile("update (rejected|failure)|rejected", re.IGNORECASE)
+_REASON_MAX = 400
 
 _log = log.get("edge")
 
@@ -62,14 +67,17 @@ class EnvoyProcess:
         # One worker serves some 7,000 requests/s: a machine of few cores needs them for its replicas.
         workers = max(1, (os.cpu_count() or 1) // 4)
         argv = [find_binary(), "-c", str(self._layout.bootstrap), "--concurrency", str(workers)]
-        argv += ["--disable-hot-restart", "--drain-time-s", "5"]
-        argv += ["--log-level", "warning", "--log-path", str(self._layout.log)]
+        # A limit that this Envoy does not know must be told, not skipped.
+        argv += ["--disable-hot-restart", "--drain-time-s", "5", "--reject-unknown-dynamic-fields"]
+        # Its log is its standard error: lines are there at once, and why a file was refused is read from them.
+        argv += ["--log-level", "warning"]
         try:
             pid = processes.spawn(
                 argv,
                 lock=self._layout.lock,
                 env={},
                 cwd=self._layout.root,
+                log=self._layout.log,
                 limits=processes.Limits(open_files=open_files()),
             )
         except Conflict:
@@ -82,9 +90,9 @@ class EnvoyProcess:
         await processes.stop(self._layout.lock, 2.0)
 
     async def run(self) -> None:
-        """Keep it running, for ever."""
-        backoff_s, most_s = _BACKOFF_S
-        wait_s = backoff_s
+        """Keep it running, for ever: at once when it was killed, with growing pauses when it fails to start."""
+        pause_s, most_s = _BACKOFF_S
+        short_lives = 0
         while True:
             self.start()
             since = self._clock.monotonic()
@@ -95,25 +103,29 @@ class EnvoyProcess:
             code = await processes.ended(pid)
             lived_s = self._clock.monotonic() - since
             _log.warning("edge ended", pid=pid, exit_code=code, lived_s=round(lived_s, 1), log=self.last_words())
-            if lived_s < _WELL_S:
-                await self._clock.sleep(wait_s)
-                wait_s = min(wait_s * 2, most_s)
-            else:
-                wait_s = backoff_s
+            if lived_s >= _SHORT_S:
+                pause_s, short_lives = _BACKOFF_S[0], 0
+                continue
+            short_lives += 1
+            if (code or 0) > 0 or short_lives > _SHORT_LIVES:
+                await self._clock.sleep(pause_s)
+                pause_s = min(pause_s * 2, most_s)
 
     def last_words(self) -> str:
         """The last line of its log that says that something failed."""
-        return next((line for line in reversed(self._tail()) if _is_complaint(line)), "")
+        complaints = (line for line in reversed(self._tail()) if "[error]" in line or "[critical]" in line)
+        return _STAMP.sub("", next(complaints, ""))
 
     def refusal(self) -> str:
         """Why it last refused a file."""
         lines = self._tail()
-        at = next((i for i in reversed(range(len(lines))) if "reject" in lines[i].lower()), None)
+        at = next((i for i in reversed(range(len(lines))) if _REFUSAL.search(lines[i])), None)
         if at is None:
             return ""
-        # The reason may go on over lines that have no stamp of their own.
-        more = [line for line in lines[at + 1 : at + 4] if not line.startswith("[")]
-        return " ".join([lines[at].rpartition("] ")[2], *more]).strip()
+        # The refused text follows over many lines that have no stamp of their own; the reason is at its end.
+        more = itertools.takewhile(lambda line: not _STAMP.match(line), lines[at + 1 :])
+        text = " ".join(" ".join([_STAMP.sub("", lines[at]), *more]).split())
+        return text if len(text) <= _REASON_MAX else f"{text[:40]} ... {text[-_REASON_MAX:]}"
 
     def _tail(self) -> list[str]:
         try:
@@ -123,19 +135,15 @@ class EnvoyProcess:
         except FileNotFoundError:
             return []
 
-    async def rotate(self) -> None:
-        """Begin a new log when the present one is long, and keep one old one."""
+    def rotate(self) -> None:
+        """Begin a new log when the present one is long, and keep one old one.
+
+        Envoy appends to the file that it has open, so the text is moved, not the file.
+        """
         try:
             if self._layout.log.stat().st_size <= LOG_MAX_BYTES:
                 return
         except FileNotFoundError:
             return
-        self._layout.log.rename(self._layout.log.with_suffix(".log.1"))
-        try:
-            await stats.ask(self._layout.admin_socket, "POST", "/reopen_logs")
-        except Unavailable:
-            pass  # it is down, and opens the new one when it starts
-
-
-def _is_complaint(line: str) -> bool:
-    return any(f"[{level}]" in line for level in ("error", "critical"))
+        shutil.copyfile(self._layout.log, self._layout.log.with_suffix(".log.1"))
+        os.truncate(self._layout.log, 0)

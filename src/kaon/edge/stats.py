@@ -33,7 +33,7 @@ class Versions:
 
 async def versions(admin: Path) -> Versions:
     """Which files Envoy works by. Raises `Unavailable` when it does not answer."""
-    names = r"version_text|update_rejected|warming_clusters|total_listeners_warming|workers_started"
+    names = r"version_text|update_rejected|update_failure|warming_clusters|total_listeners_warming|workers_started"
     text = await ask(admin, "GET", f"/stats?filter=({names})$")
     found = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
     suffix = ".version_text"
@@ -47,7 +47,9 @@ async def versions(admin: Path) -> Versions:
         routes=version("http.edge.rds.edge"),
         clusters=version("cluster_manager.cds"),
         endpoints={name.removeprefix("cluster."): version(name) for name in clusters},
-        rejected=sum(int(value) for name, value in found.items() if name.endswith("update_rejected")),
+        rejected=sum(
+            int(value) for name, value in found.items() if name.endswith(("update_rejected", "update_failure"))
+        ),
         warming=found.get("listener_manager.workers_started") != "1"
         or found.get("cluster_manager.warming_clusters") != "0"
         or found.get("listener_manager.total_listeners_warming") != "0",

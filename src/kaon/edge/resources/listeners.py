@@ -67,6 +67,7 @@ def _connection_manager(layout: Layout) -> Json:
         "request_timeout": f"{REQUEST_WITHIN_S}s",
         "stream_idle_timeout": f"{IDLE_S}s",
         "drain_timeout": "5s",
+        "delayed_close_timeout": "0.5s",
         "max_request_headers_kb": HEADERS_MAX_KB,
         "common_http_protocol_options": {
             "idle_timeout": f"{IDLE_S}s",
