@@ -224,6 +224,15 @@ class StoreAndControl(RuleBasedStateMachine):
     def time_passes(self, delta_s: float) -> None:
         self.do(self.clock.advance(delta_s))
 
+    @rule(rounds=st.integers(1, 6))
+    def all_goes_well(self, rounds: int) -> None:
+        for _ in range(rounds):
+            self.look_at_all()
+            self.obey()
+            for number in range(len(self.agent.replicas)):
+                self.agent.advance(number, self.clock.now())
+            self.report()
+
     # What the control plane does.
 
     @rule()
@@ -330,11 +339,7 @@ class StoreAndControl(RuleBasedStateMachine):
         quiet = 0
         for _ in range(120):
             before = self.do(self.store.version())
-            self.look_at_all()
-            self.obey()
-            for number in range(len(self.agent.replicas)):
-                self.agent.advance(number, self.clock.now())
-            self.report()
+            self.all_goes_well(1)
             self.time_passes(1.0)
             told = self.do(self.store.version()) - before
             quiet = quiet + 1 if told <= 1 else 0  # the report's time stamp alone
