@@ -1,0 +1,332 @@
+"""The agent on real processes: it makes the world match its plan, whatever dies in between."""
+
+import asyncio
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kaon import processes
+from kaon.agent.loop import Agent
+from kaon.agent.ports import Call
+from kaon.clock import SystemClock
+from kaon.drivers.fake import CONFIG_ERROR, Behaviour
+from kaon.drivers.process import ProcessDriver
+from kaon.testing.places import pack_files
+from kaon.types.key import Access, Grant
+from kaon.types.replica import Phase, ReplicaStatus
+
+from .world import Files, access_text, plan_of, process_driver, replica
+
+WITHIN_S = 20.0
+
+
+class World:
+    """One cloud: its files, and the agent of this process."""
+
+    def __init__(self, home: Path, run_dir: Path) -> None:
+        self.files = Files(home)
+        self.run_dir = run_dir
+        self.artifact, _ = pack_files(home, "echo:Echo", {"echo.py": b"class Echo:\n    pass\n"})
+        self._running: tuple[ProcessDriver, Agent, asyncio.Task[None]] | None = None
+
+    async def start_agent(self) -> Agent:
+        driver = process_driver(self.files, self.run_dir)
+        state = self.files.home / "agent"
+        agent = Agent("local", self.files, driver, self.files, SystemClock(), state, "http://127.0.0.1:1")
+        self._running = (driver, agent, asyncio.create_task(agent.run()))
+        return agent
+
+    async def end_agent(self) -> None:
+        """As SIGTERM does: replicas run on."""
+        if self._running:
+            driver, _, task = self._running
+            self._running = None
+            task.cancel()
+            await asyncio.wait([task])
+            await driver.close()
+
+    async def close(self) -> None:
+        await self.end_agent()
+        for lock in self.run_dir.glob("replicas/*/lock"):
+            await processes.stop(lock, 0)
+
+    async def until(self, true: Callable[[], Any]) -> None:
+        async with asyncio.timeout(WITHIN_S):
+            while not true():
+                if self._running and self._running[2].done():
+                    self._running[2].result()
+                await asyncio.sleep(0.01)
+
+    def status(self, name: str = "shop-1-0") -> ReplicaStatus | None:
+        return next((s for s in self.files.reported().replicas if s.name == name), None)
+
+    def ready(self) -> set[str]:
+        return {s.name for s in self.files.reported().replicas if s.phase == Phase.READY}
+
+    def behind_edge(self) -> set[str]:
+        return {endpoint.replica for endpoint in self.files.endpoints()}
+
+    def pids(self) -> dict[str, int]:
+        """Replica -> pid, by the locks that are held."""
+        locks = {lock.parent.name: processes.leader(lock) for lock in self.run_dir.glob("replicas/*/lock")}
+        return {id_: pid for id_, pid in locks.items() if pid is not None}
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    run_dir = Path(tempfile.mkdtemp(prefix="kaon-"))
+    world = World(tmp_path, run_dir)
+    yield world
+    await world.close()
+    shutil.rmtree(run_dir)
+
+
+async def ask(world: World, id_: str, target: str = "/") -> dict[str, Any]:
+    reader, writer = await asyncio.open_unix_connection(str(world.run_dir / "replicas" / id_ / "service.sock"))
+    writer.write(f"GET {target} HTTP/1.1\r\n\r\n".encode())
+    head = await reader.readuntil(b"\r\n\r\n")
+    body = await reader.readexactly(int(head.lower().partition(b"content-length:")[2].split()[0]))
+    writer.close()
+    told: dict[str, Any] = json.loads(body)
+    return told
+
+
+async def test_what_the_plan_wants_runs_is_behind_the_edge_and_is_reported(world: World) -> None:
+    await world.start_agent()
+    plan = plan_of(*(replica(world.artifact, n) for n in range(2)))
+    world.files.want(plan)
+    await world.until(lambda: world.ready() == {"shop-1-0", "shop-1-1"})
+    assert world.behind_edge() == {spec.id for spec in plan.replicas}
+    report = world.files.reported()
+    assert report.plan == plan.hash
+    assert {s.pid for s in report.replicas} == set(world.pids().values())
+
+
+async def test_a_killed_replica_leaves_the_edge_at_once_and_comes_back(world: World) -> None:
+    spec = replica(world.artifact)
+    await world.start_agent()
+    world.files.want(plan_of(spec))
+    await world.until(lambda: world.behind_edge() == {spec.id})
+    loop = asyncio.get_running_loop()
+    os.kill(world.pids()[spec.id], signal.SIGKILL)
+    killed_at = loop.time()
+    await world.until(lambda: world.behind_edge() == set())
+    assert loop.time() - killed_at < 0.5
+    await world.until(lambda: world.behind_edge() == {spec.id})
+    status = world.status()
+    assert status
+    assert (status.restarts, status.exit_code) == (1, -signal.SIGKILL)
+
+
+async def test_a_crash_is_told_with_its_last_lines_and_a_config_error_as_such(world: World) -> None:
+    crash = Behaviour(ends_after_s=0, exit_code=3, lines=("no such model",))
+    await world.start_agent()
+    world.files.want(plan_of(replica(world.artifact, 0, 1, crash), replica(world.artifact, 1, 1, CONFIG_ERROR)))
+    await world.until(lambda: (s := world.status()) and s.phase == Phase.CRASHED)
+    await world.until(lambda: (s := world.status("shop-1-1")) and s.phase == Phase.CONFIG_ERROR)
+    crashed = world.status()
+    assert crashed
+    assert (crashed.exit_code, crashed.last_lines) == (3, ("no such model",))
+    assert world.behind_edge() == set()
+
+
+async def test_a_request_in_flight_is_answered_before_its_replica_is_stopped(world: World) -> None:
+    spec = replica(world.artifact)
+    await world.start_agent()
+    world.files.want(plan_of(spec))
+    await world.until(lambda: world.behind_edge() == {spec.id})
+    asking = asyncio.create_task(ask(world, spec.id, "/?hold_s=1"))
+    await asyncio.sleep(0)
+    await world.until(lambda: (s := world.status()) and s.phase == Phase.READY)
+    world.files.want(plan_of())
+    await world.until(lambda: world.behind_edge() == set())
+    assert spec.id in world.pids(), "it is busy"
+    assert (await asking)["id"] == spec.id
+    await world.until(lambda: world.pids() == {})
+    await world.until(lambda: world.files.reported().replicas == ())
+
+
+async def test_a_frozen_replica_leaves_the_edge_after_a_second(world: World) -> None:
+    frozen, well = replica(world.artifact, 0), replica(world.artifact, 1)
+    await world.start_agent()
+    world.files.want(plan_of(frozen, well))
+    await world.until(lambda: world.behind_edge() == {frozen.id, well.id})
+    loop = asyncio.get_running_loop()
+    pid, frozen_at = world.pids()[frozen.id], loop.time()
+    os.kill(pid, signal.SIGSTOP)
+    await world.until(lambda: world.behind_edge() == {well.id})
+    assert loop.time() - frozen_at < 2.5
+    os.kill(pid, signal.SIGCONT)
+    await world.until(lambda: world.behind_edge() == {frozen.id, well.id})
+    assert world.pids()[frozen.id] == pid, "it was only slow"
+
+
+@pytest.mark.slow
+async def test_a_replica_frozen_for_ten_seconds_is_ended_and_started_anew(world: World) -> None:
+    spec = replica(world.artifact)
+    await world.start_agent()
+    world.files.want(plan_of(spec))
+    await world.until(lambda: world.behind_edge() == {spec.id})
+    pid = world.pids()[spec.id]
+    os.kill(pid, signal.SIGSTOP)
+    await world.until(lambda: (s := world.status()) and s.phase == Phase.CRASHED)
+    await world.until(lambda: world.behind_edge() == {spec.id})
+    assert world.pids()[spec.id] != pid
+
+
+async def test_a_revoked_key_is_told_to_running_replicas_at_once(world: World) -> None:
+    spec = replica(world.artifact)
+    await world.start_agent()
+    world.files.want(plan_of(spec))
+    await world.until(lambda: world.behind_edge() == {spec.id})
+    closed = Access(grants=(Grant(hash="0" * 64, key="ci"),))
+    world.files.want(plan_of(spec, access=closed))
+    async with asyncio.timeout(5):
+        while (await ask(world, spec.id))["access"] != access_text(closed):
+            await asyncio.sleep(0.02)
+
+
+async def test_a_new_agent_finds_everything_again_and_no_replica_leaves_the_edge_meanwhile(world: World) -> None:
+    specs = [replica(world.artifact, n) for n in range(3)]
+    await world.start_agent()
+    world.files.want(plan_of(*specs))
+    await world.until(lambda: len(world.behind_edge()) == 3)
+    before = world.pids()
+    await world.end_agent()
+    assert world.pids() == before
+    world.files.applied.clear()
+    await world.start_agent()
+    await world.until(lambda: world.files.applied)
+    assert all(len(applied) == 3 for applied in world.files.applied)
+    assert world.pids() == before
+
+
+async def test_an_agent_alone_works_by_its_last_plan(world: World) -> None:
+    spec = replica(world.artifact)
+    await world.start_agent()
+    world.files.want(plan_of(spec))
+    await world.until(lambda: world.behind_edge() == {spec.id})
+    await world.end_agent()
+    world.files.away = True
+    await world.start_agent()
+    pid = world.pids()[spec.id]
+    os.kill(pid, signal.SIGKILL)
+    await world.until(lambda: world.pids().get(spec.id, pid) != pid)
+
+
+async def test_without_any_plan_nothing_that_runs_is_touched(world: World) -> None:
+    spec = replica(world.artifact)
+    await world.start_agent()
+    world.files.want(plan_of(spec))
+    await world.until(lambda: world.behind_edge() == {spec.id})
+    before = world.pids()
+    await world.end_agent()
+    world.files.away = True
+    (world.files.home / "agent/plan.json").write_text("{torn")
+    world.files.applied.clear()
+    await world.start_agent()
+    await asyncio.sleep(1.5)
+    assert world.pids() == before
+    assert world.files.applied == []
+
+
+async def test_what_runs_and_no_plan_names_is_stopped(world: World) -> None:
+    kept, superfluous = replica(world.artifact, 0), replica(world.artifact, 1)
+    await world.start_agent()
+    world.files.want(plan_of(kept, superfluous))
+    await world.until(lambda: len(world.behind_edge()) == 2)
+    await world.end_agent()
+    (world.files.home / "agent/plan.json").unlink()
+    world.files.want(plan_of(kept))
+    await world.start_agent()
+    await world.until(lambda: set(world.pids()) == {kept.id})
+
+
+async def test_stop_all_ends_every_replica(world: World) -> None:
+    agent = await world.start_agent()
+    world.files.want(plan_of(*(replica(world.artifact, n) for n in range(3))))
+    await world.until(lambda: len(world.pids()) == 3)
+    driver = world._running[0] if world._running else None
+    assert driver
+    assert world._running
+    world._running[2].cancel()
+    await asyncio.wait([world._running[2]])
+    await agent.stop_all()
+    assert world.pids() == {}
+    assert await driver.observe() == {}
+
+
+async def test_logs_are_answered_by_name_with_tail_and_grep(world: World) -> None:
+    lines = tuple(f"line {n}" for n in range(20))
+    spec = replica(world.artifact, 0, 1, Behaviour(lines=lines))
+    await world.start_agent()
+    world.files.want(plan_of(spec))
+    await world.until(lambda: world.ready() == {"shop-1-0"})
+    arguments = {"workspace": "default", "deployment": "shop", "tail": 5, "grep": "7"}
+    world.files.calls.put_nowait(Call(id="c1", call="logs", arguments=arguments))
+    world.files.calls.put_nowait(Call(id="c2", call="logs", arguments={**arguments, "deployment": "other"}))
+    world.files.calls.put_nowait(Call(id="c3", call="logs", arguments={"tail": -1}))
+    await world.until(lambda: len(world.files.answers) == 3)
+    await world.until(lambda: world.files.answers["c1"] and world.files.answers["c3"])
+    assert [json.loads(line)["text"] for line in world.files.answers["c1"]] == ["line 17"]
+    assert json.loads(world.files.answers["c1"][0])["replica"] == "shop-1-0"
+    assert world.files.answers["c2"] == []
+    assert json.loads(world.files.answers["c3"][0])["code"] == "invalid-input"
+
+
+async def test_following_logs_brings_new_lines_of_all_replicas(world: World) -> None:
+    specs = [replica(world.artifact, n, 1, Behaviour(lines=(f"hello from {n}",))) for n in range(2)]
+    await world.start_agent()
+    world.files.want(plan_of(*specs))
+    await world.until(lambda: len(world.ready()) == 2)
+    arguments = {"workspace": "default", "deployment": "shop", "follow": True}
+    world.files.calls.put_nowait(Call(id="c1", call="logs", arguments=arguments))
+    await world.until(lambda: len(world.files.answers.get("c1", [])) == 2)
+    with (world.files.home / f"agent/replicas/{specs[1].id}/replica.log").open("a") as log:
+        log.write("later\n")
+    await world.until(lambda: len(world.files.answers["c1"]) == 3)
+    assert json.loads(world.files.answers["c1"][2]) == {"replica": "shop-1-1", "text": "later", "at": None}
+
+
+@pytest.mark.slow
+async def test_an_agent_killed_ten_times_in_the_middle_of_its_work_leaves_no_orphans(world: World) -> None:
+    chance = random.Random(4)
+    program = [sys.executable, str(Path(__file__).with_name("world.py")), world.files.home, world.run_dir]
+    for _ in range(10):
+        wanted = chance.sample(range(6), chance.randint(0, 4))
+        world.files.want(plan_of(*(replica(world.artifact, n) for n in sorted(wanted))))
+        agent = await asyncio.create_subprocess_exec(*program)
+        await asyncio.sleep(chance.uniform(0.3, 1.2))
+        agent.kill()
+        await agent.wait()
+    final = [replica(world.artifact, n) for n in (1, 4)]
+    world.files.want(plan_of(*final))
+    await world.start_agent()
+    await world.until(lambda: world.ready() == {"shop-1-1", "shop-1-4"})
+    await world.until(lambda: set(world.pids()) == {spec.id for spec in final})
+    await world.until(lambda: world.behind_edge() == {spec.id for spec in final})
+    assert stand_ins(world) == set(world.pids().values()), "nothing runs that no lock tells of"
+    await world.until(lambda: {p.name for p in world.run_dir.glob("replicas/*")} == {spec.id for spec in final})
+
+
+def stand_ins(world: World) -> set[int]:
+    """Processes of this world's replicas, by their command line."""
+    mark = str(world.files.home).encode()
+    found = set()
+    for proc in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (proc / "cmdline").read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if mark in line and b"--launch" in line:
+            found.add(int(proc.name))
+    return found

@@ -1,0 +1,152 @@
+"""An agent's neighbours for its tests: a control plane and an edge that are files in a folder.
+
+Run as a program it is an agent of its own process, which a test may kill:
+
+    python world.py HOME RUN_DIR
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from kaon.agent.loop import Agent
+from kaon.agent.ports import Call, DeploymentKey
+from kaon.clock import SystemClock
+from kaon.drivers.fake import BEHAVIOUR, Behaviour
+from kaon.drivers.process import ProcessDriver
+from kaon.errors import Unavailable
+from kaon.testing import stand_in
+from kaon.types.key import Access
+from kaon.types.model import Address, canonical_json
+from kaon.types.plan import EdgeStatus, Plan, Report
+from kaon.types.replica import ReplicaSpec, replica_id
+from kaon.types.route import Backend, Endpoint, Route
+
+POLL_S = 0.02
+_ENDPOINTS = TypeAdapter(tuple[Endpoint, ...])
+
+
+def put(path: Path, content: bytes) -> None:
+    """Replace a file, whole or not at all."""
+    beside = path.with_suffix(".part")
+    beside.write_bytes(content)
+    beside.replace(path)
+
+
+class Files:
+    """Control plane and edge of one agent."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.away = False
+        self.secret_values: dict[str, str] = {}
+        self.calls: asyncio.Queue[Call] = asyncio.Queue()
+        self.answers: dict[str, list[bytes]] = {}
+        self.applied: list[tuple[Endpoint, ...]] = []
+
+    def _reach(self) -> None:
+        if self.away:
+            raise Unavailable("The control plane is away.")
+
+    # what tests say and see
+
+    def want(self, plan: Plan) -> None:
+        put(self.home / "wanted.json", plan.model_dump_json().encode())
+
+    def reported(self) -> Report:
+        file = self.home / "report.json"
+        return Report.model_validate_json(file.read_bytes()) if file.exists() else Report(cloud="local")
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        file = self.home / "endpoints.json"
+        return _ENDPOINTS.validate_json(file.read_bytes()) if file.exists() else ()
+
+    # control plane
+
+    async def plan(self, after: str, wait_s: float) -> Plan | None:
+        for _ in range(int(wait_s / POLL_S)):
+            self._reach()
+            file = self.home / "wanted.json"
+            if file.exists() and (plan := Plan.model_validate_json(file.read_bytes())).hash != after:
+                return plan
+            await asyncio.sleep(POLL_S)
+        return None
+
+    async def report(self, report: Report) -> None:
+        self._reach()
+        put(self.home / "report.json", report.model_dump_json().encode())
+
+    async def artifact(self, digest: str) -> Path:
+        self._reach()
+        return self.home / f"{digest.removeprefix('sha256:')}.tar.gz"
+
+    async def secrets(self, replica: str) -> dict[str, str]:
+        self._reach()
+        return self.secret_values
+
+    async def next_call(self, wait_s: float) -> Call | None:
+        return await self.calls.get()
+
+    async def answer(self, call: str, lines: AsyncIterator[bytes]) -> None:
+        told = self.answers.setdefault(call, [])
+        async for line in lines:
+            told.append(line)
+
+    # edge
+
+    async def apply(self, routes: tuple[Route, ...], endpoints: Mapping[DeploymentKey, tuple[Endpoint, ...]]) -> None:
+        every = tuple(endpoint for group in endpoints.values() for endpoint in group)
+        if not self.applied or self.applied[-1] != every:
+            self.applied.append(every)
+            put(self.home / "endpoints.json", _ENDPOINTS.dump_json(every))
+
+    async def status(self) -> EdgeStatus:
+        return EdgeStatus(running=True)
+
+    async def in_flight(self, address: Address) -> int | None:
+        return None
+
+
+def replica(artifact: str, ordinal: int = 0, revision: int = 1, behaviour: Behaviour | None = None) -> ReplicaSpec:
+    return ReplicaSpec(
+        id=replica_id("default", "shop", revision, ordinal),
+        name=f"shop-{revision}-{ordinal}",
+        workspace="default",
+        deployment="shop",
+        revision=revision,
+        ordinal=ordinal,
+        artifact=artifact,
+        env={BEHAVIOUR: behaviour.model_dump_json()} if behaviour else {},
+        drain_s=10,
+    )
+
+
+def plan_of(*replicas: ReplicaSpec, access: Access | None = None) -> Plan:
+    route = Route(workspace="default", deployment="shop", prefix="/shop", backends=(Backend(revision=1, weight=100),))
+    return Plan(
+        cloud="local", replicas=replicas, routes=(route,), access={"default/shop": access or Access(public=True)}
+    )
+
+
+def access_text(access: Access) -> str:
+    return canonical_json(access).decode()
+
+
+def process_driver(files: Files, run_dir: Path) -> ProcessDriver:
+    runtime = (stand_in.__file__,)
+    return ProcessDriver(files.home / "agent", run_dir, files.artifact, SystemClock(), runtime=runtime)
+
+
+async def main(home: Path, run_dir: Path) -> None:
+    files = Files(home)
+    driver = process_driver(files, run_dir)
+    await Agent("local", files, driver, files, SystemClock(), home / "agent", "http://127.0.0.1:1").run()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1]), Path(sys.argv[2])))
