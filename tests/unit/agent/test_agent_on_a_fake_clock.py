@@ -1,0 +1,176 @@
+"""The whole agent in simulated time, on the fake driver."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+
+from kaon.agent.loop import Agent
+from kaon.agent.ports import Call, DeploymentKey
+from kaon.clock import FakeClock
+from kaon.drivers.fake import Behaviour, FakeDriver, FakePlace
+from kaon.errors import Unavailable
+from kaon.types.key import Access
+from kaon.types.model import Address
+from kaon.types.plan import EdgeStatus, Plan, Report
+from kaon.types.replica import Phase, ReplicaSpec, replica_id
+from kaon.types.route import Endpoint, Route
+
+
+class Memory:
+    """Control plane and edge in memory."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.wanted: Plan | None = None
+        self.reports: list[Report] = []
+        self.behind_edge: set[str] = set()
+        self.away = False
+
+    async def plan(self, after: str, wait_s: float) -> Plan | None:
+        if self.away:
+            raise Unavailable("away")
+        for _ in range(int(wait_s)):
+            if self.wanted and self.wanted.hash != after:
+                return self.wanted
+            await self.clock.sleep(1.0)
+        return None
+
+    async def report(self, report: Report) -> None:
+        if self.away:
+            raise Unavailable("away")
+        self.reports.append(report)
+
+    async def artifact(self, digest: str) -> Path:
+        raise AssertionError("the fake driver fetches nothing")
+
+    async def secrets(self, replica: str) -> dict[str, str]:
+        return {}
+
+    async def next_call(self, wait_s: float) -> Call | None:
+        await self.clock.sleep(wait_s)
+        return None
+
+    async def answer(self, call: str, lines: AsyncIterator[bytes]) -> None:
+        raise AssertionError("nothing is asked")
+
+    async def apply(self, routes: tuple[Route, ...], endpoints: Mapping[DeploymentKey, tuple[Endpoint, ...]]) -> None:
+        self.behind_edge = {endpoint.replica for group in endpoints.values() for endpoint in group}
+
+    async def status(self) -> EdgeStatus:
+        return EdgeStatus(running=True)
+
+    async def in_flight(self, address: Address) -> int | None:
+        return None
+
+    def phases(self) -> dict[str, Phase]:
+        return {status.name: status.phase for status in self.reports[-1].replicas} if self.reports else {}
+
+
+def replica(ordinal: int) -> ReplicaSpec:
+    return ReplicaSpec(
+        id=replica_id("default", "shop", 1, ordinal),
+        name=f"shop-1-{ordinal}",
+        workspace="default",
+        deployment="shop",
+        revision=1,
+        ordinal=ordinal,
+        artifact=f"sha256:{'0' * 64}",
+    )
+
+
+def plan_of(*ordinals: int) -> Plan:
+    specs = tuple(replica(n) for n in ordinals)
+    return Plan(cloud="local", replicas=specs, access={"default/shop": Access(public=True)})
+
+
+async def pass_time(clock: FakeClock, seconds: float, step_s: float = 0.05) -> None:
+    for _ in range(round(seconds / step_s)):
+        await clock.advance(step_s)
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+
+async def simulated(
+    tmp_path: Path, script: Callable[[int], Behaviour], scenario: Callable[[Memory, FakePlace, FakeClock], object]
+) -> None:
+    clock = FakeClock()
+    place = FakePlace(clock, script=lambda start: script(start.replica.ordinal))
+    driver, memory = FakeDriver(place), Memory(clock)
+    agent = Agent("local", memory, driver, memory, clock, tmp_path, "http://edge", replicas=driver)
+    running = asyncio.create_task(agent.run())
+    try:
+        await scenario(memory, place, clock)  # type: ignore[misc]
+        assert not running.done()
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def test_a_replica_is_behind_the_edge_once_it_is_ready_and_not_before(tmp_path: Path) -> None:
+    async def scenario(memory: Memory, place: FakePlace, clock: FakeClock) -> None:
+        memory.wanted = plan_of(0)
+        await pass_time(clock, 4)
+        assert memory.phases() == {"shop-1-0": Phase.LOADING}
+        assert memory.behind_edge == set()
+        await pass_time(clock, 4)
+        assert memory.phases() == {"shop-1-0": Phase.READY}
+        assert memory.behind_edge == {replica(0).id}
+
+    await simulated(tmp_path, lambda _: Behaviour(ready_after_s=5), scenario)
+
+
+async def test_a_crashing_replica_is_started_ever_more_seldom(tmp_path: Path) -> None:
+    async def scenario(memory: Memory, place: FakePlace, clock: FakeClock) -> None:
+        memory.wanted = plan_of(0)
+        await pass_time(clock, 130, step_s=0.1)
+        # ends at 0.5 s each time; waits of 1, 2, 4, 8, 16, 32, 60: the eighth start is at about 127 s
+        assert place.pids - 1000 == 8
+        assert memory.phases() == {"shop-1-0": Phase.CRASHED}
+
+    await simulated(tmp_path, lambda _: Behaviour(ends_after_s=0.5), scenario)
+
+
+async def test_what_is_full_is_told_as_no_capacity_and_filled_when_there_is_room(tmp_path: Path) -> None:
+    async def scenario(memory: Memory, place: FakePlace, clock: FakeClock) -> None:
+        place.room = 1
+        memory.wanted = plan_of(0, 1)
+        await pass_time(clock, 6)
+        assert sorted(memory.phases().values()) == [Phase.NO_CAPACITY, Phase.READY]
+        place.room = 2
+        await pass_time(clock, 10)
+        assert set(memory.phases().values()) == {Phase.READY}
+
+    await simulated(tmp_path, lambda _: Behaviour(), scenario)
+
+
+async def test_replicas_are_drained_one_by_one_as_they_get_quiet(tmp_path: Path) -> None:
+    async def scenario(memory: Memory, place: FakePlace, clock: FakeClock) -> None:
+        memory.wanted = plan_of(0, 1)
+        await pass_time(clock, 4)
+        place.replicas[replica(1).id].in_flight = 1
+        memory.wanted = plan_of()
+        await pass_time(clock, 4)
+        assert memory.behind_edge == set()
+        assert set(place.replicas) == {replica(1).id}
+        place.replicas[replica(1).id].in_flight = 0
+        await pass_time(clock, 2)
+        assert place.replicas == {}
+
+    await simulated(tmp_path, lambda _: Behaviour(), scenario)
+
+
+async def test_while_the_control_plane_is_away_the_world_is_kept_and_then_told(tmp_path: Path) -> None:
+    async def scenario(memory: Memory, place: FakePlace, clock: FakeClock) -> None:
+        memory.wanted = plan_of(0)
+        await pass_time(clock, 4)
+        memory.away = True
+        told = len(memory.reports)
+        place.replicas[replica(0).id].behaviour = Behaviour(ends_after_s=0)
+        await pass_time(clock, 60, step_s=0.1)
+        assert place.pids - 1000 > 1, "restarted by the agent alone"
+        assert len(memory.reports) == told
+        memory.away = False
+        await pass_time(clock, 6)
+        assert len(memory.reports) > told
+
+    await simulated(tmp_path, lambda _: Behaviour(), scenario)
