@@ -30,8 +30,8 @@ class Operation:
     has_body: bool
     body_name: str | None
     """The handler's name for a body that is one model; callers may use it or give the model's fields."""
-    raw_type: str | None
-    """The media type of a body that is one file."""
+    shared: frozenset[str]
+    """Names of the path that the body has as well: said once, sent twice."""
     kind: str
     idempotent: bool
     timeout_s: float | None
@@ -67,7 +67,9 @@ def payload(operation: Operation, arguments: Mapping[str, Any], body: Any = None
     for name in operation.in_path:
         if name not in rest:
             raise InvalidInput(f"`{operation.name}` needs {name}.", hint=f"Call {operation.name}({name}=...).")
-        path = path.replace(f"{{{name}}}", quote(text_of(rest.pop(name)), safe=""))
+        path = path.replace(f"{{{name}}}", quote(text_of(rest[name]), safe=""))
+        if name not in operation.shared:
+            del rest[name]
     pairs = [pair for name in sorted(operation.in_query & rest.keys()) for pair in pairs_of(name, rest.pop(name))]
     path = "" if path == "/" else path
     path += f"?{urlencode(pairs)}" if pairs else ""
@@ -78,8 +80,10 @@ def payload(operation: Operation, arguments: Mapping[str, Any], body: Any = None
                 hint="It takes " + (", ".join(sorted(operation.in_path | operation.in_query)) or "nothing") + ".",
             )
         return Payload(path)
-    if body is None and operation.body_name is not None and rest.keys() == {operation.body_name}:
-        body = rest.pop(operation.body_name)
+    if body is None and operation.body_name in rest and rest.keys() - operation.shared == {operation.body_name}:
+        body = rest[operation.body_name]
+    if body is not None:
+        rest = {name: rest[name] for name in rest.keys() - operation.shared - {operation.body_name}}
     if body is not None and rest:
         raise InvalidInput(f"`{operation.name}` was given a body and {', '.join(sorted(rest))}.", hint="Give one.")
     if isinstance(body, File):
@@ -102,7 +106,7 @@ def _operation(path: str, verb: str, told: Any) -> Operation:
         in_query=frozenset(name for name, where in places if where == "query"),
         has_body=body is not None,
         body_name=more.get("body"),
-        raw_type=next((t for t in (body or {}).get("content", {}) if t not in (JSON, FORM)), None),
+        shared=frozenset(more.get("shared", ())),
         kind=more.get("kind", "call"),
         idempotent=bool(more.get("idempotent", verb in ("get", "head", "put", "delete"))),
         timeout_s=more.get("timeout_s", 60.0),
@@ -113,6 +117,8 @@ def _form(arguments: Mapping[str, Any]) -> tuple[bytes, str]:
     """The multipart form and its boundary, which is a hash of all that is in it."""
     parts: list[tuple[str, bytes]] = []
     for name, value in arguments.items():
+        if value is None:
+            continue
         for part in many(value) if _has_files(value) else [value]:
             if isinstance(part, File):
                 file_name = _quoted(part.name or "file")

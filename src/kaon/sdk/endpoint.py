@@ -64,6 +64,15 @@ class Endpoint:
         """The names in braces of its path, in order."""
         return tuple(_PATH_NAME.findall(self.spec.path))
 
+    @property
+    def shared_names(self) -> frozenset[str]:
+        """Names of its path that the model in its body has as well: callers say them once."""
+        sole = self.signature.sole
+        if sole is None:
+            return frozenset()
+        hint = next(p.hint for p in self.signature.parameters if p.name == sole)
+        return hints.fields_of(hint).intersection(self.path_names)
+
 
 @overload
 def endpoint(function: F, /) -> F: ...
@@ -193,7 +202,7 @@ def _check_batch(owner: str, signature: Signature, kind: EndpointKind, verb: str
 
 def _check_example(owner: str, endpoint: Endpoint, example: Mapping[str, Any]) -> None:
     path = {name: text_of(example[name]) for name in endpoint.path_names if name in example}
-    rest = {name: value for name, value in example.items() if name not in path}
+    rest = {k: v for k, v in example.items() if k not in path or k in endpoint.shared_names}
     try:
         if all(p.where != "body" for p in endpoint.signature.parameters):
             pairs = [pair for name, value in rest.items() for pair in pairs_of(name, value)]

@@ -26,10 +26,10 @@ from collections.abc import (
     Mapping,
 )
 from dataclasses import is_dataclass
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NotRequired, Required, Union, get_args, get_origin
 
 from pydantic import AnyUrl, BaseModel, SecretStr
-from typing_extensions import is_typeddict
+from typing_extensions import TypedDict, is_typeddict
 
 from kaon.errors import ConfigError
 from kaon.sdk.arrays import ArraySchema, Base64Schema
@@ -100,6 +100,14 @@ def is_record(hint: Any) -> bool:
     return isinstance(kind, type) and (issubclass(kind, BaseModel) or is_dataclass(kind) or is_typeddict(kind))
 
 
+def fields_of(hint: Any) -> frozenset[str]:
+    """The names of a record's fields."""
+    kind = get_origin(bare(hint)) or bare(hint)
+    if issubclass(kind, BaseModel):
+        return frozenset(kind.model_fields)
+    return frozenset(kind.__dataclass_fields__ if is_dataclass(kind) else kind.__annotations__)
+
+
 def is_file(hint: Any) -> bool:
     """Whether values are `kaon.File`s of some family."""
     hint = bare(hint)
@@ -127,6 +135,8 @@ def on_the_wire(hint: Any) -> Any:
         return Annotated[bytes, Base64Schema()]
     if ArraySchema.covers(hint):
         return Annotated[get_origin(hint) or hint, ArraySchema.of(hint)]
+    if is_typeddict(hint):
+        return _modern(hint)
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return Annotated[(on_the_wire(args[0]), *args[1:])]
@@ -136,6 +146,17 @@ def on_the_wire(hint: Any) -> Any:
     if new == args:
         return hint
     return Union[new] if origin in (Union, types.UnionType) else origin[new]  # noqa: UP007
+
+
+def _modern(hint: Any) -> Any:
+    """A `typing.TypedDict` of Python 3.11, which pydantic refuses, as one of typing_extensions."""
+    if sys.version_info >= (3, 12) or type(hint).__module__ != "typing":
+        return hint
+    fields = {}
+    for name, kind in typing.get_type_hints(hint, include_extras=True).items():
+        told = get_origin(kind) in (Required, NotRequired)
+        fields[name] = kind if told else (Required if name in hint.__required_keys__ else NotRequired)[kind]
+    return TypedDict(hint.__name__, fields)  # type: ignore[operator]
 
 
 def spelled(hint: Any) -> str:

@@ -136,7 +136,8 @@ def _turn(loop: asyncio.AbstractEventLoop) -> None:
 def _received(endpoint: Endpoint, arguments: Mapping[str, Any], body: Any) -> dict[str, Any]:
     """The handler's arguments, as they come out of the request that a client would send."""
     signature, rest = endpoint.signature, dict(arguments)
-    path = {name: text_of(rest.pop(name)) for name in endpoint.path_names if name in rest}
+    path = {name: text_of(rest[name]) for name in endpoint.path_names if name in rest}
+    rest = {name: value for name, value in rest.items() if name not in path or name in endpoint.shared_names}
     missing = [name for name in endpoint.path_names if name not in path]
     if missing:
         raise InvalidInput(f"`{endpoint.spec.name}` needs {missing[0]}.")
@@ -144,7 +145,8 @@ def _received(endpoint: Endpoint, arguments: Mapping[str, Any], body: Any) -> di
         pairs = [pair for name, value in rest.items() for pair in pairs_of(name, value)]
         return signature.from_query(pairs, path)
     if body is None:
-        body = rest.pop(signature.sole) if signature.sole and rest.keys() == {signature.sole} else rest
+        sole = signature.sole
+        body = rest[sole] if sole is not None and rest.keys() - endpoint.shared_names == {sole} else rest
     elif signature.sole is None and not isinstance(body, Mapping):
         body = {p.name: body for p in signature.parameters if p.where == "body"}
     return signature.from_json(json_of(body), path)

@@ -102,7 +102,7 @@ def _operation(endpoint: Endpoint, schemas: Schemas, components: Mapping[str, An
         "kind": spec.kind.value,
         "idempotent": spec.idempotent,
         "timeout_s": spec.timeout_s,
-        **_body_name(endpoint, schemas, components),
+        **_body_names(endpoint),
         **({"batch": spec.batch.model_dump(mode="json")} if spec.batch else {}),
     }
     if code := samples.code(endpoint, call):
@@ -137,7 +137,8 @@ def _body(endpoint: Endpoint, schemas: Schemas, call: samples.Call) -> dict[str,
         properties = {p.name: _with_default(schemas[endpoint.spec.name, p.name], p) for p in parameters}
         schema = _object(properties, parameters)
     content[JSON] = {"schema": schema}
-    shown = [{k: v for k, v in e.items() if k not in endpoint.path_names} for e in endpoint.examples]
+    apart = set(endpoint.path_names) - endpoint.shared_names
+    shown = [{k: v for k, v in e.items() if k not in apart} for e in endpoint.examples]
     if not shown and not call.files:
         shown = [call.body]
     if shown:
@@ -147,15 +148,14 @@ def _body(endpoint: Endpoint, schemas: Schemas, call: samples.Call) -> dict[str,
     return {"required": any(p.required for p in parameters), "content": content}
 
 
-def _body_name(endpoint: Endpoint, schemas: Schemas, components: Mapping[str, Any]) -> dict[str, str]:
-    """The handler's name for a body that is one model, unless the model has a field of that name."""
+def _body_names(endpoint: Endpoint) -> dict[str, Any]:
+    """For clients: the handler's name for a body that is one model, and fields that the path says as well."""
     sole = endpoint.signature.sole
     if sole is None:
         return {}
-    schema: Mapping[str, Any] = schemas[endpoint.spec.name, sole]
-    if "$ref" in schema:
-        schema = components.get(str(schema["$ref"]).rpartition("/")[2], {})
-    return {} if sole in schema.get("properties", {}) else {"body": sole}
+    hint = next(p.hint for p in endpoint.signature.parameters if p.name == sole)
+    names: dict[str, Any] = {} if sole in hints.fields_of(hint) else {"body": sole}
+    return names | ({"shared": sorted(endpoint.shared_names)} if endpoint.shared_names else {})
 
 
 def _object(properties: dict[str, Any], parameters: list[Parameter]) -> dict[str, Any]:

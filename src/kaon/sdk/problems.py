@@ -16,7 +16,7 @@ _WORDS = {
     "missing": "is required",
     "extra_forbidden": "is not a parameter of this endpoint",
     "json_invalid": "is not valid JSON",
-    "typed_dict_type": "must be an object",
+    "dict_type": "must be an object",
     "model_type": "must be an object",
     "dataclass_type": "must be an object",
     "recursion_loop": "is nested too deeply",

@@ -51,7 +51,9 @@ def call(endpoint: Endpoint, schemas: Mapping[tuple[str, str], dict[str, Any]], 
                 arguments[p.name] = value(schemas[name, p.name], components)
     path, rest = endpoint.spec.path, dict(arguments)
     for part in endpoint.path_names:
-        path = path.replace(f"{{{part}}}", quote(text_of(rest.pop(part, "1")), safe=""))
+        path = path.replace(f"{{{part}}}", quote(text_of(rest.get(part, "1")), safe=""))
+        if part not in endpoint.shared_names:
+            rest.pop(part, None)
     if endpoint.spec.method in ("GET", "HEAD", "DELETE"):
         pairs = [pair for key, given in rest.items() for pair in pairs_of(key, given)]
         return Call(path, query=pairs, arguments=arguments)
