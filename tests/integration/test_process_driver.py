@@ -13,17 +13,22 @@ from pathlib import Path
 import pytest
 
 from kaon import processes
+from kaon.agent.probe import ControlSockets
 from kaon.clock import FakeClock
 from kaon.drivers.fake import Behaviour
 from kaon.drivers.port import Driver, Stage, Start
-from kaon.drivers.process import logs
+from kaon.drivers.process import ProcessDriver, logs
 from kaon.drivers.process.capacity import CPU_OVERCOMMIT, Demand, Machine, check_room
+from kaon.drivers.process.driver import RUNTIME
 from kaon.drivers.process.places import Places
 from kaon.drivers.process.pruning import KEEP_LAST, LOGS_S, prune
 from kaon.errors import NotFound, Unavailable
 from kaon.sdk.environments import Environments
 from kaon.testing.drivers import ended, running, seen, start_of
 from kaon.testing.places import ProcessPlace, pack_files
+from kaon.types.key import Access
+from kaon.types.launch import EXIT_CONFIG
+from kaon.types.model import content_hash
 
 SECRET = 'hunter2 "quoted"\nsecond line'
 
@@ -222,6 +227,58 @@ async def test_a_process_with_a_lock_but_no_launch_file_is_ended(place: ProcessP
     assert not processes.is_held(place.run_dir / "replicas" / start.replica.id / "lock")
     assert sighting.pid
     assert not (place.run_dir / "replicas" / start.replica.id).exists()
+
+
+GREETER = b"""
+import kaon
+
+@kaon.service
+class Greeter:
+    def __init__(self, greeting: str) -> None:
+        self.greeting = greeting
+
+    @kaon.endpoint
+    def greet(self, name: str) -> str:
+        return f"{self.greeting} {name}"
+"""
+
+
+def greeter(place: ProcessPlace, env: dict[str, str]) -> tuple[ProcessDriver, Start]:
+    """A driver with the real runtime, and what it takes to start a real service that wants GREETING."""
+    digest, place.file = pack_files(place.home, "greeter:Greeter", {"greeter.py": GREETER})
+    start = start_of(digest)
+    return place.driver(RUNTIME), Start(replica=start.replica.model_copy(update={"env": env}))
+
+
+async def test_a_real_service_gets_ready_takes_its_access_list_and_drains(place: ProcessPlace) -> None:
+    driver, start = greeter(place, {"GREETING": "hello"})
+    await driver.start(start, {})
+    sighting = await seen(driver, start.replica.id, running)
+    sockets, address = ControlSockets(), sighting.control_address or ""
+    async with asyncio.timeout(20):
+        while await phase(sockets, address) != "Ready":
+            await asyncio.sleep(0.02)
+    await sockets.admit(address, Access(public=True))
+    assert (await sockets.health(address)).access == content_hash(Access(public=True))
+    await driver.stop(start.replica.id, 10)
+    sighting = (await driver.observe())[start.replica.id]
+    assert (sighting.exit_code, sighting.reason) == (0, "It was stopped.")
+    sockets.let_go(address)
+
+
+async def phase(sockets: ControlSockets, address: str) -> str:
+    try:
+        return (await sockets.health(address)).phase
+    except Unavailable:
+        return ""
+
+
+async def test_a_real_service_without_its_setting_ends_with_a_reason_that_names_it(place: ProcessPlace) -> None:
+    driver, start = greeter(place, {})
+    await driver.start(start, {})
+    sighting = await seen(driver, start.replica.id, ended)
+    assert sighting.exit_code == EXIT_CONFIG
+    assert "GREETING" in sighting.reason
 
 
 async def test_log_lines_carry_no_escape_sequences_and_no_secrets(place: ProcessPlace) -> None:

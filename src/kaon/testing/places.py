@@ -46,9 +46,8 @@ class ProcessPlace:
         await asyncio.sleep(0)
         return self.file
 
-    def driver(self) -> ProcessDriver:
+    def driver(self, runtime: tuple[str, ...] = (stand_in.__file__,)) -> ProcessDriver:
         """A new driver over this place."""
-        runtime = (stand_in.__file__,)
         driver = ProcessDriver(self.home / "agent", self.run_dir, self.fetch, SystemClock(), runtime=runtime)
         self._drivers.append(driver)
         return driver

@@ -37,7 +37,10 @@ from kaon.errors import KaonError
 from kaon.sdk.environments import Environments
 from kaon.types.launch import EXIT_CONFIG, Launch
 
-_RUNTIME = ("-m", "kaon.runtime")
+RUNTIME = ("-m", "kaon.runtime")
+"""What python is given to run a replica."""
+
+_CONFIG_ERROR = "ConfigError: "  # how the runtime's last line begins when it ends with that exit code
 _MEMORY_WATCH_S = 0.5
 _LAST_LINES = 20
 _LIMITS = processes.Limits(open_files=65_536, oom_score_adj=500)
@@ -60,7 +63,7 @@ class ProcessDriver:
     """Replicas as supervised processes. Use it from one event loop; `close` leaves them running."""
 
     def __init__(
-        self, home: Path, run_dir: Path, fetch: Fetch, clock: Clock, *, runtime: Sequence[str] = _RUNTIME
+        self, home: Path, run_dir: Path, fetch: Fetch, clock: Clock, *, runtime: Sequence[str] = RUNTIME
     ) -> None:
         """`home` keeps artifacts, environments, logs and volumes; `run_dir` locks and sockets; `runtime` is what
         python is given to run a replica."""
@@ -96,6 +99,8 @@ class ProcessDriver:
         if known and known.sighting.stage == Stage.INSTALLING and known.life:
             known.life.cancel()
             self._see(known, stage=Stage.EXITED, reason="Stopped before it began.")
+        if known and not known.why:
+            known.why = "It was stopped."
         await processes.stop(self._places.lock(replica), grace_s)
         if known and known.life:
             await asyncio.wait([known.life])
@@ -205,7 +210,7 @@ class ProcessDriver:
                 keeping.cancel()
         log_file = self._places.log_file(replica.sighting.id)
         last = await asyncio.to_thread(logs.last_lines, log_file, _LAST_LINES, since_byte=replica.log_from)
-        reason = replica.why or _reason(code)
+        reason = replica.why or _reason(code, last)
         self._see(replica, stage=Stage.EXITED, exit_code=code, last_lines=last, reason=reason)
 
     async def _keep_memory(self, replica: _Replica, pid: int) -> None:
@@ -295,14 +300,15 @@ def _hide(value: str) -> None:
         log.hide(text)
 
 
-def _reason(code: int | None) -> str:
+def _reason(code: int | None, last_lines: tuple[str, ...]) -> str:
     match code:
         case None:
             return "It ended; its exit code is unknown."
         case 0:
             return "It ended by itself."
         case _ if code == EXIT_CONFIG:
-            return "It cannot start as configured."
+            said = [line for line in last_lines if line.startswith(_CONFIG_ERROR)]
+            return said[-1].removeprefix(_CONFIG_ERROR) if said else "It cannot start as configured."
         case _ if code < 0:
             return f"It was killed by {signal.Signals(-code).name}."
         case _:
