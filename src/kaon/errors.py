@@ -35,6 +35,8 @@ class KaonError(Exception):
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
     exit_code: ClassVar[int] = 1
+    request_id: str = ""
+    """Of the request that it answered, when it came over the wire."""
 
     def __init__(
         self,
@@ -182,9 +184,11 @@ def from_problem(status: int, members: Mapping[str, Any]) -> KaonError:
     match = next((c for c in known if c.code == code), None)
     cls = match or next((c for c in known if c.status == status), KaonError)
     retry = members.get("retry_after_s")
-    return cls(
+    error = cls(
         str(members.get("detail") or members.get("title") or f"HTTP status {status}"),
         hint=str(members.get("hint", "")),
         retry_after_s=float(retry) if isinstance(retry, (int, float)) else None,
         errors=list(members.get("errors") or []),
     )
+    error.request_id = str(members.get("request_id") or "")
+    return error

@@ -1,0 +1,5 @@
+"""`python -m kaon.cli`."""
+
+from kaon.cli.root import main
+
+main()

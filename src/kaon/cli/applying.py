@@ -1,0 +1,166 @@
+"""What `apply` does: documents of a file, the plan that they make, a yes, and the doing of it."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from kaon.api.views import WorkspaceRequest
+from kaon.cli import difference
+from kaon.cli.deploying import bring, built, valid_spec
+from kaon.cli.notes import ask, note
+from kaon.cli.output import put
+from kaon.cli.remote import opened
+from kaon.cli.text import plain
+from kaon.cli.waiting import until_rolled_out
+from kaon.errors import InvalidInput, NotFound
+from kaon.sdk.build import Built
+from kaon.types.deployment import DeploymentSpec
+from kaon.types.model import Model, Name
+
+_LIMIT_BYTES = 2**20
+
+
+class Document(Model):
+    """One document of the file."""
+
+    kind: Literal["deployment", "workspace"]
+    name: Name
+    workspace: Name | None = Field(default=None, description="The command's own unless given.")
+    source: str = Field(default="", description="'file.py:Class' beside the file; built first.")
+    description: str = Field(default="", description="Of a workspace.")
+    spec: dict[str, Any] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is to be done for one document."""
+
+    document: Document
+    before: DeploymentSpec | None
+    after: DeploymentSpec | None
+    built: Built | None = None
+    exists: bool = False
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything is to be done."""
+        return not self.exists if self.document.kind == "workspace" else self.before != self.after
+
+    @property
+    def told(self) -> str:
+        """What is to be done, for people."""
+        if self.document.kind == "workspace":
+            return f"{'no change of' if self.exists else 'create'} workspace {self.document.name}"
+        return difference.told("deployment", self.document.name, self.before, self.after)
+
+
+def documents(text: str) -> list[Document]:
+    """The documents of a YAML file, in order. Raises `InvalidInput` that names document and place; pure."""
+    import yaml
+
+    try:
+        raw = [document for document in yaml.safe_load_all(text) if document is not None]
+    except yaml.YAMLError as error:
+        raise InvalidInput(f"The file is not YAML: {' '.join(str(error).split())}") from None
+    found = []
+    for number, members in enumerate(raw, start=1):
+        try:
+            found.append(Document.model_validate(members))
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise InvalidInput(
+                f"Document {number} is not valid: {'.'.join(map(str, first['loc']))}: {first['msg']}",
+                hint="It has kind, name, and for a deployment source or spec.",
+            ) from None
+    if not found:
+        raise InvalidInput("The file holds no document.")
+    return found
+
+
+def apply(file: Path, workspace: str | None, *, yes: bool, dry_run: bool, wait_s: float | None) -> None:
+    """Show what changes, ask when something that exists does, and do it."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise NotFound(f"There is no file {file}.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{file} cannot be read: {error}.") from None
+    if len(text) > _LIMIT_BYTES:
+        raise InvalidInput(f"{file} is larger than {_LIMIT_BYTES} bytes.")
+    with tempfile.TemporaryDirectory(prefix="kaon-apply-") as out:
+        found = documents(text)
+        for document in found:
+            if document.kind == "workspace":
+                _apply([document], file, workspace, Path(out), yes=yes, dry_run=dry_run, wait_s=wait_s)
+        rest = [document for document in found if document.kind != "workspace"]
+        if rest:
+            _apply(rest, file, workspace, Path(out), yes=yes, dry_run=dry_run, wait_s=wait_s)
+
+
+def _apply(
+    found: list[Document],
+    file: Path,
+    workspace: str | None,
+    out: Path,
+    *,
+    yes: bool,
+    dry_run: bool,
+    wait_s: float | None,
+) -> None:
+    steps = [_planned(document, file, workspace, out) for document in found]
+    told = "\n".join(step.told for step in steps)
+    if dry_run:
+        put(told)
+        return
+    note(told)
+    if any(step.changes and step.before is not None for step in steps):
+        ask("Make these changes?", yes=yes)
+    for step in steps:
+        if step.changes:
+            _do(step, workspace)
+    for step in steps:
+        if step.document.kind == "deployment" and wait_s is not None:
+            with opened(step.document.workspace or workspace) as remote:
+                view = until_rolled_out(remote, step.document.name, wait_s)
+                put(f"{plain(view.name)}: {view.state} at {plain(view.url)}")
+
+
+def _planned(document: Document, file: Path, workspace: str | None, out: Path) -> Step:
+    with opened(document.workspace or workspace) as remote:
+        if document.kind == "workspace":
+            return Step(document, None, None, exists=any(w.name == document.name for w in remote.workspaces()))
+        current = remote.find_deployment(document.name)
+    before = current.spec if current else None
+    artifact = built(document.source, file.parent, out / document.name) if document.source else None
+    return Step(document, before, _wanted(document, before, artifact), artifact)
+
+
+def _wanted(document: Document, current: DeploymentSpec | None, artifact: Built | None) -> DeploymentSpec:
+    """The spec as the document says it. What it leaves out has its default, but the last restart and the artifact."""
+    template = dict(document.spec.get("template") or {})
+    if artifact is not None:
+        template["artifact"] = artifact.digest
+    elif current is not None:
+        template.setdefault("artifact", current.template.artifact)
+    if "artifact" not in template:
+        raise InvalidInput(f"Deployment '{document.name}' names no source.", hint="Add: source: FILE.py:CLASS")
+    if current is not None:
+        template.setdefault("restarted_at", current.template.restarted_at)
+    return valid_spec({**document.spec, "template": template})
+
+
+def _do(step: Step, workspace: str | None) -> None:
+    with opened(step.document.workspace or workspace) as remote:
+        if step.document.kind == "workspace":
+            remote.create_workspace(WorkspaceRequest(name=step.document.name, description=step.document.description))
+            return
+        if step.built is not None:
+            bring(remote, step.built)
+        assert step.after is not None
+        after = step.after
+        remote.put_deployment(step.document.name, lambda _: after)

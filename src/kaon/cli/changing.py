@@ -1,0 +1,110 @@
+"""What `scale`, `rm` and `rollout` do."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from kaon.cli import difference, shapes
+from kaon.cli.looking import kind_named
+from kaon.cli.notes import ask, note
+from kaon.cli.output import Format, put, put_list
+from kaon.cli.progress import Progress
+from kaon.cli.remote import Remote, opened
+from kaon.cli.text import plain
+from kaon.cli.waiting import until_rolled_out
+from kaon.errors import DeadlineExceeded, InvalidInput, NotFound
+from kaon.types.deployment import Scaling
+
+if TYPE_CHECKING:
+    from kaon.api.views import DeploymentView
+
+_DRAIN_S = 120.0
+_LOOK_S = 0.2
+
+
+def scale(name: str, wanted: Scaling, workspace: str | None, *, yes: bool, dry_run: bool, wait_s: float | None) -> None:
+    """Change the bounds; to none at all only after a yes."""
+    with opened(workspace) as remote:
+        current = remote.deployment(name)
+        change = difference.told("deployment", name, current.spec, current.spec.model_copy(update={"scaling": wanted}))
+        if dry_run:
+            put(change)
+            return
+        note(change)
+        if wanted.min == 0 and current.spec.scaling.min > 0:
+            ask(f"Let '{name}' go down to no replica?", yes=yes)
+        _after(remote, remote.scale(name, wanted), wait_s)
+
+
+def remove(word: str, name: str, workspace: str | None, *, yes: bool, wait: bool) -> None:
+    """Take a thing away, after a yes."""
+    kind = kind_named(word)
+    with opened(workspace) as remote:
+        match kind:
+            case "deployment":
+                remote.deployment(name)
+                ask(f"Take deployment '{name}' away, with its revisions?", yes=yes)
+                remote.delete_deployment(name)
+                if wait:
+                    _until_gone(remote, name)
+            case "secret":
+                ask(f"Forget secret '{name}'?", yes=yes)
+                remote.delete_secret(name)
+            case "key":
+                ask(f"End key '{name}' and every key that it made?", yes=yes)
+                remote.revoke_key(name)
+            case "workspace":
+                ask(f"Take workspace '{name}' away, with its keys, secrets and artifacts?", yes=yes)
+                remote.delete_workspace(name)
+            case _:
+                raise InvalidInput(
+                    f"A {kind} is not taken away by hand.", hint="deployment, secret, key and workspace are."
+                )
+    note(f"{kind} {name} is gone")
+
+
+def _until_gone(remote: Remote, name: str) -> None:
+    """Wait until no replica of a deployment is left."""
+    ends_at = time.monotonic() + _DRAIN_S
+    with Progress() as progress:
+        while time.monotonic() < ends_at:
+            left = [replica for replica in remote.replicas() if replica.deployment == name]
+            if not left:
+                return
+            progress.say("Draining", f"{len(left)} replica{'s' if len(left) > 1 else ''} of {name}")
+            time.sleep(_LOOK_S)
+    raise DeadlineExceeded(f"Replicas of '{name}' still drain.", hint="See them: kaon get replicas")
+
+
+def undo(name: str, to: int | None, workspace: str | None, *, yes: bool, wait_s: float | None) -> None:
+    """Go back, after showing what that changes and a yes."""
+    with opened(workspace) as remote:
+        current = remote.deployment(name)
+        target = next((r for r in remote.revisions(name) if r.number == to), None)
+        if to is not None and target is None:
+            raise NotFound(f"'{name}' has no revision {to}.", hint=f"See: kaon rollout history {plain(name)}")
+        if target is not None:
+            after = current.spec.model_copy(update={"template": target.spec.template})
+            note(difference.told("deployment", name, current.spec, after))
+        ask(f"Go back to {'the revision before' if to is None else f'revision {to}'} of '{name}'?", yes=yes)
+        _after(remote, remote.undo(name, to), wait_s)
+
+
+def roll(name: str, verb: str, workspace: str | None, wait_s: float | None) -> None:
+    """Restart, pause or resume."""
+    with opened(workspace) as remote:
+        _after(remote, remote.roll(name, verb), wait_s)
+
+
+def rollout_status(name: str, workspace: str | None, wait_s: float | None) -> None:
+    """Wait, unless `wait_s` is None, and tell how it is."""
+    with opened(workspace) as remote:
+        _after(remote, remote.deployment(name), wait_s)
+
+
+def _after(remote: Remote, view: DeploymentView, wait_s: float | None) -> None:
+    """The deployment as a table, after its rollout."""
+    if wait_s is not None:
+        view = until_rolled_out(remote, view.name, wait_s)
+    put_list([view], shapes.deployments(time.time()), Format.TABLE)

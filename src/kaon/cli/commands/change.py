@@ -1,0 +1,63 @@
+"""`scale` and `rm`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kaon.cli.options import CHANGE, DryRun, InWorkspace, NoWait, Timeout, Yes, told
+
+_SCALE = told(
+    "Say how many replicas there may be.",
+    "kaon scale greeter 3",
+    "kaon scale greeter --min 1 --max 5",
+    "kaon scale greeter 0 -y",
+)
+_RM = told(
+    "Take a deployment, workspace, secret or key away.",
+    "kaon rm greeter",
+    "kaon rm deployment greeter -y",
+    "kaon rm workspace team-a -y",
+    more="A deployment's replicas finish what is in flight first.",
+)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(help=_SCALE, rich_help_panel=CHANGE)(scale)
+    app.command("rm", help=_RM, rich_help_panel=CHANGE)(remove)
+
+
+def scale(
+    name: Annotated[str, typer.Argument(help="The deployment.", show_default=False)],
+    replicas: Annotated[int | None, typer.Argument(min=0, max=1000, help="How many.", show_default=False)] = None,
+    low: Annotated[int | None, typer.Option("--min", min=0, help="Replicas at least.")] = None,
+    high: Annotated[int | None, typer.Option("--max", min=1, help="Replicas at most.")] = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    no_wait: NoWait = False,
+    timeout: Timeout = "10m",
+    workspace: InWorkspace = None,
+) -> None:
+    """Say how many replicas there may be."""
+    from kaon.cli import changing, deploying
+    from kaon.cli.text import seconds
+
+    wanted = deploying.scaling(replicas, low, high)
+    wait_s = None if no_wait else seconds(timeout)
+    changing.scale(name, wanted, workspace, yes=yes, dry_run=dry_run, wait_s=wait_s)
+
+
+def remove(
+    first: Annotated[str, typer.Argument(metavar="[KIND] NAME", help="What to take away.", show_default=False)],
+    second: Annotated[str, typer.Argument(hidden=True)] = "",
+    yes: Yes = False,
+    no_wait: NoWait = False,
+    workspace: InWorkspace = None,
+) -> None:
+    """Take something away."""
+    from kaon.cli import changing
+
+    kind, name = (first, second) if second else ("deployment", first)
+    changing.remove(kind, name, workspace, yes=yes, wait=not no_wait)

@@ -1,0 +1,92 @@
+"""`deploy` and `apply`: what should run."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kaon.cli.options import SERVE, DryRun, InWorkspace, NoWait, Output, Timeout, Yes, told
+from kaon.cli.output import Format
+
+_DEPLOY = told(
+    "Build a class, bring it to the platform, and wait until it answers.",
+    "kaon deploy greeter.py:Greeter",
+    "kaon deploy greeter.py:Greeter --name hello --env GREETING=Hi --replicas 2",
+    "kaon deploy greeter.py:Greeter --secret TOKEN=greeter-token --dry-run",
+    more="What is not named stays as it is. The old revision serves until the new one is ready.",
+)
+_APPLY = told(
+    "Make things as a file says; deployments that name a source are built first.",
+    "kaon apply -f kaon.yaml",
+    "kaon apply -f kaon.yaml --dry-run",
+    "kaon apply -f kaon.yaml -y --no-wait",
+)
+_Pairs = Annotated[list[str] | None, typer.Option("--env", metavar="K=V", help="A setting; may be repeated.")]
+_Secrets = Annotated[
+    list[str] | None, typer.Option("--secret", metavar="K=NAME", help="A variable that a secret gives; repeatable.")
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(help=_DEPLOY, rich_help_panel=SERVE)(deploy)
+    app.command(help=_APPLY, rich_help_panel=SERVE)(apply)
+
+
+def deploy(
+    target: Annotated[str, typer.Argument(metavar="FILE.py:CLASS", help="The class to deploy.", show_default=False)],
+    name: Annotated[str, typer.Option(help="The deployment's name; the class's own unless given.")] = "",
+    env: _Pairs = None,
+    secret: _Secrets = None,
+    replicas: Annotated[int | None, typer.Option(min=0, help="How many; the same as --min and --max.")] = None,
+    low: Annotated[int | None, typer.Option("--min", min=0, help="Replicas at least.")] = None,
+    high: Annotated[int | None, typer.Option("--max", min=1, help="Replicas at most.")] = None,
+    public: Annotated[bool | None, typer.Option("--public/--closed", help="Whether callers need no key.")] = None,
+    dry_run: DryRun = False,
+    no_wait: NoWait = False,
+    timeout: Timeout = "10m",
+    workspace: InWorkspace = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Build, bring, put, wait."""
+    from kaon.cli import deploying
+    from kaon.cli.remote import opened
+    from kaon.cli.text import pairs, seconds
+
+    bounds = deploying.scaling(replicas, low, high) if replicas is not None else None
+    wishes = deploying.Wishes(
+        env=pairs(env or [], "--env"),
+        secrets=pairs(secret or [], "--secret"),
+        min=bounds.min if bounds else low,
+        max=bounds.max if bounds else high,
+        public=public,
+    )
+    wait_s = seconds(timeout)
+    with tempfile.TemporaryDirectory(prefix="kaon-deploy-") as out, opened(workspace) as remote:
+        remote.whoami()  # a wrong key or an absent platform is told before the build, not after
+        built = deploying.built(target, Path.cwd(), Path(out))
+        name = name or built.manifest.service.name
+        if dry_run:
+            deploying.preview(remote, name, lambda spec: deploying.merged(spec, built.digest, wishes))
+            return
+        deploying.bring(remote, built)
+        view = deploying.put_told(remote, name, lambda spec: deploying.merged(spec, built.digest, wishes))
+        deploying.finish(remote, view, built.manifest, None if no_wait else wait_s, output)
+
+
+def apply(
+    file: Annotated[Path, typer.Option("-f", "--file", help="A YAML file with one or many documents.")],
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    no_wait: NoWait = False,
+    timeout: Timeout = "10m",
+    workspace: InWorkspace = None,
+) -> None:
+    """Make things as a file says."""
+    from kaon.cli import applying
+    from kaon.cli.text import seconds
+
+    applying.apply(file, workspace, yes=yes, dry_run=dry_run, wait_s=None if no_wait else seconds(timeout))

@@ -1,0 +1,69 @@
+"""`key`: who may do what."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from kaon.cli.options import SHARE, InWorkspace, Output, Yes, told
+from kaon.cli.output import Format
+
+_CREATE = told(
+    "Make a key and print it, this once.",
+    "kaon key create web --role caller --deployment greeter --expires 90d",
+    "kaon key create ci --role editor",
+    more="A key can never do more than the key that makes it, and ends with it.",
+)
+_LIST = told("List keys, without the keys.", "kaon key list", "kaon key list -o json")
+_REVOKE = told("End a key at once, and every key that it made.", "kaon key revoke web")
+
+
+class _Role(StrEnum):
+    ADMIN = "admin"
+    EDITOR = "editor"
+    VIEWER = "viewer"
+    CALLER = "caller"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the group."""
+    group = typer.Typer(help="Make, list and revoke keys.", no_args_is_help=True, rich_markup_mode=None)
+    group.command(help=_CREATE)(create)
+    group.command("list", help=_LIST)(list_keys)
+    group.command(help=_REVOKE)(revoke)
+    app.add_typer(group, name="key", rich_help_panel=SHARE)
+
+
+def create(
+    name: Annotated[str, typer.Argument(help="What to call it.", show_default=False)],
+    role: Annotated[_Role, typer.Option(help="What it may do.")] = _Role.CALLER,
+    deployment: Annotated[list[str] | None, typer.Option(help="Only this one; may be repeated.")] = None,
+    expires: Annotated[str, typer.Option(help="When it ends, like 90d; never unless given.")] = "",
+    everywhere: Annotated[bool, typer.Option("--everywhere", help="In every workspace; for admins.")] = False,
+    workspace: InWorkspace = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Make a key."""
+    from kaon.cli import sharing
+
+    sharing.create_key(name, role.value, deployment or [], expires, workspace, output, everywhere=everywhere)
+
+
+def list_keys(workspace: InWorkspace = None, output: Output = Format.TABLE) -> None:
+    """List keys."""
+    from kaon.cli import looking
+
+    looking.get("keys", "", workspace, output)
+
+
+def revoke(
+    name: Annotated[str, typer.Argument(help="The key.", show_default=False)],
+    yes: Yes = False,
+    workspace: InWorkspace = None,
+) -> None:
+    """End a key."""
+    from kaon.cli import changing
+
+    changing.remove("key", name, workspace, yes=yes, wait=False)

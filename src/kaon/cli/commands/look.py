@@ -1,0 +1,112 @@
+"""`get`, `describe`, `ps`, `logs` and `events`: what is and what was."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kaon.cli.options import LOOK, InWorkspace, Output, told
+from kaon.cli.output import Format
+
+_KINDS = "deployment, replica, artifact, key, secret, workspace, cloud, revision, event"
+_GET = told(
+    "List things of a kind, or show one.",
+    "kaon get deployments",
+    "kaon get deployment greeter -o yaml",
+    "kaon get replicas -o json",
+    more=f"Kinds: {_KINDS}; the plural is as good.",
+)
+_DESCRIBE = told(
+    "Tell all there is to say of a deployment: settings, revisions, replicas, events.",
+    "kaon describe greeter",
+    "kaon describe deployment greeter",
+)
+_PS = told("List deployments and their replicas, with phase and reason.", "kaon ps", "kaon ps greeter -o json")
+_LOGS = told(
+    "Print what a deployment's replicas wrote.",
+    "kaon logs greeter",
+    "kaon logs greeter -f --grep ERROR",
+    "kaon logs greeter --since 10m --replica greeter-2-0",
+)
+_EVENTS = told("List what happened, the newest last.", "kaon events", "kaon events greeter --limit 20")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(help=_PS, rich_help_panel=LOOK)(ps)
+    app.command(help=_DESCRIBE, rich_help_panel=LOOK)(describe)
+    app.command(help=_LOGS, rich_help_panel=LOOK)(logs)
+    app.command(help=_EVENTS, rich_help_panel=LOOK)(events)
+    app.command(help=_GET, rich_help_panel=LOOK)(get)
+
+
+def get(
+    kind: Annotated[str, typer.Argument(help="The kind of thing.", show_default=False)],
+    name: Annotated[str, typer.Argument(help="One of them; for revisions, the deployment.", show_default=False)] = "",
+    workspace: InWorkspace = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """List things of a kind, or show one."""
+    from kaon.cli import looking
+
+    looking.get(kind, name, workspace, output)
+
+
+def describe(
+    first: Annotated[str, typer.Argument(metavar="[deployment] NAME", help="The deployment.", show_default=False)],
+    second: Annotated[str, typer.Argument(hidden=True)] = "",
+    workspace: InWorkspace = None,
+) -> None:
+    """Tell all there is to say of a deployment."""
+    from kaon.cli import looking
+
+    looking.describe(looking.deployment_named(first, second), workspace)
+
+
+def ps(
+    name: Annotated[str, typer.Argument(help="Only this deployment.", show_default=False)] = "",
+    workspace: InWorkspace = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """List deployments and their replicas."""
+    from kaon.cli import looking
+
+    looking.ps(name, workspace, output)
+
+
+def logs(
+    name: Annotated[str, typer.Argument(help="The deployment.", show_default=False)],
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with new lines as they come.")] = False,
+    tail: Annotated[int, typer.Option(min=0, max=10_000, help="The last lines of each replica.")] = 100,
+    since: Annotated[str, typer.Option(help="Only lines of the last while, like 10m.")] = "",
+    replica: Annotated[str, typer.Option(help="Only this replica, by name or id.")] = "",
+    grep: Annotated[str, typer.Option(help="Only lines that hold this text.")] = "",
+    workspace: InWorkspace = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Print what a deployment's replicas wrote."""
+    from kaon.cli import looking
+    from kaon.cli.text import seconds
+
+    query = {
+        "follow": follow,
+        "tail": tail,
+        "since_s": seconds(since) if since else None,
+        "replica": replica or None,
+        "grep": grep or None,
+    }
+    looking.logs(name, workspace, output, query)
+
+
+def events(
+    name: Annotated[str, typer.Argument(help="Only about the thing of this name.", show_default=False)] = "",
+    kind: Annotated[str, typer.Option(help="Only about things of this kind.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 50,
+    workspace: InWorkspace = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """List what happened."""
+    from kaon.cli import looking
+
+    looking.events(name, kind, limit, workspace, output)

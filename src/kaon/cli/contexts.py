@@ -1,0 +1,130 @@
+"""Which platform the command line talks to, with which key, in which workspace.
+
+A *context* is a name for that; without one it is the platform on this machine. Kept in `contexts.json` under
+`KAON_HOME`, which holds no keys but the paths of their files. The environment goes first: `KAON_URL`, `KAON_KEY`,
+`KAON_WORKSPACE`, `KAON_CONTEXT`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationError
+
+from kaon.cli.text import plain
+from kaon.errors import ConfigError, InvalidInput, NotFound, Unavailable
+from kaon.settings import Settings
+from kaon.types.model import Model, Name
+from kaon.types.workspace import DEFAULT_WORKSPACE
+
+LOCAL = "local"
+_HERE = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class Context(Model):
+    """A platform, a key and a workspace."""
+
+    url: str = Field(default="", description="The platform's URL; empty: the one on this machine.")
+    key_file: str = Field(default="", description="A file with the key; empty: this machine's admin key.")
+    workspace: Name = DEFAULT_WORKSPACE
+
+
+class Contexts(Model):
+    """The file."""
+
+    current: str = LOCAL
+    contexts: dict[Name, Context] = Field(default_factory=dict)
+
+    def find(self, name: str) -> Context:
+        """The context of that name. Raises `NotFound`."""
+        if name in self.contexts:
+            return self.contexts[name]
+        if name == LOCAL:
+            return Context()
+        raise NotFound(f"There is no context '{plain(name)}'.", hint="`kaon config list` lists them.")
+
+
+def path() -> Path:
+    """Where contexts are kept."""
+    return Settings().home / "contexts.json"
+
+
+def read() -> Contexts:
+    """All contexts. Raises `ConfigError` when the file is not what it should be."""
+    try:
+        return Contexts.model_validate_json(path().read_bytes())
+    except FileNotFoundError:
+        return Contexts()
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"]))
+        raise ConfigError(f"{path()} is not valid at '{where}'.", hint="Correct it, or delete it.") from None
+
+
+def write(contexts: Contexts) -> None:
+    """Keep them, whole or not at all."""
+    file = path()
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    beside = file.with_name(f".{file.name}.{os.getpid()}")
+    beside.write_text(contexts.model_dump_json(indent=2) + "\n")
+    beside.chmod(0o600)
+    beside.rename(file)
+
+
+def valid(before: Contexts, contexts: Mapping[str, Context], current: str) -> Contexts:
+    """`before` with other contexts. Raises `InvalidInput` for a name that cannot be one."""
+    try:
+        members = {name: context.model_dump() for name, context in contexts.items()}
+        return Contexts.model_validate({**before.model_dump(), "contexts": members, "current": current})
+    except ValidationError:
+        raise InvalidInput("That is no name for a context.", hint="Lower case, digits and dashes.") from None
+
+
+def name_in_use(environ: Mapping[str, str] = os.environ) -> str:
+    """The name of the context that commands work in."""
+    return environ.get("KAON_CONTEXT", "") or read().current
+
+
+def in_use(environ: Mapping[str, str] = os.environ) -> Context:
+    """The context that commands work in, the environment's variables put over it."""
+    found = read().find(name_in_use(environ))
+    changes = {"url": environ.get("KAON_URL", ""), "workspace": environ.get("KAON_WORKSPACE", "")}
+    return changed(found, {name: value for name, value in changes.items() if value})
+
+
+def changed(context: Context, fields: Mapping[str, str]) -> Context:
+    """The context with other values. Raises `InvalidInput` when they do not fit."""
+    try:
+        after = Context.model_validate({**context.model_dump(), **fields})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidInput(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    parts = urlsplit(after.url)
+    if after.url and (parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username):
+        raise InvalidInput(
+            f"{plain(after.url)!r} is not a platform's URL.", hint="Write it like https://ai.example.com."
+        )
+    if parts.scheme == "http" and parts.hostname not in _HERE:
+        raise InvalidInput("A key would travel unencrypted to another machine.", hint="Use an https URL.")
+    return after
+
+
+def key_of(context: Context, environ: Mapping[str, str] = os.environ) -> str:
+    """The key to show. Raises `ConfigError` when its file cannot be read, `Unavailable` when nothing is here yet."""
+    if given := environ.get("KAON_KEY", ""):
+        return given.strip()
+    if context.url and not context.key_file:
+        raise ConfigError("There is no key for this platform.", hint="Set KAON_KEY, or: kaon config set key-file PATH")
+    file = Path(context.key_file).expanduser() if context.key_file else Settings().admin_key_file
+    try:
+        return file.read_text().strip()
+    except FileNotFoundError:
+        if context.key_file:
+            raise ConfigError(f"There is no key file {file}.", hint="Write the key there, mode 0600.") from None
+        raise Unavailable(
+            "There is no platform on this machine yet.", hint="Start one with: kaon up; or name another: kaon config"
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"The key file {file} cannot be read: {error.strerror}.") from None

@@ -1,0 +1,171 @@
+"""From sources to a deployment that answers: build, bring, put, wait, and say how to call it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from kaon.api.views import DeploymentView
+from kaon.cli import contexts, difference, shapes
+from kaon.cli.notes import note
+from kaon.cli.output import Format, put, put_one
+from kaon.cli.progress import Progress
+from kaon.cli.remote import Remote
+from kaon.cli.text import plain, size
+from kaon.cli.waiting import until_rolled_out
+from kaon.errors import InvalidInput
+from kaon.sdk.build import Built, build
+from kaon.settings import Settings
+from kaon.types.artifact import Manifest
+from kaon.types.deployment import DeploymentSpec, Scaling, Template
+
+Change = Callable[[DeploymentSpec | None], DeploymentSpec]
+"""From a spec as it is, or none, to the one that is wanted."""
+
+_SHELL_SAFE_URL = re.compile(r"https?://[A-Za-z0-9.:\[\]/~-]+")
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the command line names of a deployment; None: as it is."""
+
+    env: Mapping[str, str]
+    secrets: Mapping[str, str]
+    min: int | None = None
+    max: int | None = None
+    public: bool | None = None
+
+
+def merged(current: DeploymentSpec | None, artifact: str, wishes: Wishes) -> DeploymentSpec:
+    """The spec that keeps what was not named. Raises `InvalidInput`; pure."""
+    base = current or DeploymentSpec(template=Template(artifact=artifact))
+    env = {name: value for name, value in base.template.env.items() if name not in wishes.secrets}
+    secrets = {name: value for name, value in base.template.secrets.items() if name not in wishes.env}
+    low = base.scaling.min if wishes.min is None else wishes.min
+    high = wishes.max if wishes.max is not None else max(low, 1, base.scaling.max)
+    template = base.template.model_dump() | {
+        "artifact": artifact,
+        "env": env | dict(wishes.env),
+        "secrets": secrets | dict(wishes.secrets),
+    }
+    changes: dict[str, Any] = {"template": template, "scaling": {"min": low, "max": high}}
+    if wishes.public is not None:
+        changes["public"] = wishes.public
+    return valid_spec(base.model_dump() | changes)
+
+
+def valid_spec(members: Mapping[str, Any]) -> DeploymentSpec:
+    """A spec from plain values. Raises `InvalidInput` that names every place."""
+    try:
+        return DeploymentSpec.model_validate(members)
+    except ValidationError as error:
+        raise InvalidInput(
+            "The deployment is not valid.",
+            errors=[{"where": ".".join(map(str, e["loc"])), "message": e["msg"]} for e in error.errors()],
+        ) from None
+
+
+def scaling(replicas: int | None, low: int | None, high: int | None) -> Scaling:
+    """The bounds that a number of replicas, or a minimum and a maximum, stand for. Raises `InvalidInput`."""
+    if replicas is None and low is None and high is None:
+        raise InvalidInput("How many replicas?", hint="Give a number, or --min and --max.")
+    if replicas is not None and (low is not None or high is not None):
+        raise InvalidInput("A number of replicas and --min or --max exclude each other.", hint="Give one of them.")
+    first = replicas if replicas is not None else low if low is not None else min(1, high or 0)
+    last = max(1, first) if high is None else high
+    try:
+        return Scaling(min=first, max=last)
+    except ValidationError as error:
+        raise InvalidInput("; ".join(e["msg"] for e in error.errors())) from None
+
+
+def built(target: str, folder: Path, out: Path) -> Built:
+    """Build with progress."""
+    environments = Settings().home / "agent" / "environments"
+    with Progress() as progress:
+        return build(
+            target,
+            folder=folder,
+            environments=environments,
+            out=out,
+            on_progress=lambda what: progress.say("Building", what),
+        )
+
+
+def bring(remote: Remote, artifact: Built) -> None:
+    """Upload an artifact, with progress."""
+    with Progress() as progress:
+        progress.say("Uploading", size(artifact.size_bytes))
+        remote.upload(artifact.path, lambda _: None)
+
+
+def preview(remote: Remote, name: str, change: Change) -> None:
+    """Print what would change."""
+    current = remote.find_deployment(name)
+    before = current.spec if current else None
+    put(difference.told("deployment", name, before, change(before)))
+
+
+def put_told(remote: Remote, name: str, change: Change) -> DeploymentView:
+    """Put a deployment, telling on the way what changes."""
+
+    def noted(current: DeploymentSpec | None) -> DeploymentSpec:
+        after = change(current)
+        note(difference.told("deployment", name, current, after))
+        return after
+
+    return remote.put_deployment(name, noted)
+
+
+def finish(remote: Remote, view: DeploymentView, manifest: Manifest, wait_s: float | None, form: Format) -> None:
+    """Wait for the rollout, unless `wait_s` is None, and print the deployment as it is then."""
+    if wait_s is not None:
+        view = until_rolled_out(remote, view.name, wait_s)
+    if form is not Format.TABLE:
+        put_one(view, shapes.deployments(time.time()), form)
+    elif wait_s is None:
+        put(f"{plain(view.name)}: {view.state}. Watch it: kaon rollout status {plain(view.name)}")
+    else:
+        put(how_to_call(view, manifest))
+
+
+def how_to_call(view: DeploymentView, manifest: Manifest) -> str:
+    """Where it answers, and a curl line that works when pasted; pure but for the name of the key's file."""
+    lines = [f"{view.name} answers at {view.url}"]
+    sample = _curl(manifest.service.openapi)
+    if sample and _SHELL_SAFE_URL.fullmatch(view.url):
+        sample = sample.replace("$KAON_URL", view.url).replace("$KAON_KEY", _key_text())
+        lines += ["", plain(sample, keep="\n")]
+    if not view.spec.public:
+        lines += ["", f"It is closed: callers need a key. Make one: {_key_command(view)}"]
+    return "\n".join(lines)
+
+
+def _curl(openapi: Mapping[str, Any]) -> str:
+    """The curl sample of the first endpoint that has one."""
+    for path in openapi.get("paths", {}).values():
+        for operation in path.values():
+            for code in operation.get("x-codeSamples", []):
+                if code.get("label") == "curl":
+                    return str(code["source"])
+    return ""
+
+
+def _key_text() -> str:
+    """What stands for the key in a shell: never the key itself, which would stay in the shell's history."""
+    if os.environ.get("KAON_KEY"):
+        return "$KAON_KEY"
+    file = contexts.in_use().key_file or str(Settings().admin_key_file)
+    return f"$(cat {shlex.quote(file)})"
+
+
+def _key_command(view: DeploymentView) -> str:
+    return f"kaon key create NAME --role caller --deployment {view.name}"

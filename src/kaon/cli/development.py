@@ -1,0 +1,136 @@
+"""What `dev` does: one replica of the class on a port of this machine, started anew when a file changes.
+
+It is the same process that serves in production, so what works here works there; only the key check is off.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from kaon.cli.notes import note
+from kaon.cli.progress import Progress
+from kaon.errors import Conflict
+from kaon.sdk.environments import Environments
+from kaon.sdk.locks import lock_for, stated_requirements
+from kaon.sdk.sources import Target, find_target
+from kaon.settings import Settings
+from kaon.types.key import Access
+from kaon.types.launch import Launch
+
+_STOP_S = 10.0
+
+
+def serve(target: str, folder: Path, port: int, env: Mapping[str, str], *, reload: bool) -> int:
+    """Serve until Ctrl-C, or without `reload` until the process ends; return the exit code."""
+    found = find_target(target, folder)
+    _check_free(port)
+    python = _python(found)
+    with tempfile.TemporaryDirectory(prefix="kaon-dev-") as work, _interrupts() as stop:
+        launch = _launch(found, Path(work), port, env)
+        note(f"{found.cls} at http://127.0.0.1:{port}/, without keys; its page: http://127.0.0.1:{port}/docs")
+        while True:
+            process = _started(python, launch, found.root)
+            try:
+                changed = _watch(found.root, process, stop, reload=reload)
+            finally:
+                code = _stopped(process)
+            if stop.is_set():
+                return 0
+            if not changed:
+                return code
+            note("A file changed: starting anew.")
+
+
+def _check_free(port: int) -> None:
+    import socket
+
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            raise Conflict(f"Port {port} is taken.", hint=f"Name another: --port {port + 1}") from None
+
+
+def _python(found: Target) -> Path:
+    """The interpreter with the requirements that the class names."""
+    with Progress() as progress:
+        progress.say("Installing", "the requirements")
+        lock = lock_for(found, stated_requirements(found))
+        return Environments(Settings().home / "agent" / "environments").ensure(lock)
+
+
+def _launch(found: Target, work: Path, port: int, env: Mapping[str, str]) -> Path:
+    launch = Launch(
+        id="0" * 12,
+        name="dev",
+        workspace="default",
+        deployment="dev",
+        revision=1,
+        entry=found.entry,
+        code_dir=str(found.root),
+        service_address=f"127.0.0.1:{port}",
+        control_address=f"unix:{work / 'control.sock'}",
+        env=dict(env),
+        access=Access(public=True),
+        edge_url=Settings().url,
+        drain_s=1.0,
+    )
+    file = work / "launch.json"
+    file.write_text(json.dumps(launch.model_dump(mode="json")))
+    return file
+
+
+def _started(python: Path, launch: Path, folder: Path) -> subprocess.Popen[bytes]:
+    command = [str(python), "-m", "kaon.runtime", "--launch", str(launch)]
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd=folder, env=environment, start_new_session=True)
+
+
+def _stopped(process: subprocess.Popen[bytes]) -> int:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    try:
+        return process.wait(_STOP_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        return process.wait()
+
+
+@contextmanager
+def _interrupts() -> Iterator[threading.Event]:
+    """Set when somebody asks to stop."""
+    stop = threading.Event()
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _watch(root: Path, process: subprocess.Popen[bytes], stop: threading.Event, *, reload: bool) -> bool:
+    """Wait until a file changed (True), somebody asks to stop, or without `reload` the process ended (False)."""
+    if not reload:
+        while process.poll() is None and not stop.wait(0.1):
+            pass
+        return False
+    from watchfiles import watch
+
+    changes = watch(root, stop_event=stop, rust_timeout=500, yield_on_timeout=True, raise_interrupt=False)
+    told = False
+    for change in changes:
+        if change:
+            return True
+        if process.poll() is not None and not told:
+            told = True
+            note("It ended; waiting for a file to change.")
+    return False

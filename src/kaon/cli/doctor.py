@@ -1,0 +1,229 @@
+"""What `doctor` does: looks at this machine and the platform on it; every finding has a cause and a next command.
+
+Each check is a function of the settings that returns one `Finding`. A check that itself fails is a finding too.
+"""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from pathlib import Path
+
+from kaon.cli.machine import PARTS
+from kaon.cli.output import Format, Shape, put, shown
+from kaon.cli.remote import opened
+from kaon.cli.text import age, plain, size
+from kaon.errors import KaonError
+from kaon.processes import is_held
+from kaon.settings import Settings
+from kaon.types.model import Model
+
+_FREE_BYTES_FAIL, _FREE_BYTES_WARN = 200 * 10**6, 2 * 10**9
+_FILES_FAIL, _FILES_WARN = 1024, 4096
+_CLOCK_S = 5.0
+_PYTHON = (3, 11)
+
+
+class Verdict(StrEnum):
+    """How a check came out."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+class Finding(Model):
+    """What a check found."""
+
+    check: str
+    verdict: Verdict
+    cause: str
+    next: str = ""
+
+
+def _ok(check: str, cause: str) -> Finding:
+    return Finding(check=check, verdict=Verdict.OK, cause=cause)
+
+
+def _warn(check: str, cause: str, then: str) -> Finding:
+    return Finding(check=check, verdict=Verdict.WARN, cause=cause, next=then)
+
+
+def _fail(check: str, cause: str, then: str) -> Finding:
+    return Finding(check=check, verdict=Verdict.FAIL, cause=cause, next=then)
+
+
+def python(_: Settings) -> Finding:
+    """Whether this Python is new enough."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info[:2] < _PYTHON:
+        return _fail("python", f"Python {version} is too old.", "install Python 3.11 or later")
+    return _ok("python", version)
+
+
+def envoy(_: Settings) -> Finding:
+    """Whether the edge's program is here."""
+    from kaon.edge.process import find_binary
+
+    return _ok("envoy", find_binary())
+
+
+def uv(_: Settings) -> Finding:
+    """Whether the program that makes environments is here."""
+    try:
+        from uv import find_uv_bin
+
+        return _ok("uv", find_uv_bin())
+    except (ImportError, FileNotFoundError):
+        return _fail("uv", "uv is not installed.", "pip install uv")
+
+
+def home(settings: Settings) -> Finding:
+    """Whether the home is nobody else's."""
+    folder = settings.home
+    if not folder.exists():
+        return _ok("home", f"{folder} will be made by: kaon up")
+    if folder.stat().st_mode & 0o077:
+        return _fail("home", f"Others may look into {folder}.", f"chmod 700 {folder}")
+    for file in (settings.admin_key_file, folder / "agent.key", folder / "secret.key"):
+        if file.exists() and file.stat().st_mode & 0o077:
+            return _fail("home", f"Others may read {file}.", f"chmod 600 {file}")
+    return _ok("home", str(folder))
+
+
+def disk(settings: Settings) -> Finding:
+    """Whether there is room."""
+    folder = next(above for above in (settings.home, *settings.home.absolute().parents) if above.exists())
+    free = shutil.disk_usage(folder).free
+    text = f"{size(free)} free under {folder}"
+    if free < _FREE_BYTES_FAIL:
+        return _fail("disk", text, "make room: artifacts, environments and logs need it")
+    return _ok("disk", text) if free >= _FREE_BYTES_WARN else _warn("disk", text, "make room soon")
+
+
+def files(_: Settings) -> Finding:
+    """How many files and sockets a process may open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = sys.maxsize if hard == resource.RLIM_INFINITY else hard
+    text = f"{soft} open files for a process, {most if most < sys.maxsize else 'any number'} at most"
+    if most < _FILES_FAIL:
+        return _fail("files", text, "raise nofile in /etc/security/limits.conf")
+    return _ok("files", text) if most >= _FILES_WARN else _warn("files", text, f"ulimit -n {_FILES_WARN}")
+
+
+def port(settings: Settings) -> Finding:
+    """Whether the edge's port is free, or taken by our edge."""
+    where = f"{settings.host}:{settings.port}"
+    if is_held(settings.run_dir / "edge.lock"):
+        return _ok("port", f"{where} is ours")
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            return _fail("port", f"{where}: {error.strerror}.", "KAON_PORT=9090 kaon up")
+    return _ok("port", f"{where} is free")
+
+
+def sockets(settings: Settings) -> Finding:
+    """Whether sockets can be made, and nobody else reaches them."""
+    folder: Path = settings.run_dir
+    if not folder.exists():
+        return _ok("sockets", f"{folder} will be made by: kaon up")
+    if folder.stat().st_mode & 0o077:
+        return _fail("sockets", f"Others may look into {folder}.", f"chmod 700 {folder}")
+    if is_held(folder / "server.lock") and not settings.api_socket.is_socket():
+        return _fail("sockets", f"{settings.api_socket} is gone though the server runs.", "kaon down; kaon up")
+    return _ok("sockets", str(folder))
+
+
+def processes(settings: Settings) -> Finding:
+    """Whether all of the platform runs, or none."""
+    running = [part for part in PARTS if is_held(settings.run_dir / f"{part}.lock")]
+    if not running:
+        return _warn("processes", "Kaon does not run on this machine.", "kaon up")
+    missing = [part for part in PARTS if part not in running]
+    if missing:
+        return _fail(
+            "processes", f"{', '.join(missing)} does not run.", f"see {settings.home}/server/server.log; kaon up"
+        )
+    return _ok("processes", f"{', '.join(running)} run")
+
+
+def api(settings: Settings) -> Finding:
+    """Whether the API answers, takes our key, and hears from its agents."""
+    if not is_held(settings.run_dir / "server.lock"):
+        return _warn("api", "There is no server to ask.", "kaon up")
+    with opened() as remote:
+        began = time.monotonic()
+        me = remote.whoami()
+        took_s = time.monotonic() - began
+        clouds = remote.clouds()
+    away = [cloud.name for cloud in clouds if not cloud.connected]
+    if away:
+        return _fail(
+            "api", f"Nothing is heard of the agent of {', '.join(away)}.", f"see {settings.home}/agent/agent.log"
+        )
+    rejected = [cloud for cloud in clouds if cloud.edge.rejected]
+    if rejected:
+        return _fail("api", f"The edge refused its configuration: {rejected[0].edge.rejected}", "kaon events")
+    return _ok("api", f"answers as {me.role} in {1000 * took_s:.0f} ms")
+
+
+def clock(settings: Settings) -> Finding:
+    """Whether the clock is where the platform's files say that it was."""
+    ahead_s = 0.0
+    for file in (settings.home / "server" / "kaon.db", settings.home / "agent" / "plan.json"):
+        if file.exists():
+            ahead_s = max(ahead_s, file.stat().st_mtime - time.time())
+    if ahead_s > _CLOCK_S:
+        return _fail("clock", f"Files were written {age(ahead_s)} in the future: the clock went back.", "timedatectl")
+    return _ok("clock", time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime()))
+
+
+CHECKS: tuple[Callable[[Settings], Finding], ...] = (
+    python,
+    envoy,
+    uv,
+    home,
+    disk,
+    files,
+    clock,
+    port,
+    sockets,
+    processes,
+    api,
+)
+
+SHAPE: Shape[Finding] = Shape(
+    ("check", "verdict", "what", "next"),
+    lambda found: (found.check, found.verdict, found.cause, found.next),
+    lambda found: found.check,
+)
+
+
+def examine(settings: Settings, checks: Sequence[Callable[[Settings], Finding]] = CHECKS) -> list[Finding]:
+    """What every check found."""
+    return [_looked(check, settings) for check in checks]
+
+
+def _looked(check: Callable[[Settings], Finding], settings: Settings) -> Finding:
+    try:
+        return check(settings)
+    except KaonError as error:
+        return _fail(check.__name__, plain(error.cause), plain(error.hint))
+    except OSError as error:
+        return _fail(check.__name__, f"It cannot be looked at: {error}.", "kaon doctor")
+
+
+def run(form: Format) -> int:
+    """Print the findings; the exit code: 1 when one failed."""
+    found = examine(Settings())
+    put(shown(found, SHAPE, form))
+    return int(any(finding.verdict is Verdict.FAIL for finding in found))

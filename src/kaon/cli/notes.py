@@ -1,0 +1,47 @@
+"""What a command says beside its data: notes, questions and errors, all on standard error."""
+
+from __future__ import annotations
+
+import sys
+
+from kaon.cli.text import plain
+from kaon.errors import InvalidInput, KaonError
+
+
+class Declined(KaonError):
+    """The answer to a question was no."""
+
+    code = "declined"
+
+
+def note(text: str) -> None:
+    """Say something to the person at the terminal; lines stay lines, escapes are spelled out."""
+    sys.stderr.write(plain(text, keep="\n") + "\n")
+    sys.stderr.flush()
+
+
+def ask(question: str, *, yes: bool) -> None:
+    """Return when the answer is yes. Raises `Declined` when it is no, `InvalidInput` when nobody can answer."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise InvalidInput(f"{question} Nobody is at the terminal to say yes.", hint="Add -y if it is meant.")
+    sys.stderr.write(plain(question) + " [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise Declined("Nothing was changed.")
+
+
+def failure(error: KaonError) -> str:
+    """An error as people read it: cause, places, hint, and what to quote when asking for help."""
+    lines = [f"error: {plain(error.cause)} ({plain(error.code)})"]
+    for entry in error.errors[:20]:
+        where, what = entry.get("where"), entry.get("message") or entry.get("line") or ""
+        lines.append(f"  {plain(where)}: {plain(what)}" if where else f"  {plain(what)}")
+    if error.hint:
+        lines.append(f"hint:  {plain(error.hint)}")
+    if error.retry_after_s is not None:
+        lines.append(f"again: in {error.retry_after_s:.0f} s")
+    if error.request_id:
+        lines.append(f"request id: {plain(error.request_id)}")
+    return "\n".join(lines)

@@ -1,0 +1,32 @@
+"""Options that many commands share, said once."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kaon.cli.output import Format
+
+SERVE = "Write and serve"
+LOOK = "Look"
+CHANGE = "Change"
+SHARE = "Share"
+PLATFORM = "Platform"
+HEADINGS = (SERVE, LOOK, CHANGE, SHARE, PLATFORM)
+"""Headings of the verbs in `kaon --help`, in order."""
+
+Output = Annotated[Format, typer.Option("-o", "--output", help="How to print: table, json, yaml or name.")]
+InWorkspace = Annotated[
+    str | None, typer.Option("-w", "--workspace", help="The workspace; the context's own unless given.")
+]
+Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change; change nothing.")]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Return at once; do not wait until it is so.")]
+Timeout = Annotated[str, typer.Option("--timeout", help="How long to wait, like 30s or 10m.")]
+
+
+def told(summary: str, *examples: str, more: str = "") -> str:
+    """A command's help: what it does, more of that, and examples."""
+    shown = "\n\n".join(["\b\nExamples:\n" + "\n".join(f"  $ {line}" for line in examples)] if examples else [])
+    return "\n\n".join(part for part in (summary, more, shown) if part)

@@ -1,0 +1,190 @@
+"""The platform as commands see it: its routes as methods of one workspace, answers as types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from kaon.api.views import (
+    ArtifactView,
+    CloudView,
+    DeploymentView,
+    Health,
+    KeyMade,
+    KeyRequest,
+    KeyView,
+    RevisionState,
+    SecretView,
+    UndoRequest,
+    Whoami,
+    WorkspaceRequest,
+    WorkspaceView,
+)
+from kaon.cli import contexts
+from kaon.client.platform import Platform
+from kaon.drivers.port import LogLine
+from kaon.errors import Conflict, InvalidInput, NotFound
+from kaon.settings import Settings
+from kaon.types.deployment import DeploymentSpec, Scaling
+from kaon.types.event import Event
+from kaon.types.replica import ReplicaStatus
+
+_TRIES = 10
+
+
+class Remote:
+    """One workspace of a platform."""
+
+    def __init__(self, platform: Platform, workspace: str) -> None:
+        self._platform = platform
+        self.workspace = workspace
+
+    def _at(self, *parts: str) -> str:
+        return "/".join(["/workspaces", quote(self.workspace, safe=""), *(quote(part, safe=":") for part in parts)])
+
+    def health(self) -> Health:
+        """That the API runs, and its version."""
+        return self._platform.read(Health, "/health")
+
+    def whoami(self) -> Whoami:
+        """What the key may do."""
+        return self._platform.read(Whoami, "/whoami")
+
+    def deployments(self) -> list[DeploymentView]:
+        """All deployments."""
+        return self._platform.items(DeploymentView, self._at("deployments"))
+
+    def deployment(self, name: str) -> DeploymentView:
+        """One deployment."""
+        return self._platform.read(DeploymentView, self._at("deployments", name))
+
+    def find_deployment(self, name: str) -> DeploymentView | None:
+        """One deployment, when there is one of that name."""
+        try:
+            return self.deployment(name)
+        except NotFound:
+            if not any(workspace.name == self.workspace for workspace in self.workspaces()):
+                raise
+            return None
+
+    def put_deployment(self, name: str, change: Callable[[DeploymentSpec | None], DeploymentSpec]) -> DeploymentView:
+        """Make a deployment what `change` makes of it as it is; again when somebody changed it in between."""
+        for attempt in range(_TRIES):
+            current = self.find_deployment(name)
+            headers = {"if-match": str(current.version)} if current else {}
+            spec = change(current.spec if current else None)
+            try:
+                return self._platform.write(
+                    "PUT", self._at("deployments", name), spec, headers=headers, answer=DeploymentView
+                )
+            except Conflict:
+                if attempt == _TRIES - 1:
+                    raise
+        raise AssertionError("unreachable")
+
+    def delete_deployment(self, name: str) -> None:
+        """Take a deployment away."""
+        self._platform.act("DELETE", self._at("deployments", name))
+
+    def scale(self, name: str, scaling: Scaling) -> DeploymentView:
+        """Say how many replicas there may be."""
+        return self._platform.write("POST", self._at("deployments", name, "scale"), scaling, answer=DeploymentView)
+
+    def roll(self, name: str, verb: str) -> DeploymentView:
+        """Restart, pause or resume."""
+        return self._platform.write("POST", self._at("deployments", name, verb), answer=DeploymentView)
+
+    def undo(self, name: str, revision: int | None) -> DeploymentView:
+        """Go back to a revision."""
+        body = UndoRequest(revision=revision)
+        return self._platform.write("POST", self._at("deployments", name, "undo"), body, answer=DeploymentView)
+
+    def revisions(self, name: str) -> list[RevisionState]:
+        """A deployment's history, oldest first."""
+        return self._platform.items(RevisionState, self._at("deployments", name, "revisions"))
+
+    def replicas(self, name: str | None = None) -> list[ReplicaStatus]:
+        """The replicas of a deployment, or of all."""
+        path = self._at("deployments", name, "replicas") if name else self._at("replicas")
+        return self._platform.items(ReplicaStatus, path)
+
+    def logs(self, name: str, **query: Any) -> Iterator[LogLine]:
+        """Lines that the replicas wrote."""
+        return self._platform.lines(LogLine, self._at("deployments", name, "logs"), **query)
+
+    def events(self, kind: str | None = None, name: str | None = None, limit: int = 100) -> list[Event]:
+        """What happened, oldest first."""
+        return self._platform.items(Event, self._at("events"), kind=kind, name=name, limit=limit)
+
+    def artifacts(self) -> list[ArtifactView]:
+        """All artifacts, without their files."""
+        return self._platform.items(ArtifactView, self._at("artifacts"))
+
+    def artifact(self, digest: str) -> ArtifactView:
+        """One artifact; the first digits of its digest are enough."""
+        if not digest.startswith("sha256:") or len(digest) < 71:
+            start = digest if digest.startswith("sha256:") else f"sha256:{digest}"
+            found = [a.name for a in self.artifacts() if a.name.startswith(start)]
+            if len(found) > 1:
+                raise InvalidInput(f"{len(found)} artifacts begin with '{start}'.", hint="Give more digits.")
+            digest = found[0] if found else start
+        return self._platform.read(ArtifactView, self._at("artifacts", digest))
+
+    def upload(self, file: Path, on_sent: Callable[[int], None]) -> ArtifactView:
+        """Bring an artifact."""
+        return self._platform.upload(self._at("artifacts"), file, ArtifactView, on_sent)
+
+    def keys(self) -> list[KeyView]:
+        """All keys, without the keys."""
+        return self._platform.items(KeyView, self._at("keys"))
+
+    def create_key(self, request: KeyRequest) -> KeyMade:
+        """Make a key."""
+        return self._platform.write("POST", self._at("keys"), request, answer=KeyMade)
+
+    def revoke_key(self, name: str) -> None:
+        """End a key."""
+        self._platform.act("DELETE", self._at("keys", name))
+
+    def secrets(self) -> list[SecretView]:
+        """All secrets, without their values."""
+        return self._platform.items(SecretView, self._at("secrets"))
+
+    def put_secret(self, name: str, value: str) -> SecretView:
+        """Set a secret."""
+        return self._platform.write("PUT", self._at("secrets", name), {"value": value}, answer=SecretView)
+
+    def delete_secret(self, name: str) -> None:
+        """Forget a secret."""
+        self._platform.act("DELETE", self._at("secrets", name))
+
+    def workspaces(self) -> list[WorkspaceView]:
+        """The workspaces of the key."""
+        return self._platform.items(WorkspaceView, "/workspaces")
+
+    def create_workspace(self, request: WorkspaceRequest) -> WorkspaceView:
+        """Make a workspace."""
+        return self._platform.write("POST", "/workspaces", request, answer=WorkspaceView)
+
+    def delete_workspace(self, name: str) -> None:
+        """Take an empty workspace away."""
+        self._platform.act("DELETE", f"/workspaces/{quote(name, safe='')}")
+
+    def clouds(self) -> list[CloudView]:
+        """The clouds that have joined."""
+        return self._platform.items(CloudView, "/clouds")
+
+
+@contextmanager
+def opened(workspace: str | None = None) -> Iterator[Remote]:
+    """The platform of the context in use, in `workspace` or the context's own."""
+    context = contexts.in_use()
+    key = contexts.key_of(context)
+    platform = Platform(key, url=context.url, socket=Settings().api_socket)
+    try:
+        yield Remote(platform, workspace or context.workspace)
+    finally:
+        platform.close()

@@ -1,0 +1,85 @@
+"""The commands, their groups, and how a command ends: every error becomes a text and an exit code here."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import kaon
+from kaon.cli.commands import call, change, config, deploy, key, look, platform, rollout, secret, serve, workspace
+from kaon.cli.notes import failure, note
+from kaon.cli.options import HEADINGS, PLATFORM
+from kaon.errors import KaonError
+
+INTERRUPTED = 130
+
+
+class Root(TyperGroup):
+    """The root group: verbs under their headings, and an exit code for whatever a command raises."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """The verbs, heading by heading."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for name, command in self.commands.items():
+            if not command.hidden:
+                heading = str(getattr(command, "rich_help_panel", "") or PLATFORM)
+                groups.setdefault(heading, []).append((name, command.get_short_help_str(100)))
+        for heading in HEADINGS:
+            with formatter.section(heading):
+                formatter.write_dl(groups[heading])
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. Raises `typer.Exit` with the code of whatever went wrong."""
+        try:
+            return super().invoke(ctx)
+        except KaonError as error:
+            note(failure(error))
+            raise typer.Exit(error.exit_code) from None
+        except (KeyboardInterrupt, EOFError):
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:  # the reader, such as `head`, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+
+
+app = typer.Typer(
+    name="kaon",
+    cls=Root,
+    help="Turn a Python class into a managed AI service.",
+    epilog="First steps:  kaon up  ->  kaon deploy FILE.py:CLASS  ->  kaon call NAME ENDPOINT key=value",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"kaon {kaon.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    context: Annotated[
+        str, typer.Option("--context", envvar="KAON_CONTEXT", help="The platform to talk to; see `kaon config`.")
+    ] = "",
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    """Turn a Python class into a managed AI service."""
+    if context:
+        os.environ["KAON_CONTEXT"] = context
+
+
+for module in (serve, deploy, call, look, change, rollout, key, secret, workspace, platform, config):
+    module.add_to(app)
+
+
+def main() -> None:
+    """The console script `kaon`."""
+    app(prog_name="kaon")

@@ -1,0 +1,187 @@
+"""How each kind of thing looks as a table, and as the page that `describe` shows. Pure: time comes as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from kaon.api.views import (
+    ArtifactView,
+    CloudView,
+    DeploymentView,
+    KeyView,
+    RevisionState,
+    SecretView,
+    WorkspaceView,
+)
+from kaon.cli.output import Shape
+from kaon.cli.text import plain, since, size, stamp, table
+from kaon.types.event import Event
+from kaon.types.replica import ReplicaStatus
+
+T = TypeVar("T", bound=BaseModel)
+
+
+def deployments(now: float) -> Shape[DeploymentView]:
+    """Deployments."""
+    return Shape(
+        ("name", "ready", "state", "revision", "age", "url"),
+        lambda d: (d.name, f"{d.ready}/{d.replicas}", d.state, d.revision or "-", since(d.created_at, now), d.url),
+        lambda d: d.name,
+    )
+
+
+def replicas(now: float) -> Shape[ReplicaStatus]:
+    """Replicas."""
+    return Shape(
+        ("replica", "phase", "since", "restarts", "reason"),
+        lambda r: (r.name, r.phase, since(r.since, now), r.restarts, _short(r.reason)),
+        lambda r: r.name,
+    )
+
+
+def revisions(now: float) -> Shape[RevisionState]:
+    """Revisions of one deployment."""
+    return Shape(
+        ("revision", "state", "ready", "age", "artifact"),
+        lambda r: (r.number, r.state, f"{r.ready}/{r.replicas}", since(r.created_at, now), r.artifact[7:19]),
+        lambda r: str(r.number),
+    )
+
+
+def artifacts(now: float) -> Shape[ArtifactView]:
+    """Artifacts."""
+    return Shape(
+        ("artifact", "service", "size", "age"),
+        lambda a: (
+            a.name[7:19],
+            a.spec.manifest.service.name,
+            size(a.spec.size_bytes),
+            since(a.created_at, now),
+        ),
+        lambda a: a.name,
+    )
+
+
+def keys(now: float) -> Shape[KeyView]:
+    """Keys."""
+    return Shape(
+        ("name", "role", "deployments", "state", "begins with", "age", "expires"),
+        lambda k: (
+            k.name,
+            k.role,
+            ",".join(k.deployments) if k.deployments else "all",
+            k.state,
+            k.hint,
+            since(k.created_at, now),
+            stamp(k.expires_at),
+        ),
+        lambda k: k.name,
+    )
+
+
+def secrets(now: float) -> Shape[SecretView]:
+    """Secrets."""
+    return Shape(
+        ("name", "used by", "changed"),
+        lambda s: (s.name, ",".join(s.used_by) or "-", since(s.updated_at, now)),
+        lambda s: s.name,
+    )
+
+
+def workspaces(now: float) -> Shape[WorkspaceView]:
+    """Workspaces."""
+    return Shape(
+        ("name", "description", "age"),
+        lambda w: (w.name, w.spec.description, since(w.created_at, now)),
+        lambda w: w.name,
+    )
+
+
+def clouds(now: float) -> Shape[CloudView]:
+    """Clouds."""
+    return Shape(
+        ("name", "driver", "agent", "seen", "edge", "ready", "edge url"),
+        lambda c: (
+            c.name,
+            c.driver,
+            "connected" if c.connected else "away",
+            since(c.seen_at, now),
+            "running" if c.edge.running else "down",
+            f"{c.ready}/{c.replicas}",
+            c.edge_url or "-",
+        ),
+        lambda c: c.name,
+    )
+
+
+def events(now: float) -> Shape[Event]:
+    """Events."""
+    return Shape(
+        ("age", "level", "about", "reason", "message"),
+        lambda e: (since(e.at, now), e.level, f"{e.kind}/{e.name}", e.reason, e.message),
+        lambda e: f"{e.kind}/{e.name}",
+    )
+
+
+def described(
+    deployment: DeploymentView,
+    revisions_of: Sequence[RevisionState],
+    replicas_of: Sequence[ReplicaStatus],
+    events_of: Sequence[Event],
+    now: float,
+) -> str:
+    """All that there is to say of a deployment, on one page."""
+    template = deployment.spec.template
+    scaling = deployment.spec.scaling
+    facts = {
+        "name": f"{deployment.name} (workspace {deployment.workspace})",
+        "url": deployment.url,
+        "state": f"{deployment.state}{': ' + deployment.reason if deployment.reason else ''}",
+        "ready": f"{deployment.ready} of {deployment.replicas}",
+        "scaling": f"{scaling.min} to {scaling.max} replicas",
+        "access": "public: no key is needed" if deployment.spec.public else "closed: callers need a key",
+        "artifact": template.artifact,
+        "paused": "yes" if deployment.spec.paused else "",
+        "made": f"{stamp(deployment.created_at)}, changed {since(deployment.updated_at, now)} ago",
+    }
+    lines = [f"{name + ':':<10}{plain(text)}" for name, text in facts.items() if text]
+    settings = [f"{name}={value}" for name, value in sorted(template.env.items())]
+    settings += [f"{name}=(secret {secret})" for name, secret in sorted(template.secrets.items())]
+    parts = ["\n".join(lines), _section("settings", "\n".join(plain(text) for text in settings))]
+    parts.append(
+        _section("conditions", "\n".join(_condition(c.type, c.holds, c.reason) for c in deployment.status.conditions))
+    )
+    parts.append(_section("revisions", _rows(revisions(now), revisions_of)))
+    parts.append(_section("replicas", _rows(replicas(now), replicas_of)))
+    parts += [last_words(replica) for replica in replicas_of]
+    parts.append(_section("events", _rows(events(now), events_of)))
+    return "\n\n".join(part for part in parts if part)
+
+
+def last_words(replica: ReplicaStatus) -> str:
+    """The last lines of a replica that ended badly."""
+    if not replica.last_lines:
+        return ""
+    code = "" if replica.exit_code is None else f", exit code {replica.exit_code}"
+    lines = [f"last lines of {replica.name}{code}", *replica.last_lines[-10:]]
+    return "\n  ".join(plain(line, keep="\t") for line in lines)
+
+
+def _condition(kind: str, holds: bool, reason: str) -> str:
+    return plain(f"{kind}: {'yes' if holds else 'no'}{', ' + reason if reason else ''}")
+
+
+def _rows(shape: Shape[T], things: Sequence[T]) -> str:
+    return table(shape.titles, [shape.row(thing) for thing in things]) if things else ""
+
+
+def _section(title: str, body: str) -> str:
+    return f"{title}\n" + "\n".join(f"  {line}" for line in body.splitlines()) if body else ""
+
+
+def _short(reason: str) -> str:
+    first = reason.splitlines()[0] if reason else ""
+    return first if len(first) <= 80 else first[:79] + "…"

@@ -1,0 +1,103 @@
+"""From values to text that is safe on a terminal, and back. Pure.
+
+Whatever a server, a service or another user chose (names, reasons, log lines) may hold terminal escapes that
+repaint, retitle or type for the reader. `plain` shows such characters as what they are, `\\x1b`, and does nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from kaon.errors import InvalidInput
+
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
+    "\U000e0000-\U000e0fff]"
+)
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+def plain(value: object, *, keep: str = "") -> str:
+    """`value` as text in which every control or invisible character is spelled out, but those in `keep`."""
+    return _UNSAFE.sub(lambda m: m.group() if m.group() in keep else _spelled(m.group()), str(value))
+
+
+def _spelled(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def json_safe(document: str) -> str:
+    """A JSON document in which no such character stands for itself; it means the same."""
+    return _UNSAFE.sub(lambda m: m.group() if m.group() in "\n" else _json_escape(m.group()), document)
+
+
+def _json_escape(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))
+
+
+def width(text: str) -> int:
+    """Columns that `text` takes."""
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Rows under their titles, in columns two spaces apart."""
+    cells = [[plain(cell) for cell in row] for row in rows]
+    lines = [[title.upper() for title in titles], *cells]
+    widths = [max(width(line[n]) for line in lines) for n in range(len(titles))]
+    return "\n".join(
+        "  ".join(cell + " " * (wide - width(cell)) for cell, wide in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def age(seconds: float) -> str:
+    """A length of time in its largest unit: '8s', '5m', '3h', '12d'."""
+    for unit, size in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if seconds >= size:
+            return f"{int(seconds // size)}{unit}"
+    return f"{max(0, int(seconds))}s"
+
+
+def since(at: float | None, now: float) -> str:
+    """How long ago an epoch second was; a dash for never."""
+    return age(now - at) if at else "-"
+
+
+def stamp(at: float | None) -> str:
+    """An epoch second as people in all zones read it; a dash for never."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ") if at else "-"
+
+
+def size(count: int) -> str:
+    """Bytes in the unit that fits: '512 B', '1.5 MB'."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000 or unit == "GB":
+            break
+        value /= 1000
+    return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+
+
+def seconds(text: str) -> float:
+    """'90', '90s', '5m', '2h', '7d' in seconds. Raises `InvalidInput`."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw]?)", text.strip())
+    if match is None:
+        raise InvalidInput(f"{plain(text)!r} is not a length of time.", hint="Write it like 30s, 5m, 2h or 7d.")
+    return float(match.group(1)) * _UNITS_S[match.group(2) or "s"]
+
+
+def pairs(texts: Iterable[str], option: str) -> dict[str, str]:
+    """'K=V' texts as a dictionary. Raises `InvalidInput` that names the option."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        if not separator or not name:
+            raise InvalidInput(f"{option} {plain(text)} has no '='.", hint=f"Write it as {option} NAME=VALUE.")
+        found[name] = value
+    return found

@@ -1,0 +1,71 @@
+"""Waiting for a rollout to end, with the phase and reason of the replica that it waits for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from kaon.api.views import DeploymentView
+from kaon.cli.progress import Progress
+from kaon.cli.remote import Remote
+from kaon.cli.shapes import last_words
+from kaon.errors import DeadlineExceeded, KaonError, Unavailable
+from kaon.types.deployment import RolloutState
+from kaon.types.replica import Phase, ReplicaStatus
+
+TIMEOUT_S = 600.0
+_LOOK_S = 0.25
+_ORDER = list(Phase)
+
+
+class RolloutStopped(KaonError):
+    """The new revision did not come up."""
+
+    code = "rollout-stopped"
+
+
+def until_rolled_out(remote: Remote, name: str, timeout_s: float = TIMEOUT_S) -> DeploymentView:
+    """Wait until what is wanted of a deployment is what is, or the rollout is held; return how it is then.
+
+    Raises `RolloutStopped` with the replica's last words, `DeadlineExceeded` after `timeout_s` seconds.
+    """
+    ends_at = time.monotonic() + timeout_s
+    with Progress() as progress:
+        while time.monotonic() < ends_at:
+            try:
+                view = remote.deployment(name)
+                replicas = remote.replicas(name)
+            except Unavailable as error:  # the platform restarts: what runs keeps running
+                progress.say("Waiting", error.cause)
+                time.sleep(_LOOK_S)
+                continue
+            if view.state is RolloutState.STOPPED:
+                raise _stopped(view, replicas)
+            if view.state is RolloutState.STABLE or view.spec.paused:
+                return view
+            progress.say(*doing(view, replicas))
+            time.sleep(_LOOK_S)
+    raise DeadlineExceeded(
+        f"'{name}' is not rolled out after {timeout_s:.0f} s; it goes on.",
+        hint=f"Watch it: kaon rollout status {name}",
+    )
+
+
+def doing(view: DeploymentView, replicas: Sequence[ReplicaStatus]) -> tuple[str, str]:
+    """(phase, reason) of the replica that is furthest from being ready, among those of the newest revision; pure."""
+    newest = max((r.revision for r in replicas), default=0)
+    coming = [r for r in replicas if r.revision == newest and r.phase not in (Phase.READY, Phase.DRAINING)]
+    if not coming or newest == view.revision:
+        return str(view.state), view.reason or f"{view.ready} of {view.replicas} replicas are ready"
+    behind = min(coming, key=lambda r: (_ORDER.index(r.phase), r.name))
+    return str(behind.phase), f"{behind.name}{': ' + behind.reason if behind.reason else ''}"
+
+
+def _stopped(view: DeploymentView, replicas: Sequence[ReplicaStatus]) -> RolloutStopped:
+    serving = f"revision {view.revision} serves on" if view.revision else "nothing serves"
+    words = [line for replica in replicas for line in last_words(replica).splitlines()]
+    return RolloutStopped(
+        f"The rollout of '{view.name}' stopped; {serving}. {view.reason}".rstrip(),
+        hint=f"See why: kaon logs {view.name}; then deploy again, or: kaon rollout undo {view.name}",
+        errors=[{"line": line} for line in words[:15]],
+    )
