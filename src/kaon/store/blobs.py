@@ -28,6 +28,8 @@ class FileBlobs:
         beside = self._folder / f".{secrets.token_hex(8)}.part"
         try:
             return await self._put(chunks, limit_bytes, beside)
+        except ConnectionError:  # of whoever sends the chunks
+            raise
         except OSError as error:
             hint = f"Free space where {self._folder} is."
             raise Unavailable(f"The bytes cannot be kept: {error.strerror}.", hint=hint, retry_after_s=1.0) from None

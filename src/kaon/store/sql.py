@@ -43,6 +43,8 @@ class SqlStore:
         self._writer: Writer | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._news = asyncio.Event()
+        self._watchers = 0
+        self._poller: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """See `Store.open`. Raises `Unavailable`, and `ConfigError` for a database of a newer Kaon."""
@@ -54,6 +56,9 @@ class SqlStore:
 
     async def close(self) -> None:
         """See `Store.close`."""
+        if self._poller is not None:
+            self._poller.cancel()
+            self._poller = None
         if self._writer is not None:
             await asyncio.to_thread(self._writer.close)
             self._writer = None
@@ -101,20 +106,43 @@ class SqlStore:
 
     async def watch(self, after: int) -> AsyncIterator[Sequence[Change]]:
         """See `Store.watch`. While the database is away it waits."""
+        self._watchers += 1
+        if self._poller is None:
+            self._poller = asyncio.create_task(self._poll())
+        try:
+            while True:
+                news = self._news
+                changes = await self._changes_after(after)
+                if changes:
+                    after = changes[-1].version
+                    yield changes
+                else:
+                    await news.wait()
+        finally:
+            self._watchers -= 1
+            if not self._watchers and self._poller is not None:
+                self._poller.cancel()
+                self._poller = None
+
+    async def _changes_after(self, version: int) -> list[Change]:
         while True:
-            news = self._news
             try:
-                changes = await self._read(partial(statements.changes_after, version=after))
+                return await self._read(partial(statements.changes_after, version=version))
             except Unavailable:
-                changes = []
-            if changes:
-                after = changes[-1].version
-                yield changes
-                continue
+                await asyncio.sleep(POLL_S)
+
+    async def _poll(self) -> None:
+        """Tell watchers of what other processes wrote; one question for all of them."""
+        known = 0
+        while True:
+            await asyncio.sleep(POLL_S)
             try:
-                await asyncio.wait_for(news.wait(), POLL_S)
-            except TimeoutError:
-                pass
+                newest = await self.version()
+            except Unavailable:
+                continue
+            if newest != known:
+                known = newest
+                self._tell()
 
     async def record(self, events: Sequence[Event]) -> None:
         """See `Store.record`."""
@@ -132,6 +160,8 @@ class SqlStore:
             with self._database.reads.connect() as connection:
                 return query(connection)
 
+        if self._writer is None:
+            raise Unavailable("The store is closed.")
         return await self._ask(self._readers.submit(self._guarded, run))
 
     async def _write(self, work: Callable[[Transaction], T]) -> T:

