@@ -27,7 +27,7 @@ from kaon.agent.probe import ControlSockets, Probes
 from kaon.agent.steps import Action, AdmitIt, ForgetIt, Memory, Refused, Seen, StartIt, StopIt, step
 from kaon.clock import Clock
 from kaon.drivers.port import Driver, Sighting, Stage, Start
-from kaon.errors import InvalidInput, KaonError, NotFound, Unavailable
+from kaon.errors import KaonError, NotFound, Unavailable
 from kaon.laws.backoff import Backoff, delay_s
 from kaon.types.key import Access
 from kaon.types.model import content_hash
@@ -318,23 +318,15 @@ class Agent:
                     group.create_task(self._answer(call))
 
     async def _answer(self, call: Call) -> None:
+        lines = _nothing()
         try:
-            lines = self._lines(call)
-        except KaonError as error:
-            lines = _one(error.problem_json() + b"\n")
+            if call.call != "logs":
+                raise NotFound(f"This agent knows no call {call.call!r}.")
+            lines = logs(LogsCall.model_validate(call.arguments), self._driver, self._clock.now())
+        except (NotFound, ValidationError) as error:
+            _log.warning("a call of the control plane cannot be answered", error=str(error))
         with contextlib.suppress(KaonError, OSError):  # nobody listens any more
             await self._control.answer(call.id, lines)
-
-    def _lines(self, call: Call) -> AsyncIterator[bytes]:
-        if call.call != "logs":
-            raise NotFound(f"This agent knows no call {call.call!r}.")
-        try:
-            asked = LogsCall.model_validate(call.arguments)
-        except ValidationError as error:
-            raise InvalidInput(
-                "The call's arguments are not valid.", errors=[dict(e) for e in error.errors()]
-            ) from None
-        return logs(asked, self._driver, self._statuses, self._clock.now())
 
     # Waiting
 
@@ -360,5 +352,6 @@ def _running(sightings: dict[str, Sighting]) -> dict[str, str]:
     return {id_: s.control_address for id_, s in sightings.items() if s.stage == Stage.STARTING and s.control_address}
 
 
-async def _one(line: bytes) -> AsyncIterator[bytes]:
-    yield line
+async def _nothing() -> AsyncIterator[bytes]:
+    return
+    yield b""

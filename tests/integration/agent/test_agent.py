@@ -265,22 +265,20 @@ async def test_stop_all_ends_every_replica(world: World) -> None:
     assert await driver.observe() == {}
 
 
-async def test_logs_are_answered_by_name_with_tail_and_grep(world: World) -> None:
+async def test_logs_are_answered_with_tail_and_grep(world: World) -> None:
     lines = tuple(f"line {n}" for n in range(20))
     spec = replica(world.artifact, 0, 1, Behaviour(lines=lines))
     await world.start_agent()
     world.files.want(plan_of(spec))
     await world.until(lambda: world.ready() == {"shop-1-0"})
-    arguments = {"workspace": "default", "deployment": "shop", "tail": 5, "grep": "7"}
-    world.files.calls.put_nowait(Call(id="c1", call="logs", arguments=arguments))
-    world.files.calls.put_nowait(Call(id="c2", call="logs", arguments={**arguments, "deployment": "other"}))
-    world.files.calls.put_nowait(Call(id="c3", call="logs", arguments={"tail": -1}))
-    await world.until(lambda: len(world.files.answers) == 3)
-    await world.until(lambda: world.files.answers["c1"] and world.files.answers["c3"])
-    assert [json.loads(line)["text"] for line in world.files.answers["c1"]] == ["line 17"]
-    assert json.loads(world.files.answers["c1"][0])["replica"] == "shop-1-0"
-    assert world.files.answers["c2"] == []
-    assert json.loads(world.files.answers["c3"][0])["code"] == "invalid-input"
+    arguments = {"replicas": [spec.id], "tail": 5, "grep": "7"}
+    for id_, asked in {"c1": arguments, "c2": {"replicas": ["../../secret"]}, "c3": {"tail": -1}}.items():
+        world.files.calls.put_nowait(Call(id=id_, call="logs", arguments=asked))
+    world.files.calls.put_nowait(Call(id="c4", call="shell", arguments={}))
+    await world.until(lambda: len(world.files.answers) == 4 and world.files.answers["c1"])
+    [line] = world.files.answers["c1"]
+    assert json.loads(line) == {"replica": spec.id, "text": "line 17", "at": None}
+    assert [world.files.answers[id_] for id_ in ("c2", "c3", "c4")] == [[], [], []]
 
 
 async def test_following_logs_brings_new_lines_of_all_replicas(world: World) -> None:
@@ -288,13 +286,13 @@ async def test_following_logs_brings_new_lines_of_all_replicas(world: World) -> 
     await world.start_agent()
     world.files.want(plan_of(*specs))
     await world.until(lambda: len(world.ready()) == 2)
-    arguments = {"workspace": "default", "deployment": "shop", "follow": True}
+    arguments = {"replicas": [spec.id for spec in specs], "follow": True}
     world.files.calls.put_nowait(Call(id="c1", call="logs", arguments=arguments))
     await world.until(lambda: len(world.files.answers.get("c1", [])) == 2)
     with (world.files.home / f"agent/replicas/{specs[1].id}/replica.log").open("a") as log:
         log.write("later\n")
     await world.until(lambda: len(world.files.answers["c1"]) == 3)
-    assert json.loads(world.files.answers["c1"][2]) == {"replica": "shop-1-1", "text": "later", "at": None}
+    assert json.loads(world.files.answers["c1"][2]) == {"replica": specs[1].id, "text": "later", "at": None}
 
 
 @pytest.mark.slow

@@ -1,0 +1,115 @@
+"""The agent's link against the real API on a unix socket."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import uvicorn
+
+from kaon.agent.link import Link
+from kaon.errors import NotFound, Unauthenticated, Unavailable
+from kaon.types.key import Role
+from kaon.types.plan import Report
+
+from .world import DIGEST, REPLICA, World, artifact_bytes, populate, world_of
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with world_of(tmp_path) as made:
+        await populate(made)
+        await made.key("agent", Role.AGENT, cloud="local")
+        config = uvicorn.Config(made.app, uds=str(tmp_path / "api.sock"), lifespan="off", log_config=None)
+        server = uvicorn.Server(config)
+        running = asyncio.ensure_future(server._serve())
+        async with asyncio.timeout(10):
+            while not server.started:
+                await asyncio.sleep(0.005)
+        yield made
+        server.should_exit = True
+        await running
+
+
+@pytest.fixture
+async def link(world: World) -> AsyncIterator[Link]:
+    async with link_with(world, world.keys["agent"]) as link:
+        yield link
+
+
+def link_with(world: World, key: str) -> Link:
+    home = world.settings.home
+    return Link("http://localhost", key, "local", home / "downloads", socket=home / "api.sock")
+
+
+async def test_the_plan_comes_once_and_then_only_when_it_changes(world: World, link: Link) -> None:
+    plan = await link.plan("", 5)
+    assert plan
+    assert [spec.id for spec in plan.replicas] == [REPLICA]
+    assert await link.plan(plan.hash, 0) is None
+
+
+async def test_a_report_lands_in_the_clouds_status(world: World, link: Link) -> None:
+    report = Report(cloud="local", plan="0" * 64)
+    await link.report(report)
+    assert (await world.store.get("cloud", "", "local")).status.report == report
+
+
+async def test_an_artifact_is_fetched_once_and_whole(world: World, link: Link) -> None:
+    file = await link.artifact(DIGEST)
+    assert file.read_bytes() == artifact_bytes()
+    assert [f.name for f in file.parent.iterdir()] == [file.name]
+    before = file.stat().st_ino
+    assert (await link.artifact(DIGEST)).stat().st_ino == before
+
+
+async def test_an_artifact_that_is_not_there_is_not_found_and_leaves_no_file(world: World, link: Link) -> None:
+    with pytest.raises(NotFound):
+        await link.artifact(f"sha256:{'0' * 64}")
+    assert list((world.settings.home / "downloads").iterdir()) == []
+
+
+async def test_secrets_of_a_replica_come_with_its_own_key(world: World, link: Link) -> None:
+    secrets = await link.secrets(REPLICA)
+    assert secrets == {"TOKEN": "a-canary-of-a-secret", "KAON_KEY": "kaon_identity_of_web"}
+    with pytest.raises(NotFound):
+        await link.secrets("f" * 12)
+
+
+async def test_calls_are_fetched_and_answered_line_by_line(world: World, link: Link) -> None:
+    async def lines() -> AsyncIterator[bytes]:
+        for text in ("one", "two"):
+            yield json.dumps({"replica": REPLICA, "text": text, "at": None}).encode() + b"\n"
+
+    async def answer() -> dict[str, Any]:
+        call = await link.next_call(5)
+        assert call
+        await link.answer(call.id, lines())
+        return call.arguments
+
+    assert await link.next_call(0) is None
+    answering = asyncio.create_task(answer())
+    transport = httpx2.AsyncHTTPTransport(uds=str(world.settings.home / "api.sock"))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://localhost/api/v1") as client:
+        told = await client.get(
+            "/workspaces/default/deployments/web/logs",
+            params={"tail": 7},
+            headers={"authorization": f"Bearer {world.keys['root']}"},
+        )
+    assert [json.loads(line)["text"] for line in told.text.splitlines()] == ["one", "two"]
+    arguments = await answering
+    assert (arguments["replicas"], arguments["tail"]) == ([REPLICA], 7)
+
+
+async def test_a_bad_key_is_refused_and_a_control_plane_that_is_away_is_unavailable(world: World) -> None:
+    async with link_with(world, "kaon_wrong") as link:
+        with pytest.raises(Unauthenticated):
+            await link.plan("", 0)
+    async with Link("http://localhost", "k", "local", Path("unused"), socket=Path("/no/such.sock")) as link:
+        with pytest.raises(Unavailable):
+            await link.plan("", 0)
+        with pytest.raises(Unavailable):
+            await link.report(Report(cloud="local"))
