@@ -28,6 +28,7 @@ from kaon.types.model import Address
 from kaon.types.plan import EdgeStatus
 from kaon.types.route import Endpoint, Route
 
+LOG_MAX_BYTES = 10 * 2**20
 _TAKEN_IN_WITHIN_S = 3.0
 _TEND_EVERY_S = 0.25
 _LOOK_EVERY_S = 2.0
@@ -104,6 +105,10 @@ class Edge:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.process.run())
             group.create_task(self._tend())
+
+    async def close_door(self) -> None:
+        """Take no new connection; what is open goes on. Raises `Unavailable` when Envoy does not answer."""
+        await stats.ask(self.layout.admin_socket, "POST", "/drain_listeners")
 
     async def stop(self) -> None:
         """End Envoy. Idempotent."""
@@ -238,7 +243,7 @@ class Edge:
                         await self._let_go()
                 if self._clock.monotonic() - looked > _LOOK_EVERY_S:
                     looked = self._clock.monotonic()
-                    self.process.rotate()
+                    files.rotate(self.layout.log, LOG_MAX_BYTES)
                     await self._retry_listeners()
             except (Unavailable, OSError) as e:
                 _log.warning("edge not tended", reason=str(e))

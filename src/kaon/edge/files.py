@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -36,3 +37,17 @@ def get(path: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, ValueError):
         return None
     return document if isinstance(document, dict) else None
+
+
+def rotate(log: Path, limit_bytes: int) -> None:
+    """Begin a log anew when it is longer than `limit_bytes`, and keep one old one.
+
+    For logs that a process appends to through a descriptor of its own: the text is moved, not the file.
+    """
+    try:
+        if log.stat().st_size <= limit_bytes:
+            return
+    except FileNotFoundError:
+        return
+    shutil.copyfile(log, log.with_suffix(log.suffix + ".1"))
+    os.truncate(log, 0)

@@ -15,7 +15,6 @@ from kaon.clock import Clock
 from kaon.edge.layout import Layout
 from kaon.errors import ConfigError, Conflict
 
-LOG_MAX_BYTES = 10 * 2**20
 _SHORT_S = 1.0
 _SHORT_LIVES = 10
 """So many lives in a row may be ended early by somebody else; one that ends itself early waits at once."""
@@ -134,16 +133,3 @@ class EnvoyProcess:
                 return file.read().decode(errors="replace").splitlines()
         except FileNotFoundError:
             return []
-
-    def rotate(self) -> None:
-        """Begin a new log when the present one is long, and keep one old one.
-
-        Envoy appends to the file that it has open, so the text is moved, not the file.
-        """
-        try:
-            if self._layout.log.stat().st_size <= LOG_MAX_BYTES:
-                return
-        except FileNotFoundError:
-            return
-        shutil.copyfile(self._layout.log, self._layout.log.with_suffix(".log.1"))
-        os.truncate(self._layout.log, 0)

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from kaon import processes
-from kaon.edge import Edge
-from kaon.edge.process import LOG_MAX_BYTES
+from kaon.edge import Edge, files
+from kaon.edge.edge import LOG_MAX_BYTES
 
 from .world import World, eventually, route
 
@@ -201,7 +201,7 @@ async def test_its_log_is_begun_anew_when_it_is_long_and_is_read_on(world: World
     log = world.edge.layout.log
     with log.open("ab") as file:
         file.truncate(LOG_MAX_BYTES + 1)
-    world.edge.process.rotate()
+    files.rotate(log, LOG_MAX_BYTES)
     assert log.with_suffix(".log.1").stat().st_size > LOG_MAX_BYTES
     world.edge.layout.clusters.with_name("spoilt").write_text("{")
     world.edge.layout.clusters.with_name("spoilt").rename(world.edge.layout.clusters)

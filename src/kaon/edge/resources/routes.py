@@ -92,27 +92,28 @@ def _rule_routes(rule: Rule) -> Iterable[Json]:
     if not rule.weights:
         yield {"match": whole, "direct_response": {"status": 503}}
         return
-    streams = [_below(rule.prefix, path) for path in rule.stream_paths]
-    again = [_below(rule.prefix, path) for path in rule.idempotent_paths]
+    again = [_below(rule.prefix, path) for path in rule.idempotent_paths if path not in rule.stream_paths]
     for path in rule.stream_paths:
         retries = _IDEMPOTENT if path in rule.idempotent_paths else _NEVER_ARRIVED
-        match = _below(rule.prefix, path)
+        match = _below(rule.prefix, path, all_of_it=path != "/")
         yield _route(rule, match | {"headers": [_BY_METHOD]}, _IDEMPOTENT, lasting=True)
         yield _route(rule, match, retries, lasting=True)
     yield _route(rule, whole | {"headers": [_WEBSOCKET]}, _NEVER_ARRIVED, lasting=True)
     for match in again:
-        if match not in streams:
-            yield _route(rule, match, _IDEMPOTENT)
+        yield _route(rule, match, _IDEMPOTENT)
     yield _route(rule, whole | {"headers": [_BY_METHOD]}, _IDEMPOTENT)
     yield _route(rule, whole, _NEVER_ARRIVED)
 
 
-def _below(prefix: str, path: str) -> Json:
-    """Matches one path of a deployment. `{name}` stands for one segment; the root may end in a slash or not."""
+def _below(prefix: str, path: str, *, all_of_it: bool = False) -> Json:
+    """Matches one path of a deployment, and what is below it when `all_of_it` (a mounted app's streams).
+
+    `{name}` stands for one segment; the root may end in a slash or not.
+    """
     if path == "/":
         return {"safe_regex": {"regex": f"{re.escape(prefix)}/?"}}
     pattern = "".join("[^/]+" if part.startswith("{") else re.escape(part) for part in re.split(r"(\{[^{}]*\})", path))
-    return {"safe_regex": {"regex": re.escape(prefix) + pattern}}
+    return {"safe_regex": {"regex": re.escape(prefix) + pattern + ("(/.*)?" if all_of_it else "")}}
 
 
 def _route(rule: Rule, match: Json, retries: Json, *, lasting: bool = False) -> Json:

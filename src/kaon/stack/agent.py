@@ -1,0 +1,38 @@
+"""The role `agent`: replicas as processes of this machine, and the edge before them."""
+
+from __future__ import annotations
+
+import asyncio
+
+from kaon.agent.link import Link
+from kaon.agent.loop import Agent
+from kaon.clock import Clock
+from kaon.drivers.process import ProcessDriver
+from kaon.edge import Edge
+from kaon.settings import Settings
+from kaon.stack.boot import agent_key_file
+
+_LOOK_S = 0.02
+_SOCKET_URL = "http://kaon.local"
+
+
+async def serve(settings: Settings, clock: Clock) -> None:
+    """Serve until cancelled. Replicas and edge run on afterwards."""
+    folder = settings.home.absolute() / "agent"
+    edge = Edge(settings, clock)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(edge.run())
+        key = await _key(settings, clock)
+        async with Link(_SOCKET_URL, key, settings.cloud, folder / "downloads", socket=settings.api_socket) as link:
+            driver = ProcessDriver(folder, settings.run_dir, link.artifact, clock)
+            try:
+                await Agent(settings.cloud, link, driver, edge, clock, folder, settings.url).run()
+            finally:
+                await driver.close()
+
+
+async def _key(settings: Settings, clock: Clock) -> str:
+    """The agent's key, which the server makes at its first start."""
+    while not agent_key_file(settings).exists():
+        await clock.sleep(_LOOK_S)
+    return agent_key_file(settings).read_text().strip()

@@ -1,0 +1,159 @@
+"""The two processes of `kaon up`: how each is started, and how each keeps the other alive.
+
+A role is told its settings on standard input, so that neither its command line nor its environment holds a
+secret, and a role that starts the other one hands on what it was told itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import sys
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from kaon import log, processes
+from kaon.clock import Clock
+from kaon.edge import files
+from kaon.errors import Conflict
+from kaon.laws.backoff import Backoff, delay_s
+from kaon.settings import Settings
+
+ROLES = ("server", "agent")
+LOG_MAX_BYTES = 10 * 2**20
+_ROTATE_EVERY_S = 60.0
+_AGAIN = Backoff(first_s=0.5, cap_s=15.0)
+_WELL_AFTER_S = 10.0
+_LOOK_S = 0.25
+
+# What the tools that a role runs (uv, git) need of the user's environment; nothing else is handed on.
+_KEPT = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "SSL_CERT_FILE", "SSL_CERT_DIR")
+_KEPT_PREFIXES = ("LC_", "UV_", "PIP_", "XDG_")
+_KEPT_SUFFIXES = ("_PROXY", "_proxy")
+
+_log = log.get("stack")
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """One of the two processes, over one home."""
+
+    name: str
+    settings: Settings
+
+    @property
+    def lock(self) -> Path:
+        """Held for as long as the process lives."""
+        return self.settings.run_dir / f"{self.name}.lock"
+
+    @property
+    def log(self) -> Path:
+        """What the process writes."""
+        return self.settings.home.absolute() / self.name / f"{self.name}.log"
+
+    @property
+    def other(self) -> Role:
+        """The one that this one watches, and is watched by."""
+        return Role("agent" if self.name == "server" else "server", self.settings)
+
+    def start(self) -> int | None:
+        """Start the process when it does not run; its pid, None when it runs already."""
+        self.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            return processes.spawn(
+                [sys.executable, "-m", "kaon.stack", self.name],
+                lock=self.lock,
+                env=_environment(),
+                cwd=self.settings.home,
+                log=self.log,
+                stdin=_told(self.settings),
+            )
+        except Conflict:
+            return None
+
+    def last_lines(self, count: int = 5) -> list[str]:
+        """The end of its log."""
+        try:
+            return self.log.read_text(errors="replace").splitlines()[-count:]
+        except FileNotFoundError:
+            return []
+
+
+def down_file(settings: Settings) -> Path:
+    """While it is there, nobody starts anything again."""
+    return settings.run_dir / "down"
+
+
+def settings_told() -> Settings:
+    """The settings on standard input; when nothing is there, those of the environment."""
+    told = "" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.read()
+    return Settings(**json.loads(told)) if told.strip() else Settings()
+
+
+def _told(settings: Settings) -> bytes:
+    said = settings.model_dump(mode="json") | {"home": str(settings.home.absolute())}
+    if isinstance(settings.secret_key, SecretStr):
+        said["secret_key"] = settings.secret_key.get_secret_value()
+    return json.dumps(said).encode()
+
+
+def _environment() -> dict[str, str]:
+    def kept(name: str) -> bool:
+        return name in _KEPT or name.startswith(_KEPT_PREFIXES) or name.endswith(_KEPT_SUFFIXES)
+
+    return {name: value for name, value in os.environ.items() if kept(name)}
+
+
+async def live(role: Role, work: Coroutine[Any, Any, None], clock: Clock) -> None:
+    """Do a role's work until SIGTERM, watching the other role and keeping the log short meanwhile."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    tasks = [asyncio.create_task(c) for c in (work, _watch(role.other, clock), _rotate(role.log, clock))]
+    stop = asyncio.create_task(stopped.wait())
+    try:
+        done, _ = await asyncio.wait([*tasks, stop], return_when=asyncio.FIRST_COMPLETED)
+        for task in done - {stop}:
+            task.result()  # nothing of a role ends by itself but by an error
+    finally:
+        for task in (*tasks, stop):
+            task.cancel()
+        await asyncio.gather(*tasks, stop, return_exceptions=True)
+
+
+async def _watch(other: Role, clock: Clock) -> None:
+    """Start the other role again whenever it ends, unless the platform is going down."""
+    failures = 0
+    while True:
+        since = clock.monotonic()
+        pid = processes.leader(other.lock)
+        if pid is not None:
+            code = await processes.ended(pid)
+            if down_file(other.settings).exists():
+                return
+            failures = 0 if clock.monotonic() - since > _WELL_AFTER_S else failures + 1
+            _log.warning("ended", role=other.name, pid=pid, exit_code=code)
+            # Killed once, it is back at once; failing to start, it is tried less and less often.
+            await clock.sleep(delay_s(_AGAIN, failures - 1, random.random()))  # noqa: S311
+        elif processes.is_held(other.lock):
+            await clock.sleep(0.02)  # being started by somebody else
+            continue
+        if down_file(other.settings).exists():
+            return
+        if pid := other.start():
+            _log.info("started", role=other.name, pid=pid)
+        await clock.sleep(_LOOK_S)
+
+
+async def _rotate(path: Path, clock: Clock) -> None:
+    while True:
+        files.rotate(path, LOG_MAX_BYTES)
+        await clock.sleep(_ROTATE_EVERY_S)

@@ -1,0 +1,76 @@
+"""The role `server`: store, controllers and API."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvicorn
+
+from kaon.api.app import create_app
+from kaon.clock import Clock
+from kaon.control import Controllers
+from kaon.settings import Settings
+from kaon.stack.boot import prepare_until_done
+from kaon.store import open_store
+from kaon.store.blobs import FileBlobs
+from kaon.store.vault import Vault, load_key
+
+
+async def serve(settings: Settings, clock: Clock) -> None:
+    """Serve until cancelled."""
+    folder = settings.home / "server"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    vault, blobs = Vault(load_key(settings)), FileBlobs(folder / "blobs")
+    store = open_store(settings.database, clock)
+    await store.open()
+    try:
+        await prepare_until_done(store, settings)
+        app = create_app(store=store, blobs=blobs, vault=vault, settings=settings, clock=clock)
+        # No proxy_headers: who calls is read from the edge's header by the API itself.
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            ws="none",
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=1,
+        )
+        server = _Server(config)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(Controllers(store, vault, clock).run())
+            group.create_task(_listen(server, settings.api_socket))
+    finally:
+        await store.close()
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to its role."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _listen(server: uvicorn.Server, path: Path) -> None:
+    """Answer on `path`: bound beside it and renamed over the old one, so that a socket there always answers."""
+    beside = path.with_suffix(".new")
+    beside.unlink(missing_ok=True)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listening.bind(str(beside))
+    listening.listen(1024)
+    os.chmod(beside, 0o600)
+    beside.rename(path)
+    serving = asyncio.ensure_future(server.serve(sockets=[listening]))
+    try:
+        await asyncio.shield(serving)
+    except asyncio.CancelledError:
+        server.should_exit = True
+        await serving
+        raise

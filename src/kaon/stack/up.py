@@ -1,0 +1,223 @@
+"""`kaon up` and `kaon down`: the platform on this machine, as two daemons that outlive the command.
+
+`up` may be called at any time: what runs is left alone, what is missing is started. `down` needs nobody's
+help: it stops the roles first, so that nothing comes back, closes the edge's door, lets every replica finish
+what it has, and removes what is left in the run folder. The two never work at once: each holds the run folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import http.client
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from kaon import processes
+from kaon.clock import SystemClock
+from kaon.errors import ConfigError, Conflict, KaonError, Unavailable
+from kaon.settings import Settings
+from kaon.stack.roles import ROLES, Role, down_file
+
+OnProgress = Callable[[str, str], None]
+"""Told a phase in one word and what happens in it."""
+
+_READY_WITHIN_S = 30.0
+_ROLE_GRACE_S = 5.0
+_DRAIN_MAX_S = 60.0
+_LOOK_S = 0.01
+_HEALTH = "/api/v1/health"
+
+
+def up(settings: Settings, on_progress: OnProgress = lambda phase, text: None) -> None:
+    """Start what does not run, and return when the API answers and the edge listens.
+
+    Raises `Conflict` when the port is taken or the platform runs with another one, `Unavailable` when a part
+    does not come up (its last words are the cause), `ConfigError` when the folders belong to somebody else.
+    """
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _private(settings)
+    with _alone(settings):
+        running = all(processes.is_held(Role(name, settings).lock) for name in ROLES)
+        if not processes.is_held(settings.run_dir / "edge.lock"):
+            _check_port(settings)
+        down_file(settings).unlink(missing_ok=True)
+        begun: dict[str, int] = {}
+        for name in ROLES:
+            if pid := Role(name, settings).start():
+                on_progress("Starting", f"the {name}")
+                begun[name] = pid
+        try:
+            _await("the API", lambda: _api_answers(settings), settings, begun, on_progress)
+            _await("the edge", lambda: _edge_answers(settings), settings, begun, on_progress)
+        except KaonError:
+            if not running:
+                asyncio.run(_down(settings))
+            raise
+    on_progress("Ready", settings.url)
+
+
+def down(settings: Settings, on_progress: OnProgress = lambda phase, text: None) -> None:
+    """Stop everything of this platform on this machine; its home stays. Idempotent.
+
+    Requests in flight get their deployment's drain time, a minute at most. Raises `Unavailable` when a process
+    does not go away.
+    """
+    if not settings.run_dir.exists():
+        return
+    with _alone(settings):
+        asyncio.run(_down(settings, on_progress))
+
+
+# --- up ---
+
+
+def _private(settings: Settings) -> None:
+    """The run folder, for this user only: it may lie in a folder that everybody writes to."""
+    folder = settings.run_dir
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for path in (settings.home, folder):
+        found = path.lstat()
+        if found.st_uid != os.getuid() or (path == folder and found.st_mode & 0o077):
+            raise ConfigError(
+                f"{path} belongs to somebody else, or others may enter it.",
+                hint=f"Look at it; then: chmod 700 {path}, or set KAON_HOME to another folder.",
+            )
+
+
+@contextlib.contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    """Nobody else goes up or down meanwhile; whoever does is waited for."""
+    fd = os.open(settings.run_dir, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _check_port(settings: Settings) -> None:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+            probe.listen(1)
+        except OSError as error:
+            raise Conflict(
+                f"Port {settings.port} of {settings.host} cannot be used: {error.strerror}.",
+                hint=f"Choose another one: KAON_PORT={_other(settings.port)} kaon up",
+            ) from None
+
+
+def _other(port: int) -> int:
+    return port + 1010 if port < 60_000 else 8080
+
+
+def _await(
+    what: str, ready: Callable[[], bool], settings: Settings, begun: dict[str, int], on_progress: OnProgress
+) -> None:
+    on_progress("Waiting", f"for {what}")
+    give_up = time.monotonic() + _READY_WITHIN_S
+    while not ready():
+        for name, pid in begun.items():
+            if (code := processes.exit_code(pid)) is not None:
+                raise Unavailable(
+                    f"The {name} ended at its start with code {code}: {_last_words(Role(name, settings))}",
+                    hint=f"See {Role(name, settings).log}",
+                )
+        if time.monotonic() > give_up:
+            raise Unavailable(
+                f"No answer from {what} within {_READY_WITHIN_S:.0f} s.",
+                hint=f"See the logs under {settings.home}; or begin anew: kaon down && kaon up",
+            )
+        time.sleep(_LOOK_S)
+
+
+def _last_words(role: Role) -> str:
+    return " | ".join(role.last_lines(3)) or "it said nothing"
+
+
+class _OnSocket(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("kaon.local", timeout=2)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(2)
+        self.sock.connect(self._path)
+
+
+def _api_answers(settings: Settings) -> bool:
+    return _answers(_OnSocket(str(settings.api_socket)))
+
+
+def _edge_answers(settings: Settings) -> bool:
+    """Whether our edge, and nobody else, answers on the port."""
+    if not processes.is_held(settings.run_dir / "edge.lock"):
+        return False
+    host = settings.url.removeprefix("http://").rpartition(":")[0]
+    return _answers(http.client.HTTPConnection(host.strip("[]"), settings.port, timeout=2))
+
+
+def _answers(connection: http.client.HTTPConnection) -> bool:
+    try:
+        connection.request("GET", _HEALTH)
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+# --- down ---
+
+
+async def _down(settings: Settings, on_progress: OnProgress = lambda phase, text: None) -> None:
+    down_file(settings).touch(mode=0o600)
+    on_progress("Stopping", "the platform")
+    # The agent first: nobody shall start anew what is stopped next.
+    for name in reversed(ROLES):
+        await processes.stop(Role(name, settings).lock, _ROLE_GRACE_S)
+    await _stop_replicas(settings, on_progress)
+    for path in settings.run_dir.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path != down_file(settings):
+            path.unlink()
+    down_file(settings).unlink()
+
+
+async def _stop_replicas(settings: Settings, on_progress: OnProgress) -> None:
+    """Close the door, let the replicas finish, then end the edge too."""
+    from kaon.agent.plans import PlanFile
+    from kaon.drivers.process import ProcessDriver
+    from kaon.edge import Edge
+
+    edge, folder = Edge(settings), settings.home.absolute() / "agent"
+    with contextlib.suppress(KaonError):
+        await edge.close_door()
+    driver = ProcessDriver(folder, settings.run_dir, _no_artifact, SystemClock())
+    plan = PlanFile(folder / "plan.json").load()
+    drains = {spec.id: min(spec.drain_s, _DRAIN_MAX_S) for spec in (plan.replicas if plan else ())}
+    try:
+        replicas = list(await driver.observe())
+        if replicas:
+            on_progress("Draining", f"{len(replicas)} replicas finish what is in flight")
+        await asyncio.gather(*(driver.stop(replica, drains.get(replica, _ROLE_GRACE_S)) for replica in replicas))
+        await asyncio.gather(*(driver.forget(replica) for replica in replicas))
+    finally:
+        await driver.close()
+    await edge.stop()
+
+
+async def _no_artifact(digest: str) -> Path:
+    raise Unavailable(f"The platform is going down; {digest} is not fetched.")
