@@ -45,8 +45,10 @@ class App:
         began_at = time.monotonic()
         figures, name = self._serving.others, ""
         try:
-            self._door.check(fields)
-            document = self._document(scope)
+            document = _page(scope)
+            if document is None:
+                self._door.check(fields)
+                document = self._document(scope)
             if document is None:
                 mounted = self._serving.mounted(scope["path"])
                 if mounted is not None:
@@ -100,8 +102,8 @@ class App:
         return Answer(200, media_type.encode(), body)
 
     def _document(self, scope: Scope) -> Answer | None:
-        """The deployment's own pages."""
-        if scope["method"] in ("GET", "HEAD") and scope["path"] == "/openapi.json":
+        """The deployment's own documents, for callers that were let in."""
+        if scope["path"] == "/openapi.json" and scope["method"] in ("GET", "HEAD"):
             return Answer(200, _JSON, self._serving.openapi())
         return None
 
@@ -123,3 +125,14 @@ class App:
         finally:
             self._serving.elsewhere -= 1
             self._serving.others.answered(code, time.monotonic() - began_at)
+
+
+def _page(scope: Scope) -> Answer | None:
+    """The docs page: the same for every service, so anybody may see it; it asks for the key that it needs."""
+    if scope["path"] != "/docs" or scope["method"] not in ("GET", "HEAD"):
+        return None
+    from kaon.sdk.docs_page import docs_page
+
+    page = docs_page()
+    headers = {name.encode(): text.encode() for name, text in page.headers}
+    return Answer(200, headers.pop(b"content-type"), page.html, tuple(headers.items()))

@@ -25,13 +25,25 @@ Done = Callable[[Any, BaseException | None], None]
 class _Spare:
     """A task that waits for a coroutine which has taken its first step."""
 
-    __slots__ = ("slot", "task")
+    __slots__ = ("_begun", "_loop", "slot", "task")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._begun = False
         self.slot: asyncio.Future[tuple[Rest, Done]] = loop.create_future()
         self.task = loop.create_task(self._work(), name="spare")
+        self.task.add_done_callback(self._check)
+
+    def _check(self, _: asyncio.Task[None]) -> None:
+        """A task that is cancelled before its first step never runs: then another one takes over what it was given."""
+        if not self._begun and self.slot.done() and not self.slot.cancelled():
+            other = _Spare(self._loop)
+            rest, done = self.slot.result()
+            rest.interrupt()
+            other.slot.set_result((rest, done))
 
     async def _work(self) -> None:
+        self._begun = True
         try:
             rest, done = await self.slot
         except asyncio.CancelledError:

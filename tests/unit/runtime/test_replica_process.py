@@ -1,0 +1,328 @@
+"""A replica as drivers start it: a process with a launch file, sockets, secrets on standard input, and signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psutil
+import pytest
+
+from kaon.types.key import Access
+from kaon.types.launch import EXIT_CONFIG, Launch
+
+SERVICE = """
+import asyncio, os, sys, threading, time
+from collections.abc import AsyncIterator
+import kaon
+
+@kaon.service
+class Work:
+    def __init__(self, token: str = "", needed: str = "given") -> None:
+        self.token = token
+        print("constructed with", token)
+        if os.environ.get("LOAD_GATE"):
+            while not os.path.exists(os.environ["LOAD_GATE"]):
+                time.sleep(0.005)
+
+    @kaon.on_start
+    async def warm(self) -> None:
+        self.warm_from = threading.current_thread() is threading.main_thread()
+
+    @kaon.on_stop
+    def bye(self) -> None:
+        print("bye")
+
+    @kaon.endpoint
+    async def echo(self, text: str, wait_s: float = 0.0) -> str:
+        await asyncio.sleep(wait_s)
+        return text
+
+    @kaon.endpoint(method="GET")
+    def told(self) -> list[str | bool]:
+        return [self.token, self.warm_from, os.environ.get("PLAIN", ""), str(kaon.data_dir())]
+
+    @kaon.endpoint
+    def shout(self, times: int) -> int:
+        for _ in range(times):
+            print("x" * 999)
+        sys.stdout.flush()
+        return times
+
+    @kaon.endpoint(method="GET")
+    async def slow_stream(self) -> AsyncIterator[int]:
+        for number in range(5):
+            yield number
+            await asyncio.sleep(0.1)
+
+    @kaon.endpoint
+    async def fails(self) -> int:
+        raise ValueError(f"the token is {self.token}")
+
+@kaon.service
+class Broken:
+    def __init__(self) -> None:
+        raise RuntimeError("no device")
+
+    @kaon.endpoint
+    def echo(self, text: str) -> str:
+        return text
+
+@kaon.service
+class Strict:
+    def __init__(self, endpoint_url: str) -> None: ...
+
+    @kaon.endpoint
+    def echo(self, text: str) -> str:
+        return text
+"""
+
+Start = Callable[..., "Process"]
+
+
+class Process:
+    """A started replica."""
+
+    def __init__(self, folder: Path, secrets: dict[str, str], environ: dict[str, str], **launch: Any) -> None:
+        (folder / "code").mkdir(exist_ok=True)
+        (folder / "code" / "work.py").write_text(SERVICE)
+        told = Launch(
+            **{
+                "id": "0123456789ab",
+                "name": "work-1-0",
+                "workspace": "default",
+                "deployment": "work",
+                "revision": 1,
+                "entry": "work:Work",
+                "code_dir": str(folder / "code"),
+                "service_address": f"unix:{folder}/s",
+                "control_address": f"unix:{folder}/c",
+                "access": Access(public=True),
+                "data_dir": str(folder / "data"),
+                "drain_s": 5.0,
+                **launch,
+            }
+        )
+        (folder / "launch.json").write_text(told.model_dump_json())
+        self.began_at = time.monotonic()
+        self.popen = subprocess.Popen(
+            [sys.executable, "-m", "kaon.runtime", "--launch", str(folder / "launch.json")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **environ},
+        )
+        assert self.popen.stdin is not None
+        self.popen.stdin.write(json.dumps(secrets).encode())
+        self.popen.stdin.close()
+        self.popen.stdin = None
+        self.client = httpx2.Client(
+            transport=httpx2.HTTPTransport(uds=f"{folder}/s"), base_url="http://replica", timeout=10
+        )
+        self.control = httpx2.Client(
+            transport=httpx2.HTTPTransport(uds=f"{folder}/c"), base_url="http://replica", timeout=10
+        )
+
+    def health(self, path: str = "/ready") -> int:
+        try:
+            return self.control.get(path).status_code
+        except httpx2.TransportError:
+            return 0
+
+    def ready(self) -> Process:
+        wait(lambda: self.health() == 200)
+        return self
+
+    def end(self) -> tuple[int, str, str]:
+        """Wait for the process to end by itself."""
+        out, err = self.popen.communicate(timeout=15)
+        return self.popen.returncode, out.decode(), err.decode()
+
+
+def wait(condition: Callable[[], bool]) -> None:
+    end_at = time.monotonic() + 15
+    while not condition():
+        assert time.monotonic() < end_at
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    started: list[Process] = []
+
+    def begin(
+        *, secrets: dict[str, str] | None = None, environ: dict[str, str] | None = None, **launch: Any
+    ) -> Process:
+        started.append(Process(tmp_path, secrets or {}, environ or {}, **launch))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        if process.popen.poll() is None:
+            process.popen.kill()
+        process.popen.communicate()
+        process.client.close()
+        process.control.close()
+
+
+def test_it_is_alive_before_the_class_is_constructed(start: Start, tmp_path: Path) -> None:
+    process = start(environ={"LOAD_GATE": str(tmp_path / "gate")})
+    wait(lambda: process.health("/live") == 200)
+    assert process.health("/ready") == 503
+    loading = process.client.post("/echo", json={"text": "a"})
+    assert (loading.status_code, loading.headers["retry-after"]) == (503, "1")
+    (tmp_path / "gate").touch()
+    process.ready()
+    assert process.client.post("/echo", json={"text": "a"}).json() == "a"
+
+
+def test_environment_secrets_data_and_hooks_reach_the_service(start: Start, tmp_path: Path) -> None:
+    process = start(secrets={"TOKEN": "s3cret-value"}, env={"PLAIN": "shown"}).ready()
+    assert process.client.get("/told").json() == ["s3cret-value", True, "shown", str(tmp_path / "data")]
+
+
+def test_secrets_are_neither_in_proc_nor_in_the_log(start: Start, tmp_path: Path) -> None:
+    process = start(secrets={"TOKEN": "s3cret-value"}, log_file=str(tmp_path / "log")).ready()
+    assert b"s3cret-value" not in Path(f"/proc/{process.popen.pid}/environ").read_bytes()
+    assert process.client.post("/fails", json={}).status_code == 500
+    wait(lambda: "ValueError" in (tmp_path / "log").read_text())
+    lines = [line for line in (tmp_path / "log").read_text().splitlines() if line.startswith("{")]
+    failed = next(entry for entry in map(json.loads, lines) if entry["level"] == "error")
+    assert failed["request_id"]
+    assert "the token is ******" in failed["exception"]
+
+
+def test_a_missing_setting_ends_it_with_78_and_plain_words(start: Start) -> None:
+    code, _, err = start(entry="work:Strict").end()
+    assert code == EXIT_CONFIG
+    assert "ENDPOINT_URL is not set" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(("entry", "said"), [("nowhere:Work", "no module nowhere"), ("work:Nobody", "no class")])
+def test_a_class_that_cannot_be_imported_ends_it_with_78(start: Start, entry: str, said: str) -> None:
+    code, _, err = start(entry=entry).end()
+    assert (code, said in err) == (EXIT_CONFIG, True), err
+
+
+def test_a_constructor_that_fails_is_a_crash_with_its_traceback(start: Start) -> None:
+    code, _, err = start(entry="work:Broken").end()
+    assert code == 1
+    assert "no device" in err
+
+
+def test_sigterm_answers_what_is_in_flight_and_what_still_arrives(start: Start) -> None:
+    process = start().ready()
+    answers: list[Any] = []
+    flying = threading.Thread(
+        target=lambda: answers.append(process.client.post("/echo", json={"text": "in flight", "wait_s": 0.8}).json())
+    )
+    flying.start()
+    wait(lambda: process.control.get("/ready").json()["in_flight"] == 1)
+    process.popen.send_signal(signal.SIGTERM)
+    wait(lambda: process.health() == 503)
+    assert process.control.get("/ready").json()["phase"] == "Draining"
+    late = process.client.post("/echo", json={"text": "late"})
+    assert (late.json(), late.headers["connection"]) == ("late", "close")
+    flying.join()
+    assert answers == ["in flight"]
+    code, out, err = process.end()
+    assert (code, "bye" in out) == (0, True), err
+
+
+def test_sigterm_lets_a_stream_come_to_its_end(start: Start) -> None:
+    process = start().ready()
+    with process.client.stream("GET", "/slow-stream") as answer:
+        lines = answer.iter_lines()
+        assert next(lines) == "data: 0"
+        process.popen.send_signal(signal.SIGTERM)
+        assert [line for line in lines if line] == [f"data: {n}" for n in range(1, 5)]
+    assert process.end()[0] == 0
+
+
+def test_drain_is_bounded_and_tells_those_it_leaves(start: Start) -> None:
+    process = start(drain_s=0.5).ready()
+    threading.Timer(0.3, process.popen.send_signal, [signal.SIGTERM]).start()
+    began_at = time.monotonic()
+    left = process.client.post("/echo", json={"text": "a", "wait_s": 60})
+    assert (left.status_code, left.json()["code"]) == (503, "unavailable")
+    assert process.end()[0] == 0
+    assert time.monotonic() - began_at < 5
+
+
+def test_an_idle_replica_stops_quickly(start: Start) -> None:
+    process = start().ready()
+    process.client.post("/echo", json={"text": "a"})
+    began_at = time.monotonic()
+    process.popen.send_signal(signal.SIGTERM)
+    assert process.end()[0] == 0
+    assert time.monotonic() - began_at < 3
+
+
+def test_sigterm_while_loading_ends_it_at_once(start: Start, tmp_path: Path) -> None:
+    process = start(environ={"LOAD_GATE": str(tmp_path / "never")})
+    wait(lambda: process.health("/live") == 200)
+    process.popen.send_signal(signal.SIGTERM)
+    assert process.end()[0] == 0
+
+
+def test_the_log_is_rotated_and_few_files_are_kept(start: Start, tmp_path: Path) -> None:
+    process = start(log_file=str(tmp_path / "log"), log_max_bytes=50_000).ready()
+    current = tmp_path / "log"
+    for _ in range(4):
+        process.client.post("/shout", json={"times": 60})
+        wait(lambda: (tmp_path / "log.1").exists() and current.stat().st_size < 50_000)
+    names = sorted(path.name for path in tmp_path.glob("log*"))
+    assert names == ["log", "log.1", "log.2", "log.3"]
+    assert (tmp_path / "log").stat().st_mode & 0o777 == 0o600
+
+
+def test_sockets_are_for_their_owner_only(start: Start, tmp_path: Path) -> None:
+    start().ready()
+    assert (tmp_path / "s").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "c").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_replica_is_small(start: Start) -> None:
+    process = start().ready()
+    process.client.post("/echo", json={"text": "a"})
+    assert psutil.Process(process.popen.pid).memory_full_info().pss < 60 * 2**20
+
+
+def test_a_replica_loads_nothing_that_it_does_not_need() -> None:
+    heavy = [
+        "fastapi",
+        "sqlalchemy",
+        "cryptography",
+        "typer",
+        "rich",
+        "httpx2",
+        "starlette",
+        "numpy",
+        "prometheus_client",
+    ]
+    code = f"import sys, kaon.runtime.__main__; print([m for m in {heavy!r} if m in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert loaded.strip() == "[]"
+
+
+def test_a_bad_launch_file_is_told_plainly(tmp_path: Path) -> None:
+    (tmp_path / "launch.json").write_text('{"id": "x"}')
+    ended = subprocess.run(
+        [sys.executable, "-m", "kaon.runtime", "--launch", str(tmp_path / "launch.json")],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=15,
+        check=False,
+    )
+    assert (ended.returncode, "cannot be launched" in ended.stderr) == (EXIT_CONFIG, True)
