@@ -22,7 +22,7 @@ class EventReader:
 
     def feed(self, chunk: bytes) -> Iterator[ServerEvent]:
         """The events that end within `chunk`."""
-        *blocks, self._rest = (self._rest + chunk.replace(b"\r\n", b"\n")).split(b"\n\n")
+        *blocks, self._rest = (self._rest + chunk).replace(b"\r\n", b"\n").split(b"\n\n")
         for block in blocks:
             if event := _event(block):
                 yield event

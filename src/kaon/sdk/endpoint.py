@@ -67,11 +67,13 @@ class Endpoint:
     @property
     def shared_names(self) -> frozenset[str]:
         """Names of its path that the model in its body has as well: callers say them once."""
+        return self.signature.fields.intersection(self.path_names)
+
+    @property
+    def body_name(self) -> str | None:
+        """The handler's name for a body that is one model, unless the model has a field of that name."""
         sole = self.signature.sole
-        if sole is None:
-            return frozenset()
-        hint = next(p.hint for p in self.signature.parameters if p.name == sole)
-        return hints.fields_of(hint).intersection(self.path_names)
+        return None if sole in self.signature.fields else sole
 
 
 @overload

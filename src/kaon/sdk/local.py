@@ -145,8 +145,8 @@ def _received(endpoint: Endpoint, arguments: Mapping[str, Any], body: Any) -> di
         pairs = [pair for name, value in rest.items() for pair in pairs_of(name, value)]
         return signature.from_query(pairs, path)
     if body is None:
-        sole = signature.sole
-        body = rest[sole] if sole is not None and rest.keys() - endpoint.shared_names == {sole} else rest
+        name = endpoint.body_name
+        body = rest[name] if name is not None and rest.keys() - endpoint.shared_names == {name} else rest
     elif signature.sole is None and not isinstance(body, Mapping):
         body = {p.name: body for p in signature.parameters if p.where == "body"}
     return signature.from_json(json_of(body), path)

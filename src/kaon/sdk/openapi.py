@@ -150,11 +150,7 @@ def _body(endpoint: Endpoint, schemas: Schemas, call: samples.Call) -> dict[str,
 
 def _body_names(endpoint: Endpoint) -> dict[str, Any]:
     """For clients: the handler's name for a body that is one model, and fields that the path says as well."""
-    sole = endpoint.signature.sole
-    if sole is None:
-        return {}
-    hint = next(p.hint for p in endpoint.signature.parameters if p.name == sole)
-    names: dict[str, Any] = {} if sole in hints.fields_of(hint) else {"body": sole}
+    names: dict[str, Any] = {"body": endpoint.body_name} if endpoint.body_name else {}
     return names | ({"shared": sorted(endpoint.shared_names)} if endpoint.shared_names else {})
 
 

@@ -41,7 +41,7 @@ def refused(problems: list[dict[str, str]]) -> InvalidInput:
 
 def problem(where: str, why: str) -> dict[str, str]:
     """One entry of `errors`."""
-    return {"where": where, "problem": why}
+    return {"where": where.encode("utf-8", "replace").decode(), "problem": why}
 
 
 def place(root: str, path: Iterable[Any]) -> str:

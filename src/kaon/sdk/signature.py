@@ -61,6 +61,8 @@ class Signature:
     validator: SchemaValidator | Any
     sole: str | None = None
     """The parameter that is the whole body, when there is one."""
+    fields: frozenset[str] = frozenset()
+    """The names of that body's fields."""
     raw: str | None = None
     """The parameter that a body of another media type than JSON is."""
     form: bool = False
@@ -231,6 +233,7 @@ def compile_signature(
         answer_hint=answer_hint,
         validator=body[0].adapter.validator if sole else _body_validator(owner, body),
         sole=sole,
+        fields=hints.fields_of(body[0].hint) if sole else frozenset(),
         raw=body[0].name if raw else None,
         form=any(hints.is_file(p.hint) or hints.is_file(hints.listed(p.hint)) for p in body),
         socket=socket,
@@ -277,6 +280,7 @@ def _body_validator(owner: str, parameters: list[Parameter]) -> SchemaValidator 
 
 def _from_text(adapter: TypeAdapter[Any], text: str) -> Any:
     try:
+        text.encode()  # half of a surrogate pair is no text
         return adapter.validate_strings(text)
     except UnicodeEncodeError:
         raise refused([problem("text", "is not valid Unicode")]) from None

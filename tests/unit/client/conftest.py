@@ -4,10 +4,11 @@ import contextlib
 import inspect
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import parse_qsl
 
+import pytest
 import uvicorn
 
 from kaon.errors import KaonError, NotFound, Unauthenticated
@@ -141,3 +142,15 @@ def serve(app: Any) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join(10)
+
+
+@pytest.fixture
+def serving() -> Callable[[Any], contextlib.AbstractContextManager[str]]:
+    """`with serving(app) as url`: the app's URL while it is served."""
+    return serve
+
+
+@pytest.fixture
+def app_of() -> type[App]:
+    """Makes the app that serves an instance of a marked class, with a key."""
+    return App

@@ -1,0 +1,163 @@
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from kaon import context
+from kaon.client.events import EventReader
+from kaon.client.exchange import (
+    TRIES,
+    Failure,
+    Request,
+    Response,
+    Wait,
+    carried,
+    converse,
+    deadline_after,
+    error_of,
+    retry_delay_s,
+)
+from kaon.clock import FakeClock
+from kaon.errors import (
+    DeadlineExceeded,
+    InvalidInput,
+    ItemError,
+    KaonError,
+    TooManyRequests,
+    Unauthenticated,
+    Unavailable,
+)
+
+BUSY = Response(503, {"retry-after": "2"})
+GONE = Failure("cannot be reached")
+
+
+def talk(outcomes: list[Response | Failure], *, idempotent: bool = True, timeout_s: float = 60.0) -> tuple[Any, ...]:
+    """The end of a conversation in which each request is answered with the next outcome, and what was said."""
+    clock, said = FakeClock(), []
+    conversation = converse(
+        lambda left_s: Request("GET", "u", timeout_s=left_s),
+        idempotent=idempotent,
+        deadline=timeout_s,
+        clock=clock,
+        jitter=lambda: 1.0,
+    )
+    step: Any = next(conversation)
+    rest = iter(outcomes)
+    try:
+        while True:
+            said.append(step)
+            if isinstance(step, Wait):
+                clock._elapsed += step.delay_s
+                step = conversation.send(None)
+            else:
+                step = conversation.send(next(rest))
+    except StopIteration as end:
+        return end.value, said
+    except KaonError as error:
+        return error, said
+
+
+def test_a_good_answer_ends_it() -> None:
+    answer, said = talk([Response(200, content=b"1")])
+    assert answer.content == b"1"
+    assert said == [Request("GET", "u", timeout_s=60.0)]
+
+
+def test_an_idempotent_call_is_tried_again_after_what_the_server_said() -> None:
+    answer, said = talk([BUSY, GONE, Response(200)])
+    assert answer.status == 200
+    assert [s.delay_s for s in said if isinstance(s, Wait)] == [2.0, 0.2]
+    assert [s.timeout_s for s in said if isinstance(s, Request)] == [60.0, 58.0, 57.8]
+
+
+@pytest.mark.parametrize("outcome", [BUSY, GONE, Response(429), Failure("slow", timed_out=True)])
+def test_another_call_is_never_sent_twice(outcome: Response | Failure) -> None:
+    error, said = talk([outcome], idempotent=False)
+    assert isinstance(error, (Unavailable, TooManyRequests, DeadlineExceeded))
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize(
+    "outcome", [Response(400), Response(404), Response(500), Response(504), Failure("slow", timed_out=True)]
+)
+def test_what_would_fail_again_is_not_tried_again(outcome: Response | Failure) -> None:
+    assert len(talk([outcome])[1]) == 1
+
+
+def test_tries_are_counted() -> None:
+    error, said = talk([GONE] * 10)
+    assert isinstance(error, Unavailable)
+    assert sum(isinstance(s, Request) for s in said) == TRIES
+
+
+def test_a_wait_that_would_pass_the_deadline_is_not_begun() -> None:
+    error, said = talk([BUSY], timeout_s=1.5)
+    assert isinstance(error, Unavailable)
+    assert error.retry_after_s == 2.0
+    assert len(said) == 1
+
+
+def test_no_time_left_sends_nothing() -> None:
+    conversation = converse(
+        lambda _: Request("GET", "u"), idempotent=True, deadline=0.0, clock=FakeClock(), jitter=lambda: 0.0
+    )
+    with pytest.raises(DeadlineExceeded):
+        next(conversation)
+
+
+def test_delays_grow_to_a_bound_and_are_spread() -> None:
+    assert [retry_delay_s(n, GONE, 1.0) for n in (1, 2, 3)] == [0.1, 0.2, 0.4]
+    assert retry_delay_s(1, GONE, 0.0) == 0.05
+    assert retry_delay_s(TRIES, GONE, 1.0) is None
+    assert retry_delay_s(1, Response(429, {"retry-after": "soon"}), 1.0) == 0.1
+
+
+@pytest.mark.parametrize(
+    ("status", "members", "kind"),
+    [
+        (401, {"code": "unauthenticated", "detail": "No key."}, Unauthenticated),
+        (400, {"code": "invalid-input", "detail": "Bad.", "hint": "Do.", "errors": [{"where": "body"}]}, InvalidInput),
+        (422, {"code": "item-error", "detail": "Row 3."}, ItemError),
+        (503, {"code": "of-the-future", "detail": "x"}, Unavailable),
+    ],
+)
+def test_a_problem_comes_back_as_the_error_that_it_names(status: int, members: Any, kind: type[KaonError]) -> None:
+    content = json.dumps(members).encode()
+    error = error_of(Response(status, {"content-type": "application/problem+json"}, content))
+    assert type(error) is kind
+    assert error.cause == members["detail"]
+    assert error.errors == members.get("errors", [])
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"[1]", b"{", b'"x"', b"[" * 100_000])
+def test_an_error_that_is_no_problem_is_told_by_its_status(content: bytes) -> None:
+    error = error_of(Response(502, {"content-type": "application/json"}, content))
+    assert "502" in error.cause
+
+
+def test_the_request_in_hand_is_carried_on() -> None:
+    request_id, deadline = context.request_id.set("abc"), context.deadline.set(10.0)
+    try:
+        assert carried(2.5) == {"x-request-id": "abc", "x-request-timeout": "2.500"}
+        assert deadline_after(60.0, now=5.0) == 10.0
+        assert deadline_after(1.0, now=5.0) == 6.0
+    finally:
+        context.request_id.reset(request_id)
+        context.deadline.reset(deadline)
+    assert deadline_after(60.0, now=5.0) == 65.0
+
+
+STREAM = b'data: "a"\n\n: comment\n\nevent: error\ndata: {}\n\ndata: 1\r\ndata: 2\r\n\r\ndata: cut'
+
+
+def _pieces(size: int) -> Iterator[bytes]:
+    return (STREAM[n : n + size] for n in range(0, len(STREAM), size))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+def test_events_are_read_wherever_the_bytes_are_cut(size: int) -> None:
+    reader = EventReader()
+    events = [event for piece in _pieces(size) for event in reader.feed(piece)]
+    assert [(e.name, e.data) for e in events] == [("message", b'"a"'), ("error", b"{}"), ("message", b"1\n2")]

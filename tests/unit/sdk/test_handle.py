@@ -1,0 +1,170 @@
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import BaseModel
+
+import kaon
+from kaon import context
+from kaon.errors import BadAnswer, ConfigError, InvalidInput, NotFound
+
+
+@pytest.fixture(autouse=True)
+def _no_platform(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KAON_EDGE_URL", raising=False)
+
+
+class Text(BaseModel):
+    text: str
+    language: str = "en"
+
+
+@kaon.service
+class Cleaner:
+    def __init__(self, prefix: str = "") -> None:
+        self.prefix = prefix
+        self.life: list[str] = []
+
+    @kaon.on_start
+    async def begin(self) -> None:
+        self.life.append("start")
+        self.loop = asyncio.get_running_loop()
+
+    @kaon.on_stop
+    def end(self) -> None:
+        self.life.append("stop")
+
+    @kaon.endpoint
+    def clean(self, text: str) -> str:
+        return self.prefix + " ".join(text.split())
+
+    @kaon.endpoint
+    async def tag(self, text: Text) -> Text:
+        assert asyncio.get_running_loop() is self.loop
+        return Text(text=text.text + context.request_id.get(), language=text.language)
+
+    @kaon.endpoint(batch=kaon.Batch())
+    def lengths(self, texts: list[str]) -> list[int]:
+        found: list[Any] = [len(text) if text else kaon.ItemError("the text is empty") for text in texts]
+        return found if texts[0] != "few" else found[1:]
+
+    @kaon.endpoint(method="GET", path="/words/{text}")
+    def words(self, text: str, most: int = 9) -> Iterator[str]:
+        yield from text.split()[:most]
+
+    @kaon.endpoint
+    async def slowly(self, text: str) -> AsyncIterator[str]:
+        try:
+            for word in text.split():
+                yield word
+        finally:
+            self.life.append("closed")
+
+    @kaon.endpoint
+    def mirror(self, image: kaon.Image, values: list[float]) -> kaon.Image:
+        return image
+
+    @kaon.endpoint
+    def wrong(self) -> int:
+        return "no number"  # type: ignore[return-value]
+
+
+def test_a_name_stands_for_what_the_test_says() -> None:
+    with kaon.local(cleaner=Cleaner("> ")):
+        assert kaon.use("cleaner").clean(text=" a  b ") == "> a b"
+    with pytest.raises(ConfigError, match="Nobody answers for `cleaner`") as error:
+        kaon.use("cleaner").clean(text="a")
+    assert "kaon.local(cleaner=" in error.value.hint
+
+
+def test_a_class_stands_for_an_instance_with_settings_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFIX", "env ")
+    assert kaon.use(Cleaner).clean(" a ") == "env a"
+    with kaon.local(cleaner=Cleaner("test ")):
+        assert kaon.use(Cleaner).clean("a") == "test a"
+
+
+def test_hooks_run_around_it() -> None:
+    cleaner = Cleaner()
+    with kaon.local(cleaner=cleaner):
+        assert cleaner.life == ["start"]
+    assert cleaner.life == ["start", "stop"]
+
+
+def test_a_class_gives_typed_answers_and_a_name_plain_ones() -> None:
+    with kaon.local(cleaner=Cleaner()):
+        assert kaon.use(Cleaner).tag(Text(text="a")) == Text(text="a")
+        assert kaon.use(Cleaner).tag(text=Text(text="a")) == Text(text="a")
+        assert kaon.use("cleaner").tag(text="a") == {"text": "a", "language": "en"}
+        assert kaon.use("cleaner").tag({"text": "a"}) == {"text": "a", "language": "en"}
+
+
+def test_the_validation_is_that_of_the_network() -> None:
+    with kaon.local(cleaner=Cleaner()):
+        for cleaner in (kaon.use("cleaner"), kaon.use(Cleaner)):
+            with pytest.raises(InvalidInput):
+                cleaner.clean(text=3)
+            with pytest.raises(InvalidInput):
+                cleaner.clean(text="a", other=1)
+            with pytest.raises(BadAnswer):
+                cleaner.wrong()
+            with pytest.raises(NotFound, match="no endpoint `nothing`"):
+                cleaner.nothing()
+
+
+def test_the_request_in_hand_is_carried_on() -> None:
+    token = context.request_id.set("!")
+    try:
+        with kaon.local(cleaner=Cleaner()):
+            assert kaon.use(Cleaner).tag(Text(text="a")).text == "a!"
+    finally:
+        context.request_id.reset(token)
+
+
+def test_batched_endpoints_answer_row_for_row() -> None:
+    with kaon.local(cleaner=Cleaner()):
+        cleaner = kaon.use("cleaner")
+        assert cleaner.lengths(texts=["a", "bb"]) == [1, 2]
+        with pytest.raises(kaon.ItemError, match="empty"):
+            cleaner.lengths(texts=["a", ""])
+        with pytest.raises(BadAnswer, match="another number of results"):
+            cleaner.lengths(texts=["few", "b"])
+
+
+def test_streams_are_iterators() -> None:
+    cleaner = Cleaner()
+    with kaon.local(cleaner=cleaner):
+        assert list(kaon.use("cleaner").words(text="a b c", most=2)) == ["a", "b"]
+        stream = kaon.use("cleaner").slowly(text="a b c")
+        assert next(stream) == "a"
+        stream.close()
+        assert cleaner.life[-1] == "closed"
+
+
+def test_files_and_arrays_go_through() -> None:
+    image = kaon.Image(b"GIF89a", name="a.gif")
+    with kaon.local(cleaner=Cleaner()):
+        answer = kaon.use(Cleaner).mirror(image=image, values=np.ones(2))
+    assert isinstance(answer, kaon.Image)
+    assert answer.content == b"GIF89a"
+
+
+async def test_coroutines_use_aio_and_plain_calls_are_refused_there() -> None:
+    with kaon.local(cleaner=Cleaner()):
+        cleaner = kaon.use("cleaner")
+        assert await cleaner.aio.clean(text=" a ") == "a"
+        assert [word async for word in cleaner.aio.slowly(text="a b")] == ["a", "b"]
+        assert await cleaner.aio.words(text="a b") == ["a", "b"]
+        with pytest.raises(ConfigError, match="event loop") as error:
+            cleaner.clean(text="a")
+        assert "await handle.aio.clean" in error.value.hint
+        with pytest.raises(InvalidInput, match="no stream"):
+            async for _ in cleaner.aio.clean(text="a"):
+                pass
+
+
+def test_names_with_dashes_are_said_with_underscores() -> None:
+    with kaon.local(text_cleaner=Cleaner()):
+        assert kaon.use("text-cleaner").clean(text="a") == "a"
