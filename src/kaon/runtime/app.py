@@ -19,6 +19,7 @@ from kaon.runtime.inputs import arguments, cancel_when_gone, in_time
 from kaon.runtime.lane import HeldLane, Lane
 from kaon.runtime.routes import MethodNotAllowed
 from kaon.runtime.serving import Serving
+from kaon.sdk.docs_page import docs_page
 from kaon.types.service import EndpointKind
 
 _JSON = b"application/json"
@@ -45,10 +46,8 @@ class App:
         began_at = time.monotonic()
         figures, name = self._serving.others, ""
         try:
-            document = _page(scope)
-            if document is None:
-                self._door.check(fields)
-                document = self._document(scope)
+            self._door.check(fields)
+            document = self._document(scope)
             if document is None:
                 mounted = self._serving.mounted(scope["path"])
                 if mounted is not None:
@@ -103,8 +102,15 @@ class App:
 
     def _document(self, scope: Scope) -> Answer | None:
         """The deployment's own documents, for callers that were let in."""
-        if scope["path"] == "/openapi.json" and scope["method"] in ("GET", "HEAD"):
-            return Answer(200, _JSON, self._serving.openapi())
+        if scope["method"] not in ("GET", "HEAD"):
+            return None
+        match scope["path"]:
+            case "/openapi.json":
+                return Answer(200, _JSON, self._serving.openapi())
+            case "/docs":
+                page = docs_page()
+                headers = {name.encode(): text.encode() for name, text in page.headers}
+                return Answer(200, headers.pop(b"content-type"), page.html, tuple(headers.items()))
         return None
 
     async def _delegate(self, prefix: str, app: Any, scope: Scope, receive: Receive, send: Send) -> None:
@@ -125,14 +131,3 @@ class App:
         finally:
             self._serving.elsewhere -= 1
             self._serving.others.answered(code, time.monotonic() - began_at)
-
-
-def _page(scope: Scope) -> Answer | None:
-    """The docs page: the same for every service, so anybody may see it; it asks for the key that it needs."""
-    if scope["path"] != "/docs" or scope["method"] not in ("GET", "HEAD"):
-        return None
-    from kaon.sdk.docs_page import docs_page
-
-    page = docs_page()
-    headers = {name.encode(): text.encode() for name, text in page.headers}
-    return Answer(200, headers.pop(b"content-type"), page.html, tuple(headers.items()))

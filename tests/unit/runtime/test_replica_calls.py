@@ -144,7 +144,7 @@ async def test_strangers_are_refused(serve: Any, path: str, authorization: str |
     assert answer.json()["request_id"] == answer.headers["x-request-id"]
 
 
-@pytest.mark.parametrize("path", ["/echo", "/nothing", "/openapi.json", "/docs/x", "/items/1"])
+@pytest.mark.parametrize("path", ["/echo", "/nothing", "/openapi.json", "/docs", "/items/1"])
 async def test_without_a_key_nothing_shows_what_there_is(serve: Any, path: str) -> None:
     running = await serve(Calls)
     del running.client.headers["authorization"]
@@ -370,13 +370,11 @@ async def test_the_openapi_document_is_served_under_the_prefix(serve: Any) -> No
     assert "/echo" in document["paths"]
 
 
-async def test_the_docs_page_is_shown_to_anybody_for_it_holds_nothing_of_the_service(serve: Any) -> None:
+async def test_the_docs_page_is_behind_the_same_door_and_allows_no_foreign_script(serve: Any) -> None:
     running = await serve(Calls)
-    del running.client.headers["authorization"]
     page = await running.client.get("/docs")
     assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert "default-src 'none'" in page.headers["content-security-policy"]
-    assert "echo-later" not in page.text
 
 
 async def test_mounted_apps_are_behind_the_same_door(serve: Any) -> None:
