@@ -50,10 +50,9 @@ class Client:
 
     def call(self, endpoint: str, /, *body: Any, **arguments: Any) -> Any:
         """Call an endpoint by its name, as its method would."""
-        return self.send(Call(endpoint, arguments, _sole(endpoint, body)), value_of)
+        return self._send(Call(endpoint, arguments, _sole(endpoint, body)), value_of)
 
-    def send(self, call: Call, read: Read) -> Any:
-        """Make a call and decode its answer, or each item of it, with `read(media_type, content)`."""
+    def _send(self, call: Call, read: Read) -> Any:
         operation = self._drive(self._deployment.find(call))
         if operation.kind == "stream":
             return self._items(self._deployment.stream(operation, call), read)
@@ -145,10 +144,9 @@ class AsyncClient:
 
     def call(self, endpoint: str, /, *body: Any, **arguments: Any) -> AsyncReply:
         """Call an endpoint by its name, as its method would."""
-        return self.send(Call(endpoint, arguments, _sole(endpoint, body)), value_of)
+        return self._send(Call(endpoint, arguments, _sole(endpoint, body)), value_of)
 
-    def send(self, call: Call, read: Read) -> AsyncReply:
-        """Make a call and decode its answer, or each item of it, with `read(media_type, content)`."""
+    def _send(self, call: Call, read: Read) -> AsyncReply:
         return AsyncReply(self, call, read)
 
     async def aclose(self) -> None:

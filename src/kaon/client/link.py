@@ -25,7 +25,7 @@ class NetworkLink:
         self, endpoint: str, arguments: Mapping[str, Any], body: Any, read: Callable[[str, bytes], Any] | None
     ) -> Any:
         """The answer, or an iterator of a stream's items. Raises KaonError."""
-        return self._client.send(Call(endpoint, arguments, body), read or value_of)
+        return self._client._send(Call(endpoint, arguments, body), read or value_of)
 
     def acall(
         self, endpoint: str, arguments: Mapping[str, Any], body: Any, read: Callable[[str, bytes], Any] | None
@@ -36,4 +36,4 @@ class NetworkLink:
             if loop not in self._of_loops:
                 self._of_loops[loop] = AsyncClient(self._name)
             client = self._of_loops[loop]
-        return client.send(Call(endpoint, arguments, body), read or value_of)
+        return client._send(Call(endpoint, arguments, body), read or value_of)

@@ -11,7 +11,7 @@ from kaon.errors import DeadlineExceeded, InvalidInput, TooLarge, Unavailable
 from kaon.runtime.asgi import Receive
 from kaon.runtime.call import Call
 from kaon.runtime.lane import Lane
-from kaon.sdk.media import File
+from kaon.types.media import File
 
 MAX_BODY_BYTES = 64 * 2**20
 _MAX_PARTS = 1000

@@ -27,7 +27,8 @@ from kaon.errors import (
 )
 from kaon.sdk import hints, samples
 from kaon.sdk.endpoint import Endpoint
-from kaon.sdk.signature import JSON, Parameter
+from kaon.sdk.parameter import Parameter
+from kaon.sdk.signature import JSON
 from kaon.types.media import OCTET_STREAM, Audio, Image
 from kaon.types.service import EndpointKind
 

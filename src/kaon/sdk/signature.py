@@ -10,43 +10,20 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NotRequired, Required
+from typing import Any, NotRequired, Required
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
-from pydantic.errors import PydanticUserError
 from pydantic_core import PydanticSerializationError, SchemaValidator
 from typing_extensions import TypedDict
 
 from kaon.errors import BadAnswer, ConfigError, InvalidInput
 from kaon.sdk import hints
 from kaon.sdk.arrays import plain
+from kaon.sdk.parameter import Parameter, Place, compile_adapter, compile_parameter
 from kaon.sdk.problems import invalid, problem, refused, told
 from kaon.types.media import OCTET_STREAM, File
 
 JSON = "application/json"
-Place = Literal["path", "query", "body"]
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """One parameter of a handler as its callers see it."""
-
-    name: str
-    hint: Any
-    where: Place
-    required: bool
-    default: Any
-    adapter: TypeAdapter[Any]
-    row: TypeAdapter[Any] | None = None
-    """Reads one of the rows when the parameter is a list."""
-
-    def read(self, texts: list[str]) -> Any:
-        """The value that `texts` say. Raises ValidationError or InvalidInput."""
-        if self.row is not None:
-            return self.adapter.validate_python([_from_text(self.row, text) for text in texts])
-        if len(texts) > 1:
-            raise refused([problem(f"{self.where}.{self.name}", "is given more than once")])
-        return _from_text(self.adapter, texts[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +54,11 @@ class Signature:
         except ValidationError as error:
             raise invalid(error, "body") from None
         arguments: dict[str, Any] = value if self.sole is None else {self.sole: value}
-        if path:
-            arguments.update(self._read(path.items(), "path"))
-        return arguments
+        return self._with_path(arguments, path) if path else arguments
 
     def from_query(self, pairs: Iterable[tuple[str, str]], path: Mapping[str, str] | None = None) -> dict[str, Any]:
         """The arguments that a query string says; lists by repetition. Raises InvalidInput."""
-        arguments = self._read(pairs, "query")
-        if path:
-            arguments.update(self._read(path.items(), "path"))
-        return arguments
+        return self._with_path(self._read(pairs, "query"), path)
 
     def from_form(
         self, parts: Iterable[tuple[str, str | File]], path: Mapping[str, str] | None = None
@@ -104,14 +76,12 @@ class Signature:
                     problems.append(problem(f"form.{name}", "is required"))
                 continue
             try:
-                arguments[name] = _from_parts(parameter, grouped[name])
+                arguments[name] = parameter.read_parts(grouped[name])
             except (ValidationError, InvalidInput) as error:
                 problems += _problems(error, f"form.{name}")
         if problems:
             raise refused(problems[:20])
-        if path:
-            arguments.update(self._read(path.items(), "path"))
-        return arguments
+        return self._with_path(arguments, path)
 
     def from_raw(self, body: bytes, media_type: str, path: Mapping[str, str] | None = None) -> dict[str, Any]:
         """The argument that a body of any media type is. Raises InvalidInput."""
@@ -126,9 +96,7 @@ class Signature:
             arguments = {self.raw: parameter.adapter.validate_python(value)}
         except ValidationError as error:
             raise invalid(error, "body") from None
-        if path:
-            arguments.update(self._read(path.items(), "path"))
-        return arguments
+        return self._with_path(arguments, path)
 
     def to_json(self, result: Any) -> bytes:
         """The answer (or one item of a stream) as JSON. Raises BadAnswer when it is not what the hint says."""
@@ -163,6 +131,9 @@ class Signature:
             names = ", ".join(sorted(arguments))
             raise refused([problem("body", f"needs lists of one length in {names}")])
         return lengths.pop() if lengths else 0
+
+    def _with_path(self, arguments: dict[str, Any], path: Mapping[str, str] | None) -> dict[str, Any]:
+        return arguments | self._read(path.items(), "path") if path else arguments
 
     def _read(self, pairs: Iterable[tuple[str, str]], where: Place) -> dict[str, Any]:
         grouped: dict[str, list[str]] = {}
@@ -217,7 +188,7 @@ def compile_signature(
             socket = p.name
             continue
         where: Place = "path" if p.name in path_names else "query" if in_text else "body"
-        parameters.append(_parameter(owner, p, hint, where))
+        parameters.append(compile_parameter(owner, p, hint, where))
     if missing := path_names - {p.name for p in parameters}:
         raise ConfigError(f"`{owner}` has no parameter {', '.join(sorted(missing))}, which its path names.")
     answer_hint = known.get("return", Any)
@@ -229,7 +200,7 @@ def compile_signature(
     return Signature(
         owner=owner,
         parameters=tuple(parameters),
-        answer=_adapter(owner, "return", answer_hint),
+        answer=compile_adapter(owner, "return", answer_hint),
         answer_hint=answer_hint,
         validator=body[0].adapter.validator if sole else _body_validator(owner, body),
         sole=sole,
@@ -240,74 +211,11 @@ def compile_signature(
     )
 
 
-def _parameter(owner: str, p: inspect.Parameter, hint: Any, where: Place) -> Parameter:
-    if p.kind not in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
-        raise ConfigError(f"`{owner}` takes `{p}`, which callers cannot name.", hint="Give each parameter a name.")
-    row = hints.listed(hint)
-    if where != "body" and not hints.is_scalar(hint) and not (where == "query" and row and hints.is_scalar(row)):
-        raise ConfigError(
-            f"Parameter `{p.name}` of `{owner}` is {hints.spelled(hint)}, which a {where} cannot say.",
-            hint="Take scalars and lists of scalars there, or use method='POST'.",
-        )
-    return Parameter(
-        name=p.name,
-        hint=hint,
-        where=where,
-        required=p.default is p.empty,
-        default=None if p.default is p.empty else p.default,
-        adapter=_adapter(owner, p.name, hint),
-        row=_adapter(owner, p.name, row) if row is not None and hints.is_scalar(row) else None,
-    )
-
-
-def _adapter(owner: str, name: str, hint: Any) -> TypeAdapter[Any]:
-    try:
-        return TypeAdapter(hints.on_the_wire(hint))
-    except (PydanticUserError, TypeError, ValueError) as error:
-        what = "The answer" if name == "return" else f"Parameter `{name}`"
-        raise ConfigError(
-            f"{what} of `{owner}` is {hints.spelled(hint)}, which cannot come over the wire.",
-            hint="Use pydantic models, dataclasses, TypedDict, containers, numpy arrays, bytes or kaon.File.",
-        ) from error
-
-
 def _body_validator(owner: str, parameters: list[Parameter]) -> SchemaValidator | Any:
     """One validator for the object of all parameters by name; anything else in it is refused."""
     fields = {p.name: (Required if p.required else NotRequired)[hints.on_the_wire(p.hint)] for p in parameters}
     body = TypedDict("Body", fields)  # type: ignore[misc]
     return TypeAdapter(with_config(ConfigDict(extra="forbid"))(body)).validator
-
-
-def _from_text(adapter: TypeAdapter[Any], text: str) -> Any:
-    try:
-        text.encode()  # half of a surrogate pair is no text
-        return adapter.validate_strings(text)
-    except UnicodeEncodeError:
-        raise refused([problem("text", "is not valid Unicode")]) from None
-    except ValidationError:
-        try:  # Literal[1, 2]: text says it only as JSON
-            return adapter.validate_json(text)
-        except ValueError:
-            pass
-        raise
-
-
-def _from_parts(parameter: Parameter, parts: list[str | File]) -> Any:
-    texts = [part for part in parts if isinstance(part, str)]
-    if len(texts) == len(parts) and (parameter.row is not None or hints.is_scalar(parameter.hint)):
-        return parameter.read(texts)
-    if len(texts) == len(parts) == 1:
-        return parameter.adapter.validate_json(texts[0])
-    many = hints.listed(parameter.hint) is not None
-    if len(parts) > 1 and not many:
-        raise refused([problem(f"form.{parameter.name}", "is given more than once")])
-    files = [part.content if isinstance(part, File) and not parameter_is_file(parameter) else part for part in parts]
-    return parameter.adapter.validate_python(files if many else files[0])
-
-
-def parameter_is_file(parameter: Parameter) -> bool:
-    """Whether the parameter takes one or many `kaon.File`s."""
-    return hints.is_file(parameter.hint) or hints.is_file(hints.listed(parameter.hint))
 
 
 def _problems(error: ValidationError | InvalidInput, where: str) -> list[dict[str, Any]]:

@@ -1,0 +1,100 @@
+"""One parameter of a handler: how its value is read from a query, a path or the parts of a form."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic.errors import PydanticUserError
+
+from kaon.errors import ConfigError
+from kaon.sdk import hints
+from kaon.sdk.problems import problem, refused
+from kaon.types.media import File
+
+Place: TypeAlias = Literal["path", "query", "body"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter of a handler as its callers see it."""
+
+    name: str
+    hint: Any
+    where: Place
+    required: bool
+    default: Any
+    adapter: TypeAdapter[Any]
+    row: TypeAdapter[Any] | None = None
+    """Reads one of the rows when the parameter is a list."""
+
+    def read(self, texts: list[str]) -> Any:
+        """The value that `texts` say. Raises ValidationError or InvalidInput."""
+        if self.row is not None:
+            return self.adapter.validate_python([_from_text(self.row, text) for text in texts])
+        if len(texts) > 1:
+            raise refused([problem(f"{self.where}.{self.name}", "is given more than once")])
+        return _from_text(self.adapter, texts[0])
+
+    def read_parts(self, parts: list[str | File]) -> Any:
+        """The value that the parts of a form say. Raises ValidationError or InvalidInput."""
+        row = hints.listed(self.hint)
+        texts = [part for part in parts if isinstance(part, str)]
+        if len(texts) == len(parts) and (self.row is not None or hints.is_scalar(self.hint)):
+            return self.read(texts)
+        if len(texts) == len(parts) == 1:
+            return self.adapter.validate_json(texts[0])
+        if len(parts) > 1 and row is None:
+            raise refused([problem(f"form.{self.name}", "is given more than once")])
+        wants_files = hints.is_file(self.hint) or hints.is_file(row)
+        values = [part.content if isinstance(part, File) and not wants_files else part for part in parts]
+        return self.adapter.validate_python(values[0] if row is None else values)
+
+
+def compile_parameter(owner: str, p: inspect.Parameter, hint: Any, where: Place) -> Parameter:
+    """A parameter from its hint. Raises ConfigError when callers cannot say it there."""
+    if p.kind not in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
+        raise ConfigError(f"`{owner}` takes `{p}`, which callers cannot name.", hint="Give each parameter a name.")
+    row = hints.listed(hint)
+    if where != "body" and not hints.is_scalar(hint) and not (where == "query" and row and hints.is_scalar(row)):
+        raise ConfigError(
+            f"Parameter `{p.name}` of `{owner}` is {hints.spelled(hint)}, which a {where} cannot say.",
+            hint="Take scalars and lists of scalars there, or use method='POST'.",
+        )
+    return Parameter(
+        name=p.name,
+        hint=hint,
+        where=where,
+        required=p.default is p.empty,
+        default=None if p.default is p.empty else p.default,
+        adapter=compile_adapter(owner, p.name, hint),
+        row=compile_adapter(owner, p.name, row) if row is not None and hints.is_scalar(row) else None,
+    )
+
+
+def compile_adapter(owner: str, name: str, hint: Any) -> TypeAdapter[Any]:
+    """What reads and writes values of a hint; `name` is the parameter's, or `return`. Raises ConfigError."""
+    try:
+        return TypeAdapter(hints.on_the_wire(hint))
+    except (PydanticUserError, TypeError, ValueError) as error:
+        what = "The answer" if name == "return" else f"Parameter `{name}`"
+        raise ConfigError(
+            f"{what} of `{owner}` is {hints.spelled(hint)}, which cannot come over the wire.",
+            hint="Use pydantic models, dataclasses, TypedDict, containers, numpy arrays, bytes or kaon.File.",
+        ) from error
+
+
+def _from_text(adapter: TypeAdapter[Any], text: str) -> Any:
+    try:
+        text.encode()  # half of a surrogate pair is no text
+        return adapter.validate_strings(text)
+    except UnicodeEncodeError:
+        raise refused([problem("text", "is not valid Unicode")]) from None
+    except ValidationError:
+        try:  # Literal[1, 2]: text says it only as JSON
+            return adapter.validate_json(text)
+        except ValueError:
+            pass
+        raise
