@@ -40,7 +40,7 @@ class Platform:
     def __init__(self, key: str, *, url: str = "", socket: Path | None = None, timeout_s: float = 30.0) -> None:
         self._where = url or str(socket)
         self._http = httpx2.Client(
-            base_url=(url.rstrip("/") or "http://localhost") + "/api/v1",
+            base_url=(url.rstrip("/") or "http://kaon.local") + "/api/v1",
             transport=None if url else httpx2.HTTPTransport(uds=str(socket)),
             trust_env=bool(url),
             headers={"authorization": f"Bearer {key}", "accept": "application/json"},

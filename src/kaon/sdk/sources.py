@@ -22,6 +22,7 @@ from pathspec import GitIgnoreSpec
 
 from kaon.errors import BuildError, InvalidInput, NotFound
 from kaon.sdk.limits import DEFAULT_LIMITS, LOCK, SOURCES, Limits, check_path
+from kaon.settings import Settings
 
 _LEFT_OUT = GitIgnoreSpec.from_lines(
     [".*", "__pycache__/", "*.pyc", "*.egg-info/", "node_modules/", "/dist/", f"/{LOCK}"],
@@ -96,7 +97,7 @@ def read_pyproject(folder: Path) -> dict[str, Any]:
 def collect(root: Path, limits: Limits = DEFAULT_LIMITS) -> list[str]:
     """Paths below `root`, with slashes and sorted, of all files that belong to the service.
 
-    Raises `BuildError` for links, special files and pickles.
+    The platform's own home, with its keys, never does. Raises `BuildError` for links, special files and pickles.
     """
     found = sorted(_walk(root, root, _specs_above(root)))
     if len(found) >= limits.files:
@@ -132,7 +133,7 @@ def _walk(folder: Path, root: Path, specs: list[_Spec]) -> Iterator[str]:
         if _ignored(path, is_folder, specs):
             continue
         if is_folder:
-            if not (path / "pyvenv.cfg").exists():
+            if not (path / "pyvenv.cfg").exists() and path.resolve() != Settings().home.resolve():
                 yield from _walk(path, root, specs)
             continue
         relative = path.relative_to(root).as_posix()

@@ -109,6 +109,13 @@ def test_what_the_repository_ignores_is_ignored_below_it(project: Path) -> None:
     assert packed(run(project)) == ["src/greeter.py"]
 
 
+def test_the_platforms_home_never_travels(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAON_HOME", str(project / "kaon-home"))
+    (project / "kaon-home").mkdir()
+    (project / "kaon-home" / "admin.key").write_text("kaon_secret")
+    assert packed(run(project)) == ["src/greeter.py"]
+
+
 @pytest.mark.parametrize("to", ["/etc/passwd", "greeter.py", "missing", ".."])
 def test_a_link_is_refused(project: Path, to: str) -> None:
     (project / "link").symlink_to(to)

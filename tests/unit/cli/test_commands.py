@@ -1,0 +1,373 @@
+"""The commands, typed against the real API."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kaon.settings import Settings
+
+Run = Any
+
+
+def test_deploy_builds_brings_waits_and_says_how_to_call(world: Any, run: Run, project: Path) -> None:
+    said = run("deploy", "greeter.py:Greeter")
+    url = f"{Settings().url}/greeter"
+    assert said.code == 0, said.err
+    assert f"greeter answers at {url}" in said.out
+    assert f'curl "{url}/greet"' in said.out
+    assert f'authorization: Bearer $(cat {Settings().admin_key_file})"' in said.out
+    assert "kaon key create NAME --role caller --deployment greeter" in said.out
+    assert "create deployment greeter" in said.err
+    assert "Building: packing" in said.err
+    assert "\x1b" not in said.out + said.err
+
+
+def test_the_curl_line_works_when_pasted(world: Any, run: Run, project: Path) -> None:
+    lines = run("deploy", "greeter.py:Greeter").out.splitlines()
+    start = next(n for n, line in enumerate(lines) if line.startswith("curl"))
+    end = next(n for n, line in enumerate(lines[start:], start) if not line.endswith("\\"))
+    pasted = "\n".join(lines[start : end + 1])
+    done = subprocess.run(["bash", "-c", pasted], capture_output=True, text=True, timeout=30, check=True)
+    assert json.loads(done.stdout) == ["Hello, hello!"]
+
+
+def test_what_deploy_does_not_name_stays(world: Any, run: Run, project: Path) -> None:
+    run("deploy", "greeter.py:Greeter", "--env", "GREETING=Hi", "--replicas", "3", "--public")
+    said = run("deploy", "greeter.py:Greeter", "--env", "OTHER=1", "-o", "json")
+    spec = json.loads(said.out)["spec"]
+    assert spec["template"]["env"] == {"GREETING": "Hi", "OTHER": "1"}
+    assert spec["scaling"] == {"min": 3, "max": 3}
+    assert spec["public"] is True
+    assert "+ template.env.OTHER: 1" in said.err
+    assert "GREETING" not in said.err
+
+
+def test_a_dry_run_shows_the_change_and_makes_none(deployed: None, run: Run) -> None:
+    said = run("deploy", "greeter.py:Greeter", "--env", "GREETING=Hi", "--min", "2", "--dry-run")
+    assert said.code == 0
+    assert said.out.splitlines() == [
+        "change deployment greeter",
+        "  ~ scaling.max: 1 -> 2",
+        "  ~ scaling.min: 1 -> 2",
+        "  + template.env.GREETING: Hi",
+    ]
+    assert json.loads(run("get", "deployment", "greeter", "-o", "json").out)["spec"]["template"]["env"] == {}
+
+
+def test_a_rollout_that_stops_is_an_error_with_the_replicas_words(deployed: None, run: Run) -> None:
+    said = run("deploy", "greeter.py:Greeter", "--env", "BROKEN=1")
+    assert said.code == 1
+    assert "revision 1 serves on" in said.err
+    assert "ConfigError: THRESHOLD is missing" in said.err
+    assert "kaon rollout undo greeter" in said.err
+
+
+def test_a_secret_reaches_a_deployment_by_name_and_no_output(world: Any, run: Run, project: Path) -> None:
+    canary = "canary-4711-canary"
+    said = [run("secret", "set", "token", text=canary + "\n")]
+    said += [run("deploy", "greeter.py:Greeter", "--secret", "TOKEN=token")]
+    said += [run("secret", "list", "-o", form) for form in ("table", "json", "yaml", "name")]
+    said += [run("describe", "greeter"), run("events")]
+    assert [one.code for one in said] == [0] * len(said)
+    assert all(canary not in one.out + one.err for one in said)
+    assert "TOKEN=(secret token)" in said[-2].out
+    assert run("secret", "rm", "token", "-y").code == 5
+
+
+def test_a_secret_that_is_missing_is_told_with_the_command(world: Any, run: Run, project: Path) -> None:
+    said = run("deploy", "greeter.py:Greeter", "--secret", "TOKEN=nothing")
+    assert said.code == 2
+    assert "kaon secret set nothing" in said.err
+    assert "request id: " in said.err
+
+
+def test_ps_shows_deployments_and_replicas(deployed: None, run: Run) -> None:
+    run("scale", "greeter", "2")
+    out = run("ps").out
+    assert "greeter-1-0" in out
+    assert "greeter-1-1" in out
+    assert "Stable" in out
+    assert run("ps", "-o", "name").out.split() == ["greeter-1-0", "greeter-1-1"]
+
+
+@pytest.mark.parametrize("kind", ["deployment", "replicas", "artifacts", "keys", "workspaces", "clouds", "events"])
+def test_every_kind_in_every_format(deployed: None, run: Run, kind: str) -> None:
+    assert run("get", kind).out.count("\n") >= 2
+    names = run("get", kind, "-o", "name").out.split()
+    assert names
+    assert len(json.loads(run("get", kind, "-o", "json").out)) == len(names)
+    assert len(yaml.safe_load(run("get", kind, "-o", "yaml").out)) == len(names)
+
+
+def test_one_artifact_by_its_first_digits(deployed: None, run: Run) -> None:
+    digest = run("get", "artifacts", "-o", "name").out.strip()
+    found = json.loads(run("get", "artifact", digest[7:15], "-o", "json").out)
+    assert found["name"] == digest
+    assert found["spec"]["manifest"]["service"]["name"] == "greeter"
+
+
+def test_describe_tells_all(deployed: None, run: Run) -> None:
+    for words in (("greeter",), ("deployment", "greeter")):
+        out = run("describe", *words).out
+        for part in ("url:", "state:    Stable", "revisions", "replicas", "greeter-1-0", "events", "Deployed"):
+            assert part in out
+
+
+def test_logs_are_told_apart_filtered_and_harmless(deployed: None, world: Any, run: Run) -> None:
+    out = run("logs", "greeter", "--tail", "7", "--since", "10m").out
+    assert out.splitlines() == [
+        "greeter-1-0  started",
+        "greeter-1-0  an \\x1b[31mERROR\\x1b[0m of note",
+        "greeter-1-0  ready",
+    ]
+    assert world.calls[-1]["tail"] == 7
+    assert world.calls[-1]["since_s"] == 600
+    assert "started" not in run("logs", "greeter", "--grep", "ERROR").out
+    assert json.loads(run("logs", "greeter", "-o", "json").out.splitlines()[0])["replica"] == "greeter-1-0"
+    assert run("logs", "greeter", "--replica", "greeter-9-9").code == 3
+
+
+def test_events_name_what_happened(deployed: None, run: Run) -> None:
+    run("scale", "greeter", "2")
+    out = run("events", "greeter").out
+    assert "Deployed" in out
+    assert "Scaled" in out
+    assert len(run("events", "--limit", "1", "-o", "name").out.split()) == 1
+
+
+def test_call_prints_the_answer_as_json(deployed: None, run: Run) -> None:
+    assert run("call", "greeter", "greet", "--json", '{"names": ["Ada"]}').out == '["Hello, Ada!"]\n'
+    assert run("call", "greeter", "greet", 'names=["Ada", "Bob"]').out == '["Hello, Ada!", "Hello, Bob!"]\n'
+    assert run("call", "greeter", "greet", "--json", "-", text='{"names": []}').out == "[]\n"
+
+
+def test_call_prints_a_stream_item_by_item_or_whole(deployed: None, run: Run) -> None:
+    assert run("call", "greeter", "count", "to=3", "--stream").out == "0\n1\n2\n"
+    assert run("call", "greeter", "count", "to=3").out == "[0, 1, 2]\n"
+
+
+def test_call_says_what_is_wrong(deployed: None, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("call", "greeter", "greet", "--json", "{").code == 2
+    assert run("call", "greeter", "greet", "names").code == 2
+    assert run("call", "greeter", "missing").code in (2, 3)
+    monkeypatch.setenv("KAON_KEY", "kaon_wrong")
+    assert run("call", "greeter", "greet", "--json", '{"names": []}').code == 4
+
+
+def test_scale_to_a_number_to_bounds_and_to_nothing(deployed: None, run: Run) -> None:
+    assert "3/3" in run("scale", "greeter", "3").out
+    assert run("scale", "greeter", "--min", "1", "--max", "5", "--dry-run").out.splitlines()[0] == (
+        "change deployment greeter"
+    )
+    assert run("scale", "greeter", "0").code == 2
+    assert "0/0" in run("scale", "greeter", "0", "-y").out
+    assert run("scale", "greeter").code == 2
+    assert run("scale", "greeter", "3", "--max", "5").code == 2
+    assert run("scale", "greeter", "--min", "5", "--max", "2").code == 2
+
+
+def test_undo_shows_the_change_asks_and_goes_back(deployed: None, run: Run) -> None:
+    run("deploy", "greeter.py:Greeter", "--env", "GREETING=Hi")
+    assert run("rollout", "undo", "greeter", "--to", "1").code == 2
+    said = run("rollout", "undo", "greeter", "--to", "1", "-y")
+    assert said.code == 0
+    assert "- template.env.GREETING: Hi" in said.err
+    states = [line.split()[:2] for line in run("rollout", "history", "greeter").out.splitlines()[1:]]
+    assert states == [["1", "serving"], ["2", "past"]]
+    assert run("rollout", "undo", "greeter", "--to", "9", "-y").code == 3
+
+
+@pytest.mark.parametrize("verb", ["status", "pause", "resume", "restart"])
+def test_rollout_verbs_end_with_how_it_is(deployed: None, run: Run, verb: str) -> None:
+    said = run("rollout", verb, "greeter")
+    assert said.code == 0
+    assert "greeter" in said.out.splitlines()[1]
+
+
+def test_a_destructive_verb_does_nothing_when_nobody_says_yes(deployed: None, run: Run) -> None:
+    said = run("rm", "greeter")
+    assert said.code == 2
+    assert "-y" in said.err
+    assert run("get", "deployment", "greeter").code == 0
+
+
+@pytest.mark.parametrize("words", [("greeter",), ("deployment", "greeter"), ("deployments", "greeter")])
+def test_rm_takes_a_deployment_away(deployed: None, run: Run, words: tuple[str, ...]) -> None:
+    assert run("rm", *words, "-y").code == 0
+    assert run("get", "deployment", "greeter").code == 3
+
+
+def test_a_key_is_shown_once_and_alone(deployed: None, run: Run) -> None:
+    said = run("key", "create", "web", "--deployment", "greeter", "--expires", "90d")
+    key = said.out.strip()
+    assert key.startswith("kaon_")
+    assert key not in said.err
+    listed = run("key", "list", "-o", "json").out
+    assert key not in listed
+    assert {k["name"]: k["deployments"] for k in json.loads(listed)}["web"] == ["greeter"]
+    assert run("key", "create", "web").code == 5
+    assert run("key", "revoke", "web").code == 2
+    assert run("key", "revoke", "web", "-y").code == 0
+    assert "revoked" in run("key", "list").out
+    assert run("key", "create", "x", "--expires", "soon").code == 2
+
+
+def test_a_key_without_the_right_is_turned_away(world: Any, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = run("key", "create", "eyes", "--role", "viewer").out.strip()
+    monkeypatch.setenv("KAON_KEY", key)
+    assert run("ps").code == 0
+    assert "viewer" in run("whoami").out
+    said = run("key", "list")
+    assert said.code == 4
+    assert "forbidden" in said.err
+    monkeypatch.setenv("KAON_KEY", "kaon_nothing")
+    assert run("ps").code == 4
+
+
+def test_workspaces_are_apart(deployed: None, run: Run) -> None:
+    assert run("workspace", "create", "team-a", "--description", "Team A").code == 0
+    assert run("get", "deployments", "-w", "team-a", "-o", "json").out == "[]\n"
+    assert run("get", "deployment", "greeter", "-w", "team-a").code == 3
+    assert run("deploy", "greeter.py:Greeter", "-w", "team-a").out.startswith(
+        f"greeter answers at {Settings().url}/~team-a/greeter"
+    )
+    assert run("workspace", "rm", "team-a", "-y").code == 5
+    run("rm", "greeter", "-w", "team-a", "-y")
+    assert run("workspace", "rm", "team-a", "-y").code == 0
+    assert run("workspace", "list", "-o", "name").out.split() == ["default"]
+    assert run("ps", "-w", "nowhere").code == 3
+
+
+APPLIED = """
+kind: workspace
+name: team-a
+---
+kind: deployment
+name: one
+source: greeter.py:Greeter
+spec:
+  scaling: {min: 2, max: 2}
+---
+kind: deployment
+name: two
+workspace: team-a
+source: greeter.py:Greeter
+spec:
+  public: true
+  template:
+    env: {GREETING: Hi}
+"""
+
+
+def test_apply_makes_what_a_file_says_and_twice_is_once(world: Any, run: Run, project: Path) -> None:
+    (project / "kaon.yaml").write_text(APPLIED)
+    first = run("apply", "-f", "kaon.yaml")
+    assert first.code == 0, first.err
+    assert first.out.splitlines() == [
+        f"one: Stable at {Settings().url}/one",
+        f"two: Stable at {Settings().url}/~team-a/two",
+    ]
+    again = run("apply", "-f", "kaon.yaml")
+    assert again.code == 0
+    assert "no change of deployment one" in again.err
+    assert json.loads(run("get", "deployment", "one", "-o", "json").out)["generation"] == 1
+
+
+def test_apply_shows_a_change_and_asks(world: Any, run: Run, project: Path) -> None:
+    (project / "kaon.yaml").write_text(APPLIED)
+    run("apply", "-f", "kaon.yaml")
+    (project / "kaon.yaml").write_text(APPLIED.replace("min: 2, max: 2", "min: 1, max: 4"))
+    dry = run("apply", "-f", "kaon.yaml", "--dry-run")
+    assert "~ scaling.max: 2 -> 4" in dry.out
+    assert run("apply", "-f", "kaon.yaml").code == 2
+    assert run("apply", "-f", "kaon.yaml", "-y").code == 0
+    scaling = json.loads(run("get", "deployment", "one", "-o", "json").out)["spec"]["scaling"]
+    assert scaling == {"min": 1, "max": 4}
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("", "no document"),
+        ("a: [", "not YAML"),
+        ("kind: pod\nname: x\n", "kind"),
+        ("kind: deployment\nname: UPPER\n", "name"),
+        ("kind: deployment\nname: x\nrole: admin\n", "role"),
+        ("kind: deployment\nname: x\n", "names no source"),
+        ("kind: deployment\nname: x\nsource: greeter.py:Greeter\nspec: {scaling: {min: 5, max: 1}}\n", "scaling"),
+        ("!!python/object/apply:os.system ['touch hacked']\n", "not YAML"),
+    ],
+)
+def test_apply_says_what_is_wrong_with_a_file(world: Any, run: Run, project: Path, text: str, part: str) -> None:
+    (project / "kaon.yaml").write_text(text)
+    said = run("apply", "-f", "kaon.yaml", "-y")
+    assert said.code == 2
+    assert part in said.err
+    assert not (project / "hacked").exists()
+
+
+def test_build_prints_the_path_and_repeats_itself(run: Run, project: Path) -> None:
+    first = run("build", "greeter.py:Greeter")
+    assert first.code == 0, first.err
+    assert first.out.startswith("dist/greeter-")
+    assert run("build", "greeter.py:Greeter").out == first.out
+    described = json.loads(run("build", "greeter.py:Greeter", "-o", "json").out)
+    assert described["manifest"]["service"]["entry"] == "greeter:Greeter"
+
+
+def test_a_build_that_fails_says_why(run: Run, project: Path) -> None:
+    (project / "greeter.py").write_text("import no_such_module\n" + (project / "greeter.py").read_text())
+    said = run("build", "greeter.py:Greeter")
+    assert said.code == 1
+    assert "no_such_module" in said.err
+    assert run("build", "other.py:Greeter").code == 3
+    assert run("build", "greeter").code == 2
+
+
+def test_without_a_platform_it_says_how_to_start_one(run: Run, kaon_home: Path) -> None:
+    said = run("ps")
+    assert said.code == 7
+    assert "kaon up" in said.err
+    (kaon_home / "admin.key").write_text("kaon_x")
+    said = run("ps")
+    assert said.code == 7
+    assert "cannot be reached" in said.err
+
+
+def test_wrong_use_is_exit_code_2(run: Run) -> None:
+    assert run("no-such-verb").code == 2
+    assert run("logs").code == 2
+    assert run("get", "pods").code == 2
+    assert run("logs", "x", "--tail", "-1").code == 2
+    assert run("ps", "-o", "xml").code == 2
+
+
+def test_status_and_doctor_say_that_nothing_runs(run: Run) -> None:
+    assert run("status").code == 3
+    said = run("doctor", "-o", "json")
+    findings = {f["check"]: f for f in json.loads(said.out)}
+    assert said.code == 0
+    assert findings["processes"]["verdict"] == "warn"
+    assert findings["processes"]["next"] == "kaon up"
+
+
+def test_open_prints_where(deployed: None, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BROWSER", "true")
+    assert run("open", "greeter").out.strip() == f"{Settings().url}/greeter/docs"
+
+
+def test_ctrl_c_is_exit_code_130(world: Any, project: Path, kaon_home: Path) -> None:
+    code = "import os, signal, threading; from kaon.cli import main; import sys\n"
+    code += "threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+    code += "sys.argv = ['kaon', 'secret', 'set', 'x']; main()\n"
+    read, _write = os.pipe()
+    done = subprocess.run([sys.executable, "-c", code], stdin=read, capture_output=True, timeout=30, check=False)
+    assert done.returncode == 130
