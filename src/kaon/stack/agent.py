@@ -13,6 +13,7 @@ from kaon.settings import Settings
 from kaon.stack.boot import agent_key_file
 
 _LOOK_S = 0.02
+_NEIGHBOUR_S = 3.0
 _SOCKET_URL = "http://kaon.local"
 
 
@@ -23,12 +24,20 @@ async def serve(settings: Settings, clock: Clock) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(edge.run())
         key = await _key(settings, clock)
+        await _neighbour(settings, clock)
         async with Link(_SOCKET_URL, key, settings.cloud, folder / "downloads", socket=settings.api_socket) as link:
             driver = ProcessDriver(folder, settings.run_dir, link.artifact, clock)
             try:
                 await Agent(settings.cloud, link, driver, edge, clock, folder, settings.url).run()
             finally:
                 await driver.close()
+
+
+async def _neighbour(settings: Settings, clock: Clock) -> None:
+    """Give a server that starts beside us a moment, or the first replicas fail for want of their secrets."""
+    give_up = clock.monotonic() + _NEIGHBOUR_S
+    while not settings.api_socket.exists() and clock.monotonic() < give_up:
+        await clock.sleep(_LOOK_S)
 
 
 async def _key(settings: Settings, clock: Clock) -> str:

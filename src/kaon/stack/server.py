@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -71,6 +72,8 @@ async def _listen(server: uvicorn.Server, path: Path) -> None:
     try:
         await asyncio.shield(serving)
     except asyncio.CancelledError:
+        # Agents and log readers hang on calls that wait; that they are cut off now is no error.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         server.should_exit = True
         await serving
         raise

@@ -184,9 +184,8 @@ def _answers(connection: http.client.HTTPConnection) -> bool:
 async def _down(settings: Settings, on_progress: OnProgress = lambda phase, text: None) -> None:
     down_file(settings).touch(mode=0o600)
     on_progress("Stopping", "the platform")
-    # The agent first: nobody shall start anew what is stopped next.
-    for name in reversed(ROLES):
-        await processes.stop(Role(name, settings).lock, _ROLE_GRACE_S)
+    # The roles first: nobody shall start anew what is stopped next.
+    await asyncio.gather(*(processes.stop(Role(name, settings).lock, _ROLE_GRACE_S) for name in ROLES))
     await _stop_replicas(settings, on_progress)
     for path in settings.run_dir.iterdir():
         if path.is_dir() and not path.is_symlink():
