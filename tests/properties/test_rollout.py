@@ -144,7 +144,7 @@ class World:
         raise AssertionError(f"it does not come to rest: {self.status}")
 
 
-@settings(max_examples=1000, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=500, suppress_health_check=[HealthCheck.too_slow])
 @given(actions)
 def test_a_rollout_is_safe_at_each_step_and_comes_to_rest_in_a_healthy_world(todo: list[tuple[str, int]]) -> None:
     world = World()
@@ -155,9 +155,7 @@ def test_a_rollout_is_safe_at_each_step_and_comes_to_rest_in_a_healthy_world(tod
     if world.target not in BROKEN or wanted == 0:
         assert status.state is RolloutState.STABLE
         assert {a.revision: a.ready for a in status.assignments} == ({world.target: wanted} if wanted else {})
-    elif status.stable is None:
-        assert status.state is RolloutState.PROGRESSING
-        assert "Crashed" in status.reason
     else:
         assert status.state is RolloutState.STOPPED
-        assert {a.revision: a.ready for a in status.assignments} == {status.stable: wanted}
+        ready = {a.revision: a.ready for a in status.assignments if a.ready}
+        assert ready == ({status.stable: wanted} if status.stable else {})

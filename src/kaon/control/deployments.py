@@ -75,8 +75,7 @@ class Deployments:
 
         before: DeploymentStatus = deployment.status
         status = rollout.step(deployment.spec, deployment.generation, before, target, seen, now)
-        stuck = rollout.stuck(deployment.spec, status, seen, now)
-        status = status.model_copy(update={"conditions": _conditions(deployment, status, stuck, nameless, now)})
+        status = status.model_copy(update={"conditions": _conditions(deployment, status, nameless, now)})
         if status != before:
             await self._store.update_status(deployment, status)
             await self._store.record(list(_events(deployment, before, status, now)))
@@ -92,15 +91,14 @@ class Deployments:
             await history.delete(self._store, revision)
 
 
-def _conditions(
-    deployment: Deployment, status: DeploymentStatus, stuck: str, nameless: str, now: float
-) -> tuple[Condition, ...]:
+def _conditions(deployment: Deployment, status: DeploymentStatus, nameless: str, now: float) -> tuple[Condition, ...]:
     """`Ready`: as many serve as should. `Progressing`: nothing is in the way. `Identity`: its key can be had."""
     ready = sum(a.ready for a in status.assignments)
     wanted = rollout.wanted(deployment.spec)
+    stopped = status.state is RolloutState.STOPPED
     found = {
         "Ready": (ready >= wanted, f"{ready} of {wanted} replicas are ready."),
-        "Progressing": (not stuck, stuck),
+        "Progressing": (not stopped, status.reason if stopped else ""),
         "Identity": (not nameless, nameless),
     }
     since = {(c.type, c.holds): c.since for c in deployment.status.conditions}
@@ -136,10 +134,7 @@ def _events(deployment: Deployment, before: DeploymentStatus, after: DeploymentS
             case RolloutState.STABLE:
                 yield event("ScaledToZero", "No replicas are wanted.")
             case RolloutState.STOPPED:
-                yield event("RolloutStopped", f"{after.reason} Revision {after.stable} serves.", Level.WARNING)
+                what = f"Revision {after.stable} serves." if after.stable else "It is tried on."
+                yield event("RolloutStopped", f"{after.reason} {what}", Level.WARNING)
             case RolloutState.DEGRADED:
                 yield event("Degraded", after.reason, Level.WARNING)
-    stuck = next((c.reason for c in after.conditions if c.type == "Progressing" and not c.holds), "")
-    known = any(c.type == "Progressing" and not c.holds for c in before.conditions)
-    if stuck and not known and after.state is not RolloutState.STOPPED:
-        yield event("NotComingUp", stuck, Level.WARNING)

@@ -3,7 +3,8 @@
 Everything is one move, made again at every look at the world: towards a *goal*, the revision that should
 serve, replicas of all *others* are taken away as those of the goal become ready. The goal is the target,
 the newest template; when the target does not come up, the rollout stops and the goal is the stable
-revision again, so that going back is the same careful move in the other direction.
+revision again, so that going back is the same careful move in the other direction. Without a stable one
+a stopped rollout says so and is tried on: there is nothing to go back to.
 
 What always holds, with `wanted` replicas and a surge of s:
 - a replica that is ready is only taken away when `wanted` others are ready, or when fewer are wanted now;
@@ -74,27 +75,21 @@ def step(
     count = wanted(spec)
     anew = target != status.target or generation != status.observed_generation
     since = now if anew else status.since
+    if status.stable is None:
+        status = status.model_copy(update={"stable": _proved(before, target, world)})
 
-    stopped, why = False, ""
-    if status.stable is not None and status.stable != target:
-        if status.state is RolloutState.STOPPED and not anew:
-            stopped, why = True, status.reason
-        elif not spec.paused:
-            why = world.failure(target, before.get(target, frozenset()), since, spec.rollout.progress_deadline_s, now)
-            stopped = bool(why)
-    goal = status.stable if stopped and status.stable is not None else target
-
-    held = spec.paused and bool(before.keys() - {goal} or (status.stable != goal))
-    after = before if held else _move(before, goal, count, spec.rollout.max_surge, world, hopeless=stopped)
-    if after != before or stopped != (status.state is RolloutState.STOPPED):
-        since = now
+    why = _why_stopped(spec, status, target, anew, world, before.get(target, frozenset()), since, now)
+    back = bool(why) and status.stable is not None
+    goal = status.stable if back and status.stable is not None else target
+    held = spec.paused and (status.stable != goal or bool(before.keys() - {goal}))
+    after = before if held else _move(before, goal, count, spec.rollout.max_surge, world, hopeless=back)
 
     ready = {revision: len(world.ready(revision, ordinals)) for revision, ordinals in after.items()}
     settled = not held and after.keys() <= {goal}
     arrived = settled and ready.get(goal, 0) >= count
     # Nothing is known of a revision that never ran, so one that arrives at zero replicas has not proved itself.
-    stable = goal if arrived and (count or status.stable is None) else status.stable
-    if stopped:
+    stable = goal if arrived and count else status.stable
+    if why and not (arrived and goal == target):
         state = RolloutState.STOPPED
     elif arrived:
         state = RolloutState.STABLE
@@ -104,17 +99,43 @@ def step(
         state = RolloutState.DEGRADED
     else:
         state = RolloutState.PROGRESSING
+    turned = (state is RolloutState.STOPPED) != (status.state is RolloutState.STOPPED)
     return status.model_copy(
         update={
             "observed_generation": generation,
             "target": target,
             "stable": stable,
-            "since": since,
+            "since": now if after != before or turned else since,
             "state": state,
-            "reason": why or _reason(held, arrived, after, goal, count, world),
+            "reason": why if state is RolloutState.STOPPED else _reason(held, arrived, after, goal, count, world),
             "assignments": _assignments(after, ready, goal),
         }
     )
+
+
+def _proved(replicas: Replicas, target: int, world: _World) -> int | None:
+    """The earlier revision that serves though it was replaced before all of it was up: that with most ready."""
+    ready = {r: len(world.ready(r, ordinals)) for r, ordinals in replicas.items() if r != target}
+    return max((r for r in ready if ready[r]), key=lambda r: (ready[r], r), default=None)
+
+
+def _why_stopped(
+    spec: DeploymentSpec,
+    status: DeploymentStatus,
+    target: int,
+    anew: bool,
+    world: _World,
+    ordinals: frozenset[int],
+    since: float,
+    now: float,
+) -> str:
+    """Why the target does not come up; empty while it may, or once it did. Once stopped it stays so until anew."""
+    if status.stable == target:
+        return ""
+    fails = "" if spec.paused else world.failure(target, ordinals, since, spec.rollout.progress_deadline_s, now)
+    if status.state is RolloutState.STOPPED and not anew:
+        return fails or status.reason
+    return fails
 
 
 def _in_trouble(state: RolloutState, ordinals: frozenset[int], goal: int, world: _World) -> bool:
@@ -124,18 +145,8 @@ def _in_trouble(state: RolloutState, ordinals: frozenset[int], goal: int, world:
     return fell or state is not RolloutState.PROGRESSING
 
 
-def stuck(spec: DeploymentSpec, status: DeploymentStatus, seen: Sequence[Seen], now: float) -> str:
-    """Why the target's replicas do not come up, also when there is no other revision to go back to; else empty."""
-    if status.state is RolloutState.STOPPED:
-        return status.reason
-    if status.state is RolloutState.STABLE or status.target is None:
-        return ""
-    ordinals = next((a.ordinals for a in status.assignments if a.revision == status.target), ())
-    return _World(seen).failure(status.target, ordinals, status.since, spec.rollout.progress_deadline_s, now)
-
-
 def next_look_at(spec: DeploymentSpec, status: DeploymentStatus, seen: Sequence[Seen], now: float) -> float | None:
-    """Epoch seconds at which a deadline passes, so that `step` and `stuck` may say otherwise; None: never."""
+    """Epoch seconds at which a deadline passes, so that `step` may decide otherwise; None: never."""
     if status.state is not RolloutState.PROGRESSING or spec.paused:
         return None
     begins = (max(s.begun_at, status.since) for s in seen if s.revision == status.target and s.phase is not Phase.READY)

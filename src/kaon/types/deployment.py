@@ -77,7 +77,7 @@ class RolloutState(StrEnum):
     PROGRESSING = "Progressing"
     STABLE = "Stable"
     STOPPED = "Stopped"
-    """The new revision did not come up; the old one serves."""
+    """The new revision did not come up. The old one serves; when there is none, the new one is tried on."""
     DEGRADED = "Degraded"
     """Stable, but fewer replicas are ready than wanted."""
 

@@ -190,8 +190,9 @@ async def test_a_first_revision_that_does_not_come_up_is_told_once(platform: Pla
     for restarts in (3, 4, 5):
         shop = await platform.settle(lambda _: Phase.CRASHED, restarts=restarts, exit_code=1)
         await platform.clock.advance(30)
-    assert shop.status.state is RolloutState.PROGRESSING
-    assert await platform.told() == ["RolloutStarted", "NotComingUp"]
+    assert (shop.status.state, shop.status.assignments[0].replicas) == (RolloutState.STOPPED, 1)
+    assert await platform.told() == ["RolloutStarted", "RolloutStopped"]
+    assert (await platform.store.events("default"))[-1].message.endswith("It is tried on.")
 
 
 async def test_a_deadline_is_looked_at_when_it_passes(platform: Platform) -> None:

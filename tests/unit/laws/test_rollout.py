@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from kaon.laws.rollout import Seen, next_look_at, step, stuck
+from kaon.laws.rollout import Seen, next_look_at, step
 from kaon.types.deployment import DeploymentSpec, DeploymentStatus, Rollout, RolloutState, Scaling, Template
 from kaon.types.replica import Phase
 
@@ -85,15 +85,30 @@ def test_the_first_revision_gets_all_replicas_at_once_and_becomes_stable() -> No
     assert [(a.ready, a.weight) for a in status.assignments] == [(3, 100)]
 
 
-def test_a_first_revision_that_crashes_is_tried_on_and_says_why() -> None:
+def test_a_first_revision_that_fails_says_why_and_is_tried_on() -> None:
     story = Story()
     story.step()
     for ordinal in range(3):
         story.put(1, ordinal, Phase.CRASHED, restarts=9, exit_code=1, last_line="KeyError: 'x'")
     status = story.step()
-    assert (status.state, story.counts()) == (RolloutState.PROGRESSING, {1: 3})
+    assert (status.state, status.stable, story.counts()) == (RolloutState.STOPPED, None, {1: 3})
     assert "exit code 1; 9 restarts; last line: KeyError: 'x'" in status.reason
-    assert stuck(story.spec, status, list(story.world.values()), story.now).startswith("Revision 1 does not come up")
+    for ordinal in range(3):
+        story.put(1, ordinal, Phase.STARTING, restarts=1)
+    assert story.step().state is RolloutState.STOPPED  # until it is ready
+    for ordinal in range(3):
+        story.put(1, ordinal, Phase.READY, restarts=10)
+    assert (story.step().state, story.status.stable, story.status.reason) == (RolloutState.STABLE, 1, "")
+
+
+def test_a_second_revision_takes_over_from_a_first_that_never_came_up() -> None:
+    story = Story()
+    story.step()
+    for ordinal in range(3):
+        story.put(1, ordinal, Phase.CONFIG_ERROR)
+    assert story.step().state is RolloutState.STOPPED
+    story.change(target=2)
+    assert story.settle().stable == 2
 
 
 def test_a_new_revision_replaces_one_after_another_and_never_goes_below_three(served: Story) -> None:
