@@ -6,6 +6,7 @@ Secrets never reach a logger: values are registered with `hide` and are blotted 
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
@@ -20,6 +21,12 @@ def hide(value: str) -> None:
     """Blot out `value` in every later log line (values under 6 characters are too common to hide)."""
     if len(value) >= 6:
         _hidden.add(value)
+
+
+def hide_secret(value: str) -> None:
+    """Blot out a secret in every form that it may have on one line: as it is, escaped in JSON, line by line."""
+    for form in (value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], *value.splitlines()):
+        hide(form)
 
 
 def blot(text: str) -> str:

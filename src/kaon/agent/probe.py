@@ -151,7 +151,7 @@ class Probes:
                 since = asked_at if before.silent_since is None else before.silent_since
                 after = replace(before, misses=before.misses + 1, silent_since=since)
             self.health[id_] = after
-            if _signs(before) != _signs(after):
+            if _signs(before) != _signs(after) or (id_ in self.hasten and after.zeros >= MISSES):
                 self._changed.set()
             await self._clock.sleep(HASTE_S if self._awaited(id_, after) else PROBE_S)
 

@@ -66,6 +66,10 @@ class World:
                     self._running[2].result()
                 await asyncio.sleep(0.01)
 
+    def program(self) -> list[str]:
+        """Command line of an agent in a process of its own, over the same files."""
+        return [sys.executable, str(Path(__file__).with_name("world.py")), str(self.files.home), str(self.run_dir)]
+
     def status(self, name: str = "shop-1-0") -> ReplicaStatus | None:
         return next((s for s in self.files.reported().replicas if s.name == name), None)
 
@@ -295,14 +299,30 @@ async def test_following_logs_brings_new_lines_of_all_replicas(world: World) -> 
     assert json.loads(world.files.answers["c1"][2]) == {"replica": specs[1].id, "text": "later", "at": None}
 
 
+async def test_secrets_of_adopted_replicas_do_not_show_in_their_logs(world: World) -> None:
+    leak = Behaviour(lines=("the password is open-sesame-1",))
+    spec = replica(world.artifact, 0, 1, leak).model_copy(update={"secrets": ("PASSWORD",)})
+    world.files.want(plan_of(spec))
+    earlier = await asyncio.create_subprocess_exec(*world.program())
+    await world.until(lambda: world.ready() == {"shop-1-0"})
+    earlier.kill()
+    await earlier.wait()
+    world.files.secret_values = {"PASSWORD": "open-sesame-1"}
+    world.files.asked_secrets.clear()
+    await world.start_agent()
+    await world.until(lambda: world.files.asked_secrets == [spec.id])
+    world.files.calls.put_nowait(Call(id="c1", call="logs", arguments={"replicas": [spec.id]}))
+    await world.until(lambda: world.files.answers.get("c1"))
+    assert json.loads(world.files.answers["c1"][0])["text"] == "the password is ******"
+
+
 @pytest.mark.slow
 async def test_an_agent_killed_ten_times_in_the_middle_of_its_work_leaves_no_orphans(world: World) -> None:
     chance = random.Random(4)
-    program = [sys.executable, str(Path(__file__).with_name("world.py")), world.files.home, world.run_dir]
     for _ in range(10):
         wanted = chance.sample(range(6), chance.randint(0, 4))
         world.files.want(plan_of(*(replica(world.artifact, n) for n in sorted(wanted))))
-        agent = await asyncio.create_subprocess_exec(*program)
+        agent = await asyncio.create_subprocess_exec(*world.program())
         await asyncio.sleep(chance.uniform(0.3, 1.2))
         agent.kill()
         await agent.wait()

@@ -45,6 +45,7 @@ class Files:
         self.home = home
         self.away = False
         self.secret_values: dict[str, str] = {}
+        self.asked_secrets: list[str] = []
         self.calls: asyncio.Queue[Call] = asyncio.Queue()
         self.answers: dict[str, list[bytes]] = {}
         self.applied: list[tuple[Endpoint, ...]] = []
@@ -87,6 +88,7 @@ class Files:
 
     async def secrets(self, replica: str) -> dict[str, str]:
         self._reach()
+        self.asked_secrets.append(replica)
         return self.secret_values
 
     async def next_call(self, wait_s: float) -> Call | None:

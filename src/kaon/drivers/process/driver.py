@@ -87,7 +87,7 @@ class ProcessDriver:
         running = (r.demand for r in self._replicas.values() if r.sighting.stage != Stage.EXITED)
         check_room(this_machine(), running, demand)
         for value in secrets.values():
-            _hide(value)
+            log.hide_secret(value)
         replica = _Replica(Sighting(id=spec.id, stage=Stage.INSTALLING), demand, spec.artifact)
         self._replicas[spec.id] = replica
         self._news.set()
@@ -292,12 +292,6 @@ def _write_private(path: Path, text: str) -> None:
     with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)
     beside.replace(path)
-
-
-def _hide(value: str) -> None:
-    """Keep a secret out of what is told of the replica, in the forms in which it may be written on a line."""
-    for text in {value, json.dumps(value)[1:-1], *value.splitlines()}:
-        log.hide(text)
 
 
 def _reason(code: int | None, last_lines: tuple[str, ...]) -> str:
