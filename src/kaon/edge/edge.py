@@ -216,10 +216,13 @@ class Edge:
             with contextlib.suppress(Unavailable):
                 seen = await stats.versions(self.layout.admin_socket)
                 behind = self._behind(seen)
+                if self.layout.listeners in behind:
+                    # The port is taken: `_tend` tries again, and nobody reads routes until then.
+                    behind = [path for path in behind if path not in (self.layout.listeners, self.layout.routes)]
                 if not behind and not seen.warming:
                     return True
                 if behind and seen.rejected > refusals:
-                    return behind == [self.layout.listeners]  # the port is taken: `_tend` tries again
+                    return False
             await self._clock.sleep(pause_s)
             pause_s = min(pause_s * 2, 0.05)
         return True
