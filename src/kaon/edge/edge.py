@@ -53,7 +53,8 @@ class Edge:
         self._table = Table()
         self._leaving: Members = {}
         self._versions: dict[Path, str] = {}
-        self._refusal = ""
+        self.refusal = ""
+        """What of the last `apply` was not done, and why; empty: all of it was."""
         self._turn = asyncio.Lock()
         self._ready = False
 
@@ -72,19 +73,19 @@ class Edge:
             self._leave(table)
             if await self._enact(table):
                 self._table = table
-                self._refusal = "; ".join(table.refused)
+                self.refusal = "; ".join(table.refused)
             self._wanted = (routes, dict(endpoints))
 
     async def status(self) -> EdgeStatus:
         """How Envoy is, and what of its configuration it or we refused."""
         address = f"{self._settings.host}:{self._settings.port}"
         if not self.process.running:
-            return EdgeStatus(running=False, rejected=self._refusal or self.process.last_words(), address=address)
+            return EdgeStatus(running=False, rejected=self.refusal or self.process.last_words(), address=address)
         try:
             seen = await stats.versions(self.layout.admin_socket)
         except Unavailable:
-            return EdgeStatus(running=False, rejected=self._refusal, address=address)
-        rejected = self._refusal
+            return EdgeStatus(running=False, rejected=self.refusal, address=address)
+        rejected = self.refusal
         if seen.rejected and self._behind(seen):
             rejected = self.process.refusal() or rejected
         return EdgeStatus(running=True, rejected=rejected, address=address)
@@ -190,8 +191,8 @@ class Edge:
             self._put(path, document)
         if await self._taken_in(refusals):
             return True
-        self._refusal = self.process.refusal() or "Envoy refused its configuration; see edge/envoy.log."
-        _log.error("edge refused files", files=[path.name for path in step], reason=self._refusal)
+        self.refusal = self.process.refusal() or "Envoy refused its configuration; see edge/envoy.log."
+        _log.error("edge refused files", files=[path.name for path in step], reason=self.refusal)
         for path, old in before.items():
             if old:
                 self._put(path, old)
