@@ -10,7 +10,7 @@ import pytest
 
 from kaon.clock import FakeClock
 from kaon.errors import Conflict, NotFound
-from kaon.store import occupants, open_store
+from kaon.store import open_store
 from kaon.store.port import AnyResource, Change, Store
 from kaon.types.event import Event, Level
 from kaon.types.key import KeySpec, KeyStatus, Role
@@ -143,7 +143,6 @@ async def test_lists_are_of_one_kind_by_workspace_and_name(store: Store) -> None
     found = [(r.workspace, r.name) for r in await store.list_all("workspace")]
     assert found == [("a", "z"), ("b", "x"), ("b", "x-1"), ("b", "y")]
     assert [r.name for r in await store.list_all("workspace", "b")] == ["x", "x-1", "y"]
-    assert await occupants(store, "b") == []
 
 
 async def count_up(store: Store, times: int, who: str) -> None:

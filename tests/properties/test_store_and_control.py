@@ -9,6 +9,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -393,5 +394,5 @@ quietly = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_t
 TestInMemory = StoreAndControl.TestCase
 TestInMemory.settings = settings(max_examples=100, stateful_step_count=50, suppress_health_check=quietly)
 
-TestOnSQLite = StoreAndControlOnSQLite.TestCase
+TestOnSQLite = pytest.mark.slow(StoreAndControlOnSQLite.TestCase)
 TestOnSQLite.settings = settings(max_examples=25, stateful_step_count=50, suppress_health_check=quietly)

@@ -79,26 +79,22 @@ def step(
         status = status.model_copy(update={"stable": _proved(before, target, world)})
 
     why = _why_stopped(spec, status, target, anew, world, before.get(target, frozenset()), since, now)
-    back = bool(why) and status.stable is not None
-    goal = status.stable if back and status.stable is not None else target
+    goal = target if status.stable is None or not why else status.stable
     held = spec.paused and (status.stable != goal or bool(before.keys() - {goal}))
-    after = before if held else _move(before, goal, count, spec.rollout.max_surge, world, hopeless=back)
+    after = before if held else _move(before, goal, count, spec.rollout.max_surge, world, hopeless=goal != target)
 
     ready = {revision: len(world.ready(revision, ordinals)) for revision, ordinals in after.items()}
     settled = not held and after.keys() <= {goal}
     arrived = settled and ready.get(goal, 0) >= count
     # Nothing is known of a revision that never ran, so one that arrives at zero replicas has not proved itself.
     stable = goal if arrived and count else status.stable
+    fell = settled and stable == goal and not anew and _fell(status.state, world.worst(goal, after.get(goal, ())))
     if why and not (arrived and goal == target):
         state = RolloutState.STOPPED
     elif arrived:
         state = RolloutState.STABLE
-    elif (
-        settled and stable == goal and not anew and _in_trouble(status.state, after.get(goal, frozenset()), goal, world)
-    ):
-        state = RolloutState.DEGRADED
     else:
-        state = RolloutState.PROGRESSING
+        state = RolloutState.DEGRADED if fell else RolloutState.PROGRESSING
     turned = (state is RolloutState.STOPPED) != (status.state is RolloutState.STOPPED)
     return status.model_copy(
         update={
@@ -138,11 +134,10 @@ def _why_stopped(
     return fails
 
 
-def _in_trouble(state: RolloutState, ordinals: frozenset[int], goal: int, world: _World) -> bool:
+def _fell(state: RolloutState, sick: Seen | None) -> bool:
     """Whether too few are ready because some fell, rather than because more are wanted since a moment ago."""
-    sick = world.worst(goal, ordinals)
-    fell = sick is not None and (sick.phase in TROUBLE or sick.restarts > 0)
-    return fell or state is not RolloutState.PROGRESSING
+    broke = sick is not None and (sick.phase in TROUBLE or sick.restarts > 0)
+    return broke or state is not RolloutState.PROGRESSING
 
 
 def next_look_at(spec: DeploymentSpec, status: DeploymentStatus, seen: Sequence[Seen], now: float) -> float | None:

@@ -31,8 +31,3 @@ def open_store(url: str, clock: Clock | None = None) -> Store:
                 f"No store can be opened by a URL that begins with '{scheme}:'.",
                 hint="Set KAON_DATABASE_URL to postgresql://USER@HOST/DATABASE, or leave it unset for SQLite.",
             )
-
-
-async def occupants(store: Store, workspace: str) -> list[str]:
-    """Names of the deployments that a workspace holds; it may be deleted when there are none."""
-    return [deployment.name for deployment in await store.list_all("deployment", workspace)]

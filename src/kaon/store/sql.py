@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -52,7 +53,8 @@ class SqlStore:
         await self._ask(self._readers.submit(self._guarded, lambda: prepare(self._database)))
         if self._writer is None:
             self._writer = Writer(self._database, self._committed)
-        await self._write(lambda tx: statements.forget_deleted(tx, self._clock.now()))
+        with suppress(Unavailable):  # a disk that is full now is no reason not to read
+            await self._write(lambda tx: statements.forget_deleted(tx, self._clock.now()))
 
     async def close(self) -> None:
         """See `Store.close`."""
