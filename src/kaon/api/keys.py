@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 
 from kaon.api import audit, edits
+from kaon.api.checks import IDENTITY_PREFIX
 from kaon.api.doors import Doors
 from kaon.api.keyring import Caller
 from kaon.api.parts import InWorkspace, Named, Parts, WithCaller, WithParts
@@ -16,6 +17,7 @@ from kaon.types.key import KEY_PREFIX, KeySpec, KeyStatus, Right, key_hash
 from kaon.types.resource import Key
 
 _HINT_CHARACTERS = len(KEY_PREFIX) + 4
+_OTHER_NAME = "Choose another name."
 doors = Doors("/workspaces/{ws}/keys", tag="keys")
 
 
@@ -29,6 +31,8 @@ async def list_keys(ws: InWorkspace, parts: WithParts, caller: WithCaller) -> It
 @doors.post("", right=Right.ADMIN, status_code=201)
 async def create_key(ws: InWorkspace, body: KeyRequest, parts: WithParts, caller: WithCaller) -> KeyMade:
     """Make a key. The answer is the only place where it can ever be seen."""
+    if body.name.startswith(IDENTITY_PREFIX):
+        raise Unprocessable(f"Keys that begin with '{IDENTITY_PREFIX}' belong to the platform.", hint=_OTHER_NAME)
     text = KEY_PREFIX + secrets.token_urlsafe(32)
     spec = KeySpec(
         hash=key_hash(text),

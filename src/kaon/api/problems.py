@@ -102,4 +102,7 @@ async def answer_validation(_: Request, error: Exception) -> Response:
 
 def _where_and_why(error: Mapping[str, Any]) -> dict[str, str]:
     place: Sequence[Any] = error.get("loc", ())
-    return {"where": ".".join(str(p)[:80] for p in place), "message": str(error.get("msg", "")).removeprefix("Value error, ")[:200]}
+    return {
+        "where": ".".join(str(p)[:80] for p in place),
+        "message": str(error.get("msg", "")).removeprefix("Value error, ")[:200],
+    }

@@ -268,6 +268,18 @@ async def test_the_name_of_a_revoked_key_is_free_again_and_of_a_live_one_is_not(
         assert (await after.get("/whoami")).status_code == 200
 
 
+async def test_a_key_does_not_come_back_when_another_takes_its_owners_name(world: World, root: Any) -> None:
+    body = {"name": "boss", "role": "admin"}
+    boss_key = (await root.post("/workspaces/default/keys", json=body)).json()["key"]
+    async with world.client(boss_key) as boss:
+        made = await boss.post("/workspaces/default/keys", json={"name": "child", "role": "viewer"})
+    async with world.client(made.json()["key"]) as child:
+        assert (await child.get("/whoami")).status_code == 200
+        await root.delete("/workspaces/default/keys/boss")
+        assert (await root.post("/workspaces/default/keys", json=body)).status_code == 201
+        assert (await child.get("/whoami")).status_code == 401
+
+
 async def test_a_key_expires_at_its_time(world: World, root: Any) -> None:
     at = world.clock.now() + 100
     body = {"name": "brief", "role": "viewer", "expires_at": at}

@@ -154,6 +154,12 @@ async def test_nobody_gets_another_services_key_by_naming_its_secret(world: Worl
         assert (await root.delete(f"/workspaces/default/secrets/{secret}")).status_code == 422
 
 
+async def test_names_of_the_platforms_own_keys_are_kept(world: World) -> None:
+    async with world.client(world.keys["root"]) as root:
+        body = {"name": "identity-web", "role": "admin"}
+        assert (await root.post("/workspaces/default/keys", json=body)).status_code == 422
+
+
 async def test_what_another_workspace_has_cannot_be_named(world: World) -> None:
     stranger = await world.key("stranger", home="foreign", workspace="foreign")
     async with world.client(stranger) as client:
