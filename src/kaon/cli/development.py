@@ -125,7 +125,19 @@ def _watch(root: Path, process: subprocess.Popen[bytes], stop: threading.Event, 
         return False
     from watchfiles import watch
 
-    changes = watch(root, stop_event=stop, rust_timeout=500, yield_on_timeout=True, raise_interrupt=False)
+    def matters(_: object, path: str) -> bool:
+        """Not what Python and others write for themselves: caches and hidden files."""
+        parts = Path(path).relative_to(root).parts
+        return not any(part.startswith(".") or part == "__pycache__" for part in parts)
+
+    changes = watch(
+        root,
+        watch_filter=matters,
+        stop_event=stop,
+        rust_timeout=500,
+        yield_on_timeout=True,
+        raise_interrupt=False,
+    )
     told = False
     for change in changes:
         if change:

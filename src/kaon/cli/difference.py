@@ -11,8 +11,12 @@ from kaon.cli.text import plain
 
 
 def lines(before: BaseModel | None, after: BaseModel | None) -> list[str]:
-    """One line for each value that is added (+), removed (-) or another (~), by its place."""
-    old, new = _flat(before), _flat(after)
+    """One line for each value that is added (+), removed (-) or another (~), by its place.
+
+    Of something new or gone, only what is not the default.
+    """
+    whole = before is not None and after is not None
+    old, new = _flat(before, whole=whole), _flat(after, whole=whole)
     found = []
     for place in sorted(old.keys() | new.keys()):
         if place not in old:
@@ -28,10 +32,10 @@ def told(kind: str, name: str, before: BaseModel | None, after: BaseModel | None
     """The change of one thing under its name."""
     found = lines(before, after)
     verb = "create" if before is None else "delete" if after is None else "change" if found else "no change of"
-    return "\n".join([plain(f"{verb} {kind} {name}"), *(f"  {line}" for line in found)])
+    return "\n".join(plain(line) for line in [f"{verb} {kind} {name}", *(f"  {line}" for line in found)])
 
 
-def _flat(model: BaseModel | None) -> dict[str, Any]:
+def _flat(model: BaseModel | None, *, whole: bool) -> dict[str, Any]:
     if model is None:
         return {}
     found: dict[str, Any] = {}
@@ -43,7 +47,7 @@ def _flat(model: BaseModel | None) -> dict[str, Any]:
         else:
             found[place] = value
 
-    walk("", model.model_dump(mode="json"))
+    walk("", model.model_dump(mode="json", exclude_defaults=not whole))
     return found
 
 

@@ -46,8 +46,7 @@ def down() -> None:
     from kaon.stack.up import down as stop
 
     with Progress() as progress:
-        progress.say("Draining", "replicas finish what is in flight")
-        stop(Settings())
+        stop(Settings(), progress.say)
     note("Kaon is down; what it keeps is in " + str(Settings().home))
 
 

@@ -51,6 +51,7 @@ from kaon.types.plan import EdgeStatus, Report
 from kaon.types.replica import Phase, ReplicaStatus, replica_id
 from kaon.types.workspace import WorkspaceSpec, WorkspaceStatus
 
+WRITE = os.environ.get("KAON_GOLDEN") == "write"
 KEY = "kaon_" + "k" * 43
 LINES = ("started", "an \x1b[31mERROR\x1b[0m of note", "ready")
 
@@ -107,6 +108,21 @@ def kaon_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_port: Callab
     monkeypatch.chdir(tmp_path / "work")
     (tmp_path / "home").mkdir(mode=0o700)
     return tmp_path / "home"
+
+
+@pytest.fixture
+def golden() -> Callable[[str, str], None]:
+    """Asserts that a text is what its golden file holds; `KAON_GOLDEN=write pytest tests/unit/cli` writes them."""
+    here = Path(__file__).parent / "golden"
+
+    def check(name: str, text: str) -> None:
+        file = here / f"{name}.txt"
+        if WRITE:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        assert file.read_text(encoding="utf-8") == text
+
+    return check
 
 
 @pytest.fixture

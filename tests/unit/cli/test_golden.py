@@ -1,0 +1,328 @@
+"""Help of every command, and every table and page from recorded things, as golden files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+import yaml
+
+from kaon.api.views import (
+    ArtifactView,
+    CloudView,
+    DeploymentView,
+    KeyView,
+    RevisionState,
+    SecretView,
+    WorkspaceView,
+)
+from kaon.cli import app, difference, shapes
+from kaon.cli.deploying import Wishes, how_to_call, merged
+from kaon.cli.notes import failure
+from kaon.cli.output import Format, Shape, shown
+from kaon.cli.waiting import doing
+from kaon.errors import NotFound, Unavailable
+from kaon.types.artifact import ArtifactSpec, ArtifactStatus, Manifest
+from kaon.types.condition import Condition
+from kaon.types.deployment import (
+    Assignment,
+    DeploymentSpec,
+    DeploymentStatus,
+    RevisionSpec,
+    RolloutState,
+    Scaling,
+    Template,
+)
+from kaon.types.event import Event, Level
+from kaon.types.key import Role
+from kaon.types.plan import EdgeStatus
+from kaon.types.replica import Phase, ReplicaStatus
+from kaon.types.service import ServiceSpec
+from kaon.types.workspace import WorkspaceSpec, WorkspaceStatus
+
+Golden = Callable[[str, str], None]
+NOW = 1_700_000_000.0
+EVIL = "evil\x1b]0;owned\x07\u202e"
+DIGEST = "sha256:" + "ab" * 32
+ENVELOPE = {"workspace": "default", "uid": "u1", "version": 7, "generation": 2}
+TIMES = {"created_at": NOW - 7200, "updated_at": NOW - 60}
+TEMPLATE = Template(artifact=DIGEST, env={"GREETING": "Hi"}, secrets={"TOKEN": "greeter-token"})
+
+DEPLOYMENT = DeploymentView(
+    **ENVELOPE,
+    **TIMES,
+    kind="deployment",
+    name="greeter",
+    spec=DeploymentSpec(template=TEMPLATE, scaling=Scaling(min=2, max=4)),
+    status=DeploymentStatus(
+        observed_generation=2,
+        state=RolloutState.STOPPED,
+        stable=1,
+        target=2,
+        assignments=(Assignment(revision=1, replicas=2, ready=2, weight=100),),
+        conditions=(Condition(type="Ready", holds=True), Condition(type="Progressing", holds=False, reason="Stopped")),
+    ),
+    url="http://127.0.0.1:8080/greeter",
+    state=RolloutState.STOPPED,
+    reason=f"greeter-2-0 crashed: {EVIL}",
+    ready=2,
+    replicas=2,
+    revision=1,
+)
+REPLICAS = [
+    ReplicaStatus(
+        id="0" * 12,
+        name="greeter-1-0",
+        workspace="default",
+        deployment="greeter",
+        revision=1,
+        phase=Phase.READY,
+        since=NOW - 3600,
+    ),
+    ReplicaStatus(
+        id="1" * 12,
+        name="greeter-2-0",
+        workspace="default",
+        deployment="greeter",
+        revision=2,
+        phase=Phase.CRASHED,
+        reason=EVIL,
+        since=NOW - 5,
+        restarts=3,
+        exit_code=1,
+        last_lines=("Traceback", f"ValueError: {EVIL}"),
+    ),
+]
+REVISIONS = [
+    RevisionState(
+        number=number,
+        created_at=NOW - 7200 + 60 * number,
+        artifact=DIGEST,
+        state=state,
+        replicas=ready,
+        ready=ready,
+        spec=RevisionSpec(deployment="greeter", number=number, template=TEMPLATE, template_hash="0" * 16),
+    )
+    for number, state, ready in ((1, "serving", 2), (2, "failed", 0))
+]
+EVENTS = [
+    Event(at=NOW - 90, workspace="default", kind="deployment", name="greeter", reason="Deployed", message="By admin."),
+    Event(
+        at=NOW - 5,
+        workspace="default",
+        kind="replica",
+        name="greeter-2-0",
+        level=Level.WARNING,
+        reason="Crashed",
+        message=EVIL,
+    ),
+]
+SERVICE = ServiceSpec(
+    name="greeter",
+    entry="greeter:Greeter",
+    openapi={"paths": {"/greet": {"post": {"x-codeSamples": [{"label": "curl", "source": 'curl "$KAON_URL/greet"'}]}}}},
+)
+MANIFEST = Manifest(kaon="0.1.0", python="3.11", service=SERVICE, files=())
+
+THINGS: dict[str, tuple[list[Any], Shape[Any]]] = {
+    "deployments": ([DEPLOYMENT], shapes.deployments(NOW)),
+    "replicas": (REPLICAS, shapes.replicas(NOW)),
+    "revisions": (REVISIONS, shapes.revisions(NOW)),
+    "events": (EVENTS, shapes.events(NOW)),
+    "artifacts": (
+        [
+            ArtifactView(
+                **ENVELOPE,
+                **TIMES,
+                kind="artifact",
+                name=DIGEST,
+                spec=ArtifactSpec(digest=DIGEST, size_bytes=1_234_567, manifest=MANIFEST),
+                status=ArtifactStatus(),
+            )
+        ],
+        shapes.artifacts(NOW),
+    ),
+    "keys": (
+        [
+            KeyView(
+                name="web",
+                workspace="default",
+                hint="kaon_abcd",
+                role=Role.CALLER,
+                deployments=("greeter",),
+                owner="admin",
+                created_at=NOW - 86_400 * 3,
+                expires_at=NOW + 86_400,
+                state="active",
+            ),
+            KeyView(name="ci", workspace=None, hint="kaon_efgh", role=Role.ADMIN, created_at=NOW - 9, state="revoked"),
+        ],
+        shapes.keys(NOW),
+    ),
+    "secrets": (
+        [
+            SecretView(
+                name="token",
+                workspace="default",
+                version=3,
+                created_at=NOW - 7200,
+                updated_at=NOW - 60,
+                used_by=["greeter", "other"],
+            )
+        ],
+        shapes.secrets(NOW),
+    ),
+    "workspaces": (
+        [
+            WorkspaceView(
+                **(ENVELOPE | {"workspace": ""}),
+                **TIMES,
+                kind="workspace",
+                name="team-a",
+                spec=WorkspaceSpec(description=f"客户 {EVIL}"),
+                status=WorkspaceStatus(),
+            ),
+            WorkspaceView(
+                **(ENVELOPE | {"workspace": ""}),
+                **TIMES,
+                kind="workspace",
+                name="default",
+                spec=WorkspaceSpec(),
+                status=WorkspaceStatus(),
+            ),
+        ],
+        shapes.workspaces(NOW),
+    ),
+    "clouds": (
+        [
+            CloudView(
+                name="local",
+                driver="process",
+                edge_url="http://127.0.0.1:8080",
+                seen_at=NOW - 2,
+                connected=True,
+                edge=EdgeStatus(running=True),
+                replicas=3,
+                ready=2,
+            ),
+            CloudView(
+                name="far",
+                driver="ray",
+                edge_url="",
+                seen_at=0,
+                connected=False,
+                edge=EdgeStatus(),
+                replicas=0,
+                ready=0,
+            ),
+        ],
+        shapes.clouds(NOW),
+    ),
+}
+
+
+def commands(command: Any, path: tuple[str, ...] = ("kaon",)) -> Iterator[tuple[str, ...]]:
+    yield path
+    for name, below in getattr(command, "commands", {}).items():
+        yield from commands(below, (*path, name))
+
+
+PATHS = list(commands(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: "-".join(path))
+def test_help_is_as_agreed(path: tuple[str, ...], run: Any, golden: Golden) -> None:
+    said = run(*path[1:], "--help")
+    assert said.code == 0
+    golden(f"help/{'-'.join(path)}", said.out)
+
+
+def test_help_shows_an_example_of_every_command(run: Any) -> None:
+    leaves = [path for path in PATHS if not any(other[: len(path)] == path and other != path for other in PATHS)]
+    without = [path for path in leaves if f"$ {'kaon'}" not in run(*path[1:], "--help").out and "kaon up" not in path]
+    assert without == []
+
+
+def test_no_golden_file_is_left_of_a_command_that_is_gone() -> None:
+    kept = {file.stem for file in (Path(__file__).parent / "golden" / "help").glob("*.txt")}
+    assert kept == {"-".join(path) for path in PATHS}
+
+
+@pytest.mark.parametrize("kind", THINGS)
+@pytest.mark.parametrize("form", list(Format))
+def test_things_look_as_agreed(kind: str, form: Format, golden: Golden) -> None:
+    things, shape = THINGS[kind]
+    text = shown(things, shape, form)
+    golden(f"shown/{kind}-{form}", text + "\n")
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+
+
+@pytest.mark.parametrize("kind", THINGS)
+def test_json_and_yaml_say_what_was_there(kind: str) -> None:
+    things, shape = THINGS[kind]
+    members = [thing.model_dump(mode="json") for thing in things]
+    assert json.loads(shown(things, shape, Format.JSON)) == members
+    assert yaml.safe_load(shown(things, shape, Format.YAML)) == members
+
+
+def test_the_page_of_a_deployment_is_as_agreed(golden: Golden) -> None:
+    page = shapes.described(DEPLOYMENT, REVISIONS, REPLICAS, EVENTS, NOW)
+    golden("shown/describe", page + "\n")
+    assert "\x1b" not in page
+
+
+def test_an_error_is_as_agreed(golden: Golden) -> None:
+    error = NotFound(
+        f"There is no deployment '{EVIL}'.",
+        hint="`kaon ps` lists those there are.",
+        errors=[{"where": "body.scaling.min", "message": "too small"}, {"line": f"last words {EVIL}"}],
+    )
+    error.request_id = "req-12345678"
+    later = Unavailable("Busy.", retry_after_s=4.2)
+    golden("shown/errors", failure(error) + "\n\n" + failure(later) + "\n")
+
+
+def test_how_to_call_is_as_agreed(kaon_home: Path, monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
+    monkeypatch.setenv("KAON_KEY", "kaon_canary")
+    closed = how_to_call(DEPLOYMENT, MANIFEST)
+    public = how_to_call(
+        DEPLOYMENT.model_copy(update={"spec": DEPLOYMENT.spec.model_copy(update={"public": True})}), MANIFEST
+    )
+    golden("shown/how-to-call", f"{closed}\n\n{public}\n")
+    assert "canary" not in closed
+
+
+def test_a_url_that_a_shell_would_run_is_not_pasted(kaon_home: Path) -> None:
+    evil = DEPLOYMENT.model_copy(update={"url": "http://127.0.0.1/$(touch hacked)"})
+    assert "curl" not in how_to_call(evil, MANIFEST)
+
+
+def test_a_change_is_as_agreed(golden: Golden) -> None:
+    before = DEPLOYMENT.spec
+    wishes = Wishes(env={"TOKEN": "plain", "NEW": EVIL}, secrets={}, min=1, max=1, public=True)
+    after = merged(before, "sha256:" + "cd" * 32, wishes)
+    texts = [
+        difference.told("deployment", "greeter", old, new)
+        for old, new in ((before, after), (None, after), (before, None), (before, before))
+    ]
+    golden("shown/changes", "\n\n".join(texts) + "\n")
+    assert "\x1b" not in "".join(texts)
+
+
+def test_what_is_waited_for_is_the_replica_that_is_furthest_behind() -> None:
+    def replica(name: str, revision: int, phase: Phase) -> ReplicaStatus:
+        return REPLICAS[0].model_copy(update={"name": name, "revision": revision, "phase": phase})
+
+    replicas = [
+        replica("a-1-0", 1, Phase.READY),
+        replica("a-2-0", 2, Phase.LOADING),
+        replica("a-2-1", 2, Phase.INSTALLING),
+        replica("a-2-2", 2, Phase.READY),
+    ]
+    assert doing(DEPLOYMENT, replicas) == ("Installing", "a-2-1")
+    assert doing(DEPLOYMENT, replicas[:1])[0] == "Stopped"
