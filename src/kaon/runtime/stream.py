@@ -10,13 +10,13 @@ import asyncio
 import contextlib
 import json
 import threading
+import types
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextvars import Context
 from typing import Any
 
 from kaon.errors import KaonError
-from kaon.runtime.steps import Rest
 from kaon.runtime.threads import Threads
 
 NDJSON = b"application/x-ndjson"
@@ -46,10 +46,12 @@ def failure(error: KaonError, request_id: str, *, events: bool) -> bytes:
     return json.dumps({"error": error.problem(request_id)}, ensure_ascii=False).encode() + b"\n"
 
 
-async def chunks(items: AsyncGenerator[Any, None], encode: Callable[[Any], bytes]) -> AsyncGenerator[bytes, None]:
-    """The stream's bytes: one chunk for all that `items` gives before it waits.
+async def pump(
+    items: AsyncGenerator[Any, None], encode: Callable[[Any], bytes], write: Callable[[bytes], Awaitable[None]]
+) -> None:
+    """Write all items: in one chunk what `items` gives before it waits.
 
-    Errors of the generator go through, after what it gave before.
+    The generator is stepped by hand, to see whether it waits. Its errors go through, after what it gave before.
     """
     held: list[bytes] = []
     size = 0
@@ -58,33 +60,44 @@ async def chunks(items: AsyncGenerator[Any, None], encode: Callable[[Any], bytes
         try:
             waited = step.send(None)
         except StopIteration as ready:
-            held.append(encode(ready.value))
-            size += len(held[-1])
-            if size >= _FULL_BYTES:
-                yield b"".join(held)
-                held, size = [], 0
-            continue
+            item = ready.value
         except StopAsyncIteration:
-            if held:
-                yield b"".join(held)
-            return
+            break
         except Exception:
             if held:
-                yield b"".join(held)
+                await write(b"".join(held))
             raise
-        if held:
+        else:
+            if held:
+                await write(held[0] if len(held) == 1 else b"".join(held))
+                held, size = [], 0
             try:
-                yield b"".join(held)
-            except BaseException:
-                step.close()
-                raise
+                item = await _rest(step, waited)
+            except StopAsyncIteration:
+                break
+        frame = encode(item)
+        held.append(frame)
+        size += len(frame)
+        if size >= _FULL_BYTES:
+            await write(b"".join(held))
             held, size = [], 0
-        try:
-            item = await Rest(step.send, step.throw, waited)
-        except StopAsyncIteration:
-            return
-        held.append(encode(item))
-        size += len(held[-1])
+    if held:
+        await write(b"".join(held))
+
+
+@types.coroutine
+def _rest(step: Any, waited: Any) -> Generator[Any, Any, Any]:
+    """The item of a step that has been taken and waits for `waited`."""
+    try:
+        while True:
+            try:
+                value = yield waited
+            except BaseException as error:
+                waited = step.throw(error)
+            else:
+                waited = step.send(value)
+    except StopIteration as ready:
+        return ready.value
 
 
 class ThreadItems:

@@ -66,14 +66,16 @@ class _Reply:
         self._frame = stream.event if events else stream.line
 
     async def send_all(self, items: AsyncGenerator[Any, None]) -> None:
-        async with aclosing(items), aclosing(stream.chunks(items, self._encode)) as chunks:
-            async for chunk in chunks:
-                if not self._begun:
-                    await self._begin()
-                await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        async with aclosing(items):
+            await stream.pump(items, self._encode, self._write)
         if not self._begun:
             await self._begin()
         await self._send({"type": "http.response.body", "body": b""})
+
+    async def _write(self, chunk: bytes) -> None:
+        if not self._begun:
+            await self._begin()
+        await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
 
     async def fail(self, error: BaseException) -> int:
         """Tell the caller, as far as that is still possible; the status that was sent."""
