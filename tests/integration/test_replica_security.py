@@ -188,9 +188,7 @@ async def test_whoever_has_no_good_key_reaches_nothing(replica: Running, case: s
     assert await replica.calls() == before
 
 
-@pytest.mark.parametrize(
-    "case", [pytest.param(c, marks=pytest.mark.xfail(reason="to come")) if c == "docs page" else c for c in HTTP]
-)
+@pytest.mark.parametrize("case", HTTP)
 async def test_a_good_key_opens_what_there_is(replica: Running, case: str) -> None:
     expected = {"nothing there": 404, "other verb": 405, "broken body": 400, "docs page": 200, "socket by http": 405}
     async with replica.client({"authorization": f"Bearer {GOOD}"}) as client:

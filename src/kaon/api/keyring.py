@@ -95,8 +95,8 @@ class Keyring:
     async def _by(self, index: dict[str, tuple[str, str]], value: str) -> Key | None:
         """The key as the store has it now."""
         place = index.get(value)
-        if place is None and await self._is_behind():
-            await self._read()
+        if place is None:
+            await self._catch_up()
             place = index.get(value)
         if place is None:
             return None
@@ -105,21 +105,19 @@ class Keyring:
             return None
         return key
 
-    async def _is_behind(self) -> bool:
-        """Whether keys may have changed since the index was read.
+    async def _catch_up(self) -> None:
+        """Read the index anew when keys may have changed since it was read.
 
-        While the watch is up to date it knows the last change of any key, and guesses cost one cheap read.
+        While the watch is up to date it knows the last change of any key, and a guess costs one cheap read.
         """
-        newest = await self._store.version()
-        known = self._changes.newest("key") if self._changes.seen == newest else newest
-        return self._read_at < 0 or known > self._read_at
-
-    async def _read(self) -> None:
         async with self._reading:
-            at = await self._store.version()
+            newest = await self._store.version()
+            changed_at = self._changes.newest("key") if self._changes.seen == newest else newest
+            if self._read_at >= 0 and changed_at <= self._read_at:
+                return
             keys = await self._store.list_all("key")
             self._by_hash.clear()
             self._by_uid.clear()
             for key in keys:
                 self._by_hash[key.spec.hash] = self._by_uid[key.uid] = (key.workspace, key.name)
-            self._read_at = at
+            self._read_at = newest
