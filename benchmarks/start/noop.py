@@ -1,0 +1,14 @@
+"""The smallest service."""
+
+from __future__ import annotations
+
+import kaon
+
+
+@kaon.service
+class Noop:
+    """Answers with what it was asked."""
+
+    @kaon.endpoint(method="GET", path="/")
+    def ping(self, x: int = 1) -> int:
+        return x
