@@ -52,10 +52,7 @@ test: lint docs ## everything that must be green
 openapi: .venv/.run ## write docs/reference/openapi.json anew
 	$(BIN)/python -m kaon.api.openapi docs/reference/openapi.json
 
-bench-start: .venv/.dev ## how quickly a platform, a deployment and a replica are there, and their memory
-	$(BIN)/python -m benchmarks.start
-
-.PHONY: bench-start openapi help install develop lock lint format docs run test
+.PHONY: openapi help install develop lock lint format docs run test
 
 bench-serving: .venv/.dev ## what a request costs, beside raw ASGI, FastAPI, BentoML, LitServe, Ray Serve; QUICK=1
 	@$(BIN)/python -m benchmarks.serving
