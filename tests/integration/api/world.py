@@ -110,15 +110,9 @@ REPLICA = "0123456789ab"
 
 async def populate(world: World, workspace: str = "default", cloud: str = "local") -> None:
     """A running deployment `web` with a secret, its plan and a report in one cloud."""
-    data = artifact_bytes()
-
-    async def chunks() -> AsyncIterator[bytes]:
-        yield data
-
-    await world.blobs.put(chunks(), 2**20)
     async with world.client(world.keys["root"]) as root:
         for answer in (
-            await root.post(f"/workspaces/{workspace}/artifacts", content=data),
+            await root.post(f"/workspaces/{workspace}/artifacts", content=artifact_bytes()),
             await root.put(f"/workspaces/{workspace}/secrets/token", json={"value": "a-canary-of-a-secret"}),
         ):
             assert answer.is_success, answer.text
