@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -94,25 +96,28 @@ def apply(file: Path, workspace: str | None, *, yes: bool, dry_run: bool, wait_s
         raise InvalidInput(f"{file} is larger than {_LIMIT_BYTES} bytes.")
     with tempfile.TemporaryDirectory(prefix="kaon-apply-") as out:
         found = documents(text)
-        for document in found:
-            if document.kind == "workspace":
-                _apply([document], file, workspace, Path(out), yes=yes, dry_run=dry_run, wait_s=wait_s)
+        workspaces = [document for document in found if document.kind == "workspace"]
         rest = [document for document in found if document.kind != "workspace"]
-        if rest:
-            _apply(rest, file, workspace, Path(out), yes=yes, dry_run=dry_run, wait_s=wait_s)
+
+        @cache
+        def build_once(source: str) -> Built:
+            return built(source, file.parent, Path(out))
+
+        for documents_of_kind in (workspaces, rest):  # what is in a workspace can be looked at once it is there
+            if documents_of_kind:
+                _apply(documents_of_kind, build_once, workspace, yes=yes, dry_run=dry_run, wait_s=wait_s)
 
 
 def _apply(
     found: list[Document],
-    file: Path,
+    build: Callable[[str], Built],
     workspace: str | None,
-    out: Path,
     *,
     yes: bool,
     dry_run: bool,
     wait_s: float | None,
 ) -> None:
-    steps = [_planned(document, file, workspace, out) for document in found]
+    steps = [_planned(document, build, workspace) for document in found]
     told = "\n".join(step.told for step in steps)
     if dry_run:
         put(told)
@@ -130,13 +135,13 @@ def _apply(
                 put(f"{plain(view.name)}: {view.state} at {plain(view.url)}")
 
 
-def _planned(document: Document, file: Path, workspace: str | None, out: Path) -> Step:
+def _planned(document: Document, build: Callable[[str], Built], workspace: str | None) -> Step:
     with opened(document.workspace or workspace) as remote:
         if document.kind == "workspace":
             return Step(document, None, None, exists=any(w.name == document.name for w in remote.workspaces()))
         current = remote.find_deployment(document.name)
     before = current.spec if current else None
-    artifact = built(document.source, file.parent, out / document.name) if document.source else None
+    artifact = build(document.source) if document.source else None
     return Step(document, before, _wanted(document, before, artifact), artifact)
 
 

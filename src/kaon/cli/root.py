@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
+from pydantic import ValidationError
 from typer.core import TyperGroup
 
 import kaon
 from kaon.cli.commands import call, change, config, deploy, key, look, platform, rollout, secret, serve, workspace
 from kaon.cli.notes import failure, note
 from kaon.cli.options import HEADINGS, PLATFORM
-from kaon.errors import KaonError
+from kaon.errors import ConfigError, KaonError
 
 INTERRUPTED = 130
 
@@ -37,13 +38,23 @@ class Root(TyperGroup):
         try:
             return super().invoke(ctx)
         except KaonError as error:
-            note(failure(error))
-            raise typer.Exit(error.exit_code) from None
+            self._end(error)
         except (KeyboardInterrupt, EOFError):
             raise typer.Exit(INTERRUPTED) from None
+        except ValidationError as error:  # of the settings: everything else is checked where it comes in
+            wrong = [
+                {"where": f"KAON_{'.'.join(map(str, e['loc']))}".upper(), "message": e["msg"]} for e in error.errors()
+            ]
+            self._end(ConfigError("The environment is not valid.", errors=wrong))
         except BrokenPipeError:  # the reader, such as `head`, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
+        except OSError as error:
+            self._end(KaonError(f"{error.strerror}: {error.filename}" if error.filename else str(error)))
+
+    def _end(self, error: KaonError) -> NoReturn:
+        note(failure(error))
+        raise typer.Exit(error.exit_code) from None
 
 
 app = typer.Typer(

@@ -350,6 +350,14 @@ def test_wrong_use_is_exit_code_2(run: Run) -> None:
     assert run("ps", "-o", "xml").code == 2
 
 
+def test_a_wrong_setting_is_told_without_its_value(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAON_PORT", "canary")
+    said = run("config", "show")
+    assert said.code == 1
+    assert "KAON_PORT: " in said.err
+    assert "canary" not in said.err
+
+
 def test_status_and_doctor_say_that_nothing_runs(run: Run) -> None:
     assert run("status").code == 3
     said = run("doctor", "-o", "json")
