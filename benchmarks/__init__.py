@@ -1,0 +1,1 @@
+"""Benchmarks: every figure that Kaon claims, measured again beside named peers."""

@@ -1,0 +1,1 @@
+"""`make bench-batching`: what batching gains, beside other servers that batch."""
