@@ -70,7 +70,7 @@ class Guard:
             # The text of an exception may hold what was sent, so only its type and places are kept.
             places = [f"{f.filename}:{f.lineno} {f.name}" for f in traceback.extract_tb(error.__traceback__)[-12:]]
             _LOG.error("failed", request_id=request_id.get(), error=type(error).__name__, places=places)
-            error = KaonError(hint="Look for the request id in the server's log: `kaon logs --server`.")
+            error = KaonError(hint="Look for the request id in server/server.log under KAON_HOME.")
         if not answer.started:
             await problem_response(error)(scope, receive, answer)
 

@@ -50,6 +50,7 @@ def digest_of(data: bytes) -> str:
 
 
 DIGEST = digest_of(artifact_bytes())
+OTHER = digest_of(b"what another deployment runs")
 
 
 @dataclass
@@ -118,7 +119,7 @@ async def populate(world: World, workspace: str = "default", cloud: str = "local
             assert answer.is_success, answer.text
     template = Template(artifact=DIGEST, secrets={"TOKEN": "token"})
     await world.store.create("deployment", workspace, "web", DeploymentSpec(template=template))
-    await world.store.create("deployment", workspace, "other", DeploymentSpec(template=Template(artifact=DIGEST)))
+    await world.store.create("deployment", workspace, "other", DeploymentSpec(template=Template(artifact=OTHER)))
     revision = RevisionSpec(deployment="web", number=1, template=template, template_hash=template_hash(template))
     await world.store.create("revision", workspace, "web-1", revision)
     identity = world.vault.seal(workspace, "identity-web", "kaon_identity_of_web")
