@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from kaon.clock import Clock
 from kaon.control.loop import Again, Key
-from kaon.laws.rights import standing
+from kaon.laws.rights import Standing, standing
 from kaon.store.port import Change, Store
 from kaon.types import resource
 from kaon.types.key import Access, Grant, Right
@@ -42,7 +42,7 @@ def plan(
     """Everything that must be true in `cloud`, where `deployments` are placed. Equal worlds give equal plans."""
     services: Services = {(a.workspace, a.spec.digest): a.spec.manifest.service for a in artifacts}
     frozen = {(r.workspace, r.spec.deployment_uid, r.spec.number): r for r in revisions}
-    keys = sorted(keys, key=lambda key: (key.name, key.uid))
+    callers = _callers(sorted(keys, key=lambda key: (key.name, key.uid)), now)
     replicas: list[ReplicaSpec] = []
     routes: list[Route] = []
     access: dict[str, Access] = {}
@@ -57,7 +57,7 @@ def plan(
             replicas += (_replica(deployment, revision, ordinal, service) for ordinal in assignment.ordinals)
         backends = tuple(Backend(revision=a.revision, weight=a.weight) for a, _ in own)
         routes.append(_route(deployment, backends, _served(deployment, (r for _, r in own), services)))
-        access[f"{deployment.workspace}/{deployment.name}"] = _access(deployment, keys, now)
+        access[f"{deployment.workspace}/{deployment.name}"] = _access(deployment, callers)
     return Plan(cloud=cloud, replicas=tuple(replicas), routes=tuple(routes), access=access)
 
 
@@ -106,17 +106,22 @@ def _lasts(endpoint: EndpointSpec) -> bool:
     return endpoint.kind is not EndpointKind.CALL or endpoint.timeout_s is None
 
 
-def _access(deployment: Deployment, keys: Sequence[resource.Key], now: float) -> Access:
-    """Who may call: every key that stands for it now. Each grant ends by itself when its key, or an owner's, does."""
+def _callers(keys: Sequence[resource.Key], now: float) -> list[tuple[Standing, Grant]]:
+    """Every key that may call something, and its grant, which ends by itself when the key, or an owner's, does."""
     by_uid = {key.uid: key for key in keys}
+    standings = ((key, standing(key, by_uid, now)) for key in keys)
+    return [
+        (held, Grant(hash=key.spec.hash, key=key.name, expires_at=held.expires_at))
+        for key, held in standings
+        if Right.CALL in held.rights
+    ]
 
-    def grants() -> Iterator[Grant]:
-        for key in keys:
-            held = standing(key, by_uid, now)
-            if held.may(Right.CALL, deployment.workspace, deployment.name):
-                yield Grant(hash=key.spec.hash, key=key.name, expires_at=held.expires_at)
 
-    return Access(public=deployment.spec.public, grants=tuple(grants()))
+def _access(deployment: Deployment, callers: Sequence[tuple[Standing, Grant]]) -> Access:
+    """Who may call: every key that stands for it now."""
+    place = deployment.workspace, deployment.name
+    grants = tuple(grant for held, grant in callers if held.may(Right.CALL, *place))
+    return Access(public=deployment.spec.public, grants=grants)
 
 
 class Planning:
