@@ -27,11 +27,9 @@ async def serve_socket(serving: Serving, scope: Scope, receive: Receive, send: S
     request_id = serving.door.request_id(fields)
     try:
         serving.door.check(fields)
-        mounted = next(
-            (app for path, app in serving.mounts.items() if f"{scope['path']}/".startswith(f"{path}/")), None
-        )
+        mounted = serving.mounted(scope["path"])
         if mounted is not None:
-            await mounted(scope, receive, send)
+            await _delegate(serving, *mounted, scope, receive, send)
             return
         lane, names = serving.routes.find("GET", scope["path"])
         if not isinstance(lane, HeldLane) or lane.signature.socket is None:
@@ -65,6 +63,15 @@ async def serve_socket(serving: Serving, scope: Scope, receive: Receive, send: S
         call.end(None)
         lane.release(began_at)
         lane.figures.answered(code, time.monotonic() - call.entered_at)
+
+
+async def _delegate(serving: Serving, prefix: str, app: Any, scope: Scope, receive: Receive, send: Send) -> None:
+    """Let a mounted app talk, counted as in flight until it has."""
+    serving.elsewhere += 1
+    try:
+        await app({**scope, "root_path": scope.get("root_path", "") + prefix}, receive, send)
+    finally:
+        serving.elsewhere -= 1
 
 
 async def _close(socket: WebSocket, code: int) -> None:
