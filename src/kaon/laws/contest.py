@@ -1,0 +1,132 @@
+"""Which way of following the load would have been best: many candidates, judged on what really arrived.
+
+No fixed parameters win on every load. Where load is smooth, a tight margin and a short memory are cheap and
+safe; where bursts are shorter than a start, following is useless and holding yesterday's peak wins. But
+arrivals do not depend on how many replicas there are, so after the fact it is known what *every* candidate
+would have met and paid, without trying it. Each candidate is a triple:
+
+- the *demand* that it follows (in replicas: rate x time per call; steady, or quick and forecast);
+- the *hold*: it provides for the highest demand of the last so many seconds;
+- the *margin* beta of square-root staffing: need(d) = ceil(d + beta sqrt(d)).
+
+Its capacity now is what it has wanted for a whole start time without interruption, for a replica ordered
+later is not there yet, and one let go meanwhile is gone. Work flows through it as through a bucket that
+holds what can wait until the deadline; what overflows is missed. Misses and cost fade over `MEMORY_S`, and
+the cheapest candidate whose misses are allowed is followed. All of this costs some fifty additions an
+observation, because need is monotone: extremes are kept per demand and hold, not per candidate.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from kaon.laws.windows import Extreme
+
+HOLDS_S = (16.0, 60.0, 300.0, 1200.0, 5400.0)
+MARGINS = (0.0, 0.25, 0.5, 1.0, 2.0, 3.0)
+MEMORY_S = 2700.0
+TRUSTED_AFTER_S = 240.0
+"""Until so much was seen, the cautious `FIRST` is followed."""
+FIRST = (0, 2, 3)
+"""Steady demand held for 300 s, with a margin of 1."""
+_BETTER = 0.98
+"""A newcomer must cost less than this share of the incumbent's cost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """What every candidate would have missed and paid."""
+
+    start_s: float
+    holds: tuple[Extreme, ...]
+    lows: tuple[Extreme, ...]
+    backlogs: tuple[float, ...]
+    missed: tuple[float, ...]
+    paid: tuple[float, ...]
+    work: float = 0.0
+    seen_s: float = 0.0
+    chosen: int = 0
+
+
+def begin(demands: int, start_s: float) -> Contest:
+    """A contest between all candidates over `demands` kinds of demand, for replicas that start in `start_s`."""
+    pairs = demands * len(HOLDS_S)
+    nothing = (0.0,) * (pairs * len(MARGINS))
+    first = (FIRST[0] * len(HOLDS_S) + FIRST[1]) * len(MARGINS) + FIRST[2]
+    holds = tuple(Extreme(hold_s) for _ in range(demands) for hold_s in HOLDS_S)
+    lows = tuple(Extreme(start_s) for _ in range(pairs))
+    return Contest(start_s, holds, lows, nothing, nothing, nothing, chosen=first)
+
+
+def need(demand: float, margin: float) -> int:
+    """Replicas for `demand` replicas' worth of work, by square-root staffing."""
+    return math.ceil(demand + margin * math.sqrt(demand) - 1e-9)
+
+
+def step(
+    known: Contest, at_s: float, span_s: float, demands: tuple[float, ...], work: float, slack_s: float
+) -> Contest:
+    """`known` after `work` replica-seconds arrived in `span_s`; a call may wait `slack_s` before it is missed."""
+    pairs = range(len(known.holds))
+    holds = tuple(known.holds[i].add(at_s, demands[i // len(HOLDS_S)]) for i in pairs)
+    lows = tuple(known.lows[i].add(at_s, -holds[i].value()) for i in pairs)
+    fade = math.exp(-span_s / MEMORY_S)
+    backlogs, missed, paid = [], [], []
+    candidate = 0
+    for i in pairs:
+        held, sure = holds[i].value(), -lows[i].value()
+        for margin in MARGINS:
+            able = need(sure, margin)
+            backlog = known.backlogs[candidate] + work - able * span_s
+            backlog = max(backlog, 0.0)
+            lost = max(0.0, backlog - able * slack_s)
+            backlogs.append(backlog - lost)
+            missed.append(known.missed[candidate] * fade + lost)
+            paid.append(known.paid[candidate] * fade + need(held, margin) * span_s)
+            candidate += 1
+    return Contest(
+        known.start_s,
+        holds,
+        lows,
+        tuple(backlogs),
+        tuple(missed),
+        tuple(paid),
+        known.work * fade + work,
+        known.seen_s + span_s,
+        known.chosen,
+    )
+
+
+def choose(known: Contest, allowed: float) -> Contest:
+    """`known`, following the cheapest candidate that missed no more than the share `allowed` of the work."""
+    if known.seen_s < TRUSTED_AFTER_S:
+        return known
+    limit = allowed * known.work
+    good = [c for c in range(len(known.paid)) if known.missed[c] <= limit]
+    if not good:
+        best = min(range(len(known.paid)), key=lambda c: (known.missed[c], known.paid[c]))
+    else:
+        best = min(good, key=lambda c: known.paid[c])
+        stays = known.missed[known.chosen] <= limit and known.paid[best] > _BETTER * known.paid[known.chosen]
+        best = known.chosen if stays else best
+    if best == known.chosen:
+        return known
+    return Contest(
+        known.start_s,
+        known.holds,
+        known.lows,
+        known.backlogs,
+        known.missed,
+        known.paid,
+        known.work,
+        known.seen_s,
+        best,
+    )
+
+
+def wanted(known: Contest) -> tuple[int, float, float, float]:
+    """What the chosen candidate wants now: (replicas, demand held, seconds held, margin)."""
+    pair, margin = divmod(known.chosen, len(MARGINS))
+    held = known.holds[pair].value()
+    return need(held, MARGINS[margin]), held, HOLDS_S[pair % len(HOLDS_S)], MARGINS[margin]

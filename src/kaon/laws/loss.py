@@ -1,0 +1,118 @@
+"""The loss of a window of traffic, and its raw parts.
+
+Taken literally, w1 (t - t*) + w2 (r* - r) + w3 (u* - u) pays for being faster than anybody needs and
+for dropping calls. So each part is zero where its target is met:
+
+    Lt = mean over calls of min(tau softplus((T / t* - 1) / tau), 3)      tau = 0.05
+    Lr = (r* - r)+ / (1 - r*)                          r = answered well in time / arrived
+    Lu = (lo - u)+ / lo + k (u - hi)+ / (1 - hi)       u = busy / ready replica-seconds
+    Lc = cost per call / reference cost                starting replicas included
+    L  = wc Lc + wt Lt + wu Lu + y Lr
+
+`Lt` is a mean over calls, so that it stays unbiased when calls are sampled, and is clipped; `Lr` never
+is. `y` is the price of a missed call: it rises while the error budget burns faster than it lasts, by
+y <- clip(y + 0.5 (burn - 1), 1, 50), so that completion behaves as a constraint.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from kaon.types.objective import Objective
+
+SOFTNESS = 0.05
+WORST_LATENCY = 3.0
+LEAST_PRICE, MOST_PRICE, PRICE_STEP = 1.0, 50.0, 0.5
+LEAST_CALLS = 50
+"""Windows with fewer calls are merged with the next: their shares mean nothing."""
+OVERLOAD = 2.0
+"""k: how much worse it is to be above the band than below it."""
+
+
+def latency_loss(relative: float) -> float:
+    """The loss of one call that took `relative` times the target."""
+    x = (relative - 1) / SOFTNESS
+    if x > 50:  # softplus(x) is x; and its exponential would overflow
+        return min(relative - 1, WORST_LATENCY)
+    return min(SOFTNESS * math.log1p(math.exp(x)), WORST_LATENCY)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A window of calls by arrival: counts, the sum of their `latency_loss`, and replica-seconds."""
+
+    arrivals: int
+    well: int
+    latency_losses: float
+    busy_s: float
+    ready_s: float
+    paid_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A window's loss and what it is made of; the shares as measured stand beside."""
+
+    total: float
+    latency: float
+    completion: float
+    utilisation: float
+    cost: float
+    completed: float
+    busy: float
+
+
+def merge(first: Seen, second: Seen) -> Seen:
+    """Two windows as one."""
+    return Seen(
+        first.arrivals + second.arrivals,
+        first.well + second.well,
+        first.latency_losses + second.latency_losses,
+        first.busy_s + second.busy_s,
+        first.ready_s + second.ready_s,
+        first.paid_s + second.paid_s,
+    )
+
+
+def merged(windows: list[Seen]) -> list[Seen]:
+    """`windows` with those of too few calls joined to the next; a poor rest joins the last."""
+    out: list[Seen] = []
+    held: Seen | None = None
+    for window in windows:
+        held = window if held is None else merge(held, window)
+        if held.arrivals >= LEAST_CALLS:
+            out.append(held)
+            held = None
+    if held is not None:
+        out = [*out[:-1], merge(out[-1], held)] if out else [held]
+    return out
+
+
+def loss(objective: Objective, seen: Seen, reference_s: float, price: float = LEAST_PRICE) -> Loss:
+    """The loss of `seen`.
+
+    `reference_s` is what a call should cost, in replica-seconds; `price` is the dual variable y.
+    """
+    calls = max(seen.arrivals, 1)
+    completed = seen.well / seen.arrivals if seen.arrivals else 1.0
+    busy = seen.busy_s / seen.ready_s if seen.ready_s > 0 else 0.0
+    latency = seen.latency_losses / calls
+    completion = max(0.0, objective.completion - completed) / (1 - objective.completion)
+    utilisation = _band(busy, objective.utilisation) if seen.arrivals and seen.ready_s > 0 else 0.0
+    cost = seen.paid_s / calls / reference_s if seen.arrivals else 0.0
+    weights = objective.weights
+    total = (
+        weights.cost * cost + weights.latency * latency + weights.utilisation * utilisation + price * completion
+    )
+    return Loss(total, latency, completion, utilisation, cost, completed, busy)
+
+
+def next_price(price: float, burn: float) -> float:
+    """The price of a miss after a time in which the error budget burnt `burn` times as fast as it lasts."""
+    return min(max(price + PRICE_STEP * (burn - 1), LEAST_PRICE), MOST_PRICE)
+
+
+def _band(share: float, band: tuple[float, float]) -> float:
+    low, high = band
+    return max(0.0, low - share) / low + OVERLOAD * max(0.0, share - high) / (1 - high)

@@ -1,0 +1,153 @@
+"""How many replicas: square-root staffing that needs no tuning.
+
+1. *What a call costs* is learnt: s(n) = a n + b per batch (`service_time`). The largest batch whose rows are
+   still answered in time gives mu, the calls per second that a replica can serve.
+2. *Demand* is rate / mu, in replicas, twice: steady (the higher of the rates over 12 s and 60 s) and quick
+   (the higher of that, the rate over 4 s, and the 0.9 quantile of the forecast for when a start would be done).
+3. *How to follow it* (which demand, held for how long, with which margin) is decided by a contest of all
+   candidates over what really arrived (`contest`).
+4. *What the model does not know* (stragglers, uneven balancing, slow machines) shows as misses although
+   capacity was there. So all demand is multiplied by a headroom that rises with misses and falls, slowly,
+   without: in balance when half of the error budget is spent. It is conformal: right whatever the cause.
+5. *Backlog* adds queue / (mu x 15 s). *Panic* (the quick demand is twice what is ready) forbids going down
+   for a minute.
+6. Bounds and floors by schedule hold always. Without figures nothing goes down. Zero is only for those who
+   allow it, after `keep_alive_s` without a call. Starting replicas are never waited for: one that cannot
+   start blocks nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+
+from kaon.laws import contest, forecast, service_time
+from kaon.laws.contest import Contest
+from kaon.laws.forecast import Forecast
+from kaon.laws.scaling import Bounds, Decision
+from kaon.laws.service_time import ServiceTime
+from kaon.laws.windows import Samples
+from kaon.types.objective import Objective
+from kaon.types.observation import Observation
+
+_QUICK_S, _SHORT_S, _STEADY_S = 4.0, 12.0, 60.0
+_BACKLOG_S = 15.0
+_PANIC_SHARE, _PANIC_S = 2.0, 60.0
+_LEAST_HEADROOM, _MOST_HEADROOM = 0.8, 3.0
+_HEADROOM_GAIN = 0.5
+_BUDGET_SHARE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleState:
+    """All that the law remembers."""
+
+    arrivals: Samples
+    service: ServiceTime
+    ahead: Forecast
+    contest: Contest
+    headroom: float = 1.0
+    panic_until_s: float = -math.inf
+    last_call_s: float = -math.inf
+    chosen: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """The law for an objective and handlers of at most `max_batch` rows. `start_s` is assumed until seen."""
+
+    objective: Objective = field(default_factory=Objective)
+    max_batch: int = 1
+    start_s: float = 20.0
+    keep_alive_s: float = 300.0
+
+    def begin(self) -> ScaleState:
+        """The state before anything was seen."""
+        return ScaleState(Samples(_STEADY_S), ServiceTime(), Forecast(), contest.begin(2, self.start_s))
+
+    def step(self, state: ScaleState, bounds: Bounds, seen: Observation) -> tuple[ScaleState, Decision]:
+        """The next state and decision; an observation every 2 s is right, every 1 s to 10 s is fine."""
+        now = seen.at_s
+        last = seen.ready + seen.starting if state.chosen is None else state.chosen
+        if seen.arrivals is None:
+            replicas = bounds.clip(last, now)
+            return replace(state, chosen=replicas), Decision(replicas, "no figures: as it was")
+        state = self._learn(state, seen)
+        replicas, reason = self._idle(state, now) if self._quiet(state, seen) else self._follow(state, seen)
+        if now < state.panic_until_s and replicas < last:
+            replicas, reason = last, f"panic: not down; {reason}"
+        clipped = bounds.clip(replicas, now)
+        if clipped != replicas:
+            reason += f"; {replicas} is outside the bounds"
+        return replace(state, chosen=clipped), Decision(clipped, reason)
+
+    def _learn(self, state: ScaleState, seen: Observation) -> ScaleState:
+        assert seen.arrivals is not None
+        arrivals = state.arrivals.add(seen.at_s, seen.arrivals)
+        service = service_time.learn(state.service, seen.batches)
+        start_s = state.contest.start_s
+        if seen.cold_start_s is not None and not 0.8 * start_s <= seen.cold_start_s + seen.span_s <= 1.25 * start_s:
+            start_s = max(seen.cold_start_s + seen.span_s, seen.span_s)
+        ahead = forecast.learn(state.ahead, seen.at_s, seen.arrivals / seen.span_s, start_s)
+        judged = state.contest
+        if start_s != judged.start_s:
+            judged = replace(contest.begin(2, start_s), holds=judged.holds, chosen=judged.chosen)
+        headroom = self._headroom(state.headroom, arrivals, seen)
+        last_call_s = seen.at_s if seen.arrivals or seen.in_flight else state.last_call_s
+        state = replace(
+            state, arrivals=arrivals, service=service, ahead=ahead, headroom=headroom, last_call_s=last_call_s
+        )
+        if not service.known:
+            return replace(state, contest=judged)
+        cost_s, slack_s = self._call(state)
+        demands = self._demands(state, cost_s)
+        judged = contest.step(judged, seen.at_s, seen.span_s, demands, seen.arrivals * cost_s, slack_s)
+        judged = contest.choose(judged, _BUDGET_SHARE * (1 - self.objective.completion))
+        if demands[1] >= _PANIC_SHARE * max(1, seen.ready):
+            state = replace(state, panic_until_s=seen.at_s + _PANIC_S)
+        return replace(state, contest=judged)
+
+    def _headroom(self, known: float, arrivals: Samples, seen: Observation) -> float:
+        if not seen.answered or seen.missed is None:
+            return known
+        allowed = _BUDGET_SHARE * (1 - self.objective.completion)
+        minute = max(arrivals.total(), seen.answered)
+        surplus = (seen.missed - allowed * seen.answered) / minute
+        return min(max(known * math.exp(_HEADROOM_GAIN * surplus), _LEAST_HEADROOM), _MOST_HEADROOM)
+
+    def _call(self, state: ScaleState) -> tuple[float, float]:
+        """Replica-seconds that a call needs, headroom included, and the seconds that it may wait."""
+        rows, seconds = state.service.best(self.max_batch, self.objective.patience_s)
+        return state.headroom * seconds / rows, max(self.objective.patience_s - 2 * seconds, 0.1 * seconds)
+
+    def _demands(self, state: ScaleState, cost_s: float) -> tuple[float, float]:
+        arrivals = state.arrivals
+        steady = max(arrivals.total(_SHORT_S) / _SHORT_S, arrivals.total() / _STEADY_S)
+        quick = max(steady, arrivals.total(_QUICK_S) / _QUICK_S, state.ahead.high(state.contest.start_s))
+        return steady * cost_s, quick * cost_s
+
+    def _quiet(self, state: ScaleState, seen: Observation) -> bool:
+        return not seen.in_flight and state.arrivals.total() == 0
+
+    def _idle(self, state: ScaleState, now: float) -> tuple[int, str]:
+        quiet_s = now - state.last_call_s
+        if quiet_s >= self.keep_alive_s:
+            return 0, "no calls" if math.isinf(quiet_s) else f"no call for {quiet_s:.0f} s"
+        kept = max(1, contest.wanted(state.contest)[0]) if state.service.known else 1
+        kept = kept if state.chosen is None else min(kept, max(1, state.chosen))
+        return kept, f"no call for {quiet_s:.0f} s; kept until {self.keep_alive_s:g} s"
+
+    def _follow(self, state: ScaleState, seen: Observation) -> tuple[int, str]:
+        if not state.service.known:
+            wanted = max(1, math.ceil((seen.in_flight or 0) / self.max_batch))
+            return max(wanted, seen.ready), "what a call costs is not known yet: by calls in flight"
+        cost_s, _ = self._call(state)
+        replicas, held, held_s, margin = contest.wanted(state.contest)
+        waiting = max(0, (seen.queued or 0) - seen.ready * self.max_batch)
+        backlog = waiting * cost_s / _BACKLOG_S
+        replicas = max(1, math.ceil(replicas + backlog - 1e-9))
+        reason = (
+            f"{state.arrivals.total(_SHORT_S) / _SHORT_S:.1f} calls/s at {cost_s * 1000:.1f} ms each; "
+            f"{held:.1f} replicas' worth at most in {held_s:g} s, margin {margin:g}"
+        )
+        return replicas, reason + (f", backlog of {waiting}" if backlog else "")

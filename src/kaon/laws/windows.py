@@ -1,0 +1,69 @@
+"""What a law remembers: recent samples, and extremes over long spans at little cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Every sample of the last `span_s` seconds, oldest first: (when, value)."""
+
+    span_s: float
+    kept: tuple[tuple[float, float], ...] = ()
+
+    def add(self, at_s: float, value: float) -> Samples:
+        """With one more sample; what is older than the span is gone."""
+        since = at_s - self.span_s
+        kept = self.kept
+        first = 0
+        while first < len(kept) and kept[first][0] <= since:
+            first += 1
+        return Samples(self.span_s, (*kept[first:], (at_s, value)))
+
+    def total(self, last_s: float | None = None) -> float:
+        """The sum of the samples, or of those of the last `last_s` seconds before the newest."""
+        return sum(self._values(last_s))
+
+    def mean(self, last_s: float | None = None) -> float:
+        """Their mean; 0 when there are none."""
+        values = self._values(last_s)
+        return sum(values) / len(values) if values else 0.0
+
+    def highest(self) -> float:
+        """The largest; 0 when there are none."""
+        return max((value for _, value in self.kept), default=0.0)
+
+    def _values(self, last_s: float | None) -> list[float]:
+        if not self.kept:
+            return []
+        since = self.kept[-1][0] - (self.span_s if last_s is None else last_s)
+        return [value for at, value in self.kept if at > since]
+
+
+@dataclass(frozen=True, slots=True)
+class Extreme:
+    """The largest value of about the last `span_s` seconds, in a few parts, however long the span is.
+
+    A part covers an eighth of the span, so that a peak is held for between 1 and 1 + 1/8 spans. For the
+    smallest value, add its negative.
+    """
+
+    span_s: float
+    parts: tuple[tuple[int, float], ...] = ()
+
+    def add(self, at_s: float, value: float) -> Extreme:
+        """With one more sample."""
+        part = int(at_s * 8 / self.span_s)
+        parts = self.parts
+        if parts and parts[-1][0] == part:
+            if parts[-1][1] >= value:
+                return self
+            return Extreme(self.span_s, (*parts[:-1], (part, value)))
+        # A part that is no larger than this newer one can never be the extreme again.
+        kept = tuple(p for p in parts if p[0] >= part - 8 and p[1] > value)
+        return Extreme(self.span_s, (*kept, (part, value)))
+
+    def value(self) -> float:
+        """The extreme; 0 before any sample."""
+        return self.parts[0][1] if self.parts else 0.0

@@ -1,0 +1,1 @@
+"""The simulator: production's laws, unchanged, over simulated replicas and traffic."""

@@ -1,0 +1,216 @@
+"""A simulated deployment: its truth, its world, and what a controller can see and do.
+
+numba is optional: with it the kernel is compiled, without it the same functions run as plain Python.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from statistics import NormalDist
+from types import FunctionType, SimpleNamespace
+from typing import Any
+
+from kaon.laws.loss import latency_loss
+from kaon.sim import kernel
+from kaon.sim.kernel import World
+from kaon.types.objective import Objective
+from kaon.types.observation import Batches, Observation
+
+NS = 1_000_000_000
+_FUNCTIONS = (
+    "scramble mix push pop account score hold enqueue begin withdraw leave end route become_ready fail start stop advance"
+).split()
+_FINE = 256
+"""Buckets of the latency histogram per `latency_s`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """How the simulated service and machines really behave; a law does not know it.
+
+    A batch of n rows takes (a n^power + b) s, times a log-normal factor of `noise` (sigma), five times as
+    long for a share of `stragglers`; a share of `slow` replicas takes 1.5 times as long. Starts are
+    log-normal with median `start_s` and 0.95 quantile `start_p95_s`. `life_s` is the mean time to
+    failure, exponential; None: for ever. Of a replica that fails, calls are tried again if `retry`.
+    """
+
+    a: float = 0.02
+    b: float = 0.08
+    power: float = 1.0
+    max_batch: int = 8
+    noise: float = 0.1
+    stragglers: float = 0.0
+    slow: float = 0.0
+    start_s: float = 20.0
+    start_p95_s: float = 25.0
+    life_s: float | None = None
+    retry: bool = True
+    exponential: bool = False
+    """Exponential batch times instead: for comparison with M/M/c."""
+    shared_queue: bool = False
+    """One queue for all replicas instead of one each: likewise."""
+
+
+def available() -> bool:
+    """Whether numba is installed."""
+    return importlib.util.find_spec("numba") is not None
+
+
+@functools.cache
+def machine(compiled: bool) -> Any:
+    """The kernel's functions: as they are, or compiled (some seconds, once per process)."""
+    if not compiled:
+        return kernel
+    import numba
+
+    names: dict[str, Any] = dict(vars(kernel))
+    for name in _FUNCTIONS:
+        source = getattr(kernel, name)
+        names[name] = numba.njit(cache=True)(FunctionType(source.__code__, names, name))
+    return SimpleNamespace(**{name: names[name] for name in _FUNCTIONS})
+
+
+def _table(quantile: Callable[[float], float], unit: int) -> list[int]:
+    return [round(quantile((i + 0.5) / kernel.TABLE) * unit) for i in range(kernel.TABLE)]
+
+
+def _spread(truth: Truth) -> list[int]:
+    if truth.exponential:
+        raw = [-math.log(1 - (i + 0.5) / kernel.TABLE) for i in range(kernel.TABLE)]
+        return [round(x / (sum(raw) / len(raw)) * kernel.PPM) for x in raw]
+    normal = NormalDist()
+    table = _table(lambda q: math.exp(truth.noise * normal.inv_cdf(q) - truth.noise**2 / 2), kernel.PPM)
+    late = round(truth.stragglers * kernel.TABLE)
+    # Every so-manieth quantile straggles, so that slow and quick ones do alike.
+    return [x * 5 if late and (i * late) % kernel.TABLE < late else x for i, x in enumerate(table)]
+
+
+def _starts(truth: Truth) -> list[int]:
+    sigma = math.log(truth.start_p95_s / truth.start_s) / 1.645 if truth.start_s > 0 else 0.0
+    normal = NormalDist()
+    return _table(lambda q: truth.start_s * math.exp(sigma * normal.inv_cdf(q)), NS)
+
+
+@functools.cache
+def _tables(truth: Truth) -> tuple[int, ...]:
+    life_s = truth.life_s
+    losses = [round(latency_loss((i + 0.5) / _FINE) * kernel.PPM) for i in range(kernel.BUCKETS)]
+    service = [round((truth.a * n**truth.power + truth.b) * NS) if n else 0 for n in range(truth.max_batch + 1)]
+    speeds = _table(lambda q: 1.5 if q > 1 - truth.slow else 1.0, kernel.PPM)
+    lives = [0] * kernel.TABLE if life_s is None else _table(lambda q: -life_s * math.log(1 - q), NS)
+    return tuple(_spread(truth) + _starts(truth) + speeds + lives + losses + service)
+
+
+@dataclass(slots=True)
+class Deployment:
+    """A simulated deployment at a moment. `observe`, `scale` and `advance` are what a controller has."""
+
+    world: World
+    compiled: bool
+    _before: list[int] = field(default_factory=list)
+
+    def advance(self, until_s: float) -> None:
+        """Let it run until `until_s`."""
+        machine(self.compiled).advance(self.world, round(until_s * NS))
+
+    def observe(self) -> Observation:
+        """What happened since the last call of this."""
+        now = [int(x) for x in self.world.counts]
+        was, self._before = self._before, now
+
+        def passed(i: int) -> int:
+            return now[i] - was[i]
+
+        ready = passed(kernel.READY_EVENTS)
+        return Observation.model_construct(
+            at_s=now[kernel.NOW] / NS,
+            span_s=max(passed(kernel.NOW), 1) / NS,
+            arrivals=passed(kernel.ARRIVED),
+            answered=passed(kernel.ANSWERED),
+            missed=passed(kernel.MISSED),
+            in_flight=now[kernel.IN_FLIGHT],
+            queued=now[kernel.QUEUED],
+            busy_s=passed(kernel.BUSY) / NS,
+            batches=Batches.model_construct(
+                count=passed(kernel.BATCHES),
+                rows=passed(kernel.ROWS),
+                seconds=passed(kernel.BUSY) / NS,
+                rows_squared=passed(kernel.ROWS_SQUARED),
+                rows_seconds=passed(kernel.ROWS_BUSY) / NS,
+            ),
+            ready=now[kernel.READY],
+            starting=now[kernel.COMING],
+            cold_start_s=now[kernel.START_SUM] / now[kernel.STARTS] / NS if ready else None,
+        )
+
+    def scale(self, replicas: int) -> None:
+        """Order or let go replicas until there are `replicas`, starting ones included, draining ones not."""
+        counts = self.world.counts
+        missing = replicas - int(counts[kernel.READY] + counts[kernel.COMING])
+        if missing > 0:
+            machine(self.compiled).start(self.world, missing)
+        elif missing < 0:
+            machine(self.compiled).stop(self.world, -missing)
+
+    def branch(self) -> Deployment:
+        """A copy that goes its own way: a checkpoint."""
+        fields = (x.copy() if hasattr(x, "copy") else x for x in self.world)
+        return Deployment(World(*fields), self.compiled, list(self._before))
+
+
+def deployment(
+    truth: Truth,
+    objective: Objective,
+    arrivals_ns: Sequence[int],
+    *,
+    seed: int = 0,
+    slots: int = 512,
+    window_s: float = 60.0,
+    scored_from_s: float = 0.0,
+    compiled: bool | None = None,
+) -> Deployment:
+    """A deployment with no replicas, to which calls come at `arrivals_ns` (sorted).
+
+    `slots` bounds how many replicas can exist at once. Calls are scored in windows of `window_s` by
+    arrival, from `scored_from_s` on. `compiled` is None: if numba is there.
+    """
+    compiled = available() if compiled is None else compiled
+    calls = len(arrivals_ns)
+    end_ns = int(arrivals_ns[-1]) if calls else 0
+    windows = max(1, int((end_ns / NS - scored_from_s) // window_s) + 1)
+    counts = [0] * kernel.COUNTS
+    counts[kernel.SEED] = seed
+    counts[kernel.MAX_BATCH] = truth.max_batch
+    counts[kernel.DEADLINE] = round(objective.patience_s * NS)
+    counts[kernel.SHARED] = int(truth.shared_queue)
+    counts[kernel.RETRY] = int(truth.retry)
+    counts[kernel.BUCKET] = max(1, round(objective.latency_s * NS / _FINE))
+    counts[kernel.WINDOW] = round(window_s * NS)
+    counts[kernel.FIRST_WINDOW] = round(scored_from_s / window_s)
+    counts[kernel.HELD_FIRST] = counts[kernel.HELD_LAST] = -1
+    counts[kernel.FREE] = slots
+    replicas = [0] * (slots * kernel.WIDTH)
+    for slot in range(slots):
+        at = slot * kernel.WIDTH
+        replicas[at + kernel.FIRST] = replicas[at + kernel.BATCH] = -1
+        replicas[at + kernel.UNUSED] = slots - 1 - slot
+    world = World(
+        counts=counts,
+        tables=_tables(truth),
+        arrivals=arrivals_ns,
+        following=[-1] * calls,
+        replicas=replicas,
+        heap=[0] * (2 * 64 * slots),
+        scores=[0] * (kernel.BUCKETS + 2 * windows),
+    )
+    if compiled:
+        import numpy as np
+
+        world = World(*(np.array(x, dtype=np.int64) for x in world))
+    else:
+        world = world._replace(arrivals=[int(x) for x in arrivals_ns])
+    return Deployment(world, compiled, [int(x) for x in world.counts])

@@ -1,0 +1,388 @@
+"""The data plane of the simulator: calls, batches, replicas, in integer nanoseconds.
+
+These functions are plain Python over flat sequences of integers. `kaon.sim.engine` runs them as they are, on
+lists, or compiled by numba, on arrays; both give the same results to the last bit, because nothing here
+is a float and every random number is a function of (seed, stream, number) in arithmetic that never
+leaves 63 bits (numba takes overflow for impossible).
+
+Events: arrivals are a sorted sequence and never enter the heap; the heap holds ends of batches, replicas that
+become ready, and replicas that fail. Ties go by (time, kind, id), and events come before arrivals.
+A call waits in the queue of its replica, chosen as the edge does it (the less loaded of two), or in the
+one queue for all when no replica is ready, or when `SHARED` is set.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+# What `World.counts` holds: what is and was,
+NOW, NEXT, HEAP, READY, ALIVE, IN_FLIGHT, QUEUED, ARRIVED, ANSWERED, MISSED = range(10)
+BATCHES, ROWS, BUSY, ROWS_SQUARED, ROWS_BUSY, ALIVE_NS, READY_NS, SINCE, STARTS, EVENTS = range(10, 20)
+HELD_FIRST, HELD_LAST, LATENCY_SUM, READY_EVENTS, START_SUM, TIMED_OUT, LOST, FREE, COMING = range(20, 29)
+# and the rules of the run.
+SEED, MAX_BATCH, DEADLINE, SHARED, RETRY, BUCKET, WINDOW, FIRST_WINDOW = range(29, 37)
+COUNTS = 37
+
+# Where the tables begin in `World.tables`, and how long they are.
+TABLE = 1024
+"""Entries of a table of quantiles, which random numbers are looked up in."""
+BUCKETS = 4096
+"""Of the latency histogram, and of the table of latency losses by bucket."""
+SPREAD, START_TIMES, SPEEDS, LIVES, LOSSES = (TABLE * i for i in range(5))
+SERVICE = LOSSES + BUCKETS
+
+# The fields of a replica in `World.replicas`, at slot * WIDTH. The last three are lists by themselves: LISTED, the
+# slots that take calls; PLACE, where a slot stands in it; UNUSED, slots to use next.
+PHASE, GENERATION, FIRST, LAST, WAITING, BATCH, BATCH_ROWS, BATCH_NS, SPEED, LISTED, PLACE, UNUSED = range(12)
+WIDTH = 12
+
+MASK_32 = 0xFFFFFFFF
+NEVER = 0x7FFFFFFFFFFFFFFF
+PPM = 1_000_000
+BATCH_ENDS, BECOMES_READY, FAILS = range(3)
+GONE, STARTING, SERVING, DRAINING = range(4)
+STREAM_ROUTE, STREAM_OTHER, STREAM_SERVICE, STREAM_START, STREAM_SPEED, STREAM_FAILURE = range(6)
+
+
+class World(NamedTuple):
+    """All state; every field is a flat sequence of integers (ns, ppm, counts, or places in another)."""
+
+    counts: Any
+    tables: Any
+    arrivals: Any
+    following: Any
+    """Per call: the next in its queue or batch, or -1."""
+    replicas: Any
+    heap: Any
+    """Pairs of time and key."""
+    scores: Any
+    """The histogram of latency, then, per window, answers in time and the sum of latency losses."""
+
+
+def scramble(x: int) -> int:
+    """A bijection of 32 bits in which every bit changes half of the others; no product exceeds 63 bits."""
+    x = ((x ^ (x >> 16)) * 0x21F0AAAD) & MASK_32
+    x = ((x ^ (x >> 15)) * 0x735A2D97) & MASK_32
+    return x ^ (x >> 15)
+
+
+def mix(seed: int, stream: int, number: int) -> int:
+    """A random number below 2^32 that is a function of its arguments."""
+    return scramble((scramble((seed * 0x3C6EF372 + stream * 0x1B873593) & MASK_32) + number) & MASK_32)
+
+
+def push(w: World, time: int, kind: int, slot: int) -> None:
+    """Put an event of the replica in `slot` into the heap."""
+    key = (kind << 58) | (slot << 32) | w.replicas[slot * WIDTH + GENERATION]
+    i = w.counts[HEAP]
+    w.counts[HEAP] = i + 1
+    while i > 0:
+        up = (i - 1) >> 1
+        if w.heap[2 * up] < time or (w.heap[2 * up] == time and w.heap[2 * up + 1] <= key):
+            break
+        w.heap[2 * i] = w.heap[2 * up]
+        w.heap[2 * i + 1] = w.heap[2 * up + 1]
+        i = up
+    w.heap[2 * i] = time
+    w.heap[2 * i + 1] = key
+
+
+def pop(w: World) -> None:
+    """Take the first event out of the heap."""
+    n = w.counts[HEAP] - 1
+    w.counts[HEAP] = n
+    time, key = w.heap[2 * n], w.heap[2 * n + 1]
+    i = 0
+    while True:
+        down = 2 * i + 1
+        if down >= n:
+            break
+        other = down + 1
+        if other < n and (
+            w.heap[2 * other] < w.heap[2 * down]
+            or (w.heap[2 * other] == w.heap[2 * down] and w.heap[2 * other + 1] < w.heap[2 * down + 1])
+        ):
+            down = other
+        if w.heap[2 * down] > time or (w.heap[2 * down] == time and w.heap[2 * down + 1] >= key):
+            break
+        w.heap[2 * i] = w.heap[2 * down]
+        w.heap[2 * i + 1] = w.heap[2 * down + 1]
+        i = down
+    w.heap[2 * i] = time
+    w.heap[2 * i + 1] = key
+
+
+def account(w: World, now: int) -> None:
+    """Book the replica-time since the last change of how many there are."""
+    passed = now - w.counts[SINCE]
+    w.counts[ALIVE_NS] += passed * w.counts[ALIVE]
+    w.counts[READY_NS] += passed * w.counts[READY]
+    w.counts[SINCE] = now
+
+
+def score(w: World, call: int, latency: int, well: int) -> None:
+    """A call's fate: into its window by arrival, and the histogram."""
+    c = w.counts
+    c[ANSWERED] += 1
+    c[IN_FLIGHT] -= 1
+    c[LATENCY_SUM] += latency
+    bucket = min(latency // w.counts[BUCKET], BUCKETS - 1)
+    w.scores[bucket] += 1
+    c[MISSED] += 1 - well
+    window = w.arrivals[call] // w.counts[WINDOW] - w.counts[FIRST_WINDOW]
+    if window >= 0:
+        w.scores[BUCKETS + 2 * window] += well
+        w.scores[BUCKETS + 2 * window + 1] += w.tables[LOSSES + bucket]
+
+
+def hold(w: World, call: int) -> None:
+    """Into the queue for all."""
+    w.following[call] = -1
+    if w.counts[HELD_FIRST] < 0:
+        w.counts[HELD_FIRST] = call
+    else:
+        w.following[w.counts[HELD_LAST]] = call
+    w.counts[HELD_LAST] = call
+
+
+def enqueue(w: World, slot: int, call: int) -> None:
+    """Into the queue of a replica."""
+    w.following[call] = -1
+    if w.replicas[slot * WIDTH + FIRST] < 0:
+        w.replicas[slot * WIDTH + FIRST] = call
+    else:
+        w.following[w.replicas[slot * WIDTH + LAST]] = call
+    w.replicas[slot * WIDTH + LAST] = call
+    w.replicas[slot * WIDTH + WAITING] += 1
+
+
+def begin(w: World, slot: int, now: int) -> None:
+    """Start the next batch of an idle replica, if anything waits; callers past their deadline have left."""
+    c = w.counts
+    shared = w.counts[SHARED]
+    first, last, rows = -1, -1, 0
+    while rows < w.counts[MAX_BATCH]:
+        call = c[HELD_FIRST] if shared else w.replicas[slot * WIDTH + FIRST]
+        if call < 0:
+            break
+        if shared:
+            c[HELD_FIRST] = w.following[call]
+        else:
+            w.replicas[slot * WIDTH + FIRST] = w.following[call]
+            w.replicas[slot * WIDTH + WAITING] -= 1
+        c[QUEUED] -= 1
+        if now - w.arrivals[call] > w.counts[DEADLINE]:
+            c[TIMED_OUT] += 1
+            score(w, call, w.counts[DEADLINE], 0)
+            continue
+        w.following[call] = -1
+        if first < 0:
+            first = call
+        else:
+            w.following[last] = call
+        last = call
+        rows += 1
+    if rows == 0:
+        return
+    factor = w.tables[SPREAD + mix(w.counts[SEED], STREAM_SERVICE, first) % TABLE]
+    took = w.tables[SERVICE + rows] * factor // PPM * w.replicas[slot * WIDTH + SPEED] // PPM
+    w.replicas[slot * WIDTH + BATCH] = first
+    w.replicas[slot * WIDTH + BATCH_ROWS] = rows
+    w.replicas[slot * WIDTH + BATCH_NS] = took
+    push(w, now + took, BATCH_ENDS, slot)
+
+
+def end(w: World, slot: int, now: int) -> None:
+    """A batch is done: answer its calls, begin the next; a draining replica that is empty is gone."""
+    c = w.counts
+    rows, took = w.replicas[slot * WIDTH + BATCH_ROWS], w.replicas[slot * WIDTH + BATCH_NS]
+    c[BATCHES] += 1
+    c[ROWS] += rows
+    c[BUSY] += took
+    c[ROWS_SQUARED] += rows * rows
+    c[ROWS_BUSY] += rows * took
+    call = w.replicas[slot * WIDTH + BATCH]
+    w.replicas[slot * WIDTH + BATCH] = -1
+    w.replicas[slot * WIDTH + BATCH_ROWS] = 0
+    while call >= 0:
+        after = w.following[call]
+        latency = now - w.arrivals[call]
+        score(w, call, latency, 1 if latency <= w.counts[DEADLINE] else 0)
+        call = after
+    if w.replicas[slot * WIDTH + PHASE] == SERVING or not w.counts[SHARED]:
+        begin(w, slot, now)
+    if w.replicas[slot * WIDTH + PHASE] == DRAINING and w.replicas[slot * WIDTH + BATCH] < 0:
+        leave(w, slot, now)
+
+
+def leave(w: World, slot: int, now: int) -> None:
+    """The replica in `slot` is no more."""
+    account(w, now)
+    if w.replicas[slot * WIDTH + PHASE] == SERVING:
+        withdraw(w, slot)
+    elif w.replicas[slot * WIDTH + PHASE] == STARTING:
+        w.counts[COMING] -= 1
+    w.replicas[slot * WIDTH + PHASE] = GONE
+    w.replicas[slot * WIDTH + GENERATION] += 1
+    w.counts[ALIVE] -= 1
+    w.replicas[w.counts[FREE] * WIDTH + UNUSED] = slot
+    w.counts[FREE] += 1
+
+
+def withdraw(w: World, slot: int) -> None:
+    """Take a replica out of those that get calls."""
+    n = w.counts[READY] - 1
+    w.counts[READY] = n
+    moved, place = w.replicas[n * WIDTH + LISTED], w.replicas[slot * WIDTH + PLACE]
+    w.replicas[place * WIDTH + LISTED] = moved
+    w.replicas[moved * WIDTH + PLACE] = place
+
+
+def route(w: World, call: int, number: int, now: int) -> None:
+    """Give a call to a replica: the less loaded of two; it begins at once if that one is idle."""
+    c = w.counts
+    n = c[READY]
+    c[QUEUED] += 1
+    if w.counts[SHARED]:
+        hold(w, call)
+        for i in range(n):
+            if w.replicas[(w.replicas[i * WIDTH + LISTED]) * WIDTH + BATCH] < 0:
+                begin(w, w.replicas[i * WIDTH + LISTED], now)
+                break
+        return
+    if n == 0:
+        hold(w, call)
+        return
+    x = mix(w.counts[SEED], STREAM_ROUTE, number)
+    slot, other = w.replicas[(x % n) * WIDTH + LISTED], w.replicas[(mix(w.counts[SEED], STREAM_OTHER, number) % n) * WIDTH + LISTED]
+    if w.replicas[other * WIDTH + WAITING] + w.replicas[other * WIDTH + BATCH_ROWS] < w.replicas[slot * WIDTH + WAITING] + w.replicas[slot * WIDTH + BATCH_ROWS]:
+        slot = other
+    enqueue(w, slot, call)
+    if w.replicas[slot * WIDTH + BATCH] < 0:
+        begin(w, slot, now)
+
+
+def become_ready(w: World, slot: int, now: int) -> None:
+    """A start is done: the replica takes calls, first those that were held."""
+    c = w.counts
+    account(w, now)
+    w.replicas[slot * WIDTH + PHASE] = SERVING
+    w.replicas[slot * WIDTH + PLACE] = c[READY]
+    w.replicas[c[READY] * WIDTH + LISTED] = slot
+    c[READY] += 1
+    c[COMING] -= 1
+    c[READY_EVENTS] += 1
+    if w.tables[LIVES] > 0:
+        life = w.tables[LIVES + mix(w.counts[SEED], STREAM_FAILURE, c[READY_EVENTS]) % TABLE]
+        push(w, now + life, FAILS, slot)
+    if w.counts[SHARED]:
+        begin(w, slot, now)
+        return
+    call = c[HELD_FIRST]
+    c[HELD_FIRST] = -1
+    while call >= 0:
+        after = w.following[call]
+        enqueue(w, slot, call)
+        call = after
+    begin(w, slot, now)
+
+
+def fail(w: World, slot: int, now: int) -> None:
+    """A replica dies: its calls are tried once more elsewhere, or lost."""
+    c = w.counts
+    running, queued = w.replicas[slot * WIDTH + BATCH], w.replicas[slot * WIDTH + FIRST]
+    c[QUEUED] -= w.replicas[slot * WIDTH + WAITING]
+    w.replicas[slot * WIDTH + BATCH] = -1
+    w.replicas[slot * WIDTH + BATCH_ROWS] = 0
+    w.replicas[slot * WIDTH + FIRST] = -1
+    w.replicas[slot * WIDTH + WAITING] = 0
+    leave(w, slot, now)
+    for chain in range(2):
+        call = running if chain == 0 else queued
+        while call >= 0:
+            after = w.following[call]
+            if w.counts[RETRY]:
+                route(w, call, call + (1 << 31), now)
+            else:
+                c[LOST] += 1
+                score(w, call, now - w.arrivals[call], 0)
+            call = after
+
+
+def start(w: World, replicas: int) -> None:
+    """Order replicas."""
+    c = w.counts
+    account(w, c[NOW])
+    for _ in range(replicas):
+        if c[FREE] == 0:
+            return
+        c[FREE] -= 1
+        slot = w.replicas[c[FREE] * WIDTH + UNUSED]
+        number = c[STARTS]
+        c[STARTS] = number + 1
+        took = w.tables[START_TIMES + mix(w.counts[SEED], STREAM_START, number) % TABLE]
+        c[START_SUM] += took
+        w.replicas[slot * WIDTH + PHASE] = STARTING
+        w.replicas[slot * WIDTH + FIRST] = -1
+        w.replicas[slot * WIDTH + WAITING] = 0
+        w.replicas[slot * WIDTH + BATCH] = -1
+        w.replicas[slot * WIDTH + BATCH_ROWS] = 0
+        w.replicas[slot * WIDTH + SPEED] = w.tables[SPEEDS + mix(w.counts[SEED], STREAM_SPEED, number) % TABLE]
+        c[ALIVE] += 1
+        c[COMING] += 1
+        push(w, c[NOW] + took, BECOMES_READY, slot)
+
+
+def stop(w: World, replicas: int) -> None:
+    """Let replicas go: starting ones first, then the last in the list, which finish what they have."""
+    c = w.counts
+    now = c[NOW]
+    for slot in range(len(w.replicas) // WIDTH - 1, -1, -1):
+        if replicas == 0:
+            return
+        if w.replicas[slot * WIDTH + PHASE] == STARTING:
+            leave(w, slot, now)
+            replicas -= 1
+    while replicas > 0 and c[READY] > 0:
+        slot = w.replicas[(c[READY] - 1) * WIDTH + LISTED]
+        account(w, now)
+        withdraw(w, slot)
+        w.replicas[slot * WIDTH + PHASE] = DRAINING
+        if w.replicas[slot * WIDTH + BATCH] < 0:
+            leave(w, slot, now)
+        replicas -= 1
+
+
+def advance(w: World, until: int) -> None:
+    """Let the world run until just before `until`."""
+    c = w.counts
+    n = len(w.arrivals)
+    events = 0
+    while True:
+        arrival = w.arrivals[c[NEXT]] if c[NEXT] < n else NEVER
+        time = w.heap[2 * 0] if c[HEAP] > 0 else NEVER
+        if time >= until and arrival >= until:
+            break
+        events += 1
+        if arrival < time:
+            call = c[NEXT]
+            c[NEXT] = call + 1
+            c[ARRIVED] += 1
+            c[IN_FLIGHT] += 1
+            route(w, call, call, arrival)
+            continue
+        key = w.heap[2 * 0 + 1]
+        pop(w)
+        slot = (key >> 32) & 0x3FFFFFF
+        if w.replicas[slot * WIDTH + GENERATION] != key & 0xFFFFFFFF:
+            continue
+        kind = key >> 58
+        if kind == BATCH_ENDS:
+            end(w, slot, time)
+        elif kind == BECOMES_READY:
+            become_ready(w, slot, time)
+        else:
+            fail(w, slot, time)
+    c[EVENTS] += events
+    c[NOW] = until
+    account(w, until)

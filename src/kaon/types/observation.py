@@ -1,0 +1,51 @@
+"""What was seen of a deployment in a span of time.
+
+Missing, stale and zero are three different things, and all are legal. A count that nobody delivered is
+None; a count that arrived late has an old `at_s`; zero is a number like any other. NaN, which some
+sources send for "nothing to divide by", is read as missing.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+from kaon.types.model import Model
+
+
+def _number(value: object) -> object:
+    return None if isinstance(value, float) and value != value else value
+
+
+Count = Annotated[int | None, BeforeValidator(_number), Field(ge=0)]
+"""How many; None when nobody knows."""
+Seconds = Annotated[float | None, BeforeValidator(_number), Field(ge=0)]
+"""How long; None when nobody knows."""
+
+
+class Batches(Model):
+    """The batches that ended: sums from which s(n) = a n + b is fitted. Seconds and rows."""
+
+    count: int = Field(default=0, ge=0)
+    rows: float = Field(default=0.0, ge=0)
+    seconds: float = Field(default=0.0, ge=0)
+    rows_squared: float = Field(default=0.0, ge=0)
+    rows_seconds: float = Field(default=0.0, ge=0)
+
+
+class Observation(Model):
+    """A deployment's traffic over `span_s` seconds that end at `at_s`, and its replicas then."""
+
+    at_s: float = Field(description="End of the span, seconds of the clock that the law is given.")
+    span_s: float = Field(gt=0)
+    arrivals: Count = None
+    answered: Count = Field(default=None, description="Calls whose fate was known in the span, well or badly.")
+    missed: Count = Field(default=None, description="Of these, failed, refused, or later than their deadline.")
+    in_flight: Count = Field(default=None, description="Calls inside at the end of the span, waiting ones included.")
+    queued: Count = Field(default=None, description="Of these, not yet begun.")
+    busy_s: Seconds = Field(default=None, description="Replica-seconds of work.")
+    batches: Batches = Batches()
+    ready: int = Field(default=0, ge=0)
+    starting: int = Field(default=0, ge=0)
+    cold_start_s: Seconds = Field(default=None, description="What recent starts took, from order to ready.")
