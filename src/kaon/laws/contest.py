@@ -7,12 +7,13 @@ would have met and paid, without trying it. Each candidate is a triple:
 
 - the *demand* that it follows (in replicas: rate x time per call; steady, or quick and forecast);
 - the *hold*: it provides for the highest demand of the last so many seconds;
-- the *margin* beta of square-root staffing: need(d) = ceil(d + beta sqrt(d)).
+- the *staffing* (share, beta): need(d) = ceil(share d + beta sqrt(d)). A beta above 0 is square-root staffing;
+  a share below 1 holds less than the peak, for peaks that are rarer than the error budget.
 
 Its capacity now is what it has wanted for a whole start time without interruption, for a replica ordered
-later is not there yet, and one let go meanwhile is gone. Work flows through it as through a bucket that
-holds what can wait until the deadline; what overflows is missed. Misses and cost fade over `MEMORY_S`, and
-the cheapest candidate whose misses are allowed is followed. All of this costs some fifty additions an
+later is not there yet, and one let go meanwhile is gone. What it cannot do waits; once the wait is
+longer than a call has, all that arrive are late, until it is worked off. Misses and cost fade over `MEMORY_S`, and
+the cheapest candidate whose misses are allowed is followed. All of this costs about a hundred additions an
 observation, because need is monotone: extremes are kept per demand and hold, not per candidate.
 """
 
@@ -24,12 +25,24 @@ from dataclasses import dataclass
 from kaon.laws.windows import Extreme
 
 HOLDS_S = (16.0, 60.0, 300.0, 1200.0, 5400.0)
-MARGINS = (0.0, 0.25, 0.5, 1.0, 2.0, 3.0)
+STAFFINGS = (
+    (0.4, 0.0),
+    (0.55, 0.0),
+    (0.7, 0.0),
+    (0.8, 0.0),
+    (0.9, 0.0),
+    (1.0, 0.0),
+    (1.0, 0.25),
+    (1.0, 0.5),
+    (1.0, 1.0),
+    (1.0, 2.0),
+    (1.0, 3.0),
+)
 MEMORY_S = 2700.0
 TRUSTED_AFTER_S = 240.0
 """Until so much was seen, the cautious `FIRST` is followed."""
-FIRST = (0, 2, 3)
-"""Steady demand held for 300 s, with a margin of 1."""
+FIRST = (0, 2, 8)
+"""Steady demand held for 300 s, with a beta of 1."""
 _BETTER = 0.98
 """A newcomer must cost less than this share of the incumbent's cost."""
 
@@ -52,22 +65,31 @@ class Contest:
 def begin(demands: int, start_s: float) -> Contest:
     """A contest between all candidates over `demands` kinds of demand, for replicas that start in `start_s`."""
     pairs = demands * len(HOLDS_S)
-    nothing = (0.0,) * (pairs * len(MARGINS))
-    first = (FIRST[0] * len(HOLDS_S) + FIRST[1]) * len(MARGINS) + FIRST[2]
+    nothing = (0.0,) * (pairs * len(STAFFINGS))
+    first = (FIRST[0] * len(HOLDS_S) + FIRST[1]) * len(STAFFINGS) + FIRST[2]
     holds = tuple(Extreme(hold_s) for _ in range(demands) for hold_s in HOLDS_S)
     lows = tuple(Extreme(start_s) for _ in range(pairs))
     return Contest(start_s, holds, lows, nothing, nothing, nothing, chosen=first)
 
 
-def need(demand: float, margin: float) -> int:
-    """Replicas for `demand` replicas' worth of work, by square-root staffing."""
-    return math.ceil(demand + margin * math.sqrt(demand) - 1e-9)
+def need(demand: float, share: float, beta: float) -> int:
+    """Replicas for `demand` replicas' worth of work; always one when there is any."""
+    return math.ceil(share * demand + beta * math.sqrt(demand) - 1e-9)
 
 
 def step(
-    known: Contest, at_s: float, span_s: float, demands: tuple[float, ...], work: float, slack_s: float
+    known: Contest,
+    at_s: float,
+    span_s: float,
+    demands: tuple[float, ...],
+    work: float,
+    slack_s: float,
+    patience_s: float,
 ) -> Contest:
-    """`known` after `work` replica-seconds arrived in `span_s`; a call may wait `slack_s` before it is missed."""
+    """`known` after `work` replica-seconds arrived in `span_s`.
+
+    A call may wait `slack_s` and still be in time; after `patience_s` its caller leaves.
+    """
     pairs = range(len(known.holds))
     holds = tuple(known.holds[i].add(at_s, demands[i // len(HOLDS_S)]) for i in pairs)
     lows = tuple(known.lows[i].add(at_s, -holds[i].value()) for i in pairs)
@@ -76,14 +98,13 @@ def step(
     candidate = 0
     for i in pairs:
         held, sure = holds[i].value(), -lows[i].value()
-        for margin in MARGINS:
-            able = need(sure, margin)
+        for share, beta in STAFFINGS:
+            able = need(sure, share, beta)
             backlog = known.backlogs[candidate] + work - able * span_s
-            backlog = max(backlog, 0.0)
-            lost = max(0.0, backlog - able * slack_s)
-            backlogs.append(backlog - lost)
-            missed.append(known.missed[candidate] * fade + lost)
-            paid.append(known.paid[candidate] * fade + need(held, margin) * span_s)
+            late = work if backlog > able * slack_s else 0.0
+            backlogs.append(min(max(backlog, 0.0), able * patience_s))
+            missed.append(known.missed[candidate] * fade + late)
+            paid.append(known.paid[candidate] * fade + need(held, share, beta) * span_s)
             candidate += 1
     return Contest(
         known.start_s,
@@ -125,8 +146,20 @@ def choose(known: Contest, allowed: float) -> Contest:
     )
 
 
-def wanted(known: Contest) -> tuple[int, float, float, float]:
-    """What the chosen candidate wants now: (replicas, demand held, seconds held, margin)."""
-    pair, margin = divmod(known.chosen, len(MARGINS))
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the followed candidate wants now, and which it is."""
+
+    replicas: int
+    demand: float
+    hold_s: float
+    share: float
+    beta: float
+
+
+def wanted(known: Contest) -> Wanted:
+    """What the followed candidate wants now."""
+    pair, staffing = divmod(known.chosen, len(STAFFINGS))
     held = known.holds[pair].value()
-    return need(held, MARGINS[margin]), held, HOLDS_S[pair % len(HOLDS_S)], MARGINS[margin]
+    share, beta = STAFFINGS[staffing]
+    return Wanted(need(held, share, beta), held, HOLDS_S[pair % len(HOLDS_S)], share, beta)

@@ -32,10 +32,13 @@ from kaon.types.observation import Observation
 
 _QUICK_S, _SHORT_S, _STEADY_S = 4.0, 12.0, 60.0
 _BACKLOG_S = 15.0
+_SLOW_START = 1.2
 _PANIC_SHARE, _PANIC_S = 2.0, 60.0
-_LEAST_HEADROOM, _MOST_HEADROOM = 0.8, 3.0
-_HEADROOM_GAIN = 0.5
-_BUDGET_SHARE = 0.5
+_LEAST_HEADROOM, _FIRST_HEADROOM, _MOST_HEADROOM = 0.8, 1.15, 3.0
+_HEADROOM_GAIN = 2.0
+_MOST_CHANGE = 0.02
+_BUDGET_SHARE = 0.25
+_CONTEST_SHARE = 0.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class ScaleState:
     service: ServiceTime
     ahead: Forecast
     contest: Contest
-    headroom: float = 1.0
+    headroom: float = _FIRST_HEADROOM
     panic_until_s: float = -math.inf
     last_call_s: float = -math.inf
     chosen: int | None = None
@@ -86,13 +89,15 @@ class Scale:
         arrivals = state.arrivals.add(seen.at_s, seen.arrivals)
         service = service_time.learn(state.service, seen.batches)
         start_s = state.contest.start_s
-        if seen.cold_start_s is not None and not 0.8 * start_s <= seen.cold_start_s + seen.span_s <= 1.25 * start_s:
-            start_s = max(seen.cold_start_s + seen.span_s, seen.span_s)
+        if seen.cold_start_s is not None:
+            # Starts differ, figures are stale, and a decision waits for its tick.
+            likely_s = _SLOW_START * seen.cold_start_s + 2 * seen.span_s
+            start_s = start_s if 0.8 * start_s <= likely_s <= 1.25 * start_s else likely_s
         ahead = forecast.learn(state.ahead, seen.at_s, seen.arrivals / seen.span_s, start_s)
         judged = state.contest
         if start_s != judged.start_s:
             judged = replace(contest.begin(2, start_s), holds=judged.holds, chosen=judged.chosen)
-        headroom = self._headroom(state.headroom, arrivals, seen)
+        headroom = self._headroom(state, arrivals, seen)
         last_call_s = seen.at_s if seen.arrivals or seen.in_flight else state.last_call_s
         state = replace(
             state, arrivals=arrivals, service=service, ahead=ahead, headroom=headroom, last_call_s=last_call_s
@@ -100,20 +105,23 @@ class Scale:
         if not service.known:
             return replace(state, contest=judged)
         cost_s, slack_s = self._call(state)
+        patience_s = self.objective.patience_s
         demands = self._demands(state, cost_s)
-        judged = contest.step(judged, seen.at_s, seen.span_s, demands, seen.arrivals * cost_s, slack_s)
-        judged = contest.choose(judged, _BUDGET_SHARE * (1 - self.objective.completion))
+        judged = contest.step(judged, seen.at_s, seen.span_s, demands, seen.arrivals * cost_s, slack_s, patience_s)
+        judged = contest.choose(judged, _CONTEST_SHARE * (1 - self.objective.completion))
         if demands[1] >= _PANIC_SHARE * max(1, seen.ready):
             state = replace(state, panic_until_s=seen.at_s + _PANIC_S)
         return replace(state, contest=judged)
 
-    def _headroom(self, known: float, arrivals: Samples, seen: Observation) -> float:
-        if not seen.answered or seen.missed is None:
-            return known
+    def _headroom(self, state: ScaleState, arrivals: Samples, seen: Observation) -> float:
+        """The headroom after what was missed; what the first starts missed says nothing about the model."""
+        if not seen.answered or seen.missed is None or state.contest.seen_s < contest.TRUSTED_AFTER_S:
+            return state.headroom
         allowed = _BUDGET_SHARE * (1 - self.objective.completion)
         minute = max(arrivals.total(), seen.answered)
-        surplus = (seen.missed - allowed * seen.answered) / minute
-        return min(max(known * math.exp(_HEADROOM_GAIN * surplus), _LEAST_HEADROOM), _MOST_HEADROOM)
+        change = _HEADROOM_GAIN * (seen.missed - allowed * seen.answered) / minute
+        known = state.headroom * math.exp(min(change, _MOST_CHANGE))
+        return min(max(known, _LEAST_HEADROOM), _MOST_HEADROOM)
 
     def _call(self, state: ScaleState) -> tuple[float, float]:
         """Replica-seconds that a call needs, headroom included, and the seconds that it may wait."""
@@ -133,7 +141,7 @@ class Scale:
         quiet_s = now - state.last_call_s
         if quiet_s >= self.keep_alive_s:
             return 0, "no calls" if math.isinf(quiet_s) else f"no call for {quiet_s:.0f} s"
-        kept = max(1, contest.wanted(state.contest)[0]) if state.service.known else 1
+        kept = max(1, contest.wanted(state.contest).replicas) if state.service.known else 1
         kept = kept if state.chosen is None else min(kept, max(1, state.chosen))
         return kept, f"no call for {quiet_s:.0f} s; kept until {self.keep_alive_s:g} s"
 
@@ -142,12 +150,12 @@ class Scale:
             wanted = max(1, math.ceil((seen.in_flight or 0) / self.max_batch))
             return max(wanted, seen.ready), "what a call costs is not known yet: by calls in flight"
         cost_s, _ = self._call(state)
-        replicas, held, held_s, margin = contest.wanted(state.contest)
+        plan = contest.wanted(state.contest)
         waiting = max(0, (seen.queued or 0) - seen.ready * self.max_batch)
         backlog = waiting * cost_s / _BACKLOG_S
-        replicas = max(1, math.ceil(replicas + backlog - 1e-9))
+        replicas = max(1, math.ceil(plan.replicas + backlog - 1e-9))
         reason = (
             f"{state.arrivals.total(_SHORT_S) / _SHORT_S:.1f} calls/s at {cost_s * 1000:.1f} ms each; "
-            f"{held:.1f} replicas' worth at most in {held_s:g} s, margin {margin:g}"
+            f"{plan.demand:.1f} replicas' worth at most in {plan.hold_s:g} s, share {plan.share:g}, beta {plan.beta:g}"
         )
         return replicas, reason + (f", backlog of {waiting}" if backlog else "")

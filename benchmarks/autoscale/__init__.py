@@ -1,0 +1,1 @@
+"""`make bench-autoscale`: scaling laws on real load, by the simulator."""

@@ -1,0 +1,94 @@
+"""Who competes: our law as it is, the peers' at their defaults and over their grids, and two that know the future."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product
+
+from benchmarks.autoscale.loads import DAY_S
+from kaon.laws.scale import Scale
+from kaon.laws.scaling import Bounds, Decision, Law
+from kaon.laws.scaling_peers import Hpa, Knative, Predictive, RayServe, SkyServe
+from kaon.sim.engine import Truth
+from kaon.types.objective import Objective
+from kaon.types.observation import Observation
+
+OBJECTIVE = Objective(latency_s=0.4, deadline_s=0.5, completion=0.99)
+TRUTH = Truth(a=0.02, b=0.08, max_batch=8, noise=0.1, start_s=20.0, start_p95_s=25.0)
+SERVES_RPS = TRUTH.max_batch / (TRUTH.a * TRUTH.max_batch + TRUTH.b)
+
+
+def ours() -> Law:
+    """Untuned: told nothing but the objective and the handler's largest batch."""
+    return Scale(OBJECTIVE, TRUTH.max_batch)
+
+
+def defaults() -> dict[str, Law]:
+    """The vendors' defaults; targets as their guides say for a container that takes eight calls at once."""
+    return {
+        "knative": Knative(target=8.0),
+        "ray-serve": RayServe(),
+        "hpa": Hpa(target=5.6),
+        "sky-serve": SkyServe(target=0.7 * SERVES_RPS),
+        "predictive": Predictive(Knative(target=8.0), season_s=DAY_S),
+    }
+
+
+def grids(quick: bool) -> dict[str, list[Law]]:
+    """The peers' grids: what their guides tell to tune."""
+    targets = (2.0, 3.0, 4.0, 6.0) if quick else (1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0)
+    downs = (0.0, 300.0) if quick else (0.0, 120.0, 900.0)
+    knative = [Knative(target=t / 0.7, down_delay_s=d) for t, d in product(targets, downs)]
+    return {
+        "knative": list(knative),
+        "ray-serve": [
+            RayServe(target=t, upscale_delay_s=u, downscale_delay_s=d)
+            for t, u, d in product(targets, (0.0,) if quick else (0.0, 10.0), (60.0,) if quick else (60.0, 600.0))
+        ],
+        "hpa": [Hpa(target=t, down_window_s=d) for t, d in product(targets, (60.0,) if quick else (30.0, 300.0, 900.0))],
+        "sky-serve": [
+            SkyServe(target=share * SERVES_RPS, up_s=u, down_s=d)
+            for share, u, d in product((0.3, 0.5, 0.65, 0.8), (20.0,), (60.0,) if quick else (60.0, 300.0, 1200.0))
+        ],
+        "predictive": [Predictive(k, season_s=DAY_S) for k in knative[:: 2 if quick else 1]],
+    }
+
+
+@dataclass(frozen=True)
+class Static:
+    """Always the same number: the best of these in hindsight is the bar for holding still."""
+
+    replicas: int
+
+    def begin(self) -> None:
+        return None
+
+    def step(self, state: None, bounds: Bounds, seen: Observation) -> tuple[None, Decision]:
+        return None, Decision(bounds.clip(self.replicas, seen.at_s), "static")
+
+
+@dataclass(frozen=True)
+class Clairvoyant:
+    """Knows every second's calls beforehand: orders what the next `ahead_s` will need, no sooner than it must."""
+
+    wanted: Sequence[int] = field(repr=False)
+
+    def begin(self) -> None:
+        return None
+
+    def step(self, state: None, bounds: Bounds, seen: Observation) -> tuple[None, Decision]:
+        at = min(int(seen.at_s), len(self.wanted) - 1)
+        return None, Decision(bounds.clip(self.wanted[at], seen.at_s), "known beforehand")
+
+
+def clairvoyants(per_second: Sequence[int], ahead_s: int = 26) -> Iterator[Clairvoyant]:
+    """For a few margins: need(d) over 2 s sums, the most in [now, now + ahead]."""
+    demand = [max(sum(per_second[max(0, i - 1) : i + 1]) / 2, 0) / SERVES_RPS for i in range(len(per_second))]
+    peak = [max(demand[i : i + ahead_s]) for i in range(len(demand))]
+    for margin in (0.0, 0.25, 0.5, 1.0):
+        yield Clairvoyant([math.ceil(p + margin * math.sqrt(p)) for p in peak])
+
+
+__all__ = ["OBJECTIVE", "TRUTH", "Clairvoyant", "Static", "clairvoyants", "defaults", "grids", "ours", "replace"]
