@@ -64,3 +64,11 @@ bench-start: .venv/.dev ## how quickly a platform, a deployment and a replica ar
 	$(BIN)/python -m benchmarks.start
 
 .PHONY: bench-start bench-serving bench-batching
+
+bench-autoscale: .venv/.dev ## scaling laws on real load, by the simulator; TRACES=DIR, QUICK=1
+	@TRACES=$(TRACES) $(BIN)/python -m benchmarks.autoscale
+
+bench-control: .venv/.dev ## what a tick of the scaling law costs for 5,000 replicas; QUICK=1
+	@$(BIN)/python -m benchmarks.control
+
+.PHONY: bench-autoscale bench-control

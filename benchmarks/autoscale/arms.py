@@ -47,12 +47,14 @@ def grids(quick: bool) -> dict[str, list[Law]]:
             RayServe(target=t, upscale_delay_s=u, downscale_delay_s=d)
             for t, u, d in product(targets, (0.0,) if quick else (0.0, 10.0), (60.0,) if quick else (60.0, 600.0))
         ],
-        "hpa": [Hpa(target=t, down_window_s=d) for t, d in product(targets, (60.0,) if quick else (30.0, 300.0, 900.0))],
+        "hpa": [
+            Hpa(target=t, down_window_s=d) for t, d in product(targets, (60.0,) if quick else (30.0, 300.0, 900.0))
+        ],
         "sky-serve": [
             SkyServe(target=share * SERVES_RPS, up_s=u, down_s=d)
             for share, u, d in product((0.3, 0.5, 0.65, 0.8), (20.0,), (60.0,) if quick else (60.0, 300.0, 1200.0))
         ],
-        "predictive": [Predictive(k, season_s=DAY_S) for k in knative[:: 2 if quick else 1]],
+        "predictive": [Predictive(k, season_s=DAY_S) for k in knative[:: 4 if quick else 1]],
     }
 
 

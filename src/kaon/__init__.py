@@ -12,6 +12,7 @@ from kaon.sdk.handle import local, plug, use
 from kaon.sdk.link import Link
 from kaon.sdk.service import on_start, on_stop, service
 from kaon.types.media import Audio, File, Image
+from kaon.types.objective import Objective
 from kaon.types.service import Batch, Resources
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ __all__ = [
     "Image",
     "ItemError",
     "KaonError",
+    "Objective",
     "Resources",
     "WebSocket",
     "data_dir",

@@ -4,8 +4,8 @@ import sys
 import kaon
 
 NAMES = [
-    "AsyncClient", "Audio", "Batch", "Client", "File", "Image", "ItemError", "KaonError", "Resources", "WebSocket",
-    "data_dir", "endpoint", "local", "on_start", "on_stop", "service", "use",
+    "AsyncClient", "Audio", "Batch", "Client", "File", "Image", "ItemError", "KaonError", "Objective", "Resources",
+    "WebSocket", "data_dir", "endpoint", "local", "on_start", "on_stop", "service", "use",
 ]  # fmt: skip
 
 

@@ -102,9 +102,7 @@ def loss(objective: Objective, seen: Seen, reference_s: float, price: float = LE
     utilisation = _band(busy, objective.utilisation) if seen.arrivals and seen.ready_s > 0 else 0.0
     cost = seen.paid_s / calls / reference_s if seen.arrivals else 0.0
     weights = objective.weights
-    total = (
-        weights.cost * cost + weights.latency * latency + weights.utilisation * utilisation + price * completion
-    )
+    total = weights.cost * cost + weights.latency * latency + weights.utilisation * utilisation + price * completion
     return Loss(total, latency, completion, utilisation, cost, completed, busy)
 
 

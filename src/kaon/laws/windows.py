@@ -55,13 +55,10 @@ class Extreme:
     def add(self, at_s: float, value: float) -> Extreme:
         """With one more sample."""
         part = int(at_s * 8 / self.span_s)
-        parts = self.parts
-        if parts and parts[-1][0] == part:
-            if parts[-1][1] >= value:
-                return self
-            return Extreme(self.span_s, (*parts[:-1], (part, value)))
-        # A part that is no larger than this newer one can never be the extreme again.
-        kept = tuple(p for p in parts if p[0] >= part - 8 and p[1] > value)
+        if self.parts and self.parts[-1][0] == part and self.parts[-1][1] >= value:
+            return self
+        # A part that is no larger than this newer one can never be the extreme again: values fall from first to last.
+        kept = tuple(p for p in self.parts if p[0] >= part - 8 and p[1] > value)
         return Extreme(self.span_s, (*kept, (part, value)))
 
     def value(self) -> float:

@@ -126,11 +126,11 @@ def score(w: World, call: int, latency: int, well: int) -> None:
     c[ANSWERED] += 1
     c[IN_FLIGHT] -= 1
     c[LATENCY_SUM] += latency
-    bucket = min(latency // w.counts[BUCKET], BUCKETS - 1)
-    w.scores[bucket] += 1
     c[MISSED] += 1 - well
-    window = w.arrivals[call] // w.counts[WINDOW] - w.counts[FIRST_WINDOW]
+    window = w.arrivals[call] // c[WINDOW] - c[FIRST_WINDOW]
     if window >= 0:
+        bucket = min(latency // c[BUCKET], BUCKETS - 1)
+        w.scores[bucket] += 1
         w.scores[BUCKETS + 2 * window] += well
         w.scores[BUCKETS + 2 * window + 1] += w.tables[LOSSES + bucket]
 
@@ -254,8 +254,14 @@ def route(w: World, call: int, number: int, now: int) -> None:
         hold(w, call)
         return
     x = mix(w.counts[SEED], STREAM_ROUTE, number)
-    slot, other = w.replicas[(x % n) * WIDTH + LISTED], w.replicas[(mix(w.counts[SEED], STREAM_OTHER, number) % n) * WIDTH + LISTED]
-    if w.replicas[other * WIDTH + WAITING] + w.replicas[other * WIDTH + BATCH_ROWS] < w.replicas[slot * WIDTH + WAITING] + w.replicas[slot * WIDTH + BATCH_ROWS]:
+    slot, other = (
+        w.replicas[(x % n) * WIDTH + LISTED],
+        w.replicas[(mix(w.counts[SEED], STREAM_OTHER, number) % n) * WIDTH + LISTED],
+    )
+    if (
+        w.replicas[other * WIDTH + WAITING] + w.replicas[other * WIDTH + BATCH_ROWS]
+        < w.replicas[slot * WIDTH + WAITING] + w.replicas[slot * WIDTH + BATCH_ROWS]
+    ):
         slot = other
     enqueue(w, slot, call)
     if w.replicas[slot * WIDTH + BATCH] < 0:

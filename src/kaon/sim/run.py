@@ -123,9 +123,7 @@ def run(
         if late[-1].at_s - late[0].at_s < setting.stale_s:
             continue
         fresh = late[-1]
-        seen = late.popleft().model_copy(
-            update={"ready": fresh.ready, "starting": fresh.starting, "at_s": fresh.at_s}
-        )
+        seen = late.popleft().model_copy(update={"ready": fresh.ready, "starting": fresh.starting, "at_s": fresh.at_s})
         state, decision = law.step(state, setting.bounds, seen)
         world.scale(decision.replicas)
         if watch is not None:

@@ -18,9 +18,9 @@ def _number(value: object) -> object:
     return None if isinstance(value, float) and value != value else value
 
 
-Count = Annotated[int | None, BeforeValidator(_number), Field(ge=0)]
+Count = Annotated[Annotated[int, Field(ge=0)] | None, BeforeValidator(_number)]
 """How many; None when nobody knows."""
-Seconds = Annotated[float | None, BeforeValidator(_number), Field(ge=0)]
+Seconds = Annotated[Annotated[float, Field(ge=0)] | None, BeforeValidator(_number)]
 """How long; None when nobody knows."""
 
 
