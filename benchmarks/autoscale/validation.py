@@ -7,7 +7,7 @@ import time
 from benchmarks.autoscale.arms import OBJECTIVE, Static
 from benchmarks.report import QUICK, Report
 from kaon.laws.scaling import Bounds
-from kaon.sim import kernel
+from kaon.sim import memory
 from kaon.sim.engine import Deployment, Truth, available, deployment
 from kaon.sim.run import Setting, run
 from kaon.sim.theory import inoue_bound_s, mmc_response_s
@@ -26,7 +26,7 @@ def mean_response_s(truth: Truth, servers: int, rate: float, seconds: int) -> fl
 
 def _mean(world: Deployment) -> float:
     counts = world.world.counts
-    return float(counts[kernel.LATENCY_SUM]) / float(counts[kernel.ANSWERED]) / 1e9
+    return float(counts[memory.LATENCY_SUM]) / float(counts[memory.ANSWERED]) / 1e9
 
 
 def measure(report: Report) -> None:
@@ -58,7 +58,7 @@ def measure(report: Report) -> None:
         world.advance(0.0)
         began = time.perf_counter()
         world.advance(len(rates))
-        per_s = float(world.world.counts[kernel.EVENTS]) / (time.perf_counter() - began)
+        per_s = float(world.world.counts[memory.EVENTS]) / (time.perf_counter() - began)
         report.figures[f"events_per_s_{name}"] = per_s
         if compiled:
             report.at_least("simulator_events_per_s", per_s, 2e6)

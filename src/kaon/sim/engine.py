@@ -15,15 +15,20 @@ from types import FunctionType, SimpleNamespace
 from typing import Any
 
 from kaon.laws.loss import latency_loss
-from kaon.sim import kernel
-from kaon.sim.kernel import World
+from kaon.sim import events, kernel, memory
+from kaon.sim.memory import World
 from kaon.types.objective import Objective
 from kaon.types.observation import Batches, Observation
 
 NS = 1_000_000_000
-_FUNCTIONS = (
-    "scramble mix push pop account score hold enqueue begin withdraw leave end route become_ready fail start stop advance"
-).split()
+_FUNCTIONS: tuple[tuple[Any, tuple[str, ...]], ...] = (
+    (events, ("scramble", "mix", "insert", "sweep", "push", "pop")),
+    (kernel, ("account", "score", "hold", "enqueue", "begin", "withdraw", "leave", "end", "route")),
+    (kernel, ("become_ready", "fail", "start", "stop", "advance")),
+)
+"""What is compiled, callees first."""
+_EVENTS = 8
+"""Room in the heap for each slot; a living replica has three at most."""
 _FINE = 256
 """Buckets of the latency histogram per `latency_s`."""
 
@@ -67,26 +72,28 @@ def machine(compiled: bool) -> Any:
         return kernel
     import numba
 
-    names: dict[str, Any] = dict(vars(kernel))
-    for name in _FUNCTIONS:
-        source = getattr(kernel, name)
-        names[name] = numba.njit(cache=True)(FunctionType(source.__code__, names, name))
-    return SimpleNamespace(**{name: names[name] for name in _FUNCTIONS})
+    names: dict[str, Any] = vars(memory) | vars(events) | vars(kernel)
+    for module, functions in _FUNCTIONS:
+        for name in functions:
+            source = getattr(module, name)
+            # The same code, but it finds the compiled ones of the functions that it calls.
+            names[name] = numba.njit(cache=True)(FunctionType(source.__code__, names, name))
+    return SimpleNamespace(**{name: names[name] for _, functions in _FUNCTIONS for name in functions})
 
 
 def _table(quantile: Callable[[float], float], unit: int) -> list[int]:
-    return [round(quantile((i + 0.5) / kernel.TABLE) * unit) for i in range(kernel.TABLE)]
+    return [round(quantile((i + 0.5) / memory.TABLE) * unit) for i in range(memory.TABLE)]
 
 
 def _spread(truth: Truth) -> list[int]:
     if truth.exponential:
-        raw = [-math.log(1 - (i + 0.5) / kernel.TABLE) for i in range(kernel.TABLE)]
-        return [round(x / (sum(raw) / len(raw)) * kernel.PPM) for x in raw]
+        raw = [-math.log(1 - (i + 0.5) / memory.TABLE) for i in range(memory.TABLE)]
+        return [round(x / (sum(raw) / len(raw)) * memory.PPM) for x in raw]
     normal = NormalDist()
-    table = _table(lambda q: math.exp(truth.noise * normal.inv_cdf(q) - truth.noise**2 / 2), kernel.PPM)
-    late = round(truth.stragglers * kernel.TABLE)
+    table = _table(lambda q: math.exp(truth.noise * normal.inv_cdf(q) - truth.noise**2 / 2), memory.PPM)
+    late = round(truth.stragglers * memory.TABLE)
     # Every so-manieth quantile straggles, so that slow and quick ones do alike.
-    return [x * 5 if late and (i * late) % kernel.TABLE < late else x for i, x in enumerate(table)]
+    return [x * 5 if late and (i * late) % memory.TABLE < late else x for i, x in enumerate(table)]
 
 
 def _starts(truth: Truth) -> list[int]:
@@ -98,10 +105,10 @@ def _starts(truth: Truth) -> list[int]:
 @functools.cache
 def _tables(truth: Truth) -> tuple[int, ...]:
     life_s = truth.life_s
-    losses = [round(latency_loss((i + 0.5) / _FINE) * kernel.PPM) for i in range(kernel.BUCKETS)]
+    losses = [round(latency_loss((i + 0.5) / _FINE) * memory.PPM) for i in range(memory.BUCKETS)]
     service = [round((truth.a * n**truth.power + truth.b) * NS) if n else 0 for n in range(truth.max_batch + 1)]
-    speeds = _table(lambda q: 1.5 if q > 1 - truth.slow else 1.0, kernel.PPM)
-    lives = [0] * kernel.TABLE if life_s is None else _table(lambda q: -life_s * math.log(1 - q), NS)
+    speeds = _table(lambda q: 1.5 if q > 1 - truth.slow else 1.0, memory.PPM)
+    lives = [0] * memory.TABLE if life_s is None else _table(lambda q: -life_s * math.log(1 - q), NS)
     return tuple(_spread(truth) + _starts(truth) + speeds + lives + losses + service)
 
 
@@ -125,32 +132,32 @@ class Deployment:
         def passed(i: int) -> int:
             return now[i] - was[i]
 
-        ready = passed(kernel.READY_EVENTS)
+        ready = passed(memory.READY_EVENTS)
         return Observation.model_construct(
-            at_s=now[kernel.NOW] / NS,
-            span_s=max(passed(kernel.NOW), 1) / NS,
-            arrivals=passed(kernel.ARRIVED),
-            answered=passed(kernel.ANSWERED),
-            missed=passed(kernel.MISSED),
-            in_flight=now[kernel.IN_FLIGHT],
-            queued=now[kernel.QUEUED],
-            busy_s=passed(kernel.BUSY) / NS,
+            at_s=now[memory.NOW] / NS,
+            span_s=max(passed(memory.NOW), 1) / NS,
+            arrivals=passed(memory.ARRIVED),
+            answered=passed(memory.ANSWERED),
+            missed=passed(memory.MISSED),
+            in_flight=now[memory.IN_FLIGHT],
+            queued=now[memory.QUEUED],
+            busy_s=passed(memory.BUSY) / NS,
             batches=Batches.model_construct(
-                count=passed(kernel.BATCHES),
-                rows=passed(kernel.ROWS),
-                seconds=passed(kernel.BUSY) / NS,
-                rows_squared=passed(kernel.ROWS_SQUARED),
-                rows_seconds=passed(kernel.ROWS_BUSY) / NS,
+                count=passed(memory.BATCHES),
+                rows=passed(memory.ROWS),
+                seconds=passed(memory.BUSY) / NS,
+                rows_squared=passed(memory.ROWS_SQUARED),
+                rows_seconds=passed(memory.ROWS_BUSY) / NS,
             ),
-            ready=now[kernel.READY],
-            starting=now[kernel.COMING],
-            cold_start_s=now[kernel.START_SUM] / now[kernel.STARTS] / NS if ready else None,
+            ready=now[memory.READY],
+            starting=now[memory.COMING],
+            cold_start_s=now[memory.START_SUM] / now[memory.STARTS] / NS if ready else None,
         )
 
     def scale(self, replicas: int) -> None:
         """Order or let go replicas until there are `replicas`, starting ones included, draining ones not."""
         counts = self.world.counts
-        missing = replicas - int(counts[kernel.READY] + counts[kernel.COMING])
+        missing = replicas - int(counts[memory.READY] + counts[memory.COMING])
         if missing > 0:
             machine(self.compiled).start(self.world, missing)
         elif missing < 0:
@@ -176,36 +183,39 @@ def deployment(
     """A deployment with no replicas, to which calls come at `arrivals_ns` (sorted).
 
     `slots` bounds how many replicas can exist at once. Calls are scored in windows of `window_s` by
-    arrival, from `scored_from_s` on. `compiled` is None: if numba is there.
+    arrival, from `scored_from_s` on, a multiple of it (else ValueError). `compiled` is None: if numba is there.
     """
     compiled = available() if compiled is None else compiled
     calls = len(arrivals_ns)
-    end_ns = int(arrivals_ns[-1]) if calls else 0
-    windows = max(1, int((end_ns / NS - scored_from_s) // window_s) + 1)
-    counts = [0] * kernel.COUNTS
-    counts[kernel.SEED] = seed
-    counts[kernel.MAX_BATCH] = truth.max_batch
-    counts[kernel.DEADLINE] = round(objective.patience_s * NS)
-    counts[kernel.SHARED] = int(truth.shared_queue)
-    counts[kernel.RETRY] = int(truth.retry)
-    counts[kernel.BUCKET] = max(1, round(objective.latency_s * NS / _FINE))
-    counts[kernel.WINDOW] = round(window_s * NS)
-    counts[kernel.FIRST_WINDOW] = round(scored_from_s / window_s)
-    counts[kernel.HELD_FIRST] = counts[kernel.HELD_LAST] = -1
-    counts[kernel.FREE] = slots
-    replicas = [0] * (slots * kernel.WIDTH)
+    width_ns = round(window_s * NS)
+    first_window = round(scored_from_s * NS) // width_ns
+    if first_window * width_ns != round(scored_from_s * NS):
+        raise ValueError(f"scored_from_s ({scored_from_s}) is not a multiple of window_s ({window_s})")
+    windows = max(1, (int(arrivals_ns[-1]) // width_ns if calls else 0) - first_window + 1)
+    counts = [0] * memory.COUNTS
+    counts[memory.SEED] = seed
+    counts[memory.MAX_BATCH] = truth.max_batch
+    counts[memory.DEADLINE] = round(objective.patience_s * NS)
+    counts[memory.SHARED] = int(truth.shared_queue)
+    counts[memory.RETRY] = int(truth.retry)
+    counts[memory.BUCKET] = max(1, round(objective.latency_s * NS / _FINE))
+    counts[memory.WINDOW] = width_ns
+    counts[memory.FIRST_WINDOW] = first_window
+    counts[memory.HELD_FIRST] = counts[memory.HELD_LAST] = -1
+    counts[memory.FREE] = slots
+    replicas = [0] * (slots * memory.WIDTH)
     for slot in range(slots):
-        at = slot * kernel.WIDTH
-        replicas[at + kernel.FIRST] = replicas[at + kernel.BATCH] = -1
-        replicas[at + kernel.UNUSED] = slots - 1 - slot
+        at = slot * memory.WIDTH
+        replicas[at + memory.FIRST] = replicas[at + memory.BATCH] = -1
+        replicas[at + memory.UNUSED] = slots - 1 - slot
     world = World(
         counts=counts,
         tables=_tables(truth),
         arrivals=arrivals_ns,
         following=[-1] * calls,
         replicas=replicas,
-        heap=[0] * (2 * 64 * slots),
-        scores=[0] * (kernel.BUCKETS + 2 * windows),
+        heap=[0] * (2 * _EVENTS * slots),
+        scores=[0] * (memory.BUCKETS + 2 * windows),
     )
     if compiled:
         import numpy as np

@@ -13,103 +13,84 @@ one queue for all when no replica is ready, or when `SHARED` is set.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
-# What `World.counts` holds: what is and was,
-NOW, NEXT, HEAP, READY, ALIVE, IN_FLIGHT, QUEUED, ARRIVED, ANSWERED, MISSED = range(10)
-BATCHES, ROWS, BUSY, ROWS_SQUARED, ROWS_BUSY, ALIVE_NS, READY_NS, SINCE, STARTS, EVENTS = range(10, 20)
-HELD_FIRST, HELD_LAST, LATENCY_SUM, READY_EVENTS, START_SUM, TIMED_OUT, LOST, FREE, COMING = range(20, 29)
-# and the rules of the run.
-SEED, MAX_BATCH, DEADLINE, SHARED, RETRY, BUCKET, WINDOW, FIRST_WINDOW = range(29, 37)
-COUNTS = 37
-
-# Where the tables begin in `World.tables`, and how long they are.
-TABLE = 1024
-"""Entries of a table of quantiles, which random numbers are looked up in."""
-BUCKETS = 4096
-"""Of the latency histogram, and of the table of latency losses by bucket."""
-SPREAD, START_TIMES, SPEEDS, LIVES, LOSSES = (TABLE * i for i in range(5))
-SERVICE = LOSSES + BUCKETS
-
-# The fields of a replica in `World.replicas`, at slot * WIDTH. The last three are lists by themselves: LISTED, the
-# slots that take calls; PLACE, where a slot stands in it; UNUSED, slots to use next.
-PHASE, GENERATION, FIRST, LAST, WAITING, BATCH, BATCH_ROWS, BATCH_NS, SPEED, LISTED, PLACE, UNUSED = range(12)
-WIDTH = 12
-
-MASK_32 = 0xFFFFFFFF
-NEVER = 0x7FFFFFFFFFFFFFFF
-PPM = 1_000_000
-BATCH_ENDS, BECOMES_READY, FAILS = range(3)
-GONE, STARTING, SERVING, DRAINING = range(4)
-STREAM_ROUTE, STREAM_OTHER, STREAM_SERVICE, STREAM_START, STREAM_SPEED, STREAM_FAILURE = range(6)
-
-
-class World(NamedTuple):
-    """All state; every field is a flat sequence of integers (ns, ppm, counts, or places in another)."""
-
-    counts: Any
-    tables: Any
-    arrivals: Any
-    following: Any
-    """Per call: the next in its queue or batch, or -1."""
-    replicas: Any
-    heap: Any
-    """Pairs of time and key."""
-    scores: Any
-    """The histogram of latency, then, per window, answers in time and the sum of latency losses."""
-
-
-def scramble(x: int) -> int:
-    """A bijection of 32 bits in which every bit changes half of the others; no product exceeds 63 bits."""
-    x = ((x ^ (x >> 16)) * 0x21F0AAAD) & MASK_32
-    x = ((x ^ (x >> 15)) * 0x735A2D97) & MASK_32
-    return x ^ (x >> 15)
-
-
-def mix(seed: int, stream: int, number: int) -> int:
-    """A random number below 2^32 that is a function of its arguments."""
-    return scramble((scramble((seed * 0x3C6EF372 + stream * 0x1B873593) & MASK_32) + number) & MASK_32)
-
-
-def push(w: World, time: int, kind: int, slot: int) -> None:
-    """Put an event of the replica in `slot` into the heap."""
-    key = (kind << 58) | (slot << 32) | w.replicas[slot * WIDTH + GENERATION]
-    i = w.counts[HEAP]
-    w.counts[HEAP] = i + 1
-    while i > 0:
-        up = (i - 1) >> 1
-        if w.heap[2 * up] < time or (w.heap[2 * up] == time and w.heap[2 * up + 1] <= key):
-            break
-        w.heap[2 * i] = w.heap[2 * up]
-        w.heap[2 * i + 1] = w.heap[2 * up + 1]
-        i = up
-    w.heap[2 * i] = time
-    w.heap[2 * i + 1] = key
-
-
-def pop(w: World) -> None:
-    """Take the first event out of the heap."""
-    n = w.counts[HEAP] - 1
-    w.counts[HEAP] = n
-    time, key = w.heap[2 * n], w.heap[2 * n + 1]
-    i = 0
-    while True:
-        down = 2 * i + 1
-        if down >= n:
-            break
-        other = down + 1
-        if other < n and (
-            w.heap[2 * other] < w.heap[2 * down]
-            or (w.heap[2 * other] == w.heap[2 * down] and w.heap[2 * other + 1] < w.heap[2 * down + 1])
-        ):
-            down = other
-        if w.heap[2 * down] > time or (w.heap[2 * down] == time and w.heap[2 * down + 1] >= key):
-            break
-        w.heap[2 * i] = w.heap[2 * down]
-        w.heap[2 * i + 1] = w.heap[2 * down + 1]
-        i = down
-    w.heap[2 * i] = time
-    w.heap[2 * i + 1] = key
+from kaon.sim.events import mix, pop, push
+from kaon.sim.memory import (
+    ALIVE,
+    ALIVE_NS,
+    ANSWERED,
+    ARRIVED,
+    BATCH,
+    BATCH_ENDS,
+    BATCH_NS,
+    BATCH_ROWS,
+    BATCHES,
+    BECOMES_READY,
+    BUCKET,
+    BUCKETS,
+    BUSY,
+    COMING,
+    DEADLINE,
+    DRAINING,
+    EVENTS,
+    FAILS,
+    FIRST,
+    FIRST_WINDOW,
+    FREE,
+    GENERATION,
+    GONE,
+    HEAP,
+    HELD_FIRST,
+    HELD_LAST,
+    IN_FLIGHT,
+    LAST,
+    LATENCY_SUM,
+    LISTED,
+    LIVES,
+    LOSSES,
+    LOST,
+    MASK_32,
+    MAX_BATCH,
+    MISSED,
+    NEVER,
+    NEXT,
+    NOW,
+    PHASE,
+    PLACE,
+    PPM,
+    QUEUED,
+    READY,
+    READY_EVENTS,
+    READY_NS,
+    RETRY,
+    ROWS,
+    ROWS_BUSY,
+    ROWS_SQUARED,
+    SEED,
+    SERVICE,
+    SERVING,
+    SHARED,
+    SINCE,
+    SPEED,
+    SPEEDS,
+    SPREAD,
+    START_SUM,
+    START_TIMES,
+    STARTING,
+    STARTS,
+    STREAM_FAILURE,
+    STREAM_OTHER,
+    STREAM_ROUTE,
+    STREAM_SERVICE,
+    STREAM_SPEED,
+    STREAM_START,
+    TABLE,
+    TIMED_OUT,
+    UNUSED,
+    WAITING,
+    WIDTH,
+    WINDOW,
+    World,
+)
 
 
 def account(w: World, now: int) -> None:
@@ -380,7 +361,7 @@ def advance(w: World, until: int) -> None:
         key = w.heap[2 * 0 + 1]
         pop(w)
         slot = (key >> 32) & 0x3FFFFFF
-        if w.replicas[slot * WIDTH + GENERATION] != key & 0xFFFFFFFF:
+        if w.replicas[slot * WIDTH + GENERATION] != key & MASK_32:
             continue
         kind = key >> 58
         if kind == BATCH_ENDS:

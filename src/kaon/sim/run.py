@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from kaon.laws import loss
 from kaon.laws.scaling import Bounds, Law
-from kaon.sim import kernel
+from kaon.sim import memory
 from kaon.sim.engine import NS, Deployment, Truth, deployment
 from kaon.types.objective import Objective
 from kaon.types.observation import Observation
@@ -19,9 +19,9 @@ from kaon.types.observation import Observation
 class Setting:
     """Everything of a run but law and traffic. `stale_s` is how old figures are when the law gets them."""
 
-    truth: Truth = Truth()
-    objective: Objective = Objective()
-    bounds: Bounds = Bounds(1, 200)
+    truth: Truth = field(default_factory=Truth)
+    objective: Objective = field(default_factory=Objective)
+    bounds: Bounds = field(default_factory=lambda: Bounds(1, 200))
     first_replicas: int = 1
     tick_s: float = 2.0
     stale_s: float = 2.0
@@ -119,7 +119,7 @@ def run(
             paid.append(_paid(world))
         world.advance(tick * setting.tick_s)
         late.append(world.observe())
-        replicas.append(int(world.world.counts[kernel.ALIVE]))
+        replicas.append(int(world.world.counts[memory.ALIVE]))
         if late[-1].at_s - late[0].at_s < setting.stale_s:
             continue
         fresh = late[-1]
@@ -135,14 +135,14 @@ def run(
 
 def _paid(world: Deployment) -> tuple[int, int, int]:
     counts = world.world.counts
-    return int(counts[kernel.ALIVE_NS]), int(counts[kernel.READY_NS]), int(counts[kernel.BUSY])
+    return int(counts[memory.ALIVE_NS]), int(counts[memory.READY_NS]), int(counts[memory.BUSY])
 
 
 def _outcome(
     world: Deployment, setting: Setting, arrivals_ns: Any, paid: Sequence[tuple[int, int, int]], replicas: list[int]
 ) -> Outcome:
     w = world.world
-    count = (len(w.scores) - kernel.BUCKETS) // 2
+    count = (len(w.scores) - memory.BUCKETS) // 2
     width = round(setting.window_s * NS)
     first = round(setting.scored_from_s / setting.window_s)
     edges = [(first + i) * width for i in range(count + 1)]
@@ -153,16 +153,16 @@ def _outcome(
         windows.append(
             loss.Seen(
                 arrivals=places[i + 1] - places[i],
-                well=int(w.scores[kernel.BUCKETS + 2 * i]),
-                latency_losses=int(w.scores[kernel.BUCKETS + 2 * i + 1]) / kernel.PPM,
+                well=int(w.scores[memory.BUCKETS + 2 * i]),
+                latency_losses=int(w.scores[memory.BUCKETS + 2 * i + 1]) / memory.PPM,
                 busy_s=(after[2] - before[2]) / NS,
                 ready_s=(after[1] - before[1]) / NS,
                 paid_s=(after[0] - before[0]) / NS,
             )
         )
-    step_s = int(w.counts[kernel.BUCKET]) / NS
-    p50, p90, p99 = (_quantile(w.scores[: kernel.BUCKETS], q) * step_s for q in (0.5, 0.9, 0.99))
-    return Outcome(tuple(windows), p50, p90, p99, int(w.counts[kernel.EVENTS]), tuple(replicas))
+    step_s = int(w.counts[memory.BUCKET]) / NS
+    p50, p90, p99 = (_quantile(w.scores[: memory.BUCKETS], q) * step_s for q in (0.5, 0.9, 0.99))
+    return Outcome(tuple(windows), p50, p90, p99, int(w.counts[memory.EVENTS]), tuple(replicas))
 
 
 def _places(arrivals_ns: Any, edges: list[int]) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -129,7 +130,7 @@ def test_load_between_two_counts_does_not_swing_from_one_to_the_other() -> None:
     calls = [50 + (8 if (i // 10) % 2 else -8) for i in range(1500)]
     _, decisions = follow(calls)
     late = [d.replicas for d in decisions[600:]]
-    changes = sum(a != b for a, b in zip(late, late[1:], strict=False))
+    changes = sum(a != b for a, b in pairwise(late))
     assert changes <= 4
 
 

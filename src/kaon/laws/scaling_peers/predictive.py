@@ -9,7 +9,7 @@ rate by Little's law with the present ratio of the two.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kaon.laws.scaling import Bounds, Decision
 from kaon.laws.scaling_peers.knative import Knative
@@ -31,7 +31,7 @@ class _State:
 class Predictive:
     """`season_s` is the length of the pattern that repeats; the rest as in `Knative`."""
 
-    rule: Knative = Knative()
+    rule: Knative = field(default_factory=Knative)
     season_s: float = 3600.0
     slot_s: float = 25.0
     start_s: float = 20.0

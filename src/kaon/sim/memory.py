@@ -1,0 +1,48 @@
+"""How a simulated world lies in memory: flat sequences of integers, and names for the places in them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+# What `World.counts` holds: what is and was,
+NOW, NEXT, HEAP, READY, ALIVE, IN_FLIGHT, QUEUED, ARRIVED, ANSWERED, MISSED = range(10)
+BATCHES, ROWS, BUSY, ROWS_SQUARED, ROWS_BUSY, ALIVE_NS, READY_NS, SINCE, STARTS, EVENTS = range(10, 20)
+HELD_FIRST, HELD_LAST, LATENCY_SUM, READY_EVENTS, START_SUM, TIMED_OUT, LOST, FREE, COMING = range(20, 29)
+# and the rules of the run.
+SEED, MAX_BATCH, DEADLINE, SHARED, RETRY, BUCKET, WINDOW, FIRST_WINDOW = range(29, 37)
+COUNTS = 37
+
+# Where the tables begin in `World.tables`, and how long they are.
+TABLE = 1024
+"""Entries of a table of quantiles, which random numbers are looked up in."""
+BUCKETS = 4096
+"""Of the latency histogram, and of the table of latency losses by bucket."""
+SPREAD, START_TIMES, SPEEDS, LIVES, LOSSES = (TABLE * i for i in range(5))
+SERVICE = LOSSES + BUCKETS
+
+# The fields of a replica in `World.replicas`, at slot * WIDTH. The last three are lists by themselves: LISTED, the
+# slots that take calls; PLACE, where a slot stands in it; UNUSED, slots to use next.
+PHASE, GENERATION, FIRST, LAST, WAITING, BATCH, BATCH_ROWS, BATCH_NS, SPEED, LISTED, PLACE, UNUSED = range(12)
+WIDTH = 12
+
+MASK_32 = 0xFFFFFFFF
+NEVER = 0x7FFFFFFFFFFFFFFF
+PPM = 1_000_000
+BATCH_ENDS, BECOMES_READY, FAILS = range(3)
+GONE, STARTING, SERVING, DRAINING = range(4)
+STREAM_ROUTE, STREAM_OTHER, STREAM_SERVICE, STREAM_START, STREAM_SPEED, STREAM_FAILURE = range(6)
+
+
+class World(NamedTuple):
+    """All state; every field is a flat sequence of integers (ns, ppm, counts, or places in another)."""
+
+    counts: Any
+    tables: Any
+    arrivals: Any
+    following: Any
+    """Per call: the next in its queue or batch, or -1."""
+    replicas: Any
+    heap: Any
+    """Pairs of time and key."""
+    scores: Any
+    """The histogram of latency, then, per window, answers in time and the sum of latency losses."""

@@ -1,0 +1,186 @@
+"""Simulated replicas: they start, serve, drain and fail as real ones do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kaon.sim import memory
+from kaon.sim.engine import NS, Deployment, Truth, deployment
+from kaon.sim.theory import inoue_bound_s, mmc_response_s
+from kaon.sim.traffic import arrivals, per_second
+from kaon.types.objective import Objective
+
+OBJECTIVE = Objective(latency_s=0.4, deadline_s=0.5)
+PATIENT = Objective(latency_s=100.0, deadline_s=3600.0)
+PLAIN = Truth(noise=0.0, start_s=10.0, start_p95_s=10.0)
+
+
+def world(calls: Any, truth: Truth = PLAIN, objective: Objective = PATIENT, replicas: int = 1) -> Deployment:
+    made = deployment(truth, objective, calls, compiled=False, slots=64)
+    made.scale(replicas)
+    return made
+
+
+def count(made: Deployment, what: int) -> int:
+    return int(made.world.counts[what])
+
+
+def test_calls_before_the_first_replica_wait_for_it_and_none_is_lost() -> None:
+    made = world([NS, 2 * NS, 3 * NS])
+    made.advance(9.9)
+    assert count(made, memory.ANSWERED) == 0
+    assert count(made, memory.IN_FLIGHT) == 3
+    made.advance(11)
+    assert count(made, memory.ANSWERED) == 3
+    assert count(made, memory.LATENCY_SUM) == sum(10_140_000_000 - t * NS for t in (1, 2, 3))
+
+
+def test_a_lone_call_takes_the_time_of_a_batch_of_one() -> None:
+    made = world([20 * NS])
+    made.advance(30)
+    assert count(made, memory.LATENCY_SUM) == round((0.02 + 0.08) * NS)
+
+
+def test_calls_that_come_while_a_batch_runs_are_the_next_batch() -> None:
+    made = world([20 * NS, 20 * NS + 1, 20 * NS + 2, 20 * NS + 3])
+    made.advance(30)
+    assert count(made, memory.BATCHES) == 2
+    assert count(made, memory.ROWS) == 4
+
+
+def test_a_caller_leaves_at_its_deadline() -> None:
+    made = world([NS], objective=OBJECTIVE)
+    made.advance(20)
+    assert count(made, memory.TIMED_OUT) == 1
+    assert count(made, memory.MISSED) == 1
+
+
+def test_scaling_down_ends_no_call() -> None:
+    made = world(arrivals([40.0] * 60, 1), replicas=6)
+    made.advance(30)
+    made.scale(2)
+    made.advance(100)
+    assert count(made, memory.ANSWERED) == count(made, memory.ARRIVED) == len(made.world.arrivals)
+    assert count(made, memory.LOST) == 0
+    assert count(made, memory.ALIVE) == 2
+
+
+def test_replicas_that_still_start_are_let_go_first() -> None:
+    made = world([], replicas=2)
+    made.advance(15)
+    made.scale(5)
+    made.scale(3)
+    made.advance(16)
+    assert (count(made, memory.READY), count(made, memory.COMING)) == (2, 1)
+
+
+def test_a_replica_is_paid_for_from_its_order_until_it_is_gone() -> None:
+    made = world([], replicas=3)
+    made.advance(20)
+    made.scale(1)
+    made.advance(30)
+    assert count(made, memory.ALIVE_NS) == (3 * 20 + 10) * NS
+    assert count(made, memory.READY_NS) == (3 * 10 + 10) * NS
+
+
+def test_the_calls_of_a_replica_that_fails_are_tried_again() -> None:
+    mortal = Truth(start_s=1.0, start_p95_s=1.0, life_s=20.0)
+    made = world(arrivals([20.0] * 60, 1), mortal, replicas=8)
+    for second in range(1, 80):
+        made.advance(second)
+        made.scale(8)
+    assert count(made, memory.STARTS) > 8
+    assert count(made, memory.LOST) == 0
+    assert count(made, memory.ANSWERED) == len(made.world.arrivals)
+
+
+def test_without_retries_they_are_lost_and_counted() -> None:
+    mortal = Truth(start_s=1.0, start_p95_s=1.0, life_s=20.0, retry=False)
+    made = world(arrivals([20.0] * 60, 1), mortal, replicas=8)
+    for second in range(1, 80):
+        made.advance(second)
+        made.scale(8)
+    assert count(made, memory.LOST) > 0
+    assert count(made, memory.ANSWERED) == len(made.world.arrivals)
+
+
+def test_a_branch_goes_its_own_way() -> None:
+    made = world(arrivals([30.0] * 60, 1), replicas=3)
+    made.advance(30)
+    other = made.branch()
+    other.scale(1)
+    other.advance(60)
+    before = count(made, memory.NOW)
+    made.advance(60)
+    assert before == 30 * NS
+    assert count(made, memory.LATENCY_SUM) != count(other, memory.LATENCY_SUM)
+
+
+def test_a_branch_that_is_treated_alike_ends_alike() -> None:
+    made = world(arrivals([30.0] * 60, 1), Truth(), replicas=3)
+    made.advance(30)
+    other = made.branch()
+    for each in (made, other):
+        each.advance(45)
+        each.scale(5)
+        each.advance(90)
+    assert made.world == other.world
+
+
+def test_observations_add_up_to_what_happened() -> None:
+    made = world(arrivals([30.0] * 60, 1), replicas=3)
+    seen = []
+    for second in range(1, 90):
+        made.advance(second)
+        seen.append(made.observe())
+    assert sum(o.arrivals or 0 for o in seen) == len(made.world.arrivals)
+    assert sum(o.answered or 0 for o in seen) == len(made.world.arrivals)
+    assert sum(o.batches.rows for o in seen) == len(made.world.arrivals)
+    assert seen[-1].in_flight == seen[-1].queued == 0
+    assert seen[10].cold_start_s == pytest.approx(10.0)
+    assert seen[20].cold_start_s is None
+
+
+def test_a_wait_is_as_long_as_erlang_says() -> None:
+    truth = Truth(a=0.0, b=0.1, max_batch=1, start_s=0.0, exponential=True, shared_queue=True)
+    made = world(arrivals([28.0] * 1500, 3), truth, replicas=4)
+    made.advance(1600)
+    mean_s = count(made, memory.LATENCY_SUM) / count(made, memory.ANSWERED) / NS
+    assert mean_s == pytest.approx(mmc_response_s(4, 28.0, 0.1), rel=0.04)
+
+
+def test_greedy_batches_are_within_inoues_bound() -> None:
+    made = world(arrivals([25.0] * 1500, 3), Truth(max_batch=256, noise=0.0, start_s=0.0))
+    made.advance(1600)
+    mean_s = count(made, memory.LATENCY_SUM) / count(made, memory.ANSWERED) / NS
+    assert 0.95 <= mean_s / inoue_bound_s(25.0, 0.02, 0.08) <= 1.01
+
+
+def test_erlangs_formula_is_known_where_it_is_simple() -> None:
+    assert mmc_response_s(1, 5.0, 0.1) == pytest.approx(0.2)
+
+
+def test_rates_of_long_steps_go_in_straight_lines() -> None:
+    seconds = per_second([0.0, 100.0], 10.0)
+    assert len(seconds) == 20
+    assert seconds[0] == 0.0
+    assert seconds[9] == pytest.approx(45.0)
+    assert seconds[-1] == 100.0
+
+
+def test_orders_that_are_taken_back_again_and_again_leave_no_mark() -> None:
+    """Each leaves an event behind that is void: they must not fill the heap."""
+    made = world([50 * NS])
+    for _ in range(100):
+        made.scale(60)
+        made.scale(1)
+    made.advance(60)
+    assert count(made, memory.ANSWERED) == 1
+    assert count(made, memory.READY_EVENTS) == 1
+
+
+def test_scoring_begins_with_a_window() -> None:
+    with pytest.raises(ValueError, match="multiple"):
+        deployment(PLAIN, PATIENT, [NS], scored_from_s=90.0, compiled=False)
