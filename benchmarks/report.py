@@ -56,6 +56,11 @@ class Report:
 
     def finish(self) -> None:
         """Print the bars and write benchmarks/results/NAME.json."""
+        self.save()
+        print("\n".join(map(str, self.bars)), flush=True)
+
+    def save(self) -> None:
+        """Write benchmarks/results/NAME.json with what there is so far."""
         RESULTS.mkdir(parents=True, exist_ok=True)
         content = {
             "benchmark": self.name,
@@ -69,7 +74,6 @@ class Report:
         }
         path = RESULTS / f"{self.name}{'-quick' if QUICK else ''}.json"
         path.write_text(json.dumps(content, indent=2) + "\n")
-        print("\n".join(map(str, self.bars)), flush=True)
 
 
 def machine() -> dict[str, Any]:

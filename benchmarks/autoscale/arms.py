@@ -38,23 +38,24 @@ def defaults() -> dict[str, Law]:
 
 def grids(quick: bool) -> dict[str, list[Law]]:
     """The peers' grids: what their guides tell to tune."""
-    targets = (2.0, 3.0, 4.0, 6.0) if quick else (1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0)
+    targets = (2.0, 3.0, 4.0, 6.0)
     downs = (0.0, 300.0) if quick else (0.0, 120.0, 900.0)
+    shares = (0.5, 0.7) if quick else (0.4, 0.5, 0.6, 0.7, 0.8)
     knative = [Knative(target=t / 0.7, down_delay_s=d) for t, d in product(targets, downs)]
     return {
         "knative": list(knative),
         "ray-serve": [
-            RayServe(target=t, upscale_delay_s=u, downscale_delay_s=d)
-            for t, u, d in product(targets, (0.0,) if quick else (0.0, 10.0), (60.0,) if quick else (60.0, 600.0))
+            RayServe(target=t, upscale_delay_s=0.0, downscale_delay_s=d)
+            for t, d in product(targets, (60.0,) if quick else (60.0, 600.0))
         ],
         "hpa": [
             Hpa(target=t, down_window_s=d) for t, d in product(targets, (60.0,) if quick else (30.0, 300.0, 900.0))
         ],
         "sky-serve": [
-            SkyServe(target=share * SERVES_RPS, up_s=u, down_s=d)
-            for share, u, d in product((0.3, 0.5, 0.65, 0.8), (20.0,), (60.0,) if quick else (60.0, 300.0, 1200.0))
+            SkyServe(target=share * SERVES_RPS, up_s=20.0, down_s=d)
+            for share, d in product(shares, (60.0,) if quick else (60.0, 1200.0))
         ],
-        "predictive": [Predictive(k, season_s=DAY_S) for k in knative[:: 4 if quick else 1]],
+        "predictive": [Predictive(k, season_s=DAY_S) for k in knative[:: 4 if quick else 2]],
     }
 
 
@@ -89,7 +90,7 @@ def clairvoyants(per_second: Sequence[int], ahead_s: int = 26) -> Iterator[Clair
     """For a few margins: need(d) over 2 s sums, the most in [now, now + ahead]."""
     demand = [max(sum(per_second[max(0, i - 1) : i + 1]) / 2, 0) / SERVES_RPS for i in range(len(per_second))]
     peak = [max(demand[i : i + ahead_s]) for i in range(len(demand))]
-    for margin in (0.0, 0.25, 0.5, 1.0):
+    for margin in (0.0, 0.5):
         yield Clairvoyant([math.ceil(p + margin * math.sqrt(p)) for p in peak])
 
 
