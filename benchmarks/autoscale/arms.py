@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import product
 
 from benchmarks.autoscale.loads import DAY_S
@@ -87,11 +87,8 @@ class Clairvoyant:
 
 
 def clairvoyants(per_second: Sequence[int], ahead_s: int = 26) -> Iterator[Clairvoyant]:
-    """For a few margins: need(d) over 2 s sums, the most in [now, now + ahead]."""
+    """For two margins: what 2 s of calls need at full batches, the most of it from now to `ahead_s` later."""
     demand = [max(sum(per_second[max(0, i - 1) : i + 1]) / 2, 0) / SERVES_RPS for i in range(len(per_second))]
     peak = [max(demand[i : i + ahead_s]) for i in range(len(demand))]
     for margin in (0.0, 0.5):
         yield Clairvoyant([math.ceil(p + margin * math.sqrt(p)) for p in peak])
-
-
-__all__ = ["OBJECTIVE", "TRUTH", "Clairvoyant", "Static", "clairvoyants", "defaults", "grids", "ours", "replace"]
