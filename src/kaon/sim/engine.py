@@ -6,10 +6,12 @@ numba is optional: with it the kernel is compiled, without it the same functions
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.util
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import NormalDist
 from types import FunctionType, SimpleNamespace
 from typing import Any
@@ -73,11 +75,15 @@ def machine(compiled: bool) -> Any:
     import numba
 
     names: dict[str, Any] = vars(memory) | vars(events) | vars(kernel)
+    sources = b"".join(Path(str(module.__file__)).read_bytes() for module in (memory, events, kernel))
+    digest = hashlib.sha256(sources).hexdigest()[:12]
     for module, functions in _FUNCTIONS:
         for name in functions:
-            source = getattr(module, name)
-            # The same code, but it finds the compiled ones of the functions that it calls.
-            names[name] = numba.njit(cache=True)(FunctionType(source.__code__, names, name))
+            # The same code, but it finds the compiled ones of the functions that it calls. numba's cache goes by a
+            # function's own file and name; what it calls and its constants may be in another, so the name says all.
+            twin = FunctionType(getattr(module, name).__code__, names, name)
+            twin.__qualname__ = f"{name}_{digest}"
+            names[name] = numba.njit(cache=True)(twin)
     return SimpleNamespace(**{name: names[name] for _, functions in _FUNCTIONS for name in functions})
 
 
