@@ -52,7 +52,10 @@ test: lint docs ## everything that must be green
 openapi: .venv/.run ## write docs/reference/openapi.json anew
 	$(BIN)/python -m kaon.api.openapi docs/reference/openapi.json
 
-.PHONY: openapi help install develop lock lint format docs run test
+bench-recommend: .venv/.run ## quality of the shop's recommendations, and their latency; QUICK=1 for a minute
+	@$(BIN)/python -m benchmarks.recommend
+
+.PHONY: bench-recommend openapi help install develop lock lint format docs run test
 
 bench-serving: .venv/.dev ## what a request costs, beside raw ASGI, FastAPI, BentoML, LitServe, Ray Serve; QUICK=1
 	@$(BIN)/python -m benchmarks.serving
