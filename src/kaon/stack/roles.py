@@ -139,9 +139,10 @@ async def _watch(other: Role, clock: Clock) -> None:
             code = await processes.ended(pid)
             if down_file(other.settings).exists():
                 return
-            failures = 0 if clock.monotonic() - since > _WELL_AFTER_S else failures + 1
+            by_itself = code is not None and code >= 0  # a signal comes from outside, and says nothing of the next start
+            failures = failures + 1 if by_itself and clock.monotonic() - since <= _WELL_AFTER_S else 0
             _log.warning("ended", role=other.name, pid=pid, exit_code=code)
-            # Killed once, it is back at once; failing to start, it is tried less and less often.
+            # Killed, it is back at once; failing to start, it is tried less and less often.
             await clock.sleep(delay_s(_AGAIN, failures - 1, random.random()))  # noqa: S311
         elif processes.is_held(other.lock):
             await clock.sleep(0.02)  # being started by somebody else
