@@ -129,10 +129,7 @@ def test_r4_any_process_may_be_killed_at_any_moment(probe: World, role: str) -> 
             probe.kill(victim)
         eventually(lambda n=wanted: healthy(probe, n), 30, f"whole again after the {role}'s end")
     probe.down()
-    assert (
-        not eventually(lambda: [p for p in probe.all_processes() if p.is_running()] == [], 10, "nothing is left")
-        is None
-    )
+    eventually(lambda: not probe.all_processes(), 10, "nothing is left running")
     assert not list(probe.settings.run_dir.rglob("*.sock"))
 
 
