@@ -65,7 +65,7 @@ BASELINES: Mapping[str, tuple[Callable[..., Scores], tuple[dict[str, Any], ...]]
     "own frequency": (own_frequency, ({},)),
     "own frequency, then popularity": (own_frequency_then_popularity, ({},)),
     "ItemKNN": (item_knn, tuple({"neighbours": n, "shrink": s} for n in (200, 50, 20) for s in (100.0, 10.0))),
-    "EASE, log counts": (ease_log_counts, tuple({"penalty": p} for p in (300.0, 100.0, 30.0, 1000.0))),
+    "EASE, log counts": (ease_log_counts, tuple({"penalty": p} for p in (300.0, 1000.0, 100.0, 30.0, 10.0, 3.0))),
     "EASE, binary": (ease_binary, tuple({"penalty": p} for p in (1000.0, 300.0, 3000.0))),
     "implicit ALS": (als, tuple({"factors": f, "alpha": a} for f in (32, 128) for a in (1.0, 10.0))),
 }

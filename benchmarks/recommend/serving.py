@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -51,7 +52,10 @@ def measure(url: str, key: str) -> Outcome:
 def platform() -> Iterator[tuple[str, str]]:
     """URL and key of the shop on a platform of its own, trained."""
     with tempfile.TemporaryDirectory(prefix="kaon-bench-") as home:
-        os.environ.update(KAON_HOME=home, KAON_PORT="18999")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        os.environ.update(KAON_HOME=home, KAON_PORT=str(port))
         command = [sys.executable, "-m", "kaon.cli"]
         try:
             subprocess.run([*command, "up"], check=True)
@@ -60,7 +64,7 @@ def platform() -> Iterator[tuple[str, str]]:
                 for step in ("clean", "features", "train"):
                     print(trainer.call(step), flush=True)
             _await_model()
-            yield "http://127.0.0.1:18999/recommendation", (Path(home) / "admin.key").read_text().strip()
+            yield f"http://127.0.0.1:{port}/recommendation", (Path(home) / "admin.key").read_text().strip()
         finally:
             subprocess.run([*command, "down"], check=False)
 

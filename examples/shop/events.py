@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import io
-from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, Field
 from shop import journey
-from shop.ledger import Ledger
+from shop.ledger import KINDS, Kind, Ledger
 
 import kaon
 from kaon.errors import InvalidInput
 
-Kind = Literal["purchase", "view", "click", "comment", "share"]
 PAGE = 500_000
-RECENT = 200
+MOST = 1000
 
 
 class Stored(BaseModel):
@@ -29,16 +27,18 @@ class Act(BaseModel):
     """One event of a user."""
 
     id: int
+    user_id: int
     product_id: int
     kind: Kind
     day: float = Field(description="Days since the shop opened.")
 
 
-class Recent(BaseModel):
-    """The newest events of a user."""
+class News(BaseModel):
+    """What happened."""
 
     now: float = Field(description="The shop's day, with a fraction.")
     acts: list[Act]
+    more: bool = Field(description="Whether there are newer ones than these.")
 
 
 class Household(BaseModel):
@@ -67,12 +67,21 @@ class Events:
             raise InvalidInput("user_id and product_id are positive numbers below 2147483648.")
         return Stored(id=self._ledger.record(user_id, product_id, kind))
 
-    @kaon.endpoint(method="GET", examples=[{"user_id": 1}])
-    async def recent(self, user_id: int, after: int = 0) -> Recent:
-        """The newest 200 events of a user, numbered above `after`, oldest first, and the shop's day."""
-        entries = await asyncio.to_thread(self._ledger.of_user, user_id, after=after, limit=RECENT)
-        acts = [Act(id=e.id, product_id=e.product_id, kind=e.kind, day=e.day) for e in entries]  # type: ignore[arg-type]
-        return Recent(now=self._ledger.today(), acts=acts)
+    @kaon.endpoint(method="GET", examples=[{"after": 1469307}])
+    async def since(self, after: int) -> News:
+        """Up to 1,000 events with numbers above `after`, in order, and the shop's day."""
+        rows = await asyncio.to_thread(self._ledger.page, after=after, limit=MOST)
+        acts = [
+            Act(id=id_, user_id=user, product_id=product, kind=KINDS[kind], day=day)
+            for id_, user, product, _, kind, day in rows.tolist()
+        ]
+        return News(now=self._ledger.today(), acts=acts, more=len(acts) == MOST)
+
+    @kaon.endpoint(method="GET", examples=[{"user_id": 1, "limit": 20}])
+    def of(self, user_id: int, limit: int = 100) -> list[Act]:
+        """The newest events of a user, oldest first."""
+        entries = self._ledger.of_user(user_id, limit=min(max(limit, 1), MOST))
+        return [Act(id=e.id, user_id=user_id, product_id=e.product_id, kind=e.kind, day=e.day) for e in entries]
 
     @kaon.endpoint(method="GET", timeout_s=300)
     def history(self, after: int = 0, limit: int = PAGE) -> bytes:

@@ -1,8 +1,8 @@
 """The recommendation: what a household will buy next, and why.
 
-**All replicas agree.** No replica keeps what a household did: each answer asks `events` for what is newer than the
-model (one call, about a millisecond), so that feedback shows in the very next answer, whichever replica gives it.
-When `events` does not answer in time, the answer is made from what was last heard and says so (`fresh: false`).
+**All replicas agree.** Before each answer a replica asks `events` for what is newer than all it knows (see
+`shop.feed`), so that feedback shows in the very next answer, whichever replica gives it. When `events` does not answer
+in time, the answer is made from what was last heard and says so (`fresh: false`).
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any
 
 from pydantic import BaseModel, Field
 from shop import model as models
+from shop.feed import Feed
+from shop.ledger import Kind
 from shop.model import Model
 from shop.session import Act
 from shop.why import why
@@ -77,7 +80,7 @@ class Recommendation:
         self._model: Model | None = None
         self._version = ""
         self._names: dict[int, str] = {}
-        self._heard: OrderedDict[int, tuple[float, list[dict[str, Any]]]] = OrderedDict()
+        self._feed: Feed | None = None
         self._answers: OrderedDict[tuple[Any, ...], list[Item]] = OrderedDict()
         self._refreshing: asyncio.Task[None] | None = None
         self._lock: asyncio.Lock | None = None
@@ -106,22 +109,21 @@ class Recommendation:
         """
         if not 1 <= k <= MOST:
             raise InvalidInput(f"k is {k}.", hint=f"Ask for 1 to {MOST} products.")
-        model = await self._ready()
-        now, acts, fresh = await self._newest(user_id, model)
+        model, feed = await self._ready()
+        fresh = await self._catch_up(feed)
+        last, acts = feed.of(user_id)
         if model.household(user_id) is None and not acts:
             return self._stranger(model, user_id, k, age, income, fresh)
         by = f"{_purchases(model, user_id)} purchases and {len(acts)} newer events"
-        key = (self._version, user_id, k, new_only, int(now), acts[-1]["id"] if acts else 0)
+        key = (self._version, user_id, k, new_only, int(feed.now), last)
         items = self._answers.get(key)
         if items is None:
-            items = self._answers[key] = self._judged(model, user_id, acts, now, k, new_only)
+            items = self._answers[key] = self._judged(model, user_id, acts, feed.now, k, new_only)
             _forget(self._answers)
         return Answer(user_id=user_id, known=True, by=by, fresh=fresh, items=items)
 
     @kaon.endpoint(examples=[{"user_id": 1, "product_id": 1082185, "kind": "click"}])
-    async def feedback(
-        self, user_id: int, product_id: int, kind: Literal["purchase", "view", "click", "comment", "share"]
-    ) -> Feedback:
+    async def feedback(self, user_id: int, product_id: int, kind: Kind) -> Feedback:
         """Tell what a user did with a product: durable when this answers, and seen by the next recommendation."""
         if product_id not in self._names:
             await self._catalog.aio.product(product_id=product_id)  # says 404 by itself
@@ -133,7 +135,7 @@ class Recommendation:
         """Products whose purchase this one speaks for most, by EASE's weights."""
         if not 1 <= k <= MOST:
             raise InvalidInput(f"k is {k}.", hint=f"Ask for 1 to {MOST} products.")
-        model = await self._ready()
+        model, _ = await self._ready()
         position = model.product(product_id)
         if position is None:
             raise NotFound(
@@ -143,11 +145,8 @@ class Recommendation:
         found = ((int(model.shelf.products[index]), weight) for index, weight in model.similar(position, k))
         return [Similar(product_id=p, name=self._name(p), score=round(weight, 4)) for p, weight in found]
 
-    def _judged(
-        self, model: Model, user_id: int, acts: list[dict[str, Any]], now: float, k: int, new_only: bool
-    ) -> list[Item]:
-        done = [Act(act["product_id"], act["kind"], act["day"]) for act in acts]
-        judgement = model.judge(user_id, done, now=now, k=k, new_only=new_only)
+    def _judged(self, model: Model, user_id: int, acts: list[Act], now: float, k: int, new_only: bool) -> list[Item]:
+        judgement = model.judge(user_id, acts, now=now, k=k, new_only=new_only)
         items = []
         for pick in judgement.picks:
             product_id = int(model.shelf.products[pick.product])
@@ -177,28 +176,29 @@ class Recommendation:
         by = f"nothing is known of user {user_id}: popularity among {whom}"
         return Answer(user_id=user_id, known=False, by=by, fresh=fresh, items=items)
 
-    async def _newest(self, user_id: int, model: Model) -> tuple[float, list[dict[str, Any]], bool]:
-        """The shop's day, what the user did since the model was trained, and whether that is up to date."""
+    async def _catch_up(self, feed: Feed) -> bool:
+        """Whether everything that was stored before is known now."""
         try:
             async with asyncio.timeout(PATIENCE_S):
-                answer = await self._events.aio.recent(user_id=user_id, after=model.events_until)
+                await feed.fresh()
         except (KaonError, TimeoutError) as error:
             _log.warning("events did not answer: %s", error)
-            now, acts = self._heard.get(user_id, (float(model.shelf.today), []))
-            return now, acts, False
-        self._heard[user_id] = (answer["now"], answer["acts"])
-        _forget(self._heard)
-        return answer["now"], answer["acts"], True
+            return False
+        return True
 
-    async def _ready(self) -> Model:
-        if self._model is None:
+    async def _look(self, after: int) -> Mapping[str, Any]:
+        news: Mapping[str, Any] = await self._events.aio.since(after=after)
+        return news
+
+    async def _ready(self) -> tuple[Model, Feed]:
+        if self._model is None or self._feed is None:
             await self._try_refresh()
-        if self._model is None:
+        if self._model is None or self._feed is None:
             raise Unavailable(
                 "There is no trained model yet.",
                 hint="POST /trainer/clean, then /trainer/features, then /trainer/train",
             )
-        return self._model
+        return self._model, self._feed
 
     async def _keep_fresh(self) -> None:
         while True:
@@ -221,6 +221,7 @@ class Recommendation:
         ids = model.shelf.products.tolist()
         told = await self._catalog.aio.products(product_ids=ids)
         self._names = {product["product_id"]: product["name"] for product in told}
+        self._feed = Feed(self._look, after=model.events_until, now=float(model.shelf.today))
         self._model, self._version = model, status["model"]
         self._answers.clear()
 

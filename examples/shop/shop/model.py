@@ -78,7 +78,7 @@ class Model:
         parts = ranker.parts(values[best], seen[best])
         parts["session"] = latest.interest[judged[best]]
         picks = tuple(
-            Pick(int(judged[row]), float(score[row]), {str(part): float(added[at]) for part, added in parts.items()})
+            Pick(int(judged[row]), float(score[row]), {part: float(added[at]) for part, added in parts.items()})
             for at, row in enumerate(best)
         )
         return Judgement(picks, own, latest)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +39,7 @@ class Ranker:
     def parts(self, features: Floats, seen: NDArray[np.bool_]) -> dict[str, Floats]:
         """What each part adds to the score, against a usual candidate. They sum to the score less a constant."""
         added = (self._columns(features, seen) - self.usual) * self.weights
-        names = _parts_of_columns()
-        return {part: added[:, names == part].sum(1) for part in dict.fromkeys(names)}
+        return {part: added[:, at].sum(1) for part, at in _columns_of_parts().items()}
 
     def _columns(self, features: Floats, seen: NDArray[np.bool_]) -> Floats:
         return columns(features, seen, self.centre, self.scale, self.bends)
@@ -54,9 +54,11 @@ def columns(features: Floats, seen: NDArray[np.bool_], centre: Floats, scale: Fl
     return np.concatenate([lines, lines * bought, bought, np.ones_like(bought)], axis=1)
 
 
-def _parts_of_columns() -> NDArray[np.str_]:
+@cache
+def _columns_of_parts() -> dict[str, NDArray[np.intp]]:
     lines = [PARTS[name] for name in NAMES] + [PARTS[name] for name in NAMES for _ in range(BENDS)]
-    return np.array([*lines, *lines, "habit", "household"])
+    names = np.array([*lines, *lines, "habit", "household"])
+    return {part: np.flatnonzero(names == part) for part in dict.fromkeys(PARTS.values())}
 
 
 def fit(

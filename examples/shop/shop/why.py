@@ -28,11 +28,12 @@ def why(model: Model, judgement: Judgement, pick: Pick, names: Mapping[int, str]
         "trend": _trend,
         "session": _session,
     }
-    ranked = sorted((part for part in tellers if pick.parts[part] > 0), key=lambda part: -pick.parts[part])
-    told = {part: tellers[part](model, judgement, pick.product, names) for part in ranked}
-    spoken = [part for part, reason in told.items() if reason]
-    chosen = spoken[:REASONS] + [part for part in spoken[REASONS:] if part == "session" and pick.parts[part] >= NOTABLE]
-    return [told[part] for part in chosen] or [_popularity(model, judgement, pick.product, names)]
+    reasons: list[str] = []
+    for part in sorted(tellers, key=lambda part: -pick.parts[part]):
+        wanted = len(reasons) < REASONS if part != "session" else pick.parts[part] >= NOTABLE
+        if pick.parts[part] > 0 and wanted:
+            reasons += filter(None, [tellers[part](model, judgement, pick.product, names)])
+    return reasons or [_popularity(model, judgement, pick.product, names)]
 
 
 def _habit(model: Model, judgement: Judgement, product: int, names: Mapping[int, str]) -> str:
@@ -58,21 +59,21 @@ def _rhythm(model: Model, judgement: Judgement, product: int, names: Mapping[int
 
 
 def _taste(model: Model, judgement: Judgement, product: int, names: Mapping[int, str]) -> str:
-    spoke = np.log1p(judgement.own.baskets) * model.shelf.together[:, product]
-    best = int(np.argmax(spoke))
-    return f"often bought with {_name(model, best, names)}" if spoke[best] > 0 else ""
+    bought = np.flatnonzero(judgement.own.seen)
+    spoke = np.log1p(judgement.own.baskets[bought]) * model.shelf.together[bought, product]
+    best = int(np.argmax(spoke)) if len(bought) else -1
+    return f"often bought with {_name(model, int(bought[best]), names)}" if best >= 0 and spoke[best] > 0 else ""
 
 
 def _category(model: Model, judgement: Judgement, product: int, names: Mapping[int, str]) -> str:
-    kin = (model.shelf.kind == model.shelf.kind[product]) & judgement.own.seen
-    kin[product] = False
-    if not kin.any():
-        kin = (model.shelf.category == model.shelf.category[product]) & judgement.own.seen
-        kin[product] = False
-    if not kin.any():
-        return ""
-    favourite = int(np.argmax(np.where(kin, judgement.own.weight, -1)))
-    return f"of a kind with {_name(model, favourite, names)}, which you buy"
+    bought = np.flatnonzero(judgement.own.seen)
+    bought = bought[bought != product]
+    for group in (model.shelf.kind, model.shelf.category):
+        kin = bought[group[bought] == group[product]]
+        if len(kin):
+            favourite = int(kin[np.argmax(judgement.own.weight[kin])])
+            return f"of a kind with {_name(model, favourite, names)}, which you buy"
+    return ""
 
 
 def _popularity(model: Model, judgement: Judgement, product: int, names: Mapping[int, str]) -> str:
