@@ -37,6 +37,18 @@ def blot(text: str) -> str:
     return text
 
 
+def spelled(line: str) -> list[str]:
+    """The lines that a person reads in place of a structured one that tells of an exception: the event, then the
+    traceback. Any other line is itself."""
+    if not line.startswith("{"):
+        return [line]
+    try:
+        fields = json.loads(line)
+        return [f"{fields['level']}: {fields['event']}", *fields["exception"].splitlines()]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return [line]
+
+
 def _blot_event(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     if not _hidden:
         return event
