@@ -11,13 +11,13 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from kaon.errors import MethodNotAllowed
 from kaon.runtime import streaming
 from kaon.runtime.answers import Answer, known, refusal
 from kaon.runtime.asgi import Message, Receive, Scope, Send
 from kaon.runtime.figures import Figures
 from kaon.runtime.inputs import arguments, cancel_when_gone, in_time
 from kaon.runtime.lane import HeldLane, Lane
-from kaon.runtime.routes import MethodNotAllowed
 from kaon.runtime.serving import Serving
 from kaon.sdk.docs_page import docs_page
 from kaon.types.service import EndpointKind
