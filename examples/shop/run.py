@@ -92,7 +92,7 @@ def show(settings: Settings, answer: dict[str, Any], took_s: float) -> None:
     url = f"{settings.url}/recommendation"
     lines = (
         f"answered {took_s:.0f} s after the start",
-        f"URL      {url}        documents: {url}/docs, console: {settings.url}/console",
+        f"URL      {url}        try it in a browser: {url}/docs",
         f"key      {key.read_text().strip()}        in {key}",
         "",
         f'curl -H "Authorization: Bearer $(cat {key})" "{url}?user_id={HOUSEHOLD}&k=10"',
