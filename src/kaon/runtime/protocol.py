@@ -20,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from kaon.runtime.answers import known, refusal
 from kaon.runtime.call import Call
+from kaon.runtime.chunks import CHUNKS, Chunks
 from kaon.runtime.inputs import query_pairs
 from kaon.runtime.lane import Lane
 from kaon.runtime.serving import Serving
@@ -73,7 +74,7 @@ class ReplicaProtocol(HttpToolsProtocol):
         self.headers = []
 
     def on_headers_complete(self) -> None:
-        cycle = self._recognised()
+        cycle, previous = self._recognised(), self.cycle
         if cycle is None:
             url, headers = self.url, self.headers
             super().on_message_begin()  # builds the scope, which the fast path does without
@@ -81,6 +82,8 @@ class ReplicaProtocol(HttpToolsProtocol):
             for name, value in headers:
                 super().on_header(name, value)
             super().on_headers_complete()
+            if self.cycle is not previous:
+                self.scope["extensions"] = {CHUNKS: Chunks(self.cycle)}  # type: ignore[dict-item]
             return
         self._fast = self.cycle = cycle  # type: ignore[assignment]
 
