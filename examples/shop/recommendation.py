@@ -1,8 +1,8 @@
 """The recommendation: what a household will buy next, and why.
 
-**All replicas agree.** Before each answer a replica asks `events` for what is newer than all it knows (see
-`shop.feed`), so that feedback shows in the very next answer, whichever replica gives it. When `events` does not answer
-in time, the answer is made from what was last heard and says so (`fresh: false`).
+**All replicas agree.** An answer is made from what `events` knew at most 20 ms before (see `shop.feed`), and feedback
+is acknowledged 20 ms after it was stored, so that it shows in the very next answer, whichever replica gives it. When
+`events` does not answer in time, the answer is made from what was last heard and says so (`fresh: false`).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from shop.why import why
 import kaon
 from kaon.errors import InvalidInput, KaonError, NotFound, Unavailable
 
+LAG_S = 0.02
 REMEMBERED = 10_000
 PATIENCE_S = 0.25
 MOST = 100
@@ -128,6 +129,7 @@ class Recommendation:
         if product_id not in self._names:
             await self._catalog.aio.product(product_id=product_id)  # says 404 by itself
         stored = await self._events.aio.record(user_id=user_id, product_id=product_id, kind=kind)
+        await asyncio.sleep(LAG_S)  # from here on no replica answers from before this event
         return Feedback(event_id=stored["id"])
 
     @kaon.endpoint(method="GET", examples=[{"product_id": 1082185}])
@@ -221,7 +223,7 @@ class Recommendation:
         ids = model.shelf.products.tolist()
         told = await self._catalog.aio.products(product_ids=ids)
         self._names = {product["product_id"]: product["name"] for product in told}
-        self._feed = Feed(self._look, after=model.events_until, now=float(model.shelf.today))
+        self._feed = Feed(self._look, after=model.events_until, now=float(model.shelf.today), lag_s=LAG_S)
         self._model, self._version = model, status["model"]
         self._answers.clear()
 

@@ -55,6 +55,20 @@ async def test_a_burst_of_readers_shares_looks(shop: Import) -> None:
     assert book.looks <= 2
 
 
+async def test_a_look_serves_readers_until_the_lag_has_passed_since_it_began(shop: Import) -> None:
+    book, now = Book(), [10.0]
+    feed = shop("shop.feed").Feed(book.look, after=0, now=0.0, lag_s=0.02, clock=lambda: now[0])
+    await feed.fresh()
+    number = book.write(7)
+    now[0] += 0.019
+    await feed.fresh()
+    assert book.looks == 1
+    now[0] += 0.001
+    await feed.fresh()
+    assert book.looks == 2
+    assert feed.of(7)[0] == number
+
+
 async def test_pages_are_read_to_the_end_and_in_order(shop: Import) -> None:
     book = Book()
     numbers = [book.write(7) for _ in range(8)]
