@@ -37,7 +37,7 @@ def test_line_breaks_in_a_value_do_not_make_a_second_line(lines: io.StringIO) ->
 
 def test_an_exception_is_spelled_out_line_by_line_and_any_other_line_is_itself() -> None:
     line = json.dumps({"level": "error", "event": "it failed", "exception": "Traceback\n  at\nKeyError: 'x'\n"})
-    assert log.spelled(line) == ["error: it failed", "Traceback", "  at", "KeyError: 'x'"]
+    assert log.spelled(line) == ['{"level": "error", "event": "it failed"}', "Traceback", "  at", "KeyError: 'x'"]
     for plain in (
         "plain",
         "{broken",

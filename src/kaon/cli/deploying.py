@@ -151,6 +151,8 @@ def finish(remote: Remote, view: DeploymentView, manifest: Manifest, wait_s: flo
         put(f"{plain(view.name)}: {view.state}. Watch it: kaon rollout status {plain(view.name)}")
     else:
         put(how_to_call(view, manifest))
+    if view.spec.paused:
+        note(f"Its rollouts are held: what serves, serves on. Let them go on: kaon rollout resume {view.name}")
 
 
 def how_to_call(view: DeploymentView, manifest: Manifest) -> str:
@@ -184,4 +186,5 @@ def _key_text() -> str:
 
 
 def _key_command(view: DeploymentView) -> str:
-    return f"kaon key create NAME --role caller --deployment {view.name}"
+    apart = "" if view.workspace == contexts.in_use().workspace else f" -w {view.workspace}"
+    return f"kaon key create NAME --role caller --deployment {view.name}{apart}"

@@ -409,3 +409,43 @@ def test_open_needs_a_name(run: Run) -> None:
 def test_a_refused_call_says_what_is_wrong_where() -> None:
     error = InvalidInput("It does not fit.", errors=[{"where": "body.names", "problem": "is required"}])
     assert "  body.names: is required" in failure(error).splitlines()
+
+
+def test_a_traceback_in_the_logs_is_lines(
+    deployed: None, world: Any, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = json.dumps({"event": "the handler failed", "request_id": "r1", "exception": "Traceback\n  x\nKeyError: 1\n"})
+    monkeypatch.setattr(sys.modules[type(world).__module__], "LINES", (line,))
+    head = 'greeter-1-0  {"event": "the handler failed", "request_id": "r1"}'
+    assert run("logs", "greeter").out.splitlines() == [
+        head,
+        "greeter-1-0  Traceback",
+        "greeter-1-0    x",
+        "greeter-1-0  KeyError: 1",
+    ]
+    assert json.loads(run("logs", "greeter", "-o", "json").out)["text"] == line
+
+
+def test_following_ends_when_nobody_reads_though_nothing_comes() -> None:
+    program = (
+        "import threading\n"
+        "from kaon.cli.following import until_nobody_reads\n"
+        "print('one', flush=True)\n"
+        "try:\n"
+        "    with until_nobody_reads():\n"
+        "        threading.Event().wait(30)\n"
+        "except BrokenPipeError:\n"
+        "    raise SystemExit(7)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    assert process.stdout
+    assert process.stdout.readline() == b"one\n"
+    process.stdout.close()
+    assert process.wait(20) == 7
+
+
+def test_a_deploy_while_rollouts_are_held_says_so(deployed: None, run: Run) -> None:
+    run("rollout", "pause", "greeter")
+    said = run("deploy", "greeter.py:Greeter", "--env", "GREETING=Yo")
+    assert said.code == 0, said.err
+    assert "kaon rollout resume greeter" in said.err
