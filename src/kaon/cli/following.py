@@ -13,6 +13,10 @@ from typing import NoReturn
 _LOOK_S = 0.5
 
 
+class _NobodyReads(BaseException):
+    """No OSError: whoever waits on a connection would take that for the connection's own."""
+
+
 @contextmanager
 def until_nobody_reads() -> Iterator[None]:
     """Raise `BrokenPipeError` in the main thread as soon as nobody reads standard output any more.
@@ -25,6 +29,8 @@ def until_nobody_reads() -> Iterator[None]:
     watch.start()
     try:
         yield
+    except _NobodyReads:
+        raise BrokenPipeError from None
     finally:
         over.set()
         watch.join()
@@ -41,4 +47,4 @@ def _watch(descriptor: int, over: threading.Event) -> None:
 
 
 def _broken(_: int, __: object) -> NoReturn:
-    raise BrokenPipeError
+    raise _NobodyReads
