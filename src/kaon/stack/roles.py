@@ -139,8 +139,8 @@ async def _watch(other: Role, clock: Clock) -> None:
             code = await processes.ended(pid)
             if down_file(other.settings).exists():
                 return
-            by_itself = code is not None and code >= 0  # a signal from outside says nothing of the next start
-            failures = failures + 1 if by_itself and clock.monotonic() - since <= _WELL_AFTER_S else 0
+            well = processes.ended_from_outside(code) or clock.monotonic() - since > _WELL_AFTER_S
+            failures = 0 if well else failures + 1
             _log.warning("ended", role=other.name, pid=pid, exit_code=code)
             # Killed, it is back at once; failing to start, it is tried less and less often.
             await clock.sleep(delay_s(_AGAIN, failures - 1, random.random()))  # noqa: S311
