@@ -52,7 +52,8 @@ test: lint docs ## everything that must be green
 openapi: .venv/.run ## write docs/reference/openapi.json anew
 	$(BIN)/python -m kaon.api.openapi docs/reference/openapi.json
 
-.PHONY: openapi help install develop lock lint format docs run test
+bench-recommend: .venv/.run ## quality of the shop's recommendations, and their latency; QUICK=1 for a minute
+	@$(BIN)/python -m benchmarks.recommend
 
 bench-serving: .venv/.dev ## what a request costs, beside raw ASGI, FastAPI, BentoML, LitServe, Ray Serve; QUICK=1
 	@$(BIN)/python -m benchmarks.serving
@@ -60,10 +61,15 @@ bench-serving: .venv/.dev ## what a request costs, beside raw ASGI, FastAPI, Ben
 bench-batching: .venv/.dev ## what batching gains, beside the bare model; QUICK=1
 	@$(BIN)/python -m benchmarks.batching
 
-bench-start: .venv/.dev ## how quickly a platform, a deployment and a replica are there, and their memory
-	$(BIN)/python -m benchmarks.start
+bench-start: .venv/.dev ## how quickly platform, deployment and replica are there, and their memory; QUICK=1
+	@$(BIN)/python -m benchmarks.start
 
-.PHONY: bench-start bench-serving bench-batching
+chaos: .venv/.dev ## the fault tests with many more kills: about an hour
+	KAON_CHAOS=10 $(BIN)/pytest -m exclusive tests/e2e/test_faults.py
+	KAON_CHAOS=100 $(BIN)/pytest tests/integration/test_store_faults.py
+
+.PHONY: help install develop lock lint format docs run test openapi chaos
+.PHONY: bench-recommend bench-serving bench-batching bench-start
 
 bench-autoscale: .venv/.dev ## scaling laws on real load, by the simulator; TRACES=DIR, QUICK=1
 	@TRACES=$(TRACES) $(BIN)/python -m benchmarks.autoscale

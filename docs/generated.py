@@ -49,7 +49,12 @@ def field_table(model: type[BaseModel]) -> list[str]:
 
 def types_page() -> str:
     """Every type of `kaon.types`, module by module."""
-    lines = ["# Types", "", "What the API, the store and the files speak. All are frozen and refuse unknown fields.", ""]
+    lines = [
+        "# Types",
+        "",
+        "What the API, the store and the files speak. All are frozen and refuse unknown fields.",
+        "",
+    ]
     for module_name in sorted(m.name for m in pkgutil.iter_modules(kaon.types.__path__)):
         module = importlib.import_module(f"kaon.types.{module_name}")
         models = [
@@ -80,7 +85,12 @@ def settings_page() -> str:
 
 def errors_page() -> str:
     """Every error with its code, HTTP status and exit code of the command line."""
-    lines = ["# Errors", "", "Every error is problem+json (RFC 9457) with a code, a detail, a hint and a request id.", ""]
+    lines = [
+        "# Errors",
+        "",
+        "Every error is problem+json (RFC 9457) with a code, a detail, a hint and a request id.",
+        "",
+    ]
     lines += ["| code | HTTP | exit code | |", "|---|--:|--:|---|"]
     for error in sorted(_errors(kaon.errors.KaonError), key=lambda e: e.status):
         doc = (error.__doc__ or "").strip().splitlines()[0]
@@ -90,6 +100,23 @@ def errors_page() -> str:
 
 def _errors(root: type[kaon.errors.KaonError]) -> list[type[kaon.errors.KaonError]]:
     return [root, *(e for sub in root.__subclasses__() for e in _errors(sub))]
+
+
+def metrics_page() -> str:
+    """Every metric of a replica."""
+    from kaon.runtime.metrics import METRICS
+
+    lines = [
+        "# Metrics",
+        "",
+        "Each replica has them on its control socket, `GET /metrics`, as Prometheus reads them.",
+        "",
+    ]
+    lines += ["| name | type | labels | |", "|---|---|---|---|"]
+    for name, metric in METRICS.items():
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        lines.append(f"| `{name}` | {metric.type} | {labels} | {cell(metric.help)} |")
+    return "\n".join(lines)
 
 
 def commands_page() -> str:
@@ -127,7 +154,13 @@ def _parameters(command: Any) -> list[str]:
     return ["| | |", "|---|---|", *rows, ""] if rows else []
 
 
-PAGES = {"types": types_page, "settings": settings_page, "errors": errors_page, "commands": commands_page}
+PAGES = {
+    "types": types_page,
+    "settings": settings_page,
+    "errors": errors_page,
+    "metrics": metrics_page,
+    "commands": commands_page,
+}
 
 
 def write(_: Sphinx | None = None) -> None:

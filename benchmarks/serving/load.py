@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -14,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -28,6 +29,7 @@ BODY = b'{"text":"hello","n":2}'
 HEADERS = {"content-type": "application/json", "authorization": f"Bearer {KEY}"}
 SERVER_CORE, LOAD_CORE = "0", "1"
 CONNECTIONS = 64
+LEAST_SHARE = 0.9
 
 
 def require_wrk() -> str:
@@ -47,12 +49,43 @@ def free_port() -> int:
 
 @dataclass(frozen=True)
 class Run:
-    """What one run of wrk saw."""
+    """What one run of wrk saw, and what the servers used for it."""
 
     per_s: float
     p50_ms: float
     p99_ms: float
     failed: int
+    answered: int
+    cpu_us: float = 0.0
+    """Of the servers' processes, user and system, for each request; 0: not looked at."""
+    share: float = 1.0
+    """Of their cores, what the servers got. A saturated server that got less was disturbed by something else."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One of the things that are compared: where it answers, and whose processes work for it."""
+
+    url: str
+    servers: tuple[Server, ...]
+    cores: int = 1
+    saturates: bool = True
+    """Whether it uses all of its core under load, so that a smaller share means a disturbed run."""
+
+    def load(self, seconds: int, *, post: bytes | None) -> Run:
+        """One run of wrk, with the servers' processor time beside it."""
+        before, began_at = self._cpu_s(), time.monotonic()
+        run = wrk(self.url, seconds, post=post)
+        used_s, took_s = self._cpu_s() - before, time.monotonic() - began_at
+        share = used_s / (took_s * self.cores)
+        return replace(run, cpu_us=round(used_s / max(1, run.answered) * 1e6, 2), share=round(share, 3))
+
+    def disturbed(self, run: Run) -> bool:
+        """Whether other work on the machine took the server's core away."""
+        return self.saturates and run.share < LEAST_SHARE
+
+    def _cpu_s(self) -> float:
+        return sum(server.cpu_s() for server in self.servers)
 
 
 class Server:
@@ -87,6 +120,21 @@ class Server:
                 return True
             time.sleep(0.1)
         return False
+
+    def cpu_s(self) -> float:
+        """Processor time of its process and all that descend from it, user and system, so far."""
+        ticks: dict[int, int] = {}
+        parents: dict[int, int] = {}
+        for file in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):  # it has just ended
+                fields = file.read_text().rpartition(")")[2].split()
+                pid = int(file.parent.name)
+                parents[pid], ticks[pid] = int(fields[1]), int(fields[11]) + int(fields[12])
+        tree = {self._popen.pid}
+        for pid in sorted(parents):  # children come after their parents but where numbers start again
+            if parents[pid] in tree:
+                tree.add(pid)
+        return sum(ticks.get(pid, 0) for pid in tree) / os.sysconf("SC_CLK_TCK")
 
     def said(self) -> str:
         """The end of its log."""
@@ -145,11 +193,13 @@ def wrk(url: str, seconds: float, *, connections: int = CONNECTIONS, post: bytes
         command = ["taskset", "-c", LOAD_CORE, require_wrk(), "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
         said = subprocess.run([*command, "-s", script.name, url], capture_output=True, text=True, check=True).stdout
     failed = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
+    answered = re.search(r"(\d+) requests in", said)
     return Run(
         per_s=float(re.search(r"Requests/sec:\s+([\d.]+)", said)[1]),  # type: ignore[index]
         p50_ms=_latency(said, "50%"),
         p99_ms=_latency(said, "99%"),
         failed=int(failed[1]) if failed else 0,
+        answered=int(answered[1]) if answered else 0,
     )
 
 

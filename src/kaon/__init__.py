@@ -14,13 +14,13 @@ from kaon.sdk.service import on_start, on_stop, service
 from kaon.types.media import Audio, File, Image
 from kaon.types.objective import Objective
 from kaon.types.service import Batch, Resources
+from kaon.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from starlette.websockets import WebSocket
 
     from kaon.client.client import AsyncClient, Client
 
-__version__ = "0.1.0"
 
 __all__ = [
     "AsyncClient",

@@ -5,6 +5,7 @@
     ├── Unauthenticated     401   no key, or one that is unknown, expired or revoked
     ├── Forbidden           403   a good key that may not do this
     ├── NotFound            404   nothing of that name that you may see
+    ├── MethodNotAllowed    405   the path exists, but not for this verb
     ├── Conflict            409   somebody changed it first, or it exists already
     ├── TooLarge            413   over a stated limit
     ├── TooManyRequests     429   this caller is over its share; `retry_after_s` says when to come back
@@ -98,6 +99,12 @@ class NotFound(KaonError):
     """Nothing of that name that you may see."""
 
     code, status, exit_code = "not-found", 404, 3
+
+
+class MethodNotAllowed(KaonError):
+    """The path exists, but not for this verb."""
+
+    code, status, exit_code = "method-not-allowed", 405, 2
 
 
 class Conflict(KaonError):

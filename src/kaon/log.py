@@ -37,6 +37,19 @@ def blot(text: str) -> str:
     return text
 
 
+def spelled(line: str) -> list[str]:
+    """What a person reads in place of a structured line that tells of an exception: the line without it, then the
+    traceback as the lines that it is. Any other line is itself."""
+    if not line.startswith("{"):
+        return [line]
+    try:
+        fields = json.loads(line)
+        trace = fields.pop("exception").splitlines()
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return [line]
+    return [json.dumps(fields, ensure_ascii=False), *trace]
+
+
 def _blot_event(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     if not _hidden:
         return event

@@ -152,6 +152,15 @@ async def ended(pid: int) -> int | None:
     return exit_code(pid)
 
 
+def ended_from_outside(code: int | None) -> bool:
+    """Whether an exit code tells that somebody ended the process, so that it says nothing of the next start.
+
+    SIGKILL and SIGTERM come from others; None is of an adopted process that nobody can ask. What exits by itself, or
+    falls by a signal of its own making (SIGSEGV, SIGABRT), is likely to do so again.
+    """
+    return code is None or -code in (signal.SIGKILL, signal.SIGTERM)
+
+
 def exit_code(pid: int) -> int | None:
     """Exit code of a child that has ended; negative: by that signal. None: it runs, or is not our child."""
     child = _children.get(pid)

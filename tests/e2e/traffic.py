@@ -41,7 +41,9 @@ class Account:
 class Traffic:
     """Requests at a fixed rate (open loop) from a thread of its own, until stopped."""
 
-    def __init__(self, url: str, headers: dict[str, str], rps: float, marks_url: str = "", streams_url: str = "") -> None:
+    def __init__(
+        self, url: str, headers: dict[str, str], rps: float, marks_url: str = "", streams_url: str = ""
+    ) -> None:
         self.url, self.headers, self.rps = url, headers, rps
         self.marks_url, self.streams_url = marks_url, streams_url
         self.account = Account()
@@ -98,7 +100,7 @@ class Traffic:
         try:
             async with client.stream("GET", self.streams_url) as answer:
                 text = (await answer.aread()).decode()
-            whole = answer.status_code == 200 and '19' in text
+            whole = answer.status_code == 200 and "19" in text
         except httpx2.HTTPError:
             whole = False
         self.account.whole_streams += whole

@@ -101,7 +101,7 @@ class World:
         return processes.holders(self.lock(role))
 
     def kill(self, role: str) -> int:
-        """kill -9 the process that holds the role's lock; its pid."""
+        """Kill -9 the process that holds the role's lock; its pid."""
         pid = eventually(lambda: self.pids(role), 10, f"{role} runs")[0]
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

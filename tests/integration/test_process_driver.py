@@ -281,6 +281,31 @@ async def test_a_real_service_without_its_setting_ends_with_a_reason_that_names_
     assert "GREETING" in sighting.reason
 
 
+BROKEN = b"""
+import kaon
+
+@kaon.service
+class Broken:
+    def __init__(self) -> None:
+        raise OSError('no model')
+
+    @kaon.endpoint
+    def f(self) -> int: ...
+"""
+
+
+async def test_what_a_service_raises_in_its_constructor_is_the_reason_and_the_traceback_its_last_words(
+    place: ProcessPlace,
+) -> None:
+    digest, place.file = pack_files(place.home, "broken:Broken", {"broken.py": BROKEN})
+    driver, start = place.driver(RUNTIME), start_of(digest)
+    await driver.start(start, {})
+    sighting = await seen(driver, start.replica.id, ended)
+    assert sighting.reason == "It ended with exit code 1: OSError: no model"
+    assert sighting.last_lines[-1] == "OSError: no model"
+    assert any("raise OSError('no model')" in line for line in sighting.last_lines)
+
+
 async def test_log_lines_carry_no_escape_sequences_and_no_secrets(place: ProcessPlace) -> None:
     lines = (
         "\x1b[31mred\x1b[0m",

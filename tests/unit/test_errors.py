@@ -7,7 +7,8 @@ from kaon.errors import KaonError, NotFound, TooManyRequests, from_problem
 
 
 def every_error() -> list[type[KaonError]]:
-    return errors._tree(KaonError)
+    """Those of the tree; a part of Kaon may refine one for itself, and a stranger sees the one that it refines."""
+    return [error for error in errors._tree(KaonError) if error.__module__ == errors.__name__]
 
 
 @pytest.mark.parametrize("error", every_error())
@@ -24,8 +25,7 @@ def test_codes_are_unique_and_documented() -> None:
     codes = [error.code for error in every_error()]
     assert len(set(codes)) == len(codes)
     for error in every_error()[1:]:
-        if error.__module__ == errors.__name__:
-            assert error.__name__ in (errors.__doc__ or "")
+        assert error.__name__ in (errors.__doc__ or "")
 
 
 def test_an_unknown_problem_is_named_by_its_status() -> None:

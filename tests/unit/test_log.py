@@ -33,3 +33,16 @@ def test_a_hidden_value_is_blotted_out_of_every_field(lines: io.StringIO) -> Non
 def test_line_breaks_in_a_value_do_not_make_a_second_line(lines: io.StringIO) -> None:
     log.get("x").info("one\ntwo", name='a\n{"event":"forged"}')
     assert len(lines.getvalue().splitlines()) == 1
+
+
+def test_an_exception_is_spelled_out_line_by_line_and_any_other_line_is_itself() -> None:
+    line = json.dumps({"level": "error", "event": "it failed", "exception": "Traceback\n  at\nKeyError: 'x'\n"})
+    assert log.spelled(line) == ['{"level": "error", "event": "it failed"}', "Traceback", "  at", "KeyError: 'x'"]
+    for plain in (
+        "plain",
+        "{broken",
+        '{"level": "info", "event": "e"}',
+        '{"level": 1, "event": 2, "exception": 3}',
+        "{}",
+    ):
+        assert log.spelled(plain) == [plain]

@@ -12,5 +12,5 @@ class Item(BaseModel):
 @bentoml.service(traffic={"timeout": 60}, metrics={"enabled": False}, logging={"access": {"enabled": False}})
 class Noop:
     @bentoml.api(route="/noop")
-    async def noop(self, item: Item) -> Item:
+    async def noop(self, item: Item, /) -> Item:  # the body is the item
         return item

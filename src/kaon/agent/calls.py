@@ -12,6 +12,7 @@ from kaon.drivers.port import Driver, LogLine
 from kaon.types.model import Model
 
 _WAITING_LINES = 1000
+_QUIET_S = 3.0
 
 
 class LogsCall(Model):
@@ -25,8 +26,15 @@ class LogsCall(Model):
 
 
 async def logs(call: LogsCall, driver: Driver, now: float) -> AsyncIterator[bytes]:
-    """The lines asked for, as NDJSON of `LogLine`. `now` is in epoch seconds."""
+    """The lines asked for, as NDJSON of `LogLine`. `now` is in epoch seconds.
+
+    While all is quiet an empty line comes every few seconds, which says nothing: only who writes learns that the
+    reader has left.
+    """
     async for line in _merged(driver, call) if call.follow else _in_turn(driver, call):
+        if line is None:
+            yield b"\n"
+            continue
         too_old = call.since_s is not None and line.at is not None and line.at < now - call.since_s
         if not too_old and (call.grep is None or call.grep in line.text):
             yield line.model_dump_json().encode() + b"\n"
@@ -38,8 +46,8 @@ async def _in_turn(driver: Driver, call: LogsCall) -> AsyncIterator[LogLine]:
             yield line
 
 
-async def _merged(driver: Driver, call: LogsCall) -> AsyncIterator[LogLine]:
-    """Lines of all replicas as they come. A reader that is slow slows down the reading, not the replicas."""
+async def _merged(driver: Driver, call: LogsCall) -> AsyncIterator[LogLine | None]:
+    """Lines of all replicas as they come, None while none does. A slow reader slows the reading, not the replicas."""
     waiting: asyncio.Queue[LogLine] = asyncio.Queue(_WAITING_LINES)
 
     async def read(replica: str) -> None:
@@ -49,7 +57,13 @@ async def _merged(driver: Driver, call: LogsCall) -> AsyncIterator[LogLine]:
     reading = [asyncio.create_task(read(replica)) for replica in call.replicas]
     try:
         while reading:
-            yield await waiting.get()
+            try:
+                async with asyncio.timeout(_QUIET_S):
+                    line = await waiting.get()
+            except TimeoutError:
+                yield None
+            else:
+                yield line
     finally:
         for task in reading:
             task.cancel()

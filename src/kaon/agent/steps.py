@@ -32,7 +32,7 @@ from kaon.types.route import Endpoint
 
 CRASH = Backoff(first_s=1.0, cap_s=60.0)
 CONFIG = Backoff(first_s=30.0, cap_s=300.0)
-STEADY_S = 60.0
+STEADY_S = 10.0
 """After so long a time of being ready, failures before it are forgiven."""
 
 MISSES = 2

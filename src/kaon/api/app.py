@@ -18,7 +18,6 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-import kaon
 from kaon.api import (
     artifacts,
     clouds,
@@ -44,6 +43,7 @@ from kaon.clock import Clock
 from kaon.errors import KaonError
 from kaon.settings import Settings
 from kaon.store.port import Blobs, Store
+from kaon.version import __version__
 
 DOORS: list[Door] = [
     *platform.doors,
@@ -76,7 +76,7 @@ def create_app(*, store: Store, blobs: Blobs, vault: Vault, settings: Settings, 
 
     app = FastAPI(
         title="Kaon",
-        version=kaon.__version__,
+        version=__version__,
         lifespan=lifespan,
         openapi_url=None,
         docs_url=None,

@@ -81,7 +81,10 @@ def _hold_to_scope(caller: Caller, right: Right, path: dict[str, str]) -> None:
 
 def unseen_workspace(name: str) -> NotFound:
     """The same whether it exists or not."""
-    return NotFound(f"There is no workspace '{name[:40]}'.", hint="`kaon get workspaces` lists those of your key.")
+    return NotFound(
+        f"There is no workspace '{name[:40]}'.",
+        hint="`kaon get workspaces` lists those of your key; -w NAME chooses one.",
+    )
 
 
 def unseen_deployment(workspace: str, name: str) -> NotFound:

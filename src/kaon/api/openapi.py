@@ -14,11 +14,11 @@ from typing import Any
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
-import kaon
 from kaon.api.doors import Door
 from kaon.api.gate import Open
 from kaon.api.problems import Problem
 from kaon.drivers.port import LogLine
+from kaon.version import __version__
 
 DESCRIPTION = """Everything that people, programs and agents ask of the control plane.
 
@@ -28,7 +28,7 @@ error is an RFC 9457 problem document with a code, a hint and a request id."""
 
 def document(doors: Sequence[Door]) -> dict[str, Any]:
     """OpenAPI 3.1 of these routes, with the right that each needs as `x-kaon-right`."""
-    made = get_openapi(title="Kaon", version=kaon.__version__, description=DESCRIPTION, routes=list(doors))
+    made = get_openapi(title="Kaon", version=__version__, description=DESCRIPTION, routes=list(doors))
     components = made.setdefault("components", {})
     components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     for model in (Problem, LogLine):

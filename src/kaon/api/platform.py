@@ -5,11 +5,11 @@ from __future__ import annotations
 from fastapi.responses import JSONResponse
 from starlette.requests import Request
 
-import kaon
 from kaon.api.doors import Doors
 from kaon.api.gate import Open
 from kaon.api.parts import WithCaller
 from kaon.api.views import Health, Whoami
+from kaon.version import __version__
 
 doors = Doors("", tag="platform")
 
@@ -17,7 +17,7 @@ doors = Doors("", tag="platform")
 @doors.get("/health", right=Open.TO_ALL)
 async def health() -> Health:
     """Whether the API runs."""
-    return Health(version=kaon.__version__)
+    return Health(version=__version__)
 
 
 @doors.get("/whoami", right=Open.TO_KEYS)

@@ -13,19 +13,22 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from kaon.context import request_id
-from kaon.errors import PROBLEM_JSON, Forbidden, InvalidInput, KaonError, NotFound, TooLarge, Unauthenticated
+from kaon.errors import (
+    PROBLEM_JSON,
+    Forbidden,
+    InvalidInput,
+    KaonError,
+    MethodNotAllowed,
+    NotFound,
+    TooLarge,
+    Unauthenticated,
+)
 
 
 class Unprocessable(InvalidInput):
     """A well-formed request that cannot be done as it stands; says what is missing and how to get it."""
 
     status = 422
-
-
-class MethodNotAllowed(KaonError):
-    """The path exists, but not for this verb."""
-
-    code, status, exit_code = "method-not-allowed", 405, 2
 
 
 class Problem(BaseModel):

@@ -51,7 +51,7 @@ def answers(
     else:
         url = Settings().url + prefix_of(workspace or context.workspace, name)
     with Client(url, key, timeout_s=timeout_s) as client:
-        answer = client.call(endpoint, **given)
+        answer = client.call(endpoint.replace("-", "_"), **given)  # be it written as in its path
         if not isinstance(answer, Iterator):
             yield said(answer)
         elif stream:

@@ -8,6 +8,7 @@ A *context* is a name for that; without one it is the platform on this machine. 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,12 +16,13 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError
 
 from kaon.cli.text import plain
-from kaon.errors import ConfigError, InvalidInput, NotFound, Unavailable
+from kaon.errors import ConfigError, InvalidInput, NotFound, Unauthenticated, Unavailable
 from kaon.settings import Settings
 from kaon.types.model import Model, Name
 from kaon.types.workspace import DEFAULT_WORKSPACE
 
 LOCAL = "local"
+_KEY = re.compile(r"[!-~]{1,200}")
 _HERE = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -112,9 +114,15 @@ def changed(context: Context, fields: Mapping[str, str]) -> Context:
 
 
 def key_of(context: Context, environ: Mapping[str, str] = os.environ) -> str:
-    """The key to show. Raises `ConfigError` when its file cannot be read, `Unavailable` when nothing is here yet."""
-    if given := environ.get("KAON_KEY", ""):
-        return given.strip()
+    """The key to show. Raises `ConfigError` when its file cannot be read, `Unavailable` when nothing is here yet,
+    `Unauthenticated` for what cannot be one."""
+    key = environ.get("KAON_KEY", "").strip() or _key_in_file(context)
+    if not _KEY.fullmatch(key):  # nor could it travel in a header
+        raise Unauthenticated("What is given as the key is not one.", hint="A key is one line: kaon_ and 43 letters.")
+    return key
+
+
+def _key_in_file(context: Context) -> str:
     if context.url and not context.key_file:
         raise ConfigError("There is no key for this platform.", hint="Set KAON_KEY, or: kaon config set key-file PATH")
     file = Path(context.key_file).expanduser() if context.key_file else Settings().admin_key_file

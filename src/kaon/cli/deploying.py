@@ -6,7 +6,8 @@ import os
 import re
 import shlex
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from kaon.cli.text import plain, size
 from kaon.cli.waiting import until_rolled_out
 from kaon.errors import InvalidInput
 from kaon.sdk.build import Built, build
+from kaon.sdk.limits import LOCK
+from kaon.sdk.sources import Target, find_target
 from kaon.settings import Settings
 from kaon.types.artifact import Manifest
 from kaon.types.deployment import DeploymentSpec, Scaling, Template
@@ -88,9 +91,9 @@ def scaling(replicas: int | None, low: int | None, high: int | None) -> Scaling:
 
 
 def built(target: str, folder: Path, out: Path) -> Built:
-    """Build with progress."""
+    """Build with progress, telling of a lock that it leaves in the project."""
     environments = Settings().home / "agent" / "environments"
-    with Progress() as progress:
+    with telling_of_a_lock(find_target(target, folder)), Progress() as progress:
         return build(
             target,
             folder=folder,
@@ -98,6 +101,19 @@ def built(target: str, folder: Path, out: Path) -> Built:
             out=out,
             on_progress=lambda what: progress.say("Building", what),
         )
+
+
+@contextmanager
+def telling_of_a_lock(target: Target) -> Iterator[None]:
+    """Say so when the project's lock is another at the end."""
+    lock = target.project / LOCK
+    before = lock.read_bytes() if lock.is_file() else b""
+    try:
+        yield
+    finally:
+        after = lock.read_bytes() if lock.is_file() else b""
+        if after != before:
+            note(f"Wrote {lock}: keep it with the sources, and every build gets the same versions.")
 
 
 def bring(remote: Remote, artifact: Built) -> None:
@@ -135,6 +151,8 @@ def finish(remote: Remote, view: DeploymentView, manifest: Manifest, wait_s: flo
         put(f"{plain(view.name)}: {view.state}. Watch it: kaon rollout status {plain(view.name)}")
     else:
         put(how_to_call(view, manifest))
+    if view.spec.paused:
+        note(f"Its rollouts are held: what serves, serves on. Let them go on: kaon rollout resume {view.name}")
 
 
 def how_to_call(view: DeploymentView, manifest: Manifest) -> str:
@@ -168,4 +186,5 @@ def _key_text() -> str:
 
 
 def _key_command(view: DeploymentView) -> str:
-    return f"kaon key create NAME --role caller --deployment {view.name}"
+    apart = "" if view.workspace == contexts.in_use().workspace else f" -w {view.workspace}"
+    return f"kaon key create NAME --role caller --deployment {view.name}{apart}"

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from kaon.cli.deploying import telling_of_a_lock
 from kaon.cli.notes import note
 from kaon.cli.progress import Progress
 from kaon.errors import Conflict
@@ -62,7 +63,7 @@ def _check_free(port: int) -> None:
 
 def _python(found: Target) -> Path:
     """The interpreter with the requirements that the class names."""
-    with Progress() as progress:
+    with telling_of_a_lock(found), Progress() as progress:
         progress.say("Installing", "the requirements")
         lock = lock_for(found, stated_requirements(found))
         return Environments(Settings().home / "agent" / "environments").ensure(lock)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
+from kaon import log
 from kaon.cli import shapes
+from kaon.cli.following import until_nobody_reads
 from kaon.cli.output import Format, Shape, put, put_list, put_one, shown
 from kaon.cli.remote import Remote, opened
 from kaon.cli.text import plain
@@ -95,15 +98,15 @@ def ps(name: str, workspace: str | None, form: Format) -> None:
 
 
 def logs(name: str, workspace: str | None, form: Format, query: dict[str, Any]) -> None:
-    """Print lines as they come, under their replica's name when there may be several."""
-    with opened(workspace) as remote:
+    """Print lines as they come, under their replica's name when there may be several, tracebacks spelled out."""
+    with opened(workspace) as remote, until_nobody_reads() if query["follow"] else nullcontext():
         for line in remote.logs(name, **query):
             if form is Format.JSON:
                 put(line.model_dump_json())
-            elif query["replica"]:
-                put(plain(line.text, keep="\t") or " ")
-            else:
-                put(f"{plain(line.replica)}  {plain(line.text, keep=chr(9))}")
+                continue
+            name = "" if query["replica"] else f"{plain(line.replica)}  "
+            for text in log.spelled(line.text):
+                put(f"{name}{plain(text, keep=chr(9))}" or " ")
 
 
 def events(name: str, kind: str, limit: int, workspace: str | None, form: Format) -> None:

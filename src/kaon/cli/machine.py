@@ -104,12 +104,9 @@ def status(form: Format) -> None:
 
 
 def open_page(name: str, workspace: str | None) -> None:
-    """Open a deployment's page, or the platform's API page, in a browser; print where it is in any case."""
-    if name:
-        with opened(workspace) as remote:
-            url = f"{remote.deployment(name).url}/docs"
-    else:
-        url = f"{contexts.in_use().url or Settings().url}/console"
+    """Open a deployment's page in a browser; print where it is in any case."""
+    with opened(workspace) as remote:
+        url = f"{remote.deployment(name).url}/docs"
     put(plain(url))
     if url.startswith(("http://", "https://")) and not webbrowser.open(url):
         note("There is no browser here: open it elsewhere.")

@@ -36,7 +36,7 @@ def failure(error: KaonError) -> str:
     """An error as people read it: cause, places, hint, and what to quote when asking for help."""
     lines = [f"error: {plain(error.cause)} ({plain(error.code)})"]
     for entry in error.errors[:20]:
-        where, what = entry.get("where"), entry.get("message") or entry.get("line") or ""
+        where, what = entry.get("where"), entry.get("problem") or entry.get("message") or entry.get("line") or ""
         lines.append(f"  {plain(where)}: {plain(what)}" if where else f"  {plain(what)}")
     if error.hint:
         lines.append(f"hint:  {plain(error.hint)}")

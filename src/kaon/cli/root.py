@@ -10,11 +10,11 @@ import typer
 from pydantic import ValidationError
 from typer.core import TyperGroup
 
-import kaon
 from kaon.cli.commands import call, change, config, deploy, key, look, platform, rollout, secret, serve, workspace
 from kaon.cli.notes import failure, note
 from kaon.cli.options import HEADINGS, PLATFORM
 from kaon.errors import ConfigError, KaonError
+from kaon.version import __version__
 
 INTERRUPTED = 130
 
@@ -71,7 +71,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"kaon {kaon.__version__}")
+        typer.echo(f"kaon {__version__}")
         raise typer.Exit
 
 

@@ -14,11 +14,10 @@ from kaon import log, processes
 from kaon.clock import Clock
 from kaon.edge.layout import Layout
 from kaon.errors import ConfigError, Conflict
+from kaon.laws.backoff import Backoff, delay_s
 
-_SHORT_S = 1.0
-_SHORT_LIVES = 10
-"""So many lives in a row may be ended early by somebody else; one that ends itself early waits at once."""
-_BACKOFF_S = (0.25, 10.0)
+_WELL_AFTER_S = 1.0
+_AGAIN = Backoff(first_s=0.25, cap_s=10.0)
 _STAMP = re.compile(r"^\[[^\]]*\](\[[^\]]*\])+ (\[[^\]]*\] )?")
 _REFUSAL = re.compile("update (rejected|failure)|rejected", re.IGNORECASE)
 _REASON_MAX = 400
@@ -90,8 +89,7 @@ class EnvoyProcess:
 
     async def run(self) -> None:
         """Keep it running, for ever: at once when it was killed, with growing pauses when it fails to start."""
-        pause_s, most_s = _BACKOFF_S
-        short_lives = 0
+        failures = 0
         while True:
             self.start()
             since = self._clock.monotonic()
@@ -102,13 +100,8 @@ class EnvoyProcess:
             code = await processes.ended(pid)
             lived_s = self._clock.monotonic() - since
             _log.warning("edge ended", pid=pid, exit_code=code, lived_s=round(lived_s, 1), log=self.last_words())
-            if lived_s >= _SHORT_S:
-                pause_s, short_lives = _BACKOFF_S[0], 0
-                continue
-            short_lives += 1
-            if (code or 0) > 0 or short_lives > _SHORT_LIVES:
-                await self._clock.sleep(pause_s)
-                pause_s = min(pause_s * 2, most_s)
+            failures = 0 if processes.ended_from_outside(code) or lived_s >= _WELL_AFTER_S else failures + 1
+            await self._clock.sleep(delay_s(_AGAIN, failures))
 
     def last_words(self) -> str:
         """The last line of its log that says that something failed."""

@@ -68,11 +68,6 @@ async def active(admin: Path) -> dict[Address, int]:
     return found
 
 
-async def prometheus(admin: Path, pattern: str) -> str:
-    """Prometheus text of the used statistics whose names match `pattern`. Raises `Unavailable`."""
-    return await ask(admin, "GET", f"/stats/prometheus?usedonly&filter={pattern}")
-
-
 class _Answer:
     """Collects one response; httptools calls it."""
 

@@ -192,13 +192,19 @@ def describe(s: Seen) -> str:
     parts = [f"replica {s.ordinal} is {s.phase}"]
     if s.reason and s.reason != s.phase:
         parts.append(s.reason.rstrip("."))
-    if s.exit_code is not None:
+    if s.exit_code is not None and "exit code" not in s.reason:
         parts.append(f"exit code {s.exit_code}")
     if s.restarts:
         parts.append(f"{s.restarts} restarts")
-    if s.last_line:
-        parts.append(f"last line: {s.last_line.strip()[:200]}")
+    last = s.last_line.strip()[:200]
+    if last and not _says(s.reason, last):
+        parts.append(f"last line: {last}")
     return "; ".join(parts) + "."
+
+
+def _says(reason: str, last_line: str) -> bool:
+    """Whether the reason holds what the last line says, be it under the error's name."""
+    return any(said.rstrip(".") in reason for said in (last_line, last_line.partition(": ")[2]) if said)
 
 
 def _move(before: Replicas, goal: int, count: int, surge: int, world: _World, *, hopeless: bool) -> Replicas:

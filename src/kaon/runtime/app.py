@@ -11,13 +11,13 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from kaon.errors import MethodNotAllowed
 from kaon.runtime import streaming
 from kaon.runtime.answers import Answer, known, refusal
 from kaon.runtime.asgi import Message, Receive, Scope, Send
 from kaon.runtime.figures import Figures
 from kaon.runtime.inputs import arguments, cancel_when_gone, in_time
 from kaon.runtime.lane import HeldLane, Lane
-from kaon.runtime.routes import MethodNotAllowed
 from kaon.runtime.serving import Serving
 from kaon.sdk.docs_page import docs_page
 from kaon.types.service import EndpointKind
@@ -46,8 +46,10 @@ class App:
         began_at = time.monotonic()
         figures, name = self._serving.others, ""
         try:
-            self._door.check(fields)
-            document = self._document(scope)
+            document = _docs_page(scope)
+            if document is None:
+                self._door.check(fields)
+                document = self._openapi(scope)
             if document is None:
                 mounted = self._serving.mounted(scope["path"])
                 if mounted is not None:
@@ -100,17 +102,10 @@ class App:
         media_type, body = lane.signature.to_body(call.value)
         return Answer(200, media_type.encode(), body)
 
-    def _document(self, scope: Scope) -> Answer | None:
-        """The deployment's own documents, for callers that were let in."""
-        if scope["method"] not in ("GET", "HEAD"):
-            return None
-        match scope["path"]:
-            case "/openapi.json":
-                return Answer(200, _JSON, self._serving.openapi())
-            case "/docs":
-                page = docs_page()
-                headers = {name.encode(): text.encode() for name, text in page.headers}
-                return Answer(200, headers.pop(b"content-type"), page.html, tuple(headers.items()))
+    def _openapi(self, scope: Scope) -> Answer | None:
+        """The deployment's description, for callers that were let in."""
+        if scope["method"] in ("GET", "HEAD") and scope["path"] == "/openapi.json":
+            return Answer(200, _JSON, self._serving.openapi())
         return None
 
     async def _delegate(self, prefix: str, app: Any, scope: Scope, receive: Receive, send: Send) -> None:
@@ -131,3 +126,15 @@ class App:
         finally:
             self._serving.elsewhere -= 1
             self._serving.others.answered(code, time.monotonic() - began_at)
+
+
+def _docs_page(scope: Scope) -> Answer | None:
+    """The docs page, for everybody: a browser cannot send a key with an address that is typed.
+
+    It is the same for every service and says nothing of this one; it asks for the key itself.
+    """
+    if scope["method"] not in ("GET", "HEAD") or scope["path"] != "/docs":
+        return None
+    page = docs_page()
+    headers = {name.encode(): text.encode() for name, text in page.headers}
+    return Answer(200, headers.pop(b"content-type"), page.html, tuple(headers.items()))

@@ -10,7 +10,6 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextvars import Context
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -135,7 +134,7 @@ class BatchLane(Lane):
         call = parts[0].call
         done = partial(self._served, work, parts)
         if self._stepper is None:
-            self._threads.run(partial(Context().run, call.within, self._handler, **arguments), done)
+            self._threads.run(partial(call.context().run, self._handler, **arguments), done)
             return
         task = self._stepper.start(self._handler(**arguments), call, done)
         work.stop = task.cancel if task is not None else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from kaon import context
@@ -46,11 +47,12 @@ class Call:
         """Seconds that the caller still waits; None: for ever."""
         return None if self.deadline is None else self.deadline - time.monotonic()
 
-    def within(self, work: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-        """Run `work`, once it runs inside of a context of its own, so that the handler knows whose call it is."""
-        context.request_id.set(self.request_id)
-        context.deadline.set(self.deadline)
-        return work(*arguments, **named)
+    def context(self) -> Context:
+        """A context of the call's own, in which its handler knows whose call it is."""
+        own = Context()
+        own.run(context.request_id.set, self.request_id)
+        own.run(context.deadline.set, self.deadline)
+        return own
 
     def arm(self, loop: asyncio.AbstractEventLoop) -> None:
         """See to it that the call ends at its deadline. For calls that wait; one that does not needs no timer."""

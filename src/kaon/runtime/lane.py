@@ -12,7 +12,6 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
-from contextvars import Context
 from functools import partial
 from typing import Any
 
@@ -156,7 +155,7 @@ class ThreadLane(Lane):
 
     def _run(self, call: Call) -> None:
         call.arm(self._loop)
-        work = partial(Context().run, call.within, self._handler, **call.arguments)
+        work = partial(call.context().run, self._handler, **call.arguments)
         self._threads.run(work, call.settle)
 
     def close(self) -> None:

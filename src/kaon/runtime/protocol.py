@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Any
 
 from uvicorn.protocols.http.flow_control import CLOSE_HEADER
@@ -21,13 +20,13 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from kaon.runtime.answers import known, refusal
 from kaon.runtime.call import Call
+from kaon.runtime.chunks import CHUNKS, Chunks
 from kaon.runtime.inputs import query_pairs
 from kaon.runtime.lane import Lane
 from kaon.runtime.serving import Serving
 
 _MAX_LENGTH_DIGITS = 5
 """Bodies of up to 99,999 bytes come this way."""
-_UNUSUAL = (b"transfer-encoding", b"expect", b"upgrade")
 _JSON = b"application/json"
 
 
@@ -75,7 +74,7 @@ class ReplicaProtocol(HttpToolsProtocol):
         self.headers = []
 
     def on_headers_complete(self) -> None:
-        cycle = self._recognised()
+        cycle, previous = self._recognised(), self.cycle
         if cycle is None:
             url, headers = self.url, self.headers
             super().on_message_begin()  # builds the scope, which the fast path does without
@@ -83,6 +82,8 @@ class ReplicaProtocol(HttpToolsProtocol):
             for name, value in headers:
                 super().on_header(name, value)
             super().on_headers_complete()
+            if self.cycle is not previous:
+                self.scope["extensions"] = {CHUNKS: Chunks(self.cycle)}  # type: ignore[dict-item]
             return
         self._fast = self.cycle = cycle  # type: ignore[assignment]
 
@@ -105,43 +106,45 @@ class ReplicaProtocol(HttpToolsProtocol):
 
     def _recognised(self) -> _Cycle | None:
         """The request as a call of the fast path, or None when it is anything but plain."""
-        path, mark, query = self.url.partition(b"?")
-        found = self._serving.fast.get(path)
+        url, query = self.url, b""
+        found = self._serving.fast.get(url)
         if found is None:
-            return None
+            path, mark, query = url.partition(b"?")
+            if not mark or (found := self._serving.fast.get(path)) is None:
+                return None
         method, lane = found
-        previous = self.cycle
+        parser, previous = self.parser, self.cycle
         if (
             (previous is not None and not previous.response_complete)
             or self.flow.write_paused
             or self.limit_concurrency is not None
-            or self.parser.get_method() != method
-            or self.parser.get_http_version() != "1.1"
+            or parser.get_method() != method
+            or parser.get_http_version() != "1.1"
         ):
             return None
         fields = dict(self.headers)
-        for name in _UNUSUAL:
-            if name in fields:
-                return None
+        if b"transfer-encoding" in fields or b"expect" in fields or b"upgrade" in fields:
+            return None
         if len(fields.get(b"content-length", b"")) > _MAX_LENGTH_DIGITS:
             return None
-        if method in (b"GET", b"DELETE", b"HEAD"):
-            return None if method == b"HEAD" else _Cycle(lane, fields, query, self._keeps_alive())
-        if mark or fields.get(b"content-type", _JSON).partition(b";")[0] != _JSON:
+        keep_alive = parser.should_keep_alive()
+        if method == b"GET" or method == b"DELETE":
+            return _Cycle(lane, fields, query, keep_alive)
+        kind = fields.get(b"content-type", _JSON)
+        if url.endswith(b"?") or query or method == b"HEAD":
             return None
-        return _Cycle(lane, fields, None, self._keeps_alive())
-
-    def _keeps_alive(self) -> bool:
-        return bool(self.parser.should_keep_alive()) and not self._door.closing
+        if kind != _JSON and kind.partition(b";")[0] != _JSON:
+            return None
+        return _Cycle(lane, fields, None, keep_alive)
 
     # --- it is answered ---
 
     def _begin(self, cycle: _Cycle) -> None:
-        door, lane = self._door, cycle.lane
-        cycle.request_id = request_id = door.request_id(cycle.fields)
+        door, lane, fields = self._door, cycle.lane, cycle.fields
+        cycle.request_id = request_id = door.request_id(fields)
         try:
-            door.check(cycle.fields)
-            cycle.call = call = door.call(lane, cycle.fields, request_id)
+            door.check(fields)
+            cycle.call = call = door.call(lane, fields, request_id)
             if cycle.query is None:
                 call.arguments = lane.signature.from_json(cycle.body)
             else:
@@ -162,20 +165,20 @@ class ReplicaProtocol(HttpToolsProtocol):
             except Exception as unfit:
                 error = unfit
             else:
-                self._write(cycle, 200, media_type.encode(), body)
+                self._write(cycle, 200, media_type, body)
                 return
         self._refuse(cycle, error)
 
     def _refuse(self, cycle: _Cycle, error: BaseException) -> None:
         answer = refusal(known(error, cycle.lane.name, cycle.request_id), cycle.request_id)
-        self._write(cycle, answer.status, answer.media_type, answer.body, answer.headers)
+        self._write(cycle, answer.status, answer.media_type.decode(), answer.body, answer.headers)
 
     def _write(
-        self, cycle: _Cycle, status: int, media_type: bytes, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()
+        self, cycle: _Cycle, status: int, media_type: str, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()
     ) -> None:
         """Send the answer in one write, and do the parent's book-keeping for it."""
-        call = cycle.call
-        cycle.lane.figures.answered(status, 0.0 if call is None else time.monotonic() - call.entered_at)
+        call, now = cycle.call, time.monotonic()
+        cycle.lane.figures.answered(status, 0.0 if call is None else now - call.entered_at)
         cycle.response_complete = True
         self._fast = None
         if cycle.disconnected:
@@ -183,20 +186,16 @@ class ReplicaProtocol(HttpToolsProtocol):
         if not cycle.keep_alive or self._door.closing:
             cycle.keep_alive = False
             headers = (*headers, CLOSE_HEADER)
+        head = _heads.head(self.server_state.default_headers, status, media_type)
+        if headers:
+            head += b"".join(b"%b: %b\r\n" % header for header in headers)
+        length, request_id = b"%d" % len(body), cycle.request_id.encode("latin-1")
         self.transport.write(
-            b"%b%bcontent-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n\r\n%b"
-            % (
-                STATUS_LINE[status],
-                _lines((*self.server_state.default_headers, *headers)),
-                media_type,
-                len(body),
-                cycle.request_id.encode("latin-1"),
-                body,
-            )
+            b"".join((head, b"content-length: ", length, b"\r\nx-request-id: ", request_id, b"\r\n\r\n", body))
         )
         if not cycle.keep_alive:
             self.transport.close()
-        self.on_response_complete()
+        self._answered(now)
 
     def connection_lost(self, exc: Exception | None) -> None:
         cycle = self._fast
@@ -215,14 +214,19 @@ class ReplicaProtocol(HttpToolsProtocol):
         self._idle_since = None
 
     def on_response_complete(self) -> None:
+        self._answered(time.monotonic())
+
+    def _answered(self, now: float) -> None:
+        """What the parent does after an answer, but for its timer."""
         if self.pipeline:
             super().on_response_complete()
             return
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
-        self._idle_since = self.loop.time()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
+        self._idle_since = now
         if self.timeout_keep_alive_task is None:
             self._arm(self.timeout_keep_alive)
 
@@ -233,14 +237,31 @@ class ReplicaProtocol(HttpToolsProtocol):
         self.timeout_keep_alive_task = None
         if self._idle_since is None:
             return  # at work; the next answer arms it again
-        left_s = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        left_s = self._idle_since + self.timeout_keep_alive - time.monotonic()
         if left_s > 0:
             self._arm(left_s)
         else:
             super().timeout_keep_alive_handler()
 
 
-@lru_cache(maxsize=64)
-def _lines(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
-    """Headers as they are written; the same ones for a second, but for the date."""
-    return b"".join(b"%b: %b\r\n" % header for header in headers)
+class _Heads:
+    """The first lines of answers as bytes, kept for as long as the server's own headers (the date) stay the same."""
+
+    def __init__(self) -> None:
+        self._defaults: list[tuple[bytes, bytes]] | None = None
+        self._heads: dict[tuple[int, str], bytes] = {}
+
+    def head(self, defaults: list[tuple[bytes, bytes]], status: int, media_type: str) -> bytes:
+        """Status line, `defaults` and the media type, each with its line break."""
+        if defaults is not self._defaults:  # uvicorn makes a new list every second
+            self._defaults = defaults
+            self._heads.clear()
+        head = self._heads.get((status, media_type))
+        if head is None:
+            lines = b"".join(b"%b: %b\r\n" % header for header in defaults)
+            head = b"%b%bcontent-type: %b\r\n" % (STATUS_LINE[status], lines, media_type.encode("latin-1"))
+            self._heads[status, media_type] = head
+        return head
+
+
+_heads = _Heads()

@@ -6,14 +6,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from kaon.errors import KaonError, NotFound
+from kaon.errors import KaonError, MethodNotAllowed, NotFound
 from kaon.runtime.lane import Lane
-
-
-class MethodNotAllowed(KaonError):
-    """The path is there, but not for this verb."""
-
-    code, status, exit_code = "method-not-allowed", 405, 2
 
 
 @dataclass(frozen=True)

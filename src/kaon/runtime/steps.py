@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 from asyncio.tasks import _enter_task, _leave_task  # documented for task implementations ("Extending asyncio")
 from collections.abc import Callable, Coroutine, Generator
-from contextvars import Context
 from typing import Any
 
 from kaon.runtime.call import Call
@@ -101,14 +100,14 @@ class Stepper:
 
         Answers the task in which the rest runs, or None when there is no rest.
         """
+        context = call.context()
         spare, outer = self._spare, asyncio.current_task(self._loop)
         if outer is not None:
             _leave_task(self._loop, outer)
         _enter_task(self._loop, spare.task)
-        context = Context()
         value, failed, waits = None, None, False
         try:
-            waited = context.run(call.within, coroutine.send, None)
+            waited = context.run(coroutine.send, None)
             waits = True
         except StopIteration as stop:
             value = stop.value

@@ -12,7 +12,7 @@ import json
 import threading
 import types
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextvars import Context
 from typing import Any
 
@@ -46,58 +46,52 @@ def failure(error: KaonError, request_id: str, *, events: bool) -> bytes:
     return json.dumps({"error": error.problem(request_id)}, ensure_ascii=False).encode() + b"\n"
 
 
-async def pump(
-    items: AsyncGenerator[Any, None], encode: Callable[[Any], bytes], write: Callable[[bytes], Awaitable[None]]
-) -> None:
+@types.coroutine
+def pump(
+    items: AsyncGenerator[Any, None],
+    encode: Callable[[Any], bytes],
+    write: Callable[[bytes], Coroutine[Any, Any, None]],
+    write_now: Callable[[bytes], bool] | None = None,
+) -> Generator[Any, Any, None]:
     """Write all items: in one chunk what `items` gives before it waits.
 
-    The generator is stepped by hand, to see whether it waits. Its errors go through, after what it gave before.
+    A chunk goes by `write_now` where that answers that it could, else by `write`, which may wait. The generator is
+    stepped by hand, to see whether it waits. Its errors go through, after what it gave before.
     """
     held: list[bytes] = []
     size = 0
+    following = items.__anext__
     while True:
-        step = items.__anext__()
+        step: Any = following()
         try:
             waited = step.send(None)
+            if held:
+                chunk = held[0] if len(held) == 1 else b"".join(held)
+                held, size = [], 0
+                if write_now is None or not write_now(chunk):
+                    yield from write(chunk).__await__()
+            while True:
+                try:
+                    value = yield waited
+                except BaseException as error:
+                    waited = step.throw(error)
+                else:
+                    waited = step.send(value)
         except StopIteration as ready:
-            item = ready.value
+            frame = encode(ready.value)
         except StopAsyncIteration:
             break
         except Exception:
             if held:
-                await write(b"".join(held))
+                yield from write(b"".join(held)).__await__()
             raise
-        else:
-            if held:
-                await write(held[0] if len(held) == 1 else b"".join(held))
-                held, size = [], 0
-            try:
-                item = await _rest(step, waited)
-            except StopAsyncIteration:
-                break
-        frame = encode(item)
         held.append(frame)
         size += len(frame)
         if size >= _FULL_BYTES:
-            await write(b"".join(held))
+            yield from write(b"".join(held)).__await__()
             held, size = [], 0
     if held:
-        await write(b"".join(held))
-
-
-@types.coroutine
-def _rest(step: Any, waited: Any) -> Generator[Any, Any, Any]:
-    """The item of a step that has been taken and waits for `waited`."""
-    try:
-        while True:
-            try:
-                value = yield waited
-            except BaseException as error:
-                waited = step.throw(error)
-            else:
-                waited = step.send(value)
-    except StopIteration as ready:
-        return ready.value
+        yield from write(b"".join(held)).__await__()
 
 
 class ThreadItems:

@@ -14,6 +14,7 @@ from kaon.runtime import stream
 from kaon.runtime.answers import known, refusal
 from kaon.runtime.asgi import Receive, Scope, Send
 from kaon.runtime.call import Call
+from kaon.runtime.chunks import CHUNKS, Chunks
 from kaon.runtime.door import Door
 from kaon.runtime.inputs import arguments, cancel_when_gone, in_time
 from kaon.runtime.lane import HeldLane
@@ -32,7 +33,9 @@ async def serve_stream(
     """Answer with the generator's items. In flight until the stream ends; errors before the first item are raised."""
     call = door.call(lane, fields, request_id)
     call.arguments = await in_time(call, arguments(lane, names, scope, fields, receive))
-    reply = _Reply(lane, call, events=stream.NDJSON not in fields.get(b"accept", b""), closing=door.closing, send=send)
+    events = stream.NDJSON not in fields.get(b"accept", b"")
+    chunks = (scope.get("extensions") or {}).get(CHUNKS)
+    reply = _Reply(lane, call, events=events, closing=door.closing, send=send, chunks=chunks)
     code = 500
     watch = None
     try:
@@ -56,18 +59,23 @@ async def serve_stream(
 class _Reply:
     """The response: begun with the first chunk, so that what fails before is still a proper problem."""
 
-    def __init__(self, lane: HeldLane, call: Call, *, events: bool, closing: bool, send: Send) -> None:
+    def __init__(
+        self, lane: HeldLane, call: Call, *, events: bool, closing: bool, send: Send, chunks: Chunks | None
+    ) -> None:
         self._lane = lane
         self._call = call
         self._events = events
         self._closing = closing
         self._send = send
+        self._write_now = chunks.write if chunks is not None else None
         self._begun = False
         self._frame = stream.event if events else stream.line
+        self._to_json = lane.signature.to_json
+        self._figures = lane.figures
 
     async def send_all(self, items: AsyncGenerator[Any, None]) -> None:
         async with aclosing(items):
-            await stream.pump(items, self._encode, self._write)
+            await stream.pump(items, self._encode, self._write, self._write_now)
         if not self._begun:
             await self._begin()
         await self._send({"type": "http.response.body", "body": b""})
@@ -91,8 +99,8 @@ class _Reply:
         return answer.status
 
     def _encode(self, item: Any) -> bytes:
-        self._lane.figures.stream_items += 1
-        return self._frame(self._lane.signature.to_json(item))
+        self._figures.stream_items += 1
+        return self._frame(self._to_json(item))
 
     async def _begin(self) -> None:
         self._begun = True

@@ -18,7 +18,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import kaon
 from kaon.errors import BuildError, InvalidInput, KaonError, TooLarge, from_problem
 from kaon.sdk import archive
 from kaon.sdk.environments import Environments, lock_hash
@@ -27,6 +26,7 @@ from kaon.sdk.locks import lock_for, stated_requirements
 from kaon.sdk.sources import collect, find_target
 from kaon.types.artifact import FileEntry, Manifest
 from kaon.types.service import ServiceSpec
+from kaon.version import __version__
 
 INSPECTION_TIMEOUT_S = 120.0
 
@@ -151,7 +151,7 @@ def _pack(service: ServiceSpec, files: list[FileEntry], lock: str, stage: Path, 
         locked = FileEntry(path=LOCK, size_bytes=len(lock.encode()), sha256=lock_hash(lock))
         files = [locked, *files]
     manifest = Manifest(
-        kaon=kaon.__version__,
+        kaon=__version__,
         python=f"{sys.version_info.major}.{sys.version_info.minor}",
         service=service,
         files=tuple(files),

@@ -22,7 +22,6 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import kaon
 from kaon.errors import BuildError
 from kaon.sdk.locks import check_lock, run_uv
 
@@ -105,7 +104,7 @@ def _held(path: Path, *, wait: bool = True) -> Iterator[bool]:
 
 def _platform_paths() -> list[str]:
     """Where the platform's packages are, and Kaon itself when it runs from its sources."""
-    paths = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), str(Path(kaon.__file__).parent.parent)]
+    paths = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), str(Path(__file__).parents[2])]
     return list(dict.fromkeys(paths))
 
 

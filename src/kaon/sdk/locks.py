@@ -24,13 +24,16 @@ from pathlib import Path
 
 from kaon.errors import BuildError, InvalidInput
 from kaon.sdk.limits import LOCK
-from kaon.sdk.sources import Target, read_pyproject
+from kaon.sdk.sources import Target, read_pyproject, table_of
 
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
 _REQUIREMENT = re.compile(rf"({_NAME})\s*(\[[A-Za-z0-9._,\s-]*\])?\s*[^@:/]*")
 _PINNED = re.compile(
     rf"({_NAME})(?:\[[A-Za-z0-9._, -]*\])?==([A-Za-z0-9.!+_-]+)"
     r"(?:\s*;(?:(?!\s-)[^;#@:/])*)?((?:\s+--hash=sha256:[0-9a-f]{64})+)"
+)
+_RESOLVE_HINT = (
+    "Check the names and versions. What Kaon itself uses, a service uses in the same version: `uv pip list`."
 )
 _HEADER = "# kaon: locks the requirements sha256:"
 
@@ -78,10 +81,21 @@ def _of_class(target: Target) -> list[str]:
 def _of_project(project: Path) -> list[str]:
     file = project / "requirements.txt"
     if file.is_file():
-        lines = re.sub(r"\\\n", " ", file.read_text()).splitlines()
+        lines = re.sub(r"\\\n", " ", _text(file)).splitlines()
         plain = (re.sub(r"(^|\s)#.*", "", line).strip() for line in lines)
         return [re.sub(r"\s--hash=\S+", "", line).strip() for line in plain if line]
-    return [str(text).strip() for text in read_pyproject(project).get("project", {}).get("dependencies", [])]
+    stated = table_of(read_pyproject(project), "project", project).get("dependencies", [])
+    if not isinstance(stated, list):
+        raise BuildError(f"The dependencies in {project / 'pyproject.toml'} are not a list of texts.")
+    return [str(text).strip() for text in stated]
+
+
+def _text(file: Path) -> str:
+    """A file's text. Raises `BuildError` when it is not UTF-8."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise BuildError(f"{file} is not UTF-8: {error.reason} at byte {error.start}.", hint="Save it anew.") from None
 
 
 def check_lock(text: str) -> dict[str, set[str]]:
@@ -125,7 +139,7 @@ def lock_for(target: Target, requirements: tuple[str, ...]) -> str:
     build. Raises `BuildError`.
     """
     path = target.project / LOCK
-    present = path.read_text() if path.is_file() else ""
+    present = _text(path) if path.is_file() else ""
     if present and _answers(present, requirements):
         return present
     if present and not present.startswith(_HEADER):
@@ -167,14 +181,14 @@ def resolve(requirements: tuple[str, ...]) -> str:
         arguments = ["pip", "compile", "--universal", "--generate-hashes", "--no-header", "--no-annotate", "--quiet"]
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         arguments += ["--python-version", version, "--constraints", str(ours), str(wanted)]
-        output = run_uv(arguments, "The requirements cannot be locked.")
+        output = run_uv(arguments, "The requirements cannot be locked.", _RESOLVE_HINT)
     lines = [line for line in output.splitlines() if not line.startswith(("--index-url", "--extra-index-url"))]
     text = _header(requirements) + "\n".join(lines) + "\n"
     check_lock(text)
     return text
 
 
-def run_uv(arguments: list[str], failure: str) -> str:
+def run_uv(arguments: list[str], failure: str, hint: str = "Check the names and versions.") -> str:
     """Run uv and return what it printed; from the network first, from its cache when that fails.
 
     Raises `BuildError` with `failure` and uv's last lines.
@@ -190,4 +204,4 @@ def run_uv(arguments: list[str], failure: str) -> str:
     if again.returncode == 0:
         return again.stdout
     lines = [line.strip() for line in first.stderr.splitlines() if line.strip()]
-    raise BuildError(f"{failure} uv says: {' '.join(lines[-12:])[:1500]}", hint="Check the names and versions.")
+    raise BuildError(f"{failure} uv says: {' '.join(lines[-12:])[:1500]}", hint=hint)

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from typing import Any, NotRequired, Required
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
-from pydantic_core import PydanticSerializationError, SchemaValidator
+from pydantic_core import PydanticSerializationError, SchemaSerializer, SchemaValidator
 from typing_extensions import TypedDict
 
 from kaon.errors import BadAnswer, ConfigError, InvalidInput
 from kaon.sdk import hints
 from kaon.sdk.arrays import plain
+from kaon.sdk.exact import Exact, exact_check
 from kaon.sdk.parameter import Parameter, Place, compile_adapter, compile_parameter
 from kaon.sdk.problems import invalid, problem, refused, told
 from kaon.types.media import OCTET_STREAM, File
@@ -35,6 +36,9 @@ class Signature:
     parameters: tuple[Parameter, ...]
     answer: TypeAdapter[Any]
     answer_hint: Any
+    exact: Exact | None
+    """Tells cheaply that an answer is what the hint says, so that the serializer need not look for what is not."""
+    serializer: SchemaSerializer | Any
     validator: SchemaValidator | Any
     sole: str | None = None
     """The parameter that is the whole body, when there is one."""
@@ -101,7 +105,9 @@ class Signature:
     def to_json(self, result: Any) -> bytes:
         """The answer (or one item of a stream) as JSON. Raises BadAnswer when it is not what the hint says."""
         try:
-            return self.answer.serializer.to_json(result, warnings="error")
+            if self.exact is not None and self.exact(result):
+                return self.serializer.to_json(result)
+            return self.serializer.to_json(result, warnings="error")
         except (PydanticSerializationError, ValueError, TypeError, RecursionError):
             return self._to_json_with_care(result)
 
@@ -162,7 +168,7 @@ class Signature:
         """For answers that are right but for their spelling: arrays for lists, dicts for models."""
         try:
             value = self.answer.validate_python(plain(result))
-            return self.answer.serializer.to_json(value, warnings="error")
+            return self.serializer.to_json(value, warnings="error")
         except ValidationError as error:
             why = told(error)
         except (PydanticSerializationError, ValueError, TypeError, RecursionError):
@@ -197,11 +203,14 @@ def compile_signature(
     body = [p for p in parameters if p.where == "body"]
     sole = body[0].name if len(body) == 1 and hints.is_record(body[0].hint) else None
     raw = len(body) == 1 and (hints.bare(body[0].hint) is bytes or hints.is_file(body[0].hint))
+    answer = compile_adapter(owner, "return", answer_hint)
     return Signature(
         owner=owner,
         parameters=tuple(parameters),
-        answer=compile_adapter(owner, "return", answer_hint),
+        answer=answer,
         answer_hint=answer_hint,
+        exact=exact_check(answer.core_schema),
+        serializer=answer.serializer,
         validator=body[0].adapter.validator if sole else _body_validator(owner, body),
         sole=sole,
         fields=hints.fields_of(body[0].hint) if sole else frozenset(),

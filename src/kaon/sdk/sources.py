@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import stat
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,8 +71,9 @@ def find_target(target: str, folder: Path) -> Target:
 def _roots(file: Path) -> tuple[Path, Path]:
     """(project, root) of a module."""
     for above in file.parents:
-        table = read_pyproject(above).get("tool", {}).get("kaon")
-        if table is not None:
+        tools = table_of(read_pyproject(above), "tool", above)
+        if "kaon" in tools:
+            table = table_of(tools, "kaon", above)
             root = (above / str(table.get("source", "."))).resolve()
             if above not in (root, *root.parents) or root not in file.parents:
                 raise BuildError(f"{file} is not below the source folder that {above / 'pyproject.toml'} names.")
@@ -92,6 +93,14 @@ def read_pyproject(folder: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BuildError(f"{path} is not valid: {error}") from None
+
+
+def table_of(members: Mapping[str, Any], name: str, folder: Path) -> Mapping[str, Any]:
+    """The table `name` of the folder's pyproject.toml, empty when there is none. Raises `BuildError` for no table."""
+    table = members.get(name, {})
+    if not isinstance(table, dict):
+        raise BuildError(f"{name!r} in {folder / 'pyproject.toml'} is not a table.", hint=f"Write it as [{name}].")
+    return table
 
 
 def collect(root: Path, limits: Limits = DEFAULT_LIMITS) -> list[str]:

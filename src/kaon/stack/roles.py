@@ -139,9 +139,10 @@ async def _watch(other: Role, clock: Clock) -> None:
             code = await processes.ended(pid)
             if down_file(other.settings).exists():
                 return
-            failures = 0 if clock.monotonic() - since > _WELL_AFTER_S else failures + 1
+            well = processes.ended_from_outside(code) or clock.monotonic() - since > _WELL_AFTER_S
+            failures = 0 if well else failures + 1
             _log.warning("ended", role=other.name, pid=pid, exit_code=code)
-            # Killed once, it is back at once; failing to start, it is tried less and less often.
+            # Killed, it is back at once; failing to start, it is tried less and less often.
             await clock.sleep(delay_s(_AGAIN, failures - 1, random.random()))  # noqa: S311
         elif processes.is_held(other.lock):
             await clock.sleep(0.02)  # being started by somebody else

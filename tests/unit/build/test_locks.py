@@ -122,3 +122,27 @@ def test_what_cannot_be_resolved_is_an_error_in_uvs_words(project: Path, wheels:
 def test_no_requirements_need_no_lock(project: Path) -> None:
     assert lock_for(target(project), ()) == ""
     assert not (project / "requirements.lock").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("requirements.txt", b"caf\xe9\n", "is not UTF-8"),
+        ("requirements.lock", b"caf\xe9\n", "is not UTF-8"),
+        ("pyproject.toml", b"project = 'x'\n", "'project' in .* is not a table"),
+        ("pyproject.toml", b"tool = 3\n", "'tool' in .* is not a table"),
+        ("pyproject.toml", b"[tool]\nkaon = 3\n", "'kaon' in .* is not a table"),
+        ("pyproject.toml", b"[project]\ndependencies = 'six'\n", "not a list"),
+    ],
+)
+def test_project_files_that_make_no_sense_are_told(project: Path, file: str, content: bytes, said: str) -> None:
+    (project / file).write_bytes(content)
+    if file == "pyproject.toml":
+        (project / "requirements.txt").unlink(missing_ok=True)
+    with pytest.raises(BuildError, match=said):
+        _locked(project)
+
+
+def _locked(project: Path) -> str:
+    found = target(project)
+    return lock_for(found, stated_requirements(found))

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from kaon.cli.notes import failure
+from kaon.errors import InvalidInput
 from kaon.settings import Settings
 
 Run = Any
@@ -379,3 +381,71 @@ def test_ctrl_c_is_exit_code_130(world: Any, project: Path, kaon_home: Path) -> 
     read, _write = os.pipe()
     done = subprocess.run([sys.executable, "-c", code], stdin=read, capture_output=True, timeout=30, check=False)
     assert done.returncode == 130
+
+
+def test_a_build_that_leaves_a_lock_in_the_project_says_so(run: Run, project: Path) -> None:
+    first = run("build", "greeter.py:Greeter")
+    assert "requirements.lock" not in first.err
+    assert not (project / "requirements.lock").exists()
+    (project / "requirements.txt").write_text("typing-extensions\n")
+    second = run("build", "greeter.py:Greeter")
+    assert f"Wrote {project / 'requirements.lock'}" in second.err, second.err
+    assert "Wrote" not in run("build", "greeter.py:Greeter").err
+
+
+def test_what_cannot_be_a_key_is_an_error_of_the_key_and_not_shown(
+    world: Any, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAON_KEY", "canary\nof two lines")
+    said = run("ps")
+    assert said.code == 4
+    assert "canary" not in said.err
+
+
+def test_open_needs_a_name(run: Run) -> None:
+    assert run("open").code == 2
+
+
+def test_a_refused_call_says_what_is_wrong_where() -> None:
+    error = InvalidInput("It does not fit.", errors=[{"where": "body.names", "problem": "is required"}])
+    assert "  body.names: is required" in failure(error).splitlines()
+
+
+def test_a_traceback_in_the_logs_is_lines(
+    deployed: None, world: Any, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = json.dumps({"event": "the handler failed", "request_id": "r1", "exception": "Traceback\n  x\nKeyError: 1\n"})
+    monkeypatch.setattr(sys.modules[type(world).__module__], "LINES", (line,))
+    head = 'greeter-1-0  {"event": "the handler failed", "request_id": "r1"}'
+    assert run("logs", "greeter").out.splitlines() == [
+        head,
+        "greeter-1-0  Traceback",
+        "greeter-1-0    x",
+        "greeter-1-0  KeyError: 1",
+    ]
+    assert json.loads(run("logs", "greeter", "-o", "json").out)["text"] == line
+
+
+def test_following_ends_when_nobody_reads_though_nothing_comes() -> None:
+    program = (
+        "import threading\n"
+        "from kaon.cli.following import until_nobody_reads\n"
+        "print('one', flush=True)\n"
+        "try:\n"
+        "    with until_nobody_reads():\n"
+        "        threading.Event().wait(30)\n"
+        "except BrokenPipeError:\n"
+        "    raise SystemExit(7)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    assert process.stdout
+    assert process.stdout.readline() == b"one\n"
+    process.stdout.close()
+    assert process.wait(20) == 7
+
+
+def test_a_deploy_while_rollouts_are_held_says_so(deployed: None, run: Run) -> None:
+    run("rollout", "pause", "greeter")
+    said = run("deploy", "greeter.py:Greeter", "--env", "GREETING=Yo")
+    assert said.code == 0, said.err
+    assert "kaon rollout resume greeter" in said.err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -193,8 +194,7 @@ def assert_sound(table: Table) -> None:
     for name in table.clusters:
         assert "/" not in name
         assert len(name) < 200
-    layout = Layout.__new__(Layout)
-    object.__setattr__(layout, "root", __import__("pathlib").Path("/x"))
+    layout = Layout(Path("/x"), Path("/x/admin.sock"), Path("/x/lock"))
     for document in (resources.routes(table), resources.clusters(table, layout)):
         json.loads(json.dumps(document, allow_nan=False))
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from kaon.laws.rollout import Seen, next_look_at, step
+from kaon.laws.rollout import Seen, describe, next_look_at, step
 from kaon.types.deployment import DeploymentSpec, DeploymentStatus, Rollout, RolloutState, Scaling, Template
 from kaon.types.replica import Phase
 
@@ -295,3 +295,16 @@ def test_a_replica_is_never_given_the_ordinal_of_one_that_is_still_ending(served
     served.change(spec(3))
     served.step()
     assert served.status.assignments[0].ordinals == (0, 1, 3)
+
+
+def test_what_the_reason_says_is_not_said_again() -> None:
+    words = "`s` cannot start: URL is not set. Set URL."
+    seen = Seen(
+        revision=1, ordinal=0, phase=Phase.CONFIG_ERROR, reason=words, begun_at=0.0, last_line=f"ConfigError: {words}"
+    )
+    assert describe(seen).count("URL is not set") == 1
+    ended = "It ended with exit code 1: ValueError: no"
+    seen = Seen(
+        revision=1, ordinal=0, phase=Phase.CRASHED, reason=ended, begun_at=0.0, exit_code=1, last_line="ValueError: no"
+    )
+    assert describe(seen).count("exit code") == describe(seen).count("ValueError") == 1

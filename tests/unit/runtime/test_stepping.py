@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from contextvars import Context
 from typing import Any, cast
 
 from kaon.runtime.call import Call
@@ -13,8 +14,8 @@ from kaon.runtime.steps import Stepper
 class NoCall:
     """A call of nobody."""
 
-    def within(self, work: Any, *arguments: Any) -> Any:
-        return work(*arguments)
+    def context(self) -> Context:
+        return Context()
 
 
 async def stepped(stepper: Stepper, coroutine: Coroutine[Any, Any, Any]) -> tuple[Any, asyncio.Task[None] | None]:

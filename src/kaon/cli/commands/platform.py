@@ -21,7 +21,7 @@ _DOCTOR = told(
     "kaon doctor",
     "kaon doctor -o json",
 )
-_OPEN = told("Open a deployment's page, or the platform's, in a browser.", "kaon open greeter", "kaon open")
+_OPEN = told("Open a deployment's page in a browser.", "kaon open greeter")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -62,7 +62,7 @@ def doctor(output: Output = Format.TABLE) -> None:
 
 
 def open_page(
-    name: Annotated[str, typer.Argument(help="The deployment.", show_default=False)] = "",
+    name: Annotated[str, typer.Argument(help="The deployment.", show_default=False)],
     workspace: Annotated[str | None, typer.Option("-w", "--workspace", help="Its workspace.")] = None,
 ) -> None:
     """Open a page."""

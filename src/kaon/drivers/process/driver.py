@@ -43,6 +43,7 @@ RUNTIME = ("-m", "kaon.runtime")
 _CONFIG_ERROR = "ConfigError: "  # how the runtime's last line begins when it ends with that exit code
 _MEMORY_WATCH_S = 0.5
 _LAST_LINES = 20
+_REASON_MOST = 200
 _LIMITS = processes.Limits(open_files=65_536, oom_score_adj=500)
 _PRUNE_EVERY_S = 600.0
 
@@ -306,4 +307,5 @@ def _reason(code: int | None, last_lines: tuple[str, ...]) -> str:
         case _ if code < 0:
             return f"It was killed by {signal.Signals(-code).name}."
         case _:
-            return f"It ended with exit code {code}."
+            words = f": {last_lines[-1].strip()[:_REASON_MOST]}" if last_lines else "."
+            return f"It ended with exit code {code}{words}"

@@ -44,13 +44,14 @@ def stamp(text: str) -> float | None:
 
 
 def last_lines(path: Path, count: int, *, since_byte: int = 0) -> tuple[str, ...]:
-    """The last `count` lines of one file that begin at `since_byte` or later, made readable."""
+    """The last `count` lines of one file that begin at `since_byte` or later, made readable, tracebacks spelled out."""
     try:
         with path.open("rb") as file:
             lines, unfinished = _last(file, count, since_byte)
     except FileNotFoundError:
         return ()
-    return tuple(text for line in [*lines, unfinished] if (text := readable(line)))[-count:]
+    told = (spelled for line in [*lines, unfinished] for spelled in log.spelled(readable(line)))
+    return tuple(text for line in told if (text := log.blot(line)))[-count:]
 
 
 def tail(path: Path, count: int) -> tuple[list[bytes], BinaryIO | None]:

@@ -1,0 +1,29 @@
+"""Chunks of a response that ASGI has begun, written past ASGI's messages: for streams of many small frames.
+
+A message costs its dictionary, a coroutine and uvicorn's look at everything that a response can be; a chunk needs its
+length and one write. Where that is not all, `write` says so, and the chunk goes as a message.
+"""
+
+from __future__ import annotations
+
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+CHUNKS = "kaon.chunks"
+"""The name among a scope's extensions."""
+
+
+class Chunks:
+    """Writes the chunks of one response."""
+
+    __slots__ = ("_cycle",)
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+
+    def write(self, chunk: bytes) -> bool:
+        """Write a chunk that is not empty, if nothing is to be waited for or seen to; whether it was written."""
+        cycle = self._cycle
+        if not cycle.chunked_encoding or cycle.flow.write_paused or cycle.disconnected or cycle.response_complete:
+            return False
+        cycle.transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+        return True

@@ -1,0 +1,3 @@
+"""Kaon's version, said once."""
+
+__version__ = "0.1.0"
