@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import array
+import fcntl
 import json
 import os
+import select
+import signal
 import subprocess
 import sys
+import termios
+import time
 from pathlib import Path
 from typing import Any
 
@@ -375,12 +381,21 @@ def test_open_prints_where(deployed: None, run: Run, monkeypatch: pytest.MonkeyP
 
 
 def test_ctrl_c_is_exit_code_130(world: Any, project: Path, kaon_home: Path) -> None:
-    code = "import os, signal, threading; from kaon.cli import main; import sys\n"
-    code += "threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
-    code += "sys.argv = ['kaon', 'secret', 'set', 'x']; main()\n"
-    read, _write = os.pipe()
-    done = subprocess.run([sys.executable, "-c", code], stdin=read, capture_output=True, timeout=30, check=False)
-    assert done.returncode == 130
+    read, write = os.pipe()
+    code = "import sys; from kaon.cli import main; sys.argv = ['kaon', 'secret', 'set', 'x']; main()"
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=read, stderr=subprocess.DEVNULL)
+    try:
+        os.write(write, b"v")  # taken as soon as the command reads its value, which has no end yet
+        deadline = time.monotonic() + 30
+        while array.array("i", fcntl.ioctl(read, termios.FIONREAD, b"\0" * 4))[0]:
+            assert time.monotonic() < deadline
+            select.select([], [], [], 0.02)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+    finally:
+        process.kill()
+        os.close(read)
+        os.close(write)
 
 
 def test_a_build_that_leaves_a_lock_in_the_project_says_so(run: Run, project: Path) -> None:
