@@ -158,7 +158,7 @@ def answers(url: str, body: bytes) -> bool:
     """Whether `url` answers as it should."""
     try:
         with urlopen(Request(url, data=body, headers=HEADERS), timeout=2) as answer:
-            return answer.status == 200
+            return bool(answer.status == 200)
     except OSError:
         return False
 

@@ -14,6 +14,8 @@ from kaon.errors import DeadlineExceeded, Unavailable
 if TYPE_CHECKING:
     from kaon.runtime.lane import Lane
 
+_set_request_id, _set_deadline = context.request_id.set, context.deadline.set
+
 
 class Call:
     """One request to an endpoint. It ends once, with a value or an error; later endings are ignored.
@@ -50,8 +52,8 @@ class Call:
     def context(self) -> Context:
         """A context of the call's own, in which its handler knows whose call it is."""
         own = Context()
-        own.run(context.request_id.set, self.request_id)
-        own.run(context.deadline.set, self.deadline)
+        own.run(_set_request_id, self.request_id)
+        own.run(_set_deadline, self.deadline)
         return own
 
     def arm(self, loop: asyncio.AbstractEventLoop) -> None:

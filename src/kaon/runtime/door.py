@@ -46,7 +46,7 @@ class Door:
 
     def call(self, lane: Lane, fields: dict[bytes, bytes], request_id: str) -> Call:
         """A call of a caller that was let in. Raises InvalidInput for a deadline that is none."""
-        timeout_s = lane.spec.timeout_s
+        timeout_s = lane.timeout_s
         asked = fields.get(_DEADLINE)
         if asked is not None:
             asked_s = _seconds(asked)

@@ -41,6 +41,7 @@ class Lane(ABC):
         self.spec = endpoint.spec
         self.signature = endpoint.signature
         self.name = endpoint.spec.name
+        self.timeout_s = endpoint.spec.timeout_s
         self.slots = slots
         self.queue_bound = QUEUE_BOUND
         self.figures = Figures()

@@ -104,8 +104,9 @@ class Signature:
 
     def to_json(self, result: Any) -> bytes:
         """The answer (or one item of a stream) as JSON. Raises BadAnswer when it is not what the hint says."""
+        exact = self.exact
         try:
-            if self.exact is not None and self.exact(result):
+            if exact is not None and exact(result):
                 return self.serializer.to_json(result)
             return self.serializer.to_json(result, warnings="error")
         except (PydanticSerializationError, ValueError, TypeError, RecursionError):
@@ -113,10 +114,11 @@ class Signature:
 
     def to_body(self, result: Any) -> tuple[str, bytes]:
         """The answer's media type and bytes: files and raw bytes as they are, all else as JSON. Raises BadAnswer."""
-        if isinstance(result, File):
-            return result.media_type, result.content
-        if self.answer_hint is bytes and isinstance(result, bytes):
-            return OCTET_STREAM, result
+        if self.exact is None:
+            if isinstance(result, File):
+                return result.media_type, result.content
+            if self.answer_hint is bytes and isinstance(result, bytes):
+                return OCTET_STREAM, result
         return JSON, self.to_json(result)
 
     def from_answer(self, media_type: str, content: bytes) -> Any:
