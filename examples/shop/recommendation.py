@@ -28,6 +28,8 @@ LAG_S = 0.02
 REMEMBERED = 10_000
 PATIENCE_S = 0.25
 MOST = 100
+USUAL = 10
+PAUSE_S = 0.002
 
 _log = logging.getLogger(__name__)
 
@@ -84,6 +86,7 @@ class Recommendation:
         self._feed: Feed | None = None
         self._answers: OrderedDict[tuple[Any, ...], list[Item]] = OrderedDict()
         self._refreshing: asyncio.Task[None] | None = None
+        self._warming: asyncio.Task[None] | None = None
         self._lock: asyncio.Lock | None = None
 
     @kaon.on_start
@@ -96,12 +99,13 @@ class Recommendation:
     @kaon.on_stop
     async def stop(self) -> None:
         """Stop looking."""
-        if self._refreshing is not None:
-            self._refreshing.cancel()
+        for task in (self._refreshing, self._warming):
+            if task is not None:
+                task.cancel()
 
     @kaon.endpoint(path="/", method="GET", examples=[{"user_id": 1, "k": 10}])
     async def recommendation(
-        self, user_id: int, k: int = 10, new_only: bool = False, age: str = "", income: str = ""
+        self, user_id: int, k: int = USUAL, new_only: bool = False, age: str = "", income: str = ""
     ) -> Answer:
         """The `k` products that a household will most likely buy within four weeks, and why.
 
@@ -112,15 +116,11 @@ class Recommendation:
             raise InvalidInput(f"k is {k}.", hint=f"Ask for 1 to {MOST} products.")
         model, feed = await self._ready()
         fresh = await self._catch_up(feed)
-        last, acts = feed.of(user_id)
+        _, acts = feed.of(user_id)
         if model.household(user_id) is None and not acts:
             return self._stranger(model, user_id, k, age, income, fresh)
         by = f"{_purchases(model, user_id)} purchases and {len(acts)} newer events"
-        key = (self._version, user_id, k, new_only, int(feed.now), last)
-        items = self._answers.get(key)
-        if items is None:
-            items = self._answers[key] = self._judged(model, user_id, acts, feed.now, k, new_only)
-            _forget(self._answers)
+        items = self._remembered(model, feed, user_id, k, new_only)
         return Answer(user_id=user_id, known=True, by=by, fresh=fresh, items=items)
 
     @kaon.endpoint(examples=[{"user_id": 1, "product_id": 1082185, "kind": "click"}])
@@ -146,6 +146,24 @@ class Recommendation:
             )
         found = ((int(model.shelf.products[index]), weight) for index, weight in model.similar(position, k))
         return [Similar(product_id=p, name=self._name(p), score=round(weight, 4)) for p, weight in found]
+
+    def _remembered(self, model: Model, feed: Feed, user_id: int, k: int, new_only: bool) -> list[Item]:
+        """The household's items: those of the last time, unless it did something since or the day is another."""
+        last, acts = feed.of(user_id)
+        key = (self._version, user_id, k, new_only, int(feed.now), last)
+        items = self._answers.get(key)
+        if items is None:
+            items = self._answers[key] = self._judged(model, user_id, acts, feed.now, k, new_only)
+            _forget(self._answers)
+        return items
+
+    async def _warm(self, model: Model, feed: Feed) -> None:
+        """Judge every household once, between requests, so that nobody's first question waits for it."""
+        for user_id in model.history.households.tolist():
+            if model is not self._model:
+                return
+            self._remembered(model, feed, int(user_id), USUAL, False)
+            await asyncio.sleep(PAUSE_S)
 
     def _judged(self, model: Model, user_id: int, acts: list[Act], now: float, k: int, new_only: bool) -> list[Item]:
         judgement = model.judge(user_id, acts, now=now, k=k, new_only=new_only)
@@ -226,6 +244,7 @@ class Recommendation:
         self._feed = Feed(self._look, after=model.events_until, now=float(model.shelf.today), lag_s=LAG_S)
         self._model, self._version = model, status["model"]
         self._answers.clear()
+        self._warming = asyncio.create_task(self._warm(model, self._feed))
 
     def _name(self, product_id: int) -> str:
         return self._names.get(product_id, f"product {product_id}")
