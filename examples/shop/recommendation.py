@@ -1,7 +1,7 @@
 """The recommendation: what a household will buy next, and why.
 
-**All replicas agree.** An answer is made from what `events` knew at most 20 ms before (see `shop.feed`), and feedback
-is acknowledged 20 ms after it was stored, so that it shows in the very next answer, whichever replica gives it. When
+**All replicas agree.** An answer is made from what `events` knew at most 50 ms before (see `shop.feed`), and feedback
+is acknowledged 50 ms after it was stored, so that it shows in the very next answer, whichever replica gives it. When
 `events` does not answer in time, the answer is made from what was last heard and says so (`fresh: false`).
 """
 
@@ -24,7 +24,7 @@ from shop.why import why
 import kaon
 from kaon.errors import InvalidInput, KaonError, NotFound, Unavailable
 
-LAG_S = 0.02
+LAG_S = 0.05
 REMEMBERED = 10_000
 PATIENCE_S = 0.25
 MOST = 100

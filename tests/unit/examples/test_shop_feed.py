@@ -69,6 +69,22 @@ async def test_a_look_serves_readers_until_the_lag_has_passed_since_it_began(sho
     assert feed.of(7)[0] == number
 
 
+async def test_under_steady_load_the_next_look_is_made_before_anybody_waits_for_it(shop: Import) -> None:
+    book, now = Book(), [10.0]
+    feed = shop("shop.feed").Feed(book.look, after=0, now=0.0, lag_s=0.02, clock=lambda: now[0])
+    await feed.fresh()
+    number = book.write(7)
+    now[0] += 0.012
+    book.gate.clear()
+    await feed.fresh()  # at once, though the look that it began is held up
+    assert feed.of(7)[0] == 0
+    book.gate.set()
+    now[0] += 0.01
+    await feed.fresh()
+    assert book.looks == 2
+    assert feed.of(7)[0] == number
+
+
 async def test_pages_are_read_to_the_end_and_in_order(shop: Import) -> None:
     book = Book()
     numbers = [book.write(7) for _ in range(8)]

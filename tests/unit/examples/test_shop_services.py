@@ -136,7 +136,7 @@ def test_when_events_is_away_the_answer_is_from_what_was_last_heard(shop: Import
         replica._events = type("Handle", (), {"aio": Away()})()
         async with asyncio.timeout(5):
             while (unheard := await replica.recommendation(7, 5)).fresh:
-                pass  # what was heard a moment ago is fresh enough for 20 ms
+                pass  # what was heard a moment ago is fresh enough for 50 ms
         await replica.stop()
         return heard, unheard
 
