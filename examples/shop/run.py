@@ -50,7 +50,9 @@ def main() -> int:
         if ran_before:
             console.print("The platform ran before, so it is left running; `kaon down` stops it.", markup=False)
         else:
-            subprocess.run([*KAON, "down"], check=False)
+            # In `make run | tee log`, Ctrl-C ends tee too: going down must not fail for want of a reader.
+            quiet = None if sys.stderr.isatty() else subprocess.DEVNULL
+            subprocess.run([*KAON, "down"], stdout=quiet, stderr=quiet, check=False)
     return 0
 
 
