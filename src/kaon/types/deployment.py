@@ -8,14 +8,42 @@ from pydantic import Field, model_validator
 
 from kaon.types.condition import Condition
 from kaon.types.model import Digest, EnvName, Model, Name, content_hash
+from kaon.types.objective import Objective
 from kaon.types.service import Resources
 
 
-class Scaling(Model):
-    """How many replicas there may be."""
+class Law(StrEnum):
+    """What decides how many replicas there are; all but the first are the laws of others, to compare with."""
 
-    min: int = Field(default=1, ge=0, le=1000)
+    KAON = "kaon"
+    KNATIVE = "knative"
+    RAY_SERVE = "ray-serve"
+    HPA = "hpa"
+    SKY_SERVE = "sky-serve"
+    PREDICTIVE = "predictive"
+
+
+class Floor(Model):
+    """At least so many replicas between two times of the day, UTC; may span midnight."""
+
+    replicas: int = Field(ge=1, le=1000)
+    start: str = Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="HH:MM.")
+    end: str = Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="HH:MM.")
+
+
+class Scaling(Model):
+    """How many replicas there may be, and what decides it."""
+
+    min: int = Field(default=1, ge=0, le=1000, description="0: none when nobody calls; the first caller is held.")
     max: int = Field(default=1, ge=1, le=1000)
+    law: Law = Law.KAON
+    floors: tuple[Floor, ...] = Field(default=(), max_length=16)
+    keep_alive_s: float | None = Field(
+        default=None, ge=1, le=86_400, description="How long the last replica stays without a call; None: learnt."
+    )
+    hold_s: float = Field(
+        default=60.0, gt=0, le=600, description="How long a caller may be held while no replica is ready."
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Scaling:
@@ -24,10 +52,37 @@ class Scaling(Model):
         return self
 
 
+class Canary(Model):
+    """A new revision proves itself on a part of the traffic before it takes over."""
+
+    steps: tuple[int, ...] = Field(
+        default=(5, 25, 50), min_length=1, max_length=10, description="Per cent of the traffic, one after the other."
+    )
+    step_s: float = Field(default=60.0, ge=1, le=86_400, description="How long each step lasts at least.")
+    min_calls: int = Field(default=100, ge=1, description="Calls that the new revision must have answered in a step.")
+    errors: float = Field(default=0.01, gt=0, lt=1, description="Share of failed calls beyond the old revision's.")
+    slower: float = Field(default=1.25, gt=1, le=100, description="Its p99 over the old revision's at most.")
+    hold: bool = Field(default=False, description="After the last step wait for `promote`.")
+
+    @model_validator(mode="after")
+    def _rising(self) -> Canary:
+        if any(not 1 <= step <= 99 for step in self.steps) or list(self.steps) != sorted(set(self.steps)):
+            raise ValueError(f"canary.steps must rise, between 1 and 99, not {list(self.steps)}")
+        return self
+
+
+class Shadow(Model):
+    """A revision that gets copies of calls; its answers go to nobody, but are compared."""
+
+    revision: int = Field(ge=1)
+    percent: float = Field(default=10.0, gt=0, le=100, description="Share of calls that are copied.")
+
+
 class Rollout(Model):
     """How a new revision takes over."""
 
     max_surge: int = Field(default=1, ge=1, le=100, description="Replicas beyond the wanted count while it lasts.")
+    canary: Canary | None = Field(default=None, description="None: it takes over as its replicas become ready.")
     progress_deadline_s: float = Field(
         default=120.0, gt=0, le=3600, description="A new replica must be ready within this, else the rollout stops."
     )
@@ -49,7 +104,9 @@ class DeploymentSpec(Model):
     """What a user wants to run."""
 
     template: Template
+    objective: Objective | None = Field(default=None, description="None: as the class says.")
     scaling: Scaling = Scaling()
+    shadow: Shadow | None = None
     rollout: Rollout = Rollout()
     public: bool = Field(default=False, description="Answer callers without a key.")
     drain_s: float = Field(default=30.0, ge=0, le=3600, description="Time for requests in flight at a stop.")
@@ -92,6 +149,16 @@ class Assignment(Model):
     weight: int = Field(default=0, ge=0, le=100)
 
 
+class CanaryStatus(Model):
+    """How far a canary has come."""
+
+    revision: int = Field(ge=1)
+    step: int = Field(default=0, ge=0, description="Index into `canary.steps`; as many as there are: all passed.")
+    since: float = Field(description="When the step began, epoch seconds.")
+    reason: str = Field(default="", description="What it waits for, with figures.")
+    promoted: bool = Field(default=False, description="Somebody said that it may take over.")
+
+
 class DeploymentStatus(Model):
     """What the control plane made of a deployment."""
 
@@ -100,6 +167,9 @@ class DeploymentStatus(Model):
     reason: str = ""
     stable: int | None = Field(default=None, description="The revision that serves.")
     target: int | None = Field(default=None, description="The revision that should.")
+    wanted: int | None = Field(default=None, description="Replicas that the scaling law wants; None: not asked yet.")
+    wanted_reason: str = ""
+    canary: CanaryStatus | None = None
     since: float = Field(default=0, description="When the rollout began or last moved on, epoch seconds.")
     assignments: tuple[Assignment, ...] = ()
     conditions: tuple[Condition, ...] = ()

@@ -22,6 +22,14 @@ class Role(StrEnum):
     AGENT = "agent"
 
 
+class Priority(StrEnum):
+    """Whose calls go first when there is not enough for all."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
 class Right(StrEnum):
     """One thing that a request may need."""
 
@@ -51,6 +59,7 @@ class KeySpec(Model):
     deployments: tuple[Name, ...] | None = Field(default=None, description="None: all of the workspace.")
     owner: str = Field(default="", description="Name of the key that made this one.")
     owner_uid: str = Field(default="", description="Its uid: a name used again is another key. Empty: the platform.")
+    priority: Priority = Priority.NORMAL
     expires_at: float | None = None
     cloud: str | None = Field(default=None, description="For agents: the only cloud that it may speak for.")
 
@@ -66,6 +75,7 @@ class Grant(Model):
 
     hash: str
     key: str = Field(description="Name of the key, for logs and metrics.")
+    priority: Priority = Priority.NORMAL
     expires_at: float | None = None
 
 

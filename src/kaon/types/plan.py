@@ -44,6 +44,9 @@ class Report(Model):
     plan: str = Field(default="", description="Hash of the plan that the agent works by.")
     replicas: tuple[ReplicaStatus, ...] = ()
     edge: EdgeStatus = EdgeStatus()
+    held: dict[str, int] = Field(
+        default_factory=dict, description="'workspace/deployment' -> callers that wait for a replica; none: left out."
+    )
 
 
 class PlanSpec(Model):

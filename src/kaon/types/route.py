@@ -6,12 +6,22 @@ from pydantic import Field
 
 from kaon.types.model import Address, Model, Name
 
+REVISION_HEADER = "x-kaon-revision"
+"""A call with this header goes to that revision, whatever its share."""
+
 
 class Backend(Model):
-    """A revision and its share of a route's traffic."""
+    """A revision and its share of a route's traffic. With a share of 0 only calls that name it reach it."""
 
     revision: int
     weight: int = Field(ge=0, le=100)
+
+
+class Mirror(Model):
+    """A revision that gets copies of a route's calls."""
+
+    revision: int = Field(ge=1)
+    percent: float = Field(gt=0, le=100)
 
 
 class Route(Model):
@@ -28,6 +38,14 @@ class Route(Model):
         default=(), description="Paths below the prefix whose answers may last: no timeout but an idle one."
     )
     timeout_s: float = Field(default=60.0, gt=0)
+    hold_s: float = Field(
+        default=0.0, ge=0, description="How long a call is held while no replica is ready; 0: it is refused at once."
+    )
+    mirror: Mirror | None = None
+    hedges: dict[str, float] = Field(
+        default_factory=dict,
+        description="Path below the prefix -> seconds after which a call is sent to a second replica too.",
+    )
 
 
 class Endpoint(Model):

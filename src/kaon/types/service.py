@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from kaon.types.model import Model
+from kaon.types.objective import Objective
 
 
 class Resources(Model):
@@ -49,6 +50,9 @@ class EndpointSpec(Model):
     idempotent: bool = Field(default=False, description="May be sent again after a failure.")
     timeout_s: float | None = 60.0
     concurrency: int | None = None
+    hedge_s: float | None = Field(
+        default=None, gt=0, description="Send an idempotent call to a second replica after so long; None: never."
+    )
     batch: Batch | None = None
 
 
@@ -71,5 +75,6 @@ class ServiceSpec(Model):
     mounts: tuple[str, ...] = Field(default=(), description="Paths at which ASGI apps are mounted.")
     settings: tuple[SettingSpec, ...] = ()
     resources: Resources = Resources()
+    objective: Objective = Objective()
     requirements: tuple[str, ...] = Field(default=(), description="As the class or project states them, unlocked.")
     openapi: dict[str, Any] = Field(default_factory=dict, description="OpenAPI 3.1 document.")

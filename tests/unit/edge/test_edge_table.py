@@ -210,4 +210,7 @@ def test_models_are_what_the_edge_thinks_they_are() -> None:
         "idempotent_paths",
         "stream_paths",
         "timeout_s",
+        "hold_s",
+        "mirror",
+        "hedges",
     }

@@ -1,0 +1,78 @@
+"""Traffic: what an agent counted of one revision in about a second, and the starts that it saw.
+
+A sample holds counts of its own span only, never running totals, so that samples add up: over seconds, over
+revisions, over clouds. A count that nobody delivered is None, which is not zero.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from kaon.types.model import Model, Name
+from kaon.types.observation import Batches, Count, Seconds
+
+
+def _bounds() -> tuple[float, ...]:
+    """1 ms to 125 s, each a quarter of a doubling above the one before, in whole milliseconds."""
+    return tuple(sorted({round(2 ** (step / 4)) / 1000 for step in range(69)}))
+
+
+LATENCY_BOUNDS_S = _bounds()
+"""Upper bounds of the buckets of a latency histogram; one more bucket has what is above the last."""
+
+Histogram = dict[int, int]
+"""Bucket -> count; buckets without a count are left out."""
+
+
+class ColdStart(Model):
+    """What one replica took from the order to start it until it was ready, by part."""
+
+    replica: str = Field(description="The replica's id.")
+    install_s: float = Field(default=0.0, ge=0, description="Fetching the artifact, making the environment.")
+    start_s: float = Field(default=0.0, ge=0, description="Until the process answered.")
+    load_s: float = Field(default=0.0, ge=0, description="Constructor and on_start: until it was ready.")
+
+    @property
+    def total_s(self) -> float:
+        """From order to ready, seconds."""
+        return self.install_s + self.start_s + self.load_s
+
+
+class Sample(Model):
+    """The traffic of one revision over `span_s` seconds that end at `at_s`, and its replicas then."""
+
+    workspace: Name
+    deployment: Name
+    revision: int = Field(ge=0, description="0: calls that waited at the edge for a replica of any revision.")
+    at_s: float = Field(description="End of the span, epoch seconds.")
+    span_s: float = Field(gt=0)
+    arrivals: Count = Field(default=None, description="Calls that came to the edge for this revision.")
+    codes: dict[str, int] | None = Field(
+        default=None,
+        description="Answers as callers got them, by class: '2xx' to '5xx', 'shed' (429, and 503 with "
+        "which a replica refuses), 'none' when there was no answer.",
+    )
+    latency: Histogram | None = Field(default=None, description="Of all answers, at the edge; LATENCY_BOUNDS_S.")
+    in_flight: Count = Field(default=None, description="At the end of the span, at the edge.")
+    queued: Count = Field(default=None, description="Of these, waiting in a replica for a slot or a batch.")
+    queue_s: Seconds = Field(default=None, description="Time in queue, summed over the calls that began.")
+    began: Count = Field(default=None, description="Calls that left the queue.")
+    busy_s: Seconds = Field(default=None, description="Replica-seconds of work: busy slots over slots.")
+    batches: Batches = Batches()
+    ready: int = Field(default=0, ge=0)
+    starting: int = Field(default=0, ge=0)
+    held: int = Field(default=0, ge=0, description="Callers that wait at the edge for a replica, at the end.")
+    starts: tuple[ColdStart, ...] = Field(default=(), description="Replicas that became ready in the span.")
+
+
+class Traffic(Model):
+    """Samples on their way from an agent to the control plane, oldest first."""
+
+    cloud: str
+    samples: tuple[Sample, ...] = ()
+
+
+class TrafficTaken(Model):
+    """The control plane's answer: what it has now."""
+
+    until_s: float = Field(default=0.0, description="End of the newest sample that it has of this cloud; 0: none.")
