@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kaon.laws.rollout import Seen, next_look_at, step
+from kaon.laws.rollout import Seen, next_look_at, step, wanted
 from kaon.types.deployment import DeploymentSpec, DeploymentStatus, Rollout, RolloutState, Scaling, Template
 from kaon.types.replica import Phase
 
@@ -19,6 +19,8 @@ actions = st.lists(
     st.one_of(
         st.tuples(st.just("deploy"), st.integers(1, 5)),
         st.tuples(st.just("scale"), st.integers(0, 4)),
+        st.tuples(st.just("bounds"), st.integers(0, 24)),
+        st.tuples(st.just("want"), st.integers(0, 4)),
         st.tuples(st.just("surge"), st.integers(1, 3)),
         st.tuples(st.just("pause"), st.booleans()),
         st.tuples(st.just("obey"), st.just(0)),
@@ -54,7 +56,12 @@ class World:
                 self.target = argument
                 self.generation += 1
             case "scale":
-                self.change(scaling=Scaling(min=argument, max=4))
+                self.change(scaling=Scaling(min=argument, max=argument))
+            case "bounds":
+                low, high = sorted(divmod(argument, 5))
+                self.change(scaling=Scaling(min=low, max=high))
+            case "want":
+                self.status = self.status.model_copy(update={"wanted": argument})
             case "surge":
                 self.change(rollout=Rollout(max_surge=argument, progress_deadline_s=DEADLINE_S))
             case "pause":
@@ -108,18 +115,18 @@ class World:
 
     def look(self) -> None:
         before, ready_before = self.assigned(), len(self.ready())
-        wanted, surge = self.spec.scaling.min, self.spec.rollout.max_surge
+        count, surge = wanted(self.spec, self.status), self.spec.rollout.max_surge
         arguments = (self.spec, self.generation, self.status, self.target, self.reported, self.now)
         self.status = step(*arguments)
         assert step(*arguments) == self.status, "the same world, another decision"
-        assert len(self.ready()) >= min(wanted, ready_before), "fewer ready than wanted, by the law's own hand"
-        assert len(self.assigned()) <= max(wanted + surge, len(before)), "more than wanted and surge"
+        assert len(self.ready()) >= min(count, ready_before), "fewer ready than wanted, by the law's own hand"
+        assert len(self.assigned()) <= max(count + surge, len(before)), "more than wanted and surge"
         assert all(a.replicas == len(a.ordinals) for a in self.status.assignments)
         assert sum(a.weight for a in self.status.assignments) in (0, 100)
         begun = self.assigned() - before
         assert not begun & {(s.revision, s.ordinal) for s in self.reported}, "an ordinal that is still in use"
         if self.status.state is RolloutState.STABLE:
-            assert len(self.ready()) >= wanted
+            assert len(self.ready()) >= count
         look_at = next_look_at(self.spec, self.status, self.reported, self.now)
         assert look_at is None or look_at > self.now
 
@@ -151,11 +158,11 @@ def test_a_rollout_is_safe_at_each_step_and_comes_to_rest_in_a_healthy_world(tod
     for action, argument in todo:
         world.do(action, argument)
     world.heal()
-    status, wanted = world.status, world.spec.scaling.min
-    if world.target not in BROKEN or wanted == 0:
+    status, count = world.status, wanted(world.spec, world.status)
+    if world.target not in BROKEN or count == 0:
         assert status.state is RolloutState.STABLE
-        assert {a.revision: a.ready for a in status.assignments} == ({world.target: wanted} if wanted else {})
+        assert {a.revision: a.ready for a in status.assignments} == ({world.target: count} if count else {})
     else:
         assert status.state is RolloutState.STOPPED
         ready = {a.revision: a.ready for a in status.assignments if a.ready}
-        assert ready == ({status.stable: wanted} if status.stable else {})
+        assert ready == ({status.stable: count} if status.stable else {})

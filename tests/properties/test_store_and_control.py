@@ -18,6 +18,7 @@ from kaon.clock import FakeClock
 from kaon.control import Controllers
 from kaon.control.identity import identity_name
 from kaon.errors import Conflict, Unavailable
+from kaon.laws import rollout
 from kaon.store import open_store
 from kaon.store.port import AnyResource, Store
 from kaon.store.vault import Vault
@@ -140,7 +141,7 @@ class StoreAndControl(RuleBasedStateMachine):
     def deploy(self, name: str, artifact: str, count: int) -> None:
         spec = DeploymentSpec(
             template=Template(artifact=artifact),
-            scaling=Scaling(min=count, max=3),
+            scaling=Scaling(min=count, max=count),
             rollout=Rollout(progress_deadline_s=30),
         )
         self.write(name, spec)
@@ -149,7 +150,7 @@ class StoreAndControl(RuleBasedStateMachine):
     @rule(number=numbers, count=st.integers(0, 3))
     def scale(self, number: int, count: int) -> None:
         name = self.pick(number)
-        self.write(name, self.specs[name].model_copy(update={"scaling": Scaling(min=count, max=3)}))
+        self.write(name, self.specs[name].model_copy(update={"scaling": Scaling(min=count, max=count)}))
 
     @precondition(lambda self: self.specs)
     @rule(number=numbers)
@@ -286,7 +287,7 @@ class StoreAndControl(RuleBasedStateMachine):
         def assigned(d: AnyResource) -> set[str]:
             return {replica_id(WS, d.uid, a.revision, o) for a in d.status.assignments for o in a.ordinals}
 
-        wanted, surge = after.spec.scaling.min, after.spec.rollout.max_surge
+        wanted, surge = rollout.wanted(after.spec, before.status), after.spec.rollout.max_surge
         assert len(assigned(after)) <= max(wanted + surge, len(assigned(before)))
         assert len(assigned(after) & ready) >= min(wanted, len(assigned(before) & ready))
 
@@ -371,7 +372,7 @@ class StoreAndControl(RuleBasedStateMachine):
         status, spec = deployment.status, deployment.spec
         assert status.observed_generation == deployment.generation
         ready = {a.revision: a.ready for a in status.assignments}
-        wanted = spec.scaling.min
+        wanted = rollout.wanted(spec, status)
         if spec.template.artifact != BROKEN or wanted == 0:
             assert status.state is RolloutState.STABLE, status
             assert ready == ({status.target: wanted} if wanted else {})

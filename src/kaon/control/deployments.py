@@ -94,7 +94,7 @@ class Deployments:
 def _conditions(deployment: Deployment, status: DeploymentStatus, nameless: str, now: float) -> tuple[Condition, ...]:
     """`Ready`: as many serve as should. `Progressing`: nothing is in the way. `Identity`: its key can be had."""
     ready = sum(a.ready for a in status.assignments)
-    wanted = rollout.wanted(deployment.spec)
+    wanted = rollout.wanted(deployment.spec, status)
     stopped = status.state is RolloutState.STOPPED
     found = {
         "Ready": (ready >= wanted, f"{ready} of {wanted} replicas are ready."),

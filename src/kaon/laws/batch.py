@@ -31,6 +31,9 @@ FORGETTING = 0.98
 _UNSURE = 1e6
 """Covariance of what is not known yet, and its bound: forgetting without new evidence must not overflow it."""
 
+_LEAST_A_S = 1e-12
+"""A row that costs less costs nothing: no clock can tell, and dividing by it overflows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cost:
@@ -49,7 +52,7 @@ class Cost:
 
     def rows_within(self, budget_s: float) -> int | None:
         """The most rows that fit into `budget_s`; None when the cost does not grow with rows or is not known."""
-        if self.samples < 2 or self.a <= 0:
+        if self.samples < 2 or self.a <= _LEAST_A_S:
             return None
         return int((budget_s - self.b) / self.a)
 

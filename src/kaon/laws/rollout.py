@@ -52,9 +52,14 @@ Replicas = dict[int, frozenset[int]]
 """Revision -> ordinals."""
 
 
-def wanted(spec: DeploymentSpec) -> int:
-    """How many ready replicas there should be."""
-    return spec.scaling.min
+def wanted(spec: DeploymentSpec, status: DeploymentStatus) -> int:
+    """How many ready replicas there should be: as the scaling law said, within the bounds.
+
+    Before it said anything there is at least one, so that a new deployment proves itself before it goes to zero.
+    """
+    low, high = spec.scaling.min, spec.scaling.max
+    said = max(1, low) if status.wanted is None else status.wanted
+    return min(max(said, low), high)
 
 
 def step(
@@ -72,7 +77,7 @@ def step(
     """
     world = _World(seen)
     before: Replicas = {a.revision: frozenset(a.ordinals) for a in status.assignments if a.ordinals}
-    count = wanted(spec)
+    count = wanted(spec, status)
     anew = target != status.target or generation != status.observed_generation
     since = now if anew else status.since
     if status.stable is None:
@@ -99,6 +104,7 @@ def step(
     return status.model_copy(
         update={
             "observed_generation": generation,
+            "wanted": count if spec.scaling.min == spec.scaling.max else status.wanted,
             "target": target,
             "stable": stable,
             "since": now if after != before or turned else since,

@@ -35,7 +35,7 @@ class Scaling(Model):
     """How many replicas there may be, and what decides it."""
 
     min: int = Field(default=1, ge=0, le=1000, description="0: none when nobody calls; the first caller is held.")
-    max: int = Field(default=1, ge=1, le=1000)
+    max: int = Field(default=1, ge=0, le=1000, description="0: switched off, callers are refused.")
     law: Law = Law.KAON
     floors: tuple[Floor, ...] = Field(default=(), max_length=16)
     keep_alive_s: float | None = Field(

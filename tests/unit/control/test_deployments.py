@@ -40,7 +40,7 @@ class Platform:
     async def deploy(self, number: int = 0, wanted: int = 1) -> None:
         spec = DeploymentSpec(
             template=template(number),
-            scaling=Scaling(min=wanted, max=max(wanted, 1)),
+            scaling=Scaling(min=wanted, max=wanted),
             rollout=Rollout(progress_deadline_s=60),
         )
         found = await self.store.find("deployment", *SHOP)

@@ -16,7 +16,7 @@ DIGEST = f"sha256:{'0' * 64}"
 def spec(wanted: int = 3, *, surge: int = 1, deadline_s: float = 60, paused: bool = False) -> DeploymentSpec:
     return DeploymentSpec(
         template=Template(artifact=DIGEST),
-        scaling=Scaling(min=wanted, max=max(wanted, 1)),
+        scaling=Scaling(min=wanted, max=wanted),
         rollout=Rollout(max_surge=surge, progress_deadline_s=deadline_s),
         paused=paused,
     )
