@@ -8,7 +8,7 @@
    candidates over what really arrived (`contest`).
 4. *What the model does not know* (stragglers, uneven balancing, slow machines) shows as misses although
    capacity was there. So all demand is multiplied by a headroom that rises with misses and falls, slowly,
-   without: in balance when half of the error budget is spent. It is conformal: right whatever the cause.
+   without: in balance when `budget_share` of the error budget is spent. It is conformal: right whatever the cause.
 5. *Backlog* adds queue / (mu x 15 s). *Panic* (the quick demand is twice what is ready) forbids going down
    for a minute.
 6. Bounds and floors by schedule hold always. Without figures nothing goes down. Zero is only for those who
@@ -37,8 +37,6 @@ _PANIC_SHARE, _PANIC_S = 2.0, 60.0
 _LEAST_HEADROOM, _FIRST_HEADROOM, _MOST_HEADROOM = 0.8, 1.15, 3.0
 _HEADROOM_GAIN = 2.0
 _MOST_CHANGE = 0.02
-_BUDGET_SHARE = 0.25
-_CONTEST_SHARE = 0.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +55,18 @@ class ScaleState:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """The law for an objective and handlers of at most `max_batch` rows. `start_s` is assumed until seen."""
+    """The law for an objective and handlers of at most `max_batch` rows. `start_s` is assumed until seen.
+
+    The last two are shares of the error budget, for the tuner to move: what misses may use up before the headroom
+    rises, and what a candidate of the contest may have missed and still be followed.
+    """
 
     objective: Objective = field(default_factory=Objective)
     max_batch: int = 1
     start_s: float = 20.0
     keep_alive_s: float = 300.0
+    budget_share: float = 0.25
+    contest_share: float = 0.15
 
     def begin(self) -> ScaleState:
         """The state before anything was seen."""
@@ -108,7 +112,7 @@ class Scale:
         patience_s = self.objective.patience_s
         demands = self._demands(state, cost_s)
         judged = contest.step(judged, seen.at_s, seen.span_s, demands, seen.arrivals * cost_s, slack_s, patience_s)
-        judged = contest.choose(judged, _CONTEST_SHARE * (1 - self.objective.completion))
+        judged = contest.choose(judged, self.contest_share * (1 - self.objective.completion))
         if demands[1] >= _PANIC_SHARE * max(1, seen.ready):
             state = replace(state, panic_until_s=seen.at_s + _PANIC_S)
         return replace(state, contest=judged)
@@ -117,7 +121,7 @@ class Scale:
         """The headroom after what was missed; what the first starts missed says nothing about the model."""
         if not seen.answered or seen.missed is None or state.contest.seen_s < contest.TRUSTED_AFTER_S:
             return state.headroom
-        allowed = _BUDGET_SHARE * (1 - self.objective.completion)
+        allowed = self.budget_share * (1 - self.objective.completion)
         minute = max(arrivals.total(), seen.answered)
         change = _HEADROOM_GAIN * (seen.missed - allowed * seen.answered) / minute
         known = state.headroom * math.exp(min(change, _MOST_CHANGE))
