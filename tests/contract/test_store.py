@@ -13,7 +13,9 @@ from kaon.errors import Conflict, NotFound
 from kaon.store import open_store
 from kaon.store.port import AnyResource, Change, Store
 from kaon.types.event import Event, Level
+from kaon.types.journal import JournalEntry
 from kaon.types.key import KeySpec, KeyStatus, Role
+from kaon.types.traffic import ColdStart, Sample
 from kaon.types.workspace import WorkspaceSpec
 
 
@@ -272,3 +274,76 @@ async def test_a_workspace_keeps_its_newest_ten_thousand_events(store: Store) ->
     assert len(kept) == 10_000
     assert (kept[0].name, kept[-1].name) == ("e300", "e10299")
     assert len(await store.events("other")) == 1
+
+
+def minute(at_s: float, deployment: str = "shop", revision: int = 1, arrivals: int | None = 1) -> Sample:
+    starts = (ColdStart(replica="0123456789ab", install_s=1.5),)
+    return Sample(
+        workspace="default",
+        deployment=deployment,
+        revision=revision,
+        at_s=at_s,
+        span_s=60,
+        arrivals=arrivals,
+        codes={"2xx": 3, "none": 1},
+        latency={4: 3},
+        starts=starts,
+    )
+
+
+async def test_minutes_of_traffic_come_back_in_order_and_a_later_one_takes_an_earliers_place(
+    store: Store, clock: FakeClock
+) -> None:
+    now = clock.now()
+    await store.keep_traffic([minute(now + 60), minute(now, revision=2), minute(now), minute(now, "other")])
+    await store.keep_traffic([minute(now, arrivals=None), minute(now, arrivals=7)])
+    await store.keep_traffic([])
+    assert await store.traffic("default", "shop", 0) == [
+        minute(now, arrivals=7),
+        minute(now, revision=2),
+        minute(now + 60),
+    ]
+    assert await store.traffic("default", "shop", now) == [minute(now + 60)]
+    assert await store.traffic("other", "shop", 0) == []
+
+
+async def test_minutes_are_kept_for_a_week(store: Store, clock: FakeClock) -> None:
+    old, last = clock.now(), clock.now() + 60
+    await store.keep_traffic([minute(old), minute(last)])
+    clock.jump(7 * 86_400)
+    await store.keep_traffic([minute(clock.now(), "other")])
+    assert await store.traffic("default", "shop", 0) == [minute(last)]
+
+
+def decided(after: str, deployment: str = "shop", concern: str = "scaling", workspace: str = "default") -> JournalEntry:
+    return JournalEntry(
+        at=1.5,
+        workspace=workspace,
+        deployment=deployment,
+        concern=concern,
+        before="1",
+        after=after,
+        reason="Weil 中 \u0000",
+        figures={"rps": 1.5, "known": None},
+    )
+
+
+async def test_decisions_come_back_oldest_first_and_by_what_they_are_about(store: Store) -> None:
+    await store.keep_journal([decided("2"), decided("canary", concern="rollout"), decided("3")])
+    await store.keep_journal([decided("9", deployment="other"), decided("9", workspace="other")])
+    await store.keep_journal([])
+    assert [e.after for e in await store.journal("default", "shop")] == ["2", "canary", "3"]
+    assert await store.journal("default", "shop", "scaling") == [decided("2"), decided("3")]
+    assert await store.journal("default", "shop", limit=1) == [decided("3")]
+    assert await store.journal("default", "shop", limit=0) == []
+    assert await store.journal("default", "nobody") == []
+
+
+async def test_a_deployment_keeps_its_newest_thousand_decisions(store: Store) -> None:
+    await store.keep_journal([decided("0", deployment="quiet")])
+    for block in range(11):
+        await store.keep_journal([decided(str(block * 100 + i)) for i in range(100)])
+    kept = await store.journal("default", "shop", limit=5_000)
+    assert len(kept) == 1_000
+    assert (kept[0].after, kept[-1].after) == ("100", "1099")
+    assert len(await store.journal("default", "quiet")) == 1

@@ -43,6 +43,7 @@ from kaon.clock import Clock
 from kaon.errors import KaonError
 from kaon.settings import Settings
 from kaon.store.port import Blobs, Store
+from kaon.store.traffic import TrafficRing
 from kaon.version import __version__
 
 DOORS: list[Door] = [
@@ -59,8 +60,10 @@ DOORS: list[Door] = [
 """Every route there is."""
 
 
-def create_app(*, store: Store, blobs: Blobs, vault: Vault, settings: Settings, clock: Clock) -> FastAPI:
-    """The API over an open store."""
+def create_app(
+    *, store: Store, blobs: Blobs, vault: Vault, settings: Settings, clock: Clock, traffic: TrafficRing | None = None
+) -> FastAPI:
+    """The API over an open store; the traffic that agents post goes into `traffic`."""
     changes = Changes(store)
     keyring = Keyring(store, clock, changes)
 
@@ -90,7 +93,7 @@ def create_app(*, store: Store, blobs: Blobs, vault: Vault, settings: Settings, 
     )
     app.router.route_class = Door
     app.router.routes[:] = DOORS
-    app.state.parts = Parts(store, blobs, vault, settings, clock, changes, keyring, Broker())
+    app.state.parts = Parts(store, blobs, vault, settings, clock, changes, keyring, Broker(), traffic or TrafficRing())
     app.state.gate = Gate(store, keyring, Guesses(clock))
     app.openapi = cache(partial(document, DOORS))  # type: ignore[method-assign]
     app.add_middleware(Guard, settings=settings)

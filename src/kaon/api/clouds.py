@@ -27,12 +27,14 @@ from kaon.types.model import Digest
 from kaon.types.plan import EdgeStatus, Plan, Report
 from kaon.types.replica import Phase, ReplicaSpec
 from kaon.types.resource import Cloud
+from kaon.types.traffic import Traffic, TrafficTaken
 
 LONGEST_WAIT_S = 30.0
 SEEN_EVERY_S = 5.0
 """An unchanged report is written this often, so that `seen_at` is true to within it."""
 AWAY_AFTER_S = 15.0
 _REPORT_LIMIT_BYTES = 8 * 2**20
+_TRAFFIC_LIMIT_BYTES = 8 * 2**20
 _LOOK_S = 1.0
 
 doors = Doors("/clouds", tag="clouds")
@@ -85,6 +87,14 @@ async def post_report(cloud: OfCloud, body: Report, parts: WithParts) -> None:
             await parts.store.update_status(found, CloudStatus(report=body, seen_at=now))
 
     await edits.until_written(attempt)
+
+
+@doors.post("/{cloud}/traffic", right=Right.AGENT, body_limit_bytes=_TRAFFIC_LIMIT_BYTES)
+async def post_traffic(cloud: OfCloud, body: Traffic, parts: WithParts) -> TrafficTaken:
+    """What the agent counted. What is here already is left out; the answer says how far it goes."""
+    if body.cloud != cloud:
+        raise Unprocessable("The traffic is of another cloud than its address says.")
+    return TrafficTaken(until_s=parts.traffic.add(body))
 
 
 @doors.get(

@@ -14,6 +14,7 @@ from kaon.api.keyring import Caller, Keyring
 from kaon.clock import Clock
 from kaon.settings import Settings
 from kaon.store.port import Blobs, Store
+from kaon.store.traffic import TrafficRing
 from kaon.types.model import Name
 from kaon.types.secret import SecretSpec
 
@@ -42,6 +43,7 @@ class Parts:
     changes: Changes
     keyring: Keyring
     broker: Broker
+    traffic: TrafficRing
 
 
 async def _parts(request: Request) -> Parts:

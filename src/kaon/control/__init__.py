@@ -9,15 +9,19 @@ from kaon.control.deployments import Deployments
 from kaon.control.loop import Loop, Reconciler
 from kaon.control.planning import Planning
 from kaon.store.port import Store
+from kaon.store.traffic import TrafficRing
 from kaon.store.vault import Vault
 
 
 class Controllers:
-    """All reconcilers over one store."""
+    """All reconcilers over one store and the traffic that the API takes in."""
 
-    def __init__(self, store: Store, vault: Vault, clock: Clock | None = None) -> None:
+    def __init__(
+        self, store: Store, vault: Vault, clock: Clock | None = None, *, traffic: TrafficRing | None = None
+    ) -> None:
         self._store = store
         self._clock = clock or SystemClock()
+        self._traffic = traffic or TrafficRing()
         self.reconcilers: tuple[Reconciler, ...] = (
             Deployments(store, vault, self._clock),
             Planning(store, self._clock),

@@ -11,10 +11,22 @@ from pydantic import BaseModel
 
 from kaon.clock import Clock, SystemClock
 from kaon.store.port import AnyResource, Change
-from kaon.store.records import EVENTS_KEPT, assemble, changed, missing, replaced, taken
+from kaon.store.records import (
+    EVENTS_KEPT,
+    JOURNAL_KEPT,
+    TRAFFIC_KEPT_S,
+    assemble,
+    changed,
+    missing,
+    replaced,
+    taken,
+)
 from kaon.types.event import Event
+from kaon.types.journal import JournalEntry
+from kaon.types.traffic import Sample
 
 Address = tuple[str, str, str]
+OfDeployment = tuple[str, str]
 
 
 class MemoryStore:
@@ -25,6 +37,8 @@ class MemoryStore:
         self._resources: dict[Address, AnyResource] = {}
         self._changes: dict[Address, Change] = {}  # the last of each name, in order of version
         self._events: defaultdict[str, deque[Event]] = defaultdict(lambda: deque(maxlen=EVENTS_KEPT))
+        self._minutes: defaultdict[OfDeployment, dict[tuple[float, int], Sample]] = defaultdict(dict)
+        self._journal: defaultdict[OfDeployment, deque[JournalEntry]] = defaultdict(lambda: deque(maxlen=JOURNAL_KEPT))
         self._version = 0
         self._news = asyncio.Event()
 
@@ -106,6 +120,31 @@ class MemoryStore:
     ) -> list[Event]:
         """See `Store.events`."""
         found = [e for e in self._events[workspace] if kind in (None, e.kind) and name in (None, e.name)]
+        return found[-limit:] if limit > 0 else []
+
+    async def keep_traffic(self, minutes: Sequence[Sample]) -> None:
+        """See `Store.keep_traffic`."""
+        for minute in minutes:
+            self._minutes[minute.workspace, minute.deployment][minute.at_s, minute.revision] = minute
+        since_s = self._clock.now() - TRAFFIC_KEPT_S
+        for address, kept in list(self._minutes.items()):
+            self._minutes[address] = {place: minute for place, minute in kept.items() if minute.at_s > since_s}
+
+    async def traffic(self, workspace: str, deployment: str, since_s: float) -> list[Sample]:
+        """See `Store.traffic`."""
+        kept = self._minutes[workspace, deployment]
+        return [kept[place] for place in sorted(kept) if place[0] > since_s]
+
+    async def keep_journal(self, entries: Sequence[JournalEntry]) -> None:
+        """See `Store.keep_journal`."""
+        for entry in entries:
+            self._journal[entry.workspace, entry.deployment].append(entry)
+
+    async def journal(
+        self, workspace: str, deployment: str, concern: str | None = None, limit: int = 100
+    ) -> list[JournalEntry]:
+        """See `Store.journal`."""
+        found = [e for e in self._journal[workspace, deployment] if concern in (None, e.concern)]
         return found[-limit:] if limit > 0 else []
 
     def _current(self, resource: AnyResource) -> AnyResource | None:

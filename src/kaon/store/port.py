@@ -14,8 +14,10 @@ from typing import Any, Protocol
 from pydantic import BaseModel
 
 from kaon.types.event import Event
+from kaon.types.journal import JournalEntry
 from kaon.types.model import Model
 from kaon.types.resource import Resource
+from kaon.types.traffic import Sample
 
 AnyResource = Resource[Any, Any]
 
@@ -31,7 +33,7 @@ class Change(Model):
 
 
 class Store(Protocol):
-    """Resources with compare-and-set and watch; events beside them."""
+    """Resources with compare-and-set and watch; events, traffic by the minute and the journal beside them."""
 
     async def open(self) -> None:
         """Connect, and bring the schema up to date."""
@@ -96,6 +98,27 @@ class Store(Protocol):
         self, workspace: str, kind: str | None = None, name: str | None = None, limit: int = 100
     ) -> list[Event]:
         """The newest events, oldest of them first."""
+        ...
+
+    async def keep_traffic(self, minutes: Sequence[Sample]) -> None:
+        """Keep sums over a minute for a week.
+
+        One of the same workspace, deployment, revision and `at_s` takes the place of what was there.
+        """
+        ...
+
+    async def traffic(self, workspace: str, deployment: str, since_s: float) -> list[Sample]:
+        """A deployment's minutes that end after `since_s`, by time and revision."""
+        ...
+
+    async def keep_journal(self, entries: Sequence[JournalEntry]) -> None:
+        """Keep decisions; the oldest of a deployment go when there are too many (1,000)."""
+        ...
+
+    async def journal(
+        self, workspace: str, deployment: str, concern: str | None = None, limit: int = 100
+    ) -> list[JournalEntry]:
+        """A deployment's newest decisions, on one concern or on all, oldest of them first."""
         ...
 
 

@@ -14,6 +14,10 @@ from kaon.types.resource import KINDS, Resource
 
 EVENTS_KEPT = 10_000
 """Events that a workspace keeps."""
+JOURNAL_KEPT = 1_000
+"""Decisions that a deployment keeps."""
+TRAFFIC_KEPT_S = 7 * 86_400.0
+"""How long minutes of traffic are kept."""
 
 
 @cache

@@ -22,7 +22,7 @@ from sqlalchemy import (
     insert,
 )
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration's name. A database that says so, and one that is empty, needs no Alembic."""
 
 metadata = MetaData()
@@ -56,6 +56,28 @@ events = Table(
     Column("reason", String, nullable=False),
     Column("message", Text, nullable=False),
     Index("events_by_workspace", "workspace", "id"),
+)
+
+traffic = Table(
+    "traffic",
+    metadata,
+    Column("workspace", String, primary_key=True),
+    Column("deployment", String, primary_key=True),
+    Column("at_s", Float, primary_key=True),
+    Column("revision", Integer, primary_key=True),
+    Column("sample", Text, nullable=False),
+    Index("traffic_by_time", "at_s"),
+)
+
+journal = Table(
+    "journal",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("workspace", String, nullable=False),
+    Column("deployment", String, nullable=False),
+    Column("concern", String, nullable=False),
+    Column("entry", Text, nullable=False),
+    Index("journal_by_deployment", "workspace", "deployment", "id"),
 )
 
 counters = Table(

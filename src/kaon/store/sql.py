@@ -20,12 +20,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from kaon.clock import Clock
 from kaon.errors import Unavailable
-from kaon.store import statements
+from kaon.store import history, statements
 from kaon.store.database import READERS, connect, explain, prepare
 from kaon.store.port import AnyResource, Change
 from kaon.store.records import missing
 from kaon.store.writer import Transaction, Writer
 from kaon.types.event import Event
+from kaon.types.journal import JournalEntry
+from kaon.types.traffic import Sample
 
 POLL_S = 0.25
 PATIENCE_S = 8.0
@@ -156,6 +158,26 @@ class SqlStore:
     ) -> list[Event]:
         """See `Store.events`."""
         return await self._read(lambda c: statements.newest_events(c, workspace, kind, name, limit))
+
+    async def keep_traffic(self, minutes: Sequence[Sample]) -> None:
+        """See `Store.keep_traffic`."""
+        if minutes:
+            await self._write(lambda tx: history.keep_traffic(tx, self._clock.now(), minutes))
+
+    async def traffic(self, workspace: str, deployment: str, since_s: float) -> list[Sample]:
+        """See `Store.traffic`."""
+        return await self._read(lambda c: history.traffic(c, workspace, deployment, since_s))
+
+    async def keep_journal(self, entries: Sequence[JournalEntry]) -> None:
+        """See `Store.keep_journal`."""
+        if entries:
+            await self._write(lambda tx: history.keep_journal(tx, entries))
+
+    async def journal(
+        self, workspace: str, deployment: str, concern: str | None = None, limit: int = 100
+    ) -> list[JournalEntry]:
+        """See `Store.journal`."""
+        return await self._read(lambda c: history.journal(c, workspace, deployment, concern, limit))
 
     async def _read(self, query: Callable[[Connection], T]) -> T:
         def run() -> T:

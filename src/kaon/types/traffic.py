@@ -43,7 +43,8 @@ class Sample(Model):
 
     workspace: Name
     deployment: Name
-    revision: int = Field(ge=0, description="0: calls that waited at the edge for a replica of any revision.")
+    revision: int = Field(ge=0, description="0: calls that found no replica at the edge; or the sum of several.")
+    cloud: str = Field(default="", description="Where it was counted; empty in sums over clouds.")
     at_s: float = Field(description="End of the span, epoch seconds.")
     span_s: float = Field(gt=0)
     arrivals: Count = Field(default=None, description="Calls that came to the edge for this revision.")
@@ -59,8 +60,10 @@ class Sample(Model):
     began: Count = Field(default=None, description="Calls that left the queue.")
     busy_s: Seconds = Field(default=None, description="Replica-seconds of work: busy slots over slots.")
     batches: Batches = Batches()
-    ready: int = Field(default=0, ge=0)
+    ready: int = Field(default=0, ge=0, description="Replicas at the end of the span.")
     starting: int = Field(default=0, ge=0)
+    ready_s: Seconds = Field(default=None, description="Of sums: replica-seconds of being ready.")
+    paid_s: Seconds = Field(default=None, description="Of sums: replica-seconds of being ready or starting.")
     held: int = Field(default=0, ge=0, description="Callers that wait at the edge for a replica, at the end.")
     starts: tuple[ColdStart, ...] = Field(default=(), description="Replicas that became ready in the span.")
 

@@ -183,6 +183,8 @@ async def test_an_agent_gets_only_what_its_plan_names(world: World) -> None:
         assert (await client.get(f"/clouds/local/replicas/{'0' * 12}/secrets")).status_code == 404
         assert (await client.get(f"/clouds/local/artifacts/sha256:{'0' * 64}")).status_code == 404
         answer = await client.post("/clouds/local/report", json={"cloud": "elsewhere"})
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid-input")
+        answer = await client.post("/clouds/local/traffic", json={"cloud": "elsewhere"})
         assert answer.status_code == 422
         assert await world.store.find("cloud", "", "elsewhere") is None
 

@@ -56,6 +56,7 @@ GOOD: dict[tuple[str, str], dict[str, Any]] = {
     ("GET", "/clouds"): NO_BODY,
     ("GET", "/clouds/{cloud}/plan"): NO_BODY,
     ("POST", "/clouds/{cloud}/report"): {"json": {"cloud": "local"}},
+    ("POST", "/clouds/{cloud}/traffic"): {"json": {"cloud": "local"}},
     ("GET", "/clouds/{cloud}/artifacts/{digest}"): NO_BODY,
     ("GET", "/clouds/{cloud}/replicas/{id}/secrets"): NO_BODY,
     ("GET", "/clouds/{cloud}/calls"): {"params": {"wait_s": 0}},

@@ -1,0 +1,262 @@
+"""Samples added up: sums, quantiles, windows with their loss, and the observation that a scaling law is given.
+
+Counts add. Gauges (in flight, queued, ready, starting, held) do not: a sum has those of the newest moment of each
+cloud, as an agent samples all revisions of its cloud at once. Unknown and known make known: a count is None only
+when no sample has it.
+
+What a caller felt is in two places: `codes` tells how each call ended, `latency` how long those took that a replica
+answered. So a call is missed when it failed, or when it was answered later than its deadline; the edge's own verdict
+on a replica that did not answer in time ('none') stands in no histogram.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+from kaon.laws import loss
+from kaon.types.objective import Objective
+from kaon.types.observation import Batches, Observation
+from kaon.types.traffic import LATENCY_BOUNDS_S, Histogram, Sample
+from kaon.types.window import LossParts, Window
+
+FAILURES = ("5xx", "shed", "none")
+"""The classes of answers that are failures; what the caller did wrong (4xx) is not."""
+
+K = TypeVar("K", str, int)
+
+_LAST = len(LATENCY_BOUNDS_S)
+_COUNTS = ("arrivals", "queue_s", "began", "busy_s")
+_GAUGES = ("in_flight", "queued")
+_REPLICAS = ("ready", "starting", "held")
+
+
+def quantile(histogram: Histogram | None, q: float) -> float | None:
+    """The latency, in seconds, that a share `q` of the calls did not exceed; None without calls.
+
+    Calls are taken as spread evenly over their bucket; above the last bound nothing is known but that bound.
+    """
+    total = sum(histogram.values()) if histogram else 0
+    if not histogram or not total:
+        return None
+    rank, seen = q * total, 0.0
+    for bucket in sorted(histogram):
+        count = histogram[bucket]
+        if count and seen + count >= rank:
+            low, high = _bounds(bucket)
+            return low + (high - low) * max(0.0, rank - seen) / count
+        seen += count
+    return _bounds(max(histogram))[1]
+
+
+def above(histogram: Histogram | None, latency_s: float) -> float:
+    """How many calls took longer than `latency_s`; a part of a bucket counts as that part of its calls."""
+    found = 0.0
+    for bucket, count in (histogram or {}).items():
+        low, high = _bounds(bucket)
+        if low >= latency_s:
+            found += count
+        elif high > latency_s:
+            found += count * (high - latency_s) / (high - low)
+    return found
+
+
+def merge(samples: Sequence[Sample]) -> Sample:
+    """One sample of all: from the first one's beginning to the last one's end. Raises `ValueError` for none.
+
+    Its revision and cloud are theirs when they agree, else 0 and empty.
+    """
+    if not samples:
+        raise ValueError("there is nothing to add up")
+    if len(samples) == 1:
+        return samples[0]
+    at_s = max(sample.at_s for sample in samples)
+    begin_s = min(sample.at_s - sample.span_s for sample in samples)
+    revisions, clouds = {s.revision for s in samples}, {s.cloud for s in samples}
+    return Sample(
+        workspace=samples[0].workspace,
+        deployment=samples[0].deployment,
+        revision=revisions.pop() if len(revisions) == 1 else 0,
+        cloud=clouds.pop() if len(clouds) == 1 else "",
+        at_s=at_s,
+        span_s=at_s - begin_s,
+        codes=_added(s.codes for s in samples),
+        latency=_added(s.latency for s in samples),
+        batches=_batches(samples),
+        ready_s=sum(_ready_s(s) for s in samples),
+        paid_s=sum(_paid_s(s) for s in samples),
+        starts=tuple(start for s in samples for start in s.starts),
+        **{field: _sum(getattr(s, field) for s in samples) for field in _COUNTS},
+        **_now(samples),
+    )
+
+
+def window(
+    samples: Sequence[Sample], now_s: float, span_s: float, objective: Objective, price: float = loss.LEAST_PRICE
+) -> Window:
+    """The samples that end in the last `span_s` seconds before `now_s`, as rates, shares and quantiles.
+
+    `price` is what a missed call costs in the loss (`laws.loss`).
+    """
+    inside = [sample for sample in samples if now_s - span_s < sample.at_s]
+    if not inside:
+        return Window(at_s=0.0, span_s=span_s)
+    whole = merge(inside)
+    known_s = _covered_s(s for s in inside if s.arrivals is not None)
+    ready_s, answers = _ready_s(whole), sum((whole.codes or {}).values())
+    starts, batches = whole.starts, whole.batches
+    return Window(
+        at_s=whole.at_s,
+        span_s=span_s,
+        covered_s=_covered_s(inside),
+        arrivals=whole.arrivals,
+        rps=whole.arrivals / known_s if whole.arrivals is not None and known_s else None,
+        codes=whole.codes,
+        failed=_failed(whole) / answers if answers else None,
+        p50_s=quantile(whole.latency, 0.5),
+        p90_s=quantile(whole.latency, 0.9),
+        p99_s=quantile(whole.latency, 0.99),
+        queue_s=whole.queue_s / whole.began if whole.queue_s is not None and whole.began else None,
+        busy=whole.busy_s / ready_s if whole.busy_s is not None and ready_s else None,
+        batch_rows=batches.rows / batches.count if batches.count else None,
+        start_s=sum(start.total_s for start in starts) / len(starts) if starts else None,
+        loss=parts(whole, objective, price),
+        in_flight=whole.in_flight,
+        queued=whole.queued,
+        held=whole.held,
+        ready=whole.ready,
+        starting=whole.starting,
+    )
+
+
+def observation(samples: Sequence[Sample], now_s: float, span_s: float, objective: Objective) -> Observation:
+    """What a law is told at `now_s`: all of `samples`, which are those that it was not told of before.
+
+    A sample that came late is told late; to pick by time would lose it. `span_s` is what the law is told where no
+    sample covers any time. Its replicas are those of the newest samples; who knows better replaces them.
+    """
+    if not samples:
+        return Observation(at_s=now_s, span_s=span_s)
+    whole = merge(samples)
+    answered = None if whole.codes is None else sum(whole.codes.values())
+    starts = whole.starts
+    return Observation(
+        at_s=now_s,
+        span_s=_covered_s(samples) or span_s,
+        arrivals=whole.arrivals,
+        answered=answered,
+        missed=None if answered is None else min(answered, round(_missed(whole, objective))),
+        in_flight=whole.in_flight,
+        queued=whole.queued,
+        busy_s=whole.busy_s,
+        batches=whole.batches,
+        ready=whole.ready,
+        starting=whole.starting,
+        cold_start_s=sum(start.total_s for start in starts) / len(starts) if starts else None,
+    )
+
+
+def parts(sample: Sample, objective: Objective, price: float = loss.LEAST_PRICE) -> LossParts | None:
+    """The loss of a sample and its parts; None when nobody called, or nobody knows.
+
+    The reference cost of a call is its work at the middle of the objective's band: then a pool that is as busy as
+    it should be costs 1.
+    """
+    answered = sum((sample.codes or {}).values())
+    if not answered:
+        return None
+    low, high = objective.utilisation
+    busy_s = sample.busy_s or 0.0
+    seen = loss.Seen(
+        arrivals=answered,
+        well=max(0, round(answered - _missed(sample, objective))),
+        latency_losses=_latency_losses(sample, objective),
+        busy_s=busy_s,
+        ready_s=_ready_s(sample) if sample.busy_s is not None else 0.0,
+        paid_s=_paid_s(sample) if busy_s else 0.0,
+    )
+    found = loss.loss(objective, seen, busy_s / answered / ((low + high) / 2) if busy_s else 1.0, price)
+    return LossParts(
+        total=found.total,
+        latency=found.latency,
+        completion=found.completion,
+        utilisation=found.utilisation,
+        cost=found.cost,
+        completed=found.completed,
+        price=price,
+    )
+
+
+def _bounds(bucket: int) -> tuple[float, float]:
+    low = LATENCY_BOUNDS_S[bucket - 1] if bucket else 0.0
+    return low, LATENCY_BOUNDS_S[min(bucket, _LAST - 1)]
+
+
+def _failed(sample: Sample) -> int:
+    return sum((sample.codes or {}).get(name, 0) for name in FAILURES)
+
+
+def _missed(sample: Sample, objective: Objective) -> float:
+    return _failed(sample) + above(sample.latency, objective.patience_s)
+
+
+def _latency_losses(sample: Sample, objective: Objective) -> float:
+    """The sum over calls; those without an answer count as the worst."""
+    histogram = sample.latency or {}
+    answered = sum((sample.codes or {}).values())
+    total = sum(
+        count * loss.latency_loss(sum(_bounds(bucket)) / 2 / objective.latency_s) for bucket, count in histogram.items()
+    )
+    return total + max(0, min(_failed(sample), answered - sum(histogram.values()))) * loss.WORST_LATENCY
+
+
+def _ready_s(sample: Sample) -> float:
+    return sample.ready * sample.span_s if sample.ready_s is None else sample.ready_s
+
+
+def _paid_s(sample: Sample) -> float:
+    return (sample.ready + sample.starting) * sample.span_s if sample.paid_s is None else sample.paid_s
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def _added(counts: Iterable[dict[K, int] | None]) -> dict[K, int] | None:
+    total: dict[K, int] | None = None
+    for one in counts:
+        if one is not None:
+            total = {} if total is None else total
+            for key, count in one.items():
+                total[key] = total.get(key, 0) + count
+    return total
+
+
+def _batches(samples: Sequence[Sample]) -> Batches:
+    found = [sample.batches for sample in samples if sample.batches.count]
+    return Batches(**{field: sum(getattr(b, field) for b in found) for field in Batches.model_fields})
+
+
+def _now(samples: Sequence[Sample]) -> dict[str, int | None]:
+    """The gauges: of the newest moment of each cloud."""
+    newest: dict[str, float] = {}
+    for sample in samples:
+        newest[sample.cloud] = max(newest.get(sample.cloud, sample.at_s), sample.at_s)
+    last = [sample for sample in samples if sample.at_s == newest[sample.cloud]]
+    unknown: dict[str, int | None] = {f: _whole(getattr(s, f) for s in last) for f in _GAUGES}
+    return unknown | {field: sum(getattr(s, field) for s in last) for field in _REPLICAS}
+
+
+def _whole(values: Iterable[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def _covered_s(samples: Iterable[Sample]) -> float:
+    """Seconds that at least one sample spans."""
+    total, until = 0.0, float("-inf")
+    for begin, end in sorted((s.at_s - s.span_s, s.at_s) for s in samples):
+        total += max(0.0, end - max(begin, until))
+        until = max(until, end)
+    return total

@@ -1,0 +1,45 @@
+"""What a span of traffic comes to: rates, shares and quantiles, and the loss with its parts."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from kaon.types.model import Model
+from kaon.types.observation import Count, Seconds
+
+
+class LossParts(Model):
+    """The loss of a window, the parts that it is the weighted sum of, and the shares that they come from."""
+
+    total: float
+    latency: float
+    completion: float
+    utilisation: float
+    cost: float
+    completed: float = Field(description="Share of calls answered well and in time.")
+    price: float = Field(description="What a unit of `completion` costs: it rises while the error budget burns.")
+
+
+class Window(Model):
+    """The traffic of a deployment, or of one of its revisions, over a span. What nobody delivered is None."""
+
+    at_s: float = Field(description="End of the newest sample in it, epoch seconds: how stale it is. 0: none.")
+    span_s: float = Field(gt=0)
+    covered_s: float = Field(default=0.0, ge=0, description="Seconds of the span of which there are samples.")
+    arrivals: Count = None
+    rps: Seconds = Field(default=None, description="Arrivals per covered second.")
+    codes: dict[str, int] | None = Field(default=None, description="Answers by class, as in a sample.")
+    failed: float | None = Field(default=None, description="Share of answers of class '5xx', 'shed' and 'none'.")
+    p50_s: Seconds = None
+    p90_s: Seconds = None
+    p99_s: Seconds = None
+    queue_s: Seconds = Field(default=None, description="Mean time in queue.")
+    in_flight: Count = None
+    queued: Count = None
+    held: int = 0
+    ready: int = 0
+    starting: int = 0
+    busy: float | None = Field(default=None, description="Share of ready replicas' time that was work.")
+    batch_rows: float | None = Field(default=None, description="Mean rows of a batch.")
+    start_s: Seconds = Field(default=None, description="Mean of the starts in it, from order to ready.")
+    loss: LossParts | None = None
