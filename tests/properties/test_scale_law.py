@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kaon.laws.scale import Scale
-from kaon.laws.scaling import Bounds, Floor, Law
+from kaon.laws.scaling import Bounds, Law
 from kaon.laws.scaling_peers import Hpa, Knative, Predictive, RayServe, SkyServe
+from kaon.types.deployment import Floor
 from kaon.types.objective import Objective
 from kaon.types.observation import Batches, Observation
 
@@ -59,7 +60,8 @@ def histories(draw: st.DrawFn) -> list[Observation]:
 @st.composite
 def bounds(draw: st.DrawFn) -> Bounds:
     least = draw(st.integers(0, 50))
-    floors = draw(st.lists(st.builds(Floor, st.integers(0, 60), st.floats(0, 86400), st.floats(0, 86400)), max_size=2))
+    times = st.times().map("{:%H:%M}".format)
+    floors = draw(st.lists(st.builds(Floor, replicas=st.integers(1, 60), start=times, end=times), max_size=2))
     return Bounds(least, least + draw(st.integers(1, 500)), tuple(floors))
 
 

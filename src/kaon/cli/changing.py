@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from kaon.cli import difference, shapes
+from kaon.cli.bounds import Wishes, wished
 from kaon.cli.looking import kind_named
 from kaon.cli.notes import ask, note
 from kaon.cli.output import Format, put, put_list
@@ -14,7 +15,6 @@ from kaon.cli.remote import Remote, opened
 from kaon.cli.text import plain
 from kaon.cli.waiting import until_rolled_out
 from kaon.errors import DeadlineExceeded, InvalidInput, NotFound
-from kaon.types.deployment import Scaling
 
 if TYPE_CHECKING:
     from kaon.api.views import DeploymentView
@@ -23,17 +23,22 @@ _DRAIN_S = 120.0
 _LOOK_S = 0.2
 
 
-def scale(name: str, wanted: Scaling, workspace: str | None, *, yes: bool, dry_run: bool, wait_s: float | None) -> None:
+def scale(name: str, wishes: Wishes, workspace: str | None, *, yes: bool, dry_run: bool, wait_s: float | None) -> None:
     """Change the bounds; to none at all only after a yes."""
+    if not wishes.any:
+        raise InvalidInput("How many replicas?", hint="Give a number, or --min and --max.")
     with opened(workspace) as remote:
         current = remote.deployment(name)
+        wanted = wished(current.spec.scaling, wishes)
         change = difference.told("deployment", name, current.spec, current.spec.model_copy(update={"scaling": wanted}))
         if dry_run:
             put(change)
             return
         note(change)
-        if wanted.min == 0 and current.spec.scaling.min > 0:
-            ask(f"Let '{name}' go down to no replica?", yes=yes)
+        if wanted.max == 0 and current.spec.scaling.max > 0:
+            ask(f"Switch '{name}' off, so that callers are refused?", yes=yes)
+        elif wanted.min == 0 and current.spec.scaling.min > 0:
+            ask(f"Let '{name}' go down to no replica when nobody calls?", yes=yes)
         _after(remote, remote.scale(name, wanted), wait_s)
 
 

@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from kaon.api.views import DeploymentView
-from kaon.cli import contexts, difference, shapes
+from kaon.cli import assigning, bounds, contexts, difference, shapes
 from kaon.cli.notes import note
 from kaon.cli.output import Format, put, put_one
 from kaon.cli.progress import Progress
@@ -28,7 +28,7 @@ from kaon.sdk.limits import LOCK
 from kaon.sdk.sources import Target, find_target
 from kaon.settings import Settings
 from kaon.types.artifact import Manifest
-from kaon.types.deployment import DeploymentSpec, Scaling, Template
+from kaon.types.deployment import DeploymentSpec, Template
 
 Change = Callable[[DeploymentSpec | None], DeploymentSpec]
 """From a spec as it is, or none, to the one that is wanted."""
@@ -42,27 +42,26 @@ class Wishes:
 
     env: Mapping[str, str]
     secrets: Mapping[str, str]
-    min: int | None = None
-    max: int | None = None
+    scale: bounds.Wishes
     public: bool | None = None
+    sets: Sequence[str] = ()
 
 
-def merged(current: DeploymentSpec | None, artifact: str, wishes: Wishes) -> DeploymentSpec:
+def merged(current: DeploymentSpec | None, artifact: Built, wishes: Wishes) -> DeploymentSpec:
     """The spec that keeps what was not named. Raises `InvalidInput`; pure."""
-    base = current or DeploymentSpec(template=Template(artifact=artifact))
+    base = current or DeploymentSpec(template=Template(artifact=artifact.digest))
     env = {name: value for name, value in base.template.env.items() if name not in wishes.secrets}
     secrets = {name: value for name, value in base.template.secrets.items() if name not in wishes.env}
-    low = base.scaling.min if wishes.min is None else wishes.min
-    high = wishes.max if wishes.max is not None else max(low, 1, base.scaling.max)
     template = base.template.model_dump() | {
-        "artifact": artifact,
+        "artifact": artifact.digest,
         "env": env | dict(wishes.env),
         "secrets": secrets | dict(wishes.secrets),
     }
-    changes: dict[str, Any] = {"template": template, "scaling": {"min": low, "max": high}}
+    changes: dict[str, Any] = {"template": template, "scaling": bounds.wished(base.scaling, wishes.scale).model_dump()}
     if wishes.public is not None:
         changes["public"] = wishes.public
-    return valid_spec(base.model_dump() | changes)
+    inherited = {"objective": artifact.manifest.service.objective.model_dump()}
+    return valid_spec(assigning.assigned(base.model_dump() | changes, wishes.sets, inherited))
 
 
 def valid_spec(members: Mapping[str, Any]) -> DeploymentSpec:
@@ -74,20 +73,6 @@ def valid_spec(members: Mapping[str, Any]) -> DeploymentSpec:
             "The deployment is not valid.",
             errors=[{"where": ".".join(map(str, e["loc"])), "message": e["msg"]} for e in error.errors()],
         ) from None
-
-
-def scaling(replicas: int | None, low: int | None, high: int | None) -> Scaling:
-    """The bounds that a number of replicas, or a minimum and a maximum, stand for. Raises `InvalidInput`."""
-    if replicas is None and low is None and high is None:
-        raise InvalidInput("How many replicas?", hint="Give a number, or --min and --max.")
-    if replicas is not None and (low is not None or high is not None):
-        raise InvalidInput("A number of replicas and --min or --max exclude each other.", hint="Give one of them.")
-    first = replicas if replicas is not None else low if low is not None else min(1, high or 0)
-    last = max(1, first) if high is None else high
-    try:
-        return Scaling(min=first, max=last)
-    except ValidationError as error:
-        raise InvalidInput("; ".join(e["msg"] for e in error.errors())) from None
 
 
 def built(target: str, folder: Path, out: Path) -> Built:

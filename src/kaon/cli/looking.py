@@ -80,7 +80,9 @@ def describe(name: str, workspace: str | None) -> None:
     with opened(workspace) as remote:
         view = remote.deployment(name)
         events = remote.events("deployment", name, 10)
-        put(shapes.described(view, remote.revisions(name), remote.replicas(name), events, time.time()))
+        objective = view.spec.objective or remote.artifact(view.spec.template.artifact).spec.manifest.service.objective
+        revisions, replicas = remote.revisions(name), remote.replicas(name)
+        put(shapes.described(view, revisions, replicas, events, objective, time.time()))
 
 
 def ps(name: str, workspace: str | None, form: Format) -> None:

@@ -18,7 +18,9 @@ from kaon.api.views import (
 )
 from kaon.cli.output import Shape
 from kaon.cli.text import plain, since, size, stamp, table
+from kaon.types.deployment import Law, Scaling
 from kaon.types.event import Event
+from kaon.types.objective import Objective
 from kaon.types.replica import ReplicaStatus
 
 T = TypeVar("T", bound=BaseModel)
@@ -131,23 +133,25 @@ def described(
     revisions_of: Sequence[RevisionState],
     replicas_of: Sequence[ReplicaStatus],
     events_of: Sequence[Event],
+    objective: Objective,
     now: float,
 ) -> str:
-    """All that there is to say of a deployment, on one page."""
-    template = deployment.spec.template
-    scaling = deployment.spec.scaling
+    """All that there is to say of a deployment, on one page; `objective` is the one that holds."""
+    template, status = deployment.spec.template, deployment.status
     facts = {
         "name": f"{deployment.name} (workspace {deployment.workspace})",
         "url": deployment.url,
         "state": f"{deployment.state}{': ' + deployment.reason if deployment.reason else ''}",
         "ready": f"{deployment.ready} of {deployment.replicas}",
-        "scaling": f"{scaling.min} to {scaling.max} replicas",
+        "scaling": bounded(deployment.spec.scaling),
+        "wanted": f"{status.wanted}: {status.wanted_reason}" if status.wanted_reason else "",
+        "objective": aimed(objective) + ("" if deployment.spec.objective else " (as the class says)"),
         "access": "public: no key is needed" if deployment.spec.public else "closed: callers need a key",
         "artifact": template.artifact,
         "paused": "yes" if deployment.spec.paused else "",
         "made": f"{stamp(deployment.created_at)}, changed {since(deployment.updated_at, now)} ago",
     }
-    lines = [f"{name + ':':<10}{plain(text)}" for name, text in facts.items() if text]
+    lines = [f"{name + ':':<11}{plain(text)}" for name, text in facts.items() if text]
     settings = [f"{name}={value}" for name, value in sorted(template.env.items())]
     settings += [f"{name}=(secret {secret})" for name, secret in sorted(template.secrets.items())]
     parts = ["\n".join(lines), _section("settings", "\n".join(plain(text) for text in settings))]
@@ -159,6 +163,30 @@ def described(
     parts += [last_words(replica) for replica in replicas_of]
     parts.append(_section("events", _rows(events(now), events_of)))
     return "\n\n".join(part for part in parts if part)
+
+
+def bounded(scaling: Scaling) -> str:
+    """Between how many replicas, and what chooses."""
+    if scaling.max == 0:
+        return "off: callers are refused"
+    if scaling.min == scaling.max:
+        return f"{scaling.max} replica{'s' if scaling.max > 1 else ''}"
+    parts = [f"{scaling.min} to {scaling.max} replicas"]
+    parts += [f"by the law of {scaling.law}"] if scaling.law is not Law.KAON else []
+    parts += [f"at least {f.replicas} from {f.start} to {f.end} UTC" for f in scaling.floors]
+    if scaling.min == 0:
+        kept = "as long as it was learnt" if scaling.keep_alive_s is None else f"{scaling.keep_alive_s:g} s"
+        parts.append(f"the last stays {kept} without a call")
+    return ", ".join(parts)
+
+
+def aimed(objective: Objective) -> str:
+    """What should be achieved, in a line."""
+    low, high = objective.utilisation
+    return (
+        f"{100 * objective.quantile:g} % of answers within {objective.latency_s:g} s, "
+        f"{100 * objective.completion:g} % within {objective.patience_s:g} s, {100 * low:g} to {100 * high:g} % busy"
+    )
 
 
 def last_words(replica: ReplicaStatus) -> str:

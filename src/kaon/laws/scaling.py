@@ -10,25 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from kaon.types.deployment import Floor
 from kaon.types.observation import Observation
-
-DAY_S = 86_400.0
-
-
-@dataclass(frozen=True, slots=True)
-class Floor:
-    """At least `replicas` between two times of the day (UTC, seconds after midnight); may span midnight."""
-
-    replicas: int
-    from_s: float
-    until_s: float
-
-    def holds(self, at_s: float) -> bool:
-        """Whether the floor is in force at `at_s`, epoch seconds."""
-        time = at_s % DAY_S
-        if self.from_s <= self.until_s:
-            return self.from_s <= time < self.until_s
-        return time >= self.from_s or time < self.until_s
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from kaon.errors import ConfigError
 from kaon.sdk import openapi
 from kaon.sdk.endpoint import MARK, Endpoint, compile_endpoint
 from kaon.sdk.setting import Setting, compile_settings, read_settings
+from kaon.types.objective import Objective
 from kaon.types.service import Resources, ServiceSpec
 
 T = TypeVar("T")
@@ -40,6 +41,7 @@ class Service:
     """Path -> ASGI app, or a function of the instance (or of nothing) that makes one; see `mounted`."""
     settings: tuple[Setting, ...]
     resources: Resources
+    objective: Objective
     requirements: tuple[str, ...]
     on_start: tuple[str, ...]
     """Names of the methods to call, in order, before the first request; sync or async."""
@@ -56,6 +58,7 @@ class Service:
             mounts=tuple(self.mounts),
             settings=tuple(s.spec for s in self.settings),
             resources=self.resources,
+            objective=self.objective,
             requirements=self.requirements,
             openapi=openapi.document(self),
         )
@@ -73,6 +76,7 @@ def service(
     name: str | None = None,
     requirements: Sequence[str] = (),
     resources: Resources | None = None,
+    objective: Objective | None = None,
     mounts: Mapping[str, Any] | None = None,
 ) -> Callable[[C], C]: ...
 def service(
@@ -82,6 +86,7 @@ def service(
     name: str | None = None,
     requirements: Sequence[str] = (),
     resources: Resources | None = None,
+    objective: Objective | None = None,
     mounts: Mapping[str, Any] | None = None,
 ) -> C | Callable[[C], C]:
     """Mark a class as a service.
@@ -90,6 +95,7 @@ def service(
         name: Its name; the class's own in kebab case unless given.
         requirements: Packages that it needs, as pip writes them.
         resources: What one replica may use.
+        objective: How quickly and how surely it should answer; scaling goes by it.
         mounts: Path -> ASGI app, or a function that takes the instance (or nothing) and makes one.
 
     Raises ConfigError for what cannot be served, with the place.
@@ -110,6 +116,7 @@ def service(
             mounts=dict(mounts or {}),
             settings=compile_settings(marked, names),
             resources=resources or Resources(),
+            objective=_objective(marked, objective),
             requirements=tuple(requirements),
             on_start=_hooks(marked, "start"),
             on_stop=_hooks(marked, "stop"),
@@ -184,6 +191,15 @@ def _named(cls: type, given: str | None) -> str:
             hint="A name is 1 to 40 lower-case letters, digits and dashes; give one with @kaon.service(name=...).",
         )
     return name
+
+
+def _objective(cls: type, given: Objective | None) -> Objective:
+    if given is not None and not isinstance(given, Objective):
+        raise ConfigError(
+            f"The objective of `{cls.__name__}` is {type(given).__name__}, not kaon.Objective.",
+            hint="Write it like @kaon.service(objective=kaon.Objective(latency_s=0.2)).",
+        )
+    return given or Objective()
 
 
 def _check_paths(service: Service) -> None:

@@ -28,7 +28,13 @@ class Floor(Model):
 
     replicas: int = Field(ge=1, le=1000)
     start: str = Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="HH:MM.")
-    end: str = Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="HH:MM.")
+    end: str = Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="HH:MM; as `start`: all day.")
+
+    def holds(self, at_s: float) -> bool:
+        """Whether it is in force at `at_s`, epoch seconds."""
+        minute = int(at_s // 60) % 1440
+        start, end = (60 * int(text[:2]) + int(text[3:]) for text in (self.start, self.end))
+        return start <= minute < end if start < end else minute >= start or minute < end
 
 
 class Scaling(Model):

@@ -125,7 +125,7 @@ def test_one_artifact_by_its_first_digits(deployed: None, run: Run) -> None:
 def test_describe_tells_all(deployed: None, run: Run) -> None:
     for words in (("greeter",), ("deployment", "greeter")):
         out = run("describe", *words).out
-        for part in ("url:", "state:    Stable", "revisions", "replicas", "greeter-1-0", "events", "Deployed"):
+        for part in ("url:", "state:     Stable", "revisions", "replicas", "greeter-1-0", "events", "Deployed"):
             assert part in out
 
 

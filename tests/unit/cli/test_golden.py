@@ -20,12 +20,13 @@ from kaon.api.views import (
     SecretView,
     WorkspaceView,
 )
-from kaon.cli import app, difference, shapes
+from kaon.cli import app, bounds, difference, shapes
 from kaon.cli.deploying import Wishes, how_to_call, merged
 from kaon.cli.notes import failure
 from kaon.cli.output import Format, Shape, shown
 from kaon.cli.waiting import doing
 from kaon.errors import NotFound, Unavailable
+from kaon.sdk.build import Built
 from kaon.types.artifact import ArtifactSpec, ArtifactStatus, Manifest
 from kaon.types.condition import Condition
 from kaon.types.deployment import (
@@ -39,6 +40,7 @@ from kaon.types.deployment import (
 )
 from kaon.types.event import Event, Level
 from kaon.types.key import Role
+from kaon.types.objective import Objective
 from kaon.types.plan import EdgeStatus
 from kaon.types.replica import Phase, ReplicaStatus
 from kaon.types.service import ServiceSpec
@@ -63,6 +65,8 @@ DEPLOYMENT = DeploymentView(
         state=RolloutState.STOPPED,
         stable=1,
         target=2,
+        wanted=2,
+        wanted_reason="12.0 calls/s at 40.0 ms each",
         assignments=(Assignment(revision=1, replicas=2, ready=2, weight=100),),
         conditions=(Condition(type="Ready", holds=True), Condition(type="Progressing", holds=False, reason="Stopped")),
     ),
@@ -271,7 +275,7 @@ def test_json_and_yaml_say_what_was_there(kind: str) -> None:
 
 
 def test_the_page_of_a_deployment_is_as_agreed(golden: Golden) -> None:
-    page = shapes.described(DEPLOYMENT, REVISIONS, REPLICAS, EVENTS, NOW)
+    page = shapes.described(DEPLOYMENT, REVISIONS, REPLICAS, EVENTS, Objective(), NOW)
     golden("shown/describe", page + "\n")
     assert "\x1b" not in page
 
@@ -304,8 +308,9 @@ def test_a_url_that_a_shell_would_run_is_not_pasted(kaon_home: Path) -> None:
 
 def test_a_change_is_as_agreed(golden: Golden) -> None:
     before = DEPLOYMENT.spec
-    wishes = Wishes(env={"TOKEN": "plain", "NEW": EVIL}, secrets={}, min=1, max=1, public=True)
-    after = merged(before, "sha256:" + "cd" * 32, wishes)
+    wishes = Wishes(env={"TOKEN": "plain", "NEW": EVIL}, secrets={}, scale=bounds.Wishes(1), public=True)
+    built = Built(Path("x"), "sha256:" + "cd" * 32, MANIFEST, 1)
+    after = merged(before, built, wishes)
     texts = [
         difference.told("deployment", "greeter", old, new)
         for old, new in ((before, after), (None, after), (before, None), (before, before))

@@ -10,8 +10,9 @@ import pytest
 
 from kaon.laws import forecast
 from kaon.laws.scale import Scale, ScaleState
-from kaon.laws.scaling import Bounds, Decision, Floor
+from kaon.laws.scaling import Bounds, Decision
 from kaon.laws.service_time import ServiceTime, learn
+from kaon.types.deployment import Floor
 from kaon.types.objective import Objective
 from kaon.types.observation import Batches, Observation
 
@@ -173,7 +174,7 @@ def test_a_queue_adds_replicas() -> None:
 
 
 def test_floors_by_schedule_hold_at_their_hours_also_over_midnight() -> None:
-    nights = Bounds(1, 50, (Floor(7, 22 * 3600.0, 6 * 3600.0),))
+    nights = Bounds(1, 50, (Floor(replicas=7, start="22:00", end="06:00"),))
     assert nights.clip(2, 23 * 3600.0) == 7
     assert nights.clip(2, 5 * 3600.0) == 7
     assert nights.clip(2, 12 * 3600.0) == 2

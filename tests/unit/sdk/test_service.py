@@ -202,3 +202,26 @@ def test_the_data_folder_is_the_deployments_or_one_beside_you(tmp_path: Path, mo
     assert kaon.data_dir() == tmp_path / ".kaon-data"
     monkeypatch.setenv("KAON_DATA_DIR", str(tmp_path / "volume"))
     assert kaon.data_dir().is_dir()
+
+
+def test_the_objective_of_a_class_is_in_its_manifest() -> None:
+    aim = kaon.Objective(latency_s=0.2, completion=0.999)
+
+    @kaon.service(objective=aim)
+    class Quick:
+        @kaon.endpoint
+        def answer(self) -> int:
+            return 42
+
+    assert service_of(Quick).spec().objective == aim
+    assert service_of(ShopRecommender).spec().objective == kaon.Objective()
+
+
+def test_what_is_no_objective_is_refused_at_import() -> None:
+    with pytest.raises(ConfigError, match=r"The objective of `Slow` is float, not kaon.Objective"):
+
+        @kaon.service(objective=0.2)  # type: ignore[call-overload]
+        class Slow:
+            @kaon.endpoint
+            def answer(self) -> int:
+                return 42

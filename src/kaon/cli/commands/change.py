@@ -7,12 +7,16 @@ from typing import Annotated
 import typer
 
 from kaon.cli.options import CHANGE, DryRun, InWorkspace, NoWait, Timeout, Yes, told
+from kaon.types.deployment import Law
 
 _SCALE = told(
     "Say how many replicas there may be.",
     "kaon scale greeter 3",
     "kaon scale greeter --min 1 --max 5",
-    "kaon scale greeter 0 -y",
+    "kaon scale greeter --min 0 --max 5 --keep-alive 10m   # none when nobody calls",
+    "kaon scale greeter --min 2 --max 20 --floor 8@09:00-18:00",
+    "kaon scale greeter 0 -y                               # off: callers are refused",
+    more="What is not named stays as it is. Between --min and --max the scaling law chooses; `kaon explain` says why.",
 )
 _RM = told(
     "Take a deployment, workspace, secret or key away.",
@@ -33,7 +37,15 @@ def scale(
     name: Annotated[str, typer.Argument(help="The deployment.", show_default=False)],
     replicas: Annotated[int | None, typer.Argument(min=0, max=1000, help="How many.", show_default=False)] = None,
     low: Annotated[int | None, typer.Option("--min", min=0, help="Replicas at least.")] = None,
-    high: Annotated[int | None, typer.Option("--max", min=1, help="Replicas at most.")] = None,
+    high: Annotated[int | None, typer.Option("--max", min=0, help="Replicas at most.")] = None,
+    law: Annotated[Law | None, typer.Option(help="What chooses; all but kaon are the laws of others.")] = None,
+    keep_alive: Annotated[
+        str | None, typer.Option(metavar="TIME", help="How long the last replica stays without a call; or: learnt.")
+    ] = None,
+    floor: Annotated[
+        list[str] | None,
+        typer.Option(metavar="N@HH:MM-HH:MM", help="At least N replicas then, UTC; repeatable; none: no floors."),
+    ] = None,
     yes: Yes = False,
     dry_run: DryRun = False,
     no_wait: NoWait = False,
@@ -41,10 +53,11 @@ def scale(
     workspace: InWorkspace = None,
 ) -> None:
     """Say how many replicas there may be."""
-    from kaon.cli import changing, deploying
+    from kaon.cli import changing
+    from kaon.cli.bounds import Wishes
     from kaon.cli.text import seconds
 
-    wanted = deploying.scaling(replicas, low, high)
+    wanted = Wishes(replicas, low, high, law, keep_alive, floor)
     wait_s = None if no_wait else seconds(timeout)
     changing.scale(name, wanted, workspace, yes=yes, dry_run=dry_run, wait_s=wait_s)
 

@@ -16,6 +16,7 @@ _DEPLOY = told(
     "kaon deploy greeter.py:Greeter",
     "kaon deploy greeter.py:Greeter --name hello --env GREETING=Hi --replicas 2",
     "kaon deploy greeter.py:Greeter --secret TOKEN=greeter-token --dry-run",
+    "kaon deploy greeter.py:Greeter --min 0 --max 5 --set objective.latency_s=0.2",
     more="What is not named stays as it is. The old revision serves until the new one is ready.",
 )
 _APPLY = told(
@@ -27,6 +28,13 @@ _APPLY = told(
 _Pairs = Annotated[list[str] | None, typer.Option("--env", metavar="K=V", help="A setting; may be repeated.")]
 _Secrets = Annotated[
     list[str] | None, typer.Option("--secret", metavar="K=NAME", help="A variable that a secret gives; repeatable.")
+]
+
+_Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="PATH=VALUE", help="Any field of the spec, like objective.latency_s=0.2; repeatable."
+    ),
 ]
 
 
@@ -43,8 +51,9 @@ def deploy(
     secret: _Secrets = None,
     replicas: Annotated[int | None, typer.Option(min=0, help="How many; the same as --min and --max.")] = None,
     low: Annotated[int | None, typer.Option("--min", min=0, help="Replicas at least.")] = None,
-    high: Annotated[int | None, typer.Option("--max", min=1, help="Replicas at most.")] = None,
+    high: Annotated[int | None, typer.Option("--max", min=0, help="Replicas at most.")] = None,
     public: Annotated[bool | None, typer.Option("--public/--closed", help="Whether callers need no key.")] = None,
+    assignments: _Sets = None,
     dry_run: DryRun = False,
     no_wait: NoWait = False,
     timeout: Timeout = "10m",
@@ -53,16 +62,16 @@ def deploy(
 ) -> None:
     """Build, bring, put, wait."""
     from kaon.cli import deploying
+    from kaon.cli.bounds import Wishes
     from kaon.cli.remote import opened
     from kaon.cli.text import pairs, seconds
 
-    bounds = deploying.scaling(replicas, low, high) if replicas is not None else None
     wishes = deploying.Wishes(
         env=pairs(env or [], "--env"),
         secrets=pairs(secret or [], "--secret"),
-        min=bounds.min if bounds else low,
-        max=bounds.max if bounds else high,
+        scale=Wishes(replicas, low, high),
         public=public,
+        sets=assignments or [],
     )
     wait_s = seconds(timeout)
     with tempfile.TemporaryDirectory(prefix="kaon-deploy-") as out, opened(workspace) as remote:
@@ -70,10 +79,10 @@ def deploy(
         built = deploying.built(target, Path.cwd(), Path(out))
         name = name or built.manifest.service.name
         if dry_run:
-            deploying.preview(remote, name, lambda spec: deploying.merged(spec, built.digest, wishes))
+            deploying.preview(remote, name, lambda spec: deploying.merged(spec, built, wishes))
             return
         deploying.bring(remote, built)
-        view = deploying.put_told(remote, name, lambda spec: deploying.merged(spec, built.digest, wishes))
+        view = deploying.put_told(remote, name, lambda spec: deploying.merged(spec, built, wishes))
         deploying.finish(remote, view, built.manifest, None if no_wait else wait_s, output)
 
 
