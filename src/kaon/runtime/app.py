@@ -89,6 +89,7 @@ class App:
         call.arguments = await in_time(call, arguments(lane, names, scope, fields, receive))
         ended = asyncio.Event()
         call.on_end = lambda _: ended.set()
+        call.began_at = time.monotonic()
         lane.enter(call)
         if not call.ended:
             watch = asyncio.create_task(cancel_when_gone(call, receive))

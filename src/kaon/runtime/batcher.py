@@ -58,6 +58,7 @@ class BatchLane(Lane):
         self._turn: asyncio.Handle | None = None
         self._asking = False
         self.cost = batch.Cost()
+        self._began = 0
 
     def enter(self, call: Call) -> None:
         """Let the call wait for the next batch, which leaves at the end of this turn of the loop if a slot is free."""
@@ -71,6 +72,11 @@ class BatchLane(Lane):
         self._waiting.extend(Part(whole, index, start, stop) for index, (start, stop) in enumerate(cuts))
         if self._turn is None and self.busy < self.slots:
             self._turn = self._loop.call_soon(self._ask)
+
+    @property
+    def began(self) -> int:
+        """Calls that got a place in a batch."""
+        return self._began
 
     def close(self) -> None:
         self._threads.close()
@@ -117,14 +123,18 @@ class BatchLane(Lane):
         )
 
     def _start(self, parts: list[Part]) -> None:
+        now = time.monotonic()
         self.busy += 1
+        self._edges -= now
         rounds = deque(fitting(parts))
         calls = {part.call for part in parts}
-        work = _Batch(time.monotonic(), rounds, len(calls), sum(part.rows for part in parts), len(calls))
+        work = _Batch(now, rounds, len(calls), sum(part.rows for part in parts), len(calls))
         for call in calls:
             if call.queued:
                 call.queued = False
                 self.queued -= 1
+                self._began += 1
+                self.figures.queue_seconds.add(now - call.began_at)
             call.on_cancel = work.one_left
         self._serve(work)
 
@@ -154,12 +164,14 @@ class BatchLane(Lane):
             part.whole.answer(part, outcome)
 
     def _finish(self, work: _Batch) -> None:
-        took_s = time.monotonic() - work.began_at
+        now = time.monotonic()
+        took_s = now - work.began_at
         self.busy -= 1
+        self.released += 1
+        self._edges += now
         self.cost = batch.learn(self.cost, work.rows, took_s)
         self._learn(took_s / work.calls)
-        self.figures.batch_rows.add(work.rows)
-        self.figures.batch_seconds.add(took_s)
+        self.figures.batched(work.rows, took_s)
         self._ask()
 
     def _outcomes(

@@ -41,6 +41,7 @@ class Call:
         self.lane = lane
         self.request_id = request_id
         self.entered_at = self.began_at = now = time.monotonic()
+        """`began_at`: when it came to its lane, and once it has a slot, when it got that."""
         self.deadline = None if timeout_s is None else now + timeout_s
         """`time.monotonic()` at which the caller gives up; None: never."""
         self.arguments: dict[str, Any] = {}

@@ -11,6 +11,7 @@ from kaon.runtime import metrics
 from kaon.runtime.answers import Answer, refusal
 from kaon.runtime.asgi import Receive, Scope, Send
 from kaon.runtime.serving import Serving
+from kaon.runtime.sums import Sums
 from kaon.types.key import Access
 from kaon.types.launch import ReplicaHealth
 from kaon.types.replica import Phase
@@ -23,9 +24,10 @@ _MAX_ACCESS_BYTES = 16 * 2**20
 class Control:
     """The control socket's ASGI app, and the phase that it tells."""
 
-    def __init__(self, serving: Serving) -> None:
+    def __init__(self, serving: Serving, cpus: float = 1.0) -> None:
         self.phase = Phase.LOADING
         self._serving = serving
+        self._sums = Sums(serving, cpus)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -45,13 +47,15 @@ class Control:
             case "GET /ready":
                 health = self.health()
                 return Answer(200 if self.phase is Phase.READY else 503, _JSON, health.model_dump_json().encode())
+            case "GET /figures":
+                return Answer(200, _JSON, self._sums.read().model_dump_json(exclude_defaults=True).encode())
             case "GET /metrics":
                 await asyncio.to_thread(__import__, "prometheus_client")
                 return Answer(200, _PROMETHEUS, metrics.text(self._serving))
             case "PUT /access":
                 self._serving.door.gate.put(await _access(receive))
                 return Answer(204, _JSON, b"")
-        raise NotFound("The control socket knows /live, /ready, /metrics and /access.")
+        raise NotFound("The control socket knows /live, /ready, /figures, /metrics and /access.")
 
     def health(self) -> ReplicaHealth:
         """How the replica is."""

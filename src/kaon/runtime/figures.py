@@ -19,6 +19,11 @@ class Histogram:
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
 
+    @property
+    def count(self) -> int:
+        """How many."""
+        return sum(self.counts)
+
     def add(self, value: float) -> None:
         """Count `value`."""
         self.counts[bisect_left(self.bounds, value)] += 1
@@ -28,13 +33,26 @@ class Histogram:
 class Figures:
     """The figures of one endpoint."""
 
-    __slots__ = ("batch_rows", "batch_seconds", "codes", "seconds", "stream_items")
+    __slots__ = (
+        "batch_rows",
+        "batch_seconds",
+        "codes",
+        "queue_seconds",
+        "rows_seconds",
+        "rows_squared",
+        "seconds",
+        "stream_items",
+    )
 
     def __init__(self) -> None:
         self.codes: dict[int, int] = {}
         self.seconds = Histogram(REQUEST_BOUNDS_S)
+        self.queue_seconds = Histogram(REQUEST_BOUNDS_S)
+        """Of calls that waited."""
         self.batch_rows = Histogram(BATCH_BOUNDS_ROWS)
         self.batch_seconds = Histogram(BATCH_BOUNDS_S)
+        self.rows_squared = 0.0
+        self.rows_seconds = 0.0
         self.stream_items = 0
 
     def answered(self, code: int, seconds: float) -> None:
@@ -43,3 +61,10 @@ class Figures:
         seen = self.seconds  # as its `add` does, without the call: this is in every request's way
         seen.counts[bisect_left(REQUEST_BOUNDS_S, seconds)] += 1
         seen.total += seconds
+
+    def batched(self, rows: int, seconds: float) -> None:
+        """Count a batch of `rows` rows that took `seconds`."""
+        self.batch_rows.add(rows)
+        self.batch_seconds.add(seconds)
+        self.rows_squared += rows * rows
+        self.rows_seconds += rows * seconds

@@ -52,14 +52,19 @@ class Lane(ABC):
         self._service = admit.Service()
         self._queue: deque[Call] = deque()
         self._pumping = False
-        self._instant = 0
-        """Calls that took no time to speak of, not learned yet: one addition each is all that they are worth."""
+        self.released = 0
+        """Times that a slot became free."""
+        self._learned = 0
+        """Of these, what the service time was learned from; the others took no time to speak of."""
+        self._edges = 0.0
+        """The times of all ends less those of all beginnings of work in a slot: `busy_s` for two additions a call."""
 
     def enter(self, call: Call) -> None:
         """Begin the call, or let it wait. Raises TooManyRequests when the queue is full or the wait hopeless."""
         if self.busy < self.slots and not self._queue:
             self.in_flight += 1
             self.busy += 1
+            self._edges -= call.began_at
             self._run(call)
             return
         self._admit(call)
@@ -74,19 +79,30 @@ class Lane(ABC):
 
     def release(self, began_at: float) -> None:
         """A slot is free again; the next call begins."""
+        now = time.monotonic()
         self.busy -= 1
-        self._learn(time.monotonic() - began_at)
+        self.released += 1
+        self._edges += now
+        if now - began_at >= _INSTANT_S:
+            self._learn(now - began_at)
         if self._queue:
             self._pump()
 
+    def busy_s(self, now: float) -> float:
+        """Slot-seconds of work until `now`, `time.monotonic()`, exact to the call."""
+        return max(0.0, self._edges + self.busy * now)
+
+    @property
+    def began(self) -> int:
+        """Calls that got a slot."""
+        return self.released + self.busy
+
     def _learn(self, seconds: float) -> None:
-        if seconds < _INSTANT_S:
-            self._instant += 1
-            return
-        if self._instant:
-            self._service = admit.learn(self._service, 0.0, self._instant)
-            self._instant = 0
+        instant = self.released - self._learned - 1
+        if instant:
+            self._service = admit.learn(self._service, 0.0, instant)
         self._service = admit.learn(self._service, seconds)
+        self._learned = self.released
 
     def close(self) -> None:  # noqa: B027 - most lanes have nothing to let go of
         """Let go of threads."""
@@ -114,7 +130,10 @@ class Lane(ABC):
         if call.queued:
             call.queued = False
             self.queued -= 1
-            call.began_at = time.monotonic()
+            now = time.monotonic()
+            self.figures.queue_seconds.add(now - call.began_at)
+            call.began_at = now
+        self._edges -= call.began_at
         self._run(call)
 
     def _pump(self) -> None:

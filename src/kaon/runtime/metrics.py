@@ -6,6 +6,7 @@ is shown beside ours.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -31,10 +32,12 @@ METRICS: dict[str, Described] = {
         "counter", ("endpoint", "code"), "Requests answered; endpoint is empty for those that reached none."
     ),
     "kaon_request_seconds": Described("histogram", ("endpoint",), "From a request's headers to its answer's end."),
+    "kaon_queue_seconds": Described("histogram", ("endpoint",), "Time that a call waited for a slot or a batch."),
     "kaon_in_flight": Described("gauge", ("endpoint",), "Requests that are not answered yet."),
     "kaon_queue": Described("gauge", ("endpoint",), "Requests that wait for a slot or a batch."),
     "kaon_slots": Described("gauge", ("endpoint",), "Calls (or batches) that may run at once."),
     "kaon_slots_busy": Described("gauge", ("endpoint",), "Slots that are taken, also by calls whose caller has gone."),
+    "kaon_busy_seconds_total": Described("counter", ("endpoint",), "Time that slots were taken, added up over slots."),
     "kaon_batch_rows": Described("histogram", ("endpoint",), "Rows of a batch."),
     "kaon_batch_seconds": Described("histogram", ("endpoint",), "Time that a batch took in the handler."),
     "kaon_stream_items_total": Described("counter", ("endpoint",), "Items sent by streams."),
@@ -79,6 +82,12 @@ class _Collector:
             for lane in lanes:
                 gauge.add_metric([lane.name], getattr(lane, attribute))
             yield gauge
+        now, busy, waited = time.monotonic(), counter("kaon_busy_seconds_total"), histogram("kaon_queue_seconds")
+        for lane in lanes:
+            busy.add_metric([lane.name], lane.busy_s(now))
+            seen = lane.figures.queue_seconds
+            _add(waited, lane.name, seen, at_once=max(0, lane.began - seen.count))
+        yield from (busy, waited)
         rows, took = histogram("kaon_batch_rows"), histogram("kaon_batch_seconds")
         for lane in lanes:
             if isinstance(lane, BatchLane):
@@ -87,8 +96,9 @@ class _Collector:
         yield from (rows, took)
 
 
-def _add(family: HistogramMetricFamily, name: str, histogram: Histogram) -> None:
-    below = 0
+def _add(family: HistogramMetricFamily, name: str, histogram: Histogram, at_once: int = 0) -> None:
+    """Add `histogram`, and `at_once` calls that took no time at all."""
+    below = at_once
     buckets: list[tuple[str, float]] = []
     for bound, count in zip((*map(str, histogram.bounds), "+Inf"), histogram.counts, strict=True):
         below += count

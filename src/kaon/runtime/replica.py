@@ -62,7 +62,7 @@ class Replica:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         serving = Serving(Door(Gate(self._launch.access, self._clock)), loop, self._launch.prefix)
-        control = Control(serving)
+        control = Control(serving, self._launch.cpus)
         public = server(
             App(serving),
             http=partial(ReplicaProtocol, serving),

@@ -152,6 +152,7 @@ async def begin(lane: HeldLane, call: Call) -> None:
     begun = asyncio.Event()
     call.on_begin = begun.set
     call.on_end = lambda _: begun.set()
+    call.began_at = time.monotonic()
     lane.enter(call)
     try:
         await begun.wait()

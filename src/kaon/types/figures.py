@@ -1,0 +1,33 @@
+"""What a replica has counted since it began: running sums, of which whoever asks twice takes the difference."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from kaon.types.model import Model
+from kaon.types.observation import Batches
+
+
+class ReplicaFigures(Model):
+    """Sums over a replica's endpoints.
+
+    Seconds of work are *replica-seconds*: a call that held one of an endpoint's 16 slots for a second was a
+    sixteenth of a second of the replica's work.
+    """
+
+    began_at: float = Field(
+        description="When the process began to count, epoch seconds: another one is another process."
+    )
+    at_s: float = Field(description="When this was read, by the replica's own clock that never goes back.")
+    codes: dict[str, int] = Field(
+        default_factory=dict, description="Answers by class: '2xx' to '5xx', and 'shed' (429 and 503)."
+    )
+    in_flight: int = Field(default=0, ge=0)
+    queued: int = Field(default=0, ge=0, description="Of these, waiting for a slot or a batch.")
+    queue_s: float = Field(default=0.0, ge=0, description="Time in queue of all calls that began.")
+    began: int = Field(default=0, ge=0, description="Calls that got a slot, or a place in a batch.")
+    busy_s: float = Field(default=0.0, ge=0, description="Work: slots' time over slots, up to this moment.")
+    cpu_s: float = Field(default=0.0, ge=0, description="Processor time over the replica's processors.")
+    calls: int = Field(default=0, ge=0, description="Calls that ended at endpoints without batching.")
+    calls_s: float = Field(default=0.0, ge=0, description="Their work.")
+    batches: Batches = Field(default=Batches(), description="Those that ended at endpoints with batching.")
