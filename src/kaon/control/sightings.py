@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from kaon.control.loop import Key
-from kaon.laws.rollout import Seen
+from kaon.laws.world import Seen
 from kaon.types.replica import ReplicaStatus, replica_id
 from kaon.types.resource import Cloud, Deployment
 

@@ -6,50 +6,56 @@ the newest template; when the target does not come up, the rollout stops and the
 revision again, so that going back is the same careful move in the other direction. Without a stable one
 a stopped rollout says so and is tried on: there is nothing to go back to.
 
-What always holds, with `wanted` replicas and a surge of s:
-- a replica that is ready is only taken away when `wanted` others are ready, or when fewer are wanted now;
-- at most wanted + s replicas are assigned, or as many as were when fewer became wanted;
-- more of the goal's replicas start only as others make room, so only when started ones are ready;
-- a replica that is dead and of no use never blocks a move: what takes its place is a ready one.
+With a canary the target is first on *trial*: beside all replicas of the stable revision it has as many as its
+share of the calls needs. Once the trial is passed, the move above is made; when it answers worse, the rollout stops.
+See `kaon.laws.canary` for when, and `kaon.laws.moves` for what always holds of replicas and shares.
 
-Replicas are chosen by ordinal, not counted, so that of three the dead one goes, not the third. A new
-replica gets an ordinal that nobody reports, so that it is never a dying one of the same name.
+A *shadow* revision runs beside all that, with a share of nothing.
 
 When a stopped rollout's spec changes in any way, it is tried again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import count as counting
-from itertools import islice
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from kaon.types.deployment import Assignment, DeploymentSpec, DeploymentStatus, RolloutState
-from kaon.types.model import Model
+from kaon.laws import canary as trials
+from kaon.laws import moves
+from kaon.laws.world import TROUBLE, Replicas, Seen, World, describe
+from kaon.types.deployment import Assignment, CanaryStatus, DeploymentSpec, DeploymentStatus, RolloutState
 from kaon.types.replica import Phase
+from kaon.types.traffic import Sample
 
-CRASHES = 3
-"""A new replica that restarted so often does not come up."""
-
-TROUBLE = frozenset({Phase.CRASHED, Phase.CONFIG_ERROR, Phase.NO_CAPACITY})
+__all__ = ["Seen", "describe", "next_look_at", "step", "wanted"]
 
 
-class Seen(Model):
-    """What is known of one replica."""
+@dataclass(frozen=True)
+class _Look:
+    """What one look decides by."""
 
-    revision: int
-    ordinal: int
-    phase: Phase
-    reason: str = ""
-    begun_at: float = 0
-    """Epoch seconds at which its process, or else its phase, began."""
-    restarts: int = 0
-    exit_code: int | None = None
-    last_line: str = ""
+    spec: DeploymentSpec
+    status: DeploymentStatus
+    target: int
+    anew: bool
+    count: int
+    before: Replicas
+    world: World
+    now: float
 
 
-Replicas = dict[int, frozenset[int]]
-"""Revision -> ordinals."""
+@dataclass(frozen=True)
+class _Move:
+    """What one look decides: who runs, who gets what share, and whether all is as it should be."""
+
+    after: Replicas
+    weights: dict[int, int]
+    canary: CanaryStatus | None
+    arrived: bool = False
+    fell: bool = False
+    held: bool = False
+    on_trial: bool = False
 
 
 def wanted(spec: DeploymentSpec, status: DeploymentStatus) -> int:
@@ -69,215 +75,188 @@ def step(
     target: int,
     seen: Sequence[Seen],
     now: float,
+    samples: Sequence[Sample] = (),
+    shadow: int | None = None,
 ) -> DeploymentStatus:
     """The next status; its conditions are left as they were.
 
     `generation` is that of `spec`, `target` the number of the revision of its template, `status` the last
-    decision, `now` epoch seconds. The same arguments give the same answer.
+    decision, `now` epoch seconds, `samples` the newest ten minutes of the deployment's traffic, for canaries,
+    `shadow` the number of the spec's shadow. The same arguments give the same answer.
     """
-    world = _World(seen)
-    before: Replicas = {a.revision: frozenset(a.ordinals) for a in status.assignments if a.ordinals}
-    count = wanted(spec, status)
+    world, count = World(seen), wanted(spec, status)
+    before, shadows = _apart({a.revision: frozenset(a.ordinals) for a in status.assignments}, status.shadow, target)
     anew = target != status.target or generation != status.observed_generation
     since = now if anew else status.since
     if status.stable is None:
         status = status.model_copy(update={"stable": _proved(before, target, world)})
+    look = _Look(spec, status, target, anew, count, before, world, now)
 
-    why = _why_stopped(spec, status, target, anew, world, before.get(target, frozenset()), since, now)
+    trial = trials.follow(spec, status, target, anew, samples, now)
+    why = _why_stopped(look, since, trial)
     goal = target if status.stable is None or not why else status.stable
-    held = spec.paused and (status.stable != goal or bool(before.keys() - {goal}))
-    after = before if held else _move(before, goal, count, spec.rollout.max_surge, world, hopeless=goal != target)
+    rules = spec.rollout.canary
+    on_trial = trial and rules and not why and not trials.passed(rules, trial)
+    move = _try_out(look, trial) if trial and on_trial else _take_over(look, goal, trial)
 
-    ready = {revision: len(world.ready(revision, ordinals)) for revision, ordinals in after.items()}
-    settled = not held and after.keys() <= {goal}
-    arrived = settled and ready.get(goal, 0) >= count
     # Nothing is known of a revision that never ran, so one that arrives at zero replicas has not proved itself.
-    stable = goal if arrived and count else status.stable
-    fell = settled and stable == goal and not anew and _fell(status.state, world.worst(goal, after.get(goal, ())))
-    if why and not (arrived and goal == target):
+    stable = goal if move.arrived and count and not on_trial else status.stable
+    if why and not (move.arrived and goal == target):
         state = RolloutState.STOPPED
-    elif arrived:
+    elif move.arrived:
         state = RolloutState.STABLE
     else:
-        state = RolloutState.DEGRADED if fell else RolloutState.PROGRESSING
+        state = RolloutState.DEGRADED if move.fell else RolloutState.PROGRESSING
     turned = (state is RolloutState.STOPPED) != (status.state is RolloutState.STOPPED)
+    shadow = None if shadow in {stable, target, *move.after} else shadow
+    shadows = _shadows(look, shadow, shadows if shadow == status.shadow else frozenset())
     return status.model_copy(
         update={
             "observed_generation": generation,
             "wanted": count if spec.scaling.min == spec.scaling.max else status.wanted,
             "target": target,
             "stable": stable,
-            "since": now if after != before or turned else since,
+            "since": now if move.after != before or turned else since,
             "state": state,
-            "reason": why if state is RolloutState.STOPPED else _reason(held, arrived, after, goal, count, world),
-            "assignments": _assignments(after, ready, goal),
+            "reason": why if state is RolloutState.STOPPED else _reason(look, goal, move),
+            "canary": move.canary,
+            "shadow": shadow,
+            "assignments": _assignments(move, world, {shadow: shadows} if shadow and shadows else {}),
         }
     )
 
 
-def _proved(replicas: Replicas, target: int, world: _World) -> int | None:
+def next_look_at(spec: DeploymentSpec, status: DeploymentStatus, seen: Sequence[Seen], now: float) -> float | None:
+    """Epoch seconds at which a deadline passes or more calls are counted, so that `step` may decide otherwise."""
+    if status.state is not RolloutState.PROGRESSING:
+        return None
+    looks = [now + trials.LOOK_S] if status.canary else []
+    if not spec.paused:
+        coming = (s for s in seen if s.revision == status.target and s.phase is not Phase.READY)
+        looks += [max(s.begun_at, status.since) + spec.rollout.progress_deadline_s for s in coming]
+    return min((at for at in looks if at > now), default=None)
+
+
+def _try_out(look: _Look, trial: CanaryStatus) -> _Move:
+    """The next move of a trial, and how far it is then. Paused, it keeps the share that it has."""
+    spec, status, count, target, world = look.spec, look.status, look.count, trial.revision, look.world
+    rules, stable = spec.rollout.canary, status.stable
+    assert rules is not None
+    assert stable is not None
+    has = next((a.weight for a in status.assignments if a.revision == target), 0)
+    percent = min(has, trials.share(rules, trial)) if spec.paused else trials.share(rules, trial)
+    needed = target, trials.needs(percent, count)
+    after = moves.try_out(look.before, stable, needed, count, spec.rollout.max_surge, world, held=spec.paused)
+    ready = _ready(after, world)
+    rest = {r: n for r, n in ready.items() if r != target and (r == stable or not ready.get(stable))}
+    given = trials.weight(percent, ready.get(target, 0), count) if rest else 100
+    first = stable if stable in rest else max(rest, default=stable)
+    weights = {target: given, **moves.shares(rest, first, 100 - given)}
+    if count and not spec.paused:
+        trial = trials.moved(rules, trial, given, look.now)
+    return _Move(after, weights, trial, arrived=not after, held=spec.paused, on_trial=True)
+
+
+def _take_over(look: _Look, goal: int, trial: CanaryStatus | None) -> _Move:
+    """The next move towards `goal`."""
+    spec, status, before, world = look.spec, look.status, look.before, look.world
+    held = spec.paused and (status.stable != goal or bool(before.keys() - {goal}))
+    surge, hopeless = spec.rollout.max_surge, goal != look.target
+    after = before if held else moves.take_over(before, goal, look.count, surge, world, hopeless=hopeless)
+    ready = _ready(after, world)
+    settled = not held and after.keys() <= {goal}
+    arrived = settled and ready.get(goal, 0) >= look.count
+    # A trial that was broken off is remembered until nothing of it runs: its revision has proved nothing.
+    canary = trial or (None if settled else status.canary)
+    proved = {r: n for r, n in ready.items() if not _unproved(look, goal, r, canary)}
+    weights = moves.shares(proved if any(proved.values()) else ready, goal)
+    fell = settled and status.stable == goal and not look.anew and _fell(status, world.worst(goal, after.get(goal, ())))
+    return _Move(after, weights, None if arrived and goal == look.target else canary, arrived, fell, held)
+
+
+def _unproved(look: _Look, goal: int, revision: int, canary: CanaryStatus | None) -> bool:
+    """Whether a revision was on trial, and did not pass it."""
+    rules = look.spec.rollout.canary
+    return bool(canary and canary.revision == revision != goal and not (rules and trials.passed(rules, canary)))
+
+
+def _apart(replicas: Replicas, shadow: int | None, target: int) -> tuple[Replicas, frozenset[int]]:
+    """Those that serve, and those of the shadow; one that is to serve now is no shadow any more."""
+    serving = {revision: ordinals for revision, ordinals in replicas.items() if ordinals}
+    if shadow is None or shadow == target:
+        return serving, frozenset()
+    return {r: o for r, o in serving.items() if r != shadow}, serving.get(shadow, frozenset())
+
+
+def _shadows(look: _Look, shadow: int | None, ordinals: frozenset[int]) -> frozenset[int]:
+    """Replicas of the shadow: as many as its share of copies needs."""
+    if shadow is None or look.spec.shadow is None:
+        return frozenset()
+    needed = math.ceil(look.count * look.spec.shadow.percent / 100)
+    kept = frozenset(sorted(ordinals)[:needed])
+    return kept | look.world.free(shadow, kept, needed - len(kept))
+
+
+def _proved(replicas: Replicas, target: int, world: World) -> int | None:
     """The earlier revision that serves though it was replaced before all of it was up: that with most ready."""
     ready = {r: len(world.ready(r, ordinals)) for r, ordinals in replicas.items() if r != target}
     return max((r for r in ready if ready[r]), key=lambda r: (ready[r], r), default=None)
 
 
-def _why_stopped(
-    spec: DeploymentSpec,
-    status: DeploymentStatus,
-    target: int,
-    anew: bool,
-    world: _World,
-    ordinals: frozenset[int],
-    since: float,
-    now: float,
-) -> str:
-    """Why the target does not come up; empty while it may, or once it did. Once stopped it stays so until anew."""
-    if status.stable == target:
+def _why_stopped(look: _Look, since: float, trial: CanaryStatus | None) -> str:
+    """Why the target cannot take over; empty while it may, or once it did. Once stopped it stays so until anew."""
+    status = look.status
+    if status.stable == look.target:
         return ""
-    fails = "" if spec.paused else world.failure(target, ordinals, since, spec.rollout.progress_deadline_s, now)
-    if status.state is RolloutState.STOPPED and not anew:
-        return fails or status.reason
-    return fails
+    if status.state is RolloutState.STOPPED and not look.anew:
+        return _failure(look, since) or status.reason
+    if trial and status.stable is not None and (bad := trials.worse(trial, status.stable)):
+        return bad
+    return _failure(look, since)
 
 
-def _fell(state: RolloutState, sick: Seen | None) -> bool:
+def _failure(look: _Look, since: float) -> str:
+    """Why the target does not come up; held, nothing is judged."""
+    if look.spec.paused:
+        return ""
+    ordinals = look.before.get(look.target, frozenset())
+    return look.world.failure(look.target, ordinals, since, look.spec.rollout.progress_deadline_s, look.now)
+
+
+def _fell(status: DeploymentStatus, sick: Seen | None) -> bool:
     """Whether too few are ready because some fell, rather than because more are wanted since a moment ago."""
     broke = sick is not None and (sick.phase in TROUBLE or sick.restarts > 0)
-    return broke or state is not RolloutState.PROGRESSING
+    return broke or status.state is not RolloutState.PROGRESSING
 
 
-def next_look_at(spec: DeploymentSpec, status: DeploymentStatus, seen: Sequence[Seen], now: float) -> float | None:
-    """Epoch seconds at which a deadline passes, so that `step` may decide otherwise; None: never."""
-    if status.state is not RolloutState.PROGRESSING or spec.paused:
-        return None
-    begins = (max(s.begun_at, status.since) for s in seen if s.revision == status.target and s.phase is not Phase.READY)
-    deadlines = (begun + spec.rollout.progress_deadline_s for begun in begins)
-    return min((at for at in deadlines if at > now), default=None)
+def _ready(replicas: Replicas, world: World) -> dict[int, int]:
+    return {revision: len(world.ready(revision, ordinals)) for revision, ordinals in replicas.items()}
 
 
-class _World:
-    """The replicas that are seen, by revision and ordinal."""
-
-    def __init__(self, seen: Iterable[Seen]) -> None:
-        self._seen = {(s.revision, s.ordinal): s for s in seen}
-
-    def ready(self, revision: int, ordinals: Iterable[int]) -> set[int]:
-        return {o for o in ordinals if (s := self._seen.get((revision, o))) and s.phase is Phase.READY}
-
-    def free(self, revision: int, ordinals: frozenset[int], count: int) -> frozenset[int]:
-        """The lowest `count` ordinals that are neither in `ordinals` nor seen."""
-        used = ordinals | {o for r, o in self._seen if r == revision}
-        return frozenset(islice((o for o in counting() if o not in used), count))
-
-    def worst(self, revision: int, ordinals: Iterable[int]) -> Seen | None:
-        """The replica whose trouble says most."""
-        sick = [s for o in ordinals if (s := self._seen.get((revision, o))) and s.phase is not Phase.READY]
-        return max(
-            sick,
-            key=lambda s: (s.phase is Phase.CONFIG_ERROR, s.phase is Phase.CRASHED, s.restarts, -s.ordinal),
-            default=None,
-        )
-
-    def failure(self, revision: int, ordinals: Iterable[int], since: float, deadline_s: float, now: float) -> str:
-        """Why these new replicas do not come up, or an empty text.
-
-        One that nobody reports is not late: its agent may be.
-        """
-        for s in (self._seen.get((revision, o)) for o in sorted(ordinals)):
-            if s is None or s.phase is Phase.READY:
-                continue
-            if s.phase is Phase.CONFIG_ERROR or s.restarts >= CRASHES:
-                return f"Revision {revision} does not come up: {describe(s)}"
-            if now - max(since, s.begun_at) >= deadline_s:
-                return f"Revision {revision} is not ready after {deadline_s:g} s: {describe(s)}"
-        return ""
-
-
-def describe(s: Seen) -> str:
-    """One line on a replica that is not ready: phase, reason, exit code, last line of its log."""
-    parts = [f"replica {s.ordinal} is {s.phase}"]
-    if s.reason and s.reason != s.phase:
-        parts.append(s.reason.rstrip("."))
-    if s.exit_code is not None and "exit code" not in s.reason:
-        parts.append(f"exit code {s.exit_code}")
-    if s.restarts:
-        parts.append(f"{s.restarts} restarts")
-    last = s.last_line.strip()[:200]
-    if last and not _says(s.reason, last):
-        parts.append(f"last line: {last}")
-    return "; ".join(parts) + "."
-
-
-def _says(reason: str, last_line: str) -> bool:
-    """Whether the reason holds what the last line says, be it under the error's name."""
-    return any(said.rstrip(".") in reason for said in (last_line, last_line.partition(": ")[2]) if said)
-
-
-def _move(before: Replicas, goal: int, count: int, surge: int, world: _World, *, hopeless: bool) -> Replicas:
-    """One move towards `count` replicas of `goal` and none of others; `hopeless` others that are dead just go."""
-    goal_now = _shrink(before.get(goal, frozenset()), count, goal, world)
-    others = {revision: ordinals for revision, ordinals in before.items() if revision != goal}
-    others = _replace(others, len(world.ready(goal, goal_now)), count, world, hopeless=hopeless)
-    room = count + surge - len(goal_now) - sum(map(len, others.values()))
-    more = min(count - len(goal_now), max(0, room))
-    goal_now |= world.free(goal, goal_now, more)
-    return {revision: ordinals for revision, ordinals in {**others, goal: goal_now}.items() if ordinals}
-
-
-def _shrink(ordinals: frozenset[int], count: int, revision: int, world: _World) -> frozenset[int]:
-    """At most `count` of `ordinals`: ready ones stay first, then low ones."""
-    ready = world.ready(revision, ordinals)
-    return frozenset(sorted(ordinals, key=lambda o: (o not in ready, o))[:count])
-
-
-def _replace(others: Replicas, ready_goal: int, count: int, world: _World, *, hopeless: bool) -> Replicas:
-    """`others` without those that the goal's ready replicas stand in for: dead ones, then the oldest revision's."""
-    ready = {(r, o) for r, ordinals in others.items() for o in world.ready(r, ordinals)}
-    dead = {(r, o) for r, ordinals in others.items() for o in ordinals} - ready
-    # A dead one may come back, so it counts as one of `count` until a ready one of the goal takes its place.
-    spare_dead = len(dead) if hopeless else len(dead) + len(ready) + ready_goal - count
-    spare_ready = len(ready) + ready_goal - count
-    leave = _first(dead, spare_dead) | _first(ready, spare_ready)
-    return {r: frozenset(o for o in ordinals if (r, o) not in leave) for r, ordinals in others.items()}
-
-
-def _first(replicas: set[tuple[int, int]], number: int) -> set[tuple[int, int]]:
-    return set(sorted(replicas, key=lambda key: (key[0], -key[1]))[: max(0, number)])
-
-
-def _reason(held: bool, arrived: bool, after: Replicas, goal: int, count: int, world: _World) -> str:
-    if arrived:
-        return "No replicas are wanted." if count == 0 else ""
-    if held:
-        return "Paused."
-    ordinals = after.get(goal, frozenset())
-    text = f"{len(world.ready(goal, ordinals))} of {count} replicas of revision {goal} are ready"
-    sick = world.worst(goal, ordinals)
+def _reason(look: _Look, goal: int, move: _Move) -> str:
+    if move.arrived:
+        return "No replicas are wanted." if look.count == 0 else ""
+    if move.held:
+        return f"Paused, with {move.weights.get(goal, 0)} % of the calls." if move.on_trial else "Paused."
+    if move.on_trial and move.canary and move.canary.reason:
+        return move.canary.reason
+    ordinals = move.after.get(goal, frozenset())
+    needed = len(ordinals) if move.on_trial else look.count
+    text = f"{len(look.world.ready(goal, ordinals))} of {needed} replicas of revision {goal} are ready"
+    sick = look.world.worst(goal, ordinals)
     return f"{text}: {describe(sick)}" if sick else f"{text}."
 
 
-def _assignments(replicas: Replicas, ready: dict[int, int], goal: int) -> tuple[Assignment, ...]:
-    weights = _weights(ready, goal)
+def _assignments(move: _Move, world: World, shadows: Replicas) -> tuple[Assignment, ...]:
+    replicas = {**move.after, **shadows}
+    ready = _ready(replicas, world)
     return tuple(
         Assignment(
             revision=revision,
             replicas=len(ordinals),
             ordinals=tuple(sorted(ordinals)),
             ready=ready[revision],
-            weight=weights.get(revision, 0),
+            weight=move.weights.get(revision, 0),
         )
         for revision, ordinals in sorted(replicas.items())
     )
-
-
-def _weights(ready: dict[int, int], goal: int) -> dict[int, int]:
-    """Per cent of the traffic that each revision gets: its share of the ready replicas; the goal's all when none is.
-
-    An edge that balances over all ready replicas alike does just this; one that splits by weight does as well.
-    """
-    total = sum(ready.values())
-    if not total:
-        return {goal: 100}
-    weights = {revision: 100 * number // total for revision, number in ready.items()}
-    most = max(ready, key=lambda revision: (ready[revision], revision))
-    return {**weights, most: weights[most] + 100 - sum(weights.values())}

@@ -77,13 +77,6 @@ class Canary(Model):
         return self
 
 
-class Shadow(Model):
-    """A revision that gets copies of calls; its answers go to nobody, but are compared."""
-
-    revision: int = Field(ge=1)
-    percent: float = Field(default=10.0, gt=0, le=100, description="Share of calls that are copied.")
-
-
 class Rollout(Model):
     """How a new revision takes over."""
 
@@ -104,6 +97,20 @@ class Template(Model):
     )
     resources: Resources | None = Field(default=None, description="None: as the class says.")
     restarted_at: float = Field(default=0, description="Set to start every replica anew.")
+
+
+class Shadow(Model):
+    """A revision that gets copies of calls; its answers go to nobody, but are compared."""
+
+    revision: int | None = Field(default=None, ge=1, description="One of the history.")
+    template: Template | None = Field(default=None, description="Or a new one, that only promotion lets serve.")
+    percent: float = Field(default=10.0, gt=0, le=100, description="Share of calls that are copied.")
+
+    @model_validator(mode="after")
+    def _one(self) -> Shadow:
+        if (self.revision is None) == (self.template is None):
+            raise ValueError("a shadow is a revision or a template, one of them")
+        return self
 
 
 class DeploymentSpec(Model):
@@ -130,7 +137,11 @@ class RevisionSpec(Model):
 
 
 class RevisionStatus(Model):
-    """Nothing of a revision changes."""
+    """What became of a revision, the last time that something did."""
+
+    outcome: str = Field(default="", description="'served', 'failed', 'rolled back' or 'withdrawn'; '': not known yet.")
+    reason: str = Field(default="", description="Why.")
+    at: float = Field(default=0, description="Epoch seconds.")
 
 
 class RolloutState(StrEnum):
@@ -155,12 +166,39 @@ class Assignment(Model):
     weight: int = Field(default=0, ge=0, le=100)
 
 
+class Arm(Model):
+    """What one side of a canary has answered since the step began."""
+
+    calls: int = Field(default=0, ge=0)
+    failed: int = Field(default=0, ge=0, description="Answered 5xx, refused as too much, or not answered.")
+    timed: int = Field(default=0, ge=0, description="Calls since it is known what slow is.")
+    slow: int = Field(default=0, ge=0, description="Of these, slower than `slow_s`.")
+    p99_s: float | None = Field(default=None, description="Of the last minute; None: no calls.")
+
+
+class Gate(Model):
+    """What a canary's test says of one kind of harm."""
+
+    name: str = Field(description="'errors' or 'slowness'.")
+    verdict: str = Field(description="'worse', 'fine' or 'not known yet'.")
+    leans: str = Field(default="", description="'worse' or 'fine': what the shares say, be it by chance.")
+    odds: float = Field(default=1.0, ge=1, description="The evidence for what it leans to: so many to one.")
+    needed: float = Field(default=1.0, ge=1, description="From which odds on it counts as known.")
+    reason: str = Field(default="", description="In words, with figures.")
+
+
 class CanaryStatus(Model):
     """How far a canary has come."""
 
     revision: int = Field(ge=1)
     step: int = Field(default=0, ge=0, description="Index into `canary.steps`; as many as there are: all passed.")
-    since: float = Field(description="When the step began, epoch seconds.")
+    since: float = Field(description="When the step began, epoch seconds: when its share was in force.")
+    in_force: bool = Field(default=False, description="Whether enough replicas were ready for the step's share.")
+    until: float = Field(default=0, description="Calls up to then are counted, epoch seconds.")
+    slow_s: float | None = Field(default=None, description="A call that takes longer is slow; None: not known yet.")
+    new: Arm = Arm()
+    old: Arm = Arm()
+    gates: tuple[Gate, ...] = ()
     reason: str = Field(default="", description="What it waits for, with figures.")
     promoted: bool = Field(default=False, description="Somebody said that it may take over.")
 
@@ -176,6 +214,7 @@ class DeploymentStatus(Model):
     wanted: int | None = Field(default=None, description="Replicas that the scaling law wants; None: not asked yet.")
     wanted_reason: str = ""
     canary: CanaryStatus | None = None
+    shadow: int | None = Field(default=None, description="The revision that gets copies of calls, and no others.")
     since: float = Field(default=0, description="When the rollout began or last moved on, epoch seconds.")
     assignments: tuple[Assignment, ...] = ()
     conditions: tuple[Condition, ...] = ()

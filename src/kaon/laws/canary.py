@@ -1,0 +1,199 @@
+"""How far a canary may go: its share of the traffic, step by step, as the calls that it answered show.
+
+A step gives the new revision a share of the calls, on enough replicas for it. It counts what both revisions answer
+from then on, and asks `kaon.laws.sequential` at each look whether the new one is worse by more than is allowed, in
+two ways: *errors*, the share of calls that failed; and *slowness*, the share that took longer than the old revision's
+p99 times `slower`, of which the old one has about 1 % by definition, and the new one may have 1 % more.
+
+- Worse, as soon as it is known: the rollout stops, and everything goes back.
+- Passed: the step lasted `step_s`, the new revision answered `min_calls`, and neither test leans to worse. One that
+  leans so without being sure is waited for: it is known sooner or later.
+- No calls: nothing is known, and it waits.
+
+The level is shared by all tests of all steps, so that a canary as good as the old revision is ever sent back with a
+probability of at most 5 %.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+
+from kaon.laws.sequential import Counts, Evidence, Verdict, compare
+from kaon.laws.traffic import FAILURES, quantile
+from kaon.types.deployment import Arm, Canary, CanaryStatus, DeploymentSpec, DeploymentStatus, Gate, RolloutState
+from kaon.types.traffic import LATENCY_BOUNDS_S, Histogram, Sample
+
+LEVEL = 0.05
+"""Probability at most that a good canary is sent back."""
+
+SLOW_MARGIN = 0.01
+NOISE_S = 0.005
+"""So much more than the old revision's p99 is no slowness, whatever the ratio."""
+
+WARM_S = 5.0
+"""New replicas' first calls are slow: for so long after a share is in force, times are not judged."""
+
+LOOK_S = 2.0
+LATE_S = 2.0
+"""Calls are counted when they are so old: by then all clouds have told of them."""
+
+BACK_S = 600.0
+_TYPICAL_CALLS = 100
+"""Calls from which it is told what the old revision's p99 is, of the last `BACK_S`."""
+
+
+def follow(
+    spec: DeploymentSpec, status: DeploymentStatus, target: int, anew: bool, samples: Sequence[Sample], now: float
+) -> CanaryStatus | None:
+    """The canary of `target` with all calls counted and judged; None when there is nothing to try it beside."""
+    rules, stable = spec.rollout.canary, status.stable
+    if rules is None or stable is None or stable == target:
+        return None
+    canary, stopped = status.canary, status.state is RolloutState.STOPPED
+    if canary is None or canary.revision != target or (stopped and anew):
+        canary, stopped = CanaryStatus(revision=target, since=now, until=now), False
+    if stopped:
+        return canary
+    return _judged(rules, _counted(rules, canary, stable, samples, now))
+
+
+def passed(rules: Canary, canary: CanaryStatus) -> bool:
+    """Whether it may take over."""
+    return canary.promoted or (canary.step >= len(rules.steps) and not rules.hold)
+
+
+def share(rules: Canary, canary: CanaryStatus) -> int:
+    """Per cent of the calls that it should get at its step."""
+    return rules.steps[min(canary.step, len(rules.steps) - 1)]
+
+
+def needs(percent: int, count: int) -> int:
+    """Replicas for that share of the work of `count` replicas."""
+    return math.ceil(count * percent / 100)
+
+
+def weight(percent: int, ready: int, count: int) -> int:
+    """Per cent of the calls for `ready` replicas of it: as it should get, but no more than they can take."""
+    return min(percent, 100 * ready // count) if count else 0
+
+
+def worse(canary: CanaryStatus, stable: int) -> str:
+    """Why it must go back; empty when nothing says so."""
+    bad = next((gate for gate in canary.gates if gate.verdict == Verdict.WORSE), None)
+    if bad is None or canary.promoted:
+        return ""
+    return (
+        f"Revision {canary.revision} answers worse than revision {stable}: {bad.reason}; "
+        f"{_odds(bad.odds)} to 1 that this is no chance."
+    )
+
+
+def moved(rules: Canary, canary: CanaryStatus, given: int, now: float) -> CanaryStatus:
+    """It after a look at which `given` per cent of the calls are its: its share in force, or the next step."""
+    if not canary.in_force:
+        if given < share(rules, canary):
+            return canary.model_copy(update={"reason": ""})
+        canary = canary.model_copy(update={"in_force": True, "since": now})
+    at_end = canary.step >= len(rules.steps)
+    missing = "it waits for `promote`" if at_end else _missing(rules, canary, now)
+    if missing:
+        name = "All steps are passed" if at_end else f"Step {canary.step + 1} of {len(rules.steps)}"
+        return canary.model_copy(update={"reason": f"{name}, {given} % of the calls: {missing}."})
+    canary = canary.model_copy(
+        update={"step": canary.step + 1, "since": now, "until": now, "slow_s": None, "reason": ""}
+    )
+    last = canary.step >= len(rules.steps)
+    return canary.model_copy(update={"in_force": last, "new": Arm(), "old": Arm(), "gates": ()})
+
+
+def _missing(rules: Canary, canary: CanaryStatus, now: float) -> str:
+    """What the step waits for; empty when it is passed."""
+    calls = canary.new.calls
+    if not calls:
+        return "it has answered no call yet; without calls, only `promote` goes on"
+    if calls < rules.min_calls:
+        return f"{calls:,} of {rules.min_calls:,} calls answered"
+    if now - canary.since < rules.step_s:
+        return f"it lasts {rules.step_s:g} s; {calls:,} calls answered"
+    leaning = next((gate for gate in canary.gates if gate.leans == Verdict.WORSE), None)
+    if leaning:
+        return f"not known yet whether it is worse: {leaning.reason}"
+    return ""
+
+
+def _counted(rules: Canary, canary: CanaryStatus, stable: int, samples: Sequence[Sample], now: float) -> CanaryStatus:
+    """It with the calls that ended since the last look, both revisions'."""
+    until = min(now - LATE_S, max((sample.at_s for sample in samples), default=0.0))
+    if until - canary.until < LOOK_S - 0.1:
+        return canary
+    slow_s = canary.slow_s or _slow_s(rules, [s for s in samples if s.revision == stable and s.at_s > now - BACK_S])
+    timed = slow_s if canary.in_force and now - canary.since >= WARM_S + LATE_S else None
+    fresh = [s for s in samples if canary.until < s.at_s <= until]
+    minute = [s for s in samples if s.at_s > now - 60.0]
+    return canary.model_copy(
+        update={
+            "until": until,
+            "slow_s": slow_s,
+            "new": _added(canary.new, fresh, minute, canary.revision, timed),
+            "old": _added(canary.old, fresh, minute, stable, timed),
+        }
+    )
+
+
+def _added(arm: Arm, fresh: Iterable[Sample], minute: Iterable[Sample], revision: int, slow_s: float | None) -> Arm:
+    codes = [s.codes for s in fresh if s.revision == revision and s.codes]
+    times = [s.latency for s in fresh if s.revision == revision and s.latency] if slow_s else []
+    first_slow = bisect_left(LATENCY_BOUNDS_S, slow_s or 0.0) + 1
+    return Arm(
+        calls=arm.calls + sum(sum(found.values()) for found in codes),
+        failed=arm.failed + sum(found.get(name, 0) for found in codes for name in FAILURES),
+        timed=arm.timed + sum(sum(found.values()) for found in times),
+        slow=arm.slow + sum(n for found in times for bucket, n in found.items() if bucket >= first_slow),
+        p99_s=quantile(_whole(s.latency for s in minute if s.revision == revision), 0.99),
+    )
+
+
+def _slow_s(rules: Canary, old: Sequence[Sample]) -> float | None:
+    """From when on a call is slow: the next bound of the histograms, so that slow calls are counted, not estimated."""
+    whole = _whole(sample.latency for sample in old)
+    p99_s = quantile(whole, 0.99)
+    if p99_s is None or sum(whole.values()) < _TYPICAL_CALLS:
+        return None
+    at_least = max(p99_s * rules.slower, p99_s + NOISE_S)
+    return next((bound for bound in LATENCY_BOUNDS_S if bound >= at_least), LATENCY_BOUNDS_S[-1])
+
+
+def _whole(histograms: Iterable[Histogram | None]) -> Histogram:
+    found: Histogram = {}
+    for histogram in histograms:
+        for bucket, count in (histogram or {}).items():
+            found[bucket] = found.get(bucket, 0) + count
+    return found
+
+
+def _judged(rules: Canary, canary: CanaryStatus) -> CanaryStatus:
+    level = LEVEL / (2 * (len(rules.steps) + rules.hold))
+    new, old, slow_s = canary.new, canary.old, canary.slow_s or 0.0
+    failed = compare(Counts(new.calls, new.failed), Counts(old.calls, old.failed), rules.errors, level)
+    slow = compare(Counts(new.timed, new.slow), Counts(old.timed, old.slow), SLOW_MARGIN, level)
+    gates = [_gate("errors", failed, "failed")]
+    if new.timed:
+        gates.append(_gate("slowness", slow, f"took longer than {1000 * slow_s:,.0f} ms"))
+    return canary.model_copy(update={"gates": tuple(gates) if new.calls else ()})
+
+
+def _gate(name: str, evidence: Evidence, bad: str) -> Gate:
+    return Gate(
+        name=name,
+        verdict=evidence.verdict,
+        leans=evidence.leans,
+        odds=round(evidence.odds, 2),
+        needed=evidence.needed,
+        reason=evidence.words(bad),
+    )
+
+
+def _odds(odds: float) -> str:
+    return f"{odds:,.0f}" if odds < 1e6 else "over a million"
