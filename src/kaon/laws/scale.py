@@ -12,7 +12,7 @@
 5. *Backlog* adds queue / (mu x 15 s). *Panic* (the quick demand is twice what is ready) forbids going down
    for a minute.
 6. Bounds and floors by schedule hold always. Without figures nothing goes down. Zero is only for those who
-   allow it, after `keep_alive_s` without a call. Starting replicas are never waited for: one that cannot
+   allow it, after `keep_alive` without a call. Starting replicas are never waited for: one that cannot
    start blocks nothing.
 """
 
@@ -21,9 +21,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 
-from kaon.laws import contest, forecast, service_time
+from kaon.laws import contest, forecast, keep_alive, service_time
 from kaon.laws.contest import Contest
 from kaon.laws.forecast import Forecast
+from kaon.laws.keep_alive import Gaps
 from kaon.laws.scaling import Bounds, Decision
 from kaon.laws.service_time import ServiceTime
 from kaon.laws.windows import Samples
@@ -37,6 +38,8 @@ _PANIC_SHARE, _PANIC_S = 2.0, 60.0
 _LEAST_HEADROOM, _FIRST_HEADROOM, _MOST_HEADROOM = 0.8, 1.15, 3.0
 _HEADROOM_GAIN = 2.0
 _MOST_CHANGE = 0.02
+_LONE_S = 300.0
+"""So long without a call, only the last replica is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ class ScaleState:
     headroom: float = _FIRST_HEADROOM
     panic_until_s: float = -math.inf
     last_call_s: float = -math.inf
+    gaps: Gaps = field(default_factory=Gaps)
     chosen: int | None = None
 
 
@@ -57,6 +61,7 @@ class ScaleState:
 class Scale:
     """The law for an objective and handlers of at most `max_batch` rows. `start_s` is assumed until seen.
 
+    Without `keep_alive_s` the last replica stays as long as `keep_alive` has learnt.
     The last two are shares of the error budget, for the tuner to move: what misses may use up before the headroom
     rises, and what a candidate of the contest may have missed and still be followed.
     """
@@ -64,7 +69,7 @@ class Scale:
     objective: Objective = field(default_factory=Objective)
     max_batch: int = 1
     start_s: float = 20.0
-    keep_alive_s: float = 300.0
+    keep_alive_s: float | None = None
     budget_share: float = 0.25
     contest_share: float = 0.15
 
@@ -80,7 +85,7 @@ class Scale:
             replicas = bounds.clip(last, now)
             return replace(state, chosen=replicas), Decision(replicas, "no figures: as it was")
         state = self._learn(state, seen)
-        replicas, reason = self._idle(state, now) if self._quiet(state, seen) else self._follow(state, seen)
+        replicas, reason = self._idle(state, now, last) if self._quiet(state, seen) else self._follow(state, seen)
         if now < state.panic_until_s and replicas < last:
             replicas, reason = last, f"panic: not down; {reason}"
         clipped = bounds.clip(replicas, now)
@@ -102,9 +107,15 @@ class Scale:
         if start_s != judged.start_s:
             judged = replace(contest.begin(2, start_s), holds=judged.holds, chosen=judged.chosen)
         headroom = self._headroom(state, arrivals, seen)
-        last_call_s = seen.at_s if seen.arrivals or seen.in_flight else state.last_call_s
+        last_call_s, gaps = self._last_call(state, seen)
         state = replace(
-            state, arrivals=arrivals, service=service, ahead=ahead, headroom=headroom, last_call_s=last_call_s
+            state,
+            arrivals=arrivals,
+            service=service,
+            ahead=ahead,
+            headroom=headroom,
+            last_call_s=last_call_s,
+            gaps=gaps,
         )
         if not service.known:
             return replace(state, contest=judged)
@@ -116,6 +127,13 @@ class Scale:
         if demands[1] >= _PANIC_SHARE * max(1, seen.ready):
             state = replace(state, panic_until_s=seen.at_s + _PANIC_S)
         return replace(state, contest=judged)
+
+    def _last_call(self, state: ScaleState, seen: Observation) -> tuple[float, Gaps]:
+        """When somebody called last, or, before anybody did, when this was first seen; and the gaps until then."""
+        if not seen.arrivals and not seen.in_flight:
+            return (seen.at_s if math.isinf(state.last_call_s) else state.last_call_s), state.gaps
+        idle_s = seen.at_s - seen.span_s - state.last_call_s
+        return seen.at_s, state.gaps if math.isinf(idle_s) else keep_alive.learn(state.gaps, idle_s)
 
     def _headroom(self, state: ScaleState, arrivals: Samples, seen: Observation) -> float:
         """The headroom after what was missed; what the first starts missed says nothing about the model."""
@@ -141,13 +159,17 @@ class Scale:
     def _quiet(self, state: ScaleState, seen: Observation) -> bool:
         return not seen.in_flight and state.arrivals.total() == 0
 
-    def _idle(self, state: ScaleState, now: float) -> tuple[int, str]:
+    def _idle(self, state: ScaleState, now: float, last: int) -> tuple[int, str]:
         quiet_s = now - state.last_call_s
-        if quiet_s >= self.keep_alive_s:
-            return 0, "no calls" if math.isinf(quiet_s) else f"no call for {quiet_s:.0f} s"
-        kept = max(1, contest.wanted(state.contest).replicas) if state.service.known else 1
-        kept = kept if state.chosen is None else min(kept, max(1, state.chosen))
-        return kept, f"no call for {quiet_s:.0f} s; kept until {self.keep_alive_s:g} s"
+        keep_s = self.keep_alive_s
+        if keep_s is None:
+            cost_s = keep_alive.start_cost_s(state.contest.start_s, self.objective)
+            keep_s = keep_alive.keep_s(state.gaps, cost_s)
+        if quiet_s >= keep_s or last == 0:
+            return 0, f"no call for {quiet_s:.0f} s"
+        lone = quiet_s >= _LONE_S or not state.service.known
+        kept = 1 if lone else max(1, contest.wanted(state.contest).replicas)
+        return min(kept, last), f"no call for {quiet_s:.0f} s; kept until {keep_s:.0f} s"
 
     def _follow(self, state: ScaleState, seen: Observation) -> tuple[int, str]:
         if not state.service.known:

@@ -1,0 +1,51 @@
+"""From a spec to the law that decides."""
+
+from __future__ import annotations
+
+import pytest
+
+from kaon.laws import choice
+from kaon.laws.scale import Scale
+from kaon.laws.scaling_peers import Hpa, Knative, Predictive, RayServe, SkyServe
+from kaon.types.deployment import Floor, Law, Scaling
+from kaon.types.objective import Objective
+from kaon.types.service import Batch, EndpointSpec, ServiceSpec
+
+AIM = Objective(latency_s=0.2)
+
+
+def service(**endpoint: object) -> ServiceSpec:
+    return ServiceSpec(name="x", entry="x:X", endpoints=(EndpointSpec(name="e", method="POST", path="/e", **endpoint),))
+
+
+@pytest.mark.parametrize(
+    ("name", "law"),
+    [
+        (Law.KAON, Scale(AIM, 8, start_s=5.0)),
+        (Law.KNATIVE, Knative(target=8.0)),
+        (Law.RAY_SERVE, RayServe(target=2.0)),
+        (Law.HPA, Hpa(target=0.7 * 8)),
+        (Law.SKY_SERVE, SkyServe(target=0.7 * 40)),
+        (Law.PREDICTIVE, Predictive(Knative(target=8.0), season_s=86_400.0, start_s=5.0)),
+    ],
+)
+def test_every_law_can_be_chosen_and_has_its_vendors_defaults(name: Law, law: object) -> None:
+    assert choice.law(Scaling(law=name), AIM, 8, start_s=5.0, serves_rps=40.0) == law
+
+
+def test_bounds_and_keep_alive_are_those_of_the_spec() -> None:
+    floor = Floor(replicas=3, start="09:00", end="18:00")
+    spec = Scaling(min=0, max=7, floors=(floor,), keep_alive_s=90)
+    bounds = choice.bounds(spec)
+    assert (bounds.min, bounds.max) == (0, 7)
+    assert [bounds.clip(0, 3600.0 * hour) for hour in (8, 9, 17, 18)] == [0, 3, 3, 0]
+    assert choice.law(spec, AIM, 1) == Scale(AIM, 1, keep_alive_s=90)
+
+
+def test_a_batch_is_what_a_handler_takes_and_concurrency_what_a_replica_takes_at_once() -> None:
+    assert (choice.max_batch(service(batch=Batch(max_size=8))), choice.at_once(service(batch=Batch(max_size=8)))) == (
+        8,
+        8,
+    )
+    assert (choice.max_batch(service(concurrency=4)), choice.at_once(service(concurrency=4))) == (1, 4)
+    assert (choice.max_batch(service()), choice.at_once(service())) == (1, 16)
