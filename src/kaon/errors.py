@@ -102,9 +102,10 @@ class NotFound(KaonError):
 
 
 class MethodNotAllowed(KaonError):
-    """The path exists, but not for this verb."""
+    """The path exists, but not for this verb; `allow` has those that it takes."""
 
     code, status, exit_code = "method-not-allowed", 405, 2
+    allow: tuple[str, ...] = ()
 
 
 class Conflict(KaonError):

@@ -1,48 +1,109 @@
-"""Whether a call may come in, and when a refused one should come back.
+"""Whether a call may come in, whether a waiting one is still worth beginning, and when a refused one should come back.
 
-Two bounds keep a busy replica honest. The *queue* is bounded, so that memory and waiting are. And a call
-that would wait longer than its caller does is refused at once: to start it late would spend a slot on an
-answer that nobody reads, which under a retry storm is how goodput falls to nothing.
+A queue helps as long as it is a burst: it empties, and everybody was served. A queue that stands helps nobody: it
+serves as many calls a second as a short one, each of them late, and under a retry storm that is how goodput falls to
+nothing, every slot at work on an answer that nobody reads any more. The rules, in order:
 
-A refusal names the time after which the queue will have room, from its length and the learned time that
-one call holds a slot: Retry-After = (queue + 1) x service time / slots.
+1. *A free slot takes whoever comes.* Nothing is refused while there is room to work.
+2. *Memory is bounded, and shared.* A caller may have as many calls waiting as `_SHARE` times the room that is left: so
+   one alone fills half of the queue, two a third each, and there is always room for the next one (dynamic thresholds,
+   Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998). A high priority may take more of it, a low one
+   less.
+3. *Who cannot be served in time is refused at once.* The expected wait is the rounds of work that go before, at the
+   learnt time of a round; that and the call's own time must fit into what its caller still waits. Doubt counts against
+   the newcomer, who loses nothing: another replica may be free.
+4. *A queue that stands is kept short.* When it has not been empty for an interval, only those come in who would wait
+   for `_STANDING_ROUNDS` rounds at most (B. Maurer, "Fail at Scale", ACM Queue 13(8), 2015, who took it from CoDel,
+   RFC 8289). The bound is in rounds of the service's own time, so it needs no tuning and does not take a batch for
+   congestion, as limits by the gradient of the round trip do. Callers who leave while they wait show the same at once.
+5. *What is late anyway is not begun.* A call whose caller has less time left than it takes at best gives its slot to
+   the next one. Here doubt counts for the call, which has waited.
+
+A refused call is told when to come back: when what waits now has been served, and, since others were refused with it
+and would all come at that moment, at a random time within what those need as well.
+
+All is pure: times and random numbers come in as values.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+from kaon.types.key import Priority
 
 _SMOOTHING = 0.1
 _TRUSTED_AFTER = 8
-"""Calls after which the learned service time may refuse somebody."""
+"""Calls after which the learned time may refuse somebody."""
+_SHARE = {Priority.HIGH: 4.0, Priority.NORMAL: 1.0, Priority.LOW: 0.25}
+_STANDING_ROUNDS = 5
+_STANDING_LEAST_S = 0.5
+_INTERVAL_SHARE = 0.25
+"""Of an endpoint's timeout: a burst may take so long until it counts as a queue that stands."""
+_INTERVAL_S = (1.0, 15.0)
 _LEAST_RETRY_S = 0.1
 _LONGEST_RETRY_S = 60.0
+_MEMORY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What one call costs: seconds that it holds a slot (exponentially smoothed), and how many were seen."""
+    """How long a round of work (a call, or a batch of them) takes: mean and mean deviation, exponentially smoothed.
+
+    The deviation is what Jacobson's retransmission timer uses ("Congestion Avoidance and Control", SIGCOMM 1988).
+    """
 
     seconds: float = 0.0
+    deviation_s: float = 0.0
     samples: int = 0
 
+    @property
+    def trusted(self) -> bool:
+        """Whether enough was seen to refuse somebody by it."""
+        return self.samples >= _TRUSTED_AFTER
 
-def learn(service: Service, seconds: float, calls: int = 1) -> Service:
-    """`service` after `calls` calls held their slots (or their shares of a batch's) for `seconds` each."""
+
+def learn(service: Service, seconds: float, rounds: int = 1) -> Service:
+    """`service` after `rounds` rounds that held their slots for `seconds` each."""
     if service.samples == 0:
-        return Service(seconds, calls)
-    kept = (1 - _SMOOTHING) ** calls
-    return Service(service.seconds * kept + seconds * (1 - kept), service.samples + calls)
+        return Service(seconds, 0.0, rounds)
+    kept = (1 - _SMOOTHING) ** rounds
+    surprise_s = abs(seconds - service.seconds)
+    return Service(
+        service.seconds * kept + seconds * (1 - kept),
+        service.deviation_s * kept + surprise_s * (1 - kept),
+        service.samples + rounds,
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is going on at an endpoint."""
+    """What a newcomer finds at an endpoint."""
 
-    queued: int
-    queue_bound: int
+    ahead: int
+    """Rows that would be served before it, of its own priority and above, in its turn."""
+    per_round: int
+    """Rows that a slot takes at once: 1, or a batch's."""
+    busy: int
     slots: int
     service: Service
+    standing: bool = False
+    """Whether the queue stands; see `stands`."""
+
+    @property
+    def wait_s(self) -> float:
+        """Expected seconds until the newcomer begins: full rounds ahead, and the one that frees its slot."""
+        rounds = self.ahead // self.per_round + self.busy - self.slots + 1
+        return max(0, rounds) * self.service.seconds / self.slots
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many calls wait: all, those of the newcomer's key, and as many as may."""
+
+    calls: int
+    own: int
+    bound: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,25 +113,65 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Come back after `retry_after_s`."""
+    """Not now."""
 
     reason: str
-    retry_after_s: float
 
 
-def decide(load: Load, patience_s: float | None) -> Admitted | Refused:
-    """Whether a call whose caller waits `patience_s` (None: for ever) may come in."""
-    expected_s = load.queued * load.service.seconds / load.slots
-    if load.queued >= load.queue_bound:
-        return Refused(f"{load.queued} calls wait already, as many as may", retry_after_s(load))
-    trusted = load.service.samples >= _TRUSTED_AFTER
-    if patience_s is not None and trusted and expected_s > patience_s:
-        reason = f"{load.queued} calls wait already; this one would wait {expected_s:.1f} s, and has {patience_s:.1f} s"
-        return Refused(reason, retry_after_s(load))
+def decide(
+    load: Load, room: Room, patience_s: float | None, priority: Priority = Priority.NORMAL
+) -> Admitted | Refused:
+    """Whether a call whose caller waits `patience_s` seconds (None: for ever) may come in."""
+    if room.own >= _SHARE[priority] * (room.bound - room.calls):
+        return Refused(f"{room.calls} calls wait already, {room.own} of this key, as many as may")
+    if not load.service.trusted or load.wait_s <= 0:
+        return Admitted()
+    service = load.service
+    needed_s = load.wait_s + service.seconds + service.deviation_s
+    if patience_s is not None and needed_s > patience_s:
+        return Refused(
+            f"{room.calls} calls wait already; this one would take about {needed_s:.2g} s, and has {patience_s:.2g} s"
+        )
+    if load.standing and load.wait_s > standing_s(service):
+        return Refused(f"{room.calls} calls wait already, and more come than can be served")
     return Admitted()
 
 
-def retry_after_s(load: Load) -> float:
-    """Seconds after which what waits now will have been served."""
-    wait_s = (load.queued + 1) * load.service.seconds / load.slots
-    return round(min(max(wait_s, _LEAST_RETRY_S), _LONGEST_RETRY_S), 3)
+def standing_s(service: Service) -> float:
+    """Seconds that a call may wait in a queue that stands."""
+    return max(_STANDING_LEAST_S, _STANDING_ROUNDS * service.seconds)
+
+
+def stands(empty_before_s: float, timeout_s: float | None) -> bool:
+    """Whether a queue that was empty `empty_before_s` seconds ago is no burst any more."""
+    least_s, most_s = _INTERVAL_S
+    interval_s = most_s if timeout_s is None else min(max(timeout_s * _INTERVAL_SHARE, least_s), most_s)
+    return empty_before_s > interval_s
+
+
+def late(service: Service, left_s: float) -> bool:
+    """Whether a call whose caller waits for `left_s` seconds more would be answered too late if it began now."""
+    return service.trusted and left_s < service.seconds - service.deviation_s
+
+
+@dataclass(frozen=True, slots=True)
+class Turned:
+    """How many calls were turned away within about the last second: a count that fades."""
+
+    count: float = 0.0
+    at_s: float = -math.inf
+
+    def more(self, now_s: float) -> Turned:
+        """One more at `now_s` (monotonic)."""
+        return Turned(1 + self.count * math.exp(min(0.0, self.at_s - now_s) / _MEMORY_S), now_s)
+
+
+def retry_after_s(load: Load, turned: Turned, chance: float) -> float:
+    """Seconds after which a refused call should come back; `chance` is uniform in 0..1.
+
+    With 10 rounds of 0.2 s ahead of two slots, and 40 calls turned away with this one: 1.1 s and up to 4 s more.
+    """
+    per_call_s = load.service.seconds / load.slots / load.per_round
+    wait_s = max(load.wait_s, _LEAST_RETRY_S)
+    spread_s = max(wait_s, turned.count * per_call_s)
+    return round(min(wait_s + chance * spread_s, _LONGEST_RETRY_S * (0.5 + chance / 2)), 3)

@@ -85,7 +85,7 @@ class Waiting:
     """What the batcher sees: the rows of each waiting call, oldest first, and how busy the handler is."""
 
     rows: tuple[int, ...]
-    """The first `max_size` calls are enough: no batch holds more."""
+    """Those that the next batch could take, and one more."""
     oldest_wait_s: float = 0.0
     running: int = 0
     """Batches at work now."""
@@ -116,16 +116,16 @@ def decide(spec: Batch, cost: Cost, seen: Waiting) -> Release | Hold:
         return Hold("nothing waits")
     if seen.running >= seen.slots:
         return Hold("gathering while busy")
-    limit = _limit(spec, cost, seen.oldest_wait_s)
-    calls, rows = _prefix(seen.rows, limit)
-    full = calls < len(seen.rows) or rows >= limit
+    most = limit(spec, cost, seen.oldest_wait_s)
+    calls, rows = _prefix(seen.rows, most)
+    full = calls < len(seen.rows) or rows >= most
     left_s = spec.max_wait_s - seen.oldest_wait_s
     if not full and left_s > 0:
         return Hold("held for company", again_s=left_s)
     return Release(calls, rows, "full" if full else "a slot is free")
 
 
-def _limit(spec: Batch, cost: Cost, oldest_wait_s: float) -> int:
+def limit(spec: Batch, cost: Cost, oldest_wait_s: float) -> int:
     """The most rows that the next batch may have."""
     if spec.latency_s is None:
         return spec.max_size

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from kaon.errors import PROBLEM_JSON, BadAnswer, KaonError, Unauthenticated, Unavailable
+from kaon.errors import PROBLEM_JSON, BadAnswer, KaonError, MethodNotAllowed, Unauthenticated, Unavailable
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -55,6 +56,14 @@ def refusal(error: KaonError, request_id: str) -> Answer:
     headers: list[tuple[bytes, bytes]] = []
     if error.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
+    if isinstance(error, MethodNotAllowed) and error.allow:
+        headers.append(allowed(error.allow))
     if isinstance(error, Unauthenticated):
         headers.append((b"www-authenticate", b"Bearer"))
     return Answer(error.status, PROBLEM_JSON.encode(), error.problem_json(request_id), tuple(headers))
+
+
+def allowed(verbs: Iterable[str]) -> tuple[bytes, bytes]:
+    """The header `Allow` of a path whose endpoints take `verbs` (RFC 9110, 10.2.1)."""
+    others = {"HEAD", "OPTIONS"} if "GET" in verbs else {"OPTIONS"}
+    return b"allow", ", ".join(sorted({*verbs, *others})).encode()

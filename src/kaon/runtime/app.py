@@ -13,8 +13,9 @@ from typing import Any
 
 from kaon.errors import MethodNotAllowed
 from kaon.runtime import streaming
-from kaon.runtime.answers import Answer, known, refusal
+from kaon.runtime.answers import Answer, allowed, known, refusal
 from kaon.runtime.asgi import Message, Receive, Scope, Send
+from kaon.runtime.call import Call
 from kaon.runtime.figures import Figures
 from kaon.runtime.inputs import arguments, cancel_when_gone, in_time
 from kaon.runtime.lane import HeldLane, Lane
@@ -48,8 +49,8 @@ class App:
         try:
             document = _docs_page(scope)
             if document is None:
-                self._door.check(fields)
-                document = self._openapi(scope)
+                grant = self._door.check(fields)
+                document = self._openapi(scope) or self._options(scope)
             if document is None:
                 mounted = self._serving.mounted(scope["path"])
                 if mounted is not None:
@@ -57,11 +58,14 @@ class App:
                     return
                 lane, names = self._serving.routes.find(scope["method"], scope["path"])
                 figures, name = lane.figures, lane.name
+                if lane.spec.kind is EndpointKind.WEBSOCKET:
+                    raise MethodNotAllowed("This path is a websocket.", hint="Connect with a WebSocket client.")
+                call = self._door.call(lane, grant, fields, request_id)
                 if lane.spec.kind is EndpointKind.STREAM:
                     assert isinstance(lane, HeldLane)
-                    await streaming.serve_stream(self._door, lane, names, scope, fields, request_id, receive, send)
+                    await streaming.serve_stream(lane, call, names, scope, fields, receive, send, self._door.closing)
                     return
-                document = await self._call(lane, names, scope, fields, request_id, receive)
+                document = await self._call(lane, call, names, scope, fields, receive)
         except Exception as error:
             document = refusal(known(error, name, request_id), request_id)
         await self._answer(document, request_id, figures, began_at, send)
@@ -77,15 +81,12 @@ class App:
     async def _call(
         self,
         lane: Lane,
+        call: Call,
         names: Mapping[str, str],
         scope: Scope,
         fields: dict[bytes, bytes],
-        request_id: str,
         receive: Receive,
     ) -> Answer:
-        if lane.spec.kind is EndpointKind.WEBSOCKET:
-            raise MethodNotAllowed("This path is a websocket.", hint="Connect with a WebSocket client.")
-        call = self._door.call(lane, fields, request_id)
         call.arguments = await in_time(call, arguments(lane, names, scope, fields, receive))
         ended = asyncio.Event()
         call.on_end = lambda _: ended.set()
@@ -108,6 +109,11 @@ class App:
         if scope["method"] in ("GET", "HEAD") and scope["path"] == "/openapi.json":
             return Answer(200, _JSON, self._serving.openapi())
         return None
+
+    def _options(self, scope: Scope) -> Answer | None:
+        """What may be done at an endpoint's path."""
+        verbs = self._serving.routes.verbs(scope["path"]) if scope["method"] == "OPTIONS" else ()
+        return Answer(200, _JSON, b"", (allowed(verbs),)) if verbs else None
 
     async def _delegate(self, prefix: str, app: Any, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a mounted app answer, counted as in flight until it has."""

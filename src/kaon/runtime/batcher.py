@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from typing import Any
 
 from kaon.errors import BadAnswer, ItemError
@@ -31,7 +30,6 @@ class _Batch:
 
     began_at: float
     rounds: deque[list[Part]]
-    calls: int
     rows: int
     live: int
     stop: Callable[[], object] | None = None
@@ -54,7 +52,8 @@ class BatchLane(Lane):
         self._handler: Callable[..., Any] = endpoint.function.__get__(instance)
         self._stepper = stepper if endpoint.is_async else None
         self._threads = Threads(loop, self.name)
-        self._waiting: deque[Part] = deque()
+        self._gathered: deque[Part] = deque()
+        """Out of the line and next to leave: what the coming batch takes, and one part more."""
         self._turn: asyncio.Handle | None = None
         self._asking = False
         self.cost = batch.Cost()
@@ -63,13 +62,12 @@ class BatchLane(Lane):
     def enter(self, call: Call) -> None:
         """Let the call wait for the next batch, which leaves at the end of this turn of the loop if a slot is free."""
         call.rows = self.signature.rows(call.arguments)
-        self._admit(call)
+        cuts = batch.parts(call.rows, self._spec.max_size)
+        whole = Whole(call, len(cuts))
+        self._wait(call, [Part(whole, index, start, stop) for index, (start, stop) in enumerate(cuts)])
         if call.rows == 0:
             call.end([])
             return
-        cuts = batch.parts(call.rows, self._spec.max_size)
-        whole = Whole(call, len(cuts))
-        self._waiting.extend(Part(whole, index, start, stop) for index, (start, stop) in enumerate(cuts))
         if self._turn is None and self.busy < self.slots:
             self._turn = self._loop.call_soon(self._ask)
 
@@ -98,12 +96,10 @@ class BatchLane(Lane):
             self._asking = False
 
     def _release_all(self) -> None:
-        while self._waiting:
-            while self._waiting and self._waiting[0].call.ended:
-                self._waiting.popleft()
+        while self.busy < self.slots and self._gather():
             match batch.decide(self._spec, self.cost, self._seen()):
                 case batch.Release(calls=count):
-                    parts = [self._waiting.popleft() for _ in range(count)]
+                    parts = [self._gathered.popleft() for _ in range(count)]
                     live = [part for part in parts if not part.call.ended]
                     if live:
                         self._start(live)
@@ -112,15 +108,35 @@ class BatchLane(Lane):
                         self._turn = self._loop.call_later(again_s, self._ask)
                     return
 
+    def _gather(self) -> bool:
+        """Take from the line, in its order, what the next batch may need; whether there is anything."""
+        gathered = self._gathered
+        while gathered and gathered[0].call.ended:
+            gathered.popleft()
+        if not gathered and (first := self._next()) is not None:
+            gathered.append(first)
+        if not gathered:
+            return False
+        most = batch.limit(self._spec, self.cost, self._oldest_wait_s())
+        rows = sum(part.rows for part in gathered)
+        while rows <= most and (part := self._next()) is not None:
+            gathered.append(part)
+            rows += part.rows
+        return True
+
+    def _oldest_wait_s(self) -> float:
+        return time.monotonic() - min(part.call.entered_at for part in self._gathered)
+
     def _seen(self) -> batch.Waiting:
-        if not self._waiting:
-            return batch.Waiting(rows=(), running=self.busy, slots=self.slots)
         return batch.Waiting(
-            rows=tuple(part.rows for part in islice(self._waiting, self._spec.max_size + 1)),
-            oldest_wait_s=time.monotonic() - self._waiting[0].call.entered_at,
+            rows=tuple(part.rows for part in self._gathered),
+            oldest_wait_s=self._oldest_wait_s(),
             running=self.busy,
             slots=self.slots,
         )
+
+    def _rows_per_round(self) -> int:
+        return batch.limit(self._spec, self.cost, 0.0)
 
     def _start(self, parts: list[Part]) -> None:
         now = time.monotonic()
@@ -128,11 +144,10 @@ class BatchLane(Lane):
         self._edges -= now
         rounds = deque(fitting(parts))
         calls = {part.call for part in parts}
-        work = _Batch(now, rounds, len(calls), sum(part.rows for part in parts), len(calls))
+        work = _Batch(now, rounds, sum(part.rows for part in parts), len(calls))
         for call in calls:
             if call.queued:
-                call.queued = False
-                self.queued -= 1
+                self._line.began(call)
                 self._began += 1
                 self.figures.queue_seconds.add(now - call.began_at)
             call.on_cancel = work.one_left
@@ -170,7 +185,7 @@ class BatchLane(Lane):
         self.released += 1
         self._edges += now
         self.cost = batch.learn(self.cost, work.rows, took_s)
-        self._learn(took_s / work.calls)
+        self._learn(took_s)
         self.figures.batched(work.rows, took_s)
         self._ask()
 

@@ -13,6 +13,8 @@ from kaon.errors import DeadlineExceeded, Unavailable
 
 if TYPE_CHECKING:
     from kaon.runtime.lane import Lane
+    from kaon.runtime.line import Turn
+    from kaon.types.key import Grant
 
 _set_request_id, _set_deadline = context.request_id.set, context.deadline.set
 
@@ -26,7 +28,12 @@ class Call:
 
     # Most calls never queue, wait or fail: what they leave as it is costs them nothing here.
     rows: int = 1
+    place: Turn[Any] | None = None
+    """Where it stands in its lane's line, until it ends; None: it did not have to wait."""
     queued: bool = False
+    """Whether it waits and has not begun."""
+    waits: int = 0
+    """Its rows that are still in the line."""
     ended: bool = False
     value: Any = None
     error: BaseException | None = None
@@ -37,14 +44,21 @@ class Call:
     """Set while a handler works that can be told to stop."""
     _timer: asyncio.TimerHandle | None = None
 
-    def __init__(self, lane: Lane, request_id: str, timeout_s: float | None) -> None:
+    def __init__(self, lane: Lane, grant: Grant, request_id: str, timeout_s: float | None) -> None:
         self.lane = lane
+        self.grant = grant
+        """Whose call it is, and with which priority."""
         self.request_id = request_id
         self.entered_at = self.began_at = now = time.monotonic()
         """`began_at`: when it came to its lane, and once it has a slot, when it got that."""
         self.deadline = None if timeout_s is None else now + timeout_s
         """`time.monotonic()` at which the caller gives up; None: never."""
         self.arguments: dict[str, Any] = {}
+
+    @property
+    def call(self) -> Call:
+        """Itself: a call that is not cut is its only piece."""
+        return self
 
     def patience_s(self) -> float | None:
         """Seconds that the caller still waits; None: for ever."""
@@ -74,6 +88,8 @@ class Call:
 
     def cancel(self) -> None:
         """The caller went away."""
+        if self.queued:
+            self.lane.abandoned(self)
         self.give_up(Unavailable("The caller went away."))
 
     def give_up(self, error: BaseException) -> None:

@@ -11,6 +11,7 @@ from kaon.errors import InvalidInput, Unavailable
 from kaon.runtime.call import Call
 from kaon.runtime.gate import Gate
 from kaon.runtime.lane import Lane
+from kaon.types.key import Grant
 
 _AUTHORIZATION = b"authorization"
 _REQUEST_ID = context.REQUEST_ID_HEADER.encode()
@@ -38,20 +39,21 @@ class Door:
             return given.decode("latin-1")
         return f"{self._prefix}{next(self._count):06x}"
 
-    def check(self, fields: dict[bytes, bytes]) -> None:
-        """Let the caller in, or raise Unauthenticated or Unavailable."""
-        self.gate.check(fields.get(_AUTHORIZATION))
+    def check(self, fields: dict[bytes, bytes]) -> Grant:
+        """Let the caller in, and say by which grant; or raise Unauthenticated or Unavailable."""
+        grant = self.gate.check(fields.get(_AUTHORIZATION))
         if self.shut:
             raise Unavailable(f"Not ready: {self.shut}.", hint="Try again in a moment.", retry_after_s=_SOON_S)
+        return grant
 
-    def call(self, lane: Lane, fields: dict[bytes, bytes], request_id: str) -> Call:
+    def call(self, lane: Lane, grant: Grant, fields: dict[bytes, bytes], request_id: str) -> Call:
         """A call of a caller that was let in. Raises InvalidInput for a deadline that is none."""
         timeout_s = lane.timeout_s
         asked = fields.get(_DEADLINE)
         if asked is not None:
             asked_s = _seconds(asked)
             timeout_s = asked_s if timeout_s is None else min(timeout_s, asked_s)
-        return Call(lane, request_id, timeout_s)
+        return Call(lane, grant, request_id, timeout_s)
 
 
 def _seconds(text: bytes) -> float:

@@ -8,6 +8,8 @@ from kaon.types.key import Access, Grant, key_hash
 from kaon.types.model import content_hash
 
 _CACHE_BOUND = 1024
+ANYBODY = Grant(hash="", key="")
+"""Who calls a public deployment: no key, so that all are one."""
 _HINT = "Send 'Authorization: Bearer KEY'; `kaon key create` makes a key."
 
 
@@ -33,16 +35,16 @@ class Gate:
         self._grants = {grant.hash: grant for grant in access.grants}
         self._known.clear()
 
-    def check(self, authorization: bytes | None) -> str:
-        """The name of the caller's key, "" for anybody at a public deployment. Raises Unauthenticated."""
+    def check(self, authorization: bytes | None) -> Grant:
+        """The caller's grant; `ANYBODY` at a public deployment. Raises Unauthenticated."""
         if self.public:
-            return ""
+            return ANYBODY
         if authorization is None:
             raise Unauthenticated("The request has no key.", hint=_HINT)
         grant = self._known.get(authorization) or self._find(authorization)
         if grant.expires_at is not None and self._clock.now() >= grant.expires_at:
             raise Unauthenticated("The key has expired.", hint="Ask for a new key: `kaon key create`.")
-        return grant.key
+        return grant
 
     def _find(self, authorization: bytes) -> Grant:
         scheme, _, key = authorization.partition(b" ")

@@ -1,17 +1,19 @@
 """A lane: one endpoint at work, with its slots, its queue and its figures.
 
-A call enters a lane through the door. It begins when one of the lane's slots is free, else it waits in a queue that
-is bounded by the admission law. `in_flight` counts calls that entered and have not ended; `busy` counts slots that are
-taken, which for a handler that outlives its call is longer. Everything happens on the loop's thread.
+A call enters a lane through the door. It begins when one of the lane's slots is free, else it waits in a line (see
+`kaon.runtime.line`) if the admission law lets it; when its turn comes it begins, unless it would be late by then.
+`in_flight` counts calls that entered and have not ended; `busy` counts slots that are taken, which for a handler that
+outlives its call is longer. Everything happens on the loop's thread.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
+import random
 import time
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -19,6 +21,7 @@ from kaon.errors import TooManyRequests
 from kaon.laws import admit
 from kaon.runtime.call import Call
 from kaon.runtime.figures import Figures
+from kaon.runtime.line import Line, Piece
 from kaon.runtime.steps import Stepper
 from kaon.runtime.threads import Threads
 from kaon.sdk.endpoint import Endpoint
@@ -34,7 +37,7 @@ _INSTANT_S = 0.0005
 
 
 class Lane(ABC):
-    """What all lanes share: slots, queue, admission, figures."""
+    """What all lanes share: slots, line, admission, figures. In the line are calls, or parts of them."""
 
     def __init__(self, endpoint: Endpoint, slots: int, loop: asyncio.AbstractEventLoop) -> None:
         self.endpoint = endpoint
@@ -46,11 +49,13 @@ class Lane(ABC):
         self.queue_bound = QUEUE_BOUND
         self.figures = Figures()
         self.in_flight = 0
-        self.queued = 0
         self.busy = 0
         self._loop = loop
         self._service = admit.Service()
-        self._queue: deque[Call] = deque()
+        self._line: Line[Any] = Line()
+        self._empty_at = -math.inf
+        """When the line was last seen empty, `time.monotonic()`."""
+        self._turned = admit.Turned()
         self._pumping = False
         self.released = 0
         """Times that a slot became free."""
@@ -59,23 +64,31 @@ class Lane(ABC):
         self._edges = 0.0
         """The times of all ends less those of all beginnings of work in a slot: `busy_s` for two additions a call."""
 
+    @property
+    def queued(self) -> int:
+        """Calls that wait."""
+        return self._line.calls
+
     def enter(self, call: Call) -> None:
-        """Begin the call, or let it wait. Raises TooManyRequests when the queue is full or the wait hopeless."""
-        if self.busy < self.slots and not self._queue:
+        """Begin the call, or let it wait. Raises TooManyRequests when the admission law refuses it."""
+        if self.busy < self.slots and not self._line.calls:
             self.in_flight += 1
             self.busy += 1
             self._edges -= call.began_at
             self._run(call)
             return
-        self._admit(call)
-        self._queue.append(call)
+        self._wait(call, (call,))
 
     def left(self, call: Call) -> None:
         """A call ended."""
         self.in_flight -= 1
-        if call.queued:
-            call.queued = False
-            self.queued -= 1
+        if call.place is not None:
+            self._line.leave(call)
+
+    def abandoned(self, call: Call) -> None:
+        """A caller went away while its call waited: if that was long, the queue stands, whatever its age."""
+        if self._service.trusted and time.monotonic() - call.entered_at > admit.standing_s(self._service):
+            self._empty_at = -math.inf
 
     def release(self, began_at: float) -> None:
         """A slot is free again; the next call begins."""
@@ -85,7 +98,7 @@ class Lane(ABC):
         self._edges += now
         if now - began_at >= _INSTANT_S:
             self._learn(now - began_at)
-        if self._queue:
+        if self._line.calls:
             self._pump()
 
     def busy_s(self, now: float) -> float:
@@ -111,29 +124,54 @@ class Lane(ABC):
     def _run(self, call: Call) -> None:
         """Run the call's handler; see to `call.end` and `release`."""
 
-    def _admit(self, call: Call) -> None:
-        load = admit.Load(self.queued, self.queue_bound, self.slots, self._service)
-        match admit.decide(load, call.patience_s()):
-            case admit.Refused(reason, retry_after_s):
-                raise TooManyRequests(
-                    f"`{self.name}` is busy: {reason}.",
-                    hint="Come back after the time that Retry-After says, or run more replicas.",
-                    retry_after_s=retry_after_s,
-                )
+    def _wait(self, call: Call, pieces: Collection[Piece]) -> None:
+        """Let the call wait, or raise TooManyRequests."""
+        line, now = self._line, time.monotonic()
+        if not line.calls:
+            self._empty_at = now
+        room = admit.Room(line.calls, line.own(call), self.queue_bound)
+        load = self._load(call, now)
+        match admit.decide(load, room, call.patience_s(), call.grant.priority):
+            case admit.Refused(reason):
+                raise self._refused(load, reason, now)
         self.in_flight += 1
-        self.queued += 1
-        call.queued = True
+        line.join(call, pieces)
         call.arm(self._loop)
 
+    def _load(self, call: Call, now: float) -> admit.Load:
+        standing = admit.stands(now - self._empty_at, self.timeout_s)
+        ahead = self._line.ahead(call)
+        return admit.Load(ahead, self._rows_per_round(), self.busy, self.slots, self._service, standing)
+
+    def _rows_per_round(self) -> int:
+        """Rows that a slot takes at once."""
+        return 1
+
+    def _refused(self, load: admit.Load, reason: str, now: float) -> TooManyRequests:
+        self._turned = self._turned.more(now)
+        return TooManyRequests(
+            f"`{self.name}` is busy: {reason}.",
+            hint="Come back after the time that Retry-After says, or run more replicas.",
+            retry_after_s=admit.retry_after_s(load, self._turned, random.random()),  # noqa: S311
+        )
+
+    def _next(self) -> Any:
+        """The next piece of a call that can still be answered in time; None: nobody waits."""
+        while (piece := self._line.take()) is not None:
+            call, now = piece.call, time.monotonic()
+            if not call.queued or call.deadline is None or not admit.late(self._service, call.deadline - now):
+                return piece
+            call.give_up(self._refused(self._load(call, now), "what is left of its time would not be enough", now))
+        return None
+
     def _begin(self, call: Call) -> None:
+        """Run a call that has waited."""
+        now = time.monotonic()
+        self._line.began(call)
+        self.figures.queue_seconds.add(now - call.began_at)
+        call.began_at = now
         self.busy += 1
-        if call.queued:
-            call.queued = False
-            self.queued -= 1
-            now = time.monotonic()
-            self.figures.queue_seconds.add(now - call.began_at)
-            call.began_at = now
-        self._edges -= call.began_at
+        self._edges -= now
         self._run(call)
 
     def _pump(self) -> None:
@@ -142,10 +180,8 @@ class Lane(ABC):
             return
         self._pumping = True
         try:
-            while self._queue and self.busy < self.slots:
-                call = self._queue.popleft()
-                if not call.ended:
-                    self._begin(call)
+            while self.busy < self.slots and (piece := self._next()) is not None:
+                self._begin(piece.call)
         finally:
             self._pumping = False
 

@@ -143,8 +143,8 @@ class ReplicaProtocol(HttpToolsProtocol):
         door, lane, fields = self._door, cycle.lane, cycle.fields
         cycle.request_id = request_id = door.request_id(fields)
         try:
-            door.check(fields)
-            cycle.call = call = door.call(lane, fields, request_id)
+            grant = door.check(fields)
+            cycle.call = call = door.call(lane, grant, fields, request_id)
             if cycle.query is None:
                 call.arguments = lane.signature.from_json(cycle.body)
             else:

@@ -29,11 +29,17 @@ class Routes:
                 return lane, match.groupdict()
         raise self._missing(path)
 
-    def _missing(self, path: str) -> KaonError:
+    def verbs(self, path: str) -> tuple[str, ...]:
+        """The verbs that the endpoints at `path` take, in order; none: there is no endpoint."""
         verbs = {verb for verb, known in self.plain if known == path}
         verbs |= {verb for verb, pattern, _ in self.patterns if pattern.fullmatch(path)}
-        if verbs:
-            return MethodNotAllowed("This path does not take that method.", hint=f"Use {' or '.join(sorted(verbs))}.")
+        return tuple(sorted(verbs))
+
+    def _missing(self, path: str) -> KaonError:
+        if verbs := self.verbs(path):
+            error = MethodNotAllowed("This path does not take that method.", hint=f"Use {' or '.join(verbs)}.")
+            error.allow = verbs
+            return error
         return NotFound("There is no such endpoint.", hint="The deployment's /docs page lists what there is.")
 
 

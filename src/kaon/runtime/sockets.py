@@ -27,7 +27,7 @@ async def serve_socket(serving: Serving, scope: Scope, receive: Receive, send: S
     fields = dict(scope["headers"])
     request_id = serving.door.request_id(fields)
     try:
-        serving.door.check(fields)
+        grant = serving.door.check(fields)
         mounted = serving.mounted(scope["path"])
         if mounted is not None:
             await _delegate(serving, *mounted, scope, receive, send)
@@ -37,7 +37,7 @@ async def serve_socket(serving: Serving, scope: Scope, receive: Receive, send: S
             raise NotFound(
                 "There is no websocket at this path.", hint="The deployment's /docs page lists what there is."
             )
-        call = serving.door.call(lane, fields, request_id)
+        call = serving.door.call(lane, grant, fields, request_id)
         call.arguments = lane.signature.from_query(query_pairs(scope["query_string"]), names)
         await begin(lane, call)
     except KaonError as error:

@@ -15,27 +15,25 @@ from kaon.runtime.answers import known, refusal
 from kaon.runtime.asgi import Receive, Scope, Send
 from kaon.runtime.call import Call
 from kaon.runtime.chunks import CHUNKS, Chunks
-from kaon.runtime.door import Door
 from kaon.runtime.inputs import arguments, cancel_when_gone, in_time
 from kaon.runtime.lane import HeldLane
 
 
 async def serve_stream(
-    door: Door,
     lane: HeldLane,
+    call: Call,
     names: Mapping[str, str],
     scope: Scope,
     fields: dict[bytes, bytes],
-    request_id: str,
     receive: Receive,
     send: Send,
+    closing: bool,
 ) -> None:
     """Answer with the generator's items. In flight until the stream ends; errors before the first item are raised."""
-    call = door.call(lane, fields, request_id)
     call.arguments = await in_time(call, arguments(lane, names, scope, fields, receive))
     events = stream.NDJSON not in fields.get(b"accept", b"")
     chunks = (scope.get("extensions") or {}).get(CHUNKS)
-    reply = _Reply(lane, call, events=events, closing=door.closing, send=send, chunks=chunks)
+    reply = _Reply(lane, call, events=events, closing=closing, send=send, chunks=chunks)
     code = 500
     watch = None
     try:

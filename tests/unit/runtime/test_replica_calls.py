@@ -206,6 +206,19 @@ async def test_wrong_paths_and_verbs_say_so(serve: Any) -> None:
     assert (wrong.status_code, wrong.json()["hint"]) == (405, "Use POST.")
 
 
+@pytest.mark.parametrize(
+    ("path", "allow"), [("/echo", "OPTIONS, POST"), ("/add", "GET, HEAD, OPTIONS"), ("/items/1", "GET, HEAD, OPTIONS")]
+)
+async def test_the_verbs_of_a_path_are_told(serve: Any, path: str, allow: str) -> None:
+    running = await serve(Calls)
+    wrong = await running.client.request("PATCH", path)
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, allow)
+    asked = await running.client.options(path)
+    assert (asked.status_code, asked.headers["allow"], asked.content) == (200, allow, b"")
+    assert (await running.client.options("/nowhere")).status_code == 404
+    assert (await running.client.options(path, headers={"authorization": ""})).status_code == 401
+
+
 @pytest.mark.parametrize("prefix", ["", "/%66ails", "/fails"])
 async def test_a_failing_handler_leaks_nothing(serve: Any, prefix: str, caplog: pytest.LogCaptureFixture) -> None:
     running = await serve(Calls)
@@ -298,7 +311,7 @@ async def test_a_caller_that_leaves_stops_its_handler_and_frees_the_slot(serve: 
 async def test_a_full_queue_refuses_with_the_time_to_come_back(serve: Any, eventually: Any) -> None:
     running = await serve(Calls)
     lane = running.lane("held")
-    lane.queue_bound = 2
+    lane.queue_bound = 4  # of which one key may have half
     tasks = []
     for count in range(3):
         tasks.append(asyncio.create_task(running.client.post("/held")))
