@@ -11,13 +11,14 @@ from collections.abc import Collection, Iterable, Sequence
 from kaon.clock import Clock
 from kaon.control import history, identity
 from kaon.control.loop import Again, Key
-from kaon.control.sightings import by_deployment, differing, seen_of
+from kaon.control.sightings import by_deployment, differing, held_of, seen_of, waiting
 from kaon.laws import rollout
 from kaon.store.port import Change, Store
 from kaon.store.vault import Vault
 from kaon.types.condition import Condition
 from kaon.types.deployment import DeploymentStatus, RolloutState
 from kaon.types.event import Event, Level
+from kaon.types.journal import JournalEntry
 from kaon.types.replica import ReplicaStatus
 from kaon.types.resource import Deployment
 
@@ -59,7 +60,7 @@ class Deployments:
         cloud = await self._store.find("cloud", "", name)
         after = by_deployment(cloud) if cloud else {}
         before, self._reported[name] = self._reported.get(name, {}), after
-        return differing(before, after)
+        return differing(before, after) | (waiting(cloud) if cloud else set())
 
     async def reconcile(self, key: Key) -> Again | None:
         """See the module."""
@@ -70,15 +71,20 @@ class Deployments:
             return None
         nameless = await identity.ensure(self._store, self._vault, deployment)
         target, revisions = await history.target(self._store, deployment)
-        seen = seen_of(deployment, await self._store.list_all("cloud"))
+        clouds = await self._store.list_all("cloud")
+        seen = seen_of(deployment, clouds)
         now = self._clock.now()
 
         before: DeploymentStatus = deployment.status
-        status = rollout.step(deployment.spec, deployment.generation, before, target, seen, now)
+        # Said here and not by the scaling law at its next tick: a caller waits, and one write does for both.
+        woken = rollout.woken(deployment.spec, before, held_of(deployment, clouds))
+        status = rollout.step(deployment.spec, deployment.generation, woken, target, seen, now)
         status = status.model_copy(update={"conditions": _conditions(deployment, status, nameless, now)})
         if status != before:
             await self._store.update_status(deployment, status)
             await self._store.record(list(_events(deployment, before, status, now)))
+        if woken is not before:
+            await self._store.keep_journal([_wake(deployment, before, woken, now)])
         for revision in history.finished(revisions, status):
             await history.delete(self._store, revision)
         look_at = rollout.next_look_at(deployment.spec, status, seen, now)
@@ -89,6 +95,18 @@ class Deployments:
         await identity.remove(self._store, workspace, name)
         for revision in await history.revisions(self._store, workspace, name):
             await history.delete(self._store, revision)
+
+
+def _wake(deployment: Deployment, before: DeploymentStatus, after: DeploymentStatus, now: float) -> JournalEntry:
+    return JournalEntry(
+        at=now,
+        workspace=deployment.workspace,
+        deployment=deployment.name,
+        concern="scaling",
+        before=str(before.wanted or 0),
+        after=str(after.wanted),
+        reason=after.wanted_reason,
+    )
 
 
 def _conditions(deployment: Deployment, status: DeploymentStatus, nameless: str, now: float) -> tuple[Condition, ...]:

@@ -45,6 +45,18 @@ def by_deployment(cloud: Cloud) -> dict[Key, tuple[ReplicaStatus, ...]]:
     return {key: tuple(replicas) for key, replicas in found.items()}
 
 
+def waiting(cloud: Cloud) -> set[Key]:
+    """The deployments that callers in a cloud wait for, as none of their replicas is ready."""
+    held = cloud.status.report.held if cloud.status.report else {}
+    return {(workspace, name) for workspace, _, name in (key.partition("/") for key in held)}
+
+
+def held_of(deployment: Deployment, clouds: Iterable[Cloud]) -> int:
+    """How many callers wait for a replica of `deployment`."""
+    key = f"{deployment.workspace}/{deployment.name}"
+    return sum(cloud.status.report.held.get(key, 0) for cloud in clouds if cloud.status.report)
+
+
 def differing(before: dict[Key, tuple[ReplicaStatus, ...]], after: dict[Key, tuple[ReplicaStatus, ...]]) -> set[Key]:
     """The deployments of which two reports say different things."""
     return {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}

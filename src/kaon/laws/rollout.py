@@ -68,6 +68,14 @@ def wanted(spec: DeploymentSpec, status: DeploymentStatus) -> int:
     return min(max(said, low), high)
 
 
+def woken(spec: DeploymentSpec, status: DeploymentStatus, held: int) -> DeploymentStatus:
+    """`status` itself, or with one replica wanted where none is and `held` callers wait for one."""
+    if not held or spec.scaling.max == 0 or wanted(spec, status) > 0:
+        return status
+    callers = "a caller waits" if held == 1 else f"{held} callers wait"
+    return status.model_copy(update={"wanted": 1, "wanted_reason": f"{callers} for a replica"})
+
+
 def step(
     spec: DeploymentSpec,
     generation: int,
