@@ -78,3 +78,8 @@ bench-control: .venv/.dev ## what a tick of the scaling law costs for 5,000 repl
 	@$(BIN)/python -m benchmarks.control
 
 .PHONY: bench-autoscale bench-control
+
+bench-live: .venv/.dev ## scaling laws on the real platform under compressed load, and Ray Serve itself; TRACES=DIR, QUICK=1
+	@TRACES=$(TRACES) $(BIN)/python -m benchmarks.live
+
+.PHONY: bench-live

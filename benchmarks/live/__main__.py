@@ -1,0 +1,164 @@
+"""Scaling laws on the real platform: `make bench-live`, `TRACES=DIR` for real loads, `QUICK=1` for a minute.
+
+Three deployments of one service stand beside each other on one platform, each scaled by another law, and get the same
+calls; then the same service on Ray Serve itself gets one of the loads; and the simulator is asked what it would have
+said.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+from benchmarks import peers
+from benchmarks.live import ray, validation
+from benchmarks.live.arms import (
+    LAWS,
+    LOAD_S,
+    MOST,
+    OBJECTIVE,
+    SECONDS,
+    SERVES_RPS,
+    TIMES,
+    WARM_S,
+    Arm,
+    first_replicas,
+    measured,
+    side_by_side,
+)
+from benchmarks.live.census import of_ray
+from benchmarks.live.loads import MEAN_RPS, Load, chosen
+from benchmarks.live.platform import Platform, platform
+from benchmarks.report import QUICK, Bar, Report
+from kaon.laws.scaling import Bounds, Decision
+from kaon.types.deployment import Law
+from kaon.types.observation import Observation
+
+GOAL = OBJECTIVE.completion
+FIXED = round(1.6 * MEAN_RPS / SERVES_RPS)
+WITHIN = 0.1
+
+
+class Fixed:
+    """As many as there are."""
+
+    def begin(self) -> None:
+        return None
+
+    def step(self, state: None, bounds: Bounds, seen: Observation) -> tuple[None, Decision]:
+        return None, Decision(seen.ready + seen.starting, "fixed")
+
+
+def main() -> None:
+    """The whole benchmark."""
+    report = Report("live", {name: version(name) for name in ("kaon", "uvloop", "httptools")})
+    loads = chosen(os.environ.get("TRACES"), SECONDS, most=1 if QUICK else 3)
+    report.figures["setting"] = {
+        "seconds": SECONDS,
+        "scored_from_s": WARM_S,
+        "law_seconds_per_second": TIMES,
+        "loading_s": LOAD_S,
+        "deadline_s": OBJECTIVE.patience_s,
+        "replica_serves_rps": SERVES_RPS,
+    }
+    results: dict[str, dict[str, Arm]] = {}
+    with platform(TIMES) as kaon:
+        errors = _fixed(report, kaon, loads[0])
+        for load in loads:
+            results[load.name] = side_by_side(kaon, load, LAWS)
+            _show(load, results[load.name])
+            errors += _simulated(report, load, results[load.name])
+            _keep(report, results)
+    if not QUICK:
+        results[loads[0].name] |= _ray_itself(report, loads[0])
+        _show(loads[0], results[loads[0].name])
+        _keep(report, results)
+    _judge(report, results)
+    report.at_most("simulated_p50_worst_relative_error", max(errors), WITHIN)
+    report.finish()
+
+
+def _fixed(report: Report, kaon: Platform, load: Load) -> list[float]:
+    """A number of replicas that nobody changes: what the simulator knows of service, queue and balancing."""
+    kaon.deploy("fixed", FIXED, 0.0)
+    live = measured([kaon.target("fixed")], load, kaon.census())["fixed"]
+    kaon.remove("fixed")
+    said = validation.compared(live, validation.simulated(Fixed(), load, FIXED))
+    report.figures["fixed"] = {"load": load.name, "replicas": FIXED, **said}
+    print(f"{load.name}, {FIXED} replicas: live {said['live']}, simulated {said['simulated']}", flush=True)
+    return [said["p50_relative_error"]]
+
+
+def _simulated(report: Report, load: Load, arms: dict[str, Arm]) -> list[float]:
+    """The same laws in the simulator; what it is off by, relative, in the median."""
+    told = {}
+    for law in LAWS:
+        told[law.value] = validation.compared(arms[law.value], validation.of_law(law, load, first_replicas(load)))
+        print(f"  {law.value}: simulated {told[law.value]['simulated']}", flush=True)
+    report.figures.setdefault("simulated", {})[load.name] = told
+    return [said["p50_relative_error"] for said in told.values()]
+
+
+def _ray_itself(report: Report, load: Load) -> dict[str, Arm]:
+    """Ray Serve on this machine, in the place of the platform."""
+    arms = {}
+    for name, options in ray.ARMS.items():
+        config = options(MOST, TIMES)
+        config["autoscaling_config"]["initial_replicas"] = first_replicas(load)
+        with ray.serving(config, LOAD_S, TIMES) as target:
+            arms[name] = measured([target], load, of_ray)[target.name]
+    report.figures["ray_versions"] = peers.versions("ray")
+    return arms
+
+
+def _show(load: Load, arms: dict[str, Arm]) -> None:
+    print(f"\n{load.name}: {SECONDS - WARM_S} s scored, {load.times:g} s of the trace in one")
+    print("| arm | in deadline % | mean replicas | p50 s | p99 s | lost | shed |\n|---|--:|--:|--:|--:|--:|--:|")
+    for name, arm in sorted(arms.items(), key=lambda x: x[1].replica_seconds):
+        print(
+            f"| {name} | {100 * arm.attainment:.2f} | {arm.mean_replicas:.2f} | {arm.p50_s:.3f} | {arm.p99_s:.3f} "
+            f"| {arm.lost} | {arm.shed} |",
+            flush=True,
+        )
+
+
+def _keep(report: Report, results: dict[str, dict[str, Arm]]) -> None:
+    report.figures["loads"] = {name: {arm: _told(x) for arm, x in arms.items()} for name, arms in results.items()}
+    report.save()
+
+
+def _told(arm: Arm) -> dict[str, Any]:
+    return asdict(arm) | {"mean_replicas": round(arm.mean_replicas, 3)}
+
+
+def _judge(report: Report, results: dict[str, dict[str, Arm]]) -> None:
+    """At >= 99 % in time, no more replica-seconds than each rival; where a rival misses that, no lower attainment."""
+    for load, arms in results.items():
+        ours = arms[Law.KAON.value]
+        report.at_least(f"{load}_attainment", ours.attainment, GOAL)
+        report.at_most(f"{load}_lost", ours.lost, 0)
+        for name, theirs in arms.items():
+            if theirs is ours:
+                continue
+            ratio = ours.replica_seconds / max(theirs.replica_seconds, 1e-9)
+            if theirs.attainment >= GOAL:
+                ok = ratio <= 1 and ours.attainment >= GOAL
+                report.bars.append(Bar(f"{load}_replica_seconds_over_{name}", round(ratio, 4), 1, ok))
+            else:
+                report.at_least(f"{load}_attainment_over_{name}", ours.attainment / max(theirs.attainment, 1e-9), 1)
+                report.note(
+                    f"{load}: {name} answered {100 * theirs.attainment:.2f} % in time, below the goal; "
+                    f"kaon's replica-seconds over its are {ratio:.2f}"
+                )
+        for name, arm in arms.items():
+            if not arm.load["honest"]:
+                report.note(
+                    f"{load}, {name}: the load generator was late by {arm.load['lateness_p99_s'] * 1000:.0f} ms (p99) "
+                    f"or short of connections ({arm.load['waited_for_a_connection']} calls waited for one)"
+                )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Traces, compressed: all of a trace within one run, its bursts and their shape kept, its rate fitted to the fleet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.autoscale import loads
+from kaon.sim.traffic import arrivals
+
+MEAN_RPS = 65.0
+"""Some four replicas' worth of calls at full batches."""
+BUSY_RPS = 200.0
+"""At most so many in the second that only one call in a hundred finds busier: twelve replicas' worth."""
+CHOSEN = ("autothrottle_bursty", "autothrottle_diurnal", "servegen_language_m-mid")
+"""A trace in bursts, one with a day in it, and one of calls to a language model, when the folder has them."""
+CHOSEN_GENERATED = ("day", "noisy", "bursts")
+SEED = 11
+
+
+@dataclass(frozen=True)
+class Load:
+    """One run's calls."""
+
+    name: str
+    seconds: int
+    times: float
+    """Seconds of the trace in one of the run."""
+    rates: tuple[float, ...]
+    """Calls per second, expected, in each second of the trace."""
+
+    def arrivals_ns(self, seed: int = SEED) -> Any:
+        """When calls come, ns from the start, sorted: Poisson within each second of the trace."""
+        return (arrivals([rate / self.times for rate in self.rates], seed) / self.times).astype(np.int64)
+
+
+def compressed(load: loads.Load, seconds: int) -> Load:
+    """All of `load` in `seconds`."""
+    times = load.span_s / seconds
+    places = np.minimum((np.arange(load.span_s) / times).astype(int), seconds - 1)
+    busy = np.sort(np.bincount(places, weights=load.rates, minlength=seconds) / np.bincount(places))
+    shares = np.cumsum(busy) / busy.sum()
+    scale = min(MEAN_RPS / busy.mean(), BUSY_RPS / busy[np.searchsorted(shares, 0.99)])
+    return Load(load.name, seconds, times, tuple(float(rate * scale) for rate in load.rates))
+
+
+def chosen(folder: str | None, seconds: int, most: int = 3) -> list[Load]:
+    """The loads of a benchmark: of a folder of traces, or made here."""
+    known = loads.read(Path(folder)) if folder else loads.generated(1200)
+    names = CHOSEN if folder else CHOSEN_GENERATED
+    first = [load for name in names for load in known if load.name == name]
+    rest = [load for load in known if load not in first]
+    return [compressed(load, seconds) for load in (first + rest)[:most]]

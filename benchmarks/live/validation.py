@@ -1,0 +1,76 @@
+"""The simulator beside the real platform: the same calls, the same service, the same law."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from benchmarks.live.arms import A_S, B_S, LOAD_S, MAX_BATCH, MOST, OBJECTIVE, SECONDS, TIMES, WARM_S, Arm
+from benchmarks.live.loads import Load
+from benchmarks.live.quickened import quick
+from kaon.laws.scaling import Bounds
+from kaon.laws.scaling import Law as Rule
+from kaon.sim.engine import Truth
+from kaon.sim.run import Setting, run
+from kaon.types.deployment import Law, Scaling
+
+OWN_START_S = 0.6
+"""What a replica takes beside its loading: the process, its imports, the edge's word that it is there."""
+STALE_S = 1.5
+"""How old figures are when a law gets them: counted every second, asked for every half."""
+TICK_S = 2.0 / TIMES
+SEED = 1
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """The same figures as a live run's."""
+
+    attainment: float
+    p50_s: float
+    p90_s: float
+    p99_s: float
+    replica_seconds: float
+    busy: float
+
+
+def simulated(law: Rule, load: Load, first_replicas: int) -> Simulated:
+    """What the simulator says of a law on a load. A caller hangs up at its deadline, so no latency is above it."""
+    start_s = LOAD_S + OWN_START_S
+    setting = Setting(
+        truth=Truth(a=A_S, b=B_S, max_batch=MAX_BATCH, noise=0.01, start_s=start_s, start_p95_s=1.1 * start_s),
+        objective=OBJECTIVE,
+        bounds=Bounds(1, MOST),
+        first_replicas=first_replicas,
+        tick_s=TICK_S,
+        stale_s=STALE_S,
+        scored_from_s=WARM_S,
+        window_s=10.0,
+    )
+    outcome = run(law, setting, load.arrivals_ns(), SEED)
+    whole, most_s = outcome.whole, OBJECTIVE.patience_s
+    return Simulated(
+        attainment=outcome.attainment,
+        p50_s=min(outcome.latency_p50_s, most_s),
+        p90_s=min(outcome.latency_p90_s, most_s),
+        p99_s=min(outcome.latency_p99_s, most_s),
+        replica_seconds=outcome.replica_seconds,
+        busy=whole.busy_s / max(whole.ready_s, 1e-9),
+    )
+
+
+def of_law(law: Law, load: Load, first_replicas: int) -> Simulated:
+    """A law as the platform runs it."""
+    rule = quick(Scaling(min=1, max=MOST, law=law), OBJECTIVE, MAX_BATCH, TIMES)
+    return simulated(rule, load, first_replicas)
+
+
+def compared(live: Arm, simulated: Simulated) -> dict[str, Any]:
+    """Side by side, and what the simulator's median is off by, relative to the live one."""
+    return {
+        "live": {name: getattr(live, name) for name in asdict(simulated) if hasattr(live, name)},
+        "simulated": asdict(simulated),
+        "p50_relative_error": abs(simulated.p50_s / live.p50_s - 1) if live.p50_s else 1.0,
+        "replica_seconds_ratio": simulated.replica_seconds / max(live.replica_seconds, 1e-9),
+        "seconds": SECONDS - WARM_S,
+    }
