@@ -60,6 +60,8 @@ class Truth:
     """Exponential batch times instead: for comparison with M/M/c."""
     shared_queue: bool = False
     """One queue for all replicas instead of one each: likewise."""
+    starts_s: tuple[float, ...] = ()
+    """Starts as they were seen, instead of the log-normal ones."""
 
 
 def available() -> bool:
@@ -103,6 +105,9 @@ def _spread(truth: Truth) -> list[int]:
 
 
 def _starts(truth: Truth) -> list[int]:
+    if truth.starts_s:
+        seen = sorted(truth.starts_s)
+        return _table(lambda q: seen[int(q * len(seen))], NS)
     sigma = math.log(truth.start_p95_s / truth.start_s) / 1.645 if truth.start_s > 0 else 0.0
     normal = NormalDist()
     return _table(lambda q: truth.start_s * math.exp(sigma * normal.inv_cdf(q)), NS)
@@ -168,6 +173,35 @@ class Deployment:
             machine(self.compiled).start(self.world, missing)
         elif missing < 0:
             machine(self.compiled).stop(self.world, -missing)
+
+    def have(self, replicas: int) -> None:
+        """Have `replicas` more, ready at once, as if they had been there before the first call."""
+        world = self.world
+        quick = world.tables.copy() if self.compiled else list(world.tables)
+        quick[memory.START_TIMES : memory.START_TIMES + memory.TABLE] = [0] * memory.TABLE
+        self.world = world._replace(tables=quick)
+        self.scale(int(world.counts[memory.READY] + world.counts[memory.COMING]) + replicas)
+        self.advance((int(world.counts[memory.NOW]) + 1) / NS)
+        self.world = world
+        world.counts[memory.STARTS] = world.counts[memory.START_SUM] = 0
+        self._before = [int(x) for x in world.counts]
+
+    def change(self, truth: Truth) -> None:
+        """Let the truth be another from now on; batches and starts under way end as they would have."""
+        tables = _tables(truth)
+        if len(tables) != len(self.world.tables):
+            raise ValueError("the largest batch of a truth cannot change in mid-run; limit it")
+        if self.compiled:
+            import numpy as np
+
+            self.world = self.world._replace(tables=np.array(tables, dtype=np.int64))
+        else:
+            self.world = self.world._replace(tables=tables)
+
+    def limit(self, rows: int) -> None:
+        """Let no batch that begins from now on have more than `rows` rows (nor more than the truth's)."""
+        largest = len(self.world.tables) - memory.SERVICE - 1
+        self.world.counts[memory.MAX_BATCH] = min(max(rows, 1), largest)
 
     def branch(self) -> Deployment:
         """A copy that goes its own way: a checkpoint."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kaon.laws import loss
-from kaon.laws.scaling import Bounds, Law
+from kaon.laws.scaling import Bounds, Decision, Law
 from kaon.sim import memory
 from kaon.sim.engine import NS, Deployment, Truth, deployment
 from kaon.types.objective import Objective
@@ -84,6 +84,76 @@ class Outcome:
         return total / len(windows)
 
 
+class Session:
+    """A law at work, tick by tick. `law` may be exchanged between two ticks for one with the same kind of state.
+
+    `state` and `clock_s`, what the law's clock shows at the start, let it go on from where another one was, with
+    `ready` replicas that serve already.
+    """
+
+    def __init__(
+        self,
+        law: Law,
+        setting: Setting,
+        arrivals_ns: Any,
+        seed: int = 0,
+        *,
+        state: Any = None,
+        clock_s: float = 0.0,
+        ready: int = 0,
+    ) -> None:
+        self.law, self.setting, self.clock_s = law, setting, clock_s
+        self.state = law.begin() if state is None else state
+        self.tick = 0
+        self.replicas: list[int] = []
+        self._arrivals = arrivals_ns
+        self._late: deque[Observation] = deque()
+        self._paid: list[tuple[int, int, int]] = []
+        self._per_window = round(setting.window_s / setting.tick_s)
+        self._first = round(setting.scored_from_s / setting.tick_s)
+        self.world = deployment(
+            setting.truth,
+            setting.objective,
+            arrivals_ns,
+            seed=seed,
+            slots=setting.slots,
+            window_s=setting.window_s,
+            scored_from_s=setting.scored_from_s,
+            compiled=setting.compiled,
+        )
+        if ready:
+            self.world.have(ready)
+        self.world.scale(max(setting.first_replicas, ready))
+
+    def step(self) -> tuple[Observation, Decision] | None:
+        """One tick: the figures that the law got and its decision; None while no figures are old enough."""
+        setting = self.setting
+        if self.tick >= self._first and (self.tick - self._first) % self._per_window == 0:
+            self._paid.append(_paid(self.world))
+        self.tick += 1
+        self.world.advance(self.tick * setting.tick_s)
+        self._late.append(self.world.observe())
+        self.replicas.append(int(self.world.world.counts[memory.ALIVE]))
+        fresh = self._late[-1]
+        if fresh.at_s - self._late[0].at_s < setting.stale_s:
+            return None
+        now = {"ready": fresh.ready, "starting": fresh.starting, "at_s": fresh.at_s + self.clock_s}
+        seen = self._late.popleft().model_copy(update=now)
+        self.state, decision = self.law.step(self.state, setting.bounds, seen)
+        self.world.scale(decision.replicas)
+        return seen, decision
+
+    def windows(self) -> tuple[loss.Seen, ...]:
+        """The scored windows of which all is known but for the calls that are still inside."""
+        return _windows(self.world, self.setting, self._arrivals, self._paid)
+
+    def finish(self) -> Outcome:
+        """What came of it, when the last calls are answered."""
+        self._paid.append(_paid(self.world))
+        self.world.advance(self.tick * self.setting.tick_s + 2 * self.setting.objective.patience_s)
+        return _outcome(self.world, self.windows(), self.replicas)
+
+
 def run(
     law: Law,
     setting: Setting,
@@ -95,42 +165,13 @@ def run(
 
     The law gets each observation `stale_s` late; replica counts, which the controller itself knows, are fresh.
     """
-    world = deployment(
-        setting.truth,
-        setting.objective,
-        arrivals_ns,
-        seed=seed,
-        slots=setting.slots,
-        window_s=setting.window_s,
-        scored_from_s=setting.scored_from_s,
-        compiled=setting.compiled,
-    )
+    session = Session(law, setting, arrivals_ns, seed)
     end_s = int(arrivals_ns[-1]) / NS if len(arrivals_ns) else 0.0
-    state = law.begin()
-    late: deque[Observation] = deque()
-    paid: list[tuple[int, int, int]] = []
-    replicas: list[int] = []
-    world.scale(setting.first_replicas)
-    ticks = int(end_s / setting.tick_s) + 1
-    per_window = round(setting.window_s / setting.tick_s)
-    first = round(setting.scored_from_s / setting.tick_s)
-    for tick in range(1, ticks + 1):
-        if tick - 1 >= first and (tick - 1 - first) % per_window == 0:
-            paid.append(_paid(world))
-        world.advance(tick * setting.tick_s)
-        late.append(world.observe())
-        replicas.append(int(world.world.counts[memory.ALIVE]))
-        if late[-1].at_s - late[0].at_s < setting.stale_s:
-            continue
-        fresh = late[-1]
-        seen = late.popleft().model_copy(update={"ready": fresh.ready, "starting": fresh.starting, "at_s": fresh.at_s})
-        state, decision = law.step(state, setting.bounds, seen)
-        world.scale(decision.replicas)
-        if watch is not None:
-            watch(seen, decision.replicas, decision.reason)
-    paid.append(_paid(world))
-    world.advance(ticks * setting.tick_s + 2 * setting.objective.patience_s)
-    return _outcome(world, setting, arrivals_ns, paid, replicas)
+    for _ in range(int(end_s / setting.tick_s) + 1):
+        told = session.step()
+        if told is not None and watch is not None:
+            watch(told[0], told[1].replicas, told[1].reason)
+    return session.finish()
 
 
 def _paid(world: Deployment) -> tuple[int, int, int]:
@@ -138,17 +179,23 @@ def _paid(world: Deployment) -> tuple[int, int, int]:
     return int(counts[memory.ALIVE_NS]), int(counts[memory.READY_NS]), int(counts[memory.BUSY])
 
 
-def _outcome(
-    world: Deployment, setting: Setting, arrivals_ns: Any, paid: Sequence[tuple[int, int, int]], replicas: list[int]
-) -> Outcome:
+def _outcome(world: Deployment, windows: tuple[loss.Seen, ...], replicas: list[int]) -> Outcome:
     w = world.world
-    count = (len(w.scores) - memory.BUCKETS) // 2
+    step_s = int(w.counts[memory.BUCKET]) / NS
+    p50, p90, p99 = (_quantile(w.scores[: memory.BUCKETS], q) * step_s for q in (0.5, 0.9, 0.99))
+    return Outcome(windows, p50, p90, p99, int(w.counts[memory.EVENTS]), tuple(replicas))
+
+
+def _windows(
+    world: Deployment, setting: Setting, arrivals_ns: Any, paid: Sequence[tuple[int, int, int]]
+) -> tuple[loss.Seen, ...]:
+    w = world.world
     width = round(setting.window_s * NS)
     first = round(setting.scored_from_s / setting.window_s)
-    edges = [(first + i) * width for i in range(count + 1)]
-    places = _places(arrivals_ns, edges)
+    count = min((len(w.scores) - memory.BUCKETS) // 2, max(0, len(paid) - 1))
+    places = _places(arrivals_ns, [(first + i) * width for i in range(count + 1)])
     windows = []
-    for i in range(min(count, len(paid) - 1)):
+    for i in range(count):
         before, after = paid[i], paid[i + 1]
         windows.append(
             loss.Seen(
@@ -160,9 +207,7 @@ def _outcome(
                 paid_s=(after[0] - before[0]) / NS,
             )
         )
-    step_s = int(w.counts[memory.BUCKET]) / NS
-    p50, p90, p99 = (_quantile(w.scores[: memory.BUCKETS], q) * step_s for q in (0.5, 0.9, 0.99))
-    return Outcome(tuple(windows), p50, p90, p99, int(w.counts[memory.EVENTS]), tuple(replicas))
+    return tuple(windows)
 
 
 def _places(arrivals_ns: Any, edges: list[int]) -> list[int]:

@@ -1,0 +1,132 @@
+"""One epoch: from what is in force to the best that the twin knows, and whether it may be tried.
+
+Plays cost time, so there are short and whole ones. Four pairs of perturbations give a gradient (short). Its step,
+four Gaussian neighbours, the better perturbations, the model's own optimum and, in the first epochs, points
+spread over all of the cube, race each other (short). The best two meet what is in force (whole), at the gate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from statistics import fmean
+
+from kaon.laws.tune import dice, gate, spsa
+from kaon.laws.tune.gate import Played, Verdict
+from kaon.laws.tune.knobs import Point, Space, Values
+from kaon.laws.tune.spsa import Slope
+
+Play = Callable[[Values, int, bool], Played]
+"""The twin: what `values` would have come to, with the luck of `seed`, over all of the replay set or a part."""
+
+NEIGHBOURS = 4
+SPREAD_EPOCHS, SPREAD_EACH = 16, 4
+"""64 points spread over the cube, a few an epoch: a warm start that costs no epoch more than another."""
+FINALISTS = 2
+_STREAM = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What the tuner remembers between epochs."""
+
+    epoch: int = 0
+    trust: float = spsa.MOST_TRUST
+    slope: Slope = field(default_factory=Slope)
+    still: int = 0
+    """Epochs on end in which nothing passed the gate."""
+
+    @property
+    def done(self) -> bool:
+        """Whether it stopped: three epochs brought less than the gate asks for."""
+        return self.still >= 3
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A play as it was: enough to decide the same again without a twin."""
+
+    values: Values
+    whole: bool
+    played: Played
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What an epoch came to. `predicted` is the gain in units of the loss, per block."""
+
+    before: Values
+    after: Values
+    verdict: Verdict
+    predicted: float
+    looks: tuple[Look, ...]
+
+
+def propose(
+    space: Space, search: Search, force: Values, play: Play, seed: int, target: float, hints: tuple[Values, ...] = ()
+) -> tuple[Search, Proposal]:
+    """The next search and the proposal. `hints` are points worth a look, such as the model's optimum."""
+    looks: list[Look] = []
+
+    def look(values: Values, whole: bool) -> Played:
+        for known in looks:
+            if known.values == values and known.whole == whole:
+                return known.played
+        looks.append(Look(values, whole, play(values, seed, whole)))
+        return looks[-1].played
+
+    start = space.point(force)
+    slope, move, probes = _gradient(space, search, force, look, seed)
+    aims = [tuple(z + m for z, m in zip(start, move, strict=True)), *probes]
+    aims += _neighbours(start, search.trust, seed)
+    aims += [space.point(hint) for hint in hints]
+    if search.epoch < SPREAD_EPOCHS:
+        aims += [dice.spread(search.epoch * SPREAD_EACH + i, len(start)) for i in range(SPREAD_EACH)]
+    now = look(force, False)
+    raced = [(space.moved(force, aim), i) for i, aim in enumerate(aims)]
+    raced = [(values, i) for values, i in raced if values != force]
+    ranked = sorted(raced, key=lambda r: (_behind(now, look(r[0], False)), r[1]))
+    finalists = [values for i, (values, _) in enumerate(ranked) if values not in [v for v, _ in ranked[:i]]]
+    best = _final(force, finalists[:FINALISTS], look, target)
+    found = replace(search, epoch=search.epoch + 1, slope=slope, still=0 if best[1].open else search.still + 1)
+    predicted = best[1].gain * gate.mean_loss(look(force, True))
+    return found, Proposal(force, best[0], best[1], predicted, tuple(looks))
+
+
+def _gradient(
+    space: Space, search: Search, force: Values, look: Callable[[Values, bool], Played], seed: int
+) -> tuple[Slope, Point, list[Point]]:
+    """The slope learnt, the move, and of each pair the end that did better."""
+    start = space.point(force)
+    signs = spsa.perturbations(seed, len(start))
+    differences, probes = [], []
+    for sign in signs:
+        ends = [tuple(z + side * search.trust * s for z, s in zip(start, sign, strict=True)) for side in (1, -1)]
+        up, down = (look(space.moved(force, end), False) for end in ends)
+        differences.append(_behind(down, up))
+        probes.append(ends[0] if differences[-1] < 0 else ends[1])
+    slope, move = spsa.step(search.slope, spsa.gradient(signs, differences, search.trust), search.trust)
+    best = sorted(range(len(signs)), key=lambda p: -abs(differences[p]))
+    return slope, move, [probes[p] for p in best[:2]]
+
+
+def _neighbours(start: Point, trust: float, seed: int) -> list[Point]:
+    return [
+        tuple(z + trust * dice.gaussian(seed, _STREAM + n, i) for i, z in enumerate(start)) for n in range(NEIGHBOURS)
+    ]
+
+
+def _behind(force: Played, candidate: Played) -> float:
+    """By how much `candidate` is worse, per block."""
+    return fmean(spsa.winsorised([b.loss - a.loss for a, b in zip(force, candidate, strict=True)]))
+
+
+def _final(
+    force: Values, finalists: list[Values], look: Callable[[Values, bool], Played], target: float
+) -> tuple[Values, Verdict]:
+    """The finalist with the highest lower bound that passes; when none does, the one that came nearest."""
+    if not finalists:
+        return force, Verdict(False, 0.0, 0.0, "nowhere to go")
+    now = look(force, True)
+    judged = [(values, gate.judge(now, look(values, True), target)) for values in finalists]
+    return max(judged, key=lambda j: (j[1].open, j[1].bound))

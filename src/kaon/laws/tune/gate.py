@@ -1,0 +1,89 @@
+"""When a candidate may leave the twin: surely better, no less complete, and no worse in a burst.
+
+Both were played over the same blocks of 60 s with the same luck, so blocks pair. The mean gain must be above
+max(0, 1 % of the loss) not only by itself but with its lower confidence bound; a mean over blocks of which one
+burst has all the gain has no such bound.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+from kaon.laws.tune.spsa import winsorised
+
+BLOCK_S = 60.0
+LEAST_BLOCKS = 20
+LEAST_GAIN = 0.01
+"""Of the loss."""
+MOST_LOST = 0.001
+"""Of completion, where it counts: 0.1 points."""
+RESERVE = 0.2
+"""Completion counts up to this share of the error budget above its target: more is not what was asked for."""
+WORSE_BURST = 1.05
+_T95 = 1.73
+"""Student's one-sided 95 % quantile at 19 degrees of freedom; with more it is a little less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A minute as played: its loss, the calls that came, those answered well, and whether it is of the burst."""
+
+    loss: float
+    arrivals: int
+    well: int
+    burst: bool = False
+
+
+Played = tuple[Block, ...]
+"""What one point in the cube came to, block by block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether the gate opens; the mean gain and its lower bound, as shares of the loss in force; and why."""
+
+    open: bool
+    gain: float
+    bound: float
+    reason: str
+
+
+def mean_loss(played: Sequence[Block]) -> float:
+    """The mean over blocks; infinite when there are none."""
+    return fmean(b.loss for b in played) if played else math.inf
+
+
+def completed(played: Sequence[Block]) -> float:
+    """The share of calls answered well."""
+    arrivals = sum(b.arrivals for b in played)
+    return sum(b.well for b in played) / arrivals if arrivals else 1.0
+
+
+def bound(differences: Sequence[float]) -> tuple[float, float]:
+    """The mean of paired differences, and its lower 95 % confidence bound, both after clipping."""
+    clipped = winsorised(differences)
+    mean = fmean(clipped)
+    return mean, mean - _T95 * stdev(clipped) / math.sqrt(len(clipped))
+
+
+def judge(force: Played, candidate: Played, target: float) -> Verdict:
+    """Whether `candidate` may be tried instead of what is in `force`; `target` is the completion asked for."""
+    if len(force) != len(candidate) or len(force) < LEAST_BLOCKS:
+        return Verdict(False, 0.0, 0.0, f"{min(len(force), len(candidate))} blocks; {LEAST_BLOCKS} are needed")
+    now = max(mean_loss(force), 1e-9)
+    mean, least = bound([a.loss - b.loss for a, b in zip(force, candidate, strict=True)])
+    raw = now - mean_loss(candidate)
+    gain, least = min(mean, raw) / now, least / now
+    counts = min(completed(force), target + RESERVE * (1 - target))
+    lost = counts - completed(candidate)
+    burst_now, burst_then = (mean_loss([b for b in p if b.burst]) for p in (force, candidate))
+    if least <= LEAST_GAIN or gain <= LEAST_GAIN:
+        return Verdict(False, gain, least, f"gain {gain:.1%}, at least {least:.1%}: not surely above {LEAST_GAIN:.0%}")
+    if lost > MOST_LOST:
+        return Verdict(False, gain, least, f"would lose {100 * lost:.2f} points of completion")
+    if math.isfinite(burst_now) and burst_then > WORSE_BURST * burst_now:
+        return Verdict(False, gain, least, f"{burst_then / burst_now - 1:.0%} worse in the burst")
+    return Verdict(True, gain, least, f"gain {gain:.1%}, at least {least:.1%}")

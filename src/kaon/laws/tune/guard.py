@@ -1,0 +1,111 @@
+"""What stops the tuner, whatever the optimiser believes. It looks at figures only, every tick of 10 s."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kaon.types.objective import Objective
+
+TICK_S = 10.0
+MOST_STARTING = 0.2
+MOST_BURN = 1.0
+LEAST_CALLS = 200
+"""A window, for anything to be tried."""
+TELLING_CALLS = 20
+"""Fewer calls than these say nothing about errors or a quantile."""
+WORSE_ERRORS = 0.01
+WORSE_P99 = 1.25
+LATE_P99 = 1.5
+BAD_BURN = 2.0
+MOST_ROLLBACKS, ROLLBACKS_S, OFF_S = 3, 3600.0, 6 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """How the deployment is. None: nobody knows, which freezes."""
+
+    ready: int
+    starting: int = 0
+    panicking: bool = False
+    shedding: bool = False
+    deploying: bool = False
+    burn: float | None = 0.0
+    """How many times as fast as it lasts the error budget goes, over half an hour."""
+    calls: int | None = None
+    """Arrivals of the last window of 60 s."""
+    trusted: bool = False
+    """Whether the twin's replay of the last half hour was right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """What one side of a trial answered in its last window."""
+
+    calls: int = 0
+    failed: int = 0
+    p99_s: float | None = None
+    restarts: int = 0
+    """Replicas of it that ended by themselves (out of memory included) since the trial began."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Rollbacks of the last hour, until when the tuner is off, and for how many ticks the budget burnt badly."""
+
+    rollbacks: tuple[float, ...] = ()
+    off_until_s: float = 0.0
+    burning: int = 0
+
+    def seen(self, burn_now: float | None) -> Guard:
+        """After one tick with a short burn rate of `burn_now`."""
+        burning = self.burning + 1 if burn_now is not None and burn_now > BAD_BURN else 0
+        return Guard(self.rollbacks, self.off_until_s, burning)
+
+    def rolled_back(self, at_s: float) -> Guard:
+        """After a rollback: the third within an hour switches the tuner off for six."""
+        rollbacks = (*(r for r in self.rollbacks if r > at_s - ROLLBACKS_S), at_s)
+        if len(rollbacks) >= MOST_ROLLBACKS:
+            return Guard((), at_s + OFF_S)
+        return Guard(rollbacks, self.off_until_s)
+
+
+def frozen(now: Conditions) -> str | None:
+    """Why nothing may be tried now; None: it may."""
+    if now.panicking:
+        return "the scaler panics"
+    if now.shedding:
+        return "calls are shed"
+    if now.deploying:
+        return "a rollout is under way"
+    if now.starting > MOST_STARTING * max(now.ready + now.starting, 1):
+        return f"{now.starting} of {now.ready + now.starting} replicas are starting"
+    if now.burn is None or now.calls is None:
+        return "there are no figures"
+    if now.burn > MOST_BURN:
+        return f"the error budget burns {now.burn:.1f} times as fast as it lasts"
+    if not now.trusted:
+        return "the twin's replay does not agree with what was seen"
+    return None
+
+
+def quiet(now: Conditions) -> bool:
+    """Whether there are too few calls to try anything on: recommend only."""
+    return now.calls is None or now.calls < LEAST_CALLS
+
+
+def alarm(objective: Objective, guard: Guard, trying: Arm, control: Arm) -> str | None:
+    """Why what is tried must go at once; None: nothing is wrong. `control` is what is in force beside or before it."""
+    if trying.restarts:
+        return f"{trying.restarts} replicas ended"
+    if guard.burning >= 2:
+        return f"the error budget burnt over {BAD_BURN:g} times as fast as it lasts, twice"
+    if trying.calls < TELLING_CALLS:
+        return None
+    errors, usual = trying.failed / trying.calls, control.failed / max(control.calls, 1)
+    if errors > usual + WORSE_ERRORS:
+        return f"{errors:.1%} of calls failed, {usual:.1%} without"
+    if trying.p99_s is not None:
+        limit_s = max(LATE_P99 * objective.latency_s, WORSE_P99 * (control.p99_s or 0.0))
+        if trying.p99_s > limit_s:
+            return f"p99 of {trying.p99_s:.3g} s is above {limit_s:.3g} s"
+    return None

@@ -1,0 +1,124 @@
+"""Knobs: the parameters that the tuner may move, and the unit cube in which it moves them.
+
+A step of the same size must mean about the same everywhere. So each knob has a shape that carries its value
+to [0, 1]: times and factors by logarithm, whole numbers by logarithm and rounding, shares by their odds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+MOST_KNOBS = 8
+"""Perturbations say less the more dimensions they are spread over."""
+
+Values = dict[str, float]
+"""What the knobs are set to, by name."""
+Point = tuple[float, ...]
+"""The same in the unit cube."""
+
+
+class Shape(StrEnum):
+    """How a value lies in [0, 1]."""
+
+    LOG = "log"
+    WHOLE = "whole"
+    """A whole number of at least 1, by its logarithm."""
+    SHARE = "share"
+    """Between 0 and 1, by its log-odds."""
+
+
+class Reach(StrEnum):
+    """Whom a knob concerns, and so how a move is tried."""
+
+    REPLICA = "replica"
+    """Each replica has its own: a few may try it (a canary)."""
+    POOL = "pool"
+    """All replicas together: only time can be split (a switchback). A pool in two lanes queues worse than one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Knob:
+    """A parameter between `low` and `high`.
+
+    One move changes it by `slew` of its range at most; a whole number always by one.
+    """
+
+    name: str
+    shape: Shape
+    low: float
+    high: float
+    reach: Reach = Reach.POOL
+    slew: float = 0.25
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low < self.high or (self.shape is Shape.SHARE and self.high >= 1):
+            raise ValueError(f"knob {self.name}: ({self.low}, {self.high}) is no range of shape {self.shape}")
+
+    def place(self, value: float) -> float:
+        """Where `value` lies, in [0, 1]; outside of the bounds: at the nearest."""
+        low, high = self._carried(self.low), self._carried(self.high)
+        return (self._carried(min(max(value, self.low), self.high)) - low) / (high - low)
+
+    def value(self, place: float) -> float:
+        """The value at a place; whole numbers are whole, and nothing is outside of the bounds."""
+        low, high = self._carried(self.low), self._carried(self.high)
+        x = low + min(max(place, 0.0), 1.0) * (high - low)
+        value = 1 / (1 + math.exp(-x)) if self.shape is Shape.SHARE else math.exp(x)
+        if self.shape is Shape.WHOLE:
+            value = float(round(value))
+        return min(max(value, self.low), self.high)
+
+    def _carried(self, value: float) -> float:
+        return math.log(value / (1 - value)) if self.shape is Shape.SHARE else math.log(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """The knobs of a deployment."""
+
+    knobs: tuple[Knob, ...]
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.knobs) <= MOST_KNOBS:
+            raise ValueError(f"{len(self.knobs)} knobs; between 1 and {MOST_KNOBS} can be tuned together")
+
+    def point(self, values: Mapping[str, float]) -> Point:
+        """Where `values` are. KeyError when one is missing."""
+        return tuple(knob.place(values[knob.name]) for knob in self.knobs)
+
+    def values(self, point: Point) -> Values:
+        """The values at a point."""
+        return {knob.name: knob.value(z) for knob, z in zip(self.knobs, point, strict=True)}
+
+    def moved(self, force: Mapping[str, float], aim: Point) -> Values:
+        """The values as near to `aim` as bounds and slew allow in one move from those in `force`."""
+        return {knob.name: _moved(knob, force[knob.name], z) for knob, z in zip(self.knobs, aim, strict=True)}
+
+    def reach(self, before: Mapping[str, float], after: Mapping[str, float]) -> Reach:
+        """How a move must be tried: on a canary only if every knob that it changes is a replica's own."""
+        changed = [k for k in self.knobs if before[k.name] != after[k.name]]
+        return Reach.REPLICA if all(k.reach is Reach.REPLICA for k in changed) else Reach.POOL
+
+
+def _moved(knob: Knob, start: float, aim: float) -> float:
+    at = knob.place(start)
+    value = knob.value(min(max(aim, at - knob.slew), at + knob.slew))
+    if knob.shape is Shape.WHOLE and abs(knob.place(value) - at) > knob.slew and abs(value - start) > 1:
+        value += 1 if value < start else -1  # rounding went beyond what the slew allows
+    return value
+
+
+def shares(before: Mapping[str, float], slopes: Mapping[str, float], rate: float, floor: float = 0.02) -> Values:
+    """A split moved down its slopes by exponentiated gradient; no part falls below `floor`, all sum to 1.
+
+    ValueError where so many parts cannot all have the floor.
+    """
+    if len(before) * floor > 1:
+        raise ValueError(f"{len(before)} parts of at least {floor} are more than the whole")
+    raised = {name: max(before[name], floor) * math.exp(-rate * slopes[name]) for name in before}
+    total = sum(raised.values())
+    free = 1 - floor * len(before)
+    return {name: floor + free * part / total for name, part in raised.items()}

@@ -1,0 +1,146 @@
+"""The twin's promise, tried on the real service.
+
+A replica's own knob is tried on a *canary*, a few replicas beside the others, window against window. A pool's knob
+changes how all work together, so it is tried by *switchback*: blocks of five minutes in the order A B B A, which
+cancels a steady drift; what begins a block is still the other side's doing, and is dropped.
+
+Most of what a window's loss does is the load's doing, and the twin knows the load. So it is played with the
+same parameters over the same window and taken off (a control variate): what is left is what the twin did not know.
+The estimate of the gain is the prediction plus that. It is watched by a confidence sequence, which may be
+looked at after every window without fooling oneself.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from statistics import fmean, stdev
+
+from kaon.laws.tune.knobs import Reach, Values
+from kaon.laws.tune.spsa import winsorised
+
+BLOCK_S = 300.0
+WINDOW_S = 60.0
+_ORDER = (False, True, True, False)
+LEAST_WINDOWS = 5
+LEAST_CALLS = 500
+"""Of each side, before anything is decided."""
+MOST_WINDOWS = 24
+"""Of each side; a trial that is undecided after these failed."""
+CANARY_SHARE = 0.1
+HARM = 0.05
+"""Promoted when it is surely not worse than this share of the loss, and better by what is known."""
+_ALPHA = 0.05
+_MIXED = 0.7
+"""Where the confidence sequence is tightest: after some ten windows. It holds after every one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A minute of one side: its loss, its calls, and what the twin makes of the same minute; None: it was not asked."""
+
+    loss: float
+    calls: int
+    twin: float | None = None
+
+    @property
+    def unknown(self) -> float:
+        """What the twin did not foresee."""
+        return self.loss - (self.twin if self.twin is not None else 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A move that is being tried. `predicted` is the gain that the twin promises, `loss` what is in force costs."""
+
+    reach: Reach
+    before: Values
+    after: Values
+    predicted: float
+    loss: float
+    began_s: float
+    settle_s: float = 30.0
+    force: tuple[Window, ...] = ()
+    tried: tuple[Window, ...] = ()
+
+    def trying(self, at_s: float) -> bool:
+        """Whether the whole pool runs with the new values at `at_s`; on a canary it never does."""
+        if self.reach is Reach.REPLICA:
+            return False
+        return _ORDER[int((at_s - self.began_s) // BLOCK_S) % len(_ORDER)]
+
+    def counts(self, at_s: float) -> bool:
+        """Whether the window that ends at `at_s` is all one side's: of one block, after it has settled."""
+        if self.reach is Reach.REPLICA:
+            return at_s - WINDOW_S >= self.began_s + self.settle_s
+        within = (at_s - 1e-6 - self.began_s) % BLOCK_S
+        return within - WINDOW_S >= self.settle_s - 1e-6
+
+    def seen(self, at_s: float, window: Window, beside: Window | None = None) -> Trial:
+        """With one more window that ends at `at_s`; `beside` is the canary's, on a canary."""
+        if not self.counts(at_s):
+            return self
+        if self.reach is Reach.REPLICA:
+            if beside is None:
+                return self
+            return replace(self, force=(*self.force, window), tried=(*self.tried, beside))
+        if self.trying(at_s - 1e-6):
+            return replace(self, tried=(*self.tried, window))
+        return replace(self, force=(*self.force, window))
+
+    @property
+    def gains(self) -> tuple[float, ...]:
+        """What each pair of windows says of the gain."""
+        pairs = list(zip(self.force, self.tried, strict=False))
+        known = all(a.twin is not None and b.twin is not None for a, b in pairs)
+        if not known:
+            return tuple(a.loss - b.loss for a, b in pairs)
+        return tuple(self.predicted + a.unknown - b.unknown for a, b in pairs)
+
+    @property
+    def realised(self) -> float | None:
+        """The gain as measured; None before the second pair."""
+        gains = self.gains
+        return fmean(winsorised(gains)) if len(gains) > 1 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """How a trial ended: promoted or not, and why."""
+
+    promoted: bool
+    realised: float
+    reason: str
+
+
+def bounds(gains: tuple[float, ...]) -> tuple[float, float]:
+    """A confidence sequence for the mean gain: valid at all times at once (Robbins, 1970, normal mixture)."""
+    n = len(gains)
+    clipped = winsorised(gains)
+    mixed = n * _MIXED**2
+    width = stdev(clipped) * math.sqrt(2 * (mixed + 1) / (n * mixed) * math.log(math.sqrt(mixed + 1) / _ALPHA))
+    mean = fmean(clipped)
+    return mean - width, mean + width
+
+
+def judge(trial: Trial) -> Finding | None:
+    """How the trial ended; None: it goes on."""
+    gains = trial.gains
+    calls = min(sum(w.calls for w in trial.force), sum(w.calls for w in trial.tried))
+    if len(gains) < LEAST_WINDOWS or calls < LEAST_CALLS:
+        return None
+    low, high = bounds(gains)
+    realised = fmean(winsorised(gains))
+    told = f"gain {realised:.3g} ({low:.3g} to {high:.3g}), predicted {trial.predicted:.3g}, {len(gains)} windows"
+    if realised > 0 and low > -HARM * trial.loss:
+        return Finding(True, realised, told)
+    if high < 0:
+        return Finding(False, realised, f"worse: {told}")
+    if len(gains) >= MOST_WINDOWS:
+        return Finding(False, realised, f"undecided: {told}")
+    return None
+
+
+def canaries(replicas: int) -> int:
+    """How many replicas try a knob of theirs: a tenth, at least one; none where there is no other beside it."""
+    return 0 if replicas < 2 else max(1, int(CANARY_SHARE * replicas))

@@ -1,0 +1,191 @@
+"""The tuner's own law: when to look, when to try, when to stop and when to go back. Ticks of 10 s.
+
+`force` is what is in force and safe. A trial puts other values beside it, on a canary or for some minutes at a
+time, and either replaces it or is gone without a trace. So going back is no action that could fail: it is
+what the next orders say when there is no trial. The same holds when all state is lost but `force`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from kaon.laws.tune import guard, trial
+from kaon.laws.tune.drift import Watch
+from kaon.laws.tune.epoch import Proposal, Search
+from kaon.laws.tune.guard import Arm, Conditions, Guard
+from kaon.laws.tune.knobs import Reach, Space, Values
+from kaon.laws.tune.spsa import widened
+from kaon.laws.tune.trial import Trial, Window
+from kaon.types.objective import Objective
+
+EPOCH_S = 300.0
+
+
+class Mode(StrEnum):
+    """What the tuner may do by itself."""
+
+    OFF = "off"
+    RECOMMEND = "recommend"
+    AUTO = "auto"
+
+
+class Happened(StrEnum):
+    """What a step decided, for the journal."""
+
+    NOTHING = "nothing"
+    RECOMMENDED = "recommended"
+    BEGAN = "trial began"
+    PROMOTED = "promoted"
+    REJECTED = "rejected"
+    STOPPED = "trial stopped"
+    ROLLED_BACK = "rolled back"
+    DRIFTED = "drift"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All that the tuner remembers of a deployment."""
+
+    force: Values
+    search: Search = field(default_factory=Search)
+    guard: Guard = field(default_factory=Guard)
+    trial: Trial | None = None
+    advice: Proposal | None = None
+    """The last proposal that passed the gate and is not in force."""
+    next_epoch_s: float = 0.0
+    watched: tuple[tuple[str, Watch], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """What is seen every 10 s; `window` when another minute is full (`beside`: the canary's)."""
+
+    at_s: float
+    conditions: Conditions
+    burn_now: float | None = None
+    """The burn rate of the last minute."""
+    trying: Arm = field(default_factory=Arm)
+    control: Arm = field(default_factory=Arm)
+    window: Window | None = None
+    beside: Window | None = None
+    ground: tuple[tuple[str, float], ...] = ()
+    """Figures watched for drift: real loss less the twin's, a, b, the rate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What should be: values for all, and for how many replicas others; whether the twin should be asked."""
+
+    pool: Values
+    canary: Values | None = None
+    canaries: int = 0
+    epoch: bool = False
+    happened: Happened = Happened.NOTHING
+    reason: str = ""
+
+
+def step(known: State, mode: Mode, objective: Objective, tick: Tick) -> tuple[State, Orders]:
+    """The next state and orders."""
+    known = replace(known, guard=known.guard.seen(tick.burn_now))
+    if known.trial is not None:
+        return _during(known, known.trial, mode, objective, tick)
+    known, drifted = _watch(known, tick)
+    happened = (Happened.DRIFTED, f"{drifted} is not what it was") if drifted else (Happened.NOTHING, "")
+    due = mode is not Mode.OFF and tick.at_s >= known.next_epoch_s and not known.search.done
+    held = guard.frozen(tick.conditions)
+    if due and held is None and tick.at_s >= known.guard.off_until_s:
+        known = replace(known, next_epoch_s=tick.at_s + EPOCH_S)
+        return known, Orders(known.force, None, 0, True, *happened)
+    return known, Orders(known.force, None, 0, False, happened[0], happened[1] or held or "")
+
+
+def proposed(
+    known: State, mode: Mode, space: Space, at_s: float, now: Conditions, search: Search, found: Proposal
+) -> tuple[State, Orders]:
+    """What an epoch came to: a trial in mode `auto`, else a recommendation, or nothing."""
+    known = replace(known, search=search)
+    if not found.verdict.open or found.before != known.force or mode is Mode.OFF:
+        return known, Orders(known.force, reason=found.verdict.reason)
+    reach = space.reach(found.before, found.after)
+    if reach is Reach.REPLICA and trial.canaries(now.ready) == 0:
+        reach = Reach.POOL
+    held = guard.frozen(now) or ("too few calls to try it on" if guard.quiet(now) else None)
+    if mode is Mode.RECOMMEND or held is not None or at_s < known.guard.off_until_s:
+        known = replace(known, advice=found)
+        return known, Orders(known.force, happened=Happened.RECOMMENDED, reason=held or found.verdict.reason)
+    loss = found.predicted / found.verdict.gain
+    began = Trial(reach, found.before, found.after, found.predicted, loss, at_s)
+    known = replace(known, trial=began, advice=None)
+    return known, _orders(known, began, at_s, now, Happened.BEGAN, found.verdict.reason)
+
+
+def undone(known: State, at_s: float, before: Values) -> State:
+    """What a person took back, or put in force: no trial survives it."""
+    return replace(known, force=before, trial=None, advice=None, next_epoch_s=at_s + EPOCH_S)
+
+
+def _during(known: State, trying: Trial, mode: Mode, objective: Objective, tick: Tick) -> tuple[State, Orders]:
+    """A tick of a trial: alarms first, then what freezes, then what it has shown."""
+    wrong = guard.alarm(objective, known.guard, tick.trying, tick.control)
+    if wrong is not None:
+        known = replace(known, guard=known.guard.rolled_back(tick.at_s), search=_narrower(known.search, 0.0))
+        return _ended(known, tick.at_s, Happened.ROLLED_BACK, wrong)
+    stops = _stops(tick.conditions, mode)
+    if stops is not None:
+        return _ended(known, tick.at_s, Happened.STOPPED, stops)
+    counted = guard.frozen(tick.conditions) is None and tick.window is not None
+    if counted and tick.window is not None:
+        trying = trying.seen(tick.at_s, tick.window, tick.beside)
+    known = replace(known, trial=trying)
+    finding = trial.judge(trying) if counted else None
+    if finding is None:
+        return known, _orders(known, trying, tick.at_s, tick.conditions)
+    ratio = finding.realised / trying.predicted if trying.predicted > 0 else 0.0
+    known = replace(known, search=_narrower(known.search, ratio))
+    if finding.promoted:
+        return _ended(replace(known, force=trying.after), tick.at_s, Happened.PROMOTED, finding.reason)
+    return _ended(known, tick.at_s, Happened.REJECTED, finding.reason)
+
+
+def _stops(now: Conditions, mode: Mode) -> str | None:
+    """What ends a trial without blaming it."""
+    if mode is not Mode.AUTO:
+        return f"the mode is {mode}"
+    if now.panicking or now.shedding or now.deploying or now.burn is None or now.burn > guard.MOST_BURN:
+        return guard.frozen(now)
+    return None
+
+
+def _ended(known: State, at_s: float, happened: Happened, reason: str) -> tuple[State, Orders]:
+    known = replace(known, trial=None, next_epoch_s=at_s)
+    return known, Orders(known.force, happened=happened, reason=reason)
+
+
+def _orders(
+    known: State,
+    trying: Trial,
+    at_s: float,
+    now: Conditions,
+    happened: Happened = Happened.NOTHING,
+    reason: str = "",
+) -> Orders:
+    if trying.reach is Reach.REPLICA:
+        return Orders(known.force, trying.after, trial.canaries(now.ready), False, happened, reason)
+    pool = trying.after if trying.trying(at_s) else known.force
+    return Orders(pool, None, 0, False, happened, reason)
+
+
+def _narrower(search: Search, ratio: float) -> Search:
+    return replace(search, trust=widened(search.trust, ratio))
+
+
+def _watch(known: State, tick: Tick) -> tuple[State, str | None]:
+    """The figures under watch; a drift wakes a search that had stopped."""
+    before = dict(known.watched)
+    after = {name: before.get(name, Watch()).after(value) for name, value in tick.ground}
+    drifted = next((name for name, watch in after.items() if watch.drifted), None)
+    known = replace(known, watched=tuple({**before, **after}.items()))
+    if drifted is not None:
+        known = replace(known, search=replace(known.search, still=0), next_epoch_s=min(known.next_epoch_s, tick.at_s))
+    return known, drifted

@@ -1,0 +1,275 @@
+"""Trying a move on the real service: trials, guardrails, price, drift, and the tuner that holds them together."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from kaon.laws import loss
+from kaon.laws.tune import guard, record, trial, tuner
+from kaon.laws.tune.drift import Watch
+from kaon.laws.tune.epoch import Proposal, Search
+from kaon.laws.tune.gate import Verdict
+from kaon.laws.tune.guard import Arm, Conditions, Guard
+from kaon.laws.tune.knobs import Reach, Values
+from kaon.laws.tune.price import Price
+from kaon.laws.tune.scaling import space
+from kaon.laws.tune.trial import Trial, Window
+from kaon.laws.tune.tuner import Happened, Mode, State, Tick
+from kaon.types.objective import Objective
+
+OBJECTIVE = Objective(latency_s=0.5)
+SPACE = space(32)
+BEFORE: Values = {"max_batch": 8.0, "budget_share": 0.25, "contest_share": 0.15}
+POOL: Values = {**BEFORE, "budget_share": 0.5}
+REPLICA: Values = {**BEFORE, "max_batch": 16.0}
+WELL = Conditions(ready=20, burn=0.1, calls=5000, trusted=True)
+
+
+def proposal(after: Values) -> Proposal:
+    return Proposal(BEFORE, after, Verdict(True, 0.1, 0.05, "gain 10 %"), 0.2, ())
+
+
+def begun(after: Values, at_s: float = 0.0) -> State:
+    state, orders = tuner.proposed(State(BEFORE), Mode.AUTO, SPACE, at_s, WELL, Search(1), proposal(after))
+    assert orders.happened is Happened.BEGAN
+    return state
+
+
+def minutes(state: State, count: int, force: float, tried: float, at_s: float = 0.0) -> tuple[State, list[Happened]]:
+    """`count` minutes of ticks; each side's loss wavers a little."""
+    seen = []
+    for tick in range(1, count * 6 + 1):
+        now = at_s + 10.0 * tick
+        window = beside = None
+        if tick % 6 == 0 and state.trial is not None:
+            waver = 0.02 * ((tick // 6) % 3)
+            side = tried if state.trial.trying(now - 1) else force
+            window, beside = Window(side + waver, 900), Window(tried + waver, 900)
+        state, orders = tuner.step(state, Mode.AUTO, OBJECTIVE, Tick(now, WELL, window=window, beside=beside))
+        seen.append(orders.happened)
+        if orders.happened is not Happened.NOTHING:
+            break
+    return state, seen
+
+
+@pytest.mark.parametrize("after", [POOL, REPLICA])
+def test_what_is_better_is_promoted(after: Values) -> None:
+    state, seen = minutes(begun(after), 60, 2.0, 1.8)
+    assert seen[-1] is Happened.PROMOTED
+    assert state.force == after
+    assert state.search.trust >= Search().trust
+
+
+@pytest.mark.parametrize("after", [POOL, REPLICA])
+def test_what_is_worse_is_not_and_the_search_becomes_timid(after: Values) -> None:
+    state, seen = minutes(begun(after), 200, 2.0, 2.3)
+    assert seen[-1] is Happened.REJECTED
+    assert state.force == BEFORE
+    assert state.search.trust < Search().trust
+
+
+def test_a_pool_is_tried_in_blocks_of_five_minutes_in_the_order_a_b_b_a() -> None:
+    tried = Trial(Reach.POOL, BEFORE, POOL, 0.1, 2.0, 0.0)
+    assert [tried.trying(300 * i + 1) for i in range(8)] == [False, True, True, False] * 2
+
+
+def test_windows_that_began_before_their_block_had_settled_are_dropped() -> None:
+    tried = Trial(Reach.POOL, BEFORE, POOL, 0.1, 2.0, 0.0, settle_s=30.0)
+    assert [tried.counts(60.0 * i) for i in range(1, 6)] == [False, True, True, True, True]
+    assert not tried.counts(360.0)
+
+
+def test_a_canary_is_a_tenth_and_at_least_one_beside_another() -> None:
+    assert [trial.canaries(n) for n in (0, 1, 2, 19, 20, 55)] == [0, 0, 1, 1, 2, 5]
+    _, orders = tuner.step(begun(REPLICA), Mode.AUTO, OBJECTIVE, Tick(10.0, WELL))
+    assert (orders.pool, orders.canary, orders.canaries) == (BEFORE, REPLICA, 2)
+
+
+def test_a_lone_replica_is_tried_by_switchback() -> None:
+    alone = replace(WELL, ready=1)
+    state, _ = tuner.proposed(State(BEFORE), Mode.AUTO, SPACE, 0.0, alone, Search(1), proposal(REPLICA))
+    assert state.trial is not None
+    assert state.trial.reach is Reach.POOL
+
+
+def test_what_the_twin_foresaw_is_taken_off() -> None:
+    """The load doubles in the tried windows; the twin says that this alone costs 1."""
+    tried = Trial(Reach.POOL, BEFORE, POOL, 0.2, 2.0, 0.0)
+    for i in range(6):
+        tried = replace(
+            tried,
+            force=(*tried.force, Window(2.0 + 0.01 * i, 900, 2.0)),
+            tried=(*tried.tried, Window(2.8 + 0.02 * i, 900, 2.8)),
+        )
+    assert tried.realised == pytest.approx(0.2, abs=0.05)
+    unaided = replace(
+        tried,
+        force=tuple(Window(w.loss, w.calls) for w in tried.force),
+        tried=tuple(Window(w.loss, w.calls) for w in tried.tried),
+    )
+    assert unaided.realised is not None
+    assert unaided.realised < -0.5
+
+
+def test_nothing_is_decided_on_few_windows_or_few_calls() -> None:
+    begun = Trial(Reach.REPLICA, BEFORE, REPLICA, 0.2, 2.0, 0.0)
+    assert trial.judge(replace(begun, force=(Window(2.0, 900),) * 4, tried=(Window(1.0, 900),) * 4)) is None
+    assert trial.judge(replace(begun, force=(Window(2.0, 90),) * 5, tried=(Window(1.0, 9),) * 5)) is None
+
+
+def test_a_trial_replays_from_its_record() -> None:
+    tried = Trial(
+        Reach.REPLICA,
+        BEFORE,
+        REPLICA,
+        0.2,
+        2.0,
+        0.0,
+        force=tuple(Window(2 + i / 7, 900, 2.0) for i in range(6)),
+        tried=tuple(Window(1.8 + i / 7, 900, 1.8) for i in range(6)),
+    )
+    finding = trial.judge(tried)
+    assert finding is not None
+    figures = json.loads(json.dumps(record.of_trial(tried, finding)))
+    assert record.replays(figures)
+    figures["tried"][0][0] += 1.0
+    assert not record.replays(figures)
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        (Tick(10.0, WELL, trying=Arm(200, 6), control=Arm(200, 1)), "failed"),
+        (Tick(10.0, WELL, trying=Arm(200, 0, 0.9), control=Arm(200, 0, 0.4)), "p99"),
+        (Tick(10.0, WELL, trying=Arm(200, restarts=1)), "ended"),
+    ],
+)
+def test_an_alarm_takes_it_back_in_the_same_tick(bad: Tick, why: str) -> None:
+    state, orders = tuner.step(begun(REPLICA), Mode.AUTO, OBJECTIVE, bad)
+    assert orders.happened is Happened.ROLLED_BACK
+    assert why in orders.reason
+    assert (orders.pool, orders.canary, state.trial) == (BEFORE, None, None)
+
+
+def test_a_budget_that_burns_twice_takes_it_back() -> None:
+    state, orders = tuner.step(begun(POOL), Mode.AUTO, OBJECTIVE, Tick(310.0, WELL, burn_now=5.0))
+    assert orders.happened is Happened.NOTHING
+    _, orders = tuner.step(state, Mode.AUTO, OBJECTIVE, Tick(320.0, WELL, burn_now=5.0))
+    assert orders.happened is Happened.ROLLED_BACK
+
+
+def test_a_few_failed_calls_of_hardly_any_are_no_alarm() -> None:
+    assert guard.alarm(OBJECTIVE, Guard(), Arm(19, 2), Arm(200, 0)) is None
+
+
+def test_a_slow_canary_among_slow_others_is_no_alarm() -> None:
+    assert guard.alarm(OBJECTIVE, Guard(), Arm(200, 0, 1.0), Arm(200, 0, 0.9)) is None
+
+
+def test_three_rollbacks_in_an_hour_switch_it_off_for_six() -> None:
+    known = Guard().rolled_back(0.0).rolled_back(1800.0)
+    assert known.off_until_s == 0
+    assert known.rolled_back(3599.0).off_until_s == 3599.0 + 6 * 3600
+    assert known.rolled_back(3601.0).off_until_s == 0
+
+
+def test_switched_off_it_asks_for_no_epoch_until_the_time_is_over() -> None:
+    state = State(BEFORE, guard=Guard(off_until_s=1000.0))
+    state, orders = tuner.step(state, Mode.AUTO, OBJECTIVE, Tick(500.0, WELL))
+    assert not orders.epoch
+    _, orders = tuner.step(state, Mode.AUTO, OBJECTIVE, Tick(1000.0, WELL))
+    assert orders.epoch
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"panicking": True},
+        {"shedding": True},
+        {"deploying": True},
+        {"starting": 6},
+        {"burn": 1.5},
+        {"burn": None},
+        {"calls": None},
+        {"trusted": False},
+    ],
+)
+def test_nothing_begins_while_it_is_frozen(bad: dict[str, object]) -> None:
+    now = replace(WELL, **bad)  # type: ignore[arg-type]
+    state, orders = tuner.step(State(BEFORE), Mode.AUTO, OBJECTIVE, Tick(400.0, now))
+    assert not orders.epoch
+    assert orders.reason
+    state, orders = tuner.proposed(state, Mode.AUTO, SPACE, 400.0, now, Search(1), proposal(POOL))
+    assert state.trial is None
+    assert orders.happened is Happened.RECOMMENDED
+
+
+@pytest.mark.parametrize("bad", [{"panicking": True}, {"shedding": True}, {"deploying": True}, {"burn": 1.5}])
+def test_trouble_of_another_cause_ends_a_trial_but_is_no_rollback(bad: dict[str, object]) -> None:
+    now = replace(WELL, **bad)  # type: ignore[arg-type]
+    state, orders = tuner.step(begun(POOL), Mode.AUTO, OBJECTIVE, Tick(400.0, now))
+    assert orders.happened is Happened.STOPPED
+    assert orders.pool == BEFORE
+    assert state.guard.rollbacks == ()
+
+
+def test_with_few_calls_or_by_default_it_only_recommends() -> None:
+    quiet = replace(WELL, calls=100)
+    for mode, now in ((Mode.AUTO, quiet), (Mode.RECOMMEND, WELL)):
+        state, orders = tuner.proposed(State(BEFORE), mode, SPACE, 0.0, now, Search(1), proposal(POOL))
+        assert orders.happened is Happened.RECOMMENDED
+        assert orders.pool == BEFORE
+        assert state.advice is not None
+        assert state.trial is None
+
+
+def test_off_is_off() -> None:
+    state, orders = tuner.step(begun(POOL), Mode.OFF, OBJECTIVE, Tick(310.0, WELL))
+    assert (orders.pool, state.trial, orders.epoch) == (BEFORE, None, False)
+    assert not tuner.step(state, Mode.OFF, OBJECTIVE, Tick(900.0, WELL))[1].epoch
+
+
+def test_a_proposal_from_another_ground_is_dropped() -> None:
+    state, orders = tuner.proposed(State(POOL), Mode.AUTO, SPACE, 0.0, WELL, Search(1), proposal(REPLICA))
+    assert state.trial is None
+    assert orders.pool == POOL
+
+
+def test_what_a_person_puts_in_force_ends_a_trial() -> None:
+    state = tuner.undone(begun(POOL), 100.0, REPLICA)
+    _, orders = tuner.step(state, Mode.AUTO, OBJECTIVE, Tick(110.0, WELL))
+    assert orders.pool == REPLICA
+    assert not orders.epoch
+
+
+def test_a_search_that_stopped_wakes_when_the_ground_drifts() -> None:
+    state = State(BEFORE, search=Search(still=3))
+    happened = []
+    for i in range(60):
+        rate = 100.0 + i % 3 + (60.0 if i >= 30 else 0.0)
+        state, orders = tuner.step(state, Mode.AUTO, OBJECTIVE, Tick(60.0 * i, WELL, ground=(("rate", rate),)))
+        happened.append((orders.happened, orders.epoch))
+    assert not any(epoch for _, epoch in happened[:30])
+    assert (Happened.DRIFTED, True) in happened[30:]
+
+
+def test_drift_is_a_lasting_change_and_not_one_wild_value() -> None:
+    watch = Watch()
+    for i in range(40):
+        watch = watch.after(100.0 + i % 5 + (1000.0 if i == 20 else 0.0))
+        assert not watch.drifted
+
+
+def test_the_price_rises_while_the_budget_burns_and_comes_back() -> None:
+    bad = loss.Loss(0, 0, 0, 0, 0, 0.5, 0.5)
+    good = loss.Loss(0, 0, 0, 0, 0, 1.0, 0.5)
+    price = Price()
+    for _ in range(5):
+        price = price.after(OBJECTIVE, bad, 60.0)
+    assert price.value > 5
+    for _ in range(400):
+        price = price.after(OBJECTIVE, good, 60.0)
+    assert price.value == 1

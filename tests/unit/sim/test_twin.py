@@ -1,0 +1,119 @@
+"""The twin: fitted to a deployment whose truth is another, and its replays."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from kaon.laws.scale import Scale
+from kaon.laws.scaling import Bounds
+from kaon.laws.tune import scaling
+from kaon.laws.tune.knobs import Values
+from kaon.sim.engine import NS, Truth
+from kaon.sim.run import Session, Setting
+from kaon.sim.traffic import arrivals
+from kaon.sim.twin import Episode, Figures, Model, Twin, agreement, calibrated, fit
+from kaon.types.objective import Objective
+from kaon.types.observation import Batches
+
+OBJECTIVE = Objective(latency_s=0.4, deadline_s=0.8)
+TRUTH = Truth(a=0.02, b=0.08, max_batch=16, noise=0.3, start_s=6.0, start_p95_s=9.0)
+LAW = Scale(OBJECTIVE, 8)
+FORCE = scaling.values(LAW)
+CALLS = arrivals([40.0] * 240, 1)
+
+
+def twin(model: Model, *episodes: Episode) -> Twin:
+    return Twin(
+        model,
+        OBJECTIVE,
+        Bounds(1, 40),
+        lambda values: scaling.applied(LAW, values),
+        lambda values: int(values["max_batch"]),
+        reference_s=0.03,
+        price=1.0,
+        episodes=episodes,
+        short=episodes[-1].part(60.0),
+    )
+
+
+@pytest.fixture(scope="module")
+def lived() -> tuple[Session, list[Batches]]:
+    setting = Setting(TRUTH, OBJECTIVE, Bounds(1, 40), first_replicas=0, slots=64, compiled=False)
+    session = Session(LAW, setting, CALLS, 1, ready=4)
+    session.world.limit(8)
+    batches = []
+    for _ in range(120):
+        told = session.step()
+        if told is not None:
+            batches.append(told[0].batches)
+    return session, batches
+
+
+def episode(session: Session) -> Episode:
+    return Episode(CALLS, 240.0, 1000.0, 4, None)
+
+
+def test_it_learns_what_a_batch_costs_from_sums(lived: tuple[Session, list[Batches]]) -> None:
+    found = fit(lived[1])
+    assert found is not None
+    a, b = found
+    assert 8 * a + b == pytest.approx(0.24, rel=0.15)
+    assert fit([]) is None
+
+
+def test_its_replay_of_what_was_seen_agrees_and_one_with_a_wrong_cost_does_not(
+    lived: tuple[Session, list[Batches]],
+) -> None:
+    seen = Figures.of(lived[0].finish())
+    cost = fit(lived[1])
+    assert cost is not None
+    known = episode(lived[0])
+    right = twin(Model(*cost, 16, 0.3, (6.0, 7.0)), known)
+    assert agreement(seen, Figures.of(right.replay(known, [(0.0, FORCE)], 1))) is None
+    wrong = twin(Model(2 * cost[0], 2 * cost[1], 16, 0.3), known)
+    assert agreement(seen, Figures.of(wrong.replay(known, [(0.0, FORCE)], 1))) is not None
+
+
+def test_a_play_meets_the_same_luck_again_and_short_ones_are_shorter() -> None:
+    known = Episode(CALLS, 240.0, 0.0, 4, None)
+    copy = twin(Model(0.02, 0.08, 16), known)
+    assert copy(FORCE, 3, True) == copy(FORCE, 3, True)
+    assert copy(FORCE, 3, True) != copy(FORCE, 4, True)
+    assert (len(copy(FORCE, 3, True)), len(copy(FORCE, 3, False))) == (4, 1)
+    assert copy.inputs() == copy.inputs() != replace(copy, price=2.0).inputs()
+
+
+def test_replicas_that_were_there_are_there_from_the_first_call() -> None:
+    known = Episode(CALLS, 60.0, 0.0, 4, None).part(60.0)
+    outcome = twin(Model(0.02, 0.08, 16), known).replay(known, [(0.0, FORCE)], 1)
+    assert outcome.windows[0].ready_s > 2 * 60
+    assert outcome.windows[0].well > 0.8 * outcome.windows[0].arrivals
+
+
+def test_values_change_in_mid_replay_as_they_did_in_truth() -> None:
+    known = Episode(CALLS, 240.0, 0.0, 4, None)
+    copy = twin(Model(0.02, 0.08, 16), known)
+    lone: Values = {**FORCE, "max_batch": 1.0}
+    changed = copy.replay(known, [(0.0, FORCE), (120.0, lone)], 1)
+    same = copy.replay(known, [(0.0, FORCE)], 1)
+    assert changed.windows[0] == same.windows[0]
+    assert changed.windows[3].busy_s > 1.3 * same.windows[3].busy_s
+
+
+def test_noise_is_chosen_so_that_as_many_are_late_as_were() -> None:
+    known = Episode(CALLS, 120.0, 0.0, 4, None).part(120.0)
+    loud = twin(Model(0.02, 0.08, 16, noise=0.8), known)
+    late = 1 - loud.replay(known, [(0.0, FORCE)], 1).attainment
+    found = calibrated(twin(Model(0.02, 0.08, 16), known), known, [(0.0, FORCE)], 1, late)
+    assert found.model.noise == 0.8
+
+
+def test_the_truth_may_change_in_mid_run_but_not_its_largest_batch() -> None:
+    setting = Setting(TRUTH, OBJECTIVE, Bounds(1, 40), first_replicas=4, slots=64, compiled=False)
+    session = Session(LAW, setting, CALLS, 1)
+    session.world.change(replace(TRUTH, a=0.04))
+    with pytest.raises(ValueError, match="largest batch"):
+        session.world.change(replace(TRUTH, max_batch=4))
+    assert int(CALLS[-1]) < 240 * NS
