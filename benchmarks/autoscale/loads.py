@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import random
 from dataclasses import dataclass
 from pathlib import Path
 
-from kaon.sim.traffic import per_second
+from kaon.sim import trace
 
 MEAN_RPS = 250.0
 """Some twelve replicas of the simulated service."""
@@ -41,19 +40,18 @@ def _scaled(name: str, rates: list[float], tune_share: float) -> Load:
 
 
 def read(folder: Path) -> list[Load]:
-    """Every trace of a folder: files of `second,count`, of 600 s rates, or of 5 min counts with dates."""
+    """Every trace of a folder; one of long steps is made so much shorter that a day of it is `DAY_S`."""
     loads = []
     for path in sorted(folder.glob("*.csv")):
-        with path.open() as lines:
-            rows = list(csv.reader(lines))
-        values = [float(row[1]) for row in rows[1:]]
+        found = trace.read(path)
         name = path.stem.removesuffix("_per_s").removesuffix("_10min")
-        if rows[0][0] == "second":
-            loads.append(_scaled(name, values, 1 / 3))
+        if found.step_s == 1:
+            loads.append(_scaled(name, list(found.rates), 1 / 3))
             continue
-        a_day = 144 if rows[0][0] == "t_s" else 288
-        days = min(2, len(values) // a_day)
-        loads.append(_scaled(name, per_second(values[: days * a_day], DAY_S / a_day), 0.5 if days > 1 else 1 / 3))
+        a_day = round(86_400 / found.step_s)
+        days = min(2, len(found.rates) // a_day)
+        rates = trace.per_second(found.rates[: days * a_day], DAY_S / a_day)
+        loads.append(_scaled(name, rates, 0.5 if days > 1 else 1 / 3))
     return loads
 
 

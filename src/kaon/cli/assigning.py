@@ -21,8 +21,13 @@ from kaon.types.deployment import DeploymentSpec
 _MADE_BY = {"template.artifact": "the build", "template.restarted_at": "kaon rollout restart"}
 
 
-def assigned(members: Mapping[str, Any], texts: Iterable[str], inherited: Mapping[str, Any] | None = None) -> Any:
-    """`members` of a spec (plain values) with every 'PATH=VALUE' put in. Raises `InvalidInput` that names the place.
+def assigned(
+    members: Mapping[str, Any],
+    texts: Iterable[str],
+    inherited: Mapping[str, Any] | None = None,
+    model: type[BaseModel] = DeploymentSpec,
+) -> Any:
+    """`members` of a `model` (plain values) with every 'PATH=VALUE' put in. Raises `InvalidInput` that names the place.
 
     `inherited` has what a part begins from where the spec has none: an objective changed in one number keeps
     the class's others.
@@ -35,7 +40,7 @@ def assigned(members: Mapping[str, Any], texts: Iterable[str], inherited: Mappin
             raise InvalidInput(f"--set {plain(text)} has no '='.", hint="Write it as --set PATH=VALUE.")
         if maker := _MADE_BY.get(".".join(names)):
             raise InvalidInput(f"{plain(path)} is not set by hand: {maker} does it.")
-        spec = _put(spec, DeploymentSpec, names, value.strip(), path, inherited or {})
+        spec = _put(spec, model, names, value.strip(), path, inherited or {})
     return spec
 
 

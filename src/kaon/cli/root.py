@@ -10,7 +10,20 @@ import typer
 from pydantic import ValidationError
 from typer.core import TyperGroup
 
-from kaon.cli.commands import call, change, config, deploy, key, look, platform, rollout, secret, serve, workspace
+from kaon.cli.commands import (
+    call,
+    change,
+    config,
+    deploy,
+    key,
+    look,
+    platform,
+    rollout,
+    secret,
+    serve,
+    simulate,
+    workspace,
+)
 from kaon.cli.notes import failure, note
 from kaon.cli.options import HEADINGS, PLATFORM
 from kaon.errors import ConfigError, KaonError
@@ -87,7 +100,7 @@ def root(
         os.environ["KAON_CONTEXT"] = context
 
 
-for module in (serve, deploy, call, look, change, rollout, key, secret, workspace, platform, config):
+for module in (serve, deploy, call, look, simulate, change, rollout, key, secret, workspace, platform, config):
     module.add_to(app)
 
 

@@ -1,8 +1,4 @@
-"""Arrivals: from counts per step of time to sorted nanoseconds, a function of (seed, step).
-
-Within a step of a second or less calls come evenly at random. Over longer steps the rate goes in a
-straight line from one step's middle to the next, a second at a time, and counts are Poisson.
-"""
+"""Poisson arrivals by the million, with numpy, a function of the rates and the seed: for benchmarks."""
 
 from __future__ import annotations
 
@@ -21,12 +17,3 @@ def arrivals(rates: Sequence[float], seed: int) -> Any:
     times = random.random(int(counts.sum())) + np.repeat(np.arange(len(counts)), counts)
     out = (np.sort(times) * NS).astype(np.int64)
     return out
-
-
-def per_second(values: Sequence[float], step_s: float) -> list[float]:
-    """Rates of steps of `step_s` (>= 1 s), as rates of seconds, in straight lines between the steps' middles."""
-    import numpy as np
-
-    middles = (np.arange(len(values)) + 0.5) * step_s
-    seconds = np.arange(int(len(values) * step_s)) + 0.5
-    return [float(x) for x in np.interp(seconds, middles, np.asarray(values, dtype=float))]

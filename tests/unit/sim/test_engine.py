@@ -9,7 +9,7 @@ import pytest
 from kaon.sim import memory
 from kaon.sim.engine import NS, Deployment, Truth, deployment
 from kaon.sim.theory import inoue_bound_s, mmc_response_s
-from kaon.sim.traffic import arrivals, per_second
+from kaon.sim.traffic import arrivals
 from kaon.types.objective import Objective
 
 OBJECTIVE = Objective(latency_s=0.4, deadline_s=0.5)
@@ -160,14 +160,6 @@ def test_greedy_batches_are_within_inoues_bound() -> None:
 
 def test_erlangs_formula_is_known_where_it_is_simple() -> None:
     assert mmc_response_s(1, 5.0, 0.1) == pytest.approx(0.2)
-
-
-def test_rates_of_long_steps_go_in_straight_lines() -> None:
-    seconds = per_second([0.0, 100.0], 10.0)
-    assert len(seconds) == 20
-    assert seconds[0] == 0.0
-    assert seconds[9] == pytest.approx(45.0)
-    assert seconds[-1] == 100.0
 
 
 def test_orders_that_are_taken_back_again_and_again_leave_no_mark() -> None:

@@ -1,0 +1,222 @@
+"""What `simulate` does: what is known of a deployment, what was asked, and both answers side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from kaon.cli import charts
+from kaon.cli.assigning import assigned
+from kaon.cli.notes import note
+from kaon.cli.output import Format, document, put
+from kaon.cli.progress import Progress
+from kaon.cli.remote import Remote, opened
+from kaon.cli.text import plain, table
+from kaon.errors import InvalidInput
+from kaon.laws import choice
+from kaon.sim import picture, trace
+from kaon.sim.engine import available
+from kaon.sim.replay import MOST_CALLS, TICK_S, Answer, Service, Wishes, replay
+from kaon.sim.trace import Trace
+from kaon.types.deployment import Scaling
+from kaon.types.model import Model
+from kaon.types.objective import Objective
+
+_POINTS = 70
+"""Columns of a chart, and points of a series in JSON."""
+_ASSUMED_START_S = 20.0
+_NOW = "as it is set"
+
+
+class Figures(Model):
+    """What a replica takes, as `--set service.` names it."""
+
+    row_s: float = Field(ge=0, le=3600)
+    call_s: float = Field(gt=0, le=3600)
+    max_batch: int = Field(ge=1, le=4096)
+    start_s: float = Field(gt=0, le=3600)
+
+
+class Question(Model):
+    """All that a replay depends on beside the traffic."""
+
+    scaling: Scaling
+    objective: Objective
+    service: Figures
+
+
+def simulate(
+    name: str,
+    file: Path | None,
+    changes: Sequence[str],
+    *,
+    from_s: float,
+    span_s: float | None,
+    times: float,
+    seed: int,
+    svg: Path | None,
+    workspace: str | None,
+    form: Format,
+) -> None:
+    """Replay, and print what would have happened."""
+    with opened(workspace) as remote:
+        base, assumed = _as_it_is(remote, name)
+        traffic = _traffic(remote, name, file)
+    traffic = traffic.part(from_s, span_s).times(times)
+    _bound(traffic)
+    questions = asked(base, changes)
+    answers = {title: _replayed(title, question, traffic, seed) for title, question in questions.items()}
+    now = questions[_NOW]
+    assumed = [place for place in assumed if not any(text.partition("=")[0].strip() == place for text in changes)]
+    if assumed:
+        values = ", ".join(f"{place}={getattr(now.service, place.partition('.')[2]):g}" for place in assumed)
+        note(f"Not known yet, so assumed: {values}. Say better ones with --set.")
+    if svg is not None:
+        svg.write_text(drawn(name, now, answers), encoding="utf-8")
+        note(f"Drew {svg}.")
+    if form in (Format.JSON, Format.YAML):
+        put(document(told(name, traffic, assumed, questions, answers), form))
+    else:
+        put(shown(questions, answers))
+
+
+def asked(base: Question, changes: Sequence[str]) -> dict[str, Question]:
+    """The questions under their titles: as it is set, and with `changes`. What a replica takes is no wish, but how it
+    is: it holds for both. Pure."""
+    facts = [text for text in changes if text.strip().startswith("service.")]
+    wishes = [text for text in changes if text not in facts]
+    now = changed(base, facts)
+    return {_NOW: now} | ({f"with {', '.join(wishes)}": changed(now, wishes)} if wishes else {})
+
+
+def _as_it_is(remote: Remote, name: str) -> tuple[Question, list[str]]:
+    """The deployment as it is set, and which of its figures had to be assumed."""
+    view = remote.deployment(name)
+    service = remote.artifact(view.spec.template.artifact).spec.manifest.service
+    objective = view.spec.objective or service.objective
+    figures = {
+        "row_s": round(objective.latency_s / 50, 6),
+        "call_s": round(objective.latency_s / 5, 6),
+        "start_s": _ASSUMED_START_S,
+    }
+    assumed = [f"service.{figure}" for figure in figures]
+    figures["max_batch"] = choice.max_batch(service)
+    return Question(scaling=view.spec.scaling, objective=objective, service=Figures(**figures)), assumed
+
+
+def _traffic(remote: Remote, name: str, file: Path | None) -> Trace:
+    if file is None:
+        raise InvalidInput("Which traffic?", hint="Give a file of seconds and counts: --trace FILE")
+    return trace.read(file)
+
+
+def _bound(traffic: Trace) -> None:
+    most = MOST_CALLS[available()]
+    if traffic.calls > most:
+        part = f"--for {int(traffic.span_s * most / traffic.calls)}s"
+        faster = "" if available() else " With kaon[sim] installed it can be several times as many."
+        raise InvalidInput(
+            f"{traffic.calls:.3g} calls are too many to be replayed: {most:.3g} at most.{faster}",
+            hint=f"Take a part: {part}, or fewer calls: --times {most / traffic.calls:.2g}",
+        )
+
+
+def changed(base: Question, texts: Sequence[str]) -> Question:
+    """`base` with other values at some places, as 'scaling.max=5'. Raises `InvalidInput`; pure."""
+    try:
+        return Question.model_validate(assigned(base.model_dump(), texts, model=Question))
+    except ValidationError as error:
+        wrong = [{"where": ".".join(map(str, e["loc"])), "message": e["msg"]} for e in error.errors()]
+        raise InvalidInput("What is set is not valid.", errors=wrong) from None
+
+
+def _replayed(title: str, question: Question, traffic: Trace, seed: int) -> Answer:
+    with Progress() as progress:
+        tenth = -1
+
+        def say(share: float) -> None:
+            nonlocal tenth
+            if int(10 * share) > tenth:
+                tenth = int(10 * share)
+                progress.say("Simulating", f"{title}, {10 * tenth} %")
+
+        figures = question.service
+        service = Service(figures.row_s, figures.call_s, figures.max_batch, figures.start_s)
+        return replay(Wishes(question.scaling, question.objective), service, traffic, seed=seed, on_progress=say)
+
+
+def shown(questions: Mapping[str, Question], answers: Mapping[str, Answer]) -> str:
+    """A table with a column for each answer, and charts. Pure."""
+    deadlines = " / ".join(dict.fromkeys(f"{q.objective.patience_s:g} s" for q in questions.values()))
+    rows = [
+        (f"answered within {deadlines}", *(f"{100 * a.attainment:.2f} %" for a in answers.values())),
+        ("worst five minutes", *(f"{100 * a.worst_5min:.2f} %" for a in answers.values())),
+        ("p50", *(f"{a.p50_s:.3f} s" for a in answers.values())),
+        ("p90", *(f"{a.p90_s:.3f} s" for a in answers.values())),
+        ("p99", *(f"{a.p99_s:.3f} s" for a in answers.values())),
+        ("replica-seconds", *(f"{a.replica_seconds:.0f}" for a in answers.values())),
+        ("replicas on average", *(f"{a.replica_seconds / a.span_s:.2f}" for a in answers.values())),
+        ("replicas at most", *(str(a.most_replicas) for a in answers.values())),
+    ]
+    first = next(iter(answers.values()))
+    heading = f"{first.calls} calls in {first.span_s:.0f} s"
+    found = [table((heading, *answers), rows), charts.chart("calls per second", thin(first.load))]
+    most = max(a.most_replicas for a in answers.values())
+    for title, answer in answers.items():
+        found.append(charts.chart(f"replicas {plain(title)}", thin(answer.replicas), most=most))
+    return "\n\n".join(found)
+
+
+def thin(values: Sequence[float]) -> list[float]:
+    """A series as long as a chart is wide: the highest of each part."""
+    return picture.thinned(values, _POINTS)
+
+
+def told(
+    name: str,
+    traffic: Trace,
+    assumed: Sequence[str],
+    questions: Mapping[str, Question],
+    answers: Mapping[str, Answer],
+) -> dict[str, Any]:
+    """The same as plain values."""
+    return {
+        "deployment": name,
+        "trace": traffic.name,
+        "assumed": list(assumed),
+        "answers": [
+            {
+                "title": title,
+                **questions[title].model_dump(mode="json"),
+                "calls": answer.calls,
+                "span_s": answer.span_s,
+                "attainment": answer.attainment,
+                "worst_5min": answer.worst_5min,
+                "p50_s": answer.p50_s,
+                "p90_s": answer.p90_s,
+                "p99_s": answer.p99_s,
+                "replica_seconds": answer.replica_seconds,
+                "most_replicas": answer.most_replicas,
+                "load_rps": thin(answer.load),
+                "replicas": thin(answer.replicas),
+            }
+            for title, answer in answers.items()
+        ],
+    }
+
+
+def drawn(name: str, now: Question, answers: Mapping[str, Answer]) -> str:
+    """The same as SVG: replicas that full batches would need, and those of each answer."""
+    figures = now.service
+    serves = Service(figures.row_s, figures.call_s, figures.max_batch, figures.start_s).serves_rps
+    first = next(iter(answers.values()))
+    series: dict[str, tuple[Sequence[float], str]] = {
+        "needed at full batches": ([rps / serves for rps in first.load], picture.GREY)
+    }
+    for (title, answer), colour in zip(answers.items(), (picture.BLUE, picture.ORANGE), strict=False):
+        mean = answer.replica_seconds / answer.span_s
+        series[f"{title}: {100 * answer.attainment:.1f} % in time, {mean:.1f}"] = (answer.replicas, colour)
+    return picture.picture(name, series, TICK_S * len(first.load))
