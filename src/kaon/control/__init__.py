@@ -23,7 +23,7 @@ class Controllers:
         self._clock = clock or SystemClock()
         self._traffic = traffic or TrafficRing()
         self.reconcilers: tuple[Reconciler, ...] = (
-            Deployments(store, vault, self._clock),
+            Deployments(store, vault, self._clock, self._traffic),
             Planning(store, self._clock),
         )
 

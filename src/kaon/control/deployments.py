@@ -6,21 +6,19 @@ status. Whatever is cut off in between is found missing by the next look.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 from kaon.clock import Clock
 from kaon.control import history, identity
 from kaon.control.loop import Again, Key
 from kaon.control.sightings import by_deployment, differing, held_of, seen_of, waiting
-from kaon.laws import rollout
+from kaon.control.telling import conditions, decisions, events, wake
+from kaon.laws import canary, rollout
 from kaon.store.port import Change, Store
+from kaon.store.traffic import TrafficRing
 from kaon.store.vault import Vault
-from kaon.types.condition import Condition
-from kaon.types.deployment import DeploymentStatus, RolloutState
-from kaon.types.event import Event, Level
-from kaon.types.journal import JournalEntry
+from kaon.types.deployment import DeploymentStatus
 from kaon.types.replica import ReplicaStatus
-from kaon.types.resource import Deployment
 
 
 class Deployments:
@@ -28,10 +26,11 @@ class Deployments:
 
     name = "deployments"
 
-    def __init__(self, store: Store, vault: Vault, clock: Clock) -> None:
+    def __init__(self, store: Store, vault: Vault, clock: Clock, traffic: TrafficRing | None = None) -> None:
         self._store = store
         self._vault = vault
         self._clock = clock
+        self._traffic = traffic or TrafficRing()
         self._reported: dict[str, dict[Key, tuple[ReplicaStatus, ...]]] = {}
 
     async def keys(self) -> Collection[Key]:
@@ -70,7 +69,7 @@ class Deployments:
             await self._clear(workspace, name)
             return None
         nameless = await identity.ensure(self._store, self._vault, deployment)
-        target, revisions = await history.target(self._store, deployment)
+        target, shadow, revisions = await history.numbered(self._store, deployment)
         clouds = await self._store.list_all("cloud")
         seen = seen_of(deployment, clouds)
         now = self._clock.now()
@@ -78,13 +77,17 @@ class Deployments:
         before: DeploymentStatus = deployment.status
         # Said here and not by the scaling law at its next tick: a caller waits, and one write does for both.
         woken = rollout.woken(deployment.spec, before, held_of(deployment, clouds))
-        status = rollout.step(deployment.spec, deployment.generation, woken, target, seen, now)
-        status = status.model_copy(update={"conditions": _conditions(deployment, status, nameless, now)})
+        trying = deployment.spec.rollout.canary and before.stable != target
+        samples = self._traffic.since(workspace, name, now - canary.BACK_S) if trying else ()
+        status = rollout.step(deployment.spec, deployment.generation, woken, target, seen, now, samples, shadow)
+        status = status.model_copy(update={"conditions": conditions(deployment, status, nameless, now)})
         if status != before:
             await self._store.update_status(deployment, status)
-            await self._store.record(list(_events(deployment, before, status, now)))
+            await self._store.record(list(events(deployment, before, status, now)))
+            await self._store.keep_journal(list(decisions(deployment, before, status, now)))
         if woken is not before:
-            await self._store.keep_journal([_wake(deployment, before, woken, now)])
+            await self._store.keep_journal([wake(deployment, before, woken, now)])
+        await history.note_outcomes(self._store, revisions, before, status, now)
         for revision in history.finished(revisions, status):
             await history.delete(self._store, revision)
         look_at = rollout.next_look_at(deployment.spec, status, seen, now)
@@ -95,64 +98,3 @@ class Deployments:
         await identity.remove(self._store, workspace, name)
         for revision in await history.revisions(self._store, workspace, name):
             await history.delete(self._store, revision)
-
-
-def _wake(deployment: Deployment, before: DeploymentStatus, after: DeploymentStatus, now: float) -> JournalEntry:
-    return JournalEntry(
-        at=now,
-        workspace=deployment.workspace,
-        deployment=deployment.name,
-        concern="scaling",
-        before=str(before.wanted or 0),
-        after=str(after.wanted),
-        reason=after.wanted_reason,
-    )
-
-
-def _conditions(deployment: Deployment, status: DeploymentStatus, nameless: str, now: float) -> tuple[Condition, ...]:
-    """`Ready`: as many serve as should. `Progressing`: nothing is in the way. `Identity`: its key can be had."""
-    ready = sum(a.ready for a in status.assignments)
-    wanted = rollout.wanted(deployment.spec, status)
-    stopped = status.state is RolloutState.STOPPED
-    found = {
-        "Ready": (ready >= wanted, f"{ready} of {wanted} replicas are ready."),
-        "Progressing": (not stopped, status.reason if stopped else ""),
-        "Identity": (not nameless, nameless),
-    }
-    since = {(c.type, c.holds): c.since for c in deployment.status.conditions}
-    return tuple(
-        Condition(type=type_, holds=holds, reason=reason, since=since.get((type_, holds), now))
-        for type_, (holds, reason) in found.items()
-    )
-
-
-def _events(deployment: Deployment, before: DeploymentStatus, after: DeploymentStatus, now: float) -> Iterable[Event]:
-    """What people should know of a change of status."""
-
-    def event(reason: str, message: str, level: Level = Level.NORMAL) -> Event:
-        return Event(
-            at=now,
-            workspace=deployment.workspace,
-            kind="deployment",
-            name=deployment.name,
-            level=level,
-            reason=reason,
-            message=message,
-        )
-
-    if before.target != after.target:
-        old = f" from revision {after.stable}" if after.stable not in (None, after.target) else ""
-        yield event("RolloutStarted", f"Revision {after.target} takes over{old}.")
-    if before.state is not after.state:
-        match after.state:
-            case RolloutState.STABLE if before.stable != after.stable:
-                yield event("RolloutFinished", f"Revision {after.stable} serves.")
-            case RolloutState.STABLE if after.assignments:
-                yield event("Stable", f"All {after.assignments[0].ready} replicas are ready.")
-            case RolloutState.STABLE:
-                yield event("ScaledToZero", "No replicas are wanted.")
-            case RolloutState.STOPPED:
-                what = f"Revision {after.stable} serves." if after.stable else "It is tried on."
-                yield event("RolloutStopped", f"{after.reason} {what}", Level.WARNING)
-            case RolloutState.DEGRADED:
-                yield event("Degraded", after.reason, Level.WARNING)

@@ -10,9 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from kaon.control.telling import sent_back
 from kaon.errors import NotFound
 from kaon.store.port import Store
-from kaon.types.deployment import DeploymentStatus, RevisionSpec, template_hash
+from kaon.types.deployment import (
+    DeploymentStatus,
+    RevisionSpec,
+    RevisionStatus,
+    RolloutState,
+    Template,
+    template_hash,
+)
 from kaon.types.resource import Deployment, Revision
 
 KEPT = 10
@@ -25,31 +33,65 @@ async def revisions(store: Store, workspace: str, deployment: str) -> list[Revis
     return sorted((r for r in found if r.spec.deployment == deployment), key=lambda r: r.spec.number)
 
 
-async def target(store: Store, deployment: Deployment) -> tuple[int, list[Revision]]:
-    """The number of the revision that should serve, made when it is new; and all revisions."""
+async def numbered(store: Store, deployment: Deployment) -> tuple[int, int | None, list[Revision]]:
+    """The number of the revision that should serve and that of the shadow, made when they are new; all revisions."""
     kept = await revisions(store, deployment.workspace, deployment.name)
     for stranger in (r for r in kept if r.spec.deployment_uid != deployment.uid):
         await delete(store, stranger)  # of a deployment of this name that was deleted
     mine = [r for r in kept if r.spec.deployment_uid == deployment.uid]
-    wanted = template_hash(deployment.spec.template)
+    target = await _number(store, deployment, deployment.spec.template, mine)
+    shadow = deployment.spec.shadow
+    if shadow is None:
+        return target, None, mine
+    if shadow.template is not None:
+        return target, await _number(store, deployment, shadow.template, mine), mine
+    known = any(r.spec.number == shadow.revision for r in mine)
+    return target, shadow.revision if known else None, mine
+
+
+async def _number(store: Store, deployment: Deployment, template: Template, mine: list[Revision]) -> int:
+    """The number of the template's revision, which is made, and added to `mine`, when there is none."""
+    hashed = template_hash(template)
     for revision in mine:
-        if revision.spec.template_hash == wanted:
-            return revision.spec.number, mine
+        if revision.spec.template_hash == hashed:
+            return revision.spec.number
     number = max((r.spec.number for r in mine), default=0) + 1
     spec = RevisionSpec(
         deployment=deployment.name,
         deployment_uid=deployment.uid,
         number=number,
-        template=deployment.spec.template,
-        template_hash=wanted,
+        template=template,
+        template_hash=hashed,
     )
-    made = await store.create("revision", deployment.workspace, f"{deployment.name}-{number}", spec)
-    return number, [*mine, made]
+    mine.append(await store.create("revision", deployment.workspace, f"{deployment.name}-{number}", spec))
+    return number
+
+
+async def note_outcomes(
+    store: Store, kept: Iterable[Revision], before: DeploymentStatus, after: DeploymentStatus, now: float
+) -> None:
+    """Write down what became of revisions."""
+    for revision in kept:
+        found = _outcome(revision.spec.number, before, after)
+        newly = before.state is not after.state and revision.spec.number == after.target
+        if found and (found[0] != revision.status.outcome or (newly and found[1] != revision.status.reason)):
+            await store.update_status(revision, RevisionStatus(outcome=found[0], reason=found[1], at=now))
+
+
+def _outcome(number: int, before: DeploymentStatus, after: DeploymentStatus) -> tuple[str, str] | None:
+    """(outcome, reason) of a revision of which something became by now."""
+    if number == after.stable:
+        return "served", ""
+    if number == after.target and after.state is RolloutState.STOPPED:
+        return "rolled back" if sent_back(after) else "failed", after.reason
+    if number == before.target != after.target and before.state is RolloutState.PROGRESSING:
+        return "withdrawn", f"Revision {after.target} was wanted before it took over."
+    return None
 
 
 def finished(kept: Iterable[Revision], status: DeploymentStatus) -> list[Revision]:
     """The revisions that may go: of those that nothing runs of, all but the newest `KEPT`."""
-    in_use = {status.target, status.stable, *(a.revision for a in status.assignments)}
+    in_use = {status.target, status.stable, status.shadow, *(a.revision for a in status.assignments)}
     idle = [r for r in sorted(kept, key=lambda r: r.spec.number) if r.spec.number not in in_use]
     return idle[:-KEPT]
 

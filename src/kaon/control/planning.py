@@ -13,7 +13,7 @@ from kaon.types.key import Access, Grant, Right
 from kaon.types.plan import Plan, PlanSpec
 from kaon.types.replica import ReplicaSpec, replica_id
 from kaon.types.resource import Artifact, Deployment, Revision
-from kaon.types.route import Backend, Route, prefix_of
+from kaon.types.route import Backend, Mirror, Route, prefix_of
 from kaon.types.service import EndpointKind, EndpointSpec, Resources, ServiceSpec
 
 IDENTITY_ENV = "KAON_KEY"
@@ -56,7 +56,8 @@ def plan(
             service = services.get((revision.workspace, revision.spec.template.artifact))
             replicas += (_replica(deployment, revision, ordinal, service) for ordinal in assignment.ordinals)
         backends = tuple(Backend(revision=a.revision, weight=a.weight) for a, _ in own)
-        routes.append(_route(deployment, backends, _served(deployment, (r for _, r in own), services)))
+        serving = (r for a, r in own if a.revision != deployment.status.shadow)
+        routes.append(_route(deployment, backends, _served(deployment, serving, services)))
         access[f"{deployment.workspace}/{deployment.name}"] = _access(deployment, callers)
     return Plan(cloud=cloud, replicas=tuple(replicas), routes=tuple(routes), access=access)
 
@@ -99,7 +100,13 @@ def _route(deployment: Deployment, backends: tuple[Backend, ...], services: Sequ
         idempotent_paths=tuple(sorted(again)),
         stream_paths=tuple(sorted(lasting)),
         timeout_s=max(limits, default=60.0) + EDGE_MARGIN_S,
+        mirror=_mirror(deployment),
     )
+
+
+def _mirror(deployment: Deployment) -> Mirror | None:
+    shadow, number = deployment.spec.shadow, deployment.status.shadow
+    return Mirror(revision=number, percent=shadow.percent) if shadow and number else None
 
 
 def _lasts(endpoint: EndpointSpec) -> bool:

@@ -1,0 +1,144 @@
+"""What people should know of a deployment's rollout: conditions, events, and decisions with their figures. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from kaon.laws import canary, rollout
+from kaon.types.condition import Condition
+from kaon.types.deployment import CanaryStatus, DeploymentStatus, RolloutState
+from kaon.types.event import Event, Level
+from kaon.types.journal import JournalEntry
+from kaon.types.resource import Deployment
+
+
+def conditions(deployment: Deployment, status: DeploymentStatus, nameless: str, now: float) -> tuple[Condition, ...]:
+    """`Ready`: as many serve as should. `Progressing`: nothing is in the way. `Identity`: its key can be had.
+
+    `Shadow`, when there is one: its replicas are ready.
+    """
+    ready = sum(a.ready for a in status.assignments if a.revision != status.shadow)
+    wanted = rollout.wanted(deployment.spec, status)
+    stopped = status.state is RolloutState.STOPPED
+    found = {
+        "Ready": (ready >= wanted, f"{ready} of {wanted} replicas are ready."),
+        "Progressing": (not stopped, status.reason if stopped else ""),
+        "Identity": (not nameless, nameless),
+    }
+    for a in status.assignments:
+        if a.revision == status.shadow:
+            found["Shadow"] = (a.ready == a.replicas, f"{a.ready} of {a.replicas} replicas of it are ready.")
+    since = {(c.type, c.holds): c.since for c in deployment.status.conditions}
+    return tuple(
+        Condition(type=type_, holds=holds, reason=reason, since=since.get((type_, holds), now))
+        for type_, (holds, reason) in found.items()
+    )
+
+
+def events(deployment: Deployment, before: DeploymentStatus, after: DeploymentStatus, now: float) -> Iterable[Event]:
+    """What people should know of a change of status."""
+
+    def event(reason: str, message: str, level: Level = Level.NORMAL) -> Event:
+        return Event(
+            at=now,
+            workspace=deployment.workspace,
+            kind="deployment",
+            name=deployment.name,
+            level=level,
+            reason=reason,
+            message=message,
+        )
+
+    if before.target != after.target:
+        old = f" from revision {after.stable}" if after.stable not in (None, after.target) else ""
+        yield event("RolloutStarted", f"Revision {after.target} takes over{old}.")
+    if before.shadow != after.shadow:
+        told = f"Revision {after.shadow} gets copies of calls." if after.shadow else "No revision gets copies of calls."
+        yield event("Shadow", told)
+    if (step := _step(before, after)) is not None:
+        yield event("CanaryStep", step)
+    if before.state is not after.state:
+        match after.state:
+            case RolloutState.STABLE if before.stable != after.stable:
+                yield event("RolloutFinished", f"Revision {after.stable} serves.")
+            case RolloutState.STABLE if ready := sum(a.ready for a in after.assignments if a.revision == after.stable):
+                yield event("Stable", f"All {ready} replicas are ready.")
+            case RolloutState.STABLE:
+                yield event("ScaledToZero", "No replicas are wanted.")
+            case RolloutState.STOPPED:
+                what = f"Revision {after.stable} serves." if after.stable else "It is tried on."
+                reason = "RolledBack" if sent_back(after) else "RolloutStopped"
+                yield event(reason, f"{after.reason} {what}", Level.WARNING)
+            case RolloutState.DEGRADED:
+                yield event("Degraded", after.reason, Level.WARNING)
+
+
+def decisions(
+    deployment: Deployment, before: DeploymentStatus, after: DeploymentStatus, now: float
+) -> Iterable[JournalEntry]:
+    """What was decided on the rollout, with the figures that it was decided by."""
+
+    def entry(was: str, will_be: str, reason: str, canary: CanaryStatus | None = None) -> JournalEntry:
+        return JournalEntry(
+            at=now,
+            workspace=deployment.workspace,
+            deployment=deployment.name,
+            concern="rollout",
+            before=was,
+            after=will_be,
+            reason=reason,
+            figures=_figures(canary) if canary else {},
+        )
+
+    serving = f"revision {after.stable}" if after.stable else ""
+    if before.target != after.target:
+        yield entry(serving, f"revision {after.target}", "It is what the spec says.")
+    if (step := _step(before, after)) is not None:
+        assert after.canary is not None
+        yield entry(f"step {after.canary.step}", f"step {after.canary.step + 1}", step, before.canary)
+    if before.state is after.state:
+        return
+    if after.state is RolloutState.STOPPED:
+        yield entry(f"revision {after.target}", serving, after.reason, after.canary)
+    elif before.stable != after.stable:
+        reason = "It was promoted." if before.canary and before.canary.promoted else "All its replicas are ready."
+        yield entry(f"revision {before.stable}" if before.stable else "", serving, reason)
+
+
+def wake(deployment: Deployment, before: DeploymentStatus, after: DeploymentStatus, now: float) -> JournalEntry:
+    """A replica was wanted at once, because somebody waits for it."""
+    return JournalEntry(
+        at=now,
+        workspace=deployment.workspace,
+        deployment=deployment.name,
+        concern="scaling",
+        before=str(before.wanted or 0),
+        after=str(after.wanted),
+        reason=after.wanted_reason,
+    )
+
+
+def sent_back(status: DeploymentStatus) -> bool:
+    """Whether the rollout stopped because its canary answered worse."""
+    tried = status.canary if status.state is RolloutState.STOPPED else None
+    return bool(tried and status.stable and canary.worse(tried, status.stable))
+
+
+def _step(before: DeploymentStatus, after: DeploymentStatus) -> str | None:
+    """What is to say of a step that a canary has passed."""
+    was, now = before.canary, after.canary
+    if not was or not now or was.revision != now.revision or now.step <= was.step:
+        return None
+    failed = next((f"; {gate.reason}" for gate in was.gates if gate.name == "errors"), "")
+    return f"Revision {now.revision} passed step {now.step} with {was.new.calls:,} calls{failed}."
+
+
+def _figures(tried: CanaryStatus) -> dict[str, Any]:
+    """Counts of both revisions, and what the tests made of them."""
+    return {
+        "new": tried.new.model_dump(mode="json"),
+        "old": tried.old.model_dump(mode="json"),
+        "slow_s": tried.slow_s,
+        **{gate.name: {"verdict": gate.verdict, "odds": gate.odds, "needed": gate.needed} for gate in tried.gates},
+    }
