@@ -13,13 +13,16 @@ from kaon.control.deployments import Deployments
 from kaon.control.history import KEPT
 from kaon.store.memory import MemoryStore
 from kaon.store.port import AnyResource
+from kaon.store.traffic import TrafficRing
 from kaon.store.vault import Vault
+from kaon.types import traffic as traffic_types
 from kaon.types.cloud import CloudSpec, CloudStatus
-from kaon.types.deployment import DeploymentSpec, Rollout, RolloutState, Scaling, Template
+from kaon.types.deployment import Canary, DeploymentSpec, Rollout, RolloutState, Scaling, Shadow, Template
 from kaon.types.event import Level
 from kaon.types.key import Role, key_hash
 from kaon.types.plan import Report
 from kaon.types.replica import Phase, ReplicaStatus, replica_id
+from kaon.types.traffic import Sample
 
 SHOP = ("default", "shop")
 
@@ -235,3 +238,109 @@ async def test_controllers_take_a_deployment_to_a_plan_and_on_to_stable(platform
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+class Traffic:
+    """Calls of revisions by their shares, a second at a time, as the API takes them in."""
+
+    def __init__(self, platform: Platform) -> None:
+        self.platform, self.ring = platform, TrafficRing()
+        platform.reconciler = Deployments(platform.store, platform.vault, platform.clock, self.ring)
+
+    async def seconds(self, number: int, failing: int = 0) -> AnyResource:
+        """`failing` is the revision whose calls fail."""
+        for _ in range(number):
+            await self.platform.clock.advance(1)
+            now, shop = self.platform.clock.now(), await self.platform.shop()
+            samples = tuple(
+                Sample(
+                    workspace="default",
+                    deployment="shop",
+                    revision=a.revision,
+                    at_s=now,
+                    span_s=1,
+                    arrivals=a.weight,
+                    codes={"5xx" if a.revision == failing else "2xx": a.weight},
+                    latency={20: a.weight},
+                )
+                for a in shop.status.assignments
+                if a.weight
+            )
+            self.ring.add(traffic_types.Traffic(cloud="local", samples=samples))
+            await self.platform.report()
+            await self.platform.reconciler.reconcile(SHOP)
+        return await self.platform.shop()
+
+
+async def canary(platform: Platform, **rules: object) -> Traffic:
+    """Revision 1 serves, with traffic; revision 2 is a canary."""
+    traffic = Traffic(platform)
+    await platform.deploy(0, wanted=2)
+    await platform.settle()
+    await traffic.seconds(10)
+    shop = await platform.shop()
+    rollout = Rollout(canary=Canary(**{"steps": (50,), "step_s": 5, "min_calls": 20, **rules}))
+    spec = shop.spec.model_copy(update={"template": template(1), "rollout": rollout})
+    await platform.store.update_spec(shop, spec)
+    return traffic
+
+
+async def test_a_canary_that_answers_worse_is_sent_back_and_all_is_told(platform: Platform) -> None:
+    traffic = await canary(platform)
+    shop = await traffic.seconds(15, failing=2)
+    assert (shop.status.state, shop.status.stable) == (RolloutState.STOPPED, 1)
+    assert {a.revision: a.replicas for a in shop.status.assignments} == {1: 2}
+    last = (await platform.store.events("default"))[-1]
+    assert (last.reason, last.level) == ("RolledBack", Level.WARNING)
+    assert "answers worse than revision 1" in last.message
+    assert "calls failed (100 %)" in last.message
+    decision = (await platform.store.journal(*SHOP, "rollout"))[-1]
+    assert (decision.before, decision.after) == ("revision 2", "revision 1")
+    assert decision.figures["new"]["failed"] == decision.figures["new"]["calls"] > 0
+    assert decision.figures["errors"]["verdict"] == "worse"
+    outcomes = {r.spec.number: r.status for r in await platform.store.list_all("revision")}
+    assert {number: status.outcome for number, status in outcomes.items()} == {1: "served", 2: "rolled back"}
+    assert outcomes[2].reason == shop.status.reason
+    version = await platform.store.version()
+    await platform.reconciler.reconcile(SHOP)
+    assert await platform.store.version() == version
+
+
+async def test_a_good_canary_is_looked_at_again_and_again_until_it_serves(platform: Platform) -> None:
+    traffic = await canary(platform)
+    await traffic.seconds(1)
+    again = await platform.reconciler.reconcile(SHOP)
+    assert again is not None
+    assert again.after_s <= 2
+    shop = await traffic.seconds(30)
+    assert (shop.status.state, shop.status.stable) == (RolloutState.STABLE, 2)
+    told = [d.reason for d in await platform.store.journal(*SHOP, "rollout")]
+    assert any(reason.startswith("Revision 2 passed step 1 with ") for reason in told)
+    assert "CanaryStep" in await platform.told()
+
+
+async def test_a_canary_that_is_replaced_before_it_took_over_is_withdrawn(platform: Platform) -> None:
+    traffic = await canary(platform)
+    await traffic.seconds(2)
+    await platform.deploy(0, wanted=2)
+    shop = await traffic.seconds(5)
+    assert (shop.status.state, shop.status.stable, shop.status.canary) == (RolloutState.STABLE, 1, None)
+    second = await platform.store.get("revision", "default", "shop-2")
+    assert second.status.outcome == "withdrawn"
+
+
+async def test_a_template_that_is_only_a_shadow_gets_a_revision_and_a_replica_and_no_call(platform: Platform) -> None:
+    await platform.deploy(0)
+    await platform.settle()
+    shop = await platform.shop()
+    await platform.store.update_spec(shop, shop.spec.model_copy(update={"shadow": Shadow(template=template(1))}))
+    shop = await platform.settle()
+    assert (shop.status.state, shop.status.stable, shop.status.shadow) == (RolloutState.STABLE, 1, 2)
+    assert {a.revision: (a.replicas, a.weight) for a in shop.status.assignments} == {1: (1, 100), 2: (1, 0)}
+    shop = await platform.settle(lambda revision: Phase.READY if revision == 1 else Phase.CRASHED, restarts=5)
+    assert shop.status.state is RolloutState.STABLE
+    held = {c.type: c.holds for c in shop.status.conditions}
+    assert (held["Ready"], held["Shadow"]) == (True, False)
+    await platform.store.update_spec(shop, shop.spec.model_copy(update={"shadow": None}))
+    shop = await platform.settle()
+    assert [a.revision for a in shop.status.assignments] == [1]

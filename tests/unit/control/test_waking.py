@@ -61,7 +61,7 @@ async def test_a_caller_who_waits_at_zero_gets_a_replica_by_one_write() -> None:
         assert await asleep.store.version() == before + 1
         shop = await asleep.store.get("deployment", *SHOP)
         assert (shop.status.wanted, shop.status.wanted_reason) == (1, "3 callers wait for a replica")
-        (entry,) = await asleep.store.journal(*SHOP)
+        (entry,) = await asleep.store.journal(*SHOP, "scaling")
         assert (entry.concern, entry.before, entry.after, entry.reason) == (
             "scaling",
             "0",
