@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from kaon import log
 from kaon.agent.calls import LogsCall, logs
 from kaon.agent.plans import PlanFile
-from kaon.agent.ports import Call, ControlPlane, DeploymentKey, EdgePort, Replicas
+from kaon.agent.ports import Call, ControlPlane, DeploymentKey, EdgePort, Holding, NobodyWaits, Replicas
 from kaon.agent.probe import ControlSockets, Probes
 from kaon.agent.steps import Action, AdmitIt, ForgetIt, Memory, Refused, Seen, StartIt, StopIt, step
 from kaon.clock import Clock
@@ -63,12 +63,15 @@ class Agent:
         edge_url: str,
         *,
         replicas: Replicas | None = None,
+        holding: Holding | None = None,
     ) -> None:
-        """`edge_url` is where services reach each other; `replicas` how control sockets are asked."""
+        """`edge_url` is where services reach each other; `replicas` how control sockets are asked; `holding` where
+        calls wait for a replica."""
         self._cloud = cloud
         self._control = control
         self._driver = driver
         self._edge = edge
+        self._holding: Holding = holding or NobodyWaits()
         self._clock = clock
         self._edge_url = edge_url
         self._plan_file = PlanFile(state_dir / "plan.json")
@@ -98,6 +101,7 @@ class Agent:
                     self._answer_calls,
                 ):
                     group.create_task(work())
+                group.create_task(self._holding.run(self._news))
         finally:
             under_way = list(self._under_way.values())
             for task in under_way:
@@ -187,6 +191,7 @@ class Agent:
         assert self._plan is not None
         self._wake.clear()
         plan, busy = self._plan, frozenset(self._under_way)  # before looking: see `kaon.agent.steps`
+        await self._holding.follow(plan)
         refused, self._refused = self._refused, {}
         sightings = await self._driver.observe()
         self._probes.follow(_running(sightings))
@@ -205,6 +210,7 @@ class Agent:
         self._probes.hasten = frozenset(id_ for id_, m in decided.memories.items() if m.retired_at is not None)
         for action in decided.actions:
             self._begin(plan, action)
+        self._holding.tell(decided.endpoints, decided.statuses)  # who waits needs no edge to go on
         await self._tell_edge(plan, decided.endpoints)
         self._tell(decided.statuses)  # ready is told once the edge knows it
         return decided.again_in_s
@@ -318,7 +324,13 @@ class Agent:
             self._news.clear()
             try:
                 edge = await self._edge.status()
-                report = Report(cloud=self._cloud, plan=self._plan_hash, replicas=self._statuses, edge=edge)
+                report = Report(
+                    cloud=self._cloud,
+                    plan=self._plan_hash,
+                    replicas=self._statuses,
+                    edge=edge,
+                    held=self._holding.held,
+                )
                 await self._control.report(report)
             except KaonError as error:
                 failures = await self._back_off(failures, "no report to the control plane", error)

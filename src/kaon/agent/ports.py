@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ from kaon.types.key import Access
 from kaon.types.launch import ReplicaHealth
 from kaon.types.model import Address, Model
 from kaon.types.plan import EdgeStatus, Plan, Report
+from kaon.types.replica import ReplicaStatus
 from kaon.types.route import Endpoint, Route
 
 DeploymentKey = tuple[str, str]
@@ -72,6 +74,42 @@ class EdgePort(Protocol):
     async def in_flight(self, address: Address) -> int | None:
         """Requests that the proxy has open to a replica; None when it knows no such replica."""
         ...
+
+
+class Holding(Protocol):
+    """Where calls wait for a replica; see `kaon.agent.waking`."""
+
+    @property
+    def held(self) -> dict[str, int]:
+        """'workspace/deployment' -> callers that wait for a replica, where any do."""
+        ...
+
+    async def run(self, news: asyncio.Event) -> None:
+        """Work until cancelled, setting `news` when callers have begun to wait, or nobody does any more."""
+        ...
+
+    async def follow(self, plan: Plan) -> None:
+        """Let calls wait where the plan says so. Called before the edge hears of the plan."""
+        ...
+
+    def tell(self, endpoints: Mapping[DeploymentKey, Sequence[Endpoint]], statuses: Sequence[ReplicaStatus]) -> None:
+        """Who is ready, and how those are that are not. Called at every look."""
+        ...
+
+
+class NobodyWaits:
+    """`Holding` of a cloud whose calls are refused at once."""
+
+    held: dict[str, int] = {}  # noqa: RUF012
+
+    async def run(self, news: asyncio.Event) -> None:
+        return None
+
+    async def follow(self, plan: Plan) -> None:
+        return None
+
+    def tell(self, endpoints: Mapping[DeploymentKey, Sequence[Endpoint]], statuses: Sequence[ReplicaStatus]) -> None:
+        return None
 
 
 class Replicas(Protocol):

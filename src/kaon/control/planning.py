@@ -9,6 +9,7 @@ from kaon.control.loop import Again, Key
 from kaon.laws.rights import Standing, standing
 from kaon.store.port import Change, Store
 from kaon.types import resource
+from kaon.types.deployment import Assignment
 from kaon.types.key import Access, Grant, Right
 from kaon.types.plan import Plan, PlanSpec
 from kaon.types.replica import ReplicaSpec, replica_id
@@ -55,11 +56,20 @@ def plan(
         for assignment, revision in own:
             service = services.get((revision.workspace, revision.spec.template.artifact))
             replicas += (_replica(deployment, revision, ordinal, service) for ordinal in assignment.ordinals)
-        backends = tuple(Backend(revision=a.revision, weight=a.weight) for a, _ in own)
+        backends = _backends(deployment, [assignment for assignment, _ in own])
         serving = (r for a, r in own if a.revision != deployment.status.shadow)
         routes.append(_route(deployment, backends, _served(deployment, serving, services)))
         access[f"{deployment.workspace}/{deployment.name}"] = _access(deployment, callers)
     return Plan(cloud=cloud, replicas=tuple(replicas), routes=tuple(routes), access=access)
+
+
+def _backends(deployment: Deployment, assignments: Sequence[Assignment]) -> tuple[Backend, ...]:
+    """Revisions and their shares. At zero the one that serves when there are replicas: the edge keeps its way."""
+    shares = tuple(Backend(revision=a.revision, weight=a.weight) for a in assignments)
+    kept = deployment.status.stable or deployment.status.target
+    if kept is None or any(share.weight for share in shares):
+        return shares
+    return (*(share for share in shares if share.revision != kept), Backend(revision=kept, weight=100))
 
 
 def _replica(deployment: Deployment, revision: Revision, ordinal: int, service: ServiceSpec | None) -> ReplicaSpec:
@@ -100,6 +110,7 @@ def _route(deployment: Deployment, backends: tuple[Backend, ...], services: Sequ
         idempotent_paths=tuple(sorted(again)),
         stream_paths=tuple(sorted(lasting)),
         timeout_s=max(limits, default=60.0) + EDGE_MARGIN_S,
+        hold_s=deployment.spec.scaling.hold_s if may_be_at_zero(deployment) else 0.0,
         mirror=_mirror(deployment),
     )
 
@@ -107,6 +118,12 @@ def _route(deployment: Deployment, backends: tuple[Backend, ...], services: Sequ
 def _mirror(deployment: Deployment) -> Mirror | None:
     shadow, number = deployment.spec.shadow, deployment.status.shadow
     return Mirror(revision=number, percent=shadow.percent) if shadow and number else None
+
+
+def may_be_at_zero(deployment: Deployment) -> bool:
+    """Whether it may have no replica and yet answer: whoever calls then is held until one is ready."""
+    scaling = deployment.spec.scaling
+    return scaling.min == 0 and scaling.max > 0
 
 
 def _lasts(endpoint: EndpointSpec) -> bool:

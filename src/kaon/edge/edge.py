@@ -166,11 +166,18 @@ class Edge:
         """Bring Envoy to the table; False when it refused a file, and then it works as before."""
         clusters = self._all_clusters(table)
         coming = {n for n, now in clusters.items() if now or not self.layout.endpoints(n).exists()}
+        # Until the new routes are in force, the old ones need their clusters.
+        old = {name: () for name in self._table.clusters if self.layout.endpoints(name).exists()}
+        both = Table((*self._table.rules, *table.rules), dict(sorted({**old, **clusters}.items())))
+        only = Table(table.rules, clusters)
         steps: list[dict[Path, resources.Json]] = [
             {self.layout.endpoints(name): self._endpoints(name, clusters[name]) for name in sorted(coming)},
-            {self.layout.clusters: resources.clusters(Table(clusters=clusters), self.layout)},
+            {self.layout.clusters: resources.clusters(both, self.layout)},
             {self.layout.routes: resources.routes(table)},
-            {self.layout.endpoints(n): self._endpoints(n, now) for n, now in clusters.items() if n not in coming},
+            {
+                self.layout.clusters: resources.clusters(only, self.layout),
+                **{self.layout.endpoints(n): self._endpoints(n, now) for n, now in clusters.items() if n not in coming},
+            },
         ]
         for step in steps:
             if not await self._take(step):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +39,16 @@ class Layout:
     def clusters(self) -> Path:
         """All clusters."""
         return self.root / "clusters" / "edge.json"
+
+    @property
+    def activators(self) -> Path:
+        """The folder of the sockets where calls are held for deployments that have no replica."""
+        return self.admin_socket.parent / "held"
+
+    def activator(self, workspace: str, deployment: str) -> Path:
+        """The socket where one deployment's calls are held. Short, as a socket's path must be."""
+        name = hashlib.sha256(f"{workspace}/{deployment}".encode()).hexdigest()[:12]
+        return self.activators / f"{name}.sock"
 
     def endpoints(self, cluster: str) -> Path:
         """The replicas of one cluster."""

@@ -6,6 +6,9 @@ left out and named in `Table.refused`, and for a route that once made sense its 
 A *cluster* is one revision of one deployment: `workspace~deployment~revision` (names hold no tilde, so it
 is unique, and it is a file name too). Clusters come and go with revisions only; replicas that come and go
 change a cluster's members, which Envoy takes in without touching connections.
+
+A deployment whose calls may be held has an *activator* behind each of its clusters: calls go to the pair of
+them, and reach the activator while the cluster has no replica that is well.
 """
 
 from __future__ import annotations
@@ -42,6 +45,15 @@ class Rule:
     idempotent_paths: tuple[str, ...]
     stream_paths: tuple[str, ...]
     timeout_s: float
+    hold_s: float = 0.0
+    """How long the activator may hold a call; 0: there is none behind this deployment."""
+
+    @property
+    def ways(self) -> tuple[tuple[str, int], ...]:
+        """Where Envoy sends calls, and their shares: clusters alone, or paired with the activator."""
+        if not self.hold_s:
+            return self.weights
+        return tuple((paired(name), weight) for name, weight in self.weights) or ((activator_name(self.key), 100),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +69,16 @@ class Table:
 def cluster_name(key: DeploymentKey, revision: int) -> str:
     """The cluster of one revision."""
     return f"{key[0]}~{key[1]}~{revision}"
+
+
+def activator_name(key: DeploymentKey) -> str:
+    """The cluster of a deployment's activator."""
+    return f"{key[0]}~{key[1]}~activator"
+
+
+def paired(cluster: str) -> str:
+    """The pair of a revision's cluster and the activator behind it."""
+    return f"{cluster}~held"
 
 
 def build(
@@ -108,6 +130,8 @@ def _rule(route: Route, clusters: Mapping[str, tuple[Endpoint, ...]], refused: l
         refused.append(f"{_said(route)}: the path {bad[:80]!r} cannot be routed")
     elif not math.isfinite(route.timeout_s):
         refused.append(f"{_said(route)}: timeout_s is {route.timeout_s}")
+    elif not math.isfinite(route.hold_s):
+        refused.append(f"{_said(route)}: hold_s is {route.hold_s}")
     elif len({b.revision for b in route.backends}) < len(route.backends):
         refused.append(f"{_said(route)}: its backends name a revision twice")
     elif not all(1 <= b.revision <= REVISION_MAX for b in route.backends):
@@ -121,6 +145,7 @@ def _rule(route: Route, clusters: Mapping[str, tuple[Endpoint, ...]], refused: l
             tuple(sorted(set(route.idempotent_paths))),
             tuple(sorted(set(route.stream_paths))),
             min(route.timeout_s, TIMEOUT_MAX_S),
+            min(route.hold_s, TIMEOUT_MAX_S),
         )
     return None
 

@@ -6,6 +6,7 @@ import asyncio
 
 from kaon.agent.link import Link
 from kaon.agent.loop import Agent
+from kaon.agent.waking import Waking
 from kaon.clock import Clock
 from kaon.drivers.process import ProcessDriver
 from kaon.edge import Edge
@@ -28,7 +29,8 @@ async def serve(settings: Settings, clock: Clock) -> None:
         async with Link(_SOCKET_URL, key, settings.cloud, folder / "downloads", socket=settings.api_socket) as link:
             driver = ProcessDriver(folder, settings.run_dir, link.artifact, clock)
             try:
-                await Agent(settings.cloud, link, driver, edge, clock, folder, settings.url).run()
+                waking = Waking(edge.layout, clock)
+                await Agent(settings.cloud, link, driver, edge, clock, folder, settings.url, holding=waking).run()
             finally:
                 await driver.close()
 

@@ -1,4 +1,4 @@
-"""One cluster per revision, and the replicas of each. Pure."""
+"""One cluster per revision, the replicas of each, and the activators behind them. Pure."""
 
 from __future__ import annotations
 
@@ -8,13 +8,60 @@ from kaon.edge.layout import Layout
 from kaon.edge.resources.limits import BUFFER_BYTES
 from kaon.edge.resources.upstream import breakers, http1_upstream
 from kaon.edge.resources.wire import V3, Json, address, address_of, followed, response
-from kaon.edge.table import Table
+from kaon.edge.table import DeploymentKey, Rule, Table, activator_name, paired
 from kaon.types.route import Endpoint
+
+_HELD_RETRIES = 256
+"""Held calls that may be sent again at once: when the agent was killed, all of them are."""
 
 
 def clusters(table: Table, layout: Layout) -> Json:
-    """One cluster per revision."""
-    return response([_cluster(name, layout) for name in table.clusters])
+    """One cluster per revision; where calls may be held, also the activator and its pair with each cluster."""
+    holding = [rule for rule in table.rules if rule.hold_s]
+    found = [_cluster(name, layout) for name in table.clusters]
+    found += [_activator(key, layout) for key in dict.fromkeys(rule.key for rule in holding)]
+    found += [_pair(name, rule) for rule in holding for name, _ in rule.weights]
+    return response(list({cluster["name"]: cluster for cluster in found}.values()))
+
+
+def _activator(key: DeploymentKey, layout: Layout) -> Json:
+    """The socket where calls wait. Each gets a connection of its own: it is spliced to a replica as it is."""
+    name = activator_name(key)
+    pipe = address(f"unix:{layout.activator(*key)}")
+    return {
+        "@type": f"{V3}.config.cluster.v3.Cluster",
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "per_connection_buffer_limit_bytes": BUFFER_BYTES,
+        "circuit_breakers": breakers(),
+        "typed_extension_protocol_options": http1_upstream(requests=1),
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [{"endpoint": {"address": pipe}}]}]},
+    }
+
+
+def _pair(cluster: str, rule: Rule) -> Json:
+    """The revision's replicas; when none of them is well, the activator.
+
+    An activator that were a member of the revision's own cluster would be asked by its health checks.
+    """
+    return {
+        "@type": f"{V3}.config.cluster.v3.Cluster",
+        "name": paired(cluster),
+        # What is counted by the pair (answers by class, their time) stands beside what the revision's cluster counts.
+        "alt_stat_name": cluster,
+        "connect_timeout": "1s",
+        "lb_policy": "CLUSTER_PROVIDED",
+        # Retries are counted here, not at the clusters below.
+        "circuit_breakers": breakers(_HELD_RETRIES),
+        "cluster_type": {
+            "name": "envoy.clusters.aggregate",
+            "typed_config": {
+                "@type": f"{V3}.extensions.clusters.aggregate.v3.ClusterConfig",
+                "clusters": [cluster, activator_name(rule.key)],
+            },
+        },
+    }
 
 
 def _cluster(name: str, layout: Layout) -> Json:
@@ -84,6 +131,8 @@ def endpoints(name: str, members: tuple[Endpoint, ...], leaving: Iterable[Endpoi
                 "@type": f"{V3}.config.endpoint.v3.ClusterLoadAssignment",
                 "cluster_name": name,
                 "endpoints": [{"lb_endpoints": lb}] if lb else [],
+                # One replica that is well takes all; what lies behind the cluster is for when there is none.
+                "policy": {"overprovisioning_factor": 100_000},
             }
         ]
     )

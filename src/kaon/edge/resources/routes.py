@@ -13,6 +13,9 @@ from kaon.edge.table import Rule, Table
 ROUTES = "edge"
 API_PREFIXES = ("/api", "/console", "/docs")
 
+FINAL = "x-envoy-ratelimited"
+"""An answer with this header is the last word: Envoy does not send its call again, whatever its status."""
+
 _IDEMPOTENT_METHODS = "GET|HEAD|PUT|DELETE|OPTIONS"
 _FORWARDED = ["x-forwarded-host", "x-forwarded-prefix", "x-forwarded-port", "x-original-url", "x-rewrite-url"]
 
@@ -28,7 +31,7 @@ def routes(table: Table) -> Json:
                 # The whole first, then the route's own: a client's x-forwarded-prefix goes before ours is set.
                 "most_specific_header_mutations_wins": True,
                 "request_headers_to_remove": _FORWARDED,
-                "response_headers_to_remove": ["server", "x-powered-by"],
+                "response_headers_to_remove": ["server", "x-powered-by", FINAL],
                 "max_direct_response_body_size_bytes": 4096,
                 "virtual_hosts": [
                     {
@@ -80,6 +83,9 @@ _IDEMPOTENT: Json = {
 """For calls that may happen twice: another replica is tried. There is no per-try timeout, since only the service's
 author knows how long a good answer takes; a frozen replica is found by its health check."""
 
+_PATIENT: Json = {"num_retries": 6, "retry_back_off": {"base_interval": "0.1s", "max_interval": "1s"}}
+"""Where calls are held: an agent that was killed is back, and its activator with it, in about a second."""
+
 _BY_METHOD: Json = {"name": ":method", "string_match": {"safe_regex": {"regex": _IDEMPOTENT_METHODS}}}
 _TOO_LONG: Json = {"name": "content-length", "range_match": {"start": BODY_MAX_BYTES + 1, "end": 2**63 - 1}}
 _WEBSOCKET: Json = {"name": "upgrade", "string_match": {"exact": "websocket", "ignore_case": True}}
@@ -89,7 +95,7 @@ def _rule_routes(rule: Rule) -> Iterable[Json]:
     """The routes of one deployment; the first that matches counts."""
     whole = {"path_separated_prefix": rule.prefix}
     yield {"match": whole | {"headers": [_TOO_LONG]}, "direct_response": {"status": 413}}
-    if not rule.weights:
+    if not rule.ways:
         yield {"match": whole, "direct_response": {"status": 503}}
         return
     again = [_below(rule.prefix, path) for path in rule.idempotent_paths if path not in rule.stream_paths]
@@ -118,8 +124,10 @@ def _below(prefix: str, path: str, *, all_of_it: bool = False) -> Json:
 
 def _route(rule: Rule, match: Json, retries: Json, *, lasting: bool = False) -> Json:
     """A route to the rule's clusters, with the prefix taken off. `lasting`: no timeout but an idle one."""
+    # A held call has its time from when a replica gets it.
+    timeout_s = rule.timeout_s + rule.hold_s
     # An answer may be silent for as long as it may take; one second more, so that the timeout speaks first.
-    idle_s = STREAM_IDLE_S if lasting else max(rule.timeout_s + 1, IDLE_S)
+    idle_s = STREAM_IDLE_S if lasting else max(timeout_s + 1, IDLE_S)
     return {
         "match": match,
         "request_headers_to_add": [
@@ -129,14 +137,14 @@ def _route(rule: Rule, match: Json, retries: Json, *, lasting: bool = False) -> 
             }
         ],
         "route": {
-            **_to(rule.weights),
+            **_to(rule.ways),
             "regex_rewrite": {
                 "pattern": {"regex": f"^{re.escape(rule.prefix)}/?(.*)$"},
                 "substitution": r"/\1",
             },
-            "timeout": "0s" if lasting else seconds(rule.timeout_s),
+            "timeout": "0s" if lasting else seconds(timeout_s),
             "idle_timeout": seconds(idle_s),
-            "retry_policy": retries,
+            "retry_policy": retries | _PATIENT if rule.hold_s else retries,
         },
     }
 

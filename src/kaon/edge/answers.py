@@ -1,0 +1,56 @@
+"""What an activator answers by itself, and how that looks on the wire."""
+
+from __future__ import annotations
+
+import http
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kaon.edge.resources.routes import FINAL
+from kaon.edge.table import DeploymentKey
+from kaon.errors import PROBLEM_JSON, KaonError, Unauthenticated, Unavailable
+
+
+class NoReadyReplica(Unavailable):
+    """No replica became ready within the time that a call may be held."""
+
+    code = "no-ready-replica"
+
+
+class StartFailed(Unavailable):
+    """The deployment's replicas do not come up."""
+
+    code = "start-failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Status, headers beside the length, body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def on_the_wire(self, *, bodiless: bool) -> bytes:
+        """As bytes; without its body when it answers a HEAD."""
+        lines = [f"HTTP/1.1 {self.status} {http.HTTPStatus(self.status).phrase}"]
+        lines += [f"{name}: {text}" for name, text in self.headers.items()]
+        lines += [f"content-length: {len(self.body)}", "connection: close", "", ""]
+        return "\r\n".join(lines).encode("latin-1", "replace") + (b"" if bodiless else self.body)
+
+
+def problem(error: KaonError, request_id: str) -> Answer:
+    """`error` as an answer that Envoy takes for the last word."""
+    headers = {"content-type": PROBLEM_JSON, FINAL: "true"}
+    if error.retry_after_s is not None:
+        headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
+    if isinstance(error, Unauthenticated):
+        headers["www-authenticate"] = "Bearer"
+    return Answer(error.status, headers, error.problem_json(request_id))
+
+
+def hint(key: DeploymentKey) -> str:
+    """Where a caller who may finds out more."""
+    apart = "" if key[0] == "default" else f" -w {key[0]}"
+    return f"See why: kaon describe {key[1]}{apart}; kaon logs {key[1]}{apart}"
