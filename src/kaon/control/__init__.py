@@ -8,6 +8,8 @@ from kaon.clock import Clock, SystemClock
 from kaon.control.deployments import Deployments
 from kaon.control.loop import Loop, Reconciler
 from kaon.control.planning import Planning
+from kaon.control.scaling import Scaling
+from kaon.store.opinions import Opinions
 from kaon.store.port import Store
 from kaon.store.traffic import TrafficRing
 from kaon.store.vault import Vault
@@ -17,18 +19,27 @@ class Controllers:
     """All reconcilers over one store and the traffic that the API takes in."""
 
     def __init__(
-        self, store: Store, vault: Vault, clock: Clock | None = None, *, traffic: TrafficRing | None = None
+        self,
+        store: Store,
+        vault: Vault,
+        clock: Clock | None = None,
+        *,
+        traffic: TrafficRing | None = None,
+        opinions: Opinions | None = None,
     ) -> None:
         self._store = store
         self._clock = clock or SystemClock()
-        self._traffic = traffic or TrafficRing()
+        ring = traffic or TrafficRing()
+        self.scaling = Scaling(store, self._clock, ring, opinions or Opinions())
         self.reconcilers: tuple[Reconciler, ...] = (
-            Deployments(store, vault, self._clock, self._traffic),
+            Deployments(store, vault, self._clock, ring),
             Planning(store, self._clock),
+            self.scaling,
         )
 
     async def run(self) -> None:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.scaling.run())
             for reconciler in self.reconcilers:
                 tasks.create_task(Loop(reconciler, self._store, self._clock).run())

@@ -121,7 +121,7 @@ def step(
     return status.model_copy(
         update={
             "observed_generation": generation,
-            "wanted": count if spec.scaling.min == spec.scaling.max else status.wanted,
+            **({"wanted": count, "wanted_reason": ""} if spec.scaling.min == spec.scaling.max else {}),
             "target": target,
             "stable": stable,
             "since": now if move.after != before or turned else since,

@@ -93,6 +93,21 @@ class Scale:
             reason += f"; {replicas} is outside the bounds"
         return replace(state, chosen=clipped), Decision(clipped, reason)
 
+    def stands(self, state: ScaleState, replicas: int) -> ScaleState:
+        """The state where so many replicas are wanted, whoever decided it."""
+        return state if state.chosen == replicas else replace(state, chosen=replicas)
+
+    def figures(self, state: ScaleState) -> dict[str, float]:
+        """What the law goes by, by name: rates per second, times in seconds, demand in replicas."""
+        arrivals, plan = state.arrivals, contest.wanted(state.contest)
+        found = {"rps_12s": arrivals.total(_SHORT_S) / _SHORT_S, "rps_60s": arrivals.total() / _STEADY_S}
+        found |= {"rps_ahead": state.ahead.high(state.contest.start_s), "start_s": state.contest.start_s}
+        if state.service.known:
+            cost_s, _ = self._call(state)
+            found |= {"call_s": cost_s, "headroom": state.headroom, "demand": plan.demand, "hold_s": plan.hold_s}
+            found |= {"beta": plan.beta, "share": plan.share, "gaps": state.gaps.known}
+        return found
+
     def _learn(self, state: ScaleState, seen: Observation) -> ScaleState:
         assert seen.arrivals is not None
         arrivals = state.arrivals.add(seen.at_s, seen.arrivals)

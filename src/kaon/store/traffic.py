@@ -24,6 +24,7 @@ class TrafficRing:
     def __init__(self, span_s: float = RING_S) -> None:
         self._span_s = span_s
         self._kept: defaultdict[Key, deque[Sample]] = defaultdict(deque)
+        self._counted: defaultdict[Key, int] = defaultdict(int)
         self._until: dict[str, float] = {}
 
     def add(self, traffic: Traffic) -> float:
@@ -31,7 +32,9 @@ class TrafficRing:
         until = self._until.get(traffic.cloud, 0.0)
         fresh = [sample for sample in traffic.samples if sample.at_s > until]
         for sample in fresh:
-            self._kept[sample.workspace, sample.deployment].append(sample)
+            key = sample.workspace, sample.deployment
+            self._kept[key].append(sample)
+            self._counted[key] += 1
         until = max([until, *(sample.at_s for sample in fresh)])
         self._until[traffic.cloud] = until
         self._forget(until - self._span_s)
@@ -49,6 +52,14 @@ class TrafficRing:
         """A deployment's samples that end after `after_s`, oldest first."""
         kept = sorted(self._kept.get((workspace, deployment), ()), key=lambda sample: sample.at_s)
         return kept[bisect_right(kept, after_s, key=lambda sample: sample.at_s) :]
+
+    def news(self, workspace: str, deployment: str, after: int) -> tuple[list[Sample], int]:
+        """What came, in order of arrival, since the count of samples was `after`, as far as it is kept; the count."""
+        key = workspace, deployment
+        count = self._counted.get(key, 0)
+        kept = self._kept.get(key, deque())
+        fresh = min(count - after, len(kept))
+        return [kept[place] for place in range(-fresh, 0)], count
 
     def _forget(self, before_s: float) -> None:
         for key in list(self._kept):

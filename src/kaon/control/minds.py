@@ -1,0 +1,147 @@
+"""One deployment's scaling law at work: what it was told, what it remembers, what it says.
+
+A mind is told samples in whatever order and number they come. A few of the last seconds are one observation.
+Many, as after a restart or a gap, are the past: the law is taken through it in steps of `PAST_STEP_S`, without acting,
+until it stands where it would have stood. So nothing of a mind needs to be kept on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from kaon.laws import choice, service_time
+from kaon.laws.scale import Scale
+from kaon.laws.scaling import Decision
+from kaon.laws.service_time import ServiceTime
+from kaon.laws.traffic import observation
+from kaon.types.deployment import Law, Scaling
+from kaon.types.objective import Objective
+from kaon.types.observation import Observation
+from kaon.types.service import ServiceSpec
+from kaon.types.traffic import Sample
+
+STALE_S = 10.0
+"""Figures older than this are none."""
+PAST_STEP_S = 2.0
+_LIVE_S = 6.0
+"""News that span no more than this are one observation."""
+
+
+class Terms(NamedTuple):
+    """What a law is made from."""
+
+    scaling: Scaling
+    objective: Objective
+    service: ServiceSpec
+
+
+class Mind:
+    """A law, its state, and how far it has heard."""
+
+    def __init__(self, terms: Terms) -> None:
+        self.terms = terms
+        self.count = 0
+        """How many of the ring's samples were heard: see `TrafficRing.news`."""
+        self.seen = Observation(at_s=0.0, span_s=1.0)
+        self.held = 0
+        self.decision: Decision | None = None
+        self._past: list[list[Sample]] = []
+        self._service = ServiceTime()
+        self._start_s = choice.START_S
+        self._law = self._made()
+        self._state: Any = self._law.begin()
+
+    def adapt(self, terms: Terms) -> bool:
+        """Go by new terms; what was learnt stays where it means the same. False: another law must learn anew."""
+        if terms.scaling.law is not self.terms.scaling.law:
+            return False
+        self.terms = terms
+        self._law = self._made()
+        return True
+
+    @property
+    def behind(self) -> bool:
+        """Whether there is a past that the law was not taken through yet."""
+        return bool(self._past)
+
+    def hear(self, news: Sequence[Sample], now: float, most: int) -> Observation | None:
+        """Take new samples in; the observation of the last moments, or None when there is nothing new.
+
+        Of a past no more than the last `most` steps are kept.
+        """
+        if not news:
+            return None
+        newest = max(sample.at_s for sample in news)
+        if newest - min(sample.at_s for sample in news) > _LIVE_S or self._past or newest < now - STALE_S:
+            in_order = sorted(news, key=lambda sample: sample.at_s)
+            steps = groupby(in_order, key=lambda sample: int(sample.at_s / PAST_STEP_S))
+            self._past = [*self._past, *(list(step) for _, step in steps)][-most:]
+            return None
+        self.held = sum(sample.held for sample in news if sample.at_s == newest)
+        return self._observed(news, newest)
+
+    def relive(self, steps: int) -> int:
+        """Take the law through so many steps of its past at most; how many it were."""
+        taken, self._past = self._past[:steps], self._past[steps:]
+        for samples in taken:
+            newest = max(sample.at_s for sample in samples)
+            self._step(self._observed(samples, newest))
+            self.held = sum(sample.held for sample in samples if sample.at_s == newest)
+        return len(taken)
+
+    def decide(self, heard: Observation | None, now: float, wanted: int, ready: int, starting: int) -> Decision | None:
+        """What the law says now, where `wanted` replicas are; None while it is taken through its past."""
+        if self.behind:
+            return None
+        if heard is None:
+            if now - self.seen.at_s < STALE_S and self.decision is not None:
+                return self.decision  # the figures of this moment are under way
+            heard = Observation(at_s=max(now, self.seen.at_s), span_s=1.0)
+        if isinstance(self._law, Scale):
+            self._state = self._law.stands(self._state, wanted)
+        self._step(heard.model_copy(update={"ready": ready, "starting": starting}))
+        return self.decision
+
+    @property
+    def informed(self) -> bool:
+        """Whether what the law was told last are figures."""
+        return self.seen.arrivals is not None and not self.behind
+
+    def figures(self) -> dict[str, float | int | str | None]:
+        """The numbers behind the last decision."""
+        seen = self.seen
+        rps = None if seen.arrivals is None else seen.arrivals / seen.span_s
+        found: dict[str, float | int | str | None] = {"law": str(self.terms.scaling.law), "rps": rps}
+        found |= {"in_flight": seen.in_flight, "queued": seen.queued, "held": self.held}
+        found |= {"ready": seen.ready, "starting": seen.starting}
+        if isinstance(self._law, Scale):
+            found |= self._law.figures(self._state)
+        return {name: round(value, 4) if isinstance(value, float) else value for name, value in found.items()}
+
+    def _observed(self, samples: Sequence[Sample], newest: float) -> Observation:
+        return observation(samples, max(newest, self.seen.at_s + 1e-3), 1.0, self.terms.objective)
+
+    def _step(self, seen: Observation) -> None:
+        self.seen = seen
+        if self.terms.scaling.law is not Law.KAON:
+            self._measure(seen)
+        self._state, self.decision = self._law.step(self._state, choice.bounds(self.terms.scaling), seen)
+
+    def _measure(self, seen: Observation) -> None:
+        """What the laws of others must be told: how long a start takes, how many calls a replica serves."""
+        self._service = service_time.learn(self._service, seen.batches)
+        if seen.cold_start_s is not None:
+            self._start_s = seen.cold_start_s
+        self._law = self._made()
+
+    def _made(self) -> Any:
+        scaling, objective, service = self.terms
+        more: dict[str, float] = {}
+        max_batch = choice.max_batch(service)
+        if self._service.known:
+            rows, seconds = self._service.best(max_batch, objective.patience_s)
+            more["serves_rps"] = rows / seconds
+        at_once = choice.at_once(service)
+        return choice.law(scaling, objective, max_batch, at_once=at_once, start_s=self._start_s, **more)

@@ -1,0 +1,221 @@
+"""From traffic to the number of replicas that a deployment wants.
+
+Every `TICK_S` each deployment that may have more or fewer replicas (min below max) is judged by its law
+(`kaon.control.minds`) on what the agents counted; `kaon.laws.restraint` has the last word. When the number is another
+one it is written, as `DeploymentStatus.wanted`, and nothing else is done: the reconciler of deployments alone assigns
+replicas. A write that meets another's is not repeated: the next tick sees the world anew.
+
+What is decided goes to the journal with the figures behind it: each new number, and each new kind of reason. What
+is not written is always there for whoever asks (`kaon.store.opinions`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from kaon import log
+from kaon.clock import Clock
+from kaon.control.loop import Again, Key
+from kaon.control.minds import Mind, Terms
+from kaon.errors import Conflict, KaonError, NotFound
+from kaon.laws import choice, rollout
+from kaon.laws.restraint import Standing, restrain
+from kaon.laws.scaling import Decision
+from kaon.store.opinions import Opinions
+from kaon.store.port import Change, Store
+from kaon.store.traffic import TrafficRing
+from kaon.types.deployment import DeploymentStatus, RolloutState
+from kaon.types.journal import JournalEntry
+from kaon.types.resource import Deployment
+from kaon.types.service import ServiceSpec
+
+TICK_S = 2.0
+PAST_STEPS = 2000
+"""Steps of the past that laws are taken through in one tick: some tenths of a second after a restart."""
+PAST_STEPS_IN_ALL = 30_000
+"""Many deployments each remember less, so that all decide again within half a minute."""
+RETELL_S = 600.0
+"""A kind of reason that changes no number is told again no sooner than this."""
+_BREATH = 25
+"""After so many deployments others may use the loop."""
+
+_NUMBERS = re.compile(r"[\d.,]+")
+
+
+@dataclass(slots=True)
+class _Judged:
+    """A deployment that scales: as the store has it, and its law."""
+
+    deployment: Deployment
+    mind: Mind
+    told: dict[str, float] = field(default_factory=dict)
+    """Kinds of reasons that were told, and when, epoch seconds."""
+
+
+class Scaling:
+    """The reconciler of what deployments want; a key is a deployment's workspace and name.
+
+    As a reconciler it only knows the deployments; `run` judges them.
+    """
+
+    name = "scaling"
+
+    def __init__(self, store: Store, clock: Clock, traffic: TrafficRing, opinions: Opinions) -> None:
+        self._store = store
+        self._clock = clock
+        self._traffic = traffic
+        self._opinions = opinions
+        self._judged: dict[Key, _Judged] = {}
+        self._services: dict[tuple[str, str], ServiceSpec] = {}
+        self._log = log.get("control.scaling")
+
+    async def keys(self) -> Collection[Key]:
+        """Every deployment, and those that are gone."""
+        return {(d.workspace, d.name) for d in await self._store.list_all("deployment")} | self._judged.keys()
+
+    async def affected(self, changes: Sequence[Change]) -> Collection[Key]:
+        """The deployments that changed."""
+        return {(change.workspace, change.name) for change in changes if change.kind == "deployment"}
+
+    async def reconcile(self, key: Key) -> Again | None:
+        """Know the deployment as it is now."""
+        deployment = await self._store.find("deployment", *key)
+        known = self._judged.get(key)
+        if known and (deployment is None or deployment.uid != known.deployment.uid or not _elastic(deployment)):
+            del self._judged[key]
+            self._opinions.forget(*key)
+            known = None
+        if deployment is None or not _elastic(deployment):
+            return None
+        terms = await self._terms(deployment)
+        if known is None or not known.mind.adapt(terms):
+            self._judged[key] = known = _Judged(deployment, Mind(terms))
+            self._opinions.keep(*key, partial(self._entry, known))
+        if deployment.version > known.deployment.version:
+            known.deployment = deployment
+        return None
+
+    async def run(self) -> None:
+        """Judge all, every `TICK_S`, until cancelled."""
+        while True:
+            await self._clock.sleep(TICK_S)
+            try:
+                await self.tick()
+            except KaonError as error:  # the store is away: what serves, serves on as it is
+                self._log.warning("no decisions", cause=error.cause)
+
+    async def tick(self) -> None:
+        """Judge all once, and write what is new."""
+        now, left = self._clock.now(), PAST_STEPS
+        entries, writes = [], []
+        for number, judged in enumerate(list(self._judged.values()), start=1):
+            try:
+                decision, taken = self._judge(judged, now, left)
+            except Exception:  # one deployment's failure, even a bug's, is not the others'
+                self._log.exception("no decision", deployment=judged.deployment.name)
+                continue
+            left -= taken
+            if decision is not None:
+                before, news = judged.deployment.status.wanted, _is_news(judged, decision, now)
+                if decision.replicas != (_wanted(judged.deployment) if before is None else before):
+                    writes.append(self._write(judged, judged.deployment, decision))
+                elif news:
+                    entries.append(self._entry(judged, decision))
+            if number % _BREATH == 0 or taken:
+                await asyncio.sleep(0)
+        done = await asyncio.gather(*writes, return_exceptions=True)
+        entries += [entry for entry in done if isinstance(entry, JournalEntry)]
+        if entries:
+            await self._store.keep_journal(entries)
+        for failure in done:
+            if isinstance(failure, BaseException):
+                raise failure
+
+    def _judge(self, judged: _Judged, now: float, left: int) -> tuple[Decision | None, int]:
+        """What is decided on a deployment, and how many steps of its past that took."""
+        deployment, mind = judged.deployment, judged.mind
+        status: DeploymentStatus = deployment.status
+        news, mind.count = self._traffic.news(deployment.workspace, deployment.name, mind.count)
+        fresh = [s for s in news if s.revision != status.shadow and s.at_s > deployment.created_at]
+        heard = mind.hear(fresh, now, max(60, PAST_STEPS_IN_ALL // len(self._judged)))
+        taken = mind.relive(left) if mind.behind else 0
+        serving = [a for a in status.assignments if a.revision != status.shadow]
+        ready = sum(a.ready for a in serving)
+        said = mind.decide(heard, now, _wanted(deployment), ready, sum(a.replicas for a in serving) - ready)
+        if said is None:
+            return None, taken
+        standing = Standing(
+            wanted=_wanted(deployment),
+            informed=mind.informed,
+            rolling=_rolling(status),
+            proven=status.stable is not None,
+            held=mind.held,
+        )
+        return restrain(said, standing, choice.bounds(deployment.spec.scaling), now), taken
+
+    async def _write(self, judged: _Judged, deployment: Deployment, decision: Decision) -> JournalEntry | None:
+        """Keep the number that was decided for `deployment` as it was then; the entry for the journal, or None when
+        somebody else wrote meanwhile."""
+        entry = self._entry(judged, decision)
+        changes = {"wanted": decision.replicas, "wanted_reason": decision.reason}
+        try:
+            written = await self._store.update_status(deployment, deployment.status.model_copy(update=changes))
+        except (Conflict, NotFound):
+            return None
+        judged.deployment = written
+        return entry
+
+    def _entry(self, judged: _Judged, decision: Decision | None = None) -> JournalEntry:
+        """A decision as it is kept; without one, what the law says now, restrained by nothing."""
+        deployment, said = judged.deployment, decision or judged.mind.decision
+        return JournalEntry(
+            at=self._clock.now(),
+            workspace=deployment.workspace,
+            deployment=deployment.name,
+            concern="scaling",
+            before=str(_wanted(deployment)),
+            after=str(_wanted(deployment) if said is None else said.replicas),
+            reason="it learns from the past" if said is None else said.reason,
+            figures=judged.mind.figures(),
+        )
+
+    async def _terms(self, deployment: Deployment) -> Terms:
+        place = deployment.workspace, deployment.spec.template.artifact
+        service = self._services.get(place)
+        if service is None:
+            artifact = await self._store.find("artifact", *place)
+            service = ServiceSpec(name="", entry="") if artifact is None else artifact.spec.manifest.service
+            service = service.model_copy(update={"openapi": {}})
+            if artifact is not None:
+                self._services[place] = service
+        return Terms(deployment.spec.scaling, deployment.spec.objective or service.objective, service)
+
+
+def _elastic(deployment: Deployment) -> bool:
+    scaling = deployment.spec.scaling
+    return bool(scaling.min < scaling.max)
+
+
+def _wanted(deployment: Deployment) -> int:
+    return rollout.wanted(deployment.spec, deployment.status)
+
+
+def _rolling(status: DeploymentStatus) -> bool:
+    """Whether one revision takes over from another."""
+    serving = {a.revision for a in status.assignments if a.revision != status.shadow}
+    coming = status.state is RolloutState.PROGRESSING and status.stable is not None and status.stable != status.target
+    return len(serving) > 1 or coming
+
+
+def _is_news(judged: _Judged, decision: Decision, now: float) -> bool:
+    """Whether a reason of this kind, the same words whatever the numbers, was not told lately; it is now."""
+    kind = _NUMBERS.sub("#", decision.reason)
+    first, at = not judged.told, judged.told.get(kind, -RETELL_S)
+    if now - at < RETELL_S:
+        return False
+    judged.told = {told: when for told, when in judged.told.items() if now - when < RETELL_S} | {kind: now}
+    return not first

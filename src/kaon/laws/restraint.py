@@ -1,0 +1,40 @@
+"""The last word between a scaling law and the platform: what none of them may do, whichever was chosen.
+
+Going up is never held back, but by the bounds. Going down waits for figures, and for a rollout to end: it counts
+on every ready replica. Zero is for deployments that have served, and while nobody waits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kaon.laws.scaling import Bounds, Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a deployment is. `wanted` is how many replicas there should be now."""
+
+    wanted: int
+    informed: bool = True
+    """There are figures, and they are new."""
+    rolling: bool = False
+    """A revision takes over from another."""
+    proven: bool = True
+    """Some revision has served."""
+    held: int = 0
+    """Callers that wait for a replica."""
+
+
+def restrain(decision: Decision, standing: Standing, bounds: Bounds, at_s: float) -> Decision:
+    """The decision as far as it may go now, with the reason where it may not."""
+    replicas, reason = decision.replicas, decision.reason
+    if replicas < standing.wanted and not standing.informed:
+        replicas, reason = standing.wanted, "no figures: as it was"
+    elif replicas < standing.wanted and standing.rolling:
+        replicas, reason = standing.wanted, f"a rollout is under way: not down; {reason}"
+    if replicas == 0 and standing.held:
+        replicas, reason = 1, f"{standing.held} callers wait for a replica"
+    elif replicas == 0 and not standing.proven:
+        replicas, reason = 1, "has not served yet: one proves that it can"
+    return Decision(bounds.clip(replicas, at_s), reason)

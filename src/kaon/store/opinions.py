@@ -1,0 +1,34 @@
+"""What each deployment's scaling law said last, whether or not anything came of it: in memory, for whoever asks.
+
+The controllers write it and the API reads it, as they share the `TrafficRing`. Decisions that changed something are in
+the store's journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kaon.types.journal import JournalEntry
+
+Key = tuple[str, str]
+"""Workspace and deployment."""
+
+
+class Opinions:
+    """How to make the newest opinion of each deployment; made only when somebody asks."""
+
+    def __init__(self) -> None:
+        self._makers: dict[Key, Callable[[], JournalEntry]] = {}
+
+    def keep(self, workspace: str, deployment: str, make: Callable[[], JournalEntry]) -> None:
+        """From now on `make` says it."""
+        self._makers[workspace, deployment] = make
+
+    def forget(self, workspace: str, deployment: str) -> None:
+        """Nobody has an opinion on it any more."""
+        self._makers.pop((workspace, deployment), None)
+
+    def of(self, workspace: str, deployment: str) -> JournalEntry | None:
+        """The newest opinion, if there is any."""
+        make = self._makers.get((workspace, deployment))
+        return make() if make else None
