@@ -42,6 +42,7 @@ async def create_key(ws: InWorkspace, body: KeyRequest, parts: WithParts, caller
         deployments=body.deployments,
         owner=caller.name,
         owner_uid=caller.uid,
+        priority=body.priority,
         expires_at=body.expires_at,
         cloud=body.cloud,
     )
@@ -93,6 +94,7 @@ async def _view(parts: Parts, key: Key) -> KeyView:
         hint=spec.hint,
         role=spec.role,
         deployments=spec.deployments,
+        priority=held.priority if not held.lapsed else spec.priority,
         cloud=spec.cloud,
         owner=spec.owner,
         created_at=key.created_at,

@@ -12,7 +12,7 @@ from pydantic import Field, SecretStr, StringConstraints, model_validator
 
 from kaon.types.artifact import ArtifactSpec, ArtifactStatus
 from kaon.types.deployment import DeploymentSpec, DeploymentStatus, RevisionSpec, RolloutState
-from kaon.types.key import Role
+from kaon.types.key import Priority, Role
 from kaon.types.model import Digest, Model, Name
 from kaon.types.plan import EdgeStatus
 from kaon.types.resource import Resource, Workspace
@@ -99,6 +99,7 @@ class KeyRequest(Model):
     deployments: tuple[Name, ...] | None = Field(
         default=None, min_length=1, max_length=100, description="None: all of the workspace."
     )
+    priority: Priority = Field(default=Priority.NORMAL, description="Whose calls go first when not all can be served.")
     expires_at: float | None = Field(default=None, gt=0, lt=1e11, description="Epoch seconds; None: never.")
     cloud: Name | None = Field(default=None, description="For agents: the cloud that it speaks for.")
     everywhere: bool = Field(default=False, description="In every workspace; for admins and agents only.")
@@ -122,6 +123,7 @@ class KeyView(Model):
     hint: str = Field(description="Its first characters.")
     role: Role
     deployments: tuple[Name, ...] | None = None
+    priority: Priority = Priority.NORMAL
     cloud: str | None = None
     owner: str = Field(default="", description="The key that made it; empty: the platform.")
     created_at: float

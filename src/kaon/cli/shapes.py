@@ -70,10 +70,11 @@ def artifacts(now: float) -> Shape[ArtifactView]:
 def keys(now: float) -> Shape[KeyView]:
     """Keys."""
     return Shape(
-        ("name", "role", "deployments", "state", "begins with", "age", "expires"),
+        ("name", "role", "priority", "deployments", "state", "begins with", "age", "expires"),
         lambda k: (
             k.name,
             k.role,
+            k.priority,
             ",".join(k.deployments) if k.deployments else "all",
             k.state,
             k.hint,

@@ -24,6 +24,7 @@ M = TypeVar("M", bound=BaseModel)
 def create_key(
     name: str,
     role: str,
+    priority: str,
     deployments: Sequence[str],
     expires: str,
     workspace: str | None,
@@ -36,6 +37,7 @@ def create_key(
         KeyRequest,
         name=name,
         role=role,
+        priority=priority,
         deployments=tuple(deployments) or None,
         expires_at=time.time() + seconds(expires) if expires else None,
         everywhere=everywhere,
@@ -46,8 +48,10 @@ def create_key(
         put(document(made.model_dump(mode="json"), form))
         return
     put(plain(made.name if form is Format.NAME else made.key))
+    first = "" if priority == "normal" else f", {priority} priority"
     until = f" It ends {stamp(made.expires_at)}." if made.expires_at else ""
-    note(f"Key '{name}', role {role}. It is shown this once; keep it safe.{until} End it: kaon key revoke {name}")
+    ends = f"{until} End it: kaon key revoke {name}"
+    note(f"Key '{name}', role {role}{first}. It is shown this once; keep it safe.{ends}")
 
 
 def set_secret(name: str, workspace: str | None) -> None:

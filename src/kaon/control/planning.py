@@ -112,6 +112,7 @@ def _route(deployment: Deployment, backends: tuple[Backend, ...], services: Sequ
         timeout_s=max(limits, default=60.0) + EDGE_MARGIN_S,
         hold_s=deployment.spec.scaling.hold_s if may_be_at_zero(deployment) else 0.0,
         mirror=_mirror(deployment),
+        hedges=_hedges(endpoints),
     )
 
 
@@ -126,6 +127,14 @@ def may_be_at_zero(deployment: Deployment) -> bool:
     return scaling.min == 0 and scaling.max > 0
 
 
+def _hedges(endpoints: Iterable[EndpointSpec]) -> dict[str, float]:
+    """After how long calls are sent twice, by path; only where everything at the path, in every revision, may be."""
+    endpoints = list(endpoints)
+    once_only = {e.path for e in endpoints if not e.idempotent or _lasts(e)}
+    hedged = [(e.path, e.hedge_s) for e in endpoints if e.hedge_s is not None and e.path not in once_only]
+    return dict(sorted(hedged))
+
+
 def _lasts(endpoint: EndpointSpec) -> bool:
     return endpoint.kind is not EndpointKind.CALL or endpoint.timeout_s is None
 
@@ -135,7 +144,7 @@ def _callers(keys: Sequence[resource.Key], now: float) -> list[tuple[Standing, G
     by_uid = {key.uid: key for key in keys}
     standings = ((key, standing(key, by_uid, now)) for key in keys)
     return [
-        (held, Grant(hash=key.spec.hash, key=key.name, expires_at=held.expires_at))
+        (held, Grant(hash=key.spec.hash, key=key.name, priority=held.priority, expires_at=held.expires_at))
         for key, held in standings
         if Right.CALL in held.rights
     ]

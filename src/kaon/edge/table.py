@@ -28,6 +28,7 @@ DeploymentKey = tuple[str, str]
 """Workspace and deployment."""
 
 TIMEOUT_MAX_S = 24 * 3600.0
+HEDGE_MIN_S = 0.001
 REVISION_MAX = 10**9
 _SOCKET_PATH_BYTES = 107
 _PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%{}/-]*")
@@ -47,6 +48,10 @@ class Rule:
     timeout_s: float
     hold_s: float = 0.0
     """How long the activator may hold a call; 0: there is none behind this deployment."""
+    hedges: tuple[tuple[str, float], ...] = ()
+    """Path and seconds after which a call goes to a second replica too."""
+    spare: bool = False
+    """Whether each cluster has a second replica, without which a hedge would only double the first one's work."""
 
     @property
     def ways(self) -> tuple[tuple[str, int], ...]:
@@ -79,6 +84,12 @@ def activator_name(key: DeploymentKey) -> str:
 def paired(cluster: str) -> str:
     """The pair of a revision's cluster and the activator behind it."""
     return f"{cluster}~held"
+
+
+def key_of(cluster: str) -> DeploymentKey:
+    """The deployment whose revision a cluster is."""
+    workspace, deployment, _ = cluster.split("~")
+    return workspace, deployment
 
 
 def build(
@@ -123,7 +134,7 @@ def _rule(route: Route, clusters: Mapping[str, tuple[Endpoint, ...]], refused: l
     except (ValidationError, AttributeError, TypeError, ValueError, RecursionError) as e:
         refused.append(f"{_said(route)}: {_reason(e)}")
         return None
-    paths = (*route.idempotent_paths, *route.stream_paths)
+    paths = (*route.idempotent_paths, *route.stream_paths, *route.hedges)
     if not _PREFIX.fullmatch(route.prefix) or route.prefix.split("/")[1] in RESERVED:
         refused.append(f"{_said(route)}: the prefix {route.prefix!r} cannot be routed")
     elif bad := next((path for path in paths if len(path) > 1024 or not _PATH.fullmatch(path)), None):
@@ -132,20 +143,25 @@ def _rule(route: Route, clusters: Mapping[str, tuple[Endpoint, ...]], refused: l
         refused.append(f"{_said(route)}: timeout_s is {route.timeout_s}")
     elif not math.isfinite(route.hold_s):
         refused.append(f"{_said(route)}: hold_s is {route.hold_s}")
+    elif bad := next((path for path, s in route.hedges.items() if not HEDGE_MIN_S <= s <= TIMEOUT_MAX_S), None):
+        refused.append(f"{_said(route)}: calls of {bad[:80]!r} cannot be sent again after {route.hedges[bad]} s")
     elif len({b.revision for b in route.backends}) < len(route.backends):
         refused.append(f"{_said(route)}: its backends name a revision twice")
     elif not all(1 <= b.revision <= REVISION_MAX for b in route.backends):
         refused.append(f"{_said(route)}: a revision is not within 1 and {REVISION_MAX}")
     else:
         key = (route.workspace, route.deployment)
+        weights = _weights(key, route.backends, clusters)
         return Rule(
             key,
             route.prefix,
-            _weights(key, route.backends, clusters),
+            weights,
             tuple(sorted(set(route.idempotent_paths))),
             tuple(sorted(set(route.stream_paths))),
             min(route.timeout_s, TIMEOUT_MAX_S),
             min(route.hold_s, TIMEOUT_MAX_S),
+            tuple(sorted(route.hedges.items())),
+            all(len(clusters.get(name, ())) > 1 for name, _ in weights),
         )
     return None
 

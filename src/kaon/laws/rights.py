@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kaon.types.key import RIGHTS, KeySpec, Right
+from kaon.types.key import RIGHTS, KeySpec, Priority, Right
 from kaon.types.resource import Key
 
 LONGEST_LINE = 16
@@ -32,6 +32,8 @@ class Standing:
     """The only deployments; None: all of the workspace."""
     cloud: str | None = None
     """For agents: the only cloud."""
+    priority: Priority = Priority.NORMAL
+    """Whose calls go first; low when the key, or an owner, is."""
     expires_at: float | None = None
     """When it ends, by its own expiry or an owner's, epoch seconds."""
     lapsed: str = ""
@@ -65,11 +67,16 @@ def standing(key: Key, keys: Mapping[str, Key], now: float) -> Standing:
 
 
 def grantable(holder: Standing, wanted: KeySpec) -> bool:
-    """Whether whoever stands as `holder` may make a key as `wanted`: never more than it has itself."""
+    """Whether whoever stands as `holder` may make a key as `wanted`: never more than it has itself.
+
+    Of priorities: who is low makes low ones only. Anybody else may put one key before another, since no key has a high
+    priority at first.
+    """
     deployments = None if wanted.deployments is None else frozenset(wanted.deployments)
     return (
         RIGHTS[wanted.role] <= _passed_on(holder)
         and (holder.workspace is None or holder.workspace == wanted.workspace)
+        and (holder.priority is not Priority.LOW or wanted.priority is Priority.LOW)
         and (holder.deployments is None or (deployments is not None and deployments <= holder.deployments))
     )
 
@@ -85,6 +92,7 @@ def _own(key: Key, now: float) -> Standing:
         workspace=spec.workspace,
         deployments=None if spec.deployments is None else frozenset(spec.deployments),
         cloud=spec.cloud,
+        priority=spec.priority,
         expires_at=spec.expires_at,
     )
 
@@ -99,6 +107,7 @@ def _within(held: Standing, above: Standing) -> Standing:
         workspace=held.workspace,
         deployments=_common(held.deployments, above.deployments),
         cloud=held.cloud,
+        priority=Priority.LOW if above.priority is Priority.LOW else held.priority,
         expires_at=min(ends, default=None),
     )
 

@@ -5,10 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
-from kaon.errors import PROBLEM_JSON, BadAnswer, KaonError, MethodNotAllowed, Unauthenticated, Unavailable
+from kaon.errors import (
+    PROBLEM_JSON,
+    BadAnswer,
+    KaonError,
+    MethodNotAllowed,
+    TooManyRequests,
+    Unauthenticated,
+    Unavailable,
+)
+from kaon.types.route import ATTEMPT_HEADER, COPY_REFUSED
+
+_ATTEMPT = ATTEMPT_HEADER.encode()
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -51,11 +63,13 @@ def known(error: BaseException, endpoint: str, request_id: str) -> KaonError:
     return error
 
 
-def refusal(error: KaonError, request_id: str) -> Answer:
-    """The problem document for `error`."""
+def refusal(error: KaonError, request_id: str, fields: Mapping[bytes, bytes] = MappingProxyType({})) -> Answer:
+    """The problem document for `error`, to a request with the headers `fields`."""
     headers: list[tuple[bytes, bytes]] = []
     if error.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
+    if isinstance(error, TooManyRequests) and fields.get(_ATTEMPT, b"1") != b"1":
+        headers.append((COPY_REFUSED.encode(), b"1"))
     if isinstance(error, MethodNotAllowed) and error.allow:
         headers.append(allowed(error.allow))
     if isinstance(error, Unauthenticated):

@@ -67,7 +67,7 @@ class App:
                     return
                 document = await self._call(lane, call, names, scope, fields, receive)
         except Exception as error:
-            document = refusal(known(error, name, request_id), request_id)
+            document = refusal(known(error, name, request_id), request_id, fields)
         await self._answer(document, request_id, figures, began_at, send)
 
     async def _answer(self, answer: Answer, request_id: str, figures: Figures, began_at: float, send: Send) -> None:

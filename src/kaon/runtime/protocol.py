@@ -170,7 +170,7 @@ class ReplicaProtocol(HttpToolsProtocol):
         self._refuse(cycle, error)
 
     def _refuse(self, cycle: _Cycle, error: BaseException) -> None:
-        answer = refusal(known(error, cycle.lane.name, cycle.request_id), cycle.request_id)
+        answer = refusal(known(error, cycle.lane.name, cycle.request_id), cycle.request_id, cycle.fields)
         self._write(cycle, answer.status, answer.media_type.decode(), answer.body, answer.headers)
 
     def _write(

@@ -6,6 +6,7 @@ The mark is put on the function and read when the class is marked `@kaon.service
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ class Mark:
     concurrency: int | None = None
     batch: Batch | None = None
     idempotent: bool | None = None
+    hedge_s: float | None = None
     examples: tuple[Mapping[str, Any], ...] = ()
     summary: str | None = None
 
@@ -87,6 +89,7 @@ def endpoint(
     concurrency: int | None = None,
     batch: Batch | None = None,
     idempotent: bool | None = None,
+    hedge_s: float | None = None,
     examples: Sequence[Mapping[str, Any]] = (),
     summary: str | None = None,
 ) -> Callable[[F], F]: ...
@@ -100,6 +103,7 @@ def endpoint(
     concurrency: int | None = None,
     batch: Batch | None = None,
     idempotent: bool | None = None,
+    hedge_s: float | None = None,
     examples: Sequence[Mapping[str, Any]] = (),
     summary: str | None = None,
 ) -> F | Callable[[F], F]:
@@ -113,12 +117,14 @@ def endpoint(
         concurrency: How many calls may run at once in one replica; None: the replica decides.
         batch: Gather calls: each parameter is then a list of rows, and the answer a list with one result per row.
         idempotent: May be sent again after a failure; true for GET, HEAD, PUT and DELETE unless given.
+        hedge_s: Send a call of an idempotent endpoint to a second replica too when the first has not answered after so
+            many seconds; the first good answer counts, the other call is cancelled. Never unless given.
         examples: Calls that the documents show, each the parameters by name.
         summary: One line for the documents; the docstring's first unless given.
 
     Raises ConfigError, here or when the class is marked, for what cannot be served.
     """
-    mark = Mark(path, method.upper(), timeout_s, concurrency, batch, idempotent, tuple(examples), summary)
+    mark = Mark(path, method.upper(), timeout_s, concurrency, batch, idempotent, hedge_s, tuple(examples), summary)
 
     def put(method_: F) -> F:
         if not inspect.isfunction(method_):
@@ -146,6 +152,10 @@ def compile_endpoint(function: Callable[..., Any], mark: Mark, names: Mapping[st
     kind = EndpointKind.WEBSOCKET if is_socket else EndpointKind.STREAM if is_generator else EndpointKind.CALL
     if mark.batch is not None:
         _check_batch(owner, signature, kind, verb)
+    idempotent = verb in REPEATABLE if mark.idempotent is None else mark.idempotent
+    timeout_s = _timeout_s(mark.timeout_s, kind)
+    if mark.hedge_s is not None:
+        _check_hedge(owner, mark.hedge_s, kind, idempotent=idempotent, timeout_s=timeout_s)
     lines = (inspect.getdoc(function) or "").split("\n", 1)
     spec = EndpointSpec(
         name=function.__name__,
@@ -153,9 +163,10 @@ def compile_endpoint(function: Callable[..., Any], mark: Mark, names: Mapping[st
         path=path,
         kind=kind,
         summary=mark.summary or lines[0].strip(),
-        idempotent=verb in REPEATABLE if mark.idempotent is None else mark.idempotent,
-        timeout_s=_timeout_s(mark.timeout_s, kind),
+        idempotent=idempotent,
+        timeout_s=timeout_s,
         concurrency=mark.concurrency,
+        hedge_s=mark.hedge_s,
         batch=mark.batch,
     )
     compiled = Endpoint(
@@ -186,6 +197,19 @@ def _check_path(owner: str, path: str) -> None:
     names = _PATH_NAME.findall(path)
     if len(names) != len(set(names)):
         raise ConfigError(f"`{owner}` has path={path!r}, which says a name twice.", hint="Name each part once.")
+
+
+def _check_hedge(owner: str, hedge_s: float, kind: EndpointKind, *, idempotent: bool, timeout_s: float | None) -> None:
+    if kind is not EndpointKind.CALL or not idempotent:
+        what = f"is a {kind.value}" if kind is not EndpointKind.CALL else "is not idempotent"
+        raise ConfigError(
+            f"`{owner}` has hedge_s, which sends a call twice, and {what}.",
+            hint="Say idempotent=True if a call may happen twice, or leave hedge_s out.",
+        )
+    if not 0.001 <= hedge_s < (math.inf if timeout_s is None else timeout_s):
+        raise ConfigError(
+            f"`{owner}` has hedge_s={hedge_s!r}.", hint="Give seconds, from 0.001 to less than its timeout_s."
+        )
 
 
 def _check_batch(owner: str, signature: Signature, kind: EndpointKind, verb: str) -> None:

@@ -9,6 +9,10 @@ from kaon.types.model import Address, Model, Name
 REVISION_HEADER = "x-kaon-revision"
 """A call with this header goes to that revision, whatever its share."""
 
+COPY_REFUSED = "x-kaon-copy-refused"
+"""A replica puts this header on a refusal of a call that it knows is a second try (`ATTEMPT_HEADER` is above 1)."""
+ATTEMPT_HEADER = "x-envoy-attempt-count"
+
 
 class Backend(Model):
     """A revision and its share of a route's traffic. With a share of 0 only calls that name it reach it."""

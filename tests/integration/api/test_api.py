@@ -258,6 +258,24 @@ async def test_a_key_is_shown_once_works_at_once_and_ends_at_once(world: World, 
     assert states == {"root": "active", "ci": "revoked", "child": "the key that made it is revoked"}
 
 
+async def test_a_key_has_the_priority_that_it_was_made_with_and_low_ones_give_none_away(
+    world: World, root: Any
+) -> None:
+    body = {"name": "first", "role": "caller", "priority": "high"}
+    assert (await root.post("/workspaces/default/keys", json=body)).json()["priority"] == "high"
+    low = {"name": "nightly", "role": "admin", "priority": "low"}
+    async with world.client((await root.post("/workspaces/default/keys", json=low)).json()["key"]) as nightly:
+        for wanted, status in (("high", 403), ("normal", 403), ("low", 201)):
+            body = {"name": f"of-{wanted}", "role": "caller", "priority": wanted}
+            assert (await nightly.post("/workspaces/default/keys", json=body)).status_code == status
+    listed = (await root.get("/workspaces/default/keys")).json()["items"]
+    assert {k["name"]: k["priority"] for k in listed if k["name"] != "root"} == {
+        "first": "high",
+        "nightly": "low",
+        "of-low": "low",
+    }
+
+
 async def test_the_name_of_a_revoked_key_is_free_again_and_of_a_live_one_is_not(world: World, root: Any) -> None:
     body = {"name": "ci", "role": "viewer"}
     old = (await root.post("/workspaces/default/keys", json=body)).json()["key"]

@@ -13,7 +13,7 @@ from kaon.store.records import assemble
 from kaon.types.artifact import ArtifactSpec, Manifest
 from kaon.types.cloud import CloudSpec
 from kaon.types.deployment import Assignment, DeploymentSpec, DeploymentStatus, RevisionSpec, Template, template_hash
-from kaon.types.key import KeySpec, KeyStatus, Role, key_hash
+from kaon.types.key import KeySpec, KeyStatus, Priority, Role, key_hash
 from kaon.types.plan import Plan
 from kaon.types.replica import replica_id
 from kaon.types.service import EndpointKind, EndpointSpec, Resources, ServiceSpec
@@ -123,6 +123,24 @@ def test_a_path_is_sent_again_only_when_every_running_revision_allows_it() -> No
         artifacts=[artifact(DIGEST, *ENDPOINTS), artifact(OTHER, once)],
     )
     assert made.routes[0].idempotent_paths == ()
+
+
+def test_calls_are_hedged_only_where_everything_at_the_path_may_happen_twice() -> None:
+    hedged = (
+        EndpointSpec(name="get", method="GET", path="/", idempotent=True, hedge_s=0.05),
+        EndpointSpec(name="find", method="POST", path="/find", idempotent=True, hedge_s=0.1),
+        EndpointSpec(name="add", method="POST", path="/"),
+    )
+    shop = deployment("shop", assigned(1, 0))
+    assert planned(shop, artifacts=[artifact(DIGEST, *hedged)]).routes[0].hedges == {"/find": 0.1}
+    assert planned(shop, artifacts=[artifact(DIGEST, *hedged[:2])]).routes[0].hedges == {"/": 0.05, "/find": 0.1}
+    assert planned(shop, artifacts=[artifact(DIGEST, *ENDPOINTS)]).routes[0].hedges == {}
+
+
+def test_grants_say_whose_calls_go_first() -> None:
+    keys = [key("ann", priority=Priority.HIGH), key("ben", priority=Priority.LOW), key("cem")]
+    grants = planned(deployment(), keys=keys).access["default/shop"].grants
+    assert [(g.key, g.priority.value) for g in grants] == [("ann", "high"), ("ben", "low"), ("cem", "normal")]
 
 
 def test_keys_that_may_call_are_granted_with_their_expiry() -> None:

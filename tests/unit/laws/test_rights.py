@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kaon.laws.rights import Standing, grantable, standing
-from kaon.types.key import RIGHTS, KeySpec, KeyStatus, Right, Role
+from kaon.types.key import RIGHTS, KeySpec, KeyStatus, Priority, Right, Role
 from kaon.types.resource import Key
 
 NOW = 1000.0
@@ -110,6 +110,15 @@ def test_what_may_be_granted_is_what_it_stands_for_afterwards(holder: KeySpec, w
     assert held.rights == RIGHTS[wanted.role]
     assert held.workspace == wanted.workspace
     assert held.deployments == (None if wanted.deployments is None else frozenset(wanted.deployments))
+
+
+def test_who_is_low_makes_low_keys_only_and_what_it_made_is_low() -> None:
+    high, normal, low = (key(str(p), Role.ADMIN, priority=p) for p in Priority)
+    wanted = {p: spec(Role.CALLER, priority=p) for p in Priority}
+    assert [grantable(stand(low), wanted[p]) for p in Priority] == [False, False, True]
+    assert all(grantable(stand(holder), wanted[p]) for holder in (high, normal) for p in Priority)
+    child = key("child", Role.CALLER, priority=Priority.HIGH, owner_uid=low.uid)
+    assert stand(child, low).priority is Priority.LOW
 
 
 @pytest.mark.parametrize(

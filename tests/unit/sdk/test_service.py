@@ -152,6 +152,9 @@ def test_models_of_a_function_are_seen_where_the_class_is_written() -> None:
         ({"f": kaon.endpoint(path="/a")(lambda self: 1), "g": kaon.endpoint(path="/a")(lambda self: 1)}, {}, None),
         ({"f": kaon.endpoint(path="/a")(lambda self: 1)}, {"name": "Not Good"}, "would be named 'Not Good'"),
         ({"f": kaon.endpoint(path="/a")(lambda self: 1)}, {"mounts": {"ui": object()}}, "mounts 'ui'"),
+        ({"f": kaon.endpoint(path="/a", hedge_s=0.1)(lambda self: 1)}, {}, "is not idempotent"),
+        ({"f": kaon.endpoint(path="/a", hedge_s=0.0, idempotent=True)(lambda self: 1)}, {}, "has hedge_s=0.0"),
+        ({"f": kaon.endpoint(path="/a", hedge_s=9, timeout_s=5, method="GET")(lambda self: 1)}, {}, "has hedge_s=9"),
         ({"f": kaon.endpoint(path="/ui/a")(lambda self: 1)}, {"mounts": {"/ui": object()}}, "is under /ui"),
     ],
 )
@@ -161,6 +164,20 @@ def test_a_class_that_cannot_be_served_is_refused_at_once(attributes: Any, optio
     with pytest.raises(ConfigError) as error:
         kaon.service(**options)(type("Bad", (), attributes))
     assert said in error.value.cause
+
+
+def test_an_idempotent_endpoint_may_be_hedged_and_none_is_unless_it_says_so() -> None:
+    @kaon.service
+    class Finder:
+        @kaon.endpoint(idempotent=True, hedge_s=0.05)
+        def find(self, text: str) -> str:
+            return text
+
+        @kaon.endpoint(method="GET")
+        def plain(self) -> int:
+            return 1
+
+    assert {e.spec.name: e.spec.hedge_s for e in service_of(Finder).endpoints} == {"find": 0.05, "plain": None}
 
 
 def test_marks_belong_on_methods_and_classes() -> None:

@@ -14,7 +14,9 @@ _CREATE = told(
     "Make a key and print it, this once.",
     "kaon key create web --role caller --deployment greeter --expires 90d",
     "kaon key create ci --role editor",
-    more="A key can never do more than the key that makes it, and ends with it.",
+    "kaon key create nightly --priority low",
+    more="A key can never do more than the key that makes it, and ends with it. When not all calls can be served, "
+    "those of high priority go first, and those of low priority are refused first. A key never changes: make another.",
 )
 _LIST = told("List keys, without the keys.", "kaon key list", "kaon key list -o json")
 _REVOKE = told("End a key at once, and every key that it made.", "kaon key revoke web")
@@ -25,6 +27,12 @@ class _Role(StrEnum):
     EDITOR = "editor"
     VIEWER = "viewer"
     CALLER = "caller"
+
+
+class _Priority(StrEnum):
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -39,6 +47,7 @@ def add_to(app: typer.Typer) -> None:
 def create(
     name: Annotated[str, typer.Argument(help="What to call it.", show_default=False)],
     role: Annotated[_Role, typer.Option(help="What it may do.")] = _Role.CALLER,
+    priority: Annotated[_Priority, typer.Option(help="Whose calls go first under overload.")] = _Priority.NORMAL,
     deployment: Annotated[list[str] | None, typer.Option(help="Only this one; may be repeated.")] = None,
     expires: Annotated[str, typer.Option(help="When it ends, like 90d; never unless given.")] = "",
     everywhere: Annotated[bool, typer.Option("--everywhere", help="In every workspace; for admins.")] = False,
@@ -48,7 +57,9 @@ def create(
     """Make a key."""
     from kaon.cli import sharing
 
-    sharing.create_key(name, role.value, deployment or [], expires, workspace, output, everywhere=everywhere)
+    sharing.create_key(
+        name, role.value, priority.value, deployment or [], expires, workspace, output, everywhere=everywhere
+    )
 
 
 def list_keys(workspace: InWorkspace = None, output: Output = Format.TABLE) -> None:

@@ -8,7 +8,7 @@ from kaon.edge.layout import Layout
 from kaon.edge.resources.limits import BUFFER_BYTES
 from kaon.edge.resources.upstream import breakers, http1_upstream
 from kaon.edge.resources.wire import V3, Json, address, address_of, followed, response
-from kaon.edge.table import DeploymentKey, Rule, Table, activator_name, paired
+from kaon.edge.table import DeploymentKey, Rule, Table, activator_name, key_of, paired
 from kaon.types.route import Endpoint
 
 _HELD_RETRIES = 256
@@ -18,7 +18,8 @@ _HELD_RETRIES = 256
 def clusters(table: Table, layout: Layout) -> Json:
     """One cluster per revision; where calls may be held, also the activator and its pair with each cluster."""
     holding = [rule for rule in table.rules if rule.hold_s]
-    found = [_cluster(name, layout) for name in table.clusters]
+    hedged = {rule.key for rule in table.rules if rule.hedges}
+    found = [_cluster(name, layout, hedged=key_of(name) in hedged) for name in table.clusters]
     found += [_activator(key, layout) for key in dict.fromkeys(rule.key for rule in holding)]
     found += [_pair(name, rule) for rule in holding for name, _ in rule.weights]
     return response(list({cluster["name"]: cluster for cluster in found}.values()))
@@ -64,7 +65,7 @@ def _pair(cluster: str, rule: Rule) -> Json:
     }
 
 
-def _cluster(name: str, layout: Layout) -> Json:
+def _cluster(name: str, layout: Layout, *, hedged: bool) -> Json:
     return {
         "@type": f"{V3}.config.cluster.v3.Cluster",
         "name": name,
@@ -77,7 +78,7 @@ def _cluster(name: str, layout: Layout) -> Json:
         "common_lb_config": {"healthy_panic_threshold": {"value": 1}},
         "ignore_health_on_host_removal": True,
         "health_checks": [_health_check()],
-        "outlier_detection": _outliers(),
+        "outlier_detection": _outliers(hedged=hedged),
         "circuit_breakers": breakers(),
         "typed_extension_protocol_options": http1_upstream(),
     }
@@ -96,8 +97,11 @@ def _health_check() -> Json:
     }
 
 
-def _outliers() -> Json:
+def _outliers(*, hedged: bool) -> Json:
     """Out goes a replica that cannot be reached twice in a row, or whose answers are 5xx in nine cases of ten.
+
+    Where calls are hedged, Envoy takes one that was sent again for a replica that cannot be reached; there the health
+    check alone says which cannot.
 
     Not counted one by one are the 503 with which a busy replica sheds load and the 5xx of a service's own faults:
     they say nothing about one replica against the others, and ejecting the busy ones would topple the rest.
@@ -105,7 +109,7 @@ def _outliers() -> Json:
     return {
         "split_external_local_origin_errors": True,
         "consecutive_local_origin_failure": 2,
-        "enforcing_consecutive_local_origin_failure": 100,
+        "enforcing_consecutive_local_origin_failure": 0 if hedged else 100,
         "enforcing_consecutive_5xx": 0,
         "enforcing_consecutive_gateway_failure": 0,
         "enforcing_success_rate": 0,

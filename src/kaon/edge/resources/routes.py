@@ -9,6 +9,7 @@ from kaon.edge.resources.bootstrap import API_CLUSTER
 from kaon.edge.resources.limits import BODY_MAX_BYTES, IDLE_S, STREAM_IDLE_S
 from kaon.edge.resources.wire import V3, Json, response, seconds
 from kaon.edge.table import Rule, Table
+from kaon.types.route import COPY_REFUSED
 
 ROUTES = "edge"
 API_PREFIXES = ("/api", "/console", "/docs")
@@ -31,12 +32,13 @@ def routes(table: Table) -> Json:
                 # The whole first, then the route's own: a client's x-forwarded-prefix goes before ours is set.
                 "most_specific_header_mutations_wins": True,
                 "request_headers_to_remove": _FORWARDED,
-                "response_headers_to_remove": ["server", "x-powered-by", FINAL],
+                "response_headers_to_remove": ["server", "x-powered-by", FINAL, COPY_REFUSED],
                 "max_direct_response_body_size_bytes": 4096,
                 "virtual_hosts": [
                     {
                         "name": "edge",
                         "domains": ["*"],
+                        "include_request_attempt_count": True,
                         "routes": [
                             *(_api_route(prefix) for prefix in API_PREFIXES),
                             *(route for rule in rules for route in _rule_routes(rule)),
@@ -86,6 +88,18 @@ author knows how long a good answer takes; a frozen replica is found by its heal
 _PATIENT: Json = {"num_retries": 6, "retry_back_off": {"base_interval": "0.1s", "max_interval": "1s"}}
 """Where calls are held: an agent that was killed is back, and its activator with it, in about a second."""
 
+
+def _hedged(after_s: float) -> Json:
+    """For calls that may happen twice and must not wait for a slow replica: a second one is asked too, and the first
+    good answer counts. A refusal of the second is none: the first is still at work. Within the retries' budget."""
+    return _IDEMPOTENT | {
+        "retry_on": f"{_IDEMPOTENT['retry_on']},retriable-headers",
+        "retriable_headers": [{"name": COPY_REFUSED, "present_match": True}],
+        "num_retries": 1,
+        "per_try_timeout": seconds(after_s),
+    }
+
+
 _BY_METHOD: Json = {"name": ":method", "string_match": {"safe_regex": {"regex": _IDEMPOTENT_METHODS}}}
 _TOO_LONG: Json = {"name": "content-length", "range_match": {"start": BODY_MAX_BYTES + 1, "end": 2**63 - 1}}
 _WEBSOCKET: Json = {"name": "upgrade", "string_match": {"exact": "websocket", "ignore_case": True}}
@@ -105,6 +119,8 @@ def _rule_routes(rule: Rule) -> Iterable[Json]:
         yield _route(rule, match | {"headers": [_BY_METHOD]}, _IDEMPOTENT, lasting=True)
         yield _route(rule, match, retries, lasting=True)
     yield _route(rule, whole | {"headers": [_WEBSOCKET]}, _NEVER_ARRIVED, lasting=True)
+    for path, after_s in rule.hedges if rule.spare else ():
+        yield _route(rule, _below(rule.prefix, path), _hedged(after_s), hedged=True)
     for match in again:
         yield _route(rule, match, _IDEMPOTENT)
     yield _route(rule, whole | {"headers": [_BY_METHOD]}, _IDEMPOTENT)
@@ -122,7 +138,7 @@ def _below(prefix: str, path: str, *, all_of_it: bool = False) -> Json:
     return {"safe_regex": {"regex": re.escape(prefix) + pattern + ("(/.*)?" if all_of_it else "")}}
 
 
-def _route(rule: Rule, match: Json, retries: Json, *, lasting: bool = False) -> Json:
+def _route(rule: Rule, match: Json, retries: Json, *, lasting: bool = False, hedged: bool = False) -> Json:
     """A route to the rule's clusters, with the prefix taken off. `lasting`: no timeout but an idle one."""
     # A held call has its time from when a replica gets it.
     timeout_s = rule.timeout_s + rule.hold_s
@@ -144,7 +160,8 @@ def _route(rule: Rule, match: Json, retries: Json, *, lasting: bool = False) -> 
             },
             "timeout": "0s" if lasting else seconds(timeout_s),
             "idle_timeout": seconds(idle_s),
-            "retry_policy": retries | _PATIENT if rule.hold_s else retries,
+            "retry_policy": retries | _PATIENT if rule.hold_s and not hedged else retries,
+            **({"hedge_policy": {"hedge_on_per_try_timeout": True}} if hedged else {}),
         },
     }
 
