@@ -20,6 +20,7 @@ observation, because need is monotone: extremes are kept per demand and hold, no
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kaon.laws.windows import Extreme
@@ -43,13 +44,17 @@ TRUSTED_AFTER_S = 240.0
 """Until so much was seen, the cautious `FIRST` is followed."""
 FIRST = (0, 2, 8)
 """Steady demand held for 300 s, with a beta of 1."""
+_MOST_WEIGHT = 1e9
 _BETTER = 0.98
 """A newcomer must cost less than this share of the incumbent's cost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contest:
-    """What every candidate would have missed and paid."""
+    """What every candidate would have missed and paid, and all work.
+
+    These sums fade by comparison: what is added weighs more each time, and all of them are in the same measure.
+    """
 
     start_s: float
     holds: tuple[Extreme, ...]
@@ -59,6 +64,7 @@ class Contest:
     paid: tuple[float, ...]
     work: float = 0.0
     seen_s: float = 0.0
+    weight: float = 1.0
     chosen: int = 0
 
 
@@ -93,19 +99,26 @@ def step(
     pairs = range(len(known.holds))
     holds = tuple(known.holds[i].add(at_s, demands[i // len(HOLDS_S)]) for i in pairs)
     lows = tuple(known.lows[i].add(at_s, -holds[i].value()) for i in pairs)
-    fade = math.exp(-span_s / MEMORY_S)
-    backlogs, missed, paid = [], [], []
-    candidate = 0
-    for i in pairs:
-        held, sure = holds[i].value(), -lows[i].value()
-        for share, beta in STAFFINGS:
-            able = need(sure, share, beta)
-            backlog = known.backlogs[candidate] + work - able * span_s
-            late = work if backlog > able * slack_s else 0.0
-            backlogs.append(min(max(backlog, 0.0), able * patience_s))
-            missed.append(known.missed[candidate] * fade + late)
-            paid.append(known.paid[candidate] * fade + need(held, share, beta) * span_s)
-            candidate += 1
+    weight = known.weight * math.exp(min(span_s / MEMORY_S, 50.0))
+    needs: dict[float, list[int]] = {}  # few of the pairs' demands differ
+    able = [count for low in lows for count in _needs(-low.value(), needs)]
+    needed = [count for hold in holds for count in _needs(hold.value(), needs)]
+    backlogs = [before + work - count * span_s for before, count in zip(known.backlogs, able, strict=True)]
+    weighted_s, lost = span_s * weight, work * weight
+    paid = [before + count * weighted_s for before, count in zip(known.paid, needed, strict=True)]
+    missed: Sequence[float] = known.missed
+    for candidate, backlog in enumerate(backlogs):
+        if backlog <= 0:
+            backlogs[candidate] = 0.0
+            continue
+        if backlog > able[candidate] * slack_s:
+            missed = missed if isinstance(missed, list) else list(missed)
+            missed[candidate] += lost
+        backlogs[candidate] = min(backlog, able[candidate] * patience_s)
+    done = known.work + lost
+    if weight > _MOST_WEIGHT:
+        missed, paid, done = [m / weight for m in missed], [p / weight for p in paid], done / weight
+        weight = 1.0
     return Contest(
         known.start_s,
         holds,
@@ -113,10 +126,21 @@ def step(
         tuple(backlogs),
         tuple(missed),
         tuple(paid),
-        known.work * fade + work,
+        done,
         known.seen_s + span_s,
+        weight,
         known.chosen,
     )
+
+
+def _needs(demand: float, known: dict[float, list[int]]) -> list[int]:
+    """`need` for every staffing, remembered in `known`."""
+    found = known.get(demand)
+    if found is None:
+        root = math.sqrt(demand)
+        found = [math.ceil(share * demand + beta * root - 1e-9) for share, beta in STAFFINGS]
+        known[demand] = found
+    return found
 
 
 def choose(known: Contest, allowed: float) -> Contest:
@@ -142,6 +166,7 @@ def choose(known: Contest, allowed: float) -> Contest:
         known.paid,
         known.work,
         known.seen_s,
+        known.weight,
         best,
     )
 
