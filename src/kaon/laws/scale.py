@@ -62,8 +62,9 @@ class Scale:
     """The law for an objective and handlers of at most `max_batch` rows. `start_s` is assumed until seen.
 
     Without `keep_alive_s` the last replica stays as long as `keep_alive` has learnt.
-    The last two are shares of the error budget, for the tuner to move: what misses may use up before the headroom
-    rises, and what a candidate of the contest may have missed and still be followed.
+    The last three are for the tuner to move. Two are shares of the error budget: what misses may use up before the
+    headroom rises, and what a candidate of the contest may have missed and still be followed. `margin` multiplies
+    the headroom at once; misses, or none, take it back from there.
     """
 
     objective: Objective = field(default_factory=Objective)
@@ -72,6 +73,7 @@ class Scale:
     keep_alive_s: float | None = None
     budget_share: float = 0.25
     contest_share: float = 0.15
+    margin: float = 1.0
 
     def begin(self) -> ScaleState:
         """The state before anything was seen."""
@@ -163,7 +165,9 @@ class Scale:
     def _call(self, state: ScaleState) -> tuple[float, float]:
         """Replica-seconds that a call needs, headroom included, and the seconds that it may wait."""
         rows, seconds = state.service.best(self.max_batch, self.objective.patience_s)
-        return state.headroom * seconds / rows, max(self.objective.patience_s - 2 * seconds, 0.1 * seconds)
+        return state.headroom * self.margin * seconds / rows, max(
+            self.objective.patience_s - 2 * seconds, 0.1 * seconds
+        )
 
     def _demands(self, state: ScaleState, cost_s: float) -> tuple[float, float]:
         arrivals = state.arrivals

@@ -28,8 +28,6 @@ NOISES = (0.05, 0.15, 0.3, 0.45, 0.6, 0.8, 1.0)
 """Sigmas of the log-normal factor to choose from."""
 MOST_P50, MOST_BUSY, MOST_COMPLETION = 0.15, 0.10, 0.005
 """How far a trusted replay may be off: shares of the p50 and of the busy share, and points of completion."""
-SHORT_S = 600.0
-"""What a short play takes of the last episode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +64,7 @@ class Episode:
 
 @dataclass(frozen=True, slots=True)
 class Twin:
-    """The copy. `law` and `largest` say what values of the knobs mean; a short play takes the `short` episode."""
+    """The copy. `law` and `largest` say what values of the knobs mean; a short play takes the `short` episodes."""
 
     model: Model
     objective: Objective
@@ -76,13 +74,13 @@ class Twin:
     reference_s: float
     price: float
     episodes: tuple[Episode, ...]
-    short: Episode
+    short: tuple[Episode, ...]
     tick_s: float = 2.0
     stale_s: float = 2.0
 
     def __call__(self, values: Values, seed: int, whole: bool) -> Played:
         """What `values` would have come to: `kaon.laws.tune.epoch.Play`."""
-        episodes = self.episodes if whole else (self.short,)
+        episodes = self.episodes if whole else self.short
         return tuple(block for i, e in enumerate(episodes) for block in self._blocks(e, values, seed + i))
 
     def replay(self, episode: Episode, schedule: Sequence[tuple[float, Values]], seed: int) -> Outcome:
@@ -122,7 +120,7 @@ class Twin:
         """The hash of all that a play depends on but the law's memory: model, objective, price, arrivals."""
         told = repr((self.model, self.objective, self.bounds, self.reference_s, self.price))
         digest = hashlib.sha256(told.encode())
-        for episode in (*self.episodes, self.short):
+        for episode in (*self.episodes, *self.short):
             digest.update(repr((episode.span_s, episode.clock_s, episode.ready, len(episode.arrivals_ns))).encode())
             digest.update(b"".join(int(t).to_bytes(8, "little") for t in episode.arrivals_ns[::97]))
         return digest.hexdigest()

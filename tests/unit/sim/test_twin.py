@@ -34,7 +34,7 @@ def twin(model: Model, *episodes: Episode) -> Twin:
         reference_s=0.03,
         price=1.0,
         episodes=episodes,
-        short=episodes[-1].part(60.0),
+        short=(episodes[-1].part(60.0),),
     )
 
 

@@ -50,15 +50,17 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """Rollbacks of the last hour, until when the tuner is off, and for how many ticks the budget burnt badly."""
+    """Rollbacks of the last hour, until when the tuner is off, and how many windows on end burnt the budget badly."""
 
     rollbacks: tuple[float, ...] = ()
     off_until_s: float = 0.0
     burning: int = 0
 
     def seen(self, burn_now: float | None) -> Guard:
-        """After one tick with a short burn rate of `burn_now`."""
-        burning = self.burning + 1 if burn_now is not None and burn_now > BAD_BURN else 0
+        """After a window with a burn rate of `burn_now`; None: no window has ended in this tick."""
+        if burn_now is None:
+            return self
+        burning = self.burning + 1 if burn_now > BAD_BURN else 0
         return Guard(self.rollbacks, self.off_until_s, burning)
 
     def rolled_back(self, at_s: float) -> Guard:

@@ -9,7 +9,7 @@ from kaon.laws.scale import Scale
 from kaon.laws.tune import warm
 from kaon.laws.tune.knobs import Knob, Reach, Shape, Space, Values
 
-MAX_BATCH, BUDGET_SHARE, CONTEST_SHARE = "max_batch", "budget_share", "contest_share"
+MAX_BATCH, BUDGET_SHARE, CONTEST_SHARE, MARGIN = "max_batch", "budget_share", "contest_share", "margin"
 
 
 def space(largest_batch: int) -> Space:
@@ -21,6 +21,7 @@ def space(largest_batch: int) -> Space:
     knobs: tuple[Knob, ...] = (
         Knob(BUDGET_SHARE, Shape.SHARE, 0.1, 0.95),
         Knob(CONTEST_SHARE, Shape.SHARE, 0.05, 0.95),
+        Knob(MARGIN, Shape.LOG, 0.7, 1.4),
     )
     if largest_batch > 1:
         knobs = (Knob(MAX_BATCH, Shape.WHOLE, 1, largest_batch, Reach.REPLICA), *knobs)
@@ -33,6 +34,7 @@ def values(law: Scale) -> Values:
         MAX_BATCH: float(law.max_batch),
         BUDGET_SHARE: law.budget_share,
         CONTEST_SHARE: law.contest_share,
+        MARGIN: law.margin,
     }
 
 
@@ -43,6 +45,7 @@ def applied(law: Scale, chosen: Mapping[str, float]) -> Scale:
         max_batch=int(chosen.get(MAX_BATCH, law.max_batch)),
         budget_share=chosen.get(BUDGET_SHARE, law.budget_share),
         contest_share=chosen.get(CONTEST_SHARE, law.contest_share),
+        margin=chosen.get(MARGIN, law.margin),
     )
 
 

@@ -64,7 +64,7 @@ class Tick:
     at_s: float
     conditions: Conditions
     burn_now: float | None = None
-    """The burn rate of the last minute."""
+    """The burn rate of the window that has just ended, while the whole pool tries something."""
     trying: Arm = field(default_factory=Arm)
     control: Arm = field(default_factory=Arm)
     window: Window | None = None

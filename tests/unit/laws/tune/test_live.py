@@ -22,7 +22,7 @@ from kaon.types.objective import Objective
 
 OBJECTIVE = Objective(latency_s=0.5)
 SPACE = space(32)
-BEFORE: Values = {"max_batch": 8.0, "budget_share": 0.25, "contest_share": 0.15}
+BEFORE: Values = {"max_batch": 8.0, "budget_share": 0.25, "contest_share": 0.15, "margin": 1.0}
 POOL: Values = {**BEFORE, "budget_share": 0.5}
 REPLICA: Values = {**BEFORE, "max_batch": 16.0}
 WELL = Conditions(ready=20, burn=0.1, calls=5000, trusted=True)

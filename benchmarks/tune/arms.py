@@ -1,0 +1,131 @@
+"""Who competes. Peers' laws at their vendors' defaults and the best of a grid on day 1; knobs that stay; tuners."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+from benchmarks.autoscale.arms import Static, defaults
+from benchmarks.autoscale.loads import DAY_S, Load
+from benchmarks.report import QUICK
+from benchmarks.tune import rivals
+from benchmarks.tune.tuned import Told, Tuned, Way
+from benchmarks.tune.world import LARGEST, OBJECTIVE, START, USUAL, Life, Score, law, score
+from kaon.laws.scaling import Law
+from kaon.laws.scaling_peers import Hpa, Knative, Predictive, RayServe, SkyServe
+from kaon.laws.tune.knobs import Values
+
+REACTIVE = ("knative", "ray-serve", "hpa", "sky-serve")
+GRID_SEED = 1
+
+
+def reactive_grid() -> dict[str, list[tuple[Law, int]]]:
+    """Some sixty configurations of law and batch size: a peer's user may set the batch too."""
+    batches = (USUAL,) if QUICK else (USUAL, LARGEST)
+    shares = (0.5, 0.7) if QUICK else (0.4, 0.6, 0.8)
+    downs = (60.0,) if QUICK else (60.0, 600.0)
+    targets = (2.0, 4.0) if QUICK else (2.0, 4.0, 6.0)
+    laws: dict[str, list[Law]] = {
+        "knative": [Knative(target=t / 0.7, down_delay_s=d) for t, d in product(targets, downs)],
+        "ray-serve": [RayServe(target=t, upscale_delay_s=0.0, downscale_delay_s=d) for t, d in product(targets, downs)],
+        "hpa": [Hpa(target=t, down_window_s=d) for t, d in product(targets, downs)],
+        "sky-serve": [SkyServe(target=33.0 * s, up_s=20.0, down_s=d) for s, d in product(shares, downs)],
+        "predictive": [Predictive(Knative(target=t / 0.7), season_s=DAY_S) for t in targets],
+    }
+    return {name: [(x, rows) for x in grid for rows in batches] for name, grid in laws.items()}
+
+
+def fixed_grid() -> list[Values]:
+    """Knobs that stay as they are: from these the best in hindsight is chosen."""
+    grid = product((USUAL, 16, 24), (0.25, 0.5, 0.75), (0.15, 0.5))
+    return [{**START, "max_batch": float(b), "budget_share": s, "contest_share": c} for b, s, c in grid]
+
+
+def day_one(load: Load) -> Load:
+    """The part that grids are tuned on."""
+    return replace(load, rates=load.rates[: int(load.scored_from_s)], scored_from_s=60.0)
+
+
+def chosen(load: Load, grid: list[tuple[Law, int]]) -> tuple[Law, int]:
+    """The configuration with the fewest replica-seconds at the goal on day 1, or the one nearest to it."""
+    first = day_one(load)
+    seen = [(score(Life(first, GRID_SEED, x, rows).run(), first), (x, rows)) for x, rows in grid]
+    good = [s for s in seen if s[0].attainment >= OBJECTIVE.completion]
+    if good:
+        return min(good, key=lambda s: s[0].replica_seconds)[1]
+    return max(seen, key=lambda s: s[0].attainment)[1]
+
+
+def best_fixed(load: Load, seed: int) -> tuple[Score, dict[str, Any]]:
+    """The knobs with the least loss, chosen in hindsight on these very calls."""
+    grid = fixed_grid()[:: 3 if QUICK else 1]
+    played = [(score(Life(load, seed, law(v), int(v["max_batch"])).run(), load), {"knobs": v}) for v in grid]
+    return min(played, key=lambda p: p[0].loss)
+
+
+def best_static(load: Load) -> int:
+    """The fewest replicas that reach the goal in hindsight, by halving."""
+    low, high = 1, 128
+    while low < high:
+        middle = (low + high) // 2
+        reached = score(Life(load, GRID_SEED, Static(middle)).run(), load).attainment >= OBJECTIVE.completion
+        low, high = (low, middle) if reached else (middle + 1, high)
+    return low
+
+
+Arm = Callable[[int], tuple[Score, dict[str, Any]]]
+"""A seed's score, and what there is to tell of it."""
+
+
+def _simple(load: Load, make: Law, rows: int) -> Arm:
+    return lambda seed: (score(Life(load, seed, make, rows).run(), load), {"law": repr(make)[:200], "rows": rows})
+
+
+def _tuned(load: Load, way: Way) -> Arm:
+    def play(seed: int) -> tuple[Score, dict[str, Any]]:
+        tuned = Tuned(load, seed, way)
+        return score(tuned.run(), load), _telling(tuned.told)
+
+    return play
+
+
+def _telling(told: Told) -> dict[str, Any]:
+    return {
+        "epochs": told.epochs,
+        "epoch_cpu_s": [round(x, 3) for x in told.epoch_cpu_s],
+        "distrusted": told.distrusted,
+        "happened": told.happened,
+        "trials": told.trials,
+        "replays": told.replays,
+        "final": told.final,
+    }
+
+
+def arms(load: Load) -> dict[str, Callable[[], Arm]]:
+    """Every arm by name; made when first wanted, because grids take their time."""
+
+    def explored(explorer: Callable[[int], rivals.Explorer]) -> Callable[[], Arm]:
+        return lambda: lambda seed: (rivals.live(load, seed, explorer(seed)), {})
+
+    made: dict[str, Callable[[], Arm]] = {
+        "untuned": lambda: _simple(load, law(START), USUAL),
+        "ours": lambda: _tuned(load, Way()),
+        "ours, no trial": lambda: _tuned(load, Way(trial=False)),
+        "ours, no trial, no gate": lambda: _tuned(load, Way(trial=False, gate=False)),
+        "ours, no control variate": lambda: _tuned(load, Way(variate=False)),
+        "best knobs in hindsight": lambda: lambda seed: best_fixed(load, seed),
+        "static in hindsight": lambda: _simple(load, Static(best_static(load)), USUAL),
+        "live one-point": explored(rivals.OnePoint),
+        "live two-point": explored(rivals.TwoPoint),
+        "clairvoyant": lambda: lambda seed: (rivals.best_clairvoyant(load, seed), {}),
+    }
+    if rivals.optuna() is not None:
+        made["optuna live"] = explored(rivals.OptunaLive)
+        made["optuna in the twin"] = lambda: lambda seed: (score(rivals.OptunaInTwin(load, seed).run(), load), {})
+    for name, default in defaults().items():
+        made[f"{name} default"] = lambda default=default: _simple(load, default, USUAL)  # type: ignore[misc]
+    for name, grid in reactive_grid().items():
+        made[f"{name} tuned"] = lambda grid=grid: _simple(load, *chosen(load, grid))  # type: ignore[misc]
+    return made

@@ -1,0 +1,159 @@
+"""From cells to tables, and to the clauses of the claim: which hold, and on which loads not."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from statistics import fmean
+from typing import Any
+
+from benchmarks.report import Report
+
+GOAL = 0.99
+REACTIVE = ("knative tuned", "ray-serve tuned", "hpa tuned", "sky-serve tuned")
+HOUR = 60
+"""Windows of an hour."""
+Cell = dict[str, Any]
+
+
+def interval(values: list[float]) -> tuple[float, float, float]:
+    """Mean and the 95 % bootstrap interval of it."""
+    dice = random.Random(5)
+    means = sorted(fmean(dice.choices(values, k=len(values))) for _ in range(1000))
+    return fmean(values), means[25], means[974]
+
+
+def table(cells: list[Cell]) -> dict[str, dict[str, dict[int, Cell]]]:
+    """Load -> arm -> seed -> cell."""
+    out: dict[str, dict[str, dict[int, Cell]]] = defaultdict(lambda: defaultdict(dict))
+    for cell in cells:
+        out[cell["load"]][cell["arm"]][cell["seed"]] = cell
+    return out
+
+
+def mean(arm: dict[int, Cell], figure: str, seeds: list[int]) -> float:
+    return fmean(arm[s]["score"][figure] for s in seeds)
+
+
+def settled_s(ours: dict[str, Any], hindsight: dict[str, Any]) -> float | None:
+    """When the loss, over ten minutes at a time, is first within 5 % of that of the best knobs in hindsight."""
+    pairs = list(zip(ours["losses"], hindsight["losses"], strict=False))
+    for i in range(20, len(pairs) - 9):
+        part = pairs[i : i + 10]
+        if sum(a for a, _ in part) <= 1.05 * sum(b for _, b in part):
+            return 60.0 * i
+    return None
+
+
+def one(arms: dict[str, dict[int, Cell]]) -> dict[str, Any]:
+    """A load's figures, over the seeds that every arm has."""
+    seeds = sorted(set.intersection(*(set(by_seed) for by_seed in arms.values())))
+    rows = {
+        name: {
+            figure: interval([arm[s]["score"][figure] for s in seeds])
+            for figure in arm[seeds[0]]["score"]
+            if figure not in ("losses", "bad")
+        }
+        for name, arm in arms.items()
+    }
+    ours, untuned, best = arms["ours"], arms["untuned"], arms["best knobs in hindsight"]
+    rivals = [n for n in REACTIVE if n in arms]
+    good = [n for n in rivals if rows[n]["later_attainment"][0] >= GOAL]
+    rival = (
+        min(good, key=lambda n: rows[n]["later_replica_seconds"][0])
+        if good
+        else max(rivals, key=lambda n: rows[n]["later_attainment"][0])
+    )
+    saved = [
+        1 - ours[s]["score"]["later_replica_seconds"] / arms[rival][s]["score"]["later_replica_seconds"] for s in seeds
+    ]
+    gap = [
+        (untuned[s]["score"]["loss"] - ours[s]["score"]["loss"])
+        / max(untuned[s]["score"]["loss"] - arms["clairvoyant"][s]["score"]["loss"], 1e-9)
+        for s in seeds
+    ]
+    regret = [fmean(ours[s]["score"]["losses"][:HOUR]) / fmean(untuned[s]["score"]["losses"][:HOUR]) - 1 for s in seeds]
+    unsafe = [
+        fmean(a and not b for a, b in zip(ours[s]["score"]["bad"], untuned[s]["score"]["bad"], strict=True))
+        for s in seeds
+    ]
+    after_hour = [
+        fmean(ours[s]["score"]["losses"][HOUR // 2 :]) / fmean(best[s]["score"]["losses"][HOUR // 2 :]) - 1
+        for s in seeds
+    ]
+    times = [settled_s(ours[s]["score"], best[s]["score"]) for s in seeds]
+    return {
+        "seeds": seeds,
+        "arms": rows,
+        "rival": rival,
+        "rival_reaches_goal": bool(good),
+        "replica_seconds_saved": interval(saved),
+        "loss_against_untuned": interval([ours[s]["score"]["loss"] / untuned[s]["score"]["loss"] - 1 for s in seeds]),
+        "gap_to_clairvoyant_closed": interval(gap),
+        "first_hour_regret": interval(regret),
+        "unsafe_windows": interval(unsafe),
+        "above_hindsight_from_half_an_hour_on": interval(after_hour),
+        "settled_s": times,
+        "epoch_cpu_s": [x for s in seeds for x in ours[s]["told"].get("epoch_cpu_s", [])],
+        "distrusted": sum(ours[s]["told"].get("distrusted", 0) for s in seeds),
+        "happened": [ours[s]["told"].get("happened", {}) for s in seeds],
+        "trials": [trial for s in seeds for trial in ours[s]["told"].get("trials", [])],
+        "replays": all(ours[s]["told"].get("replays", True) for s in seeds),
+        "hour": times.count(None) == 0 and max(t or 0.0 for t in times) <= 3600,
+    }
+
+
+def show(name: str, found: dict[str, Any]) -> None:
+    print(f"\n{name}: {len(found['seeds'])} seeds; loss from the first second, the rest after day 1")
+    print("| arm | loss (95 %) | later loss | in time % | replica-s | p99 s | worst 5 min burn |")
+    print("|---|--:|--:|--:|--:|--:|--:|")
+    for arm, row in sorted(found["arms"].items(), key=lambda x: x[1]["loss"][0]):
+        low, high = row["loss"][1:]
+        print(
+            f"| {arm} | {row['loss'][0]:.3f} ({low:.3f}-{high:.3f}) | {row['later_loss'][0]:.3f} "
+            f"| {100 * row['later_attainment'][0]:.2f} | {row['later_replica_seconds'][0]:.0f} "
+            f"| {row['p99_s'][0]:.2f} | {row['worst_burn_5min'][0]:.1f} |",
+            flush=True,
+        )
+
+
+def judge(report: Report, cells: list[Cell]) -> None:
+    """Tables, bars, and the clauses."""
+    loads = {}
+    for name, arms in table(cells).items():
+        wanted = {"ours", "untuned", "best knobs in hindsight", "clairvoyant"}
+        whole = wanted <= set(arms) and any(r in arms for r in REACTIVE)
+        if whole and set.intersection(*(set(a) for a in arms.values())):
+            loads[name] = one(arms)
+            show(name, loads[name])
+    if not loads:
+        report.note("no load has all arms yet")
+        return
+    report.figures["loads"] = loads
+    found = list(loads.values())
+    won = {
+        n: f["replica_seconds_saved"][0] >= 0.15
+        and f["arms"]["ours"]["later_attainment"][0] >= GOAL
+        and f["arms"]["ours"]["later_attainment"][0] >= min(f["arms"][f["rival"]]["later_attainment"][0], GOAL)
+        for n, f in loads.items()
+    }
+    report.at_least("share_of_loads_15_percent_fewer_replica_seconds", fmean(won.values()), 0.8)
+    report.at_least("share_of_loads_within_5_percent_of_hindsight_in_an_hour", fmean(f["hour"] for f in found), 0.8)
+    report.at_most("first_hour_regret_mean", fmean(f["first_hour_regret"][0] for f in found), 0.02)
+    report.at_most("unsafe_windows_mean", fmean(f["unsafe_windows"][0] for f in found), 0.005)
+    report.at_most("loss_of_ours_over_untuned", 1 + fmean(f["loss_against_untuned"][0] for f in found), 1.0)
+    spent = sorted(x for f in found for x in f["epoch_cpu_s"])
+    if spent:
+        report.at_most("epoch_cpu_s_median", spent[len(spent) // 2], 2.0)
+        report.at_most("epoch_cpu_s_p90", spent[int(0.9 * (len(spent) - 1))], 2.0)
+    report.at_least("records_that_replay", fmean(f["replays"] for f in found), 1.0)
+    print("\nclauses of the claim, load by load:")
+    for name, f in loads.items():
+        rival = f["rival"] + ("" if f["rival_reaches_goal"] else " (which misses the goal)")
+        print(
+            f"  {'won ' if won[name] else 'LOST'} {name}: {f['replica_seconds_saved'][0]:+.1%} replica-seconds saved "
+            f"against {rival}, {100 * f['arms']['ours']['later_attainment'][0]:.2f} % in time; "
+            f"loss {f['loss_against_untuned'][0]:+.1%} against untuned, "
+            f"{f['above_hindsight_from_half_an_hour_on'][0]:+.1%} against hindsight; "
+            f"first hour {f['first_hour_regret'][0]:+.1%}; unsafe {f['unsafe_windows'][0]:.2%}"
+        )

@@ -1,0 +1,131 @@
+"""The hidden truth, and a deployment that lives in it with knobs that may be moved.
+
+No arm knows any of this. A batch's cost is not linear, one batch in a hundred takes five times as long, one
+replica in ten is half as slow again, starts are log-normal with a long tail, and in mid-run all costs rise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from statistics import fmean
+from typing import Any
+
+from benchmarks.autoscale.loads import Load
+from kaon.laws import loss
+from kaon.laws.scale import Scale
+from kaon.laws.scaling import Bounds, Law
+from kaon.laws.tune import scaling
+from kaon.laws.tune.knobs import Space, Values
+from kaon.sim.engine import Truth
+from kaon.sim.run import Outcome, Session, Setting
+from kaon.sim.traffic import arrivals
+from kaon.types.objective import Objective
+from kaon.types.observation import Observation
+
+OBJECTIVE = Objective(latency_s=1.0, deadline_s=1.5, completion=0.99)
+LARGEST, USUAL = 32, 8
+"""Rows that the handlers take at most, and what somebody who has not measured would set."""
+BEFORE = Truth(
+    a=0.02, b=0.08, power=1.1, max_batch=LARGEST, noise=0.15, stragglers=0.01, slow=0.1, start_s=18.0, start_p95_s=30.0
+)
+AFTER = replace(BEFORE, a=0.022, b=0.1)
+REFERENCE_S = (BEFORE.a * USUAL + BEFORE.b) / USUAL
+BOUNDS = Bounds(1, 200)
+SPACE: Space = scaling.space(LARGEST)
+TICK_S = 2.0
+
+
+def law(values: Values) -> Scale:
+    """Kaon's law with the knobs as `values` say."""
+    return scaling.applied(Scale(OBJECTIVE, USUAL), values)
+
+
+START: Values = scaling.values(Scale(OBJECTIVE, USUAL))
+
+
+def largest(values: Values) -> int:
+    """The largest batch of `values`."""
+    return int(values[scaling.MAX_BATCH])
+
+
+@lru_cache(maxsize=4)
+def calls(load: Load, seed: int) -> Any:
+    """When calls come, ns."""
+    return arrivals(load.rates, seed)
+
+
+class Life:
+    """A deployment in the hidden truth from the first call to the last; `each` is called after every tick."""
+
+    def __init__(self, load: Load, seed: int, law: Law, rows: int = USUAL) -> None:
+        self.load, self.seed = load, seed
+        self.calls = calls(load, seed)
+        setting = Setting(BEFORE, OBJECTIVE, BOUNDS, first_replicas=15, tick_s=TICK_S)
+        self.session = Session(law, setting, self.calls, seed)
+        self.session.world.limit(rows)
+
+    @property
+    def now_s(self) -> float:
+        """The clock, which is also the law's."""
+        return self.session.tick * TICK_S
+
+    def set(self, values: Values) -> None:
+        """Put `values` of the knobs in force, at once."""
+        self.session.law = law(values)
+        self.session.world.limit(largest(values))
+
+    def run(self, each: Callable[[Observation], None] | None = None) -> Outcome:
+        """Live."""
+        changes = round(self.load.span_s / 2 / TICK_S)
+        for tick in range(round(self.load.span_s / TICK_S)):
+            if tick == changes:
+                self.session.world.change(AFTER)
+            told = self.session.step()
+            if told is not None and each is not None:
+                each(told[0])
+        return self.session.finish()
+
+
+@dataclass(frozen=True)
+class Score:
+    """What an arm came to: from the first second, and, `later`, after the day that others tune on."""
+
+    loss: float
+    attainment: float
+    replica_seconds: float
+    worst_burn_5min: float
+    later_loss: float
+    later_attainment: float
+    later_replica_seconds: float
+    p99_s: float
+    losses: tuple[float, ...]
+    bad: tuple[bool, ...]
+    """Windows in which the error budget burnt more than twice as fast as it lasts."""
+
+
+def score(outcome: Outcome, load: Load) -> Score:
+    """The whole run, exploration included."""
+    windows = outcome.windows
+    budget = 1 - OBJECTIVE.completion
+    losses, price, burns = [], loss.LEAST_PRICE, 0.0
+    for window in windows:
+        found = loss.loss(OBJECTIVE, window, REFERENCE_S, price)
+        losses.append(found.total)
+        burns += ((1 - found.completed) / budget - burns) / 30
+        price = loss.next_price(price, burns)
+    first = int(load.scored_from_s // 60)
+    later = replace(outcome, windows=windows[first:])
+    return Score(
+        fmean(losses),
+        outcome.attainment,
+        outcome.replica_seconds,
+        (1 - outcome.worst(5)) / budget,
+        fmean(losses[first:]),
+        later.attainment,
+        later.replica_seconds,
+        outcome.latency_p99_s,
+        tuple(losses),
+        tuple(w.arrivals > 0 and (1 - w.well / w.arrivals) > 2 * budget for w in windows),
+    )
