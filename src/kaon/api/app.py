@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 from kaon.api import (
     artifacts,
     clouds,
+    decisions,
     deployments,
     events,
     keys,
@@ -42,6 +43,7 @@ from kaon.api.problems import answer_framework, answer_kaon, answer_validation
 from kaon.clock import Clock
 from kaon.errors import KaonError
 from kaon.settings import Settings
+from kaon.store.opinions import Opinions
 from kaon.store.port import Blobs, Store
 from kaon.store.traffic import TrafficRing
 from kaon.version import __version__
@@ -51,6 +53,7 @@ DOORS: list[Door] = [
     *workspaces.doors,
     *artifacts.doors,
     *deployments.doors,
+    *decisions.doors,
     *replicas.doors,
     *events.doors,
     *keys.doors,
@@ -61,9 +64,16 @@ DOORS: list[Door] = [
 
 
 def create_app(
-    *, store: Store, blobs: Blobs, vault: Vault, settings: Settings, clock: Clock, traffic: TrafficRing | None = None
+    *,
+    store: Store,
+    blobs: Blobs,
+    vault: Vault,
+    settings: Settings,
+    clock: Clock,
+    traffic: TrafficRing | None = None,
+    opinions: Opinions | None = None,
 ) -> FastAPI:
-    """The API over an open store; the traffic that agents post goes into `traffic`."""
+    """The API over an open store; the traffic that agents post goes into `traffic`; `opinions` are the laws'."""
     changes = Changes(store)
     keyring = Keyring(store, clock, changes)
 
@@ -93,7 +103,8 @@ def create_app(
     )
     app.router.route_class = Door
     app.router.routes[:] = DOORS
-    app.state.parts = Parts(store, blobs, vault, settings, clock, changes, keyring, Broker(), traffic or TrafficRing())
+    shared = traffic or TrafficRing(), opinions or Opinions()
+    app.state.parts = Parts(store, blobs, vault, settings, clock, changes, keyring, Broker(), *shared)
     app.state.gate = Gate(store, keyring, Guesses(clock))
     app.openapi = cache(partial(document, DOORS))  # type: ignore[method-assign]
     app.add_middleware(Guard, settings=settings)

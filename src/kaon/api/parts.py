@@ -13,6 +13,7 @@ from kaon.api.changes import Changes
 from kaon.api.keyring import Caller, Keyring
 from kaon.clock import Clock
 from kaon.settings import Settings
+from kaon.store.opinions import Opinions
 from kaon.store.port import Blobs, Store
 from kaon.store.traffic import TrafficRing
 from kaon.types.model import Name
@@ -44,6 +45,7 @@ class Parts:
     keyring: Keyring
     broker: Broker
     traffic: TrafficRing
+    opinions: Opinions
 
 
 async def _parts(request: Request) -> Parts:

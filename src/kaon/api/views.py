@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr, StringConstraints, model_validator
 
 from kaon.types.artifact import ArtifactSpec, ArtifactStatus
 from kaon.types.deployment import DeploymentSpec, DeploymentStatus, RevisionSpec, RolloutState
+from kaon.types.journal import JournalEntry
 from kaon.types.key import Priority, Role
 from kaon.types.model import Digest, Model, Name
 from kaon.types.plan import EdgeStatus
@@ -83,6 +84,13 @@ class RevisionState(Model):
     replicas: int = 0
     ready: int = 0
     spec: RevisionSpec
+
+
+class Decisions(Model):
+    """What was decided for a deployment, and what its scaling law says now."""
+
+    items: list[JournalEntry]
+    now: JournalEntry | None = Field(default=None, description="None: its number of replicas is fixed.")
 
 
 class UndoRequest(Model):

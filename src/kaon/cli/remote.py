@@ -11,6 +11,7 @@ from urllib.parse import quote
 from kaon.api.views import (
     ArtifactView,
     CloudView,
+    Decisions,
     DeploymentView,
     Health,
     KeyMade,
@@ -118,6 +119,10 @@ class Remote:
     def events(self, kind: str | None = None, name: str | None = None, limit: int = 100) -> list[Event]:
         """What happened, oldest first."""
         return self._platform.items(Event, self._at("events"), kind=kind, name=name, limit=limit)
+
+    def decisions(self, name: str, since_s: float | None = None, limit: int = 20) -> Decisions:
+        """What was decided for a deployment, and what its law says now."""
+        return self._platform.read(Decisions, self._at("deployments", name, "decisions"), since_s=since_s, limit=limit)
 
     def artifacts(self) -> list[ArtifactView]:
         """All artifacts, without their files."""

@@ -19,6 +19,7 @@ from kaon.settings import Settings
 from kaon.stack.boot import prepare_until_done
 from kaon.store import open_store
 from kaon.store.blobs import FileBlobs
+from kaon.store.opinions import Opinions
 from kaon.store.traffic import TrafficRing
 from kaon.store.vault import Vault, load_key
 
@@ -28,12 +29,15 @@ async def serve(settings: Settings, clock: Clock) -> None:
     folder = settings.home / "server"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     ring = TrafficRing()  # filled by the API, read by the controllers
+    opinions = Opinions()  # the other way round
     vault, blobs = Vault(load_key(settings)), FileBlobs(folder / "blobs")
     store = open_store(settings.database, clock)
     await store.open()
     try:
         await prepare_until_done(store, settings)
-        app = create_app(store=store, blobs=blobs, vault=vault, settings=settings, clock=clock, traffic=ring)
+        app = create_app(
+            store=store, blobs=blobs, vault=vault, settings=settings, clock=clock, traffic=ring, opinions=opinions
+        )
         # No proxy_headers: who calls is read from the edge's header by the API itself.
         config = uvicorn.Config(
             app,
@@ -47,7 +51,7 @@ async def serve(settings: Settings, clock: Clock) -> None:
         )
         server = _Server(config)
         async with asyncio.TaskGroup() as group:
-            group.create_task(Controllers(store, vault, clock, traffic=ring).run())
+            group.create_task(Controllers(store, vault, clock, traffic=ring, opinions=opinions).run())
             group.create_task(_listen(server, settings.api_socket))
     finally:
         await store.close()

@@ -43,6 +43,7 @@ GOOD: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", ONE + "/resume"): NO_BODY,
     ("GET", ONE + "/revisions"): NO_BODY,
     ("POST", ONE + "/undo"): {"json": {"revision": 1}},
+    ("GET", ONE + "/decisions"): NO_BODY,
     ("GET", ONE + "/replicas"): NO_BODY,
     ("GET", WS + "/replicas"): NO_BODY,
     ("GET", ONE + "/logs"): {"params": {"tail": 1}},

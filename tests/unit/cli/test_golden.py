@@ -14,6 +14,7 @@ import yaml
 from kaon.api.views import (
     ArtifactView,
     CloudView,
+    Decisions,
     DeploymentView,
     KeyView,
     RevisionState,
@@ -22,6 +23,7 @@ from kaon.api.views import (
 )
 from kaon.cli import app, bounds, difference, shapes
 from kaon.cli.deploying import Wishes, how_to_call, merged
+from kaon.cli.explaining import explained
 from kaon.cli.notes import failure
 from kaon.cli.output import Format, Shape, shown
 from kaon.cli.waiting import doing
@@ -39,6 +41,7 @@ from kaon.types.deployment import (
     Template,
 )
 from kaon.types.event import Event, Level
+from kaon.types.journal import JournalEntry
 from kaon.types.key import Role
 from kaon.types.objective import Objective
 from kaon.types.plan import EdgeStatus
@@ -331,3 +334,24 @@ def test_what_is_waited_for_is_the_replica_that_is_furthest_behind() -> None:
     ]
     assert doing(DEPLOYMENT, replicas) == ("Installing", "a-2-1")
     assert doing(DEPLOYMENT, replicas[:1])[0] == "Stopped"
+
+
+@pytest.mark.parametrize("columns", [80, 160])
+def test_explanations_are_as_agreed(golden: Golden, columns: int) -> None:
+    def entry(ago_s: float, **fields: Any) -> JournalEntry:
+        return JournalEntry(at=NOW - ago_s, workspace="default", deployment="greeter", **fields)
+
+    figures = {"law": "kaon", "rps": 40.0, "in_flight": 12, "queued": None, "call_s": 0.115, "start_s": 7.6}
+    reason = "40.0 calls/s at 115.0 ms each; 4.6 replicas' worth at most in 300 s, share 1, beta 1"
+    entries = [
+        entry(900, concern="rollout", before="", after="revision 1", reason="It is what the spec says."),
+        entry(600, concern="scaling", before="1", after="5", reason=reason, figures=figures),
+        entry(300, concern="scaling", before="5", after="5", reason="no figures: as it was"),
+        entry(60, concern="rollout", before="revision 2", after="revision 1", reason=EVIL, figures={"errors": EVIL}),
+    ]
+    now = entry(0, concern="scaling", before="5", after="2", reason=reason, figures=figures)
+    text = explained(DEPLOYMENT, Decisions(items=entries, now=now), NOW, columns)
+    fixed = explained(DEPLOYMENT, Decisions(items=[]), NOW, columns)
+    golden(f"shown/explain-{columns}", f"{text}\n\n{fixed}\n")
+    assert max(map(len, text.splitlines())) <= columns
+    assert "\x1b" not in text

@@ -1,4 +1,4 @@
-"""`get`, `describe`, `ps`, `logs` and `events`: what is and what was."""
+"""`get`, `describe`, `ps`, `explain`, `logs` and `events`: what is, what was, and why."""
 
 from __future__ import annotations
 
@@ -32,10 +32,20 @@ _LOGS = told(
 _EVENTS = told("List what happened, the newest last.", "kaon events", "kaon events greeter --limit 20")
 
 
+_EXPLAIN = told(
+    "Tell why a deployment has the replicas that it has: the last decisions, with the numbers behind them.",
+    "kaon explain greeter",
+    "kaon explain greeter --since 10m",
+    "kaon explain greeter -o json",
+    more="Decisions on scaling and on rollouts, the newest last, and then what the scaling law says now.",
+)
+
+
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
     app.command(help=_PS, rich_help_panel=LOOK)(ps)
     app.command(help=_DESCRIBE, rich_help_panel=LOOK)(describe)
+    app.command(help=_EXPLAIN, rich_help_panel=LOOK)(explain)
     app.command(help=_LOGS, rich_help_panel=LOOK)(logs)
     app.command(help=_EVENTS, rich_help_panel=LOOK)(events)
     app.command(help=_GET, rich_help_panel=LOOK)(get)
@@ -73,6 +83,20 @@ def ps(
     from kaon.cli import looking
 
     looking.ps(name, workspace, output)
+
+
+def explain(
+    name: Annotated[str, typer.Argument(help="The deployment.", show_default=False)],
+    since: Annotated[str, typer.Option(help="Only decisions of the last while, like 10m.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 10,
+    workspace: InWorkspace = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Tell why."""
+    from kaon.cli import explaining
+    from kaon.cli.text import seconds
+
+    explaining.explain(name, seconds(since) if since else None, limit, workspace, output)
 
 
 def logs(

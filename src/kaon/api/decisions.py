@@ -1,0 +1,31 @@
+"""`/workspaces/{ws}/deployments/{name}/decisions`: what was decided, on which figures, and why."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Query
+
+from kaon.api.doors import Doors
+from kaon.api.parts import InWorkspace, OfDeployment, WithParts
+from kaon.api.views import Decisions
+from kaon.types.key import Right
+
+_KEPT = 1000
+doors = Doors("/workspaces/{ws}/deployments/{deployment}/decisions", tag="deployments")
+
+
+@doors.get("", right=Right.READ)
+async def list_decisions(
+    ws: InWorkspace,
+    name: OfDeployment,
+    parts: WithParts,
+    concern: Annotated[str | None, Query(pattern=r"^[a-z]{1,40}$", description="Only on this concern.")] = None,
+    since_s: Annotated[float | None, Query(gt=0, allow_inf_nan=False, description="Only so recent ones.")] = None,
+    limit: Annotated[int, Query(ge=1, le=_KEPT)] = 20,
+) -> Decisions:
+    """The newest decisions, oldest of them first; and what the scaling law says now."""
+    await parts.store.get("deployment", ws, name)
+    found = await parts.store.journal(ws, name, concern, limit)
+    earliest = 0.0 if since_s is None else parts.clock.now() - since_s
+    return Decisions(items=[entry for entry in found if entry.at >= earliest], now=parts.opinions.of(ws, name))
