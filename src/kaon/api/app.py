@@ -27,6 +27,7 @@ from kaon.api import (
     keys,
     platform,
     replicas,
+    rollouts,
     secret_values,
     workspaces,
 )
@@ -54,6 +55,7 @@ DOORS: list[Door] = [
     *artifacts.doors,
     *deployments.doors,
     *decisions.doors,
+    *rollouts.doors,
     *replicas.doors,
     *events.doors,
     *keys.doors,

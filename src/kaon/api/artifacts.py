@@ -20,6 +20,7 @@ from kaon.api.views import ArtifactView, Items
 from kaon.errors import Conflict, NotFound, TooLarge
 from kaon.sdk.archive import read_manifest
 from kaon.types.artifact import ArtifactSpec, Manifest
+from kaon.types.deployment import templates_of
 from kaon.types.key import Right
 from kaon.types.model import Digest
 from kaon.types.resource import Artifact
@@ -113,7 +114,7 @@ async def _seen(parts: Parts, caller: Caller, ws: str) -> set[str] | None:
         return None
     deployments = await parts.store.list_all("deployment", ws)
     revisions = await parts.store.list_all("revision", ws)
-    return {d.spec.template.artifact for d in deployments if d.name in names} | {
+    return {t.artifact for d in deployments if d.name in names for t in templates_of(d.spec)} | {
         r.spec.template.artifact for r in revisions if r.spec.deployment in names
     }
 

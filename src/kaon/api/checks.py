@@ -6,7 +6,7 @@ from kaon.api.keyring import Caller
 from kaon.api.problems import Unprocessable
 from kaon.errors import Forbidden
 from kaon.store.port import Store
-from kaon.types.deployment import DeploymentSpec, Template
+from kaon.types.deployment import DeploymentSpec, Template, templates_of
 from kaon.types.resource import Deployment
 from kaon.types.route import RESERVED
 
@@ -28,7 +28,19 @@ async def check_spec(
     store: Store, caller: Caller, workspace: str, spec: DeploymentSpec, current: Deployment | None
 ) -> None:
     """Raises `Unprocessable` naming what is missing, `Forbidden` for secrets that are not the caller's to use."""
-    template = spec.template
+    await _check_template(store, caller, workspace, spec.template, current)
+    if spec.shadow is None:
+        return
+    if spec.shadow.template is not None:
+        await _check_template(store, caller, workspace, spec.shadow.template, current)
+    number = spec.shadow.revision
+    if number and (current is None or not await store.find("revision", workspace, f"{current.name}-{number}")):
+        raise Unprocessable(f"There is no revision {number} that could be a shadow.", hint="See: kaon rollout history")
+
+
+async def _check_template(
+    store: Store, caller: Caller, workspace: str, template: Template, current: Deployment | None
+) -> None:
     _check_variables(template)
     if await store.find("artifact", workspace, template.artifact) is None:
         raise Unprocessable(
@@ -61,7 +73,7 @@ def _check_use_of_secrets(caller: Caller, template: Template, current: Deploymen
     So a key for some deployments may only keep those that they have already; and nobody gets the key of
     another service by naming it.
     """
-    had = set() if current is None else set(current.spec.template.secrets.values())
+    had = set() if current is None else {s for t in templates_of(current.spec) for s in t.secrets.values()}
     new = set(template.secrets.values()) - had
     if stolen := sorted(s for s in new if s.startswith(IDENTITY_PREFIX)):
         raise Unprocessable(f"The secret '{stolen[0]}' belongs to the platform.", hint="Name one of your own.")

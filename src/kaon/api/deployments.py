@@ -16,12 +16,12 @@ from kaon.api.gate import unseen_deployment
 from kaon.api.keyring import Caller
 from kaon.api.parts import InWorkspace, OfDeployment, Parts, WithCaller, WithParts
 from kaon.api.problems import Unprocessable
-from kaon.api.shapes import revision_states, view_of
-from kaon.api.views import DeploymentView, Items, RevisionState, UndoRequest
+from kaon.api.shapes import view_of
+from kaon.api.views import DeploymentView, Items
 from kaon.errors import Conflict
-from kaon.types.deployment import DeploymentSpec, DeploymentStatus, RolloutState, Scaling, Template, template_hash
+from kaon.types.deployment import DeploymentSpec, DeploymentStatus, Scaling
 from kaon.types.key import Right
-from kaon.types.resource import Deployment, Revision
+from kaon.types.resource import Deployment
 
 doors = Doors("/workspaces/{ws}/deployments", tag="deployments")
 IfMatch = Annotated[str | None, Header(alias="If-Match", description="The version that the change is based on.")]
@@ -37,7 +37,7 @@ async def list_deployments(ws: InWorkspace, parts: WithParts, caller: WithCaller
 @doors.get("/{deployment}", right=Right.READ)
 async def get_deployment(ws: InWorkspace, name: OfDeployment, parts: WithParts) -> DeploymentView:
     """One deployment."""
-    return view_of(await _get(parts, ws, name), parts.settings.url)
+    return view_of(await deployment_of(parts, ws, name), parts.settings.url)
 
 
 @doors.put("/{deployment}", right=Right.WRITE, responses={201: {"model": DeploymentView}})
@@ -69,16 +69,16 @@ async def put_deployment(
     after, before = await (attempt() if wanted is not None else edits.until_written(attempt))
     if not dry_run and (before is None or after.version != before.version):
         response.status_code = 201 if before is None else 200
-        await _note(parts, caller, after, "Deployed", f"Generation {after.generation}: {body.template.artifact[:19]}.")
+        await note(parts, caller, after, "Deployed", f"Generation {after.generation}: {body.template.artifact[:19]}.")
     return view_of(after, parts.settings.url)
 
 
 @doors.delete("/{deployment}", right=Right.WRITE, status_code=204)
 async def delete_deployment(ws: InWorkspace, name: OfDeployment, parts: WithParts, caller: WithCaller) -> None:
     """Take a deployment away; its replicas drain and stop."""
-    await _get(parts, ws, name)
+    await deployment_of(parts, ws, name)
     gone = await edits.remove(parts.store, "deployment", ws, name)
-    await _note(parts, caller, gone, "Deleted", "Deleted.")
+    await note(parts, caller, gone, "Deleted", "Deleted.")
 
 
 @doors.post("/{deployment}/scale", right=Right.WRITE)
@@ -86,7 +86,7 @@ async def scale_deployment(
     ws: InWorkspace, name: OfDeployment, body: Scaling, parts: WithParts, caller: WithCaller
 ) -> DeploymentView:
     """Say how many replicas there may be."""
-    return await _edit(
+    return await edited(
         parts,
         caller,
         (ws, name),
@@ -106,84 +106,33 @@ async def restart_deployment(
         template = deployment.spec.template.model_copy(update={"restarted_at": now})
         return deployment.spec.model_copy(update={"template": template})
 
-    return await _edit(parts, caller, (ws, name), restarted, ("Restarted", "Every replica starts anew."))
+    return await edited(parts, caller, (ws, name), restarted, ("Restarted", "Every replica starts anew."))
 
 
-@doors.post("/{deployment}/pause", right=Right.WRITE)
-async def pause_deployment(ws: InWorkspace, name: OfDeployment, parts: WithParts, caller: WithCaller) -> DeploymentView:
-    """Hold the rollout where it is."""
-    return await _edit(
-        parts,
-        caller,
-        (ws, name),
-        lambda d: d.spec.model_copy(update={"paused": True}),
-        ("Paused", "The rollout is held."),
-    )
-
-
-@doors.post("/{deployment}/resume", right=Right.WRITE)
-async def resume_deployment(
-    ws: InWorkspace, name: OfDeployment, parts: WithParts, caller: WithCaller
-) -> DeploymentView:
-    """Let the rollout go on."""
-    return await _edit(
-        parts,
-        caller,
-        (ws, name),
-        lambda d: d.spec.model_copy(update={"paused": False}),
-        ("Resumed", "The rollout goes on."),
-    )
-
-
-@doors.get("/{deployment}/revisions", right=Right.READ)
-async def list_revisions(ws: InWorkspace, name: OfDeployment, parts: WithParts) -> Items[RevisionState]:
-    """The history, oldest first."""
-    deployment = await _get(parts, ws, name)
-    return Items(items=revision_states(deployment, await _revisions(parts, deployment)))
-
-
-@doors.post("/{deployment}/undo", right=Right.WRITE)
-async def undo_deployment(
-    ws: InWorkspace,
-    name: OfDeployment,
-    parts: WithParts,
-    caller: WithCaller,
-    body: UndoRequest | None = None,
-) -> DeploymentView:
-    """Go back to an earlier revision: to the one before, when none is named."""
-    deployment = await _get(parts, ws, name)
-    revision = _earlier(deployment, await _revisions(parts, deployment), body.revision if body else None)
-    template: Template = revision.spec.template
-
-    def undone(current: Deployment) -> DeploymentSpec:
-        return current.spec.model_copy(update={"template": template})
-
-    await check_spec(parts.store, caller, ws, undone(deployment), deployment)
-    number = revision.spec.number
-    return await _edit(parts, caller, (ws, name), undone, ("Undone", f"Back to revision {number}."))
-
-
-async def _get(parts: Parts, ws: str, name: str) -> Deployment:
+async def deployment_of(parts: Parts, ws: str, name: str) -> Deployment:
+    """The deployment. Raises `NotFound`."""
     found = await parts.store.find("deployment", ws, name)
     if found is None:
         raise unseen_deployment(ws, name)
     return found
 
 
-async def _edit(
+async def edited(
     parts: Parts,
     caller: Caller,
     place: tuple[str, str],
     change: edits.Change,
     what: tuple[str, str],
 ) -> DeploymentView:
-    await _get(parts, *place)
+    """The deployment with its spec changed, and that noted as an event: `what` is its reason and message."""
+    await deployment_of(parts, *place)
     after = await edits.edit_deployment(parts.store, *place, change)
-    await _note(parts, caller, after, *what)
+    await note(parts, caller, after, *what)
     return view_of(after, parts.settings.url)
 
 
-async def _note(parts: Parts, caller: Caller, deployment: Deployment, reason: str, message: str) -> None:
+async def note(parts: Parts, caller: Caller, deployment: Deployment, reason: str, message: str) -> None:
+    """Note what was done to a deployment as an event."""
     await audit.note(
         parts,
         caller,
@@ -193,36 +142,6 @@ async def _note(parts: Parts, caller: Caller, deployment: Deployment, reason: st
         reason=reason,
         message=message,
     )
-
-
-async def _revisions(parts: Parts, deployment: Deployment) -> list[Revision]:
-    """Those of this deployment, not of one that had its name before."""
-    found = await parts.store.list_all("revision", deployment.workspace)
-    own = [r for r in found if r.spec.deployment == deployment.name and r.spec.deployment_uid in ("", deployment.uid)]
-    return sorted(own, key=lambda r: r.spec.number)
-
-
-def _earlier(deployment: Deployment, revisions: list[Revision], number: int | None) -> Revision:
-    """The revision to go back to. Raises `Unprocessable` when there is none."""
-    by_number = {r.spec.number: r for r in revisions}
-    if number is None:
-        number = _one_before(deployment, revisions)
-    if number not in by_number:
-        raise Unprocessable(
-            f"'{deployment.name}' has no such revision to go back to.",
-            hint=f"`kaon rollout history {deployment.name}` lists those there are.",
-        )
-    return by_number[number]
-
-
-def _one_before(deployment: Deployment, revisions: list[Revision]) -> int:
-    """The one that still serves when the last rollout stopped, else the next lower number; 0: there is none."""
-    status: DeploymentStatus = deployment.status
-    hashed = template_hash(deployment.spec.template)
-    now = next((r.spec.number for r in revisions if r.spec.template_hash == hashed), status.target)
-    if status.state is RolloutState.STOPPED and status.stable is not None and status.stable != now:
-        return status.stable
-    return max((r.spec.number for r in revisions if now is not None and r.spec.number < now), default=0)
 
 
 def _version(if_match: str | None) -> int | None:

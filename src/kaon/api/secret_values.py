@@ -11,6 +11,7 @@ from kaon.api.parts import InWorkspace, Named, WithCaller, WithParts
 from kaon.api.problems import Unprocessable
 from kaon.api.views import Items, SecretRequest, SecretView
 from kaon.errors import Conflict, Forbidden, NotFound
+from kaon.types.deployment import templates_of
 from kaon.types.key import Right
 from kaon.types.resource import Deployment, Secret
 
@@ -79,7 +80,7 @@ def _hold_to_users(name: str) -> None:
 
 
 def _users(secret: str, deployments: list[Deployment]) -> list[str]:
-    return [d.name for d in deployments if secret in d.spec.template.secrets.values()]
+    return [d.name for d in deployments if any(secret in t.secrets.values() for t in templates_of(d.spec))]
 
 
 def _view(secret: Secret, deployments: list[Deployment]) -> SecretView:

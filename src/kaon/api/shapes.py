@@ -18,8 +18,8 @@ def view_of(deployment: Deployment, edge_url: str) -> DeploymentView:
         url=edge_url + prefix_of(deployment.workspace, deployment.name),
         state=_state(deployment),
         reason=status.reason,
-        ready=sum(a.ready for a in status.assignments),
-        replicas=sum(a.replicas for a in status.assignments),
+        ready=sum(a.ready for a in status.assignments if a.revision != status.shadow),
+        replicas=sum(a.replicas for a in status.assignments if a.revision != status.shadow),
         revision=status.stable,
     )
 
@@ -46,6 +46,8 @@ def _revision_state(deployment: Deployment, revision: Revision) -> RevisionState
         created_at=revision.created_at,
         artifact=revision.spec.template.artifact,
         state=_word(deployment, revision),
+        outcome=revision.status.outcome,
+        reason=revision.status.reason,
         replicas=sum(a.replicas for a in mine),
         ready=sum(a.ready for a in mine),
         spec=revision.spec,
@@ -56,7 +58,10 @@ def _word(deployment: Deployment, revision: Revision) -> str:
     status: DeploymentStatus = deployment.status
     if revision.spec.number == status.stable:
         return "serving"
+    if revision.spec.number == status.shadow:
+        return "shadow"
     is_target = revision.spec.template_hash == template_hash(deployment.spec.template)
     if is_target and revision.spec.number == status.target:
-        return "failed" if status.state is RolloutState.STOPPED else "coming"
+        on_trial = status.canary and status.canary.revision == revision.spec.number
+        return "failed" if status.state is RolloutState.STOPPED else "on trial" if on_trial else "coming"
     return "past"

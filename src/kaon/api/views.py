@@ -80,7 +80,9 @@ class RevisionState(Model):
     number: int
     created_at: float
     artifact: Digest
-    state: str = Field(description="serving, coming, failed or past.")
+    state: str = Field(description="serving, coming, on trial, shadow, failed or past.")
+    outcome: str = Field(default="", description="What became of it: served, failed, rolled back or withdrawn.")
+    reason: str = Field(default="", description="Why.")
     replicas: int = 0
     ready: int = 0
     spec: RevisionSpec

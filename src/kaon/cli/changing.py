@@ -102,12 +102,6 @@ def roll(name: str, verb: str, workspace: str | None, wait_s: float | None) -> N
         _after(remote, remote.roll(name, verb), wait_s)
 
 
-def rollout_status(name: str, workspace: str | None, wait_s: float | None) -> None:
-    """Wait, unless `wait_s` is None, and tell how it is."""
-    with opened(workspace) as remote:
-        _after(remote, remote.deployment(name), wait_s)
-
-
 def _after(remote: Remote, view: DeploymentView, wait_s: float | None) -> None:
     """The deployment as a table, after its rollout."""
     if wait_s is not None:

@@ -15,13 +15,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from kaon.api.views import DeploymentView
-from kaon.cli import assigning, bounds, contexts, difference, shapes
+from kaon.cli import assigning, bounds, contexts, difference, rollouts, shapes
 from kaon.cli.notes import note
 from kaon.cli.output import Format, put, put_one
 from kaon.cli.progress import Progress
 from kaon.cli.remote import Remote
 from kaon.cli.text import plain, size
-from kaon.cli.waiting import until_rolled_out
+from kaon.cli.waiting import awaits_promotion, until_rolled_out
 from kaon.errors import InvalidInput
 from kaon.sdk.build import Built, build
 from kaon.sdk.limits import LOCK
@@ -45,6 +45,9 @@ class Wishes:
     scale: bounds.Wishes
     public: bool | None = None
     sets: Sequence[str] = ()
+    canary: str = ""
+    step_s: float | None = None
+    shadow: float | None = None
 
 
 def merged(current: DeploymentSpec | None, artifact: Built, wishes: Wishes) -> DeploymentSpec:
@@ -60,6 +63,11 @@ def merged(current: DeploymentSpec | None, artifact: Built, wishes: Wishes) -> D
     changes: dict[str, Any] = {"template": template, "scaling": bounds.wished(base.scaling, wishes.scale).model_dump()}
     if wishes.public is not None:
         changes["public"] = wishes.public
+    if wishes.canary or wishes.step_s is not None:
+        rules = rollouts.canary(wishes.canary, wishes.step_s, base.rollout.canary)
+        changes["rollout"] = base.rollout.model_dump() | {"canary": rules.model_dump() if rules else None}
+    if wishes.shadow is not None:
+        changes = rollouts.as_shadow(current, changes, wishes.shadow)
     inherited = {"objective": artifact.manifest.service.objective.model_dump()}
     return valid_spec(assigning.assigned(base.model_dump() | changes, wishes.sets, inherited))
 
@@ -136,6 +144,12 @@ def finish(remote: Remote, view: DeploymentView, manifest: Manifest, wait_s: flo
         put(f"{plain(view.name)}: {view.state}. Watch it: kaon rollout status {plain(view.name)}")
     else:
         put(how_to_call(view, manifest))
+    if view.spec.shadow:
+        note(
+            f"A new revision gets copies of {view.spec.shadow.percent:g} % of the calls: kaon rollout diff {view.name}"
+        )
+    if awaits_promotion(view):
+        note(f"Its canary has passed all steps and waits: kaon rollout promote {view.name}")
     if view.spec.paused:
         note(f"Its rollouts are held: what serves, serves on. Let them go on: kaon rollout resume {view.name}")
 

@@ -29,9 +29,10 @@ from kaon.client.platform import Platform
 from kaon.drivers.port import LogLine
 from kaon.errors import Conflict, InvalidInput, NotFound
 from kaon.settings import Settings
-from kaon.types.deployment import DeploymentSpec, Scaling
+from kaon.types.deployment import DeploymentSpec, Scaling, Shadow
 from kaon.types.event import Event
 from kaon.types.replica import ReplicaStatus
+from kaon.types.shadow import ShadowReport
 
 _TRIES = 10
 
@@ -95,13 +96,25 @@ class Remote:
         return self._platform.write("POST", self._at("deployments", name, "scale"), scaling, answer=DeploymentView)
 
     def roll(self, name: str, verb: str) -> DeploymentView:
-        """Restart, pause or resume."""
+        """Restart, pause, resume or promote."""
         return self._platform.write("POST", self._at("deployments", name, verb), answer=DeploymentView)
 
     def undo(self, name: str, revision: int | None) -> DeploymentView:
         """Go back to a revision."""
         body = UndoRequest(revision=revision)
         return self._platform.write("POST", self._at("deployments", name, "undo"), body, answer=DeploymentView)
+
+    def shadow(self, name: str, shadow: Shadow) -> DeploymentView:
+        """Let a revision get copies of calls."""
+        return self._platform.write("PUT", self._at("deployments", name, "shadow"), shadow, answer=DeploymentView)
+
+    def unshadow(self, name: str) -> None:
+        """Let none."""
+        self._platform.act("DELETE", self._at("deployments", name, "shadow"))
+
+    def shadow_report(self, name: str) -> ShadowReport:
+        """How its answers compare."""
+        return self._platform.read(ShadowReport, self._at("deployments", name, "shadow"))
 
     def revisions(self, name: str) -> list[RevisionState]:
         """A deployment's history, oldest first."""

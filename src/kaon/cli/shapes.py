@@ -47,8 +47,15 @@ def replicas(now: float) -> Shape[ReplicaStatus]:
 def revisions(now: float) -> Shape[RevisionState]:
     """Revisions of one deployment."""
     return Shape(
-        ("revision", "state", "ready", "age", "artifact"),
-        lambda r: (r.number, r.state, f"{r.ready}/{r.replicas}", since(r.created_at, now), r.artifact[7:19]),
+        ("revision", "state", "ready", "age", "artifact", "outcome"),
+        lambda r: (
+            r.number,
+            r.state,
+            f"{r.ready}/{r.replicas}",
+            since(r.created_at, now),
+            r.artifact[7:19],
+            _short(f"{r.outcome}: {r.reason}" if r.reason else r.outcome),
+        ),
         lambda r: str(r.number),
     )
 

@@ -41,7 +41,7 @@ def until_rolled_out(remote: Remote, name: str, timeout_s: float = TIMEOUT_S) ->
                 continue
             if view.state is RolloutState.STOPPED:
                 raise _stopped(view, replicas)
-            if view.state is RolloutState.STABLE or view.spec.paused:
+            if view.state is RolloutState.STABLE or view.spec.paused or awaits_promotion(view):
                 return view
             progress.say(*doing(view, replicas))
             time.sleep(_LOOK_S)
@@ -49,6 +49,13 @@ def until_rolled_out(remote: Remote, name: str, timeout_s: float = TIMEOUT_S) ->
         f"'{name}' is not rolled out after {timeout_s:.0f} s; it goes on.",
         hint=f"Watch it: kaon rollout status {name}",
     )
+
+
+def awaits_promotion(view: DeploymentView) -> bool:
+    """Whether a canary has passed all steps and goes on only when somebody says so."""
+    canary, rules = view.status.canary, view.spec.rollout.canary
+    passed = canary is not None and rules is not None and canary.step >= len(rules.steps)
+    return passed and rules is not None and rules.hold and canary is not None and not canary.promoted
 
 
 def doing(view: DeploymentView, replicas: Sequence[ReplicaStatus]) -> tuple[str, str]:

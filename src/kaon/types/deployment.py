@@ -223,3 +223,9 @@ class DeploymentStatus(Model):
 def template_hash(template: Template) -> str:
     """16 hex digits that name a template."""
     return content_hash(template)[:16]
+
+
+def templates_of(spec: DeploymentSpec) -> tuple[Template, ...]:
+    """The template that should serve, and the shadow's when it has one of its own."""
+    shadow = spec.shadow.template if spec.shadow else None
+    return (spec.template,) if shadow is None else (spec.template, shadow)

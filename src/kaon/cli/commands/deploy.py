@@ -16,6 +16,8 @@ _DEPLOY = told(
     "kaon deploy greeter.py:Greeter",
     "kaon deploy greeter.py:Greeter --name hello --env GREETING=Hi --replicas 2",
     "kaon deploy greeter.py:Greeter --secret TOKEN=greeter-token --dry-run",
+    "kaon deploy greeter.py:Greeter --canary 5,25,50 --step 60s",
+    "kaon deploy greeter.py:Greeter --shadow 10",
     "kaon deploy greeter.py:Greeter --min 0 --max 5 --set objective.latency_s=0.2",
     more="What is not named stays as it is. The old revision serves until the new one is ready.",
 )
@@ -54,6 +56,14 @@ def deploy(
     high: Annotated[int | None, typer.Option("--max", min=0, help="Replicas at most.")] = None,
     public: Annotated[bool | None, typer.Option("--public/--closed", help="Whether callers need no key.")] = None,
     assignments: _Sets = None,
+    canary: Annotated[
+        str, typer.Option(metavar="STEPS", help="Per cent of the calls, step by step, like 5,25,50; 'off': none.")
+    ] = "",
+    step: Annotated[str, typer.Option(metavar="TIME", help="How long each step of a canary lasts at least.")] = "",
+    shadow: Annotated[
+        float | None,
+        typer.Option(metavar="PERCENT", min=0.01, max=100, help="Run it on copies of calls only; the old one serves."),
+    ] = None,
     dry_run: DryRun = False,
     no_wait: NoWait = False,
     timeout: Timeout = "10m",
@@ -72,6 +82,9 @@ def deploy(
         scale=Wishes(replicas, low, high),
         public=public,
         sets=assignments or [],
+        canary=canary,
+        step_s=seconds(step) if step else None,
+        shadow=shadow,
     )
     wait_s = seconds(timeout)
     with tempfile.TemporaryDirectory(prefix="kaon-deploy-") as out, opened(workspace) as remote:

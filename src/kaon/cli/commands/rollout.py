@@ -10,7 +10,22 @@ from kaon.cli.options import CHANGE, InWorkspace, NoWait, Output, Timeout, Yes, 
 from kaon.cli.output import Format
 
 _Name = Annotated[str, typer.Argument(help="The deployment.", show_default=False)]
-_STATUS = told("Wait for the rollout to end and tell how it is.", "kaon rollout status greeter")
+_STATUS = told(
+    "Wait for the rollout to end and tell how it is; a canary's figures live, on a terminal.",
+    "kaon rollout status greeter",
+    "kaon rollout status greeter --no-wait -o json",
+)
+_PROMOTE = told(
+    "Let a canary take over without its further steps, or a shadow begin to.",
+    "kaon rollout promote greeter",
+)
+_SHADOW = told(
+    "Let a revision get copies of calls, to compare its answers; it serves nobody.",
+    "kaon rollout shadow greeter --revision 3 --percent 10",
+    "kaon rollout shadow greeter --off",
+    more="What the revision does besides answering, it does: do not shadow what writes.",
+)
+_DIFF = told("Show how a shadow's answers differ from those that callers got.", "kaon rollout diff greeter")
 _HISTORY = told("List a deployment's revisions, oldest first.", "kaon rollout history greeter")
 _UNDO = told("Go back to an earlier revision.", "kaon rollout undo greeter", "kaon rollout undo greeter --to 3 -y")
 _PAUSE = told("Hold the rollout where it is.", "kaon rollout pause greeter")
@@ -27,15 +42,24 @@ def add_to(app: typer.Typer) -> None:
     group.command(help=_PAUSE)(pause)
     group.command(help=_RESUME)(resume)
     group.command(help=_RESTART)(restart)
+    group.command(help=_PROMOTE)(promote)
+    group.command(help=_SHADOW)(shadow)
+    group.command(help=_DIFF)(diff)
     app.add_typer(group, name="rollout", rich_help_panel=CHANGE)
 
 
-def status(name: _Name, no_wait: NoWait = False, timeout: Timeout = "10m", workspace: InWorkspace = None) -> None:
+def status(
+    name: _Name,
+    no_wait: NoWait = False,
+    timeout: Timeout = "10m",
+    workspace: InWorkspace = None,
+    output: Output = Format.TABLE,
+) -> None:
     """Wait for the rollout to end and tell how it is."""
-    from kaon.cli import changing
+    from kaon.cli import rollouts
     from kaon.cli.text import seconds
 
-    changing.rollout_status(name, workspace, None if no_wait else seconds(timeout))
+    rollouts.status(name, workspace, None if no_wait else seconds(timeout), output)
 
 
 def history(name: _Name, workspace: InWorkspace = None, output: Output = Format.TABLE) -> None:
@@ -81,3 +105,31 @@ def restart(name: _Name, no_wait: NoWait = False, timeout: Timeout = "10m", work
     from kaon.cli.text import seconds
 
     changing.roll(name, "restart", workspace, None if no_wait else seconds(timeout))
+
+
+def promote(name: _Name, no_wait: NoWait = False, timeout: Timeout = "10m", workspace: InWorkspace = None) -> None:
+    """Let what is on trial take over."""
+    from kaon.cli import rollouts
+    from kaon.cli.text import seconds
+
+    rollouts.promote(name, workspace, None if no_wait else seconds(timeout))
+
+
+def shadow(
+    name: _Name,
+    revision: Annotated[int | None, typer.Option(min=1, help="The revision, of the history.")] = None,
+    percent: Annotated[float, typer.Option(min=0.01, max=100, help="Share of calls that are copied.")] = 10.0,
+    off: Annotated[bool, typer.Option("--off", help="Copy no calls any more.")] = False,
+    workspace: InWorkspace = None,
+) -> None:
+    """Let a revision get copies of calls."""
+    from kaon.cli import rollouts
+
+    rollouts.shadow(name, revision, percent, off, workspace)
+
+
+def diff(name: _Name, workspace: InWorkspace = None, output: Output = Format.TABLE) -> None:
+    """Show how a shadow's answers differ."""
+    from kaon.cli import rollouts
+
+    rollouts.diff(name, workspace, output)

@@ -1,0 +1,215 @@
+"""`/workspaces/{ws}/deployments/{name}/...`: how a revision takes over: history, hold, promotion, going back, shadows.
+
+No route moves anything: each changes the spec, or notes in the status that somebody has said yes to a canary.
+"""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+from kaon.api import edits
+from kaon.api.checks import check_spec
+from kaon.api.deployments import deployment_of, edited, note
+from kaon.api.doors import Doors
+from kaon.api.keyring import Caller
+from kaon.api.parts import InWorkspace, OfDeployment, Parts, WithCaller, WithParts
+from kaon.api.problems import Unprocessable
+from kaon.api.shapes import revision_states, view_of
+from kaon.api.views import DeploymentView, Items, RevisionState, UndoRequest
+from kaon.errors import Conflict, Unavailable
+from kaon.types.deployment import DeploymentSpec, DeploymentStatus, RolloutState, Shadow, Template, template_hash
+from kaon.types.key import Right
+from kaon.types.resource import Deployment, Revision
+from kaon.types.shadow import ShadowReport, merged
+
+doors = Doors("/workspaces/{ws}/deployments", tag="deployments")
+
+
+@doors.post("/{deployment}/pause", right=Right.WRITE)
+async def pause_deployment(ws: InWorkspace, name: OfDeployment, parts: WithParts, caller: WithCaller) -> DeploymentView:
+    """Hold the rollout where it is."""
+    return await edited(
+        parts,
+        caller,
+        (ws, name),
+        lambda d: d.spec.model_copy(update={"paused": True}),
+        ("Paused", "The rollout is held."),
+    )
+
+
+@doors.post("/{deployment}/resume", right=Right.WRITE)
+async def resume_deployment(
+    ws: InWorkspace, name: OfDeployment, parts: WithParts, caller: WithCaller
+) -> DeploymentView:
+    """Let the rollout go on."""
+    return await edited(
+        parts,
+        caller,
+        (ws, name),
+        lambda d: d.spec.model_copy(update={"paused": False}),
+        ("Resumed", "The rollout goes on."),
+    )
+
+
+@doors.post("/{deployment}/promote", right=Right.WRITE)
+async def promote_deployment(
+    ws: InWorkspace, name: OfDeployment, parts: WithParts, caller: WithCaller
+) -> DeploymentView:
+    """Let a canary take over without its further steps; without a canary, let the shadow begin its rollout."""
+    deployment = await deployment_of(parts, ws, name)
+    if _on_trial(deployment):
+        return await _promote_canary(parts, caller, ws, name)
+    shadow = deployment.spec.shadow
+    if shadow is None:
+        raise Unprocessable(
+            f"No revision of '{name}' is on trial.",
+            hint=f"See how it is: kaon rollout status {name}; try one: kaon deploy ... --canary 5,25,50",
+        )
+    template = shadow.template or await _template(parts, deployment, shadow.revision)
+
+    def promoted(current: Deployment) -> DeploymentSpec:
+        return current.spec.model_copy(update={"template": template, "shadow": None})
+
+    await check_spec(parts.store, caller, ws, promoted(deployment), deployment)
+    return await edited(parts, caller, (ws, name), promoted, ("Promoted", "The shadow begins to take over."))
+
+
+async def _promote_canary(parts: Parts, caller: Caller, ws: str, name: str) -> DeploymentView:
+    async def attempt() -> Deployment:
+        current = await deployment_of(parts, ws, name)
+        status: DeploymentStatus = current.status
+        if status.canary is None or not _on_trial(current):
+            raise Conflict(f"The canary of '{name}' has ended.", hint=f"See: kaon rollout status {name}")
+        canary = status.canary.model_copy(update={"promoted": True})
+        return await parts.store.update_status(current, status.model_copy(update={"canary": canary}))
+
+    after = await edits.until_written(attempt)
+    await note(parts, caller, after, "Promoted", f"Revision {after.status.target} takes over without further steps.")
+    return view_of(after, parts.settings.url)
+
+
+def _on_trial(deployment: Deployment) -> bool:
+    """Whether a canary is under way: in the spec's own rollout, not in one that a newer spec has ended."""
+    status: DeploymentStatus = deployment.status
+    current = status.observed_generation >= deployment.generation
+    return current and status.canary is not None and status.state is not RolloutState.STOPPED
+
+
+@doors.get("/{deployment}/revisions", right=Right.READ)
+async def list_revisions(ws: InWorkspace, name: OfDeployment, parts: WithParts) -> Items[RevisionState]:
+    """The history, oldest first."""
+    deployment = await deployment_of(parts, ws, name)
+    return Items(items=revision_states(deployment, await _revisions(parts, deployment)))
+
+
+@doors.post("/{deployment}/undo", right=Right.WRITE)
+async def undo_deployment(
+    ws: InWorkspace,
+    name: OfDeployment,
+    parts: WithParts,
+    caller: WithCaller,
+    body: UndoRequest | None = None,
+) -> DeploymentView:
+    """Go back to an earlier revision; when none is named, to the one that still serves, else to the one before."""
+    deployment = await deployment_of(parts, ws, name)
+    revision = _earlier(deployment, await _revisions(parts, deployment), body.revision if body else None)
+    template: Template = revision.spec.template
+
+    def undone(current: Deployment) -> DeploymentSpec:
+        return current.spec.model_copy(update={"template": template})
+
+    await check_spec(parts.store, caller, ws, undone(deployment), deployment)
+    number = revision.spec.number
+    return await edited(parts, caller, (ws, name), undone, ("Undone", f"Back to revision {number}."))
+
+
+@doors.put("/{deployment}/shadow", right=Right.WRITE)
+async def put_shadow(
+    ws: InWorkspace, name: OfDeployment, body: Shadow, parts: WithParts, caller: WithCaller
+) -> DeploymentView:
+    """Let a revision get copies of calls. Its answers go to nobody; what it does besides answering, it does."""
+    deployment = await deployment_of(parts, ws, name)
+    if body.revision in (deployment.status.stable, deployment.status.target):
+        raise Unprocessable(
+            f"Revision {body.revision} of '{name}' serves, or is about to.", hint="Name another, of the history."
+        )
+
+    def shadowed(current: Deployment) -> DeploymentSpec:
+        return current.spec.model_copy(update={"shadow": body})
+
+    await check_spec(parts.store, caller, ws, shadowed(deployment), deployment)
+    return await edited(parts, caller, (ws, name), shadowed, ("Shadowed", f"{body.percent:g} % of calls are copied."))
+
+
+@doors.delete("/{deployment}/shadow", right=Right.WRITE, status_code=204)
+async def delete_shadow(ws: InWorkspace, name: OfDeployment, parts: WithParts, caller: WithCaller) -> None:
+    """Let no revision get copies of calls any more."""
+    await edited(
+        parts,
+        caller,
+        (ws, name),
+        lambda d: d.spec.model_copy(update={"shadow": None}),
+        ("Unshadowed", "No calls are copied."),
+    )
+
+
+@doors.get("/{deployment}/shadow", right=Right.READ)
+async def get_shadow(ws: InWorkspace, name: OfDeployment, parts: WithParts) -> ShadowReport:
+    """How the shadow's answers compare with those that callers got; examples hold parts of real answers."""
+    deployment = await deployment_of(parts, ws, name)
+    spec, revision = deployment.spec.shadow, deployment.status.shadow
+    if spec is None or revision is None:
+        raise Unprocessable(
+            f"No revision of '{name}' gets copies of calls.",
+            hint=f"Let one: kaon rollout shadow {name} --revision N",
+        )
+    clouds = [cloud.name for cloud in await parts.store.list_all("cloud", "")]
+    found = [report for cloud in clouds if (report := await _ask(parts, cloud, ws, name)) is not None]
+    if not found:
+        raise Unavailable("No agent answers.", hint="`kaon status` says whether it runs.", retry_after_s=5)
+    return merged(found, revision, spec.percent)
+
+
+async def _ask(parts: Parts, cloud: str, ws: str, name: str) -> ShadowReport | None:
+    """What one cloud's agent has compared; None when it does not say."""
+    with parts.broker.ask(cloud, "shadow", {"workspace": ws, "deployment": name}) as question:
+        try:
+            await question.begun()
+            line = await question.line()
+            return None if line is None else ShadowReport.model_validate_json(line)
+        except (Unavailable, ValidationError):
+            return None
+
+
+async def _revisions(parts: Parts, deployment: Deployment) -> list[Revision]:
+    """Those of this deployment, not of one that had its name before."""
+    found = await parts.store.list_all("revision", deployment.workspace)
+    own = [r for r in found if r.spec.deployment == deployment.name and r.spec.deployment_uid in ("", deployment.uid)]
+    return sorted(own, key=lambda r: r.spec.number)
+
+
+async def _template(parts: Parts, deployment: Deployment, number: int | None) -> Template:
+    return _earlier(deployment, await _revisions(parts, deployment), number).spec.template
+
+
+def _earlier(deployment: Deployment, revisions: list[Revision], number: int | None) -> Revision:
+    """The revision to go back to. Raises `Unprocessable` when there is none."""
+    by_number = {r.spec.number: r for r in revisions}
+    if number is None:
+        number = _one_before(deployment, revisions)
+    if number not in by_number:
+        raise Unprocessable(
+            f"'{deployment.name}' has no such revision to go back to.",
+            hint=f"`kaon rollout history {deployment.name}` lists those there are.",
+        )
+    return by_number[number]
+
+
+def _one_before(deployment: Deployment, revisions: list[Revision]) -> int:
+    """The one that serves while another has not taken over, else the next lower number; 0: there is none."""
+    status: DeploymentStatus = deployment.status
+    hashed = template_hash(deployment.spec.template)
+    now = next((r.spec.number for r in revisions if r.spec.template_hash == hashed), status.target)
+    if status.stable is not None and status.stable != now:
+        return status.stable
+    return max((r.spec.number for r in revisions if now is not None and r.spec.number < now), default=0)
