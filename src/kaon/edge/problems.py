@@ -10,6 +10,7 @@ _ANY = 0
 _TABLE: tuple[tuple[int, tuple[str, ...], str, str, str], ...] = (
     # status, Envoy's response flags, code, cause, hint
     (404, ("NR",), "not-found", "Nothing is deployed at this path.", "See what there is: kaon ps"),
+    (404, (), "not-found", "%LOCAL_REPLY_BODY%", "See what runs: kaon rollout history NAME"),
     (503, ("UH",), "no-ready-replica", "No replica of this deployment is ready.", "See why: kaon ps, kaon events"),
     (503, ("UO",), "unavailable", "Too many requests are open at once.", "Try again in a moment."),
     (503, ("OM",), "unavailable", "The edge is out of memory or connections.", "Try again in a moment."),

@@ -7,6 +7,8 @@ A *cluster* is one revision of one deployment: `workspace~deployment~revision` (
 is unique, and it is a file name too). Clusters come and go with revisions only; replicas that come and go
 change a cluster's members, which Envoy takes in without touching connections.
 
+A call may name its revision; one of them may get copies of calls, by a cluster of its own over the same replicas.
+
 A deployment whose calls may be held has an *activator* behind each of its clusters: calls go to the pair of
 them, and reach the activator while the cluster has no replica that is well.
 """
@@ -22,7 +24,7 @@ from dataclasses import dataclass, field
 from pydantic import ValidationError
 
 from kaon.types.model import Address
-from kaon.types.route import RESERVED, Backend, Endpoint, Route
+from kaon.types.route import RESERVED, Backend, Endpoint, Mirror, Route
 
 DeploymentKey = tuple[str, str]
 """Workspace and deployment."""
@@ -52,6 +54,10 @@ class Rule:
     """Path and seconds after which a call goes to a second replica too."""
     spare: bool = False
     """Whether each cluster has a second replica, without which a hedge would only double the first one's work."""
+    revisions: tuple[int, ...] = ()
+    """Those that a call may name, whatever their shares."""
+    shadow: tuple[str, float] | None = None
+    """The cluster of the revision that gets copies of calls, and of what per cent."""
 
     @property
     def ways(self) -> tuple[tuple[str, int], ...]:
@@ -79,6 +85,11 @@ def cluster_name(key: DeploymentKey, revision: int) -> str:
 def activator_name(key: DeploymentKey) -> str:
     """The cluster of a deployment's activator."""
     return f"{key[0]}~{key[1]}~activator"
+
+
+def shadowed(cluster: str) -> str:
+    """The cluster by which copies of calls reach a revision's replicas, with bounds of its own."""
+    return f"{cluster}~shadow"
 
 
 def paired(cluster: str) -> str:
@@ -112,8 +123,8 @@ def build(
             continue
         rules[rule.prefix] = rule
     for rule in rules.values():
-        for name, _ in rule.weights:
-            clusters.setdefault(name, ())
+        for revision in rule.revisions:
+            clusters.setdefault(cluster_name(rule.key, revision), ())
     ordered = sorted(rules.values(), key=lambda rule: rule.prefix)
     return Table(tuple(ordered), dict(sorted(clusters.items())), tuple(refused))
 
@@ -162,6 +173,8 @@ def _rule(route: Route, clusters: Mapping[str, tuple[Endpoint, ...]], refused: l
             min(route.hold_s, TIMEOUT_MAX_S),
             tuple(sorted(route.hedges.items())),
             all(len(clusters.get(name, ())) > 1 for name, _ in weights),
+            tuple(sorted(b.revision for b in route.backends)),
+            _shadow(key, route.mirror, clusters),
         )
     return None
 
@@ -180,6 +193,14 @@ def _weights(
     shares = [(cluster_name(key, b.revision), b.weight) for b in sorted(backends, key=lambda b: b.revision) if b.weight]
     able = [(name, weight) for name, weight in shares if clusters.get(name)]
     return tuple(able or shares)
+
+
+def _shadow(
+    key: DeploymentKey, mirror: Mirror | None, clusters: Mapping[str, tuple[Endpoint, ...]]
+) -> tuple[str, float] | None:
+    """The cluster that gets copies, while it has a replica."""
+    name = cluster_name(key, mirror.revision) if mirror else ""
+    return (name, mirror.percent) if mirror and clusters.get(name) else None
 
 
 def _clusters(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kaon.edge.layout import Layout
-from kaon.edge.resources.limits import BUFFER_BYTES
+from kaon.edge.resources.limits import BUFFER_BYTES, SHADOW_CALLS
 from kaon.edge.resources.upstream import breakers, http1_upstream
 from kaon.edge.resources.wire import V3, Json, address, address_of, followed, response
-from kaon.edge.table import DeploymentKey, Rule, Table, activator_name, key_of, paired
+from kaon.edge.table import DeploymentKey, Rule, Table, activator_name, key_of, paired, shadowed
 from kaon.types.route import Endpoint
 
 _HELD_RETRIES = 256
@@ -16,12 +16,13 @@ _HELD_RETRIES = 256
 
 
 def clusters(table: Table, layout: Layout) -> Json:
-    """One cluster per revision; where calls may be held, also the activator and its pair with each cluster."""
+    """One cluster per revision; also the activator and its pair where calls may be held, and ways of copies."""
     holding = [rule for rule in table.rules if rule.hold_s]
     hedged = {rule.key for rule in table.rules if rule.hedges}
     found = [_cluster(name, layout, hedged=key_of(name) in hedged) for name in table.clusters]
     found += [_activator(key, layout) for key in dict.fromkeys(rule.key for rule in holding)]
     found += [_pair(name, rule) for rule in holding for name, _ in rule.weights]
+    found += [_shadow(rule.shadow[0], layout) for rule in table.rules if rule.shadow]
     return response(list({cluster["name"]: cluster for cluster in found}.values()))
 
 
@@ -80,6 +81,23 @@ def _cluster(name: str, layout: Layout, *, hedged: bool) -> Json:
         "health_checks": [_health_check()],
         "outlier_detection": _outliers(hedged=hedged),
         "circuit_breakers": breakers(),
+        "typed_extension_protocol_options": http1_upstream(),
+    }
+
+
+def _shadow(cluster: str, layout: Layout) -> Json:
+    """The way of copies to a revision's replicas. Few may be open at once: a shadow that hangs holds nothing up."""
+    most = {"max_connections": SHADOW_CALLS, "max_pending_requests": SHADOW_CALLS, "max_requests": SHADOW_CALLS}
+    return {
+        "@type": f"{V3}.config.cluster.v3.Cluster",
+        "name": shadowed(cluster),
+        "type": "EDS",
+        "eds_cluster_config": {"eds_config": followed(layout.endpoints(cluster)), "service_name": cluster},
+        "connect_timeout": "1s",
+        "lb_policy": "LEAST_REQUEST",
+        "per_connection_buffer_limit_bytes": BUFFER_BYTES,
+        "ignore_health_on_host_removal": True,
+        "circuit_breakers": {"thresholds": [{**most, "max_retries": 0}]},
         "typed_extension_protocol_options": http1_upstream(),
     }
 

@@ -13,3 +13,7 @@ BODY_MAX_BYTES = 100 * 10**6
 BUFFER_BYTES = 256 * 1024
 CONNECTIONS_MAX = 10_000
 HEAP_MAX_BYTES = 512 * 2**20
+SHADOW_CALLS = 100
+"""Copies that may be on their way at once; more are not made."""
+SHADOW_BODY_BYTES = 1_000_000
+"""A call with a larger body is not copied."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 
 from kaon.edge.resources.bootstrap import API_CLUSTER
-from kaon.edge.resources.limits import BODY_MAX_BYTES, IDLE_S, STREAM_IDLE_S
+from kaon.edge.resources.limits import BODY_MAX_BYTES, IDLE_S, SHADOW_BODY_BYTES, STREAM_IDLE_S
 from kaon.edge.resources.wire import V3, Json, response, seconds
-from kaon.edge.table import Rule, Table
-from kaon.types.route import COPY_REFUSED
+from kaon.edge.table import Rule, Table, cluster_name, shadowed
+from kaon.types.route import COPY_REFUSED, REVISION_HEADER
 
 ROUTES = "edge"
 API_PREFIXES = ("/api", "/console", "/docs")
@@ -105,6 +106,11 @@ _TOO_LONG: Json = {"name": "content-length", "range_match": {"start": BODY_MAX_B
 _WEBSOCKET: Json = {"name": "upgrade", "string_match": {"exact": "websocket", "ignore_case": True}}
 
 
+_LARGE: Json = {"name": "content-length", "range_match": {"start": SHADOW_BODY_BYTES + 1, "end": 2**63 - 1}}
+_CHUNKED: Json = {"name": "transfer-encoding", "present_match": True}
+_NAMES_ONE: Json = {"name": REVISION_HEADER, "present_match": True}
+
+
 def _rule_routes(rule: Rule) -> Iterable[Json]:
     """The routes of one deployment; the first that matches counts."""
     whole = {"path_separated_prefix": rule.prefix}
@@ -112,6 +118,32 @@ def _rule_routes(rule: Rule) -> Iterable[Json]:
     if not rule.ways:
         yield {"match": whole, "direct_response": {"status": 503}}
         return
+    if rule.revisions:
+        yield _no_such_revision(rule)
+    for revision in rule.revisions if len(rule.revisions) > 1 else ():
+        pinned = replace(rule, weights=((cluster_name(rule.key, revision), 100),), shadow=None, spare=False)
+        named = {"name": REVISION_HEADER, "string_match": {"exact": str(revision)}}
+        for route in _ways(pinned):
+            match = route["match"]
+            yield route | {"match": match | {"headers": [*match.get("headers", ()), named]}}
+    yield from _ways(rule)
+
+
+def _no_such_revision(rule: Rule) -> Json:
+    """A call that names a revision never goes to another one."""
+    known = "|".join(map(str, rule.revisions))
+    other = {"name": REVISION_HEADER, "string_match": {"safe_regex": {"regex": known}}, "invert_match": True}
+    there = ", ".join(map(str, rule.revisions))
+    said = f"No such revision of '{rule.key[1]}' runs. The header {REVISION_HEADER} may name: {there}."
+    return {
+        "match": {"path_separated_prefix": rule.prefix, "headers": [_NAMES_ONE, other]},
+        "direct_response": {"status": 404, "body": {"inline_string": said}},
+    }
+
+
+def _ways(rule: Rule) -> Iterable[Json]:
+    """The routes to a rule's clusters. Streams, websockets and large bodies are not copied to a shadow."""
+    whole = {"path_separated_prefix": rule.prefix}
     again = [_below(rule.prefix, path) for path in rule.idempotent_paths if path not in rule.stream_paths]
     for path in rule.stream_paths:
         retries = _IDEMPOTENT if path in rule.idempotent_paths else _NEVER_ARRIVED
@@ -120,11 +152,28 @@ def _rule_routes(rule: Rule) -> Iterable[Json]:
         yield _route(rule, match, retries, lasting=True)
     yield _route(rule, whole | {"headers": [_WEBSOCKET]}, _NEVER_ARRIVED, lasting=True)
     for path, after_s in rule.hedges if rule.spare else ():
-        yield _route(rule, _below(rule.prefix, path), _hedged(after_s), hedged=True)
+        yield from _copied(rule, _below(rule.prefix, path), _hedged(after_s), hedged=True)
     for match in again:
-        yield _route(rule, match, _IDEMPOTENT)
-    yield _route(rule, whole | {"headers": [_BY_METHOD]}, _IDEMPOTENT)
-    yield _route(rule, whole, _NEVER_ARRIVED)
+        yield from _copied(rule, match, _IDEMPOTENT)
+    yield from _copied(rule, whole | {"headers": [_BY_METHOD]}, _IDEMPOTENT)
+    yield from _copied(rule, whole, _NEVER_ARRIVED)
+
+
+def _copied(rule: Rule, match: Json, retries: Json, *, hedged: bool = False) -> Iterable[Json]:
+    """A route whose calls may be copied, after those for bodies that are too large for that."""
+    route = _route(rule, match, retries, hedged=hedged)
+    if rule.shadow is None:
+        yield route
+        return
+    for large in (_LARGE, _CHUNKED):
+        yield route | {"match": match | {"headers": [*match.get("headers", ()), large]}}
+    cluster, percent = rule.shadow
+    copies = {
+        "cluster": shadowed(cluster),
+        "runtime_fraction": {"default_value": {"numerator": round(percent * 10_000), "denominator": "MILLION"}},
+        "disable_shadow_host_suffix_append": True,
+    }
+    yield route | {"route": route["route"] | {"request_mirror_policies": [copies]}}
 
 
 def _below(prefix: str, path: str, *, all_of_it: bool = False) -> Json:
