@@ -129,7 +129,7 @@ async def put_shadow(
 ) -> DeploymentView:
     """Let a revision get copies of calls. Its answers go to nobody; what it does besides answering, it does."""
     deployment = await deployment_of(parts, ws, name)
-    if body.revision in (deployment.status.stable, deployment.status.target):
+    if body.revision and body.revision in (deployment.status.stable, deployment.status.target):
         raise Unprocessable(
             f"Revision {body.revision} of '{name}' serves, or is about to.", hint="Name another, of the history."
         )
@@ -155,14 +155,14 @@ async def delete_shadow(ws: InWorkspace, name: OfDeployment, parts: WithParts, c
 
 @doors.get("/{deployment}/shadow", right=Right.READ)
 async def get_shadow(ws: InWorkspace, name: OfDeployment, parts: WithParts) -> ShadowReport:
-    """How the shadow's answers compare with those that callers got; examples hold parts of real answers."""
+    """How the shadow's answers compare with those that callers got; revision 0: there is no shadow.
+
+    Examples hold parts of real answers.
+    """
     deployment = await deployment_of(parts, ws, name)
     spec, revision = deployment.spec.shadow, deployment.status.shadow
     if spec is None or revision is None:
-        raise Unprocessable(
-            f"No revision of '{name}' gets copies of calls.",
-            hint=f"Let one: kaon rollout shadow {name} --revision N",
-        )
+        return ShadowReport()
     clouds = [cloud.name for cloud in await parts.store.list_all("cloud", "")]
     found = [report for cloud in clouds if (report := await _ask(parts, cloud, ws, name)) is not None]
     if not found:

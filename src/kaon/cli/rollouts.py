@@ -145,6 +145,9 @@ def diff(name: str, workspace: str | None, form: Format) -> None:
     if form is not Format.TABLE:
         put_one(report, _REPORT, form)
         return
+    if not report.revision:
+        note(f"No revision of {name} gets copies of calls. Let one: kaon rollout shadow {name} --revision N")
+        return
     put(compared(name, report, time.time()))
 
 

@@ -87,6 +87,7 @@ async def test_fields_that_are_not_the_callers_to_say_are_refused(world: World, 
             ("PUT", "/workspaces/default/secrets/token"): {"value": "new"},
             ("POST", "/workspaces/default/deployments/web/scale"): {"min": 1, "max": 2},
             ("POST", "/workspaces/default/deployments/web/undo"): {"revision": 1},
+            ("PUT", "/workspaces/default/deployments/web/shadow"): SPEC,
             ("POST", "/workspaces"): {"name": "new"},
             ("POST", "/workspaces/default/keys"): {"name": "new", "role": "viewer"},
         }

@@ -15,6 +15,7 @@ from kaon.api.app import DOORS, create_app
 from kaon.api.doors import Door
 from kaon.api.gate import Open
 from kaon.errors import PROBLEM_JSON
+from kaon.types.deployment import CanaryStatus
 from kaon.types.key import RIGHTS, KeyStatus, Right, Role
 
 from .world import DIGEST, REPLICA, World, artifact_bytes, populate, world_of
@@ -44,6 +45,10 @@ GOOD: dict[tuple[str, str], dict[str, Any]] = {
     ("GET", ONE + "/revisions"): NO_BODY,
     ("POST", ONE + "/undo"): {"json": {"revision": 1}},
     ("GET", ONE + "/decisions"): NO_BODY,
+    ("POST", ONE + "/promote"): NO_BODY,
+    ("PUT", ONE + "/shadow"): {"json": SPEC},
+    ("DELETE", ONE + "/shadow"): NO_BODY,
+    ("GET", ONE + "/shadow"): NO_BODY,
     ("GET", ONE + "/replicas"): NO_BODY,
     ("GET", WS + "/replicas"): NO_BODY,
     ("GET", ONE + "/logs"): {"params": {"tail": 1}},
@@ -205,6 +210,10 @@ async def prepared(world: World, method: str, path: str, exits: AsyncExitStack) 
         agent = asyncio.ensure_future(answer_calls(world))
         exits.callback(agent.cancel)
         await asyncio.sleep(0)
+    if path.endswith("/promote"):
+        web = await world.store.get("deployment", "default", "web")
+        on_trial = {"observed_generation": web.generation, "canary": CanaryStatus(revision=2, since=1)}
+        await world.store.update_status(web, web.status.model_copy(update=on_trial))
     if (method, path) == ("DELETE", "/workspaces/{ws}"):
         return "/workspaces/foreign"
     if path.endswith("/calls/{id}"):
