@@ -19,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from kaon.agent.ports import Call
 from kaon.errors import Unavailable, from_problem
 from kaon.types.plan import Plan, Report
+from kaon.types.traffic import TrafficTaken
 
 _TIMEOUT_S = 10.0
 _KEEP_FILES = 5
@@ -58,6 +59,11 @@ class Link:
         with _unavailable():
             answer = await self._client.post("/report", content=report.model_dump_json(), headers=_JSON)
         _check(answer)
+
+    async def traffic(self, body: bytes) -> TrafficTaken:
+        with _unavailable():
+            answer = await self._client.post("/traffic", content=body, headers=_JSON)
+        return _read(TrafficTaken.model_validate_json, _check(answer).content)
 
     async def artifact(self, digest: str) -> Path:
         file = self._folder / f"{digest.removeprefix('sha256:')}.tar.gz"

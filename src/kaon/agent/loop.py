@@ -22,7 +22,17 @@ from pydantic import ValidationError
 from kaon import log
 from kaon.agent.calls import LogsCall, logs
 from kaon.agent.plans import PlanFile
-from kaon.agent.ports import Call, ControlPlane, DeploymentKey, EdgePort, Holding, NobodyWaits, Replicas
+from kaon.agent.ports import (
+    Call,
+    ControlPlane,
+    DeploymentKey,
+    EdgePort,
+    Holding,
+    NobodyWaits,
+    NobodyWatches,
+    Replicas,
+    Watching,
+)
 from kaon.agent.probe import ControlSockets, Probes
 from kaon.agent.steps import Action, AdmitIt, ForgetIt, Memory, Refused, Seen, StartIt, StopIt, step
 from kaon.clock import Clock
@@ -64,14 +74,16 @@ class Agent:
         *,
         replicas: Replicas | None = None,
         holding: Holding | None = None,
+        watching: Watching | None = None,
     ) -> None:
         """`edge_url` is where services reach each other; `replicas` how control sockets are asked; `holding` where
-        calls wait for a replica."""
+        calls wait for a replica; `watching` counts the traffic."""
         self._cloud = cloud
         self._control = control
         self._driver = driver
         self._edge = edge
         self._holding: Holding = holding or NobodyWaits()
+        self._watching: Watching = watching or NobodyWatches()
         self._clock = clock
         self._edge_url = edge_url
         self._plan_file = PlanFile(state_dir / "plan.json")
@@ -99,6 +111,7 @@ class Agent:
                     self._reconcile,
                     self._report,
                     self._answer_calls,
+                    self._watching.run,
                 ):
                     group.create_task(work())
                 group.create_task(self._holding.run(self._news))
@@ -213,6 +226,7 @@ class Agent:
         self._holding.tell(decided.endpoints, decided.statuses)  # who waits needs no edge to go on
         await self._tell_edge(plan, decided.endpoints)
         self._tell(decided.statuses)  # ready is told once the edge knows it
+        self._watching.tell(plan, _running(sightings), decided.statuses)
         return decided.again_in_s
 
     async def _edge_busy(self, plan: Plan, sightings: dict[str, Sighting]) -> frozenset[str]:

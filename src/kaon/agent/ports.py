@@ -56,6 +56,28 @@ class ControlPlane(Protocol):
         ...
 
 
+class Watching(Protocol):
+    """Counts the traffic; see `kaon.agent.observer`."""
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        ...
+
+    def tell(self, plan: Plan, running: Mapping[str, Address], statuses: Sequence[ReplicaStatus]) -> None:
+        """What there is to count: routes, control addresses of the replicas that run, how replicas are."""
+        ...
+
+
+class NobodyWatches:
+    """`Watching` of a cloud whose traffic nobody asks for."""
+
+    async def run(self) -> None:
+        return None
+
+    def tell(self, plan: Plan, running: Mapping[str, Address], statuses: Sequence[ReplicaStatus]) -> None:
+        return None
+
+
 class EdgePort(Protocol):
     """The proxy between callers and replicas."""
 

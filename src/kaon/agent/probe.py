@@ -16,6 +16,7 @@ from kaon.agent.ports import Replicas
 from kaon.agent.steps import MISSES, Health
 from kaon.clock import Clock
 from kaon.errors import Unavailable
+from kaon.types.figures import ReplicaFigures
 from kaon.types.key import Access
 from kaon.types.launch import ReplicaHealth
 from kaon.types.model import Address, canonical_json
@@ -43,6 +44,13 @@ class ControlSockets:
             return ReplicaHealth.model_validate_json(body)
         except ValidationError:
             raise Unavailable(f"What answers at {address} is not a replica.") from None
+
+    async def figures(self, address: Address) -> ReplicaFigures:
+        status, body = await self._ask(address, "GET /figures", b"")
+        try:
+            return ReplicaFigures.model_validate_json(body)
+        except ValidationError:
+            raise Unavailable(f"What answers at {address} tells no figures: status {status}.") from None
 
     async def admit(self, address: Address, access: Access) -> None:
         status, _ = await self._ask(address, "PUT /access", canonical_json(access))

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from kaon import log
 from kaon.clock import Clock, SystemClock
-from kaon.edge import files, resources, stats
+from kaon.edge import counts, files, resources, stats
 from kaon.edge.layout import Layout
 from kaon.edge.process import EnvoyProcess, open_files
 from kaon.edge.table import DeploymentKey, Table, build
@@ -98,6 +98,10 @@ class Edge:
         if not self.process.running:
             return None
         return (await stats.active(self.layout.admin_socket)).get(address)
+
+    async def counts(self) -> counts.EdgeCounts:
+        """What Envoy has counted of callers' traffic. Raises `Unavailable` when it does not answer."""
+        return await counts.counts(self.layout.admin_socket)
 
     async def run(self) -> None:
         """Keep Envoy running and its files tidy, for ever."""

@@ -13,7 +13,8 @@ from kaon.runtime.serving import Serving
 from kaon.types.figures import ReplicaFigures
 from kaon.types.observation import Batches
 
-_SHED = (429, 503)
+_APART = (429, 503)
+"""Those with which a replica refuses."""
 
 
 class Sums:
@@ -63,5 +64,5 @@ class Sums:
 
 
 def class_of(code: int) -> str:
-    """'2xx' to '5xx', or 'shed'. A connection that became a websocket (101) went well."""
-    return "shed" if code in _SHED else f"{max(code // 100, 2)}xx"
+    """'2xx' to '5xx', or '429' or '503'. A connection that became a websocket (101) went well."""
+    return str(code) if code in _APART else f"{max(code // 100, 2)}xx"

@@ -6,6 +6,7 @@ import asyncio
 
 from kaon.agent.link import Link
 from kaon.agent.loop import Agent
+from kaon.agent.observer import Observer
 from kaon.agent.waking import Waking
 from kaon.clock import Clock
 from kaon.drivers.process import ProcessDriver
@@ -30,7 +31,11 @@ async def serve(settings: Settings, clock: Clock) -> None:
             driver = ProcessDriver(folder, settings.run_dir, link.artifact, clock)
             try:
                 waking = Waking(edge.layout, clock)
-                await Agent(settings.cloud, link, driver, edge, clock, folder, settings.url, holding=waking).run()
+                observer = Observer(settings.cloud, link, edge, clock, held=lambda: waking.held)
+                agent = Agent(
+                    settings.cloud, link, driver, edge, clock, folder, settings.url, holding=waking, watching=observer
+                )
+                await agent.run()
             finally:
                 await driver.close()
 

@@ -20,7 +20,7 @@ class ReplicaFigures(Model):
     )
     at_s: float = Field(description="When this was read, by the replica's own clock that never goes back.")
     codes: dict[str, int] = Field(
-        default_factory=dict, description="Answers by class: '2xx' to '5xx', and 'shed' (429 and 503)."
+        default_factory=dict, description="Answers by class: '2xx' to '5xx'; with '429' and '503' apart from theirs."
     )
     in_flight: int = Field(default=0, ge=0)
     queued: int = Field(default=0, ge=0, description="Of these, waiting for a slot or a batch.")

@@ -72,6 +72,7 @@ class Traffic(Model):
     """Samples on their way from an agent to the control plane, oldest first."""
 
     cloud: str
+    after_s: float = Field(default=0.0, description="End of the sample before these, epoch seconds; 0: there is none.")
     samples: tuple[Sample, ...] = ()
 
 

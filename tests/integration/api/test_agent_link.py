@@ -14,6 +14,7 @@ from kaon.agent.link import Link
 from kaon.errors import NotFound, Unauthenticated, Unavailable
 from kaon.types.key import Role
 from kaon.types.plan import Report
+from kaon.types.traffic import Sample, Traffic
 
 from .world import DIGEST, REPLICA, World, artifact_bytes, populate, world_of
 
@@ -56,6 +57,19 @@ async def test_a_report_lands_in_the_clouds_status(world: World, link: Link) -> 
     report = Report(cloud="local", plan="0" * 64)
     await link.report(report)
     assert (await world.store.get("cloud", "", "local")).status.report == report
+
+
+async def test_traffic_lands_in_the_ring_and_the_answer_says_how_far(world: World, link: Link) -> None:
+    at_s = world.clock.now()
+    sample = Sample(
+        workspace="default", deployment="web", revision=1, at_s=at_s, span_s=1.0, arrivals=3, latency={4: 3}
+    )
+    body = Traffic(cloud="local", samples=(sample,)).model_dump_json().encode()
+    assert (await link.traffic(body)).until_s == at_s
+    assert (await link.traffic(body)).until_s == at_s
+    assert world.app.state.parts.traffic.since("default", "web", 0) == [sample]
+    gap = Traffic(cloud="local", samples=(sample.model_copy(update={"at_s": at_s + 3}),), after_s=at_s + 2)
+    assert (await link.traffic(gap.model_dump_json().encode())).until_s == at_s
 
 
 async def test_an_artifact_is_fetched_once_and_whole(world: World, link: Link) -> None:

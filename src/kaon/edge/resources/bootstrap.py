@@ -8,8 +8,12 @@ from kaon.edge.layout import Layout
 from kaon.edge.resources.limits import BUFFER_BYTES, CONNECTIONS_MAX, HEAP_MAX_BYTES
 from kaon.edge.resources.upstream import breakers, http1_upstream
 from kaon.edge.resources.wire import V3, Json, address, followed
+from kaon.types.traffic import LATENCY_BOUNDS_S
 
 API_CLUSTER = "kaon-api"
+LATENCY = "upstream_rq_time"
+"""Envoy's histogram of what callers waited for a replica's answer."""
+_ABOVE_ALL_MS = 1e9
 
 
 def bootstrap(layout: Layout, api_socket: Path, connections: int = CONNECTIONS_MAX) -> Json:
@@ -25,6 +29,9 @@ def bootstrap(layout: Layout, api_socket: Path, connections: int = CONNECTIONS_M
             "cds_config": followed(layout.clusters),
         },
         "static_resources": {"clusters": [_api_cluster(api_socket)]},
+        # Histograms of the last second are to be had after a second, not after five.
+        "stats_flush_interval": "1s",
+        "stats_config": latency_buckets(),
         "overload_manager": _overload(connections),
         # A client that opens and resets streams gets few turns, and is cut after half of 200 were premature.
         "layered_runtime": {
@@ -38,6 +45,18 @@ def bootstrap(layout: Layout, api_socket: Path, connections: int = CONNECTIONS_M
                 }
             ]
         },
+    }
+
+
+def latency_buckets() -> Json:
+    """Latencies in the buckets of `kaon.types.traffic`, and one for what is above them all.
+
+    Envoy measures in whole milliseconds, rounded down. A bound of 1 ms is therefore given to it as 0.5: what took
+    0.9 ms is a 0 to Envoy, and what took 1.1 ms a 1.
+    """
+    bounds_ms = [bound * 1000 - 0.5 for bound in LATENCY_BOUNDS_S]
+    return {
+        "histogram_bucket_settings": [{"match": {"suffix": LATENCY}, "buckets": [*bounds_ms, _ABOVE_ALL_MS]}],
     }
 
 
