@@ -11,6 +11,7 @@ from benchmarks.report import Report
 
 GOAL = 0.99
 REACTIVE = ("knative tuned", "ray-serve tuned", "hpa tuned", "sky-serve tuned")
+NEEDED = ("ours", "untuned", "best knobs in hindsight", "clairvoyant")
 HOUR = 60
 """Windows of an hour."""
 Cell = dict[str, Any]
@@ -31,8 +32,10 @@ def table(cells: list[Cell]) -> dict[str, dict[str, dict[int, Cell]]]:
     return out
 
 
-def mean(arm: dict[int, Cell], figure: str, seeds: list[int]) -> float:
-    return fmean(arm[s]["score"][figure] for s in seeds)
+def common(arms: dict[str, dict[int, Cell]]) -> list[int]:
+    """The seeds that all arms of the claim have; none if one of these is missing."""
+    rivals = [name for name in REACTIVE if name in arms]
+    return sorted(set.intersection(*(set(arms.get(name, {})) for name in (*NEEDED, *rivals)))) if rivals else []
 
 
 def settled_s(ours: dict[str, Any], hindsight: dict[str, Any]) -> float | None:
@@ -46,16 +49,14 @@ def settled_s(ours: dict[str, Any], hindsight: dict[str, Any]) -> float | None:
 
 
 def one(arms: dict[str, dict[int, Cell]]) -> dict[str, Any]:
-    """A load's figures, over the seeds that every arm has."""
-    seeds = sorted(set.intersection(*(set(by_seed) for by_seed in arms.values())))
-    rows = {
-        name: {
-            figure: interval([arm[s]["score"][figure] for s in seeds])
-            for figure in arm[seeds[0]]["score"]
-            if figure not in ("losses", "bad")
-        }
-        for name, arm in arms.items()
-    }
+    """A load's figures, over the seeds that the arms of the claim have; another arm's over those of them it has."""
+    seeds = common(arms)
+    rows = {}
+    for name, arm in arms.items():
+        played = [arm[s]["score"] for s in seeds if s in arm]
+        if played:
+            figures = [figure for figure in played[0] if figure not in ("losses", "bad")]
+            rows[name] = {f: interval([score[f] for score in played]) for f in figures} | {"seeds": len(played)}
     ours, untuned, best = arms["ours"], arms["untuned"], arms["best knobs in hindsight"]
     rivals = [n for n in REACTIVE if n in arms]
     good = [n for n in rivals if rows[n]["later_attainment"][0] >= GOAL]
@@ -121,9 +122,7 @@ def judge(report: Report, cells: list[Cell]) -> None:
     """Tables, bars, and the clauses."""
     loads = {}
     for name, arms in table(cells).items():
-        wanted = {"ours", "untuned", "best knobs in hindsight", "clairvoyant"}
-        whole = wanted <= set(arms) and any(r in arms for r in REACTIVE)
-        if whole and set.intersection(*(set(a) for a in arms.values())):
+        if common(arms):
             loads[name] = one(arms)
             show(name, loads[name])
     if not loads:
