@@ -1,4 +1,4 @@
-"""What the control plane asks of an agent: so far, the logs of some replicas."""
+"""What the control plane asks of an agent: the logs of some replicas, how a shadow's answers compare."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from kaon.agent.shadow import Shadows
 from kaon.drivers.port import Driver, LogLine
-from kaon.types.model import Model
+from kaon.types.model import Model, Name
 
 _WAITING_LINES = 1000
 _QUIET_S = 3.0
@@ -23,6 +24,18 @@ class LogsCall(Model):
     follow: bool = Field(default=False, description="Go on with new lines as they come.")
     since_s: float | None = Field(default=None, ge=0, description="None older than that; of unknown age is kept.")
     grep: str | None = Field(default=None, description="Only lines that contain this text.")
+
+
+class ShadowCall(Model):
+    """Whose shadow is asked for."""
+
+    workspace: Name
+    deployment: Name
+
+
+async def compared(call: ShadowCall, shadows: Shadows) -> AsyncIterator[bytes]:
+    """One line: the `ShadowReport` of that deployment, and of no other."""
+    yield shadows.report(call.workspace, call.deployment).model_dump_json().encode() + b"\n"
 
 
 async def logs(call: LogsCall, driver: Driver, now: float) -> AsyncIterator[bytes]:

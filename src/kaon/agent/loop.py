@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from kaon import log
-from kaon.agent.calls import LogsCall, logs
+from kaon.agent.calls import LogsCall, ShadowCall, compared, logs
 from kaon.agent.plans import PlanFile
 from kaon.agent.ports import (
     Call,
@@ -34,6 +34,7 @@ from kaon.agent.ports import (
     Watching,
 )
 from kaon.agent.probe import ControlSockets, Probes
+from kaon.agent.shadow import Shadows
 from kaon.agent.steps import Action, AdmitIt, ForgetIt, Memory, Refused, Seen, StartIt, StopIt, step
 from kaon.clock import Clock
 from kaon.drivers.port import Driver, Sighting, Stage, Start
@@ -92,6 +93,7 @@ class Agent:
         self._wake, self._news, self._other_plan = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._replicas: Replicas = replicas or ControlSockets()
         self._probes = Probes(self._replicas, clock, self._wake)
+        self._shadows = Shadows(ControlSockets(), clock)
         self._memories: dict[str, Memory] = {}
         self._statuses: tuple[ReplicaStatus, ...] = ()
         self._refused: dict[str, Refused] = {}
@@ -112,6 +114,7 @@ class Agent:
                     self._report,
                     self._answer_calls,
                     self._watching.run,
+                    self._shadows.run,
                 ):
                     group.create_task(work())
                 group.create_task(self._holding.run(self._news))
@@ -224,6 +227,7 @@ class Agent:
         for action in decided.actions:
             self._begin(plan, action)
         self._holding.tell(decided.endpoints, decided.statuses)  # who waits needs no edge to go on
+        self._shadows.follow(plan.routes, decided.endpoints)
         await self._tell_edge(plan, decided.endpoints)
         self._tell(decided.statuses)  # ready is told once the edge knows it
         self._watching.tell(plan, _running(sightings), decided.statuses)
@@ -368,9 +372,13 @@ class Agent:
     async def _answer(self, call: Call) -> None:
         lines = _nothing()
         try:
-            if call.call != "logs":
-                raise NotFound(f"This agent knows no call {call.call!r}.")
-            lines = logs(LogsCall.model_validate(call.arguments), self._driver, self._clock.now())
+            match call.call:
+                case "logs":
+                    lines = logs(LogsCall.model_validate(call.arguments), self._driver, self._clock.now())
+                case "shadow":
+                    lines = compared(ShadowCall.model_validate(call.arguments), self._shadows)
+                case _:
+                    raise NotFound(f"This agent knows no call {call.call!r}.")
         except (NotFound, ValidationError) as error:
             _log.warning("a call of the control plane cannot be answered", error=str(error))
         with contextlib.suppress(KaonError, OSError):  # nobody listens any more

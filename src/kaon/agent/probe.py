@@ -21,6 +21,7 @@ from kaon.types.key import Access
 from kaon.types.launch import ReplicaHealth
 from kaon.types.model import Address, canonical_json
 from kaon.types.replica import Phase
+from kaon.types.shadow import KeptAnswers, Sampling
 
 PROBE_S = 0.5
 HASTE_S = 0.1
@@ -56,6 +57,18 @@ class ControlSockets:
         status, _ = await self._ask(address, "PUT /access", canonical_json(access))
         if status != 204:
             raise Unavailable(f"The replica at {address} did not take the access list: status {status}.")
+
+    async def sample(self, address: Address, sampling: Sampling) -> None:
+        status, _ = await self._ask(address, "PUT /sampling", canonical_json(sampling))
+        if status != 204:
+            raise Unavailable(f"The replica at {address} keeps no answers: status {status}.")
+
+    async def answers(self, address: Address, after: int) -> KeptAnswers:
+        _, body = await self._ask(address, f"GET /answers?after={after}", b"")
+        try:
+            return KeptAnswers.model_validate_json(body)
+        except ValidationError:
+            raise Unavailable(f"The replica at {address} keeps no answers.") from None
 
     def let_go(self, address: Address) -> None:
         if streams := self._open.pop(address, None):

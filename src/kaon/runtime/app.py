@@ -68,6 +68,8 @@ class App:
                 document = await self._call(lane, call, names, scope, fields, receive)
         except Exception as error:
             document = refusal(known(error, name, request_id), request_id, fields)
+        if self._serving.sampler is not None and name:
+            self._serving.keep(request_id, name, document.status, document.media_type.decode(), document.body)
         await self._answer(document, request_id, figures, began_at, send)
 
     async def _answer(self, answer: Answer, request_id: str, figures: Figures, began_at: float, send: Send) -> None:

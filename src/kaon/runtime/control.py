@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from kaon.errors import InvalidInput, KaonError, NotFound, TooLarge
 from kaon.runtime import metrics
@@ -15,10 +16,13 @@ from kaon.runtime.sums import Sums
 from kaon.types.key import Access
 from kaon.types.launch import ReplicaHealth
 from kaon.types.replica import Phase
+from kaon.types.shadow import KeptAnswers, Sampling
 
 _JSON = b"application/json"
 _PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
-_MAX_ACCESS_BYTES = 16 * 2**20
+_MAX_BODY_BYTES = 16 * 2**20
+
+M = TypeVar("M", bound=BaseModel)
 
 
 class Control:
@@ -33,14 +37,15 @@ class Control:
         if scope["type"] != "http":
             return
         try:
-            answer = await self._answer(f"{scope['method']} {scope['path']}", receive)
+            query = scope.get("query_string", b"").decode("latin-1")
+            answer = await self._answer(f"{scope['method']} {scope['path']}", query, receive)
         except KaonError as error:
             answer = refusal(error, "")
         headers = [(b"content-type", answer.media_type), (b"content-length", b"%d" % len(answer.body))]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
 
-    async def _answer(self, call: str, receive: Receive) -> Answer:
+    async def _answer(self, call: str, query: str, receive: Receive) -> Answer:
         match call:
             case "GET /live":
                 return Answer(200, _JSON, b'{"status":"live"}')
@@ -53,9 +58,18 @@ class Control:
                 await asyncio.to_thread(__import__, "prometheus_client")
                 return Answer(200, _PROMETHEUS, metrics.text(self._serving))
             case "PUT /access":
-                self._serving.door.gate.put(await _access(receive))
+                self._serving.door.gate.put(await _told(receive, Access))
                 return Answer(204, _JSON, b"")
-        raise NotFound("The control socket knows /live, /ready, /figures, /metrics and /access.")
+            case "PUT /sampling":
+                self._serving.sample(await _told(receive, Sampling))
+                return Answer(204, _JSON, b"")
+            case "GET /answers":
+                return Answer(200, _JSON, self._kept(query.removeprefix("after=")).model_dump_json().encode())
+        raise NotFound("The control socket knows /live, /ready, /figures, /metrics, /access, /sampling and /answers.")
+
+    def _kept(self, after: str) -> KeptAnswers:
+        sampler = self._serving.sampler
+        return sampler.after(int(after) if after.isdecimal() else 0) if sampler else KeptAnswers(until=0)
 
     def health(self) -> ReplicaHealth:
         """How the replica is."""
@@ -69,16 +83,17 @@ class Control:
         )
 
 
-async def _access(receive: Receive) -> Access:
+async def _told(receive: Receive, model: type[M]) -> M:
+    """The body as what it should be. Raises `InvalidInput`, `TooLarge`."""
     body = bytearray()
     while True:
         message = await receive()
         body += message.get("body", b"")
-        if len(body) > _MAX_ACCESS_BYTES:
-            raise TooLarge("The access list is too large.")
+        if len(body) > _MAX_BODY_BYTES:
+            raise TooLarge("This is too large.")
         if not message.get("more_body", False):
             break
     try:
-        return Access.model_validate_json(bytes(body))
+        return model.model_validate_json(bytes(body))
     except ValidationError as error:
-        raise InvalidInput(f"This is no access list: {error.error_count()} problems.") from None
+        raise InvalidInput(f"This is no {model.__name__}: {error.error_count()} problems.") from None

@@ -179,6 +179,8 @@ class ReplicaProtocol(HttpToolsProtocol):
         """Send the answer in one write, and do the parent's book-keeping for it."""
         call, now = cycle.call, time.monotonic()
         cycle.lane.figures.answered(status, 0.0 if call is None else now - call.entered_at)
+        if self._serving.sampler is not None:
+            self._serving.keep(cycle.request_id, cycle.lane.name, status, media_type, body)
         cycle.response_complete = True
         self._fast = None
         if cycle.disconnected:

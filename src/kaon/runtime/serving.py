@@ -12,11 +12,13 @@ from kaon.runtime.door import Door
 from kaon.runtime.figures import Figures
 from kaon.runtime.lane import AsyncLane, HeldLane, Lane, ThreadLane
 from kaon.runtime.routes import Routes, routes
+from kaon.runtime.sampling import Sampler
 from kaon.runtime.steps import Stepper
 from kaon.sdk import openapi
 from kaon.sdk.endpoint import Endpoint
 from kaon.sdk.service import Service
 from kaon.types.service import EndpointKind
+from kaon.types.shadow import Sampling
 
 
 class Serving:
@@ -35,6 +37,8 @@ class Serving:
         """Of requests that reach no endpoint: refused at the door, documents, mounted apps."""
         self.elsewhere = 0
         """Requests in flight in mounted apps."""
+        self.sampler: Sampler | None = None
+        """Keeps answers while a shadow is compared; None: as always."""
         self._prefix = prefix
         self._stepper: Stepper | None = None
         self._openapi: bytes | None = None
@@ -75,6 +79,20 @@ class Serving:
             document = openapi.document(self.service, server=self._prefix.rstrip("/") or "/")
             self._openapi = json.dumps(document, ensure_ascii=False).encode()
         return self._openapi
+
+    def sample(self, sampling: Sampling) -> None:
+        """Keep answers of that share of calls from now on; of none with a share of 0."""
+        if sampling.share == 0:
+            self.sampler = None
+        elif self.sampler is None:
+            self.sampler = Sampler(sampling)
+        else:
+            self.sampler.renew(sampling)
+
+    def keep(self, request_id: str, endpoint: str, status: int, media_type: str, body: bytes) -> None:
+        """Show an answer to the sampler; the caller has looked that there is one."""
+        if self.sampler is not None and not self.sampler.note(request_id, endpoint, status, media_type, body):
+            self.sampler = None
 
     def close(self) -> None:
         """Let go of threads and tasks. Call when quiet."""
