@@ -50,7 +50,10 @@ def wished(current: Scaling, wishes: Wishes) -> Scaling:
     except ValidationError as error:
         raise InvalidInput(
             "That is no number of replicas to scale to.",
-            errors=[{"where": ".".join(map(str, ("scaling", *e["loc"]))), "message": e["msg"]} for e in error.errors()],
+            errors=[
+                {"where": ".".join(map(str, ("scaling", *e["loc"]))), "message": e["msg"].removeprefix("Value error, ")}
+                for e in error.errors()
+            ],
         ) from None
 
 

@@ -79,7 +79,10 @@ def valid_spec(members: Mapping[str, Any]) -> DeploymentSpec:
     except ValidationError as error:
         raise InvalidInput(
             "The deployment is not valid.",
-            errors=[{"where": ".".join(map(str, e["loc"])), "message": e["msg"]} for e in error.errors()],
+            errors=[
+                {"where": ".".join(map(str, e["loc"])), "message": e["msg"].removeprefix("Value error, ")}
+                for e in error.errors()
+            ],
         ) from None
 
 

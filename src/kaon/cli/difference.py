@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from pydantic import BaseModel
 
-from kaon.cli.output import Format, document
-from kaon.cli.text import plain
+from kaon.cli.text import json_safe, plain
 
 
 def lines(before: BaseModel | None, after: BaseModel | None) -> list[str]:
@@ -52,4 +52,4 @@ def _flat(model: BaseModel | None, *, whole: bool) -> dict[str, Any]:
 
 
 def _said(value: Any) -> str:
-    return value if isinstance(value, str) and value else document(value, Format.JSON)
+    return value if isinstance(value, str) and value else json_safe(json.dumps(value, ensure_ascii=False))

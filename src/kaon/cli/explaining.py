@@ -75,5 +75,5 @@ def _number(name: str, value: Any) -> str:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return f"{said} {value}"
     if name.endswith("_s"):
-        return f"{said} {value * 1000:.3g} ms" if 0 < abs(value) < 1 else f"{said} {value:.4g} s"
-    return f"{said} {value:.4g}"
+        return f"{said} {value * 1000:.3g} ms" if 0 < abs(value) < 1 else f"{said} {value:.3g} s"
+    return f"{said} {value:.3g}"

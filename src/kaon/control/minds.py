@@ -79,7 +79,6 @@ class Mind:
             steps = groupby(in_order, key=lambda sample: int(sample.at_s / PAST_STEP_S))
             self._past = [*self._past, *(list(step) for _, step in steps)][-most:]
             return None
-        self.held = sum(sample.held for sample in news if sample.at_s == newest)
         return self._observed(news, newest)
 
     def relive(self, steps: int) -> int:
@@ -88,7 +87,6 @@ class Mind:
         for samples in taken:
             newest = max(sample.at_s for sample in samples)
             self._step(self._observed(samples, newest))
-            self.held = sum(sample.held for sample in samples if sample.at_s == newest)
         return len(taken)
 
     def decide(self, heard: Observation | None, now: float, wanted: int, ready: int, starting: int) -> Decision | None:
@@ -121,7 +119,10 @@ class Mind:
         return {name: round(value, 4) if isinstance(value, float) else value for name, value in found.items()}
 
     def _observed(self, samples: Sequence[Sample], newest: float) -> Observation:
-        return observation(samples, max(newest, self.seen.at_s + 1e-3), 1.0, self.terms.objective)
+        self.held = sum(sample.held for sample in samples if sample.at_s == newest)
+        seen = observation(samples, max(newest, self.seen.at_s + 1e-3), 1.0, self.terms.objective)
+        inside = max(self.held, seen.in_flight or 0)  # who is held is inside, wherever it was counted
+        return seen.model_copy(update={"in_flight": inside}) if self.held else seen
 
     def _step(self, seen: Observation) -> None:
         self.seen = seen

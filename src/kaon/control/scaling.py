@@ -40,6 +40,8 @@ PAST_STEPS_IN_ALL = 30_000
 """Many deployments each remember less, so that all decide again within half a minute."""
 RETELL_S = 600.0
 """A kind of reason that changes no number is told again no sooner than this."""
+WOKEN_S = 10.0
+"""Who woke a deployment is in the figures by then."""
 _BREATH = 25
 """After so many deployments others may use the loop."""
 
@@ -54,6 +56,9 @@ class _Judged:
     mind: Mind
     told: dict[str, float] = field(default_factory=dict)
     """Kinds of reasons that were told, and when, epoch seconds."""
+    said: Decision | None = None
+    """The last decision, whether or not anything came of it."""
+    woken_at: float = float("-inf")
 
 
 class Scaling:
@@ -96,6 +101,8 @@ class Scaling:
             self._judged[key] = known = _Judged(deployment, Mind(terms))
             self._opinions.keep(*key, partial(self._entry, known))
         if deployment.version > known.deployment.version:
+            if _wanted(known.deployment) == 0 and _wanted(deployment) > 0:
+                known.woken_at = self._clock.now()
             known.deployment = deployment
         return None
 
@@ -153,9 +160,10 @@ class Scaling:
             informed=mind.informed,
             rolling=_rolling(status),
             proven=status.stable is not None,
-            held=mind.held,
+            held=max(mind.held, int(now - judged.woken_at < WOKEN_S)),
         )
-        return restrain(said, standing, choice.bounds(deployment.spec.scaling), now), taken
+        judged.said = restrain(said, standing, choice.bounds(deployment.spec.scaling), now)
+        return judged.said, taken
 
     async def _write(self, judged: _Judged, deployment: Deployment, decision: Decision) -> JournalEntry | None:
         """Keep the number that was decided for `deployment` as it was then; the entry for the journal, or None when
@@ -170,8 +178,8 @@ class Scaling:
         return entry
 
     def _entry(self, judged: _Judged, decision: Decision | None = None) -> JournalEntry:
-        """A decision as it is kept; without one, what the law says now, restrained by nothing."""
-        deployment, said = judged.deployment, decision or judged.mind.decision
+        """A decision as it is kept; without one, the last that was made."""
+        deployment, said = judged.deployment, decision or judged.said
         return JournalEntry(
             at=self._clock.now(),
             workspace=deployment.workspace,

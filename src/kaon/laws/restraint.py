@@ -34,7 +34,8 @@ def restrain(decision: Decision, standing: Standing, bounds: Bounds, at_s: float
     elif replicas < standing.wanted and standing.rolling:
         replicas, reason = standing.wanted, f"a rollout is under way: not down; {reason}"
     if replicas == 0 and standing.held:
-        replicas, reason = 1, f"{standing.held} callers wait for a replica"
+        callers = "a caller waits" if standing.held == 1 else f"{standing.held} callers wait"
+        replicas, reason = 1, f"{callers} for a replica"
     elif replicas == 0 and not standing.proven:
         replicas, reason = 1, "has not served yet: one proves that it can"
     return Decision(bounds.clip(replicas, at_s), reason)

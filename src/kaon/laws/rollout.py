@@ -170,7 +170,8 @@ def _take_over(look: _Look, goal: int, trial: CanaryStatus | None) -> _Move:
     spec, status, before, world = look.spec, look.status, look.before, look.world
     held = spec.paused and (status.stable != goal or bool(before.keys() - {goal}))
     surge, hopeless = spec.rollout.max_surge, goal != look.target
-    after = before if held else moves.take_over(before, goal, look.count, surge, world, hopeless=hopeless)
+    move = moves.take_over(before, goal, look.count, surge, world, hopeless=hopeless)
+    after = _grown(look, goal) if held else move
     ready = _ready(after, world)
     settled = not held and after.keys() <= {goal}
     arrived = settled and ready.get(goal, 0) >= look.count
@@ -178,8 +179,20 @@ def _take_over(look: _Look, goal: int, trial: CanaryStatus | None) -> _Move:
     canary = trial or (None if settled else status.canary)
     proved = {r: n for r, n in ready.items() if not _unproved(look, goal, r, canary)}
     weights = moves.shares(proved if any(proved.values()) else ready, goal)
-    fell = settled and status.stable == goal and not look.anew and _fell(status, world.worst(goal, after.get(goal, ())))
+    grew = len(after.get(goal, ())) > len(before.get(goal, ()))
+    sick = world.worst(goal, after.get(goal, ()))
+    fell = settled and status.stable == goal and not look.anew and not grew and _fell(status, sick)
     return _Move(after, weights, None if arrived and goal == look.target else canary, arrived, fell, held)
+
+
+def _grown(look: _Look, goal: int) -> Replicas:
+    """What runs in a held rollout: nobody is moved, but more wanted replicas come, of the revision that serves."""
+    revision = look.status.stable if look.status.stable in look.before else goal
+    ordinals = look.before.get(revision, frozenset())
+    missing = look.count - sum(len(of_each) for of_each in look.before.values())
+    if missing <= 0:
+        return look.before
+    return {**look.before, revision: ordinals | look.world.free(revision, ordinals, missing)}
 
 
 def _unproved(look: _Look, goal: int, revision: int, canary: CanaryStatus | None) -> bool:

@@ -327,6 +327,20 @@ async def test_the_last_replica_goes_when_nobody_calls_and_comes_back_when_someb
     assert ("0", "1", "3 callers wait for a replica") in told
 
 
+async def test_a_deployment_that_was_woken_is_not_sent_back_by_figures_from_before(world: World) -> None:
+    await world.deploy(0, 5, keep_alive_s=30)
+    await world.live(10, 1)
+    await world.live(120, 0)
+    assert world.ready() == 0
+    world.silent = True  # the agent told who waits, and its figures come later
+    await world.live(1, 1)
+    await world.scaling.tick()
+    assert (await world.shop()).status.wanted == 1
+    world.silent = False
+    await world.live(20, 1)
+    assert world.ready() >= 1
+
+
 async def test_what_was_learnt_is_learnt_again_after_a_restart(world: World) -> None:
     await world.deploy(1, 10)
     await world.live(400, lambda second: 30 + 10 * (second % 7 == 0))

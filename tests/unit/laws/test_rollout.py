@@ -308,3 +308,37 @@ def test_what_the_reason_says_is_not_said_again() -> None:
         revision=1, ordinal=0, phase=Phase.CRASHED, reason=ended, begun_at=0.0, exit_code=1, last_line="ValueError: no"
     )
     assert describe(seen).count("exit code") == describe(seen).count("ValueError") == 1
+
+
+def elastic(served: Story, wanted: int) -> None:
+    """The scaling law wants so many."""
+    served.spec = served.spec.model_copy(update={"scaling": Scaling(min=1, max=9)})
+    served.status = served.status.model_copy(update={"wanted": wanted})
+
+
+def test_more_replicas_that_the_law_wants_are_progress_and_no_degradation(served: Story) -> None:
+    elastic(served, 5)
+    assert (served.step().state, served.counts()) == (RolloutState.PROGRESSING, {1: 5})
+    served.obey(Phase.LOADING)
+    assert served.step().state is RolloutState.PROGRESSING
+    for ordinal in (3, 4):
+        served.put(1, ordinal, Phase.READY)
+    assert served.step().state is RolloutState.STABLE
+    served.put(1, 4, Phase.CRASHED, restarts=1)
+    assert served.step().state is RolloutState.DEGRADED
+
+
+def test_a_paused_rollout_moves_nobody_but_gets_the_replicas_that_the_load_needs(served: Story) -> None:
+    elastic(served, 3)
+    served.change(target=2)
+    served.step()
+    served.obey()
+    served.step()
+    held = served.counts()
+    served.change(served.spec.model_copy(update={"paused": True}))
+    elastic(served, 7)
+    served.step()
+    assert served.counts() == {1: 7 - held[2], 2: held[2]}
+    elastic(served, 1)
+    served.step()
+    assert served.counts() == {1: 7 - held[2], 2: held[2]}

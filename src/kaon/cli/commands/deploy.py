@@ -71,7 +71,7 @@ def deploy(
     output: Output = Format.TABLE,
 ) -> None:
     """Build, bring, put, wait."""
-    from kaon.cli import deploying
+    from kaon.cli import assigning, deploying
     from kaon.cli.bounds import Wishes
     from kaon.cli.remote import opened
     from kaon.cli.text import pairs, seconds
@@ -86,6 +86,7 @@ def deploy(
         step_s=seconds(step) if step else None,
         shadow=shadow,
     )
+    assigning.assigned({}, wishes.sets)  # what cannot be set is told before the build, not after
     wait_s = seconds(timeout)
     with tempfile.TemporaryDirectory(prefix="kaon-deploy-") as out, opened(workspace) as remote:
         remote.whoami()  # a wrong key or an absent platform is told before the build, not after
