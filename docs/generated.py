@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -103,20 +104,39 @@ def _errors(root: type[kaon.errors.KaonError]) -> list[type[kaon.errors.KaonErro
 
 
 def metrics_page() -> str:
-    """Every metric of a replica."""
-    from kaon.runtime.metrics import METRICS
+    """Every metric: of deployments, and of a replica."""
+    from kaon.api.meters import METRICS as OF_DEPLOYMENTS
+    from kaon.runtime.metrics import METRICS as OF_A_REPLICA
 
-    lines = [
-        "# Metrics",
-        "",
-        "Each replica has them on its control socket, `GET /metrics`, as Prometheus reads them.",
-        "",
-    ]
-    lines += ["| name | type | labels | |", "|---|---|---|---|"]
-    for name, metric in METRICS.items():
+    return "\n".join(
+        [
+            "# Metrics",
+            "",
+            "All are in Prometheus' text format.",
+            "",
+            "## Of deployments",
+            "",
+            "`GET /api/v1/metrics` with a key that may read: one scrape sees every deployment that the key sees, in",
+            "all clouds. Revision 0 stands for calls that found no replica at the edge.",
+            "",
+            *_metric_table(OF_DEPLOYMENTS),
+            "",
+            "## Of a replica",
+            "",
+            "`GET /metrics` on a replica's control socket; what the service itself registers with prometheus-client is",
+            "there too.",
+            "",
+            *_metric_table(OF_A_REPLICA),
+        ]
+    )
+
+
+def _metric_table(metrics: Mapping[str, Any]) -> list[str]:
+    rows = ["| name | type | labels | |", "|---|---|---|---|"]
+    for name, metric in metrics.items():
         labels = ", ".join(f"`{label}`" for label in metric.labels)
-        lines.append(f"| `{name}` | {metric.type} | {labels} | {cell(metric.help)} |")
-    return "\n".join(lines)
+        rows.append(f"| `{name}` | {metric.type} | {labels} | {cell(metric.help)} |")
+    return rows
 
 
 def commands_page() -> str:

@@ -118,10 +118,10 @@ class Observer:
 
     async def _sample(self) -> None:
         failing = False
-        due = self._clock.monotonic()
         while True:
-            due = max(due + EVERY_S, self._clock.monotonic())
-            await self._clock.sleep(due - self._clock.monotonic())
+            # In the middle of a second of the wall clock, so that charts in whole seconds have each second once.
+            wait_s = (EVERY_S / 2 - self._clock.now()) % EVERY_S
+            await self._clock.sleep(wait_s if wait_s >= EVERY_S / 4 else wait_s + EVERY_S)
             try:
                 if self._plan is not None:
                     await self.sample()

@@ -25,10 +25,12 @@ from kaon.api import (
     deployments,
     events,
     keys,
+    metrics,
     platform,
     replicas,
     rollouts,
     secret_values,
+    stats,
     workspaces,
 )
 from kaon.api.broker import Broker
@@ -38,6 +40,7 @@ from kaon.api.gate import Gate
 from kaon.api.guard import Guard
 from kaon.api.guesses import Guesses
 from kaon.api.keyring import Keyring
+from kaon.api.meters import Meters
 from kaon.api.openapi import document
 from kaon.api.parts import Parts, Vault
 from kaon.api.problems import answer_framework, answer_kaon, answer_validation
@@ -61,6 +64,8 @@ DOORS: list[Door] = [
     *keys.doors,
     *secret_values.doors,
     *clouds.doors,
+    *stats.doors,
+    *metrics.doors,
 ]
 """Every route there is."""
 
@@ -105,7 +110,8 @@ def create_app(
     )
     app.router.route_class = Door
     app.router.routes[:] = DOORS
-    shared = traffic or TrafficRing(), opinions or Opinions()
+    ring = TrafficRing() if traffic is None else traffic
+    shared = ring, opinions or Opinions(), Meters(ring, clock)
     app.state.parts = Parts(store, blobs, vault, settings, clock, changes, keyring, Broker(), *shared)
     app.state.gate = Gate(store, keyring, Guesses(clock))
     app.openapi = cache(partial(document, DOORS))  # type: ignore[method-assign]

@@ -94,6 +94,7 @@ async def post_traffic(cloud: OfCloud, body: Traffic, parts: WithParts) -> Traff
     """What the agent counted. What is here already is left out; the answer says how far it goes."""
     if body.cloud != cloud:
         raise Unprocessable("The traffic is of another cloud than its address says.")
+    parts.meters.keep_up()
     return TrafficTaken(until_s=parts.traffic.add(body, parts.clock.now()))
 
 

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from kaon.api.broker import Broker
 from kaon.api.changes import Changes
 from kaon.api.keyring import Caller, Keyring
+from kaon.api.meters import Meters
 from kaon.clock import Clock
 from kaon.settings import Settings
 from kaon.store.opinions import Opinions
@@ -46,6 +47,7 @@ class Parts:
     broker: Broker
     traffic: TrafficRing
     opinions: Opinions
+    meters: Meters
 
 
 async def _parts(request: Request) -> Parts:

@@ -7,6 +7,7 @@ import asyncio
 from kaon.clock import Clock, SystemClock
 from kaon.control.deployments import Deployments
 from kaon.control.loop import Loop, Reconciler
+from kaon.control.minutes import Minutes
 from kaon.control.planning import Planning
 from kaon.control.scaling import Scaling
 from kaon.store.opinions import Opinions
@@ -31,6 +32,7 @@ class Controllers:
         self._clock = clock or SystemClock()
         ring = traffic or TrafficRing()
         self.scaling = Scaling(store, self._clock, ring, opinions or Opinions())
+        self.minutes = Minutes(store, self._clock, ring)
         self.reconcilers: tuple[Reconciler, ...] = (
             Deployments(store, vault, self._clock, ring),
             Planning(store, self._clock),
@@ -41,5 +43,6 @@ class Controllers:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.scaling.run())
+            tasks.create_task(self.minutes.run())
             for reconciler in self.reconcilers:
                 tasks.create_task(Loop(reconciler, self._store, self._clock).run())

@@ -11,6 +11,7 @@ on a replica that did not answer in time ('none') stands in no histogram.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
@@ -18,7 +19,10 @@ from kaon.laws import loss
 from kaon.types.objective import Objective
 from kaon.types.observation import Batches, Observation
 from kaon.types.traffic import LATENCY_BOUNDS_S, Histogram, Sample
-from kaon.types.window import LossParts, Window
+from kaon.types.window import LossParts, Point, Window
+
+MINUTE_S = 60.0
+_BURN_MINUTES = 30
 
 FAILURES = ("5xx", "shed", "none")
 """The classes of answers that are failures; what the caller did wrong (4xx) is not."""
@@ -117,7 +121,7 @@ def window(
         p90_s=quantile(whole.latency, 0.9),
         p99_s=quantile(whole.latency, 0.99),
         queue_s=whole.queue_s / whole.began if whole.queue_s is not None and whole.began else None,
-        busy=whole.busy_s / ready_s if whole.busy_s is not None and ready_s else None,
+        busy=min(1.0, whole.busy_s / ready_s) if whole.busy_s is not None and ready_s else None,
         batch_rows=batches.rows / batches.count if batches.count else None,
         start_s=sum(start.total_s for start in starts) / len(starts) if starts else None,
         loss=parts(whole, objective, price),
@@ -154,6 +158,69 @@ def observation(samples: Sequence[Sample], now_s: float, span_s: float, objectiv
         starting=whole.starting,
         cold_start_s=sum(start.total_s for start in starts) / len(starts) if starts else None,
     )
+
+
+def series(
+    samples: Sequence[Sample], now_s: float, span_s: float, step_s: float, objective: Objective
+) -> tuple[Point, ...]:
+    """The last `span_s` seconds in steps that end at whole multiples of `step_s`; with the loss where steps are long
+    enough for its shares to mean something."""
+    last = math.floor(now_s / step_s)
+    first = last - math.ceil(span_s / step_s)
+    steps: dict[int, list[Sample]] = {}
+    for sample in samples:
+        steps.setdefault(math.ceil(sample.at_s / step_s), []).append(sample)
+    return tuple(_point(steps.get(n, []), n * step_s, step_s, objective) for n in range(first + 1, last + 1))
+
+
+def _point(samples: Sequence[Sample], at_s: float, step_s: float, objective: Objective) -> Point:
+    if not samples:
+        return Point(at_s=at_s)
+    seen = window(samples, at_s, step_s + at_s, objective)
+    known_s = _covered_s(s for s in samples if s.codes is not None)
+    failed = None if seen.codes is None else sum(seen.codes.get(name, 0) for name in FAILURES)
+    return Point(
+        at_s=at_s,
+        rps=seen.rps,
+        failed_rps=failed / known_s if failed is not None and known_s else None,
+        p50_s=seen.p50_s,
+        p90_s=seen.p90_s,
+        p99_s=seen.p99_s,
+        in_flight=seen.in_flight,
+        queued=seen.queued,
+        held=seen.held,
+        ready=seen.ready,
+        starting=seen.starting,
+        busy=seen.busy,
+        loss=seen.loss.total if seen.loss and step_s >= MINUTE_S else None,
+    )
+
+
+def minute(samples: Sequence[Sample], end_s: float) -> Sample:
+    """The sum of a minute that ends at `end_s`; its span is the time that the samples cover."""
+    return merge(samples).model_copy(
+        update={
+            "at_s": end_s,
+            "span_s": _covered_s(samples),
+            "cloud": "",
+            "ready_s": sum(_ready_s(s) for s in samples),
+            "paid_s": sum(_paid_s(s) for s in samples),
+        }
+    )
+
+
+def price(minutes: Sequence[Sample], objective: Objective) -> float:
+    """What a missed call costs after these minutes: it rises while the error budget of the last half hour burns."""
+    now, burn = loss.LEAST_PRICE, 0.0
+    by_time: dict[float, list[Sample]] = {}
+    for sample in minutes:
+        by_time.setdefault(sample.at_s, []).append(sample)
+    for at_s in sorted(by_time):
+        found = parts(merge(by_time[at_s]), objective)
+        if found is not None:
+            burn += ((1 - found.completed) / (1 - objective.completion) - burn) / _BURN_MINUTES
+            now = loss.next_price(now, burn)
+    return now
 
 
 def parts(sample: Sample, objective: Objective, price: float = loss.LEAST_PRICE) -> LossParts | None:

@@ -148,10 +148,13 @@ class TrafficRing:
 
         The first is 0. Whoever asks again within two minutes gets each sample once.
         """
-        key = (workspace, deployment)
+        moments, number = self.arrived(after)
+        return [sample for moment in moments for sample in moment.of((workspace, deployment))], number
+
+    def arrived(self, after: int) -> tuple[list[Moment], int]:
+        """What came after moment `after`, in order of arrival; the last moment."""
         moments = [m for cloud in self._clouds.values() for m in cloud.newest(lambda moment: moment.number > after)]
-        moments.sort(key=lambda moment: moment.number)
-        return [sample for moment in moments for sample in moment.of(key)], self._number
+        return sorted(moments, key=lambda moment: moment.number), self._number
 
     def part_at(self, cloud: str, at_s: float) -> None:
         """From now on no sum has moments from both sides of `at_s`, so that one may ask for what is after it."""

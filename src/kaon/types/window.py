@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from kaon.types.model import Model
+from kaon.types.objective import Objective
 from kaon.types.observation import Count, Seconds
 
 
@@ -43,3 +44,42 @@ class Window(Model):
     batch_rows: float | None = Field(default=None, description="Mean rows of a batch.")
     start_s: Seconds = Field(default=None, description="Mean of the starts in it, from order to ready.")
     loss: LossParts | None = None
+
+
+class Point(Model):
+    """One step of a chart. What nobody delivered is None."""
+
+    at_s: float = Field(description="End of the step, epoch seconds.")
+    rps: Seconds = Field(default=None, description="Arrivals per second.")
+    failed_rps: Seconds = Field(default=None, description="Failed calls per second.")
+    p50_s: Seconds = None
+    p90_s: Seconds = None
+    p99_s: Seconds = None
+    in_flight: Count = None
+    queued: Count = None
+    held: int = 0
+    ready: int | None = Field(default=None, description="None: there is no sample.")
+    starting: int | None = None
+    busy: float | None = None
+    loss: float | None = Field(default=None, description="Of steps of a minute and more.")
+
+
+class RevisionStats(Model):
+    """One revision's windows, shortest first."""
+
+    revision: int = Field(description="0: calls that found no replica at the edge.")
+    shadow: bool = Field(default=False, description="It gets copies; its calls are in no sum.")
+    windows: tuple[Window, ...]
+
+
+class Stats(Model):
+    """How a deployment does."""
+
+    workspace: str
+    deployment: str
+    now_s: float = Field(description="The control plane's time, epoch seconds.")
+    objective: Objective
+    windows: tuple[Window, ...] = Field(description="Over all revisions: the last 12 s, 60 s and 30 min.")
+    revisions: tuple[RevisionStats, ...] = ()
+    step_s: float = Field(description="Of the series.")
+    series: tuple[Point, ...] = Field(default=(), description="Oldest first; steps without a sample are there too.")

@@ -17,6 +17,7 @@ from kaon.api.gate import Open
 from kaon.errors import PROBLEM_JSON
 from kaon.types.deployment import CanaryStatus
 from kaon.types.key import RIGHTS, KeyStatus, Right, Role
+from kaon.types.traffic import Sample, Traffic
 
 from .world import DIGEST, REPLICA, World, artifact_bytes, populate, world_of
 
@@ -50,6 +51,8 @@ GOOD: dict[tuple[str, str], dict[str, Any]] = {
     ("DELETE", ONE + "/shadow"): NO_BODY,
     ("GET", ONE + "/shadow"): NO_BODY,
     ("GET", ONE + "/replicas"): NO_BODY,
+    ("GET", ONE + "/stats"): {"params": {"span_s": 60}},
+    ("GET", "/metrics"): NO_BODY,
     ("GET", WS + "/replicas"): NO_BODY,
     ("GET", ONE + "/logs"): {"params": {"tail": 1}},
     ("GET", WS + "/events"): NO_BODY,
@@ -90,6 +93,10 @@ async def world(tmp_path: Path) -> Any:
             for name in ("spare", "elsewhere"):
                 await root.put(f"/workspaces/default/secrets/{name}", json={"value": "spare"})
             await root.post("/workspaces", json={"name": "foreign"})
+            assert (await root.get("/metrics")).status_code == 200
+        made.clock.jump(1)
+        sample = Sample(workspace="default", deployment="web", revision=1, at_s=made.clock.now(), span_s=1.0)
+        made.app.state.parts.traffic.add(Traffic(cloud="local", samples=(sample,)))
         yield made
 
 
@@ -282,7 +289,7 @@ async def test_another_workspace_does_not_exist(world: World, method: str, path:
             assert missing.status_code == 404
             assert _stable(missing, "nowhere") == _stable(answer, "default"), "existence shows"
         elif answer.is_success and method == "GET" and "openapi" not in path:
-            assert not {"web", "token", "victim", REPLICA} & set(_texts(answer.json()))
+            assert not {"web", "token", "victim", REPLICA} & set(_said(answer))
     if "{ws}" in path or (method, path) in GLOBAL_ONLY:
         assert await world.store.version() == before
 
@@ -291,6 +298,13 @@ def _stable(answer: httpx2.Response, workspace: str) -> dict[str, Any]:
     members = answer.json()
     members.pop("request_id")
     return {k: v.replace(workspace, "X") if isinstance(v, str) else v for k, v in members.items()}
+
+
+def _said(answer: httpx2.Response) -> list[str]:
+    """Every text of an answer; of one that is no JSON, what stands in quotes."""
+    if answer.headers["content-type"].startswith("text/"):
+        return answer.text.split('"')
+    return _texts(answer.json())
 
 
 def _texts(value: Any) -> list[str]:
@@ -315,7 +329,7 @@ async def test_a_key_for_another_deployment_neither_sees_nor_touches(
     elif (method, path) in SHARED_WRITES | GLOBAL_ONLY | {("DELETE", WS + "/keys/{name}"), ("POST", WS + "/keys")}:
         assert answer.status_code in (403, 404)
     elif answer.is_success and "openapi" not in path:
-        assert not {"web", "token", "victim", DIGEST, REPLICA, "web-1-0"} & set(_texts(answer.json()))
+        assert not {"web", "token", "victim", DIGEST, REPLICA, "web-1-0"} & set(_said(answer))
     if not answer.is_success or method == "GET":
         assert await world.store.version() == before
 

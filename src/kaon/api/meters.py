@@ -1,0 +1,171 @@
+"""Counters and gauges of every deployment, in Prometheus' text format.
+
+Counters begin at zero when the control plane starts, and count what the agents send from then on: an hour that is
+sent again after a restart is no traffic of this minute. They are added up when somebody scrapes, from what came into
+the ring since the last time; between scrapes a look now and then keeps anything from getting too old for that.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from kaon.api.keyring import Caller
+from kaon.clock import Clock
+from kaon.store.traffic import SECONDS_S, TrafficRing
+from kaon.types.traffic import LATENCY_BOUNDS_S, Sample
+
+BOUNDS_S = tuple(bound for bound in LATENCY_BOUNDS_S if round(bound * 1000).bit_count() == 1)
+"""Of the latency histogram: 1 ms to 131 s, each twice the one before; every fourth of those that are kept."""
+
+_OWN = ("workspace", "deployment", "revision")
+
+
+class Described(NamedTuple):
+    """One metric, for the reference."""
+
+    type: str
+    labels: tuple[str, ...]
+    help: str
+
+
+METRICS: dict[str, Described] = {
+    "kaon_deployment_arrivals_total": Described("counter", _OWN, "Calls that came to the edge."),
+    "kaon_deployment_answers_total": Described(
+        "counter",
+        (*_OWN, "class"),
+        "Calls that ended, as callers saw it: 2xx to 5xx, shed (refused), none (no answer).",
+    ),
+    "kaon_deployment_latency_seconds": Described("histogram", _OWN, "Of answers by replicas, at the edge."),
+    "kaon_deployment_queue_seconds_total": Described("counter", _OWN, "Time that calls waited in replicas."),
+    "kaon_deployment_began_total": Described("counter", _OWN, "Calls that left a replica's queue."),
+    "kaon_deployment_busy_seconds_total": Described("counter", _OWN, "Replica-seconds of work."),
+    "kaon_deployment_ready_seconds_total": Described("counter", _OWN, "Replica-seconds of being ready."),
+    "kaon_deployment_batches_total": Described("counter", _OWN, "Batches; a call without batching is one."),
+    "kaon_deployment_batch_rows_total": Described("counter", _OWN, "Their rows."),
+    "kaon_deployment_batch_seconds_total": Described("counter", _OWN, "Their replica-seconds."),
+    "kaon_deployment_starts_total": Described("counter", _OWN, "Replicas that became ready."),
+    "kaon_deployment_start_seconds_total": Described(
+        "counter", (*_OWN, "part"), "What their starts took: install, start, load."
+    ),
+    "kaon_deployment_in_flight": Described("gauge", _OWN, "Calls inside, at the edge."),
+    "kaon_deployment_queued": Described("gauge", _OWN, "Of these, waiting in a replica."),
+    "kaon_deployment_held": Described("gauge", _OWN, "Callers that wait at the edge for a replica (revision 0)."),
+    "kaon_deployment_ready": Described("gauge", _OWN, "Replicas that are ready."),
+    "kaon_deployment_starting": Described("gauge", _OWN, "Replicas that are starting."),
+    "kaon_deployment_sample_seconds": Described("gauge", _OWN, "When the newest sample ended, epoch seconds."),
+}
+
+Place = tuple[str, str, int]
+"""Workspace, deployment, revision."""
+Labels = tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Total:
+    """What was counted of one revision."""
+
+    counts: defaultdict[tuple[str, Labels], float] = field(default_factory=lambda: defaultdict(float))
+    """Metric and further labels -> its value."""
+    latency: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BOUNDS_S) + 1))
+    newest: dict[str, Sample] = field(default_factory=dict)
+    """By cloud."""
+
+    def add(self, sample: Sample) -> None:
+        counts, batches = self.counts, sample.batches
+        for name, value in (
+            ("arrivals_total", sample.arrivals),
+            ("queue_seconds_total", sample.queue_s),
+            ("began_total", sample.began),
+            ("busy_seconds_total", sample.busy_s),
+            ("ready_seconds_total", sample.ready * sample.span_s if sample.ready_s is None else sample.ready_s),
+            ("batches_total", batches.count),
+            ("batch_rows_total", batches.rows),
+            ("batch_seconds_total", batches.seconds),
+            ("starts_total", len(sample.starts)),
+        ):
+            counts[f"kaon_deployment_{name}", ()] += value or 0
+        for class_, calls in (sample.codes or {}).items():
+            counts["kaon_deployment_answers_total", (class_,)] += calls
+        for start in sample.starts:
+            for part in ("install", "start", "load"):
+                counts["kaon_deployment_start_seconds_total", (part,)] += getattr(start, f"{part}_s")
+        for bucket, calls in (sample.latency or {}).items():
+            self.latency[bucket] += calls
+        self.newest[sample.cloud] = sample
+
+    def values(self) -> Iterator[tuple[str, Labels, float]]:
+        """Metric, further labels and value."""
+        for (name, labels), value in self.counts.items():
+            yield name, labels, value
+        for name in ("in_flight", "queued", "held", "ready", "starting"):
+            known = [value for s in self.newest.values() if (value := getattr(s, name)) is not None]
+            if known:
+                yield f"kaon_deployment_{name}", (), sum(known)
+        yield "kaon_deployment_sample_seconds", (), max(s.at_s for s in self.newest.values())
+
+
+class Meters:
+    """Counters of every revision, fed from the ring."""
+
+    def __init__(self, traffic: TrafficRing, clock: Clock) -> None:
+        self._traffic = traffic
+        self._clock = clock
+        self._since: float | None = None
+        """When counting began, epoch seconds."""
+        self._number = 0
+        self._looked_at = 0.0
+        self._totals: dict[Place, _Total] = {}
+
+    def keep_up(self) -> None:
+        """Look, when the last look was so long ago that seconds would soon be sums. Called whenever traffic comes."""
+        if self._since is None or self._clock.monotonic() - self._looked_at > SECONDS_S / 2:
+            self.look()
+
+    def look(self) -> None:
+        """Count what came since the last look, and forget revisions of which the ring has nothing any more."""
+        self._looked_at = self._clock.monotonic()
+        self._since = self._clock.now() if self._since is None else self._since
+        moments, self._number = self._traffic.arrived(self._number)
+        for moment in moments:
+            if moment.at_s > self._since:
+                for key in moment.samples:
+                    for sample in moment.of(key):
+                        self._totals.setdefault((*key, sample.revision), _Total()).add(sample)
+        here = set(self._traffic.deployments())
+        for place in [place for place in self._totals if place[:2] not in here]:
+            del self._totals[place]
+
+    def text(self, caller: Caller) -> str:
+        """All that the caller may see."""
+        seen = {p: t for p, t in sorted(self._totals.items()) if caller.standing.sees(p[0], p[1])}
+        found: defaultdict[str, list[str]] = defaultdict(list)
+        for place, total in seen.items():
+            own = dict(zip(_OWN, map(str, place), strict=True))
+            for name, labels, value in total.values():
+                more = dict(zip(METRICS[name].labels[len(_OWN) :], labels, strict=True))
+                found[name].append(f"{name}{_labels(own | more)} {value:.12g}")
+            found["kaon_deployment_latency_seconds"] += _histogram(own, total.latency)
+        lines = []
+        for name, described in METRICS.items():
+            lines += [f"# HELP {name} {described.help}", f"# TYPE {name} {described.type}", *found[name]]
+        return "\n".join(lines) + "\n"
+
+
+def _histogram(own: dict[str, str], counts: list[int]) -> Iterable[str]:
+    name, below, middle_s = "kaon_deployment_latency_seconds", 0, 0.0
+    for bound, count, low in zip(LATENCY_BOUNDS_S, counts, (0.0, *LATENCY_BOUNDS_S), strict=False):
+        below += count
+        middle_s += count * (low + bound) / 2
+        if bound in BOUNDS_S:
+            yield f"{name}_bucket{_labels({**own, 'le': f'{bound:g}'})} {below}"
+    yield f"{name}_bucket{_labels({**own, 'le': '+Inf'})} {sum(counts)}"
+    yield f"{name}_sum{_labels(own)} {middle_s + counts[-1] * LATENCY_BOUNDS_S[-1]:.12g}"
+    yield f"{name}_count{_labels(own)} {sum(counts)}"
+
+
+def _labels(labels: dict[str, str]) -> str:
+    """As Prometheus reads them; names hold nothing that must be escaped."""
+    return "{" + ",".join(f'{name}="{value}"' for name, value in labels.items()) + "}"

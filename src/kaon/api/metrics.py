@@ -1,0 +1,20 @@
+"""`GET /metrics`: one scrape sees every deployment that its key sees."""
+
+from __future__ import annotations
+
+from fastapi import Response
+
+from kaon.api.doors import Doors
+from kaon.api.parts import WithCaller, WithParts
+from kaon.types.key import Right
+
+PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+
+doors = Doors("", tag="platform")
+
+
+@doors.get("/metrics", right=Right.READ, responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}})
+async def get_metrics(parts: WithParts, caller: WithCaller) -> Response:
+    """Figures of every deployment that the key sees, for Prometheus."""
+    parts.meters.look()
+    return Response(parts.meters.text(caller), media_type=PROMETHEUS)

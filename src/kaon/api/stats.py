@@ -1,0 +1,96 @@
+"""`/stats` of a deployment: windows and a series for charts, from the ring and, beyond half an hour, from the store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import Query
+
+from kaon.api.deployments import deployment_of
+from kaon.api.doors import Doors
+from kaon.api.parts import InWorkspace, OfDeployment, Parts, WithParts
+from kaon.laws.traffic import MINUTE_S, price, series, window
+from kaon.store.traffic import RING_S, SECONDS_S, STEP_S
+from kaon.types.key import Right
+from kaon.types.objective import Objective
+from kaon.types.resource import Deployment
+from kaon.types.traffic import Sample
+from kaon.types.window import RevisionStats, Stats
+
+WINDOWS_S = (12.0, 60.0, RING_S)
+WEEK_S = 7 * 86_400.0
+_PRICED_S = 3600.0
+_POINTS = 1500
+
+doors = Doors("/workspaces/{ws}/deployments", tag="deployments")
+Span = Annotated[float, Query(gt=0, le=WEEK_S, allow_inf_nan=False, description="How far back the series goes, s.")]
+
+
+@doors.get("/{deployment}/stats", right=Right.READ)
+async def get_stats(ws: InWorkspace, name: OfDeployment, parts: WithParts, span_s: Span = SECONDS_S) -> Stats:
+    """How it does: the last 12 s, 60 s and 30 min, in sum and by revision; and a series over the last `span_s`.
+
+    The series has seconds of the last two minutes, steps of ten seconds of the last half hour, minutes of what is
+    older.
+    """
+    deployment = await deployment_of(parts, ws, name)
+    objective = await _objective(parts, deployment)
+    now = parts.clock.now()
+    minutes = await parts.store.traffic(ws, name, now - max(_PRICED_S, span_s if span_s > RING_S else 0.0))
+    recent = parts.traffic.since(ws, name, max(now - RING_S, deployment.created_at))
+    return await asyncio.to_thread(_stats, deployment, objective, now, span_s, recent, minutes)
+
+
+def _stats(
+    deployment: Deployment,
+    objective: Objective,
+    now: float,
+    span_s: float,
+    recent: Sequence[Sample],
+    minutes: Sequence[Sample],
+) -> Stats:
+    shadow = deployment.status.shadow
+    minutes = [m for m in minutes if m.revision != shadow and m.at_s > deployment.created_at]
+    calls = [sample for sample in recent if sample.revision != shadow]
+    worth = price([m for m in minutes if m.at_s > now - _PRICED_S], objective)
+    revisions = sorted({sample.revision for sample in recent})
+    step_s = _step_s(span_s)
+    return Stats(
+        workspace=deployment.workspace,
+        deployment=deployment.name,
+        now_s=now,
+        objective=objective,
+        windows=tuple(window(calls, now, long_s, objective, worth) for long_s in WINDOWS_S),
+        revisions=tuple(
+            RevisionStats(
+                revision=revision,
+                shadow=revision == shadow,
+                windows=tuple(
+                    window([s for s in recent if s.revision == revision], now, long_s, objective, worth)
+                    for long_s in WINDOWS_S
+                ),
+            )
+            for revision in revisions
+        ),
+        step_s=step_s,
+        series=series(calls if span_s <= RING_S else minutes, now, span_s, step_s, objective),
+    )
+
+
+def _step_s(span_s: float) -> float:
+    """Seconds, ten seconds, or as many minutes as make a chart of bounded size."""
+    if span_s <= SECONDS_S:
+        return 1.0
+    if span_s <= RING_S:
+        return STEP_S
+    return MINUTE_S * max(1, -(-span_s // (MINUTE_S * _POINTS)))
+
+
+async def _objective(parts: Parts, deployment: Deployment) -> Objective:
+    """As the spec says, or the class."""
+    if deployment.spec.objective is not None:
+        return deployment.spec.objective
+    artifact = await parts.store.find("artifact", deployment.workspace, deployment.spec.template.artifact)
+    return Objective() if artifact is None else artifact.spec.manifest.service.objective

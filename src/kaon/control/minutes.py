@@ -1,0 +1,89 @@
+"""Traffic by the minute: from the ring into the store, where it is kept for a week.
+
+A minute is written when it is over, and again when more of it comes later, as after a time in which an agent could
+not reach the control plane. One that the store has more of is left alone: after a restart here the ring begins in the
+middle of a minute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+
+from kaon import log
+from kaon.clock import Clock
+from kaon.errors import KaonError
+from kaon.laws.traffic import MINUTE_S, minute
+from kaon.store.port import Store
+from kaon.store.traffic import RING_S, Key, TrafficRing
+from kaon.types.traffic import Sample
+
+EVERY_S = 10.0
+SETTLED_S = 5.0
+"""After its end, when a minute is taken as over: samples are under way for a second or two."""
+_MORE_S = 0.5
+
+Place = tuple[float, int]
+"""End of the minute, and revision."""
+
+
+class Minutes:
+    """Keeps the minutes."""
+
+    def __init__(self, store: Store, clock: Clock, traffic: TrafficRing) -> None:
+        self._store = store
+        self._clock = clock
+        self._traffic = traffic
+        self._number = 0
+        self._open: defaultdict[Key, set[float]] = defaultdict(set)
+        """Ends of minutes of which something came that is not written yet."""
+        self._written: dict[Key, dict[Place, float]] = {}
+        """Seconds that the store has of each minute."""
+        self._log = log.get("control.minutes")
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        while True:
+            await self._clock.sleep(EVERY_S)
+            try:
+                await self.tick()
+            except KaonError as error:  # the ring keeps it; the next time does what is left
+                self._log.warning("minutes of traffic are not kept", cause=error.cause)
+
+    async def tick(self) -> None:
+        """Write every minute that is over and has something new."""
+        moments, self._number = self._traffic.arrived(self._number)
+        for moment in moments:
+            end = (moment.at_s // MINUTE_S + 1) * MINUTE_S
+            for key in moment.samples:
+                self._open[key].add(end)
+        before = self._clock.now() - SETTLED_S
+        for key, ends in list(self._open.items()):
+            over = {end for end in ends if end <= before}
+            if over:
+                await self._write(key, over)
+                ends.difference_update(over)
+                await asyncio.sleep(0)  # others may use the loop
+            if not ends:
+                del self._open[key]
+        for key in self._written.keys() - set(self._traffic.deployments()):
+            del self._written[key]
+
+    async def _write(self, key: Key, ends: set[float]) -> None:
+        written = self._written.get(key)
+        if written is None:
+            there = await self._store.traffic(*key, self._clock.now() - RING_S - MINUTE_S)
+            written = self._written[key] = {(m.at_s, m.revision): m.span_s for m in there}
+        oldest = min(ends) - MINUTE_S
+        parts: defaultdict[Place, list[Sample]] = defaultdict(list)
+        for sample in self._traffic.since(*key, oldest - 1):
+            end = (sample.at_s // MINUTE_S + 1) * MINUTE_S
+            if end in ends:
+                parts[end, sample.revision].append(sample)
+        sums = {place: minute(samples, place[0]) for place, samples in parts.items()}
+        fresh = {place: sum_ for place, sum_ in sums.items() if sum_.span_s > written.get(place, 0.0) + _MORE_S}
+        if fresh:
+            await self._store.keep_traffic(list(fresh.values()))
+        written |= {place: sum_.span_s for place, sum_ in fresh.items()}
+        since = self._clock.now() - RING_S - MINUTE_S
+        self._written[key] = {place: span_s for place, span_s in written.items() if place[0] > since}
