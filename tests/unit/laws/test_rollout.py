@@ -264,6 +264,16 @@ def test_scaling_to_zero_and_back(served: Story) -> None:
     assert served.settle().assignments[0].ready == 2
 
 
+def test_more_replicas_than_a_moment_ago_are_progress_and_no_fall(served: Story) -> None:
+    served.change(spec().model_copy(update={"scaling": Scaling(min=0, max=5)}))
+    for wanted in (0, 1, 3):
+        served.status = served.status.model_copy(update={"wanted": wanted})
+        served.step()
+        assert served.step().state is (RolloutState.PROGRESSING if wanted else RolloutState.STABLE)
+        assert served.settle().state is RolloutState.STABLE
+        assert served.counts() == ({1: wanted} if wanted else {})
+
+
 def test_a_revision_that_arrived_at_zero_replicas_has_not_proved_itself(served: Story) -> None:
     served.change(spec(0), target=2)
     assert (served.settle().state, served.status.stable) == (RolloutState.STABLE, 1)
