@@ -42,7 +42,7 @@ from kaon.errors import KaonError, NotFound, Unavailable
 from kaon.laws.backoff import Backoff, delay_s
 from kaon.types.key import Access
 from kaon.types.model import content_hash
-from kaon.types.plan import Plan, Report
+from kaon.types.plan import EdgeStatus, Plan, Report
 from kaon.types.replica import Phase, ReplicaSpec, ReplicaStatus
 from kaon.types.route import Endpoint, prefix_of
 
@@ -99,6 +99,8 @@ class Agent:
         self._refused: dict[str, Refused] = {}
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._at_edge: frozenset[str] | None = None
+        self._edge_seen = EdgeStatus()
+        self._held_told: dict[str, int] = {}
         self._secrets: dict[str, dict[str, str]] = {}
 
     async def run(self) -> None:
@@ -224,6 +226,7 @@ class Agent:
         decided = step(plan, seen, self._memories)
         self._memories = decided.memories
         self._probes.hasten = frozenset(id_ for id_, m in decided.memories.items() if m.retired_at is not None)
+        self._probes.waited_for = self._waited_for(plan)
         for action in decided.actions:
             self._begin(plan, action)
         self._holding.tell(decided.endpoints, decided.statuses)  # who waits needs no edge to go on
@@ -232,6 +235,11 @@ class Agent:
         self._tell(decided.statuses)  # ready is told once the edge knows it
         self._watching.tell(plan, _running(sightings), decided.statuses)
         return decided.again_in_s
+
+    def _waited_for(self, plan: Plan) -> frozenset[str]:
+        """Replicas of deployments that callers wait for."""
+        held = self._holding.held
+        return frozenset(spec.id for spec in plan.replicas if f"{spec.workspace}/{spec.deployment}" in held)
 
     async def _edge_busy(self, plan: Plan, sightings: dict[str, Sighting]) -> frozenset[str]:
         """Replicas on their way out that the edge still has requests open to."""
@@ -341,15 +349,17 @@ class Agent:
         while True:
             self._news.clear()
             try:
-                edge = await self._edge.status()
+                if self._held_told.keys() == self._holding.held.keys():  # else somebody waits: no time to ask the edge
+                    self._edge_seen = await self._edge.status()
                 report = Report(
                     cloud=self._cloud,
                     plan=self._plan_hash,
                     replicas=self._statuses,
-                    edge=edge,
+                    edge=self._edge_seen,
                     held=self._holding.held,
                 )
                 await self._control.report(report)
+                self._held_told = report.held
             except KaonError as error:
                 failures = await self._back_off(failures, "no report to the control plane", error)
                 continue

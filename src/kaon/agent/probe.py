@@ -27,6 +27,9 @@ PROBE_S = 0.5
 HASTE_S = 0.1
 """Between two probes of a replica of which something is awaited: that it is ready, answers, or is quiet."""
 
+EAGER_S = 0.01
+"""The same while callers wait for it."""
+
 _TIMEOUT_S = 0.5
 _BODY_MOST_BYTES = 2**20
 
@@ -132,6 +135,8 @@ class Probes:
         self.health: dict[str, Health] = {}
         self.hasten: frozenset[str] = frozenset()
         """Replicas that are on their way out: asked more often, so that they need not wait."""
+        self.waited_for: frozenset[str] = frozenset()
+        """Replicas of deployments that callers wait for: asked more often still, until they are ready."""
 
     def follow(self, running: dict[str, Address]) -> None:
         """Probe exactly these replicas, each at its control address, from now on."""
@@ -174,11 +179,13 @@ class Probes:
             self.health[id_] = after
             if _signs(before) != _signs(after) or (id_ in self.hasten and after.zeros >= MISSES):
                 self._changed.set()
-            await self._clock.sleep(HASTE_S if self._awaited(id_, after) else PROBE_S)
+            await self._clock.sleep(self._pause_s(id_, after))
 
-    def _awaited(self, id_: str, health: Health) -> bool:
+    def _pause_s(self, id_: str, health: Health) -> float:
         not_ready = health.answer is None or health.answer.phase != Phase.READY
-        return not_ready or 0 < health.misses <= MISSES or id_ in self.hasten
+        if not_ready and id_ in self.waited_for:
+            return EAGER_S
+        return HASTE_S if not_ready or 0 < health.misses <= MISSES or id_ in self.hasten else PROBE_S
 
 
 def _signs(health: Health) -> _Signs:

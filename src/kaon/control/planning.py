@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from kaon.clock import Clock
@@ -190,14 +191,11 @@ class Planning:
                 await self._store.delete(kept)
             return None
         here = place(clouds) == name
-        made = plan(
-            name,
-            await self._store.list_all("deployment") if here else (),
-            await self._store.list_all("revision") if here else (),
-            await self._store.list_all("artifact") if here else (),
-            await self._store.list_all("key") if here else (),
-            self._clock.now(),
-        )
+        # At once, and not one after the other: somebody may wait for it at the edge.
+        kinds = ("deployment", "revision", "artifact", "key") if here else ()
+        found = await asyncio.gather(*(self._store.list_all(kind) for kind in kinds))
+        deployments, revisions, artifacts, keys = found or ((), (), (), ())
+        made = plan(name, deployments, revisions, artifacts, keys, self._clock.now())
         spec = PlanSpec(plan=made, hash=made.hash)
         if kept is None:
             await self._store.create("plan", "", name, spec)

@@ -7,6 +7,7 @@ its direction only; when one breaks, the other is broken too, so that nobody tak
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 PIECE_BYTES = 64 * 1024
 """At most so much is read at once."""
@@ -39,8 +40,7 @@ class End(asyncio.BufferedProtocol):
     # Called by the loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's are none by their class
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return _piece

@@ -6,6 +6,8 @@ import asyncio
 import os
 import sys
 
+import uvloop
+
 from kaon import log
 from kaon.clock import SystemClock
 from kaon.errors import KaonError
@@ -22,7 +24,8 @@ def main() -> int:
     log.configure(level=settings.log_level)
     role, clock = Role(sys.argv[1], settings), SystemClock()
     try:
-        asyncio.run(_run(role, clock))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(role, clock))
     except (KaonError, BaseExceptionGroup) as error:
         for leaf in _leaves(error):
             if not isinstance(leaf, KaonError):
