@@ -35,6 +35,7 @@ from kaon.agent.ports import (
 )
 from kaon.agent.probe import ControlSockets, Probes
 from kaon.agent.shadow import Shadows
+from kaon.agent.standby import Standby
 from kaon.agent.steps import Action, AdmitIt, ForgetIt, Memory, Refused, Seen, StartIt, StopIt, step
 from kaon.clock import Clock
 from kaon.drivers.port import Driver, Sighting, Stage, Start
@@ -49,6 +50,9 @@ from kaon.types.route import Endpoint, prefix_of
 _TICK_S = 1.0
 _LOOK_S = 0.02
 """Least time between two looks: what comes in a burst is seen at once."""
+
+_HASTY_LOOK_S = 0.002
+"""The same while callers wait for a replica."""
 
 _FIRST_LOOK_S = 2.0
 """How long a new agent waits for the replicas that it finds to say how they are."""
@@ -101,6 +105,7 @@ class Agent:
         self._at_edge: frozenset[str] | None = None
         self._edge_seen = EdgeStatus()
         self._held_told: dict[str, int] = {}
+        self._standby = Standby()
         self._secrets: dict[str, dict[str, str]] = {}
 
     async def run(self) -> None:
@@ -119,7 +124,7 @@ class Agent:
                     self._shadows.run,
                 ):
                     group.create_task(work())
-                group.create_task(self._holding.run(self._news))
+                group.create_task(self._holding.run(self._callers_wait))
         finally:
             under_way = list(self._under_way.values())
             for task in under_way:
@@ -156,10 +161,15 @@ class Agent:
         if plan is None:
             return
         self._plan, self._plan_hash = plan, plan.hash
-        wanted = {spec.id for spec in plan.replicas}
+        wanted = {spec.id for spec in (*plan.replicas, *plan.standby)}
         self._secrets = {id_: values for id_, values in self._secrets.items() if id_ in wanted}
         for event in (self._wake, self._news, self._other_plan):
             event.set()
+
+    def _callers_wait(self) -> None:
+        """Callers have begun to wait, or none does any more."""
+        self._wake.set()
+        self._news.set()
 
     async def _learn_secrets(self) -> None:
         """Know the secrets of replicas that an earlier agent started: to keep them out of logs that are asked for,
@@ -168,7 +178,7 @@ class Agent:
         while True:
             self._other_plan.clear()
             missing: KaonError | None = None
-            for spec in self._plan.replicas if self._plan else ():
+            for spec in (*self._plan.replicas, *self._plan.standby) if self._plan else ():
                 try:
                     if spec.id not in self._secrets:
                         await self._secrets_of(spec)
@@ -193,7 +203,7 @@ class Agent:
         await self._first_answers()
         while True:
             again_in_s = await self._look_and_act() if self._plan else None
-            await self._clock.sleep(_LOOK_S)
+            await self._clock.sleep(_HASTY_LOOK_S if self._holding.held else _LOOK_S)
             await self._woken(self._wake, min(_TICK_S, again_in_s or _TICK_S))
 
     async def _first_answers(self) -> None:
@@ -208,8 +218,9 @@ class Agent:
         """Observe, decide, act; seconds until a back-off ends."""
         assert self._plan is not None
         self._wake.clear()
-        plan, busy = self._plan, frozenset(self._under_way)  # before looking: see `kaon.agent.steps`
-        await self._holding.follow(plan)
+        busy = frozenset(self._under_way)  # before looking: see `kaon.agent.steps`
+        await self._holding.follow(self._plan)
+        plan = self._standby.ahead(self._plan, self._holding.held, self._clock.monotonic())
         refused, self._refused = self._refused, {}
         sightings = await self._driver.observe()
         self._probes.follow(_running(sightings))

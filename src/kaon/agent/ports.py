@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -106,8 +105,8 @@ class Holding(Protocol):
         """'workspace/deployment' -> callers that wait for a replica, where any do."""
         ...
 
-    async def run(self, news: asyncio.Event) -> None:
-        """Work until cancelled, setting `news` when callers have begun to wait, or nobody does any more."""
+    async def run(self, told: Callable[[], None]) -> None:
+        """Work until cancelled, calling `told` when callers have begun to wait, or nobody does any more."""
         ...
 
     async def follow(self, plan: Plan) -> None:
@@ -124,7 +123,7 @@ class NobodyWaits:
 
     held: dict[str, int] = {}  # noqa: RUF012
 
-    async def run(self, news: asyncio.Event) -> None:
+    async def run(self, told: Callable[[], None]) -> None:
         return None
 
     async def follow(self, plan: Plan) -> None:

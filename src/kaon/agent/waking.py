@@ -10,7 +10,7 @@ good, and has been so for a moment, in which the control plane may have gone bac
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from kaon import log
 from kaon.agent.ports import DeploymentKey
@@ -71,16 +71,16 @@ class Waking:
         self._plan: Plan | None = None
         self._weighted: dict[DeploymentKey, set[int]] = {}
 
-    async def run(self, news: asyncio.Event) -> None:
-        """Work until cancelled. `news` is set when callers have begun to wait, or nobody does any more."""
+    async def run(self, told: Callable[[], None]) -> None:
+        """Work until cancelled. `told` is called when callers have begun to wait, or nobody does any more."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._activator.run())
-            group.create_task(self._pass_on(news))
+            group.create_task(self._pass_on(told))
 
-    async def _pass_on(self, news: asyncio.Event) -> None:
+    async def _pass_on(self, told: Callable[[], None]) -> None:
         while True:
             await self._activator.changed()
-            news.set()
+            told()
 
     @property
     def held(self) -> dict[str, int]:

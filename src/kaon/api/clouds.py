@@ -165,7 +165,7 @@ async def post_answer(
 
 async def _replicas(parts: Parts, cloud: str) -> tuple[ReplicaSpec, ...]:
     found = await parts.store.find("plan", "", cloud)
-    return () if found is None else found.spec.plan.replicas
+    return () if found is None else (*found.spec.plan.replicas, *found.spec.plan.standby)
 
 
 async def _open(parts: Parts, workspace: str, name: str) -> str:

@@ -47,6 +47,7 @@ def plan(
     callers = _callers(sorted(keys, key=lambda key: (key.name, key.uid)), now)
     replicas: list[ReplicaSpec] = []
     routes: list[Route] = []
+    standby: list[ReplicaSpec] = []
     access: dict[str, Access] = {}
     for deployment in sorted(deployments, key=lambda d: (d.workspace, d.name)):
         own = [
@@ -61,7 +62,9 @@ def plan(
         serving = (r for a, r in own if a.revision != deployment.status.shadow)
         routes.append(_route(deployment, backends, _served(deployment, serving, services)))
         access[f"{deployment.workspace}/{deployment.name}"] = _access(deployment, callers)
-    return Plan(cloud=cloud, replicas=tuple(replicas), routes=tuple(routes), access=access)
+        if not any(assignment.replicas for assignment, _ in own) and (first := _standby(deployment, frozen, services)):
+            standby.append(first)
+    return Plan(cloud=cloud, replicas=tuple(replicas), routes=tuple(routes), standby=tuple(standby), access=access)
 
 
 def _backends(deployment: Deployment, assignments: Sequence[Assignment]) -> tuple[Backend, ...]:
@@ -71,6 +74,19 @@ def _backends(deployment: Deployment, assignments: Sequence[Assignment]) -> tupl
     if kept is None or any(share.weight for share in shares):
         return shares
     return (*(share for share in shares if share.revision != kept), Backend(revision=kept, weight=100))
+
+
+def _standby(
+    deployment: Deployment, frozen: Mapping[tuple[str, str, int], Revision], services: Services
+) -> ReplicaSpec | None:
+    """The replica that will be wanted as soon as somebody calls; None when that is not as plain as that."""
+    status = deployment.status
+    if not may_be_at_zero(deployment) or status.stable is None or status.stable != status.target:
+        return None
+    revision = frozen.get((deployment.workspace, deployment.uid, status.stable))
+    if revision is None:
+        return None
+    return _replica(deployment, revision, 0, services.get((revision.workspace, revision.spec.template.artifact)))
 
 
 def _replica(deployment: Deployment, revision: Revision, ordinal: int, service: ServiceSpec | None) -> ReplicaSpec:

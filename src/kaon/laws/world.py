@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain, islice
 from itertools import count as counting
-from itertools import islice
 
 from kaon.types.model import Model
 from kaon.types.replica import Phase
@@ -13,6 +13,8 @@ CRASHES = 3
 """A new replica that restarted so often does not come up."""
 
 TROUBLE = frozenset({Phase.CRASHED, Phase.CONFIG_ERROR, Phase.NO_CAPACITY})
+
+_ALIVE = frozenset({Phase.INSTALLING, Phase.STARTING, Phase.LOADING, Phase.READY})
 
 Replicas = dict[int, frozenset[int]]
 """Revision -> ordinals."""
@@ -43,9 +45,14 @@ class World:
         return {o for o in ordinals if (s := self._seen.get((revision, o))) and s.phase is Phase.READY}
 
     def free(self, revision: int, ordinals: frozenset[int], count: int) -> frozenset[int]:
-        """The lowest `count` ordinals that are neither in `ordinals` nor seen."""
+        """`count` ordinals beside `ordinals`: the lowest that nobody reports.
+
+        Where there are none yet, those that run already come first: for callers that wait at zero, the agent starts
+        a replica before it is told to.
+        """
         used = ordinals | {o for r, o in self._seen if r == revision}
-        return frozenset(islice((o for o in counting() if o not in used), max(0, count)))
+        runs = () if ordinals else sorted(o for o in used if self._seen[revision, o].phase in _ALIVE)
+        return frozenset(islice(chain(runs, (o for o in counting() if o not in used)), max(0, count)))
 
     def worst(self, revision: int, ordinals: Iterable[int]) -> Seen | None:
         """The replica whose trouble says most."""

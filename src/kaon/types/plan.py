@@ -21,6 +21,10 @@ class Plan(Model):
     cloud: str
     replicas: tuple[ReplicaSpec, ...] = ()
     routes: tuple[Route, ...] = ()
+    standby: tuple[ReplicaSpec, ...] = Field(
+        default=(),
+        description="Of deployments at zero, the replica that the agent starts as soon as a caller waits.",
+    )
     access: dict[str, Access] = Field(default_factory=dict, description="'workspace/deployment' -> who may call it.")
 
     @property
