@@ -54,6 +54,9 @@ _LOOK_S = 0.02
 _HASTY_LOOK_S = 0.002
 """The same while callers wait for a replica."""
 
+_AFTER_START_S = 0.01
+"""How long the report that callers wait stands back behind the start of their replica."""
+
 _FIRST_LOOK_S = 2.0
 """How long a new agent waits for the replicas that it finds to say how they are."""
 
@@ -169,7 +172,9 @@ class Agent:
     def _callers_wait(self) -> None:
         """Callers have begun to wait, or none does any more."""
         self._wake.set()
-        self._news.set()
+        # A replica that is started ahead of the plan needs its secrets first; the two would only delay each other.
+        ahead = self._plan is not None and bool(self._plan.standby)
+        asyncio.get_running_loop().call_later(_AFTER_START_S if ahead else 0.0, self._news.set)
 
     async def _learn_secrets(self) -> None:
         """Know the secrets of replicas that an earlier agent started: to keep them out of logs that are asked for,

@@ -219,3 +219,30 @@ async def test_a_report_is_no_reason_to_plan_anew(store: MemoryStore) -> None:
     await watching.aclose()
     assert await planning.affected(changes)
     assert await planning.affected([change for change in changes if change.kind == "cloud"]) == ()
+
+
+def at_zero(**status: Any) -> Any:
+    spec = DeploymentSpec(template=TEMPLATE, scaling={"min": 0, "max": 3, "hold_s": 20})
+    return kept("deployment", "shop", spec, DeploymentStatus(**status))
+
+
+def test_at_zero_the_way_stays_calls_are_held_and_the_replica_that_they_wake_is_named() -> None:
+    made = planned(at_zero(stable=1, target=1))
+    (route,) = made.routes
+    assert route.hold_s == 20
+    assert [(b.revision, b.weight) for b in route.backends] == [(1, 100)]
+    assert made.replicas == ()
+    awake = planned(at_zero(stable=1, target=1).model_copy(update={"status": deployment("x", assigned(1, 0)).status}))
+    assert [spec.id for spec in made.standby] == [spec.id for spec in awake.replicas]
+    assert awake.standby == ()
+
+
+def test_which_replica_is_woken_is_left_to_the_control_plane_while_a_revision_is_new() -> None:
+    assert planned(at_zero(stable=1, target=2), revisions=[revision(1), revision(2)]).standby == ()
+
+
+@pytest.mark.parametrize("scaling", [{"min": 1, "max": 3}, {"min": 0, "max": 0}])
+def test_who_may_not_be_at_zero_or_is_switched_off_holds_nobody(scaling: dict[str, int]) -> None:
+    made = planned(deployment("shop", scaling=scaling))
+    assert made.routes[0].hold_s == 0
+    assert made.standby == ()

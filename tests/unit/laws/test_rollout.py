@@ -274,6 +274,16 @@ def test_more_replicas_than_a_moment_ago_are_progress_and_no_fall(served: Story)
         assert served.counts() == ({1: wanted} if wanted else {})
 
 
+def test_a_replica_that_was_started_for_waiting_callers_is_taken_over(served: Story) -> None:
+    served.change(spec().model_copy(update={"scaling": Scaling(min=0, max=5)}))
+    served.status = served.status.model_copy(update={"wanted": 0})
+    served.settle()
+    served.put(1, 0, Phase.LOADING)
+    served.put(1, 1, Phase.DRAINING)
+    served.status = served.status.model_copy(update={"wanted": 2})
+    assert served.step().assignments[0].ordinals == (0, 2)
+
+
 def test_a_revision_that_arrived_at_zero_replicas_has_not_proved_itself(served: Story) -> None:
     served.change(spec(0), target=2)
     assert (served.settle().state, served.status.stable) == (RolloutState.STABLE, 1)
