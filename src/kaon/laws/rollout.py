@@ -61,11 +61,13 @@ class _Move:
 def wanted(spec: DeploymentSpec, status: DeploymentStatus) -> int:
     """How many ready replicas there should be: as the scaling law said, within the bounds.
 
-    Before it said anything there is at least one, so that a new deployment proves itself before it goes to zero.
+    Before it said anything there is at least one, and while a new revision comes: it proves itself before it goes to
+    zero, rather than before whoever calls first.
     """
     low, high = spec.scaling.min, spec.scaling.max
-    said = max(1, low) if status.wanted is None else status.wanted
-    return min(max(said, low), high)
+    failed = status.state is RolloutState.STOPPED and status.stable is not None
+    proved = status.wanted is not None and (status.stable == status.target or failed)
+    return min(max(status.wanted or 0, low if proved else max(1, low)), high)
 
 
 def woken(spec: DeploymentSpec, status: DeploymentStatus, held: int) -> DeploymentStatus:
@@ -92,7 +94,8 @@ def step(
     decision, `now` epoch seconds, `samples` the newest ten minutes of the deployment's traffic, for canaries,
     `shadow` the number of the spec's shadow. The same arguments give the same answer.
     """
-    world, count = World(seen), wanted(spec, status)
+    come = {} if target == status.target else {"target": target, "state": RolloutState.PROGRESSING}
+    world, count = World(seen), wanted(spec, status.model_copy(update=come))
     before, shadows = _apart({a.revision: frozenset(a.ordinals) for a in status.assignments}, status.shadow, target)
     anew = target != status.target or generation != status.observed_generation
     since = now if anew else status.since

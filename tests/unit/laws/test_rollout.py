@@ -362,3 +362,28 @@ def test_a_paused_rollout_moves_nobody_but_gets_the_replicas_that_the_load_needs
     elastic(served, 1)
     served.step()
     assert served.counts() == {1: 7 - held[2], 2: held[2]}
+
+
+def test_a_new_revision_of_a_deployment_at_zero_proves_itself_and_goes_to_zero(served: Story) -> None:
+    served.spec = served.spec.model_copy(update={"scaling": Scaling(min=0, max=9)})
+    served.status = served.status.model_copy(update={"wanted": 0})
+    assert served.settle().assignments == ()
+    served.change(target=2)
+    assert (served.step().state, served.counts()) == (RolloutState.PROGRESSING, {2: 1})
+    served.obey()
+    assert (served.step().state, served.status.stable) == (RolloutState.STABLE, 2)
+    assert served.settle().assignments == ()
+
+
+def test_a_new_revision_that_fails_at_zero_is_told_before_anybody_calls(served: Story) -> None:
+    served.spec = served.spec.model_copy(update={"scaling": Scaling(min=0, max=9)})
+    served.status = served.status.model_copy(update={"wanted": 0})
+    served.settle()
+    served.change(target=2)
+    served.step()
+    served.put(2, 0, Phase.CONFIG_ERROR)
+    assert (served.step().state, served.status.stable) == (RolloutState.STOPPED, 1)
+    for _ in range(3):
+        served.obey()
+        served.step()
+    assert (served.status.state, served.counts()) == (RolloutState.STOPPED, {})
