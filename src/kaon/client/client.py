@@ -31,7 +31,8 @@ class Client:
 
     Every endpoint is a method that takes the endpoint's parameters by name (a body that is one model may also be given
     by position) and answers Python values, or a `kaon.File`. A stream is an iterator. Calls of idempotent endpoints are
-    tried again when the deployment is unreachable or busy, within the timeout.
+    tried again when the deployment is unreachable or busy, when it said that they may come back, within the timeout and
+    a budget of one second try for each five calls.
 
     Args:
         target: The deployment's URL, or its name on the platform that this process belongs to.

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 from kaon import context
 from kaon.client.events import ServerEvent
 from kaon.client.exchange import (
+    Budget,
     Conversation,
     Outcome,
     Request,
@@ -51,6 +52,7 @@ class Deployment:
     """For every call; None: what the endpoint says, 60 s where it says nothing."""
     clock: Clock
     jitter: Callable[[], float]
+    budget: Budget = field(default_factory=Budget)
     _known: dict[str, Operation] = field(default_factory=dict)
 
     def find(self, call: Call) -> Talk[Operation]:
@@ -108,7 +110,14 @@ class Deployment:
 
     def _send(self, request: Callable[[float], Request], *, idempotent: bool, timeout_s: float) -> Conversation:
         deadline = deadline_after(timeout_s, self.clock.monotonic())
-        return converse(request, idempotent=idempotent, deadline=deadline, clock=self.clock, jitter=self.jitter)
+        return converse(
+            request,
+            idempotent=idempotent,
+            deadline=deadline,
+            clock=self.clock,
+            jitter=self.jitter,
+            budget=self.budget,
+        )
 
     def _headers(self, left_s: float | None) -> dict[str, str]:
         return carried(left_s) | ({"authorization": f"Bearer {self.key}"} if self.key else {})

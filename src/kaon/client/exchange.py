@@ -20,6 +20,9 @@ from kaon.errors import PROBLEM_JSON, DeadlineExceeded, KaonError, Unavailable, 
 TRIES = 4
 _FIRST_DELAY_S = 0.1
 _LONGEST_DELAY_S = 5.0
+_BUDGET_FULL = 10.0
+_BUDGET_SHARE = 0.2
+_LEAST_S = 0.001
 _AGAIN = frozenset({429, 502, 503})
 """Statuses that say the call was not worked on, or not to its end, and that another try may go better."""
 
@@ -64,6 +67,28 @@ class Wait:
     delay_s: float
 
 
+@dataclass(slots=True)
+class Budget:
+    """What a client may spend on second tries: one for each five calls, and ten at first.
+
+    While little fails it is never missed. When all fails, a client with a budget sends a fifth more than it would
+    without retries, not four times as much (as gRPC's retry throttling and Finagle's budget do).
+    """
+
+    left: float = _BUDGET_FULL
+
+    def earn(self) -> None:
+        """A call was made."""
+        self.left = min(_BUDGET_FULL, self.left + _BUDGET_SHARE)
+
+    def spend(self) -> bool:
+        """Whether another try may be made; then it is paid for."""
+        if self.left < 1:
+            return False
+        self.left -= 1
+        return True
+
+
 Outcome: TypeAlias = Response | Failure
 Conversation: TypeAlias = Generator[Request | Wait, Outcome | None, Response]
 
@@ -77,20 +102,27 @@ def deadline_after(timeout_s: float, now: float) -> float:
 
 def carried(left_s: float | None) -> dict[str, str]:
     """The headers that carry the request in hand on: its id, and how long its caller still waits (None: for ever)."""
-    headers = {} if left_s is None else {context.DEADLINE_HEADER: f"{left_s:.3f}"}
+    headers = {} if left_s is None else {context.DEADLINE_HEADER: f"{max(left_s, _LEAST_S):.3f}"}
     if request_id := context.request_id.get():
         headers[context.REQUEST_ID_HEADER] = request_id
     return headers
 
 
 def converse(
-    request: Callable[[float], Request], *, idempotent: bool, deadline: float, clock: Clock, jitter: Callable[[], float]
+    request: Callable[[float], Request],
+    *,
+    idempotent: bool,
+    deadline: float,
+    clock: Clock,
+    jitter: Callable[[], float],
+    budget: Budget,
 ) -> Conversation:
     """Send `request(seconds left)` until it is answered, there is no hope, or `deadline` has come.
 
     Returns a response with a status under 400. Raises KaonError.
     """
     attempt = 0
+    budget.earn()
     while True:
         attempt += 1
         left_s = deadline - clock.monotonic()
@@ -101,7 +133,7 @@ def converse(
         if isinstance(outcome, Response) and outcome.status < 300:
             return outcome
         delay_s = retry_delay_s(attempt, outcome, jitter()) if idempotent else None
-        if delay_s is None or clock.monotonic() + delay_s >= deadline:
+        if delay_s is None or clock.monotonic() + delay_s >= deadline or not budget.spend():
             raise error_of(outcome)
         yield Wait(delay_s)
 
@@ -109,7 +141,9 @@ def converse(
 def retry_delay_s(attempt: int, outcome: Outcome, jitter: float) -> float | None:
     """Seconds until the next try of an idempotent call; None: do not try again. `jitter` is uniform in 0..1.
 
-    A `retry-after` is obeyed as it stands; else full-jitter exponential back-off, 0.1 s doubling to 5 s.
+    What the answer says is obeyed (`retry_after_s` of its problem, which is finer, or `retry-after`), and up to half as
+    long again waited, so that those who were refused together do not come back together. Where it says nothing:
+    exponential back-off with jitter, 0.1 s doubling to 5 s.
     """
     if attempt >= TRIES:
         return None
@@ -119,16 +153,18 @@ def retry_delay_s(attempt: int, outcome: Outcome, jitter: float) -> float | None
     elif outcome.status not in _AGAIN:
         return None
     elif (told := retry_after_s(outcome)) is not None:
-        return told
+        return told * (1 + jitter / 2)
     return min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2.0 ** (attempt - 1)) * (0.5 + jitter / 2)
 
 
 def retry_after_s(response: Response) -> float | None:
-    """The response's `retry-after` in seconds; None when there is none, or a date."""
-    try:
-        told = float(response.headers.get("retry-after", ""))
-    except ValueError:
-        return None
+    """Seconds to wait as the response says, in its problem or by `retry-after`; None when it does not, or by a date."""
+    told = _problem(response).get("retry_after_s") if response.media_type == PROBLEM_JSON else None
+    if not isinstance(told, (int, float)):
+        try:
+            told = float(response.headers.get("retry-after", ""))
+        except ValueError:
+            return None
     return told if 0 <= told < float("inf") else None
 
 

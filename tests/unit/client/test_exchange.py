@@ -8,6 +8,7 @@ from kaon import context
 from kaon.client.events import EventReader
 from kaon.client.exchange import (
     TRIES,
+    Budget,
     Failure,
     Request,
     Response,
@@ -30,10 +31,19 @@ from kaon.errors import (
 )
 
 BUSY = Response(503, {"retry-after": "2"})
+SHED = Response(
+    429, {"retry-after": "1", "content-type": "application/problem+json"}, b'{"status": 429, "retry_after_s": 0.3}'
+)
 GONE = Failure("cannot be reached")
 
 
-def talk(outcomes: list[Response | Failure], *, idempotent: bool = True, timeout_s: float = 60.0) -> tuple[Any, ...]:
+def talk(
+    outcomes: list[Response | Failure],
+    *,
+    idempotent: bool = True,
+    timeout_s: float = 60.0,
+    budget: Budget | None = None,
+) -> tuple[Any, ...]:
     """The end of a conversation in which each request is answered with the next outcome, and what was said."""
     clock, said = FakeClock(), []
     conversation = converse(
@@ -42,6 +52,7 @@ def talk(outcomes: list[Response | Failure], *, idempotent: bool = True, timeout
         deadline=timeout_s,
         clock=clock,
         jitter=lambda: 1.0,
+        budget=budget or Budget(),
     )
     step: Any = next(conversation)
     rest = iter(outcomes)
@@ -68,8 +79,31 @@ def test_a_good_answer_ends_it() -> None:
 def test_an_idempotent_call_is_tried_again_after_what_the_server_said() -> None:
     answer, said = talk([BUSY, GONE, Response(200)])
     assert answer.status == 200
-    assert [s.delay_s for s in said if isinstance(s, Wait)] == [2.0, 0.2]
-    assert [s.timeout_s for s in said if isinstance(s, Request)] == [60.0, 58.0, 57.8]
+    assert [s.delay_s for s in said if isinstance(s, Wait)] == [3.0, 0.2]
+    assert [s.timeout_s for s in said if isinstance(s, Request)] == [60.0, 57.0, 56.8]
+
+
+def test_refused_calls_come_back_after_what_they_were_told_and_not_together() -> None:
+    assert [retry_delay_s(1, SHED, jitter) for jitter in (0.0, 1.0)] == [0.3, pytest.approx(0.45)]
+    assert [retry_delay_s(1, BUSY, jitter) for jitter in (0.0, 1.0)] == [2.0, 3.0]
+
+
+def test_when_everything_fails_a_fifth_of_the_calls_is_sent_again() -> None:
+    budget = Budget()
+    sent = 0
+    for _ in range(100):
+        error, said = talk([SHED] * TRIES, budget=budget)
+        assert isinstance(error, TooManyRequests)
+        sent += sum(isinstance(s, Request) for s in said)
+    assert sent <= 100 + 10 + 20
+
+
+def test_while_little_fails_every_failure_is_tried_again() -> None:
+    budget = Budget()
+    for _ in range(50):
+        assert talk([SHED, Response(200)], budget=budget)[0].status == 200
+        for _ in range(9):
+            talk([Response(200)], budget=budget)
 
 
 @pytest.mark.parametrize("outcome", [BUSY, GONE, Response(429), Failure("slow", timed_out=True)])
@@ -101,7 +135,12 @@ def test_a_wait_that_would_pass_the_deadline_is_not_begun() -> None:
 
 def test_no_time_left_sends_nothing() -> None:
     conversation = converse(
-        lambda _: Request("GET", "u"), idempotent=True, deadline=0.0, clock=FakeClock(), jitter=lambda: 0.0
+        lambda _: Request("GET", "u"),
+        idempotent=True,
+        deadline=0.0,
+        clock=FakeClock(),
+        jitter=lambda: 0.0,
+        budget=Budget(),
     )
     with pytest.raises(DeadlineExceeded):
         next(conversation)
@@ -141,6 +180,7 @@ def test_the_request_in_hand_is_carried_on() -> None:
     request_id, deadline = context.request_id.set("abc"), context.deadline.set(10.0)
     try:
         assert carried(2.5) == {"x-request-id": "abc", "x-request-timeout": "2.500"}
+        assert carried(0.0001)["x-request-timeout"] == "0.001"  # never 0, which is no deadline
         assert deadline_after(60.0, now=5.0) == 10.0
         assert deadline_after(1.0, now=5.0) == 6.0
     finally:
