@@ -10,12 +10,15 @@ nothing, every slot at work on an answer that nobody reads any more. The rules, 
    Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998). A high priority may take more of it, a low one
    less.
 3. *Who cannot be served in time is refused at once.* The expected wait is the rounds of work that go before, at the
-   learnt time of a round; that and the call's own time must fit into what its caller still waits. Doubt counts against
-   the newcomer, who loses nothing: another replica may be free.
+   learnt time of a round, or what those of the same priority need at the pace at which they have moved on of late:
+   a low priority waits for all who will yet come before it. That and the call's own time must fit into what its caller
+   still waits. Doubt counts against
+   the newcomer, who loses nothing: another replica may be free. Callers who hang up while they wait show how long
+   callers wait who did not say so; the lane remembers it until its line is empty.
 4. *A queue that stands is kept short.* When it has not been empty for an interval, only those come in who would wait
    for `_STANDING_ROUNDS` rounds at most (B. Maurer, "Fail at Scale", ACM Queue 13(8), 2015, who took it from CoDel,
    RFC 8289). The bound is in rounds of the service's own time, so it needs no tuning and does not take a batch for
-   congestion, as limits by the gradient of the round trip do. Callers who leave while they wait show the same at once.
+   congestion, as limits by the gradient of the round trip do.
 5. *What is late anyway is not begun.* A call whose caller has less time left than it takes at best gives its slot to
    the next one. Here doubt counts for the call, which has waited.
 
@@ -41,6 +44,7 @@ _STANDING_LEAST_S = 0.5
 _INTERVAL_SHARE = 0.25
 """Of an endpoint's timeout: a burst may take so long until it counts as a queue that stands."""
 _INTERVAL_S = (1.0, 15.0)
+_HURRY = 0.8
 _LEAST_RETRY_S = 0.1
 _LONGEST_RETRY_S = 60.0
 _MEMORY_S = 1.0
@@ -77,24 +81,57 @@ def learn(service: Service, seconds: float, rounds: int = 1) -> Service:
 
 
 @dataclass(frozen=True, slots=True)
+class Pace:
+    """How quickly those of one priority move on while some of them wait: time and rows, both fading."""
+
+    waited_s: float = 0.0
+    rows: float = 0.0
+    at_s: float = 0.0
+
+    def after(self, now_s: float, rows: int, memory_s: float) -> Pace:
+        """At `now_s`, when `rows` more have moved on and some have waited ever since the last time."""
+        passed_s = max(0.0, now_s - self.at_s)
+        kept = math.exp(-passed_s / memory_s)
+        return Pace(self.waited_s * kept + passed_s, self.rows * kept + rows, now_s)
+
+    def again(self, now_s: float) -> Pace:
+        """At `now_s`, when nobody has waited since the last time."""
+        return Pace(self.waited_s, self.rows, now_s)
+
+    @property
+    def seconds(self) -> float:
+        """Of a row; nothing while no row was seen to move."""
+        return self.waited_s / self.rows if self.rows else 0.0
+
+
+def memory_s(service: Service) -> float:
+    """Seconds after which a pace counts a third."""
+    return 2 * standing_s(service)
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
     """What a newcomer finds at an endpoint."""
 
     ahead: int
     """Rows that would be served before it, of its own priority and above, in its turn."""
+    beside: int
+    """Those among them that have its own priority."""
     per_round: int
     """Rows that a slot takes at once: 1, or a batch's."""
     busy: int
     slots: int
     service: Service
+    pace_s: float = 0.0
+    """Seconds in which a row of its own priority moves on, of late; 0: not known."""
     standing: bool = False
     """Whether the queue stands; see `stands`."""
 
     @property
     def wait_s(self) -> float:
-        """Expected seconds until the newcomer begins: full rounds ahead, and the one that frees its slot."""
+        """Expected seconds until the newcomer begins: full rounds ahead and the one that frees its slot, or longer."""
         rounds = self.ahead // self.per_round + self.busy - self.slots + 1
-        return max(0, rounds) * self.service.seconds / self.slots
+        return max(rounds * self.service.seconds / self.slots, self.beside * self.pace_s, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,17 +155,15 @@ class Refused:
     reason: str
 
 
-def decide(
-    load: Load, room: Room, patience_s: float | None, priority: Priority = Priority.NORMAL
-) -> Admitted | Refused:
-    """Whether a call whose caller waits `patience_s` seconds (None: for ever) may come in."""
+def decide(load: Load, room: Room, patience_s: float, priority: Priority = Priority.NORMAL) -> Admitted | Refused:
+    """Whether a call whose caller waits `patience_s` seconds (infinity: for ever) may come in."""
     if room.own >= _SHARE[priority] * (room.bound - room.calls):
         return Refused(f"{room.calls} calls wait already, {room.own} of this key, as many as may")
     if not load.service.trusted or load.wait_s <= 0:
         return Admitted()
     service = load.service
     needed_s = load.wait_s + service.seconds + service.deviation_s
-    if patience_s is not None and needed_s > patience_s:
+    if needed_s > patience_s:
         return Refused(
             f"{room.calls} calls wait already; this one would take about {needed_s:.2g} s, and has {patience_s:.2g} s"
         )
@@ -152,6 +187,11 @@ def stands(empty_before_s: float, timeout_s: float | None) -> bool:
 def late(service: Service, left_s: float) -> bool:
     """Whether a call whose caller waits for `left_s` seconds more would be answered too late if it began now."""
     return service.trusted and left_s < service.seconds - service.deviation_s
+
+
+def patience_s(waited_s: float) -> float:
+    """What callers are thought to wait when one hung up after `waited_s`: less, for those in a greater hurry."""
+    return _HURRY * waited_s
 
 
 @dataclass(frozen=True, slots=True)

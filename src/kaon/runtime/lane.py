@@ -25,6 +25,7 @@ from kaon.runtime.line import Line, Piece
 from kaon.runtime.steps import Stepper
 from kaon.runtime.threads import Threads
 from kaon.sdk.endpoint import Endpoint
+from kaon.types.key import Priority
 
 QUEUE_BOUND = 1024
 """Calls that may wait at one endpoint."""
@@ -55,6 +56,9 @@ class Lane(ABC):
         self._line: Line[Any] = Line()
         self._empty_at = -math.inf
         """When the line was last seen empty, `time.monotonic()`."""
+        self._patience_s = math.inf
+        """How long callers were seen to wait, since the line was empty."""
+        self._paces = dict.fromkeys(Priority, admit.Pace())
         self._turned = admit.Turned()
         self._pumping = False
         self.released = 0
@@ -86,9 +90,10 @@ class Lane(ABC):
             self._line.leave(call)
 
     def abandoned(self, call: Call) -> None:
-        """A caller went away while its call waited: if that was long, the queue stands, whatever its age."""
-        if self._service.trusted and time.monotonic() - call.entered_at > admit.standing_s(self._service):
-            self._empty_at = -math.inf
+        """A caller went away while its call waited: until the line is empty, nobody is thought to wait longer."""
+        waited_s = time.monotonic() - call.entered_at
+        if self._service.trusted and waited_s > admit.standing_s(self._service):
+            self._patience_s = min(self._patience_s, admit.patience_s(waited_s))
 
     def release(self, began_at: float) -> None:
         """A slot is free again; the next call begins."""
@@ -128,20 +133,39 @@ class Lane(ABC):
         """Let the call wait, or raise TooManyRequests."""
         line, now = self._line, time.monotonic()
         if not line.calls:
-            self._empty_at = now
+            self._empty_at, self._patience_s = now, math.inf
         room = admit.Room(line.calls, line.own(call), self.queue_bound)
         load = self._load(call, now)
-        match admit.decide(load, room, call.patience_s(), call.grant.priority):
+        match admit.decide(load, room, self._left_s(call, now), call.grant.priority):
             case admit.Refused(reason):
                 raise self._refused(load, reason, now)
         self.in_flight += 1
+        if not line.waits(call.grant.priority):
+            self._paces[call.grant.priority] = self._paces[call.grant.priority].again(now)
         line.join(call, pieces)
         call.arm(self._loop)
 
     def _load(self, call: Call, now: float) -> admit.Load:
-        standing = admit.stands(now - self._empty_at, self.timeout_s)
-        ahead = self._line.ahead(call)
-        return admit.Load(ahead, self._rows_per_round(), self.busy, self.slots, self._service, standing)
+        ahead, beside = self._line.ahead(call)
+        return admit.Load(
+            ahead=ahead,
+            beside=beside,
+            per_round=self._rows_per_round(),
+            busy=self.busy,
+            slots=self.slots,
+            service=self._service,
+            pace_s=self._pace(call.grant.priority, 0, now).seconds if beside else 0.0,
+            standing=admit.stands(now - self._empty_at, self.timeout_s),
+        )
+
+    def _pace(self, priority: Priority, rows: int, now: float) -> admit.Pace:
+        """The pace of a priority of which somebody has waited until now, when `rows` of it moved on."""
+        return self._paces[priority].after(now, rows, admit.memory_s(self._service))
+
+    def _left_s(self, call: Call, now: float) -> float:
+        """Seconds that the caller still waits, as far as is known."""
+        left_s = self._patience_s - (now - call.entered_at)
+        return left_s if call.deadline is None else min(left_s, call.deadline - now)
 
     def _rows_per_round(self) -> int:
         """Rows that a slot takes at once."""
@@ -159,7 +183,8 @@ class Lane(ABC):
         """The next piece of a call that can still be answered in time; None: nobody waits."""
         while (piece := self._line.take()) is not None:
             call, now = piece.call, time.monotonic()
-            if not call.queued or call.deadline is None or not admit.late(self._service, call.deadline - now):
+            self._paces[call.grant.priority] = self._pace(call.grant.priority, piece.rows, now)
+            if not call.queued or not admit.late(self._service, self._left_s(call, now)):
                 return piece
             call.give_up(self._refused(self._load(call, now), "what is left of its time would not be enough", now))
         return None

@@ -142,8 +142,8 @@ class Line(Generic[T]):
         turn = self._levels[call.grant.priority].turns.get(call.grant.hash)
         return 0 if turn is None else turn.calls
 
-    def ahead(self, call: Call) -> int:
-        """Rows that would be served before a newcomer's, if nobody came after it."""
+    def ahead(self, call: Call) -> tuple[int, int]:
+        """Rows that would be served before a newcomer's if nobody came after it, and those of its own priority."""
         mine = self._levels[call.grant.priority]
         turn = mine.turns.get(call.grant.hash)
         own = 0 if turn is None else turn.rows
@@ -153,7 +153,11 @@ class Line(Generic[T]):
             if level is mine:
                 break
             above += level.rows
-        return min(above + fair, (fair + 1) * (PASSED_OVER + 1))
+        return min(above + fair, (fair + 1) * (PASSED_OVER + 1)), fair
+
+    def waits(self, priority: Priority) -> bool:
+        """Whether anybody of that priority does."""
+        return self._levels[priority].rows > 0
 
     def _less(self, call: Call, rows: int) -> None:
         assert call.place is not None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from kaon.laws.admit import (
     Admitted,
     Load,
+    Pace,
     Refused,
     Room,
     Service,
@@ -33,18 +36,18 @@ def load(
     per_round: int = 1,
     standing: bool = False,
 ) -> Load:
-    return Load(ahead, per_round, busy, slots, Service(seconds, 0.0, samples), standing)
+    return Load(ahead, ahead, per_round, busy, slots, Service(seconds, 0.0, samples), 0.0, standing)
 
 
 def test_one_caller_fills_at_most_half_of_the_queue_and_leaves_room_for_the_next() -> None:
-    alone = [calls for calls in range(1024) if decide(load(0), Room(calls, calls, 1024), None) == Admitted()]
+    alone = [calls for calls in range(1024) if decide(load(0), Room(calls, calls, 1024), math.inf) == Admitted()]
     assert len(alone) == 512
-    assert decide(load(0), Room(512, 0, 1024), None) == Admitted()
+    assert decide(load(0), Room(512, 0, 1024), math.inf) == Admitted()
 
 
 def test_low_keys_get_less_of_the_queue_and_high_ones_more() -> None:
     def most(priority: Priority) -> int:
-        return next(n for n in range(1024) if decide(load(0), Room(n, n, 1024), None, priority) != Admitted())
+        return next(n for n in range(1024) if decide(load(0), Room(n, n, 1024), math.inf, priority) != Admitted())
 
     assert most(Priority.LOW) < most(Priority.NORMAL) < most(Priority.HIGH)
 
@@ -81,6 +84,17 @@ def test_a_burst_may_fill_the_time_that_callers_have_and_a_standing_queue_only_a
 def test_how_long_a_standing_queue_may_be_is_in_the_services_own_time() -> None:
     assert standing_s(Service(2.0, 0.0, 50)) == pytest.approx(10.0)
     assert standing_s(Service(0.001, 0.0, 50)) == pytest.approx(0.5)
+
+
+def test_a_low_priority_is_judged_by_how_its_own_line_moves() -> None:
+    pace = Pace(at_s=0.0)
+    for second in range(1, 20):
+        pace = pace.after(float(second), 1, memory_s=2.0)
+    assert pace.seconds == pytest.approx(1.0)
+    assert pace.after(60.0, 0, memory_s=2.0).seconds > 100, "it has not moved for long"
+    assert pace.again(60.0).seconds == pytest.approx(1.0), "nobody waited"
+    slow = Load(3, 3, 1, 2, 2, Service(0.1, 0.0, 50), pace_s=pace.seconds)
+    assert isinstance(decide(slow, PLENTY, patience_s=2.0, priority=Priority.LOW), Refused)
 
 
 def test_a_queue_stands_when_it_was_not_empty_for_a_quarter_of_the_timeout() -> None:

@@ -81,11 +81,11 @@ def test_a_newcomer_waits_for_those_above_and_for_its_turn(lane: Lane) -> None:
     wait(lane, "h", 3, Priority.HIGH)
     [new] = wait(lane, "b")
     lane.line.leave(new)
-    assert lane.line.ahead(Call(cast(Any, lane), new.grant, "", None)) == 3 + 2  # a's next one, its own place
+    assert lane.line.ahead(Call(cast(Any, lane), new.grant, "", None)) == (3 + 2, 2)  # a's next one, its own place
     low = Grant(hash="l", key="l", priority=Priority.LOW)
-    assert lane.line.ahead(Call(cast(Any, lane), low, "", None)) == PASSED_OVER + 1
+    assert lane.line.ahead(Call(cast(Any, lane), low, "", None)) == (PASSED_OVER + 1, 0)
     high = Grant(hash="i", key="i", priority=Priority.HIGH)
-    assert lane.line.ahead(Call(cast(Any, lane), high, "", None)) == 1
+    assert lane.line.ahead(Call(cast(Any, lane), high, "", None)) == (1, 1)
 
 
 async def test_a_call_that_ends_while_it_waits_is_not_counted_nor_taken(lane: Lane) -> None:
@@ -93,7 +93,7 @@ async def test_a_call_that_ends_while_it_waits_is_not_counted_nor_taken(lane: La
     second.cancel()
     assert (lane.line.calls, lane.line.own(first)) == (2, 2)
     assert list(taken(lane)) == [first, third]
-    assert (lane.line.calls, lane.line.own(first), lane.line.ahead(first)) == (0, 0, 0)
+    assert (lane.line.calls, lane.line.own(first), *lane.line.ahead(first)) == (0, 0, 0, 0)
 
 
 async def test_places_of_calls_that_ended_do_not_pile_up(lane: Lane) -> None:

@@ -149,14 +149,14 @@ async def test_overload_answers_429_and_never_503_whether_batching_is_on_or_not(
     assert len({a.json()["retry_after_s"] for a in answers if a.status_code == 429}) > 10, "they come back at once"
 
 
-async def test_callers_who_leave_a_long_queue_show_that_it_stands(serve: Any, eventually: Any, path: str) -> None:
+async def test_callers_who_hang_up_show_how_long_callers_wait(serve: Any, eventually: Any, path: str) -> None:
     running = await serve(Scarce, access=ACCESS)
     lane = await held(running, path, eventually)
     lane._service = Service(1.0, 0.0, 100)
     waiting = [ask(running, path, str(n)) for n in range(28)]
     await eventually(lambda: lane.queued == 28)
     left = Call(lane, KEYS["kaon_testing"], "", 60.0)
-    left.entered_at -= 6.0  # more than five rounds
+    left.entered_at -= 6.0  # more than five rounds, so that it is no accident
     lane.abandoned(left)
     assert (await ask(running, path, "more")).status_code == 429
     assert ask(running, path, "high", "kaon_high")
