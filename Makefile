@@ -88,6 +88,7 @@ bench-tune: .venv/.dev ## the tuner against peers, live descent, Optuna, hindsig
 	@TRACES=$(TRACES) $(BIN)/python -m benchmarks.tune
 
 .PHONY: bench-tune
+
 bench-overload: .venv/.dev ## three times more than can be served, from callers who come again at once; QUICK=1
 	@$(BIN)/python -m benchmarks.overload
 
