@@ -33,6 +33,7 @@ from kaon.types.deployment import DeploymentSpec, Scaling, Shadow
 from kaon.types.event import Event
 from kaon.types.replica import ReplicaStatus
 from kaon.types.shadow import ShadowReport
+from kaon.types.window import Stats
 
 _TRIES = 10
 
@@ -132,6 +133,10 @@ class Remote:
     def events(self, kind: str | None = None, name: str | None = None, limit: int = 100) -> list[Event]:
         """What happened, oldest first."""
         return self._platform.items(Event, self._at("events"), kind=kind, name=name, limit=limit)
+
+    def stats(self, name: str, span_s: float) -> Stats:
+        """How a deployment does, with a series of the last `span_s` seconds."""
+        return self._platform.read(Stats, self._at("deployments", name, "stats"), span_s=span_s)
 
     def decisions(self, name: str, since_s: float | None = None, limit: int = 20) -> Decisions:
         """What was decided for a deployment, and what its law says now."""

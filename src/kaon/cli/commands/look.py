@@ -1,4 +1,4 @@
-"""`get`, `describe`, `ps`, `explain`, `logs` and `events`: what is, what was, and why."""
+"""`get`, `describe`, `ps`, `stats`, `explain`, `logs` and `events`: what is, what was, and why."""
 
 from __future__ import annotations
 
@@ -41,10 +41,21 @@ _EXPLAIN = told(
 )
 
 
+_STATS = told(
+    "Show how a deployment does: calls, latency, replicas, as charts that move.",
+    "kaon stats greeter",
+    "kaon stats greeter --since 1h",
+    "kaon stats greeter -o json",
+    more="On a terminal it draws again every second until Ctrl-C; elsewhere, or with --once, it prints once. "
+    "The last two minutes have seconds, the last half hour steps of 10 s, the last week minutes.",
+)
+
+
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
     app.command(help=_PS, rich_help_panel=LOOK)(ps)
     app.command(help=_DESCRIBE, rich_help_panel=LOOK)(describe)
+    app.command(help=_STATS, rich_help_panel=LOOK)(stats)
     app.command(help=_EXPLAIN, rich_help_panel=LOOK)(explain)
     app.command(help=_LOGS, rich_help_panel=LOOK)(logs)
     app.command(help=_EVENTS, rich_help_panel=LOOK)(events)
@@ -83,6 +94,20 @@ def ps(
     from kaon.cli import looking
 
     looking.ps(name, workspace, output)
+
+
+def stats(
+    name: Annotated[str, typer.Argument(help="The deployment.", show_default=False)],
+    since: Annotated[str, typer.Option(help="How far back the charts go, like 1h; a week at most.")] = "",
+    once: Annotated[bool, typer.Option("--once", help="Print once, and end.")] = False,
+    workspace: InWorkspace = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Show how a deployment does."""
+    from kaon.cli import watching
+    from kaon.cli.text import seconds
+
+    watching.stats(name, seconds(since) if since else None, once, workspace, output)
 
 
 def explain(
