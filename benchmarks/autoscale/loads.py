@@ -39,7 +39,7 @@ def _scaled(name: str, rates: list[float], tune_share: float) -> Load:
     return Load(name, tuple(r * scale for r in rates), 60.0 * round(len(rates) * tune_share / 60))
 
 
-def read(folder: Path) -> list[Load]:
+def read(folder: Path, most_days: int = 2) -> list[Load]:
     """Every trace of a folder; one of long steps is made so much shorter that a day of it is `DAY_S`."""
     loads = []
     for path in sorted(folder.glob("*.csv")):
@@ -49,7 +49,7 @@ def read(folder: Path) -> list[Load]:
             loads.append(_scaled(name, list(found.rates), 1 / 3))
             continue
         a_day = round(86_400 / found.step_s)
-        days = min(2, len(found.rates) // a_day)
+        days = min(most_days, len(found.rates) // a_day)
         rates = trace.per_second(found.rates[: days * a_day], DAY_S / a_day)
         loads.append(_scaled(name, rates, 1 / days if days > 1 else 1 / 3))
     return loads

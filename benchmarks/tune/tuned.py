@@ -25,7 +25,7 @@ from benchmarks.tune.world import (
 )
 from kaon.laws import loss
 from kaon.laws.scale import Scale
-from kaon.laws.tune import epoch, record, scaling, tuner
+from kaon.laws.tune import epoch, guard, record, scaling, tuner
 from kaon.laws.tune.epoch import Proposal, Search
 from kaon.laws.tune.guard import TICK_S as LOOK_S
 from kaon.laws.tune.guard import Arm, Conditions
@@ -40,7 +40,7 @@ from kaon.sim.twin import Episode, Figures, Model, Twin, agreement, calibrated, 
 from kaon.types.observation import Batches, Observation
 
 SNAPSHOT_S = 300.0
-REPLAY_S, SHORT_S, LEAST_S = 1800.0, 240.0, 1200.0
+REPLAY_S, SHORT_S, LEAST_S = 1800.0, 240.0, 1500.0
 FIT_S = 600.0
 
 
@@ -96,7 +96,7 @@ class Tuned:
         self.windows = 0
         self.noise: float | None = None
         self.trusted = True
-        self.controls: deque[Arm] = deque(maxlen=30)
+        self.controls: deque[Arm] = deque(maxlen=180)
         self.control = Arm()
 
     def run(self) -> Outcome:
@@ -143,7 +143,7 @@ class Tuned:
         trying = trial is not None and trial.trying(now - 1)
         if not trying and arm.p99_s is not None:
             self.controls.append(arm)
-            self.control = max(self.controls, key=lambda a: a.p99_s or 0.0)
+            self.control = guard.worst(self.controls)
         windows = self.life.session.windows()
         window, burn_now = None, None
         if len(windows) > self.windows:

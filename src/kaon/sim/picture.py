@@ -1,4 +1,4 @@
-"""A small chart of replicas over time, as SVG."""
+"""A small chart of replicas, or of something else, over time, as SVG."""
 
 from __future__ import annotations
 
@@ -7,13 +7,23 @@ from html import escape
 from itertools import pairwise
 
 WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 760, 260, 46, 10, 34, 34
-GREY, BLUE, ORANGE = "#b0b0b0", "#0b6e99", "#d1603d"
+GREY, BLUE, ORANGE, GREEN = "#b0b0b0", "#0b6e99", "#d1603d", "#4c8c4a"
 POINTS = 600
 """Of a line at most; more are brought down to the highest of each part."""
 
 
-def picture(title: str, series: Mapping[str, tuple[Sequence[float], str]], seconds: float) -> str:
-    """Lines, each under its name with its values and colour, over `seconds`; a grey one is thin."""
+def picture(
+    title: str,
+    series: Mapping[str, tuple[Sequence[float], str]],
+    seconds: float,
+    *,
+    below: str | None = None,
+    marks: Sequence[float] = (),
+) -> str:
+    """Lines, each under its name with its values and colour, over `seconds`; a grey one is thin.
+
+    `below` says what they are if not replicas; `marks` are moments, as shares of the time, when something happened.
+    """
     most = 1.1 * max(max(values, default=0) for values, _ in series.values()) or 1.0
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" '
@@ -23,16 +33,26 @@ def picture(title: str, series: Mapping[str, tuple[Sequence[float], str]], secon
     for i in range(5):
         y = HEIGHT - BOTTOM - i / 4 * (HEIGHT - TOP - BOTTOM)
         parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#e3e3e3"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end" fill="#555">{most * i / 4:.0f}</text>')
+        parts.append(
+            f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end" fill="#555">{_number(most * i / 4, most)}</text>'
+        )
+    for mark in marks:
+        x = LEFT + mark * (WIDTH - LEFT - RIGHT)
+        ends = f'x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"'
+        parts.append(f'<line {ends} stroke="#999" stroke-dasharray="4"/>')
     x = LEFT
     for name, (values, colour) in series.items():
         parts.append(_line(values, most, colour))
         parts.append(f'<rect x="{x}" y="10" width="14" height="4" fill="{colour}"/>')
         parts.append(f'<text x="{x + 19}" y="16" fill="#333">{escape(name)}</text>')
         x += 40 + 7 * len(name)
-    parts.append(f'<text x="{WIDTH / 2}" y="{HEIGHT - 10}" text-anchor="middle" fill="#555">{escape(title)}; ')
-    parts.append(f"{seconds / 60:.0f} minutes, replicas</text></svg>")
+    parts.append(f'<text x="{WIDTH / 2}" y="{HEIGHT - 10}" text-anchor="middle" fill="#555">')
+    parts.append(escape(below or f"{title}; {seconds / 60:.0f} minutes, replicas") + "</text></svg>")
     return "\n".join(parts) + "\n"
+
+
+def _number(value: float, most: float) -> str:
+    return f"{value:.0f}" if most >= 4 else f"{value:.2g}"
 
 
 def _line(values: Sequence[float], most: float, colour: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from kaon.types.objective import Objective
 
@@ -93,6 +94,13 @@ def frozen(now: Conditions) -> str | None:
 def quiet(now: Conditions) -> bool:
     """Whether there are too few calls to try anything on: recommend only."""
     return now.calls is None or now.calls < LEAST_CALLS
+
+
+def worst(arms: Sequence[Arm]) -> Arm:
+    """What is usual without the trial, at its worst: the control of a switchback, which has nobody beside it."""
+    told = [arm for arm in arms if arm.calls >= TELLING_CALLS]
+    failing = max(told, key=lambda arm: arm.failed / arm.calls, default=Arm())
+    return replace(failing, p99_s=max((arm.p99_s for arm in told if arm.p99_s is not None), default=None))
 
 
 def alarm(objective: Objective, guard: Guard, trying: Arm, control: Arm) -> str | None:

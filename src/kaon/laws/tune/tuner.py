@@ -134,11 +134,11 @@ def _during(known: State, trying: Trial, mode: Mode, objective: Objective, tick:
     stops = _stops(tick.conditions, mode)
     if stops is not None:
         return _ended(known, tick.at_s, Happened.STOPPED, stops)
-    counted = guard.frozen(tick.conditions) is None and tick.window is not None
-    if counted and tick.window is not None:
+    if tick.window is not None:
         trying = trying.seen(tick.at_s, tick.window, tick.beside)
     known = replace(known, trial=trying)
-    finding = trial.judge(trying) if counted else None
+    # What is frozen is the decision, not the counting: to leave the hard minutes out would flatter what is tried.
+    finding = trial.judge(trying) if tick.window is not None and guard.frozen(tick.conditions) is None else None
     if finding is None:
         return known, _orders(known, trying, tick.at_s, tick.conditions)
     ratio = finding.realised / trying.predicted if trying.predicted > 0 else 0.0

@@ -120,6 +120,14 @@ def test_nothing_is_decided_on_few_windows_or_few_calls() -> None:
     assert trial.judge(replace(begun, force=(Window(2.0, 90),) * 5, tried=(Window(1.0, 9),) * 5)) is None
 
 
+def test_live_windows_that_say_little_leave_the_promise_and_those_that_contradict_it_end_it() -> None:
+    wild = tuple(0.2 + x for x in (-1.0, 1.0, -0.8, 0.9, -0.1, 0.0))
+    assert trial.belief(wild, 0.2)[0] == pytest.approx(0.2, abs=0.05)
+    steady = tuple(-0.2 + x for x in (-0.01, 0.01, -0.02, 0.02, 0.0, 0.0))
+    mean, deviation = trial.belief(steady, 0.2)
+    assert mean < -10 * deviation
+
+
 def test_a_trial_replays_from_its_record() -> None:
     tried = Trial(
         Reach.REPLICA,
@@ -167,6 +175,12 @@ def test_a_few_failed_calls_of_hardly_any_are_no_alarm() -> None:
 
 def test_a_slow_canary_among_slow_others_is_no_alarm() -> None:
     assert guard.alarm(OBJECTIVE, Guard(), Arm(200, 0, 1.0), Arm(200, 0, 0.9)) is None
+
+
+def test_beside_a_switchback_stands_what_was_worst_without_it() -> None:
+    arms = [Arm(1000, 20, 0.4), Arm(1000, 1, 0.9), Arm(5, 5, 9.0), Arm(1000, 0)]
+    assert guard.worst(arms) == Arm(1000, 20, 0.9)
+    assert guard.worst([]) == Arm()
 
 
 def test_three_rollbacks_in_an_hour_switch_it_off_for_six() -> None:
