@@ -23,7 +23,7 @@ ENOUGH = 50
 """Idle gaps that must be known before they are gone by."""
 WAITING = 60.0
 """A second that a caller waits for a start is worth a minute of a replica."""
-LEAST_S, MOST_S = 10.0, 4 * 3600.0
+LEAST_S, MOST_S = 60.0, 4 * 3600.0
 """Nothing is let go sooner, however cheap a start is: a stop and a start have their own cost; nor kept for longer."""
 _FORGETTING = 0.99
 _PER_DOUBLING = 4

@@ -87,8 +87,9 @@ class Scale:
             replicas = bounds.clip(last, now)
             return replace(state, chosen=replicas), Decision(replicas, "no figures: as it was")
         state = self._learn(state, seen)
-        replicas, reason = self._idle(state, now, last) if self._quiet(state, seen) else self._follow(state, seen)
-        if now < state.panic_until_s and replicas < last:
+        quiet = self._quiet(state, seen)
+        replicas, reason = self._idle(state, now, last) if quiet else self._follow(state, seen)
+        if now < state.panic_until_s and replicas < last and not quiet:
             replicas, reason = last, f"panic: not down; {reason}"
         clipped = bounds.clip(replicas, now)
         if clipped != replicas:
@@ -176,7 +177,10 @@ class Scale:
         return steady * cost_s, quick * cost_s
 
     def _quiet(self, state: ScaleState, seen: Observation) -> bool:
-        return not seen.in_flight and state.arrivals.total() == 0
+        """Whether nobody has called for a minute, or for as long as the last replica is said to be kept."""
+        said_s = math.inf if self.keep_alive_s is None else self.keep_alive_s
+        idle = state.arrivals.total() == 0 or seen.at_s - state.last_call_s >= said_s
+        return idle and not seen.in_flight
 
     def _idle(self, state: ScaleState, now: float, last: int) -> tuple[int, str]:
         quiet_s = now - state.last_call_s

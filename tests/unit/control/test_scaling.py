@@ -314,7 +314,7 @@ async def test_the_last_replica_goes_when_nobody_calls_and_comes_back_when_someb
     await world.live(30, 5)
     await world.live(28, 0)
     assert world.ready() >= 1
-    await world.live(60, 0)  # a surge forbids going down for a minute
+    await world.live(6, 0)
     assert (world.ready(), world.wanted[-1]) == (0, 0)
     await world.live(300, 0)
     assert set(world.wanted[-300:]) == {0}
