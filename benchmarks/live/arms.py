@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from benchmarks.live.census import Census, Named
 from benchmarks.live.connections import Target
 from benchmarks.live.loads import Load
 from benchmarks.live.platform import Platform
-from benchmarks.live.quickened import ROOT
+from benchmarks.live.server import ROOT
 from benchmarks.report import QUICK
 from kaon.types.deployment import Law
 from kaon.types.objective import Objective
@@ -35,6 +35,8 @@ TIMES = 4.0
 """Seconds of a law in one of the clock: starts take it twenty."""
 MOST = 24
 SECONDS, WARM_S = (40, 10) if QUICK else (300, 60)
+LET_GO_S = 5.0
+"""So long laws only look: as many replicas as the first calls need are there."""
 LAWS = (Law.KAON, Law.KNATIVE) if QUICK else (Law.KAON, Law.KNATIVE, Law.RAY_SERVE)
 
 
@@ -72,16 +74,21 @@ def side_by_side(platform: Platform, load: Load, laws: Sequence[Law]) -> dict[st
     replicas = first_replicas(load)
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda name: platform.deploy(name, replicas, LOAD_S), names))
-    for name in names:
-        platform.bound(name, {"min": 1, "max": MOST, "law": name})
-    arms = measured([platform.target(name) for name in names], load, platform.census())
+
+    def let_go() -> None:
+        for name in names:
+            platform.bound(name, {"min": 1, "max": MOST, "law": name})
+
+    arms = measured([platform.target(name) for name in names], load, platform.census(), let_go)
     with ThreadPoolExecutor() as pool:
         list(pool.map(platform.remove, names))
     return arms
 
 
-def measured(targets: Sequence[Target], load: Load, named: Named) -> dict[str, Arm]:
-    """Let the calls of `load` come to each target, and count."""
+def measured(
+    targets: Sequence[Target], load: Load, named: Named, let_go: Callable[[], None] = lambda: None
+) -> dict[str, Arm]:
+    """Let the calls of `load` come to each target, and count. `let_go` is called when they have come for a while."""
     arrivals_ns = load.arrivals_ns()
     with tempfile.TemporaryDirectory(prefix="kaon-live-") as name, Census(named) as census:
         folder = Path(name)

@@ -18,9 +18,8 @@ from typing import Any
 
 import httpx2
 
-from benchmarks.live import census
+from benchmarks.live import census, server
 from benchmarks.live.connections import Target
-from benchmarks.live.quickened import start_server
 from kaon.settings import Settings
 from kaon.stack import up as stack
 
@@ -109,7 +108,7 @@ def platform(times: float) -> Iterator[Platform]:
         settings = Settings(home=Path(folder) / "home", port=probe.getsockname()[1])
         probe.close()
         settings.home.mkdir(mode=0o700)
-        start_server(settings, times)
+        server.start(settings, times)
         try:
             stack.up(settings)
             yield Platform(settings)

@@ -5,31 +5,20 @@ minutes without favour, none of these is touched. Instead a law is told of all t
 which `times` pass in one of the clock, and is asked `times` as often. To the law the run is one of `times` the
 length, of a service `times` as slow, with starts `times` as long; so the machine plays that service, exactly, but for
 how old the figures are: those come as often as they always do, and so are `times` as old to it.
-
-`python -m benchmarks.live.quickened TIMES` is the platform's server with such laws.
 """
 
 from __future__ import annotations
 
 import functools
-import json
-import os
-import sys
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import fields
+from typing import Any, cast
 
-from kaon import processes
 from kaon.laws import choice
 from kaon.laws.scaling import Bounds, Decision, Law
-from kaon.settings import Settings
-from kaon.stack import __main__ as stack
-from kaon.stack.roles import Role
 from kaon.types.deployment import Scaling
 from kaon.types.objective import Objective
 from kaon.types.observation import Observation
 
-ROOT = Path(__file__).resolve().parents[2]
 _CHOSEN = choice.law
 
 
@@ -58,51 +47,22 @@ def _times(seconds: float | None, times: float) -> float | None:
     return None if seconds is None else seconds * times
 
 
-@dataclass(frozen=True, slots=True)
-class Quickened:
+def quickened(law: Law, times: float) -> Law:
     """`law`, of whose seconds `times` pass in one of the clock."""
-
-    law: Law
-    times: float
-
-    def begin(self) -> Any:
-        return self.law.begin()
-
-    def step(self, state: Any, bounds: Bounds, seen: Observation) -> tuple[Any, Decision]:
-        return self.law.step(state, bounds, observation(seen, self.times))
+    parameters = {field.name: getattr(law, field.name) for field in fields(law)}  # type: ignore[arg-type]
+    return cast(Law, _kind(type(law), times)(**parameters))
 
 
-def quick(scaling: Scaling, told: Objective, max_batch: int, times: float, **rest: Any) -> Law:
+@functools.cache
+def _kind(kind: type[Any], times: float) -> type[Any]:
+    """A kind of law that is `kind` in all but its time."""
+
+    def step(self: Any, state: Any, bounds: Bounds, seen: Observation) -> tuple[Any, Decision]:
+        return cast(tuple[Any, Decision], kind.step(self, state, bounds, observation(seen, times)))
+
+    return type(f"Quick{kind.__name__}", (kind,), {"__slots__": (), "step": step})
+
+
+def quick(times: float, scaling: Scaling, told: Objective, max_batch: int, **rest: Any) -> Law:
     """The law that a spec names, quickened; `rest` as `kaon.laws.choice.law` takes it."""
-    return Quickened(_CHOSEN(scaling, objective(told, times), max_batch, **rest), times)
-
-
-def quicken(times: float) -> None:
-    """Let the controllers of this process have such laws, and ask them as often as that needs."""
-    choice.law = functools.partial(_quick, times)
-
-
-def _quick(times: float, scaling: Scaling, told: Objective, max_batch: int, **rest: Any) -> Law:
-    return quick(scaling, told, max_batch, times, **rest)
-
-
-def start_server(settings: Settings, times: float) -> None:
-    """Start the platform's server, before `kaon up` finds it running."""
-    role = Role("server", settings)
-    settings.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    role.log.parent.mkdir(mode=0o700, parents=True)
-    said = settings.model_dump(mode="json") | {"home": str(settings.home.absolute())}
-    processes.spawn(
-        [sys.executable, "-m", "benchmarks.live.quickened", f"{times:g}"],
-        lock=role.lock,
-        env={"PATH": os.environ["PATH"], "HOME": str(Path.home())},
-        cwd=ROOT,
-        log=role.log,
-        stdin=json.dumps(said).encode(),
-    )
-
-
-if __name__ == "__main__":
-    quicken(float(sys.argv[1]))
-    sys.argv = ["kaon.stack", "server"]
-    sys.exit(stack.main())
+    return quickened(_CHOSEN(scaling, objective(told, times), max_batch, **rest), times)

@@ -61,7 +61,7 @@ def simulated(law: Rule, load: Load, first_replicas: int) -> Simulated:
 
 def of_law(law: Law, load: Load, first_replicas: int) -> Simulated:
     """A law as the platform runs it."""
-    rule = quick(Scaling(min=1, max=MOST, law=law), OBJECTIVE, MAX_BATCH, TIMES)
+    rule = quick(TIMES, Scaling(min=1, max=MOST, law=law), OBJECTIVE, MAX_BATCH)
     return simulated(rule, load, first_replicas)
 
 
