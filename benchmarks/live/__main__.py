@@ -14,11 +14,11 @@ from typing import Any
 
 from benchmarks import peers
 from benchmarks.live import ray, validation
+from benchmarks.live.apps.sleeper import OBJECTIVE
 from benchmarks.live.arms import (
     LAWS,
     LOAD_S,
     MOST,
-    OBJECTIVE,
     SECONDS,
     SERVES_RPS,
     TIMES,

@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 
 from benchmarks.live import load as generator
+from benchmarks.live.apps.sleeper import A_S, B_S, MAX_BATCH, OBJECTIVE
 from benchmarks.live.census import Census, Named
 from benchmarks.live.connections import Target
 from benchmarks.live.loads import Load
@@ -24,18 +25,15 @@ from benchmarks.live.platform import Platform
 from benchmarks.live.server import ROOT
 from benchmarks.report import QUICK
 from kaon.types.deployment import Law
-from kaon.types.objective import Objective
 
-A_S, B_S, MAX_BATCH = 0.04, 0.16, 8
 SERVES_RPS = MAX_BATCH / (A_S * MAX_BATCH + B_S)
-OBJECTIVE = Objective(latency_s=0.8, deadline_s=1.0, completion=0.99)
 LOAD_S = 5.0
 """What a replica loads before it is ready."""
 TIMES = 4.0
 """Seconds of a law in one of the clock: starts take it twenty."""
 MOST = 24
-SECONDS, WARM_S = (40, 10) if QUICK else (300, 60)
-LET_GO_S = 5.0
+SECONDS, WARM_S = (20, 5) if QUICK else (300, 60)
+LET_GO_S = 2.0 if QUICK else 5.0
 """So long laws only look: as many replicas as the first calls need are there."""
 LAWS = (Law.KAON, Law.KNATIVE) if QUICK else (Law.KAON, Law.KNATIVE, Law.RAY_SERVE)
 

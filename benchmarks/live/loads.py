@@ -15,8 +15,8 @@ MEAN_RPS = 65.0
 """Some four replicas' worth of calls at full batches."""
 BUSY_RPS = 200.0
 """At most so many in the second that only one call in a hundred finds busier: twelve replicas' worth."""
-CHOSEN = ("autothrottle_bursty", "autothrottle_diurnal", "servegen_language_m-mid")
-"""A trace in bursts, one with a day in it, and one of calls to a language model, when the folder has them."""
+CHOSEN = ("autothrottle_diurnal", "autothrottle_bursty", "servegen_language_m-mid")
+"""A trace with a day in it, one in bursts, and one of calls to a language model, when the folder has them."""
 CHOSEN_GENERATED = ("day", "noisy", "bursts")
 SEED = 11
 

@@ -1,4 +1,4 @@
-"""Writes figures and pictures of docs/explanation/scaling-live.md from the last run: `python -m benchmarks.live.pages`."""
+"""Writes the figures of docs/explanation/scaling-live.md from the last whole run: `python -m benchmarks.live.pages`."""
 
 from __future__ import annotations
 

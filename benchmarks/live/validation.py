@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmarks.live.arms import A_S, B_S, LOAD_S, MAX_BATCH, MOST, OBJECTIVE, SECONDS, TIMES, WARM_S, Arm
+from benchmarks.live.apps.sleeper import A_S, B_S, MAX_BATCH, OBJECTIVE
+from benchmarks.live.arms import LOAD_S, MOST, SECONDS, TIMES, WARM_S, Arm
 from benchmarks.live.loads import Load
 from benchmarks.live.quickened import quick
 from kaon.laws.scaling import Bounds
@@ -45,7 +46,7 @@ def simulated(law: Rule, load: Load, first_replicas: int) -> Simulated:
         tick_s=TICK_S,
         stale_s=STALE_S,
         scored_from_s=WARM_S,
-        window_s=10.0,
+        window_s=5.0,
     )
     outcome = run(law, setting, load.arrivals_ns(), SEED)
     whole, most_s = outcome.whole, OBJECTIVE.patience_s

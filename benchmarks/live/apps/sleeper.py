@@ -7,9 +7,10 @@ import asyncio
 import kaon
 
 A_S, B_S, MAX_BATCH = 0.04, 0.16, 8
+OBJECTIVE = kaon.Objective(latency_s=0.8, deadline_s=1.0, completion=0.99)
 
 
-@kaon.service(resources=kaon.Resources(cpus=0.1))
+@kaon.service(resources=kaon.Resources(cpus=0.1), objective=OBJECTIVE)
 class Sleeper:
     """Answers rows with themselves, when their batch has slept. `load_s`: seconds until a replica is ready."""
 
