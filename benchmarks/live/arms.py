@@ -63,7 +63,7 @@ class Arm:
 def first_replicas(load: Load) -> int:
     """As many as the first seconds need: nobody begins with a debt."""
     first = load.rates[: int(10 * load.times)]
-    return math.ceil(1.3 * sum(first) / len(first) / SERVES_RPS)
+    return math.ceil(1.6 * sum(first) / len(first) / SERVES_RPS)
 
 
 def side_by_side(platform: Platform, load: Load, laws: Sequence[Law]) -> dict[str, Arm]:
