@@ -32,23 +32,11 @@ from benchmarks.live.census import of_ray
 from benchmarks.live.loads import MEAN_RPS, Load, chosen
 from benchmarks.live.platform import Platform, platform
 from benchmarks.report import QUICK, Bar, Report
-from kaon.laws.scaling import Bounds, Decision
 from kaon.types.deployment import Law
-from kaon.types.observation import Observation
 
 GOAL = OBJECTIVE.completion
 FIXED = round(1.6 * MEAN_RPS / SERVES_RPS)
 WITHIN = 0.1
-
-
-class Fixed:
-    """As many as there are."""
-
-    def begin(self) -> None:
-        return None
-
-    def step(self, state: None, bounds: Bounds, seen: Observation) -> tuple[None, Decision]:
-        return None, Decision(seen.ready + seen.starting, "fixed")
 
 
 def main() -> None:
@@ -85,7 +73,7 @@ def _fixed(report: Report, kaon: Platform, load: Load) -> list[float]:
     kaon.deploy("fixed", FIXED, 0.0)
     live = measured([kaon.target("fixed")], load, kaon.census())["fixed"]
     kaon.remove("fixed")
-    said = validation.compared(live, validation.simulated(Fixed(), load, FIXED))
+    said = validation.compared(live, validation.of_fixed(FIXED, load))
     report.figures["fixed"] = {"load": load.name, "replicas": FIXED, **said}
     print(f"{load.name}, {FIXED} replicas: live {said['live']}, simulated {said['simulated']}", flush=True)
     return [said["p50_relative_error"]]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmarks.live.apps.sleeper import A_S, B_S, MAX_BATCH, OBJECTIVE
-from benchmarks.live.arms import LOAD_S, MOST, SECONDS, TIMES, WARM_S, Arm
+from benchmarks.live.arms import LET_GO_S, LOAD_S, MOST, SECONDS, TIMES, WARM_S, Arm
 from benchmarks.live.loads import Load
 from benchmarks.live.quickened import quick
-from kaon.laws.scaling import Bounds
+from kaon.laws.scaling import Bounds, Decision
 from kaon.laws.scaling import Law as Rule
-from kaon.sim.engine import Truth
+from kaon.laws.scaling_peers import Knative
+from kaon.sim.engine import NS, Truth
 from kaon.sim.run import Setting, run
 from kaon.types.deployment import Law, Scaling
+from kaon.types.observation import Observation
 
 OWN_START_S = 0.6
 """What a replica takes beside its loading: the process, its imports, the edge's word that it is there."""
@@ -21,6 +24,28 @@ STALE_S = 1.5
 """How old figures are when a law gets them: counted every second, asked for every half."""
 TICK_S = 2.0 / TIMES
 SEED = 1
+
+
+LEAD_S = 10.0
+"""Before the calls, so that the first replicas are ready when they come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A law that is heard from `until_s` on; until then it only looks, and there are `replicas`."""
+
+    law: Rule
+    replicas: int
+    until_s: float = math.inf
+
+    def begin(self) -> Any:
+        return self.law.begin()
+
+    def step(self, state: Any, bounds: Bounds, seen: Observation) -> tuple[Any, Decision]:
+        if seen.at_s < LEAD_S:
+            return state, Decision(self.replicas, "no calls yet")
+        state, decision = self.law.step(state, bounds, seen)
+        return state, decision if seen.at_s >= self.until_s else Decision(self.replicas, "it looks")
 
 
 @dataclass(frozen=True)
@@ -45,10 +70,10 @@ def simulated(law: Rule, load: Load, first_replicas: int) -> Simulated:
         first_replicas=first_replicas,
         tick_s=TICK_S,
         stale_s=STALE_S,
-        scored_from_s=WARM_S,
+        scored_from_s=LEAD_S + WARM_S,
         window_s=5.0,
     )
-    outcome = run(law, setting, load.arrivals_ns(), SEED)
+    outcome = run(law, setting, load.arrivals_ns() + round(LEAD_S * NS), SEED)
     whole, most_s = outcome.whole, OBJECTIVE.patience_s
     return Simulated(
         attainment=outcome.attainment,
@@ -63,7 +88,12 @@ def simulated(law: Rule, load: Load, first_replicas: int) -> Simulated:
 def of_law(law: Law, load: Load, first_replicas: int) -> Simulated:
     """A law as the platform runs it."""
     rule = quick(TIMES, Scaling(min=1, max=MOST, law=law), OBJECTIVE, MAX_BATCH)
-    return simulated(rule, load, first_replicas)
+    return simulated(Held(rule, first_replicas, LEAD_S + LET_GO_S), load, first_replicas)
+
+
+def of_fixed(replicas: int, load: Load) -> Simulated:
+    """A number that nobody changes."""
+    return simulated(Held(Knative(), replicas), load, replicas)
 
 
 def compared(live: Arm, simulated: Simulated) -> dict[str, Any]:
