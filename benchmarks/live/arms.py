@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +33,7 @@ LOAD_S = 5.0
 TIMES = 4.0
 """Seconds of a law in one of the clock: starts take it twenty."""
 MOST = 24
-SECONDS, WARM_S = (20, 5) if QUICK else (300, 60)
+SECONDS, WARM_S = (20, 5) if QUICK else (180, 45)
 LET_GO_S = 2.0 if QUICK else 5.0
 """So long laws only look: as many replicas as the first calls need are there."""
 LAWS = (Law.KAON, Law.KNATIVE) if QUICK else (Law.KAON, Law.KNATIVE, Law.RAY_SERVE)
@@ -96,7 +97,10 @@ def measured(
         order = generator.Order(tuple(targets), files[0], patience_s, start_at, WARM_S, files[1])
         (folder / "order.json").write_text(json.dumps(asdict(order)))
         psutil.cpu_percent()
+        timer = threading.Timer(start_at + LET_GO_S - time.time(), let_go)
+        timer.start()
         subprocess.run([sys.executable, "-m", "benchmarks.live.load", str(folder / "order.json")], cwd=ROOT, check=True)
+        timer.join()
         machine = psutil.cpu_percent() / 100
         said = json.loads((folder / "result.json").read_text())
     return {target.name: _arm(said[target.name], census, target.name, start_at, machine) for target in targets}
