@@ -6,6 +6,8 @@ revisions, over clouds. A count that nobody delivered is None, which is not zero
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from kaon.types.model import Model, Name
@@ -20,7 +22,7 @@ def _bounds() -> tuple[float, ...]:
 LATENCY_BOUNDS_S = _bounds()
 """Upper bounds of the buckets of a latency histogram; one more bucket has what is above the last."""
 
-Histogram = dict[int, int]
+Histogram = dict[Annotated[int, Field(ge=0, le=len(LATENCY_BOUNDS_S))], Annotated[int, Field(ge=0)]]
 """Bucket -> count; buckets without a count are left out."""
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+from pydantic import ValidationError
+
 from kaon.store.traffic import TrafficRing
 from kaon.types.traffic import Sample, Traffic
 
@@ -124,3 +127,8 @@ def test_news_are_told_once_and_in_order_of_arrival_also_those_that_come_late() 
     told, _ = ring.news("default", "one", count)
     assert sum(s.arrivals or 0 for s in told) == 110
     assert ring.news("default", "nobody", 0)[0] == []
+
+
+def test_a_bucket_that_no_histogram_has_is_refused() -> None:
+    with pytest.raises(ValidationError):
+        Sample(workspace="default", deployment="one", revision=1, at_s=1, span_s=1, latency={69: 1})
