@@ -45,6 +45,7 @@ _INTERVAL_SHARE = 0.25
 """Of an endpoint's timeout: a burst may take so long until it counts as a queue that stands."""
 _INTERVAL_S = (1.0, 15.0)
 _HURRY = 0.8
+_TELLING_LEAST_S = 0.1
 _LEAST_RETRY_S = 0.1
 _LONGEST_RETRY_S = 60.0
 _MEMORY_S = 1.0
@@ -189,9 +190,13 @@ def late(service: Service, left_s: float) -> bool:
     return service.trusted and left_s < service.seconds - service.deviation_s
 
 
-def patience_s(waited_s: float) -> float:
-    """What callers are thought to wait when one hung up after `waited_s`: less, for those in a greater hurry."""
-    return _HURRY * waited_s
+def patience_s(service: Service, waited_s: float) -> float:
+    """What callers are thought to wait when one hung up after `waited_s`: less, for those in a greater hurry.
+
+    Infinity when that was so soon that it says nothing of the queue.
+    """
+    telling = service.trusted and waited_s > max(_TELLING_LEAST_S, _STANDING_ROUNDS * service.seconds)
+    return _HURRY * waited_s if telling else math.inf
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,8 +92,7 @@ class Lane(ABC):
     def abandoned(self, call: Call) -> None:
         """A caller went away while its call waited: until the line is empty, nobody is thought to wait longer."""
         waited_s = time.monotonic() - call.entered_at
-        if self._service.trusted and waited_s > admit.standing_s(self._service):
-            self._patience_s = min(self._patience_s, admit.patience_s(waited_s))
+        self._patience_s = min(self._patience_s, admit.patience_s(self._service, waited_s))
 
     def release(self, began_at: float) -> None:
         """A slot is free again; the next call begins."""

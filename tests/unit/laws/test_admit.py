@@ -17,6 +17,7 @@ from kaon.laws.admit import (
     decide,
     late,
     learn,
+    patience_s,
     retry_after_s,
     standing_s,
     stands,
@@ -95,6 +96,13 @@ def test_a_low_priority_is_judged_by_how_its_own_line_moves() -> None:
     assert pace.again(60.0).seconds == pytest.approx(1.0), "nobody waited"
     slow = Load(3, 3, 1, 2, 2, Service(0.1, 0.0, 50), pace_s=pace.seconds)
     assert isinstance(decide(slow, PLENTY, patience_s=2.0, priority=Priority.LOW), Refused)
+
+
+def test_callers_who_hang_up_after_a_while_show_how_long_they_wait_and_others_nothing() -> None:
+    assert patience_s(Service(0.05, 0.0, 50), 0.3) == pytest.approx(0.24)
+    assert patience_s(Service(0.05, 0.0, 50), 0.2) == math.inf
+    assert patience_s(Service(0.0, 0.0, 50), 0.05) == math.inf
+    assert patience_s(Service(0.05, 0.0, 3), 9.0) == math.inf
 
 
 def test_a_queue_stands_when_it_was_not_empty_for_a_quarter_of_the_timeout() -> None:
