@@ -51,7 +51,7 @@ def law(
     concurrency = float(max_batch if at_once is None else at_once)
     match scaling.law:
         case Named.KAON:
-            return Scale(objective, max_batch, start_s=start_s, keep_alive_s=scaling.keep_alive_s)
+            return Scale(objective, max_batch, start_s=start_s, keep_alive_s=scaling.keep_alive_s, at_once=at_once)
         case Named.KNATIVE:
             return scaling_peers.Knative(target=concurrency)
         case Named.RAY_SERVE:

@@ -61,7 +61,8 @@ class ScaleState:
 class Scale:
     """The law for an objective and handlers of at most `max_batch` rows. `start_s` is assumed until seen.
 
-    Without `keep_alive_s` the last replica stays as long as `keep_alive` has learnt.
+    Without `keep_alive_s` the last replica stays as long as `keep_alive` has learnt. Until it is known what a call
+    costs, a replica is taken to run `at_once` calls at a time.
     The last three are for the tuner to move. Two are shares of the error budget: what misses may use up before the
     headroom rises, and what a candidate of the contest may have missed and still be followed. `margin` multiplies
     the headroom at once; misses, or none, take it back from there.
@@ -71,6 +72,7 @@ class Scale:
     max_batch: int = 1
     start_s: float = 20.0
     keep_alive_s: float | None = None
+    at_once: int | None = None
     budget_share: float = 0.25
     contest_share: float = 0.15
     margin: float = 1.0
@@ -196,7 +198,7 @@ class Scale:
 
     def _follow(self, state: ScaleState, seen: Observation) -> tuple[int, str]:
         if not state.service.known:
-            wanted = max(1, math.ceil((seen.in_flight or 0) / self.max_batch))
+            wanted = max(1, math.ceil((seen.in_flight or 0) / max(self.max_batch, self.at_once or 1)))
             return max(wanted, seen.ready), "what a call costs is not known yet: by calls in flight"
         cost_s, _ = self._call(state)
         plan = contest.wanted(state.contest)

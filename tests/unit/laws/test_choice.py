@@ -39,7 +39,7 @@ def test_bounds_and_keep_alive_are_those_of_the_spec() -> None:
     bounds = choice.bounds(spec)
     assert (bounds.min, bounds.max) == (0, 7)
     assert [bounds.clip(0, 3600.0 * hour) for hour in (8, 9, 17, 18)] == [0, 3, 3, 0]
-    assert choice.law(spec, AIM, 1) == Scale(AIM, 1, keep_alive_s=90)
+    assert choice.law(spec, AIM, 1, at_once=16) == Scale(AIM, 1, keep_alive_s=90, at_once=16)
 
 
 def test_a_batch_is_what_a_handler_takes_and_concurrency_what_a_replica_takes_at_once() -> None:

@@ -201,3 +201,9 @@ def test_a_steady_climb_is_forecast() -> None:
         known = forecast.learn(known, 2.0 * i, 100 + 2.0 * i, 20.0)
     assert known.ahead(20.0) == pytest.approx(100 + 398 + 20, rel=0.05)
     assert known.high(20.0) >= known.ahead(20.0)
+
+
+def test_before_a_call_has_ended_calls_in_flight_count_by_what_a_replica_runs_at_once() -> None:
+    law = Scale(Objective(), at_once=16)
+    _, decision = law.step(law.begin(), Bounds(1, 50), seen(2.0, 40, 1, in_flight=40, batches=Batches()))
+    assert decision.replicas == 3
