@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from kaon.laws import choice, service_time
+from kaon.laws import choice, keep_alive, service_time
 from kaon.laws.scale import Scale
 from kaon.laws.scaling import Decision
 from kaon.laws.service_time import ServiceTime
@@ -65,6 +65,12 @@ class Mind:
     def behind(self) -> bool:
         """Whether there is a past that the law was not taken through yet."""
         return bool(self._past)
+
+    def recall(self, minutes: Sequence[Sample]) -> None:
+        """Know the idle gaps of earlier days, of which the ring knows nothing."""
+        if isinstance(self._law, Scale):
+            busy = [(minute.at_s - minute.span_s, minute.at_s) for minute in minutes if minute.arrivals]
+            self._state = self._law.recalls(self._state, keep_alive.recall(busy))
 
     def hear(self, news: Sequence[Sample], now: float, most: int) -> Observation | None:
         """Take new samples in; the observation of the last moments, or None when there is nothing new.

@@ -27,7 +27,7 @@ from kaon.laws.restraint import Standing, restrain
 from kaon.laws.scaling import Decision
 from kaon.store.opinions import Opinions
 from kaon.store.port import Change, Store
-from kaon.store.traffic import TrafficRing
+from kaon.store.traffic import RING_S, TrafficRing
 from kaon.types.deployment import DeploymentStatus, RolloutState
 from kaon.types.journal import JournalEntry
 from kaon.types.resource import Deployment
@@ -40,6 +40,7 @@ PAST_STEPS_IN_ALL = 30_000
 """Many deployments each remember less, so that all decide again within half a minute."""
 RETELL_S = 600.0
 """A kind of reason that changes no number is told again no sooner than this."""
+WEEK_S = 7 * 86_400.0
 WOKEN_S = 10.0
 """Who woke a deployment is in the figures by then."""
 _BREATH = 25
@@ -98,7 +99,7 @@ class Scaling:
             return None
         terms = await self._terms(deployment)
         if known is None or not known.mind.adapt(terms):
-            self._judged[key] = known = _Judged(deployment, Mind(terms))
+            self._judged[key] = known = _Judged(deployment, await self._mind(deployment, terms))
             self._opinions.keep(*key, partial(self._entry, known))
         if deployment.version > known.deployment.version:
             if _wanted(known.deployment) == 0 and _wanted(deployment) > 0:
@@ -190,6 +191,14 @@ class Scaling:
             reason="it learns from the past" if said is None else said.reason,
             figures=judged.mind.figures(),
         )
+
+    async def _mind(self, deployment: Deployment, terms: Terms) -> Mind:
+        mind, now = Mind(terms), self._clock.now()
+        if terms.scaling.min == 0 and terms.scaling.keep_alive_s is None:
+            since = max(deployment.created_at, now - WEEK_S)
+            minutes = await self._store.traffic(deployment.workspace, deployment.name, since)
+            mind.recall([minute for minute in minutes if minute.at_s <= now - RING_S])
+        return mind
 
     async def _terms(self, deployment: Deployment) -> Terms:
         place = deployment.workspace, deployment.spec.template.artifact

@@ -15,6 +15,7 @@ What a start costs is its own time, and the waiting of whoever is held through i
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kaon.types.objective import Objective
@@ -50,6 +51,15 @@ def learn(gaps: Gaps, gap_s: float) -> Gaps:
     counts[bucket] += 1
     lengths[bucket] += gap_s
     return Gaps(gaps.known + 1, tuple(counts), tuple(lengths))
+
+
+def recall(busy: Iterable[tuple[float, float]]) -> Gaps:
+    """The gaps between spans (begin, end) in which somebody called, epoch seconds, in order of their ends."""
+    gaps, until = Gaps(), math.inf
+    for begin, end in busy:
+        gaps = learn(gaps, begin - until)
+        until = end
+    return gaps
 
 
 def start_cost_s(start_s: float, objective: Objective) -> float:

@@ -102,6 +102,10 @@ class Scale:
         """The state where so many replicas are wanted, whoever decided it."""
         return state if state.chosen == replicas else replace(state, chosen=replicas)
 
+    def recalls(self, state: ScaleState, gaps: Gaps) -> ScaleState:
+        """The state where such idle gaps are known from before."""
+        return replace(state, gaps=gaps)
+
     def figures(self, state: ScaleState) -> dict[str, float]:
         """What the law goes by, by name: rates per second, times in seconds, demand in replicas."""
         arrivals, plan = state.arrivals, contest.wanted(state.contest)
@@ -110,8 +114,8 @@ class Scale:
         if state.service.known:
             cost_s, _ = self._call(state)
             found |= {"call_s": cost_s, "headroom": state.headroom, "demand": plan.demand, "hold_s": plan.hold_s}
-            found |= {"beta": plan.beta, "share": plan.share, "gaps": state.gaps.known}
-        return found
+            found |= {"beta": plan.beta, "share": plan.share}
+        return found | {"gaps": state.gaps.known}
 
     def _learn(self, state: ScaleState, seen: Observation) -> ScaleState:
         assert seen.arrivals is not None

@@ -353,6 +353,23 @@ async def test_what_was_learnt_is_learnt_again_after_a_restart(world: World) -> 
     assert max(world.wanted[-120:]) <= up + 1
 
 
+async def test_idle_gaps_of_earlier_days_are_known_after_a_restart(world: World) -> None:
+    await world.deploy(0, 10)
+    await world.clock.advance(86_400)
+    began = world.clock.now() - 80_000
+    minutes = [
+        Sample(workspace="default", deployment="shop", revision=1, at_s=began + 1000 * n, span_s=60, arrivals=5)
+        for n in range(60)
+    ]
+    await world.store.keep_traffic(minutes)
+    world.scaling = Scaling(world.store, world.clock, world.ring, world.opinions)
+    await world.scaling.reconcile(SHOP)
+    await world.live(10, 0)
+    entry = world.opinions.of(*SHOP)
+    assert entry is not None
+    assert entry.figures["gaps"] == 59
+
+
 async def test_a_write_that_meets_anothers_is_made_at_the_next_tick(world: World) -> None:
     await world.deploy(1, 10)
     await world.live(61, 30)
