@@ -115,6 +115,8 @@ class Scaling:
                 await self.tick()
             except KaonError as error:  # the store is away: what serves, serves on as it is
                 self._log.warning("no decisions", cause=error.cause)
+            except Exception:  # a bug must not end the platform that it is in
+                self._log.exception("no decisions")
 
     async def tick(self) -> None:
         """Judge all once, and write what is new."""
