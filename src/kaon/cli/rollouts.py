@@ -105,7 +105,8 @@ def _of(part: int, whole: int) -> str:
 
 def _gate(gate: Gate) -> str:
     leans = f", leans to {gate.leans}" if gate.verdict not in ("worse", "fine") else ""
-    return f"{gate.name}: {gate.verdict}{leans} ({gate.odds:,.3g} to 1; known from {gate.needed:,.0f} to 1)"
+    odds = f"{gate.odds:,.0f}" if gate.odds < 1e6 else "over a million"
+    return f"{gate.name}: {gate.verdict}{leans}; the evidence is {odds} to 1, known from {gate.needed:,.0f} to 1"
 
 
 def promote(name: str, workspace: str | None, wait_s: float | None) -> None:

@@ -86,7 +86,7 @@ def worse(canary: CanaryStatus, stable: int) -> str:
         return ""
     return (
         f"Revision {canary.revision} answers worse than revision {stable}: {bad.reason}; "
-        f"{_odds(bad.odds)} to 1 that this is no chance."
+        f"the evidence is {_odds(bad.odds)} to 1."
     )
 
 
