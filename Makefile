@@ -93,3 +93,8 @@ bench-overload: .venv/.dev ## three times more than can be served, from callers 
 	@$(BIN)/python -m benchmarks.overload
 
 .PHONY: bench-overload
+
+bench-canary: .venv/.dev ## a canary's test: false alarms, calls until a bad one is found, cost of a look; QUICK=1
+	@$(BIN)/python -m benchmarks.canary
+
+.PHONY: bench-canary

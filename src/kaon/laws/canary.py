@@ -39,6 +39,9 @@ LOOK_S = 2.0
 LATE_S = 2.0
 """Calls are counted when they are so old: by then all clouds have told of them."""
 
+BRIEF_S = 5.0
+"""An older sample does not tell how many calls are open."""
+
 BACK_S = 600.0
 _TYPICAL_CALLS = 100
 """Calls from which it is told what the old revision's p99 is, of the last `BACK_S`."""
@@ -130,29 +133,51 @@ def _counted(rules: Canary, canary: CanaryStatus, stable: int, samples: Sequence
         return canary
     slow_s = canary.slow_s or _slow_s(rules, [s for s in samples if s.revision == stable and s.at_s > now - BACK_S])
     timed = slow_s if canary.in_force and now - canary.since >= WARM_S + LATE_S else None
-    fresh = [s for s in samples if canary.until < s.at_s <= until]
-    minute = [s for s in samples if s.at_s > now - 60.0]
+    span = canary.until, until
     return canary.model_copy(
         update={
             "until": until,
             "slow_s": slow_s,
-            "new": _added(canary.new, fresh, minute, canary.revision, timed),
-            "old": _added(canary.old, fresh, minute, stable, timed),
+            "new": _added(canary.new, [s for s in samples if s.revision == canary.revision], span, timed),
+            "old": _added(canary.old, [s for s in samples if s.revision == stable], span, timed),
         }
     )
 
 
-def _added(arm: Arm, fresh: Iterable[Sample], minute: Iterable[Sample], revision: int, slow_s: float | None) -> Arm:
-    codes = [s.codes for s in fresh if s.revision == revision and s.codes]
-    times = [s.latency for s in fresh if s.revision == revision and s.latency] if slow_s else []
+def _added(arm: Arm, samples: Sequence[Sample], span: tuple[float, float], slow_s: float | None) -> Arm:
+    """With the calls of the samples that end within `span`; of their times only when it is known what is slow.
+
+    A call that its caller gives up is answered by nobody: it is known by having arrived, and not being open any more.
+    One that is open for longer than `slow_s` is slow, whenever it ends.
+    """
+    after, until = span
+    fresh = [s for s in samples if after < s.at_s <= until and s.codes is not None]
+    codes = [s.codes or {} for s in fresh]
+    answered = sum(sum(found.values()) for found in codes)
+    arrived = sum(s.arrivals or 0 for s in fresh)
+    given_up = arm.given_up + arrived - answered - (_open(samples, until) - _open(samples, after))
+    more = max(0, given_up) - max(0, arm.given_up)
+    times = [s.latency for s in fresh if s.latency] if slow_s else []
     first_slow = bisect_left(LATENCY_BOUNDS_S, slow_s or 0.0) + 1
+    recent = sum(s.arrivals or 0 for s in samples if until - (slow_s or 0.0) - LOOK_S / 2 < s.at_s <= until)
     return Arm(
-        calls=arm.calls + sum(sum(found.values()) for found in codes),
-        failed=arm.failed + sum(found.get(name, 0) for found in codes for name in FAILURES),
+        calls=max(0, arm.calls + answered + more),
+        failed=max(0, arm.failed + sum(found.get(name, 0) for found in codes for name in FAILURES) + more),
+        given_up=given_up,
         timed=arm.timed + sum(sum(found.values()) for found in times),
         slow=arm.slow + sum(n for found in times for bucket, n in found.items() if bucket >= first_slow),
-        p99_s=quantile(_whole(s.latency for s in minute if s.revision == revision), 0.99),
+        overdue=max(0, _open(samples, until) - recent) if slow_s else 0,
+        p99_s=quantile(_whole(s.latency for s in samples if until - 60.0 < s.at_s <= until), 0.99),
     )
+
+
+def _open(samples: Iterable[Sample], at_s: float) -> int:
+    """Calls in flight at a time, in all clouds."""
+    newest: dict[str, Sample] = {}
+    for sample in samples:
+        if at_s - BRIEF_S < sample.at_s <= at_s and sample.at_s >= newest.get(sample.cloud, sample).at_s:
+            newest[sample.cloud] = sample
+    return sum(sample.in_flight or 0 for sample in newest.values())
 
 
 def _slow_s(rules: Canary, old: Sequence[Sample]) -> float | None:
@@ -177,11 +202,15 @@ def _judged(rules: Canary, canary: CanaryStatus) -> CanaryStatus:
     level = LEVEL / (2 * (len(rules.steps) + rules.hold))
     new, old, slow_s = canary.new, canary.old, canary.slow_s or 0.0
     failed = compare(Counts(new.calls, new.failed), Counts(old.calls, old.failed), rules.errors, level)
-    slow = compare(Counts(new.timed, new.slow), Counts(old.timed, old.slow), SLOW_MARGIN, level)
+    slow = compare(_timed(new), _timed(old), SLOW_MARGIN, level)
     gates = [_gate("errors", failed, "failed")]
-    if new.timed:
+    if new.timed + new.overdue:
         gates.append(_gate("slowness", slow, f"took longer than {1000 * slow_s:,.0f} ms"))
-    return canary.model_copy(update={"gates": tuple(gates) if new.calls else ()})
+    return canary.model_copy(update={"gates": tuple(gates) if new.calls + new.overdue else ()})
+
+
+def _timed(arm: Arm) -> Counts:
+    return Counts(arm.timed + arm.overdue, arm.slow + arm.overdue)
 
 
 def _gate(name: str, evidence: Evidence, bad: str) -> Gate:

@@ -169,10 +169,12 @@ class Assignment(Model):
 class Arm(Model):
     """What one side of a canary has answered since the step began."""
 
-    calls: int = Field(default=0, ge=0)
+    calls: int = Field(default=0, ge=0, description="Answered, or given up by their callers.")
     failed: int = Field(default=0, ge=0, description="Answered 5xx, refused as too much, or not answered.")
+    given_up: int = Field(default=0, description="Of these, by their callers; as the counts tell it, give or take.")
     timed: int = Field(default=0, ge=0, description="Calls since it is known what slow is.")
     slow: int = Field(default=0, ge=0, description="Of these, slower than `slow_s`.")
+    overdue: int = Field(default=0, ge=0, description="Calls that are open for longer than that now.")
     p99_s: float | None = Field(default=None, description="Of the last minute; None: no calls.")
 
 

@@ -42,6 +42,9 @@ class Story:
         self.broken: dict[int, Phase] = {}
         self.failing = self.slow = self.outage = 0.0
         """Shares of the new revision's calls; of all calls."""
+        self.hangs_for = 0
+        """Seconds after which the new revision's callers give up; 0: it answers."""
+        self.open: list[float] = []
         self.told: list[DeploymentStatus] = []
         while self.second().state is not RolloutState.STABLE:
             pass
@@ -67,6 +70,10 @@ class Story:
             return
         failing, slow = (round(calls * s) if revision == 2 else 0 for s in (self.failing, self.slow))
         failing = max(failing, round(calls * self.outage))
+        answered = calls
+        if revision == 2 and self.hangs_for:
+            self.open = [at for at in self.open if at > self.now - self.hangs_for] + [self.now] * calls
+            answered = 0
         self.samples.append(
             Sample(
                 workspace="default",
@@ -75,8 +82,9 @@ class Story:
                 at_s=self.now,
                 span_s=1,
                 arrivals=calls,
-                codes={"2xx": calls - failing, "5xx": failing},
-                latency={FAST: calls - slow, SLOW: slow},
+                codes={"2xx": answered - failing, "5xx": failing} if answered else {},
+                latency={FAST: answered - slow, SLOW: slow} if answered else {},
+                in_flight=len(self.open) if revision == 2 else 0,
             )
         )
 
@@ -134,6 +142,14 @@ def test_a_worse_one_goes_back_at_once_with_the_figures(harm: str, said: str, sh
     assert story.status.reason == status.reason
     story.seconds(60)
     assert story.counts() == {1: 4}  # it is not tried again by itself
+
+
+@pytest.mark.parametrize("patience_s", [2, 60])
+def test_one_that_never_answers_goes_back_though_nothing_is_answered(patience_s: int) -> None:
+    story = Story().deploy()
+    story.hangs_for = patience_s
+    status = story.until(RolloutState.STOPPED, within_s=30)
+    assert "calls failed" in status.reason if patience_s == 2 else "took longer than" in status.reason
 
 
 def test_slow_first_calls_of_new_replicas_are_not_held_against_it() -> None:

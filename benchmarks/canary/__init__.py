@@ -1,0 +1,1 @@
+"""`make bench-canary`: what a canary's test is worth."""
