@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.exclusive, pytest.mark.timeout(400)]
 
 SCORER = "/workspaces/default/deployments/scorer"
 CANARY = ("--canary", "20,50", "--step", "3s", "--set", "rollout.canary.min_calls=20")
-HARMS = ("fails", "is slow", "crashes") + (("is never ready", "hangs") if CHAOS else ())
+HARMS = ("fails", "is slow") + (("crashes", "is never ready", "hangs") if CHAOS else ())
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -12,9 +13,9 @@ from kaon.cli import shapes
 from kaon.cli.notes import note
 from kaon.cli.output import Format, Shape, put, put_list, put_one
 from kaon.cli.remote import opened
-from kaon.cli.text import plain, since, table
+from kaon.cli.text import plain, since, table, width
 from kaon.cli.waiting import awaits_promotion, until_rolled_out
-from kaon.errors import InvalidInput
+from kaon.errors import InvalidInput, Unavailable
 from kaon.types.deployment import Arm, Canary, DeploymentSpec, Gate, RolloutState, Shadow
 from kaon.types.shadow import Difference, ShadowReport
 
@@ -60,7 +61,11 @@ def _watched(remote: Remote, name: str, wait_s: float) -> DeploymentView | None:
     """Paint a trial over itself until it ends; None when there is none, or it has ended."""
     ends_at, lines = time.monotonic() + wait_s, 0
     while time.monotonic() < ends_at:
-        view = remote.deployment(name)
+        try:
+            view = remote.deployment(name)
+        except Unavailable:  # the platform restarts: what runs keeps running
+            time.sleep(_PAINT_S)
+            continue
         if lines:
             sys.stdout.write(f"\x1b[{lines}A\x1b[J")
         if not view.status.canary or view.state is not RolloutState.PROGRESSING or view.spec.paused:
@@ -69,7 +74,8 @@ def _watched(remote: Remote, name: str, wait_s: float) -> DeploymentView | None:
             return view
         text = trial(view, time.time())
         put(text)
-        lines = text.count("\n") + 1
+        columns = shutil.get_terminal_size().columns
+        lines = sum(max(1, -(-width(line) // columns)) for line in text.split("\n"))
         time.sleep(_PAINT_S)
     return None
 

@@ -1,0 +1,146 @@
+"""How trials and comparisons look on a terminal, and what the options of canaries and shadows mean."""
+
+from __future__ import annotations
+
+import pytest
+
+from kaon.api.views import DeploymentView
+from kaon.cli import rollouts
+from kaon.cli.waiting import awaits_promotion
+from kaon.errors import InvalidInput
+from kaon.types.deployment import (
+    Arm,
+    Assignment,
+    Canary,
+    CanaryStatus,
+    DeploymentSpec,
+    DeploymentStatus,
+    Gate,
+    Rollout,
+    RolloutState,
+    Template,
+)
+from kaon.types.shadow import Difference, Example, ShadowReport
+
+TEMPLATE = Template(artifact=f"sha256:{'0' * 64}")
+
+
+def view(step: int = 0, *, hold: bool = False, reason: str = "61 of 100 calls answered.") -> DeploymentView:
+    canary = CanaryStatus(
+        revision=2,
+        step=step,
+        since=1000,
+        in_force=True,
+        slow_s=0.032,
+        new=Arm(calls=61, failed=2, timed=50, slow=0, p99_s=0.021),
+        old=Arm(calls=1520, failed=3, timed=1400, slow=12, p99_s=0.024),
+        gates=(
+            Gate(name="errors", verdict="not known yet", leans="worse", odds=3.2, needed=120, reason="2 of 61"),
+            Gate(name="slowness", verdict="fine", leans="fine", odds=1e9, needed=120, reason="0 of 50"),
+        ),
+    )
+    status = DeploymentStatus(
+        stable=1,
+        target=2,
+        canary=canary,
+        assignments=(
+            Assignment(revision=1, replicas=3, ready=3, weight=75),
+            Assignment(revision=2, replicas=1, ready=1, weight=25),
+        ),
+    )
+    rules = Canary(steps=(25, 50), hold=hold)
+    return DeploymentView(
+        kind="deployment",
+        workspace="default",
+        name="shop",
+        uid="u",
+        version=1,
+        generation=1,
+        created_at=0,
+        updated_at=0,
+        spec=DeploymentSpec(template=TEMPLATE, rollout=Rollout(canary=rules)),
+        status=status,
+        url="http://x/shop",
+        state=RolloutState.PROGRESSING,
+        reason=reason,
+        ready=4,
+        replicas=4,
+        revision=1,
+    )
+
+
+def test_a_trial_shows_step_shares_figures_of_both_and_the_evidence() -> None:
+    assert rollouts.trial(view(), 1034).splitlines() == [
+        "shop: Progressing, step 1 of 2, 34s of 60s",
+        "  61 of 100 calls answered.",
+        "",
+        "REVISION    CALLS TO IT  READY  ANSWERED  FAILED     OVER 32 MS   P99",
+        "1 serving   75 %         3/3    1,520     3 (0.2 %)  12 (0.86 %)  24 ms",
+        "2 on trial  25 %         1/1    61        2 (3.3 %)  0 (0 %)      21 ms",
+        "",
+        "errors: not known yet, leans to worse; the evidence is 3 to 1, known from 120 to 1",
+        "slowness: fine; the evidence is over a million to 1, known from 120 to 1",
+    ]
+
+
+def test_what_others_wrote_cannot_paint_the_terminal() -> None:
+    assert "\x1b" not in rollouts.trial(view(reason="\x1b[2J gone"), 1034)
+    evil = Difference(path="a\x1b[31m", serving="\x1b]0;x\x07", shadow=None)
+    example = Example(request_id="r\x1b", endpoint="e", at=1, differences=(evil,))
+    text = rollouts.compared("shop", ShadowReport(revision=2, differing=1, examples=(example,)), 5)
+    assert "\x1b" not in text
+    assert "\x07" not in text
+
+
+def test_a_canary_that_is_held_after_its_last_step_waits_for_a_yes() -> None:
+    assert awaits_promotion(view(2, hold=True))
+    assert not awaits_promotion(view(2))
+    assert not awaits_promotion(view(1, hold=True))
+
+
+def test_steps_are_read_as_people_write_them_and_keep_what_is_not_named() -> None:
+    assert rollouts.canary("5,25%", 30.0, None) == Canary(steps=(5, 25), step_s=30)
+    assert rollouts.canary("", 30.0, Canary(steps=(7,), hold=True)) == Canary(steps=(7,), step_s=30, hold=True)
+    assert rollouts.canary("off", None, Canary()) is None
+
+
+@pytest.mark.parametrize("steps", ["50,5", "0", "100", "a,b", "5,,25", "5,5"])
+def test_steps_that_make_no_sense_are_told(steps: str) -> None:
+    with pytest.raises(InvalidInput, match="--canary"):
+        rollouts.canary(steps, None, None)
+
+
+def test_a_comparison_shows_where_answers_differ() -> None:
+    difference = Difference(path="scores[0]", serving=1.0, shadow=1.5)
+    example = Example(request_id="r1", endpoint="score", at=95, differences=(difference,))
+    report = ShadowReport(
+        revision=2,
+        percent=10,
+        since=40,
+        matched=90,
+        differing=10,
+        missing=1,
+        paths={"score scores[]": 10},
+        examples=(example,),
+    )
+    assert rollouts.compared("shop", report, 100).splitlines() == [
+        "Revision 2 gets copies of 10 % of the calls of shop, for 1m.",
+        "  compared 100: 90 alike, 10 (10 %) differ; 1 without the caller's answer",
+        "",
+        "WHERE THEY DIFFER  CALLS",
+        "score scores[]     10",
+        "",
+        "score, request r1, 5s ago",
+        "  scores[0]: 1.0 -> 1.5",
+    ]
+
+
+def test_a_shadow_keeps_the_template_that_serves() -> None:
+    current, new = DeploymentSpec(template=TEMPLATE), {"artifact": f"sha256:{'1' * 64}"}
+    members = rollouts.as_shadow(current, {"template": new, "public": True}, 10)
+    spec = DeploymentSpec.model_validate(current.model_dump() | members)
+    assert spec.template == TEMPLATE
+    assert spec.shadow
+    assert spec.shadow.template == Template(**new)
+    with pytest.raises(InvalidInput, match="serves"):
+        rollouts.as_shadow(None, {"template": new}, 10)
