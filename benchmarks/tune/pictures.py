@@ -83,7 +83,7 @@ def the_latency_loss() -> str:
 
 
 def main() -> None:
-    load = {x.name: x for x in generated(7200)}["noisy"]
+    load = {x.name: x for x in generated(7200)}["day"]
     for name, drawn in (("life", a_life(load)), ("pairs", a_difference(load)), ("latency", the_latency_loss())):
         (FOLDER / f"tuning-{name}.svg").write_text(drawn, encoding="utf-8")
 

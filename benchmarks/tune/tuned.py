@@ -40,7 +40,7 @@ from kaon.sim.twin import Episode, Figures, Model, Twin, agreement, calibrated, 
 from kaon.types.observation import Batches, Observation
 
 SNAPSHOT_S = 300.0
-REPLAY_S, SHORT_S, LEAST_S = 1800.0, 240.0, 1500.0
+REPLAY_S, SHORT_S, LEAST_S = 1800.0, 180.0, 1500.0
 FIT_S = 600.0
 
 
@@ -175,7 +175,6 @@ class Tuned:
                     "how": orders.happened.value,
                     "why": orders.reason,
                     "predicted": trial.predicted,
-                    "realised": trial.realised,
                 }
             )
         if orders.epoch:

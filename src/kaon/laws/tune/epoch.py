@@ -1,9 +1,9 @@
 """One epoch: from what is in force to the best that the twin knows, and whether it may be tried.
 
 Plays cost time, so there are short and whole ones. Four pairs of perturbations give a gradient (short). Its step,
-four Gaussian neighbours, the better perturbations, the model's own optimum and, in the first epochs, points
-spread over all of the cube, race each other (short). The best, and what lies half-way to it, meet what is in
-force (whole), at the gate.
+four Gaussian neighbours, the better perturbations, the model's own optimum and a point from anywhere in the cube
+race each other (short). The best, what lies half-way to it, and the model's optimum meet what is in force (whole),
+at the gate.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ Play = Callable[[Values, int, bool], Played]
 """The twin: what `values` would have come to, with the luck of `seed`, over all of the replay set or a part."""
 
 NEIGHBOURS = 4
-SPREAD_EPOCHS, SPREAD_EACH = 32, 2
-"""64 points spread over the cube, a few an epoch: a warm start that costs no epoch more than another."""
+SPREAD_EPOCHS, SPREAD_EACH = 64, 1
+"""64 points spread over the cube, one an epoch: a warm start that costs no epoch more than another."""
 _STREAM = 100
 
 
@@ -90,7 +90,8 @@ def propose(
     if ranked:
         # A part of the calls flatters what is daring; half of the way may hold where all of it does not.
         half = tuple((a + z) / 2 for a, z in zip(start, space.point(ranked[0][0]), strict=True))
-        finalists = [v for v in (ranked[0][0], space.moved(force, half)) if v != force]
+        drawn = (ranked[0][0], space.moved(force, half), *(space.moved(force, space.point(hint)) for hint in hints))
+        finalists = [v for i, v in enumerate(drawn) if v != force and v not in drawn[:i]]
     best = _final(force, finalists, look, target)
     found = replace(search, epoch=search.epoch + 1, slope=slope, still=0 if best[1].open else search.still + 1)
     predicted = best[1].gain * gate.mean_loss(look(force, True))
