@@ -1,0 +1,42 @@
+"""Load on a real platform: replicas follow it within their bounds, and no call pays for it."""
+
+from __future__ import annotations
+
+import pytest
+
+from .traffic import traffic
+from .world import World, eventually
+
+pytestmark = [pytest.mark.exclusive, pytest.mark.timeout(180)]
+
+WORKER = "/workspaces/default/deployments/worker"
+
+
+def test_load_rises_and_ends_and_no_call_fails(platform: World) -> None:
+    platform.kaon("deploy", "worker.py:Worker", "--min", "0", "--max", "4", "--set", "scaling.keep_alive_s=4s")
+    # Calls of 0.1 s, where a replica takes two at a time: 14 a second are seven tenths of one, too much to be safe.
+    with traffic(f"{platform.url}/worker", platform.bearer, rps=14) as busy:
+        eventually(lambda: len(platform.ready("worker")) >= 2, 30, "replicas rise with the load")
+        eventually(lambda: len(busy.ended) > 100, 30, "they serve")
+        assert len(platform.replicas("worker")) <= 4
+    assert busy.failed == []
+
+    told = platform.kaon("explain", "worker", "--since", "5m").stdout
+    assert "calls/s at" in told
+    assert "headroom" in told
+
+    eventually(lambda: not platform.replicas("worker"), 60, "nobody calls: none is left")
+    assert platform.get(WORKER)["status"]["wanted"] == 0
+    assert platform.call("/worker").status_code == 200, "who calls at zero waits, and is answered"
+    entries = platform.get(f"{WORKER}/decisions?concern=scaling&limit=100")["items"]
+    assert all(0 <= int(entry["after"]) <= 4 for entry in entries)
+    assert [e["reason"] for e in entries if (e["before"], e["after"]) == ("0", "1")] == ["a caller waits for a replica"]
+
+
+def test_a_scale_down_ends_no_call_that_has_begun(platform: World) -> None:
+    platform.kaon("deploy", "worker.py:Worker", "--replicas", "3")
+    with traffic(f"{platform.url}/worker?seconds=1.5", platform.bearer, rps=3) as calls:
+        eventually(lambda: len(calls.started) >= 6, 10, "all three work")
+        platform.kaon("scale", "worker", "1")
+        eventually(lambda: len(platform.replicas("worker")) == 1, 30, "two are gone")
+    assert calls.failed == []
