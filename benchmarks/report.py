@@ -59,6 +59,18 @@ class Report:
         self.save()
         print("\n".join(map(str, self.bars)), flush=True)
 
+    def kept(self) -> dict[str, Any]:
+        """The figures of the run before; none when there was none."""
+        try:
+            found = json.loads(self._path.read_text())["figures"]
+        except (OSError, ValueError, KeyError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def _path(self) -> Path:
+        return RESULTS / f"{self.name}{'-quick' if QUICK else ''}.json"
+
     def save(self) -> None:
         """Write benchmarks/results/NAME.json with what there is so far."""
         RESULTS.mkdir(parents=True, exist_ok=True)
@@ -72,8 +84,7 @@ class Report:
             "figures": self.figures,
             "notes": self.notes,
         }
-        path = RESULTS / f"{self.name}{'-quick' if QUICK else ''}.json"
-        path.write_text(json.dumps(content, indent=2) + "\n")
+        self._path.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def machine() -> dict[str, Any]:

@@ -20,9 +20,9 @@ TRUTH = Truth(a=0.02, b=0.08, max_batch=8, noise=0.1, start_s=20.0, start_p95_s=
 SERVES_RPS = TRUTH.max_batch / (TRUTH.a * TRUTH.max_batch + TRUTH.b)
 
 
-def ours() -> Law:
+def ours(completion: float = OBJECTIVE.completion) -> Law:
     """Untuned: told nothing but the objective and the handler's largest batch."""
-    return Scale(OBJECTIVE, TRUTH.max_batch)
+    return Scale(OBJECTIVE.model_copy(update={"completion": completion}), TRUTH.max_batch)
 
 
 def defaults() -> dict[str, Law]:

@@ -182,9 +182,9 @@ class Wanted:
     beta: float
 
 
-def wanted(known: Contest) -> Wanted:
-    """What the followed candidate wants now."""
+def wanted(known: Contest, climbing: float = 0.0) -> Wanted:
+    """What the followed candidate wants now, or wants for a demand of `climbing` when that is more."""
     pair, staffing = divmod(known.chosen, len(STAFFINGS))
-    held = known.holds[pair].value()
+    demand = max(known.holds[pair].value(), climbing)
     share, beta = STAFFINGS[staffing]
-    return Wanted(need(held, share, beta), held, HOLDS_S[pair % len(HOLDS_S)], share, beta)
+    return Wanted(need(demand, share, beta), demand, HOLDS_S[pair % len(HOLDS_S)], share, beta)

@@ -4,10 +4,11 @@
    still answered in time gives mu, the calls per second that a replica can serve.
 2. *Demand* is rate / mu, in replicas, twice: steady (the higher of the rates over 12 s and 60 s) and quick
    (the higher of that, the rate over 4 s, and the 0.9 quantile of the forecast for when a start would be done).
+   Whoever is followed, a climb is met: the rate when a start is done, if it goes on as in the last minute.
 3. *How to follow it* (which demand, held for how long, with which margin) is decided by a contest of all
    candidates over what really arrived (`contest`).
 4. *What the model does not know* (stragglers, uneven balancing, slow machines) shows as misses although
-   capacity was there. So all demand is multiplied by a headroom that rises with misses and falls, slowly,
+   capacity was there. So all demand is multiplied by a `headroom` that rises with such misses and falls, slowly,
    without: in balance when `budget_share` of the error budget is spent. It is conformal: right whatever the cause.
 5. *Backlog* adds queue / (mu x 15 s). *Panic* (the quick demand is twice what is ready) forbids going down
    for a minute.
@@ -21,9 +22,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 
-from kaon.laws import contest, forecast, keep_alive, service_time
-from kaon.laws.contest import Contest
+from kaon.laws import contest, forecast, headroom, keep_alive, service_time
+from kaon.laws.contest import Contest, Wanted
 from kaon.laws.forecast import Forecast
+from kaon.laws.headroom import Headroom
 from kaon.laws.keep_alive import Gaps
 from kaon.laws.scaling import Bounds, Decision
 from kaon.laws.service_time import ServiceTime
@@ -35,9 +37,9 @@ _QUICK_S, _SHORT_S, _STEADY_S = 4.0, 12.0, 60.0
 _BACKLOG_S = 15.0
 _SLOW_START = 1.2
 _PANIC_SHARE, _PANIC_S = 2.0, 60.0
-_LEAST_HEADROOM, _FIRST_HEADROOM, _MOST_HEADROOM = 0.8, 1.15, 3.0
-_HEADROOM_GAIN = 2.0
-_MOST_CHANGE = 0.02
+_CLIMB, _MOST_CLIMB = 1.5, 0.5
+"""A climb that has begun is steeper than its means, which are in part from before it; a step is not a climb, so no
+more than so much of the rate is expected on top."""
 _LONE_S = 300.0
 """So long without a call, only the last replica is kept."""
 
@@ -50,7 +52,7 @@ class ScaleState:
     service: ServiceTime
     ahead: Forecast
     contest: Contest
-    headroom: float = _FIRST_HEADROOM
+    headroom: Headroom = field(default_factory=Headroom)
     panic_until_s: float = -math.inf
     last_call_s: float = -math.inf
     gaps: Gaps = field(default_factory=Gaps)
@@ -74,7 +76,7 @@ class Scale:
     keep_alive_s: float | None = None
     at_once: int | None = None
     budget_share: float = 0.25
-    contest_share: float = 0.15
+    contest_share: float = 0.1
     margin: float = 1.0
 
     def begin(self) -> ScaleState:
@@ -108,13 +110,13 @@ class Scale:
 
     def figures(self, state: ScaleState) -> dict[str, float]:
         """What the law goes by, by name: rates per second, times in seconds, demand in replicas."""
-        arrivals, plan = state.arrivals, contest.wanted(state.contest)
+        arrivals = state.arrivals
         found = {"rps_12s": arrivals.total(_SHORT_S) / _SHORT_S, "rps_60s": arrivals.total() / _STEADY_S}
         found |= {"rps_ahead": state.ahead.high(state.contest.start_s), "start_s": state.contest.start_s}
         if state.service.known:
-            cost_s, _ = self._call(state)
-            found |= {"call_s": cost_s, "headroom": state.headroom, "demand": plan.demand, "hold_s": plan.hold_s}
-            found |= {"beta": plan.beta, "share": plan.share}
+            cost_s, plan = self._call(state)[0], self._plan(state)
+            found |= {"call_s": cost_s, "headroom": state.headroom.factor, "demand": plan.demand}
+            found |= {"hold_s": plan.hold_s, "beta": plan.beta, "share": plan.share}
         return found | {"gaps": state.gaps.known}
 
     def _learn(self, state: ScaleState, seen: Observation) -> ScaleState:
@@ -130,19 +132,18 @@ class Scale:
         judged = state.contest
         if start_s != judged.start_s:
             judged = replace(contest.begin(2, start_s), holds=judged.holds, chosen=judged.chosen)
-        headroom = self._headroom(state, arrivals, seen)
         last_call_s, gaps = self._last_call(state, seen)
         state = replace(
             state,
             arrivals=arrivals,
             service=service,
             ahead=ahead,
-            headroom=headroom,
             last_call_s=last_call_s,
             gaps=gaps,
         )
         if not service.known:
             return replace(state, contest=judged)
+        state = replace(state, headroom=self._headroom(state, seen))
         cost_s, slack_s = self._call(state)
         patience_s = self.objective.patience_s
         demands = self._demands(state, cost_s)
@@ -159,20 +160,22 @@ class Scale:
         idle_s = seen.at_s - seen.span_s - state.last_call_s
         return seen.at_s, state.gaps if math.isinf(idle_s) else keep_alive.learn(state.gaps, idle_s)
 
-    def _headroom(self, state: ScaleState, arrivals: Samples, seen: Observation) -> float:
+    def _headroom(self, state: ScaleState, seen: Observation) -> Headroom:
         """The headroom after what was missed; what the first starts missed says nothing about the model."""
+        assert seen.arrivals is not None
+        cost_s, slack_s = self._call(state)
+        work, ready, patience_s = seen.arrivals * cost_s, seen.ready, self.objective.patience_s
+        known = headroom.watch(state.headroom, seen.at_s, seen.span_s, work, ready, slack_s, patience_s)
         if not seen.answered or seen.missed is None or state.contest.seen_s < contest.TRUSTED_AFTER_S:
-            return state.headroom
+            return known
         allowed = self.budget_share * (1 - self.objective.completion)
-        minute = max(arrivals.total(), seen.answered)
-        change = _HEADROOM_GAIN * (seen.missed - allowed * seen.answered) / minute
-        known = state.headroom * math.exp(min(change, _MOST_CHANGE))
-        return min(max(known, _LEAST_HEADROOM), _MOST_HEADROOM)
+        used = work / max(1e-9, ready * seen.span_s)
+        return headroom.learn(known, seen.at_s, seen.answered, seen.missed, allowed, state.arrivals.total(), used)
 
     def _call(self, state: ScaleState) -> tuple[float, float]:
         """Replica-seconds that a call needs, headroom included, and the seconds that it may wait."""
         rows, seconds = state.service.best(self.max_batch, self.objective.patience_s)
-        return state.headroom * self.margin * seconds / rows, max(
+        return state.headroom.factor * self.margin * seconds / rows, max(
             self.objective.patience_s - 2 * seconds, 0.1 * seconds
         )
 
@@ -181,6 +184,17 @@ class Scale:
         steady = max(arrivals.total(_SHORT_S) / _SHORT_S, arrivals.total() / _STEADY_S)
         quick = max(steady, arrivals.total(_QUICK_S) / _QUICK_S, state.ahead.high(state.contest.start_s))
         return steady * cost_s, quick * cost_s
+
+    def _plan(self, state: ScaleState) -> Wanted:
+        """What the winner of the contest wants, a climb included."""
+        return contest.wanted(state.contest, self._climb(state) * self._call(state)[0])
+
+    def _climb(self, state: ScaleState) -> float:
+        """Calls per second when a start would be done, if the climb from the last minute to its last 12 s goes on."""
+        short, steady = state.arrivals.total(_SHORT_S) / _SHORT_S, state.arrivals.total() / _STEADY_S
+        slope = max(0.0, short - steady) / ((_STEADY_S - _SHORT_S) / 2)
+        ahead = _CLIMB * slope * (state.contest.start_s + _SHORT_S / 2)
+        return short + min(ahead, _MOST_CLIMB * short)
 
     def _quiet(self, state: ScaleState, seen: Observation) -> bool:
         """Whether nobody has called for a minute, or for as long as the last replica is said to be kept."""
@@ -202,10 +216,13 @@ class Scale:
 
     def _follow(self, state: ScaleState, seen: Observation) -> tuple[int, str]:
         if not state.service.known:
-            wanted = max(1, math.ceil((seen.in_flight or 0) / max(self.max_batch, self.at_once or 1)))
+            # Of the calls that are in, those that came longer ago than their deadline wait for nothing.
+            alive = state.arrivals.highest() / seen.span_s * self.objective.patience_s
+            at_once = max(self.max_batch, self.at_once or 1)
+            wanted = max(1, math.ceil(min(seen.in_flight or 0, alive) / at_once))
             return max(wanted, seen.ready), "what a call costs is not known yet: by calls in flight"
         cost_s, _ = self._call(state)
-        plan = contest.wanted(state.contest)
+        plan = self._plan(state)
         waiting = max(0, (seen.queued or 0) - seen.ready * self.max_batch)
         backlog = waiting * cost_s / _BACKLOG_S
         replicas = max(1, math.ceil(plan.replicas + backlog - 1e-9))

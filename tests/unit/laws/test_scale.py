@@ -155,7 +155,7 @@ def test_misses_raise_the_headroom_and_their_absence_lowers_it() -> None:
     for i in range(60):
         worse, _ = LAW.step(worse, BOUNDS, seen(602 + 2.0 * i, 600, 12, missed=30))
     better, _ = follow([600] * 60, state=state, at_s=600)
-    assert worse.headroom > state.headroom > better.headroom
+    assert worse.headroom.factor > state.headroom.factor > better.headroom.factor
 
 
 def test_panic_does_not_go_down() -> None:

@@ -1,0 +1,292 @@
+"""The platform itself in simulated time: the real controllers and the agent's real steps, on a fake clock and driver.
+
+What is simulated is the world around them: replicas that take their time to start, fail or never come up
+(`kaon.drivers.fake`), callers, and the edge's shares. Every second the agent's pure step is taken on what is seen,
+its report and its samples reach the control plane, and every reconciler looks at what changed. Either side can be
+started anew in between. The same seed and the same calls give the same run.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from kaon.agent import steps
+from kaon.agent.steps import AdmitIt, ForgetIt, Health, Memory, Refused, Seen, StartIt, StopIt
+from kaon.clock import FakeClock
+from kaon.control import Controllers
+from kaon.control.loop import Key
+from kaon.control.scaling import TICK_S
+from kaon.drivers.fake import Behaviour, FakeDriver, FakePlace
+from kaon.drivers.port import Stage, Start
+from kaon.errors import Unavailable
+from kaon.store.memory import MemoryStore
+from kaon.store.traffic import TrafficRing
+from kaon.store.vault import Vault
+from kaon.types.artifact import ArtifactSpec, Manifest
+from kaon.types.cloud import CloudSpec, CloudStatus
+from kaon.types.deployment import DeploymentSpec, DeploymentStatus
+from kaon.types.key import Access
+from kaon.types.observation import Batches
+from kaon.types.plan import EdgeStatus, Plan, Report
+from kaon.types.replica import Phase, ReplicaStatus
+from kaon.types.service import ServiceSpec
+from kaon.types.traffic import LATENCY_BOUNDS_S, ColdStart, Sample, Traffic
+
+CLOUD, WORKSPACE = "local", "default"
+_PATIENCE_S = 1.0
+"""A caller that waits longer is gone, and is a miss."""
+
+
+@dataclass
+class Load:
+    """What calls a deployment, and what a call takes there."""
+
+    rps: float = 0.0
+    call_s: float = 0.1
+    waiting: int = 0
+    arrived: int = 0
+    well: int = 0
+    missed: int = 0
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that came and have no answer yet: nothing is lost from sight."""
+        return self.arrived - self.well - self.missed
+
+
+@dataclass
+class Platform:
+    """A control plane and one cloud. `behaviours`: how replicas of an artifact behave; ready after 5 s unless told."""
+
+    seed: int = 0
+    behaviours: dict[str, Behaviour] = field(default_factory=dict)
+    loads: dict[str, Load] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.clock = FakeClock()
+        self.store = MemoryStore(self.clock)
+        self.place = FakePlace(self.clock, script=self._behaviour)
+        self.driver = FakeDriver(self.place)
+        self.ring = TrafficRing()
+        self.dice = random.Random(self.seed)  # noqa: S311 - a simulation's
+        self.restart_control()
+        self.restart_agent()
+        self._second = 0
+
+    def restart_control(self) -> None:
+        """Another control plane over the same store: all that it had in memory is gone."""
+        self.controllers = Controllers(self.store, Vault(bytes(32)), self.clock, traffic=self.ring)
+        self._version = -1
+        self._due: dict[tuple[int, Key], float] = {}
+
+    def restart_agent(self) -> None:
+        """Another agent in the same place: replicas live on."""
+        self._memories: Mapping[str, Memory] = {}
+        self._refused: dict[str, Refused] = {}
+        self._at_edge: frozenset[str] = frozenset()
+        self._health: dict[str, Health] = {}
+        self._ready: frozenset[str] = frozenset()
+
+    async def begin(self) -> None:
+        """The cloud joins."""
+        await self.store.create("cloud", "", CLOUD, CloudSpec(), CloudStatus())
+
+    async def deploy(self, name: str, spec: DeploymentSpec) -> None:
+        """Make a deployment what `spec` says; its artifact is made when it is new."""
+        digest = spec.template.artifact
+        if await self.store.find("artifact", WORKSPACE, digest) is None:
+            manifest = Manifest(kaon="0", python="3.11", service=ServiceSpec(name=name, entry="m:C"), files=())
+            artifact = ArtifactSpec(digest=digest, manifest=manifest, size_bytes=1)
+            await self.store.create("artifact", WORKSPACE, digest, artifact)
+        found = await self.store.find("deployment", WORKSPACE, name)
+        if found is None:
+            await self.store.create("deployment", WORKSPACE, name, spec)
+        else:
+            await self.store.update_spec(found, spec)
+        self.loads.setdefault(name, Load())
+
+    async def live(self, seconds: int) -> None:
+        """Let so many seconds pass."""
+        for _ in range(seconds):
+            self._second += 1
+            await self.clock.advance(1.0)
+            report, ready = await self._agent()
+            samples = self._serve(report, ready)
+            until = self.ring.until(CLOUD)
+            self.ring.add(Traffic(cloud=CLOUD, after_s=until, samples=tuple(samples)), self.clock.now())
+            cloud = await self.store.get("cloud", "", CLOUD)
+            await self.store.update_status(cloud, CloudStatus(report=report, seen_at=self.clock.now()))
+            await self.reconcile()
+            if self._second % round(TICK_S) == 0:
+                await self.controllers.scaling.tick()
+                await self.reconcile()
+
+    async def status(self, name: str) -> DeploymentStatus:
+        """A deployment's status."""
+        found: DeploymentStatus = (await self.store.get("deployment", WORKSPACE, name)).status
+        return found
+
+    def ready(self, name: str) -> int:
+        """Replicas of a deployment that are behind the edge."""
+        return sum(self.place.replicas[id_].start.replica.deployment == name for id_ in self._ready)
+
+    def running(self, name: str) -> int:
+        """Replicas of a deployment that exist, ready or not."""
+        return sum(r.start.replica.deployment == name for r in self.place.replicas.values() if r.stopped is None)
+
+    def kill(self, name: str) -> None:
+        """A replica of the deployment, chosen by the seed, dies."""
+        alive = [r for r in self.place.replicas.values() if r.start.replica.deployment == name and r.stopped is None]
+        if alive:
+            victim = self.dice.choice(alive)
+            victim.behaviour = victim.behaviour.model_copy(update={"ends_after_s": 0.0})
+
+    async def reconcile(self) -> None:
+        """Every reconciler looks at what changed or is due, until nothing is."""
+        reconcilers = self.controllers.reconcilers
+        if self._version < 0:
+            for number, reconciler in enumerate(reconcilers):
+                self._due |= {(number, key): 0.0 for key in await reconciler.keys()}
+            self._version = 0
+        while True:
+            if self._version < await self.store.version():
+                async for changes in self.store.watch(self._version):
+                    self._version = max(change.version for change in changes)
+                    for number, reconciler in enumerate(reconcilers):
+                        self._due |= {(number, key): 0.0 for key in await reconciler.affected(changes)}
+                    break
+            now = self.clock.now()
+            due = sorted(place for place, at in self._due.items() if at <= now)
+            if not due:
+                return
+            for number, key in due:
+                del self._due[number, key]
+                again = await reconcilers[number].reconcile(key)
+                if again is not None:
+                    self._due[number, key] = now + again.after_s
+
+    def _behaviour(self, start: Start) -> Behaviour:
+        return self.behaviours.get(start.replica.artifact, Behaviour(ready_after_s=5.0))
+
+    async def _agent(self) -> tuple[Report, frozenset[str]]:
+        """One step of the agent."""
+        found = await self.store.find("plan", "", CLOUD)
+        plan: Plan = found.spec.plan if found else Plan(cloud=CLOUD)
+        sightings = await self.driver.observe()
+        now = self.clock.monotonic()
+        for id_, sighting in sightings.items():
+            before = self._health.get(id_, Health())
+            try:
+                answer = await self.driver.health(sighting.control_address or "unix:/gone/-")
+            except Unavailable:
+                silent_since = now if before.silent_since is None else before.silent_since
+                self._health[id_] = Health(before.answer, before.asked_at, 0, before.misses + 1, silent_since)
+            else:
+                self._health[id_] = Health(answer, now, before.zeros + 1 if answer.in_flight == 0 else 0)
+        seen = Seen(
+            now=now,
+            wall=self.clock.now(),
+            sightings=sightings,
+            health={id_: self._health[id_] for id_ in sightings},
+            refused=self._refused,
+            at_edge=self._at_edge,
+        )
+        decided = steps.step(plan, seen, self._memories)
+        self._memories, self._refused = decided.memories, {}
+        self._at_edge = frozenset(e.replica for group in decided.endpoints.values() for e in group)
+        for action in decided.actions:
+            await self._do(plan, action)
+        ready = frozenset(id_ for id_ in self._at_edge if sightings[id_].stage != Stage.EXITED)
+        report = Report(cloud=CLOUD, plan=plan.hash, replicas=decided.statuses, edge=EdgeStatus(running=True))
+        return report, ready
+
+    async def _do(self, plan: Plan, action: steps.Action) -> None:
+        match action:
+            case StartIt(spec):
+                access = plan.access.get(f"{spec.workspace}/{spec.deployment}", Access())
+                self._health.pop(spec.id, None)
+                try:
+                    await self.driver.start(Start(replica=spec, access=access), {})
+                except Unavailable as error:
+                    self._refused[spec.id] = Refused(Phase.NO_CAPACITY, error.cause)
+            case StopIt(replica):
+                await self.driver.stop(replica, 0.0)
+            case ForgetIt(replica):
+                await self.driver.forget(replica)
+                self._health.pop(replica, None)
+            case AdmitIt(replica, access):
+                await self.driver.admit(f"unix:/fake/{replica}/control.sock", access)
+
+    def _serve(self, report: Report, ready: frozenset[str]) -> list[Sample]:
+        """A second of calls: each ready replica answers one call at a time; who waits too long is gone."""
+        fresh, self._ready = ready - self._ready, ready
+        samples = []
+        for name, load in sorted(self.loads.items()):
+            mine = [status for status in report.replicas if status.deployment == name]
+            serving: dict[int, int] = {}
+            for status in mine:
+                serving[status.revision] = serving.get(status.revision, 0) + (status.id in ready)
+            whole = int(load.rps)
+            came = whole + (self.dice.random() < load.rps - whole)
+            able = int(sum(serving.values()) / load.call_s)
+            load.arrived += came
+            load.waiting += came
+            done = min(load.waiting, able)
+            load.waiting -= done
+            late = max(0, load.waiting - max(int(able * _PATIENCE_S), came))
+            load.waiting -= late
+            load.well += done
+            load.missed += late
+            samples += _samples(self.clock.now(), name, load, mine, serving, (came, done, late), fresh)
+        return samples
+
+
+def _samples(
+    now: float,
+    name: str,
+    load: Load,
+    mine: list[ReplicaStatus],
+    serving: Mapping[int, int],
+    counts: tuple[int, int, int],
+    fresh: frozenset[str],
+) -> list[Sample]:
+    """What the agent counted of a deployment in this second, by revision; of calls that find nobody as revision 0."""
+    came, done, late = counts
+    total = sum(serving.values())
+    shares = {r: n / total for r, n in serving.items()} if total else {0: 1.0}
+    bucket = next(i for i, bound in enumerate(LATENCY_BOUNDS_S) if bound >= load.call_s)
+    found = []
+    left = [came, done, late, load.waiting]
+    for revision, share in sorted({**dict.fromkeys(serving, 0.0), **shares}.items()):
+        last = revision == max({**serving, **shares})
+        mine_of = [left[i] if last else math.floor(v * share) for i, v in enumerate((came, done, late, load.waiting))]
+        left = [whole - part for whole, part in zip(left, mine_of, strict=True)]
+        arrivals, answered, lost, waiting = mine_of
+        own = [status for status in mine if status.revision == revision]
+        busy_s = answered * load.call_s
+        found.append(
+            Sample(
+                workspace=WORKSPACE,
+                deployment=name,
+                revision=revision,
+                cloud=CLOUD,
+                at_s=now,
+                span_s=1.0,
+                arrivals=arrivals,
+                codes={"2xx": answered, "none": lost},
+                latency={bucket: answered} if answered else {},
+                in_flight=waiting,
+                queued=waiting,
+                busy_s=busy_s,
+                batches=Batches(
+                    count=answered, rows=answered, seconds=busy_s, rows_squared=answered, rows_seconds=busy_s
+                ),
+                ready=serving.get(revision, 0),
+                starting=sum(s.phase in (Phase.STARTING, Phase.LOADING, Phase.INSTALLING) for s in own),
+                starts=tuple(ColdStart(replica=s.id, load_s=5.0) for s in own if s.id in fresh),
+            )
+        )
+    return found
