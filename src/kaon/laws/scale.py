@@ -217,7 +217,7 @@ class Scale:
     def _follow(self, state: ScaleState, seen: Observation) -> tuple[int, str]:
         if not state.service.known:
             # Of the calls that are in, those that came longer ago than their deadline wait for nothing.
-            alive = state.arrivals.highest() / seen.span_s * self.objective.patience_s
+            alive = state.arrivals.highest() * (1 + self.objective.patience_s / seen.span_s)
             at_once = max(self.max_batch, self.at_once or 1)
             wanted = max(1, math.ceil(min(seen.in_flight or 0, alive) / at_once))
             return max(wanted, seen.ready), "what a call costs is not known yet: by calls in flight"
