@@ -1,8 +1,7 @@
 """Scaling laws on the real platform: `make bench-live`, `TRACES=DIR` for real loads, `QUICK=1` for a minute.
 
-Three deployments of one service stand beside each other on one platform, each scaled by another law, and get the same
-calls; then the same service on Ray Serve itself gets one of the loads; and the simulator is asked what it would have
-said.
+Deployments of one service stand beside each other on one platform, each scaled by another law, one not at all, and get
+the same calls; the simulator is asked what it would have said; then Ray Serve itself gets one of the loads.
 """
 
 from __future__ import annotations
@@ -16,6 +15,8 @@ from benchmarks import peers
 from benchmarks.live import ray, validation
 from benchmarks.live.apps.sleeper import OBJECTIVE
 from benchmarks.live.arms import (
+    FIXED,
+    FIXED_REPLICAS,
     LAWS,
     LOAD_S,
     MOST,
@@ -29,13 +30,12 @@ from benchmarks.live.arms import (
     side_by_side,
 )
 from benchmarks.live.census import of_ray
-from benchmarks.live.loads import MEAN_RPS, Load, chosen
-from benchmarks.live.platform import Platform, platform
+from benchmarks.live.loads import Load, chosen
+from benchmarks.live.platform import platform
 from benchmarks.report import QUICK, Bar, Report
 from kaon.types.deployment import Law
 
 GOAL = OBJECTIVE.completion
-FIXED = round(1.6 * MEAN_RPS / SERVES_RPS)
 WITHIN = 0.1
 
 
@@ -52,8 +52,8 @@ def main() -> None:
         "replica_serves_rps": SERVES_RPS,
     }
     results: dict[str, dict[str, Arm]] = {}
+    errors: list[float] = []
     with platform(TIMES) as kaon:
-        errors = _fixed(report, kaon, loads[0])
         for load in loads:
             results[load.name] = side_by_side(kaon, load, LAWS)
             _show(load, results[load.name])
@@ -68,25 +68,18 @@ def main() -> None:
     report.finish()
 
 
-def _fixed(report: Report, kaon: Platform, load: Load) -> list[float]:
-    """A number of replicas that nobody changes: what the simulator knows of service, queue and balancing."""
-    kaon.deploy("fixed", FIXED, 0.0)
-    live = measured([kaon.target("fixed")], load, kaon.census())["fixed"]
-    kaon.remove("fixed")
-    said = validation.compared(live, validation.of_fixed(FIXED, load))
-    report.figures["fixed"] = {"load": load.name, "replicas": FIXED, **said}
-    print(f"{load.name}, {FIXED} replicas: live {said['live']}, simulated {said['simulated']}", flush=True)
-    return [said["p50_relative_error"]]
-
-
 def _simulated(report: Report, load: Load, arms: dict[str, Arm]) -> list[float]:
-    """The same laws in the simulator; what it is off by, relative, in the median."""
+    """The same in the simulator; what it is off by, relative, in the median."""
     told = {}
-    for law in LAWS:
-        told[law.value] = validation.compared(arms[law.value], validation.of_law(law, load, first_replicas(load)))
-        print(f"  {law.value}: simulated {told[law.value]['simulated']}", flush=True)
+    for name, arm in arms.items():
+        if name == FIXED:
+            said = validation.of_fixed(FIXED_REPLICAS, load)
+        else:
+            said = validation.of_law(Law(name), load, first_replicas(load))
+        told[name] = validation.compared(arm, said)
+        print(f"  {name}, simulated: {said}", flush=True)
     report.figures.setdefault("simulated", {})[load.name] = told
-    return [said["p50_relative_error"] for said in told.values()]
+    return [x["p50_relative_error"] for x in told.values()]
 
 
 def _ray_itself(report: Report, load: Load) -> dict[str, Arm]:
@@ -128,7 +121,7 @@ def _judge(report: Report, results: dict[str, dict[str, Arm]]) -> None:
         report.at_least(f"{load}_attainment", ours.attainment, GOAL)
         report.at_most(f"{load}_lost", ours.lost, 0)
         for name, theirs in arms.items():
-            if theirs is ours:
+            if theirs is ours or name == FIXED:
                 continue
             ratio = ours.replica_seconds / max(theirs.replica_seconds, 1e-9)
             if theirs.attainment >= GOAL:

@@ -34,6 +34,8 @@ TIMES = 4.0
 """Seconds of a law in one of the clock: starts take it twenty."""
 MOST = 24
 SECONDS, WARM_S = (20, 5) if QUICK else (180, 45)
+FIXED, FIXED_REPLICAS = "fixed", 8
+"""Beside the laws, so many replicas that nobody changes."""
 LET_GO_S = 2.0 if QUICK else 5.0
 """So long laws only look: as many replicas as the first calls need are there."""
 LAWS = (Law.KAON, Law.KNATIVE) if QUICK else (Law.KAON, Law.KNATIVE, Law.RAY_SERVE)
@@ -69,18 +71,17 @@ def first_replicas(load: Load) -> int:
 
 def side_by_side(platform: Platform, load: Load, laws: Sequence[Law]) -> dict[str, Arm]:
     """Every law's deployment at the same time, under the same calls: what disturbs the machine disturbs all."""
-    names = [law.value for law in laws]
-    replicas = first_replicas(load)
+    replicas = {law.value: first_replicas(load) for law in laws} | {FIXED: FIXED_REPLICAS}
     with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda name: platform.deploy(name, replicas, LOAD_S), names))
+        list(pool.map(lambda name: platform.deploy(name, replicas[name], LOAD_S), replicas))
 
     def let_go() -> None:
-        for name in names:
-            platform.bound(name, {"min": 1, "max": MOST, "law": name})
+        for law in laws:
+            platform.bound(law.value, {"min": 1, "max": MOST, "law": law.value})
 
-    arms = measured([platform.target(name) for name in names], load, platform.census(), let_go)
+    arms = measured([platform.target(name) for name in replicas], load, platform.census(), let_go)
     with ThreadPoolExecutor() as pool:
-        list(pool.map(platform.remove, names))
+        list(pool.map(platform.remove, replicas))
     return arms
 
 

@@ -1,8 +1,8 @@
-"""Traces, compressed: all of a trace within one run, its bursts and their shape kept, its rate fitted to the fleet."""
+"""Traces, compressed: half an hour within one run, with bursts and shape as they were, the rate fitted to the fleet."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ BUSY_RPS = 200.0
 CHOSEN = ("autothrottle_diurnal", "autothrottle_bursty", "servegen_language_m-mid")
 """A trace with a day in it, one in bursts, and one of calls to a language model, when the folder has them."""
 CHOSEN_GENERATED = ("day", "noisy", "bursts")
+PART_S = 1800
+"""Of a trace so much is played: its first day, where it has days."""
 SEED = 11
 
 
@@ -53,4 +55,4 @@ def chosen(folder: str | None, seconds: int, most: int = 3) -> list[Load]:
     names = CHOSEN if folder else CHOSEN_GENERATED
     first = [load for name in names for load in known if load.name == name]
     rest = [load for load in known if load not in first]
-    return [compressed(load, seconds) for load in (first + rest)[:most]]
+    return [compressed(replace(load, rates=load.rates[:PART_S]), seconds) for load in (first + rest)[:most]]

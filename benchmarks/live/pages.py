@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ NAMES = {
     "kaon": "Kaon",
     "knative": "Knative's law",
     "ray-serve": "Ray Serve's law",
+    "fixed": "8 replicas, fixed",
     "ray-serve-itself": "Ray Serve itself",
     "ray-serve-itself-tuned": "Ray Serve itself, tuned",
 }
 COLOURS = {"kaon": BLUE, "knative": ORANGE, "ray-serve": "#6a8f3c"}
 
 
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """A table whose first column is text and whose others are numbers."""
     lines = [" | ".join(head), " | ".join(["---", *(["--:"] * (len(head) - 1))]), *(" | ".join(row) for row in rows)]
     return "".join(f"| {line} |\n" for line in lines)
@@ -48,8 +50,7 @@ def of_load(name: str, arms: dict[str, Any]) -> str:
 
 def of_simulator(figures: dict[str, Any]) -> str:
     """The simulator beside the live runs."""
-    told = {(figures["fixed"]["load"], f"{figures['fixed']['replicas']} replicas, fixed"): figures["fixed"]}
-    told |= {(load, NAMES[arm]): x for load, arms in figures["simulated"].items() for arm, x in arms.items()}
+    told = {(load, NAMES[arm]): x for load, arms in figures["simulated"].items() for arm, x in arms.items()}
     rows = []
     for (load, arm), x in told.items():
         pairs = [(x["live"][key], x["simulated"][key]) for key in ("p50_s", "p90_s", "p99_s")]

@@ -1,4 +1,4 @@
-"""Scaling laws whose time passes more quickly: a run of five minutes is twenty of theirs.
+"""Scaling laws whose time passes more quickly: a run of three minutes is twelve of theirs.
 
 Laws have windows in seconds: Knative's a minute, Ray Serve's ten minutes before it goes down. To play them within
 minutes without favour, none of these is touched. Instead a law is told of all that it sees in seconds of its own, of
