@@ -52,23 +52,23 @@ def main() -> None:
         "replica_serves_rps": SERVES_RPS,
     }
     results: dict[str, dict[str, Arm]] = {}
-    errors: list[float] = []
+    errors: dict[str, dict[str, float]] = {}
     with platform(TIMES) as kaon:
         for load in loads:
             results[load.name] = side_by_side(kaon, load, LAWS)
             _show(load, results[load.name])
-            errors += _simulated(report, load, results[load.name])
+            errors[load.name] = _simulated(report, load, results[load.name])
             _keep(report, results)
     if not QUICK:
         results[loads[0].name] |= _ray_itself(report, loads[0])
         _show(loads[0], results[loads[0].name])
         _keep(report, results)
     _judge(report, results)
-    report.at_most("simulated_p50_worst_relative_error", max(errors), WITHIN)
+    _judge_simulator(report, errors)
     report.finish()
 
 
-def _simulated(report: Report, load: Load, arms: dict[str, Arm]) -> list[float]:
+def _simulated(report: Report, load: Load, arms: dict[str, Arm]) -> dict[str, float]:
     """The same in the simulator; what it is off by, relative, in the median."""
     told = {}
     for name, arm in arms.items():
@@ -79,7 +79,7 @@ def _simulated(report: Report, load: Load, arms: dict[str, Arm]) -> list[float]:
         told[name] = validation.compared(arm, said)
         print(f"  {name}, simulated: {said}", flush=True)
     report.figures.setdefault("simulated", {})[load.name] = told
-    return [x["p50_relative_error"] for x in told.values()]
+    return {name: x["p50_relative_error"] for name, x in told.items()}
 
 
 def _ray_itself(report: Report, load: Load) -> dict[str, Arm]:
@@ -139,6 +139,16 @@ def _judge(report: Report, results: dict[str, dict[str, Arm]]) -> None:
                     f"{load}, {name}: the load generator was late by {arm.load['lateness_p99_s'] * 1000:.0f} ms (p99) "
                     f"or short of connections ({arm.load['waited_for_a_connection']} calls waited for one)"
                 )
+
+
+def _judge_simulator(report: Report, errors: dict[str, dict[str, float]]) -> None:
+    """Its median for a fixed number and for our law; of laws that swing, a small difference makes another run."""
+    for name in (FIXED, Law.KAON.value):
+        worst = max(errors[load][name] for load in errors)
+        report.at_most(f"simulated_p50_relative_error_{name}", worst, WITHIN)
+    others = {f"{load} {name}": error for load, x in errors.items() for name, error in x.items()}
+    worst = max(others, key=lambda name: others[name])
+    report.note(f"the simulator's median is off the most on {worst}: by {100 * others[worst]:.0f} %")
 
 
 if __name__ == "__main__":
