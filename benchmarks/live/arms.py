@@ -33,7 +33,7 @@ LOAD_S = 5.0
 TIMES = 4.0
 """Seconds of a law in one of the clock: starts take it twenty."""
 MOST = 24
-SECONDS, WARM_S = (20, 5) if QUICK else (180, 45)
+SECONDS, WARM_S = (30, 10) if QUICK else (180, 45)
 FIXED, FIXED_REPLICAS = "fixed", 8
 """Beside the laws, so many replicas that nobody changes."""
 LET_GO_S = 2.0 if QUICK else 5.0
