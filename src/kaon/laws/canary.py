@@ -6,8 +6,9 @@ two ways: *errors*, the share of calls that failed; and *slowness*, the share th
 p99 times `slower`, of which the old one has about 1 % by definition, and the new one may have 1 % more.
 
 - Worse, as soon as it is known: the rollout stops, and everything goes back.
-- Passed: the step lasted `step_s`, the new revision answered `min_calls`, and neither test leans to worse. One that
-  leans so without being sure is waited for: it is known sooner or later.
+- Passed: the step lasted `step_s`, the new revision answered `min_calls`, of as many the times were judged (but where
+  the old revision has too few calls to tell what is slow), and neither test leans to worse. One that leans so without
+  being sure is waited for: it is known sooner or later.
 - No calls: nothing is known, and it waits.
 
 The level is shared by all tests of all steps, so that a canary as good as the old revision is ever sent back with a
@@ -120,6 +121,9 @@ def _missing(rules: Canary, canary: CanaryStatus, now: float) -> str:
         return f"{calls:,} of {rules.min_calls:,} calls answered"
     if now - canary.since < rules.step_s:
         return f"it lasts {rules.step_s:g} s; {calls:,} calls answered"
+    timed = canary.new.timed + canary.new.overdue
+    if canary.slow_s and timed < rules.min_calls:
+        return f"the times of {timed:,} of {rules.min_calls:,} calls are known"
     leaning = next((gate for gate in canary.gates if gate.leans == Verdict.WORSE), None)
     if leaning:
         return f"not known yet whether it is worse: {leaning.reason}"

@@ -183,8 +183,15 @@ def test_few_calls_are_waited_for() -> None:
     story = Story(rps=20, min_calls=40).deploy()
     assert "of 40 calls answered" in story.seconds(20).reason
     assert story.shares()[2] == 5
-    story.seconds(30)
+    story.seconds(35)
     assert story.shares()[2] == 25
+
+
+def test_a_short_step_is_no_way_around_the_judgement_of_times() -> None:
+    story = Story(step_s=1, min_calls=20).deploy()
+    story.slow = 1.0
+    assert "took longer than" in story.until(RolloutState.STOPPED, within_s=40).reason
+    assert max(s.canary.step for s in story.told if s.canary) == 0
 
 
 def test_promotion_skips_the_rest() -> None:
