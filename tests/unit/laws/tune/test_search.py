@@ -106,6 +106,14 @@ def test_the_gate_stays_shut(force: Played, candidate: Played, why: str) -> None
     assert why in verdict.reason
 
 
+def test_where_no_burst_is_known_the_busiest_minutes_stand_for_it() -> None:
+    def played(quiet: float, busy: float) -> Played:
+        return tuple(Block(busy if i < 5 else quiet + 0.01 * (i % 3), 3000 if i < 5 else 1000, 1000) for i in range(30))
+
+    verdict = gate.judge(played(2.0, 3.0), played(1.5, 3.4), 0.3)
+    assert "worse in the burst" in verdict.reason
+
+
 def test_completion_far_above_its_target_may_be_spent() -> None:
     assert gate.judge(blocks(2.0, well=1000), blocks(1.5, well=993), 0.99).open
 
