@@ -177,7 +177,8 @@ class Scaling:
             written = await self._store.update_status(deployment, deployment.status.model_copy(update=changes))
         except (Conflict, NotFound):
             return None
-        judged.deployment = written
+        if written.version > judged.deployment.version:
+            judged.deployment = written
         return entry
 
     def _entry(self, judged: _Judged, decision: Decision | None = None) -> JournalEntry:
