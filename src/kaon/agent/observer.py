@@ -192,7 +192,7 @@ class Observer:
             return False
         part = _part(lacking)
         earlier = [m.at_s for m in self.ring.moments(self._cloud, 0.0)[: -len(lacking)]]
-        taken = (await self._post.traffic(_body(self._cloud, max(earlier, default=0.0), part))).until_s
+        taken = (await self._post.traffic(body(self._cloud, max(earlier, default=0.0), part))).until_s
         moved = taken != self._taken_s
         self._taken_s = taken
         self.ring.part_at(self._cloud, taken)
@@ -210,7 +210,8 @@ def _part(moments: Sequence[Moment]) -> list[Moment]:
     return part
 
 
-def _body(cloud: str, after_s: float, moments: Sequence[Moment]) -> bytes:
+def body(cloud: str, after_s: float, moments: Sequence[Moment]) -> bytes:
+    """The moments as `Traffic` in JSON; `after_s` is the end of the one before them."""
     texts = (text for moment in moments for samples in moment.samples.values() for text in samples)
     head = f'{{"cloud":{json.dumps(cloud)},"after_s":{after_s!r},"samples":['
     return head.encode() + b",".join(texts) + b"]}"
