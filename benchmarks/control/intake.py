@@ -1,4 +1,4 @@
-"""What observation costs each second: 500 deployments, 5,000 replicas, 50,000 calls a second.
+"""What observation costs each second, in processor time: 500 deployments, 5,000 replicas, 50,000 calls a second.
 
 In the agent: differences of all totals, and keeping them. In the control plane: taking the post in through the real
 API, and reading what is new of every deployment as the law's tick does, every second second.
@@ -93,31 +93,31 @@ async def _measure(report: Report) -> None:
     with tempfile.TemporaryDirectory() as folder:
         async with await _agent(Path(folder), clock, ring) as agent:
             for second in range(SECONDS):
-                clock.jump(1.0)
+                await clock.advance(1.0)
                 look = cloud.look()
-                began = time.perf_counter()
+                began = time.process_time()
                 memory, samples = step("local", memory, look)
                 _note(took["differences"], began)
                 if not samples:
                     continue
-                began = time.perf_counter()
+                began = time.process_time()
                 own.add(Traffic(cloud="local", samples=tuple(samples)), clock.now())
                 _note(took["keeping"], began)
                 content = body("local", after_s, own.moments("local", after_s))
                 after_s = clock.now()
-                began = time.perf_counter()
+                began = time.process_time()
                 answer = await agent.post("/clouds/local/traffic", content=content)
                 _note(took["intake"], began)
                 assert answer.json()["until_s"] == after_s, answer.text
                 if second % 2 == 0:
-                    began = time.perf_counter()
+                    began = time.process_time()
                     for n in range(DEPLOYMENTS):
                         news, latest = ring.news("default", f"d{n}", number)
                         observation(news, clock.now(), 2.0, OBJECTIVE)
                     number = latest
                     _note(took["news"], began)
                 if second % 10 == 9:
-                    began = time.perf_counter()
+                    began = time.process_time()
                     recent = ring.since("default", "d7", clock.now() - 1800)
                     for span_s in (12.0, 60.0, 1800.0):
                         window(recent, clock.now(), span_s, OBJECTIVE)
@@ -132,7 +132,7 @@ async def _measure(report: Report) -> None:
 
 
 def _note(times: list[float], began: float) -> None:
-    times.append(1000 * (time.perf_counter() - began))
+    times.append(1000 * (time.process_time() - began))
 
 
 async def _agent(folder: Path, clock: FakeClock, ring: TrafficRing) -> httpx2.AsyncClient:

@@ -11,7 +11,7 @@ unless that is so long that its rate says nothing; replicas that do not answer l
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from kaon.edge.counts import ClusterCounts, EdgeCounts
@@ -111,7 +111,7 @@ def _sample(
         queue_s=None if nobody else sum(work.queue_s for work in known),
         began=None if nobody else sum(work.began for work in known),
         busy_s=None if nobody else sum(work.busy_s for work in known),
-        batches=_added(work.batches for work in known),
+        batches=_added([work.batches for work in known]),
         ready=sum(r.phase is Phase.READY for r in own),
         starting=sum(r.phase in _STARTING for r in own),
         held=0 if revision else look.held.get((workspace, deployment), 0),
@@ -257,22 +257,29 @@ def work(before: ReplicaFigures | None, after: ReplicaFigures, span_s: float) ->
         began=max(0, after.began - was.began),
         busy_s=min(max(slots_s, cpu_s, 0.0), long_s),
         refused=max(0, after.codes.get("503", 0) - was.codes.get("503", 0)),
-        batches=_added([_less(after.batches, was.batches), _singles(max(0, plain), max(0.0, plain_s))]),
+        batches=_more(was.batches, after.batches, max(0, plain), max(0.0, plain_s)),
     )
 
 
-def _singles(calls: int, seconds: float) -> Batches:
-    """Calls without batching, as batches of one row."""
-    return Batches(count=calls, rows=calls, seconds=seconds, rows_squared=calls, rows_seconds=seconds)
+def _more(was: Batches, now: Batches, calls: int, seconds: float) -> Batches:
+    """The batches since, and calls without batching as batches of one row. By hand: it is done for each replica."""
+    return Batches(
+        count=max(0, now.count - was.count) + calls,
+        rows=max(0.0, now.rows - was.rows) + calls,
+        seconds=max(0.0, now.seconds - was.seconds) + seconds,
+        rows_squared=max(0.0, now.rows_squared - was.rows_squared) + calls,
+        rows_seconds=max(0.0, now.rows_seconds - was.rows_seconds) + seconds,
+    )
 
 
-def _less(after: Batches, before: Batches) -> Batches:
-    return Batches(**{name: max(0, getattr(after, name) - getattr(before, name)) for name in Batches.model_fields})
-
-
-def _added(batches: Iterable[Batches]) -> Batches:
-    found = list(batches)
-    return Batches(**{name: sum(getattr(b, name) for b in found) for name in Batches.model_fields})
+def _added(found: Sequence[Batches]) -> Batches:
+    return Batches(
+        count=sum(b.count for b in found),
+        rows=sum(b.rows for b in found),
+        seconds=sum(b.seconds for b in found),
+        rows_squared=sum(b.rows_squared for b in found),
+        rows_seconds=sum(b.rows_seconds for b in found),
+    )
 
 
 def _waited_for(look: Look, before: Look) -> set[Key]:
