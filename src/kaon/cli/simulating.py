@@ -24,10 +24,14 @@ from kaon.sim.trace import Trace
 from kaon.types.deployment import Scaling
 from kaon.types.model import Model
 from kaon.types.objective import Objective
+from kaon.types.window import Stats
 
 _POINTS = 70
 """Columns of a chart, and points of a series in JSON."""
 _ASSUMED_START_S = 20.0
+_SEEN_S = 60.0
+_RECORDED_S = 6 * 3600.0
+"""How far back a deployment's own traffic is replayed."""
 _NOW = "as it is set"
 
 
@@ -103,14 +107,29 @@ def _as_it_is(remote: Remote, name: str) -> tuple[Question, list[str]]:
         "start_s": _ASSUMED_START_S,
     }
     assumed = [f"service.{figure}" for figure in figures]
+    starts = [window.start_s for window in remote.stats(name, _SEEN_S).windows if window.start_s]
+    if starts:
+        figures["start_s"] = starts[-1]
+        assumed.remove("service.start_s")
     figures["max_batch"] = choice.max_batch(service)
     return Question(scaling=view.spec.scaling, objective=objective, service=Figures(**figures)), assumed
 
 
 def _traffic(remote: Remote, name: str, file: Path | None) -> Trace:
-    if file is None:
-        raise InvalidInput("Which traffic?", hint="Give a file of seconds and counts: --trace FILE")
-    return trace.read(file)
+    """The trace in the file, or what the deployment got itself."""
+    return recorded(name, remote.stats(name, _RECORDED_S)) if file is None else trace.read(file)
+
+
+def recorded(name: str, stats: Stats) -> Trace:
+    """A deployment's own traffic, from the first step of which something is known. Raises `InvalidInput`; pure."""
+    rates = [point.rps for point in stats.series]
+    known = [place for place, rps in enumerate(rates) if rps is not None]
+    if not any(rates):
+        raise InvalidInput(
+            f"No calls of '{plain(name)}' are recorded in the last {_RECORDED_S / 3600:g} h.",
+            hint="Give a file of seconds and counts: --trace FILE",
+        )
+    return Trace(name, tuple(rps or 0.0 for rps in rates[known[0] : known[-1] + 1]), stats.step_s)
 
 
 def _bound(traffic: Trace) -> None:

@@ -9,6 +9,10 @@ from typing import Any
 import pytest
 
 from kaon.cli import charts
+from kaon.cli.simulating import recorded
+from kaon.sim.trace import Trace
+from kaon.types.objective import Objective
+from kaon.types.window import Point, Stats
 
 TRACE = "second,count\n" + "".join(f"{second},{20 + 20 * (second >= 60)}\n" for second in range(120))
 KNOWN = ("--set", "service.row_s=0.01", "--set", "service.call_s=0.05", "--set", "service.start_s=5")
@@ -81,6 +85,19 @@ def test_a_bad_file_is_refused_with_its_lines(run: Any, project: Path) -> None:
     assert "2 lines are wrong in bad" in said.err
     assert "line 3: not a time and a number: 1,five" in said.err
     assert "\x1b" not in said.err
+
+
+@pytest.mark.usefixtures("deployed")
+def test_without_a_trace_and_without_recorded_calls_it_says_so(run: Any) -> None:
+    said = run("simulate", "greeter")
+    assert said.code == 2
+    assert "No calls of 'greeter' are recorded in the last 6 h" in said.err
+
+
+def test_own_traffic_begins_where_something_is_known() -> None:
+    points = tuple(Point(at_s=60.0 * at, rps=rps) for at, rps in enumerate((None, None, 2.0, None, 4.0, None)))
+    stats = Stats(workspace="w", deployment="d", now_s=0, objective=Objective(), windows=(), step_s=60, series=points)
+    assert recorded("d", stats) == Trace("d", (2.0, 0.0, 4.0), 60)
 
 
 def test_columns_are_as_high_as_their_values() -> None:

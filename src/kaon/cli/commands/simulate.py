@@ -12,12 +12,14 @@ from kaon.cli.output import Format
 
 _SIMULATE = told(
     "What would have happened: replay traffic through the scaling law.",
+    "kaon simulate greeter --set scaling.max=5",
     "kaon simulate greeter --trace day.csv",
     "kaon simulate greeter --trace day.csv --set scaling.max=5 --svg day.svg",
     "kaon simulate greeter --trace day.csv --set scaling.law=knative --set objective.latency_s=0.3",
     "kaon simulate greeter --trace day.csv --set service.call_s=0.08 --set service.row_s=0.02 -o json",
-    more="It runs here and changes nothing. FILE is CSV that begins with 'second,count', 't_s,rate_rps' or "
-    "'timestamp,value'. What is set is shown beside what would happen as it is.",
+    more="It runs here and changes nothing. Without --trace it replays the last 6 h of its own traffic. FILE is CSV "
+    "that begins with 'second,count', 't_s,rate_rps' or 'timestamp,value'. What is set is shown beside what would "
+    "happen as it is.",
 )
 
 
