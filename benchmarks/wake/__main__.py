@@ -8,8 +8,11 @@ itself says that it is ready. The clients are one thread with open connections; 
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import json
 import os
+import random
 import shutil
 import socket
 import statistics
@@ -20,6 +23,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -29,12 +33,17 @@ import httpx2
 import kaon
 from benchmarks.report import QUICK, Report
 from benchmarks.wake.callers import burst
+from kaon.clock import SystemClock
+from kaon.errors import Conflict
 from kaon.settings import Settings
+from kaon.store import open_store
+from kaon.store.port import Store
 
 KAON = Path(sys.executable).with_name("kaon")
 SERVICE = Path(__file__).with_name("tiny.py")
 CALLERS = 200
 ROUNDS = 3 if QUICK else 12
+FLAPPERS = 20
 FLAPPING_S = 15.0 if QUICK else 120.0
 ZERO_WITHIN_S = 30.0
 
@@ -67,13 +76,30 @@ class Platform:
             return api.get(path, headers={"authorization": f"Bearer {self.key}"}).raise_for_status().json()
 
     def until_zero(self) -> None:
-        """Wait until no replica is left."""
+        """Send it there, and wait until no replica is left."""
+        asyncio.run(self.send_to_zero())
         give_up = time.monotonic() + ZERO_WITHIN_S
         while self.get("/workspaces/default/deployments/tiny/replicas")["items"]:
             if time.monotonic() > give_up:
                 raise SystemExit(f"the service was not at zero within {ZERO_WITHIN_S:g} s")
             time.sleep(0.1)
         time.sleep(0.5)  # what a retreat leaves to do is not a part of the next start
+
+    async def send_to_zero(self) -> bool:
+        """Let no replica be wanted; whether one was ready until now.
+
+        The scaling law would take its time, which is not what is measured; so it is overruled where its word is kept.
+        """
+        store: Store = open_store(self.settings.database, SystemClock())
+        await store.open()
+        try:
+            found = await store.get("deployment", "default", "tiny")
+            await store.update_status(found, found.status.model_copy(update={"wanted": 0}))
+            return any(assignment.ready for assignment in found.status.assignments)
+        except Conflict:
+            return False
+        finally:
+            await store.close()
 
     def own_start(self) -> tuple[float, float]:
         """When the replica that runs was ordered and was ready by its own word, epoch seconds."""
@@ -159,7 +185,65 @@ def _quantiles(values: list[float]) -> dict[str, float]:
 
 
 def flapping(it: Platform, report: Report) -> None:
-    """Callers that pause now and then for long enough to let the service go to zero under them."""
+    """Callers that never stop, while the service is sent to zero under them every second or two."""
+    account = asyncio.run(_flap(it))
+    marks = it.marks()
+    unmarked = [mark for mark, status in account.marked.items() if status == 200 and not marks[mark]]
+    report.figures["flapping"] = {
+        "seconds": FLAPPING_S,
+        "times_at_zero": account.times_at_zero,
+        "statuses": Counter(map(str, account.statuses)),
+        "posts": len(account.marked),
+    }
+    report.note(f"flapping: {len(account.statuses)} calls, {account.times_at_zero} times at zero in {FLAPPING_S:g} s")
+    report.at_least("flapping_times_at_zero", account.times_at_zero, FLAPPING_S / 10)
+    report.at_most("flapping_lost", sum(status != 200 for status in account.statuses) + len(unmarked), 0)
+    report.at_most("flapping_doubled", sum(times > 1 for times in marks.values()), 0)
+
+
+@dataclass
+class _Account:
+    statuses: list[int] = field(default_factory=list)
+    marked: dict[str, int] = field(default_factory=dict)
+    times_at_zero: int = 0
+
+
+async def _flap(it: Platform) -> _Account:
+    account, ends_at = _Account(), time.monotonic() + FLAPPING_S
+
+    async def caller(number: int) -> None:
+        for call in itertools.count():
+            if time.monotonic() > ends_at:
+                return
+            mark = f"f{number}-{call}" if call % 2 else ""
+            status = await _call(it, it.request(mark=mark))
+            account.statuses.append(status)
+            if mark:
+                account.marked[mark] = status
+            await asyncio.sleep(0.01)
+
+    async def to_zero() -> None:
+        chance = random.Random(0)
+        while time.monotonic() < ends_at - 3:
+            await asyncio.sleep(chance.uniform(0.5, 2.0))
+            account.times_at_zero += await it.send_to_zero()
+
+    await asyncio.gather(to_zero(), *(caller(number) for number in range(FLAPPERS)))
+    return account
+
+
+async def _call(it: Platform, request: bytes) -> int:
+    """One call on a connection of its own; its status, 0 without an answer."""
+    try:
+        async with asyncio.timeout(60):
+            reader, writer = await asyncio.open_connection(*it.address)
+            try:
+                writer.write(request)
+                return int((await reader.readline())[9:12] or b"0")
+            finally:
+                writer.close()
+    except (OSError, ValueError, TimeoutError):
+        return 0
 
 
 if __name__ == "__main__":

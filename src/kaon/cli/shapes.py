@@ -18,7 +18,7 @@ from kaon.api.views import (
 )
 from kaon.cli.output import Shape
 from kaon.cli.text import plain, since, size, stamp, table
-from kaon.types.deployment import Law, Scaling
+from kaon.types.deployment import Law, RolloutState, Scaling
 from kaon.types.event import Event
 from kaon.types.objective import Objective
 from kaon.types.replica import ReplicaStatus
@@ -26,11 +26,31 @@ from kaon.types.replica import ReplicaStatus
 T = TypeVar("T", bound=BaseModel)
 
 
+def at_rest(deployment: DeploymentView) -> str:
+    """In a word why a deployment has no replicas when all is well; empty when it has some, or should."""
+    if deployment.state is not RolloutState.STABLE or deployment.replicas:
+        return ""
+    return "Off" if deployment.spec.scaling.max == 0 else "Idle"
+
+
+_RESTING = {
+    "Idle": "Idle: at zero, wakes on call",
+    "Off": "Off: switched off, callers are refused; kaon scale {name} 1 switches it on",
+}
+
+
 def deployments(now: float) -> Shape[DeploymentView]:
     """Deployments."""
     return Shape(
         ("name", "ready", "state", "revision", "age", "url"),
-        lambda d: (d.name, f"{d.ready}/{d.replicas}", d.state, d.revision or "-", since(d.created_at, now), d.url),
+        lambda d: (
+            d.name,
+            f"{d.ready}/{d.replicas}",
+            at_rest(d) or d.state,
+            d.revision or "-",
+            since(d.created_at, now),
+            d.url,
+        ),
         lambda d: d.name,
     )
 
@@ -149,7 +169,9 @@ def described(
     facts = {
         "name": f"{deployment.name} (workspace {deployment.workspace})",
         "url": deployment.url,
-        "state": f"{deployment.state}{': ' + deployment.reason if deployment.reason else ''}",
+        "state": _RESTING[at_rest(deployment)].format(name=deployment.name)
+        if at_rest(deployment)
+        else f"{deployment.state}{': ' + deployment.reason if deployment.reason else ''}",
         "ready": f"{deployment.ready} of {deployment.replicas}",
         "scaling": bounded(deployment.spec.scaling),
         "wanted": f"{status.wanted}: {status.wanted_reason}" if status.wanted_reason else "",

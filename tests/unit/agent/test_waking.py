@@ -1,0 +1,83 @@
+"""What callers who wait are told of the replicas that they wait for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kaon.agent.waking import HOPELESS_S, Door, said, trouble
+from kaon.clock import FakeClock
+from kaon.edge.heads import Head
+from kaon.errors import Unauthenticated
+from kaon.types.key import Access, Grant, key_hash
+from kaon.types.replica import Phase, ReplicaStatus
+
+KEY = ("default", "shop")
+NOW = 1000.0
+
+
+def replica(phase: Phase, **fields: Any) -> ReplicaStatus:
+    given = {"id": "0" * 12, "name": "shop-1-0", "workspace": "default", "deployment": "shop", "revision": 1}
+    return ReplicaStatus(**{**given, "phase": phase, "since": NOW - 5, **fields})
+
+
+def told(*replicas: ReplicaStatus, public: bool = False) -> str | None:
+    error = trouble(KEY, replicas, said(replicas, public=public), NOW)
+    return error.cause if error else None
+
+
+CRASHED = replica(Phase.CRASHED, restarts=2, exit_code=3, reason="It ended with exit code 3: secret line")
+UNFIT = replica(Phase.CONFIG_ERROR, reason="The setting TOKEN is missing.\nmore")
+
+
+def test_a_crash_loop_is_told_without_what_the_service_wrote() -> None:
+    assert told(CRASHED) == "The service ends at its start with exit code 3, 3 times."
+
+
+def test_a_service_that_cannot_start_as_configured_is_told_why_but_not_in_public() -> None:
+    assert told(UNFIT) == "The service cannot start as configured: The setting TOKEN is missing."
+    assert told(UNFIT, public=True) == "The service cannot start as configured."
+
+
+@pytest.mark.parametrize(
+    "replicas",
+    [
+        (),
+        (replica(Phase.LOADING),),
+        (replica(Phase.CRASHED, restarts=1),),
+        (replica(Phase.NO_CAPACITY, restarts=9),),
+        (CRASHED, replica(Phase.STARTING)),
+        (UNFIT.model_copy(update={"since": NOW - HOPELESS_S / 2}),),
+    ],
+)
+def test_as_long_as_a_replica_may_come_callers_wait(replicas: tuple[ReplicaStatus, ...]) -> None:
+    assert told(*replicas) is None
+
+
+def test_what_they_wait_for_is_said_when_their_time_is_over() -> None:
+    assert said([replica(Phase.LOADING)], public=True) == "A replica is loading."
+    assert said([replica(Phase.NO_CAPACITY)], public=True) == "There is no room for another replica."
+    assert said([], public=False) == ""
+
+
+def head(path: bytes = b"/", **fields: bytes) -> Head:
+    return Head(b"GET", path, {name.encode(): value for name, value in fields.items()})
+
+
+def test_the_door_is_the_replicas_own() -> None:
+    access = Access(grants=(Grant(hash=key_hash("good"), key="k", expires_at=NOW + 1),))
+    clock = FakeClock(NOW)
+    door = Door(access, clock)
+    assert door.admit(head(authorization=b"Bearer good")) is None
+    for refused in (head(), head(authorization=b"Bearer bad"), head(authorization=b"Basic good")):
+        with pytest.raises(Unauthenticated):
+            door.admit(refused)
+    assert Door(Access(public=True), clock).admit(head()) is None
+
+
+def test_the_docs_page_is_answered_without_waking_anything() -> None:
+    answer = Door(Access(), FakeClock(NOW)).admit(head(b"/docs"))
+    assert answer is not None
+    assert answer.status == 200
+    assert b"<html" in answer.body.lower()
