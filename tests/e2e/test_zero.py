@@ -28,18 +28,8 @@ class Sleeper:
         self.url = f"{platform.url}/sleeper"
 
     def to_zero(self) -> None:
-        """Let no replica be wanted, as the scaling law does once nobody calls; return when none is left."""
-        asyncio.run(self._want_none())
-        eventually(lambda: not self.platform.replicas("sleeper"), 20, "it is at zero")
-
-    async def _want_none(self) -> None:
-        store = open_store(self.platform.settings.database, SystemClock())
-        await store.open()
-        try:
-            found = await store.get("deployment", "default", "sleeper")
-            await store.update_status(found, found.status.model_copy(update={"wanted": 0}))
-        finally:
-            await store.close()
+        """Wait until nobody has called for long enough, and no replica is left."""
+        eventually(lambda: not self.platform.replicas("sleeper"), 40, "it is at zero")
 
     def call(self, key: str = "", mark: str = "") -> httpx2.Response:
         headers = {"authorization": f"Bearer {key or self.platform.key}"}
@@ -71,8 +61,9 @@ def asleep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sleeper]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with world(tmp_path_factory.mktemp("zero") / "home", port) as platform:
-        platform.kaon("deploy", "sleeper.py:Sleeper", "--min", "0", "--max", "2")
-        assert len(platform.ready("sleeper")) == 1  # it proves itself first
+        platform.kaon("deploy", "sleeper.py:Sleeper", "--min", "0", "--max", "2", "--set", "scaling.keep_alive_s=1")
+        status = platform.get("/workspaces/default/deployments/sleeper")["status"]
+        assert status["stable"] == 1  # with one replica, before it may go to zero
         yield Sleeper(platform)
 
 
@@ -85,22 +76,18 @@ def sleeper(asleep: Sleeper) -> Sleeper:
     return asleep
 
 
-def test_a_stranger_wakes_nothing_and_whoever_may_call_is_answered(sleeper: Sleeper) -> None:
+def test_a_stranger_wakes_nothing_and_fifty_who_may_call_are_answered_once(sleeper: Sleeper) -> None:
     assert "Idle" in sleeper.platform.kaon("ps").stdout
     assert "wakes on call" in sleeper.platform.kaon("describe", "sleeper").stdout
     assert sleeper.call(key="kaon_wrong").status_code == 401
     assert httpx2.get(f"{sleeper.url}/docs").status_code == 200
     assert sleeper.reported() == [{}]
     assert sleeper.platform.replicas("sleeper") == []
-    assert sleeper.call().status_code == 200
-    eventually(lambda: sleeper.reported() == [{}], 10, "nobody waits any more")
-
-
-def test_fifty_first_callers_are_all_answered_once(sleeper: Sleeper) -> None:
     with ThreadPoolExecutor(50) as pool:
         answers = list(pool.map(lambda n: sleeper.call(mark=f"m{n}" if n % 2 else ""), range(50)))
     assert {answer.status_code for answer in answers} == {200}
     assert sorted((sleeper.folder / "marks").read_text().split()) == sorted(f"m{n}" for n in range(1, 50, 2))
+    eventually(lambda: sleeper.reported() == [{}], 10, "nobody waits any more")
 
 
 def test_a_start_that_fails_is_told_with_its_reason_and_without_the_log(sleeper: Sleeper) -> None:
@@ -128,7 +115,7 @@ def test_callers_that_wait_outlive_the_platforms_own_processes(sleeper: Sleeper,
 
 
 def test_switched_off_it_refuses_at_once(sleeper: Sleeper) -> None:
-    sleeper.platform.kaon("scale", "sleeper", "0")
+    sleeper.platform.kaon("scale", "sleeper", "0", "-y")
     try:
         begun = time.monotonic()
         answer = sleeper.call()
