@@ -98,6 +98,7 @@ bench-canary: .venv/.dev ## a canary's test: false alarms, calls until a bad one
 	@$(BIN)/python -m benchmarks.canary
 
 .PHONY: bench-canary
+
 bench-wake: .venv/.dev ## what callers wait at zero beyond a replica's own start, and that none is lost; QUICK=1
 	@$(BIN)/python -m benchmarks.wake
 

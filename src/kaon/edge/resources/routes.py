@@ -121,7 +121,9 @@ def _rule_routes(rule: Rule) -> Iterable[Json]:
     if rule.revisions:
         yield _no_such_revision(rule)
     for revision in rule.revisions if len(rule.revisions) > 1 else ():
-        pinned = replace(rule, weights=((cluster_name(rule.key, revision), 100),), shadow=None, spare=False)
+        # Whoever waits gets the first replica that is ready, of whatever revision: so no call that names one waits.
+        weights = ((cluster_name(rule.key, revision), 100),)
+        pinned = replace(rule, weights=weights, shadow=None, spare=False, hold_s=0.0)
         named = {"name": REVISION_HEADER, "string_match": {"exact": str(revision)}}
         for route in _ways(pinned):
             match = route["match"]
