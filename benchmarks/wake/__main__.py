@@ -100,9 +100,10 @@ class Platform:
         finally:
             await store.close()
 
-    def own_start(self) -> tuple[float, float]:
-        """When the replica that runs was ordered and was ready by its own word, epoch seconds."""
-        folder = max(self.settings.home.glob("agent/replicas/*/launch.json"), key=lambda p: p.stat().st_mtime)
+    def own_start(self, since: float) -> tuple[float, float]:
+        """When the first replica after `since` was ordered and was ready by its own word, epoch seconds."""
+        files = self.settings.home.glob("agent/replicas/*/launch.json")
+        folder = min((f for f in files if f.stat().st_mtime > since), key=lambda f: f.stat().st_mtime)
         said = [json.loads(line) for line in (folder.parent / "replica.log").read_text().splitlines() if "{" in line]
         ready = [line["timestamp"] for line in said if str(line["event"]).startswith("ready after")]
         return folder.stat().st_mtime, datetime.fromisoformat(ready[-1]).timestamp()
@@ -154,7 +155,7 @@ def bursts(it: Platform, report: Report) -> None:
         cpu, sent_at = time.process_time(), time.time()
         outcomes = burst(it.address, requests)
         cpu = time.process_time() - cpu
-        ordered, ready = it.own_start()
+        ordered, ready = it.own_start(sent_at)
         own = ready - ordered
         waited = [o.waited_s - own for o in outcomes]
         lost += sum(o.status != 200 for o in outcomes)
