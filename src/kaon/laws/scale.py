@@ -111,7 +111,7 @@ class Scale:
     def figures(self, state: ScaleState) -> dict[str, float]:
         """What the law goes by, by name: rates per second, times in seconds, demand in replicas."""
         arrivals = state.arrivals
-        found = {"rps_12s": arrivals.total(_SHORT_S) / _SHORT_S, "rps_60s": arrivals.total() / _STEADY_S}
+        found = {"rps_12s": arrivals.rate(_SHORT_S), "rps_60s": arrivals.total() / _STEADY_S}
         found |= {"rps_ahead": state.ahead.high(state.contest.start_s), "start_s": state.contest.start_s}
         if state.service.known:
             cost_s, plan = self._call(state)[0], self._plan(state)
@@ -181,8 +181,8 @@ class Scale:
 
     def _demands(self, state: ScaleState, cost_s: float) -> tuple[float, float]:
         arrivals = state.arrivals
-        steady = max(arrivals.total(_SHORT_S) / _SHORT_S, arrivals.total() / _STEADY_S)
-        quick = max(steady, arrivals.total(_QUICK_S) / _QUICK_S, state.ahead.high(state.contest.start_s))
+        steady = max(arrivals.rate(_SHORT_S), arrivals.total() / _STEADY_S)
+        quick = max(steady, arrivals.rate(_QUICK_S), state.ahead.high(state.contest.start_s))
         return steady * cost_s, quick * cost_s
 
     def _plan(self, state: ScaleState) -> Wanted:
@@ -191,7 +191,7 @@ class Scale:
 
     def _climb(self, state: ScaleState) -> float:
         """Calls per second when a start would be done, if the climb from the last minute to its last 12 s goes on."""
-        short, steady = state.arrivals.total(_SHORT_S) / _SHORT_S, state.arrivals.total() / _STEADY_S
+        short, steady = state.arrivals.rate(_SHORT_S), state.arrivals.total() / _STEADY_S
         slope = max(0.0, short - steady) / ((_STEADY_S - _SHORT_S) / 2)
         ahead = _CLIMB * slope * (state.contest.start_s + _SHORT_S / 2)
         return short + min(ahead, _MOST_CLIMB * short)
@@ -227,7 +227,7 @@ class Scale:
         backlog = waiting * cost_s / _BACKLOG_S
         replicas = max(1, math.ceil(plan.replicas + backlog - 1e-9))
         reason = (
-            f"{state.arrivals.total(_SHORT_S) / _SHORT_S:.1f} calls/s at {cost_s * 1000:.1f} ms each; "
+            f"{state.arrivals.rate(_SHORT_S):.1f} calls/s at {cost_s * 1000:.1f} ms each; "
             f"{plan.demand:.1f} replicas' worth at most in {plan.hold_s:g} s, share {plan.share:g}, beta {plan.beta:g}"
         )
         return replicas, reason + (f", backlog of {waiting}" if backlog else "")

@@ -30,6 +30,19 @@ class Samples:
         values = self._values(last_s)
         return sum(values) / len(values) if values else 0.0
 
+    def rate(self, last_s: float) -> float:
+        """Per second over the last `last_s`, where each sample counts what happened since the one before it.
+
+        Samples do not come to the millisecond, so one at the window's edge is in it or not by chance: what is in is
+        divided by the time that it covers. That is `last_s` when nothing older is known, and twice that at most.
+        """
+        if not self.kept:
+            return 0.0
+        newest_s = self.kept[-1][0]
+        before = [at for at, _ in self.kept if at <= newest_s - last_s]
+        covered_s = min(newest_s - before[-1], 2 * last_s) if before else last_s
+        return self.total(last_s) / covered_s
+
     def highest(self) -> float:
         """The largest; 0 when there are none."""
         return max((value for _, value in self.kept), default=0.0)

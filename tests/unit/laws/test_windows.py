@@ -17,6 +17,25 @@ def test_samples_older_than_the_span_are_gone() -> None:
     assert kept.mean() == 1.0
 
 
+@given(st.lists(st.floats(-0.2, 0.2), min_size=30, max_size=30), st.sampled_from([4.0, 12.0]))
+def test_a_steady_rate_is_steady_although_samples_come_a_little_early_or_late(
+    shifts: list[float], last_s: float
+) -> None:
+    kept, before_s = Samples(60.0).add(0.0, 20.0), 0.0
+    for second, shift in enumerate(shifts, start=1):
+        at_s = 2.0 * second + shift
+        kept, before_s = kept.add(at_s, 10.0 * (at_s - before_s)), at_s
+        if at_s > last_s + 1:
+            assert abs(kept.rate(last_s) - 10.0) < 1e-6
+
+
+def test_a_rate_after_a_gap_is_not_thinned_out_by_it() -> None:
+    kept = Samples(60.0).add(0.0, 20.0)
+    assert kept.rate(4.0) == 5.0
+    assert kept.add(50.0, 20.0).rate(4.0) == 2.5
+    assert Samples(60.0).rate(4.0) == 0.0
+
+
 @given(st.lists(st.tuples(st.floats(0.1, 30), st.floats(-100, 100)), min_size=1, max_size=60), st.floats(1, 200))
 def test_an_extreme_is_held_for_its_span_and_at_most_a_quarter_longer(
     steps: list[tuple[float, float]], span_s: float
