@@ -138,7 +138,7 @@ class Mind:
 
     def _measure(self, seen: Observation) -> None:
         """What the laws of others must be told: how long a start takes, how many calls a replica serves."""
-        self._service = service_time.learn(self._service, seen.batches)
+        self._service = service_time.learn(self._service, seen.batches, seen.began)
         if seen.cold_start_s is not None:
             self._start_s = seen.cold_start_s
         self._law = self._made()
@@ -149,6 +149,6 @@ class Mind:
         max_batch = choice.max_batch(service)
         if self._service.known:
             rows, seconds = self._service.best(max_batch, objective.patience_s)
-            more["serves_rps"] = rows / seconds
+            more["serves_rps"] = rows / seconds / self._service.rows_per_call
         at_once = choice.at_once(service)
         return choice.law(scaling, objective, max_batch, at_once=at_once, start_s=self._start_s, **more)

@@ -122,7 +122,7 @@ class Scale:
     def _learn(self, state: ScaleState, seen: Observation) -> ScaleState:
         assert seen.arrivals is not None
         arrivals = state.arrivals.add(seen.at_s, seen.arrivals)
-        service = service_time.learn(state.service, seen.batches)
+        service = service_time.learn(state.service, seen.batches, seen.began)
         start_s = state.contest.start_s
         if seen.cold_start_s is not None:
             # Starts differ, figures are stale, and a decision waits for its tick.
@@ -175,9 +175,8 @@ class Scale:
     def _call(self, state: ScaleState) -> tuple[float, float]:
         """Replica-seconds that a call needs, headroom included, and the seconds that it may wait."""
         rows, seconds = state.service.best(self.max_batch, self.objective.patience_s)
-        return state.headroom.factor * self.margin * seconds / rows, max(
-            self.objective.patience_s - 2 * seconds, 0.1 * seconds
-        )
+        row_s = state.headroom.factor * self.margin * seconds / rows
+        return row_s * state.service.rows_per_call, max(self.objective.patience_s - 2 * seconds, 0.1 * seconds)
 
     def _demands(self, state: ScaleState, cost_s: float) -> tuple[float, float]:
         arrivals = state.arrivals
@@ -223,7 +222,7 @@ class Scale:
             return max(wanted, seen.ready), "what a call costs is not known yet: by calls in flight"
         cost_s, _ = self._call(state)
         plan = self._plan(state)
-        waiting = max(0, (seen.queued or 0) - seen.ready * self.max_batch)
+        waiting = max(0, (seen.queued or 0) - math.ceil(seen.ready * self.max_batch / state.service.rows_per_call))
         backlog = waiting * cost_s / _BACKLOG_S
         replicas = max(1, math.ceil(plan.replicas + backlog - 1e-9))
         reason = (

@@ -7,7 +7,7 @@ last 70 s), so that a slower model or machine is noticed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kaon.types.observation import Batches
 
@@ -25,6 +25,13 @@ class ServiceTime:
     seconds: float = 0.0
     rows_squared: float = 0.0
     rows_seconds: float = 0.0
+    calls: float = 0.0
+    """Calls that these rows came with; 0: nobody said, and a call is taken for one row."""
+
+    @property
+    def rows_per_call(self) -> float:
+        """Rows that a call carries, in the mean."""
+        return self.rows / self.calls if self.calls else 1.0
 
     @property
     def known(self) -> bool:
@@ -52,14 +59,16 @@ class ServiceTime:
         return rows, max(a * rows + b, 1e-6)
 
 
-def learn(known: ServiceTime, batches: Batches) -> ServiceTime:
-    """`known` after `batches`; nothing fades while there is nothing new."""
+def learn(known: ServiceTime, batches: Batches, began: int | None = None) -> ServiceTime:
+    """`known` after `batches`, to which `began` calls came; nothing fades while there is nothing new."""
+    calls = known.calls + (began or 0)
     if batches.count == 0:
-        return known
+        return replace(known, calls=calls) if began else known
     return ServiceTime(
         known.count * FORGETTING + batches.count,
         known.rows * FORGETTING + batches.rows,
         known.seconds * FORGETTING + batches.seconds,
         known.rows_squared * FORGETTING + batches.rows_squared,
         known.rows_seconds * FORGETTING + batches.rows_seconds,
+        known.calls * FORGETTING + (began or 0),
     )

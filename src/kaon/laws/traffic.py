@@ -154,6 +154,7 @@ def observation(samples: Sequence[Sample], now_s: float, span_s: float, objectiv
         queued=whole.queued,
         busy_s=whole.busy_s,
         batches=whole.batches,
+        began=whole.began,
         ready=whole.ready,
         starting=whole.starting,
         cold_start_s=sum(start.total_s for start in starts) / len(starts) if starts else None,

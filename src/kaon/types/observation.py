@@ -46,6 +46,9 @@ class Observation(Model):
     queued: Count = Field(default=None, description="Of these, not yet begun.")
     busy_s: Seconds = Field(default=None, description="Replica-seconds of work.")
     batches: Batches = Batches()
+    began: Count = Field(
+        default=None, description="Calls whose rows are in `batches`, or will be: a call may carry many rows."
+    )
     ready: int = Field(default=0, ge=0)
     starting: int = Field(default=0, ge=0)
     cold_start_s: Seconds = Field(default=None, description="What recent starts took, from order to ready.")

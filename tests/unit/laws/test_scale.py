@@ -190,6 +190,24 @@ def test_service_time_is_learnt_from_sums() -> None:
     assert known.best(8, 0.3)[0] == 3
 
 
+def test_calls_that_carry_many_rows_cost_as_many() -> None:
+    _, one_row_each = follow([400] * 60)
+    law, state, replicas = LAW, LAW.begin(), 1
+    decisions: list[Decision] = []
+    for i in range(60):  # the same 400 rows in every two seconds, in calls of ten
+        state, decision = law.step(state, BOUNDS, seen(2.0 * (i + 1), 40, replicas, batches=batches(400), began=40))
+        replicas = decision.replicas
+        decisions.append(decision)
+    assert state.service.rows_per_call == pytest.approx(10)
+    assert decisions[-1].replicas == pytest.approx(one_row_each[-1].replicas, abs=1)
+
+
+def test_calls_whose_batch_has_not_ended_are_counted_when_it_has() -> None:
+    service = learn(learn(ServiceTime(), batches(100), 50), Batches(), 50)
+    assert service.rows_per_call == pytest.approx(1)
+    assert learn(ServiceTime(), batches(100)).rows_per_call == 1
+
+
 def test_batches_of_one_size_put_all_time_down_to_the_batch() -> None:
     known = learn(ServiceTime(), Batches(count=10, rows=10, seconds=1.0, rows_squared=10, rows_seconds=1.0))
     assert known.line() == (0.0, pytest.approx(0.1))
