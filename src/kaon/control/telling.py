@@ -96,7 +96,7 @@ def decisions(
         yield entry(serving, f"revision {after.target}", "It is what the spec says.")
     if (step := _step(before, after)) is not None:
         assert after.canary is not None
-        yield entry(f"step {after.canary.step}", f"step {after.canary.step + 1}", step, before.canary)
+        yield entry(f"step {after.canary.step}", f"step {after.canary.step + 1}", step, after.canary)
     if before.state is after.state:
         return
     if after.state is RolloutState.STOPPED:
@@ -130,8 +130,8 @@ def _step(before: DeploymentStatus, after: DeploymentStatus) -> str | None:
     was, now = before.canary, after.canary
     if not was or not now or was.revision != now.revision or now.step <= was.step:
         return None
-    failed = next((f"; {gate.reason}" for gate in was.gates if gate.name == "errors"), "")
-    return f"Revision {now.revision} passed step {now.step} with {was.new.calls:,} calls{failed}."
+    failed = next((f"; {gate.reason}" for gate in now.gates if gate.name == "errors"), "")
+    return f"Revision {now.revision} passed step {now.step} with {now.new.calls:,} calls{failed}."
 
 
 def _figures(tried: CanaryStatus) -> dict[str, Any]:

@@ -99,17 +99,15 @@ def moved(rules: Canary, canary: CanaryStatus, given: int, now: float) -> Canary
     if not canary.in_force:
         if given < share(rules, canary):
             return canary.model_copy(update={"reason": ""})
-        canary = canary.model_copy(update={"in_force": True, "since": now})
+        fresh = {"until": now, "slow_s": None, "new": Arm(), "old": Arm(), "gates": ()}
+        canary = canary.model_copy(update={"in_force": True, "since": now, **fresh})
     at_end = canary.step >= len(rules.steps)
     missing = "it waits for `promote`" if at_end else _missing(rules, canary, now)
     if missing:
         name = "All steps are passed" if at_end else f"Step {canary.step + 1} of {len(rules.steps)}"
         return canary.model_copy(update={"reason": f"{name}, {given} % of the calls: {missing}."})
-    canary = canary.model_copy(
-        update={"step": canary.step + 1, "since": now, "until": now, "slow_s": None, "reason": ""}
-    )
-    last = canary.step >= len(rules.steps)
-    return canary.model_copy(update={"in_force": last, "new": Arm(), "old": Arm(), "gates": ()})
+    # What the step showed stays until the next one's share is in force, so that it can be told.
+    return canary.model_copy(update={"step": canary.step + 1, "since": now, "in_force": False, "reason": ""})
 
 
 def _missing(rules: Canary, canary: CanaryStatus, now: float) -> str:
