@@ -177,6 +177,8 @@ async def test_in_flight_counts_what_a_leaving_replica_still_has(world: World) -
         return await world.edge.in_flight(old.endpoint.address) == 1
 
     await eventually(arrived)
+    await world.serve(old, new)
+    await eventually(lambda: world.known(new))  # with nobody known to be well, leaving ones are tried as well
     await world.serve(new)
     assert (await world.client.post("/shop")).status_code == 200
     assert await world.edge.in_flight(old.endpoint.address) == 1

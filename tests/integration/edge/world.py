@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any
 import httpx2
 import uvicorn
 
-from kaon.edge import Edge
+from kaon.edge import Edge, stats
+from kaon.edge.resources import address_of
 from kaon.settings import Settings
 from kaon.types.route import Backend, Endpoint, Route
 
@@ -124,6 +126,14 @@ class World:
     async def serve(self, *replicas: Replica, name: str = "shop", **fields: Any) -> None:
         """Route `/shop` to these replicas, and return when it is so."""
         await self.edge.apply((route(name, **fields),), {("default", name): tuple(r.endpoint for r in replicas)})
+
+    async def known(self, replica: Replica) -> bool:
+        """Whether Envoy has asked the replica how it is, and heard that it is well."""
+        told = json.loads(await stats.ask(self.edge.layout.admin_socket, "GET", "/clusters?format=json"))
+        hosts = [host for cluster in told["cluster_statuses"] for host in cluster.get("host_statuses", [])]
+        mine = [host for host in hosts if address_of(host["address"]) == replica.endpoint.address]
+        sick = ("failed_active_health_check", "pending_active_hc")
+        return bool(mine) and not any(host["health_status"].get(sign) for host in mine for sign in sick)
 
     async def leave(self) -> None:
         if self.task:
