@@ -12,7 +12,8 @@ See `kaon.laws.canary` for when, and `kaon.laws.moves` for what always holds of 
 
 A *shadow* revision runs beside all that, with a share of nothing.
 
-When a stopped rollout's spec changes in any way, it is tried again.
+When what decides whether the target comes up changes in a stopped rollout's spec, it is tried again; how many
+replicas there may be, or who may call, is no such thing.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from kaon.laws import canary as trials
 from kaon.laws import moves
 from kaon.laws.world import TROUBLE, Replicas, Seen, World, describe
 from kaon.types.deployment import Assignment, CanaryStatus, DeploymentSpec, DeploymentStatus, RolloutState
+from kaon.types.model import content_hash
 from kaon.types.replica import Phase
 from kaon.types.traffic import Sample
 
@@ -97,7 +99,8 @@ def step(
     come = {} if target == status.target else {"target": target, "state": RolloutState.PROGRESSING}
     world, count = World(seen), wanted(spec, status.model_copy(update=come))
     before, shadows = _apart({a.revision: frozenset(a.ordinals) for a in status.assignments}, status.shadow, target)
-    anew = target != status.target or generation != status.observed_generation
+    tried = _tried(spec)
+    anew = target != status.target or tried != status.tried
     since = now if anew else status.since
     if status.stable is None:
         status = status.model_copy(update={"stable": _proved(before, target, world)})
@@ -124,6 +127,7 @@ def step(
     return status.model_copy(
         update={
             "observed_generation": generation,
+            "tried": tried,
             **({"wanted": count, "wanted_reason": ""} if spec.scaling.min == spec.scaling.max else {}),
             "target": target,
             "stable": stable,
@@ -135,6 +139,11 @@ def step(
             "assignments": _assignments(move, world, {shadow: shadows} if shadow and shadows else {}),
         }
     )
+
+
+def _tried(spec: DeploymentSpec) -> str:
+    """16 hex digits that name the part of the spec by which a revision comes up or does not."""
+    return content_hash(DeploymentSpec(template=spec.template, rollout=spec.rollout, paused=spec.paused))[:16]
 
 
 def next_look_at(spec: DeploymentSpec, status: DeploymentStatus, seen: Sequence[Seen], now: float) -> float | None:

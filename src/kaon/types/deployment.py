@@ -209,6 +209,7 @@ class DeploymentStatus(Model):
     """What the control plane made of a deployment."""
 
     observed_generation: int = 0
+    tried: str = Field(default="", description="Hash of what of the spec decides whether the target comes up.")
     state: RolloutState = RolloutState.PENDING
     reason: str = ""
     stable: int | None = Field(default=None, description="The revision that serves.")

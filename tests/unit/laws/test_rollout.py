@@ -193,16 +193,27 @@ def test_a_silent_agent_is_no_failure_of_the_revision(served: Story) -> None:
     assert served.step().state is RolloutState.PROGRESSING
 
 
-def test_a_stopped_rollout_is_tried_again_with_any_new_spec(served: Story) -> None:
-    served.change(target=2)
-    served.step()
-    served.put(2, 0, Phase.CONFIG_ERROR)
-    assert served.step().state is RolloutState.STOPPED
-    assert served.step().state is RolloutState.STOPPED
-    served.obey()
-    served.change()
+def _stopped(story: Story) -> None:
+    story.change(target=2)
+    story.step()
+    story.put(2, 0, Phase.CONFIG_ERROR)
+    assert story.step().state is RolloutState.STOPPED
+    assert story.step().state is RolloutState.STOPPED
+    story.obey()
+
+
+def test_a_stopped_rollout_is_tried_again_when_its_rules_change(served: Story) -> None:
+    _stopped(served)
+    served.change(served.spec.model_copy(update={"rollout": Rollout(progress_deadline_s=600)}))
     assert served.step().state is RolloutState.PROGRESSING
     assert served.settle().stable == 2
+
+
+def test_more_replicas_do_not_try_a_stopped_rollout_again(served: Story) -> None:
+    _stopped(served)
+    served.change(served.spec.model_copy(update={"scaling": Scaling(min=4, max=4), "public": True}))
+    status = served.settle()
+    assert (status.state, status.stable, served.counts()) == (RolloutState.STOPPED, 1, {1: 4})
 
 
 def test_an_undo_of_a_failed_revision_touches_no_replica(served: Story) -> None:
