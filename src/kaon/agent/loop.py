@@ -34,6 +34,7 @@ from kaon.agent.ports import (
     Watching,
 )
 from kaon.agent.probe import ControlSockets, Probes
+from kaon.agent.secrets import Secrets
 from kaon.agent.shadow import Shadows
 from kaon.agent.standby import Standby
 from kaon.agent.steps import Action, AdmitIt, ForgetIt, Memory, Refused, Seen, StartIt, StopIt, step
@@ -109,7 +110,7 @@ class Agent:
         self._edge_seen = EdgeStatus()
         self._held_told: dict[str, int] = {}
         self._standby = Standby()
-        self._secrets: dict[str, dict[str, str]] = {}
+        self._secrets = Secrets(control)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -164,8 +165,7 @@ class Agent:
         if plan is None:
             return
         self._plan, self._plan_hash = plan, plan.hash
-        wanted = {spec.id for spec in (*plan.replicas, *plan.standby)}
-        self._secrets = {id_: values for id_, values in self._secrets.items() if id_ in wanted}
+        self._secrets.keep((*plan.replicas, *plan.standby))
         for event in (self._wake, self._news, self._other_plan):
             event.set()
 
@@ -185,8 +185,8 @@ class Agent:
             missing: KaonError | None = None
             for spec in (*self._plan.replicas, *self._plan.standby) if self._plan else ():
                 try:
-                    if spec.id not in self._secrets:
-                        await self._secrets_of(spec)
+                    if self._secrets.lacks(spec):
+                        await self._secrets.of(spec)
                 except KaonError as error:
                     missing = error
             if missing:
@@ -328,7 +328,7 @@ class Agent:
             edge_url=self._edge_url,
         )
         try:
-            secrets = await self._secrets_of(spec)
+            secrets = await self._secrets.of(spec)
         except KaonError as error:
             self._refused[spec.id] = Refused(Phase.INSTALLING, f"Its secrets cannot be had: {error.cause}")
             return
@@ -338,19 +338,6 @@ class Agent:
             self._refused[spec.id] = Refused(Phase.NO_CAPACITY, error.cause)
         except KaonError as error:
             self._refused[spec.id] = Refused(Phase.CRASHED, error.cause)
-
-    async def _secrets_of(self, spec: ReplicaSpec) -> dict[str, str]:
-        """Fresh ones, or those of its last start when the control plane is away."""
-        if not spec.secrets:
-            return {}
-        try:
-            self._secrets[spec.id] = await self._control.secrets(spec.id)
-            for value in self._secrets[spec.id].values():
-                log.hide_secret(value)
-        except Unavailable:
-            if spec.id not in self._secrets:
-                raise
-        return self._secrets[spec.id]
 
     async def _admit(self, replica: str, access: Access) -> None:
         sighting = (await self._driver.observe()).get(replica)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from kaon.clock import Clock
+from kaon.control import identity
 from kaon.control.loop import Again, Key
 from kaon.laws.rights import Standing, standing
 from kaon.store.port import Change, Store
@@ -14,7 +15,7 @@ from kaon.types.deployment import Assignment
 from kaon.types.key import Access, Grant, Right
 from kaon.types.plan import Plan, PlanSpec
 from kaon.types.replica import ReplicaSpec, replica_id
-from kaon.types.resource import Artifact, Deployment, Revision
+from kaon.types.resource import Artifact, Deployment, Revision, Secret
 from kaon.types.route import Backend, Mirror, Route, prefix_of
 from kaon.types.service import EndpointKind, EndpointSpec, Resources, ServiceSpec
 
@@ -23,6 +24,9 @@ IDENTITY_ENV = "KAON_KEY"
 
 EDGE_MARGIN_S = 5.0
 """The edge waits longer than any endpoint may take, so that the replica's own answer gets through."""
+
+_MADE_OF = ("deployment", "revision", "artifact", "key", "secret")
+"""The kinds of resources that a plan is made of."""
 
 Services = Mapping[tuple[str, str], ServiceSpec]
 """(Workspace, digest) -> the service of that artifact."""
@@ -40,10 +44,12 @@ def plan(
     artifacts: Iterable[Artifact],
     keys: Iterable[resource.Key],
     now: float,
+    secrets: Iterable[Secret] = (),
 ) -> Plan:
     """Everything that must be true in `cloud`, where `deployments` are placed. Equal worlds give equal plans."""
     services: Services = {(a.workspace, a.spec.digest): a.spec.manifest.service for a in artifacts}
     frozen = {(r.workspace, r.spec.deployment_uid, r.spec.number): r for r in revisions}
+    versions = {(secret.workspace, secret.name): secret.version for secret in secrets}
     callers = _callers(sorted(keys, key=lambda key: (key.name, key.uid)), now)
     replicas: list[ReplicaSpec] = []
     routes: list[Route] = []
@@ -62,7 +68,8 @@ def plan(
         serving = (r for a, r in own if a.revision != deployment.status.shadow)
         routes.append(_route(deployment, backends, _served(deployment, serving, services)))
         access[f"{deployment.workspace}/{deployment.name}"] = _access(deployment, callers)
-        if not any(assignment.replicas for assignment, _ in own) and (first := _standby(deployment, frozen, services)):
+        idle = not any(assignment.replicas for assignment, _ in own)
+        if idle and (first := _standby(deployment, frozen, services, versions)):
             standby.append(first)
     return Plan(cloud=cloud, replicas=tuple(replicas), routes=tuple(routes), standby=tuple(standby), access=access)
 
@@ -77,16 +84,25 @@ def _backends(deployment: Deployment, assignments: Sequence[Assignment]) -> tupl
 
 
 def _standby(
-    deployment: Deployment, frozen: Mapping[tuple[str, str, int], Revision], services: Services
+    deployment: Deployment,
+    frozen: Mapping[tuple[str, str, int], Revision],
+    services: Services,
+    versions: Mapping[tuple[str, str], int],
 ) -> ReplicaSpec | None:
-    """The replica that will be wanted as soon as somebody calls; None when that is not as plain as that."""
+    """The replica that will be wanted as soon as somebody calls; None when that is not as plain as that.
+
+    It says which versions its secrets have, so that the agent can have them before somebody waits for them.
+    """
     status = deployment.status
     if not may_be_at_zero(deployment) or status.stable is None or status.stable != status.target:
         return None
     revision = frozen.get((deployment.workspace, deployment.uid, status.stable))
     if revision is None:
         return None
-    return _replica(deployment, revision, 0, services.get((revision.workspace, revision.spec.template.artifact)))
+    first = _replica(deployment, revision, 0, services.get((revision.workspace, revision.spec.template.artifact)))
+    names = sorted({*revision.spec.template.secrets.values(), identity.identity_name(deployment.name)})
+    held = "-".join(str(versions.get((deployment.workspace, name), 0)) for name in names)
+    return first.model_copy(update={"secrets_version": held})
 
 
 def _replica(deployment: Deployment, revision: Revision, ordinal: int, service: ServiceSpec | None) -> ReplicaSpec:
@@ -192,7 +208,7 @@ class Planning:
 
     async def affected(self, changes: Sequence[Change]) -> Collection[Key]:
         """Every cloud by what its plan is made of; by its own change only when it came or went: reports are none."""
-        made_of = any(change.kind in ("deployment", "revision", "artifact", "key") for change in changes)
+        made_of = any(change.kind in _MADE_OF for change in changes)
         gone = any(change.kind in ("cloud", "plan") and change.deleted for change in changes)
         come = {("", change.name) for change in changes if change.kind == "cloud"} - self._known
         return await self.keys() if made_of or gone or come else ()
@@ -208,10 +224,9 @@ class Planning:
             return None
         here = place(clouds) == name
         # At once, and not one after the other: somebody may wait for it at the edge.
-        kinds = ("deployment", "revision", "artifact", "key") if here else ()
-        found = await asyncio.gather(*(self._store.list_all(kind) for kind in kinds))
-        deployments, revisions, artifacts, keys = found or ((), (), (), ())
-        made = plan(name, deployments, revisions, artifacts, keys, self._clock.now())
+        found = await asyncio.gather(*(self._store.list_all(kind) for kind in _MADE_OF if here))
+        deployments, revisions, artifacts, keys, secrets = found or ((), (), (), (), ())
+        made = plan(name, deployments, revisions, artifacts, keys, self._clock.now(), secrets)
         spec = PlanSpec(plan=made, hash=made.hash)
         if kept is None:
             await self._store.create("plan", "", name, spec)

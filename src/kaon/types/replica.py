@@ -37,6 +37,9 @@ class ReplicaSpec(Model):
     artifact: Digest
     env: dict[EnvName, str] = Field(default_factory=dict)
     secrets: tuple[EnvName, ...] = Field(default=(), description="Variables whose values the control plane holds.")
+    secrets_version: str = Field(
+        default="", description="Whoever fetched them under this one need not ask again; empty: they are asked for."
+    )
     resources: Resources = Resources()
     drain_s: float = 30.0
 

@@ -16,6 +16,7 @@ from kaon.types.deployment import Assignment, DeploymentSpec, DeploymentStatus, 
 from kaon.types.key import KeySpec, KeyStatus, Priority, Role, key_hash
 from kaon.types.plan import Plan
 from kaon.types.replica import replica_id
+from kaon.types.secret import SecretSpec
 from kaon.types.service import EndpointKind, EndpointSpec, Resources, ServiceSpec
 
 NOW = 1000.0
@@ -235,6 +236,23 @@ def test_at_zero_the_way_stays_calls_are_held_and_the_replica_that_they_wake_is_
     awake = planned(at_zero(stable=1, target=1).model_copy(update={"status": deployment("x", assigned(1, 0)).status}))
     assert [spec.id for spec in made.standby] == [spec.id for spec in awake.replicas]
     assert awake.standby == ()
+
+
+def test_a_replica_that_stands_by_says_when_one_of_its_secrets_is_another() -> None:
+    def version(**secrets: int) -> str:
+        world = [(name.replace("_", "-"), version) for name, version in secrets.items()]
+        held = [
+            kept("secret", name, SecretSpec(ciphertext="", key_id="")).model_copy(update={"version": v})
+            for name, v in world
+        ]
+        made = plan("local", [at_zero(stable=1, target=1)], [revision(1)], [artifact()], (), NOW, held)
+        return made.standby[0].secrets_version
+
+    first = version(hub_token=3, identity_shop=4, other=5)
+    assert first == version(hub_token=3, identity_shop=4, other=6) != ""
+    assert first != version(hub_token=6, identity_shop=4)
+    assert first != version(hub_token=3, identity_shop=7)
+    assert planned(deployment("shop", assigned(1, 0))).replicas[0].secrets_version == ""
 
 
 def test_which_replica_is_woken_is_left_to_the_control_plane_while_a_revision_is_new() -> None:

@@ -1,0 +1,80 @@
+"""When an agent asks for secrets: at each start, but for a replica that stands by only when they have changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kaon.agent.secrets import Secrets
+from kaon.errors import Unavailable
+from kaon.types.replica import ReplicaSpec
+
+
+class Control:
+    """Answers with how often it was asked, while it is there."""
+
+    def __init__(self) -> None:
+        self.asked, self.away = 0, False
+
+    async def secrets(self, replica: str) -> dict[str, str]:
+        if self.away:
+            raise Unavailable("It is away.")
+        self.asked += 1
+        return {"TOKEN": f"value-{self.asked}"}
+
+
+def spec(version: str = "", names: tuple[str, ...] = ("TOKEN",)) -> ReplicaSpec:
+    return ReplicaSpec(
+        id="0" * 12,
+        name="one-1-0",
+        workspace="default",
+        deployment="one",
+        revision=1,
+        ordinal=0,
+        artifact=f"sha256:{'0' * 64}",
+        secrets=names,
+        secrets_version=version,
+    )
+
+
+def made() -> tuple[Secrets, Any]:
+    control: Any = Control()
+    return Secrets(control), control
+
+
+async def test_each_start_gets_fresh_ones() -> None:
+    known, _ = made()
+    assert [await known.of(spec()), await known.of(spec())] == [{"TOKEN": "value-1"}, {"TOKEN": "value-2"}]
+
+
+async def test_a_replica_that_stands_by_gets_those_that_were_fetched_ahead_until_they_change() -> None:
+    known, control = made()
+    assert known.lacks(spec("7"))
+    assert await known.of(spec("7")) == await known.of(spec("7")) == {"TOKEN": "value-1"}
+    assert not known.lacks(spec("7"))
+    assert known.lacks(spec("8"))
+    assert await known.of(spec("8")) == {"TOKEN": "value-2"}
+    assert control.asked == 2
+
+
+async def test_while_the_control_plane_is_away_the_last_ones_do() -> None:
+    known, control = made()
+    control.away = True
+    with pytest.raises(Unavailable):
+        await known.of(spec())
+    control.away = False
+    await known.of(spec())
+    control.away = True
+    assert await known.of(spec("9")) == {"TOKEN": "value-1"}
+    assert known.lacks(spec("9"))
+
+
+async def test_a_replica_without_secrets_asks_for_none_and_one_that_is_gone_is_forgotten() -> None:
+    known, control = made()
+    assert await known.of(spec(names=())) == {}
+    assert not known.lacks(spec(names=()))
+    assert control.asked == 0
+    await known.of(spec("1"))
+    known.keep(())
+    assert known.lacks(spec("1"))
