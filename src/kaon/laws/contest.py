@@ -103,14 +103,14 @@ def step(
     needs: dict[float, list[int]] = {}  # few of the pairs' demands differ
     able = [count for low in lows for count in _needs(-low.value(), needs)]
     needed = [count for hold in holds for count in _needs(hold.value(), needs)]
-    backlogs = [before + work - count * span_s for before, count in zip(known.backlogs, able, strict=True)]
+    backlogs = [
+        left if (left := before + work - count * span_s) > 0 else 0.0
+        for before, count in zip(known.backlogs, able, strict=True)
+    ]
     weighted_s, lost = span_s * weight, work * weight
     paid = [before + count * weighted_s for before, count in zip(known.paid, needed, strict=True)]
     missed: Sequence[float] = known.missed
-    for candidate, backlog in enumerate(backlogs):
-        if backlog <= 0:
-            backlogs[candidate] = 0.0
-            continue
+    for candidate, backlog in enumerate(backlogs) if any(backlogs) else ():
         if backlog > able[candidate] * slack_s:
             missed = missed if isinstance(missed, list) else list(missed)
             missed[candidate] += lost

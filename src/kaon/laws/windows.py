@@ -67,12 +67,16 @@ class Extreme:
 
     def add(self, at_s: float, value: float) -> Extreme:
         """With one more sample."""
-        part = int(at_s * 8 / self.span_s)
-        if self.parts and self.parts[-1][0] == part and self.parts[-1][1] >= value:
+        parts, part = self.parts, int(at_s * 8 / self.span_s)
+        if parts and parts[-1][0] == part and parts[-1][1] >= value:
             return self
         # A part that is no larger than this newer one can never be the extreme again: values fall from first to last.
-        kept = tuple(p for p in self.parts if p[0] >= part - 8 and p[1] > value)
-        return Extreme(self.span_s, (*kept, (part, value)))
+        first, end = 0, len(parts)
+        while end and parts[end - 1][1] <= value:
+            end -= 1
+        while first < end and parts[first][0] < part - 8:
+            first += 1
+        return Extreme(self.span_s, (*parts[first:end], (part, value)))
 
     def value(self) -> float:
         """The extreme; 0 before any sample."""
