@@ -76,4 +76,4 @@ def _number(name: str, value: Any) -> str:
         return f"{said} {value}"
     if name.endswith("_s"):
         return f"{said} {value * 1000:.3g} ms" if 0 < abs(value) < 1 else f"{said} {value:.3g} s"
-    return f"{said} {value:.3g}"
+    return f"{said} {value:,.0f}" if abs(value) >= 1000 else f"{said} {value:.3g}"

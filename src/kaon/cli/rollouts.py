@@ -106,7 +106,10 @@ def _row(revision: str, share: str, ready: str, arm: Arm) -> tuple[str, ...]:
 
 
 def _of(part: int, whole: int) -> str:
-    return f"{part:,} ({100 * part / whole:.2g} %)" if whole else "-"
+    if not whole:
+        return "-"
+    percent = 100 * part / whole
+    return f"{part:,} ({percent:.0f} %)" if percent >= 10 else f"{part:,} ({percent:.2g} %)"
 
 
 def _gate(gate: Gate) -> str:

@@ -138,7 +138,7 @@ def _bound(traffic: Trace) -> None:
         part = f"--for {int(traffic.span_s * most / traffic.calls)}s"
         faster = "" if available() else " With kaon[sim] installed it can be several times as many."
         raise InvalidInput(
-            f"{traffic.calls:.3g} calls are too many to be replayed: {most:.3g} at most.{faster}",
+            f"{traffic.calls:,.0f} calls are too many to be replayed: {most:,.0f} at most.{faster}",
             hint=f"Take a part: {part}, or fewer calls: --times {most / traffic.calls:.2g}",
         )
 
