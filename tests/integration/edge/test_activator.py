@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -57,6 +57,12 @@ class Bare:
             await self.clock.advance(0.1)
             await asyncio.sleep(0)
 
+    async def pass_time_until(self, condition: Callable[[], bool]) -> None:
+        """Let half seconds pass until it holds."""
+        async with asyncio.timeout(10):
+            while not condition():
+                await self.pass_time(0.5)
+
     def ready(self, *replicas: str) -> None:
         self.activator.tell(KEY, replicas)
 
@@ -95,8 +101,7 @@ async def test_bytes_go_to_the_replica_as_they_came() -> None:
 async def test_a_head_that_does_not_come_ends_the_connection() -> None:
     async with bare() as it:
         reader, writer = await it.call(b"POST / HTTP/1.1\r\nhost:")
-        await asyncio.sleep(0.05)
-        await it.pass_time(6)
+        await it.pass_time_until(reader.at_eof)
         assert await reader.read() == b""
         assert it.held == 0
         writer.close()
@@ -142,9 +147,7 @@ async def test_a_deployment_that_goes_lets_nobody_wait_on() -> None:
         it.activator.close(KEY, NotFound("Nothing is deployed at this path any more."))
         assert b" 404 " in await reader.readline()
         writer.close()
-        await asyncio.sleep(0.02)
-        await it.pass_time(3)
-        assert it.activator.rooms == frozenset()
+        await it.pass_time_until(lambda: not it.activator.rooms)
         assert not it.path.exists()
 
 
@@ -168,11 +171,10 @@ def test_who_waits_is_counted_right_whatever_happens(story: list[str]) -> None:
                         it.ready(f"unix:{it.replica}.nobody")
                     case "time":
                         await it.pass_time(0.5)
-                await asyncio.sleep(0.001)
+                await asyncio.sleep(0)
                 assert 0 <= it.held <= len(story)
             it.ready()
-            await asyncio.sleep(0.01)
-            await it.pass_time(8)
+            await it.pass_time_until(lambda: it.held == 0)
             for _, writer in open_ones:
                 writer.close()
             await it.until_held(0)
