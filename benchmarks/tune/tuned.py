@@ -32,12 +32,13 @@ from kaon.laws.tune.guard import Arm, Conditions
 from kaon.laws.tune.knobs import Reach, Space, Values
 from kaon.laws.tune.price import Price
 from kaon.laws.tune.trial import Window
-from kaon.laws.tune.tuner import Happened, Mode, Orders, State, Tick
+from kaon.laws.tune.tuner import Happened, Orders, State, Tick
 from kaon.sim import memory
 from kaon.sim.engine import NS
 from kaon.sim.run import Outcome
 from kaon.sim.twin import Episode, Figures, Model, Twin, agreement, calibrated, fit
 from kaon.types.observation import Batches, Observation
+from kaon.types.tuning import Mode
 
 SNAPSHOT_S = 300.0
 REPLAY_S, SHORT_S, LEAST_S = 1800.0, 180.0, 1500.0

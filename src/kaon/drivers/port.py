@@ -14,6 +14,7 @@ from typing import Protocol
 from pydantic import Field
 
 from kaon.types.key import Access
+from kaon.types.knobs import AS_THE_CLASS_SAYS, Knobs
 from kaon.types.model import Address, Model
 from kaon.types.replica import ReplicaSpec
 
@@ -46,6 +47,7 @@ class Start(Model):
 
     replica: ReplicaSpec
     access: Access = Access()
+    knobs: Knobs = AS_THE_CLASS_SAYS
     prefix: str = "/"
     edge_url: str = ""
 

@@ -10,6 +10,7 @@ from kaon.types.condition import Condition
 from kaon.types.model import Digest, EnvName, Model, Name, content_hash
 from kaon.types.objective import Objective
 from kaon.types.service import Resources
+from kaon.types.tuning import Tuning, TuningStatus
 
 
 class Law(StrEnum):
@@ -119,6 +120,7 @@ class DeploymentSpec(Model):
     template: Template
     objective: Objective | None = Field(default=None, description="None: as the class says.")
     scaling: Scaling = Scaling()
+    tuning: Tuning = Tuning()
     shadow: Shadow | None = None
     rollout: Rollout = Rollout()
     public: bool = Field(default=False, description="Answer callers without a key.")
@@ -216,6 +218,7 @@ class DeploymentStatus(Model):
     target: int | None = Field(default=None, description="The revision that should.")
     wanted: int | None = Field(default=None, description="Replicas that the scaling law wants; None: not asked yet.")
     wanted_reason: str = ""
+    tuning: TuningStatus = TuningStatus()
     canary: CanaryStatus | None = None
     shadow: int | None = Field(default=None, description="The revision that gets copies of calls, and no others.")
     since: float = Field(default=0, description="When the rollout began or last moved on, epoch seconds.")

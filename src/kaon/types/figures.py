@@ -30,4 +30,8 @@ class ReplicaFigures(Model):
     cpu_s: float = Field(default=0.0, ge=0, description="Processor time over the replica's processors.")
     calls: int = Field(default=0, ge=0, description="Calls that ended at endpoints without batching.")
     calls_s: float = Field(default=0.0, ge=0, description="Their work.")
+    latency: dict[int, int] = Field(
+        default_factory=dict, description="Answers by time from coming in, in the buckets of `kaon.types.traffic`."
+    )
+    memory_bytes: int = Field(default=0, ge=0, description="Resident memory of the process and its children.")
     batches: Batches = Field(default=Batches(), description="Those that ended at endpoints with batching.")

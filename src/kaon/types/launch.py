@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from kaon.types.key import Access
+from kaon.types.knobs import AS_THE_CLASS_SAYS, Knobs
 from kaon.types.model import Address, EnvName, Model
 
 EXIT_CONFIG = 78
@@ -25,6 +26,7 @@ class Launch(Model):
     control_address: Address = Field(description="Where the agent asks and tells: health, metrics, access.")
     env: dict[EnvName, str] = Field(default_factory=dict)
     access: Access = Access()
+    knobs: Knobs = AS_THE_CLASS_SAYS
     prefix: str = Field(default="/", description="Path under which callers see this replica.")
     edge_url: str = Field(default="", description="Where handles of other services are reached.")
     data_dir: str = Field(default="", description="Folder that outlives replicas, one per deployment.")
@@ -43,3 +45,4 @@ class ReplicaHealth(Model):
     in_flight: int = 0
     queued: int = 0
     access: str = Field(default="", description="content_hash of the Access in force.")
+    knobs: str = Field(default="", description="content_hash of the Knobs in force.")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from kaon.types.key import Access
+from kaon.types.knobs import PlannedKnobs
 from kaon.types.model import Model, content_hash
 from kaon.types.replica import ReplicaSpec, ReplicaStatus
 from kaon.types.route import Route
@@ -26,6 +27,9 @@ class Plan(Model):
         description="Of deployments at zero, the replica that the agent starts as soon as a caller waits.",
     )
     access: dict[str, Access] = Field(default_factory=dict, description="'workspace/deployment' -> who may call it.")
+    knobs: dict[str, PlannedKnobs] = Field(
+        default_factory=dict, description="'workspace/deployment' -> its replicas' knobs; as the class says: left out."
+    )
 
     @property
     def hash(self) -> str:

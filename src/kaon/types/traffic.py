@@ -40,6 +40,20 @@ class ColdStart(Model):
         return self.install_s + self.start_s + self.load_s
 
 
+class Side(Model):
+    """What the replicas with the same knobs answered, as they count it themselves: of both, while some try others."""
+
+    knobs: str = Field(description="content_hash of the knobs in force.")
+    replicas: int = Field(default=0, ge=0, description="That were ready at the end of the span.")
+    answered: int = Field(default=0, ge=0)
+    failed: int = Field(default=0, ge=0, description="Of these, 5xx or refused as too much.")
+    latency: Histogram = Field(default_factory=dict, description="In the replica, time in queue included.")
+    busy_s: float = Field(default=0.0, ge=0, description="Replica-seconds of work.")
+    ready_s: float = Field(default=0.0, ge=0, description="Replica-seconds of being ready.")
+    batches: Batches = Batches()
+    ended: int = Field(default=0, ge=0, description="Replicas that ended by themselves in the span.")
+
+
 class Sample(Model):
     """The traffic of one revision over `span_s` seconds that end at `at_s`, and its replicas then."""
 
@@ -68,6 +82,7 @@ class Sample(Model):
     paid_s: Seconds = Field(default=None, description="Of sums: replica-seconds of being ready or starting.")
     held: int = Field(default=0, ge=0, description="Callers that wait at the edge for a replica, at the end.")
     starts: tuple[ColdStart, ...] = Field(default=(), description="Replicas that became ready in the span.")
+    sides: tuple[Side, ...] = Field(default=(), description="By knobs; only while some replicas try others.")
 
 
 class Traffic(Model):

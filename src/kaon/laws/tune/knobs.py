@@ -11,13 +11,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from kaon.types.knobs import Values
+from kaon.types.tuning import Reach
+
+__all__ = ["Knob", "Point", "Reach", "Shape", "Space", "Values", "shares"]
+
 MOST_KNOBS = 8
 """Perturbations say less the more dimensions they are spread over."""
 
-Values = dict[str, float]
-"""What the knobs are set to, by name."""
 Point = tuple[float, ...]
-"""The same in the unit cube."""
+"""`Values` in the unit cube."""
 
 
 class Shape(StrEnum):
@@ -28,15 +31,6 @@ class Shape(StrEnum):
     """A whole number of at least 1, by its logarithm."""
     SHARE = "share"
     """Between 0 and 1, by its log-odds."""
-
-
-class Reach(StrEnum):
-    """Whom a knob concerns, and so how a move is tried."""
-
-    REPLICA = "replica"
-    """Each replica has its own: a few may try it (a canary)."""
-    POOL = "pool"
-    """All replicas together: only time can be split (a switchback). A pool in two lanes queues worse than one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,16 +18,9 @@ from kaon.laws.tune.knobs import Reach, Space, Values
 from kaon.laws.tune.spsa import widened
 from kaon.laws.tune.trial import Trial, Window
 from kaon.types.objective import Objective
+from kaon.types.tuning import Mode
 
 EPOCH_S = 300.0
-
-
-class Mode(StrEnum):
-    """What the tuner may do by itself."""
-
-    OFF = "off"
-    RECOMMEND = "recommend"
-    AUTO = "auto"
 
 
 class Happened(StrEnum):

@@ -17,8 +17,9 @@ from kaon.laws.tune.knobs import Reach, Values
 from kaon.laws.tune.price import Price
 from kaon.laws.tune.scaling import space
 from kaon.laws.tune.trial import Trial, Window
-from kaon.laws.tune.tuner import Happened, Mode, State, Tick
+from kaon.laws.tune.tuner import Happened, State, Tick
 from kaon.types.objective import Objective
+from kaon.types.tuning import Mode
 
 OBJECTIVE = Objective(latency_s=0.5)
 SPACE = space(32)

@@ -1,0 +1,43 @@
+"""Knobs: what of a replica, and of the scaling law behind it, can be set while it serves, and their names."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from kaon.types.model import Model
+
+KnobName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+Values = dict[KnobName, float]
+"""What knobs are set to, by name."""
+
+
+class Knobs(Model):
+    """What a replica does otherwise than its class says; None: as the class says. It never goes beyond the class."""
+
+    max_batch: int | None = Field(
+        default=None, ge=1, description="Rows of a batch at most; an endpoint whose own limit is lower keeps that."
+    )
+    max_wait_s: float | None = Field(default=None, ge=0, le=10, description="How long a batch may be held for others.")
+    concurrency: int | None = Field(
+        default=None, ge=1, description="Calls, or batches, at once; an endpoint whose own limit is lower keeps that."
+    )
+
+
+AS_THE_CLASS_SAYS = Knobs()
+
+
+class PlannedKnobs(Model):
+    """The knobs of a deployment's replicas in a plan.
+
+    `force` is safe and lasts. `trial` is not: an agent that has not heard from the control plane for `LEASE_S` goes
+    back to `force` by itself.
+    """
+
+    force: Knobs = AS_THE_CLASS_SAYS
+    trial: Knobs | None = None
+    replicas: tuple[str, ...] | None = Field(default=None, description="Ids of those that try; None: all.")
+
+
+LEASE_S = 8.0
