@@ -31,6 +31,7 @@ from kaon.api import (
     rollouts,
     secret_values,
     stats,
+    tuning,
     workspaces,
 )
 from kaon.api.broker import Broker
@@ -65,6 +66,7 @@ DOORS: list[Door] = [
     *secret_values.doors,
     *clouds.doors,
     *stats.doors,
+    *tuning.doors,
     *metrics.doors,
 ]
 """Every route there is."""

@@ -1,4 +1,4 @@
-"""What each deployment's scaling law said last, whether or not anything came of it: in memory, for whoever asks.
+"""What each deployment's scaling law said last, and how its tuner stands: in memory, for whoever asks.
 
 The controllers write it and the API reads it, as they share the `TrafficRing`. Decisions that changed something are in
 the store's journal.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kaon.types.journal import JournalEntry
+from kaon.types.tuning import TuningState
 
 Key = tuple[str, str]
 """Workspace and deployment."""
@@ -19,6 +20,7 @@ class Opinions:
 
     def __init__(self) -> None:
         self._makers: dict[Key, Callable[[], JournalEntry]] = {}
+        self._tuners: dict[Key, Callable[[], TuningState]] = {}
 
     def keep(self, workspace: str, deployment: str, make: Callable[[], JournalEntry]) -> None:
         """From now on `make` says it."""
@@ -27,8 +29,18 @@ class Opinions:
     def forget(self, workspace: str, deployment: str) -> None:
         """Nobody has an opinion on it any more."""
         self._makers.pop((workspace, deployment), None)
+        self._tuners.pop((workspace, deployment), None)
 
     def of(self, workspace: str, deployment: str) -> JournalEntry | None:
         """The newest opinion, if there is any."""
         make = self._makers.get((workspace, deployment))
+        return make() if make else None
+
+    def keep_tuning(self, workspace: str, deployment: str, make: Callable[[], TuningState]) -> None:
+        """From now on `make` says how its tuner stands."""
+        self._tuners[workspace, deployment] = make
+
+    def tuning(self, workspace: str, deployment: str) -> TuningState | None:
+        """How its tuner stands; None: no tuner has looked at it yet."""
+        make = self._tuners.get((workspace, deployment))
         return make() if make else None

@@ -84,6 +84,7 @@ class KnobState(Model):
     reach: Reach
     low: float
     high: float
+    whole: bool = Field(default=False, description="Whether it takes whole numbers only.")
     usual: float = Field(description="As the class, the spec or the law has it.")
     value: float = Field(description="In force.")
     tried: float | None = Field(default=None, description="What is being tried now.")
@@ -119,6 +120,7 @@ class TuningState(Model):
     state: str = Field(description="off, learning, searching, trying, still, frozen or recommending.")
     reason: str = Field(description="Why, in words.")
     knobs: tuple[KnobState, ...] = ()
+    asked: Values | None = Field(default=None, description="Somebody asked to try these; they have not been yet.")
     trial: TrialStatus | None = None
     recommended: Recommendation | None = None
     trusted: bool | None = Field(default=None, description="Whether the twin's replay was right; None: not yet asked.")

@@ -52,6 +52,8 @@ GOOD: dict[tuple[str, str], dict[str, Any]] = {
     ("GET", ONE + "/shadow"): NO_BODY,
     ("GET", ONE + "/replicas"): NO_BODY,
     ("GET", ONE + "/stats"): {"params": {"span_s": 60}},
+    ("GET", ONE + "/tuning"): NO_BODY,
+    ("POST", ONE + "/tuning"): {"json": {"mode": "auto"}},
     ("GET", "/metrics"): NO_BODY,
     ("GET", WS + "/replicas"): NO_BODY,
     ("GET", ONE + "/logs"): {"params": {"tail": 1}},

@@ -1,0 +1,193 @@
+"""`/workspaces/{ws}/deployments/{name}/tuning`: how the tuner stands, and what somebody wants of it.
+
+The mode is a part of the spec. All else is one edit of the status, which the controllers take up: no route turns a
+knob.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from kaon.api import edits
+from kaon.api.deployments import deployment_of, edited, note
+from kaon.api.doors import Doors
+from kaon.api.keyring import Caller
+from kaon.api.parts import InWorkspace, OfDeployment, Parts, WithCaller, WithParts
+from kaon.api.problems import Unprocessable
+from kaon.errors import Conflict, Unavailable
+from kaon.laws.tune import standing
+from kaon.types.key import Right
+from kaon.types.knobs import Values
+from kaon.types.resource import Deployment
+from kaon.types.tuning import KnobState, Mode, TuningRequest, TuningState, TuningStatus
+
+_LOOKS_S = 10.0
+"""How often the tuner looks at a deployment."""
+_MODES = {
+    Mode.OFF: "The tuner is off.",
+    Mode.RECOMMEND: "The tuner recommends and changes nothing.",
+    Mode.AUTO: "The tuner tries what its twin finds better, and keeps what proves so.",
+}
+
+doors = Doors("/workspaces/{ws}/deployments", tag="deployments")
+
+
+@doors.get("/{deployment}/tuning", right=Right.READ)
+async def get_tuning(ws: InWorkspace, name: OfDeployment, parts: WithParts) -> TuningState:
+    """How the tuner stands: its knobs, what it tries and recommends, what it tried, and the loss by the minute."""
+    return _state(parts, await deployment_of(parts, ws, name))
+
+
+@doors.post("/{deployment}/tuning", right=Right.WRITE)
+async def steer_tuning(
+    ws: InWorkspace, name: OfDeployment, body: TuningRequest, parts: WithParts, caller: WithCaller
+) -> TuningState:
+    """Say one thing of it: its mode; apply what it recommends; undo; values to be put in force, or to be tried."""
+    deployment = await deployment_of(parts, ws, name)
+    if body.mode is not None:
+        return await _set_mode(parts, caller, deployment, body.mode)
+    wanted = body.attempt if body.set is None else body.set
+    if wanted is not None:
+        check_values(name, wanted, _state(parts, deployment).knobs)
+
+    def change(current: Deployment) -> TuningStatus:
+        return _changed(current, body, parts.clock.now(), caller.name)
+
+    after = await _edited(parts, ws, name, change)
+    await note(parts, caller, after, "Tuned", _told(body, deployment.status.tuning, after.status.tuning))
+    return _state(parts, after)
+
+
+def check_values(name: str, values: Values, knobs: tuple[KnobState, ...]) -> None:
+    """Raises `Unprocessable` that names each value which is none of a knob's, and says what there is; `Unavailable`
+    while the knobs are not known."""
+    if not knobs:
+        raise Unavailable(
+            f"The knobs of '{name}' are not known yet: the tuner has not looked at it since the platform started.",
+            hint=f"Try again: kaon tune {name}",
+            retry_after_s=_LOOKS_S,
+        )
+    by_name = {knob.name: knob for knob in knobs}
+    wrong = {knob: said for knob, value in values.items() if (said := _wrong(by_name.get(knob), value))}
+    if wrong:
+        raise Unprocessable(
+            f"Some of these values are none that the knobs of '{name}' take.",
+            hint=f"There are: {', '.join(ranged(knob) for knob in knobs)}.",
+            errors=[{"where": knob, "message": said} for knob, said in list(wrong.items())[:20]],
+        )
+
+
+def ranged(knob: KnobState) -> str:
+    """A knob with what it takes."""
+    return f"{knob.name} ({knob.low:g} to {knob.high:g}{', whole' if knob.whole else ''})"
+
+
+def _wrong(knob: KnobState | None, value: float) -> str:
+    """What is wrong with a value; empty: nothing."""
+    if knob is None:
+        return "there is no such knob"
+    if not knob.low <= value <= knob.high:
+        return f"{value:g} is not between {knob.low:g} and {knob.high:g}"
+    return f"{value:g} is no whole number" if knob.whole and value != int(value) else ""
+
+
+def _changed(current: Deployment, body: TuningRequest, now_s: float, by: str) -> TuningStatus:
+    """The tuner's part of the status as somebody wants it. Raises `Unprocessable`, `Conflict`; pure."""
+    was: TuningStatus = current.status.tuning
+    name = current.name
+    if body.apply:
+        if was.recommended is None:
+            raise Unprocessable(f"Nothing is recommended for '{name}'.", hint=f"See why: kaon tune {name}")
+        return standing.put(was, was.recommended.values, now_s, by)
+    if body.undo:
+        if not standing.undoes(was):
+            raise Unprocessable(
+                f"There is nothing to undo: the knobs of '{name}' were never changed, and nothing is tried.",
+                hint=f"See: kaon tune {name}",
+            )
+        return standing.undone(was, now_s, by)
+    if body.set is not None:
+        return standing.put(was, body.set, now_s, by)
+    assert body.attempt is not None
+    if current.spec.tuning.mode is Mode.OFF:
+        raise Unprocessable(
+            f"The tuner of '{name}' is off: it tries nothing.", hint=f"Switch it on: kaon tune {name} --recommend"
+        )
+    if was.trial is not None:
+        raise Conflict(
+            f"Something is being tried for '{name}' already.", hint=f"Wait for it, or end it: kaon tune {name} --undo"
+        )
+    return standing.asked(was, body.attempt, by)
+
+
+async def _edited(parts: Parts, ws: str, name: str, change: Callable[[Deployment], TuningStatus]) -> Deployment:
+    async def attempt() -> Deployment:
+        current = await deployment_of(parts, ws, name)
+        status = current.status.model_copy(update={"tuning": change(current)})
+        return await parts.store.update_status(current, status)
+
+    return await edits.until_written(attempt)
+
+
+async def _set_mode(parts: Parts, caller: Caller, deployment: Deployment, mode: Mode) -> TuningState:
+    place = deployment.workspace, deployment.name
+    if deployment.spec.tuning.mode is not mode:
+        await edited(
+            parts,
+            caller,
+            place,
+            lambda d: d.spec.model_copy(update={"tuning": d.spec.tuning.model_copy(update={"mode": mode})}),
+            ("TuningMode", _MODES[mode]),
+        )
+    return _state(parts, await deployment_of(parts, *place))
+
+
+def _told(body: TuningRequest, before: TuningStatus, after: TuningStatus) -> str:
+    """What was done, for the event."""
+    if body.attempt is not None:
+        return f"To be tried: {spelled(body.attempt)}."
+    if body.undo and before.values == after.values:
+        return "What was tried is not tried any more."
+    if body.undo:
+        return f"Back to what was in force before: {spelled(after.values) or 'all knobs as usual'}."
+    return f"{'As recommended' if body.apply else 'Set by hand'}: {spelled(after.values)}."
+
+
+def spelled(values: Mapping[str, float]) -> str:
+    """Values as one types them."""
+    return ", ".join(f"{name}={value:g}" for name, value in values.items())
+
+
+def _state(parts: Parts, deployment: Deployment) -> TuningState:
+    """What the tuner says, with what the store has later word of."""
+    said = parts.opinions.tuning(deployment.workspace, deployment.name) or TuningState(
+        workspace=deployment.workspace,
+        deployment=deployment.name,
+        mode=deployment.spec.tuning.mode,
+        state="learning",
+        reason="the tuner has not looked at it since the platform started",
+    )
+    return newest(said, deployment)
+
+
+def newest(said: TuningState, deployment: Deployment) -> TuningState:
+    """`said` with the mode, the values and the trial that the deployment has now: a write is seen at once. Pure."""
+    mode, status = deployment.spec.tuning.mode, deployment.status.tuning
+    tried = status.trial.after if status.trial else {}
+    better = status.recommended.values if status.recommended else {}
+    knobs = tuple(
+        knob.model_copy(
+            update={
+                "value": status.values.get(knob.name, knob.usual),
+                "tried": tried.get(knob.name),
+                "recommended": better.get(knob.name),
+            }
+        )
+        for knob in said.knobs
+    )
+    changed: dict[str, Any] = {"mode": mode, "knobs": knobs, "trial": status.trial, "asked": status.asked}
+    changed |= {"recommended": status.recommended, "off_until": status.off_until}
+    if mode is Mode.OFF and said.mode is not mode:
+        changed |= {"state": "off", "reason": "it was switched off"}
+    return said.model_copy(update=changed)

@@ -1,0 +1,53 @@
+"""What is in force and what was before it: each change of a deployment's `TuningStatus`, by hand or by the tuner. Pure.
+
+A change of what is in force ends all that was said of what was in force before: a trial, a wish to try something, a
+recommendation. Nothing else has to be taken back.
+"""
+
+from __future__ import annotations
+
+from kaon.types.knobs import Values
+from kaon.types.tuning import TuningStatus
+
+MOST_BEFORE = 10
+
+
+def put(was: TuningStatus, values: Values, at_s: float, by: str = "") -> TuningStatus:
+    """`values` in force, others as they are; what was in force can be had back. `by` is a key; empty: the tuner."""
+    before = (*was.before, was.values)[-MOST_BEFORE:]
+    return _changed(was, {**was.values, **values}, before, at_s, by)
+
+
+def undoes(was: TuningStatus) -> bool:
+    """Whether there is anything to take back."""
+    return bool(was.before) or was.trial is not None or was.asked is not None
+
+
+def undone(was: TuningStatus, at_s: float, by: str = "") -> TuningStatus:
+    """A trial, or the wish for one, ended; where there is none, what was in force before.
+
+    Raises `IndexError` where there is nothing to take back.
+    """
+    if was.trial is not None or was.asked is not None:
+        return was.model_copy(update={"trial": None, "asked": None, "asked_by": ""})
+    return _changed(was, was.before[-1], was.before[:-1], at_s, by)
+
+
+def asked(was: TuningStatus, values: Values, by: str) -> TuningStatus:
+    """The wish of the key `by` that `values` be tried."""
+    return was.model_copy(update={"asked": values, "asked_by": by})
+
+
+def _changed(was: TuningStatus, values: Values, before: tuple[Values, ...], at_s: float, by: str) -> TuningStatus:
+    return was.model_copy(
+        update={
+            "values": values,
+            "before": before,
+            "asked": None,
+            "asked_by": "",
+            "trial": None,
+            "recommended": None,
+            "changed_at": at_s,
+            "changed_by": by,
+        }
+    )

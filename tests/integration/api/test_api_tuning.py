@@ -1,0 +1,218 @@
+"""How people see and steer the tuner, over the API."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kaon.types.key import Role
+from kaon.types.tuning import KnobState, Mode, Reach, Recommendation, TrialStatus, TuningState, TuningStatus
+
+from .world import World, populate, world_of
+
+WEB = "/workspaces/default/deployments/web/tuning"
+BATCH = KnobState(
+    name="max_batch", what="rows of a batch", reach=Reach.REPLICA, low=1, high=32, whole=True, usual=8, value=8
+)
+SHARE = KnobState(name="budget_share", what="a share", reach=Reach.POOL, low=0.1, high=0.95, usual=0.25, value=0.25)
+STATE = TuningState(
+    workspace="default",
+    deployment="web",
+    mode=Mode.RECOMMEND,
+    state="still",
+    reason="nothing found",
+    knobs=(BATCH, SHARE),
+)
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> Any:
+    async with world_of(tmp_path) as made:
+        await populate(made)
+        made.app.state.parts.opinions.keep_tuning("default", "web", lambda: STATE)
+        yield made
+
+
+@pytest.fixture
+async def root(world: World) -> Any:
+    async with world.client(world.keys["root"]) as client:
+        yield client
+
+
+async def tuning(world: World) -> TuningStatus:
+    status: TuningStatus = (await world.store.get("deployment", "default", "web")).status.tuning
+    return status
+
+
+async def stand(world: World, **tuned: Any) -> None:
+    """Let the tuner's part of the status be so."""
+    found = await world.store.get("deployment", "default", "web")
+    changed = TuningStatus.model_validate(found.status.tuning.model_dump() | tuned)
+    await world.store.update_status(found, found.status.model_copy(update={"tuning": changed}))
+
+
+BETTER = Recommendation(values={"max_batch": 16}, gain=0.06, least=0.02, at=1)
+TRIAL = TrialStatus(reach=Reach.REPLICA, after={"max_batch": 16}, since=1, replicas=1, until=9)
+
+
+async def test_what_the_tuner_says_is_told_with_what_the_store_has_later_word_of(world: World, root: Any) -> None:
+    await stand(world, values={"max_batch": 4}, recommended=BETTER, trial=TRIAL)
+    got = TuningState.model_validate((await root.get(WEB)).json())
+    assert (got.state, got.reason, got.trial) == ("still", "nothing found", TRIAL)
+    assert [(k.name, k.value, k.tried, k.recommended) for k in got.knobs] == [
+        ("max_batch", 4, 16, 16),
+        ("budget_share", 0.25, None, None),
+    ]
+
+
+async def test_a_deployment_that_no_tuner_has_looked_at_says_so(world: World, root: Any) -> None:
+    got = (await root.get("/workspaces/default/deployments/other/tuning")).json()
+    assert (got["mode"], got["state"], got["knobs"]) == ("recommend", "learning", [])
+    refused = await root.post("/workspaces/default/deployments/other/tuning", json={"set": {"max_batch": 2}})
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "10")
+
+
+async def test_the_mode_is_a_part_of_the_spec_and_is_noted_once_with_the_key(world: World, root: Any) -> None:
+    for _ in range(2):
+        assert (await root.post(WEB, json={"mode": "auto"})).json()["mode"] == "auto"
+    found = await world.store.get("deployment", "default", "web")
+    assert found.spec.tuning.mode is Mode.AUTO
+    events = [e for e in await world.store.events("default") if e.reason == "TuningMode"]
+    assert [e.message.endswith("By key 'root'.") for e in events] == [True]
+
+
+async def test_off_is_told_at_once_whatever_the_tuner_said_last(world: World, root: Any) -> None:
+    assert (await root.post(WEB, json={"mode": "off"})).json()["state"] == "off"
+
+
+async def test_what_is_recommended_is_put_in_force_and_can_be_undone(world: World, root: Any) -> None:
+    await stand(world, values={"budget_share": 0.5}, recommended=BETTER)
+    got = (await root.post(WEB, json={"apply": True})).json()
+    assert ([k["value"] for k in got["knobs"]], got["recommended"]) == ([16, 0.5], None)
+    kept = await tuning(world)
+    assert (kept.values, kept.before, kept.changed_by) == (
+        {"budget_share": 0.5, "max_batch": 16},
+        ({"budget_share": 0.5},),
+        "root",
+    )
+    event = (await world.store.events("default"))[-1]
+    assert (event.reason, event.message) == (
+        "Tuned",
+        "As recommended: budget_share=0.5, max_batch=16. By key 'root'.",
+    )
+    await root.post(WEB, json={"undo": True})
+    assert ((await tuning(world)).values, (await tuning(world)).before) == ({"budget_share": 0.5}, ())
+
+
+async def test_values_put_in_force_by_hand_end_a_trial_and_a_recommendation(world: World, root: Any) -> None:
+    await stand(world, recommended=BETTER, trial=TRIAL, asked={"max_batch": 3}, asked_by="ops")
+    assert (await root.post(WEB, json={"set": {"budget_share": 0.3}})).status_code == 200
+    kept = await tuning(world)
+    assert (kept.values, kept.trial, kept.recommended, kept.asked) == ({"budget_share": 0.3}, None, None, None)
+
+
+async def test_undo_ends_a_trial_first_and_leaves_what_is_in_force(world: World, root: Any) -> None:
+    await stand(world, values={"max_batch": 4}, before=({},), trial=TRIAL)
+    await root.post(WEB, json={"undo": True})
+    assert ((await tuning(world)).values, (await tuning(world)).trial) == ({"max_batch": 4}, None)
+    await root.post(WEB, json={"undo": True})
+    assert (await tuning(world)).values == {}
+
+
+async def test_what_somebody_wants_to_be_tried_is_kept_for_the_tuner_with_the_key(world: World, root: Any) -> None:
+    assert (await root.post(WEB, json={"attempt": {"max_batch": 16}})).json()["asked"] == {"max_batch": 16}
+    kept = await tuning(world)
+    assert (kept.asked, kept.asked_by, kept.values) == ({"max_batch": 16}, "root", {})
+    await root.post(WEB, json={"undo": True})
+    assert (await tuning(world)).asked is None
+
+
+async def test_only_ten_changes_can_be_undone(world: World, root: Any) -> None:
+    for rows in range(1, 13):
+        await root.post(WEB, json={"set": {"max_batch": rows}})
+    assert [values["max_batch"] for values in (await tuning(world)).before] == list(range(2, 12))
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "says"),
+    [
+        ({"apply": True}, 422, "Nothing is recommended"),
+        ({"undo": True}, 422, "nothing to undo"),
+        ({"set": {"beta": 1}}, 422, "max_batch (1 to 32, whole), budget_share (0.1 to 0.95)"),
+        ({"set": {"max_batch": 33}}, 422, "33 is not between 1 and 32"),
+        ({"set": {"max_batch": 2.5}}, 422, "2.5 is no whole number"),
+        ({"attempt": {"max_batch": 16, "budget_share": 0}}, 422, "0 is not between 0.1 and 0.95"),
+        ({"set": {}}, 422, "name at least one knob"),
+        ({}, 422, "say one of"),
+        ({"mode": "auto", "undo": True}, 422, "say one of"),
+        ({"mode": "wild"}, 422, "mode"),
+        ({"set": {"Max Batch": 1}}, 422, "Max Batch"),
+        ({"set": {"max_batch": "many"}}, 422, "max_batch"),
+    ],
+)
+async def test_what_cannot_be_is_refused_with_what_there_is_and_changes_nothing(
+    world: World, root: Any, body: dict[str, Any], status: int, says: str
+) -> None:
+    answer = await root.post(WEB, json=body)
+    assert (answer.status_code, says in answer.text) == (status, True), answer.text
+    assert await tuning(world) == TuningStatus()
+
+
+async def test_nothing_is_tried_beside_a_trial_or_while_the_tuner_is_off(world: World, root: Any) -> None:
+    await stand(world, trial=TRIAL)
+    assert (await root.post(WEB, json={"attempt": {"max_batch": 4}})).status_code == 409
+    await stand(world, trial=None)
+    await root.post(WEB, json={"mode": "off"})
+    refused = await root.post(WEB, json={"attempt": {"max_batch": 4}})
+    assert (refused.status_code, refused.json()["hint"]) == (422, "Switch it on: kaon tune web --recommend")
+
+
+async def test_a_viewer_sees_and_does_not_steer(world: World) -> None:
+    async with world.client(await world.key("viewer", Role.VIEWER)) as viewer:
+        assert (await viewer.get(WEB)).status_code == 200
+        assert (await viewer.post(WEB, json={"mode": "off"})).status_code == 403
+
+
+VALUES = st.dictionaries(
+    st.sampled_from(["max_batch", "budget_share", "beta", "", "x" * 60]),
+    st.one_of(st.integers(-5, 50), st.floats(), st.text(max_size=3), st.none()),
+    max_size=4,
+)
+BODIES = st.fixed_dictionaries(
+    {},
+    optional={
+        "mode": st.sampled_from(["off", "recommend", "auto", "AUTO", None]),
+        "apply": st.booleans(),
+        "undo": st.booleans(),
+        "set": VALUES,
+        "attempt": VALUES,
+        "force": st.booleans(),
+    },
+)
+
+
+async def test_whatever_is_asked_no_knob_leaves_its_range_and_nothing_breaks(world: World, root: Any) -> None:
+    loop = asyncio.get_running_loop()
+
+    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.lists(BODIES, max_size=4))
+    def asks(bodies: list[dict[str, Any]]) -> None:
+        async def each() -> None:
+            for body in bodies:
+                answer = await root.post(WEB, content=json.dumps(body), headers={"content-type": "application/json"})
+                assert answer.status_code in (200, 400, 409, 422), answer.text
+            kept = await tuning(world)
+            for values in (kept.values, kept.asked or {}, *kept.before):
+                assert set(values) <= {"max_batch", "budget_share"}
+                assert values.get("max_batch", 1) in range(1, 33)
+                assert 0.1 <= values.get("budget_share", 0.1) <= 0.95
+
+        asyncio.run_coroutine_threadsafe(each(), loop).result(20)
+
+    await asyncio.to_thread(asks)
