@@ -10,6 +10,7 @@ from kaon.control.loop import Loop, Reconciler
 from kaon.control.minutes import Minutes
 from kaon.control.planning import Planning
 from kaon.control.scaling import Scaling
+from kaon.control.tuning import Tuning
 from kaon.store.opinions import Opinions
 from kaon.store.port import Store
 from kaon.store.traffic import TrafficRing
@@ -31,18 +32,22 @@ class Controllers:
         self._store = store
         self._clock = clock or SystemClock()
         ring = traffic or TrafficRing()
-        self.scaling = Scaling(store, self._clock, ring, opinions or Opinions())
+        opinions = opinions or Opinions()
+        self.scaling = Scaling(store, self._clock, ring, opinions)
+        self.tuning = Tuning(store, self._clock, ring, opinions, self.scaling)
         self.minutes = Minutes(store, self._clock, ring)
         self.reconcilers: tuple[Reconciler, ...] = (
             Deployments(store, vault, self._clock, ring),
             Planning(store, self._clock),
             self.scaling,
+            self.tuning,
         )
 
     async def run(self) -> None:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.scaling.run())
+            tasks.create_task(self.tuning.run())
             tasks.create_task(self.minutes.run())
             for reconciler in self.reconcilers:
                 tasks.create_task(Loop(reconciler, self._store, self._clock).run())

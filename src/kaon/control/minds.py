@@ -7,8 +7,10 @@ until it stands where it would have stood. So nothing of a mind needs to be kept
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from itertools import groupby
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from kaon.laws import choice, keep_alive, service_time
@@ -16,6 +18,7 @@ from kaon.laws.scale import Scale
 from kaon.laws.scaling import Decision
 from kaon.laws.service_time import ServiceTime
 from kaon.laws.traffic import observation
+from kaon.laws.tune.scaling import applied
 from kaon.types.deployment import Law, Scaling
 from kaon.types.objective import Objective
 from kaon.types.observation import Observation
@@ -25,6 +28,8 @@ from kaon.types.traffic import Sample
 STALE_S = 10.0
 """Figures older than this are none."""
 PAST_STEP_S = 2.0
+STOOD_S, STOOD_KEPT = 300.0, 7
+"""How often it is kept how things stood, and how many times of these: half an hour and a bit."""
 _LIVE_S = 6.0
 """News that span no more than this are one observation."""
 
@@ -35,6 +40,16 @@ class Terms(NamedTuple):
     scaling: Scaling
     objective: Objective
     service: ServiceSpec
+    tuned: Mapping[str, float] = MappingProxyType({})
+    """What the tuner has set, by the names of `kaon.laws.tune.scaling`; Kaon's own law alone has knobs."""
+
+
+class Stood(NamedTuple):
+    """How things stood at one time: the replicas that were ready, and what the law remembered."""
+
+    at_s: float
+    ready: int
+    state: Any
 
 
 class Mind:
@@ -52,6 +67,18 @@ class Mind:
         self._start_s = choice.START_S
         self._law = self._made()
         self._state: Any = self._law.begin()
+        self.stood: deque[Stood] = deque(maxlen=STOOD_KEPT)
+        """Of the last half hour, whether it was lived or relived; oldest first."""
+
+    @property
+    def law(self) -> Any:
+        """The law as it is now."""
+        return self._law
+
+    @property
+    def state(self) -> Any:
+        """What the law remembers; it changes by being replaced."""
+        return self._state
 
     def adapt(self, terms: Terms) -> bool:
         """Go by new terms; what was learnt stays where it means the same. False: another law must learn anew."""
@@ -134,6 +161,8 @@ class Mind:
         self.seen = seen
         if self.terms.scaling.law is not Law.KAON:
             self._measure(seen)
+        if not self.stood or seen.at_s // STOOD_S > self.stood[-1].at_s // STOOD_S:
+            self.stood.append(Stood(seen.at_s, seen.ready, self._state))
         self._state, self.decision = self._law.step(self._state, choice.bounds(self.terms.scaling), seen)
 
     def _measure(self, seen: Observation) -> None:
@@ -144,11 +173,12 @@ class Mind:
         self._law = self._made()
 
     def _made(self) -> Any:
-        scaling, objective, service = self.terms
+        scaling, objective, service, tuned = self.terms
         more: dict[str, float] = {}
         max_batch = choice.max_batch(service)
         if self._service.known:
             rows, seconds = self._service.best(max_batch, objective.patience_s)
             more["serves_rps"] = rows / seconds / self._service.rows_per_call
         at_once = choice.at_once(service)
-        return choice.law(scaling, objective, max_batch, at_once=at_once, start_s=self._start_s, **more)
+        law = choice.law(scaling, objective, max_batch, at_once=at_once, start_s=self._start_s, **more)
+        return applied(law, tuned) if isinstance(law, Scale) else law

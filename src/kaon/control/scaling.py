@@ -25,6 +25,7 @@ from kaon.errors import Conflict, KaonError, NotFound
 from kaon.laws import choice, rollout
 from kaon.laws.restraint import Standing, restrain
 from kaon.laws.scaling import Decision
+from kaon.laws.tune.standing import in_force, next_change
 from kaon.store.opinions import Opinions
 from kaon.store.port import Change, Store
 from kaon.store.traffic import RING_S, TrafficRing
@@ -105,7 +106,13 @@ class Scaling:
             if _wanted(known.deployment) == 0 and _wanted(deployment) > 0:
                 known.woken_at = self._clock.now()
             known.deployment = deployment
-        return None
+        ends = next_change(deployment.status.tuning, self._clock.now())
+        return None if ends is None else Again(ends - self._clock.now())
+
+    def mind(self, key: Key) -> Mind | None:
+        """The law of a deployment at work; None where there is nothing to decide."""
+        judged = self._judged.get(key)
+        return judged.mind if judged else None
 
     async def run(self) -> None:
         """Judge all, every `TICK_S`, until cancelled."""
@@ -212,7 +219,8 @@ class Scaling:
             service = service.model_copy(update={"openapi": {}})
             if artifact is not None:
                 self._services[place] = service
-        return Terms(deployment.spec.scaling, deployment.spec.objective or service.objective, service)
+        tuned = in_force(deployment.status.tuning, self._clock.now())
+        return Terms(deployment.spec.scaling, deployment.spec.objective or service.objective, service, tuned)
 
 
 def _elastic(deployment: Deployment) -> bool:

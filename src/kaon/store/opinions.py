@@ -29,7 +29,6 @@ class Opinions:
     def forget(self, workspace: str, deployment: str) -> None:
         """Nobody has an opinion on it any more."""
         self._makers.pop((workspace, deployment), None)
-        self._tuners.pop((workspace, deployment), None)
 
     def of(self, workspace: str, deployment: str) -> JournalEntry | None:
         """The newest opinion, if there is any."""
@@ -44,3 +43,7 @@ class Opinions:
         """How its tuner stands; None: no tuner has looked at it yet."""
         make = self._tuners.get((workspace, deployment))
         return make() if make else None
+
+    def forget_tuning(self, workspace: str, deployment: str) -> None:
+        """There is no such deployment any more."""
+        self._tuners.pop((workspace, deployment), None)

@@ -27,6 +27,7 @@ from kaon.types.plan import Report
 from kaon.types.replica import Phase, ReplicaStatus, replica_id
 from kaon.types.service import EndpointSpec, ServiceSpec
 from kaon.types.traffic import LATENCY_BOUNDS_S, ColdStart, Sample, Traffic
+from kaon.types.tuning import Reach, TrialStatus, TuningStatus
 
 SHOP = ("default", "shop")
 DIGEST = f"sha256:{'0' * 64}"
@@ -419,3 +420,35 @@ async def test_another_law_takes_over_where_the_one_before_stood(world: World) -
     await world.deploy(1, 10, law=Law.KNATIVE)
     await world.live(20, 45)
     assert min(world.wanted[-20:]) >= min(up, 4)
+
+
+async def test_the_law_goes_by_what_is_tuned_and_by_a_turn_until_it_is_over() -> None:
+    world = World()
+    await world.deploy()
+    await world.live(10, rps=20)
+    mind = world.scaling.mind(SHOP)
+    assert mind is not None
+    assert mind.law.margin == 1.0
+    trial = TrialStatus(reach=Reach.POOL, after={"margin": 1.3}, since=0.0, until=world.clock.now() + 20)
+    tuned = TuningStatus(values={"budget_share": 0.5}, trial=trial)
+    shop = await world.shop()
+    await world.store.update_status(shop, shop.status.model_copy(update={"tuning": tuned}))
+    await world.settle()
+    assert world.scaling.mind(SHOP) is mind  # what was learnt stays
+    assert (mind.law.margin, mind.law.budget_share) == (1.3, 0.5)
+    again = await world.scaling.reconcile(SHOP)
+    assert again is not None
+    await world.clock.advance(again.after_s)
+    assert await world.scaling.reconcile(SHOP) is None
+    assert (mind.law.margin, mind.law.budget_share) == (1.0, 0.5)
+
+
+async def test_how_things_stood_is_kept_every_five_minutes_for_half_an_hour() -> None:
+    world = World()
+    await world.deploy()
+    await world.live(2400, rps=20)
+    mind = world.scaling.mind(SHOP)
+    assert mind is not None
+    stood = list(mind.stood)
+    assert [b.at_s - a.at_s for a, b in pairwise(stood)] == pytest.approx([300.0] * 6, abs=TICK_S)
+    assert all(s.state.service.known and s.ready for s in stood[1:])

@@ -1,4 +1,4 @@
-"""What is in force and what was before it: each change of a deployment's `TuningStatus`, by hand or by the tuner. Pure.
+"""What is in force, what was before it, and each change of a `TuningStatus`, by hand or by the tuner. Pure.
 
 A change of what is in force ends all that was said of what was in force before: a trial, a wish to try something, a
 recommendation. Nothing else has to be taken back.
@@ -7,9 +7,21 @@ recommendation. Nothing else has to be taken back.
 from __future__ import annotations
 
 from kaon.types.knobs import Values
-from kaon.types.tuning import TuningStatus
+from kaon.types.tuning import Reach, TrialStatus, TuningStatus
 
 MOST_BEFORE = 10
+
+
+def in_force(status: TuningStatus, now_s: float) -> Values:
+    """What the whole pool goes by now, the scaling law included: the safe values, or those of a turn that is on."""
+    turn = _turn(status, now_s)
+    return {**status.values, **turn.after} if turn else status.values
+
+
+def next_change(status: TuningStatus, now_s: float) -> float | None:
+    """When `in_force` becomes another by the passing of time alone; None: never."""
+    turn = _turn(status, now_s)
+    return turn.until if turn else None
 
 
 def put(was: TuningStatus, values: Values, at_s: float, by: str = "") -> TuningStatus:
@@ -36,6 +48,13 @@ def undone(was: TuningStatus, at_s: float, by: str = "") -> TuningStatus:
 def asked(was: TuningStatus, values: Values, by: str) -> TuningStatus:
     """The wish of the key `by` that `values` be tried."""
     return was.model_copy(update={"asked": values, "asked_by": by})
+
+
+def _turn(status: TuningStatus, now_s: float) -> TrialStatus | None:
+    """A switchback whose turn is on, and not over."""
+    trial = status.trial
+    on = trial is not None and trial.reach is Reach.POOL and trial.trying and now_s < trial.until
+    return trial if on else None
 
 
 def _changed(was: TuningStatus, values: Values, before: tuple[Values, ...], at_s: float, by: str) -> TuningStatus:

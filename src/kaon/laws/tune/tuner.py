@@ -62,6 +62,8 @@ class Tick:
     control: Arm = field(default_factory=Arm)
     window: Window | None = None
     beside: Window | None = None
+    window_s: float | None = None
+    """When the window ended: figures are under way for seconds. None: now."""
     ground: tuple[tuple[str, float], ...] = ()
     """Figures watched for drift: real loss less the twin's, a, b, the rate."""
 
@@ -128,7 +130,8 @@ def _during(known: State, trying: Trial, mode: Mode, objective: Objective, tick:
     if stops is not None:
         return _ended(known, tick.at_s, Happened.STOPPED, stops)
     if tick.window is not None:
-        trying = trying.seen(tick.at_s, tick.window, tick.beside)
+        ended_s = tick.at_s if tick.window_s is None else tick.window_s
+        trying = trying.seen(ended_s, tick.window, tick.beside)
     known = replace(known, trial=trying)
     # What is frozen is the decision, not the counting: to leave the hard minutes out would flatter what is tried.
     finding = trial.judge(trying) if tick.window is not None and guard.frozen(tick.conditions) is None else None
