@@ -22,6 +22,7 @@ from kaon.laws.tune.guard import Conditions
 from kaon.laws.tune.knobs import Point, Values
 from kaon.laws.tune.spsa import Slope
 from kaon.laws.tune.tuner import Orders
+from kaon.sim.search import believed
 from kaon.types.observation import Observation
 
 BLOCK_S = 300.0
@@ -130,10 +131,11 @@ class OptunaInTwin(Tuned):
     TRIALS = 16
 
     def _epoch(self, now: float, conditions: Conditions) -> Orders:
-        twin = self._twin(now)
-        believed = self._believed(twin, now) if twin is not None else None
-        if believed is None:
+        belief = believed(self._ask(now))
+        twin = belief.twin
+        if twin is None or belief.distrust:
             return Orders(self.state.force)
+        self.noise = twin.model.noise
         library = optuna()
         assert library is not None
         self.told.epochs += 1
@@ -142,7 +144,7 @@ class OptunaInTwin(Tuned):
 
         def cost(trial: Any) -> float:
             values = SPACE.values(tuple(trial.suggest_float(knob.name, 0, 1) for knob in SPACE.knobs))
-            return gate.mean_loss(believed(values, self.seed, False))
+            return gate.mean_loss(twin(values, self.seed, False))
 
         study.optimize(cost, n_trials=self.TRIALS)
         best: Values = SPACE.values(tuple(study.best_params[knob.name] for knob in SPACE.knobs))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,45 +11,45 @@ import numpy as np
 from benchmarks.autoscale.loads import Load
 from benchmarks.tune.world import (
     BOUNDS,
-    LARGEST,
     OBJECTIVE,
     REFERENCE_S,
+    SCALING,
+    SERVICE,
     SPACE,
     START,
     TICK_S,
     Life,
-    largest,
     law,
 )
 from kaon.laws import loss
-from kaon.laws.scale import Scale
-from kaon.laws.tune import epoch, guard, record, scaling, tuner
+from kaon.laws.tune import guard, record, tuner
+from kaon.laws.tune.ask import Ask
 from kaon.laws.tune.epoch import Proposal, Search
 from kaon.laws.tune.guard import TICK_S as LOOK_S
 from kaon.laws.tune.guard import Arm, Conditions
 from kaon.laws.tune.knobs import Reach, Space, Values
+from kaon.laws.tune.past import SNAPSHOT_S, Past
 from kaon.laws.tune.price import Price
 from kaon.laws.tune.trial import Window
 from kaon.laws.tune.tuner import Happened, Orders, State, Tick
 from kaon.sim import memory
 from kaon.sim.engine import NS
 from kaon.sim.run import Outcome
-from kaon.sim.twin import Episode, Figures, Model, Twin, agreement, calibrated, fit
+from kaon.sim.search import answer
+from kaon.sim.twin import fit
 from kaon.types.observation import Batches, Observation
+from kaon.types.traffic import LATENCY_BOUNDS_S
 from kaon.types.tuning import Mode
 
-SNAPSHOT_S = 300.0
-REPLAY_S, SHORT_S, LEAST_S = 1800.0, 180.0, 1500.0
+LEAST_S = 1500.0
 FIT_S = 600.0
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """How things stood: enough to begin an episode, and to tell what was seen since."""
+class Look:
+    """How things stood: enough to tell what was seen since."""
 
     at_s: float
-    ready: int
-    state: Any
     counts: tuple[int, ...]
     histogram: Any
 
@@ -89,10 +87,11 @@ class Tuned:
         self.state = State(START, next_epoch_s=LEAST_S)
         self.told = Told()
         self.schedule: list[tuple[float, Values]] = [(0.0, START)]
-        self.snapshots: list[Snapshot] = []
-        self.looks: deque[Snapshot] = deque(maxlen=8)
+        self.past = Past()
+        self.before: tuple[Any, Any] = (0, 0)
+        self.buckets: Any = None
+        self.looks: deque[Look] = deque(maxlen=8)
         self.batches: deque[tuple[float, Batches]] = deque()
-        self.starts: list[float] = []
         self.price = Price()
         self.windows = 0
         self.noise: float | None = None
@@ -108,26 +107,53 @@ class Tuned:
 
     # What is seen
 
-    def _snapshot(self) -> Snapshot:
-        session = self.life.session
-        w = session.world.world
+    def _seen(self) -> Look:
+        w = self.life.session.world.world
         histogram = np.array(w.scores[: memory.BUCKETS])
         counts = tuple(int(x) for x in w.counts)
-        return Snapshot(self.life.now_s, counts[memory.READY], session.state, counts, histogram)
+        return Look(self.life.now_s, counts, histogram)
 
     def _tick(self, seen: Observation) -> None:
         now = self.life.now_s
+        self._remember(now, seen)
         self.batches.append((now, seen.batches))
         while self.batches[0][0] < now - FIT_S:
             self.batches.popleft()
-        if seen.cold_start_s is not None:
-            self.starts = [*self.starts[-63:], seen.cold_start_s]
         if now % SNAPSHOT_S < TICK_S / 2:
-            self.snapshots.append(self._snapshot())
+            session = self.life.session
+            self.past.snapshot(now, int(session.world.world.counts[memory.READY]), session.state)
         if now % LOOK_S < TICK_S / 2:
             self._look(now, seen)
 
-    def _arm(self, since: Snapshot, until: Snapshot) -> Arm:
+    def _remember(self, now: float, seen: Observation) -> None:
+        """What an agent would have counted since the last tick, and the calls of each second."""
+        world = self.life.session.world.world
+        counts = np.array(world.counts)
+        histogram = np.array(world.scores[: memory.BUCKETS])
+        passed, more = counts - self.before[0], histogram - self.before[1]
+        self.before = (counts, histogram)
+        if self.buckets is None:
+            width_s = int(counts[memory.BUCKET]) / NS
+            self.buckets = np.searchsorted(LATENCY_BOUNDS_S, (np.arange(memory.BUCKETS) + 0.5) * width_s)
+        latency = np.bincount(self.buckets, weights=more)
+        edges = np.searchsorted(self.life.calls, [int(t * NS) for t in (now - 2, now - 1, now)])
+        self.past.second(now - 1, int(edges[1] - edges[0]))
+        self.past.second(now, int(edges[2] - edges[1]))
+        self.past.second(
+            now,
+            0,
+            span_s=TICK_S,
+            batches=seen.batches,
+            cold_start_s=seen.cold_start_s,
+            answered=int(passed[memory.ANSWERED]),
+            missed=int(passed[memory.MISSED]),
+            latency={int(i): int(latency[i]) for i in np.flatnonzero(latency)},
+            busy_s=passed[memory.BUSY] / NS,
+            ready_s=passed[memory.READY_NS] / NS,
+            paid_s=passed[memory.ALIVE_NS] / NS,
+        )
+
+    def _arm(self, since: Look, until: Look) -> Arm:
         answered, missed = (until.counts[i] - since.counts[i] for i in (memory.ANSWERED, memory.MISSED))
         whole = until.at_s - since.at_s >= 50.0  # a quantile of less is a matter of one straggler
         p99_s = _quantile(self.life, until.histogram - since.histogram, 0.99) if whole else None
@@ -135,7 +161,7 @@ class Tuned:
 
     def _look(self, now: float, seen: Observation) -> None:
         """A tick of the tuner."""
-        self.looks.append(self._snapshot())
+        self.looks.append(self._seen())
         changed_s = self.schedule[-1][0]
         recent = [look for look in self.looks if look.at_s >= max(changed_s, now - 60.0)]
         arm = self._arm(recent[0], self.looks[-1]) if recent else Arm()
@@ -192,97 +218,45 @@ class Tuned:
 
     # The twin
 
-    def _episode(self, snapshot: Snapshot, until_s: float) -> Episode:
-        first, last = (bisect_left(self.life.calls, int(t * NS)) for t in (snapshot.at_s, until_s))
-        calls = self.life.calls[first:last] - int(snapshot.at_s * NS)
-        return Episode(calls, until_s - snapshot.at_s, snapshot.at_s, max(1, snapshot.ready), snapshot.state)
-
-    def _since(self, at_s: float) -> Snapshot:
-        return next((s for s in reversed(self.snapshots) if s.at_s <= at_s), self.snapshots[0])
-
-    def _schedule(self, from_s: float) -> list[tuple[float, Values]]:
-        before = [v for at, v in self.schedule if at <= from_s]
-        return [(from_s, before[-1]), *((at, v) for at, v in self.schedule if at > from_s)]
-
-    def _twin(self, now: float) -> Twin | None:
-        cost = fit(b for _, b in self.batches)
-        if cost is None or not self.snapshots:
-            return None
-        until = now - now % 60
-        whole = self._episode(self._since(max(until - REPLAY_S, 1.0)), until)
-        short = [self._episode(self._since(until - SHORT_S), until)]
-        worst = self._worst(until)
-        if worst is not None:
-            short.append(self._episode(worst, worst.at_s + SHORT_S))
-        model = Model(*cost, LARGEST, self.noise or 0.3, tuple(self.starts) or (20.0,))
-        return Twin(model, OBJECTIVE, BOUNDS, law, largest, REFERENCE_S, self.price.value, (whole,), tuple(short))
-
-    def _worst(self, until: float) -> Snapshot | None:
-        """Where the costliest five minutes of the replay began that are not its last."""
-        windows = [
-            w.paid_s / max(w.arrivals, 1) + (1 - w.well / max(w.arrivals, 1)) for w in self.life.session.windows()
-        ]
-        begins = [s for s in self.snapshots if until - REPLAY_S <= s.at_s <= until - 2 * SHORT_S]
-
-        def loss_of(snapshot: Snapshot) -> float:
-            first = int(snapshot.at_s // 60)
-            return sum(windows[first : first + int(SHORT_S // 60)])
-
-        return max(begins, key=loss_of, default=None)
-
-    def _believed(self, twin: Twin, now: float) -> Twin | None:
-        """The twin if its replay agrees with what was seen, after another calibration if need be."""
-        whole = twin.episodes[0]
-        figures = self._figures(whole)
-        for attempt in range(2):
-            if self.noise is None or attempt:
-                last = self._episode(self._since(now - 600.0), now - now % 60)
-                late = 1 - self._figures(last).completed
-                twin = calibrated(twin, last, self._schedule(last.clock_s), self.seed, late)
-                self.noise = twin.model.noise
-            played = twin.replay(whole, self._schedule(whole.clock_s), self.seed)
-            if agreement(figures, Figures.of(played)) is None:
-                return twin
-        return None
-
-    def _figures(self, episode: Episode) -> Figures:
-        """What was seen since an episode began."""
-        since, until = self._since(episode.clock_s), self.looks[-1]
-        busy, ready = (until.counts[i] - since.counts[i] for i in (memory.BUSY, memory.READY_NS))
-        arm = self._arm(since, until)
-        p50_s = _quantile(self.life, until.histogram - since.histogram, 0.5)
-        return Figures(p50_s or 0.0, busy / max(ready, 1), 1 - arm.failed / max(arm.calls, 1))
+    def _ask(self, now: float, **more: Any) -> Ask:
+        return Ask(
+            workspace="benchmark",
+            deployment=self.life.load.name,
+            objective=OBJECTIVE,
+            bounds=BOUNDS,
+            service=SERVICE,
+            scaling=SCALING,
+            space=self.space,
+            search=self.state.search,
+            force=self.state.force,
+            schedule=tuple(self.schedule),
+            price=self.price.value,
+            past=self.past,
+            now_s=now,
+            reference_s=REFERENCE_S,
+            noise=self.noise,
+            **{"seed": 1000 * self.seed + self.told.epochs, **more},
+        )
 
     def _foreseen(self, now: float) -> float | None:
         """The twin's loss of the minute that just ended, with what was in force."""
-        twin = self._twin(now)
-        if twin is None:
-            return None
-        episode = self._episode(self._since(now - 60.0), now)
-        played = twin.blocks(twin.replay(episode, self._schedule(episode.clock_s), self.seed))
-        return played[-1].loss if played else None
+        foreseen = answer(self._ask(now, seed=self.seed, foresee_s=(now - 60.0, now))).foreseen
+        return foreseen[0][1] if foreseen else None
 
     def _epoch(self, now: float, conditions: Conditions) -> Orders:
-        began = time.process_time()
-        twin = self._twin(now)
-        believed = self._believed(twin, now) if twin is not None else None
         self.told.epochs += 1
-        if believed is None:
+        told = answer(self._ask(now))
+        self.noise = told.noise
+        self.told.epoch_cpu_s.append(told.cpu_s)
+        if told.proposal is None:
             self.told.distrusted += 1
-            self.told.epoch_cpu_s.append(time.process_time() - began)
+            self.told.reasons.append(told.distrust)
             return Orders(self.state.force)
-        seed = 1000 * self.seed + self.told.epochs
-        state_law = self.life.session.law
-        assert isinstance(state_law, Scale)
-        hints = (scaling.optimum(state_law, LARGEST, believed.model.a, believed.model.b),)
-        search, before = self.state.search, self.state.search
-        search, found = epoch.propose(self.space, search, self.state.force, believed, seed, OBJECTIVE.completion, hints)
-        self.told.epoch_cpu_s.append(time.process_time() - began)
         if self.told.epochs == 3:  # every one would cost as much again
-            kept = record.of_epoch(self.space, before, seed, OBJECTIVE.completion, hints, believed.inputs(), found)
-            self.told.replays = record.replays(kept)
-        self.told.reasons.append(found.verdict.reason)
-        return self._decide(now, conditions, search, found)
+            assert told.record is not None
+            self.told.replays = record.replays(told.record)
+        self.told.reasons.append(told.proposal.verdict.reason)
+        return self._decide(now, conditions, told.search, told.proposal)
 
     def _decide(self, now: float, conditions: Conditions, search: Search, found: Proposal) -> Orders:
         """The tuner's way, or an ablation's: straight into force."""

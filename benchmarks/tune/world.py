@@ -10,19 +10,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from statistics import fmean
-from typing import Any
+from typing import Any, cast
 
 from benchmarks.autoscale.loads import Load
-from kaon.laws import loss
+from kaon.laws import choice, loss
 from kaon.laws.scale import Scale
-from kaon.laws.scaling import Bounds, Law
+from kaon.laws.scaling import Law
 from kaon.laws.tune import scaling
 from kaon.laws.tune.knobs import Space, Values
 from kaon.sim.engine import Truth
 from kaon.sim.run import Outcome, Session, Setting
 from kaon.sim.traffic import arrivals
+from kaon.types.deployment import Scaling
 from kaon.types.objective import Objective
 from kaon.types.observation import Observation
+from kaon.types.service import Batch, EndpointSpec, ServiceSpec
 
 OBJECTIVE = Objective(latency_s=1.0, deadline_s=1.5, completion=0.99)
 LARGEST, USUAL = 32, 8
@@ -32,8 +34,14 @@ BEFORE = Truth(
 )
 AFTER = replace(BEFORE, a=0.022, b=0.1)
 REFERENCE_S = (BEFORE.a * USUAL + BEFORE.b) / USUAL
-BOUNDS = Bounds(1, 200)
-SPACE: Space = scaling.space(LARGEST)
+SERVICE = ServiceSpec(
+    name="simulated",
+    entry="simulated:Simulated",
+    endpoints=(EndpointSpec(name="call", method="POST", path="/", batch=Batch(max_size=LARGEST)),),
+)
+SCALING = Scaling(min=1, max=200)
+BOUNDS = choice.bounds(SCALING)
+SPACE: Space = cast(Space, scaling.space(SERVICE, SCALING, OBJECTIVE))
 TICK_S = 2.0
 
 

@@ -17,11 +17,17 @@ from kaon.laws.tune.guard import Arm, Conditions
 from kaon.laws.tune.knobs import Knob, Reach, Shape, Values
 from kaon.laws.tune.trial import Window
 from kaon.laws.tune.tuner import Happened, Mode, State, Tick
+from kaon.types.deployment import Scaling
 from kaon.types.objective import Objective
 from kaon.types.observation import Batches, Observation
+from kaon.types.service import Batch, EndpointSpec, ServiceSpec
 
 OBJECTIVE = Objective(latency_s=0.5)
-SPACE = scaling.space(32)
+SERVICE = ServiceSpec(
+    name="s", entry="s:S", endpoints=(EndpointSpec(name="e", method="POST", path="/", batch=Batch(max_size=32)),)
+)
+SPACE = scaling.space(SERVICE, Scaling(max=40), OBJECTIVE)
+assert SPACE is not None
 FORCE = scaling.values(Scale(OBJECTIVE, 8))
 
 places = st.lists(st.floats(-3, 3), min_size=4, max_size=4).map(tuple)

@@ -1,4 +1,4 @@
-"""Poisson arrivals by the million, with numpy, a function of the rates and the seed: for benchmarks."""
+"""Poisson arrivals by the million, with numpy, a function of rates or counts and a seed."""
 
 from __future__ import annotations
 
@@ -17,3 +17,30 @@ def arrivals(rates: Sequence[float], seed: int) -> Any:
     times = random.random(int(counts.sum())) + np.repeat(np.arange(len(counts)), counts)
     out = (np.sort(times) * NS).astype(np.int64)
     return out
+
+
+def moments(counts: Sequence[int], first_second: int, seed: int) -> Any:
+    """When calls come of which `counts` came in each second from `first_second` on: sorted, ns from its begin.
+
+    Each is anywhere in its second, as in a Poisson process whose counts are known, and depends on nothing but seed,
+    second and its number in that (`kaon.laws.tune.dice.uniform`).
+    """
+    import numpy as np
+
+    told = np.asarray(counts, dtype=np.int64)
+    second = np.repeat(np.arange(len(told)), told)
+    number = np.arange(len(second)) - np.repeat(np.cumsum(told) - told, told)
+    golden = np.uint64(_GOLDEN)
+    stream = np.uint64(seed * _GOLDEN & _MASK) + (second + first_second).astype(np.uint64)
+    x = _mixed(np, _mixed(np, stream) + number.astype(np.uint64) * golden)
+    within = ((x >> np.uint64(11)).astype(np.float64) + 0.5) / (1 << 53)
+    return np.sort(second * NS + (within * NS).astype(np.int64))
+
+
+_GOLDEN, _MASK = 0x9E3779B97F4A7C15, (1 << 64) - 1
+
+
+def _mixed(np: Any, x: Any) -> Any:
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))

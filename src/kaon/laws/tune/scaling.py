@@ -5,27 +5,54 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from kaon.laws import choice
 from kaon.laws.scale import Scale
 from kaon.laws.tune import warm
 from kaon.laws.tune.knobs import Knob, Reach, Shape, Space, Values
+from kaon.types.deployment import Law, Scaling
+from kaon.types.objective import Objective
+from kaon.types.service import ServiceSpec
 
-MAX_BATCH, BUDGET_SHARE, CONTEST_SHARE, MARGIN = "max_batch", "budget_share", "contest_share", "margin"
+MAX_BATCH, MAX_WAIT_S, CONCURRENCY = "max_batch", "max_wait_s", "concurrency"
+"""A replica's own knobs: `kaon.types.knobs.Knobs`."""
+BUDGET_SHARE, CONTEST_SHARE, MARGIN = "budget_share", "contest_share", "margin"
+"""The pool's: parameters of the scaling law."""
 
 
-def space(largest_batch: int) -> Space:
-    """The knobs of a deployment whose handlers take at most `largest_batch` rows; 1: none to tune there.
+def space(service: ServiceSpec, scaling: Scaling, objective: Objective) -> Space | None:
+    """The knobs that can matter for a deployment: None where there is none.
 
-    Whatever they are set to, the law adds as many replicas at once as its demand asks for: none of them caps or
-    delays going up.
+    A batch is only tuned where handlers take more than one row, the pool only where Kaon's law has a choice of how
+    many replicas there are. Whatever they are set to, the law adds as many replicas at once as its demand asks for:
+    none of them caps or delays going up.
     """
-    knobs: tuple[Knob, ...] = (
-        Knob(BUDGET_SHARE, Shape.SHARE, 0.1, 0.95),
-        Knob(CONTEST_SHARE, Shape.SHARE, 0.05, 0.95),
-        Knob(MARGIN, Shape.LOG, 0.7, 1.4),
-    )
-    if largest_batch > 1:
-        knobs = (Knob(MAX_BATCH, Shape.WHOLE, 1, largest_batch, Reach.REPLICA), *knobs)
-    return Space(knobs)
+    knobs: list[Knob] = []
+    largest = choice.max_batch(service)
+    if largest > 1:
+        knobs.append(Knob(MAX_BATCH, Shape.WHOLE, 1, largest, Reach.REPLICA))
+    if scaling.law is Law.KAON and scaling.min < scaling.max:
+        knobs.append(Knob(BUDGET_SHARE, Shape.SHARE, 0.1, 0.95))
+        knobs.append(Knob(CONTEST_SHARE, Shape.SHARE, 0.05, 0.95))
+        knobs.append(Knob(MARGIN, Shape.LOG, 0.7, 1.4))
+    return Space(tuple(knobs)) if knobs else None
+
+
+def usual(space: Space, service: ServiceSpec) -> Values:
+    """What the knobs of `space` are as long as nobody has moved them: as the class and the law have it."""
+    law = Scale(max_batch=choice.max_batch(service))
+    known = values(law)
+    return {knob.name: known[knob.name] for knob in space.knobs}
+
+
+WHAT = {
+    MAX_BATCH: "Rows of a batch at most.",
+    BUDGET_SHARE: "Share of the error budget that misses may use before the headroom rises.",
+    CONTEST_SHARE: "Share of the error budget that a way of following the load may have missed.",
+    MARGIN: "Factor on the headroom, at once.",
+    MAX_WAIT_S: "How long a batch may be held for others, seconds; set by hand only.",
+    CONCURRENCY: "Calls, or batches, at once in a replica.",
+}
+"""What each knob is, for people."""
 
 
 def values(law: Scale) -> Values:

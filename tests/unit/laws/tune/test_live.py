@@ -18,11 +18,17 @@ from kaon.laws.tune.price import Price
 from kaon.laws.tune.scaling import space
 from kaon.laws.tune.trial import Trial, Window
 from kaon.laws.tune.tuner import Happened, State, Tick
+from kaon.types.deployment import Scaling
 from kaon.types.objective import Objective
+from kaon.types.service import Batch, EndpointSpec, ServiceSpec
 from kaon.types.tuning import Mode
 
 OBJECTIVE = Objective(latency_s=0.5)
-SPACE = space(32)
+SERVICE = ServiceSpec(
+    name="s", entry="s:S", endpoints=(EndpointSpec(name="e", method="POST", path="/", batch=Batch(max_size=32)),)
+)
+SPACE = space(SERVICE, Scaling(max=40), OBJECTIVE)
+assert SPACE is not None
 BEFORE: Values = {"max_batch": 8.0, "budget_share": 0.25, "contest_share": 0.15, "margin": 1.0}
 POOL: Values = {**BEFORE, "budget_share": 0.5}
 REPLICA: Values = {**BEFORE, "max_batch": 16.0}

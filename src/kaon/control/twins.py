@@ -1,0 +1,14 @@
+"""The port to the twin: who answers what the tuner asks. The simulator does (`kaon.sim.search`); it may be missing."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from kaon.laws.tune.ask import Answer, Ask
+
+
+class Twin(Protocol):
+    """Answers one question after the other."""
+
+    async def ask(self, ask: Ask) -> Answer:
+        """The answer, within seconds. Raises `Unavailable` where nothing can simulate, with what to do about it."""

@@ -1,0 +1,64 @@
+"""What the tuner asks its twin, and what it is answered: plain values, so that whoever asks needs no simulator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kaon.laws.scaling import Bounds
+from kaon.laws.tune.epoch import Proposal, Search
+from kaon.laws.tune.knobs import Space, Values
+from kaon.laws.tune.past import Past
+from kaon.laws.tune.record import Figures
+from kaon.types.deployment import Scaling
+from kaon.types.objective import Objective
+from kaon.types.service import ServiceSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A question about one deployment; `past` must not change any more (`Past.copied`).
+
+    It asks for a proposal. With `attempt` it asks what just those values promise, against `force`; with `foresee_s`
+    (from, until) only what the twin makes of that time with what was in force then and, if there is an `attempt`, with
+    that: what a trial's windows are compared with.
+    """
+
+    workspace: str
+    deployment: str
+    objective: Objective
+    bounds: Bounds
+    service: ServiceSpec
+    scaling: Scaling
+    space: Space
+    search: Search
+    force: Values
+    schedule: tuple[tuple[float, Values], ...]
+    """What was in force, each from its time on, oldest first; what was before the first counts as the first."""
+    price: float
+    past: Past
+    now_s: float
+    seed: int
+    attempt: Values | None = None
+    foresee_s: tuple[float, float] | None = None
+    reference_s: float | None = None
+    """What a call should cost, replica-seconds: the unit of the loss's cost. None: as measured."""
+    noise: float | None = None
+    """What the last answer found; None: to be found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the twin says. Not `trusted`: it says nothing but why (`distrust`, with figures)."""
+
+    search: Search
+    proposal: Proposal | None = None
+    distrust: str = ""
+    trusted: bool = True
+    record: Figures | None = None
+    foreseen: tuple[tuple[Values, float], ...] = ()
+    """Losses of the last minute of what was to be foreseen: with what was in force, then with what is attempted."""
+    cpu_s: float = 0.0
+    reference_s: float = 0.0
+    """What a call should cost in these losses: live ones are only comparable in the same unit."""
+    noise: float | None = None
+    """To be handed back with the next question."""

@@ -1,0 +1,144 @@
+"""The twin's answers: believed where it is right, not where it is wrong by construction, and the same each time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import pytest
+
+from kaon.errors import Unavailable
+from kaon.laws import choice
+from kaon.laws.tune import dice, record, scaling
+from kaon.laws.tune.ask import Ask
+from kaon.laws.tune.epoch import Search
+from kaon.laws.tune.past import Past
+from kaon.sim import memory, search
+from kaon.sim.engine import NS, Truth
+from kaon.sim.run import Session, Setting
+from kaon.sim.search import ThreadedTwin, answer
+from kaon.sim.traffic import arrivals, moments
+from kaon.types.deployment import Scaling
+from kaon.types.objective import Objective
+from kaon.types.service import Batch, EndpointSpec, ServiceSpec
+from kaon.types.traffic import LATENCY_BOUNDS_S
+
+OBJECTIVE = Objective(latency_s=0.4, deadline_s=0.8)
+SERVICE = ServiceSpec(
+    name="s", entry="s:S", endpoints=(EndpointSpec(name="e", method="POST", path="/", batch=Batch(max_size=8)),)
+)
+SCALING = Scaling(min=1, max=40)
+TRUTH = Truth(a=0.02, b=0.08, max_batch=8, noise=0.3, start_s=6.0, start_p95_s=9.0)
+SPAN_S = 1800
+
+
+@cache
+def lived(truth: Truth = TRUTH) -> Past:
+    """Half an hour of a deployment whose truth is of the model's family."""
+    calls = arrivals([40.0] * SPAN_S, 1)
+    law = choice.law(SCALING, OBJECTIVE, 8, at_once=8)
+    setting = Setting(truth, OBJECTIVE, choice.bounds(SCALING), first_replicas=4, slots=64)
+    session, past, before, widths = Session(law, setting, calls, 1), Past(), None, None
+    for tick in range(SPAN_S // 2):
+        if tick % 150 == 1:
+            past.snapshot(2.0 * tick, int(session.world.world.counts[memory.READY]), session.state)
+        told = session.step()
+        world = session.world.world
+        scores = [int(x) for x in world.scores[: memory.BUCKETS]]
+        counts = [int(x) for x in world.counts]
+        if told is not None and before is not None:
+            latency: dict[int, int] = {}
+            widths = widths or counts[memory.BUCKET] / NS
+            for i in range(memory.BUCKETS):
+                if scores[i] > before[1][i]:
+                    bucket = sum(bound < (i + 0.5) * widths for bound in LATENCY_BOUNDS_S)
+                    latency[bucket] = latency.get(bucket, 0) + scores[i] - before[1][i]
+            passed = [now - was for now, was in zip(counts, before[0], strict=True)]
+            past.second(
+                2.0 * (tick + 1),
+                passed[memory.ARRIVED],
+                span_s=2.0,
+                batches=told[0].batches,
+                answered=passed[memory.ANSWERED],
+                missed=passed[memory.MISSED],
+                latency=latency,
+                busy_s=passed[memory.BUSY] / NS,
+                ready_s=passed[memory.READY_NS] / NS,
+                paid_s=passed[memory.ALIVE_NS] / NS,
+                cold_start_s=told[0].cold_start_s,
+            )
+        before = (counts, scores)
+    return past
+
+
+def asked(past: Past) -> Ask:
+    space = scaling.space(SERVICE, SCALING, OBJECTIVE)
+    assert space is not None
+    force = scaling.usual(space, SERVICE)
+    return Ask(
+        "w", "d", OBJECTIVE, choice.bounds(SCALING), SERVICE, SCALING, space, Search(), force, ((0.0, force),), 1.0,
+        past, float(SPAN_S), 7,
+    )  # fmt: skip
+
+
+def test_calls_are_at_the_moments_that_the_dice_say_and_as_many_as_were_counted() -> None:
+    found = moments([3, 0, 2], 1000, 7)
+    said = [s * NS + int(dice.uniform(7, 1000 + s, k) * NS) for s, n in enumerate((3, 0, 2)) for k in range(n)]
+    assert list(found) == sorted(said)
+    assert len(moments([], 0, 1)) == 0
+
+
+def test_a_twin_of_its_own_family_is_trusted_and_its_epoch_replays_bit_for_bit() -> None:
+    told = answer(asked(lived()))
+    assert (told.trusted, told.distrust) == (True, "")
+    assert told.proposal is not None
+    assert told.record is not None
+    assert record.replays(told.record)
+    again = answer(asked(lived()))
+    assert (again.proposal, again.search, again.noise) == (told.proposal, told.search, told.noise)
+
+
+def test_a_twin_that_is_wrong_by_construction_is_not_trusted_and_says_by_what() -> None:
+    past = lived().copied()
+    for i in range(180):  # batches that nobody ran: the model takes calls to cost half as much again
+        past.second(10.0 * (i + 1), 0, span_s=10.0, busy_s=25.0)
+    told = answer(asked(past))
+    assert not told.trusted
+    assert told.proposal is None
+    assert "busy" in told.distrust
+
+
+def test_nothing_is_believed_of_a_past_that_is_too_short() -> None:
+    assert "yet" in answer(asked(Past())).distrust
+    past = lived()
+    short = Past()
+    for second in range(600):
+        short.second(1200.0 + second + 1, past.counts(1200.0 + second, 1201.0 + second)[0])
+    short.second(1800.0, 0, batches=past.sums(1200.0, 1800.0).batches)
+    short.snapshot(1200.0, 3, None)
+    assert "minutes" in answer(asked(short)).distrust
+
+
+def test_an_attempt_is_judged_by_itself() -> None:
+    ask = asked(lived())
+    told = answer(replace(ask, attempt={**ask.force, "max_batch": 1.0}))
+    assert told.proposal is not None
+    assert (told.proposal.verdict.open, told.proposal.after["max_batch"]) == (False, 1.0)
+    assert told.proposal.predicted < 0
+    assert told.search == ask.search
+
+
+def test_a_minute_is_foreseen_with_what_was_in_force_and_with_what_is_attempted() -> None:
+    ask = asked(lived())
+    told = answer(replace(ask, foresee_s=(1740.0, 1800.0), attempt={**ask.force, "max_batch": 1.0}))
+    (force, now), (tried, then) = told.foreseen
+    assert (force, tried["max_batch"]) == (ask.force, 1.0)
+    assert then > now
+
+
+async def test_the_threaded_twin_answers_the_same_and_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    ask = replace(asked(lived()), foresee_s=(1740.0, 1800.0))
+    assert (await ThreadedTwin().ask(ask)).foreseen == answer(ask).foreseen
+    monkeypatch.setattr(search, "available", lambda: False)
+    with pytest.raises(Unavailable, match="simulator"):
+        await ThreadedTwin().ask(ask)
