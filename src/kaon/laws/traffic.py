@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from statistics import fmean
 from typing import TypeVar
 
 from kaon.laws import loss
@@ -224,17 +225,20 @@ def price(minutes: Sequence[Sample], objective: Objective) -> float:
     return now
 
 
-def parts(sample: Sample, objective: Objective, price: float = loss.LEAST_PRICE) -> LossParts | None:
+def parts(
+    sample: Sample, objective: Objective, price: float = loss.LEAST_PRICE, reference_s: float | None = None
+) -> LossParts | None:
     """The loss of a sample and its parts; None when nobody called, or nobody knows.
 
-    The reference cost of a call is its work at the middle of the objective's band: then a pool that is as busy as
-    it should be costs 1.
+    `reference_s` is what a call should cost, in replica-seconds. None: its own work at the middle of the objective's
+    band; then a pool that is as busy as it should be costs 1, whatever a call costs.
     """
     answered = sum((sample.codes or {}).values())
     if not answered:
         return None
-    low, high = objective.utilisation
     busy_s = sample.busy_s or 0.0
+    if reference_s is None:
+        reference_s = busy_s / answered / fmean(objective.utilisation) if busy_s else 1.0
     seen = loss.Seen(
         arrivals=answered,
         well=max(0, round(answered - _missed(sample, objective))),
@@ -243,7 +247,7 @@ def parts(sample: Sample, objective: Objective, price: float = loss.LEAST_PRICE)
         ready_s=_ready_s(sample) if sample.busy_s is not None else 0.0,
         paid_s=_paid_s(sample) if busy_s else 0.0,
     )
-    found = loss.loss(objective, seen, busy_s / answered / ((low + high) / 2) if busy_s else 1.0, price)
+    found = loss.loss(objective, seen, reference_s, price)
     return LossParts(
         total=found.total,
         latency=found.latency,

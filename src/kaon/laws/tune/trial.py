@@ -11,6 +11,9 @@ The estimate of the gain is the prediction plus that.
 Even so an hour of live traffic says less of a gain of 5 % than the twin does, which compares the same calls. So the
 test is Bayesian, and may be looked at after every window: the twin's promise is the prior, with a doubt as large
 as `DOUBT` of it, and live windows add to it or take from it. A move whose promise they do not bear out is dropped.
+
+What somebody wants to try, and the twin does not promise anything of, has no prior: it must prove itself by live
+windows alone, and since they are looked at again and again, by more.
 """
 
 from __future__ import annotations
@@ -36,6 +39,8 @@ DOUBT = 0.6
 true."""
 SURE = 1.645
 """Standard deviations above zero at which a gain is believed: 95 %."""
+SURE_UNPROMISED = 2.5
+"""The same without a promise: twenty looks at pure chance would pass 1.645 one time in four, and this in thirty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,10 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A move that is being tried. `predicted` is the gain that the twin promises, `loss` what is in force costs."""
+    """A move that is being tried. `predicted` is the gain that the twin promises, `loss` what is in force costs.
+
+    A promise that is no gain is none.
+    """
 
     reach: Reach
     before: Values
@@ -117,8 +125,11 @@ class Finding:
 
 
 def belief(gains: tuple[float, ...], predicted: float) -> tuple[float, float]:
-    """Mean and standard deviation of the gain, by the promise and the live windows (normal with normal prior)."""
+    """Mean and standard deviation of the gain, by the promise and the live windows (normal with normal prior; without
+    a promise by the windows alone)."""
     clipped = winsorised(gains)
+    if predicted <= 0:
+        return fmean(clipped), max(stdev(clipped) / math.sqrt(len(clipped)), 1e-9)
     doubt = DOUBT * predicted
     live = max(stdev(clipped) / math.sqrt(len(clipped)), 1e-3 * doubt)
     weight, live_weight = 1 / doubt**2, 1 / live**2
@@ -135,7 +146,7 @@ def judge(trial: Trial) -> Finding | None:
     mean, deviation = belief(gains, trial.predicted)
     realised = fmean(winsorised(gains))
     told = f"live {realised:.3g} in {len(gains)} windows, promised {trial.predicted:.3g}: {mean:.3g} +- {deviation:.2g}"
-    if mean >= SURE * deviation:
+    if mean >= (SURE if trial.predicted > 0 else SURE_UNPROMISED) * deviation:
         return Finding(True, realised, told)
     if mean <= 0:
         return Finding(False, realised, f"worse: {told}")

@@ -115,6 +115,18 @@ def proposed(
     return known, _orders(known, began, at_s, now, Happened.BEGAN, found.verdict.reason)
 
 
+def attempted(
+    known: State, space: Space, at_s: float, now: Conditions, after: Values, predicted: float, loss: float
+) -> tuple[State, Orders]:
+    """A trial that somebody asked for; `predicted` is what the twin promises of it, 0 or less: nothing."""
+    reach = space.reach(known.force, after)
+    if reach is Reach.REPLICA and trial.canaries(now.ready) == 0:
+        reach = Reach.POOL
+    began = Trial(reach, known.force, after, predicted, loss, at_s)
+    known = replace(known, trial=began, advice=None)
+    return known, _orders(known, began, at_s, now, Happened.BEGAN, "somebody asked for it")
+
+
 def undone(known: State, at_s: float, before: Values) -> State:
     """What a person took back, or put in force: no trial survives it."""
     return replace(known, force=before, trial=None, advice=None, next_epoch_s=at_s + EPOCH_S)
@@ -137,8 +149,8 @@ def _during(known: State, trying: Trial, mode: Mode, objective: Objective, tick:
     finding = trial.judge(trying) if tick.window is not None and guard.frozen(tick.conditions) is None else None
     if finding is None:
         return known, _orders(known, trying, tick.at_s, tick.conditions)
-    ratio = finding.realised / trying.predicted if trying.predicted > 0 else 0.0
-    known = replace(known, search=_narrower(known.search, ratio))
+    if trying.predicted > 0:
+        known = replace(known, search=_narrower(known.search, finding.realised / trying.predicted))
     if finding.promoted:
         return _ended(replace(known, force=trying.after), tick.at_s, Happened.PROMOTED, finding.reason)
     return _ended(known, tick.at_s, Happened.REJECTED, finding.reason)

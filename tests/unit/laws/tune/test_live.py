@@ -294,3 +294,25 @@ def test_the_price_rises_while_the_budget_burns_and_comes_back() -> None:
     for _ in range(400):
         price = price.after(OBJECTIVE, good, 60.0)
     assert price.value == 1
+
+
+@pytest.mark.parametrize("after", [POOL, REPLICA])
+@pytest.mark.parametrize(("tried", "outcome"), [(1.8, Happened.PROMOTED), (2.3, Happened.REJECTED)])
+def test_what_somebody_asks_for_without_a_promise_proves_itself_by_live_windows_alone(
+    after: Values, tried: float, outcome: Happened
+) -> None:
+    state, orders = tuner.attempted(State(BEFORE), SPACE, 0.0, WELL, after, 0.0, 2.0)
+    assert orders.happened is Happened.BEGAN
+    state, seen = minutes(state, 200, 2.0, tried)
+    assert seen[-1] is outcome
+    assert state.force == (after if outcome is Happened.PROMOTED else BEFORE)
+    assert state.search.trust == Search().trust  # it was not the search's idea
+
+
+def test_without_a_promise_one_must_be_surer() -> None:
+    gains = (0.06, 0.03, -0.01, 0.05, 0.01, -0.01)
+    mean, deviation = trial.belief(gains, 0.0)
+    assert trial.SURE < mean / deviation < trial.SURE_UNPROMISED
+    tried = Trial(Reach.REPLICA, BEFORE, REPLICA, 0.0, 2.0, 0.0)
+    windows = tuple(Window(2.0, 900) for _ in gains), tuple(Window(2.0 - g, 900) for g in gains)
+    assert trial.judge(replace(tried, force=windows[0], tried=windows[1])) is None

@@ -1,0 +1,77 @@
+"""From what agents counted to what the tuner's laws are told: windows with their loss, arms, the cost of a batch.
+
+On a canary each side is judged by its own count. Replicas of one pool get about equal calls, so what a larger batch
+saves shows as less work per call, not as fewer replicas: where their number follows the load, a call costs its work at
+the middle of the band, as it will when the number has followed; where it is fixed, what is ready.
+"""
+
+from __future__ import annotations
+
+from statistics import fmean
+
+from kaon.laws.service_time import ServiceTime
+from kaon.laws.traffic import FAILURES, parts, quantile
+from kaon.laws.tune.guard import Arm
+from kaon.laws.tune.trial import Window
+from kaon.types.objective import Objective
+from kaon.types.observation import Batches
+from kaon.types.traffic import Sample, Side
+
+LEAST_CALLS_P99 = 100
+"""Of fewer calls the p99 is a matter of one straggler."""
+
+
+def reference_s(sample: Sample, objective: Objective) -> float | None:
+    """What a call should cost, replica-seconds: its work, at the middle of the objective's band; None: not known."""
+    answered = sum((sample.codes or {}).values())
+    return sample.busy_s / answered / fmean(objective.utilisation) if sample.busy_s and answered else None
+
+
+def window(sample: Sample, objective: Objective, unit_s: float, price: float) -> Window | None:
+    """The window of a whole pool, where a call should cost `unit_s`; None when nobody called."""
+    found = parts(sample, objective, price, unit_s)
+    return None if found is None else Window(found.total, sum((sample.codes or {}).values()))
+
+
+def beside(side: Side, objective: Objective, unit_s: float, price: float, elastic: bool) -> Window | None:
+    """The window of one side of a canary; `elastic`: whether the number of replicas follows the load."""
+    paid_s = side.busy_s / fmean(objective.utilisation) if elastic else side.ready_s
+    well = side.answered - side.failed
+    as_sample = Sample.model_construct(
+        workspace="",
+        deployment="",
+        revision=0,
+        at_s=0.0,
+        span_s=1.0,
+        codes={"2xx": well, "5xx": side.failed},
+        latency=side.latency,
+        busy_s=side.busy_s,
+        ready_s=side.ready_s,
+        paid_s=paid_s,
+    )
+    return window(as_sample, objective, unit_s, price)
+
+
+def arm_of(side: Side | None, ended: int = 0) -> Arm:
+    """What one side of a canary answered; `ended`: its replicas that ended by themselves since the trial began."""
+    if side is None:
+        return Arm(restarts=ended)
+    p99_s = quantile(side.latency, 0.99) if side.answered >= LEAST_CALLS_P99 else None
+    return Arm(side.answered, side.failed, p99_s, ended)
+
+
+def arm(sample: Sample | None, ended: int = 0) -> Arm:
+    """What a whole pool answered."""
+    codes = (sample.codes or {}) if sample else {}
+    answered = sum(codes.values())
+    p99_s = quantile(sample.latency, 0.99) if sample and answered >= LEAST_CALLS_P99 else None
+    return Arm(answered, sum(codes.get(name, 0) for name in FAILURES), p99_s, ended)
+
+
+def batch_s(batches: Batches, rows: int = 4) -> float | None:
+    """What a batch of `rows` takes, by least squares, seconds; None before the first."""
+    known = ServiceTime(batches.count, batches.rows, batches.seconds, batches.rows_squared, batches.rows_seconds)
+    if not known.known:
+        return None
+    a, b = known.line()
+    return a * rows + b
