@@ -29,7 +29,7 @@ _FUNCTIONS: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (kernel, ("become_ready", "fail", "start", "stop", "advance")),
 )
 """What is compiled, callees first."""
-_OPTIONS = {"nogil": True, "_nrt": False}
+_OPTIONS: dict[str, Any] = {"nogil": True, "_nrt": False}
 """Of the compiler. The kernel allocates nothing: without counting of references (nrt) it is four times as fast. It
 touches nothing of Python: others may have the interpreter meanwhile."""
 _EVENTS = 8
