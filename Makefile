@@ -103,3 +103,8 @@ bench-wake: .venv/.dev ## what callers wait at zero beyond a replica's own start
 	@$(BIN)/python -m benchmarks.wake
 
 .PHONY: bench-wake
+
+bench-tune-live: .venv/.dev ## the tuner on the real platform: before, while it tunes, and with what it found; TRACES=DIR, QUICK=1
+	@TRACES=$(TRACES) $(BIN)/python -m benchmarks.tune_live
+
+.PHONY: bench-tune-live

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 from benchmarks import peers
-from benchmarks.live import ray, validation
+from benchmarks.live import ray, server, validation
 from benchmarks.live.apps.sleeper import OBJECTIVE
 from benchmarks.live.arms import (
     FIXED,
@@ -53,7 +54,7 @@ def main() -> None:
     }
     results: dict[str, dict[str, Arm]] = {}
     errors: dict[str, dict[str, float]] = {}
-    with platform(TIMES) as kaon:
+    with platform(partial(server.start, times=TIMES)) as kaon:
         for load in loads:
             results[load.name] = side_by_side(kaon, load, LAWS)
             _show(load, results[load.name])

@@ -48,6 +48,8 @@ class Order:
     scored_from_s: float
     """Calls that come sooner count as warm-up."""
     result: str
+    each: str = ""
+    """A folder for every call's latency, and another file for what became of it, by target; empty: they are dropped."""
 
 
 @dataclass
@@ -134,8 +136,13 @@ async def play(
     deadline_s: float,
     start_at: float | None = None,
     scored_from_s: float = 0.0,
+    each: str = "",
 ) -> dict[str, Any]:
-    """Send every call to every target; what became of them, as JSON (see `summary`). `start_at`: epoch seconds."""
+    """Send every call to every target; what became of them, as JSON (see `summary`). `start_at`: epoch seconds.
+
+    Into the folder `each`, unless empty, goes each call's latency, native 64-bit integers, nanoseconds, as
+    NAME.latency, and its place in `OUTCOMES`, a byte, as NAME.outcome.
+    """
     loop = asyncio.get_running_loop()
     loads = [Load(target, len(arrivals_ns)) for target in targets]
     wait_s = 0.05 if start_at is None else max(0.0, start_at - time.time())
@@ -155,6 +162,9 @@ async def play(
     cpu_share = (time.process_time() - cpu_before_s) / (loop.time() - began_s)
     for load in loads:
         await load.pool.close()
+        if each:
+            Path(each, f"{load.target.name}.latency").write_bytes(load.tally.latency.tobytes())
+            Path(each, f"{load.target.name}.outcome").write_bytes(bytes(load.tally.outcome))
     return {load.target.name: summary(load, arrivals_ns, cpu_share, scored_from_s) for load in loads}
 
 
@@ -215,7 +225,7 @@ def main() -> None:
     arrivals = read(Path(order.arrivals))
     gc.freeze()
     gc.disable()
-    told = uvloop.run(play(order.targets, arrivals, order.deadline_s, order.start_at, order.scored_from_s))
+    told = uvloop.run(play(order.targets, arrivals, order.deadline_s, order.start_at, order.scored_from_s, order.each))
     Path(order.result).write_text(json.dumps(told))
 
 

@@ -11,14 +11,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx2
 
-from benchmarks.live import census, server
+from benchmarks.live import census
 from benchmarks.live.connections import Target
 from kaon.settings import Settings
 from kaon.stack import up as stack
@@ -57,11 +57,18 @@ class Platform:
     def key(self) -> str:
         return self.settings.admin_key_file.read_text().strip()
 
-    def deploy(self, name: str, replicas: int, load_s: float) -> None:
-        """The sleeper under a name, with so many replicas, ready."""
-        service = Path(shutil.copy(APP, self.settings.home.parent))
+    def deploy(
+        self, name: str, replicas: int, load_s: float, service: str = f"{APP}:Sleeper", env: Sequence[str] = ()
+    ) -> None:
+        """A service, `FILE:CLASS`, the sleeper unless named, under a name, with so many replicas, ready.
+
+        `env` is what it needs besides, `NAME=VALUE`.
+        """
+        file, _, entry = service.rpartition(":")
+        copy = Path(shutil.copy(file, self.settings.home.parent))
         count = ["--replicas", str(replicas), "--timeout", f"{READY_WITHIN_S:g}s"]
-        self.kaon("deploy", f"{service}:Sleeper", "--name", name, "--env", f"LOAD_S={load_s:g}", *count)
+        told = [part for one in (f"LOAD_S={load_s:g}", *env) for part in ("--env", one)]
+        self.kaon("deploy", f"{copy}:{entry}", "--name", name, *told, *count)
 
     def bound(self, name: str, scaling: dict[str, Any]) -> None:
         """Let a law scale it: `scaling` as in the deployment's spec."""
@@ -84,9 +91,9 @@ class Platform:
                 time.sleep(0.1)
         raise SystemExit(f"{name} had not {replicas} ready replicas within {READY_WITHIN_S:g} s")
 
-    def target(self, name: str) -> Target:
-        """The sleeper's endpoint through the edge."""
-        return Target(name, f"{self.settings.url}/{name}/", BODY, (("authorization", f"Bearer {self.key}"),))
+    def target(self, name: str, body: str = BODY) -> Target:
+        """A deployment's root endpoint through the edge."""
+        return Target(name, f"{self.settings.url}/{name}/", body, (("authorization", f"Bearer {self.key}"),))
 
     def census(self) -> census.Named:
         """Which of its deployments a process is a replica of."""
@@ -101,15 +108,15 @@ def _deployment_of(launch: Path) -> str | None:
 
 
 @contextlib.contextmanager
-def platform(times: float) -> Iterator[Platform]:
-    """A platform whose scaling laws live `times` as quickly as its clock, for as long as the block lasts."""
+def platform(start: Callable[[Settings], None]) -> Iterator[Platform]:
+    """A platform for as long as the block lasts; `start` begins those of its roles that are to be others than usual."""
     with tempfile.TemporaryDirectory(prefix="kaon-live-") as folder, socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         settings = Settings(home=Path(folder) / "home", port=probe.getsockname()[1])
         probe.close()
         settings.home.mkdir(mode=0o700)
-        server.start(settings, times)
         try:
+            start(settings)
             stack.up(settings)
             yield Platform(settings)
         finally:

@@ -1,0 +1,1 @@
+"""The tuner on the real platform: before, while it tunes, and with what it found from the start."""

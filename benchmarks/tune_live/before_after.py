@@ -1,0 +1,122 @@
+"""Before and after: a service as somebody would deploy it, the same with the tuner at work, and with what it found.
+
+All arms of a load meet the same calls. First the untuned one and the one that is tuned from the first second stand
+beside each other; then, under the same calls again, the untuned one and one that has from the start what was found.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from benchmarks.live.loads import Load
+from benchmarks.live.platform import platform
+from benchmarks.tune_live import roles, score
+from benchmarks.tune_live.match import Entrant, Match, Outcome, Service
+from kaon.laws.tune import record
+from kaon.types.knobs import Values
+from kaon.types.tuning import Mode
+
+UNTUNED, TUNED, FOUND = "untuned", "tuned", "found"
+Told = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is compared on what: `usual` is what somebody who has not measured would set.
+
+    `serves_rps` is what a replica serves with it, `reference_s` the replica-seconds of a call that cost 1 in the loss;
+    of the tuner's seconds `times` pass in one.
+    """
+
+    service: Service
+    loads: Sequence[Load]
+    times: float
+    usual: Values
+    serves_rps: float
+    reference_s: float
+
+    @property
+    def window_s(self) -> float:
+        """A minute of the tuner's."""
+        return score.MINUTE_S / self.times
+
+    def first_replicas(self, load: Load) -> int:
+        """As many as the first seconds need: nobody begins with a debt."""
+        first = load.rates[: int(10 * load.times)]
+        return max(1, math.ceil(1.6 * sum(first) / len(first) / self.serves_rps))
+
+    def told(self) -> Told:
+        """The same for the reader of the results."""
+        return {
+            "seconds": self.loads[0].seconds,
+            "times": self.times,
+            "objective": self.service.objective.model_dump(mode="json"),
+            "loading_s": self.service.load_s,
+            "most": self.service.most,
+            "usual": self.usual,
+            "serves_rps": self.serves_rps,
+            "reference_s": self.reference_s,
+        }
+
+
+def while_tuned(setting: Setting) -> Told:
+    """The untuned and the tuned arm of each load, side by side."""
+    usual = {load.name: setting.usual for load in setting.loads}
+    return _played(setting, {UNTUNED: (Mode.OFF, usual), TUNED: (Mode.AUTO, usual)})
+
+
+def from_the_start(setting: Setting, before: Told) -> Told:
+    """The untuned arm again, beside one that has from the start what the tuned one of `before` ended with."""
+    usual = {load.name: setting.usual for load in setting.loads}
+    found = {name: dict(arms[TUNED]["tuner"]["values"]) for name, arms in before["loads"].items()}
+    return _played(setting, {UNTUNED: (Mode.OFF, usual), FOUND: (Mode.OFF, found)})
+
+
+def _played(setting: Setting, arms: dict[str, tuple[Mode, dict[str, Values]]]) -> Told:
+    entrants = {
+        (load.name, arm): Entrant(f"{arm}-{number}", load, mode, values[load.name], setting.first_replicas(load))
+        for number, load in enumerate(setting.loads)
+        for arm, (mode, values) in arms.items()
+    }
+    with platform(partial(roles.start, times=setting.times)) as kaon:
+        outcomes, machine = Match(kaon, setting.service, list(entrants.values()), setting.times).play()
+    told: Told = {load.name: {} for load in setting.loads}
+    for (load_name, arm), entrant in entrants.items():
+        told[load_name][arm] = _told(setting, outcomes[entrant.name]) | {"set": entrant.values}
+    return {"loads": told, "machine": machine, "setting": setting.told()}
+
+
+def _told(setting: Setting, outcome: Outcome) -> Told:
+    objective = setting.service.objective
+    seen = score.windows(objective, outcome.heard, outcome.counted, setting.window_s)
+    state = outcome.tuning
+    return {
+        **score.told(objective, outcome.heard, seen, setting.window_s, setting.reference_s),
+        "generator": outcome.generator,
+        "replicas": outcome.replicas,
+        "tuner": {
+            "values": {knob["name"]: knob["value"] for knob in state["knobs"]},
+            "usual": {knob["name"]: knob["usual"] for knob in state["knobs"]},
+            "epochs": state["epochs"],
+            "twin": state["twin"],
+            "trials": state["trials"],
+            "story": outcome.story,
+            **_journal(outcome.journal),
+        },
+    }
+
+
+def _journal(entries: Sequence[Told]) -> Told:
+    """What the journal has of a tuner: its decisions, and how many of them replay to the last bit."""
+    decided = [entry for entry in entries if entry["figures"].get("kind") in ("epoch", "trial")]
+    said = [{key: entry[key] for key in ("at", "before", "after", "reason")} for entry in entries]
+    return {
+        "records": len(decided),
+        "replayed": sum(record.replays(entry["figures"]) for entry in decided),
+        "trials_of_record": sum(entry["figures"]["kind"] == "trial" for entry in decided),
+        "said": said,
+    }

@@ -1,0 +1,51 @@
+"""From parts to tables and bars."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.report import Report
+from benchmarks.tune_live.before_after import FOUND, TUNED, UNTUNED
+
+HALVES = ("whole", "later")
+
+
+def show(part: str, told: dict[str, Any]) -> None:
+    """Its table."""
+    for load, arms in told.get("loads", {}).items():
+        print(f"\n{part}, {load}; the machine was {told['machine']['busy']:.0%} busy")
+        print("| arm | part | loss | in time % | replica-s | busy % | p50 s | p99 s | lost | shed | unsafe |")
+        print("|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
+        for arm, x in arms.items():
+            for half in HALVES:
+                y = x[half]
+                print(
+                    f"| {arm} | {half} | {y['loss']:.3f} | {100 * y['attainment']:.2f} | {y['replica_seconds']:.0f} "
+                    f"| {100 * y['busy']:.0f} | {y['p50_s']:.2f} | {y['p99_s']:.2f} | {y['lost']} | {y['shed']} "
+                    f"| {sum(x['unsafe'])} |",
+                    flush=True,
+                )
+            late = x["generator"]["lateness_p99_s"]
+            print(f"  {arm}: {x['tuner']['epochs']} epochs, {x['tuner']['values']}; calls late by {1000 * late:.1f} ms")
+            for entry in x["tuner"]["said"]:
+                print(f"    {entry['before']} -> {entry['after']}: {entry['reason']}")
+
+
+def judge(report: Report, done: dict[str, Any]) -> None:
+    """The bars, as far as parts are done."""
+    for load, arms in done.get("tuned", {}).get("loads", {}).items():
+        before, after = arms[UNTUNED], arms[TUNED]
+        report.at_most(f"{load}_loss_while_tuning", after["whole"]["loss"] / before["whole"]["loss"], 1.02)
+        report.at_most(f"{load}_unsafe_windows", unsafe(before, after), 0.005)
+        report.at_most(f"{load}_lost", after["whole"]["lost"], 0)
+        if after["tuner"]["records"]:
+            report.at_least(f"{load}_records_that_replay", after["tuner"]["replayed"] / after["tuner"]["records"], 1.0)
+    for load, arms in done.get("found", {}).get("loads", {}).items():
+        before, after = arms[UNTUNED], arms[FOUND]
+        report.at_most(f"{load}_loss_with_what_was_found", after["whole"]["loss"] / before["whole"]["loss"], 1.0)
+
+
+def unsafe(before: dict[str, Any], after: dict[str, Any]) -> float:
+    """The share of windows in which the budget burnt over twice as fast as it lasts, and did not beside."""
+    pairs = list(zip(before["unsafe"], after["unsafe"], strict=True))
+    return sum(now and not then for then, now in pairs) / len(pairs)

@@ -1,0 +1,76 @@
+"""`python -m benchmarks.tune_live.roles server|agent TIMES`: the platform's roles, at a pace."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.tune_live.pace import Pace, QuickClock, QuickRing, objective
+from kaon import control, processes
+from kaon.agent import observer
+from kaon.control import minds, scaling
+from kaon.settings import Settings
+from kaon.stack import __main__ as stack
+from kaon.stack import server
+from kaon.stack.roles import ROLES, Role
+
+ROOT = Path(__file__).resolve().parents[2]
+SAMPLES_S = 0.25
+"""So often the agent counts here, seconds of the machine: at a second, figures would be too old for a quick law."""
+NOTES = "samples.jsonl"
+
+
+def start(settings: Settings, times: float) -> None:
+    """Start both, before `kaon up` finds them running."""
+    settings.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name in ROLES:
+        role = Role(name, settings)
+        role.log.parent.mkdir(mode=0o700, parents=True)
+        said = settings.model_dump(mode="json") | {"home": str(settings.home.absolute())}
+        processes.spawn(
+            [sys.executable, "-m", "benchmarks.tune_live.roles", name, repr(times)],
+            lock=role.lock,
+            env={"PATH": os.environ["PATH"], "HOME": str(Path.home())},
+            cwd=ROOT,
+            log=role.log,
+            stdin=json.dumps(said).encode(),
+        )
+
+
+def quicken(pace: Pace) -> None:
+    """Let the parts of this process that tune, scale and remember traffic live at `pace`."""
+    clock = QuickClock(pace)
+
+    def paced(kind: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda store, _, *rest, **named: kind(store, clock, *rest, **named)
+
+    for name in ("Scaling", "Minutes", "Tuning"):
+        setattr(control, name, paced(getattr(control, name)))
+    scaling.Terms = functools.partial(_terms, pace.times, minds.Terms)  # type: ignore[misc, assignment]
+    minds.STALE_S = max(minds.STALE_S, 3.0 * pace.times)
+    serve = server.serve
+
+    async def served(settings: Settings, *rest: Any) -> None:
+        server.TrafficRing = functools.partial(QuickRing, pace, settings.home / NOTES)  # type: ignore[misc, assignment]
+        await serve(settings, *rest)
+
+    server.serve = served
+
+
+def _terms(times: float, kind: Callable[..., Any], rules: Any, told: Any, *rest: Any, **named: Any) -> Any:
+    return kind(rules, objective(told, times), *rest, **named)
+
+
+if __name__ == "__main__":
+    role_name, said_times = sys.argv[1], float(sys.argv[2])
+    if role_name == "server":
+        quicken(Pace(said_times))
+    else:
+        observer.EVERY_S = SAMPLES_S
+    sys.argv = ["kaon.stack", role_name]
+    sys.exit(stack.main())
