@@ -17,6 +17,8 @@ from kaon.types.deployment import RolloutState
 from kaon.types.journal import JournalEntry
 
 _WIDEST = 160
+_TUNING = ("predicted", "realised", "loss", "seed", "inputs")
+"""Of the figures on tuning: the rest is what the twin answered, for `kaon tune --replay`."""
 
 
 def explain(name: str, since_s: float | None, limit: int, workspace: str | None, form: Format) -> None:
@@ -53,7 +55,9 @@ def _block(entry: JournalEntry, when: str, columns: int) -> str:
     """One decision: when and what on its first line, then why, then the numbers."""
     change = f"stays {entry.after}" if entry.before == entry.after else f"{entry.before} -> {entry.after}".strip()
     lines = [f"{when:<9}{entry.concern:<9}{change}"]
-    numbers = ", ".join(_number(name, value) for name, value in _flat(entry.figures).items() if value is not None)
+    figures = {name: entry.figures[name] for name in _TUNING if name in entry.figures}
+    shown = _flat(figures if entry.concern == "tuning" else entry.figures)
+    numbers = ", ".join(_number(name, value) for name, value in shown.items() if value is not None)
     for text in (entry.reason, numbers):
         lines += textwrap.wrap(plain(text), columns, initial_indent="  ", subsequent_indent="  ")
     return "\n".join([plain(lines[0]), *lines[1:]])

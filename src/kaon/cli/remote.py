@@ -33,6 +33,7 @@ from kaon.types.deployment import DeploymentSpec, Scaling, Shadow
 from kaon.types.event import Event
 from kaon.types.replica import ReplicaStatus
 from kaon.types.shadow import ShadowReport
+from kaon.types.tuning import TuningRequest, TuningState
 from kaon.types.window import Stats
 
 _TRIES = 10
@@ -138,9 +139,20 @@ class Remote:
         """How a deployment does, with a series of the last `span_s` seconds."""
         return self._platform.read(Stats, self._at("deployments", name, "stats"), span_s=span_s)
 
-    def decisions(self, name: str, since_s: float | None = None, limit: int = 20) -> Decisions:
+    def decisions(
+        self, name: str, since_s: float | None = None, limit: int = 20, concern: str | None = None
+    ) -> Decisions:
         """What was decided for a deployment, and what its law says now."""
-        return self._platform.read(Decisions, self._at("deployments", name, "decisions"), since_s=since_s, limit=limit)
+        query = {"since_s": since_s, "limit": limit, "concern": concern}
+        return self._platform.read(Decisions, self._at("deployments", name, "decisions"), **query)
+
+    def tuning(self, name: str) -> TuningState:
+        """How a deployment's tuner stands."""
+        return self._platform.read(TuningState, self._at("deployments", name, "tuning"))
+
+    def tune(self, name: str, request: TuningRequest) -> TuningState:
+        """Say one thing of it."""
+        return self._platform.write("POST", self._at("deployments", name, "tuning"), request, answer=TuningState)
 
     def artifacts(self) -> list[ArtifactView]:
         """All artifacts, without their files."""

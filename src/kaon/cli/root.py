@@ -22,6 +22,7 @@ from kaon.cli.commands import (
     secret,
     serve,
     simulate,
+    tune,
     workspace,
 )
 from kaon.cli.notes import failure, note
@@ -100,7 +101,7 @@ def root(
         os.environ["KAON_CONTEXT"] = context
 
 
-for module in (serve, deploy, call, look, simulate, change, rollout, key, secret, workspace, platform, config):
+for module in (serve, deploy, call, look, simulate, change, tune, rollout, key, secret, workspace, platform, config):
     module.add_to(app)
 
 

@@ -33,6 +33,16 @@ def at_rest(deployment: DeploymentView) -> str:
     return "Off" if deployment.spec.scaling.max == 0 else "Idle"
 
 
+def tuned(deployment: DeploymentView) -> str:
+    """In a word what its tuner has to say: that it tries something, or knows something better."""
+    tuning = deployment.status.tuning
+    return "trying" if tuning.trial else "tunable" if tuning.recommended else ""
+
+
+_TUNED = {
+    "trying": "other values of its knobs are being tried: kaon tune {name}",
+    "tunable": "better values of its knobs are recommended: kaon tune {name}",
+}
 _RESTING = {
     "Idle": "Idle: at zero, wakes on call",
     "Off": "Off: switched off, callers are refused; kaon scale {name} 1 switches it on",
@@ -46,7 +56,7 @@ def deployments(now: float) -> Shape[DeploymentView]:
         lambda d: (
             d.name,
             f"{d.ready}/{d.replicas}",
-            at_rest(d) or d.state,
+            ", ".join(part for part in (at_rest(d) or d.state, tuned(d)) if part),
             d.revision or "-",
             since(d.created_at, now),
             d.url,
@@ -175,6 +185,7 @@ def described(
         "ready": f"{deployment.ready} of {deployment.replicas}",
         "scaling": bounded(deployment.spec.scaling),
         "wanted": f"{status.wanted}: {status.wanted_reason}" if status.wanted_reason else "",
+        "tuning": _TUNED[tuned(deployment)].format(name=deployment.name) if tuned(deployment) else "",
         "objective": aimed(objective) + ("" if deployment.spec.objective else " (as the class says)"),
         "access": "public: no key is needed" if deployment.spec.public else "closed: callers need a key",
         "artifact": template.artifact,

@@ -5,12 +5,18 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from kaon.cli import gauges
+from kaon.cli import drawing, gauges
+from kaon.cli.drawing import Line
 from kaon.cli.output import Format, document, put
-from kaon.cli.remote import Remote, opened
+from kaon.cli.remote import opened
 from kaon.cli.text import plain
 from kaon.errors import Unavailable
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 EVERY_S = 1.0
 SECONDS_S = 120.0
@@ -27,31 +33,48 @@ def stats(name: str, since_s: float | None, once: bool, workspace: str | None, f
         elif form is not Format.TABLE:
             put(document(remote.stats(name, span_s).model_dump(mode="json"), form))
         elif once or not sys.stdout.isatty():
-            put(gauges.text(gauges.picture(remote.stats(name, span_s), _across())))
+            put(drawing.text(gauges.picture(remote.stats(name, span_s), across())))
         else:
-            _live(remote, name, span_s)
+            remote.deployment(name)
+            live(lambda wide, down: gauges.picture(remote.stats(name, span_s), wide, down))
 
 
-def _live(remote: Remote, name: str, span_s: float) -> None:
-    """Draw again every second, until Ctrl-C."""
+def live(look: Callable[[int, int], list[Line]]) -> None:
+    """Draw what `look` gives for so many columns and lines, again every second, until Ctrl-C."""
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
 
-    console = Console(highlight=False)
-    seen = remote.stats(name, span_s)
-    with Live(console=console, screen=True, auto_refresh=False) as live:
+    with Live(console=Console(highlight=False), screen=True, auto_refresh=False) as screen:
+        drawn = Text("")
         while True:
-            lines = gauges.picture(seen, _across(), shutil.get_terminal_size().lines)
-            drawn = Text("\n").join(Text.assemble(*((part, style) for style, part in line)) for line in lines)
-            live.update(drawn, refresh=True)
-            time.sleep(EVERY_S - time.time() % EVERY_S)
             try:
-                seen = remote.stats(name, span_s)
+                drawn = Text("\n").join(styled(look(across(), shutil.get_terminal_size().lines)))
+                screen.update(drawn, refresh=True)
             except Unavailable as error:  # it restarts; the last figures stay
-                live.update(Text(plain(error.cause), "yellow") + "\n" + drawn, refresh=True)
-                time.sleep(EVERY_S)
+                screen.update(Text(plain(error.cause), "yellow") + "\n" + drawn, refresh=True)
+            time.sleep(EVERY_S - time.time() % EVERY_S)
 
 
-def _across() -> int:
+def print_once(lines: Sequence[Line]) -> None:
+    """Print a picture: with colours on a terminal that wants some, else as plain text."""
+    if not sys.stdout.isatty():
+        put(drawing.text(lines))
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    for line in styled(lines):
+        console.print(line)
+
+
+def styled(lines: Sequence[Line]) -> list[Text]:
+    """Lines as rich has them."""
+    from rich.text import Text
+
+    return [Text.assemble(*((part, style) for style, part in line)) for line in lines]
+
+
+def across() -> int:
+    """How many columns a picture may take."""
     return min(max(shutil.get_terminal_size().columns, _NARROWEST), _WIDEST)

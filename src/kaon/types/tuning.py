@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from kaon.types.knobs import Values
 from kaon.types.model import Model
+from kaon.types.objective import Weights
 from kaon.types.window import LossParts
 
 
@@ -130,6 +131,7 @@ class TuningState(Model):
     off_until: float = 0.0
     trials: tuple[Tried, ...] = Field(default=(), description="Newest last.")
     losses: tuple[LossPoint, ...] = Field(default=(), description="By the minute, oldest first.")
+    weights: Weights = Field(default=Weights(), description="Of the parts of the loss.")
 
 
 class TuningRequest(Model):

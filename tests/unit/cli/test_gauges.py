@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from kaon.cli.gauges import duration, fitted, number, picture, share, text
+from kaon.cli.drawing import duration, fitted, number, share, text
+from kaon.cli.gauges import picture
 from kaon.cli.text import width
 from kaon.types.objective import Objective
 from kaon.types.window import LossParts, Point, RevisionStats, Stats, Window

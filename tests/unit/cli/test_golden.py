@@ -47,6 +47,7 @@ from kaon.types.objective import Objective
 from kaon.types.plan import EdgeStatus
 from kaon.types.replica import Phase, ReplicaStatus
 from kaon.types.service import ServiceSpec
+from kaon.types.tuning import Reach, Recommendation, TrialStatus, TuningStatus
 from kaon.types.workspace import WorkspaceSpec, WorkspaceStatus
 
 Golden = Callable[[str, str], None]
@@ -80,6 +81,8 @@ DEPLOYMENT = DeploymentView(
     replicas=2,
     revision=1,
 )
+TRIAL = TrialStatus(reach=Reach.REPLICA, after={"max_batch": 16}, since=NOW, until=NOW + 9)
+BETTER = Recommendation(values={"max_batch": 16}, gain=0.06, least=0.02, at=NOW)
 REPLICAS = [
     ReplicaStatus(
         id="0" * 12,
@@ -348,6 +351,21 @@ def test_explanations_are_as_agreed(golden: Golden, columns: int) -> None:
         entry(600, concern="scaling", before="1", after="5", reason=reason, figures=figures),
         entry(300, concern="scaling", before="5", after="5", reason="no figures: as it was"),
         entry(60, concern="rollout", before="revision 2", after="revision 1", reason=EVIL, figures={"errors": EVIL}),
+        entry(
+            30,
+            concern="tuning",
+            before="max_batch=8",
+            after="max_batch=16",
+            reason="gain 6.2 %, at least 2.1 %",
+            figures={
+                "kind": "epoch",
+                "inputs": "4f" * 8,
+                "seed": 7,
+                "predicted": 0.0581,
+                "search": {"epoch": 3, "slope": {"squares": [0.1] * 4}},
+                "looks": [[{"max_batch": 8.0}, True, [[0.9, 120, 119, 0]] * 500]],
+            },
+        ),
     ]
     now = entry(0, concern="scaling", before="5", after="2", reason=reason, figures=figures)
     text = explained(DEPLOYMENT, Decisions(items=entries, now=now), NOW, columns)
@@ -355,3 +373,14 @@ def test_explanations_are_as_agreed(golden: Golden, columns: int) -> None:
     golden(f"shown/explain-{columns}", f"{text}\n\n{fixed}\n")
     assert max(map(len, text.splitlines())) <= columns
     assert "\x1b" not in text
+    assert len(text) < 5000
+
+
+@pytest.mark.parametrize(
+    ("fields", "word"), [({}, "Stable"), ({"trial": TRIAL}, "trying"), ({"recommended": BETTER}, "tunable")]
+)
+def test_a_list_has_a_word_on_what_the_tuner_has_to_say(fields: dict[str, Any], word: str) -> None:
+    status = DEPLOYMENT.status.model_copy(update={"tuning": TuningStatus(**fields)})
+    view = DEPLOYMENT.model_copy(update={"status": status, "state": RolloutState.STABLE})
+    assert shapes.deployments(NOW).row(view)[2] == (word if word == "Stable" else f"Stable, {word}")
+    assert ("kaon tune greeter" in shapes.described(view, [], [], [], Objective(), NOW)) is (word != "Stable")

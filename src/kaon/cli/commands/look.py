@@ -37,7 +37,7 @@ _EXPLAIN = told(
     "kaon explain greeter",
     "kaon explain greeter --since 10m",
     "kaon explain greeter -o json",
-    more="Decisions on scaling and on rollouts, the newest last, and then what the scaling law says now.",
+    more="Decisions on scaling, rollouts and tuning, the newest last, and then what the scaling law says now.",
 )
 
 

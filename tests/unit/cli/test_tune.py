@@ -1,0 +1,209 @@
+"""`kaon tune`: what it takes, what it tells, and decisions taken again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import yaml
+
+from kaon.cli.replaying import replayed
+from kaon.cli.tuning import asked, told, values
+from kaon.errors import InvalidInput
+from kaon.laws.tune import epoch, record, trial
+from kaon.laws.tune.epoch import Search
+from kaon.laws.tune.gate import Block
+from kaon.laws.tune.knobs import Knob, Shape, Space
+from kaon.laws.tune.trial import Trial
+from kaon.types.journal import JournalEntry
+from kaon.types.tuning import KnobState, Mode, Reach, TuningRequest, TuningState, TuningStatus
+
+SPACE = Space((Knob("max_batch", Shape.WHOLE, 1, 32, Reach.REPLICA), Knob("margin", Shape.LOG, 0.7, 1.4)))
+FORCE = {"max_batch": 8.0, "margin": 1.0}
+
+
+def play(chosen: dict[str, float], seed: int, whole: bool) -> tuple[Block, ...]:
+    """A twin in which larger batches are better."""
+    return tuple(Block(2.0 - chosen["max_batch"] / 32 + 0.01 * (n % 3), 600, 598) for n in range(30 if whole else 12))
+
+
+def entry(at: float, figures: dict[str, Any], concern: str = "tuning") -> JournalEntry:
+    """As the API answers it: figures have been through JSON."""
+    kept = json.loads(json.dumps(figures))
+    return JournalEntry(
+        at=at, workspace="default", deployment="greeter", concern=concern, after="x", reason="why", figures=kept
+    )
+
+
+def epoch_figures(seed: int = 7) -> dict[str, Any]:
+    _, found = epoch.propose(SPACE, Search(), FORCE, play, seed, 0.99, ())
+    return record.of_epoch(SPACE, Search(), seed, 0.99, (), "ab" * 8, found)
+
+
+def trial_figures() -> dict[str, Any]:
+    windows = tuple(trial.Window(1.0 + 0.01 * n, 200, 1.0) for n in range(6))
+    better = tuple(trial.Window(0.9 + 0.01 * n, 200, 0.95) for n in range(6))
+    tried = Trial(Reach.REPLICA, FORCE, {**FORCE, "max_batch": 16.0}, 0.05, 1.0, 100.0, force=windows, tried=better)
+    finding = trial.judge(tried)
+    assert finding is not None
+    return record.of_trial(tried, finding)
+
+
+def test_decisions_come_out_of_their_records_and_those_by_hand_are_not_the_tuners() -> None:
+    found = replayed([entry(1, epoch_figures()), entry(2, trial_figures()), entry(3, {"kind": "change"})])
+    assert (len(found.same), len(found.differ), len(found.by_hand)) == (2, 0, 1)
+
+
+@pytest.mark.parametrize(
+    "tampered",
+    [
+        {"seed": 8},
+        {"predicted": 0.5},
+        {"after": FORCE},
+        {"reason": "because"},
+        {"looks": []},
+        {"looks": None},
+        {"knobs": [{"name": "x"}]},
+        {"knobs": []},
+        {"target": "high"},
+        {"kind": "trial"},
+    ],
+)
+def test_a_record_that_was_changed_is_named(tampered: dict[str, Any]) -> None:
+    wrong = entry(2, epoch_figures() | tampered)
+    found = replayed([entry(1, epoch_figures()), wrong])
+    assert found.differ == (wrong,)
+    assert len(found.same) == 1
+
+
+@pytest.mark.parametrize(
+    "tampered", [{"promoted": False}, {"realised": 1.0}, {"tried": []}, {"force": [[1]]}, {"loss": {}}]
+)
+def test_a_trial_that_was_changed_is_named(tampered: dict[str, Any]) -> None:
+    figures = trial_figures() | tampered
+    differs = tampered != {"loss": {}}  # what the windows are compared with decides nothing
+    assert bool(replayed([entry(1, figures)]).differ) is differs
+
+
+MODES = {Mode.AUTO: False, Mode.RECOMMEND: False, Mode.OFF: False}
+
+
+def test_one_thing_is_said_at_a_time() -> None:
+    assert asked("web", MODES, False, False, [], []) is None
+    assert asked("web", {**MODES, Mode.AUTO: True}, False, False, [], []) == TuningRequest(mode=Mode.AUTO)
+    two = asked("web", MODES, False, False, ["max_batch=16", "max_wait_s=2s"], [])
+    assert two == TuningRequest(set={"max_batch": 16, "max_wait_s": 2})
+    with pytest.raises(InvalidInput, match="more than one thing"):
+        asked("web", MODES, True, False, [], ["max_batch=16"])
+
+
+@pytest.mark.parametrize(
+    "text", ["max_batch", "max_batch=many", "max_batch=nan", "Max Batch=3", "=3", "max_batch=", "x=1e999"]
+)
+def test_what_is_no_value_is_refused_with_how_to_write_it(text: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        values([text], "--set")
+    assert "--set" in refused.value.hint
+
+
+def state(mode: Mode = Mode.RECOMMEND, **force: float) -> TuningState:
+    knob = KnobState(
+        name="max_batch",
+        what="rows",
+        reach=Reach.REPLICA,
+        low=1,
+        high=32,
+        whole=True,
+        usual=8,
+        value=force.get("max_batch", 8),
+    )
+    return TuningState(workspace="default", deployment="greeter", mode=mode, state="still", reason="", knobs=(knob,))
+
+
+@pytest.mark.parametrize(
+    ("request_", "after", "says"),
+    [
+        (TuningRequest(apply=True), state(max_batch=16), "In force in a few seconds: max_batch 8 -> 16."),
+        (TuningRequest(set={"max_batch": 8}), state(), "in force for greeter already"),
+        (TuningRequest(undo=True), state(), "Nothing is tried any more"),
+        (TuningRequest(attempt={"max_batch": 16}), state(), "max_batch 8 -> 16 is to be tried"),
+        (TuningRequest(mode=Mode.OFF), state(Mode.OFF), "is off"),
+        (TuningRequest(mode=Mode.AUTO), state(Mode.AUTO), "keeps what proves so"),
+    ],
+)
+def test_what_came_of_it_is_told(request_: TuningRequest, after: TuningState, says: str) -> None:
+    assert says in told(request_, state(), after)
+
+
+def stand(world: Any, **tuned: Any) -> None:
+    """Let the platform's tuner say something, and the status be so."""
+
+    async def written() -> None:
+        found = await world.store.get("deployment", "default", "greeter")
+        status = found.status.model_copy(update={"tuning": TuningStatus(**tuned)})
+        await world.store.update_status(found, status)
+
+    world.app.state.parts.opinions.keep_tuning("default", "greeter", state)
+    asyncio.run(written())
+
+
+def journalled(world: Any, entries: Sequence[JournalEntry]) -> None:
+    asyncio.run(world.store.keep_journal(entries))
+
+
+def test_the_page_and_its_documents(deployed: Any, world: Any, run: Any) -> None:
+    said = run("tune", "greeter")
+    assert (said.code, said.out.split("\n")[0]) == (0, "greeter  mode recommend  learning")
+    assert json.loads(run("tune", "greeter", "-o", "json").out)["mode"] == "recommend"
+    assert yaml.safe_load(run("tune", "greeter", "-o", "yaml").out)["mode"] == "recommend"
+    assert run("tune", "greeter", "-o", "name").out == "greeter\n"
+    assert run("tune", "nobody").code == 3
+
+
+def test_a_mode_is_set_and_told_with_what_comes_next(deployed: Any, world: Any, run: Any) -> None:
+    for mode in ("auto", "off", "recommend"):
+        said = run("tune", "greeter", f"--{mode}", "-o", "json")
+        assert (said.code, json.loads(said.out)["mode"]) == (0, mode)
+        assert "greeter" in said.err
+    assert "TuningMode" in run("events", "greeter").out
+
+
+def test_values_are_put_in_force_and_taken_back(deployed: Any, world: Any, run: Any) -> None:
+    world.app.state.parts.opinions.keep_tuning("default", "greeter", state)
+    said = run("tune", "greeter", "--set", "max_batch=16")
+    assert (said.code, said.out) == (0, "")
+    assert said.err == "In force in a few seconds: max_batch 8 -> 16. Back again: kaon tune greeter --undo\n"
+
+
+def test_what_cannot_be_ends_with_the_code_of_its_kind(deployed: Any, world: Any, run: Any) -> None:
+    world.app.state.parts.opinions.keep_tuning("default", "greeter", state)
+    assert run("tune", "greeter", "--apply").code == 2
+    wrong = run("tune", "greeter", "--set", "batch=16")
+    assert (wrong.code, "There are: max_batch (1 to 32, whole)." in wrong.err) == (2, True)
+    assert run("tune", "greeter", "--set", "max_batch=16", "--undo").code == 2
+    assert run("tune", "greeter", "--watch", "--replay").code == 2
+    assert run("tune", "nobody", "--auto").code == 3
+
+
+def test_replay_tells_how_many_agree_and_fails_when_one_does_not(deployed: Any, world: Any, run: Any) -> None:
+    assert "decided nothing yet" in run("tune", "greeter", "--replay").out
+    journalled(world, [entry(1, epoch_figures()), entry(2, trial_figures()), entry(3, {"x": 1}, "scaling")])
+    said = run("tune", "greeter", "--replay")
+    assert (said.code, said.out) == (0, "2 of the last 2 decisions for greeter come out the same, to the last bit.\n")
+    journalled(world, [entry(1_700_000_000, epoch_figures() | {"predicted": 0.5}), entry(5, {"kind": "change"})])
+    said = run("tune", "greeter", "--replay")
+    assert (said.code, "2 of the last 3 decisions" in said.out, "2023-11-14 22:13:20Z" in said.err) == (1, True, True)
+    found = json.loads(run("tune", "greeter", "--replay", "-o", "json").out)
+    assert (found["same"], len(found["differ"]), found["by_hand"]) == (2, 1, 1)
+
+
+def test_the_mode_may_stand_in_a_file_and_in_a_deploy(deployed: Any, world: Any, run: Any, project: Any) -> None:
+    assert run("deploy", "greeter.py:Greeter", "--set", "tuning.mode=auto", "--dry-run").code == 0
+    (project / "all.yaml").write_text(
+        "kind: deployment\nname: greeter\nsource: greeter.py:Greeter\nspec: {tuning: {mode: auto}}\n"
+    )
+    assert run("apply", "-f", "all.yaml", "-y").code == 0
+    assert json.loads(run("tune", "greeter", "-o", "json").out)["mode"] == "auto"
