@@ -20,8 +20,9 @@ observation, because need is monotone: extremes are kept per demand and hold, no
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import lru_cache
+from itertools import compress
+from typing import NamedTuple
 
 from kaon.laws.windows import Extreme
 
@@ -45,12 +46,13 @@ TRUSTED_AFTER_S = 240.0
 FIRST = (0, 2, 8)
 """Steady demand held for 300 s, with a beta of 1."""
 _MOST_WEIGHT = 1e9
+_REMEMBERED = 16_384
+"""Demands whose needs are remembered: peaks stay, so that nearly all were asked for before."""
 _BETTER = 0.98
 """A newcomer must cost less than this share of the incumbent's cost."""
 
 
-@dataclass(frozen=True, slots=True)
-class Contest:
+class Contest(NamedTuple):
     """What every candidate would have missed and paid, and all work.
 
     These sums fade by comparison: what is added weighs more each time, and all of them are in the same measure.
@@ -96,25 +98,29 @@ def step(
 
     A call may wait `slack_s` and still be in time; after `patience_s` its caller leaves.
     """
-    pairs = range(len(known.holds))
-    holds = tuple(known.holds[i].add(at_s, demands[i // len(HOLDS_S)]) for i in pairs)
-    lows = tuple(known.lows[i].add(at_s, -holds[i].value()) for i in pairs)
-    weight = known.weight * math.exp(min(span_s / MEMORY_S, 50.0))
-    needs: dict[float, list[int]] = {}  # few of the pairs' demands differ
-    able = [count for low in lows for count in _needs(-low.value(), needs)]
-    needed = [count for hold in holds for count in _needs(hold.value(), needs)]
+    holds = tuple([hold.add(at_s, demands[i // len(HOLDS_S)]) for i, hold in enumerate(known.holds)])
+    peaks = [hold.value() for hold in holds]
+    lows = tuple([low.add(at_s, -peak) for low, peak in zip(known.lows, peaks, strict=True)])
+    able: list[int] = []
+    for low in lows:
+        able += needs(-low.value())
+    needed: list[int] = []
+    for peak in peaks:
+        needed += needs(peak)
     backlogs = [
         left if (left := before + work - count * span_s) > 0 else 0.0
         for before, count in zip(known.backlogs, able, strict=True)
     ]
+    weight = known.weight * math.exp(min(span_s / MEMORY_S, 50.0))
     weighted_s, lost = span_s * weight, work * weight
     paid = [before + count * weighted_s for before, count in zip(known.paid, needed, strict=True)]
-    missed: Sequence[float] = known.missed
-    for candidate, backlog in enumerate(backlogs) if any(backlogs) else ():
-        if backlog > able[candidate] * slack_s:
-            missed = missed if isinstance(missed, list) else list(missed)
+    missed = list(known.missed)
+    for candidate in compress(range(len(backlogs)), backlogs):
+        backlog, count = backlogs[candidate], able[candidate]
+        if backlog > count * slack_s:
             missed[candidate] += lost
-        backlogs[candidate] = min(backlog, able[candidate] * patience_s)
+        if backlog > count * patience_s:
+            backlogs[candidate] = count * patience_s
     done = known.work + lost
     if weight > _MOST_WEIGHT:
         missed, paid, done = [m / weight for m in missed], [p / weight for p in paid], done / weight
@@ -133,46 +139,28 @@ def step(
     )
 
 
-def _needs(demand: float, known: dict[float, list[int]]) -> list[int]:
-    """`need` for every staffing, remembered in `known`."""
-    found = known.get(demand)
-    if found is None:
-        root = math.sqrt(demand)
-        found = [math.ceil(share * demand + beta * root - 1e-9) for share, beta in STAFFINGS]
-        known[demand] = found
-    return found
+@lru_cache(_REMEMBERED)
+def needs(demand: float) -> tuple[int, ...]:
+    """`need` for every staffing."""
+    return tuple([need(demand, share, beta) for share, beta in STAFFINGS])
 
 
 def choose(known: Contest, allowed: float) -> Contest:
     """`known`, following the cheapest candidate that missed no more than the share `allowed` of the work."""
     if known.seen_s < TRUSTED_AFTER_S:
         return known
-    limit = allowed * known.work
-    good = [c for c in range(len(known.paid)) if known.missed[c] <= limit]
+    missed, paid, limit = known.missed, known.paid, allowed * known.work
+    good = [candidate for candidate, lost in enumerate(missed) if lost <= limit]
     if not good:
-        best = min(range(len(known.paid)), key=lambda c: (known.missed[c], known.paid[c]))
+        best = min(range(len(paid)), key=lambda candidate: (missed[candidate], paid[candidate]))
     else:
-        best = min(good, key=lambda c: known.paid[c])
-        stays = known.missed[known.chosen] <= limit and known.paid[best] > _BETTER * known.paid[known.chosen]
+        best = min(good, key=paid.__getitem__)
+        stays = missed[known.chosen] <= limit and paid[best] > _BETTER * paid[known.chosen]
         best = known.chosen if stays else best
-    if best == known.chosen:
-        return known
-    return Contest(
-        known.start_s,
-        known.holds,
-        known.lows,
-        known.backlogs,
-        known.missed,
-        known.paid,
-        known.work,
-        known.seen_s,
-        known.weight,
-        best,
-    )
+    return known if best == known.chosen else known._replace(chosen=best)
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(NamedTuple):
     """What the followed candidate wants now, and which it is."""
 
     replicas: int

@@ -7,7 +7,7 @@ spread of what it missed by widens the next ones. A quantile of 0.9 is 1.28 spre
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _LEVEL_S = 20.0
 _TREND_S = 60.0
@@ -15,8 +15,7 @@ _SPREAD_S = 600.0
 _QUANTILE_90 = 1.2816
 
 
-@dataclass(frozen=True, slots=True)
-class Forecast:
+class Forecast(NamedTuple):
     """Level (per second), trend (per second, per second), mean square error, and forecasts to be judged."""
 
     level: float = 0.0

@@ -11,7 +11,7 @@ whatever the cause.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 LEAST, FIRST, MOST = 0.8, 1.15, 3.0
 TIGHT = 0.5
@@ -21,8 +21,7 @@ _EXCUSED_S = 10.0
 """So long after capacity was short, misses are put down to that: they are told of when their calls end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Headroom:
+class Headroom(NamedTuple):
     """The factor; replica-seconds of work that waits, by the model; and until when misses are put down to that."""
 
     factor: float = FIRST

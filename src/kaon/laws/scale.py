@@ -20,7 +20,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from kaon.laws import contest, forecast, headroom, keep_alive, service_time
 from kaon.laws.contest import Contest, Wanted
@@ -44,18 +45,17 @@ _LONE_S = 300.0
 """So long without a call, only the last replica is kept."""
 
 
-@dataclass(frozen=True, slots=True)
-class ScaleState:
+class ScaleState(NamedTuple):
     """All that the law remembers."""
 
     arrivals: Samples
     service: ServiceTime
     ahead: Forecast
     contest: Contest
-    headroom: Headroom = field(default_factory=Headroom)
+    headroom: Headroom = Headroom()
     panic_until_s: float = -math.inf
     last_call_s: float = -math.inf
-    gaps: Gaps = field(default_factory=Gaps)
+    gaps: Gaps = Gaps()
     chosen: int | None = None
 
 
@@ -89,7 +89,7 @@ class Scale:
         last = seen.ready + seen.starting if state.chosen is None else state.chosen
         if seen.arrivals is None:
             replicas = bounds.clip(last, now)
-            return replace(state, chosen=replicas), Decision(replicas, "no figures: as it was")
+            return state._replace(chosen=replicas), Decision(replicas, "no figures: as it was")
         state = self._learn(state, seen)
         quiet = self._quiet(state, seen)
         replicas, reason = self._idle(state, now, last) if quiet else self._follow(state, seen)
@@ -98,15 +98,15 @@ class Scale:
         clipped = bounds.clip(replicas, now)
         if clipped != replicas:
             reason += f"; {replicas} is outside the bounds"
-        return replace(state, chosen=clipped), Decision(clipped, reason)
+        return state._replace(chosen=clipped), Decision(clipped, reason)
 
     def stands(self, state: ScaleState, replicas: int) -> ScaleState:
         """The state where so many replicas are wanted, whoever decided it."""
-        return state if state.chosen == replicas else replace(state, chosen=replicas)
+        return state if state.chosen == replicas else state._replace(chosen=replicas)
 
     def recalls(self, state: ScaleState, gaps: Gaps) -> ScaleState:
         """The state where such idle gaps are known from before."""
-        return replace(state, gaps=gaps)
+        return state._replace(gaps=gaps)
 
     def figures(self, state: ScaleState) -> dict[str, float]:
         """What the law goes by, by name: rates per second, times in seconds, demand in replicas."""
@@ -131,10 +131,9 @@ class Scale:
         ahead = forecast.learn(state.ahead, seen.at_s, seen.arrivals / seen.span_s, start_s)
         judged = state.contest
         if start_s != judged.start_s:
-            judged = replace(contest.begin(2, start_s), holds=judged.holds, chosen=judged.chosen)
+            judged = contest.begin(2, start_s)._replace(holds=judged.holds, chosen=judged.chosen)
         last_call_s, gaps = self._last_call(state, seen)
-        state = replace(
-            state,
+        state = state._replace(
             arrivals=arrivals,
             service=service,
             ahead=ahead,
@@ -142,16 +141,16 @@ class Scale:
             gaps=gaps,
         )
         if not service.known:
-            return replace(state, contest=judged)
-        state = replace(state, headroom=self._headroom(state, seen))
+            return state._replace(contest=judged)
+        state = state._replace(headroom=self._headroom(state, seen))
         cost_s, slack_s = self._call(state)
         patience_s = self.objective.patience_s
         demands = self._demands(state, cost_s)
         judged = contest.step(judged, seen.at_s, seen.span_s, demands, seen.arrivals * cost_s, slack_s, patience_s)
         judged = contest.choose(judged, self.contest_share * (1 - self.objective.completion))
         if demands[1] >= _PANIC_SHARE * max(1, seen.ready):
-            state = replace(state, panic_until_s=seen.at_s + _PANIC_S)
-        return replace(state, contest=judged)
+            state = state._replace(panic_until_s=seen.at_s + _PANIC_S)
+        return state._replace(contest=judged)
 
     def _last_call(self, state: ScaleState, seen: Observation) -> tuple[float, Gaps]:
         """When somebody called last, or, before anybody did, when this was first seen; and the gaps until then."""

@@ -29,11 +29,10 @@ FAILURES = ("5xx", "shed", "none")
 """The classes of answers that are failures; what the caller did wrong (4xx) is not."""
 
 K = TypeVar("K", str, int)
+N = TypeVar("N", int, float)
 
 _LAST = len(LATENCY_BOUNDS_S)
-_COUNTS = ("arrivals", "queue_s", "began", "busy_s")
-_GAUGES = ("in_flight", "queued")
-_REPLICAS = ("ready", "starting", "held")
+_SUMS = tuple(Batches.model_fields)
 
 
 def quantile(histogram: Histogram | None, q: float) -> float | None:
@@ -78,6 +77,7 @@ def merge(samples: Sequence[Sample]) -> Sample:
     at_s = max(sample.at_s for sample in samples)
     begin_s = min(sample.at_s - sample.span_s for sample in samples)
     revisions, clouds = {s.revision for s in samples}, {s.cloud for s in samples}
+    last = _newest(samples)
     return Sample(
         workspace=samples[0].workspace,
         deployment=samples[0].deployment,
@@ -85,14 +85,21 @@ def merge(samples: Sequence[Sample]) -> Sample:
         cloud=clouds.pop() if len(clouds) == 1 else "",
         at_s=at_s,
         span_s=at_s - begin_s,
+        arrivals=_sum(s.arrivals for s in samples),
         codes=_added(s.codes for s in samples),
         latency=_added(s.latency for s in samples),
+        queue_s=_sum(s.queue_s for s in samples),
+        began=_sum(s.began for s in samples),
+        busy_s=_sum(s.busy_s for s in samples),
         batches=_batches(samples),
         ready_s=sum(_ready_s(s) for s in samples),
         paid_s=sum(_paid_s(s) for s in samples),
         starts=tuple(start for s in samples for start in s.starts),
-        **{field: _sum(getattr(s, field) for s in samples) for field in _COUNTS},
-        **_now(samples),
+        in_flight=_sum(s.in_flight for s in last),
+        queued=_sum(s.queued for s in last),
+        ready=sum(s.ready for s in last),
+        starting=sum(s.starting for s in last),
+        held=sum(s.held for s in last),
     )
 
 
@@ -117,7 +124,7 @@ def window(
         arrivals=whole.arrivals,
         rps=whole.arrivals / known_s if whole.arrivals is not None and known_s else None,
         codes=whole.codes,
-        failed=_failed(whole) / answers if answers else None,
+        failed=_failed(whole.codes) / answers if answers else None,
         p50_s=quantile(whole.latency, 0.5),
         p90_s=quantile(whole.latency, 0.9),
         p99_s=quantile(whole.latency, 0.99),
@@ -142,23 +149,24 @@ def observation(samples: Sequence[Sample], now_s: float, span_s: float, objectiv
     """
     if not samples:
         return Observation(at_s=now_s, span_s=span_s)
-    whole = merge(samples)
-    answered = None if whole.codes is None else sum(whole.codes.values())
-    starts = whole.starts
+    codes, last = _added(s.codes for s in samples), _newest(samples)
+    answered = None if codes is None else sum(codes.values())
+    missed = _missed(codes, _added(s.latency for s in samples), objective)
+    starts = [start.total_s for s in samples for start in s.starts]
     return Observation(
         at_s=now_s,
         span_s=_covered_s(samples) or span_s,
-        arrivals=whole.arrivals,
+        arrivals=_sum(s.arrivals for s in samples),
         answered=answered,
-        missed=None if answered is None else min(answered, round(_missed(whole, objective))),
-        in_flight=whole.in_flight,
-        queued=whole.queued,
-        busy_s=whole.busy_s,
-        batches=whole.batches,
-        began=whole.began,
-        ready=whole.ready,
-        starting=whole.starting,
-        cold_start_s=sum(start.total_s for start in starts) / len(starts) if starts else None,
+        missed=None if answered is None else min(answered, round(missed)),
+        in_flight=_sum(s.in_flight for s in last),
+        queued=_sum(s.queued for s in last),
+        busy_s=_sum(s.busy_s for s in samples),
+        batches=_batches(samples),
+        began=_sum(s.began for s in samples),
+        ready=sum(s.ready for s in last),
+        starting=sum(s.starting for s in last),
+        cold_start_s=sum(starts) / len(starts) if starts else None,
     )
 
 
@@ -241,7 +249,7 @@ def parts(
         reference_s = busy_s / answered / fmean(objective.utilisation) if busy_s else 1.0
     seen = loss.Seen(
         arrivals=answered,
-        well=max(0, round(answered - _missed(sample, objective))),
+        well=max(0, round(answered - _missed(sample.codes, sample.latency, objective))),
         latency_losses=_latency_losses(sample, objective),
         busy_s=busy_s,
         ready_s=_ready_s(sample) if sample.busy_s is not None else 0.0,
@@ -264,12 +272,12 @@ def _bounds(bucket: int) -> tuple[float, float]:
     return low, LATENCY_BOUNDS_S[min(bucket, _LAST - 1)]
 
 
-def _failed(sample: Sample) -> int:
-    return sum((sample.codes or {}).get(name, 0) for name in FAILURES)
+def _failed(codes: dict[str, int] | None) -> int:
+    return sum((codes or {}).get(name, 0) for name in FAILURES)
 
 
-def _missed(sample: Sample, objective: Objective) -> float:
-    return _failed(sample) + above(sample.latency, objective.patience_s)
+def _missed(codes: dict[str, int] | None, latency: Histogram | None, objective: Objective) -> float:
+    return _failed(codes) + above(latency, objective.patience_s)
 
 
 def _latency_losses(sample: Sample, objective: Objective) -> float:
@@ -279,7 +287,7 @@ def _latency_losses(sample: Sample, objective: Objective) -> float:
     total = sum(
         count * loss.latency_loss(sum(_bounds(bucket)) / 2 / objective.latency_s) for bucket, count in histogram.items()
     )
-    return total + max(0, min(_failed(sample), answered - sum(histogram.values()))) * loss.WORST_LATENCY
+    return total + max(0, min(_failed(sample.codes), answered - sum(histogram.values()))) * loss.WORST_LATENCY
 
 
 def _ready_s(sample: Sample) -> float:
@@ -290,7 +298,7 @@ def _paid_s(sample: Sample) -> float:
     return (sample.ready + sample.starting) * sample.span_s if sample.paid_s is None else sample.paid_s
 
 
-def _sum(values: Iterable[float | None]) -> float | None:
+def _sum(values: Iterable[N | None]) -> N | None:
     known = [value for value in values if value is not None]
     return sum(known) if known else None
 
@@ -307,22 +315,17 @@ def _added(counts: Iterable[dict[K, int] | None]) -> dict[K, int] | None:
 
 def _batches(samples: Sequence[Sample]) -> Batches:
     found = [sample.batches for sample in samples if sample.batches.count]
-    return Batches(**{field: sum(getattr(b, field) for b in found) for field in Batches.model_fields})
+    if len(found) == 1:
+        return found[0]
+    return Batches(**{name: sum([getattr(batches, name) for batches in found]) for name in _SUMS})
 
 
-def _now(samples: Sequence[Sample]) -> dict[str, int | None]:
-    """The gauges: of the newest moment of each cloud."""
+def _newest(samples: Sequence[Sample]) -> list[Sample]:
+    """Those of the newest moment of each cloud, which have its gauges."""
     newest: dict[str, float] = {}
     for sample in samples:
         newest[sample.cloud] = max(newest.get(sample.cloud, sample.at_s), sample.at_s)
-    last = [sample for sample in samples if sample.at_s == newest[sample.cloud]]
-    unknown: dict[str, int | None] = {f: _whole(getattr(s, f) for s in last) for f in _GAUGES}
-    return unknown | {field: sum(getattr(s, field) for s in last) for field in _REPLICAS}
-
-
-def _whole(values: Iterable[int | None]) -> int | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None
+    return [sample for sample in samples if sample.at_s == newest[sample.cloud]]
 
 
 def _covered_s(samples: Iterable[Sample]) -> float:

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from bisect import bisect_right
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Samples:
-    """Every sample of the last `span_s` seconds, oldest first: (when, value)."""
+class Samples(NamedTuple):
+    """Every sample of the last `span_s` seconds, oldest first: when, and its value."""
 
     span_s: float
-    kept: tuple[tuple[float, float], ...] = ()
+    times: tuple[float, ...] = ()
+    values: tuple[float, ...] = ()
 
     def add(self, at_s: float, value: float) -> Samples:
-        """With one more sample; what is older than the span is gone."""
-        since = at_s - self.span_s
-        kept = self.kept
-        first = 0
-        while first < len(kept) and kept[first][0] <= since:
-            first += 1
-        return Samples(self.span_s, (*kept[first:], (at_s, value)))
+        """With one more sample, which is the newest; what is older than the span is gone."""
+        first = bisect_right(self.times, at_s - self.span_s)
+        return Samples(self.span_s, (*self.times[first:], at_s), (*self.values[first:], value))
 
     def total(self, last_s: float | None = None) -> float:
         """The sum of the samples, or of those of the last `last_s` seconds before the newest."""
-        return sum(self._values(last_s))
+        return sum(self.values[self._first(last_s) :])
 
     def mean(self, last_s: float | None = None) -> float:
         """Their mean; 0 when there are none."""
-        values = self._values(last_s)
+        values = self.values[self._first(last_s) :]
         return sum(values) / len(values) if values else 0.0
 
     def rate(self, last_s: float) -> float:
@@ -36,26 +33,24 @@ class Samples:
         Samples do not come to the millisecond, so one at the window's edge is in it or not by chance: what is in is
         divided by the time that it covers. That is `last_s` when nothing older is known, and twice that at most.
         """
-        if not self.kept:
+        if not self.times:
             return 0.0
-        newest_s = self.kept[-1][0]
-        before = [at for at, _ in self.kept if at <= newest_s - last_s]
-        covered_s = min(newest_s - before[-1], 2 * last_s) if before else last_s
-        return self.total(last_s) / covered_s
+        first = self._first(last_s)
+        covered_s = min(self.times[-1] - self.times[first - 1], 2 * last_s) if first else last_s
+        return sum(self.values[first:]) / covered_s
 
     def highest(self) -> float:
         """The largest; 0 when there are none."""
-        return max((value for _, value in self.kept), default=0.0)
+        return max(self.values, default=0.0)
 
-    def _values(self, last_s: float | None) -> list[float]:
-        if not self.kept:
-            return []
-        since = self.kept[-1][0] - (self.span_s if last_s is None else last_s)
-        return [value for at, value in self.kept if at > since]
+    def _first(self, last_s: float | None) -> int:
+        """The first of the samples of the last `last_s` seconds."""
+        if last_s is None or not self.times:
+            return 0
+        return bisect_right(self.times, self.times[-1] - last_s)
 
 
-@dataclass(frozen=True, slots=True)
-class Extreme:
+class Extreme(NamedTuple):
     """The largest value of about the last `span_s` seconds, in a few parts, however long the span is.
 
     A part covers an eighth of the span, so that a peak is held for between 1 and 1 + 1/8 spans. For the
