@@ -138,9 +138,14 @@ class Deployment:
         """Let it run until `until_s`."""
         machine(self.compiled).advance(self.world, round(until_s * NS))
 
+    def counts(self) -> list[int]:
+        """`World.counts` as they are now."""
+        counts = self.world.counts
+        return counts.tolist() if self.compiled else list(counts)
+
     def observe(self) -> Observation:
         """What happened since the last call of this."""
-        now = [int(x) for x in self.world.counts]
+        now = self.counts()
         was, self._before = self._before, now
 
         def passed(i: int) -> int:
@@ -187,7 +192,7 @@ class Deployment:
         self.advance((int(world.counts[memory.NOW]) + 1) / NS)
         self.world = world
         world.counts[memory.STARTS] = world.counts[memory.START_SUM] = 0
-        self._before = [int(x) for x in world.counts]
+        self._before = self.counts()
 
     def change(self, truth: Truth) -> None:
         """Let the truth be another from now on; batches and starts under way end as they would have."""
@@ -251,19 +256,34 @@ def deployment(
         at = slot * memory.WIDTH
         replicas[at + memory.FIRST] = replicas[at + memory.BATCH] = -1
         replicas[at + memory.UNUSED] = slots - 1 - slot
-    world = World(
-        counts=counts,
-        tables=_tables(truth),
-        arrivals=arrivals_ns,
-        following=[-1] * calls,
-        replicas=replicas,
-        heap=[0] * (2 * _EVENTS * slots),
-        scores=[0] * (memory.BUCKETS + 2 * windows),
-    )
+    heap, scores = 2 * _EVENTS * slots, memory.BUCKETS + 2 * windows
     if compiled:
-        import numpy as np
-
-        world = World(*(np.array(x, dtype=np.int64) for x in world))
+        world = _compiled_world(counts, truth, arrivals_ns, replicas, heap, scores)
     else:
-        world = world._replace(arrivals=[int(x) for x in arrivals_ns])
-    return Deployment(world, compiled, [int(x) for x in world.counts])
+        world = World(
+            counts=counts,
+            tables=_tables(truth),
+            arrivals=[int(x) for x in arrivals_ns],
+            following=[-1] * calls,
+            replicas=replicas,
+            heap=[0] * heap,
+            scores=[0] * scores,
+        )
+    return Deployment(world, compiled, list(counts))
+
+
+def _compiled_world(
+    counts: list[int], truth: Truth, arrivals_ns: Sequence[int], replicas: list[int], heap: int, scores: int
+) -> World:
+    """The same on arrays; nothing ever changes `arrivals`, so that many worlds may share them."""
+    import numpy as np
+
+    return World(
+        counts=np.array(counts, dtype=np.int64),
+        tables=np.array(_tables(truth), dtype=np.int64),
+        arrivals=np.asarray(arrivals_ns, dtype=np.int64),
+        following=np.full(len(arrivals_ns), -1, dtype=np.int64),
+        replicas=np.array(replicas, dtype=np.int64),
+        heap=np.zeros(heap, dtype=np.int64),
+        scores=np.zeros(scores, dtype=np.int64),
+    )

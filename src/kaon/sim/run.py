@@ -182,7 +182,8 @@ def _paid(world: Deployment) -> tuple[int, int, int]:
 def _outcome(world: Deployment, windows: tuple[loss.Seen, ...], replicas: list[int]) -> Outcome:
     w = world.world
     step_s = int(w.counts[memory.BUCKET]) / NS
-    p50, p90, p99 = (_quantile(w.scores[: memory.BUCKETS], q) * step_s for q in (0.5, 0.9, 0.99))
+    histogram = [int(x) for x in w.scores[: memory.BUCKETS]]
+    p50, p90, p99 = (_quantile(histogram, q) * step_s for q in (0.5, 0.9, 0.99))
     return Outcome(windows, p50, p90, p99, int(w.counts[memory.EVENTS]), tuple(replicas))
 
 
@@ -216,11 +217,10 @@ def _places(arrivals_ns: Any, edges: list[int]) -> list[int]:
     return [bisect_left(arrivals_ns, edge) for edge in edges]
 
 
-def _quantile(histogram: Any, share: float) -> float:
-    total = sum(int(x) for x in histogram)
-    seen = 0
+def _quantile(histogram: list[int], share: float) -> float:
+    total, seen = sum(histogram), 0
     for bucket, count in enumerate(histogram):
-        seen += int(count)
+        seen += count
         if seen >= share * total:
             return bucket + 0.5
     return 0.0
