@@ -116,6 +116,7 @@ def _sample(
         starting=sum(r.phase in _STARTING for r in own),
         held=0 if revision else look.held.get((workspace, deployment), 0),
         starts=tuple(look.starts[r.id] for r in own if r.id in look.starts),
+        memory_bytes=max((look.figures[r.id].memory_bytes for r in own if r.id in look.figures), default=0) or None,
     )
 
 

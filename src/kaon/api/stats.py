@@ -14,8 +14,8 @@ from kaon.api.parts import InWorkspace, OfDeployment, Parts, WithParts
 from kaon.laws.traffic import MINUTE_S, price, series, window
 from kaon.store.traffic import RING_S, SECONDS_S, STEP_S
 from kaon.types.key import Right
-from kaon.types.objective import Objective
 from kaon.types.resource import Deployment
+from kaon.types.service import ServiceSpec
 from kaon.types.traffic import Sample
 from kaon.types.window import RevisionStats, Stats
 
@@ -36,22 +36,22 @@ async def get_stats(ws: InWorkspace, name: OfDeployment, parts: WithParts, span_
     older.
     """
     deployment = await deployment_of(parts, ws, name)
-    objective = await _objective(parts, deployment)
+    service = await _service(parts, deployment)
     now = parts.clock.now()
     minutes = await parts.store.traffic(ws, name, now - max(_PRICED_S, span_s if span_s > RING_S else 0.0))
     recent = parts.traffic.since(ws, name, max(now - RING_S, deployment.created_at))
-    return await asyncio.to_thread(_stats, deployment, objective, now, span_s, recent, minutes)
+    return await asyncio.to_thread(_stats, deployment, service, now, span_s, recent, minutes)
 
 
 def _stats(
     deployment: Deployment,
-    objective: Objective,
+    service: ServiceSpec,
     now: float,
     span_s: float,
     recent: Sequence[Sample],
     minutes: Sequence[Sample],
 ) -> Stats:
-    shadow = deployment.status.shadow
+    shadow, objective = deployment.status.shadow, deployment.spec.objective or service.objective
     minutes = [m for m in minutes if m.revision != shadow and m.at_s > deployment.created_at]
     calls = [sample for sample in recent if sample.revision != shadow]
     worth = price([m for m in minutes if m.at_s > now - _PRICED_S], objective)
@@ -62,6 +62,7 @@ def _stats(
         deployment=deployment.name,
         now_s=now,
         objective=objective,
+        memory_limit_bytes=(deployment.spec.template.resources or service.resources).memory_bytes,
         windows=tuple(window(calls, now, long_s, objective, worth) for long_s in WINDOWS_S),
         revisions=tuple(
             RevisionStats(
@@ -88,9 +89,7 @@ def _step_s(span_s: float) -> float:
     return MINUTE_S * max(1, -(-span_s // (MINUTE_S * _POINTS)))
 
 
-async def _objective(parts: Parts, deployment: Deployment) -> Objective:
-    """As the spec says, or the class."""
-    if deployment.spec.objective is not None:
-        return deployment.spec.objective
+async def _service(parts: Parts, deployment: Deployment) -> ServiceSpec:
+    """As its artifact says; of one that is gone nothing is known."""
     artifact = await parts.store.find("artifact", deployment.workspace, deployment.spec.template.artifact)
-    return Objective() if artifact is None else artifact.spec.manifest.service.objective
+    return ServiceSpec(name="", entry="") if artifact is None else artifact.spec.manifest.service

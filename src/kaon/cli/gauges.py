@@ -25,10 +25,12 @@ from kaon.cli.drawing import (
     runs,
     share,
 )
-from kaon.cli.text import age, plain, width
+from kaon.cli.text import age, plain, size, width
 from kaon.types.window import Point, Stats, Window
 
 _STALE_S = 10.0
+_FULL = 0.9
+"""Of its memory, from which on a replica is in danger."""
 _HEIGHTS, _FLAT = (4, 5, 2), (3, 4, 1)
 """Of the charts of rates, of latencies and of counts; and where there are fewer than `_TALL` lines."""
 _TALL = 28
@@ -47,11 +49,20 @@ def picture(stats: Stats, across: int, down: int = _TALL) -> list[Line]:
     lines += chart(calls, [p.in_flight for p in points], wide, counts, "cyan")
     low, high = stats.objective.utilisation
     replicas: Line = [(TITLE, "replicas "), ("", f"{now.ready} ready"), (DIM, f"  {now.starting} starting  busy ")]
-    replicas += [("", share(now.busy)), (DIM, f"  ({share(low)} to {share(high)} is right)")]
+    replicas += [("", share(now.busy)), (DIM, f" ({100 * low:.0f} to {share(high)})")]
+    replicas += _memory(now.memory_bytes, stats.memory_limit_bytes)
     alive = [None if p.ready is None else p.ready + (p.starting or 0) for p in points]
     lines += chart(replicas, alive, wide, counts, "blue")
     lines += [_axis(stats, wide), [], *_table(stats, across)]
     return [cut(line, across) for line in lines]
+
+
+def _memory(used: int | None, limit: int | None) -> Line:
+    """What the fullest replica uses, and of how much."""
+    if used is None:
+        return []
+    style = BAD if limit and used >= _FULL * limit else ""
+    return [(DIM, "  memory "), (style, size(used)), (DIM, f" of {size(limit)}" if limit else "")]
 
 
 def _head(stats: Stats) -> Line:

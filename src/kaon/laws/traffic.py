@@ -100,6 +100,7 @@ def merge(samples: Sequence[Sample]) -> Sample:
         ready=sum(s.ready for s in last),
         starting=sum(s.starting for s in last),
         held=sum(s.held for s in last),
+        memory_bytes=max((s.memory_bytes for s in samples if s.memory_bytes is not None), default=None),
     )
 
 
@@ -132,6 +133,7 @@ def window(
         busy=min(1.0, whole.busy_s / ready_s) if whole.busy_s is not None and ready_s else None,
         batch_rows=batches.rows / batches.count if batches.count else None,
         start_s=sum(start.total_s for start in starts) / len(starts) if starts else None,
+        memory_bytes=whole.memory_bytes,
         loss=parts(whole, objective, price),
         in_flight=whole.in_flight,
         queued=whole.queued,

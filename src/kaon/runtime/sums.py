@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 
 from kaon.runtime.batcher import BatchLane
+from kaon.runtime.memory import Memory
 from kaon.runtime.serving import Serving
 from kaon.types.figures import ReplicaFigures
 from kaon.types.observation import Batches
@@ -24,6 +25,7 @@ class Sums:
         self._serving = serving
         self._cpus = max(cpus, 0.01)
         self._began_at = time.time()
+        self._memory = Memory()
 
     def read(self) -> ReplicaFigures:
         """The sums up to now."""
@@ -41,6 +43,7 @@ class Sums:
             cpu_s=time.process_time() / self._cpus,
             calls=sum(lane.released for lane in plain),
             calls_s=sum(lane.busy_s(now) / lane.slots for lane in plain),
+            memory_bytes=self._memory.read(now),
             batches=self._batches([lane for lane in lanes if isinstance(lane, BatchLane)]),
         )
 

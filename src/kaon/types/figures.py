@@ -33,5 +33,7 @@ class ReplicaFigures(Model):
     latency: dict[int, int] = Field(
         default_factory=dict, description="Answers by time from coming in, in the buckets of `kaon.types.traffic`."
     )
-    memory_bytes: int = Field(default=0, ge=0, description="Resident memory of the process and its children.")
+    memory_bytes: int = Field(
+        default=0, ge=0, description="Of the process and its children, without files; some seconds old. 0: not known."
+    )
     batches: Batches = Field(default=Batches(), description="Those that ended at endpoints with batching.")

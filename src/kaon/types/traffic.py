@@ -80,6 +80,7 @@ class Sample(Model):
     starting: int = Field(default=0, ge=0)
     ready_s: Seconds = Field(default=None, description="Of sums: replica-seconds of being ready.")
     paid_s: Seconds = Field(default=None, description="Of sums: replica-seconds of being ready or starting.")
+    memory_bytes: Count = Field(default=None, description="What the fullest replica used; of sums: at most.")
     held: int = Field(default=0, ge=0, description="Callers that wait at the edge for a replica, at the end.")
     starts: tuple[ColdStart, ...] = Field(default=(), description="Replicas that became ready in the span.")
     sides: tuple[Side, ...] = Field(default=(), description="By knobs; only while some replicas try others.")

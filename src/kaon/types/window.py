@@ -43,6 +43,7 @@ class Window(Model):
     busy: float | None = Field(default=None, description="Share of ready replicas' time that was work.")
     batch_rows: float | None = Field(default=None, description="Mean rows of a batch.")
     start_s: Seconds = Field(default=None, description="Mean of the starts in it, from order to ready.")
+    memory_bytes: Count = Field(default=None, description="What the fullest replica used, at most.")
     loss: LossParts | None = None
 
 
@@ -79,6 +80,7 @@ class Stats(Model):
     deployment: str
     now_s: float = Field(description="The control plane's time, epoch seconds.")
     objective: Objective
+    memory_limit_bytes: int | None = Field(default=None, description="Of a replica; None: there is none.")
     windows: tuple[Window, ...] = Field(description="Over all revisions: the last 12 s, 60 s and 30 min.")
     revisions: tuple[RevisionStats, ...] = ()
     step_s: float = Field(description="Of the series.")

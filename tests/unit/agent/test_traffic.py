@@ -185,6 +185,14 @@ def test_work_is_unknown_only_when_no_replica_told_of_its() -> None:
     ]  # and what was missed is told late
 
 
+def test_a_sample_has_the_memory_of_the_fullest_replica_and_none_where_nobody_tells() -> None:
+    replicas = (status("a"), status("b"))
+    told = {"a": figures(2, memory_bytes=70), "b": figures(2, memory_bytes=50)}
+    first = look(1, replicas=replicas, figures={"a": figures(1), "b": figures(1)})
+    assert last(first, look(2, replicas=replicas, figures=told)).memory_bytes == 70
+    assert last(first, look(2, replicas=replicas, figures={"a": figures(2)})).memory_bytes is None
+
+
 def test_what_loads_is_not_at_work_yet() -> None:
     loading = (status("a", Phase.LOADING),)
     sample = last(

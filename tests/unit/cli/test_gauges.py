@@ -78,6 +78,14 @@ def test_figures_that_are_old_and_figures_that_are_not_there_are_told() -> None:
     assert "calls/s -" in nothing
 
 
+def test_memory_is_told_with_its_limit_and_stands_out_when_it_is_nearly_full() -> None:
+    full = stats(windows=(window(12, memory_bytes=480_000_000),) * 3, memory_limit_bytes=512_000_000)
+    drawn = picture(full, 80)
+    assert "memory 480 MB of 512 MB" in text(drawn)
+    assert ("red", "480 MB") in [part for line in drawn for part in line]
+    assert "memory" not in text(picture(stats(), 80))
+
+
 def test_revisions_are_rows_of_their_own_when_there_are_several() -> None:
     of = tuple(
         RevisionStats(revision=n, shadow=n == 3, windows=(window(12), window(60), window(1800))) for n in (0, 2, 3)

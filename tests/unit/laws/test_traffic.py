@@ -54,14 +54,15 @@ def test_counts_add_over_seconds_revisions_and_clouds_and_gauges_are_of_the_newe
         [
             sample(9, cloud="a", arrivals=5, codes={"2xx": 4}, latency={3: 4}, in_flight=9, ready=9, busy_s=0.5),
             sample(10, cloud="a", arrivals=1, codes={"2xx": 1, "5xx": 2}, latency={3: 1}, in_flight=2, ready=2),
-            sample(10, 2, cloud="a", arrivals=1, in_flight=1, ready=1, starting=1),
-            sample(9.5, 2, cloud="b", arrivals=1, in_flight=3, ready=3, held=4),
+            sample(10, 2, cloud="a", arrivals=1, in_flight=1, ready=1, starting=1, memory_bytes=50),
+            sample(9.5, 2, cloud="b", arrivals=1, in_flight=3, ready=3, held=4, memory_bytes=70),
         ]
     )
     assert (whole.at_s, whole.span_s, whole.revision, whole.cloud) == (10, 2, 0, "")
     assert (whole.arrivals, whole.codes, whole.latency) == (8, {"2xx": 5, "5xx": 2}, {3: 5})
     assert (whole.in_flight, whole.ready, whole.starting, whole.held) == (6, 6, 1, 4)
     assert (whole.busy_s, whole.ready_s, whole.paid_s) == (0.5, 15, 16)
+    assert whole.memory_bytes == 70, "of the fullest replica, not of all together"
 
 
 def test_a_count_is_unknown_only_when_no_sample_has_it() -> None:

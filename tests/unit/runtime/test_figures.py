@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 from typing import Any
 
 import kaon
+from kaon.runtime.memory import EVERY_S, Memory, _resident, used
 from kaon.types.figures import ReplicaFigures
 
 
@@ -54,6 +56,27 @@ async def test_a_replica_that_was_not_called_has_worked_for_nothing(serve: Any) 
     assert (found.codes, found.in_flight, found.queued, found.began, found.busy_s, found.calls) == ({}, 0, 0, 0, 0, 0)
     assert found.batches.count == 0
     assert abs(found.began_at - time.time()) < 60
+
+
+async def test_a_replica_tells_what_memory_it_and_its_children_use(serve: Any, eventually: Any) -> None:
+    running = await serve(Work)
+    memory = (await figures(running)).memory_bytes
+    assert 10 * 2**20 < memory < 2**31
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", "held = b'x' * 2**26; input()", stdin=asyncio.subprocess.PIPE
+    )
+    alone = _resident("self")
+    await eventually(lambda: used() > alone + 2**26)
+    child.kill()
+    await child.wait()
+
+
+async def test_memory_is_looked_at_every_few_seconds_however_often_it_is_asked_for() -> None:
+    memory = Memory()
+    first = memory.read(0.0)
+    held = b"x" * 2**26
+    assert memory.read(EVERY_S - 1) == first
+    assert memory.read(EVERY_S) > first + len(held) // 2
 
 
 async def test_answers_count_by_class_also_of_requests_that_reach_no_endpoint(serve: Any) -> None:
