@@ -27,6 +27,7 @@ from kaon.sdk.environments import Environments
 from kaon.testing.drivers import ended, running, seen, start_of
 from kaon.testing.places import ProcessPlace, pack_files
 from kaon.types.key import Access
+from kaon.types.knobs import Knobs
 from kaon.types.launch import EXIT_CONFIG
 from kaon.types.model import content_hash
 
@@ -250,9 +251,9 @@ def greeter(place: ProcessPlace, env: dict[str, str]) -> tuple[ProcessDriver, St
     return place.driver(RUNTIME), Start(replica=start.replica.model_copy(update={"env": env}))
 
 
-async def test_a_real_service_gets_ready_takes_its_access_list_and_drains(place: ProcessPlace) -> None:
+async def test_a_real_service_gets_ready_takes_its_access_list_and_knobs_and_drains(place: ProcessPlace) -> None:
     driver, start = greeter(place, {"GREETING": "hello"})
-    await driver.start(start, {})
+    await driver.start(start.model_copy(update={"knobs": Knobs(concurrency=4)}), {})
     sighting = await seen(driver, start.replica.id, running)
     sockets, address = ControlSockets(), sighting.control_address or ""
     async with asyncio.timeout(20):
@@ -260,6 +261,9 @@ async def test_a_real_service_gets_ready_takes_its_access_list_and_drains(place:
             await asyncio.sleep(0.02)
     await sockets.admit(address, Access(public=True))
     assert (await sockets.health(address)).access == content_hash(Access(public=True))
+    assert (await sockets.health(address)).knobs == content_hash(Knobs(concurrency=4)), "as it was started"
+    await sockets.tune(address, Knobs(concurrency=2))
+    assert (await sockets.health(address)).knobs == content_hash(Knobs(concurrency=2))
     await driver.stop(start.replica.id, 10)
     sighting = (await driver.observe())[start.replica.id]
     assert (sighting.exit_code, sighting.reason) == (0, "It was stopped.")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
@@ -37,12 +38,13 @@ from kaon.agent.probe import ControlSockets, Probes
 from kaon.agent.secrets import Secrets
 from kaon.agent.shadow import Shadows
 from kaon.agent.standby import Standby
-from kaon.agent.steps import Action, AdmitIt, ForgetIt, Memory, Refused, Seen, StartIt, StopIt, step
+from kaon.agent.steps import Action, AdmitIt, ForgetIt, Memory, Refused, Seen, StartIt, StopIt, TuneIt, step
 from kaon.clock import Clock
 from kaon.drivers.port import Driver, Sighting, Stage, Start
 from kaon.errors import KaonError, NotFound, Unavailable
 from kaon.laws.backoff import Backoff, delay_s
 from kaon.types.key import Access
+from kaon.types.knobs import Knobs, PlannedKnobs
 from kaon.types.model import content_hash
 from kaon.types.plan import EdgeStatus, Plan, Report
 from kaon.types.replica import Phase, ReplicaSpec, ReplicaStatus
@@ -111,6 +113,7 @@ class Agent:
         self._held_told: dict[str, int] = {}
         self._standby = Standby()
         self._secrets = Secrets(control)
+        self._heard_at = -math.inf
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -157,6 +160,7 @@ class Agent:
                 failures = await self._back_off(failures, "no plan from the control plane", error)
                 continue
             failures = 0
+            self._heard()
             if plan is not None:
                 self._take(plan)
                 self._plan_file.keep(plan)
@@ -238,6 +242,7 @@ class Agent:
             busy=busy,
             at_edge=self._at_edge,
             edge_busy=await self._edge_busy(plan, sightings),
+            heard_at=max(self._heard_at, self._watching.heard_at),
         )
         decided = step(plan, seen, self._memories)
         self._memories = decided.memories
@@ -307,6 +312,8 @@ class Agent:
                 self._do(replica, self._driver.forget(replica))
             case AdmitIt(replica, access):
                 self._do(replica, self._admit(replica, access))
+            case TuneIt(replica, knobs):
+                self._do(replica, self._tune(replica, knobs))
 
     def _do(self, replica: str, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -321,9 +328,11 @@ class Agent:
             _log.warning("what was begun with a replica failed", replica=replica, error=cause)
 
     async def _start(self, plan: Plan, spec: ReplicaSpec) -> None:
+        name = f"{spec.workspace}/{spec.deployment}"
         start = Start(
             replica=spec,
-            access=plan.access.get(f"{spec.workspace}/{spec.deployment}", Access()),
+            access=plan.access.get(name, Access()),
+            knobs=plan.knobs.get(name, PlannedKnobs()).force,  # a trial is told once it answers
             prefix=prefix_of(spec.workspace, spec.deployment),
             edge_url=self._edge_url,
         )
@@ -343,7 +352,14 @@ class Agent:
         sighting = (await self._driver.observe()).get(replica)
         if sighting and sighting.control_address:
             await self._replicas.admit(sighting.control_address, access)
-            self._probes.told(replica, content_hash(access))
+            self._probes.told(replica, access=content_hash(access))
+
+    async def _tune(self, replica: str, knobs: Knobs) -> None:
+        sighting = (await self._driver.observe()).get(replica)
+        if sighting and sighting.control_address:
+            await self._replicas.tune(sighting.control_address, knobs)
+            self._probes.told(replica, knobs=content_hash(knobs))
+            _log.info("knobs", replica=replica, **knobs.model_dump(exclude_none=True))
 
     # Telling
 
@@ -362,6 +378,7 @@ class Agent:
                     held=self._holding.held,
                 )
                 await self._control.report(report)
+                self._heard()
                 self._held_told = report.held
             except KaonError as error:
                 failures = await self._back_off(failures, "no report to the control plane", error)
@@ -398,6 +415,10 @@ class Agent:
             await self._control.answer(call.id, lines)
 
     # Waiting
+
+    def _heard(self) -> None:
+        """The control plane has answered."""
+        self._heard_at = self._clock.monotonic()
 
     async def _back_off(self, failures: int, what: str, error: KaonError) -> int:
         """Wait after one more failure in a row; how many they are now."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
@@ -16,6 +17,7 @@ from typing import Protocol
 from kaon import log
 from kaon.agent import starts, traffic
 from kaon.agent.probe import ControlSockets
+from kaon.agent.sides import with_sides
 from kaon.agent.traffic import Key, Look, Memory
 from kaon.clock import Clock
 from kaon.edge.counts import EdgeCounts
@@ -23,6 +25,7 @@ from kaon.errors import KaonError
 from kaon.laws.backoff import Backoff, delay_s
 from kaon.store.traffic import Moment, TrafficRing
 from kaon.types.figures import ReplicaFigures
+from kaon.types.knobs import PlannedKnobs
 from kaon.types.model import Address
 from kaon.types.plan import Plan
 from kaon.types.replica import ReplicaStatus
@@ -89,6 +92,7 @@ class Observer:
         self._held = held
         self._plan: Plan | None = None
         self._served: frozenset[Key] = frozenset()
+        self._trials: dict[tuple[str, str], PlannedKnobs] = {}
         self._running: dict[str, Address] = {}
         self._statuses: tuple[ReplicaStatus, ...] = ()
         self._starting: starts.Starts = {}
@@ -96,6 +100,7 @@ class Observer:
         self._memory: Memory | None = None
         self._fresh = asyncio.Event()
         self.ring = TrafficRing()
+        self.heard_at = -math.inf
         self._taken_s = 0.0
 
     def tell(self, plan: Plan, running: Mapping[str, Address], statuses: Sequence[ReplicaStatus]) -> None:
@@ -103,6 +108,7 @@ class Observer:
         if plan is not self._plan:
             self._plan = plan
             self._served = frozenset(key for route in plan.routes for key in _served(route))
+            self._trials = {_split(name): planned for name, planned in plan.knobs.items() if planned.replicas}
         for replica, address in self._running.items():
             if running.get(replica) != address:
                 self._replicas.let_go(address)
@@ -134,11 +140,13 @@ class Observer:
     async def sample(self) -> None:
         """Look once, and keep what there was since the last look."""
         look = await self._look()
-        memory, samples = traffic.step(self._cloud, self._memory, look)
+        before = self._memory
+        memory, samples = traffic.step(self._cloud, before, look)
         if samples or memory is not self._memory:
             self._started = {id_: start for id_, start in self._started.items() if id_ not in look.starts}
         self._memory = memory
         if samples:
+            samples = with_sides(samples, before.look, look) if before and look.trials else samples
             self.ring.add(Traffic(cloud=self._cloud, samples=tuple(samples)), look.at_s)
             self._fresh.set()
 
@@ -156,6 +164,7 @@ class Observer:
             served=self._served,
             held={_split(name): count for name, count in self._held().items()},
             starts=over,
+            trials=self._trials,
         )
 
     async def _counts(self) -> EdgeCounts | None:
@@ -193,6 +202,7 @@ class Observer:
         part = _part(lacking)
         earlier = [m.at_s for m in self.ring.moments(self._cloud, 0.0)[: -len(lacking)]]
         taken = (await self._post.traffic(body(self._cloud, max(earlier, default=0.0), part))).until_s
+        self.heard_at = self._clock.monotonic()
         moved = taken != self._taken_s
         self._taken_s = taken
         self.ring.part_at(self._cloud, taken)

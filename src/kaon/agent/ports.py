@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,6 +10,7 @@ from typing import Any, Protocol
 from pydantic import Field
 
 from kaon.types.key import Access
+from kaon.types.knobs import Knobs
 from kaon.types.launch import ReplicaHealth
 from kaon.types.model import Address, Model
 from kaon.types.plan import EdgeStatus, Plan, Report
@@ -58,6 +60,11 @@ class ControlPlane(Protocol):
 class Watching(Protocol):
     """Counts the traffic; see `kaon.agent.observer`."""
 
+    @property
+    def heard_at(self) -> float:
+        """When the control plane took a post last, by the clock that never goes back; minus infinity: never."""
+        ...
+
     async def run(self) -> None:
         """Work until cancelled."""
         ...
@@ -69,6 +76,8 @@ class Watching(Protocol):
 
 class NobodyWatches:
     """`Watching` of a cloud whose traffic nobody asks for."""
+
+    heard_at = -math.inf
 
     async def run(self) -> None:
         return None
@@ -142,6 +151,10 @@ class Replicas(Protocol):
 
     async def admit(self, address: Address, access: Access) -> None:
         """Tell a replica who may call it, from its next request on. Raises `Unavailable` when it does not listen."""
+        ...
+
+    async def tune(self, address: Address, knobs: Knobs) -> None:
+        """Tell a replica its knobs, from its next batch on. Raises `Unavailable` when it does not listen."""
         ...
 
     def let_go(self, address: Address) -> None:

@@ -18,6 +18,7 @@ from kaon.clock import Clock
 from kaon.errors import Unavailable
 from kaon.types.figures import ReplicaFigures
 from kaon.types.key import Access
+from kaon.types.knobs import Knobs
 from kaon.types.launch import ReplicaHealth
 from kaon.types.model import Address, canonical_json
 from kaon.types.replica import Phase
@@ -60,6 +61,11 @@ class ControlSockets:
         status, _ = await self._ask(address, "PUT /access", canonical_json(access))
         if status != 204:
             raise Unavailable(f"The replica at {address} did not take the access list: status {status}.")
+
+    async def tune(self, address: Address, knobs: Knobs) -> None:
+        status, _ = await self._ask(address, "PUT /knobs", canonical_json(knobs))
+        if status != 204:
+            raise Unavailable(f"The replica at {address} did not take its knobs: status {status}.")
 
     async def sample(self, address: Address, sampling: Sampling) -> None:
         status, _ = await self._ask(address, "PUT /sampling", canonical_json(sampling))
@@ -120,6 +126,7 @@ class _Signs:
     phase: str | None
     reason: str
     access: str
+    knobs: str
     quiet: bool
     silent: bool
 
@@ -151,12 +158,11 @@ class Probes:
                 self.health[id_] = Health()
                 self._tasks[id_] = (address, asyncio.create_task(self._probe(id_, address)))
 
-    def told(self, replica: str, access: str) -> None:
-        """A replica took an access list of that hash: known before the next probe says so."""
+    def told(self, replica: str, **took: str) -> None:
+        """A replica took an access list (`access`) or knobs of that hash: known before the next probe says so."""
         health = self.health.get(replica)
         if health and health.answer:
-            answer = health.answer.model_copy(update={"access": access})
-            self.health[replica] = replace(health, answer=answer)
+            self.health[replica] = replace(health, answer=health.answer.model_copy(update=took))
 
     async def close(self) -> None:
         """End all probes."""
@@ -194,6 +200,7 @@ def _signs(health: Health) -> _Signs:
         phase=answer.phase if answer else None,
         reason=answer.reason if answer else "",
         access=answer.access if answer else "",
+        knobs=answer.knobs if answer else "",
         quiet=health.zeros >= MISSES,
         silent=health.misses >= MISSES,
     )

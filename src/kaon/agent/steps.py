@@ -11,19 +11,25 @@ For each replica, on its own:
     not wanted, running        out of the edge; when the edge has let go of it and it is quiet, stop it
     not wanted, ended          forget it
 
+Each is also told who may call it, and its knobs. A trial's knobs are a lease: they are only meant while the control
+plane answers, so that whatever becomes of it, they are gone `LEASE_S` later.
+
 A replica with an operation under way (`Seen.busy`) is left to that: what is seen of it may be older than what
 is done to it. Times are of the monotonic clock but `wall`, which stamps what people see.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from kaon.agent.ports import DeploymentKey
 from kaon.drivers.port import Sighting, Stage
 from kaon.laws.backoff import Backoff, delay_s
 from kaon.types.key import Access
+from kaon.types.knobs import LEASE_S, Knobs, PlannedKnobs
 from kaon.types.launch import EXIT_CONFIG, ReplicaHealth
 from kaon.types.model import content_hash
 from kaon.types.plan import Plan
@@ -48,10 +54,14 @@ EDGE_SETTLE_S = 0.1
 LAST_GRACE_S = 1.0
 """Time to end in good order, when the time to drain is used up."""
 
+RETELL_S = 1.0
+"""After how long knobs are told again to a replica that did not take them."""
+
 EDGE_PATIENCE_S = 5.0
 """How long a stop waits for an edge that cannot be told."""
 
 NOBODY = Access()
+_NO_KNOBS = PlannedKnobs()
 _PHASES = {phase.value: phase for phase in Phase}
 
 
@@ -86,6 +96,12 @@ class Seen:
     busy: frozenset[str] = frozenset()  # replicas with an operation under way
     at_edge: frozenset[str] | None = None  # replicas that the edge was last told of; None: it was told nothing yet
     edge_busy: frozenset[str] = frozenset()  # replicas that the edge still has requests open to
+    heard_at: float = -math.inf  # when the control plane answered last
+
+    @property
+    def lease_s(self) -> float:
+        """How long trials are meant, if the control plane says nothing more; below zero: they are not."""
+        return self.heard_at + LEASE_S - self.now
 
 
 @dataclass(frozen=True)
@@ -106,6 +122,7 @@ class Memory:
     stopping: str = ""  # why this agent is ending it
     retired_at: float | None = None
     left_edge_at: float | None = None
+    tuned: tuple[str, float] = ("", 0.0)  # hash of the knobs that it was told last, and when
 
 
 @dataclass(frozen=True)
@@ -139,7 +156,15 @@ class AdmitIt:
     access: Access
 
 
-Action = StartIt | StopIt | ForgetIt | AdmitIt
+@dataclass(frozen=True)
+class TuneIt:
+    """Tell a replica its knobs."""
+
+    replica: str
+    knobs: Knobs
+
+
+Action = StartIt | StopIt | ForgetIt | AdmitIt | TuneIt
 
 
 @dataclass(frozen=True)
@@ -150,7 +175,7 @@ class Step:
     endpoints: dict[DeploymentKey, tuple[Endpoint, ...]]
     statuses: tuple[ReplicaStatus, ...]
     memories: dict[str, Memory]
-    again_in_s: float | None  # when a back-off ends; None: nothing waits for time
+    again_in_s: float | None  # when a back-off ends, or the lease of a trial; None: nothing waits for time
 
 
 def step(plan: Plan, seen: Seen, memories: Mapping[str, Memory]) -> Step:
@@ -162,15 +187,19 @@ def step(plan: Plan, seen: Seen, memories: Mapping[str, Memory]) -> Step:
         memory, sighting = memories.get(id_, Memory(since=seen.wall)), seen.sightings.get(id_)
         if id_ in wanted:
             memory, action = _want(replace(memory, spec=wanted[id_]), wanted[id_], sighting, seen)
+            if action is None and (health := _listens(wanted[id_], sighting, memory, seen)):
+                action = _admit(plan, wanted[id_], health)
+                if action is None:
+                    memory, action = _tune(plan, wanted[id_], health, memory, seen)
         else:
             assert sighting is not None
             memory, action = _retire(memory, sighting, seen)
         remembered[id_] = memory
         if action:
             actions.append(action)
-        elif id_ in wanted and sighting and (admit := _admit(plan, wanted[id_], sighting, memory, seen)):
-            actions.append(admit)
     waiting = [m.retry_at - seen.now for id_, m in remembered.items() if id_ in wanted and m.retry_at > seen.now]
+    if seen.lease_s > 0 and any(planned.trial is not None for planned in plan.knobs.values()):
+        waiting.append(seen.lease_s)
     return Step(
         actions=tuple(actions),
         endpoints=_endpoints(plan, seen, remembered),
@@ -257,13 +286,37 @@ def _frozen_s(memory: Memory, health: Health, seen: Seen) -> float:
     return silent_s if silent_s >= patience_s else 0.0
 
 
-def _admit(plan: Plan, spec: ReplicaSpec, sighting: Sighting, memory: Memory, seen: Seen) -> AdmitIt | None:
-    """Who may call it has changed since it was told."""
-    health = seen.health.get(spec.id, Health())
-    if spec.id in seen.busy or memory.stopping or sighting.stage != Stage.STARTING or health.answer is None:
+def _listens(spec: ReplicaSpec, sighting: Sighting | None, memory: Memory, seen: Seen) -> ReplicaHealth | None:
+    """What a replica said last, if it can be told something now."""
+    runs = sighting is not None and sighting.stage == Stage.STARTING
+    if not runs or memory.stopping or spec.id in seen.busy:
         return None
+    return seen.health.get(spec.id, Health()).answer
+
+
+def _admit(plan: Plan, spec: ReplicaSpec, said: ReplicaHealth) -> Action | None:
+    """Who may call it has changed since it was told."""
     access = plan.access.get(f"{spec.workspace}/{spec.deployment}", NOBODY)
-    return AdmitIt(spec.id, access) if health.answer.access != content_hash(access) else None
+    return AdmitIt(spec.id, access) if said.access != content_hash(access) else None
+
+
+def _tune(
+    plan: Plan, spec: ReplicaSpec, said: ReplicaHealth, memory: Memory, seen: Seen
+) -> tuple[Memory, Action | None]:
+    """Other knobs are in force than should be. One that tells of none is older than knobs, and is left alone."""
+    planned = plan.knobs.get(f"{spec.workspace}/{spec.deployment}", _NO_KNOBS)
+    knobs = planned.of(spec.id, trying=seen.lease_s > 0)
+    wanted = _hash(knobs)
+    told, told_at = memory.tuned
+    if said.knobs in ("", wanted) or (told == wanted and seen.now < told_at + RETELL_S):
+        return memory, None
+    return replace(memory, tuned=(wanted, seen.now)), TuneIt(spec.id, knobs)
+
+
+@lru_cache(maxsize=256)
+def _hash(knobs: Knobs) -> str:
+    """It is asked for every replica at every look."""
+    return content_hash(knobs)
 
 
 # A replica that the plan does not want

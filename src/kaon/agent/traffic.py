@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from kaon.edge.counts import ClusterCounts, EdgeCounts
 from kaon.types.figures import ReplicaFigures
+from kaon.types.knobs import PlannedKnobs
 from kaon.types.observation import Batches
 from kaon.types.replica import Phase, ReplicaStatus
 from kaon.types.traffic import ColdStart, Histogram, Sample
@@ -48,6 +49,8 @@ class Look:
     """Callers that wait at the edge, by deployment."""
     starts: Mapping[str, ColdStart] = field(default_factory=dict)
     """Starts that are over since the last look, by replica."""
+    trials: Mapping[tuple[str, str], PlannedKnobs] = field(default_factory=dict)
+    """Deployments of which some replicas try other knobs than the rest; see `kaon.agent.sides`."""
 
 
 @dataclass(frozen=True)

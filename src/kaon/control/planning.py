@@ -9,10 +9,12 @@ from kaon.clock import Clock
 from kaon.control import identity
 from kaon.control.loop import Again, Key
 from kaon.laws.rights import Standing, standing
+from kaon.laws.tune.knobs_of import planned
 from kaon.store.port import Change, Store
 from kaon.types import resource
 from kaon.types.deployment import Assignment
 from kaon.types.key import Access, Grant, Right
+from kaon.types.knobs import PlannedKnobs
 from kaon.types.plan import Plan, PlanSpec
 from kaon.types.replica import ReplicaSpec, replica_id
 from kaon.types.resource import Artifact, Deployment, Revision, Secret
@@ -55,23 +57,37 @@ def plan(
     routes: list[Route] = []
     standby: list[ReplicaSpec] = []
     access: dict[str, Access] = {}
+    knobs: dict[str, PlannedKnobs] = {}
     for deployment in sorted(deployments, key=lambda d: (d.workspace, d.name)):
         own = [
             (assignment, revision)
             for assignment in deployment.status.assignments
             if (revision := frozen.get((deployment.workspace, deployment.uid, assignment.revision)))
         ]
+        running: list[ReplicaSpec] = []
         for assignment, revision in own:
             service = services.get((revision.workspace, revision.spec.template.artifact))
-            replicas += (_replica(deployment, revision, ordinal, service) for ordinal in assignment.ordinals)
+            running += (_replica(deployment, revision, ordinal, service) for ordinal in assignment.ordinals)
+        replicas += running
         backends = _backends(deployment, [assignment for assignment, _ in own])
         serving = (r for a, r in own if a.revision != deployment.status.shadow)
         routes.append(_route(deployment, backends, _served(deployment, serving, services)))
-        access[f"{deployment.workspace}/{deployment.name}"] = _access(deployment, callers)
+        name = f"{deployment.workspace}/{deployment.name}"
+        access[name] = _access(deployment, callers)
+        stable = [replica.id for replica in running if replica.revision == deployment.status.stable]
+        if own_knobs := planned(deployment.status.tuning, stable, now):
+            knobs[name] = own_knobs
         idle = not any(assignment.replicas for assignment, _ in own)
         if idle and (first := _standby(deployment, frozen, services, versions)):
             standby.append(first)
-    return Plan(cloud=cloud, replicas=tuple(replicas), routes=tuple(routes), standby=tuple(standby), access=access)
+    return Plan(
+        cloud=cloud,
+        replicas=tuple(replicas),
+        routes=tuple(routes),
+        standby=tuple(standby),
+        access=access,
+        knobs=knobs,
+    )
 
 
 def _backends(deployment: Deployment, assignments: Sequence[Assignment]) -> tuple[Backend, ...]:
@@ -226,10 +242,18 @@ class Planning:
         # At once, and not one after the other: somebody may wait for it at the edge.
         found = await asyncio.gather(*(self._store.list_all(kind) for kind in _MADE_OF if here))
         deployments, revisions, artifacts, keys, secrets = found or ((), (), (), (), ())
-        made = plan(name, deployments, revisions, artifacts, keys, self._clock.now(), secrets)
+        now = self._clock.now()
+        made = plan(name, deployments, revisions, artifacts, keys, now, secrets)
         spec = PlanSpec(plan=made, hash=made.hash)
         if kept is None:
             await self._store.create("plan", "", name, spec)
         elif kept.spec.hash != spec.hash:
             await self._store.update_spec(kept, spec)
-        return None
+        return _again(deployments, now)
+
+
+def _again(deployments: Iterable[Deployment], now: float) -> Again | None:
+    """When the first trial is over, if nobody says more of it until then."""
+    trials = (deployment.status.tuning.trial for deployment in deployments)
+    ends = [trial.until - now for trial in trials if trial is not None and trial.until > now]
+    return Again(min(ends)) if ends else None

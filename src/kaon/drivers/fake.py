@@ -1,7 +1,7 @@
 """A place where replicas run in memory only, as a script says: for tests and for the simulator.
 
 It passes the same contract suite as the real drivers, and moves with the clock that it is given: nothing
-here happens at a time of its own. Its replicas answer `health` and `admit` as real ones do on their control
+here happens at a time of its own. Its replicas answer `health`, `admit` and `tune` as real ones do on their control
 sockets, so that an agent runs against it unchanged.
 """
 
@@ -18,6 +18,7 @@ from kaon.clock import Clock
 from kaon.drivers.port import LogLine, Sighting, Stage, Start
 from kaon.errors import Unavailable
 from kaon.types.key import Access
+from kaon.types.knobs import Knobs
 from kaon.types.launch import EXIT_CONFIG, ReplicaHealth
 from kaon.types.model import Address, Model, content_hash
 from kaon.types.replica import Phase
@@ -57,6 +58,7 @@ class FakeReplica:
     began: float
     began_at: float
     access: Access
+    knobs: Knobs
     stopped: Sighting | None = None
     in_flight: int = 0
     frozen: bool = False
@@ -97,6 +99,7 @@ class FakeDriver:
             began=place.clock.monotonic(),
             began_at=place.clock.now(),
             access=start.access,
+            knobs=start.knobs,
             lines=[*(place.replicas[id_].lines if id_ in place.replicas else []), *behaviour.lines],
         )
         self._news.set()
@@ -156,11 +159,16 @@ class FakeDriver:
             phase=Phase.READY if ready else Phase.LOADING,
             in_flight=replica.in_flight,
             access=content_hash(replica.access),
+            knobs=content_hash(replica.knobs),
         )
 
     async def admit(self, address: Address, access: Access) -> None:
         """`PUT /access` of the replica. Raises `Unavailable` when nothing answers there."""
         self._at(address).access = access
+
+    async def tune(self, address: Address, knobs: Knobs) -> None:
+        """`PUT /knobs` of the replica. Raises `Unavailable` when nothing answers there."""
+        self._at(address).knobs = knobs
 
     def let_go(self, address: Address) -> None:
         """Nothing is kept for a replica that has ended."""

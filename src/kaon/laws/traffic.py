@@ -17,9 +17,10 @@ from statistics import fmean
 from typing import TypeVar
 
 from kaon.laws import loss
+from kaon.laws.sides import added_batches, over_time
 from kaon.types.objective import Objective
-from kaon.types.observation import Batches, Observation
-from kaon.types.traffic import LATENCY_BOUNDS_S, Histogram, Sample
+from kaon.types.observation import Observation
+from kaon.types.traffic import LATENCY_BOUNDS_S, Histogram, Sample, Side
 from kaon.types.window import LossParts, Point, Window
 
 MINUTE_S = 60.0
@@ -32,7 +33,6 @@ K = TypeVar("K", str, int)
 N = TypeVar("N", int, float)
 
 _LAST = len(LATENCY_BOUNDS_S)
-_SUMS = tuple(Batches.model_fields)
 
 
 def quantile(histogram: Histogram | None, q: float) -> float | None:
@@ -91,10 +91,11 @@ def merge(samples: Sequence[Sample]) -> Sample:
         queue_s=_sum(s.queue_s for s in samples),
         began=_sum(s.began for s in samples),
         busy_s=_sum(s.busy_s for s in samples),
-        batches=_batches(samples),
+        batches=added_batches(sample.batches for sample in samples),
         ready_s=sum(_ready_s(s) for s in samples),
         paid_s=sum(_paid_s(s) for s in samples),
         starts=tuple(start for s in samples for start in s.starts),
+        sides=_sides(samples, last),
         in_flight=_sum(s.in_flight for s in last),
         queued=_sum(s.queued for s in last),
         ready=sum(s.ready for s in last),
@@ -164,7 +165,7 @@ def observation(samples: Sequence[Sample], now_s: float, span_s: float, objectiv
         in_flight=_sum(s.in_flight for s in last),
         queued=_sum(s.queued for s in last),
         busy_s=_sum(s.busy_s for s in samples),
-        batches=_batches(samples),
+        batches=added_batches(sample.batches for sample in samples),
         began=_sum(s.began for s in samples),
         ready=sum(s.ready for s in last),
         starting=sum(s.starting for s in last),
@@ -315,11 +316,11 @@ def _added(counts: Iterable[dict[K, int] | None]) -> dict[K, int] | None:
     return total
 
 
-def _batches(samples: Sequence[Sample]) -> Batches:
-    found = [sample.batches for sample in samples if sample.batches.count]
-    if len(found) == 1:
-        return found[0]
-    return Batches(**{name: sum([getattr(batches, name) for batches in found]) for name in _SUMS})
+def _sides(samples: Sequence[Sample], last: Sequence[Sample]) -> tuple[Side, ...]:
+    if not any(sample.sides for sample in samples):
+        return ()
+    all_sides, last_sides = ([side for sample in part for side in sample.sides] for part in (samples, last))
+    return over_time(all_sides, last_sides)
 
 
 def _newest(samples: Sequence[Sample]) -> list[Sample]:

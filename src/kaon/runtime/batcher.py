@@ -22,6 +22,7 @@ from kaon.runtime.rows import Part, Whole, fitting, joined
 from kaon.runtime.steps import Stepper
 from kaon.runtime.threads import Threads
 from kaon.sdk.endpoint import Endpoint
+from kaon.types.knobs import Knobs
 
 
 @dataclass(slots=True, eq=False)
@@ -48,13 +49,16 @@ class BatchLane(Lane):
     def __init__(self, endpoint: Endpoint, instance: Any, loop: asyncio.AbstractEventLoop, stepper: Stepper) -> None:
         super().__init__(endpoint, endpoint.spec.concurrency or 1, loop)
         assert endpoint.spec.batch is not None
-        self._spec = endpoint.spec.batch
+        self._own = self._spec = endpoint.spec.batch
+        """As the class says, and as knobs have it, never beyond that."""
         self._handler: Callable[..., Any] = endpoint.function.__get__(instance)
         self._stepper = stepper if endpoint.is_async else None
         self._threads = Threads(loop, self.name)
         self._gathered: deque[Part] = deque()
         """Out of the line and next to leave: what the coming batch takes, and one part more."""
         self._turn: asyncio.Handle | None = None
+        self._held = False
+        """Whether that turn is one that a held batch waits for: whoever comes may complete it before."""
         self._asking = False
         self.cost = batch.Cost()
         self._began = 0
@@ -62,14 +66,28 @@ class BatchLane(Lane):
     def enter(self, call: Call) -> None:
         """Let the call wait for the next batch, which leaves at the end of this turn of the loop if a slot is free."""
         call.rows = self.signature.rows(call.arguments)
-        cuts = batch.parts(call.rows, self._spec.max_size)
-        whole = Whole(call, len(cuts))
-        self._wait(call, [Part(whole, index, start, stop) for index, (start, stop) in enumerate(cuts)])
+        self._wait(call, Part(Whole(call), 0, call.rows).cut(self._spec.max_size))
         if call.rows == 0:
             call.end([])
             return
-        if self._turn is None and self.busy < self.slots:
-            self._turn = self._loop.call_soon(self._ask)
+        if (self._turn is None or self._held) and self.busy < self.slots:
+            self._ask_soon()
+
+    def tune(self, knobs: Knobs) -> None:
+        """Obey `knobs` from the next batch on. What waits is cut anew when it is too large for one now."""
+        own = self._own
+        most, wait_s = knobs.max_batch or own.max_size, knobs.max_wait_s
+        self._spec = own.model_copy(
+            update={
+                "max_size": min(most, own.max_size),
+                "max_wait_s": own.max_wait_s if wait_s is None else min(wait_s, own.max_wait_s),
+            }
+        )
+        cut = partial(Part.cut, most=self._spec.max_size)
+        self._line.recut(cut)
+        self._gathered = deque(piece for part in self._gathered for piece in cut(part))
+        self._resize(knobs.concurrency)
+        self._ask_soon()
 
     @property
     def began(self) -> int:
@@ -82,11 +100,17 @@ class BatchLane(Lane):
     def _run(self, call: Call) -> None:
         raise NotImplementedError("a batch lane runs batches")
 
+    def _ask_soon(self) -> None:
+        """Ask the law at the end of this turn of the loop."""
+        if self._turn is not None:
+            self._turn.cancel()
+        self._turn, self._held = self._loop.call_soon(self._ask), False
+
     def _ask(self) -> None:
         """Ask the law, until it holds."""
         if self._turn is not None:
             self._turn.cancel()
-            self._turn = None
+            self._turn, self._held = None, False
         if self._asking:  # a batch that did not wait is over already: the loop below goes on for it
             return
         self._asking = True
@@ -105,7 +129,7 @@ class BatchLane(Lane):
                         self._start(live)
                 case batch.Hold(again_s=again_s):
                     if again_s is not None:
-                        self._turn = self._loop.call_later(again_s, self._ask)
+                        self._turn, self._held = self._loop.call_later(again_s, self._ask), True
                     return
 
     def _gather(self) -> bool:
@@ -184,9 +208,12 @@ class BatchLane(Lane):
         self.busy -= 1
         self.released += 1
         self._edges += now
+        shared_by = self._shared_by
+        if self.busy >= self.slots:
+            self._settle(now)
         self.cost = batch.learn(self.cost, work.rows, took_s)
         self._learn(took_s)
-        self.figures.batched(work.rows, took_s)
+        self.figures.batched(work.rows, took_s, shared_by)
         self._ask()
 
     def _outcomes(

@@ -1,4 +1,4 @@
-"""The control socket: how the agent asks a replica how it is, and tells it who may call."""
+"""The control socket: how the agent asks a replica how it is, and tells it who may call and how it works."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from kaon.runtime.asgi import Receive, Scope, Send
 from kaon.runtime.serving import Serving
 from kaon.runtime.sums import Sums
 from kaon.types.key import Access
+from kaon.types.knobs import Knobs
 from kaon.types.launch import ReplicaHealth
 from kaon.types.replica import Phase
 from kaon.types.shadow import KeptAnswers, Sampling
@@ -60,12 +61,17 @@ class Control:
             case "PUT /access":
                 self._serving.door.gate.put(await _told(receive, Access))
                 return Answer(204, _JSON, b"")
+            case "PUT /knobs":
+                self._serving.tune(await _told(receive, Knobs))
+                return Answer(204, _JSON, b"")
             case "PUT /sampling":
                 self._serving.sample(await _told(receive, Sampling))
                 return Answer(204, _JSON, b"")
             case "GET /answers":
                 return Answer(200, _JSON, self._kept(query.removeprefix("after=")).model_dump_json().encode())
-        raise NotFound("The control socket knows /live, /ready, /figures, /metrics, /access, /sampling and /answers.")
+        raise NotFound(
+            "The control socket knows /live, /ready, /figures, /metrics, /access, /knobs, /sampling and /answers."
+        )
 
     def _kept(self, after: str) -> KeptAnswers:
         sampler = self._serving.sampler
@@ -80,6 +86,7 @@ class Control:
             in_flight=serving.in_flight,
             queued=serving.queued,
             access=serving.door.gate.hash,
+            knobs=serving.knobs,
         )
 
 

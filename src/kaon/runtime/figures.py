@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
+from kaon.types.traffic import LATENCY_BOUNDS_S
+
 REQUEST_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_FINE_S = tuple(sorted({*REQUEST_BOUNDS_S, *LATENCY_BOUNDS_S}))
+"""So fine that both kinds of buckets are sums of these: an answer is counted once for both."""
 BATCH_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 BATCH_BOUNDS_ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
 
@@ -29,42 +33,64 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
+    def by(self, bounds: tuple[float, ...]) -> Histogram:
+        """The same with other bounds, all of which are among its own."""
+        coarse = Histogram(bounds)
+        coarse.total = self.total
+        for bound, count in zip((*self.bounds, float("inf")), self.counts, strict=True):
+            coarse.counts[bisect_left(bounds, bound)] += count
+        return coarse
+
 
 class Figures:
     """The figures of one endpoint."""
 
     __slots__ = (
+        "_seconds",
         "batch_rows",
         "batch_seconds",
+        "batch_work_s",
         "codes",
         "queue_seconds",
-        "rows_seconds",
         "rows_squared",
-        "seconds",
+        "rows_work_s",
         "stream_items",
     )
 
     def __init__(self) -> None:
         self.codes: dict[int, int] = {}
-        self.seconds = Histogram(REQUEST_BOUNDS_S)
+        self._seconds = Histogram(_FINE_S)
         self.queue_seconds = Histogram(REQUEST_BOUNDS_S)
         """Of calls that waited."""
         self.batch_rows = Histogram(BATCH_BOUNDS_ROWS)
         self.batch_seconds = Histogram(BATCH_BOUNDS_S)
         self.rows_squared = 0.0
-        self.rows_seconds = 0.0
+        self.batch_work_s = 0.0
+        """Batches' time over the slots that there were."""
+        self.rows_work_s = 0.0
         self.stream_items = 0
+
+    @property
+    def seconds(self) -> Histogram:
+        """What answers took, in the buckets that Prometheus is told."""
+        return self._seconds.by(REQUEST_BOUNDS_S)
+
+    @property
+    def latency(self) -> Histogram:
+        """What answers took, in the buckets of a `Sample`."""
+        return self._seconds.by(LATENCY_BOUNDS_S)
 
     def answered(self, code: int, seconds: float) -> None:
         """Count an answer with HTTP status `code` that took `seconds`."""
         self.codes[code] = self.codes.get(code, 0) + 1
-        seen = self.seconds  # as its `add` does, without the call: this is in every request's way
-        seen.counts[bisect_left(REQUEST_BOUNDS_S, seconds)] += 1
+        seen = self._seconds  # as its `add` does, without the call: this is in every request's way
+        seen.counts[bisect_left(_FINE_S, seconds)] += 1
         seen.total += seconds
 
-    def batched(self, rows: int, seconds: float) -> None:
-        """Count a batch of `rows` rows that took `seconds`."""
+    def batched(self, rows: int, seconds: float, slots: int) -> None:
+        """Count a batch of `rows` rows that took `seconds` in one of `slots` slots."""
         self.batch_rows.add(rows)
         self.batch_seconds.add(seconds)
         self.rows_squared += rows * rows
-        self.rows_seconds += rows * seconds
+        self.batch_work_s += seconds / slots
+        self.rows_work_s += rows * seconds / slots

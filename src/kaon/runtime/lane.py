@@ -4,6 +4,9 @@ A call enters a lane through the door. It begins when one of the lane's slots is
 `kaon.runtime.line`) if the admission law lets it; when its turn comes it begins, unless it would be late by then.
 `in_flight` counts calls that entered and have not ended; `busy` counts slots that are taken, which for a handler that
 outlives its call is longer. Everything happens on the loop's thread.
+
+Knobs may give a lane fewer slots than its endpoint allows, at any time (`Lane.tune`). What runs then runs on: until
+enough of it has ended, more is busy than there are slots, and nothing begins.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from kaon.runtime.steps import Stepper
 from kaon.runtime.threads import Threads
 from kaon.sdk.endpoint import Endpoint
 from kaon.types.key import Priority
+from kaon.types.knobs import Knobs
 
 QUEUE_BOUND = 1024
 """Calls that may wait at one endpoint."""
@@ -47,6 +51,8 @@ class Lane(ABC):
         self.name = endpoint.spec.name
         self.timeout_s = endpoint.spec.timeout_s
         self.slots = slots
+        self._own_slots = slots
+        """What the endpoint allows; knobs never go beyond it."""
         self.queue_bound = QUEUE_BOUND
         self.figures = Figures()
         self.in_flight = 0
@@ -67,6 +73,10 @@ class Lane(ABC):
         """Of these, what the service time was learned from; the others took no time to speak of."""
         self._edges = 0.0
         """The times of all ends less those of all beginnings of work in a slot: `busy_s` for two additions a call."""
+        self._settled = (0.0, 0.0)
+        """`work_s` and `busy_s` when the slots changed last."""
+        self._shared_by = slots
+        """By how many slots `busy_s` is divided since then: those that there are, or those that are taken."""
 
     @property
     def queued(self) -> int:
@@ -100,6 +110,8 @@ class Lane(ABC):
         self.busy -= 1
         self.released += 1
         self._edges += now
+        if self.busy >= self.slots:  # more were taken than there are: see `tune`
+            self._settle(now)
         if now - began_at >= _INSTANT_S:
             self._learn(now - began_at)
         if self._line.calls:
@@ -108,6 +120,25 @@ class Lane(ABC):
     def busy_s(self, now: float) -> float:
         """Slot-seconds of work until `now`, `time.monotonic()`, exact to the call."""
         return max(0.0, self._edges + self.busy * now)
+
+    def work_s(self, now: float) -> float:
+        """Lane-seconds of work until `now`: a second in one slot counts by how many there were at the time."""
+        work_s, busy_s = self._settled
+        return work_s + (self.busy_s(now) - busy_s) / self._shared_by
+
+    def tune(self, knobs: Knobs) -> None:
+        """Obey `knobs` from now on."""
+        self._resize(knobs.concurrency)
+        self._pump()
+
+    def _resize(self, concurrency: int | None) -> None:
+        self.slots = self._own_slots if concurrency is None else min(self._own_slots, concurrency)
+        self._settle(time.monotonic())
+
+    def _settle(self, now: float) -> None:
+        """Count work up to now by the slots as they were, and by those that there are from now on."""
+        self._settled = self.work_s(now), self.busy_s(now)
+        self._shared_by = max(self.slots, self.busy)
 
     @property
     def began(self) -> int:
@@ -250,6 +281,9 @@ class HeldLane(Lane):
         super().__init__(endpoint, endpoint.spec.concurrency or default, loop)
         self.handler: Callable[..., Any] = endpoint.function.__get__(instance)
         self.threads = Threads(loop, self.name)
+
+    def tune(self, knobs: Knobs) -> None:
+        """Nothing: a slot is taken for as long as a caller stays, and a limit on work is none on callers."""
 
     def _run(self, call: Call) -> None:
         call.arm(self._loop)

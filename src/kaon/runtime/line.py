@@ -15,7 +15,7 @@ many such places have gathered. Everything costs the same however long the line 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Generic, Protocol, TypeVar
 
 from kaon.runtime.call import Call
@@ -136,6 +136,12 @@ class Line(Generic[T]):
                 for level in self._levels.values():
                     level.sweep()
         call.place = None
+
+    def recut(self, cut: Callable[[T], Iterable[T]]) -> None:
+        """Let each piece stand as the pieces that `cut` makes of it, of the same call and with as many rows in sum."""
+        for level in self._levels.values():
+            for turn in level.turns.values():
+                turn.items = deque(piece for item in turn.items for piece in cut(item))
 
     def own(self, call: Call) -> int:
         """Calls of the same key that wait."""

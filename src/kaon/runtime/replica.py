@@ -62,6 +62,7 @@ class Replica:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         serving = Serving(Door(Gate(self._launch.access, self._clock)), loop, self._launch.prefix)
+        serving.tune(self._launch.knobs)
         control = Control(serving, self._launch.cpus)
         public = server(
             App(serving),

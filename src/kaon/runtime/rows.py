@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from kaon.errors import ItemError
+from kaon.laws.batch import parts
 from kaon.runtime.call import Call
 
 
@@ -14,10 +16,11 @@ class Whole:
 
     __slots__ = ("_answers", "_left", "call")
 
-    def __init__(self, call: Call, parts: int) -> None:
+    def __init__(self, call: Call) -> None:
         self.call = call
-        self._left = parts
-        self._answers: list[Any] = [None] * parts
+        self._left = call.rows
+        self._answers: dict[int, Any] = {}
+        """By the row at which the part begins."""
 
     def answer(self, part: Part, outcome: Any) -> None:
         """`outcome` is the part's results, or the error that fails the call."""
@@ -28,24 +31,29 @@ class Whole:
         if bad is not None:
             self.call.end(None, bad)
             return
-        self._answers[part.index] = outcome
-        self._left -= 1
+        self._answers[part.start] = outcome
+        self._left -= part.rows
         if self._left == 0:
             single = len(self._answers) == 1
-            self.call.end(self._answers[0] if single else [row for answer in self._answers for row in answer])
+            self.call.end(outcome if single else [row for at in sorted(self._answers) for row in self._answers[at]])
 
 
 class Part:
     """Rows `start` to `stop` of one call: what a batch is made of."""
 
-    __slots__ = ("call", "index", "rows", "start", "whole")
+    __slots__ = ("call", "rows", "start", "whole")
 
-    def __init__(self, whole: Whole, index: int, start: int, stop: int) -> None:
+    def __init__(self, whole: Whole, start: int, stop: int) -> None:
         self.whole = whole
         self.call = whole.call
-        self.index = index
         self.start = start
         self.rows = stop - start
+
+    def cut(self, most: int) -> list[Part]:
+        """Its rows as parts of at most `most` rows, in order: itself, when it is no larger."""
+        if self.rows <= most:
+            return [self]
+        return [Part(self.whole, self.start + start, self.start + stop) for start, stop in parts(self.rows, most)]
 
     def first_error(self, results: Any) -> ItemError | None:
         """The first `ItemError` among the part's results."""
@@ -65,27 +73,27 @@ class Part:
         return ItemError(f"Row {place}: {error.cause}", index=place, hint=error.hint, errors=error.errors or where)
 
 
-def fitting(parts: list[Part]) -> list[list[Part]]:
+def fitting(found: Sequence[Part]) -> list[list[Part]]:
     """Parts that can be joined, together: those whose callers gave the same parameters."""
     groups: dict[frozenset[str], list[Part]] = {}
-    for part in parts:
+    for part in found:
         groups.setdefault(frozenset(part.call.arguments), []).append(part)
     return list(groups.values())
 
 
-def joined(parts: list[Part]) -> dict[str, Any]:
+def joined(found: Sequence[Part]) -> dict[str, Any]:
     """The handler's arguments: each parameter's rows of all parts, in order."""
-    if len(parts) == 1 and parts[0].rows == parts[0].call.rows:
-        return parts[0].call.arguments
-    return {name: _rows(name, parts) for name in parts[0].call.arguments}
+    if len(found) == 1 and found[0].rows == found[0].call.rows:
+        return found[0].call.arguments
+    return {name: _rows(name, found) for name in found[0].call.arguments}
 
 
-def _rows(name: str, parts: list[Part]) -> Any:
+def _rows(name: str, found: Sequence[Part]) -> Any:
     numpy = sys.modules.get("numpy")
-    if numpy is not None and isinstance(parts[0].call.arguments[name], numpy.ndarray):
-        return numpy.concatenate([part.call.arguments[name][part.start : part.start + part.rows] for part in parts])
+    if numpy is not None and isinstance(found[0].call.arguments[name], numpy.ndarray):
+        return numpy.concatenate([part.call.arguments[name][part.start : part.start + part.rows] for part in found])
     rows: list[Any] = []
-    for part in parts:
+    for part in found:
         values = part.call.arguments[name]
         if part.rows == len(values):
             rows.extend(values)

@@ -17,6 +17,8 @@ from kaon.runtime.steps import Stepper
 from kaon.sdk import openapi
 from kaon.sdk.endpoint import Endpoint
 from kaon.sdk.service import Service
+from kaon.types.knobs import AS_THE_CLASS_SAYS, Knobs
+from kaon.types.model import content_hash
 from kaon.types.service import EndpointKind
 from kaon.types.shadow import Sampling
 
@@ -39,6 +41,9 @@ class Serving:
         """Requests in flight in mounted apps."""
         self.sampler: Sampler | None = None
         """Keeps answers while a shadow is compared; None: as always."""
+        self._knobs = AS_THE_CLASS_SAYS
+        self.knobs = content_hash(self._knobs)
+        """What names the knobs in force."""
         self._prefix = prefix
         self._stepper: Stepper | None = None
         self._openapi: bytes | None = None
@@ -48,10 +53,22 @@ class Serving:
         self._stepper = Stepper(self.loop)
         self.service = service
         self.lanes = tuple(lane_of(endpoint, instance, self.loop, self._stepper) for endpoint in service.endpoints)
+        self.tune(self._knobs)
         self.routes = routes(self.lanes)
         self.fast = _fast(self.lanes)
         self.mounts = service.mounted(instance)
         self.door.shut = ""
+
+    def tune(self, knobs: Knobs) -> None:
+        """Let `knobs` be in force, now and when it opens."""
+        self._knobs, self.knobs = knobs, content_hash(knobs)
+        for lane in self.lanes:
+            lane.tune(knobs)
+
+    @property
+    def figures(self) -> tuple[Figures, ...]:
+        """Of all requests."""
+        return self.others, *(lane.figures for lane in self.lanes)
 
     @property
     def in_flight(self) -> int:
@@ -66,7 +83,7 @@ class Serving:
     @property
     def answered(self) -> int:
         """Requests that were answered, ever."""
-        return sum(sum(f.codes.values()) for f in (self.others, *(lane.figures for lane in self.lanes)))
+        return sum(sum(figures.codes.values()) for figures in self.figures)
 
     def mounted(self, path: str) -> tuple[str, Any] | None:
         """The mounted app that `path` belongs to, and where it is mounted."""

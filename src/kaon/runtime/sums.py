@@ -7,8 +7,10 @@ edges of its slots), so that asking often is what costs, not answering calls.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from kaon.runtime.batcher import BatchLane
+from kaon.runtime.figures import Figures
 from kaon.runtime.memory import Memory
 from kaon.runtime.serving import Serving
 from kaon.types.figures import ReplicaFigures
@@ -35,35 +37,41 @@ class Sums:
             began_at=self._began_at,
             at_s=now,
             codes=self._codes(),
+            knobs=self._serving.knobs,
             in_flight=self._serving.in_flight,
             queued=self._serving.queued,
             queue_s=sum(lane.figures.queue_seconds.total for lane in lanes),
             began=sum(lane.began for lane in lanes),
-            busy_s=sum(lane.busy_s(now) / lane.slots for lane in lanes),
+            busy_s=sum(lane.work_s(now) for lane in lanes),
             cpu_s=time.process_time() / self._cpus,
             calls=sum(lane.released for lane in plain),
-            calls_s=sum(lane.busy_s(now) / lane.slots for lane in plain),
+            calls_s=sum(lane.work_s(now) for lane in plain),
+            latency=self._latency(),
             memory_bytes=self._memory.read(now),
-            batches=self._batches([lane for lane in lanes if isinstance(lane, BatchLane)]),
+            batches=_batches([lane.figures for lane in lanes if isinstance(lane, BatchLane)]),
         )
 
     def _codes(self) -> dict[str, int]:
         found: dict[str, int] = {}
-        for figures in (self._serving.others, *(lane.figures for lane in self._serving.lanes)):
+        for figures in self._serving.figures:
             for code, count in figures.codes.items():
                 name = class_of(code)
                 found[name] = found.get(name, 0) + count
         return found
 
-    def _batches(self, lanes: list[BatchLane]) -> Batches:
-        figures = [(lane.figures, lane.slots) for lane in lanes]
-        return Batches(
-            count=sum(f.batch_rows.count for f, _ in figures),
-            rows=sum(f.batch_rows.total for f, _ in figures),
-            seconds=sum(f.batch_seconds.total / slots for f, slots in figures),
-            rows_squared=sum(f.rows_squared for f, _ in figures),
-            rows_seconds=sum(f.rows_seconds / slots for f, slots in figures),
-        )
+    def _latency(self) -> dict[int, int]:
+        counts = map(sum, zip(*(figures.latency.counts for figures in self._serving.figures), strict=True))
+        return {bucket: count for bucket, count in enumerate(counts) if count}
+
+
+def _batches(found: Sequence[Figures]) -> Batches:
+    return Batches(
+        count=sum(figures.batch_rows.count for figures in found),
+        rows=sum(figures.batch_rows.total for figures in found),
+        seconds=sum(figures.batch_work_s for figures in found),
+        rows_squared=sum(figures.rows_squared for figures in found),
+        rows_seconds=sum(figures.rows_work_s for figures in found),
+    )
 
 
 def class_of(code: int) -> str:

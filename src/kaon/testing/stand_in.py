@@ -32,7 +32,9 @@ class StandIn:
         self.launch = launch
         self.secrets = secrets
         self.behaviour = json.loads(launch["env"].get("BEHAVIOUR", "{}"))
-        self.access = json.dumps(launch["access"], sort_keys=True, separators=(",", ":")).encode()
+        self.access, self.knobs = (
+            json.dumps(launch[told], sort_keys=True, separators=(",", ":")).encode() for told in ("access", "knobs")
+        )
         self.ready = False
         self.in_flight = 0
         self.used: list[bytes] = []
@@ -82,10 +84,14 @@ class StandIn:
         if (method, target) == ("put", "/access"):
             self.access = body
             return 204, b""
+        if (method, target) == ("put", "/knobs"):
+            self.knobs = body
+            return 204, b""
         health = {
             "phase": "Ready" if self.ready else "Loading",
             "in_flight": self.in_flight,
             "access": hashlib.sha256(self.access).hexdigest(),
+            "knobs": hashlib.sha256(self.knobs).hexdigest(),
         }
         return (200 if self.ready or target == "/live" else 503), json.dumps(health).encode()
 
@@ -101,7 +107,7 @@ class StandIn:
         if not self.in_flight:
             self.quiet.set()
         told |= {"id": self.launch["id"], "pid": os.getpid(), "environ": dict(os.environ), "secrets": self.secrets}
-        return 200, json.dumps(told | {"access": self.access.decode()}).encode()
+        return 200, json.dumps(told | {"access": self.access.decode(), "knobs": self.knobs.decode()}).encode()
 
 
 def child_of_its_own() -> int:

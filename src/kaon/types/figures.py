@@ -12,7 +12,8 @@ class ReplicaFigures(Model):
     """Sums over a replica's endpoints.
 
     Seconds of work are *replica-seconds*: a call that held one of an endpoint's 16 slots for a second was a
-    sixteenth of a second of the replica's work.
+    sixteenth of a second of the replica's work. When knobs change the number of slots, each second counts by
+    the slots that there were then.
     """
 
     began_at: float = Field(
@@ -22,6 +23,7 @@ class ReplicaFigures(Model):
     codes: dict[str, int] = Field(
         default_factory=dict, description="Answers by class: '2xx' to '5xx'; with '429' and '503' apart from theirs."
     )
+    knobs: str = Field(default="", description="content_hash of the Knobs in force.")
     in_flight: int = Field(default=0, ge=0)
     queued: int = Field(default=0, ge=0, description="Of these, waiting for a slot or a batch.")
     queue_s: float = Field(default=0.0, ge=0, description="Time in queue of all calls that began.")

@@ -9,8 +9,11 @@ from pydantic import Field, StringConstraints
 from kaon.types.model import Model
 
 KnobName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
-Values = dict[KnobName, float]
+Values = dict[KnobName, Annotated[float, Field(allow_inf_nan=False)]]
 """What knobs are set to, by name."""
+
+
+MOST_WAIT_S = 10.0
 
 
 class Knobs(Model):
@@ -19,9 +22,17 @@ class Knobs(Model):
     max_batch: int | None = Field(
         default=None, ge=1, description="Rows of a batch at most; an endpoint whose own limit is lower keeps that."
     )
-    max_wait_s: float | None = Field(default=None, ge=0, le=10, description="How long a batch may be held for others.")
+    max_wait_s: float | None = Field(
+        default=None,
+        ge=0,
+        le=MOST_WAIT_S,
+        description="How long a batch may be held for others; an endpoint whose own limit is lower keeps that.",
+    )
     concurrency: int | None = Field(
-        default=None, ge=1, description="Calls, or batches, at once; an endpoint whose own limit is lower keeps that."
+        default=None,
+        ge=1,
+        description="Calls, or batches, at once; an endpoint whose own limit is lower keeps that, and streams and "
+        "websockets, which last as long as their callers stay, keep theirs.",
     )
 
 
@@ -39,5 +50,11 @@ class PlannedKnobs(Model):
     trial: Knobs | None = None
     replicas: tuple[str, ...] | None = Field(default=None, description="Ids of those that try; None: all.")
 
+    def of(self, replica: str, *, trying: bool = True) -> Knobs:
+        """What the replica of that id should have; `trying`: whether the trial is still meant."""
+        tries = trying and (self.replicas is None or replica in self.replicas)
+        return self.trial if tries and self.trial is not None else self.force
+
 
 LEASE_S = 8.0
+"""How long an agent that hears nothing from the control plane keeps a trial going."""

@@ -22,6 +22,8 @@ from kaon.drivers.fake import CONFIG_ERROR, Behaviour
 from kaon.drivers.process import ProcessDriver
 from kaon.testing.places import pack_files
 from kaon.types.key import Access, Grant
+from kaon.types.knobs import Knobs, PlannedKnobs
+from kaon.types.model import canonical_json
 from kaon.types.replica import Phase, ReplicaStatus
 
 from .world import Files, access_text, plan_of, process_driver, replica
@@ -197,6 +199,25 @@ async def test_a_revoked_key_is_told_to_running_replicas_at_once(world: World) -
     async with asyncio.timeout(5):
         while (await ask(world, spec.id))["access"] != access_text(closed):
             await asyncio.sleep(0.02)
+
+
+async def test_a_canary_is_told_its_knobs_and_a_replica_starts_with_those_in_force(world: World) -> None:
+    specs = [replica(world.artifact, n) for n in range(2)]
+    force, tried = Knobs(max_batch=8), Knobs(max_batch=2)
+    planned = PlannedKnobs(force=force, trial=tried, replicas=(specs[0].id,))
+    await world.start_agent()
+    world.files.want(plan_of(*specs).model_copy(update={"knobs": {"default/shop": planned}}))
+    await world.until(lambda: len(world.behind_edge()) == 2)
+    pids = world.pids()
+    async with asyncio.timeout(5):
+        while (await ask(world, specs[0].id))["knobs"] != canonical_json(tried).decode():
+            await asyncio.sleep(0.02)
+    assert (await ask(world, specs[1].id))["knobs"] == canonical_json(force).decode()
+    world.files.want(plan_of(*specs))
+    async with asyncio.timeout(5):
+        while {(await ask(world, spec.id))["knobs"] for spec in specs} != {canonical_json(Knobs()).decode()}:
+            await asyncio.sleep(0.02)
+    assert world.pids() == pids
 
 
 async def test_a_new_agent_finds_everything_again_and_no_replica_leaves_the_edge_meanwhile(world: World) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from kaon.clock import FakeClock
+from kaon.control.loop import Again
 from kaon.control.planning import Planning, place, plan
 from kaon.store.memory import MemoryStore
 from kaon.store.records import assemble
@@ -14,10 +15,12 @@ from kaon.types.artifact import ArtifactSpec, Manifest
 from kaon.types.cloud import CloudSpec
 from kaon.types.deployment import Assignment, DeploymentSpec, DeploymentStatus, RevisionSpec, Template, template_hash
 from kaon.types.key import KeySpec, KeyStatus, Priority, Role, key_hash
+from kaon.types.knobs import Knobs, PlannedKnobs
 from kaon.types.plan import Plan
 from kaon.types.replica import replica_id
 from kaon.types.secret import SecretSpec
 from kaon.types.service import EndpointKind, EndpointSpec, Resources, ServiceSpec
+from kaon.types.tuning import Reach, TrialStatus, TuningStatus
 
 NOW = 1000.0
 DIGEST = f"sha256:{'0' * 64}"
@@ -264,3 +267,45 @@ def test_who_may_not_be_at_zero_or_is_switched_off_holds_nobody(scaling: dict[st
     made = planned(deployment("shop", scaling=scaling))
     assert made.routes[0].hold_s == 0
     assert made.standby == ()
+
+
+def tuned(tuning: TuningStatus, *assignments: Assignment) -> Any:
+    made = deployment("shop", *assignments)
+    return made.model_copy(update={"status": made.status.model_copy(update={"stable": 1, "tuning": tuning})})
+
+
+TRIAL = TrialStatus(reach=Reach.REPLICA, after={"max_batch": 2}, since=NOW, until=NOW + 30)
+
+
+def test_a_plan_has_knobs_only_of_deployments_that_were_tuned() -> None:
+    shop, other = tuned(TuningStatus(values={"max_batch": 4}), assigned(1, 0)), deployment("zoo", assigned(1, 0))
+    assert planned(shop, other).knobs == {"default/shop": PlannedKnobs(force=Knobs(max_batch=4))}
+    assert planned(other).knobs == {}
+
+
+def test_the_canary_is_the_first_replica_of_the_revision_that_serves() -> None:
+    shop = tuned(TuningStatus(trial=TRIAL), assigned(2, 0, 1), assigned(1, 3, 5))
+    made = planned(shop, revisions=[revision(1), revision(2)])
+    first = replica_id("default", "uid-shop", 1, 3)
+    assert made.knobs == {"default/shop": PlannedKnobs(trial=Knobs(max_batch=2), replicas=(first,))}
+
+
+async def test_a_trial_of_which_nobody_says_more_leaves_the_plan_when_its_time_is_over(store: MemoryStore) -> None:
+    clock = FakeClock(now=NOW)
+    status = tuned(TuningStatus(trial=TRIAL), assigned(1, 0, 1)).status
+    made = await store.create("deployment", "default", "tried", DeploymentSpec(template=TEMPLATE), status)
+    numbered = RevisionSpec(
+        deployment="tried",
+        deployment_uid=made.uid,
+        number=1,
+        template=TEMPLATE,
+        template_hash=template_hash(TEMPLATE),
+    )
+    await store.create("revision", "default", "tried-1", numbered)
+    planning = Planning(store, clock)
+    again = await planning.reconcile(("", "local"))
+    assert again == Again(30.0)
+    assert "default/tried" in (await store.get("plan", "", "local")).spec.plan.knobs
+    await clock.advance(30)
+    assert await planning.reconcile(("", "local")) is None
+    assert (await store.get("plan", "", "local")).spec.plan.knobs == {}

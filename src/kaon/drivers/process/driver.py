@@ -190,6 +190,7 @@ class ProcessDriver:
             control_address=f"unix:{places.control_socket(spec.id)}",
             env=spec.env,
             access=start.access,
+            knobs=start.knobs,
             prefix=start.prefix,
             edge_url=start.edge_url,
             data_dir=str(private_folder(places.volume(spec.workspace, spec.deployment))),

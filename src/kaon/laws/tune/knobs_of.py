@@ -1,0 +1,44 @@
+"""From what is in force and what is being tried to the knobs of a deployment's replicas."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from kaon.laws.tune.trial import canaries
+from kaon.types.knobs import AS_THE_CLASS_SAYS, MOST_WAIT_S, Knobs, PlannedKnobs
+from kaon.types.tuning import Reach, TuningStatus
+
+
+def replica_knobs(values: Mapping[str, float]) -> Knobs:
+    """What of `values` a replica obeys, as near as it may be to them; the others are the pool's."""
+    wait_s = values.get("max_wait_s")
+    return Knobs(
+        max_batch=_whole(values.get("max_batch")),
+        max_wait_s=None if wait_s is None else min(max(wait_s, 0.0), MOST_WAIT_S),
+        concurrency=_whole(values.get("concurrency")),
+    )
+
+
+def planned(tuning: TuningStatus, stable: Sequence[str], now_s: float) -> PlannedKnobs | None:
+    """The knobs of a deployment's replicas at `now_s`, epoch seconds; None: as the class says.
+
+    `stable` are the ids of the replicas of the revision that serves, by ordinal: the first of them are the canary,
+    one in ten, at least one; none where there is no other beside it. A trial whose time is over is none.
+    """
+    trial = tuning.trial
+    if trial is None and not tuning.values:
+        return None
+    force = after = replica_knobs(tuning.values)
+    replicas: tuple[str, ...] | None = None
+    if trial is not None and now_s < trial.until:
+        if trial.reach is Reach.REPLICA:
+            replicas = tuple(stable[: canaries(len(stable))])
+        if trial.trying if replicas is None else replicas:
+            after = replica_knobs({**tuning.values, **trial.after})
+    if after != force:
+        return PlannedKnobs(force=force, trial=after, replicas=replicas)
+    return None if force == AS_THE_CLASS_SAYS else PlannedKnobs(force=force)
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else max(1, round(value))

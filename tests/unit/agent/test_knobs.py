@@ -1,0 +1,203 @@
+"""When a replica is told its knobs, and when a trial ends by itself."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kaon.agent.steps import RETELL_S, AdmitIt, Health, Memory, Seen, StartIt, Step, StopIt, TuneIt, step
+from kaon.drivers.port import Sighting, Stage
+from kaon.types.key import Access
+from kaon.types.knobs import LEASE_S, Knobs, PlannedKnobs
+from kaon.types.launch import ReplicaHealth
+from kaon.types.model import content_hash
+from kaon.types.plan import Plan
+from kaon.types.replica import ReplicaSpec, replica_id
+
+OPEN = Access(public=True)
+USUAL, FORCE, TRIED = Knobs(), Knobs(max_batch=8), Knobs(max_batch=2)
+
+
+def spec(ordinal: int) -> ReplicaSpec:
+    return ReplicaSpec(
+        id=replica_id("default", "shop", 1, ordinal),
+        name=f"shop-1-{ordinal}",
+        workspace="default",
+        deployment="shop",
+        revision=1,
+        ordinal=ordinal,
+        artifact=f"sha256:{'0' * 64}",
+    )
+
+
+A, B = spec(0), spec(1)
+BOTH = (A, B)
+
+
+def plan(planned: PlannedKnobs | None = None, *replicas: ReplicaSpec) -> Plan:
+    knobs = {} if planned is None else {"default/shop": planned}
+    return Plan(cloud="local", replicas=replicas or BOTH, access={"default/shop": OPEN}, knobs=knobs)
+
+
+CANARY = plan(PlannedKnobs(force=FORCE, trial=TRIED, replicas=(A.id,)))
+FOR_ALL = plan(PlannedKnobs(force=FORCE, trial=TRIED))
+SAFE = plan(PlannedKnobs(force=FORCE))
+
+
+class World:
+    """Two replicas with knobs in force, and a control plane that answered at some time."""
+
+    def __init__(self, **knobs: Knobs) -> None:
+        self.now = 1000.0
+        self.heard_at = 1000.0
+        self.knobs = {one.id: content_hash(knobs.get(name, FORCE)) for name, one in (("a", A), ("b", B))}
+        self.access = content_hash(OPEN)
+        self.running = {A.id, B.id}
+        self.busy: frozenset[str] = frozenset()
+        self.memories: dict[str, Memory] = {}
+
+    def look(self, wanted: Plan) -> Step:
+        health = {
+            id_: Health(answer=ReplicaHealth(phase="Ready", access=self.access, knobs=self.knobs[id_]), asked_at=1)
+            for id_ in self.running
+        }
+        sightings = {id_: Sighting(id=id_, stage=Stage.STARTING, control_address="unix:/c") for id_ in self.running}
+        seen = Seen(
+            now=self.now,
+            wall=self.now + 1e9,
+            sightings=sightings,
+            health=health,
+            refused={},
+            busy=self.busy,
+            heard_at=self.heard_at,
+        )
+        decided = step(wanted, seen, self.memories)
+        self.memories = decided.memories
+        return decided
+
+    def obeys(self, wanted: Plan) -> dict[str, Knobs]:
+        """Let every replica do as it is told; what they were told."""
+        told = {a.replica: a.knobs for a in self.look(wanted).actions if isinstance(a, TuneIt)}
+        self.knobs |= {id_: content_hash(knobs) for id_, knobs in told.items()}
+        return told
+
+
+def test_a_replica_with_other_knobs_than_the_plan_has_is_told_once() -> None:
+    world = World()
+    assert world.look(SAFE).actions == ()
+    assert world.obeys(plan()) == {A.id: USUAL, B.id: USUAL}
+    assert world.look(plan()).actions == ()
+
+
+def test_a_canary_is_told_the_trial_and_the_others_are_left_as_they_are() -> None:
+    world = World()
+    assert world.obeys(CANARY) == {A.id: TRIED}
+    assert world.look(CANARY).actions == ()
+    assert world.obeys(SAFE) == {A.id: FORCE}
+
+
+def test_a_trial_for_all_reaches_all() -> None:
+    assert World().obeys(FOR_ALL) == {A.id: TRIED, B.id: TRIED}
+
+
+def test_a_trial_of_which_the_control_plane_says_no_more_is_taken_back_when_its_lease_is_over() -> None:
+    world = World()
+    world.obeys(CANARY)
+    world.now = world.heard_at + LEASE_S - 0.25
+    assert world.look(CANARY).again_in_s == 0.25
+    assert world.obeys(CANARY) == {}
+    world.now = world.heard_at + LEASE_S
+    assert world.obeys(CANARY) == {A.id: FORCE}
+    world.now += 100
+    decided = world.look(CANARY)
+    assert (decided.actions, decided.again_in_s) == ((), None)
+
+
+def test_it_is_tried_again_when_the_control_plane_is_heard_and_still_has_it() -> None:
+    world = World()
+    world.now += 60
+    assert world.obeys(CANARY) == {}
+    world.heard_at = world.now
+    assert world.obeys(CANARY) == {A.id: TRIED}
+
+
+def test_an_agent_that_has_never_heard_the_control_plane_tries_nothing() -> None:
+    world = World(a=TRIED)
+    world.heard_at = Seen(now=0, wall=0, sightings={}, health={}, refused={}).heard_at
+    assert world.obeys(CANARY) == {A.id: FORCE}
+
+
+def test_what_is_in_force_outlives_the_lease() -> None:
+    world = World()
+    world.now += 1e6
+    assert world.look(SAFE).actions == ()
+
+
+def test_a_replica_that_was_started_anew_is_told_again() -> None:
+    world = World()
+    world.obeys(CANARY)
+    world.running = {B.id}
+    assert [type(action) for action in world.look(CANARY).actions] == [StartIt]
+    world.running = {A.id, B.id}
+    world.knobs[A.id] = content_hash(FORCE)
+    world.now += RETELL_S
+    assert world.obeys(CANARY) == {A.id: TRIED}
+
+
+def test_a_replica_that_refuses_is_asked_again_after_a_second_and_not_at_every_look() -> None:
+    world = World()
+    assert world.look(CANARY).actions == (TuneIt(A.id, TRIED),)
+    world.now += RETELL_S - 0.01
+    assert world.look(CANARY).actions == ()
+    assert world.look(FOR_ALL).actions == (TuneIt(B.id, TRIED),)
+    assert world.look(plan()).actions == (TuneIt(A.id, USUAL), TuneIt(B.id, USUAL)), "something else is told at once"
+    world.now += RETELL_S
+    assert world.look(CANARY).actions == (TuneIt(A.id, TRIED),)
+
+
+def test_a_replica_that_does_not_tell_its_knobs_is_older_than_they_are_and_is_left_alone() -> None:
+    world = World()
+    world.knobs[A.id] = ""
+    assert world.look(FOR_ALL).actions == (TuneIt(B.id, TRIED),)
+
+
+def test_who_may_call_is_told_before_knobs_are() -> None:
+    world = World()
+    world.access = content_hash(Access())
+    assert world.look(CANARY).actions == (AdmitIt(A.id, OPEN), AdmitIt(B.id, OPEN))
+
+
+def test_what_is_being_done_to_a_replica_is_waited_for() -> None:
+    world = World()
+    world.busy = frozenset({A.id})
+    assert world.look(FOR_ALL).actions == (TuneIt(B.id, TRIED),)
+
+
+def test_a_replica_that_is_not_wanted_any_more_is_told_nothing() -> None:
+    world = World()
+    planned = PlannedKnobs(force=FORCE, trial=TRIED)
+    world.memories = world.look(plan(planned, B)).memories
+    actions = world.look(plan(planned, B)).actions
+    assert not [a for a in actions if isinstance(a, TuneIt | StopIt) and a.replica == A.id]
+
+
+KNOBS = st.sampled_from([USUAL, FORCE, TRIED])
+PLANS = st.builds(
+    lambda force, trial, who: plan(PlannedKnobs(force=force, trial=trial, replicas=who)),
+    KNOBS,
+    st.none() | KNOBS,
+    st.sampled_from([None, (A.id,), (A.id, B.id)]),
+)
+
+
+@given(st.lists(st.tuples(PLANS, st.floats(0, 12), st.booleans()), min_size=1, max_size=8))
+def test_whatever_happens_no_replica_keeps_a_trial_beyond_its_lease(looks: list[tuple[Plan, float, bool]]) -> None:
+    world = World()
+    for wanted, passed_s, heard in looks:
+        world.now += passed_s
+        world.heard_at = world.now if heard else world.heard_at
+        world.obeys(wanted)
+        planned = wanted.knobs["default/shop"]
+        for one in BOTH:
+            meant = planned.of(one.id) if world.now < world.heard_at + LEASE_S else planned.force
+            assert world.knobs[one.id] == content_hash(meant)
