@@ -20,6 +20,9 @@ from sphinx.application import Sphinx
 import kaon.errors
 import kaon.types
 from kaon.settings import Settings
+from kaon.types.deployment import Scaling
+from kaon.types.objective import Objective
+from kaon.types.service import Batch, EndpointSpec, ServiceSpec
 
 HERE = Path(__file__).parent / "reference"
 
@@ -139,6 +142,44 @@ def _metric_table(metrics: Mapping[str, Any]) -> list[str]:
     return rows
 
 
+def knobs_page() -> str:
+    """Every knob: what it is, its range, and how a move of it is tried."""
+    from kaon.laws.tune import board, scaling
+    from kaon.types.tuning import Reach, TuningStatus
+
+    batch = Batch(max_size=32, max_wait_s=1)
+    endpoint = EndpointSpec(name="x", method="POST", path="/x", concurrency=2, batch=batch)
+    service = ServiceSpec(name="x", entry="x:X", endpoints=(endpoint,))
+    found = board.knobs(service, Scaling(min=1, max=2), Objective(), TuningStatus())
+    assert {knob.name for knob in found} == scaling.WHAT.keys(), "every knob has its text, and every text its knob"
+    lines = [
+        "# Knobs",
+        "",
+        "What of a service may be moved while it serves; `kaon tune NAME` has them with their values. None of them is",
+        "a number of replicas. A replica's own end where the class says: it is never asked for more than that. A",
+        "service has those that can matter to it: the first where a handler takes batches, the pool's where Kaon's own",
+        "law chooses between `scaling.min` and `scaling.max`.",
+        "",
+        "| knob | from | to | moved by | tried on | |",
+        "|---|--:|--:|---|---|---|",
+    ]
+    for knob in found:
+        own = knob.reach is Reach.REPLICA
+        high = _CLASS_SAYS.get(knob.name) or f"{knob.high:g}"
+        tried = "-" if not knob.tuned else "some replicas" if own else "all, by turns"
+        by = "the tuner, and you" if knob.tuned else "you"
+        lines.append(f"| `{knob.name}` | {knob.low:g} | {high} | {by} | {tried} | {cell(knob.what)} |")
+    return "\n".join([*lines, "", "How to move them: [Let a service tune itself](../how-to/tune-a-service.md)."])
+
+
+_CLASS_SAYS = {
+    "max_batch": "`Batch(max_size=)`",
+    "max_wait_s": "`Batch(max_wait_s=)`",
+    "concurrency": "`concurrency=`, else 16; 1 with batches",
+}
+"""Where a replica's own knobs end."""
+
+
 def commands_page() -> str:
     """Every command with its help, arguments and options."""
     from kaon.cli import app
@@ -179,6 +220,7 @@ PAGES = {
     "settings": settings_page,
     "errors": errors_page,
     "metrics": metrics_page,
+    "knobs": knobs_page,
     "commands": commands_page,
 }
 

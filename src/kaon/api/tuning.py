@@ -15,15 +15,14 @@ from kaon.api.doors import Doors
 from kaon.api.keyring import Caller
 from kaon.api.parts import InWorkspace, OfDeployment, Parts, WithCaller, WithParts
 from kaon.api.problems import Unprocessable
-from kaon.errors import Conflict, Unavailable
-from kaon.laws.tune import standing
+from kaon.errors import Conflict
+from kaon.laws.tune import board, standing
 from kaon.types.key import Right
 from kaon.types.knobs import Values
 from kaon.types.resource import Deployment
+from kaon.types.service import ServiceSpec
 from kaon.types.tuning import KnobState, Mode, TuningRequest, TuningState, TuningStatus
 
-_LOOKS_S = 10.0
-"""How often the tuner looks at a deployment."""
 _MODES = {
     Mode.OFF: "The tuner is off.",
     Mode.RECOMMEND: "The tuner recommends and changes nothing.",
@@ -36,7 +35,7 @@ doors = Doors("/workspaces/{ws}/deployments", tag="deployments")
 @doors.get("/{deployment}/tuning", right=Right.READ)
 async def get_tuning(ws: InWorkspace, name: OfDeployment, parts: WithParts) -> TuningState:
     """How the tuner stands: its knobs, what it tries and recommends, what it tried, and the loss by the minute."""
-    return _state(parts, await deployment_of(parts, ws, name))
+    return await _state(parts, await deployment_of(parts, ws, name))
 
 
 @doors.post("/{deployment}/tuning", right=Right.WRITE)
@@ -49,31 +48,25 @@ async def steer_tuning(
         return await _set_mode(parts, caller, deployment, body.mode)
     wanted = body.attempt if body.set is None else body.set
     if wanted is not None:
-        check_values(name, wanted, _state(parts, deployment).knobs)
+        check_values(name, wanted, (await _state(parts, deployment)).knobs, tried=body.set is None)
 
     def change(current: Deployment) -> TuningStatus:
         return _changed(current, body, parts.clock.now(), caller.name)
 
     after = await _edited(parts, ws, name, change)
     await note(parts, caller, after, "Tuned", _told(body, deployment.status.tuning, after.status.tuning))
-    return _state(parts, after)
+    return await _state(parts, after)
 
 
-def check_values(name: str, values: Values, knobs: tuple[KnobState, ...]) -> None:
-    """Raises `Unprocessable` that names each value which is none of a knob's, and says what there is; `Unavailable`
-    while the knobs are not known."""
-    if not knobs:
-        raise Unavailable(
-            f"The knobs of '{name}' are not known yet: the tuner has not looked at it since the platform started.",
-            hint=f"Try again: kaon tune {name}",
-            retry_after_s=_LOOKS_S,
-        )
+def check_values(name: str, wanted: Values, knobs: tuple[KnobState, ...], *, tried: bool) -> None:
+    """Raises `Unprocessable` that names each value which is none of a knob's, and says what there is."""
     by_name = {knob.name: knob for knob in knobs}
-    wrong = {knob: said for knob, value in values.items() if (said := _wrong(by_name.get(knob), value))}
+    wrong = {knob: said for knob, value in wanted.items() if (said := _wrong(by_name.get(knob), value, tried))}
     if wrong:
+        there = ", ".join(ranged(knob) for knob in knobs if knob.tuned or not tried) or "none"
         raise Unprocessable(
             f"Some of these values are none that the knobs of '{name}' take.",
-            hint=f"There are: {', '.join(ranged(knob) for knob in knobs)}.",
+            hint=f"Its knobs: {there}.",
             errors=[{"where": knob, "message": said} for knob, said in list(wrong.items())[:20]],
         )
 
@@ -83,10 +76,12 @@ def ranged(knob: KnobState) -> str:
     return f"{knob.name} ({knob.low:g} to {knob.high:g}{', whole' if knob.whole else ''})"
 
 
-def _wrong(knob: KnobState | None, value: float) -> str:
+def _wrong(knob: KnobState | None, value: float, tried: bool) -> str:
     """What is wrong with a value; empty: nothing."""
     if knob is None:
         return "there is no such knob"
+    if tried and not knob.tuned:
+        return "it can be set, but the tuner cannot tell whether it proves better"
     if not knob.low <= value <= knob.high:
         return f"{value:g} is not between {knob.low:g} and {knob.high:g}"
     return f"{value:g} is no whole number" if knob.whole and value != int(value) else ""
@@ -140,7 +135,7 @@ async def _set_mode(parts: Parts, caller: Caller, deployment: Deployment, mode: 
             lambda d: d.spec.model_copy(update={"tuning": d.spec.tuning.model_copy(update={"mode": mode})}),
             ("TuningMode", _MODES[mode]),
         )
-    return _state(parts, await deployment_of(parts, *place))
+    return await _state(parts, await deployment_of(parts, *place))
 
 
 def _told(body: TuningRequest, before: TuningStatus, after: TuningStatus) -> str:
@@ -159,35 +154,24 @@ def spelled(values: Mapping[str, float]) -> str:
     return ", ".join(f"{name}={value:g}" for name, value in values.items())
 
 
-def _state(parts: Parts, deployment: Deployment) -> TuningState:
-    """What the tuner says, with what the store has later word of."""
+async def _state(parts: Parts, deployment: Deployment) -> TuningState:
+    """What the tuner says, with what the store has later word of: a write is seen at once."""
+    mode, status = deployment.spec.tuning.mode, deployment.status.tuning
     said = parts.opinions.tuning(deployment.workspace, deployment.name) or TuningState(
         workspace=deployment.workspace,
         deployment=deployment.name,
-        mode=deployment.spec.tuning.mode,
-        state="learning",
+        mode=mode,
+        state="off" if mode is Mode.OFF else "learning",
         reason="the tuner has not looked at it since the platform started",
     )
-    return newest(said, deployment)
-
-
-def newest(said: TuningState, deployment: Deployment) -> TuningState:
-    """`said` with the mode, the values and the trial that the deployment has now: a write is seen at once. Pure."""
-    mode, status = deployment.spec.tuning.mode, deployment.status.tuning
-    tried = status.trial.after if status.trial else {}
-    better = status.recommended.values if status.recommended else {}
-    knobs = tuple(
-        knob.model_copy(
-            update={
-                "value": status.values.get(knob.name, knob.usual),
-                "tried": tried.get(knob.name),
-                "recommended": better.get(knob.name),
-            }
-        )
-        for knob in said.knobs
-    )
-    changed: dict[str, Any] = {"mode": mode, "knobs": knobs, "trial": status.trial, "asked": status.asked}
+    changed: dict[str, Any] = {"mode": mode, "trial": status.trial, "asked": status.asked}
     changed |= {"recommended": status.recommended, "off_until": status.off_until}
     if mode is Mode.OFF and said.mode is not mode:
         changed |= {"state": "off", "reason": "it was switched off"}
+    artifact = await parts.store.find("artifact", deployment.workspace, deployment.spec.template.artifact)
+    if artifact is not None:
+        service: ServiceSpec = artifact.spec.manifest.service
+        objective = deployment.spec.objective or service.objective
+        changed["knobs"] = board.knobs(service, deployment.spec.scaling, objective, status)
+        changed["weights"] = objective.weights
     return said.model_copy(update=changed)

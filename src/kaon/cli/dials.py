@@ -139,7 +139,8 @@ def _knobs(state: TuningState, across: int) -> list[Line]:
     beside = left >= _LEAST
     lines: list[Line] = [[(DIM, _row(titles, wide) + ("  what it is" if beside else ""))]]
     for row, knob in zip(cells, state.knobs, strict=True):
-        words = textwrap.wrap(plain(knob.what), left if beside else across - 4) or [""]
+        what = knob.what if knob.tuned else f"{knob.what} Set by hand only."
+        words = textwrap.wrap(plain(what), left if beside else across - 4) or [""]
         style = "" if knob.value == knob.usual else TITLE
         lines.append([(style, _row(row, wide)), (DIM, f"  {words[0]}" if beside else "")])
         rest = words[1:] if beside else words

@@ -8,7 +8,7 @@ from kaon.laws.scaling import Bounds, Law
 from kaon.types.deployment import Law as Named
 from kaon.types.deployment import Scaling
 from kaon.types.objective import Objective
-from kaon.types.service import ServiceSpec
+from kaon.types.service import EndpointKind, ServiceSpec
 
 START_S = 20.0
 """What a start takes, for a law that must be told, while nobody knows."""
@@ -35,6 +35,12 @@ def at_once(service: ServiceSpec) -> int:
     endpoints' largest batch or slots."""
     sizes = [e.batch.max_size if e.batch else e.concurrency or _AT_ONCE for e in service.endpoints]
     return min(sizes, default=_AT_ONCE)
+
+
+def slots(service: ServiceSpec) -> int:
+    """The most calls, or batches, that one of its endpoints works on at once; streams have no such limit."""
+    calls = [e for e in service.endpoints if e.kind is EndpointKind.CALL]
+    return max((e.concurrency or (1 if e.batch else _AT_ONCE) for e in calls), default=1)
 
 
 def law(

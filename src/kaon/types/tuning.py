@@ -86,6 +86,7 @@ class KnobState(Model):
     low: float
     high: float
     whole: bool = Field(default=False, description="Whether it takes whole numbers only.")
+    tuned: bool = Field(default=True, description="Whether the tuner moves it; else only people set it.")
     usual: float = Field(description="As the class, the spec or the law has it.")
     value: float = Field(description="In force.")
     tried: float | None = Field(default=None, description="What is being tried now.")

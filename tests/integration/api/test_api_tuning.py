@@ -11,30 +11,40 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kaon.types.artifact import ArtifactSpec, ArtifactStatus, Manifest
+from kaon.types.deployment import DeploymentSpec, Scaling, Template
 from kaon.types.key import Role
-from kaon.types.tuning import KnobState, Mode, Reach, Recommendation, TrialStatus, TuningState, TuningStatus
+from kaon.types.objective import Objective, Weights
+from kaon.types.service import Batch, EndpointSpec, ServiceSpec
+from kaon.types.tuning import Mode, Reach, Recommendation, TrialStatus, TuningState, TuningStatus
 
+from .world import DIGEST as PLAIN
 from .world import World, populate, world_of
 
 WEB = "/workspaces/default/deployments/web/tuning"
-BATCH = KnobState(
-    name="max_batch", what="rows of a batch", reach=Reach.REPLICA, low=1, high=32, whole=True, usual=8, value=8
+DIGEST = "sha256:" + "b" * 64
+ENDPOINT = EndpointSpec(name="embed", method="POST", path="/embed", batch=Batch(max_size=32, max_wait_s=0.02))
+SERVICE = ServiceSpec(
+    name="Embed", entry="app:Embed", endpoints=(ENDPOINT,), objective=Objective(weights=Weights(cost=2))
 )
-SHARE = KnobState(name="budget_share", what="a share", reach=Reach.POOL, low=0.1, high=0.95, usual=0.25, value=0.25)
-STATE = TuningState(
-    workspace="default",
-    deployment="web",
-    mode=Mode.RECOMMEND,
-    state="still",
-    reason="nothing found",
-    knobs=(BATCH, SHARE),
-)
+STATE = TuningState(workspace="default", deployment="web", mode=Mode.RECOMMEND, state="still", reason="nothing found")
 
 
 @pytest.fixture
 async def world(tmp_path: Path) -> Any:
     async with world_of(tmp_path) as made:
         await populate(made)
+        manifest = Manifest(kaon="0", python="3.11", service=SERVICE, files=())
+        await made.store.create(
+            "artifact",
+            "default",
+            DIGEST,
+            ArtifactSpec(digest=DIGEST, size_bytes=1, manifest=manifest),
+            ArtifactStatus(),
+        )
+        found = await made.store.get("deployment", "default", "web")
+        spec = DeploymentSpec(template=Template(artifact=DIGEST), scaling=Scaling(min=1, max=4))
+        await made.store.update_spec(found, spec)
         made.app.state.parts.opinions.keep_tuning("default", "web", lambda: STATE)
         yield made
 
@@ -65,17 +75,34 @@ async def test_what_the_tuner_says_is_told_with_what_the_store_has_later_word_of
     await stand(world, values={"max_batch": 4}, recommended=BETTER, trial=TRIAL)
     got = TuningState.model_validate((await root.get(WEB)).json())
     assert (got.state, got.reason, got.trial) == ("still", "nothing found", TRIAL)
-    assert [(k.name, k.value, k.tried, k.recommended) for k in got.knobs] == [
-        ("max_batch", 4, 16, 16),
-        ("budget_share", 0.25, None, None),
+    assert [(k.name, k.tuned, k.value, k.tried, k.recommended) for k in got.knobs] == [
+        ("max_batch", True, 4, 16, 16),
+        ("budget_share", True, 0.25, None, None),
+        ("contest_share", True, 0.1, None, None),
+        ("margin", True, 1, None, None),
+        ("max_wait_s", False, 0.02, None, None),
     ]
+    assert got.weights.cost == 2
 
 
-async def test_a_deployment_that_no_tuner_has_looked_at_says_so(world: World, root: Any) -> None:
-    got = (await root.get("/workspaces/default/deployments/other/tuning")).json()
-    assert (got["mode"], got["state"], got["knobs"]) == ("recommend", "learning", [])
-    refused = await root.post("/workspaces/default/deployments/other/tuning", json={"set": {"max_batch": 2}})
-    assert (refused.status_code, refused.headers["retry-after"]) == (503, "10")
+async def test_a_deployment_that_no_tuner_has_looked_at_says_so_and_takes_values(world: World, root: Any) -> None:
+    world.app.state.parts.opinions.forget_tuning("default", "web")
+    got = (await root.post(WEB, json={"set": {"max_batch": 2}})).json()
+    assert (got["mode"], got["state"], got["knobs"][0]["value"]) == ("recommend", "learning", 2)
+
+
+async def test_a_deployment_without_batching_or_bounds_has_only_what_people_set(world: World, root: Any) -> None:
+    await world.store.create("deployment", "default", "plain", DeploymentSpec(template=Template(artifact=PLAIN)))
+    got = (await root.get("/workspaces/default/deployments/plain/tuning")).json()
+    assert [(k["name"], k["tuned"]) for k in got["knobs"]] == [("concurrency", False)]
+    refused = await root.post("/workspaces/default/deployments/plain/tuning", json={"attempt": {"concurrency": 4}})
+    assert (refused.status_code, "it can be set" in refused.text) == (422, True)
+
+
+async def test_what_only_people_set_is_put_in_force(world: World, root: Any) -> None:
+    assert (await root.post(WEB, json={"set": {"max_wait_s": 0.01}})).status_code == 200
+    assert (await tuning(world)).values == {"max_wait_s": 0.01}
+    assert (await root.post(WEB, json={"set": {"max_wait_s": 0.03}})).status_code == 422
 
 
 async def test_the_mode_is_a_part_of_the_spec_and_is_noted_once_with_the_key(world: World, root: Any) -> None:
@@ -94,7 +121,7 @@ async def test_off_is_told_at_once_whatever_the_tuner_said_last(world: World, ro
 async def test_what_is_recommended_is_put_in_force_and_can_be_undone(world: World, root: Any) -> None:
     await stand(world, values={"budget_share": 0.5}, recommended=BETTER)
     got = (await root.post(WEB, json={"apply": True})).json()
-    assert ([k["value"] for k in got["knobs"]], got["recommended"]) == ([16, 0.5], None)
+    assert ([k["value"] for k in got["knobs"][:2]], got["recommended"]) == ([16, 0.5], None)
     kept = await tuning(world)
     assert (kept.values, kept.before, kept.changed_by) == (
         {"budget_share": 0.5, "max_batch": 16},

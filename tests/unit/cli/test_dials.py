@@ -50,6 +50,7 @@ def knobs(**values: dict[str, float]) -> tuple[KnobState, ...]:
             low=low,
             high=high,
             usual=usual,
+            tuned=name != "max_wait_s",
             **({"value": usual} | values.get(name, {})),
         )
         for name, what, reach, low, high, usual in known

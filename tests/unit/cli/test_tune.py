@@ -19,7 +19,7 @@ from kaon.laws.tune.gate import Block
 from kaon.laws.tune.knobs import Knob, Shape, Space
 from kaon.laws.tune.trial import Trial
 from kaon.types.journal import JournalEntry
-from kaon.types.tuning import KnobState, Mode, Reach, TuningRequest, TuningState, TuningStatus
+from kaon.types.tuning import KnobState, Mode, Reach, TuningRequest, TuningState
 
 SPACE = Space((Knob("max_batch", Shape.WHOLE, 1, 32, Reach.REPLICA), Knob("margin", Shape.LOG, 0.7, 1.4)))
 FORCE = {"max_batch": 8.0, "margin": 1.0}
@@ -138,18 +138,6 @@ def test_what_came_of_it_is_told(request_: TuningRequest, after: TuningState, sa
     assert says in told(request_, state(), after)
 
 
-def stand(world: Any, **tuned: Any) -> None:
-    """Let the platform's tuner say something, and the status be so."""
-
-    async def written() -> None:
-        found = await world.store.get("deployment", "default", "greeter")
-        status = found.status.model_copy(update={"tuning": TuningStatus(**tuned)})
-        await world.store.update_status(found, status)
-
-    world.app.state.parts.opinions.keep_tuning("default", "greeter", state)
-    asyncio.run(written())
-
-
 def journalled(world: Any, entries: Sequence[JournalEntry]) -> None:
     asyncio.run(world.store.keep_journal(entries))
 
@@ -172,17 +160,15 @@ def test_a_mode_is_set_and_told_with_what_comes_next(deployed: Any, world: Any, 
 
 
 def test_values_are_put_in_force_and_taken_back(deployed: Any, world: Any, run: Any) -> None:
-    world.app.state.parts.opinions.keep_tuning("default", "greeter", state)
-    said = run("tune", "greeter", "--set", "max_batch=16")
+    said = run("tune", "greeter", "--set", "concurrency=4")
     assert (said.code, said.out) == (0, "")
-    assert said.err == "In force in a few seconds: max_batch 8 -> 16. Back again: kaon tune greeter --undo\n"
+    assert said.err == "In force in a few seconds: concurrency 16 -> 4. Back again: kaon tune greeter --undo\n"
 
 
 def test_what_cannot_be_ends_with_the_code_of_its_kind(deployed: Any, world: Any, run: Any) -> None:
-    world.app.state.parts.opinions.keep_tuning("default", "greeter", state)
     assert run("tune", "greeter", "--apply").code == 2
     wrong = run("tune", "greeter", "--set", "batch=16")
-    assert (wrong.code, "There are: max_batch (1 to 32, whole)." in wrong.err) == (2, True)
+    assert (wrong.code, "Its knobs: concurrency (1 to 16, whole)." in wrong.err) == (2, True)
     assert run("tune", "greeter", "--set", "max_batch=16", "--undo").code == 2
     assert run("tune", "greeter", "--watch", "--replay").code == 2
     assert run("tune", "nobody", "--auto").code == 3

@@ -46,11 +46,11 @@ def usual(space: Space, service: ServiceSpec) -> Values:
 
 WHAT = {
     MAX_BATCH: "Rows of a batch at most.",
-    BUDGET_SHARE: "Share of the error budget that misses may use before the headroom rises.",
-    CONTEST_SHARE: "Share of the error budget that a way of following the load may have missed.",
-    MARGIN: "Factor on the headroom, at once.",
-    MAX_WAIT_S: "How long a batch may be held for others, seconds; set by hand only.",
-    CONCURRENCY: "Calls, or batches, at once in a replica.",
+    BUDGET_SHARE: "Share of the error budget that misses may use before the scaling law keeps more headroom.",
+    CONTEST_SHARE: "Share of the error budget that a way of following the load may have missed and still be followed.",
+    MARGIN: "Factor on the scaling law's headroom.",
+    MAX_WAIT_S: "How long a batch may be held for others, seconds.",
+    CONCURRENCY: "Calls, or batches, that a replica works on at once.",
 }
 """What each knob is, for people."""
 

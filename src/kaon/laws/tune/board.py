@@ -1,0 +1,70 @@
+"""All knobs of a deployment as people see them: those that the tuner moves, and those that only people set. Pure.
+
+Whoever tells of knobs, or checks what somebody wants of them, asks here.
+"""
+
+from __future__ import annotations
+
+from kaon.laws import choice
+from kaon.laws.tune import scaling
+from kaon.laws.tune.knobs import Knob, Shape
+from kaon.types.deployment import Scaling
+from kaon.types.knobs import Values
+from kaon.types.objective import Objective
+from kaon.types.service import ServiceSpec
+from kaon.types.tuning import KnobState, Reach, TuningStatus
+
+
+def knobs(service: ServiceSpec, bounds: Scaling, objective: Objective, status: TuningStatus) -> tuple[KnobState, ...]:
+    """Every knob with its range, what is usual, in force, tried and recommended."""
+    space = scaling.space(service, bounds, objective)
+    usual = scaling.usual(space, service) if space else {}
+    tuned = [_tuned(knob, usual[knob.name]) for knob in (space.knobs if space else ())]
+    return tuple(_standing(knob, status) for knob in (*tuned, *_by_hand(service)))
+
+
+def _tuned(knob: Knob, usual: float) -> KnobState:
+    return KnobState(
+        name=knob.name,
+        what=scaling.WHAT[knob.name],
+        reach=knob.reach,
+        low=knob.low,
+        high=knob.high,
+        whole=knob.shape is Shape.WHOLE,
+        usual=usual,
+        value=usual,
+    )
+
+
+def _by_hand(service: ServiceSpec) -> list[KnobState]:
+    """What a replica obeys and the tuner leaves alone; only where the class leaves room."""
+    wait_s = max((e.batch.max_wait_s for e in service.endpoints if e.batch), default=0.0)
+    ranges = {scaling.MAX_WAIT_S: (0.0, wait_s), scaling.CONCURRENCY: (1.0, float(choice.slots(service)))}
+    return [
+        KnobState(
+            name=name,
+            what=scaling.WHAT[name],
+            reach=Reach.REPLICA,
+            low=low,
+            high=high,
+            whole=name == scaling.CONCURRENCY,
+            tuned=False,
+            usual=high,
+            value=high,
+        )
+        for name, (low, high) in ranges.items()
+        if high > low
+    ]
+
+
+def _standing(knob: KnobState, status: TuningStatus) -> KnobState:
+    name = knob.name
+    tried: Values = status.trial.after if status.trial else {}
+    better: Values = status.recommended.values if status.recommended else {}
+    return knob.model_copy(
+        update={
+            "value": status.values.get(name, knob.usual),
+            "tried": tried.get(name),
+            "recommended": better.get(name),
+        }
+    )
