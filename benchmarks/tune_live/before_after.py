@@ -69,6 +69,20 @@ def while_tuned(setting: Setting) -> Told:
     return _played(setting, {UNTUNED: (Mode.OFF, usual), TUNED: (Mode.AUTO, usual)})
 
 
+def in_turn(setting: Setting) -> Told:
+    """The untuned arm, the tuned one, and the one with what that found, one after the other."""
+    usual = {load.name: setting.usual for load in setting.loads}
+    told = _played(setting, {UNTUNED: (Mode.OFF, usual)})
+    for arm, mode in ((TUNED, Mode.AUTO), (FOUND, Mode.OFF)):
+        known = (
+            usual if arm == TUNED else {name: dict(x[TUNED]["tuner"]["values"]) for name, x in told["loads"].items()}
+        )
+        more = _played(setting, {arm: (mode, known)})
+        for name, arms in more["loads"].items():
+            told["loads"][name] |= arms
+    return told
+
+
 def from_the_start(setting: Setting, before: Told) -> Told:
     """The untuned arm again, beside one that has from the start what the tuned one of `before` ended with."""
     usual = {load.name: setting.usual for load in setting.loads}

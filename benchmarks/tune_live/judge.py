@@ -6,12 +6,15 @@ from typing import Any
 
 from benchmarks.report import Report
 from benchmarks.tune_live.before_after import FOUND, TUNED, UNTUNED
+from benchmarks.tune_live.request_path import BUSY, SEARCHING, TOLD
 
 HALVES = ("whole", "later")
 
 
 def show(part: str, told: dict[str, Any]) -> None:
     """Its table."""
+    if "states" in told:
+        show_path(told)
     for load, arms in told.get("loads", {}).items():
         print(f"\n{part}, {load}; the machine was {told['machine']['busy']:.0%} busy")
         print("| arm | part | loss | in time % | replica-s | busy % | p50 s | p99 s | lost | shed | unsafe |")
@@ -31,6 +34,20 @@ def show(part: str, told: dict[str, Any]) -> None:
                 print(f"    {entry['before']} -> {entry['after']}: {entry['reason']}")
 
 
+def show_path(told: dict[str, Any]) -> None:
+    """What calls felt by state."""
+    print(f"\n{told['rps']:.0f} calls/s on {told['replicas']} replicas; {told['tuner']}")
+    print(
+        "| state | calls | p50 ms | p90 ms | p99 ms | p50 ratio (95 %) | p99 ratio (95 %) |\n"
+        "|---|--:|--:|--:|--:|--:|--:|"
+    )
+    for name, x in told["states"].items():
+        ratios = (x.get(f"p{q}_ratio", (1.0, 1.0, 1.0)) for q in (50, 99))
+        said = " | ".join(f"{ratio:.3f} ({low:.3f}-{high:.3f})" for ratio, low, high in ratios)
+        row = f"| {name} | {x['calls']} | {x['p50_ms']:.2f} | {x['p90_ms']:.2f} | {x['p99_ms']:.2f} | {said} |"
+        print(row, flush=True)
+
+
 def judge(report: Report, done: dict[str, Any]) -> None:
     """The bars, as far as parts are done."""
     for load, arms in done.get("tuned", {}).get("loads", {}).items():
@@ -43,6 +60,23 @@ def judge(report: Report, done: dict[str, Any]) -> None:
     for load, arms in done.get("found", {}).get("loads", {}).items():
         before, after = arms[UNTUNED], arms[FOUND]
         report.at_most(f"{load}_loss_with_what_was_found", after["whole"]["loss"] / before["whole"]["loss"], 1.0)
+    for arms in done.get("model", {}).get("loads", {}).values():
+        before = arms[UNTUNED]
+        for arm in (TUNED, FOUND):
+            report.at_most(f"minilm_loss_{arm}", arms[arm]["whole"]["loss"] / before["whole"]["loss"], 1.0)
+        report.at_most("minilm_unsafe_windows", unsafe(before, arms[TUNED]), 0.005)
+    if "path" in done:
+        judge_path(report, done["path"])
+
+
+def judge_path(report: Report, told: dict[str, Any]) -> None:
+    """No added latency where as much CPU is left for calls."""
+    for state, name in ((TOLD, "told"), (SEARCHING, "searching")):
+        x = told["states"][state]
+        report.at_most(f"p50_while_{name}", x["p50_ratio"][0], 1.02)
+        report.at_most(f"p99_while_{name}", x["p99_ratio"][0], 1.1)
+    busy = told["states"][BUSY]["p50_ratio"][0]
+    report.note(f"whoever takes a core of two: the p50 of calls is {busy:.2f} times as long")
 
 
 def unsafe(before: dict[str, Any], after: dict[str, Any]) -> float:

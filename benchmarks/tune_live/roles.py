@@ -1,4 +1,4 @@
-"""`python -m benchmarks.tune_live.roles server|agent TIMES`: the platform's roles, at a pace."""
+"""`python -m benchmarks.tune_live.roles server|agent TIMES [restless]`: the platform's roles, at a pace."""
 
 from __future__ import annotations
 
@@ -22,18 +22,26 @@ from kaon.stack.roles import ROLES, Role
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES_S = 0.25
 """So often the agent counts here, seconds of the machine: at a second, figures would be too old for a quick law."""
-NOTES = "samples.jsonl"
+NOTES, WISH, DEEDS = "samples.jsonl", "wish", "deeds.json"
+"""Files under the home: what agents told; what is wished of a restless tuner, and what it did."""
 
 
-def start(settings: Settings, times: float) -> None:
-    """Start both, before `kaon up` finds them running."""
+def start(settings: Settings, times: float, *, restless: bool = False) -> None:
+    """Start both, before `kaon up` finds them running. `restless`: with a tuner that never rests when it is wished."""
     settings.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name in ROLES:
         role = Role(name, settings)
         role.log.parent.mkdir(mode=0o700, parents=True)
         said = settings.model_dump(mode="json") | {"home": str(settings.home.absolute())}
         processes.spawn(
-            [sys.executable, "-m", "benchmarks.tune_live.roles", name, repr(times)],
+            [
+                sys.executable,
+                "-m",
+                "benchmarks.tune_live.roles",
+                name,
+                repr(times),
+                *(["restless"] if restless else []),
+            ],
             lock=role.lock,
             env={"PATH": os.environ["PATH"], "HOME": str(Path.home())},
             cwd=ROOT,
@@ -42,7 +50,7 @@ def start(settings: Settings, times: float) -> None:
         )
 
 
-def quicken(pace: Pace) -> None:
+def quicken(pace: Pace, *, restless: bool = False) -> None:
     """Let the parts of this process that tune, scale and remember traffic live at `pace`."""
     clock = QuickClock(pace)
 
@@ -56,10 +64,20 @@ def quicken(pace: Pace) -> None:
     serve = server.serve
 
     async def served(settings: Settings, *rest: Any) -> None:
+        if restless:
+            unrest(settings.home)
         server.TrafficRing = functools.partial(QuickRing, pace, settings.home / NOTES)  # type: ignore[misc, assignment]
         await serve(settings, *rest)
 
     server.serve = served
+
+
+def unrest(home: Path) -> None:
+    """Let a tuner that never rests be in the tuner's place."""
+    from benchmarks.tune_live.restless import Restless  # it brings the simulator, which nobody else here needs
+
+    Restless.wish, Restless.deeds = home / WISH, home / DEEDS
+    control.Tuning = Restless  # type: ignore[misc]
 
 
 def _terms(times: float, kind: Callable[..., Any], rules: Any, told: Any, *rest: Any, **named: Any) -> Any:
@@ -67,10 +85,10 @@ def _terms(times: float, kind: Callable[..., Any], rules: Any, told: Any, *rest:
 
 
 if __name__ == "__main__":
-    role_name, said_times = sys.argv[1], float(sys.argv[2])
-    if role_name == "server":
-        quicken(Pace(said_times))
+    role_name, said_times, restless_too = sys.argv[1], float(sys.argv[2]), "restless" in sys.argv[3:]
+    if role_name == "agent":
+        observer.EVERY_S = SAMPLES_S if said_times > 1 else observer.EVERY_S
     else:
-        observer.EVERY_S = SAMPLES_S
+        quicken(Pace(said_times), restless=restless_too)
     sys.argv = ["kaon.stack", role_name]
     sys.exit(stack.main())

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks import batching
+from benchmarks.live.loads import MEAN_RPS
 from benchmarks.report import QUICK
-from benchmarks.tune_live import before_after
+from benchmarks.tune_live import before_after, request_path
+from benchmarks.tune_live.apps.embedder import OBJECTIVE as EMBEDDER_OBJECTIVE
 from benchmarks.tune_live.apps.sleeper import A_S, B_S, OBJECTIVE
 from benchmarks.tune_live.before_after import Setting
 from benchmarks.tune_live.loads import chosen
@@ -21,6 +26,11 @@ SECONDS = 90 if QUICK else 636
 """34 minutes of the tuner's, or two hours."""
 USUAL = 8
 MOST = 24
+
+MODEL_SECONDS, MODEL_RPS = (60, 60.0) if QUICK else (270, 90.0)
+TEXT = "where is the parcel that I ordered on Monday"
+ALONE_S = 0.005
+"""What a call costs that MiniLM answers by itself, about."""
 
 SLEEPER = Service(f"{APPS / 'sleeper.py'}:Sleeper", OBJECTIVE, 2.0, MOST, '{"rows": [1]}')
 
@@ -38,8 +48,24 @@ def sleeper() -> Setting:
     )
 
 
+def embedder() -> Setting:
+    """MiniLM on the processor, batch by batch of one text until somebody says more; two cores carry two replicas.
+
+    Its arms take turns: side by side each would slow the other's model down.
+    """
+    load = chosen(os.environ.get("TRACES"), MODEL_SECONDS, TIMES, most=1)[0]
+    fitted = replace(load, rates=tuple(rate * MODEL_RPS / MEAN_RPS for rate in load.rates))
+    env = (f"APPS={Path(batching.__file__).parent / 'apps'}",)
+    service = Service(
+        f"{APPS / 'embedder.py'}:Embedder", EMBEDDER_OBJECTIVE, 0.0, 3, json.dumps({"texts": [TEXT]}), env
+    )
+    return Setting(service, (fitted,), TIMES, {"max_batch": 1.0}, 1 / ALONE_S, ALONE_S)
+
+
 PARTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "tuned": lambda done: before_after.while_tuned(sleeper()),
     "found": lambda done: before_after.from_the_start(sleeper(), done["tuned"]),
+    "model": lambda done: before_after.in_turn(embedder()),
+    "path": lambda done: request_path.measured(2 if QUICK else 8, 3.0),
 }
 """Each is given what was done before it."""
