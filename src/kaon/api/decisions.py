@@ -9,6 +9,7 @@ from fastapi import Query
 from kaon.api.doors import Doors
 from kaon.api.parts import InWorkspace, OfDeployment, WithParts
 from kaon.api.views import Decisions
+from kaon.types.journal import JournalEntry
 from kaon.types.key import Right
 
 _KEPT = 1000
@@ -23,9 +24,18 @@ async def list_decisions(
     concern: Annotated[str | None, Query(pattern=r"^[a-z]{1,40}$", description="Only on this concern.")] = None,
     since_s: Annotated[float | None, Query(gt=0, allow_inf_nan=False, description="Only so recent ones.")] = None,
     limit: Annotated[int, Query(ge=1, le=_KEPT)] = 20,
+    lists: Annotated[
+        bool, Query(description="With the figures that are lists, such as all that the tuner's twin answered.")
+    ] = True,
 ) -> Decisions:
     """The newest decisions, oldest of them first; and what the scaling law says now."""
     await parts.store.get("deployment", ws, name)
     found = await parts.store.journal(ws, name, concern, limit)
     earliest = 0.0 if since_s is None else parts.clock.now() - since_s
-    return Decisions(items=[entry for entry in found if entry.at >= earliest], now=parts.opinions.of(ws, name))
+    items = [entry if lists else _brief(entry) for entry in found if entry.at >= earliest]
+    return Decisions(items=items, now=parts.opinions.of(ws, name))
+
+
+def _brief(entry: JournalEntry) -> JournalEntry:
+    figures = {name: value for name, value in entry.figures.items() if not isinstance(value, list)}
+    return entry.model_copy(update={"figures": figures})

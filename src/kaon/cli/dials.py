@@ -196,32 +196,39 @@ def _losses(state: TuningState, across: int) -> list[Line]:
         return [[(DIM, "no minute of calls has been counted yet")]]
     wide = max(10, across - LABEL - _FIGURES)
     totals = [None if p.loss is None else p.loss.total for p in points]
-    ranked = sorted(loss.total for loss in known)
-    # One burst must not flatten all others: the scale ends where nineteen of twenty do.
-    most = max(min(ranked[-1], 1.2 * ranked[math.ceil(0.95 * len(ranked)) - 1]), 0.01)
     drawn = len(fitted(totals, wide))
     title: Line = [
         (TITLE, "loss"),
-        (DIM, f"{' by the minute; below its parts, each to its own scale':<{drawn + LABEL - 4}}"),
+        (DIM, f"{' by the minute; below its parts, all to one scale':<{drawn + LABEL - 4}}"),
     ]
-    total = bars(totals, wide, _HEIGHT, "cyan", most, _loss)
+    total = bars(totals, wide, _HEIGHT, "cyan", _most([loss.total for loss in known]), _loss)
     total[0].append(_figures([loss.total for loss in known]))
     lines = [[*title, (DIM, " now/most")], *total]
     if any(point.tried for point in points):
         turns = fitted([1.0 if point.tried else None for point in points], wide)
         lines.append([(DIM, f"{'tried':>{LABEL - 2}} ┤"), (WORSE, "".join("▔" if on else " " for on in turns))])
-    for name in _PARTS:
-        lines.append(_part(name, points, state.weights, wide))
+    lines += _parts(points, state.weights, wide)
     begin = f"{len(points)}m ago"
     return [*lines, [(DIM, " " * LABEL + begin + "now".rjust(max(3, drawn - len(begin))))]]
 
 
-def _part(name: str, points: Sequence[LossPoint], weights: Weights, wide: int) -> Line:
-    values = [None if p.loss is None else parts_of(p.loss, weights)[name] for p in points]
-    known = [value for value in values if value is not None]
-    style = BAD if name == "misses" else "blue"
-    (_, drawn) = bars(values, wide, 1, style, max(known), _loss)[0]
-    return [(DIM, f"{name:>{LABEL - 2}} ┤"), drawn, _figures(known)]
+def _parts(points: Sequence[LossPoint], weights: Weights, wide: int) -> list[Line]:
+    """A line for each part, to one scale: it is seen at once which of them matters."""
+    parts = [None if p.loss is None else parts_of(p.loss, weights) for p in points]
+    known = {name: [part[name] for part in parts if part is not None] for name in _PARTS}
+    most = max(_most(values) for values in known.values())
+    lines = []
+    for name in _PARTS:
+        values = [None if part is None else part[name] for part in parts]
+        (_, drawn) = bars(values, wide, 1, BAD if name == "misses" else "cyan", most, _loss)[0]
+        lines.append([(DIM, f"{name:>{LABEL - 2}} ┤"), drawn, _figures(known[name])])
+    return lines
+
+
+def _most(values: Sequence[float]) -> float:
+    """Where a scale ends: at the highest; but one burst must not flatten all others, so where nineteen of twenty do."""
+    ranked = sorted(values)
+    return max(min(ranked[-1], 1.2 * ranked[math.ceil(0.95 * len(ranked)) - 1]), 0.01)
 
 
 def parts_of(loss: LossParts, weights: Weights) -> dict[str, float]:

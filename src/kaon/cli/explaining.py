@@ -24,7 +24,7 @@ _TUNING = ("predicted", "realised", "loss", "seed", "inputs")
 def explain(name: str, since_s: float | None, limit: int, workspace: str | None, form: Format) -> None:
     """Print the last decisions."""
     with opened(workspace) as remote:
-        found = remote.decisions(name, since_s, limit)
+        found = remote.decisions(name, since_s, limit, lists=form is not Format.TABLE)
         if form is not Format.TABLE:
             put(document(found.model_dump(mode="json"), form))
             return

@@ -140,10 +140,16 @@ class Remote:
         return self._platform.read(Stats, self._at("deployments", name, "stats"), span_s=span_s)
 
     def decisions(
-        self, name: str, since_s: float | None = None, limit: int = 20, concern: str | None = None
+        self,
+        name: str,
+        since_s: float | None = None,
+        limit: int = 20,
+        *,
+        concern: str | None = None,
+        lists: bool = True,
     ) -> Decisions:
-        """What was decided for a deployment, and what its law says now."""
-        query = {"since_s": since_s, "limit": limit, "concern": concern}
+        """What was decided for a deployment, and what its law says now; without `lists`, no figures that are lists."""
+        query = {"since_s": since_s, "limit": limit, "concern": concern, "lists": lists}
         return self._platform.read(Decisions, self._at("deployments", name, "decisions"), **query)
 
     def tuning(self, name: str) -> TuningState:

@@ -18,8 +18,8 @@ from kaon.errors import InvalidInput, KaonError
 from kaon.types.knobs import Values
 from kaon.types.tuning import Mode, TuningRequest, TuningState
 
-REPLAYED = 100
-"""Decisions that are taken again: the newest ones. Each has what the twin answered, some ten kilobytes."""
+_KEPT = 1000
+"""Decisions that a platform keeps of a deployment at most. Each epoch has what the twin answered, some 10 kB."""
 _MODES = {
     Mode.OFF: "The tuner of {name} is off. What is in force stays: kaon tune {name} --undo takes the last change back.",
     Mode.RECOMMEND: "The tuner of {name} recommends and changes nothing: kaon tune {name}",
@@ -124,7 +124,7 @@ def replay(name: str, workspace: str | None, form: Format) -> None:
 
 
 def _decisions(remote: Remote, name: str) -> Replay:
-    return replayed(remote.decisions(name, limit=REPLAYED, concern="tuning").items)
+    return replayed(remote.decisions(name, limit=_KEPT, concern="tuning").items)
 
 
 def counted(found: Replay) -> dict[str, object]:
@@ -141,5 +141,5 @@ def summed(name: str, found: Replay) -> str:
     if not found.same and not found.differ:
         return f"The tuner of {plain(name)} has decided nothing yet."
     all_of = len(found.same) + len(found.differ)
-    text = f"{len(found.same)} of the last {all_of} decisions for {plain(name)} come out the same, to the last bit."
+    text = f"{len(found.same)} of {all_of} decisions for {plain(name)} come out the same, to the last bit."
     return f"{text} {len(found.by_hand)} changes by hand are not the tuner's." if found.by_hand else text

@@ -53,6 +53,19 @@ async def test_what_the_law_says_now_is_told_beside(world: World) -> None:
     assert (await viewer.get(WEB)).json()["now"]["after"] == "7"
 
 
+async def test_figures_that_are_lists_can_be_left_out(world: World) -> None:
+    viewer: Any = world.client(await world.key("viewer", Role.VIEWER))
+    figures = {"kind": "epoch", "predicted": 0.05, "looks": [[{"max_batch": 8.0}, True, [[0.9, 120, 119, 0]]]]}
+    await world.store.keep_journal([entry(world, 5, "x", "tuning").model_copy(update={"figures": figures})])
+
+    async def told(**query: object) -> dict[str, object]:
+        found: dict[str, object] = (await viewer.get(WEB, params=query)).json()["items"][0]["figures"]
+        return found
+
+    assert await told(concern="tuning") == figures
+    assert await told(lists="false") == {"kind": "epoch", "predicted": 0.05}
+
+
 @pytest.mark.parametrize("query", [{"since_s": "-1"}, {"since_s": "nan"}, {"limit": 0}, {"concern": "A'--"}, {"x": 1}])
 async def test_a_query_that_makes_no_sense_is_refused(world: World, query: dict[str, Any]) -> None:
     viewer: Any = world.client(await world.key("viewer", Role.VIEWER))
