@@ -11,6 +11,7 @@ from kaon.control.minutes import Minutes
 from kaon.control.planning import Planning
 from kaon.control.scaling import Scaling
 from kaon.control.tuning import Tuning
+from kaon.control.twins import Twin
 from kaon.store.opinions import Opinions
 from kaon.store.port import Store
 from kaon.store.traffic import TrafficRing
@@ -28,13 +29,14 @@ class Controllers:
         *,
         traffic: TrafficRing | None = None,
         opinions: Opinions | None = None,
+        twin: Twin | None = None,
     ) -> None:
         self._store = store
         self._clock = clock or SystemClock()
         ring = traffic or TrafficRing()
         opinions = opinions or Opinions()
         self.scaling = Scaling(store, self._clock, ring, opinions)
-        self.tuning = Tuning(store, self._clock, ring, opinions, self.scaling)
+        self.tuning = Tuning(store, self._clock, ring, opinions, self.scaling, twin)
         self.minutes = Minutes(store, self._clock, ring)
         self.reconcilers: tuple[Reconciler, ...] = (
             Deployments(store, vault, self._clock, ring),

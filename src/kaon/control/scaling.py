@@ -98,7 +98,7 @@ class Scaling:
             known = None
         if deployment is None or not _elastic(deployment):
             return None
-        terms = await self._terms(deployment)
+        terms = await self.terms(deployment)
         if known is None or not known.mind.adapt(terms):
             self._judged[key] = known = _Judged(deployment, await self._mind(deployment, terms))
             self._opinions.keep(*key, partial(self._entry, known))
@@ -168,7 +168,7 @@ class Scaling:
         standing = Standing(
             wanted=_wanted(deployment),
             informed=mind.informed,
-            rolling=_rolling(status),
+            rolling=rolling(status),
             proven=status.stable is not None,
             held=max(mind.held, int(now - judged.woken_at < WOKEN_S)),
         )
@@ -210,7 +210,8 @@ class Scaling:
             mind.recall([minute for minute in minutes if minute.at_s <= now - RING_S])
         return mind
 
-    async def _terms(self, deployment: Deployment) -> Terms:
+    async def terms(self, deployment: Deployment) -> Terms:
+        """What decides of a deployment how its law is made."""
         place = deployment.workspace, deployment.spec.template.artifact
         service = self._services.get(place)
         if service is None:
@@ -232,7 +233,7 @@ def _wanted(deployment: Deployment) -> int:
     return rollout.wanted(deployment.spec, deployment.status)
 
 
-def _rolling(status: DeploymentStatus) -> bool:
+def rolling(status: DeploymentStatus) -> bool:
     """Whether one revision takes over from another."""
     serving = {a.revision for a in status.assignments if a.revision != status.shadow}
     coming = status.state is RolloutState.PROGRESSING and status.stable is not None and status.stable != status.target

@@ -1,33 +1,75 @@
-"""The live tuner: every 10 seconds each deployment is looked at, and what should be tried, kept or taken back is
-written into its status.
+"""The live tuner of all deployments: looks at each every 10 s, and writes what should be into its status.
+
+`kaon.control.tuner` decides, for one deployment and without a store. Here it is told what agents counted, how the
+deployment stands and what the scaling law remembers; what it wants is written by compare-and-set into
+`DeploymentStatus.tuning`, from where the plan and the scaling law take it. A write that meets another's is made anew at
+once, from what the other wrote: going back must not wait for the next tick.
+
+The twin is asked beside the ticks, at most one question of a deployment at a time. Searches of all deployments together
+use at most `SHARE` of one processor, and begin in the order in which they were due; what a trial or a person waits for
+goes first. A twin that fails, or is silent for `PATIENCE_S`, is that deployment's matter alone.
 
 As a reconciler it only knows the deployments; `run` tunes them.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from kaon import log
 from kaon.clock import Clock
+from kaon.control import tuning_news, tuning_state
 from kaon.control.loop import Again, Key
-from kaon.control.scaling import Scaling
-from kaon.errors import KaonError
+from kaon.control.minds import Terms
+from kaon.control.questions import URGENT, Question
+from kaon.control.scaling import Scaling, rolling
+from kaon.control.tuner import News, Tuner, World
+from kaon.control.twins import Twin
+from kaon.errors import Conflict, KaonError, NotFound
+from kaon.laws.scale import ScaleState
+from kaon.laws.tune import scaling as knobs
+from kaon.laws.tune.ask import Ask
 from kaon.laws.tune.guard import TICK_S
+from kaon.laws.tune.knobs import Space
 from kaon.store.opinions import Opinions
 from kaon.store.port import Change, Store
 from kaon.store.traffic import TrafficRing
+from kaon.types.deployment import DeploymentStatus, RolloutState
 from kaon.types.resource import Deployment
-from kaon.types.tuning import Mode, TuningState
+from kaon.types.tuning import Tried, TuningState
+
+SHARE = 0.1
+"""Of one processor, for the searches of all deployments."""
+LIKELY_S = 2.0
+"""What a search takes, processor seconds, until it is known."""
+PATIENCE_S = 120.0
+HOURS_S = 7200.0
+WEEK_S = 7 * 86_400.0
+_TRIALS = 50
+_JOURNAL = 200
+_TRIES = 5
+_BREATH = 10
+"""After so many deployments others may use the loop."""
 
 
 @dataclass(slots=True)
 class _Tuned:
-    """A deployment as the store has it."""
+    """A deployment: as the store has it, its tuner, and what is to be told of it."""
 
     deployment: Deployment
+    tuner: Tuner
+    trials: deque[Tried]
+    count: int = 0
+    """How many of the ring's samples were heard."""
+    news: list[News] = field(default_factory=list)
+    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    asking: asyncio.Task[None] | None = None
+    recalled: bool = False
+    """Whether the twin knows the week."""
 
 
 class Tuning:
@@ -42,66 +84,253 @@ class Tuning:
         traffic: TrafficRing,
         opinions: Opinions,
         scaling: Scaling,
-        twin: object = None,
+        twin: Twin | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
         self._traffic = traffic
         self._opinions = opinions
         self._scaling = scaling
+        self._twin = twin
         self._tuned: dict[Key, _Tuned] = {}
+        self._known: set[Key] = set()
+        self._free_s = 0.0
+        """When the next search may begin."""
         self._log = log.get("control.tuning")
 
     async def keys(self) -> Collection[Key]:
         """Every deployment, and those that are gone."""
-        return {(d.workspace, d.name) for d in await self._store.list_all("deployment")} | self._tuned.keys()
+        return {(d.workspace, d.name) for d in await self._store.list_all("deployment")} | self._known
 
     async def affected(self, changes: Sequence[Change]) -> Collection[Key]:
         """The deployments that changed."""
         return {(change.workspace, change.name) for change in changes if change.kind == "deployment"}
 
     async def reconcile(self, key: Key) -> Again | None:
-        """Know the deployment as it is now."""
+        """Know the deployment as it is now; end a trial that is none any more."""
         deployment = await self._store.find("deployment", *key)
         known = self._tuned.get(key)
-        if known and (deployment is None or deployment.uid != known.deployment.uid):
-            del self._tuned[key]
-            self._opinions.forget_tuning(*key)
+        if known is not None and (deployment is None or deployment.uid != known.deployment.uid):
+            self._forget(key)
             known = None
         if deployment is None:
+            self._forget(key)
+            return None
+        self._known.add(key)
+        terms, space = await self._terms(deployment)
+        if space is None:
+            self._forget(key)
+            self._known.add(key)
+            reason = "there is nothing to tune: no batches, and no choice of how many replicas there are"
+            self._opinions.keep_tuning(*key, partial(tuning_state.idle, deployment, reason))
+            await self._clear(deployment)
             return None
         if known is None:
-            self._tuned[key] = known = _Tuned(deployment)
-            self._opinions.keep_tuning(*key, partial(self._state, known))
-        elif deployment.version > known.deployment.version:
-            known.deployment = deployment
+            known = await self._begin(deployment, terms, space)
+        self._take_up(known, deployment, terms, space)
+        await self._write(known)
         return None
 
     async def run(self) -> None:
         """Look at all, every `TICK_S`, until cancelled."""
-        while True:
-            await self._clock.sleep(TICK_S)
-            try:
-                await self.tick()
-            except KaonError as error:  # the store is away: what is in force stays, and agents end trials themselves
-                self._log.warning("nothing is tuned", cause=error.cause)
-            except Exception:  # a bug must not end the platform that it is in
-                self._log.exception("nothing is tuned")
+        try:
+            while True:
+                await self._clock.sleep(TICK_S)
+                try:
+                    await self.tick()
+                except KaonError as error:  # the store is away: what is in force stays; agents end trials themselves
+                    self._log.warning("nothing is tuned", cause=error.cause)
+                except Exception:  # a bug must not end the platform that it is in
+                    self._log.exception("nothing is tuned")
+        finally:
+            for known in self._tuned.values():
+                if known.asking is not None:
+                    known.asking.cancel()
 
     async def tick(self) -> None:
-        """Look at all once."""
+        """Look at all once, write what is new, and ask the twin what is due."""
+        failures: list[KaonError] = []
+        for number, known in enumerate(list(self._tuned.values()), start=1):
+            try:
+                self._look(known)
+                if known.tuner.news or known.tuner.wanted(self._clock.now()) != known.tuner.status:
+                    await self._write(known)
+            except KaonError as error:  # what is not written is wanted still, by the next tick too
+                failures.append(error)
+            except Exception:  # one deployment's failure, even a bug's, is not the others'
+                self._log.exception("not tuned", deployment=known.deployment.name)
+            if number % _BREATH == 0:
+                await asyncio.sleep(0)
+        self._ask_what_is_due()
+        if failures:
+            raise failures[0]
 
-    def _state(self, tuned: _Tuned) -> TuningState:
-        """All that there is to see of a deployment's tuner."""
-        deployment = tuned.deployment
-        mode, status = deployment.spec.tuning.mode, deployment.status.tuning
-        return TuningState(
-            workspace=deployment.workspace,
-            deployment=deployment.name,
-            mode=mode,
-            state="off" if mode is Mode.OFF else "learning",
-            reason="nothing is tuned by itself" if mode is Mode.OFF else "it learns what is usual",
-            trial=status.trial,
-            recommended=status.recommended,
-            off_until=status.off_until,
+    async def answers(self) -> None:
+        """Wait until the twin has answered all that it is being asked."""
+        while asking := [known.asking for known in self._tuned.values() if known.asking is not None]:
+            await asyncio.wait(asking)
+
+    # One deployment
+
+    def _look(self, known: _Tuned) -> None:
+        deployment, now = known.deployment, self._clock.now()
+        status: DeploymentStatus = deployment.status
+        news, known.count = self._traffic.news(deployment.workspace, deployment.name, known.count)
+        known.tuner.world = world = self._world(deployment, now)
+        known.tuner.hear([s for s in news if s.revision != status.shadow and s.at_s > deployment.created_at])
+        known.tuner.look(world, now)
+
+    def _world(self, deployment: Deployment, now: float) -> World:
+        status: DeploymentStatus = deployment.status
+        mind = self._scaling.mind((deployment.workspace, deployment.name))
+        serving = [a for a in status.assignments if a.revision != status.shadow]
+        ready = sum(a.ready for a in serving)
+        coming = [a for a in status.assignments if a.revision == status.shadow and a.ready < a.replicas]
+        return World(
+            ready=ready,
+            starting=sum(a.replicas for a in serving) - ready,
+            deploying=rolling(status) or status.state is RolloutState.PROGRESSING or bool(coming),
+            panicking=mind is not None and isinstance(mind.state, ScaleState) and mind.state.panic_until_s > now,
+            stood=None if mind is None else tuple(mind.stood),
         )
+
+    async def _begin(self, deployment: Deployment, terms: Terms, space: Space) -> _Tuned:
+        key, now = (deployment.workspace, deployment.name), self._clock.now()
+        tuner = Tuner(key, deployment.spec, terms, space, deployment.status.tuning, now)
+        tuner.senses.recall(await self._store.traffic(*key, max(deployment.created_at, now - HOURS_S)))
+        entries = await self._store.journal(*key, tuning_news.CONCERN, _JOURNAL)
+        told = [tuning_news.tried(e.at, e.figures) for e in entries if e.at >= deployment.created_at]
+        known = _Tuned(deployment, tuner, deque((one for one in told if one is not None), maxlen=_TRIALS))
+        self._tuned[key] = known
+        self._opinions.keep_tuning(*key, partial(self._state, known))
+        return known
+
+    def _take_up(self, known: _Tuned, deployment: Deployment, terms: Terms, space: Space) -> None:
+        """What others wrote."""
+        if deployment.version > known.deployment.version:
+            known.deployment = deployment
+            known.tuner.adapt(deployment.spec, terms, space, deployment.status.tuning, self._clock.now())
+
+    async def _write(self, known: _Tuned) -> None:
+        """Write what should be, from what is; then tell what happened."""
+        key = known.deployment.workspace, known.deployment.name
+        async with known.writing:
+            for attempt in range(_TRIES):
+                wanted = known.tuner.wanted(self._clock.now())
+                deployment = known.deployment
+                if wanted == deployment.status.tuning:
+                    break
+                status = deployment.status.model_copy(update={"tuning": wanted})
+                try:
+                    written = await self._store.update_status(deployment, status)
+                except NotFound:
+                    return
+                except Conflict:
+                    found = await self._store.find("deployment", *key)
+                    if attempt == _TRIES - 1 or found is None or found.uid != deployment.uid:
+                        return
+                    terms, space = await self._terms(found)
+                    if space is None:
+                        return
+                    self._take_up(known, found, terms, space)
+                    continue
+                known.deployment = written
+                known.tuner.written(wanted)
+                break
+            await self._tell(known, key)
+
+    async def _tell(self, known: _Tuned, key: Key) -> None:
+        news, known.tuner.news = [*known.news, *known.tuner.news], []
+        known.news = news
+        if not news:
+            return
+        entries = [entry for one in news if (entry := tuning_news.entry(*key, one)) is not None]
+        events = [event for one in news if (event := tuning_news.event(*key, one)) is not None]
+        if entries:
+            await self._store.keep_journal(entries)
+        known.news = []
+        told = [tuning_news.tried(entry.at, entry.figures) for entry in entries]
+        known.trials.extend(one for one in told if one is not None)
+        if events:
+            await self._store.record(events)
+
+    async def _clear(self, deployment: Deployment) -> None:
+        """Nothing is tuned here any more: a trial must not stay."""
+        tuning = deployment.status.tuning
+        if tuning.trial is not None or tuning.asked is not None:
+            cleared = tuning.model_copy(update={"trial": None, "asked": None, "asked_by": ""})
+            await self._store.update_status(deployment, deployment.status.model_copy(update={"tuning": cleared}))
+
+    def _forget(self, key: Key) -> None:
+        known = self._tuned.pop(key, None)
+        if known is not None and known.asking is not None:
+            known.asking.cancel()
+        self._known.discard(key)
+        self._opinions.forget_tuning(*key)
+
+    async def _terms(self, deployment: Deployment) -> tuple[Terms, Space | None]:
+        terms = (await self._scaling.terms(deployment))._replace(tuned={})
+        return terms, knobs.space(terms.service, terms.scaling, terms.objective)
+
+    def _state(self, known: _Tuned) -> TuningState:
+        return tuning_state.state(known.deployment, known.tuner, known.trials, self._clock.now())
+
+    # The twin
+
+    def _ask_what_is_due(self) -> None:
+        now = self._clock.now()
+        for known in self._tuned.values():
+            questions = known.tuner.questions
+            if known.asking is not None and now - questions.since_s > PATIENCE_S:
+                known.asking.cancel()
+                known.asking = None
+                known.tuner.failed(f"no answer within {PATIENCE_S:.0f} s")
+        waiting = [(q, known) for known in self._tuned.values() if (q := known.tuner.questions.next) is not None]
+        waiting.sort(key=lambda w: (w[0] not in URGENT, w[1].tuner.questions.open[w[0]][0]))
+        for question, known in waiting:
+            if known.asking is not None or (question not in URGENT and now < self._free_s):
+                continue
+            if question not in URGENT:
+                self._free_s = now + LIKELY_S / SHARE
+            known.asking = asyncio.create_task(self._ask(known, question, now))
+
+    async def _ask(self, known: _Tuned, question: Question, now: float) -> None:
+        """One question and its answer, written at once."""
+        try:
+            await self._recall(known)
+            await self._answered(known, question, known.tuner.ask(now), now)
+            await self._write(known)
+        except KaonError as error:  # the store is away: the next tick writes it
+            self._log.warning("an answer is not written yet", cause=error.cause)
+        except Exception:
+            self._log.exception("not asked", deployment=known.deployment.name)
+        finally:
+            if known.asking is asyncio.current_task():
+                known.asking = None
+
+    async def _answered(self, known: _Tuned, question: Question, ask: Ask, now: float) -> None:
+        tuner = known.tuner
+        if self._twin is None:
+            tuner.failed("this control plane has none")
+            return
+        try:
+            answer = await self._twin.ask(ask)
+        except KaonError as error:
+            tuner.failed(f"{error.cause} {error.hint or ''}".strip())
+        except Exception as error:
+            self._log.exception("the twin failed", deployment=known.deployment.name)
+            tuner.failed(f"it failed: {type(error).__name__}")
+        else:
+            if question not in URGENT:
+                self._free_s = max(now + answer.cpu_s / SHARE, now)
+            tuner.answered(answer, self._clock.now())
+
+    async def _recall(self, known: _Tuned) -> None:
+        """The week's minutes, before the first question."""
+        if not known.recalled:
+            known.recalled = True
+            deployment = known.deployment
+            since_s = max(deployment.created_at, self._clock.now() - WEEK_S)
+            minutes = await self._store.traffic(deployment.workspace, deployment.name, since_s)
+            told = [(minute.at_s, minute.arrivals) for minute in minutes if minute.arrivals is not None]
+            known.tuner.senses.past.minutes(told)

@@ -109,9 +109,11 @@ class Twin:
         return session.finish()
 
     def blocks(self, outcome: Outcome, burst: bool = False) -> Played:
-        """An outcome's minutes with their losses at the present price."""
+        """An outcome's minutes with their losses at the present price, rounded: they are kept for the record."""
         losses = (loss.loss(self.objective, w, self.reference_s, self.price).total for w in outcome.windows)
-        return tuple(Block(x, w.arrivals, w.well, burst) for x, w in zip(losses, outcome.windows, strict=True))
+        return tuple(
+            Block(round(x, 6), w.arrivals, w.well, burst) for x, w in zip(losses, outcome.windows, strict=True)
+        )
 
     def _blocks(self, episode: Episode, values: Values, seed: int) -> Played:
         return self.blocks(self.replay(episode, [(episode.clock_s, values)], seed), episode.burst)

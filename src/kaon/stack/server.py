@@ -16,6 +16,7 @@ from kaon.api.app import create_app
 from kaon.clock import Clock
 from kaon.control import Controllers
 from kaon.settings import Settings
+from kaon.sim.search import ThreadedTwin
 from kaon.stack.boot import prepare_until_done
 from kaon.store import open_store
 from kaon.store.blobs import FileBlobs
@@ -50,8 +51,9 @@ async def serve(settings: Settings, clock: Clock) -> None:
             timeout_graceful_shutdown=1,
         )
         server = _Server(config)
+        controllers = Controllers(store, vault, clock, traffic=ring, opinions=opinions, twin=ThreadedTwin())
         async with asyncio.TaskGroup() as group:
-            group.create_task(Controllers(store, vault, clock, traffic=ring, opinions=opinions).run())
+            group.create_task(controllers.run())
             group.create_task(_listen(server, settings.api_socket))
     finally:
         await store.close()

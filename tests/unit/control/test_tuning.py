@@ -1,28 +1,654 @@
-"""The live tuner."""
+"""The live tuner over a store and a clock: what it tries, keeps and takes back, and what others may write meanwhile."""
 
 from __future__ import annotations
 
+import asyncio
+from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+from typing import Any
+
+import pytest
+
 from kaon.clock import FakeClock
-from kaon.control.scaling import Scaling
-from kaon.control.tuning import Tuning
+from kaon.control.scaling import TICK_S, Scaling
+from kaon.control.tuning import PATIENCE_S, SHARE, Tuning
+from kaon.control.twins import Twin
+from kaon.errors import Unavailable
+from kaon.laws.tune import record, standing
+from kaon.laws.tune.ask import Answer, Ask
+from kaon.laws.tune.epoch import Proposal
+from kaon.laws.tune.gate import Verdict
+from kaon.laws.tune.guard import TICK_S as LOOK_S
+from kaon.laws.tune.knobs_of import planned, replica_knobs
 from kaon.store.memory import MemoryStore
 from kaon.store.opinions import Opinions
+from kaon.store.port import AnyResource
 from kaon.store.traffic import TrafficRing
-from kaon.types.deployment import DeploymentSpec, Template
+from kaon.testing.twins import FakeTwin
+from kaon.types.artifact import ArtifactSpec, Manifest
+from kaon.types.deployment import Assignment, DeploymentSpec, DeploymentStatus, RolloutState, Template
+from kaon.types.deployment import Scaling as Bounds
+from kaon.types.knobs import Values
+from kaon.types.model import content_hash
+from kaon.types.objective import Objective
+from kaon.types.observation import Batches
+from kaon.types.service import Batch, EndpointSpec, ServiceSpec
+from kaon.types.traffic import LATENCY_BOUNDS_S, Sample, Side, Traffic
+from kaon.types.tuning import Mode, Reach, TrialStatus, TuningState, TuningStatus
+from kaon.types.tuning import Tuning as TuningSpec
 
 DIGEST = f"sha256:{'0' * 64}"
+LEARNT = 1560
+"""Seconds after which the twin is asked."""
+
+
+@dataclass
+class Truth:
+    """How replicas with some knobs serve."""
+
+    latency_s: float = 0.2
+    failed: float = 0.0
+    work_s: float = 0.1
+    """Of a call, replica-seconds."""
+    ended: int = 0
+
+
+def as_it_is(values: Values) -> Truth:
+    return Truth()
+
+
+def promising(after: Values, gain: float = 0.1) -> Callable[[Ask], Answer]:
+    """A twin that promises a gain of `after`, and foresees every minute alike."""
+
+    def answer(ask: Ask) -> Answer:
+        if ask.foresee_s is not None:
+            return Answer(ask.search, foreseen=((ask.force, 2.0),), reference_s=0.15)
+        wanted = {**ask.force, **(after if ask.attempt is None else ask.attempt)}
+        found = Proposal(ask.force, wanted, Verdict(True, gain, gain / 2, f"gain {gain:.1%}"), gain * 1.5, ())
+        return Answer(ask.search, found, reference_s=0.15, cpu_s=1.5)
+
+    return answer
+
+
+def finding_nothing(ask: Ask) -> Answer:
+    """A twin that finds nothing better."""
+    after = ask.attempt or ask.force
+    return Answer(ask.search, Proposal(ask.force, after, Verdict(False, 0.0, 0.0, "no gain"), 0.0, ()))
+
+
+class World:
+    """A deployment of ten replicas that serves as `truth` says, and the reconcilers that its tuner needs."""
+
+    def __init__(self, twin: Twin | None = None) -> None:
+        self.clock = FakeClock(1_700_000_040.0)
+        self.store = MemoryStore(self.clock)
+        self.ring, self.twin = TrafficRing(), twin
+        self.truth: Callable[[Values], Truth] = as_it_is
+        self.rps, self.ready, self.shed = 50, 10, 0
+        self.start()
+
+    def start(self) -> None:
+        """A control plane starts, anew."""
+        self.opinions = Opinions()
+        self.scaling = Scaling(self.store, self.clock, self.ring, self.opinions)
+        self.tuning = Tuning(self.store, self.clock, self.ring, self.opinions, self.scaling, self.twin)
+        self.version = -1
+
+    async def deploy(self, name: str = "shop", mode: Mode = Mode.RECOMMEND, **scaling: Any) -> None:
+        if await self.store.find("artifact", "default", DIGEST) is None:
+            endpoint = EndpointSpec(name="buy", method="POST", path="/buy", batch=Batch(max_size=32))
+            service = ServiceSpec(name="shop", entry="s:S", endpoints=(endpoint,), objective=Objective(latency_s=0.5))
+            manifest = Manifest(kaon="0", python="3.11", service=service, files=())
+            artifact = ArtifactSpec(digest=DIGEST, manifest=manifest, size_bytes=1)
+            await self.store.create("artifact", "default", DIGEST, artifact)
+        spec = DeploymentSpec(
+            template=Template(artifact=DIGEST),
+            tuning=TuningSpec(mode=mode),
+            scaling=Bounds(**{"min": 1, "max": 20} | scaling),
+        )
+        await self.store.create("deployment", "default", name, spec, self.stable(1))
+        await self.settle()
+
+    def stable(self, generation: int) -> DeploymentStatus:
+        ordinals = tuple(range(self.ready))
+        serving = Assignment(revision=1, replicas=self.ready, ordinals=ordinals, ready=self.ready, weight=100)
+        return DeploymentStatus(
+            observed_generation=generation,
+            state=RolloutState.STABLE,
+            stable=1,
+            target=1,
+            assignments=(serving,) if self.ready else (),
+            wanted=self.ready,
+        )
+
+    async def shop(self, name: str = "shop") -> AnyResource:
+        return await self.store.get("deployment", "default", name)
+
+    async def tuned(self, name: str = "shop") -> TuningStatus:
+        status: TuningStatus = (await self.shop(name)).status.tuning
+        return status
+
+    async def say(self, change: Callable[[TuningStatus], TuningStatus], name: str = "shop") -> None:
+        """What the API does."""
+        shop = await self.shop(name)
+        await self.store.update_status(shop, shop.status.model_copy(update={"tuning": change(shop.status.tuning)}))
+        await self.settle()
+
+    async def attempt(self, **values: float) -> None:
+        await self.say(lambda was: standing.asked(was, values, "ann"))
+
+    async def stand(self, **changes: Any) -> None:
+        """Let the rest of the status be so."""
+        shop = await self.shop()
+        await self.store.update_status(shop, shop.status.model_copy(update=changes))
+        await self.settle()
+
+    async def respec(self, **changes: Any) -> None:
+        shop = await self.shop()
+        await self.store.update_spec(shop, shop.spec.model_copy(update=changes))
+        await self.settle()
+
+    async def settle(self) -> None:
+        while self.version < (version := await self.store.version()):
+            changes = [change async for group in self._changed() for change in group]
+            self.version = version
+            for reconciler in (self.scaling, self.tuning):
+                for key in await reconciler.affected(changes):
+                    await reconciler.reconcile(key)
+
+    async def _changed(self) -> Any:
+        async for group in self.store.watch(self.version):
+            yield group
+            return
+
+    async def live(self, seconds: int) -> None:
+        """Let time pass under load."""
+        for _ in range(seconds):
+            await self.clock.advance(1)
+            deployments = await self.store.list_all("deployment")
+            samples = tuple(self.sample(deployment) for deployment in deployments)
+            self.ring.add(Traffic(cloud="local", after_s=self.ring.until("local"), samples=samples), self.clock.now())
+            passed = round(self.clock.monotonic())
+            if passed % TICK_S == 0:
+                await self.scaling.tick()
+            if passed % LOOK_S == 0:
+                await self.tuning.tick()
+                await self.tuning.answers()
+            await self.settle()
+
+    def sample(self, deployment: AnyResource) -> Sample:
+        """A second."""
+        now, tuning = self.clock.now(), deployment.status.tuning
+        ids = [str(i) for i in range(self.ready)]
+        knobs = planned(tuning, ids, now)
+        trying = 0 if knobs is None or knobs.trial is None else len(ids if knobs.replicas is None else knobs.replicas)
+        force = tuning.values if trying else standing.in_force(tuning, now)
+        told = [self.side(force, self.ready - trying)]
+        if trying:
+            told.append(self.side({**tuning.values, **tuning.trial.after}, trying))
+        answered = sum(side.answered for side in told)
+        failed = sum(side.failed for side in told)
+        latency: dict[int, int] = {}
+        for side in told:
+            for bucket, count in side.latency.items():
+                latency[bucket] = latency.get(bucket, 0) + count
+        busy_s = sum(side.busy_s for side in told)
+        return Sample(
+            workspace="default",
+            deployment=deployment.name,
+            revision=1,
+            cloud="local",
+            at_s=now,
+            span_s=1.0,
+            arrivals=answered + self.shed,
+            codes={"2xx": answered - failed, "5xx": failed} | ({"shed": self.shed} if self.shed else {}),
+            latency=latency,
+            in_flight=3,
+            queued=0,
+            busy_s=busy_s,
+            batches=Batches(count=answered, rows=answered, seconds=busy_s, rows_squared=answered, rows_seconds=busy_s),
+            ready=self.ready,
+            sides=tuple(side for side in told if side.replicas) if trying else (),
+        )
+
+    def side(self, values: Values, replicas: int) -> Side:
+        truth = self.truth(values)
+        calls = self.rps * replicas // max(self.ready, 1)
+        # A side's latency wavers from minute to minute, as the world does.
+        wavering = 1 + 0.01 * (int(self.clock.now() // 60) % 3)
+        bucket = bisect_left(LATENCY_BOUNDS_S, truth.latency_s * wavering)
+        return Side(
+            knobs=content_hash(replica_knobs(values)),
+            replicas=replicas,
+            answered=calls,
+            failed=round(calls * truth.failed),
+            latency={bucket: calls} if calls else {},
+            busy_s=calls * truth.work_s * wavering,
+            ready_s=float(replicas),
+            ended=truth.ended,
+        )
+
+    def state(self, name: str = "shop") -> TuningState:
+        found = self.opinions.tuning("default", name)
+        assert found is not None
+        return found
+
+    async def journal(self, name: str = "shop") -> list[Any]:
+        return await self.store.journal("default", name, "tuning")
+
+    async def events(self) -> list[str]:
+        return [event.reason for event in await self.store.events("default")]
+
+    async def until(self, holds: Callable[[TuningStatus], bool], most_s: int = 3600) -> int:
+        """Live until the status is so; how many seconds that took."""
+        for second in range(most_s):
+            if holds(await self.tuned()):
+                return second
+            await self.live(1)
+        raise AssertionError(f"not within {most_s} s: {self.state().reason}; {await self.events()}")
+
+
+def cheaper(values: Values) -> Truth:
+    """Half a batch costs less."""
+    return Truth(work_s=0.06 if values.get("max_batch") == 16 else 0.1)
+
+
+def failing(values: Values) -> Truth:
+    return Truth(failed=0.3 if values.get("max_batch") == 16 else 0.0)
 
 
 async def test_whoever_asks_is_told_how_the_tuner_stands_while_there_is_a_deployment() -> None:
-    clock = FakeClock()
-    store, ring, opinions = MemoryStore(clock), TrafficRing(), Opinions()
-    tuning = Tuning(store, clock, ring, opinions, Scaling(store, clock, ring, opinions))
-    shop = await store.create("deployment", "default", "shop", DeploymentSpec(template=Template(artifact=DIGEST)))
-    assert opinions.tuning("default", "shop") is None
-    await tuning.reconcile(("default", "shop"))
-    state = opinions.tuning("default", "shop")
-    assert state is not None
-    assert (state.deployment, state.mode) == ("shop", "recommend")
-    await store.delete(shop)
-    await tuning.reconcile(("default", "shop"))
-    assert opinions.tuning("default", "shop") is None
+    world = World()
+    assert world.opinions.tuning("default", "shop") is None
+    await world.deploy()
+    state = world.state()
+    assert (state.deployment, state.mode, state.state) == ("shop", "recommend", "learning")
+    assert {knob.name: knob.value for knob in state.knobs}["max_batch"] == 32
+    await world.store.delete(await world.shop())
+    await world.settle()
+    assert world.opinions.tuning("default", "shop") is None
+
+
+async def test_a_deployment_without_a_knob_is_not_tuned_and_says_so() -> None:
+    world = World()
+    await world.deploy()
+    shop = await world.shop()
+    other = f"sha256:{'1' * 64}"
+    service = ServiceSpec(name="shop", entry="s:S", endpoints=(EndpointSpec(name="x", method="GET", path="/"),))
+    manifest = Manifest(kaon="0", python="3.11", service=service, files=())
+    await world.store.create("artifact", "default", other, ArtifactSpec(digest=other, manifest=manifest, size_bytes=1))
+    spec = shop.spec.model_copy(update={"template": Template(artifact=other), "scaling": Bounds(min=2, max=2)})
+    await world.store.update_spec(shop, spec)
+    await world.settle()
+    state = world.state()
+    assert (state.state, state.knobs) == ("still", ())
+    assert "nothing to tune" in state.reason
+
+
+async def test_what_somebody_asks_for_is_tried_on_a_canary_and_kept_when_it_proves_better() -> None:
+    world = World()
+    await world.deploy()
+    world.truth = cheaper
+    await world.live(120)
+    await world.attempt(max_batch=16)
+    took_s = await world.until(lambda s: s.trial is not None)
+    assert took_s <= 2 * LOOK_S
+    tried = (await world.tuned()).trial
+    assert tried is not None
+    assert (tried.reach, tried.after, tried.replicas, tried.asked_by) == (Reach.REPLICA, {"max_batch": 16}, 1, "ann")
+    assert (await world.tuned()).asked is None
+    assert world.state().state == "trying"
+    await world.until(lambda s: s.trial is None)
+    kept = await world.tuned()
+    assert (kept.values, kept.before, kept.changed_by) == ({"max_batch": 16}, ({},), "")
+    (entry,) = await world.journal()
+    assert record.replays(entry.figures)
+    assert entry.figures["promoted"]
+    assert await world.events() == ["TrialBegan", "TrialPromoted"]
+    (told,) = world.state().trials
+    assert (told.outcome, told.after["max_batch"], told.predicted) == ("promoted", 16, None)
+    assert told.realised is not None
+    assert told.realised > 0.1
+
+
+async def test_what_does_not_prove_better_is_not_kept() -> None:
+    world = World()
+    await world.deploy()
+    world.truth = lambda values: Truth(work_s=0.14 if values.get("max_batch") == 16 else 0.1)
+    await world.live(120)
+    await world.attempt(max_batch=16)
+    await world.until(lambda s: s.trial is not None)
+    await world.until(lambda s: s.trial is None)
+    assert (await world.tuned()).values == {}
+    (entry,) = await world.journal()
+    assert record.replays(entry.figures)
+    assert (await world.events())[-1] == "TrialRejected"
+
+
+@pytest.mark.parametrize(
+    ("truth", "why"),
+    [
+        (failing, "of calls failed"),
+        (lambda v: Truth(latency_s=2.0 if v.get("max_batch") == 16 else 0.2), "p99"),
+        (lambda v: Truth(ended=int(v.get("max_batch") == 16)), "ended"),
+    ],
+)
+async def test_a_bad_canary_is_gone_within_a_tick_of_the_figures_that_show_it(
+    truth: Callable[[Values], Truth], why: str
+) -> None:
+    world = World()
+    await world.deploy()
+    await world.live(120)
+    await world.attempt(max_batch=16)
+    await world.until(lambda s: s.trial is not None)
+    await world.live(61)
+    world.truth = truth
+    took_s = await world.until(lambda s: s.trial is None, 3 * 60)
+    assert took_s <= LOOK_S + 1
+    after = await world.tuned()
+    assert (after.values, len(after.rollbacks)) == ({}, 1)
+    (entry,) = await world.journal()
+    assert why in entry.reason
+    assert record.replays(entry.figures)
+    assert not record.replays({**entry.figures, "reason": "else"})
+    assert (await world.events())[-1] == "TrialRolledBack"
+    assert world.state().trials[-1].outcome == "rolled back"
+
+
+async def test_three_rollbacks_in_an_hour_switch_it_off_for_six_and_a_restart_does_not_forget() -> None:
+    world = World()
+    await world.deploy()
+    await world.live(120)
+    world.truth = failing
+    for _ in range(3):
+        await world.attempt(max_batch=16)
+        await world.until(lambda s: s.trial is not None)
+        await world.until(lambda s: s.trial is None)
+    off = await world.tuned()
+    assert off.off_until == pytest.approx(world.clock.now() + 6 * 3600, abs=LOOK_S)
+    assert (await world.events())[-1] == "TuningOff"
+    world.start()
+    await world.settle()
+    await world.live(20)
+    assert (await world.tuned()).off_until == off.off_until
+    assert world.state().state == "frozen"
+    await world.attempt(max_batch=16)
+    await world.live(20)
+    assert ((await world.tuned()).asked, (await world.tuned()).trial) == (None, None)
+    assert (await world.events())[-1] == "TrialRefused"
+
+
+async def test_a_control_plane_that_finds_a_trial_ends_it_before_anything_else() -> None:
+    world = World()
+    await world.deploy()
+    trial = TrialStatus(reach=Reach.REPLICA, after={"max_batch": 4}, since=1.0, until=9e9, replicas=1)
+    shop = await world.shop()
+    left = shop.status.tuning.model_copy(update={"trial": trial, "values": {"max_batch": 8}})
+    await world.store.update_status(shop, shop.status.model_copy(update={"tuning": left}))
+    world.start()
+    await world.settle()
+    found = await world.tuned()
+    assert (found.trial, found.values, found.rollbacks) == (None, {"max_batch": 8}, ())
+    entry = (await world.journal())[-1]
+    assert "the control plane was started anew" in entry.reason
+    assert record.replays(entry.figures)
+    assert world.state().trials[-1].outcome == "stopped"
+
+
+async def trying(world: World, **values: float) -> None:
+    """Let a trial be under way."""
+    await world.live(120)
+    await world.attempt(**(values or {"max_batch": 16}))
+    await world.until(lambda s: s.trial is not None)
+
+
+@pytest.mark.parametrize(
+    ("happens", "why"),
+    [
+        (lambda w: w.respec(drain_s=5.0), "the spec was changed"),
+        (lambda w: w.stand(target=2, state=RolloutState.PROGRESSING), "a rollout is under way"),
+        (lambda w: w.stand(assignments=(), wanted=0), "there are no replicas"),
+        (lambda w: w.say(lambda s: standing.put(s, {"max_batch": 8}, w.clock.now(), "eve")), "key 'eve'"),
+        (lambda w: w.say(lambda s: standing.undone(s, w.clock.now(), "eve")), "somebody ended it"),
+    ],
+)
+async def test_a_trial_ends_without_blame_when_the_ground_is_another(happens: Any, why: str) -> None:
+    world = World()
+    await world.deploy(min=0)
+    await trying(world)
+    await happens(world)
+    await world.live(int(LOOK_S))
+    after = await world.tuned()
+    assert (after.trial, after.rollbacks) == (None, ())
+    stopped = next(entry for entry in await world.journal() if entry.figures["kind"] == "trial")
+    assert why in stopped.reason
+    assert record.replays(stopped.figures)
+
+
+@pytest.mark.parametrize("seen", ["shed", "silence", "burning"])
+async def test_what_freezes_ends_a_trial_and_lets_none_begin(seen: str) -> None:
+    world = World()
+    await world.deploy()
+    await trying(world)
+    if seen == "shed":
+        world.shed = 5
+    if seen == "burning":
+        world.truth = lambda values: Truth(failed=0.2)
+    if seen == "silence":
+        await world.clock.advance(40)
+        await world.tuning.tick()
+    else:
+        await world.live(130)
+    assert (await world.tuned()).trial is None
+    await world.attempt(max_batch=16)
+    if seen != "silence":
+        await world.live(30)
+    await world.tuning.tick()
+    assert (await world.tuned()).trial is None
+    assert (await world.tuned()).asked == {"max_batch": 16}
+    assert world.state().state == "frozen"
+
+
+async def test_a_trial_that_a_person_asked_for_outlasts_a_change_of_mode_and_the_tuner_s_own_does_not() -> None:
+    world = World()
+    await world.deploy()
+    await trying(world)
+    await world.respec(tuning=TuningSpec(mode=Mode.AUTO))
+    await world.respec(tuning=TuningSpec(mode=Mode.RECOMMEND))
+    await world.live(20)
+    assert (await world.tuned()).trial is not None
+    world = World(FakeTwin([promising({"max_batch": 24.0})]))
+    await world.deploy(mode=Mode.AUTO)
+    await world.until(lambda s: s.trial is not None)
+    await world.respec(tuning=TuningSpec(mode=Mode.RECOMMEND))
+    await world.live(20)
+    assert (await world.tuned()).trial is None
+    entry = (await world.journal())[-1]
+    assert "the mode is recommend" in entry.reason
+    assert record.replays(entry.figures)
+
+
+async def test_recommend_only_recommends_and_takes_back_what_does_not_hold_any_more() -> None:
+    twin = FakeTwin([promising({"max_batch": 24.0, "margin": 1.1})])
+    world = World(twin)
+    await world.deploy()
+    await world.live(LEARNT)
+    advice = (await world.tuned()).recommended
+    assert advice is not None
+    assert (advice.values, advice.gain) == ({"max_batch": 24.0, "margin": 1.1}, 0.1)
+    assert (await world.tuned()).trial is None
+    assert world.state().state == "recommending"
+    assert (await world.events()).count("TuningRecommended") == 1
+    twin.answers.append(finding_nothing)
+    twin.answers.popleft()
+    await world.live(2000)
+    assert (await world.tuned()).recommended is None
+
+
+async def test_what_is_recommended_and_applied_is_taken_up_with_who_did_it() -> None:
+    world = World(FakeTwin([promising({"max_batch": 24.0})]))
+    await world.deploy()
+    await world.live(LEARNT)
+    await world.say(lambda was: standing.put(was, was.recommended.values if was.recommended else {}, 5.0, "ann"))
+    entry = (await world.journal())[-1]
+    assert (entry.figures["kind"], entry.figures["by"], entry.after) == (
+        "change",
+        "ann",
+        "budget_share=0.25 contest_share=0.1 margin=1 max_batch=24",
+    )
+    assert record.replays(entry.figures)
+    mind = world.scaling.mind(("default", "shop"))
+    assert mind is not None
+    assert mind.law.max_batch == 24
+    await world.say(lambda was: standing.undone(was, 6.0, "ann"))
+    assert mind.law.max_batch == 32
+    assert {k.name: k.value for k in world.state().knobs}["max_batch"] == 32
+
+
+async def test_auto_tries_a_knob_of_the_pool_by_turns_and_the_law_goes_along() -> None:
+    world = World(FakeTwin([promising({"margin": 0.8})]))
+    await world.deploy(mode=Mode.AUTO)
+    await world.until(lambda s: s.trial is not None)
+    tried = (await world.tuned()).trial
+    assert tried is not None
+    assert (tried.reach, tried.trying, tried.predicted) == (Reach.POOL, False, pytest.approx(0.1))
+    assert tried.since % 60 == 0
+    mind = world.scaling.mind(("default", "shop"))
+    assert mind is not None
+    turns = []
+    for _ in range(200):
+        await world.live(10)
+        status = await world.tuned()
+        if status.trial is None:
+            break
+        turns.append(status.trial.trying)
+        assert mind.law.margin == (0.8 if status.trial.trying else 1.0)
+        assert status.trial.until - world.clock.now() < 380
+    lengths = [(turn, len(list(run))) for turn, run in groupby(turns)]
+    assert lengths[:2] == [(False, pytest.approx(34, abs=3)), (True, pytest.approx(60, abs=31))]
+    assert (await world.tuned()).values == {"margin": 0.8}
+    assert mind.law.margin == 0.8
+    trial = next(e for e in await world.journal() if e.figures["kind"] == "trial")
+    assert all(w[2] == 2.0 for w in trial.figures["tried"])  # what the twin foresaw stands beside each window
+    assert record.replays(trial.figures)
+
+
+async def test_too_few_calls_are_recommended_on_only() -> None:
+    world = World(FakeTwin([promising({"max_batch": 24.0})]))
+    world.rps = 2
+    await world.deploy(mode=Mode.AUTO)
+    await world.live(LEARNT + 60)
+    assert ((await world.tuned()).trial, (await world.tuned()).recommended is not None) == (None, True)
+
+
+async def test_a_write_that_meets_another_s_is_made_anew_from_what_the_other_wrote() -> None:
+    world = World()
+    await world.deploy()
+    world.truth = failing
+    await trying(world)
+    shop = await world.shop()
+    await world.store.update_status(shop, shop.status.model_copy(update={"wanted_reason": "else"}))  # nobody was told
+    await world.live(60)
+    shop = await world.shop()
+    assert (shop.status.tuning.trial, len(shop.status.tuning.rollbacks)) == (None, 1)
+    assert shop.status.wanted_reason == "else"
+
+
+class Hanging:
+    """A twin that is silent on one deployment, and quick on the others."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, float]] = []
+        self.clock: FakeClock | None = None
+
+    async def ask(self, ask: Ask) -> Answer:
+        self.asked.append((ask.deployment, ask.now_s))
+        if ask.deployment == "a":
+            await asyncio.get_running_loop().create_future()
+        return finding_nothing(ask)
+
+
+async def test_a_silent_twin_freezes_its_own_deployment_and_no_other() -> None:
+    twin = Hanging()
+    world = World(twin)
+    for name in ("a", "b", "c"):
+        await world.deploy(name)
+    world.tuning.answers = lambda: asyncio.sleep(0)  # type: ignore[method-assign]
+    await world.live(LEARNT + int(PATIENCE_S) + 60)
+    assert {name for name, _ in twin.asked} == {"a", "b", "c"}
+    state = world.state("a")
+    assert (state.state, state.trusted) == ("frozen", None)
+    assert "no answer within 120 s" in state.reason
+    assert world.state("b").state != "frozen"
+
+
+async def test_searches_of_all_take_a_tenth_of_a_processor_and_begin_in_the_order_in_which_they_were_due() -> None:
+    twin = FakeTwin([lambda ask: Answer(ask.search, cpu_s=3.0, trusted=False, distrust="busy 20 % off")])
+    world = World(twin)
+    for name in "abcdef":
+        await world.deploy(name)
+    await world.live(LEARNT + 300)
+    times = [ask.now_s for ask in twin.asked]
+    assert [ask.deployment for ask in twin.asked[:6]] == list("abcdef")
+    assert min(b - a for a, b in pairwise(times)) >= 3.0 / SHARE
+    assert world.state("a").reason == "the twin: busy 20 % off"
+
+
+async def test_without_a_twin_the_reason_says_what_to_install() -> None:
+    world = World(FakeTwin())
+    await world.deploy()
+    await world.live(LEARNT)
+    assert "pip install 'kaon[sim]'" in world.state().reason
+
+
+async def test_a_store_that_is_away_loses_no_news_and_no_rollback(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    await world.deploy()
+    await trying(world)
+    world.truth = failing
+    away = True
+    kept = world.store.update_status
+
+    async def update(resource: AnyResource, status: Any) -> AnyResource:
+        if away:
+            raise Unavailable("the store is away")
+        return await kept(resource, status)
+
+    monkeypatch.setattr(world.store, "update_status", update)
+    for _ in range(6):
+        await world.clock.advance(1)
+        world.ring.add(
+            Traffic(cloud="local", after_s=world.ring.until("local"), samples=(world.sample(await world.shop()),)),
+            world.clock.now(),
+        )
+    await world.clock.advance(1)
+    with pytest.raises(Unavailable):
+        await world.tuning.tick()
+    away = False
+    await world.tuning.tick()
+    assert (await world.tuned()).trial is None
+    assert (await world.events())[-1] == "TrialRolledBack"
+
+
+async def test_a_fixed_deployment_is_tuned_by_its_batches_alone() -> None:
+    world = World(FakeTwin([promising({"max_batch": 24.0})]))
+    await world.deploy(min=10, max=10)
+    assert [knob.name for knob in world.state().knobs] == ["max_batch"]
+    await world.live(LEARNT)
+    assert (await world.tuned()).recommended is not None
+
+
+async def test_minutes_are_charted_and_those_from_before_a_restart_are_there() -> None:
+    world = World()
+    await world.deploy()
+    await world.live(300)
+    assert [p.loss is not None for p in world.state().losses] == [True] * 4
+    minutes = [
+        world.sample(await world.shop()).model_copy(update={"at_s": 1_700_000_040.0 + 60 * n}) for n in range(1, 5)
+    ]
+    await world.store.keep_traffic(minutes)
+    world.start()
+    await world.settle()
+    assert len(world.state().losses) == 4

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from kaon.laws.loss import LEAST_PRICE, Loss, next_price
 from kaon.types.objective import Objective
+from kaon.types.window import LossParts
 
 MEMORY_S = 1800.0
 
@@ -18,7 +19,7 @@ class Price:
     value: float = LEAST_PRICE
     burn: float = 0.0
 
-    def after(self, objective: Objective, seen: Loss, span_s: float) -> Price:
+    def after(self, objective: Objective, seen: Loss | LossParts, span_s: float) -> Price:
         """The price after a window of `span_s` seconds."""
         now = (1 - seen.completed) / (1 - objective.completion)
         keep = math.exp(-span_s / MEMORY_S)

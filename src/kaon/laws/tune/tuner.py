@@ -160,7 +160,8 @@ def _stops(now: Conditions, mode: Mode) -> str | None:
     """What ends a trial without blaming it."""
     if mode is not Mode.AUTO:
         return f"the mode is {mode}"
-    if now.panicking or now.shedding or now.deploying or now.burn is None or now.burn > guard.MOST_BURN:
+    unknown = now.burn is None or now.calls is None
+    if now.panicking or now.shedding or now.deploying or unknown or (now.burn or 0.0) > guard.MOST_BURN:
         return guard.frozen(now)
     return None
 

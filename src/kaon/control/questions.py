@@ -1,0 +1,131 @@
+"""What the tuner asks its twin, one question at a time, and what it makes of not being answered.
+
+Not to know is no reason to wait for ever: a window of a trial is then taken as it is, and what somebody wants to try
+is tried without a promise. Only a search needs an answer.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import deque
+from collections.abc import Sequence
+from enum import StrEnum
+
+from kaon.control.minds import Terms
+from kaon.control.senses import Senses
+from kaon.laws import choice
+from kaon.laws.tune.ask import Answer, Ask
+from kaon.laws.tune.knobs import Space, Values
+from kaon.laws.tune.past import KEPT_S
+from kaon.laws.tune.tuner import State
+
+
+class Question(StrEnum):
+    """What the twin is asked."""
+
+    FORESEE = "foresee"
+    """What it makes of a minute that was."""
+    ATTEMPT = "attempt"
+    """What it promises of values that somebody wants to try."""
+    AGAIN = "again"
+    """Whether what is recommended still holds."""
+    EPOCH = "epoch"
+    """What would be better."""
+
+
+URGENT = (Question.FORESEE, Question.ATTEMPT)
+"""Somebody, or a trial, waits for the answer."""
+
+
+class Questions:
+    """The questions of one deployment."""
+
+    def __init__(self, workspace: str, name: str, now: float, pool: Values) -> None:
+        self.place = workspace, name
+        self.open: dict[Question, tuple[float, Values | None, float]] = {}
+        """What is to be asked: since when, about which values, and, of a minute, when it ended."""
+        self.asking: Question | None = None
+        self.since_s = 0.0
+        self.trusted: bool | None = None
+        self.word = ""
+        """What the twin's last replay was off by, or why it cannot be asked; empty: nothing."""
+        self.noise: float | None = None
+        self.unit_s: float | None = None
+        """What a call should cost in the twin's losses, replica-seconds."""
+        self._schedule: deque[tuple[float, Values]] = deque([(now, pool)])
+
+    def put(self, question: Question, now: float, values: Values | None = None, until_s: float = 0.0) -> None:
+        """Let it be asked. What was asked for already keeps its place."""
+        since_s = self.open[question][0] if question in self.open else now
+        self.open[question] = (since_s, values, until_s)
+
+    def in_force(self, now: float, pool: Values) -> None:
+        """From now on the pool goes by these values."""
+        if pool != self._schedule[-1][1]:
+            self._schedule.append((now, pool))
+        while len(self._schedule) > 1 and self._schedule[1][0] < now - KEPT_S:
+            self._schedule.popleft()
+
+    @property
+    def next(self) -> Question | None:
+        """What is to be asked next; None while something is being asked, or there is nothing to ask."""
+        return None if self.asking else next((question for question in Question if question in self.open), None)
+
+    def waits_for(self, question: Question) -> bool:
+        """Whether an answer to it is still to come."""
+        return question in self.open or self.asking is question
+
+    def ask(
+        self, senses: Senses, terms: Terms, space: Space, state: State, now: float, unit: tuple[float, float] | None
+    ) -> Ask:
+        """The next question, which is being asked from now on. `unit`: what a call should cost and what a miss does
+        while something is tried; None: as it is."""
+        question = self.next
+        assert question is not None
+        _, values, until_s = self.open.pop(question)
+        self.asking, self.since_s = question, now
+        seed = zlib.crc32("/".join(self.place).encode()) % 100_000 * 10_000
+        if question is not Question.FORESEE:
+            seed += 1 + state.search.epoch % 9_999
+        return Ask(
+            workspace=self.place[0],
+            deployment=self.place[1],
+            objective=terms.objective,
+            bounds=choice.bounds(terms.scaling),
+            service=terms.service,
+            scaling=terms.scaling,
+            space=space,
+            search=state.search,
+            force=state.force,
+            schedule=tuple(self._schedule),
+            price=senses.price.value if unit is None else unit[1],
+            past=senses.past.copied(),
+            now_s=now if question is not Question.FORESEE else until_s,
+            seed=seed,
+            attempt=values,
+            foresee_s=(until_s - 60.0, until_s) if question is Question.FORESEE else None,
+            reference_s=None if unit is None else unit[0],
+            noise=self.noise,
+        )
+
+    def answered(self, answer: Answer) -> Question | None:
+        """What it was that is answered now."""
+        question, self.asking = self.asking, None
+        if question is not Question.FORESEE:
+            self.trusted, self.word = answer.trusted, answer.distrust
+            self.noise = answer.noise
+            self.unit_s = answer.reference_s or self.unit_s
+        return question
+
+    def failed(self, reason: str) -> Question | None:
+        """What it was that is not answered."""
+        question, self.asking = self.asking, None
+        if question is not Question.FORESEE:
+            self.trusted, self.word = None, reason
+        return question
+
+
+def foreseen(answer: Answer) -> float | None:
+    """What the twin makes of a minute, with what was in force in it."""
+    losses: Sequence[tuple[Values, float]] = answer.foreseen
+    return losses[0][1] if losses else None

@@ -1,0 +1,156 @@
+"""What a tuner sees of its deployment: sums over the last minute, minutes with their loss, the price of a miss, and the
+past that its twin plays. What comes is added up at once, so that a look costs a few additions.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from statistics import fmean
+
+from kaon.control.minds import STOOD_S, Stood
+from kaon.laws.traffic import MINUTE_S, merge, minute, parts
+from kaon.laws.tune import live
+from kaon.laws.tune.guard import Arm
+from kaon.laws.tune.past import Past
+from kaon.laws.tune.price import Price
+from kaon.types.objective import Objective
+from kaon.types.traffic import Sample
+from kaon.types.tuning import LossPoint
+
+SETTLED_S = 5.0
+"""After its end, when a minute is taken as over: samples are under way for a second or two."""
+STALE_S = 30.0
+"""Figures older than this are none."""
+HALF_HOUR = 30
+"""Minutes."""
+CHARTED = 120
+"""Minutes whose loss is kept."""
+
+
+class Senses:
+    """Times are epoch seconds."""
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
+        self.past = Past()
+        self.price = Price()
+        self.minutes: deque[Sample] = deque(maxlen=HALF_HOUR)
+        """The last half hour in which anybody called."""
+        self.losses: deque[LossPoint] = deque(maxlen=CHARTED)
+        self.controls: deque[Arm] = deque(maxlen=HALF_HOUR)
+        """What was answered in minutes without anything tried."""
+        self.heard_s = 0.0
+        """The end of the newest sample."""
+        self._after_s: float | None = None
+        self._open: dict[float, list[Sample]] = {}
+        self._last: deque[Sample] = deque()
+
+    @property
+    def recalled(self) -> bool:
+        """Whether it was told what the store knows."""
+        return self._after_s is not None
+
+    def recall(self, minutes: Iterable[Sample]) -> None:
+        """Know minutes of the last hours, from the store: before anything is heard."""
+        in_order = sorted(minutes, key=lambda minute: minute.at_s)
+        self._after_s = 0.0
+        for at_s, group in groupby(in_order, key=lambda minute: minute.at_s):
+            self._take(merge(list(group)))
+            self._after_s = at_s
+
+    def hear(self, samples: Sequence[Sample], *, lawless: bool) -> None:
+        """Add up what agents counted; `lawless`: no scaling law keeps how things stood."""
+        in_order = sorted(samples, key=lambda sample: sample.at_s)
+        for sample in in_order:
+            self.past.sample(sample, self.objective)
+            if lawless and sample.at_s // STOOD_S > self._stood_s() // STOOD_S:
+                self.past.snapshot(sample.at_s, sample.ready, None)
+        for end_s, group in groupby(in_order, key=lambda sample: (sample.at_s // MINUTE_S + 1) * MINUTE_S):
+            whole = merge(list(group))
+            if end_s > (self._after_s or 0.0):
+                self._open.setdefault(end_s, []).append(whole)
+            self._last.append(whole)
+            self.heard_s = max(self.heard_s, whole.at_s)
+
+    def stand(self, stood: Iterable[Stood]) -> None:
+        """Know how things stood."""
+        for one in stood:
+            if one.at_s > self._stood_s():
+                self.past.snapshot(*one)
+
+    def knows_s(self, now: float) -> float:
+        """For how long it knows how things stood."""
+        return now - self.past.snapshots[0].at_s if self.past.snapshots else 0.0
+
+    def fresh(self, now: float, tried: bool) -> list[Sample]:
+        """The minutes that are over and were not told before, oldest first. What comes later of one is left out.
+
+        `tried`: whether anything is being tried.
+        """
+        over = sorted(end_s for end_s in self._open if end_s <= now - SETTLED_S)
+        found = [minute(self._open.pop(end_s), end_s) for end_s in over]
+        for whole in found:
+            self._take(whole, tried)
+        self._after_s = max(over, default=self._after_s or 0.0)
+        return found
+
+    def last(self, now: float, since_s: float = 0.0) -> Sample | None:
+        """The last minute, as far as it began after `since_s`; None when nothing is known of it."""
+        found = [sample for sample in self._recent(now) if sample.at_s - sample.span_s >= since_s - 1e-6]
+        return merge(found) if found else None
+
+    def calls(self, now: float) -> int | None:
+        """Arrivals of the last minute; None: nobody knows."""
+        told = [sample.arrivals for sample in self._recent(now) if sample.arrivals is not None]
+        return sum(told) if told and self.heard_s >= now - STALE_S else None
+
+    def shed(self, now: float) -> int:
+        """Calls of the last minute that were shed."""
+        return sum((sample.codes or {}).get("shed", 0) for sample in self._recent(now))
+
+    @property
+    def burn(self) -> float | None:
+        """How many times as fast as it lasts the error budget goes, over half an hour; None: nobody knows."""
+        return self.price.burn if self.minutes else None
+
+    def burnt(self, whole: Sample) -> float:
+        """The same in one minute."""
+        found = parts(whole, self.objective)
+        return 0.0 if found is None else (1 - found.completed) / (1 - self.objective.completion)
+
+    def loss(self) -> float:
+        """What a minute of the last half hour costs, in the mean."""
+        told = [point.loss.total for point in list(self.losses)[-HALF_HOUR:] if point.loss and not point.tried]
+        return fmean(told) if told else 1.0
+
+    def unit_s(self) -> float:
+        """What a call should cost, replica-seconds, by the last half hour."""
+        return (live.reference_s(merge(list(self.minutes)), self.objective) if self.minutes else None) or 1.0
+
+    def ground(self) -> tuple[tuple[str, float], ...]:
+        """What should stay as it is: the cost of a batch, over two minutes, and the rate."""
+        newest = list(self.minutes)[-2:]
+        batch_s = live.batch_s(merge(newest).batches) if newest else None
+        if batch_s is None:
+            return ()
+        return ("what a batch costs", batch_s), ("the rate of calls", float(newest[-1].arrivals or 0))
+
+    def _take(self, whole: Sample, tried: bool = False) -> None:
+        """Count a minute."""
+        found = parts(whole, self.objective, self.price.value)
+        self.losses.append(LossPoint(at_s=whole.at_s, loss=found, tried=tried))
+        if found is not None:
+            self.price = self.price.after(self.objective, found, MINUTE_S)
+            self.minutes.append(whole)
+            if not tried:
+                self.controls.append(live.arm(whole))
+
+    def _recent(self, now: float) -> deque[Sample]:
+        while self._last and self._last[0].at_s <= now - MINUTE_S:
+            self._last.popleft()
+        return self._last
+
+    def _stood_s(self) -> float:
+        return self.past.snapshots[-1].at_s if self.past.snapshots else 0.0

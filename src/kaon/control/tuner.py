@@ -1,0 +1,469 @@
+"""One deployment's tuner at work: it hears what agents counted, is looked at every 10 s, and says what should be.
+
+It knows no store and no clock. What should be is a `TuningStatus`, what happened is `News`, what the twin should be
+asked is an `Ask`. Whoever owns it (`kaon.control.tuning`, or a test) writes the one, tells the other and fetches the
+answer:
+
+    hear(samples), look(world, now), [ask(now), answered(answer, now)], wanted(now), written(status)
+
+What others write into the status, the API above all, is taken up by `adapt`. So all that must survive is there, but
+for a trial: one that is found at the start is ended at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from kaon.control.minds import Stood, Terms
+from kaon.control.questions import Question, Questions, foreseen
+from kaon.control.senses import SETTLED_S, Senses
+from kaon.laws.traffic import MINUTE_S
+from kaon.laws.tune import guard, live, record, scaling, standing, trial, tuner
+from kaon.laws.tune.ask import Answer, Ask
+from kaon.laws.tune.epoch import Search
+from kaon.laws.tune.guard import TICK_S, Arm, Conditions, Guard
+from kaon.laws.tune.knobs import Reach, Space, Values
+from kaon.laws.tune.knobs_of import replica_knobs
+from kaon.laws.tune.record import Figures
+from kaon.laws.tune.trial import Trial, Window
+from kaon.laws.tune.tuner import Happened, Orders, State, Tick
+from kaon.types.deployment import DeploymentSpec
+from kaon.types.model import content_hash
+from kaon.types.traffic import Sample, Side
+from kaon.types.tuning import Mode, Recommendation, TrialStatus, TuningStatus
+
+LEARNS_S = 1500.0
+"""So much traffic must be known before the twin is asked for the first time."""
+REST_S = 1800.0
+"""As long as nobody applies what is recommended, it is looked for anew only so often."""
+SLACK_S = TICK_S + SETTLED_S
+"""A turn that nobody ends is over so much after its time."""
+
+
+class World(NamedTuple):
+    """How a deployment stands, besides what agents counted. `stood` is what its scaling law kept; None: it has none."""
+
+    ready: int
+    starting: int = 0
+    deploying: bool = False
+    panicking: bool = False
+    stood: Sequence[Stood] | None = None
+
+
+class News(NamedTuple):
+    """Something that happened, for the journal (if it has figures) and for people."""
+
+    at_s: float
+    what: str
+    reason: str
+    before: Values
+    after: Values
+    figures: Figures | None = None
+
+
+class Tuner:
+    """The tuner of a deployment with at least one knob. Times are epoch seconds."""
+
+    def __init__(
+        self, place: tuple[str, str], spec: DeploymentSpec, terms: Terms, space: Space, status: TuningStatus, now: float
+    ) -> None:
+        self.spec, self.terms, self.space, self.status = spec, terms, space, status
+        self.usual = scaling.usual(space, terms.service)
+        self.state = State(self._whole(status.values), guard=Guard(status.rollbacks, status.off_until))
+        self.senses = Senses(terms.objective)
+        self.questions = Questions(*place, now, self.state.force)
+        self.news: list[News] = []
+        self.world = World(0)
+        self.held = ""
+        """Why nothing begins now; empty: nothing is in the way."""
+        self.epochs = 0
+        self._by = ""
+        self._unit: tuple[float, float] | None = None
+        """While something is tried: what a call should cost, and what a miss does. The same for both sides."""
+        self._ended = 0
+        self._canaries = (-1, 0)
+        self._promise: float | None = None
+        self._window: tuple[float, Window] | None = None
+        """A minute of the pool's trial, and when it ended: it waits for what the twin makes of it."""
+        self._kept: tuple[float, Values] | None = None
+        """What was promoted and is not written yet."""
+        self._dropped = False
+        """Whether what somebody asked for will not be tried."""
+        if status.trial is not None:
+            self._found(status.trial, now)
+
+    @property
+    def mode(self) -> Mode:
+        """What it may do by itself."""
+        return self.spec.tuning.mode
+
+    # What others wrote
+
+    def adapt(self, spec: DeploymentSpec, terms: Terms, space: Space, status: TuningStatus, now: float) -> None:
+        """Take up the deployment as the store has it; what the tuner wrote itself is no news."""
+        known, self.status = self.status, status
+        if spec.model_copy(update={"tuning": self.spec.tuning}) != self.spec:
+            self._stop(now, "the spec was changed")
+        self.spec = spec
+        if terms != self.terms:
+            self._turn(terms, space, now)
+        if status.values != known.values:
+            before, after = self.state.force, self._whole(status.values)
+            who = f"by key '{status.changed_by}'"
+            self._stop(now, f"other values were put in force {who}")
+            self.state = tuner.undone(self.state, now, after)
+            self._promise = None
+            self._tell(now, "changed", who, before, after, record.of_change(before, after, status.changed_by))
+        elif known.trial is not None and status.trial is None:
+            self._stop(now, "somebody ended it")
+        if known.recommended is not None and status.recommended is None:
+            self.state = replace(self.state, advice=None)
+        if status.asked != known.asked:
+            self._promise, self._dropped = None, False
+            self.questions.open.pop(Question.ATTEMPT, None)
+        self.questions.in_force(now, self._pool(now))
+
+    def written(self, status: TuningStatus) -> None:
+        """The store has what was wanted."""
+        self.status, self._kept, self._dropped = status, None, False
+
+    # A tick
+
+    def hear(self, samples: Sequence[Sample]) -> None:
+        """Take in what agents counted, of revisions that serve."""
+        self.senses.hear(samples, lawless=self.world.stood is None)
+        if self.state.trial is not None:
+            trying = self._names(self.state.trial)[1]
+            self._ended += sum(side.ended for sample in samples for side in sample.sides if side.knobs == trying)
+
+    def look(self, world: World, now: float) -> None:
+        """A tick: what is over, what goes back, what begins."""
+        self.world = world
+        self.senses.stand(world.stood or ())
+        fresh = self.senses.fresh(now, self.state.trial is not None)
+        if world.ready == 0:
+            self._stop(now, "there are no replicas")
+        elif self._canary and trial.canaries(world.ready) == 0:
+            self._stop(now, "there is no other replica beside it any more")
+        known = self.state
+        conditions = self.conditions(now)
+        tick = self._tick(fresh[-1] if fresh else None, conditions, now)
+        if known.trial is None and not self._may_search(now):
+            known = replace(known, next_epoch_s=max(known.next_epoch_s, now + 1.0))
+        meant = Mode.AUTO if self._by else self.mode
+        after, orders = tuner.step(known, meant, self.terms.objective, tick)
+        self.held = guard.frozen(conditions) or ("" if conditions.calls else "nobody calls")
+        self._heed(known, after, orders, meant, tick)
+        if self.status.asked is not None and self.state.trial is None and not self._dropped:
+            self._wish(self.status.asked, now)
+        self.questions.in_force(now, self._pool(now))
+
+    def conditions(self, now: float) -> Conditions:
+        """How it is: what nobody knows is None, and freezes."""
+        world, tried = self.world, self.state.trial
+        # Whether the twin is right is found by asking it. What it never promised does not hang on it.
+        doubted = tried is not None and tried.predicted > 0 and self.questions.trusted is False
+        return Conditions(
+            ready=world.ready,
+            starting=world.starting,
+            panicking=world.panicking,
+            shedding=self.senses.shed(now) > 0,
+            deploying=world.deploying,
+            burn=self.senses.burn,
+            calls=self.senses.calls(now),
+            trusted=not doubted,
+        )
+
+    # What should be
+
+    def wanted(self, now: float) -> TuningStatus:
+        """The status as it should be, made from the one that the store has."""
+        base, known = self.status, self.state
+        if self._kept is not None:
+            base = standing.put(base, self._kept[1], self._kept[0])
+        changes: dict[str, Any] = {
+            "trial": self._trial(now),
+            "recommended": self._recommended(base, now),
+            "rollbacks": known.guard.rollbacks,
+            "off_until": known.guard.off_until_s,
+        }
+        if self._dropped or known.trial is not None:
+            changes |= {"asked": None, "asked_by": ""}
+        return base.model_copy(update=changes)
+
+    def _trial(self, now: float) -> TrialStatus | None:
+        tried = self.state.trial
+        if tried is None:
+            return None
+        block = max(0, math.floor((now - tried.began_s) / trial.BLOCK_S))
+        if self._canary and self._canaries[0] != block:
+            self._canaries = (block, trial.canaries(self.world.ready))
+        return TrialStatus(
+            reach=tried.reach,
+            after=_changed(tried.before, tried.after),
+            predicted=tried.predicted / tried.loss if tried.predicted else None,
+            since=tried.began_s,
+            replicas=self._canaries[1] if self._canary else 0,
+            trying=self._canary or tried.trying(now),
+            until=tried.began_s + (block + 1) * trial.BLOCK_S + SLACK_S,
+            asked_by=self._by,
+        )
+
+    def _recommended(self, base: TuningStatus, now: float) -> Recommendation | None:
+        advice = self.state.advice
+        if advice is None:
+            return None
+        values, known = _changed(advice.before, advice.after), base.recommended
+        if known is not None and known.values == values and known.gain == advice.verdict.gain:
+            return known
+        told = advice.verdict
+        return Recommendation(values=values, gain=told.gain, least=told.bound, at=now, reason=told.reason)
+
+    # The twin
+
+    def ask(self, now: float) -> Ask:
+        """The next question, which is being asked from now on."""
+        return self.questions.ask(self.senses, self.terms, self.space, self.state, now, self._unit)
+
+    def answered(self, answer: Answer, now: float) -> None:
+        """The twin's answer to what it was asked last."""
+        question = self.questions.answered(answer)
+        found = answer.proposal if answer.trusted else None
+        match question:
+            case Question.FORESEE:
+                self._windowed(foreseen(answer))
+            case Question.ATTEMPT:
+                self._promise = found.predicted if found is not None else 0.0
+            case Question.AGAIN:
+                if found is not None and not found.verdict.open:
+                    self.state = replace(self.state, advice=None)
+            case Question.EPOCH:
+                self._proposed(answer, now)
+
+    def failed(self, reason: str) -> None:
+        """The twin did not answer."""
+        match self.questions.failed(reason):
+            case Question.FORESEE:
+                self._windowed(None)
+            case Question.ATTEMPT:
+                self._promise = 0.0
+
+    def _proposed(self, answer: Answer, now: float) -> None:
+        self.epochs += 1
+        found = answer.proposal
+        if found is None:
+            return
+        self._tell(now, "epoch", found.verdict.reason, found.before, found.after, answer.record)
+        known = self.state
+        if known.trial is not None or self.status.asked is not None:
+            self.state = replace(known, search=answer.search)
+            return
+        pool = self.space.reach(found.before, found.after) is Reach.POOL or trial.canaries(self.world.ready) == 0
+        at_s = _whole_minute(now) if pool else now
+        conditions = self.conditions(now)
+        self.state, orders = tuner.proposed(known, self.mode, self.space, at_s, conditions, answer.search, found)
+        if orders.happened is Happened.BEGAN:
+            self._began(now, orders.reason, "")
+        elif orders.happened is Happened.RECOMMENDED:
+            self.state = replace(self.state, next_epoch_s=now + REST_S)
+            if known.advice is None or known.advice.after != found.after:
+                self._tell(now, "recommended", found.verdict.reason, found.before, found.after)
+        elif known.advice is not None:
+            self.questions.put(Question.AGAIN, now, known.advice.after)
+
+    # Of a tick
+
+    def _may_search(self, now: float) -> bool:
+        """Whether the twin can be asked for something better: enough is known, somebody calls, nobody wants else."""
+        learnt = self.senses.knows_s(now) >= LEARNS_S
+        return learnt and bool(self.senses.calls(now)) and self.status.asked is None
+
+    def _tick(self, minute: Sample | None, conditions: Conditions, now: float) -> Tick:
+        tried = self.state.trial
+        tick = Tick(now, conditions)
+        if tried is None:
+            ground = self.senses.ground() if minute is not None else ()
+            return replace(tick, burn_now=None if minute is None else 0.0, ground=ground)
+        trying, control = self._arms(tried, now)
+        burn_now = None if minute is None else self.senses.burnt(minute)
+        tick = replace(tick, burn_now=burn_now, trying=trying, control=control)
+        if self._canary:
+            sides = self._sides(tried, minute) if minute is not None else None
+            if sides is None or minute is None:
+                return tick
+            return replace(tick, window=sides[0], beside=sides[1], window_s=minute.at_s)
+        return self._with_window(tick, tried, minute)
+
+    def _with_window(self, tick: Tick, tried: Trial, minute: Sample | None) -> Tick:
+        """A pool's window waits for what the twin makes of it: until it says so, or the next one is there."""
+        ready = None if self.questions.waits_for(Question.FORESEE) else self._window
+        if minute is not None and tried.counts(minute.at_s) and self._unit is not None:
+            whole = live.window(minute, self.terms.objective, *self._unit)
+            ready = ready or self._window
+            self._window = None if whole is None else (minute.at_s, whole)
+            if self._window is not None and tried.predicted > 0 and self.questions.trusted:
+                self.questions.put(Question.FORESEE, tick.at_s, until_s=minute.at_s)
+        elif ready is not None:
+            self._window = None
+        return tick if ready is None else replace(tick, window=ready[1], window_s=ready[0])
+
+    def _windowed(self, loss: float | None) -> None:
+        if self._window is not None:
+            self._window = (self._window[0], replace(self._window[1], twin=loss))
+
+    def _arms(self, tried: Trial, now: float) -> tuple[Arm, Arm]:
+        """What is tried, and what it is measured by."""
+        block_s = tried.began_s + max(0, math.floor((now - tried.began_s) / trial.BLOCK_S)) * trial.BLOCK_S
+        if self._canary:
+            sides = _by_knobs(self.senses.last(now, tried.began_s))
+            control, trying = self._names(tried)
+            return live.arm_of(sides.get(trying), self._ended), live.arm_of(sides.get(control))
+        control_arm = guard.worst(list(self.senses.controls))
+        turn = tried.trying(now)
+        return (
+            live.arm(self.senses.last(now, block_s), self._ended) if turn else Arm(restarts=self._ended)
+        ), control_arm
+
+    def _sides(self, tried: Trial, minute: Sample) -> tuple[Window, Window] | None:
+        """A minute of the others, and of the canary."""
+        if self._unit is None:
+            return None
+        sides, names, elastic = _by_knobs(minute), self._names(tried), self.terms.scaling.min < self.terms.scaling.max
+        found = [
+            live.beside(side, self.terms.objective, *self._unit, elastic) if (side := sides.get(name)) else None
+            for name in names
+        ]
+        return (found[0], found[1]) if found[0] is not None and found[1] is not None else None
+
+    def _heed(self, known: State, after: State, orders: Orders, meant: Mode, tick: Tick) -> None:
+        """What a step decided."""
+        self.state = after
+        if orders.epoch:
+            self.questions.put(Question.EPOCH, tick.at_s)
+        tried = known.trial
+        if tried is None or after.trial is not None:
+            return
+        if self._by:  # it was not the search's idea
+            self.state = replace(self.state, search=known.search)
+        if tick.window is not None and orders.happened in (Happened.PROMOTED, Happened.REJECTED):
+            tried = tried.seen(tick.at_s if tick.window_s is None else tick.window_s, tick.window, tick.beside)
+            finding = trial.judge(tried)
+            assert finding is not None
+            figures = record.of_trial(tried, finding)
+        else:
+            figures = record.of_end(tried, orders.happened, orders.reason, self.terms.objective, meant, known, tick)
+        if orders.happened is Happened.PROMOTED:
+            self._kept = (tick.at_s, _changed(tried.before, tried.after))
+        self._over(tick.at_s, orders.happened.value, orders.reason, tried, figures)
+        if after.guard.off_until_s > known.guard.off_until_s:
+            reason = f"{guard.MOST_ROLLBACKS} trials were taken back within an hour"
+            self._tell(tick.at_s, "off", reason, known.force, known.force)
+
+    # What somebody wants to try
+
+    def _wish(self, asked: Values, now: float) -> None:
+        force = self.state.force
+        bounds = {knob.name: knob for knob in self.space.knobs}
+        after = {**force, **{n: min(max(v, bounds[n].low), bounds[n].high) for n, v in asked.items() if n in bounds}}
+        if after == force:
+            self._refuse(now, "it is in force already", after)
+            return
+        if now < self.state.guard.off_until_s:
+            self._refuse(now, "nothing is tried for some hours: too much was taken back", after)
+            return
+        conditions = replace(self.conditions(now), trusted=True)
+        if guard.frozen(conditions) is not None or not conditions.calls:
+            return
+        if self._promise is None:
+            if not self.questions.waits_for(Question.ATTEMPT):
+                self.questions.put(Question.ATTEMPT, now, after)
+            return
+        pool = self.space.reach(force, after) is Reach.POOL or trial.canaries(self.world.ready) == 0
+        at_s = _whole_minute(now) if pool else now
+        loss = self.senses.loss()
+        self.state, _ = tuner.attempted(self.state, self.space, at_s, conditions, after, self._promise, loss)
+        self._began(now, f"asked for by key '{self.status.asked_by}'", self.status.asked_by)
+
+    def _refuse(self, now: float, reason: str, after: Values) -> None:
+        self._dropped = True
+        self._tell(now, "refused", reason, self.state.force, after)
+
+    # How trials begin and end
+
+    @property
+    def _canary(self) -> bool:
+        return self.state.trial is not None and self.state.trial.reach is Reach.REPLICA
+
+    def _began(self, now: float, reason: str, by: str) -> None:
+        tried = self.state.trial
+        assert tried is not None
+        self._by, self._ended, self._canaries, self._window = by, 0, (-1, 0), None
+        self._unit = (self.questions.unit_s or self.senses.unit_s(), self.senses.price.value)
+        self._tell(now, Happened.BEGAN.value, reason, tried.before, tried.after)
+
+    def _stop(self, now: float, reason: str) -> None:
+        """End a trial for what no law decided."""
+        tried = self.state.trial
+        if tried is not None:
+            self.state = replace(self.state, trial=None)
+            self._over(
+                now, Happened.STOPPED.value, reason, tried, record.of_stop(tried, Happened.STOPPED.value, reason)
+            )
+
+    def _over(self, now: float, what: str, reason: str, tried: Trial, figures: Figures) -> None:
+        self._by, self._unit, self._window, self._promise = "", None, None, None
+        self.questions.open.pop(Question.FORESEE, None)
+        self._tell(now, what, reason, tried.before, tried.after, figures)
+
+    def _found(self, left: TrialStatus, now: float) -> None:
+        """A trial that another control plane left behind: nobody knows any more what it has shown."""
+        force = self.state.force
+        gain = left.predicted or 0.0
+        self.state = replace(self.state, trial=Trial(left.reach, force, {**force, **left.after}, gain, 1.0, left.since))
+        self._stop(now, "the control plane was started anew")
+
+    def _turn(self, terms: Terms, space: Space, now: float) -> None:
+        """Go by another spec: what was learnt of calls stays, what was found with other knobs or targets does not."""
+        self.terms, self.space, self.usual = terms, space, scaling.usual(space, terms.service)
+        self.senses.objective = terms.objective
+        force = self._whole(self.status.values)
+        self.state = replace(self.state, force=force, advice=None, search=Search(), next_epoch_s=now)
+
+    # Names and values
+
+    def _whole(self, values: Values) -> Values:
+        """A value for each knob, within what it takes now."""
+        told = {**self.usual, **values}
+        return {knob.name: min(max(told[knob.name], knob.low), knob.high) for knob in self.space.knobs}
+
+    def _pool(self, now: float) -> Values:
+        tried = self.state.trial
+        turn = tried is not None and not self._canary and tried.trying(now)
+        return tried.after if tried is not None and turn else self.state.force
+
+    def _names(self, tried: Trial) -> tuple[str, str]:
+        """By which names samples tell the sides: the others', the canary's."""
+        others = self.status.values
+        canary = {**others, **_changed(tried.before, tried.after)}
+        return content_hash(replica_knobs(others)), content_hash(replica_knobs(canary))
+
+    def _tell(
+        self, now: float, what: str, reason: str, before: Values, after: Values, figures: Figures | None = None
+    ) -> None:
+        self.news.append(News(now, what, reason, before, after, figures))
+
+
+def _changed(before: Values, after: Values) -> Values:
+    return {name: value for name, value in after.items() if before.get(name) != value}
+
+
+def _by_knobs(sample: Sample | None) -> dict[str, Side]:
+    return {side.knobs: side for side in sample.sides} if sample is not None else {}
+
+
+def _whole_minute(now: float) -> float:
+    """The next whole minute: windows are whole minutes, and none of a block is lost when it begins with one."""
+    return math.ceil(now / MINUTE_S) * MINUTE_S

@@ -1,0 +1,92 @@
+"""What happens to a tuner, as it is told: journal entries, events, and the trials of the past. Pure."""
+
+from __future__ import annotations
+
+from kaon.control.tuner import News
+from kaon.laws.tune.knobs import Values
+from kaon.laws.tune.record import Figures
+from kaon.laws.tune.tuner import Happened
+from kaon.types.event import Event, Level
+from kaon.types.journal import JournalEntry
+from kaon.types.tuning import Tried
+
+CONCERN = "tuning"
+
+_EVENTS = {
+    Happened.BEGAN.value: ("TrialBegan", "Tries {moves}: {reason}."),
+    Happened.PROMOTED.value: ("TrialPromoted", "{moves} proved better and is in force: {reason}."),
+    Happened.REJECTED.value: ("TrialRejected", "{moves} did not prove better: {reason}."),
+    Happened.STOPPED.value: ("TrialStopped", "The trial of {moves} has ended: {reason}."),
+    Happened.ROLLED_BACK.value: ("TrialRolledBack", "{moves} was taken back: {reason}."),
+    "recommended": ("TuningRecommended", "Recommended: {moves}: {reason}."),
+    "refused": ("TrialRefused", "{moves} is not tried: {reason}."),
+    "off": ("TuningOff", "Nothing is tried for 6 hours: {reason}."),
+}
+"""What happened -> the event's reason and message; all else is in the journal only."""
+_ALARMING = (Happened.ROLLED_BACK.value, "off")
+_OUTCOMES = {Happened.STOPPED.value: "stopped"}
+
+
+def spelled(values: Values) -> str:
+    """Values as one types them."""
+    return " ".join(f"{name}={value:g}" for name, value in sorted(values.items())) or "as usual"
+
+
+def moves(before: Values, after: Values) -> str:
+    """What changes between two sets of values, in words."""
+    changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    return ", ".join(f"{name} {_number(before, name)} -> {_number(after, name)}" for name in changed) or "nothing"
+
+
+def entry(workspace: str, name: str, news: News) -> JournalEntry | None:
+    """The entry for the journal; None where nothing was decided."""
+    if news.figures is None:
+        return None
+    return JournalEntry(
+        at=news.at_s,
+        workspace=workspace,
+        deployment=name,
+        concern=CONCERN,
+        before=spelled(news.before),
+        after=spelled(news.after),
+        reason=f"{news.what}: {news.reason}",
+        figures=news.figures,
+    )
+
+
+def event(workspace: str, name: str, news: News) -> Event | None:
+    """What people should know of it, if anything."""
+    if news.what not in _EVENTS:
+        return None
+    reason, message = _EVENTS[news.what]
+    return Event(
+        at=news.at_s,
+        workspace=workspace,
+        kind="deployment",
+        name=name,
+        level=Level.WARNING if news.what in _ALARMING else Level.NORMAL,
+        reason=reason,
+        message=message.format(moves=moves(news.before, news.after), reason=news.reason),
+    )
+
+
+def tried(at_s: float, figures: Figures) -> Tried | None:
+    """The trial that a journal's figures are of; None when they are of something else."""
+    if figures.get("kind") != "trial":
+        return None
+    loss = figures["loss"]
+    outcome = figures.get("outcome") or ("promoted" if figures["promoted"] else "rejected")
+    realised = figures["realised"]
+    return Tried(
+        at=at_s,
+        before=figures["before"],
+        after=figures["after"],
+        outcome=_OUTCOMES.get(outcome, outcome),
+        reason=figures["reason"],
+        predicted=figures["predicted"] / loss if figures["predicted"] else None,
+        realised=None if realised is None else realised / loss,
+    )
+
+
+def _number(values: Values, name: str) -> str:
+    return f"{values[name]:.4g}" if name in values else "as usual"

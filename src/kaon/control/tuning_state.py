@@ -1,0 +1,118 @@
+"""How a tuner stands, for people: a word, the reason for it, and all figures. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kaon.control.questions import Question
+from kaon.control.tuner import LEARNS_S, Tuner
+from kaon.control.tuning_news import moves
+from kaon.laws.tune import guard, scaling, trial
+from kaon.laws.tune.knobs import Knob, Shape
+from kaon.types.resource import Deployment
+from kaon.types.tuning import KnobState, Mode, Tried, TuningState
+
+
+def state(deployment: Deployment, known: Tuner, trials: Iterable[Tried], now: float) -> TuningState:
+    """All that there is to see."""
+    word, reason = standing(known, now)
+    status, search = known.wanted(now), known.state.search
+    sought = known.mode is not Mode.OFF and not search.done and known.state.trial is None
+    return TuningState(
+        workspace=deployment.workspace,
+        deployment=deployment.name,
+        mode=known.mode,
+        state=word,
+        reason=reason,
+        knobs=tuple(_knob(known, knob) for knob in known.space.knobs),
+        asked=status.asked,
+        trial=status.trial,
+        recommended=status.recommended,
+        trusted=known.questions.trusted,
+        twin=known.questions.word,
+        epochs=known.epochs,
+        next_epoch_at=max(now, known.state.next_epoch_s, now + LEARNS_S - known.senses.knows_s(now))
+        if sought
+        else None,
+        off_until=status.off_until,
+        trials=tuple(trials),
+        losses=tuple(known.senses.losses),
+        weights=known.terms.objective.weights,
+    )
+
+
+def idle(deployment: Deployment, reason: str) -> TuningState:
+    """A deployment of which nothing is tuned."""
+    return TuningState(
+        workspace=deployment.workspace,
+        deployment=deployment.name,
+        mode=deployment.spec.tuning.mode,
+        state="still",
+        reason=reason,
+    )
+
+
+def standing(known: Tuner, now: float) -> tuple[str, str]:
+    """The state in a word, and why it is so."""
+    tried, questions, search = known.state.trial, known.questions, known.state.search
+    if tried is not None:
+        return "trying", _trying(known, now)
+    if known.status.asked is not None:
+        if known.held:
+            return "frozen", f"somebody asked for a trial; it waits: {known.held}"
+        return "searching", "the twin is asked what somebody wants to try"
+    if known.mode is Mode.OFF:
+        return "off", "it was switched off"
+    if now < known.state.guard.off_until_s:
+        minutes = (known.state.guard.off_until_s - now) / 60
+        return "frozen", f"{guard.MOST_ROLLBACKS} trials were taken back within an hour: off for {minutes:.0f} minutes"
+    if known.senses.knows_s(now) < LEARNS_S:
+        left = (LEARNS_S - known.senses.knows_s(now)) / 60
+        return "learning", f"it knows what is usual in {left:.0f} minutes"
+    if known.held:
+        return "frozen", known.held
+    if questions.waits_for(Question.EPOCH):
+        return "searching", "the twin is asked for something better"
+    if questions.word:
+        return "frozen", f"the twin: {questions.word}"
+    if known.state.advice is not None:
+        return "recommending", _advice(known)
+    if search.done:
+        return "still", f"{search.still} searches on end found nothing better; a drift wakes it"
+    return "searching", f"the twin is asked again in {max(0.0, known.state.next_epoch_s - now) / 60:.0f} minutes"
+
+
+def _trying(known: Tuner, now: float) -> str:
+    tried = known.state.trial
+    assert tried is not None
+    pairs, status = len(tried.gains), known.wanted(now).trial
+    how = "all by turns" if status is None or not status.replicas else f"a canary of {status.replicas}"
+    told = f"{moves(tried.before, tried.after)}, {how}: {pairs} of at least {trial.LEAST_WINDOWS} minutes of each"
+    return f"{told}; {known.held}" if known.held else told
+
+
+def _advice(known: Tuner) -> str:
+    advice = known.state.advice
+    assert advice is not None
+    told = f"{moves(advice.before, advice.after)}: {advice.verdict.reason}"
+    few = known.mode is Mode.AUTO
+    return f"{told}; there are too few calls to try it on, or it was no time for it" if few else told
+
+
+def _knob(known: Tuner, knob: Knob) -> KnobState:
+    tried, advice = known.state.trial, known.state.advice
+    force = known.state.force
+    other = {"tried": tried.after if tried else force, "recommended": advice.after if advice else force}
+    return KnobState(
+        name=knob.name,
+        what=scaling.WHAT[knob.name],
+        reach=knob.reach,
+        low=knob.low,
+        high=knob.high,
+        whole=knob.shape is Shape.WHOLE,
+        usual=known.usual[knob.name],
+        value=force[knob.name],
+        **{
+            side: values[knob.name] if values[knob.name] != force[knob.name] else None for side, values in other.items()
+        },
+    )
