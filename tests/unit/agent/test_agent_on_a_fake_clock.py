@@ -10,6 +10,7 @@ from kaon.clock import FakeClock
 from kaon.drivers.fake import Behaviour, FakeDriver, FakePlace
 from kaon.errors import Unavailable
 from kaon.types.key import Access
+from kaon.types.knobs import Knobs, PlannedKnobs
 from kaon.types.model import Address
 from kaon.types.plan import EdgeStatus, Plan, Report
 from kaon.types.replica import Phase, ReplicaSpec, replica_id
@@ -172,5 +173,49 @@ async def test_while_the_control_plane_is_away_the_world_is_kept_and_then_told(t
         memory.away = False
         await pass_time(clock, 6)
         assert len(memory.reports) > told
+
+    await simulated(tmp_path, lambda _: Behaviour(), scenario)
+
+
+async def test_a_trial_ends_by_itself_within_ten_seconds_of_the_control_planes_death(tmp_path: Path) -> None:
+    async def scenario(memory: Memory, place: FakePlace, clock: FakeClock) -> None:
+        force, tried = Knobs(max_batch=8), Knobs(max_batch=2)
+
+        def in_force() -> list[Knobs]:
+            return [place.replicas[replica(ordinal).id].knobs for ordinal in (0, 1)]
+
+        planned = PlannedKnobs(force=force, trial=tried, replicas=(replica(0).id,))
+        memory.wanted = plan_of(0, 1).model_copy(update={"knobs": {"default/shop": planned}})
+        await pass_time(clock, 4)
+        assert in_force() == [tried, force]
+        await pass_time(clock, 60)
+        assert in_force() == [tried, force], "while the control plane answers it goes on"
+        memory.away = True
+        await pass_time(clock, 10)
+        assert in_force() == [force, force]
+        pids = {id_: known.pid for id_, known in place.replicas.items()}
+        memory.away = False
+        await pass_time(clock, 7)
+        assert in_force() == [tried, force], "it is heard again, and still wants it tried"
+        place.replicas[replica(0).id].behaviour = Behaviour(ends_after_s=0)
+        await pass_time(clock, 0.5)
+        place.replicas[replica(0).id].behaviour = Behaviour()
+        await pass_time(clock, 5)
+        assert place.replicas[replica(0).id].start.knobs == force, "whoever is started anew starts with what is safe"
+        assert in_force() == [tried, force]
+        assert place.replicas[replica(1).id].pid == pids[replica(1).id]
+
+    await simulated(tmp_path, lambda _: Behaviour(), scenario)
+
+
+async def test_an_agent_that_starts_while_the_control_plane_is_away_tries_nothing(tmp_path: Path) -> None:
+    tried = PlannedKnobs(force=Knobs(max_batch=8), trial=Knobs(max_batch=2))
+    kept = plan_of(0).model_copy(update={"knobs": {"default/shop": tried}})
+    (tmp_path / "plan.json").write_text(kept.model_dump_json())
+
+    async def scenario(memory: Memory, place: FakePlace, clock: FakeClock) -> None:
+        memory.away = True
+        await pass_time(clock, 5)
+        assert place.replicas[replica(0).id].knobs == Knobs(max_batch=8)
 
     await simulated(tmp_path, lambda _: Behaviour(), scenario)

@@ -13,6 +13,7 @@ from kaon.edge.counts import ClusterCounts, EdgeCounts
 from kaon.errors import Unavailable
 from kaon.store.traffic import TrafficRing
 from kaon.types.figures import ReplicaFigures
+from kaon.types.knobs import Knobs, PlannedKnobs
 from kaon.types.model import Address
 from kaon.types.plan import Plan
 from kaon.types.replica import Phase, ReplicaStatus
@@ -194,4 +195,29 @@ async def test_a_start_that_was_over_while_the_edge_was_silent_is_told_with_the_
     await pass_time(world, 3)
     starts = [start for s in world.ring.since("default", "shop", 0) for start in s.starts]
     assert [(s.replica, s.install_s, s.load_s) for s in starts] == [("b", 2, 4)]
+    task.cancel()
+
+
+async def test_while_some_replicas_try_other_knobs_samples_have_sides() -> None:
+    world = World()
+    made, task = await running(world, 3)
+    tried = PlannedKnobs(trial=Knobs(max_batch=2), replicas=("a",))
+    made.tell(PLAN.model_copy(update={"knobs": {"default/shop": tried}}), {"a": "unix:/a"}, [ready()])
+    await pass_time(world, 2)
+    made.tell(PLAN, {"a": "unix:/a"}, [ready()])
+    await pass_time(world, 2)
+    sides = [sample.sides for sample in world.ring.since("default", "shop", 0) if sample.revision == 1]
+    assert [len(found) for found in sides] == [0, 0, 1, 1, 0, 0]
+    assert (sides[2][0].replicas, sides[2][0].busy_s) == (1, 0.5)
+    task.cancel()
+
+
+async def test_it_knows_when_the_control_plane_took_a_post_last() -> None:
+    world = World()
+    made, task = await running(world, 5)
+    heard_at = made.heard_at
+    assert world.clock.monotonic() - 1.25 <= heard_at <= world.clock.monotonic()
+    world.away = True
+    await pass_time(world, 20)
+    assert made.heard_at == heard_at
     task.cancel()
