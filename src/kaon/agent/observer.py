@@ -108,7 +108,7 @@ class Observer:
         if plan is not self._plan:
             self._plan = plan
             self._served = frozenset(key for route in plan.routes for key in _served(route))
-            self._trials = {_split(name): planned for name, planned in plan.knobs.items() if planned.replicas}
+            self._trials = {_split(name): planned for name, planned in plan.knobs.items() if planned.trial}
         for replica, address in self._running.items():
             if running.get(replica) != address:
                 self._replicas.let_go(address)

@@ -1,4 +1,4 @@
-"""What the replicas of a deployment did by the knobs that each has, while some of them try others. Pure."""
+"""What the replicas of a deployment did by the knobs that each has, while some or all of them try others. Pure."""
 
 from __future__ import annotations
 

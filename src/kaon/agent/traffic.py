@@ -50,7 +50,7 @@ class Look:
     starts: Mapping[str, ColdStart] = field(default_factory=dict)
     """Starts that are over since the last look, by replica."""
     trials: Mapping[tuple[str, str], PlannedKnobs] = field(default_factory=dict)
-    """Deployments of which some replicas try other knobs than the rest; see `kaon.agent.sides`."""
+    """Deployments of which some or all replicas try other knobs; see `kaon.agent.sides`."""
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class ColdStart(Model):
 
 
 class Side(Model):
-    """What the replicas with the same knobs answered, as they count it themselves: of both, while some try others."""
+    """What the replicas with the same knobs answered, as they count it themselves, while some or all try others."""
 
     knobs: str = Field(description="content_hash of the knobs in force.")
     replicas: int = Field(default=0, ge=0, description="That were ready at the end of the span.")
@@ -83,7 +83,7 @@ class Sample(Model):
     memory_bytes: Count = Field(default=None, description="What the fullest replica used; of sums: at most.")
     held: int = Field(default=0, ge=0, description="Callers that wait at the edge for a replica, at the end.")
     starts: tuple[ColdStart, ...] = Field(default=(), description="Replicas that became ready in the span.")
-    sides: tuple[Side, ...] = Field(default=(), description="By knobs; only while some replicas try others.")
+    sides: tuple[Side, ...] = Field(default=(), description="By knobs; only while replicas try others.")
 
 
 class Traffic(Model):
