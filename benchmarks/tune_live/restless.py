@@ -15,6 +15,7 @@ from typing import Any
 
 from benchmarks.autoscale.loads import generated
 from benchmarks.tune.tuned import Tuned
+from kaon.control.loop import Key
 from kaon.control.tuning import Tuning
 from kaon.errors import Conflict
 from kaon.laws.tune.ask import Ask
@@ -53,6 +54,9 @@ class Restless(Tuning):
         async with asyncio.TaskGroup() as group:
             group.create_task(self._change(done))
             group.create_task(self._search(done, ask))
+
+    async def reconcile(self, key: Key) -> None:
+        """It needs to know nothing of deployments beforehand."""
 
     def _wished(self) -> str:
         return self.wish.read_text() if self.wish.exists() else "off"

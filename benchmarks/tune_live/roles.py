@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.tune_live.pace import Pace, QuickClock, QuickRing, objective
 from kaon import control, processes
 from kaon.agent import observer
-from kaon.control import minds, scaling
+from kaon.control import minds, scaling, senses, tuning
 from kaon.settings import Settings
 from kaon.stack import __main__ as stack
 from kaon.stack import server
@@ -24,6 +24,16 @@ SAMPLES_S = 0.25
 """So often the agent counts here, seconds of the machine: at a second, figures would be too old for a quick law."""
 NOTES, WISH, DEEDS = "samples.jsonl", "wish", "deeds.json"
 """Files under the home: what agents told; what is wished of a restless tuner, and what it did."""
+
+
+_OF_THE_MACHINE = (
+    (minds, "STALE_S", 3.0),
+    (senses, "STALE_S", 3.0),
+    (senses, "SETTLED_S", 1.0),
+    (tuning, "PATIENCE_S", 60.0),
+)
+"""Times that wait for the machine, not for traffic: figures on their way, an answer of the twin. They last at least so
+long of its own seconds."""
 
 
 def start(settings: Settings, times: float, *, restless: bool = False) -> None:
@@ -60,7 +70,8 @@ def quicken(pace: Pace, *, restless: bool = False) -> None:
     for name in ("Scaling", "Minutes", "Tuning"):
         setattr(control, name, paced(getattr(control, name)))
     scaling.Terms = functools.partial(_terms, pace.times, minds.Terms)  # type: ignore[misc, assignment]
-    minds.STALE_S = max(minds.STALE_S, 3.0 * pace.times)
+    for module, name, real_s in _OF_THE_MACHINE:
+        setattr(module, name, max(getattr(module, name), real_s * pace.times))
     serve = server.serve
 
     async def served(settings: Settings, *rest: Any) -> None:
