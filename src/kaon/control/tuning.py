@@ -38,7 +38,7 @@ from kaon.laws.tune.knobs import Space
 from kaon.store.opinions import Opinions
 from kaon.store.port import Change, Store
 from kaon.store.traffic import TrafficRing
-from kaon.types.deployment import DeploymentStatus, RolloutState
+from kaon.types.deployment import DeploymentStatus
 from kaon.types.resource import Deployment
 from kaon.types.tuning import Tried, TuningState
 
@@ -189,7 +189,7 @@ class Tuning:
         return World(
             ready=ready,
             starting=sum(a.replicas for a in serving) - ready,
-            deploying=rolling(status) or status.state is RolloutState.PROGRESSING or bool(coming),
+            deploying=rolling(status) or status.stable is None or bool(coming),
             panicking=mind is not None and isinstance(mind.state, ScaleState) and mind.state.panic_until_s > now,
             stood=None if mind is None else tuple(mind.stood),
         )

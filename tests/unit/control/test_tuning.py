@@ -427,6 +427,17 @@ async def test_a_trial_ends_without_blame_when_the_ground_is_another(happens: An
     assert record.replays(stopped.figures)
 
 
+async def test_replicas_that_are_added_are_no_rollout_and_end_no_trial() -> None:
+    world = World()
+    await world.deploy()
+    await trying(world)
+    serving = (await world.shop()).status.assignments[0]
+    grown = serving.model_copy(update={"replicas": serving.replicas + 1})
+    await world.stand(state=RolloutState.PROGRESSING, assignments=(grown,), wanted=serving.replicas + 1)
+    await world.live(int(LOOK_S))
+    assert (await world.tuned()).trial is not None
+
+
 @pytest.mark.parametrize("seen", ["shed", "silence", "burning"])
 async def test_what_freezes_ends_a_trial_and_lets_none_begin(seen: str) -> None:
     world = World()

@@ -210,7 +210,8 @@ class Past:
         width = len(_FIELDS)
         found = {name: sum(self._steps[step * width + i] for step in steps) for i, name in enumerate(_FIELDS)}
         latency = [sum(self._latency[step * _BUCKETS + bucket] for step in steps) for bucket in range(_BUCKETS)]
-        batches = Batches.model_validate({name: found.pop(name) for name in _BATCH_FIELDS})
+        told = {name: found.pop(name) for name in _BATCH_FIELDS}
+        batches = Batches(**told | {"count": round(told["count"])})  # of a sample over two steps each has a share
         return Sums(
             arrivals=sum(self.counts(first * STEP_S, last * STEP_S)),
             batches=batches,

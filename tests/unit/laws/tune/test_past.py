@@ -73,6 +73,13 @@ def test_a_sum_over_ten_seconds_is_spread_over_them() -> None:
     assert list(past.starts_s) == [4.0]
 
 
+def test_batches_of_a_sample_over_two_steps_are_shared_and_counted_whole() -> None:
+    past = Past()
+    past.second(NOW + 11, 9, span_s=3.0, batches=Batches(count=4, rows=9, seconds=0.8))
+    first, both = past.sums(NOW, NOW + 10).batches, past.sums(NOW, NOW + 20).batches
+    assert (first.count, both.count, both.rows) == (3, 4, 9)
+
+
 def test_older_minutes_fill_what_is_not_known_and_nothing_else() -> None:
     past = filled([1] * 120)
     first = round(NOW) // 60
