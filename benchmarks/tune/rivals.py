@@ -135,7 +135,7 @@ class OptunaInTwin(Tuned):
         twin = belief.twin
         if twin is None or belief.distrust:
             return Orders(self.state.force)
-        self.noise = twin.model.noise
+        self.noise = belief.noise
         library = optuna()
         assert library is not None
         self.told.epochs += 1

@@ -266,13 +266,17 @@ def work(before: ReplicaFigures | None, after: ReplicaFigures, span_s: float) ->
 
 
 def _more(was: Batches, now: Batches, calls: int, seconds: float) -> Batches:
-    """The batches since, and calls without batching as batches of one row. By hand: it is done for each replica."""
+    """The batches since, and calls without batching as batches of one row. By hand: it is done for each replica.
+
+    Nobody adds up the squares of single calls: where there are any, how uneven all of it is is not known.
+    """
     return Batches(
         count=max(0, now.count - was.count) + calls,
         rows=max(0.0, now.rows - was.rows) + calls,
         seconds=max(0.0, now.seconds - was.seconds) + seconds,
         rows_squared=max(0.0, now.rows_squared - was.rows_squared) + calls,
         rows_seconds=max(0.0, now.rows_seconds - was.rows_seconds) + seconds,
+        seconds_squared=0.0 if calls else max(0.0, now.seconds_squared - was.seconds_squared),
     )
 
 
@@ -283,6 +287,7 @@ def _added(found: Sequence[Batches]) -> Batches:
         seconds=sum(b.seconds for b in found),
         rows_squared=sum(b.rows_squared for b in found),
         rows_seconds=sum(b.rows_seconds for b in found),
+        seconds_squared=sum(b.seconds_squared for b in found),
     )
 
 

@@ -53,6 +53,11 @@ def quantile(histogram: Histogram | None, q: float) -> float | None:
     return _bounds(max(histogram))[1]
 
 
+def middle(bucket: int) -> float:
+    """The latency in the middle of a bucket, seconds."""
+    return sum(_bounds(bucket)) / 2
+
+
 def above(histogram: Histogram | None, latency_s: float) -> float:
     """How many calls took longer than `latency_s`; a part of a bucket counts as that part of its calls."""
     found = 0.0
@@ -287,9 +292,7 @@ def _latency_losses(sample: Sample, objective: Objective) -> float:
     """The sum over calls; those without an answer count as the worst."""
     histogram = sample.latency or {}
     answered = sum((sample.codes or {}).values())
-    total = sum(
-        count * loss.latency_loss(sum(_bounds(bucket)) / 2 / objective.latency_s) for bucket, count in histogram.items()
-    )
+    total = sum(count * loss.latency_loss(middle(bucket) / objective.latency_s) for bucket, count in histogram.items())
     return total + max(0, min(_failed(sample.codes), answered - sum(histogram.values()))) * loss.WORST_LATENCY
 
 

@@ -54,6 +54,7 @@ class Figures:
         "queue_seconds",
         "rows_squared",
         "rows_work_s",
+        "squared_work",
         "stream_items",
     )
 
@@ -68,6 +69,8 @@ class Figures:
         self.batch_work_s = 0.0
         """Batches' time over the slots that there were."""
         self.rows_work_s = 0.0
+        self.squared_work = 0.0
+        """Squares of batches' work, which tell how uneven it is."""
         self.stream_items = 0
 
     @property
@@ -94,3 +97,4 @@ class Figures:
         self.rows_squared += rows * rows
         self.batch_work_s += seconds / slots
         self.rows_work_s += rows * seconds / slots
+        self.squared_work += (seconds / slots) ** 2

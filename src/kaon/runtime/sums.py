@@ -71,6 +71,7 @@ def _batches(found: Sequence[Figures]) -> Batches:
         seconds=sum(figures.batch_work_s for figures in found),
         rows_squared=sum(figures.rows_squared for figures in found),
         rows_seconds=sum(figures.rows_work_s for figures in found),
+        seconds_squared=sum(figures.squared_work for figures in found),
     )
 
 

@@ -25,7 +25,7 @@ from kaon.types.observation import Batches, Observation
 NS = 1_000_000_000
 _FUNCTIONS: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (events, ("scramble", "mix", "insert", "sweep", "push", "pop")),
-    (kernel, ("account", "score", "hold", "enqueue", "begin", "withdraw", "leave", "end", "route")),
+    (kernel, ("account", "score", "hold", "enqueue", "begin", "begin_any", "withdraw", "leave", "end", "route")),
     (kernel, ("become_ready", "fail", "start", "stop", "advance")),
 )
 """What is compiled, callees first."""
@@ -33,7 +33,7 @@ _OPTIONS: dict[str, Any] = {"nogil": True, "_nrt": False}
 """Of the compiler. The kernel allocates nothing: without counting of references (nrt) it is four times as fast. It
 touches nothing of Python: others may have the interpreter meanwhile."""
 _EVENTS = 8
-"""Room in the heap for each slot; a living replica has three at most."""
+"""Room in the heap for each replica beside its lanes' batches; a living one has two at most."""
 _FINE = 256
 """Buckets of the latency histogram per `latency_s`."""
 
@@ -63,6 +63,8 @@ class Truth:
     """Exponential batch times instead: for comparison with M/M/c."""
     shared_queue: bool = False
     """One queue for all replicas instead of one each: likewise."""
+    slots: int = 1
+    """Batches, or calls, that a replica runs beside each other; each takes as long as if it were alone."""
     starts_s: tuple[float, ...] = ()
     """Starts as they were seen, instead of the log-normal ones."""
 
@@ -167,6 +169,7 @@ class Deployment:
                 seconds=passed(memory.BUSY) / NS,
                 rows_squared=passed(memory.ROWS_SQUARED),
                 rows_seconds=passed(memory.ROWS_BUSY) / NS,
+                seconds_squared=passed(memory.BUSY_SQUARED) * (memory.TICK / NS) ** 2,
             ),
             ready=now[memory.READY],
             starting=now[memory.COMING],
@@ -206,10 +209,13 @@ class Deployment:
         else:
             self.world = self.world._replace(tables=tables)
 
-    def limit(self, rows: int) -> None:
-        """Let no batch that begins from now on have more than `rows` rows (nor more than the truth's)."""
-        largest = len(self.world.tables) - memory.SERVICE - 1
-        self.world.counts[memory.MAX_BATCH] = min(max(rows, 1), largest)
+    def limit(self, rows: int, slots: int | None = None) -> None:
+        """Let no batch that begins from now on have more than `rows` rows, and run no more than `slots` of them in a
+        replica (nor more than the truth's)."""
+        counts, largest = self.world.counts, len(self.world.tables) - memory.SERVICE - 1
+        counts[memory.MAX_BATCH] = min(max(rows, 1), largest)
+        if slots is not None:
+            counts[memory.SLOTS] = min(max(slots, 1), int(counts[memory.LANES]))
 
     def branch(self) -> Deployment:
         """A copy that goes its own way: a checkpoint."""
@@ -234,6 +240,8 @@ def deployment(
     arrival, from `scored_from_s` on, a multiple of it (else ValueError). `compiled` is None: if numba is there.
     """
     compiled = available() if compiled is None else compiled
+    if not 1 <= truth.slots <= memory.MOST_LANES:
+        raise ValueError(f"a replica runs 1 to {memory.MOST_LANES} batches beside each other, not {truth.slots}")
     calls = len(arrivals_ns)
     width_ns = round(window_s * NS)
     first_window = round(scored_from_s * NS) // width_ns
@@ -249,16 +257,18 @@ def deployment(
     counts[memory.BUCKET] = max(1, round(objective.latency_s * NS / _FINE))
     counts[memory.WINDOW] = width_ns
     counts[memory.FIRST_WINDOW] = first_window
+    counts[memory.SLOTS] = counts[memory.LANES] = truth.slots
     counts[memory.HELD_FIRST] = counts[memory.HELD_LAST] = -1
     counts[memory.FREE] = slots
     replicas = [0] * (slots * memory.WIDTH)
     for slot in range(slots):
         at = slot * memory.WIDTH
-        replicas[at + memory.FIRST] = replicas[at + memory.BATCH] = -1
+        replicas[at + memory.FIRST] = -1
         replicas[at + memory.UNUSED] = slots - 1 - slot
-    heap, scores = 2 * _EVENTS * slots, memory.BUCKETS + 2 * windows
+    lanes = [-1, 0, 0] * (slots * truth.slots)
+    heap, scores = 2 * (_EVENTS + truth.slots) * slots, memory.BUCKETS + 2 * windows
     if compiled:
-        world = _compiled_world(counts, truth, arrivals_ns, replicas, heap, scores)
+        world = _compiled_world(counts, truth, arrivals_ns, (replicas, lanes), (heap, scores))
     else:
         world = World(
             counts=counts,
@@ -266,6 +276,7 @@ def deployment(
             arrivals=[int(x) for x in arrivals_ns],
             following=[-1] * calls,
             replicas=replicas,
+            lanes=lanes,
             heap=[0] * heap,
             scores=[0] * scores,
         )
@@ -273,7 +284,11 @@ def deployment(
 
 
 def _compiled_world(
-    counts: list[int], truth: Truth, arrivals_ns: Sequence[int], replicas: list[int], heap: int, scores: int
+    counts: list[int],
+    truth: Truth,
+    arrivals_ns: Sequence[int],
+    machines: tuple[list[int], list[int]],
+    rooms: tuple[int, int],
 ) -> World:
     """The same on arrays; nothing ever changes `arrivals`, so that many worlds may share them."""
     import numpy as np
@@ -283,7 +298,8 @@ def _compiled_world(
         tables=np.array(_tables(truth), dtype=np.int64),
         arrivals=np.asarray(arrivals_ns, dtype=np.int64),
         following=np.full(len(arrivals_ns), -1, dtype=np.int64),
-        replicas=np.array(replicas, dtype=np.int64),
-        heap=np.zeros(heap, dtype=np.int64),
-        scores=np.zeros(scores, dtype=np.int64),
+        replicas=np.array(machines[0], dtype=np.int64),
+        lanes=np.array(machines[1], dtype=np.int64),
+        heap=np.zeros(rooms[0], dtype=np.int64),
+        scores=np.zeros(rooms[1], dtype=np.int64),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from kaon.sim.memory import (
     GENERATION,
     HEAP,
+    LANE_BITS,
     MASK_32,
     WIDTH,
     World,
@@ -26,20 +27,21 @@ def mix(seed: int, stream: int, number: int) -> int:
     return scramble((scramble((seed * 0x3C6EF372 + stream * 0x1B873593) & MASK_32) + number) & MASK_32)
 
 
-def push(w: World, time: int, kind: int, slot: int) -> None:
-    """Put an event of the replica in `slot` into the heap."""
+def push(w: World, time: int, kind: int, slot: int, lane: int) -> None:
+    """Put an event of the replica in `slot`, or of one of its lanes, into the heap."""
     if 2 * w.counts[HEAP] >= len(w.heap):
         sweep(w)
-    insert(w, time, (kind << 58) | (slot << 32) | w.replicas[slot * WIDTH + GENERATION])
+    place = (slot << LANE_BITS) | lane
+    insert(w, time, (kind << 58) | (place << 32) | w.replicas[slot * WIDTH + GENERATION])
 
 
 def sweep(w: World) -> None:
-    """Drop the events of replicas that are gone; those of the living are three at most for each."""
+    """Drop the events of replicas that are gone; the living have two at most, and one for each lane."""
     n = w.counts[HEAP]
     w.counts[HEAP] = 0
     for i in range(n):
         time, key = w.heap[2 * i], w.heap[2 * i + 1]
-        if w.replicas[((key >> 32) & 0x3FFFFFF) * WIDTH + GENERATION] == key & MASK_32:
+        if w.replicas[((key >> 32 & 0x3FFFFFF) >> LANE_BITS) * WIDTH + GENERATION] == key & MASK_32:
             insert(w, time, key)
 
 

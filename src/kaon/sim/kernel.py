@@ -7,8 +7,9 @@ leaves 63 bits (numba takes overflow for impossible).
 
 Events: arrivals are a sorted sequence and never enter the heap; the heap holds ends of batches, replicas that
 become ready, and replicas that fail. Ties go by (time, kind, id), and events come before arrivals.
-A call waits in the queue of its replica, chosen as the edge does it (the less loaded of two), or in the
-one queue for all when no replica is ready, or when `SHARED` is set.
+A replica runs a batch in each of its lanes; a call is a batch of one. A call waits in the queue of its replica, chosen
+as the edge does it (the less loaded of two), or in the one queue for all when no replica is ready, or when `SHARED` is
+set.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from kaon.sim.memory import (
     BUCKET,
     BUCKETS,
     BUSY,
+    BUSY_SQUARED,
     COMING,
     DEADLINE,
     DRAINING,
@@ -42,6 +44,9 @@ from kaon.sim.memory import (
     HELD_FIRST,
     HELD_LAST,
     IN_FLIGHT,
+    LANE_BITS,
+    LANE_WIDTH,
+    LANES,
     LAST,
     LATENCY_SUM,
     LISTED,
@@ -51,6 +56,7 @@ from kaon.sim.memory import (
     MASK_32,
     MAX_BATCH,
     MISSED,
+    MOST_LANES,
     NEVER,
     NEXT,
     NOW,
@@ -65,11 +71,13 @@ from kaon.sim.memory import (
     ROWS,
     ROWS_BUSY,
     ROWS_SQUARED,
+    RUNNING,
     SEED,
     SERVICE,
     SERVING,
     SHARED,
     SINCE,
+    SLOTS,
     SPEED,
     SPEEDS,
     SPREAD,
@@ -84,11 +92,13 @@ from kaon.sim.memory import (
     STREAM_SPEED,
     STREAM_START,
     TABLE,
+    TICK,
     TIMED_OUT,
     UNUSED,
     WAITING,
     WIDTH,
     WINDOW,
+    WORKING,
     World,
 )
 
@@ -137,8 +147,8 @@ def enqueue(w: World, slot: int, call: int) -> None:
     w.replicas[slot * WIDTH + WAITING] += 1
 
 
-def begin(w: World, slot: int, now: int) -> None:
-    """Start the next batch of an idle replica, if anything waits; callers past their deadline have left."""
+def begin(w: World, slot: int, lane: int, now: int) -> None:
+    """Start the next batch in an idle lane, if anything waits; callers past their deadline have left."""
     c = w.counts
     shared = w.counts[SHARED]
     first, last, rows = -1, -1, 0
@@ -167,32 +177,46 @@ def begin(w: World, slot: int, now: int) -> None:
         return
     factor = w.tables[SPREAD + mix(w.counts[SEED], STREAM_SERVICE, first) % TABLE]
     took = w.tables[SERVICE + rows] * factor // PPM * w.replicas[slot * WIDTH + SPEED] // PPM
-    w.replicas[slot * WIDTH + BATCH] = first
-    w.replicas[slot * WIDTH + BATCH_ROWS] = rows
-    w.replicas[slot * WIDTH + BATCH_NS] = took
-    push(w, now + took, BATCH_ENDS, slot)
+    at = (slot * w.counts[LANES] + lane) * LANE_WIDTH
+    w.lanes[at + BATCH] = first
+    w.lanes[at + BATCH_ROWS] = rows
+    w.lanes[at + BATCH_NS] = took
+    w.replicas[slot * WIDTH + WORKING] += 1
+    w.replicas[slot * WIDTH + RUNNING] += rows
+    push(w, now + took, BATCH_ENDS, slot, lane)
 
 
-def end(w: World, slot: int, now: int) -> None:
+def begin_any(w: World, slot: int, now: int) -> None:
+    """Start batches in all idle lanes, as long as anything waits."""
+    for lane in range(w.counts[SLOTS]):
+        if w.lanes[(slot * w.counts[LANES] + lane) * LANE_WIDTH + BATCH] < 0:
+            begin(w, slot, lane, now)
+
+
+def end(w: World, slot: int, lane: int, now: int) -> None:
     """A batch is done: answer its calls, begin the next; a draining replica that is empty is gone."""
     c = w.counts
-    rows, took = w.replicas[slot * WIDTH + BATCH_ROWS], w.replicas[slot * WIDTH + BATCH_NS]
+    at = (slot * c[LANES] + lane) * LANE_WIDTH
+    rows, took = w.lanes[at + BATCH_ROWS], w.lanes[at + BATCH_NS]
+    work = took // c[SLOTS]
     c[BATCHES] += 1
     c[ROWS] += rows
-    c[BUSY] += took
+    c[BUSY] += work
     c[ROWS_SQUARED] += rows * rows
-    c[ROWS_BUSY] += rows * took
-    call = w.replicas[slot * WIDTH + BATCH]
-    w.replicas[slot * WIDTH + BATCH] = -1
-    w.replicas[slot * WIDTH + BATCH_ROWS] = 0
+    c[ROWS_BUSY] += rows * work
+    c[BUSY_SQUARED] += (work // TICK) * (work // TICK)
+    call = w.lanes[at + BATCH]
+    w.lanes[at + BATCH] = -1
+    w.replicas[slot * WIDTH + WORKING] -= 1
+    w.replicas[slot * WIDTH + RUNNING] -= rows
     while call >= 0:
         after = w.following[call]
         latency = now - w.arrivals[call]
         score(w, call, latency, 1 if latency <= w.counts[DEADLINE] else 0)
         call = after
-    if w.replicas[slot * WIDTH + PHASE] == SERVING or not w.counts[SHARED]:
-        begin(w, slot, now)
-    if w.replicas[slot * WIDTH + PHASE] == DRAINING and w.replicas[slot * WIDTH + BATCH] < 0:
+    if lane < c[SLOTS] and (w.replicas[slot * WIDTH + PHASE] == SERVING or not w.counts[SHARED]):
+        begin(w, slot, lane, now)
+    if w.replicas[slot * WIDTH + PHASE] == DRAINING and w.replicas[slot * WIDTH + WORKING] == 0:
         leave(w, slot, now)
 
 
@@ -227,8 +251,8 @@ def route(w: World, call: int, number: int, now: int) -> None:
     if w.counts[SHARED]:
         hold(w, call)
         for i in range(n):
-            if w.replicas[(w.replicas[i * WIDTH + LISTED]) * WIDTH + BATCH] < 0:
-                begin(w, w.replicas[i * WIDTH + LISTED], now)
+            if w.replicas[(w.replicas[i * WIDTH + LISTED]) * WIDTH + WORKING] < c[SLOTS]:
+                begin_any(w, w.replicas[i * WIDTH + LISTED], now)
                 break
         return
     if n == 0:
@@ -240,13 +264,13 @@ def route(w: World, call: int, number: int, now: int) -> None:
         w.replicas[(mix(w.counts[SEED], STREAM_OTHER, number) % n) * WIDTH + LISTED],
     )
     if (
-        w.replicas[other * WIDTH + WAITING] + w.replicas[other * WIDTH + BATCH_ROWS]
-        < w.replicas[slot * WIDTH + WAITING] + w.replicas[slot * WIDTH + BATCH_ROWS]
+        w.replicas[other * WIDTH + WAITING] + w.replicas[other * WIDTH + RUNNING]
+        < w.replicas[slot * WIDTH + WAITING] + w.replicas[slot * WIDTH + RUNNING]
     ):
         slot = other
     enqueue(w, slot, call)
-    if w.replicas[slot * WIDTH + BATCH] < 0:
-        begin(w, slot, now)
+    if w.replicas[slot * WIDTH + WORKING] < c[SLOTS]:
+        begin_any(w, slot, now)
 
 
 def become_ready(w: World, slot: int, now: int) -> None:
@@ -261,9 +285,9 @@ def become_ready(w: World, slot: int, now: int) -> None:
     c[READY_EVENTS] += 1
     if w.tables[LIVES] > 0:
         life = w.tables[LIVES + mix(w.counts[SEED], STREAM_FAILURE, c[READY_EVENTS]) % TABLE]
-        push(w, now + life, FAILS, slot)
+        push(w, now + life, FAILS, slot, 0)
     if w.counts[SHARED]:
-        begin(w, slot, now)
+        begin_any(w, slot, now)
         return
     call = c[HELD_FIRST]
     c[HELD_FIRST] = -1
@@ -271,21 +295,25 @@ def become_ready(w: World, slot: int, now: int) -> None:
         after = w.following[call]
         enqueue(w, slot, call)
         call = after
-    begin(w, slot, now)
+    begin_any(w, slot, now)
 
 
 def fail(w: World, slot: int, now: int) -> None:
     """A replica dies: its calls are tried once more elsewhere, or lost."""
     c = w.counts
-    running, queued = w.replicas[slot * WIDTH + BATCH], w.replicas[slot * WIDTH + FIRST]
+    queued = w.replicas[slot * WIDTH + FIRST]
     c[QUEUED] -= w.replicas[slot * WIDTH + WAITING]
-    w.replicas[slot * WIDTH + BATCH] = -1
-    w.replicas[slot * WIDTH + BATCH_ROWS] = 0
     w.replicas[slot * WIDTH + FIRST] = -1
     w.replicas[slot * WIDTH + WAITING] = 0
+    w.replicas[slot * WIDTH + WORKING] = 0
+    w.replicas[slot * WIDTH + RUNNING] = 0
     leave(w, slot, now)
-    for chain in range(2):
-        call = running if chain == 0 else queued
+    for chain in range(c[LANES] + 1):
+        call = queued
+        if chain < c[LANES]:
+            at = (slot * c[LANES] + chain) * LANE_WIDTH
+            call = w.lanes[at + BATCH]
+            w.lanes[at + BATCH] = -1
         while call >= 0:
             after = w.following[call]
             if w.counts[RETRY]:
@@ -312,12 +340,12 @@ def start(w: World, replicas: int) -> None:
         w.replicas[slot * WIDTH + PHASE] = STARTING
         w.replicas[slot * WIDTH + FIRST] = -1
         w.replicas[slot * WIDTH + WAITING] = 0
-        w.replicas[slot * WIDTH + BATCH] = -1
-        w.replicas[slot * WIDTH + BATCH_ROWS] = 0
+        w.replicas[slot * WIDTH + WORKING] = 0
+        w.replicas[slot * WIDTH + RUNNING] = 0
         w.replicas[slot * WIDTH + SPEED] = w.tables[SPEEDS + mix(w.counts[SEED], STREAM_SPEED, number) % TABLE]
         c[ALIVE] += 1
         c[COMING] += 1
-        push(w, c[NOW] + took, BECOMES_READY, slot)
+        push(w, c[NOW] + took, BECOMES_READY, slot, 0)
 
 
 def stop(w: World, replicas: int) -> None:
@@ -335,7 +363,7 @@ def stop(w: World, replicas: int) -> None:
         account(w, now)
         withdraw(w, slot)
         w.replicas[slot * WIDTH + PHASE] = DRAINING
-        if w.replicas[slot * WIDTH + BATCH] < 0:
+        if w.replicas[slot * WIDTH + WORKING] == 0:
             leave(w, slot, now)
         replicas -= 1
 
@@ -360,12 +388,12 @@ def advance(w: World, until: int) -> None:
             continue
         key = w.heap[2 * 0 + 1]
         pop(w)
-        slot = (key >> 32) & 0x3FFFFFF
+        slot, lane = (key >> 32 & 0x3FFFFFF) >> LANE_BITS, key >> 32 & (MOST_LANES - 1)
         if w.replicas[slot * WIDTH + GENERATION] != key & MASK_32:
             continue
         kind = key >> 58
         if kind == BATCH_ENDS:
-            end(w, slot, time)
+            end(w, slot, lane, time)
         elif kind == BECOMES_READY:
             become_ready(w, slot, time)
         else:

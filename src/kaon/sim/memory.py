@@ -9,8 +9,10 @@ NOW, NEXT, HEAP, READY, ALIVE, IN_FLIGHT, QUEUED, ARRIVED, ANSWERED, MISSED = ra
 BATCHES, ROWS, BUSY, ROWS_SQUARED, ROWS_BUSY, ALIVE_NS, READY_NS, SINCE, STARTS, EVENTS = range(10, 20)
 HELD_FIRST, HELD_LAST, LATENCY_SUM, READY_EVENTS, START_SUM, TIMED_OUT, LOST, FREE, COMING = range(20, 29)
 # and the rules of the run.
-SEED, MAX_BATCH, DEADLINE, SHARED, RETRY, BUCKET, WINDOW, FIRST_WINDOW = range(29, 37)
-COUNTS = 37
+SEED, MAX_BATCH, DEADLINE, SHARED, RETRY, BUCKET, WINDOW, FIRST_WINDOW, SLOTS, LANES = range(29, 39)
+BUSY_SQUARED = 39
+"""In squares of `TICK`."""
+COUNTS = 40
 
 # Where the tables begin in `World.tables`, and how long they are.
 TABLE = 1024
@@ -22,8 +24,16 @@ SERVICE = LOSSES + BUCKETS
 
 # The fields of a replica in `World.replicas`, at slot * WIDTH. The last three are lists by themselves: LISTED, the
 # slots that take calls; PLACE, where a slot stands in it; UNUSED, slots to use next.
-PHASE, GENERATION, FIRST, LAST, WAITING, BATCH, BATCH_ROWS, BATCH_NS, SPEED, LISTED, PLACE, UNUSED = range(12)
-WIDTH = 12
+PHASE, GENERATION, FIRST, LAST, WAITING, WORKING, RUNNING, SPEED, LISTED, PLACE, UNUSED = range(11)
+WIDTH = 11
+# A replica has LANES lanes, of which the first SLOTS are in use: batches, or calls, that it runs beside each other.
+# WORKING of them are busy, with RUNNING rows. A lane's fields in `World.lanes`, at (slot * LANES + lane) * LANE_WIDTH.
+BATCH, BATCH_ROWS, BATCH_NS = range(3)
+LANE_WIDTH = 3
+LANE_BITS = 6
+MOST_LANES = 1 << LANE_BITS
+TICK = 10_000
+"""ns; batches' squared times are counted in squares of this, so that their sum stays below 63 bits."""
 
 MASK_32 = 0xFFFFFFFF
 NEVER = 0x7FFFFFFFFFFFFFFF
@@ -42,6 +52,7 @@ class World(NamedTuple):
     following: Any
     """Per call: the next in its queue or batch, or -1."""
     replicas: Any
+    lanes: Any
     heap: Any
     """Pairs of time and key."""
     scores: Any

@@ -9,6 +9,7 @@ It is a function: the same question gets the same answer, whoever asks and whene
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,21 +19,23 @@ from kaon.errors import Unavailable
 from kaon.laws import choice
 from kaon.laws.scale import Scale
 from kaon.laws.scaling import Law
-from kaon.laws.traffic import quantile
+from kaon.laws.traffic import middle, quantile
 from kaon.laws.tune import epoch, gate, record, scaling
 from kaon.laws.tune.ask import Answer, Ask
 from kaon.laws.tune.epoch import Look, Proposal
 from kaon.laws.tune.knobs import Values
-from kaon.laws.tune.past import MINUTE_S, Snapshot, Stretch
+from kaon.laws.tune.past import MINUTE_S, Stretch, Sums
+from kaon.laws.tune.replay_set import RECENT_S, replay_set
+from kaon.sim import memory
 from kaon.sim.engine import available
 from kaon.sim.traffic import moments
-from kaon.sim.twin import Episode, Figures, Model, Twin, agreement, calibrated, fit
+from kaon.sim.twin import Episode, Figures, Model, Twin, Unevenness, agreement, calibrated, fit, unevennesses
+from kaon.types.service import ServiceSpec
 
-REPLAY_S, SHORT_S, FIT_S, CALIBRATED_S = 1800.0, 180.0, 600.0, 600.0
+FIT_S, CALIBRATED_S = 600.0, 600.0
 LEAST_REPLAY_S = 1200.0
 """Of less than this nothing is believed."""
 _START_S = 20.0
-_NOISE = 0.3
 
 
 def answer(ask: Ask) -> Answer:
@@ -62,51 +65,75 @@ class Belief:
 
     twin: Twin | None
     distrust: str = ""
+    noise: float | None = None
+    """Which unevenness was chosen."""
 
 
 def believed(ask: Ask) -> Belief:
     """The twin, if its replay agrees with what was seen, after another calibration if need be."""
     twin, until = built(ask), _until(ask)
     if twin is None:
-        return Belief(None, "no batch or no snapshot was seen yet")
+        return Belief(None, "no batch or no snapshot was seen yet", ask.noise)
     whole = twin.episodes[0]
     if whole.span_s < LEAST_REPLAY_S:
-        return Belief(None, f"{whole.span_s / 60:.0f} minutes are known; {LEAST_REPLAY_S / 60:.0f} are needed")
-    seen, distrust = _figures(ask, whole.clock_s, until), ""
+        return Belief(
+            None, f"{whole.span_s / 60:.0f} minutes are known; {LEAST_REPLAY_S / 60:.0f} are needed", ask.noise
+        )
+    seen, distrust, noise = _figures(ask, whole.clock_s, until), "", ask.noise
     for attempt in range(2):
         if ask.noise is None or attempt:
-            twin = _calibrated(ask, twin, until)
+            noise = _calibration(ask, twin, until)
+            twin = replace(twin, model=replace(twin.model, uneven=_choices(ask, twin.model, until)[noise]))
         played = twin.replay(whole, _in_force(ask, whole.clock_s), ask.seed)
-        distrust = agreement(seen, Figures.of(played)) or ""
-        if not distrust:
+        distrust = agreement(seen, Figures.of(played), ask.objective.latency_s) or ""
+        if not distrust or noise == ask.noise:
             break
-    return Belief(twin, distrust)
+    return Belief(twin, distrust, noise)
 
 
 def built(ask: Ask) -> Twin | None:
     """The twin as far as it can be told from the past; None: too little was seen."""
     past, until = ask.past, _until(ask)
-    cost = fit([past.sums(until - FIT_S, until).batches])
-    begin = past.begun(max(until - REPLAY_S, 1.0))
-    if cost is None or begin is None:
+    sums = past.sums(until - FIT_S, until)
+    cost, played = fit([sums.batches]), replay_set(past, until)
+    if cost is None or played is None:
         return None
-    largest = choice.max_batch(ask.service)
-    model = Model(*cost, largest, ask.noise or _NOISE, tuple(past.starts_s) or (_START_S,))
-    short = [episode(ask, past.stretch(s, until)) for s in [past.begun(until - SHORT_S)] if s is not None]
-    worst = _worst(ask, until)
-    if worst is not None:
-        short.append(episode(ask, past.stretch(worst, worst.at_s + SHORT_S)))
+    starts_s = tuple(past.starts_s) or (_START_S,)
+    model = Model(*cost, choice.max_batch(ask.service), Unevenness(), starts_s, slots(ask.service, sums))
+    if ask.noise is not None:
+        model = replace(model, uneven=_choices(ask, model, until)[round(ask.noise)])
     return Twin(
         model,
         ask.objective,
         ask.bounds,
         partial(law, ask),
-        lambda values: int(values.get(scaling.MAX_BATCH, largest)),
+        partial(_limits, model),
         _reference_s(ask, until),
         ask.price,
-        (episode(ask, past.stretch(begin, until)),),
-        tuple(short),
+        tuple(episode(ask, model, stretch) for stretch in played.whole),
+        tuple(episode(ask, model, stretch) for stretch in played.short),
     )
+
+
+def slots(service: ServiceSpec, seen: Sums) -> int:
+    """How many calls, or batches, a replica runs beside each other: by how much longer one takes than it is work.
+
+    No more than its class allows. Sixteen threads that share one processor are one slot, not sixteen; sixteen that wait
+    for others are sixteen.
+    """
+    most = min(choice.slots(service), memory.MOST_LANES)
+    work_s, answered = seen.batches.rows_seconds, sum(seen.latency.values())
+    if most == 1 or work_s <= 0 or not answered:
+        return 1
+    took_s = sum(count * middle(bucket) for bucket, count in seen.latency.items()) / answered
+    waited_s = seen.queue_s / max(seen.began, 1)
+    return min(max(round(max(took_s - waited_s, 0.0) * seen.batches.rows / work_s), 1), most)
+
+
+def _limits(model: Model, values: Values) -> tuple[int, int]:
+    """Rows of a batch, and batches beside each other, at most."""
+    rows, beside = values.get(scaling.MAX_BATCH), values.get(scaling.CONCURRENCY)
+    return int(rows or model.largest_batch), int(beside or model.slots)
 
 
 def law(ask: Ask, values: Values) -> Law:
@@ -116,10 +143,18 @@ def law(ask: Ask, values: Values) -> Law:
     return scaling.applied(made, values) if isinstance(made, Scale) else made
 
 
-def episode(ask: Ask, stretch: Stretch) -> Episode:
-    """A stretch with its calls at moments of their seconds that depend on nothing but the second and the seed."""
-    calls = moments(stretch.counts, round(stretch.begin_s), ask.seed)
-    return Episode(calls, float(len(stretch.counts)), stretch.begin_s, stretch.ready, stretch.state, stretch.burst)
+def episode(ask: Ask, model: Model, stretch: Stretch) -> Episode:
+    """A stretch with its calls at moments of their seconds that depend on nothing but the second and the seed.
+
+    Where nobody knows how many replicas there were, there are some more than its first minute needs.
+    """
+    calls, span_s = moments(stretch.counts, round(stretch.begin_s), ask.seed), float(len(stretch.counts))
+    ready = stretch.ready
+    if ready is None:
+        rate = sum(stretch.counts[:MINUTE_S]) / MINUTE_S
+        rows = model.largest_batch
+        ready = ask.bounds.clip(math.ceil(1.3 * rate * (model.a + model.b / rows)), stretch.begin_s)
+    return Episode(calls, span_s, stretch.begin_s, ready, stretch.state, stretch.burst, stretch.led_in_s)
 
 
 def _until(ask: Ask) -> float:
@@ -137,7 +172,7 @@ def _reference_s(ask: Ask, until: float) -> float:
     """What a call costs where replicas are as busy as the objective has them."""
     if ask.reference_s is not None:
         return ask.reference_s
-    sums = ask.past.sums(until - REPLAY_S, until)
+    sums = ask.past.sums(until - RECENT_S, until)
     return sums.busy_s / max(sums.answered, 1) / fmean(ask.objective.utilisation) or 1.0
 
 
@@ -148,24 +183,18 @@ def _figures(ask: Ask, from_s: float, until: float) -> Figures:
     return Figures(p50_s, sums.busy_s / max(sums.ready_s, 1e-9), 1 - sums.missed / max(sums.answered, 1))
 
 
-def _calibrated(ask: Ask, twin: Twin, until: float) -> Twin:
-    """With the noise of which as many calls are late in the last minutes as were."""
+def _choices(ask: Ask, model: Model, until: float) -> tuple[Unevenness, ...]:
+    """What may make batches uneven, by what was seen lately."""
+    return unevennesses(ask.past.sums(until - FIT_S, until).batches, model.a, model.b)
+
+
+def _calibration(ask: Ask, twin: Twin, until: float) -> int:
+    """Which unevenness makes the last minutes come out as they did."""
     begin = ask.past.begun(until - CALIBRATED_S)
     assert begin is not None
-    last = episode(ask, ask.past.stretch(begin, until))
-    late = 1 - _figures(ask, last.clock_s, until).completed
-    return calibrated(twin, last, _in_force(ask, last.clock_s), ask.seed, late)
-
-
-def _worst(ask: Ask, until: float) -> Snapshot | None:
-    """Where the costliest minutes of the replay began that are not its last."""
-    begins = [s for s in ask.past.snapshots if until - REPLAY_S <= s.at_s <= until - 2 * SHORT_S]
-
-    def cost(snapshot: Snapshot) -> float:
-        sums = ask.past.sums(snapshot.at_s, snapshot.at_s + SHORT_S)
-        return sums.paid_s / max(sums.arrivals, 1) + sums.missed / max(sums.answered, 1)
-
-    return max(begins, key=cost, default=None)
+    last = episode(ask, twin.model, ask.past.stretch(begin, until))
+    seen = _figures(ask, last.clock_s, until)
+    return calibrated(twin, _choices(ask, twin.model, until), last, _in_force(ask, last.clock_s), ask.seed, seen)
 
 
 def _foreseen(ask: Ask) -> Answer:
@@ -175,7 +204,7 @@ def _foreseen(ask: Ask) -> Answer:
     twin, begin = built(ask), ask.past.begun(from_s)
     if twin is None or begin is None:
         return Answer(ask.search, None, "nothing is known of that time", trusted=False, noise=ask.noise)
-    whole = episode(ask, ask.past.stretch(begin, until_s))
+    whole = episode(ask, twin.model, ask.past.stretch(begin, until_s))
     schedule = _in_force(ask, whole.clock_s)
     played = [(schedule[-1][1], schedule)]
     if ask.attempt is not None:
@@ -189,16 +218,15 @@ def _epoch(ask: Ask) -> Answer:
     belief = believed(ask)
     twin = belief.twin
     if twin is None or belief.distrust:
-        noise = ask.noise if twin is None else twin.model.noise
-        return Answer(ask.search, None, belief.distrust, trusted=False, noise=noise)
+        return Answer(ask.search, None, belief.distrust, trusted=False, noise=belief.noise)
     target = ask.objective.completion
     if ask.attempt is not None:
         found = _promise(ask, twin, ask.attempt, target)
-        return Answer(ask.search, found, reference_s=twin.reference_s, noise=twin.model.noise)
+        return Answer(ask.search, found, reference_s=twin.reference_s, noise=belief.noise)
     hints = _hints(ask, twin)
     search, found = epoch.propose(ask.space, ask.search, ask.force, twin, ask.seed, target, hints)
     kept = record.of_epoch(ask.space, ask.search, ask.seed, target, hints, twin.inputs(), found)
-    return Answer(search, found, record=kept, reference_s=twin.reference_s, noise=twin.model.noise)
+    return Answer(search, found, record=kept, reference_s=twin.reference_s, noise=belief.noise)
 
 
 def _promise(ask: Ask, twin: Twin, attempt: Values, target: float) -> Proposal:

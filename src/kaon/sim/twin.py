@@ -1,17 +1,20 @@
 """The twin: a simulated copy of a deployment, fitted to what was seen of it, in which arrivals are played again.
 
 What it knows is what the platform sees: the cost of a batch, s(n) = a n + b, by least squares over sums of batches;
-starts as they were; and one number for all else that makes batches uneven, a log-normal factor, chosen so that
-as many calls are late in the replay as were in truth. It plays first attempts only. It is not the truth, so it
-is believed only as long as its replay of the last half hour agrees with what was seen (`agreement`).
+starts as they were; and how uneven batches are beside that: how much, by what least squares leave over, and how much
+of it is a few batches that take long, by what comes nearest to the calls' latency. It plays first attempts only. It
+is not the truth, so it is believed only as long as its replay of the last half hour agrees with what was seen
+(`agreement`).
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from statistics import fmean
 from typing import Any
 
 from kaon.laws import loss
@@ -24,25 +27,51 @@ from kaon.sim.run import Outcome, Session, Setting
 from kaon.types.objective import Objective
 from kaon.types.observation import Batches
 
-NOISES = (0.05, 0.15, 0.3, 0.45, 0.6, 0.8, 1.0)
-"""Sigmas of the log-normal factor to choose from."""
+NOISES = (0.05, 0.15, 0.3, 0.5, 0.8)
+"""Sigmas of the log-normal factor to choose from where squares are not known."""
+TAILS = (0.0, 1 / 3, 2 / 3, 1.0)
+"""Shares of stragglers to choose from, of the most that the variance allows."""
+MOST_NOISE, LEAST_NOISE, STRAGGLES = 1.2, 0.05, 5.0
 MOST_P50, MOST_BUSY, MOST_COMPLETION = 0.15, 0.10, 0.005
 """How far a trusted replay may be off: shares of the p50 and of the busy share, and points of completion."""
+SHORT_TICK_S = 4.0
+MOST_REPLICAS = 4096
+LEAST_P50 = 0.02
+"""Of the latency that is asked for: p50s that differ by less are the same to anybody, be it by half."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unevenness:
+    """What makes batches of the same rows differ: a log-normal factor, and a share that takes five times as long."""
+
+    noise: float = 0.15
+    stragglers: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What was learnt of a deployment. `largest_batch` is what its handlers take, whatever the knob says."""
+    """What was learnt of a deployment: a batch of n rows is (a n + b) replica-seconds of work, and a replica runs
+    `slots` of them beside each other. `largest_batch` is what its handlers take, whatever the knob says."""
 
     a: float
     b: float
     largest_batch: int
-    noise: float = 0.15
+    uneven: Unevenness = field(default_factory=Unevenness)
     starts_s: tuple[float, ...] = (20.0,)
+    slots: int = 1
 
     def truth(self) -> Truth:
-        """The same, for the simulator."""
-        return Truth(a=self.a, b=self.b, max_batch=self.largest_batch, noise=self.noise, starts_s=self.starts_s)
+        """The same, for the simulator, whose a and b are those of batches that do not straggle."""
+        took = self.slots / (1 + (STRAGGLES - 1) * self.uneven.stragglers)
+        return Truth(
+            a=self.a * took,
+            b=self.b * took,
+            max_batch=self.largest_batch,
+            noise=self.uneven.noise,
+            stragglers=self.uneven.stragglers,
+            starts_s=self.starts_s,
+            slots=self.slots,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +85,8 @@ class Episode:
     ready: int
     state: Any
     burst: bool = False
+    led_in_s: float = 0.0
+    """So much of its begin is played but not scored, whole minutes."""
 
     def part(self, span_s: float) -> Episode:
         """Its first `span_s`."""
@@ -64,30 +95,52 @@ class Episode:
 
 @dataclass(frozen=True, slots=True)
 class Twin:
-    """The copy. `law` and `largest` say what values of the knobs mean; a short play takes the `short` episodes."""
+    """The copy. `law` and `limits` (rows of a batch, batches beside each other) say what values of the knobs mean.
+
+    A whole play takes each of `episodes` with several lucks, because a single one may differ from the next by more than
+    a good move gains; a short play takes the `short` ones once, and lets the law look half as often.
+    """
 
     model: Model
     objective: Objective
     bounds: Bounds
     law: Callable[[Values], Law]
-    largest: Callable[[Values], int]
+    limits: Callable[[Values], tuple[int, int]]
     reference_s: float
     price: float
     episodes: tuple[Episode, ...]
     short: tuple[Episode, ...]
     tick_s: float = 2.0
     stale_s: float = 2.0
+    lucks: int = 2
 
     def __call__(self, values: Values, seed: int, whole: bool) -> Played:
         """What `values` would have come to: `kaon.laws.tune.epoch.Play`."""
-        episodes = self.episodes if whole else self.short
-        return tuple(block for i, e in enumerate(episodes) for block in self._blocks(e, values, seed + i))
+        if not whole:
+            quick = replace(self, tick_s=SHORT_TICK_S)
+            return tuple(block for i, e in enumerate(self.short) for block in quick.play(e, values, seed + i))
+        lucks = [
+            [block for i, e in enumerate(self.episodes) for block in self.play(e, values, seed + 100 * luck + i)]
+            for luck in range(self.lucks)
+        ]
+        return tuple(_mean(blocks) for blocks in zip(*lucks, strict=True))
+
+    def play(self, episode: Episode, values: Values, seed: int) -> Played:
+        """`episode` with `values` from its begin on."""
+        return self.blocks(self.replay(episode, [(episode.clock_s, values)], seed), episode.burst)
 
     def replay(self, episode: Episode, schedule: Sequence[tuple[float, Values]], seed: int) -> Outcome:
         """`episode` with the values that were in force, each from its time (the law's clock) on."""
         left = list(schedule)
         setting = Setting(
-            self.model.truth(), self.objective, self.bounds, 0, tick_s=self.tick_s, stale_s=self.stale_s, slots=256
+            self.model.truth(),
+            self.objective,
+            self.bounds,
+            0,
+            tick_s=self.tick_s,
+            stale_s=self.stale_s,
+            scored_from_s=episode.led_in_s,
+            slots=self._slots(episode),
         )
         first = left.pop(0)[1]
         session = Session(
@@ -99,14 +152,18 @@ class Twin:
             clock_s=episode.clock_s,
             ready=episode.ready,
         )
-        session.world.limit(self.largest(first))
+        session.world.limit(*self.limits(first))
         for tick in range(round(episode.span_s / self.tick_s)):
             while left and left[0][0] <= episode.clock_s + tick * self.tick_s:
                 values = left.pop(0)[1]
                 session.law = self.law(values)
-                session.world.limit(self.largest(values))
+                session.world.limit(*self.limits(values))
             session.step()
         return session.finish()
+
+    def _slots(self, episode: Episode) -> int:
+        """Room for replicas: those that may be ordered, and those that drain meanwhile."""
+        return min(2 * max(self.bounds.max, episode.ready) + 8, MOST_REPLICAS)
 
     def blocks(self, outcome: Outcome, burst: bool = False) -> Played:
         """An outcome's minutes with their losses at the present price, rounded: they are kept for the record."""
@@ -115,17 +172,21 @@ class Twin:
             Block(round(x, 6), w.arrivals, w.well, burst) for x, w in zip(losses, outcome.windows, strict=True)
         )
 
-    def _blocks(self, episode: Episode, values: Values, seed: int) -> Played:
-        return self.blocks(self.replay(episode, [(episode.clock_s, values)], seed), episode.burst)
-
     def inputs(self) -> str:
         """The hash of all that a play depends on but the law's memory: model, objective, price, arrivals."""
-        told = repr((self.model, self.objective, self.bounds, self.reference_s, self.price))
+        told = repr((self.model, self.objective, self.bounds, self.reference_s, self.price, self.tick_s, self.lucks))
         digest = hashlib.sha256(told.encode())
         for episode in (*self.episodes, *self.short):
-            digest.update(repr((episode.span_s, episode.clock_s, episode.ready, len(episode.arrivals_ns))).encode())
+            span = (episode.span_s, episode.clock_s, episode.ready, episode.led_in_s, len(episode.arrivals_ns))
+            digest.update(repr(span).encode())
             digest.update(b"".join(int(t).to_bytes(8, "little") for t in episode.arrivals_ns[::97]))
         return digest.hexdigest()
+
+
+def _mean(lucks: Sequence[Block]) -> Block:
+    """The same minute under several lucks."""
+    well = round(fmean(block.well for block in lucks))
+    return replace(lucks[0], loss=fmean(block.loss for block in lucks), well=well)
 
 
 def fit(batches: Iterable[Batches]) -> tuple[float, float] | None:
@@ -140,6 +201,41 @@ def fit(batches: Iterable[Batches]) -> tuple[float, float] | None:
             known.rows_seconds + seen.rows_seconds,
         )
     return known.line() if known.known else None
+
+
+def unevennesses(seen: Batches, a: float, b: float) -> tuple[Unevenness, ...]:
+    """Those that leave as much of batches' time unexplained by a n + b as is: from a log-normal factor alone to as
+    many stragglers as there can be.
+
+    With s = (a n + b) X and E X = 1, the squared residuals sum to Var X times the sum of (a n + b)^2.
+    """
+    expected = a * a * seen.rows_squared + 2 * a * b * seen.rows + b * b * seen.count
+    residual = seen.seconds_squared - 2 * a * seen.rows_seconds - 2 * b * seen.seconds + expected
+    if residual <= 0 or expected <= 0:
+        return tuple(Unevenness(noise) for noise in NOISES)
+    square = min(1 + residual / expected, math.exp(MOST_NOISE**2))
+    most = _most_stragglers(square)
+    return tuple(_uneven(square, tail * most) for tail in TAILS)
+
+
+def _uneven(square: float, stragglers: float) -> Unevenness:
+    """With a mean square of the factor of `square`, so many of it stragglers."""
+    return Unevenness(math.sqrt(max(0.0, math.log(square / _straggling(stragglers)))), stragglers)
+
+
+def _straggling(share: float) -> float:
+    """The mean square of a factor with a mean of 1 that is five times as large for a share."""
+    return (1 - share + STRAGGLES**2 * share) / (1 + (STRAGGLES - 1) * share) ** 2
+
+
+def _most_stragglers(square: float) -> float:
+    """The share of stragglers that, with hardly any other noise, explains `square`; by halving."""
+    low, high = 0.0, 1 / (STRAGGLES + 1)  # where the mean square is highest
+    for _ in range(40):
+        middle = (low + high) / 2
+        less = _straggling(middle) * math.exp(LEAST_NOISE**2) < square
+        low, high = (middle, high) if less else (low, middle)
+    return low
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +253,9 @@ class Figures:
         return cls(outcome.latency_p50_s, whole.busy_s / max(whole.ready_s, 1e-9), outcome.attainment)
 
 
-def agreement(seen: Figures, played: Figures) -> str | None:
-    """Why the twin is not believed; None: it is."""
-    if abs(played.p50_s - seen.p50_s) > MOST_P50 * seen.p50_s:
+def agreement(seen: Figures, played: Figures, latency_s: float) -> str | None:
+    """Why the twin is not believed, with figures; None: it is. `latency_s` is the objective's."""
+    if abs(played.p50_s - seen.p50_s) > max(MOST_P50 * seen.p50_s, LEAST_P50 * latency_s):
         return f"p50 {played.p50_s:.3g} s in the twin, {seen.p50_s:.3g} s seen"
     if abs(played.busy - seen.busy) > MOST_BUSY * seen.busy:
         return f"busy {played.busy:.1%} in the twin, {seen.busy:.1%} seen"
@@ -168,11 +264,25 @@ def agreement(seen: Figures, played: Figures) -> str | None:
     return None
 
 
-def calibrated(twin: Twin, episode: Episode, schedule: Sequence[tuple[float, Values]], seed: int, late: float) -> Twin:
-    """`twin` with the noise of which as large a share of calls is late as was."""
+def distance(seen: Figures, played: Figures) -> float:
+    """How far a replay is off, in what it may be off."""
+    p50 = abs(played.p50_s / max(seen.p50_s, 1e-9) - 1) / MOST_P50
+    busy = abs(played.busy / max(seen.busy, 1e-9) - 1) / MOST_BUSY
+    return p50 + busy + abs(played.completed - seen.completed) / MOST_COMPLETION
 
-    def off(noise: float) -> float:
-        model = replace(twin.model, noise=noise)
-        return abs(1 - replace(twin, model=model).replay(episode, schedule, seed).attainment - late)
 
-    return replace(twin, model=replace(twin.model, noise=min(NOISES, key=off)))
+def calibrated(
+    twin: Twin,
+    choices: Sequence[Unevenness],
+    episode: Episode,
+    schedule: Sequence[tuple[float, Values]],
+    seed: int,
+    seen: Figures,
+) -> int:
+    """Which of `choices` makes the replay of `episode` come nearest to what was seen."""
+
+    def off(number: int) -> float:
+        model = replace(twin.model, uneven=choices[number])
+        return distance(seen, Figures.of(replace(twin, model=model).replay(episode, schedule, seed)))
+
+    return min(range(len(choices)), key=off)

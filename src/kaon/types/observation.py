@@ -32,6 +32,9 @@ class Batches(Model):
     seconds: float = Field(default=0.0, ge=0)
     rows_squared: float = Field(default=0.0, ge=0)
     rows_seconds: float = Field(default=0.0, ge=0)
+    seconds_squared: float = Field(
+        default=0.0, ge=0, description="Tells how uneven batches are that n alone does not explain; 0: nobody knows."
+    )
 
 
 class Observation(Model):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -149,6 +150,35 @@ def test_a_wait_is_as_long_as_erlang_says() -> None:
     made.advance(1600)
     mean_s = count(made, memory.LATENCY_SUM) / count(made, memory.ANSWERED) / NS
     assert mean_s == pytest.approx(mmc_response_s(4, 28.0, 0.1), rel=0.04)
+
+
+def test_a_replica_with_slots_is_as_many_servers() -> None:
+    truth = replace(PLAIN, a=0.0, b=0.1, max_batch=1, exponential=True, slots=4)
+    calls = arrivals([28.0] * 3000, 3)
+    made = deployment(truth, PATIENT, calls, compiled=None, slots=4)
+    made.have(1)
+    made.advance(3100)
+    seen = made.observe()
+    mean_s = int(made.world.counts[memory.LATENCY_SUM]) / NS / len(calls)
+    assert mean_s == pytest.approx(mmc_response_s(4, 28.0, 0.1), rel=0.04)
+    assert seen.busy_s == pytest.approx(28.0 * 3000 * 0.1 / 4, rel=0.03)
+
+
+def test_no_more_run_beside_each_other_than_there_are_slots_and_fewer_may_be_allowed() -> None:
+    truth = replace(PLAIN, a=0.0, b=1.0, max_batch=1, noise=0.0, slots=3)
+    made = deployment(truth, PATIENT, [i * 1000 for i in range(6)], compiled=False, slots=2)
+    made.have(1)
+    made.advance(1.5)
+    assert made.observe().answered == 3
+    made.limit(1, 1)
+    made.advance(2.5)
+    assert made.observe().answered == 3, "those that ran were not stopped"
+    assert made.observe().in_flight == 0
+
+
+def test_a_replica_has_a_bounded_number_of_slots() -> None:
+    with pytest.raises(ValueError, match="beside each other"):
+        deployment(replace(PLAIN, slots=65), PATIENT, [], compiled=False)
 
 
 def test_greedy_batches_are_within_inoues_bound() -> None:

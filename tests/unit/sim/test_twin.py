@@ -10,10 +10,10 @@ from kaon.laws.scale import Scale
 from kaon.laws.scaling import Bounds
 from kaon.laws.tune import scaling
 from kaon.laws.tune.knobs import Values
-from kaon.sim.engine import NS, Truth
+from kaon.sim.engine import NS, Truth, deployment
 from kaon.sim.run import Session, Setting
 from kaon.sim.traffic import arrivals
-from kaon.sim.twin import Episode, Figures, Model, Twin, agreement, calibrated, fit
+from kaon.sim.twin import Episode, Figures, Model, Twin, Unevenness, agreement, calibrated, fit, unevennesses
 from kaon.types.objective import Objective
 from kaon.types.observation import Batches
 
@@ -30,7 +30,7 @@ def twin(model: Model, *episodes: Episode) -> Twin:
         OBJECTIVE,
         Bounds(1, 40),
         lambda values: scaling.applied(LAW, values),
-        lambda values: int(values["max_batch"]),
+        lambda values: (int(values["max_batch"]), 1),
         reference_s=0.03,
         price=1.0,
         episodes=episodes,
@@ -70,10 +70,10 @@ def test_its_replay_of_what_was_seen_agrees_and_one_with_a_wrong_cost_does_not(
     cost = fit(lived[1])
     assert cost is not None
     known = episode(lived[0])
-    right = twin(Model(*cost, 16, 0.3, (6.0, 7.0)), known)
-    assert agreement(seen, Figures.of(right.replay(known, [(0.0, FORCE)], 1))) is None
-    wrong = twin(Model(2 * cost[0], 2 * cost[1], 16, 0.3), known)
-    assert agreement(seen, Figures.of(wrong.replay(known, [(0.0, FORCE)], 1))) is not None
+    right = twin(Model(*cost, 16, Unevenness(0.3), (6.0, 7.0)), known)
+    assert agreement(seen, Figures.of(right.replay(known, [(0.0, FORCE)], 1)), 0.4) is None
+    wrong = twin(Model(2 * cost[0], 2 * cost[1], 16, Unevenness(0.3)), known)
+    assert agreement(seen, Figures.of(wrong.replay(known, [(0.0, FORCE)], 1)), 0.4) is not None
 
 
 def test_a_play_meets_the_same_luck_again_and_short_ones_are_shorter() -> None:
@@ -102,12 +102,33 @@ def test_values_change_in_mid_replay_as_they_did_in_truth() -> None:
     assert changed.windows[3].busy_s > 1.3 * same.windows[3].busy_s
 
 
-def test_noise_is_chosen_so_that_as_many_are_late_as_were() -> None:
+def test_what_is_uneven_is_chosen_so_that_the_replay_comes_nearest() -> None:
     known = Episode(CALLS, 120.0, 0.0, 4, None).part(120.0)
-    loud = twin(Model(0.02, 0.08, 16, noise=0.8), known)
-    late = 1 - loud.replay(known, [(0.0, FORCE)], 1).attainment
-    found = calibrated(twin(Model(0.02, 0.08, 16), known), known, [(0.0, FORCE)], 1, late)
-    assert found.model.noise == 0.8
+    choices = [Unevenness(0.1), Unevenness(0.8), Unevenness(0.1, 0.02)]
+    for number, uneven in enumerate(choices):
+        seen = Figures.of(twin(Model(0.02, 0.08, 16, uneven), known).replay(known, [(0.0, FORCE)], 1))
+        assert calibrated(twin(Model(0.02, 0.08, 16), known), choices, known, [(0.0, FORCE)], 1, seen) == number
+
+
+@pytest.mark.parametrize(("noise", "stragglers"), [(0.2, 0.0), (0.5, 0.0), (0.1, 0.01)])
+def test_all_choices_leave_as_much_unexplained_as_was_seen_and_one_is_the_truth(
+    noise: float, stragglers: float
+) -> None:
+    truth = replace(TRUTH, noise=noise, stragglers=stragglers)
+    world = deployment(truth, OBJECTIVE, CALLS, slots=8, compiled=False)
+    world.have(4)
+    world.advance(240.0)
+    seen = world.observe().batches
+    cost = fit([seen])
+    assert cost is not None
+    found = unevennesses(seen, *cost)
+    nearest = min(found, key=lambda u: abs(u.stragglers - stragglers) + abs(u.noise - noise))
+    assert nearest.noise == pytest.approx(noise, abs=0.12)
+    assert nearest.stragglers == pytest.approx(stragglers, abs=0.004)
+
+
+def test_where_nobody_knows_squares_there_are_other_choices() -> None:
+    assert len(unevennesses(Batches(count=10, rows=40, seconds=2), 0.01, 0.1)) > 3
 
 
 def test_the_truth_may_change_in_mid_run_but_not_its_largest_batch() -> None:

@@ -43,7 +43,7 @@ class Ask:
     reference_s: float | None = None
     """What a call should cost, replica-seconds: the unit of the loss's cost. None: as measured."""
     noise: float | None = None
-    """What the last answer found; None: to be found."""
+    """What the last answer found to make batches uneven; None: to be found."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,8 @@ class Stretch:
 
     begin_s: float
     counts: array[int]
-    ready: int
+    ready: int | None
+    """Replicas; None: nobody knows."""
     state: Any
     led_in_s: float = 0.0
     burst: bool = False

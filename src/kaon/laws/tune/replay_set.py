@@ -1,0 +1,107 @@
+"""Which parts of the past a candidate must prove itself on: the last half hour, what is coming by the clock, and the
+worst that there was.
+
+- *Recent*: the last thirty minutes, from a snapshot on.
+- *The same slot earlier*: what came a day ago from this time of the day on, where that is known.
+- *The burst*: the minutes of the last seven days that were hardest to staff, with what led to them. Hard is not busy:
+  it is a minute with many more calls than those before it, because replicas that were not needed are not there yet.
+
+What is older than two hours is known by the minute only, and nobody knows what the law remembered then. So such
+stretches are led in by as many minutes as the law needs to learn, which are not scored.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from kaon.laws.tune.past import KEPT_S, MINUTE_S, WEEK_MINUTES, Past, Stretch
+
+RECENT_S, SHORT_S = 1800.0, 180.0
+SLOT_MINUTES, BURST_MINUTES = 10, 5
+LED_IN_MINUTES = 10
+"""Longer than the law's contest wants to see before it is believed."""
+DAY_MINUTES = 1440
+LEAST_RATIO, LEAST_CALLS = 1.5, 50
+"""A minute with fewer calls than this many times those before it, or fewer at all, is no burst."""
+_BEFORE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaySet:
+    """What whole plays are over, the recent part first, and what short ones are."""
+
+    whole: tuple[Stretch, ...]
+    short: tuple[Stretch, ...]
+
+
+def replay_set(past: Past, until_s: float) -> ReplaySet | None:
+    """The set for a question asked at `until_s`, a whole minute; None before the first snapshot."""
+    begin = past.begun(max(until_s - RECENT_S, 1.0))
+    last = past.begun(until_s - SHORT_S)
+    if begin is None or last is None:
+        return None
+    recent = past.stretch(begin, until_s)
+    others = [s for s in (_slot(past, until_s), _burst(past, recent.begin_s)) if s is not None]
+    short = [past.stretch(last, until_s), *_costliest(past, until_s)]
+    return ReplaySet((recent, *others), tuple(short))
+
+
+def burst_at(past: Past, before_s: float) -> int | None:
+    """The minute, since the epoch, that was hardest to staff of all that ended before; None: none stands out."""
+    last = int(before_s // MINUTE_S) - BURST_MINUTES
+    best, ratio = None, LEAST_RATIO
+    window: list[int] = []
+    for number in range(last - WEEK_MINUTES + 1, last):
+        calls = past.minute(number)
+        if calls is None:
+            window = []
+            continue
+        if len(window) == _BEFORE and calls >= LEAST_CALLS and calls * _BEFORE > ratio * max(sum(window), 1):
+            best, ratio = number, calls * _BEFORE / max(sum(window), 1)
+        window = [*window[1 - _BEFORE :], calls]
+    return best
+
+
+def _burst(past: Past, before_s: float) -> Stretch | None:
+    """The worst burst before the recent part, and the minutes around it."""
+    number = burst_at(past, before_s)
+    if number is None:
+        return None
+    from_s = (number - 1) * float(MINUTE_S)
+    snapshot = past.begun(from_s)
+    until_s = from_s + BURST_MINUTES * MINUTE_S
+    if snapshot is not None and from_s - 600 <= snapshot.at_s <= from_s and from_s > past.until_s - KEPT_S:
+        stretch = past.stretch(snapshot, until_s, burst=True)
+        return replace(stretch, led_in_s=MINUTE_S * ((from_s - stretch.begin_s) // MINUTE_S))
+    return _of_minutes(past, number - 1, BURST_MINUTES, burst=True)
+
+
+def _slot(past: Past, until_s: float) -> Stretch | None:
+    return _of_minutes(past, int(until_s // MINUTE_S) - DAY_MINUTES, SLOT_MINUTES)
+
+
+def _of_minutes(past: Past, first: int, minutes: int, *, burst: bool = False) -> Stretch | None:
+    """Minutes from `first` on, led in; None if one of them is not known. Calls are spread evenly over each."""
+    told = [past.minute(number) for number in range(first - LED_IN_MINUTES, first + minutes)]
+    counts = array("I")
+    for calls in told:
+        if calls is None:
+            return None
+        counts.extend(calls * (i + 1) // MINUTE_S - calls * i // MINUTE_S for i in range(MINUTE_S))
+    begin_s = float((first - LED_IN_MINUTES) * MINUTE_S)
+    return Stretch(begin_s, counts, None, None, LED_IN_MINUTES * float(MINUTE_S), burst)
+
+
+def _costliest(past: Past, until_s: float) -> Iterator[Stretch]:
+    """The costliest short part of the recent half hour that is not its last."""
+    begins = [s for s in past.snapshots if until_s - RECENT_S <= s.at_s <= until_s - 2 * SHORT_S]
+
+    def cost(at_s: float) -> float:
+        sums = past.sums(at_s, at_s + SHORT_S)
+        return sums.paid_s / max(sums.arrivals, 1) + sums.missed / max(sums.answered, 1)
+
+    worst = max(begins, key=lambda s: cost(s.at_s), default=None)
+    if worst is not None:
+        yield past.stretch(worst, worst.at_s + SHORT_S)
