@@ -1,7 +1,7 @@
-"""`--set PATH=VALUE`: any field of a deployment's spec, by its place. Pure.
+"""`PATH=VALUE`: any field of a deployment's spec, by its place. Pure.
 
-The field's type decides how a value is read: `scaling.keep_alive_s=5m`, `rollout.canary.steps=[5, 50]` (JSON for
-what has parts), `public=true`, `objective=none`.
+The field's type decides how a value is read: `scaling.keep_alive_s=5m`, `template.resources.memory_bytes=512MiB`,
+`rollout.canary.steps=[5, 50]` (JSON for what has parts), `public=true`, `objective=none`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from kaon.cli.text import plain, seconds
+from kaon.cli.text import bytes_of, plain, seconds
 from kaon.errors import InvalidInput
 from kaon.types.deployment import DeploymentSpec
+from kaon.types.service import ServiceSpec
 
 _MADE_BY = {"template.artifact": "the build", "template.restarted_at": "kaon rollout restart"}
 
@@ -29,19 +30,27 @@ def assigned(
 ) -> Any:
     """`members` of a `model` (plain values) with every 'PATH=VALUE' put in. Raises `InvalidInput` that names the place.
 
-    `inherited` has what a part begins from where the spec has none: an objective changed in one number keeps
-    the class's others.
+    `inherited` has what a part begins from where the spec has none (`as_the_class_says`): an objective changed in
+    one number keeps the class's others.
     """
     spec = dict(members)
     for text in texts:
         path, separator, value = text.partition("=")
         names = path.strip().split(".")
         if not separator:
-            raise InvalidInput(f"--set {plain(text)} has no '='.", hint="Write it as --set PATH=VALUE.")
+            raise InvalidInput(f"{plain(text)} has no '='.", hint="Write it as PATH=VALUE.")
         if maker := _MADE_BY.get(".".join(names)):
             raise InvalidInput(f"{plain(path)} is not set by hand: {maker} does it.")
         spec = _put(spec, model, names, value.strip(), path, inherited or {})
     return spec
+
+
+def as_the_class_says(service: ServiceSpec) -> dict[str, Any]:
+    """What parts of a deployment's spec begin from where it has none."""
+    return {
+        "objective": service.objective.model_dump(),
+        "template": {"resources": service.resources.model_dump()},
+    }
 
 
 def _put(
@@ -57,7 +66,7 @@ def _put(
     if field is None:
         near = difflib.get_close_matches(name, model.model_fields, 1)
         hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(model.model_fields)}."
-        raise InvalidInput(f"--set {plain(path)}: there is no '{plain(name)}'.", hint=hint)
+        raise InvalidInput(f"{plain(path)}: there is no '{plain(name)}'.", hint=hint)
     annotation = field.rebuild_annotation()
     if not below:
         return {**members, name: _read(annotation, name, text, path)}
@@ -65,12 +74,12 @@ def _put(
     current = members.get(name)
     if part is not None:
         begun = inherited.get(name, {}) if current is None else current
-        return {**members, name: _put(begun, part, below, text, path, {})}
+        return {**members, name: _put(begun, part, below, text, path, inherited.get(name) or {})}
     if get_origin(annotation) is dict and len(below) == 1:
         key_type, value_type = get_args(annotation)
         key = _read(key_type, "", below[0], path)
         return {**members, name: {**(current or {}), key: _read(value_type, "", text, path)}}
-    raise InvalidInput(f"--set {plain(path)}: '{plain(name)}' has no parts.", hint=f"Write {name}=VALUE.")
+    raise InvalidInput(f"{plain(path)}: '{plain(name)}' has no parts.", hint=f"Write {name}=VALUE.")
 
 
 def _part(annotation: Any) -> type[BaseModel] | None:
@@ -89,7 +98,7 @@ def _read(annotation: Any, name: str, text: str, path: str) -> Any:
             return adapter.dump_python(adapter.validate_python(value))
         except ValidationError as error:
             said = said or error.errors()[0]["msg"]
-    raise InvalidInput(f"--set {plain(path)}: {plain(text)!r} will not do: {plain(said)}.")
+    raise InvalidInput(f"{plain(path)}: {plain(text)!r} will not do: {plain(said)}.")
 
 
 def _readings(name: str, text: str) -> Iterable[Any]:
@@ -97,6 +106,11 @@ def _readings(name: str, text: str) -> Iterable[Any]:
     if name.endswith("_s") and text[-1:].isalpha() and text != "none":
         try:
             yield seconds(text)
+        except InvalidInput:
+            pass
+    if name.endswith("_bytes") and text[-1:].isalpha() and text != "none":
+        try:
+            yield bytes_of(text)
         except InvalidInput:
             pass
     if text == "none":

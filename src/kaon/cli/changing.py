@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from kaon.cli import difference, shapes
+from kaon.cli import assigning, deploying, difference, shapes
 from kaon.cli.bounds import Wishes, wished
 from kaon.cli.looking import kind_named
 from kaon.cli.notes import ask, note
@@ -15,6 +16,7 @@ from kaon.cli.remote import Remote, opened
 from kaon.cli.text import plain
 from kaon.cli.waiting import until_rolled_out
 from kaon.errors import DeadlineExceeded, InvalidInput, NotFound
+from kaon.types.deployment import DeploymentSpec, Scaling
 
 if TYPE_CHECKING:
     from kaon.api.views import DeploymentView
@@ -35,11 +37,38 @@ def scale(name: str, wishes: Wishes, workspace: str | None, *, yes: bool, dry_ru
             put(change)
             return
         note(change)
-        if wanted.max == 0 and current.spec.scaling.max > 0:
-            ask(f"Switch '{name}' off, so that callers are refused?", yes=yes)
-        elif wanted.min == 0 and current.spec.scaling.min > 0:
-            ask(f"Let '{name}' go down to no replica when nobody calls?", yes=yes)
+        _ask_for_less(name, current.spec.scaling, wanted, yes=yes)
         _after(remote, remote.scale(name, wanted), wait_s)
+
+
+def _ask_for_less(name: str, before: Scaling, after: Scaling, *, yes: bool) -> None:
+    """Go on only after a yes when there may be no replica from now on."""
+    if after.max == 0 and before.max > 0:
+        ask(f"Switch '{name}' off, so that callers are refused?", yes=yes)
+    elif after.min == 0 and before.min > 0:
+        ask(f"Let '{name}' go down to no replica when nobody calls?", yes=yes)
+
+
+def put_fields(
+    name: str, texts: Sequence[str], workspace: str | None, *, yes: bool, dry_run: bool, wait_s: float | None
+) -> None:
+    """Change fields of a deployment's spec, and wait for the rollout that may come of it."""
+    assigning.assigned({}, texts)
+    with opened(workspace) as remote:
+        current = remote.deployment(name)
+        service = remote.artifact(current.spec.template.artifact).spec.manifest.service
+        inherited = assigning.as_the_class_says(service)
+
+        def changed(spec: DeploymentSpec | None) -> DeploymentSpec:
+            if spec is None:
+                raise NotFound(f"Deployment '{name}' is gone.", hint="`kaon ps` lists those there are.")
+            return deploying.valid_spec(assigning.assigned(spec.model_dump(), texts, inherited))
+
+        if dry_run:
+            deploying.preview(remote, name, changed)
+            return
+        _ask_for_less(name, current.spec.scaling, changed(current.spec).scaling, yes=yes)
+        _after(remote, deploying.put_told(remote, name, changed), wait_s)
 
 
 def remove(word: str, name: str, workspace: str | None, *, yes: bool, wait: bool) -> None:

@@ -68,7 +68,7 @@ def merged(current: DeploymentSpec | None, artifact: Built, wishes: Wishes) -> D
         changes["rollout"] = base.rollout.model_dump() | {"canary": rules.model_dump() if rules else None}
     if wishes.shadow is not None:
         changes = rollouts.as_shadow(current, changes, wishes.shadow)
-    inherited = {"objective": artifact.manifest.service.objective.model_dump()}
+    inherited = assigning.as_the_class_says(artifact.manifest.service)
     return valid_spec(assigning.assigned(base.model_dump() | changes, wishes.sets, inherited))
 
 

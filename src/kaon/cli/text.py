@@ -17,6 +17,7 @@ _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
     "\U000e0000-\U000e0fff]"
 )
+_UNITS_BYTES = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -90,6 +91,14 @@ def seconds(text: str) -> float:
     if match is None:
         raise InvalidInput(f"{plain(text)!r} is not a length of time.", hint="Write it like 30s, 5m, 2h or 7d.")
     return float(match.group(1)) * _UNITS_S[match.group(2) or "s"]
+
+
+def bytes_of(text: str) -> int:
+    """'512MiB', '1.5 GB' in bytes. Raises `InvalidInput`."""
+    match = re.fullmatch(r"(\d{1,12}(?:\.\d{1,6})?) ?([kKMG]i?B)", text.strip())
+    if match is None or match.group(2) not in _UNITS_BYTES:
+        raise InvalidInput(f"{plain(text)!r} is no number of bytes.", hint="Write it like 512MiB or 2GB.")
+    return round(float(match.group(1)) * _UNITS_BYTES[match.group(2)])
 
 
 def pairs(texts: Iterable[str], option: str) -> dict[str, str]:

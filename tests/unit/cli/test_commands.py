@@ -182,6 +182,19 @@ def test_scale_to_a_number_to_bounds_and_to_nothing(deployed: None, run: Run) ->
     assert run("scale", "greeter", "--min", "5", "--max", "2").code == 2
 
 
+def test_set_changes_a_field_without_a_build_and_says_what_it_changes(deployed: None, run: Run) -> None:
+    said = run("set", "greeter", "objective.latency_s=0.2", "template.env.GREETING=Hi")
+    assert (said.code, "greeter" in said.out) == (0, True)
+    assert "+ objective.latency_s: 0.2" in said.err
+    assert run("rollout", "history", "greeter").out.count("serving") == 1
+    assert run("set", "greeter", "scaling.max=4", "--dry-run").out.splitlines()[0] == "change deployment greeter"
+    assert run("set", "greeter", "public=false").err.startswith("no change of deployment greeter")
+    assert run("set", "greeter", "scaling.min=0").code == 2, "nobody said yes"
+    assert run("set", "greeter", "objective.latencys=1").code == 2
+    assert run("set", "nobody", "public=true").code == 3
+    assert run("set", "greeter").code == 2
+
+
 def test_undo_shows_the_change_asks_and_goes_back(deployed: None, run: Run) -> None:
     run("deploy", "greeter.py:Greeter", "--env", "GREETING=Hi")
     assert run("rollout", "undo", "greeter", "--to", "1").code == 2

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from kaon.cli.assigning import assigned
+from kaon.cli.assigning import as_the_class_says, assigned
 from kaon.cli.bounds import Wishes, wished
 from kaon.errors import InvalidInput
 from kaon.types.deployment import DeploymentSpec, Floor, Law, Scaling, Template
 from kaon.types.objective import Objective
+from kaon.types.service import Resources, ServiceSpec
 
 DAY = Floor(replicas=8, start="09:00", end="18:00")
 ELASTIC = Scaling(min=1, max=5, law=Law.HPA, floors=(DAY,), keep_alive_s=60)
@@ -72,6 +73,9 @@ def test_a_scale_that_makes_no_sense_is_refused(wishes: Wishes, said: str) -> No
         ("template.env.B=2", ["template", "env"], {"A": "1", "B": "2"}),
         ("template.env.URL=http://x/?a=b", ["template", "env", "URL"], "http://x/?a=b"),
         ("objective=none", ["objective"], None),
+        ("template.resources.memory_bytes=512MiB", ["template", "resources", "memory_bytes"], 2**29),
+        ("template.resources.memory_bytes=1.5GB", ["template", "resources", "memory_bytes"], 1_500_000_000),
+        ("template.resources.memory_bytes=none", ["template", "resources", "memory_bytes"], None),
     ],
 )
 def test_any_field_is_set_by_its_place_and_read_by_its_type(text: str, place: list[str], value: object) -> None:
@@ -91,6 +95,13 @@ def test_an_objective_changed_in_one_number_keeps_the_others_of_the_class() -> N
     assert found == Objective(latency_s=0.2, completion=0.999, deadline_s=3)
 
 
+def test_resources_changed_in_one_number_keep_the_others_of_the_class() -> None:
+    of_class = ServiceSpec(name="s", entry="s:S", resources=Resources(cpus=4, gpus=1))
+    text = "template.resources.memory_bytes=512MiB"
+    found = DeploymentSpec.model_validate(assigned(SPEC.model_dump(), [text], as_the_class_says(of_class)))
+    assert found.template.resources == Resources(cpus=4, gpus=1, memory_bytes=2**29)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -106,6 +117,8 @@ def test_an_objective_changed_in_one_number_keeps_the_others_of_the_class() -> N
         ("template.env.lower=1", "pattern"),
         ("template.artifact=sha256:0", "the build"),
         ("scaling.floors=[[[[", "valid"),
+        ("template.resources.memory_bytes=512iB", "will not do"),
+        ("template.resources.memory_bytes=1e9MiB", "will not do"),
     ],
 )
 def test_what_cannot_be_set_is_refused_with_its_place(text: str, said: str) -> None:

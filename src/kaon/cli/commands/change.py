@@ -1,4 +1,4 @@
-"""`scale` and `rm`."""
+"""`scale`, `set` and `rm`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,14 @@ _SCALE = told(
     "kaon scale greeter 0 -y                               # off: callers are refused",
     more="What is not named stays as it is. Between --min and --max the scaling law chooses; `kaon explain` says why.",
 )
+_SET = told(
+    "Change any field of a deployment's spec; nothing is built.",
+    "kaon set greeter objective.latency_s=0.2",
+    "kaon set greeter template.resources.memory_bytes=512MiB",
+    "kaon set greeter template.env.GREETING=Hi public=true --dry-run",
+    more="Fields are named by their place, as `kaon get deployment NAME -o yaml` shows them. What replicas are made "
+    "from, all below template, comes into force by a rollout; the rest at once.",
+)
 _RM = told(
     "Take a deployment, workspace, secret or key away.",
     "kaon rm greeter",
@@ -30,6 +38,7 @@ _RM = told(
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
     app.command(help=_SCALE, rich_help_panel=CHANGE)(scale)
+    app.command("set", help=_SET, rich_help_panel=CHANGE)(put_fields)
     app.command("rm", help=_RM, rich_help_panel=CHANGE)(remove)
 
 
@@ -60,6 +69,23 @@ def scale(
     wanted = Wishes(replicas, low, high, law, keep_alive, floor)
     wait_s = None if no_wait else seconds(timeout)
     changing.scale(name, wanted, workspace, yes=yes, dry_run=dry_run, wait_s=wait_s)
+
+
+def put_fields(
+    name: Annotated[str, typer.Argument(help="The deployment.", show_default=False)],
+    fields: Annotated[list[str], typer.Argument(metavar="PATH=VALUE", help="What to set.", show_default=False)],
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    no_wait: NoWait = False,
+    timeout: Timeout = "10m",
+    workspace: InWorkspace = None,
+) -> None:
+    """Change fields of a deployment's spec."""
+    from kaon.cli import changing
+    from kaon.cli.text import seconds
+
+    wait_s = None if no_wait else seconds(timeout)
+    changing.put_fields(name, fields, workspace, yes=yes, dry_run=dry_run, wait_s=wait_s)
 
 
 def remove(
