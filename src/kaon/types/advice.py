@@ -12,21 +12,34 @@ from kaon.types.model import Model
 class Finding(StrEnum):
     """What was found."""
 
-    OVERSIZED = "oversized"
-    UNDERSIZED = "undersized"
-    MEMORY = "memory"
-    BATCH = "batch"
-    COLD_STARTS = "cold-starts"
-    LATENCY = "latency"
     ERRORS = "errors"
+    MEMORY = "memory"
+    UNDERSIZED = "undersized"
+    LATENCY = "latency"
+    SLOW = "slow"
+    COLD_STARTS = "cold-starts"
+    BATCH = "batch"
+    KNOBS = "knobs"
+    IDLE = "idle"
+    OVERSIZED = "oversized"
+    ELASTIC = "elastic"
 
 
 class Advice(Model):
     """One piece of it."""
 
+    workspace: str
     deployment: str
     finding: Finding
     since: float = Field(description="Since when the figures say so, epoch seconds.")
     evidence: str = Field(description="The figures, in words.")
     gain: str = Field(description="What is to be expected of the command.")
     command: str = Field(description="What to type.")
+
+
+class Advised(Model):
+    """All advice on the deployments of a workspace, or on one."""
+
+    items: tuple[Advice, ...] = Field(default=(), description="Advice that stands, by deployment, most urgent first.")
+    well: tuple[str, ...] = Field(default=(), description="Deployments of which there are figures, and no advice.")
+    unknown: tuple[str, ...] = Field(default=(), description="Deployments of which there are no figures yet.")

@@ -2,116 +2,324 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
 from kaon.laws import advise
-from kaon.laws.advise import FIRM, Seen, State
+from kaon.laws.advise import FIRM, Seen, State, Terms
+from kaon.laws.advise.standing import RULES
+from kaon.laws.advise.state import ACCEPTED
 from kaon.types.advice import Advice, Finding
 from kaon.types.objective import Objective
+from kaon.types.observation import Batches
+from kaon.types.tuning import KnobState, Mode, Reach, Recommendation
 from kaon.types.window import LossParts, Window
 
+MIB = 2**20
 OBJECTIVE = Objective(latency_s=0.5)
+TERMS = Terms("default", "greeter", OBJECTIVE, least=1, most=10, largest_batch=8, memory_limit_bytes=512 * MIB)
+CHEAP = Batches(count=60, rows=360, seconds=21.6, rows_squared=2400, rows_seconds=144)
+"""Of six rows, of which each costs a hundredth of a second: an empty batch costs next to nothing."""
+DEAR = Batches(count=1920, rows=2304, seconds=192, rows_squared=3072, rows_seconds=230.4)
+"""Of one or two rows; all of a batch's tenth of a second is its own, however many there are."""
 
 
-def window(completed: float = 1.0, **figures: Any) -> Window:
+def minute(terms: Terms = TERMS, completed: float = 1.0, *, waited: int | None = 0, **figures: Any) -> Seen:
+    """A minute in which all is well, but for what is given."""
+    batches = figures.pop("batches", CHEAP)
     usual: dict[str, Any] = {
-        "at_s": 60.0,
+        "at_s": 0.0,
         "span_s": 60.0,
         "arrivals": 3000,
+        "codes": {"2xx": 3000},
         "failed": 0.001,
+        "p90_s": 0.2,
         "p99_s": 0.3,
+        "queue_s": 0.001,
         "busy": 0.7,
         "batch_rows": 6.0,
         "ready": 4,
+        "memory_bytes": 100 * MIB,
     }
     loss = LossParts(total=1, latency=0, completion=0, utilisation=0, cost=1, completed=completed, price=1)
-    return Window(loss=loss, **{**usual, **figures})
+    return Seen(terms, Window(loss=loss, **{**usual, **figures}), waited, batches)
 
 
-WELL = Seen("greeter", window(), OBJECTIVE, 1, 10, 8, 100 * 2**20, 512 * 2**20, 0)
+@dataclass
+class Told:
+    """A deployment's minutes, one after the other."""
+
+    state: State = field(default_factory=State)
+    minutes: int = 0
+
+    def sees(self, seen: Seen, times: int = 1) -> tuple[Advice, ...]:
+        for _ in range(times):
+            self.minutes += 1
+            at_s = 60.0 * self.minutes
+            seen = replace(seen, window=seen.window.model_copy(update={"at_s": at_s}))
+            self.state = advise.step(self.state, seen)
+        return advise.advice(self.state)
 
 
-def after(windows: list[Seen], known: State | None = None) -> tuple[State, tuple[Advice, ...]]:
-    state, advice = known or State(), ()
-    for i, seen in enumerate(windows):
-        at_s = 60.0 * (i + 1)
-        state, advice = advise.step(state, replace(seen, window=seen.window.model_copy(update={"at_s": at_s})))
-    return state, advice
+def findings(advice: Sequence[Advice]) -> list[Finding]:
+    return [a.finding for a in advice]
 
 
-CASES: list[tuple[Finding, Seen, str]] = [
-    (Finding.OVERSIZED, replace(WELL, window=window(busy=0.1), least=4), "kaon scale greeter --min 1"),
-    (Finding.UNDERSIZED, replace(WELL, window=window(busy=0.95), most=4), "kaon scale greeter --max 6"),
-    (Finding.UNDERSIZED, replace(WELL, window=window(0.9, busy=0.8), most=4), "kaon scale greeter --max 5"),
-    (Finding.MEMORY, replace(WELL, memory_bytes=500 * 2**20), "template.resources.memory_bytes=786432000"),
-    (Finding.BATCH, replace(WELL, window=window(batch_rows=1.2, busy=0.8)), "kaon tune greeter --recommend"),
+def terms(**changes: Any) -> Terms:
+    return replace(TERMS, **changes)
+
+
+WAIT = KnobState(name="max_wait_s", what="", reach=Reach.REPLICA, low=0, high=0.2, usual=0, value=0)
+BETTER = Recommendation(values={"max_batch": 4.0}, gain=0.08, least=0.03, at=1)
+MARGIN = Recommendation(values={"margin": 0.9}, gain=0.08, least=0.03, at=1)
+EMPTY: dict[str, Any] = {"batch_rows": 1.2, "busy": 0.8, "batches": DEAR}
+
+CASES: list[tuple[Finding, Seen, int, str, str]] = [
+    (Finding.OVERSIZED, minute(terms(least=4), busy=0.1), 30, "--min 1", "3 of 4 replicas fewer (75 % of the cost)"),
+    (Finding.UNDERSIZED, minute(terms(most=4), busy=0.95), 0, "scale greeter --max 6", "busy 63 % in place of 95 %"),
+    (Finding.UNDERSIZED, minute(terms(most=4), 0.9, busy=0.8), 0, "--max 5", "busy 64 % in place of 80 %"),
+    (Finding.UNDERSIZED, minute(terms(least=4, most=4), 0.9, busy=0.8), 0, "--max 5", "up to 1 more"),
+    (
+        Finding.UNDERSIZED,
+        minute(terms(most=4), 0.5, busy=1.0, codes={"2xx": 1500, "shed": 1500}),
+        0,
+        "--max 12",
+        "busy 67 %",
+    ),
+    (
+        Finding.MEMORY,
+        minute(memory_bytes=500 * MIB),
+        0,
+        "kaon set greeter template.resources.memory_bytes=768MiB",
+        "65 % of 768 MiB",
+    ),
+    (
+        Finding.BATCH,
+        minute(terms(knobs={"max_wait_s": WAIT}, largest_batch=32), **EMPTY),
+        0,
+        "kaon tune greeter --try max_wait_s=0.05",
+        "busy 57 % in place of 80 %",
+    ),
+    (Finding.BATCH, minute(terms(mode=Mode.OFF), **EMPTY), 0, "kaon tune greeter --recommend", "in place of 80 %"),
+    (Finding.BATCH, minute(**EMPTY), 0, "kaon tune greeter --auto", "in place of 80 %"),
+    (
+        Finding.BATCH,
+        minute(terms(recommended=BETTER), **EMPTY),
+        0,
+        "kaon tune greeter --apply",
+        "a loss that is 8 % lower, 3 % at least",
+    ),
+    (Finding.KNOBS, minute(terms(recommended=MARGIN)), 0, "kaon tune greeter --apply", "8 % lower"),
     (
         Finding.COLD_STARTS,
-        replace(WELL, window=window(start_s=4.0), least=0, waited=100),
+        minute(terms(least=0), start_s=4.0, waited=100, ready=0),
+        0,
         "kaon scale greeter --min 1",
+        "3.33 % of calls answered 4 s sooner, for 1 replica 100 % of the time",
+    ),
+    (
+        Finding.SLOW,
+        minute(p90_s=1.2, p99_s=1.5, busy=0.2),
+        0,
+        "kaon stats greeter --since 1h",
+        "700 ms less",
+    ),
+    (
+        Finding.ERRORS,
+        minute(codes={"2xx": 2700, "5xx": 300}, failed=0.1),
+        0,
+        "kaon logs greeter --since 10m",
+        "270 calls a minute fewer",
     ),
 ]
 
 
-@pytest.mark.parametrize(("finding", "seen", "command"), CASES)
-def test_it_is_found_after_it_held_for_a_while_with_the_command_that_mends_it(
-    finding: Finding, seen: Seen, command: str
+@pytest.mark.parametrize(("finding", "seen", "known", "command", "gain"), CASES)
+def test_it_is_found_after_it_held_for_a_while_with_its_gain_and_the_command_that_mends_it(
+    finding: Finding, seen: Seen, known: int, command: str, gain: str
 ) -> None:
-    assert after([seen] * (FIRM - 1))[1] == ()
-    [advice] = after([seen] * FIRM)[1]
-    assert advice.finding is finding
+    told = Told()
+    assert told.sees(seen, max(FIRM, known) - 1) == ()
+    [advice] = told.sees(seen, FIRM if known else 1)
+    assert (advice.finding, advice.workspace, advice.deployment) == (finding, "default", "greeter")
     assert command in advice.command
-    assert advice.since == 60.0
-    assert advice.evidence
-    assert advice.gain
+    assert gain in advice.gain
+    assert advice.since == 60.0 * max(1, known)
+    assert any(character.isdigit() for character in advice.evidence)
 
 
-@pytest.mark.parametrize(("finding", "seen", "command"), CASES)
-def test_it_is_dropped_after_it_was_well_for_a_while_and_not_before(finding: Finding, seen: Seen, command: str) -> None:
-    state, _ = after([seen] * FIRM)
-    state, advice = after([WELL] * (FIRM - 1), state)
-    assert [a.finding for a in advice] == [finding]
-    assert after([WELL], state)[1] == ()
+@pytest.mark.parametrize(("finding", "seen", "known", "command", "gain"), CASES)
+def test_it_is_dropped_after_it_was_well_for_a_while_and_not_before(
+    finding: Finding, seen: Seen, known: int, command: str, gain: str
+) -> None:
+    told = Told()
+    told.sees(seen, FIRM + known)
+    if seen.terms.recommended is not None:
+        assert told.sees(minute()) == (), "at once: there is nothing to be applied any more"
+        return
+    well = minute(seen.terms)
+    assert findings(told.sees(well, FIRM - 1)) == [finding]
+    day = 60 * 24 if finding is Finding.COLD_STARTS else 1  # that they waited is of the last 24 hours
+    assert told.sees(well, day) == ()
+
+
+@pytest.mark.parametrize("workspace", ["default", "team-a"])
+def test_a_command_names_the_workspace_where_it_must(workspace: str) -> None:
+    [advice] = Told().sees(minute(terms(workspace=workspace, most=4), busy=0.95), FIRM)
+    assert advice.command.endswith("--max 6" if workspace == "default" else "--max 6 -w team-a")
 
 
 def test_a_deployment_that_is_well_gets_no_advice() -> None:
-    assert after([WELL] * 100)[1] == ()
+    assert Told().sees(minute(), 2000) == ()
 
 
 def test_what_comes_and_goes_is_not_told() -> None:
-    assert after([CASES[0][1], WELL] * 20)[1] == ()
+    told = Told()
+    for _ in range(30):
+        assert told.sees(minute(terms(most=4), busy=0.95), FIRM - 1) == ()
+        assert told.sees(minute(terms(most=4))) == ()
 
 
-def test_windows_without_figures_neither_count_nor_clear() -> None:
-    empty = Seen("greeter", Window(at_s=0, span_s=60), OBJECTIVE)
-    state, _ = after([CASES[1][1], empty] * FIRM)
-    assert [a.finding for a in after([empty] * 50, state)[1]] == [Finding.UNDERSIZED]
-    assert after([empty] * 50)[1] == ()
+def test_minutes_without_figures_neither_count_nor_clear() -> None:
+    told = Told()
+    empty = Seen(terms(most=4), Window(at_s=0, span_s=60))
+    for _ in range(FIRM):
+        told.sees(minute(terms(most=4), busy=0.95))
+        told.sees(empty)
+    assert findings(told.sees(empty, 50)) == [Finding.UNDERSIZED]
+    assert Told().sees(empty, 50) == ()
 
 
-def test_calls_that_fail_while_replicas_are_idle_do_not_ask_for_more_replicas() -> None:
-    assert after([replace(WELL, window=window(0.5, busy=0.2), most=4)] * 20)[1] == ()
+def test_what_was_done_is_not_said_any_more_at_once_and_what_else_stands_is() -> None:
+    told = Told()
+    told.sees(minute(terms(most=4), busy=0.95, memory_bytes=500 * MIB), FIRM)
+    assert findings(advise.advice(told.state)) == [Finding.MEMORY, Finding.UNDERSIZED]
+    assert findings(advise.advice(advise.adapt(told.state, terms(most=6), 0.0))) == [Finding.MEMORY]
+    assert advise.advice(advise.adapt(told.state, terms(most=6, memory_limit_bytes=2**30), 0.0)) == ()
 
 
-def test_what_is_unusual_is_told_and_does_not_become_usual_by_lasting() -> None:
-    calm = [replace(WELL, window=window(p99_s=0.30 + 0.01 * (i % 4))) for i in range(30)]
-    state, advice = after(calm)
-    assert advice == ()
-    state, advice = after([replace(WELL, window=window(p99_s=1.2))] * 60, state)
-    assert [(a.finding, a.command) for a in advice] == [(Finding.LATENCY, "kaon explain greeter")]
-    assert "0.31" in advice[0].evidence
+# How many replicas
 
 
-def test_more_errors_than_usual_are_told_and_the_usual_ones_are_not() -> None:
-    state, advice = after([replace(WELL, window=window(failed=0.2))] * 40)
-    assert advice == ()
-    _, advice = after([replace(WELL, window=window(failed=0.4))] * FIRM, state)
-    assert [a.finding for a in advice] == [Finding.ERRORS]
+def test_calls_that_fail_while_replicas_are_idle_or_by_the_code_do_not_ask_for_more_replicas() -> None:
+    idle = minute(terms(most=4), 0.5, busy=0.2)
+    assert Told().sees(idle, 20) == ()
+    broken = minute(terms(most=4), 0.8, busy=0.7, codes={"2xx": 2400, "5xx": 600}, failed=0.2)
+    assert findings(Told().sees(broken, 20)) == [Finding.ERRORS]
+
+
+def test_what_a_minimum_holds_ready_for_a_burst_of_the_last_hour_is_no_waste() -> None:
+    told, fixed = Told(), terms(least=4)
+    told.sees(minute(fixed, busy=0.1), 58)
+    told.sees(minute(fixed, busy=0.68))
+    assert Finding.OVERSIZED not in findings(told.sees(minute(fixed, busy=0.1), 50)), "the burst needed all four"
+    assert findings(told.sees(minute(fixed, busy=0.1), 90)) == [Finding.OVERSIZED]
+
+
+def test_a_minimum_is_not_called_too_large_where_a_floor_or_the_law_wants_more() -> None:
+    assert Told().sees(minute(terms(least=2), busy=0.1, ready=4), 100) == ()
+
+
+def test_a_fixed_number_that_the_day_needs_by_the_hour_had_better_be_elastic() -> None:
+    told, fixed = Told(), terms(least=4, most=4)
+    for hour in range(24):
+        advice = told.sees(minute(fixed, busy=0.66 if 8 <= hour < 18 else 0.3), 60)
+    [said] = advice
+    assert (said.finding, said.command) == (Finding.ELASTIC, "kaon scale greeter --min 2")
+    assert "needed 2 to 4" in said.evidence
+    assert advise.advice(advise.adapt(told.state, terms(least=2, most=4), 0.0)) == ()
+
+
+def test_a_deployment_that_nobody_called_for_a_day_may_go_to_zero() -> None:
+    told = Told()
+    quiet = minute(terms(least=2, most=2), arrivals=0, codes={}, failed=None, p99_s=None, busy=0.0, ready=2)
+    assert findings(told.sees(quiet, 22 * 60)) == [Finding.OVERSIZED]
+    [said] = told.sees(quiet, 2 * 60)
+    assert (said.finding, said.command) == (Finding.IDLE, "kaon scale greeter --min 0")
+    assert "2 of 2 replicas" in said.gain
+    assert Finding.IDLE not in findings(told.sees(minute(terms(least=2, most=2)), FIRM))
+
+
+def test_waiting_that_is_rare_or_short_does_not_hurt() -> None:
+    zero = terms(least=0)
+    assert Told().sees(minute(zero, start_s=0.9, waited=100), 20) == (), "as soon as an answer is wanted"
+    assert Told().sees(minute(zero, start_s=4.0, waited=20), 20) == (), "fewer than may be late"
+    once = Told()
+    once.sees(minute(zero, start_s=4.0, arrivals=4, waited=4, ready=0))
+    assert once.sees(minute(zero, arrivals=4), 20) == (), "four in a day"
+
+
+# Batches
+
+
+def test_an_empty_batch_that_costs_little_or_a_tuner_that_acts_by_itself_needs_no_advice() -> None:
+    assert Told().sees(minute(batch_rows=1.2, busy=0.8), 30) == ()
+    assert Told().sees(minute(terms(mode=Mode.AUTO, recommended=BETTER), **EMPTY), 30) == ()
+
+
+def test_a_recommendation_that_is_gone_is_not_to_be_applied() -> None:
+    told = Told()
+    told.sees(minute(terms(recommended=MARGIN)), FIRM)
+    assert advise.advice(advise.adapt(told.state, TERMS, 0.0)) == ()
+
+
+# What is unusual
+
+
+def calm(told: Told) -> Told:
+    for i in range(40):
+        told.sees(minute(terms(revision=1), p99_s=0.30 + 0.01 * (i % 4)))
+    return told
+
+
+def test_what_is_unusual_is_told_and_becomes_usual_only_after_hours() -> None:
+    told = calm(Told())
+    strange = minute(terms(revision=1), p99_s=1.2)
+    [said] = told.sees(strange, 60)
+    assert (said.finding, said.command) == (Finding.LATENCY, "kaon explain greeter --since 1h")
+    assert said.evidence == "p99 is 1.2 s; usually it is 315 ms"
+    assert said.gain == "885 ms less at p99, when it is as it was"
+    assert told.sees(strange, ACCEPTED) == ()
+
+
+def test_what_began_with_another_revision_is_put_down_to_it_with_the_way_back() -> None:
+    told = calm(Told())
+    [said] = told.sees(minute(terms(revision=2), p99_s=1.2), FIRM)
+    assert said.command == "kaon rollout undo greeter --to 1"
+    assert said.evidence.endswith("it began with revision 2")
+    late = calm(Told())
+    late.sees(minute(terms(revision=2), p99_s=0.31), 40)
+    [said] = late.sees(minute(terms(revision=2), p99_s=1.2), FIRM)
+    assert said.command == "kaon explain greeter --since 1h"
+
+
+def test_a_latency_that_is_other_than_usual_by_next_to_nothing_is_no_matter() -> None:
+    told = Told()
+    told.sees(minute(p99_s=0.004), 40)
+    assert told.sees(minute(p99_s=0.02), 40) == ()
+
+
+def test_more_errors_than_usual_are_told_by_their_kind() -> None:
+    told = Told()
+    told.sees(minute(failed=0.02, codes={"2xx": 2940, "shed": 60}), 40)
+    [said] = told.sees(minute(failed=0.2, codes={"2xx": 2400, "shed": 600}), FIRM)
+    assert (said.finding, said.command) == (Finding.ERRORS, "kaon explain greeter --since 1h")
+    assert "600 refused as too much in a minute" in said.evidence
+    assert "usually 2 % do" in said.evidence
 
 
 def test_few_calls_say_nothing_of_latency() -> None:
-    state, _ = after([WELL] * 30)
-    assert after([replace(WELL, window=window(arrivals=10, p99_s=9.0))] * 30, state)[1] == ()
+    told = calm(Told())
+    assert told.sees(minute(arrivals=10, p99_s=9.0, p90_s=9.0), 30) == ()
+
+
+def test_slow_code_is_not_taken_for_a_lack_of_replicas_nor_the_other_way_round() -> None:
+    assert Told().sees(minute(p90_s=1.2, busy=0.2, queue_s=0.8), 20) == (), "calls wait"
+    assert findings(Told().sees(minute(terms(most=4), 0.5, p90_s=1.2, busy=0.95), 20)) == [Finding.UNDERSIZED]
+
+
+def test_there_is_a_rule_for_each_finding() -> None:
+    assert list(RULES) == list(Finding)
