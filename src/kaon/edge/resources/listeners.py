@@ -19,6 +19,9 @@ def listeners(layout: Layout, host: str, port: int) -> Json:
                 "address": address(f"[{host}]:{port}" if ":" in host else f"{host}:{port}"),
                 # Two processes must never share the port unseen.
                 "enable_reuse_port": False,
+                # Of many callers at once the first one's call is read before the last one is let in: it may have to
+                # wake a service for all of them.
+                "max_connections_to_accept_per_socket_event": 4,
                 "per_connection_buffer_limit_bytes": BUFFER_BYTES,
                 "filter_chains": [
                     {
