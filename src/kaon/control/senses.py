@@ -41,6 +41,9 @@ class Senses:
         self.losses: deque[LossPoint] = deque(maxlen=CHARTED)
         self.controls: deque[Arm] = deque(maxlen=HALF_HOUR)
         """What was answered in minutes without anything tried."""
+        self._chart_s: float | None = None
+        self._charted: list[Sample] = []
+        """The first half hour: what a call cost then is the unit of cost in the chart."""
         self.heard_s = 0.0
         """The end of the newest sample."""
         self._after_s: float | None = None
@@ -139,7 +142,10 @@ class Senses:
 
     def _take(self, whole: Sample, tried: bool = False) -> None:
         """Count a minute."""
-        found = parts(whole, self.objective, self.price.value)
+        if len(self._charted) < HALF_HOUR and whole.busy_s:
+            self._charted.append(whole.model_copy(update={"latency": None, "sides": (), "starts": ()}))
+            self._chart_s = live.reference_s(merge(self._charted), self.objective)
+        found = parts(whole, self.objective, self.price.value, self._chart_s)
         self.losses.append(LossPoint(at_s=whole.at_s, loss=found, tried=tried))
         if found is not None:
             self.price = self.price.after(self.objective, found, MINUTE_S)

@@ -21,7 +21,7 @@ from kaon.control.minds import Stood, Terms
 from kaon.control.questions import Question, Questions, foreseen
 from kaon.control.senses import SETTLED_S, Senses
 from kaon.laws.traffic import MINUTE_S
-from kaon.laws.tune import guard, live, record, scaling, standing, trial, tuner
+from kaon.laws.tune import board, guard, live, record, scaling, standing, trial, tuner
 from kaon.laws.tune.ask import Answer, Ask
 from kaon.laws.tune.epoch import Search
 from kaon.laws.tune.guard import TICK_S, Arm, Conditions, Guard
@@ -33,7 +33,7 @@ from kaon.laws.tune.tuner import Happened, Orders, State, Tick
 from kaon.types.deployment import DeploymentSpec
 from kaon.types.model import content_hash
 from kaon.types.traffic import Sample, Side
-from kaon.types.tuning import Mode, Recommendation, TrialStatus, TuningStatus
+from kaon.types.tuning import KnobState, Mode, Recommendation, TrialStatus, TuningStatus
 
 LEARNS_S = 1500.0
 """So much traffic must be known before the twin is asked for the first time."""
@@ -357,6 +357,7 @@ class Tuner:
             figures = record.of_end(tried, orders.happened, orders.reason, self.terms.objective, meant, known, tick)
         if orders.happened is Happened.PROMOTED:
             self._kept = (tick.at_s, _changed(tried.before, tried.after))
+            self.state = replace(self.state, force=self._whole(tried.after))
         self._over(tick.at_s, orders.happened.value, orders.reason, tried, figures)
         if after.guard.off_until_s > known.guard.off_until_s:
             reason = f"{guard.MOST_ROLLBACKS} trials were taken back within an hour"
@@ -365,31 +366,36 @@ class Tuner:
     # What somebody wants to try
 
     def _wish(self, asked: Values, now: float) -> None:
-        force = self.state.force
-        bounds = {knob.name: knob for knob in self.space.knobs}
-        after = {**force, **{n: min(max(v, bounds[n].low), bounds[n].high) for n, v in asked.items() if n in bounds}}
-        if after == force:
-            self._refuse(now, "it is in force already", after)
+        known = {knob.name: knob for knob in self.board()}
+        before = {name: knob.value for name, knob in known.items() if name in self.state.force or name in asked}
+        wish = {name: min(max(v, known[name].low), known[name].high) for name, v in asked.items() if name in known}
+        after = {**before, **wish}
+        if after == before:
+            self._refuse(now, "it is in force already", before, after)
             return
         if now < self.state.guard.off_until_s:
-            self._refuse(now, "nothing is tried for some hours: too much was taken back", after)
+            self._refuse(now, "nothing is tried for some hours: too much was taken back", before, after)
             return
         conditions = replace(self.conditions(now), trusted=True)
         if guard.frozen(conditions) is not None or not conditions.calls:
             return
+        if after.keys() != self.state.force.keys():
+            self._promise = 0.0  # the twin does not know of such knobs
         if self._promise is None:
             if not self.questions.waits_for(Question.ATTEMPT):
                 self.questions.put(Question.ATTEMPT, now, after)
             return
-        pool = self.space.reach(force, after) is Reach.POOL or trial.canaries(self.world.ready) == 0
-        at_s = _whole_minute(now) if pool else now
+        pool = any(known[name].reach is Reach.POOL for name in _changed(before, after))
+        reach = Reach.POOL if pool or trial.canaries(self.world.ready) == 0 else Reach.REPLICA
+        at_s = _whole_minute(now) if reach is Reach.POOL else now
         loss = self.senses.loss()
-        self.state, _ = tuner.attempted(self.state, self.space, at_s, conditions, after, self._promise, loss)
+        move, promise = (before, after), self._promise
+        self.state, _ = tuner.attempted(self.state, reach, at_s, conditions, move, promise, loss)
         self._began(now, f"asked for by key '{self.status.asked_by}'", self.status.asked_by)
 
-    def _refuse(self, now: float, reason: str, after: Values) -> None:
+    def _refuse(self, now: float, reason: str, before: Values, after: Values) -> None:
         self._dropped = True
-        self._tell(now, "refused", reason, self.state.force, after)
+        self._tell(now, "refused", reason, before, after)
 
     # How trials begin and end
 
@@ -433,6 +439,10 @@ class Tuner:
         self.state = replace(self.state, force=force, advice=None, search=Search(), next_epoch_s=now)
 
     # Names and values
+
+    def board(self) -> tuple[KnobState, ...]:
+        """All knobs that there are, those that only people set too."""
+        return board.knobs(self.terms.service, self.terms.scaling, self.terms.objective, self.status)
 
     def _whole(self, values: Values) -> Values:
         """A value for each knob, within what it takes now."""

@@ -31,6 +31,7 @@ from kaon.control.tuner import News, Tuner, World
 from kaon.control.twins import Twin
 from kaon.errors import Conflict, KaonError, NotFound
 from kaon.laws.scale import ScaleState
+from kaon.laws.tune import board
 from kaon.laws.tune import scaling as knobs
 from kaon.laws.tune.ask import Ask
 from kaon.laws.tune.guard import TICK_S
@@ -49,6 +50,7 @@ LIKELY_S = 2.0
 PATIENCE_S = 120.0
 HOURS_S = 7200.0
 WEEK_S = 7 * 86_400.0
+_NOTHING = "there is nothing to tune: no batches, and no choice of how many replicas there are"
 _TRIALS = 50
 _JOURNAL = 200
 _TRIES = 5
@@ -121,8 +123,8 @@ class Tuning:
         if space is None:
             self._forget(key)
             self._known.add(key)
-            reason = "there is nothing to tune: no batches, and no choice of how many replicas there are"
-            self._opinions.keep_tuning(*key, partial(tuning_state.idle, deployment, reason))
+            told = board.knobs(terms.service, terms.scaling, terms.objective, deployment.status.tuning)
+            self._opinions.keep_tuning(*key, partial(tuning_state.idle, deployment, told, _NOTHING))
             await self._clear(deployment)
             return None
         if known is None:
@@ -260,6 +262,10 @@ class Tuning:
         if tuning.trial is not None or tuning.asked is not None:
             cleared = tuning.model_copy(update={"trial": None, "asked": None, "asked_by": ""})
             await self._store.update_status(deployment, deployment.status.model_copy(update={"tuning": cleared}))
+            what = tuning.asked or (tuning.trial.after if tuning.trial else {})
+            news = News(self._clock.now(), "refused", _NOTHING, {}, what)
+            event = tuning_news.event(deployment.workspace, deployment.name, news)
+            await self._store.record([event] if event else [])
 
     def _forget(self, key: Key) -> None:
         known = self._tuned.pop(key, None)

@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from kaon.control.questions import Question
 from kaon.control.tuner import LEARNS_S, Tuner
 from kaon.control.tuning_news import moves
-from kaon.laws.tune import guard, scaling, trial
-from kaon.laws.tune.knobs import Knob, Shape
+from kaon.laws.tune import guard, trial
 from kaon.types.resource import Deployment
 from kaon.types.tuning import KnobState, Mode, Tried, TuningState
 
@@ -24,7 +23,7 @@ def state(deployment: Deployment, known: Tuner, trials: Iterable[Tried], now: fl
         mode=known.mode,
         state=word,
         reason=reason,
-        knobs=tuple(_knob(known, knob) for knob in known.space.knobs),
+        knobs=known.board(),
         asked=status.asked,
         trial=status.trial,
         recommended=status.recommended,
@@ -41,14 +40,15 @@ def state(deployment: Deployment, known: Tuner, trials: Iterable[Tried], now: fl
     )
 
 
-def idle(deployment: Deployment, reason: str) -> TuningState:
-    """A deployment of which nothing is tuned."""
+def idle(deployment: Deployment, knobs: tuple[KnobState, ...], reason: str) -> TuningState:
+    """A deployment of which nothing is tuned; `knobs` are those that people may set."""
     return TuningState(
         workspace=deployment.workspace,
         deployment=deployment.name,
         mode=deployment.spec.tuning.mode,
         state="still",
         reason=reason,
+        knobs=knobs,
     )
 
 
@@ -97,22 +97,3 @@ def _advice(known: Tuner) -> str:
     told = f"{moves(advice.before, advice.after)}: {advice.verdict.reason}"
     few = known.mode is Mode.AUTO
     return f"{told}; there are too few calls to try it on, or it was no time for it" if few else told
-
-
-def _knob(known: Tuner, knob: Knob) -> KnobState:
-    tried, advice = known.state.trial, known.state.advice
-    force = known.state.force
-    other = {"tried": tried.after if tried else force, "recommended": advice.after if advice else force}
-    return KnobState(
-        name=knob.name,
-        what=scaling.WHAT[knob.name],
-        reach=knob.reach,
-        low=knob.low,
-        high=knob.high,
-        whole=knob.shape is Shape.WHOLE,
-        usual=known.usual[knob.name],
-        value=force[knob.name],
-        **{
-            side: values[knob.name] if values[knob.name] != force[knob.name] else None for side, values in other.items()
-        },
-    )

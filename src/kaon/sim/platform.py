@@ -19,16 +19,21 @@ from kaon.clock import FakeClock
 from kaon.control import Controllers
 from kaon.control.loop import Key
 from kaon.control.scaling import TICK_S
+from kaon.control.twins import Twin
 from kaon.drivers.fake import Behaviour, FakeDriver, FakePlace
 from kaon.drivers.port import Stage, Start
 from kaon.errors import Unavailable
+from kaon.laws.tune.guard import TICK_S as LOOK_S
+from kaon.sim.served import Served
 from kaon.store.memory import MemoryStore
+from kaon.store.opinions import Opinions
 from kaon.store.traffic import TrafficRing
 from kaon.store.vault import Vault
 from kaon.types.artifact import ArtifactSpec, Manifest
 from kaon.types.cloud import CloudSpec, CloudStatus
 from kaon.types.deployment import DeploymentSpec, DeploymentStatus
 from kaon.types.key import Access
+from kaon.types.knobs import PlannedKnobs
 from kaon.types.observation import Batches
 from kaon.types.plan import EdgeStatus, Plan, Report
 from kaon.types.replica import Phase, ReplicaStatus
@@ -38,6 +43,7 @@ from kaon.types.traffic import LATENCY_BOUNDS_S, ColdStart, Sample, Traffic
 CLOUD, WORKSPACE = "local", "default"
 _PATIENCE_S = 1.0
 """A caller that waits longer is gone, and is a miss."""
+_COMING = (Phase.STARTING, Phase.LOADING, Phase.INSTALLING)
 
 
 @dataclass
@@ -50,6 +56,8 @@ class Load:
     arrived: int = 0
     well: int = 0
     missed: int = 0
+    served: Served | None = None
+    """Where its calls are of the event simulator; then `rps` and `call_s` mean nothing."""
 
     @property
     def in_flight(self) -> int:
@@ -64,6 +72,7 @@ class Platform:
     seed: int = 0
     behaviours: dict[str, Behaviour] = field(default_factory=dict)
     loads: dict[str, Load] = field(default_factory=dict)
+    twin: Twin | None = None
 
     def __post_init__(self) -> None:
         self.clock = FakeClock()
@@ -78,7 +87,10 @@ class Platform:
 
     def restart_control(self) -> None:
         """Another control plane over the same store: all that it had in memory is gone."""
-        self.controllers = Controllers(self.store, Vault(bytes(32)), self.clock, traffic=self.ring)
+        self.opinions = Opinions()
+        self.controllers = Controllers(
+            self.store, Vault(bytes(32)), self.clock, traffic=self.ring, opinions=self.opinions, twin=self.twin
+        )
         self._version = -1
         self._due: dict[tuple[int, Key], float] = {}
 
@@ -94,11 +106,12 @@ class Platform:
         """The cloud joins."""
         await self.store.create("cloud", "", CLOUD, CloudSpec(), CloudStatus())
 
-    async def deploy(self, name: str, spec: DeploymentSpec) -> None:
-        """Make a deployment what `spec` says; its artifact is made when it is new."""
+    async def deploy(self, name: str, spec: DeploymentSpec, service: ServiceSpec | None = None) -> None:
+        """Make a deployment what `spec` says; its artifact is made when it is new, of `service` or a plain one."""
         digest = spec.template.artifact
         if await self.store.find("artifact", WORKSPACE, digest) is None:
-            manifest = Manifest(kaon="0", python="3.11", service=ServiceSpec(name=name, entry="m:C"), files=())
+            service = service or ServiceSpec(name=name, entry="m:C")
+            manifest = Manifest(kaon="0", python="3.11", service=service, files=())
             artifact = ArtifactSpec(digest=digest, manifest=manifest, size_bytes=1)
             await self.store.create("artifact", WORKSPACE, digest, artifact)
         found = await self.store.find("deployment", WORKSPACE, name)
@@ -122,6 +135,10 @@ class Platform:
             await self.reconcile()
             if self._second % round(TICK_S) == 0:
                 await self.controllers.scaling.tick()
+                await self.reconcile()
+            if self._second % round(LOOK_S) == 0:
+                await self.controllers.tuning.tick()
+                await self.controllers.tuning.answers()
                 await self.reconcile()
 
     async def status(self, name: str) -> DeploymentStatus:
@@ -174,7 +191,7 @@ class Platform:
     async def _agent(self) -> tuple[Report, frozenset[str]]:
         """One step of the agent."""
         found = await self.store.find("plan", "", CLOUD)
-        plan: Plan = found.spec.plan if found else Plan(cloud=CLOUD)
+        self._plan = plan = found.spec.plan if found else Plan(cloud=CLOUD)
         sightings = await self.driver.observe()
         now = self.clock.monotonic()
         for id_, sighting in sightings.items():
@@ -229,6 +246,9 @@ class Platform:
             serving: dict[int, int] = {}
             for status in mine:
                 serving[status.revision] = serving.get(status.revision, 0) + (status.id in ready)
+            if load.served is not None:
+                samples += self._simulated(name, load.served, mine, ready, fresh)
+                continue
             whole = int(load.rps)
             came = whole + (self.dice.random() < load.rps - whole)
             able = int(sum(serving.values()) / load.call_s)
@@ -242,6 +262,33 @@ class Platform:
             load.missed += late
             samples += _samples(self.clock.now(), name, load, mine, serving, (came, done, late), fresh)
         return samples
+
+    def _simulated(
+        self, name: str, served: Served, mine: list[ReplicaStatus], ready: frozenset[str], fresh: frozenset[str]
+    ) -> list[Sample]:
+        """A second of calls that the event simulator serves; of one revision."""
+        planned = self._plan.knobs.get(f"{WORKSPACE}/{name}", PlannedKnobs())
+        seen, latency = served.second(self._second, [planned.of(s.id) for s in mine if s.id in ready])
+        return [
+            Sample(
+                workspace=WORKSPACE,
+                deployment=name,
+                revision=max((status.revision for status in mine), default=0),
+                cloud=CLOUD,
+                at_s=self.clock.now(),
+                span_s=1.0,
+                arrivals=seen.arrivals,
+                codes={"2xx": seen.answered or 0},
+                latency=latency,
+                in_flight=seen.in_flight,
+                queued=seen.queued,
+                busy_s=seen.busy_s,
+                batches=seen.batches,
+                ready=seen.ready,
+                starting=sum(s.phase in _COMING for s in mine),
+                starts=tuple(ColdStart(replica=s.id, load_s=5.0) for s in mine if s.id in fresh),
+            )
+        ]
 
 
 def _samples(
@@ -285,7 +332,7 @@ def _samples(
                     count=answered, rows=answered, seconds=busy_s, rows_squared=answered, rows_seconds=busy_s
                 ),
                 ready=serving.get(revision, 0),
-                starting=sum(s.phase in (Phase.STARTING, Phase.LOADING, Phase.INSTALLING) for s in own),
+                starting=sum(s.phase in _COMING for s in own),
                 starts=tuple(ColdStart(replica=s.id, load_s=5.0) for s in own if s.id in fresh),
             )
         )

@@ -116,13 +116,13 @@ def proposed(
 
 
 def attempted(
-    known: State, space: Space, at_s: float, now: Conditions, after: Values, predicted: float, loss: float
+    known: State, reach: Reach, at_s: float, now: Conditions, move: tuple[Values, Values], predicted: float, loss: float
 ) -> tuple[State, Orders]:
-    """A trial that somebody asked for; `predicted` is what the twin promises of it, 0 or less: nothing."""
-    reach = space.reach(known.force, after)
+    """A trial that somebody asked for, of knobs that are tuned or not; `predicted` is what the twin promises of the
+    `move` (before, after), 0 or less: nothing."""
     if reach is Reach.REPLICA and trial.canaries(now.ready) == 0:
         reach = Reach.POOL
-    began = Trial(reach, known.force, after, predicted, loss, at_s)
+    began = Trial(reach, *move, predicted, loss, at_s)
     known = replace(known, trial=began, advice=None)
     return known, _orders(known, began, at_s, now, Happened.BEGAN, "somebody asked for it")
 

@@ -301,7 +301,7 @@ def test_the_price_rises_while_the_budget_burns_and_comes_back() -> None:
 def test_what_somebody_asks_for_without_a_promise_proves_itself_by_live_windows_alone(
     after: Values, tried: float, outcome: Happened
 ) -> None:
-    state, orders = tuner.attempted(State(BEFORE), SPACE, 0.0, WELL, after, 0.0, 2.0)
+    state, orders = tuner.attempted(State(BEFORE), SPACE.reach(BEFORE, after), 0.0, WELL, (BEFORE, after), 0.0, 2.0)
     assert orders.happened is Happened.BEGAN
     state, seen = minutes(state, 200, 2.0, tried)
     assert seen[-1] is outcome
