@@ -116,6 +116,7 @@ class Tuner:
             self._stop(now, f"other values were put in force {who}")
             self.state = tuner.undone(self.state, now, after)
             self._promise = None
+            before, after = {**known.values, **before}, {**status.values, **after}  # with what the tuner never moves
             self._tell(now, "changed", who, before, after, record.of_change(before, after, status.changed_by))
         elif known.trial is not None and status.trial is None:
             self._stop(now, "somebody ended it")

@@ -533,6 +533,14 @@ async def test_what_is_recommended_and_applied_is_taken_up_with_who_did_it() -> 
     assert {k.name: k.value for k in world.state().knobs}["max_batch"] == 32
 
 
+async def test_what_the_tuner_never_moves_is_in_the_journal_when_somebody_does() -> None:
+    world = World()
+    await world.deploy()
+    await world.say(lambda was: standing.put(was, {"max_wait_s": 0.01}, 5.0, "ann"))
+    entry = (await world.journal())[-1]
+    assert ("max_wait_s" in entry.before, "max_wait_s=0.01" in entry.after) == (False, True)
+
+
 async def test_auto_tries_a_knob_of_the_pool_by_turns_and_the_law_goes_along() -> None:
     world = World(FakeTwin([promising({"margin": 0.8})]))
     await world.deploy(mode=Mode.AUTO)

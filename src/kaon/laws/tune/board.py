@@ -58,12 +58,13 @@ def _by_hand(service: ServiceSpec) -> list[KnobState]:
 
 
 def _standing(knob: KnobState, status: TuningStatus) -> KnobState:
+    """With what the status says; what another revision took and this one does not is as near as it may be."""
     name = knob.name
     tried: Values = status.trial.after if status.trial else {}
     better: Values = status.recommended.values if status.recommended else {}
     return knob.model_copy(
         update={
-            "value": status.values.get(name, knob.usual),
+            "value": min(max(status.values.get(name, knob.usual), knob.low), knob.high),
             "tried": tried.get(name),
             "recommended": better.get(name),
         }

@@ -35,6 +35,11 @@ def test_each_has_what_is_usual_in_force_tried_and_recommended() -> None:
     assert (margin.usual, margin.value, margin.tried, margin.recommended, margin.whole) == (1, 1, None, 0.9, False)
 
 
+def test_a_value_that_a_newer_revision_does_not_take_is_as_near_as_it_may_be() -> None:
+    found = knobs(service(endpoint(batch=Batch(max_size=8))), status=TuningStatus(values={"max_batch": 32}))
+    assert found["max_batch"].value == 8
+
+
 def test_there_are_only_those_that_can_matter() -> None:
     batched = service(endpoint(batch=Batch(max_size=32)))
     assert list(knobs(batched, Scaling(min=2, max=2))) == ["max_batch"]
