@@ -76,9 +76,8 @@ def believed(ask: Ask) -> Belief:
         return Belief(None, "no batch or no snapshot was seen yet", ask.noise)
     whole = twin.episodes[0]
     if whole.span_s < LEAST_REPLAY_S:
-        return Belief(
-            None, f"{whole.span_s / 60:.0f} minutes are known; {LEAST_REPLAY_S / 60:.0f} are needed", ask.noise
-        )
+        least = LEAST_REPLAY_S / 60
+        return Belief(None, f"of {least:.0f} minutes that it needs, {whole.span_s / 60:.0f} are known", ask.noise)
     seen, distrust, noise = _figures(ask, whole.clock_s, until), "", ask.noise
     for attempt in range(2):
         if ask.noise is None or attempt:
