@@ -166,7 +166,7 @@ def knobs_page() -> str:
     for knob in found:
         own = knob.reach is Reach.REPLICA
         high = _CLASS_SAYS.get(knob.name) or f"{knob.high:g}"
-        tried = "-" if not knob.tuned else "some replicas" if own else "all, by turns"
+        tried = "some replicas" if own else "all, by turns"
         by = "the tuner, and you" if knob.tuned else "you"
         lines.append(f"| `{knob.name}` | {knob.low:g} | {high} | {by} | {tried} | {cell(knob.what)} |")
     return "\n".join([*lines, "", "How to move them: [Let a service tune itself](../how-to/tune-a-service.md)."])

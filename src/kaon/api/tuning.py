@@ -48,7 +48,7 @@ async def steer_tuning(
         return await _set_mode(parts, caller, deployment, body.mode)
     wanted = body.attempt if body.set is None else body.set
     if wanted is not None:
-        check_values(name, wanted, (await _state(parts, deployment)).knobs, tried=body.set is None)
+        check_values(name, wanted, (await _state(parts, deployment)).knobs)
 
     def change(current: Deployment) -> TuningStatus:
         return _changed(current, body, parts.clock.now(), caller.name)
@@ -58,12 +58,12 @@ async def steer_tuning(
     return await _state(parts, after)
 
 
-def check_values(name: str, wanted: Values, knobs: tuple[KnobState, ...], *, tried: bool) -> None:
+def check_values(name: str, wanted: Values, knobs: tuple[KnobState, ...]) -> None:
     """Raises `Unprocessable` that names each value which is none of a knob's, and says what there is."""
     by_name = {knob.name: knob for knob in knobs}
-    wrong = {knob: said for knob, value in wanted.items() if (said := _wrong(by_name.get(knob), value, tried))}
+    wrong = {knob: said for knob, value in wanted.items() if (said := _wrong(by_name.get(knob), value))}
     if wrong:
-        there = ", ".join(ranged(knob) for knob in knobs if knob.tuned or not tried) or "none"
+        there = ", ".join(ranged(knob) for knob in knobs) or "none"
         raise Unprocessable(
             f"Some of these values are none that the knobs of '{name}' take.",
             hint=f"Its knobs: {there}.",
@@ -76,12 +76,10 @@ def ranged(knob: KnobState) -> str:
     return f"{knob.name} ({knob.low:g} to {knob.high:g}{', whole' if knob.whole else ''})"
 
 
-def _wrong(knob: KnobState | None, value: float, tried: bool) -> str:
+def _wrong(knob: KnobState | None, value: float) -> str:
     """What is wrong with a value; empty: nothing."""
     if knob is None:
         return "there is no such knob"
-    if tried and not knob.tuned:
-        return "it can be set, but the tuner cannot tell whether it proves better"
     if not knob.low <= value <= knob.high:
         return f"{value:g} is not between {knob.low:g} and {knob.high:g}"
     return f"{value:g} is no whole number" if knob.whole and value != int(value) else ""

@@ -31,7 +31,7 @@ _STATES = {"trying": WORSE, "frozen": WORSE, "recommending": GOOD}
 _OUTCOMES = {"promoted": GOOD, "rejected": WORSE, "rolled back": BAD}
 _SHOWN = 8
 """Trials on a page, the newest ones."""
-_LEAST = 22
+_LEAST = 32
 """Columns that the words on a knob need to stand beside it."""
 _HEIGHT = 4
 _FIGURES = 11
@@ -139,7 +139,7 @@ def _knobs(state: TuningState, across: int) -> list[Line]:
     beside = left >= _LEAST
     lines: list[Line] = [[(DIM, _row(titles, wide) + ("  what it is" if beside else ""))]]
     for row, knob in zip(cells, state.knobs, strict=True):
-        what = knob.what if knob.tuned else f"{knob.what} Set by hand only."
+        what = knob.what if knob.tuned else f"{knob.what} Moved by hand only."
         words = textwrap.wrap(plain(what), left if beside else across - 4) or [""]
         style = "" if knob.value == knob.usual else TITLE
         lines.append([(style, _row(row, wide)), (DIM, f"  {words[0]}" if beside else "")])

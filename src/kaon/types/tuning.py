@@ -86,7 +86,9 @@ class KnobState(Model):
     low: float
     high: float
     whole: bool = Field(default=False, description="Whether it takes whole numbers only.")
-    tuned: bool = Field(default=True, description="Whether the tuner moves it; else only people set it.")
+    tuned: bool = Field(
+        default=True, description="Whether the tuner moves it by itself; else only when somebody says so."
+    )
     usual: float = Field(description="As the class, the spec or the law has it.")
     value: float = Field(description="In force.")
     tried: float | None = Field(default=None, description="What is being tried now.")
