@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 import time
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,7 +21,7 @@ from kaon.laws import choice
 from kaon.laws.scale import Scale
 from kaon.laws.scaling import Law
 from kaon.laws.traffic import middle, quantile
-from kaon.laws.tune import epoch, gate, record, scaling
+from kaon.laws.tune import epoch, gate, record, scaling, warm
 from kaon.laws.tune.ask import Answer, Ask
 from kaon.laws.tune.epoch import Look, Proposal
 from kaon.laws.tune.knobs import Values
@@ -29,13 +30,18 @@ from kaon.laws.tune.replay_set import RECENT_S, replay_set
 from kaon.sim import memory
 from kaon.sim.engine import available
 from kaon.sim.traffic import moments
-from kaon.sim.twin import Episode, Figures, Model, Twin, Unevenness, agreement, calibrated, fit, unevennesses
+from kaon.sim.twin import LUCKS, Episode, Figures, Model, Twin, Unevenness, agreement, calibrated, fit, unevennesses
 from kaon.types.service import ServiceSpec
 
 FIT_S, CALIBRATED_S = 600.0, 600.0
 LEAST_REPLAY_S = 1200.0
 """Of less than this nothing is believed."""
+MOST_CALLS = 5_000_000
+"""In a replay: more would take more time and memory than a control plane should spend on it."""
+FEW_CALLS = 600_000
+"""So many are played with several lucks; among more, chance evens out by itself."""
 _START_S = 20.0
+_TURN_S = 0.0005
 
 
 def answer(ask: Ask) -> Answer:
@@ -46,7 +52,10 @@ def answer(ask: Ask) -> Answer:
 
 
 class ThreadedTwin:
-    """Answers in a thread, one question at a time: `kaon.control.twins.Twin`."""
+    """Answers in a thread, one question at a time: `kaon.control.twins.Twin`.
+
+    What is compiled runs beside the event loop; the law, which is Python, takes turns with it, and short ones.
+    """
 
     def __init__(self) -> None:
         self._one = asyncio.Lock()
@@ -56,7 +65,12 @@ class ThreadedTwin:
         if not available():
             raise Unavailable("There is no simulator here.", hint="pip install 'kaon[sim]'")
         async with self._one:
-            return await asyncio.to_thread(answer, ask)
+            usual_s = sys.getswitchinterval()
+            sys.setswitchinterval(_TURN_S)
+            try:
+                return await asyncio.to_thread(answer, ask)
+            finally:
+                sys.setswitchinterval(usual_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +92,8 @@ def believed(ask: Ask) -> Belief:
     if whole.span_s < LEAST_REPLAY_S:
         least = LEAST_REPLAY_S / 60
         return Belief(None, f"of {least:.0f} minutes that it needs, {whole.span_s / 60:.0f} are known", ask.noise)
+    if len(whole.arrivals_ns) > MOST_CALLS:
+        return Belief(None, f"{len(whole.arrivals_ns)} calls are more than can be played", ask.noise)
     seen, distrust, noise = _figures(ask, whole.clock_s, until), "", ask.noise
     for attempt in range(2):
         if ask.noise is None or attempt:
@@ -100,7 +116,9 @@ def built(ask: Ask) -> Twin | None:
     starts_s = tuple(past.starts_s) or (_START_S,)
     model = Model(*cost, choice.max_batch(ask.service), Unevenness(), starts_s, slots(ask.service, sums))
     if ask.noise is not None:
-        model = replace(model, uneven=_choices(ask, model, until)[round(ask.noise)])
+        choices = _choices(ask, model, until)
+        model = replace(model, uneven=choices[min(round(ask.noise), len(choices) - 1)])
+    whole = tuple(episode(ask, model, stretch) for stretch in played.whole)
     return Twin(
         model,
         ask.objective,
@@ -109,8 +127,9 @@ def built(ask: Ask) -> Twin | None:
         partial(_limits, model),
         _reference_s(ask, until),
         ask.price,
-        tuple(episode(ask, model, stretch) for stretch in played.whole),
+        whole,
         tuple(episode(ask, model, stretch) for stretch in played.short),
+        lucks=1 if sum(len(e.arrivals_ns) for e in whole) > FEW_CALLS else LUCKS,
     )
 
 
@@ -237,8 +256,8 @@ def _promise(ask: Ask, twin: Twin, attempt: Values, target: float) -> Proposal:
 
 def _hints(ask: Ask, twin: Twin) -> tuple[Values, ...]:
     """What the model by itself would choose."""
-    made = law(ask, ask.force)
-    if not isinstance(made, Scale):
+    made, batches = law(ask, ask.force), ask.past.sums(_until(ask) - FIT_S, _until(ask)).batches
+    if not isinstance(made, Scale) or batches.count < warm.LEAST_BATCHES:
         return ()
     best = scaling.optimum(made, twin.model.largest_batch, twin.model.a, twin.model.b)
     return ({**ask.force, **{knob.name: best[knob.name] for knob in ask.space.knobs}},)

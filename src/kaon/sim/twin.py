@@ -34,7 +34,7 @@ TAILS = (0.0, 1 / 3, 2 / 3, 1.0)
 MOST_NOISE, LEAST_NOISE, STRAGGLES = 1.2, 0.05, 5.0
 MOST_P50, MOST_BUSY, MOST_COMPLETION = 0.15, 0.10, 0.005
 """How far a trusted replay may be off: shares of the p50 and of the busy share, and points of completion."""
-SHORT_TICK_S = 4.0
+SHORT_TICK_S, LUCKS = 4.0, 2
 MOST_REPLICAS = 4096
 LEAST_P50 = 0.02
 """Of the latency that is asked for: p50s that differ by less are the same to anybody, be it by half."""
@@ -112,7 +112,7 @@ class Twin:
     short: tuple[Episode, ...]
     tick_s: float = 2.0
     stale_s: float = 2.0
-    lucks: int = 2
+    lucks: int = LUCKS
 
     def __call__(self, values: Values, seed: int, whole: bool) -> Played:
         """What `values` would have come to: `kaon.laws.tune.epoch.Play`."""

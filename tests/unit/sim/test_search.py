@@ -32,11 +32,14 @@ TRUTH = Truth(a=0.02, b=0.08, max_batch=8, noise=0.3, start_s=6.0, start_p95_s=9
 SPAN_S = 1800
 
 
+PLAIN = ServiceSpec(name="s", entry="s:S", endpoints=(EndpointSpec(name="e", method="POST", path="/", concurrency=16),))
+
+
 @cache
 def lived(truth: Truth = TRUTH) -> Past:
     """Half an hour of a deployment whose truth is of the model's family."""
     calls = arrivals([40.0] * SPAN_S, 1)
-    law = choice.law(SCALING, OBJECTIVE, 8, at_once=8)
+    law = choice.law(SCALING, OBJECTIVE, truth.max_batch, at_once=8)
     setting = Setting(truth, OBJECTIVE, choice.bounds(SCALING), first_replicas=4, slots=64)
     session, past, before, widths = Session(law, setting, calls, 1), Past(), None, None
     for tick in range(SPAN_S // 2):
@@ -65,18 +68,20 @@ def lived(truth: Truth = TRUTH) -> Past:
                 busy_s=passed[memory.BUSY] / NS,
                 ready_s=passed[memory.READY_NS] / NS,
                 paid_s=passed[memory.ALIVE_NS] / NS,
+                queue_s=max(0, passed[memory.LATENCY_SUM] - truth.slots * passed[memory.ROWS_BUSY]) / NS,
+                began=passed[memory.ROWS],
                 cold_start_s=told[0].cold_start_s,
             )
         before = (counts, scores)
     return past
 
 
-def asked(past: Past) -> Ask:
-    space = scaling.space(SERVICE, SCALING, OBJECTIVE)
+def asked(past: Past, service: ServiceSpec = SERVICE) -> Ask:
+    space = scaling.space(service, SCALING, OBJECTIVE)
     assert space is not None
-    force = scaling.usual(space, SERVICE)
+    force = scaling.usual(space, service)
     return Ask(
-        "w", "d", OBJECTIVE, choice.bounds(SCALING), SERVICE, SCALING, space, Search(), force, ((0.0, force),), 1.0,
+        "w", "d", OBJECTIVE, choice.bounds(SCALING), service, SCALING, space, Search(), force, ((0.0, force),), 1.0,
         past, float(SPAN_S), 7,
     )  # fmt: skip
 
@@ -106,6 +111,26 @@ def test_a_twin_that_is_wrong_by_construction_is_not_trusted_and_says_by_what() 
     assert not told.trusted
     assert told.proposal is None
     assert "busy" in told.distrust
+
+
+@pytest.mark.parametrize("slots", [1, 4, 16])
+def test_calls_without_batching_run_beside_each_other_as_they_did(slots: int) -> None:
+    truth = replace(TRUTH, a=0.0, b=0.1, max_batch=1, slots=slots)
+    belief = search.believed(asked(lived(truth), PLAIN))
+    assert belief.distrust == ""
+    assert belief.twin is not None
+    assert belief.twin.model.slots == slots
+
+
+def test_a_replica_is_not_taken_to_run_more_beside_each_other_than_its_class_says() -> None:
+    sums = lived(replace(TRUTH, a=0.0, b=0.1, max_batch=1, slots=16)).sums(0, SPAN_S)
+    assert search.slots(PLAIN, sums) == 16
+    assert search.slots(SERVICE, sums) == 1
+
+
+def test_more_calls_than_can_be_played_are_not_played(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "MOST_CALLS", 1000)
+    assert "more than can be played" in answer(asked(lived())).distrust
 
 
 def test_nothing_is_believed_of_a_past_that_is_too_short() -> None:
