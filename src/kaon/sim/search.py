@@ -26,7 +26,7 @@ from kaon.laws.tune.ask import Answer, Ask
 from kaon.laws.tune.epoch import Look, Proposal
 from kaon.laws.tune.knobs import Values
 from kaon.laws.tune.past import MINUTE_S, Stretch, Sums
-from kaon.laws.tune.replay_set import RECENT_S, replay_set
+from kaon.laws.tune.replay_set import RECENT_S, ReplaySet, replay_set
 from kaon.sim import memory
 from kaon.sim.engine import available
 from kaon.sim.traffic import moments
@@ -85,15 +85,17 @@ class Belief:
 
 def believed(ask: Ask) -> Belief:
     """The twin, if its replay agrees with what was seen, after another calibration if need be."""
-    twin, until = built(ask), _until(ask)
-    if twin is None:
+    until = _until(ask)
+    calls = sum(ask.past.counts(until - RECENT_S, until))
+    if calls > MOST_CALLS:
+        return Belief(None, f"{calls} calls in half an hour are more than can be played", ask.noise)
+    twin = built(ask, replay_set(ask.past, until))
+    if twin is None or not twin.episodes:
         return Belief(None, "no batch or no snapshot was seen yet", ask.noise)
     whole = twin.episodes[0]
     if whole.span_s < LEAST_REPLAY_S:
         least = LEAST_REPLAY_S / 60
         return Belief(None, f"of {least:.0f} minutes that it needs, {whole.span_s / 60:.0f} are known", ask.noise)
-    if len(whole.arrivals_ns) > MOST_CALLS:
-        return Belief(None, f"{len(whole.arrivals_ns)} calls are more than can be played", ask.noise)
     seen, distrust, noise = _figures(ask, whole.clock_s, until), "", ask.noise
     for attempt in range(2):
         if ask.noise is None or attempt:
@@ -106,19 +108,20 @@ def believed(ask: Ask) -> Belief:
     return Belief(twin, distrust, noise)
 
 
-def built(ask: Ask) -> Twin | None:
-    """The twin as far as it can be told from the past; None: too little was seen."""
+def built(ask: Ask, played: ReplaySet | None) -> Twin | None:
+    """The twin as far as it can be told from the past, to play this; None: no batch was seen yet."""
     past, until = ask.past, _until(ask)
     sums = past.sums(until - FIT_S, until)
-    cost, played = fit([sums.batches]), replay_set(past, until)
-    if cost is None or played is None:
+    cost = fit([sums.batches])
+    if cost is None:
         return None
     starts_s = tuple(past.starts_s) or (_START_S,)
     model = Model(*cost, choice.max_batch(ask.service), Unevenness(), starts_s, slots(ask.service, sums))
     if ask.noise is not None:
         choices = _choices(ask, model, until)
         model = replace(model, uneven=choices[min(round(ask.noise), len(choices) - 1)])
-    whole = tuple(episode(ask, model, stretch) for stretch in played.whole)
+    whole, short = ((), ()) if played is None else (played.whole, played.short)
+    episodes = tuple(episode(ask, model, stretch) for stretch in whole)
     return Twin(
         model,
         ask.objective,
@@ -127,9 +130,9 @@ def built(ask: Ask) -> Twin | None:
         partial(_limits, model),
         _reference_s(ask, until),
         ask.price,
-        whole,
-        tuple(episode(ask, model, stretch) for stretch in played.short),
-        lucks=1 if sum(len(e.arrivals_ns) for e in whole) > FEW_CALLS else LUCKS,
+        episodes,
+        tuple(episode(ask, model, stretch) for stretch in short),
+        lucks=1 if sum(len(e.arrivals_ns) for e in episodes) > FEW_CALLS else LUCKS,
     )
 
 
@@ -219,7 +222,7 @@ def _foreseen(ask: Ask) -> Answer:
     """What the twin makes of a time that was, with what was in force and with what is attempted beside it."""
     assert ask.foresee_s is not None
     from_s, until_s = ask.foresee_s
-    twin, begin = built(ask), ask.past.begun(from_s)
+    twin, begin = built(ask, None), ask.past.begun(from_s)
     if twin is None or begin is None:
         return Answer(ask.search, None, "nothing is known of that time", trusted=False, noise=ask.noise)
     whole = episode(ask, twin.model, ask.past.stretch(begin, until_s))
