@@ -29,8 +29,8 @@ from kaon.types.window import LossParts
 
 _STATES = {"trying": WORSE, "frozen": WORSE, "recommending": GOOD}
 _OUTCOMES = {"promoted": GOOD, "rejected": WORSE, "rolled back": BAD}
-_SHOWN = 8
-"""Trials on a page, the newest ones."""
+_FULLNESS = ((True, 8), (True, 4), (True, 2), (False, 4), (False, 2), (False, 1))
+"""Whether there are words on knobs, and how many trials: the most of it that fits."""
 _LEAST = 32
 """Columns that the words on a knob need to stand beside it."""
 _HEIGHT = 4
@@ -40,10 +40,12 @@ _PARTS = ("cost", "latency", "misses", "busy")
 
 
 def picture(state: TuningState, now: float, across: int, down: int | None = None) -> list[Line]:
-    """All of it, `across` columns wide; as few trials as needed to fit `down` lines."""
-    head, knobs, chart = _head(state, now, across), _knobs(state, across), _losses(state, across)
-    free = _SHOWN if down is None else down - len(head) - len(knobs) - len(chart) - 2
-    lines = [*head, *knobs, *_trials(state.trials, now, across, min(_SHOWN, max(1, free // 2))), *chart]
+    """All of it, `across` columns wide; to fit `down` lines it leaves out older trials, then the words on knobs."""
+    head, chart = _head(state, now, across), _losses(state, across)
+    for words, most in _FULLNESS:
+        lines = [*head, *_knobs(state, across, words=words), *_trials(state.trials, now, across, most), *chart]
+        if down is None or len(lines) <= down:
+            break
     return [cut(line, across) for line in lines]
 
 
@@ -120,8 +122,8 @@ def _said(label: str, text: str, across: int, style: str = "") -> list[Line]:
     return [[(DIM, f"{label if n == 0 else '':<{LABEL}}"), (style, row)] for n, row in enumerate(rows)]
 
 
-def _knobs(state: TuningState, across: int) -> list[Line]:
-    """The knobs as a table; what nothing is said of has no column."""
+def _knobs(state: TuningState, across: int, *, words: bool) -> list[Line]:
+    """The knobs as a table; what nothing is said of has no column. `words` say what each is: beside it, or below."""
     if not state.knobs:
         return [[(DIM, "no knobs are known yet")], []]
     titles = ["knob", "in force", "usual", "range"]
@@ -135,16 +137,15 @@ def _knobs(state: TuningState, across: int) -> list[Line]:
             for row, knob, value in zip(cells, state.knobs, values, strict=True):
                 row.append(UNKNOWN if value == knob.value else valued(knob.name, value))
     wide = [max(width(row[n]) for row in [titles, *cells]) for n in range(len(titles))]
-    left = across - sum(wide) - 2 * len(wide)
-    beside = left >= _LEAST
+    begin = sum(wide) + 2 * len(wide)
+    beside = words and across - begin >= _LEAST
     lines: list[Line] = [[(DIM, _row(titles, wide) + ("  what it is" if beside else ""))]]
     for row, knob in zip(cells, state.knobs, strict=True):
         what = knob.what if knob.tuned else f"{knob.what} Moved by hand only."
-        words = textwrap.wrap(plain(what), left if beside else across - 4) or [""]
-        style = "" if knob.value == knob.usual else TITLE
-        lines.append([(style, _row(row, wide)), (DIM, f"  {words[0]}" if beside else "")])
-        rest = words[1:] if beside else words
-        lines += [[(DIM, " " * (sum(wide) + 2 * len(wide) if beside else 4) + text)] for text in rest]
+        said = textwrap.wrap(plain(what), across - (begin if beside else 4)) if words else []
+        first = f"  {said.pop(0)}" if beside and said else ""
+        lines.append([("" if knob.value == knob.usual else TITLE, _row(row, wide)), (DIM, first)])
+        lines += [[(DIM, " " * (begin if beside else 4) + text)] for text in said]
     return [*lines, []]
 
 

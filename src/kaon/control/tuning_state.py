@@ -87,7 +87,8 @@ def _trying(known: Tuner, now: float) -> str:
     assert tried is not None
     pairs, status = len(tried.gains), known.wanted(now).trial
     how = "all by turns" if status is None or not status.replicas else f"a canary of {status.replicas}"
-    told = f"{moves(tried.before, tried.after)}, {how}: {pairs} of at least {trial.LEAST_WINDOWS} minutes of each"
+    spans = f"{trial.LEAST_WINDOWS} to {trial.MOST_WINDOWS}"
+    told = f"{moves(tried.before, tried.after)}, {how}: {pairs} minutes of each side so far, of {spans}"
     return f"{told}; {known.held}" if known.held else told
 
 
