@@ -14,7 +14,7 @@ from kaon.laws.tune import dice, epoch, guard, record, scaling, tuner
 from kaon.laws.tune.epoch import Proposal, Search
 from kaon.laws.tune.gate import Block, Played, Verdict
 from kaon.laws.tune.guard import Arm, Conditions
-from kaon.laws.tune.knobs import Knob, Reach, Shape, Values
+from kaon.laws.tune.knobs import Knob, Reach, Shape, Space, Values
 from kaon.laws.tune.trial import Window
 from kaon.laws.tune.tuner import Happened, Mode, State, Tick
 from kaon.types.deployment import Scaling
@@ -70,6 +70,14 @@ def test_no_move_is_longer_than_the_slew(start: tuple[float, ...], aim: tuple[fl
         near = abs(knob.place(force[knob.name]) - knob.place(after[knob.name])) <= knob.slew + 1e-9
         assert near or (knob.shape is Shape.WHOLE and abs(force[knob.name] - after[knob.name]) <= 1)
         assert knob.low <= after[knob.name] <= knob.high
+
+
+@given(knobs(), st.floats(0, 1))
+def test_a_knob_that_stays_stays_to_the_last_bit(knob: Knob, share: float) -> None:
+    start = knob.low + share * (knob.high - knob.low)
+    start = float(round(start)) if knob.shape is Shape.WHOLE else start
+    space = Space((knob,))
+    assert space.moved({knob.name: start}, space.point({knob.name: start})) == {knob.name: start}
 
 
 def rough(seed: int) -> epoch.Play:

@@ -102,7 +102,9 @@ def _moved(knob: Knob, start: float, aim: float) -> float:
     value = knob.value(min(max(aim, at - knob.slew), at + knob.slew))
     if knob.shape is Shape.WHOLE and abs(knob.place(value) - at) > knob.slew and abs(value - start) > 1:
         value += 1 if value < start else -1  # rounding went beyond what the slew allows
-    return value
+    # There and back through a logarithm, what stays would be another by its last bit, and so a move of its own.
+    stays = math.isclose(value, start, rel_tol=1e-9) and knob.low <= start <= knob.high
+    return start if stays else value
 
 
 def shares(before: Mapping[str, float], slopes: Mapping[str, float], rate: float, floor: float = 0.02) -> Values:
