@@ -33,6 +33,8 @@ from kaon.types.tuning import Mode
 
 LEAD_S = 3.0
 """From the order to the load generators until the first call."""
+LET_GO_S = 2.0
+"""So long after the first call there are as many replicas as the first calls need; then laws and tuners have them."""
 LOOKS_S = 2.0
 KNOWN_WITHIN_S = 60.0
 
@@ -93,6 +95,7 @@ class Match:
             folder, start_at = Path(name), time.time() + LEAD_S
             with self._generators(folder, start_at) as running, self._watched(start_at):
                 psutil.cpu_percent()
+                time.sleep(max(0.0, start_at + LET_GO_S - time.time()))
                 self._let_go()
                 for process in running:
                     if process.wait() != 0:
