@@ -65,7 +65,7 @@ def check_values(name: str, wanted: Values, knobs: tuple[KnobState, ...]) -> Non
     if wrong:
         there = ", ".join(ranged(knob) for knob in knobs) or "none"
         raise Unprocessable(
-            f"Some of these values are none that the knobs of '{name}' take.",
+            f"The knobs of '{name}' do not take that.",
             hint=f"Its knobs: {there}.",
             errors=[{"where": knob, "message": said} for knob, said in list(wrong.items())[:20]],
         )

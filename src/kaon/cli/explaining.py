@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kaon.api.views import Decisions, DeploymentView
+from kaon.cli import dials
 from kaon.cli.output import Format, document, put
 from kaon.cli.remote import opened
 from kaon.cli.shapes import bounded
@@ -17,8 +18,6 @@ from kaon.types.deployment import RolloutState
 from kaon.types.journal import JournalEntry
 
 _WIDEST = 160
-_TUNING = ("predicted", "realised", "loss", "seed", "inputs")
-"""Of the figures on tuning: the rest is what the twin answered, for `kaon tune --replay`."""
 
 
 def explain(name: str, since_s: float | None, limit: int, workspace: str | None, form: Format) -> None:
@@ -54,13 +53,25 @@ def explained(deployment: DeploymentView, found: Decisions, now: float, columns:
 def _block(entry: JournalEntry, when: str, columns: int) -> str:
     """One decision: when and what on its first line, then why, then the numbers."""
     change = f"stays {entry.after}" if entry.before == entry.after else f"{entry.before} -> {entry.after}".strip()
-    lines = [f"{when:<9}{entry.concern:<9}{change}"]
-    figures = {name: entry.figures[name] for name in _TUNING if name in entry.figures}
-    shown = _flat(figures if entry.concern == "tuning" else entry.figures)
-    numbers = ", ".join(_number(name, value) for name, value in shown.items() if value is not None)
+    numbers = ", ".join(_number(name, value) for name, value in _flat(entry.figures).items() if value is not None)
+    if entry.concern == "tuning":
+        change, numbers = _tuning(entry.figures, change)
+    lines = textwrap.wrap(plain(f"{when:<9}{entry.concern:<9}{change}"), columns, subsequent_indent=" " * 18)
     for text in (entry.reason, numbers):
         lines += textwrap.wrap(plain(text), columns, initial_indent="  ", subsequent_indent="  ")
-    return "\n".join([plain(lines[0]), *lines[1:]])
+    return "\n".join(lines)
+
+
+def _tuning(figures: Mapping[str, Any], change: str) -> tuple[str, str]:
+    """A move of knobs, and what it was to do to the loss beside what it did; all else is for `kaon tune --replay`."""
+    before, after = figures.get("before"), figures.get("after")
+    if not isinstance(before, dict) or not isinstance(after, dict):
+        return change, ""
+    loss = figures.get("loss")
+    gains = {name: figures.get(name) for name in ("predicted", "realised")} if loss else {}
+    told = [f"{name}: loss {dials.changed(gain / loss)}" for name, gain in gains.items() if loss and gain]
+    move = dials.moved(before, after) or "stays as it is"
+    return f"tried {move}" if figures.get("kind") == "trial" else move, ", ".join(told)
 
 
 def _flat(figures: Mapping[str, Any], under: str = "") -> dict[str, Any]:
