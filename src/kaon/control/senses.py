@@ -63,8 +63,9 @@ class Senses:
             self._take(merge(list(group)))
             self._after_s = at_s
 
-    def hear(self, samples: Sequence[Sample], *, lawless: bool) -> None:
-        """Add up what agents counted; `lawless`: no scaling law keeps how things stood."""
+    def hear(self, samples: Sequence[Sample], *, lawless: bool, tried: bool = False) -> None:
+        """Add up what agents counted; `lawless`: no scaling law keeps how things stood; `tried`: something is being
+        tried, so that what was counted before it began must be told apart from what came after."""
         in_order = sorted(samples, key=lambda sample: sample.at_s)
         for sample in in_order:
             self.past.sample(sample, self.objective)
@@ -74,8 +75,9 @@ class Senses:
             whole = merge(list(group))
             if end_s > (self._after_s or 0.0):
                 self._open.setdefault(end_s, []).append(whole)
-            self._last.append(whole)
+            self._last += [] if tried else [whole]
             self.heard_s = max(self.heard_s, whole.at_s)
+        self._last += in_order if tried else []
 
     def stand(self, stood: Iterable[Stood]) -> None:
         """Know how things stood."""

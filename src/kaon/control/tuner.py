@@ -135,7 +135,7 @@ class Tuner:
 
     def hear(self, samples: Sequence[Sample]) -> None:
         """Take in what agents counted, of revisions that serve."""
-        self.senses.hear(samples, lawless=self.world.stood is None)
+        self.senses.hear(samples, lawless=self.world.stood is None, tried=self.state.trial is not None)
         if self.state.trial is not None:
             trying = self._names(self.state.trial)[1]
             self._ended += sum(side.ended for sample in samples for side in sample.sides if side.knobs == trying)
@@ -145,9 +145,10 @@ class Tuner:
         self.world = world
         self.senses.stand(world.stood or ())
         fresh = self.senses.fresh(now, self.state.trial is not None)
-        if world.ready == 0:
+        there = world.ready + world.starting  # one that has just ended will be back: whose fault it was is the guard's
+        if there == 0:
             self._stop(now, "there are no replicas")
-        elif self._canary and trial.canaries(world.ready) == 0:
+        elif self._canary and trial.canaries(there) == 0:
             self._stop(now, "there is no other replica beside it any more")
         known = self.state
         conditions = self.conditions(now)
@@ -201,7 +202,7 @@ class Tuner:
             return None
         block = max(0, math.floor((now - tried.began_s) / trial.BLOCK_S))
         if self._canary and self._canaries[0] != block:
-            self._canaries = (block, trial.canaries(self.world.ready))
+            self._canaries = (block, max(1, trial.canaries(self.world.ready + self.world.starting)))
         return TrialStatus(
             reach=tried.reach,
             after=_changed(tried.before, tried.after),

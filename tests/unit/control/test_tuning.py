@@ -87,6 +87,8 @@ class World:
         self.ring, self.twin = TrafficRing(), twin
         self.truth: Callable[[Values], Truth] = as_it_is
         self.rps, self.ready, self.shed = 50, 10, 0
+        self.late_s = 0.0
+        """By how much earlier than a look a second of samples ends."""
         self.start()
 
     def start(self) -> None:
@@ -200,7 +202,7 @@ class World:
             deployment=deployment.name,
             revision=1,
             cloud="local",
-            at_s=now,
+            at_s=now - self.late_s,
             span_s=1.0,
             arrivals=answered + self.shed,
             codes={"2xx": answered - failed, "5xx": failed} | ({"shed": self.shed} if self.shed else {}),
@@ -370,6 +372,32 @@ async def test_a_bad_canary_is_gone_within_a_tick_of_the_figures_that_show_it(
     assert not record.replays({**entry.figures, "reason": "else"})
     assert (await world.events())[-1] == "TrialRolledBack"
     assert world.state().trials[-1].outcome == "rolled back"
+
+
+async def test_what_a_canary_breaks_from_its_first_second_on_is_seen_at_the_next_look() -> None:
+    world = World()
+    world.truth, world.late_s = failing, 0.4
+    await world.deploy()
+    await world.live(120)
+    await world.attempt(max_batch=16)
+    await world.until(lambda s: s.trial is not None)
+    assert await world.until(lambda s: s.trial is None) <= LOOK_S + 1
+    assert len((await world.tuned()).rollbacks) == 1
+
+
+async def test_a_canary_that_ends_is_blamed_although_only_one_other_replica_is_left() -> None:
+    world = World()
+    world.ready = 2
+    await world.deploy()
+    await trying(world)
+    serving = (await world.shop()).status.assignments[0]
+    await world.stand(assignments=(serving.model_copy(update={"ready": 1}),))
+    world.truth = lambda values: Truth(ended=int(values.get("max_batch") == 16))
+    await world.live(1)
+    world.truth = as_it_is
+    await world.live(int(LOOK_S))
+    assert len((await world.tuned()).rollbacks) == 1
+    assert (await world.events())[-1] == "TrialRolledBack"
 
 
 async def test_three_rollbacks_in_an_hour_switch_it_off_for_six_and_a_restart_does_not_forget() -> None:
