@@ -34,7 +34,7 @@ class Senses:
 
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
-        self.past = Past()
+        self._past: Past | None = None
         self.price = Price()
         self.minutes: deque[Sample] = deque(maxlen=HALF_HOUR)
         """The last half hour in which anybody called."""
@@ -46,19 +46,21 @@ class Senses:
         """The first half hour: what a call cost then is the unit of cost in the chart."""
         self.heard_s = 0.0
         """The end of the newest sample."""
-        self._after_s: float | None = None
+        self._after_s = 0.0
+        """The end of the last minute that was taken."""
         self._open: dict[float, list[Sample]] = {}
         self._last: deque[Sample] = deque()
 
     @property
-    def recalled(self) -> bool:
-        """Whether it was told what the store knows."""
-        return self._after_s is not None
+    def past(self) -> Past:
+        """What its twin plays: half a megabyte, so not before anybody has called."""
+        if self._past is None:
+            self._past = Past()
+        return self._past
 
     def recall(self, minutes: Iterable[Sample]) -> None:
         """Know minutes of the last hours, from the store: before anything is heard."""
         in_order = sorted(minutes, key=lambda minute: minute.at_s)
-        self._after_s = 0.0
         for at_s, group in groupby(in_order, key=lambda minute: minute.at_s):
             self._take(merge(list(group)))
             self._after_s = at_s
@@ -68,12 +70,14 @@ class Senses:
         tried, so that what was counted before it began must be told apart from what came after."""
         in_order = sorted(samples, key=lambda sample: sample.at_s)
         for sample in in_order:
+            if self._past is None and not sample.arrivals:
+                continue
             self.past.sample(sample, self.objective)
             if lawless and sample.at_s // STOOD_S > self._stood_s() // STOOD_S:
                 self.past.snapshot(sample.at_s, sample.ready, None)
         for end_s, group in groupby(in_order, key=lambda sample: (sample.at_s // MINUTE_S + 1) * MINUTE_S):
             whole = merge(list(group))
-            if end_s > (self._after_s or 0.0):
+            if end_s > self._after_s:
                 self._open.setdefault(end_s, []).append(whole)
             self._last += [] if tried else [whole]
             self.heard_s = max(self.heard_s, whole.at_s)
@@ -81,13 +85,13 @@ class Senses:
 
     def stand(self, stood: Iterable[Stood]) -> None:
         """Know how things stood."""
-        for one in stood:
+        for one in stood if self._past is not None else ():
             if one.at_s > self._stood_s():
                 self.past.snapshot(*one)
 
     def knows_s(self, now: float) -> float:
         """For how long it knows how things stood."""
-        return now - self.past.snapshots[0].at_s if self.past.snapshots else 0.0
+        return now - self._past.snapshots[0].at_s if self._past is not None and self._past.snapshots else 0.0
 
     def fresh(self, now: float, tried: bool) -> list[Sample]:
         """The minutes that are over and were not told before, oldest first. What comes later of one is left out.
@@ -98,7 +102,7 @@ class Senses:
         found = [minute(self._open.pop(end_s), end_s) for end_s in over]
         for whole in found:
             self._take(whole, tried)
-        self._after_s = max(over, default=self._after_s or 0.0)
+        self._after_s = max(over, default=self._after_s)
         return found
 
     def last(self, now: float, since_s: float = 0.0) -> Sample | None:
