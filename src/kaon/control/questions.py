@@ -46,6 +46,8 @@ class Questions:
         """What is to be asked: since when, about which values, and, of a minute, when it ended."""
         self.asking: Question | None = None
         self.since_s = 0.0
+        self.until_s = 0.0
+        """The end of the minute that it was asked to foresee last."""
         self.trusted: bool | None = None
         self.word = ""
         """What the twin's last replay was off by, or why it cannot be asked; empty: nothing."""
@@ -84,6 +86,8 @@ class Questions:
         assert question is not None
         _, values, until_s = self.open.pop(question)
         self.asking, self.since_s = question, now
+        if question is Question.FORESEE:
+            self.until_s = until_s
         seed = zlib.crc32("/".join(self.place).encode()) % 100_000 * 10_000
         if question is not Question.FORESEE:
             seed += 1 + state.search.epoch % 9_999

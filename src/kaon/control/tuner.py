@@ -17,30 +17,27 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from kaon.control.course import Course, changed
 from kaon.control.minds import Stood, Terms
 from kaon.control.questions import Question, Questions, foreseen
-from kaon.control.senses import SETTLED_S, Senses
+from kaon.control.senses import Senses
 from kaon.laws.traffic import MINUTE_S
-from kaon.laws.tune import board, guard, live, record, scaling, standing, trial, tuner
+from kaon.laws.tune import board, guard, record, scaling, standing, trial, tuner
 from kaon.laws.tune.ask import Answer, Ask
 from kaon.laws.tune.epoch import Search
-from kaon.laws.tune.guard import TICK_S, Arm, Conditions, Guard
+from kaon.laws.tune.guard import Conditions, Guard
 from kaon.laws.tune.knobs import Reach, Space, Values
-from kaon.laws.tune.knobs_of import replica_knobs
 from kaon.laws.tune.record import Figures
-from kaon.laws.tune.trial import Trial, Window
+from kaon.laws.tune.trial import Trial
 from kaon.laws.tune.tuner import Happened, Orders, State, Tick
 from kaon.types.deployment import DeploymentSpec
-from kaon.types.model import content_hash
-from kaon.types.traffic import Sample, Side
+from kaon.types.traffic import Sample
 from kaon.types.tuning import KnobState, Mode, Recommendation, TrialStatus, TuningStatus
 
 LEARNS_S = 1500.0
 """So much traffic must be known before the twin is asked for the first time."""
 REST_S = 1800.0
 """As long as nobody applies what is recommended, it is looked for anew only so often."""
-SLACK_S = TICK_S + SETTLED_S
-"""A turn that nobody ends is over so much after its time."""
 
 
 class World(NamedTuple):
@@ -51,6 +48,11 @@ class World(NamedTuple):
     deploying: bool = False
     panicking: bool = False
     stood: Sequence[Stood] | None = None
+
+    @property
+    def there(self) -> int:
+        """Replicas, also those that have just ended and will be back: whose fault that was is the guard's matter."""
+        return self.ready + self.starting
 
 
 class News(NamedTuple):
@@ -80,14 +82,9 @@ class Tuner:
         self.held = ""
         """Why nothing begins now; empty: nothing is in the way."""
         self.epochs = 0
-        self._by = ""
-        self._unit: tuple[float, float] | None = None
-        """While something is tried: what a call should cost, and what a miss does. The same for both sides."""
-        self._ended = 0
-        self._canaries = (-1, 0)
+        self.course: Course | None = None
+        """Of the trial that is under way."""
         self._promise: float | None = None
-        self._window: tuple[float, Window] | None = None
-        """A minute of the pool's trial, and when it ended: it waits for what the twin makes of it."""
         self._kept: tuple[float, Values] | None = None
         """What was promoted and is not written yet."""
         self._dropped = False
@@ -136,26 +133,24 @@ class Tuner:
     def hear(self, samples: Sequence[Sample]) -> None:
         """Take in what agents counted, of revisions that serve."""
         self.senses.hear(samples, lawless=self.world.stood is None, tried=self.state.trial is not None)
-        if self.state.trial is not None:
-            trying = self._names(self.state.trial)[1]
-            self._ended += sum(side.ended for sample in samples for side in sample.sides if side.knobs == trying)
+        if self.course is not None:
+            self.course.hear(samples)
 
     def look(self, world: World, now: float) -> None:
         """A tick: what is over, what goes back, what begins."""
         self.world = world
         self.senses.stand(world.stood or ())
         fresh = self.senses.fresh(now, self.state.trial is not None)
-        there = world.ready + world.starting  # one that has just ended will be back: whose fault it was is the guard's
-        if there == 0:
+        if world.there == 0:
             self._stop(now, "there are no replicas")
-        elif self._canary and trial.canaries(there) == 0:
+        elif self._canary and trial.canaries(world.there) == 0:
             self._stop(now, "there is no other replica beside it any more")
         known = self.state
         conditions = self.conditions(now)
         tick = self._tick(fresh[-1] if fresh else None, conditions, now)
         if known.trial is None and not self._may_search(now):
             known = replace(known, next_epoch_s=max(known.next_epoch_s, now + 1.0))
-        meant = Mode.AUTO if self._by else self.mode
+        meant = Mode.AUTO if self.course is not None and self.course.by else self.mode
         after, orders = tuner.step(known, meant, self.terms.objective, tick)
         self.held = guard.frozen(conditions) or ("" if conditions.calls else "nobody calls")
         self._heed(known, after, orders, meant, tick)
@@ -186,8 +181,9 @@ class Tuner:
         base, known = self.status, self.state
         if self._kept is not None:
             base = standing.put(base, self._kept[1], self._kept[0])
+        tried, course = known.trial, self.course
         changes: dict[str, Any] = {
-            "trial": self._trial(now),
+            "trial": course.status(tried, self.world.there, now) if tried is not None and course is not None else None,
             "recommended": self._recommended(base, now),
             "rollbacks": known.guard.rollbacks,
             "off_until": known.guard.off_until_s,
@@ -196,29 +192,11 @@ class Tuner:
             changes |= {"asked": None, "asked_by": ""}
         return base.model_copy(update=changes)
 
-    def _trial(self, now: float) -> TrialStatus | None:
-        tried = self.state.trial
-        if tried is None:
-            return None
-        block = max(0, math.floor((now - tried.began_s) / trial.BLOCK_S))
-        if self._canary and self._canaries[0] != block:
-            self._canaries = (block, max(1, trial.canaries(self.world.ready + self.world.starting)))
-        return TrialStatus(
-            reach=tried.reach,
-            after=_changed(tried.before, tried.after),
-            predicted=tried.predicted / tried.loss if tried.predicted else None,
-            since=tried.began_s,
-            replicas=self._canaries[1] if self._canary else 0,
-            trying=self._canary or tried.trying(now),
-            until=tried.began_s + (block + 1) * trial.BLOCK_S + SLACK_S,
-            asked_by=self._by,
-        )
-
     def _recommended(self, base: TuningStatus, now: float) -> Recommendation | None:
         advice = self.state.advice
         if advice is None:
             return None
-        values, known = _changed(advice.before, advice.after), base.recommended
+        values, known = changed(advice.before, advice.after), base.recommended
         if known is not None and known.values == values and known.gain == advice.verdict.gain:
             return known
         told = advice.verdict
@@ -228,7 +206,8 @@ class Tuner:
 
     def ask(self, now: float) -> Ask:
         """The next question, which is being asked from now on."""
-        return self.questions.ask(self.senses, self.terms, self.space, self.state, now, self._unit)
+        unit = None if self.course is None else self.course.unit
+        return self.questions.ask(self.senses, self.terms, self.space, self.state, now, unit)
 
     def answered(self, answer: Answer, now: float) -> None:
         """The twin's answer to what it was asked last."""
@@ -236,7 +215,8 @@ class Tuner:
         found = answer.proposal if answer.trusted else None
         match question:
             case Question.FORESEE:
-                self._windowed(foreseen(answer))
+                if self.course is not None:
+                    self.course.foreseen(self.questions.until_s, foreseen(answer))
             case Question.ATTEMPT:
                 self._promise = found.predicted if found is not None else 0.0
             case Question.AGAIN:
@@ -248,8 +228,8 @@ class Tuner:
     def failed(self, reason: str) -> None:
         """The twin did not answer."""
         match self.questions.failed(reason):
-            case Question.FORESEE:
-                self._windowed(None)
+            case Question.FORESEE if self.course is not None:
+                self.course.foreseen(self.questions.until_s, None)
             case Question.ATTEMPT:
                 self._promise = 0.0
 
@@ -284,61 +264,33 @@ class Tuner:
         return learnt and bool(self.senses.calls(now)) and self.status.asked is None
 
     def _tick(self, minute: Sample | None, conditions: Conditions, now: float) -> Tick:
-        tried = self.state.trial
-        tick = Tick(now, conditions)
-        if tried is None:
+        tried, course, tick = self.state.trial, self.course, Tick(now, conditions)
+        if tried is None or course is None:
             ground = self.senses.ground() if minute is not None else ()
             return replace(tick, burn_now=None if minute is None else 0.0, ground=ground)
-        trying, control = self._arms(tried, now)
-        burn_now = None if minute is None else self.senses.burnt(minute)
-        tick = replace(tick, burn_now=burn_now, trying=trying, control=control)
-        if self._canary:
-            sides = self._sides(tried, minute) if minute is not None else None
-            if sides is None or minute is None:
-                return tick
-            return replace(tick, window=sides[0], beside=sides[1], window_s=minute.at_s)
-        return self._with_window(tick, tried, minute)
+        trying, control = course.arms(tried, self.senses, now)
+        tick = replace(tick, trying=trying, control=control)
+        if minute is not None and (self._canary or tried.trying(minute.at_s - 1e-6)):
+            tick = replace(tick, burn_now=self.senses.burnt(minute))
+        if not self._canary:
+            return self._with_window(tick, tried, course, minute)
+        sides = None if minute is None else course.sides(minute, self.senses)
+        if minute is None or sides is None:
+            return tick
+        return replace(tick, window=sides[0], beside=sides[1], window_s=minute.at_s)
 
-    def _with_window(self, tick: Tick, tried: Trial, minute: Sample | None) -> Tick:
+    def _with_window(self, tick: Tick, tried: Trial, course: Course, minute: Sample | None) -> Tick:
         """A pool's window waits for what the twin makes of it: until it says so, or the next one is there."""
-        ready = None if self.questions.waits_for(Question.FORESEE) else self._window
-        if minute is not None and tried.counts(minute.at_s) and self._unit is not None:
-            whole = live.window(minute, self.terms.objective, *self._unit)
-            ready = ready or self._window
-            self._window = None if whole is None else (minute.at_s, whole)
-            if self._window is not None and tried.predicted > 0 and self.questions.trusted:
+        known = None if self.questions.waits_for(Question.FORESEE) else course.window
+        if minute is not None and tried.counts(minute.at_s):
+            known = course.window
+            whole = course.pool(minute, self.senses)
+            course.window = None if whole is None else (minute.at_s, whole)
+            if whole is not None and tried.predicted > 0 and self.questions.trusted:
                 self.questions.put(Question.FORESEE, tick.at_s, until_s=minute.at_s)
-        elif ready is not None:
-            self._window = None
-        return tick if ready is None else replace(tick, window=ready[1], window_s=ready[0])
-
-    def _windowed(self, loss: float | None) -> None:
-        if self._window is not None:
-            self._window = (self._window[0], replace(self._window[1], twin=loss))
-
-    def _arms(self, tried: Trial, now: float) -> tuple[Arm, Arm]:
-        """What is tried, and what it is measured by."""
-        block_s = tried.began_s + max(0, math.floor((now - tried.began_s) / trial.BLOCK_S)) * trial.BLOCK_S
-        if self._canary:
-            sides = _by_knobs(self.senses.last(now, tried.began_s))
-            control, trying = self._names(tried)
-            return live.arm_of(sides.get(trying), self._ended), live.arm_of(sides.get(control))
-        control_arm = guard.worst(list(self.senses.controls))
-        turn = tried.trying(now)
-        return (
-            live.arm(self.senses.last(now, block_s), self._ended) if turn else Arm(restarts=self._ended)
-        ), control_arm
-
-    def _sides(self, tried: Trial, minute: Sample) -> tuple[Window, Window] | None:
-        """A minute of the others, and of the canary."""
-        if self._unit is None:
-            return None
-        sides, names, elastic = _by_knobs(minute), self._names(tried), self.terms.scaling.min < self.terms.scaling.max
-        found = [
-            live.beside(side, self.terms.objective, *self._unit, elastic) if (side := sides.get(name)) else None
-            for name in names
-        ]
-        return (found[0], found[1]) if found[0] is not None and found[1] is not None else None
+        elif known is not None:
+            course.window = None
+        return tick if known is None else replace(tick, window=known[1], window_s=known[0])
 
     def _heed(self, known: State, after: State, orders: Orders, meant: Mode, tick: Tick) -> None:
         """What a step decided."""
@@ -348,7 +300,7 @@ class Tuner:
         tried = known.trial
         if tried is None or after.trial is not None:
             return
-        if self._by:  # it was not the search's idea
+        if self.course is not None and self.course.by:  # it was not the search's idea
             self.state = replace(self.state, search=known.search)
         if tick.window is not None and orders.happened in (Happened.PROMOTED, Happened.REJECTED):
             tried = tried.seen(tick.at_s if tick.window_s is None else tick.window_s, tick.window, tick.beside)
@@ -358,7 +310,7 @@ class Tuner:
         else:
             figures = record.of_end(tried, orders.happened, orders.reason, self.terms.objective, meant, known, tick)
         if orders.happened is Happened.PROMOTED:
-            self._kept = (tick.at_s, _changed(tried.before, tried.after))
+            self._kept = (tick.at_s, changed(tried.before, tried.after))
             self.state = replace(self.state, force=self._whole(tried.after))
         self._over(tick.at_s, orders.happened.value, orders.reason, tried, figures)
         if after.guard.off_until_s > known.guard.off_until_s:
@@ -387,7 +339,7 @@ class Tuner:
             if not self.questions.waits_for(Question.ATTEMPT):
                 self.questions.put(Question.ATTEMPT, now, after)
             return
-        pool = any(known[name].reach is Reach.POOL for name in _changed(before, after))
+        pool = any(known[name].reach is Reach.POOL for name in changed(before, after))
         reach = Reach.POOL if pool or trial.canaries(self.world.ready) == 0 else Reach.REPLICA
         at_s = _whole_minute(now) if reach is Reach.POOL else now
         loss = self.senses.loss()
@@ -408,8 +360,9 @@ class Tuner:
     def _began(self, now: float, reason: str, by: str) -> None:
         tried = self.state.trial
         assert tried is not None
-        self._by, self._ended, self._canaries, self._window = by, 0, (-1, 0), None
-        self._unit = (self.questions.unit_s or self.senses.unit_s(), self.senses.price.value)
+        unit = (self.questions.unit_s or self.senses.unit_s(), self.senses.price.value)
+        elastic = self.terms.scaling.min < self.terms.scaling.max
+        self.course = Course(tried, self.status.values, by, unit, elastic)
         self._tell(now, Happened.BEGAN.value, reason, tried.before, tried.after)
 
     def _stop(self, now: float, reason: str) -> None:
@@ -422,7 +375,7 @@ class Tuner:
             )
 
     def _over(self, now: float, what: str, reason: str, tried: Trial, figures: Figures) -> None:
-        self._by, self._unit, self._window, self._promise = "", None, None, None
+        self.course = self._promise = None
         self.questions.open.pop(Question.FORESEE, None)
         self._tell(now, what, reason, tried.before, tried.after, figures)
 
@@ -456,24 +409,10 @@ class Tuner:
         turn = tried is not None and not self._canary and tried.trying(now)
         return tried.after if tried is not None and turn else self.state.force
 
-    def _names(self, tried: Trial) -> tuple[str, str]:
-        """By which names samples tell the sides: the others', the canary's."""
-        others = self.status.values
-        canary = {**others, **_changed(tried.before, tried.after)}
-        return content_hash(replica_knobs(others)), content_hash(replica_knobs(canary))
-
     def _tell(
         self, now: float, what: str, reason: str, before: Values, after: Values, figures: Figures | None = None
     ) -> None:
         self.news.append(News(now, what, reason, before, after, figures))
-
-
-def _changed(before: Values, after: Values) -> Values:
-    return {name: value for name, value in after.items() if before.get(name) != value}
-
-
-def _by_knobs(sample: Sample | None) -> dict[str, Side]:
-    return {side.knobs: side for side in sample.sides} if sample is not None else {}
 
 
 def _whole_minute(now: float) -> float:

@@ -33,7 +33,7 @@ def window(sample: Sample, objective: Objective, unit_s: float, price: float) ->
     return None if found is None else Window(found.total, sum((sample.codes or {}).values()))
 
 
-def beside(side: Side, objective: Objective, unit_s: float, price: float, elastic: bool) -> Window | None:
+def beside(side: Side, objective: Objective, unit_s: float, price: float, *, elastic: bool) -> Window | None:
     """The window of one side of a canary; `elastic`: whether the number of replicas follows the load."""
     paid_s = side.busy_s / fmean(objective.utilisation) if elastic else side.ready_s
     well = side.answered - side.failed

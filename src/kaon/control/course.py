@@ -1,0 +1,103 @@
+"""The course of one trial: by which names samples tell its sides, what they show minute by minute, and for how long
+what is tried may stay in force without another word.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from kaon.control.senses import SETTLED_S, Senses
+from kaon.laws.tune import guard, live, trial
+from kaon.laws.tune.guard import TICK_S, Arm
+from kaon.laws.tune.knobs import Reach, Values
+from kaon.laws.tune.knobs_of import replica_knobs
+from kaon.laws.tune.trial import Trial, Window
+from kaon.types.model import content_hash
+from kaon.types.traffic import Sample, Side
+from kaon.types.tuning import TrialStatus
+
+SLACK_S = TICK_S + SETTLED_S
+"""A turn that nobody ends is over so much after its time."""
+
+
+class Course:
+    """`unit` is what a call should cost, replica-seconds, and what a miss does: the same for both sides, all along.
+
+    `others` is what the status has in force; `by` is the key that asked for it, empty: the tuner.
+    """
+
+    def __init__(self, tried: Trial, others: Values, by: str, unit: tuple[float, float], elastic: bool) -> None:
+        self.by, self.unit = by, unit
+        self.window: tuple[float, Window] | None = None
+        """A minute of the pool, and when it ended: it waits for what the twin makes of it."""
+        self._canary = tried.reach is Reach.REPLICA
+        self._elastic = elastic
+        canary = {**others, **changed(tried.before, tried.after)}
+        self._others, self._trying = (content_hash(replica_knobs(values)) for values in (others, canary))
+        self._ended = 0
+        self._canaries = (-1, 0)
+
+    def hear(self, samples: Sequence[Sample]) -> None:
+        """Count replicas that try it and ended by themselves."""
+        self._ended += sum(side.ended for s in samples for side in s.sides if side.knobs == self._trying)
+
+    def arms(self, tried: Trial, senses: Senses, now: float) -> tuple[Arm, Arm]:
+        """What is tried, over the last minute, and what it is measured by."""
+        if self._canary:
+            sides = _by_knobs(senses.last(now, tried.began_s))
+            return live.arm_of(sides.get(self._trying), self._ended), live.arm_of(sides.get(self._others))
+        turn_s = tried.began_s + _block(tried, now) * trial.BLOCK_S
+        trying = live.arm(senses.last(now, turn_s), self._ended) if tried.trying(now) else Arm(restarts=self._ended)
+        return trying, guard.worst(list(senses.controls))
+
+    def sides(self, minute: Sample, senses: Senses) -> tuple[Window, Window] | None:
+        """A minute of the others, and of the canary; None when either answered nothing."""
+        sides = _by_knobs(minute)
+        others, trying = (
+            None
+            if (side := sides.get(name)) is None
+            else live.beside(side, senses.objective, *self.unit, elastic=self._elastic)
+            for name in (self._others, self._trying)
+        )
+        return None if others is None or trying is None else (others, trying)
+
+    def pool(self, minute: Sample, senses: Senses) -> Window | None:
+        """A minute of all; None when nobody called."""
+        return live.window(minute, senses.objective, *self.unit)
+
+    def foreseen(self, until_s: float, loss: float | None) -> None:
+        """What the twin makes of the minute that ended at `until_s`, if it still waits; None: it does not say."""
+        if self.window is not None and self.window[0] == until_s:
+            at_s, seen = self.window
+            self.window = (at_s, Window(seen.loss, seen.calls, loss))
+
+    def status(self, tried: Trial, replicas: int, now: float) -> TrialStatus:
+        """The trial as it should be in the status; it changes with the blocks, and not from tick to tick."""
+        block = _block(tried, now)
+        if self._canary and self._canaries[0] != block:
+            self._canaries = (block, max(1, trial.canaries(replicas)))
+        return TrialStatus(
+            reach=tried.reach,
+            after=changed(tried.before, tried.after),
+            predicted=tried.predicted / tried.loss if tried.predicted else None,
+            since=tried.began_s,
+            replicas=self._canaries[1] if self._canary else 0,
+            trying=self._canary or tried.trying(now),
+            until=tried.began_s + (block + 1) * trial.BLOCK_S + SLACK_S,
+            asked_by=self.by,
+        )
+
+
+def changed(before: Values, after: Values) -> Values:
+    """Those values of `after` that are others than `before`."""
+    return {name: value for name, value in after.items() if before.get(name) != value}
+
+
+def _block(tried: Trial, now: float) -> int:
+    """How many blocks are over."""
+    return max(0, math.floor((now - tried.began_s) / trial.BLOCK_S))
+
+
+def _by_knobs(sample: Sample | None) -> dict[str, Side]:
+    return {side.knobs: side for side in sample.sides} if sample is not None else {}
