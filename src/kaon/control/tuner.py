@@ -150,7 +150,8 @@ class Tuner:
         tick = self._tick(fresh[-1] if fresh else None, conditions, now)
         if known.trial is None and not self._may_search(now):
             known = replace(known, next_epoch_s=max(known.next_epoch_s, now + 1.0))
-        meant = Mode.AUTO if self.course is not None and self.course.by else self.mode
+        asked_for = self.course is not None and self.course.by != ""
+        meant = Mode.AUTO if asked_for and self.mode is not Mode.OFF else self.mode
         after, orders = tuner.step(known, meant, self.terms.objective, tick)
         self.held = guard.frozen(conditions) or ("" if conditions.calls else "nobody calls")
         self._heed(known, after, orders, meant, tick)
@@ -326,6 +327,9 @@ class Tuner:
         after = {**before, **wish}
         if after == before:
             self._refuse(now, "it is in force already", before, after)
+            return
+        if self.mode is Mode.OFF:
+            self._refuse(now, "the tuner was switched off", before, after)
             return
         if now < self.state.guard.off_until_s:
             self._refuse(now, "nothing is tried for some hours: too much was taken back", before, after)

@@ -440,6 +440,16 @@ async def test_a_control_plane_that_finds_a_trial_ends_it_before_anything_else()
     assert world.state().trials[-1].outcome == "stopped"
 
 
+async def test_what_somebody_wished_before_it_was_switched_off_is_refused() -> None:
+    world = World()
+    await world.deploy()
+    await world.attempt(max_batch=16)  # nothing is known yet: it waits
+    await world.respec(tuning=TuningSpec(mode=Mode.OFF))
+    await world.live(130)
+    assert ((await world.tuned()).asked, (await world.tuned()).trial) == (None, None)
+    assert await world.events() == ["TrialRefused"]
+
+
 async def trying(world: World, **values: float) -> None:
     """Let a trial be under way."""
     await world.live(120)
@@ -451,6 +461,7 @@ async def trying(world: World, **values: float) -> None:
     ("happens", "why"),
     [
         (lambda w: w.respec(drain_s=5.0), "the spec was changed"),
+        (lambda w: w.respec(tuning=TuningSpec(mode=Mode.OFF)), "the mode is off"),
         (lambda w: w.stand(target=2, state=RolloutState.PROGRESSING), "a rollout is under way"),
         (lambda w: w.stand(assignments=(), wanted=0), "there are no replicas"),
         (lambda w: w.say(lambda s: standing.put(s, {"max_batch": 8}, w.clock.now(), "eve")), "key 'eve'"),
