@@ -19,6 +19,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from kaon.api import (
+    advice,
     artifacts,
     clouds,
     decisions,
@@ -67,6 +68,7 @@ DOORS: list[Door] = [
     *clouds.doors,
     *stats.doors,
     *tuning.doors,
+    *advice.doors,
     *metrics.doors,
 ]
 """Every route there is."""

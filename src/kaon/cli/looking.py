@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from kaon import log
-from kaon.cli import shapes
+from kaon.cli import advising, shapes
 from kaon.cli.following import until_nobody_reads
 from kaon.cli.output import Format, Shape, put, put_list, put_one, shown
 from kaon.cli.remote import Remote, opened
@@ -82,7 +82,8 @@ def describe(name: str, workspace: str | None) -> None:
         events = remote.events("deployment", name, 10)
         objective = view.spec.objective or remote.artifact(view.spec.template.artifact).spec.manifest.service.objective
         revisions, replicas = remote.revisions(name), remote.replicas(name)
-        put(shapes.described(view, revisions, replicas, events, objective, time.time()))
+        advice = advising.hint(remote.advice(name).items, name)
+        put(shapes.described(view, revisions, replicas, events, objective, time.time(), advice))
 
 
 def ps(name: str, workspace: str | None, form: Format) -> None:

@@ -29,6 +29,7 @@ from kaon.client.platform import Platform
 from kaon.drivers.port import LogLine
 from kaon.errors import Conflict, InvalidInput, NotFound
 from kaon.settings import Settings
+from kaon.types.advice import Advised
 from kaon.types.deployment import DeploymentSpec, Scaling, Shadow
 from kaon.types.event import Event
 from kaon.types.replica import ReplicaStatus
@@ -159,6 +160,11 @@ class Remote:
     def tune(self, name: str, request: TuningRequest) -> TuningState:
         """Say one thing of it."""
         return self._platform.write("POST", self._at("deployments", name, "tuning"), request, answer=TuningState)
+
+    def advice(self, name: str = "") -> Advised:
+        """What could be better of a deployment, or of all."""
+        path = self._at("deployments", name, "advice") if name else self._at("advice")
+        return self._platform.read(Advised, path)
 
     def artifacts(self) -> list[ArtifactView]:
         """All artifacts, without their files."""

@@ -173,8 +173,9 @@ def described(
     events_of: Sequence[Event],
     objective: Objective,
     now: float,
+    advice: str = "",
 ) -> str:
-    """All that there is to say of a deployment, on one page; `objective` is the one that holds."""
+    """All that there is to say of a deployment, on one page; `objective` is the one that holds, `advice` a line."""
     template, status = deployment.spec.template, deployment.status
     facts = {
         "name": f"{deployment.name} (workspace {deployment.workspace})",
@@ -187,6 +188,7 @@ def described(
         "wanted": f"{status.wanted}: {status.wanted_reason}" if status.wanted_reason else "",
         "tuning": _TUNED[tuned(deployment)].format(name=deployment.name) if tuned(deployment) else "",
         "objective": aimed(objective) + ("" if deployment.spec.objective else " (as the class says)"),
+        "advice": advice,
         "access": "public: no key is needed" if deployment.spec.public else "closed: callers need a key",
         "artifact": template.artifact,
         "paused": "yes" if deployment.spec.paused else "",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from kaon.clock import Clock, SystemClock
+from kaon.control.advising import Advising
 from kaon.control.deployments import Deployments
 from kaon.control.loop import Loop, Reconciler
 from kaon.control.minutes import Minutes
@@ -37,12 +38,14 @@ class Controllers:
         opinions = opinions or Opinions()
         self.scaling = Scaling(store, self._clock, ring, opinions)
         self.tuning = Tuning(store, self._clock, ring, opinions, self.scaling, twin)
+        self.advising = Advising(store, self._clock, opinions, self.scaling)
         self.minutes = Minutes(store, self._clock, ring)
         self.reconcilers: tuple[Reconciler, ...] = (
             Deployments(store, vault, self._clock, ring),
             Planning(store, self._clock),
             self.scaling,
             self.tuning,
+            self.advising,
         )
 
     async def run(self) -> None:
@@ -50,6 +53,7 @@ class Controllers:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.scaling.run())
             tasks.create_task(self.tuning.run())
+            tasks.create_task(self.advising.run())
             tasks.create_task(self.minutes.run())
             for reconciler in self.reconcilers:
                 tasks.create_task(Loop(reconciler, self._store, self._clock).run())

@@ -1,4 +1,4 @@
-"""What each deployment's scaling law said last, and how its tuner stands: in memory, for whoever asks.
+"""What each deployment's scaling law said last, how its tuner stands, what advice there is: in memory.
 
 The controllers write it and the API reads it, as they share the `TrafficRing`. Decisions that changed something are in
 the store's journal.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from kaon.types.advice import Advice
 from kaon.types.journal import JournalEntry
 from kaon.types.tuning import TuningState
 
@@ -21,6 +22,7 @@ class Opinions:
     def __init__(self) -> None:
         self._makers: dict[Key, Callable[[], JournalEntry]] = {}
         self._tuners: dict[Key, Callable[[], TuningState]] = {}
+        self._advisers: dict[Key, Callable[[], tuple[Advice, ...] | None]] = {}
 
     def keep(self, workspace: str, deployment: str, make: Callable[[], JournalEntry]) -> None:
         """From now on `make` says it."""
@@ -47,3 +49,16 @@ class Opinions:
     def forget_tuning(self, workspace: str, deployment: str) -> None:
         """There is no such deployment any more."""
         self._tuners.pop((workspace, deployment), None)
+
+    def keep_advice(self, workspace: str, deployment: str, make: Callable[[], tuple[Advice, ...] | None]) -> None:
+        """From now on `make` says what advice stands."""
+        self._advisers[workspace, deployment] = make
+
+    def advice(self, workspace: str, deployment: str) -> tuple[Advice, ...] | None:
+        """What advice stands; None: there are no figures yet."""
+        make = self._advisers.get((workspace, deployment))
+        return make() if make else None
+
+    def forget_advice(self, workspace: str, deployment: str) -> None:
+        """There is no such deployment any more."""
+        self._advisers.pop((workspace, deployment), None)

@@ -15,7 +15,7 @@ class JournalEntry(Model):
     at: float = Field(description="Epoch seconds.")
     workspace: str
     deployment: str
-    concern: str = Field(description="What was decided on: 'scaling', 'rollout', 'tuning'.")
+    concern: str = Field(description="What was decided on: 'scaling', 'rollout', 'tuning', 'advice'.")
     before: str = Field(default="", description="How it was, in a word or a number.")
     after: str = Field(description="How it should be.")
     reason: str = Field(description="Why, in words.")

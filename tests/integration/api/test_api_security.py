@@ -54,6 +54,8 @@ GOOD: dict[tuple[str, str], dict[str, Any]] = {
     ("GET", ONE + "/stats"): {"params": {"span_s": 60}},
     ("GET", ONE + "/tuning"): NO_BODY,
     ("POST", ONE + "/tuning"): {"json": {"mode": "auto"}},
+    ("GET", ONE + "/advice"): NO_BODY,
+    ("GET", WS + "/advice"): NO_BODY,
     ("GET", "/metrics"): NO_BODY,
     ("GET", WS + "/replicas"): NO_BODY,
     ("GET", ONE + "/logs"): {"params": {"tail": 1}},

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+import typer.main
 
+from kaon.cli import app
 from kaon.laws import advise
 from kaon.laws.advise import FIRM, Seen, State, Terms
 from kaon.laws.advise.standing import RULES
@@ -323,3 +326,39 @@ def test_slow_code_is_not_taken_for_a_lack_of_replicas_nor_the_other_way_round()
 
 def test_there_is_a_rule_for_each_finding() -> None:
     assert list(RULES) == list(Finding)
+
+
+# What is to be typed
+
+
+def commands() -> list[str]:
+    """Every command that is advised, in a workspace of its own too."""
+    found = {a.command for _, seen, known, *_ in CASES for a in Told().sees(seen, max(FIRM, known + FIRM))}
+    undo = calm(Told()).sees(minute(terms(revision=2), p99_s=1.2), FIRM)
+    explain = calm(Told()).sees(minute(terms(revision=1), p99_s=1.2), FIRM)
+    apart = Told().sees(minute(terms(workspace="team-a", recommended=MARGIN), memory_bytes=500 * 2**20), FIRM)
+    quiet = minute(terms(least=2, most=2), arrivals=0, codes={}, failed=None, busy=0.0, ready=2)
+    idle = Told().sees(quiet, 24 * 60)
+    fixed, told = terms(least=4, most=4), Told()
+    for hour in range(24):
+        elastic = told.sees(minute(fixed, busy=0.66 if 8 <= hour < 18 else 0.3), 60)
+    assert EMPTY["batches"] == DEAR
+    return sorted(found | {a.command for told in (undo, explain, apart, idle, elastic) for a in told})
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_advised_command_can_be_typed(command: str) -> None:
+    program, *words = shlex.split(command)
+    assert program == "kaon"
+    context: Any = None
+    group: Any = typer.main.get_command(app)
+    while hasattr(group, "commands"):
+        context = group.make_context("kaon", words[:1], parent=context, ignore_unknown_options=True)
+        group, words = group.commands[words[0]], words[1:]
+    parsed = group.make_context("kaon", words, parent=context)
+    assert parsed.params["name"] == "greeter"
+
+
+def test_all_kinds_of_commands_are_among_those() -> None:
+    verbs = {command.split()[1] for command in commands()}
+    assert verbs == {"scale", "set", "tune", "stats", "logs", "explain", "rollout"}

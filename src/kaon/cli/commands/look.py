@@ -1,4 +1,4 @@
-"""`get`, `describe`, `ps`, `stats`, `explain`, `logs` and `events`: what is, what was, and why."""
+"""`get`, `describe`, `ps`, `stats`, `advise`, `explain`, `logs` and `events`: what is, what was, and why."""
 
 from __future__ import annotations
 
@@ -51,11 +51,22 @@ _STATS = told(
 )
 
 
+_ADVISE = told(
+    "Tell what could be better: what the figures say, what it would bring, and the command that does it.",
+    "kaon advise",
+    "kaon advise greeter",
+    "kaon advise -o json",
+    more="Every minute of traffic is judged; what held for five minutes on end is told. Too many or too few replicas, "
+    "memory near its limit, batches that never fill, cold starts that hurt, latency or errors that are unusual.",
+)
+
+
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
     app.command(help=_PS, rich_help_panel=LOOK)(ps)
     app.command(help=_DESCRIBE, rich_help_panel=LOOK)(describe)
     app.command(help=_STATS, rich_help_panel=LOOK)(stats)
+    app.command(help=_ADVISE, rich_help_panel=LOOK)(advise)
     app.command(help=_EXPLAIN, rich_help_panel=LOOK)(explain)
     app.command(help=_LOGS, rich_help_panel=LOOK)(logs)
     app.command(help=_EVENTS, rich_help_panel=LOOK)(events)
@@ -108,6 +119,17 @@ def stats(
     from kaon.cli.text import seconds
 
     watching.stats(name, seconds(since) if since else None, once, workspace, output)
+
+
+def advise(
+    name: Annotated[str, typer.Argument(help="Only this deployment.", show_default=False)] = "",
+    workspace: InWorkspace = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Tell what could be better."""
+    from kaon.cli import advising
+
+    advising.advise(name, workspace, output)
 
 
 def explain(
