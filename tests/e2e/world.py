@@ -90,6 +90,9 @@ class World:
     def call(self, path: str, **options: Any) -> httpx2.Response:
         return httpx2.get(f"{self.url}{path}", headers=self.bearer, timeout=10, **options)
 
+    def post(self, path: str, body: Any) -> httpx2.Response:
+        return httpx2.post(f"{self.url}{path}", headers=self.bearer, json=body, timeout=10)
+
     # what a fault does
 
     def lock(self, role: str) -> Path:

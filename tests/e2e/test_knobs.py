@@ -1,0 +1,32 @@
+"""Knobs on a real platform: replicas obey them while they serve, and again when they were started anew."""
+
+from __future__ import annotations
+
+import pytest
+
+from .world import World, eventually
+
+pytestmark = [pytest.mark.exclusive, pytest.mark.timeout(120)]
+
+
+def answered(platform: World, calls: int = 12) -> tuple[set[int], set[int]]:
+    """The processes that answer, and how many rows of eight they take at once."""
+    found = [platform.post("/counter/rows", {"numbers": list(range(8))}).json() for _ in range(calls)]
+    return {pid for rows in found for pid, _ in rows}, {size for rows in found for _, size in rows}
+
+
+def test_the_largest_batch_changes_without_a_restart_and_survives_one(platform: World) -> None:
+    platform.kaon("deploy", "counter.py:Counter", "--replicas", "2")
+    pids = {replica["pid"] for replica in platform.ready("counter")}
+    assert answered(platform) == (pids, {8})
+
+    platform.kaon("tune", "counter", "--set", "max_batch=2")
+    eventually(lambda: answered(platform) == (pids, {2}), 15, "the same processes make smaller batches")
+
+    gone = platform.kill(platform.ready("counter")[0]["id"])
+    eventually(lambda: len({r["pid"] for r in platform.ready("counter")} - {gone}) == 2, 30, "another one is ready")
+    pids = {replica["pid"] for replica in platform.ready("counter")}
+    eventually(lambda: answered(platform) == (pids, {2}), 15, "both answer by what is in force")
+
+    platform.kaon("tune", "counter", "--undo")
+    eventually(lambda: answered(platform) == (pids, {8}), 15, "back, and nobody was started anew for it")
