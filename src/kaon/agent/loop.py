@@ -14,13 +14,13 @@ import asyncio
 import contextlib
 import math
 import random
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
 from kaon import log
+from kaon.agent.acting import Acts
 from kaon.agent.calls import LogsCall, ShadowCall, compared, logs
 from kaon.agent.plans import PlanFile
 from kaon.agent.ports import (
@@ -38,17 +38,14 @@ from kaon.agent.probe import ControlSockets, Probes
 from kaon.agent.secrets import Secrets
 from kaon.agent.shadow import Shadows
 from kaon.agent.standby import Standby
-from kaon.agent.steps import Action, AdmitIt, ForgetIt, Memory, Refused, Seen, StartIt, StopIt, TuneIt, step
+from kaon.agent.steps import Memory, Seen, step
 from kaon.clock import Clock
-from kaon.drivers.port import Driver, Sighting, Stage, Start
-from kaon.errors import KaonError, NotFound, Unavailable
+from kaon.drivers.port import Driver, Sighting, Stage
+from kaon.errors import KaonError, NotFound
 from kaon.laws.backoff import Backoff, delay_s
-from kaon.types.key import Access
-from kaon.types.knobs import Knobs, PlannedKnobs
-from kaon.types.model import content_hash
 from kaon.types.plan import EdgeStatus, Plan, Report
-from kaon.types.replica import Phase, ReplicaSpec, ReplicaStatus
-from kaon.types.route import Endpoint, prefix_of
+from kaon.types.replica import ReplicaStatus
+from kaon.types.route import Endpoint
 
 _TICK_S = 1.0
 _LOOK_S = 0.02
@@ -96,23 +93,21 @@ class Agent:
         self._holding: Holding = holding or NobodyWaits()
         self._watching: Watching = watching or NobodyWatches()
         self._clock = clock
-        self._edge_url = edge_url
         self._plan_file = PlanFile(state_dir / "plan.json")
         self._plan: Plan | None = None
         self._plan_hash = ""
         self._wake, self._news, self._other_plan = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self._replicas: Replicas = replicas or ControlSockets()
-        self._probes = Probes(self._replicas, clock, self._wake)
+        asked: Replicas = replicas or ControlSockets()
+        self._probes = Probes(asked, clock, self._wake)
         self._shadows = Shadows(ControlSockets(), clock)
         self._memories: dict[str, Memory] = {}
         self._statuses: tuple[ReplicaStatus, ...] = ()
-        self._refused: dict[str, Refused] = {}
-        self._under_way: dict[str, asyncio.Task[None]] = {}
         self._at_edge: frozenset[str] | None = None
         self._edge_seen = EdgeStatus()
         self._held_told: dict[str, int] = {}
         self._standby = Standby()
         self._secrets = Secrets(control)
+        self._acts = Acts(driver, asked, self._probes, self._secrets, edge_url, self._wake)
         self._heard_at = -math.inf
 
     async def run(self) -> None:
@@ -133,10 +128,7 @@ class Agent:
                     group.create_task(work())
                 group.create_task(self._holding.run(self._callers_wait))
         finally:
-            under_way = list(self._under_way.values())
-            for task in under_way:
-                task.cancel()
-            await asyncio.gather(*under_way, self._probes.close(), return_exceptions=True)
+            await asyncio.gather(self._acts.close(), self._probes.close(), return_exceptions=True)
 
     async def stop_all(self) -> None:
         """End every replica in good order, for `kaon down`. Call it when `run` has ended."""
@@ -227,10 +219,10 @@ class Agent:
         """Observe, decide, act; seconds until a back-off ends."""
         assert self._plan is not None
         self._wake.clear()
-        busy = frozenset(self._under_way)  # before looking: see `kaon.agent.steps`
+        busy = self._acts.busy  # before looking: see `kaon.agent.steps`
         await self._holding.follow(self._plan)
         plan = self._standby.ahead(self._plan, self._holding.held, self._clock.monotonic())
-        refused, self._refused = self._refused, {}
+        refused = self._acts.refused()
         sightings = await self._driver.observe()
         self._probes.follow(_running(sightings))
         seen = Seen(
@@ -249,7 +241,7 @@ class Agent:
         self._probes.hasten = frozenset(id_ for id_, m in decided.memories.items() if m.retired_at is not None)
         self._probes.waited_for = self._waited_for(plan)
         for action in decided.actions:
-            self._begin(plan, action)
+            self._acts.begin(plan, action)
         self._holding.tell(decided.endpoints, decided.statuses)  # who waits needs no edge to go on
         self._shadows.follow(plan.routes, decided.endpoints)
         await self._tell_edge(plan, decided.endpoints)
@@ -298,68 +290,6 @@ class Agent:
         if statuses != self._statuses:
             self._statuses = statuses
             self._news.set()
-
-    # Acting
-
-    def _begin(self, plan: Plan, action: Action) -> None:
-        match action:
-            case StartIt(spec):
-                self._do(spec.id, self._start(plan, spec))
-            case StopIt(replica, grace_s, reason):
-                _log.info("stopping", replica=replica, grace_s=grace_s, reason=reason)
-                self._do(replica, self._driver.stop(replica, grace_s))
-            case ForgetIt(replica):
-                self._do(replica, self._driver.forget(replica))
-            case AdmitIt(replica, access):
-                self._do(replica, self._admit(replica, access))
-            case TuneIt(replica, knobs):
-                self._do(replica, self._tune(replica, knobs))
-
-    def _do(self, replica: str, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._under_way[replica] = task
-        task.add_done_callback(lambda done: self._done(replica, done))
-
-    def _done(self, replica: str, task: asyncio.Task[None]) -> None:
-        del self._under_way[replica]
-        self._wake.set()
-        if not task.cancelled() and (error := task.exception()):
-            cause = error.cause if isinstance(error, KaonError) else repr(error)
-            _log.warning("what was begun with a replica failed", replica=replica, error=cause)
-
-    async def _start(self, plan: Plan, spec: ReplicaSpec) -> None:
-        name = f"{spec.workspace}/{spec.deployment}"
-        start = Start(
-            replica=spec,
-            access=plan.access.get(name, Access()),
-            knobs=plan.knobs.get(name, PlannedKnobs()).force,  # a trial is told once it answers
-            prefix=prefix_of(spec.workspace, spec.deployment),
-            edge_url=self._edge_url,
-        )
-        try:
-            secrets = await self._secrets.of(spec)
-        except KaonError as error:
-            self._refused[spec.id] = Refused(Phase.INSTALLING, f"Its secrets cannot be had: {error.cause}")
-            return
-        try:
-            await self._driver.start(start, secrets)
-        except Unavailable as error:
-            self._refused[spec.id] = Refused(Phase.NO_CAPACITY, error.cause)
-        except KaonError as error:
-            self._refused[spec.id] = Refused(Phase.CRASHED, error.cause)
-
-    async def _admit(self, replica: str, access: Access) -> None:
-        sighting = (await self._driver.observe()).get(replica)
-        if sighting and sighting.control_address:
-            await self._replicas.admit(sighting.control_address, access)
-            self._probes.told(replica, access=content_hash(access))
-
-    async def _tune(self, replica: str, knobs: Knobs) -> None:
-        sighting = (await self._driver.observe()).get(replica)
-        if sighting and sighting.control_address:
-            await self._replicas.tune(sighting.control_address, knobs)
-            self._probes.told(replica, knobs=content_hash(knobs))
-            _log.info("knobs", replica=replica, **knobs.model_dump(exclude_none=True))
 
     # Telling
 
