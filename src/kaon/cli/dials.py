@@ -107,8 +107,8 @@ def _trying(trial: TrialStatus, force: Values, now: float) -> str:
 
 def _twin(state: TuningState, now: float, across: int) -> list[Line]:
     word, style = {None: ("", ""), True: ("right", GOOD), False: ("not believed", WORSE)}[state.trusted]
-    parts = [part for part in (word, state.twin) if part]
-    said = ": ".join(parts) or "not asked yet"
+    parts = [part for part in (word, "" if state.twin in state.reason else state.twin) if part]
+    said = ": ".join(parts) or ("cannot be asked" if state.twin else "not asked yet")
     if state.epochs:
         said += f"; asked {state.epochs} time{'s' if state.epochs != 1 else ''}"
     if state.next_epoch_at is not None and state.next_epoch_at > now:

@@ -57,6 +57,8 @@ _TRIES = 5
 _BREATH = 10
 """After so many deployments others may use the loop."""
 
+_NO_TWIN = "this control plane has none"
+
 
 @dataclass(slots=True)
 class _Tuned:
@@ -199,6 +201,7 @@ class Tuning:
     async def _begin(self, deployment: Deployment, terms: Terms, space: Space) -> _Tuned:
         key, now = (deployment.workspace, deployment.name), self._clock.now()
         tuner = Tuner(key, deployment.spec, terms, space, deployment.status.tuning, now)
+        tuner.questions.word = _NO_TWIN if self._twin is None else self._twin.missing()
         tuner.senses.recall(await self._store.traffic(*key, max(deployment.created_at, now - HOURS_S)))
         entries = await self._store.journal(*key, tuning_news.CONCERN, _JOURNAL)
         told = [tuning_news.tried(e.at, e.figures) for e in entries if e.at >= deployment.created_at]
@@ -317,7 +320,7 @@ class Tuning:
     async def _answered(self, known: _Tuned, question: Question, ask: Ask, now: float) -> None:
         tuner = known.tuner
         if self._twin is None:
-            tuner.failed("this control plane has none")
+            tuner.failed(_NO_TWIN)
             return
         try:
             answer = await self._twin.ask(ask)

@@ -66,6 +66,8 @@ def standing(known: Tuner, now: float) -> tuple[str, str]:
     if now < known.state.guard.off_until_s:
         minutes = (known.state.guard.off_until_s - now) / 60
         return "frozen", f"{guard.MOST_ROLLBACKS} trials were taken back within an hour: off for {minutes:.0f} minutes"
+    if questions.word and questions.trusted is None:  # there is none: nobody should wait half an hour for that
+        return "frozen", f"the twin: {questions.word}"
     if known.senses.knows_s(now) < LEARNS_S:
         left = (LEARNS_S - known.senses.knows_s(now)) / 60
         return "learning", f"it knows what is usual in {left:.0f} minutes"

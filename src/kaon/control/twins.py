@@ -10,5 +10,10 @@ from kaon.laws.tune.ask import Answer, Ask
 class Twin(Protocol):
     """Answers one question after the other."""
 
+    def missing(self) -> str:
+        """Why nothing can simulate here, with what to do about it; empty: it can."""
+        ...
+
     async def ask(self, ask: Ask) -> Answer:
-        """The answer, within seconds. Raises `Unavailable` where nothing can simulate, with what to do about it."""
+        """The answer, within seconds. Raises `Unavailable` where nothing can simulate."""
+        ...

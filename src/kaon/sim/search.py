@@ -42,6 +42,7 @@ FEW_CALLS = 600_000
 """So many are played with several lucks; among more, chance evens out by itself."""
 _START_S = 20.0
 _TURN_S = 0.0005
+_MISSING, _HELPS = "the platform has no simulator", "pip install 'kaon[sim]', then kaon down; kaon up"
 
 
 def answer(ask: Ask) -> Answer:
@@ -60,10 +61,14 @@ class ThreadedTwin:
     def __init__(self) -> None:
         self._one = asyncio.Lock()
 
+    def missing(self) -> str:
+        """Why nothing can simulate here, and what helps; empty: it can."""
+        return "" if available() else f"{_MISSING}: {_HELPS}"
+
     async def ask(self, ask: Ask) -> Answer:
         """The answer. Raises `Unavailable` without the simulator's compiler."""
         if not available():
-            raise Unavailable("There is no simulator here.", hint="pip install 'kaon[sim]'")
+            raise Unavailable(f"{_MISSING}.", hint=_HELPS)
         async with self._one:
             usual_s = sys.getswitchinterval()
             sys.setswitchinterval(_TURN_S)

@@ -21,6 +21,10 @@ class FakeTwin:
         self.answers = deque(answers)
         self.asked: list[Ask] = []
 
+    def missing(self) -> str:
+        """Empty: whoever asks finds out."""
+        return ""
+
     async def ask(self, ask: Ask) -> Answer:
         """The next answer. Raises `Unavailable` when there is none."""
         self.asked.append(ask)

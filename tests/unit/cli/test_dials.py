@@ -25,6 +25,7 @@ from kaon.types.window import LossParts
 
 Golden = Callable[[str, str], None]
 NOW = 1_700_000_000.0
+MISSING = "the platform has no simulator: pip install 'kaon[sim]', then kaon down; kaon up"
 EVIL = "evil\x1b]0;owned\x07\u202e"
 
 
@@ -165,9 +166,10 @@ STATES = {
     "off": state(mode=Mode.OFF, state="off", reason="it was switched off", trusted=None, twin="", epochs=0),
     "no-twin": state(
         state="frozen",
-        reason="there is no twin to ask",
+        reason=f"the twin: {MISSING}",
         trusted=None,
-        twin="it needs numba, which is not installed: pip install 'kaon[sim]'",
+        twin=MISSING,
+        next_epoch_at=None,
         epochs=0,
     ),
     "evil": state(workspace="team-a", reason=EVIL, twin=EVIL, trusted=False, state=EVIL),

@@ -262,7 +262,7 @@ def failing(values: Values) -> Truth:
 
 
 async def test_whoever_asks_is_told_how_the_tuner_stands_while_there_is_a_deployment() -> None:
-    world = World()
+    world = World(FakeTwin())
     assert world.opinions.tuning("default", "shop") is None
     await world.deploy()
     state = world.state()
@@ -629,7 +629,7 @@ async def test_a_write_that_meets_another_s_is_made_anew_from_what_the_other_wro
     assert shop.status.wanted_reason == "else"
 
 
-class Hanging:
+class Hanging(FakeTwin):
     """A twin that is silent on one deployment, and quick on the others."""
 
     def __init__(self) -> None:
