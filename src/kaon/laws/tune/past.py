@@ -25,7 +25,7 @@ from kaon.types.traffic import LATENCY_BOUNDS_S, Histogram, Sample
 KEPT_S = 7500
 """Seconds that are kept: two hours, and what an episode may begin earlier."""
 STEP_S = 10
-SNAPSHOT_S = 300.0
+SNAPSHOT_S, FINE_S = 300.0, 2700.0
 WEEK_MINUTES = 7 * 1440
 MOST_STARTS = 64
 MINUTE_S = 60
@@ -169,10 +169,10 @@ class Past:
             self._latency[row + bucket] += count
 
     def snapshot(self, at_s: float, ready: int, state: Any) -> None:
-        """Remember how things stood."""
+        """Remember how things stood: of what is older, every third time is enough, for a law remembers a lot."""
+        kept = [s for s in self.snapshots if s.at_s >= at_s - FINE_S or int(s.at_s / SNAPSHOT_S) % 3 == 0]
+        self.snapshots = deque(s for s in kept if s.at_s >= at_s - KEPT_S + STEP_S)
         self.snapshots.append(Snapshot(at_s, ready, state))
-        while self.snapshots[0].at_s < at_s - KEPT_S + STEP_S:
-            self.snapshots.popleft()
 
     def minutes(self, told: Iterable[tuple[float, int]]) -> None:
         """Take in older minutes: when each ended, and how many calls came, of which several add up.

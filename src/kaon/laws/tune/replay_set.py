@@ -16,7 +16,7 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from kaon.laws.tune.past import KEPT_S, MINUTE_S, WEEK_MINUTES, Past, Stretch
+from kaon.laws.tune.past import KEPT_S, MINUTE_S, SNAPSHOT_S, WEEK_MINUTES, Past, Stretch
 
 RECENT_S, SHORT_S = 1800.0, 180.0
 SLOT_MINUTES, BURST_MINUTES = 10, 5
@@ -72,7 +72,7 @@ def _burst(past: Past, before_s: float) -> Stretch | None:
     from_s = (number - 1) * float(MINUTE_S)
     snapshot = past.begun(from_s)
     until_s = from_s + BURST_MINUTES * MINUTE_S
-    if snapshot is not None and from_s - 600 <= snapshot.at_s <= from_s and from_s > past.until_s - KEPT_S:
+    if snapshot is not None and from_s - 3 * SNAPSHOT_S <= snapshot.at_s <= from_s and from_s > past.until_s - KEPT_S:
         stretch = past.stretch(snapshot, until_s, burst=True)
         return replace(stretch, led_in_s=MINUTE_S * ((from_s - stretch.begin_s) // MINUTE_S))
     return _of_minutes(past, number - 1, BURST_MINUTES, burst=True)

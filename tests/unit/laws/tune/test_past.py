@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import random
+import tracemalloc
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kaon.laws import contest
+from kaon.laws.scale import Scale
+from kaon.laws.scaling import Bounds
 from kaon.laws.tune.past import KEPT_S, WEEK_MINUTES, Past
 from kaon.types.objective import Objective
-from kaon.types.observation import Batches
+from kaon.types.observation import Batches, Observation
 from kaon.types.traffic import ColdStart, Sample
 
 NOW = 1_700_000_040.0
@@ -117,8 +123,31 @@ def test_an_episode_begins_at_the_last_snapshot_before_it() -> None:
     assert (stretch.begin_s, stretch.until_s, stretch.ready, len(stretch.counts)) == (NOW + 300, NOW + 420, 3, 120)
 
 
-def test_snapshots_older_than_what_is_kept_are_gone() -> None:
+def test_snapshots_older_than_what_is_kept_are_gone_and_old_ones_are_fewer() -> None:
     past = Past()
     for i in range(100):
         past.snapshot(NOW + 300 * i, 1, None)
-    assert len(past.snapshots) <= KEPT_S / 300 + 1
+    ages = [NOW + 300 * 99 - s.at_s for s in past.snapshots]
+    assert max(ages) <= KEPT_S
+    assert [age for age in ages if age <= 2700] == [2700 - 300.0 * i for i in range(10)]
+    assert sum(age > 2700 for age in ages) in (5, 6)
+
+
+def test_two_hours_of_a_busy_deployment_are_about_a_megabyte() -> None:
+    law, bounds, dice = Scale(max_batch=8), Bounds(1, 200), random.Random(1)
+    tracemalloc.start()
+    past, state = Past(), law.begin()
+    for second in range(0, KEPT_S, 10):
+        calls = dice.randint(200, 800)
+        batches = Batches(
+            count=calls // 8, rows=calls, seconds=calls * 0.03, rows_squared=8 * calls, rows_seconds=0.24 * calls
+        )
+        seen = Observation(at_s=NOW + second, span_s=10, arrivals=calls, answered=calls, missed=0, batches=batches)
+        state, _ = law.step(state, bounds, seen)
+        past.second(NOW + second, calls, span_s=10.0, batches=batches, answered=calls, latency={30: calls}, ready=9)
+        if second % 300 == 0:
+            past.snapshot(NOW + second, 9, state)
+    contest.needs.cache_clear()  # all deployments share what it remembers
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert size < 1.2e6
