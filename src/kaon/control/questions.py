@@ -116,7 +116,7 @@ class Questions:
         """What it was that is answered now."""
         question, self.asking = self.asking, None
         if question is not Question.FORESEE:
-            self.trusted, self.word = answer.trusted, answer.distrust
+            self.trusted, self.word = answer.trusted, answer.distrust or answer.off
             self.noise = answer.noise
             self.unit_s = answer.reference_s or self.unit_s
         return question

@@ -30,7 +30,19 @@ from kaon.laws.tune.replay_set import RECENT_S, ReplaySet, replay_set
 from kaon.sim import memory
 from kaon.sim.engine import available
 from kaon.sim.traffic import moments
-from kaon.sim.twin import LUCKS, Episode, Figures, Model, Twin, Unevenness, agreement, calibrated, fit, unevennesses
+from kaon.sim.twin import (
+    LUCKS,
+    Episode,
+    Figures,
+    Model,
+    Twin,
+    Unevenness,
+    agreement,
+    calibrated,
+    fit,
+    off,
+    unevennesses,
+)
 from kaon.types.service import ServiceSpec
 
 FIT_S, CALIBRATED_S = 600.0, 600.0
@@ -86,6 +98,8 @@ class Belief:
     distrust: str = ""
     noise: float | None = None
     """Which unevenness was chosen."""
+    off: str = ""
+    """How far its replay was off."""
 
 
 def believed(ask: Ask) -> Belief:
@@ -101,16 +115,16 @@ def believed(ask: Ask) -> Belief:
     if whole.span_s < LEAST_REPLAY_S:
         least = LEAST_REPLAY_S / 60
         return Belief(None, f"of {least:.0f} minutes that it needs, {whole.span_s / 60:.0f} are known", ask.noise)
-    seen, distrust, noise = _figures(ask, whole.clock_s, until), "", ask.noise
+    seen, distrust, noise, far = _figures(ask, whole.clock_s, until), "", ask.noise, ""
     for attempt in range(2):
         if ask.noise is None or attempt:
             noise = _calibration(ask, twin, until)
             twin = replace(twin, model=replace(twin.model, uneven=_choices(ask, twin.model, until)[noise]))
-        played = twin.replay(whole, _in_force(ask, whole.clock_s), ask.seed)
-        distrust = agreement(seen, Figures.of(played), ask.objective.latency_s) or ""
+        played = Figures.of(twin.replay(whole, _in_force(ask, whole.clock_s), ask.seed))
+        distrust, far = agreement(seen, played, ask.objective.latency_s) or "", off(seen, played)
         if not distrust or noise == ask.noise:
             break
-    return Belief(twin, distrust, noise)
+    return Belief(twin, distrust, noise, far)
 
 
 def built(ask: Ask, played: ReplaySet | None) -> Twin | None:
@@ -244,15 +258,15 @@ def _epoch(ask: Ask) -> Answer:
     belief = believed(ask)
     twin = belief.twin
     if twin is None or belief.distrust:
-        return Answer(ask.search, None, belief.distrust, trusted=False, noise=belief.noise)
+        return Answer(ask.search, None, belief.distrust, trusted=False, noise=belief.noise, off=belief.off)
     target = ask.objective.completion
     if ask.attempt is not None:
         found = _promise(ask, twin, ask.attempt, target)
-        return Answer(ask.search, found, reference_s=twin.reference_s, noise=belief.noise)
+        return Answer(ask.search, found, reference_s=twin.reference_s, noise=belief.noise, off=belief.off)
     hints = _hints(ask, twin)
     search, found = epoch.propose(ask.space, ask.search, ask.force, twin, ask.seed, target, hints)
     kept = record.of_epoch(ask.space, ask.search, ask.seed, target, hints, twin.inputs(), found)
-    return Answer(search, found, record=kept, reference_s=twin.reference_s, noise=belief.noise)
+    return Answer(search, found, record=kept, reference_s=twin.reference_s, noise=belief.noise, off=belief.off)
 
 
 def _promise(ask: Ask, twin: Twin, attempt: Values, target: float) -> Proposal:

@@ -264,6 +264,13 @@ def agreement(seen: Figures, played: Figures, latency_s: float) -> str | None:
     return None
 
 
+def off(seen: Figures, played: Figures) -> str:
+    """By how much a replay is off, in words."""
+    p50, busy = (abs(a / max(b, 1e-9) - 1) for a, b in ((played.p50_s, seen.p50_s), (played.busy, seen.busy)))
+    points = 100 * abs(played.completed - seen.completed)
+    return f"p50 {100 * p50:.0f} % off, busy {100 * busy:.0f} % off, completion {points:.1f} points off"
+
+
 def distance(seen: Figures, played: Figures) -> float:
     """How far a replay is off, in what it may be off."""
     p50 = abs(played.p50_s / max(seen.p50_s, 1e-9) - 1) / MOST_P50
@@ -281,8 +288,8 @@ def calibrated(
 ) -> int:
     """Which of `choices` makes the replay of `episode` come nearest to what was seen."""
 
-    def off(number: int) -> float:
+    def far(number: int) -> float:
         model = replace(twin.model, uneven=choices[number])
         return distance(seen, Figures.of(replace(twin, model=model).replay(episode, schedule, seed)))
 
-    return min(range(len(choices)), key=off)
+    return min(range(len(choices)), key=far)

@@ -96,6 +96,7 @@ def test_calls_are_at_the_moments_that_the_dice_say_and_as_many_as_were_counted(
 def test_a_twin_of_its_own_family_is_trusted_and_its_epoch_replays_bit_for_bit() -> None:
     told = answer(asked(lived()))
     assert (told.trusted, told.distrust) == (True, "")
+    assert told.off.startswith("p50 ")
     assert told.proposal is not None
     assert told.record is not None
     assert record.replays(told.record)

@@ -54,6 +54,8 @@ class Answer:
     proposal: Proposal | None = None
     distrust: str = ""
     trusted: bool = True
+    off: str = ""
+    """What the replay of the last half hour was off by, in words; empty: it was not played."""
     record: Figures | None = None
     foreseen: tuple[tuple[Values, float], ...] = ()
     """Losses of the last minute of what was to be foreseen: with what was in force, then with what is attempted."""
