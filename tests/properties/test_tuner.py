@@ -80,6 +80,19 @@ def test_a_knob_that_stays_stays_to_the_last_bit(knob: Knob, share: float) -> No
     assert space.moved({knob.name: start}, space.point({knob.name: start})) == {knob.name: start}
 
 
+@given(places, places, st.dictionaries(st.sampled_from([k.name for k in SPACE.knobs]), st.floats(0.01, 1e4)))
+def test_what_is_allowed_is_what_a_move_can_lead_to(
+    start: tuple[float, ...], aim: tuple[float, ...], else_: Values
+) -> None:
+    force = SPACE.values(start)
+    after = SPACE.moved(force, aim)
+    assert SPACE.allows(force, after)
+    wild = {**after, **else_}
+    near = SPACE.moved(force, SPACE.point(wild))
+    assert SPACE.allows(force, wild) == (wild == pytest.approx(near, rel=1e-6))
+    assert not SPACE.allows(force, {**after, "replicas": 3.0})
+
+
 def rough(seed: int) -> epoch.Play:
     """A twin that says anything, but always the same."""
 

@@ -581,7 +581,7 @@ async def test_what_the_tuner_never_moves_is_in_the_journal_when_somebody_does()
 
 
 async def test_auto_tries_a_knob_of_the_pool_by_turns_and_the_law_goes_along() -> None:
-    world = World(FakeTwin([promising({"margin": 0.8})]))
+    world = World(FakeTwin([promising({"margin": 0.9})]))
     await world.deploy(mode=Mode.AUTO)
     await world.until(lambda s: s.trial is not None)
     tried = (await world.tuned()).trial
@@ -597,12 +597,12 @@ async def test_auto_tries_a_knob_of_the_pool_by_turns_and_the_law_goes_along() -
         if status.trial is None:
             break
         turns.append(status.trial.trying)
-        assert mind.law.margin == (0.8 if status.trial.trying else 1.0)
+        assert mind.law.margin == (0.9 if status.trial.trying else 1.0)
         assert status.trial.until - world.clock.now() < 380
     lengths = [(turn, len(list(run))) for turn, run in groupby(turns)]
     assert lengths[:2] == [(False, pytest.approx(34, abs=3)), (True, pytest.approx(60, abs=31))]
-    assert (await world.tuned()).values == {"margin": 0.8}
-    assert mind.law.margin == 0.8
+    assert (await world.tuned()).values == {"margin": 0.9}
+    assert mind.law.margin == 0.9
     trial = next(e for e in await world.journal() if e.figures["kind"] == "trial")
     assert all(w[2] == 2.0 for w in trial.figures["tried"])  # what the twin foresaw stands beside each window
     assert record.replays(trial.figures)

@@ -91,6 +91,13 @@ class Space:
         """The values as near to `aim` as bounds and slew allow in one move from those in `force`."""
         return {knob.name: _moved(knob, force[knob.name], z) for knob, z in zip(self.knobs, aim, strict=True)}
 
+    def allows(self, before: Mapping[str, float], after: Mapping[str, float]) -> bool:
+        """Whether one move may lead from `before` to `after`: within bounds and slew, of every knob and no other."""
+        if after.keys() != {knob.name for knob in self.knobs}:
+            return False
+        near = self.moved(before, self.point(after))
+        return all(math.isclose(after[name], value, rel_tol=1e-6) for name, value in near.items())
+
     def reach(self, before: Mapping[str, float], after: Mapping[str, float]) -> Reach:
         """How a move must be tried: on a canary only if every knob that it changes is a replica's own."""
         changed = [k for k in self.knobs if before[k.name] != after[k.name]]

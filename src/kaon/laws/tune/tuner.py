@@ -102,6 +102,8 @@ def proposed(
     known = replace(known, search=search)
     if not found.verdict.open or found.before != known.force or mode is Mode.OFF:
         return known, Orders(known.force, reason=found.verdict.reason)
+    if not space.allows(found.before, found.after):  # whoever found it: this stands outside of the optimiser
+        return known, Orders(known.force, reason="it is beyond the knobs' bounds, or too far for one move")
     reach = space.reach(found.before, found.after)
     if reach is Reach.REPLICA and trial.canaries(now.ready) == 0:
         reach = Reach.POOL
