@@ -70,16 +70,11 @@ def while_tuned(setting: Setting) -> Told:
 
 
 def in_turn(setting: Setting) -> Told:
-    """The untuned arm, the tuned one, and the one with what that found, one after the other."""
+    """The untuned arm and the tuned one, one after the other."""
     usual = {load.name: setting.usual for load in setting.loads}
     told = _played(setting, {UNTUNED: (Mode.OFF, usual)})
-    for arm, mode in ((TUNED, Mode.AUTO), (FOUND, Mode.OFF)):
-        known = (
-            usual if arm == TUNED else {name: dict(x[TUNED]["tuner"]["values"]) for name, x in told["loads"].items()}
-        )
-        more = _played(setting, {arm: (mode, known)})
-        for name, arms in more["loads"].items():
-            told["loads"][name] |= arms
+    for name, arms in _played(setting, {TUNED: (Mode.AUTO, usual)})["loads"].items():
+        told["loads"][name] |= arms
     return told
 
 

@@ -62,8 +62,8 @@ def judge(report: Report, done: dict[str, Any]) -> None:
         report.at_most(f"{load}_loss_with_what_was_found", after["whole"]["loss"] / before["whole"]["loss"], 1.0)
     for arms in done.get("model", {}).get("loads", {}).values():
         before = arms[UNTUNED]
-        for arm in (TUNED, FOUND):
-            report.at_most(f"minilm_loss_{arm}", arms[arm]["whole"]["loss"] / before["whole"]["loss"], 1.0)
+        for half, name in (("whole", "while_tuning"), ("later", "of_the_second_half")):
+            report.at_most(f"minilm_loss_{name}", arms[TUNED][half]["loss"] / before[half]["loss"], 1.02)
         report.at_most("minilm_unsafe_windows", unsafe(before, arms[TUNED]), 0.005)
     if "path" in done:
         judge_path(report, done["path"])

@@ -20,14 +20,15 @@ from benchmarks.tune_live.loads import chosen
 from benchmarks.tune_live.match import Service
 
 APPS = Path(__file__).parent / "apps"
-TIMES = 2 ** (18 / 4) if QUICK else 2 ** (14 / 4)
-"""A root of two, so that no bucket of a latency histogram is split: 11.3."""
-SECONDS = 90 if QUICK else 636
+TIMES = 2 ** (18 / 4) if QUICK else 2 ** (15 / 4)
+"""A root of two, so that no bucket of a latency histogram is split: 13.5."""
+SECONDS = 90 if QUICK else 540
 """34 minutes of the tuner's, or two hours."""
 USUAL = 8
 MOST = 24
 
-MODEL_SECONDS, MODEL_RPS = (60, 60.0) if QUICK else (270, 90.0)
+MODEL_TIMES = 2.0**5 if QUICK else 2.0**4
+MODEL_SECONDS, MODEL_RPS = (60, 60.0) if QUICK else (190, 90.0)
 TEXT = "where is the parcel that I ordered on Monday"
 ALONE_S = 0.005
 """What a call costs that MiniLM answers by itself, about."""
@@ -53,19 +54,19 @@ def embedder() -> Setting:
 
     Its arms take turns: side by side each would slow the other's model down.
     """
-    load = chosen(os.environ.get("TRACES"), MODEL_SECONDS, TIMES, most=1)[0]
+    load = chosen(os.environ.get("TRACES"), MODEL_SECONDS, MODEL_TIMES, most=1)[0]
     fitted = replace(load, rates=tuple(rate * MODEL_RPS / MEAN_RPS for rate in load.rates))
     env = (f"APPS={Path(batching.__file__).parent / 'apps'}",)
     service = Service(
         f"{APPS / 'embedder.py'}:Embedder", EMBEDDER_OBJECTIVE, 0.0, 3, json.dumps({"texts": [TEXT]}), env
     )
-    return Setting(service, (fitted,), TIMES, {"max_batch": 1.0}, 1 / ALONE_S, ALONE_S)
+    return Setting(service, (fitted,), MODEL_TIMES, {"max_batch": 1.0}, 1 / ALONE_S, ALONE_S)
 
 
 PARTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "tuned": lambda done: before_after.while_tuned(sleeper()),
     "found": lambda done: before_after.from_the_start(sleeper(), done["tuned"]),
     "model": lambda done: before_after.in_turn(embedder()),
-    "path": lambda done: request_path.measured(2 if QUICK else 8, 3.0),
+    "path": lambda done: request_path.measured(2 if QUICK else 6, 3.0),
 }
 """Each is given what was done before it."""
