@@ -1,4 +1,4 @@
-"""Loads of a tuner's two hours: traces, again and again until the time is full, the rate fitted to the machine."""
+"""Loads of hours of a tuner's life: traces, again and again until the time is full, the rate fitted to the machine."""
 
 from __future__ import annotations
 

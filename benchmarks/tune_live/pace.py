@@ -1,10 +1,10 @@
-"""Two hours of a tuner's life in minutes: a control plane of whose seconds several pass in one of the clock.
+"""Hours of a tuner's life in minutes: a control plane of whose seconds several pass in one of the clock.
 
 The tuner has times in seconds: looks every 10 s, windows of a minute, blocks of five, an epoch every five minutes, half
 an hour of traffic before the first. To play hours of that within minutes none of these is touched. Instead its part of
 the control plane is given a clock of its own seconds, of which `times` pass in one of the machine's, and all traffic
 is told it in these: when it came, what it took, how long starts and batches were. To the tuner, the scaling law and
-the twin alike it is a service `times` as slow with a `times`th of the calls per second, two hours long; and the
+the twin alike it is a service `times` as slow with a `times`th of the calls per second, for hours; and the
 machine plays exactly that service. Everything but the control plane's tuner, scaling and memory of traffic (replicas,
 edge, agent, rollouts) lives in the machine's own time.
 """
