@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
+import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -38,6 +40,7 @@ def kept(part: str) -> Path:
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside"))  # so that all that was started is ended
     KEPT.mkdir(parents=True, exist_ok=True)
     report = Report("tune-live", {name: version(name) for name in ("kaon", "uvloop", "httptools", "numba")})
     wanted = os.environ.get("PARTS", ",".join(PARTS)).split(",")

@@ -26,7 +26,8 @@ Told = dict[str, Any]
 
 @dataclass(frozen=True)
 class Setting:
-    """What is compared on what: `usual` is what somebody who has not measured would set.
+    """What is compared on what: `usual` is what somebody who has not measured would set, `at_once` how many loads are
+    played side by side.
 
     `serves_rps` is what a replica serves with it, `reference_s` the replica-seconds of a call that cost 1 in the loss;
     of the tuner's seconds `times` pass in one.
@@ -34,6 +35,7 @@ class Setting:
 
     service: Service
     loads: Sequence[Load]
+    at_once: int
     times: float
     usual: Values
     serves_rps: float
@@ -86,17 +88,30 @@ def from_the_start(setting: Setting, before: Told) -> Told:
 
 
 def _played(setting: Setting, arms: dict[str, tuple[Mode, dict[str, Values]]]) -> Told:
+    """All loads, some at a time."""
+    told: Told = {"loads": {}, "machine_busy": [], "setting": setting.told()}
+    for first in range(0, len(setting.loads), setting.at_once):
+        loads = setting.loads[first : first + setting.at_once]
+        found, machine = _side_by_side(setting, loads, arms)
+        told["loads"] |= found
+        told["machine_busy"].append(machine["busy"])
+    return told
+
+
+def _side_by_side(
+    setting: Setting, loads: Sequence[Load], arms: dict[str, tuple[Mode, dict[str, Values]]]
+) -> tuple[Told, dict[str, float]]:
     entrants = {
         (load.name, arm): Entrant(f"{arm}-{number}", load, mode, values[load.name], setting.first_replicas(load))
-        for number, load in enumerate(setting.loads)
+        for number, load in enumerate(loads)
         for arm, (mode, values) in arms.items()
     }
     with platform(partial(roles.start, times=setting.times)) as kaon:
         outcomes, machine = Match(kaon, setting.service, list(entrants.values()), setting.times).play()
-    told: Told = {load.name: {} for load in setting.loads}
+    told: Told = {load.name: {} for load in loads}
     for (load_name, arm), entrant in entrants.items():
         told[load_name][arm] = _told(setting, outcomes[entrant.name]) | {"set": entrant.values}
-    return {"loads": told, "machine": machine, "setting": setting.told()}
+    return told, machine
 
 
 def _told(setting: Setting, outcome: Outcome) -> Told:

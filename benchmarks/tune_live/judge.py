@@ -16,7 +16,7 @@ def show(part: str, told: dict[str, Any]) -> None:
     if "states" in told:
         show_path(told)
     for load, arms in told.get("loads", {}).items():
-        print(f"\n{part}, {load}; the machine was {told['machine']['busy']:.0%} busy")
+        print(f"\n{part}, {load}; the machine was {max(told['machine_busy']):.0%} busy")
         print("| arm | part | loss | in time % | replica-s | busy % | p50 s | p99 s | lost | shed | unsafe |")
         print("|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
         for arm, x in arms.items():

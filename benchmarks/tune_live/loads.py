@@ -25,3 +25,8 @@ def chosen(folder: str | None, seconds: int, times: float, most: int) -> list[Lo
 def filled(load: loads.Load, span_s: int) -> loads.Load:
     """So many seconds of a load: it begins again when it is over."""
     return replace(load, rates=tuple(itertools.islice(itertools.cycle(load.rates), span_s)))
+
+
+def times_as_many(load: Load, share: float) -> Load:
+    """`share` times the calls."""
+    return replace(load, rates=tuple(rate * share for rate in load.rates))

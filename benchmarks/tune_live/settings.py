@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from benchmarks.tune_live import before_after, request_path
 from benchmarks.tune_live.apps.embedder import OBJECTIVE as EMBEDDER_OBJECTIVE
 from benchmarks.tune_live.apps.sleeper import A_S, B_S, OBJECTIVE
 from benchmarks.tune_live.before_after import Setting
-from benchmarks.tune_live.loads import chosen
+from benchmarks.tune_live.loads import chosen, times_as_many
 from benchmarks.tune_live.match import Service
 
 APPS = Path(__file__).parent / "apps"
@@ -26,7 +25,10 @@ at any pace, so a faster one would leave too little of two cores for calls."""
 SECONDS = 90 if QUICK else 560
 """34 minutes of the tuner's, or an hour and a half."""
 USUAL = 8
-MOST = 16
+MOST, MEAN_SHARE = 10, 0.75
+"""Replicas at most, and the share of the calls that a load of `bench-live` has: six deployments share two cores."""
+AT_ONCE = int(os.environ.get("AT_ONCE", "3"))
+"""So many loads side by side."""
 
 MODEL_TIMES = 2.0**5 if QUICK else 2.0**4
 MODEL_SECONDS, MODEL_RPS = (60, 60.0) if QUICK else (190, 90.0)
@@ -40,9 +42,11 @@ SLEEPER = Service(f"{APPS / 'sleeper.py'}:Sleeper", OBJECTIVE, 2.0, MOST, '{"row
 def sleeper() -> Setting:
     """The service of known cost, on three loads at once."""
     full_s = A_S * USUAL + B_S
+    loads = chosen(os.environ.get("TRACES"), SECONDS, TIMES, most=1 if QUICK else 3)
     return Setting(
         service=SLEEPER,
-        loads=chosen(os.environ.get("TRACES"), SECONDS, TIMES, most=1 if QUICK else 3),
+        loads=[times_as_many(load, MEAN_SHARE) for load in loads],
+        at_once=AT_ONCE,
         times=TIMES,
         usual={"max_batch": float(USUAL)},
         serves_rps=USUAL / full_s,
@@ -55,13 +59,12 @@ def embedder() -> Setting:
 
     Its arms take turns: side by side each would slow the other's model down.
     """
-    load = chosen(os.environ.get("TRACES"), MODEL_SECONDS, MODEL_TIMES, most=1)[0]
-    fitted = replace(load, rates=tuple(rate * MODEL_RPS / MEAN_RPS for rate in load.rates))
+    load = times_as_many(chosen(os.environ.get("TRACES"), MODEL_SECONDS, MODEL_TIMES, most=1)[0], MODEL_RPS / MEAN_RPS)
     env = (f"APPS={Path(batching.__file__).parent / 'apps'}",)
     service = Service(
         f"{APPS / 'embedder.py'}:Embedder", EMBEDDER_OBJECTIVE, 0.0, 3, json.dumps({"texts": [TEXT]}), env
     )
-    return Setting(service, (fitted,), MODEL_TIMES, {"max_batch": 1.0}, 1 / ALONE_S, ALONE_S)
+    return Setting(service, (load,), 1, MODEL_TIMES, {"max_batch": 1.0}, 1 / ALONE_S, ALONE_S)
 
 
 PARTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
