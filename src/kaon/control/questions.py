@@ -31,8 +31,11 @@ class Question(StrEnum):
     """Whether what is recommended still holds."""
     EPOCH = "epoch"
     """What would be better."""
+    CHECK = "check"
+    """How far it is off a minute that was, while nothing is sought: a drift wakes the search."""
 
 
+_OF_A_MINUTE = (Question.FORESEE, Question.CHECK)
 URGENT = (Question.FORESEE, Question.ATTEMPT)
 """Somebody, or a trial, waits for the answer."""
 
@@ -86,10 +89,10 @@ class Questions:
         assert question is not None
         _, values, until_s = self.open.pop(question)
         self.asking, self.since_s = question, now
-        if question is Question.FORESEE:
+        if question in _OF_A_MINUTE:
             self.until_s = until_s
         seed = zlib.crc32("/".join(self.place).encode()) % 100_000 * 10_000
-        if question is not Question.FORESEE:
+        if question not in _OF_A_MINUTE:
             seed += 1 + state.search.epoch % 9_999
         return Ask(
             workspace=self.place[0],
@@ -104,10 +107,10 @@ class Questions:
             schedule=tuple(self._schedule),
             price=senses.price.value if unit is None else unit[1],
             past=senses.past.copied(),
-            now_s=now if question is not Question.FORESEE else until_s,
+            now_s=until_s if question in _OF_A_MINUTE else now,
             seed=seed,
             attempt=values,
-            foresee_s=(until_s - 60.0, until_s) if question is Question.FORESEE else None,
+            foresee_s=(until_s - 60.0, until_s) if question in _OF_A_MINUTE else None,
             reference_s=None if unit is None else unit[0],
             noise=self.noise,
         )
@@ -115,7 +118,7 @@ class Questions:
     def answered(self, answer: Answer) -> Question | None:
         """What it was that is answered now."""
         question, self.asking = self.asking, None
-        if question is not Question.FORESEE:
+        if question not in _OF_A_MINUTE:
             self.trusted, self.word = answer.trusted, answer.distrust or answer.off
             self.noise = answer.noise
             self.unit_s = answer.reference_s or self.unit_s
@@ -124,7 +127,7 @@ class Questions:
     def failed(self, reason: str) -> Question | None:
         """What it was that is not answered."""
         question, self.asking = self.asking, None
-        if question is not Question.FORESEE:
+        if question not in _OF_A_MINUTE:
             self.trusted, self.word = None, reason
         return question
 

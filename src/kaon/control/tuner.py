@@ -21,7 +21,7 @@ from kaon.control.course import Course, changed
 from kaon.control.minds import Stood, Terms
 from kaon.control.questions import Question, Questions, foreseen
 from kaon.control.senses import Senses
-from kaon.laws.traffic import MINUTE_S
+from kaon.laws.traffic import MINUTE_S, parts
 from kaon.laws.tune import board, guard, record, scaling, standing, trial, tuner
 from kaon.laws.tune.ask import Answer, Ask
 from kaon.laws.tune.epoch import Search
@@ -38,6 +38,10 @@ LEARNS_S = 1500.0
 """So much traffic must be known before the twin is asked for the first time."""
 REST_S = 1800.0
 """As long as nobody applies what is recommended, it is looked for anew only so often."""
+
+
+CHECK_S = 600.0
+"""How often the twin is asked how far it is off, while nothing is sought."""
 
 
 class World(NamedTuple):
@@ -85,6 +89,9 @@ class Tuner:
         self.course: Course | None = None
         """Of the trial that is under way."""
         self._promise: float | None = None
+        self._real = 0.0
+        """What a minute cost that the twin is asked about, and, when it has said so, how far it was off."""
+        self._off: float | None = None
         self._kept: tuple[float, Values] | None = None
         """What was promoted and is not written yet."""
         self._dropped = False
@@ -208,6 +215,8 @@ class Tuner:
     def ask(self, now: float) -> Ask:
         """The next question, which is being asked from now on."""
         unit = None if self.course is None else self.course.unit
+        if self.questions.next is Question.CHECK and self.questions.unit_s is not None:
+            unit = self.questions.unit_s, self.senses.price.value
         return self.questions.ask(self.senses, self.terms, self.space, self.state, now, unit)
 
     def answered(self, answer: Answer, now: float) -> None:
@@ -225,6 +234,8 @@ class Tuner:
                     self.state = replace(self.state, advice=None)
             case Question.EPOCH:
                 self._proposed(answer, now)
+            case Question.CHECK if (loss := foreseen(answer)) is not None:
+                self._off = self._real - loss
 
     def failed(self, reason: str) -> None:
         """The twin did not answer."""
@@ -267,7 +278,7 @@ class Tuner:
     def _tick(self, minute: Sample | None, conditions: Conditions, now: float) -> Tick:
         tried, course, tick = self.state.trial, self.course, Tick(now, conditions)
         if tried is None or course is None:
-            ground = self.senses.ground() if minute is not None else ()
+            ground = self._ground(minute, now) if minute is not None else ()
             return replace(tick, burn_now=None if minute is None else 0.0, ground=ground)
         trying, control = course.arms(tried, self.senses, now)
         tick = replace(tick, trying=trying, control=control)
@@ -279,6 +290,15 @@ class Tuner:
         if minute is None or sides is None:
             return tick
         return replace(tick, window=sides[0], beside=sides[1], window_s=minute.at_s)
+
+    def _ground(self, minute: Sample, now: float) -> tuple[tuple[str, float], ...]:
+        """What is watched for drift; while nothing is sought, the twin is asked now and then how far it is off."""
+        ground, self._off, off = self.senses.ground(), None, self._off
+        real = parts(minute, self.terms.objective, self.senses.price.value, self.questions.unit_s)
+        if self.state.search.done and self.questions.trusted and real is not None and minute.at_s % CHECK_S == 0:
+            self._real = real.total
+            self.questions.put(Question.CHECK, now, until_s=minute.at_s)
+        return ground if off is None else (*ground, ("how far the twin is off", off))
 
     def _with_window(self, tick: Tick, tried: Trial, course: Course, minute: Sample | None) -> Tick:
         """A pool's window waits for what the twin makes of it: until it says so, or the next one is there."""

@@ -295,7 +295,7 @@ class Tuning:
                 known.asking = None
                 known.tuner.failed(f"no answer within {PATIENCE_S:.0f} s")
         waiting = [(q, known) for known in self._tuned.values() if (q := known.tuner.questions.next) is not None]
-        waiting.sort(key=lambda w: (w[0] not in URGENT, w[1].tuner.questions.open[w[0]][0]))
+        waiting.sort(key=lambda w: (w[0] not in URGENT, w[0] is Question.CHECK, w[1].tuner.questions.open[w[0]][0]))
         for question, known in waiting:
             if known.asking is not None or (question not in URGENT and now < self._free_s):
                 continue

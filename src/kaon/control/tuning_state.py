@@ -75,7 +75,7 @@ def standing(known: Tuner, now: float) -> tuple[str, str]:
         return "frozen", known.held
     if questions.waits_for(Question.EPOCH):
         return "searching", "the twin is asked for something better"
-    if questions.word:
+    if questions.word and questions.trusted is not True:
         return "frozen", f"the twin: {questions.word}"
     if known.state.advice is not None:
         return "recommending", _advice(known)

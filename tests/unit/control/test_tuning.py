@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from typing import Any
 
@@ -73,9 +73,10 @@ def promising(after: Values, gain: float = 0.1) -> Callable[[Ask], Answer]:
 
 
 def finding_nothing(ask: Ask) -> Answer:
-    """A twin that finds nothing better."""
+    """A twin that finds nothing better, and remembers how often."""
     after = ask.attempt or ask.force
-    return Answer(ask.search, Proposal(ask.force, after, Verdict(False, 0.0, 0.0, "no gain"), 0.0, ()))
+    search = replace(ask.search, epoch=ask.search.epoch + 1, still=ask.search.still + 1)
+    return Answer(search, Proposal(ask.force, after, Verdict(False, 0.0, 0.0, "no gain"), 0.0, ()))
 
 
 class World:
@@ -667,6 +668,29 @@ async def test_searches_of_all_take_a_tenth_of_a_processor_and_begin_in_the_orde
     assert [ask.deployment for ask in twin.asked[:4]] == list("abcd")
     assert min(b - a for a, b in pairwise(times)) >= 3.0 / SHARE
     assert world.state("a").reason == "the twin: busy 20 % off"
+
+
+async def test_a_twin_that_is_more_and_more_off_wakes_a_search_that_had_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("kaon.control.tuner.CHECK_S", 60.0)
+
+    def answer(ask: Ask) -> Answer:
+        return promising({})(ask) if ask.foresee_s is not None else finding_nothing(ask)
+
+    twin = FakeTwin([answer])
+
+    def searches() -> int:
+        return sum(ask.foresee_s is None for ask in twin.asked)
+
+    world = World(twin)
+    await world.deploy()
+    await world.live(LEARNT + 1200)
+    assert world.state().state == "still"
+    assert searches() == 3
+    world.truth = lambda values: Truth(latency_s=0.6)  # costs, calls and misses are what they were
+    await world.live(900)
+    assert searches() > 3
 
 
 async def test_without_a_twin_the_reason_says_what_to_install() -> None:
