@@ -28,6 +28,15 @@ def moments(counts: Sequence[int], first_second: int, seed: int) -> Any:
     import numpy as np
 
     told = np.asarray(counts, dtype=np.int64)
+    parts = [
+        begin * NS + _moments(np, told[begin : begin + _AT_ONCE_S], first_second + begin, seed)
+        for begin in range(0, len(told), _AT_ONCE_S)
+    ]
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+
+
+def _moments(np: Any, told: Any, first_second: int, seed: int) -> Any:
+    """The same of a few seconds: what it takes in between needs several times the memory of what comes out."""
     second = np.repeat(np.arange(len(told)), told)
     number = np.arange(len(second)) - np.repeat(np.cumsum(told) - told, told)
     golden = np.uint64(_GOLDEN)
@@ -37,6 +46,7 @@ def moments(counts: Sequence[int], first_second: int, seed: int) -> Any:
     return np.sort(second * NS + (within * NS).astype(np.int64))
 
 
+_AT_ONCE_S = 60
 _GOLDEN, _MASK = 0x9E3779B97F4A7C15, (1 << 64) - 1
 
 

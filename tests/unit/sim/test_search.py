@@ -93,6 +93,13 @@ def test_calls_are_at_the_moments_that_the_dice_say_and_as_many_as_were_counted(
     assert len(moments([], 0, 1)) == 0
 
 
+def test_minutes_of_calls_are_the_same_drawn_at_once_or_apart() -> None:
+    whole = list(moments([3] * 150, 1000, 7))
+    assert whole == sorted(whole)
+    assert whole[:30] == list(moments([3] * 10, 1000, 7))
+    assert [at - 120 * NS for at in whole[360:]] == list(moments([3] * 30, 1120, 7))
+
+
 def test_a_twin_of_its_own_family_is_trusted_and_its_epoch_replays_bit_for_bit() -> None:
     told = answer(asked(lived()))
     assert (told.trusted, told.distrust) == (True, "")

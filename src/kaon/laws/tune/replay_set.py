@@ -19,6 +19,8 @@ from dataclasses import dataclass, replace
 from kaon.laws.tune.past import KEPT_S, MINUTE_S, SNAPSHOT_S, WEEK_MINUTES, Past, Stretch
 
 RECENT_S, SHORT_S = 1800.0, 180.0
+MANY_CALLS, LEAST_S = 2_000_000, 1200.0
+"""With more calls in the last half hour, its last twenty minutes must do: as few as the gate will judge by."""
 SLOT_MINUTES, BURST_MINUTES = 10, 5
 LED_IN_MINUTES = 10
 """Longer than the law's contest wants to see before it is believed."""
@@ -38,7 +40,8 @@ class ReplaySet:
 
 def replay_set(past: Past, until_s: float) -> ReplaySet | None:
     """The set for a question asked at `until_s`, a whole minute; None before the first snapshot."""
-    begin = past.begun(max(until_s - RECENT_S, 1.0))
+    many = sum(past.counts(until_s - RECENT_S, until_s)) > MANY_CALLS
+    begin = past.begun(max(until_s - (LEAST_S if many else RECENT_S), 1.0))
     last = past.begun(until_s - SHORT_S)
     if begin is None or last is None:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from kaon.laws.tune import replay_set as module
 from kaon.laws.tune.past import Past
 from kaon.laws.tune.replay_set import LED_IN_MINUTES, burst_at, replay_set
 
@@ -34,6 +35,13 @@ def test_of_an_even_load_that_is_all_there_is_the_last_half_hour_is_played() -> 
     assert (recent.until_s, recent.state, recent.led_in_s, recent.burst) == (NOW, "memory", 0.0, False)
     assert sum(recent.counts) == len(recent.counts)
     assert all(s.until_s - s.begin_s <= 480 for s in found.short)
+
+
+def test_of_very_many_calls_the_last_twenty_minutes_must_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MANY_CALLS", 1000)
+    found = replay_set(lived(60), NOW)
+    assert found is not None
+    assert 1200 <= found.whole[0].until_s - found.whole[0].begin_s <= 1500
 
 
 def test_the_same_time_a_day_ago_is_led_in_and_led_from_that_time_on() -> None:
