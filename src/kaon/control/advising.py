@@ -35,6 +35,8 @@ from kaon.types.traffic import Sample
 CONCERN = "advice"
 SETTLED_S = 20.0
 """After its end, when a minute is in the store."""
+FIRST_S = 3.0
+"""After a start, when the deployments are known."""
 DAY_S, LEAST_PAST_S, PAST_IN_ALL_S = 86_400.0, 7200.0, 600 * 3600.0
 """How far back a deployment is judged again after a restart: a day, or less where there are many."""
 _BREATH = 20
@@ -93,13 +95,15 @@ class Advising:
                 known.deployment = deployment
                 before = advise.advice(known.state)
                 known.state = advise.adapt(known.state, terms, self._clock.now())
-                await self._tell(known, before)
+                await self._tell(known, before, "what it is about was changed")
         return None
 
     async def run(self) -> None:
-        """Judge each minute of all, until cancelled."""
+        """Judge each minute of all, until cancelled; at once what there is from before."""
+        wait_s = FIRST_S
         while True:
-            await self._clock.sleep((SETTLED_S - self._clock.now()) % MINUTE_S or MINUTE_S)
+            await self._clock.sleep(wait_s)
+            wait_s = (SETTLED_S - self._clock.now()) % MINUTE_S or MINUTE_S
             try:
                 await self.tick()
             except KaonError as error:  # the store is away: the next time judges what has come until then
@@ -129,7 +133,7 @@ class Advising:
                 await asyncio.sleep(0)
             known.state = advise.step(known.state, seen)
         if not relives:
-            await self._tell(known, before)
+            await self._tell(known, before, "it is well again")
 
     async def _terms(self, deployment: Deployment) -> Terms:
         scaling, objective, service, _ = await self._scaling.terms(deployment)
@@ -150,15 +154,16 @@ class Advising:
             knobs={knob.name: knob for knob in tuner.knobs} if tuner else {},
         )
 
-    async def _tell(self, known: _Advised, before: Sequence[Advice]) -> None:
-        """Write down what has begun to stand, and what does not any more."""
+    async def _tell(self, known: _Advised, before: Sequence[Advice], settled: str) -> None:
+        """Write down what has begun to stand, and what does not any more, which is because of `settled`."""
         after, now = advise.advice(known.state), self._clock.now()
         was, is_ = {a.finding for a in before}, {a.finding for a in after}
         begun, gone = [a for a in after if a.finding not in was], [a for a in before if a.finding not in is_]
-        entries = [_entry(a, now, "", a.finding) for a in begun] + [_entry(a, now, a.finding, "settled") for a in gone]
+        entries = [_entry(a, now, "", a.finding, a.evidence) for a in begun]
+        entries += [_entry(a, now, a.finding, "settled", settled) for a in gone]
         if entries:
             await self._store.keep_journal(entries)
-            await self._store.record([_begun(a, now) for a in begun] + [_gone(a, now) for a in gone])
+            await self._store.record([_begun(a, now) for a in begun] + [_gone(a, now, settled) for a in gone])
 
 
 def _standing(known: _Advised) -> tuple[Advice, ...] | None:
@@ -175,7 +180,7 @@ def _seen(terms: Terms, minutes: Sequence[Sample], shadow: int | None) -> Iterat
         yield Seen(terms, window(parts, at_s, MINUTE_S, terms.objective), sum(held), merge(parts).batches)
 
 
-def _entry(advice: Advice, now: float, before: str, after: str) -> JournalEntry:
+def _entry(advice: Advice, now: float, before: str, after: str, reason: str) -> JournalEntry:
     return JournalEntry(
         at=now,
         workspace=advice.workspace,
@@ -183,7 +188,7 @@ def _entry(advice: Advice, now: float, before: str, after: str) -> JournalEntry:
         concern=CONCERN,
         before=before,
         after=after,
-        reason=advice.evidence,
+        reason=reason,
         figures={"gain": advice.gain, "command": advice.command},
     )
 
@@ -193,8 +198,8 @@ def _begun(advice: Advice, now: float) -> Event:
     return _event(advice, now, "Advice", f"{advice.finding}: {advice.evidence}. Try: {advice.command}", level)
 
 
-def _gone(advice: Advice, now: float) -> Event:
-    return _event(advice, now, "AdviceSettled", f"{advice.finding}: it is well again, or was changed.", Level.NORMAL)
+def _gone(advice: Advice, now: float, settled: str) -> Event:
+    return _event(advice, now, "AdviceSettled", f"{advice.finding}: {settled}.", Level.NORMAL)
 
 
 def _event(advice: Advice, now: float, reason: str, message: str, level: Level) -> Event:

@@ -207,6 +207,13 @@ def test_what_was_done_is_not_said_any_more_at_once_and_what_else_stands_is() ->
 # How many replicas
 
 
+def test_too_few_replicas_are_told_by_what_is_wrong() -> None:
+    [busy] = Told().sees(minute(terms(most=1), busy=0.94, ready=1), FIRM)
+    assert busy.evidence == "1 replica, all that may be, is busy 94 % of the time; 85 % is right at most"
+    [late] = Told().sees(minute(terms(most=4), 0.9, busy=0.8), FIRM)
+    assert late.evidence.endswith("busy 80 % of the time; 90 % of calls are answered well in time, 99 % should be")
+
+
 def test_calls_that_fail_while_replicas_are_idle_or_by_the_code_do_not_ask_for_more_replicas() -> None:
     idle = minute(terms(most=4), 0.5, busy=0.2)
     assert Told().sees(idle, 20) == ()

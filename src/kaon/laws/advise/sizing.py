@@ -33,13 +33,16 @@ def undersized(_: State, seen: Seen) -> Told | bool | None:
     low, high = terms.objective.utilisation
     if window.ready < terms.most or not 0 < terms.most < MOST_REPLICAS or window.busy < low:
         return False  # when calls fail although replicas are idle, more of them would not help
-    if window.busy <= high and not _late(seen):
+    crowded, late = window.busy > high, _late(seen)
+    if not crowded and not late:
         return False
     more = min(max(terms.most + 1, needed), MOST_REPLICAS)
-    completed = window.loss.completed
-    evidence = (
-        f"all {replicas(terms.most)} that may be are busy {share(window.busy)} of the time; "
-        f"{share(completed)} of calls are answered well in time, {share(terms.objective.completion)} are wanted"
+    verb = "is" if terms.most == 1 else "are"
+    evidence = f"{replicas(terms.most)}, all that may be, {verb} busy {share(window.busy)} of the time"
+    evidence += f"; {share(high)} is right at most" if crowded else ""
+    wanted = share(terms.objective.completion)
+    evidence += (
+        f"; {share(window.loss.completed)} of calls are answered well in time, {wanted} should be" if late else ""
     )
     busy = min(1.0, demand / more)
     gain = f"busy {share(busy)} in place of {share(window.busy)}, for up to {more - terms.most} more"
