@@ -12,7 +12,8 @@ For each replica, on its own:
     not wanted, ended          forget it
 
 Each is also told who may call it, and its knobs. A trial's knobs are a lease: they are only meant while the control
-plane answers, so that whatever becomes of it, they are gone `LEASE_S` later.
+plane answers, so that whatever becomes of it, they are gone `LEASE_S` later. A replica that ended while it tried
+something is started with what is safe, and does not try that again.
 
 A replica with an operation under way (`Seen.busy`) is left to that: what is seen of it may be older than what
 is done to it. Times are of the monotonic clock but `wall`, which stamps what people see.
@@ -122,7 +123,8 @@ class Memory:
     stopping: str = ""  # why this agent is ending it
     retired_at: float | None = None
     left_edge_at: float | None = None
-    tuned: tuple[str, float] = ("", 0.0)  # hash of the knobs that it was told last, and when
+    tuned: tuple[str, float] = ("", 0.0)  # hash of the knobs that its process was told last, and when
+    ended_with: str = ""  # hash of the knobs that it was told before it ended
 
 
 @dataclass(frozen=True)
@@ -250,6 +252,8 @@ def _count_end(memory: Memory, sighting: Sighting, seen: Seen) -> Memory:
         failures=0 if steady else memory.failures,
         exit_code=sighting.exit_code,
         last_lines=sighting.last_lines,
+        tuned=("", 0.0),
+        ended_with=memory.tuned[0] or memory.ended_with,
     )
     return _failed(memory, phase, memory.stopping or sighting.reason, seen)
 
@@ -305,7 +309,9 @@ def _tune(
 ) -> tuple[Memory, Action | None]:
     """Other knobs are in force than should be. One that tells of none is older than knobs, and is left alone."""
     planned = plan.knobs.get(f"{spec.workspace}/{spec.deployment}", _NO_KNOBS)
-    knobs = planned.of(spec.id, trying=seen.lease_s > 0)
+    if memory.ended_with and (planned.trial is None or _hash(planned.trial) != memory.ended_with):
+        memory = replace(memory, ended_with="")
+    knobs = planned.of(spec.id, trying=seen.lease_s > 0 and not memory.ended_with)
     wanted = _hash(knobs)
     told, told_at = memory.tuned
     if said.knobs in ("", wanted) or (told == wanted and seen.now < told_at + RETELL_S):

@@ -53,6 +53,7 @@ class World:
         self.knobs = {one.id: content_hash(knobs.get(name, FORCE)) for name, one in (("a", A), ("b", B))}
         self.access = content_hash(OPEN)
         self.running = {A.id, B.id}
+        self.ended: set[str] = set()
         self.busy: frozenset[str] = frozenset()
         self.memories: dict[str, Memory] = {}
 
@@ -62,6 +63,7 @@ class World:
             for id_ in self.running
         }
         sightings = {id_: Sighting(id=id_, stage=Stage.STARTING, control_address="unix:/c") for id_ in self.running}
+        sightings |= {id_: Sighting(id=id_, stage=Stage.EXITED, exit_code=1) for id_ in self.ended}
         seen = Seen(
             now=self.now,
             wall=self.now + 1e9,
@@ -74,6 +76,18 @@ class World:
         decided = step(wanted, seen, self.memories)
         self.memories = decided.memories
         return decided
+
+    def ends(self, one: ReplicaSpec, wanted: Plan) -> None:
+        """It ends by itself, and is started anew with what is in force."""
+        self.running.discard(one.id)
+        self.ended = {one.id}
+        self.look(wanted)
+        self.now += 1.0
+        self.heard_at = self.now
+        assert StartIt(one) in self.look(wanted).actions
+        self.ended = set()
+        self.running.add(one.id)
+        self.knobs[one.id] = content_hash(wanted.knobs["default/shop"].force)
 
     def obeys(self, wanted: Plan) -> dict[str, Knobs]:
         """Let every replica do as it is told; what they were told."""
@@ -133,7 +147,7 @@ def test_what_is_in_force_outlives_the_lease() -> None:
     assert world.look(SAFE).actions == ()
 
 
-def test_a_replica_that_was_started_anew_is_told_again() -> None:
+def test_a_replica_that_somebody_started_anew_is_told_again() -> None:
     world = World()
     world.obeys(CANARY)
     world.running = {B.id}
@@ -141,6 +155,28 @@ def test_a_replica_that_was_started_anew_is_told_again() -> None:
     world.running = {A.id, B.id}
     world.knobs[A.id] = content_hash(FORCE)
     world.now += RETELL_S
+    assert world.obeys(CANARY) == {A.id: TRIED}
+
+
+def test_a_replica_that_ended_while_it_tried_something_does_not_try_that_again() -> None:
+    world = World()
+    world.obeys(CANARY)
+    world.ends(A, CANARY)
+    assert world.obeys(CANARY) == {}
+    world.now += 60
+    world.heard_at = world.now
+    assert world.obeys(CANARY) == {}
+    other = plan(PlannedKnobs(force=FORCE, trial=USUAL, replicas=(A.id,)))
+    assert world.obeys(other) == {A.id: USUAL}, "something else it may try"
+    assert world.obeys(CANARY) == {A.id: TRIED}, "and the same in another trial"
+    world.ends(A, CANARY)
+    assert world.obeys(plan(PlannedKnobs(force=TRIED))) == {A.id: TRIED, B.id: TRIED}, "what is in force is for all"
+
+
+def test_a_replica_that_ends_without_trying_anything_may_try_later() -> None:
+    world = World()
+    world.look(SAFE)
+    world.ends(A, SAFE)
     assert world.obeys(CANARY) == {A.id: TRIED}
 
 
