@@ -129,6 +129,7 @@ def _told(setting: Setting, outcome: Outcome) -> Told:
             "twin": state["twin"],
             "trials": state["trials"],
             "story": outcome.story,
+            "replay": outcome.replay,
             **_journal(outcome.journal),
         },
     }

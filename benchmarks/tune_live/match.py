@@ -75,6 +75,8 @@ class Outcome:
     story: list[tuple[float, str, str]]
     """When the tuner was in which state, why; seconds of the run."""
     replicas: list[int]
+    replay: str
+    """What `kaon tune NAME --replay` said of the journal."""
 
 
 @dataclass
@@ -195,7 +197,16 @@ class Match:
             journal=found["items"],
             story=self.stories[entrant.name],
             replicas=census.series(entrant.name, start_at, entrant.load.seconds),
+            replay=self._replayed(entrant),
         )
+
+    def _replayed(self, entrant: Entrant) -> str:
+        if entrant.mode is Mode.OFF:
+            return ""
+        try:
+            return self.platform.kaon("tune", entrant.name, "--replay").strip()
+        except SystemExit as error:  # what does not replay is a figure like any other
+            return str(error)
 
     def _counted(self, entrant: Entrant, census: Census, start_at: float) -> tuple[Counted, ...]:
         """Replica-seconds by window: paid as the system tells, busy and ready as the platform counted."""
