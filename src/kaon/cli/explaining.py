@@ -18,6 +18,8 @@ from kaon.types.deployment import RolloutState
 from kaon.types.journal import JournalEntry
 
 _WIDEST = 160
+_DID = {"epoch": "considered ", "trial": "tried "}
+"""What was done with a move of knobs; a change by hand simply is."""
 
 
 def explain(name: str, since_s: float | None, limit: int, workspace: str | None, form: Format) -> None:
@@ -70,8 +72,8 @@ def _tuning(figures: Mapping[str, Any], change: str) -> tuple[str, str]:
     loss = figures.get("loss")
     gains = {name: figures.get(name) for name in ("predicted", "realised")} if loss else {}
     told = [f"{name}: loss {dials.changed(gain / loss)}" for name, gain in gains.items() if loss and gain]
-    move = dials.moved(before, after) or "stays as it is"
-    return f"tried {move}" if figures.get("kind") == "trial" else move, ", ".join(told)
+    move = dials.moved(before, after)
+    return f"{_DID.get(str(figures.get('kind')), '')}{move}" if move else "stays as it is", ", ".join(told)
 
 
 def _flat(figures: Mapping[str, Any], under: str = "") -> dict[str, Any]:

@@ -368,6 +368,14 @@ def test_explanations_are_as_agreed(golden: Golden, columns: int) -> None:
             },
         ),
         entry(
+            25,
+            concern="tuning",
+            before="margin=1",
+            after="margin=0.9",
+            reason="epoch: gain 3.2 %, at least 1.3 %",
+            figures={"kind": "epoch", "before": {"margin": 1.0}, "after": {"margin": 0.9}, "looks": [[1.0] * 900]},
+        ),
+        entry(
             20,
             concern="tuning",
             before="margin=1",
