@@ -693,6 +693,23 @@ async def test_a_twin_that_is_more_and_more_off_wakes_a_search_that_had_stopped(
     assert searches() > 3
 
 
+async def test_after_a_restart_it_knows_at_once_what_agents_still_remember() -> None:
+    twin = FakeTwin([finding_nothing])
+    world = World(twin)
+    await world.deploy()
+    await world.live(LEARNT)
+    asked = len(twin.asked)
+    assert asked
+    world.start()
+    await world.settle()
+    await world.live(90)
+    assert world.state().state != "learning"
+    assert len(twin.asked) > asked
+    past, now = twin.asked[-1].past, world.clock.now()
+    assert past.sums(now - 1200, now - 120).arrivals == pytest.approx(50 * 1080, rel=0.02)
+    assert all(snapshot.state is not None for snapshot in past.snapshots)
+
+
 async def test_without_a_twin_the_reason_says_what_to_install() -> None:
     world = World(FakeTwin())
     await world.deploy()
