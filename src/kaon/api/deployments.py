@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import Header, Query, Response
+from pydantic import ValidationError
 
 from kaon.api import audit, edits
 from kaon.api.checks import check_name, check_spec
@@ -17,9 +18,9 @@ from kaon.api.keyring import Caller
 from kaon.api.parts import InWorkspace, OfDeployment, Parts, WithCaller, WithParts
 from kaon.api.problems import Unprocessable
 from kaon.api.shapes import view_of
-from kaon.api.views import DeploymentView, Items
+from kaon.api.views import DeploymentView, Items, ScalingChange
 from kaon.errors import Conflict
-from kaon.types.deployment import DeploymentSpec, DeploymentStatus, Scaling
+from kaon.types.deployment import DeploymentSpec, DeploymentStatus
 from kaon.types.key import Right
 from kaon.types.resource import Deployment
 
@@ -83,16 +84,26 @@ async def delete_deployment(ws: InWorkspace, name: OfDeployment, parts: WithPart
 
 @doors.post("/{deployment}/scale", right=Right.WRITE)
 async def scale_deployment(
-    ws: InWorkspace, name: OfDeployment, body: Scaling, parts: WithParts, caller: WithCaller
+    ws: InWorkspace, name: OfDeployment, body: ScalingChange, parts: WithParts, caller: WithCaller
 ) -> DeploymentView:
-    """Say how many replicas there may be."""
-    return await edited(
-        parts,
-        caller,
-        (ws, name),
-        lambda d: d.spec.model_copy(update={"scaling": body}),
-        ("Scaled", f"To {body.min}..{body.max} replicas."),
-    )
+    """Say how many replicas there may be, and what decides it; what is not named stays."""
+
+    def scaled(deployment: Deployment) -> DeploymentSpec:
+        try:
+            return deployment.spec.model_copy(update={"scaling": body.of(deployment.spec.scaling)})
+        except ValidationError as error:
+            raise Unprocessable(
+                "That does not go with how it scales now.",
+                hint="What is not named stays as it is: name min and max together.",
+                errors=[
+                    {"where": "scaling", "message": e["msg"].removeprefix("Value error, ")} for e in error.errors()
+                ],
+            ) from None
+
+    after = await edits.edit_deployment(parts.store, ws, (await deployment_of(parts, ws, name)).name, scaled)
+    bounds = after.spec.scaling
+    await note(parts, caller, after, "Scaled", f"To {bounds.min}..{bounds.max} replicas.")
+    return view_of(after, parts.settings.url)
 
 
 @doors.post("/{deployment}/restart", right=Right.WRITE)

@@ -11,7 +11,15 @@ from typing import Annotated, Generic, TypeVar
 from pydantic import Field, SecretStr, StringConstraints, model_validator
 
 from kaon.types.artifact import ArtifactSpec, ArtifactStatus
-from kaon.types.deployment import DeploymentSpec, DeploymentStatus, RevisionSpec, RolloutState
+from kaon.types.deployment import (
+    DeploymentSpec,
+    DeploymentStatus,
+    Floor,
+    Law,
+    RevisionSpec,
+    RolloutState,
+    Scaling,
+)
 from kaon.types.journal import JournalEntry
 from kaon.types.key import Priority, Role
 from kaon.types.model import Digest, Model, Name
@@ -93,6 +101,21 @@ class Decisions(Model):
 
     items: list[JournalEntry]
     now: JournalEntry | None = Field(default=None, description="None: its number of replicas is fixed.")
+
+
+class ScalingChange(Model):
+    """What of a deployment's scaling is to be another; what is not named stays as it is."""
+
+    min: int | None = Field(default=None, ge=0, le=1000)
+    max: int | None = Field(default=None, ge=0, le=1000)
+    law: Law | None = None
+    floors: tuple[Floor, ...] | None = Field(default=None, max_length=16)
+    keep_alive_s: float | None = Field(default=None, ge=1, le=86_400, description="null, when it is named: learnt.")
+    hold_s: float | None = Field(default=None, gt=0, le=600)
+
+    def of(self, current: Scaling) -> Scaling:
+        """`current` with what is named in its place. Raises `ValueError` when the two do not go together."""
+        return Scaling.model_validate(current.model_dump() | self.model_dump(exclude_unset=True))
 
 
 class UndoRequest(Model):
