@@ -152,6 +152,21 @@ async def test_edits_change_what_they_say_and_nothing_else(root: Any) -> None:
     assert restarted == scaled
 
 
+async def test_scaling_changes_what_is_named_and_keeps_the_rest(root: Any) -> None:
+    floor = {"replicas": 3, "start": "09:00", "end": "18:00"}
+    first = {"min": 2, "max": 8, "law": "knative", "floors": [floor], "keep_alive_s": 60}
+    assert (await root.post(WEB + "/scale", json=first)).status_code == 200
+    scaled = (await root.post(WEB + "/scale", json={"max": 9})).json()["spec"]["scaling"]
+    assert scaled == first | {"max": 9, "hold_s": 60}
+    learnt = (await root.post(WEB + "/scale", json={"keep_alive_s": None, "floors": []})).json()["spec"]["scaling"]
+    assert learnt == scaled | {"keep_alive_s": None, "floors": []}
+    assert (await root.post(WEB + "/scale", json={})).json()["spec"]["scaling"] == learnt
+    refused = await root.post(WEB + "/scale", json={"max": 1})
+    assert (refused.status_code, "scaling.min (2) is above scaling.max (1)" in refused.text) == (422, True)
+    assert (await root.post(WEB + "/scale", json={"max": None})).status_code == 422
+    assert (await root.get(WEB)).json()["spec"]["scaling"] == learnt
+
+
 async def test_deploying_the_same_after_a_restart_does_not_restart_again(root: Any) -> None:
     await root.put("/workspaces/default/deployments/new", json=SPEC)
     restarted = (await root.post("/workspaces/default/deployments/new/restart")).json()
@@ -354,12 +369,19 @@ async def agent(world: World) -> Any:
         yield client
 
 
+async def hangs(world: World, cloud: str) -> None:
+    """Until an agent's request waits for a change of its plan."""
+    async with asyncio.timeout(5):
+        while ("plan", "", cloud) not in world.app.state.parts.changes._waiting:
+            await asyncio.sleep(0)
+
+
 async def test_a_plan_is_answered_when_it_changes_and_304_when_not(world: World, agent: Any) -> None:
     plan = Plan.model_validate_json((await agent.get("/clouds/local/plan")).content)
     same = await agent.get("/clouds/local/plan", params={"after": plan.hash, "wait_s": 0.05})
     assert (same.status_code, same.content) == (304, b"")
     waiting = asyncio.ensure_future(agent.get("/clouds/local/plan", params={"after": plan.hash, "wait_s": 5}))
-    await asyncio.sleep(0.05)
+    await hangs(world, "local")
     assert not waiting.done()
     resource = await world.store.get("plan", "", "local")
     new = Plan(cloud="local")
@@ -374,7 +396,7 @@ async def test_a_cloud_without_a_plan_waits_for_its_first(world: World) -> None:
     async with world.client(await world.key("far", Role.AGENT, cloud="far")) as far:
         assert (await far.get("/clouds/far/plan", params={"wait_s": 0})).status_code == 304
         waiting = asyncio.ensure_future(far.get("/clouds/far/plan", params={"wait_s": 5}))
-        await asyncio.sleep(0.02)
+        await hangs(world, "far")
         plan = Plan(cloud="far")
         await world.store.create("plan", "", "far", PlanSpec(plan=plan, hash=plan.hash))
         assert (await waiting).json()["cloud"] == "far"
