@@ -36,6 +36,11 @@ class Progress:
             self._out.flush()
         self._text = text
 
+    def tell(self, text: str) -> None:
+        """Say something once, on a line of its own that stays."""
+        self._out.write(("\r\x1b[2K" if self._live else "") + plain(text) + "\n")
+        self._out.flush()
+
     def _paint(self) -> None:
         frame = 0
         while not self._done.wait(_FRAME_S):

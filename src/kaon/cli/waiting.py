@@ -18,6 +18,33 @@ _LOOK_S = 0.25
 _ORDER = list(Phase)
 
 
+QUIET_S = 10.0
+"""Without a new call for so long a canary may wait for ever."""
+
+
+class Quiet:
+    """How long a canary that must have calls has had none; says once what a person can do about it."""
+
+    def __init__(self) -> None:
+        self._calls: tuple[int, int, int] | None = None
+        self._since = 0.0
+        self._told = False
+
+    def said(self, view: DeploymentView, now: float) -> str:
+        """What to tell at `now`, seconds of a clock that never goes back; mostly nothing."""
+        canary = view.status.canary
+        calls = (canary.revision, canary.step, canary.new.calls) if canary and canary.in_force else None
+        if calls is None or calls != self._calls:
+            self._calls, self._since = calls, now
+        if calls is None or self._told or now - self._since < QUIET_S:
+            return ""
+        self._told = True
+        return (
+            f"It waits for calls: revision {calls[0]} has had none for {QUIET_S:.0f} s. Ctrl-C ends the waiting, not "
+            f"the rollout: kaon rollout status {view.name}. Without more proof: kaon rollout promote {view.name}"
+        )
+
+
 class RolloutStopped(KaonError):
     """The new revision did not come up."""
 
@@ -29,7 +56,7 @@ def until_rolled_out(remote: Remote, name: str, timeout_s: float = TIMEOUT_S) ->
 
     Raises `RolloutStopped` with the replica's last words, `DeadlineExceeded` after `timeout_s` seconds.
     """
-    ends_at = time.monotonic() + timeout_s
+    ends_at, quiet = time.monotonic() + timeout_s, Quiet()
     with Progress() as progress:
         while time.monotonic() < ends_at:
             try:
@@ -44,6 +71,8 @@ def until_rolled_out(remote: Remote, name: str, timeout_s: float = TIMEOUT_S) ->
             if view.state is RolloutState.STABLE or view.spec.paused or awaits_promotion(view):
                 return view
             progress.say(*doing(view, replicas))
+            if said := quiet.said(view, time.monotonic()):
+                progress.tell(said)
             time.sleep(_LOOK_S)
     raise DeadlineExceeded(
         f"'{name}' is not rolled out after {timeout_s:.0f} s; it goes on.",

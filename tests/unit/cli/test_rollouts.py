@@ -6,7 +6,7 @@ import pytest
 
 from kaon.api.views import DeploymentView
 from kaon.cli import rollouts
-from kaon.cli.waiting import awaits_promotion
+from kaon.cli.waiting import Quiet, awaits_promotion
 from kaon.errors import InvalidInput
 from kaon.types.deployment import (
     Arm,
@@ -96,6 +96,24 @@ def test_a_canary_that_is_held_after_its_last_step_waits_for_a_yes() -> None:
     assert awaits_promotion(view(2, hold=True))
     assert not awaits_promotion(view(2))
     assert not awaits_promotion(view(1, hold=True))
+
+
+def called(calls: int, *, in_force: bool = True) -> DeploymentView:
+    """The trial after so many calls."""
+    made = view()
+    assert made.status.canary is not None
+    canary = made.status.canary.model_copy(update={"in_force": in_force, "new": Arm(calls=calls)})
+    return made.model_copy(update={"status": made.status.model_copy(update={"canary": canary})})
+
+
+def test_who_waits_for_a_canary_that_nobody_calls_is_told_once_how_to_go_on() -> None:
+    quiet = Quiet()
+    assert [quiet.said(called(0, in_force=False), now) for now in (0, 60)] == ["", ""], "its replicas are not ready"
+    assert [quiet.said(called(calls), now) for calls, now in ((0, 70), (0, 75), (3, 82), (3, 90))] == [""] * 4
+    said = quiet.said(called(3), 92)
+    assert "Ctrl-C ends the waiting, not the rollout" in said
+    assert "kaon rollout promote shop" in said
+    assert quiet.said(called(3), 900) == "", "once is enough"
 
 
 def test_steps_are_read_as_people_write_them_and_keep_what_is_not_named() -> None:
