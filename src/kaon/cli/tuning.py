@@ -21,7 +21,7 @@ from kaon.types.tuning import Mode, TuningRequest, TuningState
 _KEPT = 1000
 """Decisions that a platform keeps of a deployment at most. Each epoch has what the twin answered, some 10 kB."""
 _MODES = {
-    Mode.OFF: "The tuner of {name} is off. What is in force stays: kaon tune {name} --undo takes the last change back.",
+    Mode.OFF: "The tuner of {name} is off; what is in force stays: kaon tune {name}",
     Mode.RECOMMEND: "The tuner of {name} recommends and changes nothing: kaon tune {name}",
     Mode.AUTO: "The tuner of {name} tries what its twin finds better, and keeps what proves so: kaon tune {name}",
 }

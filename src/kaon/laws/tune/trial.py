@@ -145,7 +145,8 @@ def judge(trial: Trial) -> Finding | None:
         return None
     mean, deviation = belief(gains, trial.predicted)
     realised = fmean(winsorised(gains))
-    told = f"live {realised:.3g} in {len(gains)} windows, promised {trial.predicted:.3g}: {mean:.3g} +- {deviation:.2g}"
+    found = f"live {realised:.4f} in {len(gains)} windows, promised {trial.predicted:.4f}"
+    told = f"{found}: {mean:.4f} +- {deviation:.4f}"
     if mean >= (SURE if trial.predicted > 0 else SURE_UNPROMISED) * deviation:
         return Finding(True, realised, told)
     if mean <= 0:
