@@ -66,9 +66,16 @@ def _did(replica: ReplicaStatus, before: Look, look: Look) -> Side | None:
 def _ended(
     replica: ReplicaStatus, earlier: ReplicaStatus | None, was: ReplicaFigures | None, planned: PlannedKnobs
 ) -> Side | None:
-    """One that ran and ended by itself, out of memory included: on the side of the knobs that it had."""
+    """One that ran and ended by itself, out of memory included.
+
+    One that should try something, or was last seen to, ended on that side: it may have taken its knobs since it was
+    read last, and be gone for that.
+    """
     if earlier is None or earlier.phase not in _ALIVE:
         return None
     if replica.phase not in _ENDED and replica.restarts == earlier.restarts:
         return None
-    return Side(knobs=was.knobs if was else content_hash(planned.of(replica.id)), ended=1)
+    knobs = planned.of(replica.id)
+    if planned.trial is not None and was is not None and was.knobs == content_hash(planned.trial):
+        knobs = planned.trial
+    return Side(knobs=content_hash(knobs), ended=1)

@@ -140,6 +140,12 @@ def test_one_that_ended_before_it_ever_told_its_knobs_is_on_the_side_that_the_pl
     assert {k: s.ended for k, s in sides(before, after).items()} == {TRIED: 1, FORCE: 1}
 
 
+def test_one_that_ended_as_soon_as_it_took_its_knobs_is_on_the_side_of_those() -> None:
+    before = look(1, A, B, a=figures(1, FORCE), b=figures(1, TRIED))
+    after = look(2, status("a", Phase.CRASHED), status("b", Phase.CRASHED))
+    assert {k: s.ended for k, s in sides(before, after).items()} == {TRIED: 2}, "b has not given them back yet"
+
+
 def test_a_start_that_could_not_begin_is_no_end() -> None:
     before = look(1, status("a", Phase.INSTALLING))
     assert sides(before, look(2, status("a", Phase.CRASHED))) == {}
