@@ -117,6 +117,7 @@ def _told(latency_ns: Any, calls: Any, blocks: Sequence[int], block_s: float, ro
         row["calls"] = len(all_ms)
         for q in (0.5, 0.99) if name in BESIDE else ():
             row[f"p{round(100 * q)}_ratio"] = _ratio(by_round, state, STATES.index(BESIDE[name]), q)
+            row[f"p{round(100 * q)}_over_off"] = _ratio(by_round, state, STATES.index(OFF), q)
         found["states"][name] = row
     return found
 
