@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from kaon.sim import memory
 from kaon.sim.engine import NS, Deployment, Truth, deployment
 from kaon.types.objective import Objective
 from kaon.types.observation import Observation
+from kaon.types.traffic import LATENCY_BOUNDS_S, Histogram
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class Outcome:
     events: int
     replicas: tuple[int, ...]
     """Paid ones, at each tick."""
+    latency: Histogram = field(default_factory=dict)
+    """In the buckets in which a platform counts it, which are coarse: what was seen compares with this."""
 
     @property
     def whole(self) -> loss.Seen:
@@ -184,7 +188,17 @@ def _outcome(world: Deployment, windows: tuple[loss.Seen, ...], replicas: list[i
     step_s = int(w.counts[memory.BUCKET]) / NS
     histogram = [int(x) for x in w.scores[: memory.BUCKETS]]
     p50, p90, p99 = (_quantile(histogram, q) * step_s for q in (0.5, 0.9, 0.99))
-    return Outcome(windows, p50, p90, p99, int(w.counts[memory.EVENTS]), tuple(replicas))
+    latency = _in_buckets(histogram, step_s)
+    return Outcome(windows, p50, p90, p99, int(w.counts[memory.EVENTS]), tuple(replicas), latency)
+
+
+def _in_buckets(histogram: list[int], step_s: float) -> Histogram:
+    found: Histogram = {}
+    for place, count in enumerate(histogram):
+        if count:
+            bucket = bisect_left(LATENCY_BOUNDS_S, (place + 0.5) * step_s)
+            found[bucket] = found.get(bucket, 0) + count
+    return found
 
 
 def _windows(
@@ -212,8 +226,6 @@ def _windows(
 
 
 def _places(arrivals_ns: Any, edges: list[int]) -> list[int]:
-    from bisect import bisect_left
-
     return [bisect_left(arrivals_ns, edge) for edge in edges]
 
 

@@ -20,6 +20,7 @@ from typing import Any
 from kaon.laws import loss
 from kaon.laws.scaling import Bounds, Law
 from kaon.laws.service_time import ServiceTime
+from kaon.laws.traffic import quantile
 from kaon.laws.tune.gate import Block, Played
 from kaon.laws.tune.knobs import Values
 from kaon.sim.engine import NS, Truth
@@ -31,6 +32,8 @@ NOISES = (0.05, 0.15, 0.3, 0.5, 0.8)
 """Sigmas of the log-normal factor to choose from where squares are not known."""
 TAILS = (0.0, 1 / 3, 2 / 3, 1.0)
 """Shares of stragglers to choose from, of the most that the variance allows."""
+BEYOND = 2.0
+"""Slow replicas and costs that are not linear make calls late too: they may pass for so much more variance."""
 MOST_NOISE, LEAST_NOISE, STRAGGLES = 1.2, 0.05, 5.0
 MOST_P50, MOST_BUSY, MOST_COMPLETION = 0.15, 0.10, 0.005
 """How far a trusted replay may be off: shares of the p50 and of the busy share, and points of completion."""
@@ -205,7 +208,7 @@ def fit(batches: Iterable[Batches]) -> tuple[float, float] | None:
 
 def unevennesses(seen: Batches, a: float, b: float) -> tuple[Unevenness, ...]:
     """Those that leave as much of batches' time unexplained by a n + b as is: from a log-normal factor alone to as
-    many stragglers as there can be.
+    many stragglers as there can be; and those that leave twice as much.
 
     With s = (a n + b) X and E X = 1, the squared residuals sum to Var X times the sum of (a n + b)^2.
     """
@@ -213,9 +216,8 @@ def unevennesses(seen: Batches, a: float, b: float) -> tuple[Unevenness, ...]:
     residual = seen.seconds_squared - 2 * a * seen.rows_seconds - 2 * b * seen.seconds + expected
     if residual <= 0 or expected <= 0:
         return tuple(Unevenness(noise) for noise in NOISES)
-    square = min(1 + residual / expected, math.exp(MOST_NOISE**2))
-    most = _most_stragglers(square)
-    return tuple(_uneven(square, tail * most) for tail in TAILS)
+    squares = (min(1 + more * residual / expected, math.exp(MOST_NOISE**2)) for more in (1.0, BEYOND))
+    return tuple(_uneven(square, tail * _most_stragglers(square)) for square in squares for tail in TAILS)
 
 
 def _uneven(square: float, stragglers: float) -> Unevenness:
@@ -250,7 +252,7 @@ class Figures:
     def of(cls, outcome: Outcome) -> Figures:
         """Those of a replay."""
         whole = outcome.whole
-        return cls(outcome.latency_p50_s, whole.busy_s / max(whole.ready_s, 1e-9), outcome.attainment)
+        return cls(quantile(outcome.latency, 0.5) or 0.0, whole.busy_s / max(whole.ready_s, 1e-9), outcome.attainment)
 
 
 def agreement(seen: Figures, played: Figures, latency_s: float) -> str | None:
