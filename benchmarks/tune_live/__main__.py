@@ -49,7 +49,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, ended)
     KEPT.mkdir(parents=True, exist_ok=True)
     report = Report("tune-live", {name: version(name) for name in ("kaon", "uvloop", "httptools", "numba")})
-    wanted = os.environ.get("PARTS", ",".join(PARTS)).split(",")
+    wanted = os.environ.get("PARTS", "tuned,path" if QUICK else ",".join(PARTS)).split(",")
     done: dict[str, Any] = {}
     for name, play in PARTS.items():
         if kept(name).exists():

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import batching
+from benchmarks import batching, peers
 from benchmarks.live.loads import MEAN_RPS
 from benchmarks.report import QUICK
 from benchmarks.tune_live import before_after, request_path
@@ -22,8 +22,8 @@ APPS = Path(__file__).parent / "apps"
 TIMES = 2 ** (18 / 4) if QUICK else 2 ** (13 / 4)
 """A root of two, so that no bucket of a latency histogram is split: 9.5. A replica's start costs the machine the same
 at any pace, so a faster one would leave too little of two cores for calls."""
-SECONDS = 90 if QUICK else 520
-"""34 minutes of the tuner's, or 82."""
+SECONDS = 40 if QUICK else 520
+"""A quarter of an hour of the tuner's, or 82 minutes."""
 USUAL = 8
 MOST, MEAN_SHARE = 10, 0.75
 """Replicas at most, and the share of the calls that a load of `bench-live` has: six deployments share two cores."""
@@ -31,7 +31,7 @@ AT_ONCE = int(os.environ.get("AT_ONCE", "3"))
 """So many loads side by side."""
 
 MODEL_TIMES = 2.0**5 if QUICK else 2.0**4
-MODEL_SECONDS, MODEL_RPS = (60, 60.0) if QUICK else (180, 90.0)
+MODEL_SECONDS, MODEL_RPS = (30, 60.0) if QUICK else (180, 90.0)
 TEXT = "where is the parcel that I ordered on Monday"
 ALONE_S = 0.005
 """What a call costs that MiniLM answers by itself, about."""
@@ -59,6 +59,8 @@ def embedder() -> Setting:
 
     Its arms take turns: side by side each would slow the other's model down.
     """
+    if peers.python_of("minilm") is None:
+        raise SystemExit("MiniLM's environment is not installed: run it once without QUICK")
     load = times_as_many(chosen(os.environ.get("TRACES"), MODEL_SECONDS, MODEL_TIMES, most=1)[0], MODEL_RPS / MEAN_RPS)
     env = (f"APPS={Path(batching.__file__).parent / 'apps'}",)
     service = Service(
@@ -71,6 +73,6 @@ PARTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "tuned": lambda done: before_after.while_tuned(sleeper()),
     "found": lambda done: before_after.from_the_start(sleeper(), done["tuned"]),
     "model": lambda done: before_after.in_turn(embedder()),
-    "path": lambda done: request_path.measured(2 if QUICK else 6, 3.0),
+    "path": lambda done: request_path.measured(1 if QUICK else 6, 3.0),
 }
 """Each is given what was done before it."""
