@@ -93,20 +93,22 @@ def step(
     work: float,
     slack_s: float,
     patience_s: float,
+    margin: float = 1.0,
 ) -> Contest:
     """`known` after `work` replica-seconds arrived in `span_s`.
 
-    A call may wait `slack_s` and still be in time; after `patience_s` its caller leaves.
+    A call may wait `slack_s` and still be in time; after `patience_s` its caller leaves. Every demand, those held from
+    before too, is provided for `margin` times.
     """
     holds = tuple([hold.add(at_s, demands[i // len(HOLDS_S)]) for i, hold in enumerate(known.holds)])
     peaks = [hold.value() for hold in holds]
     lows = tuple([low.add(at_s, -peak) for low, peak in zip(known.lows, peaks, strict=True)])
     able: list[int] = []
     for low in lows:
-        able += needs(-low.value())
+        able += needs(-low.value() * margin)
     needed: list[int] = []
     for peak in peaks:
-        needed += needs(peak)
+        needed += needs(peak * margin)
     backlogs = [
         left if (left := before + work - count * span_s) > 0 else 0.0
         for before, count in zip(known.backlogs, able, strict=True)
@@ -170,9 +172,10 @@ class Wanted(NamedTuple):
     beta: float
 
 
-def wanted(known: Contest, climbing: float = 0.0) -> Wanted:
-    """What the followed candidate wants now, or wants for a demand of `climbing` when that is more."""
+def wanted(known: Contest, climbing: float = 0.0, margin: float = 1.0) -> Wanted:
+    """What the followed candidate wants now, or wants for a demand of `climbing` when that is more; held demands are
+    provided for `margin` times."""
     pair, staffing = divmod(known.chosen, len(STAFFINGS))
-    demand = max(known.holds[pair].value(), climbing)
+    demand = max(known.holds[pair].value() * margin, climbing)
     share, beta = STAFFINGS[staffing]
     return Wanted(need(demand, share, beta), demand, HOLDS_S[pair % len(HOLDS_S)], share, beta)

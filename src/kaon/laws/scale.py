@@ -67,7 +67,7 @@ class Scale:
     costs, a replica is taken to run `at_once` calls at a time.
     The last three are for the tuner to move. Two are shares of the error budget: what misses may use up before the
     headroom rises, and what a candidate of the contest may have missed and still be followed. `margin` multiplies
-    the headroom at once; misses, or none, take it back from there.
+    all demand at once, held demand too; misses, or none, take it back from there.
     """
 
     objective: Objective = field(default_factory=Objective)
@@ -146,7 +146,9 @@ class Scale:
         cost_s, slack_s = self._call(state)
         patience_s = self.objective.patience_s
         demands = self._demands(state, cost_s)
-        judged = contest.step(judged, seen.at_s, seen.span_s, demands, seen.arrivals * cost_s, slack_s, patience_s)
+        held = (demands[0] / self.margin, demands[1] / self.margin)  # what is held now may be wanted with another margin
+        work = seen.arrivals * cost_s
+        judged = contest.step(judged, seen.at_s, seen.span_s, held, work, slack_s, patience_s, self.margin)
         judged = contest.choose(judged, self.contest_share * (1 - self.objective.completion))
         if demands[1] >= _PANIC_SHARE * max(1, seen.ready):
             state = state._replace(panic_until_s=seen.at_s + _PANIC_S)
@@ -185,7 +187,7 @@ class Scale:
 
     def _plan(self, state: ScaleState) -> Wanted:
         """What the winner of the contest wants, a climb included."""
-        return contest.wanted(state.contest, self._climb(state) * self._call(state)[0])
+        return contest.wanted(state.contest, self._climb(state) * self._call(state)[0], self.margin)
 
     def _climb(self, state: ScaleState) -> float:
         """Calls per second when a start would be done, if the climb from the last minute to its last 12 s goes on."""
@@ -209,7 +211,7 @@ class Scale:
         if quiet_s >= keep_s or last == 0:
             return 0, f"no call for {quiet_s:.0f} s"
         lone = quiet_s >= _LONE_S or not state.service.known
-        kept = 1 if lone else max(1, contest.wanted(state.contest).replicas)
+        kept = 1 if lone else max(1, contest.wanted(state.contest, 0.0, self.margin).replicas)
         return min(kept, last), f"no call for {quiet_s:.0f} s; kept until {keep_s:.0f} s"
 
     def _follow(self, state: ScaleState, seen: Observation) -> tuple[int, str]:
