@@ -41,7 +41,7 @@ from kaon.types.observation import Batches, Observation
 from kaon.types.traffic import LATENCY_BOUNDS_S
 from kaon.types.tuning import Mode
 
-LEAST_S = 1500.0
+FIRST_S, LEAST_S = 180.0, 1380.0
 FIT_S = 600.0
 
 
@@ -119,7 +119,7 @@ class Tuned:
         self.batches.append((now, seen.batches))
         while self.batches[0][0] < now - FIT_S:
             self.batches.popleft()
-        if now % SNAPSHOT_S < TICK_S / 2:
+        if now % SNAPSHOT_S < TICK_S / 2 or now == FIRST_S:
             session = self.life.session
             self.past.snapshot(now, int(session.world.world.counts[memory.READY]), session.state)
         if now % LOOK_S < TICK_S / 2:
@@ -178,8 +178,8 @@ class Tuned:
             found = loss.loss(OBJECTIVE, windows[-1], REFERENCE_S, self.price.value)
             self.price = self.price.after(OBJECTIVE, found, 60.0)
             burn_now = (1 - found.completed) / (1 - OBJECTIVE.completion) if trying else None
-            twin = self._foreseen(now) if trial is not None and self.way.variate and trial.counts(now) else None
-            window = Window(found.total, windows[-1].arrivals, twin)
+            foresee = trial is not None and self.way.variate and trial.counts(now)
+            window = self._window(windows[-1], *(self._foreseen(now) if foresee else (None, None)))
         conditions = Conditions(
             ready=seen.ready,
             starting=seen.starting,
@@ -187,6 +187,7 @@ class Tuned:
             burn=self.price.burn,
             calls=windows[-1].arrivals if windows else None,
             trusted=self.trusted,
+            climbing=guard.climbing([w.arrivals for w in windows[-6:]]),
         )
         tick = Tick(now, conditions, burn_now, arm if trying else Arm(), self.control, window)
         if window is not None and self.batches and trial is None:
@@ -238,10 +239,10 @@ class Tuned:
             **{"seed": 1000 * self.seed + self.told.epochs, **more},
         )
 
-    def _foreseen(self, now: float) -> float | None:
-        """The twin's loss of the minute that just ended, with what was in force."""
-        foreseen = answer(self._ask(now, seed=self.seed, foresee_s=(now - 60.0, now))).foreseen
-        return foreseen[0][1] if foreseen else None
+    def _foreseen(self, now: float) -> tuple[float | None, float | None]:
+        """The twin's loss of the minute that just ended, with what was in force: whole and without misses' price."""
+        told = answer(self._ask(now, seed=self.seed, foresee_s=(now - 60.0, now)))
+        return (told.foreseen[0][1], told.foreseen_plain[0]) if told.foreseen else (None, None)
 
     def _epoch(self, now: float, conditions: Conditions) -> Orders:
         self.told.epochs += 1
@@ -256,12 +257,32 @@ class Tuned:
             assert told.record is not None
             self.told.replays = record.replays(told.record)
         self.told.reasons.append(told.proposal.verdict.reason)
-        return self._decide(now, conditions, told.search, told.proposal)
+        return self._decide(now, conditions, told.search, told.proposal, self._before(told.replayed))
 
-    def _decide(self, now: float, conditions: Conditions, search: Search, found: Proposal) -> Orders:
+    def _window(self, seen: loss.Seen, twin: float | None, plain_twin: float | None) -> Window:
+        """A minute at the price of now."""
+        found = loss.loss(OBJECTIVE, seen, REFERENCE_S, self.price.value)
+        plain = found.total - self.price.value * found.completion
+        return Window(found.total, seen.arrivals, twin, plain, plain_twin, seen.arrivals - seen.well)
+
+    def _before(self, replayed: tuple[tuple[float, float, float], ...]) -> tuple[Window, ...]:
+        """The windows since what is in force came into force, with what the twin makes of them, at the price of now."""
+        seen, since_s = self.life.session.windows(), self.schedule[-1][0] + 30.0
+        found = []
+        for end_s, foreseen, plain in replayed if self.way.variate else ():
+            number = round(end_s / 60) - 1
+            if end_s - 60 >= since_s and number < len(seen):
+                found.append(self._window(seen[number], foreseen, plain))
+        return tuple(found)
+
+    def _decide(
+        self, now: float, conditions: Conditions, search: Search, found: Proposal, before: tuple[Window, ...]
+    ) -> Orders:
         """The tuner's way, or an ablation's: straight into force."""
         if self.way.trial:
-            self.state, orders = tuner.proposed(self.state, Mode.AUTO, self.space, now, conditions, search, found)
+            self.state, orders = tuner.proposed(
+                self.state, Mode.AUTO, self.space, now, conditions, search, found, before
+            )
             return orders
         better = found.verdict.open or (not self.way.gate and found.verdict.gain > 0)
         self.state = replace(self.state, search=search, force=found.after if better else self.state.force)

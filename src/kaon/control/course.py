@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from kaon.control.senses import SETTLED_S, Senses
 from kaon.laws.tune import guard, live, trial
@@ -66,11 +67,11 @@ class Course:
         """A minute of all; None when nobody called."""
         return live.window(minute, senses.objective, *self.unit)
 
-    def foreseen(self, until_s: float, loss: float | None) -> None:
+    def foreseen(self, until_s: float, loss: float | None, plain: float | None = None) -> None:
         """What the twin makes of the minute that ended at `until_s`, if it still waits; None: it does not say."""
         if self.window is not None and self.window[0] == until_s:
             at_s, seen = self.window
-            self.window = (at_s, Window(seen.loss, seen.calls, loss))
+            self.window = (at_s, replace(seen, twin=loss, plain_twin=plain))
 
     def status(self, tried: Trial, replicas: int, now: float) -> TrialStatus:
         """The trial as it should be in the status; it changes with the blocks, and not from tick to tick."""

@@ -132,7 +132,9 @@ class Questions:
         return question
 
 
-def foreseen(answer: Answer) -> float | None:
-    """What the twin makes of a minute, with what was in force in it."""
+def foreseen(answer: Answer) -> tuple[float | None, float | None]:
+    """What the twin makes of a minute, with what was in force in it: its loss, with the price of missed calls and
+    without."""
     losses: Sequence[tuple[Values, float]] = answer.foreseen
-    return losses[0][1] if losses else None
+    plain = answer.foreseen_plain[0] if answer.foreseen_plain else None
+    return (losses[0][1], plain) if losses else (None, None)

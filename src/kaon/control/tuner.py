@@ -226,7 +226,7 @@ class Tuner:
         match question:
             case Question.FORESEE:
                 if self.course is not None:
-                    self.course.foreseen(self.questions.until_s, foreseen(answer))
+                    self.course.foreseen(self.questions.until_s, *foreseen(answer))
             case Question.ATTEMPT:
                 self._promise = found.predicted if found is not None else 0.0
             case Question.AGAIN:

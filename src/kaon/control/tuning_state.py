@@ -87,7 +87,7 @@ def standing(known: Tuner, now: float) -> tuple[str, str]:
 def _trying(known: Tuner, now: float) -> str:
     tried = known.state.trial
     assert tried is not None
-    pairs, status = len(tried.gains), known.wanted(now).trial
+    pairs, status = min(len(tried.force), len(tried.tried)), known.wanted(now).trial
     how = "all by turns" if status is None or not status.replicas else f"a canary of {status.replicas}"
     spans = f"{trial.LEAST_WINDOWS} to {trial.MOST_WINDOWS}"
     told = f"{moves(tried.before, tried.after)}, {how}: {pairs} minutes of each side so far, of {spans}"

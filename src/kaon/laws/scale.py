@@ -146,7 +146,10 @@ class Scale:
         cost_s, slack_s = self._call(state)
         patience_s = self.objective.patience_s
         demands = self._demands(state, cost_s)
-        held = (demands[0] / self.margin, demands[1] / self.margin)  # what is held now may be wanted with another margin
+        held = (
+            demands[0] / self.margin,
+            demands[1] / self.margin,
+        )  # what is held now may be wanted with another margin
         work = seen.arrivals * cost_s
         judged = contest.step(judged, seen.at_s, seen.span_s, held, work, slack_s, patience_s, self.margin)
         judged = contest.choose(judged, self.contest_share * (1 - self.objective.completion))

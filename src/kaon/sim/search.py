@@ -46,6 +46,8 @@ from kaon.sim.twin import (
 from kaon.types.service import ServiceSpec
 
 FIT_S, CALIBRATED_S = 600.0, 600.0
+LED_IN_S = 900.0
+"""How long the twin lives before a minute that it foresees: what was starting when it began is not known to it."""
 LEAST_REPLAY_S = 1200.0
 """Of less than this nothing is believed."""
 MOST_CALLS = 5_000_000
@@ -100,6 +102,8 @@ class Belief:
     """Which unevenness was chosen."""
     off: str = ""
     """How far its replay was off."""
+    replayed: tuple[tuple[float, float, float], ...] = ()
+    """`Answer.replayed`."""
 
 
 def believed(ask: Ask) -> Belief:
@@ -120,11 +124,14 @@ def believed(ask: Ask) -> Belief:
         if ask.noise is None or attempt:
             noise = _calibration(ask, twin, until)
             twin = replace(twin, model=replace(twin.model, uneven=_choices(ask, twin.model, until)[noise]))
-        played = Figures.of(twin.replay(whole, _in_force(ask, whole.clock_s), ask.seed))
+        outcome = twin.replay(whole, _in_force(ask, whole.clock_s), ask.seed)
+        played = Figures.of(outcome)
         distrust, far = agreement(seen, played, ask.objective.latency_s) or "", off(seen, played)
         if not distrust or noise == ask.noise:
             break
-    return Belief(twin, distrust, noise, far)
+    blocks = enumerate(twin.blocks(outcome), start=1)
+    replayed = tuple((whole.clock_s + i * MINUTE_S, block.loss, block.plain) for i, block in blocks)
+    return Belief(twin, distrust, noise, far, replayed)
 
 
 def built(ask: Ask, played: ReplaySet | None) -> Twin | None:
@@ -241,7 +248,7 @@ def _foreseen(ask: Ask) -> Answer:
     """What the twin makes of a time that was, with what was in force and with what is attempted beside it."""
     assert ask.foresee_s is not None
     from_s, until_s = ask.foresee_s
-    twin, begin = built(ask, None), ask.past.begun(from_s)
+    twin, begin = built(ask, None), ask.past.begun(max(from_s - LED_IN_S, 1.0))
     if twin is None or begin is None:
         return Answer(ask.search, None, "nothing is known of that time", trusted=False, noise=ask.noise)
     whole = episode(ask, twin.model, ask.past.stretch(begin, until_s))
@@ -249,8 +256,14 @@ def _foreseen(ask: Ask) -> Answer:
     played = [(schedule[-1][1], schedule)]
     if ask.attempt is not None:
         played.append((ask.attempt, [(whole.clock_s, ask.attempt)]))
-    losses = tuple((values, twin.blocks(twin.replay(whole, way, ask.seed))[-1].loss) for values, way in played)
-    return Answer(ask.search, foreseen=losses, reference_s=twin.reference_s, noise=ask.noise)
+    last = [(values, twin.blocks(twin.replay(whole, way, ask.seed))[-1]) for values, way in played]
+    return Answer(
+        ask.search,
+        foreseen=tuple((values, block.loss) for values, block in last),
+        foreseen_plain=tuple(block.plain for _, block in last),
+        reference_s=twin.reference_s,
+        noise=ask.noise,
+    )
 
 
 def _epoch(ask: Ask) -> Answer:
@@ -266,20 +279,31 @@ def _epoch(ask: Ask) -> Answer:
     hints = _hints(ask, twin)
     search, found = epoch.propose(ask.space, ask.search, ask.force, twin, ask.seed, target, hints)
     kept = record.of_epoch(ask.space, ask.search, ask.seed, target, hints, twin.inputs(), found)
-    return Answer(search, found, record=kept, reference_s=twin.reference_s, noise=belief.noise, off=belief.off)
+    return Answer(
+        search,
+        found,
+        record=kept,
+        replayed=belief.replayed,
+        reference_s=twin.reference_s,
+        noise=belief.noise,
+        off=belief.off,
+    )
 
 
 def _promise(ask: Ask, twin: Twin, attempt: Values, target: float) -> Proposal:
     """What `attempt` promises against what is in force, and what the gate says of it."""
     now, then = (Look(values, True, twin(values, ask.seed, True)) for values in (ask.force, attempt))
     verdict = gate.judge(now.played, then.played, target)
-    return Proposal(ask.force, attempt, verdict, verdict.gain * gate.mean_loss(now.played), (now, then))
+    plain = epoch.gain_in_plain(now.played, then.played)
+    return Proposal(ask.force, attempt, verdict, verdict.gain * gate.mean_loss(now.played), (now, then), plain)
 
 
 def _hints(ask: Ask, twin: Twin) -> tuple[Values, ...]:
-    """What the model by itself would choose."""
+    """What the model by itself would choose, and what would use the error budget up instead of leaving it."""
     made, batches = law(ask, ask.force), ask.past.sums(_until(ask) - FIT_S, _until(ask)).batches
     if not isinstance(made, Scale) or batches.count < warm.LEAST_BATCHES:
         return ()
     best = scaling.optimum(made, twin.model.largest_batch, twin.model.a, twin.model.b)
-    return ({**ask.force, **{knob.name: best[knob.name] for knob in ask.space.knobs}},)
+    wishes = (best, {**best, **scaling.SPENDING})
+    found = [{**ask.force, **{k.name: wish[k.name] for k in ask.space.knobs if k.name in wish}} for wish in wishes]
+    return tuple(values for i, values in enumerate(found) if values != ask.force and values not in found[:i])

@@ -170,9 +170,10 @@ class Twin:
 
     def blocks(self, outcome: Outcome, burst: bool = False) -> Played:
         """An outcome's minutes with their losses at the present price, rounded: they are kept for the record."""
-        losses = (loss.loss(self.objective, w, self.reference_s, self.price).total for w in outcome.windows)
+        losses = (loss.loss(self.objective, w, self.reference_s, self.price) for w in outcome.windows)
         return tuple(
-            Block(round(x, 6), w.arrivals, w.well, burst) for x, w in zip(losses, outcome.windows, strict=True)
+            Block(round(x.total, 6), w.arrivals, w.well, burst, round(self.price * x.completion, 6))
+            for x, w in zip(losses, outcome.windows, strict=True)
         )
 
     def inputs(self) -> str:
@@ -189,7 +190,8 @@ class Twin:
 def _mean(lucks: Sequence[Block]) -> Block:
     """The same minute under several lucks."""
     well = round(fmean(block.well for block in lucks))
-    return replace(lucks[0], loss=fmean(block.loss for block in lucks), well=well)
+    loss, price = fmean(block.loss for block in lucks), fmean(block.price for block in lucks)
+    return replace(lucks[0], loss=loss, well=well, price=price)
 
 
 def fit(batches: Iterable[Batches]) -> tuple[float, float] | None:

@@ -59,6 +59,11 @@ class Answer:
     record: Figures | None = None
     foreseen: tuple[tuple[Values, float], ...] = ()
     """Losses of the last minute of what was to be foreseen: with what was in force, then with what is attempted."""
+    foreseen_plain: tuple[float, ...] = ()
+    """The same without the price of missed calls."""
+    replayed: tuple[tuple[float, float, float], ...] = ()
+    """Of an epoch: when each minute of the last half hour ended, and its loss in the twin with what was in force, with
+    the price of missed calls and without."""
     cpu_s: float = 0.0
     reference_s: float = 0.0
     """What a call should cost in these losses: live ones are only comparable in the same unit."""

@@ -53,13 +53,15 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What an epoch came to. `predicted` is the gain in units of the loss, per block."""
+    """What an epoch came to. `predicted` is the gain in units of the loss, per block; `plain` what of it is no matter
+    of missed calls."""
 
     before: Values
     after: Values
     verdict: Verdict
     predicted: float
     looks: tuple[Look, ...]
+    plain: float | None = None
 
 
 def propose(
@@ -90,12 +92,23 @@ def propose(
     if ranked:
         # A part of the calls flatters what is daring; half of the way may hold where all of it does not.
         half = tuple((a + z) / 2 for a, z in zip(start, space.point(ranked[0][0]), strict=True))
-        drawn = (ranked[0][0], space.moved(force, half), *(space.moved(force, space.point(hint)) for hint in hints))
+        drawn = (
+            ranked[0][0],
+            space.moved(force, half),
+            *(space.moved(force, space.point(hint)) for hint in hints[-1:]),
+        )
         finalists = [v for i, v in enumerate(drawn) if v != force and v not in drawn[:i]]
     best = _final(force, finalists, look, target)
     found = replace(search, epoch=search.epoch + 1, slope=slope, still=0 if best[1].open else search.still + 1)
-    predicted = best[1].gain * gate.mean_loss(look(force, True))
-    return found, Proposal(force, best[0], best[1], predicted, tuple(looks))
+    played = look(force, True)
+    predicted = best[1].gain * gate.mean_loss(played)
+    plain = gain_in_plain(played, look(best[0], True))
+    return found, Proposal(force, best[0], best[1], predicted, tuple(looks), plain)
+
+
+def gain_in_plain(force: Played, candidate: Played) -> float:
+    """The mean gain, per block, without the price of missed calls."""
+    return fmean(a.plain - b.plain for a, b in zip(force, candidate, strict=True)) if force else 0.0
 
 
 def _gradient(

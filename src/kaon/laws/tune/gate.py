@@ -30,12 +30,19 @@ _T95 = 1.73
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A minute as played: its loss, the calls that came, those answered well, and whether it is of the burst."""
+    """A minute as played: its loss, the calls that came, those answered well, whether it is of the burst, and how much
+    of the loss is the price of missed calls."""
 
     loss: float
     arrivals: int
     well: int
     burst: bool = False
+    price: float = 0.0
+
+    @property
+    def plain(self) -> float:
+        """The loss without the price of missed calls."""
+        return self.loss - self.price
 
 
 Played = tuple[Block, ...]

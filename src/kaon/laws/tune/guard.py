@@ -15,6 +15,8 @@ LEAST_CALLS = 200
 TELLING_CALLS = 20
 """Fewer calls than these say nothing about errors or a quantile."""
 WORSE_ERRORS = 0.01
+CLIMB = 1.25
+"""Times the calls of the minutes before: the load climbs."""
 WORSE_P99 = 1.25
 LATE_P99 = 1.5
 BAD_BURN = 2.0
@@ -36,6 +38,8 @@ class Conditions:
     """Arrivals of the last window of 60 s."""
     trusted: bool = False
     """Whether the twin's replay of the last half hour was right."""
+    climbing: bool = False
+    """Whether the load climbs: nothing begins then, but what is being tried goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,17 @@ def frozen(now: Conditions) -> str | None:
     if not now.trusted:
         return "the twin's replay does not agree with what was seen"
     return None
+
+
+def climbing(minutes: Sequence[int]) -> bool:
+    """Whether the last of these minutes brought more calls than those before it by more than they differ anyhow.
+
+    A trial that begins in a climb meets the climb and not the minutes that its promise is about.
+    """
+    if len(minutes) < 2:
+        return False
+    *before, last = minutes
+    return last > CLIMB * sum(before) / len(before)
 
 
 def quiet(now: Conditions) -> bool:

@@ -30,7 +30,11 @@ def reference_s(sample: Sample, objective: Objective) -> float | None:
 def window(sample: Sample, objective: Objective, unit_s: float, price: float) -> Window | None:
     """The window of a whole pool, where a call should cost `unit_s`; None when nobody called."""
     found = parts(sample, objective, price, unit_s)
-    return None if found is None else Window(found.total, sum((sample.codes or {}).values()))
+    if found is None:
+        return None
+    calls = sum((sample.codes or {}).values())
+    plain = found.total - found.price * found.completion
+    return Window(found.total, calls, plain=plain, missed=calls * (1 - found.completed))
 
 
 def beside(side: Side, objective: Objective, unit_s: float, price: float, *, elastic: bool) -> Window | None:

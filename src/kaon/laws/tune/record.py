@@ -12,7 +12,7 @@ without rest, one in five minutes, would be 2 MB.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from typing import Any
 
 from kaon.laws.tune import epoch, trial, tuner
@@ -28,6 +28,7 @@ from kaon.types.tuning import Mode
 
 Figures = dict[str, Any]
 """What goes into `JournalEntry.figures`."""
+_LATER = ("led_in", "plain", "allowed")
 
 
 def of_epoch(
@@ -121,8 +122,11 @@ def _of(tried: Trial) -> Figures:
         "predicted": tried.predicted,
         "loss": tried.loss,
         "began_s": tried.began_s,
-        "force": [[w.loss, w.calls, w.twin] for w in tried.force],
-        "tried": [[w.loss, w.calls, w.twin] for w in tried.tried],
+        "led_in": tried.led_in,
+        "plain": tried.plain,
+        "allowed": tried.allowed,
+        "force": [list(astuple(w)) for w in tried.force],
+        "tried": [list(astuple(w)) for w in tried.tried],
     }
 
 
@@ -158,7 +162,7 @@ def _epoch(figures: Figures) -> tuple[Search, Proposal]:
 
 def _trial(figures: Figures) -> Trial:
     force, tried = (tuple(Window(*w) for w in figures[side]) for side in ("force", "tried"))
-    named = {name: figures[name] for name in ("before", "after", "predicted", "loss", "began_s")}
+    named = {name: figures[name] for name in ("before", "after", "predicted", "loss", "began_s", *_LATER)}
     return Trial(reach=Reach(figures["reach"]), force=force, tried=tried, **named)
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from kaon.laws.tune.past import KEPT_S, MINUTE_S, SNAPSHOT_S, WEEK_MINUTES, Past, Stretch
 
-RECENT_S, SHORT_S = 1800.0, 180.0
+RECENT_S, SHORT_S = 1800.0, 300.0
 MANY_CALLS, LEAST_S = 2_000_000, 1200.0
 """With more calls in the last half hour, its last twenty minutes must do: as few as the gate will judge by."""
 SLOT_MINUTES, BURST_MINUTES = 10, 5

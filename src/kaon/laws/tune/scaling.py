@@ -33,7 +33,7 @@ def space(service: ServiceSpec, scaling: Scaling, objective: Objective) -> Space
     if scaling.law is Law.KAON and scaling.min < scaling.max:
         knobs.append(Knob(BUDGET_SHARE, Shape.SHARE, 0.1, 0.95))
         knobs.append(Knob(CONTEST_SHARE, Shape.SHARE, 0.05, 0.95))
-        knobs.append(Knob(MARGIN, Shape.LOG, 0.7, 1.4))
+        knobs.append(Knob(MARGIN, Shape.LOG, 0.7, 1.4, slew=0.16))
     return Space(tuple(knobs)) if knobs else None
 
 
@@ -74,6 +74,10 @@ def applied(law: Scale, chosen: Mapping[str, float]) -> Scale:
         contest_share=chosen.get(CONTEST_SHARE, law.contest_share),
         margin=chosen.get(MARGIN, law.margin),
     )
+
+
+SPENDING: Values = {BUDGET_SHARE: 0.7, CONTEST_SHARE: 0.3}
+"""Shares that use most of the error budget up; the law's own leave most of it, for who does not tune."""
 
 
 def optimum(law: Scale, largest_batch: int, a: float, b: float) -> Values:

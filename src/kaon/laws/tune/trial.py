@@ -2,25 +2,32 @@
 
 A replica's own knob is tried on a *canary*, a few replicas beside the others, window against window. A pool's knob
 changes how all work together, so it is tried by *switchback*: blocks of five minutes in the order A B B A, which
-cancels a steady drift; what begins a block is still the other side's doing, and is dropped.
+cancels a steady drift; what begins a block after a change is still the other side's doing, and is dropped. Where the
+minutes before the trial were watched, with the values that were in force then, they are the first A.
 
 Most of what a window's loss does is the load's doing, and the twin knows the load. So it is played with the
 same parameters over the same window and taken off (a control variate): what is left is what the twin did not know.
-The estimate of the gain is the prediction plus that.
+The estimate of the gain is the prediction plus that, and is right whatever the twin promised: a promise without a
+gain shows as a surprise of the same size.
 
-Even so an hour of live traffic says less of a gain of 5 % than the twin does, which compares the same calls. So the
-test is Bayesian, and may be looked at after every window: the twin's promise is the prior, with a doubt as large
-as `DOUBT` of it, and live windows add to it or take from it. A move whose promise they do not bear out is dropped.
+A promise is no evidence. It only says which gain is asked about: the test (Wald's sequential one, looked at after
+every window) compares "the gain is as promised" with "there is none", by live windows alone. A move without a gain
+is promoted in one case of twenty at most, however much the twin promised; one that does harm never but by a
+freak. So a promise that is small against what live windows waver by takes long, and may end undecided.
 
-What somebody wants to try, and the twin does not promise anything of, has no prior: it must prove itself by live
-windows alone, and since they are looked at again and again, by more.
+Missed calls come in bursts, and their price in the loss is most of what live windows waver by. So where it is known,
+the test is about the loss without it, which is steady; and missed calls are what they are, a constraint: what is
+tried must not miss more than the objective allows, or than what is in force misses.
+
+What somebody wants to try, and the twin does not promise anything of, is looked at again and again without a rate
+to compare with: it must be surer.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from statistics import fmean, stdev
+from statistics import fmean, stdev, variance
 
 from kaon.laws.tune.knobs import Reach, Values
 from kaon.laws.tune.spsa import winsorised
@@ -31,37 +38,43 @@ _ORDER = (False, True, True, False)
 LEAST_WINDOWS = 5
 LEAST_CALLS = 500
 """Of each side, before anything is decided."""
-MOST_WINDOWS = 24
+MOST_WINDOWS = 16
 """Of each side; a trial that is undecided after these failed."""
 CANARY_SHARE = 0.1
-DOUBT = 0.6
-"""Standard deviation of the true gain around a promise, as a share of it: a fifth of all promises may be less than half
-true."""
+MOST_BEFORE = 20
+"""Windows before a trial that stand for its first A."""
+FALSE_PROMOTION, FALSE_REJECTION = 0.05, 0.1
+PROMOTED = math.log((1 - FALSE_REJECTION) / FALSE_PROMOTION)
+REJECTED = math.log(FALSE_REJECTION / (1 - FALSE_PROMOTION))
+"""Wald's bounds for the logarithm of the likelihood ratio (1945)."""
 SURE = 1.645
-"""Standard deviations above zero at which a gain is believed: 95 %."""
+"""Standard errors at which something is believed: 95 %."""
 SURE_UNPROMISED = 2.5
-"""The same without a promise: twenty looks at pure chance would pass 1.645 one time in four, and this in thirty."""
+"""The same where it is asked again and again: twenty looks at pure chance would pass 1.645 one time in four, and this
+in thirty."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A minute of one side: its loss, its calls, and what the twin makes of the same minute; None: it was not asked."""
+    """A minute of one side: its loss, its calls, and what the twin makes of the same minute; None: it was not asked.
+
+    `plain` is the loss without the price of missed calls, `missed` how many these were, `plain_twin` the twin's plain
+    loss. Where they are not known, the loss is judged as a whole.
+    """
 
     loss: float
     calls: int
     twin: float | None = None
-
-    @property
-    def unknown(self) -> float:
-        """What the twin did not foresee."""
-        return self.loss - (self.twin if self.twin is not None else 0.0)
+    plain: float | None = None
+    plain_twin: float | None = None
+    missed: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
     """A move that is being tried. `predicted` is the gain that the twin promises, `loss` what is in force costs.
 
-    A promise that is no gain is none.
+    A promise that is no gain is none. `plain` is what of the promise is no matter of missed calls.
     """
 
     reach: Reach
@@ -71,6 +84,11 @@ class Trial:
     loss: float
     began_s: float
     settle_s: float = 30.0
+    led_in: bool = False
+    """Whether `force` begins with windows from before the trial."""
+    plain: float | None = None
+    allowed: float = 0.01
+    """The share of calls that may be missed, by the objective."""
     force: tuple[Window, ...] = ()
     tried: tuple[Window, ...] = ()
 
@@ -78,14 +96,21 @@ class Trial:
         """Whether the whole pool runs with the new values at `at_s`; on a canary it never does."""
         if self.reach is Reach.REPLICA:
             return False
-        return _ORDER[int((at_s - self.began_s) // BLOCK_S) % len(_ORDER)]
+        return self._side(int((at_s - self.began_s) // BLOCK_S))
+
+    def _side(self, block: int) -> bool:
+        return _ORDER[(block + self.led_in) % len(_ORDER)]
 
     def counts(self, at_s: float) -> bool:
         """Whether the window that ends at `at_s` is all one side's: of one block, after it has settled."""
         if self.reach is Reach.REPLICA:
             return at_s - WINDOW_S >= self.began_s + self.settle_s
-        within = (at_s - 1e-6 - self.began_s) % BLOCK_S
-        return within - WINDOW_S >= self.settle_s - 1e-6
+        passed = at_s - 1e-6 - self.began_s
+        block = int(passed // BLOCK_S)
+        before = self._side(block - 1) if block else False
+        if self._side(block) == before:
+            return True
+        return passed % BLOCK_S - WINDOW_S >= self.settle_s - 1e-6
 
     def seen(self, at_s: float, window: Window, beside: Window | None = None) -> Trial:
         """With one more window that ends at `at_s`; `beside` is the canary's, on a canary."""
@@ -100,19 +125,61 @@ class Trial:
         return replace(self, force=(*self.force, window))
 
     @property
-    def gains(self) -> tuple[float, ...]:
-        """What each pair of windows says of the gain."""
-        pairs = list(zip(self.force, self.tried, strict=False))
-        known = all(a.twin is not None and b.twin is not None for a, b in pairs)
-        if not known:
-            return tuple(a.loss - b.loss for a, b in pairs)
-        return tuple(self.predicted + a.unknown - b.unknown for a, b in pairs)
+    def realised(self) -> float | None:
+        """The gain as measured; None before there are two windows of each side."""
+        found = self.measured
+        return None if found is None else found[0]
 
     @property
-    def realised(self) -> float | None:
-        """The gain as measured; None before the second pair."""
-        gains = self.gains
-        return fmean(winsorised(gains)) if len(gains) > 1 else None
+    def measured(self) -> tuple[float, float] | None:
+        """The gain of the whole loss and its standard error, by live windows alone; None before there are two windows
+        of each side."""
+        return self._measured([_whole(w) for w in self.force], [_whole(w) for w in self.tried], self.predicted)
+
+    @property
+    def measured_plain(self) -> tuple[float, float] | None:
+        """The same without the price of missed calls; None as well where that is not known of all windows."""
+        windows = (*self.force, *self.tried)
+        if self.plain is None or self.plain <= 0 or any(w.plain is None or w.missed is None for w in windows):
+            return None
+        return self._measured([_plain(w) for w in self.force], [_plain(w) for w in self.tried], self.plain)
+
+    def _measured(self, force: list[Told], tried: list[Told], promised: float) -> tuple[float, float] | None:
+        """Those of a canary came at the same time as those beside them, and are compared pair by pair, with no need of
+        the twin; a switchback's came at other times, and are compared by their means."""
+        if min(len(force), len(tried)) < 2:
+            return None
+        foreseen = self.reach is Reach.POOL and all(twin is not None for _, twin in (*force, *tried))
+        losses, others = ([x - (twin or 0.0) * foreseen for x, twin in side] for side in (force, tried))
+        promised *= foreseen
+        if self.reach is Reach.REPLICA:
+            pairs = winsorised([a - b for a, b in zip(losses, others, strict=False)])
+            return promised + fmean(pairs), stdev(pairs) / math.sqrt(len(pairs))
+        losses, others = winsorised(losses), winsorised(others)
+        squares = (len(losses) - 1) * variance(losses) + (len(others) - 1) * variance(others)
+        pooled = squares / (len(losses) + len(others) - 2)
+        return promised + fmean(losses) - fmean(others), math.sqrt(pooled * (1 / len(losses) + 1 / len(others)))
+
+    def overspent(self) -> bool | None:
+        """Whether what is tried misses more calls than are allowed, and more than what is in force: surely (95 %), not
+        (False), or perhaps (None)."""
+        usual = sum(w.missed or 0.0 for w in self.force) / max(sum(w.calls for w in self.force), 1)
+        over = [(w.missed or 0.0) - max(self.allowed, usual) * w.calls for w in self.tried]
+        if sum(over) <= 0:
+            return False
+        return True if fmean(over) > SURE * stdev(over) / math.sqrt(len(over)) else None
+
+
+Told = tuple[float, float | None]
+"""A window's loss, and the twin's."""
+
+
+def _whole(window: Window) -> Told:
+    return window.loss, window.twin
+
+
+def _plain(window: Window) -> Told:
+    return window.plain or 0.0, window.plain_twin
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,35 +191,37 @@ class Finding:
     reason: str
 
 
-def belief(gains: tuple[float, ...], predicted: float) -> tuple[float, float]:
-    """Mean and standard deviation of the gain, by the promise and the live windows (normal with normal prior; without
-    a promise by the windows alone)."""
-    clipped = winsorised(gains)
-    if predicted <= 0:
-        return fmean(clipped), max(stdev(clipped) / math.sqrt(len(clipped)), 1e-9)
-    doubt = DOUBT * predicted
-    live = max(stdev(clipped) / math.sqrt(len(clipped)), 1e-3 * doubt)
-    weight, live_weight = 1 / doubt**2, 1 / live**2
-    mean = (weight * predicted + live_weight * fmean(clipped)) / (weight + live_weight)
-    return mean, 1 / math.sqrt(weight + live_weight)
+def weighed(gain: float, error: float, promised: float, windows: int) -> float:
+    """The logarithm of how much likelier a measured `gain` is if the true one is as `promised` than if there is none.
+
+    The error is itself estimated from so many `windows`; Student's variance instead of the normal one stands for that.
+    """
+    wide = error**2 * (windows - 1) / max(windows - 3, 1)
+    return (gain * promised - promised**2 / 2) / max(wide, 1e-6 * promised**2)
 
 
 def judge(trial: Trial) -> Finding | None:
     """How the trial ended; None: it goes on."""
-    gains = trial.gains
+    windows = min(len(trial.force), len(trial.tried))
     calls = min(sum(w.calls for w in trial.force), sum(w.calls for w in trial.tried))
-    if len(gains) < LEAST_WINDOWS or calls < LEAST_CALLS:
+    whole, plain = trial.measured, trial.measured_plain
+    if whole is None or windows < LEAST_WINDOWS or calls < LEAST_CALLS:
         return None
-    mean, deviation = belief(gains, trial.predicted)
-    realised = fmean(winsorised(gains))
-    found = f"live {realised:.4f} in {len(gains)} windows, promised {trial.predicted:.4f}"
-    told = f"{found}: {mean:.4f} +- {deviation:.4f}"
-    if mean >= (SURE if trial.predicted > 0 else SURE_UNPROMISED) * deviation:
-        return Finding(True, realised, told)
-    if mean <= 0:
-        return Finding(False, realised, f"worse: {told}")
-    if len(gains) >= MOST_WINDOWS:
-        return Finding(False, realised, f"undecided: {told}")
+    overspent = False if plain is None else trial.overspent()
+    (gain, error), promised = (whole, trial.predicted) if plain is None else (plain, trial.plain or 0.0)
+    told = f"live {gain:.4f} +- {error:.4f} in {windows} windows, promised {promised:.4f}"
+    if plain is not None:
+        told += f" without misses; with them {whole[0]:.4f} +- {whole[1]:.4f} of {trial.predicted:.4f}"
+    sure = gain >= SURE_UNPROMISED * error
+    weight = weighed(gain, error, promised, windows) if promised > 0 else 0.0
+    worse = gain <= 0 if promised <= 0 else not sure and weight <= REJECTED
+    if overspent or worse:
+        return Finding(False, whole[0], f"{'misses too many calls' if overspent else 'worse'}: {told}")
+    if overspent is False and (sure or weight >= PROMOTED):
+        # What it brought, misses at their promised price: a few windows cannot tell that one.
+        return Finding(True, gain + trial.predicted - promised, told)
+    if windows >= MOST_WINDOWS:
+        return Finding(False, whole[0], f"undecided: {told}")
     return None
 
 

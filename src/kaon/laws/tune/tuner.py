@@ -89,6 +89,7 @@ def step(known: State, mode: Mode, objective: Objective, tick: Tick) -> tuple[St
     happened = (Happened.DRIFTED, f"{drifted} is not what it was") if drifted else (Happened.NOTHING, "")
     due = mode is not Mode.OFF and tick.at_s >= known.next_epoch_s and not known.search.done
     held = guard.frozen(tick.conditions)
+    held = held or ("the load climbs" if tick.conditions.climbing else None)
     if due and held is None and tick.at_s >= known.guard.off_until_s:
         known = replace(known, next_epoch_s=tick.at_s + EPOCH_S)
         return known, Orders(known.force, None, 0, True, *happened)
@@ -96,9 +97,19 @@ def step(known: State, mode: Mode, objective: Objective, tick: Tick) -> tuple[St
 
 
 def proposed(
-    known: State, mode: Mode, space: Space, at_s: float, now: Conditions, search: Search, found: Proposal
+    known: State,
+    mode: Mode,
+    space: Space,
+    at_s: float,
+    now: Conditions,
+    search: Search,
+    found: Proposal,
+    before: tuple[Window, ...] = (),
 ) -> tuple[State, Orders]:
-    """What an epoch came to: a trial in mode `auto`, else a recommendation, or nothing."""
+    """What an epoch came to: a trial in mode `auto`, else a recommendation, or nothing.
+
+    `before` are the last windows in which what is in force was all that was, with what the twin makes of them.
+    """
     known = replace(known, search=search)
     if not found.verdict.open or found.before != known.force or mode is Mode.OFF:
         return known, Orders(known.force, reason=found.verdict.reason)
@@ -107,12 +118,27 @@ def proposed(
     reach = space.reach(found.before, found.after)
     if reach is Reach.REPLICA and trial.canaries(now.ready) == 0:
         reach = Reach.POOL
-    held = guard.frozen(now) or ("too few calls to try it on" if guard.quiet(now) else None)
+    held = (
+        guard.frozen(now)
+        or ("the load climbs" if now.climbing else None)
+        or ("too few calls to try it on" if guard.quiet(now) else None)
+    )
     if mode is Mode.RECOMMEND or held is not None or at_s < known.guard.off_until_s:
         known = replace(known, advice=found)
         return known, Orders(known.force, happened=Happened.RECOMMENDED, reason=held or found.verdict.reason)
     loss = found.predicted / found.verdict.gain
-    began = Trial(reach, found.before, found.after, found.predicted, loss, at_s)
+    watched = before[-trial.MOST_BEFORE :] if reach is Reach.POOL and len(before) >= trial.LEAST_WINDOWS else ()
+    began = Trial(
+        reach,
+        found.before,
+        found.after,
+        found.predicted,
+        loss,
+        at_s,
+        led_in=bool(watched),
+        force=watched,
+        plain=found.plain,
+    )
     known = replace(known, trial=began, advice=None)
     return known, _orders(known, began, at_s, now, Happened.BEGAN, found.verdict.reason)
 
