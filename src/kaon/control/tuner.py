@@ -234,7 +234,7 @@ class Tuner:
                     self.state = replace(self.state, advice=None)
             case Question.EPOCH:
                 self._proposed(answer, now)
-            case Question.CHECK if (loss := foreseen(answer)) is not None:
+            case Question.CHECK if (loss := foreseen(answer)[0]) is not None:
                 self._off = self._real - loss
 
     def failed(self, reason: str) -> None:

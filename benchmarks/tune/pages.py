@@ -1,0 +1,117 @@
+"""docs/explanation/tuning-results.md, written from benchmarks/results/tune.json: `python -m benchmarks.tune.pages`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "benchmarks" / "results" / "tune.json"
+PAGE = ROOT / "docs" / "explanation" / "tuning-results.md"
+
+_HEAD = """# Self-tuning against everything else
+
+`make bench-tune TRACES=DIR` wrote this page from `benchmarks/results/tune.json`. {what} All of it is
+simulated, in a truth that the twin does not know: costs that are not linear, one batch in a hundred five times as long,
+one replica in ten half as slow again, starts with a long tail, and all costs higher from the middle on.
+
+A life is two hours. A trace of an hour is played twice, one of a single day four times, with calls at other moments
+each time; of longer ones the first four days are played, each in half an hour. What others tune, they tune on the
+first day or hour, over some seventy configurations of law and batch size. Figures without another word are of all that comes
+later; losses count from the first second, exploration included. Constants of the tuner were chosen on the same traces
+with other seeds, not on these.
+
+The rival is, on each trace, the grid-tuned reactive law that needs the fewest replica-seconds of those that reach
+99 %; where none does, the one that comes nearest.
+
+## The claim
+"""
+
+_LIMITS = """
+## What to make of it
+
+- A trace is won when at least 15 % of replica-seconds are saved, with at least 99 % in time and, where the rival
+  has less than that, no less than the rival. Losing traces are above, with the others.
+- *Hindsight* chooses the best of eighteen settings after the fact, on these very calls. The law that is tuned takes
+  other turns from a small change of anything, so the best of eighteen is also the luckiest of eighteen.
+- A *bad* minute burns the error budget more than twice as fast as it lasts. A minute is unsafe where the tuned life
+  has one and the untuned life has none.
+- **Closed-loop clients**, who wait for an answer before the next call, are not in it: arrivals do not depend on the
+  knobs here.
+- **Few calls** are not in it either: every trace is scaled to some 250 calls a second.
+- There is no canary in this simulation: every knob is tried by switchback, as the pool's are. The real platform's
+  canaries are measured by `make bench-tune-live`.
+"""
+
+
+def write() -> None:
+    """The page, from the newest results."""
+    told = json.loads(RESULTS.read_text())
+    PAGE.write_text(page(told), encoding="utf-8")
+
+
+def page(told: dict[str, Any]) -> str:
+    """The whole page."""
+    loads = told["figures"].get("loads", {})
+    counts = sorted({len(found["seeds"]) for found in loads.values()})
+    span = "-".join(str(n) for n in dict.fromkeys((counts[0], counts[-1]))) if counts else "no"
+    what = f"{len(loads)} public traces, {span} seeds each, intervals by bootstrap (95 %)."
+    parts = [_HEAD.format(what=what), _claim(told), _traces(loads)]
+    parts += [_arms(name, found) for name, found in loads.items()]
+    notes = "".join(f"- {note}\n" for note in told["notes"])
+    return "".join(parts) + _LIMITS + (f"\nNotes of the run:\n\n{notes}" if notes else "")
+
+
+def _claim(told: dict[str, Any]) -> str:
+    rows = ""
+    for bar in told["bars"]:
+        holds = "holds" if bar["ok"] else "**fails**"
+        rows += f"| {bar['name'].replace('_', ' ')} | {bar['value']:.3g} | {bar['goal']:g} | {holds} |\n"
+    return f"\n| clause | measured | goal | |\n|---|--:|--:|---|\n{rows}"
+
+
+def _traces(loads: dict[str, Any]) -> str:
+    rows = ""
+    for name, found in loads.items():
+        arms = found["arms"]
+        most = arms["best knobs in hindsight"]["later_replica_seconds"][0]
+        rival = arms[found["rival"]]["later_replica_seconds"][0]
+        rows += (
+            f"| {name} | {'won' if found['won'] else '**lost**'} | {_share(found['replica_seconds_saved'])} "
+            f"| {1 - most / rival:+.1%} | {found['rival']}{'' if found['rival_reaches_goal'] else ' (below 99 %)'} "
+            f"| {100 * arms['ours']['later_attainment'][0]:.2f} "
+            f"| {_share(found['loss_against_untuned'])} | {_share(found['above_hindsight_after_an_hour'])} "
+            f"| {_share(found['gap_to_clairvoyant_closed'])} "
+            f"| {found['first_hour_regret'][0]:+.1%} | {found['unsafe_windows'][0]:.2%} |\n"
+        )
+    return (
+        "\n## Trace by trace\n\n| trace | | replica-s saved | in hindsight | rival | in time % | loss against untuned "
+        "| loss above hindsight after an hour | share of the gap to clairvoyant | first hour | unsafe |\n"
+        f"|---|---|--:|--:|---|--:|--:|--:|--:|--:|--:|\n{rows}"
+    )
+
+
+def _share(interval: list[float]) -> str:
+    middle, low, high = interval
+    return f"{middle:+.1%} ({low:+.1%} to {high:+.1%})"
+
+
+def _arms(name: str, found: dict[str, Any]) -> str:
+    rows = ""
+    for arm, row in sorted(found["arms"].items(), key=lambda x: x[1]["loss"][0]):
+        low, high = row["loss"][1:]
+        rows += (
+            f"| {arm} | {row['seeds']} | {row['loss'][0]:.3f} ({low:.3f} to {high:.3f}) | {row['later_loss'][0]:.3f} "
+            f"| {100 * row['later_attainment'][0]:.2f} | {row['later_replica_seconds'][0]:.0f} "
+            f"| {row['p99_s'][0]:.2f} | {row['worst_burn_5min'][0]:.1f} |\n"
+        )
+    return (
+        f"\n### {name}\n\n| arm | seeds | loss (95 %) | later loss | in time % | replica-s | p99 s "
+        "| worst burn of 5 min |\n"
+        f"|---|--:|--:|--:|--:|--:|--:|--:|\n{rows}"
+    )
+
+
+if __name__ == "__main__":
+    write()
