@@ -18,9 +18,9 @@ one replica in ten half as slow again, starts with a long tail, and all costs hi
 
 A life is two hours. A trace of an hour is played twice, one of a single day four times, with calls at other moments
 each time; of longer ones the first four days are played, each in half an hour. What others tune, they tune on the
-first day or hour, over some seventy configurations of law and batch size. Figures without another word are of all that
-comes later; losses count from the first second, exploration included. Constants of the tuner were chosen on the same traces
-with other seeds, not on these.
+first day or hour, over some seventy configurations of law and batch size. Figures without another word are of all
+that comes later; losses count from the first second, exploration included. Constants of the tuner were chosen on the
+same traces with other seeds, not on these.
 
 The rival is, on each trace, the grid-tuned reactive law that needs the fewest replica-seconds of those that reach
 99 %; where none does, the one that comes nearest.
