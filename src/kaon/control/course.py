@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from kaon.control.senses import SETTLED_S, Senses
+from kaon.laws.traffic import MINUTE_S
 from kaon.laws.tune import guard, live, trial
+from kaon.laws.tune.ask import Answer
 from kaon.laws.tune.guard import TICK_S, Arm
 from kaon.laws.tune.knobs import Reach, Values
 from kaon.laws.tune.knobs_of import replica_knobs
@@ -18,6 +20,7 @@ from kaon.types.model import content_hash
 from kaon.types.traffic import Sample, Side
 from kaon.types.tuning import TrialStatus
 
+_SETTLE_S = 30.0
 SLACK_S = TICK_S + SETTLED_S
 """A turn that nobody ends is over so much after its time."""
 
@@ -88,6 +91,19 @@ class Course:
             until=tried.began_s + (block + 1) * trial.BLOCK_S + SLACK_S,
             asked_by=self.by,
         )
+
+
+def first_turn(answer: Answer, senses: Senses, since_s: float) -> tuple[Window, ...]:
+    """The minutes of the last half hour since `since_s`, when what is in force came into force, with what the twin's
+    replay made of them: the first turn of a trial by turns."""
+    seen = {minute.at_s: minute for minute in senses.minutes}
+    found = []
+    for end_s, loss, plain in answer.replayed:
+        settled = end_s in seen and end_s - MINUTE_S >= since_s + _SETTLE_S
+        whole = live.window(seen[end_s], senses.objective, answer.reference_s, senses.price.value) if settled else None
+        if whole is not None:
+            found.append(replace(whole, twin=loss, plain_twin=plain))
+    return tuple(found)
 
 
 def changed(before: Values, after: Values) -> Values:

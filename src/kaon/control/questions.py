@@ -72,6 +72,11 @@ class Questions:
             self._schedule.popleft()
 
     @property
+    def changed_s(self) -> float:
+        """Since when the pool goes by what it goes by."""
+        return self._schedule[-1][0]
+
+    @property
     def next(self) -> Question | None:
         """What is to be asked next; None while something is being asked, or there is nothing to ask."""
         return None if self.asking else next((question for question in Question if question in self.open), None)

@@ -11,7 +11,7 @@ from statistics import fmean
 
 from kaon.control.minds import STOOD_S, Stood
 from kaon.laws.traffic import MINUTE_S, merge, minute, parts
-from kaon.laws.tune import live
+from kaon.laws.tune import guard, live
 from kaon.laws.tune.guard import Arm
 from kaon.laws.tune.past import Past
 from kaon.laws.tune.price import Price
@@ -25,6 +25,7 @@ STALE_S = 30.0
 """Figures older than this are none."""
 HALF_HOUR = 30
 """Minutes."""
+_CLIMB = 6
 CHARTED = 120
 """Minutes whose loss is kept."""
 
@@ -123,6 +124,11 @@ class Senses:
     def burn(self) -> float | None:
         """How many times as fast as it lasts the error budget goes, over half an hour; None: nobody knows."""
         return self.price.burn if self.minutes else None
+
+    @property
+    def climbing(self) -> bool:
+        """Whether the load climbs."""
+        return guard.climbing([minute.arrivals or 0 for minute in list(self.minutes)[-_CLIMB:]])
 
     def burnt(self, whole: Sample) -> float:
         """The same in one minute."""

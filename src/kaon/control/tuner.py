@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from kaon.control.course import Course, changed
+from kaon.control.course import Course, changed, first_turn
 from kaon.control.minds import Stood, Terms
 from kaon.control.questions import Question, Questions, foreseen
 from kaon.control.senses import Senses
@@ -161,6 +161,7 @@ class Tuner:
         meant = Mode.AUTO if asked_for and self.mode is not Mode.OFF else self.mode
         after, orders = tuner.step(known, meant, self.terms.objective, tick)
         self.held = guard.frozen(conditions) or ("" if conditions.calls else "nobody calls")
+        self.held = self.held or ("the load climbs" if conditions.climbing and known.trial is None else "")
         self._heed(known, after, orders, meant, tick)
         if self.status.asked is not None and self.state.trial is None and not self._dropped:
             self._wish(self.status.asked, now)
@@ -180,6 +181,7 @@ class Tuner:
             burn=self.senses.burn,
             calls=self.senses.calls(now),
             trusted=not doubted,
+            climbing=self.senses.climbing,
         )
 
     # What should be
@@ -258,7 +260,8 @@ class Tuner:
         pool = self.space.reach(found.before, found.after) is Reach.POOL or trial.canaries(self.world.ready) == 0
         at_s = _whole_minute(now) if pool else now
         conditions = self.conditions(now)
-        self.state, orders = tuner.proposed(known, self.mode, self.space, at_s, conditions, answer.search, found)
+        since = first_turn(answer, self.senses, self.questions.changed_s)
+        self.state, orders = tuner.proposed(known, self.mode, self.space, at_s, conditions, answer.search, found, since)
         if orders.happened is Happened.BEGAN:
             self._began(now, orders.reason, "")
         elif orders.happened is Happened.RECOMMENDED:
@@ -384,6 +387,7 @@ class Tuner:
     def _began(self, now: float, reason: str, by: str) -> None:
         tried = self.state.trial
         assert tried is not None
+        self.state = replace(self.state, trial=replace(tried, allowed=1 - self.terms.objective.completion))
         unit = (self.questions.unit_s or self.senses.unit_s(), self.senses.price.value)
         elastic = self.terms.scaling.min < self.terms.scaling.max
         self.course = Course(tried, self.status.values, by, unit, elastic)

@@ -766,3 +766,28 @@ async def test_minutes_are_charted_and_those_from_before_a_restart_are_there() -
     world.start()
     await world.settle()
     assert len(world.state().losses) == 4
+
+
+async def test_the_minutes_before_a_trial_by_turns_are_its_first_turn_and_none_begins_in_a_climb() -> None:
+    def answer(ask: Ask) -> Answer:
+        told = promising({"margin": 0.9})(ask)
+        if ask.foresee_s is not None:
+            return replace(told, foreseen_plain=(2.0,))
+        ends = [ask.now_s - ask.now_s % 60 - 60 * n for n in range(25, 0, -1)]
+        return replace(told, replayed=tuple((end_s, 2.0, 2.0) for end_s in ends))
+
+    world = World(FakeTwin([answer]))
+    await world.deploy(mode=Mode.AUTO)
+    await world.live(LEARNT - 120)
+    world.rps = 80
+    await world.live(180)
+    assert (await world.tuned()).trial is None
+    assert world.state().reason == "the load climbs"
+    world.rps = 50
+    await world.until(lambda s: s.trial is not None, 1200)
+    (begun,) = [e for e in await world.store.events("default") if e.reason == "TrialBegan"]
+    await world.live(120)
+    status = (await world.tuned()).trial
+    assert status is not None
+    assert status.trying  # what is tried has its turn at once
+    assert begun.at <= status.since < begun.at + 60
