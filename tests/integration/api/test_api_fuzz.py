@@ -32,6 +32,8 @@ OPERATIONS = sorted(
     for method, operation in item.items()
 )
 KNOWN = ["default", "web", "other", "token", "local", DIGEST, REPLICA, "0" * 32, "root", "identity-web"]
+THERE = {"ws": "default", "deployment": "web", "cloud": "local"}
+AGENT_S = [operation for operation in OPERATIONS if "/clouds/{cloud}/" in operation[1]]
 CASES = 600
 
 
@@ -86,16 +88,18 @@ def _object(schema: dict[str, Any], depth: int) -> st.SearchStrategy[dict[str, A
 
 
 @st.composite
-def requests(draw: st.DrawFn) -> dict[str, Any]:
-    """One request to one operation."""
-    method, path, text = draw(st.sampled_from(OPERATIONS))
+def requests(draw: st.DrawFn, role: Role) -> dict[str, Any]:
+    """One request to one operation: any, and an agent's as often to one that is made for it."""
+    operations = st.sampled_from(OPERATIONS)
+    method, path, text = draw(operations if role is Role.ADMIN else operations | st.sampled_from(AGENT_S))
     operation = json.loads(text)
     params: dict[str, str] = {}
     headers: dict[str, str] = {}
     for parameter in operation.get("parameters", ()):
         schema = parameter["schema"]
         if parameter["in"] == "path":
-            value = draw(st.sampled_from(KNOWN) | of_schema(schema))
+            there = st.just(THERE.get(parameter["name"], "default"))
+            value = draw(there | st.sampled_from(KNOWN) | of_schema(schema))
             path = path.replace("{" + parameter["name"] + "}", quote(str(value), safe="", errors="replace") or "x")
         elif draw(st.booleans()):
             value = str(draw(of_schema(schema) | anything()))
@@ -161,7 +165,7 @@ def test_nothing_that_is_sent_is_a_5xx(loop: asyncio.Runner, role: Role, monkeyp
             assert answer.json()["request_id"]
 
     @settings(max_examples=CASES, derandomize=True, deadline=None)
-    @given(requests())
+    @given(requests(role))
     def fuzz(request: dict[str, Any]) -> None:
         loop.run(send(request))
 
