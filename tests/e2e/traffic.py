@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx2
 
@@ -42,10 +43,17 @@ class Traffic:
     """Requests at a fixed rate (open loop) from a thread of its own, until stopped."""
 
     def __init__(
-        self, url: str, headers: dict[str, str], rps: float, marks_url: str = "", streams_url: str = ""
+        self,
+        url: str,
+        headers: dict[str, str],
+        rps: float,
+        marks_url: str = "",
+        streams_url: str = "",
+        body: Any = None,
     ) -> None:
+        """GET `url`, or POST it a `body`."""
         self.url, self.headers, self.rps = url, headers, rps
-        self.marks_url, self.streams_url = marks_url, streams_url
+        self.marks_url, self.streams_url, self.body = marks_url, streams_url, body
         self.account = Account()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
@@ -84,7 +92,8 @@ class Traffic:
         begin = time.monotonic()
         self.account.started.append(begin)
         try:
-            outcome = str((await client.get(self.url)).status_code)
+            asked = client.get(self.url) if self.body is None else client.post(self.url, json=self.body)
+            outcome = str((await asked).status_code)
         except httpx2.HTTPError as error:
             outcome = type(error).__name__
         self.account.ended.append((begin, time.monotonic(), outcome))
@@ -108,9 +117,9 @@ class Traffic:
 
 
 @contextmanager
-def traffic(url: str, headers: dict[str, str], rps: float, **urls: str) -> Iterator[Account]:
+def traffic(url: str, headers: dict[str, str], rps: float, **more: Any) -> Iterator[Account]:
     """Traffic while the block runs; the account is whole after it."""
-    running = Traffic(url, headers, rps, **urls).start()
+    running = Traffic(url, headers, rps, **more).start()
     try:
         yield running.account
     finally:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ import psutil
 
 from kaon import processes
 from kaon.settings import Settings
+from kaon.stack.roles import down_file
 
 BIN = Path(sys.executable).parent
 SERVICES = Path(__file__).parent / "services"
@@ -110,6 +112,39 @@ class World:
             os.kill(pid, signal.SIGKILL)
         return int(pid)
 
+    @contextlib.contextmanager
+    def without_server(self) -> Iterator[None]:
+        """Kill -9 the control plane, and again each time that the agent has started it, while the block runs."""
+        over = threading.Event()
+
+        def kill() -> None:
+            while not over.wait(0.4):  # before it can answer, and after it was started
+                for pid in self.pids("server"):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+
+        killing = threading.Thread(target=kill)
+        killing.start()
+        try:
+            yield
+        finally:
+            over.set()
+            killing.join()
+
+    def leave_alone(self) -> None:
+        """End control plane and agent; edge and replicas run on, and nothing starts the two again."""
+        down = down_file(self.settings)
+        down.touch()
+        self.kill("server")
+        eventually(lambda: not self.pids("agent"), 10, "the agent has ended too")
+        down.unlink()
+
+    def knobs(self, replica: str) -> str:
+        """The hash of the knobs that are in force in a replica, by its own word."""
+        socket = self.settings.run_dir / "replicas" / replica / "control.sock"
+        with httpx2.Client(transport=httpx2.HTTPTransport(uds=str(socket)), timeout=5) as control:
+            return str(control.get("http://replica/ready").json()["knobs"])
+
     def all_processes(self) -> list[psutil.Process]:
         """Every process that holds anything of this platform: found by its environment, its files, its arguments."""
         marks = (str(self.home), str(self.settings.run_dir))
@@ -130,6 +165,7 @@ def eventually(look: Callable[[], Any], within_s: float, what: str) -> Any:
         try:
             if seen := look():
                 return seen
+            last = None
         except (AssertionError, OSError, httpx2.HTTPError, json.JSONDecodeError) as error:
             last = error
         if time.monotonic() > deadline:
