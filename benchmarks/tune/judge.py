@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.report import Report
+from benchmarks.tune.world import mean
 
 GOAL = 0.99
 REACTIVE = ("knative tuned", "ray-serve tuned", "hpa tuned", "sky-serve tuned")
@@ -44,6 +45,8 @@ def settled_s(ours: dict[str, Any], hindsight: dict[str, Any]) -> float | None:
     pairs = list(zip(ours["losses"], hindsight["losses"], strict=False))
     ahead, found = 0.0, None
     for i in range(len(pairs) - 1, -1, -1):
+        if pairs[i][0] is None:
+            continue
         ahead += pairs[i][0] - 1.05 * pairs[i][1]
         if ahead > 0 and i < len(pairs) - 10:
             break
@@ -76,13 +79,13 @@ def one(arms: dict[str, dict[int, Cell]]) -> dict[str, Any]:
         / max(untuned[s]["score"]["loss"] - arms["clairvoyant"][s]["score"]["loss"], 1e-9)
         for s in seeds
     ]
-    regret = [fmean(ours[s]["score"]["losses"][:HOUR]) / fmean(untuned[s]["score"]["losses"][:HOUR]) - 1 for s in seeds]
+    regret = [mean(ours[s]["score"]["losses"][:HOUR]) / mean(untuned[s]["score"]["losses"][:HOUR]) - 1 for s in seeds]
     unsafe = [
         fmean(a and not b for a, b in zip(ours[s]["score"]["bad"], untuned[s]["score"]["bad"], strict=True))
         for s in seeds
     ]
     after_hour = [
-        fmean(ours[s]["score"]["losses"][_hour(ours[s]) :]) / fmean(best[s]["score"]["losses"][_hour(ours[s]) :]) - 1
+        mean(ours[s]["score"]["losses"][_hour(ours[s]) :]) / mean(best[s]["score"]["losses"][_hour(ours[s]) :]) - 1
         for s in seeds
     ]
     times = [settled_s(ours[s]["score"], best[s]["score"]) for s in seeds]

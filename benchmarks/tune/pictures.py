@@ -29,8 +29,9 @@ FOLDER = Path(__file__).resolve().parents[2] / "docs" / "explanation"
 SEED = 3
 
 
-def smooth(values: tuple[float, ...], over: int = 10) -> list[float]:
+def smooth(losses: tuple[float | None, ...], over: int = 10) -> list[float]:
     """Means of the last `over` windows."""
+    values = [loss for loss in losses if loss is not None]
     return [fmean(values[max(0, i - over + 1) : i + 1]) for i in range(len(values))][over:]
 
 

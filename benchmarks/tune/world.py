@@ -6,7 +6,7 @@ replica in ten is half as slow again, starts are log-normal with a long tail, an
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from statistics import fmean
@@ -108,29 +108,36 @@ class Score:
     later_attainment: float
     later_replica_seconds: float
     p99_s: float
-    losses: tuple[float, ...]
+    losses: tuple[float | None, ...]
+    """Of each minute; None where so few called that it counts with the next."""
     bad: tuple[bool, ...]
     """Windows in which the error budget burnt more than twice as fast as it lasts."""
+
+
+def mean(losses: Sequence[float | None]) -> float:
+    """Of those minutes that count."""
+    return fmean(loss for loss in losses if loss is not None)
 
 
 def score(outcome: Outcome, load: Load) -> Score:
     """The whole run, exploration included."""
     windows = outcome.windows
     budget = 1 - OBJECTIVE.completion
-    losses, price, burns = [], loss.LEAST_PRICE, 0.0
-    for window in windows:
+    losses: list[float | None] = []
+    price, burns = loss.LEAST_PRICE, 0.0
+    for window, joined in loss.joined(list(windows)):
         found = loss.loss(OBJECTIVE, window, REFERENCE_S, price)
-        losses.append(found.total)
+        losses += [None] * (joined - 1) + [found.total]
         burns += ((1 - found.completed) / budget - burns) / 30
         price = loss.next_price(price, burns)
     first = int(load.scored_from_s // 60)
     later = replace(outcome, windows=windows[first:])
     return Score(
-        fmean(losses),
+        mean(losses),
         outcome.attainment,
         outcome.replica_seconds,
         (1 - outcome.worst(5)) / budget,
-        fmean(losses[first:]),
+        mean(losses[first:]),
         later.attainment,
         later.replica_seconds,
         outcome.latency_p99_s,

@@ -10,6 +10,7 @@ from itertools import groupby
 from statistics import fmean
 
 from kaon.control.minds import STOOD_S, Stood
+from kaon.laws.loss import LEAST_CALLS
 from kaon.laws.traffic import MINUTE_S, merge, minute, parts
 from kaon.laws.tune import guard, live
 from kaon.laws.tune.guard import Arm
@@ -45,6 +46,8 @@ class Senses:
         self._chart_s: float | None = None
         self._charted: list[Sample] = []
         """The first half hour: what a call cost then is the unit of cost in the chart."""
+        self._few: Sample | None = None
+        """Minutes of too few calls for a loss, which count with the next."""
         self.heard_s = 0.0
         """The end of the newest sample."""
         self._after_s = 0.0
@@ -157,10 +160,14 @@ class Senses:
         if len(self._charted) < HALF_HOUR and whole.busy_s:
             self._charted.append(whole.model_copy(update={"latency": None, "sides": (), "starts": ()}))
             self._chart_s = live.reference_s(merge(self._charted), self.objective)
-        found = parts(whole, self.objective, self.price.value, self._chart_s)
-        self.losses.append(LossPoint(at_s=whole.at_s, loss=found, tried=tried))
-        if found is not None:
-            self.price = self.price.after(self.objective, found, MINUTE_S)
+        joined = whole if self._few is None else merge([self._few, whole])
+        found = parts(joined, self.objective, self.price.value, self._chart_s)
+        few = found is None or sum((joined.codes or {}).values()) < LEAST_CALLS
+        self._few = joined if few else None
+        self.losses.append(LossPoint(at_s=whole.at_s, loss=None if few else found, tried=tried))
+        if found is not None and not few:
+            self.price = self.price.after(self.objective, found, joined.span_s)
+        if sum((whole.codes or {}).values()):
             self.minutes.append(whole)
             if not tried:
                 self.controls.append(live.arm(whole))

@@ -77,15 +77,21 @@ def merge(first: Seen, second: Seen) -> Seen:
 
 def merged(windows: list[Seen]) -> list[Seen]:
     """`windows` with those of too few calls joined to the next; a poor rest joins the last."""
-    out: list[Seen] = []
-    held: Seen | None = None
+    return [whole for whole, _ in joined(windows)]
+
+
+def joined(windows: list[Seen]) -> list[tuple[Seen, int]]:
+    """The windows as `merged`, and of how many each is."""
+    out: list[tuple[Seen, int]] = []
+    held: tuple[Seen, int] | None = None
     for window in windows:
-        held = window if held is None else merge(held, window)
-        if held.arrivals >= LEAST_CALLS:
+        held = (window, 1) if held is None else (merge(held[0], window), held[1] + 1)
+        if held[0].arrivals >= LEAST_CALLS:
             out.append(held)
             held = None
     if held is not None:
-        out = [*out[:-1], merge(out[-1], held)] if out else [held]
+        last = out.pop() if out else None
+        out.append(held if last is None else (merge(last[0], held[0]), last[1] + held[1]))
     return out
 
 

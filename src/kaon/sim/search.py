@@ -12,12 +12,13 @@ import asyncio
 import math
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import fmean
 
 from kaon.errors import Unavailable
-from kaon.laws import choice
+from kaon.laws import choice, loss
 from kaon.laws.scale import Scale
 from kaon.laws.scaling import Law
 from kaon.laws.traffic import middle, quantile
@@ -29,6 +30,7 @@ from kaon.laws.tune.past import MINUTE_S, Stretch, Sums
 from kaon.laws.tune.replay_set import RECENT_S, ReplaySet, replay_set
 from kaon.sim import memory
 from kaon.sim.engine import available
+from kaon.sim.run import Outcome
 from kaon.sim.traffic import moments
 from kaon.sim.twin import (
     LUCKS,
@@ -129,9 +131,16 @@ def believed(ask: Ask) -> Belief:
         distrust, far = agreement(seen, played, ask.objective.latency_s) or "", off(seen, played)
         if not distrust or noise == ask.noise:
             break
-    blocks = enumerate(twin.blocks(outcome), start=1)
-    replayed = tuple((whole.clock_s + i * MINUTE_S, block.loss, block.plain) for i, block in blocks)
-    return Belief(twin, distrust, noise, far, replayed)
+    return Belief(twin, distrust, noise, far, tuple(_replayed(twin, whole, outcome)))
+
+
+def _replayed(twin: Twin, whole: Episode, outcome: Outcome) -> Iterator[tuple[float, float, float]]:
+    """`Answer.replayed`, of those minutes that have calls enough for a loss of their own."""
+    end_s = whole.clock_s
+    for block, (_, minutes) in zip(twin.blocks(outcome), loss.joined(list(outcome.windows)), strict=True):
+        end_s += minutes * MINUTE_S
+        if minutes == 1:
+            yield end_s, block.loss, block.plain
 
 
 def built(ask: Ask, played: ReplaySet | None) -> Twin | None:

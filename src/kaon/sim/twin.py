@@ -169,11 +169,13 @@ class Twin:
         return min(2 * max(self.bounds.max, episode.ready) + 8, MOST_REPLICAS)
 
     def blocks(self, outcome: Outcome, burst: bool = False) -> Played:
-        """An outcome's minutes with their losses at the present price, rounded: they are kept for the record."""
-        losses = (loss.loss(self.objective, w, self.reference_s, self.price) for w in outcome.windows)
+        """An outcome's minutes, those of few calls joined, with their losses at the present price, rounded: they are
+        kept for the record."""
+        windows = loss.merged(list(outcome.windows))
+        losses = (loss.loss(self.objective, w, self.reference_s, self.price) for w in windows)
         return tuple(
             Block(round(x.total, 6), w.arrivals, w.well, burst, round(self.price * x.completion, 6))
-            for x, w in zip(losses, outcome.windows, strict=True)
+            for x, w in zip(losses, windows, strict=True)
         )
 
     def inputs(self) -> str:

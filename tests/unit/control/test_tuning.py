@@ -13,6 +13,7 @@ import pytest
 
 from kaon.clock import FakeClock
 from kaon.control.scaling import TICK_S, Scaling
+from kaon.control.senses import Senses
 from kaon.control.tuning import PATIENCE_S, SHARE, Tuning
 from kaon.control.twins import Twin
 from kaon.errors import Unavailable
@@ -791,3 +792,14 @@ async def test_the_minutes_before_a_trial_by_turns_are_its_first_turn_and_none_b
     assert status is not None
     assert status.trying  # what is tried has its turn at once
     assert begun.at <= status.since < begun.at + 60
+
+
+def test_minutes_of_few_calls_are_charted_with_the_next() -> None:
+    senses = Senses(Objective())
+    place = {"workspace": "w", "deployment": "d", "revision": 1, "span_s": 60.0}
+    told = {"latency": {12: 30}, "busy_s": 2.0, "ready_s": 60.0}
+    senses.recall(
+        Sample.model_validate(place | told | {"at_s": 60.0 * n, "arrivals": 30, "codes": {"2xx": 30}}) for n in range(4)
+    )
+    assert [point.loss is None for point in senses.losses] == [True, False, True, False]
+    assert len(senses.minutes) == 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from kaon.laws.loss import LEAST_PRICE, Seen, latency_loss, loss, merged, next_price
+from kaon.laws.loss import LEAST_PRICE, Seen, joined, latency_loss, loss, merged, next_price
 from kaon.types.objective import Objective
 
 OBJECTIVE = Objective(latency_s=0.2, completion=0.99)
@@ -63,6 +63,12 @@ def test_windows_of_few_calls_join_their_neighbours() -> None:
     joined = merged(few)
     assert [w.arrivals for w in joined] == [100]
     assert merged([window(100, 100), window(10, 10)])[0].arrivals == 110
+
+
+def test_it_is_known_how_many_windows_were_joined() -> None:
+    told = [window(n, n) for n in (100, 0, 3, 60, 80, 0)]
+    assert [(w.arrivals, count) for w, count in joined(told)] == [(100, 1), (63, 3), (80, 2)]
+    assert joined([]) == []
 
 
 def test_an_objective_that_contradicts_itself_is_refused() -> None:

@@ -29,6 +29,7 @@ import math
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev, variance
 
+from kaon.laws import loss
 from kaon.laws.tune.knobs import Reach, Values
 from kaon.laws.tune.spsa import winsorised
 
@@ -113,8 +114,9 @@ class Trial:
         return passed % BLOCK_S - WINDOW_S >= self.settle_s - 1e-6
 
     def seen(self, at_s: float, window: Window, beside: Window | None = None) -> Trial:
-        """With one more window that ends at `at_s`; `beside` is the canary's, on a canary."""
-        if not self.counts(at_s):
+        """With one more window that ends at `at_s`; `beside` is the canary's, on a canary. Windows of too few calls for
+        a loss do not count."""
+        if not self.counts(at_s) or min(window.calls, (beside or window).calls) < loss.LEAST_CALLS:
             return self
         if self.reach is Reach.REPLICA:
             if beside is None:
