@@ -101,6 +101,7 @@ def _telling(told: Told) -> dict[str, Any]:
         "distrusted": told.distrusted,
         "happened": told.happened,
         "trials": told.trials,
+        "tried": told.tried,
         "replays": told.replays,
         "final": told.final,
     }

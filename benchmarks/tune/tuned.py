@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -63,6 +64,8 @@ class Told:
     distrusted: int = 0
     happened: dict[str, int] = field(default_factory=dict)
     trials: list[dict[str, Any]] = field(default_factory=list)
+    tried: list[int] = field(default_factory=list)
+    """Minutes in which something was being tried."""
     reasons: list[str] = field(default_factory=list)
     replays: bool = True
     final: Values = field(default_factory=dict)
@@ -172,24 +175,27 @@ class Tuned:
             self.controls.append(arm)
             self.control = guard.worst(self.controls)
         windows = self.life.session.windows()
-        window, burn_now = None, None
+        window, burn_now, ended_s = None, None, 60.0 * len(windows)
         if len(windows) > self.windows:
             self.windows = len(windows)
+            if trying:
+                self.told.tried.append(len(windows) - 1)
             found = loss.loss(OBJECTIVE, windows[-1], REFERENCE_S, self.price.value)
             self.price = self.price.after(OBJECTIVE, found, 60.0)
             burn_now = (1 - found.completed) / (1 - OBJECTIVE.completion) if trying else None
-            foresee = trial is not None and self.way.variate and trial.counts(now)
-            window = self._window(windows[-1], *(self._foreseen(now) if foresee else (None, None)))
+            foresee = trial is not None and self.way.variate and trial.counts(ended_s)
+            window = self._window(windows[-1], *(self._foreseen(ended_s) if foresee else (None, None)))
         conditions = Conditions(
             ready=seen.ready,
             starting=seen.starting,
             panicking=state.panic_until_s > now,
             burn=self.price.burn,
             calls=windows[-1].arrivals if windows else None,
+            calmest=min((w.arrivals for w in windows[-guard.CALM :]), default=None),
             trusted=self.trusted,
             climbing=guard.climbing([w.arrivals for w in windows[-6:]]),
         )
-        tick = Tick(now, conditions, burn_now, arm if trying else Arm(), self.control, window)
+        tick = Tick(now, conditions, burn_now, arm if trying else Arm(), self.control, window, window_s=ended_s)
         if window is not None and self.batches and trial is None:
             cost = fit(b for at, b in self.batches if at > now - 120)
             if cost is not None:
@@ -239,9 +245,9 @@ class Tuned:
             **{"seed": 1000 * self.seed + self.told.epochs, **more},
         )
 
-    def _foreseen(self, now: float) -> tuple[float | None, float | None]:
-        """The twin's loss of the minute that just ended, with what was in force: whole and without misses' price."""
-        told = answer(self._ask(now, seed=self.seed, foresee_s=(now - 60.0, now)))
+    def _foreseen(self, ended_s: float) -> tuple[float | None, float | None]:
+        """The twin's loss of the minute that ended then, with what was in force: whole and without misses' price."""
+        told = answer(self._ask(ended_s, seed=self.seed, foresee_s=(ended_s - 60.0, ended_s)))
         return (told.foreseen[0][1], told.foreseen_plain[0]) if told.foreseen else (None, None)
 
     def _epoch(self, now: float, conditions: Conditions) -> Orders:
@@ -280,8 +286,9 @@ class Tuned:
     ) -> Orders:
         """The tuner's way, or an ablation's: straight into force."""
         if self.way.trial:
+            begin_s = 60.0 * math.ceil(now / 60.0)  # windows are whole minutes
             self.state, orders = tuner.proposed(
-                self.state, Mode.AUTO, self.space, now, conditions, search, found, before
+                self.state, Mode.AUTO, self.space, begin_s, conditions, search, found, before
             )
             return orders
         better = found.verdict.open or (not self.way.gate and found.verdict.gain > 0)

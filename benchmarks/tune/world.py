@@ -50,7 +50,7 @@ def law(values: Values) -> Scale:
     return scaling.applied(Scale(OBJECTIVE, USUAL), values)
 
 
-START: Values = scaling.values(Scale(OBJECTIVE, USUAL))
+START: Values = {knob.name: scaling.values(Scale(OBJECTIVE, USUAL))[knob.name] for knob in SPACE.knobs}
 
 
 def largest(values: Values) -> int:

@@ -68,7 +68,7 @@ class Life:
         """Some knobs, near or far, and sometimes beyond what they take."""
         some: Values = {"max_batch": float(self.dice.choice([24, 28, self.dice.randint(1, 32)]))}
         if self.dice.random() < 0.3:
-            some["margin"] = self.dice.choice([1.1, 0.7, 1e9, -1.0])
+            some["budget_share"] = self.dice.choice([0.4, 0.2, 1e9, -1.0])
         return some
 
     async def update(self, resource: Any, status: Any) -> Any:
@@ -194,9 +194,9 @@ def test_whatever_happens_it_stays_within_bounds_and_goes_back_and_can_be_taken_
         asyncio.run(live(seed, story))
 
 
-@pytest.mark.parametrize("reach", ["max_batch", "margin"])
+@pytest.mark.parametrize("reach", ["max_batch", "budget_share"])
 def test_traffic_that_triples_in_a_trial_gets_at_least_the_replicas_that_it_would_without_one(reach: str) -> None:
-    asyncio.run(_tripled({"max_batch": 24.0} if reach == "max_batch" else {"margin": 1.1}))
+    asyncio.run(_tripled({"max_batch": 24.0} if reach == "max_batch" else {"budget_share": 0.4}))
 
 
 async def _tripled(tried: Values) -> None:

@@ -28,9 +28,9 @@ SERVICE = ServiceSpec(
 )
 SPACE = scaling.space(SERVICE, Scaling(max=40), OBJECTIVE)
 assert SPACE is not None
-FORCE = scaling.values(Scale(OBJECTIVE, 8))
+FORCE = {knob.name: scaling.values(Scale(OBJECTIVE, 8))[knob.name] for knob in SPACE.knobs}
 
-places = st.lists(st.floats(-3, 3), min_size=4, max_size=4).map(tuple)
+places = st.lists(st.floats(-3, 3), min_size=3, max_size=3).map(tuple)
 conditions = st.builds(
     Conditions,
     ready=st.integers(0, 50),

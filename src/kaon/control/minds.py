@@ -17,7 +17,7 @@ from kaon.laws import choice, keep_alive, service_time
 from kaon.laws.scale import Scale
 from kaon.laws.scaling import Decision
 from kaon.laws.service_time import ServiceTime
-from kaon.laws.traffic import observation
+from kaon.laws.traffic import MINUTE_S, observation
 from kaon.laws.tune.scaling import applied
 from kaon.types.deployment import Law, Scaling
 from kaon.types.objective import Objective
@@ -30,6 +30,9 @@ STALE_S = 10.0
 PAST_STEP_S = 2.0
 STOOD_S, STOOD_KEPT = 300.0, 7
 """How often it is kept how things stood, and how many times of these: half an hour and a bit."""
+AT_A_MINUTE_S = 10.0
+"""How things stand is kept no later than so much after a minute has begun: what is played from there on has its windows
+when the traffic has its minutes. Of what is long past, agents remember sums of ten seconds."""
 _LIVE_S = 6.0
 """News that span no more than this are one observation."""
 
@@ -50,6 +53,11 @@ class Stood(NamedTuple):
     at_s: float
     ready: int
     state: Any
+
+
+def stands(at_s: float, last_s: float) -> bool:
+    """Whether it is to be kept how things stand at `at_s`, where that was done at `last_s`."""
+    return at_s // STOOD_S > last_s // STOOD_S and at_s % MINUTE_S < AT_A_MINUTE_S
 
 
 class Mind:
@@ -161,7 +169,7 @@ class Mind:
         self.seen = seen
         if self.terms.scaling.law is not Law.KAON:
             self._measure(seen)
-        if not self.stood or seen.at_s // STOOD_S > self.stood[-1].at_s // STOOD_S:
+        if stands(seen.at_s, self.stood[-1].at_s if self.stood else 0.0):
             self.stood.append(Stood(seen.at_s, seen.ready, self._state))
         self._state, self.decision = self._law.step(self._state, choice.bounds(self.terms.scaling), seen)
 

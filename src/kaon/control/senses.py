@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from statistics import fmean
 
-from kaon.control.minds import STOOD_S, Stood
+from kaon.control.minds import Stood, stands
 from kaon.laws.loss import LEAST_CALLS
 from kaon.laws.traffic import MINUTE_S, merge, minute, parts
 from kaon.laws.tune import guard, live
@@ -43,6 +43,7 @@ class Senses:
         self.losses: deque[LossPoint] = deque(maxlen=CHARTED)
         self.controls: deque[Arm] = deque(maxlen=HALF_HOUR)
         """What was answered in minutes without anything tried."""
+        self._arrived: deque[int] = deque(maxlen=guard.CALM)
         self._chart_s: float | None = None
         self._charted: list[Sample] = []
         """The first half hour: what a call cost then is the unit of cost in the chart."""
@@ -77,7 +78,7 @@ class Senses:
             if self._past is None and not sample.arrivals:
                 continue
             self.past.sample(sample, self.objective)
-            if lawless and sample.at_s // STOOD_S > self._stood_s() // STOOD_S:
+            if lawless and stands(sample.at_s, self._stood_s()):
                 self.past.snapshot(sample.at_s, sample.ready, None)
         for end_s, group in groupby(in_order, key=lambda sample: (sample.at_s // MINUTE_S + 1) * MINUTE_S):
             whole = merge(list(group))
@@ -119,6 +120,11 @@ class Senses:
         told = [sample.arrivals for sample in self._recent(now) if sample.arrivals is not None]
         return sum(told) if told and self.heard_s >= now - STALE_S else None
 
+    @property
+    def calmest(self) -> int | None:
+        """Arrivals of the quietest of the last ten minutes."""
+        return min(self._arrived, default=None)
+
     def shed(self, now: float) -> int:
         """Calls of the last minute that were shed."""
         return sum((sample.codes or {}).get("shed", 0) for sample in self._recent(now))
@@ -157,6 +163,7 @@ class Senses:
 
     def _take(self, whole: Sample, tried: bool = False) -> None:
         """Count a minute."""
+        self._arrived.append(whole.arrivals or 0)
         if len(self._charted) < HALF_HOUR and whole.busy_s:
             self._charted.append(whole.model_copy(update={"latency": None, "sides": (), "starts": ()}))
             self._chart_s = live.reference_s(merge(self._charted), self.objective)

@@ -180,6 +180,7 @@ class Tuner:
             deploying=world.deploying,
             burn=self.senses.burn,
             calls=self.senses.calls(now),
+            calmest=self.senses.calmest,
             trusted=not doubted,
             climbing=self.senses.climbing,
         )
@@ -219,7 +220,8 @@ class Tuner:
         unit = None if self.course is None else self.course.unit
         if self.questions.next is Question.CHECK and self.questions.unit_s is not None:
             unit = self.questions.unit_s, self.senses.price.value
-        return self.questions.ask(self.senses, self.terms, self.space, self.state, now, unit)
+        asked = self.questions.ask(self.senses, self.terms, self.space, self.state, now, unit)
+        return replace(asked, by_hand={n: v for n, v in self.status.values.items() if n not in self.state.force})
 
     def answered(self, answer: Answer, now: float) -> None:
         """The twin's answer to what it was asked last."""

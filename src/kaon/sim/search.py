@@ -135,8 +135,11 @@ def believed(ask: Ask) -> Belief:
 
 
 def _replayed(twin: Twin, whole: Episode, outcome: Outcome) -> Iterator[tuple[float, float, float]]:
-    """`Answer.replayed`, of those minutes that have calls enough for a loss of their own."""
-    end_s = whole.clock_s
+    """`Answer.replayed`, of those minutes that have calls enough for a loss of their own.
+
+    An episode begins when a minute does, or some seconds later.
+    """
+    end_s = whole.clock_s // MINUTE_S * MINUTE_S
     for block, (_, minutes) in zip(twin.blocks(outcome), loss.joined(list(outcome.windows)), strict=True):
         end_s += minutes * MINUTE_S
         if minutes == 1:
@@ -162,7 +165,7 @@ def built(ask: Ask, played: ReplaySet | None) -> Twin | None:
         ask.objective,
         ask.bounds,
         partial(law, ask),
-        partial(_limits, model),
+        partial(_limits, ask, model),
         _reference_s(ask, until),
         ask.price,
         episodes,
@@ -186,8 +189,9 @@ def slots(service: ServiceSpec, seen: Sums) -> int:
     return min(max(round(max(took_s - waited_s, 0.0) * seen.batches.rows / work_s), 1), most)
 
 
-def _limits(model: Model, values: Values) -> tuple[int, int]:
+def _limits(ask: Ask, model: Model, values: Values) -> tuple[int, int]:
     """Rows of a batch, and batches beside each other, at most."""
+    values = {**ask.by_hand, **values}
     rows, beside = values.get(scaling.MAX_BATCH), values.get(scaling.CONCURRENCY)
     return int(rows or model.largest_batch), int(beside or model.slots)
 
@@ -196,7 +200,7 @@ def law(ask: Ask, values: Values) -> Law:
     """The scaling law of the deployment with its knobs as `values` say."""
     rows = int(values.get(scaling.MAX_BATCH, choice.max_batch(ask.service)))
     made = choice.law(ask.scaling, ask.objective, rows, at_once=choice.at_once(ask.service))
-    return scaling.applied(made, values) if isinstance(made, Scale) else made
+    return scaling.applied(made, {**ask.by_hand, **values}) if isinstance(made, Scale) else made
 
 
 def episode(ask: Ask, model: Model, stretch: Stretch) -> Episode:

@@ -79,8 +79,8 @@ async def test_what_the_tuner_says_is_told_with_what_the_store_has_later_word_of
         ("max_batch", True, 4, 16, 16),
         ("budget_share", True, 0.25, None, None),
         ("contest_share", True, 0.1, None, None),
-        ("margin", True, 1, None, None),
         ("max_wait_s", False, 0.02, None, None),
+        ("margin", False, 1, None, None),
     ]
     assert got.weights.cost == 2
 

@@ -538,13 +538,13 @@ async def test_a_trial_that_a_person_asked_for_outlasts_a_change_of_mode_and_the
 
 
 async def test_recommend_only_recommends_and_takes_back_what_does_not_hold_any_more() -> None:
-    twin = FakeTwin([promising({"max_batch": 24.0, "margin": 1.1})])
+    twin = FakeTwin([promising({"max_batch": 24.0, "budget_share": 0.4})])
     world = World(twin)
     await world.deploy()
     await world.live(LEARNT)
     advice = (await world.tuned()).recommended
     assert advice is not None
-    assert (advice.values, advice.gain) == ({"max_batch": 24.0, "margin": 1.1}, 0.1)
+    assert (advice.values, advice.gain) == ({"max_batch": 24.0, "budget_share": 0.4}, 0.1)
     assert (await world.tuned()).trial is None
     assert world.state().state == "recommending"
     assert (await world.events()).count("TuningRecommended") == 1
@@ -563,7 +563,7 @@ async def test_what_is_recommended_and_applied_is_taken_up_with_who_did_it() -> 
     assert (entry.figures["kind"], entry.figures["by"], entry.after) == (
         "change",
         "ann",
-        "budget_share=0.25 contest_share=0.1 margin=1 max_batch=24",
+        "budget_share=0.25 contest_share=0.1 max_batch=24",
     )
     assert record.replays(entry.figures)
     mind = world.scaling.mind(("default", "shop"))
@@ -583,7 +583,7 @@ async def test_what_the_tuner_never_moves_is_in_the_journal_when_somebody_does()
 
 
 async def test_auto_tries_a_knob_of_the_pool_by_turns_and_the_law_goes_along() -> None:
-    world = World(FakeTwin([promising({"margin": 0.9})]))
+    world = World(FakeTwin([promising({"budget_share": 0.4})]))
     await world.deploy(mode=Mode.AUTO)
     await world.until(lambda s: s.trial is not None)
     tried = (await world.tuned()).trial
@@ -599,12 +599,12 @@ async def test_auto_tries_a_knob_of_the_pool_by_turns_and_the_law_goes_along() -
         if status.trial is None:
             break
         turns.append(status.trial.trying)
-        assert mind.law.margin == (0.9 if status.trial.trying else 1.0)
+        assert mind.law.budget_share == (0.4 if status.trial.trying else 0.25)
         assert status.trial.until - world.clock.now() < 380
     lengths = [(turn, len(list(run))) for turn, run in groupby(turns)]
     assert lengths[:2] == [(False, pytest.approx(34, abs=3)), (True, pytest.approx(60, abs=31))]
-    assert (await world.tuned()).values == {"margin": 0.9}
-    assert mind.law.margin == 0.9
+    assert (await world.tuned()).values == {"budget_share": 0.4}
+    assert mind.law.budget_share == 0.4
     trial = next(e for e in await world.journal() if e.figures["kind"] == "trial")
     assert all(w[2] == 2.0 for w in trial.figures["tried"])  # what the twin foresaw stands beside each window
     assert record.replays(trial.figures)
@@ -771,7 +771,7 @@ async def test_minutes_are_charted_and_those_from_before_a_restart_are_there() -
 
 async def test_the_minutes_before_a_trial_by_turns_are_its_first_turn_and_none_begins_in_a_climb() -> None:
     def answer(ask: Ask) -> Answer:
-        told = promising({"margin": 0.9})(ask)
+        told = promising({"budget_share": 0.4})(ask)
         if ask.foresee_s is not None:
             return replace(told, foreseen_plain=(2.0,))
         ends = [ask.now_s - ask.now_s % 60 - 60 * n for n in range(25, 0, -1)]

@@ -9,6 +9,7 @@ import pytest
 
 from kaon.errors import Unavailable
 from kaon.laws import choice
+from kaon.laws.scale import Scale
 from kaon.laws.tune import dice, record, scaling
 from kaon.laws.tune.ask import Ask
 from kaon.laws.tune.epoch import Search
@@ -167,6 +168,13 @@ def test_a_minute_is_foreseen_with_what_was_in_force_and_with_what_is_attempted(
     (force, now), (tried, then) = told.foreseen
     assert (force, tried["max_batch"]) == (ask.force, 1.0)
     assert then > now
+
+
+def test_the_twin_goes_by_what_people_have_set() -> None:
+    ask = replace(asked(lived()), by_hand={"margin": 1.2})
+    made = search.law(ask, {**ask.force, "budget_share": 0.5})
+    assert isinstance(made, Scale)
+    assert (made.margin, made.budget_share) == (1.2, 0.5)
 
 
 async def test_the_threaded_twin_answers_the_same_and_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kaon.laws.scaling import Bounds
 from kaon.laws.tune.epoch import Proposal, Search
@@ -44,6 +44,8 @@ class Ask:
     """What a call should cost, replica-seconds: the unit of the loss's cost. None: as measured."""
     noise: float | None = None
     """What the last answer found to make batches uneven; None: to be found."""
+    by_hand: Values = field(default_factory=dict)
+    """What people have set of the knobs that are never searched: the twin goes by that too."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ Whoever tells of knobs, or checks what somebody wants of them, asks here.
 from __future__ import annotations
 
 from kaon.laws import choice
+from kaon.laws.scale import Scale
 from kaon.laws.tune import scaling
 from kaon.laws.tune.knobs import Knob, Shape
-from kaon.types.deployment import Scaling
+from kaon.types.deployment import Law, Scaling
 from kaon.types.knobs import Values
 from kaon.types.objective import Objective
 from kaon.types.service import ServiceSpec
@@ -20,7 +21,7 @@ def knobs(service: ServiceSpec, bounds: Scaling, objective: Objective, status: T
     space = scaling.space(service, bounds, objective)
     usual = scaling.usual(space, service) if space else {}
     tuned = [_tuned(knob, usual[knob.name]) for knob in (space.knobs if space else ())]
-    return tuple(_standing(knob, status) for knob in (*tuned, *_by_hand(service)))
+    return tuple(_standing(knob, status) for knob in (*tuned, *_by_hand(service, bounds)))
 
 
 def _tuned(knob: Knob, usual: float) -> KnobState:
@@ -36,23 +37,29 @@ def _tuned(knob: Knob, usual: float) -> KnobState:
     )
 
 
-def _by_hand(service: ServiceSpec) -> list[KnobState]:
-    """What a replica obeys and the tuner leaves alone; only where the class leaves room."""
+def _by_hand(service: ServiceSpec, bounds: Scaling) -> list[KnobState]:
+    """What a replica or the scaling law obeys and the tuner leaves alone; only where there is room."""
     wait_s = max((e.batch.max_wait_s for e in service.endpoints if e.batch), default=0.0)
-    ranges = {scaling.MAX_WAIT_S: (0.0, wait_s), scaling.CONCURRENCY: (1.0, float(choice.slots(service)))}
+    most = float(choice.slots(service))
+    ranges = [
+        (scaling.MAX_WAIT_S, Reach.REPLICA, 0.0, wait_s, wait_s),
+        (scaling.CONCURRENCY, Reach.REPLICA, 1.0, most, most),
+    ]
+    if bounds.law is Law.KAON and bounds.min < bounds.max:
+        ranges.append((scaling.MARGIN, Reach.POOL, *scaling.MARGINS, Scale().margin))
     return [
         KnobState(
             name=name,
             what=scaling.WHAT[name],
-            reach=Reach.REPLICA,
+            reach=reach,
             low=low,
             high=high,
             whole=name == scaling.CONCURRENCY,
             tuned=False,
-            usual=high,
-            value=high,
+            usual=usual,
+            value=usual,
         )
-        for name, (low, high) in ranges.items()
+        for name, reach, low, high, usual in ranges
         if high > low
     ]
 

@@ -84,6 +84,7 @@ def propose(
     aims += [space.point(hint) for hint in hints]
     if search.epoch < SPREAD_EPOCHS:
         aims += [dice.spread(search.epoch * SPREAD_EACH + i, len(start)) for i in range(SPREAD_EACH)]
+    aims = [_near(start, aim, search.trust) for aim in aims]
     now = look(force, False)
     raced = [(space.moved(force, aim), i) for i, aim in enumerate(aims)]
     raced = [(values, i) for values, i in raced if values != force]
@@ -95,7 +96,7 @@ def propose(
         drawn = (
             ranked[0][0],
             space.moved(force, half),
-            *(space.moved(force, space.point(hint)) for hint in hints[-1:]),
+            *(space.moved(force, _near(start, space.point(hint), search.trust)) for hint in hints[-1:]),
         )
         finalists = [v for i, v in enumerate(drawn) if v != force and v not in drawn[:i]]
     best = _final(force, finalists, look, target)
@@ -126,6 +127,11 @@ def _gradient(
     slope, move = spsa.step(search.slope, spsa.gradient(signs, differences, search.trust), search.trust)
     best = sorted(range(len(signs)), key=lambda p: -abs(differences[p]))
     return slope, move, [probes[p] for p in best[:2]]
+
+
+def _near(start: Point, aim: Point, trust: float) -> Point:
+    """The point of the trust region that is nearest to `aim`: whoever found it."""
+    return tuple(min(max(a, z - trust), z + trust) for z, a in zip(start, aim, strict=True))
 
 
 def _neighbours(start: Point, trust: float, seed: int) -> list[Point]:

@@ -22,6 +22,8 @@ MOST_LOST = 0.001
 """Of completion, where it counts: 0.1 points."""
 RESERVE = 0.2
 """Completion counts up to this share of the error budget above its target: more is not what was asked for."""
+SPOILT = 2.0
+"""Times as many missed calls as are allowed: a user would notice such a minute."""
 WORSE_BURST = 1.05
 _BUSIEST = 5
 _T95 = 1.73
@@ -43,6 +45,10 @@ class Block:
     def plain(self) -> float:
         """The loss without the price of missed calls."""
         return self.loss - self.price
+
+    def spoilt(self, target: float) -> bool:
+        """Whether it missed so many calls that a user would notice."""
+        return self.arrivals - self.well > SPOILT * (1 - target) * self.arrivals
 
 
 Played = tuple[Block, ...]
@@ -91,6 +97,9 @@ def judge(force: Played, candidate: Played, target: float) -> Verdict:
     burst_now, burst_then = (mean_loss([p[i] for i in burst]) for p in (force, candidate))
     if least <= LEAST_GAIN or gain <= LEAST_GAIN:
         return Verdict(False, gain, least, f"gain {gain:.1%}, at least {least:.1%}: not surely above {LEAST_GAIN:.0%}")
+    spoilt_now, spoilt_then = (sum(b.spoilt(target) for b in p) for p in (force, candidate))
+    if spoilt_then > spoilt_now:
+        return Verdict(False, gain, least, f"would spoil {spoilt_then} minutes, not {spoilt_now}")
     if lost > MOST_LOST:
         return Verdict(False, gain, least, f"would lose {100 * lost:.2f} points of completion")
     if burst_then > WORSE_BURST * burst_now:

@@ -12,6 +12,9 @@ MOST_STARTING = 0.2
 MOST_BURN = 1.0
 LEAST_CALLS = 200
 """A window, for anything to be tried."""
+CALM = 10
+"""So many windows on end must have had them: a load with pauses tells little, and a try that meets its next burst costs
+more than it could gain."""
 TELLING_CALLS = 20
 """Fewer calls than these say nothing about errors or a quantile."""
 WORSE_ERRORS = 0.01
@@ -36,6 +39,8 @@ class Conditions:
     """How many times as fast as it lasts the error budget goes, over half an hour."""
     calls: int | None = None
     """Arrivals of the last window of 60 s."""
+    calmest: int | None = None
+    """Arrivals of the quietest of the last ten windows."""
     trusted: bool = False
     """Whether the twin's replay of the last half hour was right."""
     climbing: bool = False
@@ -108,7 +113,7 @@ def climbing(minutes: Sequence[int]) -> bool:
 
 def quiet(now: Conditions) -> bool:
     """Whether there are too few calls to try anything on: recommend only."""
-    return now.calls is None or now.calls < LEAST_CALLS
+    return now.calls is None or min(now.calls, now.calls if now.calmest is None else now.calmest) < LEAST_CALLS
 
 
 def worst(arms: Sequence[Arm]) -> Arm:

@@ -17,6 +17,9 @@ MAX_BATCH, MAX_WAIT_S, CONCURRENCY = "max_batch", "max_wait_s", "concurrency"
 """A replica's own knobs: `kaon.types.knobs.Knobs`."""
 BUDGET_SHARE, CONTEST_SHARE, MARGIN = "budget_share", "contest_share", "margin"
 """The pool's: parameters of the scaling law."""
+MARGINS = (0.7, 1.4)
+"""What people may set. It is not searched: what a smaller one saves, the headroom takes back as soon as calls are
+missed for it, so that half an hour's replay shows a gain that does not last."""
 
 
 def space(service: ServiceSpec, scaling: Scaling, objective: Objective) -> Space | None:
@@ -29,11 +32,10 @@ def space(service: ServiceSpec, scaling: Scaling, objective: Objective) -> Space
     knobs: list[Knob] = []
     largest = choice.max_batch(service)
     if largest > 1:
-        knobs.append(Knob(MAX_BATCH, Shape.WHOLE, 1, largest, Reach.REPLICA))
+        knobs.append(Knob(MAX_BATCH, Shape.WHOLE, 1, largest, Reach.REPLICA, slew=0.16))
     if scaling.law is Law.KAON and scaling.min < scaling.max:
         knobs.append(Knob(BUDGET_SHARE, Shape.SHARE, 0.1, 0.95))
         knobs.append(Knob(CONTEST_SHARE, Shape.SHARE, 0.05, 0.95))
-        knobs.append(Knob(MARGIN, Shape.LOG, 0.7, 1.4, slew=0.16))
     return Space(tuple(knobs)) if knobs else None
 
 

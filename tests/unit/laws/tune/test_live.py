@@ -30,9 +30,9 @@ SERVICE = ServiceSpec(
 )
 SPACE = space(SERVICE, Scaling(max=40), OBJECTIVE)
 assert SPACE is not None
-BEFORE: Values = {"max_batch": 8.0, "budget_share": 0.25, "contest_share": 0.15, "margin": 1.0}
+BEFORE: Values = {"max_batch": 8.0, "budget_share": 0.25, "contest_share": 0.15}
 POOL: Values = {**BEFORE, "budget_share": 0.5}
-REPLICA: Values = {**BEFORE, "max_batch": 16.0}
+REPLICA: Values = {**BEFORE, "max_batch": 13.0}
 WELL = Conditions(ready=20, burn=0.1, calls=5000, trusted=True)
 
 

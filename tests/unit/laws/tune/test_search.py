@@ -141,7 +141,7 @@ def test_epochs_walk_to_the_optimum_and_then_stop() -> None:
 
 def test_a_hint_is_tried() -> None:
     near = {**BEST, "wait": 0.04}
-    _, found = epoch.propose(SPACE, Search(epoch=99, trust=0.02), near, bowl, 3, 0.99, (BEST,))
+    _, found = epoch.propose(SPACE, Search(epoch=99), near, bowl, 3, 0.99, (BEST,))
     assert BEST in [look.values for look in found.looks]
 
 
