@@ -10,8 +10,8 @@
 4. *What the model does not know* (stragglers, uneven balancing, slow machines) shows as misses although
    capacity was there. So all demand is multiplied by a `headroom` that rises with such misses and falls, slowly,
    without: in balance when `budget_share` of the error budget is spent. It is conformal: right whatever the cause.
-5. *Backlog* adds queue / (mu x 15 s). *Panic* (the quick demand is twice what is ready) forbids going down
-   for a minute.
+5. *Backlog* adds queue / (mu x 15 s). *Panic* forbids going down: for a minute when the quick demand is twice what is
+   ready, for five when a steady load has broken down all at once.
 6. Bounds and floors by schedule hold always. Without figures nothing goes down. Zero is only for those who
    allow it, after `keep_alive` without a call. Starting replicas are never waited for: one that cannot
    start blocks nothing.
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from statistics import median
 from typing import NamedTuple
 
 from kaon.laws import contest, forecast, headroom, keep_alive, service_time
@@ -41,6 +42,9 @@ _PANIC_SHARE, _PANIC_S = 2.0, 60.0
 _CLIMB, _MOST_CLIMB = 1.5, 0.5
 """A climb that has begun is steeper than its means, which are in part from before it; a step is not a climb, so no
 more than so much of the rate is expected on top."""
+_CUT, _CUT_S = 0.1, 300.0
+"""A steady load of more than a replica's worth that falls to less than this share within seconds did not fall: it was
+cut off somewhere, and comes back the same way. For so long it is waited for."""
 _LONE_S = 300.0
 """So long without a call, only the last replica is kept."""
 
@@ -93,7 +97,7 @@ class Scale:
         state = self._learn(state, seen)
         quiet = self._quiet(state, seen)
         replicas, reason = self._idle(state, now, last) if quiet else self._follow(state, seen)
-        if now < state.panic_until_s and replicas < last and not quiet:
+        if now < state.panic_until_s and 0 < replicas < last:
             replicas, reason = last, f"panic: not down; {reason}"
         clipped = bounds.clip(replicas, now)
         if clipped != replicas:
@@ -154,8 +158,18 @@ class Scale:
         judged = contest.step(judged, seen.at_s, seen.span_s, held, work, slack_s, patience_s, self.margin)
         judged = contest.choose(judged, self.contest_share * (1 - self.objective.completion))
         if demands[1] >= _PANIC_SHARE * max(1, seen.ready):
-            state = state._replace(panic_until_s=seen.at_s + _PANIC_S)
+            state = state._replace(panic_until_s=max(state.panic_until_s, seen.at_s + _PANIC_S))
+        elif self._cut_off(state.arrivals, cost_s / seen.span_s):
+            state = state._replace(panic_until_s=seen.at_s + _CUT_S)
         return state._replace(contest=judged)
+
+    def _cut_off(self, arrivals: Samples, each: float) -> bool:
+        """Whether a steady load has broken down; `each`: the replicas' worth of a call in every observation."""
+        left = arrivals.mean(_SHORT_S)
+        if left >= _CUT * arrivals.mean():
+            return False
+        usual = median(arrivals.values)
+        return usual * each > 1 and left < _CUT * usual
 
     def _last_call(self, state: ScaleState, seen: Observation) -> tuple[float, Gaps]:
         """When somebody called last, or, before anybody did, when this was first seen; and the gaps until then."""
