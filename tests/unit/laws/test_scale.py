@@ -158,6 +158,22 @@ def test_misses_raise_the_headroom_and_their_absence_lowers_it() -> None:
     assert worse.headroom.factor > state.headroom.factor > better.headroom.factor
 
 
+def test_a_steady_load_that_breaks_down_finds_its_replicas_when_it_comes_back() -> None:
+    steady, gone = [200] * 200, [0] * 20 + [2] + [0] * 20
+    state, before = follow(steady)
+    kept, gap = follow(gone, state=state, at_s=400.0)
+    assert {decision.replicas for decision in gap} == {before[-1].replicas}
+    _, later = follow([0] * 150, state=kept, at_s=482.0)
+    assert later[-1].replicas < before[-1].replicas
+
+
+def test_a_load_that_pauses_by_itself_is_followed_down() -> None:
+    state, before = follow([200] * 200)
+    state, _ = follow([200, 0, 0, 0] * 30, state=state, at_s=400.0)
+    _, after = follow([200, 0, 0, 0] * 10 + [0] * 40, state=state, at_s=640.0)
+    assert after[-1].replicas < before[-1].replicas
+
+
 def test_panic_does_not_go_down() -> None:
     state, _ = follow([100] * 300)
     state, up = LAW.step(state, BOUNDS, seen(602, 2000, 3))
