@@ -15,10 +15,11 @@ from kaon.api.doors import Doors
 from kaon.api.keyring import Caller
 from kaon.api.parts import InWorkspace, OfDeployment, Parts, WithCaller, WithParts
 from kaon.api.problems import Unprocessable
+from kaon.control.tuning_state import lasting
 from kaon.errors import Conflict
 from kaon.laws.tune import board, standing
 from kaon.types.key import Right
-from kaon.types.knobs import Values
+from kaon.types.knobs import Values, figure
 from kaon.types.resource import Deployment
 from kaon.types.service import ServiceSpec
 from kaon.types.tuning import KnobState, Mode, TuningRequest, TuningState, TuningStatus
@@ -48,7 +49,10 @@ async def steer_tuning(
         return await _set_mode(parts, caller, deployment, body.mode)
     wanted = body.attempt if body.set is None else body.set
     if wanted is not None:
-        check_values(name, wanted, (await _state(parts, deployment)).knobs)
+        knobs = (await _state(parts, deployment)).knobs
+        check_values(name, wanted, knobs)
+        if body.attempt is not None:
+            check_trial(name, wanted, knobs)
 
     def change(current: Deployment) -> TuningStatus:
         return _changed(current, body, parts.clock.now(), caller.name)
@@ -59,30 +63,44 @@ async def steer_tuning(
 
 
 def check_values(name: str, wanted: Values, knobs: tuple[KnobState, ...]) -> None:
-    """Raises `Unprocessable` that names each value which is none of a knob's, and says what there is."""
+    """Raises `Unprocessable` that names each value which is none of a knob's, and says what it takes, or which are."""
     by_name = {knob.name: knob for knob in knobs}
-    wrong = {knob: said for knob, value in wanted.items() if (said := _wrong(by_name.get(knob), value))}
+    missing = f"there is no such knob; there is {', '.join(by_name) or 'none'}"
+    wrong = {
+        told: missing if knob is None else f"takes {ranged(knob)}"
+        for told, value in wanted.items()
+        if not _takes(knob := by_name.get(told), value)
+    }
     if wrong:
-        there = ", ".join(ranged(knob) for knob in knobs) or "none"
         raise Unprocessable(
             f"The knobs of '{name}' do not take that.",
-            hint=f"Its knobs: {there}.",
+            hint=f"See its knobs: kaon tune {name}",
             errors=[{"where": knob, "message": said} for knob, said in list(wrong.items())[:20]],
         )
 
 
 def ranged(knob: KnobState) -> str:
-    """A knob with what it takes."""
-    return f"{knob.name} ({knob.low:g} to {knob.high:g}{', whole' if knob.whole else ''})"
+    """What a knob takes."""
+    unit = " s" if knob.name.endswith("_s") else ""
+    return f"{figure(knob.low)} to {figure(knob.high)}{unit}{', whole numbers' if knob.whole else ''}"
 
 
-def _wrong(knob: KnobState | None, value: float) -> str:
-    """What is wrong with a value; empty: nothing."""
-    if knob is None:
-        return "there is no such knob"
-    if not knob.low <= value <= knob.high:
-        return f"{value:g} is not between {knob.low:g} and {knob.high:g}"
-    return f"{value:g} is no whole number" if knob.whole and value != int(value) else ""
+def _takes(knob: KnobState | None, value: float) -> bool:
+    return knob is not None and knob.low <= value <= knob.high and not (knob.whole and value != int(value))
+
+
+def check_trial(name: str, wanted: Values, knobs: tuple[KnobState, ...]) -> None:
+    """Raises `Unprocessable` for what would never be tried: where nothing is tuned, and for what is in force."""
+    if not any(knob.tuned for knob in knobs):
+        typed = " ".join(f"--set {knob}={figure(value)}" for knob, value in wanted.items())
+        raise Unprocessable(
+            f"Nothing is tuned of '{name}', and so nothing is tried: it has no batches, and no choice of replicas.",
+            hint=f"Put it in force at once: kaon tune {name} {typed}",
+        )
+    if all(knob.value == wanted[knob.name] for knob in knobs if knob.name in wanted):
+        raise Unprocessable(
+            f"That is in force for '{name}' already: there is nothing to try.", hint=f"See: kaon tune {name}"
+        )
 
 
 def _changed(current: Deployment, body: TuningRequest, now_s: float, by: str) -> TuningStatus:
@@ -110,6 +128,11 @@ def _changed(current: Deployment, body: TuningRequest, now_s: float, by: str) ->
     if was.trial is not None:
         raise Conflict(
             f"Something is being tried for '{name}' already.", hint=f"Wait for it, or end it: kaon tune {name} --undo"
+        )
+    if now_s < was.off_until:
+        raise Conflict(
+            f"Nothing is tried for '{name}' for another {lasting(was.off_until - now_s)}: too much was taken back.",
+            hint=f"See what: kaon tune {name}; without a trial: kaon tune {name} --set KNOB=VALUE",
         )
     return standing.asked(was, body.attempt, by)
 
@@ -149,7 +172,7 @@ def _told(body: TuningRequest, before: TuningStatus, after: TuningStatus) -> str
 
 def spelled(values: Mapping[str, float]) -> str:
     """Values as one types them."""
-    return ", ".join(f"{name}={value:g}" for name, value in values.items())
+    return ", ".join(f"{name}={figure(value)}" for name, value in values.items())
 
 
 async def _state(parts: Parts, deployment: Deployment) -> TuningState:
@@ -166,6 +189,8 @@ async def _state(parts: Parts, deployment: Deployment) -> TuningState:
     changed |= {"recommended": status.recommended, "off_until": status.off_until}
     if mode is Mode.OFF and said.mode is not mode:
         changed |= {"state": "off", "reason": "it was switched off"}
+    elif said.state == "off" and mode is not Mode.OFF:
+        changed |= {"state": "learning", "reason": "it was switched on just now"}
     artifact = await parts.store.find("artifact", deployment.workspace, deployment.spec.template.artifact)
     if artifact is not None:
         service: ServiceSpec = artifact.spec.manifest.service

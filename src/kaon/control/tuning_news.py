@@ -8,6 +8,7 @@ from kaon.laws.tune.record import Figures
 from kaon.laws.tune.tuner import Happened
 from kaon.types.event import Event, Level
 from kaon.types.journal import JournalEntry
+from kaon.types.knobs import figure
 from kaon.types.tuning import Tried
 
 CONCERN = "tuning"
@@ -29,7 +30,7 @@ _OUTCOMES = {Happened.STOPPED.value: "stopped"}
 
 def spelled(values: Values) -> str:
     """Values as one types them."""
-    return " ".join(f"{name}={value:g}" for name, value in sorted(values.items())) or "as usual"
+    return " ".join(f"{name}={figure(value)}" for name, value in sorted(values.items())) or "as usual"
 
 
 def moves(before: Values, after: Values) -> str:
@@ -89,4 +90,4 @@ def tried(at_s: float, figures: Figures) -> Tried | None:
 
 
 def _number(values: Values, name: str) -> str:
-    return f"{values[name]:.4g}" if name in values else "as usual"
+    return figure(values[name], 4) if name in values else "as usual"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from kaon.control.questions import Question
@@ -64,13 +65,12 @@ def standing(known: Tuner, now: float) -> tuple[str, str]:
     if known.mode is Mode.OFF:
         return "off", "it was switched off"
     if now < known.state.guard.off_until_s:
-        minutes = (known.state.guard.off_until_s - now) / 60
-        return "frozen", f"{guard.MOST_ROLLBACKS} trials were taken back within an hour: off for {minutes:.0f} minutes"
+        left = lasting(known.state.guard.off_until_s - now)
+        return "frozen", f"{guard.MOST_ROLLBACKS} trials were taken back within an hour: off for {left}"
     if questions.word and questions.trusted is None:  # there is none: nobody should wait half an hour for that
         return "frozen", f"the twin: {questions.word}"
     if known.senses.knows_s(now) < LEARNS_S:
-        left = (LEARNS_S - known.senses.knows_s(now)) / 60
-        return "learning", f"it knows what is usual in {left:.0f} minutes"
+        return "learning", _learning(known, now)
     if known.held:
         return "frozen", known.held
     if questions.waits_for(Question.EPOCH):
@@ -78,10 +78,28 @@ def standing(known: Tuner, now: float) -> tuple[str, str]:
     if questions.word and questions.trusted is not True:
         return "frozen", f"the twin: {questions.word}"
     if known.state.advice is not None:
-        return "recommending", _advice(known)
+        return "recommending", _advice(known, now)
     if search.done:
         return "still", f"{search.still} searches on end found nothing better; a drift wakes it"
-    return "searching", f"the twin is asked again in {max(0.0, known.state.next_epoch_s - now) / 60:.0f} minutes"
+    due_s = known.state.next_epoch_s - now
+    asked = "again" if known.epochs else "for the first time"
+    return "searching", f"the twin is asked {asked} in {lasting(due_s)}" if due_s > 0 else "the twin is asked next"
+
+
+def lasting(seconds: float) -> str:
+    """A length of time in words, rounded up."""
+    minutes = max(1, math.ceil(seconds / 60))
+    if minutes >= 120:
+        return f"{math.ceil(minutes / 60)} hours"
+    return f"{minutes} minutes" if minutes > 1 else "a minute"
+
+
+def _learning(known: Tuner, now: float) -> str:
+    """How long it only looks; the clock starts with the first call."""
+    knows_s = known.senses.knows_s(now)
+    if not knows_s:
+        return f"nobody has called yet; the twin is asked {lasting(LEARNS_S)} after the first call"
+    return f"the twin is asked for the first time in {lasting(LEARNS_S - knows_s)}, with what came until then"
 
 
 def _trying(known: Tuner, now: float) -> str:
@@ -89,14 +107,24 @@ def _trying(known: Tuner, now: float) -> str:
     assert tried is not None
     pairs, status = min(len(tried.force), len(tried.tried)), known.wanted(now).trial
     how = "all by turns" if status is None or not status.replicas else f"a canary of {status.replicas}"
-    spans = f"{trial.LEAST_WINDOWS} to {trial.MOST_WINDOWS}"
+    spans = f"{trial.LEAST_WINDOWS} to {trial.MOST_WINDOWS[tried.reach]}"
     told = f"{moves(tried.before, tried.after)}, {how}: {pairs} minutes of each side so far, of {spans}"
     return f"{told}; {known.held}" if known.held else told
 
 
-def _advice(known: Tuner) -> str:
+def _advice(known: Tuner, now: float) -> str:
     advice = known.state.advice
     assert advice is not None
     told = f"{moves(advice.before, advice.after)}: {advice.verdict.reason}"
-    few = known.mode is Mode.AUTO
-    return f"{told}; there are too few calls to try it on, or it was no time for it" if few else told
+    return f"{told}; it is not tried: {_untried(known, now)}" if known.mode is Mode.AUTO else told
+
+
+def _untried(known: Tuner, now: float) -> str:
+    """Why a tuner that may try things only recommends."""
+    conditions = known.conditions(now)
+    if guard.quiet(conditions):
+        least = min(told for told in (conditions.calls or 0, conditions.calmest) if told is not None)
+        return f"the quietest of the last ten minutes had {least} calls, and {guard.LEAST_CALLS} are needed"
+    if known.held:
+        return known.held
+    return f"it was no time for it; the twin is asked again in {lasting(known.state.next_epoch_s - now)}"

@@ -13,6 +13,12 @@ Values = dict[KnobName, Annotated[float, Field(allow_inf_nan=False)]]
 """What knobs are set to, by name."""
 
 
+def figure(value: float, digits: int = 6) -> str:
+    """A value as one types it: in so many digits, and never in powers of ten."""
+    told = f"{value:.{digits}g}"
+    return told if "e" not in told else f"{value:.9f}".rstrip("0").rstrip(".")
+
+
 MOST_WAIT_S = 10.0
 
 

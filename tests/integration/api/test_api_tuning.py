@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from kaon.types.artifact import ArtifactSpec, ArtifactStatus, Manifest
 from kaon.types.deployment import DeploymentSpec, Scaling, Template
 from kaon.types.key import Role
+from kaon.types.knobs import figure
 from kaon.types.objective import Objective, Weights
 from kaon.types.service import Batch, EndpointSpec, ServiceSpec
 from kaon.types.tuning import Mode, Reach, Recommendation, TrialStatus, TuningState, TuningStatus
@@ -96,7 +97,12 @@ async def test_a_deployment_without_batching_or_bounds_has_only_what_people_set(
     got = (await root.get("/workspaces/default/deployments/plain/tuning")).json()
     assert [(k["name"], k["tuned"]) for k in got["knobs"]] == [("concurrency", False)]
     tried = await root.post("/workspaces/default/deployments/plain/tuning", json={"attempt": {"concurrency": 4}})
-    assert (tried.status_code, tried.json()["asked"]) == (200, {"concurrency": 4})
+    assert (tried.status_code, tried.json()["hint"]) == (
+        422,
+        "Put it in force at once: kaon tune plain --set concurrency=4",
+    )
+    put = await root.post("/workspaces/default/deployments/plain/tuning", json={"set": {"concurrency": 4}})
+    assert put.status_code == 200
 
 
 async def test_what_only_people_set_is_put_in_force(world: World, root: Any) -> None:
@@ -116,6 +122,13 @@ async def test_the_mode_is_a_part_of_the_spec_and_is_noted_once_with_the_key(wor
 
 async def test_off_is_told_at_once_whatever_the_tuner_said_last(world: World, root: Any) -> None:
     assert (await root.post(WEB, json={"mode": "off"})).json()["state"] == "off"
+
+
+async def test_on_is_told_at_once_too(world: World, root: Any) -> None:
+    off = STATE.model_copy(update={"mode": Mode.OFF, "state": "off"})
+    world.app.state.parts.opinions.keep_tuning("default", "web", lambda: off)
+    got = (await root.post(WEB, json={"mode": "auto"})).json()
+    assert (got["state"], got["reason"]) == ("learning", "it was switched on just now")
 
 
 async def test_what_is_recommended_is_put_in_force_and_can_be_undone(world: World, root: Any) -> None:
@@ -171,10 +184,13 @@ async def test_only_ten_changes_can_be_undone(world: World, root: Any) -> None:
     [
         ({"apply": True}, 422, "Nothing is recommended"),
         ({"undo": True}, 422, "nothing to undo"),
-        ({"set": {"beta": 1}}, 422, "max_batch (1 to 32, whole), budget_share (0.1 to 0.95)"),
-        ({"set": {"max_batch": 33}}, 422, "33 is not between 1 and 32"),
-        ({"set": {"max_batch": 2.5}}, 422, "2.5 is no whole number"),
-        ({"attempt": {"max_batch": 16, "budget_share": 0}}, 422, "0 is not between 0.1 and 0.95"),
+        ({"set": {"beta": 1}}, 422, "there is no such knob; there is max_batch, budget_share, contest_share"),
+        ({"set": {"max_batch": 33}}, 422, "takes 1 to 32, whole numbers"),
+        ({"set": {"max_batch": 1e300}}, 422, "takes 1 to 32, whole numbers"),
+        ({"set": {"max_batch": 2.5}}, 422, "takes 1 to 32, whole numbers"),
+        ({"set": {"max_wait_s": 1}}, 422, "takes 0 to 0.02 s"),
+        ({"attempt": {"max_batch": 16, "budget_share": 0}}, 422, "takes 0.1 to 0."),
+        ({"attempt": {"max_batch": 32}}, 422, "in force for 'web' already"),
         ({"set": {}}, 422, "name at least one knob"),
         ({}, 422, "say one of"),
         ({"mode": "auto", "undo": True}, 422, "say one of"),
@@ -194,7 +210,10 @@ async def test_what_cannot_be_is_refused_with_what_there_is_and_changes_nothing(
 async def test_nothing_is_tried_beside_a_trial_or_while_the_tuner_is_off(world: World, root: Any) -> None:
     await stand(world, trial=TRIAL)
     assert (await root.post(WEB, json={"attempt": {"max_batch": 4}})).status_code == 409
-    await stand(world, trial=None)
+    await stand(world, trial=None, off_until=world.clock.now() + 7000)
+    waits = await root.post(WEB, json={"attempt": {"max_batch": 4}})
+    assert (waits.status_code, "for another 117 minutes" in waits.json()["detail"]) == (409, True)
+    await stand(world, off_until=0)
     await root.post(WEB, json={"mode": "off"})
     refused = await root.post(WEB, json={"attempt": {"max_batch": 4}})
     assert (refused.status_code, refused.json()["hint"]) == (422, "Switch it on: kaon tune web --recommend")
@@ -204,6 +223,13 @@ async def test_a_viewer_sees_and_does_not_steer(world: World) -> None:
     async with world.client(await world.key("viewer", Role.VIEWER)) as viewer:
         assert (await viewer.get(WEB)).status_code == 200
         assert (await viewer.post(WEB, json={"mode": "off"})).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("value", "told"), [(16, "16"), (1_000_000, "1000000"), (0.00001, "0.00001"), (0.25, "0.25"), (-0.0, "-0")]
+)
+def test_values_are_told_as_one_types_them_and_never_in_powers_of_ten(value: float, told: str) -> None:
+    assert figure(value) == told
 
 
 VALUES = st.dictionaries(
