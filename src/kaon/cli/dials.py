@@ -24,7 +24,7 @@ from kaon.cli.drawing import (
 from kaon.cli.text import age, plain, since, stamp, width
 from kaon.types.knobs import Values
 from kaon.types.objective import Weights
-from kaon.types.tuning import KnobState, LossPoint, Reach, TrialStatus, Tried, TuningState
+from kaon.types.tuning import KnobState, LossPoint, Mode, Reach, TrialStatus, Tried, TuningState
 from kaon.types.window import LossParts
 
 _STATES = {"trying": WORSE, "frozen": WORSE, "recommending": GOOD}
@@ -77,6 +77,7 @@ def _head(state: TuningState, now: float, across: int) -> list[Line]:
     title: Line = [(TITLE, f"{home}{plain(state.deployment)}"), (DIM, "  mode "), ("", state.mode)]
     lines = [[*title, (DIM, "  "), (_STATES.get(state.state, ""), plain(state.state))]]
     lines += _said("why", state.reason, across)
+    lines += [row for text in [_next(state)] if text for row in _said("", text, across, DIM)]
     force = {knob.name: knob.value for knob in state.knobs}
     if state.trial is not None:
         lines += _said("trying", _trying(state.trial, force, now), across, WORSE)
@@ -90,6 +91,21 @@ def _head(state: TuningState, now: float, across: int) -> list[Line]:
     if state.off_until > now:
         lines += _said("paused", f"three rollbacks in an hour: nothing is tried until {stamp(state.off_until)}", across)
     return [*lines, *_twin(state, now, across), []]
+
+
+def _next(state: TuningState) -> str:
+    """What to type where the tuner will never do anything by itself; empty: it will."""
+    name = state.deployment
+    if state.mode is Mode.OFF:
+        return f"kaon tune {name} --recommend"
+    if _untuned(state):
+        return f"kaon scale {name} --min 1 --max 4 gives it a choice; @kaon.endpoint(batch=...) gives it batches"
+    return ""
+
+
+def _untuned(state: TuningState) -> bool:
+    """Whether nothing of it is tuned: the tuner does not even look."""
+    return bool(state.knobs) and not any(knob.tuned for knob in state.knobs)
 
 
 def _trying(trial: TrialStatus, force: Values, now: float) -> str:
@@ -106,13 +122,15 @@ def _trying(trial: TrialStatus, force: Values, now: float) -> str:
 
 
 def _twin(state: TuningState, now: float, across: int) -> list[Line]:
+    if _untuned(state):
+        return []
     word, style = {None: ("", ""), True: ("right", GOOD), False: ("not believed", WORSE)}[state.trusted]
     parts = [part for part in (word, "" if state.twin in state.reason else state.twin) if part]
     said = ": ".join(parts) or ("cannot be asked" if state.twin else "not asked yet")
     if state.epochs:
         said += f"; asked {state.epochs} time{'s' if state.epochs != 1 else ''}"
-    if state.next_epoch_at is not None and state.next_epoch_at > now:
-        said += f"; again in {age(state.next_epoch_at - now)}"
+    if state.state != "learning" and state.next_epoch_at is not None and state.next_epoch_at > now:
+        said += f"; {'again' if state.epochs else 'first'} in {age(state.next_epoch_at - now)}"
     return _said("twin", said, across, style)
 
 
@@ -198,10 +216,9 @@ def _losses(state: TuningState, across: int) -> list[Line]:
     wide = max(10, across - LABEL - _FIGURES)
     totals = [None if p.loss is None else p.loss.total for p in points]
     drawn = len(fitted(totals, wide))
-    title: Line = [
-        (TITLE, "loss"),
-        (DIM, f"{' by the minute; below its parts, all to one scale':<{drawn + LABEL - 4}}"),
-    ]
+    under = " by the minute; below its parts, all to one scale"
+    said = under if len(under) <= drawn + LABEL - 4 else " by the minute, and its parts"
+    title: Line = [(TITLE, "loss"), (DIM, f"{said:<{drawn + LABEL - 4}}")]
     total = bars(totals, wide, _HEIGHT, "cyan", _most([loss.total for loss in known]), _loss)
     total[0].append(_figures([loss.total for loss in known]))
     lines = [[*title, (DIM, " now/most")], *total]
@@ -247,4 +264,4 @@ def _figures(values: Sequence[float]) -> tuple[str, str]:
 
 
 def _loss(value: float) -> str:
-    return f"{value:.2f}" if value < 100 else number(value)
+    return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else number(round(value))

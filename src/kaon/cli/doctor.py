@@ -15,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from kaon.cli.machine import PARTS
-from kaon.cli.output import Format, Shape, put, shown
+from kaon.cli.output import Format, Shape, put_list
 from kaon.cli.remote import opened
 from kaon.cli.text import age, plain, size
 from kaon.errors import KaonError
@@ -237,5 +237,5 @@ def _looked(check: Callable[[Settings], Finding], settings: Settings) -> Finding
 def run(form: Format) -> int:
     """Print the findings; the exit code: 1 when one failed."""
     found = examine(Settings())
-    put(shown(found, SHAPE, form))
+    put_list(found, SHAPE, form)
     return int(any(finding.verdict is Verdict.FAIL for finding in found))

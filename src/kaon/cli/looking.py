@@ -10,7 +10,7 @@ from typing import Any
 from kaon import log
 from kaon.cli import advising, shapes
 from kaon.cli.following import until_nobody_reads
-from kaon.cli.output import Format, Shape, put, put_list, put_one, shown
+from kaon.cli.output import Format, Shape, across, put, put_list, put_one, shown
 from kaon.cli.remote import Remote, opened
 from kaon.cli.text import plain
 from kaon.errors import InvalidInput, NotFound
@@ -83,7 +83,7 @@ def describe(name: str, workspace: str | None) -> None:
         objective = view.spec.objective or remote.artifact(view.spec.template.artifact).spec.manifest.service.objective
         revisions, replicas = remote.revisions(name), remote.replicas(name)
         advice = advising.hint(remote.advice(name).items, name)
-        put(shapes.described(view, revisions, replicas, events, objective, time.time(), advice))
+        put(shapes.described(view, revisions, replicas, events, objective, time.time(), advice, across()))
 
 
 def ps(name: str, workspace: str | None, form: Format) -> None:
@@ -97,7 +97,7 @@ def ps(name: str, workspace: str | None, form: Format) -> None:
         return
     put_list(deployments, shapes.deployments(now), form)
     if replicas:
-        put("\n" + shown(replicas, shapes.replicas(now), form))
+        put("\n" + shown(replicas, shapes.replicas(now), form, across()))
 
 
 def logs(name: str, workspace: str | None, form: Format, query: dict[str, Any]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import sys
 
-from kaon.cli.text import plain
+from kaon.cli.text import folded, plain
 from kaon.errors import InvalidInput, KaonError
 
 
@@ -15,9 +17,19 @@ class Declined(KaonError):
 
 
 def note(text: str) -> None:
-    """Say something to the person at the terminal; lines stay lines, escapes are spelled out."""
-    sys.stderr.write(plain(text, keep="\n") + "\n")
+    """Say something to the person at the terminal; escapes are spelled out, and lines stay lines where they fit."""
+    said = plain(text, keep="\n")
+    if sys.stderr.isatty():
+        columns = shutil.get_terminal_size().columns
+        said = "\n".join(row for line in said.split("\n") for row in folded(line, columns, _under(line)) or [""])
+    sys.stderr.write(said + "\n")
     sys.stderr.flush()
+
+
+def _under(line: str) -> int:
+    """Where a line goes on below itself: under what is said, not under 'hint:' or what it is about."""
+    label = re.match(r"\s*(?:error: |hint: +)?", line)
+    return label.end() if label else 0
 
 
 def ask(question: str, *, yes: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,10 +35,10 @@ class Shape(Generic[T]):
     name: Callable[[T], str]
 
 
-def shown(things: Sequence[T], shape: Shape[T], form: Format) -> str:
-    """A list as text."""
+def shown(things: Sequence[T], shape: Shape[T], form: Format, columns: int | None = None) -> str:
+    """A list as text; a table fits `columns` if they are named."""
     if form is Format.TABLE:
-        return table(shape.titles, [shape.row(thing) for thing in things])
+        return table(shape.titles, [shape.row(thing) for thing in things], columns)
     if form is Format.NAME:
         return "\n".join(plain(shape.name(thing)) for thing in things)
     return document([thing.model_dump(mode="json") for thing in things], form)
@@ -55,6 +56,11 @@ def document(value: Any, form: Format) -> str:
     return text.rstrip("\n")
 
 
+def across() -> int | None:
+    """Columns of the terminal that data goes to; None: it goes elsewhere, where lines stay lines."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
 def put(text: str) -> None:
     """Print data, whole and at once. Nothing is printed for an empty text."""
     if text:
@@ -64,7 +70,7 @@ def put(text: str) -> None:
 
 def put_list(things: Sequence[T], shape: Shape[T], form: Format) -> None:
     """Print a list."""
-    put(shown(things, shape, form))
+    put(shown(things, shape, form, across()))
 
 
 def put_one(thing: T, shape: Shape[T], form: Format) -> None:

@@ -17,11 +17,13 @@ from kaon.api.views import (
     WorkspaceView,
 )
 from kaon.cli.output import Shape
-from kaon.cli.text import plain, since, size, stamp, table
+from kaon.cli.text import folded, plain, since, size, stamp, table
 from kaon.types.deployment import Law, RolloutState, Scaling
 from kaon.types.event import Event
+from kaon.types.knobs import figure
 from kaon.types.objective import Objective
 from kaon.types.replica import ReplicaStatus
+from kaon.types.tuning import Mode
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -40,8 +42,8 @@ def tuned(deployment: DeploymentView) -> str:
 
 
 _TUNED = {
-    "trying": "other values of its knobs are being tried: kaon tune {name}",
-    "tunable": "better values of its knobs are recommended: kaon tune {name}",
+    "trying": "other values of its knobs are being tried",
+    "tunable": "better values of its knobs are recommended",
 }
 _RESTING = {
     "Idle": "Idle: at zero, wakes on call",
@@ -174,8 +176,12 @@ def described(
     objective: Objective,
     now: float,
     advice: str = "",
+    columns: int | None = None,
 ) -> str:
-    """All that there is to say of a deployment, on one page; `objective` is the one that holds, `advice` a line."""
+    """All that there is to say of a deployment, on one page; `objective` is the one that holds, `advice` a line.
+
+    It fits `columns` if they are named.
+    """
     template, status = deployment.spec.template, deployment.status
     facts = {
         "name": f"{deployment.name} (workspace {deployment.workspace})",
@@ -186,7 +192,7 @@ def described(
         "ready": f"{deployment.ready} of {deployment.replicas}",
         "scaling": bounded(deployment.spec.scaling),
         "wanted": f"{status.wanted}: {status.wanted_reason}" if status.wanted_reason else "",
-        "tuning": _TUNED[tuned(deployment)].format(name=deployment.name) if tuned(deployment) else "",
+        "tuning": _tuning(deployment),
         "objective": aimed(objective) + ("" if deployment.spec.objective else " (as the class says)"),
         "advice": advice,
         "access": "public: no key is needed" if deployment.spec.public else "closed: callers need a key",
@@ -194,18 +200,28 @@ def described(
         "paused": "yes" if deployment.spec.paused else "",
         "made": f"{stamp(deployment.created_at)}, changed {since(deployment.updated_at, now)} ago",
     }
-    lines = [f"{name + ':':<11}{plain(text)}" for name, text in facts.items() if text]
+    lines = [row for name, text in facts.items() if text for row in _fact(name, plain(text), columns)]
     settings = [f"{name}={value}" for name, value in sorted(template.env.items())]
     settings += [f"{name}=(secret {secret})" for name, secret in sorted(template.secrets.items())]
     parts = ["\n".join(lines), _section("settings", "\n".join(plain(text) for text in settings))]
     parts.append(
         _section("conditions", "\n".join(_condition(c.type, c.holds, c.reason) for c in deployment.status.conditions))
     )
-    parts.append(_section("revisions", _rows(revisions(now), revisions_of)))
-    parts.append(_section("replicas", _rows(replicas(now), replicas_of)))
+    parts.append(_section("revisions", _rows(revisions(now), revisions_of, columns)))
+    parts.append(_section("replicas", _rows(replicas(now), replicas_of, columns)))
     parts += [last_words(replica) for replica in replicas_of]
-    parts.append(_section("events", _rows(events(now), events_of)))
+    parts.append(_section("events", _rows(events(now), events_of, columns)))
     return "\n\n".join(part for part in parts if part)
+
+
+def _tuning(deployment: DeploymentView) -> str:
+    """What the tuner may do and what it has done, where that is not as it begins: recommending, all knobs as usual."""
+    mode, values = deployment.spec.tuning.mode, deployment.status.tuning.values
+    parts = [f"mode {mode}"] if mode is not Mode.RECOMMEND else []
+    parts += [f"in force: {', '.join(f'{name}={figure(value)}' for name, value in values.items())}"] if values else []
+    word = tuned(deployment)
+    said = "; ".join([*parts, *([_TUNED[word]] if word else [])])
+    return f"{said}: kaon tune {deployment.name}" if said else ""
 
 
 def bounded(scaling: Scaling) -> str:
@@ -245,8 +261,16 @@ def _condition(kind: str, holds: bool, reason: str) -> str:
     return plain(f"{kind}: {'yes' if holds else 'no'}{', ' + reason if reason else ''}")
 
 
-def _rows(shape: Shape[T], things: Sequence[T]) -> str:
-    return table(shape.titles, [shape.row(thing) for thing in things]) if things else ""
+def _fact(name: str, text: str, columns: int | None) -> list[str]:
+    """A fact beside its name."""
+    rows = [text] if columns is None else folded(text, columns - 11)
+    return [f"{name + ':' if n == 0 else '':<11}{row}" for n, row in enumerate(rows)]
+
+
+def _rows(shape: Shape[T], things: Sequence[T], columns: int | None) -> str:
+    """A table, two columns further in."""
+    within = None if columns is None else columns - 2
+    return table(shape.titles, [shape.row(thing) for thing in things], within) if things else ""
 
 
 def _section(title: str, body: str) -> str:

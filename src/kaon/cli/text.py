@@ -7,6 +7,7 @@ repaint, retitle or type for the reader. `plain` shows such characters as what t
 from __future__ import annotations
 
 import re
+import textwrap
 import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -17,8 +18,13 @@ _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
     "\U000e0000-\U000e0fff]"
 )
+_COMMAND = re.compile(r"\bkaon (?:[^;`,]|,(?=\S))*")
+_GLUE = "\uf8ff"
+"""Stands for a space that no line is broken at."""
+_LEAST = 24
+"""Columns that a table's last one must have to be broken into lines."""
 _UNITS_BYTES = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 def plain(value: object, *, keep: str = "") -> str:
@@ -46,15 +52,45 @@ def width(text: str) -> int:
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
-def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Rows under their titles, in columns two spaces apart."""
+def table(titles: Sequence[str], rows: Iterable[Sequence[object]], columns: int | None = None) -> str:
+    """Rows under their titles, in columns two spaces apart; to fit `columns`, what is last goes on below itself."""
     cells = [[plain(cell) for cell in row] for row in rows]
     lines = [[title.upper() for title in titles], *cells]
     widths = [max(width(line[n]) for line in lines) for n in range(len(titles))]
+    begin = sum(widths[:-1]) + 2 * len(widths[:-1])
+    if columns is not None and columns - begin >= _LEAST:
+        lines = [row for line in lines for row in _below(line, columns - begin)]
+        widths[-1] = max(width(line[-1]) for line in lines)
     return "\n".join(
         "  ".join(cell + " " * (wide - width(cell)) for cell, wide in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
+
+
+def _below(line: Sequence[str], columns: int) -> list[list[str]]:
+    """A line of a table as several, its last cell broken between words."""
+    first, *others = folded(line[-1], columns) or [""]
+    return [[*line[:-1], first], *([*[""] * (len(line) - 1), other] for other in others)]
+
+
+def folded(text: str, columns: int, under: int = 0) -> list[str]:
+    """A line as lines that fit, broken between words and not within a command; all but the first begin `under`.
+
+    A word, or a command, that is too long by itself stays whole: it must be right when it is copied.
+    """
+    if width(text) <= columns:
+        return [text] if text else []
+    whole = _COMMAND.sub(
+        lambda m: m.group().replace(" ", _GLUE) if len(m.group()) < columns - under else m.group(), text
+    )
+    lines = textwrap.wrap(
+        whole,
+        columns,
+        subsequent_indent=" " * under,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [line.replace(_GLUE, " ") for line in lines]
 
 
 def age(seconds: float) -> str:
@@ -86,8 +122,8 @@ def size(count: int) -> str:
 
 
 def seconds(text: str) -> float:
-    """'90', '90s', '5m', '2h', '7d' in seconds. Raises `InvalidInput`."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw]?)", text.strip())
+    """'90', '90s', '5m', '2h', '7d', '10 ms' in seconds. Raises `InvalidInput`."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(ms|[smhdw]?)", text.strip())
     if match is None:
         raise InvalidInput(f"{plain(text)!r} is not a length of time.", hint="Write it like 30s, 5m, 2h or 7d.")
     return float(match.group(1)) * _UNITS_S[match.group(2) or "s"]
@@ -107,6 +143,7 @@ def pairs(texts: Iterable[str], option: str) -> dict[str, str]:
     for text in texts:
         name, separator, value = text.partition("=")
         if not separator or not name:
-            raise InvalidInput(f"{option} {plain(text)} has no '='.", hint=f"Write it as {option} NAME=VALUE.")
+            lacks = "no '='" if not separator else "no name before its '='"
+            raise InvalidInput(f"{option} {plain(text)} has {lacks}.", hint=f"Write it as {option} NAME=VALUE.")
         found[name] = value
     return found

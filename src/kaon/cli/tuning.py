@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Mapping, Sequence
 
@@ -15,7 +16,7 @@ from kaon.cli.remote import Remote, opened
 from kaon.cli.replaying import Replay, replayed
 from kaon.cli.text import pairs, plain, seconds, stamp
 from kaon.errors import InvalidInput, KaonError
-from kaon.types.knobs import Values
+from kaon.types.knobs import Values, figure
 from kaon.types.tuning import Mode, TuningRequest, TuningState
 
 _KEPT = 1000
@@ -37,14 +38,14 @@ class NotReplayed(KaonError):
 
 
 def show(name: str, watch: bool, workspace: str | None, form: Format) -> None:
-    """Print how the tuner stands, or draw it again and again."""
+    """Print how the tuner stands, or, on a terminal, draw it again and again."""
     with opened(workspace) as remote:
         if form is Format.NAME:
             put(remote.tuning(name).deployment)
         elif form is not Format.TABLE:
             put(document(remote.tuning(name).model_dump(mode="json"), form))
-        elif watch:
-            state = remote.tuning(name)
+        elif watch and sys.stdout.isatty():
+            remote.tuning(name)
             watching.live(lambda wide, down: dials.picture(remote.tuning(name), time.time(), wide, down))
         else:
             state = remote.tuning(name)
@@ -57,7 +58,9 @@ def say(name: str, request: TuningRequest, workspace: str | None, form: Format) 
         before = remote.tuning(name)
         after = remote.tune(name, request)
     note(told(request, before, after))
-    if form in (Format.JSON, Format.YAML):
+    if form is Format.NAME:
+        put(after.deployment)
+    elif form is not Format.TABLE:
         put(document(after.model_dump(mode="json"), form))
 
 
@@ -65,11 +68,16 @@ def told(request: TuningRequest, before: TuningState, after: TuningState) -> str
     """What was said and what came of it; pure."""
     name = after.deployment
     if request.mode is not None:
-        return _MODES[request.mode].format(name=name)
+        now = "" if request.mode is Mode.OFF else f"\nNow: {after.state}: {after.reason}."
+        return _MODES[request.mode].format(name=name) + now
     was = {knob.name: knob.value for knob in before.knobs}
     if request.attempt is not None:
         return f"{dials.moved(was, request.attempt) or 'What is in force'} is to be tried: kaon tune {name} --watch"
-    move = dials.moved(was, {knob.name: knob.value for knob in after.knobs})
+    force = {knob.name: knob.value for knob in after.knobs}
+    move = dials.moved(was, force)
+    if move and request.undo:
+        typed = " ".join(f"--set {knob}={figure(value)}" for knob, value in was.items() if force.get(knob) != value)
+        return f"In force in a few seconds: {move}. The other way again: kaon tune {name} {typed}"
     if move:
         return f"In force in a few seconds: {move}. Back again: kaon tune {name} --undo"
     return f"Nothing is tried any more for {name}." if request.undo else f"That is in force for {name} already."
@@ -82,26 +90,35 @@ def asked(
     said: list[TuningRequest] = [TuningRequest(mode=mode) for mode, on in modes.items() if on]
     said += [TuningRequest(apply=True)] if apply else []
     said += [TuningRequest(undo=True)] if undo else []
-    said += [TuningRequest(set=values(puts, "--set"))] if puts else []
-    said += [TuningRequest(attempt=values(tries, "--try"))] if tries else []
+    said += [TuningRequest(set=values(puts, "--set", name))] if puts else []
+    said += [TuningRequest(attempt=values(tries, "--try", name))] if tries else []
     if len(said) > 1:
         raise InvalidInput("That is more than one thing at a time.", hint=f"One by one; see: kaon tune {plain(name)}")
     return said[0] if said else None
 
 
-def values(texts: Sequence[str], option: str) -> Values:
-    """'max_batch=16' texts as values. Raises `InvalidInput`."""
+def values(texts: Sequence[str], option: str, name: str) -> Values:
+    """'max_batch=16' texts as values of the knobs of `name`. Raises `InvalidInput`."""
+    hint = f"Like {option} max_batch=16; see the knobs: kaon tune {plain(name)}"
+    told = pairs(texts, option)
+    if len(told) < len(texts):
+        raise InvalidInput(f"{option} names a knob twice: {plain(' '.join(texts))}.", hint=hint)
+    found = {}
+    for knob, text in told.items():
+        try:
+            found[knob] = _number(knob, text)
+        except (ValueError, InvalidInput):
+            raise InvalidInput(f"{option} {plain(knob)}={plain(text)}: that is no number.", hint=hint) from None
     try:
-        return _VALUES.validate_python({name: _number(value) for name, value in pairs(texts, option).items()})
-    except (ValidationError, ValueError):
-        raise InvalidInput(
-            f"{option} {plain(' '.join(texts))} names no knob and its value.", hint=f"Like {option} max_batch=16"
-        ) from None
+        return _VALUES.validate_python(found)
+    except ValidationError:
+        raise InvalidInput(f"{option} {plain(' '.join(texts))}: there is no such knob.", hint=hint) from None
 
 
-def _number(text: str) -> float:
-    """'16', '0.25' or, of times, '2s'. Raises `ValueError`."""
-    found = seconds(text) if text[:1].isdigit() and text[-1:].isalpha() else float(text)
+def _number(knob: str, text: str) -> float:
+    """'16', '0.25' or, of a knob that is a time, '10ms'. Raises `ValueError`, `InvalidInput`."""
+    timed = knob.endswith("_s") and text[-1:].isalpha() and text[:1].isdigit()
+    found = seconds(text) if timed else float(text)
     if not math.isfinite(found):
         raise ValueError(text)
     return found
@@ -111,7 +128,9 @@ def replay(name: str, workspace: str | None, form: Format) -> None:
     """Take every decision again. Raises `NotReplayed` that names those that come out otherwise."""
     with opened(workspace) as remote:
         found = _decisions(remote, name)
-    if form is not Format.TABLE:
+    if form is Format.NAME:
+        put("\n".join(stamp(entry.at) for entry in found.differ))
+    elif form is not Format.TABLE:
         put(document(counted(found), form))
     else:
         put(summed(name, found))

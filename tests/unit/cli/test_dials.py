@@ -163,6 +163,15 @@ STATES = {
         knobs=knobs(max_batch={"value": 16}),
     ),
     "asked": state(asked={"max_batch": 16}),
+    "untuned": state(
+        reason="there is nothing to tune: no batches, and no choice of how many replicas there are",
+        knobs=knobs()[1:2],
+        trusted=None,
+        twin="",
+        epochs=0,
+        next_epoch_at=None,
+        losses=(),
+    ),
     "off": state(mode=Mode.OFF, state="off", reason="it was switched off", trusted=None, twin="", epochs=0),
     "no-twin": state(
         state="frozen",
@@ -211,6 +220,16 @@ def test_values_are_read_in_their_units() -> None:
     assert [dials.valued("max_wait_s", v) for v in (0.0, 0.005, 2.0, None)] == ["0", "5.0 ms", "2.0 s", "-"]
     assert [dials.valued("max_batch", v) for v in (16.0, 4096.0)] == ["16", "4096"]
     assert dials.valued("margin", 0.84213) == "0.842"
+
+
+def test_a_loss_has_three_digits_so_that_two_of_them_stand_beside_a_chart() -> None:
+    point = LossPoint(
+        at_s=NOW, loss=LossParts(total=50.61, latency=0, completion=0, utilisation=0, cost=50.61, completed=1, price=1)
+    )
+    for across in (60, 80):
+        drawn = text(dials.picture(state(losses=(point,)), NOW, across))
+        assert "50.6/50.6\n" in drawn
+        assert "now/most\n" in drawn
 
 
 def test_a_gain_is_told_as_what_it_does_to_the_loss() -> None:

@@ -47,7 +47,7 @@ from kaon.types.objective import Objective
 from kaon.types.plan import EdgeStatus
 from kaon.types.replica import Phase, ReplicaStatus
 from kaon.types.service import ServiceSpec
-from kaon.types.tuning import Reach, Recommendation, TrialStatus, TuningStatus
+from kaon.types.tuning import Mode, Reach, Recommendation, TrialStatus, Tuning, TuningStatus
 from kaon.types.workspace import WorkspaceSpec, WorkspaceStatus
 
 Golden = Callable[[str, str], None]
@@ -401,3 +401,17 @@ def test_a_list_has_a_word_on_what_the_tuner_has_to_say(fields: dict[str, Any], 
     view = DEPLOYMENT.model_copy(update={"status": status, "state": RolloutState.STABLE})
     assert shapes.deployments(NOW).row(view)[2] == (word if word == "Stable" else f"Stable, {word}")
     assert ("kaon tune greeter" in shapes.described(view, [], [], [], Objective(), NOW)) is (word != "Stable")
+
+
+def test_a_page_says_what_is_tuned_otherwise_than_it_began_and_fits_the_terminal() -> None:
+    tuning = TuningStatus(values={"max_batch": 16, "max_wait_s": 0.00001}, recommended=BETTER)
+    spec = DEPLOYMENT.spec.model_copy(update={"tuning": Tuning(mode=Mode.AUTO)})
+    view = DEPLOYMENT.model_copy(
+        update={"spec": spec, "status": DEPLOYMENT.status.model_copy(update={"tuning": tuning}), "reason": ""}
+    )
+    page = shapes.described(view, REVISIONS, REPLICAS, EVENTS, Objective(), NOW, columns=80)
+    assert (
+        "tuning:    mode auto; in force: max_batch=16, max_wait_s=0.00001; better values\n"
+        "           of its knobs are recommended: kaon tune greeter\n"
+    ) in page
+    assert max(len(line) for line in page.split("\n") if DIGEST not in line) <= 80

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kaon.cli import contexts, doctor
-from kaon.cli.text import age, json_safe, pairs, plain, seconds, size, table, width
+from kaon.cli.text import age, folded, json_safe, pairs, plain, seconds, size, table, width
 from kaon.client.platform import Platform
 from kaon.errors import BadAnswer, ConfigError, DeadlineExceeded, InvalidInput, KaonError, Unavailable
 from kaon.settings import Settings
@@ -48,7 +48,9 @@ def test_columns_are_even_for_wide_letters() -> None:
     assert len({width(line) for line in lines[1:]}) == 1
 
 
-@pytest.mark.parametrize(("text", "value"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200), ("1d", 86_400)])
+@pytest.mark.parametrize(
+    ("text", "value"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200), ("1d", 86_400), ("5 ms", 0.005)]
+)
 def test_lengths_of_time(text: str, value: float) -> None:
     assert seconds(text) == value
 
@@ -66,8 +68,33 @@ def test_ages_and_sizes() -> None:
 
 def test_pairs_keep_what_follows_the_first_equals_sign() -> None:
     assert pairs(["A=b=c", "D="], "--env") == {"A": "b=c", "D": ""}
-    with pytest.raises(InvalidInput, match="--env A"):
+    with pytest.raises(InvalidInput, match="--env A has no '='"):
         pairs(["A"], "--env")
+    with pytest.raises(InvalidInput, match="--env =A has no name"):
+        pairs(["=A"], "--env")
+
+
+def test_the_last_column_goes_on_below_itself_where_the_terminal_ends() -> None:
+    rows = [("1m", "It takes what it may, and no more than that."), ("2m", "")]
+    assert table(("age", "message"), rows, 30).splitlines() == [
+        "AGE  MESSAGE",
+        "1m   It takes what it may, and",
+        "     no more than that.",
+        "2m",
+    ]
+    assert len(table(("age", "message"), rows, 20).splitlines()) == 3  # too narrow to be worth it
+
+
+def test_a_long_line_is_broken_between_words_and_never_within_a_command() -> None:
+    text = "hint:  See what it is that it would do: kaon tune greeter --set max_batch=16; or not"
+    assert folded(text, 50, 7) == [
+        "hint:  See what it is that it would do:",
+        "       kaon tune greeter --set max_batch=16; or",
+        "       not",
+    ]
+    assert folded(text, 90) == [text]
+    assert folded("", 10) == []
+    assert folded("https://127.0.0.1:8080/greeter", 10) == ["https://127.0.0.1:8080/greeter"]
 
 
 def test_contexts_are_made_used_changed_and_forgotten(run: Run, kaon_home: Path) -> None:

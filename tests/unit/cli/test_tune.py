@@ -101,12 +101,36 @@ def test_one_thing_is_said_at_a_time() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["max_batch", "max_batch=many", "max_batch=nan", "Max Batch=3", "=3", "max_batch=", "x=1e999"]
+    ("text", "says"),
+    [
+        ("max_batch", "has no '='"),
+        ("=3", "has no name before its '='"),
+        ("max_batch=many", "that is no number"),
+        ("max_batch=nan", "that is no number"),
+        ("max_batch=", "that is no number"),
+        ("x=1e999", "that is no number"),
+        ("max_batch=16s", "that is no number"),  # no time, so no unit: 16 seconds are not 16 rows
+        ("max_wait_s=5 parsecs", "that is no number"),
+        ("Max Batch=3", "there is no such knob"),
+    ],
 )
-def test_what_is_no_value_is_refused_with_how_to_write_it(text: str) -> None:
-    with pytest.raises(InvalidInput) as refused:
-        values([text], "--set")
+def test_what_is_no_value_is_refused_with_how_to_write_it(text: str, says: str) -> None:
+    with pytest.raises(InvalidInput, match=says) as refused:
+        values([text], "--set", "greeter")
     assert "--set" in refused.value.hint
+
+
+def test_times_are_typed_as_they_are_shown() -> None:
+    assert values(["max_wait_s=5 ms"], "--set", "greeter") == {"max_wait_s": 0.005}
+    assert values(["max_wait_s=0.005"], "--set", "greeter") == {"max_wait_s": 0.005}
+
+
+def test_a_knob_that_is_named_twice_is_refused_and_not_the_last_one_taken() -> None:
+    with pytest.raises(InvalidInput, match="names a knob twice"):
+        values(["max_batch=8", "max_batch=16"], "--set", "greeter")
+
+
+WHY = "nothing is worth a trial"
 
 
 def state(mode: Mode = Mode.RECOMMEND, **force: float) -> TuningState:
@@ -120,7 +144,7 @@ def state(mode: Mode = Mode.RECOMMEND, **force: float) -> TuningState:
         usual=8,
         value=force.get("max_batch", 8),
     )
-    return TuningState(workspace="default", deployment="greeter", mode=mode, state="still", reason="", knobs=(knob,))
+    return TuningState(workspace="default", deployment="greeter", mode=mode, state="still", reason=WHY, knobs=(knob,))
 
 
 @pytest.mark.parametrize(
@@ -132,6 +156,8 @@ def state(mode: Mode = Mode.RECOMMEND, **force: float) -> TuningState:
         (TuningRequest(attempt={"max_batch": 16}), state(), "max_batch 8 -> 16 is to be tried"),
         (TuningRequest(mode=Mode.OFF), state(Mode.OFF), "is off"),
         (TuningRequest(mode=Mode.AUTO), state(Mode.AUTO), "keeps what proves so"),
+        (TuningRequest(mode=Mode.AUTO), state(Mode.AUTO), "\nNow: still: nothing is worth a trial."),
+        (TuningRequest(undo=True), state(max_batch=16), "The other way again: kaon tune greeter --set max_batch=8"),
     ],
 )
 def test_what_came_of_it_is_told(request_: TuningRequest, after: TuningState, says: str) -> None:
@@ -163,14 +189,29 @@ def test_values_are_put_in_force_and_taken_back(deployed: Any, world: Any, run: 
     said = run("tune", "greeter", "--set", "concurrency=4")
     assert (said.code, said.out) == (0, "")
     assert said.err == "In force in a few seconds: concurrency 16 -> 4. Back again: kaon tune greeter --undo\n"
+    assert run("tune", "greeter", "--set", "concurrency=4", "-o", "name").out == "greeter\n"
+
+
+def test_on_no_terminal_what_is_watched_is_printed_once(deployed: Any, world: Any, run: Any) -> None:
+    assert run("tune", "greeter", "--watch").out == run("tune", "greeter").out
+
+
+def test_where_nothing_is_tuned_the_page_says_what_would_change_that(deployed: Any, world: Any, run: Any) -> None:
+    page = run("tune", "greeter").out
+    assert "kaon scale greeter --min 1 --max 4 gives it a choice" in page
+    assert "twin" not in page
+    refused = run("tune", "greeter", "--try", "concurrency=4")
+    assert (refused.code, "kaon tune greeter --set concurrency=4" in refused.err) == (2, True)
 
 
 def test_what_cannot_be_ends_with_the_code_of_its_kind(deployed: Any, world: Any, run: Any) -> None:
     assert run("tune", "greeter", "--apply").code == 2
     wrong = run("tune", "greeter", "--set", "batch=16")
-    assert (wrong.code, "Its knobs: concurrency (1 to 16, whole)." in wrong.err) == (2, True)
+    assert (wrong.code, "batch: there is no such knob; there is concurrency" in wrong.err) == (2, True)
+    assert "hint:  See its knobs: kaon tune greeter" in wrong.err
     assert run("tune", "greeter", "--set", "max_batch=16", "--undo").code == 2
-    assert run("tune", "greeter", "--watch", "--replay").code == 2
+    looks = run("tune", "greeter", "--watch", "--replay")
+    assert (looks.code, "kaon tune greeter" in looks.err) == (2, True)
     assert run("tune", "nobody", "--auto").code == 3
 
 
@@ -182,6 +223,7 @@ def test_replay_tells_how_many_agree_and_fails_when_one_does_not(deployed: Any, 
     journalled(world, [entry(1_700_000_000, epoch_figures() | {"predicted": 0.5}), entry(5, {"kind": "change"})])
     said = run("tune", "greeter", "--replay")
     assert (said.code, "2 of 3 decisions" in said.out, "2023-11-14 22:13:20Z" in said.err) == (1, True, True)
+    assert run("tune", "greeter", "--replay", "-o", "name").out == "2023-11-14 22:13:20Z\n"
     found = json.loads(run("tune", "greeter", "--replay", "-o", "json").out)
     assert (found["same"], len(found["differ"]), found["by_hand"]) == (2, 1, 1)
 

@@ -45,13 +45,16 @@ def tune(
 ) -> None:
     """Show how a deployment tunes itself, and steer it."""
     from kaon.cli import tuning
+    from kaon.cli.text import plain
     from kaon.errors import InvalidInput
     from kaon.types.tuning import Mode
 
     modes = {Mode.AUTO: auto, Mode.RECOMMEND: recommend, Mode.OFF: off}
     request = tuning.asked(name, modes, apply, undo, puts or [], tries or [])
     if (request is not None) + watch + replay > 1:
-        raise InvalidInput("--watch and --replay only look: say nothing else with them.")
+        raise InvalidInput(
+            "--watch and --replay only look: say nothing else with them.", hint=f"One by one: kaon tune {plain(name)}"
+        )
     if request is not None:
         tuning.say(name, request, workspace, output)
     elif replay:
