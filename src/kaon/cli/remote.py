@@ -25,6 +25,7 @@ from kaon.api.views import (
     WorkspaceView,
 )
 from kaon.cli import contexts
+from kaon.cli.text import plain
 from kaon.client.platform import Platform
 from kaon.drivers.port import LogLine
 from kaon.errors import Conflict, InvalidInput, NotFound
@@ -48,6 +49,9 @@ class Remote:
         self.workspace = workspace
 
     def _at(self, *parts: str) -> str:
+        for part in parts:
+            if not part or "/" in part:  # such a path would be another's, or nobody's
+                raise InvalidInput(f"'{plain(part)}' is no name.", hint="See the deployments: kaon ps")
         return "/".join(["/workspaces", quote(self.workspace, safe=""), *(quote(part, safe=":") for part in parts)])
 
     def health(self) -> Health:

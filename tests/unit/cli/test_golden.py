@@ -249,6 +249,7 @@ def test_help_is_as_agreed(path: tuple[str, ...], run: Any, golden: Golden) -> N
     said = run(*path[1:], "--help")
     assert said.code == 0
     golden(f"help/{'-'.join(path)}", said.out)
+    assert [line for line in said.out.split("\n") if len(line) > 80] == []
 
 
 def test_help_shows_an_example_of_every_command(run: Any) -> None:

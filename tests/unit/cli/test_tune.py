@@ -213,6 +213,9 @@ def test_what_cannot_be_ends_with_the_code_of_its_kind(deployed: Any, world: Any
     looks = run("tune", "greeter", "--watch", "--replay")
     assert (looks.code, "kaon tune greeter" in looks.err) == (2, True)
     assert run("tune", "nobody", "--auto").code == 3
+    for name in ("", "../greeter"):
+        wrong = run("tune", name)
+        assert (wrong.code, "is no name" in wrong.err, "kaon ps" in wrong.err) == (2, True, True)
 
 
 def test_replay_tells_how_many_agree_and_fails_when_one_does_not(deployed: Any, world: Any, run: Any) -> None:

@@ -13,9 +13,9 @@ _SCALE = told(
     "Say how many replicas there may be.",
     "kaon scale greeter 3",
     "kaon scale greeter --min 1 --max 5",
-    "kaon scale greeter --min 0 --max 5 --keep-alive 10m   # none when nobody calls",
+    "kaon scale greeter --min 0 --max 5 --keep-alive 10m  # none without calls",
     "kaon scale greeter --min 2 --max 20 --floor 8@09:00-18:00",
-    "kaon scale greeter 0 -y                               # off: callers are refused",
+    "kaon scale greeter 0 -y                              # off: calls fail",
     more="What is not named stays as it is. Between --min and --max the scaling law chooses; `kaon explain` says why.",
 )
 _SET = told(

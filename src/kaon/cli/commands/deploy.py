@@ -18,7 +18,7 @@ _DEPLOY = told(
     "kaon deploy greeter.py:Greeter --secret TOKEN=greeter-token --dry-run",
     "kaon deploy greeter.py:Greeter --canary 5,25,50 --step 60s",
     "kaon deploy greeter.py:Greeter --shadow 10",
-    "kaon deploy greeter.py:Greeter --min 0 --max 5 --set objective.latency_s=0.2",
+    "kaon deploy greeter.py:Greeter --max 5 --set objective.latency_s=0.2",
     more="What is not named stays as it is. The old revision serves until the new one is ready.",
 )
 _APPLY = told(

@@ -11,15 +11,16 @@ from kaon.cli.output import Format
 
 _TUNE = told(
     "Show how a deployment tunes itself, and steer it.",
-    "kaon tune greeter                       # state, knobs, what was tried, the loss",
+    "kaon tune greeter                     # how it stands, and why",
     "kaon tune greeter --watch",
-    "kaon tune greeter --auto                # try what the twin finds better, keep what proves so",
-    "kaon tune greeter --apply               # put in force what is recommended",
-    "kaon tune greeter --try max_batch=16    # prove it on some replicas first",
-    "kaon tune greeter --set max_batch=16    # at once",
+    "kaon tune greeter --auto              # try what looks good, keep what is",
+    "kaon tune greeter --apply             # put in force what is recommended",
+    "kaon tune greeter --try max_batch=16  # prove it on some replicas first",
+    "kaon tune greeter --set max_batch=16  # at once",
     "kaon tune greeter --undo",
-    "kaon tune greeter --replay              # take its decisions again, from their records",
-    more="Without anything to say it prints how the tuner stands. Nothing that it does starts a replica anew.",
+    "kaon tune greeter --replay            # take its decisions again",
+    more="Without anything to say it prints how the tuner stands: what it does and why, the knobs, what was tried, the "
+    "loss. Its first word takes half an hour of calls. Nothing that it does starts a replica anew.",
 )
 _Values = list[str] | None
 
@@ -31,7 +32,7 @@ def add_to(app: typer.Typer) -> None:
 
 def tune(
     name: Annotated[str, typer.Argument(help="The deployment.", show_default=False)],
-    watch: Annotated[bool, typer.Option("--watch", help="Draw it again every second, until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Draw it every second, until Ctrl-C; piped, once.")] = False,
     auto: Annotated[bool, typer.Option("--auto", help="Let it try and keep what proves better.")] = False,
     recommend: Annotated[bool, typer.Option("--recommend", help="Let it recommend, and change nothing.")] = False,
     off: Annotated[bool, typer.Option("--off", help="Switch it off; what is in force stays.")] = False,
