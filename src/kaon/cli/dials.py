@@ -33,6 +33,7 @@ _FULLNESS = ((True, 8), (True, 4), (True, 2), (False, 4), (False, 2), (False, 1)
 """Whether there are words on knobs, and how many trials: the most of it that fits."""
 _LEAST = 32
 """Columns that the words on a knob need to stand beside it."""
+_WAIT = "max_wait_s"
 _HEIGHT = 4
 _FIGURES = 11
 """Columns at the right of a chart: its last and its highest value."""
@@ -40,12 +41,14 @@ _PARTS = ("cost", "latency", "misses", "busy")
 
 
 def picture(state: TuningState, now: float, across: int, down: int | None = None) -> list[Line]:
-    """All of it, `across` columns wide; to fit `down` lines it leaves out older trials, then the words on knobs."""
+    """All of it, `across` columns wide; to fit `down` lines it leaves out words, trials, what is empty."""
     head, chart = _head(state, now, across), _losses(state, across)
     for words, most in _FULLNESS:
         lines = [*head, *_knobs(state, across, words=words), *_trials(state.trials, now, across, most), *chart]
         if down is None or len(lines) <= down:
             break
+    else:
+        lines = [line for line in lines if line][:down]
     return [cut(line, across) for line in lines]
 
 
@@ -94,12 +97,16 @@ def _head(state: TuningState, now: float, across: int) -> list[Line]:
 
 
 def _next(state: TuningState) -> str:
-    """What to type where the tuner will never do anything by itself; empty: it will."""
+    """What to type where the tuner is not likely to do anything by itself; empty: it is."""
     name = state.deployment
     if state.mode is Mode.OFF:
         return f"kaon tune {name} --recommend"
     if _untuned(state):
         return f"kaon scale {name} --min 1 --max 4 gives it a choice; @kaon.endpoint(batch=...) gives it batches"
+    held = next((knob for knob in state.knobs if knob.name == _WAIT and knob.value), None)
+    if state.trusted is False and held is not None:
+        wait = valued(_WAIT, held.value)
+        return f"the twin holds no batches, and these are held for {wait}; hold none: kaon tune {name} --set {_WAIT}=0"
     return ""
 
 
@@ -109,13 +116,13 @@ def _untuned(state: TuningState) -> bool:
 
 
 def _trying(trial: TrialStatus, force: Values, now: float) -> str:
-    """A trial: what, where, since when, what ends it by itself, what it promises, who asked."""
+    """A trial: what, where, since when, what it promises, who asked."""
     if trial.reach is Reach.REPLICA:
         where = f"on {trial.replicas} replica{'s' if trial.replicas != 1 else ''}"
     else:
         where = "on all replicas by turns, " + ("on now" if trial.trying else "off now")
+        where += f", for {age(trial.until - now)}" if trial.until > now else ""
     parts = [f"{moved(force, trial.after)} {where}", f"since {since(trial.since, now)}"]
-    parts += [f"ends in {age(trial.until - now)} unless renewed"] if trial.until > now else []
     parts += [f"predicted: loss {changed(trial.predicted)}"] if trial.predicted is not None else []
     parts += [f"key '{trial.asked_by}' asked for it"] if trial.asked_by else []
     return ", ".join(parts)

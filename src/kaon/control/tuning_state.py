@@ -76,7 +76,7 @@ def standing(known: Tuner, now: float) -> tuple[str, str]:
     if questions.waits_for(Question.EPOCH):
         return "searching", "the twin is asked for something better"
     if questions.word and questions.trusted is not True:
-        return "frozen", f"the twin: {questions.word}"
+        return "frozen", f"its twin is not believed, and nothing is tried on its word: {questions.word}"
     if known.state.advice is not None:
         return "recommending", _advice(known, now)
     if search.done:

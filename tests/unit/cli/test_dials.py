@@ -172,6 +172,13 @@ STATES = {
         next_epoch_at=None,
         losses=(),
     ),
+    "disbelieved": state(
+        state="frozen",
+        reason="its twin is not believed, and nothing is tried on its word: p50 9.1 ms in the twin, 21.4 ms seen",
+        trusted=False,
+        twin="p50 9.1 ms in the twin, 21.4 ms seen",
+        epochs=1,
+    ),
     "off": state(mode=Mode.OFF, state="off", reason="it was switched off", trusted=None, twin="", epochs=0),
     "no-twin": state(
         state="frozen",
@@ -197,7 +204,7 @@ def test_it_looks_as_agreed(name: str, across: int, golden: Golden) -> None:
 
 @pytest.mark.parametrize("name", STATES)
 def test_it_fits_short_terminals_and_narrow_ones(name: str) -> None:
-    for down in (28, 40, 60):
+    for down in (24, 28, 40, 60):
         assert len(dials.picture(STATES[name], NOW, 80, down)) <= down
     for across in (40, 60):
         assert max(width(line) for line in text(dials.picture(STATES[name], NOW, across)).split("\n")) <= across
