@@ -31,7 +31,7 @@ from kaon.laws.tune.guard import Arm, Conditions
 from kaon.laws.tune.knobs import Reach, Space, Values
 from kaon.laws.tune.past import SNAPSHOT_S, Past
 from kaon.laws.tune.price import Price
-from kaon.laws.tune.trial import Window
+from kaon.laws.tune.trial import Window, undisturbed
 from kaon.laws.tune.tuner import Happened, Orders, State, Tick
 from kaon.sim import memory
 from kaon.sim.engine import NS
@@ -272,12 +272,12 @@ class Tuned:
         return Window(found.total, seen.arrivals, twin, plain, plain_twin, seen.arrivals - seen.well)
 
     def _before(self, replayed: tuple[tuple[float, float, float], ...]) -> tuple[Window, ...]:
-        """The windows since what is in force came into force, with what the twin makes of them, at the price of now."""
-        seen, since_s = self.life.session.windows(), self.schedule[-1][0] + 30.0
+        """The last windows in which all went by what is in force, with the twin's word on them, at today's price."""
+        seen, force = self.life.session.windows(), self.state.force
         found = []
         for end_s, foreseen, plain in replayed if self.way.variate else ():
             number = round(end_s / 60) - 1
-            if end_s - 60 >= since_s and number < len(seen):
+            if number < len(seen) and undisturbed(self.schedule, force, end_s - 60, end_s):
                 found.append(self._window(seen[number], foreseen, plain))
         return tuple(found)
 

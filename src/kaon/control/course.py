@@ -20,7 +20,6 @@ from kaon.types.model import content_hash
 from kaon.types.traffic import Sample, Side
 from kaon.types.tuning import TrialStatus
 
-_SETTLE_S = 30.0
 SLACK_S = TICK_S + SETTLED_S
 """A turn that nobody ends is over so much after its time."""
 
@@ -93,13 +92,15 @@ class Course:
         )
 
 
-def first_turn(answer: Answer, senses: Senses, since_s: float) -> tuple[Window, ...]:
-    """The minutes of the last half hour since `since_s`, when what is in force came into force, with what the twin's
-    replay made of them: the first turn of a trial by turns."""
+def first_turn(
+    answer: Answer, senses: Senses, schedule: Sequence[tuple[float, Values]], force: Values
+) -> tuple[Window, ...]:
+    """The minutes of the last half hour in which the pool went by `force`, with what the twin's replay made of them:
+    the first turn of a trial by turns."""
     seen = {minute.at_s: minute for minute in senses.minutes}
     found = []
     for end_s, loss, plain in answer.replayed:
-        settled = end_s in seen and end_s - MINUTE_S >= since_s + _SETTLE_S
+        settled = end_s in seen and trial.undisturbed(schedule, force, end_s - MINUTE_S, end_s)
         whole = live.window(seen[end_s], senses.objective, answer.reference_s, senses.price.value) if settled else None
         if whole is not None:
             found.append(replace(whole, twin=loss, plain_twin=plain))

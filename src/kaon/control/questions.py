@@ -72,9 +72,9 @@ class Questions:
             self._schedule.popleft()
 
     @property
-    def changed_s(self) -> float:
-        """Since when the pool goes by what it goes by."""
-        return self._schedule[-1][0]
+    def schedule(self) -> tuple[tuple[float, Values], ...]:
+        """What the pool went by, from when on; the last two hours."""
+        return tuple(self._schedule)
 
     @property
     def next(self) -> Question | None:
@@ -109,7 +109,7 @@ class Questions:
             space=space,
             search=state.search,
             force=state.force,
-            schedule=tuple(self._schedule),
+            schedule=self.schedule,
             price=senses.price.value if unit is None else unit[1],
             past=senses.past.copied(),
             now_s=until_s if question in _OF_A_MINUTE else now,

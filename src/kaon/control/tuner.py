@@ -262,7 +262,7 @@ class Tuner:
         pool = self.space.reach(found.before, found.after) is Reach.POOL or trial.canaries(self.world.ready) == 0
         at_s = _whole_minute(now) if pool else now
         conditions = self.conditions(now)
-        since = first_turn(answer, self.senses, self.questions.changed_s)
+        since = first_turn(answer, self.senses, self.questions.schedule, known.force)
         self.state, orders = tuner.proposed(known, self.mode, self.space, at_s, conditions, answer.search, found, since)
         if orders.happened is Happened.BEGAN:
             self._began(now, orders.reason, "")

@@ -25,7 +25,7 @@ from kaon.laws.traffic import middle, quantile
 from kaon.laws.tune import epoch, gate, record, scaling, warm
 from kaon.laws.tune.ask import Answer, Ask
 from kaon.laws.tune.epoch import Look, Proposal
-from kaon.laws.tune.knobs import Values
+from kaon.laws.tune.knobs import Space, Values
 from kaon.laws.tune.past import MINUTE_S, Stretch, Sums
 from kaon.laws.tune.replay_set import RECENT_S, ReplaySet, replay_set
 from kaon.sim import memory
@@ -289,9 +289,9 @@ def _epoch(ask: Ask) -> Answer:
     if ask.attempt is not None:
         found = _promise(ask, twin, ask.attempt, target)
         return Answer(ask.search, found, reference_s=twin.reference_s, noise=belief.noise, off=belief.off)
-    hints = _hints(ask, twin)
-    search, found = epoch.propose(ask.space, ask.search, ask.force, twin, ask.seed, target, hints)
-    kept = record.of_epoch(ask.space, ask.search, ask.seed, target, hints, twin.inputs(), found)
+    space, hints = _space(ask, twin), _hints(ask, twin)
+    search, found = epoch.propose(space, ask.search, ask.force, twin, ask.seed, target, hints)
+    kept = record.of_epoch(space, ask.search, ask.seed, target, hints, twin.inputs(), found)
     return Answer(
         search,
         found,
@@ -311,12 +311,24 @@ def _promise(ask: Ask, twin: Twin, attempt: Values, target: float) -> Proposal:
     return Proposal(ask.force, attempt, verdict, verdict.gain * gate.mean_loss(now.played), (now, then), plain)
 
 
+def _space(ask: Ask, twin: Twin) -> Space:
+    """Where it searches: batches no larger than what is in force, or than those of which two in a row are in time.
+
+    The twin's batches cost a n + b. What much larger ones than it has seen really take, it does not know.
+    """
+    model, largest = twin.model, ask.force.get(scaling.MAX_BATCH)
+    if largest is None:
+        return ask.space
+    in_time = warm.best_batch(model.a, model.b, ask.objective.latency_s, 0.0, model.largest_batch)
+    return ask.space.below({scaling.MAX_BATCH: max(largest, float(in_time))})
+
+
 def _hints(ask: Ask, twin: Twin) -> tuple[Values, ...]:
     """What the model by itself would choose, and what would use the error budget up instead of leaving it."""
     made, batches = law(ask, ask.force), ask.past.sums(_until(ask) - FIT_S, _until(ask)).batches
     if not isinstance(made, Scale) or batches.count < warm.LEAST_BATCHES:
         return ()
     best = scaling.optimum(made, twin.model.largest_batch, twin.model.a, twin.model.b)
-    wishes = (best, {**best, **scaling.SPENDING})
+    wishes = (best, *({**best, **spending} for spending in scaling.SPENDING))
     found = [{**ask.force, **{k.name: wish[k.name] for k in ask.space.knobs if k.name in wish}} for wish in wishes]
     return tuple(values for i, values in enumerate(found) if values != ask.force and values not in found[:i])

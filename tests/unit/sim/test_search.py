@@ -183,3 +183,14 @@ async def test_the_threaded_twin_answers_the_same_and_says_what_is_missing(monke
     monkeypatch.setattr(search, "available", lambda: False)
     with pytest.raises(Unavailable, match="simulator"):
         await ThreadedTwin().ask(ask)
+
+
+def test_it_searches_no_batch_of_which_two_in_a_row_would_be_late_unless_it_is_in_force() -> None:
+    """With a of 0.02 s and b of 0.08 s, two batches of six rows take 0.4 s."""
+    ask = asked(lived())
+    small = answer(replace(ask, force={**ask.force, "max_batch": 4.0})).record
+    large = answer(ask).record
+    assert small is not None
+    assert large is not None
+    tops = [next(k["high"] for k in told["knobs"] if k["name"] == "max_batch") for told in (small, large)]
+    assert tops == [6, 8]

@@ -96,7 +96,7 @@ def propose(
         drawn = (
             ranked[0][0],
             space.moved(force, half),
-            *(space.moved(force, _near(start, space.point(hint), search.trust)) for hint in hints[-1:]),
+            *(space.moved(force, _near(start, space.point(hint), search.trust)) for hint in hints[-2:]),
         )
         finalists = [v for i, v in enumerate(drawn) if v != force and v not in drawn[:i]]
     best = _final(force, finalists, look, target)

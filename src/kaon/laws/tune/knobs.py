@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from kaon.types.knobs import Values
@@ -78,6 +78,11 @@ class Space:
     def __post_init__(self) -> None:
         if not 1 <= len(self.knobs) <= MOST_KNOBS:
             raise ValueError(f"{len(self.knobs)} knobs; between 1 and {MOST_KNOBS} can be tuned together")
+
+    def below(self, highest: Mapping[str, float]) -> Space:
+        """The same, where the named knobs go no higher than this; a range keeps room for a move of one."""
+        tops = {knob.name: min(knob.high, max(highest.get(knob.name, knob.high), knob.low + 1)) for knob in self.knobs}
+        return Space(tuple(replace(knob, high=tops[knob.name]) for knob in self.knobs))
 
     def point(self, values: Mapping[str, float]) -> Point:
         """Where `values` are. KeyError when one is missing."""

@@ -34,7 +34,7 @@ def space(service: ServiceSpec, scaling: Scaling, objective: Objective) -> Space
     if largest > 1:
         knobs.append(Knob(MAX_BATCH, Shape.WHOLE, 1, largest, Reach.REPLICA, slew=0.16))
     if scaling.law is Law.KAON and scaling.min < scaling.max:
-        knobs.append(Knob(BUDGET_SHARE, Shape.SHARE, 0.1, 0.95))
+        knobs.append(Knob(BUDGET_SHARE, Shape.SHARE, 0.05, 0.85))
         knobs.append(Knob(CONTEST_SHARE, Shape.SHARE, 0.05, 0.95))
     return Space(tuple(knobs)) if knobs else None
 
@@ -78,7 +78,10 @@ def applied(law: Scale, chosen: Mapping[str, float]) -> Scale:
     )
 
 
-SPENDING: Values = {BUDGET_SHARE: 0.7, CONTEST_SHARE: 0.3}
+SPENDING: tuple[Values, ...] = (
+    {BUDGET_SHARE: 0.7, CONTEST_SHARE: 0.3},
+    {BUDGET_SHARE: 0.75, CONTEST_SHARE: 0.9},
+)
 """Shares that use most of the error budget up; the law's own leave most of it, for who does not tune."""
 
 

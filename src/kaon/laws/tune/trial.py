@@ -26,6 +26,7 @@ to compare with: it must be surer.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev, variance
 
@@ -39,8 +40,10 @@ _ORDER = (False, True, True, False)
 LEAST_WINDOWS = 5
 LEAST_CALLS = 500
 """Of each side, before anything is decided."""
-MOST_WINDOWS = 16
-"""Of each side; a trial that is undecided after these failed."""
+MOST_WINDOWS = {Reach.REPLICA: 16, Reach.POOL: 9}
+"""Of each side, a quarter of an hour: two turns have nine. What is undecided after them is decided by `LIKELIER`."""
+SETTLE_S = 30.0
+"""What begins a turn is still the doing of what was in force before it."""
 CANARY_SHARE = 0.1
 MOST_BEFORE = 20
 """Windows before a trial that stand for its first A."""
@@ -48,6 +51,8 @@ FALSE_PROMOTION, FALSE_REJECTION = 0.05, 0.1
 PROMOTED = math.log((1 - FALSE_REJECTION) / FALSE_PROMOTION)
 REJECTED = math.log(FALSE_REJECTION / (1 - FALSE_PROMOTION))
 """Wald's bounds for the logarithm of the likelihood ratio (1945)."""
+LIKELIER = math.log(4)
+"""Where his test is cut short: the gain must be four times as likely to be as promised as to be none."""
 SURE = 1.645
 """Standard errors at which something is believed: 95 %."""
 SURE_UNPROMISED = 2.5
@@ -84,7 +89,7 @@ class Trial:
     predicted: float
     loss: float
     began_s: float
-    settle_s: float = 30.0
+    settle_s: float = SETTLE_S
     led_in: bool = False
     """Whether `force` begins with windows from before the trial."""
     plain: float | None = None
@@ -222,9 +227,20 @@ def judge(trial: Trial) -> Finding | None:
     if overspent is False and (sure or weight >= PROMOTED):
         # What it brought, misses at their promised price: a few windows cannot tell that one.
         return Finding(True, gain + trial.predicted - promised, told)
-    if windows >= MOST_WINDOWS:
-        return Finding(False, whole[0], f"undecided: {told}")
-    return None
+    if windows < MOST_WINDOWS[trial.reach]:
+        return None
+    if overspent is False and weight >= LIKELIER:
+        return Finding(True, gain + trial.predicted - promised, f"likelier than none: {told}")
+    return Finding(False, whole[0], f"undecided: {told}")
+
+
+def undisturbed(schedule: Sequence[tuple[float, Values]], force: Values, from_s: float, until_s: float) -> bool:
+    """Whether the pool went by `force` from `SETTLE_S` before `from_s` until `until_s`; `schedule` says what it went by
+    from when on, the oldest first. Of what was before that nobody knows."""
+    if not schedule or schedule[0][0] > from_s - SETTLE_S:
+        return False
+    spans = zip(schedule, [*(at_s for at_s, _ in schedule[1:]), math.inf], strict=True)
+    return all(values == force for (at_s, values), end_s in spans if at_s < until_s and end_s > from_s - SETTLE_S)
 
 
 def canaries(replicas: int) -> int:

@@ -31,7 +31,7 @@ SERVICE = ServiceSpec(
 SPACE = space(SERVICE, Scaling(max=40), OBJECTIVE)
 assert SPACE is not None
 BEFORE: Values = {"max_batch": 8.0, "budget_share": 0.25, "contest_share": 0.15}
-POOL: Values = {**BEFORE, "budget_share": 0.5}
+POOL: Values = {**BEFORE, "budget_share": 0.45}
 REPLICA: Values = {**BEFORE, "max_batch": 13.0}
 WELL = Conditions(ready=20, burn=0.1, calls=5000, trusted=True)
 
@@ -169,10 +169,40 @@ def outcomes(gain: float, promised: float, waver: float, reach: Reach, lives: in
 
 
 @pytest.mark.parametrize("reach", list(Reach))
-@pytest.mark.parametrize("waver", [0.02, 0.1, 0.3])
-def test_whatever_the_twin_promises_a_move_without_a_gain_is_seldom_promoted(waver: float, reach: Reach) -> None:
+@pytest.mark.parametrize(("waver", "most"), [(0.02, 0.1), (0.1, 0.1), (0.3, 0.12)])
+def test_whatever_the_twin_promises_a_move_without_a_gain_is_seldom_promoted(
+    waver: float, most: float, reach: Reach
+) -> None:
     promoted, rejected = outcomes(0.0, 0.2, waver, reach)
-    assert promoted <= 0.1 * (promoted + rejected)
+    assert promoted <= most * (promoted + rejected)
+
+
+@pytest.mark.parametrize(("gain", "promoted"), [(0.24, True), (0.2, False)])
+def test_when_its_time_is_over_it_is_decided_by_what_is_four_times_as_likely(gain: float, promoted: bool) -> None:
+    waver = (-0.3, 0.0, 0.3) * 3
+    force = tuple(Window(2.0 + x, 900, 2.0, 2.0 + x, 2.0, 4.0) for x in waver)
+    tried = tuple(Window(w.loss - gain, 900, 2.0 - 0.2, w.loss - gain, 2.0 - 0.2, 4.0) for w in force)
+    undecided = Trial(Reach.POOL, BEFORE, POOL, 0.2, 2.0, 0.0, plain=0.2, force=force[1:], tried=tried[1:])
+    assert trial.judge(undecided) is None
+    finding = trial.judge(replace(undecided, force=force, tried=tried))
+    assert finding is not None
+    assert finding.promoted is promoted
+    assert finding.reason.startswith("likelier" if promoted else "undecided")
+
+
+@pytest.mark.parametrize(
+    ("minute", "undisturbed"),
+    [
+        *(((40.0, 100.0), False), ((60.0, 120.0), True), ((240.0, 300.0), True)),
+        *(((270.0, 330.0), False), ((600.0, 660.0), False), ((630.0, 690.0), True)),
+    ],
+)
+def test_minutes_tell_of_what_is_in_force_if_nothing_else_was_from_a_while_before(
+    minute: tuple[float, float], undisturbed: bool
+) -> None:
+    schedule = ((30.0, BEFORE), (300.0, POOL), (600.0, BEFORE))
+    assert trial.undisturbed(schedule, BEFORE, *minute) is undisturbed
+    assert not trial.undisturbed((), BEFORE, *minute)
 
 
 @pytest.mark.parametrize("reach", list(Reach))

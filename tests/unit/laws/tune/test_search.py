@@ -48,6 +48,12 @@ def test_more_than_eight_knobs_are_refused() -> None:
         Space(tuple(Knob(f"k{i}", Shape.LOG, 1, 2) for i in range(9)))
 
 
+def test_a_space_may_end_lower_but_keeps_room_for_a_move() -> None:
+    assert SPACE.below({"batch": 12.0}).knobs[0].high == 12
+    assert SPACE.below({"batch": 0.5}).knobs[0].high == 2
+    assert SPACE.below({"batch": 99.0}) == SPACE
+
+
 def test_a_pool_knob_among_the_changed_ones_needs_the_whole_pool() -> None:
     assert SPACE.reach(START, {**START, "batch": 4.0}) is Reach.REPLICA
     assert SPACE.reach(START, {**START, "batch": 4.0, "share": 0.3}) is Reach.POOL
