@@ -23,7 +23,7 @@ from benchmarks.tune.world import (
 )
 from kaon.laws.loss import latency_loss
 from kaon.sim.picture import BLUE, GREEN, GREY, ORANGE, picture
-from kaon.sim.twin import Episode, Model, Twin
+from kaon.sim.twin import Episode, Model, Twin, Unevenness
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "explanation"
 SEED = 3
@@ -40,8 +40,8 @@ def a_life(load: Load) -> str:
     untuned = score(Life(load, SEED, law(START)).run(), load)
     tuned = Tuned(load, SEED)
     ours = score(tuned.run(), load)
-    best, told = best_fixed(load, SEED)
-    print(f"untuned {untuned.loss:.3f}, tuned {ours.loss:.3f}, hindsight {best.loss:.3f} {told}; {tuned.told.trials}")
+    best, _ = best_fixed(load, SEED)
+    print(f"untuned {untuned.loss:.3f}, tuned {ours.loss:.3f}, hindsight {best.loss:.3f}; {tuned.told.trials}")
     series = {
         f"untuned: {untuned.loss:.2f}, {100 * untuned.attainment:.2f} % in time": (smooth(untuned.losses), ORANGE),
         f"tuned: {ours.loss:.2f}, {100 * ours.attainment:.2f} %": (smooth(ours.losses), BLUE),
@@ -56,8 +56,9 @@ def a_life(load: Load) -> str:
 def a_difference(load: Load) -> str:
     """What common luck does: two settings, minute by minute, with the same luck, other luck, or one after the other."""
     episode = Episode(calls(load, SEED), 1800.0, 0.0, 15, None).part(1800.0)
+    model = Model(0.025, 0.08, LARGEST, Unevenness(0.45))
     copy = Twin(
-        Model(0.025, 0.08, LARGEST, 0.45), OBJECTIVE, BOUNDS, law, largest, REFERENCE_S, 1.0, (episode,), (episode,)
+        model, OBJECTIVE, BOUNDS, law, lambda v: (largest(v), 1), REFERENCE_S, 1.0, (episode,), (episode,), lucks=1
     )
     other = SPACE.moved(START, tuple(z + 0.1 for z in SPACE.point(START)))
     force, same, different = copy(START, 1, True), copy(other, 1, True), copy(other, 2, True)

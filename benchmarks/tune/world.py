@@ -141,6 +141,6 @@ def score(outcome: Outcome, load: Load) -> Score:
         later.attainment,
         later.replica_seconds,
         outcome.latency_p99_s,
-        tuple(losses),
+        tuple(None if x is None else round(x, 5) for x in losses),
         tuple(w.arrivals > 0 and (1 - w.well / w.arrivals) > 2 * budget for w in windows),
     )
