@@ -21,6 +21,8 @@ from kaon.types.service import ServiceSpec
 
 _MADE_BY = {"template.artifact": "the build", "template.restarted_at": "kaon rollout restart"}
 
+_AS_IT_IS = "See the fields as they are: kaon get deployment NAME -o yaml"
+
 
 def assigned(
     members: Mapping[str, Any],
@@ -98,7 +100,7 @@ def _read(annotation: Any, name: str, text: str, path: str) -> Any:
             return adapter.dump_python(adapter.validate_python(value))
         except ValidationError as error:
             said = said or error.errors()[0]["msg"]
-    raise InvalidInput(f"{plain(path)}: {plain(text)!r} will not do: {plain(said)}.")
+    raise InvalidInput(f"{plain(path)}: {plain(text)!r} will not do: {plain(said)}.", hint=_AS_IT_IS)
 
 
 def _readings(name: str, text: str) -> Iterable[Any]:

@@ -85,7 +85,9 @@ def _head(state: TuningState, now: float, across: int) -> list[Line]:
     if state.trial is not None:
         lines += _said("trying", _trying(state.trial, force, now), across, WORSE)
     if state.asked is not None:
-        lines += _said("asked", f"{moved(force, state.asked)}: it begins when the tuner looks next", across)
+        lines += _said(
+            "asked", f"{moved(force, state.asked) or 'what is in force'}: it begins when the tuner looks next", across
+        )
     if state.recommended is not None:
         better = state.recommended
         found = f"{moved(force, better.values)}: loss {changed(better.gain)}, {changed(better.least)} at least"

@@ -22,7 +22,8 @@ _COMMAND = re.compile(r"\bkaon (?:[^;`,]|,(?=\S))*")
 _GLUE = "\uf8ff"
 """Stands for a space that no line is broken at."""
 _LEAST = 24
-"""Columns that a table's last one must have to be broken into lines."""
+"""Columns that a table's last one needs to be broken into lines where it is."""
+_IN = "    "
 _UNITS_BYTES = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
@@ -58,19 +59,21 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[object]], columns: int 
     lines = [[title.upper() for title in titles], *cells]
     widths = [max(width(line[n]) for line in lines) for n in range(len(titles))]
     begin = sum(widths[:-1]) + 2 * len(widths[:-1])
-    if columns is not None and columns - begin >= _LEAST:
-        lines = [row for line in lines for row in _below(line, columns - begin)]
-        widths[-1] = max(width(line[-1]) for line in lines)
-    return "\n".join(
-        "  ".join(cell + " " * (wide - width(cell)) for cell, wide in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
+    drawn: list[str] = []
+    for *firsts, last in lines:
+        begun = "".join(cell + " " * (wide - width(cell) + 2) for cell, wide in zip(firsts, widths[:-1], strict=True))
+        drawn += [begun + last] if columns is None else _below(begun, last, begin, columns)
+    return "\n".join(row.rstrip() for row in drawn)
 
 
-def _below(line: Sequence[str], columns: int) -> list[list[str]]:
-    """A line of a table as several, its last cell broken between words."""
-    first, *others = folded(line[-1], columns) or [""]
-    return [[*line[:-1], first], *([*[""] * (len(line) - 1), other] for other in others)]
+def _below(begun: str, last: str, begin: int, columns: int) -> list[str]:
+    """A line of a table as several: its last cell goes on below itself or, where that is too narrow, the others."""
+    if begin + width(last) <= columns:
+        return [begun + last]
+    if columns - begin < _LEAST:
+        return [begun, *(_IN + row for row in folded(last, columns - len(_IN)))]
+    first, *others = folded(last, columns - begin)
+    return [begun + first, *(" " * begin + other for other in others)]
 
 
 def folded(text: str, columns: int, under: int = 0) -> list[str]:

@@ -110,6 +110,7 @@ def test_resources_changed_in_one_number_keep_the_others_of_the_class() -> None:
         ("scaling.maxx=3", "Did you mean max?"),
         ("objectiv.latency_s=1", "Did you mean objective?"),
         ("scaling.max=many", "valid integer"),
+        ("tuning.mode=wild", "kaon get deployment NAME -o yaml"),
         ("scaling.max=-1", "greater than or equal to 0"),
         ("objective.latency_s=NaN", "than"),
         ("objective.utilisation=[0.9, 0.5]", ""),
