@@ -11,6 +11,7 @@ CI sees the most telling faults. With KAON_CHAOS there are more of them, those t
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 import socket
@@ -20,6 +21,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -81,6 +83,10 @@ class Trials:
     def knobs(self, replicas: list[dict[str, Any]]) -> list[str]:
         return [self.world.knobs(replica["id"]) for replica in replicas]
 
+    def safe(self, name: str) -> None:
+        """Wait until all replicas go by what is safe: those that do not yet do harm by the first call."""
+        eventually(lambda: {*self.knobs(self.ready(name))} == {SAFE}, LONG_S, f"{name} goes by what is safe")
+
     def begun(self, name: str) -> list[dict[str, Any]]:
         """The two replicas, once the first one tries and the other one does not."""
         return list(eventually(lambda: self._begun(name), LONG_S, f"{name} is tried on its first replica"))
@@ -100,18 +106,27 @@ class Trials:
 
     def ends(self, name: str) -> list[str]:
         """How trials ended, by the journal; each can be taken again from its figures."""
+        return [entry["reason"] for entry in self._ended(name)]
+
+    def _ended(self, name: str) -> list[dict[str, Any]]:
         entries = self.world.get(f"{self.path(name)}/decisions?concern=tuning&limit=100")["items"]
         found = [entry for entry in entries if entry["figures"].get("kind") == "trial"]
         assert all(record.replays(entry["figures"]) for entry in found)
-        return [entry["reason"] for entry in found]
+        return found
 
     def others_answered(self, name: str) -> None:
-        """While calls failed, those who tried nothing answered on, and it was soon over."""
-        account = self.accounts[name]
-        failed = [begin for begin, _, _ in account.failed]
-        first, last = min(failed, default=0.0), max(failed, default=0.0)
-        assert last - first <= 3 * LOOK_S
-        assert len(failed) <= 0.6 * len([begin for begin, _, _ in account.ended if first <= begin <= last]) + 5
+        """While calls failed in a trial, those who tried nothing answered on, and it was soon over.
+
+        What a twin promises again is tried again, a look after it was taken back: up to then, what failed was the doing
+        of the trial before.
+        """
+        account, epoch_s = self.accounts[name], time.time() - time.monotonic()
+        again = [entry["at"] - epoch_s + LOOK_S for entry in self._ended(name)[:-1]]
+        for begins, until in pairwise((0.0, *again, math.inf)):
+            failed = [begin for begin, _, _ in account.failed if begins <= begin < until]
+            first, last = min(failed, default=0.0), max(failed, default=0.0)
+            assert last - first <= 3 * LOOK_S
+            assert len(failed) <= 0.6 * len([begin for begin, _, _ in account.ended if first <= begin <= last]) + 5
 
     def unharmed(self, name: str) -> None:
         account = self.accounts[name]
@@ -134,6 +149,8 @@ def trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trials]:
         made.steer("lied", mode="off")
         for name in told:
             made.steer(name, set={"max_batch": 1})
+        for name in told:
+            made.safe(name)
             calls = traffic(f"{it.url}/{name}/work", it.bearer, RPS.get(name, 8), body=ROWS)
             made.accounts[name] = stack.enter_context(calls)
         it.leave_alone()
@@ -152,7 +169,8 @@ def trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trials]:
 async def _known(it: World, names: list[str]) -> None:
     """Put a minute of each into the store, and two rollbacks of the one that fails, as if they had been.
 
-    More calls came in that minute than will come: nothing begins while the load climbs.
+    More calls came in that minute than will come: nothing begins while the load climbs. As many came in those that are
+    there: before there was traffic nobody called, and with a quiet minute among the last ten nothing begins either.
     """
     clock = SystemClock()
     store = open_store(it.settings.database, clock)
@@ -160,8 +178,11 @@ async def _known(it: World, names: list[str]) -> None:
     try:
         calls = 4000
         told = {"arrivals": calls, "codes": {"2xx": calls}, "latency": {12: calls}, "busy_s": 3.0, "ready": 2}
-        place = {"workspace": "default", "revision": 1, "at_s": clock.now(), "span_s": 60.0}
-        await store.keep_traffic([Sample.model_validate({"deployment": name} | place | told) for name in names])
+        place = {"workspace": "default", "revision": 1, "span_s": 60.0}
+        for name in names:
+            ends = {minute.at_s for minute in await store.traffic("default", name, 0.0)} | {clock.now()}
+            minutes = [{"deployment": name, "at_s": end_s} | place | told for end_s in ends]
+            await store.keep_traffic([Sample.model_validate(minute) for minute in minutes])
         found = await store.get("deployment", "default", "fails")
         tuning = found.status.tuning.model_copy(update={"rollbacks": (clock.now() - 60, clock.now() - 30)})
         await store.update_status(found, found.status.model_copy(update={"tuning": tuning}))
@@ -219,7 +240,8 @@ def test_a_bad_canary_is_taken_back_and_harms_nobody_else(trials: Trials, name: 
     (end,) = trials.ends(name)
     assert end.startswith("rolled back")
     trials.others_answered(name)
-    assert trials.ready(name)[1]["restarts"] == 0
+    _, other = eventually(lambda: both if len(both := trials.ready(name)) == 2 else None, LONG_S, "both serve")
+    assert other["restarts"] == 0
 
 
 def test_the_third_rollback_within_an_hour_switches_it_off_for_six(trials: Trials) -> None:

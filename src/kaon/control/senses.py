@@ -27,6 +27,9 @@ STALE_S = 30.0
 HALF_HOUR = 30
 """Minutes."""
 _CLIMB = 6
+WHOLE_S = 50.0
+"""What must have been seen of a minute before it says how many calls a minute brings. Seen for five seconds, one of
+1500 calls would be one of 125: the quietest of ten, and a climb to the next."""
 CHARTED = 120
 """Minutes whose loss is kept."""
 
@@ -122,7 +125,7 @@ class Senses:
 
     @property
     def calmest(self) -> int | None:
-        """Arrivals of the quietest of the last ten minutes."""
+        """Arrivals of the quietest of the last ten minutes that were seen as a whole; None: of none is that known."""
         return min(self._arrived, default=None)
 
     def shed(self, now: float) -> int:
@@ -137,7 +140,8 @@ class Senses:
     @property
     def climbing(self) -> bool:
         """Whether the load climbs."""
-        return guard.climbing([minute.arrivals or 0 for minute in list(self.minutes)[-_CLIMB:]])
+        told = [minute.arrivals or 0 for minute in self.minutes if minute.span_s >= WHOLE_S]
+        return guard.climbing(told[-_CLIMB:])
 
     def burnt(self, whole: Sample) -> float:
         """The same in one minute."""
@@ -163,7 +167,8 @@ class Senses:
 
     def _take(self, whole: Sample, tried: bool = False) -> None:
         """Count a minute."""
-        self._arrived.append(whole.arrivals or 0)
+        if whole.span_s >= WHOLE_S:
+            self._arrived.append(whole.arrivals or 0)
         if len(self._charted) < HALF_HOUR and whole.busy_s:
             self._charted.append(whole.model_copy(update={"latency": None, "sides": (), "starts": ()}))
             self._chart_s = live.reference_s(merge(self._charted), self.objective)

@@ -803,3 +803,43 @@ def test_minutes_of_few_calls_are_charted_with_the_next() -> None:
     )
     assert [point.loss is None for point in senses.losses] == [True, False, True, False]
     assert len(senses.minutes) == 4
+
+
+def test_a_minute_that_was_seen_in_part_is_neither_a_quiet_one_nor_what_the_next_one_climbs_from() -> None:
+    senses = Senses(Objective())
+
+    def seen(from_s: int, until_s: int) -> None:
+        place = {"workspace": "w", "deployment": "d", "revision": 1, "span_s": 1.0}
+        told = {"arrivals": 25, "codes": {"2xx": 25}, "latency": {12: 25}, "busy_s": 1.0, "ready": 2}
+        seconds = [Sample.model_validate(place | told | {"at_s": at_s + 0.5}) for at_s in range(from_s, until_s)]
+        senses.hear(seconds, lawless=True)
+        senses.fresh(until_s + 10.0, tried=False)
+
+    seen(55, 60)  # after a start
+    assert senses.calmest is None
+    seen(60, 120)
+    assert (senses.calmest, senses.climbing) == (1500, False)
+    seen(120, 123)  # then nobody counted for most of a minute
+    seen(180, 240)
+    assert (senses.calmest, senses.climbing) == (1500, False)
+    assert [minute.arrivals for minute in senses.minutes] == [125, 1500, 75, 1500]
+
+
+async def test_what_is_found_after_a_gap_in_the_counts_is_tried_and_after_a_pause_in_the_calls_it_is_not() -> None:
+    async def lived(pause: bool) -> TuningStatus:
+        world = World(FakeTwin([promising({"max_batch": 24.0})]))
+        await world.deploy(mode=Mode.AUTO)
+        await world.live(LEARNT - 300)
+        if pause:
+            world.rps = 0
+            await world.live(57)
+            world.rps = 50
+        else:
+            await world.clock.advance(57)
+        await world.live(303)
+        return await world.tuned()
+
+    assert (await lived(pause=False)).trial is not None
+    paused = await lived(pause=True)
+    assert paused.trial is None
+    assert paused.recommended is not None
