@@ -15,9 +15,9 @@ from kaon.api.doors import Doors
 from kaon.api.keyring import Caller
 from kaon.api.parts import InWorkspace, OfDeployment, Parts, WithCaller, WithParts
 from kaon.api.problems import Unprocessable
-from kaon.control.tuning_state import lasting
 from kaon.errors import Conflict
 from kaon.laws.tune import board, standing
+from kaon.laws.tune.board import lasting
 from kaon.types.key import Right
 from kaon.types.knobs import Values, figure
 from kaon.types.resource import Deployment

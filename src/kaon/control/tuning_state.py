@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 from kaon.control.questions import Question
 from kaon.control.tuner import LEARNS_S, Tuner
 from kaon.control.tuning_news import moves
 from kaon.laws.tune import guard, trial
+from kaon.laws.tune.board import lasting
 from kaon.types.resource import Deployment
 from kaon.types.tuning import KnobState, Mode, Tried, TuningState
 
@@ -84,14 +84,6 @@ def standing(known: Tuner, now: float) -> tuple[str, str]:
     due_s = known.state.next_epoch_s - now
     asked = "again" if known.epochs else "for the first time"
     return "searching", f"the twin is asked {asked} in {lasting(due_s)}" if due_s > 0 else "the twin is asked next"
-
-
-def lasting(seconds: float) -> str:
-    """A length of time in words, rounded up."""
-    minutes = max(1, math.ceil(seconds / 60))
-    if minutes >= 120:
-        return f"{math.ceil(minutes / 60)} hours"
-    return f"{minutes} minutes" if minutes > 1 else "a minute"
 
 
 def _learning(known: Tuner, now: float) -> str:

@@ -5,6 +5,8 @@ Whoever tells of knobs, or checks what somebody wants of them, asks here.
 
 from __future__ import annotations
 
+import math
+
 from kaon.laws import choice
 from kaon.laws.scale import Scale
 from kaon.laws.tune import scaling
@@ -76,3 +78,11 @@ def _standing(knob: KnobState, status: TuningStatus) -> KnobState:
             "recommended": better.get(name),
         }
     )
+
+
+def lasting(seconds: float) -> str:
+    """A length of time in words, rounded up."""
+    minutes = max(1, math.ceil(seconds / 60))
+    if minutes >= 120:
+        return f"{math.ceil(minutes / 60)} hours"
+    return f"{minutes} minutes" if minutes > 1 else "a minute"

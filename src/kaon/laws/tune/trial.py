@@ -223,7 +223,7 @@ def judge(trial: Trial) -> Finding | None:
     weight = weighed(gain, error, promised, windows) if promised > 0 else 0.0
     worse = gain <= 0 if promised <= 0 else not sure and weight <= REJECTED
     if overspent or worse:
-        return Finding(False, whole[0], f"{'misses too many calls' if overspent else 'worse'}: {told}")
+        return Finding(False, whole[0], f"{'misses too many calls' if overspent else 'no gain'}: {told}")
     if overspent is False and (sure or weight >= PROMOTED):
         # What it brought, misses at their promised price: a few windows cannot tell that one.
         return Finding(True, gain + trial.predicted - promised, told)
