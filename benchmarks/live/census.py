@@ -81,9 +81,9 @@ class Census:
 
     def replica_seconds(self, name: str, from_s: float, until_s: float) -> float:
         """Replica-seconds between two times, epoch seconds; between two looks it is as at the earlier one."""
-        total = 0.0
-        later = [at for at, _ in self.seen[1:]] + [until_s]
-        for (at_s, counts), next_s in zip(self.seen, later, strict=True):
+        total, seen = 0.0, list(self.seen)  # it may still be looking
+        later = [at for at, _ in seen[1:]] + [until_s]
+        for (at_s, counts), next_s in zip(seen, later, strict=True):
             total += counts[name] * max(0.0, min(next_s, until_s) - max(at_s, from_s))
         return total
 

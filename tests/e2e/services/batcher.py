@@ -14,7 +14,7 @@ class Batcher:
         self.harm, self.pace_s = harm, pace_s
         self.taken: list[bytes] = []
 
-    @kaon.endpoint(batch=kaon.Batch(max_size=16))
+    @kaon.endpoint(batch=kaon.Batch(max_size=8))
     async def work(self, rows: list[int]) -> list[int]:
         if len(rows) > 1:
             await self._harm()

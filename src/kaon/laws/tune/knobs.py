@@ -114,6 +114,9 @@ def _moved(knob: Knob, start: float, aim: float) -> float:
     value = knob.value(min(max(aim, at - knob.slew), at + knob.slew))
     if knob.shape is Shape.WHOLE and abs(knob.place(value) - at) > knob.slew and abs(value - start) > 1:
         value += 1 if value < start else -1  # rounding went beyond what the slew allows
+    if knob.shape is Shape.WHOLE and value == start:  # of 8 rows, one to two is a third of the way: rounded to none
+        wanted = knob.value(aim)
+        value += (wanted > start) - (wanted < start)
     # There and back through a logarithm, what stays would be another by its last bit, and so a move of its own.
     stays = math.isclose(value, start, rel_tol=1e-9) and knob.low <= start <= knob.high
     return start if stays else value

@@ -54,6 +54,17 @@ def test_a_space_may_end_lower_but_keeps_room_for_a_move() -> None:
     assert SPACE.below({"batch": 99.0}) == SPACE
 
 
+@pytest.mark.parametrize("largest", [2, 3, 4, 8, 12, 16, 32])
+def test_a_whole_number_may_always_move_by_one(largest: int) -> None:
+    space = Space((Knob("batch", Shape.WHOLE, 1, largest, Reach.REPLICA, slew=0.16),))
+    for rows in range(1, largest):
+        fewer, more = {"batch": float(rows)}, {"batch": float(rows + 1)}
+        assert space.allows(fewer, more)
+        assert space.allows(more, fewer)
+        assert space.moved(fewer, (1.0,)) != fewer
+        assert space.moved(more, (0.0,)) != more
+
+
 def test_a_pool_knob_among_the_changed_ones_needs_the_whole_pool() -> None:
     assert SPACE.reach(START, {**START, "batch": 4.0}) is Reach.REPLICA
     assert SPACE.reach(START, {**START, "batch": 4.0, "share": 0.3}) is Reach.POOL
