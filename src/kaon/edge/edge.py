@@ -30,7 +30,7 @@ from kaon.types.route import Endpoint, Route
 
 LOG_MAX_BYTES = 10 * 2**20
 _TAKEN_IN_WITHIN_S = 3.0
-_TEND_EVERY_S = 0.25
+TEND_EVERY_S = 0.25
 _LOOK_EVERY_S = 2.0
 
 _log = log.get("edge")
@@ -251,9 +251,10 @@ class Edge:
     async def _tend(self) -> None:
         looked = self._clock.monotonic()
         while True:
-            await self._clock.sleep(_TEND_EVERY_S)
+            await self._clock.sleep(TEND_EVERY_S)
             try:
-                if any(self._leaving.values()):
+                # What an earlier edge was told stands in the files only: before `apply` there is no table to tidy by.
+                if self._wanted is not None and any(self._leaving.values()):
                     async with self._turn:
                         await self._let_go()
                 if self._clock.monotonic() - looked > _LOOK_EVERY_S:

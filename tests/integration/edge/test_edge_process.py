@@ -9,14 +9,16 @@ import signal
 import socket
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kaon import processes
+from kaon.clock import SystemClock
 from kaon.edge import Edge, files
-from kaon.edge.edge import LOG_MAX_BYTES
+from kaon.edge.edge import LOG_MAX_BYTES, TEND_EVERY_S
 
-from .world import World, eventually, route
+from .world import World, echo, eventually, route
 
 
 def _kill(world: World) -> int:
@@ -93,6 +95,56 @@ async def test_it_outlives_its_supervisor_and_a_new_one_adopts_it(world: World) 
         return processes.leader(world.edge.layout.lock) not in (None, pid)
 
     await eventually(another)
+
+
+class Counting(SystemClock):
+    """A clock that knows how often was slept."""
+
+    turns = 0
+
+    async def sleep(self, seconds: float) -> None:
+        await super().sleep(seconds)
+        self.turns += seconds == TEND_EVERY_S
+
+
+async def test_a_new_one_changes_nothing_before_it_is_told_what_to_do_though_a_replica_is_leaving(world: World) -> None:
+    answer_now = asyncio.Event()
+
+    async def waits(scope: Any, receive: Any, send: Any) -> None:
+        await answer_now.wait()
+        await echo(scope, receive, send)
+
+    old, new = await world.replica("old", waits), await world.replica("new")
+    await world.serve(old)
+    call = asyncio.create_task(world.client.post("/shop"))
+
+    async def arrived() -> bool:
+        return await world.edge.in_flight(old.endpoint.address) == 1
+
+    await eventually(arrived)
+    await world.serve(old, new)
+    await eventually(lambda: world.known(new))
+    await world.serve(new)  # and the old one leaves, as soon as it has answered
+    await world.leave()
+
+    clock = Counting()
+    world.edge = Edge(world.settings, clock)
+    world.supervise()
+
+    async def tended() -> bool:
+        assert (await world.client.get("/shop")).status_code == 200
+        return clock.turns >= 3
+
+    await eventually(tended)
+    answer_now.set()
+    assert (await call).status_code == 200
+    await world.serve(new)
+
+    async def forgotten() -> bool:
+        return await world.edge.in_flight(old.endpoint.address) is None
+
+    await eventually(forgotten)
+    assert (await world.client.get("/shop")).status_code == 200
 
 
 async def test_equal_arguments_cost_nothing(world: World) -> None:
