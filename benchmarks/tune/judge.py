@@ -138,7 +138,9 @@ def one(arms: dict[str, dict[int, Cell]]) -> dict[str, Any]:
         "unsafe_windows": interval(share_bad(ours, untuned, seeds)),
         "unsafe_windows_while_trying": interval(share_bad(ours, untuned, seeds, tried=True)),
         "unsafe_windows_of_hindsight": interval(share_bad(best, untuned, seeds)),
-        "bad_windows": {name: fmean(fmean(arm[s]["score"]["bad"]) for s in seeds) for name, arm in _told(arms)},
+        "bad_windows": {
+            name: fmean(fmean(arms[name][s]["score"]["bad"]) for s in seeds) for name in ("ours", "untuned", BEST)
+        },
         "hindsight": knobs,
         "above_hindsight_after_an_hour": interval(after_hour),
         "above_luckiest_after_an_hour": interval(over(ours, arms[LUCKIEST], seeds)),
@@ -151,10 +153,6 @@ def one(arms: dict[str, dict[int, Cell]]) -> dict[str, Any]:
         "replays": all(ours[s]["told"].get("replays", True) for s in seeds),
         "hour": fmean(after_hour) <= 0.05,
     }
-
-
-def _told(arms: dict[str, dict[int, Cell]]) -> list[tuple[str, dict[int, Cell]]]:
-    return [(name, arms[name]) for name in ("ours", "untuned", BEST)]
 
 
 def _hour(cell: Cell) -> int:

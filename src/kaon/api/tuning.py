@@ -6,7 +6,7 @@ knob.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from kaon.api import edits
@@ -19,7 +19,7 @@ from kaon.errors import Conflict
 from kaon.laws.tune import board, standing
 from kaon.laws.tune.board import lasting
 from kaon.types.key import Right
-from kaon.types.knobs import Values, figure
+from kaon.types.knobs import Values, figure, spelled
 from kaon.types.resource import Deployment
 from kaon.types.service import ServiceSpec
 from kaon.types.tuning import KnobState, Mode, TuningRequest, TuningState, TuningStatus
@@ -168,11 +168,6 @@ def _told(body: TuningRequest, before: TuningStatus, after: TuningStatus) -> str
     if body.undo:
         return f"Back to what was in force before: {spelled(after.values) or 'all knobs as usual'}."
     return f"{'As recommended' if body.apply else 'Set by hand'}: {spelled(after.values)}."
-
-
-def spelled(values: Mapping[str, float]) -> str:
-    """Values as one types them."""
-    return ", ".join(f"{name}={figure(value)}" for name, value in values.items())
 
 
 async def _state(parts: Parts, deployment: Deployment) -> TuningState:

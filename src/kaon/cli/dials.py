@@ -22,6 +22,7 @@ from kaon.cli.drawing import (
     number,
 )
 from kaon.cli.text import age, plain, since, stamp, width
+from kaon.laws.tune.scaling import MAX_WAIT_S
 from kaon.types.knobs import Values
 from kaon.types.objective import Weights
 from kaon.types.tuning import KnobState, LossPoint, Mode, Reach, TrialStatus, Tried, TuningState
@@ -33,7 +34,6 @@ _FULLNESS = ((True, 8), (True, 4), (True, 2), (False, 4), (False, 2), (False, 1)
 """Whether there are words on knobs, and how many trials: the most of it that fits."""
 _LEAST = 32
 """Columns that the words on a knob need to stand beside it."""
-_WAIT = "max_wait_s"
 _HEIGHT = 4
 _FIGURES = 11
 """Columns at the right of a chart: its last and its highest value."""
@@ -105,10 +105,10 @@ def _next(state: TuningState) -> str:
         return f"kaon tune {name} --recommend"
     if _untuned(state):
         return f"kaon scale {name} --min 1 --max 4 gives it a choice; @kaon.endpoint(batch=...) gives it batches"
-    held = next((knob for knob in state.knobs if knob.name == _WAIT and knob.value), None)
+    held = next((knob for knob in state.knobs if knob.name == MAX_WAIT_S and knob.value), None)
     if state.trusted is False and held is not None:
-        wait = valued(_WAIT, held.value)
-        return f"the twin holds no batches, and these are held for {wait}; hold none: kaon tune {name} --set {_WAIT}=0"
+        wait, typed = valued(MAX_WAIT_S, held.value), f"kaon tune {name} --set {MAX_WAIT_S}=0"
+        return f"the twin holds no batches, and these are held for {wait}; hold none: {typed}"
     return ""
 
 

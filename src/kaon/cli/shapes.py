@@ -20,7 +20,7 @@ from kaon.cli.output import Shape
 from kaon.cli.text import folded, plain, since, size, stamp, table
 from kaon.types.deployment import Law, RolloutState, Scaling
 from kaon.types.event import Event
-from kaon.types.knobs import figure
+from kaon.types.knobs import spelled
 from kaon.types.objective import Objective
 from kaon.types.replica import ReplicaStatus
 from kaon.types.tuning import Mode
@@ -218,7 +218,7 @@ def _tuning(deployment: DeploymentView) -> str:
     """What the tuner may do and what it has done, where that is not as it begins: recommending, all knobs as usual."""
     mode, values = deployment.spec.tuning.mode, deployment.status.tuning.values
     parts = [f"mode {mode}"] if mode is not Mode.RECOMMEND else []
-    parts += [f"in force: {', '.join(f'{name}={figure(value)}' for name, value in values.items())}"] if values else []
+    parts += [f"in force: {spelled(values)}"] if values else []
     word = tuned(deployment)
     said = "; ".join([*parts, *([_TUNED[word]] if word else [])])
     return f"{said}: kaon tune {deployment.name}" if said else ""

@@ -19,6 +19,11 @@ def figure(value: float, digits: int = 6) -> str:
     return told if "e" not in told else f"{value:.9f}".rstrip("0").rstrip(".")
 
 
+def spelled(values: Values) -> str:
+    """Values as one types them."""
+    return ", ".join(f"{name}={figure(value)}" for name, value in values.items())
+
+
 MOST_WAIT_S = 10.0
 
 

@@ -107,15 +107,14 @@ def state(**fields: Any) -> TuningState:
     return TuningState(**(given | fields))
 
 
+NEVER_ASKED = {"trusted": None, "twin": "", "epochs": 0, "next_epoch_at": None}
+
 STATES = {
     "learning": state(
         state="learning",
         reason="11 of 30 minutes of calls have been seen",
-        trusted=None,
-        twin="",
-        epochs=0,
-        next_epoch_at=None,
         losses=losses(11),
+        **NEVER_ASKED,
     ),
     "new": state(
         state="learning",
@@ -166,11 +165,8 @@ STATES = {
     "untuned": state(
         reason="there is nothing to tune: no batches, and no choice of how many replicas there are",
         knobs=knobs()[1:2],
-        trusted=None,
-        twin="",
-        epochs=0,
-        next_epoch_at=None,
         losses=(),
+        **NEVER_ASKED,
     ),
     "disbelieved": state(
         state="frozen",
@@ -180,14 +176,7 @@ STATES = {
         epochs=1,
     ),
     "off": state(mode=Mode.OFF, state="off", reason="it was switched off", trusted=None, twin="", epochs=0),
-    "no-twin": state(
-        state="frozen",
-        reason=f"the twin: {MISSING}",
-        trusted=None,
-        twin=MISSING,
-        next_epoch_at=None,
-        epochs=0,
-    ),
+    "no-twin": state(state="frozen", reason=f"the twin: {MISSING}", **(NEVER_ASKED | {"twin": MISSING})),
     "evil": state(workspace="team-a", reason=EVIL, twin=EVIL, trusted=False, state=EVIL),
 }
 

@@ -295,7 +295,10 @@ def test_an_error_is_as_agreed(golden: Golden) -> None:
     )
     error.request_id = "req-12345678"
     later = Unavailable("Busy.", retry_after_s=4.2)
-    golden("shown/errors", failure(error) + "\n\n" + failure(later) + "\n")
+    told = failure(error) + "\n\n" + failure(later)
+    golden("shown/errors", told + "\n")
+    assert "req-12345678" in told
+    assert "\x1b" not in told
 
 
 def test_how_to_call_is_as_agreed(kaon_home: Path, monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:

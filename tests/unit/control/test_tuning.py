@@ -650,7 +650,11 @@ async def test_a_silent_twin_freezes_its_own_deployment_and_no_other() -> None:
     world = World(twin)
     for name in ("a", "b"):
         await world.deploy(name)
-    world.tuning.answers = lambda: asyncio.sleep(0)  # type: ignore[method-assign]
+
+    async def nobody_waits() -> None:
+        """For answers of which one never comes."""
+
+    world.tuning.answers = nobody_waits  # type: ignore[method-assign]
     await world.live(LEARNT + int(PATIENCE_S) + 60)
     assert {name for name, _ in twin.asked} == {"a", "b"}
     state = world.state("a")

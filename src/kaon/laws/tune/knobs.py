@@ -111,15 +111,23 @@ class Space:
 
 def _moved(knob: Knob, start: float, aim: float) -> float:
     at = knob.place(start)
+    if knob.shape is Shape.WHOLE:
+        return min(max(knob.value(aim), _furthest(knob, start, -1)), _furthest(knob, start, 1))
     value = knob.value(min(max(aim, at - knob.slew), at + knob.slew))
-    if knob.shape is Shape.WHOLE and abs(knob.place(value) - at) > knob.slew and abs(value - start) > 1:
-        value += 1 if value < start else -1  # rounding went beyond what the slew allows
-    if knob.shape is Shape.WHOLE and value == start:  # of 8 rows, one to two is a third of the way: rounded to none
-        wanted = knob.value(aim)
-        value += (wanted > start) - (wanted < start)
     # There and back through a logarithm, what stays would be another by its last bit, and so a move of its own.
     stays = math.isclose(value, start, rel_tol=1e-9) and knob.low <= start <= knob.high
     return start if stays else value
+
+
+def _furthest(knob: Knob, start: float, side: int) -> float:
+    """The last whole number within the slew, up (1) or down (-1); of few, the next one may be beyond it."""
+    at = knob.place(start)
+    value = knob.value(at + side * knob.slew)
+    if abs(knob.place(value) - at) > knob.slew:
+        value -= side  # rounding went beyond what the slew allows
+    nearest = min(max(start, knob.low), knob.high)
+    steps = max(side * (value - nearest), 1)
+    return min(max(nearest + side * steps, knob.low), knob.high)
 
 
 def shares(before: Mapping[str, float], slopes: Mapping[str, float], rate: float, floor: float = 0.02) -> Values:

@@ -169,12 +169,10 @@ def outcomes(gain: float, promised: float, waver: float, reach: Reach, lives: in
 
 
 @pytest.mark.parametrize("reach", list(Reach))
-@pytest.mark.parametrize(("waver", "most"), [(0.02, 0.1), (0.1, 0.1), (0.3, 0.12)])
-def test_whatever_the_twin_promises_a_move_without_a_gain_is_seldom_promoted(
-    waver: float, most: float, reach: Reach
-) -> None:
+@pytest.mark.parametrize("waver", [0.02, 0.1, 0.3])
+def test_whatever_the_twin_promises_a_move_without_a_gain_is_seldom_promoted(waver: float, reach: Reach) -> None:
     promoted, rejected = outcomes(0.0, 0.2, waver, reach)
-    assert promoted <= most * (promoted + rejected)
+    assert promoted <= 0.1 * (promoted + rejected)
 
 
 @pytest.mark.parametrize(("gain", "promoted"), [(0.24, True), (0.2, False)])
