@@ -170,32 +170,10 @@ async def test_replicas_that_leave_under_load_lose_nothing(world: World) -> None
 
 
 async def test_in_flight_counts_what_a_leaving_replica_still_has(world: World) -> None:
-    answer_now = asyncio.Event()
-
-    async def waits(scope: Any, receive: Any, send: Any) -> None:
-        await answer_now.wait()
-        await _answer(send, 200)
-
-    old, new = await world.replica("old", waits), await world.replica("new")
-    await world.serve(old)
-    call = asyncio.create_task(world.client.post("/shop"))
-
-    async def arrived() -> bool:
-        return await world.edge.in_flight(old.endpoint.address) == 1
-
-    await eventually(arrived)
-    await world.serve(old, new)
-    await eventually(lambda: world.known(new))  # with nobody known to be well, leaving ones are tried as well
-    await world.serve(new)
+    leaving = await world.leaving()
     assert (await world.client.post("/shop")).status_code == 200
-    assert await world.edge.in_flight(old.endpoint.address) == 1
-    answer_now.set()
-    assert (await call).status_code == 200
-
-    async def forgotten() -> bool:
-        return await world.edge.in_flight(old.endpoint.address) is None
-
-    await eventually(forgotten)
+    assert await world.edge.in_flight(leaving.old.endpoint.address) == 1
+    await leaving.is_let_go()
     assert await world.edge.in_flight("unix:/nowhere") is None
 
 

@@ -9,7 +9,6 @@ import signal
 import socket
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,7 +17,7 @@ from kaon.clock import SystemClock
 from kaon.edge import Edge, files
 from kaon.edge.edge import LOG_MAX_BYTES, TEND_EVERY_S
 
-from .world import World, echo, eventually, route
+from .world import World, eventually, route
 
 
 def _kill(world: World) -> int:
@@ -108,23 +107,7 @@ class Counting(SystemClock):
 
 
 async def test_a_new_one_changes_nothing_before_it_is_told_what_to_do_though_a_replica_is_leaving(world: World) -> None:
-    answer_now = asyncio.Event()
-
-    async def waits(scope: Any, receive: Any, send: Any) -> None:
-        await answer_now.wait()
-        await echo(scope, receive, send)
-
-    old, new = await world.replica("old", waits), await world.replica("new")
-    await world.serve(old)
-    call = asyncio.create_task(world.client.post("/shop"))
-
-    async def arrived() -> bool:
-        return await world.edge.in_flight(old.endpoint.address) == 1
-
-    await eventually(arrived)
-    await world.serve(old, new)
-    await eventually(lambda: world.known(new))
-    await world.serve(new)  # and the old one leaves, as soon as it has answered
+    leaving = await world.leaving()
     await world.leave()
 
     clock = Counting()
@@ -136,14 +119,7 @@ async def test_a_new_one_changes_nothing_before_it_is_told_what_to_do_though_a_r
         return clock.turns >= 3
 
     await eventually(tended)
-    answer_now.set()
-    assert (await call).status_code == 200
-    await world.serve(new)
-
-    async def forgotten() -> bool:
-        return await world.edge.in_flight(old.endpoint.address) is None
-
-    await eventually(forgotten)
+    await leaving.is_let_go()
     assert (await world.client.get("/shop")).status_code == 200
 
 

@@ -7,6 +7,7 @@ import contextlib
 import json
 import socket
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,28 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": text})
 
 
+@dataclass
+class Leaving:
+    """A replica that leaves as soon as it has answered its last call, and the one that stays."""
+
+    world: World
+    old: Replica
+    new: Replica
+    call: asyncio.Task[httpx2.Response]
+    answer_now: asyncio.Event
+
+    async def is_let_go(self) -> None:
+        """Let it answer, and wait until the edge has forgotten it."""
+        self.answer_now.set()
+        assert (await self.call).status_code == 200
+        await self.world.serve(self.new)
+
+        async def forgotten() -> bool:
+            return await self.world.edge.in_flight(self.old.endpoint.address) is None
+
+        await eventually(forgotten)
+
+
 class World:
     """An edge and what stands behind it."""
 
@@ -134,6 +157,27 @@ class World:
         mine = [host for host in hosts if address_of(host["address"]) == replica.endpoint.address]
         sick = ("failed_active_health_check", "pending_active_hc")
         return bool(mine) and not any(host["health_status"].get(sign) for host in mine for sign in sick)
+
+    async def leaving(self) -> Leaving:
+        """`/shop` with a new replica, while the old one leaves and still has a call."""
+        answer_now = asyncio.Event()
+
+        async def waits(scope: Any, receive: Any, send: Any) -> None:
+            await answer_now.wait()
+            await echo(scope, receive, send)
+
+        old, new = await self.replica("old", waits), await self.replica("new")
+        await self.serve(old)
+        call = asyncio.create_task(self.client.post("/shop"))
+
+        async def arrived() -> bool:
+            return await self.edge.in_flight(old.endpoint.address) == 1
+
+        await eventually(arrived)
+        await self.serve(old, new)
+        await eventually(lambda: self.known(new))  # with nobody known to be well, leaving ones are tried as well
+        await self.serve(new)
+        return Leaving(self, old, new, call, answer_now)
 
     async def leave(self) -> None:
         if self.task:
