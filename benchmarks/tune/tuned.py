@@ -175,14 +175,14 @@ class Tuned:
             self.controls.append(arm)
             self.control = guard.worst(self.controls)
         windows = self.life.session.windows()
-        window, burn_now, ended_s = None, None, 60.0 * len(windows)
+        window, burnt, ended_s = None, None, 60.0 * len(windows)
         if len(windows) > self.windows:
             self.windows = len(windows)
             if trying:
                 self.told.tried.append(len(windows) - 1)
             found = loss.loss(OBJECTIVE, windows[-1], REFERENCE_S, self.price.value)
             self.price = self.price.after(OBJECTIVE, found, 60.0)
-            burn_now = (1 - found.completed) / (1 - OBJECTIVE.completion) if trying else None
+            burnt = (1 - found.completed) / (1 - OBJECTIVE.completion)
             foresee = trial is not None and self.way.variate and trial.counts(ended_s)
             window = self._window(windows[-1], *(self._foreseen(ended_s) if foresee else (None, None)))
         conditions = Conditions(
@@ -195,7 +195,16 @@ class Tuned:
             trusted=self.trusted,
             climbing=guard.climbing([w.arrivals for w in windows[-6:]]),
         )
-        tick = Tick(now, conditions, burn_now, arm if trying else Arm(), self.control, window, window_s=ended_s)
+        tick = Tick(
+            now,
+            conditions,
+            burnt if trying else None,
+            arm if trying else Arm(),
+            self.control,
+            window,
+            window_s=ended_s,
+            burn_force=None if trying else burnt,
+        )
         if window is not None and self.batches and trial is None:
             cost = fit(b for at, b in self.batches if at > now - 120)
             if cost is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +14,7 @@ from kaon.laws.scaling import Bounds
 from kaon.laws.tune import dice, epoch, guard, record, scaling, tuner
 from kaon.laws.tune.epoch import Proposal, Search
 from kaon.laws.tune.gate import Block, Played, Verdict
-from kaon.laws.tune.guard import Arm, Conditions
+from kaon.laws.tune.guard import Arm, Conditions, Probation
 from kaon.laws.tune.knobs import Knob, Reach, Shape, Space, Values
 from kaon.laws.tune.trial import Window
 from kaon.laws.tune.tuner import Happened, Mode, State, Tick
@@ -126,31 +127,40 @@ def lives(draw: st.DrawFn) -> list[tuple[Tick, Mode, Values | None]]:
     for _ in range(draw(st.integers(1, 60))):
         at_s += 10
         tick = Tick(at_s, draw(conditions), draw(st.none() | st.floats(0, 5)), draw(arms), draw(arms))
-        tick = Tick(at_s, tick.conditions, tick.burn_now, tick.trying, tick.control, draw(windows), draw(windows))
+        tick = replace(tick, window=draw(windows), beside=draw(windows), burn_force=draw(st.none() | st.floats(0, 9)))
         after = draw(st.none() | places.map(lambda aim: SPACE.moved(FORCE, aim)))
         out.append((tick, draw(st.sampled_from([Mode.AUTO, Mode.AUTO, Mode.AUTO, Mode.RECOMMEND, Mode.OFF])), after))
     return out
 
 
 @settings(max_examples=60)
-@given(lives())
+@given(lives(), st.none() | st.integers(0, 600))
 def test_it_is_frozen_when_it_must_be_and_back_within_the_tick_of_an_alarm(
-    life: list[tuple[Tick, Mode, Values | None]],
+    life: list[tuple[Tick, Mode, Values | None]], watched_s: int | None
 ) -> None:
-    state = State(FORCE)
+    earlier = {**FORCE, "budget_share": 0.2}
+    state = State(FORCE, probation=None if watched_s is None else Probation(earlier, watched_s))
     for tick, mode, after in life:
-        safe, tried, before = state.force, state.trial, state.guard.seen(tick.burn_now)
+        safe, tried, before, watched = state.force, state.trial, state.guard.seen(tick.burn_now), state.probation
+        watched = watched if watched and tick.at_s < watched.until_s and mode is not Mode.OFF else None
         state, orders = tuner.step(state, mode, OBJECTIVE, tick)
         wrong = tried is not None and guard.alarm(OBJECTIVE, before, tick.trying, tick.control)
         troubled = tick.conditions.panicking or tick.conditions.shedding or tick.conditions.deploying
-        if wrong:
+        if watched and watched.seen(tick.burn_force).failed:
+            assert orders.happened is Happened.WENT_BACK
+            assert (state.force, state.probation) == (watched.before, None)
+            safe = watched.before
+        elif wrong:
             assert orders.happened is Happened.ROLLED_BACK
         if wrong or troubled or mode is not Mode.AUTO:
             assert (orders.pool, orders.canary, state.trial) == (safe, None, None)
         if guard.frozen(tick.conditions) is not None:
             assert not orders.epoch
             assert orders.happened is not Happened.PROMOTED
-        if orders.happened is not Happened.PROMOTED:
+        if orders.happened is Happened.PROMOTED:
+            assert state.probation is not None
+            assert state.probation.before == (safe if watched is None else watched.before)
+        else:
             assert state.force == safe
         if after is not None and state.trial is None:
             found = Proposal(state.force, after, Verdict(True, 0.1, 0.05, "better"), 0.2, ())

@@ -29,7 +29,7 @@ from kaon.types.tuning import KnobState, LossPoint, Mode, Reach, TrialStatus, Tr
 from kaon.types.window import LossParts
 
 _STATES = {"trying": WORSE, "frozen": WORSE, "recommending": GOOD}
-_OUTCOMES = {"promoted": GOOD, "rejected": WORSE, "rolled back": BAD}
+_OUTCOMES = {"promoted": GOOD, "rejected": WORSE, "rolled back": BAD, "went back": BAD}
 _FULLNESS = ((True, 8), (True, 4), (True, 2), (False, 4), (False, 2), (False, 1))
 """Whether there are words on knobs, and how many trials: the most of it that fits."""
 _LEAST = 32
@@ -93,6 +93,9 @@ def _head(state: TuningState, now: float, across: int) -> list[Line]:
         found = f"{moved(force, better.values)}: loss {changed(better.gain)}, {changed(better.least)} at least"
         lines += _said("better", f"{found}; found {age(now - better.at)} ago", across, GOOD)
         lines += _said("", f"kaon tune {state.deployment} --apply", across, DIM)
+    if state.probation is not None and state.probation.until > now:
+        left = age(state.probation.until - now)
+        lines += _said("watched", f"what was promoted goes back if many calls are missed, for {left} more", across)
     if state.off_until > now:
         lines += _said("paused", f"three rollbacks in an hour: nothing is tried until {stamp(state.off_until)}", across)
     return [*lines, *_twin(state, now, across), []]

@@ -13,8 +13,9 @@ for a trial: one that is found at the start is ended at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 from kaon.control.course import Course, changed, first_turn
@@ -25,7 +26,7 @@ from kaon.laws.traffic import MINUTE_S, parts
 from kaon.laws.tune import board, guard, record, scaling, standing, trial, tuner
 from kaon.laws.tune.ask import Answer, Ask
 from kaon.laws.tune.epoch import Search
-from kaon.laws.tune.guard import Conditions, Guard
+from kaon.laws.tune.guard import Conditions, Guard, Probation
 from kaon.laws.tune.knobs import Reach, Space, Values
 from kaon.laws.tune.record import Figures
 from kaon.laws.tune.trial import Trial
@@ -78,7 +79,11 @@ class Tuner:
     ) -> None:
         self.spec, self.terms, self.space, self.status = spec, terms, space, status
         self.usual = scaling.usual(space, terms.service)
-        self.state = State(self._whole(status.values), guard=Guard(status.rollbacks, status.off_until))
+        self.state = State(
+            self._whole(status.values),
+            guard=Guard(status.rollbacks, status.off_until),
+            probation=self._probation(status),
+        )
         self.senses = Senses(terms.objective)
         self.questions = Questions(*place, now, self.state.force)
         self.news: list[News] = []
@@ -92,8 +97,8 @@ class Tuner:
         self._real = 0.0
         """What a minute cost that the twin is asked about, and, when it has said so, how far it was off."""
         self._off: float | None = None
-        self._kept: tuple[float, Values] | None = None
-        """What was promoted and is not written yet."""
+        self._unwritten: list[Callable[[TuningStatus], TuningStatus]] = []
+        """Changes of what is in force that the store does not have yet: what was promoted, or went back."""
         self._dropped = False
         """Whether what somebody asked for will not be tried."""
         if status.trial is not None:
@@ -120,10 +125,13 @@ class Tuner:
             self._stop(now, f"other values were put in force {who}")
             self.state = tuner.undone(self.state, now, after)
             self._promise = None
+            self._unwritten.clear()  # whoever it was did not know of it, and has the last word
             before, after = {**known.values, **before}, {**status.values, **after}  # with what the tuner never moves
             self._tell(now, "changed", who, before, after, record.of_change(before, after, status.changed_by))
         elif known.trial is not None and status.trial is None:
             self._stop(now, "somebody ended it")
+        if known.probation is not None and status.probation is None:
+            self.state = replace(self.state, probation=None)
         if known.recommended is not None and status.recommended is None:
             self.state = replace(self.state, advice=None)
         if status.asked != known.asked:
@@ -133,7 +141,8 @@ class Tuner:
 
     def written(self, status: TuningStatus) -> None:
         """The store has what was wanted."""
-        self.status, self._kept, self._dropped = status, None, False
+        self.status, self._dropped = status, False
+        self._unwritten.clear()
 
     # A tick
 
@@ -189,9 +198,7 @@ class Tuner:
 
     def wanted(self, now: float) -> TuningStatus:
         """The status as it should be, made from the one that the store has."""
-        base, known = self.status, self.state
-        if self._kept is not None:
-            base = standing.put(base, self._kept[1], self._kept[0])
+        base, known = self._base, self.state
         tried, course = known.trial, self.course
         changes: dict[str, Any] = {
             "trial": course.status(tried, self.world.there, now) if tried is not None and course is not None else None,
@@ -199,9 +206,16 @@ class Tuner:
             "rollbacks": known.guard.rollbacks,
             "off_until": known.guard.off_until_s,
         }
+        if known.probation is None:
+            changes["probation"] = None
         if self._dropped or known.trial is not None:
             changes |= {"asked": None, "asked_by": ""}
         return base.model_copy(update=changes)
+
+    @property
+    def _base(self) -> TuningStatus:
+        """The status that the store has, with what is in force by now."""
+        return reduce(lambda status, change: change(status), self._unwritten, self.status)
 
     def _recommended(self, base: TuningStatus, now: float) -> Recommendation | None:
         advice = self.state.advice
@@ -284,11 +298,14 @@ class Tuner:
         tried, course, tick = self.state.trial, self.course, Tick(now, conditions)
         if tried is None or course is None:
             ground = self._ground(minute, now) if minute is not None else ()
-            return replace(tick, burn_now=None if minute is None else 0.0, ground=ground)
+            burnt = None if minute is None else self.senses.burnt(minute)
+            return replace(tick, burn_now=None if minute is None else 0.0, ground=ground, burn_force=burnt)
         trying, control = course.arms(tried, self.senses, now)
         tick = replace(tick, trying=trying, control=control)
         if minute is not None and (self._canary or tried.trying(minute.at_s - 1e-6)):
             tick = replace(tick, burn_now=self.senses.burnt(minute))
+        elif minute is not None:
+            tick = replace(tick, burn_force=self.senses.burnt(minute))
         if not self._canary:
             return self._with_window(tick, tried, course, minute)
         sides = None if minute is None else course.sides(minute, self.senses)
@@ -323,6 +340,9 @@ class Tuner:
         self.state = after
         if orders.epoch:
             self.questions.put(Question.EPOCH, tick.at_s)
+        if orders.happened is Happened.WENT_BACK:
+            self._went_back(known, orders, meant, tick)
+            return
         tried = known.trial
         if tried is None or after.trial is not None:
             return
@@ -336,12 +356,28 @@ class Tuner:
         else:
             figures = record.of_end(tried, orders.happened, orders.reason, self.terms.objective, meant, known, tick)
         if orders.happened is Happened.PROMOTED:
-            self._kept = (tick.at_s, changed(tried.before, tried.after))
+            better = changed(tried.before, tried.after)
+            self._unwritten.append(partial(standing.promoted, values=better, at_s=tick.at_s))
             self.state = replace(self.state, force=self._whole(tried.after))
         self._over(tick.at_s, orders.happened.value, orders.reason, tried, figures)
-        if after.guard.off_until_s > known.guard.off_until_s:
-            reason = f"{guard.MOST_ROLLBACKS} trials were taken back within an hour"
-            self._tell(tick.at_s, "off", reason, known.force, known.force)
+        self._off_for_hours(known.guard, after.guard, tick.at_s)
+
+    def _went_back(self, known: State, orders: Orders, meant: Mode, tick: Tick) -> None:
+        """What was promoted goes back, and what is tried beside it ends."""
+        if known.trial is not None:
+            reason = "what was in force went back"
+            figures = record.of_stop(known.trial, Happened.STOPPED.value, reason)
+            self._over(tick.at_s, Happened.STOPPED.value, reason, known.trial, figures)
+        self._unwritten.append(partial(standing.returned, at_s=tick.at_s))
+        figures = record.of_return(known, meant, orders.reason, self.terms.objective, tick)
+        self._tell(tick.at_s, orders.happened.value, orders.reason, known.force, orders.pool, figures)
+        self._off_for_hours(known.guard, self.state.guard, tick.at_s)
+
+    def _off_for_hours(self, before: Guard, after: Guard, now: float) -> None:
+        """Say it, if this was one rollback too many."""
+        if after.off_until_s > before.off_until_s:
+            reason = f"{guard.MOST_ROLLBACKS} times within an hour something was taken back"
+            self._tell(now, "off", reason, self.state.force, self.state.force)
 
     # What somebody wants to try
 
@@ -420,8 +456,9 @@ class Tuner:
         """Go by another spec: what was learnt of calls stays, what was found with other knobs or targets does not."""
         self.terms, self.space, self.usual = terms, space, scaling.usual(space, terms.service)
         self.senses.objective = terms.objective
-        force = self._whole(self.status.values)
-        self.state = replace(self.state, force=force, advice=None, search=Search(), next_epoch_s=now)
+        base = self._base
+        known = replace(self.state, force=self._whole(base.values), probation=self._probation(base))
+        self.state = replace(known, advice=None, search=Search(), next_epoch_s=now)
 
     # Names and values
 
@@ -433,6 +470,10 @@ class Tuner:
         """A value for each knob, within what it takes now."""
         told = {**self.usual, **values}
         return {knob.name: min(max(told[knob.name], knob.low), knob.high) for knob in self.space.knobs}
+
+    def _probation(self, status: TuningStatus) -> Probation | None:
+        told = status.probation
+        return None if told is None else Probation(self._whole(told.safe), told.until)
 
     def _pool(self, now: float) -> Values:
         tried = self.state.trial

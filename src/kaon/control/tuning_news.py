@@ -19,12 +19,13 @@ _EVENTS = {
     Happened.REJECTED.value: ("TrialRejected", "{moves} did not prove better: {reason}."),
     Happened.STOPPED.value: ("TrialStopped", "The trial of {moves} has ended: {reason}."),
     Happened.ROLLED_BACK.value: ("TrialRolledBack", "{moves} was taken back: {reason}."),
+    Happened.WENT_BACK.value: ("TuningWentBack", "{moves}, on its own: {reason}."),
     "recommended": ("TuningRecommended", "Recommended: {moves}: {reason}."),
     "refused": ("TrialRefused", "{moves} is not tried: {reason}."),
     "off": ("TuningOff", "Nothing is tried for 6 hours: {reason}."),
 }
 """What happened -> the event's reason and message; all else is in the journal only."""
-_ALARMING = (Happened.ROLLED_BACK.value, "off")
+_ALARMING = (Happened.ROLLED_BACK.value, Happened.WENT_BACK.value, "off")
 _OUTCOMES = {Happened.STOPPED.value: "stopped"}
 
 
@@ -72,7 +73,10 @@ def event(workspace: str, name: str, news: News) -> Event | None:
 
 
 def tried(at_s: float, figures: Figures) -> Tried | None:
-    """The trial that a journal's figures are of; None when they are of something else."""
+    """The trial, or the way back from one, that a journal's figures are of; None when they are of something else."""
+    if figures.get("kind") == "return":
+        moved = {side: figures[side] for side in ("before", "after")}
+        return Tried(at=at_s, **moved, outcome=Happened.WENT_BACK.value, reason=figures["reason"])
     if figures.get("kind") != "trial":
         return None
     loss = figures["loss"]

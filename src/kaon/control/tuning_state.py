@@ -28,6 +28,7 @@ def state(deployment: Deployment, known: Tuner, trials: Iterable[Tried], now: fl
         asked=status.asked,
         trial=status.trial,
         recommended=status.recommended,
+        probation=status.probation,
         trusted=known.questions.trusted,
         twin=known.questions.word,
         epochs=known.epochs,
@@ -66,7 +67,7 @@ def standing(known: Tuner, now: float) -> tuple[str, str]:
         return "off", "it was switched off"
     if now < known.state.guard.off_until_s:
         left = lasting(known.state.guard.off_until_s - now)
-        return "frozen", f"{guard.MOST_ROLLBACKS} trials were taken back within an hour: off for {left}"
+        return "frozen", f"{guard.MOST_ROLLBACKS} times within an hour something was taken back: off for {left}"
     if questions.word and questions.trusted is None:  # there is none: nobody should wait half an hour for that
         return "frozen", f"the twin: {questions.word}"
     if known.senses.knows_s(now) < LEARNS_S:

@@ -62,6 +62,13 @@ class Recommendation(Model):
     reason: str = ""
 
 
+class ProbationStatus(Model):
+    """What the tuner goes back to by itself if what it promoted misses too many calls."""
+
+    safe: Values = Field(description="In force before the first of what was promoted since.")
+    until: float = Field(description="After that what was promoted stays, epoch seconds.")
+
+
 class TuningStatus(Model):
     """What the tuner must not forget."""
 
@@ -71,6 +78,7 @@ class TuningStatus(Model):
     asked_by: str = ""
     trial: TrialStatus | None = None
     recommended: Recommendation | None = None
+    probation: ProbationStatus | None = Field(default=None, description="Of what the tuner promoted not long ago.")
     rollbacks: tuple[float, ...] = Field(default=(), description="Of the last hour, epoch seconds.")
     off_until: float = Field(default=0.0, description="Three rollbacks in an hour: nothing is tried until then.")
     changed_at: float = Field(default=0.0, description="When `values` changed last, epoch seconds.")
@@ -101,7 +109,7 @@ class Tried(Model):
     at: float = Field(description="When it ended, epoch seconds.")
     before: Values
     after: Values
-    outcome: str = Field(description="promoted, rejected, stopped or rolled back.")
+    outcome: str = Field(description="promoted, rejected, stopped, rolled back; went back: it had been promoted.")
     reason: str
     predicted: float | None = Field(default=None, description="The gain promised, a share of the loss.")
     realised: float | None = Field(default=None, description="The gain measured, a share of the loss.")
@@ -127,6 +135,7 @@ class TuningState(Model):
     asked: Values | None = Field(default=None, description="Somebody asked to try these; they have not been yet.")
     trial: TrialStatus | None = None
     recommended: Recommendation | None = None
+    probation: ProbationStatus | None = None
     trusted: bool | None = Field(default=None, description="Whether the twin's replay was right; None: not yet asked.")
     twin: str = Field(default="", description="What the twin's last replay was off by, or why it cannot be asked.")
     epochs: int = Field(default=0, ge=0, description="Since the control plane started.")

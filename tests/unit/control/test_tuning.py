@@ -17,7 +17,7 @@ from kaon.control.senses import Senses
 from kaon.control.tuning import PATIENCE_S, SHARE, Tuning
 from kaon.control.twins import Twin
 from kaon.errors import Unavailable
-from kaon.laws.tune import record, standing
+from kaon.laws.tune import guard, record, standing
 from kaon.laws.tune.ask import Answer, Ask
 from kaon.laws.tune.epoch import Proposal
 from kaon.laws.tune.gate import Verdict
@@ -608,6 +608,75 @@ async def test_auto_tries_a_knob_of_the_pool_by_turns_and_the_law_goes_along() -
     trial = next(e for e in await world.journal() if e.figures["kind"] == "trial")
     assert all(w[2] == 2.0 for w in trial.figures["tried"])  # what the twin foresaw stands beside each window
     assert record.replays(trial.figures)
+
+
+def turns_bad(values: Values) -> Truth:
+    """What is promoted is cheaper for a while; `world.truth` becomes this when it is in force."""
+    return Truth(work_s=0.06, failed=0.05) if values.get("max_batch") == 16 else Truth()
+
+
+async def test_what_was_promoted_and_turns_bad_goes_back_and_says_so() -> None:
+    world = World()
+    world.truth = cheaper
+    await world.deploy()
+    await trying(world)
+    await world.until(lambda s: s.values == {"max_batch": 16})
+    status = await world.tuned()
+    assert status.probation is not None
+    assert status.probation.safe == {}
+    assert world.state().probation == status.probation
+    world.truth = turns_bad
+    assert await world.until(lambda s: s.values == {}) <= 200
+    status = await world.tuned()
+    assert (status.probation, status.before, len(status.rollbacks)) == (None, (), 1)
+    assert (await world.events())[-1] == "TuningWentBack"
+    assert world.state().trials[-1].outcome == "went back"
+    assert all(record.replays(entry.figures) for entry in await world.journal())
+
+
+async def test_a_control_plane_that_starts_anew_watches_what_another_one_promoted() -> None:
+    world = World()
+    world.truth = cheaper
+    await world.deploy()
+    await trying(world)
+    await world.until(lambda s: s.values == {"max_batch": 16})
+    world.start()
+    await world.settle()
+    world.truth = turns_bad
+    assert await world.until(lambda s: s.values == {}) <= 200
+
+
+async def test_what_holds_for_half_an_hour_is_watched_no_longer() -> None:
+    world = World()
+    world.truth = cheaper
+    await world.deploy()
+    await trying(world)
+    await world.until(lambda s: s.values == {"max_batch": 16})
+    assert await world.until(lambda s: s.probation is None) <= guard.PROBATION_S + LOOK_S
+    assert (await world.tuned()).values == {"max_batch": 16}
+
+
+async def test_whoever_puts_values_in_force_just_before_it_goes_back_has_the_last_word(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    world.truth = cheaper
+    await world.deploy()
+    await trying(world)
+    await world.until(lambda s: s.values == {"max_batch": 16})
+    world.truth, kept = turns_bad, world.store.update_status
+
+    async def update(resource: AnyResource, status: Any) -> AnyResource:
+        if status.tuning.values == {}:
+            shop = await world.shop()
+            anns = standing.put(shop.status.tuning, {"max_batch": 4.0}, world.clock.now(), "ann")
+            await kept(shop, shop.status.model_copy(update={"tuning": anns}))
+        return await kept(resource, status)
+
+    monkeypatch.setattr(world.store, "update_status", update)
+    await world.until(lambda s: s.values != {"max_batch": 16})
+    await world.live(60)
+    assert (await world.tuned()).values == {"max_batch": 4.0}
 
 
 async def test_too_few_calls_are_recommended_on_only() -> None:

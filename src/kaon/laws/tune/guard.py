@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from kaon.laws.tune.knobs import Values
 from kaon.types.objective import Objective
 
 TICK_S = 10.0
@@ -23,6 +24,10 @@ CLIMB = 1.25
 WORSE_P99 = 1.25
 LATE_P99 = 1.5
 BAD_BURN = 2.0
+MOST_BAD = 2
+"""So many windows on end with a bad burn are no accident."""
+PROBATION_S = 1800.0
+"""For so long what was promoted is watched: a trial's quarter of an hour need not be like the minutes after it."""
 MOST_ROLLBACKS, ROLLBACKS_S, OFF_S = 3, 3600.0, 6 * 3600.0
 
 
@@ -68,10 +73,7 @@ class Guard:
 
     def seen(self, burn_now: float | None) -> Guard:
         """After a window with a burn rate of `burn_now`; None: no window has ended in this tick."""
-        if burn_now is None:
-            return self
-        burning = self.burning + 1 if burn_now > BAD_BURN else 0
-        return Guard(self.rollbacks, self.off_until_s, burning)
+        return replace(self, burning=_burning(self.burning, burn_now))
 
     def rolled_back(self, at_s: float) -> Guard:
         """After a rollback: the third within an hour switches the tuner off for six."""
@@ -79,6 +81,34 @@ class Guard:
         if len(rollbacks) >= MOST_ROLLBACKS:
             return Guard((), at_s + OFF_S)
         return Guard(rollbacks, self.off_until_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Probation:
+    """What was promoted goes back to `before` if, until `until_s`, it burns the error budget as nothing that is tried
+    may: `burning` windows on end did."""
+
+    before: Values
+    until_s: float
+    burning: int = 0
+
+    def seen(self, burn: float | None) -> Probation:
+        """After a window of what was promoted, with a burn rate of `burn`; None: none has ended in this tick."""
+        return replace(self, burning=_burning(self.burning, burn))
+
+    @property
+    def failed(self) -> str | None:
+        """Why it must go back; None: it need not."""
+        return f"{_BURNT}, on probation" if self.burning >= MOST_BAD else None
+
+
+_BURNT = f"the error budget burnt over {BAD_BURN:g} times as fast as it lasts, twice"
+
+
+def _burning(windows: int, burn: float | None) -> int:
+    if burn is None:
+        return windows
+    return windows + 1 if burn > BAD_BURN else 0
 
 
 def frozen(now: Conditions) -> str | None:
@@ -127,8 +157,8 @@ def alarm(objective: Objective, guard: Guard, trying: Arm, control: Arm) -> str 
     """Why what is tried must go at once; None: nothing is wrong. `control` is what is in force beside or before it."""
     if trying.restarts:
         return f"{trying.restarts} replicas ended"
-    if guard.burning >= 2:
-        return f"the error budget burnt over {BAD_BURN:g} times as fast as it lasts, twice"
+    if guard.burning >= MOST_BAD:
+        return _BURNT
     if trying.calls < TELLING_CALLS:
         return None
     errors, usual = trying.failed / trying.calls, control.failed / max(control.calls, 1)

@@ -18,7 +18,7 @@ from typing import Any
 from kaon.laws.tune import epoch, trial, tuner
 from kaon.laws.tune.epoch import Look, Proposal, Search
 from kaon.laws.tune.gate import Block, Played
-from kaon.laws.tune.guard import Arm, Conditions, Guard
+from kaon.laws.tune.guard import Arm, Conditions, Guard, Probation
 from kaon.laws.tune.knobs import Knob, Reach, Shape, Space, Values
 from kaon.laws.tune.spsa import Slope
 from kaon.laws.tune.trial import Finding, Trial, Window
@@ -90,6 +90,20 @@ def of_stop(ended: Trial, outcome: str, reason: str) -> Figures:
     return {**_of(ended), "outcome": outcome, "realised": ended.realised, "reason": reason}
 
 
+def of_return(known: State, mode: Mode, reason: str, objective: Objective, tick: Tick) -> Figures:
+    """The record of what was promoted and went back: `known` and `tick` are what the guard looked at."""
+    assert known.probation is not None
+    seen = {
+        "at_s": tick.at_s,
+        "mode": mode.value,
+        "objective": objective.model_dump(mode="json"),
+        "probation": asdict(known.probation),
+        "burn_force": tick.burn_force,
+        "conditions": asdict(tick.conditions),
+    }
+    return {"kind": "return", "before": known.force, "after": known.probation.before, "reason": reason, "seen": seen}
+
+
 def of_change(before: Values, after: Values, by: str) -> Figures:
     """The record of what somebody put in force."""
     return {"kind": "change", "before": before, "after": after, "by": by}
@@ -102,6 +116,8 @@ def replays(figures: Figures) -> bool:
     """
     if figures["kind"] == "change":
         return True
+    if figures["kind"] == "return":
+        return _returns(figures)
     if "outcome" in figures:
         return "seen" not in figures or _ends(figures)
     if figures["kind"] == "trial":
@@ -138,6 +154,16 @@ def _ends(figures: Figures) -> bool:
     known = State(figures["before"], guard=Guard(burning=seen["burning"]), trial=_trial(figures))
     _, orders = tuner.step(known, Mode(seen["mode"]), Objective.model_validate(seen["objective"]), tick)
     return (orders.happened.value, orders.reason) == (figures["outcome"], figures["reason"])
+
+
+def _returns(figures: Figures) -> bool:
+    """Whether what was promoted goes back again, to the same and for the same reason."""
+    seen = figures["seen"]
+    tick = Tick(seen["at_s"], Conditions(**seen["conditions"]), burn_force=seen["burn_force"])
+    known = State(figures["before"], probation=Probation(**seen["probation"]))
+    _, orders = tuner.step(known, Mode(seen["mode"]), Objective.model_validate(seen["objective"]), tick)
+    told = (orders.happened, orders.pool, orders.reason)
+    return told == (Happened.WENT_BACK, figures["after"], figures["reason"])
 
 
 def _epoch(figures: Figures) -> tuple[Search, Proposal]:

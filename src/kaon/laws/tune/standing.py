@@ -6,8 +6,9 @@ recommendation. Nothing else has to be taken back.
 
 from __future__ import annotations
 
+from kaon.laws.tune.guard import PROBATION_S
 from kaon.types.knobs import Values
-from kaon.types.tuning import Reach, TrialStatus, TuningStatus
+from kaon.types.tuning import ProbationStatus, Reach, TrialStatus, TuningStatus
 
 MOST_BEFORE = 10
 
@@ -28,6 +29,22 @@ def put(was: TuningStatus, values: Values, at_s: float, by: str = "") -> TuningS
     """`values` in force, others as they are; what was in force can be had back. `by` is a key; empty: the tuner."""
     before = (*was.before, was.values)[-MOST_BEFORE:]
     return _changed(was, {**was.values, **values}, before, at_s, by)
+
+
+def promoted(was: TuningStatus, values: Values, at_s: float) -> TuningStatus:
+    """What a trial proved in force, on probation; over all that is on it already one goes back at once."""
+    safe = was.values if was.probation is None else was.probation.safe
+    probation = ProbationStatus(safe=safe, until=at_s + PROBATION_S)
+    return put(was, values, at_s).model_copy(update={"probation": probation})
+
+
+def returned(was: TuningStatus, at_s: float) -> TuningStatus:
+    """What was safe before what is on probation, which cannot be had back; where nothing is, it stays as it is."""
+    if was.probation is None:
+        return was
+    safe = was.probation.safe
+    newest = max((i for i, values in enumerate(was.before) if values == safe), default=len(was.before))
+    return _changed(was, safe, was.before[:newest], at_s, "")
 
 
 def undoes(was: TuningStatus) -> bool:
@@ -66,6 +83,7 @@ def _changed(was: TuningStatus, values: Values, before: tuple[Values, ...], at_s
             "asked_by": "",
             "trial": None,
             "recommended": None,
+            "probation": None,
             "changed_at": at_s,
             "changed_by": by,
         }

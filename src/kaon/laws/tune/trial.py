@@ -45,8 +45,11 @@ MOST_WINDOWS = {Reach.REPLICA: 16, Reach.POOL: 9}
 SETTLE_S = 30.0
 """What begins a turn is still the doing of what was in force before it."""
 CANARY_SHARE = 0.1
-MOST_BEFORE = 20
+MOST_BEFORE = 10
 """Windows before a trial that stand for its first A."""
+UNFORESEEN = 3.0
+"""Times what was promised, and surely more than that: so much is no gain of what is tried, but minutes before the trial
+that were not like those in it. They do not count then."""
 FALSE_PROMOTION, FALSE_REJECTION = 0.05, 0.1
 PROMOTED = math.log((1 - FALSE_REJECTION) / FALSE_PROMOTION)
 REJECTED = math.log(FALSE_REJECTION / (1 - FALSE_PROMOTION))
@@ -90,8 +93,8 @@ class Trial:
     loss: float
     began_s: float
     settle_s: float = SETTLE_S
-    led_in: bool = False
-    """Whether `force` begins with windows from before the trial."""
+    led_in: int = 0
+    """With so many windows from before the trial `force` begins."""
     plain: float | None = None
     allowed: float = 0.01
     """The share of calls that may be missed, by the objective."""
@@ -105,7 +108,7 @@ class Trial:
         return self._side(int((at_s - self.began_s) // BLOCK_S))
 
     def _side(self, block: int) -> bool:
-        return _ORDER[(block + self.led_in) % len(_ORDER)]
+        return _ORDER[(block + (self.led_in > 0)) % len(_ORDER)]
 
     def counts(self, at_s: float) -> bool:
         """Whether the window that ends at `at_s` is all one side's: of one block, after it has settled."""
@@ -209,6 +212,7 @@ def weighed(gain: float, error: float, promised: float, windows: int) -> float:
 
 def judge(trial: Trial) -> Finding | None:
     """How the trial ended; None: it goes on."""
+    trial = _alike(trial)
     windows = min(len(trial.force), len(trial.tried))
     calls = min(sum(w.calls for w in trial.force), sum(w.calls for w in trial.tried))
     whole, plain = trial.measured, trial.measured_plain
@@ -232,6 +236,18 @@ def judge(trial: Trial) -> Finding | None:
     if overspent is False and weight >= LIKELIER:
         return Finding(True, gain + trial.predicted - promised, f"likelier than none: {told}")
     return Finding(False, whole[0], f"undecided: {told}")
+
+
+def _alike(trial: Trial) -> Trial:
+    """The trial without the minutes before it where these were not like those in it, as a gain tells that is far beyond
+    what was promised."""
+    plain = trial.measured_plain
+    found, promised = (trial.measured, trial.predicted) if plain is None else (plain, trial.plain or 0.0)
+    if not trial.led_in or found is None or promised <= 0:
+        return trial
+    gain, error = found
+    unforeseen = gain >= UNFORESEEN * promised and gain - promised >= SURE_UNPROMISED * error
+    return replace(trial, force=trial.force[trial.led_in :]) if unforeseen else trial
 
 
 def undisturbed(schedule: Sequence[tuple[float, Values]], force: Values, from_s: float, until_s: float) -> bool:

@@ -3,6 +3,9 @@
 `force` is what is in force and safe. A trial puts other values beside it, on a canary or for some minutes at a
 time, and either replaces it or is gone without a trace. So going back is no action that could fail: it is
 what the next orders say when there is no trial. The same holds when all state is lost but `force`.
+
+What was promoted is on probation for half an hour: if it then burns the error budget as no trial may, it goes back to
+what was in force before, and over all that was promoted since.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from enum import StrEnum
 from kaon.laws.tune import guard, trial
 from kaon.laws.tune.drift import Watch
 from kaon.laws.tune.epoch import Proposal, Search
-from kaon.laws.tune.guard import Arm, Conditions, Guard
+from kaon.laws.tune.guard import Arm, Conditions, Guard, Probation
 from kaon.laws.tune.knobs import Reach, Space, Values
 from kaon.laws.tune.spsa import widened
 from kaon.laws.tune.trial import Trial, Window
@@ -33,6 +36,7 @@ class Happened(StrEnum):
     REJECTED = "rejected"
     STOPPED = "trial stopped"
     ROLLED_BACK = "rolled back"
+    WENT_BACK = "went back"
     DRIFTED = "drift"
 
 
@@ -44,6 +48,7 @@ class State:
     search: Search = field(default_factory=Search)
     guard: Guard = field(default_factory=Guard)
     trial: Trial | None = None
+    probation: Probation | None = None
     advice: Proposal | None = None
     """The last proposal that passed the gate and is not in force."""
     next_epoch_s: float = 0.0
@@ -57,7 +62,7 @@ class Tick:
     at_s: float
     conditions: Conditions
     burn_now: float | None = None
-    """The burn rate of the window that has just ended, while the whole pool tries something."""
+    """The burn rate of the window that has just ended, if the whole pool, or a canary in it, tried something."""
     trying: Arm = field(default_factory=Arm)
     control: Arm = field(default_factory=Arm)
     window: Window | None = None
@@ -66,6 +71,8 @@ class Tick:
     """When the window ended: figures are under way for seconds. None: now."""
     ground: tuple[tuple[str, float], ...] = ()
     """Figures watched for drift: real loss less the twin's, a, b, the rate."""
+    burn_force: float | None = None
+    """The burn rate of the window that has just ended, if all went by what is in force."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +89,9 @@ class Orders:
 
 def step(known: State, mode: Mode, objective: Objective, tick: Tick) -> tuple[State, Orders]:
     """The next state and orders."""
-    known = replace(known, guard=known.guard.seen(tick.burn_now))
+    known = replace(known, guard=known.guard.seen(tick.burn_now), probation=_on_probation(known, mode, tick))
+    if known.probation is not None and known.probation.failed is not None:
+        return _went_back(known, known.probation, known.probation.failed, tick.at_s)
     if known.trial is not None:
         return _during(known, known.trial, mode, objective, tick)
     known, drifted = _watch(known, tick)
@@ -135,7 +144,7 @@ def proposed(
         found.predicted,
         loss,
         at_s,
-        led_in=bool(watched),
+        led_in=len(watched),
         force=watched,
         plain=found.plain,
     )
@@ -157,7 +166,28 @@ def attempted(
 
 def undone(known: State, at_s: float, before: Values) -> State:
     """What a person took back, or put in force: no trial survives it."""
-    return replace(known, force=before, trial=None, advice=None, next_epoch_s=at_s + EPOCH_S)
+    return replace(known, force=before, trial=None, probation=None, advice=None, next_epoch_s=at_s + EPOCH_S)
+
+
+def _on_probation(known: State, mode: Mode, tick: Tick) -> Probation | None:
+    """The probation after a tick; None when there is none, its time is over, or the tuner may do nothing by itself."""
+    watched = known.probation
+    if watched is None or mode is Mode.OFF or tick.at_s >= watched.until_s:
+        return None
+    return watched.seen(tick.burn_force)
+
+
+def _promoted(known: State, after: Values, at_s: float) -> State:
+    """With `after` in force, on probation. What is not proven yet is nothing to go back to."""
+    before = known.force if known.probation is None else known.probation.before
+    return replace(known, force=after, probation=Probation(before, at_s + guard.PROBATION_S))
+
+
+def _went_back(known: State, watched: Probation, reason: str, at_s: float) -> tuple[State, Orders]:
+    """Back over all that was promoted on probation; a trial of more of it ends too."""
+    known = replace(known, force=watched.before, probation=None, advice=None)
+    known = replace(known, guard=known.guard.rolled_back(at_s), search=_narrower(known.search, 0.0))
+    return _ended(known, at_s, Happened.WENT_BACK, reason)
 
 
 def _during(known: State, trying: Trial, mode: Mode, objective: Objective, tick: Tick) -> tuple[State, Orders]:
@@ -180,7 +210,7 @@ def _during(known: State, trying: Trial, mode: Mode, objective: Objective, tick:
     if trying.predicted > 0:
         known = replace(known, search=_narrower(known.search, finding.realised / trying.predicted))
     if finding.promoted:
-        return _ended(replace(known, force=trying.after), tick.at_s, Happened.PROMOTED, finding.reason)
+        return _ended(_promoted(known, trying.after, tick.at_s), tick.at_s, Happened.PROMOTED, finding.reason)
     return _ended(known, tick.at_s, Happened.REJECTED, finding.reason)
 
 

@@ -13,7 +13,7 @@ from kaon.laws.tune import dice, guard, record, trial, tuner
 from kaon.laws.tune.drift import Watch
 from kaon.laws.tune.epoch import Proposal, Search
 from kaon.laws.tune.gate import Verdict
-from kaon.laws.tune.guard import Arm, Conditions, Guard
+from kaon.laws.tune.guard import Arm, Conditions, Guard, Probation
 from kaon.laws.tune.knobs import Reach, Values
 from kaon.laws.tune.price import Price
 from kaon.laws.tune.scaling import space
@@ -99,7 +99,7 @@ def test_the_minutes_before_a_trial_are_its_first_block_when_they_were_watched()
         assert state.trial.trying(1.0) is first
         assert orders.pool == (POOL if first else BEFORE)
         assert len(state.trial.force) == (trial.MOST_BEFORE if first else 0)
-    tried = Trial(Reach.POOL, BEFORE, POOL, 0.1, 2.0, 0.0, led_in=True)
+    tried = Trial(Reach.POOL, BEFORE, POOL, 0.1, 2.0, 0.0, led_in=5)
     assert [tried.trying(300 * i + 1) for i in range(8)] == [True, True, False, False] * 2
     assert not tried.counts(60.0)
 
@@ -154,7 +154,9 @@ def outcomes(gain: float, promised: float, waver: float, reach: Reach, lives: in
 
         tried = Trial(reach, BEFORE, POOL, promised, 2.0, 0.0, plain=promised)
         if reach is Reach.POOL:
-            tried = replace(tried, led_in=True, force=tuple(window(0.0, 0.0) for _ in range(trial.MOST_BEFORE)))
+            tried = replace(
+                tried, led_in=trial.MOST_BEFORE, force=tuple(window(0.0, 0.0) for _ in range(trial.MOST_BEFORE))
+            )
         finding = None
         for minute in range(2, 200):
             beside = window(gain, promised if reach is Reach.POOL else 0.0)
@@ -279,6 +281,76 @@ def test_a_budget_that_burns_twice_takes_it_back() -> None:
     assert orders.happened is Happened.NOTHING
     _, orders = tuner.step(state, Mode.AUTO, OBJECTIVE, Tick(320.0, WELL, burn_now=5.0))
     assert orders.happened is Happened.ROLLED_BACK
+
+
+def promoted(at_s: float = 0.0, **known: object) -> State:
+    """`POOL` in force since `at_s`, on probation."""
+    probation = Probation(BEFORE, at_s + guard.PROBATION_S)
+    return replace(State(POOL, probation=probation), **known)  # type: ignore[arg-type]
+
+
+def test_what_was_promoted_goes_back_when_its_first_half_hour_burns_the_budget_twice_on_end() -> None:
+    state, _ = minutes(begun(POOL), 60, 2.0, 1.8)
+    assert state.probation == Probation(BEFORE, pytest.approx(state.next_epoch_s + guard.PROBATION_S))
+    for burn in (5.0, None, 0.0, 5.0, None):  # what is over at once is an accident
+        state, orders = tuner.step(state, Mode.AUTO, OBJECTIVE, Tick(900.0, WELL, burn_force=burn))
+        assert orders.pool == POOL
+    state, orders = tuner.step(state, Mode.AUTO, OBJECTIVE, Tick(960.0, WELL, burn_force=5.0))
+    assert (orders.happened, orders.pool, state.force, state.probation) == (Happened.WENT_BACK, BEFORE, BEFORE, None)
+    assert state.guard.rollbacks == (960.0,)
+    assert state.search.trust < Search().trust
+
+
+@pytest.mark.parametrize(("at_s", "mode"), [(guard.PROBATION_S, Mode.AUTO), (60.0, Mode.OFF)])
+def test_what_held_for_half_an_hour_stays_and_so_does_all_when_it_is_switched_off(at_s: float, mode: Mode) -> None:
+    state = promoted()
+    for _ in range(2):
+        state, orders = tuner.step(state, mode, OBJECTIVE, Tick(at_s, WELL, burn_force=5.0))
+    assert (orders.pool, state.force, state.probation) == (POOL, POOL, None)
+
+
+def test_what_was_promoted_twice_goes_back_over_both_and_the_trial_of_more_ends() -> None:
+    further = {**POOL, "budget_share": 0.6}
+    trying = Trial(Reach.POOL, POOL, further, 0.2, 2.0, 0.0)
+    state, _ = minutes(promoted(trial=trying), 60, 2.0, 1.8)
+    assert state.force == further
+    assert state.probation is not None
+    assert state.probation.before == BEFORE
+    again = Trial(Reach.POOL, further, POOL, 0.2, 2.0, 1200.0)
+    state = replace(state, trial=again, probation=replace(state.probation, burning=1))
+    state, orders = tuner.step(state, Mode.AUTO, OBJECTIVE, Tick(1260.0, WELL, burn_force=5.0))
+    assert (orders.happened, orders.pool, state.trial) == (Happened.WENT_BACK, BEFORE, None)
+
+
+def test_what_a_person_puts_in_force_is_on_no_probation() -> None:
+    assert tuner.undone(promoted(), 60.0, POOL).probation is None
+
+
+def test_what_went_back_replays_from_its_record() -> None:
+    known = promoted()
+    assert known.probation is not None
+    known, tick = replace(known, probation=replace(known.probation, burning=1)), Tick(120.0, WELL, burn_force=5.0)
+    _, orders = tuner.step(known, Mode.AUTO, OBJECTIVE, tick)
+    figures = json.loads(json.dumps(record.of_return(known, Mode.AUTO, orders.reason, OBJECTIVE, tick)))
+    assert record.replays(figures)
+    figures["seen"]["burn_force"] = 1.0
+    assert not record.replays(figures)
+
+
+def test_minutes_before_a_trial_that_make_it_gain_far_more_than_was_promised_do_not_count() -> None:
+    """Those in the trial show no gain; those before it were of another time, and cost twice as much."""
+    before = tuple(Window(4.0 + 0.02 * (i % 3), 900) for i in range(trial.MOST_BEFORE))
+    tried = Trial(Reach.POOL, BEFORE, POOL, 0.1, 2.0, 0.0, led_in=len(before), force=before)
+    turn = tuple(Window(2.0 + 0.02 * (i % 3), 900) for i in range(trial.MOST_WINDOWS[Reach.POOL]))
+    first = replace(tried, tried=turn)
+    assert trial.judge(first) is None
+    finding = trial.judge(replace(first, force=(*before, *turn)))
+    assert finding is not None
+    assert not finding.promoted
+    alike = tuple(Window(2.1 + 0.02 * (i % 3), 900) for i in range(trial.MOST_BEFORE))
+    finding = trial.judge(replace(first, force=alike))
+    assert finding is not None
+    assert finding.promoted
 
 
 def test_a_few_failed_calls_of_hardly_any_are_no_alarm() -> None:
