@@ -16,7 +16,7 @@ from kaon.api.keyring import Caller
 from kaon.api.parts import InWorkspace, OfDeployment, Parts, WithCaller, WithParts
 from kaon.api.problems import Unprocessable
 from kaon.errors import Conflict
-from kaon.laws.tune import board, standing
+from kaon.laws.tune import board, scaling, standing
 from kaon.laws.tune.board import lasting
 from kaon.types.key import Right
 from kaon.types.knobs import Values, figure, spelled
@@ -52,7 +52,7 @@ async def steer_tuning(
         knobs = (await _state(parts, deployment)).knobs
         check_values(name, wanted, knobs)
         if body.attempt is not None:
-            check_trial(name, wanted, knobs)
+            check_trial(deployment, wanted, knobs)
 
     def change(current: Deployment) -> TuningStatus:
         return _changed(current, body, parts.clock.now(), caller.name)
@@ -89,12 +89,13 @@ def _takes(knob: KnobState | None, value: float) -> bool:
     return knob is not None and knob.low <= value <= knob.high and not (knob.whole and value != int(value))
 
 
-def check_trial(name: str, wanted: Values, knobs: tuple[KnobState, ...]) -> None:
+def check_trial(deployment: Deployment, wanted: Values, knobs: tuple[KnobState, ...]) -> None:
     """Raises `Unprocessable` for what would never be tried: where nothing is tuned, and for what is in force."""
+    name = deployment.name
     if not any(knob.tuned for knob in knobs):
         typed = " ".join(f"--set {knob}={figure(value)}" for knob, value in wanted.items())
         raise Unprocessable(
-            f"Nothing is tuned of '{name}', and so nothing is tried: it has no batches, and no choice of replicas.",
+            f"Nothing is tried for '{name}': {scaling.nothing(deployment.spec.scaling)}.",
             hint=f"Put it in force at once: kaon tune {name} {typed}",
         )
     if all(knob.value == wanted[knob.name] for knob in knobs if knob.name in wanted):
@@ -181,7 +182,7 @@ async def _state(parts: Parts, deployment: Deployment) -> TuningState:
         reason="the tuner has not looked at it since the platform started",
     )
     changed: dict[str, Any] = {"mode": mode, "trial": status.trial, "asked": status.asked}
-    changed |= {"recommended": status.recommended, "off_until": status.off_until}
+    changed |= {"recommended": status.recommended, "probation": status.probation, "off_until": status.off_until}
     if mode is Mode.OFF and said.mode is not mode:
         changed |= {"state": "off", "reason": "it was switched off"}
     elif said.state == "off" and mode is not Mode.OFF:

@@ -25,7 +25,7 @@ from kaon.control.senses import Senses
 from kaon.laws.traffic import MINUTE_S, parts
 from kaon.laws.tune import board, guard, record, scaling, standing, trial, tuner
 from kaon.laws.tune.ask import Answer, Ask
-from kaon.laws.tune.epoch import Search
+from kaon.laws.tune.epoch import Proposal, Search
 from kaon.laws.tune.guard import Conditions, Guard, Probation
 from kaon.laws.tune.knobs import Reach, Space, Values
 from kaon.laws.tune.record import Figures
@@ -170,7 +170,8 @@ class Tuner:
         meant = Mode.AUTO if asked_for and self.mode is not Mode.OFF else self.mode
         after, orders = tuner.step(known, meant, self.terms.objective, tick)
         self.held = guard.frozen(conditions) or ("" if conditions.calls else "nobody calls")
-        self.held = self.held or ("the load climbs" if conditions.climbing and known.trial is None else "")
+        begins = known.trial is None and self.status.asked is None  # what is asked for does not wait for a climb
+        self.held = self.held or ("the load climbs" if conditions.climbing and begins else "")
         self._heed(known, after, orders, meant, tick)
         if self.status.asked is not None and self.state.trial is None and not self._dropped:
             self._wish(self.status.asked, now)
@@ -268,9 +269,9 @@ class Tuner:
         found = answer.proposal
         if found is None:
             return
-        self._tell(now, "epoch", found.verdict.reason, found.before, found.after, answer.record)
         known = self.state
         if known.trial is not None or self.status.asked is not None:
+            self._sought(now, answer, found)
             self.state = replace(known, search=answer.search)
             return
         pool = self.space.reach(found.before, found.after) is Reach.POOL or trial.canaries(self.world.ready) == 0
@@ -278,6 +279,7 @@ class Tuner:
         conditions = self.conditions(now)
         since = first_turn(answer, self.senses, self.questions.schedule, known.force)
         self.state, orders = tuner.proposed(known, self.mode, self.space, at_s, conditions, answer.search, found, since)
+        self._sought(now, answer, found, orders.reason)
         if orders.happened is Happened.BEGAN:
             self._began(now, orders.reason, "")
         elif orders.happened is Happened.RECOMMENDED:
@@ -286,6 +288,12 @@ class Tuner:
                 self._tell(now, "recommended", found.verdict.reason, found.before, found.after)
         elif known.advice is not None:
             self.questions.put(Question.AGAIN, now, known.advice.after)
+
+    def _sought(self, now: float, answer: Answer, found: Proposal, but: str = "") -> None:
+        """Say what an epoch came to, and, where that is another matter, why nothing came of it."""
+        told = found.verdict.reason
+        told += f"; {but}" if but and but != told else ""
+        self._tell(now, "epoch", told, found.before, found.after, answer.record)
 
     # Of a tick
 

@@ -50,7 +50,6 @@ LIKELY_S = 2.0
 PATIENCE_S = 120.0
 HOURS_S = 7200.0
 WEEK_S = 7 * 86_400.0
-_NOTHING = "there is nothing to tune: no batches, and no choice of how many replicas there are"
 _TRIALS = 50
 _JOURNAL = 200
 _TRIES = 5
@@ -126,7 +125,8 @@ class Tuning:
             self._forget(key)
             self._known.add(key)
             told = board.knobs(terms.service, terms.scaling, terms.objective, deployment.status.tuning)
-            self._opinions.keep_tuning(*key, partial(tuning_state.idle, deployment, told, _NOTHING))
+            why = knobs.nothing(terms.scaling)
+            self._opinions.keep_tuning(*key, partial(tuning_state.idle, deployment, told, why))
             await self._clear(deployment)
             return None
         if known is None:
@@ -266,7 +266,8 @@ class Tuning:
             cleared = tuning.model_copy(update={"trial": None, "asked": None, "asked_by": ""})
             await self._store.update_status(deployment, deployment.status.model_copy(update={"tuning": cleared}))
             what = tuning.asked or (tuning.trial.after if tuning.trial else {})
-            news = News(self._clock.now(), "refused", _NOTHING, {}, what)
+            reason = knobs.nothing(deployment.spec.scaling)
+            news = News(self._clock.now(), "refused", reason, {}, what)
             event = tuning_news.event(deployment.workspace, deployment.name, news)
             await self._store.record([event] if event else [])
 

@@ -262,11 +262,11 @@ class Figures:
 def agreement(seen: Figures, played: Figures, latency_s: float) -> str | None:
     """Why the twin is not believed, with figures; None: it is. `latency_s` is the objective's."""
     if abs(played.p50_s - seen.p50_s) > max(MOST_P50 * seen.p50_s, LEAST_P50 * latency_s):
-        return f"p50 {played.p50_s:.3g} s in the twin, {seen.p50_s:.3g} s seen"
+        return f"p50 {1e3 * played.p50_s:.3g} ms in the twin, {1e3 * seen.p50_s:.3g} ms seen"
     if abs(played.busy - seen.busy) > MOST_BUSY * seen.busy:
-        return f"busy {played.busy:.1%} in the twin, {seen.busy:.1%} seen"
+        return f"busy {100 * played.busy:.1f} % in the twin, {100 * seen.busy:.1f} % seen"
     if abs(played.completed - seen.completed) > MOST_COMPLETION:
-        return f"completed {played.completed:.2%} in the twin, {seen.completed:.2%} seen"
+        return f"completed {100 * played.completed:.2f} % in the twin, {100 * seen.completed:.2f} % seen"
     return None
 
 

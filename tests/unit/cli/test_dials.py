@@ -15,6 +15,7 @@ from kaon.types.tuning import (
     KnobState,
     LossPoint,
     Mode,
+    ProbationStatus,
     Reach,
     Recommendation,
     TrialStatus,
@@ -26,6 +27,7 @@ from kaon.types.window import LossParts
 Golden = Callable[[str, str], None]
 NOW = 1_700_000_000.0
 MISSING = "the platform has no simulator: pip install 'kaon[sim]', then kaon down; kaon up"
+BURNT = "the error budget burnt over 2 times as fast as it lasts, twice, on probation"
 EVIL = "evil\x1b]0;owned\x07\u202e"
 
 
@@ -159,6 +161,15 @@ STATES = {
         reason="three rollbacks in an hour",
         off_until=NOW + 20_000,
         trials=TRIALS,
+        knobs=knobs(max_batch={"value": 16}),
+    ),
+    "watched": state(
+        mode=Mode.AUTO,
+        probation=ProbationStatus(safe={}, until=NOW + 1_200),
+        trials=(
+            *TRIALS[:1],
+            Tried(at=NOW - 900, before={"max_batch": 16}, after={"max_batch": 8}, outcome="went back", reason=BURNT),
+        ),
         knobs=knobs(max_batch={"value": 16}),
     ),
     "asked": state(asked={"max_batch": 16}),

@@ -17,7 +17,7 @@ from kaon.control.senses import Senses
 from kaon.control.tuning import PATIENCE_S, SHARE, Tuning
 from kaon.control.twins import Twin
 from kaon.errors import Unavailable
-from kaon.laws.tune import guard, record, standing
+from kaon.laws.tune import guard, record, scaling, standing
 from kaon.laws.tune.ask import Answer, Ask
 from kaon.laws.tune.epoch import Proposal
 from kaon.laws.tune.gate import Verdict
@@ -677,6 +677,22 @@ async def test_whoever_puts_values_in_force_just_before_it_goes_back_has_the_las
     await world.until(lambda s: s.values != {"max_batch": 16})
     await world.live(60)
     assert (await world.tuned()).values == {"max_batch": 4.0}
+
+
+async def test_what_is_too_far_for_one_move_is_not_tried_and_the_journal_says_so() -> None:
+    far = promising({"budget_share": 0.85})
+    world = World(FakeTwin([lambda ask: replace(far(ask), record={"kind": "epoch"})]))
+    await world.deploy(mode=Mode.AUTO)
+    await world.live(LEARNT + 60)
+    assert (await world.tuned()).trial is None
+    assert "too far for one move" in (await world.journal())[0].reason
+
+
+@pytest.mark.parametrize(
+    ("bounds", "why"), [({"min": 2, "max": 2}, "no choice"), ({"min": 1, "max": 4, "law": "hpa"}, "the law 'hpa'")]
+)
+def test_why_there_is_nothing_to_tune(bounds: dict[str, Any], why: str) -> None:
+    assert f"no batches, and {why}" in scaling.nothing(Bounds.model_validate(bounds))
 
 
 async def test_too_few_calls_are_recommended_on_only() -> None:

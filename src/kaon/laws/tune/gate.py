@@ -95,16 +95,17 @@ def judge(force: Played, candidate: Played, target: float) -> Verdict:
     lost = counts - completed(candidate)
     burst = _burst(force)
     burst_now, burst_then = (mean_loss([p[i] for i in burst]) for p in (force, candidate))
+    told = f"gain {100 * gain:.1f} %, at least {100 * least:.1f} %"
     if least <= LEAST_GAIN or gain <= LEAST_GAIN:
-        return Verdict(False, gain, least, f"gain {gain:.1%}, at least {least:.1%}: not surely above {LEAST_GAIN:.0%}")
+        return Verdict(False, gain, least, f"{told}: not surely above {100 * LEAST_GAIN:g} %")
     spoilt_now, spoilt_then = (sum(b.spoilt(target) for b in p) for p in (force, candidate))
     if spoilt_then > spoilt_now:
         return Verdict(False, gain, least, f"would spoil {spoilt_then} minutes, not {spoilt_now}")
     if lost > MOST_LOST:
         return Verdict(False, gain, least, f"would lose {100 * lost:.2f} points of completion")
     if burst_then > WORSE_BURST * burst_now:
-        return Verdict(False, gain, least, f"{burst_then / burst_now - 1:.0%} worse in the burst")
-    return Verdict(True, gain, least, f"gain {gain:.1%}, at least {least:.1%}")
+        return Verdict(False, gain, least, f"{100 * (burst_then / burst_now - 1):.0f} % worse in the burst")
+    return Verdict(True, gain, least, told)
 
 
 def _burst(played: Played) -> list[int]:

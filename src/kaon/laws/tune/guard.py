@@ -163,7 +163,7 @@ def alarm(objective: Objective, guard: Guard, trying: Arm, control: Arm) -> str 
         return None
     errors, usual = trying.failed / trying.calls, control.failed / max(control.calls, 1)
     if errors > usual + WORSE_ERRORS:
-        return f"{errors:.1%} of calls failed, {usual:.1%} without"
+        return f"{100 * errors:.1f} % of calls failed, {100 * usual:.1f} % without"
     if trying.p99_s is not None:
         limit_s = max(LATE_P99 * objective.latency_s, WORSE_P99 * (control.p99_s or 0.0))
         if trying.p99_s > limit_s:

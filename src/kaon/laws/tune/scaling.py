@@ -39,6 +39,14 @@ def space(service: ServiceSpec, scaling: Scaling, objective: Objective) -> Space
     return Space(tuple(knobs)) if knobs else None
 
 
+def nothing(scaling: Scaling) -> str:
+    """Why there is nothing to tune, where `space` is None."""
+    chosen = "no choice of how many replicas there are"
+    if scaling.law is not Law.KAON:
+        chosen = f"the law '{scaling.law}' chooses how many replicas there are"
+    return f"there is nothing to tune: no batches, and {chosen}"
+
+
 def usual(space: Space, service: ServiceSpec) -> Values:
     """What the knobs of `space` are as long as nobody has moved them: as the class and the law have it."""
     law = Scale(max_batch=choice.max_batch(service))
