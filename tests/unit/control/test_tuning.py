@@ -615,12 +615,18 @@ def turns_bad(values: Values) -> Truth:
     return Truth(work_s=0.06, failed=0.05) if values.get("max_batch") == 16 else Truth()
 
 
-async def test_what_was_promoted_and_turns_bad_goes_back_and_says_so() -> None:
+async def with_something_promoted() -> World:
+    """A deployment of which larger batches have just been promoted."""
     world = World()
     world.truth = cheaper
     await world.deploy()
     await trying(world)
     await world.until(lambda s: s.values == {"max_batch": 16})
+    return world
+
+
+async def test_what_was_promoted_and_turns_bad_goes_back_and_says_so() -> None:
+    world = await with_something_promoted()
     status = await world.tuned()
     assert status.probation is not None
     assert status.probation.safe == {}
@@ -635,11 +641,7 @@ async def test_what_was_promoted_and_turns_bad_goes_back_and_says_so() -> None:
 
 
 async def test_a_control_plane_that_starts_anew_watches_what_another_one_promoted() -> None:
-    world = World()
-    world.truth = cheaper
-    await world.deploy()
-    await trying(world)
-    await world.until(lambda s: s.values == {"max_batch": 16})
+    world = await with_something_promoted()
     world.start()
     await world.settle()
     world.truth = turns_bad
@@ -647,11 +649,7 @@ async def test_a_control_plane_that_starts_anew_watches_what_another_one_promote
 
 
 async def test_what_holds_for_half_an_hour_is_watched_no_longer() -> None:
-    world = World()
-    world.truth = cheaper
-    await world.deploy()
-    await trying(world)
-    await world.until(lambda s: s.values == {"max_batch": 16})
+    world = await with_something_promoted()
     assert await world.until(lambda s: s.probation is None) <= guard.PROBATION_S + LOOK_S
     assert (await world.tuned()).values == {"max_batch": 16}
 
@@ -659,11 +657,7 @@ async def test_what_holds_for_half_an_hour_is_watched_no_longer() -> None:
 async def test_whoever_puts_values_in_force_just_before_it_goes_back_has_the_last_word(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    world = World()
-    world.truth = cheaper
-    await world.deploy()
-    await trying(world)
-    await world.until(lambda s: s.values == {"max_batch": 16})
+    world = await with_something_promoted()
     world.truth, kept = turns_bad, world.store.update_status
 
     async def update(resource: AnyResource, status: Any) -> AnyResource:
