@@ -154,6 +154,13 @@ class Trial:
             return None
         return self._measured([_plain(w) for w in self.force], [_plain(w) for w in self.tried], self.plain)
 
+    @property
+    def tested(self) -> tuple[tuple[float, float] | None, float]:
+        """What the test is about, the loss without the price of missed calls where that is known: the gain as measured
+        with its standard error, and the gain that was promised."""
+        plain = self.measured_plain
+        return (self.measured, self.predicted) if plain is None else (plain, self.plain or 0.0)
+
     def _measured(self, force: list[Told], tried: list[Told], promised: float) -> tuple[float, float] | None:
         """Those of a canary came at the same time as those beside them, and are compared pair by pair, with no need of
         the twin; a switchback's came at other times, and are compared by their means."""
@@ -215,11 +222,11 @@ def judge(trial: Trial) -> Finding | None:
     trial = _alike(trial)
     windows = min(len(trial.force), len(trial.tried))
     calls = min(sum(w.calls for w in trial.force), sum(w.calls for w in trial.tried))
-    whole, plain = trial.measured, trial.measured_plain
-    if whole is None or windows < LEAST_WINDOWS or calls < LEAST_CALLS:
+    whole, plain, (found, promised) = trial.measured, trial.measured_plain, trial.tested
+    if whole is None or found is None or windows < LEAST_WINDOWS or calls < LEAST_CALLS:
         return None
     overspent = False if plain is None else trial.overspent()
-    (gain, error), promised = (whole, trial.predicted) if plain is None else (plain, trial.plain or 0.0)
+    gain, error = found
     told = f"live {gain:.4f} +- {error:.4f} in {windows} windows, promised {promised:.4f}"
     if plain is not None:
         told += f" without misses; with them {whole[0]:.4f} +- {whole[1]:.4f} of {trial.predicted:.4f}"
@@ -241,8 +248,7 @@ def judge(trial: Trial) -> Finding | None:
 def _alike(trial: Trial) -> Trial:
     """The trial without the minutes before it where these were not like those in it, as a gain tells that is far beyond
     what was promised."""
-    plain = trial.measured_plain
-    found, promised = (trial.measured, trial.predicted) if plain is None else (plain, trial.plain or 0.0)
+    found, promised = trial.tested
     if not trial.led_in or found is None or promised <= 0:
         return trial
     gain, error = found
