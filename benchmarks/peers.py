@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 import subprocess
@@ -23,23 +24,31 @@ PEERS: dict[str, tuple[str, ...]] = {
 
 
 def python_of(name: str) -> Path | None:
-    """The interpreter of a peer's environment, made when it is missing; None when QUICK and not there."""
-    python = FOLDER / name / "bin" / "python"
-    done = FOLDER / name / ".done"
+    """The interpreter of a peer's environment, made when it is missing; None when QUICK and not there.
+
+    Of processes that want it at once one makes it, and the others wait.
+    """
+    python, done = FOLDER / name / "bin" / "python", FOLDER / name / ".done"
     if done.exists():
         return python
     if QUICK:
         return None
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with (FOLDER / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return python if done.exists() or _make(name, python) else None
+
+
+def _make(name: str, python: Path) -> bool:
+    """Make a peer's environment; whether all of it could be had."""
     uv = Path(sys.executable).with_name("uv")
     print(f"installing {name} into {FOLDER / name}", flush=True)
     shutil.rmtree(FOLDER / name, ignore_errors=True)
-    FOLDER.mkdir(parents=True, exist_ok=True)
     subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, FOLDER / name], check=True)
     installed = subprocess.run([uv, "pip", "install", "--quiet", "--python", python, *PEERS[name]], check=False)
-    if installed.returncode:
-        return None
-    done.touch()
-    return python
+    if installed.returncode == 0:
+        (FOLDER / name / ".done").touch()
+    return installed.returncode == 0
 
 
 def versions(name: str) -> dict[str, str]:

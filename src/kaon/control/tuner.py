@@ -18,11 +18,14 @@ from dataclasses import replace
 from functools import partial, reduce
 from typing import Any, NamedTuple
 
+from kaon.control import wishes
 from kaon.control.course import Course, changed, first_turn
 from kaon.control.minds import Stood, Terms
 from kaon.control.questions import Question, Questions, foreseen
 from kaon.control.senses import Senses
-from kaon.laws.traffic import MINUTE_S, parts
+from kaon.control.ticks import Ticks
+from kaon.control.wishes import Begins, Refused, Unknown, Wish
+from kaon.laws.traffic import MINUTE_S
 from kaon.laws.tune import board, guard, record, scaling, standing, trial, tuner
 from kaon.laws.tune.ask import Answer, Ask
 from kaon.laws.tune.epoch import Proposal, Search
@@ -39,10 +42,6 @@ LEARNS_S = 1500.0
 """So much traffic must be known before the twin is asked for the first time."""
 REST_S = 1800.0
 """As long as nobody applies what is recommended, it is looked for anew only so often."""
-
-
-CHECK_S = 600.0
-"""How often the twin is asked how far it is off, while nothing is sought."""
 
 
 class World(NamedTuple):
@@ -86,6 +85,7 @@ class Tuner:
         )
         self.senses = Senses(terms.objective)
         self.questions = Questions(*place, now, self.state.force)
+        self._ticks = Ticks(self.senses, self.questions)
         self.news: list[News] = []
         self.world = World(0)
         self.held = ""
@@ -93,14 +93,10 @@ class Tuner:
         self.epochs = 0
         self.course: Course | None = None
         """Of the trial that is under way."""
-        self._promise: float | None = None
-        self._real = 0.0
-        """What a minute cost that the twin is asked about, and, when it has said so, how far it was off."""
-        self._off: float | None = None
+        self.wish = Wish()
+        """What is known of what somebody asks to be tried."""
         self._unwritten: list[Callable[[TuningStatus], TuningStatus]] = []
         """Changes of what is in force that the store does not have yet: what was promoted, or went back."""
-        self._dropped = False
-        """Whether what somebody asked for will not be tried."""
         if status.trial is not None:
             self._found(status.trial, now)
 
@@ -124,7 +120,7 @@ class Tuner:
             who = f"by key '{status.changed_by}'"
             self._stop(now, f"other values were put in force {who}")
             self.state = tuner.undone(self.state, now, after)
-            self._promise = None
+            self.wish = Wish()
             self._unwritten.clear()  # whoever it was did not know of it, and has the last word
             before, after = {**known.values, **before}, {**status.values, **after}  # with what the tuner never moves
             self._tell(now, "changed", who, before, after, record.of_change(before, after, status.changed_by))
@@ -135,13 +131,13 @@ class Tuner:
         if known.recommended is not None and status.recommended is None:
             self.state = replace(self.state, advice=None)
         if status.asked != known.asked:
-            self._promise, self._dropped = None, False
+            self.wish = Wish()
             self.questions.open.pop(Question.ATTEMPT, None)
         self.questions.in_force(now, self._pool(now))
 
     def written(self, status: TuningStatus) -> None:
         """The store has what was wanted."""
-        self.status, self._dropped = status, False
+        self.status, self.wish = status, replace(self.wish, refused=False)
         self._unwritten.clear()
 
     # A tick
@@ -163,7 +159,7 @@ class Tuner:
             self._stop(now, "there is no other replica beside it any more")
         known = self.state
         conditions = self.conditions(now)
-        tick = self._tick(fresh[-1] if fresh else None, conditions, now)
+        tick = self._ticks.tick(known, self.course, fresh[-1] if fresh else None, conditions, now)
         if known.trial is None and not self._may_search(now):
             known = replace(known, next_epoch_s=max(known.next_epoch_s, now + 1.0))
         asked_for = self.course is not None and self.course.by != ""
@@ -173,8 +169,8 @@ class Tuner:
         begins = known.trial is None and self.status.asked is None  # what is asked for does not wait for a climb
         self.held = self.held or ("the load climbs" if conditions.climbing and begins else "")
         self._heed(known, after, orders, meant, tick)
-        if self.status.asked is not None and self.state.trial is None and not self._dropped:
-            self._wish(self.status.asked, now)
+        if self.status.asked is not None and self.state.trial is None and not self.wish.refused:
+            self._try(self.status.asked, self.conditions(now), now)
         self.questions.in_force(now, self._pool(now))
 
     def conditions(self, now: float) -> Conditions:
@@ -209,7 +205,7 @@ class Tuner:
         }
         if known.probation is None:
             changes["probation"] = None
-        if self._dropped or known.trial is not None:
+        if self.wish.refused or known.trial is not None:
             changes |= {"asked": None, "asked_by": ""}
         return base.model_copy(update=changes)
 
@@ -247,14 +243,14 @@ class Tuner:
                 if self.course is not None:
                     self.course.foreseen(self.questions.until_s, *foreseen(answer))
             case Question.ATTEMPT:
-                self._promise = found.predicted if found is not None else 0.0
+                self.wish = replace(self.wish, promise=found.predicted if found is not None else 0.0)
             case Question.AGAIN:
                 if found is not None and not found.verdict.open:
                     self.state = replace(self.state, advice=None)
             case Question.EPOCH:
                 self._proposed(answer, now)
             case Question.CHECK if (loss := foreseen(answer)[0]) is not None:
-                self._off = self._real - loss
+                self._ticks.checked(loss)
 
     def failed(self, reason: str) -> None:
         """The twin did not answer."""
@@ -262,7 +258,7 @@ class Tuner:
             case Question.FORESEE if self.course is not None:
                 self.course.foreseen(self.questions.until_s, None)
             case Question.ATTEMPT:
-                self._promise = 0.0
+                self.wish = replace(self.wish, promise=0.0)
 
     def _proposed(self, answer: Answer, now: float) -> None:
         self.epochs += 1
@@ -301,47 +297,6 @@ class Tuner:
         """Whether the twin can be asked for something better: enough is known, somebody calls, nobody wants else."""
         learnt = self.senses.knows_s(now) >= LEARNS_S
         return learnt and bool(self.senses.calls(now)) and self.status.asked is None
-
-    def _tick(self, minute: Sample | None, conditions: Conditions, now: float) -> Tick:
-        tried, course, tick = self.state.trial, self.course, Tick(now, conditions)
-        if tried is None or course is None:
-            ground = self._ground(minute, now) if minute is not None else ()
-            burnt = None if minute is None else self.senses.burnt(minute)
-            return replace(tick, burn_now=None if minute is None else 0.0, ground=ground, burn_force=burnt)
-        trying, control = course.arms(tried, self.senses, now)
-        tick = replace(tick, trying=trying, control=control)
-        if minute is not None and (self._canary or tried.trying(minute.at_s - 1e-6)):
-            tick = replace(tick, burn_now=self.senses.burnt(minute))
-        elif minute is not None:
-            tick = replace(tick, burn_force=self.senses.burnt(minute))
-        if not self._canary:
-            return self._with_window(tick, tried, course, minute)
-        sides = None if minute is None else course.sides(minute, self.senses)
-        if minute is None or sides is None:
-            return tick
-        return replace(tick, window=sides[0], beside=sides[1], window_s=minute.at_s)
-
-    def _ground(self, minute: Sample, now: float) -> tuple[tuple[str, float], ...]:
-        """What is watched for drift; while nothing is sought, the twin is asked now and then how far it is off."""
-        ground, self._off, off = self.senses.ground(), None, self._off
-        real = parts(minute, self.terms.objective, self.senses.price.value, self.questions.unit_s)
-        if self.state.search.done and self.questions.trusted and real is not None and minute.at_s % CHECK_S == 0:
-            self._real = real.total
-            self.questions.put(Question.CHECK, now, until_s=minute.at_s)
-        return ground if off is None else (*ground, ("how far the twin is off", off))
-
-    def _with_window(self, tick: Tick, tried: Trial, course: Course, minute: Sample | None) -> Tick:
-        """A pool's window waits for what the twin makes of it: until it says so, or the next one is there."""
-        known = None if self.questions.waits_for(Question.FORESEE) else course.window
-        if minute is not None and tried.counts(minute.at_s):
-            known = course.window
-            whole = course.pool(minute, self.senses)
-            course.window = None if whole is None else (minute.at_s, whole)
-            if whole is not None and tried.predicted > 0 and self.questions.trusted:
-                self.questions.put(Question.FORESEE, tick.at_s, until_s=minute.at_s)
-        elif known is not None:
-            course.window = None
-        return tick if known is None else replace(tick, window=known[1], window_s=known[0])
 
     def _heed(self, known: State, after: State, orders: Orders, meant: Mode, tick: Tick) -> None:
         """What a step decided."""
@@ -389,40 +344,18 @@ class Tuner:
 
     # What somebody wants to try
 
-    def _wish(self, asked: Values, now: float) -> None:
-        known = {knob.name: knob for knob in self.board()}
-        before = {name: knob.value for name, knob in known.items() if name in self.state.force or name in asked}
-        wish = {name: min(max(v, known[name].low), known[name].high) for name, v in asked.items() if name in known}
-        after = {**before, **wish}
-        if after == before:
-            self._refuse(now, "it is in force already", before, after)
-            return
-        if self.mode is Mode.OFF:
-            self._refuse(now, "the tuner was switched off", before, after)
-            return
-        if now < self.state.guard.off_until_s:
-            self._refuse(now, "nothing is tried for some hours: too much was taken back", before, after)
-            return
-        conditions = replace(self.conditions(now), trusted=True)
-        if guard.frozen(conditions) is not None or not conditions.calls:
-            return
-        if after.keys() != self.state.force.keys():
-            self._promise = 0.0  # the twin does not know of such knobs
-        if self._promise is None:
-            if not self.questions.waits_for(Question.ATTEMPT):
+    def _try(self, asked: Values, conditions: Conditions, now: float) -> None:
+        match wishes.judge(self.wish, asked, self.board(), self.state, self.mode, conditions, now):
+            case Refused(reason, before, after):
+                self.wish = replace(self.wish, refused=True)
+                self._tell(now, "refused", reason, before, after)
+            case Unknown(after) if not self.questions.waits_for(Question.ATTEMPT):
                 self.questions.put(Question.ATTEMPT, now, after)
-            return
-        pool = any(known[name].reach is Reach.POOL for name in changed(before, after))
-        reach = Reach.POOL if pool or trial.canaries(self.world.ready) == 0 else Reach.REPLICA
-        at_s = _whole_minute(now) if reach is Reach.POOL else now
-        loss = self.senses.loss()
-        move, promise = (before, after), self._promise
-        self.state, _ = tuner.attempted(self.state, reach, at_s, conditions, move, promise, loss)
-        self._began(now, f"asked for by key '{self.status.asked_by}'", self.status.asked_by)
-
-    def _refuse(self, now: float, reason: str, before: Values, after: Values) -> None:
-        self._dropped = True
-        self._tell(now, "refused", reason, before, after)
+            case Begins(reach, move, promise):
+                at_s = _whole_minute(now) if reach is Reach.POOL else now
+                loss = self.senses.loss()
+                self.state, _ = tuner.attempted(self.state, reach, at_s, conditions, move, promise, loss)
+                self._began(now, f"asked for by key '{self.status.asked_by}'", self.status.asked_by)
 
     # How trials begin and end
 
@@ -449,7 +382,7 @@ class Tuner:
             )
 
     def _over(self, now: float, what: str, reason: str, tried: Trial, figures: Figures) -> None:
-        self.course = self._promise = None
+        self.course, self.wish = None, replace(self.wish, promise=None)
         self.questions.open.pop(Question.FORESEE, None)
         self._tell(now, what, reason, tried.before, tried.after, figures)
 

@@ -757,7 +757,7 @@ async def test_searches_of_all_take_a_tenth_of_a_processor_and_begin_in_the_orde
 async def test_a_twin_that_is_more_and_more_off_wakes_a_search_that_had_stopped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("kaon.control.tuner.CHECK_S", 60.0)
+    monkeypatch.setattr("kaon.control.ticks.CHECK_S", 60.0)
 
     def answer(ask: Ask) -> Answer:
         return promising({})(ask) if ask.foresee_s is not None else finding_nothing(ask)
