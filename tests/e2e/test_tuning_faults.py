@@ -27,7 +27,7 @@ from typing import Any
 import pytest
 
 from kaon.clock import SystemClock
-from kaon.laws.tune import record
+from kaon.laws.tune import record, standing
 from kaon.store import open_store
 from kaon.types.knobs import Knobs
 from kaon.types.model import content_hash
@@ -50,6 +50,8 @@ ENDED = {
 } | ({"off": ("tune", "off", "--off")} if CHAOS else {})
 """Who ends a trial, or changes the deployment under it."""
 CALM = (*ENDED, "zero", "killed", "control")
+PROMOTED = "promoted"
+"""This one tries nothing: what does harm was found to be better, and is in force."""
 RPS = dict.fromkeys(HARMS, 15) | {"slow": 25, "lied": 25}
 """Calls a second, where eight do not tell enough between two looks: a p99, or that there are enough to try anything."""
 ROWS = {"rows": [1, 2, 3, 4]}
@@ -136,7 +138,7 @@ class Trials:
 @pytest.fixture(scope="module")
 def trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trials]:
     """Trials that are about to begin: of all deployments by somebody's wish, but of `lied` by what its twin says."""
-    harms = HARMS | dict.fromkeys(CALM, "") | {"lied": "fails"}
+    harms = HARMS | dict.fromkeys(CALM, "") | {"lied": "fails", PROMOTED: "fails"}
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -157,7 +159,7 @@ def trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trials]:
         asyncio.run(_known(it, list(told)))
         lying.start(it.settings)
         eventually(lambda: made.status("lied"), LONG_S, "the control plane is back")
-        for name in told.keys() - {"lied"}:
+        for name in told.keys() - {"lied", PROMOTED}:
             made.steer(name, attempt={"max_batch": 8})
         eventually(
             lambda: (made.minute("lied")["arrivals"] or 0) > 220, LONG_S, "there are enough calls to try anything"
@@ -167,7 +169,8 @@ def trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trials]:
 
 
 async def _known(it: World, names: list[str]) -> None:
-    """Put a minute of each into the store, and two rollbacks of the one that fails, as if they had been.
+    """Put a minute of each into the store, two rollbacks of one that fails, and a promotion of batches of 8 rows, as
+    if they had been.
 
     More calls came in that minute than will come: nothing begins while the load climbs. As many came in those that are
     there: before there was traffic nobody called, and with a quiet minute among the last ten nothing begins either.
@@ -183,9 +186,13 @@ async def _known(it: World, names: list[str]) -> None:
             ends = {minute.at_s for minute in await store.traffic("default", name, 0.0)} | {clock.now()}
             minutes = [{"deployment": name, "at_s": end_s} | place | told for end_s in ends]
             await store.keep_traffic([Sample.model_validate(minute) for minute in minutes])
-        found = await store.get("deployment", "default", "fails")
-        tuning = found.status.tuning.model_copy(update={"rollbacks": (clock.now() - 60, clock.now() - 30)})
-        await store.update_status(found, found.status.model_copy(update={"tuning": tuning}))
+        for name, change in {
+            "fails": lambda was: was.model_copy(update={"rollbacks": (clock.now() - 60, clock.now() - 30)}),
+            PROMOTED: lambda was: standing.promoted(was, {"max_batch": 8}, clock.now()),
+        }.items():
+            found = await store.get("deployment", "default", name)
+            tuning = change(found.status.tuning)
+            await store.update_status(found, found.status.model_copy(update={"tuning": tuning}))
     finally:
         await store.close()
 
@@ -256,6 +263,20 @@ def test_a_twin_that_lies_gets_no_further_than_the_canary(trials: Trials) -> Non
     trials.world.kaon("tune", "lied", "--off")
     trials.back("lied")
     trials.others_answered("lied")
+
+
+def test_what_was_promoted_and_spoils_two_minutes_goes_back_for_all(trials: Trials) -> None:
+    eventually(lambda: trials.status(PROMOTED)["tuning"]["probation"] is None, 3 * LONG_S, "it is taken back")
+    trials.back(PROMOTED)
+    entries = trials.world.get(f"{trials.path(PROMOTED)}/decisions?concern=tuning&limit=100")["items"]
+    (entry,) = [entry for entry in entries if entry["figures"].get("kind") == "return"]
+    assert "on probation" in entry["reason"]
+    assert record.replays(entry["figures"])
+    last = max(begin for begin, _, _ in trials.accounts[PROMOTED].failed)
+    assert last <= entry["at"] - time.time() + time.monotonic() + LOOK_S
+    account, until = trials.accounts[PROMOTED], time.monotonic()
+    eventually(lambda: account.ended and account.ended[-1][0] > max(last, until), LONG_S, "calls go on")
+    assert account.ended[-1][2] == "200"
 
 
 @pytest.mark.skipif(not CHAOS, reason="it takes its time")
