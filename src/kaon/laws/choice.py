@@ -30,6 +30,11 @@ def max_batch(service: ServiceSpec) -> int:
     return max((endpoint.batch.max_size for endpoint in service.endpoints if endpoint.batch), default=1)
 
 
+def max_wait_s(service: ServiceSpec) -> float:
+    """The longest that one of its handlers lets a batch wait for company; 0 without batching."""
+    return max((endpoint.batch.max_wait_s for endpoint in service.endpoints if endpoint.batch), default=0.0)
+
+
 def at_once(service: ServiceSpec) -> int:
     """How many calls a replica takes at once, which others call a container's concurrency: the smallest of its
     endpoints' largest batch or slots."""

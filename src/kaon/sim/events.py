@@ -36,7 +36,7 @@ def push(w: World, time: int, kind: int, slot: int, lane: int) -> None:
 
 
 def sweep(w: World) -> None:
-    """Drop the events of replicas that are gone; the living have two at most, and one for each lane."""
+    """Drop the events of replicas that are gone; the living have three at most, and one for each lane."""
     n = w.counts[HEAP]
     w.counts[HEAP] = 0
     for i in range(n):

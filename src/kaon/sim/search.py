@@ -189,11 +189,12 @@ def slots(service: ServiceSpec, seen: Sums) -> int:
     return min(max(round(max(took_s - waited_s, 0.0) * seen.batches.rows / work_s), 1), most)
 
 
-def _limits(ask: Ask, model: Model, values: Values) -> tuple[int, int]:
-    """Rows of a batch, and batches beside each other, at most."""
+def _limits(ask: Ask, model: Model, values: Values) -> tuple[int, int, float]:
+    """Rows of a batch, batches beside each other, and seconds that one is held for company, at most."""
     values = {**ask.by_hand, **values}
     rows, beside = values.get(scaling.MAX_BATCH), values.get(scaling.CONCURRENCY)
-    return int(rows or model.largest_batch), int(beside or model.slots)
+    held_s = values.get(scaling.MAX_WAIT_S, choice.max_wait_s(ask.service))
+    return int(rows or model.largest_batch), int(beside or model.slots), held_s
 
 
 def law(ask: Ask, values: Values) -> Law:

@@ -98,7 +98,8 @@ class Episode:
 
 @dataclass(frozen=True, slots=True)
 class Twin:
-    """The copy. `law` and `limits` (rows of a batch, batches beside each other) say what values of the knobs mean.
+    """The copy. `law` and `limits` (rows of a batch, batches beside each other, seconds that one is held) say what
+    values of the knobs mean.
 
     A whole play takes each of `episodes` with several lucks, because a single one may differ from the next by more than
     a good move gains; a short play takes the `short` ones once, and lets the law look half as often.
@@ -108,7 +109,7 @@ class Twin:
     objective: Objective
     bounds: Bounds
     law: Callable[[Values], Law]
-    limits: Callable[[Values], tuple[int, int]]
+    limits: Callable[[Values], tuple[int, int, float]]
     reference_s: float
     price: float
     episodes: tuple[Episode, ...]

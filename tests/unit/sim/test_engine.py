@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from kaon.laws import batch
 from kaon.sim import memory
 from kaon.sim.engine import NS, Deployment, Truth, deployment
 from kaon.sim.theory import inoue_bound_s, mmc_response_s
 from kaon.sim.traffic import arrivals
 from kaon.types.objective import Objective
+from kaon.types.service import Batch
 
 OBJECTIVE = Objective(latency_s=0.4, deadline_s=0.5)
 PATIENT = Objective(latency_s=100.0, deadline_s=3600.0)
@@ -174,6 +176,53 @@ def test_no_more_run_beside_each_other_than_there_are_slots_and_fewer_may_be_all
     made.advance(2.5)
     assert made.observe().answered == 3, "those that ran were not stopped"
     assert made.observe().in_flight == 0
+
+
+def test_an_idle_replica_holds_a_batch_for_company_until_it_is_full_or_its_oldest_call_has_waited() -> None:
+    truth = replace(PLAIN, max_batch=3, hold_s=0.5)
+    made = world([20 * NS, 20 * NS + 1, 30 * NS, 30 * NS + 1, 30 * NS + 2], truth)
+    made.advance(25)
+    assert (count(made, memory.BATCHES), count(made, memory.ROWS)) == (1, 2)
+    assert count(made, memory.LATENCY_SUM) == 2 * (500_000_000 + 120_000_000) - 1
+    made.advance(30.2)
+    assert (count(made, memory.BATCHES), count(made, memory.ROWS)) == (2, 5), "a full one waits for nobody"
+    made.limit(3, hold_s=0.0)
+    assert made.world.counts[memory.HOLD] == 0
+
+
+def test_what_is_held_goes_at_once_when_its_replica_is_let_go() -> None:
+    made = world([20 * NS], replace(PLAIN, hold_s=5.0))
+    made.advance(21)
+    made.scale(0)
+    made.advance(21.2)
+    assert (count(made, memory.ANSWERED), count(made, memory.ALIVE)) == (1, 0)
+
+
+@pytest.mark.parametrize("hold_s", [0.0, 0.02, 0.3])
+@pytest.mark.parametrize("rps", [3.0, 15.0, 60.0])
+def test_batches_leave_when_the_batchers_law_says_so(hold_s: float, rps: float) -> None:
+    """The law of a replica's batcher, asked at every moment at which something changes, and the kernel beside it."""
+    calls = [20 * NS + int(at) for at in arrivals([rps] * 30, 5)]
+    made = world(calls, replace(PLAIN, hold_s=hold_s))
+    made.advance(120)
+    spec = Batch(max_size=PLAIN.max_batch, max_wait_s=hold_s)
+    coming, waiting, now, free, waited = list(calls), [], 0, 0, 0
+    sizes = []
+    while coming or waiting:
+        seen = batch.Waiting((1,) * len(waiting), (now - waiting[0]) / NS if waiting else 0.0, int(now < free), 1)
+        decision = batch.decide(spec, batch.Cost(), seen)
+        if isinstance(decision, batch.Release):
+            gone, waiting = waiting[: decision.calls], waiting[decision.calls :]
+            free = now + round((0.02 * len(gone) + 0.08) * NS)
+            waited += sum(free - at for at in gone)
+            sizes.append(len(gone))
+            continue
+        again = now + round(decision.again_s * NS) if decision.again_s is not None else free
+        now = min(again if waiting else memory.NEVER, coming[0] if coming else memory.NEVER)
+        waiting += [coming.pop(0) for _ in range(sum(at == now for at in coming[:9]))]
+    assert (count(made, memory.BATCHES), count(made, memory.ROWS)) == (len(sizes), len(calls))
+    assert count(made, memory.ROWS_SQUARED) == sum(n * n for n in sizes)
+    assert count(made, memory.LATENCY_SUM) == pytest.approx(waited, rel=1e-7)
 
 
 def test_a_replica_has_a_bounded_number_of_slots() -> None:

@@ -131,6 +131,16 @@ def test_calls_without_batching_run_beside_each_other_as_they_did(slots: int) ->
     assert belief.twin.model.slots == slots
 
 
+def test_batches_that_are_held_for_company_are_so_in_the_twin() -> None:
+    past = lived(replace(TRUTH, hold_s=0.15))
+    assert "p50" in search.believed(asked(past)).distrust
+    batch = Batch(max_size=8, max_wait_s=0.15)
+    held = SERVICE.model_copy(update={"endpoints": (SERVICE.endpoints[0].model_copy(update={"batch": batch}),)})
+    assert search.believed(asked(past, held)).distrust == ""
+    others = replace(asked(past, held), by_hand={scaling.MAX_WAIT_S: 0.0})
+    assert "p50" in search.believed(others).distrust, "that is not what it was"
+
+
 def test_a_replica_is_not_taken_to_run_more_beside_each_other_than_its_class_says() -> None:
     sums = lived(replace(TRUTH, a=0.0, b=0.1, max_batch=1, slots=16)).sums(0, SPAN_S)
     assert search.slots(PLAIN, sums) == 16

@@ -41,7 +41,7 @@ def _tuned(knob: Knob, usual: float) -> KnobState:
 
 def _by_hand(service: ServiceSpec, bounds: Scaling) -> list[KnobState]:
     """What a replica or the scaling law obeys and the tuner leaves alone; only where there is room."""
-    wait_s = max((e.batch.max_wait_s for e in service.endpoints if e.batch), default=0.0)
+    wait_s = choice.max_wait_s(service)
     most = float(choice.slots(service))
     ranges = [
         (scaling.MAX_WAIT_S, Reach.REPLICA, 0.0, wait_s, wait_s),
