@@ -80,10 +80,13 @@ def main() -> None:
     cells = Cells(Path(told) if told else None)
     judging = bool(told) or os.environ.get("JUDGE", "") not in ("", "0")
     done = judging or play(cells, time.monotonic() + CHUNK_S)
+    if not judging and not QUICK:
+        cells.publish()
     report = Report("tune")
     judge.judge(report, list(cells.kept.values()))
     if not done:
-        report.note("not all cells are done: run it again to go on")
+        report.note("not all cells are done, so no result is written: run it again to go on")
+        return
     report.finish()
     if not QUICK:
         pages.write()

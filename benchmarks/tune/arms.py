@@ -103,6 +103,7 @@ def _telling(told: Told) -> dict[str, Any]:
         "distrusted": told.distrusted,
         "happened": told.happened,
         "trials": told.trials,
+        "returns": told.returns,
         "tried": told.tried,
         "replays": told.replays,
         "final": told.final,

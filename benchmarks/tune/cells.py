@@ -1,11 +1,13 @@
 """What is done already: every (load, seed, arm) is a cell, a line of a file that is named by all that decides it.
 
 A cell is kept as soon as it is done. A run goes on where another one stopped, as long as laws, simulator and
-arms are the same; several processes may write, because a line is appended at once.
+arms are the same; several processes may write, because a line is appended at once. Those of the published results are
+in the repository, so that it goes on from there on another machine too, and anybody may judge them anew.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 from pathlib import Path
@@ -15,6 +17,8 @@ from benchmarks.report import QUICK
 
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / "benchmarks" / ".tune"
+PUBLISHED = ROOT / "benchmarks" / "results" / "tune-cells.jsonl.gz"
+"""Of the sources that its first line names."""
 _DECIDES = (
     *("src/kaon/laws/*.py", "src/kaon/laws/scaling_peers/*.py", "src/kaon/laws/tune/*.py", "src/kaon/sim/*.py"),
     *("benchmarks/autoscale/loads.py", "benchmarks/autoscale/arms.py", "benchmarks/tune/*.py"),
@@ -52,6 +56,8 @@ class Cells:
     def __init__(self, path: Path | None = None) -> None:
         KEPT.mkdir(parents=True, exist_ok=True)
         self.path = path or KEPT / f"{'quick-' if QUICK else ''}{sources()}.jsonl"
+        if not self.path.exists() and not QUICK and path is None:
+            self.path.write_text(_published())
         lines = self.path.read_text().splitlines() if self.path.exists() else []
         found = [json.loads(line) for line in lines]
         self.kept: dict[Place, Cell] = {(cell["load"], cell["seed"], cell["arm"]): cell for cell in found}
@@ -61,3 +67,16 @@ class Cells:
         self.kept[cell["load"], cell["seed"], cell["arm"]] = cell
         with self.path.open("a") as out:
             out.write(json.dumps(cell) + "\n")
+
+    def publish(self) -> None:
+        """Put all of them into the repository; the same cells make the same file."""
+        lines = [json.dumps({"sources": sources()}), *(json.dumps(self.kept[place]) for place in sorted(self.kept))]
+        PUBLISHED.write_bytes(gzip.compress("".join(f"{line}\n" for line in lines).encode(), mtime=0))
+
+
+def _published() -> str:
+    """The cells in the repository, if today's sources are theirs."""
+    if not PUBLISHED.exists():
+        return ""
+    first, _, cells = gzip.decompress(PUBLISHED.read_bytes()).decode().partition("\n")
+    return cells if json.loads(first) == {"sources": sources()} else ""

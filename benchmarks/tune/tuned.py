@@ -64,6 +64,8 @@ class Told:
     distrusted: int = 0
     happened: dict[str, int] = field(default_factory=dict)
     trials: list[dict[str, Any]] = field(default_factory=list)
+    returns: list[tuple[float, str]] = field(default_factory=list)
+    """When what had been promoted went back, and why."""
     tried: list[int] = field(default_factory=list)
     """Minutes in which something was being tried."""
     reasons: list[str] = field(default_factory=list)
@@ -228,6 +230,8 @@ class Tuned:
         if orders.happened is not Happened.NOTHING:
             name = orders.happened.value
             self.told.happened[name] = self.told.happened.get(name, 0) + 1
+        if orders.happened is Happened.WENT_BACK:
+            self.told.returns.append((now, orders.reason))
         if orders.pool != self.schedule[-1][1]:
             self.schedule.append((now, orders.pool))
             self.life.set(orders.pool)

@@ -146,7 +146,7 @@ def test_it_is_frozen_when_it_must_be_and_back_within_the_tick_of_an_alarm(
         state, orders = tuner.step(state, mode, OBJECTIVE, tick)
         wrong = tried is not None and guard.alarm(OBJECTIVE, before, tick.trying, tick.control)
         troubled = tick.conditions.panicking or tick.conditions.shedding or tick.conditions.deploying
-        if watched and watched.seen(tick.burn_force).failed:
+        if watched and watched.seen(tick.at_s, tick.burn_force).failed:
             assert orders.happened is Happened.WENT_BACK
             assert (state.force, state.probation) == (watched.before, None)
             safe = watched.before

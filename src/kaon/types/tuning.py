@@ -78,7 +78,7 @@ class TuningStatus(Model):
     asked_by: str = ""
     trial: TrialStatus | None = None
     recommended: Recommendation | None = None
-    probation: ProbationStatus | None = Field(default=None, description="Of what the tuner promoted not long ago.")
+    probation: ProbationStatus | None = Field(default=None, description="Of what the tuner promoted within a day.")
     rollbacks: tuple[float, ...] = Field(default=(), description="Of the last hour, epoch seconds.")
     off_until: float = Field(default=0.0, description="Three rollbacks in an hour: nothing is tried until then.")
     changed_at: float = Field(default=0.0, description="When `values` changed last, epoch seconds.")

@@ -648,10 +648,24 @@ async def test_a_control_plane_that_starts_anew_watches_what_another_one_promote
     assert await world.until(lambda s: s.values == {}) <= 200
 
 
-async def test_what_holds_for_half_an_hour_is_watched_no_longer() -> None:
+async def test_what_holds_while_it_is_watched_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (guard, standing):
+        monkeypatch.setattr(module, "PROBATION_S", guard.FRESH_S)
     world = await with_something_promoted()
-    assert await world.until(lambda s: s.probation is None) <= guard.PROBATION_S + LOOK_S
+    assert await world.until(lambda s: s.probation is None) <= guard.FRESH_S + LOOK_S
     assert (await world.tuned()).values == {"max_batch": 16}
+
+
+async def test_what_holds_for_half_an_hour_goes_back_in_a_worse_one() -> None:
+    world = await with_something_promoted()
+    await world.live(int(guard.FRESH_S))
+    status = await world.tuned()
+    assert (status.values, status.probation is None) == ({"max_batch": 16}, False)
+    world.truth = lambda values: Truth(failed=0.015)
+    assert 1200 <= await world.until(lambda s: s.values == {}) <= 2400
+    (entry,) = [e for e in await world.journal() if e.figures["kind"] == "return"]
+    assert "as fast as it lasts, on probation" in entry.reason
+    assert record.replays(entry.figures)
 
 
 async def test_whoever_puts_values_in_force_just_before_it_goes_back_has_the_last_word(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from kaon.laws.traffic import MINUTE_S
+from kaon.laws.tune import price
 from kaon.laws.tune.knobs import Values
 from kaon.types.objective import Objective
 
@@ -26,8 +28,9 @@ LATE_P99 = 1.5
 BAD_BURN = 2.0
 MOST_BAD = 2
 """So many windows on end with a bad burn are no accident."""
-PROBATION_S = 1800.0
-"""For so long what was promoted is watched: a trial's quarter of an hour need not be like the minutes after it."""
+PROBATION_S, FRESH_S = 86_400.0, 1800.0
+"""For so long what was promoted is watched: a trial's quarter of an hour need not be like the day's worst one. While it
+is fresh, two bad minutes on end are enough."""
 MOST_ROLLBACKS, ROLLBACKS_S, OFF_S = 3, 3600.0, 6 * 3600.0
 
 
@@ -86,20 +89,29 @@ class Guard:
 @dataclass(frozen=True, slots=True)
 class Probation:
     """What was promoted goes back to `before` if, until `until_s`, it burns the error budget as nothing that is tried
-    may: `burning` windows on end did."""
+    may: `burning` windows on end did, or `burn`, over half an hour, is above 1."""
 
     before: Values
     until_s: float
     burning: int = 0
+    burn: float = 0.0
 
-    def seen(self, burn: float | None) -> Probation:
+    def seen(self, at_s: float, burn: float | None) -> Probation:
         """After a window of what was promoted, with a burn rate of `burn`; None: none has ended in this tick."""
-        return replace(self, burning=_burning(self.burning, burn))
+        if burn is None:
+            return self
+        fresh = at_s < self.until_s - PROBATION_S + FRESH_S
+        burning = _burning(self.burning, burn) if fresh else 0
+        return replace(self, burning=burning, burn=price.faded(self.burn, burn, MINUTE_S))
 
     @property
     def failed(self) -> str | None:
         """Why it must go back; None: it need not."""
-        return f"{_BURNT}, on probation" if self.burning >= MOST_BAD else None
+        if self.burning >= MOST_BAD:
+            return f"{_BURNT}, on probation"
+        if self.burn > MOST_BURN:
+            return f"the error budget burnt {self.burn:.2f} times as fast as it lasts, on probation"
+        return None
 
 
 _BURNT = f"the error budget burnt over {BAD_BURN:g} times as fast as it lasts, twice"

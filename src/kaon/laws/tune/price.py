@@ -21,7 +21,11 @@ class Price:
 
     def after(self, objective: Objective, seen: Loss | LossParts, span_s: float) -> Price:
         """The price after a window of `span_s` seconds."""
-        now = (1 - seen.completed) / (1 - objective.completion)
-        keep = math.exp(-span_s / MEMORY_S)
-        burn = keep * self.burn + (1 - keep) * now
+        burn = faded(self.burn, (1 - seen.completed) / (1 - objective.completion), span_s)
         return Price(next_price(self.value, burn), burn)
+
+
+def faded(known: float, now: float, span_s: float) -> float:
+    """A burn rate over half an hour, after a window of `span_s` seconds in which it was `now`."""
+    keep = math.exp(-span_s / MEMORY_S)
+    return keep * known + (1 - keep) * now

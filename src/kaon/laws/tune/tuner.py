@@ -4,8 +4,8 @@
 time, and either replaces it or is gone without a trace. So going back is no action that could fail: it is
 what the next orders say when there is no trial. The same holds when all state is lost but `force`.
 
-What was promoted is on probation for half an hour: if it then burns the error budget as no trial may, it goes back to
-what was in force before, and over all that was promoted since.
+What was promoted is on probation for a day: if it burns the error budget as no trial may, it goes back to what was in
+force before, and over all that was promoted since.
 """
 
 from __future__ import annotations
@@ -174,13 +174,14 @@ def _on_probation(known: State, mode: Mode, tick: Tick) -> Probation | None:
     watched = known.probation
     if watched is None or mode is Mode.OFF or tick.at_s >= watched.until_s:
         return None
-    return watched.seen(tick.burn_force)
+    return watched.seen(tick.at_s, tick.burn_force)
 
 
 def _promoted(known: State, after: Values, at_s: float) -> State:
-    """With `after` in force, on probation. What is not proven yet is nothing to go back to."""
-    before = known.force if known.probation is None else known.probation.before
-    return replace(known, force=after, probation=Probation(before, at_s + guard.PROBATION_S))
+    """With `after` in force, on probation. What is not proven is nothing to go back to, and what it burnt counts on."""
+    watched = Probation(known.force, 0.0) if known.probation is None else known.probation
+    watched = replace(watched, until_s=at_s + guard.PROBATION_S, burning=0)
+    return replace(known, force=after, probation=watched)
 
 
 def _went_back(known: State, watched: Probation, reason: str, at_s: float) -> tuple[State, Orders]:

@@ -301,8 +301,39 @@ def test_what_was_promoted_goes_back_when_its_first_half_hour_burns_the_budget_t
     assert state.search.trust < Search().trust
 
 
+def burning(state: State, burn: float, minutes: int, begin_s: float) -> tuple[State, list[float]]:
+    """After so many minutes of a burn rate, and when anything went back."""
+    went = []
+    for minute in range(minutes):
+        at_s = begin_s + 60.0 * minute
+        state, orders = tuner.step(state, Mode.AUTO, OBJECTIVE, Tick(at_s, WELL, burn_force=burn))
+        went += [minute] * (orders.happened is Happened.WENT_BACK)
+    return state, went
+
+
+def test_what_was_promoted_goes_back_when_any_half_hour_of_a_day_burns_more_than_lasts() -> None:
+    state, went = burning(promoted(), 0.6, 600, 60.0)
+    assert (state.force, went) == (POOL, [])
+    state, went = burning(state, 5.0, 2, 36_060.0)  # it is fresh no longer: two minutes are an accident
+    assert (state.force, went) == (POOL, [])
+    state, went = burning(state, 1.2, 30, 36_180.0)
+    assert (state.force, len(went)) == (BEFORE, 1)
+    state, went = burning(promoted(), 1.5, 60, 60.0)
+    assert went == [pytest.approx(32, abs=2)], "from nothing it takes half an hour of what is half as much again"
+
+
+def test_what_was_burnt_under_one_promotion_counts_under_the_next() -> None:
+    state, _ = burning(promoted(), 0.9, 60, 60.0)
+    trying = Trial(Reach.POOL, POOL, {**POOL, "budget_share": 0.6}, 0.2, 2.0, 0.0)
+    later, _ = minutes(replace(state, trial=trying), 60, 2.0, 1.8)
+    assert later.force != POOL
+    assert state.probation is not None
+    assert later.probation is not None
+    assert later.probation.burn == state.probation.burn > 0.7
+
+
 @pytest.mark.parametrize(("at_s", "mode"), [(guard.PROBATION_S, Mode.AUTO), (60.0, Mode.OFF)])
-def test_what_held_for_half_an_hour_stays_and_so_does_all_when_it_is_switched_off(at_s: float, mode: Mode) -> None:
+def test_what_held_for_a_day_stays_and_so_does_all_when_it_is_switched_off(at_s: float, mode: Mode) -> None:
     state = promoted()
     for _ in range(2):
         state, orders = tuner.step(state, mode, OBJECTIVE, Tick(at_s, WELL, burn_force=5.0))
