@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from kaon import processes
 from kaon.errors import Conflict, Unavailable
 from kaon.settings import Settings
+from kaon.stack.roles import Role
 from kaon.stack.up import down, up
 
 from .world import World, eventually
@@ -115,6 +118,33 @@ def test_a_part_that_cannot_start_is_told_with_its_last_words_and_nothing_is_lef
         up(settings)
     assert time.monotonic() - begun < 15
     assert not any(processes.is_held(settings.run_dir / f"{name}.lock") for name in ("server", "agent", "edge"))
+
+
+def test_what_a_role_starts_while_it_is_being_stopped_is_stopped_too(
+    tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    settings = Settings(home=tmp_path / "home", port=free_port())
+    settings.run_dir.mkdir(mode=0o700, parents=True)
+    server, agent = Role("server", settings).lock, Role("agent", settings).lock
+    ready, told = tmp_path / "ready", tmp_path / "late"
+    dying = f"""if True:
+        import pathlib, signal, sys, time
+        from kaon import processes
+
+        def end(*_):
+            late = processes.spawn(["/bin/sleep", "60"], lock=pathlib.Path({str(server)!r}), env={{}})
+            pathlib.Path({str(told)!r}).write_text(str(late))
+            sys.exit(0)
+
+        signal.signal(signal.SIGTERM, end)
+        pathlib.Path({str(ready)!r}).touch()
+        time.sleep(60)
+    """
+    processes.spawn([sys.executable, "-c", dying], lock=agent, env={})
+    eventually(ready.exists, 10, "it runs")
+    down(settings)
+    alive = {process.pid for process in psutil.process_iter() if process.status() != psutil.STATUS_ZOMBIE}
+    assert int(told.read_text()) not in alive
 
 
 def test_secrets_of_the_platform_are_in_no_process_s_arguments_or_environment(

@@ -184,8 +184,10 @@ def _answers(connection: http.client.HTTPConnection) -> bool:
 async def _down(settings: Settings, on_progress: OnProgress = lambda phase, text: None) -> None:
     down_file(settings).touch(mode=0o600)
     on_progress("Stopping", "the platform")
-    # The roles first: nobody shall start anew what is stopped next.
-    await asyncio.gather(*(processes.stop(Role(name, settings).lock, _ROLE_GRACE_S) for name in ROLES))
+    # The roles first: nobody shall start anew what is stopped next. One that was about to start the other may still do
+    # so; what it started sees that the platform is going down, and starts nothing.
+    for _ in range(2):
+        await asyncio.gather(*(processes.stop(Role(name, settings).lock, _ROLE_GRACE_S) for name in ROLES))
     await _stop_replicas(settings, on_progress)
     for path in settings.run_dir.iterdir():
         if path.is_dir() and not path.is_symlink():
