@@ -22,7 +22,6 @@ from kaon.cli.drawing import (
     number,
 )
 from kaon.cli.text import age, plain, since, stamp, width
-from kaon.laws.tune.scaling import MAX_WAIT_S
 from kaon.types.knobs import Values
 from kaon.types.objective import Weights
 from kaon.types.tuning import KnobState, LossPoint, Mode, Reach, TrialStatus, Tried, TuningState
@@ -108,10 +107,6 @@ def _next(state: TuningState) -> str:
         return f"kaon tune {name} --recommend"
     if _untuned(state):
         return f"kaon scale {name} --min 1 --max 4 gives it a choice; @kaon.endpoint(batch=...) gives it batches"
-    held = next((knob for knob in state.knobs if knob.name == MAX_WAIT_S and knob.value), None)
-    if state.trusted is False and held is not None:
-        wait, typed = valued(MAX_WAIT_S, held.value), f"kaon tune {name} --set {MAX_WAIT_S}=0"
-        return f"the twin holds no batches, and these are held for {wait}; hold none: {typed}"
     return ""
 
 

@@ -165,9 +165,9 @@ class Tuner:
         asked_for = self.course is not None and self.course.by != ""
         meant = Mode.AUTO if asked_for and self.mode is not Mode.OFF else self.mode
         after, orders = tuner.step(known, meant, self.terms.objective, tick)
-        self.held = guard.frozen(conditions) or ("" if conditions.calls else "nobody calls")
-        begins = known.trial is None and self.status.asked is None  # what is asked for does not wait for a climb
-        self.held = self.held or ("the load climbs" if conditions.climbing and begins else "")
+        sought = known.trial is None and self.status.asked is None  # what is asked for does not wait for a climb
+        held = tuner.waits(meant, conditions) if sought else guard.frozen(conditions)
+        self.held = held or ("" if conditions.calls else "nobody calls")
         self._heed(known, after, orders, meant, tick)
         if self.status.asked is not None and self.state.trial is None and not self.wish.refused:
             self._try(self.status.asked, self.conditions(now), now)

@@ -518,6 +518,16 @@ async def test_what_freezes_ends_a_trial_and_lets_none_begin(seen: str) -> None:
     assert world.state().state == "frozen"
 
 
+async def test_where_it_only_recommends_it_finds_something_better_while_calls_are_shed() -> None:
+    world = World(FakeTwin([promising({"max_batch": 24.0})]))
+    await world.deploy()
+    world.shed = 5
+    await world.until(lambda s: s.recommended is not None, LEARNT + 60)
+    status = await world.tuned()
+    assert (status.values, status.trial) == ({}, None)
+    assert world.state().state == "recommending"
+
+
 async def test_a_trial_that_a_person_asked_for_outlasts_a_change_of_mode_and_the_tuner_s_own_does_not() -> None:
     world = World()
     await world.deploy()

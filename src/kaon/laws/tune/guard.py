@@ -142,6 +142,13 @@ def frozen(now: Conditions) -> str | None:
     return None
 
 
+def blind(now: Conditions) -> str | None:
+    """Why there is nothing to search in now; None: there is."""
+    if now.deploying:
+        return "a rollout is under way"
+    return "there are no figures" if now.burn is None or now.calls is None else None
+
+
 def climbing(minutes: Sequence[int]) -> bool:
     """Whether the last of these minutes brought more calls than those before it by more than they differ anyhow.
 

@@ -97,12 +97,19 @@ def step(known: State, mode: Mode, objective: Objective, tick: Tick) -> tuple[St
     known, drifted = _watch(known, tick)
     happened = (Happened.DRIFTED, f"{drifted} is not what it was") if drifted else (Happened.NOTHING, "")
     due = mode is not Mode.OFF and tick.at_s >= known.next_epoch_s and not known.search.done
-    held = guard.frozen(tick.conditions)
-    held = held or ("the load climbs" if tick.conditions.climbing else None)
+    held = waits(mode, tick.conditions)
     if due and held is None and tick.at_s >= known.guard.off_until_s:
         known = replace(known, next_epoch_s=tick.at_s + EPOCH_S)
         return known, Orders(known.force, None, 0, True, *happened)
     return known, Orders(known.force, None, 0, False, happened[0], happened[1] or held or "")
+
+
+def waits(mode: Mode, now: Conditions) -> str | None:
+    """Why the twin is not asked for something better now; None: it is. What makes a trial unsafe is no reason where
+    none would follow: advice is wanted most when things go badly."""
+    if mode is Mode.RECOMMEND:
+        return guard.blind(now)
+    return guard.frozen(now) or ("the load climbs" if now.climbing else None)
 
 
 def proposed(

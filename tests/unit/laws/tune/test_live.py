@@ -436,6 +436,28 @@ def test_nothing_begins_while_it_is_frozen(bad: dict[str, object]) -> None:
     assert orders.happened is Happened.RECOMMENDED
 
 
+@pytest.mark.parametrize(
+    ("bad", "sought"),
+    [
+        ({"panicking": True, "burn": 3.0}, True),
+        ({"shedding": True, "climbing": True}, True),
+        ({"starting": 6}, True),
+        ({"deploying": True}, False),
+        ({"burn": None}, False),
+        ({"calls": None}, False),
+    ],
+)
+def test_where_it_only_recommends_it_looks_for_something_better_in_bad_times_too(
+    bad: dict[str, object], sought: bool
+) -> None:
+    now = replace(WELL, **bad)  # type: ignore[arg-type]
+    state, orders = tuner.step(State(BEFORE), Mode.RECOMMEND, OBJECTIVE, Tick(400.0, now))
+    assert (orders.epoch, orders.pool) == (sought, BEFORE)
+    assert bool(orders.reason) is not sought
+    state, orders = tuner.proposed(state, Mode.RECOMMEND, SPACE, 400.0, now, Search(1), proposal(POOL))
+    assert (state.trial, orders.pool, orders.happened) == (None, BEFORE, Happened.RECOMMENDED)
+
+
 @pytest.mark.parametrize("bad", [{"panicking": True}, {"shedding": True}, {"deploying": True}, {"burn": 1.5}])
 def test_trouble_of_another_cause_ends_a_trial_but_is_no_rollback(bad: dict[str, object]) -> None:
     now = replace(WELL, **bad)  # type: ignore[arg-type]
