@@ -182,9 +182,14 @@ def judge(report: Report, cells: list[Cell]) -> None:
         if common(arms):
             loads[name] = one(arms)
             show(name, loads[name])
-    if not loads:
+    if loads:
+        clauses(report, loads)
+    else:
         report.note("no load has all arms yet")
-        return
+
+
+def clauses(report: Report, loads: dict[str, dict[str, Any]]) -> None:
+    """Bars, and the clauses of the claim: which hold, load by load. `loads` is what `one` makes of each."""
     report.figures["loads"] = loads
     found = list(loads.values())
     won = {
