@@ -31,6 +31,8 @@ MOST_BAD = 2
 PROBATION_S, FRESH_S = 86_400.0, 1800.0
 """For so long what was promoted is watched: a trial's quarter of an hour need not be like the day's worst one. While it
 is fresh, two bad minutes on end are enough."""
+SPENT_BURN = 1.5
+"""Over half an hour. To use the budget up is what was asked for, so that at 1 chance would decide."""
 MOST_ROLLBACKS, ROLLBACKS_S, OFF_S = 3, 3600.0, 6 * 3600.0
 
 
@@ -89,7 +91,7 @@ class Guard:
 @dataclass(frozen=True, slots=True)
 class Probation:
     """What was promoted goes back to `before` if, until `until_s`, it burns the error budget as nothing that is tried
-    may: `burning` windows on end did, or `burn`, over half an hour, is above 1."""
+    may: `burning` windows on end did, or `burn`, over half an hour, is above `SPENT_BURN`."""
 
     before: Values
     until_s: float
@@ -109,8 +111,8 @@ class Probation:
         """Why it must go back; None: it need not."""
         if self.burning >= MOST_BAD:
             return f"{_BURNT}, on probation"
-        if self.burn > MOST_BURN:
-            return f"the error budget burnt {self.burn:.2f} times as fast as it lasts, on probation"
+        if self.burn > SPENT_BURN:
+            return f"the error budget burnt {self.burn:.2f} times as fast as it lasts over half an hour, on probation"
         return None
 
 

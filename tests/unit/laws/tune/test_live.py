@@ -312,14 +312,14 @@ def burning(state: State, burn: float, minutes: int, begin_s: float) -> tuple[St
 
 
 def test_what_was_promoted_goes_back_when_any_half_hour_of_a_day_burns_more_than_lasts() -> None:
-    state, went = burning(promoted(), 0.6, 600, 60.0)
-    assert (state.force, went) == (POOL, [])
+    state, went = burning(promoted(), 1.0, 600, 60.0)
+    assert (state.force, went) == (POOL, []), "the budget is there to be used"
     state, went = burning(state, 5.0, 2, 36_060.0)  # it is fresh no longer: two minutes are an accident
     assert (state.force, went) == (POOL, [])
-    state, went = burning(state, 1.2, 30, 36_180.0)
+    state, went = burning(state, 2.0, 30, 36_180.0)
     assert (state.force, len(went)) == (BEFORE, 1)
-    state, went = burning(promoted(), 1.5, 60, 60.0)
-    assert went == [pytest.approx(32, abs=2)], "from nothing it takes half an hour of what is half as much again"
+    state, went = burning(promoted(), 2.0, 60, 60.0)
+    assert went == [pytest.approx(41, abs=2)]
 
 
 def test_what_was_burnt_under_one_promotion_counts_under_the_next() -> None:
