@@ -83,9 +83,10 @@ def main() -> None:
     if not judging and not QUICK:
         cells.publish()
     report = Report("tune")
-    judge.judge(report, list(cells.kept.values()))
+    judge.judge(report, [cell for cell in cells.kept.values() if told or cell["load"] in named()])
     if not done:
         report.note("not all cells are done, so no result is written: run it again to go on")
+    if not done or not report.bars:
         return
     report.finish()
     if not QUICK:

@@ -149,7 +149,6 @@ def one(arms: dict[str, dict[int, Cell]]) -> dict[str, Any]:
         "epoch_cpu_s": [x for s in seeds for x in ours[s]["told"].get("epoch_cpu_s", [])],
         "distrusted": sum(ours[s]["told"].get("distrusted", 0) for s in seeds),
         "happened": [ours[s]["told"].get("happened", {}) for s in seeds],
-        "returns": [why for s in seeds for why in ours[s]["told"].get("returns", [])],
         "trials": [trial for s in seeds for trial in ours[s]["told"].get("trials", [])],
         "replays": all(ours[s]["told"].get("replays", True) for s in seeds),
         "hour": fmean(after_hour) <= 0.05,

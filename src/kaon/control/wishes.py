@@ -31,10 +31,6 @@ class Refused(NamedTuple):
     after: Values
 
 
-class Waits(NamedTuple):
-    """It is no moment to begin."""
-
-
 class Unknown(NamedTuple):
     """The twin is to be asked what it promises of these values."""
 
@@ -51,9 +47,11 @@ class Begins(NamedTuple):
 
 def judge(
     wish: Wish, asked: Values, board: Iterable[KnobState], known: State, mode: Mode, now: Conditions, at_s: float
-) -> Refused | Waits | Unknown | Begins:
-    """What comes of values that somebody asked for, at `at_s` and as it is `now`. Whether the twin is right does not
-    matter: a person takes the risk, and the guard stays."""
+) -> Refused | Unknown | Begins | None:
+    """What comes of values that somebody asked for, at `at_s` and as it is `now`; None: it is no moment to begin.
+
+    Whether the twin is right does not matter: a person takes the risk, and the guard stays.
+    """
     knobs = {knob.name: knob for knob in board}
     before = {name: knob.value for name, knob in knobs.items() if name in known.force or name in asked}
     within = {name: min(max(v, knobs[name].low), knobs[name].high) for name, v in asked.items() if name in knobs}
@@ -65,7 +63,7 @@ def judge(
     if at_s < known.guard.off_until_s:
         return Refused("nothing is tried for some hours: too much was taken back", before, after)
     if guard.frozen(replace(now, trusted=True)) is not None or not now.calls:
-        return Waits()
+        return None
     promise = wish.promise if after.keys() == known.force.keys() else 0.0  # the twin does not know of other knobs
     if promise is None:
         return Unknown(after)

@@ -27,7 +27,7 @@ _FUNCTIONS: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (events, ("scramble", "mix", "insert", "sweep", "push", "pop")),
     (
         kernel,
-        ("account", "score", "hold", "enqueue", "holds", "begin", "begin_any", "withdraw", "leave", "end", "route"),
+        ("account", "score", "hold", "enqueue", "lingers", "begin", "begin_any", "withdraw", "leave", "end", "route"),
     ),
     (kernel, ("become_ready", "fail", "start", "stop", "advance")),
 )
@@ -70,7 +70,7 @@ class Truth:
     """Batches, or calls, that a replica runs beside each other; each takes as long as if it were alone."""
     starts_s: tuple[float, ...] = ()
     """Starts as they were seen, instead of the log-normal ones."""
-    hold_s: float = 0.0
+    max_wait_s: float = 0.0
     """For how long an idle replica waits for a full batch; not with one queue for all."""
 
 
@@ -214,15 +214,15 @@ class Deployment:
         else:
             self.world = self.world._replace(tables=tables)
 
-    def limit(self, rows: int, slots: int | None = None, hold_s: float | None = None) -> None:
+    def limit(self, rows: int, slots: int | None = None, max_wait_s: float | None = None) -> None:
         """Let no batch that begins from now on have more than `rows` rows, run no more than `slots` of them in a
-        replica (nor more than the truth's), and hold none for longer than `hold_s`. None: as it is."""
+        replica (nor more than the truth's), and let none wait for company longer than `max_wait_s`. None: as it is."""
         counts, largest = self.world.counts, len(self.world.tables) - memory.SERVICE - 1
         counts[memory.MAX_BATCH] = min(max(rows, 1), largest)
         if slots is not None:
             counts[memory.SLOTS] = min(max(slots, 1), int(counts[memory.LANES]))
-        if hold_s is not None:
-            counts[memory.HOLD] = round(hold_s * NS)
+        if max_wait_s is not None:
+            counts[memory.MAX_WAIT] = round(max_wait_s * NS)
 
     def branch(self) -> Deployment:
         """A copy that goes its own way: a checkpoint."""
@@ -265,7 +265,7 @@ def deployment(
     counts[memory.WINDOW] = width_ns
     counts[memory.FIRST_WINDOW] = first_window
     counts[memory.SLOTS] = counts[memory.LANES] = truth.slots
-    counts[memory.HOLD] = round(truth.hold_s * NS)
+    counts[memory.MAX_WAIT] = round(truth.max_wait_s * NS)
     counts[memory.HELD_FIRST] = counts[memory.HELD_LAST] = -1
     counts[memory.FREE] = slots
     replicas = [0] * (slots * memory.WIDTH)

@@ -6,11 +6,11 @@ is a float and every random number is a function of (seed, stream, number) in ar
 leaves 63 bits (numba takes overflow for impossible).
 
 Events: arrivals are a sorted sequence and never enter the heap; the heap holds ends of batches, replicas that
-become ready, replicas that fail, and ends of holds. Ties go by (time, kind, id), and events come before arrivals.
+become ready, replicas that fail, and ends of waits. Ties go by (time, kind, id), and events come before arrivals.
 A replica runs a batch in each of its lanes; a call is a batch of one. A call waits in the queue of its replica, chosen
 as the edge does it (the less loaded of two), or in the one queue for all when no replica is ready, or when `SHARED` is
-set. With a `HOLD`, an idle lane waits for a full batch until its oldest call has waited so long, as `kaon.laws.batch`
-does; not where the queue is shared, nor in a replica that drains.
+set. With a `MAX_WAIT`, an idle lane waits for a full batch until its oldest call has waited so long, as
+`kaon.laws.batch` does; not where the queue is shared, nor in a replica that drains.
 """
 
 from __future__ import annotations
@@ -44,9 +44,6 @@ from kaon.sim.memory import (
     HEAP,
     HELD_FIRST,
     HELD_LAST,
-    HOLD,
-    HOLD_ENDS,
-    HOLDING,
     IN_FLIGHT,
     LANE_BITS,
     LANE_WIDTH,
@@ -59,6 +56,7 @@ from kaon.sim.memory import (
     LOST,
     MASK_32,
     MAX_BATCH,
+    MAX_WAIT,
     MISSED,
     MOST_LANES,
     NEVER,
@@ -97,8 +95,10 @@ from kaon.sim.memory import (
     STREAM_START,
     TABLE,
     TICK,
+    TIMED,
     TIMED_OUT,
     UNUSED,
+    WAIT_ENDS,
     WAITING,
     WIDTH,
     WINDOW,
@@ -151,18 +151,18 @@ def enqueue(w: World, slot: int, call: int) -> None:
     w.replicas[slot * WIDTH + WAITING] += 1
 
 
-def holds(w: World, slot: int, now: int) -> bool:
-    """Whether what waits is held for company; if so, it is looked at again when its oldest call has waited enough."""
+def lingers(w: World, slot: int, now: int) -> bool:
+    """Whether what waits waits on for company; if so, it is looked at again when its oldest call has waited enough."""
     c = w.counts
     call = w.replicas[slot * WIDTH + FIRST]
     if call < 0 or w.replicas[slot * WIDTH + WAITING] >= c[MAX_BATCH] or w.replicas[slot * WIDTH + PHASE] != SERVING:
         return False
-    until = w.arrivals[call] + c[HOLD]
+    until = w.arrivals[call] + c[MAX_WAIT]
     if until <= now:
         return False
-    if w.replicas[slot * WIDTH + HOLDING] == 0:  # else there is one already, for a call before this one
-        w.replicas[slot * WIDTH + HOLDING] = 1
-        push(w, until, HOLD_ENDS, slot, 0)
+    if w.replicas[slot * WIDTH + TIMED] == 0:  # else there is one already, for a call before this one
+        w.replicas[slot * WIDTH + TIMED] = 1
+        push(w, until, WAIT_ENDS, slot, 0)
     return True
 
 
@@ -170,7 +170,7 @@ def begin(w: World, slot: int, lane: int, now: int) -> None:
     """Start the next batch in an idle lane, if anything waits; callers past their deadline have left."""
     c = w.counts
     shared = w.counts[SHARED]
-    if c[HOLD] > 0 and not shared and holds(w, slot, now):
+    if c[MAX_WAIT] > 0 and not shared and lingers(w, slot, now):
         return
     first, last, rows = -1, -1, 0
     while rows < w.counts[MAX_BATCH]:
@@ -363,7 +363,7 @@ def start(w: World, replicas: int) -> None:
         w.replicas[slot * WIDTH + WAITING] = 0
         w.replicas[slot * WIDTH + WORKING] = 0
         w.replicas[slot * WIDTH + RUNNING] = 0
-        w.replicas[slot * WIDTH + HOLDING] = 0
+        w.replicas[slot * WIDTH + TIMED] = 0
         w.replicas[slot * WIDTH + SPEED] = w.tables[SPEEDS + mix(w.counts[SEED], STREAM_SPEED, number) % TABLE]
         c[ALIVE] += 1
         c[COMING] += 1
@@ -385,7 +385,7 @@ def stop(w: World, replicas: int) -> None:
         account(w, now)
         withdraw(w, slot)
         w.replicas[slot * WIDTH + PHASE] = DRAINING
-        if c[HOLD] > 0:
+        if c[MAX_WAIT] > 0:
             begin_any(w, slot, now)
         if w.replicas[slot * WIDTH + WORKING] == 0:
             leave(w, slot, now)
@@ -420,8 +420,8 @@ def advance(w: World, until: int) -> None:
             end(w, slot, lane, time)
         elif kind == BECOMES_READY:
             become_ready(w, slot, time)
-        elif kind == HOLD_ENDS:
-            w.replicas[slot * WIDTH + HOLDING] = 0
+        elif kind == WAIT_ENDS:
+            w.replicas[slot * WIDTH + TIMED] = 0
             begin_any(w, slot, time)
         else:
             fail(w, slot, time)

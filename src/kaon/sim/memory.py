@@ -12,7 +12,7 @@ HELD_FIRST, HELD_LAST, LATENCY_SUM, READY_EVENTS, START_SUM, TIMED_OUT, LOST, FR
 SEED, MAX_BATCH, DEADLINE, SHARED, RETRY, BUCKET, WINDOW, FIRST_WINDOW, SLOTS, LANES = range(29, 39)
 BUSY_SQUARED = 39
 """In squares of `TICK`."""
-HOLD = 40
+MAX_WAIT = 40
 """For how long an idle lane waits for a fuller batch."""
 COUNTS = 41
 
@@ -24,10 +24,10 @@ BUCKETS = 4096
 SPREAD, START_TIMES, SPEEDS, LIVES, LOSSES = (TABLE * i for i in range(5))
 SERVICE = LOSSES + BUCKETS
 
-# The fields of a replica in `World.replicas`, at slot * WIDTH. HOLDING: whether the end of a hold is among the events.
+# The fields of a replica in `World.replicas`, at slot * WIDTH. TIMED: whether the end of a wait is among the events.
 # The last three are lists by themselves: LISTED, the slots that take calls; PLACE, where a slot stands in it; UNUSED,
 # slots to use next.
-PHASE, GENERATION, FIRST, LAST, WAITING, WORKING, RUNNING, SPEED, HOLDING, LISTED, PLACE, UNUSED = range(12)
+PHASE, GENERATION, FIRST, LAST, WAITING, WORKING, RUNNING, SPEED, TIMED, LISTED, PLACE, UNUSED = range(12)
 WIDTH = 12
 # A replica has LANES lanes, of which the first SLOTS are in use: batches, or calls, that it runs beside each other.
 # WORKING of them are busy, with RUNNING rows. A lane's fields in `World.lanes`, at (slot * LANES + lane) * LANE_WIDTH.
@@ -41,7 +41,7 @@ TICK = 10_000
 MASK_32 = 0xFFFFFFFF
 NEVER = 0x7FFFFFFFFFFFFFFF
 PPM = 1_000_000
-BATCH_ENDS, BECOMES_READY, FAILS, HOLD_ENDS = range(4)
+BATCH_ENDS, BECOMES_READY, FAILS, WAIT_ENDS = range(4)
 GONE, STARTING, SERVING, DRAINING = range(4)
 STREAM_ROUTE, STREAM_OTHER, STREAM_SERVICE, STREAM_START, STREAM_SPEED, STREAM_FAILURE = range(6)
 

@@ -190,11 +190,11 @@ def slots(service: ServiceSpec, seen: Sums) -> int:
 
 
 def _limits(ask: Ask, model: Model, values: Values) -> tuple[int, int, float]:
-    """Rows of a batch, batches beside each other, and seconds that one is held for company, at most."""
+    """Rows of a batch, batches beside each other, and seconds that one waits for company, at most."""
     values = {**ask.by_hand, **values}
     rows, beside = values.get(scaling.MAX_BATCH), values.get(scaling.CONCURRENCY)
-    held_s = values.get(scaling.MAX_WAIT_S, choice.max_wait_s(ask.service))
-    return int(rows or model.largest_batch), int(beside or model.slots), held_s
+    wait_s = values.get(scaling.MAX_WAIT_S, choice.max_wait_s(ask.service))
+    return int(rows or model.largest_batch), int(beside or model.slots), wait_s
 
 
 def law(ask: Ask, values: Values) -> Law:

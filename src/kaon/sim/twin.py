@@ -98,7 +98,7 @@ class Episode:
 
 @dataclass(frozen=True, slots=True)
 class Twin:
-    """The copy. `law` and `limits` (rows of a batch, batches beside each other, seconds that one is held) say what
+    """The copy. `law` and `limits` (rows of a batch, batches beside each other, seconds that one waits) say what
     values of the knobs mean.
 
     A whole play takes each of `episodes` with several lucks, because a single one may differ from the next by more than

@@ -179,33 +179,33 @@ def test_no_more_run_beside_each_other_than_there_are_slots_and_fewer_may_be_all
 
 
 def test_an_idle_replica_holds_a_batch_for_company_until_it_is_full_or_its_oldest_call_has_waited() -> None:
-    truth = replace(PLAIN, max_batch=3, hold_s=0.5)
+    truth = replace(PLAIN, max_batch=3, max_wait_s=0.5)
     made = world([20 * NS, 20 * NS + 1, 30 * NS, 30 * NS + 1, 30 * NS + 2], truth)
     made.advance(25)
     assert (count(made, memory.BATCHES), count(made, memory.ROWS)) == (1, 2)
     assert count(made, memory.LATENCY_SUM) == 2 * (500_000_000 + 120_000_000) - 1
     made.advance(30.2)
     assert (count(made, memory.BATCHES), count(made, memory.ROWS)) == (2, 5), "a full one waits for nobody"
-    made.limit(3, hold_s=0.0)
-    assert made.world.counts[memory.HOLD] == 0
+    made.limit(3, max_wait_s=0.0)
+    assert made.world.counts[memory.MAX_WAIT] == 0
 
 
 def test_what_is_held_goes_at_once_when_its_replica_is_let_go() -> None:
-    made = world([20 * NS], replace(PLAIN, hold_s=5.0))
+    made = world([20 * NS], replace(PLAIN, max_wait_s=5.0))
     made.advance(21)
     made.scale(0)
     made.advance(21.2)
     assert (count(made, memory.ANSWERED), count(made, memory.ALIVE)) == (1, 0)
 
 
-@pytest.mark.parametrize("hold_s", [0.0, 0.02, 0.3])
+@pytest.mark.parametrize("max_wait_s", [0.0, 0.02, 0.3])
 @pytest.mark.parametrize("rps", [3.0, 15.0, 60.0])
-def test_batches_leave_when_the_batchers_law_says_so(hold_s: float, rps: float) -> None:
+def test_batches_leave_when_the_batchers_law_says_so(max_wait_s: float, rps: float) -> None:
     """The law of a replica's batcher, asked at every moment at which something changes, and the kernel beside it."""
     calls = [20 * NS + int(at) for at in arrivals([rps] * 30, 5)]
-    made = world(calls, replace(PLAIN, hold_s=hold_s))
+    made = world(calls, replace(PLAIN, max_wait_s=max_wait_s))
     made.advance(120)
-    spec = Batch(max_size=PLAIN.max_batch, max_wait_s=hold_s)
+    spec = Batch(max_size=PLAIN.max_batch, max_wait_s=max_wait_s)
     coming, waiting, now, free, waited = list(calls), [], 0, 0, 0
     sizes = []
     while coming or waiting:

@@ -90,8 +90,8 @@ def test_plain_python_and_compiled_code_agree_to_the_last_bit() -> None:
     pytest.importorskip("numba")
     calls = arrivals([20.0] * 60 + [90.0] * 60 + [5.0] * 60, 3)
     truth = Truth(start_s=6.0, start_p95_s=9.0, stragglers=0.01, slow=0.1, life_s=60.0)
-    for law, slots, hold_s in ((Scale(OBJECTIVE, 8), 1, 0.0), (Knative(), 1, 0.1), (Scale(OBJECTIVE, 8), 4, 0.02)):
-        true = replace(truth, slots=slots, hold_s=hold_s)
+    for law, slots, max_wait_s in ((Scale(OBJECTIVE, 8), 1, 0.0), (Knative(), 1, 0.1), (Scale(OBJECTIVE, 8), 4, 0.02)):
+        true = replace(truth, slots=slots, max_wait_s=max_wait_s)
         plain, compiled = (run(law, replace(SETTING, truth=true, compiled=c), calls, 3) for c in (False, True))
         assert plain == compiled
 
@@ -112,11 +112,11 @@ def test_no_call_is_lost_or_counted_twice_whatever_is_scaled(
     shared: bool,
     mortal: bool,
     slots: int,
-    hold_s: float,
+    max_wait_s: float,
     seed: int,
 ) -> None:
     life_s = 10.0 if mortal else None
-    truth = Truth(start_s=2.0, start_p95_s=3.0, life_s=life_s, shared_queue=shared, slots=slots, hold_s=hold_s)
+    truth = Truth(start_s=2.0, start_p95_s=3.0, life_s=life_s, shared_queue=shared, slots=slots, max_wait_s=max_wait_s)
     made = deployment(truth, OBJECTIVE, arrivals(rates, seed), seed=seed, slots=32, compiled=False)
     now_s = 0.0
     for after_s, replicas in orders:

@@ -132,7 +132,7 @@ def test_calls_without_batching_run_beside_each_other_as_they_did(slots: int) ->
 
 
 def test_batches_that_are_held_for_company_are_so_in_the_twin() -> None:
-    past = lived(replace(TRUTH, hold_s=0.15))
+    past = lived(replace(TRUTH, max_wait_s=0.15))
     assert "p50" in search.believed(asked(past)).distrust
     batch = Batch(max_size=8, max_wait_s=0.15)
     held = SERVICE.model_copy(update={"endpoints": (SERVICE.endpoints[0].model_copy(update={"batch": batch}),)})
