@@ -1,12 +1,14 @@
 """Self-tuning against everything else: `make bench-tune TRACES=DIR`; JOBS=2, CHUNK_S=240 to stop and go on later.
 
 All seeds of an arm meet the same calls as those of the others. The arms of the claim come first, seed by seed, then
-the others with fewer seeds. With JUDGE=1 nothing is played: the cells that are kept are judged; with CELLS=FILE
-those of another file. `benchmarks.tune.cells` says what is kept.
+the others. In the end one of the tuner's lives on each load is played again, alone: that tells what a search costs
+here, and whether what was kept, perhaps on another machine, comes out the same. With JUDGE=1 nothing is played: the
+cells that are kept are judged; with CELLS=FILE those of another file. `benchmarks.tune.cells` says what is kept.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -20,8 +22,6 @@ from benchmarks.tune.cells import Cell, Cells, Place
 from benchmarks.tune.lives import cell, named
 
 SEEDS = int(os.environ.get("SEEDS", "1" if QUICK else "10"))
-FEW = min(SEEDS, int(os.environ.get("FEW", "5")))
-"""Seeds of the arms that the claim is not about."""
 JOBS = int(os.environ.get("JOBS", "1"))
 CHUNK_S = float(os.environ.get("CHUNK_S", "1e9"))
 FIRST_SEED = 100
@@ -38,10 +38,8 @@ def wanted() -> list[Place]:
     every = list(arms(next(iter(named().values()))))
     later = [arm for arm in every if arm not in FIRST and not QUICK]
     first = [arm for arm in FIRST if not QUICK or arm in QUICK_ARMS] + ([QUICK_ARMS[-1]] if QUICK else [])
-    seeds = [FIRST_SEED + number for number in range(SEEDS)]
-    places = [(load, seed, arm) for seed in seeds[:FEW] for load in named() for arm in first]
-    places += [(load, seed, arm) for seed in seeds[FEW:] for load in named() for arm in first]
-    return places + [(load, seed, arm) for seed in seeds[:FEW] for load in named() for arm in later]
+    seeds = range(FIRST_SEED, FIRST_SEED + SEEDS)
+    return [(load, seed, arm) for some in (first, later) for seed in seeds for load in named() for arm in some]
 
 
 def play(cells: Cells, until: float) -> bool:
@@ -75,6 +73,12 @@ def _keep(cells: Cells, played: Cell) -> None:
     )
 
 
+def again() -> list[Cell]:
+    """A life of the tuner on each load, with nothing of this benchmark beside it."""
+    lives = (cell((load, FIRST_SEED, "ours")) for load in named())
+    return [json.loads(json.dumps(life)) for life in lives]
+
+
 def main() -> None:
     told = os.environ.get("CELLS")
     cells = Cells(Path(told) if told else None)
@@ -83,7 +87,8 @@ def main() -> None:
     if not judging and not QUICK:
         cells.publish()
     report = Report("tune")
-    judge.judge(report, [cell for cell in cells.kept.values() if told or cell["load"] in named()])
+    mine = [cell for cell in cells.kept.values() if told or cell["load"] in named()]
+    judge.judge(report, mine, again() if done and not judging else ())
     if not done:
         report.note("not all cells are done, so no result is written: run it again to go on")
     if not done or not report.bars:

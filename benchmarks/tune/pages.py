@@ -70,7 +70,9 @@ def _claim(told: dict[str, Any]) -> str:
     for bar in told["bars"]:
         holds = "holds" if bar["ok"] else "**fails**"
         rows += f"| {bar['name'].replace('_', ' ')} | {bar['value']:.3g} | {bar['goal']:g} | {holds} |\n"
-    return f"\n| clause | measured | goal | |\n|---|--:|--:|---|\n{rows}"
+    machine = told.get("machine")
+    timed = f"\nSearches are timed alone, on: {machine['cpu']}, Python {machine['python']}.\n" if machine else ""
+    return f"\n| clause | measured | goal | |\n|---|--:|--:|---|\n{rows}{timed}"
 
 
 def _traces(loads: dict[str, Any]) -> str:

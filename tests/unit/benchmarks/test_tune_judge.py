@@ -36,7 +36,7 @@ def cells() -> list[judge.Cell]:
                 for n, s in enumerate(grids[seed])]  # fmt: skip
         arms = {
             "untuned": (score(2.0), {}),
-            "ours": (score(1.7, 80.0, bad=7), {"tried": [6, 7], "epoch_cpu_s": [1.0]}),
+            "ours": (score(1.7, 80.0, bad=7), {"tried": [6, 7], "epoch_cpu_s": [1.0, 3.0]}),
             "clairvoyant": (score(1.0), {}),
             judge.LUCKIEST: (min(grids[seed], key=lambda s: s["loss"]), {"grid": told}),
         } | {arm: (score(3.0), {}) for arm in judge.REACTIVE}
@@ -64,11 +64,23 @@ def test_the_share_of_a_gap_is_told_only_where_there_is_one() -> None:
 
 def test_clauses_become_bars_and_a_page_that_names_what_fails() -> None:
     report = Report("tune")
-    judge.judge(report, cells())
+    judge.judge(report, cells(), [cell for cell in cells() if cell["arm"] == "ours"])
     bars = {bar.name: bar for bar in report.bars}
     assert bars["share_of_loads_15_percent_fewer_replica_seconds"].value == 1
     assert bars["unsafe_windows_mean"].ok is False
+    assert (bars["epoch_cpu_s_median"].value, bars["epoch_cpu_s_p90"].ok) == (3, False)
+    assert bars["lives_that_come_out_as_kept"].ok
     told = json.loads(json.dumps({"figures": report.figures, "notes": [], "bars": [vars(b) for b in report.bars]}))
     page = pages.page(told)
     assert "| unsafe windows mean | 0.00833 | 0.005 | **fails** |" in page
     assert "| day | won | +20.0% (+20.0% to +20.0%) |" in page
+
+
+def test_a_life_that_comes_out_otherwise_than_kept_is_told_and_nothing_is_timed_without_one() -> None:
+    report = Report("tune")
+    life = next(cell for cell in cells() if cell["arm"] == "ours")
+    judge.judge(report, cells(), [{**life, "score": score(1.8)}])
+    assert [bar.ok for bar in report.bars if bar.name == "lives_that_come_out_as_kept"] == [False]
+    untimed = Report("tune")
+    judge.judge(untimed, cells())
+    assert not [bar for bar in untimed.bars if bar.name.startswith(("epoch", "lives"))]
