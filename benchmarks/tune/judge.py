@@ -102,7 +102,7 @@ def one(arms: dict[str, dict[int, Cell]]) -> dict[str, Any]:
     seeds = common(arms)
     knobs, best = hindsight(arms[LUCKIEST], seeds)
     arms = {**arms, BEST: best}
-    rows = {}
+    rows: dict[str, dict[str, Any]] = {}
     for name, arm in arms.items():
         played = [arm[s]["score"] for s in seeds if s in arm]
         if played:
