@@ -105,7 +105,13 @@ def sample(told: Sample, pace: Pace) -> Sample:
 
 def batches(told: Batches, times: float) -> Batches:
     """Batches that took `times` as long."""
-    return told.model_copy(update={"seconds": told.seconds * times, "rows_seconds": told.rows_seconds * times})
+    return told.model_copy(
+        update={
+            "seconds": told.seconds * times,
+            "rows_seconds": told.rows_seconds * times,
+            "seconds_squared": told.seconds_squared * times**2,
+        }
+    )
 
 
 def histogram(told: Histogram, times: float) -> Histogram:
