@@ -60,15 +60,18 @@ class ServiceTime:
 
 
 def learn(known: ServiceTime, batches: Batches, began: int | None = None) -> ServiceTime:
-    """`known` after `batches`, to which `began` calls came; nothing fades while there is nothing new."""
-    calls = known.calls + (began or 0)
+    """`known` after `batches`, to which `began` calls came; nothing fades while there is nothing new.
+
+    Where nobody says how many calls began, a call is taken to carry as many rows as before.
+    """
     if batches.count == 0:
-        return replace(known, calls=calls) if began else known
+        return replace(known, calls=known.calls + began) if began else known
+    calls = began if began is not None else batches.rows / known.rows_per_call if known.calls else 0.0
     return ServiceTime(
         known.count * FORGETTING + batches.count,
         known.rows * FORGETTING + batches.rows,
         known.seconds * FORGETTING + batches.seconds,
         known.rows_squared * FORGETTING + batches.rows_squared,
         known.rows_seconds * FORGETTING + batches.rows_seconds,
-        known.calls * FORGETTING + (began or 0),
+        known.calls * FORGETTING + calls,
     )

@@ -72,6 +72,8 @@ class Truth:
     """Starts as they were seen, instead of the log-normal ones."""
     max_wait_s: float = 0.0
     """For how long an idle replica waits for a full batch; not with one queue for all."""
+    rows_per_call: float = 1.0
+    """What is told of batches counts so many rows for a call; `a` and `max_batch` are of calls all the same."""
 
 
 def available() -> bool:
@@ -140,6 +142,7 @@ class Deployment:
     world: World
     compiled: bool
     _before: list[int] = field(default_factory=list)
+    _rows_per_call: float = 1.0
 
     def advance(self, until_s: float) -> None:
         """Let it run until `until_s`."""
@@ -158,7 +161,7 @@ class Deployment:
         def passed(i: int) -> int:
             return now[i] - was[i]
 
-        ready = passed(memory.READY_EVENTS)
+        ready, each = passed(memory.READY_EVENTS), self._rows_per_call
         return Observation.model_construct(
             at_s=now[memory.NOW] / NS,
             span_s=max(passed(memory.NOW), 1) / NS,
@@ -170,12 +173,13 @@ class Deployment:
             busy_s=passed(memory.BUSY) / NS,
             batches=Batches.model_construct(
                 count=passed(memory.BATCHES),
-                rows=passed(memory.ROWS),
+                rows=passed(memory.ROWS) * each,
                 seconds=passed(memory.BUSY) / NS,
-                rows_squared=passed(memory.ROWS_SQUARED),
-                rows_seconds=passed(memory.ROWS_BUSY) / NS,
+                rows_squared=passed(memory.ROWS_SQUARED) * each**2,
+                rows_seconds=passed(memory.ROWS_BUSY) / NS * each,
                 seconds_squared=passed(memory.BUSY_SQUARED) * (memory.TICK / NS) ** 2,
             ),
+            began=passed(memory.ROWS),
             ready=now[memory.READY],
             starting=now[memory.COMING],
             cold_start_s=now[memory.START_SUM] / now[memory.STARTS] / NS if ready else None,
@@ -207,6 +211,7 @@ class Deployment:
         tables = _tables(truth)
         if len(tables) != len(self.world.tables):
             raise ValueError("the largest batch of a truth cannot change in mid-run; limit it")
+        self._rows_per_call = truth.rows_per_call
         if self.compiled:
             import numpy as np
 
@@ -227,7 +232,7 @@ class Deployment:
     def branch(self) -> Deployment:
         """A copy that goes its own way: a checkpoint."""
         fields = (x.copy() if hasattr(x, "copy") else x for x in self.world)
-        return Deployment(World(*fields), self.compiled, list(self._before))
+        return Deployment(World(*fields), self.compiled, list(self._before), self._rows_per_call)
 
 
 def deployment(
@@ -288,7 +293,7 @@ def deployment(
             heap=[0] * heap,
             scores=[0] * scores,
         )
-    return Deployment(world, compiled, list(counts))
+    return Deployment(world, compiled, list(counts), truth.rows_per_call)
 
 
 def _compiled_world(

@@ -154,7 +154,8 @@ def built(ask: Ask, played: ReplaySet | None) -> Twin | None:
     if cost is None:
         return None
     starts_s = tuple(past.starts_s) or (_START_S,)
-    model = Model(*cost, choice.max_batch(ask.service), Unevenness(), starts_s, slots(ask.service, sums))
+    largest = choice.max_batch(ask.service)
+    model = Model(*cost, largest, Unevenness(), starts_s, slots(ask.service, sums), rows_per_call(sums))
     if ask.noise is not None:
         choices = _choices(ask, model, until)
         model = replace(model, uneven=choices[min(round(ask.noise), len(choices) - 1)])
@@ -189,12 +190,17 @@ def slots(service: ServiceSpec, seen: Sums) -> int:
     return min(max(round(max(took_s - waited_s, 0.0) * seen.batches.rows / work_s), 1), most)
 
 
+def rows_per_call(seen: Sums) -> float:
+    """How many rows a call carries, in the mean, to a tenth: those of calls that began in a span end a little later."""
+    return max(1.0, round(seen.batches.rows / seen.began, 1)) if seen.began else 1.0
+
+
 def _limits(ask: Ask, model: Model, values: Values) -> tuple[int, int, float]:
-    """Rows of a batch, batches beside each other, and seconds that one waits for company, at most."""
+    """Calls of a batch, batches beside each other, and seconds that one waits for company, at most."""
     values = {**ask.by_hand, **values}
     rows, beside = values.get(scaling.MAX_BATCH), values.get(scaling.CONCURRENCY)
     wait_s = values.get(scaling.MAX_WAIT_S, choice.max_wait_s(ask.service))
-    return int(rows or model.largest_batch), int(beside or model.slots), wait_s
+    return model.calls(int(rows or model.largest_batch)), int(beside or model.slots), wait_s
 
 
 def law(ask: Ask, values: Values) -> Law:
@@ -214,7 +220,8 @@ def episode(ask: Ask, model: Model, stretch: Stretch) -> Episode:
     if ready is None:
         rate = sum(stretch.counts[:MINUTE_S]) / MINUTE_S
         rows = model.largest_batch
-        ready = ask.bounds.clip(math.ceil(1.3 * rate * (model.a + model.b / rows)), stretch.begin_s)
+        each_s = model.rows_per_call * (model.a + model.b / rows)
+        ready = ask.bounds.clip(math.ceil(1.3 * rate * each_s), stretch.begin_s)
     return Episode(calls, span_s, stretch.begin_s, ready, stretch.state, stretch.burst, stretch.led_in_s)
 
 

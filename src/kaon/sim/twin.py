@@ -35,6 +35,8 @@ TAILS = (0.0, 1 / 3, 2 / 3, 1.0)
 BEYOND = 2.0
 """Slow replicas and costs that are not linear make calls late too: they may pass for so much more variance."""
 MOST_NOISE, LEAST_NOISE, STRAGGLES = 1.2, 0.05, 5.0
+_ROUNDED = 0.001
+"""Batches without any noise leave a little over, of either sign."""
 MOST_P50, MOST_BUSY, MOST_COMPLETION = 0.15, 0.10, 0.005
 """How far a trusted replay may be off: shares of the p50 and of the busy share, and points of completion."""
 SHORT_TICK_S, LUCKS = 4.0, 2
@@ -54,7 +56,7 @@ class Unevenness:
 @dataclass(frozen=True, slots=True)
 class Model:
     """What was learnt of a deployment: a batch of n rows is (a n + b) replica-seconds of work, and a replica runs
-    `slots` of them beside each other. `largest_batch` is what its handlers take, whatever the knob says."""
+    `slots` of them beside each other. `largest_batch` is the rows that its handlers take, whatever the knob says."""
 
     a: float
     b: float
@@ -62,18 +64,24 @@ class Model:
     uneven: Unevenness = field(default_factory=Unevenness)
     starts_s: tuple[float, ...] = (20.0,)
     slots: int = 1
+    rows_per_call: float = 1.0
+
+    def calls(self, rows: int) -> int:
+        """So many calls, at least one, are in a batch of `rows`."""
+        return max(1, int(rows / self.rows_per_call))
 
     def truth(self) -> Truth:
-        """The same, for the simulator, whose a and b are those of batches that do not straggle."""
+        """The same, for the simulator, whose a and b are those of batches of calls that do not straggle."""
         took = self.slots / (1 + (STRAGGLES - 1) * self.uneven.stragglers)
         return Truth(
-            a=self.a * took,
+            a=self.a * self.rows_per_call * took,
             b=self.b * took,
-            max_batch=self.largest_batch,
+            max_batch=self.calls(self.largest_batch),
             noise=self.uneven.noise,
             stragglers=self.uneven.stragglers,
             starts_s=self.starts_s,
             slots=self.slots,
+            rows_per_call=self.rows_per_call,
         )
 
 
@@ -98,7 +106,7 @@ class Episode:
 
 @dataclass(frozen=True, slots=True)
 class Twin:
-    """The copy. `law` and `limits` (rows of a batch, batches beside each other, seconds that one waits) say what
+    """The copy. `law` and `limits` (calls of a batch, batches beside each other, seconds that one waits) say what
     values of the knobs mean.
 
     A whole play takes each of `episodes` with several lucks, because a single one may differ from the next by more than
@@ -219,9 +227,9 @@ def unevennesses(seen: Batches, a: float, b: float) -> tuple[Unevenness, ...]:
     """
     expected = a * a * seen.rows_squared + 2 * a * b * seen.rows + b * b * seen.count
     residual = seen.seconds_squared - 2 * a * seen.rows_seconds - 2 * b * seen.seconds + expected
-    if residual <= 0 or expected <= 0:
+    if expected <= 0 or residual < -_ROUNDED * expected:  # nobody knows the squares, or not of all batches
         return tuple(Unevenness(noise) for noise in NOISES)
-    squares = (min(1 + more * residual / expected, math.exp(MOST_NOISE**2)) for more in (1.0, BEYOND))
+    squares = (min(1 + more * max(residual, 0.0) / expected, math.exp(MOST_NOISE**2)) for more in (1.0, BEYOND))
     return tuple(_uneven(square, tail * _most_stragglers(square)) for square in squares for tail in TAILS)
 
 

@@ -30,7 +30,7 @@ SECOND = Sample(
     codes={"2xx": 8},
     latency={36: 6, 40: 2},
     busy_s=0.5,
-    batches=Batches(count=2, rows=8, seconds=0.5, rows_squared=32, rows_seconds=2.0),
+    batches=Batches(count=2, rows=8, seconds=0.5, rows_squared=32, rows_seconds=2.0, seconds_squared=0.125),
     ready=1,
     starts=(ColdStart(replica="a", start_s=0.5, load_s=2.0),),
 )
@@ -53,6 +53,7 @@ def test_a_sample_in_quick_seconds_has_the_same_counts_and_longer_times() -> Non
     assert told.at_s == pytest.approx(1000 + 10 * TIMES)
     assert (told.span_s, told.busy_s) == (TIMES, 0.5 * TIMES)
     assert told.batches.seconds / told.batches.count == pytest.approx(0.25 * TIMES)
+    assert told.batches.seconds_squared / told.batches.seconds**2 == pytest.approx(0.5)
     assert told.starts[0].total_s == pytest.approx(2.5 * TIMES)
 
 

@@ -40,7 +40,7 @@ PLAIN = ServiceSpec(name="s", entry="s:S", endpoints=(EndpointSpec(name="e", met
 def lived(truth: Truth = TRUTH) -> Past:
     """Half an hour of a deployment whose truth is of the model's family."""
     calls = arrivals([40.0] * SPAN_S, 1)
-    law = choice.law(SCALING, OBJECTIVE, truth.max_batch, at_once=8)
+    law = choice.law(SCALING, OBJECTIVE, round(truth.max_batch * truth.rows_per_call), at_once=8)
     setting = Setting(truth, OBJECTIVE, choice.bounds(SCALING), first_replicas=4, slots=64)
     session, past, before, widths = Session(law, setting, calls, 1), Past(), None, None
     for tick in range(SPAN_S // 2):
@@ -99,6 +99,13 @@ def test_minutes_of_calls_are_the_same_drawn_at_once_or_apart() -> None:
     assert whole == sorted(whole)
     assert whole[:30] == list(moments([3] * 10, 1000, 7))
     assert [at - 120 * NS for at in whole[360:]] == list(moments([3] * 30, 1120, 7))
+
+
+def test_a_twin_of_calls_that_carry_several_rows_is_trusted() -> None:
+    past = lived(replace(TRUTH, max_batch=4, rows_per_call=2.0))
+    assert search.rows_per_call(past.sums(SPAN_S - 600, SPAN_S)) == 2
+    told = answer(asked(past))
+    assert (told.trusted, told.distrust) == (True, "")
 
 
 def test_a_twin_of_its_own_family_is_trusted_and_its_epoch_replays_bit_for_bit() -> None:

@@ -15,7 +15,7 @@ from kaon.sim.run import Session, Setting
 from kaon.sim.traffic import arrivals
 from kaon.sim.twin import Episode, Figures, Model, Twin, Unevenness, agreement, calibrated, fit, unevennesses
 from kaon.types.objective import Objective
-from kaon.types.observation import Batches
+from kaon.types.observation import Batches, Observation
 
 OBJECTIVE = Objective(latency_s=0.4, deadline_s=0.8)
 TRUTH = Truth(a=0.02, b=0.08, max_batch=16, noise=0.3, start_s=6.0, start_p95_s=9.0)
@@ -30,7 +30,7 @@ def twin(model: Model, *episodes: Episode) -> Twin:
         OBJECTIVE,
         Bounds(1, 40),
         lambda values: scaling.applied(LAW, values),
-        lambda values: (int(values["max_batch"]), 1),
+        lambda values: (model.calls(int(values["max_batch"])), 1, 0.0),
         reference_s=0.03,
         price=1.0,
         episodes=episodes,
@@ -129,6 +129,41 @@ def test_all_choices_leave_as_much_unexplained_as_was_seen_and_one_is_the_truth(
 
 def test_where_nobody_knows_squares_there_are_other_choices() -> None:
     assert len(unevennesses(Batches(count=10, rows=40, seconds=2), 0.01, 0.1)) > 3
+
+
+def test_batches_without_any_noise_have_choices_that_have_none() -> None:
+    even = [Batches(count=1, rows=n, seconds=0.01 * n + 0.1, rows_squared=n * n, rows_seconds=n * (0.01 * n + 0.1),
+                    seconds_squared=(0.01 * n + 0.1) ** 2) for n in (1, 4, 8)]  # fmt: skip
+    for off in (-1e-5, 0.0, 1e-5):
+        summed = {name: sum(getattr(one, name) for one in even) for name in Batches.model_fields}
+        found = unevennesses(Batches(**{**summed, "seconds_squared": summed["seconds_squared"] * (1 + off)}), 0.01, 0.1)
+        assert len(found) == 8
+        assert max(uneven.noise for uneven in found) < 0.01
+
+
+def test_a_law_that_was_told_of_calls_knows_what_a_call_costs_in_the_twin_too() -> None:
+    law = scaling.applied(LAW, FORCE)
+    state = law.begin()
+    for second in range(2, 200, 2):
+        batches = Batches(count=4, rows=80, seconds=0.96, rows_squared=1600, rows_seconds=19.2)
+        told = Observation(at_s=second, span_s=2.0, arrivals=80, batches=batches, began=80, ready=4)
+        state, _ = law.step(state, Bounds(1, 40), told)
+    known = Episode(CALLS, 240.0, 200.0, 4, state)
+    outcome = twin(Model(0.02, 0.08, 16), known).replay(known, [(200.0, FORCE)], 1)
+    assert max(outcome.replicas) < 12
+
+
+def test_calls_of_several_rows_are_played_as_such() -> None:
+    one, three = Model(0.02, 0.08, 12), Model(0.02 / 3, 0.08, 12, rows_per_call=3.0)
+    assert (three.calls(12), three.calls(2), one.calls(12)) == (4, 1, 12)
+    world = deployment(three.truth(), OBJECTIVE, CALLS, slots=16, compiled=False)
+    world.have(8)
+    world.advance(60.0)
+    seen = world.observe()
+    assert seen.began is not None
+    assert seen.batches.rows == pytest.approx(3 * seen.began)
+    a, b = fit([seen.batches]) or (0.0, 0.0)
+    assert 12 * a + b == pytest.approx(0.16, rel=0.1)
 
 
 def test_the_truth_may_change_in_mid_run_but_not_its_largest_batch() -> None:
