@@ -282,6 +282,7 @@ class Platform:
                 latency=latency,
                 in_flight=seen.in_flight,
                 queued=seen.queued,
+                began=seen.began,
                 busy_s=seen.busy_s,
                 batches=seen.batches,
                 ready=seen.ready,
@@ -327,6 +328,7 @@ def _samples(
                 latency={bucket: answered} if answered else {},
                 in_flight=waiting,
                 queued=waiting,
+                began=answered,
                 busy_s=busy_s,
                 batches=Batches(
                     count=answered, rows=answered, seconds=busy_s, rows_squared=answered, rows_seconds=busy_s

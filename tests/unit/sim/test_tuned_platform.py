@@ -37,7 +37,7 @@ async def begun() -> Platform:
     platform = Platform(1, twin=ThreadedTwin())
     await platform.begin()
     spec = DeploymentSpec(
-        template=Template(artifact=DIGEST), scaling=Scaling(min=1, max=1), tuning=Tuning(mode=Mode.AUTO)
+        template=Template(artifact=DIGEST), scaling=Scaling(min=1, max=4), tuning=Tuning(mode=Mode.AUTO)
     )
     await platform.deploy("shop", spec, service)
     platform.loads["shop"].served = Served(TRUTH, OBJECTIVE, arrivals([RPS] * 5400, 3), 1)
