@@ -16,6 +16,11 @@ REACTIVE = ("knative tuned", "ray-serve tuned", "hpa tuned", "sky-serve tuned")
 LUCKIEST, BEST = "luckiest knobs in hindsight", "best knobs in hindsight"
 """Of each life, and of each load: the one is in part the luck of one life among many."""
 NEEDED = ("ours", "untuned", LUCKIEST, "clairvoyant")
+OTHERS = (
+    *("ours", "ours, no trial", "ours, no trial, no gate", "ours, no control variate"),
+    *("optuna in the twin", "optuna live", "live two-point", "live one-point", "untuned"),
+)
+"""The tuner, itself without a part, and other ways to tune: these are compared over all loads."""
 HOUR = 60
 """Windows of an hour."""
 Cell = dict[str, Any]
@@ -102,16 +107,18 @@ def one(arms: dict[str, dict[int, Cell]]) -> dict[str, Any]:
     seeds = common(arms)
     knobs, best = hindsight(arms[LUCKIEST], seeds)
     arms = {**arms, BEST: best}
+    ours, untuned = arms["ours"], arms["untuned"]
     rows: dict[str, dict[str, Any]] = {}
     for name, arm in arms.items():
         played = [arm[s]["score"] for s in seeds if s in arm]
         if played:
             figures = [figure for figure in played[0] if figure not in ("losses", "bad")]
+            mine = [s for s in seeds if s in arm]
+            above = [arm[s]["score"]["loss"] / ours[s]["score"]["loss"] - 1 for s in mine]
             rows[name] = {f: interval([score[f] for score in played]) for f in figures} | {"seeds": len(played)}
-            rows[name]["above_ours"] = interval(
-                [arm[s]["score"]["loss"] / arms["ours"][s]["score"]["loss"] - 1 for s in seeds if s in arm]
-            )
-    ours, untuned = arms["ours"], arms["untuned"]
+            rows[name] |= {"above_ours": interval(above), "above_ours_each": above}
+            rows[name]["unsafe"] = fmean(share_bad(arm, untuned, mine))
+            rows[name]["below_goal"] = fmean(score["later_attainment"] < GOAL for score in played)
     rivals = [n for n in REACTIVE if n in arms]
     good = [n for n in rivals if rows[n]["later_attainment"][0] >= GOAL]
     rival = (
@@ -155,6 +162,19 @@ def one(arms: dict[str, dict[int, Cell]]) -> dict[str, Any]:
     }
 
 
+def over_all(loads: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Of arms that all loads have on as many seeds: loss above ours in the mean over loads, unsafe minutes, and the
+    share of lives that end below the goal."""
+    told = {}
+    for arm in OTHERS:
+        rows = [found["arms"].get(arm, {"seeds": 0}) for found in loads.values()]
+        if len({row["seeds"] for row in rows}) == 1 and rows[0]["seeds"]:
+            means = [fmean(each) for each in zip(*(row["above_ours_each"] for row in rows), strict=True)]
+            told[arm] = {"seeds": rows[0]["seeds"], "above_ours": interval(means)}
+            told[arm] |= {name: fmean(row[name] for row in rows) for name in ("unsafe", "below_goal")}
+    return told
+
+
 def _hour(cell: Cell) -> int:
     """The window from which on the rest is judged: an hour, or half of a shorter life."""
     return min(HOUR, len(cell["score"]["losses"]) // 2)
@@ -190,7 +210,7 @@ def judge(report: Report, cells: list[Cell], again: Sequence[Cell] = ()) -> None
 
 def clauses(report: Report, loads: dict[str, dict[str, Any]]) -> None:
     """Bars, and the clauses of the claim: which hold, load by load. `loads` is what `one` makes of each."""
-    report.figures["loads"] = loads
+    report.figures["loads"], report.figures["over_all"] = loads, over_all(loads)
     found = list(loads.values())
     won = {
         n: f["replica_seconds_saved"][0] >= 0.15

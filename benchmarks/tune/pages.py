@@ -60,6 +60,7 @@ def page(told: dict[str, Any]) -> str:
     span = "-".join(str(n) for n in dict.fromkeys((counts[0], counts[-1]))) if counts else "no"
     what = f"{len(loads)} public traces, {span} seeds each, intervals by bootstrap (95 %)."
     parts = [_HEAD.format(what=what), _claim(told), _traces(loads), _unsafe(loads)]
+    parts += [_over_all(told["figures"]["over_all"])]
     parts += [_arms(name, found) for name, found in loads.items()]
     notes = "".join(f"- {note}\n" for note in told["notes"])
     return "".join(parts) + _LIMITS + (f"\nNotes of the run:\n\n{notes}" if notes else "")
@@ -116,6 +117,19 @@ def _unsafe(loads: dict[str, Any]) -> str:
         "\n## Unsafe and bad minutes\n\n| trace | best knobs in hindsight: batch, budget, contest | unsafe, tuned "
         "| of these while trying | unsafe, hindsight | bad, tuned | bad, hindsight | bad, untuned |\n"
         f"|---|---|--:|--:|--:|--:|--:|--:|\n{rows}"
+    )
+
+
+def _over_all(arms: dict[str, Any]) -> str:
+    rows = "".join(
+        f"| {name} | {row['seeds']} | {_share(row['above_ours'])} | {row['unsafe']:.2%} | {row['below_goal']:.0%} |\n"
+        for name, row in arms.items()
+    )
+    return (
+        "\n## What each part is worth\n\n"
+        "In the mean over all traces: the tuner, itself without a part, and other ways to tune.\n\n"
+        "| arm | seeds | loss against ours, same calls | unsafe minutes | lives below 99 % |\n"
+        f"|---|--:|--:|--:|--:|\n{rows}"
     )
 
 

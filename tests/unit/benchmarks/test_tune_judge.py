@@ -74,6 +74,8 @@ def test_clauses_become_bars_and_a_page_that_names_what_fails() -> None:
     page = pages.page(told)
     assert "| unsafe windows mean | 0.00833 | 0.005 | **fails** |" in page
     assert "| day | won | +20.0% (+20.0% to +20.0%) |" in page
+    assert "| untuned | 2 | +17.6% (+17.6% to +17.6%) | 0.00% | 0% |" in page
+    assert "| ours | 2 | +0.0% (+0.0% to +0.0%) | 0.83% | 0% |" in page
 
 
 def test_a_life_that_comes_out_otherwise_than_kept_is_told_and_nothing_is_timed_without_one() -> None:
