@@ -26,8 +26,7 @@ Told = dict[str, Any]
 
 @dataclass(frozen=True)
 class Setting:
-    """What is compared on what: `usual` is what somebody who has not measured would set, `at_once` how many loads are
-    played side by side.
+    """What is compared on what: `usual` is what somebody who has not measured would set.
 
     `serves_rps` is what a replica serves with it, `reference_s` the replica-seconds of a call that cost 1 in the loss;
     of the tuner's seconds `times` pass in one.
@@ -35,7 +34,6 @@ class Setting:
 
     service: Service
     loads: Sequence[Load]
-    at_once: int
     times: float
     usual: Values
     serves_rps: float
@@ -68,50 +66,49 @@ class Setting:
 def while_tuned(setting: Setting) -> Told:
     """The untuned and the tuned arm of each load, side by side."""
     usual = {load.name: setting.usual for load in setting.loads}
-    return _played(setting, {UNTUNED: (Mode.OFF, usual), TUNED: (Mode.AUTO, usual)})
+    return _played(setting, {UNTUNED: (Mode.OFF, usual), TUNED: (Mode.AUTO, usual)}, setting.loads)
 
 
 def in_turn(setting: Setting) -> Told:
     """The untuned arm and the tuned one, one after the other."""
     usual = {load.name: setting.usual for load in setting.loads}
-    told = _played(setting, {UNTUNED: (Mode.OFF, usual)})
-    for name, arms in _played(setting, {TUNED: (Mode.AUTO, usual)})["loads"].items():
+    told = _played(setting, {UNTUNED: (Mode.OFF, usual)}, setting.loads)
+    for name, arms in _played(setting, {TUNED: (Mode.AUTO, usual)}, setting.loads)["loads"].items():
         told["loads"][name] |= arms
     return told
 
 
 def from_the_start(setting: Setting, before: Told) -> Told:
-    """The untuned arm again, beside one that has from the start what the tuned one of `before` ended with."""
+    """The untuned arm again, beside one that has from the start what the tuned one of `before` ended with; on those
+    loads where that is anything new."""
     usual = {load.name: setting.usual for load in setting.loads}
-    found = {name: dict(arms[TUNED]["tuner"]["values"]) for name, arms in before["loads"].items()}
-    return _played(setting, {UNTUNED: (Mode.OFF, usual), FOUND: (Mode.OFF, found)})
+    ended = {name: arms[TUNED]["tuner"] for name, arms in before["loads"].items()}
+    found = {name: dict(it["values"]) for name, it in ended.items() if it["values"] != it["usual"] | setting.usual}
+    loads = [load for load in setting.loads if load.name in found]
+    return _played(setting, {UNTUNED: (Mode.OFF, usual), FOUND: (Mode.OFF, found)}, loads)
 
 
-def _played(setting: Setting, arms: dict[str, tuple[Mode, dict[str, Values]]]) -> Told:
-    """All loads, some at a time."""
+def _played(setting: Setting, arms: dict[str, tuple[Mode, dict[str, Values]]], loads: Sequence[Load]) -> Told:
+    """`loads`, one after the other, with their arms side by side."""
     told: Told = {"loads": {}, "machine_busy": [], "setting": setting.told()}
-    for first in range(0, len(setting.loads), setting.at_once):
-        loads = setting.loads[first : first + setting.at_once]
-        found, machine = _side_by_side(setting, loads, arms)
-        told["loads"] |= found
+    for load in loads:
+        told["loads"][load.name], machine = _side_by_side(setting, load, arms)
         told["machine_busy"].append(machine["busy"])
     return told
 
 
 def _side_by_side(
-    setting: Setting, loads: Sequence[Load], arms: dict[str, tuple[Mode, dict[str, Values]]]
+    setting: Setting, load: Load, arms: dict[str, tuple[Mode, dict[str, Values]]]
 ) -> tuple[Told, dict[str, float]]:
     entrants = {
-        (load.name, arm): Entrant(f"{arm}-{number}", load, mode, values[load.name], setting.first_replicas(load))
-        for number, load in enumerate(loads)
+        arm: Entrant(arm, load, mode, values[load.name], setting.first_replicas(load))
         for arm, (mode, values) in arms.items()
     }
     with platform(partial(roles.start, times=setting.times)) as kaon:
         outcomes, machine = Match(kaon, setting.service, list(entrants.values()), setting.times).play()
-    told: Told = {load.name: {} for load in loads}
-    for (load_name, arm), entrant in entrants.items():
-        told[load_name][arm] = _told(setting, outcomes[entrant.name]) | {"set": entrant.values}
-    return told, machine
+    return {
+        arm: _told(setting, outcomes[entrant.name]) | {"set": entrant.values} for arm, entrant in entrants.items()
+    }, machine
 
 
 def _told(setting: Setting, outcome: Outcome) -> Told:

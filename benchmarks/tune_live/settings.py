@@ -25,10 +25,9 @@ at any pace, so a faster one would leave too little of two cores for calls."""
 SECONDS = 40 if QUICK else 520
 """A quarter of an hour of the tuner's, or 82 minutes."""
 USUAL = 8
-MOST, MEAN_SHARE = 10, 0.75
-"""Replicas at most, and the share of the calls that a load of `bench-live` has: six deployments share two cores."""
-AT_ONCE = int(os.environ.get("AT_ONCE", "3"))
-"""So many loads side by side."""
+MOST, MEAN_SHARE = 20, 1.5
+"""Replicas at most, and how many times the calls that a load of `bench-live` has: seven replicas in the mean, so that
+one that starts is no more than usual, and calls enough in the quietest minutes. Two such deployments fill two cores."""
 
 MODEL_TIMES = 2.0**5 if QUICK else 2.0**4
 MODEL_SECONDS, MODEL_RPS = (30, 60.0) if QUICK else (180, 90.0)
@@ -46,7 +45,6 @@ def sleeper() -> Setting:
     return Setting(
         service=SLEEPER,
         loads=[times_as_many(load, MEAN_SHARE) for load in loads],
-        at_once=AT_ONCE,
         times=TIMES,
         usual={"max_batch": float(USUAL)},
         serves_rps=USUAL / full_s,
@@ -66,7 +64,7 @@ def embedder() -> Setting:
     service = Service(
         f"{APPS / 'embedder.py'}:Embedder", EMBEDDER_OBJECTIVE, 0.0, 3, json.dumps({"texts": [TEXT]}), env
     )
-    return Setting(service, (load,), 1, MODEL_TIMES, {"max_batch": 1.0}, 1 / ALONE_S, ALONE_S)
+    return Setting(service, (load,), MODEL_TIMES, {"max_batch": 1.0}, 1 / ALONE_S, ALONE_S)
 
 
 PARTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
