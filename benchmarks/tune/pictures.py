@@ -22,6 +22,7 @@ from benchmarks.tune.world import (
     score,
 )
 from kaon.laws.loss import latency_loss
+from kaon.laws.tune.epoch import Depth
 from kaon.sim.picture import BLUE, GREEN, GREY, ORANGE, picture
 from kaon.sim.twin import Episode, Model, Twin, Unevenness
 
@@ -61,7 +62,7 @@ def a_difference(load: Load) -> str:
         model, OBJECTIVE, BOUNDS, law, lambda v: (largest(v), 1, 0.0), REFERENCE_S, 1.0, (episode,), (episode,), lucks=1
     )
     other = SPACE.moved(START, tuple(z + 0.1 for z in SPACE.point(START)))
-    force, same, different = copy(START, 1, True), copy(other, 1, True), copy(other, 2, True)
+    force, same, different = copy(START, 1, Depth.WHOLE), copy(other, 1, Depth.WHOLE), copy(other, 2, Depth.WHOLE)
     minutes = range(5, len(force))
     paired = [abs(same[i].loss - force[i].loss) for i in minutes]
     apart = [abs(different[i].loss - force[i].loss) for i in minutes]

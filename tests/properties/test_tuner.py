@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kaon.laws.scale import Scale
 from kaon.laws.scaling import Bounds
 from kaon.laws.tune import dice, epoch, guard, record, scaling, tuner
-from kaon.laws.tune.epoch import Proposal, Search
+from kaon.laws.tune.epoch import Depth, Proposal, Search
 from kaon.laws.tune.gate import Block, Played, Verdict
 from kaon.laws.tune.guard import Arm, Conditions, Probation
 from kaon.laws.tune.knobs import Knob, Reach, Shape, Space, Values
@@ -97,9 +97,9 @@ def test_what_is_allowed_is_what_a_move_can_lead_to(
 def rough(seed: int) -> epoch.Play:
     """A twin that says anything, but always the same."""
 
-    def play(values: Values, luck: int, whole: bool) -> Played:
-        number = round(1e6 * sum(SPACE.point(values)))
-        count = 25 if whole else 10
+    def play(values: Values, luck: int, depth: Depth) -> Played:
+        number = round(1e6 * sum(SPACE.point(values))) + (depth == Depth.PROOF)
+        count = 25 if depth else 10
         return tuple(
             Block(5 * dice.uniform(seed, number, i), 100, 90 + int(11 * dice.uniform(seed, number, 99 + i)), i < 3)
             for i in range(count)

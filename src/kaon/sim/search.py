@@ -24,7 +24,7 @@ from kaon.laws.scaling import Law
 from kaon.laws.traffic import middle, quantile
 from kaon.laws.tune import epoch, gate, record, scaling, warm
 from kaon.laws.tune.ask import Answer, Ask
-from kaon.laws.tune.epoch import Look, Proposal
+from kaon.laws.tune.epoch import Depth, Look, Proposal
 from kaon.laws.tune.knobs import Space, Values
 from kaon.laws.tune.past import MINUTE_S, Stretch, Sums
 from kaon.laws.tune.replay_set import RECENT_S, ReplaySet, replay_set
@@ -313,7 +313,7 @@ def _epoch(ask: Ask) -> Answer:
 
 def _promise(ask: Ask, twin: Twin, attempt: Values, target: float) -> Proposal:
     """What `attempt` promises against what is in force, and what the gate says of it."""
-    now, then = (Look(values, True, twin(values, ask.seed, True)) for values in (ask.force, attempt))
+    now, then = (Look(v, Depth.WHOLE, twin(v, ask.seed, Depth.WHOLE)) for v in (ask.force, attempt))
     verdict = gate.judge(now.played, then.played, target)
     plain = epoch.gain_in_plain(now.played, then.played)
     return Proposal(ask.force, attempt, verdict, verdict.gain * gate.mean_loss(now.played), (now, then), plain)

@@ -21,6 +21,7 @@ from kaon.laws import loss
 from kaon.laws.scaling import Bounds, Law
 from kaon.laws.service_time import ServiceTime
 from kaon.laws.traffic import quantile
+from kaon.laws.tune.epoch import Depth
 from kaon.laws.tune.gate import Block, Played
 from kaon.laws.tune.knobs import Values
 from kaon.sim.engine import NS, Truth
@@ -39,7 +40,7 @@ _ROUNDED = 0.001
 """Batches without any noise leave a little over, of either sign."""
 MOST_P50, MOST_BUSY, MOST_COMPLETION = 0.15, 0.10, 0.005
 """How far a trusted replay may be off: shares of the p50 and of the busy share, and points of completion."""
-SHORT_TICK_S, LUCKS = 4.0, 2
+SHORT_TICK_S, LUCKS, PROOFS = 4.0, 2, 6
 MOST_REPLICAS = 4096
 LEAST_P50 = 0.02
 """Of the latency that is asked for: p50s that differ by less are the same to anybody, be it by half."""
@@ -110,7 +111,8 @@ class Twin:
     values of the knobs mean.
 
     A whole play takes each of `episodes` with several lucks, because a single one may differ from the next by more than
-    a good move gains; a short play takes the `short` ones once, and lets the law look half as often.
+    a good move gains; a proof, with `PROOFS` others. A short play takes the `short` ones once, and lets the law look
+    half as often.
     """
 
     model: Model
@@ -126,14 +128,15 @@ class Twin:
     stale_s: float = 2.0
     lucks: int = LUCKS
 
-    def __call__(self, values: Values, seed: int, whole: bool) -> Played:
+    def __call__(self, values: Values, seed: int, depth: Depth) -> Played:
         """What `values` would have come to: `kaon.laws.tune.epoch.Play`."""
-        if not whole:
+        if depth == Depth.SHORT:
             quick = replace(self, tick_s=SHORT_TICK_S)
             return tuple(block for i, e in enumerate(self.short) for block in quick.play(e, values, seed + i))
+        first, last = (0, self.lucks) if depth == Depth.WHOLE else (self.lucks, self.lucks + PROOFS)
         lucks = [
             [block for i, e in enumerate(self.episodes) for block in self.play(e, values, seed + 100 * luck + i)]
-            for luck in range(self.lucks)
+            for luck in range(first, last)
         ]
         return tuple(_mean(blocks) for blocks in zip(*lucks, strict=True))
 

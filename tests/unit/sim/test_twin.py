@@ -9,6 +9,7 @@ import pytest
 from kaon.laws.scale import Scale
 from kaon.laws.scaling import Bounds
 from kaon.laws.tune import scaling
+from kaon.laws.tune.epoch import Depth
 from kaon.laws.tune.knobs import Values
 from kaon.sim.engine import NS, Truth, deployment
 from kaon.sim.run import Session, Setting
@@ -79,9 +80,9 @@ def test_its_replay_of_what_was_seen_agrees_and_one_with_a_wrong_cost_does_not(
 def test_a_play_meets_the_same_luck_again_and_short_ones_are_shorter() -> None:
     known = Episode(CALLS, 240.0, 0.0, 4, None)
     copy = twin(Model(0.02, 0.08, 16), known)
-    assert copy(FORCE, 3, True) == copy(FORCE, 3, True)
-    assert copy(FORCE, 3, True) != copy(FORCE, 4, True)
-    assert (len(copy(FORCE, 3, True)), len(copy(FORCE, 3, False))) == (4, 1)
+    assert copy(FORCE, 3, Depth.WHOLE) == copy(FORCE, 3, Depth.WHOLE)
+    assert copy(FORCE, 3, Depth.WHOLE) != copy(FORCE, 4, Depth.WHOLE)
+    assert (len(copy(FORCE, 3, Depth.WHOLE)), len(copy(FORCE, 3, Depth.SHORT))) == (4, 1)
     assert copy.inputs() == copy.inputs() != replace(copy, price=2.0).inputs()
 
 

@@ -3,13 +3,15 @@
 Plays cost time, so there are short and whole ones. Four pairs of perturbations give a gradient (short). Its step,
 four Gaussian neighbours, the better perturbations, the model's own optimum and a point from anywhere in the cube
 race each other (short). The best, what lies half-way to it, and the last two hints meet what is in force (whole), at
-the gate.
+the gate. Whoever is chosen among many was lucky too: where few calls came, what passed must pass once more, with other
+lucks (proof).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from enum import IntEnum
 from statistics import fmean
 
 from kaon.laws.tune import dice, gate, spsa
@@ -17,14 +19,26 @@ from kaon.laws.tune.gate import Played, Verdict
 from kaon.laws.tune.knobs import Point, Space, Values
 from kaon.laws.tune.spsa import Slope
 
-Play = Callable[[Values, int, bool], Played]
-"""The twin: what `values` would have come to, with the luck of `seed`, over all of the replay set or a part."""
+
+class Depth(IntEnum):
+    """How much a play takes: a part of the replay set, all of it, or all of it with several other lucks."""
+
+    SHORT = 0
+    WHOLE = 1
+    PROOF = 2
+
+
+Play = Callable[[Values, int, Depth], Played]
+"""The twin: what `values` would have come to, with the luck of `seed`."""
 
 NEIGHBOURS = 4
 SPREAD_EPOCHS, SPREAD_EACH = 64, 1
 """64 points spread over the cube, one an epoch: a warm start that costs no epoch more than another."""
 PROVEN = 2
 """So many hints, the last ones, are played whole however they race: a part of the calls tells little of them."""
+FEW_CALLS = 50_000
+"""In the replay set. With fewer than these, two lucks differ by more than a good move gains, in missed calls above all;
+a fleet of hundreds of calls a second has ten times as many."""
 _STREAM = 100
 
 
@@ -49,7 +63,7 @@ class Look:
     """A play as it was: enough to decide the same again without a twin."""
 
     values: Values
-    whole: bool
+    depth: Depth
     played: Played
 
 
@@ -72,11 +86,11 @@ def propose(
     """The next search and the proposal. `hints` are points worth a look, such as the model's optimum."""
     looks: list[Look] = []
 
-    def look(values: Values, whole: bool) -> Played:
+    def look(values: Values, depth: Depth) -> Played:
         for known in looks:
-            if known.values == values and known.whole == whole:
+            if known.values == values and known.depth == depth:
                 return known.played
-        looks.append(Look(values, whole, play(values, seed, whole)))
+        looks.append(Look(values, depth, play(values, seed, depth)))
         return looks[-1].played
 
     start = space.point(force)
@@ -87,10 +101,10 @@ def propose(
     if search.epoch < SPREAD_EPOCHS:
         aims += [dice.spread(search.epoch * SPREAD_EACH + i, len(start)) for i in range(SPREAD_EACH)]
     aims = [_near(start, aim, search.trust) for aim in aims]
-    now = look(force, False)
+    now = look(force, Depth.SHORT)
     raced = [(space.moved(force, aim), i) for i, aim in enumerate(aims)]
     raced = [(values, i) for values, i in raced if values != force]
-    ranked = sorted(raced, key=lambda r: (_behind(now, look(r[0], False)), r[1]))
+    ranked = sorted(raced, key=lambda r: (_behind(now, look(r[0], Depth.SHORT)), r[1]))
     finalists: list[Values] = []
     if ranked:
         # A part of the calls flatters what is daring; half of the way may hold where all of it does not.
@@ -101,12 +115,12 @@ def propose(
             *(space.moved(force, _near(start, space.point(hint), search.trust)) for hint in hints[-PROVEN:]),
         )
         finalists = [v for i, v in enumerate(drawn) if v != force and v not in drawn[:i]]
-    best = _final(force, finalists, look, target)
-    found = replace(search, epoch=search.epoch + 1, slope=slope, still=0 if best[1].open else search.still + 1)
-    played = look(force, True)
-    predicted = best[1].gain * gate.mean_loss(played)
-    plain = gain_in_plain(played, look(best[0], True))
-    return found, Proposal(force, best[0], best[1], predicted, tuple(looks), plain)
+    best, verdict, depth = _final(force, finalists, look, target)
+    found = replace(search, epoch=search.epoch + 1, slope=slope, still=0 if verdict.open else search.still + 1)
+    played = look(force, depth)
+    predicted = verdict.gain * gate.mean_loss(played)
+    plain = gain_in_plain(played, look(best, depth))
+    return found, Proposal(force, best, verdict, predicted, tuple(looks), plain)
 
 
 def gain_in_plain(force: Played, candidate: Played) -> float:
@@ -115,7 +129,7 @@ def gain_in_plain(force: Played, candidate: Played) -> float:
 
 
 def _gradient(
-    space: Space, search: Search, force: Values, look: Callable[[Values, bool], Played], seed: int
+    space: Space, search: Search, force: Values, look: Callable[[Values, Depth], Played], seed: int
 ) -> tuple[Slope, Point, list[Point]]:
     """The slope learnt, the move, and of each pair the end that did better."""
     start = space.point(force)
@@ -123,7 +137,7 @@ def _gradient(
     differences, probes = [], []
     for sign in signs:
         ends = [tuple(z + side * search.trust * s for z, s in zip(start, sign, strict=True)) for side in (1, -1)]
-        up, down = (look(space.moved(force, end), False) for end in ends)
+        up, down = (look(space.moved(force, end), Depth.SHORT) for end in ends)
         differences.append(_behind(down, up))
         probes.append(ends[0] if differences[-1] < 0 else ends[1])
     slope, move = spsa.step(search.slope, spsa.gradient(signs, differences, search.trust), search.trust)
@@ -148,11 +162,15 @@ def _behind(force: Played, candidate: Played) -> float:
 
 
 def _final(
-    force: Values, finalists: list[Values], look: Callable[[Values, bool], Played], target: float
-) -> tuple[Values, Verdict]:
-    """The finalist with the highest lower bound that passes; when none does, the one that came nearest."""
+    force: Values, finalists: list[Values], look: Callable[[Values, Depth], Played], target: float
+) -> tuple[Values, Verdict, Depth]:
+    """The finalist with the highest lower bound that passes; when none does, the one that came nearest. And the depth
+    of the plays that the verdict is about."""
+    now = look(force, Depth.WHOLE)
     if not finalists:
-        return force, Verdict(False, 0.0, 0.0, "nowhere to go")
-    now = look(force, True)
-    judged = [(values, gate.judge(now, look(values, True), target)) for values in finalists]
-    return max(judged, key=lambda j: (j[1].open, j[1].bound))
+        return force, Verdict(False, 0.0, 0.0, "nowhere to go"), Depth.WHOLE
+    judged = [(values, gate.judge(now, look(values, Depth.WHOLE), target)) for values in finalists]
+    best, verdict = max(judged, key=lambda j: (j[1].open, j[1].bound))
+    if not verdict.open or sum(block.arrivals for block in now) >= FEW_CALLS:
+        return best, verdict, Depth.WHOLE
+    return best, gate.judge(look(force, Depth.PROOF), look(best, Depth.PROOF), target), Depth.PROOF

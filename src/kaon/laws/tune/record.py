@@ -16,7 +16,7 @@ from dataclasses import asdict, astuple
 from typing import Any
 
 from kaon.laws.tune import epoch, trial, tuner
-from kaon.laws.tune.epoch import Look, Proposal, Search
+from kaon.laws.tune.epoch import Depth, Look, Proposal, Search
 from kaon.laws.tune.gate import Block, Played
 from kaon.laws.tune.guard import Arm, Conditions, Guard, Probation
 from kaon.laws.tune.knobs import Knob, Reach, Shape, Space, Values
@@ -54,9 +54,9 @@ def of_epoch(
         "predicted": found.predicted,
         "open": found.verdict.open,
         "reason": found.verdict.reason,
-        "calls": {kind: _calls(found.looks, kind == "whole") for kind in ("short", "whole")},
+        "calls": {"short": _calls(found.looks, Depth.SHORT), "whole": _calls(found.looks, Depth.WHOLE)},
         "looks": [
-            [[look.values[knob.name] for knob in space.knobs], look.whole, *_packed(look.played)]
+            [[look.values[knob.name] for knob in space.knobs], look.depth, *_packed(look.played)]
             for look in found.looks
         ],
     }
@@ -112,7 +112,8 @@ def of_change(before: Values, after: Values, by: str) -> Figures:
 def replays(figures: Figures) -> bool:
     """Whether the decision, taken again from its record, is the same to the last bit.
 
-    What was no decision, a person's word for one, has nothing to be taken again.
+    What was no decision, a person's word for one, has nothing to be taken again. What an older search did not ask and
+    today's would is not in the record, so that decision is another today.
     """
     if figures["kind"] == "change":
         return True
@@ -123,7 +124,10 @@ def replays(figures: Figures) -> bool:
     if figures["kind"] == "trial":
         again = trial.judge(_trial(figures))
         return again == Finding(figures["promoted"], figures["realised"], figures["reason"])
-    again_search, found = _epoch(figures)
+    try:
+        again_search, found = _epoch(figures)
+    except KeyError:
+        return False
     told = (found.after, found.predicted, found.verdict.open, found.verdict.reason, len(found.looks))
     kept = (figures["after"], figures["predicted"], figures["open"], figures["reason"], len(figures["looks"]))
     return told == kept and again_search.epoch == figures["search"]["epoch"] + 1
@@ -170,12 +174,12 @@ def _epoch(figures: Figures) -> tuple[Search, Proposal]:
     names = [knob["name"] for knob in figures["knobs"]]
     calls = figures["calls"]
     kept = {
-        (_key(dict(zip(names, values, strict=True))), whole): _unpacked(calls["whole" if whole else "short"], *columns)
-        for values, whole, *columns in figures["looks"]
+        (_key(dict(zip(names, values, strict=True))), depth): _unpacked(calls["whole" if depth else "short"], *columns)
+        for values, depth, *columns in figures["looks"]
     }
 
-    def play(values: Values, seed: int, whole: bool) -> Played:
-        return kept[_key(values), whole]
+    def play(values: Values, seed: int, depth: Depth) -> Played:
+        return kept[_key(values), depth]
 
     knobs = [{**k, "shape": Shape(k["shape"]), "reach": Reach(k["reach"])} for k in figures["knobs"]]
     was = figures["search"]
@@ -196,9 +200,9 @@ def _key(values: Values) -> tuple[tuple[str, float], ...]:
     return tuple(sorted(values.items()))
 
 
-def _calls(looks: Sequence[Look], whole: bool) -> list[list[int]]:
+def _calls(looks: Sequence[Look], depth: Depth) -> list[list[int]]:
     """Calls of each block, and which blocks are of the burst: they do not depend on what is played."""
-    played = next((look.played for look in looks if look.whole is whole), ())
+    played = next((look.played for look in looks if look.depth == depth), ())
     return [[b.arrivals for b in played], [i for i, b in enumerate(played) if b.burst]]
 
 

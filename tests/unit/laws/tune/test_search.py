@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from kaon.laws.tune import dice, epoch, gate, knobs, record, spsa, warm
-from kaon.laws.tune.epoch import Search
+from kaon.laws.tune.epoch import Depth, Search
 from kaon.laws.tune.gate import Block, Played
 from kaon.laws.tune.knobs import Knob, Reach, Shape, Space, Values
 
@@ -24,10 +24,10 @@ START: Values = {"batch": 2.0, "wait": 0.5, "share": 0.2}
 BEST: Values = {"batch": 16.0, "wait": 0.02, "share": 0.7}
 
 
-def bowl(values: Values, seed: int, whole: bool) -> Played:
+def bowl(values: Values, seed: int, depth: Depth) -> Played:
     """A twin whose loss is the distance from BEST, with much noise that all points share."""
     off = sum((a - b) ** 2 for a, b in zip(SPACE.point(values), SPACE.point(BEST), strict=True))
-    count = 30 if whole else 10
+    count = 30 if depth else 10
     return tuple(Block(2 + off + 0.5 * dice.gaussian(seed, 5, i), 100, 100, i >= count - 5) for i in range(count))
 
 
@@ -152,8 +152,8 @@ def test_epochs_walk_to_the_optimum_and_then_stop() -> None:
             break
     assert search.done
     assert moves <= 15
-    assert gate.mean_loss(bowl(force, 1, True)) < gate.mean_loss(bowl(START, 1, True)) - 0.5
-    assert gate.mean_loss(bowl(force, 1, True)) < gate.mean_loss(bowl(BEST, 1, True)) + 0.06
+    assert gate.mean_loss(bowl(force, 1, Depth.WHOLE)) < gate.mean_loss(bowl(START, 1, Depth.WHOLE)) - 0.5
+    assert gate.mean_loss(bowl(force, 1, Depth.WHOLE)) < gate.mean_loss(bowl(BEST, 1, Depth.WHOLE)) + 0.06
 
 
 def test_a_hint_is_tried() -> None:
@@ -189,3 +189,23 @@ def test_random_numbers_are_functions_of_their_arguments_and_fill_the_unit_inter
     assert dice.uniform(1, 3, 0) != dice.uniform(1, 2, 0) != dice.uniform(2, 2, 0)
     points = [dice.spread(i, 3) for i in range(64)]
     assert all(sum(p[d] < 0.5 for p in points) in range(28, 37) for d in range(3))
+
+
+@pytest.mark.parametrize(("calls", "opens"), [(100, False), (10_000, True)])
+def test_where_few_calls_came_what_passed_by_luck_must_pass_again_with_other_lucks(calls: int, opens: bool) -> None:
+    asked: list[Depth] = []
+
+    def lucky(values: Values, seed: int, depth: Depth) -> Played:
+        asked.append(depth)
+        flattered = 0.5 if values != START and depth != Depth.PROOF else 0.0
+        return tuple(Block(2 - flattered + 0.01 * dice.gaussian(seed, 5, i), calls, calls) for i in range(30))
+
+    before = Search(epoch=99)
+    after, found = epoch.propose(SPACE, before, START, lucky, 7, 0.99)
+    assert (found.verdict.open, asked.count(Depth.PROOF)) == (opens, 0 if opens else 2)
+    assert after.still == (0 if opens else 1)
+    assert found.predicted == pytest.approx(0.5 if opens else 0.0, abs=0.01)
+    figures = json.loads(json.dumps(record.of_epoch(SPACE, before, 7, 0.99, (), "", found)))
+    assert record.replays(figures)
+    older = {**figures, "looks": [look for look in figures["looks"] if look[1] < Depth.PROOF]}
+    assert record.replays(older) is opens
