@@ -36,7 +36,7 @@ SPREAD_EPOCHS, SPREAD_EACH = 64, 1
 """64 points spread over the cube, one an epoch: a warm start that costs no epoch more than another."""
 PROVEN = 2
 """So many hints, the last ones, are played whole however they race: a part of the calls tells little of them."""
-FEW_CALLS = 50_000
+FEW_CALLS = 30_000
 """In the replay set. With fewer than these, two lucks differ by more than a good move gains, in missed calls above all;
 a fleet of hundreds of calls a second has ten times as many."""
 _STREAM = 100
