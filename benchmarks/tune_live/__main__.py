@@ -1,7 +1,7 @@
 """The tuner on the real platform: `make bench-tune-live`, `TRACES=DIR` for real loads, `QUICK=1` for minutes.
 
 It has parts, each kept under benchmarks/.tune when it is done; a run goes on with what is missing, as long as the code
-is the same. `PARTS=tuned,found` does only these.
+is the same. `PARTS=tuned,found` does only these; results are written when all are done.
 """
 
 from __future__ import annotations
@@ -64,7 +64,10 @@ def main() -> None:
             judge.show(name, done[name])
     report.figures = done
     judge.judge(report, done)
-    report.finish()
+    if QUICK or len(done) == len(PARTS):
+        report.finish()
+    else:  # the published results are whole ones
+        print("\n".join(map(str, report.bars)))
 
 
 if __name__ == "__main__":
