@@ -298,8 +298,9 @@ def _epoch(ask: Ask) -> Answer:
         found = _promise(ask, twin, ask.attempt, target)
         return Answer(ask.search, found, reference_s=twin.reference_s, noise=belief.noise, off=belief.off)
     space, hints = _space(ask, twin), _hints(ask, twin)
-    search, found = epoch.propose(space, ask.search, ask.force, twin, ask.seed, target, hints)
-    kept = record.of_epoch(space, ask.search, ask.seed, target, hints, twin.inputs(), found)
+    few = twin.few
+    search, found = epoch.propose(space, ask.search, ask.force, twin, ask.seed, target, hints, prove=few)
+    kept = record.of_epoch(space, ask.search, ask.seed, target, hints, twin.inputs(), found, prove=few)
     return Answer(
         search,
         found,
@@ -332,11 +333,13 @@ def _space(ask: Ask, twin: Twin) -> Space:
 
 
 def _hints(ask: Ask, twin: Twin) -> tuple[Values, ...]:
-    """What the model by itself would choose, and what would use the error budget up instead of leaving it."""
+    """What the model by itself would choose, and what would use the error budget up instead of leaving it, or leave
+    still more of it."""
     made, batches = law(ask, ask.force), ask.past.sums(_until(ask) - FIT_S, _until(ask)).batches
     if not isinstance(made, Scale) or batches.count < warm.LEAST_BATCHES:
         return ()
     best = scaling.optimum(made, twin.model.largest_batch, twin.model.a, twin.model.b)
-    wishes = (best, *({**best, **spending} for spending in scaling.SPENDING))
+    shares = (scaling.SPARING,) if twin.few else scaling.SPENDING
+    wishes = (best, *({**best, **told} for told in shares))
     found = [{**ask.force, **{k.name: wish[k.name] for k in ask.space.knobs if k.name in wish}} for wish in wishes]
     return tuple(values for i, values in enumerate(found) if values != ask.force and values not in found[:i])

@@ -46,7 +46,27 @@ def _moments(np: Any, told: Any, first_second: int, seed: int) -> Any:
     return np.sort(second * NS + (within * NS).astype(np.int64))
 
 
+def resampled(calls_ns: Any, span_s: float, seed: int) -> Any:
+    """Calls that might as well have come instead of these: sorted, ns from the same begin.
+
+    Every block of 20 s is one from at most a minute before or after it, so that what changes slowly stays, and what
+    chance does within a minute is another one: the local block bootstrap (Paparoditis and Politis, "Local block
+    bootstrap", Comptes Rendus Mathematique 335, 2002).
+    """
+    import numpy as np
+
+    told, begins = np.asarray(calls_ns, dtype=np.int64), np.arange(0.0, span_s, _BLOCK_S)
+    random = np.random.Generator(np.random.Philox(key=seed))
+    sources = np.clip(begins + random.uniform(-_REACH_S, _REACH_S, len(begins)), 0.0, max(span_s - _BLOCK_S, 0.0))
+    edges = np.searchsorted(told, (np.stack((sources, sources + _BLOCK_S)) * NS).astype(np.int64))
+    shifts = ((begins - sources) * NS).astype(np.int64)
+    parts = [told[first:last] + shift for first, last, shift in zip(*edges, shifts, strict=True)]
+    calls = np.concatenate(parts) if parts else told
+    return calls[calls < round(span_s * NS)]
+
+
 _AT_ONCE_S = 60
+_BLOCK_S, _REACH_S = 20.0, 60.0
 _GOLDEN, _MASK = 0x9E3779B97F4A7C15, (1 << 64) - 1
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any
@@ -24,8 +24,10 @@ from kaon.laws.traffic import quantile
 from kaon.laws.tune.epoch import Depth
 from kaon.laws.tune.gate import Block, Played
 from kaon.laws.tune.knobs import Values
+from kaon.sim import memory
 from kaon.sim.engine import NS, Truth
 from kaon.sim.run import Outcome, Session, Setting
+from kaon.sim.traffic import resampled
 from kaon.types.objective import Objective
 from kaon.types.observation import Batches
 
@@ -41,6 +43,9 @@ _ROUNDED = 0.001
 MOST_P50, MOST_BUSY, MOST_COMPLETION = 0.15, 0.10, 0.005
 """How far a trusted replay may be off: shares of the p50 and of the busy share, and points of completion."""
 SHORT_TICK_S, LUCKS, PROOFS = 4.0, 2, 6
+FEW_CALLS = 30_000
+"""With fewer than these in the replay set a fleet is small. It does not miss a share of all calls but has a bad minute
+now and then, which the half hour that was has by chance or has not."""
 MOST_REPLICAS = 4096
 LEAST_P50 = 0.02
 """Of the latency that is asked for: p50s that differ by less are the same to anybody, be it by half."""
@@ -104,6 +109,10 @@ class Episode:
         """Its first `span_s`."""
         return replace(self, arrivals_ns=self.arrivals_ns[: bisect_left(self.arrivals_ns, span_s * NS)], span_s=span_s)
 
+    def other(self, seed: int) -> Episode:
+        """The same with calls that might as well have come instead."""
+        return replace(self, arrivals_ns=resampled(self.arrivals_ns, self.span_s, seed))
+
 
 @dataclass(frozen=True, slots=True)
 class Twin:
@@ -112,7 +121,7 @@ class Twin:
 
     A whole play takes each of `episodes` with several lucks, because a single one may differ from the next by more than
     a good move gains; a proof, with `PROOFS` others. A short play takes the `short` ones once, and lets the law look
-    half as often.
+    half as often. Where few calls came, each luck is another half hour, like the one that was, that comes after it.
     """
 
     model: Model
@@ -133,19 +142,43 @@ class Twin:
         if depth == Depth.SHORT:
             quick = replace(self, tick_s=SHORT_TICK_S)
             return tuple(block for i, e in enumerate(self.short) for block in quick.play(e, values, seed + i))
-        first, last = (0, self.lucks) if depth == Depth.WHOLE else (self.lucks, self.lucks + PROOFS)
-        lucks = [
+        lucks = range(self.lucks) if depth == Depth.WHOLE else range(self.lucks, self.lucks + PROOFS)
+        if self.few:
+            return tuple(self._others(values, seed, lucks))
+        played = [
             [block for i, e in enumerate(self.episodes) for block in self.play(e, values, seed + 100 * luck + i)]
-            for luck in range(first, last)
+            for luck in lucks
         ]
-        return tuple(_mean(blocks) for blocks in zip(*lucks, strict=True))
+        return tuple(_mean(blocks) for blocks in zip(*played, strict=True))
+
+    @property
+    def few(self) -> bool:
+        """Whether what may happen is judged by more than what did."""
+        return sum(len(episode.arrivals_ns) for episode in self.episodes) < FEW_CALLS
 
     def play(self, episode: Episode, values: Values, seed: int) -> Played:
         """`episode` with `values` from its begin on."""
         return self.blocks(self.replay(episode, [(episode.clock_s, values)], seed), episode.burst)
 
+    def _others(self, values: Values, seed: int, lucks: Sequence[int]) -> Iterator[Block]:
+        """The minutes of as many other half hours as there are lucks."""
+        lived = [self.lived(episode, values, seed + i) for i, episode in enumerate(self.episodes)]
+        for luck in lucks:
+            for dice, episode in enumerate(lived, start=seed + 100 * luck):
+                yield from self.play(episode.other(dice), values, dice)
+
+    def lived(self, episode: Episode, values: Values, seed: int) -> Episode:
+        """`episode` once more, from where it ends when it was lived through with `values`: the law begins with what it
+        learnt under these, not with what it had learnt under others."""
+        session = self._lived(episode, [(episode.clock_s, values)], seed)
+        ready = max(1, int(session.world.world.counts[memory.READY]))
+        return replace(episode, clock_s=episode.clock_s + episode.span_s, ready=ready, state=session.state)
+
     def replay(self, episode: Episode, schedule: Sequence[tuple[float, Values]], seed: int) -> Outcome:
         """`episode` with the values that were in force, each from its time (the law's clock) on."""
+        return self._lived(episode, schedule, seed).finish()
+
+    def _lived(self, episode: Episode, schedule: Sequence[tuple[float, Values]], seed: int) -> Session:
         left = list(schedule)
         setting = Setting(
             self.model.truth(),
@@ -174,7 +207,7 @@ class Twin:
                 session.law = self.law(values)
                 session.world.limit(*self.limits(values))
             session.step()
-        return session.finish()
+        return session
 
     def _slots(self, episode: Episode) -> int:
         """Room for replicas: those that may be ordered, and those that drain meanwhile."""

@@ -18,7 +18,7 @@ from kaon.sim import memory, search
 from kaon.sim.engine import NS, Truth
 from kaon.sim.run import Session, Setting
 from kaon.sim.search import ThreadedTwin, answer
-from kaon.sim.traffic import arrivals, moments
+from kaon.sim.traffic import arrivals, moments, resampled
 from kaon.types.deployment import Scaling
 from kaon.types.objective import Objective
 from kaon.types.service import Batch, EndpointSpec, ServiceSpec
@@ -99,6 +99,20 @@ def test_minutes_of_calls_are_the_same_drawn_at_once_or_apart() -> None:
     assert whole == sorted(whole)
     assert whole[:30] == list(moments([3] * 10, 1000, 7))
     assert [at - 120 * NS for at in whole[360:]] == list(moments([3] * 30, 1120, 7))
+
+
+def test_calls_that_might_have_come_instead_are_of_the_same_minutes_and_of_no_seconds_that_were() -> None:
+    climb = arrivals([i / 20 for i in range(1800)], 1)
+    other = resampled(climb, 1800.0, 3)
+    assert list(other) == sorted(other)
+    assert 0 <= other[0] <= other[-1] < 1800 * NS
+    assert list(resampled(climb, 1800.0, 3)) == list(other) != list(resampled(climb, 1800.0, 4))
+    for begin in range(0, 1800, 300):
+        came, might = (sum(begin * NS <= at < (begin + 300) * NS for at in calls) for calls in (climb, other))
+        assert might == pytest.approx(came, rel=0.15, abs=60)
+    alone = resampled(moments([*([0] * 600), *([9] * 20), *([0] * 580)], 0, 1), 1200.0, 5)
+    assert all(540 * NS < at < 680 * NS for at in alone)
+    assert list(resampled([], 60.0, 1)) == []
 
 
 def test_a_twin_of_calls_that_carry_several_rows_is_trusted() -> None:

@@ -77,13 +77,40 @@ def test_its_replay_of_what_was_seen_agrees_and_one_with_a_wrong_cost_does_not(
     assert agreement(seen, Figures.of(wrong.replay(known, [(0.0, FORCE)], 1)), 0.4) is not None
 
 
-def test_a_play_meets_the_same_luck_again_and_short_ones_are_shorter() -> None:
+@pytest.mark.parametrize("few", [False, True])
+def test_a_play_meets_the_same_luck_again_and_short_ones_are_shorter(
+    few: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kaon.sim.twin.FEW_CALLS", len(CALLS) + few)
     known = Episode(CALLS, 240.0, 0.0, 4, None)
     copy = twin(Model(0.02, 0.08, 16), known)
+    assert copy.few is few
     assert copy(FORCE, 3, Depth.WHOLE) == copy(FORCE, 3, Depth.WHOLE)
     assert copy(FORCE, 3, Depth.WHOLE) != copy(FORCE, 4, Depth.WHOLE)
-    assert (len(copy(FORCE, 3, Depth.WHOLE)), len(copy(FORCE, 3, Depth.SHORT))) == (4, 1)
+    whole, short = copy(FORCE, 3, Depth.WHOLE), copy(FORCE, 3, Depth.SHORT)
+    assert (len(whole), len(short)) == (8 if few else 4, 1)
     assert copy.inputs() == copy.inputs() != replace(copy, price=2.0).inputs()
+
+
+def test_where_few_calls_came_each_luck_is_another_half_hour_and_all_values_meet_the_same() -> None:
+    copy = twin(Model(0.02, 0.08, 16), Episode(CALLS, 240.0, 0.0, 4, None))
+    whole, proof = (copy(FORCE, 3, depth) for depth in (Depth.WHOLE, Depth.PROOF))
+    came = [tuple(block.arrivals for block in whole[i : i + 4]) for i in (0, 4)]
+    came += [tuple(block.arrivals for block in proof[i : i + 4]) for i in range(0, 24, 4)]
+    assert len(set(came)) == 8
+    lone = copy({**FORCE, "max_batch": 2.0}, 3, Depth.PROOF)
+    assert [block.arrivals for block in lone] == [block.arrivals for block in proof]
+    assert [block.loss for block in lone] != [block.loss for block in proof]
+
+
+def test_a_law_begins_with_what_it_learnt_under_the_values_that_it_lived_with() -> None:
+    known = Episode(CALLS, 240.0, 1000.0, 4, None, led_in_s=60.0)
+    copy = twin(Model(0.02, 0.08, 16), known)
+    lived, alone = (copy.lived(known, {**FORCE, "max_batch": rows}, 3) for rows in (8.0, 1.0))
+    assert (lived.clock_s, lived.span_s, lived.led_in_s) == (1240.0, 240.0, 60.0)
+    assert lived.state.service.count > 100
+    assert alone.ready > 1.3 * lived.ready
+    assert copy.replay(lived, [(1240.0, FORCE)], 4).attainment > 0.99
 
 
 def test_replicas_that_were_there_are_there_from_the_first_call() -> None:

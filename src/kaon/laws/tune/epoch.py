@@ -3,8 +3,8 @@
 Plays cost time, so there are short and whole ones. Four pairs of perturbations give a gradient (short). Its step,
 four Gaussian neighbours, the better perturbations, the model's own optimum and a point from anywhere in the cube
 race each other (short). The best, what lies half-way to it, and the last two hints meet what is in force (whole), at
-the gate. Whoever is chosen among many was lucky too: where few calls came, what passed must pass once more, with other
-lucks (proof).
+the gate. Whoever is chosen among many was lucky too: where the twin asks for it, because few calls came, what passed
+must pass once more, with other lucks (proof).
 """
 
 from __future__ import annotations
@@ -36,9 +36,6 @@ SPREAD_EPOCHS, SPREAD_EACH = 64, 1
 """64 points spread over the cube, one an epoch: a warm start that costs no epoch more than another."""
 PROVEN = 2
 """So many hints, the last ones, are played whole however they race: a part of the calls tells little of them."""
-FEW_CALLS = 30_000
-"""In the replay set. With fewer than these, two lucks differ by more than a good move gains, in missed calls above all;
-a fleet of hundreds of calls a second has ten times as many."""
 _STREAM = 100
 
 
@@ -81,9 +78,18 @@ class Proposal:
 
 
 def propose(
-    space: Space, search: Search, force: Values, play: Play, seed: int, target: float, hints: tuple[Values, ...] = ()
+    space: Space,
+    search: Search,
+    force: Values,
+    play: Play,
+    seed: int,
+    target: float,
+    hints: tuple[Values, ...] = (),
+    *,
+    prove: bool = False,
 ) -> tuple[Search, Proposal]:
-    """The next search and the proposal. `hints` are points worth a look, such as the model's optimum."""
+    """The next search and the proposal. `hints` are points worth a look, such as the model's optimum; what passes the
+    gate must pass it again, on a proof, if `prove`."""
     looks: list[Look] = []
 
     def look(values: Values, depth: Depth) -> Played:
@@ -115,7 +121,7 @@ def propose(
             *(space.moved(force, _near(start, space.point(hint), search.trust)) for hint in hints[-PROVEN:]),
         )
         finalists = [v for i, v in enumerate(drawn) if v != force and v not in drawn[:i]]
-    best, verdict, depth = _final(force, finalists, look, target)
+    best, verdict, depth = _final(force, finalists, look, target, prove)
     found = replace(search, epoch=search.epoch + 1, slope=slope, still=0 if verdict.open else search.still + 1)
     played = look(force, depth)
     predicted = verdict.gain * gate.mean_loss(played)
@@ -162,7 +168,7 @@ def _behind(force: Played, candidate: Played) -> float:
 
 
 def _final(
-    force: Values, finalists: list[Values], look: Callable[[Values, Depth], Played], target: float
+    force: Values, finalists: list[Values], look: Callable[[Values, Depth], Played], target: float, prove: bool
 ) -> tuple[Values, Verdict, Depth]:
     """The finalist with the highest lower bound that passes; when none does, the one that came nearest. And the depth
     of the plays that the verdict is about."""
@@ -171,6 +177,6 @@ def _final(
         return force, Verdict(False, 0.0, 0.0, "nowhere to go"), Depth.WHOLE
     judged = [(values, gate.judge(now, look(values, Depth.WHOLE), target)) for values in finalists]
     best, verdict = max(judged, key=lambda j: (j[1].open, j[1].bound))
-    if not verdict.open or sum(block.arrivals for block in now) >= FEW_CALLS:
+    if not (verdict.open and prove):
         return best, verdict, Depth.WHOLE
     return best, gate.judge(look(force, Depth.PROOF), look(best, Depth.PROOF), target), Depth.PROOF

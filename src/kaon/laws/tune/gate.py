@@ -112,4 +112,4 @@ def _burst(played: Played) -> list[int]:
     """Which blocks are of the burst: those said to be, or else the busiest ones (their arrivals, not their loss,
     choose: the costliest for what is in force would flatter every candidate)."""
     told = [i for i, block in enumerate(played) if block.burst]
-    return told or sorted(range(len(played)), key=lambda i: -played[i].arrivals)[:_BUSIEST]
+    return told or sorted(range(len(played)), key=lambda i: -played[i].arrivals)[: max(_BUSIEST, len(played) // 12)]

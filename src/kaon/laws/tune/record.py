@@ -4,9 +4,9 @@ An epoch's record has what the twin answered, so replaying it means running the 
 the same answers. A trial's record has its windows; that of one that was ended, what the guard saw. JSON keeps a
 float's every bit.
 
-An epoch is 5 to 10 kB: the calls of a block are the same in all plays and are kept once, losses are rounded where they
+An epoch is 5 to 15 kB: the calls of a block are the same in all plays and are kept once, losses are rounded where they
 are made (`kaon.sim.twin`). Ten epochs and trials a day, as of a deployment that has settled, are 0.1 MB a day; a search
-without rest, one in five minutes, would be 2 MB.
+without rest, one in five minutes, would be 3 MB.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ def of_epoch(
     hints: tuple[Values, ...],
     inputs: str,
     found: Proposal,
+    *,
+    prove: bool = False,
 ) -> Figures:
     """An epoch's record. `inputs` is the hash of what the twin was made from."""
     return {
@@ -54,7 +56,8 @@ def of_epoch(
         "predicted": found.predicted,
         "open": found.verdict.open,
         "reason": found.verdict.reason,
-        "calls": {"short": _calls(found.looks, Depth.SHORT), "whole": _calls(found.looks, Depth.WHOLE)},
+        "prove": prove,
+        "calls": {depth.name.lower(): _calls(found.looks, depth) for depth in Depth},
         "looks": [
             [[look.values[knob.name] for knob in space.knobs], look.depth, *_packed(look.played)]
             for look in found.looks
@@ -172,11 +175,12 @@ def _returns(figures: Figures) -> bool:
 
 def _epoch(figures: Figures) -> tuple[Search, Proposal]:
     names = [knob["name"] for knob in figures["knobs"]]
-    calls = figures["calls"]
+    calls = {depth: figures["calls"].get(depth.name.lower(), figures["calls"]["whole"]) for depth in Depth}
     kept = {
-        (_key(dict(zip(names, values, strict=True))), depth): _unpacked(calls["whole" if depth else "short"], *columns)
+        (_key(dict(zip(names, values, strict=True))), depth): _unpacked(calls[Depth(depth)], *columns)
         for values, depth, *columns in figures["looks"]
     }
+    prove = figures.get("prove", any(depth == Depth.PROOF for _, depth, *_ in figures["looks"]))
 
     def play(values: Values, seed: int, depth: Depth) -> Played:
         return kept[_key(values), depth]
@@ -187,7 +191,8 @@ def _epoch(figures: Figures) -> tuple[Search, Proposal]:
     search = Search(was["epoch"], was["trust"], slope, was["still"])
     space = Space(tuple(Knob(**knob) for knob in knobs))
     hints = tuple(figures["hints"])
-    return epoch.propose(space, search, figures["before"], play, figures["seed"], figures["target"], hints)
+    told = (space, search, figures["before"], play, figures["seed"], figures["target"], hints)
+    return epoch.propose(*told, prove=prove)
 
 
 def _trial(figures: Figures) -> Trial:

@@ -91,6 +91,8 @@ SPENDING: tuple[Values, ...] = (
     {BUDGET_SHARE: 0.75, CONTEST_SHARE: 0.9},
 )
 """Shares that use most of the error budget up; the law's own leave most of it, for who does not tune."""
+SPARING: Values = {BUDGET_SHARE: 0.08, CONTEST_SHARE: 0.1}
+"""Shares that leave nearly all of it: a small fleet pays for larger batches with bad minutes unless it has room."""
 
 
 def optimum(law: Scale, largest_batch: int, a: float, b: float) -> Values:

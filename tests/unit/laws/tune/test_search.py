@@ -191,21 +191,39 @@ def test_random_numbers_are_functions_of_their_arguments_and_fill_the_unit_inter
     assert all(sum(p[d] < 0.5 for p in points) in range(28, 37) for d in range(3))
 
 
-@pytest.mark.parametrize(("calls", "opens"), [(100, False), (10_000, True)])
-def test_where_few_calls_came_what_passed_by_luck_must_pass_again_with_other_lucks(calls: int, opens: bool) -> None:
+@pytest.mark.parametrize("prove", [True, False])
+def test_what_passed_by_luck_must_pass_again_with_other_lucks_where_the_twin_asks_for_it(prove: bool) -> None:
     asked: list[Depth] = []
 
     def lucky(values: Values, seed: int, depth: Depth) -> Played:
         asked.append(depth)
         flattered = 0.5 if values != START and depth != Depth.PROOF else 0.0
-        return tuple(Block(2 - flattered + 0.01 * dice.gaussian(seed, 5, i), calls, calls) for i in range(30))
+        count = 90 if depth == Depth.PROOF else 30
+        return tuple(Block(2 - flattered + 0.01 * dice.gaussian(seed, 5, i), 100 + i, 100 + i) for i in range(count))
 
     before = Search(epoch=99)
-    after, found = epoch.propose(SPACE, before, START, lucky, 7, 0.99)
-    assert (found.verdict.open, asked.count(Depth.PROOF)) == (opens, 0 if opens else 2)
-    assert after.still == (0 if opens else 1)
-    assert found.predicted == pytest.approx(0.5 if opens else 0.0, abs=0.01)
-    figures = json.loads(json.dumps(record.of_epoch(SPACE, before, 7, 0.99, (), "", found)))
+    after, found = epoch.propose(SPACE, before, START, lucky, 7, 0.99, prove=prove)
+    assert (found.verdict.open, asked.count(Depth.PROOF)) == (not prove, 2 if prove else 0)
+    assert after.still == (1 if prove else 0)
+    assert found.predicted == pytest.approx(0.0 if prove else 0.5, abs=0.01)
+    figures = json.loads(json.dumps(record.of_epoch(SPACE, before, 7, 0.99, (), "", found, prove=prove)))
     assert record.replays(figures)
-    older = {**figures, "looks": [look for look in figures["looks"] if look[1] < Depth.PROOF]}
-    assert record.replays(older) is opens
+    unproven = {**figures, "looks": [look for look in figures["looks"] if look[1] < Depth.PROOF]}
+    assert record.replays(unproven) is not prove
+
+
+def test_a_record_from_before_proofs_had_calls_of_their_own_replays() -> None:
+    before = Search(epoch=99)
+    _, found = epoch.propose(SPACE, before, START, bowl, 7, 0.99, prove=True)
+    figures = json.loads(json.dumps(record.of_epoch(SPACE, before, 7, 0.99, (), "", found, prove=True)))
+    assert figures["looks"][-1][1] == Depth.PROOF
+    del figures["prove"], figures["calls"]["proof"]
+    assert record.replays(figures)
+
+
+def test_of_many_minutes_a_twelfth_are_the_busiest() -> None:
+    force = tuple(Block(2.0, 1000 + i, 1000 + i) for i in range(120))
+    better = tuple(Block(3.0 if i in (114, 112, 111) else 1.0, 1000 + i, 1000 + i) for i in range(120))
+    assert gate.judge(force, better, 0.99).open
+    worse = tuple(Block(3.0 if 110 <= i < 117 else 1.0, 1000 + i, 1000 + i) for i in range(120))
+    assert "worse in the burst" in gate.judge(force, worse, 0.99).reason
