@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 
 import httptools
 
+KEPT_S = 30.0
+"""A connection that was idle for longer is not used again: the edge hangs up after a minute, perhaps in that moment."""
 BROKEN = 0
 """Instead of a status: the connection could not be had, or ended before the answer did."""
 
@@ -59,6 +61,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._caller: Caller | None = None
         self._parser = httptools.HttpResponseParser(self)
+        self.idle_since_s = 0.0
 
     def carry(self, caller: Caller) -> None:
         """Send the call."""
@@ -122,8 +125,12 @@ class Pool:
 
     def call(self, caller: Caller, carried: Callable[[Connection], None]) -> None:
         """Let the call go out as soon as a connection is there; `carried` is told which one it is."""
-        if self._idle:
+        oldest_s = asyncio.get_running_loop().time() - KEPT_S
+        while self._idle:
             connection = self._idle.pop()
+            if connection.idle_since_s < oldest_s:
+                connection.abort()
+                continue
             carried(connection)
             connection.carry(caller)
             return
@@ -144,6 +151,7 @@ class Pool:
             carried(connection)
             connection.carry(caller)
         else:
+            connection.idle_since_s = asyncio.get_running_loop().time()
             self._idle.append(connection)
 
     def gone(self, connection: Connection) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+import pytest
 from benchmarks.live import load
 from benchmarks.live.connections import Target
 
@@ -102,3 +103,12 @@ async def test_time_counts_from_when_a_call_should_have_left_and_a_late_generato
     assert told["lateness_max_s"] > 0.15
     assert told["p99_s"] > 0.15
     assert told["honest"] is False
+
+
+async def test_a_connection_that_was_idle_for_long_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with server(at_once) as target:
+        kept = (await load.play([target], every(50, 4), 30.0))["it"]
+        monkeypatch.setattr("benchmarks.live.connections.KEPT_S", 0.001)
+        fresh = (await load.play([target], every(50, 4), 30.0))["it"]
+    assert (kept["ok"], kept["connections"]) == (4, 1)
+    assert (fresh["ok"], fresh["connections"]) == (4, 4)
