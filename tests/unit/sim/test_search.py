@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import cache
 
@@ -131,6 +132,21 @@ def test_a_twin_of_its_own_family_is_trusted_and_its_epoch_replays_bit_for_bit()
     assert record.replays(told.record)
     again = answer(asked(lived()))
     assert (again.proposal, again.search, again.noise) == (told.proposal, told.search, told.noise)
+
+
+def test_where_few_calls_came_it_also_looks_where_more_of_the_budget_is_left_and_proves_what_it_proposes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    many = answer(asked(lived())).record
+    monkeypatch.setattr("kaon.sim.twin.FEW_CALLS", 100_000)
+    few = answer(asked(lived())).record
+    assert many is not None
+    assert few is not None
+    assert (many["prove"], few["prove"]) == (False, True)
+    assert [kept["hints"][-1]["budget_share"] for kept in (many, few)] == [0.75, 0.08]
+    assert len(few["calls"]["whole"][0]) == 2 * len(many["calls"]["whole"][0])
+    assert record.replays(json.loads(json.dumps(few)))
+    assert answer(asked(lived())).record == few
 
 
 def test_a_twin_that_is_wrong_by_construction_is_not_trusted_and_says_by_what() -> None:
