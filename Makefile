@@ -90,6 +90,11 @@ bench-tune: .venv/.dev ## the tuner against peers, live descent, Optuna, hindsig
 
 .PHONY: bench-tune
 
+bench-tune-few: .venv/.dev ## the tuner where few calls come; TRACES=DIR, SEEDS=5, JOBS=2, QUICK=1
+	@TRACES=$(TRACES) $(BIN)/python -m benchmarks.tune_few
+
+.PHONY: bench-tune-few
+
 bench-overload: .venv/.dev ## three times more than can be served, from callers who come again at once; QUICK=1
 	@$(BIN)/python -m benchmarks.overload
 

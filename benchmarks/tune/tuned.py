@@ -10,18 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.autoscale.loads import Load
-from benchmarks.tune.world import (
-    BOUNDS,
-    OBJECTIVE,
-    REFERENCE_S,
-    SCALING,
-    SERVICE,
-    SPACE,
-    START,
-    TICK_S,
-    Life,
-    law,
-)
+from benchmarks.tune.world import MANY, SERVICE, TICK_S, Life, World
 from kaon.laws import loss
 from kaon.laws.tune import guard, record, tuner
 from kaon.laws.tune.ask import Ask
@@ -85,13 +74,13 @@ class Way:
 class Tuned:
     """One life with the tuner."""
 
-    def __init__(self, load: Load, seed: int, way: Way | None = None) -> None:
-        self.life = Life(load, seed, law(START))
+    def __init__(self, load: Load, seed: int, way: Way | None = None, world: World = MANY) -> None:
+        self.life, self.world = Life(load, seed, world.law(world.start), world=world), world
         self.way, self.seed = way or Way(), seed
-        self.space = Space(tuple(replace(knob, reach=Reach.POOL) for knob in SPACE.knobs))
-        self.state = State(START, next_epoch_s=LEAST_S)
+        self.space = Space(tuple(replace(knob, reach=Reach.POOL) for knob in world.space.knobs))
+        self.state = State(world.start, next_epoch_s=LEAST_S)
         self.told = Told()
-        self.schedule: list[tuple[float, Values]] = [(0.0, START)]
+        self.schedule: list[tuple[float, Values]] = [(0.0, world.start)]
         self.past = Past()
         self.before: tuple[Any, Any] = (0, 0)
         self.buckets: Any = None
@@ -158,6 +147,11 @@ class Tuned:
             paid_s=passed[memory.ALIVE_NS] / NS,
         )
 
+    def _windows(self, now: float) -> tuple[loss.Seen, ...]:
+        """The minutes of which all calls have been answered, or given up."""
+        known = int((now - self.world.objective.patience_s) // 60)
+        return self.life.session.windows()[:known]
+
     def _arm(self, since: Look, until: Look) -> Arm:
         answered, missed = (until.counts[i] - since.counts[i] for i in (memory.ANSWERED, memory.MISSED))
         whole = until.at_s - since.at_s >= 50.0  # a quantile of less is a matter of one straggler
@@ -176,15 +170,15 @@ class Tuned:
         if not trying and arm.p99_s is not None:
             self.controls.append(arm)
             self.control = guard.worst(self.controls)
-        windows = self.life.session.windows()
+        windows = self._windows(now)
         window, burnt, ended_s = None, None, 60.0 * len(windows)
         if len(windows) > self.windows:
             self.windows = len(windows)
             if trying:
                 self.told.tried.append(len(windows) - 1)
-            found = loss.loss(OBJECTIVE, windows[-1], REFERENCE_S, self.price.value)
-            self.price = self.price.after(OBJECTIVE, found, 60.0)
-            burnt = (1 - found.completed) / (1 - OBJECTIVE.completion)
+            found = loss.loss(self.world.objective, windows[-1], self.world.reference_s, self.price.value)
+            self.price = self.price.after(self.world.objective, found, 60.0)
+            burnt = (1 - found.completed) / (1 - self.world.objective.completion)
             foresee = trial is not None and self.way.variate and trial.counts(ended_s)
             window = self._window(windows[-1], *(self._foreseen(ended_s) if foresee else (None, None)))
         conditions = Conditions(
@@ -211,7 +205,7 @@ class Tuned:
             cost = fit(b for at, b in self.batches if at > now - 120)
             if cost is not None:
                 tick = replace(tick, ground=(("cost", 4 * cost[0] + cost[1]), ("rate", float(window.calls))))
-        self.state, orders = tuner.step(self.state, Mode.AUTO, OBJECTIVE, tick)
+        self.state, orders = tuner.step(self.state, Mode.AUTO, self.world.objective, tick)
         if trial is not None and self.state.trial is None:
             self.told.trials.append(
                 {
@@ -242,10 +236,10 @@ class Tuned:
         return Ask(
             workspace="benchmark",
             deployment=self.life.load.name,
-            objective=OBJECTIVE,
-            bounds=BOUNDS,
+            objective=self.world.objective,
+            bounds=self.world.bounds,
             service=SERVICE,
-            scaling=SCALING,
+            scaling=self.world.scaling,
             space=self.space,
             search=self.state.search,
             force=self.state.force,
@@ -253,7 +247,7 @@ class Tuned:
             price=self.price.value,
             past=self.past,
             now_s=now,
-            reference_s=REFERENCE_S,
+            reference_s=self.world.reference_s,
             noise=self.noise,
             **{"seed": 1000 * self.seed + self.told.epochs, **more},
         )
@@ -280,13 +274,13 @@ class Tuned:
 
     def _window(self, seen: loss.Seen, twin: float | None, plain_twin: float | None) -> Window:
         """A minute at the price of now."""
-        found = loss.loss(OBJECTIVE, seen, REFERENCE_S, self.price.value)
+        found = loss.loss(self.world.objective, seen, self.world.reference_s, self.price.value)
         plain = found.total - self.price.value * found.completion
         return Window(found.total, seen.arrivals, twin, plain, plain_twin, seen.arrivals - seen.well)
 
     def _before(self, replayed: tuple[tuple[float, float, float], ...]) -> tuple[Window, ...]:
         """The last windows in which all went by what is in force, with the twin's word on them, at today's price."""
-        seen, force = self.life.session.windows(), self.state.force
+        seen, force = self._windows(self.life.now_s), self.state.force
         found = []
         for end_s, foreseen, plain in replayed if self.way.variate else ():
             number = round(end_s / 60) - 1

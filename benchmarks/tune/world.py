@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from statistics import fmean
 from typing import Any, cast
 
 from benchmarks.autoscale.loads import Load
 from kaon.laws import choice, loss
 from kaon.laws.scale import Scale
-from kaon.laws.scaling import Law
+from kaon.laws.scaling import Bounds, Law
 from kaon.laws.tune import scaling
 from kaon.laws.tune.knobs import Space, Values
 from kaon.sim.engine import Truth
@@ -26,31 +26,65 @@ from kaon.types.objective import Objective
 from kaon.types.observation import Observation
 from kaon.types.service import Batch, EndpointSpec, ServiceSpec
 
-OBJECTIVE = Objective(latency_s=1.0, deadline_s=1.5, completion=0.99)
 LARGEST, USUAL = 32, 8
 """Rows that the handlers take at most, and what somebody who has not measured would set."""
-BEFORE = Truth(
-    a=0.02, b=0.08, power=1.1, max_batch=LARGEST, noise=0.15, stragglers=0.01, slow=0.1, start_s=18.0, start_p95_s=30.0
-)
-AFTER = replace(BEFORE, a=0.022, b=0.1)
-REFERENCE_S = (BEFORE.a * USUAL + BEFORE.b) / USUAL
 SERVICE = ServiceSpec(
     name="simulated",
     entry="simulated:Simulated",
     endpoints=(EndpointSpec(name="call", method="POST", path="/", batch=Batch(max_size=LARGEST)),),
 )
-SCALING = Scaling(min=1, max=200)
-BOUNDS = choice.bounds(SCALING)
-SPACE: Space = cast(Space, scaling.space(SERVICE, SCALING, OBJECTIVE))
 TICK_S = 2.0
 
 
-def law(values: Values) -> Scale:
-    """Kaon's law with the knobs as `values` say."""
-    return scaling.applied(Scale(OBJECTIVE, USUAL), values)
+@dataclass(frozen=True)
+class World:
+    """A service, and how it really behaves: `before`, and from the middle on `after`."""
+
+    objective: Objective
+    before: Truth
+    after: Truth
+    scaling: Scaling
+    first_replicas: int
+
+    @property
+    def reference_s(self) -> float:
+        """What a call costs in a usual batch, replica-seconds."""
+        return (self.before.a * USUAL + self.before.b) / USUAL
+
+    @cached_property
+    def bounds(self) -> Bounds:
+        return choice.bounds(self.scaling)
+
+    @cached_property
+    def space(self) -> Space:
+        """The knobs that can be tuned."""
+        return cast(Space, scaling.space(SERVICE, self.scaling, self.objective))
+
+    @cached_property
+    def start(self) -> Values:
+        """What they are as long as nobody tunes."""
+        usual = scaling.values(Scale(self.objective, USUAL))
+        return {knob.name: usual[knob.name] for knob in self.space.knobs}
+
+    def law(self, values: Values) -> Scale:
+        """Kaon's law with the knobs as `values` say."""
+        return scaling.applied(Scale(self.objective, USUAL), values)
 
 
-START: Values = {knob.name: scaling.values(Scale(OBJECTIVE, USUAL))[knob.name] for knob in SPACE.knobs}
+_BEFORE = Truth(
+    a=0.02, b=0.08, power=1.1, max_batch=LARGEST, noise=0.15, stragglers=0.01, slow=0.1, start_s=18.0, start_p95_s=30.0
+)
+MANY = World(
+    Objective(latency_s=1.0, deadline_s=1.5, completion=0.99),
+    _BEFORE,
+    replace(_BEFORE, a=0.022, b=0.1),
+    Scaling(min=1, max=200),
+    first_replicas=15,
+)
+"""Many calls, a dozen replicas in the mean: what the claim is about."""
+OBJECTIVE, BEFORE, AFTER, REFERENCE_S = MANY.objective, MANY.before, MANY.after, MANY.reference_s
+BOUNDS, SPACE, START = MANY.bounds, MANY.space, MANY.start
+law = MANY.law
 
 
 def largest(values: Values) -> int:
@@ -67,10 +101,10 @@ def calls(load: Load, seed: int) -> Any:
 class Life:
     """A deployment in the hidden truth from the first call to the last; `each` is called after every tick."""
 
-    def __init__(self, load: Load, seed: int, law: Law, rows: int = USUAL) -> None:
-        self.load, self.seed = load, seed
+    def __init__(self, load: Load, seed: int, law: Law, rows: int = USUAL, world: World = MANY) -> None:
+        self.load, self.seed, self.world = load, seed, world
         self.calls = calls(load, seed)
-        setting = Setting(BEFORE, OBJECTIVE, BOUNDS, first_replicas=15, tick_s=TICK_S)
+        setting = Setting(world.before, world.objective, world.bounds, world.first_replicas, tick_s=TICK_S)
         self.session = Session(law, setting, self.calls, seed)
         self.session.world.limit(rows)
 
@@ -81,7 +115,7 @@ class Life:
 
     def set(self, values: Values) -> None:
         """Put `values` of the knobs in force, at once."""
-        self.session.law = law(values)
+        self.session.law = self.world.law(values)
         self.session.world.limit(largest(values))
 
     def run(self, each: Callable[[Observation], None] | None = None) -> Outcome:
@@ -89,7 +123,7 @@ class Life:
         changes = round(self.load.span_s / 2 / TICK_S)
         for tick in range(round(self.load.span_s / TICK_S)):
             if tick == changes:
-                self.session.world.change(AFTER)
+                self.session.world.change(self.world.after)
             told = self.session.step()
             if told is not None and each is not None:
                 each(told[0])
@@ -119,14 +153,14 @@ def mean(losses: Sequence[float | None]) -> float:
     return fmean(loss for loss in losses if loss is not None)
 
 
-def score(outcome: Outcome, load: Load) -> Score:
+def score(outcome: Outcome, load: Load, world: World = MANY) -> Score:
     """The whole run, exploration included."""
     windows = outcome.windows
-    budget = 1 - OBJECTIVE.completion
+    budget = 1 - world.objective.completion
     losses: list[float | None] = []
     price, burns = loss.LEAST_PRICE, 0.0
     for window, joined in loss.joined(list(windows)):
-        found = loss.loss(OBJECTIVE, window, REFERENCE_S, price)
+        found = loss.loss(world.objective, window, world.reference_s, price)
         losses += [None] * (joined - 1) + [found.total]
         burns += ((1 - found.completed) / budget - burns) / 30
         price = loss.next_price(price, burns)

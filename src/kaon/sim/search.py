@@ -299,8 +299,9 @@ def _epoch(ask: Ask) -> Answer:
         return Answer(ask.search, found, reference_s=twin.reference_s, noise=belief.noise, off=belief.off)
     space, hints = _space(ask, twin), _hints(ask, twin)
     few = twin.few
-    search, found = epoch.propose(space, ask.search, ask.force, twin, ask.seed, target, hints, prove=few)
-    kept = record.of_epoch(space, ask.search, ask.seed, target, hints, twin.inputs(), found, prove=few)
+    held = scaling.HELD_WHERE_FEW if few else ()
+    search, found = epoch.propose(space, ask.search, ask.force, twin, ask.seed, target, hints, prove=few, held=held)
+    kept = record.of_epoch(space, ask.search, ask.seed, target, hints, twin.inputs(), found, prove=few, held=held)
     return Answer(
         search,
         found,

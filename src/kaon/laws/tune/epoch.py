@@ -87,9 +87,10 @@ def propose(
     hints: tuple[Values, ...] = (),
     *,
     prove: bool = False,
+    held: tuple[str, ...] = (),
 ) -> tuple[Search, Proposal]:
     """The next search and the proposal. `hints` are points worth a look, such as the model's optimum; what passes the
-    gate must pass it again, on a proof, if `prove`."""
+    gate must pass it again, on a proof, if `prove`; knobs that are `held` go down only."""
     looks: list[Look] = []
 
     def look(values: Values, depth: Depth) -> Played:
@@ -106,7 +107,8 @@ def propose(
     aims += [space.point(hint) for hint in hints]
     if search.epoch < SPREAD_EPOCHS:
         aims += [dice.spread(search.epoch * SPREAD_EACH + i, len(start)) for i in range(SPREAD_EACH)]
-    aims = [_near(start, aim, search.trust) for aim in aims]
+    tops = tuple(z if knob.name in held else 1.0 for knob, z in zip(space.knobs, start, strict=True))
+    aims = [_near(start, aim, search.trust, tops) for aim in aims]
     now = look(force, Depth.SHORT)
     raced = [(space.moved(force, aim), i) for i, aim in enumerate(aims)]
     raced = [(values, i) for values, i in raced if values != force]
@@ -118,7 +120,7 @@ def propose(
         drawn = (
             ranked[0][0],
             space.moved(force, half),
-            *(space.moved(force, _near(start, space.point(hint), search.trust)) for hint in hints[-PROVEN:]),
+            *(space.moved(force, _near(start, space.point(hint), search.trust, tops)) for hint in hints[-PROVEN:]),
         )
         finalists = [v for i, v in enumerate(drawn) if v != force and v not in drawn[:i]]
     best, verdict, depth = _final(force, finalists, look, target, prove)
@@ -151,9 +153,9 @@ def _gradient(
     return slope, move, [probes[p] for p in best[:2]]
 
 
-def _near(start: Point, aim: Point, trust: float) -> Point:
-    """The point of the trust region that is nearest to `aim`: whoever found it."""
-    return tuple(min(max(a, z - trust), z + trust) for z, a in zip(start, aim, strict=True))
+def _near(start: Point, aim: Point, trust: float, tops: Point) -> Point:
+    """The point of the trust region, and not above `tops`, that is nearest to `aim`: whoever found it."""
+    return tuple(min(max(a, z - trust), z + trust, top) for z, a, top in zip(start, aim, tops, strict=True))
 
 
 def _neighbours(start: Point, trust: float, seed: int) -> list[Point]:

@@ -41,6 +41,7 @@ def of_epoch(
     found: Proposal,
     *,
     prove: bool = False,
+    held: tuple[str, ...] = (),
 ) -> Figures:
     """An epoch's record. `inputs` is the hash of what the twin was made from."""
     return {
@@ -57,6 +58,7 @@ def of_epoch(
         "open": found.verdict.open,
         "reason": found.verdict.reason,
         "prove": prove,
+        "held": list(held),
         "calls": {depth.name.lower(): _calls(found.looks, depth) for depth in Depth},
         "looks": [
             [[look.values[knob.name] for knob in space.knobs], look.depth, *_packed(look.played)]
@@ -192,7 +194,7 @@ def _epoch(figures: Figures) -> tuple[Search, Proposal]:
     space = Space(tuple(Knob(**knob) for knob in knobs))
     hints = tuple(figures["hints"])
     told = (space, search, figures["before"], play, figures["seed"], figures["target"], hints)
-    return epoch.propose(*told, prove=prove)
+    return epoch.propose(*told, prove=prove, held=tuple(figures.get("held", ())))
 
 
 def _trial(figures: Figures) -> Trial:

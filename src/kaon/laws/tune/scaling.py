@@ -93,6 +93,8 @@ SPENDING: tuple[Values, ...] = (
 """Shares that use most of the error budget up; the law's own leave most of it, for who does not tune."""
 SPARING: Values = {BUDGET_SHARE: 0.08, CONTEST_SHARE: 0.1}
 """Shares that leave nearly all of it: a small fleet pays for larger batches with bad minutes unless it has room."""
+HELD_WHERE_FEW = (BUDGET_SHARE, CONTEST_SHARE)
+"""Not raised where few calls come: what they cost shows in bad minutes only, of which a calm half hour has none."""
 
 
 def optimum(law: Scale, largest_batch: int, a: float, b: float) -> Values:

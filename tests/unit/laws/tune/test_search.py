@@ -212,6 +212,17 @@ def test_what_passed_by_luck_must_pass_again_with_other_lucks_where_the_twin_ask
     assert record.replays(unproven) is not prove
 
 
+def test_a_knob_that_is_held_goes_down_only() -> None:
+    for seed in range(6):
+        before = Search(epoch=seed)
+        _, free = epoch.propose(SPACE, before, START, bowl, seed, 0.99, (BEST,))
+        _, found = epoch.propose(SPACE, before, START, bowl, seed, 0.99, (BEST,), held=("batch",))
+        assert free.after["batch"] > START["batch"]
+        assert found.after["batch"] <= START["batch"]
+        kept = record.of_epoch(SPACE, before, seed, 0.99, (BEST,), "", found, held=("batch",))
+        assert record.replays(json.loads(json.dumps(kept)))
+
+
 def test_a_record_from_before_proofs_had_calls_of_their_own_replays() -> None:
     before = Search(epoch=99)
     _, found = epoch.propose(SPACE, before, START, bowl, 7, 0.99, prove=True)
