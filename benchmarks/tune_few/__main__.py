@@ -15,6 +15,7 @@ from statistics import fmean, median
 from typing import Any
 
 from benchmarks.report import QUICK, Report
+from benchmarks.tune.judge import share_bad
 from benchmarks.tune.lives import named
 from benchmarks.tune_few.lives import FEW, RPS, life
 
@@ -35,12 +36,8 @@ def worth(lived: dict[str, Any]) -> float:
 
 def unsafe(lives: list[dict[str, Any]]) -> float:
     """The share of minutes that are bad with the tuner and not without."""
-    pairs = [
-        pair
-        for one in lives
-        for pair in zip(one["scores"]["untuned"]["bad"], one["scores"]["ours"]["bad"], strict=True)
-    ]
-    return sum(now and not then for then, now in pairs) / len(pairs)
+    ours, untuned = ({i: {"score": one["scores"][arm]} for i, one in enumerate(lives)} for arm in ("ours", "untuned"))
+    return fmean(share_bad(ours, untuned, list(range(len(lives)))))
 
 
 def show(name: str, lives: list[dict[str, Any]]) -> None:

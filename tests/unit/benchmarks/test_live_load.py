@@ -93,12 +93,14 @@ async def test_nobody_there_is_a_broken_call_and_not_a_hang() -> None:
 
 
 async def test_time_counts_from_when_a_call_should_have_left_and_a_late_generator_says_so() -> None:
-    arrivals = every(10, 30)
-    async with server(at_once) as target:
-        playing = asyncio.create_task(load.play([target], arrivals, 30.0))
-        await asyncio.sleep(0.1)
-        time.sleep(0.25)  # the generator's own process stands still
-        told = (await playing)["it"]
+    async def standing_still(number: int, writer: asyncio.StreamWriter) -> None:
+        until = time.monotonic() + (0.25 if number == 10 else 0.0)
+        while time.monotonic() < until:  # the server is in the generator's own process
+            pass
+        writer.write(ANSWER % 200)
+
+    async with server(standing_still) as target:
+        told = (await load.play([target], every(10, 30), 30.0))["it"]
     assert told["ok"] == 30
     assert told["lateness_max_s"] > 0.15
     assert told["p99_s"] > 0.15
