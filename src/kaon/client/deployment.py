@@ -126,8 +126,15 @@ class Deployment:
 def value_of(media_type: str, content: bytes) -> Any:
     """Python values from JSON, a `File` from anything else. Raises BadAnswer."""
     if media_type != _JSON:
-        return File(content, media_type=media_type) if content or media_type else None
+        return _file(media_type, content) if content or media_type else None
     try:
         return json.loads(content)
     except (ValueError, RecursionError):
         raise BadAnswer("The answer is not valid JSON.") from None
+
+
+def _file(media_type: str, content: bytes) -> File:
+    try:
+        return File(content, media_type=media_type)
+    except ValueError as error:
+        raise BadAnswer(f"The answer cannot be read: {error}.") from None
