@@ -26,6 +26,7 @@ from kaon.runtime.control import Control
 from kaon.runtime.door import Door
 from kaon.runtime.gate import Gate
 from kaon.runtime.logs import LogFile
+from kaon.runtime.mounts import Mounts
 from kaon.runtime.protocol import ReplicaProtocol
 from kaon.runtime.server import Server, bound, server
 from kaon.runtime.serving import Serving
@@ -89,6 +90,7 @@ class Replica:
                 await stopping
             control.phase = Phase.DRAINING
             await self._drain(serving, public)
+            await serving.mounts.stop()
             await self._hooks(serving, "on_stop")
             return 0
         finally:
@@ -115,7 +117,9 @@ class Replica:
             instance = await in_thread(threads, partial(construct, service, os.environ))
             self._service, self._instance = service, instance
             await run_hooks(service, instance, service.on_start, threads)
-            serving.open(service, instance)
+            mounts = Mounts(service.mounted(instance))
+            await mounts.start()
+            serving.open(service, instance, mounts)
         except ConfigError as error:
             print(f"ConfigError: {error.cause} {error.hint}".rstrip(), file=sys.stderr, flush=True)
             return EXIT_CONFIG
