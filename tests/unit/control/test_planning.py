@@ -103,7 +103,7 @@ def test_a_route_shares_traffic_between_revisions() -> None:
 ENDPOINTS = (
     EndpointSpec(name="get", method="GET", path="/", idempotent=True),
     EndpointSpec(name="add", method="POST", path="/", timeout_s=90),
-    EndpointSpec(name="embed", method="POST", path="/embed", idempotent=True),
+    EndpointSpec(name="embed", method="POST", path="/embed", idempotent=True, retry=True),
     EndpointSpec(name="chat", method="POST", path="/chat", kind=EndpointKind.STREAM, timeout_s=500),
     EndpointSpec(name="talk", method="GET", path="/talk", kind=EndpointKind.WEBSOCKET),
     EndpointSpec(name="slow", method="POST", path="/slow", timeout_s=None),
@@ -113,7 +113,7 @@ ENDPOINTS = (
 def test_a_route_says_what_may_be_sent_again_and_what_may_last() -> None:
     made = planned(deployment("shop", assigned(1, 0)), artifacts=[artifact(DIGEST, *ENDPOINTS, mounts=("/app",))])
     (route,) = made.routes
-    assert route.idempotent_paths == ("/embed",)  # POST / may not, though GET / may by its verb
+    assert route.retry_paths == ("/embed",)  # POST / does not say so, and GET alone is not enough
     assert route.stream_paths == ("/app", "/chat", "/slow", "/talk")
     assert route.timeout_s == 95
 
@@ -126,7 +126,7 @@ def test_a_path_is_sent_again_only_when_every_running_revision_allows_it() -> No
         revisions=[revision(1), revision(2, Template(artifact=OTHER))],
         artifacts=[artifact(DIGEST, *ENDPOINTS), artifact(OTHER, once)],
     )
-    assert made.routes[0].idempotent_paths == ()
+    assert made.routes[0].retry_paths == ()
 
 
 def test_calls_are_hedged_only_where_everything_at_the_path_may_happen_twice() -> None:
