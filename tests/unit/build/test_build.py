@@ -86,69 +86,6 @@ def test_unpacked_it_is_what_it_was_and_nobody_may_write(project: Path) -> None:
     assert not target.exists()
 
 
-def test_git_ignore_hidden_files_and_caches_stay_at_home(project: Path) -> None:
-    (project / ".git").mkdir()
-    (project / ".gitignore").write_text("*.csv\n!keep.csv\nbuild/\n")
-    (project / "data").mkdir()
-    (project / "data" / ".gitignore").write_text("!deep.csv\n*.tmp\n")
-    for name in (".env", "a.csv", "keep.csv", "a.pyc", "data/deep.csv", "data/other.csv", "data/x.tmp", "data/ok.txt"):
-        (project / name).write_text("x")
-    for folder in ("__pycache__", ".venv", "build", "dist", "node_modules", "my-venv"):
-        (project / folder).mkdir()
-        (project / folder / "file.txt").write_text("x")
-    (project / "my-venv" / "pyvenv.cfg").write_text("home = /usr\n")
-    assert packed(run(project)) == ["src/data/deep.csv", "src/data/ok.txt", "src/greeter.py", "src/keep.csv"]
-
-
-def test_what_the_repository_ignores_is_ignored_below_it(project: Path) -> None:
-    (project.parent / ".git").mkdir()
-    (project.parent / ".gitignore").write_text("/project/big/\n*.log\n")
-    (project / "big").mkdir()
-    (project / "big" / "x.txt").write_text("x")
-    (project / "a.log").write_text("x")
-    assert packed(run(project)) == ["src/greeter.py"]
-
-
-def test_the_platforms_home_never_travels(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KAON_HOME", str(project / "kaon-home"))
-    (project / "kaon-home").mkdir()
-    (project / "kaon-home" / "admin.key").write_text("kaon_secret")
-    assert packed(run(project)) == ["src/greeter.py"]
-
-
-@pytest.mark.parametrize("to", ["/etc/passwd", "greeter.py", "missing", ".."])
-def test_a_link_is_refused(project: Path, to: str) -> None:
-    (project / "link").symlink_to(to)
-    with pytest.raises(BuildError, match="link is a link"):
-        run(project)
-
-
-def test_an_ignored_link_is_nobodys_business(project: Path) -> None:
-    (project / "link").symlink_to("/etc/passwd")
-    (project / ".gitignore").write_text("link\n")
-    assert packed(run(project)) == ["src/greeter.py"]
-
-
-def test_a_pipe_is_refused(project: Path) -> None:
-    os.mkfifo(project / "pipe")
-    with pytest.raises(BuildError, match="pipe is not a plain file"):
-        run(project)
-
-
-@pytest.mark.parametrize("name", ["model.pkl", "model.PICKLE", "model.joblib", "weights.pt"])
-def test_a_pickle_is_refused_by_name(project: Path, name: str) -> None:
-    (project / name).write_bytes(b"x")
-    with pytest.raises(BuildError, match="pickle") as caught:
-        run(project)
-    assert "safetensors" in caught.value.hint
-
-
-def test_a_pickle_is_refused_under_any_name(project: Path) -> None:
-    (project / "model.bin").write_bytes(b"\x80\x04\x95\x02\x00\x00\x00\x00\x00\x00\x00]\x94.")
-    with pytest.raises(BuildError, match=r"model\.bin is a pickle"):
-        run(project)
-
-
 def test_what_the_module_prints_does_not_disturb(project: Path) -> None:
     noisy = "import os, sys\nprint('{')\nsys.stdout.write('x')\nos.write(1, b'y')\nos.system('echo z')\n"
     (project / "greeter.py").write_text(noisy + (project / "greeter.py").read_text())
