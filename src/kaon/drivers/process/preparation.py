@@ -13,6 +13,7 @@ from kaon.sdk import archive
 from kaon.sdk.environments import Environments
 from kaon.sdk.limits import LOCK, SOURCES, WHEELS
 from kaon.types.artifact import Consent
+from kaon.types.service import Loop
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Prepared:
     """What a start needs of an artifact."""
 
     entry: str
+    loop: Loop
     code_dir: Path
     python: Path
 
@@ -65,4 +67,6 @@ class Preparation:
                 allow_sdist=Consent.SDIST in manifest.allowed,
             )
         target.touch()  # used now: pruning goes by it
-        return Prepared(entry=manifest.service.entry, code_dir=target / SOURCES, python=python)
+        return Prepared(
+            entry=manifest.service.entry, loop=manifest.service.loop, code_dir=target / SOURCES, python=python
+        )
