@@ -20,10 +20,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from kaon.errors import BuildError, InvalidInput, KaonError, TooLarge, from_problem
-from kaon.sdk import archive
+from kaon.sdk import archive, missed
 from kaon.sdk.collecting import Collected, LeftOut, collect
 from kaon.sdk.environments import Environments, lock_hash
 from kaon.sdk.installer import clean_environment
@@ -32,7 +32,7 @@ from kaon.sdk.limits import DEFAULT_LIMITS, LOCK, SOURCES, WHEELS, Limits
 from kaon.sdk.locks import Lock, lock_for
 from kaon.sdk.requirements import sha256_of, stated_requirements
 from kaon.sdk.sources import Target, find_target
-from kaon.types.artifact import Consent, FileEntry, Manifest
+from kaon.types.artifact import Consent, FileEntry, IgnoreFile, Manifest
 from kaon.types.launch import EXIT_CONFIG
 from kaon.types.service import ServiceSpec
 from kaon.version import __version__
@@ -52,6 +52,15 @@ class Built:
     size_bytes: int
     left_out: tuple[LeftOut, ...] = ()
     """Files and folders of the project that are not in it, and that somebody may miss."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a project, for hints."""
+
+    own: Collection[str] = ()
+    """Names of its own modules and packages."""
+    ignored: Sequence[IgnoreFile] = ()
 
 
 def build(
@@ -93,7 +102,8 @@ def build(
                 lock.text, wheels=lock.folders, options=lock.options, allow_sdist=allow_sdist
             )
         on_progress("reading the class")
-        service = inspect(found.entry, stage, python, env, own=own_modules(search_path(found.root, found.file)))
+        known = Known(own_modules(search_path(found.root, found.file)), tuple(collected.ignore_files))
+        service = inspect(found.entry, stage, python, env, known)
         on_progress("packing")
         manifest = Manifest(
             kaon=__version__,
@@ -123,13 +133,12 @@ def inspect(
     folder: Path,
     python: Path,
     env: Mapping[str, str] = MappingProxyType({}),
-    *,
-    own: Collection[str] = (),
+    known: Known | None = None,
 ) -> ServiceSpec:
     """What the class `entry` ('module:Class') in `folder` is, read by `python` in a process of its own.
 
-    Its environment is `env` above what any program needs. `own` are the names of the project's own modules. Raises
-    `BuildError` with the last lines that it said when it cannot be imported.
+    Its environment is `env` above what any program needs. Raises `BuildError` with the last lines that it said when it
+    cannot be imported, and a hint that goes by what is `known` of the project.
     """
     with tempfile.NamedTemporaryFile(prefix="kaon-class-") as answer, tempfile.TemporaryFile() as said:
         command = [str(python), "-B", "-P", "-s", "-m", "kaon.sdk.inspection", entry, str(folder), answer.name]
@@ -161,10 +170,19 @@ def inspect(
     except ValueError:
         members = None
     if not isinstance(members, dict):
-        raise _not_imported(entry, code, lines, own)
+        raise _not_imported(entry, code, lines, folder, known or Known())
     if "problem" in members:
-        raise _as_build_error(from_problem(500, members["problem"]))
+        raise _refused(members, folder, known or Known())
     return ServiceSpec.model_validate(members["service"])
+
+
+def _refused(members: Mapping[str, Any], folder: Path, known: Known) -> KaonError:
+    """The error of a class that cannot be served, or of a module that imports what is not there."""
+    error = from_problem(500, members["problem"])
+    if missing := str(members.get("missing") or ""):
+        hint = missed.explained(f"'{missing}'", folder, known.ignored) or missing_module_hint(missing, known.own)
+        error = BuildError(error.cause, hint=hint)
+    return _as_build_error(error)
 
 
 def _last_lines(said: BinaryIO) -> list[str]:
@@ -174,7 +192,7 @@ def _last_lines(said: BinaryIO) -> list[str]:
     return said.read().decode(errors="replace").strip().splitlines()[-15:]
 
 
-def _not_imported(entry: str, code: int, lines: list[str], own: Collection[str]) -> BuildError:
+def _not_imported(entry: str, code: int, lines: list[str], folder: Path, known: Known) -> BuildError:
     """The error for a module whose import ended the process, or raised."""
     if code == EXIT_CONFIG:
         cause = f"{entry} cannot be imported: {lines[-1] if lines else 'it raised an error'}"
@@ -182,17 +200,23 @@ def _not_imported(entry: str, code: int, lines: list[str], own: Collection[str])
         cause = f"{entry} cannot be imported: {signal.Signals(-code).name} ended the process that imported it"
     else:
         cause = f"{entry} cannot be imported: the process that imported it ended, with exit code {code}"
-    return BuildError(cause, hint=import_hint(lines, own), errors=[{"line": line} for line in lines])
-
-
-def import_hint(lines: Sequence[str], own: Collection[str]) -> str:
-    """What to do about an import that failed, from the last lines of its traceback; `own` are the project's modules."""
     last = lines[-1] if lines else ""
+    hint = missed.explained(last, folder, known.ignored) or import_hint(last, known.own)
+    return BuildError(cause, hint=hint, errors=[{"line": line} for line in lines])
+
+
+def missing_module_hint(name: str, own: Collection[str]) -> str:
+    """What to do about a module that is not found; `own` are the names of the project's modules."""
+    first = name.partition(".")[0]
+    if first in own:
+        return f"{first} is the project's own: check the spelling of {name}, and whether there is such a file."
+    return f"Name the package that has {name} in @kaon.service(requirements=[...]) or requirements.txt."
+
+
+def import_hint(last: str, own: Collection[str]) -> str:
+    """What to do about an import that failed, from the last line of its traceback; `own` are the project's modules."""
     if missing := re.match(r"ModuleNotFoundError: No module named '([\w.]+)'", last):
-        name = missing.group(1)
-        if name.partition(".")[0] in own:
-            return f"{name} is among the project's own modules: is it left out by .gitignore, or in another folder?"
-        return f"Name the package that has {name} in @kaon.service(requirements=[...]) or requirements.txt."
+        return missing_module_hint(missing.group(1), own)
     if missing := re.match(r"KeyError: '([A-Z_][A-Z0-9_]*)'", last):
         return f"If {missing.group(1)} is a variable: give it by --env, or read it in the constructor if it is secret."
     return "Import the module by itself to see where."
