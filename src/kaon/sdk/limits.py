@@ -10,6 +10,7 @@ from kaon.errors import InvalidInput, TooLarge
 from kaon.types.artifact import FileEntry
 
 LOCK = "requirements.lock"
+MANIFEST = "manifest.json"
 SOURCES = "src/"
 WHEELS = "wheels/"
 

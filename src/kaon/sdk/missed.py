@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from kaon.sdk import ignore
-from kaon.sdk.archive import MANIFEST
+from kaon.sdk.limits import MANIFEST
 from kaon.types.artifact import IgnoreFile, Manifest
 
 _NAMES = re.compile(r"'([^'\n]{1,400})'|\"([^\"\n]{1,400})\"|([\w./~+-]{1,400}\.\w{1,20})\b")

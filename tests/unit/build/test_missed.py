@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kaon.sdk.archive import MANIFEST
+from kaon.sdk.limits import MANIFEST
 from kaon.sdk.missed import explanation, reason
 from kaon.types.artifact import IgnoreFile, Manifest
 from kaon.types.service import ServiceSpec
