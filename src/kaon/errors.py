@@ -8,6 +8,7 @@
     ├── MethodNotAllowed    405   the path exists, but not for this verb
     ├── Conflict            409   somebody changed it first, or it exists already
     ├── TooLarge            413   over a stated limit
+    ├── UnsupportedMediaType 415  a body in a form that is not taken here; says which are
     ├── TooManyRequests     429   this caller is over its share; `retry_after_s` says when to come back
     ├── ConfigError         500   a service cannot start as configured
     ├── BuildError          422   sources or requirements do not make an artifact
@@ -118,6 +119,12 @@ class TooLarge(KaonError):
     """Over a stated limit."""
 
     code, status, exit_code = "too-large", 413, 2
+
+
+class UnsupportedMediaType(KaonError):
+    """A body in a form that is not taken here; the hint says which are."""
+
+    code, status, exit_code = "unsupported-media-type", 415, 2
 
 
 class TooManyRequests(KaonError):
