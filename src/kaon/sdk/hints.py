@@ -105,10 +105,15 @@ def listed(hint: Any) -> Any:
     return args[0] if args else Any
 
 
+def arms(hint: Any) -> tuple[Any, ...]:
+    """The types of a union, or the one type that it is."""
+    hint = bare(hint)
+    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+
+
 def may_be_none(hint: Any) -> bool:
     """Whether None is one of the values."""
-    hint = bare(hint)
-    return get_origin(hint) in (Union, types.UnionType) and types.NoneType in get_args(hint)
+    return types.NoneType in arms(hint)
 
 
 def is_record(hint: Any) -> bool:

@@ -174,6 +174,11 @@ def _raw_type(hint: Any) -> str:
     return OCTET_STREAM
 
 
+def _raw_answer(hint: Any) -> str:
+    """The media type of an answered file; a plain `File` may have any."""
+    return "*/*" if hints.bare(hint).family == "" else _raw_type(hint)
+
+
 def _with_default(schema: dict[str, Any], parameter: Parameter) -> dict[str, Any]:
     if parameter.required or parameter.default is None:
         return dict(schema)
@@ -195,10 +200,14 @@ def _responses(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
             text = {"type": "string", "description": "One item a line or event.", "x-item": item}
             content = {SSE: {"schema": text}, NDJSON: {"schema": text}}
             good = {"200": {"description": "Items as they come; NDJSON when `accept` asks for it.", "content": content}}
-        case _ if hint is bytes or hints.is_file(hint):
-            good = {"200": {"description": "The file.", "content": {_raw_type(hint): {"schema": {}}}}}
         case _:
-            good = {"200": {"description": "The answer.", "content": {JSON: {"schema": item}}}}
+            arms = hints.arms(hint)
+            content = {_raw_answer(arm): {"schema": {}} for arm in arms if hints.is_file(arm)}
+            if hint is bytes:
+                content = {OCTET_STREAM: {"schema": {}}}
+            elif len(content) == 0 or not all(hints.is_file(arm) for arm in arms):
+                content[JSON] = {"schema": item}
+            good = {"200": {"description": "The answer." if JSON in content else "The file.", "content": content}}
     bad = {str(kind.status): {"$ref": f"#/components/responses/{kind.__name__}"} for kind in _PROBLEMS}
     return {**good, **bad, "default": {"$ref": "#/components/responses/Problem"}}
 

@@ -83,7 +83,7 @@ def _is_taken(parameter: Parameter, made: Any) -> bool:
 
 def value(schema: Mapping[str, Any], components: Mapping[str, Any], depth: int = 0) -> Any:
     """A value that fits `schema`, as plain as can be."""
-    if "$ref" in schema:
+    while "$ref" in schema:
         schema = components.get(str(schema["$ref"]).rpartition("/")[2], {})
     for key in ("default", "const"):
         if key in schema:
