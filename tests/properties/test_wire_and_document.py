@@ -18,7 +18,7 @@ import pathlib
 import uuid
 from collections.abc import Callable
 from fnmatch import fnmatch
-from typing import Annotated, Any, Generic, Literal, NamedTuple, NotRequired, TypeVar, Union
+from typing import Annotated, Any, Generic, Literal, NamedTuple, NotRequired, Optional, TypeVar, Union
 
 import numpy as np
 from annotated_types import Len
@@ -30,7 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, computed_field, cr
 from typing_extensions import TypedDict
 
 import kaon
-from kaon.errors import BadAnswer, ConfigError, InvalidInput
+from kaon.errors import BadAnswer, ConfigError
 from kaon.sdk import openapi
 from kaon.sdk.service import service_of
 
@@ -106,20 +106,20 @@ def scalar_keys() -> st.SearchStrategy[Typed]:
 def typed(draw: Callable[..., Any], depth: int = 2) -> Typed:
     """Any type, and its values."""
     if depth == 0 or draw(st.integers(0, 3)) == 0:
-        return draw(st.sampled_from(SCALARS))  # type: ignore[no-any-return]
-    return draw(st.sampled_from(WITHIN))(draw, depth - 1)  # type: ignore[no-any-return]
+        return draw(st.sampled_from(SCALARS))
+    return draw(st.sampled_from(WITHIN))(draw, depth - 1)
 
 
 def a_list(draw: Any, depth: int) -> Typed:
     hint, values = draw(typed(depth))
     least = draw(st.sampled_from([0, 2]))
     some = st.lists(values, min_size=least, max_size=3)
-    return (Annotated[list[hint], Len(least, 5)] if least else list[hint]), some  # type: ignore[valid-type]
+    return (Annotated[list[hint], Len(least, 5)] if least else list[hint]), some
 
 
 def a_set(draw: Any, depth: int) -> Typed:
     hint, values = draw(scalar_keys())
-    return draw(st.sampled_from([(set[hint], st.sets(values, max_size=3)), (frozenset[hint], st.frozensets(values))]))  # type: ignore[no-any-return, valid-type]
+    return draw(st.sampled_from([(set[hint], st.sets(values, max_size=3)), (frozenset[hint], st.frozensets(values))]))
 
 
 def a_tuple(draw: Any, depth: int) -> Typed:
@@ -131,12 +131,12 @@ def a_tuple(draw: Any, depth: int) -> Typed:
 
 def a_dict(draw: Any, depth: int) -> Typed:
     (key, keys), (hint, values) = draw(scalar_keys()), draw(typed(depth))
-    return dict[key, hint], st.dictionaries(keys, values, max_size=2)  # type: ignore[valid-type]
+    return dict[key, hint], st.dictionaries(keys, values, max_size=2)
 
 
 def a_union(draw: Any, depth: int) -> Typed:
     (one, ones), (two, twos) = draw(typed(depth)), draw(typed(depth))
-    return draw(st.sampled_from([(Union[one, two], ones | twos), (Union[one, None], ones | st.none())]))  # type: ignore[no-any-return]
+    return draw(st.sampled_from([(Union[one, two], ones | twos), (Optional[one], ones | st.none())]))  # noqa: UP007, UP045
 
 
 def fields_of(draw: Any, depth: int) -> dict[str, Typed]:
@@ -155,12 +155,12 @@ def a_typed_dict(draw: Any, depth: int) -> Typed:
     hints = {name: NotRequired[hint] if name == last else hint for name, (hint, _) in fields.items()}
     values = {name: values for name, (_, values) in fields.items()}
     must = {name: each for name, each in values.items() if name != last}
-    return TypedDict(fresh("Keys"), hints), st.fixed_dictionaries(must, optional={last: values[last]})  # type: ignore[operator]
+    return TypedDict(fresh("Keys"), hints), st.fixed_dictionaries(must, optional={last: values[last]})
 
 
 def a_named_tuple(draw: Any, depth: int) -> Typed:
     fields = fields_of(draw, depth)
-    made = NamedTuple(fresh("Row"), [(name, hint) for name, (hint, _) in fields.items()])  # type: ignore[misc]
+    made = NamedTuple(fresh("Row"), [(name, hint) for name, (hint, _) in fields.items()])
     return made, st.builds(made, **{name: values for name, (_, values) in fields.items()})
 
 
@@ -184,7 +184,7 @@ def a_model(draw: Any, depth: int) -> Typed:
     told = draw(st.sampled_from([{}, {"alias": "theA"}, {"serialization_alias": "out-a", "validation_alias": "in-a"}]))
     base = draw(st.sampled_from([Base, Counted]))
     described = {field: (hint, Field(**(told if field == "a" else {}))) for field, (hint, _) in fields.items()}
-    made = create_model(name, __base__=base, **described)  # type: ignore[call-overload]
+    made = create_model(name, __base__=base, **described)
     given = st.fixed_dictionaries({field: values for field, (_, values) in fields.items()})
     return made, given.map(lambda arguments: made(**arguments))
 
@@ -208,7 +208,7 @@ def a_choice(draw: Any, depth: int) -> Typed:
         arm = create_model(fresh("Arm"), kind=(Literal[kind], Field(alias="is")), value=(hint, ...))
         arms.append((arm, st.builds(lambda value, arm=arm, kind=kind: arm(**{"is": kind, "value": value}), values)))
     (one, ones), (two, twos) = arms
-    return Annotated[Union[one, two], Field(discriminator="kind")], ones | twos
+    return Annotated[Union[one, two], Field(discriminator="kind")], ones | twos  # noqa: UP007
 
 
 WITHIN = [a_list, a_set, a_tuple, a_dict, a_union, a_dataclass, a_typed_dict, a_named_tuple, a_model, a_root]
@@ -222,7 +222,7 @@ def service_with(parameters: dict[str, Any], answer: Any, method: str) -> Any:
 
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     own = [inspect.Parameter(name, kind, annotation=hint) for name, hint in parameters.items()]
-    call.__signature__ = inspect.Signature([inspect.Parameter("self", kind), *own], return_annotation=answer)  # type: ignore[attr-defined]
+    call.__signature__ = inspect.Signature([inspect.Parameter("self", kind), *own], return_annotation=answer)
     call.__annotations__ = {**parameters, "return": answer}
     try:
         return service_of(kaon.service(type("Drawn", (), {"call": kaon.endpoint(method=method)(call)})))
@@ -308,20 +308,15 @@ def test_a_number_that_is_not_finite_is_null_where_the_schema_allows_it_and_refu
 
 @often
 @given(st.data(), typed())
-def test_what_a_client_may_send_by_the_schema_of_answers_comes_back_the_same(
+def test_an_answer_can_be_sent_back_where_the_schema_of_the_parameter_takes_it(
     data: st.DataObject, drawn: Typed
 ) -> None:
-    """A value that was answered as JSON is taken as a parameter of the same type, where names are the same both ways."""
     hint, values = drawn
     service = service_with({"value": hint}, hint, "POST")
     signature = service.endpoints[0].signature
     assume(signature.sole is None)
     document = openapi.document(service)
-    body = signature.to_json(data.draw(values))
-    sent = {"value": strictly(body)}
+    sent = {"value": strictly(signature.to_json(data.draw(values)))}
     schema = document["paths"]["/call"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assume(schema_at(document, schema).is_valid(sent))
-    try:
-        signature.from_json(json.dumps(sent).encode())
-    except InvalidInput as error:
-        assert "out of range" in error.cause or "json" in error.cause.lower(), error.errors
+    signature.from_json(json.dumps(sent).encode())

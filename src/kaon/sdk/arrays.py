@@ -176,7 +176,7 @@ def _dtype(hint: Any) -> str | None:
         return None
     if dtype.kind not in _KINDS:
         raise ValueError(f"JSON cannot say arrays of {dtype}")
-    return dtype.name
+    return str(dtype.name)
 
 
 def _shape(hint: Any) -> tuple[int | None, ...] | None:

@@ -33,7 +33,7 @@ Mode = typing.Literal["validation", "serialization"]
 REF = "#/components/schemas/{model}"
 
 _GENERATED = ConfigDict(arbitrary_types_allowed=True)
-"""Lets pydantic pass classes that it does not know: arrays are found so; all others have no JSON schema and are refused."""
+"""Lets pydantic pass classes that it does not know: so arrays are found. All others have no JSON schema: refused."""
 _WRITTEN: dict[str, Any] = {
     "serialize_by_alias": True,
     "validate_by_alias": True,
@@ -115,7 +115,7 @@ class Codec:
 
     def validate_strings(self, text: str) -> Any:
         """The value that a text says. Raises ValidationError."""
-        return self.validator.validate_strings(text)
+        return self.validator.validate_strings(text)  # type: ignore[arg-type]  # its stub knows only mappings of texts
 
     @cached_property
     def fields(self) -> frozenset[str]:
@@ -149,7 +149,7 @@ class Codec:
 def codec_of(hint: Any, *, reads: bool = True) -> Codec:
     """The codec of a type. Raises PydanticUserError, TypeError or ValueError when it cannot come over the wire."""
     config = _READ if reads else _WRITTEN
-    found: Any = TypeAdapter(list[modern(hint)], config=_GENERATED).core_schema  # type: ignore[misc]
+    found: Any = TypeAdapter(list[modern(hint)], config=_GENERATED).core_schema  # type: ignore[misc,arg-type]
     whole = found["schema"] if found["type"] == "definitions" else found
     adapted = _adapted(whole.get("items_schema", core_schema.any_schema()), hint, config)
     if found["type"] == "definitions":
@@ -169,7 +169,7 @@ def schemas(wanted: Iterable[tuple[Any, Mode, Codec]]) -> tuple[dict[Any, dict[s
 class _WireJsonSchema(GenerateJsonSchema):
     """pydantic's generator, where it says something else than its serializer writes."""
 
-    ignored_warning_kinds: typing.ClassVar[Any] = {"skipped-choice", "non-serializable-default", "skipped-discriminator"}
+    ignored_warning_kinds = {"skipped-choice", "non-serializable-default", "skipped-discriminator"}  # noqa: RUF012
 
     def ser_schema(self, schema: Any) -> Any:
         """A serializer of the user with no return hint may write anything."""
@@ -228,7 +228,7 @@ def _first_only(node: dict[str, Any]) -> dict[str, Any]:
 def _null_for_nan(node: dict[str, Any]) -> dict[str, Any]:
     match node["type"]:
         case "nullable":
-            return {**node, "serialization": core_schema.wrap_serializer_function_ser_schema(_null_or, schema=node)}  # type: ignore[arg-type]
+            return {**node, "serialization": core_schema.wrap_serializer_function_ser_schema(_null_or, schema=node)}
         case "any":
             return {**node, "serialization": core_schema.plain_serializer_function_ser_schema(_with_nulls)}
         case _:
@@ -264,8 +264,8 @@ def _adapted(node: Any, hint: Any, config: Mapping[str, Any]) -> Any:
         return node
     kind = node.get("type")
     if not isinstance(kind, str):
-        hints = hint if isinstance(hint, Mapping) else {}
-        return {key: _adapted(value, hints.get(key), config) for key, value in node.items()}
+        named = hint if isinstance(hint, Mapping) else {}
+        return {key: _adapted(value, named.get(key), config) for key, value in node.items()}
     hint, numpy = bare(hint), numpy_loaded()
     if kind == "is-instance" and numpy is not None and node["cls"] is numpy.ndarray:
         return (ArraySchema.of(hint) if ArraySchema.covers(hint) else ArraySchema()).core_schema()

@@ -97,6 +97,7 @@ def _operation(endpoint: Endpoint, schemas: Schemas, components: Mapping[str, An
     operation["x-kaon"] = {
         "kind": spec.kind.value,
         "idempotent": spec.idempotent,
+        "retry": spec.retry,
         "timeout_s": spec.timeout_s,
         **_body_names(endpoint),
         **({"batch": spec.batch.model_dump(mode="json")} if spec.batch else {}),
@@ -183,7 +184,9 @@ def _with_default(schema: dict[str, Any], parameter: Parameter) -> dict[str, Any
     if parameter.required or parameter.default is None:
         return dict(schema)
     try:
-        default = from_json(parameter.codec.serializer.to_json(parameter.default, warnings="error"), allow_inf_nan=False)
+        default = from_json(
+            parameter.codec.serializer.to_json(parameter.default, warnings="error"), allow_inf_nan=False
+        )
     except ValueError:
         return dict(schema)
     return {**schema, "default": default}

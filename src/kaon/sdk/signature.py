@@ -25,6 +25,7 @@ from kaon.sdk.codec import Codec
 from kaon.sdk.exact import Exact, exact_check
 from kaon.sdk.parameter import Parameter, Place, compile_codec, compile_parameter
 from kaon.sdk.problems import MOST, invalid, problem, refused, surplus, told, unreadable
+from kaon.types.headers import is_media_type
 from kaon.types.media import OCTET_STREAM, File
 
 JSON = "application/json"
@@ -152,6 +153,8 @@ class Signature:
             arguments = {self.raw: parameter.codec.validate_python(value)}
         except ValidationError as error:
             raise invalid(error, "body") from None
+        except ValueError as error:
+            raise InvalidInput(f"The body cannot be taken: {error}.") from None
         return self._with_path(arguments, path)
 
     def to_json(self, result: Any) -> bytes:
@@ -180,7 +183,9 @@ class Signature:
                 if not self.may_be_nan or not (_N in text or _I in text):
                     return JSON, text
         elif isinstance(result, File):
-            return result.media_type, result.content
+            if not is_media_type(result.media_type):  # it was checked when made, but may have been changed since
+                raise BadAnswer(f"`{self.owner}` answered a file of the media type {result.media_type[:80]!r}.")
+            return result.media_type, bytes(result.content)
         elif self.answer_hint is bytes and isinstance(result, bytes):
             return OCTET_STREAM, result
         return JSON, self.to_json(result)
@@ -195,6 +200,8 @@ class Signature:
             return self.answer.validate_python(File(content, media_type=media_type))
         except ValidationError as error:
             raise BadAnswer(f"`{self.owner}` answered something else than its hint says: {told(error)}.") from None
+        except ValueError as error:
+            raise BadAnswer(f"`{self.owner}` answered a file that cannot be read: {error}.") from None
 
     def rows(self, arguments: Mapping[str, Any]) -> int:
         """How many rows a call of a batched endpoint carries. Raises InvalidInput when its lists differ in length."""
@@ -244,7 +251,6 @@ class Signature:
             f"`{self.owner}` answered something else than its hint says: {why}.",
             hint="Correct the handler's return hint, or what it returns.",
         ) from None
-
 
     def _finite(self, text: bytes, result: Any) -> bytes:
         """`text` if its NaN is but a word in it; else the answer with null in its place, where the type allows that."""
