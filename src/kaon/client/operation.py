@@ -35,6 +35,8 @@ class Operation:
     """Names of the path that the body has as well: said once, sent twice."""
     kind: str
     idempotent: bool
+    retry: bool
+    """Whether it may be sent again after the connection broke while a replica had it."""
     timeout_s: float | None
 
 
@@ -110,6 +112,7 @@ def _operation(path: str, verb: str, told: Any) -> Operation:
         shared=frozenset(more.get("shared", ())),
         kind=more.get("kind", "call"),
         idempotent=bool(more.get("idempotent", verb in ("get", "head", "put", "delete"))),
+        retry=more.get("retry") is True,
         timeout_s=more.get("timeout_s", 60.0),
     )
 

@@ -11,6 +11,13 @@ from kaon.types.model import Address, EnvName, Model
 EXIT_CONFIG = 78
 """Exit code of a replica that cannot start as configured (EX_CONFIG of sysexits.h): restarts do not help."""
 
+STACKS_SIGNAL = 58
+"""Signal that makes a replica write the Python stacks of all its threads to its log, without the interpreter lock.
+
+A real-time signal of Linux, between SIGRTMIN (34) and SIGRTMAX (64), since libraries use all of those with names. A
+process that has not registered it yet ends by it: send it only to a replica that has been alive before.
+"""
+
 
 class Launch(Model):
     """One replica's start. Secrets are not in it: they come as one JSON object on standard input."""

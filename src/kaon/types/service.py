@@ -50,7 +50,11 @@ class EndpointSpec(Model):
     path: str = Field(description="Path below the deployment, begins with a slash; '/' is its root.")
     kind: EndpointKind = EndpointKind.CALL
     summary: str = ""
-    idempotent: bool = Field(default=False, description="May be sent again after a failure.")
+    idempotent: bool = Field(default=False, description="A second call changes nothing more than the first.")
+    retry: bool = Field(
+        default=False,
+        description="May be sent to another replica when the first broke off while it had the call; idempotent only.",
+    )
     timeout_s: float | None = 60.0
     concurrency: int | None = None
     hedge_s: float | None = Field(
