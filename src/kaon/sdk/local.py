@@ -60,7 +60,9 @@ class InProcess:
 
     def acall(self, endpoint: str, arguments: Mapping[str, Any], body: Any, read: Read | None) -> LocalReply:
         """The same for coroutines."""
-        return LocalReply(lambda: self.call(endpoint, arguments, body, read))
+        found = self._endpoints.get(endpoint)
+        raw = found is not None and bool(found.spec.media_type)
+        return LocalReply(lambda: self.call(endpoint, arguments, body, read), raw)
 
     def _find(self, name: str) -> Endpoint:
         found = self._endpoints.get(name)
@@ -73,8 +75,9 @@ class InProcess:
 
     def _items(self, endpoint: Endpoint, given: dict[str, Any], read: Read) -> Iterator[Any]:
         source = endpoint.function(self._instance, **given)
+        signature, raw = endpoint.signature, bool(endpoint.spec.media_type)
         for item in self._each(source) if endpoint.is_async else source:
-            yield read(JSON, endpoint.signature.to_json(item))
+            yield signature.to_bytes(item) if raw else read(JSON, signature.to_json(item))
 
     def _each(self, source: Any) -> Iterator[Any]:
         async def following() -> Any:
@@ -102,6 +105,8 @@ class LocalReply:
     """An answer of this process on its way; the work is done in a thread, off the caller's loop."""
 
     call: Callable[[], Any]
+    raw: bool = False
+    """Whether it is a stream of bytes."""
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self._value().__await__()
@@ -118,7 +123,10 @@ class LocalReply:
 
     async def _value(self) -> Any:
         value = await asyncio.to_thread(self.call)
-        return await asyncio.to_thread(list, value) if isinstance(value, Generator) else value
+        if not isinstance(value, Generator):
+            return value
+        items = await asyncio.to_thread(list, value)
+        return b"".join(items) if self.raw else items
 
 
 def plain_value(media_type: str, content: bytes) -> Any:

@@ -100,6 +100,8 @@ def _operation(endpoint: Endpoint, schemas: Schemas, components: Mapping[str, An
         "retry": spec.retry,
         "timeout_s": spec.timeout_s,
         **_body_names(endpoint),
+        **({"media_type": spec.media_type} if spec.media_type else {}),
+        **({"max_message_bytes": spec.max_message_bytes} if spec.kind is EndpointKind.WEBSOCKET else {}),
         **({"batch": spec.batch.model_dump(mode="json")} if spec.batch else {}),
     }
     if code := samples.code(endpoint, call):
@@ -199,6 +201,10 @@ def _responses(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
     match endpoint.spec.kind:
         case EndpointKind.WEBSOCKET:
             good = {"101": {"description": "The connection is a WebSocket from here on."}}
+        case EndpointKind.STREAM if endpoint.spec.media_type:
+            good = {
+                "200": {"description": "Bytes as they come.", "content": {endpoint.spec.media_type: {"schema": {}}}}
+            }
         case EndpointKind.STREAM:
             text = {"type": "string", "description": "One item a line or event.", "x-item": item}
             content = {SSE: {"schema": text}, NDJSON: {"schema": text}}

@@ -125,19 +125,22 @@ def code(endpoint: Endpoint, call: Call) -> list[dict[str, str]]:
     """The call in curl, Python and JavaScript; nothing for a websocket, nor where no call can be made up."""
     if endpoint.spec.kind is EndpointKind.WEBSOCKET or not call.is_made:
         return []
-    stream = endpoint.spec.kind is EndpointKind.STREAM
+    stream = endpoint.spec.kind is EndpointKind.STREAM and not endpoint.spec.media_type
+    raw = bool(endpoint.spec.media_type)
     verb = endpoint.spec.method
     url = call.path.rstrip("/") + ("?" + urlencode(call.query) if call.query else "")
     return [
-        {"lang": "Shell", "label": "curl", "source": _curl(verb, url, call, stream)},
-        {"lang": "Python", "label": "Python", "source": _python(endpoint.spec.name, call, stream)},
-        {"lang": "Python", "label": "Python, plain HTTP", "source": _plain_python(verb, url, call, stream)},
-        {"lang": "JavaScript", "label": "JavaScript", "source": _javascript(verb, url, call, stream)},
+        {"lang": "Shell", "label": "curl", "source": _curl(verb, url, call, stream, raw)},
+        {"lang": "Python", "label": "Python", "source": _python(endpoint.spec.name, call, stream, raw)},
+        {"lang": "Python", "label": "Python, plain HTTP", "source": _plain_python(verb, url, call, stream, raw)},
+        {"lang": "JavaScript", "label": "JavaScript", "source": _javascript(verb, url, call, stream, raw)},
     ]
 
 
-def _curl(verb: str, url: str, call: Call, stream: bool) -> str:
+def _curl(verb: str, url: str, call: Call, stream: bool, raw: bool) -> str:
     lines = [f'curl {"-N " if stream else ""}"$KAON_URL{url}"']
+    if raw:
+        lines.append("-o answer")
     if verb == "HEAD":
         lines.append("--head")
     elif verb != ("POST" if call.body is not None else "GET"):
@@ -151,11 +154,13 @@ def _curl(verb: str, url: str, call: Call, stream: bool) -> str:
     return " \\\n  ".join(lines)
 
 
-def _python(name: str, call: Call, stream: bool) -> str:
+def _python(name: str, call: Call, stream: bool, raw: bool) -> str:
     arguments = [f"{key}={v!r}" for key, v in call.arguments.items()]
     arguments += [f'{key}=kaon.File.read("{file}")' for key, file in call.files.items()]
     said = f"client.{name}({', '.join(arguments)})"
     use = f"for item in {said}:\n    print(item)" if stream else f"print({said})"
+    if raw:
+        use = f'with open("answer", "wb") as file:\n    file.writelines({said})'
     return f"""import os
 
 import kaon
@@ -164,7 +169,7 @@ client = kaon.Client(os.environ["KAON_URL"], key=os.environ["KAON_KEY"])
 {use}"""
 
 
-def _plain_python(verb: str, url: str, call: Call, stream: bool) -> str:
+def _plain_python(verb: str, url: str, call: Call, stream: bool, raw: bool) -> str:
     lines = [
         f'    "{verb}",',
         f'    os.environ["KAON_URL"] + {json.dumps(url)},' if url else '    os.environ["KAON_URL"],',
@@ -179,12 +184,15 @@ def _plain_python(verb: str, url: str, call: Call, stream: bool) -> str:
         lines.append(f"    json={call.body!r},")
     lines.append("    timeout=60,")
     arguments = "\n".join(lines)
-    if stream:
+    if stream or raw:
+        use = "print(line)" if stream else "file.write(piece)"
+        each = "line in response.iter_lines()" if stream else "piece in response.iter_bytes()"
+        file = "" if stream else ', open("answer", "wb") as file'
         rest = f"""with httpx2.stream(
 {arguments}
-) as response:
-    for line in response.iter_lines():
-        print(line)"""
+) as response{file}:
+    for {each}:
+        {use}"""
     else:
         shown = "response.headers" if verb == "HEAD" else "response.text"
         rest = f"""response = httpx2.request(
@@ -195,7 +203,7 @@ print({shown})"""
     return f"import os\n\nimport httpx2\n\n{rest}"
 
 
-def _javascript(verb: str, url: str, call: Call, stream: bool) -> str:
+def _javascript(verb: str, url: str, call: Call, stream: bool, raw: bool) -> str:
     lines, before = [f'  method: "{verb}",'], ""
     headers = ["authorization: `Bearer ${process.env.KAON_KEY}`"]
     if call.files:
@@ -218,6 +226,8 @@ def _javascript(verb: str, url: str, call: Call, stream: bool) -> str:
 for await (const bytes of response.body) {
   process.stdout.write(decoder.decode(bytes, { stream: true }));
 }"""
+    elif raw:
+        use = "for await (const bytes of response.body) {\n  process.stdout.write(bytes);\n}"
     else:
         use = "console.log(await response.text());"
     return f"""{before}const response = await fetch({address}, {{

@@ -171,6 +171,14 @@ class Signature:
             return self._finite(text, result)
         return text
 
+    def to_bytes(self, item: Any) -> bytes:
+        """One item of a stream of bytes. Raises BadAnswer when it is none."""
+        if not isinstance(item, bytes | bytearray | memoryview):
+            raise BadAnswer(
+                f"`{self.owner}` is a stream of bytes and yielded a {type(item).__name__}.", hint="Yield bytes."
+            )
+        return bytes(item)
+
     def to_body(self, result: Any) -> tuple[str, bytes]:
         """The answer's media type and bytes: files and raw bytes as they are, all else as JSON. Raises BadAnswer."""
         exact = self.exact
