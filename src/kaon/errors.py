@@ -36,9 +36,11 @@ PROBLEM_JSON = "application/problem+json"
 class KaonError(Exception):
     """Something went wrong that has a name; see the module's tree."""
 
-    code: ClassVar[str] = "internal"
-    status: ClassVar[int] = 500
+    code: str = "internal"
+    status: int = 500
     exit_code: ClassVar[int] = 1
+    headers: tuple[tuple[str, str], ...] = ()
+    """Of the answer that tells of it, beyond the usual ones."""
     request_id: str = ""
     """Of the request that it answered, when it came over the wire."""
 
@@ -201,6 +203,34 @@ class DeadlineExceeded(KaonError):
 
 def _tree(root: type[KaonError]) -> list[type[KaonError]]:
     return [root, *(c for sub in root.__subclasses__() for c in _tree(sub))]
+
+
+_BY_STATUS: dict[int, type[KaonError]] = {
+    kind.status: kind
+    for kind in (
+        InvalidInput,
+        Unauthenticated,
+        Forbidden,
+        NotFound,
+        MethodNotAllowed,
+        Conflict,
+        TooLarge,
+        UnsupportedMediaType,
+        TooManyRequests,
+        Unavailable,
+        DeadlineExceeded,
+    )
+}
+
+
+def of_status(status: int, cause: str) -> KaonError:
+    """The error of an HTTP status; one that has no class of its own here has the code `http-STATUS`."""
+    kind = _BY_STATUS.get(status)
+    if kind is not None:
+        return kind(cause)
+    error = KaonError(cause)
+    error.status, error.code = status, f"http-{status}"
+    return error
 
 
 def from_problem(status: int, members: Mapping[str, Any]) -> KaonError:

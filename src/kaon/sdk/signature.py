@@ -23,8 +23,11 @@ from kaon.sdk import hints
 from kaon.sdk.arrays import plain
 from kaon.sdk.codec import Codec
 from kaon.sdk.exact import Exact, exact_check
+from kaon.sdk.method import Method
 from kaon.sdk.parameter import Parameter, Place, compile_codec, compile_parameter
 from kaon.sdk.problems import MOST, invalid, problem, refused, surplus, told, unreadable
+from kaon.sdk.request import Request
+from kaon.sdk.response import Response
 from kaon.types.headers import is_media_type
 from kaon.types.media import OCTET_STREAM, File
 
@@ -68,6 +71,15 @@ class Signature:
     """Whether it takes files, so that a multipart form may say it."""
     socket: str | None = None
     """The parameter that is the websocket."""
+    request: str | None = None
+    """The parameter that is the request's head, a `Request`."""
+    response: str | None = None
+    """The parameter that is the answer's head, a `Response`."""
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The parameters that are no part of what a caller says."""
+        return tuple(name for name in (self.request, self.response) if name is not None)
 
     def from_json(self, body: bytes, path: Mapping[str, str] | None = None) -> dict[str, Any]:
         """The arguments that a JSON body says, and those of the path. Raises InvalidInput."""
@@ -278,7 +290,7 @@ class Signature:
 
 
 def compile_signature(
-    function: Callable[..., Any],
+    method: Method,
     *,
     verb: str,
     path_names: frozenset[str],
@@ -286,22 +298,26 @@ def compile_signature(
     strict: bool = False,
 ) -> Signature:
     """Read the hints of a handler. Raises ConfigError when one of them cannot come over the wire."""
+    function = method.function
     owner = function.__qualname__.rpartition("<locals>.")[2]
     known = hints.resolved(function, names)
     in_text = verb in ("GET", "HEAD", "DELETE")
     parameters: list[Parameter] = []
-    socket = None
+    socket = request = response = None
     for p in list(inspect.signature(function).parameters.values())[1:]:
         hint = known.get(p.name, Any)
         if hints.is_websocket(hint):
             socket = p.name
+            continue
+        if hint is Request or hint is Response:
+            request, response = (p.name, response) if hint is Request else (request, p.name)
             continue
         where: Place = "path" if p.name in path_names else "query" if in_text else "body"
         parameters.append(compile_parameter(owner, p, hint, where))
     if missing := path_names - {p.name for p in parameters}:
         raise ConfigError(f"`{owner}` has no parameter {', '.join(sorted(missing))}, which its path names.")
     answer_hint = known.get("return", Any)
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+    if method.is_generator:
         answer_hint = hints.yielded(answer_hint)
     body = [p for p in parameters if p.where == "body"]
     sole = body[0].name if len(body) == 1 and hints.is_record(body[0].hint) else None
@@ -325,6 +341,8 @@ def compile_signature(
         raw=body[0].name if raw else None,
         form=any(hints.is_file(p.hint) or hints.is_file(hints.listed(p.hint)) for p in body),
         socket=socket,
+        request=request,
+        response=response,
     )
 
 
