@@ -6,8 +6,8 @@ from pathlib import Path
 
 from kaon.edge.layout import Layout
 from kaon.edge.resources.limits import BUFFER_BYTES, CONNECTIONS_MAX, HEAP_MAX_BYTES
-from kaon.edge.resources.upstream import breakers, http1_upstream
-from kaon.edge.resources.wire import V3, Json, address, followed
+from kaon.edge.resources.upstream import breakers, http1_upstream, http2_upstream
+from kaon.edge.resources.wire import ENDPOINTS_CLUSTER, V3, Json, address, followed, stream
 from kaon.types.traffic import LATENCY_BOUNDS_S
 
 API_CLUSTER = "kaon-api"
@@ -27,8 +27,14 @@ def bootstrap(layout: Layout, api_socket: Path, connections: int = CONNECTIONS_M
         "dynamic_resources": {
             "lds_config": followed(layout.listeners),
             "cds_config": followed(layout.clusters),
+            "ads_config": stream(),
         },
-        "static_resources": {"clusters": [_api_cluster(api_socket)]},
+        "static_resources": {
+            "clusters": [
+                _socket_cluster(API_CLUSTER, api_socket, http1_upstream()),
+                _socket_cluster(ENDPOINTS_CLUSTER, layout.endpoints_socket, http2_upstream()),
+            ]
+        },
         # Histograms of the last second are to be had after a second, not after five.
         "stats_flush_interval": "1s",
         "stats_config": latency_buckets(),
@@ -92,16 +98,16 @@ def _overload(connections: int) -> Json:
     }
 
 
-def _api_cluster(api_socket: Path) -> Json:
+def _socket_cluster(name: str, socket: Path, protocol: Json) -> Json:
     return {
-        "name": API_CLUSTER,
+        "name": name,
         "type": "STATIC",
         "connect_timeout": "1s",
         "per_connection_buffer_limit_bytes": BUFFER_BYTES,
         "circuit_breakers": breakers(),
-        "typed_extension_protocol_options": http1_upstream(),
+        "typed_extension_protocol_options": protocol,
         "load_assignment": {
-            "cluster_name": API_CLUSTER,
-            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(f"unix:{api_socket}")}}]}],
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(f"unix:{socket}")}}]}],
         },
     }
