@@ -94,7 +94,7 @@ async def test_a_second_cluster_of_the_same_replicas_is_told_of_them_too(world: 
     """A shadow's; and a cluster that is made anew as its definition changes (hedges) is told again."""
     one, two = await world.replica("one"), await world.replica("two", revision=2)
     members = {("default", "shop"): (one.endpoint, two.endpoint)}
-    shop = route("shop", (1,), idempotent_paths=("/slow",))
+    shop = route("shop", (1,), retry_paths=("/slow",))
     shop = shop.model_copy(update={"backends": (Backend(revision=1, weight=100), Backend(revision=2, weight=0))})
     await world.edge.apply((shop,), members)
 

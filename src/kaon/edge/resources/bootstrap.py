@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kaon.edge.layout import Layout
-from kaon.edge.resources.limits import BUFFER_BYTES, CONNECTIONS_MAX, HEAP_MAX_BYTES
+from kaon.edge.resources.limits import BUFFER_BYTES, CONNECTIONS_MAX, HEAP_MAX_BYTES, PATTERN_MAX
 from kaon.edge.resources.upstream import breakers, http1_upstream, http2_upstream
 from kaon.edge.resources.wire import ENDPOINTS_CLUSTER, V3, Json, address, followed, stream
 from kaon.types.traffic import LATENCY_BOUNDS_S
@@ -39,6 +39,7 @@ def bootstrap(layout: Layout, api_socket: Path, connections: int = CONNECTIONS_M
         "stats_flush_interval": "1s",
         "stats_config": latency_buckets(),
         "overload_manager": _overload(connections),
+        # Patterns of paths may be as large as the longest path that a table takes.
         # A client that opens and resets streams gets few turns, and is cut after half of 200 were premature.
         "layered_runtime": {
             "layers": [
@@ -47,6 +48,8 @@ def bootstrap(layout: Layout, api_socket: Path, connections: int = CONNECTIONS_M
                     "static_layer": {
                         "http.max_requests_per_io_cycle": 16,
                         "overload.premature_reset_total_stream_count": 200,
+                        "re2.max_program_size.error_level": PATTERN_MAX,
+                        "re2.max_program_size.warn_level": PATTERN_MAX,
                     },
                 }
             ]
