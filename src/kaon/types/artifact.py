@@ -11,8 +11,8 @@ from kaon.types.service import ServiceSpec
 class FileEntry(Model):
     """One regular file of an artifact."""
 
-    path: str
-    size_bytes: int = Field(ge=0)
+    path: str = Field(max_length=256)
+    size_bytes: int = Field(ge=0, le=2**50)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     executable: bool = False
 
@@ -21,12 +21,14 @@ class Manifest(Model):
     """`manifest.json` of an artifact: what is in it and what it needs."""
 
     format: int = 1
-    kaon: str = Field(description="Version of Kaon that built it.")
-    python: str = Field(description="Python that it was read with, e.g. '3.11'.")
+    kaon: str = Field(max_length=64, description="Version of Kaon that built it.")
+    python: str = Field(pattern=r"^\d{1,3}\.\d{1,3}$", description="Python that it was read with, e.g. '3.11'.")
     service: ServiceSpec
     files: tuple[FileEntry, ...]
     lock: str = Field(
-        default="", description="sha256 of requirements.lock, 64 hex digits; empty: the platform's own environment."
+        default="",
+        pattern=r"^([0-9a-f]{64})?$",
+        description="sha256 of requirements.lock, 64 hex digits; empty: the platform's own environment.",
     )
 
 

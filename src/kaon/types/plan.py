@@ -69,4 +69,9 @@ class PlanSpec(Model):
 
 
 class PlanStatus(Model):
-    """Nothing more is known of a plan."""
+    """What could not be planned."""
+
+    left_out: dict[str, str] = Field(
+        default_factory=dict,
+        description="'workspace/deployment' -> why its part could not be made; the last good part is in the plan.",
+    )
