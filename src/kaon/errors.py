@@ -10,6 +10,7 @@
     ├── TooLarge            413   over a stated limit
     ├── TooManyRequests     429   this caller is over its share; `retry_after_s` says when to come back
     ├── ConfigError         500   a service cannot start as configured
+    ├── PoisonRequest       422   this request was in flight at crashes of the service; it is refused for a while
     ├── BuildError          422   sources or requirements do not make an artifact
     ├── ItemError           422   one row of a batch cannot be answered; the others can
     ├── BadAnswer           502   a handler answered something that its type hints do not allow
@@ -130,6 +131,12 @@ class ConfigError(KaonError):
     """A service cannot start as configured; a restart does not help."""
 
     code, status, exit_code = "config-error", 500, 1
+
+
+class PoisonRequest(KaonError):
+    """The request was in flight at more than one crash of the service; it is refused for a while."""
+
+    code, status, exit_code = "poison-request", 422, 1
 
 
 class BuildError(KaonError):

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from kaon.clock import Clock
 from kaon.control import history, identity
 from kaon.control.loop import Again, Key
-from kaon.control.sightings import by_deployment, differing, held_of, seen_of, waiting
+from kaon.control.sightings import by_deployment, differing, held_of, refused_of, refusing, seen_of, waiting
 from kaon.control.telling import conditions, decisions, events, wake
 from kaon.laws import canary, rollout
 from kaon.store.port import Change, Store
@@ -32,6 +32,7 @@ class Deployments:
         self._clock = clock
         self._traffic = traffic or TrafficRing()
         self._reported: dict[str, dict[Key, tuple[ReplicaStatus, ...]]] = {}
+        self._refusals: dict[str, dict[Key, tuple[str, ...]]] = {}
 
     async def keys(self) -> Collection[Key]:
         """Every deployment, and every name that something of a deleted one is left under."""
@@ -59,7 +60,9 @@ class Deployments:
         cloud = await self._store.find("cloud", "", name)
         after = by_deployment(cloud) if cloud else {}
         before, self._reported[name] = self._reported.get(name, {}), after
-        return differing(before, after) | (waiting(cloud) if cloud else set())
+        refusals = refusing(cloud) if cloud else {}
+        refused_before, self._refusals[name] = self._refusals.get(name, {}), refusals
+        return differing(before, after) | differing(refused_before, refusals) | (waiting(cloud) if cloud else set())
 
     async def reconcile(self, key: Key) -> Again | None:
         """See the module."""
@@ -80,7 +83,8 @@ class Deployments:
         trying = deployment.spec.rollout.canary and before.stable != target
         samples = self._traffic.since(workspace, name, now - canary.BACK_S) if trying else ()
         status = rollout.step(deployment.spec, deployment.generation, woken, target, seen, now, samples, shadow)
-        status = status.model_copy(update={"conditions": conditions(deployment, status, nameless, now)})
+        told = {"conditions": conditions(deployment, status, nameless, now), "refused": refused_of(deployment, clouds)}
+        status = status.model_copy(update=told)
         if status != before:
             await self._store.update_status(deployment, status)
             await self._store.record(list(events(deployment, before, status, now)))

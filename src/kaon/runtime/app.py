@@ -21,6 +21,7 @@ from kaon.runtime.inputs import arguments, cancel_when_gone, in_time
 from kaon.runtime.lane import HeldLane, Lane
 from kaon.runtime.serving import Serving
 from kaon.sdk.docs_page import docs_page
+from kaon.types.flight import UNLIMITED_S
 from kaon.types.service import EndpointKind
 
 _JSON = b"application/json"
@@ -54,7 +55,8 @@ class App:
             if document is None:
                 mounted = self._serving.mounted(scope["path"])
                 if mounted is not None:
-                    await self._delegate(*mounted, scope, receive, send)
+                    self._door.screen(request_id)
+                    await self._delegate(*mounted, request_id, scope, receive, send)
                     return
                 lane, names = self._serving.routes.find(scope["method"], scope["path"])
                 figures, name = lane.figures, lane.name
@@ -117,7 +119,9 @@ class App:
         verbs = self._serving.routes.verbs(scope["path"]) if scope["method"] == "OPTIONS" else ()
         return Answer(200, _JSON, b"", (allowed(verbs),)) if verbs else None
 
-    async def _delegate(self, prefix: str, app: Any, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _delegate(
+        self, prefix: str, app: Any, request_id: str, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         """Let a mounted app answer, counted as in flight until it has."""
         began_at, code = time.monotonic(), 500
 
@@ -130,9 +134,11 @@ class App:
             await send(message)
 
         self._serving.elsewhere += 1
+        flight = self._serving.flights.begin(request_id, began_at + UNLIMITED_S)
         try:
             await app({**scope, "root_path": scope.get("root_path", "") + prefix}, receive, noting)
         finally:
+            self._serving.flights.end(flight)
             self._serving.elsewhere -= 1
             self._serving.others.answered(code, time.monotonic() - began_at)
 

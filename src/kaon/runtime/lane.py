@@ -24,6 +24,7 @@ from kaon.errors import TooManyRequests
 from kaon.laws import admit
 from kaon.runtime.call import Call
 from kaon.runtime.figures import Figures
+from kaon.runtime.inflight import NOWHERE
 from kaon.runtime.line import Line, Piece
 from kaon.runtime.steps import Stepper
 from kaon.runtime.threads import Threads
@@ -43,6 +44,9 @@ _INSTANT_S = 0.0005
 
 class Lane(ABC):
     """What all lanes share: slots, line, admission, figures. In the line are calls, or parts of them."""
+
+    flights = NOWHERE
+    """Where its calls in flight are noted."""
 
     def __init__(self, endpoint: Endpoint, slots: int, loop: asyncio.AbstractEventLoop) -> None:
         self.endpoint = endpoint
@@ -89,6 +93,7 @@ class Lane(ABC):
             self.in_flight += 1
             self.busy += 1
             self._edges -= call.began_at
+            call.note()
             self._run(call)
             return
         self._wait(call, (call,))
@@ -227,6 +232,7 @@ class Lane(ABC):
         call.began_at = now
         self.busy += 1
         self._edges -= now
+        call.note()
         self._run(call)
 
     def _pump(self) -> None:

@@ -25,6 +25,7 @@ from kaon.runtime.app import App
 from kaon.runtime.control import Control
 from kaon.runtime.door import Door
 from kaon.runtime.gate import Gate
+from kaon.runtime.inflight import NOWHERE, Flights
 from kaon.runtime.logs import LogFile
 from kaon.runtime.protocol import ReplicaProtocol
 from kaon.runtime.server import Server, bound, server
@@ -61,7 +62,8 @@ class Replica:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        serving = Serving(Door(Gate(self._launch.access, self._clock)), loop, self._launch.prefix)
+        flights = Flights(Path(self._launch.flights_file)) if self._launch.flights_file else NOWHERE
+        serving = Serving(Door(Gate(self._launch.access, self._clock)), loop, self._launch.prefix, flights)
         serving.tune(self._launch.knobs)
         control = Control(serving, self._launch.cpus)
         public = server(

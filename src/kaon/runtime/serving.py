@@ -10,6 +10,7 @@ from typing import Any
 from kaon.runtime.batcher import BatchLane
 from kaon.runtime.door import Door
 from kaon.runtime.figures import Figures
+from kaon.runtime.inflight import NOWHERE, Flights
 from kaon.runtime.lane import AsyncLane, HeldLane, Lane, ThreadLane
 from kaon.runtime.routes import Routes, routes
 from kaon.runtime.sampling import Sampler
@@ -26,9 +27,13 @@ from kaon.types.shadow import Sampling
 class Serving:
     """The state that both ways in, fast path and ASGI, work on. Empty, and its door shut, until `open`."""
 
-    def __init__(self, door: Door, loop: asyncio.AbstractEventLoop, prefix: str = "/") -> None:
+    def __init__(
+        self, door: Door, loop: asyncio.AbstractEventLoop, prefix: str = "/", flights: Flights = NOWHERE
+    ) -> None:
         self.door = door
         self.loop = loop
+        self.flights = flights
+        """Where calls in flight are noted."""
         self.service: Service | None = None
         self.lanes: tuple[Lane, ...] = ()
         self.routes = Routes()
@@ -53,6 +58,8 @@ class Serving:
         self._stepper = Stepper(self.loop)
         self.service = service
         self.lanes = tuple(lane_of(endpoint, instance, self.loop, self._stepper) for endpoint in service.endpoints)
+        for lane in self.lanes:
+            lane.flights = self.flights
         self.tune(self._knobs)
         self.routes = routes(self.lanes)
         self.fast = _fast(self.lanes)

@@ -17,6 +17,7 @@ from kaon.runtime.inputs import query_pairs
 from kaon.runtime.lane import HeldLane
 from kaon.runtime.serving import Serving
 from kaon.runtime.streaming import begin
+from kaon.types.flight import UNLIMITED_S
 
 _log = logging.getLogger("kaon.runtime")
 _GOING_AWAY, _INTERNAL, _POLICY = 1001, 1011, 1008
@@ -30,7 +31,8 @@ async def serve_socket(serving: Serving, scope: Scope, receive: Receive, send: S
         grant = serving.door.check(fields)
         mounted = serving.mounted(scope["path"])
         if mounted is not None:
-            await _delegate(serving, *mounted, scope, receive, send)
+            serving.door.screen(request_id)
+            await _delegate(serving, *mounted, request_id, scope, receive, send)
             return
         lane, names = serving.routes.find("GET", scope["path"])
         if not isinstance(lane, HeldLane) or lane.signature.socket is None:
@@ -66,12 +68,16 @@ async def serve_socket(serving: Serving, scope: Scope, receive: Receive, send: S
         lane.figures.answered(code, time.monotonic() - call.entered_at)
 
 
-async def _delegate(serving: Serving, prefix: str, app: Any, scope: Scope, receive: Receive, send: Send) -> None:
+async def _delegate(
+    serving: Serving, prefix: str, app: Any, request_id: str, scope: Scope, receive: Receive, send: Send
+) -> None:
     """Let a mounted app talk, counted as in flight until it has."""
     serving.elsewhere += 1
+    flight = serving.flights.begin(request_id, time.monotonic() + UNLIMITED_S)
     try:
         await app({**scope, "root_path": scope.get("root_path", "") + prefix}, receive, send)
     finally:
+        serving.flights.end(flight)
         serving.elsewhere -= 1
 
 

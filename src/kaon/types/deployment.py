@@ -223,6 +223,7 @@ class DeploymentStatus(Model):
     shadow: int | None = Field(default=None, description="The revision that gets copies of calls, and no others.")
     since: float = Field(default=0, description="When the rollout began or last moved on, epoch seconds.")
     assignments: tuple[Assignment, ...] = ()
+    refused: tuple[str, ...] = Field(default=(), description="Ids of requests that are refused: they crash replicas.")
     conditions: tuple[Condition, ...] = ()
 
 

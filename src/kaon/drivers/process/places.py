@@ -57,6 +57,10 @@ class Places:
         """Where the agent asks and tells."""
         return self.sockets(replica) / "control.sock"
 
+    def flights(self, replica: str) -> Path:
+        """Where the replica notes its calls in flight."""
+        return self.sockets(replica) / "flights"
+
     def volume(self, workspace: str, deployment: str) -> Path:
         """The deployment's own folder, which outlives its replicas."""
         return self.home / "volumes" / workspace / deployment
