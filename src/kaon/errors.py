@@ -15,6 +15,8 @@
     ├── ItemError           422   one row of a batch cannot be answered; the others can
     ├── BadAnswer           502   a handler answered something that its type hints do not allow
     ├── Unavailable         503   busy, draining or not reachable now; `retry_after_s` may say when
+    │   ├── NotBegun        503   refused before any work, so that any replica may be asked instead
+    │   └── Interrupted     502   the replica broke off after it had the call: it may have worked on it
     └── DeadlineExceeded    504   not answered in the time that the caller gave
 
 Every error has a *code* (stable, for programs), a *cause* (what happened, for people) and a *hint*
@@ -177,6 +179,18 @@ class Unavailable(KaonError):
     """Busy, draining or not reachable now."""
 
     code, status, exit_code = "unavailable", 503, 7
+
+
+class NotBegun(Unavailable):
+    """Refused before any work on the call was begun: it may be sent elsewhere, whatever it is."""
+
+    code = "not-begun"
+
+
+class Interrupted(Unavailable):
+    """The connection to the replica broke after the call was sent: nobody knows what of it was done."""
+
+    code, status = "interrupted", 502
 
 
 class DeadlineExceeded(KaonError):

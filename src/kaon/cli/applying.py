@@ -154,9 +154,10 @@ def _wanted(document: Document, current: DeploymentSpec | None, artifact: Built 
         template.setdefault("artifact", current.template.artifact)
     if "artifact" not in template:
         raise InvalidInput(f"Deployment '{document.name}' names no source.", hint="Add: source: FILE.py:CLASS")
+    owner = {} if current is None else {"owner": current.owner, "owner_uid": current.owner_uid}
     if current is not None:
         template.setdefault("restarted_at", current.template.restarted_at)
-    return valid_spec({**document.spec, "template": template})
+    return valid_spec({**document.spec, **owner, "template": template})
 
 
 def _do(step: Step, workspace: str | None) -> None:

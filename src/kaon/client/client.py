@@ -30,9 +30,10 @@ class Client:
     """Calls a deployment: `kaon.Client("recommendation").recommend(user_id=1)`.
 
     Every endpoint is a method that takes the endpoint's parameters by name (a body that is one model may also be given
-    by position) and answers Python values, or a `kaon.File`. A stream is an iterator. Calls of idempotent endpoints are
-    tried again when the deployment is unreachable or busy, when it said that they may come back, within the timeout and
-    a budget of one second try for each five calls.
+    by position) and answers Python values, or a `kaon.File`. A stream is an iterator. A call that could not be sent is
+    tried again, one of an idempotent endpoint also when the deployment refused it for now, and one that broke off after
+    it was sent only if its endpoint says `retry=True`: within the timeout and a budget of one second try for each five
+    calls.
 
     Args:
         target: The deployment's URL, or its name on the platform that this process belongs to.
@@ -236,7 +237,7 @@ def _response(response: httpx2.Response) -> Response:
 def _failure(error: httpx2.HTTPError, request: Request) -> Failure:
     at = request.url.partition("?")[0]
     if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
-        return Failure(f"{at} cannot be reached.")
+        return Failure(f"{at} cannot be reached.", sent=False)
     if isinstance(error, httpx2.TimeoutException):
         return Failure(f"{at} did not answer within {request.timeout_s:.3g} s.", timed_out=True)
     return Failure(f"The connection to {at} broke before the whole answer had come.")

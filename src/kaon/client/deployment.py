@@ -61,6 +61,7 @@ class Deployment:
             response = yield from self._send(
                 lambda left_s: Request("GET", f"{self.url}/openapi.json", self._headers(left_s), timeout_s=left_s),
                 idempotent=True,
+                retry=True,
                 timeout_s=self.timeout_s or TIMEOUT_S,
             )
             try:
@@ -82,7 +83,7 @@ class Deployment:
             return Request(operation.method, self.url + sent.path, headers, sent.content, left_s)
 
         timeout_s = self.timeout_s or operation.timeout_s or TIMEOUT_S
-        return self._send(request, idempotent=operation.idempotent, timeout_s=timeout_s)
+        return self._send(request, idempotent=operation.idempotent, retry=operation.retry, timeout_s=timeout_s)
 
     def stream(self, operation: Operation, call: Call) -> Request:
         """The request that opens a stream; its time-out is for each item."""
@@ -108,11 +109,14 @@ class Deployment:
         except (ValueError, AttributeError, TypeError):
             raise KaonError("The stream broke.", hint="Look at `kaon logs`.") from None
 
-    def _send(self, request: Callable[[float], Request], *, idempotent: bool, timeout_s: float) -> Conversation:
+    def _send(
+        self, request: Callable[[float], Request], *, idempotent: bool, retry: bool, timeout_s: float
+    ) -> Conversation:
         deadline = deadline_after(timeout_s, self.clock.monotonic())
         return converse(
             request,
             idempotent=idempotent,
+            retry=retry,
             deadline=deadline,
             clock=self.clock,
             jitter=self.jitter,
@@ -126,8 +130,15 @@ class Deployment:
 def value_of(media_type: str, content: bytes) -> Any:
     """Python values from JSON, a `File` from anything else. Raises BadAnswer."""
     if media_type != _JSON:
-        return File(content, media_type=media_type) if content or media_type else None
+        return _file(media_type, content) if content or media_type else None
     try:
         return json.loads(content)
     except (ValueError, RecursionError):
         raise BadAnswer("The answer is not valid JSON.") from None
+
+
+def _file(media_type: str, content: bytes) -> File:
+    try:
+        return File(content, media_type=media_type)
+    except ValueError as error:
+        raise BadAnswer(f"The answer cannot be read: {error}.") from None

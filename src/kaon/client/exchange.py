@@ -23,8 +23,10 @@ _LONGEST_DELAY_S = 5.0
 _BUDGET_FULL = 10.0
 _BUDGET_SHARE = 0.2
 _LEAST_S = 0.001
-_AGAIN = frozenset({429, 502, 503})
-"""Statuses that say the call was not worked on, or not to its end, and that another try may go better."""
+_REFUSED = frozenset({429, 503})
+"""Statuses that say the call was refused for now, and that another try may go better."""
+_BROKEN_OFF = 502
+"""The status of a call that a replica had when it broke off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ class Failure:
 
     cause: str
     timed_out: bool = False
+    sent: bool = True
+    """Whether some of the request may have arrived."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +116,7 @@ def converse(
     request: Callable[[float], Request],
     *,
     idempotent: bool,
+    retry: bool,
     deadline: float,
     clock: Clock,
     jitter: Callable[[], float],
@@ -119,7 +124,7 @@ def converse(
 ) -> Conversation:
     """Send `request(seconds left)` until it is answered, there is no hope, or `deadline` has come.
 
-    Returns a response with a status under 400. Raises KaonError.
+    `idempotent` and `retry` are what its endpoint says. Returns a response with a status under 400. Raises KaonError.
     """
     attempt = 0
     budget.earn()
@@ -132,14 +137,28 @@ def converse(
         assert outcome is not None, "a request is answered with a response or a failure"
         if isinstance(outcome, Response) and outcome.status < 300:
             return outcome
-        delay_s = retry_delay_s(attempt, outcome, jitter()) if idempotent else None
+        again = may_be_sent_again(outcome, idempotent=idempotent, retry=retry)
+        delay_s = retry_delay_s(attempt, outcome, jitter()) if again else None
         if delay_s is None or clock.monotonic() + delay_s >= deadline or not budget.spend():
             raise error_of(outcome)
         yield Wait(delay_s)
 
 
+def may_be_sent_again(outcome: Outcome, *, idempotent: bool, retry: bool) -> bool:
+    """Whether a second try of a call with this outcome may help and does no harm.
+
+    A call that broke off may be what ended its replica: sent again, it would end the next one. So it is repeated only
+    if its endpoint asks for it. What never arrived may always be sent again.
+    """
+    if isinstance(outcome, Failure):
+        return not outcome.timed_out and (retry or not outcome.sent)
+    if outcome.status == _BROKEN_OFF:
+        return retry
+    return outcome.status in _REFUSED and idempotent
+
+
 def retry_delay_s(attempt: int, outcome: Outcome, jitter: float) -> float | None:
-    """Seconds until the next try of an idempotent call; None: do not try again. `jitter` is uniform in 0..1.
+    """Seconds until the next try; None: do not try again. `jitter` is uniform in 0..1.
 
     What the answer says is obeyed (`retry_after_s` of its problem, which is finer, or `retry-after`), and up to half as
     long again waited, so that those who were refused together do not come back together. Where it says nothing:
@@ -147,12 +166,7 @@ def retry_delay_s(attempt: int, outcome: Outcome, jitter: float) -> float | None
     """
     if attempt >= TRIES:
         return None
-    if isinstance(outcome, Failure):
-        if outcome.timed_out:
-            return None
-    elif outcome.status not in _AGAIN:
-        return None
-    elif (told := retry_after_s(outcome)) is not None:
+    if isinstance(outcome, Response) and (told := retry_after_s(outcome)) is not None:
         return told * (1 + jitter / 2)
     return min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2.0 ** (attempt - 1)) * (0.5 + jitter / 2)
 

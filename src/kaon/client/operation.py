@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from kaon.errors import BadAnswer, InvalidInput
+from kaon.types.headers import form_name
 from kaon.types.media import File
 from kaon.types.wire import json_of, many, pairs_of, text_of
 
@@ -34,6 +35,8 @@ class Operation:
     """Names of the path that the body has as well: said once, sent twice."""
     kind: str
     idempotent: bool
+    retry: bool
+    """Whether it may be sent again after the connection broke while a replica had it."""
     timeout_s: float | None
 
 
@@ -109,6 +112,7 @@ def _operation(path: str, verb: str, told: Any) -> Operation:
         shared=frozenset(more.get("shared", ())),
         kind=more.get("kind", "call"),
         idempotent=bool(more.get("idempotent", verb in ("get", "head", "put", "delete"))),
+        retry=more.get("retry") is True,
         timeout_s=more.get("timeout_s", 60.0),
     )
 
@@ -121,11 +125,11 @@ def _form(arguments: Mapping[str, Any]) -> tuple[bytes, str]:
             continue
         for part in many(value) if _has_files(value) else [value]:
             if isinstance(part, File):
-                file_name = _quoted(part.name or "file")
-                head = f'form-data; name="{_quoted(name)}"; filename="{file_name}"\r\ncontent-type: {part.media_type}'
+                file_name = form_name(part.name or "file")
+                head = f'form-data; name="{form_name(name)}"; filename="{file_name}"\r\ncontent-type: {part.media_type}'
                 parts.append((head, part.content))
             else:
-                parts.append((f'form-data; name="{_quoted(name)}"', text_of(part).encode()))
+                parts.append((f'form-data; name="{form_name(name)}"', text_of(part).encode()))
     digest = hashlib.sha256()
     for head, content in parts:
         digest.update(head.encode())
@@ -137,7 +141,3 @@ def _form(arguments: Mapping[str, Any]) -> tuple[bytes, str]:
 
 def _has_files(value: Any) -> bool:
     return any(isinstance(v, File) for v in many(value))
-
-
-def _quoted(name: str) -> str:
-    return name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")

@@ -147,8 +147,8 @@ def _served(deployment: Deployment, running: Iterable[Revision], services: Servi
 
 def _route(deployment: Deployment, backends: tuple[Backend, ...], services: Sequence[ServiceSpec]) -> Route:
     endpoints = [endpoint for service in services for endpoint in service.endpoints]
-    once_only = {e.path for e in endpoints if not e.idempotent and e.method not in ("GET", "HEAD")}
-    again = {e.path for e in endpoints if e.idempotent} - once_only  # in every revision, and by every verb
+    once_only = {e.path for e in endpoints if not e.retry}
+    again = {e.path for e in endpoints if e.retry} - once_only  # in every revision, and by every verb
     lasting = {e.path for e in endpoints if _lasts(e)} | {mount for service in services for mount in service.mounts}
     limits = [e.timeout_s for e in endpoints if e.timeout_s is not None and not _lasts(e)]
     return Route(
@@ -156,7 +156,7 @@ def _route(deployment: Deployment, backends: tuple[Backend, ...], services: Sequ
         deployment=deployment.name,
         prefix=prefix_of(deployment.workspace, deployment.name),
         backends=backends,
-        idempotent_paths=tuple(sorted(again)),
+        retry_paths=tuple(sorted(again)),
         stream_paths=tuple(sorted(lasting)),
         timeout_s=max(limits, default=60.0) + EDGE_MARGIN_S,
         hold_s=deployment.spec.scaling.hold_s if may_be_at_zero(deployment) else 0.0,

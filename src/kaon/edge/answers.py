@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from kaon.edge.resources.routes import FINAL
 from kaon.edge.table import DeploymentKey
-from kaon.errors import PROBLEM_JSON, KaonError, Unauthenticated, Unavailable
+from kaon.errors import PROBLEM_JSON, KaonError, NotBegun, Unauthenticated, Unavailable
+from kaon.types.route import NOT_BEGUN_HEADER
 
 
 class NoReadyReplica(Unavailable):
@@ -41,8 +42,9 @@ class Answer:
 
 
 def problem(error: KaonError, request_id: str) -> Answer:
-    """`error` as an answer that Envoy takes for the last word."""
-    headers = {"content-type": PROBLEM_JSON, FINAL: "true"}
+    """`error` as an answer that Envoy takes for the last word, unless the call was not begun."""
+    last = NOT_BEGUN_HEADER if isinstance(error, NotBegun) else FINAL
+    headers = {"content-type": PROBLEM_JSON, last: "true"}
     if error.retry_after_s is not None:
         headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
     if isinstance(error, Unauthenticated):

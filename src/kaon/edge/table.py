@@ -45,7 +45,7 @@ class Rule:
     prefix: str
     weights: tuple[tuple[str, int], ...]
     """Cluster and its share, in order of revision; empty: nothing is deployed there yet."""
-    idempotent_paths: tuple[str, ...]
+    retry_paths: tuple[str, ...]
     stream_paths: tuple[str, ...]
     timeout_s: float
     hold_s: float = 0.0
@@ -145,7 +145,7 @@ def _rule(route: Route, clusters: Mapping[str, tuple[Endpoint, ...]], refused: l
     except (ValidationError, AttributeError, TypeError, ValueError, RecursionError) as e:
         refused.append(f"{_said(route)}: {_reason(e)}")
         return None
-    paths = (*route.idempotent_paths, *route.stream_paths, *route.hedges)
+    paths = (*route.retry_paths, *route.stream_paths, *route.hedges)
     if not _PREFIX.fullmatch(route.prefix) or route.prefix.split("/")[1] in RESERVED:
         refused.append(f"{_said(route)}: the prefix {route.prefix!r} cannot be routed")
     elif bad := next((path for path in paths if len(path) > 1024 or not _PATH.fullmatch(path)), None):
@@ -167,7 +167,7 @@ def _rule(route: Route, clusters: Mapping[str, tuple[Endpoint, ...]], refused: l
             key,
             route.prefix,
             weights,
-            tuple(sorted(set(route.idempotent_paths))),
+            tuple(sorted(set(route.retry_paths))),
             tuple(sorted(set(route.stream_paths))),
             min(route.timeout_s, TIMEOUT_MAX_S),
             min(route.hold_s, TIMEOUT_MAX_S),

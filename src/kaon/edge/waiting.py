@@ -21,7 +21,7 @@ from kaon.edge.answers import Answer, NoReadyReplica, hint, problem
 from kaon.edge.heads import Head, HeadReader
 from kaon.edge.splice import End
 from kaon.edge.table import DeploymentKey
-from kaon.errors import KaonError, Unavailable
+from kaon.errors import KaonError, NotBegun, Unavailable
 from kaon.types.model import Address
 
 CALLS_MAX = 1000
@@ -175,9 +175,14 @@ class Room:
             call.refuse(why)
 
     def drop(self) -> None:
-        """Break off all calls."""
+        """Give back to Envoy the calls that wait, which it sends again; break off those that a replica has."""
+        waiting = set(self._waiting)
+        self.refuse(NotBegun("The platform's agent stops.", retry_after_s=1.0))
         for call in list(self.calls):
-            call.transport.abort()
+            if call in waiting:
+                call.transport.close()  # after the answer has been written
+            else:
+                call.transport.abort()
 
     def look(self) -> None:
         """Let go of calls whose time is over, and of those whose callers hung up unheard."""

@@ -14,11 +14,12 @@ from kaon.errors import (
     BadAnswer,
     KaonError,
     MethodNotAllowed,
+    NotBegun,
     TooManyRequests,
     Unauthenticated,
     Unavailable,
 )
-from kaon.types.route import ATTEMPT_HEADER, COPY_REFUSED
+from kaon.types.route import ATTEMPT_HEADER, COPY_REFUSED, NOT_BEGUN_HEADER
 
 _ATTEMPT = ATTEMPT_HEADER.encode()
 
@@ -70,6 +71,8 @@ def refusal(error: KaonError, request_id: str, fields: Mapping[bytes, bytes] = M
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
     if isinstance(error, TooManyRequests) and fields.get(_ATTEMPT, b"1") != b"1":
         headers.append((COPY_REFUSED.encode(), b"1"))
+    if isinstance(error, NotBegun):
+        headers.append((NOT_BEGUN_HEADER.encode(), b"1"))
     if isinstance(error, MethodNotAllowed) and error.allow:
         headers.append(allowed(error.allow))
     if isinstance(error, Unauthenticated):

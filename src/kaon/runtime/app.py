@@ -14,7 +14,7 @@ from typing import Any
 from kaon.errors import MethodNotAllowed
 from kaon.runtime import streaming
 from kaon.runtime.answers import Answer, allowed, known, refusal
-from kaon.runtime.asgi import Message, Receive, Scope, Send
+from kaon.runtime.asgi import Message, Receive, Scope, Send, run_app
 from kaon.runtime.call import Call
 from kaon.runtime.figures import Figures
 from kaon.runtime.inputs import arguments, cancel_when_gone, in_time
@@ -65,7 +65,8 @@ class App:
                 call = self._door.call(lane, grant, fields, request_id)
                 if lane.spec.kind is EndpointKind.STREAM:
                     assert isinstance(lane, HeldLane)
-                    await streaming.serve_stream(lane, call, names, scope, fields, receive, send, self._door.closing)
+                    serve = streaming.serve_stream(lane, call, names, scope, fields, receive, send, self._door.closing)
+                    await asyncio.create_task(serve, context=call.context())
                     return
                 document = await self._call(lane, call, names, scope, fields, receive)
         except Exception as error:
@@ -136,7 +137,8 @@ class App:
         self._serving.elsewhere += 1
         flight = self._serving.flights.begin(request_id, began_at + UNLIMITED_S)
         try:
-            await app({**scope, "root_path": scope.get("root_path", "") + prefix}, receive, noting)
+            within = {**scope, "root_path": scope.get("root_path", "") + prefix}
+            await asyncio.create_task(run_app(app, within, receive, noting), context=self._serving.new_context())
         finally:
             self._serving.flights.end(flight)
             self._serving.elsewhere -= 1

@@ -7,7 +7,7 @@ import math
 import os
 
 from kaon import context
-from kaon.errors import InvalidInput, PoisonRequest, Unavailable
+from kaon.errors import InvalidInput, NotBegun, PoisonRequest
 from kaon.runtime.call import Call
 from kaon.runtime.gate import Gate
 from kaon.runtime.lane import Lane
@@ -39,14 +39,16 @@ class Door:
         """The caller's id of the request, or a new one."""
         given = fields.get(_REQUEST_ID)
         if given and len(given) <= _LONGEST_ID:
-            return given.decode("latin-1")
+            text = given.decode("latin-1")
+            if text.isascii() and text.isprintable():  # it becomes a header of the answer
+                return text
         return f"{self._prefix}{next(self._count):06x}"
 
     def check(self, fields: dict[bytes, bytes]) -> Grant:
-        """Let the caller in, and say by which grant; or raise Unauthenticated or Unavailable."""
+        """Let the caller in, and say by which grant; or raise Unauthenticated or NotBegun."""
         grant = self.gate.check(fields.get(_AUTHORIZATION))
         if self.shut:
-            raise Unavailable(f"Not ready: {self.shut}.", hint="Try again in a moment.", retry_after_s=_SOON_S)
+            raise NotBegun(f"Not ready: {self.shut}.", hint="Try again in a moment.", retry_after_s=_SOON_S)
         return grant
 
     def screen(self, request_id: str) -> None:

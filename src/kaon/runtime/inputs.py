@@ -96,11 +96,18 @@ async def _form(kind: str, fields: Mapping[bytes, bytes], body: bytes) -> list[t
     for name, value in form.multi_items():
         if isinstance(value, UploadFile):
             content = await value.read()
-            parts.append((name, File(content, name=value.filename or "", media_type=value.content_type or "")))
+            parts.append((name, _file(name, content, value.filename or "", value.content_type or "")))
             await asyncio.shield(value.close())
         else:
             parts.append((name, value))
     return parts
+
+
+def _file(part: str, content: bytes, name: str, kind: str) -> File:
+    try:
+        return File(content, name=name, media_type=kind)
+    except ValueError as error:
+        raise InvalidInput(f"The form's part {part[:80]!r} cannot be taken: {error}.") from None
 
 
 async def in_time(call: Call, work: Awaitable[Any]) -> Any:

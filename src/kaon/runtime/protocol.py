@@ -18,16 +18,19 @@ from typing import Any
 from uvicorn.protocols.http.flow_control import CLOSE_HEADER
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from kaon.errors import BadAnswer
 from kaon.runtime.answers import known, refusal
 from kaon.runtime.call import Call
 from kaon.runtime.chunks import CHUNKS, Chunks
 from kaon.runtime.inputs import query_pairs
 from kaon.runtime.lane import Lane
 from kaon.runtime.serving import Serving
+from kaon.types.headers import is_media_type
 
 _MAX_LENGTH_DIGITS = 5
 """Bodies of up to 99,999 bytes come this way."""
 _JSON = b"application/json"
+_MOST_HEADS = 256
 
 
 class _Unheard:
@@ -260,8 +263,12 @@ class _Heads:
             self._heads.clear()
         head = self._heads.get((status, media_type))
         if head is None:
+            if len(self._heads) >= _MOST_HEADS:  # callers' files bring media types of any name
+                self._heads.clear()
+            if not is_media_type(media_type):
+                raise BadAnswer(f"The answer's media type is {media_type[:80]!r}, which no header can say.")
             lines = b"".join(b"%b: %b\r\n" % header for header in defaults)
-            head = b"%b%bcontent-type: %b\r\n" % (STATUS_LINE[status], lines, media_type.encode("latin-1"))
+            head = b"%b%bcontent-type: %b\r\n" % (STATUS_LINE[status], lines, media_type.encode("ascii"))
             self._heads[status, media_type] = head
         return head
 

@@ -9,10 +9,9 @@ from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from kaon import context
 from kaon.errors import KaonError, NotFound
 from kaon.runtime.answers import known, refusal
-from kaon.runtime.asgi import Receive, Scope, Send
+from kaon.runtime.asgi import Receive, Scope, Send, run_app
 from kaon.runtime.inputs import query_pairs
 from kaon.runtime.lane import HeldLane
 from kaon.runtime.serving import Serving
@@ -47,11 +46,11 @@ async def serve_socket(serving: Serving, scope: Scope, receive: Receive, send: S
         serving.others.answered(error.status, 0.0)
         return
     began_at = time.monotonic()
-    context.request_id.set(request_id)
     socket = WebSocket(scope, receive, send)
     code = 101
     try:
-        await lane.handler(**{lane.signature.socket: socket}, **call.arguments)
+        handling = lane.handler(**{lane.signature.socket: socket}, **call.arguments)
+        await asyncio.create_task(handling, context=call.context())
         await _close(socket, 1000)
     except WebSocketDisconnect:
         pass
@@ -75,7 +74,8 @@ async def _delegate(
     serving.elsewhere += 1
     flight = serving.flights.begin(request_id, time.monotonic() + UNLIMITED_S)
     try:
-        await app({**scope, "root_path": scope.get("root_path", "") + prefix}, receive, send)
+        within = {**scope, "root_path": scope.get("root_path", "") + prefix}
+        await asyncio.create_task(run_app(app, within, receive, send), context=serving.new_context())
     finally:
         serving.flights.end(flight)
         serving.elsewhere -= 1

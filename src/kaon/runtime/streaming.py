@@ -133,8 +133,8 @@ class hold:
         generator = self._lane.handler(**self._call.arguments)
         if not self._in_thread:
             return generator  # type: ignore[no-any-return]
-        threads, free = self._lane.threads, self._free
-        return stream.ThreadItems(generator, copy_context(), threads, free).items()
+        worker, free = self._lane.worker, self._free
+        return stream.ThreadItems(generator, copy_context(), worker, free).items()
 
     async def __aexit__(self, *_: object) -> None:
         self._call.on_cancel = None

@@ -42,6 +42,7 @@ class Mark:
     concurrency: int | None = None
     batch: Batch | None = None
     idempotent: bool | None = None
+    retry: bool = False
     hedge_s: float | None = None
     examples: tuple[Mapping[str, Any], ...] = ()
     summary: str | None = None
@@ -89,6 +90,7 @@ def endpoint(
     concurrency: int | None = None,
     batch: Batch | None = None,
     idempotent: bool | None = None,
+    retry: bool = False,
     hedge_s: float | None = None,
     examples: Sequence[Mapping[str, Any]] = (),
     summary: str | None = None,
@@ -103,6 +105,7 @@ def endpoint(
     concurrency: int | None = None,
     batch: Batch | None = None,
     idempotent: bool | None = None,
+    retry: bool = False,
     hedge_s: float | None = None,
     examples: Sequence[Mapping[str, Any]] = (),
     summary: str | None = None,
@@ -116,7 +119,9 @@ def endpoint(
         timeout_s: Seconds for one call; 60 unless given, none for streams and websockets; None: no limit.
         concurrency: How many calls may run at once in one replica; None: the replica decides.
         batch: Gather calls: each parameter is then a list of rows, and the answer a list with one result per row.
-        idempotent: May be sent again after a failure; true for GET, HEAD, PUT and DELETE unless given.
+        idempotent: A second call changes nothing more than the first; true for GET, HEAD, PUT and DELETE unless given.
+        retry: Send a call of an idempotent endpoint to another replica when the first broke off while it had the call.
+            A call that crashes a replica then crashes more of them, so it is off unless given.
         hedge_s: Send a call of an idempotent endpoint to a second replica too when the first has not answered after so
             many seconds; the first good answer counts, the other call is cancelled. Never unless given.
         examples: Calls that the documents show, each the parameters by name.
@@ -124,7 +129,9 @@ def endpoint(
 
     Raises ConfigError, here or when the class is marked, for what cannot be served.
     """
-    mark = Mark(path, method.upper(), timeout_s, concurrency, batch, idempotent, hedge_s, tuple(examples), summary)
+    mark = Mark(
+        path, method.upper(), timeout_s, concurrency, batch, idempotent, retry, hedge_s, tuple(examples), summary
+    )
 
     def put(method_: F) -> F:
         if not inspect.isfunction(method_):
@@ -153,6 +160,8 @@ def compile_endpoint(function: Callable[..., Any], mark: Mark, names: Mapping[st
     if mark.batch is not None:
         _check_batch(owner, signature, kind, verb)
     idempotent = verb in REPEATABLE if mark.idempotent is None else mark.idempotent
+    if mark.retry:
+        _check_retry(owner, kind, idempotent=idempotent)
     timeout_s = _timeout_s(mark.timeout_s, kind)
     if mark.hedge_s is not None:
         _check_hedge(owner, mark.hedge_s, kind, idempotent=idempotent, timeout_s=timeout_s)
@@ -164,6 +173,7 @@ def compile_endpoint(function: Callable[..., Any], mark: Mark, names: Mapping[st
         kind=kind,
         summary=mark.summary or lines[0].strip(),
         idempotent=idempotent,
+        retry=mark.retry,
         timeout_s=timeout_s,
         concurrency=mark.concurrency,
         hedge_s=mark.hedge_s,
@@ -197,6 +207,15 @@ def _check_path(owner: str, path: str) -> None:
     names = _PATH_NAME.findall(path)
     if len(names) != len(set(names)):
         raise ConfigError(f"`{owner}` has path={path!r}, which says a name twice.", hint="Name each part once.")
+
+
+def _check_retry(owner: str, kind: EndpointKind, *, idempotent: bool) -> None:
+    if kind is EndpointKind.WEBSOCKET or not idempotent:
+        what = "is a websocket" if kind is EndpointKind.WEBSOCKET else "is not idempotent"
+        raise ConfigError(
+            f"`{owner}` has retry=True, which may send a call twice, and {what}.",
+            hint="Say idempotent=True if a call may happen twice, or leave retry out.",
+        )
 
 
 def _check_hedge(owner: str, hedge_s: float, kind: EndpointKind, *, idempotent: bool, timeout_s: float | None) -> None:

@@ -102,6 +102,7 @@ def _operation(endpoint: Endpoint, schemas: Schemas, components: Mapping[str, An
     operation["x-kaon"] = {
         "kind": spec.kind.value,
         "idempotent": spec.idempotent,
+        "retry": spec.retry,
         "timeout_s": spec.timeout_s,
         **_body_names(endpoint),
         **({"batch": spec.batch.model_dump(mode="json")} if spec.batch else {}),

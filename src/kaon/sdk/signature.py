@@ -22,6 +22,7 @@ from kaon.sdk.arrays import plain
 from kaon.sdk.exact import Exact, exact_check
 from kaon.sdk.parameter import Parameter, Place, compile_adapter, compile_parameter
 from kaon.sdk.problems import invalid, problem, refused, told
+from kaon.types.headers import is_media_type
 from kaon.types.media import OCTET_STREAM, File
 
 JSON = "application/json"
@@ -100,6 +101,8 @@ class Signature:
             arguments = {self.raw: parameter.adapter.validate_python(value)}
         except ValidationError as error:
             raise invalid(error, "body") from None
+        except ValueError as error:
+            raise InvalidInput(f"The body cannot be taken: {error}.") from None
         return self._with_path(arguments, path)
 
     def to_json(self, result: Any) -> bytes:
@@ -116,7 +119,9 @@ class Signature:
         """The answer's media type and bytes: files and raw bytes as they are, all else as JSON. Raises BadAnswer."""
         if self.exact is None:
             if isinstance(result, File):
-                return result.media_type, result.content
+                if not is_media_type(result.media_type):  # it was checked when made, but may have been changed since
+                    raise BadAnswer(f"`{self.owner}` answered a file of the media type {result.media_type[:80]!r}.")
+                return result.media_type, bytes(result.content)
             if self.answer_hint is bytes and isinstance(result, bytes):
                 return OCTET_STREAM, result
         return JSON, self.to_json(result)
@@ -131,6 +136,8 @@ class Signature:
             return self.answer.validate_python(File(content, media_type=media_type))
         except ValidationError as error:
             raise BadAnswer(f"`{self.owner}` answered something else than its hint says: {told(error)}.") from None
+        except ValueError as error:
+            raise BadAnswer(f"`{self.owner}` answered a file that cannot be read: {error}.") from None
 
     def rows(self, arguments: Mapping[str, Any]) -> int:
         """How many rows a call of a batched endpoint carries. Raises InvalidInput when its lists differ in length."""

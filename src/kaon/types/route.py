@@ -13,6 +13,9 @@ COPY_REFUSED = "x-kaon-copy-refused"
 """A replica puts this header on a refusal of a call that it knows is a second try (`ATTEMPT_HEADER` is above 1)."""
 ATTEMPT_HEADER = "x-envoy-attempt-count"
 
+NOT_BEGUN_HEADER = "x-kaon-not-begun"
+"""A refusal with this header says that no work on the call was begun: the edge may send it to another replica."""
+
 
 class Backend(Model):
     """A revision and its share of a route's traffic. With a share of 0 only calls that name it reach it."""
@@ -35,8 +38,9 @@ class Route(Model):
     deployment: Name
     prefix: str = Field(pattern=r"^/[a-z0-9~/-]+$")
     backends: tuple[Backend, ...] = ()
-    idempotent_paths: tuple[str, ...] = Field(
-        default=(), description="Paths below the prefix whose calls by POST may be sent again."
+    retry_paths: tuple[str, ...] = Field(
+        default=(),
+        description="Paths below the prefix whose calls may be sent to another replica after the first broke off.",
     )
     stream_paths: tuple[str, ...] = Field(
         default=(), description="Paths below the prefix whose answers may last: no timeout but an idle one."

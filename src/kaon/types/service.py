@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -47,7 +47,11 @@ class EndpointSpec(Model):
     path: str = Field(description="Path below the deployment, begins with a slash; '/' is its root.")
     kind: EndpointKind = EndpointKind.CALL
     summary: str = ""
-    idempotent: bool = Field(default=False, description="May be sent again after a failure.")
+    idempotent: bool = Field(default=False, description="A second call changes nothing more than the first.")
+    retry: bool = Field(
+        default=False,
+        description="May be sent to another replica when the first broke off while it had the call; idempotent only.",
+    )
     timeout_s: float | None = 60.0
     concurrency: int | None = None
     hedge_s: float | None = Field(
@@ -65,6 +69,10 @@ class SettingSpec(Model):
     default: str | None = None
 
 
+Loop = Literal["uvloop", "asyncio"]
+"""Event loops that a class can ask for: the fast one, or the standard library's, which some libraries need to patch."""
+
+
 class ServiceSpec(Model):
     """A service as its artifact's manifest describes it."""
 
@@ -76,5 +84,6 @@ class ServiceSpec(Model):
     settings: tuple[SettingSpec, ...] = ()
     resources: Resources = Resources()
     objective: Objective = Objective()
+    loop: Loop = "uvloop"
     requirements: tuple[str, ...] = Field(default=(), description="As the class or project states them, unlocked.")
     openapi: dict[str, Any] = Field(default_factory=dict, description="OpenAPI 3.1 document.")

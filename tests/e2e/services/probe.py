@@ -19,14 +19,14 @@ class Probe:
         self.version = version
         self.marks = kaon.data_dir() / "marks"
 
-    @kaon.endpoint(method="GET", path="/")
+    @kaon.endpoint(method="GET", path="/", retry=True)
     async def who(self) -> dict[str, str]:
-        """Idempotent."""
+        """May be sent to another replica after the first broke off."""
         return {"pid": str(os.getpid()), "version": self.version}
 
-    @kaon.endpoint(method="GET")
+    @kaon.endpoint(method="GET", retry=True)
     async def slow(self, seconds: float = 0.2) -> str:
-        """Idempotent, and long enough to be cut."""
+        """May be sent again, and is long enough to be cut."""
         await asyncio.sleep(seconds)
         return self.version
 

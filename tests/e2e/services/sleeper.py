@@ -18,7 +18,7 @@ class Sleeper:
         if (self.folder / "slow").exists():
             time.sleep(float((self.folder / "slow").read_text()))
 
-    @kaon.endpoint(method="GET", path="/")
+    @kaon.endpoint(method="GET", path="/", retry=True)
     async def who(self) -> int:
         """May be sent again."""
         return os.getpid()

@@ -10,7 +10,9 @@ import httpx2
 import pytest
 import websockets
 
-from .world import World, eventually, route
+from kaon.types.route import NOT_BEGUN_HEADER
+
+from .world import World, broken, eventually, route
 
 
 async def _answer(send: Any, status: int, body: bytes = b"") -> None:
@@ -77,48 +79,78 @@ async def test_a_body_of_5_mb_passes_whole(world: World, chunked: bool) -> None:
     assert answer.headers["x-size"] == "5000000"
 
 
-async def _broken(scope: Any, receive: Any, send: Any) -> None:
-    """Takes a call and breaks off before it answers, as a replica that is killed does."""
-    scope["extensions"] = {}
-    await receive()
-    raise RuntimeError("end")
+async def _leaving(scope: Any, receive: Any, send: Any) -> None:
+    """Refuses a call before it is begun, as a replica that stops does."""
+    await send({"type": "http.response.start", "status": 503, "headers": [(NOT_BEGUN_HEADER.encode(), b"1")]})
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def _busy(scope: Any, receive: Any, send: Any) -> None:
     await _answer(send, 503)
 
 
-@pytest.mark.parametrize("trouble", [_busy])
-@pytest.mark.parametrize(
-    ("method", "path", "again"),
-    [
-        ("GET", "/shop", True),
-        ("HEAD", "/shop", True),
-        ("PUT", "/shop/x", True),
-        ("DELETE", "/shop/x", True),
-        ("OPTIONS", "/shop/x", True),
-        ("POST", "/shop/similar", True),
-        ("POST", "/shop/item/7", True),
-        ("POST", "/shop", False),
-        ("POST", "/shop/similar/x", False),
-        ("PATCH", "/shop/x", False),
-        ("POST", "/shop/tokens", False),
-        ("GET", "/shop/tokens", True),
-    ],
-)
-async def test_only_calls_that_may_happen_twice_are_sent_to_another_replica(
-    world: World, trouble: Any, method: str, path: str, again: bool
+_METHODS = ["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "POST", "PATCH"]
+_RETRY = {"retry_paths": ("/similar", "/item/{id}", "/news"), "stream_paths": ("/tokens", "/news")}
+
+
+@pytest.mark.parametrize("hold_s", [0.0, 5.0])
+@pytest.mark.parametrize("path", ["/shop", "/shop/x", "/shop/similar/x", "/shop/tokens"])
+async def test_a_call_that_breaks_off_is_seen_by_one_replica_whatever_its_verb(
+    world: World, path: str, hold_s: float
 ) -> None:
-    one, two = await world.replica("one", trouble), await world.replica("two", trouble)
-    await world.serve(one, two, idempotent_paths=("/similar", "/item/{id}"), stream_paths=("/tokens",))
-    answer = await world.client.request(method, path)
-    calls = len(one.calls) + len(two.calls)
-    assert answer.status_code == 503
-    if again:
-        assert one.calls
-        assert two.calls
-    else:
-        assert calls == 1
+    """It may be what ends replicas: sent again, it would end them all."""
+    replicas = [await world.replica(name, broken) for name in ("one", "two", "three")]
+    await world.serve(*replicas, **_RETRY, hold_s=hold_s)
+    for method in _METHODS:
+        answer = await world.client.request(method, path, headers={"x-request-id": "r-1"})
+        assert sum(len(replica.calls) for replica in replicas) == 1, method
+        assert answer.status_code == 502
+        assert "retry-after" not in answer.headers
+        assert method == "HEAD" or answer.json()["code"] == "interrupted"
+        for replica in replicas:
+            replica.calls.clear()
+
+
+async def test_a_websocket_that_breaks_off_is_seen_by_one_replica(world: World) -> None:
+    replicas = [await world.replica(name, broken) for name in ("one", "two", "three")]
+    await world.serve(*replicas, **_RETRY)
+    with pytest.raises(websockets.InvalidStatus):
+        await websockets.connect(f"ws://127.0.0.1:{world.settings.port}/shop/tokens").__aenter__()
+    assert sum(len(replica.calls) for replica in replicas) == 1
+
+
+@pytest.mark.parametrize("trouble", [broken, _busy])
+@pytest.mark.parametrize("path", ["/shop/similar", "/shop/item/7", "/shop/news"])
+async def test_an_endpoint_that_says_so_is_asked_at_three_replicas_at_most(
+    world: World, trouble: Any, path: str
+) -> None:
+    replicas = [await world.replica(f"r{number}", trouble) for number in range(5)]
+    await world.serve(*replicas, **_RETRY)
+    answer = await world.client.post(path)
+    assert answer.status_code == (503 if trouble is _busy else 502)
+    assert [len(replica.calls) for replica in replicas].count(1) == 3
+    assert sum(len(replica.calls) for replica in replicas) == 3
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_call_that_no_replica_has_begun_is_sent_to_another(world: World, method: str) -> None:
+    one, two = await world.replica("one", _leaving), await world.replica("two")
+    await world.serve(one, two)
+    answers = [await world.client.request(method, "/shop") for _ in range(20)]
+    assert {answer.status_code for answer in answers} == {200}
+    assert one.calls
+    assert len(two.calls) == 20
+    await world.serve(one)
+    refused = await world.client.request(method, "/shop")
+    assert refused.status_code == 503
+    assert NOT_BEGUN_HEADER not in refused.headers
+
+
+async def test_a_busy_answer_of_the_service_is_the_callers(world: World) -> None:
+    one, two = await world.replica("one", _busy), await world.replica("two", _busy)
+    await world.serve(one, two)
+    assert (await world.client.get("/shop")).status_code == 503
+    assert len(one.calls) + len(two.calls) == 1
 
 
 async def test_a_call_that_reached_no_replica_is_sent_to_another_whatever_its_method(world: World) -> None:

@@ -86,7 +86,7 @@ def worlds(draw: st.DrawFn) -> tuple[list[Route], dict[tuple[str, str], list[End
                 deployment=key[1],
                 prefix=draw(st.from_regex(r"/[a-z0-9~/-]+", fullmatch=True)),
                 backends=tuple(Backend(revision=r, weight=draw(st.integers(0, 100))) for r in revisions),
-                idempotent_paths=draw(st.one_of(paths, st.just(()))),
+                retry_paths=draw(st.one_of(paths, st.just(()))),
                 stream_paths=draw(st.one_of(paths, st.just(()))),
                 timeout_s=draw(st.floats(min_value=0, exclude_min=True, allow_nan=False)),
             )

@@ -16,7 +16,7 @@ from kaon.clock import SystemClock
 from kaon.edge.activator import Activator
 from kaon.edge.answers import Answer, StartFailed
 from kaon.edge.heads import Head
-from kaon.edge.waiting import Terms
+from kaon.edge.waiting import Room, Terms
 from kaon.errors import Unauthenticated
 
 from .world import Replica, World, echo, eventually, route
@@ -284,13 +284,27 @@ async def test_without_any_revision_calls_wait_as_well(world: World) -> None:
         assert (await call).status_code == 200
 
 
-async def test_an_activator_that_is_killed_and_comes_back_holds_who_may_be_sent_again(world: World) -> None:
+async def test_an_activator_that_stops_gives_back_all_calls_that_wait_and_the_next_one_holds_them(world: World) -> None:
     async with zero(world) as first:
-        calls = [asyncio.create_task(world.client.get("/shop")) for _ in range(30)]
-        once = asyncio.create_task(world.client.post("/shop"))
-        await first.held(31)
-    assert json.loads((await once).text)["code"] == "unavailable"  # nobody knows whether it was begun
+        calls = [asyncio.create_task(world.client.request(m, "/shop")) for m in ("GET", "POST") * 15]
+        await first.held(30)
     async with zero(world) as second:
+        await second.held(30)
+        await second.ready(replica := await world.replica(app=echo))
+        assert {a.status_code for a in await asyncio.gather(*calls)} == {200}
+        assert len(replica.calls) == 30
+
+
+async def test_an_activator_that_is_killed_and_comes_back_holds_who_may_be_sent_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Room, "drop", lambda room: [call.transport.abort() for call in list(room.calls)])
+    async with zero(world, retry_paths=("/again",)) as first:
+        calls = [asyncio.create_task(world.client.get("/shop/again")) for _ in range(30)]
+        once = asyncio.create_task(world.client.get("/shop"))
+        await first.held(31)
+    assert json.loads((await once).text)["code"] == "interrupted"  # nobody knows whether it was begun
+    async with zero(world, retry_paths=("/again",)) as second:
         await second.held(30)
         await second.ready(await world.replica(app=echo))
         assert {a.status_code for a in await asyncio.gather(*calls)} == {200}

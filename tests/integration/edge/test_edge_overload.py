@@ -41,6 +41,8 @@ class Scripted:
             gone = asyncio.ensure_future(receive())
             await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
             self.gone += not work.done()
+            if work.done():
+                work.result()
             work.cancel()
             gone.cancel()
 
@@ -66,8 +68,34 @@ async def slow_to_find_similar(scope: Any, answer: Answer) -> None:
 
 async def hedging(world: World, script: Scripted, hedge_s: float = 0.1) -> tuple[Any, Any]:
     one, two = await world.replica("one", script.app), await world.replica("two", script.app)
-    await world.serve(one, two, idempotent_paths=("/similar",), hedges={"/similar": hedge_s})
+    await world.serve(one, two, hedges={"/similar": hedge_s})
     return one, two
+
+
+async def breaks_off(_: Any, __: Answer) -> None:
+    raise ConnectionAbortedError
+
+
+@pytest.mark.parametrize("retry_paths", [(), ("/similar",)])
+async def test_a_hedged_call_that_breaks_off_everywhere_is_seen_by_two_replicas_at_most(
+    world: World, retry_paths: tuple[str, ...]
+) -> None:
+    async def late(_: Any, __: Answer) -> None:
+        await asyncio.sleep(0.3)
+        raise ConnectionAbortedError
+
+    script = Scripted(late)
+    replicas = [await world.replica(f"r{number}", script.app) for number in range(4)]
+    await world.serve(*replicas, retry_paths=retry_paths, hedges={"/similar": 0.1})
+    assert (await world.client.get("/shop/similar")).status_code == 502
+    assert script.attempts == ["1", "2"]
+
+
+async def test_a_hedged_call_that_breaks_off_before_its_time_is_not_sent_again(world: World) -> None:
+    script = Scripted(breaks_off)
+    await hedging(world, script, hedge_s=5.0)
+    assert (await world.client.get("/shop/similar")).status_code == 502
+    assert script.attempts == ["1"]
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -118,7 +146,7 @@ async def test_a_refusal_is_the_callers_and_is_never_sent_again_by_the_edge(worl
 async def test_a_replica_that_is_slow_for_one_endpoint_stays_in_the_rotation_for_the_others(world: World) -> None:
     one = await world.replica("one", Scripted(slow_to_find_similar).app)
     two = await world.replica("two", Scripted(answers(200)).app)
-    await world.serve(one, two, idempotent_paths=("/similar",), hedges={"/similar": 0.05})
+    await world.serve(one, two, retry_paths=("/similar",), hedges={"/similar": 0.05})
     await asyncio.gather(*(world.client.post("/shop/similar") for _ in range(30)))
     assert len(one.calls) > 4, "it was asked, and too slow"
     one.calls.clear()
@@ -129,7 +157,7 @@ async def test_a_replica_that_is_slow_for_one_endpoint_stays_in_the_rotation_for
 async def test_a_storm_of_failures_is_retried_for_a_fifth_of_the_calls_at_most(world: World) -> None:
     script = Scripted(answers(503, after_s=0.05))
     one, two = await world.replica("one", script.app), await world.replica("two", script.app)
-    await world.serve(one, two)
+    await world.serve(one, two, retry_paths=("/",))
     calls, clients = 10, 60
 
     async def client() -> list[int]:
@@ -158,7 +186,7 @@ async def test_hedging_comes_and_goes_under_load_without_a_lost_call(world: Worl
 
     clients = [asyncio.create_task(client()) for _ in range(4)]
     for number in range(4):
-        await world.serve(one, two, idempotent_paths=("/similar",), hedges={"/similar": 5.0} if number % 2 else {})
+        await world.serve(one, two, retry_paths=("/similar",), hedges={"/similar": 5.0} if number % 2 else {})
         seen = len(statuses)
         await eventually(lambda seen=seen: _true(len(statuses) > seen + 50))
     done.set()

@@ -61,7 +61,11 @@ class Replica:
     def _counted(self, app: App) -> App:
         async def counted(scope: Any, receive: Any, send: Any) -> None:
             self.calls.append((scope.get("method", "WS"), scope["path"]))
-            await app(scope, receive, send)
+            try:
+                await app(scope, receive, send)
+            except ConnectionAbortedError:
+                for connection in list(self._servers[0].server_state.connections):
+                    connection.transport.abort()
 
         return counted
 
@@ -82,6 +86,12 @@ class Replica:
             for connection in list(server.server_state.connections):
                 connection.transport.abort()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def broken(scope: Any, receive: Any, send: Any) -> None:
+    """Takes a call and breaks off before it answers, as a replica that is killed does."""
+    await receive()
+    raise ConnectionAbortedError
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:

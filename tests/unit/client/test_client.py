@@ -145,7 +145,7 @@ def test_errors_are_those_that_the_deployment_answered(url: str, shop: kaon.Clie
 
 
 def test_idempotent_calls_are_tried_again_and_others_are_not(app: Any, shop: kaon.Client) -> None:
-    app.failures = [(503, {"retry-after": "0"}, b""), (502, {"retry-after": "0"}, b"")]
+    app.failures = [(503, {"retry-after": "0"}, b""), (429, {"retry-after": "0"}, b"")]
     assert shop.recommend(user_id=1) == ["1"]
     assert [path for _, path, _ in app.seen] == ["/", "/", "/"]
     app.failures = [(503, {"retry-after": "0"}, b"")]

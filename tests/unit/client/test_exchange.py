@@ -21,7 +21,9 @@ from kaon.client.exchange import (
 )
 from kaon.clock import FakeClock
 from kaon.errors import (
+    BadAnswer,
     DeadlineExceeded,
+    Interrupted,
     InvalidInput,
     ItemError,
     KaonError,
@@ -34,13 +36,16 @@ BUSY = Response(503, {"retry-after": "2"})
 SHED = Response(
     429, {"retry-after": "1", "content-type": "application/problem+json"}, b'{"status": 429, "retry_after_s": 0.3}'
 )
-GONE = Failure("cannot be reached")
+GONE = Failure("cannot be reached", sent=False)
+CUT = Failure("the connection broke")
+BROKEN_OFF = Response(502, {}, b"")
 
 
 def talk(
     outcomes: list[Response | Failure],
     *,
     idempotent: bool = True,
+    retry: bool = False,
     timeout_s: float = 60.0,
     budget: Budget | None = None,
 ) -> tuple[Any, ...]:
@@ -49,6 +54,7 @@ def talk(
     conversation = converse(
         lambda left_s: Request("GET", "u", timeout_s=left_s),
         idempotent=idempotent,
+        retry=retry,
         deadline=timeout_s,
         clock=clock,
         jitter=lambda: 1.0,
@@ -106,7 +112,23 @@ def test_while_little_fails_every_failure_is_tried_again() -> None:
             talk([Response(200)], budget=budget)
 
 
-@pytest.mark.parametrize("outcome", [BUSY, GONE, Response(429), Failure("slow", timed_out=True)])
+@pytest.mark.parametrize("idempotent", [True, False])
+@pytest.mark.parametrize("outcome", [CUT, BROKEN_OFF])
+def test_a_call_that_broke_off_is_sent_again_only_if_its_endpoint_asks_for_it(
+    outcome: Response | Failure, idempotent: bool
+) -> None:
+    """It may be what ended the replica."""
+    error, said = talk([outcome], idempotent=idempotent)
+    assert isinstance(error, KaonError)
+    assert len(said) == 1
+    assert talk([outcome, Response(200)], retry=True)[0].status == 200
+
+
+def test_a_call_that_could_not_be_sent_is_sent_again_whatever_it_is() -> None:
+    assert talk([GONE, Response(200)], idempotent=False)[0].status == 200
+
+
+@pytest.mark.parametrize("outcome", [BUSY, Response(429), Failure("slow", timed_out=True)])
 def test_another_call_is_never_sent_twice(outcome: Response | Failure) -> None:
     error, said = talk([outcome], idempotent=False)
     assert isinstance(error, (Unavailable, TooManyRequests, DeadlineExceeded))
@@ -137,6 +159,7 @@ def test_no_time_left_sends_nothing() -> None:
     conversation = converse(
         lambda _: Request("GET", "u"),
         idempotent=True,
+        retry=True,
         deadline=0.0,
         clock=FakeClock(),
         jitter=lambda: 0.0,
@@ -159,6 +182,8 @@ def test_delays_grow_to_a_bound_and_are_spread() -> None:
         (401, {"code": "unauthenticated", "detail": "No key."}, Unauthenticated),
         (400, {"code": "invalid-input", "detail": "Bad.", "hint": "Do.", "errors": [{"where": "body"}]}, InvalidInput),
         (422, {"code": "item-error", "detail": "Row 3."}, ItemError),
+        (502, {"code": "interrupted", "detail": "It broke off."}, Interrupted),
+        (502, {"detail": "x"}, BadAnswer),
         (503, {"code": "of-the-future", "detail": "x"}, Unavailable),
     ],
 )

@@ -103,7 +103,7 @@ def test_a_route_shares_traffic_between_revisions() -> None:
 ENDPOINTS = (
     EndpointSpec(name="get", method="GET", path="/", idempotent=True),
     EndpointSpec(name="add", method="POST", path="/", timeout_s=90),
-    EndpointSpec(name="embed", method="POST", path="/embed", idempotent=True),
+    EndpointSpec(name="embed", method="POST", path="/embed", idempotent=True, retry=True),
     EndpointSpec(name="chat", method="POST", path="/chat", kind=EndpointKind.STREAM, timeout_s=500),
     EndpointSpec(name="talk", method="GET", path="/talk", kind=EndpointKind.WEBSOCKET),
     EndpointSpec(name="slow", method="POST", path="/slow", timeout_s=None),
@@ -113,7 +113,7 @@ ENDPOINTS = (
 def test_a_route_says_what_may_be_sent_again_and_what_may_last() -> None:
     made = planned(deployment("shop", assigned(1, 0)), artifacts=[artifact(DIGEST, *ENDPOINTS, mounts=("/app",))])
     (route,) = made.routes
-    assert route.idempotent_paths == ("/embed",)  # POST / may not, though GET / may by its verb
+    assert route.retry_paths == ("/embed",)  # POST / does not say so, and GET alone is not enough
     assert route.stream_paths == ("/app", "/chat", "/slow", "/talk")
     assert route.timeout_s == 95
 
@@ -126,7 +126,7 @@ def test_a_path_is_sent_again_only_when_every_running_revision_allows_it() -> No
         revisions=[revision(1), revision(2, Template(artifact=OTHER))],
         artifacts=[artifact(DIGEST, *ENDPOINTS), artifact(OTHER, once)],
     )
-    assert made.routes[0].idempotent_paths == ()
+    assert made.routes[0].retry_paths == ()
 
 
 def test_calls_are_hedged_only_where_everything_at_the_path_may_happen_twice() -> None:
@@ -309,3 +309,29 @@ async def test_a_trial_of_which_nobody_says_more_leaves_the_plan_when_its_time_i
     await clock.advance(30)
     assert await planning.reconcile(("", "local")) is None
     assert (await store.get("plan", "", "local")).spec.plan.knobs == {}
+
+
+MADE_BY = {
+    "an admin of all": (key("boss", Role.ADMIN, workspace=None), {"shop", "other"}),
+    "an editor of the workspace": (key("boss", Role.EDITOR, workspace="default"), {"shop", "other"}),
+    "an editor of one deployment": (key("boss", Role.EDITOR, workspace="default", deployments=("shop",)), {"shop"}),
+    "a key that was revoked": (key("boss", Role.ADMIN, KeyStatus(revoked_at=NOW - 1), workspace=None), set()),
+    "a key that has expired": (key("boss", Role.ADMIN, workspace=None, expires_at=NOW - 1), set()),
+    "a key that may not call any more": (key("boss", Role.VIEWER, workspace="default"), set()),
+    "a key of another workspace": (key("boss", Role.ADMIN, workspace="elsewhere"), set()),
+    "a key that is gone": (None, set()),
+}
+
+
+@pytest.mark.parametrize("who", MADE_BY)
+def test_a_service_may_call_what_the_key_that_deployed_it_may_call_now(who: str) -> None:
+    boss, expected = MADE_BY[who]
+    own = key("identity-shop", Role.CALLER, workspace="default", owner_uid="uid-boss")
+    keys = [own] if boss is None else [own, boss]
+    made = plan("local", [deployment("shop"), deployment("other")], [], [], keys, NOW)
+    may_call = {
+        name.removeprefix("default/")
+        for name, access in made.access.items()
+        if "identity-shop" in {grant.key for grant in access.grants}
+    }
+    assert may_call == expected

@@ -153,6 +153,7 @@ def test_models_of_a_function_are_seen_where_the_class_is_written() -> None:
         ({"f": kaon.endpoint(path="/a")(lambda self: 1)}, {"name": "Not Good"}, "would be named 'Not Good'"),
         ({"f": kaon.endpoint(path="/a")(lambda self: 1)}, {"mounts": {"ui": object()}}, "mounts 'ui'"),
         ({"f": kaon.endpoint(path="/a", hedge_s=0.1)(lambda self: 1)}, {}, "is not idempotent"),
+        ({"f": kaon.endpoint(path="/a", retry=True)(lambda self: 1)}, {}, "is not idempotent"),
         ({"f": kaon.endpoint(path="/a", hedge_s=0.0, idempotent=True)(lambda self: 1)}, {}, "has hedge_s=0.0"),
         ({"f": kaon.endpoint(path="/a", hedge_s=9, timeout_s=5, method="GET")(lambda self: 1)}, {}, "has hedge_s=9"),
         ({"f": kaon.endpoint(path="/ui/a")(lambda self: 1)}, {"mounts": {"/ui": object()}}, "is under /ui"),
@@ -164,6 +165,28 @@ def test_a_class_that_cannot_be_served_is_refused_at_once(attributes: Any, optio
     with pytest.raises(ConfigError) as error:
         kaon.service(**options)(type("Bad", (), attributes))
     assert said in error.value.cause
+
+
+def test_a_call_that_broke_off_is_sent_again_only_where_the_endpoint_says_so() -> None:
+    @kaon.service
+    class Shop:
+        @kaon.endpoint(method="GET")
+        def look(self) -> int:
+            return 1
+
+        @kaon.endpoint(method="GET", retry=True)
+        def find(self) -> int:
+            return 1
+
+        @kaon.endpoint(idempotent=True, retry=True)
+        def similar(self) -> int:
+            return 1
+
+    assert {e.spec.name: e.spec.retry for e in service_of(Shop).endpoints} == {
+        "look": False,
+        "find": True,
+        "similar": True,
+    }
 
 
 def test_an_idempotent_endpoint_may_be_hedged_and_none_is_unless_it_says_so() -> None:

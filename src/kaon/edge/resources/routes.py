@@ -10,7 +10,7 @@ from kaon.edge.resources.bootstrap import API_CLUSTER
 from kaon.edge.resources.limits import BODY_MAX_BYTES, IDLE_S, SHADOW_BODY_BYTES, STREAM_IDLE_S
 from kaon.edge.resources.wire import V3, Json, response, seconds
 from kaon.edge.table import Rule, Table, cluster_name, shadowed
-from kaon.types.route import COPY_REFUSED, REVISION_HEADER
+from kaon.types.route import COPY_REFUSED, NOT_BEGUN_HEADER, REVISION_HEADER
 
 ROUTES = "edge"
 API_PREFIXES = ("/api", "/console", "/docs")
@@ -18,7 +18,6 @@ API_PREFIXES = ("/api", "/console", "/docs")
 FINAL = "x-envoy-ratelimited"
 """An answer with this header is the last word: Envoy does not send its call again, whatever its status."""
 
-_IDEMPOTENT_METHODS = "GET|HEAD|PUT|DELETE|OPTIONS"
 _FORWARDED = ["x-forwarded-host", "x-forwarded-prefix", "x-forwarded-port", "x-original-url", "x-rewrite-url"]
 
 
@@ -33,7 +32,7 @@ def routes(table: Table) -> Json:
                 # The whole first, then the route's own: a client's x-forwarded-prefix goes before ours is set.
                 "most_specific_header_mutations_wins": True,
                 "request_headers_to_remove": _FORWARDED,
-                "response_headers_to_remove": ["server", "x-powered-by", FINAL, COPY_REFUSED],
+                "response_headers_to_remove": ["server", "x-powered-by", FINAL, COPY_REFUSED, NOT_BEGUN_HEADER],
                 "max_direct_response_body_size_bytes": 4096,
                 "virtual_hosts": [
                     {
@@ -65,12 +64,11 @@ def _api_route(prefix: str) -> Json:
     }
 
 
-_NEVER_ARRIVED: Json = {"retry_on": "connect-failure,refused-stream,reset-before-request", "num_retries": 2}
-"""For calls that must not happen twice: only those that no replica has seen are sent again."""
+_NEVER_ARRIVED: Json = {"retry_on": "connect-failure,refused-stream,reset-before-request"}
 
-_IDEMPOTENT: Json = {
-    "retry_on": "connect-failure,refused-stream,reset,retriable-status-codes",
-    "retriable_status_codes": [503],
+_NOT_BEGUN: Json = {
+    "retry_on": f"{_NEVER_ARRIVED['retry_on']},retriable-headers",
+    "retriable_headers": [{"name": NOT_BEGUN_HEADER, "present_match": True}],
     "num_retries": 3,
     "retry_back_off": {"base_interval": "0.01s", "max_interval": "0.25s"},
     "retry_host_predicate": [
@@ -81,27 +79,37 @@ _IDEMPOTENT: Json = {
             },
         }
     ],
-    "host_selection_retry_max_attempts": 5,
+    "host_selection_retry_max_attempts": 10,
 }
-"""For calls that may happen twice: another replica is tried. There is no per-try timeout, since only the service's
-author knows how long a good answer takes; a frozen replica is found by its health check."""
+"""For all calls: another replica is asked where none has begun the call.
+
+A call that broke off while a replica had it is not among them, whatever its verb: it may be what ended the replica, and
+would end the next one too. There is no per-try timeout, since only the service's author knows how long a good answer
+takes; a frozen replica is found by its health check."""
+
+_BROKEN_OFF: Json = _NOT_BEGUN | {
+    "retry_on": f"{_NOT_BEGUN['retry_on']},reset,retriable-status-codes",
+    "retriable_status_codes": [503],
+    "num_retries": 2,
+}
+"""For endpoints that say `retry=True`: also a call that broke off. At most three replicas see it."""
 
 _PATIENT: Json = {"num_retries": 6, "retry_back_off": {"base_interval": "0.1s", "max_interval": "1s"}}
 """Where calls are held: an agent that was killed is back, and its activator with it, in about a second."""
 
 
-def _hedged(after_s: float) -> Json:
+def _hedged(after_s: float, retries: Json) -> Json:
     """For calls that may happen twice and must not wait for a slow replica: a second one is asked too, and the first
-    good answer counts. A refusal of the second is none: the first is still at work. Within the retries' budget."""
-    return _IDEMPOTENT | {
-        "retry_on": f"{_IDEMPOTENT['retry_on']},retriable-headers",
-        "retriable_headers": [{"name": COPY_REFUSED, "present_match": True}],
+    good answer counts. A refusal of the second is none: the first is still at work. Within the retries' budget.
+
+    No more than two replicas see such a call, also when both break off."""
+    return retries | {
+        "retriable_headers": [*retries["retriable_headers"], {"name": COPY_REFUSED, "present_match": True}],
         "num_retries": 1,
         "per_try_timeout": seconds(after_s),
     }
 
 
-_BY_METHOD: Json = {"name": ":method", "string_match": {"safe_regex": {"regex": _IDEMPOTENT_METHODS}}}
 _TOO_LONG: Json = {"name": "content-length", "range_match": {"start": BODY_MAX_BYTES + 1, "end": 2**63 - 1}}
 _WEBSOCKET: Json = {"name": "upgrade", "string_match": {"exact": "websocket", "ignore_case": True}}
 
@@ -146,19 +154,18 @@ def _no_such_revision(rule: Rule) -> Json:
 def _ways(rule: Rule) -> Iterable[Json]:
     """The routes to a rule's clusters. Streams, websockets and large bodies are not copied to a shadow."""
     whole = {"path_separated_prefix": rule.prefix}
-    again = [_below(rule.prefix, path) for path in rule.idempotent_paths if path not in rule.stream_paths]
+    retries = dict.fromkeys(rule.retry_paths, _BROKEN_OFF)
     for path in rule.stream_paths:
-        retries = _IDEMPOTENT if path in rule.idempotent_paths else _NEVER_ARRIVED
         match = _below(rule.prefix, path, all_of_it=path != "/")
-        yield _route(rule, match | {"headers": [_BY_METHOD]}, _IDEMPOTENT, lasting=True)
-        yield _route(rule, match, retries, lasting=True)
-    yield _route(rule, whole | {"headers": [_WEBSOCKET]}, _NEVER_ARRIVED, lasting=True)
+        yield _route(rule, match, retries.get(path, _NOT_BEGUN), lasting=True)
+    yield _route(rule, whole | {"headers": [_WEBSOCKET]}, _NOT_BEGUN, lasting=True)
     for path, after_s in rule.hedges if rule.spare else ():
-        yield from _copied(rule, _below(rule.prefix, path), _hedged(after_s), hedged=True)
-    for match in again:
-        yield from _copied(rule, match, _IDEMPOTENT)
-    yield from _copied(rule, whole | {"headers": [_BY_METHOD]}, _IDEMPOTENT)
-    yield from _copied(rule, whole, _NEVER_ARRIVED)
+        hedged = _hedged(after_s, retries.get(path, _NOT_BEGUN))
+        yield from _copied(rule, _below(rule.prefix, path), hedged, hedged=True)
+    for path in rule.retry_paths:
+        if path not in rule.stream_paths:
+            yield from _copied(rule, _below(rule.prefix, path), _BROKEN_OFF)
+    yield from _copied(rule, whole, _NOT_BEGUN)
 
 
 def _copied(rule: Rule, match: Json, retries: Json, *, hedged: bool = False) -> Iterable[Json]:
