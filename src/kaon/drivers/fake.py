@@ -82,6 +82,10 @@ class FakePlace:
         self.room = room
         self.replicas: dict[str, FakeReplica] = {}
         self.pids = 1000
+        self.unkillable = ""
+        """Why no replica can be stopped now; empty: they can."""
+        self.stops = 0
+        """How often one that runs was asked to end."""
 
 
 class FakeDriver:
@@ -117,6 +121,9 @@ class FakeDriver:
         known = self._place.replicas.get(replica)
         if known is None or self._sighting(replica).stage == Stage.EXITED:
             return
+        self._place.stops += 1
+        if self._place.unkillable:
+            raise Unavailable(self._place.unkillable)
         if (known.behaviour.deaf or known.frozen) and grace_s:
             await self._place.clock.sleep(grace_s)
         code = -9 if known.behaviour.deaf or known.frozen or not grace_s else 0
