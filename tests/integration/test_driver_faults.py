@@ -1,9 +1,11 @@
 """The process driver where something does not go as it should: every end has a reason, and nothing waits for ever."""
 
 import asyncio
+import contextlib
 import gzip
 import io
 import shutil
+import signal
 import tarfile
 import tempfile
 import threading
@@ -11,13 +13,16 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from kaon import processes
+from kaon.agent.probe import ControlSockets
 from kaon.drivers.fake import Behaviour
 from kaon.drivers.port import Driver, Start
 from kaon.drivers.process import logs, preparation
 from kaon.drivers.process.capacity import Machine, free_gpus, gpu_variables, this_machine
+from kaon.drivers.process.driver import RUNTIME
 from kaon.drivers.process.places import Places
 from kaon.drivers.process.preparation import AT_ONCE, Preparation
 from kaon.errors import Unavailable
@@ -25,6 +30,8 @@ from kaon.sdk import archive
 from kaon.sdk.environments import Environments
 from kaon.testing.drivers import ended, running, seen, start_of
 from kaon.testing.places import ProcessPlace, pack_files
+from kaon.types.key import Access
+from kaon.types.replica import Phase
 
 from .test_process_driver import ask
 
@@ -218,6 +225,94 @@ async def test_what_an_earlier_agent_left_and_cannot_be_taken_over_does_not_stop
         patched.setattr(processes, "stop", stuck)
         assert await place.driver().observe() == {}
     assert await place.driver().observe() == {}
+
+
+# Replicas that are busy, and those that crash, with the real runtime
+
+
+RISKY = b"""
+import ctypes
+import os
+import time
+
+import kaon
+
+@kaon.service
+class Risky:
+    @kaon.endpoint(timeout_s=300)
+    async def blocks(self, gate: str) -> str:
+        while not os.path.exists(gate):
+            time.sleep(0.01)
+        return "done"
+
+    @kaon.endpoint
+    def harmless(self) -> str:
+        raise ValueError("an old and harmless error")
+
+    @kaon.endpoint
+    def crashes(self) -> int:
+        return self.inner()
+
+    def inner(self) -> int:
+        return ctypes.string_at(0)[0]
+"""
+
+
+async def risky(place: ProcessPlace) -> tuple[Driver, str, httpx2.AsyncClient]:
+    """A driver with the real runtime, a replica of `Risky` that is ready, and a client of its service socket."""
+    digest, place.file = pack_files(place.home, "risky:Risky", {"risky.py": RISKY})
+    driver = place.driver(RUNTIME)
+    start = start_of(digest).model_copy(update={"access": Access(public=True)})
+    await driver.start(start, {})
+    sighting = await seen(driver, start.replica.id, running)
+    sockets = ControlSockets()
+    async with asyncio.timeout(60):
+        while True:
+            with contextlib.suppress(Unavailable):
+                if (await sockets.health(sighting.control_address or "")).phase == Phase.READY:
+                    break
+            await asyncio.sleep(0.02)
+    sockets.let_go(sighting.control_address or "")
+    transport = httpx2.AsyncHTTPTransport(uds=(sighting.service_address or "").removeprefix("unix:"))
+    return driver, start.replica.id, httpx2.AsyncClient(transport=transport, base_url="http://replica", timeout=60)
+
+
+async def test_of_a_replica_that_answers_nothing_its_calls_and_its_stacks_are_known(
+    place: ProcessPlace, tmp_path: Path
+) -> None:
+    driver, replica, client = await risky(place)
+    async with client:
+        body, name = {"gate": str(tmp_path / "gate")}, {"x-request-id": "the-one"}
+        call = asyncio.create_task(client.post("/blocks", json=body, headers=name))
+        async with asyncio.timeout(20):
+            while True:
+                if noted := await driver.flights(replica):
+                    break
+                await asyncio.sleep(0.01)
+        assert [flight.request_id for flight in noted] == ["the-one"]
+        assert 200 < noted[0].left_s <= 300
+        await driver.show_stacks(replica)
+        async with asyncio.timeout(20):
+            async for line in driver.logs(replica, tail=1000, follow=True):
+                if line.text.endswith(" in blocks"):
+                    break
+        (tmp_path / "gate").touch()
+        assert (await call).json() == "done"
+        assert await driver.flights(replica) == ()
+
+
+async def test_a_native_crash_is_told_by_its_own_place_and_names_the_request(place: ProcessPlace) -> None:
+    driver, replica, client = await risky(place)
+    async with client:
+        assert (await client.post("/harmless", json={})).status_code == 500
+        with pytest.raises(httpx2.TransportError):
+            await client.post("/crashes", json={}, headers={"x-request-id": "the-one"})
+    sighting = await seen(driver, replica, ended)
+    assert sighting.exit_code == -signal.SIGSEGV
+    assert sighting.reason.startswith("It was killed by SIGSEGV in string_at (__init__.py:")
+    assert ", called by inner (risky.py:" in sighting.reason
+    assert sighting.last_lines[0] == "Fatal Python error: Segmentation fault"
+    assert sighting.blamed == ("the-one",)
 
 
 # Crashes
