@@ -108,7 +108,11 @@ class Preparation:
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(done, value, failed)
 
-        threading.Thread(target=run, name="install", daemon=True).start()
+        try:
+            threading.Thread(target=run, name="install", daemon=True).start()
+        except RuntimeError as error:
+            self._room.release()
+            raise Unavailable(f"No thread can be started: {error}.", hint="Look at the machine's limits.") from None
         return await answer
 
     def _unpack(self, digest: str, file: Path) -> Prepared:
