@@ -268,7 +268,7 @@ class ProcessDriver:
             knobs=start.knobs,
             prefix=start.prefix,
             edge_url=start.edge_url,
-            data_dir=str(private_folder(places.volume(spec.workspace, spec.deployment))),
+            data_dir=str(private_folder(places.volume(spec.workspace, spec.deployment, spec.deployment_uid))),
             flights_file=str(places.flights(spec.id)),
             cpus=spec.resources.cpus,
             gpus=gpus,

@@ -18,7 +18,8 @@ from kaon.drivers.process.places import Places
 from kaon.errors import BuildError, Unavailable
 from kaon.sdk import archive
 from kaon.sdk.environments import Environments
-from kaon.sdk.limits import LOCK, SOURCES
+from kaon.sdk.limits import LOCK, SOURCES, WHEELS
+from kaon.types.artifact import Consent
 from kaon.types.service import Loop
 
 T = TypeVar("T")
@@ -130,7 +131,11 @@ class Preparation:
                 file.unlink(missing_ok=True)
         python = Path(sys.executable)
         if manifest.lock:
-            python = self._environments.ensure((target / LOCK).read_text())
+            python = self._environments.ensure(
+                (target / LOCK).read_text(),
+                wheels=[target / WHEELS],
+                allow_sdist=Consent.SDIST in manifest.allowed,
+            )
         target.touch()  # used now: pruning goes by it
         return Prepared(
             entry=manifest.service.entry, loop=manifest.service.loop, code_dir=target / SOURCES, python=python
