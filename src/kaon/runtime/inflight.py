@@ -30,7 +30,7 @@ class Flights:
         if not self._free:
             return None
         at = self._free.pop()
-        _write(self._map, at, deadline, request_id.encode("latin-1", "replace"))
+        _write(self._map, at, deadline, request_id.encode())
         return at
 
     def end(self, at: int | None) -> None:

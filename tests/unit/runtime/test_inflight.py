@@ -33,7 +33,7 @@ def test_a_slot_is_used_again_and_keeps_nothing_of_the_call_before(tmp_path: Pat
 def test_long_and_odd_request_ids_are_cut_and_made_readable(tmp_path: Path) -> None:
     notes = Flights(tmp_path / "flights")
     notes.begin("x" * 200, 1.0)
-    notes.begin("\x00\xff\u20ac", 1.0)
+    notes.begin("\x00\xff", 1.0)
     assert set(noted(tmp_path / "flights")) == {"x" * ID_LENGTH, "???"}
 
 
