@@ -69,6 +69,9 @@ def events(deployment: Deployment, before: DeploymentStatus, after: DeploymentSt
     if before.shadow != after.shadow:
         told = f"Revision {after.shadow} gets copies of calls." if after.shadow else "No revision gets copies of calls."
         yield event("Shadow", told)
+    for request_id in sorted(set(after.refused) - set(before.refused)):
+        told = f"Poison request {request_id}: replicas crashed twice while it was in flight. It is refused for a while."
+        yield event("PoisonRequest", told, Level.WARNING)
     if (step := _step(before, after)) is not None:
         yield event("CanaryStep", step)
     for name, kept in ((PLANNED, "what was planned last"), (ROUTED, "what was routed last")):
