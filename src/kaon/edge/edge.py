@@ -131,7 +131,9 @@ class Edge:
             if files.put(self.layout.bootstrap, start) and self.process.running:
                 await self.process.stop()  # another release of Kaon wrote it: begin anew
             self._find()
-            self._put(self.layout.listeners, resources.listeners(self.layout, self._settings.host, self._settings.port))
+            said = self._settings
+            proxies = resources.Proxies(said.trusted_proxies, said.proxy_protocol)
+            self._put(self.layout.listeners, resources.listeners(self.layout, said.host, said.port, proxies))
             self._ready = True
         if self.process.start():
             await self._taken_in(0)

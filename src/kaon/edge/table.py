@@ -19,12 +19,12 @@ import ipaddress
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pydantic import ValidationError
 
 from kaon.types.model import Address
-from kaon.types.route import RESERVED, Backend, Endpoint, Mirror, Route
+from kaon.types.route import RESERVED, Backend, Endpoint, Mirror, Route, local_host
 
 DeploymentKey = tuple[str, str]
 """Workspace and deployment."""
@@ -58,6 +58,12 @@ class Rule:
     """Those that a call may name, whatever their shares."""
     shadow: tuple[str, float] | None = None
     """The cluster of the revision that gets copies of calls, and of what per cent."""
+    closed: bool = False
+    """Whether a call without a key is refused by the edge itself."""
+    cors_origins: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    """Host names whose every path is this deployment's."""
+    sandbox: bool = False
 
     @property
     def ways(self) -> tuple[tuple[str, int], ...]:
@@ -122,11 +128,25 @@ def build(
             refused.append(f"{_said(route)}: its prefix {rule.prefix} belongs to another deployment")
             continue
         rules[rule.prefix] = rule
+    rules = _hosts_apart(rules, refused)
     for rule in rules.values():
         for revision in rule.revisions:
             clusters.setdefault(cluster_name(rule.key, revision), ())
     ordered = sorted(rules.values(), key=lambda rule: rule.prefix)
     return Table(tuple(ordered), dict(sorted(clusters.items())), tuple(refused))
+
+
+def _hosts_apart(rules: Mapping[str, Rule], refused: list[str]) -> dict[str, Rule]:
+    """The rules with each host name at one of them: the first that has it. Two would make Envoy refuse them all."""
+    taken = {rule.hosts[0] for rule in rules.values()}
+    apart: dict[str, Rule] = {}
+    for prefix, rule in rules.items():
+        local, *own = rule.hosts
+        kept = [host for host in own if host not in taken]
+        refused += [f"route of {'/'.join(rule.key)}: the host {host} is another's" for host in own if host in taken]
+        taken |= set(kept)
+        apart[prefix] = replace(rule, hosts=(local, *kept))
+    return apart
 
 
 def _key(route: Route) -> DeploymentKey:
@@ -175,6 +195,10 @@ def _rule(route: Route, clusters: Mapping[str, tuple[Endpoint, ...]], refused: l
             all(len(clusters.get(name, ())) > 1 for name, _ in weights),
             tuple(sorted(b.revision for b in route.backends)),
             _shadow(key, route.mirror, clusters),
+            route.closed,
+            route.cors_origins,
+            (local_host(*key), *sorted(set(route.hosts))),
+            route.sandbox,
         )
     return None
 
