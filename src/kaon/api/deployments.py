@@ -60,7 +60,8 @@ async def put_deployment(
     async def attempt() -> tuple[Deployment, Deployment | None]:
         current = await parts.store.find("deployment", ws, name)
         _hold_to_version(wanted, current, name)
-        spec = _with_last_restart(body, current)
+        _hold_to_owner(body, current)
+        spec = owned(_with_last_restart(body, current), caller)
         await check_spec(parts.store, caller, ws, spec, current)
         if dry_run:
             return _would_be(parts, ws, name, spec, current), current
@@ -151,6 +152,7 @@ async def note(parts: Parts, caller: Caller, deployment: Deployment, reason: str
         workspace=deployment.workspace,
         kind="deployment",
         name=deployment.name,
+        uid=deployment.uid,
         reason=reason,
         message=message,
     )
@@ -170,6 +172,17 @@ def _hold_to_version(wanted: int | None, current: Deployment | None, name: str) 
         return
     now = "does not exist" if current is None else f"has version {current.version}"
     raise Conflict(f"Deployment '{name}' {now}, not version {wanted}.", hint="Read it again and repeat the change.")
+
+
+def owned(spec: DeploymentSpec, caller: Caller) -> DeploymentSpec:
+    """A spec whose code `caller` has chosen: its services may call what that key may call."""
+    return spec.model_copy(update={"owner": caller.name, "owner_uid": caller.uid})
+
+
+def _hold_to_owner(spec: DeploymentSpec, current: Deployment | None) -> None:
+    there = (current.spec.owner, current.spec.owner_uid) if current else ("", "")
+    if (spec.owner, spec.owner_uid) not in (("", ""), there):
+        raise Unprocessable("Who owns a deployment is not for its spec to say.", hint="Leave owner and owner_uid out.")
 
 
 def _with_last_restart(spec: DeploymentSpec, current: Deployment | None) -> DeploymentSpec:

@@ -57,7 +57,10 @@ async def create_key(ws: InWorkspace, body: KeyRequest, parts: WithParts, caller
 
 @doors.delete("/{name}", right=Right.ADMIN, status_code=204)
 async def revoke_key(ws: InWorkspace, name: Named, parts: WithParts, caller: WithCaller) -> None:
-    """End a key, and with it every key that it made. It stays in the list until its name is used again."""
+    """End a key, and with it every key that it made. It stays in the list until its name is used again.
+
+    The services of what it deployed go on, but may call no others until another key deploys them.
+    """
 
     async def attempt() -> Key | None:
         key: Key | None = await parts.store.find("key", ws, name)
@@ -68,7 +71,15 @@ async def revoke_key(ws: InWorkspace, name: Named, parts: WithParts, caller: Wit
         return await parts.store.update_status(key, KeyStatus(revoked_at=parts.clock.now()))
 
     if revoked := await edits.until_written(attempt):
-        await _note(parts, caller, revoked, "KeyRevoked", "Revoked.")
+        await _note(parts, caller, revoked, "KeyRevoked", f"Revoked.{await _deployed_by(parts, revoked)}")
+
+
+async def _deployed_by(parts: Parts, key: Key) -> str:
+    """Which deployments lose the right to call others with it, in a sentence."""
+    found = await parts.store.list_all("deployment", key.spec.workspace)
+    names = sorted(f"{d.workspace}/{d.name}" for d in found if d.spec.owner_uid == key.uid)
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f" Until another key deploys them, these call no others: {', '.join(names[:5])}{more}." if names else ""
 
 
 async def _create(parts: Parts, ws: str, name: str, spec: KeySpec) -> Key:
@@ -105,4 +116,5 @@ async def _view(parts: Parts, key: Key) -> KeyView:
 
 
 async def _note(parts: Parts, caller: Caller, key: Key, reason: str, message: str) -> None:
-    await audit.note(parts, caller, workspace=key.workspace, kind="key", name=key.name, reason=reason, message=message)
+    place = {"workspace": key.workspace, "kind": "key", "name": key.name, "uid": key.uid}
+    await audit.note(parts, caller, **place, reason=reason, message=message)

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from kaon.api import edits
 from kaon.api.checks import check_spec
-from kaon.api.deployments import deployment_of, edited, note
+from kaon.api.deployments import deployment_of, edited, note, owned
 from kaon.api.doors import Doors
 from kaon.api.keyring import Caller
 from kaon.api.parts import InWorkspace, OfDeployment, Parts, WithCaller, WithParts
@@ -68,7 +68,7 @@ async def promote_deployment(
     template = shadow.template or await _template(parts, deployment, shadow.revision)
 
     def promoted(current: Deployment) -> DeploymentSpec:
-        return current.spec.model_copy(update={"template": template, "shadow": None})
+        return owned(current.spec.model_copy(update={"template": template, "shadow": None}), caller)
 
     await check_spec(parts.store, caller, ws, promoted(deployment), deployment)
     return await edited(parts, caller, (ws, name), promoted, ("Promoted", "The shadow begins to take over."))
@@ -116,7 +116,7 @@ async def undo_deployment(
     template: Template = revision.spec.template
 
     def undone(current: Deployment) -> DeploymentSpec:
-        return current.spec.model_copy(update={"template": template})
+        return owned(current.spec.model_copy(update={"template": template}), caller)
 
     await check_spec(parts.store, caller, ws, undone(deployment), deployment)
     number = revision.spec.number
@@ -135,7 +135,8 @@ async def put_shadow(
         )
 
     def shadowed(current: Deployment) -> DeploymentSpec:
-        return current.spec.model_copy(update={"shadow": body})
+        spec = current.spec.model_copy(update={"shadow": body})
+        return spec if body.template is None else owned(spec, caller)
 
     await check_spec(parts.store, caller, ws, shadowed(deployment), deployment)
     return await edited(parts, caller, (ws, name), shadowed, ("Shadowed", f"{body.percent:g} % of calls are copied."))

@@ -84,7 +84,7 @@ class Remote:
         for attempt in range(_TRIES):
             current = self.find_deployment(name)
             headers = {"if-match": str(current.version)} if current else {}
-            spec = change(current.spec if current else None)
+            spec = change(current.spec if current else None).model_copy(update={"owner": "", "owner_uid": ""})
             try:
                 return self._platform.write(
                     "PUT", self._at("deployments", name), spec, headers=headers, answer=DeploymentView

@@ -93,7 +93,7 @@ class Deployment:
         left_s = None if inherited is None else inherited - now
         if left_s is not None and left_s <= 0:
             raise DeadlineExceeded("There was no time left for the call.")
-        headers = self._headers(left_s) | {"accept": SSE}
+        headers = self._headers(left_s) | {"accept": operation.media_type or SSE}
         if sent.content_type:
             headers["content-type"] = sent.content_type
         idle_s = min(self.timeout_s or TIMEOUT_S, left_s or TIMEOUT_S)
@@ -130,8 +130,15 @@ class Deployment:
 def value_of(media_type: str, content: bytes) -> Any:
     """Python values from JSON, a `File` from anything else. Raises BadAnswer."""
     if media_type != _JSON:
-        return File(content, media_type=media_type) if content or media_type else None
+        return _file(media_type, content) if content or media_type else None
     try:
         return json.loads(content)
     except (ValueError, RecursionError):
         raise BadAnswer("The answer is not valid JSON.") from None
+
+
+def _file(media_type: str, content: bytes) -> File:
+    try:
+        return File(content, media_type=media_type)
+    except ValueError as error:
+        raise BadAnswer(f"The answer cannot be read: {error}.") from None

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from kaon.errors import BadAnswer, InvalidInput
+from kaon.types.headers import form_name
 from kaon.types.media import File
 from kaon.types.wire import json_of, many, pairs_of, text_of
 
@@ -37,6 +38,8 @@ class Operation:
     retry: bool
     """Whether it may be sent again after the connection broke while a replica had it."""
     timeout_s: float | None
+    media_type: str = ""
+    """Of a stream of bytes; empty: its items are events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,7 @@ def _operation(path: str, verb: str, told: Any) -> Operation:
         idempotent=bool(more.get("idempotent", verb in ("get", "head", "put", "delete"))),
         retry=more.get("retry") is True,
         timeout_s=more.get("timeout_s", 60.0),
+        media_type=more.get("media_type", ""),
     )
 
 
@@ -124,11 +128,11 @@ def _form(arguments: Mapping[str, Any]) -> tuple[bytes, str]:
             continue
         for part in many(value) if _has_files(value) else [value]:
             if isinstance(part, File):
-                file_name = _quoted(part.name or "file")
-                head = f'form-data; name="{_quoted(name)}"; filename="{file_name}"\r\ncontent-type: {part.media_type}'
+                file_name = form_name(part.name or "file")
+                head = f'form-data; name="{form_name(name)}"; filename="{file_name}"\r\ncontent-type: {part.media_type}'
                 parts.append((head, part.content))
             else:
-                parts.append((f'form-data; name="{_quoted(name)}"', text_of(part).encode()))
+                parts.append((f'form-data; name="{form_name(name)}"', text_of(part).encode()))
     digest = hashlib.sha256()
     for head, content in parts:
         digest.update(head.encode())
@@ -140,7 +144,3 @@ def _form(arguments: Mapping[str, Any]) -> tuple[bytes, str]:
 
 def _has_files(value: Any) -> bool:
     return any(isinstance(v, File) for v in many(value))
-
-
-def _quoted(name: str) -> str:
-    return name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")

@@ -1,7 +1,11 @@
-"""The key by which a deployment's services call each other.
+"""The key by which a deployment's services call others.
 
 Its text is the secret `identity-NAME`, made first; the key `identity-NAME` holds the hash of that text and
 is made, or corrected, from it. So a crash between the two, or the loss of either, is healed by the next look.
+
+It is owned by the key that deployed (`DeploymentSpec.owner_uid`), and checked like any other key when it is used: the
+code may call what whoever deployed it may call, and nothing once that key has ended. A deployment that was made again
+under the same name gets a new text: what its predecessor held opens nothing.
 """
 
 from __future__ import annotations
@@ -33,6 +37,9 @@ async def ensure(store: Store, vault: Vault, deployment: Deployment) -> str:
     workspace, name = deployment.workspace, identity_name(deployment.name)
     secret = await store.find("secret", workspace, name)
     key = await store.find("key", workspace, name)
+    if secret is not None and key is not None and key.spec.deployment_uid not in ("", deployment.uid):
+        await remove(store, workspace, deployment.name)
+        secret = key = None
     if secret is None:
         text = KEY_PREFIX + secrets.token_urlsafe(32)
         await store.create("secret", workspace, name, vault.seal(workspace, name, text))
@@ -41,17 +48,29 @@ async def ensure(store: Store, vault: Vault, deployment: Deployment) -> str:
             text = vault.open(workspace, name, secret.spec)
         except ConfigError as error:
             return error.cause
-    spec = KeySpec(hash=key_hash(text), hint=text[:_HINT_LENGTH], role=Role.CALLER, workspace=workspace)
+    spec = _spec(text, deployment)
     if key is None:
         await store.create("key", workspace, name, spec)
-    elif key.spec.hash != spec.hash:
+    elif key.spec != spec:
         await store.update_spec(key, spec)
     return ""
 
 
+def _spec(text: str, deployment: Deployment) -> KeySpec:
+    return KeySpec(
+        hash=key_hash(text),
+        hint=text[:_HINT_LENGTH],
+        role=Role.CALLER,
+        workspace=deployment.workspace,
+        owner=deployment.spec.owner,
+        owner_uid=deployment.spec.owner_uid,
+        deployment_uid=deployment.uid,
+    )
+
+
 async def remove(store: Store, workspace: str, deployment: str) -> None:
-    """Take the key and the secret of a deployment that is gone; the key first, so that it stops working."""
-    for kind in ("key", "secret"):
+    """Take the secret and the key of a deployment that is gone; the key last, as it says whose the secret was."""
+    for kind in ("secret", "key"):
         if found := await store.find(kind, workspace, identity_name(deployment)):
             try:
                 await store.delete(found)

@@ -36,7 +36,9 @@ class Door:
         """The caller's id of the request, or a new one."""
         given = fields.get(_REQUEST_ID)
         if given and len(given) <= _LONGEST_ID:
-            return given.decode("latin-1")
+            text = given.decode("latin-1")
+            if text.isascii() and text.isprintable():  # it becomes a header of the answer
+                return text
         return f"{self._prefix}{next(self._count):06x}"
 
     def check(self, fields: dict[bytes, bytes]) -> Grant:

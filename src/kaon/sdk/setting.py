@@ -1,24 +1,52 @@
 """Settings of a service: its constructor's parameters, read from the environment.
 
 `def __init__(self, database_url: str, k: int = 10)` reads `DATABASE_URL` and `K`. Scalars are written as they are,
-everything else as JSON.
+everything else as JSON. Only variables that somebody set for the service count: `path` and `lang` are not the PATH and
+LANG that every process has.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import SecretStr, TypeAdapter, ValidationError
+from pydantic import SecretStr, ValidationError
 from pydantic.errors import PydanticUserError
 
 from kaon.errors import ConfigError
 from kaon.sdk import hints
+from kaon.sdk.codec import Codec, codec_of
 from kaon.sdk.link import Reference
 from kaon.sdk.problems import told
 from kaon.types.service import SettingSpec
+
+_SET_BY_EVERY_SHELL = re.compile(
+    r"PATH|HOME|USER|LOGNAME|USERNAME|SHELL|SHLVL|TERM|PWD|OLDPWD|HOSTNAME|HOST|LANG|LANGUAGE|LC_.*|TZ|TMPDIR|TEMP|TMP"
+    r"|EDITOR|VISUAL|PAGER|MAIL|DISPLAY|COLUMNS|LINES|PS1|_|XDG_.*|SSH_.*|DBUS_.*|VIRTUAL_ENV|CONDA_.*|PYTHON.*|LD_.*"
+)
+_ignored: Collection[str] | None = None
+
+
+def ignore(names: Collection[str]) -> None:
+    """Say which variables of this process nobody set for the service; those that every shell sets, until this is
+    called."""
+    global _ignored
+    _ignored = names
+
+
+def of_every_shell(name: str) -> bool:
+    """Whether a variable of this name says nothing of what somebody wanted."""
+    return _SET_BY_EVERY_SHELL.fullmatch(name) is not None
+
+
+def deployment_variables() -> dict[str, str]:
+    """The variables of this process that settings are read from, those included that the service's module has set."""
+    ignored = filter(of_every_shell, os.environ) if _ignored is None else _ignored
+    return {name: os.environ[name] for name in os.environ.keys() - set(ignored)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +55,12 @@ class Setting:
 
     spec: SettingSpec
     parameter: str
-    adapter: TypeAdapter[Any]
+    codec: Codec
     scalar: bool
 
     def read(self, text: str) -> Any:
         """The value that `text` says. Raises ValidationError."""
-        return self.adapter.validate_strings(text) if self.scalar else self.adapter.validate_json(text)
+        return self.codec.validate_strings(text) if self.scalar else self.codec.validate_json(text)
 
 
 def compile_settings(cls: type, names: Mapping[str, Any]) -> tuple[Setting, ...]:
@@ -77,7 +105,7 @@ def read_settings(service: str, settings: tuple[Setting, ...], environ: Mapping[
 
 def _setting(cls: type, p: inspect.Parameter, hint: Any) -> Setting:
     try:
-        adapter = TypeAdapter[Any](hints.on_the_wire(hint))
+        codec = codec_of(hint, reads=False)
     except (PydanticUserError, TypeError, ValueError) as error:
         raise ConfigError(
             f"Setting `{p.name}` of `{cls.__name__}` is {hints.spelled(hint)}, which the environment cannot say.",
@@ -90,7 +118,7 @@ def _setting(cls: type, p: inspect.Parameter, hint: Any) -> Setting:
         type=hints.spelled(hint),
         default=None if required else _shown(p.default),
     )
-    return Setting(spec, p.name, adapter, scalar=hints.is_scalar(hint))
+    return Setting(spec, p.name, codec, scalar=hints.is_scalar(hint))
 
 
 def _shown(default: Any) -> str | None:

@@ -142,6 +142,10 @@ class DeploymentSpec(Model):
     )
     drain_s: float = Field(default=30.0, ge=0, le=3600, description="Time for requests in flight at a stop.")
     paused: bool = Field(default=False, description="Hold the rollout where it is.")
+    owner: str = Field(default="", description="The key that deployed it; the platform says so.")
+    owner_uid: str = Field(
+        default="", description="Its uid. The services call others by what this key may do; '': of an older Kaon."
+    )
 
 
 class RevisionSpec(Model):

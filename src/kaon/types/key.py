@@ -62,6 +62,7 @@ class KeySpec(Model):
     priority: Priority = Priority.NORMAL
     expires_at: float | None = None
     cloud: str | None = Field(default=None, description="For agents: the only cloud that it may speak for.")
+    deployment_uid: str = Field(default="", description="Of a deployment's own key: whose it is; '': of an older Kaon.")
 
 
 class KeyStatus(Model):

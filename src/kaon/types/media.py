@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+from kaon.types.headers import is_file_name, is_media_type
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -52,19 +54,26 @@ def sniff(content: bytes) -> str:
 class File:
     """Bytes with a name and a media type.
 
-    Raises ValueError when the content is not of the family that the class stands for (`Image`, `Audio`).
+    Raises ValueError when the content is not of the family that the class stands for (`Image`, `Audio`), and for a
+    name or media type that no header could say.
     """
 
     family: ClassVar[str] = ""
     __slots__ = ("content", "media_type", "name")
 
     def __init__(self, content: bytes, *, name: str = "", media_type: str = "") -> None:
+        if not isinstance(content, bytes | bytearray | memoryview):
+            raise TypeError(f"a file's content is bytes, not {type(content).__name__}")
         declared = media_type.partition(";")[0].strip().lower()
         if not declared or declared == OCTET_STREAM:
             declared = sniff(content) or OCTET_STREAM
+        if not is_media_type(declared):
+            raise ValueError(f"{media_type[:80]!r} is not a media type")
+        if not is_file_name(name):
+            raise ValueError("a file name has no control characters and at most 255 characters")
         if not declared.startswith(self.family):
             raise ValueError(f"a file of type {self.family}* is needed")
-        self.content = content
+        self.content = bytes(content)
         self.name = name
         self.media_type = declared
 

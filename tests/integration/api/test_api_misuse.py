@@ -14,6 +14,8 @@ from kaon.types.key import Role
 from .world import DIGEST, REPLICA, World, populate, world_of
 
 SPEC = {"template": {"artifact": DIGEST}}
+OWN_SPEC = {"template": {"artifact": DIGEST, "secrets": {"TOKEN": "token"}}}
+"""What `web` has already."""
 HOSTILE = [
     "$(touch /tmp/x)",
     "`id`",
@@ -142,6 +144,45 @@ async def test_a_scoped_key_cannot_read_a_secret_by_deploying_with_it(world: Wor
         assert (await client.put("/workspaces/default/deployments/other", json=spec)).status_code == 403
         spec = {"template": {"artifact": DIGEST}}
         assert (await client.put("/workspaces/default/deployments/other", json=spec)).status_code == 200
+
+
+WAYS = {
+    "deploy": ("PUT", "", SPEC),
+    "deploy again": ("PUT", "", OWN_SPEC),
+    "undo": ("POST", "/undo", {"revision": 1}),
+    "shadow": ("PUT", "/shadow", {"template": {"artifact": DIGEST}}),
+    "scale": ("POST", "/scale", {"min": 1, "max": 2}),
+    "restart": ("POST", "/restart", None),
+    "pause": ("POST", "/pause", None),
+    "old shadow": ("PUT", "/shadow", {"revision": 1}),
+}
+CHOOSE_CODE = {"deploy", "deploy again", "undo", "shadow"}
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_whoever_chooses_the_code_owns_what_it_may_call(world: World, way: str) -> None:
+    scoped = await world.key("scoped", Role.EDITOR, workspace="default", deployments=("web",))
+    uid = (await world.resource_of_key("scoped")).uid
+    method, path, body = WAYS[way]
+    async with world.client(world.keys["root"]) as root:
+        answer = await root.put("/workspaces/default/deployments/web", json=OWN_SPEC)
+        assert answer.is_success, answer.text
+    async with world.client(scoped) as client:
+        answer = await client.request(method, f"/workspaces/default/deployments/web{path}", json=body)
+        assert answer.is_success, answer.text
+    owner = (await world.store.get("deployment", "default", "web")).spec.owner_uid
+    root_uid = (await world.resource_of_key("root")).uid
+    assert owner == (uid if way in CHOOSE_CODE else root_uid)
+
+
+async def test_the_end_of_a_key_is_told_with_what_it_deployed(world: World) -> None:
+    ci = await world.key("ci", Role.EDITOR, workspace="default")
+    async with world.client(ci) as client:
+        assert (await client.put("/workspaces/default/deployments/web", json=OWN_SPEC)).is_success
+    async with world.client(world.keys["root"]) as root:
+        await root.delete("/workspaces/default/keys/ci")
+        events = (await root.get("/workspaces/default/events", params={"kind": "key", "name": "ci"})).json()["items"]
+    assert "these call no others: default/web." in events[-1]["message"]
 
 
 @pytest.mark.parametrize("secret", ["identity-web", "identity-other"])

@@ -19,12 +19,13 @@ from kaon.types import traffic as traffic_types
 from kaon.types.cloud import CloudSpec, CloudStatus
 from kaon.types.deployment import Canary, DeploymentSpec, Rollout, RolloutState, Scaling, Shadow, Template
 from kaon.types.event import Level
-from kaon.types.key import Role, key_hash
+from kaon.types.key import KeySpec, Role, key_hash
 from kaon.types.plan import Report
 from kaon.types.replica import Phase, ReplicaStatus, replica_id
 from kaon.types.traffic import Sample
 
 SHOP = ("default", "shop")
+IDENTITY = ("default", "identity-shop")
 
 
 def template(number: int = 0) -> Template:
@@ -106,6 +107,41 @@ async def test_a_new_deployment_gets_an_identity_that_its_key_knows(platform: Pl
     assert text.startswith("kaon_")
     assert (key.spec.hash, key.spec.role, key.spec.workspace) == (key_hash(text), Role.CALLER, "default")
     assert text not in key.model_dump_json() + secret.model_dump_json()
+
+
+async def test_the_identity_belongs_to_the_key_that_deployed(platform: Platform) -> None:
+    await platform.deploy()
+    shop = await platform.settle()
+    for owner in ("first", "second"):
+        spec = shop.spec.model_copy(update={"owner": owner, "owner_uid": f"uid-of-{owner}"})
+        await platform.store.update_spec(await platform.shop(), spec)
+        await platform.settle()
+        key = await platform.store.get("key", "default", "identity-shop")
+        assert (key.spec.owner, key.spec.owner_uid) == (owner, f"uid-of-{owner}")
+
+
+async def test_a_deployment_that_was_made_again_has_another_key_than_its_predecessor(platform: Platform) -> None:
+    texts = []
+    for _ in range(2):
+        await platform.deploy()
+        shop = await platform.settle()
+        secret = await platform.store.get("secret", "default", "identity-shop")
+        texts.append(platform.vault.open("default", "identity-shop", secret.spec))
+        await platform.store.delete(shop)  # nobody has cleared up when it is made again
+    key = await platform.store.get("key", "default", "identity-shop")
+    assert key.spec.hash == key_hash(texts[1]) != key_hash(texts[0])
+    assert key.spec.deployment_uid == shop.uid
+
+
+async def test_the_key_that_an_older_kaon_made_stays_what_it_is(platform: Platform) -> None:
+    text = "kaon_of_an_older_version"
+    await platform.store.create("secret", "default", "identity-shop", platform.vault.seal(*IDENTITY, text))
+    old = KeySpec(hash=key_hash(text), hint=text[:9], role=Role.CALLER, workspace="default")
+    await platform.store.create("key", *IDENTITY, old)
+    await platform.deploy()
+    shop = await platform.settle()
+    key = await platform.store.get("key", *IDENTITY)
+    assert key.spec == old.model_copy(update={"deployment_uid": shop.uid})
 
 
 @pytest.mark.parametrize("lost", ["key", "secret"])

@@ -309,3 +309,29 @@ async def test_a_trial_of_which_nobody_says_more_leaves_the_plan_when_its_time_i
     await clock.advance(30)
     assert await planning.reconcile(("", "local")) is None
     assert (await store.get("plan", "", "local")).spec.plan.knobs == {}
+
+
+MADE_BY = {
+    "an admin of all": (key("boss", Role.ADMIN, workspace=None), {"shop", "other"}),
+    "an editor of the workspace": (key("boss", Role.EDITOR, workspace="default"), {"shop", "other"}),
+    "an editor of one deployment": (key("boss", Role.EDITOR, workspace="default", deployments=("shop",)), {"shop"}),
+    "a key that was revoked": (key("boss", Role.ADMIN, KeyStatus(revoked_at=NOW - 1), workspace=None), set()),
+    "a key that has expired": (key("boss", Role.ADMIN, workspace=None, expires_at=NOW - 1), set()),
+    "a key that may not call any more": (key("boss", Role.VIEWER, workspace="default"), set()),
+    "a key of another workspace": (key("boss", Role.ADMIN, workspace="elsewhere"), set()),
+    "a key that is gone": (None, set()),
+}
+
+
+@pytest.mark.parametrize("who", MADE_BY)
+def test_a_service_may_call_what_the_key_that_deployed_it_may_call_now(who: str) -> None:
+    boss, expected = MADE_BY[who]
+    own = key("identity-shop", Role.CALLER, workspace="default", owner_uid="uid-boss")
+    keys = [own] if boss is None else [own, boss]
+    made = plan("local", [deployment("shop"), deployment("other")], [], [], keys, NOW)
+    may_call = {
+        name.removeprefix("default/")
+        for name, access in made.access.items()
+        if "identity-shop" in {grant.key for grant in access.grants}
+    }
+    assert may_call == expected

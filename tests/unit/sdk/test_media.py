@@ -57,3 +57,12 @@ def test_base64_is_read_in_both_alphabets() -> None:
     assert read_base64("-_8=") == read_base64("+/8=") == read_base64("-_8") == b"\xfb\xff"
     with pytest.raises(ValueError, match="base64"):
         read_base64("?")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [{"media_type": "image/png\r\nset-cookie: admin=1"}, {"media_type": "png"}, {"name": "a\r\nset-cookie: b"}],
+)
+def test_a_file_says_nothing_that_no_header_could(told: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=r"is not a media type|file name"):
+        kaon.File(b"x", **told)
