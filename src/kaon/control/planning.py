@@ -58,8 +58,6 @@ def plan(
     standby: list[ReplicaSpec] = []
     access: dict[str, Access] = {}
     knobs: dict[str, PlannedKnobs] = {}
-    deployments = list(deployments)
-    hosts = _hosts(deployments)
     for deployment in sorted(deployments, key=lambda d: (d.workspace, d.name)):
         own = [
             (assignment, revision)
@@ -73,8 +71,7 @@ def plan(
         replicas += running
         backends = _backends(deployment, [assignment for assignment, _ in own])
         serving = (r for a, r in own if a.revision != deployment.status.shadow)
-        route = _route(deployment, backends, _served(deployment, serving, services))
-        routes.append(route.model_copy(update={"hosts": hosts[deployment.uid]}))
+        routes.append(_route(deployment, backends, _served(deployment, serving, services)))
         name = f"{deployment.workspace}/{deployment.name}"
         access[name] = _access(deployment, callers)
         stable = [replica.id for replica in running if replica.revision == deployment.status.stable]
@@ -91,16 +88,6 @@ def plan(
         access=access,
         knobs=knobs,
     )
-
-
-def _hosts(deployments: Iterable[Deployment]) -> dict[str, tuple[str, ...]]:
-    """Deployment's uid -> its host names. A name that two came to want at once is the older one's."""
-    taken: set[str] = set()
-    own: dict[str, tuple[str, ...]] = {}
-    for deployment in sorted(deployments, key=lambda d: (d.created_at, d.workspace, d.name)):
-        own[deployment.uid] = tuple(host for host in deployment.spec.hosts if host not in taken)
-        taken |= set(own[deployment.uid])
-    return own
 
 
 def _backends(deployment: Deployment, assignments: Sequence[Assignment]) -> tuple[Backend, ...]:
@@ -178,6 +165,7 @@ def _route(deployment: Deployment, backends: tuple[Backend, ...], services: Sequ
         hedges=_hedges(endpoints),
         closed=not deployment.spec.public,
         cors_origins=deployment.spec.cors.origins,
+        hosts=deployment.spec.hosts,
         sandbox=deployment.spec.isolate_html,
     )
 

@@ -53,7 +53,7 @@ _TABLE = (
     _Row(503, "unavailable", "The service cannot be reached.", "Try again; see why: kaon ps, kaon logs"),
     _Row(502, "interrupted", _CUT, _CUT_HINT),
     _Row(504, "deadline-exceeded", "The service did not answer in time.", "Raise the endpoint's timeout_s."),
-    _Row(408, "deadline-exceeded", "The request did not arrive in time.", "Send the whole request without a pause."),
+    _Row(408, "request-timeout", "The request did not arrive in time.", "Send the whole request without a pause."),
     _Row(413, "too-large", "The request's body is over 100 MB.", "Send it in parts, or in chunks without a length."),
     _Row(
         431,

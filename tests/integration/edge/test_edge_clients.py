@@ -13,7 +13,7 @@ import pytest
 
 from kaon.settings import Settings
 
-from .world import World, raw, route
+from .world import World, raw
 
 KEY = {"authorization": "Bearer k"}
 
@@ -134,9 +134,16 @@ def test_proxies_are_networks_and_the_proxy_protocol_needs_some() -> None:
 
 
 async def test_a_route_with_all_that_it_may_have_is_taken(world: World) -> None:
-    full = route(
-        closed=True, cors_origins=("https://[::1]:8443", "app://x"), hosts=("a.example",), sandbox=True,
-        hedges={"/a": 0.1}, retry_paths=("/b",), stream_paths=("/c",), hold_s=1.0,
-    )  # fmt: skip
-    await world.edge.apply((full,), {})
-    assert world.edge.refusal == ""
+    everything = {
+        "closed": True,
+        "cors_origins": ("https://[::1]:8443", "app://x"),
+        "hosts": ("a.example",),
+        "sandbox": True,
+        "hedges": {"/a": 0.1},
+        "retry_paths": ("/b",),
+        "stream_paths": ("/c",),
+        "hold_s": 1.0,
+    }
+    await world.serve(await world.replica("one"), await world.replica("two"), **everything)
+    for host, path in (("x", "/shop/a"), ("a.example", "/a"), ("shop.localhost", "/b")):
+        assert (await world.client.get(path, headers=KEY | {"host": host})).status_code == 200

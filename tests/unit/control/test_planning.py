@@ -13,7 +13,15 @@ from kaon.store.memory import MemoryStore
 from kaon.store.records import assemble
 from kaon.types.artifact import ArtifactSpec, Manifest
 from kaon.types.cloud import CloudSpec
-from kaon.types.deployment import Assignment, DeploymentSpec, DeploymentStatus, RevisionSpec, Template, template_hash
+from kaon.types.deployment import (
+    Assignment,
+    Cors,
+    DeploymentSpec,
+    DeploymentStatus,
+    RevisionSpec,
+    Template,
+    template_hash,
+)
 from kaon.types.key import KeySpec, KeyStatus, Priority, Role, key_hash
 from kaon.types.knobs import Knobs, PlannedKnobs
 from kaon.types.plan import Plan
@@ -335,3 +343,12 @@ def test_a_service_may_call_what_the_key_that_deployed_it_may_call_now(who: str)
         if "identity-shop" in {grant.key for grant in access.grants}
     }
     assert may_call == expected
+
+
+def test_a_route_says_what_browsers_may_and_whether_it_is_closed() -> None:
+    shop = deployment("shop", assigned(1, 0))
+    (closed,) = planned(shop).routes
+    assert (closed.closed, closed.cors_origins, closed.hosts, closed.sandbox) == (True, (), (), False)
+    more = {"public": True, "cors": Cors(origins=("*",)), "hosts": ("shop.example",), "isolate_html": True}
+    (told,) = planned(shop.model_copy(update={"spec": shop.spec.model_copy(update=more)})).routes
+    assert (told.closed, told.cors_origins, told.hosts, told.sandbox) == (False, ("*",), ("shop.example",), True)
