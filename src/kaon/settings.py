@@ -8,10 +8,12 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from ipaddress import ip_network
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 _SOCKET_PATH_BYTES = 107  # sun_path in Linux, less the closing zero
 _LONGEST_SOCKET = "/replicas/0123456789ab/control.sock"
@@ -40,6 +42,29 @@ class Settings(BaseSettings):
         ge=2**10,
         description="How many bytes of routes a workspace may have.",
     )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Networks of proxies before the edge, as 10.0.0.0/8,192.0.2.7; their X-Forwarded-For, -Proto and "
+        "-Host are believed.",
+    )
+    proxy_protocol: bool = Field(
+        default=False,
+        description="Trusted proxies begin connections by the PROXY protocol; others cannot connect any more.",
+    )
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _networks(cls, given: object) -> object:
+        named = given.split(",") if isinstance(given, str) else given
+        if not isinstance(named, (list, tuple)):
+            return named
+        return tuple(str(ip_network(name.strip(), strict=False)) for name in named if name.strip())
+
+    @model_validator(mode="after")
+    def _from_somewhere(self) -> Settings:
+        if self.proxy_protocol and not self.trusted_proxies:
+            raise ValueError("KAON_PROXY_PROTOCOL needs KAON_TRUSTED_PROXIES: the networks whose word is taken")
+        return self
 
     @property
     def database(self) -> str:
@@ -65,6 +90,11 @@ class Settings(BaseSettings):
         """The edge's URL on this machine."""
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104
         return f"http://{host}:{self.port}"
+
+    @property
+    def own_hosts(self) -> frozenset[str]:
+        """The platform's own host names, in lower case and without ports."""
+        return frozenset(host.lower().partition(":")[0] for host in (self.host, *self.allowed_hosts))
 
     @property
     def admin_key_file(self) -> Path:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from kaon.api.keyring import Caller
 from kaon.api.problems import Unprocessable
-from kaon.errors import Forbidden
+from kaon.errors import Conflict, Forbidden
 from kaon.store.port import Store
 from kaon.types.deployment import DeploymentSpec, Template, templates_of
 from kaon.types.resource import Deployment
@@ -22,6 +24,21 @@ def check_name(name: str) -> None:
             f"A deployment cannot be called '{name}': the platform answers under that path.",
             hint="Choose another name: kaon deploy ... --name OTHER",
         )
+
+
+async def check_hosts(store: Store, platform: Collection[str], workspace: str, name: str, spec: DeploymentSpec) -> None:
+    """Raises `Conflict` for a host name that the platform needs (`platform` are its own) or another deployment has."""
+    wanted = set(spec.hosts)
+    if not wanted:
+        return
+    if own := sorted(host for host in wanted if host in platform or host.split(".")[-1] == "localhost"):
+        raise Conflict(
+            f"The host name {own[0]} is the platform's.",
+            hint="Choose another. NAME.localhost works for every deployment without a word.",
+        )
+    others = [d for d in await store.list_all("deployment") if (d.workspace, d.name) != (workspace, name)]
+    if taken := sorted(wanted & {host for other in others for host in other.spec.hosts}):
+        raise Conflict(f"The host name {taken[0]} belongs to another deployment.", hint="Choose another.")
 
 
 async def check_spec(

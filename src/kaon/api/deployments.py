@@ -11,7 +11,7 @@ from fastapi import Header, Query, Response
 from pydantic import ValidationError
 
 from kaon.api import audit, edits
-from kaon.api.checks import check_name, check_spec
+from kaon.api.checks import check_hosts, check_name, check_spec
 from kaon.api.doors import Doors
 from kaon.api.gate import unseen_deployment
 from kaon.api.keyring import Caller
@@ -55,6 +55,7 @@ async def put_deployment(
     """Create a deployment (201) or replace its spec (200)."""
     check_name(name)
     wanted = _version(if_match)
+    await check_hosts(parts.store, parts.settings.own_hosts, ws, name, body)
 
     async def attempt() -> tuple[Deployment, Deployment | None]:
         current = await parts.store.find("deployment", ws, name)
