@@ -36,6 +36,14 @@ class Settings(BaseSettings):
         description="Host names under which the API answers; others are refused.",
     )
 
+    most_artifacts: int = Field(default=1000, ge=1, le=100_000, description="Artifacts that a workspace may have.")
+    most_artifact_bytes: int = Field(
+        default=20 * 2**30, ge=2**20, description="Bytes that the artifacts of a workspace may have together."
+    )
+    most_deployments: int = Field(default=500, ge=1, le=100_000, description="Deployments that a workspace may have.")
+    most_keys: int = Field(default=1000, ge=10, le=100_000, description="Keys that a workspace may have.")
+    most_secrets: int = Field(default=1000, ge=10, le=100_000, description="Secrets that a workspace may have.")
+
     @property
     def database(self) -> str:
         """The store's URL."""

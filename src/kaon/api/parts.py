@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from typing import Annotated, Protocol
 
 from fastapi import Depends, Path
@@ -48,6 +49,8 @@ class Parts:
     traffic: TrafficRing
     opinions: Opinions
     meters: Meters
+    artifacts: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while it is decided whether bytes stay: by who keeps an artifact, and by who takes one away."""
 
 
 async def _parts(request: Request) -> Parts:
