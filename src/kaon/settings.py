@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tempfile
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _SOCKET_PATH_BYTES = 107  # sun_path in Linux, less the closing zero
+_HOST = re.compile(r"[^\s\[\]@/\\?#%:]+|\[[0-9A-Fa-f:.]+\]")
 _LONGEST_SOCKET = "/replicas/0123456789ab/control.sock"
 
 
@@ -43,6 +45,13 @@ class Settings(BaseSettings):
     most_deployments: int = Field(default=500, ge=1, le=100_000, description="Deployments that a workspace may have.")
     most_keys: int = Field(default=1000, ge=10, le=100_000, description="Keys that a workspace may have.")
     most_secrets: int = Field(default=1000, ge=10, le=100_000, description="Secrets that a workspace may have.")
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        if bad := [host for host in hosts if not _HOST.fullmatch(host)]:
+            raise ValueError(f"{bad[0]!r} is not the name of a host; an IPv6 address stands in brackets")
+        return hosts
 
     @property
     def database(self) -> str:

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from kaon.api.broker import Broker
 from kaon.api.changes import Changes
 from kaon.api.keyring import Caller, Keyring
+from kaon.api.lasting import Lasting
 from kaon.api.meters import Meters
 from kaon.clock import Clock
 from kaon.settings import Settings
@@ -49,6 +50,7 @@ class Parts:
     traffic: TrafficRing
     opinions: Opinions
     meters: Meters
+    lasting: Lasting = field(default_factory=Lasting)
     artifacts: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while it is decided whether bytes stay: by who keeps an artifact, and by who takes one away."""
 

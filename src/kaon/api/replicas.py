@@ -26,7 +26,7 @@ from kaon.types.replica import ReplicaStatus, replica_id
 from kaon.types.resource import Deployment
 
 NDJSON = "application/x-ndjson"
-_RECHECK_S = 2.0
+_RECHECK_S = 0.5
 doors = Doors("/workspaces/{ws}", tag="replicas")
 
 
@@ -127,6 +127,7 @@ class _Logs:
 
     async def ask(self, wanted: dict[str, list[str]], arguments: dict[str, object]) -> None:
         """Ask every cloud, and wait until they begin to answer. Raises `Unavailable` when none does."""
+        self._stack.enter_context(self._parts.lasting.one(self._caller.uid))
         try:
             for cloud, replicas in wanted.items():
                 question = self._parts.broker.ask(cloud, "logs", {"replicas": replicas, **arguments})
