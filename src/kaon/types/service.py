@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
 from kaon.types.model import Model
 from kaon.types.objective import Objective
+
+MAX_MESSAGE_BYTES = 32 * 2**20
+"""The largest message of a websocket, unless its endpoint says otherwise."""
 
 
 class Resources(Model):
@@ -58,6 +61,12 @@ class EndpointSpec(Model):
         default=None, gt=0, description="Send an idempotent call to a second replica after so long; None: never."
     )
     batch: Batch | None = None
+    media_type: str = Field(
+        default="", description="Of a stream of bytes; empty: the endpoint is none, its items are events or lines."
+    )
+    max_message_bytes: int = Field(
+        default=MAX_MESSAGE_BYTES, ge=1, le=2**30, description="Of a websocket: the largest message that it takes."
+    )
 
 
 class SettingSpec(Model):
@@ -67,6 +76,10 @@ class SettingSpec(Model):
     required: bool
     type: str = Field(default="str", description="The type as written, for people.")
     default: str | None = None
+
+
+Loop = Literal["uvloop", "asyncio"]
+"""Event loops that a class can ask for: the fast one, or the standard library's, which some libraries need to patch."""
 
 
 class ServiceSpec(Model):
@@ -80,5 +93,6 @@ class ServiceSpec(Model):
     settings: tuple[SettingSpec, ...] = ()
     resources: Resources = Resources()
     objective: Objective = Objective()
+    loop: Loop = "uvloop"
     requirements: tuple[str, ...] = Field(default=(), description="As the class or project states them, unlocked.")
     openapi: dict[str, Any] = Field(default_factory=dict, description="OpenAPI 3.1 document.")
