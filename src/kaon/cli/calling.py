@@ -86,9 +86,11 @@ def answered(name: str, endpoint: str, asked: Asked, workspace: str | None, time
 
 
 def said(answer: Any) -> str:
-    """An answer as JSON, and a file as what it is. Text is JSON too, so that a program can tell it from a number."""
+    """An answer as JSON, and a file or bytes as what they are. Text is JSON too, so that it is no number."""
     if isinstance(answer, File):
         return f"{plain(answer.media_type)}, {len(answer.content)} bytes; -o FILE keeps it"
+    if isinstance(answer, bytes):
+        return f"{len(answer)} bytes; -o FILE keeps them"
     return json_safe(json.dumps(answer, ensure_ascii=False))
 
 

@@ -38,6 +38,8 @@ class Operation:
     retry: bool
     """Whether it may be sent again after the connection broke while a replica had it."""
     timeout_s: float | None
+    media_type: str = ""
+    """Of a stream of bytes; empty: its items are events."""
     schemas: Mapping[str, Any] = field(default_factory=dict)
     """JSON schemas of its parameters, and of the fields of its body, by name."""
     definitions: Mapping[str, Any] = field(default_factory=dict)
@@ -119,6 +121,7 @@ def _operation(path: str, verb: str, told: Any, definitions: Mapping[str, Any]) 
         idempotent=bool(more.get("idempotent", verb in ("get", "head", "put", "delete"))),
         retry=more.get("retry") is True,
         timeout_s=more.get("timeout_s", 60.0),
+        media_type=more.get("media_type", ""),
         schemas={p["name"]: p.get("schema", {}) for p in told.get("parameters", ())}
         | _fields(body or {}, more.get("body"), definitions),
         definitions=definitions,

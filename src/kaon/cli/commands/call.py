@@ -59,4 +59,5 @@ def call(
             for item in items:
                 put(calling.said(item))
         else:
-            put(calling.said(list(items)))
+            whole = list(items)
+            put(calling.said(b"".join(whole) if whole and isinstance(whole[0], bytes) else whole))
