@@ -86,14 +86,16 @@ async def delete_artifact(
         }
     },
 )
-async def upload_artifact(ws: InWorkspace, request: Request, response: Response, parts: WithParts) -> ArtifactView:
+async def upload_artifact(
+    ws: InWorkspace, request: Request, response: Response, parts: WithParts, caller: WithCaller
+) -> ArtifactView:
     """Bring an artifact: 201, or 200 when the workspace has it already."""
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared[:19]) > UPLOAD_LIMIT_BYTES:
         raise _too_large()
     folder = parts.settings.home / "server"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder) as file:
+    with parts.lasting.one(caller.uid), tempfile.TemporaryFile(dir=folder) as file:
         await _receive(request, file)
         # The file has no name, so that nothing is left behind whatever happens; it is opened anew by its descriptor.
         manifest = await asyncio.to_thread(read_manifest, Path(f"/proc/self/fd/{file.fileno()}"))
