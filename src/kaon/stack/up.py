@@ -81,8 +81,8 @@ def down(settings: Settings, on_progress: OnProgress = lambda phase, text: None)
 def _private(settings: Settings) -> None:
     """The run folder, for this user only: it may lie in a folder that everybody writes to."""
     folder = settings.run_dir
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     refuse_loose(settings)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for path in (settings.home, folder):
         found = path.lstat()
         if found.st_uid != os.getuid() or (path == folder and found.st_mode & 0o077):
