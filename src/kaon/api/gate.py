@@ -48,10 +48,11 @@ class Gate:
         return caller
 
     async def _caller(self, request: Request) -> Caller:
+        text, peer = bearer(request), peer_of(request)
         try:
-            return await self._keyring.caller(bearer(request))
+            return await self._keyring.caller(text, sparing=self._guesses.too_many(peer))
         except UnknownKey:
-            self._guesses.wrong(peer_of(request))
+            self._guesses.wrong(peer)
             raise
 
     async def _hold_to_existing(self, workspace: str | None) -> None:

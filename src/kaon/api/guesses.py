@@ -24,6 +24,11 @@ class Guesses:
         self._clock = clock
         self._peers: OrderedDict[str, deque[float]] = OrderedDict()
 
+    def too_many(self, peer: str) -> bool:
+        """Whether the next wrong key from there is told to wait."""
+        tries = self._peers.get(peer)
+        return tries is not None and sum(at > self._clock.monotonic() - WINDOW_S for at in tries) >= TRIES
+
     def wrong(self, peer: str) -> None:
         """An unknown key came from there. Raises `TooManyRequests` when that was too often lately."""
         now = self._clock.monotonic()

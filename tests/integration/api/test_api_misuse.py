@@ -375,6 +375,29 @@ async def test_an_address_has_ten_wrong_keys_a_minute(world: World) -> None:
     assert await guess(0, "192.0.2.1") == 401
 
 
+async def test_a_flood_of_wrong_keys_does_not_make_all_keys_be_read_each_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    list_all = world.store.list_all
+
+    async def counted(kind: str, *place: Any, **options: Any) -> Any:
+        read.append(kind)
+        return await list_all(kind, *place, **options)
+
+    monkeypatch.setattr(world.store, "list_all", counted)
+    monkeypatch.setattr(world.app.state.parts.changes, "seen", -2)  # the watch lags behind all the time
+    for number in range(60):
+        await world.store.record([])
+        async with world.client(f"kaon_guess_{number}", peer="192.0.2.1") as client:
+            await client.get("/whoami")
+    assert read.count("key") <= 12
+    new = await world.key("new", Role.VIEWER)
+    await world.clock.advance(1.1)
+    async with world.client(new, peer="192.0.2.1") as neighbour:
+        assert (await neighbour.get("/whoami")).status_code == 200
+
+
 async def test_a_network_caller_cannot_choose_its_address(world: World) -> None:
     statuses = []
     for number in range(12):
