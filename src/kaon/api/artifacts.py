@@ -160,7 +160,12 @@ async def _users(parts: Parts, ws: str, digest: str) -> list[str]:
     deployments = await parts.store.list_all("deployment", ws)
     revisions = await parts.store.list_all("revision", ws)
     named = [d.name for d in deployments if any(t.artifact == digest for t in templates_of(d.spec))]
-    return named + [r.name for r in revisions if r.spec.template.artifact == digest]
+    there = {("", d.name) for d in deployments} | {(d.uid, d.name) for d in deployments}
+    return named + [
+        r.name
+        for r in revisions
+        if r.spec.template.artifact == digest and (r.spec.deployment_uid, r.spec.deployment) in there
+    ]
 
 
 async def _whole(parts: Parts, artifact: Artifact) -> Manifest:

@@ -115,7 +115,7 @@ def remove_unused(word: str, workspace: str | None, *, yes: bool) -> None:
             except (Conflict, NotFound):  # it is used, or somebody was quicker
                 continue
             gone, freed_bytes = gone + 1, freed_bytes + artifact.spec.size_bytes
-    note(f"{gone} artifacts are gone, {size(freed_bytes)}")
+    note(f"gone: {size(freed_bytes)}, artifacts: {gone}")
 
 
 def _until_gone(remote: Remote, name: str) -> None:
