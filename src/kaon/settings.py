@@ -37,6 +37,11 @@ class Settings(BaseSettings):
         default=("127.0.0.1", "localhost", "[::1]"),
         description="Host names under which the API answers; others are refused.",
     )
+    routes_bytes: int = Field(
+        default=2**20,
+        ge=2**10,
+        description="How many bytes of routes a workspace may have.",
+    )
 
     most_artifacts: int = Field(default=1000, ge=1, le=100_000, description="Artifacts that a workspace may have.")
     most_artifact_bytes: int = Field(

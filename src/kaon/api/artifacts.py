@@ -23,6 +23,7 @@ from kaon.api.quotas import hold_to_bytes, hold_to_count
 from kaon.api.views import ArtifactView, Items
 from kaon.errors import Conflict, Forbidden, InvalidInput, NotFound, TooLarge, Unavailable
 from kaon.sdk.archive import head_bytes, read_head, read_manifest
+from kaon.store.port import Unreadable
 from kaon.types.artifact import ArtifactSpec, Manifest
 from kaon.types.deployment import templates_of
 from kaon.types.key import Right
@@ -38,7 +39,7 @@ doors = Doors("/workspaces/{ws}/artifacts", tag="artifacts")
 async def list_artifacts(ws: InWorkspace, parts: WithParts, caller: WithCaller) -> Items[ArtifactView]:
     """The artifacts of a workspace, without their files and OpenAPI documents; ask for one to have them."""
     seen = await _seen(parts, caller, ws)
-    found = await parts.store.list_all("artifact", ws)
+    found = await parts.store.list_all("artifact", ws, unreadable=[])
     return Items(items=[_view(a, _brief(a.spec.manifest)) for a in found if seen is None or a.name in seen])
 
 
@@ -151,7 +152,9 @@ async def discard(parts: Parts, ws: str, digest: str) -> None:
     """Forget an artifact, and its bytes when no other workspace has it."""
     async with parts.artifacts:
         await edits.remove(parts.store, "artifact", ws, digest)
-        if all(artifact.name != digest for artifact in await parts.store.list_all("artifact")):
+        unreadable: list[Unreadable] = []
+        there = {artifact.name for artifact in await parts.store.list_all("artifact", unreadable=unreadable)}
+        if digest not in there | {artifact.name for artifact in unreadable}:
             await parts.blobs.delete(digest)
 
 

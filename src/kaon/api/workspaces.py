@@ -53,7 +53,7 @@ async def delete_workspace(ws: InWorkspace, parts: WithParts, caller: WithCaller
             f"Workspace '{ws}' still has deployments: {names}.",
             hint=f"Remove them first: kaon rm {deployments[0].name}",
         )
-    for artifact in await parts.store.list_all("artifact", ws):
+    for artifact in await parts.store.list_all("artifact", ws, unreadable=[]):
         await discard(parts, ws, artifact.name)
     for kind in ("key", "secret"):
         for resource in await parts.store.list_all(kind, ws):
