@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tempfile
 from ipaddress import ip_network
 from pathlib import Path
@@ -16,6 +17,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 _SOCKET_PATH_BYTES = 107  # sun_path in Linux, less the closing zero
+_HOST = re.compile(r"[^\s\[\]@/\\?#%:]+|\[[0-9A-Fa-f:.]+\]")
 _LONGEST_SOCKET = "/replicas/0123456789ab/control.sock"
 
 
@@ -52,6 +54,14 @@ class Settings(BaseSettings):
         description="Trusted proxies begin connections by the PROXY protocol; others cannot connect any more.",
     )
 
+    most_artifacts: int = Field(default=1000, ge=1, le=100_000, description="Artifacts that a workspace may have.")
+    most_artifact_bytes: int = Field(
+        default=20 * 2**30, ge=2**20, description="Bytes that the artifacts of a workspace may have together."
+    )
+    most_deployments: int = Field(default=500, ge=1, le=100_000, description="Deployments that a workspace may have.")
+    most_keys: int = Field(default=1000, ge=10, le=100_000, description="Keys that a workspace may have.")
+    most_secrets: int = Field(default=1000, ge=10, le=100_000, description="Secrets that a workspace may have.")
+
     @field_validator("trusted_proxies", mode="before")
     @classmethod
     def _networks(cls, given: object) -> object:
@@ -65,6 +75,13 @@ class Settings(BaseSettings):
         if self.proxy_protocol and not self.trusted_proxies:
             raise ValueError("KAON_PROXY_PROTOCOL needs KAON_TRUSTED_PROXIES: the networks whose word is taken")
         return self
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        if bad := [host for host in hosts if not _HOST.fullmatch(host)]:
+            raise ValueError(f"{bad[0]!r} is not the name of a host; an IPv6 address stands in brackets")
+        return hosts
 
     @property
     def database(self) -> str:

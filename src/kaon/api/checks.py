@@ -15,6 +15,8 @@ from kaon.types.route import RESERVED
 IDENTITY_VARIABLE = "KAON_KEY"
 IDENTITY_PREFIX = "identity-"
 _LONGEST_VALUE = 65_536
+_MOST_BYTES = 131_072
+"""Of all variables together: each replica's entry in the plan has them."""
 
 
 def check_name(name: str) -> None:
@@ -79,6 +81,10 @@ def _check_variables(template: Template) -> None:
         )
     if twice := sorted(template.env.keys() & template.secrets.keys()):
         raise Unprocessable(f"{twice[0]} is given both as a value and as a secret.", hint="Give it once.")
+    if sum(len(name) + len(value.encode()) for name, value in template.env.items()) > _MOST_BYTES:
+        raise Unprocessable(
+            f"The variables have more than {_MOST_BYTES:,} bytes together.", hint="Keep them in a file."
+        )
     for name, value in template.env.items():
         if "\0" in value or len(value) > _LONGEST_VALUE:
             raise Unprocessable(f"The value of {name} cannot be an environment variable.", hint="Keep it in a file.")

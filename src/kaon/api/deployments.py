@@ -17,6 +17,7 @@ from kaon.api.gate import unseen_deployment
 from kaon.api.keyring import Caller
 from kaon.api.parts import InWorkspace, OfDeployment, Parts, WithCaller, WithParts
 from kaon.api.problems import Unprocessable
+from kaon.api.quotas import hold_to_count
 from kaon.api.shapes import view_of
 from kaon.api.views import DeploymentView, Items, ScalingChange
 from kaon.errors import Conflict
@@ -66,6 +67,7 @@ async def put_deployment(
         if dry_run:
             return _would_be(parts, ws, name, spec, current), current
         if current is None:
+            await hold_to_count(parts, "deployment", ws)
             return await parts.store.create("deployment", ws, name, spec), None
         return await parts.store.update_spec(current, spec), current
 
