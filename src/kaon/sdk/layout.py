@@ -31,7 +31,8 @@ def search_path(root: Path, file: Path) -> tuple[Path, ...]:
     """
     found = _usual(root)
     own = file.parent
-    if own not in found and any(_is_here(own, name) for name in _missing(found, file)):
+    is_package = (own / "__init__.py").exists()  # of which Python would not put the folder on the path
+    if own not in found and not is_package and any(_is_here(own, name) for name in _missing(found, file)):
         found = (*found, own)
     return found
 
