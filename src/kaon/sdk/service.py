@@ -15,6 +15,7 @@ from typing import Any, TypeVar, get_args, overload
 from kaon.errors import ConfigError
 from kaon.sdk import openapi
 from kaon.sdk.endpoint import MARK, Endpoint, compile_endpoint
+from kaon.sdk.method import is_method, mark_of, method_of
 from kaon.sdk.setting import Setting, compile_settings, read_settings
 from kaon.types.objective import Objective
 from kaon.types.service import Loop, Resources, ServiceSpec
@@ -181,8 +182,8 @@ def _methods(cls: type) -> dict[str, Any]:
 
 
 def _endpoints(cls: type, names: Mapping[str, Any]) -> tuple[Endpoint, ...]:
-    marked = [m for m in _methods(cls).values() if inspect.isfunction(m) and hasattr(m, MARK)]
-    return tuple(compile_endpoint(method, getattr(method, MARK), names) for method in marked)
+    found = ((name, m, mark_of(m, MARK)) for name, m in _methods(cls).items() if is_method(m))
+    return tuple(compile_endpoint(method_of(m, name), mark, names) for name, m, mark in found if mark is not None)
 
 
 def _hooks(cls: type, when: str) -> tuple[str, ...]:
