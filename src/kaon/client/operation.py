@@ -72,7 +72,7 @@ def payload(operation: Operation, arguments: Mapping[str, Any], body: Any = None
     for name in operation.in_path:
         if name not in rest:
             raise InvalidInput(f"`{operation.name}` needs {name}.", hint=f"Call {operation.name}({name}=...).")
-        path = path.replace(f"{{{name}}}", quote(text_of(rest[name]), safe=""))
+        path = path.replace(f"{{{name}}}", _segment(operation, name, text_of(rest[name])))
         if name not in operation.shared:
             del rest[name]
     pairs = [pair for name in sorted(operation.in_query & rest.keys()) for pair in pairs_of(name, rest.pop(name))]
@@ -118,6 +118,15 @@ def _operation(path: str, verb: str, told: Any) -> Operation:
         timeout_s=more.get("timeout_s", 60.0),
         media_type=more.get("media_type", ""),
     )
+
+
+def _segment(operation: Operation, name: str, text: str) -> str:
+    """A value as one segment of a path. Raises InvalidInput for what servers take for a step up or for nothing."""
+    if text in ("", ".", ".."):
+        raise InvalidInput(
+            f"{name}={text!r} of `{operation.name}` cannot be said in a path.", hint="Give another value."
+        )
+    return quote(text, safe="")
 
 
 def _form(arguments: Mapping[str, Any]) -> tuple[bytes, str]:

@@ -122,7 +122,7 @@ class Codec:
         """The names on the wire of a record's fields; none when the type is no record."""
         found, definitions = schemas([("", "validation", self)])
         schema = found[""]
-        if "$ref" in schema:
+        while "$ref" in schema:
             schema = definitions[schema["$ref"].rpartition("/")[2]]
         return frozenset(schema.get("properties", ()))
 
@@ -244,8 +244,8 @@ def _with_nulls(value: Any) -> Any:
 
 
 def _decimal_text(value: Any) -> str:
-    if isinstance(value, decimal.Decimal) and not value.is_finite():
-        raise ValueError("a decimal that is not finite")
+    if not isinstance(value, decimal.Decimal) or not value.is_finite():
+        raise ValueError("a finite decimal is needed")
     return str(value)
 
 

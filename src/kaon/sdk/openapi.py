@@ -137,7 +137,7 @@ def _body(endpoint: Endpoint, schemas: Schemas, call: samples.Call) -> dict[str,
         schema = _object(properties, parameters)
     content[JSON] = {"schema": schema}
     apart = set(endpoint.path_names) - endpoint.shared_names
-    shown = [{k: v for k, v in e.items() if k not in apart} for e in endpoint.examples]
+    shown = [endpoint.body_of({k: v for k, v in e.items() if k not in apart}) for e in endpoint.examples]
     if not shown and not call.files and call.is_made:
         shown = [call.body]
     if shown:

@@ -64,7 +64,10 @@ class Parameter:
 def compile_parameter(owner: str, p: inspect.Parameter, hint: Any, where: Place) -> Parameter:
     """A parameter from its hint. Raises ConfigError when callers cannot say it there."""
     if p.kind not in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
-        raise ConfigError(f"`{owner}` takes `{p}`, which callers cannot name.", hint="Give each parameter a name.")
+        raise ConfigError(
+            f"`{owner}` takes `{p}`, which callers cannot name.",
+            hint="Give each parameter a name; a decorator keeps them by functools.wraps.",
+        )
     row = hints.listed(hint)
     if where != "body" and not hints.is_scalar(hint) and not (where == "query" and row and hints.is_scalar(row)):
         raise ConfigError(
