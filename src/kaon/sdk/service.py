@@ -190,9 +190,14 @@ def _hooks(cls: type, when: str) -> tuple[str, ...]:
     return tuple(name for name, method in _methods(cls).items() if getattr(method, HOOK, None) == when)
 
 
+def default_name(cls: str) -> str:
+    """The name of a service whose class is called so: kebab case."""
+    kebab = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", cls.replace("_", "-"))
+    return kebab.strip("-").lower()
+
+
 def _named(cls: type, given: str | None) -> str:
-    kebab = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", cls.__name__.replace("_", "-"))
-    name = given if given is not None else kebab.strip("-").lower()
+    name = given if given is not None else default_name(cls.__name__)
     if not _NAME.fullmatch(name):
         raise ConfigError(
             f"`{cls.__name__}` would be named {name!r}.",
