@@ -276,6 +276,8 @@ def _adapted(node: Any, hint: Any, config: Mapping[str, Any]) -> Any:
     match kind:
         case "model" | "dataclass" | "typed-dict":
             copy["config"] = {**node.get("config", {}), **config}
+            if kind == "dataclass":  # unlike a model, a plain one checks nothing when it is made
+                copy["config"]["revalidate_instances"] = "always"
         case "float" if "allow_inf_nan" in config:
             copy["allow_inf_nan"] = False
         case "decimal" if "serialization" not in node:
@@ -297,6 +299,9 @@ def _within(node: Mapping[str, Any], kind: str, hint: Any) -> dict[str, Any]:
             return {"fields": hint}
         case "dataclass-args" if isinstance(hint, Mapping):
             return {"fields": [hint.get(field["name"]) for field in node["fields"]]}
+        case "named-tuple":
+            known = _fields(node["cls"])
+            return {"fields": [known.get(field["name"]) for field in node["fields"]]}
         case "arguments" if isinstance(hint, Mapping):
             return {"arguments_schema": [{"schema": hint.get(one["name"])} for one in node["arguments_schema"]]}
         case "nullable":

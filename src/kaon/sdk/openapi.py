@@ -13,14 +13,17 @@ from pydantic_core import from_json
 
 from kaon.errors import (
     PROBLEM_JSON,
+    Conflict,
     DeadlineExceeded,
     Forbidden,
     InvalidInput,
     KaonError,
+    NotFound,
     TooLarge,
     TooManyRequests,
     Unauthenticated,
     Unavailable,
+    UnsupportedMediaType,
 )
 from kaon.sdk import codec, hints, samples
 from kaon.sdk.endpoint import Endpoint
@@ -39,7 +42,10 @@ _PROBLEMS: tuple[type[KaonError], ...] = (
     InvalidInput,
     Unauthenticated,
     Forbidden,
+    NotFound,
+    Conflict,
     TooLarge,
+    UnsupportedMediaType,
     TooManyRequests,
     Unavailable,
     DeadlineExceeded,
