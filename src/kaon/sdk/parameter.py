@@ -91,9 +91,12 @@ def compile_codec(owner: str, name: str, hint: Any) -> Codec:
         return codec_of(hint, reads=name != "return")
     except (PydanticUserError, TypeError, ValueError) as error:
         what = "The answer" if name == "return" else f"Parameter `{name}`"
+        spelled = hints.spelled(hint)
         raise ConfigError(
-            f"{what} of `{owner}` is {hints.spelled(hint)}, which cannot come over the wire.",
-            hint="Use pydantic models, dataclasses, TypedDict, containers, numpy arrays, bytes or kaon.File.",
+            f"{what} of `{owner}` is {spelled}, which cannot come over the wire.",
+            hint=f"Take a parameter of the type kaon.{spelled}."
+            if spelled in ("Request", "Response")
+            else "Use pydantic models, dataclasses, TypedDict, containers, numpy arrays, bytes or kaon.File.",
         ) from error
 
 

@@ -309,8 +309,9 @@ def compile_signature(
         if hints.is_websocket(hint):
             socket = p.name
             continue
-        if hint is Request or hint is Response:
-            request, response = (p.name, response) if hint is Request else (request, p.name)
+        kind = hints.bare(hint)
+        if kind is Request or kind is Response:
+            request, response = (p.name, response) if kind is Request else (request, p.name)
             continue
         where: Place = "path" if p.name in path_names else "query" if in_text else "body"
         parameters.append(compile_parameter(owner, p, hint, where))

@@ -127,3 +127,9 @@ def test_the_docs_page_needs_nothing_from_elsewhere() -> None:
     assert "default-src 'none'" in policy
     assert policy.count("'sha256-") == 2
     assert "unsafe" not in policy
+
+
+def test_the_docs_page_stores_no_key() -> None:
+    html = docs_page().html.decode()
+    stored = re.findall(r"(?:local|session)Storage\.setItem\(([^,]+),|indexedDB|document\.cookie|caches\.", html)
+    assert stored == ['"kaon-theme"']
