@@ -26,8 +26,9 @@ from pydantic import ConfigDict, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import SchemaSerializer, SchemaValidator, core_schema
 
-from kaon.sdk.arrays import ArraySchema, base64_schema, numpy_loaded
+from kaon.sdk.arrays import ArraySchema, base64_schema, numpy_loaded, write_bytes
 from kaon.sdk.hints import bare, modern
+from kaon.types.media import write_file
 
 Mode = typing.Literal["validation", "serialization"]
 REF = "#/components/schemas/{model}"
@@ -43,13 +44,14 @@ _READ: dict[str, Any] = {**_WRITTEN, "allow_inf_nan": False}
 _OPAQUE = frozenset({"default", "expected", "metadata", "members", "cls", "config", "pattern", "serialization"})
 """Parts of a core schema that are values of the user, and no schemas."""
 _CONTAINERS = frozenset({"list", "set", "frozenset", "tuple", "dict"})
+_ITEMS = {"dict": "values_schema", "list": "items_schema", "set": "items_schema", "frozenset": "items_schema"}
+"""The part of a container that pydantic leaves out where items may be anything."""
 _LIMITS = frozenset({"ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length", "pattern"})
 _TOLD_LIMITS = frozenset(
     {"minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "multipleOf", "pattern"}
     | {f"{end}{what}" for end in ("min", "max") for what in ("Length", "Items", "Properties")}
 )
 _REQUIRED = (Required, NotRequired)
-_MAY_BE_NAN = frozenset({"float", "any", "function-after", "function-before", "function-wrap", "function-plain"})
 
 
 @dataclass(frozen=True)
@@ -129,12 +131,12 @@ class Codec:
     @cached_property
     def has_numbers(self) -> bool:
         """Whether a value may hold a number that is not finite."""
-        return _any_node(self.schema, lambda node: node.get("type") in _MAY_BE_NAN)
+        return _any_node(self.schema, lambda node: node.get("type") == "float" or _is_open(node) or _is_odd(node))
 
     @cached_property
     def has_anything(self) -> bool:
         """Whether a value may hold what no schema describes."""
-        return _any_node(self.schema, lambda node: node.get("type") == "any")
+        return _any_node(self.schema, _is_open)
 
     @cached_property
     def is_limited(self) -> bool:
@@ -206,6 +208,24 @@ def _any_node(node: Any, holds: Callable[[Mapping[str, Any]], bool]) -> bool:
     return isinstance(node, (list, tuple)) and any(_any_node(each, holds) for each in node)
 
 
+def _is_open(node: Mapping[str, Any]) -> bool:
+    """Whether a value may be anything there: no type at all, fields beyond a model's own, a reader of the user's."""
+    extra = node.get("extra_behavior") or (node.get("config") or {}).get("extra_fields_behavior")
+    return (
+        node.get("type") == "any" or extra == "allow" or (node.get("type") == "function-plain" and not _is_ours(node))
+    )
+
+
+def _is_odd(node: Mapping[str, Any]) -> bool:
+    """Whether a function of the user writes the value."""
+    return str((node.get("serialization") or {}).get("type")).startswith("function") and not _is_ours(node)
+
+
+def _is_ours(node: Mapping[str, Any]) -> bool:
+    function = (node.get("serialization") or {}).get("function")
+    return function in _OURS or isinstance(getattr(function, "__self__", None), ArraySchema)
+
+
 def _is_limited(node: Mapping[str, Any]) -> bool:
     told = (node.get("metadata") or {}).get("pydantic_js_updates") or {}
     return bool(_LIMITS & node.keys()) or bool(_TOLD_LIMITS & told.keys())
@@ -254,6 +274,10 @@ _DECIMAL_OUT = core_schema.plain_serializer_function_ser_schema(
 )
 
 
+_OURS = (_decimal_text, write_bytes, write_file)
+"""Writers that never write a number which is not finite."""
+
+
 def _adapted(node: Any, hint: Any, config: Mapping[str, Any]) -> Any:
     """The schema as the wire has it. `hint` is the type that it was made of as far as that is known; of a mapping or
     a list of schemas it is a mapping or a list of types."""
@@ -273,6 +297,8 @@ def _adapted(node: Any, hint: Any, config: Mapping[str, Any]) -> Any:
         return base64_schema(node)
     within = _within(node, kind, hint)
     copy = {key: v if key in _OPAQUE else _adapted(v, within.get(key), config) for key, v in node.items()}
+    if kind in _ITEMS:
+        copy.setdefault(_ITEMS[kind], core_schema.any_schema())
     match kind:
         case "model" | "dataclass" | "typed-dict":
             copy["config"] = {**node.get("config", {}), **config}

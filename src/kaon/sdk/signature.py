@@ -175,7 +175,7 @@ class Signature:
             if self.exact is not None and self.exact(result):
                 text = self.write_json(result)
             else:
-                value = self.answer.validate_python(plain(result)) if self.limited else result
+                value = self.answer.validate_python(result) if self.limited else result
                 text = self.write_json(value, warnings="error")
         except (PydanticSerializationError, ValueError, TypeError, RecursionError):
             text = self._to_json_with_care(result)

@@ -57,6 +57,18 @@ class Tags(RootModel[list[str]]):
     pass
 
 
+class Open(BaseModel, extra="allow"):
+    n: int = 0
+
+
+class Writing(BaseModel):
+    n: int = 0
+
+    @field_serializer("n")
+    def said(self, n: int) -> float:
+        return math.nan
+
+
 class Odd(BaseModel):
     n: int
 
@@ -154,6 +166,23 @@ def test_such_a_number_is_null_where_the_type_allows_it(hole: float) -> None:
     }
     with pytest.raises(BadAnswer, match="NaN or infinite"):
         signature_of(tuple[float | None, float]).to_json((1.0, hole))
+
+
+@pytest.mark.parametrize(("hint", "value"), [(dict, {"a": math.nan}), (list, [math.inf])])
+def test_where_anything_may_be_said_such_a_number_is_null(hint: Any, value: Any) -> None:
+    assert b"null" in signature_of(hint).to_json(value)
+
+
+@pytest.mark.parametrize("value", [Writing(), Open(x=math.nan), Open(x=[math.inf])])
+def test_what_pydantic_writes_by_other_ways_is_looked_at_too(value: Any) -> None:
+    with pytest.raises(BadAnswer):
+        signature_of(type(value)).to_json(value)
+
+
+def test_nan_is_not_taken_where_anything_else_is() -> None:
+    for hint in (dict, list, Open):
+        with pytest.raises(InvalidInput):
+            signature_of(None, value=hint, other=int).from_json(b'{"value": {"a": NaN}, "other": 1}')
 
 
 @HOLES
