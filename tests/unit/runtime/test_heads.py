@@ -32,6 +32,7 @@ class Heads:
             "cookie": request.cookies.get("a"),
             "query": request.query_params.get("q"),
             "line": f"{request.method} {request.path}",
+            "client": request.client,
         }
 
     @kaon.endpoint(method="GET", path="/made/{name}")
@@ -78,8 +79,10 @@ class Heads:
 
 async def test_a_handler_sees_the_request_and_callers_see_no_parameter_for_it(serve: Any) -> None:
     running = await serve(Heads)
-    answer = await running.client.post("/who?q=1", json={"text": "t"}, headers={"user-agent": "me", "cookie": "a=b"})
-    assert answer.json() == {"text": "t", "agent": "me", "cookie": "b", "query": "1", "line": "POST /who"}
+    headers = {"user-agent": "me", "cookie": "a=b", "x-forwarded-for": "10.1.1.1, 10.0.0.7"}
+    answer = await running.client.post("/who?q=1", json={"text": "t"}, headers=headers)
+    known = {"agent": "me", "cookie": "b", "query": "1", "line": "POST /who", "client": "10.0.0.7"}
+    assert answer.json() == {"text": "t", **known}
     refused = await running.client.post("/who", json={"text": "t", "request": {}})
     assert refused.status_code == 400
     body = openapi.document(service_of(Heads))["paths"]["/who"]["post"]["requestBody"]
