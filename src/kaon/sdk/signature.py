@@ -35,7 +35,7 @@ JSON = "application/json"
 _N, _I = b"N"[0], b"I"[0]
 """With these begin NaN and Infinity; a single byte is found ten times as quickly as a word."""
 LARGE = 100_000
-"""Bytes of a body from which on only the first wrong item of each list is looked for."""
+"""Bytes of a body from which on only the first wrong item of each container is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,8 @@ class Signature:
 
     def from_large_json(self, body: bytes, path: Mapping[str, str] | None = None) -> dict[str, Any]:
         """The same for a body of any size: what is wrong with it is found at the cost of reading it."""
+        if len(body) < LARGE:
+            return self.from_json(body, path)
         value = self._read_large(body.removeprefix(BOM_UTF8) or b"{}")
         return self._with_path(value if self.sole is None else {self.sole: value}, path)
 

@@ -218,6 +218,14 @@ async def test_a_body_with_countless_mistakes_is_refused_without_an_error_for_ea
     assert len(answer.content) < 10_000
 
 
+@pytest.mark.parametrize("path", ["/numbers", "/%6eumbers"])
+async def test_of_a_small_body_every_mistake_is_told(serve: Any, path: str) -> None:
+    running = await serve(Bodies)
+    answer = await running.client.post(path, json={"values": ["a", 1, "b"], "by_name": {"x": "y"}, "other": 1})
+    places = {error["where"] for error in answer.json()["errors"]}
+    assert places == {"body.values.0", "body.values.2", "body.by_name.x", "body.other"}
+
+
 def test_a_wrong_item_ends_the_reading_of_its_list() -> None:
     signature = next(e for e in Bodies.__kaon_service__.endpoints if e.spec.name == "numbers").signature
     with pytest.raises(ValueError, match="values") as error:
