@@ -18,7 +18,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NotRequired, Required, Union, get_args, get_origin
 
 import pydantic_core
@@ -52,6 +52,8 @@ _TOLD_LIMITS = frozenset(
     | {f"{end}{what}" for end in ("min", "max") for what in ("Length", "Items", "Properties")}
 )
 _REQUIRED = (Required, NotRequired)
+_UNDESCRIBED = frozenset({"is-instance", "is-subclass", "callable", "generator", "function-plain", "call", "arguments"})
+"""What may have no JSON schema. To make one of every type, only to see that it can be made, would slow each start."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,15 @@ class Codec:
 
 def codec_of(hint: Any, *, reads: bool = True) -> Codec:
     """The codec of a type. Raises PydanticUserError, TypeError or ValueError when it cannot come over the wire."""
+    return _of_class(hint, reads) if isinstance(hint, type) and not get_args(hint) else _made(hint, reads)
+
+
+@lru_cache(maxsize=256)
+def _of_class(cls: type, reads: bool) -> Codec:
+    return _made(cls, reads)
+
+
+def _made(hint: Any, reads: bool) -> Codec:
     config = _READ if reads else _WRITTEN
     found: Any = TypeAdapter(list[modern(hint)], config=_GENERATED).core_schema  # type: ignore[misc,arg-type]
     whole = found["schema"] if found["type"] == "definitions" else found
@@ -157,7 +168,8 @@ def codec_of(hint: Any, *, reads: bool = True) -> Codec:
     if found["type"] == "definitions":
         adapted = core_schema.definitions_schema(adapted, [_adapted(d, None, config) for d in found["definitions"]])
     codec = Codec(adapted, reads)
-    schemas([("", "validation" if reads else "serialization", codec)])
+    if _any_node(adapted, lambda node: node.get("type") in _UNDESCRIBED and not _is_ours(node)):
+        schemas([("", "validation" if reads else "serialization", codec)])
     return codec
 
 
