@@ -13,6 +13,7 @@
     ├── ConfigError         500   a service cannot start as configured
     ├── BuildError          422   sources or requirements do not make an artifact
     ├── ItemError           422   one row of a batch cannot be answered; the others can
+    ├── PoisonRequest       422   this request was in flight at crashes of the service; it is refused for a while
     ├── BadAnswer           502   a handler answered something that its type hints do not allow
     ├── Unavailable         503   busy, draining or not reachable now; `retry_after_s` may say when
     │   ├── NotBegun        503   refused before any work, so that any replica may be asked instead
@@ -169,6 +170,12 @@ class ItemError(KaonError):
     ) -> None:
         super().__init__(cause, hint=hint, retry_after_s=retry_after_s, errors=errors)
         self.index = index
+
+
+class PoisonRequest(KaonError):
+    """The request was in flight at more than one crash of the service; it is refused for a while."""
+
+    code, status, exit_code = "poison-request", 422, 1
 
 
 class BadAnswer(KaonError):

@@ -25,6 +25,7 @@ from kaon.runtime.routes import path_of
 from kaon.runtime.serving import Serving
 from kaon.runtime.steps import in_context
 from kaon.sdk.docs_page import docs_page
+from kaon.types.flight import UNLIMITED_S
 from kaon.types.key import Grant
 from kaon.types.service import EndpointKind
 
@@ -59,6 +60,7 @@ class App:
             if document is None:
                 mounted = self._serving.mounts.find(scope["path"])
                 if mounted is not None:
+                    self._door.screen(request_id)
                     await self._delegate(*mounted, request_id, grant, scope, receive, send)
                     return
                 lane, names = self._serving.routes.find(scope["method"], path_of(scope))
@@ -138,6 +140,7 @@ class App:
         visit = _Visit(scope.get("extensions", {}).get(CHUNKS), send, self._serving.loop, closing=self._door.closing)
         began_at, told = time.monotonic(), self._serving.mounts.scope(at, app, scope)
         self._serving.elsewhere += 1
+        flight = self._serving.flights.begin(request_id, began_at + UNLIMITED_S)
         try:
             with self._serving.lasting.held(grant, visit.end):
                 running = run_app(app, told, receive, visit.send)
@@ -156,6 +159,7 @@ class App:
                 )
                 await send({"type": "http.response.body", "body": answer.body})
         finally:
+            self._serving.flights.end(flight)
             visit.close()
             self._serving.elsewhere -= 1
             self._serving.others.answered(visit.code or 500, time.monotonic() - began_at)
