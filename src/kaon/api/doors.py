@@ -9,17 +9,22 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Coroutine, Iterator
+from functools import cached_property
 from typing import Any, TypeVar
 
 from fastapi.routing import APIRoute
+from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
 from kaon.api.gate import Need
-from kaon.api.problems import RESPONSES
+from kaon.api.problems import RESPONSES, Unprocessable
 from kaon.errors import InvalidInput, TooLarge
+from kaon.sdk.codec import codec_of
+from kaon.sdk.problems import invalid
 
 BODY_LIMIT_BYTES = 2**20
+_FEW_ITEMS = 2000
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
@@ -49,10 +54,29 @@ class Door(APIRoute):
             self._refuse_unknown_queries(request)
             strict = Strict(request, self.body_limit_bytes)
             if self.body_field is not None:
-                await strict.body()
+                self._check_large(await strict.body())
             return await handle(strict)
 
         return enter
+
+    def _check_large(self, body: bytes) -> None:
+        """Refuse a body of many items that does not fit, before the framework makes an error of each of them."""
+        if body.count(b",") <= _FEW_ITEMS:
+            return
+        try:
+            self._read_large(body)
+        except ValidationError as error:
+            found = invalid(error, "body").errors
+            raise Unprocessable(
+                "The request does not fit what this route takes.",
+                hint="See `errors` for the places; the types are in /api/v1/openapi.json.",
+                errors=[{"where": each["where"], "message": each["problem"]} for each in found],
+            ) from None
+
+    @cached_property
+    def _read_large(self) -> Callable[[bytes], Any]:
+        assert self.body_field is not None
+        return codec_of(self.body_field.field_info.annotation).bulk_reader
 
     def _refuse_unknown_queries(self, request: Request) -> None:
         """A misspelt `dry_run` must not become a write."""

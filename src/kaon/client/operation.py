@@ -77,7 +77,7 @@ def payload(operation: Operation, arguments: Mapping[str, Any], body: Any = None
     for name in operation.in_path:
         if name not in rest:
             raise InvalidInput(f"`{operation.name}` needs {name}.", hint=f"Call {operation.name}({name}=...).")
-        path = path.replace(f"{{{name}}}", quote(text_of(rest[name]), safe=""))
+        path = path.replace(f"{{{name}}}", _segment(operation, name, text_of(rest[name])))
         if name not in operation.shared:
             del rest[name]
     pairs = [pair for name in sorted(operation.in_query & rest.keys()) for pair in pairs_of(name, rest.pop(name))]
@@ -137,6 +137,15 @@ def _fields(body: Mapping[str, Any], name: str | None, definitions: Mapping[str,
     reference = schema.get("$ref")
     whole = definitions.get(reference.rpartition("/")[2], {}) if isinstance(reference, str) else schema
     return dict(whole.get("properties", {})) | ({name: schema} if name else {})
+
+
+def _segment(operation: Operation, name: str, text: str) -> str:
+    """A value as one segment of a path. Raises InvalidInput for what servers take for a step up or for nothing."""
+    if text in ("", ".", ".."):
+        raise InvalidInput(
+            f"{name}={text!r} of `{operation.name}` cannot be said in a path.", hint="Give another value."
+        )
+    return quote(text, safe="")
 
 
 def _form(arguments: Mapping[str, Any]) -> tuple[bytes, str]:

@@ -31,10 +31,9 @@ async def form(content_type: str, body: bytes) -> Parts:
     """The parts of a form. Raises InvalidInput, or UnsupportedMediaType for a charset that is not taken."""
     charset = _charset(_parameter(content_type, "charset"))
     if content_type.lower().startswith(URLENCODED):
-        fields = _fields(body, charset)
-        if told := dict(fields).get(_CHARSET_FIELD):
-            fields = _fields(body, _charset(told))
-        return [(name, text) for name, text in fields if name != _CHARSET_FIELD]
+        if _CHARSET_FIELD.encode() in body and (told := dict(_fields(body, "latin-1")).get(_CHARSET_FIELD)):
+            charset = _charset(told)
+        return [(name, text) for name, text in _fields(body, charset) if name != _CHARSET_FIELD]
     parts = await _multipart(content_type, body)
     if told := next((value for name, value in parts if name == _CHARSET_FIELD and isinstance(value, str)), ""):
         charset = _charset(told)
@@ -65,6 +64,8 @@ async def _multipart(content_type: str, body: bytes) -> Parts:
         yield body
 
     boundary = _parameter(content_type, "boundary")
+    if not boundary:
+        raise InvalidInput("The form says no boundary.", hint="Let the client write the content type of the form.")
     headers = Headers({"content-type": f'{MULTIPART}; boundary="{boundary}"; charset=latin-1'})
     parts: Parts = []
     try:

@@ -111,7 +111,7 @@ def base64_schema(schema: Any) -> CoreSchema:
     return core_schema.no_info_before_validator_function(
         _read_bytes,
         schema,
-        serialization=core_schema.plain_serializer_function_ser_schema(_write_bytes, when_used="json"),
+        serialization=core_schema.plain_serializer_function_ser_schema(write_bytes, when_used="json"),
         metadata={"pydantic_js_functions": [lambda _schema, _handler: {"type": "string", "contentEncoding": "base64"}]},
     )
 
@@ -140,7 +140,8 @@ def _read_bytes(value: Any) -> bytes:
     return read_base64(value)
 
 
-def _write_bytes(value: Any) -> str:
+def write_bytes(value: Any) -> str:
+    """Bytes as text in base64. Raises ValueError for what is none."""
     if not isinstance(value, (bytes, bytearray, memoryview)):
         raise ValueError("bytes are needed")
     return base64.b64encode(value).decode()

@@ -18,7 +18,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NotRequired, Required, Union, get_args, get_origin
 
 import pydantic_core
@@ -26,8 +26,9 @@ from pydantic import ConfigDict, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import SchemaSerializer, SchemaValidator, core_schema
 
-from kaon.sdk.arrays import ArraySchema, base64_schema, numpy_loaded
+from kaon.sdk.arrays import ArraySchema, base64_schema, numpy_loaded, write_bytes
 from kaon.sdk.hints import bare, modern
+from kaon.types.media import write_file
 
 Mode = typing.Literal["validation", "serialization"]
 REF = "#/components/schemas/{model}"
@@ -43,13 +44,16 @@ _READ: dict[str, Any] = {**_WRITTEN, "allow_inf_nan": False}
 _OPAQUE = frozenset({"default", "expected", "metadata", "members", "cls", "config", "pattern", "serialization"})
 """Parts of a core schema that are values of the user, and no schemas."""
 _CONTAINERS = frozenset({"list", "set", "frozenset", "tuple", "dict"})
+_ITEMS = {"dict": "values_schema", "list": "items_schema", "set": "items_schema", "frozenset": "items_schema"}
+"""The part of a container that pydantic leaves out where items may be anything."""
 _LIMITS = frozenset({"ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length", "pattern"})
 _TOLD_LIMITS = frozenset(
     {"minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "multipleOf", "pattern"}
     | {f"{end}{what}" for end in ("min", "max") for what in ("Length", "Items", "Properties")}
 )
 _REQUIRED = (Required, NotRequired)
-_MAY_BE_NAN = frozenset({"float", "any", "function-after", "function-before", "function-wrap", "function-plain"})
+_UNDESCRIBED = frozenset({"is-instance", "is-subclass", "callable", "generator", "function-plain", "call", "arguments"})
+"""What may have no JSON schema. To make one of every type, only to see that it can be made, would slow each start."""
 
 
 @dataclass(frozen=True)
@@ -122,19 +126,19 @@ class Codec:
         """The names on the wire of a record's fields; none when the type is no record."""
         found, definitions = schemas([("", "validation", self)])
         schema = found[""]
-        if "$ref" in schema:
+        while "$ref" in schema:
             schema = definitions[schema["$ref"].rpartition("/")[2]]
         return frozenset(schema.get("properties", ()))
 
     @cached_property
     def has_numbers(self) -> bool:
         """Whether a value may hold a number that is not finite."""
-        return _any_node(self.schema, lambda node: node.get("type") in _MAY_BE_NAN)
+        return _any_node(self.schema, lambda node: node.get("type") == "float" or _is_open(node) or _is_odd(node))
 
     @cached_property
     def has_anything(self) -> bool:
         """Whether a value may hold what no schema describes."""
-        return _any_node(self.schema, lambda node: node.get("type") == "any")
+        return _any_node(self.schema, _is_open)
 
     @cached_property
     def is_limited(self) -> bool:
@@ -148,6 +152,15 @@ class Codec:
 
 def codec_of(hint: Any, *, reads: bool = True) -> Codec:
     """The codec of a type. Raises PydanticUserError, TypeError or ValueError when it cannot come over the wire."""
+    return _of_class(hint, reads) if isinstance(hint, type) and not get_args(hint) else _made(hint, reads)
+
+
+@lru_cache(maxsize=256)
+def _of_class(cls: type, reads: bool) -> Codec:
+    return _made(cls, reads)
+
+
+def _made(hint: Any, reads: bool) -> Codec:
     config = _READ if reads else _WRITTEN
     found: Any = TypeAdapter(list[modern(hint)], config=_GENERATED).core_schema  # type: ignore[misc,arg-type]
     whole = found["schema"] if found["type"] == "definitions" else found
@@ -155,7 +168,8 @@ def codec_of(hint: Any, *, reads: bool = True) -> Codec:
     if found["type"] == "definitions":
         adapted = core_schema.definitions_schema(adapted, [_adapted(d, None, config) for d in found["definitions"]])
     codec = Codec(adapted, reads)
-    schemas([("", "validation" if reads else "serialization", codec)])
+    if _any_node(adapted, lambda node: node.get("type") in _UNDESCRIBED and not _is_ours(node)):
+        schemas([("", "validation" if reads else "serialization", codec)])
     return codec
 
 
@@ -206,6 +220,24 @@ def _any_node(node: Any, holds: Callable[[Mapping[str, Any]], bool]) -> bool:
     return isinstance(node, (list, tuple)) and any(_any_node(each, holds) for each in node)
 
 
+def _is_open(node: Mapping[str, Any]) -> bool:
+    """Whether a value may be anything there: no type at all, fields beyond a model's own, a reader of the user's."""
+    extra = node.get("extra_behavior") or (node.get("config") or {}).get("extra_fields_behavior")
+    return (
+        node.get("type") == "any" or extra == "allow" or (node.get("type") == "function-plain" and not _is_ours(node))
+    )
+
+
+def _is_odd(node: Mapping[str, Any]) -> bool:
+    """Whether a function of the user writes the value."""
+    return str((node.get("serialization") or {}).get("type")).startswith("function") and not _is_ours(node)
+
+
+def _is_ours(node: Mapping[str, Any]) -> bool:
+    function = (node.get("serialization") or {}).get("function")
+    return function in _OURS or isinstance(getattr(function, "__self__", None), ArraySchema)
+
+
 def _is_limited(node: Mapping[str, Any]) -> bool:
     told = (node.get("metadata") or {}).get("pydantic_js_updates") or {}
     return bool(_LIMITS & node.keys()) or bool(_TOLD_LIMITS & told.keys())
@@ -244,14 +276,18 @@ def _with_nulls(value: Any) -> Any:
 
 
 def _decimal_text(value: Any) -> str:
-    if isinstance(value, decimal.Decimal) and not value.is_finite():
-        raise ValueError("a decimal that is not finite")
+    if not isinstance(value, decimal.Decimal) or not value.is_finite():
+        raise ValueError("a finite decimal is needed")
     return str(value)
 
 
 _DECIMAL_OUT = core_schema.plain_serializer_function_ser_schema(
     _decimal_text, return_schema=core_schema.str_schema(pattern=r"^[+-]?\d+(\.\d+)?([eE][+-]?\d+)?$"), when_used="json"
 )
+
+
+_OURS = (_decimal_text, write_bytes, write_file)
+"""Writers that never write a number which is not finite."""
 
 
 def _adapted(node: Any, hint: Any, config: Mapping[str, Any]) -> Any:
@@ -273,9 +309,13 @@ def _adapted(node: Any, hint: Any, config: Mapping[str, Any]) -> Any:
         return base64_schema(node)
     within = _within(node, kind, hint)
     copy = {key: v if key in _OPAQUE else _adapted(v, within.get(key), config) for key, v in node.items()}
+    if kind in _ITEMS:
+        copy.setdefault(_ITEMS[kind], core_schema.any_schema())
     match kind:
         case "model" | "dataclass" | "typed-dict":
             copy["config"] = {**node.get("config", {}), **config}
+            if kind == "dataclass":  # unlike a model, a plain one checks nothing when it is made
+                copy["config"]["revalidate_instances"] = "always"
         case "float" if "allow_inf_nan" in config:
             copy["allow_inf_nan"] = False
         case "decimal" if "serialization" not in node:
@@ -297,6 +337,9 @@ def _within(node: Mapping[str, Any], kind: str, hint: Any) -> dict[str, Any]:
             return {"fields": hint}
         case "dataclass-args" if isinstance(hint, Mapping):
             return {"fields": [hint.get(field["name"]) for field in node["fields"]]}
+        case "named-tuple":
+            known = _fields(node["cls"])
+            return {"fields": [known.get(field["name"]) for field in node["fields"]]}
         case "arguments" if isinstance(hint, Mapping):
             return {"arguments_schema": [{"schema": hint.get(one["name"])} for one in node["arguments_schema"]]}
         case "nullable":

@@ -87,6 +87,13 @@ class Endpoint:
         sole = self.signature.sole
         return None if sole in self.signature.fields else sole
 
+    def body_of(self, arguments: Mapping[str, Any]) -> Any:
+        """The body that a call with `arguments` sends: them, or the one value that is the body itself."""
+        name = self.body_name
+        if name is not None and arguments.keys() - self.shared_names == {name}:
+            return arguments[name]
+        return arguments
+
 
 @overload
 def endpoint(function: F, /) -> F: ...
@@ -346,6 +353,6 @@ def _check_example(owner: str, endpoint: Endpoint, example: Mapping[str, Any]) -
             pairs = [pair for name, value in rest.items() for pair in pairs_of(name, value)]
             endpoint.signature.from_query(pairs, path, strict=True)
         else:
-            endpoint.signature.from_json(json_of(rest), path)
+            endpoint.signature.from_json(json_of(endpoint.body_of(rest)), path)
     except InvalidInput as error:
         raise ConfigError(f"An example of `{owner}` does not fit it: {error.cause}", errors=error.errors) from None

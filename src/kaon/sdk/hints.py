@@ -29,7 +29,7 @@ from collections.abc import (
 from dataclasses import is_dataclass
 from typing import Annotated, Any, Literal, NotRequired, Required, Union, get_args, get_origin
 
-from pydantic import AnyUrl, BaseModel, RootModel, SecretStr
+from pydantic import AnyUrl, BaseModel, SecretStr
 from typing_extensions import TypeAliasType, TypedDict, is_typeddict
 
 from kaon.errors import ConfigError
@@ -117,12 +117,10 @@ def may_be_none(hint: Any) -> bool:
 
 
 def is_record(hint: Any) -> bool:
-    """Whether the type is an object with named fields: pydantic model, dataclass or TypedDict."""
+    """Whether the type is a pydantic model, a dataclass or a TypedDict: alone, it is a whole body."""
     hint = bare(hint)
     kind = get_origin(hint) or hint
-    if not isinstance(kind, type) or issubclass(kind, RootModel):
-        return False
-    return issubclass(kind, BaseModel) or is_dataclass(kind) or is_typeddict(kind)
+    return isinstance(kind, type) and (issubclass(kind, BaseModel) or is_dataclass(kind) or is_typeddict(kind))
 
 
 def is_file(hint: Any) -> bool:

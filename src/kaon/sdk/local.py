@@ -165,8 +165,7 @@ def _said(endpoint: Endpoint, arguments: Mapping[str, Any], body: Any) -> dict[s
         pairs = [pair for name, value in rest.items() for pair in pairs_of(name, value)]
         return signature.from_query(pairs, path, strict=True)
     if body is None:
-        name = endpoint.body_name
-        body = rest[name] if name is not None and rest.keys() - endpoint.shared_names == {name} else rest
+        body = endpoint.body_of(rest)
     elif signature.sole is None and not isinstance(body, Mapping):
         body = {p.name: body for p in signature.parameters if p.where == "body"}
     return signature.from_json(json_of(body), path)

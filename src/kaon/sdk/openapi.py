@@ -13,14 +13,17 @@ from pydantic_core import from_json
 
 from kaon.errors import (
     PROBLEM_JSON,
+    Conflict,
     DeadlineExceeded,
     Forbidden,
     InvalidInput,
     KaonError,
+    NotFound,
     TooLarge,
     TooManyRequests,
     Unauthenticated,
     Unavailable,
+    UnsupportedMediaType,
 )
 from kaon.sdk import codec, hints, samples
 from kaon.sdk.endpoint import Endpoint
@@ -39,7 +42,10 @@ _PROBLEMS: tuple[type[KaonError], ...] = (
     InvalidInput,
     Unauthenticated,
     Forbidden,
+    NotFound,
+    Conflict,
     TooLarge,
+    UnsupportedMediaType,
     TooManyRequests,
     Unavailable,
     DeadlineExceeded,
@@ -137,7 +143,7 @@ def _body(endpoint: Endpoint, schemas: Schemas, call: samples.Call) -> dict[str,
         schema = _object(properties, parameters)
     content[JSON] = {"schema": schema}
     apart = set(endpoint.path_names) - endpoint.shared_names
-    shown = [{k: v for k, v in e.items() if k not in apart} for e in endpoint.examples]
+    shown = [endpoint.body_of({k: v for k, v in e.items() if k not in apart}) for e in endpoint.examples]
     if not shown and not call.files and call.is_made:
         shown = [call.body]
     if shown:

@@ -64,7 +64,10 @@ class Parameter:
 def compile_parameter(owner: str, p: inspect.Parameter, hint: Any, where: Place) -> Parameter:
     """A parameter from its hint. Raises ConfigError when callers cannot say it there."""
     if p.kind not in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
-        raise ConfigError(f"`{owner}` takes `{p}`, which callers cannot name.", hint="Give each parameter a name.")
+        raise ConfigError(
+            f"`{owner}` takes `{p}`, which callers cannot name.",
+            hint="Give each parameter a name; a decorator keeps them by functools.wraps.",
+        )
     row = hints.listed(hint)
     if where != "body" and not hints.is_scalar(hint) and not (where == "query" and row and hints.is_scalar(row)):
         raise ConfigError(
@@ -88,9 +91,12 @@ def compile_codec(owner: str, name: str, hint: Any) -> Codec:
         return codec_of(hint, reads=name != "return")
     except (PydanticUserError, TypeError, ValueError) as error:
         what = "The answer" if name == "return" else f"Parameter `{name}`"
+        spelled = hints.spelled(hint)
         raise ConfigError(
-            f"{what} of `{owner}` is {hints.spelled(hint)}, which cannot come over the wire.",
-            hint="Use pydantic models, dataclasses, TypedDict, containers, numpy arrays, bytes or kaon.File.",
+            f"{what} of `{owner}` is {spelled}, which cannot come over the wire.",
+            hint=f"Take a parameter of the type kaon.{spelled}."
+            if spelled in ("Request", "Response")
+            else "Use pydantic models, dataclasses, TypedDict, containers, numpy arrays, bytes or kaon.File.",
         ) from error
 
 

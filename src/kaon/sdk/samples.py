@@ -56,7 +56,8 @@ def call(endpoint: Endpoint, schemas: Mapping[tuple[str, str], dict[str, Any]], 
                 made = value(schemas[name, p.name], components)
                 if not _is_taken(p, made):
                     return Call(endpoint.spec.path, is_made=False)
-                arguments |= made if p.name == signature.sole else {p.name: made}
+                by_fields = p.name == signature.sole and isinstance(made, dict)
+                arguments |= made if by_fields else {p.name: made}
     path, rest = endpoint.spec.path, dict(arguments)
     for part in endpoint.path_names:
         path = path.replace(f"{{{part}}}", quote(text_of(rest.get(part, "1")), safe=""))
@@ -66,7 +67,7 @@ def call(endpoint: Endpoint, schemas: Mapping[tuple[str, str], dict[str, Any]], 
         pairs = [pair for key, given in rest.items() for pair in pairs_of(key, given)]
         return Call(path, query=pairs, arguments=arguments)
     has_body = any(p.where == "body" for p in signature.parameters)
-    return Call(path, body=rest if has_body else None, files=files, arguments=arguments)
+    return Call(path, body=endpoint.body_of(rest) if has_body else None, files=files, arguments=arguments)
 
 
 def _is_taken(parameter: Parameter, made: Any) -> bool:

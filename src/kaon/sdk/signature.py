@@ -35,7 +35,7 @@ JSON = "application/json"
 _N, _I = b"N"[0], b"I"[0]
 """With these begin NaN and Infinity; a single byte is found ten times as quickly as a word."""
 LARGE = 100_000
-"""Bytes of a body from which on only the first wrong item of each list is looked for."""
+"""Bytes of a body from which on only the first wrong item of each container is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,8 @@ class Signature:
 
     def from_large_json(self, body: bytes, path: Mapping[str, str] | None = None) -> dict[str, Any]:
         """The same for a body of any size: what is wrong with it is found at the cost of reading it."""
+        if len(body) < LARGE:
+            return self.from_json(body, path)
         value = self._read_large(body.removeprefix(BOM_UTF8) or b"{}")
         return self._with_path(value if self.sole is None else {self.sole: value}, path)
 
@@ -175,7 +177,7 @@ class Signature:
             if self.exact is not None and self.exact(result):
                 text = self.write_json(result)
             else:
-                value = self.answer.validate_python(plain(result)) if self.limited else result
+                value = self.answer.validate_python(result) if self.limited else result
                 text = self.write_json(value, warnings="error")
         except (PydanticSerializationError, ValueError, TypeError, RecursionError):
             text = self._to_json_with_care(result)
@@ -309,8 +311,9 @@ def compile_signature(
         if hints.is_websocket(hint):
             socket = p.name
             continue
-        if hint is Request or hint is Response:
-            request, response = (p.name, response) if hint is Request else (request, p.name)
+        kind = hints.bare(hint)
+        if kind is Request or kind is Response:
+            request, response = (p.name, response) if kind is Request else (request, p.name)
             continue
         where: Place = "path" if p.name in path_names else "query" if in_text else "body"
         parameters.append(compile_parameter(owner, p, hint, where))

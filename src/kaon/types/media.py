@@ -114,7 +114,7 @@ class File:
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(
             cls._read_wire,
-            serialization=core_schema.plain_serializer_function_ser_schema(_write_wire),
+            serialization=core_schema.plain_serializer_function_ser_schema(write_file),
         )
 
     @classmethod
@@ -191,7 +191,8 @@ def read_base64(text: str) -> bytes:
         raise ValueError("text in base64 is needed") from None
 
 
-def _write_wire(value: Any) -> dict[str, str]:
+def write_file(value: Any) -> dict[str, str]:
+    """A file inside JSON. Raises ValueError for what is none."""
     if not isinstance(value, File):
         raise ValueError("a kaon.File is needed")
     return value.wire()

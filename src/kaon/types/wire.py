@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
+from pydantic_core import PydanticSerializationError, from_json, to_json, to_jsonable_python
 
 from kaon.errors import InvalidInput
 from kaon.types.media import File
@@ -14,9 +14,18 @@ from kaon.types.media import File
 def json_of(value: Any) -> bytes:
     """`value` as JSON. Raises InvalidInput when it cannot be said so."""
     try:
-        return to_json(value, bytes_mode="base64", fallback=_other)
+        text = to_json(value, bytes_mode="base64", fallback=_other)
     except (PydanticSerializationError, ValueError):
         raise InvalidInput("An argument cannot be said in JSON.") from None
+    if b"NaN" in text or b"Infinity" in text:
+        try:
+            from_json(text, allow_inf_nan=False, cache_strings=False)
+        except ValueError:
+            raise InvalidInput(
+                "An argument holds NaN or infinity, which JSON cannot say.",
+                hint="Send None where the endpoint takes it.",
+            ) from None
+    return text
 
 
 def text_of(value: Any) -> str:

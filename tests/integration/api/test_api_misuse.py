@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from kaon.api import problems
 from kaon.errors import PROBLEM_JSON
 from kaon.types.key import Role
 
@@ -510,3 +511,29 @@ async def test_a_path_that_hides_another_is_not_it(world: World) -> None:
         ):
             answer = await client.get(f"http://localhost/api/v1{path}")
             assert answer.status_code in (403, 404, 422), (path, answer.text)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"template": {"artifact": DIGEST}, **{f"k{n}": 1 for n in range(30_000)}},
+        {"template": {"artifact": DIGEST, "env": dict.fromkeys((f"A{n}" for n in range(30_000)), 1)}},
+    ],
+    ids=["surplus keys", "wrong values"],
+)
+async def test_a_body_with_countless_mistakes_is_refused_before_each_becomes_an_error(world: World, body: Any) -> None:
+    made = 0
+    errors = problems._where_and_why
+
+    def counted(error: Any) -> Any:
+        nonlocal made
+        made += 1
+        return errors(error)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(problems, "_where_and_why", counted)
+        async with world.client(world.keys["root"]) as root:
+            answer = await root.put("/workspaces/default/deployments/web", json=body)
+    assert (answer.status_code, made) == (422, 0)
+    assert 1 <= len(answer.json()["errors"]) <= 20
+    assert len(answer.content) < 10_000

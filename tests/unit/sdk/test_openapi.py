@@ -82,7 +82,8 @@ def test_every_reference_is_defined_and_all_is_json(document: dict[str, Any]) ->
 
 def test_errors_are_problems_and_keys_are_bearers(document: dict[str, Any]) -> None:
     responses = document["paths"]["/embed"]["post"]["responses"]
-    assert {"200", "400", "401", "403", "413", "429", "503", "504", "default"} == responses.keys()
+    told = {"400", "401", "403", "404", "409", "413", "415", "429", "503", "504", "default"}
+    assert responses.keys() == {"200", *told}
     busy = document["components"]["responses"]["Unavailable"]
     assert "retry-after" in busy["headers"]
     assert list(busy["content"]) == ["application/problem+json"]
@@ -126,3 +127,9 @@ def test_the_docs_page_needs_nothing_from_elsewhere() -> None:
     assert "default-src 'none'" in policy
     assert policy.count("'sha256-") == 2
     assert "unsafe" not in policy
+
+
+def test_the_docs_page_stores_no_key() -> None:
+    html = docs_page().html.decode()
+    stored = re.findall(r"(?:local|session)Storage\.setItem\(([^,]+),|indexedDB|document\.cookie|caches\.", html)
+    assert stored == ['"kaon-theme"']
