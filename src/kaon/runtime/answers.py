@@ -27,6 +27,9 @@ Headers = list[tuple[bytes, bytes]]
 
 _log = logging.getLogger("kaon.runtime")
 
+_FAILED = "The service failed while it worked on the request."
+_LOGGED = "The reason is in the deployment's log under this request id."
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -47,25 +50,40 @@ class Answer:
         ]
 
 
+def interrupted(error: BaseException) -> bool:
+    """Whether `error` ends the current task from outside, and is no failure of what ran in it."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
 def known(error: BaseException, endpoint: str, request_id: str) -> KaonError:
     """`error` as its caller may read it; what is not meant for callers goes to the log, with its traceback."""
     if isinstance(error, asyncio.CancelledError):
         return Unavailable("The call was cancelled.", hint="Try again.")
+    extra = {"fields": {"endpoint": endpoint, "request_id": request_id}}
     if not isinstance(error, KaonError):
-        _log.error(
-            "the handler failed", exc_info=error, extra={"fields": {"endpoint": endpoint, "request_id": request_id}}
-        )
-        return KaonError(
-            "The service failed while it worked on the request.",
-            hint="The reason is in the deployment's log under this request id.",
-        )
+        _log.error("the handler failed", exc_info=error, extra=extra)
+        return KaonError(_FAILED, hint=_LOGGED)
     if isinstance(error, BadAnswer):
-        _log.error(error.cause, extra={"fields": {"endpoint": endpoint, "request_id": request_id}})
+        _log.error("%s", error.cause, extra=extra)
     return error
 
 
 def refusal(error: KaonError, request_id: str, fields: Mapping[bytes, bytes] = MappingProxyType({})) -> Answer:
-    """The problem document for `error`, to a request with the headers `fields`."""
+    """The problem document for `error`, to a request with the headers `fields`.
+
+    Never raises: an error of a handler's own making that no document can say is told as a failure of the service.
+    """
+    try:
+        return _refusal(error, request_id, fields)
+    except BaseException:
+        _log.exception("an error could not be told to its caller", extra={"fields": {"request_id": request_id}})
+        return _refusal(KaonError(_FAILED, hint=_LOGGED), request_id, {})
+
+
+def _refusal(error: KaonError, request_id: str, fields: Mapping[bytes, bytes]) -> Answer:
+    if not 400 <= error.status <= 599:
+        raise ValueError(f"{error.status} is not the status of an error")
     headers: list[tuple[bytes, bytes]] = []
     if error.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))

@@ -18,7 +18,9 @@ from pydantic import ValidationError
 from kaon.errors import ConfigError, InvalidInput
 from kaon.sdk import hints
 from kaon.sdk.signature import Signature, compile_signature
-from kaon.types.service import Batch, EndpointKind, EndpointSpec
+from kaon.types.headers import is_media_type
+from kaon.types.media import OCTET_STREAM
+from kaon.types.service import MAX_MESSAGE_BYTES, Batch, EndpointKind, EndpointSpec
 from kaon.types.wire import json_of, pairs_of, text_of
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -48,6 +50,8 @@ class Mark:
     hedge_s: float | None = None
     examples: tuple[Mapping[str, Any], ...] = ()
     summary: str | None = None
+    media_type: str | None = None
+    max_message_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,8 @@ def endpoint(
     hedge_s: float | None = None,
     examples: Sequence[Mapping[str, Any]] = (),
     summary: str | None = None,
+    media_type: str | None = None,
+    max_message_bytes: int | None = None,
 ) -> Callable[[F], F]: ...
 def endpoint(
     function: F | None = None,
@@ -111,6 +117,8 @@ def endpoint(
     hedge_s: float | None = None,
     examples: Sequence[Mapping[str, Any]] = (),
     summary: str | None = None,
+    media_type: str | None = None,
+    max_message_bytes: int | None = None,
 ) -> F | Callable[[F], F]:
     """Mark a method as an endpoint.
 
@@ -128,11 +136,26 @@ def endpoint(
             many seconds; the first good answer counts, the other call is cancelled. Never unless given.
         examples: Calls that the documents show, each the parameters by name.
         summary: One line for the documents; the docstring's first unless given.
+        media_type: Of a generator of bytes, which is sent as the bytes that it yields; application/octet-stream unless
+            given.
+        max_message_bytes: The largest message that a websocket takes; 32 MiB unless given. Whoever sends a larger one
+            is disconnected with code 1009.
 
     Raises ConfigError, here or when the class is marked, for what cannot be served.
     """
     mark = Mark(
-        path, method.upper(), timeout_s, concurrency, batch, idempotent, retry, hedge_s, tuple(examples), summary
+        path=path,
+        method=method.upper(),
+        timeout_s=timeout_s,
+        concurrency=concurrency,
+        batch=batch,
+        idempotent=idempotent,
+        retry=retry,
+        hedge_s=hedge_s,
+        examples=tuple(examples),
+        summary=summary,
+        media_type=media_type,
+        max_message_bytes=max_message_bytes,
     )
 
     def put(method_: F) -> F:
@@ -181,6 +204,8 @@ def compile_endpoint(function: Callable[..., Any], mark: Mark, names: Mapping[st
             concurrency=mark.concurrency,
             hedge_s=mark.hedge_s,
             batch=mark.batch,
+            media_type=_media_type(owner, mark, kind, signature),
+            max_message_bytes=_max_message_bytes(owner, mark, kind),
         )
     except ValidationError as error:
         raise out_of_bounds(owner, error) from None
@@ -210,6 +235,31 @@ def out_of_bounds(owner: str, error: ValidationError) -> ConfigError:
 def _timeout_s(given: float | EllipsisType | None, kind: EndpointKind) -> float | None:
     if isinstance(given, EllipsisType):
         return TIMEOUT_S if kind is EndpointKind.CALL else None
+    return given
+
+
+def _media_type(owner: str, mark: Mark, kind: EndpointKind, signature: Signature) -> str:
+    """The media type of a generator of bytes; empty for every other endpoint."""
+    if kind is EndpointKind.STREAM and hints.bare(signature.answer_hint) is bytes:
+        if mark.media_type is None or is_media_type(mark.media_type):
+            return mark.media_type or OCTET_STREAM
+        raise ConfigError(f"`{owner}` has media_type={mark.media_type!r}.", hint="Write it like 'audio/wav'.")
+    if mark.media_type is not None:
+        raise ConfigError(
+            f"`{owner}` has a media_type and is no generator of bytes.",
+            hint="Write `-> Iterator[bytes]` or `-> AsyncIterator[bytes]`, or leave media_type out.",
+        )
+    return ""
+
+
+def _max_message_bytes(owner: str, mark: Mark, kind: EndpointKind) -> int:
+    given = mark.max_message_bytes
+    if given is None:
+        return MAX_MESSAGE_BYTES
+    if kind is not EndpointKind.WEBSOCKET or isinstance(given, bool) or not 1 <= given <= 2**30:
+        raise ConfigError(
+            f"`{owner}` has max_message_bytes={given!r}.", hint="Give a websocket's, from 1 byte to 1 GiB (2**30)."
+        )
     return given
 
 

@@ -15,6 +15,8 @@ from pydantic import AfterValidator, Field, StringConstraints
 from kaon.types.model import Model
 from kaon.types.objective import Objective
 
+MAX_MESSAGE_BYTES = 32 * 2**20
+"""The largest message of a websocket, unless its endpoint says otherwise."""
 ENDPOINTS_MAX = 256
 MOUNTS_MAX = 64
 SETTINGS_MAX = 256
@@ -104,6 +106,14 @@ class EndpointSpec(Model):
         description="Send an idempotent call to a second replica after so long; None: never.",
     )
     batch: Batch | None = None
+    media_type: str = Field(
+        default="",
+        pattern=r"^[\x20-\x7e]{0,255}$",
+        description="Of a stream of bytes; empty: the endpoint is none, its items are events or lines.",
+    )
+    max_message_bytes: int = Field(
+        default=MAX_MESSAGE_BYTES, ge=1, le=2**30, description="Of a websocket: the largest message that it takes."
+    )
 
 
 class SettingSpec(Model):
