@@ -6,19 +6,30 @@ status. Whatever is cut off in between is found missing by the next look.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from kaon.clock import Clock
 from kaon.control import history, identity
 from kaon.control.loop import Again, Key
-from kaon.control.sightings import by_deployment, differing, held_of, left_out_of, refused_of, seen_of, waiting
+from kaon.control.sightings import (
+    by_deployment,
+    differing,
+    held_of,
+    left_out_of,
+    refused_of,
+    refusing,
+    seen_of,
+    unrouted_of,
+    waiting,
+)
 from kaon.control.telling import conditions, decisions, events, wake
 from kaon.laws import canary, rollout
 from kaon.store.port import Change, Store
 from kaon.store.traffic import TrafficRing
 from kaon.store.vault import Vault
 from kaon.types.deployment import DeploymentStatus
-from kaon.types.replica import ReplicaStatus
+
+_NOTHING: tuple[Mapping[Key, object], ...] = ({}, {}, {})
 
 
 class Deployments:
@@ -31,8 +42,7 @@ class Deployments:
         self._vault = vault
         self._clock = clock
         self._traffic = traffic or TrafficRing()
-        self._reported: dict[str, dict[Key, tuple[ReplicaStatus, ...]]] = {}
-        self._refused: dict[str, dict[Key, str]] = {}
+        self._reported: dict[str, tuple[Mapping[Key, object], ...]] = {}
         self._left_out: dict[Key, str] = {}
         """What the plans say of deployments. A plan is large: it is read when it changed, not at every look."""
 
@@ -64,16 +74,14 @@ class Deployments:
     async def _newly_left_out(self) -> set[Key]:
         """Deployments of which the plans have begun or ceased to say that they could not be planned."""
         before, self._left_out = self._left_out, left_out_of(await self._store.list_all("plan"))
-        return {key for key in before.keys() | self._left_out.keys() if before.get(key) != self._left_out.get(key)}
+        return differing(before, self._left_out)
 
     async def _newly_reported(self, name: str) -> set[Key]:
         cloud = await self._store.find("cloud", "", name)
-        after = by_deployment(cloud) if cloud else {}
-        before, self._reported[name] = self._reported.get(name, {}), after
-        told = refused_of([cloud] if cloud else ())
-        known, self._refused[name] = self._refused.get(name, {}), told
-        refused = {key for key in known.keys() | told.keys() if known.get(key) != told.get(key)}
-        return differing(before, after) | refused | (waiting(cloud) if cloud else set())
+        after = (by_deployment(cloud), refusing(cloud), unrouted_of([cloud])) if cloud else _NOTHING
+        before, self._reported[name] = self._reported.get(name, _NOTHING), after
+        changed = set[Key]().union(*map(differing, before, after))
+        return changed | (waiting(cloud) if cloud else set())
 
     async def reconcile(self, key: Key) -> Again | None:
         """See the module."""
@@ -100,9 +108,9 @@ class Deployments:
             nameless,
             now,
             unplanned=self._left_out.get(key, ""),
-            unrouted=refused_of(clouds).get(key, ""),
+            unrouted=unrouted_of(clouds).get(key, ""),
         )
-        status = status.model_copy(update={"conditions": holds})
+        status = status.model_copy(update={"conditions": holds, "refused": refused_of(deployment, clouds)})
         if status != before:
             await self._store.update_status(deployment, status)
             await self._store.record(list(events(deployment, before, status, now)))

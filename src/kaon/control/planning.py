@@ -19,6 +19,7 @@ from kaon.clock import Clock
 from kaon.control import identity
 from kaon.control.loop import Again, Key
 from kaon.errors import InvalidInput, KaonError, TooLarge
+from kaon.laws.drain import drain_s
 from kaon.laws.rights import Standing, standing
 from kaon.laws.tune.knobs_of import planned
 from kaon.store.port import Change, Store, Unreadable
@@ -265,13 +266,15 @@ def _replica(deployment: Deployment, revision: Revision, ordinal: int, service: 
         name=f"{deployment.name}-{number}-{ordinal}",
         workspace=deployment.workspace,
         deployment=deployment.name,
+        deployment_uid=deployment.uid,
         revision=number,
         ordinal=ordinal,
         artifact=template.artifact,
         env=template.env,
         secrets=tuple(sorted({*template.secrets, IDENTITY_ENV})),
         resources=template.resources or (service.resources if service else Resources()),
-        drain_s=deployment.spec.drain_s,
+        drain_s=drain_s(deployment.spec.drain_s, service),
+        start_s=deployment.spec.rollout.progress_deadline_s,
     )
 
 

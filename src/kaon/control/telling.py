@@ -57,6 +57,7 @@ def events(deployment: Deployment, before: DeploymentStatus, after: DeploymentSt
             workspace=deployment.workspace,
             kind="deployment",
             name=deployment.name,
+            uid=deployment.uid,
             level=level,
             reason=reason,
             message=message,
@@ -68,6 +69,9 @@ def events(deployment: Deployment, before: DeploymentStatus, after: DeploymentSt
     if before.shadow != after.shadow:
         told = f"Revision {after.shadow} gets copies of calls." if after.shadow else "No revision gets copies of calls."
         yield event("Shadow", told)
+    for request_id in sorted(set(after.refused) - set(before.refused)):
+        told = f"Poison request {request_id}: replicas crashed twice while it was in flight. It is refused for a while."
+        yield event("PoisonRequest", told, Level.WARNING)
     if (step := _step(before, after)) is not None:
         yield event("CanaryStep", step)
     for name, kept in ((PLANNED, "what was planned last"), (ROUTED, "what was routed last")):
@@ -107,6 +111,7 @@ def decisions(
             at=now,
             workspace=deployment.workspace,
             deployment=deployment.name,
+            uid=deployment.uid,
             concern="rollout",
             before=was,
             after=will_be,
@@ -135,6 +140,7 @@ def wake(deployment: Deployment, before: DeploymentStatus, after: DeploymentStat
         at=now,
         workspace=deployment.workspace,
         deployment=deployment.name,
+        uid=deployment.uid,
         concern="scaling",
         before=str(before.wanted or 0),
         after=str(after.wanted),

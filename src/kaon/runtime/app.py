@@ -13,7 +13,7 @@ from typing import Any
 
 from kaon.errors import KaonError, MethodNotAllowed
 from kaon.runtime import streaming
-from kaon.runtime.answers import Answer, allowed, interrupted, known, refusal
+from kaon.runtime.answers import BODILESS, Answer, allowed, interrupted, known, refusal
 from kaon.runtime.asgi import Message, Receive, Scope, Send, run_app
 from kaon.runtime.call import Call
 from kaon.runtime.chunks import CHUNKS, Chunks
@@ -21,9 +21,11 @@ from kaon.runtime.figures import Figures
 from kaon.runtime.inputs import arguments, cancel_when_gone, in_time
 from kaon.runtime.lane import HeldLane, Lane
 from kaon.runtime.mounts import GONE_S, check_head
+from kaon.runtime.routes import path_of
 from kaon.runtime.serving import Serving
 from kaon.runtime.steps import in_context
 from kaon.sdk.docs_page import docs_page
+from kaon.types.flight import UNLIMITED_S
 from kaon.types.key import Grant
 from kaon.types.service import EndpointKind
 
@@ -58,9 +60,10 @@ class App:
             if document is None:
                 mounted = self._serving.mounts.find(scope["path"])
                 if mounted is not None:
+                    self._door.screen(request_id)
                     await self._delegate(*mounted, request_id, grant, scope, receive, send)
                     return
-                lane, names = self._serving.routes.find(scope["method"], scope["path"])
+                lane, names = self._serving.routes.find(scope["method"], path_of(scope))
                 figures, name = lane.figures, lane.name
                 if lane.spec.kind is EndpointKind.WEBSOCKET:
                     raise MethodNotAllowed("This path is a websocket.", hint="Connect with a WebSocket client.")
@@ -113,7 +116,11 @@ class App:
         if call.error is not None:
             return refusal(known(call.error, lane.name, call.request_id), call.request_id, fields)
         media_type, body = lane.signature.to_body(call.value)
-        return Answer(200, media_type.encode(), body)
+        head = call.arguments.get(lane.signature.response or "")
+        if head is None:
+            return Answer(200, media_type.encode(), body)
+        is_bare = head.status_code in BODILESS
+        return Answer(head.status_code, media_type.encode(), b"" if is_bare else body, head.fields())
 
     def _openapi(self, scope: Scope) -> Answer | None:
         """The deployment's description, for callers that were let in."""
@@ -123,7 +130,7 @@ class App:
 
     def _options(self, scope: Scope) -> Answer | None:
         """What may be done at an endpoint's path."""
-        verbs = self._serving.routes.verbs(scope["path"]) if scope["method"] == "OPTIONS" else ()
+        verbs = self._serving.routes.verbs(path_of(scope)) if scope["method"] == "OPTIONS" else ()
         return Answer(200, _JSON, b"", (allowed(verbs),)) if verbs else None
 
     async def _delegate(
@@ -133,6 +140,7 @@ class App:
         visit = _Visit(scope.get("extensions", {}).get(CHUNKS), send, self._serving.loop, closing=self._door.closing)
         began_at, told = time.monotonic(), self._serving.mounts.scope(at, app, scope)
         self._serving.elsewhere += 1
+        flight = self._serving.flights.begin(request_id, began_at + UNLIMITED_S)
         try:
             with self._serving.lasting.held(grant, visit.end):
                 running = run_app(app, told, receive, visit.send)
@@ -151,6 +159,7 @@ class App:
                 )
                 await send({"type": "http.response.body", "body": answer.body})
         finally:
+            self._serving.flights.end(flight)
             visit.close()
             self._serving.elsewhere -= 1
             self._serving.others.answered(visit.code or 500, time.monotonic() - began_at)

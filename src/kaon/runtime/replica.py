@@ -25,6 +25,7 @@ from kaon.runtime.app import App
 from kaon.runtime.control import Control
 from kaon.runtime.door import Door
 from kaon.runtime.gate import Gate
+from kaon.runtime.inflight import NOWHERE, Flights
 from kaon.runtime.mounts import Mounts
 from kaon.runtime.protocol import ReplicaProtocol
 from kaon.runtime.server import Server, bound, server
@@ -66,7 +67,8 @@ class Replica:
         began_at = time.monotonic()
         loop = asyncio.get_running_loop()
         self._signals.listen(loop, self._stop.set)
-        serving = Serving(Door(Gate(self._launch.access, self._clock)), loop, self._launch.prefix)
+        flights = Flights(Path(self._launch.flights_file)) if self._launch.flights_file else NOWHERE
+        serving = Serving(Door(Gate(self._launch.access, self._clock)), loop, self._launch.prefix, flights)
         serving.tune(self._launch.knobs)
         control = Control(serving, self._launch.cpus)
         public = server(

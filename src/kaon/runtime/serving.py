@@ -14,6 +14,7 @@ from kaon.errors import KaonError
 from kaon.runtime.batcher import BatchLane
 from kaon.runtime.door import Door
 from kaon.runtime.figures import Figures
+from kaon.runtime.inflight import NOWHERE, Flights
 from kaon.runtime.lane import AsyncLane, HeldLane, Lane, ThreadLane, worker_of
 from kaon.runtime.lasting import Lasting
 from kaon.runtime.mounts import Mounts
@@ -33,9 +34,13 @@ from kaon.types.shadow import Sampling
 class Serving:
     """The state that both ways in, fast path and ASGI, work on. Empty, and its door shut, until `open`."""
 
-    def __init__(self, door: Door, loop: asyncio.AbstractEventLoop, prefix: str = "/") -> None:
+    def __init__(
+        self, door: Door, loop: asyncio.AbstractEventLoop, prefix: str = "/", flights: Flights = NOWHERE
+    ) -> None:
         self.door = door
         self.loop = loop
+        self.flights = flights
+        """Where calls in flight are noted."""
         self.lasting = Lasting(door.gate, loop)
         self.service: Service | None = None
         self.lanes: tuple[Lane, ...] = ()
@@ -74,6 +79,7 @@ class Serving:
         self.lanes = tuple(lane_of(endpoint, instance, self.loop, stepper, main) for endpoint in service.endpoints)
         for lane in self.lanes:
             lane.new_context = self.new_context
+            lane.flights = self.flights
         self.tune(self._knobs)
         self.routes = routes(self.lanes)
         self.fast = _fast(self.lanes)
@@ -107,7 +113,7 @@ class Serving:
         return sum(sum(figures.codes.values()) for figures in self.figures)
 
     def max_message_bytes(self, path: str) -> int:
-        """How large a message a websocket at `path` may send."""
+        """How large a message a websocket at `path`, as it was sent, may send."""
         with contextlib.suppress(KaonError):
             return self.routes.find("GET", path)[0].spec.max_message_bytes
         return MAX_MESSAGE_BYTES
@@ -159,13 +165,22 @@ def lane_of(
 
 
 def _fast(lanes: Iterable[Lane]) -> dict[bytes, tuple[bytes, Lane]]:
-    """Calls at plain paths. Where two verbs share a path, ASGI tells them apart."""
+    """Calls at plain paths, with a slash at the end or without. Where two verbs share a path, ASGI tells them apart.
+
+    An endpoint with a limit of its own on bodies, or one that reads the request's head, is left to ASGI too.
+    """
     found: dict[bytes, tuple[bytes, Lane]] = {}
     shared: set[bytes] = set()
     for lane in lanes:
-        path = lane.spec.path.encode()
+        spec, path = lane.spec, lane.spec.path.encode()
         if path in found:
             shared.add(path)
-        elif lane.spec.kind is EndpointKind.CALL and "{" not in lane.spec.path:
-            found[path] = (lane.spec.method.encode(), lane)
-    return {path: entry for path, entry in found.items() if path not in shared}
+        elif (
+            spec.kind is EndpointKind.CALL
+            and "{" not in spec.path
+            and spec.max_body_bytes is None
+            and not lane.signature.heads
+        ):
+            found[path] = (spec.method.encode(), lane)
+    plain = {path: entry for path, entry in found.items() if path not in shared}
+    return plain | {path + b"/": entry for path, entry in plain.items() if path != b"/"}

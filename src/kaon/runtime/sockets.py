@@ -20,10 +20,12 @@ from kaon.runtime.call import Call
 from kaon.runtime.inputs import query_pairs
 from kaon.runtime.lane import HeldLane
 from kaon.runtime.mounts import GONE_S, check_head
+from kaon.runtime.routes import path_of
 from kaon.runtime.serving import Serving
 from kaon.runtime.socket_protocol import CONNECTION, SocketProtocol
 from kaon.runtime.steps import in_context
 from kaon.runtime.streaming import begin
+from kaon.types.flight import UNLIMITED_S
 from kaon.types.key import Grant
 
 _log = logging.getLogger("kaon.runtime")
@@ -39,6 +41,7 @@ async def serve_socket(serving: Serving, scope: Scope, receive: Receive, send: S
     request_id = serving.door.request_id(fields)
     try:
         grant = serving.door.check(fields)
+        serving.door.screen(request_id)
         mounted = serving.mounts.find(scope["path"])
         talk = None if mounted else _talk(serving, grant, fields, request_id, scope, receive, send)
     except KaonError as error:
@@ -48,7 +51,7 @@ async def serve_socket(serving: Serving, scope: Scope, receive: Receive, send: S
     if talk is not None:
         await talk.run()
     elif mounted is not None:
-        await _delegate(serving, *mounted, grant, scope, receive, send)
+        await _delegate(serving, *mounted, request_id, grant, scope, receive, send)
 
 
 def _talk(
@@ -61,7 +64,7 @@ def _talk(
     send: Send,
 ) -> _Talk:
     """The talk that the request asks for. Raises KaonError."""
-    lane, names = serving.routes.find("GET", scope["path"])
+    lane, names = serving.routes.find("GET", path_of(scope))
     if not isinstance(lane, HeldLane) or lane.signature.socket is None:
         raise NotFound("There is no websocket at this path.", hint="The deployment's /docs page lists what there is.")
     call = serving.door.call(lane, grant, fields, request_id)
@@ -163,7 +166,7 @@ def _checked(send: Send) -> Send:
 
 
 async def _delegate(
-    serving: Serving, at: str, app: Any, grant: Grant, scope: Scope, receive: Receive, send: Send
+    serving: Serving, at: str, app: Any, request_id: str, grant: Grant, scope: Scope, receive: Receive, send: Send
 ) -> None:
     """Let a mounted app talk, counted as in flight until it has."""
     connection: SocketProtocol | None = scope["extensions"].get(CONNECTION)
@@ -179,6 +182,7 @@ async def _delegate(
     if connection is not None:
         connection.on_lost = lambda: stopping.append(serving.loop.call_later(GONE_S, task.cancel))
     serving.elsewhere += 1
+    flight = serving.flights.begin(request_id, time.monotonic() + UNLIMITED_S)
     try:
         with serving.lasting.held(grant, end):
             running = run_app(app, serving.mounts.scope(at, app, scope), receive, _checked(send))
@@ -187,6 +191,7 @@ async def _delegate(
         if connection is None or not connection.disconnected:
             raise
     finally:
+        serving.flights.end(flight)
         serving.elsewhere -= 1
         for timer in stopping:
             timer.cancel()

@@ -10,7 +10,6 @@ from contextvars import copy_context
 from typing import Any
 
 from kaon import context
-from kaon.errors import BadAnswer
 from kaon.runtime import stream
 from kaon.runtime.answers import Answer, interrupted, known, refusal
 from kaon.runtime.asgi import Receive, Scope, Send
@@ -146,9 +145,7 @@ class _Reply:
 
     def _piece(self, item: Any) -> bytes:
         self._count()
-        if not isinstance(item, bytes | bytearray | memoryview):
-            raise BadAnswer(f"`{self._lane.signature.owner}` is a stream of bytes and gave a {type(item).__name__}.")
-        return bytes(item)
+        return self._lane.signature.to_bytes(item)
 
     def _count(self) -> None:
         if self._call.ended:  # the generator went on although it was told to stop
@@ -165,7 +162,11 @@ class _Reply:
         ]
         if self._closing:
             headers.append((b"connection", b"close"))
-        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        status = 200
+        if (head := self._call.arguments.get(self._lane.signature.response or "")) is not None:
+            status = head.status_code
+            headers += head.fields()
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
 
 class hold:

@@ -213,11 +213,15 @@ async def _stop_replicas(settings: Settings, on_progress: OnProgress) -> None:
         replicas = list(await driver.observe())
         if replicas:
             on_progress("Draining", f"{len(replicas)} replicas finish what is in flight")
-        await asyncio.gather(*(driver.stop(replica, drains.get(replica, _ROLE_GRACE_S)) for replica in replicas))
-        await asyncio.gather(*(driver.forget(replica) for replica in replicas))
+        stops = (driver.stop(replica, drains.get(replica, _ROLE_GRACE_S)) for replica in replicas)
+        stopped = await asyncio.gather(*stops, return_exceptions=True)
+        await asyncio.gather(*(driver.forget(replica) for replica in replicas), return_exceptions=True)
     finally:
         await driver.close()
     await edge.stop()
+    for error in stopped:  # told when all the others have ended
+        if isinstance(error, BaseException):
+            raise error
 
 
 async def _no_artifact(digest: str) -> Path:

@@ -124,7 +124,13 @@ class DeploymentSpec(Model):
     shadow: Shadow | None = None
     rollout: Rollout = Rollout()
     public: bool = Field(default=False, description="Answer callers without a key.")
-    drain_s: float = Field(default=30.0, ge=0, le=3600, description="Time for requests in flight at a stop.")
+    drain_s: float | None = Field(
+        default=None,
+        ge=0,
+        le=3600,
+        description="Time for requests in flight at a stop; None: as long as the longest call may take, 30 s at least"
+        " and 600 s at most.",
+    )
     paused: bool = Field(default=False, description="Hold the rollout where it is.")
     owner: str = Field(default="", description="The key that deployed it; the platform says so.")
     owner_uid: str = Field(
@@ -227,6 +233,7 @@ class DeploymentStatus(Model):
     shadow: int | None = Field(default=None, description="The revision that gets copies of calls, and no others.")
     since: float = Field(default=0, description="When the rollout began or last moved on, epoch seconds.")
     assignments: tuple[Assignment, ...] = ()
+    refused: tuple[str, ...] = Field(default=(), description="Ids of requests that are refused: they crash replicas.")
     conditions: tuple[Condition, ...] = ()
 
 

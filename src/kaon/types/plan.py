@@ -59,6 +59,9 @@ class Report(Model):
     held: dict[str, int] = Field(
         default_factory=dict, description="'workspace/deployment' -> callers that wait for a replica; none: left out."
     )
+    refusals: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="'workspace/deployment' -> ids of requests that are refused: they crash it."
+    )
 
 
 class PlanSpec(Model):

@@ -32,6 +32,7 @@ class ReplicaSpec(Model):
     name: str = Field(description="For people: deployment-revision-ordinal.")
     workspace: Name
     deployment: Name
+    deployment_uid: str = Field(default="", pattern=r"^[a-z0-9-]{0,64}$", description="'': planned by an older Kaon.")
     revision: int = Field(ge=1)
     ordinal: int = Field(ge=0)
     artifact: Digest
@@ -42,6 +43,9 @@ class ReplicaSpec(Model):
     )
     resources: Resources = Resources()
     drain_s: float = 30.0
+    start_s: float = Field(
+        default=120.0, description="How long its start may take, before silence means that it hangs."
+    )
 
 
 class ReplicaStatus(Model):

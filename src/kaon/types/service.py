@@ -15,6 +15,8 @@ from pydantic import AfterValidator, Field, StringConstraints
 from kaon.types.model import Model
 from kaon.types.objective import Objective
 
+MAX_BODY_BYTES = 64 * 2**20
+"""The largest body of a request, unless its endpoint takes less."""
 MAX_MESSAGE_BYTES = 32 * 2**20
 """The largest message of a websocket, unless its endpoint says otherwise."""
 ENDPOINTS_MAX = 256
@@ -106,6 +108,10 @@ class EndpointSpec(Model):
         description="Send an idempotent call to a second replica after so long; None: never.",
     )
     batch: Batch | None = None
+    strict: bool = Field(default=False, description="Query parameters that it does not know are refused.")
+    max_body_bytes: int | None = Field(
+        default=None, ge=1, le=MAX_BODY_BYTES, description="The largest body that it takes, also when unpacked."
+    )
     media_type: str = Field(
         default="",
         pattern=r"^[\x20-\x7e]{0,255}$",

@@ -247,6 +247,36 @@ async def test_a_deadline_is_looked_at_when_it_passes(platform: Platform) -> Non
     assert (await platform.shop()).status.state is RolloutState.STOPPED
 
 
+async def test_a_request_that_is_refused_since_it_crashes_replicas_is_told_once(platform: Platform) -> None:
+    await platform.deploy()
+    await platform.settle()
+    cloud = await platform.store.get("cloud", "", "local")
+    refusing = cloud.status.report.model_copy(update={"refusals": {"default/shop": ("bad",)}})
+    for report in (refusing, refusing, cloud.status.report):
+        cloud = await platform.store.get("cloud", "", "local")
+        await platform.store.update_status(cloud, CloudStatus(report=report))
+        for _ in range(2):
+            await platform.reconciler.reconcile(SHOP)
+    told = [event for event in await platform.store.events("default") if event.reason == "PoisonRequest"]
+    assert [event.level for event in told] == [Level.WARNING]
+    assert "Poison request bad" in told[0].message
+    assert (await platform.shop()).status.refused == ()
+
+
+async def test_news_of_refused_requests_are_looked_at(platform: Platform) -> None:
+    await platform.deploy()
+    await platform.settle()
+    watching = platform.store.watch(0)
+    changes = [change for change in await anext(watching) if change.kind == "cloud"]
+    await watching.aclose()  # type: ignore[attr-defined]
+    await platform.reconciler.affected(changes)
+    cloud = await platform.store.get("cloud", "", "local")
+    report = cloud.status.report.model_copy(update={"refusals": {"default/shop": ("bad",)}})
+    await platform.store.update_status(cloud, CloudStatus(report=report))
+    assert await platform.reconciler.affected(changes) == {SHOP}
+    assert await platform.reconciler.affected(changes) == set()
+
+
 async def test_only_deployments_of_which_a_report_says_something_new_are_looked_at(platform: Platform) -> None:
     await platform.deploy()
     await platform.settle()

@@ -15,7 +15,15 @@ from kaon.store.port import Unreadable
 from kaon.store.records import assemble
 from kaon.types.artifact import ArtifactSpec, Manifest
 from kaon.types.cloud import CloudSpec
-from kaon.types.deployment import Assignment, DeploymentSpec, DeploymentStatus, RevisionSpec, Template, template_hash
+from kaon.types.deployment import (
+    Assignment,
+    DeploymentSpec,
+    DeploymentStatus,
+    RevisionSpec,
+    Rollout,
+    Template,
+    template_hash,
+)
 from kaon.types.key import KeySpec, KeyStatus, Priority, Role, key_hash
 from kaon.types.knobs import Knobs, PlannedKnobs
 from kaon.types.plan import Plan
@@ -76,6 +84,18 @@ def test_each_assigned_replica_is_planned_with_all_that_it_needs() -> None:
     assert (first.artifact, first.env, first.drain_s) == (DIGEST, {"MODE": "fast"}, 7)
     assert first.secrets == ("KAON_KEY", "TOKEN")
     assert first.resources == Resources(cpus=2, memory_bytes=2**30)
+
+
+def test_a_replica_drains_for_as_long_as_its_longest_call_unless_somebody_says_otherwise() -> None:
+    made = [artifact(DIGEST, EndpointSpec(name="train", method="POST", path="/train", timeout_s=300))]
+    for given, found in ((None, 300), (7, 7)):
+        [replica] = planned(deployment("shop", assigned(1, 0), drain_s=given), artifacts=made).replicas
+        assert replica.drain_s == found
+
+
+def test_a_start_may_take_as_long_as_its_rollout_allows() -> None:
+    slow = Rollout(progress_deadline_s=900)
+    assert [r.start_s for r in planned(deployment("shop", assigned(1, 0), rollout=slow)).replicas] == [900]
 
 
 def test_a_template_overrides_the_resources_of_its_class() -> None:

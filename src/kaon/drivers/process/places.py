@@ -57,6 +57,10 @@ class Places:
         """Where the agent asks and tells."""
         return self.sockets(replica) / "control.sock"
 
+    def flights(self, replica: str) -> Path:
+        """Where the replica notes its calls in flight."""
+        return self.sockets(replica) / "flights"
+
     def log_pipe(self, replica: str) -> Path:
         """What the replica's processes write to; its other end is the log's keeper."""
         return self.sockets(replica) / "log.pipe"
@@ -65,9 +69,15 @@ class Places:
         """The lock that the keeper of the replica's log holds."""
         return self.sockets(replica) / "log.lock"
 
-    def volume(self, workspace: str, deployment: str) -> Path:
-        """The deployment's own folder, which outlives its replicas."""
-        return self.home / "volumes" / workspace / deployment
+    def volume(self, workspace: str, deployment: str, uid: str) -> Path:
+        """The deployment's own folder, which outlives its replicas; one of the same name made later has another.
+
+        A folder that an older Kaon named by the deployment alone becomes that of the first that asks.
+        """
+        own, before = self.home / "volumes" / workspace / f"{deployment}.{uid}", self.home / "volumes" / workspace
+        if uid and not own.exists() and (before / deployment).is_dir():
+            (before / deployment).rename(own)
+        return own if uid else before / deployment
 
     def launched(self) -> list[str]:
         """Replicas that have a launch file."""
