@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextvars import ContextVar
+import sys
+from collections.abc import Callable
+from contextvars import Context, ContextVar
 
 REQUEST_ID_HEADER = "x-request-id"
 DEADLINE_HEADER = "x-request-timeout"
@@ -11,3 +13,22 @@ DEADLINE_HEADER = "x-request-timeout"
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 """`time.monotonic()` at which the caller gives up; None: never."""
+
+
+def copies(home: Context) -> Callable[[], Context]:
+    """What gives copies of `home` of which none sees what is done in another.
+
+    The decimal module keeps a mutable object in its context variable; each copy gets one of its own.
+    """
+    decimal = sys.modules.get("decimal")
+    state = next((value for value in home.values() if decimal is not None and isinstance(value, decimal.Context)), None)
+    if decimal is None or state is None:
+        return home.copy
+    set_state = decimal.setcontext
+
+    def copy() -> Context:
+        own = home.copy()
+        own.run(set_state, state.copy())
+        return own
+
+    return copy

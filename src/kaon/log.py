@@ -23,9 +23,16 @@ def hide(value: str) -> None:
         _hidden.add(value)
 
 
+def forms(value: str) -> list[str]:
+    """A secret in every form that it may have on one line, as far as it is hidden: as it is, escaped in JSON, line by
+    line."""
+    told = (value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], *value.splitlines())
+    return [form for form in dict.fromkeys(told) if len(form) >= 6]
+
+
 def hide_secret(value: str) -> None:
-    """Blot out a secret in every form that it may have on one line: as it is, escaped in JSON, line by line."""
-    for form in (value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], *value.splitlines()):
+    """Blot out a secret in every form that it may have on one line."""
+    for form in forms(value):
         hide(form)
 
 

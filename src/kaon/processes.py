@@ -51,15 +51,17 @@ def spawn(
     lock: Path,
     env: Mapping[str, str],
     cwd: Path | None = None,
-    log: Path | None = None,
+    log: Path | int | None = None,
     stdin: bytes = b"",
+    pass_fds: Sequence[int] = (),
     limits: Limits = Limits(),
 ) -> int:
     """Start a process in a session of its own that holds `lock` for as long as it lives; its pid.
 
-    `env` is its whole environment. Standard output and error are appended to `log`, or dropped; `stdin` is
-    all that it finds on its standard input (up to 1 MiB). Raises `Conflict` when the lock is held,
-    `InvalidInput` when `stdin` is too long, `OSError` when the program cannot be started.
+    `env` is its whole environment. Standard output and error are appended to `log` (a file, or a descriptor), or
+    dropped; `stdin` is all that it finds on its standard input (up to 1 MiB). It has `pass_fds` too. Raises
+    `Conflict` when the lock is held, `InvalidInput` when `stdin` is too long, `OSError` when the program cannot be
+    started.
     """
     with contextlib.ExitStack() as opened:
         held = opened.enter_context(_take(lock))
@@ -72,7 +74,7 @@ def spawn(
             stderr=sink,
             cwd=cwd,
             env=dict(env),
-            pass_fds=(held,),
+            pass_fds=(held, *pass_fds),
             start_new_session=True,
         )
     _children[child.pid] = child
@@ -150,6 +152,18 @@ async def ended(pid: int) -> int | None:
     if begun:
         await _kill(lambda: _session(pid, begun.start_ticks))
     return exit_code(pid)
+
+
+async def gone(lock: Path, timeout_s: float | None) -> bool:
+    """Wait until the process that was started with `lock` has ended; False when it still runs after `timeout_s`."""
+    pid = leader(lock)
+    if pid is None:
+        return True
+    with _opened(pid) as fd:
+        if fd is not None and pid in holders(lock) and not await _exit_of(fd, timeout_s):
+            return False
+    exit_code(pid)  # reaps it when it is our child
+    return True
 
 
 def ended_from_outside(code: int | None) -> bool:
@@ -292,7 +306,10 @@ def _filled_pipe(content: bytes) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def _appending(log: Path | None) -> Iterator[int]:
+def _appending(log: Path | int | None) -> Iterator[int]:
+    if isinstance(log, int):
+        yield log
+        return
     fd = os.open(log or os.devnull, os.O_WRONLY | os.O_APPEND | (os.O_CREAT if log else 0), 0o600)
     try:
         yield fd

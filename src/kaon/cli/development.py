@@ -5,7 +5,6 @@ It is the same process that serves in production, so what works here works there
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -21,6 +20,7 @@ from kaon.cli.progress import Progress
 from kaon.errors import Conflict
 from kaon.sdk.environments import Environments
 from kaon.sdk.locks import lock_for, stated_requirements
+from kaon.sdk.setting import of_every_shell
 from kaon.sdk.sources import Target, find_target
 from kaon.settings import Settings
 from kaon.types.key import Access
@@ -35,10 +35,12 @@ def serve(target: str, folder: Path, port: int, env: Mapping[str, str], *, reloa
     _check_free(port)
     python = _python(found)
     with tempfile.TemporaryDirectory(prefix="kaon-dev-") as work, _interrupts() as stop:
-        launch = _launch(found, Path(work), port, env)
+        launch = _launch(found, port, env, Path(work))
+        file = Path(work) / "launch.json"
+        file.write_text(launch.model_dump_json())
         note(f"{found.cls} at http://127.0.0.1:{port}/, without keys; its page: http://127.0.0.1:{port}/docs")
         while True:
-            process = _started(python, launch, found.root)
+            process = _started(python, launch, file)
             try:
                 changed = _watch(found.root, process, stop, reload=reload)
             finally:
@@ -69,8 +71,8 @@ def _python(found: Target) -> Path:
         return Environments(Settings().home / "agent" / "environments").ensure(lock)
 
 
-def _launch(found: Target, work: Path, port: int, env: Mapping[str, str]) -> Path:
-    launch = Launch(
+def _launch(found: Target, port: int, env: Mapping[str, str], work: Path) -> Launch:
+    return Launch(
         id="0" * 12,
         name="dev",
         workspace="default",
@@ -81,19 +83,20 @@ def _launch(found: Target, work: Path, port: int, env: Mapping[str, str]) -> Pat
         service_address=f"127.0.0.1:{port}",
         control_address=f"unix:{work / 'control.sock'}",
         env=dict(env),
+        own_names=tuple(name for name in os.environ if not of_every_shell(name)),
         access=Access(public=True),
         edge_url=Settings().url,
         drain_s=1.0,
     )
-    file = work / "launch.json"
-    file.write_text(json.dumps(launch.model_dump(mode="json")))
-    return file
 
 
-def _started(python: Path, launch: Path, folder: Path) -> subprocess.Popen[bytes]:
-    command = [str(python), "-m", "kaon.runtime", "--launch", str(launch)]
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd=folder, env=environment, start_new_session=True)
+def _started(python: Path, launch: Launch, file: Path) -> subprocess.Popen[bytes]:
+    command = [str(python), "-P", "-s", "-m", "kaon.runtime", "--launch", str(file)]
+    shell = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    environment = launch.environment(shell)
+    return subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, cwd=launch.code_dir, env=environment, start_new_session=True
+    )
 
 
 def _stopped(process: subprocess.Popen[bytes]) -> int:

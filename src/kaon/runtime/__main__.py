@@ -4,44 +4,102 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import faulthandler
 import gc
 import json
-import math
+import logging
 import os
+import re
 import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
-import uvloop
 from pydantic import ValidationError
 
 from kaon import log
 from kaon.runtime import logs
 from kaon.runtime.replica import Replica
-from kaon.types.launch import EXIT_CONFIG, Launch
+from kaon.runtime.signals import Signals
+from kaon.runtime.threads import MainThread
+from kaon.sdk import setting
+from kaon.sdk.load import load
+from kaon.types.launch import EXIT_CONFIG, STACKS_SIGNAL, Launch
+from kaon.types.service import Loop
 
-_THREAD_COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _SWITCH_S = 0.0005
 """A handler's thread that wants the interpreter gets it from the loop within this; Python's default is 5 ms."""
+_ENDING_S = 5.0
+"""How long what ends with the interpreter may take: threads of the service that are no daemons, its exit functions."""
+_READ_AT_START = re.compile(r"LD_.*|MALLOC_.*|GLIBC_TUNABLES|PYTHON.*|LANG|LC_.*")
+"""Variables that the loader, the C library and Python read before a secret can be set."""
+
+_log = logging.getLogger("kaon.runtime")
 
 
 def main() -> int:
     """The replica's whole life; its exit code."""
+    faulthandler.enable(file=2)
+    faulthandler.register(STACKS_SIGNAL, file=2)
     parser = argparse.ArgumentParser(prog="python -m kaon.runtime", description=__doc__)
     parser.add_argument("--launch", type=Path, required=True, metavar="FILE", help="JSON of kaon.types.launch.Launch")
     options = parser.parse_args()
     try:
         launch = Launch.model_validate_json(options.launch.read_bytes())
         secrets = read_secrets()
-        log_file = logs.LogFile(launch.log_file, launch.log_max_bytes) if launch.log_file else None
     except (OSError, ValueError, ValidationError) as error:
         print(f"ConfigError: the replica cannot be launched: {_said(error)}", file=sys.stderr)
         return EXIT_CONFIG
     logs.configure(os.environ.get("KAON_LOG_LEVEL", "info").upper())
-    set_environment(launch, secrets)
+    setting.ignore(os.environ.keys() - {*launch.env, *launch.own_names, *secrets})
+    set_secrets(secrets)
     sys.setswitchinterval(_SWITCH_S)
     gc.freeze()  # what is loaded by now stays: the collector need not walk it again
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(Replica(launch, log_file).run())
+    signals = Signals()
+    main_thread = MainThread(after_each=signals.install)
+    return _live(Replica(launch, main_thread, signals), main_thread, _factory(launch.loop or _asked_for(launch)))
+
+
+def _live(replica: Replica, main_thread: MainThread, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> int:
+    """Run the replica's loop in a second thread, and what it asks for in this one; the exit code."""
+    codes = [1]
+
+    def turn() -> None:
+        try:
+            with asyncio.Runner(loop_factory=new_loop) as runner:
+                codes[0] = runner.run(replica.run())
+                threading.Thread(target=_end_in_time, args=(codes[0],), daemon=True).start()
+        except BaseException:
+            _log.exception("the replica crashed")
+        main_thread.end()
+        if main_thread.busy:  # a constructor that is not waited for, or a handler beyond the time to drain
+            os._exit(codes[0])
+
+    threading.Thread(target=turn, name="kaon-loop", daemon=True).start()
+    main_thread.serve()
+    return codes[0]
+
+
+def _end_in_time(code: int) -> None:
+    time.sleep(_ENDING_S)
+    os._exit(code)
+
+
+def _asked_for(launch: Launch) -> Loop:
+    """The loop that the class asks for. What is wrong with its module is told when it is loaded to be served."""
+    try:
+        return load(launch.entry, Path(launch.code_dir)).loop
+    except Exception:
+        return "uvloop"
+
+
+def _factory(name: Loop) -> Callable[[], asyncio.AbstractEventLoop]:
+    if name == "asyncio":
+        return asyncio.new_event_loop
+    import uvloop
+
+    return uvloop.new_event_loop
 
 
 def read_secrets() -> dict[str, str]:
@@ -55,18 +113,14 @@ def read_secrets() -> dict[str, str]:
     return secrets
 
 
-def set_environment(launch: Launch, secrets: dict[str, str]) -> None:
-    """Put variables and secrets into this process's environment only: /proc shows what it was started with."""
-    os.environ.update(launch.env)
+def set_secrets(secrets: dict[str, str]) -> None:
+    """Put secrets into this process's environment only: /proc shows what it was started with."""
     os.environ.update(secrets)
+    time.tzset()  # TZ may be among them
     for value in secrets.values():
         log.hide(value)
-    if launch.edge_url:
-        os.environ["KAON_EDGE_URL"] = launch.edge_url
-    if launch.data_dir:
-        os.environ["KAON_DATA_DIR"] = launch.data_dir
-    for name in _THREAD_COUNTS:
-        os.environ.setdefault(name, str(max(1, math.ceil(launch.cpus))))
+    for name in filter(_READ_AT_START.fullmatch, secrets):
+        _log.warning("%s is a secret: it is read when a process starts and has no effect here; use --env", name)
 
 
 def _said(error: Exception) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from kaon.errors import KaonError, MethodNotAllowed
 from kaon.runtime import streaming
 from kaon.runtime.answers import Answer, allowed, interrupted, known, refusal
-from kaon.runtime.asgi import Message, Receive, Scope, Send
+from kaon.runtime.asgi import Message, Receive, Scope, Send, run_app
 from kaon.runtime.call import Call
 from kaon.runtime.chunks import CHUNKS, Chunks
 from kaon.runtime.figures import Figures
@@ -22,6 +22,7 @@ from kaon.runtime.inputs import arguments, cancel_when_gone, in_time
 from kaon.runtime.lane import HeldLane, Lane
 from kaon.runtime.mounts import GONE_S, check_head
 from kaon.runtime.serving import Serving
+from kaon.runtime.steps import in_context
 from kaon.sdk.docs_page import docs_page
 from kaon.types.key import Grant
 from kaon.types.service import EndpointKind
@@ -66,9 +67,10 @@ class App:
                 call = self._door.call(lane, grant, fields, request_id)
                 if lane.spec.kind is EndpointKind.STREAM:
                     assert isinstance(lane, HeldLane)
-                    await streaming.serve_stream(
+                    serve = streaming.serve_stream(
                         lane, call, names, scope, fields, receive, send, self._serving.lasting, self._door.closing
                     )
+                    await in_context(call.context(), serve)
                     return
                 document = await self._call(lane, call, names, scope, fields, receive)
         except BaseException as error:
@@ -133,7 +135,8 @@ class App:
         self._serving.elsewhere += 1
         try:
             with self._serving.lasting.held(grant, visit.end):
-                await app(told, receive, visit.send)
+                running = run_app(app, told, receive, visit.send)
+                await in_context(self._serving.new_context(), running)
         except BaseException as error:
             if interrupted(error) and not visit.stopped:
                 raise

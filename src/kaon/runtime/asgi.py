@@ -9,3 +9,8 @@ Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+
+
+async def run_app(app: Any, scope: Scope, receive: Receive, send: Send) -> None:
+    """An ASGI app as a coroutine, whatever kind of awaitable it gives."""
+    await app(scope, receive, send)

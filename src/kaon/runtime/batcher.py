@@ -21,7 +21,7 @@ from kaon.runtime.call import Call
 from kaon.runtime.lane import Lane
 from kaon.runtime.rows import Part, Whole, fitting, joined
 from kaon.runtime.steps import Stepper
-from kaon.runtime.threads import Threads
+from kaon.runtime.threads import Worker
 from kaon.sdk.endpoint import Endpoint
 from kaon.types.knobs import Knobs
 
@@ -59,14 +59,16 @@ class _Batch:
 class BatchLane(Lane):
     """Gathers calls into batches."""
 
-    def __init__(self, endpoint: Endpoint, instance: Any, loop: asyncio.AbstractEventLoop, stepper: Stepper) -> None:
+    def __init__(
+        self, endpoint: Endpoint, instance: Any, loop: asyncio.AbstractEventLoop, stepper: Stepper, worker: Worker
+    ) -> None:
         super().__init__(endpoint, endpoint.spec.concurrency or 1, loop)
         assert endpoint.spec.batch is not None
         self._own = self._spec = endpoint.spec.batch
         """As the class says, and as knobs have it, never beyond that."""
         self._handler: Callable[..., Any] = endpoint.function.__get__(instance)
         self._stepper = stepper if endpoint.is_async else None
-        self._threads = Threads(loop, self.name)
+        self._worker = worker
         self._gathered: deque[Part] = deque()
         """Out of the line and next to leave: what the coming batch takes, and one part more."""
         self._turn: asyncio.Handle | None = None
@@ -108,7 +110,7 @@ class BatchLane(Lane):
         return self._began
 
     def close(self) -> None:
-        self._threads.close()
+        self._worker.close()
 
     def _run(self, call: Call) -> None:
         raise NotImplementedError("a batch lane runs batches")
@@ -216,7 +218,7 @@ class BatchLane(Lane):
         call = parts[0].call
         done = partial(self._served, work, parts)
         if self._stepper is None:
-            self._threads.run(partial(call.context().run, self._handler, **arguments), done)
+            self._worker.run(partial(call.context().run, self._handler, **arguments), done)
             return
         task = self._stepper.start(self._handler(**arguments), call, done)
         work.stop = task.cancel if task is not None else None

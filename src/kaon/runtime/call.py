@@ -74,8 +74,8 @@ class Call:
         return None if self.deadline is None else self.deadline - time.monotonic()
 
     def context(self) -> Context:
-        """A context of the call's own, in which its handler knows whose call it is."""
-        own = Context()
+        """A copy of the context of the service's class, in which its handler knows whose call it is."""
+        own = self.lane.new_context()
         own.run(_set_request_id, self.request_id)
         own.run(_set_deadline, self.deadline)
         return own

@@ -17,7 +17,7 @@ import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
-from functools import partial
+from contextvars import Context
 from typing import Any
 
 from kaon.errors import TooManyRequests
@@ -26,7 +26,7 @@ from kaon.runtime.call import Call
 from kaon.runtime.figures import Figures
 from kaon.runtime.line import Line, Piece
 from kaon.runtime.steps import Stepper
-from kaon.runtime.threads import Threads
+from kaon.runtime.threads import Threads, Worker
 from kaon.sdk.endpoint import Endpoint
 from kaon.types.key import Priority
 from kaon.types.knobs import Knobs
@@ -43,6 +43,9 @@ _INSTANT_S = 0.0005
 
 class Lane(ABC):
     """What all lanes share: slots, line, admission, figures. In the line are calls, or parts of them."""
+
+    new_context: Callable[[], Context] = Context
+    """Makes the context of a call: a copy of what the class's module and constructor left."""
 
     def __init__(self, endpoint: Endpoint, slots: int, loop: asyncio.AbstractEventLoop) -> None:
         self.endpoint = endpoint
@@ -267,28 +270,31 @@ class AsyncLane(Lane):
 class ThreadLane(Lane):
     """Handlers that may block: in a thread. A call that timed out keeps its slot until its thread has ended."""
 
-    def __init__(self, endpoint: Endpoint, instance: Any, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, endpoint: Endpoint, instance: Any, loop: asyncio.AbstractEventLoop, worker: Worker) -> None:
         super().__init__(endpoint, endpoint.spec.concurrency or THREAD_SLOTS, loop)
         self._handler: Callable[..., Any] = endpoint.function.__get__(instance)
-        self._threads = Threads(loop, self.name)
+        self._worker = worker
 
     def _run(self, call: Call) -> None:
         call.arm(self._loop)
-        work = partial(call.context().run, self._handler, **call.arguments)
-        self._threads.run(work, call.settle)
+        self._worker.run(lambda: self._answer(call), call.settle)
+
+    def _answer(self, call: Call) -> Any:
+        """In the worker's thread. A call that ended while the worker had others to do is not begun."""
+        return None if call.ended else call.context().run(self._handler, **call.arguments)
 
     def close(self) -> None:
-        self._threads.close()
+        self._worker.close()
 
 
 class HeldLane(Lane):
     """Streams and websockets: the slot is handed to whoever drives them, who gives it back by `Call.free`."""
 
-    def __init__(self, endpoint: Endpoint, instance: Any, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, endpoint: Endpoint, instance: Any, loop: asyncio.AbstractEventLoop, worker: Worker) -> None:
         default = ASYNC_SLOTS if endpoint.is_async else THREAD_SLOTS
         super().__init__(endpoint, endpoint.spec.concurrency or default, loop)
         self.handler: Callable[..., Any] = endpoint.function.__get__(instance)
-        self.threads = Threads(loop, self.name)
+        self.worker = worker
 
     def tune(self, knobs: Knobs) -> None:
         """Nothing: a slot is taken for as long as a caller stays, and a limit on work is none on callers."""
@@ -299,4 +305,11 @@ class HeldLane(Lane):
             call.on_begin()
 
     def close(self) -> None:
-        self.threads.close()
+        self.worker.close()
+
+
+def worker_of(endpoint: Endpoint, loop: asyncio.AbstractEventLoop, main: Worker | None) -> Worker:
+    """Where an endpoint's sync handler runs: in `main`, the thread of the constructor, when it runs one at a time."""
+    if main is not None and endpoint.spec.concurrency == 1:
+        return main
+    return Threads(loop, endpoint.spec.name)

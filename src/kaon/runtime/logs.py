@@ -1,24 +1,25 @@
-"""A replica's log: one JSON object a line, with the request it belongs to; in a file that is rotated.
+"""A replica's log lines: one JSON object a line, with the request it belongs to, for as long as the service says
+nothing else.
 
-Everything that the process writes to standard output or error goes there, prints and crashes of native code
-included, so rotation works on the descriptors: the file is renamed, and a new one put under descriptors 1 and 2.
+A service that configures logging itself is obeyed. Our handler of the root logger is silent while another one writes to
+the standard streams, and `logging.basicConfig` finds none. The platform's own lines have a handler of their own, which
+nothing that a service configures takes away.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 import traceback
 from datetime import UTC, datetime
-from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from kaon import context, log
 
-KEEP = 3
-"""Rotated files that are kept: `NAME.1` is the newest."""
+_OWN = ("kaon", "uvicorn")
+"""Loggers of the platform."""
 
 
 class JsonLines(logging.Formatter):
@@ -51,49 +52,50 @@ class Coloured(logging.Formatter):
         return log.blot(super().format(record))
 
 
+class _Default(logging.StreamHandler[Any]):
+    """Writes to standard error, unless the service has set a handler that does."""
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        others = (other for other in logging.getLogger().handlers if other is not self)
+        return not any(map(_writes_to_standard_streams, others)) and bool(super().handle(record))
+
+
+def _writes_to_standard_streams(handler: logging.Handler) -> bool:
+    return isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler)
+
+
 def configure(level: str = "INFO") -> None:
-    """Send the standard library's logging to standard error."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Coloured() if sys.stderr.isatty() else JsonLines())
+    """Send the standard library's logging to standard error. Call once."""
+    form = Coloured() if sys.stderr.isatty() else JsonLines()
+    default, own = _Default(sys.stderr), logging.StreamHandler(sys.stderr)
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [default]
     root.setLevel(level)
+    for handler in (default, own):
+        handler.setFormatter(form)
+    for name in _OWN:
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [own]
+        logger.propagate = False
+    logging.getLogger("kaon").setLevel(level)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    configure_root = logging.basicConfig
+
+    def basic_config(**kwargs: Any) -> None:
+        root.removeHandler(default)  # it does nothing while the root logger has a handler
+        configure_root(**kwargs)
+
+    basic_config.__doc__ = configure_root.__doc__
+    logging.basicConfig = basic_config
     sys.excepthook = _log_uncaught
+
+
+def restore() -> None:
+    """Let the platform's loggers speak again after `logging.config.dictConfig`, which disables those that there are."""
+    for name, logger in logging.Logger.manager.loggerDict.items():
+        if name.partition(".")[0] in _OWN and isinstance(logger, logging.Logger):
+            logger.disabled = False
 
 
 def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     logging.getLogger("kaon.runtime").critical("the replica crashed", exc_info=(kind, error, trace))
-
-
-class LogFile:
-    """A file under descriptors 1 and 2. Raises OSError when it cannot be opened."""
-
-    def __init__(self, path: str, max_bytes: int) -> None:
-        self._path = Path(path)
-        self._max_bytes = max_bytes
-        self._open()
-
-    def rotate_if_full(self) -> None:
-        """Start a new file when this one has reached its size. A full disk leaves everything as it is."""
-        try:
-            if os.fstat(1).st_size >= self._max_bytes:
-                for number in range(KEEP - 1, 0, -1):
-                    older = self._numbered(number)
-                    if older.exists():
-                        older.replace(self._numbered(number + 1))
-                self._path.replace(self._numbered(1))
-                self._open()
-        except OSError as error:
-            logging.getLogger("kaon.runtime").warning("the log could not be rotated: %s", error.strerror)
-
-    def _numbered(self, number: int) -> Path:
-        return self._path.with_name(f"{self._path.name}.{number}")
-
-    def _open(self) -> None:
-        file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        try:
-            os.dup2(file, 1)
-            os.dup2(file, 2)
-        finally:
-            os.close(file)

@@ -1,8 +1,8 @@
 """A replica's life: alive at once, loading, ready, draining, gone.
 
-The control socket answers from the first turn of the loop, while the user's class is imported and constructed in a
-thread. The public socket is bound from the start as well, and says 503 until the service is ready, so that nobody is
-refused a connection.
+The control socket answers from the first turn of the loop, which has a thread of its own, while the user's class is
+imported and constructed in the process's main thread. The public socket is bound from the start as well, and says 503
+until the service is ready, so that nobody is refused a connection.
 """
 
 from __future__ import annotations
@@ -10,29 +10,31 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import os
-import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import Context, copy_context
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from kaon.clock import Clock, SystemClock
 from kaon.errors import ConfigError
+from kaon.runtime import forks, logs
 from kaon.runtime.app import App
 from kaon.runtime.control import Control
 from kaon.runtime.door import Door
 from kaon.runtime.gate import Gate
-from kaon.runtime.logs import LogFile
 from kaon.runtime.mounts import Mounts
 from kaon.runtime.protocol import ReplicaProtocol
 from kaon.runtime.server import Server, bound, server
 from kaon.runtime.serving import Serving
-from kaon.runtime.threads import Threads
+from kaon.runtime.signals import Signals
+from kaon.runtime.steps import in_context
+from kaon.runtime.threads import MainThread
 from kaon.sdk.load import load
 from kaon.sdk.service import Service, construct
+from kaon.sdk.setting import deployment_variables
 from kaon.types.launch import EXIT_CONFIG, Launch
 from kaon.types.replica import Phase
 
@@ -41,7 +43,6 @@ KEEP_ALIVE_S = 3600.0
 QUIET_S = 0.3
 """A draining replica that saw nothing for this long has nothing more to expect."""
 _LOOK_S = 0.05
-_ROTATE_S = 1.0
 _HOOK_LIMIT_S = 10.0
 
 _log = logging.getLogger("kaon.runtime")
@@ -50,18 +51,21 @@ _log = logging.getLogger("kaon.runtime")
 class Replica:
     """One process's replica. `run` is its whole life."""
 
-    def __init__(self, launch: Launch, log_file: LogFile | None = None, clock: Clock | None = None) -> None:
+    def __init__(self, launch: Launch, main: MainThread, signals: Signals, clock: Clock | None = None) -> None:
         self._launch = launch
-        self._log_file = log_file
+        self._main = main
+        self._signals = signals
         self._clock = clock or SystemClock()
         self._stop = asyncio.Event()
+        self._instance: Any = None
+        self._home = Context()
+        """The context of the class's module and constructor, in which hooks run."""
 
     async def run(self) -> int:
         """Live; the exit code. Raises OSError when a socket cannot be bound."""
         began_at = time.monotonic()
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
+        self._signals.listen(loop, self._stop.set)
         serving = Serving(Door(Gate(self._launch.access, self._clock)), loop, self._launch.prefix)
         serving.tune(self._launch.knobs)
         control = Control(serving, self._launch.cpus)
@@ -76,7 +80,6 @@ class Replica:
             asyncio.create_task(private.serve(sockets=[bound(self._launch.control_address)])),
             asyncio.create_task(public.serve(sockets=[bound(self._launch.service_address)])),
         ]
-        rotation = asyncio.create_task(self._rotate())
         stopping = asyncio.create_task(self._stop.wait())
         opening = asyncio.create_task(self._open(serving))
         try:
@@ -95,39 +98,26 @@ class Replica:
             return 0
         finally:
             serving.close()
-            for task in (rotation, stopping, opening):
+            for task in (stopping, opening):
                 task.cancel()
             public.should_exit = private.should_exit = True
             await asyncio.wait(tasks, timeout=2.0)
 
     async def _open(self, serving: Serving) -> int:
         """Import, construct, run the start hooks, open the door; or the exit code of the reason why not."""
-        threads = Threads(asyncio.get_running_loop(), "loading")
+        forks.isolate((self._launch.service_address, self._launch.control_address), self._signals.reset_in_child)
         try:
-            try:
-                service = await in_thread(threads, partial(load, self._launch.entry, Path(self._launch.code_dir)))
-            except ConfigError:
-                raise
-            except Exception as error:
-                _log.exception("the service cannot be imported")
-                raise ConfigError(
-                    f"{self._launch.entry} cannot be imported: {type(error).__name__}: {error}",
-                    hint="The traceback is in the log.",
-                ) from error
-            instance = await in_thread(threads, partial(construct, service, os.environ))
-            self._service, self._instance = service, instance
-            await run_hooks(service, instance, service.on_start, threads)
-            mounts = Mounts(service.mounted(instance))
-            await mounts.start()
-            serving.open(service, instance, mounts)
+            service, self._instance, self._home = await in_thread(self._main, partial(_constructed, self._launch))
+            await self._run_hooks(service.on_start)
+            mounts = Mounts(service.mounted(self._instance))
+            await in_context(self._home, mounts.start())
+            serving.open(service, self._instance, mounts, self._home, self._main)
         except ConfigError as error:
             print(f"ConfigError: {error.cause} {error.hint}".rstrip(), file=sys.stderr, flush=True)
             return EXIT_CONFIG
-        except Exception:
+        except (Exception, SystemExit, KeyboardInterrupt):
             _log.exception("the service did not start")
             return 1
-        finally:
-            threads.close()
         return 0
 
     async def _drain(self, serving: Serving, public: Server) -> None:
@@ -149,33 +139,43 @@ class Replica:
     async def _hooks(self, serving: Serving, when: str) -> None:
         if serving.service is None:
             return
-        threads = Threads(asyncio.get_running_loop(), when)
         try:
             async with asyncio.timeout(_HOOK_LIMIT_S):
-                await run_hooks(serving.service, self._instance, getattr(serving.service, when), threads)
+                await self._run_hooks(getattr(serving.service, when))
         except Exception:
             _log.exception("a hook failed")
-        finally:
-            threads.close()
 
-    async def _rotate(self) -> None:
-        while self._log_file is not None:
-            await asyncio.sleep(_ROTATE_S)
-            self._log_file.rotate_if_full()
-
-
-async def run_hooks(service: Service, instance: Any, names: tuple[str, ...], threads: Threads) -> None:
-    """Call the instance's hooks in order: async ones on the loop, others in a thread."""
-    for name in names:
-        hook = getattr(instance, name)
-        if inspect.iscoroutinefunction(hook):
-            await hook()
-        else:
-            await in_thread(threads, hook)
+    async def _run_hooks(self, names: tuple[str, ...]) -> None:
+        """Call the instance's hooks in order: async ones on the loop, others in the main thread."""
+        for name in names:
+            hook = getattr(self._instance, name)
+            if inspect.iscoroutinefunction(hook):
+                await in_context(self._home, hook())
+            else:
+                await in_thread(self._main, partial(self._home.run, hook))
 
 
-def in_thread(threads: Threads, work: Callable[[], Any]) -> Awaitable[Any]:
-    """What `work()` gives, done in a thread that ends with the process, come what may."""
+def _constructed(launch: Launch) -> tuple[Service, Any, Context]:
+    """The service, its instance, and the context that they have left. Raises ConfigError and what the class raises."""
+    try:
+        service = load(launch.entry, Path(launch.code_dir))
+    except ConfigError:
+        raise
+    except Exception as error:
+        _log.exception("the service cannot be imported")
+        raise ConfigError(
+            f"{launch.entry} cannot be imported: {type(error).__name__}: {error}",
+            hint="The traceback is in the log.",
+        ) from error
+    try:
+        instance = construct(service, deployment_variables())
+    finally:
+        logs.restore()
+    return service, instance, copy_context()
+
+
+def in_thread(main: MainThread, work: Callable[[], Any]) -> Awaitable[Any]:
+    """What `work()` gives, done in the main thread, which ends with the process, come what may."""
     answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     def done(value: Any, error: BaseException | None) -> None:
@@ -188,5 +188,5 @@ def in_thread(threads: Threads, work: Callable[[], Any]) -> Awaitable[Any]:
         else:
             answer.set_exception(RuntimeError(f"the service asked to exit: {error!r}"))
 
-    threads.run(work, done)
+    main.run(work, done)
     return answer

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextvars import Context, copy_context
 from typing import Any
 
+from kaon import context
 from kaon.errors import KaonError
 from kaon.runtime.batcher import BatchLane
 from kaon.runtime.door import Door
 from kaon.runtime.figures import Figures
-from kaon.runtime.lane import AsyncLane, HeldLane, Lane, ThreadLane
+from kaon.runtime.lane import AsyncLane, HeldLane, Lane, ThreadLane, worker_of
 from kaon.runtime.lasting import Lasting
 from kaon.runtime.mounts import Mounts
 from kaon.runtime.routes import Routes, routes
 from kaon.runtime.sampling import Sampler
 from kaon.runtime.steps import Stepper
+from kaon.runtime.threads import Worker
 from kaon.sdk import openapi
 from kaon.sdk.endpoint import Endpoint
 from kaon.sdk.service import Service
@@ -46,6 +49,8 @@ class Serving:
         """Requests in flight in mounted apps."""
         self.sampler: Sampler | None = None
         """Keeps answers while a shadow is compared; None: as always."""
+        self.new_context: Callable[[], Context] = Context
+        """Makes the context of a request: a copy of what the class's module and constructor left."""
         self._knobs = AS_THE_CLASS_SAYS
         self.knobs = content_hash(self._knobs)
         """What names the knobs in force."""
@@ -53,11 +58,22 @@ class Serving:
         self._stepper: Stepper | None = None
         self._openapi: bytes | None = None
 
-    def open(self, service: Service, instance: Any, mounts: Mounts | None = None) -> None:
-        """Begin to serve. `mounts`: the service's mounted apps, started."""
-        self._stepper = Stepper(self.loop)
+    def open(
+        self,
+        service: Service,
+        instance: Any,
+        mounts: Mounts | None = None,
+        home: Context | None = None,
+        main: Worker | None = None,
+    ) -> None:
+        """Begin to serve. `mounts`: the service's mounted apps, started. Each request has a copy of `home`, or of the
+        caller's context now; `main` runs the sync handlers that run one at a time."""
+        stepper = self._stepper = Stepper(self.loop)
         self.service = service
-        self.lanes = tuple(lane_of(endpoint, instance, self.loop, self._stepper) for endpoint in service.endpoints)
+        self.new_context = context.copies(home or copy_context())
+        self.lanes = tuple(lane_of(endpoint, instance, self.loop, stepper, main) for endpoint in service.endpoints)
+        for lane in self.lanes:
+            lane.new_context = self.new_context
         self.tune(self._knobs)
         self.routes = routes(self.lanes)
         self.fast = _fast(self.lanes)
@@ -128,15 +144,18 @@ class Serving:
             self._stepper.close()
 
 
-def lane_of(endpoint: Endpoint, instance: Any, loop: asyncio.AbstractEventLoop, stepper: Stepper) -> Lane:
+def lane_of(
+    endpoint: Endpoint, instance: Any, loop: asyncio.AbstractEventLoop, stepper: Stepper, main: Worker | None = None
+) -> Lane:
     """The lane that an endpoint needs."""
-    if endpoint.spec.kind is not EndpointKind.CALL:
-        return HeldLane(endpoint, instance, loop)
-    if endpoint.spec.batch is not None:
-        return BatchLane(endpoint, instance, loop, stepper)
-    if endpoint.is_async:
+    if endpoint.spec.kind is EndpointKind.CALL and endpoint.is_async and endpoint.spec.batch is None:
         return AsyncLane(endpoint, instance, loop, stepper)
-    return ThreadLane(endpoint, instance, loop)
+    worker = worker_of(endpoint, loop, main)
+    if endpoint.spec.kind is not EndpointKind.CALL:
+        return HeldLane(endpoint, instance, loop, worker)
+    if endpoint.spec.batch is not None:
+        return BatchLane(endpoint, instance, loop, stepper, worker)
+    return ThreadLane(endpoint, instance, loop, worker)
 
 
 def _fast(lanes: Iterable[Lane]) -> dict[bytes, tuple[bytes, Lane]]:

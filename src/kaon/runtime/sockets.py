@@ -13,16 +13,16 @@ from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from kaon import context
 from kaon.errors import KaonError, NotFound
 from kaon.runtime.answers import interrupted, known, refusal
-from kaon.runtime.asgi import Message, Receive, Scope, Send
+from kaon.runtime.asgi import Message, Receive, Scope, Send, run_app
 from kaon.runtime.call import Call
 from kaon.runtime.inputs import query_pairs
 from kaon.runtime.lane import HeldLane
 from kaon.runtime.mounts import GONE_S, check_head
 from kaon.runtime.serving import Serving
 from kaon.runtime.socket_protocol import CONNECTION, SocketProtocol
+from kaon.runtime.steps import in_context
 from kaon.runtime.streaming import begin
 from kaon.types.key import Grant
 
@@ -95,10 +95,9 @@ class _Talk:
             with self._serving.lasting.held(call.grant, self._end):
                 await begin(lane, call)
                 self._begun = True
-                context.request_id.set(call.request_id)
-                context.deadline.set(call.deadline)
                 assert lane.signature.socket is not None
-                await lane.handler(**{lane.signature.socket: self._socket}, **call.arguments)
+                handling = lane.handler(**{lane.signature.socket: self._socket}, **call.arguments)
+                await in_context(call.context(), handling)
             await self._close(1000)
         except WebSocketDisconnect:
             pass
@@ -182,7 +181,8 @@ async def _delegate(
     serving.elsewhere += 1
     try:
         with serving.lasting.held(grant, end):
-            await app(serving.mounts.scope(at, app, scope), receive, _checked(send))
+            running = run_app(app, serving.mounts.scope(at, app, scope), receive, _checked(send))
+            await in_context(serving.new_context(), running)
     except asyncio.CancelledError:
         if connection is None or not connection.disconnected:
             raise

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextvars import Context
 from typing import Any
 
-from kaon.runtime.threads import Threads
+from kaon.runtime.threads import Worker
 
 NDJSON = b"application/x-ndjson"
 EVENTS = b"text/event-stream"
@@ -99,7 +99,7 @@ class ThreadItems:
     """The items of a sync generator, which runs in a thread, as an async generator. `on_stopped` tells its end."""
 
     def __init__(
-        self, generator: Generator[Any, None, None], context: Context, threads: Threads, on_stopped: Callable[[], None]
+        self, generator: Generator[Any, None, None], context: Context, worker: Worker, on_stopped: Callable[[], None]
     ) -> None:
         self._generator = generator
         self._loop = asyncio.get_running_loop()
@@ -111,7 +111,7 @@ class ThreadItems:
         self._error: BaseException | None = None
         self._closed = False
         self._on_stopped = on_stopped
-        threads.run(lambda: context.run(self._work), self._stopped)
+        worker.run(lambda: context.run(self._work), self._stopped)
 
     async def items(self) -> AsyncGenerator[Any, None]:
         """The items, in order; then the generator's error, if it had one."""

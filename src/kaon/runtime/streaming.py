@@ -190,7 +190,7 @@ class hold:
         generator = self._lane.handler(**self._call.arguments)
         if self._lane.endpoint.is_async:
             return generator  # type: ignore[no-any-return]
-        self._thread = stream.ThreadItems(generator, copy_context(), self._lane.threads, self._call.free)
+        self._thread = stream.ThreadItems(generator, copy_context(), self._lane.worker, self._call.free)
         return self._thread.items()
 
     async def __aexit__(self, *_: object) -> None:

@@ -29,6 +29,7 @@ from kaon.errors import ConfigError, InvalidInput
 from kaon.sdk.link import Link, Read, Reference, Reply
 from kaon.sdk.local import InProcess
 from kaon.sdk.service import Service, construct, service_of
+from kaon.sdk.setting import deployment_variables
 
 _stand_ins: dict[str, InProcess] = {}
 _own: dict[type, InProcess] = {}
@@ -121,7 +122,7 @@ def _link(name: str, service: Service | None) -> Link:
             return _remote[name]
         if service is not None:
             if service.cls not in _own:
-                _own[service.cls] = InProcess(service, construct(service, os.environ))
+                _own[service.cls] = InProcess(service, construct(service, deployment_variables()))
                 _own[service.cls].start()
             return _own[service.cls]
     raise ConfigError(

@@ -10,14 +10,14 @@ import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, get_args, overload
 
 from kaon.errors import ConfigError
 from kaon.sdk import openapi
 from kaon.sdk.endpoint import MARK, Endpoint, compile_endpoint
 from kaon.sdk.setting import Setting, compile_settings, read_settings
 from kaon.types.objective import Objective
-from kaon.types.service import Resources, ServiceSpec
+from kaon.types.service import Loop, Resources, ServiceSpec
 
 T = TypeVar("T")
 C = TypeVar("C", bound=type)
@@ -47,6 +47,7 @@ class Service:
     """Names of the methods to call, in order, before the first request; sync or async."""
     on_stop: tuple[str, ...]
     description: str = ""
+    loop: Loop = "uvloop"
 
     def spec(self) -> ServiceSpec:
         """What an artifact's manifest says of it."""
@@ -59,6 +60,7 @@ class Service:
             settings=tuple(s.spec for s in self.settings),
             resources=self.resources,
             objective=self.objective,
+            loop=self.loop,
             requirements=self.requirements,
             openapi=openapi.document(self),
         )
@@ -78,6 +80,7 @@ def service(
     resources: Resources | None = None,
     objective: Objective | None = None,
     mounts: Mapping[str, Any] | None = None,
+    loop: Loop = "uvloop",
 ) -> Callable[[C], C]: ...
 def service(
     cls: C | None = None,
@@ -88,6 +91,7 @@ def service(
     resources: Resources | None = None,
     objective: Objective | None = None,
     mounts: Mapping[str, Any] | None = None,
+    loop: Loop = "uvloop",
 ) -> C | Callable[[C], C]:
     """Mark a class as a service.
 
@@ -97,6 +101,8 @@ def service(
         resources: What one replica may use.
         objective: How quickly and how surely it should answer; scaling goes by it.
         mounts: Path -> ASGI app, or a function that takes the instance (or nothing) and makes one.
+        loop: The event loop that runs its coroutines: `uvloop` is the faster one, `asyncio` the standard library's, for
+            libraries that patch it, such as nest_asyncio.
 
     Raises ConfigError for what cannot be served, with the place.
     """
@@ -121,6 +127,7 @@ def service(
             on_start=_hooks(marked, "start"),
             on_stop=_hooks(marked, "stop"),
             description=lines[1].strip() if len(lines) > 1 else "",
+            loop=_loop(marked, loop),
         )
         _check_paths(compiled)
         marked.__kaon_service__ = compiled  # type: ignore[attr-defined]
@@ -200,6 +207,12 @@ def _objective(cls: type, given: Objective | None) -> Objective:
             hint="Write it like @kaon.service(objective=kaon.Objective(latency_s=0.2)).",
         )
     return given or Objective()
+
+
+def _loop(cls: type, given: Any) -> Loop:
+    if given not in get_args(Loop):
+        raise ConfigError(f"The loop of `{cls.__name__}` is {given!r}.", hint="Write loop='uvloop' or loop='asyncio'.")
+    return given  # type: ignore[no-any-return]
 
 
 def _check_paths(service: Service) -> None:

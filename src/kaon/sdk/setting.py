@@ -1,13 +1,16 @@
 """Settings of a service: its constructor's parameters, read from the environment.
 
 `def __init__(self, database_url: str, k: int = 10)` reads `DATABASE_URL` and `K`. Scalars are written as they are,
-everything else as JSON.
+everything else as JSON. Only variables that somebody set for the service count: `path` and `lang` are not the PATH and
+LANG that every process has.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +22,30 @@ from kaon.sdk import hints
 from kaon.sdk.link import Reference
 from kaon.sdk.problems import told
 from kaon.types.service import SettingSpec
+
+_SET_BY_EVERY_SHELL = re.compile(
+    r"PATH|HOME|USER|LOGNAME|USERNAME|SHELL|SHLVL|TERM|PWD|OLDPWD|HOSTNAME|HOST|LANG|LANGUAGE|LC_.*|TZ|TMPDIR|TEMP|TMP"
+    r"|EDITOR|VISUAL|PAGER|MAIL|DISPLAY|COLUMNS|LINES|PS1|_|XDG_.*|SSH_.*|DBUS_.*|VIRTUAL_ENV|CONDA_.*|PYTHON.*|LD_.*"
+)
+_ignored: Collection[str] | None = None
+
+
+def ignore(names: Collection[str]) -> None:
+    """Say which variables of this process nobody set for the service; those that every shell sets, until this is
+    called."""
+    global _ignored
+    _ignored = names
+
+
+def of_every_shell(name: str) -> bool:
+    """Whether a variable of this name says nothing of what somebody wanted."""
+    return _SET_BY_EVERY_SHELL.fullmatch(name) is not None
+
+
+def deployment_variables() -> dict[str, str]:
+    """The variables of this process that settings are read from, those included that the service's module has set."""
+    ignored = filter(of_every_shell, os.environ) if _ignored is None else _ignored
+    return {name: os.environ[name] for name in os.environ.keys() - set(ignored)}
 
 
 @dataclass(frozen=True, slots=True)

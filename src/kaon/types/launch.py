@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 from pydantic import Field
 
 from kaon.types.key import Access
 from kaon.types.knobs import AS_THE_CLASS_SAYS, Knobs
 from kaon.types.model import Address, EnvName, Model
+from kaon.types.service import Loop
 
 EXIT_CONFIG = 78
 """Exit code of a replica that cannot start as configured (EX_CONFIG of sysexits.h): restarts do not help."""
@@ -17,6 +21,18 @@ STACKS_SIGNAL = 58
 A real-time signal of Linux, between SIGRTMIN (34) and SIGRTMAX (64), since libraries use all of those with names. A
 process that has not registered it yet ends by it: send it only to a replica that has been alive before.
 """
+
+
+PASSED_ON = (
+    *("PATH", "LANG", "LANGUAGE", "LC_ALL", "TZ", "TMPDIR"),
+    *("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"),
+    *("LD_LIBRARY_PATH", "CUDA_HOME", "CUDA_PATH"),
+)
+"""Variables of the machine that a replica's process inherits from whoever starts it; no others."""
+
+_THREAD_COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
 class Launch(Model):
@@ -31,17 +47,33 @@ class Launch(Model):
     code_dir: str = Field(description="Folder put first on sys.path.")
     service_address: Address = Field(description="Where callers' requests come in.")
     control_address: Address = Field(description="Where the agent asks and tells: health, metrics, access.")
-    env: dict[EnvName, str] = Field(default_factory=dict)
+    env: dict[EnvName, str] = Field(default_factory=dict, description="Variables of the deployment; see `environment`.")
+    own_names: tuple[str, ...] = Field(
+        default=(), description="Names of other variables of the process that the service's settings may read."
+    )
     access: Access = Access()
     knobs: Knobs = AS_THE_CLASS_SAYS
+    loop: Loop | None = Field(
+        default=None, description="Event loop that the class asks for; None: the class is imported first to see."
+    )
     prefix: str = Field(default="/", description="Path under which callers see this replica.")
     edge_url: str = Field(default="", description="Where handles of other services are reached.")
     data_dir: str = Field(default="", description="Folder that outlives replicas, one per deployment.")
-    log_file: str = Field(default="", description="Standard output and error go here, rotated; empty: left alone.")
-    log_max_bytes: int = 10 * 2**20
     cpus: float = 1.0
     memory_bytes: int | None = Field(default=None, description="Hard limit, kept by the driver; None: none.")
     drain_s: float = 30.0
+
+    def environment(self, base: Mapping[str, str]) -> dict[str, str]:
+        """What the process is started with, so that each variable is there from its first instruction: `base`, the
+        deployment's variables over that, and the platform's own. Secrets are not among them."""
+        platform = {"KAON_EDGE_URL": self.edge_url, "KAON_DATA_DIR": self.data_dir}
+        return {
+            "PYTHONUNBUFFERED": "1",
+            **dict.fromkeys(_THREAD_COUNTS, str(max(1, math.ceil(self.cpus)))),
+            **base,
+            **self.env,
+            **{name: value for name, value in platform.items() if value},
+        }
 
 
 class ReplicaHealth(Model):

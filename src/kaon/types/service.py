@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -78,6 +78,10 @@ class SettingSpec(Model):
     default: str | None = None
 
 
+Loop = Literal["uvloop", "asyncio"]
+"""Event loops that a class can ask for: the fast one, or the standard library's, which some libraries need to patch."""
+
+
 class ServiceSpec(Model):
     """A service as its artifact's manifest describes it."""
 
@@ -89,5 +93,6 @@ class ServiceSpec(Model):
     settings: tuple[SettingSpec, ...] = ()
     resources: Resources = Resources()
     objective: Objective = Objective()
+    loop: Loop = "uvloop"
     requirements: tuple[str, ...] = Field(default=(), description="As the class or project states them, unlocked.")
     openapi: dict[str, Any] = Field(default_factory=dict, description="OpenAPI 3.1 document.")

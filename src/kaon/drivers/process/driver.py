@@ -7,8 +7,11 @@ launch file is a replica that was being forgotten, and is ended.
 
 Memory is kept by watching, not by RLIMIT_AS: numerical libraries reserve address space that they never touch.
 A replica over its limit is killed within a second with the figures as the reason; one that outruns the watch is
-what the kernel takes first when memory runs out (`oom_score_adj`). CPUs are a share: the runtime sizes its
-thread pools by them.
+what the kernel takes first when memory runs out (`oom_score_adj`). CPUs are a share: numerical
+libraries are told to size their thread pools by them.
+
+What a replica writes goes through a pipe to the keeper of its log (`keeper`), a small process that lives until the last
+writer has gone. It outlives this driver as replicas do, and is started again when it ends before its replica.
 
 Processes of one machine are one trust domain: replicas run as the user that Kaon runs as.
 """
@@ -21,21 +24,22 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator, Sequence
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from kaon import log, processes
 from kaon.clock import Clock
 from kaon.drivers.port import Fetch, LogLine, Sighting, Stage, Start
-from kaon.drivers.process import logs
+from kaon.drivers.process import keeper, logs
 from kaon.drivers.process.capacity import Demand, check_room, this_machine
 from kaon.drivers.process.places import Places, private_folder
 from kaon.drivers.process.preparation import Preparation, Prepared
 from kaon.drivers.process.pruning import prune
 from kaon.errors import KaonError
 from kaon.sdk.environments import Environments
-from kaon.types.launch import EXIT_CONFIG, Launch
+from kaon.types.launch import EXIT_CONFIG, PASSED_ON, Launch
 
 RUNTIME = ("-m", "kaon.runtime")
 """What python is given to run a replica."""
@@ -46,6 +50,9 @@ _LAST_LINES = 20
 _REASON_MOST = 200
 _LIMITS = processes.Limits(open_files=65_536, oom_score_adj=500)
 _PRUNE_EVERY_S = 600.0
+_LOG_BYTES = str(10 * 2**20)  # a log is rotated at this size
+_KEEPER_AGAIN_S = 1.0
+_LAST_WORDS_S = 5.0  # the keeper of a log ends within milliseconds of its last writer
 
 
 @dataclass
@@ -57,6 +64,7 @@ class _Replica:
     artifact: str = ""
     life: asyncio.Task[None] | None = None
     log_from: int = 0
+    hidden: tuple[str, ...] = ()  # what its log must not show; unknown of an adopted one
     why: str = field(default="")  # known better than the exit code tells it
 
 
@@ -121,6 +129,7 @@ class ProcessDriver:
             return
         self._replicas.pop(replica, None)
         await processes.stop(self._places.lock(replica), 0)
+        await processes.stop(self._places.log_lock(replica), 0)
         self._places.launch_file(replica).unlink(missing_ok=True)
         shutil.rmtree(self._places.sockets(replica), ignore_errors=True)
         if self._clock.monotonic() - self._pruned_at > _PRUNE_EVERY_S:
@@ -160,20 +169,52 @@ class ProcessDriver:
         folder = self._places.sockets(launch.id)
         shutil.rmtree(folder, ignore_errors=True)
         private_folder(folder)
-        _write_private(self._places.launch_file(launch.id), launch.model_dump_json(indent=1))
-        log_file = Path(launch.log_file)
+        launch_file = self._places.launch_file(launch.id)
+        _write_private(launch_file, launch.model_dump_json(indent=1))
+        log_file = self._places.log_file(launch.id)
         replica.log_from = log_file.stat().st_size if log_file.exists() else 0
-        pid = processes.spawn(
-            [str(prepared.python), "-P", "-s", *self._runtime, "--launch", str(self._places.launch_file(launch.id))],
-            lock=self._places.lock(launch.id),
-            env=_environment(launch.data_dir),
-            cwd=Path(launch.data_dir),
-            log=log_file,
-            stdin=json.dumps(secrets).encode(),
-            limits=_LIMITS,
-        )
+        replica.hidden = tuple(form for value in secrets.values() for form in log.forms(value))
+        os.mkfifo(self._places.log_pipe(launch.id), 0o600)
+        with _opened(self._places.log_pipe(launch.id), os.O_RDWR) as output:  # both ways: it never breaks
+            self._start_keeper(replica)
+            pid = processes.spawn(
+                [
+                    str(prepared.python),
+                    "-P",
+                    "-s",
+                    *self._runtime,
+                    "--launch",
+                    str(self._places.launch_file(launch.id)),
+                ],
+                lock=self._places.lock(launch.id),
+                env=launch.environment(_base(launch.data_dir)),
+                cwd=prepared.code_dir,
+                log=output,
+                stdin=json.dumps(secrets).encode(),
+                limits=_LIMITS,
+            )
         self._see_running(replica, launch, pid)
         return pid
+
+    def _start_keeper(self, replica: _Replica) -> None:
+        """Start the process that writes the replica's log, unless it runs."""
+        id_ = replica.sighting.id
+        with _opened(self._places.log_pipe(id_), os.O_RDONLY | os.O_NONBLOCK) as pipe:
+            processes.spawn(
+                [sys.executable, "-I", "-S", keeper.__file__, str(pipe), str(self._places.log_file(id_)), _LOG_BYTES],
+                lock=self._places.log_lock(id_),
+                env={},
+                stdin=json.dumps(replica.hidden).encode(),
+                pass_fds=(pipe,),
+            )
+
+    async def _keep_log(self, replica: _Replica) -> None:
+        """Start the keeper again whenever it has ended."""
+        while True:
+            await processes.gone(self._places.log_lock(replica.sighting.id), None)
+            await self._clock.sleep(_KEEPER_AGAIN_S)
+            with contextlib.suppress(KaonError, OSError):  # tried again in a second
+                self._start_keeper(replica)
 
     def _launch_of(self, start: Start, prepared: Prepared) -> Launch:
         spec, places = start.replica, self._places
@@ -185,6 +226,7 @@ class ProcessDriver:
             deployment=spec.deployment,
             revision=spec.revision,
             entry=prepared.entry,
+            loop=prepared.loop,
             code_dir=str(prepared.code_dir),
             service_address=f"unix:{places.service_socket(spec.id)}",
             control_address=f"unix:{places.control_socket(spec.id)}",
@@ -194,7 +236,6 @@ class ProcessDriver:
             prefix=start.prefix,
             edge_url=start.edge_url,
             data_dir=str(private_folder(places.volume(spec.workspace, spec.deployment))),
-            log_file=str(places.log_file(spec.id)),
             cpus=spec.resources.cpus,
             memory_bytes=spec.resources.memory_bytes,
             drain_s=spec.drain_s,
@@ -203,13 +244,16 @@ class ProcessDriver:
     async def _watch(self, replica: _Replica, pid: int) -> None:
         """See a process to its end, and keep it to its memory."""
         lock = self._places.lock(replica.sighting.id)
-        keeping = asyncio.create_task(self._keep_memory(replica, pid)) if replica.demand.memory_bytes else None
+        watching = [asyncio.create_task(self._keep_log(replica))]
+        if replica.demand.memory_bytes:
+            watching.append(asyncio.create_task(self._keep_memory(replica, pid)))
         try:
             code = await processes.ended(pid)
             await processes.stop(lock, 0)  # children of it that left its session
         finally:
-            if keeping:
-                keeping.cancel()
+            for task in watching:
+                task.cancel()
+        await processes.gone(self._places.log_lock(replica.sighting.id), _LAST_WORDS_S)
         log_file = self._places.log_file(replica.sighting.id)
         last = await asyncio.to_thread(logs.last_lines, log_file, _LAST_LINES, since_byte=replica.log_from)
         reason = replica.why or _reason(code, last)
@@ -275,15 +319,19 @@ class ProcessDriver:
         self._news.set()
 
 
-def _environment(data_dir: str) -> dict[str, str]:
-    """All that a replica's process inherits: nothing of the platform's own settings is in it."""
-    return {
-        "PATH": os.environ.get("PATH", os.defpath),
-        "LANG": os.environ.get("LANG", "C.UTF-8"),
-        "HOME": data_dir,
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
+def _base(data_dir: str) -> dict[str, str]:
+    """What every replica's process inherits: nothing of the platform's own settings is in it."""
+    passed_on = {name: value for name in PASSED_ON if (value := os.environ.get(name)) is not None}
+    return {"PATH": os.defpath, "LANG": "C.UTF-8", **passed_on, "HOME": data_dir, "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+@contextlib.contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    fd = os.open(path, flags | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def _write_private(path: Path, text: str) -> None:

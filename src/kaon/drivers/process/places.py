@@ -57,6 +57,14 @@ class Places:
         """Where the agent asks and tells."""
         return self.sockets(replica) / "control.sock"
 
+    def log_pipe(self, replica: str) -> Path:
+        """What the replica's processes write to; its other end is the log's keeper."""
+        return self.sockets(replica) / "log.pipe"
+
+    def log_lock(self, replica: str) -> Path:
+        """The lock that the keeper of the replica's log holds."""
+        return self.sockets(replica) / "log.lock"
+
     def volume(self, workspace: str, deployment: str) -> Path:
         """The deployment's own folder, which outlives its replicas."""
         return self.home / "volumes" / workspace / deployment

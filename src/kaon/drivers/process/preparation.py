@@ -12,6 +12,7 @@ from kaon.drivers.process.places import Places
 from kaon.sdk import archive
 from kaon.sdk.environments import Environments
 from kaon.sdk.limits import LOCK, SOURCES
+from kaon.types.service import Loop
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Prepared:
     """What a start needs of an artifact."""
 
     entry: str
+    loop: Loop
     code_dir: Path
     python: Path
 
@@ -60,4 +62,6 @@ class Preparation:
         if manifest.lock:
             python = self._environments.ensure((target / LOCK).read_text())
         target.touch()  # used now: pruning goes by it
-        return Prepared(entry=manifest.service.entry, code_dir=target / SOURCES, python=python)
+        return Prepared(
+            entry=manifest.service.entry, loop=manifest.service.loop, code_dir=target / SOURCES, python=python
+        )

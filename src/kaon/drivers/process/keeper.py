@@ -1,0 +1,162 @@
+"""Keeps a replica's log: reads what its processes write and puts it into a file as whole lines, without secrets.
+
+A program of its own, started with `python -I -S` and nothing but the standard library, 4 MB: it is no part of the
+replica, so the last words of a crash are kept, and a replica that holds the interpreter's lock cannot block itself by
+what it prints. It ends when nobody has the writing end open any more.
+
+    keeper.py PIPE FILE MAX_BYTES     PIPE: descriptor to read; standard input: JSON list of texts to blot out
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Iterable
+
+KEEP = 3
+"""Rotated files that are kept: `FILE.1` is the newest."""
+QUIET_S = 0.5
+"""A line without its end is shown when nothing was added to it for so long,"""
+OPEN_S = 5.0
+"""or when it has been open for so long."""
+BAR_S = 10.0
+"""A progress bar, which rewrites its line, shows its state this often, and its last state at its end."""
+LINE_MOST_BYTES = 64 * 1024
+
+_BLOTTED = b"******"
+
+
+class Lines:
+    """What was written, as lines to keep. Times are of any clock that goes forward."""
+
+    def __init__(self, hidden: Iterable[bytes] = ()) -> None:
+        self._hidden = sorted(filter(None, hidden), key=len, reverse=True)
+        self._overlap = max(map(len, self._hidden), default=0)
+        self._rest = b""
+        self._began_at = self._fed_at = 0.0
+        self._bar_shown_at = -math.inf
+        self._was_cut = False  # the line's beginning is shown already
+
+    def feed(self, chunk: bytes, now: float) -> bytes:
+        """Take what was read; what can be written now."""
+        if not self._rest:
+            self._began_at = now
+        self._fed_at = now
+        *whole, rest = (self._rest + chunk).split(b"\n")
+        out = [self._line(line) for line in whole]
+        if whole:
+            self._began_at = now
+        self._rest = _shortened(rest)
+        while len(self._rest) >= LINE_MOST_BYTES + self._overlap:
+            blotted = self._blot(self._rest)
+            out.append(blotted[:LINE_MOST_BYTES] + b"\n")
+            self._rest, self._was_cut = blotted[LINE_MOST_BYTES:], True
+        return b"".join(out)
+
+    def due_at(self) -> float:
+        """When `flush` has something to show; infinity: when more was read."""
+        if not self._rest:
+            return math.inf
+        if b"\r" in self._rest:
+            return max(self._fed_at, self._bar_shown_at + BAR_S, self._began_at + QUIET_S)
+        return min(self._fed_at + QUIET_S, self._began_at + OPEN_S)
+
+    def flush(self, now: float) -> bytes:
+        """Show the line that has no end yet."""
+        if b"\r" in self._rest:
+            self._bar_shown_at = now
+        out = self._line(self._rest)
+        self._rest, self._was_cut = b"", True
+        return out
+
+    def _line(self, text: bytes) -> bytes:
+        """A line as it is kept; nothing when all of it is shown already."""
+        state = self._blot(_state(text))
+        cut, self._was_cut = self._was_cut, False
+        return b"" if cut and not state else state + b"\n"
+
+    def _blot(self, text: bytes) -> bytes:
+        for value in self._hidden:
+            text = text.replace(value, _BLOTTED)
+        return text
+
+
+class File:
+    """A file that is rotated when it is full. What cannot be written is dropped: no replica waits for a disk."""
+
+    def __init__(self, path: str, max_bytes: int) -> None:
+        self._path = path
+        self._max_bytes = max_bytes
+        self._file = -1
+
+    def write(self, content: bytes) -> None:
+        """Append."""
+        with contextlib.suppress(OSError):
+            if self._file < 0:
+                self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            while content:
+                content = content[os.write(self._file, content) :]
+            if os.fstat(self._file).st_size >= self._max_bytes:
+                self._rotate()
+
+    def _rotate(self) -> None:
+        for number in range(KEEP - 1, 0, -1):
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(f"{self._path}.{number}", f"{self._path}.{number + 1}")
+        os.replace(self._path, f"{self._path}.1")
+        os.close(self._file)
+        self._file = -1
+
+
+def _state(text: bytes) -> bytes:
+    """What a terminal shows of a line that goes back to its beginning: what was written last."""
+    if b"\r" not in text:
+        return text
+    return next((part for part in reversed(text.split(b"\r")) if part.strip()), b"")
+
+
+def _shortened(text: bytes) -> bytes:
+    """A line that is not over, without the states that were written over."""
+    before, back, last = text.rpartition(b"\r")
+    return _state(before) + back + last
+
+
+def keep(pipe: int, lines: Lines, file: File) -> None:
+    """Copy until the end of the pipe."""
+    waiting = select.poll()
+    waiting.register(pipe, select.POLLIN)
+    while True:
+        now = time.monotonic()
+        due_in_s = lines.due_at() - now
+        if due_in_s <= 0:
+            file.write(lines.flush(now))
+            continue
+        if not waiting.poll(None if math.isinf(due_in_s) else math.ceil(due_in_s * 1000)):
+            continue
+        try:
+            chunk = os.read(pipe, 65_536)
+        except BlockingIOError:
+            continue
+        if not chunk:
+            break
+        file.write(lines.feed(chunk, time.monotonic()))
+    if not math.isinf(lines.due_at()):
+        file.write(lines.flush(time.monotonic()))
+
+
+def main(pipe: int, path: str, max_bytes: int) -> None:
+    """Keep one log to its end, whoever asks to stop before."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    hidden = [text.encode(errors="surrogatepass") for text in json.load(sys.stdin)]
+    keep(pipe, Lines(hidden), File(path, max_bytes))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
