@@ -197,8 +197,6 @@ class ReplicaProtocol(HttpToolsProtocol):
         if headers:
             check(headers)
         cycle.lane.figures.answered(status, 0.0 if call is None else now - call.entered_at)
-        if self._serving.sampler is not None:
-            self._serving.keep(cycle.request_id, cycle.lane.name, status, media_type, body)
         cycle.response_complete = True
         self._fast = None
         if cycle.disconnected:
@@ -215,6 +213,8 @@ class ReplicaProtocol(HttpToolsProtocol):
         if not cycle.keep_alive:
             self.transport.close()
         self._answered(now)
+        if self._serving.sampler is not None:
+            self._serving.keep(cycle.request_id, cycle.lane.name, status, media_type, body)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._chunks = Chunks(cycle)
