@@ -15,6 +15,7 @@ from kaon.errors import (
     KaonError,
     MethodNotAllowed,
     NotBegun,
+    RequestTimeout,
     TooManyRequests,
     Unauthenticated,
     Unavailable,
@@ -93,6 +94,8 @@ def _refusal(error: KaonError, request_id: str, fields: Mapping[bytes, bytes]) -
         headers.append((NOT_BEGUN_HEADER.encode(), b"1"))
     if isinstance(error, MethodNotAllowed) and error.allow:
         headers.append(allowed(error.allow))
+    if isinstance(error, RequestTimeout):  # what is left of its body must not be read as the next request
+        headers.append((b"connection", b"close"))
     if isinstance(error, Unauthenticated):
         headers.append((b"www-authenticate", b"Bearer"))
     return Answer(error.status, PROBLEM_JSON.encode(), error.problem_json(request_id), tuple(headers))

@@ -15,6 +15,7 @@ from kaon.errors import KaonError, MethodNotAllowed
 from kaon.runtime import streaming
 from kaon.runtime.answers import Answer, allowed, interrupted, known, refusal
 from kaon.runtime.asgi import Message, Receive, Scope, Send, run_app
+from kaon.runtime.bodies import steady
 from kaon.runtime.call import Call
 from kaon.runtime.chunks import CHUNKS, Chunks
 from kaon.runtime.figures import Figures
@@ -53,7 +54,7 @@ class App:
         try:
             document = _docs_page(scope)
             if document is None:
-                grant = self._door.check(fields)
+                grant = self._door.check(fields, scope.get("client"))
                 document = self._openapi(scope) or self._options(scope)
             if document is None:
                 mounted = self._serving.mounts.find(scope["path"])
@@ -63,7 +64,9 @@ class App:
                 lane, names = self._serving.routes.find(scope["method"], scope["path"])
                 figures, name = lane.figures, lane.name
                 if lane.spec.kind is EndpointKind.WEBSOCKET:
-                    raise MethodNotAllowed("This path is a websocket.", hint="Connect with a WebSocket client.")
+                    other = MethodNotAllowed("This path is a websocket.", hint="Connect with a WebSocket client.")
+                    other.allow = self._serving.routes.verbs(scope["path"])
+                    raise other
                 call = self._door.call(lane, grant, fields, request_id)
                 if lane.spec.kind is EndpointKind.STREAM:
                     assert isinstance(lane, HeldLane)
@@ -98,7 +101,7 @@ class App:
         fields: dict[bytes, bytes],
         receive: Receive,
     ) -> Answer:
-        call.arguments = await in_time(call, arguments(lane, names, scope, fields, receive))
+        call.arguments = await in_time(call, arguments(lane, names, scope, fields, steady(receive)))
         ended = asyncio.Event()
         call.on_end = lambda _: ended.set()
         call.began_at = time.monotonic()

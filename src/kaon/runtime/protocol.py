@@ -11,6 +11,7 @@ its pipelining, flow control, keep-alive and graceful shutdown go on working.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from functools import partial
 from typing import Any
@@ -19,6 +20,7 @@ from uvicorn.protocols.http.flow_control import CLOSE_HEADER
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from kaon.errors import BadAnswer
+from kaon.runtime import bodies
 from kaon.runtime.answers import known, refusal
 from kaon.runtime.call import Call
 from kaon.runtime.chunks import CHUNKS, Chunks
@@ -73,9 +75,26 @@ class ReplicaProtocol(HttpToolsProtocol):
         self._chunks: Chunks | None = None
         """Of the request that an ASGI app answers now."""
         self._idle_since: float | None = None
+        self._slow: asyncio.TimerHandle | None = None
+        """Set while a body is awaited."""
         self.ws_protocol_class = partial(_socket_protocol, serving)  # type: ignore[assignment]
 
     # --- a request comes in ---
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        cycle = self._fast
+        if cycle is not None and cycle.call is None:  # its body is not here yet
+            if self._slow is not None:
+                self._slow.cancel()
+            self._slow = self.loop.call_later(bodies.PAUSE_S, self._give_up, cycle)
+
+    def _give_up(self, cycle: _Cycle) -> None:
+        """A body stopped coming."""
+        if self._fast is cycle and cycle.call is None:
+            cycle.request_id = self._door.request_id(cycle.fields)
+            cycle.keep_alive = False
+            self._refuse(cycle, bodies.stopped())
 
     def on_message_begin(self) -> None:
         self.url = b""
@@ -151,7 +170,7 @@ class ReplicaProtocol(HttpToolsProtocol):
         door, lane, fields = self._door, cycle.lane, cycle.fields
         cycle.request_id = request_id = door.request_id(fields)
         try:
-            grant = door.check(fields)
+            grant = door.check(fields, self.client)
             cycle.call = call = door.call(lane, grant, fields, request_id)
             if cycle.query is None:
                 call.arguments = lane.signature.from_json(cycle.body)

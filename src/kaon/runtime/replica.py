@@ -30,6 +30,7 @@ from kaon.runtime.protocol import ReplicaProtocol
 from kaon.runtime.server import Server, bound, server
 from kaon.runtime.serving import Serving
 from kaon.runtime.signals import Signals
+from kaon.runtime.site import site_of
 from kaon.runtime.steps import in_context
 from kaon.runtime.threads import MainThread
 from kaon.sdk.load import load
@@ -66,7 +67,8 @@ class Replica:
         began_at = time.monotonic()
         loop = asyncio.get_running_loop()
         self._signals.listen(loop, self._stop.set)
-        serving = Serving(Door(Gate(self._launch.access, self._clock)), loop, self._launch.prefix)
+        door = Door(Gate(self._launch.access, self._clock), site_of(self._launch.service_address))
+        serving = Serving(door, loop, self._launch.prefix)
         serving.tune(self._launch.knobs)
         control = Control(serving, self._launch.cpus)
         public = server(

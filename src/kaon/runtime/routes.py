@@ -8,6 +8,10 @@ from dataclasses import dataclass, field
 
 from kaon.errors import KaonError, MethodNotAllowed, NotFound
 from kaon.runtime.lane import Lane
+from kaon.types.service import EndpointKind
+
+DOCUMENTS = ("/docs", "/openapi.json")
+"""Paths at which every service describes itself."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +34,18 @@ class Routes:
         raise self._missing(path)
 
     def verbs(self, path: str) -> tuple[str, ...]:
-        """The verbs that the endpoints at `path` take, in order; none: there is no endpoint."""
-        verbs = {verb for verb, known in self.plain if known == path}
-        verbs |= {verb for verb, pattern, _ in self.patterns if pattern.fullmatch(path)}
-        return tuple(sorted(verbs))
+        """The verbs that the endpoints at `path` take, in order; none: there is no endpoint.
+
+        A websocket takes no verb. Where there is nothing else, OPTIONS stands alone.
+        """
+        if path in DOCUMENTS:
+            return ("GET",)
+        plain = {lane.spec.method for lane in self._at(path) if lane.spec.kind is not EndpointKind.WEBSOCKET}
+        return tuple(sorted(plain)) if plain or not self._at(path) else ("OPTIONS",)
+
+    def _at(self, path: str) -> list[Lane]:
+        lanes = [lane for (_, known), lane in self.plain.items() if known == path]
+        return lanes + [lane for _, pattern, lane in self.patterns if pattern.fullmatch(path)]
 
     def _missing(self, path: str) -> KaonError:
         if verbs := self.verbs(path):

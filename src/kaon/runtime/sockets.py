@@ -38,7 +38,7 @@ async def serve_socket(serving: Serving, scope: Scope, receive: Receive, send: S
     fields = dict(scope["headers"])
     request_id = serving.door.request_id(fields)
     try:
-        grant = serving.door.check(fields)
+        grant = serving.door.check(fields, scope.get("client"))
         mounted = serving.mounts.find(scope["path"])
         talk = None if mounted else _talk(serving, grant, fields, request_id, scope, receive, send)
     except KaonError as error:
