@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -19,7 +21,9 @@ from kaon.errors import (
     TooManyRequests,
     Unauthenticated,
     Unavailable,
+    of_status,
 )
+from kaon.sdk.response import own_field
 from kaon.types.route import ATTEMPT_HEADER, COPY_REFUSED, NOT_BEGUN_HEADER
 
 _ATTEMPT = ATTEMPT_HEADER.encode()
@@ -28,6 +32,8 @@ Headers = list[tuple[bytes, bytes]]
 
 _log = logging.getLogger("kaon.runtime")
 
+BODILESS = frozenset({204, 304})
+"""Statuses of answers without a body."""
 _FAILED = "The service failed while it worked on the request."
 _LOGGED = "The reason is in the deployment's log under this request id."
 
@@ -43,9 +49,9 @@ class Answer:
 
     def all_headers(self, request_id: str) -> Headers:
         """Everything that goes on the wire."""
+        body = [(b"content-type", self.media_type), (b"content-length", b"%d" % len(self.body))]
         return [
-            (b"content-type", self.media_type),
-            (b"content-length", b"%d" % len(self.body)),
+            *(() if self.status in BODILESS else body),
             (b"x-request-id", request_id.encode("latin-1")),
             *self.headers,
         ]
@@ -62,12 +68,24 @@ def known(error: BaseException, endpoint: str, request_id: str) -> KaonError:
     if isinstance(error, asyncio.CancelledError):
         return Unavailable("The call was cancelled.", hint="Try again.")
     extra = {"fields": {"endpoint": endpoint, "request_id": request_id}}
+    error = _of_starlette(error) or error
     if not isinstance(error, KaonError):
         _log.error("the handler failed", exc_info=error, extra=extra)
         return KaonError(_FAILED, hint=_LOGGED)
     if isinstance(error, BadAnswer):
         _log.error("%s", error.cause, extra=extra)
     return error
+
+
+def _of_starlette(error: BaseException) -> KaonError | None:
+    """What an `HTTPException` of Starlette or FastAPI says: its status, its detail, its headers. None for others."""
+    module = sys.modules.get("starlette.exceptions")
+    if module is None or not isinstance(error, module.HTTPException):
+        return None
+    detail = error.detail if isinstance(error.detail, str) else json.dumps(error.detail, default=str)
+    told = of_status(error.status_code, detail)
+    told.headers = tuple((error.headers or {}).items())
+    return told
 
 
 def refusal(error: KaonError, request_id: str, fields: Mapping[bytes, bytes] = MappingProxyType({})) -> Answer:
@@ -85,7 +103,7 @@ def refusal(error: KaonError, request_id: str, fields: Mapping[bytes, bytes] = M
 def _refusal(error: KaonError, request_id: str, fields: Mapping[bytes, bytes]) -> Answer:
     if not 400 <= error.status <= 599:
         raise ValueError(f"{error.status} is not the status of an error")
-    headers: list[tuple[bytes, bytes]] = []
+    headers = [own_field(name, value) for name, value in error.headers]
     if error.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
     if isinstance(error, TooManyRequests) and fields.get(_ATTEMPT, b"1") != b"1":

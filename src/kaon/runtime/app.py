@@ -13,7 +13,7 @@ from typing import Any
 
 from kaon.errors import KaonError, MethodNotAllowed
 from kaon.runtime import streaming
-from kaon.runtime.answers import Answer, allowed, interrupted, known, refusal
+from kaon.runtime.answers import BODILESS, Answer, allowed, interrupted, known, refusal
 from kaon.runtime.asgi import Message, Receive, Scope, Send, run_app
 from kaon.runtime.bodies import steady
 from kaon.runtime.call import Call
@@ -22,6 +22,7 @@ from kaon.runtime.figures import Figures
 from kaon.runtime.inputs import arguments, cancel_when_gone, in_time
 from kaon.runtime.lane import HeldLane, Lane
 from kaon.runtime.mounts import GONE_S, check_head
+from kaon.runtime.routes import path_of
 from kaon.runtime.serving import Serving
 from kaon.runtime.steps import in_context
 from kaon.sdk.docs_page import docs_page
@@ -61,11 +62,11 @@ class App:
                 if mounted is not None:
                     await self._delegate(*mounted, request_id, grant, scope, receive, send)
                     return
-                lane, names = self._serving.routes.find(scope["method"], scope["path"])
+                lane, names = self._serving.routes.find(scope["method"], path_of(scope))
                 figures, name = lane.figures, lane.name
                 if lane.spec.kind is EndpointKind.WEBSOCKET:
                     other = MethodNotAllowed("This path is a websocket.", hint="Connect with a WebSocket client.")
-                    other.allow = self._serving.routes.verbs(scope["path"])
+                    other.allow = self._serving.routes.verbs(path_of(scope))
                     raise other
                 call = self._door.call(lane, grant, fields, request_id)
                 if lane.spec.kind is EndpointKind.STREAM:
@@ -116,7 +117,11 @@ class App:
         if call.error is not None:
             return refusal(known(call.error, lane.name, call.request_id), call.request_id, fields)
         media_type, body = lane.signature.to_body(call.value)
-        return Answer(200, media_type.encode(), body)
+        head = call.arguments.get(lane.signature.response or "")
+        if head is None:
+            return Answer(200, media_type.encode(), body)
+        is_bare = head.status_code in BODILESS
+        return Answer(head.status_code, media_type.encode(), b"" if is_bare else body, head.fields())
 
     def _openapi(self, scope: Scope) -> Answer | None:
         """The deployment's description, for callers that were let in."""
@@ -126,7 +131,7 @@ class App:
 
     def _options(self, scope: Scope) -> Answer | None:
         """What may be done at an endpoint's path."""
-        verbs = self._serving.routes.verbs(scope["path"]) if scope["method"] == "OPTIONS" else ()
+        verbs = self._serving.routes.verbs(path_of(scope)) if scope["method"] == "OPTIONS" else ()
         return Answer(200, _JSON, b"", (allowed(verbs),)) if verbs else None
 
     async def _delegate(

@@ -150,7 +150,12 @@ class ReplicaProtocol(HttpToolsProtocol):
         ):
             return None
         fields = dict(self.headers)
-        if b"transfer-encoding" in fields or b"expect" in fields or b"upgrade" in fields:
+        if (
+            b"transfer-encoding" in fields
+            or b"expect" in fields
+            or b"upgrade" in fields
+            or b"content-encoding" in fields
+        ):
             return None
         if len(fields.get(b"content-length", b"")) > _MAX_LENGTH_DIGITS:
             return None

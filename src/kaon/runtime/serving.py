@@ -107,7 +107,7 @@ class Serving:
         return sum(sum(figures.codes.values()) for figures in self.figures)
 
     def max_message_bytes(self, path: str) -> int:
-        """How large a message a websocket at `path` may send."""
+        """How large a message a websocket at `path`, as it was sent, may send."""
         with contextlib.suppress(KaonError):
             return self.routes.find("GET", path)[0].spec.max_message_bytes
         return MAX_MESSAGE_BYTES
@@ -166,13 +166,22 @@ def lane_of(
 
 
 def _fast(lanes: Iterable[Lane]) -> dict[bytes, tuple[bytes, Lane]]:
-    """Calls at plain paths. Where two verbs share a path, ASGI tells them apart."""
+    """Calls at plain paths, with a slash at the end or without. Where two verbs share a path, ASGI tells them apart.
+
+    An endpoint with a limit of its own on bodies, or one that reads the request's head, is left to ASGI too.
+    """
     found: dict[bytes, tuple[bytes, Lane]] = {}
     shared: set[bytes] = set()
     for lane in lanes:
-        path = lane.spec.path.encode()
+        spec, path = lane.spec, lane.spec.path.encode()
         if path in found:
             shared.add(path)
-        elif lane.spec.kind is EndpointKind.CALL and "{" not in lane.spec.path:
-            found[path] = (lane.spec.method.encode(), lane)
-    return {path: entry for path, entry in found.items() if path not in shared}
+        elif (
+            spec.kind is EndpointKind.CALL
+            and "{" not in spec.path
+            and spec.max_body_bytes is None
+            and not lane.signature.heads
+        ):
+            found[path] = (spec.method.encode(), lane)
+    plain = {path: entry for path, entry in found.items() if path not in shared}
+    return plain | {path + b"/": entry for path, entry in plain.items() if path != b"/"}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import unquote
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
@@ -44,7 +43,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self.transport.close()
 
     def handle_connect(self, event: Request) -> None:
-        path = unquote(event.path.partition("?")[0])
+        path = event.path.partition("?")[0]
         self.conn.max_message_size = self._serving.max_message_bytes(path)
         super().handle_connect(event)
         if self.response.status_code == 101:

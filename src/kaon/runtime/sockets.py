@@ -20,6 +20,7 @@ from kaon.runtime.call import Call
 from kaon.runtime.inputs import query_pairs
 from kaon.runtime.lane import HeldLane
 from kaon.runtime.mounts import GONE_S, check_head
+from kaon.runtime.routes import path_of
 from kaon.runtime.serving import Serving
 from kaon.runtime.socket_protocol import CONNECTION, SocketProtocol
 from kaon.runtime.steps import in_context
@@ -61,7 +62,7 @@ def _talk(
     send: Send,
 ) -> _Talk:
     """The talk that the request asks for. Raises KaonError."""
-    lane, names = serving.routes.find("GET", scope["path"])
+    lane, names = serving.routes.find("GET", path_of(scope))
     if not isinstance(lane, HeldLane) or lane.signature.socket is None:
         raise NotFound("There is no websocket at this path.", hint="The deployment's /docs page lists what there is.")
     call = serving.door.call(lane, grant, fields, request_id)

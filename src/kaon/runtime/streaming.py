@@ -163,7 +163,11 @@ class _Reply:
         ]
         if self._closing:
             headers.append((b"connection", b"close"))
-        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        status = 200
+        if (head := self._call.arguments.get(self._lane.signature.response or "")) is not None:
+            status = head.status_code
+            headers += head.fields()
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
 
 class hold:

@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 from kaon.errors import BadAnswer, ConfigError, InvalidInput, ItemError, NotFound
 from kaon.sdk.endpoint import Endpoint
 from kaon.sdk.link import Read
+from kaon.sdk.request import Request
+from kaon.sdk.response import Response
 from kaon.sdk.service import Service
 from kaon.sdk.signature import JSON
 from kaon.types.media import File
@@ -143,6 +145,16 @@ def _turn(loop: asyncio.AbstractEventLoop) -> None:
 
 def _received(endpoint: Endpoint, arguments: Mapping[str, Any], body: Any) -> dict[str, Any]:
     """The handler's arguments, as they come out of the request that a client would send."""
+    given = _said(endpoint, arguments, body)
+    signature = endpoint.signature
+    if signature.request is not None:
+        given[signature.request] = Request(endpoint.spec.method, endpoint.spec.path)
+    if signature.response is not None:
+        given[signature.response] = Response()  # nobody sees it: a handle answers the value
+    return given
+
+
+def _said(endpoint: Endpoint, arguments: Mapping[str, Any], body: Any) -> dict[str, Any]:
     signature, rest = endpoint.signature, dict(arguments)
     path = {name: text_of(rest[name]) for name in endpoint.path_names if name in rest}
     rest = {name: value for name, value in rest.items() if name not in path or name in endpoint.shared_names}
@@ -151,7 +163,7 @@ def _received(endpoint: Endpoint, arguments: Mapping[str, Any], body: Any) -> di
         raise InvalidInput(f"`{endpoint.spec.name}` needs {missing[0]}.")
     if all(p.where != "body" for p in signature.parameters):
         pairs = [pair for name, value in rest.items() for pair in pairs_of(name, value)]
-        return signature.from_query(pairs, path)
+        return signature.from_query(pairs, path, strict=True)
     if body is None:
         name = endpoint.body_name
         body = rest[name] if name is not None and rest.keys() - endpoint.shared_names == {name} else rest

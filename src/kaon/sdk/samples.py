@@ -6,19 +6,24 @@ The code reads `KAON_URL` (the deployment's URL) and `KAON_KEY` from the environ
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from kaon.errors import InvalidInput
 from kaon.sdk import hints
 from kaon.sdk.endpoint import Endpoint
+from kaon.sdk.parameter import Parameter
 from kaon.types.service import EndpointKind
 from kaon.types.wire import pairs_of, text_of
 
 _FILES = {"image": "photo.png", "audio": "sound.wav"}
 _DEPTH = 6
+_MOST = 100
+"""Items at most that a sample is given."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,8 @@ class Call:
     """Parameter -> file name; the call is a multipart form then."""
     arguments: dict[str, Any] = field(default_factory=dict)
     """The same call by keyword."""
+    is_made: bool = True
+    """Whether there are values: for some types (a pattern, a check of the user's own) none can be made up."""
 
 
 def call(endpoint: Endpoint, schemas: Mapping[tuple[str, str], dict[str, Any]], components: Mapping[str, Any]) -> Call:
@@ -45,10 +52,11 @@ def call(endpoint: Endpoint, schemas: Mapping[tuple[str, str], dict[str, Any]], 
             if hints.is_file(p.hint) or (row is not None and hints.is_file(row)):
                 family = getattr(hints.bare(row or p.hint), "family", "")
                 files[p.name] = _FILES.get(family.rstrip("/"), "file.bin")
-            elif p.name == signature.sole:
-                arguments |= value(schemas[name, p.name], components)
-            elif p.required:
-                arguments[p.name] = value(schemas[name, p.name], components)
+            elif p.name == signature.sole or p.required:
+                made = value(schemas[name, p.name], components)
+                if not _is_taken(p, made):
+                    return Call(endpoint.spec.path, is_made=False)
+                arguments |= made if p.name == signature.sole else {p.name: made}
     path, rest = endpoint.spec.path, dict(arguments)
     for part in endpoint.path_names:
         path = path.replace(f"{{{part}}}", quote(text_of(rest.get(part, "1")), safe=""))
@@ -61,9 +69,21 @@ def call(endpoint: Endpoint, schemas: Mapping[tuple[str, str], dict[str, Any]], 
     return Call(path, body=rest if has_body else None, files=files, arguments=arguments)
 
 
+def _is_taken(parameter: Parameter, made: Any) -> bool:
+    """Whether the endpoint takes what was made up for a parameter."""
+    try:
+        if parameter.where == "body":
+            parameter.codec.reader(json.dumps(made).encode())
+        else:
+            parameter.read([text for _, text in pairs_of(parameter.name, made)])
+    except (ValueError, IndexError, InvalidInput):
+        return False
+    return True
+
+
 def value(schema: Mapping[str, Any], components: Mapping[str, Any], depth: int = 0) -> Any:
     """A value that fits `schema`, as plain as can be."""
-    if "$ref" in schema:
+    while "$ref" in schema:
         schema = components.get(str(schema["$ref"]).rpartition("/")[2], {})
     for key in ("default", "const"):
         if key in schema:
@@ -82,9 +102,12 @@ def value(schema: Mapping[str, Any], components: Mapping[str, Any], depth: int =
         case "object":
             properties = schema.get("properties", {})
             wanted = schema.get("required", [])
-            return {name: value(properties[name], components, depth + 1) for name in wanted if name in properties}
+            found = {name: value(properties[name], components, depth + 1) for name in wanted if name in properties}
+            for n in range(len(found), min(int(schema.get("minProperties", 0)), _MOST)):
+                found[f"key{n}"] = value(schema.get("additionalProperties") or {}, components, depth + 1)
+            return found
         case "array":
-            count = max(1, schema.get("minItems", 1))
+            count = min(max(1, int(schema.get("minItems", 1))), _MOST, int(schema.get("maxItems", _MOST)))
             return [value(schema.get("items", {}), components, depth + 1)] * count
         case "integer" | "number" as kind:
             return _number(schema, whole=kind == "integer")
@@ -99,8 +122,8 @@ def value(schema: Mapping[str, Any], components: Mapping[str, Any], depth: int =
 
 
 def code(endpoint: Endpoint, call: Call) -> list[dict[str, str]]:
-    """The call in curl, Python and JavaScript; nothing for a websocket."""
-    if endpoint.spec.kind is EndpointKind.WEBSOCKET:
+    """The call in curl, Python and JavaScript; nothing for a websocket, nor where no call can be made up."""
+    if endpoint.spec.kind is EndpointKind.WEBSOCKET or not call.is_made:
         return []
     stream = endpoint.spec.kind is EndpointKind.STREAM and not endpoint.spec.media_type
     raw = bool(endpoint.spec.media_type)
@@ -215,15 +238,27 @@ if (!response.ok) throw new Error(await response.text());
 
 
 def _number(schema: Mapping[str, Any], *, whole: bool) -> float:
-    low = schema.get("minimum", schema.get("exclusiveMinimum"))
-    high = schema.get("maximum", schema.get("exclusiveMaximum"))
-    step = schema.get("multipleOf", 1 if whole else 0.5)
-    number = 1 if whole else 1.5
-    if low is not None and number <= low:
-        number = low + (step if "exclusiveMinimum" in schema else 0)
-    if high is not None and number >= high:
-        number = high - (step if "exclusiveMaximum" in schema else 0)
-    return int(number) if whole else float(number)
+    step = schema.get("multipleOf") or (1 if whole else None)
+    low, high = schema.get("minimum"), schema.get("maximum")
+    over, under = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
+    floor = max((n for n in (low, over) if n is not None), default=None)
+    ceiling = min((n for n in (high, under) if n is not None), default=None)
+    if step is not None:
+        start = floor if floor is not None and floor > 0 else step if ceiling is None else min(step, ceiling)
+        if floor is not None and start < floor:
+            start = floor
+        number = math.ceil(start / step) * step
+        number += step if number == over else 0
+        if ceiling is not None and number > ceiling:
+            number = math.floor(ceiling / step) * step
+        if number == under:
+            number -= step
+        return int(number) if whole else float(number)
+    if floor is not None and ceiling is not None:
+        return float(floor + (ceiling - floor) / 2)
+    if floor is not None and floor >= 1.5:
+        return float(floor + 1)
+    return float(ceiling - 1) if ceiling is not None and ceiling <= 1.5 else 1.5
 
 
 _FORMATS = {
