@@ -78,13 +78,19 @@ def known(error: BaseException, endpoint: str, request_id: str) -> KaonError:
 
 
 def _of_starlette(error: BaseException) -> KaonError | None:
-    """What an `HTTPException` of Starlette or FastAPI says: its status, its detail, its headers. None for others."""
+    """What an `HTTPException` of Starlette or FastAPI says: its status, its detail, its headers.
+
+    None for other errors, and for one that says nothing that could be told.
+    """
     module = sys.modules.get("starlette.exceptions")
     if module is None or not isinstance(error, module.HTTPException):
         return None
-    detail = error.detail if isinstance(error.detail, str) else json.dumps(error.detail, default=str)
-    told = of_status(error.status_code, detail)
-    told.headers = tuple((error.headers or {}).items())
+    try:
+        detail = error.detail if isinstance(error.detail, str) else json.dumps(error.detail, default=str)
+        told = of_status(error.status_code, detail)
+        told.headers = tuple((error.headers or {}).items())
+    except Exception:
+        return None
     return told
 
 

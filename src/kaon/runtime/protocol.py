@@ -76,25 +76,23 @@ class ReplicaProtocol(HttpToolsProtocol):
         """Of the request that an ASGI app answers now."""
         self._idle_since: float | None = None
         self._slow: asyncio.TimerHandle | None = None
-        """Set while a body is awaited."""
+        """Looks whether a body still comes."""
         self.ws_protocol_class = partial(_socket_protocol, serving)  # type: ignore[assignment]
 
     # --- a request comes in ---
 
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+    def _look_at_body(self, before: _Cycle | None, size: int) -> None:
+        """Refuse a request of whose body nothing came since the last look. One timer a connection, for all requests."""
+        self._slow = None
         cycle = self._fast
-        if cycle is not None and cycle.call is None:  # its body is not here yet
-            if self._slow is not None:
-                self._slow.cancel()
-            self._slow = self.loop.call_later(bodies.PAUSE_S, self._give_up, cycle)
-
-    def _give_up(self, cycle: _Cycle) -> None:
-        """A body stopped coming."""
-        if self._fast is cycle and cycle.call is None:
-            cycle.request_id = self._door.request_id(cycle.fields)
-            cycle.keep_alive = False
-            self._refuse(cycle, bodies.stopped())
+        if cycle is None or cycle.call is not None:
+            return
+        if cycle is not before or len(cycle.body) != size:
+            self._slow = self.loop.call_later(bodies.PAUSE_S, self._look_at_body, cycle, len(cycle.body))
+            return
+        cycle.request_id = self._door.request_id(cycle.fields)
+        cycle.keep_alive = False
+        self._refuse(cycle, bodies.stopped())
 
     def on_message_begin(self) -> None:
         self.url = b""
@@ -113,6 +111,8 @@ class ReplicaProtocol(HttpToolsProtocol):
                 self.flow.resume_reading()
             return
         self._fast = self.cycle = cycle  # type: ignore[assignment]
+        if self._slow is None:
+            self._slow = self.loop.call_later(bodies.PAUSE_S, self._look_at_body, None, 0)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers.append((name.lower(), value))
@@ -248,6 +248,8 @@ class ReplicaProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._chunks is not None:
             self._chunks.lost()
+        if self._slow is not None:
+            self._slow.cancel()
         cycle = self._fast
         if cycle is not None:
             cycle.disconnected = True
