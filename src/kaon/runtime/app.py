@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from kaon.errors import KaonError, MethodNotAllowed
+from kaon.errors import BadAnswer, KaonError, MethodNotAllowed
 from kaon.runtime import streaming
 from kaon.runtime.answers import BODILESS, Answer, allowed, interrupted, known, refusal
 from kaon.runtime.asgi import Message, Receive, Scope, Send, run_app
@@ -26,6 +26,7 @@ from kaon.runtime.routes import path_of
 from kaon.runtime.serving import Serving
 from kaon.runtime.steps import in_context
 from kaon.sdk.docs_page import docs_page
+from kaon.types.headers import check
 from kaon.types.key import Grant
 from kaon.types.service import EndpointKind
 
@@ -87,6 +88,12 @@ class App:
 
     async def _answer(self, answer: Answer, request_id: str, figures: Figures, began_at: float, send: Send) -> None:
         headers = answer.all_headers(request_id)
+        try:
+            check(headers)
+        except ValueError as error:
+            unfit = BadAnswer(f"The answer's head cannot be said: {error}.")
+            answer = refusal(known(unfit, "", request_id), request_id)
+            headers = answer.all_headers(request_id)
         if self._door.closing:
             headers.append((b"connection", b"close"))
         figures.answered(answer.status, time.monotonic() - began_at)

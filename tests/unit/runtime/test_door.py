@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -206,3 +207,55 @@ async def test_405_names_all_methods_of_the_path(serve: Any, path: str, allow: s
     for method in {"GET", "PATCH", "DELETE", "POST"} - set(allow.split(", ")):
         answer = await running.client.request(method, path)
         assert (answer.status_code, ", ".join(sorted(answer.headers["allow"].split(", ")))) == (405, allow), method
+
+
+@kaon.service
+class Injecting:
+    """Files whose media types were changed after they had been checked, on the fast path and past it."""
+
+    @kaon.endpoint
+    async def fast(self, text: str) -> kaon.File:
+        return self._changed(text)
+
+    @kaon.endpoint(path="/slow/{text}")
+    async def slow(self, text: str) -> kaon.File:
+        return self._changed(text)
+
+    @kaon.endpoint
+    async def same(self, picture: kaon.Image) -> kaon.Image:
+        return picture
+
+    def _changed(self, text: str) -> kaon.File:
+        file = kaon.File(b"x", media_type="image/png")
+        file.media_type = text
+        return file
+
+
+@pytest.mark.parametrize("path", ["/fast", "/slow/a"])
+async def test_a_media_type_that_cannot_be_said_is_a_bad_answer(serve: Any, path: str) -> None:
+    running = await serve(Injecting)
+    for text in ("image/png\r\nset-cookie: admin=1", "png", "ä/ö", ""):
+        where = path if path == "/fast" else "/slow/" + quote(text or " ", safe="")
+        answer = await running.client.post(where, json={"text": text} if path == "/fast" else {})
+        assert (answer.status_code, answer.json()["code"], "set-cookie" in answer.headers) == (502, "bad-answer", False)
+    assert running.serving.in_flight == 0
+
+
+@pytest.mark.parametrize("media_type", ["image/png\r\nset-cookie: admin=1", "image/p\ng", "image/", "image/ä"])
+async def test_a_callers_media_type_is_refused_where_it_enters(serve: Any, media_type: str) -> None:
+    running = await serve(Injecting)
+    picture = {"content": "aGk=", "media_type": media_type}
+    answer = await running.client.post("/same", json={"picture": picture})
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid-input")
+    named = {"content": "aGk=", "media_type": "image/png", "name": "a\r\nset-cookie: b"}
+    assert (await running.client.post("/same", json={"picture": named})).status_code == 400
+
+
+async def test_a_request_id_that_cannot_be_said_is_replaced(serve: Any) -> None:
+    running = await serve(Doors)
+    for sent in (b"\xff\xfe", b"a\tb", b"x" * 200):
+        answer = await running.client.post("/echo", json={"text": "x"}, headers={b"x-request-id": sent})
+        assert answer.status_code == 200
+        assert answer.headers["x-request-id"].isalnum()
+    answer = await running.client.post("/echo", json={"text": "x"}, headers={"x-request-id": "mine-7"})
+    assert answer.headers["x-request-id"] == "mine-7"
