@@ -171,8 +171,11 @@ async def _delegate(
     task = asyncio.current_task()
     assert task is not None
     stopping: list[asyncio.TimerHandle] = []
+    revoked = False
 
     def end(_: KaonError) -> None:
+        nonlocal revoked
+        revoked = True
         if connection is not None:
             connection.fail(_POLICY, "the key was revoked or has expired")
         task.cancel()
@@ -185,7 +188,7 @@ async def _delegate(
             running = run_app(app, serving.mounts.scope(at, app, scope), receive, _checked(send))
             await in_context(serving.new_context(), running)
     except asyncio.CancelledError:
-        if connection is None or not connection.disconnected:
+        if not revoked and (connection is None or not connection.disconnected):
             raise
     finally:
         serving.elsewhere -= 1

@@ -250,3 +250,23 @@ async def test_requests_to_mounted_apps_end_with_their_key(serve: Any, eventuall
     running.serving.door.gate.put(Access())
     answer = await call
     assert (answer.status_code, answer.json()["code"], cancelled.is_set()) == (401, "unauthenticated", True)
+
+
+async def test_websockets_of_mounted_apps_end_with_their_key(serve: Any, eventually: Any) -> None:
+    async def lasting(socket: WebSocket) -> None:
+        await socket.accept()
+        await socket.send_text("first")
+        await asyncio.sleep(1000)
+
+    @kaon.service(mounts={"/ui": Starlette(routes=[WebSocketRoute("/talk", lasting)])})
+    class Lasting: ...
+
+    running = await serve(Lasting)
+    headers = {"authorization": "Bearer kaon_testing"}
+    async with unix_connect(running.path, "ws://replica/ui/talk", additional_headers=headers) as socket:
+        assert await socket.recv() == "first"
+        running.serving.door.gate.put(Access())
+        with pytest.raises(ConnectionClosed):
+            await socket.recv()
+        assert socket.close_code == 1008
+    await eventually(lambda: running.serving.in_flight == 0)
