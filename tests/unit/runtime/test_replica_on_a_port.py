@@ -1,4 +1,4 @@
-"""Mounted apps and keys in a replica that is a process of its own."""
+"""Mounted apps, streams, keys and clients of a replica that is a process of its own."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from pathlib import Path
 import httpx2
 import pytest
 
+import kaon
+from kaon.errors import KaonError, Unavailable
 from kaon.types.key import Access, Grant, key_hash
 from kaon.types.launch import Launch
 
 SERVICE = """
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
@@ -45,6 +47,13 @@ class Good:
     @kaon.endpoint
     def write(self) -> str:
         return "written"
+
+    @kaon.endpoint(method="GET", media_type="audio/wav")
+    def speak(self, fail_at: int = -1) -> Iterator[bytes]:
+        for number, piece in enumerate([b"RIFF", b"\\x00\\xff", b"end"]):
+            if number == fail_at:
+                raise RuntimeError("no")
+            yield piece
 
     @kaon.endpoint(method="GET")
     async def ticks(self) -> AsyncIterator[int]:
@@ -167,3 +176,21 @@ def test_a_stream_ends_when_its_key_is_revoked(start: Start) -> None:
         assert next(pieces)
         assert process.control.put("/access", content=Access().model_dump_json()).status_code == 204
         assert b"unauthenticated" in b"".join(pieces)
+
+
+async def test_clients_give_the_bytes_of_a_raw_stream(start: Start) -> None:
+    process = start("Good")
+    process.ready()
+    url = f"http://127.0.0.1:{process.port}"
+    whole = b"RIFF\x00\xffend"
+    with kaon.Client(url, KEY) as client:
+        assert b"".join(client.speak()) == whole
+        with pytest.raises(KaonError, match="failed while it worked"):
+            list(client.speak(fail_at=0))
+        pieces = client.speak(fail_at=2)
+        assert next(pieces).startswith(b"RIFF")
+        with pytest.raises(Unavailable, match="broke"):
+            list(pieces)
+    async with kaon.AsyncClient(url, KEY) as client:
+        assert await client.speak() == whole
+        assert b"".join([piece async for piece in client.speak()]) == whole
