@@ -6,7 +6,7 @@
     ├── Forbidden           403   a good key that may not do this
     ├── NotFound            404   nothing of that name that you may see
     ├── MethodNotAllowed    405   the path exists, but not for this verb
-    ├── RequestTimeout      408   the request's body was not sent without a long pause
+    ├── RequestTimeout      408   the request's body stopped coming
     ├── Conflict            409   somebody changed it first, or it exists already
     ├── TooLarge            413   over a stated limit
     ├── UnsupportedMediaType 415  a body in a form that is not taken here; says which are
@@ -116,7 +116,7 @@ class MethodNotAllowed(KaonError):
 
 
 class RequestTimeout(KaonError):
-    """The request's body was not sent without a long pause."""
+    """The request's body stopped coming."""
 
     code, status, exit_code = "request-timeout", 408, 6
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from starlette.exceptions import HTTPException
 from websockets.asyncio.client import unix_connect
 from websockets.exceptions import WebSocketException
 
@@ -140,6 +141,10 @@ ERRORS: list[Any] = [
     ItemError("bad"),
     ItemError("bad", index=7),
     ItemError("bad", index="x"),  # type: ignore[arg-type]
+    HTTPException(418, detail="short"),
+    HTTPException(404, detail=[object()], headers={"x-said": "a\r\nset-cookie: admin=1"}),  # type: ignore[arg-type]
+    HTTPException(200),
+    HTTPException(503, headers=[1]),  # type: ignore[arg-type]
     ExceptionGroup("several", [ValueError("no")]),
     UnicodeEncodeError("ascii", "ä", 0, 1, "no"),
 ]
@@ -169,6 +174,11 @@ class Anything:
 
     @kaon.endpoint(concurrency=1)
     def in_thread(self) -> Any:
+        return _act()
+
+    @kaon.endpoint(concurrency=1)
+    async def with_head(self, response: kaon.Response) -> Any:
+        response.headers["x-said"] = "right"
         return _act()
 
     @kaon.endpoint(batch=kaon.Batch(max_size=4), concurrency=1)
@@ -208,6 +218,7 @@ KINDS = [
     "on-loop",
     "later-on-loop",
     "in-thread",
+    "with-head",
     "batch-in-thread",
     "batch-on-loop",
     "stream-in-thread",

@@ -36,6 +36,10 @@ class Answering(Protocol):
         """The answers that it kept after that number."""
         ...
 
+    def let_go(self, address: Address) -> None:
+        """Close the connection to a replica."""
+        ...
+
 
 @dataclass
 class _Watch:
@@ -56,6 +60,8 @@ class Shadows:
         self._replicas = replicas
         self._clock = clock
         self._watched: dict[DeploymentKey, _Watch] = {}
+        self._asked: set[Address] = set()
+        """Replicas to which a connection may be open."""
 
     def follow(self, routes: Iterable[Route], endpoints: Mapping[DeploymentKey, Sequence[Endpoint]]) -> None:
         """Compare exactly these routes' shadows, by the replicas that are behind the edge now."""
@@ -78,6 +84,7 @@ class Shadows:
         while True:
             for watch in list(self._watched.values()):
                 await self._look(watch)
+            self._let_go()
             await self._clock.sleep(LOOK_S)
 
     def report(self, workspace: str, deployment: str) -> ShadowReport:
@@ -85,11 +92,23 @@ class Shadows:
         watch = self._watched.get((workspace, deployment))
         return watch.comparison.report() if watch else ShadowReport()
 
+    def _let_go(self) -> None:
+        """Forget replicas that are compared no longer, and close what is open to them."""
+        wanted = {address for watch in self._watched.values() for address in (*watch.serving, *watch.shadow)}
+        for address in self._asked - wanted:
+            self._replicas.let_go(address)
+        self._asked &= wanted
+        for watch in self._watched.values():
+            for known in (watch.renewed_at, watch.read):
+                for address in known.keys() - wanted:
+                    del known[address]
+
     async def _look(self, watch: _Watch) -> None:
         if not watch.serving or not watch.shadow:
             return
         busiest = 0
         for address in (*watch.serving, *watch.shadow):
+            self._asked.add(address)
             with contextlib.suppress(Unavailable):
                 await self._renew(watch, address)
                 kept = await self._read(watch, address)

@@ -17,6 +17,7 @@ from kaon.errors import (
     KaonError,
     MethodNotAllowed,
     NotBegun,
+    RequestTimeout,
     TooManyRequests,
     Unauthenticated,
     Unavailable,
@@ -77,13 +78,19 @@ def known(error: BaseException, endpoint: str, request_id: str) -> KaonError:
 
 
 def _of_starlette(error: BaseException) -> KaonError | None:
-    """What an `HTTPException` of Starlette or FastAPI says: its status, its detail, its headers. None for others."""
+    """What an `HTTPException` of Starlette or FastAPI says: its status, its detail, its headers.
+
+    None for other errors, and for one that says nothing that could be told.
+    """
     module = sys.modules.get("starlette.exceptions")
     if module is None or not isinstance(error, module.HTTPException):
         return None
-    detail = error.detail if isinstance(error.detail, str) else json.dumps(error.detail, default=str)
-    told = of_status(error.status_code, detail)
-    told.headers = tuple((error.headers or {}).items())
+    try:
+        detail = error.detail if isinstance(error.detail, str) else json.dumps(error.detail, default=str)
+        told = of_status(error.status_code, detail)
+        told.headers = tuple((error.headers or {}).items())
+    except Exception:
+        return None
     return told
 
 
@@ -111,6 +118,8 @@ def _refusal(error: KaonError, request_id: str, fields: Mapping[bytes, bytes]) -
         headers.append((NOT_BEGUN_HEADER.encode(), b"1"))
     if isinstance(error, MethodNotAllowed) and error.allow:
         headers.append(allowed(error.allow))
+    if isinstance(error, RequestTimeout):  # what is left of its body must not be read as the next request
+        headers.append((b"connection", b"close"))
     if isinstance(error, Unauthenticated):
         headers.append((b"www-authenticate", b"Bearer"))
     return Answer(error.status, PROBLEM_JSON.encode(), error.problem_json(request_id), tuple(headers))

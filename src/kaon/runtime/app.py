@@ -11,10 +11,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from kaon.errors import KaonError, MethodNotAllowed
+from kaon.errors import BadAnswer, KaonError, MethodNotAllowed
 from kaon.runtime import streaming
 from kaon.runtime.answers import BODILESS, Answer, allowed, interrupted, known, refusal
 from kaon.runtime.asgi import Message, Receive, Scope, Send, run_app
+from kaon.runtime.bodies import steady
 from kaon.runtime.call import Call
 from kaon.runtime.chunks import CHUNKS, Chunks
 from kaon.runtime.figures import Figures
@@ -26,6 +27,7 @@ from kaon.runtime.serving import Serving
 from kaon.runtime.steps import in_context
 from kaon.sdk.docs_page import docs_page
 from kaon.types.flight import UNLIMITED_S
+from kaon.types.headers import check
 from kaon.types.key import Grant
 from kaon.types.service import EndpointKind
 
@@ -55,7 +57,7 @@ class App:
         try:
             document = _docs_page(scope)
             if document is None:
-                grant = self._door.check(fields)
+                grant = self._door.check(fields, scope.get("client"))
                 document = self._openapi(scope) or self._options(scope)
             if document is None:
                 mounted = self._serving.mounts.find(scope["path"])
@@ -66,7 +68,9 @@ class App:
                 lane, names = self._serving.routes.find(scope["method"], path_of(scope))
                 figures, name = lane.figures, lane.name
                 if lane.spec.kind is EndpointKind.WEBSOCKET:
-                    raise MethodNotAllowed("This path is a websocket.", hint="Connect with a WebSocket client.")
+                    other = MethodNotAllowed("This path is a websocket.", hint="Connect with a WebSocket client.")
+                    other.allow = self._serving.routes.verbs(path_of(scope))
+                    raise other
                 call = self._door.call(lane, grant, fields, request_id)
                 if lane.spec.kind is EndpointKind.STREAM:
                     assert isinstance(lane, HeldLane)
@@ -86,6 +90,12 @@ class App:
 
     async def _answer(self, answer: Answer, request_id: str, figures: Figures, began_at: float, send: Send) -> None:
         headers = answer.all_headers(request_id)
+        try:
+            check(headers)
+        except ValueError as error:
+            unfit = BadAnswer(f"The answer's head cannot be said: {error}.")
+            answer = refusal(known(unfit, "", request_id), request_id)
+            headers = answer.all_headers(request_id)
         if self._door.closing:
             headers.append((b"connection", b"close"))
         figures.answered(answer.status, time.monotonic() - began_at)
@@ -101,7 +111,7 @@ class App:
         fields: dict[bytes, bytes],
         receive: Receive,
     ) -> Answer:
-        call.arguments = await in_time(call, arguments(lane, names, scope, fields, receive))
+        call.arguments = await in_time(call, arguments(lane, names, scope, fields, steady(receive)))
         ended = asyncio.Event()
         call.on_end = lambda _: ended.set()
         call.began_at = time.monotonic()

@@ -115,7 +115,9 @@ class Call:
     def settle(self, value: Any, error: BaseException | None) -> None:
         """The handler stopped: the answer is known, and the slot is free. Never raises."""
         self.end(value, error)
-        self.free()
+        if self.holds:
+            self.holds = False
+            self.lane.release(self.began_at)
 
     def free(self) -> None:
         """Give the slot back, if it has one."""

@@ -7,10 +7,12 @@ import math
 import os
 
 from kaon import context
-from kaon.errors import InvalidInput, NotBegun, PoisonRequest
+from kaon.errors import InvalidInput, NotBegun, PoisonRequest, Unauthenticated
 from kaon.runtime.call import Call
 from kaon.runtime.gate import Gate
 from kaon.runtime.lane import Lane
+from kaon.runtime.site import Site
+from kaon.runtime.strangers import Strangers
 from kaon.types.flight import ID_LENGTH
 from kaon.types.key import Grant
 
@@ -24,8 +26,11 @@ _SOON_S = 1.0
 class Door:
     """Who comes in, until when, and under which request id."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, site: Site | None = None) -> None:
         self.gate = gate
+        self._site = site
+        """What browsers may ask; None: the edge stands before it."""
+        self._strangers = Strangers()
         self.shut = "the service is starting"
         """Why nobody may come in; "" when open."""
         self.closing = False
@@ -44,9 +49,19 @@ class Door:
                 return text
         return f"{self._prefix}{next(self._count):06x}"
 
-    def check(self, fields: dict[bytes, bytes]) -> Grant:
-        """Let the caller in, and say by which grant; or raise Unauthenticated or NotBegun."""
-        grant = self.gate.check(fields.get(_AUTHORIZATION))
+    def check(self, fields: dict[bytes, bytes], client: tuple[str, int] | None = None) -> Grant:
+        """Let the caller in, and say by which grant.
+
+        Raises Forbidden for another site's page, Unauthenticated, TooManyRequests after many wrong keys, and NotBegun.
+        """
+        if self._site is not None:
+            self._site.check(fields)
+        try:
+            grant = self.gate.check(fields.get(_AUTHORIZATION))
+        except Unauthenticated:
+            if _AUTHORIZATION in fields:
+                self._strangers.wrong(_address(fields, client))
+            raise
         if self.shut:
             raise NotBegun(f"Not ready: {self.shut}.", hint="Try again in a moment.", retry_after_s=_SOON_S)
         return grant
@@ -69,6 +84,13 @@ class Door:
             asked_s = _seconds(asked)
             timeout_s = asked_s if timeout_s is None else min(timeout_s, asked_s)
         return Call(lane, grant, request_id, timeout_s)
+
+
+def _address(fields: dict[bytes, bytes], client: tuple[str, int] | None) -> str:
+    """The caller's address: the connection's, and behind the edge the one that the edge saw."""
+    if client is not None:
+        return client[0]
+    return fields.get(b"x-forwarded-for", b"").rpartition(b",")[2].strip().decode("latin-1")
 
 
 def _seconds(text: bytes) -> float:

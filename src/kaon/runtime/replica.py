@@ -31,6 +31,7 @@ from kaon.runtime.protocol import ReplicaProtocol
 from kaon.runtime.server import Server, bound, server
 from kaon.runtime.serving import Serving
 from kaon.runtime.signals import Signals
+from kaon.runtime.site import site_of
 from kaon.runtime.steps import in_context
 from kaon.runtime.threads import MainThread
 from kaon.sdk.load import load
@@ -68,7 +69,8 @@ class Replica:
         loop = asyncio.get_running_loop()
         self._signals.listen(loop, self._stop.set)
         flights = Flights(Path(self._launch.flights_file)) if self._launch.flights_file else NOWHERE
-        serving = Serving(Door(Gate(self._launch.access, self._clock)), loop, self._launch.prefix, flights)
+        door = Door(Gate(self._launch.access, self._clock), site_of(self._launch.service_address))
+        serving = Serving(door, loop, self._launch.prefix, flights)
         serving.tune(self._launch.knobs)
         control = Control(serving, self._launch.cpus)
         public = server(

@@ -13,6 +13,10 @@ from urllib.parse import unquote
 from kaon.errors import InvalidInput, KaonError, MethodNotAllowed, NotFound
 from kaon.runtime.asgi import Scope
 from kaon.runtime.lane import Lane
+from kaon.types.service import EndpointKind
+
+DOCUMENTS = ("/docs", "/openapi.json")
+"""Paths at which every service describes itself."""
 
 Segments = tuple[str, ...]
 
@@ -64,11 +68,20 @@ class Routes:
         raise self._missing(path)
 
     def verbs(self, path: str) -> tuple[str, ...]:
-        """The verbs that the endpoints at `path` take, in order; none: there is no endpoint."""
+        """The verbs that the endpoints at `path` take, in order; none: there is no endpoint.
+
+        A websocket takes no verb. Where there is nothing else, OPTIONS stands alone.
+        """
+        if path in DOCUMENTS:
+            return ("GET",)
+        lanes = self._at(path)
+        verbs = {lane.spec.method for lane in lanes if lane.spec.kind is not EndpointKind.WEBSOCKET}
+        return tuple(sorted(verbs)) if verbs or not lanes else ("OPTIONS",)
+
+    def _at(self, path: str) -> list[Lane]:
         segments = _segments(path)
-        verbs = {verb for verb, known in self.plain if known == segments}
-        verbs |= {pattern.verb for pattern in self.patterns if pattern.match(segments) is not None}
-        return tuple(sorted(verbs))
+        lanes = [lane for (_, known), lane in self.plain.items() if known == segments]
+        return lanes + [pattern.lane for pattern in self.patterns if pattern.match(segments) is not None]
 
     def _missing(self, path: str) -> KaonError:
         if verbs := self.verbs(path):

@@ -1,7 +1,8 @@
 """Answers kept for a while, so that two revisions' can be compared; only while somebody asks for it.
 
 Which calls are kept is decided by the hash of the request id, so that replicas on both sides keep the same ones.
-What is kept is bounded, in memory only, and told on the control socket alone.
+Of an answer its digest and its beginning are kept, never the body. All of it is bounded by bytes, in memory only, and
+told on the control socket alone.
 """
 
 from __future__ import annotations
@@ -13,16 +14,19 @@ from collections import deque
 
 from kaon.types.shadow import Kept, KeptAnswers, Sampling
 
-KEPT = 512
 HEAD_BYTES = 4096
+KEPT_BYTES = 2 * 2**20
 _TOLD_BYTES = 512 * 1024
+_OTHER_BYTES = 400
+"""What an answer takes beside its beginning: ids, digest, objects."""
 
 
 class Sampler:
     """The answers that a replica keeps."""
 
     def __init__(self, sampling: Sampling) -> None:
-        self._kept: deque[tuple[int, str, str, int, bool, bytes]] = deque(maxlen=KEPT)
+        self._kept: deque[tuple[int, Kept]] = deque()
+        self._bytes = 0
         self._count = 0
         self.renew(sampling)
 
@@ -34,9 +38,26 @@ class Sampler:
     def note(self, request_id: str, endpoint: str, status: int, media_type: str, body: bytes) -> bool:
         """Keep an answer, when its call is one of the share; whether this sampler is still wanted."""
         if zlib.crc32(request_id.encode("latin-1", "replace")) < self._below:
+            is_json = "json" in media_type
+            kept = Kept(
+                request_id=request_id,
+                endpoint=endpoint,
+                status=status,
+                digest=hashlib.sha256(body).hexdigest(),
+                head=body[:HEAD_BYTES].decode("utf-8", "replace") if is_json else "",
+                whole=is_json and len(body) <= HEAD_BYTES,
+            )
             self._count += 1
-            self._kept.append((self._count, request_id, endpoint, status, "json" in media_type, body))
-        return time.monotonic() < self._until
+            self._kept.append((self._count, kept))
+            self._bytes += _size(kept)
+            while self._bytes > KEPT_BYTES:
+                self._bytes -= _size(self._kept.popleft()[1])
+        return not self.over
+
+    @property
+    def over(self) -> bool:
+        """Whether nobody asked for it any more."""
+        return time.monotonic() >= self._until
 
     def after(self, number: int) -> KeptAnswers:
         """The answers after that number, oldest first, as many as fit into one answer."""
@@ -44,22 +65,16 @@ class Sampler:
             number = 0  # of a sampler before this one
         size, until = 0, number
         found: list[Kept] = []
-        for count, request_id, endpoint, status, is_json, body in self._kept:
+        for count, kept in self._kept:
             if count <= number:
                 continue
-            head = body[:HEAD_BYTES].decode("utf-8", "replace") if is_json else ""
-            size += len(head) + 200
+            size += _size(kept)
             if found and size > _TOLD_BYTES:
                 break
-            found.append(
-                Kept(
-                    request_id=request_id,
-                    endpoint=endpoint,
-                    status=status,
-                    digest=hashlib.sha256(body).hexdigest(),
-                    head=head,
-                    whole=is_json and len(body) <= HEAD_BYTES,
-                )
-            )
+            found.append(kept)
             until = count
         return KeptAnswers(until=until, sampled=self._count, answers=tuple(found))
+
+
+def _size(kept: Kept) -> int:
+    return len(kept.head) + _OTHER_BYTES

@@ -134,6 +134,13 @@ class Serving:
             self.sampler = Sampler(sampling)
         else:
             self.sampler.renew(sampling)
+        if self.sampler is not None:
+            self.loop.call_later(sampling.for_s + 0.1, self._forget_answers)
+
+    def _forget_answers(self) -> None:
+        """Keep none when nobody asked for it any more, also where no call comes in."""
+        if self.sampler is not None and self.sampler.over:
+            self.sampler = None
 
     def keep(self, request_id: str, endpoint: str, status: int, media_type: str, body: bytes) -> None:
         """Show an answer to the sampler; the caller has looked that there is one."""

@@ -40,7 +40,7 @@ async def serve_socket(serving: Serving, scope: Scope, receive: Receive, send: S
     fields = dict(scope["headers"])
     request_id = serving.door.request_id(fields)
     try:
-        grant = serving.door.check(fields)
+        grant = serving.door.check(fields, scope.get("client"))
         serving.door.screen(request_id)
         mounted = serving.mounts.find(scope["path"])
         talk = None if mounted else _talk(serving, grant, fields, request_id, scope, receive, send)
@@ -173,8 +173,11 @@ async def _delegate(
     task = asyncio.current_task()
     assert task is not None
     stopping: list[asyncio.TimerHandle] = []
+    revoked = False
 
     def end(_: KaonError) -> None:
+        nonlocal revoked
+        revoked = True
         if connection is not None:
             connection.fail(_POLICY, "the key was revoked or has expired")
         task.cancel()
@@ -188,7 +191,7 @@ async def _delegate(
             running = run_app(app, serving.mounts.scope(at, app, scope), receive, _checked(send))
             await in_context(serving.new_context(), running)
     except asyncio.CancelledError:
-        if connection is None or not connection.disconnected:
+        if not revoked and (connection is None or not connection.disconnected):
             raise
     finally:
         serving.flights.end(flight)

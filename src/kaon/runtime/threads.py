@@ -18,7 +18,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Protocol
 
-from kaon.errors import Unavailable
+from kaon.errors import NotBegun
 from kaon.runtime import forks
 
 Done = Callable[[Any, BaseException | None], None]
@@ -47,7 +47,7 @@ class Threads:
         self._jobs: SimpleQueue[tuple[Callable[[], Any], Done] | None] = SimpleQueue()
 
     def run(self, work: Callable[[], Any], done: Done) -> None:
-        """Run `work()` in a thread; `done` gets its value or error on the loop. Raises Unavailable: there is none."""
+        """Run `work()` in a thread; `done` gets its value or error on the loop. Raises NotBegun: there is none."""
         if self._idle:
             self._idle -= 1
         else:
@@ -55,7 +55,7 @@ class Threads:
             try:
                 thread.start()
             except RuntimeError as error:  # the machine's or the process's limit
-                raise Unavailable(
+                raise NotBegun(
                     "The replica cannot start another thread.", hint="Try again in a moment.", retry_after_s=1.0
                 ) from error
             self._made += 1

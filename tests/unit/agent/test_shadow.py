@@ -94,8 +94,13 @@ class Replicas:
         self.sampling: dict[str, list[Sampling]] = {}
         self.log: dict[str, list[Kept]] = {}
         self.rate = 0
+        self.open: set[str] = set()
+
+    def let_go(self, address: str) -> None:
+        self.open.discard(address)
 
     async def sample(self, address: str, sampling: Sampling) -> None:
+        self.open.add(address)
         if address == "unix:/gone":
             raise Unavailable("gone")
         self.sampling.setdefault(address, []).append(sampling)
@@ -166,3 +171,16 @@ async def test_another_shadow_begins_a_new_account() -> None:
     assert shadows.report("default", "shop").matched == 1
     shadows.follow([route(3)], there)
     assert shadows.report("default", "shop").matched == 0
+
+
+async def test_connections_to_replicas_that_are_compared_no_longer_are_closed() -> None:
+    replicas, clock = Replicas(), FakeClock()
+    shadows = Shadows(replicas, clock)
+    for number in range(5):
+        there = {("default", "shop"): [endpoint(f"serving-{number}", 1), endpoint(f"shadow-{number}", 2)]}
+        shadows.follow([route()], there)
+        await seconds(shadows, clock, 3)
+        assert replicas.open == {f"unix:/serving-{number}", f"unix:/shadow-{number}"}
+    shadows.follow([], {})
+    await seconds(shadows, clock, 3)
+    assert replicas.open == set()

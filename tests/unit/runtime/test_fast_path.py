@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import kaon
-from kaon.runtime import inputs, protocol
+from kaon.runtime import bodies, protocol
 
 
 @kaon.service
@@ -99,7 +99,7 @@ async def test_unusual_requests_go_to_the_parent(serve: Any, ways: list[str], ex
 
 @pytest.mark.parametrize("extra", [b"", b"content-type: application/vnd.api+json\r\n"], ids=["fast", "asgi"])
 async def test_a_body_that_stops_coming_ends_in_408(serve: Any, monkeypatch: pytest.MonkeyPatch, extra: bytes) -> None:
-    monkeypatch.setattr(inputs, "BODY_PAUSE_S", 0.2)
+    monkeypatch.setattr(bodies, "PAUSE_S", 0.2)
     running = await serve(Plain)
     reader, writer = await running.raw()
     writer.write(request("echo", b'{"text":"abcdef"}', extra)[:-5])
@@ -115,7 +115,7 @@ async def test_a_body_that_stops_coming_ends_in_408(serve: Any, monkeypatch: pyt
 async def test_a_body_that_goes_on_coming_may_take_longer_than_a_pause(
     serve: Any, monkeypatch: pytest.MonkeyPatch, extra: bytes
 ) -> None:
-    monkeypatch.setattr(inputs, "BODY_PAUSE_S", 1.0)
+    monkeypatch.setattr(bodies, "PAUSE_S", 1.0)
     running = await serve(Plain)
     reader, writer = await running.raw()
     begun = asyncio.get_running_loop().time()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 import kaon
-from kaon.runtime.sampling import HEAD_BYTES, KEPT, Sampler
+from kaon.runtime.sampling import HEAD_BYTES, KEPT_BYTES, Sampler
 from kaon.types.shadow import KeptAnswers, Sampling
 
 
@@ -87,17 +88,18 @@ def test_both_sides_keep_the_same_calls_about_as_many_as_the_share_says() -> Non
 
 def test_what_is_kept_is_bounded_and_read_in_parts() -> None:
     sampler = Sampler(Sampling(share=1))
-    for number in range(KEPT + 100):
+    for number in range(1000):
         sampler.note(f"r{number}", "score", 200, "application/json", b'"' + b"x" * 9000 + b'"')
     first = sampler.after(0)
-    assert first.answers[0].request_id == "r100"
+    oldest = int(first.answers[0].request_id[1:])
+    assert 0 < (1000 - oldest) * HEAD_BYTES <= KEPT_BYTES
     assert {(len(a.head), a.whole) for a in first.answers} == {(HEAD_BYTES, False)}
     assert len(first.model_dump_json()) < 2**20
     rest, seen = first, len(first.answers)
     while rest.until < first.sampled:
         rest = sampler.after(rest.until)
         seen += len(rest.answers)
-    assert seen == KEPT
+    assert seen == 1000 - oldest
     assert sampler.after(first.sampled).answers == ()
     assert sampler.after(10**6).answers  # of a replica that was there before this one
 
@@ -107,3 +109,23 @@ def test_of_what_is_not_json_only_the_digest_is_told() -> None:
     sampler.note("r", "image", 200, "image/png", b"\x89PNG")
     (kept,) = sampler.after(0).answers
     assert (kept.head, kept.whole, len(kept.digest)) == ("", False, 64)
+
+
+def test_bodies_are_not_kept_however_large_and_many() -> None:
+    tracemalloc.start()
+    try:
+        sampler = Sampler(Sampling(share=1))
+        for number in range(300):
+            sampler.note(f"r{number}", "image", 200, "image/png", bytes(2**20))
+            sampler.note(f"s{number}", "score", 200, "application/json", bytes(2**20))
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert size < 3 * KEPT_BYTES
+
+
+async def test_answers_are_forgotten_where_no_call_comes_in(serve: Serve, eventually: Any) -> None:
+    running = await serve(Scorer)
+    await running.control_client.put("/sampling", json={"share": 1, "for_s": 0.05})
+    await call(running, "kept", "r1")
+    await eventually(lambda: running.serving.sampler is None)

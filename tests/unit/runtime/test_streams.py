@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import httpx2
 import pytest
 from websockets.asyncio.client import unix_connect
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 import kaon
 from kaon.runtime import stream
+from kaon.types.key import Access, Grant, key_hash
 
 
 @kaon.service
@@ -211,3 +214,166 @@ async def test_a_plain_request_to_a_websocket_says_what_it_is(serve: Any) -> Non
     running = await serve(Streams)
     answer = await running.client.get("/talk")
     assert (answer.status_code, "WebSocket" in answer.json()["hint"]) == (405, True)
+
+
+@kaon.service
+class Raw:
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+
+    @kaon.endpoint(method="GET", media_type="audio/wav")
+    async def speak(self, fail_at: int = -1) -> AsyncIterator[bytes]:
+        for number, piece in enumerate([b"RIFF\x00\xff", b"", bytearray(b"\x01"), memoryview(b"\x02")]):
+            if number == fail_at:
+                raise RuntimeError("hunter2")
+            yield piece  # type: ignore[misc]
+
+    @kaon.endpoint(method="GET")
+    def in_thread(self) -> Iterator[bytes]:
+        yield b"\r\n\x00"
+        yield b"\xff"
+
+    @kaon.endpoint(method="GET")
+    async def gated(self) -> AsyncIterator[bytes]:
+        yield b"first"
+        await self.gate.wait()
+        yield b"second"
+
+    @kaon.endpoint(method="GET")
+    async def text(self) -> AsyncIterator[bytes]:
+        yield "text"  # type: ignore[misc]
+
+    @kaon.endpoint(method="GET")
+    async def nothing(self) -> AsyncIterator[bytes]:
+        return
+        yield
+
+
+@pytest.mark.parametrize("accept", ["*/*", "audio/wav", "application/x-ndjson", "text/event-stream"])
+async def test_a_generator_of_bytes_is_sent_as_it_is(serve: Any, accept: str) -> None:
+    running = await serve(Raw)
+    answer = await running.client.get("/speak", headers={"accept": accept})
+    assert (answer.headers["content-type"], answer.content) == ("audio/wav", b"RIFF\x00\xff\x01\x02")
+    answer = await running.client.get("/in-thread", headers={"accept": accept})
+    assert (answer.headers["content-type"], answer.content) == ("application/octet-stream", b"\r\n\x00\xff")
+    assert (await running.client.get("/nothing")).content == b""
+
+
+async def test_bytes_are_on_the_wire_as_they_are_yielded(serve: Any) -> None:
+    running = await serve(Raw)
+    async with running.client.stream("GET", "/gated") as answer:
+        pieces = answer.aiter_bytes()
+        assert await anext(pieces) == b"first"
+        running.instance.gate.set()
+        assert await anext(pieces) == b"second"
+
+
+async def test_bytes_that_break_off_have_no_clean_end(serve: Any, eventually: Any) -> None:
+    running = await serve(Raw)
+    early = await running.client.get("/speak?fail_at=0")
+    assert (early.status_code, early.headers["content-type"]) == (500, "application/problem+json")
+    assert (await running.client.get("/text")).json()["code"] == "bad-answer"
+    with pytest.raises(httpx2.RemoteProtocolError):
+        await running.client.get("/speak?fail_at=2")
+    await eventually(lambda: running.serving.in_flight == 0)
+    assert running.lane("speak").figures.codes == {500: 2}
+
+
+@pytest.mark.parametrize("key", ["revoked", "expired", "public no longer"])
+@pytest.mark.parametrize("path", ["/gated", "/count?to=1000000000", "/blocks", "/talk"])
+async def test_what_lasts_ends_with_its_key(serve: Any, eventually: Any, path: str, key: str) -> None:
+    grant = Grant(hash=key_hash("kaon_testing"), key="tester", expires_at=1e12)
+    access = Access(public=True) if key == "public no longer" else Access(grants=(grant,))
+    running = await serve(Streams, access=access)
+    lane = running.lane(path[1:].partition("?")[0])
+    begun = asyncio.Event()
+    talk = asyncio.create_task(_listen(running, path, begun))
+    await begun.wait()
+    if key == "expired":
+        await running.clock.advance(1e12)
+    else:
+        told = await running.control_client.put("/access", content=Access().model_dump_json())
+        assert told.status_code == 204
+    await talk
+    assert lane.in_flight == 0
+    running.instance.blocked.set()
+    await eventually(lambda: lane.busy == 0)
+
+
+async def _listen(running: Any, path: str, begun: asyncio.Event) -> None:
+    """Until the replica ends it, with the reason."""
+    if path == "/talk":
+        headers = {"authorization": "Bearer kaon_testing"}
+        async with unix_connect(running.path, "ws://replica/talk", additional_headers=headers) as socket:
+            begun.set()
+            with contextlib.suppress(ConnectionClosed):
+                while True:
+                    await socket.recv()
+            assert socket.close_code == 1008
+        return
+    async with running.client.stream("GET", path) as answer:
+        last = b""
+        async for piece in answer.aiter_bytes():
+            begun.set()
+            last = (last + piece)[-1000:]
+    assert b"event: error" in last
+    assert b"unauthenticated" in last
+
+
+async def test_a_handler_that_will_not_stop_cannot_keep_its_socket(serve: Any, eventually: Any) -> None:
+    stop = asyncio.Event()
+
+    @kaon.service
+    class Stubborn:
+        @kaon.endpoint
+        async def talk(self, socket: kaon.WebSocket) -> None:
+            await socket.accept()
+            while not stop.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await stop.wait()
+
+    running = await serve(Stubborn)
+    begun = asyncio.Event()
+    talk = asyncio.create_task(_listen(running, "/talk", begun))
+    await begun.wait()
+    running.serving.door.gate.put(Access())
+    await talk
+    stop.set()
+    await eventually(lambda: running.lane("talk").busy == 0)
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+async def test_a_message_that_is_too_large_is_told_so(serve: Any, pieces: int) -> None:
+    @kaon.service
+    class Small:
+        @kaon.endpoint(max_message_bytes=100_000)
+        async def talk(self, socket: kaon.WebSocket) -> None:
+            await socket.accept()
+            async for data in socket.iter_bytes():
+                await socket.send_text(str(len(data)))
+
+    running = await serve(Small)
+    headers = {"authorization": "Bearer kaon_testing"}
+    async with unix_connect(running.path, "ws://replica/talk", additional_headers=headers) as socket:
+        await socket.send(b"x" * 100_000)
+        assert await socket.recv() == "100000"
+        with contextlib.suppress(ConnectionClosed):
+            await socket.send([b"x" * 7_000_000] * pieces)
+        with pytest.raises(ConnectionClosed):
+            await socket.recv()
+        assert socket.close_code == 1009
+        assert "100000" in (socket.close_reason or "")
+
+
+async def test_messages_of_32_mib_are_taken_unless_the_endpoint_says_otherwise(serve: Any) -> None:
+    running = await serve(Streams)
+    headers = {"authorization": "Bearer kaon_testing"}
+    async with unix_connect(
+        running.path, "ws://replica/talk", additional_headers=headers, max_size=None, compression=None
+    ) as socket:
+        assert await socket.recv() == "hi"
+        await socket.send("x" * (32 * 2**20))
+        assert len(await socket.recv()) == 32 * 2**20
+        await socket.send("x" * (32 * 2**20 + 1))
+        with pytest.raises(ConnectionClosed):
+            await socket.recv()

@@ -1,12 +1,13 @@
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any
 
 import pytest
 from pydantic import BaseModel, Field
 
 import kaon
+from kaon.errors import ConfigError
 from kaon.sdk import openapi
 from kaon.sdk.docs_page import docs_page
 from kaon.sdk.service import service_of
@@ -133,3 +134,52 @@ def test_the_docs_page_stores_no_key() -> None:
     html = docs_page().html.decode()
     stored = re.findall(r"(?:local|session)Storage\.setItem\(([^,]+),|indexedDB|document\.cookie|caches\.", html)
     assert stored == ['"kaon-theme"']
+
+
+def test_a_stream_of_bytes_is_described_by_its_media_type() -> None:
+    @kaon.service
+    class Speech:
+        @kaon.endpoint(method="GET", media_type="audio/wav")
+        def speak(self) -> Iterator[bytes]:
+            yield b"RIFF"
+
+        @kaon.endpoint(method="GET")
+        def raw(self) -> Iterator[bytes]:
+            yield b"RIFF"
+
+        @kaon.endpoint(max_message_bytes=1000)
+        async def talk(self, socket: kaon.WebSocket) -> None: ...
+
+    paths = openapi.document(service_of(Speech))["paths"]
+    assert list(paths["/speak"]["get"]["responses"]["200"]["content"]) == ["audio/wav"]
+    assert paths["/speak"]["get"]["x-kaon"]["media_type"] == "audio/wav"
+    assert list(paths["/raw"]["get"]["responses"]["200"]["content"]) == ["application/octet-stream"]
+    assert paths["/talk"]["get"]["x-kaon"]["max_message_bytes"] == 1000
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"media_type": "audio"}, "has media_type='audio'"),
+        ({"media_type": "audio/wav\r\nx: y"}, "has media_type="),
+        ({"max_message_bytes": 10}, "has max_message_bytes=10"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options: dict[str, Any], why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+
+        @kaon.service
+        class Speech:
+            @kaon.endpoint(method="GET", **options)
+            def speak(self) -> Iterator[bytes]:
+                yield b"RIFF"
+
+
+def test_only_bytes_that_are_streamed_have_a_media_type() -> None:
+    with pytest.raises(ConfigError, match="no generator of bytes"):
+
+        @kaon.service
+        class Speech:
+            @kaon.endpoint(media_type="audio/wav")
+            def speak(self) -> Iterator[int]:
+                yield 1

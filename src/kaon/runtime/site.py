@@ -1,0 +1,70 @@
+"""What browsers may ask of a replica that they reach without an edge before it, as in `kaon dev`.
+
+A page anywhere on the web can let a browser send requests to this machine: under a name of its own that it lets point
+here (the `Host` says so), or across origins (the `Origin` says so). Neither is taken. Programs that are no browsers
+send no `Origin`, and any name of this machine as the host.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+
+from kaon.errors import Forbidden
+
+_HOST = re.compile(rb"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]*)?")
+_HINT = "Use http://127.0.0.1 or http://localhost with the port."
+
+
+class Site:
+    """The names under which a replica on TCP is reached."""
+
+    def __init__(self, host: str) -> None:
+        self._host = host.strip("[]").lower()
+        """The host that it was told to listen at."""
+
+    def check(self, fields: Mapping[bytes, bytes]) -> None:
+        """Raises Forbidden for a request that another site's page may have caused."""
+        host = fields.get(b"host")
+        if host is not None and not self._is_ours(_name(host)):
+            raise Forbidden(f"This service is not at {host[:80].decode('latin-1')!r}.", hint=_HINT)
+        origin = fields.get(b"origin")
+        if origin is not None and origin.partition(b"://")[2] != host and not self._is_here(origin):
+            raise Forbidden(
+                f"Pages of {origin[:80].decode('latin-1')!r} may not call this service.",
+                hint="Open the page from this machine, or allow its origin by `cors` where the service is deployed.",
+            )
+
+    def _is_ours(self, name: str) -> bool:
+        return name == self._host or _is_loopback(name) or _is_address(name)
+
+    def _is_here(self, origin: bytes) -> bool:
+        name = _name(origin.partition(b"://")[2]) if origin.startswith((b"http://", b"https://")) else ""
+        return _is_loopback(name)
+
+
+def _name(host: bytes) -> str:
+    """The name or address in `host`, without its port; empty when it is none."""
+    found = _HOST.fullmatch(host)
+    return (found[1] or found[2]).decode("ascii").lower().rstrip(".") if found else ""
+
+
+def _is_loopback(name: str) -> bool:
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    return _is_address(name) and ipaddress.ip_address(name).is_loopback
+
+
+def _is_address(name: str) -> bool:
+    """Whether it is an IP address: no other site can have it as its name."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def site_of(address: str) -> Site | None:
+    """The site of a replica that listens at that address; None on a unix socket, where only the edge can connect."""
+    return None if address.startswith("unix:") else Site(address.rpartition(":")[0])
