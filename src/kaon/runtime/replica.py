@@ -134,6 +134,9 @@ class Replica:
     async def _hooks(self, serving: Serving, when: str) -> None:
         if serving.service is None:
             return
+        if self._main.busy:
+            _log.warning("a handler still runs in the main thread: the hooks of the end are not called")
+            return
         try:
             async with asyncio.timeout(_HOOK_LIMIT_S):
                 await self._run_hooks(getattr(serving.service, when))

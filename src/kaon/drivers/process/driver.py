@@ -47,6 +47,7 @@ RUNTIME = ("-m", "kaon.runtime")
 _CONFIG_ERROR = "ConfigError: "  # how the runtime's last line begins when it ends with that exit code
 _MEMORY_WATCH_S = 0.5
 _LAST_LINES = 20
+_LOOKED_AT = 400  # lines in which a crash is looked for: it tells the stacks of all threads
 _REASON_MOST = 200
 _LIMITS = processes.Limits(open_files=65_536, oom_score_adj=500)
 _PRUNE_EVERY_S = 600.0
@@ -255,7 +256,8 @@ class ProcessDriver:
                 task.cancel()
         await processes.gone(self._places.log_lock(replica.sighting.id), _LAST_WORDS_S)
         log_file = self._places.log_file(replica.sighting.id)
-        last = await asyncio.to_thread(logs.last_lines, log_file, _LAST_LINES, since_byte=replica.log_from)
+        written = await asyncio.to_thread(logs.last_lines, log_file, _LOOKED_AT, since_byte=replica.log_from)
+        last = logs.excerpt(written, _LAST_LINES)
         reason = replica.why or _reason(code, last)
         self._see(replica, stage=Stage.EXITED, exit_code=code, last_lines=last, reason=reason)
 
@@ -295,7 +297,7 @@ class ProcessDriver:
         replica = _Replica(Sighting(id=launch.id, stage=Stage.EXITED), demand, digest)
         pid = processes.leader(self._places.lock(launch.id))
         if pid is None:
-            last = logs.last_lines(self._places.log_file(launch.id), _LAST_LINES)
+            last = logs.excerpt(logs.last_lines(self._places.log_file(launch.id), _LOOKED_AT), _LAST_LINES)
             self._see(replica, reason="It ended while no agent watched.", last_lines=last)
         else:
             self._see_running(replica, launch, pid)
@@ -354,7 +356,8 @@ def _reason(code: int | None, last_lines: tuple[str, ...]) -> str:
             said = [line for line in last_lines if line.startswith(_CONFIG_ERROR)]
             return said[-1].removeprefix(_CONFIG_ERROR) if said else "It cannot start as configured."
         case _ if code < 0:
-            return f"It was killed by {signal.Signals(-code).name}."
+            site = logs.crash_site(last_lines)
+            return f"It was killed by {signal.Signals(-code).name}{': ' if site else ''}{site}."
         case _:
             words = f": {last_lines[-1].strip()[:_REASON_MOST]}" if last_lines else "."
             return f"It ended with exit code {code}{words}"

@@ -26,6 +26,11 @@ _ESCAPES = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_].*?(?:\x07|\x1b\\|$)|[ -/]*[0-~]?)|[\x00-\x08\x0a-\x1f\x7f-\x9f]"
 )
 
+FATAL = "Fatal Python error: "
+"""How a line begins that `faulthandler` writes of a crash in native code."""
+_CRASHED_THREAD = "Current thread "
+_FRAME = re.compile(r'  File "(?:.*/)?(?P<file>[^"]*)", line (?P<line>\d+) in (?P<name>.+)')
+
 
 def readable(line: bytes) -> str:
     """A line as people may see it: no escape sequences, no control characters, no secrets."""
@@ -52,6 +57,26 @@ def last_lines(path: Path, count: int, *, since_byte: int = 0) -> tuple[str, ...
         return ()
     told = (spelled for line in [*lines, unfinished] for spelled in log.spelled(readable(line)))
     return tuple(text for line in told if (text := log.blot(line)))[-count:]
+
+
+def excerpt(lines: tuple[str, ...], count: int) -> tuple[str, ...]:
+    """The last `count` lines; of a crash in native code the error and the stack of the thread in which it happened,
+    which stands between the stacks of the others."""
+    crash = next((at for at in reversed(range(len(lines))) if lines[at].startswith(FATAL)), None)
+    if crash is None:
+        return lines[-count:]
+    after = lines[crash + 1 :]
+    thread = next((at for at, line in enumerate(after) if line.startswith(_CRASHED_THREAD)), None)
+    stack = after[thread:] if thread is not None else after
+    end = next((at for at, line in enumerate(stack) if at and not line.startswith("  File ")), len(stack))
+    return (lines[crash], *stack[:end])[:count]
+
+
+def crash_site(lines: tuple[str, ...]) -> str:
+    """What a crash in native code tells of itself, in a few words; empty when the lines tell of none."""
+    told = next((line.removeprefix(FATAL) for line in lines if line.startswith(FATAL)), "")
+    frame = next((found for line in lines if (found := _FRAME.match(line))), None)
+    return f"{told} in {frame['name']} ({frame['file']}:{frame['line']})" if told and frame else told
 
 
 def tail(path: Path, count: int) -> tuple[list[bytes], BinaryIO | None]:
