@@ -68,6 +68,7 @@ chaos: .venv/.dev ## the fault tests with many more kills: about an hour
 	KAON_CHAOS=10 $(BIN)/pytest -m exclusive tests/e2e/test_faults.py
 	KAON_CHAOS=1 $(BIN)/pytest -m exclusive tests/e2e/test_tuning_faults.py
 	KAON_CHAOS=100 $(BIN)/pytest tests/integration/test_store_faults.py
+	KAON_CHAOS=1 $(BIN)/pytest -n 2 tests/properties
 
 .PHONY: help install develop lock lint format docs run test openapi chaos
 .PHONY: bench-recommend bench-serving bench-batching bench-start

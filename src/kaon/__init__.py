@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from kaon.errors import ItemError, KaonError
+from kaon.errors import Conflict, Forbidden, InvalidInput, ItemError, KaonError, NotFound, TooManyRequests, Unavailable
 from kaon.sdk.endpoint import endpoint
 from kaon.sdk.folder import data_dir
 from kaon.sdk.handle import local, plug, use
 from kaon.sdk.link import Link
+from kaon.sdk.request import Request
+from kaon.sdk.response import Response
 from kaon.sdk.service import on_start, on_stop, service
 from kaon.types.media import Audio, File, Image
 from kaon.types.objective import Objective
@@ -27,12 +29,20 @@ __all__ = [
     "Audio",
     "Batch",
     "Client",
+    "Conflict",
     "File",
+    "Forbidden",
     "Image",
+    "InvalidInput",
     "ItemError",
     "KaonError",
+    "NotFound",
     "Objective",
+    "Request",
     "Resources",
+    "Response",
+    "TooManyRequests",
+    "Unavailable",
     "WebSocket",
     "data_dir",
     "endpoint",

@@ -8,6 +8,7 @@
     ├── MethodNotAllowed    405   the path exists, but not for this verb
     ├── Conflict            409   somebody changed it first, or it exists already
     ├── TooLarge            413   over a stated limit
+    ├── UnsupportedMediaType 415  a body in a form that is not taken here; says which are
     ├── TooManyRequests     429   this caller is over its share; `retry_after_s` says when to come back
     ├── ConfigError         500   a service cannot start as configured
     ├── BuildError          422   sources or requirements do not make an artifact
@@ -35,9 +36,11 @@ PROBLEM_JSON = "application/problem+json"
 class KaonError(Exception):
     """Something went wrong that has a name; see the module's tree."""
 
-    code: ClassVar[str] = "internal"
-    status: ClassVar[int] = 500
+    code: str = "internal"
+    status: int = 500
     exit_code: ClassVar[int] = 1
+    headers: tuple[tuple[str, str], ...] = ()
+    """Of the answer that tells of it, beyond the usual ones."""
     request_id: str = ""
     """Of the request that it answered, when it came over the wire."""
 
@@ -122,6 +125,12 @@ class TooLarge(KaonError):
     code, status, exit_code = "too-large", 413, 2
 
 
+class UnsupportedMediaType(KaonError):
+    """A body in a form that is not taken here; the hint says which are."""
+
+    code, status, exit_code = "unsupported-media-type", 415, 2
+
+
 class TooManyRequests(KaonError):
     """This caller is over its share, or the queue is full."""
 
@@ -194,6 +203,34 @@ class DeadlineExceeded(KaonError):
 
 def _tree(root: type[KaonError]) -> list[type[KaonError]]:
     return [root, *(c for sub in root.__subclasses__() for c in _tree(sub))]
+
+
+_BY_STATUS: dict[int, type[KaonError]] = {
+    kind.status: kind
+    for kind in (
+        InvalidInput,
+        Unauthenticated,
+        Forbidden,
+        NotFound,
+        MethodNotAllowed,
+        Conflict,
+        TooLarge,
+        UnsupportedMediaType,
+        TooManyRequests,
+        Unavailable,
+        DeadlineExceeded,
+    )
+}
+
+
+def of_status(status: int, cause: str) -> KaonError:
+    """The error of an HTTP status; one that has no class of its own here has the code `http-STATUS`."""
+    kind = _BY_STATUS.get(status)
+    if kind is not None:
+        return kind(cause)
+    error = KaonError(cause)
+    error.status, error.code = status, f"http-{status}"
+    return error
 
 
 def from_problem(status: int, members: Mapping[str, Any]) -> KaonError:

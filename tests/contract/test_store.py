@@ -12,6 +12,7 @@ from kaon.clock import FakeClock
 from kaon.errors import Conflict, NotFound
 from kaon.store import open_store
 from kaon.store.port import AnyResource, Change, Store
+from kaon.types.deployment import DeploymentSpec, Template
 from kaon.types.event import Event, Level
 from kaon.types.journal import JournalEntry
 from kaon.types.key import KeySpec, KeyStatus, Role
@@ -347,3 +348,20 @@ async def test_a_deployment_keeps_its_newest_thousand_decisions(store: Store) ->
     assert len(kept) == 1_000
     assert (kept[0].after, kept[-1].after) == ("100", "1099")
     assert len(await store.journal("default", "quiet")) == 1
+
+
+async def test_what_is_written_late_of_one_that_is_gone_is_not_kept_under_its_name(store: Store) -> None:
+    def entry(uid: str, at: float) -> JournalEntry:
+        whose = {"workspace": "default", "deployment": "shop", "uid": uid}
+        return JournalEntry(at=at, concern="scaling", after=f"of {uid}", reason="why", **whose)
+
+    spec = DeploymentSpec(template=Template(artifact=f"sha256:{'0' * 64}"))
+    first = await store.create("deployment", "default", "shop", spec)
+    await store.keep_journal([entry(first.uid, first.created_at)])
+    await store.delete(first)
+    assert await store.journal("default", "shop") == []
+    await store.keep_journal([entry(first.uid, first.created_at + 1)])
+    second = await store.create("deployment", "default", "shop", spec)
+    for uid, at in ((first.uid, second.created_at + 1), ("", second.created_at - 1), (second.uid, second.created_at)):
+        await store.keep_journal([entry(uid, at)])
+    assert [e.uid for e in await store.journal("default", "shop")] == [second.uid]

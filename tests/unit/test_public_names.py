@@ -4,7 +4,8 @@ import sys
 import kaon
 
 NAMES = [
-    "AsyncClient", "Audio", "Batch", "Client", "File", "Image", "ItemError", "KaonError", "Objective", "Resources",
+    "AsyncClient", "Audio", "Batch", "Client", "Conflict", "File", "Forbidden", "Image", "InvalidInput", "ItemError",
+    "KaonError", "NotFound", "Objective", "Request", "Resources", "Response", "TooManyRequests", "Unavailable",
     "WebSocket", "data_dir", "endpoint", "local", "on_start", "on_stop", "service", "use",
 ]  # fmt: skip
 

@@ -9,6 +9,7 @@ from kaon.api.doors import Doors
 from kaon.api.parts import InWorkspace, OfDeployment, Parts, WithCaller, WithParts
 from kaon.types.advice import Advised
 from kaon.types.key import Right
+from kaon.types.resource import Deployment
 
 doors = Doors("/workspaces/{ws}", tag="deployments")
 
@@ -17,18 +18,17 @@ doors = Doors("/workspaces/{ws}", tag="deployments")
 async def list_advice(ws: InWorkspace, parts: WithParts, caller: WithCaller) -> Advised:
     """The advice on all deployments of a workspace, those that are well, and those of which nothing is known yet."""
     found = await parts.store.list_all("deployment", ws)
-    return _advised(parts, ws, (d.name for d in found if caller.standing.sees(ws, d.name)))
+    return _advised(parts, [d for d in found if caller.standing.sees(ws, d.name)])
 
 
 @doors.get("/deployments/{deployment}/advice", right=Right.READ)
 async def get_advice(ws: InWorkspace, name: OfDeployment, parts: WithParts) -> Advised:
     """The advice on one deployment."""
-    await deployment_of(parts, ws, name)
-    return _advised(parts, ws, [name])
+    return _advised(parts, [await deployment_of(parts, ws, name)])
 
 
-def _advised(parts: Parts, ws: str, names: Iterable[str]) -> Advised:
-    found = {name: parts.opinions.advice(ws, name) for name in names}
+def _advised(parts: Parts, deployments: Iterable[Deployment]) -> Advised:
+    found = {d.name: parts.opinions.advice(d.workspace, d.name, d.uid) for d in deployments}
     return Advised(
         items=tuple(advice for standing in found.values() for advice in standing or ()),
         well=tuple(name for name, standing in found.items() if standing == ()),

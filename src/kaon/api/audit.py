@@ -8,7 +8,7 @@ from kaon.types.event import Event
 
 
 async def note(
-    parts: Parts, caller: Caller, *, workspace: str, kind: str, name: str, reason: str, message: str
+    parts: Parts, caller: Caller, *, workspace: str, kind: str, name: str, reason: str, message: str, uid: str = ""
 ) -> None:
     """Record that `caller` did something."""
     event = Event(
@@ -16,6 +16,7 @@ async def note(
         workspace=workspace,
         kind=kind,
         name=name,
+        uid=uid,
         reason=reason,
         message=f"{message} By key '{caller.name}'.",
     )

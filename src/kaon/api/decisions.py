@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import Query
 
+from kaon.api.deployments import deployment_of
 from kaon.api.doors import Doors
 from kaon.api.parts import InWorkspace, OfDeployment, WithParts
 from kaon.api.views import Decisions
@@ -29,11 +30,11 @@ async def list_decisions(
     ] = True,
 ) -> Decisions:
     """The newest decisions, oldest of them first; and what the scaling law says now."""
-    await parts.store.get("deployment", ws, name)
+    deployment = await deployment_of(parts, ws, name)
     found = await parts.store.journal(ws, name, concern, limit)
     earliest = 0.0 if since_s is None else parts.clock.now() - since_s
     items = [entry if lists else _brief(entry) for entry in found if entry.at >= earliest]
-    return Decisions(items=items, now=parts.opinions.of(ws, name))
+    return Decisions(items=items, now=parts.opinions.of(ws, name, deployment.uid))
 
 
 def _brief(entry: JournalEntry) -> JournalEntry:

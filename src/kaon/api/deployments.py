@@ -151,6 +151,7 @@ async def note(parts: Parts, caller: Caller, deployment: Deployment, reason: str
         workspace=deployment.workspace,
         kind="deployment",
         name=deployment.name,
+        uid=deployment.uid,
         reason=reason,
         message=message,
     )

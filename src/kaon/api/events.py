@@ -7,11 +7,12 @@ from typing import Annotated
 from fastapi import Query
 
 from kaon.api.doors import Doors
-from kaon.api.keyring import Caller
 from kaon.api.parts import InWorkspace, WithCaller, WithParts
 from kaon.api.views import Items
+from kaon.store.port import AnyResource
 from kaon.types.event import Event
 from kaon.types.key import Right
+from kaon.types.resource import KINDS
 
 _KEPT = 10_000
 doors = Doors("/workspaces/{ws}/events", tag="events")
@@ -29,18 +30,26 @@ async def list_events(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> Items[Event]:
     """The newest events, oldest of them first."""
-    if caller.standing.deployments is None:
-        return Items(items=await parts.store.events(ws, kind, name, limit))
+    names = caller.standing.deployments
+    if names is None:
+        found = await parts.store.events(ws, kind, name, limit)
+        about = await parts.store.find(kind, ws, name) if kind in KINDS and name else None
+        return Items(items=found if about is None else [e for e in found if _is_of(about, e)])
+    own = {d.name: d for d in await parts.store.list_all("deployment", ws) if d.name in names}
     found = await parts.store.events(ws, kind, name, _KEPT)
-    return Items(items=[e for e in found if _is_own(caller, e)][-limit:])
+    return Items(items=[e for e in found if (about := own.get(_deployment(e))) and _is_of(about, e)][-limit:])
 
 
-def _is_own(caller: Caller, event: Event) -> bool:
-    """Whether it is about a deployment of the key, or a revision or replica of one (`web`, `web-3`, `web-3-0`)."""
-    names = caller.standing.deployments or frozenset()
-    if event.kind == "deployment":
-        return event.name in names
-    if event.kind in ("revision", "replica"):
-        steps = 1 if event.kind == "revision" else 2
-        return event.name.rsplit("-", steps)[0] in names
-    return False
+def _deployment(event: Event) -> str:
+    """The deployment that it is about, or whose revision or replica (`web`, `web-3`, `web-3-0`); empty: none."""
+    steps = {"deployment": 0, "revision": 1, "replica": 2}.get(event.kind)
+    if steps is None:
+        return ""
+    return event.name.rsplit("-", steps)[0] if steps else event.name
+
+
+def _is_of(resource: AnyResource, event: Event) -> bool:
+    """Whether it is about `resource` and not about one that had its name before."""
+    if event.kind == resource.kind and event.uid:
+        return event.uid == resource.uid
+    return event.at >= resource.created_at

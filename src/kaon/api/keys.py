@@ -116,4 +116,5 @@ async def _view(parts: Parts, key: Key) -> KeyView:
 
 
 async def _note(parts: Parts, caller: Caller, key: Key, reason: str, message: str) -> None:
-    await audit.note(parts, caller, workspace=key.workspace, kind="key", name=key.name, reason=reason, message=message)
+    place = {"workspace": key.workspace, "kind": "key", "name": key.name, "uid": key.uid}
+    await audit.note(parts, caller, **place, reason=reason, message=message)

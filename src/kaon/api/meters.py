@@ -15,6 +15,7 @@ from typing import NamedTuple
 from kaon.api.keyring import Caller
 from kaon.clock import Clock
 from kaon.store.traffic import SECONDS_S, TrafficRing
+from kaon.types.resource import Deployment
 from kaon.types.traffic import LATENCY_BOUNDS_S, Sample
 
 BOUNDS_S = tuple(bound for bound in LATENCY_BOUNDS_S if round(bound * 1000).bit_count() == 1)
@@ -72,9 +73,12 @@ class _Total:
     latency: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BOUNDS_S) + 1))
     newest: dict[str, Sample] = field(default_factory=dict)
     """By cloud."""
+    first_s: float = float("inf")
+    """End of the oldest sample that is counted, epoch seconds."""
 
     def add(self, sample: Sample) -> None:
         counts, batches = self.counts, sample.batches
+        self.first_s = min(self.first_s, sample.at_s)
         for name, value in (
             ("arrivals_total", sample.arrivals),
             ("queue_seconds_total", sample.queue_s),
@@ -137,6 +141,15 @@ class Meters:
         here = set(self._traffic.deployments())
         for place in [place for place in self._totals if place[:2] not in here]:
             del self._totals[place]
+
+    def begin_anew(self, deployments: Iterable[Deployment]) -> None:
+        """Forget what was counted of others that had the names of `deployments` before them, or have ended."""
+        born = {(d.workspace, d.name): d.created_at for d in deployments}
+        old = {p[:2] for p, total in self._totals.items() if total.first_s <= born.get(p[:2], float("inf"))}
+        self._totals = {place: total for place, total in self._totals.items() if place[:2] not in old}
+        for key in old & born.keys():
+            for sample in self._traffic.since(*key, max(born[key], self._since or 0.0)):
+                self._totals.setdefault((*key, sample.revision), _Total()).add(sample)
 
     def text(self, caller: Caller) -> str:
         """All that the caller may see."""

@@ -22,7 +22,8 @@ from kaon.api.views import Items
 from kaon.drivers.port import LogLine
 from kaon.errors import NotFound
 from kaon.types.key import Right
-from kaon.types.replica import ReplicaStatus
+from kaon.types.replica import ReplicaStatus, replica_id
+from kaon.types.resource import Deployment
 
 NDJSON = "application/x-ndjson"
 _RECHECK_S = 2.0
@@ -32,8 +33,9 @@ doors = Doors("/workspaces/{ws}", tag="replicas")
 @doors.get("/replicas", right=Right.READ)
 async def list_replicas(ws: InWorkspace, parts: WithParts, caller: WithCaller) -> Items[ReplicaStatus]:
     """The replicas of a workspace, in all clouds."""
-    found = await _replicas(parts, ws)
-    return Items(items=[r for _, r in found if caller.standing.sees(ws, r.deployment)])
+    deployments = {d.name: d for d in await parts.store.list_all("deployment", ws) if caller.standing.sees(ws, d.name)}
+    found = [r for _, r in await _replicas(parts, ws) if r.deployment in deployments]
+    return Items(items=[r for r in found if _is_of(deployments[r.deployment], r)])
 
 
 @doors.get("/deployments/{deployment}/replicas", right=Right.READ)
@@ -88,10 +90,18 @@ async def _replicas(parts: Parts, ws: str) -> list[tuple[str, ReplicaStatus]]:
 
 
 async def _of_deployment(parts: Parts, ws: str, name: str) -> list[tuple[str, ReplicaStatus]]:
-    found = [pair for pair in await _replicas(parts, ws) if pair[1].deployment == name]
-    if not found and await parts.store.find("deployment", ws, name) is None:
+    """(cloud, replica) of the deployment; not of an earlier one of its name, whose replicas may still be draining."""
+    deployment = await parts.store.find("deployment", ws, name)
+    if deployment is None:
         raise unseen_deployment(ws, name)
-    return found
+    return [pair for pair in await _replicas(parts, ws) if _is_of(deployment, pair[1])]
+
+
+def _is_of(deployment: Deployment, replica: ReplicaStatus) -> bool:
+    ordinal = replica.name.rpartition("-")[2]
+    if replica.deployment != deployment.name or not ordinal.isdecimal():
+        return False
+    return replica.id == replica_id(deployment.workspace, deployment.uid, replica.revision, int(ordinal[:9]))
 
 
 class _Logs:

@@ -174,7 +174,7 @@ def _told(body: TuningRequest, before: TuningStatus, after: TuningStatus) -> str
 async def _state(parts: Parts, deployment: Deployment) -> TuningState:
     """What the tuner says, with what the store has later word of: a write is seen at once."""
     mode, status = deployment.spec.tuning.mode, deployment.status.tuning
-    said = parts.opinions.tuning(deployment.workspace, deployment.name) or TuningState(
+    said = parts.opinions.tuning(deployment.workspace, deployment.name, deployment.uid) or TuningState(
         workspace=deployment.workspace,
         deployment=deployment.name,
         mode=mode,

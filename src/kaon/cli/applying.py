@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +20,7 @@ from kaon.cli.text import plain
 from kaon.cli.waiting import until_rolled_out
 from kaon.errors import InvalidInput, NotFound
 from kaon.sdk.build import Built
+from kaon.types.artifact import Consent
 from kaon.types.deployment import DeploymentSpec
 from kaon.types.model import Model, Name
 
@@ -34,6 +34,8 @@ class Document(Model):
     name: Name
     workspace: Name | None = Field(default=None, description="The command's own unless given.")
     source: str = Field(default="", description="'file.py:Class' beside the file; built first.")
+    include: tuple[str, ...] = Field(default=(), description="Of the source's files, as `kaon deploy --include`.")
+    allow: tuple[Consent, ...] = Field(default=(), description="As `kaon deploy --allow`.")
     description: str = Field(default="", description="Of a workspace.")
     spec: dict[str, Any] = Field(default_factory=dict)
 
@@ -99,9 +101,22 @@ def apply(file: Path, workspace: str | None, *, yes: bool, dry_run: bool, wait_s
         workspaces = [document for document in found if document.kind == "workspace"]
         rest = [document for document in found if document.kind != "workspace"]
 
-        @cache
-        def build_once(source: str) -> Built:
-            return built(source, file.parent, Path(out))
+        done: dict[str, Built] = {}
+
+        def build_once(document: Document) -> Built:
+            """Its artifact; documents that say the same of their source share it."""
+            env = _variables(document)
+            key = repr((document.source, sorted(env.items()), document.include, document.allow))
+            if key not in done:
+                done[key] = built(
+                    document.source,
+                    file.parent,
+                    Path(out),
+                    env=env,
+                    include=document.include,
+                    allow=document.allow,
+                )
+            return done[key]
 
         for documents_of_kind in (workspaces, rest):  # what is in a workspace can be looked at once it is there
             if documents_of_kind:
@@ -110,7 +125,7 @@ def apply(file: Path, workspace: str | None, *, yes: bool, dry_run: bool, wait_s
 
 def _apply(
     found: list[Document],
-    build: Callable[[str], Built],
+    build: Callable[[Document], Built],
     workspace: str | None,
     *,
     yes: bool,
@@ -135,14 +150,25 @@ def _apply(
                 put(f"{plain(view.name)}: {view.state} at {plain(view.url)}")
 
 
-def _planned(document: Document, build: Callable[[str], Built], workspace: str | None) -> Step:
+def _planned(document: Document, build: Callable[[Document], Built], workspace: str | None) -> Step:
     with opened(document.workspace or workspace) as remote:
         if document.kind == "workspace":
             return Step(document, None, None, exists=any(w.name == document.name for w in remote.workspaces()))
         current = remote.find_deployment(document.name)
     before = current.spec if current else None
-    artifact = build(document.source) if document.source else None
+    artifact = build(document) if document.source else None
     return Step(document, before, _wanted(document, before, artifact), artifact)
+
+
+def _variables(document: Document) -> dict[str, str]:
+    """The variables that the document gives; what is wrong with them is told when the spec is made."""
+    template = document.spec.get("template")
+    env = template.get("env") if isinstance(template, dict) else None
+    return (
+        {str(name): text for name, text in (env or {}).items() if isinstance(text, str)}
+        if isinstance(env, dict)
+        else {}
+    )
 
 
 def _wanted(document: Document, current: DeploymentSpec | None, artifact: Built | None) -> DeploymentSpec:

@@ -57,11 +57,14 @@ def answers(
         elif stream:
             yield from map(said, answer)
         else:
-            yield said(list(answer))
+            items = list(answer)
+            yield said(b"".join(items) if items and isinstance(items[0], bytes) else items)
 
 
 def said(answer: Any) -> str:
-    """An answer as JSON, and a file as what it is. Text is JSON too, so that a program can tell it from a number."""
+    """An answer as JSON, and a file or bytes as what they are. Text is JSON too, so that it is no number."""
     if isinstance(answer, File):
         return f"{plain(answer.media_type)}, {len(answer.content)} bytes"
+    if isinstance(answer, bytes):
+        return f"{len(answer)} bytes"
     return json_safe(json.dumps(answer, ensure_ascii=False))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
@@ -25,14 +26,18 @@ from kaon.cli.waiting import awaits_promotion, until_rolled_out
 from kaon.errors import InvalidInput
 from kaon.sdk.build import Built, build
 from kaon.sdk.limits import LOCK
+from kaon.sdk.marks import name_of_service
 from kaon.sdk.sources import Target, find_target
 from kaon.settings import Settings
-from kaon.types.artifact import Manifest
+from kaon.types.artifact import Consent, Manifest
 from kaon.types.deployment import DeploymentSpec, Template
 
 Change = Callable[[DeploymentSpec | None], DeploymentSpec]
 """From a spec as it is, or none, to the one that is wanted."""
 
+_NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
+_LEFT_OUT_SHOWN = 10
+_LEFT_OUT_HINT = "          What the service needs of it: --include PATH"
 _SHELL_SAFE_URL = re.compile(r"https?://[A-Za-z0-9.:\[\]/~-]+")
 
 
@@ -86,17 +91,48 @@ def valid_spec(members: Mapping[str, Any]) -> DeploymentSpec:
         ) from None
 
 
-def built(target: str, folder: Path, out: Path) -> Built:
-    """Build with progress, telling of a lock that it leaves in the project."""
+def built(
+    target: str,
+    folder: Path,
+    out: Path,
+    *,
+    env: Mapping[str, str] = MappingProxyType({}),
+    include: Sequence[str] = (),
+    allow: Sequence[Consent] = (),
+) -> Built:
+    """Build with progress, telling of a lock that it leaves in the project, and of what is left out."""
     environments = Settings().home / "agent" / "environments"
     with telling_of_a_lock(find_target(target, folder)), Progress() as progress:
-        return build(
+        artifact = build(
             target,
             folder=folder,
             environments=environments,
             out=out,
+            env=env,
+            include=include,
+            allow=allow,
             on_progress=lambda what: progress.say("Building", what),
         )
+    if artifact.left_out:
+        note(left_out(artifact))
+    return artifact
+
+
+def variables(remote: Remote, target: str, name: str, env: Mapping[str, str]) -> dict[str, str]:
+    """The variables that a deployment will have, for the module to see while it is read: those that it has, and `env`.
+
+    `name` is the deployment's; empty: as the class says.
+    """
+    name = name or name_of_service(find_target(target, Path.cwd()))
+    current = remote.find_deployment(name) if _NAME.fullmatch(name) else None
+    return (current.spec.template.env if current else {}) | dict(env)
+
+
+def left_out(artifact: Built) -> str:
+    """What a build left out, with reasons, a few of many; pure."""
+    shown = [f"left out: {left.path} ({left.reason})" for left in artifact.left_out[:_LEFT_OUT_SHOWN]]
+    more = len(artifact.left_out) - len(shown)
+    return "\n".join([*shown, *([f"left out: {more} more"] if more else []), _LEFT_OUT_HINT])
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,21 +19,31 @@ from kaon.cli.notes import note
 from kaon.cli.progress import Progress
 from kaon.errors import Conflict
 from kaon.sdk.environments import Environments
-from kaon.sdk.locks import lock_for, stated_requirements
+from kaon.sdk.locks import lock_for
+from kaon.sdk.requirements import stated_requirements
 from kaon.sdk.setting import of_every_shell
 from kaon.sdk.sources import Target, find_target
 from kaon.settings import Settings
+from kaon.types.artifact import Consent
 from kaon.types.key import Access
 from kaon.types.launch import Launch
 
 _STOP_S = 10.0
 
 
-def serve(target: str, folder: Path, port: int, env: Mapping[str, str], *, reload: bool) -> int:
+def serve(
+    target: str,
+    folder: Path,
+    port: int,
+    env: Mapping[str, str],
+    *,
+    reload: bool,
+    allow: Collection[Consent] = (),
+) -> int:
     """Serve until Ctrl-C, or without `reload` until the process ends; return the exit code."""
     found = find_target(target, folder)
     _check_free(port)
-    python = _python(found)
+    python = _python(found, allow_sdist=Consent.SDIST in allow)
     with tempfile.TemporaryDirectory(prefix="kaon-dev-") as work, _interrupts() as stop:
         launch = _launch(found, port, env, Path(work))
         file = Path(work) / "launch.json"
@@ -63,12 +73,17 @@ def _check_free(port: int) -> None:
             raise Conflict(f"Port {port} is taken.", hint=f"Name another: --port {port + 1}") from None
 
 
-def _python(found: Target) -> Path:
+def _python(found: Target, *, allow_sdist: bool) -> Path:
     """The interpreter with the requirements that the class names."""
-    with telling_of_a_lock(found), Progress() as progress:
+    with (
+        telling_of_a_lock(found),
+        Progress() as progress,
+        tempfile.TemporaryDirectory(prefix="kaon-wheels-") as work,
+    ):
         progress.say("Installing", "the requirements")
-        lock = lock_for(found, stated_requirements(found))
-        return Environments(Settings().home / "agent" / "environments").ensure(lock)
+        lock = lock_for(found, stated_requirements(found), Path(work), allow_sdist=allow_sdist)
+        environments = Environments(Settings().home / "agent" / "environments")
+        return environments.ensure(lock.text, wheels=lock.folders, options=lock.options, allow_sdist=allow_sdist)
 
 
 def _launch(found: Target, port: int, env: Mapping[str, str], work: Path) -> Launch:

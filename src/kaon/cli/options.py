@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from kaon.cli.output import Format
+from kaon.types.artifact import Consent
 
 SERVE = "Write and serve"
 LOOK = "Look"
@@ -19,6 +20,16 @@ HEADINGS = (SERVE, LOOK, CHANGE, SHARE, PLATFORM)
 Output = Annotated[Format, typer.Option("-o", "--output", help="How to print: table, json, yaml or name.")]
 InWorkspace = Annotated[
     str | None, typer.Option("-w", "--workspace", help="The workspace; the context's own unless given.")
+]
+Include = Annotated[
+    list[str] | None,
+    typer.Option("--include", metavar="PATH", help="Pack what .gitignore or a dot leaves out; may be repeated."),
+]
+Allow = Annotated[
+    list[Consent] | None,
+    typer.Option(
+        "--allow", metavar="[pickle|sdist]", help="Pack pickles, build packages from their sources; may be repeated."
+    ),
 ]
 Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change; change nothing.")]

@@ -29,11 +29,11 @@ _LOOPBACK: dict[str, Any] = {"all://127.0.0.1": None, "all://localhost": None, "
 class Client:
     """Calls a deployment: `kaon.Client("recommendation").recommend(user_id=1)`.
 
-    Every endpoint is a method that takes the endpoint's parameters by name (a body that is one model may also be given
-    by position) and answers Python values, or a `kaon.File`. A stream is an iterator. A call that could not be sent is
-    tried again, one of an idempotent endpoint also when the deployment refused it for now, and one that broke off after
-    it was sent only if its endpoint says `retry=True`: within the timeout and a budget of one second try for each five
-    calls.
+    Every endpoint is a method that takes the endpoint's parameters by name (a body that is one model may also be
+    given by position) and answers Python values, or a `kaon.File`. A stream is an iterator (of bytes, in pieces of
+    any size, where it has a media type). A call that could not be sent is tried again, one of an idempotent
+    endpoint also when the deployment refused it for now, and one that broke off after it was sent only if its
+    endpoint says `retry=True`: within the timeout and a budget of one second try for each five calls.
 
     Args:
         target: The deployment's URL, or its name on the platform that this process belongs to.
@@ -57,7 +57,8 @@ class Client:
     def _send(self, call: Call, read: Read) -> Any:
         operation = self._drive(self._deployment.find(call))
         if operation.kind == "stream":
-            return self._items(self._deployment.stream(operation, call), read)
+            request = self._deployment.stream(operation, call)
+            return self._pieces(request) if operation.media_type else self._items(request, read)
         response = self._drive(self._deployment.call(operation, call))
         return read(response.media_type, response.content)
 
@@ -102,6 +103,13 @@ class Client:
                 for chunk in response.iter_bytes():
                     for event in reader.feed(chunk):
                         yield self._deployment.item(event, read)
+            except httpx2.HTTPError as error:
+                raise _error(error, request) from None
+
+    def _pieces(self, request: Request) -> Iterator[bytes]:
+        with self._opened(request) as response:
+            try:
+                yield from response.iter_bytes()
             except httpx2.HTTPError as error:
                 raise _error(error, request) from None
 
@@ -169,7 +177,8 @@ class AsyncClient:
     async def _value(self, call: Call, read: Read) -> Any:
         operation = await self._drive(self._deployment.find(call))
         if operation.kind == "stream":
-            return [item async for item in self._items(call, read)]
+            items = [item async for item in self._items(call, read)]
+            return b"".join(items) if operation.media_type else items
         response = await self._drive(self._deployment.call(operation, call))
         return read(response.media_type, response.content)
 
@@ -180,6 +189,9 @@ class AsyncClient:
         async with self._opened(request) as response:
             try:
                 async for chunk in response.aiter_bytes():
+                    if operation.media_type:
+                        yield chunk
+                        continue
                     for event in reader.feed(chunk):
                         yield self._deployment.item(event, read)
             except httpx2.HTTPError as error:

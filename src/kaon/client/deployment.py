@@ -93,7 +93,7 @@ class Deployment:
         left_s = None if inherited is None else inherited - now
         if left_s is not None and left_s <= 0:
             raise DeadlineExceeded("There was no time left for the call.")
-        headers = self._headers(left_s) | {"accept": SSE}
+        headers = self._headers(left_s) | {"accept": operation.media_type or SSE}
         if sent.content_type:
             headers["content-type"] = sent.content_type
         idle_s = min(self.timeout_s or TIMEOUT_S, left_s or TIMEOUT_S)

@@ -38,6 +38,8 @@ class Operation:
     retry: bool
     """Whether it may be sent again after the connection broke while a replica had it."""
     timeout_s: float | None
+    media_type: str = ""
+    """Of a stream of bytes; empty: its items are events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,7 @@ def _operation(path: str, verb: str, told: Any) -> Operation:
         idempotent=bool(more.get("idempotent", verb in ("get", "head", "put", "delete"))),
         retry=more.get("retry") is True,
         timeout_s=more.get("timeout_s", 60.0),
+        media_type=more.get("media_type", ""),
     )
 
 

@@ -89,7 +89,7 @@ class Advising:
         terms = await self._terms(deployment)
         if known is None:
             self._advised[key] = known = _Advised(deployment, advise.begin(terms))
-            self._opinions.keep_advice(*key, partial(_standing, known))
+            self._opinions.keep_advice(*key, partial(_standing, known), deployment.uid)
         elif deployment.version > known.deployment.version:
             async with known.lock:
                 known.deployment = deployment
@@ -138,7 +138,7 @@ class Advising:
     async def _terms(self, deployment: Deployment) -> Terms:
         scaling, objective, service, _ = await self._scaling.terms(deployment)
         status, largest = deployment.status, choice.max_batch(service)
-        tuner = self._opinions.tuning(deployment.workspace, deployment.name) if largest > 1 else None
+        tuner = self._opinions.tuning(deployment.workspace, deployment.name, deployment.uid) if largest > 1 else None
         return Terms(
             workspace=deployment.workspace,
             deployment=deployment.name,
@@ -162,8 +162,10 @@ class Advising:
         entries = [_entry(a, now, "", a.finding, a.evidence) for a in begun]
         entries += [_entry(a, now, a.finding, "settled", settled) for a in gone]
         if entries:
-            await self._store.keep_journal(entries)
-            await self._store.record([_begun(a, now) for a in begun] + [_gone(a, now, settled) for a in gone])
+            told = [_begun(a, now) for a in begun] + [_gone(a, now, settled) for a in gone]
+            whose = {"uid": known.deployment.uid}
+            await self._store.keep_journal([entry.model_copy(update=whose) for entry in entries])
+            await self._store.record([event.model_copy(update=whose) for event in told])
 
 
 def _standing(known: _Advised) -> tuple[Advice, ...] | None:

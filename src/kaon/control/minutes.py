@@ -39,6 +39,8 @@ class Minutes:
         """Ends of minutes of which something came that is not written yet."""
         self._written: dict[Key, dict[Place, float]] = {}
         """Seconds that the store has of each minute."""
+        self._born: dict[Key, float] = {}
+        """When the deployment that they are of was made, epoch seconds."""
         self._log = log.get("control.minutes")
 
     async def run(self) -> None:
@@ -68,8 +70,14 @@ class Minutes:
                 del self._open[key]
         for key in self._written.keys() - set(self._traffic.deployments()):
             del self._written[key]
+            self._born.pop(key, None)
 
     async def _write(self, key: Key, ends: set[float]) -> None:
+        deployment = await self._store.find("deployment", *key)
+        born = deployment.created_at if deployment else 0.0  # what came before is another's, of the same name
+        if self._born.get(key) != born:
+            self._born[key] = born
+            self._written.pop(key, None)
         written = self._written.get(key)
         if written is None:
             there = await self._store.traffic(*key, self._clock.now() - RING_S - MINUTE_S)
@@ -78,7 +86,7 @@ class Minutes:
         parts: defaultdict[Place, list[Sample]] = defaultdict(list)
         for sample in self._traffic.since(*key, oldest - 1):
             end = (sample.at_s // MINUTE_S + 1) * MINUTE_S
-            if end in ends:
+            if end in ends and sample.at_s > born:
                 parts[end, sample.revision].append(sample)
         sums = {place: minute(samples, place[0]) for place, samples in parts.items()}
         fresh = {place: sum_ for place, sum_ in sums.items() if sum_.span_s > written.get(place, 0.0) + _MORE_S}

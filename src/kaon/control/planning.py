@@ -128,6 +128,7 @@ def _replica(deployment: Deployment, revision: Revision, ordinal: int, service: 
         name=f"{deployment.name}-{number}-{ordinal}",
         workspace=deployment.workspace,
         deployment=deployment.name,
+        deployment_uid=deployment.uid,
         revision=number,
         ordinal=ordinal,
         artifact=template.artifact,

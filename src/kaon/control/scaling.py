@@ -101,7 +101,7 @@ class Scaling:
         terms = await self.terms(deployment)
         if known is None or not known.mind.adapt(terms):
             self._judged[key] = known = _Judged(deployment, await self._mind(deployment, terms))
-            self._opinions.keep(*key, partial(self._entry, known))
+            self._opinions.keep(*key, partial(self._entry, known), deployment.uid)
         if deployment.version > known.deployment.version:
             if _wanted(known.deployment) == 0 and _wanted(deployment) > 0:
                 known.woken_at = self._clock.now()
@@ -195,6 +195,7 @@ class Scaling:
             at=self._clock.now(),
             workspace=deployment.workspace,
             deployment=deployment.name,
+            uid=deployment.uid,
             concern="scaling",
             before=str(_wanted(deployment)),
             after=str(_wanted(deployment) if said is None else said.replicas),

@@ -126,7 +126,7 @@ class Tuning:
             self._known.add(key)
             told = board.knobs(terms.service, terms.scaling, terms.objective, deployment.status.tuning)
             why = knobs.nothing(terms.scaling)
-            self._opinions.keep_tuning(*key, partial(tuning_state.idle, deployment, told, why))
+            self._opinions.keep_tuning(*key, partial(tuning_state.idle, deployment, told, why), deployment.uid)
             await self._clear(deployment)
             return None
         if known is None:
@@ -207,7 +207,7 @@ class Tuning:
         told = [tuning_news.tried(e.at, e.figures) for e in entries if e.at >= deployment.created_at]
         known = _Tuned(deployment, tuner, deque((one for one in told if one is not None), maxlen=_TRIALS))
         self._tuned[key] = known
-        self._opinions.keep_tuning(*key, partial(self._state, known))
+        self._opinions.keep_tuning(*key, partial(self._state, known), deployment.uid)
         return known
 
     def _take_up(self, known: _Tuned, deployment: Deployment, terms: Terms, space: Space) -> None:
@@ -246,11 +246,11 @@ class Tuning:
 
     async def _tell(self, known: _Tuned, key: Key) -> None:
         news, known.tuner.news = [*known.news, *known.tuner.news], []
-        known.news = news
+        known.news, uid = news, known.deployment.uid
         if not news:
             return
-        entries = [entry for one in news if (entry := tuning_news.entry(*key, one)) is not None]
-        events = [event for one in news if (event := tuning_news.event(*key, one)) is not None]
+        entries = [entry for one in news if (entry := tuning_news.entry(*key, one, uid)) is not None]
+        events = [event for one in news if (event := tuning_news.event(*key, one, uid)) is not None]
         if entries:
             await self._store.keep_journal(entries)
         known.news = []
@@ -268,7 +268,7 @@ class Tuning:
             what = tuning.asked or (tuning.trial.after if tuning.trial else {})
             reason = knobs.nothing(deployment.spec.scaling)
             news = News(self._clock.now(), "refused", reason, {}, what)
-            event = tuning_news.event(deployment.workspace, deployment.name, news)
+            event = tuning_news.event(deployment.workspace, deployment.name, news, deployment.uid)
             await self._store.record([event] if event else [])
 
     def _forget(self, key: Key) -> None:

@@ -40,7 +40,7 @@ def moves(before: Values, after: Values) -> str:
     return ", ".join(f"{name} {_number(before, name)} -> {_number(after, name)}" for name in changed) or "nothing"
 
 
-def entry(workspace: str, name: str, news: News) -> JournalEntry | None:
+def entry(workspace: str, name: str, news: News, uid: str = "") -> JournalEntry | None:
     """The entry for the journal; None where nothing was decided."""
     if news.figures is None:
         return None
@@ -48,6 +48,7 @@ def entry(workspace: str, name: str, news: News) -> JournalEntry | None:
         at=news.at_s,
         workspace=workspace,
         deployment=name,
+        uid=uid,
         concern=CONCERN,
         before=spelled(news.before),
         after=spelled(news.after),
@@ -56,7 +57,7 @@ def entry(workspace: str, name: str, news: News) -> JournalEntry | None:
     )
 
 
-def event(workspace: str, name: str, news: News) -> Event | None:
+def event(workspace: str, name: str, news: News, uid: str = "") -> Event | None:
     """What people should know of it, if anything."""
     if news.what not in _EVENTS:
         return None
@@ -66,6 +67,7 @@ def event(workspace: str, name: str, news: News) -> Event | None:
         workspace=workspace,
         kind="deployment",
         name=name,
+        uid=uid,
         level=Level.WARNING if news.what in _ALARMING else Level.NORMAL,
         reason=reason,
         message=message.format(moves=moves(news.before, news.after), reason=news.reason),

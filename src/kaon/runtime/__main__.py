@@ -51,7 +51,7 @@ def main() -> int:
     except (OSError, ValueError, ValidationError) as error:
         print(f"ConfigError: the replica cannot be launched: {_said(error)}", file=sys.stderr)
         return EXIT_CONFIG
-    logs.configure(os.environ.get("KAON_LOG_LEVEL", "info").upper())
+    logs.configure(os.environ.get("KAON_LOG_LEVEL", "info").upper(), Path(launch.code_dir))
     setting.ignore(os.environ.keys() - {*launch.env, *launch.own_names, *secrets})
     set_secrets(secrets)
     sys.setswitchinterval(_SWITCH_S)

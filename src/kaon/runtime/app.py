@@ -11,16 +11,21 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from kaon.errors import MethodNotAllowed
+from kaon.errors import KaonError, MethodNotAllowed
 from kaon.runtime import streaming
-from kaon.runtime.answers import Answer, allowed, known, refusal
+from kaon.runtime.answers import BODILESS, Answer, allowed, interrupted, known, refusal
 from kaon.runtime.asgi import Message, Receive, Scope, Send, run_app
 from kaon.runtime.call import Call
+from kaon.runtime.chunks import CHUNKS, Chunks
 from kaon.runtime.figures import Figures
 from kaon.runtime.inputs import arguments, cancel_when_gone, in_time
 from kaon.runtime.lane import HeldLane, Lane
+from kaon.runtime.mounts import GONE_S, check_head
+from kaon.runtime.routes import path_of
 from kaon.runtime.serving import Serving
+from kaon.runtime.steps import in_context
 from kaon.sdk.docs_page import docs_page
+from kaon.types.key import Grant
 from kaon.types.service import EndpointKind
 
 _JSON = b"application/json"
@@ -52,22 +57,26 @@ class App:
                 grant = self._door.check(fields)
                 document = self._openapi(scope) or self._options(scope)
             if document is None:
-                mounted = self._serving.mounted(scope["path"])
+                mounted = self._serving.mounts.find(scope["path"])
                 if mounted is not None:
-                    await self._delegate(*mounted, scope, receive, send)
+                    await self._delegate(*mounted, request_id, grant, scope, receive, send)
                     return
-                lane, names = self._serving.routes.find(scope["method"], scope["path"])
+                lane, names = self._serving.routes.find(scope["method"], path_of(scope))
                 figures, name = lane.figures, lane.name
                 if lane.spec.kind is EndpointKind.WEBSOCKET:
                     raise MethodNotAllowed("This path is a websocket.", hint="Connect with a WebSocket client.")
                 call = self._door.call(lane, grant, fields, request_id)
                 if lane.spec.kind is EndpointKind.STREAM:
                     assert isinstance(lane, HeldLane)
-                    serve = streaming.serve_stream(lane, call, names, scope, fields, receive, send, self._door.closing)
-                    await asyncio.create_task(serve, context=call.context())
+                    serve = streaming.serve_stream(
+                        lane, call, names, scope, fields, receive, send, self._serving.lasting, self._door.closing
+                    )
+                    await in_context(call.context(), serve)
                     return
                 document = await self._call(lane, call, names, scope, fields, receive)
-        except Exception as error:
+        except BaseException as error:
+            if interrupted(error):
+                raise
             document = refusal(known(error, name, request_id), request_id, fields)
         if self._serving.sampler is not None and name:
             self._serving.keep(request_id, name, document.status, document.media_type.decode(), document.body)
@@ -103,9 +112,13 @@ class App:
                 watch.cancel()
                 call.cancel()  # when this task itself was cancelled; else the call has ended
         if call.error is not None:
-            raise call.error
+            return refusal(known(call.error, lane.name, call.request_id), call.request_id, fields)
         media_type, body = lane.signature.to_body(call.value)
-        return Answer(200, media_type.encode(), body)
+        head = call.arguments.get(lane.signature.response or "")
+        if head is None:
+            return Answer(200, media_type.encode(), body)
+        is_bare = head.status_code in BODILESS
+        return Answer(head.status_code, media_type.encode(), b"" if is_bare else body, head.fields())
 
     def _openapi(self, scope: Scope) -> Answer | None:
         """The deployment's description, for callers that were let in."""
@@ -115,28 +128,98 @@ class App:
 
     def _options(self, scope: Scope) -> Answer | None:
         """What may be done at an endpoint's path."""
-        verbs = self._serving.routes.verbs(scope["path"]) if scope["method"] == "OPTIONS" else ()
+        verbs = self._serving.routes.verbs(path_of(scope)) if scope["method"] == "OPTIONS" else ()
         return Answer(200, _JSON, b"", (allowed(verbs),)) if verbs else None
 
-    async def _delegate(self, prefix: str, app: Any, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _delegate(
+        self, at: str, app: Any, request_id: str, grant: Grant, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         """Let a mounted app answer, counted as in flight until it has."""
-        began_at, code = time.monotonic(), 500
-
-        async def noting(message: Message) -> None:
-            nonlocal code
-            if message["type"] == "http.response.start":
-                code = message["status"]
-                if self._door.closing:
-                    message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
-            await send(message)
-
+        visit = _Visit(scope.get("extensions", {}).get(CHUNKS), send, self._serving.loop, closing=self._door.closing)
+        began_at, told = time.monotonic(), self._serving.mounts.scope(at, app, scope)
         self._serving.elsewhere += 1
         try:
-            within = {**scope, "root_path": scope.get("root_path", "") + prefix}
-            await asyncio.create_task(run_app(app, within, receive, noting), context=self._serving.new_context())
+            with self._serving.lasting.held(grant, visit.end):
+                running = run_app(app, told, receive, visit.send)
+                await in_context(self._serving.new_context(), running)
+        except BaseException as error:
+            if interrupted(error) and not visit.stopped:
+                raise
+            problem = known(visit.ended or error, at, request_id)
+            if visit.code:
+                visit.cut()
+            else:
+                answer = refusal(problem, request_id, dict(scope["headers"]))
+                visit.code = answer.status
+                await send(
+                    {"type": "http.response.start", "status": answer.status, "headers": answer.all_headers(request_id)}
+                )
+                await send({"type": "http.response.body", "body": answer.body})
         finally:
+            visit.close()
             self._serving.elsewhere -= 1
-            self._serving.others.answered(code, time.monotonic() - began_at)
+            self._serving.others.answered(visit.code or 500, time.monotonic() - began_at)
+
+
+class _Visit:
+    """A request to a mounted app: what the app has answered so far, and what ends it early."""
+
+    def __init__(self, chunks: Chunks | None, send: Send, loop: asyncio.AbstractEventLoop, *, closing: bool) -> None:
+        self.code = 0
+        """The status that the app answered; 0: nothing yet."""
+        self.ended: KaonError | None = None
+        """Why the caller may not have the rest."""
+        self.stopped = False
+        self._answered = False
+        self._closing = closing
+        self._chunks = chunks
+        self._send = send
+        self._loop = loop
+        self._timer: asyncio.TimerHandle | None = None
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        if chunks is not None:
+            chunks.on_lost = self._lost
+
+    async def send(self, message: Message) -> None:
+        """The app's `send`."""
+        check_head(message)
+        if message["type"] == "http.response.start":
+            self.code = message["status"]
+            if self._closing:
+                message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
+        elif not message.get("more_body", False):
+            self._answered = True
+        await self._send(message)
+
+    def end(self, error: KaonError) -> None:
+        """The caller's key is good no longer."""
+        if not self._answered:
+            self.ended = error
+            if self.code:
+                self.cut()
+            self._stop()
+
+    def cut(self) -> None:
+        """Break the answer off."""
+        if self._chunks is not None:
+            self._chunks.cut()
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._chunks is not None:
+            self._chunks.on_lost = None
+
+    def _lost(self) -> None:
+        """The caller is gone. What an app does after its answer is its own affair."""
+        if not self._answered:
+            self._timer = self._loop.call_later(GONE_S, self._stop)
+
+    def _stop(self) -> None:
+        self.stopped = True
+        self._task.cancel()
 
 
 def _docs_page(scope: Scope) -> Answer | None:

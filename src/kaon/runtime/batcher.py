@@ -1,7 +1,8 @@
 """The lane of a batched endpoint: gathers calls and hands them to the handler as `kaon.laws.batch` decides.
 
 The loop here is thin: calls wait in a deque, the law is asked when something changed, and its word is done. What it
-must keep: calls that share a batch do not know each other, so nothing that one does may harm another.
+must keep: calls that share a batch do not know each other, so nothing that one does may harm another. And whatever a
+handler returns or raises, the batch comes to its end: `_served` takes any value, and never raises.
 """
 
 from __future__ import annotations
@@ -34,7 +35,19 @@ class _Batch:
     rows: int
     live: int
     stop: Callable[[], object] | None = None
+    waits: bool = False
+    """Whether a round is with the handler."""
+    advancing: bool = False
     outcomes: list[tuple[Part, Any]] = field(default_factory=list)
+    """Of rounds that are over, not yet told."""
+
+    def next(self) -> list[Part] | None:
+        """The parts of the next round that somebody still waits for; None: there is none."""
+        while self.rounds:
+            live = [part for part in self.rounds.popleft() if not part.call.ended]
+            if live:
+                return live
+        return None
 
     def one_left(self) -> None:
         """A call of the batch ended early; a batch that nobody waits for is stopped."""
@@ -177,10 +190,30 @@ class BatchLane(Lane):
                 self._began += 1
                 self.figures.queue_seconds.add(now - call.began_at)
             call.on_cancel = work.one_left
-        self._serve(work)
+        self._advance(work)
 
-    def _serve(self, work: _Batch) -> None:
-        parts = work.rounds.popleft()
+    def _advance(self, work: _Batch) -> None:
+        """Do rounds until one waits. The next batch leaves before the answers are written.
+
+        A round may be over, and call this, inside of `_serve`: the loop below goes on for it, it does not recurse.
+        """
+        if work.advancing:
+            return
+        work.advancing = True
+        while not work.waits and (parts := work.next()) is not None:
+            work.waits = True
+            try:
+                self._serve(work, parts)
+            except BaseException as error:
+                self._served(work, parts, None, error)
+        work.advancing = False
+        if not work.waits:
+            self._finish(work)
+        outcomes, work.outcomes = work.outcomes, []
+        for part, outcome in outcomes:
+            part.whole.answer(part, outcome)
+
+    def _serve(self, work: _Batch, parts: list[Part]) -> None:
         arguments = joined(parts)
         call = parts[0].call
         done = partial(self._served, work, parts)
@@ -191,18 +224,15 @@ class BatchLane(Lane):
         work.stop = task.cancel if task is not None else None
 
     def _served(self, work: _Batch, parts: list[Part], value: Any, error: BaseException | None) -> None:
-        """A round is over. The next round, or the next batch, leaves before the answers are written."""
-        outcomes, again = self._outcomes(parts, value, error)
+        """A round is over. Never raises."""
+        try:
+            outcomes, again = self._outcomes(parts, value, error)
+        except BaseException as unfit:  # of the value's or the error's own methods
+            outcomes, again = [(part, unfit) for part in parts], []
+        work.waits, work.stop = False, None
+        work.outcomes += outcomes
         work.rounds.extendleft(again)
-        while work.rounds and all(part.call.ended for part in work.rounds[0]):
-            work.rounds.popleft()
-        if work.rounds:
-            work.rounds[0] = [part for part in work.rounds[0] if not part.call.ended]
-            self._serve(work)
-        else:
-            self._finish(work)
-        for part, outcome in outcomes:
-            part.whole.answer(part, outcome)
+        self._advance(work)
 
     def _finish(self, work: _Batch) -> None:
         now = time.monotonic()
@@ -227,10 +257,10 @@ class BatchLane(Lane):
         if error is not None:
             return [(part, error) for part in parts], []
         rows = sum(part.rows for part in parts)
-        if not isinstance(value, Sequence) and not hasattr(value, "__array__"):
-            return [(part, self._wrong(f"a {type(value).__name__}", rows)) for part in parts], []
-        if len(value) != rows:
-            return [(part, self._wrong(f"{len(value)} results", rows)) for part in parts], []
+        count = _count(value)
+        if count != rows:
+            answered = f"a {type(value).__name__}" if count is None else f"{count} results"
+            return [(part, self._wrong(answered, rows)) for part in parts], []
         outcomes: list[tuple[Part, Any]] = []
         at = 0
         for part in parts:
@@ -243,6 +273,16 @@ class BatchLane(Lane):
             f"`{self.name}` answered {answered} to a batch of {rows} rows.",
             hint="A batched handler returns a list with one result for each row, in order.",
         )
+
+
+def _count(value: Any) -> int | None:
+    """How many results a handler answered; None: it is no sequence, like a number or an array without dimensions."""
+    if not isinstance(value, Sequence) and not hasattr(value, "__array__"):
+        return None
+    try:
+        return len(value)
+    except TypeError:
+        return None
 
 
 def _blamed(parts: list[Part], error: ItemError) -> tuple[list[tuple[Part, Any]], list[list[Part]]]:

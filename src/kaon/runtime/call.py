@@ -1,8 +1,14 @@
-"""A call: one request to an endpoint, from the door to its end."""
+"""A call: one request to an endpoint, from the door to its end.
+
+Nothing that a handler returns or raises may keep a call from its end, or its slot from the next one. Therefore `settle`
+and `end` never raise: what goes wrong while an answer is written is logged, and whoever writes answers (`on_end`) sees
+to it that the caller hears of it. A slot is given back by `free`, once, whoever comes first.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from contextvars import Context
@@ -16,6 +22,7 @@ if TYPE_CHECKING:
     from kaon.runtime.line import Turn
     from kaon.types.key import Grant
 
+_log = logging.getLogger("kaon.runtime")
 _set_request_id, _set_deadline = context.request_id.set, context.deadline.set
 
 
@@ -34,6 +41,8 @@ class Call:
     """Whether it waits and has not begun."""
     waits: int = 0
     """Its rows that are still in the line."""
+    holds: bool = False
+    """Whether it has a slot; see `free`."""
     ended: bool = False
     value: Any = None
     error: BaseException | None = None
@@ -101,12 +110,18 @@ class Call:
                 stop()
 
     def settle(self, value: Any, error: BaseException | None) -> None:
-        """The handler stopped: the answer is known, and the slot is free."""
+        """The handler stopped: the answer is known, and the slot is free. Never raises."""
         self.end(value, error)
-        self.lane.release(self.began_at)
+        self.free()
+
+    def free(self) -> None:
+        """Give the slot back, if it has one."""
+        if self.holds:
+            self.holds = False
+            self.lane.release(self.began_at)
 
     def end(self, value: Any, error: BaseException | None = None) -> None:
-        """The answer is known."""
+        """The answer is known. Never raises."""
         if self.ended:
             return
         self.ended = True
@@ -117,4 +132,7 @@ class Call:
             self._timer = None
         self.lane.left(self)
         if self.on_end is not None:
-            self.on_end(self)
+            try:
+                self.on_end(self)
+            except BaseException:
+                _log.exception("an answer could not be written", extra={"fields": {"request_id": self.request_id}})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from kaon.clock import Clock
 from kaon.errors import Unauthenticated
 from kaon.types.key import Access, Grant, key_hash
@@ -11,6 +13,7 @@ _CACHE_BOUND = 1024
 ANYBODY = Grant(hash="", key="")
 """Who calls a public deployment: no key, so that all are one."""
 _HINT = "Send 'Authorization: Bearer KEY'; `kaon key create` makes a key."
+_EXPIRED_HINT = "Ask for a new key: `kaon key create`."
 
 
 class Gate:
@@ -26,6 +29,8 @@ class Gate:
         self._grants: dict[str, Grant] = {}
         self.public = False
         self.hash = ""
+        self.on_change: Callable[[], None] = _nothing
+        """Called when another list is in force."""
         self.put(access)
 
     def put(self, access: Access) -> None:
@@ -34,6 +39,18 @@ class Gate:
         self.hash = content_hash(access)
         self._grants = {grant.hash: grant for grant in access.grants}
         self._known.clear()
+        self.on_change()
+
+    def objection(self, grant: Grant) -> Unauthenticated | None:
+        """Why a caller who was let in by `grant` would not be let in now; None: it would."""
+        if self.public:
+            return None
+        now = self._grants.get(grant.hash)
+        if now is None:
+            return Unauthenticated("The key was revoked, or may not call this any more.", hint=_HINT)
+        if now.expires_at is not None and self._clock.now() >= now.expires_at:
+            return Unauthenticated("The key has expired.", hint=_EXPIRED_HINT)
+        return None
 
     def check(self, authorization: bytes | None) -> Grant:
         """The caller's grant; `ANYBODY` at a public deployment. Raises Unauthenticated."""
@@ -43,7 +60,7 @@ class Gate:
             raise Unauthenticated("The request has no key.", hint=_HINT)
         grant = self._known.get(authorization) or self._find(authorization)
         if grant.expires_at is not None and self._clock.now() >= grant.expires_at:
-            raise Unauthenticated("The key has expired.", hint="Ask for a new key: `kaon key create`.")
+            raise Unauthenticated("The key has expired.", hint=_EXPIRED_HINT)
         return grant
 
     def _find(self, authorization: bytes) -> Grant:
@@ -58,3 +75,6 @@ class Gate:
             del self._known[next(iter(self._known))]
         self._known[authorization] = grant
         return grant
+
+
+def _nothing() -> None: ...

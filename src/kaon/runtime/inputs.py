@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
 from kaon.errors import DeadlineExceeded, InvalidInput, TooLarge, Unavailable
 from kaon.runtime.asgi import Receive
 from kaon.runtime.call import Call
+from kaon.runtime.codings import decoded
+from kaon.runtime.forms import MULTIPART, URLENCODED, form
 from kaon.runtime.lane import Lane
-from kaon.types.media import File
+from kaon.sdk.request import Headers, Request
+from kaon.sdk.response import Response
+from kaon.types.service import MAX_BODY_BYTES
 
-MAX_BODY_BYTES = 64 * 2**20
-_MAX_PARTS = 1000
 _MAX_QUERY_PAIRS = 1000
 _JSON = "application/json"
+_LENGTH_DIGITS = 15
 
 
 def query_pairs(query: bytes) -> list[tuple[str, str]]:
     """Names and values of a query string. Raises InvalidInput."""
     try:
-        return parse_qsl(
-            query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MAX_QUERY_PAIRS
-        )
+        text = query.decode()
+        return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_MAX_QUERY_PAIRS)
+    except UnicodeDecodeError:
+        raise InvalidInput("The query string is not UTF-8.", hint="Percent-encode it as UTF-8.") from None
     except ValueError:
-        raise InvalidInput("The query string cannot be read.", hint="Percent-encode it as UTF-8.") from None
+        raise InvalidInput(f"The query string has more than {_MAX_QUERY_PAIRS} parameters.") from None
 
 
 def media_type(fields: Mapping[bytes, bytes]) -> str:
@@ -37,24 +41,60 @@ def media_type(fields: Mapping[bytes, bytes]) -> str:
 async def arguments(
     lane: Lane, names: Mapping[str, str], scope: Mapping[str, Any], fields: Mapping[bytes, bytes], receive: Receive
 ) -> dict[str, Any]:
-    """What the request says. Raises InvalidInput or TooLarge, or Unavailable when the caller left."""
+    """What the request says, and its head and the answer's where the handler takes them.
+
+    Raises InvalidInput, UnsupportedMediaType or TooLarge, or Unavailable when the caller left.
+    """
+    given = await _said(lane, names, scope, fields, receive)
     signature = lane.signature
-    body = await read_body(fields, receive)
+    if signature.request is not None:
+        given[signature.request] = _request(scope, fields)
+    if signature.response is not None:
+        given[signature.response] = Response()
+    return given
+
+
+def _request(scope: Mapping[str, Any], fields: Mapping[bytes, bytes]) -> Request:
+    forwarded = fields.get(b"x-forwarded-for", b"").decode("latin-1").rpartition(",")[2].strip()
+    return Request(
+        method=scope["method"],
+        path=scope["path"],
+        query_string=scope["query_string"].decode("latin-1"),
+        headers=Headers(scope["headers"]),
+        client=forwarded or (scope.get("client") or ("",))[0],
+    )
+
+
+async def _said(
+    lane: Lane, names: Mapping[str, str], scope: Mapping[str, Any], fields: Mapping[bytes, bytes], receive: Receive
+) -> dict[str, Any]:
+    signature, query = lane.signature, scope["query_string"]
+    most = lane.spec.max_body_bytes or MAX_BODY_BYTES
+    body = await read_body(fields, receive, most)
     if lane.spec.method in ("GET", "HEAD", "DELETE"):
-        return signature.from_query(query_pairs(scope["query_string"]), names)
+        return signature.from_query(query_pairs(query), names)
+    if lane.spec.strict and query:
+        signature.from_query(query_pairs(query))
+    if coding := fields.get(b"content-encoding"):
+        body = await decoded(coding, body, most)
     kind = media_type(fields)
-    if kind in ("", _JSON) or kind.endswith("+json"):
-        return signature.from_json(body, names)
-    if signature.form and kind in ("multipart/form-data", "application/x-www-form-urlencoded"):
-        return signature.from_form(await _form(kind, fields, body), names)
+    if kind in ("", _JSON) or kind.endswith("+json") or (kind == URLENCODED and _is_json_of_curl(fields, body)):
+        return signature.from_large_json(body, names)
+    if signature.form and kind in (MULTIPART, URLENCODED):
+        return signature.from_form(await form(fields[b"content-type"].decode("latin-1"), body), names)
     return signature.from_raw(body, kind, names)
 
 
-async def read_body(fields: Mapping[bytes, bytes], receive: Receive) -> bytes:
-    """The whole body, at most `MAX_BODY_BYTES`."""
+def _is_json_of_curl(fields: Mapping[bytes, bytes], body: bytes) -> bool:
+    """Whether it is JSON that curl's `-d` calls a form. A browser says where it comes from, and is not believed so."""
+    return b"origin" not in fields and b"sec-fetch-site" not in fields and body.lstrip()[:1] in (b"{", b"[")
+
+
+async def read_body(fields: Mapping[bytes, bytes], receive: Receive, most: int = MAX_BODY_BYTES) -> bytes:
+    """The whole body, at most `most` bytes. Raises TooLarge."""
     stated = fields.get(b"content-length", b"0")
-    if stated.isdigit() and int(stated) > MAX_BODY_BYTES:
-        raise _too_large()
+    if stated.isdigit() and (len(stated) > _LENGTH_DIGITS or int(stated) > most):
+        raise _too_large(most)
     pieces: list[bytes] = []
     size = 0
     while True:
@@ -63,51 +103,14 @@ async def read_body(fields: Mapping[bytes, bytes], receive: Receive) -> bytes:
             raise Unavailable("The caller went away.")
         pieces.append(message.get("body", b""))
         size += len(pieces[-1])
-        if size > MAX_BODY_BYTES:
-            raise _too_large()
+        if size > most:
+            raise _too_large(most)
         if not message.get("more_body", False):
             return b"".join(pieces)
 
 
-def _too_large() -> TooLarge:
-    return TooLarge(f"The body is larger than {MAX_BODY_BYTES} bytes.", hint="Send it in pieces.")
-
-
-async def _form(kind: str, fields: Mapping[bytes, bytes], body: bytes) -> list[tuple[str, str | File]]:
-    # Loaded by the first form: most replicas never see one.
-    from starlette.datastructures import Headers, UploadFile
-    from starlette.formparsers import FormParser, MultiPartException, MultiPartParser
-
-    async def stream() -> AsyncGenerator[bytes, None]:
-        yield body
-
-    headers = Headers(raw=list(fields.items()))
-    try:
-        if kind == "multipart/form-data":
-            parser: Any = MultiPartParser(
-                headers, stream(), max_files=_MAX_PARTS, max_fields=_MAX_PARTS, max_part_size=MAX_BODY_BYTES
-            )
-        else:
-            parser = FormParser(headers, stream())
-        form = await parser.parse()
-    except (MultiPartException, KeyError, ValueError, AssertionError):
-        raise InvalidInput("The form cannot be read.", hint="Send multipart/form-data with a boundary.") from None
-    parts: list[tuple[str, str | File]] = []
-    for name, value in form.multi_items():
-        if isinstance(value, UploadFile):
-            content = await value.read()
-            parts.append((name, _file(name, content, value.filename or "", value.content_type or "")))
-            await asyncio.shield(value.close())
-        else:
-            parts.append((name, value))
-    return parts
-
-
-def _file(part: str, content: bytes, name: str, kind: str) -> File:
-    try:
-        return File(content, name=name, media_type=kind)
-    except ValueError as error:
-        raise InvalidInput(f"The form's part {part[:80]!r} cannot be taken: {error}.") from None
+def _too_large(most: int) -> TooLarge:
+    return TooLarge(f"The body is larger than {most} bytes.", hint="Send it in pieces.")
 
 
 async def in_time(call: Call, work: Awaitable[Any]) -> Any:

@@ -92,7 +92,11 @@ class Lane(ABC):
             self.in_flight += 1
             self.busy += 1
             self._edges -= call.began_at
-            self._run(call)
+            call.holds = True
+            try:
+                self._run(call)
+            except BaseException as error:
+                call.settle(None, error)
             return
         self._wait(call, (call,))
 
@@ -160,7 +164,7 @@ class Lane(ABC):
 
     @abstractmethod
     def _run(self, call: Call) -> None:
-        """Run the call's handler; see to `call.end` and `release`."""
+        """Run the call's handler, and see to `call.settle`; what this raises is the call's error."""
 
     def _wait(self, call: Call, pieces: Collection[Piece]) -> None:
         """Let the call wait, or raise TooManyRequests."""
@@ -230,7 +234,11 @@ class Lane(ABC):
         call.began_at = now
         self.busy += 1
         self._edges -= now
-        self._run(call)
+        call.holds = True
+        try:
+            self._run(call)
+        except BaseException as error:
+            call.settle(None, error)
 
     def _pump(self) -> None:
         # A call may end, and free its slot, inside of `_begin`: the loop below goes on for it, it does not recurse.
@@ -280,7 +288,7 @@ class ThreadLane(Lane):
 
 
 class HeldLane(Lane):
-    """Streams and websockets: the slot is handed to whoever drives them, who gives it back by `release`."""
+    """Streams and websockets: the slot is handed to whoever drives them, who gives it back by `Call.free`."""
 
     def __init__(self, endpoint: Endpoint, instance: Any, loop: asyncio.AbstractEventLoop, worker: Worker) -> None:
         default = ASYNC_SLOTS if endpoint.is_async else THREAD_SLOTS

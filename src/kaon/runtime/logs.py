@@ -13,17 +13,23 @@ import logging
 import sys
 import traceback
 from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from kaon import context, log
+from kaon.sdk import missed
 
 _OWN = ("kaon", "uvicorn")
 """Loggers of the platform."""
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a record."""
+    """One JSON object a record; exceptions tell of files below `code_dir` that were left out of the artifact."""
+
+    def __init__(self, code_dir: Path | None = None) -> None:
+        super().__init__()
+        self._code_dir = code_dir
 
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, object] = {
@@ -38,8 +44,13 @@ class JsonLines(logging.Formatter):
         if isinstance(fields, dict):
             entry.update(fields)
         if record.exc_info and record.exc_info[1] is not None:
-            entry["exception"] = log.blot("".join(traceback.format_exception(record.exc_info[1])))
+            entry["exception"] = log.blot(self._told(record.exc_info[1]))
         return json.dumps(entry, ensure_ascii=False, default=str)
+
+    def _told(self, error: BaseException) -> str:
+        return "".join(traceback.format_exception(error)) + (
+            missed.explanation(error, self._code_dir) if self._code_dir is not None else ""
+        )
 
 
 class Coloured(logging.Formatter):
@@ -64,9 +75,9 @@ def _writes_to_standard_streams(handler: logging.Handler) -> bool:
     return isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler)
 
 
-def configure(level: str = "INFO") -> None:
+def configure(level: str = "INFO", code_dir: Path | None = None) -> None:
     """Send the standard library's logging to standard error. Call once."""
-    form = Coloured() if sys.stderr.isatty() else JsonLines()
+    form = Coloured() if sys.stderr.isatty() else JsonLines(code_dir)
     default, own = _Default(sys.stderr), logging.StreamHandler(sys.stderr)
     root = logging.getLogger()
     root.handlers[:] = [default]

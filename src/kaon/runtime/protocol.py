@@ -12,11 +12,11 @@ its pipelining, flow control, keep-alive and graceful shutdown go on working.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from uvicorn.protocols.http.flow_control import CLOSE_HEADER
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from kaon.errors import BadAnswer
 from kaon.runtime.answers import known, refusal
@@ -25,12 +25,14 @@ from kaon.runtime.chunks import CHUNKS, Chunks
 from kaon.runtime.inputs import query_pairs
 from kaon.runtime.lane import Lane
 from kaon.runtime.serving import Serving
-from kaon.types.headers import is_media_type
+from kaon.types.headers import check, is_media_type
 
 _MAX_LENGTH_DIGITS = 5
 """Bodies of up to 99,999 bytes come this way."""
 _JSON = b"application/json"
 _MOST_HEADS = 256
+_PIPELINE = 16
+"""Requests that a caller may send ahead on one connection; behind them nothing is read."""
 
 
 class _Unheard:
@@ -68,7 +70,10 @@ class ReplicaProtocol(HttpToolsProtocol):
         self._serving = serving
         self._door = serving.door
         self._fast: _Cycle | None = None
+        self._chunks: Chunks | None = None
+        """Of the request that an ASGI app answers now."""
         self._idle_since: float | None = None
+        self.ws_protocol_class = partial(_socket_protocol, serving)  # type: ignore[assignment]
 
     # --- a request comes in ---
 
@@ -77,7 +82,7 @@ class ReplicaProtocol(HttpToolsProtocol):
         self.headers = []
 
     def on_headers_complete(self) -> None:
-        cycle, previous = self._recognised(), self.cycle
+        cycle = self._recognised()
         if cycle is None:
             url, headers = self.url, self.headers
             super().on_message_begin()  # builds the scope, which the fast path does without
@@ -85,8 +90,8 @@ class ReplicaProtocol(HttpToolsProtocol):
             for name, value in headers:
                 super().on_header(name, value)
             super().on_headers_complete()
-            if self.cycle is not previous:
-                self.scope["extensions"] = {CHUNKS: Chunks(self.cycle)}  # type: ignore[dict-item]
+            if len(self.pipeline) <= _PIPELINE:  # else it would not be seen that the caller is gone
+                self.flow.resume_reading()
             return
         self._fast = self.cycle = cycle  # type: ignore[assignment]
 
@@ -126,7 +131,12 @@ class ReplicaProtocol(HttpToolsProtocol):
         ):
             return None
         fields = dict(self.headers)
-        if b"transfer-encoding" in fields or b"expect" in fields or b"upgrade" in fields:
+        if (
+            b"transfer-encoding" in fields
+            or b"expect" in fields
+            or b"upgrade" in fields
+            or b"content-encoding" in fields
+        ):
             return None
         if len(fields.get(b"content-length", b"")) > _MAX_LENGTH_DIGITS:
             return None
@@ -165,22 +175,32 @@ class ReplicaProtocol(HttpToolsProtocol):
         if error is None:
             try:
                 media_type, body = cycle.lane.signature.to_body(call.value)
-            except Exception as unfit:
+                self._write(cycle, 200, media_type, body)
+            except BaseException as unfit:
                 error = unfit
             else:
-                self._write(cycle, 200, media_type, body)
                 return
         self._refuse(cycle, error)
 
     def _refuse(self, cycle: _Cycle, error: BaseException) -> None:
-        answer = refusal(known(error, cycle.lane.name, cycle.request_id), cycle.request_id, cycle.fields)
-        self._write(cycle, answer.status, answer.media_type.decode(), answer.body, answer.headers)
+        """Answer with a problem document; where not even that can be done, end the connection."""
+        if cycle.response_complete:  # it was written, and what came after failed
+            return self.transport.abort()
+        try:
+            answer = refusal(known(error, cycle.lane.name, cycle.request_id), cycle.request_id, cycle.fields)
+            self._write(cycle, answer.status, answer.media_type.decode(), answer.body, answer.headers)
+        except BaseException:
+            self.transport.abort()
+            raise
 
     def _write(
-        self, cycle: _Cycle, status: int, media_type: str, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()
+        self, cycle: _Cycle, status: int, media_type: str, body: bytes, headers: tuple[tuple[bytes, bytes], ...] = ()
     ) -> None:
-        """Send the answer in one write, and do the parent's book-keeping for it."""
+        """Send the answer in one write, and do the parent's book-keeping for it. Raises when it cannot be said."""
         call, now = cycle.call, time.monotonic()
+        head = _heads.head(self.server_state.default_headers, status, media_type)
+        if headers:
+            check(headers)
         cycle.lane.figures.answered(status, 0.0 if call is None else now - call.entered_at)
         if self._serving.sampler is not None:
             self._serving.keep(cycle.request_id, cycle.lane.name, status, media_type, body)
@@ -191,7 +211,6 @@ class ReplicaProtocol(HttpToolsProtocol):
         if not cycle.keep_alive or self._door.closing:
             cycle.keep_alive = False
             headers = (*headers, CLOSE_HEADER)
-        head = _heads.head(self.server_state.default_headers, status, media_type)
         if headers:
             head += b"".join(b"%b: %b\r\n" % header for header in headers)
         length, request_id = b"%d" % len(body), cycle.request_id.encode("latin-1")
@@ -202,7 +221,14 @@ class ReplicaProtocol(HttpToolsProtocol):
             self.transport.close()
         self._answered(now)
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._chunks = Chunks(cycle)
+        cycle.scope["extensions"] = {CHUNKS: self._chunks}  # type: ignore[dict-item]
+        super()._start_asgi_task(cycle, app)
+
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._chunks is not None:
+            self._chunks.lost()
         cycle = self._fast
         if cycle is not None:
             cycle.disconnected = True
@@ -247,6 +273,13 @@ class ReplicaProtocol(HttpToolsProtocol):
             self._arm(left_s)
         else:
             super().timeout_keep_alive_handler()
+
+
+def _socket_protocol(serving: Serving, **kwargs: Any) -> Any:
+    """The protocol of websockets, imported by the first of them."""
+    from kaon.runtime.socket_protocol import SocketProtocol
+
+    return SocketProtocol(serving, **kwargs)
 
 
 class _Heads:

@@ -25,10 +25,12 @@ from kaon.runtime.app import App
 from kaon.runtime.control import Control
 from kaon.runtime.door import Door
 from kaon.runtime.gate import Gate
+from kaon.runtime.mounts import Mounts
 from kaon.runtime.protocol import ReplicaProtocol
 from kaon.runtime.server import Server, bound, server
 from kaon.runtime.serving import Serving
 from kaon.runtime.signals import Signals
+from kaon.runtime.steps import in_context
 from kaon.runtime.threads import MainThread
 from kaon.sdk.load import load
 from kaon.sdk.service import Service, construct
@@ -91,6 +93,7 @@ class Replica:
                 await stopping
             control.phase = Phase.DRAINING
             await self._drain(serving, public)
+            await serving.mounts.stop()
             await self._hooks(serving, "on_stop")
             return 0
         finally:
@@ -106,11 +109,13 @@ class Replica:
         try:
             service, self._instance, self._home = await in_thread(self._main, partial(_constructed, self._launch))
             await self._run_hooks(service.on_start)
-            serving.open(service, self._instance, self._home, self._main)
+            mounts = Mounts(service.mounted(self._instance))
+            await in_context(self._home, mounts.start())
+            serving.open(service, self._instance, mounts, self._home, self._main)
         except ConfigError as error:
             print(f"ConfigError: {error.cause} {error.hint}".rstrip(), file=sys.stderr, flush=True)
             return EXIT_CONFIG
-        except Exception:
+        except (Exception, SystemExit, KeyboardInterrupt):
             _log.exception("the service did not start")
             return 1
         return 0
@@ -148,7 +153,7 @@ class Replica:
         for name in names:
             hook = getattr(self._instance, name)
             if inspect.iscoroutinefunction(hook):
-                await asyncio.create_task(hook(), context=self._home)
+                await in_context(self._home, hook())
             else:
                 await in_thread(self._main, partial(self._home.run, hook))
 

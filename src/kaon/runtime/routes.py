@@ -1,38 +1,73 @@
-"""From method and path to a lane: a dictionary for plain paths, patterns for those with names in braces."""
+"""From method and path to a lane: a dictionary for plain paths, patterns for those with names in braces.
+
+Paths are matched as they were sent, segment by segment, and decoded after that: a slash that was escaped (`%2F`) is
+part of a name and no border. A slash at the end is no segment, for any verb and without a redirect.
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from urllib.parse import unquote
 
-from kaon.errors import KaonError, MethodNotAllowed, NotFound
+from kaon.errors import InvalidInput, KaonError, MethodNotAllowed, NotFound
+from kaon.runtime.asgi import Scope
 from kaon.runtime.lane import Lane
+
+Segments = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A path with names in braces."""
+
+    verb: str
+    segments: Segments
+    names: Segments
+    """The name that stands in each segment; empty: the segment itself does."""
+    lane: Lane
+
+    def match(self, segments: Segments) -> dict[str, str] | None:
+        """What the names say in a path, or None when it is another one."""
+        if len(segments) != len(self.segments):
+            return None
+        found: dict[str, str] = {}
+        for own, name, given in zip(self.segments, self.names, segments, strict=True):
+            if name and given:
+                found[name] = given
+            elif name or own != given:
+                return None
+        return found
 
 
 @dataclass(frozen=True)
 class Routes:
     """Where a request goes."""
 
-    plain: dict[tuple[str, str], Lane] = field(default_factory=dict)
-    patterns: tuple[tuple[str, re.Pattern[str], Lane], ...] = ()
+    plain: dict[tuple[str, Segments], Lane] = field(default_factory=dict)
+    patterns: tuple[Pattern, ...] = ()
 
     def find(self, method: str, path: str) -> tuple[Lane, dict[str, str]]:
-        """The lane and what the path's names say. Raises NotFound or MethodNotAllowed."""
+        """The lane and what the path's names say; `path` is as it was sent.
+
+        Raises NotFound, MethodNotAllowed, or InvalidInput for a path that is not UTF-8.
+        """
+        segments = _segments(path)
         verbs = ("HEAD", "GET") if method == "HEAD" else (method,)
         for verb in verbs:
-            lane = self.plain.get((verb, path))
+            lane = self.plain.get((verb, segments))
             if lane is not None:
                 return lane, {}
-        for verb, pattern, lane in self.patterns:
-            if verb in verbs and (match := pattern.fullmatch(path)):
-                return lane, match.groupdict()
+        for pattern in self.patterns:
+            if pattern.verb in verbs and (names := pattern.match(segments)) is not None:
+                return pattern.lane, names
         raise self._missing(path)
 
     def verbs(self, path: str) -> tuple[str, ...]:
         """The verbs that the endpoints at `path` take, in order; none: there is no endpoint."""
-        verbs = {verb for verb, known in self.plain if known == path}
-        verbs |= {verb for verb, pattern, _ in self.patterns if pattern.fullmatch(path)}
+        segments = _segments(path)
+        verbs = {verb for verb, known in self.plain if known == segments}
+        verbs |= {pattern.verb for pattern in self.patterns if pattern.match(segments) is not None}
         return tuple(sorted(verbs))
 
     def _missing(self, path: str) -> KaonError:
@@ -45,18 +80,28 @@ class Routes:
 
 def routes(lanes: Iterable[Lane]) -> Routes:
     """The routes of a service's lanes."""
-    plain: dict[tuple[str, str], Lane] = {}
-    patterns: list[tuple[str, re.Pattern[str], Lane]] = []
+    plain: dict[tuple[str, Segments], Lane] = {}
+    patterns: list[Pattern] = []
     for lane in lanes:
         spec = lane.spec
-        if "{" in spec.path:
-            patterns.append((spec.method, _pattern(spec.path), lane))
+        segments = _segments(spec.path)
+        names = tuple(part[1:-1] if part.startswith("{") else "" for part in segments)
+        if any(names):
+            patterns.append(Pattern(spec.method, segments, names, lane))
         else:
-            plain[spec.method, spec.path] = lane
+            plain[spec.method, segments] = lane
     return Routes(plain, tuple(patterns))
 
 
-def _pattern(path: str) -> re.Pattern[str]:
-    pieces = re.split(r"\{(\w+)\}", path)
-    text = "".join(f"(?P<{p}>[^/]+)" if index % 2 else re.escape(p) for index, p in enumerate(pieces))
-    return re.compile(text)
+def path_of(scope: Scope) -> str:
+    """The path of a request as it was sent."""
+    raw: bytes | None = scope.get("raw_path")
+    return scope["path"] if raw is None else raw.decode("latin-1")
+
+
+def _segments(path: str) -> Segments:
+    try:
+        parts = tuple(unquote(part, errors="strict") for part in path.split("/"))
+    except UnicodeDecodeError:
+        raise InvalidInput("The path is not UTF-8.", hint="Percent-encode it as UTF-8.") from None
+    return parts[:-1] if len(parts) > 2 and not parts[-1] else parts

@@ -23,19 +23,19 @@ class Whole:
         """By the row at which the part begins."""
 
     def answer(self, part: Part, outcome: Any) -> None:
-        """`outcome` is the part's results, or the error that fails the call."""
-        if isinstance(outcome, BaseException):
-            self.call.end(None, outcome)
-            return
-        bad = part.first_error(outcome)
-        if bad is not None:
-            self.call.end(None, bad)
-            return
-        self._answers[part.start] = outcome
-        self._left -= part.rows
-        if self._left == 0:
-            single = len(self._answers) == 1
-            self.call.end(outcome if single else [row for at in sorted(self._answers) for row in self._answers[at]])
+        """`outcome` is the part's results, or the error that fails the call. Never raises."""
+        try:
+            bad = outcome if isinstance(outcome, BaseException) else part.first_error(outcome)
+            if bad is not None:
+                self.call.end(None, bad)
+                return
+            self._answers[part.start] = outcome
+            self._left -= part.rows
+            if self._left == 0:
+                single = len(self._answers) == 1
+                self.call.end(outcome if single else [row for at in sorted(self._answers) for row in self._answers[at]])
+        except BaseException as error:  # of the results' own methods
+            self.call.end(None, error)
 
 
 class Part:
@@ -74,11 +74,20 @@ class Part:
 
 
 def fitting(found: Sequence[Part]) -> list[list[Part]]:
-    """Parts that can be joined, together: those whose callers gave the same parameters."""
-    groups: dict[frozenset[str], list[Part]] = {}
+    """Parts that can be joined, together: those whose callers gave the same parameters, and arrays of one kind."""
+    groups: dict[frozenset[tuple[str, Any]], list[Part]] = {}
     for part in found:
-        groups.setdefault(frozenset(part.call.arguments), []).append(part)
+        key = frozenset((name, _kind(value)) for name, value in part.call.arguments.items())
+        groups.setdefault(key, []).append(part)
     return list(groups.values())
+
+
+def _kind(value: Any) -> Any:
+    """What two arrays must have in common to be joined without one changing the other; None: it is no array."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None or not isinstance(value, numpy.ndarray):
+        return None
+    return value.shape[1:], value.dtype.str
 
 
 def joined(found: Sequence[Part]) -> dict[str, Any]:

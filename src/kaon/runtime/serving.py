@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextvars import Context, copy_context
 from typing import Any
 
 from kaon import context
+from kaon.errors import KaonError
 from kaon.runtime.batcher import BatchLane
 from kaon.runtime.door import Door
 from kaon.runtime.figures import Figures
 from kaon.runtime.lane import AsyncLane, HeldLane, Lane, ThreadLane, worker_of
+from kaon.runtime.lasting import Lasting
+from kaon.runtime.mounts import Mounts
 from kaon.runtime.routes import Routes, routes
 from kaon.runtime.sampling import Sampler
 from kaon.runtime.steps import Stepper
@@ -22,7 +26,7 @@ from kaon.sdk.endpoint import Endpoint
 from kaon.sdk.service import Service
 from kaon.types.knobs import AS_THE_CLASS_SAYS, Knobs
 from kaon.types.model import content_hash
-from kaon.types.service import EndpointKind
+from kaon.types.service import MAX_MESSAGE_BYTES, EndpointKind
 from kaon.types.shadow import Sampling
 
 
@@ -32,12 +36,13 @@ class Serving:
     def __init__(self, door: Door, loop: asyncio.AbstractEventLoop, prefix: str = "/") -> None:
         self.door = door
         self.loop = loop
+        self.lasting = Lasting(door.gate, loop)
         self.service: Service | None = None
         self.lanes: tuple[Lane, ...] = ()
         self.routes = Routes()
         self.fast: dict[bytes, tuple[bytes, Lane]] = {}
         """Path -> method and lane of the endpoints that the fast path answers."""
-        self.mounts: Mapping[str, Any] = {}
+        self.mounts = Mounts({})
         self.others = Figures()
         """Of requests that reach no endpoint: refused at the door, documents, mounted apps."""
         self.elsewhere = 0
@@ -53,9 +58,16 @@ class Serving:
         self._stepper: Stepper | None = None
         self._openapi: bytes | None = None
 
-    def open(self, service: Service, instance: Any, home: Context | None = None, main: Worker | None = None) -> None:
-        """Begin to serve: each request in a copy of `home`, or of the caller's context now; `main` runs the sync
-        handlers that run one at a time."""
+    def open(
+        self,
+        service: Service,
+        instance: Any,
+        mounts: Mounts | None = None,
+        home: Context | None = None,
+        main: Worker | None = None,
+    ) -> None:
+        """Begin to serve. `mounts`: the service's mounted apps, started. Each request has a copy of `home`, or of the
+        caller's context now; `main` runs the sync handlers that run one at a time."""
         stepper = self._stepper = Stepper(self.loop)
         self.service = service
         self.new_context = context.copies(home or copy_context())
@@ -65,7 +77,7 @@ class Serving:
         self.tune(self._knobs)
         self.routes = routes(self.lanes)
         self.fast = _fast(self.lanes)
-        self.mounts = service.mounted(instance)
+        self.mounts = mounts or Mounts(service.mounted(instance))
         self.door.shut = ""
 
     def tune(self, knobs: Knobs) -> None:
@@ -94,9 +106,11 @@ class Serving:
         """Requests that were answered, ever."""
         return sum(sum(figures.codes.values()) for figures in self.figures)
 
-    def mounted(self, path: str) -> tuple[str, Any] | None:
-        """The mounted app that `path` belongs to, and where it is mounted."""
-        return next(((at, app) for at, app in self.mounts.items() if f"{path}/".startswith(f"{at}/")), None)
+    def max_message_bytes(self, path: str) -> int:
+        """How large a message a websocket at `path`, as it was sent, may send."""
+        with contextlib.suppress(KaonError):
+            return self.routes.find("GET", path)[0].spec.max_message_bytes
+        return MAX_MESSAGE_BYTES
 
     def openapi(self) -> bytes:
         """The OpenAPI document as JSON."""
@@ -123,6 +137,7 @@ class Serving:
     def close(self) -> None:
         """Let go of threads and tasks. Call when quiet."""
         self.door.shut = "the service has stopped"
+        self.lasting.close()
         for lane in self.lanes:
             lane.close()
         if self._stepper is not None:
@@ -144,13 +159,22 @@ def lane_of(
 
 
 def _fast(lanes: Iterable[Lane]) -> dict[bytes, tuple[bytes, Lane]]:
-    """Calls at plain paths. Where two verbs share a path, ASGI tells them apart."""
+    """Calls at plain paths, with a slash at the end or without. Where two verbs share a path, ASGI tells them apart.
+
+    An endpoint with a limit of its own on bodies, or one that reads the request's head, is left to ASGI too.
+    """
     found: dict[bytes, tuple[bytes, Lane]] = {}
     shared: set[bytes] = set()
     for lane in lanes:
-        path = lane.spec.path.encode()
+        spec, path = lane.spec, lane.spec.path.encode()
         if path in found:
             shared.add(path)
-        elif lane.spec.kind is EndpointKind.CALL and "{" not in lane.spec.path:
-            found[path] = (lane.spec.method.encode(), lane)
-    return {path: entry for path, entry in found.items() if path not in shared}
+        elif (
+            spec.kind is EndpointKind.CALL
+            and "{" not in spec.path
+            and spec.max_body_bytes is None
+            and not lane.signature.heads
+        ):
+            found[path] = (spec.method.encode(), lane)
+    plain = {path: entry for path, entry in found.items() if path not in shared}
+    return plain | {path + b"/": entry for path, entry in plain.items() if path != b"/"}

@@ -1,4 +1,8 @@
-"""Serving a websocket endpoint: same door, same slots; in flight until the talk ends."""
+"""Serving a websocket endpoint: same door, same slots; in flight until the talk ends.
+
+It ends with its caller: a handler learns by `receive` that the caller is gone, and is stopped when it goes on for
+`GONE_S` after that. And it ends with the key: then the connection is closed at once, whatever the handler does.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +14,24 @@ from typing import Any
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from kaon.errors import KaonError, NotFound
-from kaon.runtime.answers import known, refusal
-from kaon.runtime.asgi import Receive, Scope, Send, run_app
+from kaon.runtime.answers import interrupted, known, refusal
+from kaon.runtime.asgi import Message, Receive, Scope, Send, run_app
+from kaon.runtime.call import Call
 from kaon.runtime.inputs import query_pairs
 from kaon.runtime.lane import HeldLane
+from kaon.runtime.mounts import GONE_S, check_head
+from kaon.runtime.routes import path_of
 from kaon.runtime.serving import Serving
+from kaon.runtime.socket_protocol import CONNECTION, SocketProtocol
+from kaon.runtime.steps import in_context
 from kaon.runtime.streaming import begin
+from kaon.types.key import Grant
 
 _log = logging.getLogger("kaon.runtime")
 _GOING_AWAY, _INTERNAL, _POLICY = 1001, 1011, 1008
+_CLOSE_S = 1.0
+"""How long a caller that does not read may delay the close frame."""
+_LONGEST_REASON = 120
 
 
 async def serve_socket(serving: Serving, scope: Scope, receive: Receive, send: Send) -> None:
@@ -27,62 +40,157 @@ async def serve_socket(serving: Serving, scope: Scope, receive: Receive, send: S
     request_id = serving.door.request_id(fields)
     try:
         grant = serving.door.check(fields)
-        mounted = serving.mounted(scope["path"])
-        if mounted is not None:
-            await _delegate(serving, *mounted, scope, receive, send)
-            return
-        lane, names = serving.routes.find("GET", scope["path"])
-        if not isinstance(lane, HeldLane) or lane.signature.socket is None:
-            raise NotFound(
-                "There is no websocket at this path.", hint="The deployment's /docs page lists what there is."
-            )
-        call = serving.door.call(lane, grant, fields, request_id)
-        call.arguments = lane.signature.from_query(query_pairs(scope["query_string"]), names)
-        await begin(lane, call)
+        mounted = serving.mounts.find(scope["path"])
+        talk = None if mounted else _talk(serving, grant, fields, request_id, scope, receive, send)
     except KaonError as error:
         await _refuse(error, request_id, scope, send)
         serving.others.answered(error.status, 0.0)
         return
-    began_at = time.monotonic()
-    socket = WebSocket(scope, receive, send)
-    code = 101
-    try:
-        handling = lane.handler(**{lane.signature.socket: socket}, **call.arguments)
-        await asyncio.create_task(handling, context=call.context())
-        await _close(socket, 1000)
-    except WebSocketDisconnect:
-        pass
-    except asyncio.CancelledError:
-        await _close(socket, _GOING_AWAY)
-        if call.error is None:
-            raise
-    except Exception as error:
-        code = known(error, lane.name, request_id).status
-        await _close(socket, _INTERNAL)
-    finally:
-        call.end(None)
-        lane.release(began_at)
-        lane.figures.answered(code, time.monotonic() - call.entered_at)
+    if talk is not None:
+        await talk.run()
+    elif mounted is not None:
+        await _delegate(serving, *mounted, grant, scope, receive, send)
 
 
-async def _delegate(serving: Serving, prefix: str, app: Any, scope: Scope, receive: Receive, send: Send) -> None:
+def _talk(
+    serving: Serving,
+    grant: Grant,
+    fields: dict[bytes, bytes],
+    request_id: str,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+) -> _Talk:
+    """The talk that the request asks for. Raises KaonError."""
+    lane, names = serving.routes.find("GET", path_of(scope))
+    if not isinstance(lane, HeldLane) or lane.signature.socket is None:
+        raise NotFound("There is no websocket at this path.", hint="The deployment's /docs page lists what there is.")
+    call = serving.door.call(lane, grant, fields, request_id)
+    call.arguments = lane.signature.from_query(query_pairs(scope["query_string"]), names)
+    return _Talk(serving, lane, call, scope, receive, send)
+
+
+class _Talk:
+    """One websocket of an endpoint."""
+
+    def __init__(
+        self, serving: Serving, lane: HeldLane, call: Call, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        self._serving = serving
+        self._lane = lane
+        self._call = call
+        self._scope = scope
+        self._send = send
+        self._connection: SocketProtocol | None = scope["extensions"].get(CONNECTION)
+        self._socket = WebSocket(scope, receive, _checked(send))
+        self._begun = False
+        self._closing: asyncio.Task[None] | None = None
+        self._stopping: asyncio.TimerHandle | None = None
+
+    async def run(self) -> None:
+        call, lane = self._call, self._lane
+        if self._connection is not None:
+            self._connection.on_lost = self._lost
+        code = 101
+        try:
+            with self._serving.lasting.held(call.grant, self._end):
+                await begin(lane, call)
+                self._begun = True
+                assert lane.signature.socket is not None
+                handling = lane.handler(**{lane.signature.socket: self._socket}, **call.arguments)
+                await in_context(call.context(), handling)
+            await self._close(1000)
+        except WebSocketDisconnect:
+            pass
+        except BaseException as error:
+            gave_up = call.error if isinstance(error, asyncio.CancelledError) else None
+            if gave_up is None and interrupted(error):
+                await self._close(_GOING_AWAY)
+                raise
+            code = await self._fail(gave_up, error)
+        finally:
+            if self._stopping is not None:
+                self._stopping.cancel()
+            call.end(None)
+            call.free()
+            lane.figures.answered(code, time.monotonic() - call.entered_at)
+
+    async def _fail(self, gave_up: BaseException | None, error: BaseException) -> int:
+        """Tell the caller, by a problem document before the handshake and by a close frame after it; the status."""
+        told = known(gave_up or error, self._lane.name, self._call.request_id)
+        if self._socket.application_state is WebSocketState.CONNECTING:
+            await _refuse(told, self._call.request_id, self._scope, self._send)
+        else:
+            await self._close(_INTERNAL if gave_up is None else _code(told), told.cause)
+        return 101 if gave_up is not None and self._begun else told.status
+
+    def _lost(self) -> None:
+        """The caller is gone."""
+        if self._begun:
+            self._stopping = self._serving.loop.call_later(GONE_S, self._call.cancel)
+        else:
+            self._call.cancel()
+
+    def _end(self, error: KaonError) -> None:
+        """The caller's key is good no longer."""
+        if self._socket.application_state is WebSocketState.CONNECTED:
+            self._closing = asyncio.create_task(self._close(_POLICY, error.cause))
+        self._call.give_up(error)
+
+    async def _close(self, code: int, reason: str = "") -> None:
+        socket = self._socket
+        if WebSocketState.DISCONNECTED in (socket.application_state, socket.client_state):
+            return
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                await socket.close(code, reason.encode()[:_LONGEST_REASON].decode(errors="ignore"))
+        except TimeoutError:
+            if self._connection is not None:
+                self._connection.abort()
+        except (RuntimeError, OSError, WebSocketDisconnect):
+            _log.debug("the websocket was gone before it was closed")
+
+
+def _code(error: KaonError) -> int:
+    return _POLICY if error.status in (401, 403) else _GOING_AWAY
+
+
+def _checked(send: Send) -> Send:
+    async def checked(message: Message) -> None:
+        check_head(message)
+        await send(message)
+
+    return checked
+
+
+async def _delegate(
+    serving: Serving, at: str, app: Any, grant: Grant, scope: Scope, receive: Receive, send: Send
+) -> None:
     """Let a mounted app talk, counted as in flight until it has."""
+    connection: SocketProtocol | None = scope["extensions"].get(CONNECTION)
+    task = asyncio.current_task()
+    assert task is not None
+    stopping: list[asyncio.TimerHandle] = []
+
+    def end(_: KaonError) -> None:
+        if connection is not None:
+            connection.fail(_POLICY, "the key was revoked or has expired")
+        task.cancel()
+
+    if connection is not None:
+        connection.on_lost = lambda: stopping.append(serving.loop.call_later(GONE_S, task.cancel))
     serving.elsewhere += 1
     try:
-        within = {**scope, "root_path": scope.get("root_path", "") + prefix}
-        await asyncio.create_task(run_app(app, within, receive, send), context=serving.new_context())
+        with serving.lasting.held(grant, end):
+            running = run_app(app, serving.mounts.scope(at, app, scope), receive, _checked(send))
+            await in_context(serving.new_context(), running)
+    except asyncio.CancelledError:
+        if connection is None or not connection.disconnected:
+            raise
     finally:
         serving.elsewhere -= 1
-
-
-async def _close(socket: WebSocket, code: int) -> None:
-    if socket.application_state is not WebSocketState.DISCONNECTED and (
-        socket.client_state is not WebSocketState.DISCONNECTED
-    ):
-        try:
-            await socket.close(code)
-        except (RuntimeError, OSError):
-            _log.debug("the websocket was gone before it was closed")
+        for timer in stopping:
+            timer.cancel()
 
 
 async def _refuse(error: KaonError, request_id: str, scope: Scope, send: Send) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from asyncio.tasks import _enter_task, _leave_task  # documented for task implementations ("Extending asyncio")
 from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context
 from typing import Any
 
 from kaon.runtime.call import Call
@@ -86,6 +87,26 @@ class Rest:
                     waited = self._step(value)
         except StopIteration as stop:
             return stop.value
+
+
+async def in_context(context: Context, work: Coroutine[Any, Any, Any]) -> Any:
+    """What `work` gives, run in a task with that context.
+
+    KeyboardInterrupt and SystemExit, which would leave a task by way of the loop and end it, are raised here only.
+    """
+    fatal: BaseException | None = None
+
+    async def guarded() -> Any:
+        nonlocal fatal
+        try:
+            return await work
+        except (KeyboardInterrupt, SystemExit) as error:
+            fatal = error
+
+    value = await asyncio.create_task(guarded(), context=context)
+    if fatal is not None:
+        raise fatal
+    return value
 
 
 class Stepper:

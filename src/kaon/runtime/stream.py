@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import threading
 import types
 from collections import deque
@@ -16,7 +15,6 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextvars import Context
 from typing import Any
 
-from kaon.errors import KaonError
 from kaon.runtime.threads import Worker
 
 NDJSON = b"application/x-ndjson"
@@ -39,11 +37,9 @@ def line(item: bytes) -> bytes:
     return item + b"\n"
 
 
-def failure(error: KaonError, request_id: str, *, events: bool) -> bytes:
+def failure(problem: bytes, *, events: bool) -> bytes:
     """The last frame of a stream that broke: an `error` event, or a line with `error` in it."""
-    if events:
-        return b"event: error\ndata: %b\n\n" % error.problem_json(request_id)
-    return json.dumps({"error": error.problem(request_id)}, ensure_ascii=False).encode() + b"\n"
+    return b"event: error\ndata: %b\n\n" % problem if events else b'{"error": %b}\n' % problem
 
 
 @types.coroutine
@@ -69,7 +65,10 @@ def pump(
                 chunk = held[0] if len(held) == 1 else b"".join(held)
                 held, size = [], 0
                 if write_now is None or not write_now(chunk):
-                    yield from write(chunk).__await__()
+                    try:
+                        yield from write(chunk).__await__()
+                    except BaseException as error:  # the generator waits, and must hear of it like from its own await
+                        waited = step.throw(error)
             while True:
                 try:
                     value = yield waited
@@ -81,10 +80,12 @@ def pump(
             frame = encode(ready.value)
         except StopAsyncIteration:
             break
-        except Exception:
+        except BaseException:
             if held:
                 yield from write(b"".join(held)).__await__()
             raise
+        if not frame:  # an empty chunk would end the response
+            continue
         held.append(frame)
         size += len(frame)
         if size >= _FULL_BYTES:
@@ -128,8 +129,12 @@ class ThreadItems:
             if self._error is not None:
                 raise self._error
         finally:
-            self._closed = True
-            self._room.release()
+            self.close()
+
+    def close(self) -> None:
+        """Nobody wants more of them: the generator is closed when it gives its next item."""
+        self._closed = True
+        self._room.release()
 
     def _work(self) -> None:
         try:

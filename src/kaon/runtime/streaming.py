@@ -11,12 +11,16 @@ from typing import Any
 
 from kaon import context
 from kaon.runtime import stream
-from kaon.runtime.answers import known, refusal
+from kaon.runtime.answers import Answer, interrupted, known, refusal
 from kaon.runtime.asgi import Receive, Scope, Send
 from kaon.runtime.call import Call
 from kaon.runtime.chunks import CHUNKS, Chunks
 from kaon.runtime.inputs import arguments, cancel_when_gone, in_time
 from kaon.runtime.lane import HeldLane
+from kaon.runtime.lasting import Lasting
+
+_LAST_WORDS_S = 1.0
+"""How long a caller that does not read may delay the end of its stream."""
 
 
 async def serve_stream(
@@ -27,29 +31,34 @@ async def serve_stream(
     fields: dict[bytes, bytes],
     receive: Receive,
     send: Send,
+    lasting: Lasting,
     closing: bool,
 ) -> None:
-    """Answer with the generator's items. In flight until the stream ends; errors before the first item are raised."""
+    """Answer with the generator's items. In flight until the stream ends; errors before it begins are raised.
+
+    HEAD is answered without running the generator.
+    """
     call.arguments = await in_time(call, arguments(lane, names, scope, fields, receive))
-    events = stream.NDJSON not in fields.get(b"accept", b"")
-    chunks = (scope.get("extensions") or {}).get(CHUNKS)
-    reply = _Reply(lane, call, events=events, closing=closing, send=send, chunks=chunks)
+    reply = _Reply(lane, call, fields, closing=closing, send=send, chunks=(scope.get("extensions") or {}).get(CHUNKS))
+    if scope["method"] == "HEAD":
+        await reply.head()
+        return
     code = 500
-    watch = None
+    watch = asyncio.create_task(cancel_when_gone(call, receive))
     try:
-        async with hold(lane, call) as items:
-            watch = asyncio.create_task(cancel_when_gone(call, receive))
-            await reply.send_all(items)
+        with lasting.held(call.grant, call.give_up):
+            async with hold(lane, call) as items:
+                await reply.send_all(items)
         code = 200
-    except asyncio.CancelledError:
-        if call.error is None:
+    except BaseException as error:
+        gave_up = (
+            call.error if isinstance(error, asyncio.CancelledError) else None
+        )  # deadline, caller gone, key revoked
+        if gave_up is None and interrupted(error):
             raise
-        code = await reply.fail(call.error)  # the deadline passed or the caller left
-    except Exception as error:
-        code = await reply.fail(error)
+        code = await reply.fail(gave_up or error)
     finally:
-        if watch is not None:
-            watch.cancel()
+        watch.cancel()
         call.end(None)
         lane.figures.answered(code, time.monotonic() - call.entered_at)
 
@@ -58,22 +67,38 @@ class _Reply:
     """The response: begun with the first chunk, so that what fails before is still a proper problem."""
 
     def __init__(
-        self, lane: HeldLane, call: Call, *, events: bool, closing: bool, send: Send, chunks: Chunks | None
+        self,
+        lane: HeldLane,
+        call: Call,
+        fields: Mapping[bytes, bytes],
+        *,
+        closing: bool,
+        send: Send,
+        chunks: Chunks | None,
     ) -> None:
         self._lane = lane
         self._call = call
-        self._events = events
+        self._fields = fields
+        self._raw = lane.spec.media_type.encode("ascii")
+        self._events = stream.NDJSON not in fields.get(b"accept", b"")
         self._closing = closing
         self._send = send
-        self._write_now = chunks.write if chunks is not None else None
+        self._chunks = chunks
         self._begun = False
-        self._frame = stream.event if events else stream.line
+        self._frame = stream.event if self._events else stream.line
         self._to_json = lane.signature.to_json
         self._figures = lane.figures
 
+    async def head(self) -> None:
+        """Only the head, for HEAD."""
+        await self._begin()
+        await self._send({"type": "http.response.body", "body": b""})
+        self._figures.answered(200, time.monotonic() - self._call.entered_at)
+
     async def send_all(self, items: AsyncGenerator[Any, None]) -> None:
+        encode = self._piece if self._raw else self._encode
         async with aclosing(items):
-            await stream.pump(items, self._encode, self._write, self._write_now)
+            await stream.pump(items, encode, self._write, self._chunks.write if self._chunks is not None else None)
         if not self._begun:
             await self._begin()
         await self._send({"type": "http.response.body", "body": b""})
@@ -84,33 +109,64 @@ class _Reply:
         await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
 
     async def fail(self, error: BaseException) -> int:
-        """Tell the caller, as far as that is still possible; the status that was sent."""
-        told = known(error, self._lane.name, self._call.request_id)
-        if self._begun:
-            frame = stream.failure(told, self._call.request_id, events=self._events)
-            await self._send({"type": "http.response.body", "body": frame})
-            return told.status
-        answer = refusal(told, self._call.request_id)
-        headers = answer.all_headers(self._call.request_id)
-        await self._send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        await self._send({"type": "http.response.body", "body": answer.body})
+        """Tell the caller, as far as that is still possible; the status that was sent.
+
+        Raw bytes have no form for an error: their connection is cut, so that nobody takes the part for the whole. So
+        is that of a caller who does not read.
+        """
+        answer = refusal(known(error, self._lane.name, self._call.request_id), self._call.request_id, self._fields)
+        if self._begun and self._raw:
+            self._cut()
+            return answer.status
+        try:
+            async with asyncio.timeout(_LAST_WORDS_S):
+                await self._tell(answer)
+        except TimeoutError:
+            self._cut()
         return answer.status
 
+    async def _tell(self, answer: Answer) -> None:
+        body = answer.body
+        if self._begun:
+            body = stream.failure(body, events=self._events)
+        else:
+            headers = answer.all_headers(self._call.request_id)
+            await self._send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body})
+
+    def _cut(self) -> None:
+        if self._chunks is None:
+            raise ConnectionAbortedError("the stream broke off")  # the server closes the connection
+        self._chunks.cut()
+
     def _encode(self, item: Any) -> bytes:
-        self._figures.stream_items += 1
+        self._count()
         return self._frame(self._to_json(item))
+
+    def _piece(self, item: Any) -> bytes:
+        self._count()
+        return self._lane.signature.to_bytes(item)
+
+    def _count(self) -> None:
+        if self._call.ended:  # the generator went on although it was told to stop
+            raise asyncio.CancelledError
+        self._figures.stream_items += 1
 
     async def _begin(self) -> None:
         self._begun = True
         headers = [
-            (b"content-type", stream.EVENTS if self._events else stream.NDJSON),
+            (b"content-type", self._raw or (stream.EVENTS if self._events else stream.NDJSON)),
             (b"cache-control", b"no-store"),
             (b"x-accel-buffering", b"no"),
             (b"x-request-id", self._call.request_id.encode("latin-1")),
         ]
         if self._closing:
             headers.append((b"connection", b"close"))
-        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        status = 200
+        if (head := self._call.arguments.get(self._lane.signature.response or "")) is not None:
+            status = head.status_code
+            headers += head.fields()
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
 
 class hold:
@@ -122,31 +178,35 @@ class hold:
     def __init__(self, lane: HeldLane, call: Call) -> None:
         self._lane = lane
         self._call = call
-        self._began_at = 0.0
-        self._in_thread = not lane.endpoint.is_async
+        self._thread: stream.ThreadItems | None = None
 
     async def __aenter__(self) -> AsyncGenerator[Any, None]:
-        await begin(self._lane, self._call)
-        self._began_at = time.monotonic()
+        try:
+            await begin(self._lane, self._call)
+            return self._items()
+        except BaseException:
+            self._call.free()
+            raise
+
+    def _items(self) -> AsyncGenerator[Any, None]:
         context.request_id.set(self._call.request_id)
         context.deadline.set(self._call.deadline)
         generator = self._lane.handler(**self._call.arguments)
-        if not self._in_thread:
+        if self._lane.endpoint.is_async:
             return generator  # type: ignore[no-any-return]
-        worker, free = self._lane.worker, self._free
-        return stream.ThreadItems(generator, copy_context(), worker, free).items()
+        self._thread = stream.ThreadItems(generator, copy_context(), self._lane.worker, self._call.free)
+        return self._thread.items()
 
     async def __aexit__(self, *_: object) -> None:
         self._call.on_cancel = None
-        if not self._in_thread:
-            self._free()
-
-    def _free(self) -> None:
-        self._lane.release(self._began_at)
+        if self._thread is None:
+            self._call.free()
+        else:
+            self._thread.close()
 
 
 async def begin(lane: HeldLane, call: Call) -> None:
-    """Return when the call has its slot. Raises what ended it in the queue."""
+    """Return when the call has its slot. Raises CancelledError when it ended in the queue, TooManyRequests."""
     begun = asyncio.Event()
     call.on_begin = begun.set
     call.on_end = lambda _: begun.set()
@@ -157,8 +217,8 @@ async def begin(lane: HeldLane, call: Call) -> None:
     except asyncio.CancelledError:
         call.cancel()
         raise
-    if call.ended and call.error is not None:
-        raise call.error
+    if call.ended:
+        raise asyncio.CancelledError  # `call.error` says why
     task = asyncio.current_task()
     assert task is not None
     call.on_end = None

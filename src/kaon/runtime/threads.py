@@ -18,6 +18,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Protocol
 
+from kaon.errors import Unavailable
 from kaon.runtime import forks
 
 Done = Callable[[Any, BaseException | None], None]
@@ -46,12 +47,18 @@ class Threads:
         self._jobs: SimpleQueue[tuple[Callable[[], Any], Done] | None] = SimpleQueue()
 
     def run(self, work: Callable[[], Any], done: Done) -> None:
-        """Run `work()` in a thread; `done` gets its value or error on the loop."""
+        """Run `work()` in a thread; `done` gets its value or error on the loop. Raises Unavailable: there is none."""
         if self._idle:
             self._idle -= 1
         else:
+            thread = threading.Thread(target=self._serve, name=f"{self._name}-{self._made + 1}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # the machine's or the process's limit
+                raise Unavailable(
+                    "The replica cannot start another thread.", hint="Try again in a moment.", retry_after_s=1.0
+                ) from error
             self._made += 1
-            threading.Thread(target=self._serve, name=f"{self._name}-{self._made}", daemon=True).start()
         self._jobs.put((work, done))
 
     def close(self) -> None:

@@ -27,11 +27,9 @@ from typing import BinaryIO
 from pydantic import ValidationError
 
 from kaon.errors import BuildError, InvalidInput, TooLarge
-from kaon.sdk.limits import DEFAULT_LIMITS, LOCK, Limits, check_files, split_path
+from kaon.sdk.limits import DEFAULT_LIMITS, LOCK, MANIFEST, Limits, check_files, split_path
 from kaon.types.artifact import FileEntry, Manifest
 from kaon.types.model import canonical_json
-
-MANIFEST = "manifest.json"
 
 _BLOCK = 512
 _CHUNK = 64 * 1024

@@ -11,13 +11,17 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from kaon.types.media import read_base64
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+_KINDS = {"f": "number", "i": "integer", "u": "integer", "b": "boolean", "U": "string"}
+"""What JSON has for numpy's kinds of numbers; others (complex, dates, bytes) cannot be said."""
+_EXAMPLES: dict[str, Any] = {"f": 1.5, "i": 1, "u": 1, "b": True, "U": "hello"}
 
 
 def numpy_loaded() -> Any:
@@ -57,8 +61,12 @@ class ArraySchema:
             array = np.asarray(value) if self.dtype is None else _cast(value, self.dtype)
         except (TypeError, OverflowError, ValueError):
             raise ValueError(f"nested lists of one shape are needed, of {self.dtype or 'numbers'}") from None
-        if array.dtype.kind not in "biufcSU":
+        if array.dtype.kind not in _KINDS:
             raise ValueError("nested lists of numbers are needed")
+        if array.ndim == 0 and self.shape is None:
+            raise ValueError("nested lists are needed, this is a single value")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ValueError("the array holds NaN or infinity, which JSON does not have")
         if self.shape is not None and not self._fits(array.shape):
             raise ValueError(f"an array of shape {self._spelled()} is needed, this one is of shape {array.shape}")
         return array
@@ -74,18 +82,23 @@ class ArraySchema:
     def _spelled(self) -> str:
         return "(" + ", ".join("any" if n is None else str(n) for n in self.shape or ()) + ")"
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def core_schema(self) -> CoreSchema:
+        """Reads and writes arrays in pydantic, and describes them."""
         return core_schema.no_info_plain_validator_function(
-            self.read, serialization=core_schema.plain_serializer_function_ser_schema(self.write)
+            self.read,
+            serialization=core_schema.plain_serializer_function_ser_schema(self.write),
+            metadata={"pydantic_js_functions": [lambda _schema, _handler: self.json_schema()]},
         )
 
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        kinds = {"f": "number", "i": "integer", "u": "integer", "b": "boolean", "S": "string", "U": "string"}
-        leaf: dict[str, Any] = {}
-        if self.dtype is not None and (numpy := numpy_loaded()):
-            leaf = {"type": kinds.get(numpy.dtype(self.dtype).kind, "number")}
+    def json_schema(self) -> dict[str, Any]:
+        """Nested lists, as far as the hint says their shape."""
+        numpy = numpy_loaded()
+        kind = numpy.dtype(self.dtype).kind if self.dtype is not None else ""
+        leaf: dict[str, Any] = {"type": _KINDS[kind]} if kind else {}
         if self.shape is None:
-            return {"type": "array", "items": {}, "description": f"Nested lists of {self.dtype or 'numbers'}."}
+            example = _EXAMPLES.get(kind, 1.0)
+            what = f"Nested lists of {self.dtype or 'numbers'}."
+            return {"type": "array", "items": {}, "description": what, "examples": [[example, example]]}
         for size in reversed(self.shape):
             leaf = {"type": "array", "items": leaf}
             if size is not None:
@@ -93,17 +106,14 @@ class ArraySchema:
         return leaf
 
 
-@dataclass(frozen=True)
-class Base64Schema:
-    """Bytes as base64 text in JSON; bytes as they are in Python."""
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(
-            _read_bytes, serialization=core_schema.plain_serializer_function_ser_schema(_write_bytes)
-        )
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"type": "string", "contentEncoding": "base64"}
+def base64_schema(schema: Any) -> CoreSchema:
+    """Bytes, as pydantic's `schema` has them, as base64 text in JSON; bytes as they are in Python."""
+    return core_schema.no_info_before_validator_function(
+        _read_bytes,
+        schema,
+        serialization=core_schema.plain_serializer_function_ser_schema(_write_bytes, when_used="json"),
+        metadata={"pydantic_js_functions": [lambda _schema, _handler: {"type": "string", "contentEncoding": "base64"}]},
+    )
 
 
 def plain(value: Any) -> Any:
@@ -150,18 +160,23 @@ def _cast(value: Any, dtype: str) -> np.ndarray[Any, Any]:
         limits = np.iinfo(wanted)
         if array.min() < limits.min or array.max() > limits.max:
             raise ValueError
-    return array.astype(wanted, copy=False)
+    with np.errstate(over="ignore"):  # what does not fit is infinite, which is refused
+        return array.astype(wanted, copy=False)
 
 
 def _dtype(hint: Any) -> str | None:
+    """The element type of an array's hint; None: any. Raises ValueError for one that JSON cannot say."""
     numpy = numpy_loaded()
     args = get_args(hint)
     if not args or isinstance(args[0], TypeVar) or args[0] is Any:
         return None
     try:
-        return str(numpy.dtype(args[0]).name)
+        dtype = numpy.dtype(args[0])
     except TypeError:
         return None
+    if dtype.kind not in _KINDS:
+        raise ValueError(f"JSON cannot say arrays of {dtype}")
+    return str(dtype.name)
 
 
 def _shape(hint: Any) -> tuple[int | None, ...] | None:

@@ -15,8 +15,11 @@ from typing import Any, TypeVar, overload
 
 from kaon.errors import ConfigError, InvalidInput
 from kaon.sdk import hints
+from kaon.sdk.method import Method, is_method
 from kaon.sdk.signature import Signature, compile_signature
-from kaon.types.service import Batch, EndpointKind, EndpointSpec
+from kaon.types.headers import is_media_type
+from kaon.types.media import OCTET_STREAM
+from kaon.types.service import MAX_BODY_BYTES, MAX_MESSAGE_BYTES, Batch, EndpointKind, EndpointSpec
 from kaon.types.wire import json_of, pairs_of, text_of
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -46,6 +49,10 @@ class Mark:
     hedge_s: float | None = None
     examples: tuple[Mapping[str, Any], ...] = ()
     summary: str | None = None
+    media_type: str | None = None
+    max_message_bytes: int | None = None
+    strict: bool = False
+    max_body_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +101,10 @@ def endpoint(
     hedge_s: float | None = None,
     examples: Sequence[Mapping[str, Any]] = (),
     summary: str | None = None,
+    media_type: str | None = None,
+    max_message_bytes: int | None = None,
+    strict: bool = False,
+    max_body_bytes: int | None = None,
 ) -> Callable[[F], F]: ...
 def endpoint(
     function: F | None = None,
@@ -109,6 +120,10 @@ def endpoint(
     hedge_s: float | None = None,
     examples: Sequence[Mapping[str, Any]] = (),
     summary: str | None = None,
+    media_type: str | None = None,
+    max_message_bytes: int | None = None,
+    strict: bool = False,
+    max_body_bytes: int | None = None,
 ) -> F | Callable[[F], F]:
     """Mark a method as an endpoint.
 
@@ -126,18 +141,37 @@ def endpoint(
             many seconds; the first good answer counts, the other call is cancelled. Never unless given.
         examples: Calls that the documents show, each the parameters by name.
         summary: One line for the documents; the docstring's first unless given.
+        media_type: Of a generator of bytes, which is sent as the bytes that it yields; application/octet-stream unless
+            given.
+        max_message_bytes: The largest message that a websocket takes; 32 MiB unless given. Whoever sends a larger one
+            is disconnected with code 1009.
+        strict: Refuse query parameters that the method does not have, instead of leaving them out.
+        max_body_bytes: The largest body that it takes, also when unpacked; 64 MiB, which is the most, unless given.
 
     Raises ConfigError, here or when the class is marked, for what cannot be served.
     """
     mark = Mark(
-        path, method.upper(), timeout_s, concurrency, batch, idempotent, retry, hedge_s, tuple(examples), summary
+        path=path,
+        method=method.upper(),
+        timeout_s=timeout_s,
+        concurrency=concurrency,
+        batch=batch,
+        idempotent=idempotent,
+        retry=retry,
+        hedge_s=hedge_s,
+        examples=tuple(examples),
+        summary=summary,
+        media_type=media_type,
+        max_message_bytes=max_message_bytes,
+        strict=strict,
+        max_body_bytes=max_body_bytes,
     )
 
     def put(method_: F) -> F:
-        if not inspect.isfunction(method_):
+        if not is_method(method_):
             raise ConfigError(
                 f"`@kaon.endpoint` is on {type(method_).__name__}, which is no method.",
-                hint="Put it above `def`, with no @staticmethod, @classmethod or @property.",
+                hint="Put it above `def`, without @property; other decorators wrap by functools.wraps.",
             )
         setattr(method_, MARK, mark)
         return method_
@@ -145,8 +179,9 @@ def endpoint(
     return put if function is None else put(function)
 
 
-def compile_endpoint(function: Callable[..., Any], mark: Mark, names: Mapping[str, Any]) -> Endpoint:
+def compile_endpoint(method: Method, mark: Mark, names: Mapping[str, Any]) -> Endpoint:
     """The endpoint that a marked method is; `names` are visible where it was written. Raises ConfigError."""
+    function, is_generator = method.function, method.is_generator
     owner = function.__qualname__.rpartition("<locals>.")[2]
     if mark.method not in VERBS:
         raise ConfigError(f"`{owner}` has method={mark.method!r}.", hint=f"Use one of {', '.join(sorted(VERBS))}.")
@@ -154,9 +189,13 @@ def compile_endpoint(function: Callable[..., Any], mark: Mark, names: Mapping[st
     _check_path(owner, path)
     is_socket = any(hints.is_websocket(hint) for hint in hints.resolved(function, names).values())
     verb = "GET" if is_socket else mark.method
-    signature = compile_signature(function, verb=verb, path_names=frozenset(_PATH_NAME.findall(path)), names=names)
-    is_generator = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+    signature = compile_signature(
+        method, verb=verb, path_names=frozenset(_PATH_NAME.findall(path)), names=names, strict=mark.strict
+    )
     kind = EndpointKind.WEBSOCKET if is_socket else EndpointKind.STREAM if is_generator else EndpointKind.CALL
+    if signature.heads and (is_socket or mark.batch is not None):
+        what = "a websocket, which has all of it" if is_socket else "batched: one call of the method serves many"
+        raise ConfigError(f"`{owner}` takes {', '.join(signature.heads)} and is {what}.", hint="Remove the parameter.")
     if mark.batch is not None:
         _check_batch(owner, signature, kind, verb)
     idempotent = verb in REPEATABLE if mark.idempotent is None else mark.idempotent
@@ -178,12 +217,16 @@ def compile_endpoint(function: Callable[..., Any], mark: Mark, names: Mapping[st
         concurrency=mark.concurrency,
         hedge_s=mark.hedge_s,
         batch=mark.batch,
+        media_type=_media_type(owner, mark, kind, signature),
+        max_message_bytes=_max_message_bytes(owner, mark, kind),
+        strict=mark.strict,
+        max_body_bytes=_max_body_bytes(owner, mark, signature),
     )
     compiled = Endpoint(
         spec=spec,
         function=function,
         signature=signature,
-        is_async=inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function),
+        is_async=method.is_async,
         is_generator=is_generator,
         description=lines[1].strip() if len(lines) > 1 else "",
         examples=mark.examples,
@@ -196,6 +239,42 @@ def compile_endpoint(function: Callable[..., Any], mark: Mark, names: Mapping[st
 def _timeout_s(given: float | EllipsisType | None, kind: EndpointKind) -> float | None:
     if isinstance(given, EllipsisType):
         return TIMEOUT_S if kind is EndpointKind.CALL else None
+    return given
+
+
+def _media_type(owner: str, mark: Mark, kind: EndpointKind, signature: Signature) -> str:
+    """The media type of a generator of bytes; empty for every other endpoint."""
+    if kind is EndpointKind.STREAM and hints.bare(signature.answer_hint) is bytes:
+        if mark.media_type is None or is_media_type(mark.media_type):
+            return mark.media_type or OCTET_STREAM
+        raise ConfigError(f"`{owner}` has media_type={mark.media_type!r}.", hint="Write it like 'audio/wav'.")
+    if mark.media_type is not None:
+        raise ConfigError(
+            f"`{owner}` has a media_type and is no generator of bytes.",
+            hint="Write `-> Iterator[bytes]` or `-> AsyncIterator[bytes]`, or leave media_type out.",
+        )
+    return ""
+
+
+def _max_message_bytes(owner: str, mark: Mark, kind: EndpointKind) -> int:
+    given = mark.max_message_bytes
+    if given is None:
+        return MAX_MESSAGE_BYTES
+    if kind is not EndpointKind.WEBSOCKET or isinstance(given, bool) or not 1 <= given <= 2**30:
+        raise ConfigError(
+            f"`{owner}` has max_message_bytes={given!r}.", hint="Give a websocket's, from 1 byte to 1 GiB (2**30)."
+        )
+    return given
+
+
+def _max_body_bytes(owner: str, mark: Mark, signature: Signature) -> int | None:
+    given = mark.max_body_bytes
+    has_body = any(p.where == "body" for p in signature.parameters)
+    if given is not None and (not has_body or isinstance(given, bool) or not 1 <= given <= MAX_BODY_BYTES):
+        raise ConfigError(
+            f"`{owner}` has max_body_bytes={given!r}" + ("." if has_body else " and no body."),
+            hint="Give an endpoint with a body a number of bytes up to 64 MiB (64 * 2**20), or leave it out.",
+        )
     return given
 
 
@@ -251,7 +330,7 @@ def _check_example(owner: str, endpoint: Endpoint, example: Mapping[str, Any]) -
     try:
         if all(p.where != "body" for p in endpoint.signature.parameters):
             pairs = [pair for name, value in rest.items() for pair in pairs_of(name, value)]
-            endpoint.signature.from_query(pairs, path)
+            endpoint.signature.from_query(pairs, path, strict=True)
         else:
             endpoint.signature.from_json(json_of(rest), path)
     except InvalidInput as error:

@@ -18,14 +18,16 @@ import os
 import shutil
 import sys
 import sysconfig
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from kaon.errors import BuildError
-from kaon.sdk.locks import check_lock, run_uv
+from kaon.sdk.installer import run_uv
+from kaon.sdk.locks import check_lock
 
 _PATH_FILE = "kaon-platform.pth"
+_INSTALL_HINT = "Where packages are is said by UV_INDEX_URL and the like, in the environment that Kaon was started in."
 
 
 def lock_hash(lock_text: str) -> str:
@@ -46,11 +48,20 @@ class Environments:
         python = self._folder(lock_text) / "bin" / "python"
         return python if python.exists() else None
 
-    def ensure(self, lock_text: str) -> Path:
+    def ensure(
+        self,
+        lock_text: str,
+        *,
+        wheels: Sequence[Path] = (),
+        options: Sequence[str] = (),
+        allow_sdist: bool = False,
+    ) -> Path:
         """The interpreter of the environment that `lock_text` names, made now when it is not here.
 
-        Blocks while it, or somebody else, makes it. Needs no network when uv's cache has the packages. Raises
-        `InvalidInput` when the lock is more than pinned names with hashes, `BuildError` when it cannot be installed.
+        Packages come from the folders `wheels`, from where `options` of uv say, and from the indexes that the
+        environment of this process names; built from their sources only with `allow_sdist`. Blocks while it, or
+        somebody else, makes it. Needs no network when uv's cache has the packages. Raises `InvalidInput` when the
+        lock is more than pinned names with hashes, `BuildError` when it cannot be installed or takes too long.
         """
         found = self.find(lock_text)
         if found is not None:
@@ -61,7 +72,8 @@ class Environments:
             if not folder.exists():
                 beside = self._root / f".{folder.name}.part"
                 _delete(beside)  # of a process that died here
-                _make(beside, lock_text)
+                places = [text for place in wheels if place.is_dir() for text in ("--find-links", str(place))]
+                _make(beside, lock_text, [*places, *options, *([] if allow_sdist else ["--no-build"])])
                 beside.rename(folder)
         return folder / "bin" / "python"
 
@@ -108,7 +120,7 @@ def _platform_paths() -> list[str]:
     return list(dict.fromkeys(paths))
 
 
-def _make(folder: Path, lock_text: str) -> None:
+def _make(folder: Path, lock_text: str, more: Sequence[str]) -> None:
     run_uv(
         ["venv", "--quiet", "--relocatable", "--no-project", "--python", sys.executable, str(folder)],
         "The environment cannot be made.",
@@ -117,7 +129,7 @@ def _make(folder: Path, lock_text: str) -> None:
     wanted.write_text(lock_text)
     python = str(folder / "bin" / "python")
     how = ["--quiet", "--require-hashes", "--link-mode", "hardlink", "--compile-bytecode", "--python", python]
-    run_uv(["pip", "sync", *how, str(wanted)], "The requirements cannot be installed.")
+    run_uv(["pip", "sync", *how, *more, str(wanted)], "The requirements cannot be installed.", _INSTALL_HINT)
     packages = next(folder.glob("lib/python*/site-packages"), None)
     if packages is None:
         raise BuildError("The environment was made without a place for packages.")

@@ -1,8 +1,7 @@
 """Type hints, read: what a parameter's annotation means on the wire.
 
-Pydantic knows nearly all of it. Two types it does not know as callers of AI services send them: `bytes` (base64 in
-JSON) and numpy arrays (nested lists); `on_the_wire` puts a schema of ours in their place. Numpy is never imported
-here: a hint can only name it when the user's module has.
+Here is told where a parameter may stand: in a query, in a form, as the whole body. How its values are read and written
+is `kaon.sdk.codec`.
 """
 
 from __future__ import annotations
@@ -11,6 +10,8 @@ import datetime
 import decimal
 import enum
 import inspect
+import ipaddress
+import pathlib
 import sys
 import types
 import typing
@@ -28,11 +29,10 @@ from collections.abc import (
 from dataclasses import is_dataclass
 from typing import Annotated, Any, Literal, NotRequired, Required, Union, get_args, get_origin
 
-from pydantic import AnyUrl, BaseModel, SecretStr
-from typing_extensions import TypedDict, is_typeddict
+from pydantic import AnyUrl, BaseModel, RootModel, SecretStr
+from typing_extensions import TypeAliasType, TypedDict, is_typeddict
 
 from kaon.errors import ConfigError
-from kaon.sdk.arrays import ArraySchema, Base64Schema
 from kaon.types.media import File
 
 _SCALARS = (
@@ -48,8 +48,12 @@ _SCALARS = (
     uuid.UUID,
     SecretStr,
     AnyUrl,
+    pathlib.PurePath,
+    ipaddress.IPv4Address,
+    ipaddress.IPv6Address,
     types.NoneType,
 )
+_ALIASES = (TypeAliasType, getattr(typing, "TypeAliasType", TypeAliasType))
 _LISTS = (list, set, frozenset, tuple)
 _STREAMS = (Iterator, Iterable, Generator, AsyncIterator, AsyncIterable, AsyncGenerator)
 
@@ -66,8 +70,16 @@ def resolved(function: Callable[..., Any], names: Mapping[str, Any]) -> dict[str
 
 
 def bare(hint: Any) -> Any:
-    """`hint` without `Annotated`."""
-    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    """`hint` without `Annotated`, and what a `NewType` or a type alias stands for."""
+    while True:
+        if get_origin(hint) is Annotated:
+            hint = get_args(hint)[0]
+        elif isinstance(hint, typing.NewType):
+            hint = hint.__supertype__
+        elif isinstance(hint, _ALIASES):
+            hint = hint.__value__
+        else:
+            return hint
 
 
 def is_scalar(hint: Any) -> bool:
@@ -93,19 +105,24 @@ def listed(hint: Any) -> Any:
     return args[0] if args else Any
 
 
+def arms(hint: Any) -> tuple[Any, ...]:
+    """The types of a union, or the one type that it is."""
+    hint = bare(hint)
+    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+
+
+def may_be_none(hint: Any) -> bool:
+    """Whether None is one of the values."""
+    return types.NoneType in arms(hint)
+
+
 def is_record(hint: Any) -> bool:
     """Whether the type is an object with named fields: pydantic model, dataclass or TypedDict."""
     hint = bare(hint)
     kind = get_origin(hint) or hint
-    return isinstance(kind, type) and (issubclass(kind, BaseModel) or is_dataclass(kind) or is_typeddict(kind))
-
-
-def fields_of(hint: Any) -> frozenset[str]:
-    """The names of a record's fields."""
-    kind = get_origin(bare(hint)) or bare(hint)
-    if issubclass(kind, BaseModel):
-        return frozenset(kind.model_fields)
-    return frozenset(kind.__dataclass_fields__ if is_dataclass(kind) else kind.__annotations__)
+    if not isinstance(kind, type) or issubclass(kind, RootModel):
+        return False
+    return issubclass(kind, BaseModel) or is_dataclass(kind) or is_typeddict(kind)
 
 
 def is_file(hint: Any) -> bool:
@@ -129,20 +146,16 @@ def yielded(hint: Any) -> Any:
     return args[0] if args else Any
 
 
-def on_the_wire(hint: Any) -> Any:
-    """`hint` with our schemas in the place of `bytes` and numpy arrays, at any depth of containers."""
-    if hint is bytes:
-        return Annotated[bytes, Base64Schema()]
-    if ArraySchema.covers(hint):
-        return Annotated[get_origin(hint) or hint, ArraySchema.of(hint)]
+def modern(hint: Any) -> Any:
+    """`hint` with each `typing.TypedDict`, which pydantic refuses on Python 3.11, as one of typing_extensions."""
     if is_typeddict(hint):
         return _modern(hint)
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        return Annotated[(on_the_wire(args[0]), *args[1:])]
+        return Annotated[(modern(args[0]), *args[1:])]
     if origin is Literal or not args:
         return hint
-    new = tuple(arg if arg is ... or isinstance(arg, list) else on_the_wire(arg) for arg in args)
+    new = tuple(arg if arg is ... or isinstance(arg, list) else modern(arg) for arg in args)
     if new == args:
         return hint
     return Union[new] if origin in (Union, types.UnionType) else origin[new]  # noqa: UP007

@@ -1,44 +1,55 @@
-"""Reads a service's class in a process of its own: `python -m kaon.sdk.inspection ENTRY FOLDER`.
+"""Reads a service's class in a process of its own: `python -m kaon.sdk.inspection ENTRY FOLDER ANSWER`.
 
-Prints one JSON object on standard output: `{"service": ServiceSpec}` or `{"problem": ...}`. Whatever the user's
-module prints goes to standard error, also when a child of it or an extension in C prints, because descriptor 1
-itself leads there by then. An exception of the module's own ends it with its traceback there and exit code 78.
+Writes one JSON object to the file ANSWER: `{"service": ServiceSpec}`, or `{"problem": ..., "missing": MODULE}`.
+Whatever the user's module prints, closes or redirects, the file is opened only afterwards. An exception of the module's
+own ends it with its traceback on standard error and exit code 78.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 from kaon.errors import KaonError
+from kaon.sdk.load import load
 from kaon.types.launch import EXIT_CONFIG
 
 
-def main(entry: str, folder: str) -> int:
-    """Load `entry` ('module:Class') from `folder` and print what it is; the process's exit code."""
-    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    module, _, cls = entry.partition(":")
-    file = str(Path(*module.split(".")).with_suffix(".py"))
+def main(entry: str, folder: str, answer: str) -> int:
+    """Load `entry` ('module:Class') from `folder` and write what it is; the process's exit code."""
+    members: dict[str, Any]
     try:
-        from kaon.sdk.load import load
-
-        members = {"service": load(f"{file}:{cls}", Path(folder)).spec().model_dump(mode="json")}
+        members = {"service": load(entry, Path(folder)).spec().model_dump(mode="json")}
     except KaonError as error:
-        members = {"problem": error.problem()}
-    except (Exception, SystemExit):
-        traceback.print_exc()
+        cause = error.__cause__
+        missing = cause.name if isinstance(cause, ModuleNotFoundError) else ""
+        members = {"problem": error.problem(), "missing": missing}
+    except BaseException as error:  # also SystemExit and KeyboardInterrupt of the module's own
+        with suppress(Exception):  # the module may have closed what errors are printed to
+            traceback.print_exception(type(error), error, _from_the_module(error.__traceback__))
         return EXIT_CONFIG
-    answer.write(json.dumps(members))
-    answer.flush()
+    Path(answer).write_text(json.dumps(members), encoding="utf-8")
     return 0
 
 
+def _from_the_module(frames: TracebackType | None) -> TracebackType | None:
+    """The part of a traceback that begins in the user's module; all of it when no part does."""
+    ours, own = str(Path(__file__).parent), frames
+    while own is not None and own.tb_frame.f_code.co_filename.startswith((ours, importlib.__path__[0], "<frozen")):
+        own = own.tb_next
+    return own or frames
+
+
 if __name__ == "__main__":
-    code = main(*sys.argv[1:3])
-    sys.stdout.flush()
-    sys.stderr.flush()
+    code = main(*sys.argv[1:4])
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()
     os._exit(code)  # threads that the module started must not keep the build waiting

@@ -10,7 +10,9 @@ from kaon.errors import InvalidInput, TooLarge
 from kaon.types.artifact import FileEntry
 
 LOCK = "requirements.lock"
+MANIFEST = "manifest.json"
 SOURCES = "src/"
+WHEELS = "wheels/"
 
 NAME_BYTES, PREFIX_BYTES = 100, 155  # the two fields that ustar has for a path
 
@@ -77,13 +79,17 @@ def check_files(files: Sequence[FileEntry], limits: Limits = DEFAULT_LIMITS) -> 
     for entry in files:
         if entry.size_bytes > limits.file_bytes:
             raise TooLarge(f"{entry.path!r} is larger than {limits.file_bytes} bytes.")
-        if entry.path != LOCK and not entry.path.startswith(SOURCES):
+        if entry.path != LOCK and not entry.path.startswith(SOURCES) and not _is_wheel(entry.path):
             raise InvalidInput(f"The artifact holds {entry.path!r}, which belongs nowhere.")
         if entry.path <= before:
             raise InvalidInput(f"The artifact's files are not in order at {entry.path!r}.")
         check_path(entry.path, limits)
         _check_spelling(entry.path, spellings)
         before = entry.path
+
+
+def _is_wheel(path: str) -> bool:
+    return path.startswith(WHEELS) and path.endswith(".whl") and path.count("/") == 1
 
 
 def _check_spelling(path: str, spellings: dict[str, str]) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
 from kaon.errors import ConfigError
+from kaon.sdk import layout
 from kaon.sdk.service import Service, service_of
 
 
@@ -53,20 +55,35 @@ def _module_name(place: str, folder: Path) -> str:
 
 
 def _imported(name: str, folder: Path) -> ModuleType:
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
+    _put_on_path(layout.search_path(folder, folder.joinpath(*name.split(".")).with_suffix(".py")))
     importlib.invalidate_caches()
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             raise ConfigError(f"There is no module {name} in {folder}.", hint="Write 'file.py:Class'.") from error
-        raise ConfigError(
-            f"{name} needs the package {error.name}, which is not installed.",
-            hint="Name it in requirements=... of @kaon.service or in pyproject.toml, and install it to run here.",
-        ) from error
+        raise _not_found(name, error.name or "", folder) from error
     except SyntaxError as error:
         raise ConfigError(f"{name} has a syntax error in line {error.lineno}: {error.msg}.") from error
+
+
+def _not_found(module: str, missing: str, folder: Path) -> ConfigError:
+    """What to do differs between a package that nobody named and a module of the project's own."""
+    first = missing.partition(".")[0]
+    if first in layout.own_modules(layout.search_path(folder, folder.joinpath(*module.split(".")).with_suffix(".py"))):
+        return ConfigError(
+            f"{module} imports {missing}, which the project's own {first} does not have.",
+            hint="Is the file left out by .gitignore, or named otherwise?",
+        )
+    return ConfigError(
+        f"{module} needs the package {missing}, which is not installed.",
+        hint="Name it in requirements=... of @kaon.service or in pyproject.toml, and install it to run here.",
+    )
+
+
+def _put_on_path(folders: Sequence[Path]) -> None:
+    """In this order, before all others; those that are there already stay where they are."""
+    sys.path[:0] = [str(folder) for folder in folders if str(folder) not in sys.path]
 
 
 def _only(module: ModuleType, place: str) -> Service:

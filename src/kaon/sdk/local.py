@@ -20,6 +20,8 @@ from kaon import context
 from kaon.errors import BadAnswer, ConfigError, InvalidInput, ItemError, NotFound
 from kaon.sdk.endpoint import Endpoint
 from kaon.sdk.link import Read
+from kaon.sdk.request import Request
+from kaon.sdk.response import Response
 from kaon.sdk.service import Service
 from kaon.sdk.signature import JSON
 from kaon.types.media import File
@@ -69,7 +71,9 @@ class InProcess:
 
     def acall(self, endpoint: str, arguments: Mapping[str, Any], body: Any, read: Read | None) -> LocalReply:
         """The same for coroutines."""
-        return LocalReply(lambda: self.call(endpoint, arguments, body, read))
+        found = self._endpoints.get(endpoint)
+        raw = found is not None and bool(found.spec.media_type)
+        return LocalReply(lambda: self.call(endpoint, arguments, body, read), raw)
 
     def _find(self, name: str) -> Endpoint:
         found = self._endpoints.get(name)
@@ -90,10 +94,11 @@ class InProcess:
     def _items(self, endpoint: Endpoint, given: dict[str, Any], read: Read) -> Iterator[Any]:
         own = self._context()
         source = endpoint.function(self._instance, **given)
+        signature, raw = endpoint.signature, bool(endpoint.spec.media_type)
         items = iter(self._each(source) if endpoint.is_async else source)
         try:
             while (item := own.run(next, items, _OVER)) is not _OVER:
-                yield read(JSON, endpoint.signature.to_json(item))
+                yield signature.to_bytes(item) if raw else read(JSON, signature.to_json(item))
         finally:
             if isinstance(items, Generator):
                 own.run(items.close)
@@ -124,6 +129,8 @@ class LocalReply:
     """An answer of this process on its way; the work is done in a thread, off the caller's loop."""
 
     call: Callable[[], Any]
+    raw: bool = False
+    """Whether it is a stream of bytes."""
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self._value().__await__()
@@ -140,7 +147,10 @@ class LocalReply:
 
     async def _value(self) -> Any:
         value = await asyncio.to_thread(self.call)
-        return await asyncio.to_thread(list, value) if isinstance(value, Generator) else value
+        if not isinstance(value, Generator):
+            return value
+        items = await asyncio.to_thread(list, value)
+        return b"".join(items) if self.raw else items
 
 
 def plain_value(media_type: str, content: bytes) -> Any:
@@ -157,6 +167,16 @@ def _turn(loop: asyncio.AbstractEventLoop) -> None:
 
 def _received(endpoint: Endpoint, arguments: Mapping[str, Any], body: Any) -> dict[str, Any]:
     """The handler's arguments, as they come out of the request that a client would send."""
+    given = _said(endpoint, arguments, body)
+    signature = endpoint.signature
+    if signature.request is not None:
+        given[signature.request] = Request(endpoint.spec.method, endpoint.spec.path)
+    if signature.response is not None:
+        given[signature.response] = Response()  # nobody sees it: a handle answers the value
+    return given
+
+
+def _said(endpoint: Endpoint, arguments: Mapping[str, Any], body: Any) -> dict[str, Any]:
     signature, rest = endpoint.signature, dict(arguments)
     path = {name: text_of(rest[name]) for name in endpoint.path_names if name in rest}
     rest = {name: value for name, value in rest.items() if name not in path or name in endpoint.shared_names}
@@ -165,7 +185,7 @@ def _received(endpoint: Endpoint, arguments: Mapping[str, Any], body: Any) -> di
         raise InvalidInput(f"`{endpoint.spec.name}` needs {missing[0]}.")
     if all(p.where != "body" for p in signature.parameters):
         pairs = [pair for name, value in rest.items() for pair in pairs_of(name, value)]
-        return signature.from_query(pairs, path)
+        return signature.from_query(pairs, path, strict=True)
     if body is None:
         name = endpoint.body_name
         body = rest[name] if name is not None and rest.keys() - endpoint.shared_names == {name} else rest

@@ -6,13 +6,10 @@ Extensions: `x-kaon` on an operation says what OpenAPI has no word for (kind, id
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter
-from pydantic.errors import PydanticUserError
-from pydantic_core import to_jsonable_python
+from pydantic_core import from_json
 
 from kaon.errors import (
     PROBLEM_JSON,
@@ -25,7 +22,7 @@ from kaon.errors import (
     Unauthenticated,
     Unavailable,
 )
-from kaon.sdk import hints, samples
+from kaon.sdk import codec, hints, samples
 from kaon.sdk.endpoint import Endpoint
 from kaon.sdk.parameter import Parameter
 from kaon.sdk.signature import JSON
@@ -38,7 +35,6 @@ if TYPE_CHECKING:
 VERSION = "3.1.0"
 SSE = "text/event-stream"
 NDJSON = "application/x-ndjson"
-_REF = "#/components/schemas/{model}"
 _PROBLEMS: tuple[type[KaonError], ...] = (
     InvalidInput,
     Unauthenticated,
@@ -76,13 +72,12 @@ def document(service: Service, *, server: str = "/") -> dict[str, Any]:
 
 
 def _schemas(endpoints: tuple[Endpoint, ...]) -> tuple[Schemas, dict[str, Any]]:
-    wanted: list[tuple[tuple[str, str], Any, TypeAdapter[Any]]] = []
+    wanted: list[tuple[tuple[str, str], codec.Mode, codec.Codec]] = []
     for endpoint in endpoints:
         name = endpoint.spec.name
-        wanted += [((name, p.name), "validation", p.adapter) for p in endpoint.signature.parameters]
+        wanted += [((name, p.name), "validation", p.codec) for p in endpoint.signature.parameters]
         wanted.append(((name, "return"), "serialization", endpoint.signature.answer))
-    found, definitions = TypeAdapter.json_schemas(wanted, ref_template=_REF)
-    return {key: dict(schema) for (key, _), schema in found.items()}, dict(definitions.get("$defs", {}))
+    return codec.schemas(wanted)
 
 
 def _operation(endpoint: Endpoint, schemas: Schemas, components: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,6 +100,8 @@ def _operation(endpoint: Endpoint, schemas: Schemas, components: Mapping[str, An
         "retry": spec.retry,
         "timeout_s": spec.timeout_s,
         **_body_names(endpoint),
+        **({"media_type": spec.media_type} if spec.media_type else {}),
+        **({"max_message_bytes": spec.max_message_bytes} if spec.kind is EndpointKind.WEBSOCKET else {}),
         **({"batch": spec.batch.model_dump(mode="json")} if spec.batch else {}),
     }
     if code := samples.code(endpoint, call):
@@ -141,7 +138,7 @@ def _body(endpoint: Endpoint, schemas: Schemas, call: samples.Call) -> dict[str,
     content[JSON] = {"schema": schema}
     apart = set(endpoint.path_names) - endpoint.shared_names
     shown = [{k: v for k, v in e.items() if k not in apart} for e in endpoint.examples]
-    if not shown and not call.files:
+    if not shown and not call.files and call.is_made:
         shown = [call.body]
     if shown:
         content[JSON]["examples"] = {str(n): {"value": value} for n, value in enumerate(shown, start=1)}
@@ -180,13 +177,19 @@ def _raw_type(hint: Any) -> str:
     return OCTET_STREAM
 
 
+def _raw_answer(hint: Any) -> str:
+    """The media type of an answered file; a plain `File` may have any."""
+    return "*/*" if hints.bare(hint).family == "" else _raw_type(hint)
+
+
 def _with_default(schema: dict[str, Any], parameter: Parameter) -> dict[str, Any]:
     if parameter.required or parameter.default is None:
         return dict(schema)
     try:
-        default = to_jsonable_python(parameter.default)
-        json.dumps(default, allow_nan=False)
-    except (ValueError, PydanticUserError):
+        default = from_json(
+            parameter.codec.serializer.to_json(parameter.default, warnings="error"), allow_inf_nan=False
+        )
+    except ValueError:
         return dict(schema)
     return {**schema, "default": default}
 
@@ -198,14 +201,22 @@ def _responses(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
     match endpoint.spec.kind:
         case EndpointKind.WEBSOCKET:
             good = {"101": {"description": "The connection is a WebSocket from here on."}}
+        case EndpointKind.STREAM if endpoint.spec.media_type:
+            good = {
+                "200": {"description": "Bytes as they come.", "content": {endpoint.spec.media_type: {"schema": {}}}}
+            }
         case EndpointKind.STREAM:
             text = {"type": "string", "description": "One item a line or event.", "x-item": item}
             content = {SSE: {"schema": text}, NDJSON: {"schema": text}}
             good = {"200": {"description": "Items as they come; NDJSON when `accept` asks for it.", "content": content}}
-        case _ if hint is bytes or hints.is_file(hint):
-            good = {"200": {"description": "The file.", "content": {_raw_type(hint): {"schema": {}}}}}
         case _:
-            good = {"200": {"description": "The answer.", "content": {JSON: {"schema": item}}}}
+            arms = hints.arms(hint)
+            content = {_raw_answer(arm): {"schema": {}} for arm in arms if hints.is_file(arm)}
+            if hint is bytes:
+                content = {OCTET_STREAM: {"schema": {}}}
+            elif len(content) == 0 or not all(hints.is_file(arm) for arm in arms):
+                content[JSON] = {"schema": item}
+            good = {"200": {"description": "The answer." if JSON in content else "The file.", "content": content}}
     bad = {str(kind.status): {"$ref": f"#/components/responses/{kind.__name__}"} for kind in _PROBLEMS}
     return {**good, **bad, "default": {"$ref": "#/components/responses/Problem"}}
 

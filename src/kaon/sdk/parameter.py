@@ -6,11 +6,12 @@ import inspect
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from pydantic.errors import PydanticUserError
 
 from kaon.errors import ConfigError
 from kaon.sdk import hints
+from kaon.sdk.codec import Codec, codec_of
 from kaon.sdk.problems import problem, refused
 from kaon.types.media import File
 
@@ -26,31 +27,38 @@ class Parameter:
     where: Place
     required: bool
     default: Any
-    adapter: TypeAdapter[Any]
-    row: TypeAdapter[Any] | None = None
+    codec: Codec
+    row: Codec | None = None
     """Reads one of the rows when the parameter is a list."""
 
     def read(self, texts: list[str]) -> Any:
         """The value that `texts` say. Raises ValidationError or InvalidInput."""
         if self.row is not None:
-            return self.adapter.validate_python([_from_text(self.row, text) for text in texts])
+            return self.codec.validate_python([_from_text(self.row, text) for text in texts])
         if len(texts) > 1:
             raise refused([problem(f"{self.where}.{self.name}", "is given more than once")])
-        return _from_text(self.adapter, texts[0])
+        return _from_text(self.codec, texts[0])
+
+    @property
+    def takes_nothing(self) -> bool:
+        """Whether a form may leave it empty and say so: a list of files, or a file that may be None."""
+        return self.required and (hints.listed(self.hint) is not None or hints.may_be_none(self.hint))
 
     def read_parts(self, parts: list[str | File]) -> Any:
         """The value that the parts of a form say. Raises ValidationError or InvalidInput."""
         row = hints.listed(self.hint)
         texts = [part for part in parts if isinstance(part, str)]
-        if len(texts) == len(parts) and (self.row is not None or hints.is_scalar(self.hint)):
+        if texts and len(texts) == len(parts) and (self.row is not None or hints.is_scalar(self.hint)):
             return self.read(texts)
         if len(texts) == len(parts) == 1:
-            return self.adapter.validate_json(texts[0])
+            return self.codec.validate_json(texts[0])
         if len(parts) > 1 and row is None:
             raise refused([problem(f"form.{self.name}", "is given more than once")])
+        if not parts:
+            return self.codec.validate_python(None if row is None else [])
         wants_files = hints.is_file(self.hint) or hints.is_file(row)
         values = [part.content if isinstance(part, File) and not wants_files else part for part in parts]
-        return self.adapter.validate_python(values[0] if row is None else values)
+        return self.codec.validate_python(values[0] if row is None else values)
 
 
 def compile_parameter(owner: str, p: inspect.Parameter, hint: Any, where: Place) -> Parameter:
@@ -69,15 +77,15 @@ def compile_parameter(owner: str, p: inspect.Parameter, hint: Any, where: Place)
         where=where,
         required=p.default is p.empty,
         default=None if p.default is p.empty else p.default,
-        adapter=compile_adapter(owner, p.name, hint),
-        row=compile_adapter(owner, p.name, row) if row is not None and hints.is_scalar(row) else None,
+        codec=compile_codec(owner, p.name, hint),
+        row=compile_codec(owner, p.name, row) if row is not None and hints.is_scalar(row) else None,
     )
 
 
-def compile_adapter(owner: str, name: str, hint: Any) -> TypeAdapter[Any]:
+def compile_codec(owner: str, name: str, hint: Any) -> Codec:
     """What reads and writes values of a hint; `name` is the parameter's, or `return`. Raises ConfigError."""
     try:
-        return TypeAdapter(hints.on_the_wire(hint))
+        return codec_of(hint, reads=name != "return")
     except (PydanticUserError, TypeError, ValueError) as error:
         what = "The answer" if name == "return" else f"Parameter `{name}`"
         raise ConfigError(
@@ -86,15 +94,15 @@ def compile_adapter(owner: str, name: str, hint: Any) -> TypeAdapter[Any]:
         ) from error
 
 
-def _from_text(adapter: TypeAdapter[Any], text: str) -> Any:
+def _from_text(codec: Codec, text: str) -> Any:
     try:
         text.encode()  # half of a surrogate pair is no text
-        return adapter.validate_strings(text)
+        return codec.validate_strings(text)
     except UnicodeEncodeError:
         raise refused([problem("text", "is not valid Unicode")]) from None
     except ValidationError:
         try:  # Literal[1, 2]: text says it only as JSON
-            return adapter.validate_json(text)
+            return codec.validate_json(text)
         except ValueError:
             pass
         raise

@@ -6,19 +6,24 @@ The code reads `KAON_URL` (the deployment's URL) and `KAON_KEY` from the environ
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from kaon.errors import InvalidInput
 from kaon.sdk import hints
 from kaon.sdk.endpoint import Endpoint
+from kaon.sdk.parameter import Parameter
 from kaon.types.service import EndpointKind
 from kaon.types.wire import pairs_of, text_of
 
 _FILES = {"image": "photo.png", "audio": "sound.wav"}
 _DEPTH = 6
+_MOST = 100
+"""Items at most that a sample is given."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,8 @@ class Call:
     """Parameter -> file name; the call is a multipart form then."""
     arguments: dict[str, Any] = field(default_factory=dict)
     """The same call by keyword."""
+    is_made: bool = True
+    """Whether there are values: for some types (a pattern, a check of the user's own) none can be made up."""
 
 
 def call(endpoint: Endpoint, schemas: Mapping[tuple[str, str], dict[str, Any]], components: Mapping[str, Any]) -> Call:
@@ -45,10 +52,11 @@ def call(endpoint: Endpoint, schemas: Mapping[tuple[str, str], dict[str, Any]], 
             if hints.is_file(p.hint) or (row is not None and hints.is_file(row)):
                 family = getattr(hints.bare(row or p.hint), "family", "")
                 files[p.name] = _FILES.get(family.rstrip("/"), "file.bin")
-            elif p.name == signature.sole:
-                arguments |= value(schemas[name, p.name], components)
-            elif p.required:
-                arguments[p.name] = value(schemas[name, p.name], components)
+            elif p.name == signature.sole or p.required:
+                made = value(schemas[name, p.name], components)
+                if not _is_taken(p, made):
+                    return Call(endpoint.spec.path, is_made=False)
+                arguments |= made if p.name == signature.sole else {p.name: made}
     path, rest = endpoint.spec.path, dict(arguments)
     for part in endpoint.path_names:
         path = path.replace(f"{{{part}}}", quote(text_of(rest.get(part, "1")), safe=""))
@@ -61,9 +69,21 @@ def call(endpoint: Endpoint, schemas: Mapping[tuple[str, str], dict[str, Any]], 
     return Call(path, body=rest if has_body else None, files=files, arguments=arguments)
 
 
+def _is_taken(parameter: Parameter, made: Any) -> bool:
+    """Whether the endpoint takes what was made up for a parameter."""
+    try:
+        if parameter.where == "body":
+            parameter.codec.reader(json.dumps(made).encode())
+        else:
+            parameter.read([text for _, text in pairs_of(parameter.name, made)])
+    except (ValueError, IndexError, InvalidInput):
+        return False
+    return True
+
+
 def value(schema: Mapping[str, Any], components: Mapping[str, Any], depth: int = 0) -> Any:
     """A value that fits `schema`, as plain as can be."""
-    if "$ref" in schema:
+    while "$ref" in schema:
         schema = components.get(str(schema["$ref"]).rpartition("/")[2], {})
     for key in ("default", "const"):
         if key in schema:
@@ -82,9 +102,12 @@ def value(schema: Mapping[str, Any], components: Mapping[str, Any], depth: int =
         case "object":
             properties = schema.get("properties", {})
             wanted = schema.get("required", [])
-            return {name: value(properties[name], components, depth + 1) for name in wanted if name in properties}
+            found = {name: value(properties[name], components, depth + 1) for name in wanted if name in properties}
+            for n in range(len(found), min(int(schema.get("minProperties", 0)), _MOST)):
+                found[f"key{n}"] = value(schema.get("additionalProperties") or {}, components, depth + 1)
+            return found
         case "array":
-            count = max(1, schema.get("minItems", 1))
+            count = min(max(1, int(schema.get("minItems", 1))), _MOST, int(schema.get("maxItems", _MOST)))
             return [value(schema.get("items", {}), components, depth + 1)] * count
         case "integer" | "number" as kind:
             return _number(schema, whole=kind == "integer")
@@ -99,22 +122,25 @@ def value(schema: Mapping[str, Any], components: Mapping[str, Any], depth: int =
 
 
 def code(endpoint: Endpoint, call: Call) -> list[dict[str, str]]:
-    """The call in curl, Python and JavaScript; nothing for a websocket."""
-    if endpoint.spec.kind is EndpointKind.WEBSOCKET:
+    """The call in curl, Python and JavaScript; nothing for a websocket, nor where no call can be made up."""
+    if endpoint.spec.kind is EndpointKind.WEBSOCKET or not call.is_made:
         return []
-    stream = endpoint.spec.kind is EndpointKind.STREAM
+    stream = endpoint.spec.kind is EndpointKind.STREAM and not endpoint.spec.media_type
+    raw = bool(endpoint.spec.media_type)
     verb = endpoint.spec.method
     url = call.path.rstrip("/") + ("?" + urlencode(call.query) if call.query else "")
     return [
-        {"lang": "Shell", "label": "curl", "source": _curl(verb, url, call, stream)},
-        {"lang": "Python", "label": "Python", "source": _python(endpoint.spec.name, call, stream)},
-        {"lang": "Python", "label": "Python, plain HTTP", "source": _plain_python(verb, url, call, stream)},
-        {"lang": "JavaScript", "label": "JavaScript", "source": _javascript(verb, url, call, stream)},
+        {"lang": "Shell", "label": "curl", "source": _curl(verb, url, call, stream, raw)},
+        {"lang": "Python", "label": "Python", "source": _python(endpoint.spec.name, call, stream, raw)},
+        {"lang": "Python", "label": "Python, plain HTTP", "source": _plain_python(verb, url, call, stream, raw)},
+        {"lang": "JavaScript", "label": "JavaScript", "source": _javascript(verb, url, call, stream, raw)},
     ]
 
 
-def _curl(verb: str, url: str, call: Call, stream: bool) -> str:
+def _curl(verb: str, url: str, call: Call, stream: bool, raw: bool) -> str:
     lines = [f'curl {"-N " if stream else ""}"$KAON_URL{url}"']
+    if raw:
+        lines.append("-o answer")
     if verb == "HEAD":
         lines.append("--head")
     elif verb != ("POST" if call.body is not None else "GET"):
@@ -128,11 +154,13 @@ def _curl(verb: str, url: str, call: Call, stream: bool) -> str:
     return " \\\n  ".join(lines)
 
 
-def _python(name: str, call: Call, stream: bool) -> str:
+def _python(name: str, call: Call, stream: bool, raw: bool) -> str:
     arguments = [f"{key}={v!r}" for key, v in call.arguments.items()]
     arguments += [f'{key}=kaon.File.read("{file}")' for key, file in call.files.items()]
     said = f"client.{name}({', '.join(arguments)})"
     use = f"for item in {said}:\n    print(item)" if stream else f"print({said})"
+    if raw:
+        use = f'with open("answer", "wb") as file:\n    file.writelines({said})'
     return f"""import os
 
 import kaon
@@ -141,7 +169,7 @@ client = kaon.Client(os.environ["KAON_URL"], key=os.environ["KAON_KEY"])
 {use}"""
 
 
-def _plain_python(verb: str, url: str, call: Call, stream: bool) -> str:
+def _plain_python(verb: str, url: str, call: Call, stream: bool, raw: bool) -> str:
     lines = [
         f'    "{verb}",',
         f'    os.environ["KAON_URL"] + {json.dumps(url)},' if url else '    os.environ["KAON_URL"],',
@@ -156,12 +184,15 @@ def _plain_python(verb: str, url: str, call: Call, stream: bool) -> str:
         lines.append(f"    json={call.body!r},")
     lines.append("    timeout=60,")
     arguments = "\n".join(lines)
-    if stream:
+    if stream or raw:
+        use = "print(line)" if stream else "file.write(piece)"
+        each = "line in response.iter_lines()" if stream else "piece in response.iter_bytes()"
+        file = "" if stream else ', open("answer", "wb") as file'
         rest = f"""with httpx2.stream(
 {arguments}
-) as response:
-    for line in response.iter_lines():
-        print(line)"""
+) as response{file}:
+    for {each}:
+        {use}"""
     else:
         shown = "response.headers" if verb == "HEAD" else "response.text"
         rest = f"""response = httpx2.request(
@@ -172,7 +203,7 @@ print({shown})"""
     return f"import os\n\nimport httpx2\n\n{rest}"
 
 
-def _javascript(verb: str, url: str, call: Call, stream: bool) -> str:
+def _javascript(verb: str, url: str, call: Call, stream: bool, raw: bool) -> str:
     lines, before = [f'  method: "{verb}",'], ""
     headers = ["authorization: `Bearer ${process.env.KAON_KEY}`"]
     if call.files:
@@ -195,6 +226,8 @@ def _javascript(verb: str, url: str, call: Call, stream: bool) -> str:
 for await (const bytes of response.body) {
   process.stdout.write(decoder.decode(bytes, { stream: true }));
 }"""
+    elif raw:
+        use = "for await (const bytes of response.body) {\n  process.stdout.write(bytes);\n}"
     else:
         use = "console.log(await response.text());"
     return f"""{before}const response = await fetch({address}, {{
@@ -205,15 +238,27 @@ if (!response.ok) throw new Error(await response.text());
 
 
 def _number(schema: Mapping[str, Any], *, whole: bool) -> float:
-    low = schema.get("minimum", schema.get("exclusiveMinimum"))
-    high = schema.get("maximum", schema.get("exclusiveMaximum"))
-    step = schema.get("multipleOf", 1 if whole else 0.5)
-    number = 1 if whole else 1.5
-    if low is not None and number <= low:
-        number = low + (step if "exclusiveMinimum" in schema else 0)
-    if high is not None and number >= high:
-        number = high - (step if "exclusiveMaximum" in schema else 0)
-    return int(number) if whole else float(number)
+    step = schema.get("multipleOf") or (1 if whole else None)
+    low, high = schema.get("minimum"), schema.get("maximum")
+    over, under = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
+    floor = max((n for n in (low, over) if n is not None), default=None)
+    ceiling = min((n for n in (high, under) if n is not None), default=None)
+    if step is not None:
+        start = floor if floor is not None and floor > 0 else step if ceiling is None else min(step, ceiling)
+        if floor is not None and start < floor:
+            start = floor
+        number = math.ceil(start / step) * step
+        number += step if number == over else 0
+        if ceiling is not None and number > ceiling:
+            number = math.floor(ceiling / step) * step
+        if number == under:
+            number -= step
+        return int(number) if whole else float(number)
+    if floor is not None and ceiling is not None:
+        return float(floor + (ceiling - floor) / 2)
+    if floor is not None and floor >= 1.5:
+        return float(floor + 1)
+    return float(ceiling - 1) if ceiling is not None and ceiling <= 1.5 else 1.5
 
 
 _FORMATS = {

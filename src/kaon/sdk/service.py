@@ -15,6 +15,7 @@ from typing import Any, TypeVar, get_args, overload
 from kaon.errors import ConfigError
 from kaon.sdk import openapi
 from kaon.sdk.endpoint import MARK, Endpoint, compile_endpoint
+from kaon.sdk.method import is_method, mark_of, method_of
 from kaon.sdk.setting import Setting, compile_settings, read_settings
 from kaon.types.objective import Objective
 from kaon.types.service import Loop, Resources, ServiceSpec
@@ -181,17 +182,22 @@ def _methods(cls: type) -> dict[str, Any]:
 
 
 def _endpoints(cls: type, names: Mapping[str, Any]) -> tuple[Endpoint, ...]:
-    marked = [m for m in _methods(cls).values() if inspect.isfunction(m) and hasattr(m, MARK)]
-    return tuple(compile_endpoint(method, getattr(method, MARK), names) for method in marked)
+    found = ((name, m, mark_of(m, MARK)) for name, m in _methods(cls).items() if is_method(m))
+    return tuple(compile_endpoint(method_of(m, name), mark, names) for name, m, mark in found if mark is not None)
 
 
 def _hooks(cls: type, when: str) -> tuple[str, ...]:
     return tuple(name for name, method in _methods(cls).items() if getattr(method, HOOK, None) == when)
 
 
+def default_name(cls: str) -> str:
+    """The name of a service whose class is called so: kebab case."""
+    kebab = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", cls.replace("_", "-"))
+    return kebab.strip("-").lower()
+
+
 def _named(cls: type, given: str | None) -> str:
-    kebab = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", cls.__name__.replace("_", "-"))
-    name = given if given is not None else kebab.strip("-").lower()
+    name = given if given is not None else default_name(cls.__name__)
     if not _NAME.fullmatch(name):
         raise ConfigError(
             f"`{cls.__name__}` would be named {name!r}.",

@@ -14,11 +14,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import SecretStr, TypeAdapter, ValidationError
+from pydantic import SecretStr, ValidationError
 from pydantic.errors import PydanticUserError
 
 from kaon.errors import ConfigError
 from kaon.sdk import hints
+from kaon.sdk.codec import Codec, codec_of
 from kaon.sdk.link import Reference
 from kaon.sdk.problems import told
 from kaon.types.service import SettingSpec
@@ -54,12 +55,12 @@ class Setting:
 
     spec: SettingSpec
     parameter: str
-    adapter: TypeAdapter[Any]
+    codec: Codec
     scalar: bool
 
     def read(self, text: str) -> Any:
         """The value that `text` says. Raises ValidationError."""
-        return self.adapter.validate_strings(text) if self.scalar else self.adapter.validate_json(text)
+        return self.codec.validate_strings(text) if self.scalar else self.codec.validate_json(text)
 
 
 def compile_settings(cls: type, names: Mapping[str, Any]) -> tuple[Setting, ...]:
@@ -104,7 +105,7 @@ def read_settings(service: str, settings: tuple[Setting, ...], environ: Mapping[
 
 def _setting(cls: type, p: inspect.Parameter, hint: Any) -> Setting:
     try:
-        adapter = TypeAdapter[Any](hints.on_the_wire(hint))
+        codec = codec_of(hint, reads=False)
     except (PydanticUserError, TypeError, ValueError) as error:
         raise ConfigError(
             f"Setting `{p.name}` of `{cls.__name__}` is {hints.spelled(hint)}, which the environment cannot say.",
@@ -117,7 +118,7 @@ def _setting(cls: type, p: inspect.Parameter, hint: Any) -> Setting:
         type=hints.spelled(hint),
         default=None if required else _shown(p.default),
     )
-    return Setting(spec, p.name, adapter, scalar=hints.is_scalar(hint))
+    return Setting(spec, p.name, codec, scalar=hints.is_scalar(hint))
 
 
 def _shown(default: Any) -> str | None:

@@ -8,24 +8,34 @@ that Python's own defaults apply.
 from __future__ import annotations
 
 import inspect
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NotRequired, Required
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
-from pydantic_core import PydanticSerializationError, SchemaSerializer, SchemaValidator
+from pydantic import ConfigDict, ValidationError, with_config
+from pydantic_core import PydanticSerializationError, from_json
 from typing_extensions import TypedDict
 
-from kaon.errors import BadAnswer, ConfigError, InvalidInput
+from kaon.errors import BadAnswer, ConfigError, InvalidInput, UnsupportedMediaType
 from kaon.sdk import hints
 from kaon.sdk.arrays import plain
+from kaon.sdk.codec import Codec
 from kaon.sdk.exact import Exact, exact_check
-from kaon.sdk.parameter import Parameter, Place, compile_adapter, compile_parameter
-from kaon.sdk.problems import invalid, problem, refused, told
+from kaon.sdk.method import Method
+from kaon.sdk.parameter import Parameter, Place, compile_codec, compile_parameter
+from kaon.sdk.problems import MOST, invalid, problem, refused, surplus, told, unreadable
+from kaon.sdk.request import Request
+from kaon.sdk.response import Response
 from kaon.types.headers import is_media_type
 from kaon.types.media import OCTET_STREAM, File
 
 JSON = "application/json"
+_N, _I = b"N"[0], b"I"[0]
+"""With these begin NaN and Infinity; a single byte is found ten times as quickly as a word."""
+LARGE = 100_000
+"""Bytes of a body from which on only the first wrong item of each list is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +45,22 @@ class Signature:
     owner: str
     """`Class.method`, for messages."""
     parameters: tuple[Parameter, ...]
-    answer: TypeAdapter[Any]
+    answer: Codec
     answer_hint: Any
     exact: Exact | None
     """Tells cheaply that an answer is what the hint says, so that the serializer need not look for what is not."""
-    serializer: SchemaSerializer | Any
-    validator: SchemaValidator | Any
+    body: Codec
+    """Reads the JSON body: the one model, or the object of all parameters."""
+    read_json: Callable[[bytes], Any]
+    """`body`'s validator; refuses NaN where no type does."""
+    write_json: Callable[..., bytes]
+    """The answer's serializer."""
+    limited: bool = False
+    """Whether the answer's type has limits that only a validator checks."""
+    may_be_nan: bool = False
+    """Whether a number in the answer may be NaN or infinite."""
+    strict: bool = False
+    """Whether query parameters that it does not know are refused."""
     sole: str | None = None
     """The parameter that is the whole body, when there is one."""
     fields: frozenset[str] = frozenset()
@@ -51,54 +71,98 @@ class Signature:
     """Whether it takes files, so that a multipart form may say it."""
     socket: str | None = None
     """The parameter that is the websocket."""
+    request: str | None = None
+    """The parameter that is the request's head, a `Request`."""
+    response: str | None = None
+    """The parameter that is the answer's head, a `Response`."""
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The parameters that are no part of what a caller says."""
+        return tuple(name for name in (self.request, self.response) if name is not None)
 
     def from_json(self, body: bytes, path: Mapping[str, str] | None = None) -> dict[str, Any]:
         """The arguments that a JSON body says, and those of the path. Raises InvalidInput."""
         try:
-            value = self.validator.validate_json(body or b"{}")
+            value = self.read_json(body or b"{}")
         except ValidationError as error:
-            raise invalid(error, "body") from None
+            value = self._read_again(body, error)
         arguments: dict[str, Any] = value if self.sole is None else {self.sole: value}
         return self._with_path(arguments, path) if path else arguments
 
-    def from_query(self, pairs: Iterable[tuple[str, str]], path: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """The arguments that a query string says; lists by repetition. Raises InvalidInput."""
-        return self._with_path(self._read(pairs, "query"), path)
+    def from_large_json(self, body: bytes, path: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """The same for a body of any size: what is wrong with it is found at the cost of reading it."""
+        value = self._read_large(body.removeprefix(BOM_UTF8) or b"{}")
+        return self._with_path(value if self.sole is None else {self.sole: value}, path)
+
+    def _read_again(self, body: bytes, error: ValidationError) -> Any:
+        """Read a body that was refused, if there is a way; or say why it was refused."""
+        if body.startswith(BOM_UTF8):  # RFC 8259 lets a reader ignore it
+            return self._read_large(body.removeprefix(BOM_UTF8))
+        if error.error_count() > MOST:
+            return self._read_large(body)
+        raise unreadable(error, body) from None
+
+    def _read_large(self, body: bytes) -> Any:
+        try:
+            value = self.body.bulk_reader(body)
+        except ValidationError as error:
+            raise unreadable(error, body) from None
+        if self.sole is None:
+            known = {p.name for p in self.parameters}
+            if more := list(islice((name for name in value if name not in known), MOST + 1)):
+                raise surplus("body", more)
+        return value
+
+    def from_query(
+        self, pairs: Iterable[tuple[str, str]], path: Mapping[str, str] | None = None, *, strict: bool = False
+    ) -> dict[str, Any]:
+        """The arguments that a query string says; lists by repetition. Raises InvalidInput.
+
+        What it does not know is left out, unless the endpoint or the caller of this is strict.
+        """
+        return self._with_path(self._read(pairs, "query", strict=strict or self.strict), path)
 
     def from_form(
-        self, parts: Iterable[tuple[str, str | File]], path: Mapping[str, str] | None = None
+        self, parts: Iterable[tuple[str, str | File | None]], path: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
-        """The arguments that a multipart form says: files as parts, all else as text or JSON. Raises InvalidInput."""
+        """The arguments that a form says: files as parts, all else as text or JSON. Raises InvalidInput.
+
+        A part that is None is a file input which was left empty.
+        """
         grouped: dict[str, list[str | File]] = {}
         for name, value in parts:
-            grouped.setdefault(name, []).append(value)
+            grouped.setdefault(name, []).extend([] if value is None else [value])
         known = {p.name: p for p in self.parameters if p.where == "body"}
-        problems = [problem(f"form.{n[:80]}", "is not a parameter of this endpoint") for n in grouped.keys() - known]
+        if more := grouped.keys() - known:
+            raise surplus("form", sorted(more))
+        problems: list[dict[str, str]] = []
         arguments: dict[str, Any] = {}
         for name, parameter in known.items():
-            if name not in grouped:
+            given = grouped.get(name)
+            if not given and (given is None or not parameter.takes_nothing):
                 if parameter.required:
                     problems.append(problem(f"form.{name}", "is required"))
                 continue
             try:
-                arguments[name] = parameter.read_parts(grouped[name])
+                arguments[name] = parameter.read_parts(given or [])
             except (ValidationError, InvalidInput) as error:
                 problems += _problems(error, f"form.{name}")
         if problems:
-            raise refused(problems[:20])
+            raise refused(problems[:MOST])
         return self._with_path(arguments, path)
 
     def from_raw(self, body: bytes, media_type: str, path: Mapping[str, str] | None = None) -> dict[str, Any]:
         """The argument that a body of any media type is. Raises InvalidInput."""
         if self.raw is None:
-            raise InvalidInput(
-                f"A body of type {media_type[:80] or 'unknown'} is not taken here.",
-                hint="Send `content-type: application/json`.",
+            taken = f"{JSON}, multipart/form-data or application/x-www-form-urlencoded" if self.form else JSON
+            raise UnsupportedMediaType(
+                f"A body of type {media_type[:80] or 'unknown'} is not taken here.", hint=f"Send {taken}."
             )
         parameter = next(p for p in self.parameters if p.name == self.raw)
         try:
             value = File(body, media_type=media_type) if hints.is_file(parameter.hint) else body
-            arguments = {self.raw: parameter.adapter.validate_python(value)}
+            arguments = {self.raw: parameter.codec.validate_python(value)}
         except ValidationError as error:
             raise invalid(error, "body") from None
         except ValueError as error:
@@ -107,23 +171,43 @@ class Signature:
 
     def to_json(self, result: Any) -> bytes:
         """The answer (or one item of a stream) as JSON. Raises BadAnswer when it is not what the hint says."""
-        exact = self.exact
         try:
-            if exact is not None and exact(result):
-                return self.serializer.to_json(result)
-            return self.serializer.to_json(result, warnings="error")
+            if self.exact is not None and self.exact(result):
+                text = self.write_json(result)
+            else:
+                value = self.answer.validate_python(plain(result)) if self.limited else result
+                text = self.write_json(value, warnings="error")
         except (PydanticSerializationError, ValueError, TypeError, RecursionError):
-            return self._to_json_with_care(result)
+            text = self._to_json_with_care(result)
+        if self.may_be_nan and (_N in text or _I in text):
+            return self._finite(text, result)
+        return text
+
+    def to_bytes(self, item: Any) -> bytes:
+        """One item of a stream of bytes. Raises BadAnswer when it is none."""
+        if not isinstance(item, bytes | bytearray | memoryview):
+            raise BadAnswer(
+                f"`{self.owner}` is a stream of bytes and yielded a {type(item).__name__}.", hint="Yield bytes."
+            )
+        return bytes(item)
 
     def to_body(self, result: Any) -> tuple[str, bytes]:
         """The answer's media type and bytes: files and raw bytes as they are, all else as JSON. Raises BadAnswer."""
-        if self.exact is None:
-            if isinstance(result, File):
-                if not is_media_type(result.media_type):  # it was checked when made, but may have been changed since
-                    raise BadAnswer(f"`{self.owner}` answered a file of the media type {result.media_type[:80]!r}.")
-                return result.media_type, bytes(result.content)
-            if self.answer_hint is bytes and isinstance(result, bytes):
-                return OCTET_STREAM, result
+        exact = self.exact
+        if exact is not None:
+            if exact(result):
+                try:
+                    text = self.write_json(result)
+                except (PydanticSerializationError, ValueError):
+                    return JSON, self._to_json_with_care(result)
+                if not self.may_be_nan or not (_N in text or _I in text):
+                    return JSON, text
+        elif isinstance(result, File):
+            if not is_media_type(result.media_type):  # it was checked when made, but may have been changed since
+                raise BadAnswer(f"`{self.owner}` answered a file of the media type {result.media_type[:80]!r}.")
+            return result.media_type, bytes(result.content)
+        elif self.answer_hint is bytes and isinstance(result, bytes):
+            return OCTET_STREAM, result
         return JSON, self.to_json(result)
 
     def from_answer(self, media_type: str, content: bytes) -> Any:
@@ -150,7 +234,7 @@ class Signature:
     def _with_path(self, arguments: dict[str, Any], path: Mapping[str, str] | None) -> dict[str, Any]:
         return arguments | self._read(path.items(), "path") if path else arguments
 
-    def _read(self, pairs: Iterable[tuple[str, str]], where: Place) -> dict[str, Any]:
+    def _read(self, pairs: Iterable[tuple[str, str]], where: Place, *, strict: bool = True) -> dict[str, Any]:
         grouped: dict[str, list[str]] = {}
         for name, text in pairs:
             grouped.setdefault(name, []).append(text)
@@ -168,16 +252,17 @@ class Signature:
                 arguments[parameter.name] = parameter.read(texts)
             except (ValidationError, InvalidInput) as error:
                 problems += _problems(error, f"{where}.{parameter.name}")
-        problems += [problem(f"{where}.{name[:80]}", "is not a parameter of this endpoint") for name in grouped]
+        if strict and grouped:
+            problems += surplus(where, list(grouped)).errors
         if problems:
-            raise refused(problems[:20])
+            raise refused(problems[:MOST])
         return arguments
 
     def _to_json_with_care(self, result: Any) -> bytes:
         """For answers that are right but for their spelling: arrays for lists, dicts for models."""
         try:
             value = self.answer.validate_python(plain(result))
-            return self.serializer.to_json(value, warnings="error")
+            return self.write_json(value, warnings="error")
         except ValidationError as error:
             why = told(error)
         except (PydanticSerializationError, ValueError, TypeError, RecursionError):
@@ -187,53 +272,93 @@ class Signature:
             hint="Correct the handler's return hint, or what it returns.",
         ) from None
 
+    def _finite(self, text: bytes, result: Any) -> bytes:
+        """`text` if its NaN is but a word in it; else the answer with null in its place, where the type allows that."""
+        if (b"NaN" not in text and b"Infinity" not in text) or _is_json(text):
+            return text
+        try:
+            value = self.answer.validate_python(plain(result)) if self.limited else plain(result)
+            text = self.answer.nullable_serializer.to_json(value, warnings="error")
+        except (PydanticSerializationError, ValueError, TypeError, RecursionError):
+            text = b"NaN"
+        if _is_json(text):
+            return text
+        raise BadAnswer(
+            f"`{self.owner}` answered a number that is NaN or infinite, which JSON cannot say.",
+            hint="Answer None in its place, and let the return hint allow it: `float | None`.",
+        )
+
 
 def compile_signature(
-    function: Callable[..., Any], *, verb: str, path_names: frozenset[str], names: Mapping[str, Any]
+    method: Method,
+    *,
+    verb: str,
+    path_names: frozenset[str],
+    names: Mapping[str, Any],
+    strict: bool = False,
 ) -> Signature:
     """Read the hints of a handler. Raises ConfigError when one of them cannot come over the wire."""
+    function = method.function
     owner = function.__qualname__.rpartition("<locals>.")[2]
     known = hints.resolved(function, names)
     in_text = verb in ("GET", "HEAD", "DELETE")
     parameters: list[Parameter] = []
-    socket = None
+    socket = request = response = None
     for p in list(inspect.signature(function).parameters.values())[1:]:
         hint = known.get(p.name, Any)
         if hints.is_websocket(hint):
             socket = p.name
+            continue
+        if hint is Request or hint is Response:
+            request, response = (p.name, response) if hint is Request else (request, p.name)
             continue
         where: Place = "path" if p.name in path_names else "query" if in_text else "body"
         parameters.append(compile_parameter(owner, p, hint, where))
     if missing := path_names - {p.name for p in parameters}:
         raise ConfigError(f"`{owner}` has no parameter {', '.join(sorted(missing))}, which its path names.")
     answer_hint = known.get("return", Any)
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+    if method.is_generator:
         answer_hint = hints.yielded(answer_hint)
     body = [p for p in parameters if p.where == "body"]
     sole = body[0].name if len(body) == 1 and hints.is_record(body[0].hint) else None
     raw = len(body) == 1 and (hints.bare(body[0].hint) is bytes or hints.is_file(body[0].hint))
-    answer = compile_adapter(owner, "return", answer_hint)
+    answer = compile_codec(owner, "return", answer_hint)
+    taken = body[0].codec if sole else _body_codec(owner, body)
     return Signature(
         owner=owner,
         parameters=tuple(parameters),
         answer=answer,
         answer_hint=answer_hint,
-        exact=exact_check(answer.core_schema),
-        serializer=answer.serializer,
-        validator=body[0].adapter.validator if sole else _body_validator(owner, body),
+        exact=None if answer.is_limited else exact_check(answer.schema),
+        body=taken,
+        read_json=taken.reader,
+        write_json=answer.serializer.to_json,
+        limited=answer.is_limited,
+        may_be_nan=answer.has_numbers,
+        strict=strict,
         sole=sole,
-        fields=hints.fields_of(body[0].hint) if sole else frozenset(),
+        fields=taken.fields if sole else frozenset(),
         raw=body[0].name if raw else None,
         form=any(hints.is_file(p.hint) or hints.is_file(hints.listed(p.hint)) for p in body),
         socket=socket,
+        request=request,
+        response=response,
     )
 
 
-def _body_validator(owner: str, parameters: list[Parameter]) -> SchemaValidator | Any:
-    """One validator for the object of all parameters by name; anything else in it is refused."""
-    fields = {p.name: (Required if p.required else NotRequired)[hints.on_the_wire(p.hint)] for p in parameters}
+def _body_codec(owner: str, parameters: list[Parameter]) -> Codec:
+    """Reads the object of all parameters by name; anything else in it is refused."""
+    fields = {p.name: (Required if p.required else NotRequired)[hints.modern(p.hint)] for p in parameters}
     body = TypedDict("Body", fields)  # type: ignore[misc]
-    return TypeAdapter(with_config(ConfigDict(extra="forbid"))(body)).validator
+    return compile_codec(owner, "body", with_config(ConfigDict(extra="forbid", arbitrary_types_allowed=True))(body))
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        from_json(text, allow_inf_nan=False, cache_strings=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _problems(error: ValidationError | InvalidInput, where: str) -> list[dict[str, Any]]:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, and_, bindparam, delete, insert, select
 
-from kaon.store.records import JOURNAL_KEPT, TRAFFIC_KEPT_S
+from kaon.store.lives import lives
+from kaon.store.records import JOURNAL_KEPT, TRAFFIC_KEPT_S, belongs
 from kaon.store.schema import journal as journal_table
 from kaon.store.schema import traffic as traffic_table
 from kaon.store.writer import Transaction
@@ -20,6 +21,10 @@ _PLACE = ("workspace", "deployment", "at_s", "revision")
 
 def keep_traffic(tx: Transaction, now: float, minutes: Sequence[Sample]) -> None:
     """Keep minutes in place of those that are there, and let the oldest go."""
+    known = lives(tx.connection, "deployment", ((m.workspace, m.deployment) for m in minutes))
+    minutes = [m for m in minutes if belongs(known.get((m.workspace, m.deployment)), "", m.at_s)]
+    if not minutes:
+        return
     newest = {tuple(getattr(minute, field) for field in _PLACE): minute for minute in minutes}
     there = and_(*(traffic_table.c[field] == bindparam(f"the_{field}") for field in _PLACE))
     places = [{f"the_{field}": value for field, value in zip(_PLACE, place, strict=True)} for place in newest]
@@ -44,6 +49,10 @@ def traffic(connection: Connection, workspace: str, deployment: str, since_s: fl
 
 def keep_journal(tx: Transaction, entries: Sequence[JournalEntry]) -> None:
     """Keep decisions, and now and then let a deployment's oldest go."""
+    known = lives(tx.connection, "deployment", ((e.workspace, e.deployment) for e in entries))
+    entries = [e for e in entries if belongs(known.get((e.workspace, e.deployment)), e.uid, e.at)]
+    if not entries:
+        return
     rows = [
         {
             "workspace": entry.workspace,

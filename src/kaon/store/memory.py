@@ -15,7 +15,9 @@ from kaon.store.records import (
     EVENTS_KEPT,
     JOURNAL_KEPT,
     TRAFFIC_KEPT_S,
+    Life,
     assemble,
+    belongs,
     changed,
     missing,
     replaced,
@@ -39,6 +41,7 @@ class MemoryStore:
         self._events: defaultdict[str, deque[Event]] = defaultdict(lambda: deque(maxlen=EVENTS_KEPT))
         self._minutes: defaultdict[OfDeployment, dict[tuple[float, int], Sample]] = defaultdict(dict)
         self._journal: defaultdict[OfDeployment, deque[JournalEntry]] = defaultdict(lambda: deque(maxlen=JOURNAL_KEPT))
+        self._lives: dict[Address, Life] = {}
         self._version = 0
         self._news = asyncio.Event()
 
@@ -94,6 +97,16 @@ class MemoryStore:
         changed(resource, self._current(resource))
         del self._resources[_address(resource)]
         self._tell(resource, deleted=True)
+        self._lives[_address(resource)] = Life(resource.uid, resource.created_at, ended=True)
+        match resource.kind:
+            case "deployment":
+                self._minutes.pop((resource.workspace, resource.name), None)
+                self._journal.pop((resource.workspace, resource.name), None)
+            case "workspace":
+                self._events.pop(resource.name, None)
+                for kept in (self._minutes, self._journal):
+                    for place in [place for place in kept if place[0] == resource.name]:
+                        del kept[place]
 
     async def version(self) -> int:
         """See `Store.version`."""
@@ -113,7 +126,8 @@ class MemoryStore:
     async def record(self, events: Sequence[Event]) -> None:
         """See `Store.record`."""
         for event in events:
-            self._events[event.workspace].append(event)
+            if belongs(self._lives.get(("workspace", "", event.workspace)), "", event.at):
+                self._events[event.workspace].append(event)
 
     async def events(
         self, workspace: str, kind: str | None = None, name: str | None = None, limit: int = 100
@@ -125,6 +139,9 @@ class MemoryStore:
     async def keep_traffic(self, minutes: Sequence[Sample]) -> None:
         """See `Store.keep_traffic`."""
         for minute in minutes:
+            life = self._lives.get(("deployment", minute.workspace, minute.deployment))
+            if not belongs(life, "", minute.at_s):
+                continue
             self._minutes[minute.workspace, minute.deployment][minute.at_s, minute.revision] = minute
         since_s = self._clock.now() - TRAFFIC_KEPT_S
         for address, kept in list(self._minutes.items()):
@@ -138,7 +155,9 @@ class MemoryStore:
     async def keep_journal(self, entries: Sequence[JournalEntry]) -> None:
         """See `Store.keep_journal`."""
         for entry in entries:
-            self._journal[entry.workspace, entry.deployment].append(entry)
+            life = self._lives.get(("deployment", entry.workspace, entry.deployment))
+            if belongs(life, entry.uid, entry.at):
+                self._journal[entry.workspace, entry.deployment].append(entry)
 
     async def journal(
         self, workspace: str, deployment: str, concern: str | None = None, limit: int = 100
@@ -154,6 +173,7 @@ class MemoryStore:
         self._version += 1
         kept: AnyResource = resource.model_copy(update={"version": self._version, "updated_at": self._clock.now()})
         self._resources[_address(kept)] = kept
+        self._lives[_address(kept)] = Life(kept.uid, kept.created_at, ended=False)
         self._tell(kept, deleted=False)
         return kept
 

@@ -1,64 +1,83 @@
 """What each deployment's scaling law said last, how its tuner stands, what advice there is: in memory.
 
 The controllers write it and the API reads it, as they share the `TrafficRing`. Decisions that changed something are in
-the store's journal.
+the store's journal. Each opinion is of one deployment, by its uid: whoever asks for one that was made again under the
+same name does not get its predecessor's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 from kaon.types.advice import Advice
 from kaon.types.journal import JournalEntry
 from kaon.types.tuning import TuningState
 
+T = TypeVar("T")
 Key = tuple[str, str]
 """Workspace and deployment."""
 
 
-class Opinions:
-    """How to make the newest opinion of each deployment; made only when somebody asks."""
+class _Kept(Generic[T]):
+    """How to make an opinion of each deployment; made only when somebody asks. An empty uid is of any."""
 
     def __init__(self) -> None:
-        self._makers: dict[Key, Callable[[], JournalEntry]] = {}
-        self._tuners: dict[Key, Callable[[], TuningState]] = {}
-        self._advisers: dict[Key, Callable[[], tuple[Advice, ...] | None]] = {}
+        self._makers: dict[Key, tuple[str, Callable[[], T]]] = {}
 
-    def keep(self, workspace: str, deployment: str, make: Callable[[], JournalEntry]) -> None:
+    def keep(self, key: Key, uid: str, make: Callable[[], T]) -> None:
+        self._makers[key] = uid, make
+
+    def forget(self, key: Key) -> None:
+        self._makers.pop(key, None)
+
+    def of(self, key: Key, uid: str) -> T | None:
+        of, make = self._makers.get(key, ("", None))
+        return make() if make and (of == uid or not of or not uid) else None
+
+
+class Opinions:
+    """The newest opinions of each deployment."""
+
+    def __init__(self) -> None:
+        self._scaling: _Kept[JournalEntry] = _Kept()
+        self._tuning: _Kept[TuningState] = _Kept()
+        self._advice: _Kept[tuple[Advice, ...] | None] = _Kept()
+
+    def keep(self, workspace: str, deployment: str, make: Callable[[], JournalEntry], uid: str = "") -> None:
         """From now on `make` says it."""
-        self._makers[workspace, deployment] = make
+        self._scaling.keep((workspace, deployment), uid, make)
 
     def forget(self, workspace: str, deployment: str) -> None:
         """Nobody has an opinion on it any more."""
-        self._makers.pop((workspace, deployment), None)
+        self._scaling.forget((workspace, deployment))
 
-    def of(self, workspace: str, deployment: str) -> JournalEntry | None:
+    def of(self, workspace: str, deployment: str, uid: str = "") -> JournalEntry | None:
         """The newest opinion, if there is any."""
-        make = self._makers.get((workspace, deployment))
-        return make() if make else None
+        return self._scaling.of((workspace, deployment), uid)
 
-    def keep_tuning(self, workspace: str, deployment: str, make: Callable[[], TuningState]) -> None:
+    def keep_tuning(self, workspace: str, deployment: str, make: Callable[[], TuningState], uid: str = "") -> None:
         """From now on `make` says how its tuner stands."""
-        self._tuners[workspace, deployment] = make
+        self._tuning.keep((workspace, deployment), uid, make)
 
-    def tuning(self, workspace: str, deployment: str) -> TuningState | None:
+    def tuning(self, workspace: str, deployment: str, uid: str = "") -> TuningState | None:
         """How its tuner stands; None: no tuner has looked at it yet."""
-        make = self._tuners.get((workspace, deployment))
-        return make() if make else None
+        return self._tuning.of((workspace, deployment), uid)
 
     def forget_tuning(self, workspace: str, deployment: str) -> None:
         """There is no such deployment any more."""
-        self._tuners.pop((workspace, deployment), None)
+        self._tuning.forget((workspace, deployment))
 
-    def keep_advice(self, workspace: str, deployment: str, make: Callable[[], tuple[Advice, ...] | None]) -> None:
+    def keep_advice(
+        self, workspace: str, deployment: str, make: Callable[[], tuple[Advice, ...] | None], uid: str = ""
+    ) -> None:
         """From now on `make` says what advice stands."""
-        self._advisers[workspace, deployment] = make
+        self._advice.keep((workspace, deployment), uid, make)
 
-    def advice(self, workspace: str, deployment: str) -> tuple[Advice, ...] | None:
+    def advice(self, workspace: str, deployment: str, uid: str = "") -> tuple[Advice, ...] | None:
         """What advice stands; None: there are no figures yet."""
-        make = self._advisers.get((workspace, deployment))
-        return make() if make else None
+        return self._advice.of((workspace, deployment), uid)
 
     def forget_advice(self, workspace: str, deployment: str) -> None:
         """There is no such deployment any more."""
-        self._advisers.pop((workspace, deployment), None)
+        self._advice.forget((workspace, deployment))

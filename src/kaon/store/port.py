@@ -76,7 +76,11 @@ class Store(Protocol):
         ...
 
     async def delete(self, resource: AnyResource) -> None:
-        """Take `resource` away as it was read. Raises `Conflict`, `NotFound`."""
+        """Take `resource` away as it was read. Raises `Conflict`, `NotFound`.
+
+        A deployment's traffic and journal go with it, and a workspace's events, traffic and journals. What somebody
+        writes of them later, or of a time before the next holder of the name was made, is not kept.
+        """
         ...
 
     async def version(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
@@ -18,6 +18,23 @@ JOURNAL_KEPT = 1_000
 """Decisions that a deployment keeps."""
 TRAFFIC_KEPT_S = 7 * 86_400.0
 """How long minutes of traffic are kept."""
+
+
+class Life(NamedTuple):
+    """Who has a name now, or had it last."""
+
+    uid: str
+    began_at: float
+    ended: bool
+
+
+def belongs(life: Life | None, uid: str, at: float) -> bool:
+    """Whether what was noted at `at` of a resource of that uid (empty: not known) is of the one that has its name now.
+
+    So nothing of one that is gone comes back under its name, however late somebody writes it. Of a name that nobody
+    ever had everything is kept.
+    """
+    return life is None or (not life.ended and (uid == life.uid if uid else at >= life.began_at))
 
 
 @cache

@@ -22,7 +22,7 @@ from sqlalchemy import (
     insert,
 )
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest migration's name. A database that says so, and one that is empty, needs no Alembic."""
 
 metadata = MetaData()
@@ -55,6 +55,7 @@ events = Table(
     Column("level", String, nullable=False),
     Column("reason", String, nullable=False),
     Column("message", Text, nullable=False),
+    Column("uid", String, nullable=False, server_default=""),
     Index("events_by_workspace", "workspace", "id"),
 )
 

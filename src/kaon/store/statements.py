@@ -9,8 +9,9 @@ from typing import Any
 from pydantic import BaseModel
 from sqlalchemy import Connection, Row, and_, delete, insert, select, update
 
+from kaon.store.lives import lives, take_along
 from kaon.store.port import AnyResource, Change
-from kaon.store.records import EVENTS_KEPT, assemble, changed, replaced, taken
+from kaon.store.records import EVENTS_KEPT, assemble, belongs, changed, replaced, taken
 from kaon.store.schema import counters, events, resources
 from kaon.store.writer import Transaction
 from kaon.types.event import Event
@@ -94,6 +95,7 @@ def remove(tx: Transaction, now: float, basis: AnyResource) -> None:
     changed(basis, _current(tx, basis))
     gone = {"version": tx.next_version(), "deleted": True, "updated_at": now, "spec": "", "status": ""}
     tx.connection.execute(update(resources).where(_at(basis.kind, basis.workspace, basis.name)).values(gone))
+    take_along(tx.connection, basis)
 
 
 def _current(tx: Transaction, basis: AnyResource) -> AnyResource | None:
@@ -128,6 +130,10 @@ def forget_deleted(tx: Transaction, now: float) -> None:
 
 def record(tx: Transaction, happened: Sequence[Event]) -> None:
     """Keep events, and now and then let the oldest go."""
+    known = lives(tx.connection, "workspace", (("", event.workspace) for event in happened))
+    happened = [event for event in happened if belongs(known.get(("", event.workspace)), "", event.at)]
+    if not happened:
+        return
     tx.connection.execute(insert(events), [event.model_dump(mode="json") for event in happened])
     newest = {event.workspace: 0 for event in happened}
     for workspace in newest:

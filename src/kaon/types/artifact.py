@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
 
 from kaon.types.model import Digest, Model
 from kaon.types.service import ServiceSpec
@@ -17,6 +20,30 @@ class FileEntry(Model):
     executable: bool = False
 
 
+class IgnoreFile(Model):
+    """A .gitignore that was obeyed when an artifact was built, so that a missing file can be explained later."""
+
+    name: str = Field(max_length=500, description="Its path below the root of the sources, like 'data/.gitignore'.")
+    folder: str = Field(default="", max_length=500, description="Its folder below the root, with a slash at the end.")
+    below: str = Field(default="", max_length=500, description="The root's path below its folder, likewise.")
+    lines: tuple[tuple[int, Annotated[str, StringConstraints(max_length=500)]], ...] = Field(
+        default=(), max_length=200, description="Number and text of each line that says something."
+    )
+
+    def relative(self, path: str) -> str:
+        """`path`, which is below the root, as the patterns see it."""
+        return self.below + path.removeprefix(self.folder)
+
+
+class Consent(StrEnum):
+    """What an artifact may do that is refused unless its builder allows it."""
+
+    PICKLE = "pickle"
+    """Hold pickles: who loads one runs whatever is in it."""
+    SDIST = "sdist"
+    """Need packages that are built from their sources, which runs their code where they are installed."""
+
+
 class Manifest(Model):
     """`manifest.json` of an artifact: what is in it and what it needs."""
 
@@ -28,6 +55,8 @@ class Manifest(Model):
     lock: str = Field(
         default="", description="sha256 of requirements.lock, 64 hex digits; empty: the platform's own environment."
     )
+    allowed: tuple[Consent, ...] = Field(default=(), max_length=8, description="What its builder consented to.")
+    ignored: tuple[IgnoreFile, ...] = Field(default=(), max_length=20, description="Why files may be missing in it.")
 
 
 class ArtifactSpec(Model):

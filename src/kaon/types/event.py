@@ -23,6 +23,7 @@ class Event(Model):
     workspace: str
     kind: str = Field(description="Kind of the resource that it is about.")
     name: str
+    uid: str = Field(default="", description="The resource's: a name used again has another. Empty: not known.")
     level: Level = Level.NORMAL
     reason: str = Field(description="One word in CamelCase, for programs.")
     message: str = ""

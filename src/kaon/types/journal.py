@@ -15,6 +15,7 @@ class JournalEntry(Model):
     at: float = Field(description="Epoch seconds.")
     workspace: str
     deployment: str
+    uid: str = Field(default="", description="The deployment's; of one that was made again it is another.")
     concern: str = Field(description="What was decided on: 'scaling', 'rollout', 'tuning', 'advice'.")
     before: str = Field(default="", description="How it was, in a word or a number.")
     after: str = Field(description="How it should be.")

@@ -32,6 +32,7 @@ class ReplicaSpec(Model):
     name: str = Field(description="For people: deployment-revision-ordinal.")
     workspace: Name
     deployment: Name
+    deployment_uid: str = Field(default="", pattern=r"^[a-z0-9-]{0,64}$", description="'': planned by an older Kaon.")
     revision: int = Field(ge=1)
     ordinal: int = Field(ge=0)
     artifact: Digest

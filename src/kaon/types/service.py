@@ -10,6 +10,11 @@ from pydantic import Field
 from kaon.types.model import Model
 from kaon.types.objective import Objective
 
+MAX_BODY_BYTES = 64 * 2**20
+"""The largest body of a request, unless its endpoint takes less."""
+MAX_MESSAGE_BYTES = 32 * 2**20
+"""The largest message of a websocket, unless its endpoint says otherwise."""
+
 
 class Resources(Model):
     """What one replica may use. Memory is a hard limit; CPUs are a share and a thread count."""
@@ -58,6 +63,16 @@ class EndpointSpec(Model):
         default=None, gt=0, description="Send an idempotent call to a second replica after so long; None: never."
     )
     batch: Batch | None = None
+    strict: bool = Field(default=False, description="Query parameters that it does not know are refused.")
+    max_body_bytes: int | None = Field(
+        default=None, ge=1, le=MAX_BODY_BYTES, description="The largest body that it takes, also when unpacked."
+    )
+    media_type: str = Field(
+        default="", description="Of a stream of bytes; empty: the endpoint is none, its items are events or lines."
+    )
+    max_message_bytes: int = Field(
+        default=MAX_MESSAGE_BYTES, ge=1, le=2**30, description="Of a websocket: the largest message that it takes."
+    )
 
 
 class SettingSpec(Model):

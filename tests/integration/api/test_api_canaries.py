@@ -14,7 +14,7 @@ from kaon import log
 from kaon.store import open_store
 from kaon.types.key import Role
 
-from .world import DIGEST, World, populate, world_of
+from .world import DIGEST, REPLICA, World, populate, world_of
 
 SECRET = "canary-Zx81-secret-value/with+signs=="
 SPEC = {"template": {"artifact": DIGEST, "secrets": {"TOKEN": "canary"}}}
@@ -113,7 +113,7 @@ async def test_the_agent_alone_gets_the_value_and_only_for_its_replica(world: Wo
     async with world.client(world.keys["root"]) as root:
         await root.put("/workspaces/default/secrets/token", json={"value": SECRET})
     async with world.client(await world.key("agent", Role.AGENT, cloud="local")) as agent:
-        answer = await agent.get("/clouds/local/replicas/0123456789ab/secrets")
+        answer = await agent.get(f"/clouds/local/replicas/{REPLICA}/secrets")
         assert answer.json()["TOKEN"] == SECRET
         assert answer.headers["cache-control"] == "no-store"
         assert SECRET not in (await agent.get("/clouds/local/plan")).text
@@ -126,7 +126,7 @@ async def test_a_secret_moved_to_another_name_does_not_open(world: World) -> Non
     victim = await world.store.get("secret", "default", "victim")
     await world.store.update_spec(await world.store.get("secret", "default", "token"), victim.spec)
     async with world.client(await world.key("agent", Role.AGENT, cloud="local")) as agent:
-        answer = await agent.get("/clouds/local/replicas/0123456789ab/secrets")
+        answer = await agent.get(f"/clouds/local/replicas/{REPLICA}/secrets")
         assert answer.status_code == 500
         assert SECRET not in answer.text
 

@@ -20,6 +20,7 @@ WEB = "/workspaces/default/deployments/web/decisions"
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     async with world_of(tmp_path / "home") as made:
         await populate(made)
+        made.clock.jump(1000)
         yield made
 
 

@@ -26,7 +26,7 @@ from kaon.types.cloud import CloudSpec, CloudStatus
 from kaon.types.deployment import DeploymentSpec, RevisionSpec, Template, template_hash
 from kaon.types.key import KeySpec, Role, key_hash
 from kaon.types.plan import Plan, PlanSpec, Report
-from kaon.types.replica import Phase, ReplicaSpec, ReplicaStatus
+from kaon.types.replica import Phase, ReplicaSpec, ReplicaStatus, replica_id
 from kaon.types.resource import Key
 from kaon.types.service import EndpointSpec, ServiceSpec
 from kaon.types.workspace import WorkspaceSpec
@@ -106,7 +106,9 @@ async def world_of(home: Path, store: Store | None = None) -> AsyncIterator[Worl
         yield world
 
 
-REPLICA = "0123456789ab"
+UID = "0123456789abcdef"
+REPLICA = replica_id("default", UID, 1, 0)
+"""Of `web`, when the store is one in memory."""
 
 
 async def populate(world: World, workspace: str = "default", cloud: str = "local") -> None:
@@ -118,7 +120,9 @@ async def populate(world: World, workspace: str = "default", cloud: str = "local
         ):
             assert answer.is_success, answer.text
     template = Template(artifact=DIGEST, secrets={"TOKEN": "token"})
-    await world.store.create("deployment", workspace, "web", DeploymentSpec(template=template))
+    web = await world.store.create("deployment", workspace, "web", DeploymentSpec(template=template))
+    if isinstance(world.store, MemoryStore):
+        world.store._resources["deployment", workspace, "web"] = web.model_copy(update={"uid": UID})
     await world.store.create("deployment", workspace, "other", DeploymentSpec(template=Template(artifact=OTHER)))
     revision = RevisionSpec(deployment="web", number=1, template=template, template_hash=template_hash(template))
     await world.store.create("revision", workspace, "web-1", revision)

@@ -24,7 +24,7 @@ class Greeter:
 """
 
 
-def make_wheel(folder: Path, name: str, version: str, source: str, requires: str = "") -> Path:
+def written_wheel(folder: Path, name: str, version: str, source: str, requires: str = "") -> Path:
     """A wheel with one module."""
     record, path = [], folder / f"{name}-{version}-py3-none-any.whl"
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
@@ -43,9 +43,15 @@ def make_wheel(folder: Path, name: str, version: str, source: str, requires: str
 
 
 @pytest.fixture
+def make_wheel() -> Callable[..., Path]:
+    """Writes a wheel of one module into a folder."""
+    return written_wheel
+
+
+@pytest.fixture
 def add_wheel(wheels: Path) -> Callable[..., Path]:
     """Puts another package, of one module, into `wheels`."""
-    return functools.partial(make_wheel, wheels)
+    return functools.partial(written_wheel, wheels)
 
 
 @pytest.fixture
@@ -53,8 +59,8 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder that uv takes packages from, and nothing else."""
     folder = tmp_path / "wheels"
     folder.mkdir()
-    make_wheel(folder, "tinymath", "1.0", "def double(x):\n    return 2 * x\n")
-    make_wheel(folder, "tinymath", "1.1", "def double(x):\n    return x + x\n")
+    written_wheel(folder, "tinymath", "1.0", "def double(x):\n    return 2 * x\n")
+    written_wheel(folder, "tinymath", "1.1", "def double(x):\n    return x + x\n")
     monkeypatch.setenv("UV_NO_INDEX", "1")
     monkeypatch.setenv("UV_FIND_LINKS", str(folder))
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))

@@ -11,6 +11,7 @@ import pytest
 from kaon.errors import BuildError, InvalidInput, NotFound
 from kaon.sdk.archive import extract, read_manifest, remove
 from kaon.sdk.build import Built, build
+from kaon.types.artifact import Consent
 
 USES_TINYMATH = """
 import kaon
@@ -86,69 +87,6 @@ def test_unpacked_it_is_what_it_was_and_nobody_may_write(project: Path) -> None:
     assert not target.exists()
 
 
-def test_git_ignore_hidden_files_and_caches_stay_at_home(project: Path) -> None:
-    (project / ".git").mkdir()
-    (project / ".gitignore").write_text("*.csv\n!keep.csv\nbuild/\n")
-    (project / "data").mkdir()
-    (project / "data" / ".gitignore").write_text("!deep.csv\n*.tmp\n")
-    for name in (".env", "a.csv", "keep.csv", "a.pyc", "data/deep.csv", "data/other.csv", "data/x.tmp", "data/ok.txt"):
-        (project / name).write_text("x")
-    for folder in ("__pycache__", ".venv", "build", "dist", "node_modules", "my-venv"):
-        (project / folder).mkdir()
-        (project / folder / "file.txt").write_text("x")
-    (project / "my-venv" / "pyvenv.cfg").write_text("home = /usr\n")
-    assert packed(run(project)) == ["src/data/deep.csv", "src/data/ok.txt", "src/greeter.py", "src/keep.csv"]
-
-
-def test_what_the_repository_ignores_is_ignored_below_it(project: Path) -> None:
-    (project.parent / ".git").mkdir()
-    (project.parent / ".gitignore").write_text("/project/big/\n*.log\n")
-    (project / "big").mkdir()
-    (project / "big" / "x.txt").write_text("x")
-    (project / "a.log").write_text("x")
-    assert packed(run(project)) == ["src/greeter.py"]
-
-
-def test_the_platforms_home_never_travels(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KAON_HOME", str(project / "kaon-home"))
-    (project / "kaon-home").mkdir()
-    (project / "kaon-home" / "admin.key").write_text("kaon_secret")
-    assert packed(run(project)) == ["src/greeter.py"]
-
-
-@pytest.mark.parametrize("to", ["/etc/passwd", "greeter.py", "missing", ".."])
-def test_a_link_is_refused(project: Path, to: str) -> None:
-    (project / "link").symlink_to(to)
-    with pytest.raises(BuildError, match="link is a link"):
-        run(project)
-
-
-def test_an_ignored_link_is_nobodys_business(project: Path) -> None:
-    (project / "link").symlink_to("/etc/passwd")
-    (project / ".gitignore").write_text("link\n")
-    assert packed(run(project)) == ["src/greeter.py"]
-
-
-def test_a_pipe_is_refused(project: Path) -> None:
-    os.mkfifo(project / "pipe")
-    with pytest.raises(BuildError, match="pipe is not a plain file"):
-        run(project)
-
-
-@pytest.mark.parametrize("name", ["model.pkl", "model.PICKLE", "model.joblib", "weights.pt"])
-def test_a_pickle_is_refused_by_name(project: Path, name: str) -> None:
-    (project / name).write_bytes(b"x")
-    with pytest.raises(BuildError, match="pickle") as caught:
-        run(project)
-    assert "safetensors" in caught.value.hint
-
-
-def test_a_pickle_is_refused_under_any_name(project: Path) -> None:
-    (project / "model.bin").write_bytes(b"\x80\x04\x95\x02\x00\x00\x00\x00\x00\x00\x00]\x94.")
-    with pytest.raises(BuildError, match=r"model\.bin is a pickle"):
-        run(project)
-
-
 def test_what_the_module_prints_does_not_disturb(project: Path) -> None:
     noisy = "import os, sys\nprint('{')\nsys.stdout.write('x')\nos.write(1, b'y')\nos.system('echo z')\n"
     (project / "greeter.py").write_text(noisy + (project / "greeter.py").read_text())
@@ -160,6 +98,86 @@ def test_a_module_that_fails_is_an_error_with_its_last_lines(project: Path) -> N
     with pytest.raises(BuildError, match="no such luck") as caught:
         run(project)
     assert any("greeter.py" in line["line"] for line in caught.value.errors)
+
+
+def with_lines(project: Path, *lines: str) -> None:
+    (project / "greeter.py").write_text("\n".join(lines) + "\n" + (project / "greeter.py").read_text())
+
+
+def test_the_deployments_variables_are_there_while_the_module_is_imported(project: Path) -> None:
+    with_lines(project, "import os", "assert os.environ['MODEL_ID'] == 'bert'", "assert os.environ['LANG'] == 'x'")
+    assert run(project, env={"MODEL_ID": "bert", "LANG": "x"}).manifest.service.name == "greeter"
+
+
+def test_variables_of_the_shell_are_no_business_of_the_module(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret")
+    monkeypatch.setenv("PYTHONPATH", "/nowhere")
+    with_lines(project, "import os", "assert not {'AWS_SECRET_ACCESS_KEY', 'PYTHONPATH'} & os.environ.keys()")
+    assert run(project).manifest.service.name == "greeter"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["import os", "os.close(0)", "os.close(1)", "os.close(2)"],
+        ["import sys", "sys.stdout.close()", "sys.stderr.close()"],
+        ["import sys", "sys.stdout = sys.stderr = None"],
+        ["import os", "os.chdir('/')"],
+        ["import os", "for _ in range(300): os.write(1, b'x' * 10_000)"],
+        ["import subprocess", "subprocess.Popen(['sleep', '1000'])"],
+        ["import threading", "threading.Thread(target=threading.Event().wait).start()"],
+        ["import atexit", "atexit.register(lambda: 1 / 0)"],
+    ],
+)
+def test_whatever_a_module_does_while_it_is_imported_it_is_read(project: Path, lines: list[str]) -> None:
+    with_lines(project, *lines)
+    assert run(project).manifest.service.name == "greeter"
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["import os", "print('soon', flush=True)", "os.abort()"], "SIGABRT ended the process"),
+        (["import os", "print('soon', flush=True)", "os._exit(0)"], "ended, with exit code 0"),
+        (["import os", "print('soon', flush=True)", "os._exit(3)"], "ended, with exit code 3"),
+        (["import os", "print('soon', flush=True)", "os.kill(os.getpid(), 9)"], "SIGKILL ended the process"),
+        (["print('soon', flush=True)", "raise KeyboardInterrupt"], "KeyboardInterrupt"),
+    ],
+)
+def test_a_module_that_ends_its_process_is_told_with_its_last_lines(project: Path, lines: list[str], said: str) -> None:
+    with_lines(project, *lines)
+    with pytest.raises(BuildError, match=said) as caught:
+        run(project)
+    assert "soon" in [line["line"] for line in caught.value.errors]
+
+
+def test_a_module_that_never_ends_is_given_up(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kaon.sdk.build.INSPECTION_TIMEOUT_S", 1.0)
+    with_lines(project, "print('soon', flush=True)", "import threading", "threading.Event().wait()")
+    with pytest.raises(BuildError, match="took more than 1 s") as caught:
+        run(project)
+    assert "constructor" in caught.value.hint
+
+
+def test_what_is_left_out_is_told_and_makes_no_other_artifact(project: Path) -> None:
+    (project / ".gitignore").write_text("*.onnx\n")
+    without = run(project)
+    (project / "model.onnx").write_text("x")
+    built = run(project)
+    assert [(left.path, left.reason) for left in built.left_out] == [("model.onnx", ".gitignore line 1: *.onnx")]
+    assert built.digest == without.digest
+    assert packed(run(project, include=["model.onnx"])) == ["src/greeter.py", "src/model.onnx"]
+
+
+def test_consent_to_pickles_is_in_the_manifest(project: Path) -> None:
+    (project / "model.pkl").write_bytes(b"\x80\x04]\x94.")
+    assert run(project, allow=[Consent.PICKLE]).manifest.allowed == (Consent.PICKLE,)
+
+
+def test_a_module_that_is_left_out_itself_is_told_with_the_reason(project: Path) -> None:
+    (project / ".gitignore").write_text("greet*\n")
+    with pytest.raises(BuildError, match=r"greeter\.py itself is left out: \.gitignore line 1: greet\*"):
+        run(project)
 
 
 def test_a_module_that_exits_is_an_error(project: Path) -> None:

@@ -3,12 +3,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kaon.errors import BuildError, InvalidInput
-from kaon.sdk.locks import check_lock, lock_for, platform_versions, stated_requirements
+from kaon.sdk import locks
+from kaon.sdk.locks import check_lock, platform_versions
+from kaon.sdk.requirements import Stated, stated_requirements
 from kaon.sdk.sources import Target, find_target
+
+
+def lock_for(target: Target, packages: tuple[str, ...], **other: Any) -> str:
+    """The text of the lock for packages by name."""
+    return locks.lock_for(target, Stated(packages=set(packages)), target.project.parent / "work", **other).text
+
 
 HASH = " --hash=sha256:" + "a" * 64
 
@@ -20,32 +29,36 @@ def target(project: Path, decorator: str = "kaon.service") -> Target:
 
 def test_requirements_of_the_class_are_read_without_importing_it(project: Path) -> None:
     found = target(project, "kaon.service(requirements=['b>=2', 'a[x]==1', 'kaon'])")
-    assert stated_requirements(found) == ("a[x]==1", "b>=2")
+    assert stated_requirements(found).names == ("a[x]==1", "b>=2")
 
 
 def test_requirements_txt_comes_before_pyproject(project: Path) -> None:
     (project / "pyproject.toml").write_text("[project]\ndependencies = ['one', 'Kaon>=0.1']\n")
-    assert stated_requirements(target(project)) == ("one",)
+    assert stated_requirements(target(project)).names == ("one",)
     (project / "requirements.txt").write_text("# what it needs\ntwo>=2  # newer\n\nthree==1; python_version>'3'\n")
-    assert stated_requirements(target(project)) == ("three==1; python_version>'3'", "two>=2")
+    assert stated_requirements(target(project)).names == ("three==1; python_version>'3'", "two>=2")
 
 
 @pytest.mark.parametrize(
     "line",
     [
-        "--index-url https://packages.invalid/simple",
+        "--config-settings x=y",
         "-r other.txt",
-        "-e .",
         "./local",
+        "./local.tar.gz",
         "evil @ https://evil.invalid/evil.whl",
         "https://evil.invalid/evil.whl",
         "git+https://evil.invalid/evil",
+        "http://evil.invalid/evil-1.0-py3-none-any.whl",
+        "https://evil.invalid/evil-1.0-py3-none-any.whl",
     ],
 )
-def test_options_addresses_and_paths_are_refused(project: Path, line: str) -> None:
+def test_what_cannot_be_locked_is_refused(project: Path, line: str) -> None:
+    (project / "local.tar.gz").write_text("x")
     (project / "requirements.txt").write_text(line + "\n")
-    with pytest.raises(BuildError, match="not a requirement"):
+    with pytest.raises(BuildError) as caught:
         stated_requirements(target(project))
+    assert line.rsplit(" ", maxsplit=1)[-1].lstrip("./") in caught.value.cause
 
 
 def test_computed_requirements_are_refused(project: Path) -> None:
@@ -145,4 +158,4 @@ def test_project_files_that_make_no_sense_are_told(project: Path, file: str, con
 
 def _locked(project: Path) -> str:
     found = target(project)
-    return lock_for(found, stated_requirements(found))
+    return locks.lock_for(found, stated_requirements(found), project.parent / "work").text

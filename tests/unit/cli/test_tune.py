@@ -165,7 +165,11 @@ def test_what_came_of_it_is_told(request_: TuningRequest, after: TuningState, sa
 
 
 def journalled(world: Any, entries: Sequence[JournalEntry]) -> None:
-    asyncio.run(world.store.keep_journal(entries))
+    async def keep() -> None:
+        uid = (await world.store.get("deployment", "default", "greeter")).uid
+        await world.store.keep_journal([entry.model_copy(update={"uid": uid}) for entry in entries])
+
+    asyncio.run(keep())
 
 
 def test_the_page_and_its_documents(deployed: Any, world: Any, run: Any) -> None:

@@ -39,6 +39,7 @@ def seen() -> str:
     return answer
 
 async def app(scope, receive, send):
+    assert scope["type"] == "http"
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": seen().encode()})
 

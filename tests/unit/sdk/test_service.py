@@ -204,7 +204,7 @@ def test_an_idempotent_endpoint_may_be_hedged_and_none_is_unless_it_says_so() ->
 
 
 def test_marks_belong_on_methods_and_classes() -> None:
-    for wrong in (lambda: kaon.endpoint(staticmethod(len)), lambda: kaon.service(len), lambda: kaon.on_start(1)):
+    for wrong in (lambda: kaon.endpoint(property(len)), lambda: kaon.service(len), lambda: kaon.on_start(1)):
         with pytest.raises(ConfigError):
             wrong()  # type: ignore[no-untyped-call]
 

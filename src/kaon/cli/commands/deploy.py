@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from kaon.cli.options import SERVE, DryRun, InWorkspace, NoWait, Output, Timeout, Yes, told
+from kaon.cli.options import SERVE, Allow, DryRun, Include, InWorkspace, NoWait, Output, Timeout, Yes, told
 from kaon.cli.output import Format
 
 _DEPLOY = told(
@@ -16,6 +16,7 @@ _DEPLOY = told(
     "kaon deploy greeter.py:Greeter",
     "kaon deploy greeter.py:Greeter --name hello --env GREETING=Hi --replicas 2",
     "kaon deploy greeter.py:Greeter --secret TOKEN=greeter-token --dry-run",
+    "kaon deploy greeter.py:Greeter --include model.onnx --allow pickle",
     "kaon deploy greeter.py:Greeter --canary 5,25,50 --step 60s",
     "kaon deploy greeter.py:Greeter --shadow 10",
     "kaon deploy greeter.py:Greeter --max 5 --set objective.latency_s=0.2",
@@ -64,6 +65,8 @@ def deploy(
         float | None,
         typer.Option(metavar="PERCENT", min=0.01, max=100, help="Run it on copies of calls only; the old one serves."),
     ] = None,
+    include: Include = None,
+    allow: Allow = None,
     dry_run: DryRun = False,
     no_wait: NoWait = False,
     timeout: Timeout = "10m",
@@ -90,7 +93,8 @@ def deploy(
     wait_s = seconds(timeout)
     with tempfile.TemporaryDirectory(prefix="kaon-deploy-") as out, opened(workspace) as remote:
         remote.whoami()  # a wrong key or an absent platform is told before the build, not after
-        built = deploying.built(target, Path.cwd(), Path(out))
+        variables = deploying.variables(remote, target, name, wishes.env)
+        built = deploying.built(target, Path.cwd(), Path(out), env=variables, include=include or (), allow=allow or ())
         name = name or built.manifest.service.name
         if dry_run:
             deploying.preview(remote, name, lambda spec: deploying.merged(spec, built, wishes))

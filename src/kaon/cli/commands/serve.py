@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from kaon.cli.options import SERVE, Output, told
+from kaon.cli.options import SERVE, Allow, Include, Output, told
 from kaon.cli.output import Format, document, put
 
 _DEV = told(
@@ -20,8 +20,10 @@ _BUILD = told(
     "Build an artifact: sources, locked requirements, and what the class is.",
     "kaon build greeter.py:Greeter",
     "kaon build greeter.py:Greeter --out /tmp -o json",
-    more="Equal sources give equal bytes. .gitignore is respected; links and pickles are refused.",
+    "kaon build greeter.py:Greeter --include models --allow pickle",
+    more="Equal sources give equal bytes. What .gitignore names is left out; secrets and pickles are refused.",
 )
+_Pairs = Annotated[list[str] | None, typer.Option("--env", metavar="K=V", help="A setting; may be repeated.")]
 _Target = Annotated[str, typer.Argument(metavar="FILE.py:CLASS", help="The class to take.", show_default=False)]
 
 
@@ -34,28 +36,33 @@ def add_to(app: typer.Typer) -> None:
 def dev(
     target: _Target,
     port: Annotated[int, typer.Option(help="The port, on this machine only.", min=1, max=65535)] = 8000,
-    env: Annotated[list[str] | None, typer.Option(metavar="K=V", help="A setting; may be repeated.")] = None,
+    env: _Pairs = None,
     reload: Annotated[bool, typer.Option(help="Start anew when a file changes.")] = True,
+    allow: Allow = None,
 ) -> None:
     """Serve a class here."""
     from kaon.cli import development
     from kaon.cli.text import pairs
 
-    code = development.serve(target, Path.cwd(), port, pairs(env or [], "--env"), reload=reload)
+    code = development.serve(target, Path.cwd(), port, pairs(env or [], "--env"), reload=reload, allow=allow or ())
     raise typer.Exit(code)
 
 
 def build(
     target: _Target,
     out: Annotated[Path, typer.Option(help="The folder for the artifact.")] = Path("dist"),
+    env: _Pairs = None,
+    include: Include = None,
+    allow: Allow = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Build an artifact."""
     from kaon.cli import deploying
     from kaon.cli.notes import note
-    from kaon.cli.text import plain, size
+    from kaon.cli.text import pairs, plain, size
 
-    built = deploying.built(target, Path.cwd(), out)
+    variables = pairs(env or [], "--env")
+    built = deploying.built(target, Path.cwd(), out, env=variables, include=include or (), allow=allow or ())
     service = built.manifest.service
     if output in (Format.JSON, Format.YAML):
         members = {"path": str(built.path), "digest": built.digest, "size_bytes": built.size_bytes}

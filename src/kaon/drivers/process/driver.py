@@ -236,7 +236,7 @@ class ProcessDriver:
             knobs=start.knobs,
             prefix=start.prefix,
             edge_url=start.edge_url,
-            data_dir=str(private_folder(places.volume(spec.workspace, spec.deployment))),
+            data_dir=str(private_folder(places.volume(spec.workspace, spec.deployment, spec.deployment_uid))),
             cpus=spec.resources.cpus,
             memory_bytes=spec.resources.memory_bytes,
             drain_s=spec.drain_s,

@@ -65,9 +65,15 @@ class Places:
         """The lock that the keeper of the replica's log holds."""
         return self.sockets(replica) / "log.lock"
 
-    def volume(self, workspace: str, deployment: str) -> Path:
-        """The deployment's own folder, which outlives its replicas."""
-        return self.home / "volumes" / workspace / deployment
+    def volume(self, workspace: str, deployment: str, uid: str) -> Path:
+        """The deployment's own folder, which outlives its replicas; one of the same name made later has another.
+
+        A folder that an older Kaon named by the deployment alone becomes that of the first that asks.
+        """
+        own, before = self.home / "volumes" / workspace / f"{deployment}.{uid}", self.home / "volumes" / workspace
+        if uid and not own.exists() and (before / deployment).is_dir():
+            (before / deployment).rename(own)
+        return own if uid else before / deployment
 
     def launched(self) -> list[str]:
         """Replicas that have a launch file."""

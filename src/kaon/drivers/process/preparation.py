@@ -11,7 +11,8 @@ from kaon.drivers.port import Fetch
 from kaon.drivers.process.places import Places
 from kaon.sdk import archive
 from kaon.sdk.environments import Environments
-from kaon.sdk.limits import LOCK, SOURCES
+from kaon.sdk.limits import LOCK, SOURCES, WHEELS
+from kaon.types.artifact import Consent
 from kaon.types.service import Loop
 
 
@@ -60,7 +61,11 @@ class Preparation:
         manifest = archive.extract(file, target, digest=digest)
         python = Path(sys.executable)
         if manifest.lock:
-            python = self._environments.ensure((target / LOCK).read_text())
+            python = self._environments.ensure(
+                (target / LOCK).read_text(),
+                wheels=[target / WHEELS],
+                allow_sdist=Consent.SDIST in manifest.allowed,
+            )
         target.touch()  # used now: pruning goes by it
         return Prepared(
             entry=manifest.service.entry, loop=manifest.service.loop, code_dir=target / SOURCES, python=python

@@ -8,6 +8,7 @@ from pathlib import Path
 from kaon.drivers.process.places import Places
 from kaon.sdk import archive
 from kaon.sdk.environments import Environments
+from kaon.sdk.limits import MANIFEST
 from kaon.types.artifact import Manifest
 
 KEEP_LAST = 5
@@ -37,7 +38,7 @@ def _folders(parent: Path) -> Iterable[Path]:
 
 def _lock(artifact: Path) -> str:
     try:
-        return Manifest.model_validate_json((artifact / archive.MANIFEST).read_bytes()).lock
+        return Manifest.model_validate_json((artifact / MANIFEST).read_bytes()).lock
     except (OSError, ValueError):
         return ""
 

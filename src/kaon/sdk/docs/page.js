@@ -1,4 +1,5 @@
-// The docs page of a deployment: reads openapi.json beside it, writes text nodes only, keeps the key for this tab.
+// The docs page of a deployment: reads openapi.json beside it, writes text nodes only. The key stays in
+// its input: nothing is stored, since every service of the platform may share this page's origin.
 
 const VERBS = ["get", "head", "post", "put", "patch", "delete"];
 const base = new URL(".", location.href).href.replace(/\/$/, "");
@@ -221,8 +222,7 @@ async function load() {
 }
 
 at("url").value = base;
-at("key").value = sessionStorage.getItem("kaon-key") ?? "";
-at("key").addEventListener("change", () => { sessionStorage.setItem("kaon-key", at("key").value); load(); });
+at("key").addEventListener("change", load);
 at("filter").addEventListener("input", () => {
   const wanted = at("filter").value.toLowerCase();
   document.querySelectorAll("article").forEach((article) => {

@@ -1,0 +1,322 @@
+"""One codec a type: what reads a value, writes it, and describes it in the document.
+
+pydantic makes a core schema of a type; `codec_of` adapts it to the wire, and all three are made of the adapted one, so
+that they cannot disagree. What is adapted:
+
+- aliases are the names on the wire, both ways, whatever a model's own configuration says;
+- `bytes` are text in base64, and numpy arrays nested lists, wherever they stand: in containers, dataclasses, models;
+- numbers are finite: JSON has no NaN and no infinity. An answer says null for one where its type allows null, and is
+  refused where it does not.
+"""
+
+from __future__ import annotations
+
+import decimal
+import json
+import math
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NotRequired, Required, Union, get_args, get_origin
+
+import pydantic_core
+from pydantic import ConfigDict, TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import SchemaSerializer, SchemaValidator, core_schema
+
+from kaon.sdk.arrays import ArraySchema, base64_schema, numpy_loaded
+from kaon.sdk.hints import bare, modern
+
+Mode = typing.Literal["validation", "serialization"]
+REF = "#/components/schemas/{model}"
+
+_GENERATED = ConfigDict(arbitrary_types_allowed=True)
+"""Lets pydantic pass classes that it does not know: so arrays are found. All others have no JSON schema: refused."""
+_WRITTEN: dict[str, Any] = {
+    "serialize_by_alias": True,
+    "validate_by_alias": True,
+    "ser_json_inf_nan": "constants",
+}
+_READ: dict[str, Any] = {**_WRITTEN, "allow_inf_nan": False}
+_OPAQUE = frozenset({"default", "expected", "metadata", "members", "cls", "config", "pattern", "serialization"})
+"""Parts of a core schema that are values of the user, and no schemas."""
+_CONTAINERS = frozenset({"list", "set", "frozenset", "tuple", "dict"})
+_LIMITS = frozenset({"ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length", "pattern"})
+_TOLD_LIMITS = frozenset(
+    {"minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "multipleOf", "pattern"}
+    | {f"{end}{what}" for end in ("min", "max") for what in ("Length", "Items", "Properties")}
+)
+_REQUIRED = (Required, NotRequired)
+_MAY_BE_NAN = frozenset({"float", "any", "function-after", "function-before", "function-wrap", "function-plain"})
+
+
+@dataclass(frozen=True)
+class Codec:
+    """How values of one type are read, written and described."""
+
+    schema: Any
+    """The adapted core schema of pydantic."""
+    reads: bool
+    """Whether its values come in: then numbers that are not finite are refused by the validator itself."""
+
+    @cached_property
+    def validator(self) -> SchemaValidator:
+        """Reads values, and tells everything that is wrong with one."""
+        return SchemaValidator(self.schema, _READ if self.reads else _WRITTEN, _use_prebuilt=False)  # type: ignore[arg-type]
+
+    @property
+    def reader(self) -> Callable[[bytes], Any]:
+        """Reads JSON. Raises ValidationError."""
+        return self._finite(self.validator.validate_json)
+
+    @cached_property
+    def bulk_reader(self) -> Callable[[bytes], Any]:
+        """Reads JSON of any size: each container tells its first wrong item only, so that no error is made for others.
+
+        For the same reason it takes keys that an object of parameters does not have; its caller must look for them.
+        """
+        schema = _mapped(self.schema, _first_only)
+        whole = schema["schema"] if schema["type"] == "definitions" else schema
+        if whole["type"] == "typed-dict":
+            whole["config"] = {**whole["config"], "extra_fields_behavior": "allow"}
+        return self._finite(SchemaValidator(schema, _READ, _use_prebuilt=False).validate_json)  # type: ignore[arg-type]
+
+    def _finite(self, read: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+        """`read`, but NaN is refused where no type refuses it: JSON does not have it."""
+        if not self.has_anything:
+            return read
+
+        def checked(body: bytes) -> Any:
+            if b"NaN" in body or b"Infinity" in body:
+                _check_json(body)
+            return read(body)
+
+        return checked
+
+    @cached_property
+    def serializer(self) -> SchemaSerializer:
+        """Writes values; a number that is not finite comes out as `NaN` or `Infinity`, which is not JSON."""
+        return SchemaSerializer(self.schema, _WRITTEN, _use_prebuilt=False)  # type: ignore[arg-type]
+
+    @cached_property
+    def nullable_serializer(self) -> SchemaSerializer:
+        """The same, but null in the place of such a number where the type allows null."""
+        return SchemaSerializer(_mapped(self.schema, _null_for_nan), _WRITTEN, _use_prebuilt=False)  # type: ignore[arg-type]
+
+    def validate_json(self, text: str | bytes) -> Any:
+        """The value that JSON says. Raises ValidationError."""
+        return self.validator.validate_json(text)
+
+    def validate_python(self, value: Any) -> Any:
+        """`value` as the type has it. Raises ValidationError."""
+        return self.validator.validate_python(value)
+
+    def validate_strings(self, text: str) -> Any:
+        """The value that a text says. Raises ValidationError."""
+        return self.validator.validate_strings(text)  # type: ignore[arg-type]  # its stub knows only mappings of texts
+
+    @cached_property
+    def fields(self) -> frozenset[str]:
+        """The names on the wire of a record's fields; none when the type is no record."""
+        found, definitions = schemas([("", "validation", self)])
+        schema = found[""]
+        if "$ref" in schema:
+            schema = definitions[schema["$ref"].rpartition("/")[2]]
+        return frozenset(schema.get("properties", ()))
+
+    @cached_property
+    def has_numbers(self) -> bool:
+        """Whether a value may hold a number that is not finite."""
+        return _any_node(self.schema, lambda node: node.get("type") in _MAY_BE_NAN)
+
+    @cached_property
+    def has_anything(self) -> bool:
+        """Whether a value may hold what no schema describes."""
+        return _any_node(self.schema, lambda node: node.get("type") == "any")
+
+    @cached_property
+    def is_limited(self) -> bool:
+        """Whether the type has limits (at least 0, at most 10 items) that nothing checks but a validator.
+
+        A pydantic model has checked its fields when it was made.
+        """
+        without_models = _mapped(self.schema, lambda node: {"type": "any"} if node["type"] == "model" else node)
+        return _any_node(without_models, _is_limited)
+
+
+def codec_of(hint: Any, *, reads: bool = True) -> Codec:
+    """The codec of a type. Raises PydanticUserError, TypeError or ValueError when it cannot come over the wire."""
+    config = _READ if reads else _WRITTEN
+    found: Any = TypeAdapter(list[modern(hint)], config=_GENERATED).core_schema  # type: ignore[misc,arg-type]
+    whole = found["schema"] if found["type"] == "definitions" else found
+    adapted = _adapted(whole.get("items_schema", core_schema.any_schema()), hint, config)
+    if found["type"] == "definitions":
+        adapted = core_schema.definitions_schema(adapted, [_adapted(d, None, config) for d in found["definitions"]])
+    codec = Codec(adapted, reads)
+    schemas([("", "validation" if reads else "serialization", codec)])
+    return codec
+
+
+def schemas(wanted: Iterable[tuple[Any, Mode, Codec]]) -> tuple[dict[Any, dict[str, Any]], dict[str, Any]]:
+    """JSON schemas by key, and the definitions to which they refer. Raises PydanticUserError."""
+    generator = _WireJsonSchema(by_alias=True, ref_template=REF)
+    found, definitions = generator.generate_definitions([(key, mode, codec.schema) for key, mode, codec in wanted])
+    return {key: dict(schema) for (key, _), schema in found.items()}, {str(k): v for k, v in definitions.items()}
+
+
+class _WireJsonSchema(GenerateJsonSchema):
+    """pydantic's generator, where it says something else than its serializer writes."""
+
+    ignored_warning_kinds = {"skipped-choice", "non-serializable-default", "skipped-discriminator"}  # noqa: RUF012
+
+    def ser_schema(self, schema: Any) -> Any:
+        """A serializer of the user with no return hint may write anything."""
+        if schema.get("type") in ("function-plain", "function-wrap") and schema.get("return_schema") is None:
+            return {}
+        return super().ser_schema(schema)
+
+    def encode_default(self, dft: Any) -> Any:
+        encoded = super().encode_default(dft)
+        try:
+            json.dumps(encoded, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise pydantic_core.PydanticSerializationError("a default that JSON cannot say") from error
+        return encoded
+
+
+# --- walking core schemas ---
+
+
+def _mapped(node: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
+    """A copy of a core schema with `change` made of each of its nodes, the inner ones first."""
+    if isinstance(node, dict):
+        copy = {key: value if key in _OPAQUE else _mapped(value, change) for key, value in node.items()}
+        return change(copy) if isinstance(copy.get("type"), str) else copy
+    if isinstance(node, (list, tuple)):
+        return type(node)(_mapped(each, change) for each in node)
+    return node
+
+
+def _any_node(node: Any, holds: Callable[[Mapping[str, Any]], bool]) -> bool:
+    if isinstance(node, dict):
+        parts = (value for key, value in node.items() if key not in _OPAQUE)
+        return holds(node) or any(_any_node(part, holds) for part in parts)
+    return isinstance(node, (list, tuple)) and any(_any_node(each, holds) for each in node)
+
+
+def _is_limited(node: Mapping[str, Any]) -> bool:
+    told = (node.get("metadata") or {}).get("pydantic_js_updates") or {}
+    return bool(_LIMITS & node.keys()) or bool(_TOLD_LIMITS & told.keys())
+
+
+def _check_json(body: bytes) -> None:
+    """Raises ValidationError when `body` is not JSON to the letter."""
+    try:
+        pydantic_core.from_json(body, allow_inf_nan=False, cache_strings=False)
+    except ValueError as error:
+        raise pydantic_core.ValidationError.from_exception_data(
+            "JSON", [{"type": "json_invalid", "loc": (), "input": None, "ctx": {"error": str(error)}}]
+        ) from None
+
+
+def _first_only(node: dict[str, Any]) -> dict[str, Any]:
+    return {**node, "fail_fast": True} if node["type"] in _CONTAINERS else node
+
+
+def _null_for_nan(node: dict[str, Any]) -> dict[str, Any]:
+    match node["type"]:
+        case "nullable":
+            return {**node, "serialization": core_schema.wrap_serializer_function_ser_schema(_null_or, schema=node)}
+        case "any":
+            return {**node, "serialization": core_schema.plain_serializer_function_ser_schema(_with_nulls)}
+        case _:
+            return node
+
+
+def _null_or(value: Any, write: Callable[[Any], Any]) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else write(value)
+
+
+def _with_nulls(value: Any) -> Any:
+    return pydantic_core.from_json(pydantic_core.to_json(value, inf_nan_mode="null", by_alias=True))
+
+
+def _decimal_text(value: Any) -> str:
+    if isinstance(value, decimal.Decimal) and not value.is_finite():
+        raise ValueError("a decimal that is not finite")
+    return str(value)
+
+
+_DECIMAL_OUT = core_schema.plain_serializer_function_ser_schema(
+    _decimal_text, return_schema=core_schema.str_schema(pattern=r"^[+-]?\d+(\.\d+)?([eE][+-]?\d+)?$"), when_used="json"
+)
+
+
+def _adapted(node: Any, hint: Any, config: Mapping[str, Any]) -> Any:
+    """The schema as the wire has it. `hint` is the type that it was made of as far as that is known; of a mapping or
+    a list of schemas it is a mapping or a list of types."""
+    if isinstance(node, (list, tuple)):
+        hints = hint if isinstance(hint, list) and len(hint) == len(node) else [None] * len(node)
+        return type(node)(_adapted(each, one, config) for each, one in zip(node, hints, strict=True))
+    if not isinstance(node, dict):
+        return node
+    kind = node.get("type")
+    if not isinstance(kind, str):
+        named = hint if isinstance(hint, Mapping) else {}
+        return {key: _adapted(value, named.get(key), config) for key, value in node.items()}
+    hint, numpy = bare(hint), numpy_loaded()
+    if kind == "is-instance" and numpy is not None and node["cls"] is numpy.ndarray:
+        return (ArraySchema.of(hint) if ArraySchema.covers(hint) else ArraySchema()).core_schema()
+    if kind == "bytes" and "serialization" not in node:
+        return base64_schema(node)
+    within = _within(node, kind, hint)
+    copy = {key: v if key in _OPAQUE else _adapted(v, within.get(key), config) for key, v in node.items()}
+    match kind:
+        case "model" | "dataclass" | "typed-dict":
+            copy["config"] = {**node.get("config", {}), **config}
+        case "float" if "allow_inf_nan" in config:
+            copy["allow_inf_nan"] = False
+        case "decimal" if "serialization" not in node:
+            copy["serialization"] = _DECIMAL_OUT
+    return copy
+
+
+def _within(node: Mapping[str, Any], kind: str, hint: Any) -> dict[str, Any]:
+    """The types of a node's parts, by their keys."""
+    args = get_args(hint)
+    match kind:
+        case "model" | "dataclass":
+            return {"schema": _fields(node["cls"])}
+        case "typed-dict":
+            return {"fields": _fields(node.get("cls"))}
+        case "call":
+            return {"arguments_schema": _fields(node["function"])}
+        case "model-fields":
+            return {"fields": hint}
+        case "dataclass-args" if isinstance(hint, Mapping):
+            return {"fields": [hint.get(field["name"]) for field in node["fields"]]}
+        case "arguments" if isinstance(hint, Mapping):
+            return {"arguments_schema": [{"schema": hint.get(one["name"])} for one in node["arguments_schema"]]}
+        case "nullable":
+            arms = tuple(arm for arm in args if arm is not types.NoneType)
+            return {"schema": Union[arms] if arms else None}  # noqa: UP007
+        case "union":
+            return {"choices": list(args)}
+        case "list" | "set" | "frozenset":
+            return {"items_schema": args[0] if args else None}
+        case "tuple":
+            return {"items_schema": [arg for arg in args if arg is not ...]}
+        case "dict":
+            return dict(zip(("keys_schema", "values_schema"), args, strict=False))
+        case _:
+            return {"schema": hint}
+
+
+def _fields(cls: Any) -> dict[str, Any]:
+    try:
+        found = typing.get_type_hints(cls, include_extras=True)
+    except Exception:  # pydantic could read them; only the element types of arrays are lost
+        return {}
+    return {name: get_args(kind)[0] if get_origin(kind) in _REQUIRED else kind for name, kind in found.items()}

@@ -1,0 +1,106 @@
+"""A marked method as a function of the instance, whatever is around it: decorators, `staticmethod`, `partialmethod`.
+
+What a wrapper of `functools.wraps` answers is what it wraps: around a coroutine function it gives a coroutine although
+it is no coroutine function itself. So its kind is that of the outermost function in it that has one.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+Function: TypeAlias = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A method to call with the instance and arguments by name."""
+
+    function: Function
+    is_async: bool
+    """Whether it is a coroutine function or an async generator."""
+    is_generator: bool
+
+
+def is_method(value: Any) -> bool:
+    """Whether a class's attribute is something that can be called as its method."""
+    return inspect.isfunction(value) or isinstance(value, staticmethod | classmethod | functools.partialmethod)
+
+
+def mark_of(value: Any, name: str) -> Any:
+    """What was put on a method under `name`, be it above `@staticmethod` or below; None: nothing."""
+    inner = getattr(value, "func", None) or getattr(value, "__func__", None)
+    return getattr(value, name, None) or getattr(inner, name, None)
+
+
+def method_of(value: Any, attribute: str) -> Method:
+    """The method that a class has as `attribute`."""
+    function = _plain(value, attribute)
+    kind = next((one for one in _links(function) if _is_async(one) or _is_generator(one)), function)
+    is_async, is_generator = _is_async(kind), _is_generator(kind)
+    if is_async and not is_generator and not inspect.iscoroutinefunction(function):
+        function = _awaiting(function)
+    return Method(function, is_async, is_generator)
+
+
+def _links(function: Function) -> Iterator[Function]:
+    """The function, and what it wraps, from the outside in."""
+    seen: set[int] = set()
+    while id(function) not in seen:
+        seen.add(id(function))
+        yield function
+        function = getattr(function, "__wrapped__", function)
+
+
+def _is_async(function: Function) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+
+
+def _is_generator(function: Function) -> bool:
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+
+
+def _plain(value: Any, attribute: str) -> Function:
+    match value:
+        case staticmethod():
+            alone = value.__func__
+            return _named(lambda _self, /, **given: alone(**given), alone, attribute, 0, {})  # noqa: PLW0108 - it drops the instance
+        case classmethod():
+            of_class = value.__func__
+            return _named(lambda self, /, **given: of_class(type(self), **given), of_class, attribute, 1, {})
+        case functools.partialmethod():
+            whole, first, more = value.func, value.args, value.keywords
+            return _named(
+                lambda self, /, **given: whole(self, *first, **{**more, **given}),
+                whole,
+                attribute,
+                1 + len(first),
+                more,
+            )
+        case _:
+            return value  # type: ignore[no-any-return]
+
+
+def _named(call: Function, inner: Function, attribute: str, drop: int, keywords: dict[str, Any]) -> Function:
+    """`call` with name, documentation and signature of `inner`, less its first `drop` parameters and `keywords`."""
+    functools.update_wrapper(call, inner)
+    call.__name__ = attribute
+    call.__qualname__ = f"{inner.__qualname__.rpartition('.')[0]}.{attribute}".lstrip(".")
+    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    rest = [p for p in list(inspect.signature(inner).parameters.values())[drop:] if p.name not in keywords]
+    call.__signature__ = inspect.Signature([own, *rest])  # type: ignore[attr-defined]
+    return call
+
+
+def _awaiting(function: Function) -> Function:
+    """A coroutine function of one that gives a coroutine."""
+
+    @functools.wraps(function)
+    async def call(self: Any, /, **given: Any) -> Any:
+        answer = function(self, **given)
+        return await answer if inspect.isawaitable(answer) else answer
+
+    return call

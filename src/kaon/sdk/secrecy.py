@@ -1,0 +1,116 @@
+"""What must not leave a machine inside an artifact: private keys, credentials, and Kaon's own keys.
+
+Judged by names that tools give to their credentials, and by what is in a file, whatever it is called. Public keys,
+certificates and examples (`.env.example`) are no secrets.
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from kaon.types.key import KEY_PREFIX
+
+_NAMES = {
+    ".env": "variables of an environment",
+    ".env.*": "variables of an environment",
+    "*.env": "variables of an environment",
+    ".envrc": "variables of an environment",
+    "id_rsa": "a private key",
+    "id_dsa": "a private key",
+    "id_ecdsa": "a private key",
+    "id_ecdsa_sk": "a private key",
+    "id_ed25519": "a private key",
+    "id_ed25519_sk": "a private key",
+    "*.ppk": "a private key",
+    "*.p12": "a store of private keys",
+    "*.pfx": "a store of private keys",
+    "*.jks": "a store of private keys",
+    "*.keystore": "a store of private keys",
+    "*.kdbx": "a store of passwords",
+    ".netrc": "logins of hosts",
+    "_netrc": "logins of hosts",
+    ".git-credentials": "logins of hosts",
+    ".pypirc": "logins of package indexes",
+    ".pgpass": "passwords of databases",
+    ".my.cnf": "passwords of databases",
+    ".htpasswd": "passwords",
+    ".dockercfg": "logins of registries",
+    "credentials": "credentials",
+    "credentials.json": "credentials",
+    "credentials.db": "credentials",
+    "application_default_credentials.json": "credentials of Google Cloud",
+    "client_secret*.json": "credentials of Google Cloud",
+    "kubeconfig": "credentials of a Kubernetes cluster",
+    "*.kubeconfig": "credentials of a Kubernetes cluster",
+    "secrets.toml": "secrets",
+    "secrets.yaml": "secrets",
+    "secrets.yml": "secrets",
+    "secrets.json": "secrets",
+    "*.tfstate": "the state of Terraform, which has passwords in it",
+    "admin.key": "a key of Kaon",
+    "agent.key": "a key of Kaon",
+    "secret.key": "a key of Kaon",
+}
+_FOLDERS = {
+    ".aws": "credentials of AWS",
+    ".azure": "credentials of Azure",
+    ".docker": "logins of registries",
+    ".gcloud": "credentials of Google Cloud",
+    ".gnupg": "private keys",
+    ".kaon": "keys of Kaon",
+    ".kube": "credentials of a Kubernetes cluster",
+    ".ssh": "private keys",
+}
+_EXAMPLES = (".example", ".sample", ".template", ".dist", ".pub")
+
+# A header alone is in every program that reads keys; with the beginning of a key after it, it is one.
+_PRIVATE_KEY = re.compile(
+    rb"-----BEGIN (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----"
+    rb"(?:[\s\"'+,]|\\r|\\n){1,80}(?:[A-Za-z0-9+/=]{20}|Proc-Type:|Version:|Comment:)"
+)
+_KAON_KEY = re.compile(rb"(?<![A-Za-z0-9_-])" + KEY_PREFIX.encode() + rb"[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])")
+_NPM_TOKEN = re.compile(rb"_(?:authToken|auth|password)\s{0,9}=")
+_ACCOUNT = re.compile(rb'"type"\s{0,99}:\s{0,99}"(?:service_account|authorized_user)"')
+_ACCOUNT_SECRET = re.compile(rb'"(?:private_key|refresh_token)"\s{0,99}:')
+_CLUSTER_SECRET = re.compile(rb"(?:client-key-data|token|password)\s{0,9}:\s{0,9}\S")
+_TEXT_BYTES_MAX = 2**20
+
+
+def by_name(path: str) -> str:
+    """What a file of this path, with slashes, holds by its name, like 'a private key'; empty: no secret."""
+    *folders, name = path.lower().split("/")
+    if name.endswith(_EXAMPLES):
+        return ""
+    inside = next((_FOLDERS[folder] for folder in folders if folder in _FOLDERS), "")
+    return inside or next((what for pattern, what in _NAMES.items() if fnmatchcase(name, pattern)), "")
+
+
+def by_content(file: Path) -> str:
+    """What is in a file that must stay secret, like 'a private key'; empty: nothing that is known."""
+    if file.stat().st_size == 0:
+        return ""
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if _found(content, b"PRIVATE KEY", _PRIVATE_KEY):
+            return "a private key"
+        if _found(content, KEY_PREFIX.encode(), _KAON_KEY):
+            return "a key of Kaon"
+        return _by_form(file.name.lower(), content[:_TEXT_BYTES_MAX])
+
+
+def _by_form(name: str, text: bytes) -> str:
+    """Secrets in files that tools write, each known by its form."""
+    if name == ".npmrc" and _NPM_TOKEN.search(text):
+        return "logins of package indexes"
+    if name.endswith(".json") and _ACCOUNT.search(text) and _ACCOUNT_SECRET.search(text):
+        return "credentials of Google Cloud"
+    if name.endswith((".yaml", ".yml", ".conf", "config")) and b"current-context:" in text and b"clusters:" in text:
+        return "credentials of a Kubernetes cluster" if _CLUSTER_SECRET.search(text) else ""
+    return ""
+
+
+def _found(content: mmap.mmap, word: bytes, pattern: re.Pattern[bytes]) -> bool:
+    """Whether the pattern matches somewhere; most files are done with by a search for the word in it."""
+    return content.find(word) >= 0 and pattern.search(content) is not None

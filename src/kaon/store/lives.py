@@ -1,0 +1,41 @@
+"""Who has a name, and what goes when a name becomes free: so that its next holder sees nothing of the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import Connection, and_, delete, select
+
+from kaon.store.port import AnyResource
+from kaon.store.records import Life
+from kaon.store.schema import events, journal, resources, traffic
+
+Place = tuple[str, str]
+"""Workspace and name."""
+
+
+def lives(connection: Connection, kind: str, places: Iterable[Place]) -> dict[Place, Life]:
+    """Who has each name, or had it last; a name that nobody ever had is left out."""
+    found = {}
+    table = resources.c
+    for workspace, name in dict.fromkeys(places):
+        there = and_(table.kind == kind, table.workspace == workspace, table.name == name)
+        row = connection.execute(select(table.uid, table.created_at, table.deleted).where(there)).first()
+        if row is not None:
+            found[workspace, name] = Life(row.uid, row.created_at, row.deleted)
+    return found
+
+
+def take_along(connection: Connection, gone: AnyResource) -> None:
+    """Delete what was kept by the name of `gone`.
+
+    The events of a deployment stay: who deleted it is worth knowing. They carry its uid.
+    """
+    match gone.kind:
+        case "deployment":
+            for table in (traffic, journal):
+                own = and_(table.c.workspace == gone.workspace, table.c.deployment == gone.name)
+                connection.execute(delete(table).where(own))
+        case "workspace":
+            for table in (events, traffic, journal):
+                connection.execute(delete(table).where(table.c.workspace == gone.name))

@@ -1,0 +1,236 @@
+"""What requirements.txt and pyproject.toml can say, and what comes of it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kaon.errors import BuildError
+from kaon.sdk.archive import extract
+from kaon.sdk.build import Built, build
+from kaon.sdk.environments import Environments
+from kaon.sdk.requirements import Stated, sha256_of, stated_requirements
+from kaon.sdk.sources import find_target
+from kaon.types.artifact import Consent
+
+HASH = "a" * 64
+
+
+def stated(project: Path, text: str | None = None) -> Stated:
+    if text is not None:
+        (project / "requirements.txt").write_text(text)
+    return stated_requirements(find_target("greeter.py:Greeter", project))
+
+
+def run(project: Path, **other: Any) -> Built:
+    return build(
+        "greeter.py:Greeter",
+        folder=project,
+        environments=project.parent / "environments",
+        out=project.parent / "out",
+        **other,
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "packages"),
+    [
+        ("six", {"six"}),
+        ("six==1.16.0  # old", {"six==1.16.0"}),
+        ("six>=1,<2", {"six>=1,<2"}),
+        ("six~=1.0 ; python_version >= '3.8'", {"six~=1.0 ; python_version >= '3.8'"}),
+        ("uvicorn[standard]>=0.20", {"uvicorn[standard]>=0.20"}),
+        (f"six==1.0 \\\n    --hash=sha256:{HASH} \\\n    --hash=sha256:{HASH}", {"six==1.0"}),
+        ("# six\n\n  \nsix", {"six"}),
+        ("kaon>=0.1\nsix", {"six"}),
+        ("\ufeffsix\r\n", {"six"}),
+        ("--require-hashes\n--prefer-binary\nsix", {"six"}),
+    ],
+)
+def test_packages_are_read_as_pip_reads_them(project: Path, line: str, packages: set[str]) -> None:
+    assert stated(project, line).packages == packages
+
+
+def test_files_name_files_relative_to_themselves_and_once_is_enough(project: Path) -> None:
+    (project / "more").mkdir()
+    (project / "more/base.txt").write_text("-r ../requirements.txt\n-r deeper.txt\nbase\n")
+    (project / "more/deeper.txt").write_text("deeper\n")
+    (project / "bounds.txt").write_text("base<2\n")
+    found = stated(project, "-r more/base.txt\n--requirement=more/deeper.txt\n-c bounds.txt\nsix\n")
+    assert found.packages == {"base", "deeper", "six"}
+    assert found.constraints == {"base<2"}
+
+
+def test_indexes_go_to_uv_with_their_variables_and_never_into_the_names(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKEN", "t0ken")
+    lines = ["-i https://one.invalid/simple", "--extra-index-url=https://me:${TOKEN}@two.invalid/simple", "--pre"]
+    found = stated(project, "\n".join([*lines, "--find-links https://three.invalid/", "--no-binary :all:", "six"]))
+    assert found.options == [
+        *("--index-url", "https://one.invalid/simple"),
+        *("--extra-index-url", "https://me:t0ken@two.invalid/simple"),
+        *("--prerelease", "allow"),
+        *("--find-links", "https://three.invalid/"),
+        *("--no-binary", ":all:"),
+    ]
+    assert found.names == ("six",)
+
+
+@pytest.mark.parametrize("line", ["-e .", ".", "--editable .", "-e ./", "-e .[extra]"])
+def test_the_projects_own_folder_stands_for_what_it_depends_on(project: Path, line: str) -> None:
+    (project / "pyproject.toml").write_text(
+        "[project]\nname = 'own'\ndependencies = ['six']\n[project.optional-dependencies]\nextra = ['more']\n"
+    )
+    assert stated(project, line).packages == ({"six", "more"} if "extra" in line else {"six"})
+
+
+@pytest.mark.parametrize("line", ["./libs/mine-1.0-py3-none-any.whl", "mine @ ./libs/mine-1.0-py3-none-any.whl"])
+@pytest.mark.parametrize("marker", ["", " ; python_version > '3'"])
+def test_a_wheel_by_path_travels_and_is_installed_from_the_artifact_alone(
+    project: Path, wheels: Path, make_wheel: Callable[..., Path], line: str, marker: str
+) -> None:
+    (project / "libs").mkdir()
+    wheel = make_wheel(project / "libs", "mine", "1.0", "def double(x): return 2 * x\n")
+    (project / "requirements.txt").write_text(line + marker + "\n")
+    (project / ".gitignore").write_text("libs/\n")
+    (project / "greeter.py").write_text("import mine\n" + (project / "greeter.py").read_text())
+    built = run(project)
+    assert [e.path for e in built.manifest.files if e.path.startswith("wheels/")] == [f"wheels/{wheel.name}"]
+    assert built.manifest.service.requirements == ("mine==1.0",)
+    lock = (project / "requirements.lock").read_text()
+    assert f"mine==1.0 --hash=sha256:{sha256_of(wheel)}" in lock.replace("\\\n    ", "").replace(marker, "")
+    assert "file:" not in lock
+    unpacked = project.parent / "unpacked"
+    extract(built.path, unpacked, digest=built.digest)
+    wheel.unlink()
+    elsewhere = Environments(project.parent / "elsewhere")
+    python = elsewhere.ensure((unpacked / "requirements.lock").read_text(), wheels=[unpacked / "wheels"])
+    said = subprocess.run(
+        [python, "-c", "import mine; print(mine.double(4))"], capture_output=True, text=True, check=True
+    )
+    assert said.stdout == "8\n"
+
+
+def test_a_wheel_that_is_chosen_from_a_folder_of_the_project_travels(
+    project: Path, wheels: Path, make_wheel: Callable[..., Path]
+) -> None:
+    (project / "libs").mkdir()
+    make_wheel(project / "libs", "mine", "1.0", "")
+    make_wheel(project / "libs", "mine", "2.0", "")
+    (project / "requirements.txt").write_text("--find-links ./libs\nmine==1.0\ntinymath\n")
+    built = run(project)
+    found = [entry.path for entry in built.manifest.files if entry.path.startswith("wheels/")]
+    assert found == ["wheels/mine-1.0-py3-none-any.whl"]
+
+
+BACKEND = """
+import zipfile
+from pathlib import Path
+
+def build_wheel(out, config=None, metadata=None):
+    name = "mylib-1.0-py3-none-any.whl"
+    info = "mylib-1.0.dist-info/"
+    with zipfile.ZipFile(Path(out) / name, "w") as wheel:
+        wheel.write("mylib.py", "mylib.py")
+        wheel.writestr(zipfile.ZipInfo(info + "METADATA"), "Metadata-Version: 2.1\\nName: mylib\\nVersion: 1.0\\n")
+        wheel.writestr(zipfile.ZipInfo(info + "WHEEL"), "Wheel-Version: 1.0\\nTag: py3-none-any\\n")
+        wheel.writestr(zipfile.ZipInfo(info + "RECORD"), "")
+    return name
+"""
+
+
+def test_a_folder_of_another_project_becomes_a_wheel_that_travels(project: Path, wheels: Path) -> None:
+    other = project / "libs/mylib"
+    other.mkdir(parents=True)
+    (other / "mylib.py").write_text("x = 1\n")
+    (other / "backend.py").write_text(BACKEND)
+    (other / "pyproject.toml").write_text(
+        "[build-system]\nrequires = []\nbuild-backend = 'backend'\nbackend-path = ['.']\n"
+        "[project]\nname = 'mylib'\nversion = '1.0'\n"
+    )
+    (project / "requirements.txt").write_text("-e ./libs/mylib\n")
+    (project / "greeter.py").write_text("import mylib\n" + (project / "greeter.py").read_text())
+    built = run(project)
+    assert "wheels/mylib-1.0-py3-none-any.whl" in [entry.path for entry in built.manifest.files]
+
+
+@pytest.mark.parametrize(
+    ("line", "said", "hint"),
+    [
+        ("git+https://github.invalid/x/y", "is not the address of a wheel", "pip wheel --no-deps -w libs git+https"),
+        ("https://x.invalid/y-1.0.tar.gz", "is not the address of a wheel", "pip wheel"),
+        ("https://x.invalid/y-1.0-py3-none-any.whl", "has no hash", "--hash=sha256"),
+        (f"http://x.invalid/y-1.0-py3-none-any.whl --hash=sha256:{HASH}", "is not the address of a wheel", "./libs"),
+        ("./nowhere", "There is nothing at", ""),
+        ("-r nowhere.txt", "There is no file", ""),
+        ("--find-links nowhere", "There is no folder", ""),
+        ("--global-option=x", "not a requirement", "wheels or folders by path"),
+        ("@what", "not a requirement", "Name packages"),
+    ],
+)
+def test_what_cannot_be_locked_is_refused_with_a_way_that_works(project: Path, line: str, said: str, hint: str) -> None:
+    with pytest.raises(BuildError, match=said) as caught:
+        stated(project, line)
+    assert hint in caught.value.hint
+
+
+def test_a_wheel_of_another_hash_is_refused(project: Path, wheels: Path, make_wheel: Callable[..., Path]) -> None:
+    make_wheel(project, "mine", "1.0", "")
+    (project / "requirements.txt").write_text(f"./mine-1.0-py3-none-any.whl --hash=sha256:{HASH}\n")
+    with pytest.raises(BuildError, match="another hash"):
+        run(project)
+
+
+def test_a_conflict_names_both_sides_and_a_way_out(project: Path, add_wheel: Callable[..., Path]) -> None:
+    add_wheel("starlette", "0.1", "")
+    (project / "requirements.txt").write_text("starlette==0.1\n")
+    with pytest.raises(BuildError, match=r"The service needs starlette 0\.1 \(`starlette==0\.1`\)") as caught:
+        run(project)
+    assert "Kaon runs with starlette" in caught.value.cause
+    assert "a wider requirement on starlette" in caught.value.hint
+
+
+@pytest.fixture
+def sdist(wheels: Path) -> Path:
+    """A package that has sources only, whose building leaves a trace."""
+    import io
+    import tarfile
+
+    trace = wheels.parent / "built"
+    files = {
+        "PKG-INFO": "Metadata-Version: 2.1\nName: mylib\nVersion: 1.0\n",
+        "pyproject.toml": "[build-system]\nrequires = []\nbuild-backend = 'backend'\nbackend-path = ['.']\n",
+        "mylib.py": "",
+        "backend.py": f"{BACKEND}\nimport os\nopen({str(trace)!r}, 'w').write(repr(dict(os.environ)))\n",
+    }
+    with tarfile.open(wheels / "mylib-1.0.tar.gz", "w:gz") as archive:
+        for name, text in files.items():
+            info = tarfile.TarInfo(f"mylib-1.0/{name}")
+            info.size = len(text.encode())
+            archive.addfile(info, io.BytesIO(text.encode()))
+    return trace
+
+
+def test_nothing_is_built_from_its_sources_unless_it_is_wanted(project: Path, sdist: Path) -> None:
+    (project / "requirements.txt").write_text("mylib\n")
+    with pytest.raises(BuildError) as caught:
+        run(project)
+    assert "--allow sdist" in caught.value.hint
+    assert not sdist.exists()
+
+
+def test_consent_to_build_is_in_the_manifest_and_a_build_sees_a_clean_environment(
+    project: Path, sdist: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret")
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.invalid:1")
+    (project / "requirements.txt").write_text("mylib\n")
+    built = run(project, allow=[Consent.SDIST])
+    assert built.manifest.allowed == (Consent.SDIST,)
+    assert "s3cret" not in sdist.read_text()
+    assert "proxy.invalid" in sdist.read_text()
