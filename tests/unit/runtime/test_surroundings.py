@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import select
@@ -16,6 +17,7 @@ import httpx2
 import pytest
 from tests.unit.runtime.replica_process import Process
 
+from kaon.runtime.logs import read_only
 from kaon.types.launch import PASSED_ON, STACKS_SIGNAL, Launch
 
 START = Callable[..., Process]
@@ -233,6 +235,21 @@ def test_lines_are_json_with_their_request_where_nothing_else_is_said(
     mine = [entry for entry in told if entry["logger"] == "mine"]
     assert [entry["event"] for entry in mine] == seen
     assert {entry["request_id"] for entry in mine} == {"talk-1"}
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (PermissionError(errno.EACCES, "no", "cache.bin"), True),
+        (PermissionError(errno.EACCES, "no", "/code/a/cache.bin"), True),
+        (OSError(errno.EROFS, "no", "/code/cache.bin"), True),
+        (PermissionError(errno.EACCES, "no", "/etc/shadow"), False),
+        (FileNotFoundError(errno.ENOENT, "no", "cache.bin"), False),
+        (ValueError("cache.bin"), False),
+    ],
+)
+def test_a_write_into_the_code_is_told_where_to_write(error: Exception, told: bool) -> None:
+    assert ("kaon.data_dir()" in read_only(error, Path("/code"))) is told
 
 
 CRASHES = """

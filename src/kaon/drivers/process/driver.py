@@ -65,6 +65,7 @@ class _Replica:
     artifact: str = ""
     life: asyncio.Task[None] | None = None
     log_from: int = 0
+    keeper: int | None = None  # of its log; None: an earlier driver object started it
     hidden: tuple[str, ...] = ()  # what its log must not show; unknown of an adopted one
     why: str = field(default="")  # known better than the exit code tells it
 
@@ -201,7 +202,7 @@ class ProcessDriver:
         """Start the process that writes the replica's log, unless it runs."""
         id_ = replica.sighting.id
         with _opened(self._places.log_pipe(id_), os.O_RDONLY | os.O_NONBLOCK) as pipe:
-            processes.spawn(
+            replica.keeper = processes.spawn(
                 [sys.executable, "-I", "-S", keeper.__file__, str(pipe), str(self._places.log_file(id_)), _LOG_BYTES],
                 lock=self._places.log_lock(id_),
                 env={},
@@ -209,10 +210,15 @@ class ProcessDriver:
                 pass_fds=(pipe,),
             )
 
+    async def _keeper_gone(self, replica: _Replica, timeout_s: float | None) -> None:
+        await processes.gone(self._places.log_lock(replica.sighting.id), timeout_s)
+        if replica.keeper is not None:
+            processes.exit_code(replica.keeper)  # reaps it
+
     async def _keep_log(self, replica: _Replica) -> None:
         """Start the keeper again whenever it has ended."""
         while True:
-            await processes.gone(self._places.log_lock(replica.sighting.id), None)
+            await self._keeper_gone(replica, None)
             await self._clock.sleep(_KEEPER_AGAIN_S)
             with contextlib.suppress(KaonError, OSError):  # tried again in a second
                 self._start_keeper(replica)
@@ -254,7 +260,7 @@ class ProcessDriver:
         finally:
             for task in watching:
                 task.cancel()
-        await processes.gone(self._places.log_lock(replica.sighting.id), _LAST_WORDS_S)
+        await self._keeper_gone(replica, _LAST_WORDS_S)
         log_file = self._places.log_file(replica.sighting.id)
         written = await asyncio.to_thread(logs.last_lines, log_file, _LOOKED_AT, since_byte=replica.log_from)
         last = logs.excerpt(written, _LAST_LINES)
