@@ -222,3 +222,19 @@ async def test_handlers_here_run_one_at_a_time_where_they_say_so() -> None:
     with kaon.local(styled=Styled()):
         handle = kaon.use(Styled)
         assert await asyncio.gather(*(handle.aio.one() for _ in range(8))) == [1] * 8
+
+
+@kaon.service
+class Placed:
+    def __init__(self, home: str = "the default", place: str = "the default") -> None:
+        self.told = [home, place]
+
+    @kaon.endpoint
+    def settings(self) -> list[str]:
+        return self.told
+
+
+def test_settings_here_ignore_the_variables_of_every_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    monkeypatch.setenv("PLACE", "of the shell")
+    assert kaon.use(Placed).settings() == ["the default", "of the shell"]
