@@ -35,6 +35,11 @@ class Settings(BaseSettings):
         default=("127.0.0.1", "localhost", "[::1]"),
         description="Host names under which the API answers; others are refused.",
     )
+    routes_bytes: int = Field(
+        default=2**20,
+        ge=2**10,
+        description="How many bytes of routes a workspace may have.",
+    )
 
     @property
     def database(self) -> str:

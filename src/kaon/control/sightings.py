@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from kaon.control.loop import Key
 from kaon.laws.world import Seen
 from kaon.types.replica import ReplicaStatus, replica_id
-from kaon.types.resource import Cloud, Deployment
+from kaon.types.resource import Cloud, Deployment, PlanResource
 
 
 def seen_of(deployment: Deployment, clouds: Iterable[Cloud]) -> list[Seen]:
@@ -60,3 +60,24 @@ def held_of(deployment: Deployment, clouds: Iterable[Cloud]) -> int:
 def differing(before: dict[Key, tuple[ReplicaStatus, ...]], after: dict[Key, tuple[ReplicaStatus, ...]]) -> set[Key]:
     """The deployments of which two reports say different things."""
     return {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+
+
+def refused_of(clouds: Iterable[Cloud]) -> dict[Key, str]:
+    """What the clouds' edges cannot route, and why."""
+    return {
+        (workspace, name): why
+        for cloud in clouds
+        if cloud.status.report
+        for key, why in cloud.status.report.edge.refused.items()
+        for workspace, _, name in [key.partition("/")]
+    }
+
+
+def left_out_of(plans: Iterable[PlanResource]) -> dict[Key, str]:
+    """Of which deployments no part of a plan could be made, and why."""
+    return {
+        (workspace, name): why
+        for plan in plans
+        for key, why in plan.status.left_out.items()
+        for workspace, _, name in [key.partition("/")]
+    }

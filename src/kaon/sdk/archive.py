@@ -191,6 +191,25 @@ def _move(beside: Path, target: Path) -> None:
             raise  # somebody else unpacked the same bytes first otherwise, and theirs are as good
 
 
+class BadManifest(InvalidInput):
+    """A manifest with a field that is unknown, missing or out of its bounds; `errors` says which."""
+
+    status = 422
+
+
+def _bad_manifest(error: ValidationError) -> BadManifest:
+    """The error for a manifest: where it is wrong and why, never what it holds."""
+    found = [
+        {"where": ".".join(str(part)[:80] for part in e["loc"])[:400], "message": e["msg"][:200]}
+        for e in error.errors(include_input=False, include_url=False, include_context=False)[:20]
+    ]
+    return BadManifest(
+        f"The artifact's manifest is not valid: {found[0]['where']}: {found[0]['message']}",
+        hint="Correct the class and build it anew: kaon build",
+        errors=found,
+    )
+
+
 class _Inflater:
     """The bytes inside one gzip member, at most `_CHUNK` at a time, counted against the limits."""
 
@@ -299,9 +318,7 @@ class _Reader:
         try:
             self._manifest = Manifest.model_validate_json(raw)
         except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False)[0]
-            where = ".".join(map(str, first["loc"]))
-            raise InvalidInput(f"The artifact's manifest is not valid: {where}: {first['msg']}") from None
+            raise _bad_manifest(error) from None
         self._check(self._manifest)
         return raw
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import math
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.bad_manifests import spoilt
 
 from kaon.errors import Unavailable
 from kaon.types.deployment import (
@@ -22,7 +25,7 @@ from kaon.types.deployment import (
 from kaon.types.key import Role
 from kaon.types.plan import Plan, PlanSpec
 
-from .world import DIGEST, World, artifact_bytes, digest_of, populate, world_of
+from .world import DIGEST, World, artifact_bytes, digest_of, packed, populate, world_of
 
 SPEC = {"template": {"artifact": DIGEST}}
 WEB = "/workspaces/default/deployments/web"
@@ -468,3 +471,20 @@ async def test_an_unexpected_error_says_nothing_but_a_request_id(
     out, err = capfd.readouterr()
     assert "the-text-of-an-exception" not in out + err
     assert answer.json()["request_id"] in out + err
+
+
+async def test_a_manifest_out_of_bounds_is_refused_with_the_name_of_the_field(world: World, root: Any) -> None:
+    before = await world.store.list_all("artifact")
+    for place, value in [
+        (("service", "endpoints", 0, "timeout_s"), -100.0),
+        (("service", "endpoints", 0, "timeout_s"), math.inf),
+        (("service", "endpoints", 0, "hedge_s"), math.nan),
+        (("service", "endpoints", 0, "path"), "/" + "a" * 2000),
+        (("service", "resources", "cpus"), math.nan),
+        (("service", "endpoints"), ({"name": "a", "method": "GET", "path": "/a"},) * 300),
+    ]:
+        raw = json.dumps(spoilt(place, value), separators=(",", ":")).encode()
+        answer = await root.post("/workspaces/default/artifacts", content=packed(raw))
+        assert answer.status_code == 422, answer.text
+        assert answer.json()["errors"][0]["where"] == ".".join(map(str, place))
+    assert await world.store.list_all("artifact") == before

@@ -17,3 +17,6 @@ SHADOW_CALLS = 100
 """Copies that may be on their way at once; more are not made."""
 SHADOW_BODY_BYTES = 1_000_000
 """A call with a larger body is not copied."""
+PATTERN_MAX = 8192
+"""How large a compiled pattern may be, in RE2's instructions. A character of a path is one, a parameter four; the edge
+takes paths of 1,024 characters. Envoy's own default is 100, and a route above it would take all routes with it."""
