@@ -20,7 +20,7 @@ from kaon import processes
 from kaon.agent.probe import ControlSockets
 from kaon.drivers.fake import Behaviour
 from kaon.drivers.port import Driver, Start
-from kaon.drivers.process import logs, preparation
+from kaon.drivers.process import preparation
 from kaon.drivers.process.capacity import Machine, free_gpus, gpu_variables, this_machine
 from kaon.drivers.process.driver import RUNTIME
 from kaon.drivers.process.places import Places
@@ -313,39 +313,6 @@ async def test_a_native_crash_is_told_by_its_own_place_and_names_the_request(pla
     assert ", called by inner (risky.py:" in sighting.reason
     assert sighting.last_lines[0] == "Fatal Python error: Segmentation fault"
     assert sighting.blamed == ("the-one",)
-
-
-# Crashes
-
-DUMP = """an old line
-Fatal Python error: Segmentation fault
-
-Current thread 0x00007f0000000000 (most recent call first):
-  File "/usr/lib/python3.11/ctypes/__init__.py", line 519 in string_at
-  File "/somewhere/service.py", line 13 in inner
-  File "/somewhere/service.py", line 10 in predict
-
-Thread 0x00007f0000000001 (most recent call first):
-  File "/usr/lib/python3.11/threading.py", line 324 in wait
-"""
-
-
-def test_the_lines_of_a_native_crash_are_those_of_the_crash_itself(tmp_path: Path) -> None:
-    log = tmp_path / "replica.log"
-    log.write_text(DUMP + '  File "x.py", line 1 in y\n' * 300)
-    lines = logs.crash_lines(log, 5)
-    assert lines[0] == "Fatal Python error: Segmentation fault"
-    assert len(lines) == 5
-    assert logs.crash_place(lines) == "string_at (__init__.py:519), called by inner (service.py:13)"
-
-
-def test_a_log_without_a_native_crash_tells_of_none(tmp_path: Path) -> None:
-    log = tmp_path / "replica.log"
-    log.write_text("Traceback: not this\n")
-    assert logs.crash_lines(log, 20) == ()
-    assert logs.crash_place(()) == ""
-    log.write_text(DUMP)
-    assert logs.crash_lines(log, 20, since_byte=log.stat().st_size) == (), "of an earlier process"
 
 
 # GPUs

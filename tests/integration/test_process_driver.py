@@ -392,3 +392,67 @@ def test_pruning_keeps_what_is_used_and_the_last_few(tmp_path: Path) -> None:
     assert not old.exists()
     assert recent.exists()
     assert running_one.exists()
+
+
+CRASH = (
+    "an earlier line",
+    "Fatal Python error: Segmentation fault",
+    "",
+    "Thread 0x00007f01 (most recent call first):",
+    *(f'  File "/python/threading.py", line {n} in wait' for n in range(30)),
+    "",
+    "Current thread 0x00007f02 (most recent call first):",
+    '  File "/code/work.py", line 9 in inner',
+    '  File "/code/work.py", line 5 in predict',
+    "",
+    "Extension modules: numpy (total: 1)",
+)
+
+
+def test_of_a_crash_in_native_code_the_error_and_its_stack_are_told() -> None:
+    told = logs.excerpt(CRASH, 20)
+    assert told == (CRASH[1], *CRASH[-5:-2])
+    assert logs.crash_site(told) == "Segmentation fault in inner (work.py:9)"
+    assert logs.excerpt(CRASH[:1], 20) == CRASH[:1]
+    assert logs.crash_site(CRASH[:1]) == ""
+
+
+async def test_the_reason_of_a_native_crash_names_its_place(place: ProcessPlace) -> None:
+    driver, start = place.driver(), start_of(place.artifact, Behaviour(lines=CRASH))
+    await driver.start(start, {})
+    sighting = await seen(driver, start.replica.id, running)
+    await ask(driver, start.replica.id)
+    assert sighting.pid
+    os.kill(sighting.pid, signal.SIGSEGV)
+    sighting = await seen(driver, start.replica.id, ended)
+    assert sighting.reason == "It was killed by SIGSEGV: Segmentation fault in inner (work.py:9)."
+
+
+async def test_a_secret_reaches_no_log_file_whoever_writes_it(place: ProcessPlace) -> None:
+    lines = ("plain hunter2-hunter2", '{"event": "structured hunter2-hunter2"}')
+    driver, start = place.driver(), start_of(place.artifact, Behaviour(lines=lines))
+    await driver.start(start, {"KEY": "hunter2-hunter2"})
+    sighting = await seen(driver, start.replica.id, running)
+    await ask(driver, start.replica.id)
+    assert sighting.pid
+    os.kill(sighting.pid, signal.SIGKILL)
+    await seen(driver, start.replica.id, ended)
+    written = (place.home / "agent/replicas" / start.replica.id / "replica.log").read_text()
+    assert written == "plain ******\n" + '{"event": "structured ******"}\n'
+
+
+async def test_the_keeper_of_a_log_is_started_again_and_nothing_is_lost(place: ProcessPlace) -> None:
+    driver, start = place.driver(), start_of(place.artifact, Behaviour(lines=("before",)))
+    await driver.start(start, {})
+    await seen(driver, start.replica.id, running)
+    log_file = place.home / "agent/replicas" / start.replica.id / "replica.log"
+    await until(lambda: log_file.exists() and log_file.read_text() == "before\n")
+    places = Places(place.home / "agent", place.run_dir)
+    first = processes.leader(places.log_lock(start.replica.id))
+    assert first
+    os.kill(first, signal.SIGKILL)
+    with places.log_pipe(start.replica.id).open("wb") as pipe:
+        pipe.write(b"while nobody read\n")
+    await until(lambda: log_file.read_text() == "before\nwhile nobody read\n")
+    await driver.stop(start.replica.id, 5)
+    assert not processes.is_held(places.log_lock(start.replica.id))

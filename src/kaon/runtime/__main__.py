@@ -57,7 +57,7 @@ def main() -> int:
     sys.setswitchinterval(_SWITCH_S)
     gc.freeze()  # what is loaded by now stays: the collector need not walk it again
     signals = Signals()
-    main_thread = MainThread(after_each=signals.install)
+    main_thread = MainThread(after_each=signals.wake)
     return _live(Replica(launch, main_thread, signals), main_thread, _factory(launch.loop or _asked_for(launch)))
 
 

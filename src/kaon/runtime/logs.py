@@ -8,6 +8,7 @@ nothing that a service configures takes away.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import sys
@@ -48,9 +49,19 @@ class JsonLines(logging.Formatter):
         return json.dumps(entry, ensure_ascii=False, default=str)
 
     def _told(self, error: BaseException) -> str:
-        return "".join(traceback.format_exception(error)) + (
-            missed.explanation(error, self._code_dir) if self._code_dir is not None else ""
-        )
+        told = "".join(traceback.format_exception(error))
+        if self._code_dir is not None:
+            told += missed.explanation(error, self._code_dir) + read_only(error, self._code_dir)
+        return told
+
+
+def read_only(error: BaseException, code_dir: Path) -> str:
+    """What to do about a write into the folder of the code, which is where a service runs; empty for other errors."""
+    if not isinstance(error, OSError) or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return ""
+    if not isinstance(error.filename, str) or not (code_dir / error.filename).resolve().is_relative_to(code_dir):
+        return ""
+    return f"{error.filename} is in the folder of the code, which is read-only. Write below kaon.data_dir()."
 
 
 class Coloured(logging.Formatter):

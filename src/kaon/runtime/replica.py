@@ -111,7 +111,7 @@ class Replica:
         """Import, construct, run the start hooks, open the door; or the exit code of the reason why not."""
         forks.isolate((self._launch.service_address, self._launch.control_address), self._signals.reset_in_child)
         try:
-            service, self._instance, self._home = await in_thread(self._main, partial(_constructed, self._launch))
+            service, self._instance, self._home = await self._in_main(partial(_constructed, self._launch))
             await self._run_hooks(service.on_start)
             mounts = Mounts(service.mounted(self._instance))
             await in_context(self._home, mounts.start())
@@ -143,6 +143,9 @@ class Replica:
     async def _hooks(self, serving: Serving, when: str) -> None:
         if serving.service is None:
             return
+        if self._main.busy:
+            _log.warning("a handler still runs in the main thread: the hooks of the end are not called")
+            return
         try:
             async with asyncio.timeout(_HOOK_LIMIT_S):
                 await self._run_hooks(getattr(serving.service, when))
@@ -156,7 +159,18 @@ class Replica:
             if inspect.iscoroutinefunction(hook):
                 await in_context(self._home, hook())
             else:
-                await in_thread(self._main, partial(self._home.run, hook))
+                await self._in_main(partial(self._home.run, hook))
+
+    def _in_main(self, work: Callable[[], Any]) -> Awaitable[Any]:
+        """What `work()` gives, done in the main thread, which may set signal handlers: ours come back after it."""
+
+        def settled() -> Any:
+            try:
+                return work()
+            finally:
+                self._signals.install()
+
+        return in_thread(self._main, settled)
 
 
 def _constructed(launch: Launch) -> tuple[Service, Any, Context]:

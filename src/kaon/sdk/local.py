@@ -1,7 +1,8 @@
 """A service called within this process, through the validation and JSON that the network would put between.
 
 Its coroutines run on an event loop in a thread of their own, one per instance, whoever calls: what a service makes on
-its loop (connections, locks) stays on that loop.
+its loop (connections, locks) stays on that loop. As where it is deployed, handlers run in copies of the context in
+which the instance was made, and sync ones that say `concurrency=1` one at a time, but in the caller's thread.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping
+from contextlib import nullcontext
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from kaon import context
 from kaon.errors import BadAnswer, ConfigError, InvalidInput, ItemError, NotFound
 from kaon.sdk.endpoint import Endpoint
 from kaon.sdk.link import Read
@@ -37,6 +41,8 @@ class InProcess:
         self._endpoints = {e.spec.name: e for e in service.endpoints}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()
+        self._turn = threading.RLock()
+        self._new_context = context.copies(copy_context())
 
     def start(self) -> None:
         """Call the hooks of the service's start."""
@@ -58,7 +64,10 @@ class InProcess:
         given = _received(found, arguments, body)
         if found.is_generator:
             return self._items(found, given, read or plain_value)
-        return _answered(found, given, self._finish(found.function(self._instance, **given)), read or plain_value)
+        own = self._context()
+        with self._turn if found.spec.concurrency == 1 and not found.is_async else nullcontext():
+            result = own.run(lambda: self._finish(found.function(self._instance, **given)))
+        return _answered(found, given, result, read or plain_value)
 
     def acall(self, endpoint: str, arguments: Mapping[str, Any], body: Any, read: Read | None) -> LocalReply:
         """The same for coroutines."""
@@ -75,11 +84,24 @@ class InProcess:
             raise ConfigError(f"`{name}` is a websocket, which a handle cannot call.", hint="Use a websocket client.")
         return found
 
+    def _context(self) -> Context:
+        """A context for one call: the instance's, with whose call it is."""
+        own = self._new_context()
+        own.run(context.request_id.set, context.request_id.get())
+        own.run(context.deadline.set, context.deadline.get())
+        return own
+
     def _items(self, endpoint: Endpoint, given: dict[str, Any], read: Read) -> Iterator[Any]:
+        own = self._context()
         source = endpoint.function(self._instance, **given)
         signature, raw = endpoint.signature, bool(endpoint.spec.media_type)
-        for item in self._each(source) if endpoint.is_async else source:
-            yield signature.to_bytes(item) if raw else read(JSON, signature.to_json(item))
+        items = iter(self._each(source) if endpoint.is_async else source)
+        try:
+            while (item := own.run(next, items, _OVER)) is not _OVER:
+                yield signature.to_bytes(item) if raw else read(JSON, signature.to_json(item))
+        finally:
+            if isinstance(items, Generator):
+                own.run(items.close)
 
     def _each(self, source: Any) -> Iterator[Any]:
         async def following() -> Any:

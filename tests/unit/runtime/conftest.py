@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from tests.unit.runtime.replica_process import Process
 
 from kaon.clock import FakeClock
 from kaon.runtime.app import App
@@ -119,3 +120,19 @@ def _client(path: str, key: str | None) -> httpx2.AsyncClient:
     headers = {"authorization": f"Bearer {key}"} if key else {}
     transport = httpx2.AsyncHTTPTransport(uds=path, limits=httpx2.Limits(max_connections=200))
     return httpx2.AsyncClient(transport=transport, base_url="http://replica", headers=headers, timeout=BOUND_S)
+
+
+@pytest.fixture
+def start_replica(tmp_path: Path) -> Iterator[Callable[..., Process]]:
+    """`start_replica(source, secrets=..., environ=..., **launch)` starts the class `work:Work` of that source."""
+    started: list[Process] = []
+
+    def begin(
+        source: str, *, secrets: dict[str, str] | None = None, environ: dict[str, str] | None = None, **launch: Any
+    ) -> Process:
+        started.append(Process(tmp_path, source, secrets or {}, environ or {}, **launch))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        process.close()

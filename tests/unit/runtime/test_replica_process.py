@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import psutil
 import pytest
+from tests.unit.runtime.replica_process import Process, wait
 
-from kaon.types.key import Access
-from kaon.types.launch import EXIT_CONFIG, Launch
+from kaon.types.launch import EXIT_CONFIG
 
 SERVICE = """
 import asyncio, os, sys, threading, time
@@ -81,92 +80,12 @@ class Strict:
         return text
 """
 
-Start = Callable[..., "Process"]
-
-
-class Process:
-    """A started replica."""
-
-    def __init__(self, folder: Path, secrets: dict[str, str], environ: dict[str, str], **launch: Any) -> None:
-        (folder / "code").mkdir(exist_ok=True)
-        (folder / "code" / "work.py").write_text(SERVICE)
-        told = Launch(
-            **{
-                "id": "0123456789ab",
-                "name": "work-1-0",
-                "workspace": "default",
-                "deployment": "work",
-                "revision": 1,
-                "entry": "work:Work",
-                "code_dir": str(folder / "code"),
-                "service_address": f"unix:{folder}/s",
-                "control_address": f"unix:{folder}/c",
-                "access": Access(public=True),
-                "data_dir": str(folder / "data"),
-                "drain_s": 5.0,
-                **launch,
-            }
-        )
-        (folder / "launch.json").write_text(told.model_dump_json())
-        self.began_at = time.monotonic()
-        self.popen = subprocess.Popen(
-            [sys.executable, "-m", "kaon.runtime", "--launch", str(folder / "launch.json")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=told.environment(os.environ) | environ,
-        )
-        assert self.popen.stdin is not None
-        self.popen.stdin.write(json.dumps(secrets).encode())
-        self.popen.stdin.close()
-        self.popen.stdin = None
-        self.client = httpx2.Client(
-            transport=httpx2.HTTPTransport(uds=f"{folder}/s"), base_url="http://replica", timeout=10
-        )
-        self.control = httpx2.Client(
-            transport=httpx2.HTTPTransport(uds=f"{folder}/c"), base_url="http://replica", timeout=10
-        )
-
-    def health(self, path: str = "/ready") -> int:
-        try:
-            return self.control.get(path).status_code
-        except httpx2.TransportError:
-            return 0
-
-    def ready(self) -> Process:
-        wait(lambda: self.health() == 200)
-        return self
-
-    def end(self) -> tuple[int, str, str]:
-        """Wait for the process to end by itself."""
-        out, err = self.popen.communicate(timeout=15)
-        return self.popen.returncode, out.decode(), err.decode()
-
-
-def wait(condition: Callable[[], bool]) -> None:
-    end_at = time.monotonic() + 15
-    while not condition():
-        assert time.monotonic() < end_at
-        time.sleep(0.005)
+Start = Callable[..., Process]
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    started: list[Process] = []
-
-    def begin(
-        *, secrets: dict[str, str] | None = None, environ: dict[str, str] | None = None, **launch: Any
-    ) -> Process:
-        started.append(Process(tmp_path, secrets or {}, environ or {}, **launch))
-        return started[-1]
-
-    yield begin
-    for process in started:
-        if process.popen.poll() is None:
-            process.popen.kill()
-        process.popen.communicate()
-        process.client.close()
-        process.control.close()
+def start(start_replica: Callable[..., Process]) -> Start:
+    return partial(start_replica, SERVICE)
 
 
 def test_it_is_alive_before_the_class_is_constructed(start: Start, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
+from contextvars import Context, ContextVar
 from typing import Any
 
 import numpy as np
@@ -168,3 +170,71 @@ async def test_coroutines_use_aio_and_plain_calls_are_refused_there() -> None:
 def test_names_with_dashes_are_said_with_underscores() -> None:
     with kaon.local(text_cleaner=Cleaner()):
         assert kaon.use("text-cleaner").clean(text="a") == "a"
+
+
+STYLE: ContextVar[str] = ContextVar("style", default="none")
+
+
+@kaon.service
+class Styled:
+    def __init__(self) -> None:
+        STYLE.set("constructor's")
+        self.now = self.most = 0
+
+    def _seen(self) -> list[str]:
+        seen = [STYLE.get(), context.request_id.get()]
+        STYLE.set("a call's")
+        return seen
+
+    @kaon.endpoint
+    def plain(self) -> list[str]:
+        return self._seen()
+
+    @kaon.endpoint
+    async def coroutine(self) -> list[str]:
+        return self._seen()
+
+    @kaon.endpoint
+    def items(self) -> Iterator[list[str]]:
+        yield self._seen()
+
+    @kaon.endpoint(concurrency=1)
+    def one(self) -> int:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        time.sleep(0.001)
+        self.now -= 1
+        return self.most
+
+
+def test_handlers_here_run_in_copies_of_the_instances_context_as_where_they_are_deployed() -> None:
+    handle = kaon.use(Styled)
+
+    def calls() -> list[Any]:
+        context.request_id.set("of the caller")
+        return [handle.plain(), handle.coroutine(), *handle.items(), handle.plain()]
+
+    with kaon.local(styled=Styled()):
+        assert Context().run(calls) == [["constructor's", "of the caller"]] * 4
+
+
+async def test_handlers_here_run_one_at_a_time_where_they_say_so() -> None:
+    with kaon.local(styled=Styled()):
+        handle = kaon.use(Styled)
+        assert await asyncio.gather(*(handle.aio.one() for _ in range(8))) == [1] * 8
+
+
+@kaon.service
+class Placed:
+    def __init__(self, home: str = "the default", place: str = "the default") -> None:
+        self.told = [home, place]
+
+    @kaon.endpoint
+    def settings(self) -> list[str]:
+        return self.told
+
+
+def test_settings_here_ignore_the_variables_of_every_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    monkeypatch.setenv("PLACE", "of the shell")
+    assert kaon.use(Placed).settings() == ["the default", "of the shell"]

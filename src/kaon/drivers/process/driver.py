@@ -52,6 +52,7 @@ _STACKS_S = 0.5
 """How long a replica gets to write its stacks; it takes milliseconds, unless the machine is busy."""
 
 _LAST_LINES = 20
+_LOOKED_AT = 400  # lines in which a crash is looked for: it tells the stacks of all threads
 _REASON_MOST = 200
 _LIMITS = processes.Limits(open_files=65_536, oom_score_adj=500)
 _PRUNE_EVERY_S = 600.0
@@ -72,6 +73,7 @@ class _Replica:
     gpus: tuple[str, ...] = ()
     life: asyncio.Task[None] | None = None
     log_from: int = 0
+    keeper: int | None = None  # of its log; None: an earlier driver object started it
     hidden: tuple[str, ...] = ()  # what its log must not show; unknown of an adopted one
     why: str = field(default="")  # known better than the exit code tells it
     over_memory: bool = False
@@ -232,7 +234,7 @@ class ProcessDriver:
         """Start the process that writes the replica's log, unless it runs."""
         id_ = replica.sighting.id
         with _opened(self._places.log_pipe(id_), os.O_RDONLY | os.O_NONBLOCK) as pipe:
-            processes.spawn(
+            replica.keeper = processes.spawn(
                 [sys.executable, "-I", "-S", keeper.__file__, str(pipe), str(self._places.log_file(id_)), _LOG_BYTES],
                 lock=self._places.log_lock(id_),
                 env={},
@@ -240,10 +242,15 @@ class ProcessDriver:
                 pass_fds=(pipe,),
             )
 
+    async def _keeper_gone(self, replica: _Replica, timeout_s: float | None) -> None:
+        await processes.gone(self._places.log_lock(replica.sighting.id), timeout_s)
+        if replica.keeper is not None:
+            processes.exit_code(replica.keeper)  # reaps it
+
     async def _keep_log(self, replica: _Replica) -> None:
         """Start the keeper again whenever it has ended."""
         while True:
-            await processes.gone(self._places.log_lock(replica.sighting.id), None)
+            await self._keeper_gone(replica, None)
             await self._clock.sleep(_KEEPER_AGAIN_S)
             with contextlib.suppress(KaonError, OSError):  # tried again in a second
                 self._start_keeper(replica)
@@ -290,10 +297,10 @@ class ProcessDriver:
         finally:
             for task in watching:
                 task.cancel()
-        await processes.gone(self._places.log_lock(id_), _LAST_WORDS_S)
+        await self._keeper_gone(replica, _LAST_WORDS_S)
         log_file = self._places.log_file(id_)
-        crash = await asyncio.to_thread(logs.crash_lines, log_file, _LAST_LINES, since_byte=replica.log_from)
-        last = crash or await asyncio.to_thread(logs.last_lines, log_file, _LAST_LINES, since_byte=replica.log_from)
+        written = await asyncio.to_thread(logs.last_lines, log_file, _LOOKED_AT, since_byte=replica.log_from)
+        last = logs.excerpt(written, _LAST_LINES)
         at_fault = replica.over_memory or not (replica.why or code == 0 or processes.ended_from_outside(code))
         self._see(
             replica,
@@ -352,7 +359,7 @@ class ProcessDriver:
         replica = _Replica(Sighting(id=launch.id, stage=Stage.EXITED), demand, digest, launch.gpus)
         pid = processes.leader(self._places.lock(launch.id))
         if pid is None:
-            last = logs.last_lines(self._places.log_file(launch.id), _LAST_LINES)
+            last = logs.excerpt(logs.last_lines(self._places.log_file(launch.id), _LOOKED_AT), _LAST_LINES)
             self._see(replica, reason="It ended while no agent watched.", last_lines=last)
         else:
             self._see_running(replica, launch, pid)
@@ -426,8 +433,8 @@ def _reason(code: int | None, last_lines: tuple[str, ...]) -> str:
             said = [line for line in last_lines if line.startswith(_CONFIG_ERROR)]
             return said[-1].removeprefix(_CONFIG_ERROR) if said else "It cannot start as configured."
         case _ if code < 0:
-            place = logs.crash_place(last_lines)
-            return f"It was killed by {_signal_name(-code)}{f' in {place}' if place else ''}."
+            site = logs.crash_site(last_lines)
+            return f"It was killed by {_signal_name(-code)}{': ' if site else ''}{site}."
         case _:
             words = f": {last_lines[-1].strip()[:_REASON_MOST]}" if last_lines else "."
             return f"It ended with exit code {code}{words}"

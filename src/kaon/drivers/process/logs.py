@@ -11,10 +11,9 @@ import asyncio
 import json
 import os
 import re
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
-from itertools import takewhile
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import BinaryIO
 
 from kaon import log
@@ -23,13 +22,14 @@ from kaon.clock import Clock
 _FOLLOW_S = 0.1
 _BLOCK_BYTES = 64 * 1024
 _LINE_MOST_BYTES = 64 * 1024
-_CRASH_LINES = 1000
-"""How far from the end the stacks of all threads may begin."""
-_FATAL, _CRASHED_THREAD = "Fatal Python error: ", "Current thread "
-_FRAME = re.compile(r'\s*File "(.+)", line (\d+) in (.+)$')
 _ESCAPES = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_].*?(?:\x07|\x1b\\|$)|[ -/]*[0-~]?)|[\x00-\x08\x0a-\x1f\x7f-\x9f]"
 )
+
+FATAL = "Fatal Python error: "
+"""How a line begins that `faulthandler` writes of a crash in native code."""
+_CRASHED_THREAD = "Current thread "
+_FRAME = re.compile(r'  File "(?:.*/)?(?P<file>[^"]*)", line (?P<line>\d+) in (?P<name>.+)')
 
 
 def readable(line: bytes) -> str:
@@ -59,19 +59,24 @@ def last_lines(path: Path, count: int, *, since_byte: int = 0) -> tuple[str, ...
     return tuple(text for line in told if (text := log.blot(line)))[-count:]
 
 
-def crash_lines(path: Path, count: int, *, since_byte: int = 0) -> tuple[str, ...]:
-    """What Python wrote of a native crash, from its first line on; empty when the last lines tell of none."""
-    lines = last_lines(path, _CRASH_LINES, since_byte=since_byte)
-    begins = [number for number, line in enumerate(lines) if line.startswith(_FATAL)]
-    return lines[begins[-1] :][:count] if begins else ()
+def excerpt(lines: tuple[str, ...], count: int) -> tuple[str, ...]:
+    """The last `count` lines; of a crash in native code the error and the stack of the thread in which it happened,
+    which stands between the stacks of the others."""
+    crash = next((at for at in reversed(range(len(lines))) if lines[at].startswith(FATAL)), None)
+    if crash is None:
+        return lines[-count:]
+    after = lines[crash + 1 :]
+    thread = next((at for at, line in enumerate(after) if line.startswith(_CRASHED_THREAD)), None)
+    stack = after[thread:] if thread is not None else after
+    end = next((at for at, line in enumerate(stack) if at and not line.startswith("  File ")), len(stack))
+    return (lines[crash], *stack[:end])[:count]
 
 
-def crash_place(lines: Sequence[str]) -> str:
-    """Where a native crash was, from `crash_lines`: the innermost function and its caller; empty when not told."""
-    begins = [number for number, line in enumerate(lines) if line.startswith(_CRASHED_THREAD)]
-    frames = takewhile(bool, (_FRAME.match(line) for line in lines[begins[0] + 1 :])) if begins else ()
-    told = [f"{frame[3]} ({PurePath(frame[1]).name}:{frame[2]})" for frame in frames if frame]
-    return ", called by ".join(told[:2])
+def crash_site(lines: tuple[str, ...]) -> str:
+    """What a crash in native code tells of itself, in a few words; empty when the lines tell of none."""
+    told = next((line.removeprefix(FATAL) for line in lines if line.startswith(FATAL)), "")
+    frame = next((found for line in lines if (found := _FRAME.match(line))), None)
+    return f"{told} in {frame['name']} ({frame['file']}:{frame['line']})" if told and frame else told
 
 
 def tail(path: Path, count: int) -> tuple[list[bytes], BinaryIO | None]:
