@@ -6,7 +6,7 @@
     ├── Forbidden           403   a good key that may not do this
     ├── NotFound            404   nothing of that name that you may see
     ├── MethodNotAllowed    405   the path exists, but not for this verb
-    ├── RequestTimeout      408   the request's body stopped coming
+    ├── RequestTimeout      408   the request's body was not sent without a long pause
     ├── Conflict            409   somebody changed it first, or it exists already
     ├── TooLarge            413   over a stated limit
     ├── UnsupportedMediaType 415  a body in a form that is not taken here; says which are
@@ -14,6 +14,7 @@
     ├── ConfigError         500   a service cannot start as configured
     ├── BuildError          422   sources or requirements do not make an artifact
     ├── ItemError           422   one row of a batch cannot be answered; the others can
+    ├── PoisonRequest       422   this request was in flight at crashes of the service; it is refused for a while
     ├── BadAnswer           502   a handler answered something that its type hints do not allow
     ├── Unavailable         503   busy, draining or not reachable now; `retry_after_s` may say when
     │   ├── NotBegun        503   refused before any work, so that any replica may be asked instead
@@ -115,7 +116,7 @@ class MethodNotAllowed(KaonError):
 
 
 class RequestTimeout(KaonError):
-    """The request's body stopped coming."""
+    """The request's body was not sent without a long pause."""
 
     code, status, exit_code = "request-timeout", 408, 6
 
@@ -176,6 +177,12 @@ class ItemError(KaonError):
     ) -> None:
         super().__init__(cause, hint=hint, retry_after_s=retry_after_s, errors=errors)
         self.index = index
+
+
+class PoisonRequest(KaonError):
+    """The request was in flight at more than one crash of the service; it is refused for a while."""
+
+    code, status, exit_code = "poison-request", 422, 1
 
 
 class BadAnswer(KaonError):

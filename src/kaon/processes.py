@@ -203,6 +203,16 @@ async def stop(lock: Path, grace_s: float) -> None:
     await _kill(lambda: set(holders(lock)))
 
 
+def send(lock: Path, number: int) -> None:
+    """Send a signal to the process that was started with `lock`; nothing, when it has ended."""
+    pid = leader(lock)
+    if pid is None:
+        return
+    with _opened(pid) as fd:
+        if fd is not None and pid in holders(lock):
+            _send(fd, number)
+
+
 # What /proc tells
 
 
@@ -340,7 +350,7 @@ def _opened(pid: int) -> Iterator[int | None]:
         os.close(fd)
 
 
-def _send(fd: int, number: signal.Signals) -> None:
+def _send(fd: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         signal.pidfd_send_signal(fd, number)
 

@@ -7,11 +7,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from kaon.clock import FakeClock
 from kaon.errors import Conflict, NotFound
 from kaon.store import open_store
-from kaon.store.port import AnyResource, Change, Store
+from kaon.store.database import connect
+from kaon.store.port import AnyResource, Change, Store, Unreadable
+from kaon.store.schema import resources
 from kaon.types.deployment import DeploymentSpec, Template
 from kaon.types.event import Event, Level
 from kaon.types.journal import JournalEntry
@@ -365,3 +368,20 @@ async def test_what_is_written_late_of_one_that_is_gone_is_not_kept_under_its_na
     for uid, at in ((first.uid, second.created_at + 1), ("", second.created_at - 1), (second.uid, second.created_at)):
         await store.keep_journal([entry(uid, at)])
     assert [e.uid for e in await store.journal("default", "shop")] == [second.uid]
+
+
+async def test_what_cannot_be_read_is_left_out_of_a_list_and_named(store: Store, url: str) -> None:
+    if url.startswith("memory"):
+        pytest.skip("what is in memory was read before")
+    await store.create("workspace", "", "good", spec())
+    await store.create("workspace", "", "odd", spec())
+    database = connect(url)
+    with database.writes.begin() as connection:
+        odd = update(resources).where(resources.c.name == "odd").values(spec='{"no_such_field": 1}')
+        connection.execute(odd)
+    database.writes.dispose()
+    unreadable: list[Unreadable] = []
+    found = await store.list_all("workspace", unreadable=unreadable)
+    assert [resource.name for resource in found] == ["good"]
+    assert [(u.kind, u.workspace, u.name) for u in unreadable] == [("workspace", "", "odd")]
+    assert "no_such_field" in unreadable[0].reason

@@ -25,10 +25,12 @@ from kaon.errors import ItemError, KaonError
 from kaon.runtime.app import App
 from kaon.runtime.door import Door
 from kaon.runtime.gate import Gate
+from kaon.runtime.inflight import Flights
 from kaon.runtime.protocol import ReplicaProtocol
 from kaon.runtime.server import bound, server
 from kaon.runtime.serving import Serving
 from kaon.sdk.service import construct, service_of
+from kaon.types.flight import flights
 from kaon.types.key import Access
 
 EXAMPLES = 1000 if os.environ.get("KAON_CHAOS") else 100
@@ -248,7 +250,9 @@ async def _quiet(serving: Serving) -> None:
 async def _check(plan: list[tuple[str, list[Callable[[], Any]]]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "s")
-        serving = Serving(Door(Gate(Access(public=True), FakeClock())), asyncio.get_running_loop())
+        notes = Path(folder) / "flights"
+        door = Door(Gate(Access(public=True), FakeClock()))
+        serving = Serving(door, asyncio.get_running_loop(), flights=Flights(notes))
         serving.open(service_of(Anything), construct(service_of(Anything), {}))
         public = server(App(serving), http=partial(ReplicaProtocol, serving), keep_alive_s=60, drain_s=1)
         task = asyncio.create_task(public.serve(sockets=[bound(f"unix:{path}")]))
@@ -258,6 +262,7 @@ async def _check(plan: list[tuple[str, list[Callable[[], Any]]]]) -> None:
                 ACTS[:] = acts
                 await asyncio.gather(*[_call(client, path, kind) for _ in range(2)])
                 await _quiet(serving)
+                assert flights(notes.read_bytes(), 0.0) == (), "no call is noted as in flight any more"
                 ACTS.clear()
                 if kind != "talk":
                     right = await client.post(f"/{kind}", json={"rows": [3]} if kind.startswith("batch") else {})

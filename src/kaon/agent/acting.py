@@ -10,13 +10,15 @@ from kaon import log
 from kaon.agent.ports import Replicas
 from kaon.agent.probe import Probes
 from kaon.agent.secrets import Secrets
-from kaon.agent.steps import Action, AdmitIt, ForgetIt, Refused, StartIt, StopIt, TuneIt
+from kaon.agent.steps import Action, AdmitIt, Failure, ForgetIt, Refused, RefuseIt, StartIt, StopIt, TuneIt
+from kaon.clock import Clock
 from kaon.drivers.port import Driver, Start
 from kaon.errors import KaonError, Unavailable
 from kaon.types.key import Access
 from kaon.types.knobs import Knobs, PlannedKnobs
 from kaon.types.model import Address, content_hash
 from kaon.types.plan import Plan
+from kaon.types.refusals import Refusals
 from kaon.types.replica import Phase, ReplicaSpec
 from kaon.types.route import prefix_of
 
@@ -33,6 +35,7 @@ class Acts:
         probes: Probes,
         secrets: Secrets,
         edge_url: str,
+        clock: Clock,
         done: asyncio.Event,
     ) -> None:
         self._driver = driver
@@ -40,9 +43,12 @@ class Acts:
         self._probes = probes
         self._secrets = secrets
         self._edge_url = edge_url
+        self._clock = clock
         self._done = done
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._refused: dict[str, Refused] = {}
+        self.failures: dict[str, Failure] = {}
+        """Replicas with which the last action failed."""
 
     @property
     def busy(self) -> frozenset[str]:
@@ -59,15 +65,17 @@ class Acts:
         match action:
             case StartIt(spec):
                 self._do(spec.id, self._start(plan, spec))
-            case StopIt(replica, grace_s, reason):
+            case StopIt(replica, grace_s, reason, stacks):
                 _log.info("stopping", replica=replica, grace_s=grace_s, reason=reason)
-                self._do(replica, self._driver.stop(replica, grace_s))
+                self._do(replica, self._stop(replica, grace_s, stacks=stacks))
             case ForgetIt(replica):
                 self._do(replica, self._driver.forget(replica))
             case AdmitIt(replica, access):
                 self._do(replica, self._admit(replica, access))
             case TuneIt(replica, knobs):
                 self._do(replica, self._tune(replica, knobs))
+            case RefuseIt(replica, refusals):
+                self._do(replica, self._refuse(replica, refusals))
 
     async def close(self) -> None:
         """Leave everything as it is."""
@@ -84,9 +92,15 @@ class Acts:
     def _ended(self, replica: str, task: asyncio.Task[None]) -> None:
         del self._under_way[replica]
         self._done.set()
-        if not task.cancelled() and (error := task.exception()):
-            cause = error.cause if isinstance(error, KaonError) else repr(error)
-            _log.warning("what was begun with a replica failed", replica=replica, error=cause)
+        if task.cancelled():
+            return
+        before = self.failures.pop(replica, None)
+        if error := task.exception():
+            cause = _cause(error)
+            count = before.count + 1 if before else 1
+            self.failures[replica] = Failure(cause, count, self._clock.monotonic())
+            if count == 1:
+                _log.warning("what was begun with a replica failed", replica=replica, error=cause)
 
     async def _start(self, plan: Plan, spec: ReplicaSpec) -> None:
         name = f"{spec.workspace}/{spec.deployment}"
@@ -106,8 +120,13 @@ class Acts:
             await self._driver.start(start, secrets)
         except Unavailable as error:
             self._refused[spec.id] = Refused(Phase.NO_CAPACITY, error.cause)
-        except KaonError as error:
-            self._refused[spec.id] = Refused(Phase.CRASHED, error.cause)
+        except Exception as error:
+            self._refused[spec.id] = Refused(Phase.CRASHED, _cause(error))
+
+    async def _stop(self, replica: str, grace_s: float, *, stacks: bool) -> None:
+        if stacks:
+            await self._driver.show_stacks(replica)
+        await self._driver.stop(replica, grace_s)
 
     async def _admit(self, replica: str, access: Access) -> None:
         if address := await self._address(replica):
@@ -120,6 +139,16 @@ class Acts:
             self._probes.told(replica, knobs=content_hash(knobs))
             _log.info("knobs", replica=replica, **knobs.model_dump(exclude_none=True))
 
+    async def _refuse(self, replica: str, refusals: Refusals) -> None:
+        if address := await self._address(replica):
+            await self._replicas.refuse(address, refusals)
+            self._probes.told(replica, refusals=content_hash(refusals))
+            _log.info("refused requests", replica=replica, count=len(refusals.request_ids))
+
     async def _address(self, replica: str) -> Address | None:
         sighting = (await self._driver.observe()).get(replica)
         return sighting.control_address if sighting else None
+
+
+def _cause(error: BaseException) -> str:
+    return error.cause if isinstance(error, KaonError) else repr(error)

@@ -6,6 +6,7 @@ its problem document names. Nothing is tried again here: the agent's loops do th
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import tempfile
@@ -22,7 +23,6 @@ from kaon.types.plan import Plan, Report
 from kaon.types.traffic import TrafficTaken
 
 _TIMEOUT_S = 10.0
-_KEEP_FILES = 5
 _T = TypeVar("_T")
 _SECRETS = TypeAdapter(dict[str, str])
 
@@ -31,8 +31,10 @@ class Link:
     """One cloud's way to the control plane. Use `async with`, or `close` it."""
 
     def __init__(self, url: str, key: str, cloud: str, folder: Path, *, socket: Path | None = None) -> None:
-        """`url` is the control plane's, `socket` its unix socket when it is here; `folder` keeps artifacts."""
+        """`url` is the control plane's, `socket` its unix socket when it is here; `folder` keeps artifacts
+        until they are unpacked, and nothing else."""
         self._folder = folder
+        self._swept = False
         self._client = httpx2.AsyncClient(
             base_url=f"{url.rstrip('/')}/api/v1/clouds/{cloud}",
             headers={"authorization": f"Bearer {key}"},
@@ -66,11 +68,11 @@ class Link:
         return _read(TrafficTaken.model_validate_json, _check(answer).content)
 
     async def artifact(self, digest: str) -> Path:
+        if not self._swept:  # nothing of an earlier agent is in use
+            self._swept = True
+            await asyncio.to_thread(_sweep, self._folder)
         file = self._folder / f"{digest.removeprefix('sha256:')}.tar.gz"
-        if not file.exists():
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            await self._download(f"/artifacts/{digest}", file)
-            self._prune()
+        await self._download(f"/artifacts/{digest}", file)
         return file
 
     async def secrets(self, replica: str) -> dict[str, str]:
@@ -112,10 +114,12 @@ class Link:
         finally:
             Path(beside).unlink(missing_ok=True)
 
-    def _prune(self) -> None:
-        """Drivers unpack an artifact at once; its bytes are of use only for a second start at the same time."""
-        files = sorted(self._folder.glob("*.tar.gz"), key=lambda f: f.stat().st_mtime, reverse=True)
-        for file in files[_KEEP_FILES:]:
+
+def _sweep(folder: Path) -> None:
+    """Make the folder, or empty it of what an agent that was killed has left."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for file in folder.iterdir():
+        if file.is_file():
             file.unlink(missing_ok=True)
 
 

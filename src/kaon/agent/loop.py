@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import math
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -23,6 +23,7 @@ from kaon import log
 from kaon.agent.acting import Acts
 from kaon.agent.calls import LogsCall, ShadowCall, compared, logs
 from kaon.agent.plans import PlanFile
+from kaon.agent.poison import Poison, follow, refused
 from kaon.agent.ports import (
     Call,
     ControlPlane,
@@ -38,7 +39,7 @@ from kaon.agent.probe import ControlSockets, Probes
 from kaon.agent.secrets import Secrets
 from kaon.agent.shadow import Shadows
 from kaon.agent.standby import Standby
-from kaon.agent.steps import Memory, Seen, step
+from kaon.agent.steps import MISSES, Memory, Seen, step
 from kaon.clock import Clock
 from kaon.drivers.port import Driver, Sighting, Stage
 from kaon.errors import KaonError, NotFound
@@ -62,6 +63,9 @@ _FIRST_LOOK_S = 2.0
 
 _REPORT_S = 5.0
 _WAIT_S = 20.0
+_REFUSALS_TOLD = 20
+"""Refused requests of a deployment that the control plane hears of."""
+
 _AWAY = Backoff(first_s=0.2, cap_s=5.0)
 
 _log = log.get("agent")
@@ -107,7 +111,9 @@ class Agent:
         self._held_told: dict[str, int] = {}
         self._standby = Standby()
         self._secrets = Secrets(control)
-        self._acts = Acts(driver, asked, self._probes, self._secrets, edge_url, self._wake)
+        self._acts = Acts(driver, asked, self._probes, self._secrets, edge_url, clock, self._wake)
+        self._poison = Poison()
+        self._refusals: dict[DeploymentKey, tuple[str, ...]] = {}
         self._heard_at = -math.inf
 
     async def run(self) -> None:
@@ -222,15 +228,20 @@ class Agent:
         busy = self._acts.busy  # before looking: see `kaon.agent.steps`
         await self._holding.follow(self._plan)
         plan = self._standby.ahead(self._plan, self._holding.held, self._clock.monotonic())
-        refused = self._acts.refused()
+        not_begun = self._acts.refused()
         sightings = await self._driver.observe()
         self._probes.follow(_running(sightings))
+        self._blame(plan, sightings)
+        flights = {id_: await self._driver.flights(id_) for id_, h in self._probes.health.items() if h.misses >= MISSES}
         seen = Seen(
             now=self._clock.monotonic(),
             wall=self._clock.now(),
             sightings=sightings,
             health=self._probes.health,
-            refused=refused,
+            refused=not_begun,
+            failures=self._acts.failures,
+            flights=flights,
+            refusals=self._refusals,
             busy=busy,
             at_edge=self._at_edge,
             edge_busy=await self._edge_busy(plan, sightings),
@@ -248,6 +259,17 @@ class Agent:
         self._tell(decided.statuses)  # ready is told once the edge knows it
         self._watching.tell(plan, _running(sightings), decided.statuses)
         return decided.again_in_s
+
+    def _blame(self, plan: Plan, sightings: Mapping[str, Sighting]) -> None:
+        """Learn from crashes which requests are to be refused."""
+        specs = [*plan.replicas, *(memory.spec for memory in self._memories.values() if memory.spec)]
+        owners = {spec.id: (spec.workspace, spec.deployment) for spec in specs}
+        now = self._clock.monotonic()
+        self._poison = follow(self._poison, sightings, owners, now)
+        refusals = refused(self._poison, now)
+        if refusals != self._refusals:
+            self._refusals = refusals
+            self._news.set()
 
     def _waited_for(self, plan: Plan) -> frozenset[str]:
         """Replicas of deployments that callers wait for."""
@@ -306,6 +328,7 @@ class Agent:
                     replicas=self._statuses,
                     edge=self._edge_seen,
                     held=self._holding.held,
+                    refusals={"/".join(key): ids[:_REFUSALS_TOLD] for key, ids in self._refusals.items()},
                 )
                 await self._control.report(report)
                 self._heard()

@@ -14,6 +14,7 @@ from kaon.types.knobs import Knobs
 from kaon.types.launch import ReplicaHealth
 from kaon.types.model import Address, Model
 from kaon.types.plan import EdgeStatus, Plan, Report
+from kaon.types.refusals import Refusals
 from kaon.types.replica import ReplicaStatus
 from kaon.types.route import Endpoint, Route
 
@@ -41,7 +42,7 @@ class ControlPlane(Protocol):
         ...
 
     async def artifact(self, digest: str) -> Path:
-        """A local file with the artifact's bytes, fetched when it is not here yet. Raises `NotFound`."""
+        """A new local file with the artifact's bytes; whoever asked deletes it. Raises `NotFound`."""
         ...
 
     async def secrets(self, replica: str) -> dict[str, str]:
@@ -155,6 +156,10 @@ class Replicas(Protocol):
 
     async def tune(self, address: Address, knobs: Knobs) -> None:
         """Tell a replica its knobs, from its next batch on. Raises `Unavailable` when it does not listen."""
+        ...
+
+    async def refuse(self, address: Address, refusals: Refusals) -> None:
+        """Tell a replica which requests it shall refuse. Raises `Unavailable` when it does not listen."""
         ...
 
     def let_go(self, address: Address) -> None:

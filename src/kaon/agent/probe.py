@@ -21,6 +21,7 @@ from kaon.types.key import Access
 from kaon.types.knobs import Knobs
 from kaon.types.launch import ReplicaHealth
 from kaon.types.model import Address, canonical_json
+from kaon.types.refusals import Refusals
 from kaon.types.replica import Phase
 from kaon.types.shadow import KeptAnswers, Sampling
 
@@ -66,6 +67,11 @@ class ControlSockets:
         status, _ = await self._ask(address, "PUT /knobs", canonical_json(knobs))
         if status != 204:
             raise Unavailable(f"The replica at {address} did not take its knobs: status {status}.")
+
+    async def refuse(self, address: Address, refusals: Refusals) -> None:
+        status, _ = await self._ask(address, "PUT /refusals", canonical_json(refusals))
+        if status != 204:
+            raise Unavailable(f"The replica at {address} did not take its refusals: status {status}.")
 
     async def sample(self, address: Address, sampling: Sampling) -> None:
         status, _ = await self._ask(address, "PUT /sampling", canonical_json(sampling))
@@ -127,6 +133,7 @@ class _Signs:
     reason: str
     access: str
     knobs: str
+    refusals: str
     quiet: bool
     silent: bool
 
@@ -159,7 +166,7 @@ class Probes:
                 self._tasks[id_] = (address, asyncio.create_task(self._probe(id_, address)))
 
     def told(self, replica: str, **took: str) -> None:
-        """A replica took an access list (`access`) or knobs of that hash: known before the next probe says so."""
+        """A replica took `access`, `knobs` or `refusals` of that hash: known before the next probe says so."""
         health = self.health.get(replica)
         if health and health.answer:
             self.health[replica] = replace(health, answer=health.answer.model_copy(update=took))
@@ -201,6 +208,7 @@ def _signs(health: Health) -> _Signs:
         reason=answer.reason if answer else "",
         access=answer.access if answer else "",
         knobs=answer.knobs if answer else "",
+        refusals=answer.refusals if answer else "",
         quiet=health.zeros >= MISSES,
         silent=health.misses >= MISSES,
     )

@@ -7,13 +7,16 @@ For each replica, on its own:
     wanted, not there          start it, once its back-off is over
     wanted, ended by itself    remember the failure, start it again when its back-off is over
     wanted, ready              behind the edge, for as long as it answers
-    wanted, silent             out of the edge after two misses; after ten seconds it is frozen: end it
+    wanted, silent             out of the edge after two misses, unless it is the last of its revision; it is ended
+                               when it is hung: see `kaon.agent.liveness`
     not wanted, running        out of the edge; when the edge has let go of it and it is quiet, stop it
     not wanted, ended          forget it
 
 Each is also told who may call it, and its knobs. A trial's knobs are a lease: they are only meant while the control
 plane answers, so that whatever becomes of it, they are gone `LEASE_S` later. A replica that ended while it tried
 something is started with what is safe, and does not try that again.
+
+What an action fails of is tried again after a back-off, and told.
 
 A replica with an operation under way (`Seen.busy`) is left to that: what is seen of it may be older than what
 is done to it. Times are of the monotonic clock but `wall`, which stamps what people see.
@@ -23,31 +26,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
+from kaon.agent.liveness import Silence, judge
 from kaon.agent.ports import DeploymentKey
 from kaon.drivers.port import Sighting, Stage
 from kaon.laws.backoff import Backoff, delay_s
+from kaon.types.flight import Flight
 from kaon.types.key import Access
 from kaon.types.knobs import LEASE_S, Knobs, PlannedKnobs
 from kaon.types.launch import EXIT_CONFIG, ReplicaHealth
 from kaon.types.model import content_hash
 from kaon.types.plan import Plan
+from kaon.types.refusals import Refusals
 from kaon.types.replica import Phase, ReplicaSpec, ReplicaStatus
 from kaon.types.route import Endpoint
 
 CRASH = Backoff(first_s=1.0, cap_s=60.0)
 CONFIG = Backoff(first_s=30.0, cap_s=300.0)
+ACTION = Backoff(first_s=0.5, cap_s=30.0)
+"""Between two tries of an action that failed, but for a start."""
 STEADY_S = 10.0
 """After so long a time of being ready, failures before it are forgiven."""
 
 MISSES = 2
 """Probes in a row without an answer after which a replica gets no more requests."""
-
-FROZEN_S = 10.0
-FROZEN_BEFORE_READY_S = 60.0
-"""How long a replica may be silent; longer before it was ready, as imports hold the interpreter's lock."""
 
 EDGE_SETTLE_S = 0.1
 """How long the edge may take to follow what it was told; it takes 1.4 to 5 ms."""
@@ -86,6 +90,20 @@ class Refused:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """An action that failed, as often in a row, the last time at `at`."""
+
+    cause: str
+    count: int
+    at: float
+
+    @property
+    def again_at(self) -> float:
+        """When something may be done with that replica again."""
+        return self.at + delay_s(ACTION, self.count)
+
+
+@dataclass(frozen=True)
 class Seen:
     """What the agent sees at one moment."""
 
@@ -94,6 +112,9 @@ class Seen:
     sightings: Mapping[str, Sighting]
     health: Mapping[str, Health]
     refused: Mapping[str, Refused]
+    failures: Mapping[str, Failure] = field(default_factory=dict)  # the last action of these replicas failed
+    flights: Mapping[str, tuple[Flight, ...]] = field(default_factory=dict)  # calls in flight of those that are silent
+    refusals: Mapping[DeploymentKey, tuple[str, ...]] = field(default_factory=dict)  # request ids: `kaon.agent.poison`
     busy: frozenset[str] = frozenset()  # replicas with an operation under way
     at_edge: frozenset[str] | None = None  # replicas that the edge was last told of; None: it was told nothing yet
     edge_busy: frozenset[str] = frozenset()  # replicas that the edge still has requests open to
@@ -141,6 +162,7 @@ class StopIt:
     replica: str
     grace_s: float
     reason: str
+    stacks: bool = False  # have the stacks of its threads written to its log before
 
 
 @dataclass(frozen=True)
@@ -166,7 +188,15 @@ class TuneIt:
     knobs: Knobs
 
 
-Action = StartIt | StopIt | ForgetIt | AdmitIt | TuneIt
+@dataclass(frozen=True)
+class RefuseIt:
+    """Tell a replica which requests it shall refuse."""
+
+    replica: str
+    refusals: Refusals
+
+
+Action = StartIt | StopIt | ForgetIt | AdmitIt | TuneIt | RefuseIt
 
 
 @dataclass(frozen=True)
@@ -185,21 +215,26 @@ def step(plan: Plan, seen: Seen, memories: Mapping[str, Memory]) -> Step:
     wanted = {spec.id: spec for spec in plan.replicas}
     actions: list[Action] = []
     remembered: dict[str, Memory] = {}
+    waiting: list[float] = []
     for id_ in sorted({*wanted, *seen.sightings}):
         memory, sighting = memories.get(id_, Memory(since=seen.wall)), seen.sightings.get(id_)
         if id_ in wanted:
             memory, action = _want(replace(memory, spec=wanted[id_]), wanted[id_], sighting, seen)
             if action is None and (health := _listens(wanted[id_], sighting, memory, seen)):
-                action = _admit(plan, wanted[id_], health)
+                action = _admit(plan, wanted[id_], health) or _refuse(wanted[id_], health, seen)
                 if action is None:
                     memory, action = _tune(plan, wanted[id_], health, memory, seen)
         else:
             assert sighting is not None
             memory, action = _retire(memory, sighting, seen)
+        failure = seen.failures.get(id_)
+        if failure and action and not isinstance(action, StartIt) and seen.now < failure.again_at:
+            waiting.append(failure.again_at - seen.now)
+            memory, action = _told_of(memory, action, failure, seen), None
         remembered[id_] = memory
         if action:
             actions.append(action)
-    waiting = [m.retry_at - seen.now for id_, m in remembered.items() if id_ in wanted and m.retry_at > seen.now]
+    waiting += [m.retry_at - seen.now for id_, m in remembered.items() if id_ in wanted and m.retry_at > seen.now]
     if seen.lease_s > 0 and any(planned.trial is not None for planned in plan.knobs.values()):
         waiting.append(seen.lease_s)
     return Step(
@@ -209,6 +244,13 @@ def step(plan: Plan, seen: Seen, memories: Mapping[str, Memory]) -> Step:
         memories=remembered,
         again_in_s=min(waiting, default=None),
     )
+
+
+def _told_of(memory: Memory, action: Action, failure: Failure, seen: Seen) -> Memory:
+    """An end that fails is told: whoever looks must see why the replica is still there."""
+    if isinstance(action, StopIt | ForgetIt):
+        return _in_phase(memory, Phase.CRASHED, f"It cannot be ended: {failure.cause}", seen)
+    return memory
 
 
 # A replica that the plan wants
@@ -270,38 +312,55 @@ def _watch(memory: Memory, sighting: Sighting, seen: Seen) -> tuple[Memory, Acti
     if memory.stopping:  # again, when the stop before did not get through
         return memory, None if sighting.id in seen.busy else StopIt(sighting.id, 0.0, memory.stopping)
     health = seen.health.get(sighting.id, Health())
-    if (silent_s := _frozen_s(memory, health, seen)) and sighting.id not in seen.busy:
-        reason = f"It did not answer for {silent_s:.0f} s."
-        return replace(memory, stopping=reason), StopIt(sighting.id, 0.0, reason)
+    silence = _silence(memory, health, seen)
+    if silence and silence.hung and sighting.id not in seen.busy:
+        return replace(memory, stopping=silence.reason), StopIt(sighting.id, 0.0, silence.reason, stacks=True)
     if health.answer is None:
         return _in_phase(memory, Phase.STARTING, sighting.reason, seen), None
-    if health.misses >= MISSES:
-        return _in_phase(memory, Phase.STARTING, "It does not answer.", seen), None
+    if silence:
+        return _in_phase(memory, Phase.STARTING, silence.reason, seen), None
     phase = _PHASES.get(health.answer.phase, Phase.STARTING)
     if phase == Phase.READY and memory.ready_since is None:
         memory = replace(memory, ready_since=seen.now)
     return _in_phase(memory, phase, health.answer.reason, seen), None
 
 
-def _frozen_s(memory: Memory, health: Health, seen: Seen) -> float:
-    """How long a replica has been silent, when that is too long; else 0."""
-    silent_s = 0.0 if health.silent_since is None else seen.now - health.silent_since
-    patience_s = FROZEN_S if memory.ready_since is not None else FROZEN_BEFORE_READY_S
-    return silent_s if silent_s >= patience_s else 0.0
+def _silence(memory: Memory, health: Health, seen: Seen) -> Silence | None:
+    """What is to be thought of a replica that does not answer; None: it does."""
+    if health.silent_since is None or health.misses < MISSES:
+        return None
+    assert memory.spec is not None
+    flights = seen.flights.get(memory.spec.id, ())
+    start_s = None if memory.ready_since is not None else memory.spec.start_s
+    return judge(seen.now - health.silent_since, flights, start_s)
 
 
 def _listens(spec: ReplicaSpec, sighting: Sighting | None, memory: Memory, seen: Seen) -> ReplicaHealth | None:
     """What a replica said last, if it can be told something now."""
     runs = sighting is not None and sighting.stage == Stage.STARTING
-    if not runs or memory.stopping or spec.id in seen.busy:
+    health = seen.health.get(spec.id, Health())
+    if not runs or memory.stopping or spec.id in seen.busy or health.misses >= MISSES:
         return None
-    return seen.health.get(spec.id, Health()).answer
+    return health.answer
 
 
 def _admit(plan: Plan, spec: ReplicaSpec, said: ReplicaHealth) -> Action | None:
     """Who may call it has changed since it was told."""
     access = plan.access.get(f"{spec.workspace}/{spec.deployment}", NOBODY)
     return AdmitIt(spec.id, access) if said.access != content_hash(access) else None
+
+
+def _refuse(spec: ReplicaSpec, said: ReplicaHealth, seen: Seen) -> Action | None:
+    """It refuses other requests than it should. One that tells of none is older than refusals, and is left alone."""
+    wanted = seen.refusals.get((spec.workspace, spec.deployment), ())
+    if not said.refusals or said.refusals == _refusals_hash(wanted):
+        return None
+    return RefuseIt(spec.id, Refusals(request_ids=wanted))
+
+
+@lru_cache(maxsize=256)
+def _refusals_hash(request_ids: tuple[str, ...]) -> str:
+    return content_hash(Refusals(request_ids=request_ids))
 
 
 def _tune(
@@ -340,17 +399,26 @@ def _retire(memory: Memory, sighting: Sighting, seen: Seen) -> tuple[Memory, Act
     if left_at is None and seen.at_edge is not None and sighting.id not in seen.at_edge:
         left_at = seen.now
     memory = replace(memory, retired_at=retired_at, left_edge_at=left_at)
-    memory = _in_phase(memory, Phase.DRAINING, _NOT_WANTED, seen)
     health = seen.health.get(sighting.id, Health())
+    memory = _in_phase(memory, Phase.DRAINING, _draining(health), seen)
     drain_s = memory.spec.drain_s if memory.spec else ReplicaSpec.model_fields["drain_s"].default
     left_s = drain_s - (seen.now - retired_at)
-    if _frozen_s(memory, health, seen) or sighting.stage == Stage.INSTALLING:
+    silence = _silence(memory, health, seen) if memory.spec else None
+    if silence and silence.hung:
+        reason = silence.reason
+        return replace(memory, stopping=_NOT_WANTED), StopIt(sighting.id, 0.0, reason, stacks=True)
+    if sighting.stage == Stage.INSTALLING:
         grace_s = 0.0
     elif _quiet(sighting.id, health, left_at, seen) or left_s <= (-EDGE_PATIENCE_S if left_at is None else 0.0):
         grace_s = max(left_s, LAST_GRACE_S)
     else:
         return memory, None
     return replace(memory, stopping=_NOT_WANTED), StopIt(sighting.id, grace_s, _NOT_WANTED)
+
+
+def _draining(health: Health) -> str:
+    count = health.answer.in_flight if health.answer else 0
+    return f"{_NOT_WANTED} {count} call{'' if count == 1 else 's'} in flight." if count else _NOT_WANTED
 
 
 def _quiet(replica: str, health: Health, left_edge_at: float | None, seen: Seen) -> bool:
@@ -366,20 +434,41 @@ def _quiet(replica: str, health: Health, left_edge_at: float | None, seen: Seen)
 
 
 def _endpoints(plan: Plan, seen: Seen, memories: Mapping[str, Memory]) -> dict[DeploymentKey, tuple[Endpoint, ...]]:
+    """The replicas behind each route: those that are ready; of a revision without any, those that are busy.
+
+    Whoever calls a service whose only replica is busy waits in its socket, and is answered when it is done.
+    """
     found: dict[DeploymentKey, tuple[Endpoint, ...]] = {(r.workspace, r.deployment): () for r in plan.routes}
+    served = {(s.workspace, s.deployment, s.revision) for s in plan.replicas if memories[s.id].phase is Phase.READY}
     for spec in sorted(plan.replicas, key=lambda s: s.id):
         sighting, memory = seen.sightings.get(spec.id), memories[spec.id]
-        running = sighting if sighting and sighting.stage == Stage.STARTING else None
-        if memory.phase == Phase.READY and not memory.stopping and running and running.service_address:
-            endpoint = Endpoint(
-                replica=spec.id,
-                revision=spec.revision,
-                address=running.service_address,
-                control_address=running.control_address,
-            )
+        alone = (spec.workspace, spec.deployment, spec.revision) not in served
+        serves = memory.phase is Phase.READY or (alone and _busy(memory, seen))
+        if serves and not memory.stopping and sighting and sighting.stage == Stage.STARTING:
             key = (spec.workspace, spec.deployment)
-            found[key] = (*found.get(key, ()), endpoint)
+            found[key] = (*found.get(key, ()), *_endpoint(spec, sighting))
     return found
+
+
+def _busy(memory: Memory, seen: Seen) -> bool:
+    """Whether a replica that was ready is only kept from answering by calls that are in time."""
+    assert memory.spec is not None
+    health = seen.health.get(memory.spec.id, Health())
+    silence = _silence(memory, health, seen)
+    return silence is not None and silence.busy and health.answer is not None and health.answer.phase == Phase.READY
+
+
+def _endpoint(spec: ReplicaSpec, sighting: Sighting) -> tuple[Endpoint, ...]:
+    if not sighting.service_address:
+        return ()
+    return (
+        Endpoint(
+            replica=spec.id,
+            revision=spec.revision,
+            address=sighting.service_address,
+            control_address=sighting.control_address,
+        ),
+    )
 
 
 def _status(memory: Memory, sighting: Sighting | None) -> ReplicaStatus:

@@ -10,6 +10,7 @@ good, and has been so for a moment, in which the control plane may have gone bac
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 from kaon import log
@@ -34,6 +35,9 @@ HOPELESS_RESTARTS = 2
 
 HOPELESS_S = 1.0
 """For how long all replicas must have failed."""
+
+OPEN_AGAIN_S = 5.0
+"""How long a socket that could not be opened rests."""
 
 CONFIG_RETRY_S, CRASH_RETRY_S = 30.0, 10.0
 """When callers are told to come again: about when the agent tries the start again."""
@@ -69,6 +73,8 @@ class Waking:
         self._activator = Activator(clock)
         self._doors: dict[DeploymentKey, Door] = {}
         self._plan: Plan | None = None
+        self._again_at = math.inf
+        """When sockets that could not be opened are tried again."""
         self._weighted: dict[DeploymentKey, set[int]] = {}
 
     async def run(self, told: Callable[[], None]) -> None:
@@ -89,8 +95,9 @@ class Waking:
 
     async def follow(self, plan: Plan) -> None:
         """Let calls wait where the plan says so, and nowhere else."""
-        if plan is self._plan:
+        if plan is self._plan and self._clock.monotonic() < self._again_at:
             return
+        self._again_at = math.inf
         routes = {(route.workspace, route.deployment): route for route in plan.routes if route.hold_s > 0}
         for key, route in routes.items():
             await self._open(key, route, plan.access.get("/".join(key), Access()))
@@ -108,6 +115,7 @@ class Waking:
         try:
             await self._activator.open(key, self._layout.activator(*key), Terms(door, route.hold_s))
         except OSError as error:
+            self._again_at = self._clock.monotonic() + OPEN_AGAIN_S
             _log.error("calls cannot be held", deployment="/".join(key), error=str(error))
 
     def tell(self, endpoints: Mapping[DeploymentKey, Sequence[Endpoint]], statuses: Sequence[ReplicaStatus]) -> None:

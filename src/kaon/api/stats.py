@@ -92,4 +92,4 @@ def _step_s(span_s: float) -> float:
 async def _service(parts: Parts, deployment: Deployment) -> ServiceSpec:
     """As its artifact says; of one that is gone nothing is known."""
     artifact = await parts.store.find("artifact", deployment.workspace, deployment.spec.template.artifact)
-    return ServiceSpec(name="", entry="") if artifact is None else artifact.spec.manifest.service
+    return ServiceSpec(name="unknown", entry="unknown:Unknown") if artifact is None else artifact.spec.manifest.service

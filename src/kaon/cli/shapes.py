@@ -41,6 +41,12 @@ def tuned(deployment: DeploymentView) -> str:
     return "trying" if tuning.trial else "tunable" if tuning.recommended else ""
 
 
+def left_out(deployment: DeploymentView) -> str:
+    """In a word that something of it could not be planned or routed: `describe` and `events` say what."""
+    failing = {c.type for c in deployment.status.conditions if not c.holds}
+    return next((word for name, word in (("Planned", "not planned"), ("Routed", "not routed")) if name in failing), "")
+
+
 _TUNED = {
     "trying": "other values of its knobs are being tried",
     "tunable": "better values of its knobs are recommended",
@@ -58,7 +64,7 @@ def deployments(now: float) -> Shape[DeploymentView]:
         lambda d: (
             d.name,
             f"{d.ready}/{d.replicas}",
-            ", ".join(part for part in (at_rest(d) or d.state, tuned(d)) if part),
+            ", ".join(part for part in (at_rest(d) or d.state, tuned(d), left_out(d)) if part),
             d.revision or "-",
             since(d.created_at, now),
             d.url,

@@ -9,7 +9,7 @@ from kaon.control.advising import Advising
 from kaon.control.deployments import Deployments
 from kaon.control.loop import Loop, Reconciler
 from kaon.control.minutes import Minutes
-from kaon.control.planning import Planning
+from kaon.control.planning import ROUTES_BYTES, Planning
 from kaon.control.scaling import Scaling
 from kaon.control.tuning import Tuning
 from kaon.control.twins import Twin
@@ -31,6 +31,7 @@ class Controllers:
         traffic: TrafficRing | None = None,
         opinions: Opinions | None = None,
         twin: Twin | None = None,
+        routes_bytes: int = ROUTES_BYTES,
     ) -> None:
         self._store = store
         self._clock = clock or SystemClock()
@@ -42,7 +43,7 @@ class Controllers:
         self.minutes = Minutes(store, self._clock, ring)
         self.reconcilers: tuple[Reconciler, ...] = (
             Deployments(store, vault, self._clock, ring),
-            Planning(store, self._clock),
+            Planning(store, self._clock, routes_bytes),
             self.scaling,
             self.tuning,
             self.advising,

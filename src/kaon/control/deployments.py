@@ -6,19 +6,30 @@ status. Whatever is cut off in between is found missing by the next look.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from kaon.clock import Clock
 from kaon.control import history, identity
 from kaon.control.loop import Again, Key
-from kaon.control.sightings import by_deployment, differing, held_of, seen_of, waiting
+from kaon.control.sightings import (
+    by_deployment,
+    differing,
+    held_of,
+    left_out_of,
+    refused_of,
+    refusing,
+    seen_of,
+    unrouted_of,
+    waiting,
+)
 from kaon.control.telling import conditions, decisions, events, wake
 from kaon.laws import canary, rollout
 from kaon.store.port import Change, Store
 from kaon.store.traffic import TrafficRing
 from kaon.store.vault import Vault
 from kaon.types.deployment import DeploymentStatus
-from kaon.types.replica import ReplicaStatus
+
+_NOTHING: tuple[Mapping[Key, object], ...] = ({}, {}, {})
 
 
 class Deployments:
@@ -31,10 +42,13 @@ class Deployments:
         self._vault = vault
         self._clock = clock
         self._traffic = traffic or TrafficRing()
-        self._reported: dict[str, dict[Key, tuple[ReplicaStatus, ...]]] = {}
+        self._reported: dict[str, tuple[Mapping[Key, object], ...]] = {}
+        self._left_out: dict[Key, str] = {}
+        """What the plans say of deployments. A plan is large: it is read when it changed, not at every look."""
 
     async def keys(self) -> Collection[Key]:
         """Every deployment, and every name that something of a deleted one is left under."""
+        await self._newly_left_out()
         found = {(d.workspace, d.name) for d in await self._store.list_all("deployment")}
         found |= {(r.workspace, r.spec.deployment) for r in await self._store.list_all("revision")}
         for kind in ("key", "secret"):
@@ -43,7 +57,7 @@ class Deployments:
         return found
 
     async def affected(self, changes: Sequence[Change]) -> Collection[Key]:
-        """Deployments that changed, whose identity changed, or of which a cloud says something new."""
+        """Deployments that changed, whose identity changed, or of which a cloud or a plan says something new."""
         found: set[Key] = set()
         for change in changes:
             match change.kind:
@@ -53,13 +67,21 @@ class Deployments:
                     found |= {(change.workspace, owner) for owner in identity.owners([change.name])}
                 case "cloud":
                     found |= await self._newly_reported(change.name)
+                case "plan":
+                    found |= await self._newly_left_out()
         return found
+
+    async def _newly_left_out(self) -> set[Key]:
+        """Deployments of which the plans have begun or ceased to say that they could not be planned."""
+        before, self._left_out = self._left_out, left_out_of(await self._store.list_all("plan"))
+        return differing(before, self._left_out)
 
     async def _newly_reported(self, name: str) -> set[Key]:
         cloud = await self._store.find("cloud", "", name)
-        after = by_deployment(cloud) if cloud else {}
-        before, self._reported[name] = self._reported.get(name, {}), after
-        return differing(before, after) | (waiting(cloud) if cloud else set())
+        after = (by_deployment(cloud), refusing(cloud), unrouted_of([cloud])) if cloud else _NOTHING
+        before, self._reported[name] = self._reported.get(name, _NOTHING), after
+        changed = set[Key]().union(*map(differing, before, after))
+        return changed | (waiting(cloud) if cloud else set())
 
     async def reconcile(self, key: Key) -> Again | None:
         """See the module."""
@@ -80,7 +102,15 @@ class Deployments:
         trying = deployment.spec.rollout.canary and before.stable != target
         samples = self._traffic.since(workspace, name, now - canary.BACK_S) if trying else ()
         status = rollout.step(deployment.spec, deployment.generation, woken, target, seen, now, samples, shadow)
-        status = status.model_copy(update={"conditions": conditions(deployment, status, nameless, now)})
+        holds = conditions(
+            deployment,
+            status,
+            nameless,
+            now,
+            unplanned=self._left_out.get(key, ""),
+            unrouted=unrouted_of(clouds).get(key, ""),
+        )
+        status = status.model_copy(update={"conditions": holds, "refused": refused_of(deployment, clouds)})
         if status != before:
             await self._store.update_status(deployment, status)
             await self._store.record(list(events(deployment, before, status, now)))

@@ -217,7 +217,11 @@ class Scaling:
         service = self._services.get(place)
         if service is None:
             artifact = await self._store.find("artifact", *place)
-            service = ServiceSpec(name="", entry="") if artifact is None else artifact.spec.manifest.service
+            service = (
+                ServiceSpec(name="unknown", entry="unknown:Unknown")
+                if artifact is None
+                else artifact.spec.manifest.service
+            )
             service = service.model_copy(update={"openapi": {}})
             if artifact is not None:
                 self._services[place] = service

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from kaon.control.loop import Key
 from kaon.laws.world import Seen
 from kaon.types.replica import ReplicaStatus, replica_id
-from kaon.types.resource import Cloud, Deployment
+from kaon.types.resource import Cloud, Deployment, PlanResource
 
 
 def seen_of(deployment: Deployment, clouds: Iterable[Cloud]) -> list[Seen]:
@@ -33,7 +33,8 @@ def _seen(deployment: Deployment, reported: Iterable[ReplicaStatus]) -> Iterator
             begun_at=replica.since if replica.started_at is None else replica.started_at,
             restarts=replica.restarts,
             exit_code=replica.exit_code,
-            last_line=replica.last_lines[-1] if replica.last_lines else "",
+            # A signal gives no notice: the last line is of something else, and where it fell is in the reason.
+            last_line=replica.last_lines[-1] if replica.last_lines and (replica.exit_code or 0) >= 0 else "",
         )
 
 
@@ -57,6 +58,40 @@ def held_of(deployment: Deployment, clouds: Iterable[Cloud]) -> int:
     return sum(cloud.status.report.held.get(key, 0) for cloud in clouds if cloud.status.report)
 
 
-def differing(before: dict[Key, tuple[ReplicaStatus, ...]], after: dict[Key, tuple[ReplicaStatus, ...]]) -> set[Key]:
+def refused_of(deployment: Deployment, clouds: Iterable[Cloud]) -> tuple[str, ...]:
+    """The requests that replicas of `deployment` refuse, since they crash it."""
+    key = f"{deployment.workspace}/{deployment.name}"
+    found = {id_ for cloud in clouds if cloud.status.report for id_ in cloud.status.report.refusals.get(key, ())}
+    return tuple(sorted(found))
+
+
+def refusing(cloud: Cloud) -> dict[Key, tuple[str, ...]]:
+    """The requests that are refused in a cloud, by deployment."""
+    refusals = cloud.status.report.refusals if cloud.status.report else {}
+    return {(key.partition("/")[0], key.partition("/")[2]): ids for key, ids in refusals.items()}
+
+
+def differing(before: Mapping[Key, object], after: Mapping[Key, object]) -> set[Key]:
     """The deployments of which two reports say different things."""
     return {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+
+
+def unrouted_of(clouds: Iterable[Cloud]) -> dict[Key, str]:
+    """What the clouds' edges cannot route, and why."""
+    return {
+        (workspace, name): why
+        for cloud in clouds
+        if cloud.status.report
+        for key, why in cloud.status.report.edge.refused.items()
+        for workspace, _, name in [key.partition("/")]
+    }
+
+
+def left_out_of(plans: Iterable[PlanResource]) -> dict[Key, str]:
+    """Of which deployments no part of a plan could be made, and why."""
+    return {
+        (workspace, name): why
+        for plan in plans
+        for key, why in plan.status.left_out.items()
+        for workspace, _, name in [key.partition("/")]
+    }

@@ -12,11 +12,22 @@ from kaon.types.event import Event, Level
 from kaon.types.journal import JournalEntry
 from kaon.types.resource import Deployment
 
+PLANNED, ROUTED = "Planned", "Routed"
 
-def conditions(deployment: Deployment, status: DeploymentStatus, nameless: str, now: float) -> tuple[Condition, ...]:
+
+def conditions(
+    deployment: Deployment,
+    status: DeploymentStatus,
+    nameless: str,
+    now: float,
+    *,
+    unplanned: str = "",
+    unrouted: str = "",
+) -> tuple[Condition, ...]:
     """`Ready`: as many serve as should. `Progressing`: nothing is in the way. `Identity`: its key can be had.
 
-    `Shadow`, when there is one: its replicas are ready.
+    `Shadow`, when there is one: its replicas are ready. `Planned` and `Routed`, while they do not hold: what could not
+    be planned, or what the edge could not route; what was planned and routed last is in force.
     """
     ready = sum(a.ready for a in status.assignments if a.revision != status.shadow)
     wanted = rollout.wanted(deployment.spec, status)
@@ -26,6 +37,7 @@ def conditions(deployment: Deployment, status: DeploymentStatus, nameless: str, 
         "Progressing": (not stopped, status.reason if stopped else ""),
         "Identity": (not nameless, nameless),
     }
+    found |= {name: (False, why) for name, why in ((PLANNED, unplanned), (ROUTED, unrouted)) if why}
     for a in status.assignments:
         if a.revision == status.shadow:
             found["Shadow"] = (a.ready == a.replicas, f"{a.ready} of {a.replicas} replicas of it are ready.")
@@ -57,8 +69,17 @@ def events(deployment: Deployment, before: DeploymentStatus, after: DeploymentSt
     if before.shadow != after.shadow:
         told = f"Revision {after.shadow} gets copies of calls." if after.shadow else "No revision gets copies of calls."
         yield event("Shadow", told)
+    for request_id in sorted(set(after.refused) - set(before.refused)):
+        told = f"Poison request {request_id}: replicas crashed twice while it was in flight. It is refused for a while."
+        yield event("PoisonRequest", told, Level.WARNING)
     if (step := _step(before, after)) is not None:
         yield event("CanaryStep", step)
+    for name, kept in ((PLANNED, "what was planned last"), (ROUTED, "what was routed last")):
+        was, now_ = _failing(before, name), _failing(after, name)
+        if now_ and now_ != was:
+            yield event(f"Not{name}", f"{now_} Until then {kept} is in force.", Level.WARNING)
+        elif was and not now_:
+            yield event(name, f"It is {name.lower()} again.")
     if before.state is not after.state:
         match after.state:
             case RolloutState.STABLE if before.stable != after.stable:
@@ -73,6 +94,11 @@ def events(deployment: Deployment, before: DeploymentStatus, after: DeploymentSt
                 yield event(reason, f"{after.reason} {what}", Level.WARNING)
             case RolloutState.DEGRADED:
                 yield event("Degraded", after.reason, Level.WARNING)
+
+
+def _failing(status: DeploymentStatus, name: str) -> str:
+    """Why a condition does not hold; empty: it does."""
+    return next((c.reason for c in status.conditions if c.type == name and not c.holds), "")
 
 
 def decisions(

@@ -17,10 +17,13 @@ from pydantic import Field
 from kaon.clock import Clock
 from kaon.drivers.port import LogLine, Sighting, Stage, Start
 from kaon.errors import Unavailable
+from kaon.processes import ended_from_outside
+from kaon.types.flight import Flight
 from kaon.types.key import Access
 from kaon.types.knobs import Knobs
 from kaon.types.launch import EXIT_CONFIG, ReplicaHealth
 from kaon.types.model import Address, Model, content_hash
+from kaon.types.refusals import Refusals
 from kaon.types.replica import Phase
 
 BEHAVIOUR = "BEHAVIOUR"
@@ -35,6 +38,9 @@ class Behaviour(Model):
     exit_code: int = Field(default=1, description="With which it ends by itself.")
     lines: tuple[str, ...] = Field(default=(), description="What it writes to its log at its start.")
     deaf: bool = Field(default=False, description="Does not listen to SIGTERM.")
+    flights: dict[str, float] = Field(
+        default_factory=dict, description="Calls that it notes at its start: request id -> seconds left."
+    )
 
 
 CONFIG_ERROR = Behaviour(ready_after_s=None, ends_after_s=0.0, exit_code=EXIT_CONFIG)
@@ -50,7 +56,7 @@ Script = Callable[[Start], Behaviour]
 
 @dataclass
 class FakeReplica:
-    """One replica. `in_flight` and `frozen` are for tests to set."""
+    """One replica. `in_flight`, `flights` and `frozen` are for tests to set."""
 
     start: Start
     behaviour: Behaviour
@@ -61,6 +67,8 @@ class FakeReplica:
     knobs: Knobs
     stopped: Sighting | None = None
     in_flight: int = 0
+    flights: dict[str, float] = field(default_factory=dict)  # request id -> seconds left when it began
+    refusals: Refusals = field(default_factory=Refusals)
     frozen: bool = False
     lines: list[str] = field(default_factory=list)
 
@@ -74,6 +82,10 @@ class FakePlace:
         self.room = room
         self.replicas: dict[str, FakeReplica] = {}
         self.pids = 1000
+        self.unkillable = ""
+        """Why no replica can be stopped now; empty: they can."""
+        self.stops = 0
+        """How often one that runs was asked to end."""
 
 
 class FakeDriver:
@@ -100,6 +112,7 @@ class FakeDriver:
             began_at=place.clock.now(),
             access=start.access,
             knobs=start.knobs,
+            flights=dict(behaviour.flights),
             lines=[*(place.replicas[id_].lines if id_ in place.replicas else []), *behaviour.lines],
         )
         self._news.set()
@@ -108,6 +121,9 @@ class FakeDriver:
         known = self._place.replicas.get(replica)
         if known is None or self._sighting(replica).stage == Stage.EXITED:
             return
+        self._place.stops += 1
+        if self._place.unkillable:
+            raise Unavailable(self._place.unkillable)
         if (known.behaviour.deaf or known.frozen) and grace_s:
             await self._place.clock.sleep(grace_s)
         code = -9 if known.behaviour.deaf or known.frozen or not grace_s else 0
@@ -131,6 +147,17 @@ class FakeDriver:
                     waiting.cancel()
                     with contextlib.suppress(asyncio.CancelledError):
                         await waiting
+
+    async def flights(self, replica: str) -> tuple[Flight, ...]:
+        known = self._place.replicas.get(replica)
+        if known is None or self._sighting(replica).stage == Stage.EXITED:
+            return ()
+        age_s = self._place.clock.monotonic() - known.began
+        return tuple(Flight(request_id=id_, left_s=left_s - age_s) for id_, left_s in known.flights.items())
+
+    async def show_stacks(self, replica: str) -> None:
+        if (known := self._place.replicas.get(replica)) and self._sighting(replica).stage == Stage.STARTING:
+            known.lines.append("Current thread 0x1 (most recent call first):")
 
     async def forget(self, replica: str) -> None:
         if replica in self._place.replicas and self._sighting(replica).stage == Stage.EXITED:
@@ -160,6 +187,7 @@ class FakeDriver:
             in_flight=replica.in_flight,
             access=content_hash(replica.access),
             knobs=content_hash(replica.knobs),
+            refusals=content_hash(replica.refusals),
         )
 
     async def admit(self, address: Address, access: Access) -> None:
@@ -169,6 +197,10 @@ class FakeDriver:
     async def tune(self, address: Address, knobs: Knobs) -> None:
         """`PUT /knobs` of the replica. Raises `Unavailable` when nothing answers there."""
         self._at(address).knobs = knobs
+
+    async def refuse(self, address: Address, refusals: Refusals) -> None:
+        """`PUT /refusals` of the replica. Raises `Unavailable` when nothing answers there."""
+        self._at(address).refusals = refusals
 
     def let_go(self, address: Address) -> None:
         """Nothing is kept for a replica that has ended."""
@@ -210,4 +242,5 @@ class FakeDriver:
             started_at=replica.began_at,
             exit_code=code,
             last_lines=tuple(replica.lines[-20:]),
+            blamed=() if ended_from_outside(code) or not code else tuple(replica.flights),
         )

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from pydantic import Field
 
+from kaon.types.flight import Flight
 from kaon.types.key import Access
 from kaon.types.knobs import AS_THE_CLASS_SAYS, Knobs
 from kaon.types.model import Address, Model
@@ -38,6 +39,9 @@ class Sighting(Model):
     started_at: float | None = Field(default=None, description="Epoch seconds.")
     exit_code: int | None = Field(default=None, description="Negative: by that signal; None when unknown.")
     last_lines: tuple[str, ...] = ()
+    blamed: tuple[str, ...] = Field(
+        default=(), description="Ids of requests in flight when it ended by a fault of its own; see kaon.agent.poison."
+    )
     service_address: Address | None = None
     control_address: Address | None = None
 
@@ -53,7 +57,7 @@ class Start(Model):
 
 
 Fetch = Callable[[str], Awaitable[Path]]
-"""Digest -> a local file with the artifact's bytes, fetched when it is not here yet."""
+"""Digest -> a new local file with the artifact's bytes. It is the driver's, which deletes it when it is unpacked."""
 
 
 class LogLine(Model):
@@ -84,7 +88,15 @@ class Driver(Protocol):
         ...
 
     async def changed(self) -> None:
-        """Return when `observe` may tell something else than when it was last asked. Early is fine, never is not."""
+        """Return when `observe` may tell something else than when it was last asked. It may return early."""
+        ...
+
+    async def flights(self, replica: str) -> tuple[Flight, ...]:
+        """The calls in flight as the replica noted them; it is not asked, so it may be busy. None known: none."""
+        ...
+
+    async def show_stacks(self, replica: str) -> None:
+        """Have the stacks of a replica's threads written to its log, as far as it can still do that. Idempotent."""
         ...
 
     async def forget(self, replica: str) -> None:

@@ -21,7 +21,6 @@ from urllib.parse import quote
 
 from kaon.edge import stats
 from kaon.edge.resources.bootstrap import LATENCY
-from kaon.errors import Unavailable
 
 _ATTEMPTS = (
     "upstream_rq_total",
@@ -81,11 +80,7 @@ class EdgeCounts:
 async def counts(admin: Path) -> EdgeCounts:
     """What Envoy has counted. Raises `Unavailable` when it does not answer."""
     text = await stats.ask(admin, "GET", _QUERY)
-    try:
-        run = admin.stat().st_ctime_ns  # each run makes its socket anew
-    except OSError as e:
-        raise Unavailable("The edge has just ended.") from e
-    return EdgeCounts(run, read(text))
+    return EdgeCounts(stats.run(admin), read(text))
 
 
 def read(text: str) -> dict[str, ClusterCounts]:

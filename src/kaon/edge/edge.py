@@ -7,6 +7,9 @@ Order matters, and every step waits until Envoy says that it has taken the files
 that come, then clusters, then routes, and replicas that go last, so that no request ever meets a route
 without a way. Replicas that go are not taken out but marked as leaving: Envoy gives them nothing new and
 still counts what they have, which `in_flight` tells. Once quiet they vanish, and empty clusters with them.
+
+What Envoy refuses is searched for the deployments that are at fault (`kaon.edge.bisection`): these keep their last good
+form, and all others go on.
 """
 
 from __future__ import annotations
@@ -19,9 +22,11 @@ from pathlib import Path
 from kaon import log
 from kaon.clock import Clock, SystemClock
 from kaon.edge import counts, files, resources, stats
+from kaon.edge.bisection import Bisection
+from kaon.edge.configuration import Configuration
 from kaon.edge.layout import Layout
 from kaon.edge.process import EnvoyProcess, open_files
-from kaon.edge.table import DeploymentKey, Table, build
+from kaon.edge.table import RULES, DeploymentKey, Rule, Table, build, differing, mixed
 from kaon.errors import Unavailable
 from kaon.settings import Settings
 from kaon.types.model import Address
@@ -29,7 +34,6 @@ from kaon.types.plan import EdgeStatus
 from kaon.types.route import Endpoint, Route
 
 LOG_MAX_BYTES = 10 * 2**20
-_TAKEN_IN_WITHIN_S = 3.0
 TEND_EVERY_S = 0.25
 _LOOK_EVERY_S = 2.0
 
@@ -49,14 +53,16 @@ class Edge:
             settings.home.absolute() / "edge", settings.run_dir / "edge-admin.sock", settings.run_dir / "edge.lock"
         )
         self.process = EnvoyProcess(self.layout, self._clock)
+        self.configuration = Configuration(self.layout, self.process, self._clock)
         self._wanted: tuple[tuple[Route, ...], Mapping[DeploymentKey, tuple[Endpoint, ...]]] | None = None
         self._table = Table()
         self._leaving: Members = {}
-        self._versions: dict[Path, str] = {}
-        self.refusal = ""
-        """What of the last `apply` was not done, and why; empty: all of it was."""
+        self.refused: dict[DeploymentKey, str] = {}
+        """Deployments of which the last `apply` left something out, and why."""
         self._turn = asyncio.Lock()
         self._ready = False
+        self._settled = False
+        """Whether the documents are those of the table and of those who are leaving."""
 
     async def apply(self, routes: tuple[Route, ...], endpoints: Mapping[DeploymentKey, tuple[Endpoint, ...]]) -> None:
         """Let exactly these routes lead to exactly these replicas, and start Envoy when it does not run.
@@ -70,25 +76,22 @@ class Edge:
                 return
             await self._prepare()
             table = build(routes, endpoints, self._table)
-            self._leave(table)
-            if await self._enact(table):
-                self._table = table
-                self.refusal = "; ".join(table.refused)
+            refused = await self._bring(table)
+            self.refused = {refusal.key: refusal.why for refusal in reversed(table.refused)} | refused
             self._wanted = (routes, dict(endpoints))
 
     async def status(self) -> EdgeStatus:
         """How Envoy is, and what of its configuration it or we refused."""
         address = f"{self._settings.host}:{self._settings.port}"
+        refused = {"/".join(key): why for key, why in sorted(self.refused.items())}
         if not self.process.running:
-            return EdgeStatus(running=False, rejected=self.refusal or self.process.last_words(), address=address)
+            return EdgeStatus(running=False, rejected=self.process.last_words(), refused=refused, address=address)
         try:
             seen = await stats.versions(self.layout.admin_socket)
         except Unavailable:
-            return EdgeStatus(running=False, rejected=self.refusal, address=address)
-        rejected = self.refusal
-        if seen.rejected and self._behind(seen):
-            rejected = self.process.refusal() or rejected
-        return EdgeStatus(running=True, rejected=rejected, address=address)
+            return EdgeStatus(running=False, refused=refused, address=address)
+        rejected = self.process.refusal() if any(seen.refused.values()) and self.configuration.behind(seen) else ""
+        return EdgeStatus(running=True, rejected=rejected, refused=refused, address=address)
 
     async def in_flight(self, address: Address) -> int | None:
         """Requests that Envoy has open to a replica; None when it knows no such replica.
@@ -107,9 +110,12 @@ class Edge:
         """Keep Envoy running and its files tidy, for ever."""
         async with self._turn:
             await self._prepare()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.process.run())
-            group.create_task(self._tend())
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.process.run())
+                group.create_task(self._tend())
+        finally:
+            self.configuration.close()
 
     async def close_door(self) -> None:
         """Take no new connection; what is open goes on. Raises `Unavailable` when Envoy does not answer."""
@@ -131,16 +137,21 @@ class Edge:
             if files.put(self.layout.bootstrap, start) and self.process.running:
                 await self.process.stop()  # another release of Kaon wrote it: begin anew
             self._find()
-            self._put(self.layout.listeners, resources.listeners(self.layout, self._settings.host, self._settings.port))
+            said = self._settings
+            proxies = resources.Proxies(said.trusted_proxies, said.proxy_protocol)
+            front = resources.listeners(self.layout, said.host, said.port, proxies)
+            self.configuration.put({self.layout.listeners: front})
             self._ready = True
+        await self.configuration.start()  # before Envoy, which has no replicas until it is answered
         if self.process.start():
-            await self._taken_in(0)
+            await self.configuration.taken_in()
 
     def _find(self) -> None:
         """Go on from the files that an earlier edge left, or begin with empty ones."""
-        if files.get(self.layout.routes) is None or files.get(self.layout.clusters) is None:
-            self._put(self.layout.clusters, resources.clusters(self._table, self.layout))
-            self._put(self.layout.routes, resources.routes(self._table))
+        routes, named = files.get(self.layout.routes), files.get(self.layout.clusters)
+        if routes is None or named is None:
+            routes, named = resources.routes(self._table), resources.clusters(self._table, self.layout)
+        found = {self.layout.clusters: named, self.layout.routes: routes}
         clusters: dict[str, tuple[Endpoint, ...]] = {}
         for path in self.layout.all_endpoints():
             with contextlib.suppress(KeyError, IndexError, TypeError, ValueError):
@@ -148,103 +159,95 @@ class Edge:
                 stay, leave = resources.members(document, int(path.stem.rpartition("~")[2]))
                 clusters[path.stem] = tuple(stay)
                 self._leaving[path.stem] = {endpoint.address: endpoint for endpoint in leave}
-        self._table = Table(clusters=clusters)
+                found[path] = document
+        self.configuration.put(found)
+        rules: tuple[Rule, ...] = ()
+        with contextlib.suppress(ValueError):
+            rules = RULES.validate_python((files.get(self.layout.rules) or {}).get("rules", ()))
+        self._table = Table(rules, clusters)
 
     # --- applying ---
 
-    def _leave(self, table: Table) -> None:
-        """Whoever was a member and is none any more is leaving."""
+    async def _bring(self, after: Table) -> dict[DeploymentKey, str]:
+        """Bring Envoy to a table, but for what it refuses; who that was, and why.
+
+        Whoever is refused keeps the rule in force. When that does not help, also the replicas; and when even what was
+        in force is refused (by another Envoy than the one that took it), there is nothing to keep.
+        """
+        before = self._table
+        reason = await self._enact(after)
+        if not reason:
+            return {}
+        for base, replicas in ((before, False), (before, True), (Table(), True)):
+            reason = await self._enact(mixed(base, after, (), replicas=replicas))
+            if not reason:
+                return await self._search(base, after, replicas=replicas)
+        return dict.fromkeys(differing(Table(), after), reason)
+
+    async def _search(self, base: Table, after: Table, *, replicas: bool) -> dict[DeploymentKey, str]:
+        """Take in all changes from a table in force to another one but for those that Envoy refuses."""
+        search = Bisection(differing(base, after), self.refused)
+        reason = ""
+        while (trying := search.trying) is not None:
+            reason = await self._enact(mixed(base, after, trying, replicas=replicas))
+            search.tell(reason)
+        if reason:  # the last try was refused, and half of it may still be in the files
+            await self._enact(mixed(base, after, search.taken, replicas=replicas))
+        return search.refused
+
+    async def _enact(self, table: Table) -> str:
+        """Bring Envoy to a table; the reason when it refuses it, and then it works as before."""
+        leaving = self._left(table)
+        steps, self._settled = self._steps(table, leaving), False
+        for step in steps:
+            if reason := await self.configuration.take(step):
+                return reason
+        self._table, self._leaving, self._settled = table, leaving, True
+        files.put(self.layout.rules, {"rules": RULES.dump_python(table.rules, mode="json")})
+        return ""
+
+    def _left(self, table: Table) -> Members:
+        """Those who are leaving once `table` is in force: whoever was a member and is none any more."""
+        found = {name: dict(leaving) for name, leaving in self._leaving.items()}
         for name, before in self._table.clusters.items():
-            leaving = self._leaving.setdefault(name, {})
-            leaving.update({endpoint.address: endpoint for endpoint in before})
-        for name, leaving in self._leaving.items():
+            found.setdefault(name, {}).update({endpoint.address: endpoint for endpoint in before})
+        for name, leaving in found.items():
             for endpoint in table.clusters.get(name, ()):
                 leaving.pop(endpoint.address, None)
+        return {name: leaving for name, leaving in found.items() if leaving}
 
-    def _all_clusters(self, table: Table) -> dict[str, tuple[Endpoint, ...]]:
-        """Those of the table, and those that somebody is still leaving."""
-        still = {name: () for name, leaving in self._leaving.items() if leaving}
-        return dict(sorted({**still, **table.clusters}.items()))
-
-    async def _enact(self, table: Table) -> bool:
-        """Bring Envoy to the table; False when it refused a file, and then it works as before."""
-        clusters = self._all_clusters(table)
-        coming = {n for n, now in clusters.items() if now or not self.layout.endpoints(n).exists()}
+    def _steps(self, table: Table, leaving: Members) -> list[dict[Path, resources.Json]]:
+        """What to tell, one after the other."""
+        clusters = _all_clusters(table, leaving)
+        before = _all_clusters(self._table, self._leaving)
+        same = {
+            name
+            for name, members in clusters.items()
+            if self._settled and before.get(name) == members and self._leaving.get(name) == leaving.get(name)
+        }
+        documents = {
+            name: resources.endpoints(name, members, [of[address] for address in sorted(of)])
+            for name, members in clusters.items()
+            for of in [leaving.get(name, {})]
+            if name not in same
+        }
+        if self._settled and table.rules == self._table.rules and clusters.keys() == before.keys():
+            return [{self.layout.endpoints(name): document for name, document in documents.items()}]
+        at = {name: self.layout.endpoints(name) for name in {*clusters, *self._table.clusters}}
+        coming = {name for name in documents if clusters[name] or not self.configuration.has(at[name])}
         # Until the new routes are in force, the old ones need their clusters.
-        old = {name: () for name in self._table.clusters if self.layout.endpoints(name).exists()}
+        old = {name: () for name in self._table.clusters if self.configuration.has(at[name])}
         both = Table((*self._table.rules, *table.rules), dict(sorted({**old, **clusters}.items())))
         only = Table(table.rules, clusters)
-        steps: list[dict[Path, resources.Json]] = [
-            {self.layout.endpoints(name): self._endpoints(name, clusters[name]) for name in sorted(coming)},
+        return [
+            {at[name]: documents[name] for name in sorted(coming)},
             {self.layout.clusters: resources.clusters(both, self.layout)},
             {self.layout.routes: resources.routes(table)},
             {
                 self.layout.clusters: resources.clusters(only, self.layout),
-                **{self.layout.endpoints(n): self._endpoints(n, now) for n, now in clusters.items() if n not in coming},
+                **{at[name]: document for name, document in documents.items() if name not in coming},
             },
         ]
-        for step in steps:
-            if not await self._take(step):
-                return False
-        return True
-
-    def _endpoints(self, name: str, members: tuple[Endpoint, ...]) -> resources.Json:
-        leaving = self._leaving.get(name, {})
-        return resources.endpoints(name, members, [leaving[address] for address in sorted(leaving)])
-
-    async def _take(self, step: dict[Path, resources.Json]) -> bool:
-        """Write some files and wait until Envoy works by them. When it refuses, put the old ones back."""
-        before = {path: files.get(path) for path in step}
-        if all(before[path] == document for path, document in step.items()):
-            return True
-        refusals = await self._refusals()
-        for path, document in step.items():
-            self._put(path, document)
-        if await self._taken_in(refusals):
-            return True
-        self.refusal = self.process.refusal() or "Envoy refused its configuration; see edge/envoy.log."
-        _log.error("edge refused files", files=[path.name for path in step], reason=self.refusal)
-        for path, old in before.items():
-            if old:
-                self._put(path, old)
-        return False
-
-    def _put(self, path: Path, document: resources.Json) -> None:
-        self._versions[path] = document["version_info"]
-        files.put(path, document)
-
-    async def _refusals(self) -> int:
-        """How many files Envoy has refused since its start; 0 when it is only starting."""
-        try:
-            return (await stats.versions(self.layout.admin_socket)).rejected
-        except Unavailable:
-            return 0
-
-    async def _taken_in(self, refusals: int) -> bool:
-        """Wait until Envoy works by all files; False when it refused one. One that is slow is not waited for."""
-        give_up = self._clock.monotonic() + _TAKEN_IN_WITHIN_S
-        pause_s = 0.001
-        while self._clock.monotonic() < give_up:
-            with contextlib.suppress(Unavailable):
-                seen = await stats.versions(self.layout.admin_socket)
-                behind = self._behind(seen)
-                if self.layout.listeners in behind:
-                    # The port is taken: `_tend` tries again, and nobody reads routes until then.
-                    behind = [path for path in behind if path not in (self.layout.listeners, self.layout.routes)]
-                if not behind and not seen.warming:
-                    return True
-                if behind and seen.rejected > refusals:
-                    return False
-            await self._clock.sleep(pause_s)
-            pause_s = min(pause_s * 2, 0.05)
-        return True
-
-    def _behind(self, seen: stats.Versions) -> list[Path]:
-        """Files that Envoy has not taken in."""
-        known = {self.layout.listeners: seen.listeners, self.layout.routes: seen.routes}
-        known[self.layout.clusters] = seen.clusters
-        known |= {self.layout.endpoints(name): version for name, version in seen.endpoints.items()}
-        return [path for path, version in known.items() if self._versions.get(path, version) != version]
 
     # --- tending ---
 
@@ -267,24 +270,33 @@ class Edge:
     async def _let_go(self) -> None:
         """Forget the leaving that are quiet, and the clusters that are empty by that."""
         active = await stats.active(self.layout.admin_socket) if self.process.running else {}
-        for leaving in self._leaving.values():
-            for address in [address for address in leaving if not active.get(address)]:
-                del leaving[address]
-        self._leaving = {name: leaving for name, leaving in self._leaving.items() if leaving}
-        if not await self._enact(self._table):
+        still = {
+            name: found
+            for name, leaving in self._leaving.items()
+            if (found := {address: endpoint for address, endpoint in leaving.items() if active.get(address)})
+        }
+        if still == self._leaving and self._settled:
             return
-        keep = {self.layout.endpoints(name) for name in self._all_clusters(self._table)}
+        self._leaving, self._settled = still, False
+        if await self._enact(self._table):
+            return
+        keep = {self.layout.endpoints(name) for name in _all_clusters(self._table, self._leaving)}
         for path in self.layout.all_endpoints():
             if path not in keep:
-                path.unlink(missing_ok=True)
-                self._versions.pop(path, None)
+                self.configuration.remove(path)
 
     async def _retry_listeners(self) -> None:
         """Envoy tries a port once only: say it again when it was taken."""
         if not self.process.running:
             return
         seen = await stats.versions(self.layout.admin_socket)
-        if self.layout.listeners in self._behind(seen):
+        if self.layout.listeners in self.configuration.behind(seen):
             document = files.get(self.layout.listeners)
             self.layout.listeners.unlink()
             files.put(self.layout.listeners, document or {})
+
+
+def _all_clusters(table: Table, leaving: Members) -> dict[str, tuple[Endpoint, ...]]:
+    """Those of the table, and those that somebody is still leaving."""
+    still = dict.fromkeys(leaving, ())
+    return dict(sorted({**still, **table.clusters}.items()))

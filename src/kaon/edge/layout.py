@@ -41,6 +41,11 @@ class Layout:
         return self.root / "clusters" / "edge.json"
 
     @property
+    def rules(self) -> Path:
+        """The rules that the routes were made from: what an agent that starts goes on from."""
+        return self.root / "rules.json"
+
+    @property
     def activators(self) -> Path:
         """The folder of the sockets where calls are held for deployments that have no replica."""
         return self.admin_socket.parent / "held"
@@ -50,10 +55,19 @@ class Layout:
         name = hashlib.sha256(f"{workspace}/{deployment}".encode()).hexdigest()[:12]
         return self.activators / f"{name}.sock"
 
+    @property
+    def endpoints_socket(self) -> Path:
+        """Where Envoy asks for the replicas of its clusters."""
+        return self.admin_socket.parent / "edge-endpoints.sock"
+
     def endpoints(self, cluster: str) -> Path:
-        """The replicas of one cluster."""
+        """The replicas of one cluster, as Envoy was told of them last."""
         return self.root / "endpoints" / f"{cluster}.json"
 
+    def cluster_of(self, path: Path) -> str | None:
+        """The cluster whose replicas are in the file at `path`; None: it is another file."""
+        return path.stem if path.parent == self.root / "endpoints" else None
+
     def all_endpoints(self) -> list[Path]:
-        """The files of replicas that are there."""
+        """The files of replicas that are there; a cluster is its file's stem."""
         return sorted((self.root / "endpoints").glob("[!.]*.json"))

@@ -16,17 +16,20 @@ from kaon.types.model import Address
 _TIMEOUT_S = 2.0
 
 
+LISTENERS, ROUTES, CLUSTERS = "listener_manager.lds", "http.edge.rds.edge", "cluster_manager.cds"
+"""What Envoy calls the three files that it follows."""
+
+
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """Which files Envoy has taken in, and what it is still busy with."""
+    """Which files Envoy has taken in, and what it is still busy with. Files go by Envoy's names for them."""
 
-    listeners: str
-    routes: str
-    clusters: str
-    endpoints: dict[str, str]
-    """Cluster -> version of its endpoints."""
-    rejected: int
-    """Updates refused since its start, of any kind."""
+    run: int
+    """Another one is another process of Envoy, which counts from zero."""
+    taken: dict[str, str]
+    """File -> its version in force."""
+    refused: dict[str, int]
+    """File -> how many versions of it were refused in this run."""
     warming: bool
     """Whether it is still starting, or a cluster or listener waits for what it needs."""
 
@@ -34,26 +37,33 @@ class Versions:
 async def versions(admin: Path) -> Versions:
     """Which files Envoy works by. Raises `Unavailable` when it does not answer."""
     names = r"version_text|update_rejected|update_failure|warming_clusters|total_listeners_warming|workers_started"
-    text = await ask(admin, "GET", f"/stats?filter=({names})$")
+    text = await ask(admin, "GET", f"/stats?filter=^(listener_manager|cluster_manager|http).*({names})$")
     found = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
-    suffix = ".version_text"
-
-    def version(name: str) -> str:
-        return found.get(name + suffix, "").strip('"')
-
-    clusters = (name.removesuffix(suffix) for name in found if name.startswith("cluster.") and name.endswith(suffix))
+    refused: dict[str, int] = {}
+    for name, value in found.items():
+        document, _, what = name.rpartition(".")
+        if what in ("update_rejected", "update_failure"):
+            refused[document] = refused.get(document, 0) + int(value)
     return Versions(
-        listeners=version("listener_manager.lds"),
-        routes=version("http.edge.rds.edge"),
-        clusters=version("cluster_manager.cds"),
-        endpoints={name.removeprefix("cluster."): version(name) for name in clusters},
-        rejected=sum(
-            int(value) for name, value in found.items() if name.endswith(("update_rejected", "update_failure"))
-        ),
+        run=run(admin),
+        taken={
+            name.removesuffix(".version_text"): value.strip('"')
+            for name, value in found.items()
+            if name.endswith(".version_text")
+        },
+        refused=refused,
         warming=found.get("listener_manager.workers_started") != "1"
         or found.get("cluster_manager.warming_clusters") != "0"
         or found.get("listener_manager.total_listeners_warming") != "0",
     )
+
+
+def run(admin: Path) -> int:
+    """Which run of Envoy this is: each makes its socket anew. Raises `Unavailable` when there is none."""
+    try:
+        return admin.stat().st_ctime_ns
+    except OSError as e:
+        raise Unavailable("The edge has just ended.") from e
 
 
 async def active(admin: Path) -> dict[Address, int]:

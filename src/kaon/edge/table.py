@@ -18,13 +18,13 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from kaon.types.model import Address
-from kaon.types.route import RESERVED, Backend, Endpoint, Mirror, Route
+from kaon.types.route import RESERVED, Backend, Endpoint, Mirror, Route, local_host
 
 DeploymentKey = tuple[str, str]
 """Workspace and deployment."""
@@ -58,6 +58,12 @@ class Rule:
     """Those that a call may name, whatever their shares."""
     shadow: tuple[str, float] | None = None
     """The cluster of the revision that gets copies of calls, and of what per cent."""
+    closed: bool = False
+    """Whether a call without a key is refused by the edge itself."""
+    cors_origins: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    """Host names whose every path is this deployment's."""
+    sandbox: bool = False
 
     @property
     def ways(self) -> tuple[tuple[str, int], ...]:
@@ -68,13 +74,29 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """Something of a deployment that cannot be routed."""
+
+    key: DeploymentKey
+    why: str
+    """What it is and why, for people."""
+
+    def __str__(self) -> str:
+        return f"{'/'.join(self.key)}: {self.why}"
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """Everything that the edge shall do."""
 
     rules: tuple[Rule, ...] = ()
     clusters: Mapping[str, tuple[Endpoint, ...]] = field(default_factory=dict)
-    refused: tuple[str, ...] = ()
-    """What was left out, and why, for people."""
+    refused: tuple[Refusal, ...] = ()
+    """What was left out, and why."""
+
+
+RULES: TypeAdapter[tuple[Rule, ...]] = TypeAdapter(tuple[Rule, ...])
+"""Rules as they are kept on disk."""
 
 
 def cluster_name(key: DeploymentKey, revision: int) -> str:
@@ -110,7 +132,7 @@ def build(
 
     `last` is the table in force: a refused route keeps the rule that it has there.
     """
-    refused: list[str] = []
+    refused: list[Refusal] = []
     clusters = _clusters(endpoints, refused)
     before = {rule.key: rule for rule in last.rules} if last else {}
     rules: dict[str, Rule] = {}
@@ -119,47 +141,92 @@ def build(
         if rule is None:
             continue
         if rule.prefix in rules:
-            refused.append(f"{_said(route)}: its prefix {rule.prefix} belongs to another deployment")
+            refused.append(Refusal(_key(route), f"the prefix {rule.prefix} belongs to another deployment"))
             continue
         rules[rule.prefix] = rule
-    for rule in rules.values():
-        for revision in rule.revisions:
-            clusters.setdefault(cluster_name(rule.key, revision), ())
-    ordered = sorted(rules.values(), key=lambda rule: rule.prefix)
-    return Table(tuple(ordered), dict(sorted(clusters.items())), tuple(refused))
+    return _table(rules.values(), clusters, refused)
+
+
+def _table(
+    rules: Iterable[Rule], clusters: Mapping[str, tuple[Endpoint, ...]], refused: Iterable[Refusal] = ()
+) -> Table:
+    """In order, each host name at one rule, and with a cluster for every revision that a rule names."""
+    left_out = list(refused)
+    ordered = _hosts_apart(sorted(rules, key=lambda rule: rule.prefix), left_out)
+    named = {cluster_name(rule.key, revision): () for rule in ordered for revision in rule.revisions}
+    return Table(ordered, dict(sorted({**named, **clusters}.items())), tuple(left_out))
+
+
+def differing(before: Table, after: Table) -> tuple[DeploymentKey, ...]:
+    """The deployments of which two tables say different things."""
+
+    def parts(table: Table) -> dict[DeploymentKey, list[object]]:
+        found: dict[DeploymentKey, list[object]] = {}
+        for rule in table.rules:
+            found.setdefault(rule.key, []).append(rule)
+        for name, members in table.clusters.items():
+            found.setdefault(key_of(name), []).append((name, members))
+        return found
+
+    old, new = parts(before), parts(after)
+    return tuple(sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key)))
+
+
+def mixed(before: Table, after: Table, taken: Collection[DeploymentKey], *, replicas: bool) -> Table:
+    """`after` for the deployments in `taken`; the others keep their rules of `before`.
+
+    `replicas`: these keep their replicas of `before`, too, instead of having those of `after`.
+    """
+    rules = [rule for rule in before.rules if rule.key not in taken]
+    rules += [rule for rule in after.rules if rule.key in taken]
+    clusters = dict(after.clusters)
+    if replicas:
+        clusters = {name: members for name, members in before.clusters.items() if key_of(name) not in taken}
+        clusters |= {name: members for name, members in after.clusters.items() if key_of(name) in taken}
+    return _table(rules, clusters, after.refused)
+
+
+def _hosts_apart(rules: Iterable[Rule], refused: list[Refusal]) -> tuple[Rule, ...]:
+    """The rules with each host name at one of them: the first that has it. Two would make Envoy refuse them all."""
+    rules = tuple(rules)
+    taken = {host for rule in rules for host in rule.hosts[:1]}
+    apart: list[Rule] = []
+    for rule in rules:
+        local, own = rule.hosts[:1], rule.hosts[1:]
+        kept = [host for host in own if host not in taken]
+        refused += [Refusal(rule.key, f"the host {host} is another's") for host in own if host in taken]
+        taken |= set(kept)
+        apart.append(replace(rule, hosts=(*local, *kept)))
+    return tuple(apart)
 
 
 def _key(route: Route) -> DeploymentKey:
     return str(getattr(route, "workspace", "")), str(getattr(route, "deployment", ""))
 
 
-def _said(route: Route) -> str:
-    return "route of " + "/".join(_key(route))
-
-
-def _rule(route: Route, clusters: Mapping[str, tuple[Endpoint, ...]], refused: list[str]) -> Rule | None:
+def _rule(route: Route, clusters: Mapping[str, tuple[Endpoint, ...]], refused: list[Refusal]) -> Rule | None:
     """The rule of a route, or None when the route makes no sense."""
     try:
         # A model can be built around its validators (`model_construct`, `model_copy`): what an edge obeys is checked.
         route = Route.model_validate(route.model_dump(warnings=False))
     except (ValidationError, AttributeError, TypeError, ValueError, RecursionError) as e:
-        refused.append(f"{_said(route)}: {_reason(e)}")
+        refused.append(Refusal(_key(route), _reason(e)))
         return None
     paths = (*route.retry_paths, *route.stream_paths, *route.hedges)
     if not _PREFIX.fullmatch(route.prefix) or route.prefix.split("/")[1] in RESERVED:
-        refused.append(f"{_said(route)}: the prefix {route.prefix!r} cannot be routed")
+        refused.append(Refusal(_key(route), f"the prefix {route.prefix!r} cannot be routed"))
     elif bad := next((path for path in paths if len(path) > 1024 or not _PATH.fullmatch(path)), None):
-        refused.append(f"{_said(route)}: the path {bad[:80]!r} cannot be routed")
+        refused.append(Refusal(_key(route), f"the path {bad[:80]!r} cannot be routed"))
     elif not math.isfinite(route.timeout_s):
-        refused.append(f"{_said(route)}: timeout_s is {route.timeout_s}")
+        refused.append(Refusal(_key(route), f"timeout_s is {route.timeout_s}"))
     elif not math.isfinite(route.hold_s):
-        refused.append(f"{_said(route)}: hold_s is {route.hold_s}")
+        refused.append(Refusal(_key(route), f"hold_s is {route.hold_s}"))
     elif bad := next((path for path, s in route.hedges.items() if not HEDGE_MIN_S <= s <= TIMEOUT_MAX_S), None):
-        refused.append(f"{_said(route)}: calls of {bad[:80]!r} cannot be sent again after {route.hedges[bad]} s")
+        refused.append(Refusal(_key(route), f"calls of {bad[:80]!r} cannot be sent again after {route.hedges[bad]} s"))
     elif len({b.revision for b in route.backends}) < len(route.backends):
-        refused.append(f"{_said(route)}: its backends name a revision twice")
+        refused.append(Refusal(_key(route), "its backends name a revision twice"))
     elif not all(1 <= b.revision <= REVISION_MAX for b in route.backends):
-        refused.append(f"{_said(route)}: a revision is not within 1 and {REVISION_MAX}")
+        refused.append(Refusal(_key(route), f"a revision is not within 1 and {REVISION_MAX}"))
     else:
         key = (route.workspace, route.deployment)
         weights = _weights(key, route.backends, clusters)
@@ -175,6 +242,10 @@ def _rule(route: Route, clusters: Mapping[str, tuple[Endpoint, ...]], refused: l
             all(len(clusters.get(name, ())) > 1 for name, _ in weights),
             tuple(sorted(b.revision for b in route.backends)),
             _shadow(key, route.mirror, clusters),
+            route.closed,
+            route.cors_origins,
+            (local_host(*key), *sorted(set(route.hosts))),
+            route.sandbox,
         )
     return None
 
@@ -204,7 +275,7 @@ def _shadow(
 
 
 def _clusters(
-    endpoints: Mapping[DeploymentKey, Iterable[Endpoint]], refused: list[str]
+    endpoints: Mapping[DeploymentKey, Iterable[Endpoint]], refused: list[Refusal]
 ) -> dict[str, tuple[Endpoint, ...]]:
     clusters: dict[str, dict[Address, Endpoint]] = {}
     for (workspace, deployment), members in endpoints.items():
@@ -213,13 +284,13 @@ def _clusters(
             try:
                 endpoint = Endpoint.model_validate(given.model_dump(warnings=False))
             except (ValidationError, AttributeError, TypeError, ValueError) as e:
-                refused.append(f"replica of {workspace}/{deployment}: {_reason(e)}")
+                refused.append(Refusal(key, f"a replica cannot be reached: {_reason(e)}"))
                 continue
             addresses = (endpoint.address, *([endpoint.control_address] if endpoint.control_address else []))
             if bad := next((address for address in addresses if not _reachable(address)), None):
-                refused.append(f"replica {endpoint.replica} of {workspace}/{deployment}: no way to {bad[:120]!r}")
+                refused.append(Refusal(key, f"there is no way to replica {endpoint.replica} at {bad[:120]!r}"))
             elif endpoint.revision > REVISION_MAX:
-                refused.append(f"replica {endpoint.replica} of {workspace}/{deployment}: revision over {REVISION_MAX}")
+                refused.append(Refusal(key, f"the revision of replica {endpoint.replica} is over {REVISION_MAX}"))
             else:
                 clusters.setdefault(cluster_name(key, endpoint.revision), {})[endpoint.address] = endpoint
     return {name: tuple(members[a] for a in sorted(members)) for name, members in clusters.items()}

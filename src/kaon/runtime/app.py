@@ -15,7 +15,6 @@ from kaon.errors import BadAnswer, KaonError, MethodNotAllowed
 from kaon.runtime import streaming
 from kaon.runtime.answers import BODILESS, Answer, allowed, interrupted, known, refusal
 from kaon.runtime.asgi import Message, Receive, Scope, Send, run_app
-from kaon.runtime.bodies import steady
 from kaon.runtime.call import Call
 from kaon.runtime.chunks import CHUNKS, Chunks
 from kaon.runtime.figures import Figures
@@ -26,6 +25,7 @@ from kaon.runtime.routes import path_of
 from kaon.runtime.serving import Serving
 from kaon.runtime.steps import in_context
 from kaon.sdk.docs_page import docs_page
+from kaon.types.flight import UNLIMITED_S
 from kaon.types.headers import check
 from kaon.types.key import Grant
 from kaon.types.service import EndpointKind
@@ -61,6 +61,7 @@ class App:
             if document is None:
                 mounted = self._serving.mounts.find(scope["path"])
                 if mounted is not None:
+                    self._door.screen(request_id)
                     await self._delegate(*mounted, request_id, grant, scope, receive, send)
                     return
                 lane, names = self._serving.routes.find(scope["method"], path_of(scope))
@@ -109,7 +110,7 @@ class App:
         fields: dict[bytes, bytes],
         receive: Receive,
     ) -> Answer:
-        call.arguments = await in_time(call, arguments(lane, names, scope, fields, steady(receive)))
+        call.arguments = await in_time(call, arguments(lane, names, scope, fields, receive))
         ended = asyncio.Event()
         call.on_end = lambda _: ended.set()
         call.began_at = time.monotonic()
@@ -148,6 +149,7 @@ class App:
         visit = _Visit(scope.get("extensions", {}).get(CHUNKS), send, self._serving.loop, closing=self._door.closing)
         began_at, told = time.monotonic(), self._serving.mounts.scope(at, app, scope)
         self._serving.elsewhere += 1
+        flight = self._serving.flights.begin(request_id, began_at + UNLIMITED_S)
         try:
             with self._serving.lasting.held(grant, visit.end):
                 running = run_app(app, told, receive, visit.send)
@@ -166,6 +168,7 @@ class App:
                 )
                 await send({"type": "http.response.body", "body": answer.body})
         finally:
+            self._serving.flights.end(flight)
             visit.close()
             self._serving.elsewhere -= 1
             self._serving.others.answered(visit.code or 500, time.monotonic() - began_at)

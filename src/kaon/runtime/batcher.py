@@ -189,6 +189,8 @@ class BatchLane(Lane):
                 self._line.began(call)
                 self._began += 1
                 self.figures.queue_seconds.add(now - call.began_at)
+            if call.flight is None:  # a call of many rows may be in several batches
+                call.note()
             call.on_cancel = work.one_left
         self._advance(work)
 

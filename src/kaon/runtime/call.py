@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from kaon import context
 from kaon.errors import DeadlineExceeded, Unavailable
+from kaon.types.flight import UNLIMITED_S
 
 if TYPE_CHECKING:
     from kaon.runtime.lane import Lane
@@ -51,6 +52,8 @@ class Call:
     on_end: Callable[[Call], None] | None = None
     on_cancel: Callable[[], object] | None = None
     """Set while a handler works that can be told to stop."""
+    flight: int | None = None
+    """Where it is noted as in flight, from the moment when it has a slot; see `kaon.runtime.inflight`."""
     _timer: asyncio.TimerHandle | None = None
 
     def __init__(self, lane: Lane, grant: Grant, request_id: str, timeout_s: float | None) -> None:
@@ -138,3 +141,14 @@ class Call:
                 self.on_end(self)
             except BaseException:
                 _log.exception("an answer could not be written", extra={"fields": {"request_id": self.request_id}})
+        if self.flight is not None:
+            self.lane.flights.end(self.flight)
+            self.flight = None
+
+    def note(self) -> None:
+        """Note it as in flight: it has a slot now. Never raises."""
+        deadline = self.deadline
+        if not self.ended:
+            self.flight = self.lane.flights.begin(
+                self.request_id, self.began_at + UNLIMITED_S if deadline is None else deadline
+            )

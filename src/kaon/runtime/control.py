@@ -16,6 +16,8 @@ from kaon.runtime.sums import Sums
 from kaon.types.key import Access
 from kaon.types.knobs import Knobs
 from kaon.types.launch import ReplicaHealth
+from kaon.types.model import content_hash
+from kaon.types.refusals import Refusals
 from kaon.types.replica import Phase
 from kaon.types.shadow import KeptAnswers, Sampling
 
@@ -33,6 +35,7 @@ class Control:
         self.phase = Phase.LOADING
         self._serving = serving
         self._sums = Sums(serving, cpus)
+        self._refusals = Refusals()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -64,13 +67,18 @@ class Control:
             case "PUT /knobs":
                 self._serving.tune(await _told(receive, Knobs))
                 return Answer(204, _JSON, b"")
+            case "PUT /refusals":
+                self._refusals = await _told(receive, Refusals)
+                self._serving.door.refusals = frozenset(self._refusals.request_ids)
+                return Answer(204, _JSON, b"")
             case "PUT /sampling":
                 self._serving.sample(await _told(receive, Sampling))
                 return Answer(204, _JSON, b"")
             case "GET /answers":
                 return Answer(200, _JSON, self._kept(query.removeprefix("after=")).model_dump_json().encode())
         raise NotFound(
-            "The control socket knows /live, /ready, /figures, /metrics, /access, /knobs, /sampling and /answers."
+            "The control socket knows /live, /ready, /figures, /metrics, /access, /knobs, /refusals, /sampling and "
+            "/answers."
         )
 
     def _kept(self, after: str) -> KeptAnswers:
@@ -87,6 +95,7 @@ class Control:
             queued=serving.queued,
             access=serving.door.gate.hash,
             knobs=serving.knobs,
+            refusals=content_hash(self._refusals),
         )
 
 

@@ -7,12 +7,13 @@ import math
 import os
 
 from kaon import context
-from kaon.errors import InvalidInput, NotBegun, Unauthenticated
+from kaon.errors import InvalidInput, NotBegun, PoisonRequest, Unauthenticated
 from kaon.runtime.call import Call
 from kaon.runtime.gate import Gate
 from kaon.runtime.lane import Lane
 from kaon.runtime.site import Site
 from kaon.runtime.strangers import Strangers
+from kaon.types.flight import ID_LENGTH
 from kaon.types.key import Grant
 
 _AUTHORIZATION = b"authorization"
@@ -34,6 +35,8 @@ class Door:
         """Why nobody may come in; "" when open."""
         self.closing = False
         """Whether connections are to be closed after their next answer."""
+        self.refusals: frozenset[str] = frozenset()
+        """Ids of requests that were in flight at crashes, by their first characters."""
         self._prefix = os.urandom(6).hex()
         self._count = itertools.count(1)
 
@@ -63,8 +66,18 @@ class Door:
             raise NotBegun(f"Not ready: {self.shut}.", hint="Try again in a moment.", retry_after_s=_SOON_S)
         return grant
 
+    def screen(self, request_id: str) -> None:
+        """Raise PoisonRequest for a request that was in flight when replicas crashed."""
+        if request_id[:ID_LENGTH] in self.refusals:
+            raise PoisonRequest(
+                f"The request {request_id!r} was in flight at more than one crash of this service, so it is refused.",
+                hint="Change the request and send it under another X-Request-Id; the service's log has the crash.",
+            )
+
     def call(self, lane: Lane, grant: Grant, fields: dict[bytes, bytes], request_id: str) -> Call:
-        """A call of a caller that was let in. Raises InvalidInput for a deadline that is none."""
+        """A call of a caller that was let in. Raises InvalidInput for a deadline that is none, and as `screen`."""
+        if self.refusals:
+            self.screen(request_id)
         timeout_s = lane.timeout_s
         asked = fields.get(_DEADLINE)
         if asked is not None:

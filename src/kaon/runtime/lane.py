@@ -24,6 +24,7 @@ from kaon.errors import TooManyRequests
 from kaon.laws import admit
 from kaon.runtime.call import Call
 from kaon.runtime.figures import Figures
+from kaon.runtime.inflight import NOWHERE
 from kaon.runtime.line import Line, Piece
 from kaon.runtime.steps import Stepper
 from kaon.runtime.threads import Threads, Worker
@@ -44,6 +45,8 @@ _INSTANT_S = 0.0005
 class Lane(ABC):
     """What all lanes share: slots, line, admission, figures. In the line are calls, or parts of them."""
 
+    flights = NOWHERE
+    """Where its calls in flight are noted."""
     new_context: Callable[[], Context] = Context
     """Makes the context of a call: a copy of what the class's module and constructor left."""
 
@@ -93,6 +96,7 @@ class Lane(ABC):
             self.busy += 1
             self._edges -= call.began_at
             call.holds = True
+            call.note()
             try:
                 self._run(call)
             except BaseException as error:
@@ -235,6 +239,7 @@ class Lane(ABC):
         self.busy += 1
         self._edges -= now
         call.holds = True
+        call.note()
         try:
             self._run(call)
         except BaseException as error:

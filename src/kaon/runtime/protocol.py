@@ -20,7 +20,7 @@ from uvicorn.protocols.http.flow_control import CLOSE_HEADER
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from kaon.errors import BadAnswer
-from kaon.runtime import bodies
+from kaon.runtime import inputs
 from kaon.runtime.answers import known, refusal
 from kaon.runtime.call import Call
 from kaon.runtime.chunks import CHUNKS, Chunks
@@ -75,24 +75,11 @@ class ReplicaProtocol(HttpToolsProtocol):
         self._chunks: Chunks | None = None
         """Of the request that an ASGI app answers now."""
         self._idle_since: float | None = None
-        self._slow: asyncio.TimerHandle | None = None
-        """Looks whether a body still comes."""
+        self._heard_at = 0.0
+        self._pause_timer: asyncio.TimerHandle | None = None
         self.ws_protocol_class = partial(_socket_protocol, serving)  # type: ignore[assignment]
 
     # --- a request comes in ---
-
-    def _look_at_body(self, before: _Cycle | None, size: int) -> None:
-        """Refuse a request of whose body nothing came since the last look. One timer a connection, for all requests."""
-        self._slow = None
-        cycle = self._fast
-        if cycle is None or cycle.call is not None:
-            return
-        if cycle is not before or len(cycle.body) != size:
-            self._slow = self.loop.call_later(bodies.PAUSE_S, self._look_at_body, cycle, len(cycle.body))
-            return
-        cycle.request_id = self._door.request_id(cycle.fields)
-        cycle.keep_alive = False
-        self._refuse(cycle, bodies.stopped())
 
     def on_message_begin(self) -> None:
         self.url = b""
@@ -111,8 +98,6 @@ class ReplicaProtocol(HttpToolsProtocol):
                 self.flow.resume_reading()
             return
         self._fast = self.cycle = cycle  # type: ignore[assignment]
-        if self._slow is None:
-            self._slow = self.loop.call_later(bodies.PAUSE_S, self._look_at_body, None, 0)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers.append((name.lower(), value))
@@ -168,6 +153,29 @@ class ReplicaProtocol(HttpToolsProtocol):
         if kind != _JSON and kind.partition(b";")[0] != _JSON:
             return None
         return _Cycle(lane, fields, None, keep_alive)
+
+    # --- its body is awaited, for so long ---
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        cycle = self._fast
+        if cycle is not None and cycle.call is None:
+            self._heard_at = time.monotonic()
+            if self._pause_timer is None:
+                self._pause_timer = self.loop.call_later(inputs.BODY_PAUSE_S, self._look_for_body)
+
+    def _look_for_body(self) -> None:
+        """Refuse a request whose body has stopped coming. One timer for all its parts; most come whole, without."""
+        self._pause_timer = None
+        cycle = self._fast
+        if cycle is None or cycle.call is not None or cycle.disconnected:
+            return
+        left_s = self._heard_at + inputs.BODY_PAUSE_S - time.monotonic()
+        if left_s > 0:
+            self._pause_timer = self.loop.call_later(left_s, self._look_for_body)
+            return
+        cycle.request_id, cycle.keep_alive = self._door.request_id(cycle.fields), False
+        self._refuse(cycle, inputs.paused())
 
     # --- it is answered ---
 
@@ -248,14 +256,15 @@ class ReplicaProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._chunks is not None:
             self._chunks.lost()
-        if self._slow is not None:
-            self._slow.cancel()
         cycle = self._fast
         if cycle is not None:
             cycle.disconnected = True
             if cycle.call is not None:
                 cycle.call.cancel()
         super().connection_lost(exc)
+        if self._pause_timer is not None:
+            self._pause_timer.cancel()
+            self._pause_timer = None
         if self.timeout_keep_alive_task is not None:
             self.timeout_keep_alive_task.cancel()
             self.timeout_keep_alive_task = None

@@ -25,6 +25,7 @@ from kaon.runtime.app import App
 from kaon.runtime.control import Control
 from kaon.runtime.door import Door
 from kaon.runtime.gate import Gate
+from kaon.runtime.inflight import NOWHERE, Flights
 from kaon.runtime.mounts import Mounts
 from kaon.runtime.protocol import ReplicaProtocol
 from kaon.runtime.server import Server, bound, server
@@ -68,7 +69,8 @@ class Replica:
         loop = asyncio.get_running_loop()
         self._signals.listen(loop, self._stop.set)
         door = Door(Gate(self._launch.access, self._clock), site_of(self._launch.service_address))
-        serving = Serving(door, loop, self._launch.prefix)
+        flights = Flights(Path(self._launch.flights_file)) if self._launch.flights_file else NOWHERE
+        serving = Serving(door, loop, self._launch.prefix, flights)
         serving.tune(self._launch.knobs)
         control = Control(serving, self._launch.cpus)
         public = server(

@@ -14,6 +14,7 @@ from kaon.errors import KaonError
 from kaon.runtime.batcher import BatchLane
 from kaon.runtime.door import Door
 from kaon.runtime.figures import Figures
+from kaon.runtime.inflight import NOWHERE, Flights
 from kaon.runtime.lane import AsyncLane, HeldLane, Lane, ThreadLane, worker_of
 from kaon.runtime.lasting import Lasting
 from kaon.runtime.mounts import Mounts
@@ -33,9 +34,13 @@ from kaon.types.shadow import Sampling
 class Serving:
     """The state that both ways in, fast path and ASGI, work on. Empty, and its door shut, until `open`."""
 
-    def __init__(self, door: Door, loop: asyncio.AbstractEventLoop, prefix: str = "/") -> None:
+    def __init__(
+        self, door: Door, loop: asyncio.AbstractEventLoop, prefix: str = "/", flights: Flights = NOWHERE
+    ) -> None:
         self.door = door
         self.loop = loop
+        self.flights = flights
+        """Where calls in flight are noted."""
         self.lasting = Lasting(door.gate, loop)
         self.service: Service | None = None
         self.lanes: tuple[Lane, ...] = ()
@@ -74,6 +79,7 @@ class Serving:
         self.lanes = tuple(lane_of(endpoint, instance, self.loop, stepper, main) for endpoint in service.endpoints)
         for lane in self.lanes:
             lane.new_context = self.new_context
+            lane.flights = self.flights
         self.tune(self._knobs)
         self.routes = routes(self.lanes)
         self.fast = _fast(self.lanes)

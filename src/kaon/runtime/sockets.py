@@ -25,6 +25,7 @@ from kaon.runtime.serving import Serving
 from kaon.runtime.socket_protocol import CONNECTION, SocketProtocol
 from kaon.runtime.steps import in_context
 from kaon.runtime.streaming import begin
+from kaon.types.flight import UNLIMITED_S
 from kaon.types.key import Grant
 
 _log = logging.getLogger("kaon.runtime")
@@ -40,6 +41,7 @@ async def serve_socket(serving: Serving, scope: Scope, receive: Receive, send: S
     request_id = serving.door.request_id(fields)
     try:
         grant = serving.door.check(fields, scope.get("client"))
+        serving.door.screen(request_id)
         mounted = serving.mounts.find(scope["path"])
         talk = None if mounted else _talk(serving, grant, fields, request_id, scope, receive, send)
     except KaonError as error:
@@ -49,7 +51,7 @@ async def serve_socket(serving: Serving, scope: Scope, receive: Receive, send: S
     if talk is not None:
         await talk.run()
     elif mounted is not None:
-        await _delegate(serving, *mounted, grant, scope, receive, send)
+        await _delegate(serving, *mounted, request_id, grant, scope, receive, send)
 
 
 def _talk(
@@ -164,7 +166,7 @@ def _checked(send: Send) -> Send:
 
 
 async def _delegate(
-    serving: Serving, at: str, app: Any, grant: Grant, scope: Scope, receive: Receive, send: Send
+    serving: Serving, at: str, app: Any, request_id: str, grant: Grant, scope: Scope, receive: Receive, send: Send
 ) -> None:
     """Let a mounted app talk, counted as in flight until it has."""
     connection: SocketProtocol | None = scope["extensions"].get(CONNECTION)
@@ -183,6 +185,7 @@ async def _delegate(
     if connection is not None:
         connection.on_lost = lambda: stopping.append(serving.loop.call_later(GONE_S, task.cancel))
     serving.elsewhere += 1
+    flight = serving.flights.begin(request_id, time.monotonic() + UNLIMITED_S)
     try:
         with serving.lasting.held(grant, end):
             running = run_app(app, serving.mounts.scope(at, app, scope), receive, _checked(send))
@@ -191,6 +194,7 @@ async def _delegate(
         if not revoked and (connection is None or not connection.disconnected):
             raise
     finally:
+        serving.flights.end(flight)
         serving.elsewhere -= 1
         for timer in stopping:
             timer.cancel()

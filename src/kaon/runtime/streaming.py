@@ -13,7 +13,6 @@ from kaon import context
 from kaon.runtime import stream
 from kaon.runtime.answers import Answer, interrupted, known, refusal
 from kaon.runtime.asgi import Receive, Scope, Send
-from kaon.runtime.bodies import steady
 from kaon.runtime.call import Call
 from kaon.runtime.chunks import CHUNKS, Chunks
 from kaon.runtime.inputs import arguments, cancel_when_gone, in_time
@@ -39,7 +38,7 @@ async def serve_stream(
 
     HEAD is answered without running the generator.
     """
-    call.arguments = await in_time(call, arguments(lane, names, scope, fields, steady(receive)))
+    call.arguments = await in_time(call, arguments(lane, names, scope, fields, receive))
     reply = _Reply(lane, call, fields, closing=closing, send=send, chunks=(scope.get("extensions") or {}).get(CHUNKS))
     if scope["method"] == "HEAD":
         await reply.head()

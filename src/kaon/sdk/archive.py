@@ -127,6 +127,20 @@ def read_manifest(archive: Path | bytes, limits: Limits = DEFAULT_LIMITS, *, dig
         return reader.finish(digest)
 
 
+def read_head(head: bytes, limits: Limits = DEFAULT_LIMITS) -> Manifest:
+    """The manifest of an artifact that was checked before, from its first bytes: `head_bytes` of them are enough.
+
+    Raises `InvalidInput`, `TooLarge`.
+    """
+    with _opened(head) as file:
+        return _Reader(file, limits).manifest()
+
+
+def head_bytes(limits: Limits = DEFAULT_LIMITS) -> int:
+    """How many bytes of an artifact hold its manifest, however badly it packs."""
+    return limits.manifest_bytes + limits.manifest_bytes // 64 + _CHUNK
+
+
 def extract(archive: Path | bytes, target: Path, limits: Limits = DEFAULT_LIMITS, *, digest: str = "") -> Manifest:
     """Unpack an artifact to the new folder `target`, read-only, and return its manifest.
 
@@ -189,6 +203,25 @@ def _move(beside: Path, target: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise  # somebody else unpacked the same bytes first otherwise, and theirs are as good
+
+
+class BadManifest(InvalidInput):
+    """A manifest with a field that is unknown, missing or out of its bounds; `errors` says which."""
+
+    status = 422
+
+
+def _bad_manifest(error: ValidationError) -> BadManifest:
+    """The error for a manifest: where it is wrong and why, never what it holds."""
+    found = [
+        {"where": ".".join(str(part)[:80] for part in e["loc"])[:400], "message": e["msg"][:200]}
+        for e in error.errors(include_input=False, include_url=False, include_context=False)[:20]
+    ]
+    return BadManifest(
+        f"The artifact's manifest is not valid: {found[0]['where']}: {found[0]['message']}",
+        hint="Correct the class and build it anew: kaon build",
+        errors=found,
+    )
 
 
 class _Inflater:
@@ -275,6 +308,12 @@ class _Reader:
             yield entry.path, entry.executable, self._checked(entry)
             self._pad(entry.size_bytes)
 
+    def manifest(self) -> Manifest:
+        """The manifest alone."""
+        self._read_manifest()
+        assert self._manifest is not None
+        return self._manifest
+
     def finish(self, digest: str) -> Manifest:
         """Check the end and the digest; return the manifest."""
         if self._inflater.read(len(_END)) != _END:
@@ -299,9 +338,7 @@ class _Reader:
         try:
             self._manifest = Manifest.model_validate_json(raw)
         except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False)[0]
-            where = ".".join(map(str, first["loc"]))
-            raise InvalidInput(f"The artifact's manifest is not valid: {where}: {first['msg']}") from None
+            raise _bad_manifest(error) from None
         self._check(self._manifest)
         return raw
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from types import EllipsisType
 from typing import Any, TypeVar, overload
 
+from pydantic import ValidationError
+
 from kaon.errors import ConfigError, InvalidInput
 from kaon.sdk import hints
 from kaon.sdk.method import Method, is_method
@@ -205,23 +207,26 @@ def compile_endpoint(method: Method, mark: Mark, names: Mapping[str, Any]) -> En
     if mark.hedge_s is not None:
         _check_hedge(owner, mark.hedge_s, kind, idempotent=idempotent, timeout_s=timeout_s)
     lines = (inspect.getdoc(function) or "").split("\n", 1)
-    spec = EndpointSpec(
-        name=function.__name__,
-        method=verb,
-        path=path,
-        kind=kind,
-        summary=mark.summary or lines[0].strip(),
-        idempotent=idempotent,
-        retry=mark.retry,
-        timeout_s=timeout_s,
-        concurrency=mark.concurrency,
-        hedge_s=mark.hedge_s,
-        batch=mark.batch,
-        media_type=_media_type(owner, mark, kind, signature),
-        max_message_bytes=_max_message_bytes(owner, mark, kind),
-        strict=mark.strict,
-        max_body_bytes=_max_body_bytes(owner, mark, signature),
-    )
+    try:
+        spec = EndpointSpec(
+            name=function.__name__,
+            method=verb,
+            path=path,
+            kind=kind,
+            summary=mark.summary or lines[0].strip(),
+            idempotent=idempotent,
+            retry=mark.retry,
+            timeout_s=timeout_s,
+            concurrency=mark.concurrency,
+            hedge_s=mark.hedge_s,
+            batch=mark.batch,
+            media_type=_media_type(owner, mark, kind, signature),
+            max_message_bytes=_max_message_bytes(owner, mark, kind),
+            strict=mark.strict,
+            max_body_bytes=_max_body_bytes(owner, mark, signature),
+        )
+    except ValidationError as error:
+        raise out_of_bounds(owner, error) from None
     compiled = Endpoint(
         spec=spec,
         function=function,
@@ -234,6 +239,15 @@ def compile_endpoint(method: Method, mark: Mark, names: Mapping[str, Any]) -> En
     for example in mark.examples:
         _check_example(owner, compiled, example)
     return compiled
+
+
+def out_of_bounds(owner: str, error: ValidationError) -> ConfigError:
+    """The error for something that no manifest may say, such as a time limit below zero."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(map(str, first["loc"]))
+    return ConfigError(
+        f"`{owner}` has {where}={first['input']!r:.80}: {first['msg']}.", hint="Correct it in the class."
+    )
 
 
 def _timeout_s(given: float | EllipsisType | None, kind: EndpointKind) -> float | None:

@@ -12,9 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, get_args, overload
 
+from pydantic import ValidationError
+
 from kaon.errors import ConfigError
 from kaon.sdk import openapi
-from kaon.sdk.endpoint import MARK, Endpoint, compile_endpoint
+from kaon.sdk.endpoint import MARK, Endpoint, compile_endpoint, out_of_bounds
 from kaon.sdk.method import is_method, mark_of, method_of
 from kaon.sdk.setting import Setting, compile_settings, read_settings
 from kaon.types.objective import Objective
@@ -51,7 +53,13 @@ class Service:
     loop: Loop = "uvloop"
 
     def spec(self) -> ServiceSpec:
-        """What an artifact's manifest says of it."""
+        """What an artifact's manifest says of it. Raises ConfigError for what no manifest may say."""
+        try:
+            return self._spec()
+        except ValidationError as error:
+            raise out_of_bounds(self.cls.__name__, error) from None
+
+    def _spec(self) -> ServiceSpec:
         return ServiceSpec(
             name=self.name,
             entry=self.entry,

@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import fmean
@@ -42,6 +43,7 @@ from kaon.sim.twin import (
     agreement,
     calibrated,
     fit,
+    goes_on,
     off,
     unevennesses,
 )
@@ -61,10 +63,14 @@ _TURN_S = 0.0005
 _MISSING, _HELPS = "the platform has no simulator", "pip install 'kaon[sim]', then kaon down; kaon up"
 
 
-def answer(ask: Ask) -> Answer:
-    """What the twin says."""
+class GivenUp(Exception):
+    """Nobody waits for the answer any more."""
+
+
+def answer(ask: Ask, go_on: Callable[[], None] = goes_on) -> Answer:
+    """What the twin says. `go_on` is called all along; what it raises ends the work."""
     began = time.thread_time()
-    found = _foreseen(ask) if ask.foresee_s is not None else _epoch(ask)
+    found = _foreseen(ask, go_on) if ask.foresee_s is not None else _epoch(ask, go_on)
     return replace(found, cpu_s=time.thread_time() - began)
 
 
@@ -89,9 +95,26 @@ class ThreadedTwin:
             usual_s = sys.getswitchinterval()
             sys.setswitchinterval(_TURN_S)
             try:
-                return await asyncio.to_thread(answer, ask)
+                return await _in_thread(ask)
             finally:
                 sys.setswitchinterval(usual_s)
+
+
+async def _in_thread(ask: Ask) -> Answer:
+    """The answer, from a thread of the loop's executor. Cancelled, it returns when the thread is free again."""
+    given_up = threading.Event()
+
+    def go_on() -> None:
+        if given_up.is_set():
+            raise GivenUp
+
+    work = asyncio.ensure_future(asyncio.to_thread(answer, ask, go_on))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        given_up.set()
+        await asyncio.gather(work, return_exceptions=True)
+        raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +131,13 @@ class Belief:
     """`Answer.replayed`."""
 
 
-def believed(ask: Ask) -> Belief:
+def believed(ask: Ask, go_on: Callable[[], None] = goes_on) -> Belief:
     """The twin, if its replay agrees with what was seen, after another calibration if need be."""
     until = _until(ask)
     calls = sum(ask.past.counts(until - RECENT_S, until))
     if calls > MOST_CALLS:
         return Belief(None, f"{calls} calls in half an hour are more than can be played", ask.noise)
-    twin = built(ask, replay_set(ask.past, until))
+    twin = built(ask, replay_set(ask.past, until), go_on)
     if twin is None or not twin.episodes:
         return Belief(None, "no batch or no snapshot was seen yet", ask.noise)
     whole = twin.episodes[0]
@@ -146,7 +169,7 @@ def _replayed(twin: Twin, whole: Episode, outcome: Outcome) -> Iterator[tuple[fl
             yield end_s, block.loss, block.plain
 
 
-def built(ask: Ask, played: ReplaySet | None) -> Twin | None:
+def built(ask: Ask, played: ReplaySet | None, go_on: Callable[[], None] = goes_on) -> Twin | None:
     """The twin as far as it can be told from the past, to play this; None: no batch was seen yet."""
     past, until = ask.past, _until(ask)
     sums = past.sums(until - FIT_S, until)
@@ -172,6 +195,7 @@ def built(ask: Ask, played: ReplaySet | None) -> Twin | None:
         episodes,
         tuple(episode(ask, model, stretch) for stretch in short),
         lucks=1 if sum(len(e.arrivals_ns) for e in episodes) > FEW_CALLS else LUCKS,
+        go_on=go_on,
     )
 
 
@@ -265,11 +289,11 @@ def _calibration(ask: Ask, twin: Twin, until: float) -> int:
     return calibrated(twin, _choices(ask, twin.model, until), last, _in_force(ask, last.clock_s), ask.seed, seen)
 
 
-def _foreseen(ask: Ask) -> Answer:
+def _foreseen(ask: Ask, go_on: Callable[[], None]) -> Answer:
     """What the twin makes of a time that was, with what was in force and with what is attempted beside it."""
     assert ask.foresee_s is not None
     from_s, until_s = ask.foresee_s
-    twin, begin = built(ask, None), ask.past.begun(max(from_s - LED_IN_S, 1.0))
+    twin, begin = built(ask, None, go_on), ask.past.begun(max(from_s - LED_IN_S, 1.0))
     if twin is None or begin is None:
         return Answer(ask.search, None, "nothing is known of that time", trusted=False, noise=ask.noise)
     whole = episode(ask, twin.model, ask.past.stretch(begin, until_s))
@@ -287,9 +311,9 @@ def _foreseen(ask: Ask) -> Answer:
     )
 
 
-def _epoch(ask: Ask) -> Answer:
+def _epoch(ask: Ask, go_on: Callable[[], None]) -> Answer:
     """An epoch of the search, or the promise of what is attempted."""
-    belief = believed(ask)
+    belief = believed(ask, go_on)
     twin = belief.twin
     if twin is None or belief.distrust:
         return Answer(ask.search, None, belief.distrust, trusted=False, noise=belief.noise, off=belief.off)

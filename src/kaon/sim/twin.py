@@ -114,6 +114,10 @@ class Episode:
         return replace(self, arrivals_ns=resampled(self.arrivals_ns, self.span_s, seed))
 
 
+def goes_on() -> None:
+    """Nobody ends a play before it is over."""
+
+
 @dataclass(frozen=True, slots=True)
 class Twin:
     """The copy. `law` and `limits` (calls of a batch, batches beside each other, seconds that one waits) say what
@@ -136,6 +140,8 @@ class Twin:
     tick_s: float = 2.0
     stale_s: float = 2.0
     lucks: int = LUCKS
+    go_on: Callable[[], None] = goes_on
+    """Called at every tick; what it raises ends the play."""
 
     def __call__(self, values: Values, seed: int, depth: Depth) -> Played:
         """What `values` would have come to: `kaon.laws.tune.epoch.Play`."""
@@ -206,6 +212,7 @@ class Twin:
                 values = left.pop(0)[1]
                 session.law = self.law(values)
                 session.world.limit(*self.limits(values))
+            self.go_on()
             session.step()
         return session
 

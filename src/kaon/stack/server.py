@@ -51,7 +51,15 @@ async def serve(settings: Settings, clock: Clock) -> None:
             timeout_graceful_shutdown=1,
         )
         server = _Server(config)
-        controllers = Controllers(store, vault, clock, traffic=ring, opinions=opinions, twin=ThreadedTwin())
+        controllers = Controllers(
+            store,
+            vault,
+            clock,
+            traffic=ring,
+            opinions=opinions,
+            twin=ThreadedTwin(),
+            routes_bytes=settings.routes_bytes,
+        )
         async with asyncio.TaskGroup() as group:
             group.create_task(controllers.run())
             group.create_task(_listen(server, settings.api_socket))

@@ -22,6 +22,7 @@ from kaon import processes
 from kaon.clock import SystemClock
 from kaon.errors import ConfigError, Conflict, KaonError, Unavailable
 from kaon.settings import Settings
+from kaon.stack.home import refuse_loose
 from kaon.stack.roles import ROLES, Role, down_file
 
 OnProgress = Callable[[str, str], None]
@@ -80,6 +81,7 @@ def down(settings: Settings, on_progress: OnProgress = lambda phase, text: None)
 def _private(settings: Settings) -> None:
     """The run folder, for this user only: it may lie in a folder that everybody writes to."""
     folder = settings.run_dir
+    refuse_loose(settings)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for path in (settings.home, folder):
         found = path.lstat()
@@ -213,11 +215,15 @@ async def _stop_replicas(settings: Settings, on_progress: OnProgress) -> None:
         replicas = list(await driver.observe())
         if replicas:
             on_progress("Draining", f"{len(replicas)} replicas finish what is in flight")
-        await asyncio.gather(*(driver.stop(replica, drains.get(replica, _ROLE_GRACE_S)) for replica in replicas))
-        await asyncio.gather(*(driver.forget(replica) for replica in replicas))
+        stops = (driver.stop(replica, drains.get(replica, _ROLE_GRACE_S)) for replica in replicas)
+        stopped = await asyncio.gather(*stops, return_exceptions=True)
+        await asyncio.gather(*(driver.forget(replica) for replica in replicas), return_exceptions=True)
     finally:
         await driver.close()
     await edge.stop()
+    for error in stopped:  # told when all the others have ended
+        if isinstance(error, BaseException):
+            raise error
 
 
 async def _no_artifact(digest: str) -> Path:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from pydantic import BaseModel
 
 from kaon.clock import Clock, SystemClock
-from kaon.store.port import AnyResource, Change
+from kaon.store.port import AnyResource, Change, Unreadable
 from kaon.store.records import (
     EVENTS_KEPT,
     JOURNAL_KEPT,
@@ -62,7 +62,9 @@ class MemoryStore:
         """See `Store.find`."""
         return self._resources.get((kind, workspace, name))
 
-    async def list_all(self, kind: str, workspace: str | None = None) -> list[AnyResource]:
+    async def list_all(
+        self, kind: str, workspace: str | None = None, *, unreadable: list[Unreadable] | None = None
+    ) -> list[AnyResource]:
         """See `Store.list_all`."""
         return [
             resource

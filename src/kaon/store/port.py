@@ -9,6 +9,7 @@ missed something reads the world again, so watching is a hint, never a source of
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pydantic import BaseModel
@@ -32,6 +33,16 @@ class Change(Model):
     deleted: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A resource that is stored and cannot be read."""
+
+    kind: str
+    workspace: str
+    name: str
+    reason: str
+
+
 class Store(Protocol):
     """Resources with compare-and-set and watch; events, traffic by the minute and the journal beside them."""
 
@@ -51,8 +62,14 @@ class Store(Protocol):
         """The resource of that name, or None."""
         ...
 
-    async def list_all(self, kind: str, workspace: str | None = None) -> list[AnyResource]:
-        """All of a kind, in one workspace or in all, by workspace and name."""
+    async def list_all(
+        self, kind: str, workspace: str | None = None, *, unreadable: list[Unreadable] | None = None
+    ) -> list[AnyResource]:
+        """All of a kind, in one workspace or in all, by workspace and name.
+
+        What cannot be read (an older Kaon allowed more than this one) is left out and added to `unreadable`; without
+        such a list it raises ValueError.
+        """
         ...
 
     async def create(

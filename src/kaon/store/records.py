@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from kaon.errors import Conflict, NotFound
 from kaon.store.port import AnyResource
@@ -55,6 +55,13 @@ def assemble(kind: str, spec: BaseModel | str, status: BaseModel | str | None, *
     if isinstance(status, str):
         status = status_type.model_validate_json(status)
     return made(kind=kind, spec=spec, status=status_type() if status is None else status, **fields)
+
+
+def reason(error: ValidationError) -> str:
+    """Why something is no resource: where and what, never the value, which may be a secret."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    where = ".".join(str(part)[:80] for part in first["loc"])[:400]
+    return f"{where}: {first['msg'][:200]}"
 
 
 def replaced(basis: AnyResource, **changes: Any) -> AnyResource:

@@ -22,7 +22,7 @@ from kaon.clock import Clock
 from kaon.errors import Unavailable
 from kaon.store import history, statements
 from kaon.store.database import READERS, connect, explain, prepare
-from kaon.store.port import AnyResource, Change
+from kaon.store.port import AnyResource, Change, Unreadable
 from kaon.store.records import missing
 from kaon.store.writer import Transaction, Writer
 from kaon.types.event import Event
@@ -81,9 +81,11 @@ class SqlStore:
         """See `Store.find`."""
         return await self._read(lambda c: statements.find(c, kind, workspace, name))
 
-    async def list_all(self, kind: str, workspace: str | None = None) -> list[AnyResource]:
+    async def list_all(
+        self, kind: str, workspace: str | None = None, *, unreadable: list[Unreadable] | None = None
+    ) -> list[AnyResource]:
         """See `Store.list_all`."""
-        return await self._read(lambda c: statements.list_all(c, kind, workspace))
+        return await self._read(lambda c: statements.list_all(c, kind, workspace, unreadable))
 
     async def create(
         self, kind: str, workspace: str, name: str, spec: BaseModel, status: BaseModel | None = None
@@ -195,7 +197,8 @@ class SqlStore:
 
     async def _ask(self, answer: Future[T]) -> T:
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(answer), PATIENCE_S)
+            async with asyncio.timeout(PATIENCE_S):  # `wait_for` of Python 3.11 can lose a cancellation
+                return await asyncio.wrap_future(answer)
         except TimeoutError:
             cause = f"The store at {self._database.place} did not answer within {PATIENCE_S:g} s."
             raise Unavailable(cause, hint="Whether a change was made is not known: read it again.") from None

@@ -6,12 +6,12 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from sqlalchemy import Connection, Row, and_, delete, insert, select, update
 
 from kaon.store.lives import lives, take_along
-from kaon.store.port import AnyResource, Change
-from kaon.store.records import EVENTS_KEPT, assemble, belongs, changed, replaced, taken
+from kaon.store.port import AnyResource, Change, Unreadable
+from kaon.store.records import EVENTS_KEPT, assemble, belongs, changed, reason, replaced, taken
 from kaon.store.schema import counters, events, resources
 from kaon.store.writer import Transaction
 from kaon.types.event import Event
@@ -43,12 +43,21 @@ def find(connection: Connection, kind: str, workspace: str, name: str) -> AnyRes
     return None if row is None else _resource(row)
 
 
-def list_all(connection: Connection, kind: str, workspace: str | None) -> list[AnyResource]:
-    """All of a kind, by workspace and name."""
+def list_all(
+    connection: Connection, kind: str, workspace: str | None, unreadable: list[Unreadable] | None = None
+) -> list[AnyResource]:
+    """All of a kind, by workspace and name; see `Store.list_all`."""
     query = _LIVE.where(resources.c.kind == kind)
     if workspace is not None:
         query = query.where(resources.c.workspace == workspace)
-    found = [_resource(row) for row in connection.execute(query)]
+    found: list[AnyResource] = []
+    for row in connection.execute(query):
+        try:
+            found.append(_resource(row))
+        except ValidationError as error:
+            if unreadable is None:
+                raise
+            unreadable.append(Unreadable(kind, row.workspace, row.name, reason(error)))
     return sorted(found, key=lambda resource: (resource.workspace, resource.name))  # collations differ; we do not
 
 

@@ -20,6 +20,7 @@ from typing import Protocol
 
 from kaon.drivers.fake import BEHAVIOUR, CONFIG_ERROR, Behaviour
 from kaon.drivers.port import Driver, LogLine, Sighting, Stage, Start
+from kaon.types.flight import Flight
 from kaon.types.launch import EXIT_CONFIG
 from kaon.types.replica import ReplicaSpec, replica_id
 
@@ -122,6 +123,48 @@ class DriverContract:
         assert sighting.exit_code == 3
         assert sighting.reason
         assert sighting.last_lines[-2:] == ("loading", "no such model")
+
+    async def test_calls_in_flight_are_read_without_asking_the_replica(self, place: Place) -> None:
+        driver, start = place.driver(), start_of(place.artifact, Behaviour(flights={"one": 600.0, "two": -600.0}))
+        id_ = start.replica.id
+        assert await driver.flights(id_) == ()
+        await driver.start(start, {})
+        noted = {flight.request_id: flight.left_s for flight in await self._noted(driver, id_)}
+        assert noted.keys() == {"one", "two"}
+        assert 0 < noted["one"] <= 600
+        assert noted["two"] <= -600
+
+    async def test_a_replica_that_ended_by_its_own_fault_tells_what_was_in_flight(self, place: Place) -> None:
+        driver, start = place.driver(), start_of(place.artifact, Behaviour(ends_after_s=0.2, flights={"one": 60.0}))
+        await driver.start(start, {})
+        assert (await seen(driver, start.replica.id, ended)).blamed == ("one",)
+
+    async def test_a_replica_that_was_stopped_blames_nothing(self, place: Place) -> None:
+        driver, start = place.driver(), start_of(place.artifact, Behaviour(deaf=True, flights={"one": 60.0}))
+        await driver.start(start, {})
+        await self._noted(driver, start.replica.id)
+        await driver.stop(start.replica.id, 0.1)
+        assert (await driver.observe())[start.replica.id].blamed == ()
+
+    async def test_the_stacks_of_a_replica_are_in_its_log_and_it_runs_on(self, place: Place) -> None:
+        driver, start = place.driver(), start_of(place.artifact, Behaviour(flights={"one": 60.0}))
+        id_ = start.replica.id
+        await driver.show_stacks(id_)
+        await driver.start(start, {})
+        await self._noted(driver, id_)  # by now it listens to the signal
+        await driver.show_stacks(id_)
+        async with asyncio.timeout(WITHIN_S):
+            async for line in driver.logs(id_, tail=100, follow=True):
+                if line.text.startswith("Current thread "):
+                    break
+        assert running((await driver.observe())[id_])
+
+    async def _noted(self, driver: Driver, replica: str) -> tuple[Flight, ...]:
+        async with asyncio.timeout(WITHIN_S):
+            while True:
+                if noted := await driver.flights(replica):
+                    return noted
+                await asyncio.sleep(0.01)
 
     async def test_a_replica_that_cannot_be_configured_is_told_by_its_exit_code(self, place: Place) -> None:
         driver, start = place.driver(), start_of(place.artifact, CONFIG_ERROR)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import shutil
 from pathlib import Path
 
 from kaon import processes
@@ -41,14 +42,18 @@ class ProcessPlace:
         self._drivers: list[ProcessDriver] = []
 
     async def fetch(self, digest: str) -> Path:
-        """The artifact's file."""
+        """A copy of the artifact's file."""
         self.fetched.append(digest)
         await asyncio.sleep(0)
-        return self.file
+        copy = self.home / f"fetched-{len(self.fetched)}.tar.gz"
+        shutil.copyfile(self.file, copy)
+        return copy
 
-    def driver(self, runtime: tuple[str, ...] = (stand_in.__file__,)) -> ProcessDriver:
+    def driver(self, runtime: tuple[str, ...] = (stand_in.__file__,), *, devices: Path = Path("/dev")) -> ProcessDriver:
         """A new driver over this place."""
-        driver = ProcessDriver(self.home / "agent", self.run_dir, self.fetch, SystemClock(), runtime=runtime)
+        driver = ProcessDriver(
+            self.home / "agent", self.run_dir, self.fetch, SystemClock(), runtime=runtime, devices=devices
+        )
         self._drivers.append(driver)
         return driver
 

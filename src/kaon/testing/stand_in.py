@@ -12,17 +12,23 @@ Its service socket answers with what it was told, as JSON; `?hold_s=1` makes it 
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import hashlib
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 Answer = tuple[int, bytes]
+
+STACKS_SIGNAL = 58
+"""As in `kaon.types.launch`, which is not imported here."""
 
 
 class StandIn:
@@ -44,6 +50,8 @@ class StandIn:
 
     async def run(self) -> int:
         """Serve until stopped, or as long as the behaviour says; the exit code."""
+        faulthandler.register(STACKS_SIGNAL, all_threads=True)
+        Path(self.launch["flights_file"]).write_bytes(noted(self.behaviour.get("flights", {})))
         for line in self.behaviour.get("lines", ()):
             print(line, flush=True)
         loop = asyncio.get_running_loop()
@@ -108,6 +116,12 @@ class StandIn:
             self.quiet.set()
         told |= {"id": self.launch["id"], "pid": os.getpid(), "environ": dict(os.environ), "secrets": self.secrets}
         return 200, json.dumps(told | {"access": self.access.decode(), "knobs": self.knobs.decode()}).encode()
+
+
+def noted(flights: dict[str, float]) -> bytes:
+    """Calls in flight, as `kaon.types.flight` wants them: request id -> seconds left."""
+    now = time.monotonic()
+    return b"".join(struct.pack("=d64s", now + left_s, id_.encode()) for id_, left_s in flights.items())
 
 
 def child_of_its_own() -> int:

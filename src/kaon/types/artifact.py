@@ -14,8 +14,8 @@ from kaon.types.service import ServiceSpec
 class FileEntry(Model):
     """One regular file of an artifact."""
 
-    path: str
-    size_bytes: int = Field(ge=0)
+    path: str = Field(max_length=256)
+    size_bytes: int = Field(ge=0, le=2**50)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     executable: bool = False
 
@@ -48,19 +48,24 @@ class Manifest(Model):
     """`manifest.json` of an artifact: what is in it and what it needs."""
 
     format: int = 1
-    kaon: str = Field(description="Version of Kaon that built it.")
-    python: str = Field(description="Python that it was read with, e.g. '3.11'.")
+    kaon: str = Field(max_length=64, description="Version of Kaon that built it.")
+    python: str = Field(pattern=r"^\d{1,3}\.\d{1,3}$", description="Python that it was read with, e.g. '3.11'.")
     service: ServiceSpec
     files: tuple[FileEntry, ...]
     lock: str = Field(
-        default="", description="sha256 of requirements.lock, 64 hex digits; empty: the platform's own environment."
+        default="",
+        pattern=r"^([0-9a-f]{64})?$",
+        description="sha256 of requirements.lock, 64 hex digits; empty: the platform's own environment.",
     )
     allowed: tuple[Consent, ...] = Field(default=(), max_length=8, description="What its builder consented to.")
     ignored: tuple[IgnoreFile, ...] = Field(default=(), max_length=20, description="Why files may be missing in it.")
 
 
 class ArtifactSpec(Model):
-    """An artifact as the store keeps it: its address, size and manifest. The bytes are a blob."""
+    """An artifact as the store keeps it: its address, size and what planning needs of its manifest.
+
+    The bytes are a blob. They begin with the whole manifest: its OpenAPI document and its files are read from there.
+    """
 
     digest: Digest
     size_bytes: int = Field(ge=0)

@@ -59,7 +59,9 @@ class Launch(Model):
     prefix: str = Field(default="/", description="Path under which callers see this replica.")
     edge_url: str = Field(default="", description="Where handles of other services are reached.")
     data_dir: str = Field(default="", description="Folder that outlives replicas, one per deployment.")
+    flights_file: str = Field(default="", description="Calls in flight are noted here; see kaon.types.flight.")
     cpus: float = 1.0
+    gpus: tuple[str, ...] = Field(default=(), description="The GPUs that are its alone, as CUDA names them.")
     memory_bytes: int | None = Field(default=None, description="Hard limit, kept by the driver; None: none.")
     drain_s: float = 30.0
 
@@ -85,3 +87,4 @@ class ReplicaHealth(Model):
     queued: int = 0
     access: str = Field(default="", description="content_hash of the Access in force.")
     knobs: str = Field(default="", description="content_hash of the Knobs in force.")
+    refusals: str = Field(default="", description="content_hash of the Refusals in force.")

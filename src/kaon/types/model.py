@@ -1,4 +1,4 @@
-"""What every type shares: frozen, unknown fields refused, strict names, canonical JSON and its hash."""
+"""What every type shares: frozen, unknown fields refused, finite numbers, strict names, canonical JSON and its hash."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ Address = Annotated[str, StringConstraints(pattern=r"^(unix:/.+|[^\s/:]+:\d{1,5}
 
 
 class Model(BaseModel):
-    """A value: frozen, and closed to fields that it does not know."""
+    """A value: frozen, closed to fields that it does not know, and without infinities and NaN, which JSON has not."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def canonical_json(model: BaseModel) -> bytes:

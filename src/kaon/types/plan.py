@@ -42,6 +42,10 @@ class EdgeStatus(Model):
 
     running: bool = False
     rejected: str = Field(default="", description="Why the last configuration was refused; the one before serves.")
+    refused: dict[str, str] = Field(
+        default_factory=dict,
+        description="'workspace/deployment' -> what of it cannot be routed, and why; its last good form serves.",
+    )
     address: str = ""
 
 
@@ -55,6 +59,9 @@ class Report(Model):
     held: dict[str, int] = Field(
         default_factory=dict, description="'workspace/deployment' -> callers that wait for a replica; none: left out."
     )
+    refusals: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="'workspace/deployment' -> ids of requests that are refused: they crash it."
+    )
 
 
 class PlanSpec(Model):
@@ -65,4 +72,9 @@ class PlanSpec(Model):
 
 
 class PlanStatus(Model):
-    """Nothing more is known of a plan."""
+    """What could not be planned."""
+
+    left_out: dict[str, str] = Field(
+        default_factory=dict,
+        description="'workspace/deployment' -> why its part could not be made; the last good part is in the plan.",
+    )

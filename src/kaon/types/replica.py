@@ -43,6 +43,9 @@ class ReplicaSpec(Model):
     )
     resources: Resources = Resources()
     drain_s: float = 30.0
+    start_s: float = Field(
+        default=120.0, description="How long its start may take, before silence means that it hangs."
+    )
 
 
 class ReplicaStatus(Model):

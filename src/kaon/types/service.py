@@ -1,11 +1,16 @@
-"""What a build learns of a service by reading its class: endpoints, settings, needs."""
+"""What a build learns of a service by reading its class: endpoints, settings, needs.
+
+Whoever may upload an artifact chooses what its manifest says, and the platform works by it for everybody. So each field
+has bounds here, where it enters: counts, lengths, ranges and patterns.
+"""
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, StringConstraints
 
 from kaon.types.model import Model
 from kaon.types.objective import Objective
@@ -14,25 +19,62 @@ MAX_BODY_BYTES = 64 * 2**20
 """The largest body of a request, unless its endpoint takes less."""
 MAX_MESSAGE_BYTES = 32 * 2**20
 """The largest message of a websocket, unless its endpoint says otherwise."""
+ENDPOINTS_MAX = 256
+MOUNTS_MAX = 64
+SETTINGS_MAX = 256
+REQUIREMENTS_MAX = 1000
+PATH_MAX = 512
+TIMEOUT_MAX_S = 86_400.0
+HEDGE_MIN_S = 0.001
+_TEXT_MAX = 10_000
+
+_SEGMENT = r"([A-Za-z0-9._~-]+|\{[A-Za-z_][A-Za-z0-9_]{0,127}\})"
+EndpointPath = Annotated[str, StringConstraints(pattern=rf"^(/|(/{_SEGMENT})+)$", max_length=PATH_MAX)]
+"""A path below a deployment; `{name}` stands for one segment."""
+
+MountPath = Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9._~-]+)+$", max_length=PATH_MAX)]
+"""A path below which an ASGI app answers."""
+
+Seconds = Annotated[float, Field(gt=0, le=TIMEOUT_MAX_S)]
+"""A time of more than nothing and at most a day."""
+
+
+def _finite(value: Any) -> Any:
+    """Refuse infinities and NaN anywhere in what was read from JSON: they are none."""
+    left = [value]
+    while left:
+        match left.pop():
+            case dict() as found:
+                left.extend(found.values())
+            case list() | tuple() as found:
+                left.extend(found)
+            case float() as number if not math.isfinite(number):
+                raise ValueError("a number in it is not finite")
+    return value
 
 
 class Resources(Model):
     """What one replica may use. Memory is a hard limit; CPUs are a share and a thread count."""
 
     cpus: float = Field(default=1.0, gt=0, le=1024)
-    memory_bytes: int | None = Field(default=None, ge=16 * 2**20, description="None: no limit.")
-    gpus: int = Field(default=0, ge=0)
+    memory_bytes: int | None = Field(default=None, ge=16 * 2**20, le=2**60, description="None: no limit.")
+    gpus: int = Field(default=0, ge=0, le=1024)
 
 
 class Batch(Model):
     """How calls of an endpoint are gathered into one call of its handler."""
 
-    max_size: int = Field(default=32, ge=1, description="Rows at most in one batch; a call may carry many rows.")
+    max_size: int = Field(
+        default=32, ge=1, le=1_000_000, description="Rows at most in one batch; a call may carry many rows."
+    )
     max_wait_s: float = Field(
         default=0.0, ge=0, le=10, description="How long a batch may be held for others while idle; 0: never held."
     )
     latency_s: float | None = Field(
-        default=None, gt=0, description="Target for the time in queue and handler; bounds the batch's size."
+        default=None,
+        gt=0,
+        le=TIMEOUT_MAX_S,
+        description="Target for the time in queue and handler; bounds the batch's size.",
     )
 
 
@@ -47,20 +89,23 @@ class EndpointKind(StrEnum):
 class EndpointSpec(Model):
     """One method of a service, as its callers see it."""
 
-    name: str
-    method: str = Field(description="HTTP verb in capitals; GET for a websocket.")
-    path: str = Field(description="Path below the deployment, begins with a slash; '/' is its root.")
+    name: str = Field(pattern=r"^[^\s/]{1,128}$", description="The method's name.")
+    method: str = Field(pattern=r"^[A-Z]{1,16}$", description="HTTP verb in capitals; GET for a websocket.")
+    path: EndpointPath = Field(description="Path below the deployment, begins with a slash; '/' is its root.")
     kind: EndpointKind = EndpointKind.CALL
-    summary: str = ""
+    summary: str = Field(default="", max_length=_TEXT_MAX)
     idempotent: bool = Field(default=False, description="A second call changes nothing more than the first.")
     retry: bool = Field(
         default=False,
         description="May be sent to another replica when the first broke off while it had the call; idempotent only.",
     )
-    timeout_s: float | None = 60.0
-    concurrency: int | None = None
+    timeout_s: Seconds | None = Field(default=60.0, description="None: a call may last as long as it will.")
+    concurrency: int | None = Field(default=None, ge=1, le=1_000_000, description="None: as the runtime sees fit.")
     hedge_s: float | None = Field(
-        default=None, gt=0, description="Send an idempotent call to a second replica after so long; None: never."
+        default=None,
+        ge=HEDGE_MIN_S,
+        le=TIMEOUT_MAX_S,
+        description="Send an idempotent call to a second replica after so long; None: never.",
     )
     batch: Batch | None = None
     strict: bool = Field(default=False, description="Query parameters that it does not know are refused.")
@@ -78,10 +123,10 @@ class EndpointSpec(Model):
 class SettingSpec(Model):
     """One parameter of the service's constructor, read from the environment."""
 
-    name: str = Field(description="Name of the environment variable.")
+    name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$", description="Name of the environment variable.")
     required: bool
-    type: str = Field(default="str", description="The type as written, for people.")
-    default: str | None = None
+    type: str = Field(default="str", max_length=_TEXT_MAX, description="The type as written, for people.")
+    default: str | None = Field(default=None, max_length=_TEXT_MAX)
 
 
 Loop = Literal["uvloop", "asyncio"]
@@ -91,14 +136,20 @@ Loop = Literal["uvloop", "asyncio"]
 class ServiceSpec(Model):
     """A service as its artifact's manifest describes it."""
 
-    name: str
-    entry: str = Field(description="'module:Class'.")
-    summary: str = ""
-    endpoints: tuple[EndpointSpec, ...] = ()
-    mounts: tuple[str, ...] = Field(default=(), description="Paths at which ASGI apps are mounted.")
-    settings: tuple[SettingSpec, ...] = ()
+    name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,99}$")
+    entry: str = Field(pattern=r"^[^\s:]+:[^\s:]+$", max_length=1000, description="'module:Class'.")
+    summary: str = Field(default="", max_length=_TEXT_MAX)
+    endpoints: tuple[EndpointSpec, ...] = Field(default=(), max_length=ENDPOINTS_MAX)
+    mounts: tuple[MountPath, ...] = Field(
+        default=(), max_length=MOUNTS_MAX, description="Paths at which ASGI apps are mounted."
+    )
+    settings: tuple[SettingSpec, ...] = Field(default=(), max_length=SETTINGS_MAX)
     resources: Resources = Resources()
     objective: Objective = Objective()
     loop: Loop = "uvloop"
-    requirements: tuple[str, ...] = Field(default=(), description="As the class or project states them, unlocked.")
-    openapi: dict[str, Any] = Field(default_factory=dict, description="OpenAPI 3.1 document.")
+    requirements: tuple[Annotated[str, StringConstraints(max_length=1000)], ...] = Field(
+        default=(), max_length=REQUIREMENTS_MAX, description="As the class or project states them, unlocked."
+    )
+    openapi: Annotated[dict[str, Any], AfterValidator(_finite)] = Field(
+        default_factory=dict, description="OpenAPI 3.1 document."
+    )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import math
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.bad_manifests import spoilt
 
 from kaon.errors import Unavailable
 from kaon.types.deployment import (
@@ -22,7 +25,7 @@ from kaon.types.deployment import (
 from kaon.types.key import Role
 from kaon.types.plan import Plan, PlanSpec
 
-from .world import DIGEST, World, artifact_bytes, digest_of, populate, world_of
+from .world import DIGEST, World, artifact_bytes, digest_of, packed, populate, world_of
 
 SPEC = {"template": {"artifact": DIGEST}}
 WEB = "/workspaces/default/deployments/web"
@@ -113,6 +116,21 @@ async def test_a_change_that_is_based_on_an_old_version_is_refused(root: Any) ->
     missing = await root.put("/workspaces/default/deployments/new", json=SPEC, headers={"if-match": "1"})
     assert missing.status_code == 409
     assert (await root.put(WEB, json=SPEC, headers={"if-match": "latest"})).status_code == 422
+
+
+async def test_a_host_name_belongs_to_the_first_that_takes_it_and_the_platforms_to_nobody(root: Any) -> None:
+    other = "/workspaces/default/deployments/new"
+    mine = SPEC | {"hosts": ["ai.example.com"]}
+    assert (await root.put(WEB, json=mine)).status_code == 200
+    assert (await root.put(WEB, json=mine)).status_code == 200
+    for host in ("ai.example.com", "localhost", "web.localhost"):
+        refused = await root.put(other, json=SPEC | {"hosts": [host]})
+        assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+        assert host in refused.json()["detail"]
+    for host in ("127.0.0.1", "AI.example.com", "a b", "x.1", "*.example.com", "ai.example.com:80"):
+        assert (await root.put(other, json=SPEC | {"hosts": [host]})).status_code == 422
+    assert (await root.put(WEB, json=SPEC)).status_code == 200
+    assert (await root.put(other, json=mine)).status_code == 201
 
 
 @pytest.mark.parametrize(
@@ -468,3 +486,20 @@ async def test_an_unexpected_error_says_nothing_but_a_request_id(
     out, err = capfd.readouterr()
     assert "the-text-of-an-exception" not in out + err
     assert answer.json()["request_id"] in out + err
+
+
+async def test_a_manifest_out_of_bounds_is_refused_with_the_name_of_the_field(world: World, root: Any) -> None:
+    before = await world.store.list_all("artifact")
+    for place, value in [
+        (("service", "endpoints", 0, "timeout_s"), -100.0),
+        (("service", "endpoints", 0, "timeout_s"), math.inf),
+        (("service", "endpoints", 0, "hedge_s"), math.nan),
+        (("service", "endpoints", 0, "path"), "/" + "a" * 2000),
+        (("service", "resources", "cpus"), math.nan),
+        (("service", "endpoints"), ({"name": "a", "method": "GET", "path": "/a"},) * 300),
+    ]:
+        raw = json.dumps(spoilt(place, value), separators=(",", ":")).encode()
+        answer = await root.post("/workspaces/default/artifacts", content=packed(raw))
+        assert answer.status_code == 422, answer.text
+        assert answer.json()["errors"][0]["where"] == ".".join(map(str, place))
+    assert await world.store.list_all("artifact") == before

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 from fastapi import FastAPI
 
 from kaon.api.app import create_app
 from kaon.clock import FakeClock
+from kaon.sdk import archive
 from kaon.sdk.archive import pack
 from kaon.settings import Settings
 from kaon.store.blobs import FileBlobs
@@ -42,6 +44,16 @@ def artifact_bytes(source: bytes = SOURCE) -> bytes:
     )
     out = io.BytesIO()
     pack(Manifest(kaon="0", python="3.11", service=service, files=(entry,)), {"src/app.py": source}, out)
+    return out.getvalue()
+
+
+def packed(manifest: bytes) -> bytes:
+    """An artifact without files, whatever its manifest says."""
+    out = io.BytesIO()
+    empty = Manifest(kaon="0", python="3.11", service=ServiceSpec(name="a", entry="a:A"), files=())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(archive, "canonical_json", lambda _: manifest)
+        archive.pack(empty, {}, out)
     return out.getvalue()
 
 

@@ -58,7 +58,7 @@ async def test_a_thousand_odd_routes_and_replicas_leave_the_good_one_serving(wor
     for _ in range(1000):
         odd = {("default", "odd"): (_odd_endpoint(rng),)}
         await world.edge.apply((good, _odd_route(rng)), members | odd)
-        refused += bool(world.edge.refusal)
+        refused += bool(world.edge.refused)
     done.set()
     await task
     assert set(answers) == {200}

@@ -146,7 +146,7 @@ async def test_a_file_that_envoy_refuses_changes_nothing_and_is_told_with_the_re
         return "no_such_field" in (await world.edge.status()).rejected
 
     # Nobody but the edge writes here, so a spoilt file is no news to it: it says only what Envoy says.
-    world.edge._versions[path] = "spoilt"
+    world.edge.configuration._versions[path] = "spoilt"
     await eventually(told)
     assert (await world.client.get("/shop")).status_code == 200
 
@@ -170,7 +170,7 @@ async def test_a_refused_change_is_taken_back_so_that_a_restart_serves_too(
     await world.edge.apply((route("other"),), {})
     status = await world.edge.status()
     assert status.running
-    assert "omain" in status.rejected
+    assert "omain" in status.refused["default/other"]
     assert world.edge.layout.routes.read_text() == good
     monkeypatch.undo()
     _kill(world)

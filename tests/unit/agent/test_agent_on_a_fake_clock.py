@@ -14,7 +14,7 @@ from kaon.types.knobs import Knobs, PlannedKnobs
 from kaon.types.model import Address
 from kaon.types.plan import EdgeStatus, Plan, Report
 from kaon.types.replica import Phase, ReplicaSpec, replica_id
-from kaon.types.route import Endpoint, Route
+from kaon.types.route import Backend, Endpoint, Route
 
 
 class Memory:
@@ -77,6 +77,9 @@ def replica(ordinal: int) -> ReplicaSpec:
         ordinal=ordinal,
         artifact=f"sha256:{'0' * 64}",
     )
+
+
+ROUTE = Route(workspace="default", deployment="shop", prefix="/shop", backends=(Backend(revision=1, weight=100),))
 
 
 def plan_of(*ordinals: int) -> Plan:
@@ -217,5 +220,85 @@ async def test_an_agent_that_starts_while_the_control_plane_is_away_tries_nothin
         memory.away = True
         await pass_time(clock, 5)
         assert place.replicas[replica(0).id].knobs == Knobs(max_batch=8)
+
+    await simulated(tmp_path, lambda _: Behaviour(), scenario)
+
+
+async def test_a_silent_replica_is_ended_once_its_last_call_is_overdue_and_its_stacks_are_told_before(
+    tmp_path: Path,
+) -> None:
+    async def scenario(memory: Memory, place: FakePlace, clock: FakeClock) -> None:
+        memory.wanted = plan_of(0).model_copy(update={"routes": (ROUTE,)})
+        await pass_time(clock, 4)
+        one = place.replicas[replica(0).id]
+        one.flights["long"] = clock.monotonic() - one.began + 40
+        one.frozen = True
+        await pass_time(clock, 38)
+        assert memory.phases() == {"shop-1-0": Phase.STARTING}
+        assert memory.behind_edge == {replica(0).id}, "who calls now waits, and is answered when it is done"
+        await pass_time(clock, 10)
+        assert place.replicas[replica(0).id].pid == one.pid
+        assert memory.behind_edge == set(), "it should have answered by now"
+        await pass_time(clock, 6)
+        again = place.replicas[replica(0).id]
+        assert again.pid != one.pid
+        assert again.lines[0].startswith("Current thread ")
+        [status] = memory.reports[-1].replicas
+        assert status.restarts == 1
+
+    await simulated(tmp_path, lambda _: Behaviour(), scenario)
+
+
+async def test_a_silent_replica_that_answers_again_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
+    async def scenario(memory: Memory, place: FakePlace, clock: FakeClock) -> None:
+        memory.wanted = plan_of(0)
+        await pass_time(clock, 4)
+        one = place.replicas[replica(0).id]
+        one.flights["long"] = clock.monotonic() - one.began + 40
+        one.frozen = True
+        await pass_time(clock, 30)
+        one.frozen = False
+        one.flights.clear()
+        await pass_time(clock, 3)
+        assert place.replicas[replica(0).id] is one
+        assert memory.phases() == {"shop-1-0": Phase.READY}
+
+    await simulated(tmp_path, lambda _: Behaviour(), scenario)
+
+
+async def test_a_request_that_two_replicas_crashed_of_is_refused_by_all_for_ten_minutes(tmp_path: Path) -> None:
+    async def scenario(memory: Memory, place: FakePlace, clock: FakeClock) -> None:
+        memory.wanted = plan_of(0, 1, 2)
+        await pass_time(clock, 4)
+        for ordinal, flights in enumerate(({"bad": 60.0, "good": 60.0}, {"bad": 60.0, "other": 60.0})):
+            assert memory.reports[-1].refusals == {}
+            one = place.replicas[replica(ordinal).id]
+            one.flights.update(flights)
+            one.behaviour = Behaviour(ends_after_s=0, exit_code=-11)
+            await pass_time(clock, 0.5)
+            one.behaviour = Behaviour()
+            await pass_time(clock, 6)
+        assert memory.reports[-1].refusals == {"default/shop": ("bad",)}
+        assert [known.refusals.request_ids for known in place.replicas.values()] == [("bad",)] * 3
+        await pass_time(clock, 610, step_s=0.5)
+        assert memory.reports[-1].refusals == {}
+        assert [known.refusals.request_ids for known in place.replicas.values()] == [()] * 3
+
+    await simulated(tmp_path, lambda _: Behaviour(), scenario)
+
+
+async def test_an_end_that_fails_is_told_and_tried_again_with_a_back_off(tmp_path: Path) -> None:
+    async def scenario(memory: Memory, place: FakePlace, clock: FakeClock) -> None:
+        memory.wanted = plan_of(0)
+        await pass_time(clock, 4)
+        place.unkillable = "Processes [7] do not end, even when killed."
+        memory.wanted = plan_of()
+        await pass_time(clock, 60, step_s=0.1)
+        [status] = memory.reports[-1].replicas
+        assert (status.phase, status.reason) == (Phase.CRASHED, f"It cannot be ended: {place.unkillable}")
+        assert 5 <= place.stops <= 10
+        place.unkillable = ""
+        await pass_time(clock, 40, step_s=0.1)
+        assert place.replicas == {}
 
     await simulated(tmp_path, lambda _: Behaviour(), scenario)

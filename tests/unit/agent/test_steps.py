@@ -7,10 +7,12 @@ from hypothesis import strategies as st
 
 from kaon.agent.steps import (
     AdmitIt,
+    Failure,
     ForgetIt,
     Health,
     Memory,
     Refused,
+    RefuseIt,
     Seen,
     StartIt,
     Step,
@@ -18,16 +20,19 @@ from kaon.agent.steps import (
     step,
 )
 from kaon.drivers.port import Sighting, Stage
+from kaon.types.flight import Flight
 from kaon.types.key import Access, Grant
 from kaon.types.launch import EXIT_CONFIG, ReplicaHealth
 from kaon.types.model import content_hash
 from kaon.types.plan import Plan
+from kaon.types.refusals import Refusals
 from kaon.types.replica import Phase, ReplicaSpec, replica_id
 from kaon.types.route import Backend, Route
 
 ARTIFACT = f"sha256:{'0' * 64}"
 OPEN = Access(public=True)
 KEY = ("default", "shop")
+HUNG = "It did not answer for 10 s, and no call in flight has time left; the stacks of its threads are in its log."
 
 
 def spec(ordinal: int = 0, revision: int = 1, drain_s: float = 30.0) -> ReplicaSpec:
@@ -60,6 +65,9 @@ class World:
         self.health: dict[str, Health] = {}
         self.memories: dict[str, Memory] = {}
         self.at_edge: frozenset[str] | None = frozenset()
+        self.flights: dict[str, tuple[Flight, ...]] = {}
+        self.refusals: dict[tuple[str, str], tuple[str, ...]] = {}
+        self.failures: dict[str, Failure] = {}
         self.last: Step | None = None
 
     def runs(self, one: ReplicaSpec = A, *, phase: str = "Ready", in_flight: int = 0, zeros: int = 9) -> None:
@@ -80,6 +88,11 @@ class World:
             id=one.id, stage=Stage.EXITED, exit_code=code, reason=reason, last_lines=("boom",)
         )
 
+    def answers(self, one: ReplicaSpec = A, **said: str) -> None:
+        health = self.health[one.id]
+        assert health.answer
+        self.health[one.id] = replace(health, answer=health.answer.model_copy(update=said))
+
     def silent(self, one: ReplicaSpec = A, *, for_s: float, misses: int = 9) -> None:
         self.health[one.id] = replace(self.health[one.id], misses=misses, silent_since=self.now - for_s)
 
@@ -98,6 +111,9 @@ class World:
             sightings=self.sightings,
             health=self.health,
             refused=refused or {},
+            failures=self.failures,
+            flights=self.flights,
+            refusals=self.refusals,
             busy=busy,
             at_edge=self.at_edge,
             edge_busy=edge_busy,
@@ -221,10 +237,10 @@ def test_a_frozen_replica_is_ended_after_ten_seconds_and_counts_as_crashed() -> 
     assert world.look(plan(A)).actions == ()
     world.silent(for_s=10.0)
     [stop] = world.look(plan(A)).actions
-    assert stop == StopIt(A.id, 0.0, "It did not answer for 10 s.")
+    assert stop == StopIt(A.id, 0.0, HUNG, stacks=True)
     world.ends(code=-9)
     decided = world.look(plan(A))
-    assert (world.phase(), decided.statuses[0].reason) == (Phase.CRASHED, "It did not answer for 10 s.")
+    assert (world.phase(), decided.statuses[0].reason) == (Phase.CRASHED, HUNG)
     assert decided.again_in_s == 1.0
 
 
@@ -238,13 +254,104 @@ def test_a_stop_that_did_not_get_through_is_asked_for_again() -> None:
     assert isinstance(world.look(plan(A)).actions[0], StopIt)
 
 
-def test_loading_may_be_silent_for_a_minute() -> None:
+def test_a_start_may_be_silent_for_as_long_as_it_may_take_and_for_a_minute_at_least() -> None:
+    for start_s, patience_s in ((300.0, 300), (5.0, 60)):
+        world, one = World(), A.model_copy(update={"start_s": start_s})
+        world.runs(phase="Loading")
+        world.silent(for_s=patience_s - 1)
+        assert world.look(plan(one)).actions == ()
+        world.silent(for_s=patience_s)
+        assert isinstance(world.look(plan(one)).actions[0], StopIt)
+
+
+def test_a_silent_replica_is_not_ended_while_a_call_in_flight_is_in_time() -> None:
     world = World()
-    world.runs(phase="Loading")
-    world.silent(for_s=59)
+    world.runs()
+    world.look(plan(A))
+    world.silent(for_s=500)
+    world.flights[A.id] = (Flight(request_id="one", left_s=0.1), Flight(request_id="two", left_s=-400))
+    decided = world.look(plan(A))
+    assert decided.actions == ()
+    assert decided.statuses[0].reason == "It does not answer; 1 call is still within the time limit."
+    world.flights[A.id] = (Flight(request_id="one", left_s=-9.9), Flight(request_id="two", left_s=-410))
     assert world.look(plan(A)).actions == ()
-    world.silent(for_s=60)
+    world.flights[A.id] = (Flight(request_id="one", left_s=-10), Flight(request_id="two", left_s=-410))
     assert isinstance(world.look(plan(A)).actions[0], StopIt)
+
+
+def test_a_busy_replica_that_is_not_wanted_drains_and_is_not_ended_at_once() -> None:
+    world = World()
+    world.runs(in_flight=1)
+    world.look(plan(A))
+    world.silent(for_s=20)
+    world.flights[A.id] = (Flight(request_id="one", left_s=5),)
+    assert world.look(plan(), edge_busy=frozenset({A.id})).actions == ()
+    assert world.phase() == Phase.DRAINING
+    world.flights[A.id] = ()
+    [stop] = world.look(plan(), edge_busy=frozenset({A.id})).actions
+    assert isinstance(stop, StopIt)
+    assert (stop.grace_s, stop.stacks) == (0.0, True)
+
+
+def test_the_last_replica_of_a_revision_stays_behind_the_edge_while_it_is_busy_others_do_not() -> None:
+    b = spec(1)
+    world = World()
+    world.runs(A)
+    world.runs(b)
+    world.look(plan(A, b))
+    for one in (A, b):
+        world.silent(one, for_s=3)
+        world.flights[one.id] = (Flight(request_id="one", left_s=5),)
+    assert len(world.look(plan(A, b)).endpoints[KEY]) == 2
+    world.runs(b)
+    assert [endpoint.replica for endpoint in world.look(plan(A, b)).endpoints[KEY]] == [b.id]
+    world.flights[A.id] = ()
+    assert world.look(plan(A)).endpoints[KEY] == ()
+
+
+def test_the_refused_requests_are_told_to_every_replica_of_the_deployment_until_it_has_them() -> None:
+    world = World()
+    world.runs()
+    world.refusals = {KEY: ("bad",)}
+    wanted = Refusals(request_ids=("bad",))
+    assert world.look(plan(A)).actions == (), "a replica that knows no refusals is left alone"
+    world.answers(refusals=content_hash(Refusals()))
+    assert world.look(plan(A)).actions == (RefuseIt(A.id, wanted),)
+    world.answers(refusals=content_hash(wanted))
+    assert world.look(plan(A)).actions == ()
+    world.refusals = {}
+    assert world.look(plan(A)).actions == (RefuseIt(A.id, Refusals()),)
+
+
+def test_an_end_that_fails_is_told_and_tried_again_ever_more_seldom() -> None:
+    world = World()
+    world.runs()
+    world.look(plan(A))
+    world.look(plan())
+    world.look(plan())  # the edge has let go of it
+    world.now += 1
+    world.runs()
+    assert isinstance(world.look(plan()).actions[0], StopIt)
+    tries = []
+    for count in range(1, 9):
+        world.failures[A.id] = Failure("It does not end.", count, at=world.now)
+        decided = world.look(plan())
+        assert decided.actions == ()
+        assert (decided.statuses[0].phase, decided.statuses[0].reason) == (
+            Phase.CRASHED,
+            "It cannot be ended: It does not end.",
+        )
+        assert decided.again_in_s
+        tries.append(decided.again_in_s)
+        world.now += decided.again_in_s
+        assert isinstance(world.look(plan()).actions[0], StopIt)
+    assert tries == [0.5, 1, 2, 4, 8, 16, 30, 30]
+
+
+def test_a_failed_action_keeps_no_start_back() -> None:
+    world = World()
+    world.failures[A.id] = Failure("It was busy.", 9, at=world.now)
+    assert world.look(plan(A)).actions == (StartIt(A),)
 
 
 def test_a_replica_whose_access_list_is_old_is_told_the_new_one() -> None:
@@ -336,6 +443,7 @@ def test_a_replica_that_is_wanted_again_while_it_stops_is_started_anew_without_d
     world.look(plan(A))
     world.look(plan())
     world.look(plan())
+    world.look(plan())  # the edge has let go of it
     world.now += 1
     world.runs()
     assert isinstance(world.look(plan()).actions[0], StopIt)

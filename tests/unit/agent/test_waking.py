@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kaon.agent.waking import HOPELESS_S, Door, said, trouble
+from kaon.agent.waking import HOPELESS_S, OPEN_AGAIN_S, Door, Waking, said, trouble
 from kaon.clock import FakeClock
 from kaon.edge.heads import Head
+from kaon.edge.layout import Layout
 from kaon.errors import Unauthenticated
 from kaon.types.key import Access, Grant, key_hash
+from kaon.types.plan import Plan
 from kaon.types.replica import Phase, ReplicaStatus
+from kaon.types.route import Route
 
 KEY = ("default", "shop")
 NOW = 1000.0
@@ -81,3 +85,22 @@ def test_the_docs_page_is_answered_without_waking_anything() -> None:
     assert answer is not None
     assert answer.status == 200
     assert b"<html" in answer.body.lower()
+
+
+async def test_a_socket_that_could_not_be_opened_is_opened_again_without_a_new_plan(tmp_path: Path) -> None:
+    clock = FakeClock()
+    layout = Layout(tmp_path / "edge", tmp_path / "run" / "admin.sock", tmp_path / "run" / "edge.lock")
+    waking = Waking(layout, clock)
+    (tmp_path / "run").write_text("in the way")
+    wanted = Plan(cloud="local", routes=(Route(workspace="default", deployment="shop", prefix="/shop", hold_s=60),))
+    await waking.follow(wanted)
+    (tmp_path / "run").unlink()
+    await waking.follow(wanted)
+    assert not layout.activator(*KEY).exists(), "it rests for a while"
+    await clock.advance(OPEN_AGAIN_S)
+    await waking.follow(wanted)
+    assert layout.activator(*KEY).is_socket()
+    inode = layout.activator(*KEY).stat().st_ino
+    await clock.advance(2 * OPEN_AGAIN_S)
+    await waking.follow(wanted)
+    assert layout.activator(*KEY).stat().st_ino == inode, "once is enough"

@@ -12,7 +12,7 @@ from kaon.control import Controllers
 from kaon.control.deployments import Deployments
 from kaon.control.history import KEPT
 from kaon.store.memory import MemoryStore
-from kaon.store.port import AnyResource
+from kaon.store.port import AnyResource, Change
 from kaon.store.traffic import TrafficRing
 from kaon.store.vault import Vault
 from kaon.types import traffic as traffic_types
@@ -20,7 +20,7 @@ from kaon.types.cloud import CloudSpec, CloudStatus
 from kaon.types.deployment import Canary, DeploymentSpec, Rollout, RolloutState, Scaling, Shadow, Template
 from kaon.types.event import Level
 from kaon.types.key import KeySpec, Role, key_hash
-from kaon.types.plan import Report
+from kaon.types.plan import EdgeStatus, Plan, PlanSpec, PlanStatus, Report
 from kaon.types.replica import Phase, ReplicaStatus, replica_id
 from kaon.types.traffic import Sample
 
@@ -247,6 +247,36 @@ async def test_a_deadline_is_looked_at_when_it_passes(platform: Platform) -> Non
     assert (await platform.shop()).status.state is RolloutState.STOPPED
 
 
+async def test_a_request_that_is_refused_since_it_crashes_replicas_is_told_once(platform: Platform) -> None:
+    await platform.deploy()
+    await platform.settle()
+    cloud = await platform.store.get("cloud", "", "local")
+    refusing = cloud.status.report.model_copy(update={"refusals": {"default/shop": ("bad",)}})
+    for report in (refusing, refusing, cloud.status.report):
+        cloud = await platform.store.get("cloud", "", "local")
+        await platform.store.update_status(cloud, CloudStatus(report=report))
+        for _ in range(2):
+            await platform.reconciler.reconcile(SHOP)
+    told = [event for event in await platform.store.events("default") if event.reason == "PoisonRequest"]
+    assert [event.level for event in told] == [Level.WARNING]
+    assert "Poison request bad" in told[0].message
+    assert (await platform.shop()).status.refused == ()
+
+
+async def test_news_of_refused_requests_are_looked_at(platform: Platform) -> None:
+    await platform.deploy()
+    await platform.settle()
+    watching = platform.store.watch(0)
+    changes = [change for change in await anext(watching) if change.kind == "cloud"]
+    await watching.aclose()  # type: ignore[attr-defined]
+    await platform.reconciler.affected(changes)
+    cloud = await platform.store.get("cloud", "", "local")
+    report = cloud.status.report.model_copy(update={"refusals": {"default/shop": ("bad",)}})
+    await platform.store.update_status(cloud, CloudStatus(report=report))
+    assert await platform.reconciler.affected(changes) == {SHOP}
+    assert await platform.reconciler.affected(changes) == set()
+
+
 async def test_only_deployments_of_which_a_report_says_something_new_are_looked_at(platform: Platform) -> None:
     await platform.deploy()
     await platform.settle()
@@ -380,3 +410,49 @@ async def test_a_template_that_is_only_a_shadow_gets_a_revision_and_a_replica_an
     await platform.store.update_spec(shop, shop.spec.model_copy(update={"shadow": None}))
     shop = await platform.settle()
     assert [a.revision for a in shop.status.assignments] == [1]
+
+
+async def reasons(platform: Platform) -> dict[str, str]:
+    """Conditions that do not hold, and why."""
+    return {c.type: c.reason for c in (await platform.shop()).status.conditions if not c.holds}
+
+
+async def told(platform: Platform) -> list[str]:
+    return [event.reason for event in await platform.store.events("default", "deployment", "shop")]
+
+
+async def test_what_the_edge_cannot_route_is_a_condition_and_an_event_until_it_can(platform: Platform) -> None:
+    await platform.deploy()
+    await platform.reconciler.reconcile(SHOP)
+    cloud = await platform.store.get("cloud", "", "local")
+    refused = EdgeStatus(running=True, refused={"default/shop": "its path is too long"})
+    await platform.store.update_status(cloud, CloudStatus(report=Report(cloud="local", edge=refused)))
+    change = [Change(version=1, kind="cloud", workspace="", name="local")]
+    assert SHOP in await platform.reconciler.affected(change)
+    assert SHOP not in await platform.reconciler.affected(change)
+    await platform.reconciler.reconcile(SHOP)
+    assert (await reasons(platform))["Routed"] == "its path is too long"
+    cloud = await platform.store.get("cloud", "", "local")
+    await platform.store.update_status(cloud, CloudStatus(report=Report(cloud="local")))
+    assert SHOP in await platform.reconciler.affected(change)
+    await platform.reconciler.reconcile(SHOP)
+    assert "Routed" not in await reasons(platform)
+    assert [reason for reason in await told(platform) if "Routed" in reason] == ["NotRouted", "Routed"]
+
+
+async def test_what_could_not_be_planned_is_a_condition_and_an_event_until_it_can(platform: Platform) -> None:
+    await platform.deploy()
+    await platform.reconciler.reconcile(SHOP)
+    spec = PlanSpec(plan=Plan(cloud="local"), hash="")
+    left_out = PlanStatus(left_out={"default/shop": "timeout_s: too small"})
+    plan = await platform.store.create("plan", "", "local", spec, left_out)
+    change = [Change(version=1, kind="plan", workspace="", name="local")]
+    assert await platform.reconciler.affected(change) == {SHOP}
+    assert await platform.reconciler.affected(change) == set()
+    await platform.reconciler.reconcile(SHOP)
+    assert (await reasons(platform))["Planned"] == "timeout_s: too small"
+    await platform.store.update_status(plan, PlanStatus())
+    assert await platform.reconciler.affected(change) == {SHOP}
+    await platform.reconciler.reconcile(SHOP)
+    assert "Planned" not in await reasons(platform)
+    assert [reason for reason in await told(platform) if "Planned" in reason] == ["NotPlanned", "Planned"]

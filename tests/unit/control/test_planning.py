@@ -5,15 +5,26 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.bad_manifests import BAD, Place, named, spoilt
 
 from kaon.clock import FakeClock
 from kaon.control.loop import Again
-from kaon.control.planning import Planning, place, plan
+from kaon.control.planning import Planning, World, place, plan
 from kaon.store.memory import MemoryStore
+from kaon.store.port import Unreadable
 from kaon.store.records import assemble
 from kaon.types.artifact import ArtifactSpec, Manifest
 from kaon.types.cloud import CloudSpec
-from kaon.types.deployment import Assignment, DeploymentSpec, DeploymentStatus, RevisionSpec, Template, template_hash
+from kaon.types.deployment import (
+    Assignment,
+    Cors,
+    DeploymentSpec,
+    DeploymentStatus,
+    RevisionSpec,
+    Rollout,
+    Template,
+    template_hash,
+)
 from kaon.types.key import KeySpec, KeyStatus, Priority, Role, key_hash
 from kaon.types.knobs import Knobs, PlannedKnobs
 from kaon.types.plan import Plan
@@ -63,7 +74,7 @@ def key(name: str, role: Role = Role.CALLER, status: KeyStatus | None = None, **
 
 
 def planned(*deployments: Any, revisions: Any = (), artifacts: Any = (), keys: Any = ()) -> Plan:
-    return plan("local", deployments, revisions or [revision(1)], artifacts or [artifact()], keys, NOW)
+    return plan("local", World(deployments, revisions or [revision(1)], artifacts or [artifact()], keys), NOW).plan
 
 
 def test_each_assigned_replica_is_planned_with_all_that_it_needs() -> None:
@@ -74,6 +85,18 @@ def test_each_assigned_replica_is_planned_with_all_that_it_needs() -> None:
     assert (first.artifact, first.env, first.drain_s) == (DIGEST, {"MODE": "fast"}, 7)
     assert first.secrets == ("KAON_KEY", "TOKEN")
     assert first.resources == Resources(cpus=2, memory_bytes=2**30)
+
+
+def test_a_replica_drains_for_as_long_as_its_longest_call_unless_somebody_says_otherwise() -> None:
+    made = [artifact(DIGEST, EndpointSpec(name="train", method="POST", path="/train", timeout_s=300))]
+    for given, found in ((None, 300), (7, 7)):
+        [replica] = planned(deployment("shop", assigned(1, 0), drain_s=given), artifacts=made).replicas
+        assert replica.drain_s == found
+
+
+def test_a_start_may_take_as_long_as_its_rollout_allows() -> None:
+    slow = Rollout(progress_deadline_s=900)
+    assert [r.start_s for r in planned(deployment("shop", assigned(1, 0), rollout=slow)).replicas] == [900]
 
 
 def test_a_template_overrides_the_resources_of_its_class() -> None:
@@ -175,9 +198,9 @@ def test_equal_worlds_give_equal_plans_in_whatever_order_they_come() -> None:
     worlds = [deployment("shop", assigned(1, 0)), deployment("blog", assigned(1, 0))]
     revisions = [revision(1), revision(1, of="blog")]
     keys = [key("alice"), key("bob")]
-    there = plan("local", worlds, revisions, [artifact()], keys, NOW)
-    back = plan("local", reversed(worlds), reversed(revisions), [artifact()], reversed(keys), NOW + 1)
-    assert there.hash == back.hash
+    there = plan("local", World(worlds, revisions, [artifact()], keys), NOW)
+    back = plan("local", World(worlds[::-1], revisions[::-1], [artifact()], keys[::-1]), NOW + 1)
+    assert there.plan.hash == back.plan.hash
 
 
 def test_everything_is_placed_on_the_cloud_that_has_joined() -> None:
@@ -248,7 +271,7 @@ def test_a_replica_that_stands_by_says_when_one_of_its_secrets_is_another() -> N
             kept("secret", name, SecretSpec(ciphertext="", key_id="")).model_copy(update={"version": v})
             for name, v in world
         ]
-        made = plan("local", [at_zero(stable=1, target=1)], [revision(1)], [artifact()], (), NOW, held)
+        made = plan("local", World([at_zero(stable=1, target=1)], [revision(1)], [artifact()], secrets=held), NOW).plan
         return made.standby[0].secrets_version
 
     first = version(hub_token=3, identity_shop=4, other=5)
@@ -328,10 +351,144 @@ def test_a_service_may_call_what_the_key_that_deployed_it_may_call_now(who: str)
     boss, expected = MADE_BY[who]
     own = key("identity-shop", Role.CALLER, workspace="default", owner_uid="uid-boss")
     keys = [own] if boss is None else [own, boss]
-    made = plan("local", [deployment("shop"), deployment("other")], [], [], keys, NOW)
+    made = plan("local", World([deployment("shop"), deployment("other")], keys=keys), NOW).plan
     may_call = {
         name.removeprefix("default/")
         for name, access in made.access.items()
         if "identity-shop" in {grant.key for grant in access.grants}
     }
     assert may_call == expected
+
+
+# --- parts: one that cannot be made is left out alone ---
+
+
+def with_manifest(**fields: Any) -> Any:
+    """The shop's artifact, with a service that says what no manifest may say, as if an older Kaon had let it in."""
+    made = artifact()
+    service = made.spec.manifest.service.model_copy(update=fields)
+    manifest = made.spec.manifest.model_copy(update={"service": service})
+    return made.model_copy(update={"spec": made.spec.model_copy(update={"manifest": manifest})})
+
+
+def unchecked(place: Place, value: Any) -> Any:
+    """The shop's artifact with one bad value, past all validation."""
+    document = spoilt(place, value)["service"]
+    endpoints = tuple(EndpointSpec.model_construct(**{**good_endpoint(), **e}) for e in document["endpoints"])
+    resources = Resources.model_construct(**document["resources"])
+    return with_manifest(**{**document, "endpoints": endpoints, "resources": resources})
+
+
+def good_endpoint() -> dict[str, Any]:
+    return EndpointSpec(name="a", method="GET", path="/a").model_dump()
+
+
+OF_SERVICES = [case for case in BAD if case[0][0] == "service"]
+
+
+@pytest.mark.parametrize(("place", "value"), OF_SERVICES, ids=map(named, OF_SERVICES))
+def test_whatever_one_manifest_says_the_others_are_planned_and_revoked_keys_end(place: Place, value: Any) -> None:
+    shop = deployment("shop", assigned(1, 0))
+    other = deployment("other", assigned(1, 0), template=Template(artifact=OTHER))
+    revisions = [revision(1), revision(1, Template(artifact=OTHER), of="other")]
+    keys = [key("alice"), key("bob")]
+    before = plan("local", World([shop, other], revisions, [artifact(), artifact(OTHER)], keys), NOW)
+    world = World([shop, other], revisions, [unchecked(place, value), artifact(OTHER)], keys[:1])
+    after = plan("local", world, NOW, before.plan)
+    assert "default/other" not in after.left_out
+    assert [r for r in after.plan.routes if r.deployment == "other"] == [before.plan.routes[0]]
+    assert [r.name for r in after.plan.replicas] == ["other-1-0", "shop-1-0"]
+    for access in after.plan.access.values():
+        assert [grant.key for grant in access.grants] == ["alice"]
+    assert Plan.model_validate_json(after.plan.model_dump_json()) == after.plan  # the agent can read it
+
+
+def test_a_part_that_cannot_be_made_is_that_of_the_last_plan_and_says_why() -> None:
+    shop = deployment("shop", assigned(1, 0))
+    first = plan("local", World([shop], [revision(1)], [artifact(DIGEST, *ENDPOINTS)]), NOW)
+    bad = unchecked(("service", "endpoints", 0, "timeout_s"), -100.0)
+    second = plan("local", World([shop], [revision(1)], [bad]), NOW, first.plan)
+    assert second.plan == first.plan
+    assert "timeout_s" in second.left_out["default/shop"]
+    third = plan("local", World([shop], [revision(1)], [artifact(DIGEST, *ENDPOINTS)]), NOW, second.plan)
+    assert third == first
+
+
+def test_a_part_that_was_never_made_is_left_out_altogether() -> None:
+    bad = unchecked(("service", "endpoints", 0, "timeout_s"), -100.0)
+    made = plan("local", World([deployment("shop", assigned(1, 0))], [revision(1)], [bad]), NOW)
+    assert (made.plan.replicas, made.plan.routes) == ((), ())
+    assert made.left_out.keys() == made.plan.access.keys() == {"default/shop"}
+
+
+def test_a_deployment_made_again_keeps_nothing_of_its_predecessor() -> None:
+    old = deployment("shop", assigned(1, 0))
+    first = plan("local", World([old], [revision(1)], [artifact()]), NOW)
+    new = old.model_copy(update={"uid": "another"})
+    revised = revision(1)
+    mine = revised.model_copy(update={"spec": revised.spec.model_copy(update={"deployment_uid": "another"})})
+    bad = unchecked(("service", "endpoints", 0, "timeout_s"), -100.0)
+    made = plan("local", World([new], [mine], [bad]), NOW, first.plan)
+    assert (made.plan.replicas, made.plan.routes) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("artifact", DIGEST), ("revision", "shop-1"), ("deployment", "shop")], ids=str
+)
+def test_what_is_stored_and_cannot_be_read_keeps_its_last_part_and_stops_nobody(kind: str, name: str) -> None:
+    shop, other = deployment("shop", assigned(1, 0)), deployment("other", assigned(1, 0))
+    revisions = [revision(1), revision(1, Template(artifact=OTHER), of="other")]
+    artifacts = [artifact(), artifact(OTHER)]
+    first = plan("local", World([shop, other], revisions, artifacts, [key("alice"), key("bob")]), NOW).plan
+    lost = Unreadable(kind, "default", name, "timeout_s: too small")
+    world = World(
+        [d for d in (shop, other) if (kind, name) != ("deployment", d.name)],
+        [r for r in revisions if (kind, name) != ("revision", r.name)],
+        [a for a in artifacts if (kind, name) != ("artifact", a.name)],
+        [key("alice")],
+        unreadable=[lost],
+    )
+    made = plan("local", world, NOW, first)
+    assert made.left_out.keys() == {"default/shop"}
+    assert "timeout_s: too small" in made.left_out["default/shop"]
+    assert (made.plan.replicas, made.plan.routes) == (first.replicas, first.routes)
+    assert {tuple(grant.key for grant in access.grants) for access in made.plan.access.values()} == {("alice",)}
+
+
+def test_the_newest_of_a_workspace_with_too_many_routes_is_left_out() -> None:
+    old, young = deployment("young"), deployment("old")
+    young = young.model_copy(update={"created_at": NOW + 1})
+    large = artifact(
+        DIGEST,
+        *(EndpointSpec(name="e", method="POST", path=f"/{n}" * 9, retry=True, idempotent=True) for n in range(200)),
+    )
+    made = plan("local", World([young, old], [], [large]), NOW, routes_bytes=10_000)
+    assert made.left_out.keys() == {"default/old"}
+    assert "KAON_ROUTES_BYTES" in made.left_out["default/old"]
+    assert [route.deployment for route in made.plan.routes] == ["young"]
+    assert plan("local", World([young, old], [], [large]), NOW).left_out == {}
+
+
+async def test_the_plans_status_says_what_was_left_out_until_it_is_not_any_more(store: MemoryStore) -> None:
+    planning = Planning(store, FakeClock())
+    bad = await store.create(
+        "artifact", "default", DIGEST, unchecked(("service", "endpoints", 0, "timeout_s"), -100.0).spec
+    )
+    await planning.reconcile(("", "local"))
+    kept = await store.get("plan", "", "local")
+    assert kept.status.left_out.keys() == {"default/shop"}
+    await planning.reconcile(("", "local"))
+    assert await store.get("plan", "", "local") == kept
+    await store.delete(bad)
+    await store.create("artifact", "default", DIGEST, artifact().spec)
+    await planning.reconcile(("", "local"))
+    assert (await store.get("plan", "", "local")).status.left_out == {}
+
+
+def test_a_route_says_what_browsers_may_and_whether_it_is_closed() -> None:
+    shop = deployment("shop", assigned(1, 0))
+    (closed,) = planned(shop).routes
+    assert (closed.closed, closed.cors_origins, closed.hosts, closed.sandbox) == (True, (), (), False)
+    more = {"public": True, "cors": Cors(origins=("*",)), "hosts": ("shop.example",), "isolate_html": True}
+    (told,) = planned(shop.model_copy(update={"spec": shop.spec.model_copy(update=more)})).routes
+    assert (told.closed, told.cors_origins, told.hosts, told.sandbox) == (False, ("*",), ("shop.example",), True)

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from kaon.edge import files, resources
 from kaon.edge.layout import Layout
-from kaon.edge.table import Table, build
+from kaon.edge.table import RULES, Table, build, differing, mixed
 from kaon.types.route import Backend, Endpoint, Route
 
 
@@ -95,7 +95,7 @@ def test_a_route_that_was_good_keeps_its_last_form() -> None:
 def test_two_deployments_cannot_have_one_prefix() -> None:
     table = build([route(), route(deployment="other")], {})
     assert [rule.key for rule in table.rules] == [KEY]
-    assert "other" in table.refused[0]
+    assert table.refused[0].key[1] == "other"
 
 
 @pytest.mark.parametrize(
@@ -218,4 +218,46 @@ def test_models_are_what_the_edge_thinks_they_are() -> None:
         "hold_s",
         "mirror",
         "hedges",
+        "closed",
+        "cors_origins",
+        "hosts",
+        "sandbox",
     }
+
+
+# --- parts of two tables ---
+
+OTHER = ("default", "other")
+
+
+def test_deployments_that_say_other_things_differ_and_no_others() -> None:
+    before = build([route(), route(deployment="other", prefix="/other")], {KEY: [endpoint()]})
+    after = build([route(timeout_s=5), route(deployment="other", prefix="/other")], {KEY: [endpoint()]})
+    assert differing(before, after) == (KEY,)
+    assert differing(before, before) == ()
+    assert differing(before, build([route()], {KEY: [endpoint()]})) == (OTHER,)
+    assert differing(before, build([route(), route(deployment="other", prefix="/other")], {})) == (KEY,)
+
+
+def test_whoever_is_not_taken_keeps_its_rule_and_gets_the_replicas_of_now() -> None:
+    before = build([route(timeout_s=1)], {KEY: [endpoint(address="unix:/old")]})
+    after = build(
+        [route(timeout_s=2), route(deployment="other", prefix="/other")], {KEY: [endpoint(address="unix:/new")]}
+    )
+    table = mixed(before, after, {OTHER}, replicas=False)
+    assert {rule.key: rule.timeout_s for rule in table.rules} == {KEY: 1, OTHER: 60}
+    assert [e.address for e in table.clusters["default~shop~1"]] == ["unix:/new"]
+    kept = mixed(before, after, {OTHER}, replicas=True)
+    assert [e.address for e in kept.clusters["default~shop~1"]] == ["unix:/old"]
+
+
+def test_all_that_differs_taken_is_the_new_table_and_none_of_it_the_old_one() -> None:
+    before = build([route(timeout_s=1)], {KEY: [endpoint()]})
+    after = build([route(deployment="other", prefix="/other")], {})
+    assert mixed(before, after, differing(before, after), replicas=True) == after
+    assert mixed(before, after, (), replicas=True) == before
+
+
+def test_rules_are_kept_on_disk_as_they_are() -> None:
+    rules = build([route(hedges={"/a": 0.5}, retry_paths=("/a",), stream_paths=("/s",))], {}).rules
+    assert RULES.validate_python(RULES.dump_python(rules, mode="json")) == rules

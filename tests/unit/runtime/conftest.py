@@ -18,11 +18,13 @@ from kaon.runtime.app import App
 from kaon.runtime.control import Control
 from kaon.runtime.door import Door
 from kaon.runtime.gate import Gate
+from kaon.runtime.inflight import Flights
 from kaon.runtime.lane import Lane
 from kaon.runtime.protocol import ReplicaProtocol
 from kaon.runtime.server import bound, server
 from kaon.runtime.serving import Serving
 from kaon.sdk.service import construct, service_of
+from kaon.types.flight import flights
 from kaon.types.key import Access, Grant, key_hash
 from kaon.types.replica import Phase
 
@@ -44,6 +46,10 @@ class Running:
 
     def lane(self, name: str) -> Lane:
         return next(lane for lane in self.serving.lanes if lane.name == name)
+
+    def noted(self) -> list[str]:
+        """The request ids of the calls that are noted as in flight."""
+        return sorted(flight.request_id for flight in flights(Path(f"{self.path}f").read_bytes(), 0.0))
 
     async def raw(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection of one's own, for what a client would not send."""
@@ -88,7 +94,8 @@ def _closed() -> Access:
 @asynccontextmanager
 async def _running(cls: type, path: Path, access: Access, open_door: bool) -> AsyncIterator[Running]:
     clock = FakeClock()
-    serving = Serving(Door(Gate(access, clock)), asyncio.get_running_loop(), "/prefix/")
+    flights = Flights(Path(f"{path}f"))
+    serving = Serving(Door(Gate(access, clock)), asyncio.get_running_loop(), "/prefix/", flights)
     control = Control(serving)
     instance = construct(service_of(cls), {})
     if open_door:

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 import kaon
 from kaon.errors import Forbidden, TooManyRequests
-from kaon.runtime import bodies
+from kaon.runtime import inputs
 from kaon.runtime.site import Site, site_of
 from kaon.runtime.strangers import WINDOW_S, WRONG_KEYS, Strangers
 
@@ -163,7 +163,7 @@ async def test_right_keys_are_never_throttled(serve: Any, path: str) -> None:
 async def test_a_body_that_stops_is_refused(
     serve: Any, monkeypatch: pytest.MonkeyPatch, head: bytes, part: bytes
 ) -> None:
-    monkeypatch.setattr(bodies, "PAUSE_S", 0.05)
+    monkeypatch.setattr(inputs, "BODY_PAUSE_S", 0.05)
     running = await serve(Doors)
     reader, writer = await running.raw()
     writer.write(head + b"host: replica\r\nauthorization: Bearer kaon_testing\r\n\r\n" + part)
@@ -176,7 +176,7 @@ async def test_a_body_that_stops_is_refused(
 
 
 async def test_a_slow_body_that_goes_on_is_taken(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "PAUSE_S", 5.0)
+    monkeypatch.setattr(inputs, "BODY_PAUSE_S", 5.0)
     running = await serve(Doors)
     reader, writer = await running.raw()
     writer.write(b"POST /echo HTTP/1.1\r\nhost: replica\r\nauthorization: Bearer kaon_testing\r\n")

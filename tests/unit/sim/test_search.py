@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 
@@ -12,7 +15,7 @@ from kaon.errors import Unavailable
 from kaon.laws import choice
 from kaon.laws.scale import Scale
 from kaon.laws.tune import dice, record, scaling
-from kaon.laws.tune.ask import Ask
+from kaon.laws.tune.ask import Answer, Ask
 from kaon.laws.tune.epoch import Search
 from kaon.laws.tune.past import Past
 from kaon.sim import memory, search
@@ -230,6 +233,42 @@ async def test_the_threaded_twin_answers_the_same_and_says_what_is_missing(monke
     monkeypatch.setattr(search, "available", lambda: False)
     with pytest.raises(Unavailable, match="simulator"):
         await ThreadedTwin().ask(ask)
+
+
+async def test_a_twin_that_is_cancelled_ends_its_thread_before_another_one_asks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    running, ended = threading.Event(), threading.Event()
+
+    def endless(ask: Ask, go_on: Callable[[], None]) -> Answer:
+        running.set()
+        try:
+            while True:
+                go_on()
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(search, "answer", endless)
+    twin, ask = ThreadedTwin(), asked(lived())
+    asking = asyncio.create_task(twin.ask(ask))
+    await asyncio.to_thread(running.wait)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert ended.is_set()
+
+
+def test_a_play_ends_when_nobody_waits_for_it() -> None:
+    looks = 0
+
+    def go_on() -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            raise search.GivenUp
+
+    with pytest.raises(search.GivenUp):
+        answer(asked(lived()), go_on)
 
 
 def test_it_searches_no_batch_of_which_two_in_a_row_would_be_late_unless_it_is_in_force() -> None:

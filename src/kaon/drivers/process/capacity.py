@@ -1,9 +1,11 @@
-"""Whether one more replica fits on this machine."""
+"""Whether one more replica fits on this machine, and which GPUs it gets."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
+from itertools import takewhile
+from pathlib import Path
 
 from kaon.errors import Unavailable
 from kaon.types.model import Model
@@ -14,6 +16,8 @@ CPU_OVERCOMMIT = 16.0
 MEMORY_OVERCOMMIT = 1.0
 """Memory that may be promised for each byte that there is: a limit that may be reached must be there."""
 
+VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
+
 UNLIMITED_BYTES = 64 * 2**20
 """What a replica without a memory limit is counted as: about what an idle one uses."""
 
@@ -23,6 +27,7 @@ class Demand(Model):
 
     cpus: float
     memory_bytes: int | None = None
+    gpus: int = 0
 
 
 class Machine(Model):
@@ -30,12 +35,44 @@ class Machine(Model):
 
     cpus: float
     memory_bytes: int
+    gpus: tuple[str, ...] = ()
+    """As CUDA names them."""
 
 
-def this_machine() -> Machine:
-    """The CPUs that this process may use, and the machine's memory."""
+def this_machine(devices: Path, environment: Mapping[str, str]) -> Machine:
+    """What this process may use: its CPUs, the machine's memory, and the GPUs that have a device file.
+
+    `devices` is /dev, `environment` this process's own: it may see less than all GPUs.
+    """
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return Machine(cpus=len(os.sched_getaffinity(0)), memory_bytes=memory)
+    return Machine(cpus=len(os.sched_getaffinity(0)), memory_bytes=memory, gpus=_gpus(devices, environment))
+
+
+def _gpus(devices: Path, environment: Mapping[str, str]) -> tuple[str, ...]:
+    count = sum(file.name.removeprefix("nvidia").isdecimal() for file in devices.glob("nvidia*"))
+    visible = environment.get(VISIBLE_GPUS)
+    if visible is None or not count:
+        return tuple(str(number) for number in range(count))
+    # CUDA takes the list up to the first name that is none: "-1" stands for no GPU at all.
+    names = takewhile(lambda name: name and not name.startswith("-"), visible.replace(" ", "").split(","))
+    return tuple(dict.fromkeys(names))[:count]
+
+
+def gpu_variables(gpus: Iterable[str]) -> dict[str, str]:
+    """The environment by which a process sees these GPUs and no others: an empty list hides all of them."""
+    return {VISIBLE_GPUS: ",".join(gpus), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+
+
+def free_gpus(machine: Machine, taken: Collection[str], count: int) -> tuple[str, ...]:
+    """`count` GPUs that nobody has. Raises `Unavailable` when there are not so many."""
+    free = [gpu for gpu in machine.gpus if gpu not in taken]
+    if count > len(free):
+        have = f"{len(free)} of {len(machine.gpus)} GPUs are free here" if machine.gpus else "this machine has no GPU"
+        raise Unavailable(
+            f"No GPUs left: {count} wanted, {have}.",
+            hint="Lower the replicas' gpus, scale something down, or add a machine with GPUs.",
+        )
+    return tuple(free[:count])
 
 
 def check_room(machine: Machine, promised: Iterable[Demand], wanted: Demand) -> None:

@@ -25,6 +25,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,19 +34,23 @@ from kaon import log, processes
 from kaon.clock import Clock
 from kaon.drivers.port import Fetch, LogLine, Sighting, Stage, Start
 from kaon.drivers.process import keeper, logs
-from kaon.drivers.process.capacity import Demand, check_room, this_machine
+from kaon.drivers.process.capacity import Demand, check_room, free_gpus, gpu_variables, this_machine
 from kaon.drivers.process.places import Places, private_folder
 from kaon.drivers.process.preparation import Preparation, Prepared
 from kaon.drivers.process.pruning import prune
-from kaon.errors import KaonError
+from kaon.errors import KaonError, Unavailable
 from kaon.sdk.environments import Environments
-from kaon.types.launch import EXIT_CONFIG, PASSED_ON, Launch
+from kaon.types.flight import FILE_BYTES, Flight, flights
+from kaon.types.launch import EXIT_CONFIG, PASSED_ON, STACKS_SIGNAL, Launch
 
 RUNTIME = ("-m", "kaon.runtime")
 """What python is given to run a replica."""
 
 _CONFIG_ERROR = "ConfigError: "  # how the runtime's last line begins when it ends with that exit code
 _MEMORY_WATCH_S = 0.5
+_STACKS_S = 0.5
+"""How long a replica gets to write its stacks; it takes milliseconds, unless the machine is busy."""
+
 _LAST_LINES = 20
 _REASON_MOST = 200
 _LIMITS = processes.Limits(open_files=65_536, oom_score_adj=500)
@@ -53,6 +58,8 @@ _PRUNE_EVERY_S = 600.0
 _LOG_BYTES = str(10 * 2**20)  # a log is rotated at this size
 _KEEPER_AGAIN_S = 1.0
 _LAST_WORDS_S = 5.0  # the keeper of a log ends within milliseconds of its last writer
+
+_log = log.get("drivers.process")
 
 
 @dataclass
@@ -62,25 +69,35 @@ class _Replica:
     sighting: Sighting
     demand: Demand
     artifact: str = ""
+    gpus: tuple[str, ...] = ()
     life: asyncio.Task[None] | None = None
     log_from: int = 0
     hidden: tuple[str, ...] = ()  # what its log must not show; unknown of an adopted one
     why: str = field(default="")  # known better than the exit code tells it
+    over_memory: bool = False
 
 
 class ProcessDriver:
     """Replicas as supervised processes. Use it from one event loop; `close` leaves them running."""
 
     def __init__(
-        self, home: Path, run_dir: Path, fetch: Fetch, clock: Clock, *, runtime: Sequence[str] = RUNTIME
+        self,
+        home: Path,
+        run_dir: Path,
+        fetch: Fetch,
+        clock: Clock,
+        *,
+        runtime: Sequence[str] = RUNTIME,
+        devices: Path = Path("/dev"),
     ) -> None:
         """`home` keeps artifacts, environments, logs and volumes; `run_dir` locks and sockets; `runtime` is what
-        python is given to run a replica."""
+        python is given to run a replica; `devices` has a file for each GPU."""
         self._places = Places(home, run_dir)
         self._environments = Environments(self._places.environments)
         self._preparation = Preparation(self._places, fetch, self._environments)
         self._clock = clock
         self._runtime = tuple(runtime)
+        self._devices = devices
         self._replicas: dict[str, _Replica] = {}
         self._adoption: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
@@ -92,12 +109,15 @@ class ProcessDriver:
         known = self._replicas.get(spec.id)
         if known and known.sighting.stage != Stage.EXITED:
             return
-        demand = Demand(cpus=spec.resources.cpus, memory_bytes=spec.resources.memory_bytes)
-        running = (r.demand for r in self._replicas.values() if r.sighting.stage != Stage.EXITED)
-        check_room(this_machine(), running, demand)
+        wants = spec.resources
+        demand = Demand(cpus=wants.cpus, memory_bytes=wants.memory_bytes, gpus=wants.gpus)
+        running = [r for r in self._replicas.values() if r.sighting.stage != Stage.EXITED]
+        machine = this_machine(self._devices, os.environ)
+        check_room(machine, (r.demand for r in running), demand)
+        gpus = free_gpus(machine, {gpu for r in running for gpu in r.gpus}, demand.gpus)
         for value in secrets.values():
             log.hide_secret(value)
-        replica = _Replica(Sighting(id=spec.id, stage=Stage.INSTALLING), demand, spec.artifact)
+        replica = _Replica(Sighting(id=spec.id, stage=Stage.INSTALLING), demand, spec.artifact, gpus)
         self._replicas[spec.id] = replica
         self._news.set()
         replica.life = asyncio.create_task(self._live(replica, start, secrets))
@@ -114,6 +134,16 @@ class ProcessDriver:
         if known and known.life:
             await asyncio.wait([known.life])
 
+    async def flights(self, replica: str) -> tuple[Flight, ...]:
+        return _flights(self._places.flights(replica))
+
+    async def show_stacks(self, replica: str) -> None:
+        await self._adopted()
+        known = self._replicas.get(replica)
+        if known and known.sighting.stage == Stage.STARTING:
+            processes.send(self._places.lock(replica), STACKS_SIGNAL)
+            await self._clock.sleep(_STACKS_S)
+
     async def observe(self) -> dict[str, Sighting]:
         await self._adopted()
         self._news.clear()
@@ -127,15 +157,16 @@ class ProcessDriver:
         known = self._replicas.get(replica)
         if known and known.sighting.stage != Stage.EXITED:
             return
-        self._replicas.pop(replica, None)
         await processes.stop(self._places.lock(replica), 0)
         await processes.stop(self._places.log_lock(replica), 0)
         self._places.launch_file(replica).unlink(missing_ok=True)
         shutil.rmtree(self._places.sockets(replica), ignore_errors=True)
+        self._replicas.pop(replica, None)
         if self._clock.monotonic() - self._pruned_at > _PRUNE_EVERY_S:
             self._pruned_at = self._clock.monotonic()
             used = {kept.artifact for kept in self._replicas.values()}
-            await asyncio.to_thread(prune, self._places, self._environments, used, self._clock.now())
+            now = self._clock.now()
+            await self._preparation.in_thread(lambda: prune(self._places, self._environments, used, now))
 
     async def logs(self, replica: str, *, tail: int, follow: bool) -> AsyncIterator[LogLine]:
         at: float | None = None
@@ -158,14 +189,15 @@ class ProcessDriver:
             prepared = await self._preparation.prepare(start.replica.artifact)
             await processes.stop(self._places.lock(start.replica.id), 0)  # what an earlier start left behind
             pid = self._launch(replica, start, secrets, prepared)
-        except (KaonError, OSError) as error:
-            reason = error.cause if isinstance(error, KaonError) else f"It cannot be started: {error}."
-            self._see(replica, stage=Stage.EXITED, reason=reason)
+        except Exception as error:
+            if not isinstance(error, KaonError | OSError):
+                _log.exception("a replica cannot be started", replica=start.replica.name)
+            self._see(replica, stage=Stage.EXITED, reason=_cannot_start(error))
         else:
             await self._watch(replica, pid)
 
     def _launch(self, replica: _Replica, start: Start, secrets: dict[str, str], prepared: Prepared) -> int:
-        launch = self._launch_of(start, prepared)
+        launch = self._launch_of(start, prepared, replica.gpus)
         folder = self._places.sockets(launch.id)
         shutil.rmtree(folder, ignore_errors=True)
         private_folder(folder)
@@ -187,7 +219,7 @@ class ProcessDriver:
                     str(self._places.launch_file(launch.id)),
                 ],
                 lock=self._places.lock(launch.id),
-                env=launch.environment(_base(launch.data_dir)),
+                env=launch.environment(_base(launch.data_dir)) | gpu_variables(launch.gpus),
                 cwd=prepared.code_dir,
                 log=output,
                 stdin=json.dumps(secrets).encode(),
@@ -216,7 +248,7 @@ class ProcessDriver:
             with contextlib.suppress(KaonError, OSError):  # tried again in a second
                 self._start_keeper(replica)
 
-    def _launch_of(self, start: Start, prepared: Prepared) -> Launch:
+    def _launch_of(self, start: Start, prepared: Prepared, gpus: tuple[str, ...]) -> Launch:
         spec, places = start.replica, self._places
         private_folder(places.replica(spec.id))
         return Launch(
@@ -230,41 +262,58 @@ class ProcessDriver:
             code_dir=str(prepared.code_dir),
             service_address=f"unix:{places.service_socket(spec.id)}",
             control_address=f"unix:{places.control_socket(spec.id)}",
-            env=spec.env,
+            # Which GPUs it sees is not for the deployment to say: others may have them.
+            env={name: value for name, value in spec.env.items() if name not in gpu_variables(gpus)},
             access=start.access,
             knobs=start.knobs,
             prefix=start.prefix,
             edge_url=start.edge_url,
             data_dir=str(private_folder(places.volume(spec.workspace, spec.deployment, spec.deployment_uid))),
+            flights_file=str(places.flights(spec.id)),
             cpus=spec.resources.cpus,
+            gpus=gpus,
             memory_bytes=spec.resources.memory_bytes,
             drain_s=spec.drain_s,
         )
 
     async def _watch(self, replica: _Replica, pid: int) -> None:
         """See a process to its end, and keep it to its memory."""
-        lock = self._places.lock(replica.sighting.id)
+        id_, left = replica.sighting.id, ""
         watching = [asyncio.create_task(self._keep_log(replica))]
         if replica.demand.memory_bytes:
             watching.append(asyncio.create_task(self._keep_memory(replica, pid)))
         try:
             code = await processes.ended(pid)
-            await processes.stop(lock, 0)  # children of it that left its session
+            await processes.stop(self._places.lock(id_), 0)  # children of it that left its session
+        except Unavailable as error:
+            code, left = processes.exit_code(pid), f" {error.cause}"
         finally:
             for task in watching:
                 task.cancel()
-        await processes.gone(self._places.log_lock(replica.sighting.id), _LAST_WORDS_S)
-        log_file = self._places.log_file(replica.sighting.id)
-        last = await asyncio.to_thread(logs.last_lines, log_file, _LAST_LINES, since_byte=replica.log_from)
-        reason = replica.why or _reason(code, last)
-        self._see(replica, stage=Stage.EXITED, exit_code=code, last_lines=last, reason=reason)
+        await processes.gone(self._places.log_lock(id_), _LAST_WORDS_S)
+        log_file = self._places.log_file(id_)
+        crash = await asyncio.to_thread(logs.crash_lines, log_file, _LAST_LINES, since_byte=replica.log_from)
+        last = crash or await asyncio.to_thread(logs.last_lines, log_file, _LAST_LINES, since_byte=replica.log_from)
+        at_fault = replica.over_memory or not (replica.why or code == 0 or processes.ended_from_outside(code))
+        self._see(
+            replica,
+            stage=Stage.EXITED,
+            exit_code=code,
+            last_lines=last,
+            reason=(replica.why or _reason(code, last)) + left,
+            blamed=tuple(flight.request_id for flight in _flights(self._places.flights(id_))) if at_fault else (),
+        )
 
     async def _keep_memory(self, replica: _Replica, pid: int) -> None:
         limit = replica.demand.memory_bytes or 0
-        while not (used := await asyncio.to_thread(processes.memory_over, pid, limit)):
+        while True:
+            if used := await asyncio.to_thread(processes.memory_over, pid, limit):
+                used_mib, limit_mib = used / 2**20, limit / 2**20
+                replica.why = f"Killed: it used {used_mib:,.0f} MiB of memory, its limit is {limit_mib:,.0f} MiB."
+                replica.over_memory = True
+                with contextlib.suppress(Unavailable):  # it does not end yet; it is tried again
+                    await processes.stop(self._places.lock(replica.sighting.id), 0)
             await self._clock.sleep(_MEMORY_WATCH_S)
-        replica.why = f"Killed: it used {used / 2**20:,.0f} MiB of memory, its limit is {limit / 2**20:,.0f} MiB."
-        await processes.stop(self._places.lock(replica.sighting.id), 0)
 
     # Adoption
 
@@ -280,19 +329,27 @@ class ProcessDriver:
         for id_ in self._places.launched():
             try:
                 launch = Launch.model_validate_json(self._places.launch_file(id_).read_bytes())
-            except ValueError:  # written by another version: it is not known any more
-                self._places.launch_file(id_).unlink()
+            except (ValueError, OSError) as error:  # written by another version, or not whole: it is not known any more
+                _log.warning("a replica of an earlier agent cannot be taken over", replica=id_, error=str(error))
+                with contextlib.suppress(OSError):
+                    self._places.launch_file(id_).unlink()
             else:
                 self._replicas[id_] = self._adopt_one(launch)
         strangers = [id_ for id_ in self._places.locked() if id_ not in self._replicas]
-        await asyncio.gather(*(processes.stop(self._places.lock(id_), 0) for id_ in strangers))
-        for id_ in strangers:
-            shutil.rmtree(self._places.sockets(id_), ignore_errors=True)
+        await asyncio.gather(*(self._end_stranger(id_) for id_ in strangers))
+
+    async def _end_stranger(self, id_: str) -> None:
+        try:
+            await processes.stop(self._places.lock(id_), 0)
+        except Unavailable as error:  # a start of a replica of that id will say so
+            _log.warning("a process of an earlier agent cannot be ended", replica=id_, error=error.cause)
+            return
+        shutil.rmtree(self._places.sockets(id_), ignore_errors=True)
 
     def _adopt_one(self, launch: Launch) -> _Replica:
-        demand = Demand(cpus=launch.cpus, memory_bytes=launch.memory_bytes)
+        demand = Demand(cpus=launch.cpus, memory_bytes=launch.memory_bytes, gpus=len(launch.gpus))
         digest = f"sha256:{Path(launch.code_dir).parent.name}"
-        replica = _Replica(Sighting(id=launch.id, stage=Stage.EXITED), demand, digest)
+        replica = _Replica(Sighting(id=launch.id, stage=Stage.EXITED), demand, digest, launch.gpus)
         pid = processes.leader(self._places.lock(launch.id))
         if pid is None:
             last = logs.last_lines(self._places.log_file(launch.id), _LAST_LINES)
@@ -344,6 +401,21 @@ def _write_private(path: Path, text: str) -> None:
     beside.replace(path)
 
 
+def _flights(file: Path) -> tuple[Flight, ...]:
+    """What a replica noted of its calls in flight; nothing, when it noted none."""
+    try:
+        with file.open("rb") as opened:
+            return flights(opened.read(FILE_BYTES), time.monotonic())
+    except OSError:
+        return ()
+
+
+def _cannot_start(error: Exception) -> str:
+    if isinstance(error, KaonError):
+        return error.cause
+    return f"It cannot be started: {str(error) or type(error).__name__}."
+
+
 def _reason(code: int | None, last_lines: tuple[str, ...]) -> str:
     match code:
         case None:
@@ -354,7 +426,15 @@ def _reason(code: int | None, last_lines: tuple[str, ...]) -> str:
             said = [line for line in last_lines if line.startswith(_CONFIG_ERROR)]
             return said[-1].removeprefix(_CONFIG_ERROR) if said else "It cannot start as configured."
         case _ if code < 0:
-            return f"It was killed by {signal.Signals(-code).name}."
+            place = logs.crash_place(last_lines)
+            return f"It was killed by {_signal_name(-code)}{f' in {place}' if place else ''}."
         case _:
             words = f": {last_lines[-1].strip()[:_REASON_MOST]}" if last_lines else "."
             return f"It ended with exit code {code}{words}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # real-time signals have no name of their own
+        return f"signal {number}"

@@ -11,9 +11,10 @@ import asyncio
 import json
 import os
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import datetime
-from pathlib import Path
+from itertools import takewhile
+from pathlib import Path, PurePath
 from typing import BinaryIO
 
 from kaon import log
@@ -22,6 +23,10 @@ from kaon.clock import Clock
 _FOLLOW_S = 0.1
 _BLOCK_BYTES = 64 * 1024
 _LINE_MOST_BYTES = 64 * 1024
+_CRASH_LINES = 1000
+"""How far from the end the stacks of all threads may begin."""
+_FATAL, _CRASHED_THREAD = "Fatal Python error: ", "Current thread "
+_FRAME = re.compile(r'\s*File "(.+)", line (\d+) in (.+)$')
 _ESCAPES = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_].*?(?:\x07|\x1b\\|$)|[ -/]*[0-~]?)|[\x00-\x08\x0a-\x1f\x7f-\x9f]"
 )
@@ -52,6 +57,21 @@ def last_lines(path: Path, count: int, *, since_byte: int = 0) -> tuple[str, ...
         return ()
     told = (spelled for line in [*lines, unfinished] for spelled in log.spelled(readable(line)))
     return tuple(text for line in told if (text := log.blot(line)))[-count:]
+
+
+def crash_lines(path: Path, count: int, *, since_byte: int = 0) -> tuple[str, ...]:
+    """What Python wrote of a native crash, from its first line on; empty when the last lines tell of none."""
+    lines = last_lines(path, _CRASH_LINES, since_byte=since_byte)
+    begins = [number for number, line in enumerate(lines) if line.startswith(_FATAL)]
+    return lines[begins[-1] :][:count] if begins else ()
+
+
+def crash_place(lines: Sequence[str]) -> str:
+    """Where a native crash was, from `crash_lines`: the innermost function and its caller; empty when not told."""
+    begins = [number for number, line in enumerate(lines) if line.startswith(_CRASHED_THREAD)]
+    frames = takewhile(bool, (_FRAME.match(line) for line in lines[begins[0] + 1 :])) if begins else ()
+    told = [f"{frame[3]} ({PurePath(frame[1]).name}:{frame[2]})" for frame in frames if frame]
+    return ", called by ".join(told[:2])
 
 
 def tail(path: Path, count: int) -> tuple[list[bytes], BinaryIO | None]:

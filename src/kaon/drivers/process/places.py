@@ -57,6 +57,10 @@ class Places:
         """Where the agent asks and tells."""
         return self.sockets(replica) / "control.sock"
 
+    def flights(self, replica: str) -> Path:
+        """Where the replica notes its calls in flight."""
+        return self.sockets(replica) / "flights"
+
     def log_pipe(self, replica: str) -> Path:
         """What the replica's processes write to; its other end is the log's keeper."""
         return self.sockets(replica) / "log.pipe"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from kaon.edge.layout import Layout
-from kaon.edge.resources.limits import BUFFER_BYTES, CONNECTIONS_MAX, HEAP_MAX_BYTES
-from kaon.edge.resources.upstream import breakers, http1_upstream
-from kaon.edge.resources.wire import V3, Json, address, followed
+from kaon.edge.resources.limits import BUFFER_BYTES, CONNECTIONS_MAX, HEAP_MAX_BYTES, PATTERN_MAX
+from kaon.edge.resources.upstream import breakers, http1_upstream, http2_upstream
+from kaon.edge.resources.wire import ENDPOINTS_CLUSTER, V3, Json, address, followed, stream
 from kaon.types.traffic import LATENCY_BOUNDS_S
 
 API_CLUSTER = "kaon-api"
@@ -27,12 +27,19 @@ def bootstrap(layout: Layout, api_socket: Path, connections: int = CONNECTIONS_M
         "dynamic_resources": {
             "lds_config": followed(layout.listeners),
             "cds_config": followed(layout.clusters),
+            "ads_config": stream(),
         },
-        "static_resources": {"clusters": [_api_cluster(api_socket)]},
+        "static_resources": {
+            "clusters": [
+                _socket_cluster(API_CLUSTER, api_socket, http1_upstream()),
+                _socket_cluster(ENDPOINTS_CLUSTER, layout.endpoints_socket, http2_upstream()),
+            ]
+        },
         # Histograms of the last second are to be had after a second, not after five.
         "stats_flush_interval": "1s",
         "stats_config": latency_buckets(),
         "overload_manager": _overload(connections),
+        # Patterns of paths may be as large as the longest path that a table takes.
         # A client that opens and resets streams gets few turns, and is cut after half of 200 were premature.
         "layered_runtime": {
             "layers": [
@@ -41,6 +48,8 @@ def bootstrap(layout: Layout, api_socket: Path, connections: int = CONNECTIONS_M
                     "static_layer": {
                         "http.max_requests_per_io_cycle": 16,
                         "overload.premature_reset_total_stream_count": 200,
+                        "re2.max_program_size.error_level": PATTERN_MAX,
+                        "re2.max_program_size.warn_level": PATTERN_MAX,
                     },
                 }
             ]
@@ -85,6 +94,7 @@ def _overload(connections: int) -> Json:
             },
         ],
         "actions": [
+            _shorter_timeouts(),
             {"name": "envoy.overload_actions.shrink_heap", "triggers": above(0.85)},
             {"name": "envoy.overload_actions.disable_http_keepalive", "triggers": above(0.9)},
             {"name": "envoy.overload_actions.stop_accepting_requests", "triggers": above(0.95)},
@@ -92,16 +102,36 @@ def _overload(connections: int) -> Json:
     }
 
 
-def _api_cluster(api_socket: Path) -> Json:
+def _shorter_timeouts() -> Json:
+    """The more of the connections are taken, the sooner idle ones are let go: who holds many shuts nobody out."""
+    shorter = [
+        {"timer": "HTTP_DOWNSTREAM_CONNECTION_IDLE", "min_timeout": "1s"},
+    ]
     return {
-        "name": API_CLUSTER,
+        "name": "envoy.overload_actions.reduce_timeouts",
+        "triggers": [
+            {
+                "name": "envoy.resource_monitors.global_downstream_max_connections",
+                "scaled": {"scaling_threshold": 0.5, "saturation_threshold": 0.9},
+            }
+        ],
+        "typed_config": {
+            "@type": f"{V3}.config.overload.v3.ScaleTimersOverloadActionConfig",
+            "timer_scale_factors": shorter,
+        },
+    }
+
+
+def _socket_cluster(name: str, socket: Path, protocol: Json) -> Json:
+    return {
+        "name": name,
         "type": "STATIC",
         "connect_timeout": "1s",
         "per_connection_buffer_limit_bytes": BUFFER_BYTES,
         "circuit_breakers": breakers(),
-        "typed_extension_protocol_options": http1_upstream(),
+        "typed_extension_protocol_options": protocol,
         "load_assignment": {
-            "cluster_name": API_CLUSTER,
-            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(f"unix:{api_socket}")}}]}],
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(f"unix:{socket}")}}]}],
         },
     }

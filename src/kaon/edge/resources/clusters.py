@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from kaon.edge.layout import Layout
 from kaon.edge.resources.limits import BUFFER_BYTES, SHADOW_CALLS
 from kaon.edge.resources.upstream import breakers, http1_upstream
-from kaon.edge.resources.wire import V3, Json, address, address_of, followed, response
+from kaon.edge.resources.wire import V3, Json, address, address_of, response, streamed
 from kaon.edge.table import DeploymentKey, Rule, Table, activator_name, key_of, paired, shadowed
 from kaon.types.route import Endpoint
 
@@ -19,10 +19,10 @@ def clusters(table: Table, layout: Layout) -> Json:
     """One cluster per revision; also the activator and its pair where calls may be held, and ways of copies."""
     holding = [rule for rule in table.rules if rule.hold_s]
     hedged = {rule.key for rule in table.rules if rule.hedges}
-    found = [_cluster(name, layout, hedged=key_of(name) in hedged) for name in table.clusters]
+    found = [_cluster(name, hedged=key_of(name) in hedged) for name in table.clusters]
     found += [_activator(key, layout) for key in dict.fromkeys(rule.key for rule in holding)]
     found += [_pair(name, rule) for rule in holding for name, _ in rule.weights]
-    found += [_shadow(rule.shadow[0], layout) for rule in table.rules if rule.shadow]
+    found += [_shadow(rule.shadow[0]) for rule in table.rules if rule.shadow]
     return response(list({cluster["name"]: cluster for cluster in found}.values()))
 
 
@@ -66,12 +66,12 @@ def _pair(cluster: str, rule: Rule) -> Json:
     }
 
 
-def _cluster(name: str, layout: Layout, *, hedged: bool) -> Json:
+def _cluster(name: str, *, hedged: bool) -> Json:
     return {
         "@type": f"{V3}.config.cluster.v3.Cluster",
         "name": name,
         "type": "EDS",
-        "eds_cluster_config": {"eds_config": followed(layout.endpoints(name))},
+        "eds_cluster_config": {"eds_config": streamed()},
         "connect_timeout": "1s",
         "lb_policy": "LEAST_REQUEST",
         "per_connection_buffer_limit_bytes": BUFFER_BYTES,
@@ -85,14 +85,14 @@ def _cluster(name: str, layout: Layout, *, hedged: bool) -> Json:
     }
 
 
-def _shadow(cluster: str, layout: Layout) -> Json:
+def _shadow(cluster: str) -> Json:
     """The way of copies to a revision's replicas. Few may be open at once: a shadow that hangs holds nothing up."""
     most = {"max_connections": SHADOW_CALLS, "max_pending_requests": SHADOW_CALLS, "max_requests": SHADOW_CALLS}
     return {
         "@type": f"{V3}.config.cluster.v3.Cluster",
         "name": shadowed(cluster),
         "type": "EDS",
-        "eds_cluster_config": {"eds_config": followed(layout.endpoints(cluster)), "service_name": cluster},
+        "eds_cluster_config": {"eds_config": streamed(), "service_name": cluster},
         "connect_timeout": "1s",
         "lb_policy": "LEAST_REQUEST",
         "per_connection_buffer_limit_bytes": BUFFER_BYTES,
@@ -161,7 +161,7 @@ def endpoints(name: str, members: tuple[Endpoint, ...], leaving: Iterable[Endpoi
 
 
 def members(document: Json, revision: int) -> tuple[list[Endpoint], list[Endpoint]]:
-    """What an endpoint file says, read back: the replicas that stay and those that are leaving."""
+    """What a cluster's document says, read back: the replicas that stay and those that are leaving."""
     stay: list[Endpoint] = []
     leave: list[Endpoint] = []
     for locality in document["resources"][0]["endpoints"]:

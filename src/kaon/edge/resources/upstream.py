@@ -20,6 +20,16 @@ def breakers(retries: int = 10) -> Json:
     return {"thresholds": [{**most, "retry_budget": budget}]}
 
 
+def http2_upstream() -> Json:
+    """HTTP/2 to the socket, over a connection that lasts."""
+    return {
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": f"{V3}.extensions.upstreams.http.v3.HttpProtocolOptions",
+            "explicit_http_config": {"http2_protocol_options": {}},
+        }
+    }
+
+
 def http1_upstream(requests: int = 0) -> Json:
     """HTTP/1.1 to the socket; an idle connection is let go before the server behind it (75 s) does so.
 

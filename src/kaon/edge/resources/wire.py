@@ -13,6 +13,11 @@ Json = dict[str, Any]
 
 V3 = "type.googleapis.com/envoy"
 
+ENDPOINTS_CLUSTER = "kaon-endpoints"
+"""How Envoy reaches the agent, which tells it the replicas of each cluster."""
+_FIRST_ANSWER_S = 3
+"""How long a cluster waits for its replicas before it is used without."""
+
 
 def address(said: Address, mode: int | None = None) -> Json:
     """An address in Envoy's words; `mode` is for a socket that Envoy makes."""
@@ -33,6 +38,22 @@ def address_of(said: Json) -> Address:
 def followed(path: Path) -> Json:
     """A file that Envoy reads again whenever another one is renamed into its place."""
     return {"path_config_source": {"path": str(path)}, "resource_api_version": "V3"}
+
+
+def streamed() -> Json:
+    """Endpoints that the agent tells; see `kaon.edge.discovery`."""
+    return {"ads": {}, "initial_fetch_timeout": f"{_FIRST_ANSWER_S}s", "resource_api_version": "V3"}
+
+
+def stream() -> Json:
+    """How Envoy reaches the agent, for as long as both live; an agent that was away is found again soon."""
+    again = {"retry_back_off": {"base_interval": "0.05s", "max_interval": "0.5s"}}
+    return {
+        "api_type": "GRPC",
+        "transport_api_version": "V3",
+        "set_node_on_first_message_only": True,
+        "grpc_services": [{"envoy_grpc": {"cluster_name": ENDPOINTS_CLUSTER, "retry_policy": again}}],
+    }
 
 
 def response(resources: list[Json]) -> Json:
