@@ -114,7 +114,8 @@ class EndpointSpec(Model):
     )
     media_type: str = Field(
         default="",
-        pattern=r"^[\x20-\x7e]{0,255}$",
+        pattern=r"^([!-~]+/[!-~][ -~]*)?$",
+        max_length=255,
         description="Of a stream of bytes; empty: the endpoint is none, its items are events or lines.",
     )
     max_message_bytes: int = Field(
