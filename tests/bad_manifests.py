@@ -20,6 +20,9 @@ _ENDPOINT: dict[str, tuple[Any, ...]] = {
     "timeout_s": (*_NUMBERS, 0),
     "concurrency": (0, -1, 10**12),
     "hedge_s": (*_NUMBERS, 0),
+    "media_type": ("text/plain\r\nx: y", "x" * 400),
+    "max_message_bytes": (0, -1, 10**12),
+    "max_body_bytes": (0, -1, 10**12),
 }
 _BATCH: dict[str, tuple[Any, ...]] = {
     "max_size": (0, -1, 10**12),

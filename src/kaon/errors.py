@@ -6,6 +6,7 @@
     ├── Forbidden           403   a good key that may not do this
     ├── NotFound            404   nothing of that name that you may see
     ├── MethodNotAllowed    405   the path exists, but not for this verb
+    ├── RequestTimeout      408   the request's body was not sent without a long pause
     ├── Conflict            409   somebody changed it first, or it exists already
     ├── TooLarge            413   over a stated limit
     ├── UnsupportedMediaType 415  a body in a form that is not taken here; says which are
@@ -112,6 +113,12 @@ class MethodNotAllowed(KaonError):
 
     code, status, exit_code = "method-not-allowed", 405, 2
     allow: tuple[str, ...] = ()
+
+
+class RequestTimeout(KaonError):
+    """The request's body was not sent without a long pause."""
+
+    code, status, exit_code = "request-timeout", 408, 6
 
 
 class Conflict(KaonError):

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tempfile
+from ipaddress import ip_network
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 _SOCKET_PATH_BYTES = 107  # sun_path in Linux, less the closing zero
+_HOST = re.compile(r"[^\s\[\]@/\\?#%:]+|\[[0-9A-Fa-f:.]+\]")
 _LONGEST_SOCKET = "/replicas/0123456789ab/control.sock"
 
 
@@ -40,6 +44,44 @@ class Settings(BaseSettings):
         ge=2**10,
         description="How many bytes of routes a workspace may have.",
     )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Networks of proxies before the edge, as 10.0.0.0/8,192.0.2.7; their X-Forwarded-For, -Proto and "
+        "-Host are believed.",
+    )
+    proxy_protocol: bool = Field(
+        default=False,
+        description="Trusted proxies begin connections by the PROXY protocol; others cannot connect any more.",
+    )
+
+    most_artifacts: int = Field(default=1000, ge=1, le=100_000, description="Artifacts that a workspace may have.")
+    most_artifact_bytes: int = Field(
+        default=20 * 2**30, ge=2**20, description="Bytes that the artifacts of a workspace may have together."
+    )
+    most_deployments: int = Field(default=500, ge=1, le=100_000, description="Deployments that a workspace may have.")
+    most_keys: int = Field(default=1000, ge=10, le=100_000, description="Keys that a workspace may have.")
+    most_secrets: int = Field(default=1000, ge=10, le=100_000, description="Secrets that a workspace may have.")
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _networks(cls, given: object) -> object:
+        named = given.split(",") if isinstance(given, str) else given
+        if not isinstance(named, (list, tuple)):
+            return named
+        return tuple(str(ip_network(name.strip(), strict=False)) for name in named if name.strip())
+
+    @model_validator(mode="after")
+    def _from_somewhere(self) -> Settings:
+        if self.proxy_protocol and not self.trusted_proxies:
+            raise ValueError("KAON_PROXY_PROTOCOL needs KAON_TRUSTED_PROXIES: the networks whose word is taken")
+        return self
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        if bad := [host for host in hosts if not _HOST.fullmatch(host)]:
+            raise ValueError(f"{bad[0]!r} is not the name of a host; an IPv6 address stands in brackets")
+        return hosts
 
     @property
     def database(self) -> str:
@@ -65,6 +107,11 @@ class Settings(BaseSettings):
         """The edge's URL on this machine."""
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104
         return f"http://{host}:{self.port}"
+
+    @property
+    def own_hosts(self) -> frozenset[str]:
+        """The platform's own host names, in lower case and without ports."""
+        return frozenset(host.lower().partition(":")[0] for host in (self.host, *self.allowed_hosts))
 
     @property
     def admin_key_file(self) -> Path:

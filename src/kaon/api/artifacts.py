@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import os
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,13 +14,16 @@ from fastapi import Path as PathParameter
 from fastapi import Response
 from starlette.requests import Request
 
+from kaon.api import audit, edits
 from kaon.api.doors import Doors
 from kaon.api.gate import unseen_workspace
 from kaon.api.keyring import Caller
 from kaon.api.parts import InWorkspace, Parts, WithCaller, WithParts
+from kaon.api.quotas import hold_to_bytes, hold_to_count
 from kaon.api.views import ArtifactView, Items
-from kaon.errors import Conflict, NotFound, TooLarge
-from kaon.sdk.archive import read_manifest
+from kaon.errors import Conflict, Forbidden, InvalidInput, NotFound, TooLarge, Unavailable
+from kaon.sdk.archive import head_bytes, read_head, read_manifest
+from kaon.store.port import Unreadable
 from kaon.types.artifact import ArtifactSpec, Manifest
 from kaon.types.deployment import templates_of
 from kaon.types.key import Right
@@ -34,8 +39,8 @@ doors = Doors("/workspaces/{ws}/artifacts", tag="artifacts")
 async def list_artifacts(ws: InWorkspace, parts: WithParts, caller: WithCaller) -> Items[ArtifactView]:
     """The artifacts of a workspace, without their files and OpenAPI documents; ask for one to have them."""
     seen = await _seen(parts, caller, ws)
-    found = await parts.store.list_all("artifact", ws)
-    return Items(items=[_brief(a) for a in found if seen is None or a.name in seen])
+    found = await parts.store.list_all("artifact", ws, unreadable=[])
+    return Items(items=[_view(a, _brief(a.spec.manifest)) for a in found if seen is None or a.name in seen])
 
 
 @doors.get("/{digest}", right=Right.READ)
@@ -47,7 +52,27 @@ async def get_artifact(
     found = await parts.store.find("artifact", ws, digest)
     if found is None or (seen is not None and digest not in seen):
         raise NotFound(f"There is no artifact '{digest}'.", hint="`kaon get artifacts` lists those there are.")
-    return ArtifactView(**dict(found))
+    return _view(found, await _whole(parts, found))
+
+
+@doors.delete("/{digest}", right=Right.WRITE, status_code=204)
+async def delete_artifact(
+    ws: InWorkspace, digest: Annotated[Digest, PathParameter()], parts: WithParts, caller: WithCaller
+) -> None:
+    """Take away an artifact that no deployment, and no revision that one could go back to, is made of."""
+    seen = await _seen(parts, caller, ws)
+    if seen is not None and digest in seen:
+        raise Forbidden("This key is for some deployments only.", hint="Use a key for the whole workspace.")
+    if seen is not None or await parts.store.find("artifact", ws, digest) is None:
+        raise NotFound(f"There is no artifact '{digest}'.", hint="`kaon get artifacts` lists those there are.")
+    if users := await _users(parts, ws, digest):
+        raise Conflict(
+            f"Artifact {digest[:19]} is used by {', '.join(users[:5])}.",
+            hint="It can go when they, and their revisions, are gone.",
+        )
+    await discard(parts, ws, digest)
+    place = {"workspace": ws, "kind": "artifact", "name": digest}
+    await audit.note(parts, caller, **place, reason="ArtifactDeleted", message="Deleted.")
 
 
 @doors.post(
@@ -62,22 +87,35 @@ async def get_artifact(
         }
     },
 )
-async def upload_artifact(ws: InWorkspace, request: Request, response: Response, parts: WithParts) -> ArtifactView:
+async def upload_artifact(
+    ws: InWorkspace, request: Request, response: Response, parts: WithParts, caller: WithCaller
+) -> ArtifactView:
     """Bring an artifact: 201, or 200 when the workspace has it already."""
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared[:19]) > UPLOAD_LIMIT_BYTES:
         raise _too_large()
     folder = parts.settings.home / "server"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder) as file:
+    with parts.lasting.one(caller.uid), tempfile.TemporaryFile(dir=folder) as file:
         await _receive(request, file)
         # The file has no name, so that nothing is left behind whatever happens; it is opened anew by its descriptor.
         manifest = await asyncio.to_thread(read_manifest, Path(f"/proc/self/fd/{file.fileno()}"))
+        await _hold_to_quotas(parts, ws, file)
         file.seek(0)
         digest, size = await parts.blobs.put(_chunks(file), UPLOAD_LIMIT_BYTES)
     kept, is_new = await _keep(parts, ws, digest, size, manifest)
     response.status_code = 201 if is_new else 200
-    return ArtifactView(**dict(kept))
+    return _view(kept, manifest)
+
+
+async def _hold_to_quotas(parts: Parts, ws: str, file: IO[bytes]) -> None:
+    """Raises `QuotaReached` for one more than the workspace may have; one that it has may always be brought again."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    digest = await asyncio.to_thread(hashlib.file_digest, file, "sha256")  # type: ignore[arg-type]
+    if await parts.store.find("artifact", ws, f"sha256:{digest.hexdigest()}") is None:
+        await hold_to_count(parts, "artifact", ws)
+        await hold_to_bytes(parts, ws, size)
 
 
 async def _receive(request: Request, file: IO[bytes]) -> None:
@@ -100,11 +138,52 @@ async def _keep(parts: Parts, ws: str, digest: str, size: int, manifest: Manifes
         return found, False
     if await parts.store.find("workspace", "", ws) is None:  # deleted while the bytes came
         raise unseen_workspace(ws)
-    spec = ArtifactSpec(digest=digest, size_bytes=size, manifest=manifest)
+    spec = ArtifactSpec(digest=digest, size_bytes=size, manifest=_brief(manifest))
+    async with parts.artifacts:
+        if not await parts.blobs.has(digest):
+            raise Unavailable("The artifact was taken away while it came.", hint="Bring it again.", retry_after_s=1)
+        try:
+            return await parts.store.create("artifact", ws, digest, spec), True
+        except Conflict:  # the same bytes came twice at once
+            return await parts.store.get("artifact", ws, digest), False
+
+
+async def discard(parts: Parts, ws: str, digest: str) -> None:
+    """Forget an artifact, and its bytes when no other workspace has it."""
+    async with parts.artifacts:
+        await edits.remove(parts.store, "artifact", ws, digest)
+        unreadable: list[Unreadable] = []
+        there = {artifact.name for artifact in await parts.store.list_all("artifact", unreadable=unreadable)}
+        if digest not in there | {artifact.name for artifact in unreadable}:
+            await parts.blobs.delete(digest)
+
+
+async def _users(parts: Parts, ws: str, digest: str) -> list[str]:
+    """The deployments, and the revisions of them, that are made of an artifact."""
+    deployments = await parts.store.list_all("deployment", ws)
+    revisions = await parts.store.list_all("revision", ws)
+    named = [d.name for d in deployments if any(t.artifact == digest for t in templates_of(d.spec))]
+    there = {("", d.name) for d in deployments} | {(d.uid, d.name) for d in deployments}
+    return named + [
+        r.name
+        for r in revisions
+        if r.spec.template.artifact == digest and (r.spec.deployment_uid, r.spec.deployment) in there
+    ]
+
+
+async def _whole(parts: Parts, artifact: Artifact) -> Manifest:
+    """The manifest with all that its row leaves out; what the row has, when the bytes are gone."""
+    if artifact.spec.manifest.files:  # of an older Kaon
+        return artifact.spec.manifest
+    head, needed = b"", head_bytes()
     try:
-        return await parts.store.create("artifact", ws, digest, spec), True
-    except Conflict:  # the same bytes came twice at once
-        return await parts.store.get("artifact", ws, digest), False
+        async for chunk in parts.blobs.read(artifact.spec.digest):
+            head += chunk
+            if len(head) >= needed:
+                break
+        return await asyncio.to_thread(read_head, head)
+    except (NotFound, InvalidInput, TooLarge):
+        return artifact.spec.manifest
 
 
 async def _seen(parts: Parts, caller: Caller, ws: str) -> set[str] | None:
@@ -119,11 +198,14 @@ async def _seen(parts: Parts, caller: Caller, ws: str) -> set[str] | None:
     }
 
 
-def _brief(artifact: Artifact) -> ArtifactView:
-    manifest = artifact.spec.manifest
+def _brief(manifest: Manifest) -> Manifest:
+    """What planning needs of it."""
     service = manifest.service.model_copy(update={"openapi": {}})
-    spec = artifact.spec.model_copy(update={"manifest": manifest.model_copy(update={"files": (), "service": service})})
-    return ArtifactView(**{**dict(artifact), "spec": spec})
+    return manifest.model_copy(update={"files": (), "service": service})
+
+
+def _view(artifact: Artifact, manifest: Manifest) -> ArtifactView:
+    return ArtifactView(**{**dict(artifact), "spec": artifact.spec.model_copy(update={"manifest": manifest})})
 
 
 def _too_large() -> TooLarge:

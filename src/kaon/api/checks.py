@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from kaon.api.keyring import Caller
 from kaon.api.problems import Unprocessable
-from kaon.errors import Forbidden
+from kaon.errors import Conflict, Forbidden
 from kaon.store.port import Store
 from kaon.types.deployment import DeploymentSpec, Template, templates_of
 from kaon.types.resource import Deployment
@@ -13,6 +15,8 @@ from kaon.types.route import RESERVED
 IDENTITY_VARIABLE = "KAON_KEY"
 IDENTITY_PREFIX = "identity-"
 _LONGEST_VALUE = 65_536
+_MOST_BYTES = 131_072
+"""Of all variables together: each replica's entry in the plan has them."""
 
 
 def check_name(name: str) -> None:
@@ -22,6 +26,21 @@ def check_name(name: str) -> None:
             f"A deployment cannot be called '{name}': the platform answers under that path.",
             hint="Choose another name: kaon deploy ... --name OTHER",
         )
+
+
+async def check_hosts(store: Store, platform: Collection[str], workspace: str, name: str, spec: DeploymentSpec) -> None:
+    """Raises `Conflict` for a host name that the platform needs (`platform` are its own) or another deployment has."""
+    wanted = set(spec.hosts)
+    if not wanted:
+        return
+    if own := sorted(host for host in wanted if host in platform or host.split(".")[-1] == "localhost"):
+        raise Conflict(
+            f"The host name {own[0]} is the platform's.",
+            hint="Choose another. NAME.localhost works for every deployment without a word.",
+        )
+    others = [d for d in await store.list_all("deployment") if (d.workspace, d.name) != (workspace, name)]
+    if taken := sorted(wanted & {host for other in others for host in other.spec.hosts}):
+        raise Conflict(f"The host name {taken[0]} belongs to another deployment.", hint="Choose another.")
 
 
 async def check_spec(
@@ -62,6 +81,10 @@ def _check_variables(template: Template) -> None:
         )
     if twice := sorted(template.env.keys() & template.secrets.keys()):
         raise Unprocessable(f"{twice[0]} is given both as a value and as a secret.", hint="Give it once.")
+    if sum(len(name) + len(value.encode()) for name, value in template.env.items()) > _MOST_BYTES:
+        raise Unprocessable(
+            f"The variables have more than {_MOST_BYTES:,} bytes together.", hint="Keep them in a file."
+        )
     for name, value in template.env.items():
         if "\0" in value or len(value) > _LONGEST_VALUE:
             raise Unprocessable(f"The value of {name} cannot be an environment variable.", hint="Keep it in a file.")

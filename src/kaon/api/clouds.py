@@ -20,7 +20,7 @@ from kaon.api.keyring import Caller
 from kaon.api.parts import OfCloud, Parts, WithCaller, WithParts
 from kaon.api.problems import Unprocessable
 from kaon.api.views import CloudView, Items
-from kaon.errors import NotFound
+from kaon.errors import NotFound, Unauthenticated
 from kaon.types.cloud import CloudSpec, CloudStatus
 from kaon.types.key import Right
 from kaon.types.model import Digest
@@ -35,7 +35,8 @@ SEEN_EVERY_S = 5.0
 AWAY_AFTER_S = 15.0
 _REPORT_LIMIT_BYTES = 8 * 2**20
 _TRAFFIC_LIMIT_BYTES = 8 * 2**20
-_LOOK_S = 1.0
+_LOOK_S = 0.5
+"""How often a call that waits looks whether its key still holds, and whether its agent is still there."""
 
 doors = Doors("/clouds", tag="clouds")
 Wait = Annotated[float, Query(ge=0, allow_inf_nan=False, description="Seconds to wait for news; 30 at most.")]
@@ -53,14 +54,16 @@ async def list_clouds(parts: WithParts, caller: WithCaller) -> Items[CloudView]:
 async def get_plan(
     cloud: OfCloud,
     parts: WithParts,
+    caller: WithCaller,
     after: Annotated[str, Query(max_length=64, description="Hash of the plan that the agent has.")] = "",
     wait_s: Wait = 20.0,
 ) -> Response:
     """The plan as soon as it is another than `after`; 304 when it still is at the end of the wait."""
     loop = asyncio.get_running_loop()
     ends_at = loop.time() + min(wait_s, LONGEST_WAIT_S)
-    with parts.changes.of("plan", "", cloud) as changed:
+    with parts.lasting.one(caller.uid), parts.changes.of("plan", "", cloud) as changed:
         while True:
+            await _hold_to_key(parts, caller)
             found = await parts.store.find("plan", "", cloud)
             if found is not None and found.spec.hash != after:
                 return Response(
@@ -68,8 +71,15 @@ async def get_plan(
                     media_type="application/json",
                     headers={"etag": f'"{found.spec.hash}"'},
                 )
-            if not await changed.within(ends_at - loop.time()):
+            left_s = ends_at - loop.time()
+            if not await changed.within(min(_LOOK_S, left_s)) and left_s <= _LOOK_S:
                 return Response(status_code=304)
+
+
+async def _hold_to_key(parts: Parts, caller: Caller) -> None:
+    """Raises `Unauthenticated` when the key has ended since the call began."""
+    if not await parts.keyring.still_good(caller):
+        raise Unauthenticated("This key gives no access any more.", hint="Use another.")
 
 
 @doors.post("/{cloud}/report", right=Right.AGENT, status_code=204, body_limit_bytes=_REPORT_LIMIT_BYTES)
@@ -131,16 +141,20 @@ async def get_replica_secrets(cloud: OfCloud, replica: OfReplica, parts: WithPar
 
 
 @doors.get("/{cloud}/calls", right=Right.AGENT, response_model=Call, responses={204: {"description": "Nothing."}})
-async def get_call(cloud: OfCloud, request: Request, parts: WithParts, wait_s: Wait = 20.0) -> Response:
+async def get_call(
+    cloud: OfCloud, request: Request, parts: WithParts, caller: WithCaller, wait_s: Wait = 20.0
+) -> Response:
     """What is asked of the agent, as soon as something is; 204 when nothing was by the end of the wait."""
     loop = asyncio.get_running_loop()
     ends_at = loop.time() + min(wait_s, LONGEST_WAIT_S)
-    while not await request.is_disconnected():  # a call handed to a poll whose agent has died would be lost
-        call = await parts.broker.next_call(cloud, min(_LOOK_S, ends_at - loop.time()))
-        if call is not None:
-            return Response(call.model_dump_json(), media_type="application/json")
-        if loop.time() >= ends_at:
-            break
+    with parts.lasting.one(caller.uid):
+        while not await request.is_disconnected():  # a call handed to a poll whose agent has died would be lost
+            await _hold_to_key(parts, caller)
+            call = await parts.broker.next_call(cloud, min(_LOOK_S, ends_at - loop.time()))
+            if call is not None:
+                return Response(call.model_dump_json(), media_type="application/json")
+            if loop.time() >= ends_at:
+                break
     return Response(status_code=204)
 
 

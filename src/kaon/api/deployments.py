@@ -11,12 +11,13 @@ from fastapi import Header, Query, Response
 from pydantic import ValidationError
 
 from kaon.api import audit, edits
-from kaon.api.checks import check_name, check_spec
+from kaon.api.checks import check_hosts, check_name, check_spec
 from kaon.api.doors import Doors
 from kaon.api.gate import unseen_deployment
 from kaon.api.keyring import Caller
 from kaon.api.parts import InWorkspace, OfDeployment, Parts, WithCaller, WithParts
 from kaon.api.problems import Unprocessable
+from kaon.api.quotas import hold_to_count
 from kaon.api.shapes import view_of
 from kaon.api.views import DeploymentView, Items, ScalingChange
 from kaon.errors import Conflict
@@ -55,6 +56,7 @@ async def put_deployment(
     """Create a deployment (201) or replace its spec (200)."""
     check_name(name)
     wanted = _version(if_match)
+    await check_hosts(parts.store, parts.settings.own_hosts, ws, name, body)
 
     async def attempt() -> tuple[Deployment, Deployment | None]:
         current = await parts.store.find("deployment", ws, name)
@@ -65,6 +67,7 @@ async def put_deployment(
         if dry_run:
             return _would_be(parts, ws, name, spec, current), current
         if current is None:
+            await hold_to_count(parts, "deployment", ws)
             return await parts.store.create("deployment", ws, name, spec), None
         return await parts.store.update_spec(current, spec), current
 

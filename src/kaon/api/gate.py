@@ -14,7 +14,7 @@ from kaon.api.guesses import Guesses, network
 from kaon.api.keyring import Caller, Keyring, UnknownKey
 from kaon.errors import Forbidden, NotFound, Unauthenticated
 from kaon.store.port import Store
-from kaon.types.key import Right, key_hash
+from kaon.types.key import Right
 
 _LONGEST_KEY = 200
 
@@ -48,16 +48,12 @@ class Gate:
         return caller
 
     async def _caller(self, request: Request) -> Caller:
-        text = bearer(request)
-        peer, hashed = peer_of(request), key_hash(text)
-        self._guesses.check(peer, hashed)
+        text, peer = bearer(request), peer_of(request)
         try:
-            caller = await self._keyring.caller(text)
+            return await self._keyring.caller(text, sparing=self._guesses.too_many(peer))
         except UnknownKey:
             self._guesses.wrong(peer)
             raise
-        self._guesses.good(peer, hashed)
-        return caller
 
     async def _hold_to_existing(self, workspace: str | None) -> None:
         if workspace is not None and await self._store.find("workspace", "", workspace) is None:

@@ -22,6 +22,7 @@ from kaon.api.problems import problem_response
 from kaon.context import REQUEST_ID_HEADER, request_id
 from kaon.errors import Forbidden, InvalidInput, KaonError
 from kaon.settings import Settings
+from kaon.types.hosts import host_of
 
 SOCKET_HOST = "kaon.local"
 """The host that the command line names when it speaks over the unix socket."""
@@ -44,7 +45,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
-        self._hosts = frozenset(h.lower() for h in settings.allowed_hosts)
+        self._hosts = frozenset(host_of(host) for host in settings.allowed_hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -78,7 +79,10 @@ class Guard:
         hosts = headers.getlist("host")
         if len(hosts) != 1:
             raise InvalidInput("A request names exactly one host.")
-        name = _host_name(hosts[0])
+        try:
+            name = host_of(hosts[0])
+        except ValueError:
+            name = ""
         local = name == SOCKET_HOST and over_socket(scope) and "x-forwarded-for" not in headers
         if name not in self._hosts and not local:
             raise Forbidden(
@@ -111,11 +115,3 @@ class _Answer:
 def _identity(headers: Headers) -> str:
     given = headers.get(REQUEST_ID_HEADER, "")
     return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-
-
-def _host_name(host: str) -> str:
-    """The host without its port, in lower case; IPv6 keeps its brackets."""
-    name = host.lower()
-    if name.startswith("["):
-        return name.partition("]")[0] + "]"
-    return name.partition(":")[0]

@@ -1,15 +1,13 @@
-"""Who tries keys: at most ten wrong ones a minute from one address.
+"""Who tries keys: at most ten wrong ones a minute from one address; the next are told to wait.
 
-An address over its share is refused before its key is looked at, so that a right guess among many wrong
-ones gains nothing. A key that the address has used successfully goes on working, so that a neighbour's
-guesses lock nobody out.
+A key that exists is let in from every address, however many wrong ones came from there: a neighbour's guesses lock
+nobody out. Among 2^256 keys no number of guesses finds one; what is spared is the noise and the work.
 """
 
 from __future__ import annotations
 
 import ipaddress
 from collections import OrderedDict, deque
-from dataclasses import dataclass, field
 
 from kaon.clock import Clock
 from kaon.errors import TooManyRequests
@@ -17,13 +15,6 @@ from kaon.errors import TooManyRequests
 TRIES = 10
 WINDOW_S = 60.0
 _PEERS = 10_000
-_KEYS_PER_PEER = 32
-
-
-@dataclass(slots=True)
-class _Peer:
-    wrong: deque[float] = field(default_factory=deque)
-    good: OrderedDict[str, None] = field(default_factory=OrderedDict)
 
 
 class Guesses:
@@ -31,41 +22,29 @@ class Guesses:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._peers: OrderedDict[str, _Peer] = OrderedDict()
+        self._peers: OrderedDict[str, deque[float]] = OrderedDict()
 
-    def check(self, peer: str, key_hash: str) -> None:
-        """Raises `TooManyRequests` when the address has tried too often and this is no key of its own."""
-        known = self._peers.get(peer)
-        if known is None or key_hash in known.good:
-            return
-        since = self._clock.monotonic() - WINDOW_S
-        while known.wrong and known.wrong[0] <= since:
-            known.wrong.popleft()
-        if len(known.wrong) >= TRIES:
-            raise TooManyRequests(
-                "Too many unknown keys came from this address.",
-                hint="Wait a minute, then use a key that exists.",
-                retry_after_s=known.wrong[0] - since,
-            )
+    def too_many(self, peer: str) -> bool:
+        """Whether the next wrong key from there is told to wait."""
+        tries = self._peers.get(peer)
+        return tries is not None and sum(at > self._clock.monotonic() - WINDOW_S for at in tries) >= TRIES
 
     def wrong(self, peer: str) -> None:
-        """An unknown key came from there."""
-        self._peer(peer).wrong.append(self._clock.monotonic())
-
-    def good(self, peer: str, key_hash: str) -> None:
-        """A key came from there that gave access."""
-        good = self._peer(peer).good
-        good[key_hash] = None
-        good.move_to_end(key_hash)
-        if len(good) > _KEYS_PER_PEER:
-            good.popitem(last=False)
-
-    def _peer(self, peer: str) -> _Peer:
-        known = self._peers.setdefault(peer, _Peer())
+        """An unknown key came from there. Raises `TooManyRequests` when that was too often lately."""
+        now = self._clock.monotonic()
+        tries = self._peers.setdefault(peer, deque())
         self._peers.move_to_end(peer)
         if len(self._peers) > _PEERS:
             self._peers.popitem(last=False)
-        return known
+        while tries and tries[0] <= now - WINDOW_S:
+            tries.popleft()
+        if len(tries) >= TRIES:
+            raise TooManyRequests(
+                "Too many unknown keys came from this address.",
+                hint="Use a key that exists: it is let in.",
+                retry_after_s=tries[0] - (now - WINDOW_S),
+            )
+        tries.append(now)
 
 
 def network(address: str) -> str:

@@ -20,6 +20,8 @@ from kaon.types.resource import Key
 
 STORE_PATIENCE_S = 0.8
 """How long a caller waits for the store to say who it is, so that a dead store is a 503 within a second."""
+SPARING_S = 1.0
+"""How often those who sent many wrong keys make the index be read anew."""
 _HINT = "Give a key by `Authorization: Bearer KEY`; `kaon key create` makes one."
 
 
@@ -49,17 +51,18 @@ class Keyring:
         self._by_hash: dict[str, tuple[str, str]] = {}
         self._by_uid: dict[str, tuple[str, str]] = {}
         self._read_at = -1
+        self._caught_up_at = float("-inf")
         self._reading = asyncio.Lock()
 
-    async def caller(self, text: str) -> Caller:
-        """Who holds the key.
+    async def caller(self, text: str, *, sparing: bool = False) -> Caller:
+        """Who holds the key. `sparing`: a key that is not in the index is looked for at most once a second in all.
 
         Raises `UnknownKey`, `Unauthenticated` when it is revoked or expired, `Unavailable` when the
         store does not answer in time.
         """
         try:
             async with asyncio.timeout(STORE_PATIENCE_S):
-                return await self._caller(key_hash(text))
+                return await self._caller(key_hash(text), sparing)
         except TimeoutError:
             raise Unavailable("The store does not answer.", hint="Try again soon.", retry_after_s=1) from None
 
@@ -72,8 +75,10 @@ class Keyring:
         """What `key`, just read, may do now."""
         return await self._standing(key)
 
-    async def _caller(self, hashed: str) -> Caller:
-        key = await self._by(self._by_hash, hashed)
+    async def _caller(self, hashed: str, sparing: bool) -> Caller:
+        lately = self._clock.monotonic() - self._caught_up_at < SPARING_S
+        known = hashed in self._by_hash or not (sparing and lately)
+        key = await self._by(self._by_hash, hashed) if known else None
         if key is None or key.spec.hash != hashed:
             raise UnknownKey("This key is not known.", hint=_HINT)
         held = await self._standing(key)
@@ -111,6 +116,7 @@ class Keyring:
         While the watch is up to date it knows the last change of any key, and a guess costs one cheap read.
         """
         async with self._reading:
+            self._caught_up_at = self._clock.monotonic()
             newest = await self._store.version()
             changed_at = self._changes.newest("key") if self._changes.seen == newest else newest
             if self._read_at >= 0 and changed_at <= self._read_at:

@@ -10,6 +10,7 @@ from kaon.api.doors import Doors
 from kaon.api.keyring import Caller
 from kaon.api.parts import InWorkspace, Named, Parts, WithCaller, WithParts
 from kaon.api.problems import Unprocessable
+from kaon.api.quotas import hold_to_count
 from kaon.api.views import Items, KeyMade, KeyRequest, KeyView
 from kaon.errors import Conflict, Forbidden, NotFound
 from kaon.laws.rights import grantable
@@ -89,6 +90,7 @@ async def _create(parts: Parts, ws: str, name: str, spec: KeySpec) -> Key:
         if old.status.revoked_at is None:
             raise _Taken(f"A key '{name}' exists already.", hint=f"Choose another name, or: kaon key revoke {name}")
         await parts.store.delete(old)
+    await hold_to_count(parts, "key", ws)
     return await parts.store.create("key", ws, name, spec)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from typing import Annotated, Protocol
 
 from fastapi import Depends, Path
@@ -11,6 +12,7 @@ from starlette.requests import Request
 from kaon.api.broker import Broker
 from kaon.api.changes import Changes
 from kaon.api.keyring import Caller, Keyring
+from kaon.api.lasting import Lasting
 from kaon.api.meters import Meters
 from kaon.clock import Clock
 from kaon.settings import Settings
@@ -48,6 +50,9 @@ class Parts:
     traffic: TrafficRing
     opinions: Opinions
     meters: Meters
+    lasting: Lasting = field(default_factory=Lasting)
+    artifacts: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while it is decided whether bytes stay: by who keeps an artifact, and by who takes one away."""
 
 
 async def _parts(request: Request) -> Parts:

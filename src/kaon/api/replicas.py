@@ -26,16 +26,24 @@ from kaon.types.replica import ReplicaStatus, replica_id
 from kaon.types.resource import Deployment
 
 NDJSON = "application/x-ndjson"
-_RECHECK_S = 2.0
+_RECHECK_S = 0.5
 doors = Doors("/workspaces/{ws}", tag="replicas")
 
 
 @doors.get("/replicas", right=Right.READ)
 async def list_replicas(ws: InWorkspace, parts: WithParts, caller: WithCaller) -> Items[ReplicaStatus]:
     """The replicas of a workspace, in all clouds."""
-    deployments = {d.name: d for d in await parts.store.list_all("deployment", ws) if caller.standing.sees(ws, d.name)}
-    found = [r for _, r in await _replicas(parts, ws) if r.deployment in deployments]
-    return Items(items=[r for r in found if _is_of(deployments[r.deployment], r)])
+    workspace = await parts.store.get("workspace", "", ws)
+    deployments = {d.name: d for d in await parts.store.list_all("deployment", ws)}
+
+    def is_own(replica: ReplicaStatus) -> bool:
+        """Of a deployment that is gone, those that still drain."""
+        deployment = deployments.get(replica.deployment)
+        began = replica.since if replica.started_at is None else replica.started_at
+        return began >= workspace.created_at if deployment is None else _is_of(deployment, replica)
+
+    found = [r for _, r in await _replicas(parts, ws) if caller.standing.sees(ws, r.deployment)]
+    return Items(items=[r for r in found if is_own(r)])
 
 
 @doors.get("/deployments/{deployment}/replicas", right=Right.READ)
@@ -119,6 +127,7 @@ class _Logs:
 
     async def ask(self, wanted: dict[str, list[str]], arguments: dict[str, object]) -> None:
         """Ask every cloud, and wait until they begin to answer. Raises `Unavailable` when none does."""
+        self._stack.enter_context(self._parts.lasting.one(self._caller.uid))
         try:
             for cloud, replicas in wanted.items():
                 question = self._parts.broker.ask(cloud, "logs", {"replicas": replicas, **arguments})

@@ -155,7 +155,7 @@ async def delete_shadow(ws: InWorkspace, name: OfDeployment, parts: WithParts, c
 
 
 @doors.get("/{deployment}/shadow", right=Right.READ)
-async def get_shadow(ws: InWorkspace, name: OfDeployment, parts: WithParts) -> ShadowReport:
+async def get_shadow(ws: InWorkspace, name: OfDeployment, parts: WithParts, caller: WithCaller) -> ShadowReport:
     """How the shadow's answers compare with those that callers got; revision 0: there is no shadow.
 
     Examples hold parts of real answers.
@@ -165,7 +165,8 @@ async def get_shadow(ws: InWorkspace, name: OfDeployment, parts: WithParts) -> S
     if spec is None or revision is None:
         return ShadowReport()
     clouds = [cloud.name for cloud in await parts.store.list_all("cloud", "")]
-    found = [report for cloud in clouds if (report := await _ask(parts, cloud, ws, name)) is not None]
+    with parts.lasting.one(caller.uid):
+        found = [report for cloud in clouds if (report := await _ask(parts, cloud, ws, name)) is not None]
     if not found:
         raise Unavailable("No agent answers.", hint="`kaon status` says whether it runs.", retry_after_s=5)
     return merged(found, revision, spec.percent)

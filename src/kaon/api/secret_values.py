@@ -9,6 +9,7 @@ from kaon.api.doors import Doors
 from kaon.api.keyring import Caller
 from kaon.api.parts import InWorkspace, Named, WithCaller, WithParts
 from kaon.api.problems import Unprocessable
+from kaon.api.quotas import hold_to_count
 from kaon.api.views import Items, SecretRequest, SecretView
 from kaon.errors import Conflict, Forbidden, NotFound
 from kaon.types.deployment import templates_of
@@ -41,6 +42,7 @@ async def put_secret(
     async def attempt() -> Secret:
         current = await parts.store.find("secret", ws, name)
         if current is None:
+            await hold_to_count(parts, "secret", ws)
             return await parts.store.create("secret", ws, name, sealed)
         return await parts.store.update_spec(current, sealed)
 

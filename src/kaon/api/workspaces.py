@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kaon.api import audit, edits
+from kaon.api.artifacts import discard
 from kaon.api.doors import Doors
 from kaon.api.parts import InWorkspace, WithCaller, WithParts
 from kaon.api.views import Items, WorkspaceRequest, WorkspaceView
@@ -52,7 +53,9 @@ async def delete_workspace(ws: InWorkspace, parts: WithParts, caller: WithCaller
             f"Workspace '{ws}' still has deployments: {names}.",
             hint=f"Remove them first: kaon rm {deployments[0].name}",
         )
-    for kind in ("key", "secret", "artifact"):
+    for artifact in await parts.store.list_all("artifact", ws, unreadable=[]):
+        await discard(parts, ws, artifact.name)
+    for kind in ("key", "secret"):
         for resource in await parts.store.list_all(kind, ws):
             await edits.remove(parts.store, kind, ws, resource.name)
     await edits.remove(parts.store, "workspace", "", ws)

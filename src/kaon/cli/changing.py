@@ -13,9 +13,9 @@ from kaon.cli.notes import ask, note
 from kaon.cli.output import Format, put, put_list
 from kaon.cli.progress import Progress
 from kaon.cli.remote import Remote, opened
-from kaon.cli.text import plain
+from kaon.cli.text import plain, size
 from kaon.cli.waiting import until_rolled_out
-from kaon.errors import DeadlineExceeded, InvalidInput, NotFound
+from kaon.errors import Conflict, DeadlineExceeded, InvalidInput, NotFound
 from kaon.types.deployment import DeploymentSpec, Scaling
 
 if TYPE_CHECKING:
@@ -91,11 +91,31 @@ def remove(word: str, name: str, workspace: str | None, *, yes: bool, wait: bool
             case "workspace":
                 ask(f"Take workspace '{name}' away, with its keys, secrets and artifacts?", yes=yes)
                 remote.delete_workspace(name)
+            case "artifact":
+                artifact = remote.artifact(name)
+                ask(f"Take artifact {artifact.name[:19]} away?", yes=yes)
+                remote.delete_artifact(artifact.name)
             case _:
                 raise InvalidInput(
-                    f"A {kind} is not taken away by hand.", hint="deployment, secret, key and workspace are."
+                    f"A {kind} is not taken away by hand.", hint="deployment, secret, key, workspace and artifact are."
                 )
     note(f"{kind} {name} is gone")
+
+
+def remove_unused(word: str, workspace: str | None, *, yes: bool) -> None:
+    """Take every artifact away that nothing is made of, after a yes."""
+    if kind_named(word) != "artifact":
+        raise InvalidInput("--unused is for artifacts.", hint="kaon rm artifact --unused")
+    ask("Take away every artifact that no deployment and no revision uses?", yes=yes)
+    gone = freed_bytes = 0
+    with opened(workspace) as remote:
+        for artifact in remote.artifacts():
+            try:
+                remote.delete_artifact(artifact.name)
+            except (Conflict, NotFound):  # it is used, or somebody was quicker
+                continue
+            gone, freed_bytes = gone + 1, freed_bytes + artifact.spec.size_bytes
+    note(f"gone: {size(freed_bytes)}, artifacts: {gone}")
 
 
 def _until_gone(remote: Remote, name: str) -> None:

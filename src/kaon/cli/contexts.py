@@ -11,19 +11,18 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError
 
 from kaon.cli.text import plain
 from kaon.errors import ConfigError, InvalidInput, NotFound, Unauthenticated, Unavailable
 from kaon.settings import Settings
+from kaon.types.hosts import LOOPBACK, split_url
 from kaon.types.model import Model, Name
 from kaon.types.workspace import DEFAULT_WORKSPACE
 
 LOCAL = "local"
 _KEY = re.compile(r"[!-~]{1,200}")
-_HERE = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class Context(Model):
@@ -103,12 +102,17 @@ def changed(context: Context, fields: Mapping[str, str]) -> Context:
     except ValidationError as error:
         first = error.errors()[0]
         raise InvalidInput(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    parts = urlsplit(after.url)
-    if after.url and (parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username):
+    if not after.url:
+        return after
+    try:
+        parts, host = split_url(after.url)
+    except ValueError:
+        parts, host = None, ""
+    if parts is None or parts.query:
         raise InvalidInput(
             f"{plain(after.url)!r} is not a platform's URL.", hint="Write it like https://ai.example.com."
         )
-    if parts.scheme == "http" and parts.hostname not in _HERE:
+    if parts.scheme == "http" and host not in LOOPBACK:
         raise InvalidInput("A key would travel unencrypted to another machine.", hint="Use an https URL.")
     return after
 

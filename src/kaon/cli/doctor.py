@@ -15,6 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from kaon.cli.machine import PARTS
+from kaon.cli.options import TRUST
 from kaon.cli.output import Format, Shape, put_list
 from kaon.cli.remote import opened
 from kaon.cli.text import age, plain, size
@@ -95,6 +96,11 @@ def home(settings: Settings) -> Finding:
         if file.exists() and file.stat().st_mode & 0o077:
             return _fail("home", f"Others may read {file}.", f"chmod 600 {file}")
     return _ok("home", str(folder))
+
+
+def trust(_: Settings) -> Finding:
+    """What nobody should find out by themselves."""
+    return _warn("trust", TRUST, "give tenants that do not trust each other machines of their own")
 
 
 def disk(settings: Settings) -> Finding:
@@ -203,6 +209,7 @@ CHECKS: tuple[Callable[[Settings], Finding], ...] = (
     envoy,
     uv,
     home,
+    trust,
     disk,
     files,
     revisions,

@@ -41,3 +41,10 @@ def told(summary: str, *examples: str, more: str = "") -> str:
     """A command's help: what it does, more of that, and examples."""
     shown = "\n\n".join(["\b\nExamples:\n" + "\n".join(f"  $ {line}" for line in examples)] if examples else [])
     return "\n\n".join(part for part in (summary, more, shown) if part)
+
+
+TRUST = (
+    "Deployed code runs as the platform's user and can read its keys: "
+    "whoever may deploy may do all that the platform may."
+)
+"""Said wherever rights are given out. Roles and workspaces keep people apart who call and look, not their code."""

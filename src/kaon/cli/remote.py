@@ -184,6 +184,10 @@ class Remote:
             digest = found[0] if found else start
         return self._platform.read(ArtifactView, self._at("artifacts", digest))
 
+    def delete_artifact(self, digest: str) -> None:
+        """Take an artifact away that nothing is made of."""
+        self._platform.act("DELETE", self._at("artifacts", digest))
+
     def upload(self, file: Path, on_sent: Callable[[int], None]) -> ArtifactView:
         """Bring an artifact."""
         return self._platform.upload(self._at("artifacts"), file, ArtifactView, on_sent)

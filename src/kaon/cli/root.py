@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import Annotated, Any, NoReturn
 
 import typer
 from pydantic import ValidationError
 from typer.core import TyperGroup
 
+from kaon.cli import streams
 from kaon.cli.commands import (
     call,
     change,
@@ -27,7 +27,7 @@ from kaon.cli.commands import (
 )
 from kaon.cli.notes import failure, note
 from kaon.cli.options import HEADINGS, PLATFORM
-from kaon.errors import ConfigError, KaonError
+from kaon.errors import ConfigError, InvalidInput, KaonError
 from kaon.version import __version__
 
 INTERRUPTED = 130
@@ -61,8 +61,10 @@ class Root(TyperGroup):
             ]
             self._end(ConfigError("The environment is not valid.", errors=wrong))
         except BrokenPipeError:  # the reader, such as `head`, has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            streams.let_go()
             raise typer.Exit(0) from None
+        except UnicodeError:
+            self._end(InvalidInput("What was given or read is not text in UTF-8.", hint="Convert it to UTF-8 first."))
         except OSError as error:
             self._end(KaonError(f"{error.strerror}: {error.filename}" if error.filename else str(error)))
 
@@ -107,4 +109,14 @@ for module in (serve, deploy, call, look, simulate, change, tune, rollout, key, 
 
 def main() -> None:
     """The console script `kaon`."""
-    app(prog_name="kaon")
+    streams.prepare()
+    try:
+        app(prog_name="kaon")
+    except BrokenPipeError:  # of help and usage, which are printed before a command runs
+        streams.let_go()
+    except OSError as error:  # the same, where they cannot be printed
+        streams.let_go()
+        note(failure(KaonError(f"Nothing can be printed: {error.strerror}.")))
+        raise SystemExit(1) from None
+    finally:
+        streams.finish()

@@ -10,12 +10,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from kaon.errors import InvalidInput
 from kaon.settings import Settings
-
-_HERE = frozenset({"127.0.0.1", "localhost", "::1"})
+from kaon.types.hosts import LOOPBACK, split_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +34,14 @@ def find(target: str, key: str | None = None, environ: Mapping[str, str] = os.en
         url = f"{edge or settings.url}/{target.strip('/')}"
     else:
         url = target.rstrip("/")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    try:
+        parts, host = split_url(url)
+    except ValueError:
+        parts, host = None, ""
+    if parts is None or parts.query or parts.fragment:
         raise InvalidInput(f"{target!r} is not the URL of a deployment.", hint="Try 'http://127.0.0.1:8080/name'.")
     if key is None:
-        key = _own_key(url, parts.hostname, edge, environ, settings)
+        key = _own_key(url, host, edge, environ, settings)
     return Address(url, key)
 
 
@@ -49,7 +50,7 @@ def _own_key(url: str, host: str, edge: str, environ: Mapping[str, str], setting
         return environ.get("KAON_KEY", "") if f"{url}/".startswith(f"{edge}/") else ""
     if given := environ.get("KAON_KEY", ""):
         return given
-    if host not in _HERE:
+    if host not in LOOPBACK:
         return ""
     try:
         return settings.admin_key_file.read_text().strip()

@@ -18,6 +18,7 @@ from kaon.client import address
 from kaon.client.deployment import Call, Deployment, Read, value_of
 from kaon.client.events import EventReader
 from kaon.client.exchange import Failure, Outcome, Request, Response, Wait, error_of
+from kaon.client.operation import Operation
 from kaon.clock import SystemClock
 from kaon.errors import InvalidInput, KaonError
 
@@ -35,6 +36,9 @@ class Client:
     endpoint also when the deployment refused it for now, and one that broke off after it was sent only if its
     endpoint says `retry=True`: within the timeout and a budget of one second try for each five calls.
 
+    Also an endpoint that is called like a method of the client: `close()` closes the connections and `close(account=3)`
+    calls the endpoint, `call(number=7)` the endpoint `call`; `call("close")` calls one that takes nothing.
+
     Args:
         target: The deployment's URL, or its name on the platform that this process belongs to.
         key: API key; `KAON_KEY` or this machine's admin key unless given.
@@ -50,9 +54,9 @@ class Client:
         self._deployment = Deployment(where.url, where.key, timeout_s, SystemClock(), random.random)
         self._http = httpx2.Client(mounts=_LOOPBACK, limits=_limits())
 
-    def call(self, endpoint: str, /, *body: Any, **arguments: Any) -> Any:
-        """Call an endpoint by its name, as its method would."""
-        return self._send(Call(endpoint, arguments, _sole(endpoint, body)), value_of)
+    def call(self, endpoint: Any = "call", /, *body: Any, **arguments: Any) -> Any:
+        """Call an endpoint by its name, as its method would; without a name, the endpoint that is called `call`."""
+        return self._send(_named(endpoint, body, arguments), value_of)
 
     def _send(self, call: Call, read: Read) -> Any:
         operation = self._drive(self._deployment.find(call))
@@ -62,9 +66,16 @@ class Client:
         response = self._drive(self._deployment.call(operation, call))
         return read(response.media_type, response.content)
 
-    def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
+    def _operation(self, endpoint: str) -> Operation:
+        """What the deployment's document says of an endpoint. Raises KaonError."""
+        operation: Operation = self._drive(self._deployment.find(Call(endpoint, {})))
+        return operation
+
+    def close(self, *body: Any, **arguments: Any) -> Any:
+        """Close the connections; with anything to say, call the endpoint that is called `close`."""
+        if body or arguments:
+            return self.call("close", *body, **arguments)
+        return self._http.close()
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("_"):
@@ -75,7 +86,7 @@ class Client:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self._http.close()
 
     def _drive(self, conversation: Generator[Request | Wait, Outcome | None, Any]) -> Any:
         outcome: Outcome | None = None
@@ -152,16 +163,16 @@ class AsyncClient:
         self._deployment = Deployment(where.url, where.key, timeout_s, SystemClock(), random.random)
         self._http = httpx2.AsyncClient(mounts=_LOOPBACK, limits=_limits())
 
-    def call(self, endpoint: str, /, *body: Any, **arguments: Any) -> AsyncReply:
-        """Call an endpoint by its name, as its method would."""
-        return self._send(Call(endpoint, arguments, _sole(endpoint, body)), value_of)
+    def call(self, endpoint: Any = "call", /, *body: Any, **arguments: Any) -> AsyncReply:
+        """Call an endpoint by its name, as its method would; without a name, the endpoint that is called `call`."""
+        return self._send(_named(endpoint, body, arguments), value_of)
 
     def _send(self, call: Call, read: Read) -> AsyncReply:
         return AsyncReply(self, call, read)
 
-    async def aclose(self) -> None:
-        """Close the connections."""
-        await self._http.aclose()
+    def aclose(self, *body: Any, **arguments: Any) -> Any:
+        """Close the connections; with anything to say, call the endpoint that is called `aclose`."""
+        return self.call("aclose", *body, **arguments) if body or arguments else self._http.aclose()
 
     def __getattr__(self, name: str) -> Callable[..., AsyncReply]:
         if name.startswith("_"):
@@ -172,7 +183,7 @@ class AsyncClient:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
+        await self._http.aclose()
 
     async def _value(self, call: Call, read: Read) -> Any:
         operation = await self._drive(self._deployment.find(call))
@@ -261,6 +272,13 @@ def _error(error: httpx2.HTTPError, request: Request) -> KaonError:
 
 def _limits() -> httpx2.Limits:
     return httpx2.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=4.0)
+
+
+def _named(endpoint: Any, body: tuple[Any, ...], arguments: dict[str, Any]) -> Call:
+    """A call of the endpoint of that name; a value in its place is the body of the endpoint that is called `call`."""
+    if not isinstance(endpoint, str):
+        endpoint, body = "call", (endpoint, *body)
+    return Call(endpoint, arguments, _sole(endpoint, body))
 
 
 def _sole(endpoint: str, body: tuple[Any, ...]) -> Any:

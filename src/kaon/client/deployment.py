@@ -40,6 +40,8 @@ class Call:
     endpoint: str
     arguments: Mapping[str, Any]
     body: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Beside those that the call says itself."""
 
 
 @dataclass(slots=True)
@@ -76,7 +78,7 @@ class Deployment:
     def call(self, operation: Operation, call: Call) -> Conversation:
         """The call as a conversation."""
         sent = payload(operation, call.arguments, call.body)
-        more = {"content-type": sent.content_type} if sent.content_type else {}
+        more = dict(call.headers) | ({"content-type": sent.content_type} if sent.content_type else {})
 
         def request(left_s: float) -> Request:
             headers = self._headers(left_s) | more
@@ -93,7 +95,7 @@ class Deployment:
         left_s = None if inherited is None else inherited - now
         if left_s is not None and left_s <= 0:
             raise DeadlineExceeded("There was no time left for the call.")
-        headers = self._headers(left_s) | {"accept": operation.media_type or SSE}
+        headers = dict(call.headers) | self._headers(left_s) | {"accept": operation.media_type or SSE}
         if sent.content_type:
             headers["content-type"] = sent.content_type
         idle_s = min(self.timeout_s or TIMEOUT_S, left_s or TIMEOUT_S)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -40,6 +40,10 @@ class Operation:
     timeout_s: float | None
     media_type: str = ""
     """Of a stream of bytes; empty: its items are events."""
+    schemas: Mapping[str, Any] = field(default_factory=dict)
+    """JSON schemas of its parameters, and of the fields of its body, by name."""
+    definitions: Mapping[str, Any] = field(default_factory=dict)
+    """What the schemas refer to, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +58,9 @@ class Payload:
 def operations(document: Any) -> dict[str, Operation]:
     """Name -> operation. Raises BadAnswer when it is no OpenAPI document of a deployment."""
     try:
+        definitions = document.get("components", {}).get("schemas", {})
         found = [
-            _operation(path, verb, item[verb])
+            _operation(path, verb, item[verb], definitions)
             for path, item in document["paths"].items()
             for verb in _VERBS
             if verb in item
@@ -99,7 +104,7 @@ def payload(operation: Operation, arguments: Mapping[str, Any], body: Any = None
     return Payload(path, json_of(rest if body is None else body), JSON)
 
 
-def _operation(path: str, verb: str, told: Any) -> Operation:
+def _operation(path: str, verb: str, told: Any, definitions: Mapping[str, Any]) -> Operation:
     more = told.get("x-kaon", {})
     places = [(p["name"], p["in"]) for p in told.get("parameters", ())]
     body = told.get("requestBody")
@@ -117,7 +122,21 @@ def _operation(path: str, verb: str, told: Any) -> Operation:
         retry=more.get("retry") is True,
         timeout_s=more.get("timeout_s", 60.0),
         media_type=more.get("media_type", ""),
+        schemas={p["name"]: p.get("schema", {}) for p in told.get("parameters", ())}
+        | _fields(body or {}, more.get("body"), definitions),
+        definitions=definitions,
     )
+
+
+def _fields(body: Mapping[str, Any], name: str | None, definitions: Mapping[str, Any]) -> dict[str, Any]:
+    """Schemas of a body's fields by name, and of the body itself by the name that its handler gives it."""
+    content = body.get("content", {})
+    schema = next((content[kind].get("schema", {}) for kind in (JSON, FORM) if kind in content), None)
+    if schema is None:  # bytes as they are
+        return {name: {"contentMediaType": next(iter(content), "")}} if name else {}
+    reference = schema.get("$ref")
+    whole = definitions.get(reference.rpartition("/")[2], {}) if isinstance(reference, str) else schema
+    return dict(whole.get("properties", {})) | ({name: schema} if name else {})
 
 
 def _segment(operation: Operation, name: str, text: str) -> str:

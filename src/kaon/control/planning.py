@@ -302,6 +302,10 @@ def _route(deployment: Deployment, backends: tuple[Backend, ...], services: Sequ
         hold_s=deployment.spec.scaling.hold_s if may_be_at_zero(deployment) else 0.0,
         mirror=_mirror(deployment),
         hedges=_hedges(endpoints),
+        closed=not deployment.spec.public,
+        cors_origins=deployment.spec.cors.origins,
+        hosts=deployment.spec.hosts,
+        sandbox=deployment.spec.isolate_html,
     )
 
 

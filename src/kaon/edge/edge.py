@@ -137,8 +137,10 @@ class Edge:
             if files.put(self.layout.bootstrap, start) and self.process.running:
                 await self.process.stop()  # another release of Kaon wrote it: begin anew
             self._find()
-            door = resources.listeners(self.layout, self._settings.host, self._settings.port)
-            self.configuration.put({self.layout.listeners: door})
+            said = self._settings
+            proxies = resources.Proxies(said.trusted_proxies, said.proxy_protocol)
+            front = resources.listeners(self.layout, said.host, said.port, proxies)
+            self.configuration.put({self.layout.listeners: front})
             self._ready = True
         await self.configuration.start()  # before Envoy, which has no replicas until it is answered
         if self.process.start():

@@ -2,73 +2,152 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from kaon.errors import PROBLEM_JSON
 
+_V3 = "type.googleapis.com/envoy"
 _ANY = 0
-_OWN_STATUS = {"interrupted": 502}
-"""Where Envoy's status would tell callers to send again what must not be."""
-_BROKE_OFF = "The replica broke off while it had this call; nobody knows what of it was done."
-_MAY_HAVE_RUN = "See why: kaon logs. With idempotent=True, retry=True the edge asks another replica."
-_TABLE: tuple[tuple[int, tuple[str, ...], str, str, str], ...] = (
-    # status, Envoy's response flags, code, cause, hint; the status that is told is the code's own, see `_OWN_STATUS`
-    (404, ("NR",), "not-found", "Nothing is deployed at this path.", "See what there is: kaon ps"),
-    (404, (), "not-found", "%LOCAL_REPLY_BODY%", "See what runs: kaon rollout history NAME"),
-    (503, ("UH",), "no-ready-replica", "No replica of this deployment is ready.", "See why: kaon ps, kaon events"),
-    (503, ("UO",), "unavailable", "Too many requests are open at once.", "Try again in a moment."),
-    (503, ("UC", "UR"), "interrupted", _BROKE_OFF, _MAY_HAVE_RUN),
-    (503, ("OM",), "unavailable", "The edge is out of memory or connections.", "Try again in a moment."),
-    (
-        504,
-        (),
-        "deadline-exceeded",
-        "The service did not answer in time.",
-        "Raise the endpoint's timeout_s.",
+_OWN = "direct_response"
+"""What Envoy calls an answer that a route of ours has."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One case, and what is said of it. The first row that fits counts."""
+
+    status: int
+    code: str
+    cause: str
+    hint: str
+    flags: tuple[str, ...] = ()
+    """Envoy's response flags, one of which there must be."""
+    details: tuple[str, ...] = ()
+    """Envoy's names of the case, one of which it must have."""
+    told_status: int = 0
+    """Instead of Envoy's, where that would tell callers to send again what must not be."""
+
+
+_LINES = "Write headers as 'name: value', and percent-encode what is not ASCII in path and query."
+_CHARACTERS = ("http1.invalid_characters", "http1.invalid_url", "http2.invalid.header.field", "header_map_invalid")
+_LENGTHS = (
+    "http1.content_length_not_allowed",
+    "http1.content_length_and_chunked_not_allowed",
+    "http1.content_length_and_chunked_not_allowed.",
+    "http1.body_disallowed",
+)
+_TRANSFER = ("http1.invalid_transfer_encoding", "http1.invalid_scheme")
+_CUT = "The replica broke off while it had this call; nobody knows what of it was done."
+_CUT_HINT = "See why: kaon logs. With idempotent=True, retry=True the edge asks another replica."
+_KEY_HINT = "Send 'Authorization: Bearer KEY'; `kaon key create` makes a key."
+
+_TABLE = (
+    _Row(401, "unauthenticated", "The request has no key.", _KEY_HINT),
+    _Row(404, "not-found", "%LOCAL_REPLY_BODY%", "See what runs: kaon rollout history NAME", details=(_OWN,)),
+    _Row(404, "not-found", "Nothing is deployed at this path.", "See what there is: kaon ps"),
+    _Row(503, "no-ready-replica", "No replica of this deployment is ready.", "See why: kaon ps, kaon events", ("UH",)),
+    _Row(503, "unavailable", "Too many requests are open at once.", "Try again in a moment.", ("UO",)),
+    _Row(503, "unavailable", "The edge is out of memory or connections.", "Try again in a moment.", ("OM",)),
+    _Row(503, "interrupted", _CUT, _CUT_HINT, ("UC", "UR"), told_status=502),
+    _Row(503, "unavailable", "The service cannot be reached.", "Try again; see why: kaon ps, kaon logs"),
+    _Row(502, "interrupted", _CUT, _CUT_HINT),
+    _Row(504, "deadline-exceeded", "The service did not answer in time.", "Raise the endpoint's timeout_s."),
+    _Row(408, "request-timeout", "The request did not arrive in time.", "Send the whole request without a pause."),
+    _Row(413, "too-large", "The request's body is over 100 MB.", "Send it in parts, or in chunks without a length."),
+    _Row(
+        431,
+        "too-large",
+        "The request has over 100 headers.",
+        "Send fewer headers.",
+        details=("http1.too_many_headers", "http2.too_many_headers"),
     ),
-    (408, (), "deadline-exceeded", "The request did not arrive in time.", "Send the whole request without a pause."),
-    (413, (), "too-large", "The request's body is over 100 MB.", "Send it in parts, or in chunks without a length."),
-    (431, (), "too-large", "The request's headers are over 60 KiB or 100 lines.", "Send fewer or shorter headers."),
-    (426, (), "invalid-input", "This protocol version is not spoken here.", "Use HTTP/1.1 or HTTP/2."),
-    (400, (), "invalid-input", "The request is malformed.", "Check its line, headers and path."),
-    (403, (), "forbidden", "The edge does not allow this request.", ""),
-    (502, (), "interrupted", _BROKE_OFF, _MAY_HAVE_RUN),
-    (503, (), "unavailable", "The service cannot be reached.", "Try again; see why: kaon ps, kaon logs"),
-    (_ANY, (), "internal", "The edge could not answer this request.", "See the edge's log."),
+    _Row(
+        431,
+        "too-large",
+        "The request's path, query and headers are over 60 KiB.",
+        "Send long values in a body; see whether cookies or keys have grown.",
+    ),
+    _Row(
+        426,
+        "invalid-input",
+        "This version of HTTP is not spoken here, or the request's first line says none.",
+        "Use HTTP/1.1 or HTTP/2; write the first line as 'GET /path HTTP/1.1'.",
+    ),
+    _Row(403, "invalid-input", "This upgrade of the connection is not spoken here.", "Only websockets are."),
+    _Row(501, "invalid-input", "This transfer coding is not spoken here.", "Send the body with a length, or chunked."),
+    _Row(400, "invalid-input", "%LOCAL_REPLY_BODY%", "Send the path without them.", details=(_OWN,)),
+    _Row(400, "invalid-input", "The request has no Host header.", "Send one.", details=("missing_host_header",)),
+    _Row(
+        400,
+        "invalid-input",
+        "The request's Host header is no host name.",
+        "Send a name, with a port or without; continue no header on a next line.",
+        details=("http.invalid_authority",),
+    ),
+    _Row(
+        400,
+        "invalid-input",
+        "The request's path cannot be read: it has a zero byte, a fragment or a broken percent code.",
+        "Percent-encode what is not a letter, digit or one of -._~.",
+        details=("path_normalization_failed",),
+    ),
+    _Row(400, "invalid-input", "A header has a character that none may have.", _LINES, details=_CHARACTERS),
+    _Row(
+        400,
+        "invalid-input",
+        "The length of the body is said twice, or in a way that cannot be read.",
+        "Send Content-Length once, or chunks.",
+        details=_LENGTHS,
+    ),
+    _Row(400, "invalid-input", "A line of the request cannot be read as HTTP/1.1 (%RESPONSE_CODE_DETAILS%).", _LINES),
+    _Row(_ANY, "internal", "The edge could not answer this request.", "See the edge's log."),
 )
 
 
-def _filter(status: int, flags: tuple[str, ...]) -> dict[str, Any]:
-    by_flag = {"response_flag_filter": {"flags": list(flags)}}
-    operator, value = ("GE", 400) if status == _ANY else ("EQ", status)
-    by_status = {
-        "status_code_filter": {"comparison": {"op": operator, "value": {"default_value": value, "runtime_key": "_"}}}
-    }
-    return {"and_filter": {"filters": [by_status, by_flag]}} if flags else by_status
+def _also(key: str, value: str) -> list[dict[str, Any]]:
+    return [{"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}]
 
 
-def _mapper(status: int, flags: tuple[str, ...], code: str, cause: str, hint: str) -> dict[str, Any]:
+_ALSO = {
+    "unavailable": _also("retry-after", "1"),
+    "no-ready-replica": _also("retry-after", "1"),
+    "unauthenticated": _also("www-authenticate", "Bearer"),
+}
+"""Headers that go with a code."""
+
+
+def _filter(row: _Row) -> dict[str, Any]:
+    operator, value = ("GE", 400) if row.status == _ANY else ("EQ", row.status)
+    compared = {"op": operator, "value": {"default_value": value, "runtime_key": "_"}}
+    filters: list[dict[str, Any]] = [{"status_code_filter": {"comparison": compared}}]
+    if row.flags:
+        filters.append({"response_flag_filter": {"flags": list(row.flags)}})
+    if row.details:
+        expression = " || ".join(f"response.code_details == '{name}'" for name in row.details)
+        config = {"@type": f"{_V3}.extensions.access_loggers.filters.cel.v3.ExpressionFilter", "expression": expression}
+        cel = {"name": "envoy.access_loggers.extension_filters.cel", "typed_config": config}
+        filters.append({"extension_filter": cel})
+    return filters[0] if len(filters) == 1 else {"and_filter": {"filters": filters}}
+
+
+def _mapper(row: _Row) -> dict[str, Any]:
     problem = {
-        "type": f"urn:kaon:error:{code}",
-        "title": code.replace("-", " "),
+        "type": f"urn:kaon:error:{row.code}",
+        "title": row.code.replace("-", " "),
         "status": "%RESPONSE_CODE%",
-        "code": code,
-        "detail": cause,
-        **({"hint": hint} if hint else {}),
+        "code": row.code,
+        "detail": row.cause,
+        "hint": row.hint,
         "request_id": "%REQ(X-REQUEST-ID)%",
     }
-    retry_after = [{"header": {"key": "retry-after", "value": "1"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}]
     return {
-        "filter": _filter(status, flags),
-        **({"status_code": _OWN_STATUS[code]} if code in _OWN_STATUS else {}),
-        "body_format_override": {
-            "json_format": problem,
-            "content_type": PROBLEM_JSON,
-            "omit_empty_values": True,
-        },
-        **({"headers_to_add": retry_after} if status == 503 and code not in _OWN_STATUS else {}),
+        "filter": _filter(row),
+        **({"status_code": row.told_status} if row.told_status else {}),
+        "body_format_override": {"json_format": problem, "content_type": PROBLEM_JSON, "omit_empty_values": True},
+        **({"headers_to_add": _ALSO[row.code]} if row.code in _ALSO else {}),
     }
 
 
-LOCAL_REPLIES: dict[str, Any] = {"mappers": [_mapper(*row) for row in _TABLE]}
-"""Envoy's `local_reply_config`: the first row that fits counts."""
+LOCAL_REPLIES: dict[str, Any] = {"mappers": [_mapper(row) for row in _TABLE]}
+"""Envoy's `local_reply_config`."""

@@ -19,12 +19,12 @@ import ipaddress
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pydantic import TypeAdapter, ValidationError
 
 from kaon.types.model import Address
-from kaon.types.route import RESERVED, Backend, Endpoint, Mirror, Route
+from kaon.types.route import RESERVED, Backend, Endpoint, Mirror, Route, local_host
 
 DeploymentKey = tuple[str, str]
 """Workspace and deployment."""
@@ -58,6 +58,12 @@ class Rule:
     """Those that a call may name, whatever their shares."""
     shadow: tuple[str, float] | None = None
     """The cluster of the revision that gets copies of calls, and of what per cent."""
+    closed: bool = False
+    """Whether a call without a key is refused by the edge itself."""
+    cors_origins: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    """Host names whose every path is this deployment's."""
+    sandbox: bool = False
 
     @property
     def ways(self) -> tuple[tuple[str, int], ...]:
@@ -144,10 +150,11 @@ def build(
 def _table(
     rules: Iterable[Rule], clusters: Mapping[str, tuple[Endpoint, ...]], refused: Iterable[Refusal] = ()
 ) -> Table:
-    """In order, and with a cluster for every revision that a rule names."""
-    ordered = sorted(rules, key=lambda rule: rule.prefix)
+    """In order, each host name at one rule, and with a cluster for every revision that a rule names."""
+    left_out = list(refused)
+    ordered = _hosts_apart(sorted(rules, key=lambda rule: rule.prefix), left_out)
     named = {cluster_name(rule.key, revision): () for rule in ordered for revision in rule.revisions}
-    return Table(tuple(ordered), dict(sorted({**named, **clusters}.items())), tuple(refused))
+    return Table(ordered, dict(sorted({**named, **clusters}.items())), tuple(left_out))
 
 
 def differing(before: Table, after: Table) -> tuple[DeploymentKey, ...]:
@@ -177,6 +184,20 @@ def mixed(before: Table, after: Table, taken: Collection[DeploymentKey], *, repl
         clusters = {name: members for name, members in before.clusters.items() if key_of(name) not in taken}
         clusters |= {name: members for name, members in after.clusters.items() if key_of(name) in taken}
     return _table(rules, clusters, after.refused)
+
+
+def _hosts_apart(rules: Iterable[Rule], refused: list[Refusal]) -> tuple[Rule, ...]:
+    """The rules with each host name at one of them: the first that has it. Two would make Envoy refuse them all."""
+    rules = tuple(rules)
+    taken = {host for rule in rules for host in rule.hosts[:1]}
+    apart: list[Rule] = []
+    for rule in rules:
+        local, own = rule.hosts[:1], rule.hosts[1:]
+        kept = [host for host in own if host not in taken]
+        refused += [Refusal(rule.key, f"the host {host} is another's") for host in own if host in taken]
+        taken |= set(kept)
+        apart.append(replace(rule, hosts=(*local, *kept)))
+    return tuple(apart)
 
 
 def _key(route: Route) -> DeploymentKey:
@@ -221,6 +242,10 @@ def _rule(route: Route, clusters: Mapping[str, tuple[Endpoint, ...]], refused: l
             all(len(clusters.get(name, ())) > 1 for name, _ in weights),
             tuple(sorted(b.revision for b in route.backends)),
             _shadow(key, route.mirror, clusters),
+            route.closed,
+            route.cors_origins,
+            (local_host(*key), *sorted(set(route.hosts))),
+            route.sandbox,
         )
     return None
 

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
-from kaon.errors import DeadlineExceeded, InvalidInput, TooLarge, Unavailable
-from kaon.runtime.asgi import Receive
+from kaon.errors import DeadlineExceeded, InvalidInput, RequestTimeout, TooLarge, Unavailable
+from kaon.runtime.asgi import Message, Receive
 from kaon.runtime.call import Call
 from kaon.runtime.codings import decoded
 from kaon.runtime.forms import MULTIPART, URLENCODED, form
@@ -17,6 +17,8 @@ from kaon.sdk.request import Headers, Request
 from kaon.sdk.response import Response
 from kaon.types.service import MAX_BODY_BYTES
 
+BODY_PAUSE_S = 10.0
+"""A body may take long as a whole, but not longer than this from one part to the next."""
 _MAX_QUERY_PAIRS = 1000
 _JSON = "application/json"
 _LENGTH_DIGITS = 15
@@ -94,6 +96,22 @@ def _is_json_of_curl(fields: Mapping[bytes, bytes], body: bytes) -> bool:
     return b"origin" not in fields and b"sec-fetch-site" not in fields and body[:64].lstrip()[:1] in (b"{", b"[")
 
 
+async def _soon(receive: Receive) -> Message:
+    """The next part of a body. Raises RequestTimeout."""
+    try:
+        async with asyncio.timeout(BODY_PAUSE_S):
+            return await receive()
+    except TimeoutError:
+        raise paused() from None
+
+
+def paused() -> RequestTimeout:
+    """The error of a body that stopped coming."""
+    return RequestTimeout(
+        f"Nothing of the request's body came for {BODY_PAUSE_S:g} s.", hint="Send the whole body without a pause."
+    )
+
+
 async def read_body(fields: Mapping[bytes, bytes], receive: Receive, most: int = MAX_BODY_BYTES) -> bytes:
     """The whole body, at most `most` bytes. Raises TooLarge."""
     stated = fields.get(b"content-length", b"0")
@@ -102,7 +120,7 @@ async def read_body(fields: Mapping[bytes, bytes], receive: Receive, most: int =
     pieces: list[bytes] = []
     size = 0
     while True:
-        message = await receive()
+        message = await _soon(receive)
         if message["type"] == "http.disconnect":
             raise Unavailable("The caller went away.")
         pieces.append(message.get("body", b""))

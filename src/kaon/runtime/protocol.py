@@ -11,6 +11,7 @@ its pipelining, flow control, keep-alive and graceful shutdown go on working.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from functools import partial
 from typing import Any
@@ -19,6 +20,7 @@ from uvicorn.protocols.http.flow_control import CLOSE_HEADER
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from kaon.errors import BadAnswer
+from kaon.runtime import inputs
 from kaon.runtime.answers import known, refusal
 from kaon.runtime.call import Call
 from kaon.runtime.chunks import CHUNKS, Chunks
@@ -73,6 +75,8 @@ class ReplicaProtocol(HttpToolsProtocol):
         self._chunks: Chunks | None = None
         """Of the request that an ASGI app answers now."""
         self._idle_since: float | None = None
+        self._heard_at = 0.0
+        self._pause_timer: asyncio.TimerHandle | None = None
         self.ws_protocol_class = partial(_socket_protocol, serving)  # type: ignore[assignment]
 
     # --- a request comes in ---
@@ -149,6 +153,29 @@ class ReplicaProtocol(HttpToolsProtocol):
         if kind != _JSON and kind.partition(b";")[0] != _JSON:
             return None
         return _Cycle(lane, fields, None, keep_alive)
+
+    # --- its body is awaited, for so long ---
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        cycle = self._fast
+        if cycle is not None and cycle.call is None:
+            self._heard_at = time.monotonic()
+            if self._pause_timer is None:
+                self._pause_timer = self.loop.call_later(inputs.BODY_PAUSE_S, self._look_for_body)
+
+    def _look_for_body(self) -> None:
+        """Refuse a request whose body has stopped coming. One timer for all its parts; most come whole, without."""
+        self._pause_timer = None
+        cycle = self._fast
+        if cycle is None or cycle.call is not None or cycle.disconnected:
+            return
+        left_s = self._heard_at + inputs.BODY_PAUSE_S - time.monotonic()
+        if left_s > 0:
+            self._pause_timer = self.loop.call_later(left_s, self._look_for_body)
+            return
+        cycle.request_id, cycle.keep_alive = self._door.request_id(cycle.fields), False
+        self._refuse(cycle, inputs.paused())
 
     # --- it is answered ---
 
@@ -235,6 +262,9 @@ class ReplicaProtocol(HttpToolsProtocol):
             if cycle.call is not None:
                 cycle.call.cancel()
         super().connection_lost(exc)
+        if self._pause_timer is not None:
+            self._pause_timer.cancel()
+            self._pause_timer = None
         if self.timeout_keep_alive_task is not None:
             self.timeout_keep_alive_task.cancel()
             self.timeout_keep_alive_task = None

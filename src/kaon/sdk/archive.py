@@ -127,6 +127,20 @@ def read_manifest(archive: Path | bytes, limits: Limits = DEFAULT_LIMITS, *, dig
         return reader.finish(digest)
 
 
+def read_head(head: bytes, limits: Limits = DEFAULT_LIMITS) -> Manifest:
+    """The manifest of an artifact that was checked before, from its first bytes: `head_bytes` of them are enough.
+
+    Raises `InvalidInput`, `TooLarge`.
+    """
+    with _opened(head) as file:
+        return _Reader(file, limits).manifest()
+
+
+def head_bytes(limits: Limits = DEFAULT_LIMITS) -> int:
+    """How many bytes of an artifact hold its manifest, however badly it packs."""
+    return limits.manifest_bytes + limits.manifest_bytes // 64 + _CHUNK
+
+
 def extract(archive: Path | bytes, target: Path, limits: Limits = DEFAULT_LIMITS, *, digest: str = "") -> Manifest:
     """Unpack an artifact to the new folder `target`, read-only, and return its manifest.
 
@@ -293,6 +307,12 @@ class _Reader:
                 raise InvalidInput(f"The artifact does not hold {entry.path!r} as its manifest says.")
             yield entry.path, entry.executable, self._checked(entry)
             self._pad(entry.size_bytes)
+
+    def manifest(self) -> Manifest:
+        """The manifest alone."""
+        self._read_manifest()
+        assert self._manifest is not None
+        return self._manifest
 
     def finish(self, digest: str) -> Manifest:
         """Check the end and the digest; return the manifest."""

@@ -34,6 +34,11 @@ _TOOLS_OWN = f"""
 .gitmodules
 .dockerignore
 .editorconfig
+.github/
+.gitlab-ci.yml
+.circleci/
+.pre-commit-config.yaml
+.flake8
 .python-version
 .DS_Store
 .coverage

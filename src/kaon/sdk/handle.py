@@ -101,6 +101,10 @@ class AsyncHandle:
     def __init__(self, handle: Handle) -> None:
         self._handle = handle
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """A plain call of the endpoint that is called `aio`."""
+        return self._handle.__getattr__("aio")(*args, **kwargs)
+
     def __getattr__(self, endpoint: str) -> Callable[..., Reply]:
         if endpoint.startswith("_"):
             raise AttributeError(endpoint)

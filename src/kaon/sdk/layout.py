@@ -21,18 +21,21 @@ _MODULES_MAX = 2_000
 _TEXT_BYTES_MAX = 4 * 2**20
 _SOURCE = "src"
 _PLATFORM = "kaon"
+_KAON = Path(__file__).resolve().parents[1]  # in its own sources it hides nothing
 
 
 def search_path(root: Path, file: Path) -> tuple[Path, ...]:
     """The folders that go on the path for the module `file` below `root`, first one first.
 
-    The root; its `src`, when that is no package; and the module's own folder when the module (or one of its own
-    that it imports) imports something that only lies there, as `python folder/module.py` would find it.
+    The root; then its `src`, and the module's own folder, each when the module (or one of its own that it imports)
+    imports something that only lies there. Neither is added when it is a package.
     """
-    found = _usual(root)
-    own = file.parent
-    if own not in found and any(_is_here(own, name) for name in _missing(found, file)):
-        found = (*found, own)
+    found: tuple[Path, ...] = (root,)
+    for folder in (root / _SOURCE, file.parent):
+        if folder in found or not folder.is_dir() or (folder / "__init__.py").exists():
+            continue
+        if any(_is_here(folder, name) for name in _missing(found, file)):
+            found = (*found, folder)
     return found
 
 
@@ -68,6 +71,8 @@ def hiding(folders: tuple[Path, ...]) -> Iterator[Path]:
     for folder in folders:
         for item in sorted(folder.iterdir()):
             is_module = item.suffix == ".py" and item.is_file()
+            if item.resolve() == _KAON:
+                continue
             if (is_module or (item / "__init__.py").is_file()) and _is_standard(item.name.removesuffix(".py")):
                 yield item
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from kaon.errors import BuildError
+from kaon.sdk import poetry
 from kaon.sdk.marks import requirements_of
 from kaon.sdk.sources import Target, read_pyproject, table_of
 
@@ -135,7 +136,8 @@ class _Reader:
 
     def dependencies(self, folder: Path, extras: Iterable[str]) -> None:
         """What pyproject.toml says that the project in `folder` depends on."""
-        project = table_of(read_pyproject(folder), "project", folder)
+        members = read_pyproject(folder)
+        project = table_of(members, "project", folder)
         optional = table_of(project, "optional-dependencies", folder)
         lists = [project.get("dependencies", []), *(optional.get(extra, []) for extra in extras)]
         for stated in lists:
@@ -143,6 +145,9 @@ class _Reader:
                 raise BuildError(f"The dependencies in {folder / 'pyproject.toml'} are not a list of texts.")
             for text in stated:
                 self.line(str(text).strip(), folder, "pyproject.toml")
+        if "dependencies" not in project:
+            for text in poetry.requirements_of(members, folder):
+                self.line(text, folder, "pyproject.toml")
 
     def file(self, path: Path, *, constraint: bool = False) -> None:
         """A requirements file, and those that it names."""

@@ -103,7 +103,8 @@ def _top(file: Path, folder: Path) -> Path:
 def _project(root: Path, top: Path) -> Path:
     """The nearest folder that states requirements, from the root up to `top`; the root when there is none."""
     for above in (root, *root.parents):
-        stated = table_of(read_pyproject(above), "project", above)
+        members = read_pyproject(above)
+        stated = table_of(members, "project", above) or table_of(table_of(members, "tool", above), "poetry", above)
         if (above / "requirements.txt").is_file() or (stated and stated.get("name") != "kaon"):
             return above
         if above == top or top not in above.parents:

@@ -22,6 +22,7 @@ from kaon import processes
 from kaon.clock import SystemClock
 from kaon.errors import ConfigError, Conflict, KaonError, Unavailable
 from kaon.settings import Settings
+from kaon.stack.home import refuse_loose
 from kaon.stack.roles import ROLES, Role, down_file
 
 OnProgress = Callable[[str, str], None]
@@ -80,6 +81,7 @@ def down(settings: Settings, on_progress: OnProgress = lambda phase, text: None)
 def _private(settings: Settings) -> None:
     """The run folder, for this user only: it may lie in a folder that everybody writes to."""
     folder = settings.run_dir
+    refuse_loose(settings)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for path in (settings.home, folder):
         found = path.lstat()

@@ -197,7 +197,8 @@ class SqlStore:
 
     async def _ask(self, answer: Future[T]) -> T:
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(answer), PATIENCE_S)
+            async with asyncio.timeout(PATIENCE_S):  # `wait_for` of Python 3.11 can lose a cancellation
+                return await asyncio.wrap_future(answer)
         except TimeoutError:
             cause = f"The store at {self._database.place} did not answer within {PATIENCE_S:g} s."
             raise Unavailable(cause, hint="Whether a change was made is not known: read it again.") from None

@@ -62,7 +62,10 @@ class Manifest(Model):
 
 
 class ArtifactSpec(Model):
-    """An artifact as the store keeps it: its address, size and manifest. The bytes are a blob."""
+    """An artifact as the store keeps it: its address, size and what planning needs of its manifest.
+
+    The bytes are a blob. They begin with the whole manifest: its OpenAPI document and its files are read from there.
+    """
 
     digest: Digest
     size_bytes: int = Field(ge=0)

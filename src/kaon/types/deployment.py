@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from kaon.types.condition import Condition
 from kaon.types.model import Digest, EnvName, Model, Name, content_hash
 from kaon.types.objective import Objective
+from kaon.types.route import Hostname, Origin
 from kaon.types.service import Resources
 from kaon.types.tuning import Tuning, TuningStatus
 
@@ -114,6 +115,14 @@ class Shadow(Model):
         return self
 
 
+class Cors(Model):
+    """Which web pages of other origins may call from a browser. The edge answers their browsers' questions."""
+
+    origins: tuple[Origin, ...] = Field(
+        default=(), max_length=32, description="Such as https://app.example; '*': any page; none: no other page."
+    )
+
+
 class DeploymentSpec(Model):
     """What a user wants to run."""
 
@@ -124,6 +133,13 @@ class DeploymentSpec(Model):
     shadow: Shadow | None = None
     rollout: Rollout = Rollout()
     public: bool = Field(default=False, description="Answer callers without a key.")
+    cors: Cors = Cors()
+    hosts: tuple[Hostname, ...] = Field(
+        default=(), max_length=16, description="Host names of its own: an origin that no other service shares."
+    )
+    isolate_html: bool = Field(
+        default=False, description="Browsers show its answers without scripts and apart from all other services."
+    )
     drain_s: float | None = Field(
         default=None,
         ge=0,

@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
 
 from kaon.types.model import Address, Model, Name
+
+Hostname = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z]([a-z0-9-]{0,61}[a-z0-9])?$", max_length=253
+    ),
+]
+"""A host name in lower case, without a port; no IP address, whose last part has no letter."""
+
+Origin = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^(\*|[a-z][a-z0-9+.-]{0,31}://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?)$", max_length=300
+    ),
+]
+"""The origin of web pages as browsers say it, such as `https://app.example`; `*`: any."""
 
 REVISION_HEADER = "x-kaon-revision"
 """A call with this header goes to that revision, whatever its share."""
@@ -54,6 +72,14 @@ class Route(Model):
         default_factory=dict,
         description="Path below the prefix -> seconds after which a call is sent to a second replica too.",
     )
+    closed: bool = Field(default=False, description="A call without a key is refused by the edge itself.")
+    cors_origins: tuple[Origin, ...] = Field(
+        default=(), max_length=32, description="Origins whose pages may call; the edge answers for them."
+    )
+    hosts: tuple[Hostname, ...] = Field(
+        default=(), max_length=16, description="Host names whose every path is this deployment's, without the prefix."
+    )
+    sandbox: bool = Field(default=False, description="Answers are shown by browsers without scripts and origin.")
 
 
 class Endpoint(Model):
@@ -70,6 +96,11 @@ class Endpoint(Model):
 def prefix_of(workspace: str, deployment: str) -> str:
     """`/name` in the default workspace, `/~workspace/name` in others: the tilde keeps them apart."""
     return f"/{deployment}" if workspace == "default" else f"/~{workspace}/{deployment}"
+
+
+def local_host(workspace: str, deployment: str) -> str:
+    """The deployment's host name on this machine, which browsers take for the loopback address."""
+    return f"{deployment}.localhost" if workspace == "default" else f"{deployment}.{workspace}.localhost"
 
 
 RESERVED = frozenset({"api", "console", "docs", "health", "metrics"})

@@ -113,7 +113,9 @@ class EndpointSpec(Model):
         default=None, ge=1, le=MAX_BODY_BYTES, description="The largest body that it takes, also when unpacked."
     )
     media_type: str = Field(
-        default="", description="Of a stream of bytes; empty: the endpoint is none, its items are events or lines."
+        default="",
+        pattern=r"^[\x20-\x7e]{0,255}$",
+        description="Of a stream of bytes; empty: the endpoint is none, its items are events or lines.",
     )
     max_message_bytes: int = Field(
         default=MAX_MESSAGE_BYTES, ge=1, le=2**30, description="Of a websocket: the largest message that it takes."

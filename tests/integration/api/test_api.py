@@ -118,6 +118,21 @@ async def test_a_change_that_is_based_on_an_old_version_is_refused(root: Any) ->
     assert (await root.put(WEB, json=SPEC, headers={"if-match": "latest"})).status_code == 422
 
 
+async def test_a_host_name_belongs_to_the_first_that_takes_it_and_the_platforms_to_nobody(root: Any) -> None:
+    other = "/workspaces/default/deployments/new"
+    mine = SPEC | {"hosts": ["ai.example.com"]}
+    assert (await root.put(WEB, json=mine)).status_code == 200
+    assert (await root.put(WEB, json=mine)).status_code == 200
+    for host in ("ai.example.com", "localhost", "web.localhost"):
+        refused = await root.put(other, json=SPEC | {"hosts": [host]})
+        assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+        assert host in refused.json()["detail"]
+    for host in ("127.0.0.1", "AI.example.com", "a b", "x.1", "*.example.com", "ai.example.com:80"):
+        assert (await root.put(other, json=SPEC | {"hosts": [host]})).status_code == 422
+    assert (await root.put(WEB, json=SPEC)).status_code == 200
+    assert (await root.put(other, json=mine)).status_code == 201
+
+
 @pytest.mark.parametrize(
     ("spec", "says", "hints"),
     [

@@ -15,7 +15,7 @@ import pytest
 import uvicorn
 
 from kaon.api import replicas
-from kaon.types.key import Role
+from kaon.types.key import KeyStatus, Role
 
 from .world import REPLICA, World, populate, world_of
 
@@ -160,6 +160,36 @@ async def test_following_ends_when_the_key_does(world: World, agent: Agent, monk
                 assert (await root.delete("/workspaces/default/keys/reader")).status_code == 204
                 async with asyncio.timeout(3):
                     assert [line async for line in lines] == []
+
+
+async def test_a_key_follows_so_many_logs_at_once(world: World, agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kaon.api.lasting.MOST", 1)
+    async with connect(world, "root") as root, connect(world, await world.key("reader", Role.VIEWER)) as reader:
+        agent.lines.put_nowait("first")
+        async with reader.stream("GET", LOGS, params={"follow": True}) as answer:
+            await anext(answer.aiter_lines())
+            assert (await reader.get(LOGS)).status_code == 429
+            monkeypatch.setattr("kaon.api.broker.PICKUP_S", 0.05)
+            assert (await root.get(LOGS)).status_code == 503, "another key is asked for, though this agent is busy"
+        uid = (await world.resource_of_key("reader")).uid
+        while uid in world.app.state.parts.lasting._open:
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("path", ["plan", "calls"])
+async def test_a_poll_of_an_agent_ends_with_its_key(world: World, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kaon.api.clouds._LOOK_S", 0.05)
+    async with connect(world, await world.key("leaving", Role.AGENT, cloud="local")) as agent:
+        params = {"wait_s": 30}
+        if path == "plan":
+            params["after"] = (await agent.get("/clouds/local/plan")).headers["etag"].strip('"')
+        waiting = asyncio.ensure_future(agent.get(f"/clouds/local/{path}", params=params))
+        while not world.app.state.parts.lasting._open:
+            await asyncio.sleep(0.01)
+        key = await world.resource_of_key("leaving")
+        await world.store.update_status(key, KeyStatus(revoked_at=world.clock.now()))
+        async with asyncio.timeout(20):
+            assert (await waiting).status_code == 401
 
 
 async def test_an_agent_that_is_away_is_a_503_that_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

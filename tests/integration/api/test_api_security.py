@@ -34,6 +34,7 @@ GOOD: dict[tuple[str, str], dict[str, Any]] = {
     ("DELETE", "/workspaces/{ws}"): NO_BODY,
     ("GET", WS + "/artifacts"): NO_BODY,
     ("GET", WS + "/artifacts/{digest}"): NO_BODY,
+    ("DELETE", WS + "/artifacts/{digest}"): NO_BODY,
     ("POST", WS + "/artifacts"): {"content": artifact_bytes(b"x = 1\n")},
     ("GET", WS + "/deployments"): NO_BODY,
     ("GET", ONE): NO_BODY,
@@ -225,6 +226,10 @@ async def prepared(world: World, method: str, path: str, exits: AsyncExitStack) 
         web = await world.store.get("deployment", "default", "web")
         on_trial = {"observed_generation": web.generation, "canary": CanaryStatus(revision=2, since=1)}
         await world.store.update_status(web, web.status.model_copy(update=on_trial))
+    if (method, path) == ("DELETE", WS + "/artifacts/{digest}"):
+        async with world.client(world.keys["root"]) as root:
+            unused = await root.post("/workspaces/default/artifacts", content=artifact_bytes(b"unused = 1\n"))
+        return f"/workspaces/default/artifacts/{unused.json()['name']}"
     if (method, path) == ("DELETE", "/workspaces/{ws}"):
         return "/workspaces/foreign"
     if path.endswith("/calls/{id}"):
@@ -328,7 +333,9 @@ async def test_a_key_for_another_deployment_neither_sees_nor_touches(
     before = await world.store.version()
     async with world.client(key) as client:
         answer = await ask(client, method, path)
-    if "{deployment}" in path or ("{digest}" in path and "{ws}" in path):
+    if "{digest}" in path and door.right not in RIGHTS[role]:
+        assert answer.status_code == 403  # whatever it names
+    elif "{deployment}" in path or ("{digest}" in path and "{ws}" in path):
         assert answer.status_code == 404
     elif (method, path) in SHARED_WRITES | GLOBAL_ONLY | {("DELETE", WS + "/keys/{name}"), ("POST", WS + "/keys")}:
         assert answer.status_code in (403, 404)

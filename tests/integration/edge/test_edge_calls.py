@@ -213,7 +213,7 @@ async def test_a_deployment_that_goes_leaves_no_cluster_and_no_file(world: World
     replica = await world.replica()
     await world.serve(replica)
     await world.edge.apply((), {})
-    assert (await world.client.get("/shop")).status_code == 404
+    assert (await world.client.get("/shop", headers={"authorization": "Bearer k"})).status_code == 404
 
     async def gone() -> bool:
         return not world.edge.layout.all_endpoints()

@@ -105,7 +105,8 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     headers = b"".join(b"%s: %s\n" % (k, v) for k, v in scope["headers"])
     query = b"?" + scope["query_string"] if scope["query_string"] else b""
     text = scope["method"].encode() + b" " + scope["path"].encode() + query + b"\n" + headers + b"\n"
-    start = {"type": "http.response.start", "status": 200, "headers": [(b"x-size", b"%d" % len(body))]}
+    told = [(b"x-size", b"%d" % len(body)), (b"x-raw-path", scope["raw_path"])]
+    start = {"type": "http.response.start", "status": 200, "headers": told}
     await send(start)
     await send({"type": "http.response.body", "body": text})
 
@@ -135,12 +136,12 @@ class Leaving:
 class World:
     """An edge and what stands behind it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **settings: Any) -> None:
         self.folder = folder
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             port = s.getsockname()[1]
-        self.settings = Settings(home=folder / "home", port=port)
+        self.settings = Settings(home=folder / "home", port=port, **settings)
         self.url = self.settings.url
         self.edge = Edge(self.settings)
         self.task: asyncio.Task[None] | None = None
@@ -200,6 +201,21 @@ class World:
         await self.edge.stop()
         for replica in self.replicas:
             await replica.stop()
+
+
+async def raw(world: World, sent: bytes, *, bodiless: bool = False) -> tuple[int, bytes]:
+    """Send bytes as they are; the answer's status, and its head and body as they came."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.settings.port)
+    try:
+        writer.write(sent)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        length = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+        if bodiless:
+            return int(head.split()[1]), head
+        body = await reader.readexactly(int(length[0].split(b":")[1])) if length else await reader.read(65536)
+        return int(head.split()[1]), head + body
+    finally:
+        writer.close()
 
 
 def route(name: str = "shop", revisions: tuple[int, ...] = (1,), **fields: Any) -> Route:

@@ -152,6 +152,12 @@ def test_nothing_above_the_project_is_looked_at(tmp_path: Path) -> None:
     assert find_target("svc.py:Svc", tmp_path / "project").root == project
 
 
+def test_a_folder_src_that_is_imported_by_its_name_is_not_put_on_the_path(tmp_path: Path) -> None:
+    project = made(tmp_path, {"svc.py": service("from src.types import shout"), "src/types.py": WORDS})
+    found = find_target("svc.py:Svc", project)
+    assert search_path(found.root, found.file) == (project,)
+
+
 @pytest.mark.parametrize("stated", ["requirements.txt", "pyproject.toml"])
 def test_requirements_are_stated_above_the_sources(tmp_path: Path, stated: str) -> None:
     target, files, _ = LAYOUTS["src with a package"]

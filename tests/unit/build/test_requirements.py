@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,8 @@ from kaon.errors import BuildError
 from kaon.sdk.archive import extract
 from kaon.sdk.build import Built, build
 from kaon.sdk.environments import Environments
+from kaon.sdk.installer import run_uv
+from kaon.sdk.poetry import bounds
 from kaon.sdk.requirements import Stated, sha256_of, stated_requirements
 from kaon.sdk.sources import find_target
 from kaon.types.artifact import Consent
@@ -234,3 +237,46 @@ def test_consent_to_build_is_in_the_manifest_and_a_build_sees_a_clean_environmen
     assert built.manifest.allowed == (Consent.SDIST,)
     assert "s3cret" not in sdist.read_text()
     assert "proxy.invalid" in sdist.read_text()
+
+
+@pytest.mark.parametrize(
+    ("version", "meant"),
+    [
+        ("*", ""),
+        ("^1.2.3", ">=1.2.3,<2"),
+        ("^0.2.3", ">=0.2.3,<0.3"),
+        ("^0.0.3", ">=0.0.3,<0.0.4"),
+        ("^0", ">=0,<1"),
+        ("~1.2.3", ">=1.2.3,<1.3"),
+        ("~1", ">=1,<2"),
+        ("1.2", "==1.2"),
+        ("1.*", "==1.*"),
+        (">=1.0, <2", ">=1.0,<2"),
+        ("~=1.4", "~=1.4"),
+    ],
+)
+def test_versions_of_poetry_mean_the_same(version: str, meant: str) -> None:
+    assert bounds(version) == meant
+
+
+def test_dependencies_of_poetry_are_read_where_there_are_no_others(project: Path) -> None:
+    text = "[tool.poetry.dependencies]\npython = '^3.11'\nsix = '^1.2'\nbig = {version = '1.0', optional = true}\n"
+    text += "x = {version = '*', extras = ['y'], markers = \"python_version>'3'\"}\n"
+    (project / "pyproject.toml").write_text(text)
+    assert stated(project).packages == {"six>=1.2,<2", "x[y] ; python_version>'3'"}
+    (project / "pyproject.toml").write_text("[tool.poetry.dependencies]\nz = {git = 'https://x.invalid/z'}\n")
+    with pytest.raises(BuildError, match="'z'") as caught:
+        stated(project)
+    assert "poetry export" in caught.value.hint
+
+
+def test_what_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path))
+    monkeypatch.delenv("UV_NO_INDEX", raising=False)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        monkeypatch.setenv("UV_INDEX_URL", f"http://127.0.0.1:{silent.getsockname()[1]}/simple")
+        (tmp_path / "wanted.in").write_text("six\n")
+        with pytest.raises(BuildError, match="took more than 1 s"):
+            run_uv(["pip", "compile", str(tmp_path / "wanted.in")], "It cannot be.", timeout_s=1.0)

@@ -162,6 +162,24 @@ def test_call_prints_a_stream_item_by_item_or_whole(deployed: None, run: Run) ->
     assert run("call", "greeter", "count", "to=3").out == "[0, 1, 2]\n"
 
 
+def test_builds_that_nothing_is_made_of_are_taken_away(world: Any, run: Run, project: Path) -> None:
+    run("deploy", "greeter.py:Greeter")
+    (used,) = json.loads(run("get", "artifacts", "-o", "json").out)
+    assert run("rm", "artifact", used["name"][:15], "-y").code == 5, "it is in use"
+    assert "artifacts: 0" in run("rm", "artifact", "--unused", "-y").err
+    assert run("rm", "secret", "--unused", "-y").code == 2
+    run("rm", "greeter", "-y")
+    assert "artifacts: 1" in run("rm", "artifact", "--unused", "-y").err
+    assert json.loads(run("get", "artifacts", "-o", "json").out) == []
+
+
+def test_call_keeps_its_answer_in_a_file(deployed: None, run: Run) -> None:
+    assert run("call", "greeter", "count", "to=3", "-o", "items", "-H", "X-Request-Id: abcd1234").code == 0
+    assert Path("items").read_text() == "0\n1\n2\n"
+    assert run("call", "greeter", "greet", "names=Ada", "names=Bob", "-o", "answer").out == ""
+    assert Path("answer").read_text() == '["Hello, Ada!", "Hello, Bob!"]\n'
+
+
 def test_call_says_what_is_wrong(deployed: None, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("call", "greeter", "greet", "--json", "{").code == 2
     assert run("call", "greeter", "greet", "names").code == 2

@@ -241,3 +241,53 @@ def test_samples_run_as_they_stand(url: str, tmp_path: Path, label: str) -> None
     assert done.returncode == 0, done.stderr
     output = done.stdout.replace("'", '"')
     assert [mark for mark in marks if mark not in output] == []
+
+
+@kaon.service
+class Accounts:
+    """Its endpoints are called like methods of the clients and of handles."""
+
+    @kaon.endpoint
+    def close(self, account: int = 0) -> str:
+        return f"closed {account}"
+
+    @kaon.endpoint
+    def call(self, number: str = "none") -> str:
+        return f"called {number}"
+
+    @kaon.endpoint
+    def aclose(self, account: int = 0) -> str:
+        return f"aclosed {account}"
+
+    @kaon.endpoint
+    def aio(self, n: int = 0) -> str:
+        return f"aio {n}"
+
+
+async def test_endpoints_that_are_called_like_the_clients_methods_are_methods_too(app_of: Any, serving: Any) -> None:
+    with serving(app_of(Accounts(), KEY)) as url:
+
+        def plainly() -> list[str]:
+            with kaon.Client(url, key=KEY) as client:
+                told = [client.close(account=3), client.call(number="7"), client.call(), client.call("close")]
+                return [*told, client.call("call", number="8"), client.aclose(account=4), client.aio(n=1)]
+
+        expected = ["closed 3", "called 7", "called none", "closed 0", "called 8", "aclosed 4", "aio 1"]
+        assert await asyncio.to_thread(plainly) == expected
+        async with kaon.AsyncClient(url, key=KEY) as client:
+            assert await client.close(account=3) == "closed 3"
+            assert await client.call(number="7") == "called 7"
+            assert await client.call() == "called none"
+            assert await client.aclose(account=4) == "aclosed 4"
+            assert await client.call("aclose") == "aclosed 0"
+
+
+async def test_handles_call_such_endpoints_too() -> None:
+    def plainly() -> list[str]:
+        handle = kaon.use("accounts")
+        return [handle.close(account=3), handle.call(number="7"), handle.aio(n=1)]
+
+    with kaon.local(accounts=Accounts()):
+        assert await asyncio.to_thread(plainly) == ["closed 3", "called 7", "aio 1"]
+        assert await kaon.use("accounts").aio.aio(n=2) == "aio 2"
+        assert await kaon.use("accounts").aio.call(number="9") == "called 9"

@@ -17,6 +17,7 @@ from kaon.types.artifact import ArtifactSpec, Manifest
 from kaon.types.cloud import CloudSpec
 from kaon.types.deployment import (
     Assignment,
+    Cors,
     DeploymentSpec,
     DeploymentStatus,
     RevisionSpec,
@@ -482,3 +483,12 @@ async def test_the_plans_status_says_what_was_left_out_until_it_is_not_any_more(
     await store.create("artifact", "default", DIGEST, artifact().spec)
     await planning.reconcile(("", "local"))
     assert (await store.get("plan", "", "local")).status.left_out == {}
+
+
+def test_a_route_says_what_browsers_may_and_whether_it_is_closed() -> None:
+    shop = deployment("shop", assigned(1, 0))
+    (closed,) = planned(shop).routes
+    assert (closed.closed, closed.cors_origins, closed.hosts, closed.sandbox) == (True, (), (), False)
+    more = {"public": True, "cors": Cors(origins=("*",)), "hosts": ("shop.example",), "isolate_html": True}
+    (told,) = planned(shop.model_copy(update={"spec": shop.spec.model_copy(update=more)})).routes
+    assert (told.closed, told.cors_origins, told.hosts, told.sandbox) == (False, ("*",), ("shop.example",), True)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
+import tempfile
+from pathlib import Path
+from typing import Any
 
 import pytest
+import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kaon.edge import messages
-from kaon.edge.discovery import Told
+from kaon.edge.discovery import Discovery, Told
 from kaon.edge.http2 import PREFACE, GrpcStream
 from kaon.edge.messages import ENDPOINTS, Request
 from kaon.edge.protobuf import fields, message, varint
@@ -184,3 +189,35 @@ def test_what_is_refused_together_is_sent_one_by_one_until_it_is_known_which_is_
 def test_requests_are_read_with_their_reasons() -> None:
     text = message(3, "a") + message(4, ENDPOINTS) + message(5, "7") + message(6, varint(1, 13) + message(2, "bad"))
     assert messages.request(text) == Request(ENDPOINTS, frozenset("a"), "7", "bad")
+
+
+# --- the server ---
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_the_socket_is_private_and_answers_under_either_loop(loop: Any) -> None:
+    with tempfile.TemporaryDirectory() as folder, asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(_ask_once(Path(folder) / "s.sock"))
+
+
+async def _ask_once(socket: Path) -> None:
+    discovery = Discovery(socket)
+    discovery.put({"a": replicas("a")})
+    await discovery.start()
+    assert socket.stat().st_mode & 0o777 == 0o600
+    reader, writer = await asyncio.open_unix_connection(str(socket))
+    asked = grpc(message(3, "a") + message(4, ENDPOINTS))
+    writer.write(PREFACE + frame(4, 0, 0) + frame(1, 4, 1, b"head") + frame(0, 0, 1, asked))
+    received = b""
+    async with asyncio.timeout(10):
+        while b"ClusterLoadAssignment" not in received:
+            received += await reader.read(4096)
+        assert discovery.asked
+        assert discovery.behind == {"a"}
+        confirmed = grpc(message(3, "a") + message(4, ENDPOINTS) + message(5, "0"))
+        writer.write(frame(0, 0, 1, confirmed) + frame(6, 0, 0, b"12345678"))
+        while b"12345678" not in received:
+            received += await reader.read(4096)
+    assert discovery.behind == set()
+    discovery.close()
+    writer.close()

@@ -218,6 +218,10 @@ def test_models_are_what_the_edge_thinks_they_are() -> None:
         "hold_s",
         "mirror",
         "hedges",
+        "closed",
+        "cors_origins",
+        "hosts",
+        "sandbox",
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import kaon
-from kaon.runtime import protocol
+from kaon.runtime import inputs, protocol
 
 
 @kaon.service
@@ -94,6 +94,37 @@ async def test_unusual_requests_go_to_the_parent(serve: Any, ways: list[str], ex
     status, _, body = await answer(reader)
     assert status == (400 if what == "upgrade" else 200), body  # after an upgrade the parser reads no body
     assert ways == ["asgi"]
+    writer.close()
+
+
+@pytest.mark.parametrize("extra", [b"", b"content-type: application/vnd.api+json\r\n"], ids=["fast", "asgi"])
+async def test_a_body_that_stops_coming_ends_in_408(serve: Any, monkeypatch: pytest.MonkeyPatch, extra: bytes) -> None:
+    monkeypatch.setattr(inputs, "BODY_PAUSE_S", 0.2)
+    running = await serve(Plain)
+    reader, writer = await running.raw()
+    writer.write(request("echo", b'{"text":"abcdef"}', extra)[:-5])
+    status, headers, body = await answer(reader)
+    assert (status, json.loads(body)["code"]) == (408, "request-timeout")
+    assert headers[b"x-request-id"]
+    assert running.lane("echo").in_flight == 0
+    assert running.instance.seen == 0
+    writer.close()
+
+
+@pytest.mark.parametrize("extra", [b"", b"content-type: application/vnd.api+json\r\n"], ids=["fast", "asgi"])
+async def test_a_body_that_goes_on_coming_may_take_longer_than_a_pause(
+    serve: Any, monkeypatch: pytest.MonkeyPatch, extra: bytes
+) -> None:
+    monkeypatch.setattr(inputs, "BODY_PAUSE_S", 1.0)
+    running = await serve(Plain)
+    reader, writer = await running.raw()
+    begun = asyncio.get_running_loop().time()
+    for byte in request("echo", b'{"text":"' + b"a" * 20 + b'"}', extra):
+        writer.write(bytes([byte]))
+        await writer.drain()
+        await asyncio.sleep(0.01)
+    assert asyncio.get_running_loop().time() - begun > 1.0
+    assert (await answer(reader))[0] == 200
     writer.close()
 
 

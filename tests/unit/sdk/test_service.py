@@ -265,3 +265,23 @@ def test_what_is_no_objective_is_refused_at_import() -> None:
             @kaon.endpoint
             def answer(self) -> int:
                 return 42
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"timeout_s": -100.0}, "timeout_s"),
+        ({"timeout_s": float("inf")}, "timeout_s"),
+        ({"timeout_s": float("nan")}, "timeout_s"),
+        ({"concurrency": 0}, "concurrency"),
+        ({"path": "/" + "a" * 600}, "path"),
+    ],
+)
+def test_what_no_manifest_may_say_is_refused_where_it_is_written(options: dict[str, Any], field: str) -> None:
+    class Odd:
+        @kaon.endpoint(**options)
+        def work(self) -> int:
+            return 1
+
+    with pytest.raises(ConfigError, match=field):
+        kaon.service(Odd)

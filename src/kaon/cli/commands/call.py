@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -12,9 +13,12 @@ from kaon.cli.output import put
 _CALL = told(
     "Call an endpoint and print its answer.",
     "kaon call greeter greet name=Ada",
-    'kaon call greeter greet --json \'{"names": ["Ada"]}\'',
+    "kaon call vision describe picture=@cat.png language=en",
+    'kaon call greeter greet \'names:=["Ada", "Bob"]\'',
     "kaon call counter count to=5 --stream",
-    more="Values are read as JSON where they are JSON, and as text where they are not.",
+    "kaon call painter paint text=sunset -o sunset.png",
+    more="NAME=VALUE is read by what the endpoint takes: text stays text. NAME=@FILE takes what is in a file, @- what "
+    "comes in; NAME:=JSON says a value as JSON. A name that is given several times is a list.",
 )
 
 
@@ -32,6 +36,12 @@ def call(
     body: Annotated[
         str, typer.Option("--json", help="All parameters as one JSON object; - reads standard input.")
     ] = "",
+    header: Annotated[
+        list[str] | None, typer.Option("-H", "--header", help="A header as 'NAME: VALUE'.", show_default=False)
+    ] = None,
+    output: Annotated[
+        str, typer.Option("-o", "--output", help="Keep the answer in this file, as it is; - is standard output.")
+    ] = "",
     stream: Annotated[bool, typer.Option("--stream", help="Print each item of a stream as it comes.")] = False,
     timeout: Annotated[str, typer.Option("--timeout", help="How long to wait, like 30s.")] = "60s",
     workspace: InWorkspace = None,
@@ -40,6 +50,14 @@ def call(
     from kaon.cli import calling
     from kaon.cli.text import seconds
 
-    given = calling.arguments(arguments or [], body)
-    for text in calling.answers(name, endpoint, given, workspace, seconds(timeout), stream=stream):
-        put(text)
+    asked = calling.Asked(arguments or [], body, header or [])
+    with calling.answered(name, endpoint, asked, workspace, seconds(timeout)) as answer:
+        items = answer if isinstance(answer, Iterator) else iter([answer])
+        if output:
+            calling.keep(items, output)
+        elif stream or items is not answer:
+            for item in items:
+                put(calling.said(item))
+        else:
+            whole = list(items)
+            put(calling.said(b"".join(whole) if whole and isinstance(whole[0], bytes) else whole))

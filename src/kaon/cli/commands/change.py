@@ -31,6 +31,7 @@ _RM = told(
     "kaon rm greeter",
     "kaon rm deployment greeter -y",
     "kaon rm workspace team-a -y",
+    "kaon rm artifact --unused",
     more="A deployment's replicas finish what is in flight first.",
 )
 
@@ -91,6 +92,7 @@ def put_fields(
 def remove(
     first: Annotated[str, typer.Argument(metavar="[KIND] NAME", help="What to take away.", show_default=False)],
     second: Annotated[str, typer.Argument(hidden=True)] = "",
+    unused: Annotated[bool, typer.Option("--unused", help="Every artifact that nothing is made of.")] = False,
     yes: Yes = False,
     no_wait: NoWait = False,
     workspace: InWorkspace = None,
@@ -98,5 +100,8 @@ def remove(
     """Take something away."""
     from kaon.cli import changing
 
+    if unused:
+        changing.remove_unused(first, workspace, yes=yes)
+        return
     kind, name = (first, second) if second else ("deployment", first)
     changing.remove(kind, name, workspace, yes=yes, wait=not no_wait)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kaon.cli.options import SHARE, InWorkspace, Output, Yes, told
+from kaon.cli.options import SHARE, TRUST, InWorkspace, Output, Yes, told
 from kaon.cli.output import Format
 
 _CREATE = told(
@@ -16,7 +16,8 @@ _CREATE = told(
     "kaon key create ci --role editor",
     "kaon key create nightly --priority low",
     more="A key can never do more than the key that makes it, and ends with it. When not all calls can be served, "
-    "those of high priority go first, and those of low priority are refused first. A key never changes: make another.",
+    "those of high priority go first, and those of low priority are refused first. A key never changes: make another. "
+    + TRUST,
 )
 _LIST = told("List keys, without the keys.", "kaon key list", "kaon key list -o json")
 _REVOKE = told("End a key at once, and every key that it made.", "kaon key revoke web")

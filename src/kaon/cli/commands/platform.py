@@ -13,6 +13,7 @@ _UP = told(
     "Start the platform on this machine, or find it running.",
     "kaon up",
     "KAON_PORT=9090 KAON_HOME=/srv/kaon kaon up",
+    "KAON_TRUSTED_PROXIES=10.0.0.0/8 kaon up  # behind a load balancer",
 )
 _DOWN = told("Stop the platform on this machine, with all that it runs.", "kaon down")
 _STATUS = told("Tell what runs on this machine, and whether it is well.", "kaon status", "kaon status -o json")

@@ -6,11 +6,16 @@ from typing import Annotated
 
 import typer
 
-from kaon.cli.options import SHARE, Output, Yes, told
+from kaon.cli.options import SHARE, TRUST, Output, Yes, told
 from kaon.cli.output import Format
 
 _Name = Annotated[str, typer.Argument(help="The workspace's name.", show_default=False)]
-_CREATE = told("Make a workspace.", "kaon workspace create team-a --description 'Team A'")
+_CREATE = told(
+    "Make a workspace.",
+    "kaon workspace create team-a --description 'Team A'",
+    more=f"What is in another workspace does not exist for its keys. {TRUST} Give tenants that do not trust each other "
+    "machines of their own.",
+)
 _LIST = told("List the workspaces of your key.", "kaon workspace list")
 _RM = told("Take an empty workspace away, with its keys and secrets.", "kaon workspace rm team-a -y")
 _WHOAMI = told("Tell what the key in use may do.", "kaon whoami", "kaon whoami -o json")

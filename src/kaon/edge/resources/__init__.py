@@ -15,13 +15,14 @@ change often is kept out of both. Envoy's own defaults suit a trusted mesh; the 
 from kaon.edge.resources.bootstrap import bootstrap
 from kaon.edge.resources.clusters import clusters, endpoints, members
 from kaon.edge.resources.limits import CONNECTIONS_MAX
-from kaon.edge.resources.listeners import listeners
+from kaon.edge.resources.listeners import Proxies, listeners
 from kaon.edge.resources.routes import routes
 from kaon.edge.resources.wire import Json, address_of
 
 __all__ = [
     "CONNECTIONS_MAX",
     "Json",
+    "Proxies",
     "address_of",
     "bootstrap",
     "clusters",

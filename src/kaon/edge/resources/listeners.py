@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from kaon.edge.layout import Layout
 from kaon.edge.problems import LOCAL_REPLIES
-from kaon.edge.resources.limits import BUFFER_BYTES, HEADERS_MAX_KB, HEADERS_WITHIN_S, IDLE_S, REQUEST_WITHIN_S
+from kaon.edge.resources.limits import (
+    BUFFER_BYTES,
+    HEADERS_MAX_KB,
+    HEADERS_WITHIN_S,
+    IDLE_S,
+    REQUEST_WITHIN_S,
+    SILENT_S,
+)
 from kaon.edge.resources.routes import ROUTES
 from kaon.edge.resources.wire import V3, Json, address, followed, response
 
 
-def listeners(layout: Layout, host: str, port: int) -> Json:
+@dataclass(frozen=True, slots=True)
+class Proxies:
+    """What may stand between clients and the edge, and is believed what it says of them."""
+
+    trusted: Sequence[str] = ()
+    """Their networks. What others say in `x-forwarded-for`, `-proto` and `-host` is not believed."""
+    proxy_protocol: bool = False
+    """Whether they begin connections by the PROXY protocol; then only they and this machine may connect."""
+
+
+_NO_WEBSOCKET = "(?i)([^w]|w[^e]|we[^b]).*"
+_THIS_MACHINE = ("127.0.0.0/8", "::1/128")
+_FORWARDED = ["x-forwarded-host", "x-forwarded-port", "x-original-url", "x-rewrite-url"]
+
+
+def listeners(layout: Layout, host: str, port: int, proxies: Proxies = Proxies()) -> Json:
     """Where clients come in. The routes are files of their own, so that this one rests."""
+    chains = [_chain("clients", _strangers(layout), _THIS_MACHINE if proxies.proxy_protocol else ())]
+    if proxies.trusted:
+        chains.insert(0, _chain("proxies", _behind_proxies(layout, proxies.trusted), proxies.trusted))
     return response(
         [
             {
@@ -23,48 +51,99 @@ def listeners(layout: Layout, host: str, port: int) -> Json:
                 # wake a service for all of them.
                 "max_connections_to_accept_per_socket_event": 4,
                 "per_connection_buffer_limit_bytes": BUFFER_BYTES,
-                "filter_chains": [
-                    {
-                        "filters": [
-                            {
-                                "name": "envoy.filters.network.http_connection_manager",
-                                "typed_config": _connection_manager(layout),
-                            }
-                        ]
-                    }
-                ],
+                "listener_filters": _listener_filters(proxies),
+                # Who says nothing after that is let go.
+                "listener_filters_timeout": f"{SILENT_S}s",
+                "filter_chains": chains,
             }
         ]
     )
 
 
-def _connection_manager(layout: Layout) -> Json:
+def _listener_filters(proxies: Proxies) -> list[Json]:
+    """The last one waits for a client's first bytes, and so finds those who connect and say nothing."""
+    filters = f"{V3}.extensions.filters.listener"
+    inspector = {
+        "name": "envoy.filters.listener.http_inspector",
+        "typed_config": {"@type": f"{filters}.http_inspector.v3.HttpInspector"},
+    }
+    if not proxies.proxy_protocol:
+        return [inspector]
+    return [
+        {
+            "name": "envoy.filters.listener.proxy_protocol",
+            "typed_config": {
+                "@type": f"{filters}.proxy_protocol.v3.ProxyProtocol",
+                # Programs on this machine connect without.
+                "allow_requests_without_proxy_protocol": True,
+            },
+        },
+        inspector,
+    ]
+
+
+def _chain(name: str, manager: Json, peers: Sequence[str]) -> Json:
+    """What becomes of connections from `peers`, from everybody where there are none."""
+    ranges = [_cidr(peer) for peer in peers]
+    filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
+    match = {"filter_chain_match": {"direct_source_prefix_ranges": ranges}} if ranges else {}
+    return {"name": name, **match, "filters": filters}
+
+
+def _cidr(network: str) -> Json:
+    first, _, length = network.partition("/")
+    return {"address_prefix": first, "prefix_len": int(length)}
+
+
+def _strangers(layout: Layout) -> Json:
+    """The peer's address counts, and no client is trusted with what proxies say, not even on loopback."""
+    return _connection_manager(layout, removed=_FORWARDED) | {"use_remote_address": True}
+
+
+def _behind_proxies(layout: Layout, trusted: Sequence[str]) -> Json:
+    """The client is the last address of `x-forwarded-for` that is no trusted proxy's."""
+    detection = {
+        "name": "envoy.http.original_ip_detection.xff",
+        "typed_config": {
+            "@type": f"{V3}.extensions.http.original_ip_detection.xff.v3.XffConfig",
+            "xff_trusted_cidrs": {"cidrs": [_cidr(network) for network in trusted]},
+            "skip_xff_append": False,
+        },
+    }
+    removed = [name for name in _FORWARDED if name != "x-forwarded-host"]
+    return _connection_manager(layout, removed=removed) | {"original_ip_detection_extensions": [detection]}
+
+
+def _connection_manager(layout: Layout, *, removed: Sequence[str]) -> Json:
     return {
         "@type": f"{V3}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "edge",
         "rds": {"route_config_name": ROUTES, "config_source": followed(layout.routes)},
         "http_filters": [
             {
+                "name": "envoy.filters.http.cors",
+                "typed_config": {"@type": f"{V3}.extensions.filters.http.cors.v3.Cors"},
+            },
+            {
                 "name": "envoy.filters.http.router",
                 "typed_config": {
                     "@type": f"{V3}.extensions.filters.http.router.v3.Router",
                     "suppress_envoy_headers": True,
                 },
-            }
+            },
         ],
         "upgrade_configs": [{"upgrade_type": "websocket"}],
         "local_reply_config": LOCAL_REPLIES,
-        # Who calls. The peer's address counts, and no client is trusted with Envoy's own headers, not even on loopback.
-        "use_remote_address": True,
+        # No client is trusted with Envoy's own headers.
         "internal_address_config": {"cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}]},
         "server_header_transformation": "PASS_THROUGH",
         "preserve_external_request_id": True,
         "always_set_request_id_in_response": True,
-        "early_header_mutation_extensions": [_shortened_request_id()],
-        # What a path is: one reading, here and in the replica.
+        "early_header_mutation_extensions": [_first_changes(removed)],
+        # What a path is: one reading, here and in the replica. Encoded slashes are part of a name, see `routes`.
         "normalize_path": True,
         "merge_slashes": True,
-        "path_with_escaped_slashes_action": "REJECT_REQUEST",
+        "path_with_escaped_slashes_action": "KEEP_UNCHANGED",
         # How long a client may take.
         "request_headers_timeout": f"{HEADERS_WITHIN_S}s",
         "request_timeout": f"{REQUEST_WITHIN_S}s",
@@ -75,7 +154,15 @@ def _connection_manager(layout: Layout) -> Json:
         "common_http_protocol_options": {
             "idle_timeout": f"{IDLE_S}s",
             "max_headers_count": 100,
-            "headers_with_underscores_action": "REJECT_REQUEST",
+            # Servers behind may take x_a for x-a, so neither is passed on in the other's name.
+            "headers_with_underscores_action": "DROP_HEADER",
+        },
+        "http_protocol_options": {
+            # A client of HTTP/1.0 need not name a host.
+            "accept_http_10": True,
+            "default_host_for_http_10": "localhost",
+            # An offer to speak something else may be passed over, as RFC 9110 has it.
+            "ignore_http_11_upgrade": [{"safe_regex": {"regex": _NO_WEBSOCKET}}],
         },
         "http2_protocol_options": {
             "max_concurrent_streams": 100,
@@ -85,19 +172,19 @@ def _connection_manager(layout: Layout) -> Json:
     }
 
 
-def _shortened_request_id() -> Json:
-    """A caller's own id is kept for its first 64 characters; Envoy makes one where there is none."""
+def _first_changes(removed: Sequence[str]) -> Json:
+    """A caller's own id is kept for its first 64 characters; Envoy makes one where there is none. `removed` are
+    headers that this client is not believed."""
+    shortened = {
+        "append": {
+            "header": {"key": "x-request-id", "value": "%REQ(X-REQUEST-ID):64%"},
+            "append_action": "OVERWRITE_IF_EXISTS",
+        }
+    }
     return {
         "name": "envoy.http.early_header_mutation.header_mutation",
         "typed_config": {
             "@type": f"{V3}.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
-            "mutations": [
-                {
-                    "append": {
-                        "header": {"key": "x-request-id", "value": "%REQ(X-REQUEST-ID):64%"},
-                        "append_action": "OVERWRITE_IF_EXISTS",
-                    }
-                }
-            ],
+            "mutations": [shortened, *({"remove": name} for name in removed)],
         },
     }

@@ -1,4 +1,11 @@
-"""Path -> cluster, with timeouts and retries. Pure."""
+"""Host and path -> cluster, with timeouts and retries. Pure.
+
+One host is shared by all deployments, each below its prefix, and by the API. Besides, each deployment has hosts of its
+own, where every path is its own: `NAME.localhost`, and what its spec names.
+
+A call without a key to a deployment that is not public is answered here, in the same words as one to nothing at all: so
+nobody without a key learns what there is. The page `/docs`, the same for every deployment, is answered here too.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +17,7 @@ from kaon.edge.resources.bootstrap import API_CLUSTER
 from kaon.edge.resources.limits import BODY_MAX_BYTES, IDLE_S, SHADOW_BODY_BYTES, STREAM_IDLE_S
 from kaon.edge.resources.wire import V3, Json, response, seconds
 from kaon.edge.table import Rule, Table, cluster_name, shadowed
+from kaon.sdk.docs_page import docs_page
 from kaon.types.route import COPY_REFUSED, NOT_BEGUN_HEADER, REVISION_HEADER
 
 ROUTES = "edge"
@@ -18,11 +26,19 @@ API_PREFIXES = ("/api", "/console", "/docs")
 FINAL = "x-envoy-ratelimited"
 """An answer with this header is the last word: Envoy does not send its call again, whatever its status."""
 
-_FORWARDED = ["x-forwarded-host", "x-forwarded-prefix", "x-forwarded-port", "x-original-url", "x-rewrite-url"]
+_OF_THE_ORIGIN = [
+    "service-worker-allowed",
+    "clear-site-data",
+    "strict-transport-security",
+    "alt-svc",
+    "nel",
+    "report-to",
+]
+"""By these headers an answer says how browsers deal with its whole origin. On the shared host that is everybody's."""
 
 
 def routes(table: Table) -> Json:
-    """Path -> cluster: the API's own paths, then each deployment, longest prefix first."""
+    """On the shared host the API's own paths, then each deployment, longest prefix first; and a host for each."""
     rules = sorted(table.rules, key=lambda rule: (-rule.prefix.count("/"), rule.prefix))
     return response(
         [
@@ -31,23 +47,39 @@ def routes(table: Table) -> Json:
                 "name": ROUTES,
                 # The whole first, then the route's own: a client's x-forwarded-prefix goes before ours is set.
                 "most_specific_header_mutations_wins": True,
-                "request_headers_to_remove": _FORWARDED,
+                "request_headers_to_remove": ["x-forwarded-prefix"],
                 "response_headers_to_remove": ["server", "x-powered-by", FINAL, COPY_REFUSED, NOT_BEGUN_HEADER],
-                "max_direct_response_body_size_bytes": 4096,
-                "virtual_hosts": [
-                    {
-                        "name": "edge",
-                        "domains": ["*"],
-                        "include_request_attempt_count": True,
-                        "routes": [
-                            *(_api_route(prefix) for prefix in API_PREFIXES),
-                            *(route for rule in rules for route in _rule_routes(rule)),
-                        ],
-                    }
-                ],
+                "max_direct_response_body_size_bytes": 128 * 1024,
+                "ignore_port_in_host_matching": True,
+                "virtual_hosts": [_shared_host(rules), *(_own_host(rule) for rule in rules)],
             }
         ]
     )
+
+
+def _shared_host(rules: list[Rule]) -> Json:
+    return {
+        "name": "edge",
+        "domains": ["*"],
+        "include_request_attempt_count": True,
+        "response_headers_to_remove": _OF_THE_ORIGIN,
+        "routes": [
+            _UPWARDS,
+            *(_api_route(prefix) for prefix in API_PREFIXES),
+            _docs_page({"safe_regex": {"regex": f"{_NAMED}/docs"}}),
+            *(route for rule in rules for route in _rule_routes(rule, rule.prefix)),
+            {"match": {"safe_regex": {"regex": f"{_NAMED}(/.*)?"}, "headers": [_NO_KEY]}, **_UNAUTHENTICATED},
+        ],
+    }
+
+
+def _own_host(rule: Rule) -> Json:
+    return {
+        "name": "/".join(rule.key),
+        "domains": list(rule.hosts),
+        "include_request_attempt_count": True,
+        "routes": [_UPWARDS, _docs_page({"path": "/docs"}), *_rule_routes(rule, "")],
+    }
 
 
 def _api_route(prefix: str) -> Json:
@@ -110,7 +142,20 @@ def _hedged(after_s: float, retries: Json) -> Json:
     }
 
 
+_NAMED = "/(~[a-z0-9-]+/)?[a-z][a-z0-9-]*"
+"""The path of a deployment, whether it is there or not."""
+_NO_KEY: Json = {"name": "authorization", "present_match": False}
+_UNAUTHENTICATED: Json = {"direct_response": {"status": 401}}
+
+_SLASH = r"(/|%2[fF]|%5[cC])"
+_UPWARDS: Json = {
+    "match": {"safe_regex": {"regex": rf".*{_SLASH}(\.|%2[eE]){{2}}({_SLASH}.*)?"}},
+    "direct_response": {"status": 400, "body": {"inline_string": "The path goes upwards by '..' and encoded slashes."}},
+}
+"""Encoded slashes are a service's own affair, but no server behind shall read such a path as one that leaves it."""
+
 _TOO_LONG: Json = {"name": "content-length", "range_match": {"start": BODY_MAX_BYTES + 1, "end": 2**63 - 1}}
+_READS: Json = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
 _WEBSOCKET: Json = {"name": "upgrade", "string_match": {"exact": "websocket", "ignore_case": True}}
 
 
@@ -119,58 +164,146 @@ _CHUNKED: Json = {"name": "transfer-encoding", "present_match": True}
 _NAMES_ONE: Json = {"name": REVISION_HEADER, "present_match": True}
 
 
-def _rule_routes(rule: Rule) -> Iterable[Json]:
-    """The routes of one deployment; the first that matches counts."""
-    whole = {"path_separated_prefix": rule.prefix}
-    yield {"match": whole | {"headers": [_TOO_LONG]}, "direct_response": {"status": 413}}
+def _docs_page(match: Json) -> Json:
+    """The page that shows a deployment's documents, the same for every one, and for none."""
+    page = docs_page()
+    said = [
+        {"header": {"key": key, "value": value.replace("%", "%%")}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+        for key, value in page.headers
+    ]
+    return {
+        "match": match | {"headers": [_READS]},
+        "response_headers_to_add": said,
+        "direct_response": {"status": 200, "body": {"inline_string": page.html.decode()}},
+    }
+
+
+def _rule_routes(rule: Rule, prefix: str) -> Iterable[Json]:
+    """The routes of one deployment below `prefix`; the first that matches counts."""
+    return (_shown(rule, route) for route in _answers(rule, prefix))
+
+
+def _shown(rule: Rule, route: Json) -> Json:
+    """A route with what browsers are told by each answer of its deployment."""
+    said = list(route.get("response_headers_to_add", ()))
+    if rule.sandbox:
+        said.append(_added("content-security-policy", "sandbox"))
+    if not rule.cors_origins:
+        return route | ({"response_headers_to_add": said} if said else {})
+    filters = {"envoy.filters.http.cors": _cors(rule.cors_origins)}
+    return route | {"response_headers_to_add": [*said, _added("vary", "origin")], "typed_per_filter_config": filters}
+
+
+def _added(key: str, value: str) -> Json:
+    return {"header": {"key": key, "value": value}, "append_action": "APPEND_IF_EXISTS_OR_ADD"}
+
+
+def _cors(origins: Iterable[str]) -> Json:
+    """Pages of these origins may send what any other caller may, and read all that comes back. Keys are in headers, so
+    no cookie is let through."""
+    return {
+        "@type": f"{V3}.extensions.filters.http.cors.v3.CorsPolicy",
+        "allow_origin_string_match": [{"exact": origin} for origin in origins],
+        "allow_methods": "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
+        # The star stands for all but `authorization`; browsers that do not know it find the usual ones by name.
+        "allow_headers": "authorization, content-type, last-event-id, x-request-id, x-request-timeout, "
+        f"{REVISION_HEADER}, *",
+        "expose_headers": _EXPOSED,
+        "max_age": "600",
+        "allow_private_network_access": True,
+    }
+
+
+_EXPOSED = "x-request-id, retry-after, allow, content-disposition, location, www-authenticate, *"
+_PREFLIGHT: list[Json] = [
+    {"name": ":method", "string_match": {"exact": "OPTIONS"}},
+    {"name": "access-control-request-method", "present_match": True},
+]
+
+
+def _whole(prefix: str) -> Json:
+    """Matches all that is below a prefix."""
+    return {"path_separated_prefix": prefix} if prefix else {"prefix": "/"}
+
+
+def _answers(rule: Rule, prefix: str) -> Iterable[Json]:
+    whole = _whole(prefix)
+    if rule.cors_origins:
+        # Envoy's filter answers it; the cluster stands here because a route must have one.
+        asked = [*_PREFLIGHT, _may_call(rule.cors_origins)]
+        yield {"match": whole | {"headers": asked}, "route": {"cluster": API_CLUSTER}}
+    if rule.closed:
+        yield from _said(rule, whole | {"headers": [_NO_KEY]}, {"status": 401})
+    yield from _said(rule, whole | {"headers": [_TOO_LONG]}, {"status": 413})
     if not rule.ways:
-        yield {"match": whole, "direct_response": {"status": 503}}
+        yield from _said(rule, whole, {"status": 503})
         return
     if rule.revisions:
-        yield _no_such_revision(rule)
+        yield from _said(rule, whole | {"headers": [_NAMES_ONE, _other_than(rule)]}, _no_such_revision(rule))
     for revision in rule.revisions if len(rule.revisions) > 1 else ():
         # Whoever waits gets the first replica that is ready, of whatever revision: so no call that names one waits.
         weights = ((cluster_name(rule.key, revision), 100),)
         pinned = replace(rule, weights=weights, shadow=None, spare=False, hold_s=0.0)
         named = {"name": REVISION_HEADER, "string_match": {"exact": str(revision)}}
-        for route in _ways(pinned):
+        for route in _ways(pinned, prefix):
             match = route["match"]
             yield route | {"match": match | {"headers": [*match.get("headers", ()), named]}}
-    yield from _ways(rule)
+    yield from _ways(rule, prefix)
+
+
+def _said(rule: Rule, match: Json, answer: Json) -> Iterable[Json]:
+    """What the edge answers itself. Envoy's filter for pages of other origins passes over such routes, so the headers
+    by which these may read the answer are put here."""
+    if rule.cors_origins:
+        readable = (("access-control-allow-origin", "%REQ(ORIGIN)%"), ("access-control-expose-headers", _EXPOSED))
+        yield {
+            "match": match | {"headers": [*match.get("headers", ()), _may_call(rule.cors_origins)]},
+            "direct_response": answer,
+            "response_headers_to_add": [_added(*header) for header in readable],
+        }
+    yield {"match": match, "direct_response": answer}
+
+
+def _may_call(origins: Iterable[str]) -> Json:
+    """Matches calls from pages of these origins."""
+    if "*" in origins:
+        return {"name": "origin", "present_match": True}
+    return {"name": "origin", "string_match": {"safe_regex": {"regex": "|".join(map(re.escape, origins))}}}
+
+
+def _other_than(rule: Rule) -> Json:
+    """Matches calls that name none of a rule's revisions."""
+    known = "|".join(map(str, rule.revisions))
+    return {"name": REVISION_HEADER, "string_match": {"safe_regex": {"regex": known}}, "invert_match": True}
 
 
 def _no_such_revision(rule: Rule) -> Json:
     """A call that names a revision never goes to another one."""
-    known = "|".join(map(str, rule.revisions))
-    other = {"name": REVISION_HEADER, "string_match": {"safe_regex": {"regex": known}}, "invert_match": True}
     there = ", ".join(map(str, rule.revisions))
     said = f"No such revision of '{rule.key[1]}' runs. The header {REVISION_HEADER} may name: {there}."
-    return {
-        "match": {"path_separated_prefix": rule.prefix, "headers": [_NAMES_ONE, other]},
-        "direct_response": {"status": 404, "body": {"inline_string": said}},
-    }
+    return {"status": 404, "body": {"inline_string": said}}
 
 
-def _ways(rule: Rule) -> Iterable[Json]:
+def _ways(rule: Rule, prefix: str) -> Iterable[Json]:
     """The routes to a rule's clusters. Streams, websockets and large bodies are not copied to a shadow."""
-    whole = {"path_separated_prefix": rule.prefix}
+    whole = _whole(prefix)
     retries = dict.fromkeys(rule.retry_paths, _BROKEN_OFF)
     for path in rule.stream_paths:
-        match = _below(rule.prefix, path, all_of_it=path != "/")
-        yield _route(rule, match, retries.get(path, _NOT_BEGUN), lasting=True)
-    yield _route(rule, whole | {"headers": [_WEBSOCKET]}, _NOT_BEGUN, lasting=True)
+        match = _below(prefix, path, all_of_it=path != "/")
+        yield _route(rule, prefix, match, retries.get(path, _NOT_BEGUN), lasting=True)
+    yield _route(rule, prefix, whole | {"headers": [_WEBSOCKET]}, _NOT_BEGUN, lasting=True)
     for path, after_s in rule.hedges if rule.spare else ():
         hedged = _hedged(after_s, retries.get(path, _NOT_BEGUN))
-        yield from _copied(rule, _below(rule.prefix, path), hedged, hedged=True)
+        yield from _copied(rule, prefix, _below(prefix, path), hedged, hedged=True)
     for path in rule.retry_paths:
         if path not in rule.stream_paths:
-            yield from _copied(rule, _below(rule.prefix, path), _BROKEN_OFF)
-    yield from _copied(rule, whole, _NOT_BEGUN)
+            yield from _copied(rule, prefix, _below(prefix, path), _BROKEN_OFF)
+    yield from _copied(rule, prefix, whole, _NOT_BEGUN)
 
 
-def _copied(rule: Rule, match: Json, retries: Json, *, hedged: bool = False) -> Iterable[Json]:
+def _copied(rule: Rule, prefix: str, match: Json, retries: Json, *, hedged: bool = False) -> Iterable[Json]:
     """A route whose calls may be copied, after those for bodies that are too large for that."""
-    route = _route(rule, match, retries, hedged=hedged)
+    route = _route(rule, prefix, match, retries, hedged=hedged)
     if rule.shadow is None:
         yield route
         return
@@ -191,14 +324,12 @@ def _below(prefix: str, path: str, *, all_of_it: bool = False) -> Json:
     `{name}` stands for one segment; the root may end in a slash or not.
     """
     if path == "/":
-        return {"safe_regex": {"regex": f"{re.escape(prefix)}/?"}}
-    if "{" not in path and not all_of_it:
-        return {"path": prefix + path}  # no pattern, which costs memory and time by its length
+        return {"safe_regex": {"regex": f"{re.escape(prefix)}/?"}} if prefix else {"path": "/"}
     pattern = "".join("[^/]+" if part.startswith("{") else re.escape(part) for part in re.split(r"(\{[^{}]*\})", path))
     return {"safe_regex": {"regex": re.escape(prefix) + pattern + ("(/.*)?" if all_of_it else "")}}
 
 
-def _route(rule: Rule, match: Json, retries: Json, *, lasting: bool = False, hedged: bool = False) -> Json:
+def _route(rule: Rule, prefix: str, match: Json, retries: Json, *, lasting: bool = False, hedged: bool = False) -> Json:
     """A route to the rule's clusters, with the prefix taken off. `lasting`: no timeout but an idle one."""
     # A held call has its time from when a replica gets it.
     timeout_s = rule.timeout_s + rule.hold_s
@@ -206,23 +337,26 @@ def _route(rule: Rule, match: Json, retries: Json, *, lasting: bool = False, hed
     idle_s = STREAM_IDLE_S if lasting else max(timeout_s + 1, IDLE_S)
     return {
         "match": match,
-        "request_headers_to_add": [
-            {
-                "header": {"key": "x-forwarded-prefix", "value": rule.prefix},
-                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-            }
-        ],
+        **(_told_of(prefix) if prefix else {}),
         "route": {
             **_to(rule.ways),
-            "regex_rewrite": {
-                "pattern": {"regex": f"^{re.escape(rule.prefix)}/?(.*)$"},
-                "substitution": r"/\1",
-            },
+            **(_taken_off(prefix) if prefix else {}),
             "timeout": "0s" if lasting else seconds(timeout_s),
             "idle_timeout": seconds(idle_s),
             "retry_policy": retries | _PATIENT if rule.hold_s and not hedged else retries,
             **({"hedge_policy": {"hedge_on_per_try_timeout": True}} if hedged else {}),
         },
+    }
+
+
+def _told_of(prefix: str) -> Json:
+    said = {"key": "x-forwarded-prefix", "value": prefix}
+    return {"request_headers_to_add": [{"header": said, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}]}
+
+
+def _taken_off(prefix: str) -> Json:
+    return {
+        "regex_rewrite": {"pattern": {"regex": f"^{re.escape(prefix)}/?(.*)$"}, "substitution": r"/\1"},
     }
 
 

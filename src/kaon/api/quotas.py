@@ -1,0 +1,53 @@
+"""How much a workspace may hold of each kind: what one tenant brings must not weigh on the others."""
+
+from __future__ import annotations
+
+from kaon.api.checks import IDENTITY_PREFIX
+from kaon.api.parts import Parts
+from kaon.errors import Conflict
+from kaon.store.port import Unreadable
+
+FREED_BY = {
+    "artifact": "kaon rm artifact --unused",
+    "deployment": "kaon rm NAME",
+    "key": "kaon key revoke NAME",
+    "secret": "kaon secret rm NAME",
+}
+"""The command that makes room."""
+
+
+class QuotaReached(Conflict):
+    """The workspace holds as much of a kind as it may."""
+
+    code = "quota-reached"
+
+
+async def hold_to_count(parts: Parts, kind: str, ws: str) -> None:
+    """Raises `QuotaReached` when the workspace may not have one more of `kind`."""
+    settings = parts.settings
+    most = {
+        "deployment": settings.most_deployments,
+        "artifact": settings.most_artifacts,
+        "secret": settings.most_secrets,
+        "key": settings.most_keys,
+    }[kind]
+    unreadable: list[Unreadable] = []
+    held = [r.name for r in await parts.store.list_all(kind, ws, unreadable=unreadable)]
+    held += [r.name for r in unreadable]
+    if kind in ("key", "secret"):  # services' own keys come with their deployments
+        held = [name for name in held if not name.startswith(IDENTITY_PREFIX)]
+    if len(held) >= most:
+        raise _reached(f"{most:,} {kind}s", ws, kind, f"KAON_MOST_{kind.upper()}S")
+
+
+async def hold_to_bytes(parts: Parts, ws: str, more_bytes: int) -> None:
+    """Raises `QuotaReached` when the workspace's artifacts may not have `more_bytes` more."""
+    most = parts.settings.most_artifact_bytes
+    if sum(a.spec.size_bytes for a in await parts.store.list_all("artifact", ws, unreadable=[])) + more_bytes > most:
+        raise _reached(f"artifacts of {most / 2**30:,.3g} GiB", ws, "artifact", "KAON_MOST_ARTIFACT_BYTES")
+
+
+def _reached(what: str, ws: str, kind: str, setting: str) -> QuotaReached:
+    return QuotaReached(
+        f"Workspace '{ws}' may have {what} at most.", hint=f"Make room: {FREED_BY[kind]}; or raise {setting}."
+    )

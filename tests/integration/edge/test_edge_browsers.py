@@ -1,0 +1,196 @@
+"""What a browser meets at the edge: pages of other origins, a deployment's own hosts, what a page may do to others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kaon.edge.resources.routes import _OF_THE_ORIGIN
+
+from .world import World, broken, echo, raw, route
+
+PAGE = "https://app.example"
+KEY = {"authorization": "Bearer k"}
+ASKED = {
+    "origin": PAGE,
+    "access-control-request-method": "PATCH",
+    "access-control-request-headers": "authorization,content-type,x-own",
+}
+
+
+def _answers(status: int, *headers: tuple[bytes, bytes]) -> Any:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"<html>"})
+
+    return app
+
+
+async def _shop(world: World, app: Any = echo, **fields: Any) -> Any:
+    replica = await world.replica(app=app)
+    await world.serve(replica, **fields)
+    return replica
+
+
+@pytest.mark.parametrize("origins", [(PAGE, "https://other.example"), ("*",)])
+async def test_a_preflight_is_answered_at_the_edge_without_a_key(world: World, origins: tuple[str, ...]) -> None:
+    replica = await _shop(world, closed=True, cors_origins=origins)
+    answer = await world.client.options("/shop/x", headers=ASKED)
+    assert answer.status_code == 200
+    assert answer.headers["access-control-allow-origin"] == PAGE
+    assert "PATCH" in answer.headers["access-control-allow-methods"]
+    allowed = answer.headers["access-control-allow-headers"]
+    assert {"authorization", "content-type", "*"} <= set(allowed.split(", "))
+    assert "access-control-allow-credentials" not in answer.headers
+    assert not replica.calls
+
+
+async def test_a_preflight_wakes_nothing(world: World) -> None:
+    await world.edge.apply((route(hold_s=5.0, closed=True, cors_origins=(PAGE,)),), {("default", "shop"): ()})
+    answer = await world.client.options("/shop", headers=ASKED)
+    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, PAGE)
+
+
+async def test_a_page_reads_answers_and_errors_alike(world: World) -> None:
+    """Of the service, of the replica, and those that the edge gives itself."""
+    page = {"origin": PAGE}
+
+    async def as_asked(scope: Any, receive: Any, send: Any) -> None:
+        status = int(scope["query_string"])
+        await (broken if status == 502 else _answers(status, (b"retry-after", b"3")))(scope, receive, send)
+
+    replica = await _shop(world, as_asked, closed=True, cors_origins=(PAGE,))
+    for status in (200, 401, 429, 500, 502):
+        answer = await world.client.get(f"/shop?{status}", headers=page | KEY)
+        assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (status, PAGE)
+        assert "x-request-id" in answer.headers["access-control-expose-headers"]
+        assert "retry-after" in answer.headers["access-control-expose-headers"]
+        assert "origin" in answer.headers["vary"].lower()
+    answer = await world.client.post("/shop", headers=page)
+    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (401, PAGE)
+    assert "x-request-id" in answer.headers["access-control-expose-headers"]
+    assert (
+        "access-control-allow-origin" not in (await world.client.post("/shop", headers={"origin": "https://x"})).headers
+    )
+    await replica.stop()
+    answer = await world.client.get("/shop", headers=page | KEY)
+    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (503, PAGE)
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "https://app.example.evil", "http://app.example", "null"])
+async def test_pages_of_other_origins_are_let_nothing(world: World, origin: str) -> None:
+    await _shop(world, cors_origins=(PAGE,))
+    for answer in (
+        await world.client.options("/shop", headers=ASKED | {"origin": origin}),
+        await world.client.get("/shop", headers={"origin": origin}),
+    ):
+        assert not [name for name in answer.headers if name.startswith("access-control-")]
+
+
+async def test_without_a_word_about_it_no_other_page_may_call(world: World) -> None:
+    await _shop(world)
+    answer = await world.client.get("/shop", headers={"origin": PAGE})
+    assert not [name for name in answer.headers if name.startswith("access-control-")]
+
+
+# Hosts
+
+
+@pytest.mark.parametrize("host", ["shop.localhost", "SHOP.localhost", "shop.localhost:8080", "ai.example.com"])
+async def test_a_host_of_its_own_has_the_deployments_paths_and_no_others(world: World, host: str) -> None:
+    replica = await _shop(world, hosts=("ai.example.com",), retry_paths=("/similar",), stream_paths=("/", "/ticks"))
+    for path in ("/", "/similar", "/ticks", "/api/v1/health", "/shop/x", "/other"):
+        answer = await world.client.get(path, headers={"host": host})
+        assert answer.text.splitlines()[0] == f"GET {path}"
+        assert "x-forwarded-prefix" not in answer.text
+    assert len(replica.calls) == 6
+    assert (await world.client.get("/shop/x")).text.startswith("GET /x\n")
+
+
+async def test_deployments_of_other_workspaces_have_local_hosts_too(world: World) -> None:
+    replica = await world.replica()
+    lab = route().model_copy(update={"workspace": "lab", "prefix": "/~lab/shop"})
+    await world.edge.apply((lab,), {("lab", "shop"): (replica.endpoint,)})
+    assert (await world.client.get("/x", headers={"host": "shop.lab.localhost"})).text.startswith("GET /x\n")
+    assert (await world.client.get("/x", headers={"host": "shop.localhost"} | KEY)).status_code == 404
+
+
+async def test_a_host_that_two_want_belongs_to_the_first_and_both_are_served(world: World) -> None:
+    one, two = await world.replica("one"), await world.replica("two")
+    routes = (route("shop", hosts=("ai.example.com",)), route("zoo", hosts=("ai.example.com", "zoo.example.com")))
+    await world.edge.apply(routes, {("default", "shop"): (one.endpoint,), ("default", "zoo"): (two.endpoint,)})
+    assert "ai.example.com" in str(await world.edge.status())
+    for host, replica in (("ai.example.com", one), ("zoo.example.com", two), ("zoo.localhost", two)):
+        before = len(replica.calls)
+        assert (await world.client.get("/", headers={"host": host})).status_code == 200
+        assert len(replica.calls) == before + 1
+
+
+# What one page may do to others
+
+
+async def test_no_answer_governs_the_shared_origin(world: World) -> None:
+    said = [(name.encode(), b"x") for name in _OF_THE_ORIGIN]
+    assert {"service-worker-allowed", "clear-site-data"} <= set(_OF_THE_ORIGIN)
+    await _shop(world, _answers(200, *said))
+    shared = await world.client.get("/shop")
+    assert not set(_OF_THE_ORIGIN) & set(shared.headers)
+    own = await world.client.get("/", headers={"host": "shop.localhost"})
+    assert set(_OF_THE_ORIGIN) <= set(own.headers)
+
+
+async def test_a_deployment_may_have_its_pages_shown_apart(world: World) -> None:
+    replica = await _shop(world, _answers(200, (b"content-type", b"text/html")), sandbox=True)
+    assert (await world.client.get("/shop")).headers["content-security-policy"] == "sandbox"
+    await world.serve(replica)
+    assert "content-security-policy" not in (await world.client.get("/shop")).headers
+
+
+# Who has no key
+
+
+_CLOSED = [f"/closed{path}" for path in ("", "/", "/x", "/x/y?z=1", "//x", "/docs", "/docs/", "/openapi.json")]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE", "PATCH"])
+async def test_closed_and_unknown_deployments_answer_alike_without_a_key(world: World, method: str) -> None:
+    replica = await world.replica()
+    empty = route("empty0", closed=True, revisions=())
+    await world.edge.apply((route("closed", closed=True), empty), {("default", "closed"): (replica.endpoint,)})
+    more = (b"x-kaon-revision: 7", b"content-length: 100000001", b"upgrade: websocket\r\nconnection: upgrade", b"x: y")
+    for line in more:
+        for path in _CLOSED:
+            asked = f"{method} {path} HTTP/1.1\r\nhost: x\r\nx-request-id: r\r\n".encode() + line + b"\r\n\r\n"
+            names = (b"closed", b"empty0", b"unknown", b"~lab/unknown")
+            seen = [await _said(world, asked.replace(b"closed", name, 1), method) for name in names]
+            assert seen[1:] == seen[:-1], asked
+            if "docs" not in path:
+                assert seen[0].startswith(b"HTTP/1.1 401 ")
+                assert b"www-authenticate: Bearer" in seen[0]
+    assert not replica.calls
+
+
+async def _said(world: World, asked: bytes, method: str) -> bytes:
+    """The answer, but for its date; of one to HEAD the head."""
+    _, said = await raw(world, asked, bodiless=method == "HEAD")
+    return b"\r\n".join(line for line in said.split(b"\r\n") if not line.startswith(b"date:"))
+
+
+async def test_a_key_opens_what_is_closed_and_public_deployments_need_none(world: World) -> None:
+    await _shop(world, closed=True)
+    assert (await world.client.get("/shop", headers=KEY)).status_code == 200
+    assert (await world.client.get("/nothing", headers=KEY)).json()["code"] == "not-found"
+    await world.serve(world.replicas[0])
+    assert (await world.client.get("/shop")).status_code == 200
+
+
+async def test_the_docs_page_is_the_same_everywhere_and_asks_no_replica(world: World) -> None:
+    replica = await _shop(world, closed=True)
+    page = await world.client.get("/shop/docs")
+    assert page.status_code == 200
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert "script-src 'sha256-" in page.headers["content-security-policy"]
+    assert (await world.client.get("/docs", headers={"host": "shop.localhost"})).text == page.text
+    assert (await world.client.post("/shop/docs", headers=KEY)).text.startswith("POST /docs\n")
+    assert len(replica.calls) == 1
