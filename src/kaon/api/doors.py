@@ -20,7 +20,7 @@ from starlette.responses import Response
 from kaon.api.gate import Need
 from kaon.api.problems import RESPONSES, Unprocessable
 from kaon.errors import InvalidInput, TooLarge
-from kaon.sdk.codec import codec_of
+from kaon.sdk.codec import Reader, codec_of
 from kaon.sdk.problems import invalid
 
 BODY_LIMIT_BYTES = 2**20
@@ -64,7 +64,7 @@ class Door(APIRoute):
         if body.count(b",") <= _FEW_ITEMS:
             return
         try:
-            self._read_large(body)
+            self._bulk_reader.validate_json(body)
         except ValidationError as error:
             found = invalid(error, "body").errors
             raise Unprocessable(
@@ -74,7 +74,7 @@ class Door(APIRoute):
             ) from None
 
     @cached_property
-    def _read_large(self) -> Callable[[bytes], Any]:
+    def _bulk_reader(self) -> Reader:
         assert self.body_field is not None
         return codec_of(self.body_field.field_info.annotation).bulk_reader
 

@@ -56,6 +56,26 @@ _UNDESCRIBED = frozenset({"is-instance", "is-subclass", "callable", "generator",
 """What may have no JSON schema. To make one of every type, only to see that it can be made, would slow each start."""
 
 
+class Reader(typing.Protocol):
+    """Reads JSON."""
+
+    def validate_json(self, body: bytes, /) -> Any:
+        """The value that `body` says. Raises ValidationError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finite:
+    """A reader that refuses NaN where no type refuses it: JSON does not have it."""
+
+    validator: SchemaValidator
+
+    def validate_json(self, body: bytes, /) -> Any:
+        """The value that `body` says. Raises ValidationError."""
+        if b"NaN" in body or b"Infinity" in body:
+            _check_json(body)
+        return self.validator.validate_json(body)
+
+
 @dataclass(frozen=True)
 class Codec:
     """How values of one type are read, written and described."""
@@ -71,12 +91,12 @@ class Codec:
         return SchemaValidator(self.schema, _READ if self.reads else _WRITTEN, _use_prebuilt=False)  # type: ignore[arg-type]
 
     @property
-    def reader(self) -> Callable[[bytes], Any]:
-        """Reads JSON. Raises ValidationError."""
-        return self._finite(self.validator.validate_json)
+    def reader(self) -> Reader:
+        """Reads JSON."""
+        return Finite(self.validator) if self.has_anything else self.validator
 
     @cached_property
-    def bulk_reader(self) -> Callable[[bytes], Any]:
+    def bulk_reader(self) -> Reader:
         """Reads JSON of any size: each container tells its first wrong item only, so that no error is made for others.
 
         For the same reason it takes keys that an object of parameters does not have; its caller must look for them.
@@ -85,19 +105,8 @@ class Codec:
         whole = schema["schema"] if schema["type"] == "definitions" else schema
         if whole["type"] == "typed-dict":
             whole["config"] = {**whole["config"], "extra_fields_behavior": "allow"}
-        return self._finite(SchemaValidator(schema, _READ, _use_prebuilt=False).validate_json)  # type: ignore[arg-type]
-
-    def _finite(self, read: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-        """`read`, but NaN is refused where no type refuses it: JSON does not have it."""
-        if not self.has_anything:
-            return read
-
-        def checked(body: bytes) -> Any:
-            if b"NaN" in body or b"Infinity" in body:
-                _check_json(body)
-            return read(body)
-
-        return checked
+        validator = SchemaValidator(schema, _READ, _use_prebuilt=False)  # type: ignore[arg-type]
+        return Finite(validator) if self.has_anything else validator
 
     @cached_property
     def serializer(self) -> SchemaSerializer:

@@ -74,7 +74,7 @@ def _is_taken(parameter: Parameter, made: Any) -> bool:
     """Whether the endpoint takes what was made up for a parameter."""
     try:
         if parameter.where == "body":
-            parameter.codec.reader(json.dumps(made).encode())
+            parameter.codec.reader.validate_json(json.dumps(made).encode())
         else:
             parameter.read([text for _, text in pairs_of(parameter.name, made)])
     except (ValueError, IndexError, InvalidInput):

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import inspect
 from codecs import BOM_UTF8
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NotRequired, Required
 
 from pydantic import ConfigDict, ValidationError, with_config
-from pydantic_core import PydanticSerializationError, from_json
+from pydantic_core import PydanticSerializationError, SchemaSerializer, from_json
 from typing_extensions import TypedDict
 
 from kaon.errors import BadAnswer, ConfigError, InvalidInput, UnsupportedMediaType
 from kaon.sdk import hints
 from kaon.sdk.arrays import plain
-from kaon.sdk.codec import Codec
+from kaon.sdk.codec import Codec, Reader
 from kaon.sdk.exact import Exact, exact_check
 from kaon.sdk.method import Method
 from kaon.sdk.parameter import Parameter, Place, compile_codec, compile_parameter
@@ -51,10 +51,10 @@ class Signature:
     """Tells cheaply that an answer is what the hint says, so that the serializer need not look for what is not."""
     body: Codec
     """Reads the JSON body: the one model, or the object of all parameters."""
-    read_json: Callable[[bytes], Any]
-    """`body`'s validator; refuses NaN where no type does."""
-    write_json: Callable[..., bytes]
-    """The answer's serializer."""
+    reader: Reader
+    """`body`'s."""
+    serializer: SchemaSerializer
+    """The answer's."""
     limited: bool = False
     """Whether the answer's type has limits that only a validator checks."""
     may_be_nan: bool = False
@@ -84,7 +84,7 @@ class Signature:
     def from_json(self, body: bytes, path: Mapping[str, str] | None = None) -> dict[str, Any]:
         """The arguments that a JSON body says, and those of the path. Raises InvalidInput."""
         try:
-            value = self.read_json(body or b"{}")
+            value = self.reader.validate_json(body or b"{}")
         except ValidationError as error:
             value = self._read_again(body, error)
         arguments: dict[str, Any] = value if self.sole is None else {self.sole: value}
@@ -107,7 +107,7 @@ class Signature:
 
     def _read_large(self, body: bytes) -> Any:
         try:
-            value = self.body.bulk_reader(body)
+            value = self.body.bulk_reader.validate_json(body)
         except ValidationError as error:
             raise unreadable(error, body) from None
         if self.sole is None:
@@ -175,10 +175,10 @@ class Signature:
         """The answer (or one item of a stream) as JSON. Raises BadAnswer when it is not what the hint says."""
         try:
             if self.exact is not None and self.exact(result):
-                text = self.write_json(result)
+                text = self.serializer.to_json(result)
             else:
                 value = self.answer.validate_python(result) if self.limited else result
-                text = self.write_json(value, warnings="error")
+                text = self.serializer.to_json(value, warnings="error")
         except (PydanticSerializationError, ValueError, TypeError, RecursionError):
             text = self._to_json_with_care(result)
         if self.may_be_nan and (_N in text or _I in text):
@@ -199,7 +199,7 @@ class Signature:
         if exact is not None:
             if exact(result):
                 try:
-                    text = self.write_json(result)
+                    text = self.serializer.to_json(result)
                 except (PydanticSerializationError, ValueError):
                     return JSON, self._to_json_with_care(result)
                 if not self.may_be_nan or not (_N in text or _I in text):
@@ -264,7 +264,7 @@ class Signature:
         """For answers that are right but for their spelling: arrays for lists, dicts for models."""
         try:
             value = self.answer.validate_python(plain(result))
-            return self.write_json(value, warnings="error")
+            return self.serializer.to_json(value, warnings="error")
         except ValidationError as error:
             why = told(error)
         except (PydanticSerializationError, ValueError, TypeError, RecursionError):
@@ -334,8 +334,8 @@ def compile_signature(
         answer_hint=answer_hint,
         exact=None if answer.is_limited else exact_check(answer.schema),
         body=taken,
-        read_json=taken.reader,
-        write_json=answer.serializer.to_json,
+        reader=taken.reader,
+        serializer=answer.serializer,
         limited=answer.is_limited,
         may_be_nan=answer.has_numbers,
         strict=strict,

@@ -229,7 +229,7 @@ async def test_of_a_small_body_every_mistake_is_told(serve: Any, path: str) -> N
 def test_a_wrong_item_ends_the_reading_of_its_list() -> None:
     signature = next(e for e in Bodies.__kaon_service__.endpoints if e.spec.name == "numbers").signature
     with pytest.raises(ValueError, match="values") as error:
-        signature.body.bulk_reader(json.dumps({"values": ["a"] * 10_000}).encode())
+        signature.body.bulk_reader.validate_json(json.dumps({"values": ["a"] * 10_000}).encode())
     assert error.value.error_count() == 1
 
 
