@@ -68,7 +68,8 @@ class Settings(BaseSettings):
         named = given.split(",") if isinstance(given, str) else given
         if not isinstance(named, (list, tuple)):
             return named
-        return tuple(str(ip_network(name.strip(), strict=False)) for name in named if name.strip())
+        # Each once: a network that is named twice is none that Envoy takes.
+        return tuple(dict.fromkeys(str(ip_network(name.strip(), strict=False)) for name in named if name.strip()))
 
     @model_validator(mode="after")
     def _from_somewhere(self) -> Settings:

@@ -128,6 +128,7 @@ async def test_a_trusted_proxy_may_begin_by_the_proxy_protocol(line: bytes) -> N
 
 def test_proxies_are_networks_and_the_proxy_protocol_needs_some() -> None:
     assert Settings(trusted_proxies="10.1.2.3/8, ::1").trusted_proxies == ("10.0.0.0/8", "::1/128")
+    assert Settings(trusted_proxies=["10.0.0.0/8", "10.9.9.9/8"]).trusted_proxies == ("10.0.0.0/8",)
     for wrong in ({"trusted_proxies": "everybody"}, {"proxy_protocol": True}):
         with pytest.raises(ValueError, match=r"proxies|PROXIES"):
             Settings(**wrong)

@@ -36,9 +36,12 @@ _FORWARDED = ["x-forwarded-host", "x-forwarded-port", "x-original-url", "x-rewri
 
 def listeners(layout: Layout, host: str, port: int, proxies: Proxies = Proxies()) -> Json:
     """Where clients come in. The routes are files of their own, so that this one rests."""
-    chains = [_chain("clients", _strangers(layout), _THIS_MACHINE if proxies.proxy_protocol else ())]
+    here = [network for network in _THIS_MACHINE if network not in proxies.trusted]
+    chains = []
     if proxies.trusted:
-        chains.insert(0, _chain("proxies", _behind_proxies(layout, proxies.trusted), proxies.trusted))
+        chains.append(_chain("proxies", _behind_proxies(layout, proxies.trusted), proxies.trusted))
+    if here or not proxies.proxy_protocol:
+        chains.append(_chain("clients", _strangers(layout), here if proxies.proxy_protocol else ()))
     return response(
         [
             {

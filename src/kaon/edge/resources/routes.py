@@ -21,6 +21,7 @@ from kaon.sdk.docs_page import docs_page
 from kaon.types.route import COPY_REFUSED, NOT_BEGUN_HEADER, REVISION_HEADER
 
 ROUTES = "edge"
+_REFUSED: Json = {"direct_response": {"status": 401}}
 API_PREFIXES = ("/api", "/console", "/docs")
 
 FINAL = "x-envoy-ratelimited"
@@ -51,7 +52,7 @@ def routes(table: Table) -> Json:
                 "response_headers_to_remove": ["server", "x-powered-by", FINAL, COPY_REFUSED, NOT_BEGUN_HEADER],
                 "max_direct_response_body_size_bytes": 128 * 1024,
                 "ignore_port_in_host_matching": True,
-                "virtual_hosts": [_shared_host(rules), *(_own_host(rule) for rule in rules)],
+                "virtual_hosts": [_shared_host(rules), _NO_HOST, *(_own_host(rule) for rule in rules)],
             }
         ]
     )
@@ -68,7 +69,7 @@ def _shared_host(rules: list[Rule]) -> Json:
             *(_api_route(prefix) for prefix in API_PREFIXES),
             _docs_page({"safe_regex": {"regex": f"{_NAMED}/docs"}}),
             *(route for rule in rules for route in _rule_routes(rule, rule.prefix)),
-            {"match": {"safe_regex": {"regex": f"{_NAMED}(/.*)?"}, "headers": [_NO_KEY]}, **_UNAUTHENTICATED},
+            {"match": {"safe_regex": {"regex": f"{_NAMED}(/.*)?"}, "headers": [_NO_KEY]}, **_REFUSED},
         ],
     }
 
@@ -78,8 +79,16 @@ def _own_host(rule: Rule) -> Json:
         "name": "/".join(rule.key),
         "domains": list(rule.hosts),
         "include_request_attempt_count": True,
-        "routes": [_UPWARDS, _docs_page({"path": "/docs"}), *_rule_routes(rule, "")],
+        "routes": [_UPWARDS, *_rule_routes(rule, "")],
     }
+
+
+_NO_HOST: Json = {
+    "name": "nobody",
+    "domains": ["*.localhost"],
+    "routes": [{"match": {"prefix": "/", "headers": [{"name": "authorization", "present_match": False}]}, **_REFUSED}],
+}
+"""A local host that is no deployment's answers like one that is closed."""
 
 
 def _api_route(prefix: str) -> Json:
@@ -145,7 +154,6 @@ def _hedged(after_s: float, retries: Json) -> Json:
 _NAMED = "/(~[a-z0-9-]+/)?[a-z][a-z0-9-]*"
 """The path of a deployment, whether it is there or not."""
 _NO_KEY: Json = {"name": "authorization", "present_match": False}
-_UNAUTHENTICATED: Json = {"direct_response": {"status": 401}}
 
 _SLASH = r"(/|%2[fF]|%5[cC])"
 _UPWARDS: Json = {
