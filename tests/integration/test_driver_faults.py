@@ -309,7 +309,7 @@ async def test_a_native_crash_is_told_by_its_own_place_and_names_the_request(pla
             await client.post("/crashes", json={}, headers={"x-request-id": "the-one"})
     sighting = await seen(driver, replica, ended)
     assert sighting.exit_code == -signal.SIGSEGV
-    assert sighting.reason.startswith("It was killed by SIGSEGV in string_at (__init__.py:")
+    assert sighting.reason.startswith("It was killed by SIGSEGV: Segmentation fault in string_at (__init__.py:")
     assert ", called by inner (risky.py:" in sighting.reason
     assert sighting.last_lines[0] == "Fatal Python error: Segmentation fault"
     assert sighting.blamed == ("the-one",)

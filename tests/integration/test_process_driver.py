@@ -412,7 +412,7 @@ CRASH = (
 def test_of_a_crash_in_native_code_the_error_and_its_stack_are_told() -> None:
     told = logs.excerpt(CRASH, 20)
     assert told == (CRASH[1], *CRASH[-5:-2])
-    assert logs.crash_site(told) == "Segmentation fault in inner (work.py:9)"
+    assert logs.crash_site(told) == "Segmentation fault in inner (work.py:9), called by predict (work.py:5)"
     assert logs.excerpt(CRASH[:1], 20) == CRASH[:1]
     assert logs.crash_site(CRASH[:1]) == ""
 
@@ -425,7 +425,8 @@ async def test_the_reason_of_a_native_crash_names_its_place(place: ProcessPlace)
     assert sighting.pid
     os.kill(sighting.pid, signal.SIGSEGV)
     sighting = await seen(driver, start.replica.id, ended)
-    assert sighting.reason == "It was killed by SIGSEGV: Segmentation fault in inner (work.py:9)."
+    told = "Segmentation fault in inner (work.py:9), called by predict (work.py:5)"
+    assert sighting.reason == f"It was killed by SIGSEGV: {told}."
 
 
 async def test_a_secret_reaches_no_log_file_whoever_writes_it(place: ProcessPlace) -> None:

@@ -140,7 +140,8 @@ def a_union(draw: Any, depth: int) -> Typed:
 
 
 def fields_of(draw: Any, depth: int) -> dict[str, Typed]:
-    return {name: draw(typed(depth)) for name in draw(st.sampled_from([("a",), ("a", "b_c")]))}
+    names = draw(st.sampled_from([("a",), ("a", "b_c"), ("type", "default"), ("pattern", "metadata", "serialization")]))
+    return {name: draw(typed(depth)) for name in names}
 
 
 def a_dataclass(draw: Any, depth: int) -> Typed:

@@ -59,8 +59,8 @@ class Door:
         try:
             grant = self.gate.check(fields.get(_AUTHORIZATION))
         except Unauthenticated:
-            if _AUTHORIZATION in fields:
-                self._strangers.wrong(_address(fields, client))
+            if _AUTHORIZATION in fields and (address := _address(fields, client)):
+                self._strangers.wrong(address)
             raise
         if self.shut:
             raise NotBegun(f"Not ready: {self.shut}.", hint="Try again in a moment.", retry_after_s=_SOON_S)
@@ -87,7 +87,7 @@ class Door:
 
 
 def _address(fields: dict[bytes, bytes], client: tuple[str, int] | None) -> str:
-    """The caller's address: the connection's, and behind the edge the one that the edge saw."""
+    """The caller's address: the connection's, and behind the edge the one that the edge saw; '': it is of this host."""
     if client is not None:
         return client[0]
     return fields.get(b"x-forwarded-for", b"").rpartition(b",")[2].strip().decode("latin-1")

@@ -212,11 +212,17 @@ class _WireJsonSchema(GenerateJsonSchema):
 # --- walking core schemas ---
 
 
+def _is_node(schema: Mapping[str, Any]) -> bool:
+    """Whether it is one schema; else it holds schemas by names of the user, which may be `type` or `default` too."""
+    return isinstance(schema.get("type"), str)
+
+
 def _mapped(node: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
     """A copy of a core schema with `change` made of each of its nodes, the inner ones first."""
     if isinstance(node, dict):
-        copy = {key: value if key in _OPAQUE else _mapped(value, change) for key, value in node.items()}
-        return change(copy) if isinstance(copy.get("type"), str) else copy
+        opaque = _OPAQUE if _is_node(node) else ()
+        copy = {key: value if key in opaque else _mapped(value, change) for key, value in node.items()}
+        return change(copy) if _is_node(copy) else copy
     if isinstance(node, (list, tuple)):
         return type(node)(_mapped(each, change) for each in node)
     return node
@@ -224,8 +230,9 @@ def _mapped(node: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> An
 
 def _any_node(node: Any, holds: Callable[[Mapping[str, Any]], bool]) -> bool:
     if isinstance(node, dict):
-        parts = (value for key, value in node.items() if key not in _OPAQUE)
-        return holds(node) or any(_any_node(part, holds) for part in parts)
+        opaque = _OPAQUE if _is_node(node) else ()
+        parts = (value for key, value in node.items() if key not in opaque)
+        return (_is_node(node) and holds(node)) or any(_any_node(part, holds) for part in parts)
     return isinstance(node, (list, tuple)) and any(_any_node(each, holds) for each in node)
 
 
@@ -307,11 +314,10 @@ def _adapted(node: Any, hint: Any, config: Mapping[str, Any]) -> Any:
         return type(node)(_adapted(each, one, config) for each, one in zip(node, hints, strict=True))
     if not isinstance(node, dict):
         return node
-    kind = node.get("type")
-    if not isinstance(kind, str):
+    if not _is_node(node):
         named = hint if isinstance(hint, Mapping) else {}
         return {key: _adapted(value, named.get(key), config) for key, value in node.items()}
-    hint, numpy = bare(hint), numpy_loaded()
+    kind, hint, numpy = node["type"], bare(hint), numpy_loaded()
     if kind == "is-instance" and numpy is not None and node["cls"] is numpy.ndarray:
         return (ArraySchema.of(hint) if ArraySchema.covers(hint) else ArraySchema()).core_schema()
     if kind == "bytes" and "serialization" not in node:

@@ -75,8 +75,8 @@ def excerpt(lines: tuple[str, ...], count: int) -> tuple[str, ...]:
 def crash_site(lines: tuple[str, ...]) -> str:
     """What a crash in native code tells of itself, in a few words; empty when the lines tell of none."""
     told = next((line.removeprefix(FATAL) for line in lines if line.startswith(FATAL)), "")
-    frame = next((found for line in lines if (found := _FRAME.match(line))), None)
-    return f"{told} in {frame['name']} ({frame['file']}:{frame['line']})" if told and frame else told
+    frames = [f"{found['name']} ({found['file']}:{found['line']})" for line in lines if (found := _FRAME.match(line))]
+    return f"{told} in {', called by '.join(frames[:2])}" if told and frames else told
 
 
 def tail(path: Path, count: int) -> tuple[list[bytes], BinaryIO | None]:
