@@ -54,7 +54,7 @@ async def test_those_at_fault_are_found_and_all_others_go_on(world: World) -> No
     assert told.keys() == {"default/d3", "default/d17"}
     assert all("duration" in why for why in told.values())
     for name in NAMES:
-        assert await status_of(world, name) == (404 if ("default", name) in BAD else 200)
+        assert await status_of(world, name) == (401 if ("default", name) in BAD else 200)
 
 
 @pytest.mark.usefixtures("spoils")
