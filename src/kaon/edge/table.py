@@ -187,16 +187,21 @@ def mixed(before: Table, after: Table, taken: Collection[DeploymentKey], *, repl
 
 
 def _hosts_apart(rules: Iterable[Rule], refused: list[Refusal]) -> tuple[Rule, ...]:
-    """The rules with each host name at one of them: the first that has it. Two would make Envoy refuse them all."""
+    """The rules with each host name at one of them: the first that has it. Two would make Envoy refuse them all.
+
+    The name that every deployment has on this machine, its first, goes before names that are chosen.
+    """
     rules = tuple(rules)
-    taken = {host for rule in rules for host in rule.hosts[:1]}
+    owner: dict[str, str] = {}
+    for part in (slice(0, 1), slice(1, None)):
+        for rule in rules:
+            for host in rule.hosts[part]:
+                owner.setdefault(host, rule.prefix)
     apart: list[Rule] = []
     for rule in rules:
-        local, own = rule.hosts[:1], rule.hosts[1:]
-        kept = [host for host in own if host not in taken]
-        refused += [Refusal(rule.key, f"the host {host} is another's") for host in own if host in taken]
-        taken |= set(kept)
-        apart.append(replace(rule, hosts=(*local, *kept)))
+        kept = tuple(host for host in rule.hosts if owner[host] == rule.prefix)
+        refused += [Refusal(rule.key, f"the host {host} is another's") for host in rule.hosts if host not in kept]
+        apart.append(replace(rule, hosts=kept))
     return tuple(apart)
 
 

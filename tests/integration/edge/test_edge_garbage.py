@@ -88,7 +88,7 @@ def worlds(draw: st.DrawFn) -> tuple[list[Route], dict[tuple[str, str], list[End
                 backends=tuple(Backend(revision=r, weight=draw(st.integers(0, 100))) for r in revisions),
                 retry_paths=draw(st.one_of(paths, st.just(()))),
                 stream_paths=draw(st.one_of(paths, st.just(()))),
-                timeout_s=draw(st.floats(min_value=0, exclude_min=True, allow_nan=False)),
+                timeout_s=draw(st.floats(min_value=0, exclude_min=True, allow_nan=False, allow_infinity=False)),
             )
         )
         endpoints[key] = [

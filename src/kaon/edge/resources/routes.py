@@ -52,7 +52,7 @@ def routes(table: Table) -> Json:
                 "response_headers_to_remove": ["server", "x-powered-by", FINAL, COPY_REFUSED, NOT_BEGUN_HEADER],
                 "max_direct_response_body_size_bytes": 128 * 1024,
                 "ignore_port_in_host_matching": True,
-                "virtual_hosts": [_shared_host(rules), _NO_HOST, *(_own_host(rule) for rule in rules)],
+                "virtual_hosts": [_shared_host(rules), _NO_HOST, *(_own_host(rule) for rule in rules if rule.hosts)],
             }
         ]
     )
@@ -76,7 +76,7 @@ def _shared_host(rules: list[Rule]) -> Json:
 
 def _own_host(rule: Rule) -> Json:
     return {
-        "name": "/".join(rule.key),
+        "name": rule.prefix,
         "domains": list(rule.hosts),
         "include_request_attempt_count": True,
         "routes": [_UPWARDS, *_rule_routes(rule, "")],
