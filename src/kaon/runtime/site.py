@@ -23,12 +23,16 @@ class Site:
     def __init__(self, host: str) -> None:
         self._host = host.strip("[]").lower()
         """The host that it was told to listen at."""
+        self._known: bytes | None = None
+        """The header of the last request whose host was ours: most requests say the same one."""
 
     def check(self, fields: Mapping[bytes, bytes]) -> None:
         """Raises Forbidden for a request that another site's page may have caused."""
         host = fields.get(b"host")
-        if host is not None and not self._is_ours(_name(host)):
-            raise Forbidden(f"This service is not at {host[:80].decode('latin-1')!r}.", hint=_HINT)
+        if host != self._known:
+            if host is not None and not self._is_ours(_name(host)):
+                raise Forbidden(f"This service is not at {host[:80].decode('latin-1')!r}.", hint=_HINT)
+            self._known = host
         origin = fields.get(b"origin")
         if origin is not None and origin.partition(b"://")[2] != host and not self._is_here(origin):
             raise Forbidden(
