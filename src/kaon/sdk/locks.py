@@ -135,7 +135,8 @@ def _answers(lock: str, stated: Stated, wheels: Mapping[Path, Wheel], ours: Mapp
 
 def _differences(versions: Mapping[str, set[str]], ours: Mapping[str, str]) -> dict[str, str]:
     """What a lock and the platform have in different versions, with the lock's."""
-    return {name: " and ".join(sorted(found)) for name, found in versions.items() if found != {ours.get(name, *found)}}
+    differing = {name: found for name, found in versions.items() if name in ours and found != {ours[name]}}
+    return {name: " and ".join(sorted(found)) for name, found in differing.items()}
 
 
 def _header(stated: Stated, wheels: Mapping[Path, Wheel]) -> str:

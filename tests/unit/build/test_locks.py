@@ -120,11 +120,20 @@ def test_service_and_platform_never_disagree(project: Path, add_wheel: Callable[
         lock_for(target(project), ("starlette==999.0",))
 
 
+OF_SYSTEMS = (("0.9", "<"), ("1.0", ">="))
+
+
 def test_a_lock_by_another_tool_serves_when_it_names_everything(project: Path) -> None:
     (project / "requirements.lock").write_text(f"tinymath==0.9{HASH}\n")
     assert lock_for(target(project), ("tinymath",)) == f"tinymath==0.9{HASH}\n"
     with pytest.raises(BuildError, match="does not answer"):
         lock_for(target(project), ("tinymath", "other"))
+
+
+def test_a_lock_may_have_several_versions_of_a_package_for_several_systems(project: Path) -> None:
+    lines = (f"tinymath=={version} ; python_version {where} '3.12'{HASH}\n" for version, where in OF_SYSTEMS)
+    (project / "requirements.lock").write_text("".join(lines))
+    assert lock_for(target(project), ("tinymath",)).count("tinymath==") == len(OF_SYSTEMS)
 
 
 def test_what_cannot_be_resolved_is_an_error_in_uvs_words(project: Path, wheels: Path) -> None:
