@@ -26,7 +26,6 @@ from kaon.types.model import Model
 
 _FREE_BYTES_FAIL, _FREE_BYTES_WARN = 200 * 10**6, 2 * 10**9
 _FILES_FAIL, _FILES_WARN = 1024, 4096
-_WATCHES_WARN, _WATCHES = 512, Path("/proc/sys/fs/inotify/max_user_instances")
 _CLOCK_S = 5.0
 _PYTHON = (3, 11)
 
@@ -123,16 +122,6 @@ def files(_: Settings) -> Finding:
     return _ok("files", text) if most >= _FILES_WARN else _warn("files", text, f"ulimit -n {_FILES_WARN}")
 
 
-def revisions(settings: Settings) -> Finding:
-    """How many revisions the edge can lead to: it watches a file for each, and ends when it may not."""
-    most, used = int(_WATCHES.read_text()), len(list((settings.home / "edge" / "endpoints").glob("*.json")))
-    text = f"the edge leads to {used} of about {most} that the system allows"
-    if most >= _WATCHES_WARN:
-        return _ok("revisions", text)
-    then = "sysctl fs.inotify.max_user_instances=8192"
-    return _fail("revisions", text, then) if used > 0.8 * most else _warn("revisions", text, then)
-
-
 def port(settings: Settings) -> Finding:
     """Whether the edge's port is free, or taken by our edge."""
     where = f"{settings.host}:{settings.port}"
@@ -212,7 +201,6 @@ CHECKS: tuple[Callable[[Settings], Finding], ...] = (
     trust,
     disk,
     files,
-    revisions,
     clock,
     port,
     sockets,

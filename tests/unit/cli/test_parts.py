@@ -190,22 +190,6 @@ def test_doctor_finds_what_is_wrong_and_what_to_do(kaon_home: Path) -> None:
     assert [finding.check for finding in found.values()] == [check.__name__ for check in doctor.CHECKS]
 
 
-@pytest.mark.parametrize(("most", "used", "verdict"), [(8192, 200, "ok"), (128, 3, "warn"), (128, 110, "fail")])
-def test_doctor_tells_before_the_edge_can_watch_no_more_revisions(
-    kaon_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, used: int, verdict: str
-) -> None:
-    limit = tmp_path / "limit"
-    limit.write_text(f"{most}\n")
-    monkeypatch.setattr(doctor, "_WATCHES", limit)
-    folder = kaon_home / "edge" / "endpoints"
-    folder.mkdir(parents=True)
-    for number in range(used):
-        (folder / f"default~one~{number}.json").touch()
-    found = doctor.revisions(Settings())
-    assert found.verdict == verdict
-    assert ("sysctl" in found.next) == (verdict != "ok")
-
-
 def test_a_check_that_fails_itself_is_a_finding(kaon_home: Path) -> None:
     def broken(_: Settings) -> doctor.Finding:
         raise Unavailable("gone", hint="kaon up")
