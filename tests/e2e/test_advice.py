@@ -52,9 +52,10 @@ def remember(platform: World) -> None:
         await store.keep_traffic(minutes)
         await store.close()
 
-    asyncio.run(keep())
+    # First older, then with a past: traffic from before a deployment was made would be of another one.
     with sqlite3.connect(platform.settings.database.removeprefix("sqlite:///"), timeout=10) as database:
         database.execute("UPDATE resources SET created_at = created_at - 7200 WHERE kind = 'deployment'")
+    asyncio.run(keep())
 
 
 def test_what_a_restarted_platform_advises_is_typed_and_is_gone(platform: World) -> None:
