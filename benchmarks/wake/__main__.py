@@ -118,7 +118,8 @@ class Platform:
 
     def marks(self) -> Counter[str]:
         """The marks that were left, and how often each."""
-        return Counter((self.settings.home / "agent/volumes/default/tiny/marks").read_text().split())
+        (marks,) = (self.settings.home / "agent/volumes/default").glob("tiny.*/marks")
+        return Counter(marks.read_text().split())
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -24,8 +25,13 @@ class Sleeper:
 
     def __init__(self, platform: World) -> None:
         self.platform = platform
-        self.folder = platform.home / "agent/volumes/default/sleeper"
         self.url = f"{platform.url}/sleeper"
+
+    @property
+    def folder(self) -> Path:
+        """The deployment's own, which has its uid in its name."""
+        (folder,) = (self.platform.home / "agent/volumes/default").glob("sleeper.*")
+        return folder
 
     def to_zero(self) -> None:
         """Wait until nobody has called for long enough, and no replica is left."""
