@@ -15,7 +15,10 @@ from kaon.store.schema import HEAD
 DIGEST = f"sha256:{'0' * 64}"
 SERVICE = {"name": "Echo", "entry": "app:Echo", "openapi": {"paths": {"/echo": {}}}}
 MANIFEST = {"kaon": "0", "python": "3.11", "service": SERVICE, "files": []}
+ROUTE = {"workspace": "default", "deployment": "web", "prefix": "/web", "idempotent_paths": ["/echo"]}
+PLAN = {"cloud": "local", "replicas": [], "routes": [ROUTE], "access": {}}
 ROWS = {
+    ("plan", "local"): {"plan": PLAN, "hash": "0" * 64},
     ("deployment", "web"): {"template": {"artifact": DIGEST}},
     ("artifact", DIGEST): {"digest": DIGEST, "size_bytes": 1, "manifest": MANIFEST},
     ("key", "identity-web"): {"hash": "0" * 64, "hint": "kaon_", "role": "caller", "workspace": "default"},
@@ -49,6 +52,8 @@ async def test_what_an_older_kaon_wrote_is_read_after_the_migration(tmp_path: Pa
         assert (web.spec.owner, web.spec.owner_uid) == ("", "")
         assert (await store.get("artifact", "default", DIGEST)).spec.manifest.service.openapi == SERVICE["openapi"]
         assert (await store.get("key", "default", "identity-web")).spec.deployment_uid == ""
+        (route,) = (await store.get("plan", "default", "local")).spec.plan.routes
+        assert (route.prefix, route.retry_paths) == ("/web", ())
         assert [(event.reason, event.uid) for event in await store.events("default")] == [("Old", "")]
     finally:
         await store.close()
