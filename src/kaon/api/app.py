@@ -40,7 +40,6 @@ from kaon.api.changes import Changes
 from kaon.api.doors import Door
 from kaon.api.gate import Gate
 from kaon.api.guard import Guard
-from kaon.api.guesses import Guesses
 from kaon.api.keyring import Keyring
 from kaon.api.meters import Meters
 from kaon.api.openapi import document
@@ -48,6 +47,7 @@ from kaon.api.parts import Parts, Vault
 from kaon.api.problems import answer_framework, answer_kaon, answer_validation
 from kaon.clock import Clock
 from kaon.errors import KaonError
+from kaon.guesses import Guesses
 from kaon.settings import Settings
 from kaon.store.opinions import Opinions
 from kaon.store.port import Blobs, Store

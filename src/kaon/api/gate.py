@@ -10,9 +10,9 @@ from enum import StrEnum
 
 from starlette.requests import Request
 
-from kaon.api.guesses import Guesses, network
 from kaon.api.keyring import Caller, Keyring, UnknownKey
 from kaon.errors import Forbidden, NotFound, Unauthenticated
+from kaon.guesses import Guesses, network
 from kaon.store.port import Store
 from kaon.types.key import Right
 

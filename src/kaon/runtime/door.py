@@ -8,11 +8,11 @@ import os
 
 from kaon import context
 from kaon.errors import InvalidInput, NotBegun, PoisonRequest, Unauthenticated
+from kaon.guesses import Guesses, network
 from kaon.runtime.call import Call
 from kaon.runtime.gate import Gate
 from kaon.runtime.lane import Lane
 from kaon.runtime.site import Site
-from kaon.runtime.strangers import Strangers
 from kaon.types.flight import ID_LENGTH
 from kaon.types.key import Grant
 
@@ -21,6 +21,8 @@ _REQUEST_ID = context.REQUEST_ID_HEADER.encode()
 _DEADLINE = context.DEADLINE_HEADER.encode()
 _LONGEST_ID = 128
 _SOON_S = 1.0
+WRONG_KEYS = 30
+"""Wrong keys that a replica takes in a minute from one address."""
 
 
 class Door:
@@ -30,7 +32,7 @@ class Door:
         self.gate = gate
         self._site = site
         """What browsers may ask; None: the edge stands before it."""
-        self._strangers = Strangers()
+        self._guesses = Guesses(gate.clock, WRONG_KEYS)
         self.shut = "the service is starting"
         """Why nobody may come in; "" when open."""
         self.closing = False
@@ -60,7 +62,7 @@ class Door:
             grant = self.gate.check(fields.get(_AUTHORIZATION))
         except Unauthenticated:
             if _AUTHORIZATION in fields and (address := _address(fields, client)):
-                self._strangers.wrong(address)
+                self._guesses.wrong(network(address))
             raise
         if self.shut:
             raise NotBegun(f"Not ready: {self.shut}.", hint="Try again in a moment.", retry_after_s=_SOON_S)

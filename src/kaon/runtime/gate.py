@@ -24,7 +24,7 @@ class Gate:
     """
 
     def __init__(self, access: Access, clock: Clock) -> None:
-        self._clock = clock
+        self.clock = clock
         self._known: dict[bytes, Grant] = {}
         self._grants: dict[str, Grant] = {}
         self.public = False
@@ -48,7 +48,7 @@ class Gate:
         now = self._grants.get(grant.hash)
         if now is None:
             return Unauthenticated("The key was revoked, or may not call this any more.", hint=_HINT)
-        if now.expires_at is not None and self._clock.now() >= now.expires_at:
+        if now.expires_at is not None and self.clock.now() >= now.expires_at:
             return Unauthenticated("The key has expired.", hint=_EXPIRED_HINT)
         return None
 
@@ -59,7 +59,7 @@ class Gate:
         if authorization is None:
             raise Unauthenticated("The request has no key.", hint=_HINT)
         grant = self._known.get(authorization) or self._find(authorization)
-        if grant.expires_at is not None and self._clock.now() >= grant.expires_at:
+        if grant.expires_at is not None and self.clock.now() >= grant.expires_at:
             raise Unauthenticated("The key has expired.", hint=_EXPIRED_HINT)
         return grant
 

@@ -14,10 +14,11 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 import kaon
-from kaon.errors import Forbidden, TooManyRequests
+from kaon.errors import Forbidden
+from kaon.guesses import WINDOW_S
 from kaon.runtime import bodies
+from kaon.runtime.door import WRONG_KEYS
 from kaon.runtime.site import Site, site_of
-from kaon.runtime.strangers import WINDOW_S, WRONG_KEYS, Strangers
 
 ui = Starlette(routes=[Route("/page", lambda request: PlainTextResponse("x"), methods=["GET", "PUT"])])
 
@@ -115,26 +116,6 @@ async def test_a_page_cannot_write_through_a_replica_on_tcp(serve: Any) -> None:
             await running.client.post(path, json={"text": "x"}, headers={"host": "evil.example"})
         ).status_code == 403
     assert (await running.client.post("/echo", json={"text": "x"}, headers=ours)).text == '"x"'
-
-
-def test_wrong_keys_of_an_address_have_to_wait() -> None:
-    now = 0.0
-    strangers = Strangers(lambda: now)
-    for _ in range(WRONG_KEYS):
-        strangers.wrong("6.6.6.6")
-    with pytest.raises(TooManyRequests) as refused:
-        strangers.wrong("6.6.6.6")
-    assert refused.value.retry_after_s == WINDOW_S
-    strangers.wrong("10.1.2.3")
-    now = WINDOW_S
-    strangers.wrong("6.6.6.6")
-
-
-def test_the_memory_of_addresses_is_bounded() -> None:
-    strangers = Strangers(lambda: 0.0)
-    for number in range(20_000):
-        strangers.wrong(str(number))
-    assert len(strangers._seen) <= 4096
 
 
 @pytest.mark.parametrize("path", ["/echo", "/item/new", "/ui/page"])

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from kaon.api.guesses import TRIES, WINDOW_S, Guesses, network
 from kaon.clock import FakeClock
 from kaon.errors import TooManyRequests
+from kaon.guesses import TRIES, WINDOW_S, Guesses, network
 
 PEER = "192.0.2.1"
 
