@@ -10,7 +10,7 @@ from kaon import log
 from kaon.agent.ports import Replicas
 from kaon.agent.probe import Probes
 from kaon.agent.secrets import Secrets
-from kaon.agent.steps import Action, AdmitIt, Failure, ForgetIt, Refused, RefuseIt, StartIt, StopIt, TuneIt
+from kaon.agent.situation import Action, AdmitIt, Failure, ForgetIt, Refused, RefuseIt, StartIt, StopIt, TuneIt
 from kaon.clock import Clock
 from kaon.drivers.port import Driver, Start
 from kaon.errors import KaonError, Unavailable

@@ -38,8 +38,9 @@ from kaon.agent.ports import (
 from kaon.agent.probe import ControlSockets, Probes
 from kaon.agent.secrets import Secrets
 from kaon.agent.shadow import Shadows
+from kaon.agent.situation import Memory, Seen
 from kaon.agent.standby import Standby
-from kaon.agent.steps import MISSES, Memory, Seen, step
+from kaon.agent.steps import MISSES, step
 from kaon.clock import Clock
 from kaon.drivers.port import Driver, Sighting, Stage
 from kaon.errors import KaonError, NotFound

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from pydantic import ValidationError
 
 from kaon.agent.ports import Replicas
-from kaon.agent.steps import MISSES, Health
+from kaon.agent.situation import Health
+from kaon.agent.steps import MISSES
 from kaon.clock import Clock
 from kaon.errors import Unavailable
 from kaon.types.figures import ReplicaFigures

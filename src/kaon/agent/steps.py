@@ -24,18 +24,29 @@ is done to it. Times are of the monotonic clock but `wall`, which stamps what pe
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from kaon.agent.liveness import Silence, judge
 from kaon.agent.ports import DeploymentKey
+from kaon.agent.situation import (
+    Action,
+    AdmitIt,
+    Failure,
+    ForgetIt,
+    Health,
+    Memory,
+    RefuseIt,
+    Seen,
+    StartIt,
+    StopIt,
+    TuneIt,
+)
 from kaon.drivers.port import Sighting, Stage
 from kaon.laws.backoff import Backoff, delay_s
-from kaon.types.flight import Flight
 from kaon.types.key import Access
-from kaon.types.knobs import LEASE_S, Knobs, PlannedKnobs
+from kaon.types.knobs import Knobs, PlannedKnobs
 from kaon.types.launch import EXIT_CONFIG, ReplicaHealth
 from kaon.types.model import content_hash
 from kaon.types.plan import Plan
@@ -45,8 +56,6 @@ from kaon.types.route import Endpoint
 
 CRASH = Backoff(first_s=1.0, cap_s=60.0)
 CONFIG = Backoff(first_s=30.0, cap_s=300.0)
-ACTION = Backoff(first_s=0.5, cap_s=30.0)
-"""Between two tries of an action that failed, but for a start."""
 STEADY_S = 10.0
 """After so long a time of being ready, failures before it are forgiven."""
 
@@ -68,135 +77,6 @@ EDGE_PATIENCE_S = 5.0
 NOBODY = Access()
 _NO_KNOBS = PlannedKnobs()
 _PHASES = {phase.value: phase for phase in Phase}
-
-
-@dataclass(frozen=True)
-class Health:
-    """What the probes of one replica found."""
-
-    answer: ReplicaHealth | None = None
-    asked_at: float = 0.0  # when the probe was sent that `answer` is the answer to
-    zeros: int = 0  # answers in a row that told of nothing in flight
-    misses: int = 0  # probes in a row without an answer, since `silent_since`
-    silent_since: float | None = None
-
-
-@dataclass(frozen=True)
-class Refused:
-    """A start that did not begin."""
-
-    phase: Phase
-    reason: str
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An action that failed, as often in a row, the last time at `at`."""
-
-    cause: str
-    count: int
-    at: float
-
-    @property
-    def again_at(self) -> float:
-        """When something may be done with that replica again."""
-        return self.at + delay_s(ACTION, self.count)
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What the agent sees at one moment."""
-
-    now: float
-    wall: float
-    sightings: Mapping[str, Sighting]
-    health: Mapping[str, Health]
-    refused: Mapping[str, Refused]
-    failures: Mapping[str, Failure] = field(default_factory=dict)  # the last action of these replicas failed
-    flights: Mapping[str, tuple[Flight, ...]] = field(default_factory=dict)  # calls in flight of those that are silent
-    refusals: Mapping[DeploymentKey, tuple[str, ...]] = field(default_factory=dict)  # request ids: `kaon.agent.poison`
-    busy: frozenset[str] = frozenset()  # replicas with an operation under way
-    at_edge: frozenset[str] | None = None  # replicas that the edge was last told of; None: it was told nothing yet
-    edge_busy: frozenset[str] = frozenset()  # replicas that the edge still has requests open to
-    heard_at: float = -math.inf  # when the control plane answered last
-
-    @property
-    def lease_s(self) -> float:
-        """How long trials are meant, if the control plane says nothing more; below zero: they are not."""
-        return self.heard_at + LEASE_S - self.now
-
-
-@dataclass(frozen=True)
-class Memory:
-    """What the agent remembers of one replica from step to step."""
-
-    spec: ReplicaSpec | None = None
-    phase: Phase = Phase.INSTALLING
-    reason: str = ""
-    since: float = 0.0  # wall
-    failures: int = 0
-    restarts: int = 0
-    retry_at: float = 0.0
-    end_counted: bool = False
-    exit_code: int | None = None
-    last_lines: tuple[str, ...] = ()
-    ready_since: float | None = None
-    stopping: str = ""  # why this agent is ending it
-    retired_at: float | None = None
-    left_edge_at: float | None = None
-    tuned: tuple[str, float] = ("", 0.0)  # hash of the knobs that its process was told last, and when
-    ended_with: str = ""  # hash of the knobs that it was told before it ended
-
-
-@dataclass(frozen=True)
-class StartIt:
-    """Start a replica."""
-
-    spec: ReplicaSpec
-
-
-@dataclass(frozen=True)
-class StopIt:
-    """End a replica, with so much time to drain."""
-
-    replica: str
-    grace_s: float
-    reason: str
-    stacks: bool = False  # have the stacks of its threads written to its log before
-
-
-@dataclass(frozen=True)
-class ForgetIt:
-    """Drop what is kept of a replica that has ended."""
-
-    replica: str
-
-
-@dataclass(frozen=True)
-class AdmitIt:
-    """Tell a replica who may call it."""
-
-    replica: str
-    access: Access
-
-
-@dataclass(frozen=True)
-class TuneIt:
-    """Tell a replica its knobs."""
-
-    replica: str
-    knobs: Knobs
-
-
-@dataclass(frozen=True)
-class RefuseIt:
-    """Tell a replica which requests it shall refuse."""
-
-    replica: str
-    refusals: Refusals
-
-
-Action = StartIt | StopIt | ForgetIt | AdmitIt | TuneIt | RefuseIt
 
 
 @dataclass(frozen=True)

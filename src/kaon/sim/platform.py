@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kaon.agent import steps
-from kaon.agent.steps import AdmitIt, ForgetIt, Health, Memory, Refused, Seen, StartIt, StopIt
+from kaon.agent.situation import Action, AdmitIt, ForgetIt, Health, Memory, Refused, Seen, StartIt, StopIt
 from kaon.clock import FakeClock
 from kaon.control import Controllers
 from kaon.control.loop import Key
@@ -220,7 +220,7 @@ class Platform:
         report = Report(cloud=CLOUD, plan=plan.hash, replicas=decided.statuses, edge=EdgeStatus(running=True))
         return report, ready
 
-    async def _do(self, plan: Plan, action: steps.Action) -> None:
+    async def _do(self, plan: Plan, action: Action) -> None:
         match action:
             case StartIt(spec):
                 access = plan.access.get(f"{spec.workspace}/{spec.deployment}", Access())

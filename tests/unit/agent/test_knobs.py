@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaon.agent.steps import RETELL_S, AdmitIt, Health, Memory, Seen, StartIt, Step, StopIt, TuneIt, step
+from kaon.agent.situation import AdmitIt, Health, Memory, Seen, StartIt, StopIt, TuneIt
+from kaon.agent.steps import RETELL_S, Step, step
 from kaon.drivers.port import Sighting, Stage
 from kaon.types.key import Access
 from kaon.types.knobs import LEASE_S, Knobs, PlannedKnobs

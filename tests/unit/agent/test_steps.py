@@ -5,20 +5,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaon.agent.steps import (
-    AdmitIt,
-    Failure,
-    ForgetIt,
-    Health,
-    Memory,
-    Refused,
-    RefuseIt,
-    Seen,
-    StartIt,
-    Step,
-    StopIt,
-    step,
-)
+from kaon.agent.situation import AdmitIt, Failure, ForgetIt, Health, Memory, Refused, RefuseIt, Seen, StartIt, StopIt
+from kaon.agent.steps import Step, step
 from kaon.drivers.port import Sighting, Stage
 from kaon.types.flight import Flight
 from kaon.types.key import Access, Grant
