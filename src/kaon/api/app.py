@@ -45,6 +45,7 @@ from kaon.api.meters import Meters
 from kaon.api.openapi import document
 from kaon.api.parts import Parts, Vault
 from kaon.api.problems import answer_framework, answer_kaon, answer_validation
+from kaon.api.resources import Collection, routes_of
 from kaon.clock import Clock
 from kaon.errors import KaonError
 from kaon.guesses import Guesses
@@ -52,26 +53,26 @@ from kaon.settings import Settings
 from kaon.store.opinions import Opinions
 from kaon.store.port import Blobs, Store
 from kaon.store.traffic import TrafficRing
+from kaon.types.kinds import KINDS
 from kaon.version import __version__
 
-DOORS: list[Door] = [
-    *platform.doors,
-    *workspaces.doors,
-    *artifacts.doors,
-    *deployments.doors,
-    *decisions.doors,
-    *rollouts.doors,
-    *replicas.doors,
-    *events.doors,
-    *keys.doors,
-    *secret_values.doors,
-    *clouds.doors,
-    *stats.doors,
-    *tuning.doors,
-    *advice.doors,
-    *metrics.doors,
-]
-"""Every route there is."""
+COLLECTIONS = {
+    module.collection.kind.name: module.collection
+    for module in (artifacts, clouds, deployments, events, keys, replicas, rollouts, secret_values, workspaces)
+}
+"""How the API reads the kinds of which more is to be said than their declaration."""
+
+
+def routes() -> list[Door]:
+    """Every route there is: those of all kinds, then what is special of some, and of the platform."""
+    found = [door for kind in KINDS.values() for door in routes_of(COLLECTIONS.get(kind.name) or Collection(kind=kind))]
+    special = (platform, workspaces, artifacts, deployments, decisions, rollouts, replicas, events, keys)
+    for module in (*special, secret_values, clouds, stats, tuning, advice, metrics):
+        found += module.doors
+    return found
+
+
+DOORS = routes()
 
 
 def create_app(
@@ -113,7 +114,7 @@ def create_app(
         },
     )
     app.router.route_class = Door
-    app.router.routes[:] = DOORS
+    app.router.routes[:] = routes()
     ring = TrafficRing() if traffic is None else traffic
     shared = ring, opinions or Opinions(), Meters(ring, clock)
     app.state.parts = Parts(store, blobs, vault, settings, clock, changes, keyring, Broker(), *shared)

@@ -18,28 +18,24 @@ from kaon.api.keyring import Caller
 from kaon.api.parts import InWorkspace, OfDeployment, Parts, WithCaller, WithParts
 from kaon.api.problems import Unprocessable
 from kaon.api.quotas import hold_to_count
+from kaon.api.resources import Collection
 from kaon.api.shapes import view_of
-from kaon.api.views import DeploymentView, Items, ScalingChange
+from kaon.api.views import DeploymentView, ScalingChange
 from kaon.errors import Conflict
 from kaon.types.deployment import DeploymentSpec, DeploymentStatus
 from kaon.types.key import Right
+from kaon.types.kind import Verb
+from kaon.types.kinds import KINDS
 from kaon.types.resource import Deployment
 
 doors = Doors("/workspaces/{ws}/deployments", tag="deployments")
+collection = Collection(
+    kind=KINDS["deployment"],
+    view=lambda deployment, look: view_of(deployment, look.parts.settings.url),
+    special=frozenset({Verb.PUT, Verb.DELETE}),
+    parameter="deployment",
+)
 IfMatch = Annotated[str | None, Header(alias="If-Match", description="The version that the change is based on.")]
-
-
-@doors.get("", right=Right.READ)
-async def list_deployments(ws: InWorkspace, parts: WithParts, caller: WithCaller) -> Items[DeploymentView]:
-    """The deployments of a workspace."""
-    found = await parts.store.list_all("deployment", ws)
-    return Items(items=[view_of(d, parts.settings.url) for d in found if caller.standing.sees(ws, d.name)])
-
-
-@doors.get("/{deployment}", right=Right.READ)
-async def get_deployment(ws: InWorkspace, name: OfDeployment, parts: WithParts) -> DeploymentView:
-    """One deployment."""
-    return view_of(await deployment_of(parts, ws, name), parts.settings.url)
 
 
 @doors.put("/{deployment}", right=Right.WRITE, responses={201: {"model": DeploymentView}})

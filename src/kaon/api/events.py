@@ -8,14 +8,17 @@ from fastapi import Query
 
 from kaon.api.doors import Doors
 from kaon.api.parts import InWorkspace, WithCaller, WithParts
+from kaon.api.resources import Collection
 from kaon.api.views import Items
 from kaon.store.port import AnyResource
 from kaon.types.event import Event
 from kaon.types.key import Right
-from kaon.types.resource import KINDS
+from kaon.types.kind import Verb
+from kaon.types.kinds import KINDS
 
 _KEPT = 10_000
 doors = Doors("/workspaces/{ws}/events", tag="events")
+collection = Collection(kind=KINDS["event"], special=frozenset({Verb.LIST}))
 
 
 @doors.get("", right=Right.READ)

@@ -11,10 +11,13 @@ from kaon.api.keyring import Caller
 from kaon.api.parts import InWorkspace, Named, Parts, WithCaller, WithParts
 from kaon.api.problems import Unprocessable
 from kaon.api.quotas import hold_to_count
-from kaon.api.views import Items, KeyMade, KeyRequest, KeyView
+from kaon.api.resources import Collection, Look
+from kaon.api.views import KeyMade, KeyRequest, KeyView
 from kaon.errors import Conflict, Forbidden, NotFound
-from kaon.laws.rights import grantable
+from kaon.laws.rights import Standing, grantable, standing
 from kaon.types.key import KEY_PREFIX, KeySpec, KeyStatus, Right, key_hash
+from kaon.types.kind import Verb
+from kaon.types.kinds import KINDS
 from kaon.types.resource import Key
 
 _HINT_CHARACTERS = len(KEY_PREFIX) + 4
@@ -22,11 +25,19 @@ _OTHER_NAME = "Choose another name."
 doors = Doors("/workspaces/{ws}/keys", tag="keys")
 
 
-@doors.get("", right=Right.ADMIN)
-async def list_keys(ws: InWorkspace, parts: WithParts, caller: WithCaller) -> Items[KeyView]:
-    """The keys of a workspace, those that gave up their access included."""
-    found = await parts.store.list_all("key", ws)
-    return Items(items=[await _view(parts, key) for key in found if grantable(caller.standing, key.spec)])
+def _seen(key: Key, look: Look) -> KeyView:
+    if "owners" not in look.memo:
+        look.memo["owners"] = {owner.uid: owner for owner in look.everywhere("key")}
+    return _view(key, standing(key, look.memo["owners"], look.now))
+
+
+collection = Collection(
+    kind=KINDS["key"],
+    sees=lambda key, look: grantable(look.caller.standing, key.spec),
+    view=_seen,
+    special=frozenset({Verb.DELETE}),
+)
+"""Lists have those that gave up their access too."""
 
 
 @doors.post("", right=Right.ADMIN, status_code=201)
@@ -53,7 +64,7 @@ async def create_key(ws: InWorkspace, body: KeyRequest, parts: WithParts, caller
         raise Unprocessable("This key would have expired already.", hint="Give a later time.")
     made = await edits.until_written(lambda: _create(parts, ws, body.name, spec))
     await _note(parts, caller, made, "KeyMade", f"Made, with role {spec.role.value}.")
-    return KeyMade(**dict(await _view(parts, made)), key=text)
+    return KeyMade(**dict(_view(made, await parts.keyring.standing_of(made))), key=text)
 
 
 @doors.delete("/{name}", right=Right.ADMIN, status_code=204)
@@ -98,9 +109,8 @@ class _Taken(Conflict):
     """A name in use, which trying again does not free."""
 
 
-async def _view(parts: Parts, key: Key) -> KeyView:
+def _view(key: Key, held: Standing) -> KeyView:
     spec: KeySpec = key.spec
-    held = await parts.keyring.standing_of(key)
     return KeyView(
         name=key.name,
         workspace=spec.workspace,

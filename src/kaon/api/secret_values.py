@@ -10,22 +10,35 @@ from kaon.api.keyring import Caller
 from kaon.api.parts import InWorkspace, Named, WithCaller, WithParts
 from kaon.api.problems import Unprocessable
 from kaon.api.quotas import hold_to_count
-from kaon.api.views import Items, SecretRequest, SecretView
+from kaon.api.resources import Collection, Look
+from kaon.api.views import SecretRequest, SecretView
 from kaon.errors import Conflict, Forbidden, NotFound
 from kaon.types.deployment import templates_of
 from kaon.types.key import Right
+from kaon.types.kind import Verb
+from kaon.types.kinds import KINDS
 from kaon.types.resource import Deployment, Secret
 
 doors = Doors("/workspaces/{ws}/secrets", tag="secrets")
 
 
-@doors.get("", right=Right.READ)
-async def list_secrets(ws: InWorkspace, parts: WithParts, caller: WithCaller) -> Items[SecretView]:
-    """The secrets of a workspace: names and who gets them. A key for some deployments sees what those get."""
-    found = await parts.store.list_all("secret", ws)
-    deployments = [d for d in await parts.store.list_all("deployment", ws) if caller.standing.sees(ws, d.name)]
-    views = [_view(s, deployments) for s in found if not s.name.startswith(IDENTITY_PREFIX)]
-    return Items(items=[v for v in views if caller.standing.deployments is None or v.used_by])
+def _sees(secret: Secret, look: Look) -> bool:
+    """A key for some deployments sees what those get."""
+    if secret.name.startswith(IDENTITY_PREFIX):
+        return False
+    return look.caller.standing.deployments is None or bool(_users(secret.name, _deployments(look)))
+
+
+def _deployments(look: Look) -> list[Deployment]:
+    return [d for d in look.all("deployment") if look.caller.standing.sees(look.workspace, d.name)]
+
+
+collection = Collection(
+    kind=KINDS["secret"],
+    sees=_sees,
+    view=lambda secret, look: _view(secret, _deployments(look)),
+    special=frozenset({Verb.PUT, Verb.DELETE}),
+)
 
 
 @doors.put("/{name}", right=Right.WRITE)

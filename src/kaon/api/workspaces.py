@@ -6,19 +6,22 @@ from kaon.api import audit, edits
 from kaon.api.artifacts import discard
 from kaon.api.doors import Doors
 from kaon.api.parts import InWorkspace, WithCaller, WithParts
-from kaon.api.views import Items, WorkspaceRequest, WorkspaceView
+from kaon.api.resources import Collection
+from kaon.api.views import WorkspaceRequest, WorkspaceView
 from kaon.errors import Conflict, Forbidden
 from kaon.types.key import Right
+from kaon.types.kind import Verb
+from kaon.types.kinds import KINDS
 from kaon.types.workspace import DEFAULT_WORKSPACE, WorkspaceSpec
 
 doors = Doors("/workspaces", tag="workspaces")
-
-
-@doors.get("", right=Right.READ)
-async def list_workspaces(parts: WithParts, caller: WithCaller) -> Items[WorkspaceView]:
-    """The workspaces of the key."""
-    found = await parts.store.list_all("workspace", "")
-    return Items(items=[WorkspaceView(**dict(w)) for w in found if caller.standing.sees(w.name)])
+collection = Collection(
+    kind=KINDS["workspace"],
+    sees=lambda workspace, look: look.caller.standing.sees(workspace.name),
+    view=lambda workspace, _: WorkspaceView(**dict(workspace)),
+    special=frozenset({Verb.DELETE}),
+    parameter="ws",
+)
 
 
 @doors.post("", right=Right.ADMIN, status_code=201)

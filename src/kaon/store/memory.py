@@ -43,6 +43,7 @@ class MemoryStore:
         self._journal: defaultdict[OfDeployment, deque[JournalEntry]] = defaultdict(lambda: deque(maxlen=JOURNAL_KEPT))
         self._lives: dict[Address, Life] = {}
         self._version = 0
+        self._event_id = 0
         self._news = asyncio.Event()
 
     async def open(self) -> None:
@@ -129,7 +130,8 @@ class MemoryStore:
         """See `Store.record`."""
         for event in events:
             if belongs(self._lives.get(("workspace", "", event.workspace)), "", event.at):
-                self._events[event.workspace].append(event)
+                self._event_id += 1
+                self._events[event.workspace].append(event.model_copy(update={"id": self._event_id}))
 
     async def events(
         self, workspace: str, kind: str | None = None, name: str | None = None, limit: int = 100

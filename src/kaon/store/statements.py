@@ -143,7 +143,7 @@ def record(tx: Transaction, happened: Sequence[Event]) -> None:
     happened = [event for event in happened if belongs(known.get(("", event.workspace)), "", event.at)]
     if not happened:
         return
-    tx.connection.execute(insert(events), [event.model_dump(mode="json") for event in happened])
+    tx.connection.execute(insert(events), [event.model_dump(mode="json", exclude={"id"}) for event in happened])
     newest = {event.workspace: 0 for event in happened}
     for workspace in newest:
         of_workspace = select(events.c.id).where(events.c.workspace == workspace).order_by(events.c.id.desc())
@@ -165,4 +165,4 @@ def newest_events(
     if name is not None:
         query = query.where(events.c.name == name)
     rows = connection.execute(query.order_by(events.c.id.desc()).limit(min(max(limit, 0), EVENTS_KEPT))).all()
-    return [Event(**{k: v for k, v in row._mapping.items() if k != "id"}) for row in reversed(rows)]
+    return [Event(**row._mapping) for row in reversed(rows)]
