@@ -8,12 +8,14 @@ missed something reads the world again, so watching is a hint, never a source of
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pydantic import BaseModel
 
+from kaon.store.writes import Write
+from kaon.types.audit import AuditRecord
 from kaon.types.event import Event
 from kaon.types.journal import JournalEntry
 from kaon.types.model import Model
@@ -43,6 +45,33 @@ class Unreadable:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class AuditQuery:
+    """Which audit records are wanted; None: whatever it is."""
+
+    workspace: str | None = None
+    since: float | None = None
+    """Not from before this, epoch seconds."""
+    actor: str | None = None
+    kind: str | None = None
+    name: str | None = None
+    names: Collection[str] | None = None
+    """Only about resources of these names."""
+    uid: str | None = None
+    verb: str | None = None
+    before_id: int | None = None
+    """Only those with lower numbers: the next page."""
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRetention:
+    """How many audit records a store keeps, and for how long: the oldest go first."""
+
+    records: int = 100_000
+    age_s: float = 400 * 86_400.0
+
+
 class Store(Protocol):
     """Resources with compare-and-set and watch; events, traffic by the minute and the journal beside them."""
 
@@ -69,6 +98,15 @@ class Store(Protocol):
 
         What cannot be read (an older Kaon allowed more than this one) is left out and added to `unreadable`; without
         such a list it raises ValueError.
+        """
+        ...
+
+    async def write(self, writes: Sequence[Write], *, epoch: int | None = None) -> list[AnyResource]:
+        """Make all of these changes, in order and in one transaction, or none of them.
+
+        Returns the resource of each `Create`, `UpdateSpec`, `UpdateStatus` and `Delete`, in order, as it is then; of a
+        `Delete` as it was. Every change has a version of its own. Raises what the single operations raise, and
+        `StaleEpoch` when `epoch` is given and there is a newer one.
         """
         ...
 
@@ -102,6 +140,14 @@ class Store(Protocol):
 
     async def version(self) -> int:
         """The newest version: of the last change of anything."""
+        ...
+
+    async def epoch(self) -> int:
+        """The newest epoch: how often a server has started over this store."""
+        ...
+
+    async def advance_epoch(self) -> int:
+        """Begin another epoch and return it. Writes under an earlier one raise `StaleEpoch` from now on."""
         ...
 
     def watch(self, after: int) -> AsyncIterator[Sequence[Change]]:
@@ -140,6 +186,10 @@ class Store(Protocol):
         self, workspace: str, deployment: str, concern: str | None = None, limit: int = 100
     ) -> list[JournalEntry]:
         """A deployment's newest decisions, on one concern or on all, oldest of them first."""
+        ...
+
+    async def audit(self, query: AuditQuery) -> list[AuditRecord]:
+        """The audit records that are asked for, newest first."""
         ...
 
 
