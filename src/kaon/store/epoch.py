@@ -50,6 +50,11 @@ class EpochStore(SingleWrites):
         """See `Store.write`. The epoch is this store's own."""
         return await self._store.write(writes, epoch=self._epoch)
 
+    @property
+    def written(self) -> int:
+        """See `Store.written`."""
+        return self._store.written
+
     async def version(self) -> int:
         """See `Store.version`."""
         return await self._store.version()
@@ -61,6 +66,10 @@ class EpochStore(SingleWrites):
     async def advance_epoch(self) -> int:
         """See `Store.advance_epoch`; this store's own stays."""
         return await self._store.advance_epoch()
+
+    async def changes(self, after: int) -> Sequence[Change]:
+        """See `Store.changes`."""
+        return await self._store.changes(after)
 
     def watch(self, after: int) -> AsyncIterator[Sequence[Change]]:
         """See `Store.watch`."""

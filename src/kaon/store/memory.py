@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 
 from kaon.clock import Clock, SystemClock
 from kaon.store.port import AnyResource, AuditQuery, AuditRetention, Change, Unreadable
@@ -112,6 +114,11 @@ class MemoryStore(SingleWrites):
             case _ if resource is not None and resource.version > self._version:  # else nothing is another
                 self._put(resource)
 
+    @property
+    def written(self) -> int:
+        """See `Store.written`."""
+        return self._version
+
     async def version(self) -> int:
         """See `Store.version`."""
         return self._version
@@ -125,11 +132,18 @@ class MemoryStore(SingleWrites):
         self._epoch += 1
         return self._epoch
 
+    async def changes(self, after: int) -> list[Change]:
+        """See `Store.changes`."""
+        newest = itertools.takewhile(lambda change: change.version > after, reversed(self._changes.values()))
+        there = self._resources
+        found = [replace(c, resource=there.get((c.kind, c.workspace, c.name))) for c in newest]
+        return found[::-1]
+
     async def watch(self, after: int) -> AsyncIterator[Sequence[Change]]:
         """See `Store.watch`."""
         while True:
             news = self._news
-            changes = [change for change in self._changes.values() if change.version > after]
+            changes = await self.changes(after)
             if changes:
                 after = changes[-1].version
                 yield changes

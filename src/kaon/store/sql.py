@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing, suppress
-from functools import partial
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -27,7 +26,7 @@ from kaon.store.listening import notifications
 from kaon.store.port import AnyResource, AuditQuery, AuditRetention, Change, Unreadable
 from kaon.store.records import hold_to_epoch, missing
 from kaon.store.single import SingleWrites
-from kaon.store.writer import Transaction, Writer
+from kaon.store.writer import Place, Transaction, Writer
 from kaon.store.writes import Write
 from kaon.types.audit import AuditRecord
 from kaon.types.event import Event
@@ -56,6 +55,8 @@ class SqlStore(SingleWrites):
         self._news = asyncio.Event()
         self._told = 0
         """The version of the newest commit that watchers were woken for."""
+        self._written: dict[Place, AnyResource] = {}
+        self._newest_written = 0
         self._watchers = 0
         self._poller: asyncio.Task[None] | None = None
         self._log = log.get("store")
@@ -111,6 +112,11 @@ class SqlStore(SingleWrites):
 
         return await self._write(work)
 
+    @property
+    def written(self) -> int:
+        """See `Store.written`."""
+        return self._newest_written
+
     async def version(self) -> int:
         """See `Store.version`."""
         return await self._read(lambda c: statements.counter(c, "version"))
@@ -123,6 +129,10 @@ class SqlStore(SingleWrites):
         """See `Store.advance_epoch`."""
         return await self._write(lambda tx: tx.advance_epoch())
 
+    async def changes(self, after: int) -> list[Change]:
+        """See `Store.changes`."""
+        return await self._read(lambda c: statements.changes_after(c, after, self._written))
+
     async def watch(self, after: int) -> AsyncIterator[Sequence[Change]]:
         """See `Store.watch`. While the database is away it waits."""
         self._watchers += 1
@@ -132,7 +142,7 @@ class SqlStore(SingleWrites):
         try:
             while True:
                 news = self._news
-                changes = await self._changes_after(after)
+                changes = await self._changes_when_there(after)
                 if changes:
                     after = changes[-1].version
                     yield changes
@@ -143,11 +153,12 @@ class SqlStore(SingleWrites):
             if not self._watchers and self._poller is not None:
                 self._poller.cancel()
                 self._poller = None
+                self._written.clear()
 
-    async def _changes_after(self, version: int) -> list[Change]:
+    async def _changes_when_there(self, after: int) -> list[Change]:
         while True:
             try:
-                return await self._read(partial(statements.changes_after, version=version))
+                return await self.changes(after)
             except Unavailable:
                 await asyncio.sleep(POLL_S)
 
@@ -222,11 +233,14 @@ class SqlStore(SingleWrites):
         except (SQLAlchemyError, OSError) as error:
             raise explain(error, self._database) from None
 
-    def _committed(self, version: int) -> None:
+    def _committed(self, transaction: Transaction) -> None:
         """Called on the writer's thread after each commit."""
+        if self._watchers:  # else nobody would ever take them
+            self._written.update(transaction.written)
+        self._newest_written = transaction.version
         loop = self._loop
         if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self._tell, version)
+            loop.call_soon_threadsafe(self._tell, transaction.version)
 
     def _tell(self, version: int | None) -> None:
         """Wake the watchers, unless they were woken since the commit of `version`; None: whatever there is."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -14,7 +14,7 @@ from kaon.store.lives import lives, take_along
 from kaon.store.port import AnyResource, AuditRetention, Change, Unreadable
 from kaon.store.records import EVENTS_KEPT, assemble, belongs, changed, reason, replaced, taken
 from kaon.store.schema import counters, events, resources
-from kaon.store.writer import Transaction
+from kaon.store.writer import Place, Transaction
 from kaon.store.writes import (
     Create,
     Delete,
@@ -39,6 +39,13 @@ _LIVE = select(*(resources.c[field] for field in _FIELDS)).where(resources.c.del
 
 def _resource(row: Row[Any]) -> AnyResource:
     return assemble(**row._mapping)
+
+
+def _readable(row: Row[Any]) -> AnyResource | Unreadable:
+    try:
+        return _resource(row)
+    except ValidationError as error:
+        return Unreadable(row.kind, row.workspace, row.name, reason(error))
 
 
 def _at(kind: str, workspace: str, name: str) -> Any:
@@ -118,6 +125,7 @@ def create(tx: Transaction, now: float, wanted: Create) -> AnyResource:
     row |= {"spec": _text(made.spec), "status": _text(made.status), "deleted": False}
     write = insert(resources) if there is None else update(resources).where(_at(kind, workspace, name))
     tx.connection.execute(write.values(row))
+    tx.note(made)
     return made
 
 
@@ -151,6 +159,7 @@ def _put(tx: Transaction, basis: AnyResource, now: float, **changes: Any) -> Any
     columns: dict[str, Any] = {"version": made.version, "updated_at": now, "generation": made.generation}
     columns |= {part: _text(getattr(made, part)) for part in ("spec", "status") if part in changes}
     tx.connection.execute(update(resources).where(_at(made.kind, made.workspace, made.name)).values(columns))
+    tx.note(made)
     return made
 
 
@@ -159,11 +168,25 @@ def counter(connection: Connection, name: str) -> int:
     return int(connection.execute(select(counters.c.value).where(counters.c.name == name)).scalar_one())
 
 
-def changes_after(connection: Connection, version: int) -> list[Change]:
-    """The next changes after a version, in order."""
+def changes_after(connection: Connection, version: int, written: MutableMapping[Place, AnyResource]) -> list[Change]:
+    """The next changes after a version, in order. What is in `written`, as this process wrote it, is taken from there.
+
+    A resource that changes again meanwhile is left out: that change has a later version.
+    """
     fields = [resources.c[field] for field in ("version", "kind", "workspace", "name", "deleted")]
     query = select(*fields).where(resources.c.version > version).order_by(resources.c.version).limit(CHANGES_AT_ONCE)
-    return [Change(**row._mapping) for row in connection.execute(query)]
+    rows = connection.execute(query).all()
+    found: dict[int, AnyResource | Unreadable] = {}
+    for row in rows:
+        made = written.pop((row.kind, row.workspace, row.name), None)
+        if made is not None and made.version == row.version:
+            found[row.version] = made
+    unread = [row.version for row in rows if not row.deleted and row.version not in found]
+    if unread:
+        for full in connection.execute(_LIVE.where(resources.c.version.in_(unread))):
+            found[full.version] = _readable(full)
+    kept = [row for row in rows if row.deleted or row.version in found]
+    return [Change(**row._mapping, resource=found.get(row.version)) for row in kept]
 
 
 def forget_deleted(tx: Transaction, now: float) -> None:

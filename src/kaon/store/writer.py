@@ -19,6 +19,7 @@ from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from kaon.errors import InvalidInput, KaonError, Unavailable
 from kaon.store.database import Database, explain
+from kaon.store.port import AnyResource
 from kaon.store.schema import counters
 
 BATCH = 256
@@ -26,6 +27,8 @@ BATCH = 256
 
 CHANNEL = "kaon_changes"
 """Where PostgreSQL notifies those who listen of a commit that changed something."""
+Place = tuple[str, str, str]
+"""Kind, workspace, name."""
 
 
 class Transaction:
@@ -33,17 +36,27 @@ class Transaction:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+        self.written: dict[Place, AnyResource] = {}
+        """The resources as they are written here, so that nobody in this process has to read them from the rows."""
         # The rows' locks are held to the end of the transaction: whoever sees a version sees all before it.
         rows = connection.execute(select(counters.c.name, counters.c.value).order_by(counters.c.name).with_for_update())
         values = {name: int(value) for name, value in rows}
         self.epoch = values["epoch"]
         self.version = self._first = values["version"]
-        """Above it is the next change's. A write that is undone gives back what it took."""
 
     def next_version(self) -> int:
         """A version above all others."""
         self.version += 1
         return self.version
+
+    def note(self, made: AnyResource) -> None:
+        """Remember what was written."""
+        self.written[made.kind, made.workspace, made.name] = made
+
+    def back_to(self, version: int) -> None:
+        """Forget what was written after `version`: it is undone."""
+        self.version = version
+        self.written = {place: made for place, made in self.written.items() if made.version <= version}
 
     def advance_epoch(self) -> int:
         """Begin another epoch."""
@@ -71,7 +84,8 @@ class _Write(NamedTuple):
 class Writer:
     """The only one that writes to a database, in this process."""
 
-    def __init__(self, database: Database, committed: Callable[[int], None]) -> None:
+    def __init__(self, database: Database, committed: Callable[[Transaction], None]) -> None:
+        """`committed` is called on the writer's thread with each transaction, before the answers are given."""
         self._database = database
         self._committed = committed
         self._waiting: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
@@ -127,7 +141,7 @@ class Writer:
         except Exception as error:
             self._database.writes.dispose()
             return [Unavailable(f"The store failed: {type(error).__name__}.")] * len(batch)
-        self._committed(transaction.version)
+        self._committed(transaction)
         return outcomes
 
 
@@ -142,5 +156,5 @@ def _attempt(transaction: Transaction, work: Work) -> Any:
         refused = InvalidInput("The database does not take this value.", hint="Remove control characters from it.")
     except (TypeError, ValueError) as error:
         refused = error
-    transaction.version = version
+    transaction.back_to(version)
     return refused
