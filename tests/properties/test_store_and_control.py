@@ -72,6 +72,9 @@ class CutStore:
     async def delete(self, *arguments: Any) -> None:
         await self._write(self._store.delete(*arguments))
 
+    async def write(self, writes: Any, **options: Any) -> list[AnyResource]:
+        return await self._write(self._store.write(writes, **options))
+
 
 class Agent:
     """One cloud: starts and ends what the plan says, and reports."""

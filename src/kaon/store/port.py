@@ -8,29 +8,20 @@ missed something reads the world again, so watching is a hint, never a source of
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Collection, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pydantic import BaseModel
 
+from kaon.store.writes import Write
+from kaon.types.audit import AuditRecord
 from kaon.types.event import Event
 from kaon.types.journal import JournalEntry
-from kaon.types.model import Model
 from kaon.types.resource import Resource
 from kaon.types.traffic import Sample
 
 AnyResource = Resource[Any, Any]
-
-
-class Change(Model):
-    """Something changed: read it again to know how."""
-
-    version: int
-    kind: str
-    workspace: str
-    name: str
-    deleted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +32,46 @@ class Unreadable:
     workspace: str
     name: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditQuery:
+    """Which audit records are wanted; None: whatever it is."""
+
+    workspace: str | None = None
+    since: float | None = None
+    """Not from before this, epoch seconds."""
+    actor: str | None = None
+    kind: str | None = None
+    name: str | None = None
+    names: Collection[str] | None = None
+    """Only about resources of these names."""
+    uid: str | None = None
+    verb: str | None = None
+    before_id: int | None = None
+    """Only those with lower numbers: the next page."""
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRetention:
+    """How many audit records a store keeps, and for how long: the oldest go first."""
+
+    records: int = 100_000
+    age_s: float = 400 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The last change of one resource, and what the resource is since."""
+
+    version: int
+    kind: str
+    workspace: str
+    name: str
+    deleted: bool = False
+    resource: AnyResource | Unreadable | None = field(default=None, compare=False, repr=False)
+    """None when it was deleted."""
 
 
 class Store(Protocol):
@@ -72,6 +103,15 @@ class Store(Protocol):
         """
         ...
 
+    async def write(self, writes: Sequence[Write], *, epoch: int | None = None) -> list[AnyResource]:
+        """Make all of these changes, in order and in one transaction, or none of them.
+
+        Returns the resource of each `Create`, `UpdateSpec`, `UpdateStatus` and `Delete`, in order, as it is then; of a
+        `Delete` as it was. Every change has a version of its own. Raises what the single operations raise, and
+        `StaleEpoch` when `epoch` is given and there is a newer one.
+        """
+        ...
+
     async def create(
         self, kind: str, workspace: str, name: str, spec: BaseModel, status: BaseModel | None = None
     ) -> AnyResource:
@@ -100,15 +140,32 @@ class Store(Protocol):
         """
         ...
 
+    @property
+    def written(self) -> int:
+        """The newest version that was written through this object; 0: none."""
+        ...
+
     async def version(self) -> int:
         """The newest version: of the last change of anything."""
         ...
 
-    def watch(self, after: int) -> AsyncIterator[Sequence[Change]]:
-        """Changes later than version `after`, in order, in groups, for ever.
+    async def epoch(self) -> int:
+        """The newest epoch: how often a server has started over this store."""
+        ...
 
-        Several changes of one resource may be told as its last. Close the iterator to stop.
+    async def advance_epoch(self) -> int:
+        """Begin another epoch and return it. Writes under an earlier one raise `StaleEpoch` from now on."""
+        ...
+
+    async def changes(self, after: int) -> Sequence[Change]:
+        """The next changes later than version `after`, in order, with the resources; empty when there are none.
+
+        After version 0 these are all resources that there are. Several changes of one resource are told as its last.
         """
+        ...
+
+    def watch(self, after: int) -> AsyncIterator[Sequence[Change]]:
+        """What `changes` answers, whenever that is something, for ever. Close the iterator to stop."""
         ...
 
     async def record(self, events: Sequence[Event]) -> None:
@@ -140,6 +197,10 @@ class Store(Protocol):
         self, workspace: str, deployment: str, concern: str | None = None, limit: int = 100
     ) -> list[JournalEntry]:
         """A deployment's newest decisions, on one concern or on all, oldest of them first."""
+        ...
+
+    async def audit(self, query: AuditQuery) -> list[AuditRecord]:
+        """The audit records that are asked for, newest first."""
         ...
 
 

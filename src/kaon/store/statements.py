@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import Connection, Row, and_, delete, insert, select, update
 
+from kaon.store import history
+from kaon.store.audit import record_audit
 from kaon.store.lives import lives, take_along
-from kaon.store.port import AnyResource, Change, Unreadable
+from kaon.store.port import AnyResource, AuditRetention, Change, Unreadable
 from kaon.store.records import EVENTS_KEPT, assemble, belongs, changed, reason, replaced, taken
 from kaon.store.schema import counters, events, resources
-from kaon.store.writer import Transaction
+from kaon.store.writer import Place, Transaction
+from kaon.store.writes import (
+    Create,
+    Delete,
+    KeepJournal,
+    KeepTraffic,
+    RecordAudit,
+    RecordEvents,
+    UpdateSpec,
+    UpdateStatus,
+    Write,
+)
 from kaon.types.event import Event
 from kaon.types.model import canonical_json
 
@@ -27,6 +39,13 @@ _LIVE = select(*(resources.c[field] for field in _FIELDS)).where(resources.c.del
 
 def _resource(row: Row[Any]) -> AnyResource:
     return assemble(**row._mapping)
+
+
+def _readable(row: Row[Any]) -> AnyResource | Unreadable:
+    try:
+        return _resource(row)
+    except ValidationError as error:
+        return Unreadable(row.kind, row.workspace, row.name, reason(error))
 
 
 def _at(kind: str, workspace: str, name: str) -> Any:
@@ -61,29 +80,52 @@ def list_all(
     return sorted(found, key=lambda resource: (resource.workspace, resource.name))  # collations differ; we do not
 
 
-def create(
-    tx: Transaction, now: float, kind: str, workspace: str, name: str, spec: BaseModel, status: BaseModel | None
-) -> AnyResource:
+def apply(tx: Transaction, now: float, write: Write, kept: AuditRetention) -> AnyResource | None:
+    """Make one change; the resource that it is of, if it is of one. Raises `Conflict`, `NotFound`."""
+    match write:
+        case Create():
+            return create(tx, now, write)
+        case UpdateSpec(resource, spec):
+            return update_spec(tx, now, resource, spec)
+        case UpdateStatus(resource, status):
+            return update_status(tx, now, resource, status)
+        case Delete(resource):
+            return remove(tx, now, resource)
+        case RecordEvents(happened):
+            record(tx, happened)
+        case KeepTraffic(minutes):
+            history.keep_traffic(tx, now, minutes)
+        case KeepJournal(entries):
+            history.keep_journal(tx, entries)
+        case RecordAudit(records):
+            record_audit(tx, now, records, kept)
+    return None
+
+
+def create(tx: Transaction, now: float, wanted: Create) -> AnyResource:
     """Add a resource, over the row of a deleted one if there is one. Raises `Conflict`."""
+    kind, workspace, name = wanted.kind, wanted.workspace, wanted.name
+    at = now if wanted.at is None else wanted.at
     there = tx.connection.execute(select(resources.c.deleted).where(_at(kind, workspace, name))).scalar()
     if there is False:
         raise taken(kind, workspace, name)
     made = assemble(
         kind,
-        spec,
-        status,
+        wanted.spec,
+        wanted.status,
         workspace=workspace,
         name=name,
-        uid=secrets.token_hex(8),
+        uid=wanted.uid,
         version=tx.next_version(),
         generation=1,
-        created_at=now,
-        updated_at=now,
+        created_at=at,
+        updated_at=at,
     )
     row = made.model_dump(exclude={"spec", "status"})
     row |= {"spec": _text(made.spec), "status": _text(made.status), "deleted": False}
     write = insert(resources) if there is None else update(resources).where(_at(kind, workspace, name))
     tx.connection.execute(write.values(row))
+    tx.note(made)
     return made
 
 
@@ -99,12 +141,13 @@ def update_status(tx: Transaction, now: float, basis: AnyResource, status: BaseM
     return same or _put(tx, basis, now, status=status)
 
 
-def remove(tx: Transaction, now: float, basis: AnyResource) -> None:
-    """Take a resource away, leaving a row that tells watchers so. Raises `Conflict`, `NotFound`."""
+def remove(tx: Transaction, now: float, basis: AnyResource) -> AnyResource:
+    """Delete a resource, leaving a row that tells watchers so. Raises `Conflict`, `NotFound`."""
     changed(basis, _current(tx, basis))
     gone = {"version": tx.next_version(), "deleted": True, "updated_at": now, "spec": "", "status": ""}
     tx.connection.execute(update(resources).where(_at(basis.kind, basis.workspace, basis.name)).values(gone))
     take_along(tx.connection, basis)
+    return basis
 
 
 def _current(tx: Transaction, basis: AnyResource) -> AnyResource | None:
@@ -116,19 +159,34 @@ def _put(tx: Transaction, basis: AnyResource, now: float, **changes: Any) -> Any
     columns: dict[str, Any] = {"version": made.version, "updated_at": now, "generation": made.generation}
     columns |= {part: _text(getattr(made, part)) for part in ("spec", "status") if part in changes}
     tx.connection.execute(update(resources).where(_at(made.kind, made.workspace, made.name)).values(columns))
+    tx.note(made)
     return made
 
 
-def newest_version(connection: Connection) -> int:
-    """The version of the last change."""
-    return int(connection.execute(select(counters.c.value).where(counters.c.name == "version")).scalar_one())
+def counter(connection: Connection, name: str) -> int:
+    """The value of a counter: `version`, the version of the last change, or `epoch`."""
+    return int(connection.execute(select(counters.c.value).where(counters.c.name == name)).scalar_one())
 
 
-def changes_after(connection: Connection, version: int) -> list[Change]:
-    """The next changes after a version, in order."""
+def changes_after(connection: Connection, version: int, written: MutableMapping[Place, AnyResource]) -> list[Change]:
+    """The next changes after a version, in order. What is in `written`, as this process wrote it, is taken from there.
+
+    A resource that changes again meanwhile is left out: that change has a later version.
+    """
     fields = [resources.c[field] for field in ("version", "kind", "workspace", "name", "deleted")]
     query = select(*fields).where(resources.c.version > version).order_by(resources.c.version).limit(CHANGES_AT_ONCE)
-    return [Change(**row._mapping) for row in connection.execute(query)]
+    rows = connection.execute(query).all()
+    found: dict[int, AnyResource | Unreadable] = {}
+    for row in rows:
+        made = written.pop((row.kind, row.workspace, row.name), None)
+        if made is not None and made.version == row.version:
+            found[row.version] = made
+    unread = [row.version for row in rows if not row.deleted and row.version not in found]
+    if unread:
+        for full in connection.execute(_LIVE.where(resources.c.version.in_(unread))):
+            found[full.version] = _readable(full)
+    kept = [row for row in rows if row.deleted or row.version in found]
+    return [Change(**row._mapping, resource=found.get(row.version)) for row in kept]
 
 
 def forget_deleted(tx: Transaction, now: float) -> None:
