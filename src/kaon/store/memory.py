@@ -158,10 +158,18 @@ class MemoryStore(SingleWrites):
                 self._events[event.workspace].append(event.model_copy(update={"id": self._event_id}))
 
     async def events(
-        self, workspace: str, kind: str | None = None, name: str | None = None, limit: int = 100
+        self,
+        workspace: str,
+        kind: str | None = None,
+        name: str | None = None,
+        limit: int = 100,
+        *,
+        after: int | None = None,
     ) -> list[Event]:
         """See `Store.events`."""
         found = [e for e in self._events[workspace] if kind in (None, e.kind) and name in (None, e.name)]
+        if after is not None:
+            return [e for e in found if e.id > after][: max(limit, 0)]
         return found[-limit:] if limit > 0 else []
 
     def _keep_traffic(self, minutes: Sequence[Sample]) -> None:

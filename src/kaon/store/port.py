@@ -173,9 +173,15 @@ class Store(Protocol):
         ...
 
     async def events(
-        self, workspace: str, kind: str | None = None, name: str | None = None, limit: int = 100
+        self,
+        workspace: str,
+        kind: str | None = None,
+        name: str | None = None,
+        limit: int = 100,
+        *,
+        after: int | None = None,
     ) -> list[Event]:
-        """The newest events, oldest of them first."""
+        """The newest events, oldest of them first; with `after`, the next ones behind the event of that id."""
         ...
 
     async def keep_traffic(self, minutes: Sequence[Sample]) -> None:
