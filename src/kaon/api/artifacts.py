@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import os
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import IO, Annotated
 
@@ -206,7 +206,7 @@ async def _seen(parts: Parts, caller: Caller, ws: str) -> set[str] | None:
     return _visible(caller, deployments, await parts.store.list_all("revision", ws))
 
 
-def _visible(caller: Caller, deployments: list[Deployment], revisions: list[Revision]) -> set[str] | None:
+def _visible(caller: Caller, deployments: Iterable[Deployment], revisions: Iterable[Revision]) -> set[str] | None:
     names = caller.standing.deployments
     if names is None:
         return None

@@ -27,7 +27,7 @@ from kaon.api.keyring import Caller
 from kaon.api.parts import InWorkspace, Parts, WithCaller, WithParts
 from kaon.api.versions import IfMatch, hold_to_version, version_of
 from kaon.api.views import Items
-from kaon.errors import Conflict, Forbidden, InvalidInput, NotFound
+from kaon.errors import Conflict, Forbidden, InvalidInput, KaonError, NotFound
 from kaon.store.port import AnyResource
 from kaon.types.kind import Filter, Kind, Scope, Verb
 from kaon.types.kinds import KINDS
@@ -40,35 +40,31 @@ Position = tuple[str | int, ...]
 
 
 class Look:
-    """What there is of some kinds in one workspace (empty: the platform's own) at one moment, for one caller."""
+    """What there is in one workspace (empty: the platform's own) at one moment, for one caller."""
 
     def __init__(self, parts: Parts, caller: Caller, workspace: str) -> None:
         self.parts = parts
         self.caller = caller
         self.workspace = workspace
         self.now = parts.clock.now()
+        self.version = parts.snapshot.version
         self.memo: dict[str, Any] = {}
         """What views of the same look share."""
-        self._found: dict[str, dict[tuple[str, str], AnyResource]] = {}
 
-    async def load(self, kind: Kind) -> None:
-        """Read what the views of `kind` are made of."""
-        for name in kind.made_of | ({kind.name} if kind.stored else set()):
-            place = None if name == "key" else self._place(name)  # a key's owners are of any workspace
-            found = await self.parts.store.list_all(name, place, unreadable=[])
-            self._found[name] = {(resource.workspace, resource.name): resource for resource in found}
+    def all(self, kind: str) -> Sequence[AnyResource]:
+        """The resources of a kind in this workspace, by name."""
+        return self.parts.snapshot.list(kind, self._place(kind))
 
-    def all(self, kind: str) -> list[AnyResource]:
-        """The resources of a kind that was loaded, in this workspace, by name."""
-        return [r for (workspace, _), r in self._found[kind].items() if workspace == self._place(kind)]
-
-    def everywhere(self, kind: str) -> list[AnyResource]:
-        """Those of all workspaces, of a kind of which these were loaded."""
-        return list(self._found[kind].values())
+    def everywhere(self, kind: str) -> Sequence[AnyResource]:
+        """Those of all workspaces."""
+        return self.parts.snapshot.list(kind)
 
     def find(self, kind: str, name: str) -> AnyResource | None:
-        """The resource of that name, of a kind that was loaded."""
-        return self._found[kind].get((self._place(kind), name))
+        """The resource of that name, if there is one that can be read."""
+        try:
+            return self.parts.snapshot.find(kind, self._place(kind), name)
+        except KaonError:
+            return None
 
     def _place(self, kind: str) -> str:
         return self.workspace if KINDS[kind].scope is Scope.WORKSPACE else ""
@@ -104,23 +100,44 @@ class Collection:
     parameter: str = "name"
     """How its routes call the name of one resource: the gate knows `ws` and `deployment`."""
 
+    def sees_it(self, item: Any, look: Look) -> bool:
+        """Whether the caller sees a resource, or a view of a kind that is not stored."""
+        return (self.sees or _sees(self.kind))(item, look)
+
+    def shown(self, item: Any, look: Look) -> BaseModel:
+        """The view of a resource that the caller sees; of a kind that is not stored, itself."""
+        if self.items is not None:
+            return item  # type: ignore[no-any-return]
+        return self.kind.shown(item) if self.view is None else self.view(item, look)
+
+    def found(self, look: Look) -> Iterable[Any]:
+        """All resources, or views of a kind that is not stored."""
+        return look.all(self.kind.name) if self.items is None else self.items(look)
+
     def views(
         self, look: Look, after: Position | None = None, prefix: str = ""
     ) -> Iterator[tuple[Position, BaseModel]]:
         """What the caller sees, in order, behind `after`."""
-        sees, view = self.sees or _sees(self.kind), self.view or (lambda item, _: self.kind.shown(item))
-        found = look.all(self.kind.name) if self.items is None else self.items(look)
-        ordered = sorted(((self.kind.order(item), item) for item in found), key=lambda pair: pair[0])
+        ordered = sorted(((self.kind.order(item), item) for item in self.found(look)), key=lambda pair: pair[0])
         for position, item in ordered:
-            if (after is None or position > after) and item.name.startswith(prefix) and sees(item, look):
-                yield position, item if self.items is not None else view(item, look)
+            if (
+                (after is None or _is_behind(position, after))
+                and item.name.startswith(prefix)
+                and self.sees_it(item, look)
+            ):
+                yield position, self.shown(item, look)
 
     def one(self, look: Look, name: str) -> BaseModel:
         """The view of the resource of that name. Raises `NotFound` when there is none that the caller sees."""
-        found = [view for _, view in self.views(look, prefix=name) if getattr(view, "name", None) == name]
-        if not found:
+        if self.items is None:
+            resource = look.parts.snapshot.find(self.kind.name, look.workspace, name)
+            found = [] if resource is None else [resource]
+        else:
+            found = [item for item in self.items(look) if item.name == name]
+        seen = [self.shown(item, look) for item in found if self.sees_it(item, look)]
+        if not seen:
             raise unseen(self.kind, look.workspace, name)
-        return found[-1]
+        return seen[-1]
 
 
 def unseen(kind: Kind, workspace: str, name: str) -> NotFound:
@@ -131,30 +148,39 @@ def unseen(kind: Kind, workspace: str, name: str) -> NotFound:
     )
 
 
-async def read_page(
+def read_page(
     collection: Collection, look: Look, query: Mapping[str, Any], *, after: str | None, limit: int
 ) -> Items[Any]:
     """The next page of a list, and where the one after it begins."""
-    kind = collection.kind
-    version = await look.parts.store.version()
-    await look.load(kind)
-    chosen = _chosen(kind.filters, query)
+    chosen = chosen_of(collection.kind, query)
     page: list[tuple[Position, BaseModel]] = []
     for position, view in collection.views(look, _position(after), query.get("prefix") or ""):
         if fits(chosen, view):
             if len(page) == limit:
-                return Items(items=[v for _, v in page], next=_cursor(page[-1][0]), version=version)
+                return Items(items=[v for _, v in page], next=_cursor(page[-1][0]), version=look.version)
             page.append((position, view))
-    return Items(items=[v for _, v in page], version=version)
+    return Items(items=[v for _, v in page], version=look.version)
 
 
-def _chosen(filters: Sequence[Filter], query: Mapping[str, Any]) -> list[tuple[Filter, str]]:
-    return [(f, query[f.name]) for f in filters if query.get(f.name) is not None]
+def chosen_of(kind: Kind, query: Mapping[str, Any]) -> list[tuple[Filter, str]]:
+    """The filters of a kind that the query has, and the values that they want."""
+    return [(f, query[f.name]) for f in kind.filters if query.get(f.name) is not None]
 
 
 def fits(chosen: Sequence[tuple[Filter, str]], view: BaseModel) -> bool:
     """Whether a view has the values that were asked for."""
     return all(str(wanted.value(view)) == value for wanted, value in chosen)
+
+
+def _is_behind(position: Position, after: Position) -> bool:
+    try:
+        return position > after
+    except TypeError:
+        raise _strange_cursor() from None
+
+
+def _strange_cursor() -> InvalidInput:
+    return InvalidInput("This is no cursor of this list.", hint="Give `after` as the `next` of the page before.")
 
 
 def _cursor(position: Position) -> str:
@@ -170,7 +196,7 @@ def _position(after: str | None) -> Position | None:
     except (ValueError, binascii.Error, RecursionError):
         found = None
     if not isinstance(found, list) or not all(type(part) in (str, int) for part in found):
-        raise InvalidInput("This is no cursor of a list.", hint="Give `after` as the `next` of the page before.")
+        raise _strange_cursor()
     return tuple(found)
 
 
@@ -224,7 +250,7 @@ def _list(collection: Collection) -> Endpoint:
     kind = collection.kind
 
     async def call(parts: Parts, caller: Caller, after: str | None, limit: int, ws: str = "", **query: Any) -> Any:
-        return await read_page(collection, Look(parts, caller, ws), query, after=after, limit=limit)
+        return read_page(collection, Look(parts, caller, ws), query, after=after, limit=limit)
 
     filters = {
         f.name: (Annotated[str | None, Query(pattern=f.pattern, description=f.help)], None) for f in kind.filters
@@ -245,9 +271,7 @@ def _get(collection: Collection) -> Endpoint:
     kind = collection.kind
 
     async def call(parts: Parts, caller: Caller, name: str, ws: str = "") -> BaseModel:
-        look = Look(parts, caller, ws)
-        await look.load(kind)
-        return collection.one(look, name)
+        return collection.one(Look(parts, caller, ws), name)
 
     return _signed(f"get_{kind.name}", f"One {kind.name}.", call, **_place(collection))
 
@@ -274,7 +298,7 @@ def _put(collection: Collection) -> Endpoint:
             hold_to_version(wanted, current, kind.name, name)
             kind.admit(name, body, None if current is None else current.spec)
             after = _would_be(kind, look, name, body, current)
-            if current is None and not (collection.sees or _sees(kind))(after, look):
+            if current is None and not collection.sees_it(after, look):
                 raise Forbidden(f"This key may not make this {kind.name}.", hint="See what it may: kaon whoami")
             if dry_run:
                 return after, current
@@ -287,8 +311,7 @@ def _put(collection: Collection) -> Endpoint:
         if not dry_run and (before is None or after.version != before.version):
             response.status_code = 201 if before is None else 200
             await _note(parts, caller, after, "Created" if before is None else "Changed")
-        await look.load(kind)
-        return (collection.view or (lambda item, _: kind.shown(item)))(after, look)
+        return collection.shown(after, look)
 
     return _signed(
         f"put_{kind.name}",
@@ -328,7 +351,7 @@ async def _own(collection: Collection, look: Look, name: str) -> AnyResource | N
     """The resource, if there is one. Raises `Forbidden` for one that the caller does not see."""
     kind = collection.kind
     found = await look.parts.store.find(kind.name, look.workspace, name)
-    if found is not None and not (collection.sees or _sees(kind))(found, look):
+    if found is not None and not collection.sees_it(found, look):
         raise unseen(kind, look.workspace, name)
     return found
 
