@@ -36,6 +36,7 @@ from kaon.api import (
     workspaces,
 )
 from kaon.api.broker import Broker
+from kaon.api.collection import Collection
 from kaon.api.doors import Door
 from kaon.api.gate import Gate
 from kaon.api.guard import Guard
@@ -44,7 +45,8 @@ from kaon.api.meters import Meters
 from kaon.api.openapi import document
 from kaon.api.parts import Parts, Vault
 from kaon.api.problems import answer_framework, answer_kaon, answer_validation
-from kaon.api.resources import Collection, routes_of
+from kaon.api.recent import RecentChanges
+from kaon.api.resources import routes_of
 from kaon.clock import Clock
 from kaon.errors import KaonError
 from kaon.guesses import Guesses
@@ -92,13 +94,14 @@ def create_app(
     """
     follow = snapshot is None
     snapshot = snapshot or Snapshot(store)
-    keyring = Keyring(snapshot, clock)
+    keyring, recent = Keyring(snapshot, clock), RecentChanges(snapshot)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         following = [asyncio.ensure_future(snapshot.run())] if follow else []
         try:
-            yield
+            with recent.following():
+                yield
         finally:
             for task in following:
                 task.cancel()
@@ -122,7 +125,7 @@ def create_app(
     app.router.route_class = Door
     app.router.routes[:] = routes()
     ring = TrafficRing() if traffic is None else traffic
-    shared = ring, opinions or Opinions(), Meters(ring, clock)
+    shared = ring, opinions or Opinions(), Meters(ring, clock), recent
     app.state.parts = Parts(store, blobs, vault, settings, clock, snapshot, keyring, Broker(), *shared)
     app.state.gate = Gate(snapshot, keyring, Guesses(clock))
     app.openapi = cache(partial(document, DOORS))  # type: ignore[method-assign]

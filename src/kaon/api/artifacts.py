@@ -15,12 +15,12 @@ from fastapi import Response
 from starlette.requests import Request
 
 from kaon.api import audit, edits
+from kaon.api.collection import Collection, Look
 from kaon.api.doors import Doors
 from kaon.api.gate import unseen_workspace
 from kaon.api.keyring import Caller
 from kaon.api.parts import InWorkspace, Parts, WithCaller, WithParts
 from kaon.api.quotas import hold_to_bytes, hold_to_count
-from kaon.api.resources import Collection, Look
 from kaon.api.views import ArtifactView
 from kaon.errors import Conflict, Forbidden, InvalidInput, NotFound, TooLarge, Unavailable
 from kaon.sdk.archive import head_bytes, read_head, read_manifest

@@ -15,11 +15,11 @@ from starlette.requests import Request
 from kaon.agent.ports import Call
 from kaon.api import edits
 from kaon.api.checks import IDENTITY_PREFIX, IDENTITY_VARIABLE
+from kaon.api.collection import Collection
 from kaon.api.doors import Doors
 from kaon.api.keyring import Caller
 from kaon.api.parts import OfCloud, Parts, WithCaller, WithParts
 from kaon.api.problems import Unprocessable
-from kaon.api.resources import Collection
 from kaon.api.views import CloudView
 from kaon.errors import NotFound, Unauthenticated
 from kaon.types.cloud import CloudSpec, CloudStatus

@@ -12,13 +12,13 @@ from pydantic import ValidationError
 
 from kaon.api import audit, edits
 from kaon.api.checks import check_hosts, check_name, check_spec
+from kaon.api.collection import Collection
 from kaon.api.doors import Doors
 from kaon.api.gate import unseen_deployment
 from kaon.api.keyring import Caller
 from kaon.api.parts import InWorkspace, OfDeployment, Parts, WithCaller, WithParts
 from kaon.api.problems import Unprocessable
 from kaon.api.quotas import hold_to_count
-from kaon.api.resources import Collection
 from kaon.api.shapes import view_of
 from kaon.api.views import DeploymentView, ScalingChange
 from kaon.errors import Conflict

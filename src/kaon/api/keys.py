@@ -6,12 +6,12 @@ import secrets
 
 from kaon.api import audit, edits
 from kaon.api.checks import IDENTITY_PREFIX
+from kaon.api.collection import Collection, Look
 from kaon.api.doors import Doors
 from kaon.api.keyring import Caller
 from kaon.api.parts import InWorkspace, Named, Parts, WithCaller, WithParts
 from kaon.api.problems import Unprocessable
 from kaon.api.quotas import hold_to_count
-from kaon.api.resources import Collection, Look
 from kaon.api.views import KeyMade, KeyRequest, KeyView
 from kaon.errors import Conflict, Forbidden, NotFound
 from kaon.laws.rights import Standing, grantable, standing

@@ -13,6 +13,7 @@ from kaon.api.broker import Broker
 from kaon.api.keyring import Caller, Keyring
 from kaon.api.lasting import Lasting
 from kaon.api.meters import Meters
+from kaon.api.recent import RecentChanges
 from kaon.clock import Clock
 from kaon.settings import Settings
 from kaon.store.opinions import Opinions
@@ -52,6 +53,7 @@ class Parts:
     traffic: TrafficRing
     opinions: Opinions
     meters: Meters
+    recent: RecentChanges
     lasting: Lasting = field(default_factory=Lasting)
     artifacts: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while it is decided whether bytes stay: by who keeps an artifact, and by who takes one away."""

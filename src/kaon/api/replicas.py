@@ -14,11 +14,11 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from kaon.api.broker import Question
+from kaon.api.collection import Collection, Look
 from kaon.api.doors import Doors
 from kaon.api.gate import unseen_deployment
 from kaon.api.keyring import Caller
 from kaon.api.parts import InWorkspace, OfDeployment, Parts, WithCaller, WithParts
-from kaon.api.resources import Collection, Look
 from kaon.api.views import Items, ReplicaView
 from kaon.drivers.port import LogLine
 from kaon.errors import NotFound

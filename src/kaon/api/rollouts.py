@@ -9,12 +9,12 @@ from pydantic import ValidationError
 
 from kaon.api import edits
 from kaon.api.checks import check_spec
+from kaon.api.collection import Collection, Look
 from kaon.api.deployments import deployment_of, edited, note, owned
 from kaon.api.doors import Doors
 from kaon.api.keyring import Caller
 from kaon.api.parts import InWorkspace, OfDeployment, Parts, WithCaller, WithParts
 from kaon.api.problems import Unprocessable
-from kaon.api.resources import Collection, Look
 from kaon.api.shapes import revision_state, view_of
 from kaon.api.views import DeploymentView, Items, RevisionState, UndoRequest
 from kaon.errors import Conflict, Unavailable

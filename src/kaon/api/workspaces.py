@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from kaon.api import audit, edits
 from kaon.api.artifacts import discard
+from kaon.api.collection import Collection
 from kaon.api.doors import Doors
 from kaon.api.parts import InWorkspace, WithCaller, WithParts
-from kaon.api.resources import Collection
 from kaon.api.views import WorkspaceRequest, WorkspaceView
 from kaon.errors import Conflict, Forbidden
 from kaon.types.key import Right

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -10,15 +11,18 @@ from typing import Any
 from kaon import log
 from kaon.cli import advising, shapes
 from kaon.cli.following import until_nobody_reads
-from kaon.cli.output import Format, across, put, put_list, put_one, shown
+from kaon.cli.output import Format, Shape, across, document, put, put_list, put_one, shown
 from kaon.cli.remote import Remote, opened
-from kaon.cli.text import pairs, plain
+from kaon.cli.text import json_safe, pairs, plain, table
+from kaon.client.watch import Change
 from kaon.errors import InvalidInput, NotFound
 from kaon.types.kind import Kind, Verb
 from kaon.types.kinds import KINDS, kind_named
 
 _EVENTS = 10
 """How many of a resource's events its page has."""
+_ALIGNED = 50
+"""How many of the last rows decide how wide the columns of the next one are."""
 
 
 def get(
@@ -30,11 +34,15 @@ def get(
     wide: bool = False,
     most: int | None = None,
     filters: Sequence[str] = (),
+    watch: bool = False,
 ) -> None:
-    """List things of a kind, or show one."""
+    """List things of a kind, or show one; with `watch`, go on with each change as it comes."""
     kind = kind_named(word)
     query, shape = chosen(kind, filters), shapes.of(kind.name, time.time(), wide=wide)
     with opened(workspace) as remote:
+        if watch:
+            _follow(remote, kind, name, form, wide=wide, **query, **({"limit": most} if most else {}))
+            return
         if name and Verb.GET in kind.rights and not (query or most):
             found = _found(remote, kind, name)
             if not isinstance(found, list):
@@ -43,6 +51,37 @@ def get(
         else:
             found = remote.resources(kind, most, **({"name": name} if name else {}), **query)
         put_list(found, shape, form)
+
+
+def _follow(remote: Remote, kind: Kind, name: str, form: Format, *, wide: bool = False, **query: Any) -> None:
+    """Print what there is, and each change as it comes."""
+    keeps = Verb.GET in kind.rights
+    if name:
+        query["prefix" if keeps else "name"] = name
+    rows: list[tuple[object, ...]] = []
+    with until_nobody_reads():
+        for change in remote.watch(kind, **query):
+            shape = shapes.of(kind.name, time.time(), wide=wide)
+            if change.what == "synced" or (keeps and name and change.view.name != name):
+                continue
+            if form is not Format.TABLE:
+                put(_said(change, shape, form))
+                continue
+            titles = ("change", *shape.titles) if keeps else shape.titles
+            row = (change.what, *shape.row(change.view)) if keeps else shape.row(change.view)
+            lines = table(titles, [*rows, row]).splitlines()
+            put("\n".join(lines[-1:] if rows else lines))
+            rows = [*rows, row][-_ALIGNED:]
+
+
+def _said(change: Change, shape: Shape[Any], form: Format) -> str:
+    """A change as a document: JSON on a line of its own, YAML behind a separator."""
+    if form is Format.NAME:
+        return plain(shape.name(change.view))
+    value = {"change": change.what, "view": change.view.model_dump(mode="json")}
+    if form is Format.JSON:
+        return json_safe(json.dumps(value, ensure_ascii=False))
+    return f"---\n{document(value, form)}"
 
 
 def chosen(kind: Kind, texts: Sequence[str]) -> dict[str, str]:
@@ -123,8 +162,14 @@ def logs(name: str, workspace: str | None, form: Format, query: dict[str, Any]) 
                 put(f"{name}{plain(text, keep=chr(9))}" or " ")
 
 
-def events(name: str, kind: str, limit: int, workspace: str | None, form: Format) -> None:
-    """Print what happened."""
+def events(
+    name: str, kind: str, limit: int, workspace: str | None, form: Format, *, since_s: float | None, follow: bool
+) -> None:
+    """Print what happened; with `follow`, go on with what happens."""
+    about: dict[str, Any] = {"kind": kind_named(kind).name if kind else None, "since_s": since_s, "limit": limit}
     with opened(workspace) as remote:
-        found = remote.events(kind_named(kind).name if kind else None, name or None, limit)
+        if follow:
+            _follow(remote, KINDS["event"], name, form, **about)
+            return
+        found = remote.resources(KINDS["event"], **about, name=name or None)
         put_list(found, shapes.of("event", time.time()), form)

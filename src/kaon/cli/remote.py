@@ -30,6 +30,7 @@ from kaon.api.views import (
 from kaon.cli import contexts
 from kaon.cli.text import plain
 from kaon.client.platform import Platform
+from kaon.client.watch import Change
 from kaon.drivers.port import LogLine
 from kaon.errors import Conflict, InvalidInput, NotFound
 from kaon.settings import Settings
@@ -73,6 +74,10 @@ class Remote:
     def resource(self, kind: Kind, name: str) -> Any:
         """One resource."""
         return self.artifact(name) if kind.name == "artifact" else self._platform.resource(kind, self.workspace, name)
+
+    def watch(self, kind: Kind, **query: str | int | None) -> Iterator[Change]:
+        """What there is of a kind, then each change as it comes."""
+        return self._platform.watch(kind, self.workspace, **query)
 
     def put_resource(self, kind: Kind, name: str, spec: BaseModel, version: int | None = None) -> Any:
         """Create a resource, or replace its spec; only when it still has `version`, if one is named."""

@@ -6,6 +6,7 @@ It carries and checks; what the routes are called and what they answer is said b
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
@@ -16,8 +17,10 @@ from urllib.parse import quote
 import httpx2
 from pydantic import BaseModel, ValidationError
 
+from kaon.client.events import EventReader, ServerEvent
+from kaon.client.watch import Change, Watch
 from kaon.context import REQUEST_ID_HEADER
-from kaon.errors import BadAnswer, DeadlineExceeded, InvalidInput, KaonError, Unavailable, from_problem
+from kaon.errors import BadAnswer, DeadlineExceeded, Gone, InvalidInput, KaonError, Unavailable, from_problem
 from kaon.types.kind import Kind
 
 M = TypeVar("M", bound=BaseModel)
@@ -28,6 +31,10 @@ _CONNECT_S = 5.0
 _CHUNK_BYTES = 256 * 1024
 _PAGE = 1000
 """Items that a page may have."""
+_SILENCE_S = 45.0
+"""A watch that is silent for longer, without a sign of life, is cut: three of those signs are missing."""
+_AGAIN_S = 0.2
+_AGAIN_MOST_S = 5.0
 
 
 class Platform:
@@ -85,6 +92,36 @@ class Platform:
     def delete_resource(self, kind: Kind, workspace: str, name: str) -> None:
         """Delete a resource."""
         self.act("DELETE", _path(kind, workspace, name))
+
+    def watch(self, kind: Kind, workspace: str, **query: str | int | None) -> Iterator[Change]:
+        """What the key sees of a kind, then 'synced', then each change as it comes, without end.
+
+        What was connected once is connected again whenever that fails; it ends with the error that the platform
+        answers, such as that the key has ended.
+        """
+        known, path, failures, began = Watch(kind), _path(kind, workspace), 0, False
+        while True:
+            try:
+                for event in self._server_events(path, {**query, "watch": True, "since": known.since}):
+                    failures, began = 0, True
+                    yield from _changes(known, event)
+            except Gone:
+                known.begin_anew()
+            except (Unavailable, DeadlineExceeded):
+                if not began:
+                    raise
+            time.sleep(min(_AGAIN_MOST_S, _AGAIN_S * 2**failures))
+            failures = min(failures + 1, 10)
+
+    def _server_events(self, path: str, query: Query) -> Iterator[ServerEvent]:
+        timeout = httpx2.Timeout(_SILENCE_S, connect=_CONNECT_S)
+        with self._failing(), self._http.stream("GET", path, params=_given(query), timeout=timeout) as response:
+            if response.status_code >= 300:
+                response.read()
+                _checked(response)
+            reader = EventReader()
+            for chunk in response.iter_bytes():
+                yield from reader.feed(chunk)
 
     def _pages(self, model: type[M], path: str, query: Query) -> Iterator[M]:
         after: str | None = None
@@ -165,6 +202,13 @@ class Platform:
 
     def _parsed(self, model: type[M], response: httpx2.Response) -> M:
         return _valid(model, response.content)
+
+
+def _changes(known: Watch, event: ServerEvent) -> Iterator[Change]:
+    try:
+        yield from known.take(event)
+    except ValidationError:
+        raise _strange() from None
 
 
 def _path(kind: Kind, workspace: str, name: str | None = None) -> str:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,15 @@ spec: {colour: blue}
 ---
 kind: toy
 name: ball
+"""
+
+
+WITH_TOYS = """
+from kaon.cli.root import main
+from kaon.types.kinds import KINDS
+from tests.toy_kind import KIND
+KINDS[KIND.name] = KIND
+main()
 """
 
 
@@ -106,3 +119,39 @@ def test_the_document_of_the_api_has_it(toys: None) -> None:
     assert paths == {"/api/v1/workspaces/{ws}/toys", "/api/v1/workspaces/{ws}/toys/{name}"}
     assert set(made["paths"]["/api/v1/workspaces/{ws}/toys/{name}"]) == {"get", "put", "delete"}
     assert "maker" not in json.dumps(made["paths"]["/api/v1/workspaces/{ws}/toys"]["get"])
+
+
+def test_a_watch_tells_what_there_is_and_every_change(world: Any) -> None:
+    with opened() as remote, opened() as other:
+        remote.put_resource(KIND, "ball", ToySpec())
+        changes = remote.watch(KIND)
+        assert [(c.what, c.view and c.view.name) for c in itertools.islice(changes, 2)] == [
+            ("added", "ball"),
+            ("synced", None),
+        ]
+        other.put_resource(KIND, "robot", ToySpec(colour="blue", maker="me"))
+        added = next(changes)
+        assert (added.what, added.view.name, added.view.spec.model_dump()) == ("added", "robot", {"colour": "blue"})
+        other.put_resource(KIND, "robot", ToySpec(colour="green"))
+        changed = next(changes)
+        assert (changed.what, changed.view.spec.colour) == ("changed", "green")
+        other.delete_resource(KIND, "ball")
+        deleted = next(changes)
+        assert (deleted.what, deleted.view.name) == ("deleted", "ball")
+        changes.close()
+
+
+def test_a_command_watches_until_nobody_reads(world: Any, kaon_home: Path) -> None:
+    with opened() as remote:
+        remote.put_resource(KINDS["toy"], "ball", ToySpec())
+    command = [sys.executable, "-c", WITH_TOYS, "get", "toys", "--watch", "-o", "json"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as said:
+        assert said.stdout is not None
+        assert json.loads(said.stdout.readline())["view"]["name"] == "ball"
+        with opened() as remote:
+            remote.put_resource(KINDS["toy"], "robot", ToySpec())
+        line = json.loads(said.stdout.readline())
+        assert (line["change"], line["view"]["name"]) == ("added", "robot")
+        said.stdout.close()
+        assert said.wait(60) == 0

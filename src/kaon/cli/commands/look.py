@@ -17,6 +17,7 @@ _GET = told(
     "kaon get deployment greeter -o yaml",
     "kaon get replicas greeter -o wide",
     "kaon get replicas --filter phase=Ready --limit 20",
+    "kaon get deployments --watch",
     more="Kinds: {kinds}; the plural is as good.",
 )
 _DESCRIBE = told(
@@ -59,7 +60,12 @@ _LOGS = told(
     "kaon logs greeter -f --grep ERROR",
     "kaon logs greeter --since 10m --replica greeter-2-0",
 )
-_EVENTS = told("List what happened, the newest last.", "kaon events", "kaon events greeter --limit 20")
+_EVENTS = told(
+    "List what happened, the newest last.",
+    "kaon events",
+    "kaon events greeter --limit 20",
+    "kaon events -f --since 10m",
+)
 
 
 _EXPLAIN = told(
@@ -113,6 +119,7 @@ def get(
         typer.Option("--filter", metavar="NAME=VALUE", help="Only such, like state=Stable or prefix=web; repeatable."),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="How many at most.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on with each change as it comes.")] = False,
     workspace: InWorkspace = None,
     output: Annotated[_Look, typer.Option("-o", "--output", help="table, wide, json, yaml or name.")] = _Look.TABLE,
 ) -> None:
@@ -121,7 +128,7 @@ def get(
 
     wide = output is _Look.WIDE
     form = Format.TABLE if wide else Format(output)
-    looking.get(kind, name, workspace, form, wide=wide, most=limit, filters=filters or ())
+    looking.get(kind, name, workspace, form, wide=wide, most=limit, filters=filters or (), watch=watch)
 
 
 def describe(
@@ -213,10 +220,14 @@ def events(
     name: Annotated[str, typer.Argument(help="Only about the thing of this name.", show_default=False)] = "",
     kind: Annotated[str, typer.Option(help="Only about things of this kind.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 50,
+    since: Annotated[str, typer.Option(help="Only events of the last while, like 10m.")] = "",
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with new events as they come.")] = False,
     workspace: InWorkspace = None,
     output: Output = Format.TABLE,
 ) -> None:
     """List what happened."""
     from kaon.cli import looking
+    from kaon.cli.text import seconds
 
-    looking.events(name, kind, limit, workspace, output)
+    since_s = seconds(since) if since else None
+    looking.events(name, kind, limit, workspace, output, since_s=since_s, follow=follow)
