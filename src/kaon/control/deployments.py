@@ -27,6 +27,7 @@ from kaon.laws import canary, rollout
 from kaon.store.port import Change, Store
 from kaon.store.traffic import TrafficRing
 from kaon.store.vault import Vault
+from kaon.store.writes import KeepJournal, RecordEvents, UpdateStatus, Write
 from kaon.types.deployment import DeploymentStatus
 
 _NOTHING: tuple[Mapping[Key, object], ...] = ({}, {}, {})
@@ -111,13 +112,14 @@ class Deployments:
             unrouted=unrouted_of(clouds).get(key, ""),
         )
         status = status.model_copy(update={"conditions": holds, "refused": refused_of(deployment, clouds)})
+        writes: list[Write] = list(history.outcomes(revisions, before, status, now))
         if status != before:
-            await self._store.update_status(deployment, status)
-            await self._store.record(list(events(deployment, before, status, now)))
-            await self._store.keep_journal(list(decisions(deployment, before, status, now)))
-        if woken is not before:
-            await self._store.keep_journal([wake(deployment, before, woken, now)])
-        await history.note_outcomes(self._store, revisions, before, status, now)
+            told = [*decisions(deployment, before, status, now)]
+            if woken is not before:
+                told.append(wake(deployment, before, woken, now))
+            happened = list(events(deployment, before, status, now))
+            writes = [UpdateStatus(deployment, status), RecordEvents(happened), KeepJournal(told), *writes]
+        await self._store.write(writes)
         for revision in history.finished(revisions, status):
             await history.delete(self._store, revision)
         look_at = rollout.next_look_at(deployment.spec, status, seen, now)
