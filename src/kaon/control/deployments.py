@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from kaon.clock import Clock
 from kaon.control import history, identity
 from kaon.control.loop import Again, Key
+from kaon.control.placement import lost, placement
 from kaon.control.sightings import (
     by_deployment,
     differing,
@@ -27,6 +28,7 @@ from kaon.laws import canary, rollout
 from kaon.store.port import Change, Store
 from kaon.store.traffic import TrafficRing
 from kaon.store.vault import Vault
+from kaon.types.cloud import CloudPhase
 from kaon.types.deployment import DeploymentStatus
 
 _NOTHING: tuple[Mapping[Key, object], ...] = ({}, {}, {})
@@ -43,6 +45,8 @@ class Deployments:
         self._clock = clock
         self._traffic = traffic or TrafficRing()
         self._reported: dict[str, tuple[Mapping[Key, object], ...]] = {}
+        self._phases: dict[str, CloudPhase] = {}
+        """Of the clouds that there are: where one may go, or what is known of those that run there, changes with it."""
         self._left_out: dict[Key, str] = {}
         """What the plans say of deployments. A plan is large: it is read when it changed, not at every look."""
 
@@ -67,6 +71,8 @@ class Deployments:
                     found |= {(change.workspace, owner) for owner in identity.owners([change.name])}
                 case "cloud":
                     found |= await self._newly_reported(change.name)
+                    if await self._newly_in_phase():
+                        found |= set(await self.keys())
                 case "plan":
                     found |= await self._newly_left_out()
         return found
@@ -75,6 +81,12 @@ class Deployments:
         """Deployments of which the plans have begun or ceased to say that they could not be planned."""
         before, self._left_out = self._left_out, left_out_of(await self._store.list_all("plan"))
         return differing(before, self._left_out)
+
+    async def _newly_in_phase(self) -> bool:
+        """Whether a cloud came, went, or is in another phase."""
+        clouds = await self._store.list_all("cloud")
+        before, self._phases = self._phases, {cloud.name: cloud.status.phase for cloud in clouds}
+        return before != self._phases
 
     async def _newly_reported(self, name: str) -> set[Key]:
         cloud = await self._store.find("cloud", "", name)
@@ -102,15 +114,19 @@ class Deployments:
         trying = deployment.spec.rollout.canary and before.stable != target
         samples = self._traffic.since(workspace, name, now - canary.BACK_S) if trying else ()
         status = rollout.step(deployment.spec, deployment.generation, woken, target, seen, now, samples, shadow)
+        placed = placement(deployment, clouds, now)
         holds = conditions(
             deployment,
             status,
             nameless,
             now,
+            unplaced="" if placed.cloud else placed.reason,
+            lost=lost(placed, clouds),
             unplanned=self._left_out.get(key, ""),
             unrouted=unrouted_of(clouds).get(key, ""),
         )
-        status = status.model_copy(update={"conditions": holds, "refused": refused_of(deployment, clouds)})
+        refused = refused_of(deployment, clouds)
+        status = status.model_copy(update={"placement": placed, "conditions": holds, "refused": refused})
         if status != before:
             await self._store.update_status(deployment, status)
             await self._store.record(list(events(deployment, before, status, now)))

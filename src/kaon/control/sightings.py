@@ -7,13 +7,18 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from kaon.control.loop import Key
 from kaon.laws.world import Seen
+from kaon.types.cloud import CloudPhase
 from kaon.types.replica import ReplicaStatus, replica_id
 from kaon.types.resource import Cloud, Deployment, PlanResource
 
 
 def seen_of(deployment: Deployment, clouds: Iterable[Cloud]) -> list[Seen]:
-    """The replicas of `deployment` that are reported; not those of an earlier one of the same name."""
-    reported = (r for cloud in clouds if cloud.status.report for r in cloud.status.report.replicas)
+    """The replicas of `deployment` that are reported; not those of an earlier one of the same name.
+
+    What a cloud that is lost has said last is no report: nobody knows what became of it.
+    """
+    heard = (cloud.status.report for cloud in clouds if cloud.status.phase is not CloudPhase.LOST)
+    reported = (r for report in heard if report for r in report.replicas)
     mine = (r for r in reported if (r.workspace, r.deployment) == (deployment.workspace, deployment.name))
     return sorted(_seen(deployment, mine), key=lambda s: (s.revision, s.ordinal))
 
@@ -38,12 +43,12 @@ def _seen(deployment: Deployment, reported: Iterable[ReplicaStatus]) -> Iterator
         )
 
 
-def by_deployment(cloud: Cloud) -> dict[Key, tuple[ReplicaStatus, ...]]:
-    """A cloud's reported replicas by deployment."""
+def by_deployment(cloud: Cloud) -> dict[Key, tuple[CloudPhase, tuple[ReplicaStatus, ...]]]:
+    """A cloud's reported replicas by deployment, and how far that report counts."""
     found: defaultdict[Key, list[ReplicaStatus]] = defaultdict(list)
     for replica in cloud.status.report.replicas if cloud.status.report else ():
         found[replica.workspace, replica.deployment].append(replica)
-    return {key: tuple(replicas) for key, replicas in found.items()}
+    return {key: (cloud.status.phase, tuple(replicas)) for key, replicas in found.items()}
 
 
 def waiting(cloud: Cloud) -> set[Key]:
