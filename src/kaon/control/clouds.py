@@ -8,6 +8,7 @@ from kaon.clock import Clock
 from kaon.control.loop import Again, Key
 from kaon.laws import place
 from kaon.store.port import Change, Store
+from kaon.store.snapshot import Snapshot
 from kaon.types.cloud import CloudPhase, CloudStatus
 from kaon.types.event import Event, Level
 from kaon.types.resource import Cloud
@@ -19,14 +20,16 @@ class CloudController:
 
     name = "clouds"
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, snapshot: Snapshot | None = None) -> None:
         self._store = store
+        self._snapshot = snapshot or Snapshot(store)
         self._clock = clock
         self._watched_since = clock.now()
 
     async def keys(self) -> Collection[Key]:
         """Every cloud."""
-        return {("", cloud.name) for cloud in await self._store.list_all("cloud", "")}
+        await self._snapshot.at_least(self._store.written)
+        return {("", cloud.name) for cloud in self._snapshot.list("cloud")}
 
     async def affected(self, changes: Sequence[Change]) -> Collection[Key]:
         """The clouds that changed."""
@@ -34,7 +37,8 @@ class CloudController:
 
     async def reconcile(self, key: Key) -> Again | None:
         """Write the cloud's phase when it is another, and say when silence would make it one."""
-        cloud = await self._store.find("cloud", *key)
+        await self._snapshot.at_least(self._store.written)
+        cloud = self._snapshot.find("cloud", *key)
         if cloud is None:
             return None
         status: CloudStatus = cloud.status
