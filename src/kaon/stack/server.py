@@ -23,6 +23,7 @@ from kaon.store.blobs import FileBlobs
 from kaon.store.epoch import EpochStore
 from kaon.store.opinions import Opinions
 from kaon.store.port import AuditRetention
+from kaon.store.snapshot import Snapshot
 from kaon.store.traffic import TrafficRing
 from kaon.store.vault import Vault, load_key
 
@@ -40,8 +41,16 @@ async def serve(settings: Settings, clock: Clock) -> None:
     try:
         await prepare_until_done(store, settings)
         epoch = await store.advance_epoch()  # from here on the controllers of a server before this one write nothing
+        snapshot = Snapshot(store)
         app = create_app(
-            store=store, blobs=blobs, vault=vault, settings=settings, clock=clock, traffic=ring, opinions=opinions
+            store=store,
+            blobs=blobs,
+            vault=vault,
+            settings=settings,
+            clock=clock,
+            traffic=ring,
+            opinions=opinions,
+            snapshot=snapshot,
         )
         # No proxy_headers: who calls is read from the edge's header by the API itself.
         config = uvicorn.Config(
@@ -63,8 +72,10 @@ async def serve(settings: Settings, clock: Clock) -> None:
             opinions=opinions,
             twin=ThreadedTwin(),
             routes_bytes=settings.routes_bytes,
+            snapshot=snapshot,
         )
         async with asyncio.TaskGroup() as group:
+            group.create_task(snapshot.run())
             group.create_task(controllers.run())
             group.create_task(_listen(server, settings.api_socket))
     finally:

@@ -17,8 +17,9 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left, insort
 from collections import defaultdict, deque
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Coroutine, Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from kaon import log
 from kaon.errors import KaonError, Unavailable
@@ -81,6 +82,25 @@ class Subscription:
         return group
 
 
+class _Read:
+    """A read of the store for all who wait for it; it is given up when nobody does any more."""
+
+    def __init__(self, read: Coroutine[Any, Any, None]) -> None:
+        self._task = asyncio.ensure_future(read)
+        self._waiting = 0
+        self.given_up = False
+
+    async def done(self) -> None:
+        self._waiting += 1
+        try:
+            await asyncio.shield(self._task)
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                self.given_up = True
+                self._task.cancel()
+
+
 class _Kind:
     """The resources of one kind."""
 
@@ -128,7 +148,8 @@ class Snapshot:
         self._version = 0
         self._filled = False
         self._reading = asyncio.Lock()
-        self._next_read: asyncio.Future[None] | None = None
+        self._next_read: _Read | None = None
+        """It waits for the one that is under way, and is joined by whoever comes until it begins."""
         self._subscriptions: set[Subscription] = set()
         self._waiting: defaultdict[Place, set[Changed]] = defaultdict(set)
         self._log = log.get("store.snapshot")
@@ -191,9 +212,9 @@ class Snapshot:
 
         Calls that wait at the same time share one read of the store.
         """
-        if self._next_read is None:
-            self._next_read = asyncio.ensure_future(self._read())
-        await asyncio.shield(self._next_read)
+        if self._next_read is None or self._next_read.given_up:
+            self._next_read = _Read(self._read())
+        await self._next_read.done()
 
     async def at_least(self, version: int) -> None:
         """Take in everything up to a version, which the store has. Raises `Unavailable`."""
@@ -243,13 +264,18 @@ class Snapshot:
         return self._kinds[kind]
 
     async def _read(self) -> None:
-        async with self._reading:
+        try:
+            await self._reading.acquire()
+        finally:
             self._next_read = None  # whoever comes from here on may have written after this read
+        try:
             taken: deque[Change] = deque()
             while changes := await self._store.changes(self._version):
                 taken += self._take(changes)
             self._filled = True
             self._tell(taken)
+        finally:
+            self._reading.release()
 
     def _take(self, changes: Sequence[Change]) -> Sequence[Change]:
         """Take in a group that begins at the version here or before it. Returns what of it was not here yet."""

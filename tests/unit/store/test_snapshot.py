@@ -112,6 +112,29 @@ async def test_a_read_that_has_begun_is_not_shared_with_who_comes_later() -> Non
     await early
 
 
+async def test_a_read_that_nobody_waits_for_any_more_keeps_nobody_waiting() -> None:
+    class Silent(MemoryStore):
+        silent = True
+
+        async def changes(self, after: int) -> list[Change]:
+            if self.silent:
+                await asyncio.Event().wait()
+            return await super().changes(after)
+
+    store = Silent()
+    snapshot = Snapshot(store)
+    waiting = [asyncio.ensure_future(snapshot.current()) for _ in range(3)]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    waiting.append(asyncio.ensure_future(snapshot.current()))
+    await asyncio.sleep(0)
+    for each in waiting:
+        each.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    store.silent = False
+    await snapshot.current()
+
+
 async def test_a_store_that_is_away_is_said_to_be_and_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshot, "_RETRY_S", 0.0)
     store = CountingStore()
