@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 from kaon.api import (
     advice,
     artifacts,
+    cloud_admin,
     clouds,
     decisions,
     deployments,
@@ -69,7 +70,7 @@ def routes() -> list[Door]:
     """Every route there is: those of all kinds, then what is special of some, and of the platform."""
     found = [door for kind in KINDS.values() for door in routes_of(COLLECTIONS.get(kind.name) or Collection(kind=kind))]
     special = (platform, workspaces, artifacts, deployments, decisions, rollouts, replicas, events, keys)
-    for module in (*special, secret_values, clouds, stats, tuning, advice, metrics):
+    for module in (*special, secret_values, clouds, cloud_admin, stats, tuning, advice, metrics):
         found += module.doors
     return found
 

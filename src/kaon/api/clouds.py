@@ -22,8 +22,9 @@ from kaon.api.parts import OfCloud, Parts, WithCaller, WithParts
 from kaon.api.problems import Unprocessable
 from kaon.api.views import CloudView
 from kaon.errors import NotFound, Unauthenticated
-from kaon.types.cloud import CloudSpec, CloudStatus
+from kaon.types.cloud import CloudPhase, CloudSpec, CloudStatus
 from kaon.types.key import Right
+from kaon.types.kind import Verb
 from kaon.types.kinds import KINDS
 from kaon.types.model import Digest
 from kaon.types.plan import EdgeStatus, Plan, Report
@@ -41,7 +42,11 @@ _LOOK_S = 0.5
 """How often a call that waits looks whether its key still holds, and whether its agent is still there."""
 
 doors = Doors("/clouds", tag="clouds")
-collection = Collection(kind=KINDS["cloud"], view=lambda cloud, look: _view(cloud, look.caller, look.now))
+collection = Collection(
+    kind=KINDS["cloud"],
+    view=lambda cloud, look: view_of(cloud, look.caller, look.now),
+    special=frozenset({Verb.DELETE}),
+)
 Wait = Annotated[float, Query(ge=0, allow_inf_nan=False, description="Seconds to wait for news; 30 at most.")]
 OfReplica = Annotated[str, Path(alias="id", pattern=r"^[0-9a-f]{12}$")]
 
@@ -90,7 +95,7 @@ async def post_report(cloud: OfCloud, body: Report, parts: WithParts) -> None:
         if found is None:
             await parts.store.create("cloud", "", cloud, CloudSpec(), CloudStatus(report=body, seen_at=now))
         elif found.status.report != body or not 0 <= now - found.status.seen_at < SEEN_EVERY_S:
-            await parts.store.update_status(found, CloudStatus(report=body, seen_at=now))
+            await parts.store.update_status(found, found.status.model_copy(update={"report": body, "seen_at": now}))
 
     await edits.until_written(attempt)
 
@@ -185,7 +190,8 @@ def _open(parts: Parts, workspace: str, name: str) -> str:
     return parts.vault.open(workspace, name, secret.spec)
 
 
-def _view(cloud: Cloud, caller: Caller, now: float) -> CloudView:
+def view_of(cloud: Cloud, caller: Caller, now: float) -> CloudView:
+    """The cloud as `caller` sees it at `now`, epoch seconds."""
     status: CloudStatus = cloud.status
     seen = () if status.report is None else status.report.replicas
     visible = [r for r in seen if caller.standing.sees(r.workspace, r.deployment)]
@@ -195,7 +201,10 @@ def _view(cloud: Cloud, caller: Caller, now: float) -> CloudView:
         edge_url=cloud.spec.edge_url,
         seen_at=status.seen_at,
         connected=now - status.seen_at < AWAY_AFTER_S,
+        phase=status.phase,
+        reason=status.reason,
+        cordoned=cloud.spec.cordoned,
         edge=EdgeStatus() if status.report is None else status.report.edge,
         replicas=len(visible),
-        ready=sum(r.phase is Phase.READY for r in visible),
+        ready=0 if status.phase is CloudPhase.LOST else sum(r.phase is Phase.READY for r in visible),
     )

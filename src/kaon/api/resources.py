@@ -22,7 +22,7 @@ from kaon.api.versions import IfMatch, hold_to_version, version_of
 from kaon.api.views import Items
 from kaon.api.watch import MEDIA_TYPE, resumed, watched
 from kaon.errors import Conflict, Forbidden
-from kaon.store.port import AnyResource
+from kaon.store.port import AnyResource, Unreadable
 from kaon.types.kind import Kind, Scope, Verb
 
 LIMIT = 500
@@ -204,8 +204,10 @@ async def _own(collection: Collection, look: Look, name: str) -> AnyResource | N
 
 
 async def _hold_to_count(kind: Kind, look: Look) -> None:
-    held = len(await look.parts.store.list_all(kind.name, look.workspace, unreadable=[]))
-    if held >= kind.most:
+    snapshot = look.parts.snapshot
+    await snapshot.at_least(look.parts.store.written)
+    unreadable = [row for row in snapshot.unreadable(kind.name) if row.workspace == look.workspace]
+    if len(snapshot.list(kind.name, look.workspace)) + len(unreadable) >= kind.most:
         raise Conflict(
             f"There may be {kind.most:,} {kind.plural} at most.", hint=f"Delete some: kaon delete {kind.name} NAME"
         )
@@ -228,6 +230,6 @@ def _would_be(kind: Kind, look: Look, name: str, spec: BaseModel, current: AnyRe
     )
 
 
-async def _note(parts: Parts, caller: Caller, resource: AnyResource, reason: str) -> None:
+async def _note(parts: Parts, caller: Caller, resource: AnyResource | Unreadable, reason: str) -> None:
     place = {"workspace": resource.workspace, "kind": resource.kind, "name": resource.name, "uid": resource.uid}
     await audit.note(parts, caller, **place, reason=reason, message=f"{reason}.")

@@ -92,6 +92,9 @@ def remove(word: str, name: str, workspace: str | None, *, yes: bool, wait: bool
             case "workspace":
                 ask(f"Take workspace '{name}' away, with its keys, secrets and artifacts?", yes=yes)
                 remote.delete_workspace(name)
+            case "cloud":
+                ask(f"Delete cloud '{name}'? Its deployments are placed in another one.", yes=yes)
+                remote.delete_cloud(name)
             case "artifact":
                 artifact = remote.artifact(name)
                 ask(f"Take artifact {artifact.name[:19]} away?", yes=yes)
@@ -103,6 +106,12 @@ def remove(word: str, name: str, workspace: str | None, *, yes: bool, wait: bool
                 names = ", ".join(other.name for other in KINDS.values() if Verb.DELETE in other.rights)
                 raise InvalidInput(f"A {kind.name} is not deleted by hand.", hint=f"These are: {names}.")
     note(f"{kind.name} {name} is gone")
+
+
+def set_cordoned(name: str, *, cordoned: bool) -> None:
+    """Take a cloud out of placement, or back into it."""
+    with opened() as remote:
+        put_list([remote.set_cordoned(name, cordoned)], shapes.of("cloud", time.time()), Format.TABLE)
 
 
 def remove_unused(word: str, workspace: str | None, *, yes: bool) -> None:

@@ -20,7 +20,9 @@ from kaon.sim.search import ThreadedTwin
 from kaon.stack.boot import prepare_until_done
 from kaon.store import open_store
 from kaon.store.blobs import FileBlobs
+from kaon.store.epoch import EpochStore
 from kaon.store.opinions import Opinions
+from kaon.store.port import AuditRetention
 from kaon.store.snapshot import Snapshot
 from kaon.store.traffic import TrafficRing
 from kaon.store.vault import Vault, load_key
@@ -33,10 +35,12 @@ async def serve(settings: Settings, clock: Clock) -> None:
     ring = TrafficRing()  # filled by the API, read by the controllers
     opinions = Opinions()  # the other way round
     vault, blobs = Vault(load_key(settings)), FileBlobs(folder / "blobs")
-    store = open_store(settings.database, clock)
+    audit = AuditRetention(records=settings.audit_records, age_s=settings.audit_days * 86_400.0)
+    store = open_store(settings.database, clock, audit)
     await store.open()
     try:
         await prepare_until_done(store, settings)
+        epoch = await store.advance_epoch()  # from here on the controllers of a server before this one write nothing
         snapshot = Snapshot(store)
         app = create_app(
             store=store,
@@ -61,7 +65,7 @@ async def serve(settings: Settings, clock: Clock) -> None:
         )
         server = _Server(config)
         controllers = Controllers(
-            store,
+            EpochStore(store, epoch),
             vault,
             clock,
             traffic=ring,

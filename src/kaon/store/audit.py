@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, delete, func, insert, or_, select
 
 from kaon.store.port import AuditQuery, AuditRetention
+from kaon.store.records import readable
 from kaon.store.schema import audit as audit_table
 from kaon.store.writer import Transaction
 from kaon.types.audit import AuditRecord
@@ -48,4 +49,4 @@ def audit(connection: Connection, query: AuditQuery) -> list[AuditRecord]:
     if query.before_id is not None:
         wanted = wanted.where(table.id < query.before_id)
     rows = connection.execute(wanted.order_by(table.id.desc()).limit(max(query.limit, 0)))
-    return [AuditRecord(**row._mapping) for row in rows]
+    return readable(rows, lambda row: AuditRecord(**row._mapping), "audit")

@@ -31,7 +31,6 @@ from kaon.store.writes import (
     KeepTraffic,
     RecordAudit,
     RecordEvents,
-    ResourceWrite,
     UpdateSpec,
     UpdateStatus,
     Write,
@@ -95,7 +94,7 @@ class MemoryStore(SingleWrites):
         """See `Store.write`. All is checked before anything is kept."""
         hold_to_epoch(epoch, self._epoch)
         checked = _Checked(self._resources, self._version, self._clock.now())
-        steps = [(write, checked.after(write) if isinstance(write, ResourceWrite) else None) for write in writes]
+        steps = [(write, checked.after(write)) for write in writes]
         for write, resource in steps:
             self._keep(write, resource)
         return [resource for _, resource in steps if resource is not None]
@@ -110,8 +109,8 @@ class MemoryStore(SingleWrites):
                 self._keep_journal(entries)
             case RecordAudit(records):
                 self._record_audit(records)
-            case Delete(resource):
-                self._remove(resource)
+            case Delete(gone):
+                self._remove(gone)
             case _ if resource is not None and resource.version > self._version:  # else nothing is another
                 self._put(resource)
 
@@ -218,7 +217,7 @@ class MemoryStore(SingleWrites):
         self._lives[address] = Life(resource.uid, resource.created_at, ended=False)
         self._tell(resource, deleted=False)
 
-    def _remove(self, resource: AnyResource) -> None:
+    def _remove(self, resource: AnyResource | Unreadable) -> None:
         address = _address(resource)
         del self._resources[address]
         self._tell(resource, deleted=True)
@@ -233,7 +232,7 @@ class MemoryStore(SingleWrites):
                     for place in [place for place in kept if place[0] == resource.name]:
                         del kept[place]
 
-    def _tell(self, resource: AnyResource, *, deleted: bool) -> None:
+    def _tell(self, resource: AnyResource | Unreadable, *, deleted: bool) -> None:
         self._version += 1
         kind, workspace, name = address = _address(resource)
         self._changes.pop(address, None)
@@ -253,8 +252,8 @@ class _Checked:
         self._version = version
         self._now = now
 
-    def after(self, write: ResourceWrite) -> AnyResource:
-        """The resource as it is after `write`. Raises `Conflict`, `NotFound`."""
+    def after(self, write: Write) -> AnyResource | None:
+        """The resource that `write` creates or updates, as it is then. Raises `Conflict`, `NotFound`."""
         match write:
             case Create(kind, workspace, name, spec, status, uid, at):
                 if self._current((kind, workspace, name)) is not None:
@@ -272,7 +271,7 @@ class _Checked:
                 changed(basis, self._current(_address(basis)))
                 self._version += 1
                 self._left[_address(basis)] = None
-                return basis
+        return None
 
     def _current(self, address: Address) -> AnyResource | None:
         return self._left[address] if address in self._left else self._there.get(address)
@@ -298,5 +297,5 @@ def _wanted(record: AuditRecord, query: AuditQuery) -> bool:
     )
 
 
-def _address(resource: AnyResource) -> Address:
+def _address(resource: AnyResource | Unreadable) -> Address:
     return resource.kind, resource.workspace, resource.name

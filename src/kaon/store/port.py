@@ -26,12 +26,15 @@ AnyResource = Resource[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A resource that is stored and cannot be read."""
+    """A resource that is stored and cannot be read. It can be deleted like one that can."""
 
     kind: str
     workspace: str
     name: str
     reason: str
+    uid: str = ""
+    version: int = 0
+    created_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +89,11 @@ class Store(Protocol):
         ...
 
     async def get(self, kind: str, workspace: str, name: str) -> AnyResource:
-        """The resource of that name. Raises `NotFound`."""
+        """The resource of that name. Raises `NotFound`, and `UnreadableRow` for one that cannot be read."""
         ...
 
     async def find(self, kind: str, workspace: str, name: str) -> AnyResource | None:
-        """The resource of that name, or None."""
+        """The resource of that name, or None. Raises `UnreadableRow` for one that cannot be read."""
         ...
 
     async def list_all(
@@ -98,17 +101,17 @@ class Store(Protocol):
     ) -> list[AnyResource]:
         """All of a kind, in one workspace or in all, by workspace and name.
 
-        What cannot be read (an older Kaon allowed more than this one) is left out and added to `unreadable`; without
-        such a list it raises ValueError.
+        What cannot be read is left out and added to `unreadable`, if there is such a list. One row never keeps others
+        from being read.
         """
         ...
 
     async def write(self, writes: Sequence[Write], *, epoch: int | None = None) -> list[AnyResource]:
         """Make all of these changes, in order and in one transaction, or none of them.
 
-        Returns the resource of each `Create`, `UpdateSpec`, `UpdateStatus` and `Delete`, in order, as it is then; of a
-        `Delete` as it was. Every change has a version of its own. Raises what the single operations raise, and
-        `StaleEpoch` when `epoch` is given and there is a newer one.
+        Returns the resource of each `Create`, `UpdateSpec` and `UpdateStatus`, in order, as it is then. Every change
+        has a version of its own. Raises what the single operations raise, and `StaleEpoch` when `epoch` is given and
+        there is a newer one.
         """
         ...
 
@@ -132,8 +135,8 @@ class Store(Protocol):
         """
         ...
 
-    async def delete(self, resource: AnyResource) -> None:
-        """Take `resource` away as it was read. Raises `Conflict`, `NotFound`.
+    async def delete(self, resource: AnyResource | Unreadable) -> None:
+        """Delete `resource` as it was read. Raises `Conflict`, `NotFound`.
 
         A deployment's traffic and journal go with it, and a workspace's events, traffic and journals. What somebody
         writes of them later, or of a time before the next holder of the name was made, is not kept.
@@ -181,7 +184,10 @@ class Store(Protocol):
         *,
         after: int | None = None,
     ) -> list[Event]:
-        """The newest events, oldest of them first; with `after`, the next ones behind the event of that id."""
+        """The newest events, oldest of them first; with `after`, the next ones behind the event of that id.
+
+        One that cannot be read is left out, as in `traffic` and `journal`.
+        """
         ...
 
     async def keep_traffic(self, minutes: Sequence[Sample]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel
 
-from kaon.store.port import AnyResource
+from kaon.store.port import AnyResource, Unreadable
 from kaon.store.writes import (
     Create,
     Delete,
@@ -44,7 +44,7 @@ class SingleWrites(ABC):
         """See `Store.update_status`."""
         return (await self.write([UpdateStatus(resource, status)]))[0]
 
-    async def delete(self, resource: AnyResource) -> None:
+    async def delete(self, resource: AnyResource | Unreadable) -> None:
         """See `Store.delete`."""
         await self.write([Delete(resource)])
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
@@ -19,6 +19,9 @@ from kaon.types.event import Event
 from kaon.types.journal import JournalEntry
 from kaon.types.resource import Resource
 from kaon.types.traffic import Sample
+
+if TYPE_CHECKING:
+    from kaon.store.port import Unreadable
 
 
 def new_uid() -> str:
@@ -59,7 +62,7 @@ class UpdateStatus:
 class Delete:
     """Delete `resource` as it was read. `Conflict`, `NotFound`."""
 
-    resource: Resource[Any, Any]
+    resource: Resource[Any, Any] | Unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,5 +93,4 @@ class RecordAudit:
     records: Sequence[AuditRecord]
 
 
-ResourceWrite = Create | UpdateSpec | UpdateStatus | Delete
-Write = ResourceWrite | RecordEvents | KeepTraffic | KeepJournal | RecordAudit
+Write = Create | UpdateSpec | UpdateStatus | Delete | RecordEvents | KeepTraffic | KeepJournal | RecordAudit
