@@ -221,7 +221,6 @@ async def prepared(world: World, method: str, path: str, exits: AsyncExitStack) 
     if path.endswith("/logs"):
         agent = asyncio.ensure_future(answer_calls(world))
         exits.callback(agent.cancel)
-        await asyncio.sleep(0)
     if path.endswith("/promote"):
         web = await world.store.get("deployment", "default", "web")
         on_trial = {"observed_generation": web.generation, "canary": CanaryStatus(revision=2, since=1)}
