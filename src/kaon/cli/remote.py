@@ -98,6 +98,10 @@ class Remote:
         """Take a deployment away."""
         self._platform.act("DELETE", self._at("deployments", name))
 
+    def adopt(self, name: str) -> DeploymentView:
+        """Answer for a deployment from now on."""
+        return self._platform.write("POST", self._at("deployments", name, "adopt"), answer=DeploymentView)
+
     def scale(self, name: str, scaling: Scaling) -> DeploymentView:
         """Say how many replicas there may be."""
         return self._platform.write("POST", self._at("deployments", name, "scale"), scaling, answer=DeploymentView)
@@ -200,9 +204,10 @@ class Remote:
         """Make a key."""
         return self._platform.write("POST", self._at("keys"), request, answer=KeyMade)
 
-    def revoke_key(self, name: str) -> None:
-        """End a key."""
-        self._platform.act("DELETE", self._at("keys", name))
+    def revoke_key(self, name: str, *, with_deployments: bool = False) -> None:
+        """End a key, and delete what it deployed when that is wanted."""
+        query = {"with_deployments": True} if with_deployments else None
+        self._platform.act("DELETE", self._at("keys", name), query=query)
 
     def secrets(self) -> list[SecretView]:
         """All secrets, without their values."""

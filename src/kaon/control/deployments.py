@@ -1,6 +1,6 @@
 """From a deployment's spec to its revisions and assignments; see `kaon.laws.rollout` for how it decides.
 
-One look makes, in this order, each only when it is missing: the identity, the revision of the template, the
+One look makes, in this order, each only when it is missing: the revision of the template, its identity, the
 status. Whatever is cut off in between is found missing by the next look.
 """
 
@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from kaon.clock import Clock
-from kaon.control import history, identity
+from kaon.control import history
+from kaon.control.identity import Identities
 from kaon.control.loop import Again, Key
 from kaon.control.sightings import (
     by_deployment,
@@ -39,7 +40,7 @@ class Deployments:
 
     def __init__(self, store: Store, vault: Vault, clock: Clock, traffic: TrafficRing | None = None) -> None:
         self._store = store
-        self._vault = vault
+        self._identities = Identities(store, vault, clock)
         self._clock = clock
         self._traffic = traffic or TrafficRing()
         self._reported: dict[str, tuple[Mapping[Key, object], ...]] = {}
@@ -51,20 +52,15 @@ class Deployments:
         await self._newly_left_out()
         found = {(d.workspace, d.name) for d in await self._store.list_all("deployment")}
         found |= {(r.workspace, r.spec.deployment) for r in await self._store.list_all("revision")}
-        for kind in ("key", "secret"):
-            for resource in await self._store.list_all(kind):
-                found |= {(resource.workspace, owner) for owner in identity.owners([resource.name])}
-        return found
+        return found | set(await self._identities.deployments())
 
     async def affected(self, changes: Sequence[Change]) -> Collection[Key]:
-        """Deployments that changed, whose identity changed, or of which a cloud or a plan says something new."""
-        found: set[Key] = set()
+        """Deployments that changed, or whose key or owner did, or of which a cloud or a plan says something new."""
+        found = set(await self._identities.affected(changes))
         for change in changes:
             match change.kind:
                 case "deployment":
                     found.add((change.workspace, change.name))
-                case "key" | "secret":
-                    found |= {(change.workspace, owner) for owner in identity.owners([change.name])}
                 case "cloud":
                     found |= await self._newly_reported(change.name)
                 case "plan":
@@ -90,13 +86,14 @@ class Deployments:
         if deployment is None:
             await self._clear(workspace, name)
             return None
-        nameless = await identity.ensure(self._store, self._vault, deployment)
         target, shadow, revisions = await history.numbered(self._store, deployment)
         clouds = await self._store.list_all("cloud")
         seen = seen_of(deployment, clouds)
         now = self._clock.now()
 
         before: DeploymentStatus = deployment.status
+        running = history.running(revisions, before, target, shadow, [replica.revision for replica in seen])
+        nameless = await self._identities.ensure(deployment, running)
         # Said here and not by the scaling law at its next tick: a caller waits, and one write does for both.
         woken = rollout.woken(deployment.spec, before, held_of(deployment, clouds))
         trying = deployment.spec.rollout.canary and before.stable != target
@@ -109,6 +106,7 @@ class Deployments:
             now,
             unplanned=self._left_out.get(key, ""),
             unrouted=unrouted_of(clouds).get(key, ""),
+            owner_gone=await self._identities.owner_gone(deployment),
         )
         status = status.model_copy(update={"conditions": holds, "refused": refused_of(deployment, clouds)})
         if status != before:
@@ -117,6 +115,7 @@ class Deployments:
             await self._store.keep_journal(list(decisions(deployment, before, status, now)))
         if woken is not before:
             await self._store.keep_journal([wake(deployment, before, woken, now)])
+        await self._identities.keep(deployment, running)
         await history.note_outcomes(self._store, revisions, before, status, now)
         for revision in history.finished(revisions, status):
             await history.delete(self._store, revision)
@@ -125,6 +124,6 @@ class Deployments:
 
     async def _clear(self, workspace: str, name: str) -> None:
         """Take away what belonged to a deployment that is gone; its events stay."""
-        await identity.remove(self._store, workspace, name)
+        await self._identities.clear(workspace, name)
         for revision in await history.revisions(self._store, workspace, name):
             await history.delete(self._store, revision)

@@ -48,6 +48,7 @@ GOOD: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", ONE + "/undo"): {"json": {"revision": 1}},
     ("GET", ONE + "/decisions"): NO_BODY,
     ("POST", ONE + "/promote"): NO_BODY,
+    ("POST", ONE + "/adopt"): NO_BODY,
     ("PUT", ONE + "/shadow"): {"json": SPEC},
     ("DELETE", ONE + "/shadow"): NO_BODY,
     ("GET", ONE + "/shadow"): NO_BODY,

@@ -277,6 +277,7 @@ class ProcessDriver:
             edge_url=start.edge_url,
             data_dir=str(private_folder(places.volume(spec.workspace, spec.deployment, spec.deployment_uid))),
             flights_file=str(places.flights(spec.id)),
+            uses_any=prepared.uses_any,
             cpus=spec.resources.cpus,
             gpus=gpus,
             memory_bytes=spec.resources.memory_bytes,
