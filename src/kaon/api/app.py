@@ -25,6 +25,7 @@ from kaon.api import (
     decisions,
     deployments,
     events,
+    garbage,
     keys,
     metrics,
     owners,
@@ -72,6 +73,7 @@ DOORS: list[Door] = [
     *tuning.doors,
     *advice.doors,
     *metrics.doors,
+    *garbage.doors,
 ]
 """Every route there is."""
 

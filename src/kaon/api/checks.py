@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from kaon.api import edits
 from kaon.api.keyring import Caller
 from kaon.api.problems import Unprocessable
-from kaon.errors import Conflict, Forbidden
+from kaon.errors import Conflict, Forbidden, NotFound
 from kaon.store.port import Store
 from kaon.types.deployment import DeploymentSpec, Template, templates_of
 from kaon.types.key import IDENTITY_PREFIX, Right
@@ -44,14 +45,24 @@ async def check_hosts(store: Store, platform: Collection[str], workspace: str, n
 
 
 async def check_spec(
-    store: Store, caller: Caller, workspace: str, spec: DeploymentSpec, current: Deployment | None
+    store: Store,
+    caller: Caller,
+    workspace: str,
+    spec: DeploymentSpec,
+    current: Deployment | None,
+    *,
+    now: float | None = None,
 ) -> None:
-    """Raises `Unprocessable` naming what is missing, `Forbidden` for secrets that are not the caller's to use."""
-    await _check_template(store, caller, workspace, spec.template, current)
+    """Raises `Unprocessable` naming what is missing, `Forbidden` for what is not the caller's to use or to call.
+
+    `now`: when it is about to be written. What is made of artifacts that nothing used so far then holds them.
+    """
+    for template in templates_of(spec):
+        await _check_template(store, caller, workspace, template, current)
+        if now is not None and (current is None or template not in templates_of(current.spec)):
+            await _hold_artifact(store, workspace, template.artifact, now)
     if spec.shadow is None:
         return
-    if spec.shadow.template is not None:
-        await _check_template(store, caller, workspace, spec.shadow.template, current)
     number = spec.shadow.revision
     if number and (current is None or not await store.find("revision", workspace, f"{current.name}-{number}")):
         raise Unprocessable(f"There is no revision {number} that could be a shadow.", hint="See: kaon rollout history")
@@ -63,10 +74,7 @@ async def _check_template(
     _check_variables(template)
     artifact = await store.find("artifact", workspace, template.artifact)
     if artifact is None:
-        raise Unprocessable(
-            f"There is no artifact {template.artifact} in workspace '{workspace}'.",
-            hint="Build and bring it with: kaon deploy FILE.py:CLASS",
-        )
+        raise _no_artifact(workspace, template.artifact)
     if current is None or template not in templates_of(current.spec):
         _check_uses(caller, workspace, artifact)
     _check_use_of_secrets(caller, template, current)
@@ -75,6 +83,20 @@ async def _check_template(
             raise Unprocessable(
                 f"There is no secret '{secret}' in workspace '{workspace}'.", hint=f"Set it: kaon secret set {secret}"
             )
+
+
+async def _hold_artifact(store: Store, workspace: str, digest: str, now: float) -> None:
+    try:
+        await edits.touch_artifact(store, workspace, digest, now)
+    except NotFound:  # it was collected in this moment
+        raise _no_artifact(workspace, digest) from None
+
+
+def _no_artifact(workspace: str, digest: str) -> Unprocessable:
+    return Unprocessable(
+        f"There is no artifact {digest} in workspace '{workspace}'.",
+        hint="Build and bring it with: kaon deploy FILE.py:CLASS",
+    )
 
 
 def _check_uses(caller: Caller, workspace: str, artifact: Artifact) -> None:

@@ -63,7 +63,7 @@ async def put_deployment(
         _hold_to_version(wanted, current, name)
         _hold_to_owner(body, current)
         spec = _with_last_restart(body, current)
-        await check_spec(parts.store, caller, ws, spec, current)
+        await check_spec(parts.store, caller, ws, spec, current, now=None if dry_run else parts.clock.now())
         if current is None or await may_own(parts.store, caller, ws, spec):
             spec = owned(spec, caller)
         else:

@@ -33,6 +33,7 @@ from kaon.settings import Settings
 from kaon.types.advice import Advised
 from kaon.types.deployment import DeploymentSpec, Scaling, Shadow
 from kaon.types.event import Event
+from kaon.types.garbage import Collected
 from kaon.types.replica import ReplicaStatus
 from kaon.types.shadow import ShadowReport
 from kaon.types.tuning import TuningRequest, TuningState
@@ -232,6 +233,14 @@ class Remote:
     def delete_workspace(self, name: str) -> None:
         """Take an empty workspace away."""
         self._platform.act("DELETE", f"/workspaces/{quote(name, safe='')}")
+
+    def garbage(self) -> Collected:
+        """What nothing refers to any more, and may go."""
+        return self._platform.read(Collected, "/gc")
+
+    def collect_garbage(self) -> Collected:
+        """Delete some of it."""
+        return self._platform.write("POST", "/gc", answer=Collected)
 
     def clouds(self) -> list[CloudView]:
         """The clouds that have joined."""

@@ -15,6 +15,7 @@ from kaon.cli.commands import (
     change,
     config,
     deploy,
+    gc,
     key,
     look,
     platform,
@@ -103,7 +104,22 @@ def root(
         os.environ["KAON_CONTEXT"] = context
 
 
-for module in (serve, deploy, call, look, simulate, change, tune, rollout, key, secret, workspace, platform, config):
+for module in (
+    serve,
+    deploy,
+    call,
+    look,
+    simulate,
+    change,
+    tune,
+    rollout,
+    key,
+    secret,
+    workspace,
+    platform,
+    gc,
+    config,
+):
     module.add_to(app)
 
 

@@ -10,9 +10,11 @@ from kaon.control.deployments import Deployments
 from kaon.control.loop import Loop, Reconciler
 from kaon.control.minutes import Minutes
 from kaon.control.planning import ROUTES_BYTES, Planning
+from kaon.control.retention import Retention
 from kaon.control.scaling import Scaling
 from kaon.control.tuning import Tuning
 from kaon.control.twins import Twin
+from kaon.store.garbage import Collector
 from kaon.store.opinions import Opinions
 from kaon.store.port import Store
 from kaon.store.traffic import TrafficRing
@@ -32,7 +34,9 @@ class Controllers:
         opinions: Opinions | None = None,
         twin: Twin | None = None,
         routes_bytes: int = ROUTES_BYTES,
+        collector: Collector | None = None,
     ) -> None:
+        """Without a `collector` nothing is collected that nobody needs any more."""
         self._store = store
         self._clock = clock or SystemClock()
         ring = traffic or TrafficRing()
@@ -41,6 +45,7 @@ class Controllers:
         self.tuning = Tuning(store, self._clock, ring, opinions, self.scaling, twin)
         self.advising = Advising(store, self._clock, opinions, self.scaling)
         self.minutes = Minutes(store, self._clock, ring)
+        self.retention = Retention(collector, self._clock) if collector else None
         self.reconcilers: tuple[Reconciler, ...] = (
             Deployments(store, vault, self._clock, ring),
             Planning(store, self._clock, routes_bytes),
@@ -56,5 +61,7 @@ class Controllers:
             tasks.create_task(self.tuning.run())
             tasks.create_task(self.advising.run())
             tasks.create_task(self.minutes.run())
+            if self.retention is not None:
+                tasks.create_task(self.retention.run())
             for reconciler in self.reconcilers:
                 tasks.create_task(Loop(reconciler, self._store, self._clock).run())

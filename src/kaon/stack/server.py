@@ -20,6 +20,7 @@ from kaon.sim.search import ThreadedTwin
 from kaon.stack.boot import prepare_until_done
 from kaon.store import open_store
 from kaon.store.blobs import FileBlobs
+from kaon.store.garbage import Collector, keep_of
 from kaon.store.opinions import Opinions
 from kaon.store.traffic import TrafficRing
 from kaon.store.vault import Vault, load_key
@@ -59,6 +60,7 @@ async def serve(settings: Settings, clock: Clock) -> None:
             opinions=opinions,
             twin=ThreadedTwin(),
             routes_bytes=settings.routes_bytes,
+            collector=Collector(store, blobs, clock, keep_of(settings)),
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(controllers.run())

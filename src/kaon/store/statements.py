@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, and_, delete, insert, select, update
 
 from kaon.store.lives import lives, take_along
 from kaon.store.port import AnyResource, Change, Unreadable
-from kaon.store.records import EVENTS_KEPT, assemble, belongs, changed, reason, replaced, taken
+from kaon.store.records import EVENTS_KEPT, TOMBSTONES_KEPT_S, assemble, belongs, changed, reason, replaced, taken
 from kaon.store.schema import counters, events, resources
 from kaon.store.writer import Transaction
 from kaon.types.event import Event
@@ -19,7 +19,6 @@ from kaon.types.model import canonical_json
 
 CHANGES_AT_ONCE = 1000
 TRIM_EVERY = 128
-TOMBSTONES_KEPT_S = 24 * 3600
 
 _FIELDS = ("kind", "workspace", "name", "uid", "version", "generation", "created_at", "updated_at", "spec", "status")
 _LIVE = select(*(resources.c[field] for field in _FIELDS)).where(resources.c.deleted.is_(False))

@@ -59,6 +59,8 @@ GOOD: dict[tuple[str, str], dict[str, Any]] = {
     ("GET", ONE + "/advice"): NO_BODY,
     ("GET", WS + "/advice"): NO_BODY,
     ("GET", "/metrics"): NO_BODY,
+    ("GET", "/gc"): NO_BODY,
+    ("POST", "/gc"): NO_BODY,
     ("GET", WS + "/replicas"): NO_BODY,
     ("GET", ONE + "/logs"): {"params": {"tail": 1}},
     ("GET", WS + "/events"): NO_BODY,
