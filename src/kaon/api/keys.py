@@ -31,7 +31,7 @@ doors = Doors("/workspaces/{ws}/keys", tag="keys")
 async def list_keys(ws: InWorkspace, parts: WithParts, caller: WithCaller) -> Items[KeyView]:
     """The keys of a workspace, those that gave up their access included."""
     found = await parts.store.list_all("key", ws)
-    owned = await _answered_for(parts)
+    owned = _answered_for(parts)
     views = [await _view(parts, k, owned.get(k.uid, ())) for k in found if grantable(caller.standing, k.spec)]
     return Items(items=views)
 
@@ -87,7 +87,8 @@ async def revoke_key(
         return await parts.store.update_status(key, KeyStatus(revoked_at=parts.clock.now())), True
 
     key, newly = await edits.until_written(attempt)
-    deployments = (await _answered_for(parts)).get(key.uid, [])
+    await parts.snapshot.at_least(parts.store.written)
+    deployments = _answered_for(parts).get(key.uid, [])
     if newly:
         told = "" if with_deployments else _without_owner(deployments)
         await _note(parts, caller, key, "KeyRevoked", f"Revoked.{told}")
@@ -103,8 +104,8 @@ async def _delete(parts: Parts, caller: Caller, deployment: Deployment) -> None:
     await note_deployment(parts, caller, gone, "Deleted", "Deleted with the key that deployed it.")
 
 
-async def _answered_for(parts: Parts) -> dict[str, list[Deployment]]:
-    return answered_for(await parts.store.list_all("deployment"), await parts.store.list_all("key"))
+def _answered_for(parts: Parts) -> dict[str, list[Deployment]]:
+    return answered_for(parts.snapshot.list("deployment"), parts.snapshot.list("key"))
 
 
 def _without_owner(deployments: Sequence[Deployment]) -> str:

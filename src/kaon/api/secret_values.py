@@ -25,7 +25,7 @@ doors = Doors("/workspaces/{ws}/secrets", tag="secrets")
 async def list_secrets(ws: InWorkspace, parts: WithParts, caller: WithCaller) -> Items[SecretView]:
     """The secrets of a workspace: names and who gets them. A key for some deployments sees what those get."""
     found = await parts.store.list_all("secret", ws)
-    users = await _users(parts, ws, caller)
+    users = _users(parts, ws, caller)
     views = [_view(s, users) for s in found if not s.name.startswith(IDENTITY_PREFIX)]
     return Items(items=[v for v in views if caller.standing.deployments is None or v.used_by or v.kept_by])
 
@@ -52,7 +52,7 @@ async def put_secret(
     await audit.note(
         parts, caller, workspace=ws, kind="secret", name=name, reason="SecretSet", message="Set to a new value."
     )
-    return _view(kept, await _users(parts, ws, caller))
+    return _view(kept, _users(parts, ws, caller))
 
 
 @doors.delete("/{name}", right=Right.WRITE, status_code=204)
@@ -65,11 +65,17 @@ async def delete_secret(ws: InWorkspace, name: Named, parts: WithParts, caller: 
     _hold_to_users(name)
     if await parts.store.find("secret", ws, name) is None:
         raise NotFound(f"There is no secret '{name}' in workspace '{ws}'.", hint="`kaon secret list` lists them.")
-    users = await _users(parts, ws, caller)
+    users = _users(parts, ws, caller)
     if used_by := users.running.get(name):
         raise Conflict(
             f"Secret '{name}' is given to {', '.join(used_by[:5])}.",
             hint="Deploy them without it, and wait until no revision with it runs, then repeat.",
+        )
+    unreadable = (row for kind in ("deployment", "revision") for row in parts.snapshot.unreadable(kind))
+    if row := next((row for row in unreadable if row.workspace == ws), None):
+        raise Conflict(
+            f"The {row.kind} '{row.name}' cannot be read, and may need it.",
+            hint=f"Delete that first: kaon rm {row.name.rpartition('-')[0] if row.kind == 'revision' else row.name}",
         )
     await edits.remove(parts.store, "secret", ws, name)
     needed = f" Needed to go back to: {', '.join(kept[:5])}." if (kept := users.kept.get(name)) else ""
@@ -100,16 +106,16 @@ class _Users:
     """Revisions that would get it if somebody went back to them."""
 
 
-async def _users(parts: Parts, ws: str, caller: Caller) -> _Users:
+def _users(parts: Parts, ws: str, caller: Caller) -> _Users:
     """Of the deployments that `caller` sees."""
-    deployments = {d.name: d for d in await parts.store.list_all("deployment", ws) if caller.standing.sees(ws, d.name)}
+    deployments = {d.name: d for d in parts.snapshot.list("deployment", ws) if caller.standing.sees(ws, d.name)}
     running: defaultdict[str, dict[str, None]] = defaultdict(dict)
     kept: defaultdict[str, list[str]] = defaultdict(list)
     for name, deployment in deployments.items():
         for template in templates_of(deployment.spec):
             for secret in template.secrets.values():
                 running[secret][name] = None
-    for revision in await parts.store.list_all("revision", ws):
+    for revision in parts.snapshot.list("revision", ws):
         spec = revision.spec
         owner = deployments.get(spec.deployment)
         if owner is None or spec.deployment_uid not in ("", owner.uid):

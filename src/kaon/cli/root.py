@@ -13,6 +13,7 @@ from kaon.cli import streams
 from kaon.cli.commands import (
     call,
     change,
+    cloud,
     config,
     deploy,
     gc,
@@ -116,6 +117,7 @@ for module in (
     key,
     secret,
     workspace,
+    cloud,
     platform,
     gc,
     config,

@@ -86,7 +86,7 @@ ROUTES = [(next(iter(door.methods or ())), door.path.removeprefix("/api/v1"), do
 IDS = [f"{method} {path}" for method, path, _ in ROUTES]
 FOR_ROUTE = pytest.mark.parametrize(("method", "path", "door"), ROUTES, ids=IDS)
 
-GLOBAL_ONLY = {("POST", "/workspaces"), ("DELETE", "/workspaces/{ws}")}
+GLOBAL_ONLY = {("POST", "/workspaces"), ("DELETE", "/workspaces/{ws}"), ("GET", "/gc"), ("POST", "/gc")}
 """For admins of every workspace."""
 SHARED_WRITES = {("PUT", WS + "/secrets/{name}"), ("DELETE", WS + "/secrets/{name}")}
 """What belongs to the whole workspace, so that a key for some deployments may not."""
