@@ -22,7 +22,7 @@ from kaon.drivers.process import ProcessDriver, logs
 from kaon.drivers.process.capacity import CPU_OVERCOMMIT, Demand, Machine, check_room
 from kaon.drivers.process.driver import RUNTIME
 from kaon.drivers.process.places import Places
-from kaon.drivers.process.pruning import KEEP_LAST, LOGS_S, prune
+from kaon.drivers.process.pruning import KEEP, prune
 from kaon.errors import NotFound, Unavailable
 from kaon.sdk.environments import Environments
 from kaon.testing.drivers import ended, running, seen, start_of
@@ -369,7 +369,7 @@ def test_the_tail_reaches_back_into_rotated_files(tmp_path: Path) -> None:
 
 def test_pruning_keeps_what_is_used_and_the_last_few(tmp_path: Path) -> None:
     places = Places(tmp_path, tmp_path / "run")
-    digests = [f"sha256:{n:064x}" for n in range(KEEP_LAST + 3)]
+    digests = [f"sha256:{n:064x}" for n in range(KEEP.unpacked + 3)]
     for age, digest in enumerate(digests):
         places.artifact(digest).mkdir(parents=True)
         os.utime(places.artifact(digest), (1000 - age, 1000 - age))
@@ -380,12 +380,12 @@ def test_pruning_keeps_what_is_used_and_the_last_few(tmp_path: Path) -> None:
     (running_one / "launch.json").touch()
     now = time.time()
     for folder in (old, running_one):
-        os.utime(folder / "replica.log", (now - LOGS_S - 60, now - LOGS_S - 60))
+        os.utime(folder / "replica.log", (now - KEEP.logs_s - 60, now - KEEP.logs_s - 60))
         os.utime(folder, (0, 0))
     if (launch := running_one / "launch.json").exists():
         os.utime(launch, (0, 0))
-    prune(places, Environments(places.environments), {digests[-1]}, now)
-    assert {d for d in digests if places.artifact(d).exists()} == {*digests[:KEEP_LAST], digests[-1]}
+    prune(places, Environments(places.environments), {digests[-1]}, now, KEEP)
+    assert {d for d in digests if places.artifact(d).exists()} == {*digests[: KEEP.unpacked], digests[-1]}
     assert not old.exists()
     assert recent.exists()
     assert running_one.exists()

@@ -49,6 +49,7 @@ GOOD: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", ONE + "/undo"): {"json": {"revision": 1}},
     ("GET", ONE + "/decisions"): NO_BODY,
     ("POST", ONE + "/promote"): NO_BODY,
+    ("POST", ONE + "/adopt"): NO_BODY,
     ("PUT", ONE + "/shadow"): {"json": SPEC},
     ("DELETE", ONE + "/shadow"): NO_BODY,
     ("GET", ONE + "/shadow"): NO_BODY,
@@ -59,6 +60,8 @@ GOOD: dict[tuple[str, str], dict[str, Any]] = {
     ("GET", ONE + "/advice"): NO_BODY,
     ("GET", WS + "/advice"): NO_BODY,
     ("GET", "/metrics"): NO_BODY,
+    ("GET", "/gc"): NO_BODY,
+    ("POST", "/gc"): NO_BODY,
     ("GET", WS + "/replicas"): NO_BODY,
     ("GET", ONE + "/logs"): {"params": {"tail": 1}},
     ("GET", WS + "/events"): NO_BODY,
@@ -93,6 +96,8 @@ GLOBAL_ONLY = {
     ("POST", "/clouds/{name}/cordon"),
     ("POST", "/clouds/{name}/uncordon"),
     ("DELETE", "/clouds/{name}"),
+    ("GET", "/gc"),
+    ("POST", "/gc"),
 }
 """For admins of every workspace."""
 SHARED_WRITES = {("PUT", WS + "/secrets/{name}"), ("DELETE", WS + "/secrets/{name}")}

@@ -258,6 +258,31 @@ def test_a_key_is_shown_once_and_alone(deployed: None, run: Run) -> None:
     assert run("key", "create", "x", "--expires", "soon").code == 2
 
 
+def test_the_end_of_a_key_says_what_it_deployed_and_an_admin_adopts_that(
+    deployed: None, run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAON_KEY", run("key", "create", "ci", "--role", "editor").out.strip())
+    run("deploy", "greeter.py:Greeter", "--env", "GREETING=Hi")
+    monkeypatch.delenv("KAON_KEY")
+    said = run("key", "revoke", "ci", "-y")
+    assert (said.code, "deployments: greeter." in said.err, "kaon adopt NAME" in said.err) == (0, True, True), said.err
+    said = run("adopt", "greeter")
+    assert (said.code, "answers for 'greeter'" in said.err) == (0, True), said.err
+    assert json.loads(run("get", "deployment", "greeter", "-o", "json").out)["spec"]["owner"] != "ci"
+
+
+def test_a_key_can_end_with_what_it_deployed(
+    deployed: None, run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAON_KEY", run("key", "create", "ci", "--role", "editor").out.strip())
+    run("deploy", "greeter.py:Greeter", "--env", "GREETING=Hi")
+    monkeypatch.delenv("KAON_KEY")
+    asked = run("key", "revoke", "ci", "--with-deployments")
+    assert (asked.code, "delete these deployments: greeter" in asked.err) == (2, True), asked.err
+    assert run("key", "revoke", "ci", "--with-deployments", "-y").code == 0
+    assert run("get", "deployment", "greeter").code == 3
+
+
 def test_a_key_without_the_right_is_turned_away(world: Any, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     key = run("key", "create", "eyes", "--role", "viewer").out.strip()
     monkeypatch.setenv("KAON_KEY", key)
