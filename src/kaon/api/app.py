@@ -26,8 +26,10 @@ from kaon.api import (
     decisions,
     deployments,
     events,
+    garbage,
     keys,
     metrics,
+    owners,
     platform,
     replicas,
     rollouts,
@@ -70,7 +72,7 @@ def routes() -> list[Door]:
     """Every route there is: those of all kinds, then what is special of some, and of the platform."""
     found = [door for kind in KINDS.values() for door in routes_of(COLLECTIONS.get(kind.name) or Collection(kind=kind))]
     special = (platform, workspaces, artifacts, deployments, decisions, rollouts, replicas, events, keys)
-    for module in (*special, secret_values, clouds, cloud_admin, stats, tuning, advice, metrics):
+    for module in (*special, owners, secret_values, clouds, cloud_admin, stats, tuning, advice, metrics, garbage):
         found += module.doors
     return found
 

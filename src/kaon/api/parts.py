@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from typing import Annotated, Protocol
 
@@ -55,8 +54,6 @@ class Parts:
     meters: Meters
     recent: RecentChanges
     lasting: Lasting = field(default_factory=Lasting)
-    artifacts: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held while it is decided whether bytes stay: by who keeps an artifact, and by who takes one away."""
 
 
 async def _parts(request: Request) -> Parts:

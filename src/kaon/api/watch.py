@@ -154,7 +154,7 @@ class ResourceWatch:
         """Whether a change of that resource may be a change of what is watched."""
         if kind != self._kind.name and kind not in self._kind.made_of:
             return False
-        return workspace in ("", self._workspace) or kind == "key"
+        return workspace in ("", self._workspace) or self._kind.everywhere
 
     def _seen(self, look: Look, names: set[str] | None) -> Iterator[tuple[Hashable, _Sent]]:
         """What the caller sees now, in order: of these names, or all."""

@@ -21,6 +21,7 @@ from kaon.stack.boot import prepare_until_done
 from kaon.store import open_store
 from kaon.store.blobs import FileBlobs
 from kaon.store.epoch import EpochStore
+from kaon.store.garbage import Collector, keep_of
 from kaon.store.opinions import Opinions
 from kaon.store.port import AuditRetention
 from kaon.store.snapshot import Snapshot
@@ -73,6 +74,7 @@ async def serve(settings: Settings, clock: Clock) -> None:
             twin=ThreadedTwin(),
             routes_bytes=settings.routes_bytes,
             snapshot=snapshot,
+            collector=Collector(store, blobs, clock, keep_of(settings)),
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(snapshot.run())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
+from kaon.laws.retention import Keep
 from kaon.store.port import AnyResource, AuditQuery, Change, Store, Unreadable
 from kaon.store.single import SingleWrites
 from kaon.store.writes import Write
@@ -86,6 +87,14 @@ class EpochStore(SingleWrites):
     ) -> list[Event]:
         """See `Store.events`."""
         return await self._store.events(workspace, kind, name, limit, after=after)
+
+    async def outdated(self, keep: Keep) -> dict[str, int]:
+        """See `Store.outdated`."""
+        return await self._store.outdated(keep)
+
+    async def sweep(self, keep: Keep) -> dict[str, int]:
+        """See `Store.sweep`. What may go may go under any epoch."""
+        return await self._store.sweep(keep)
 
     async def traffic(self, workspace: str, deployment: str, since_s: float) -> list[Sample]:
         """See `Store.traffic`."""

@@ -121,6 +121,8 @@ class Kind:
     """The type of its names."""
     made_of: frozenset[str] = frozenset()
     """Other kinds of the workspace that its views are made of: a change of these is a change of the view."""
+    everywhere: bool = False
+    """Whether its views are made of these in all workspaces."""
     stored: bool = True
     """Whether its resources are rows of the store."""
     most: int = 1000

@@ -24,6 +24,10 @@ class KeyView(Model):
     expires_at: float | None = None
     revoked_at: float | None = None
     state: str = Field(description="active, or why it gives no access.")
+    owns: list[str] = Field(
+        default_factory=list,
+        description="Deployments that it, or a key that it made, answers for; 'workspace/name' in another workspace.",
+    )
 
 
 KIND = Kind(
@@ -43,6 +47,7 @@ KIND = Kind(
         Column("state", lambda k: k.state),
         Column("begins with", lambda k: k.hint),
         Column("age", lambda k: k.created_at, Form.AGE),
+        Column("owns", lambda k: ",".join(k.owns) or "-", wide=True),
         Column("made by", lambda k: k.owner or "-", wide=True),
         Column("expires", lambda k: k.expires_at, Form.TIME),
     ),
@@ -50,5 +55,6 @@ KIND = Kind(
         Filter("role", lambda k: k.role, "Only of this role."),
         Filter("state", lambda k: k.state, "Like active."),
     ),
-    made_of=frozenset({"key"}),
+    made_of=frozenset({"key", "deployment"}),
+    everywhere=True,
 )

@@ -19,6 +19,9 @@ class SecretView(Model):
     created_at: float
     updated_at: float
     used_by: list[str] = Field(default_factory=list, description="Deployments that get it.")
+    kept_by: list[str] = Field(
+        default_factory=list, description="Revisions, as 'name revision 3', that need it only if somebody goes back."
+    )
 
 
 KIND = Kind(
@@ -36,5 +39,5 @@ KIND = Kind(
         Column("age", lambda s: s.created_at, Form.AGE, wide=True),
         Column("changed", lambda s: s.updated_at, Form.AGE),
     ),
-    made_of=frozenset({"deployment"}),
+    made_of=frozenset({"deployment", "revision"}),
 )
