@@ -30,7 +30,6 @@ from kaon.clock import SystemClock
 from kaon.laws.tune import record, standing
 from kaon.store import open_store
 from kaon.types.knobs import Knobs
-from kaon.types.model import content_hash
 from kaon.types.traffic import Sample
 
 from . import lying
@@ -40,7 +39,7 @@ from .world import World, eventually, world
 CHAOS = int(os.environ.get("KAON_CHAOS", "0"))
 pytestmark = [pytest.mark.exclusive, pytest.mark.timeout(400)]
 
-SAFE, TRIED = content_hash(Knobs(max_batch=1)), content_hash(Knobs(max_batch=8))
+SAFE, TRIED = Knobs(max_batch=1).named().version, Knobs(max_batch=8).named().version
 LOOK_S, LONG_S = 10.0, 60.0
 """Between two looks of the tuner; what nothing should take, on however busy a machine."""
 HARMS = {"fails": "fails", "slow": "is slow", "ends": "ends"} | ({"memory": "takes memory"} if CHAOS else {})

@@ -20,11 +20,13 @@ from kaon.control.identity import identity_name
 from kaon.errors import Conflict, Unavailable
 from kaon.laws import rollout
 from kaon.store import open_store
+from kaon.store.plans import StoredPlans
 from kaon.store.port import AnyResource, Store
 from kaon.store.vault import Vault
 from kaon.types.cloud import CloudSpec, CloudStatus
 from kaon.types.deployment import DeploymentSpec, Rollout, RolloutState, Scaling, Template
 from kaon.types.key import KeySpec, KeyStatus, Role, key_hash
+from kaon.types.model import content_hash
 from kaon.types.plan import Plan, Report
 from kaon.types.replica import Phase, ReplicaSpec, ReplicaStatus, replica_id
 
@@ -219,7 +221,7 @@ class StoreAndControl(RuleBasedStateMachine):
     def report(self) -> None:
         plan = self.plan()
         cloud = self.do(self.store.get("cloud", "", "local"))
-        status = CloudStatus(report=self.agent.report(plan.hash if plan else ""), seen_at=self.clock.now())
+        status = CloudStatus(report=self.agent.report(content_hash(plan) if plan else ""), seen_at=self.clock.now())
         self.do(self.store.update_status(cloud, status))
 
     @rule(delta_s=st.sampled_from([1.0, 40.0]))
@@ -318,8 +320,8 @@ class StoreAndControl(RuleBasedStateMachine):
     # Helpers of the rules.
 
     def plan(self) -> Plan | None:
-        found = self.do(self.store.find("plan", "", "local"))
-        return found.spec.plan if found else None
+        found = self.do(StoredPlans(self.store).read("local"))
+        return found.plan if found else None
 
     def pick(self, number: int) -> str:
         return sorted(self.specs)[number % len(self.specs)]

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from kaon.agent.ports import Call
 from kaon.errors import Unavailable, from_problem
-from kaon.types.plan import Plan, Report
+from kaon.types.plan import PLAN_IN_PARTS, NamedPlan, Plan, Report
 from kaon.types.traffic import TrafficTaken
 
 _TIMEOUT_S = 10.0
@@ -53,9 +53,14 @@ class Link:
         """Let go of all connections."""
         await self._client.aclose()
 
-    async def plan(self, after: str, wait_s: float) -> Plan | None:
-        answer = await self._get("/plan", {"after": after, "wait_s": wait_s}, wait_s)
-        return None if answer.status_code == 304 else _read(Plan.model_validate_json, answer.content)
+    async def plan(self, after: str, wait_s: float) -> NamedPlan | None:
+        # A server of the release before reads `after`, and answers a plan in one piece.
+        headers = {"accept": f"{PLAN_IN_PARTS}, application/json"} | ({"if-none-match": f'"{after}"'} if after else {})
+        answer = await self._get("/plan", {"after": after, "wait_s": wait_s}, wait_s, headers)
+        if answer.status_code == 304:
+            return None
+        plan = _read(Plan.model_validate_json, answer.content)
+        return NamedPlan.model_construct(name=answer.headers.get("etag", "").removeprefix("W/").strip('"'), plan=plan)
 
     async def report(self, report: Report) -> None:
         with _unavailable():
@@ -94,9 +99,11 @@ class Link:
             )
         _check(answer)
 
-    async def _get(self, path: str, query: Mapping[str, str | float], wait_s: float) -> httpx2.Response:
+    async def _get(
+        self, path: str, query: Mapping[str, str | float], wait_s: float, headers: Mapping[str, str] | None = None
+    ) -> httpx2.Response:
         with _unavailable():
-            answer = await self._client.get(path, params=query, timeout=wait_s + _TIMEOUT_S)
+            answer = await self._client.get(path, params=query, headers=headers, timeout=wait_s + _TIMEOUT_S)
         return _check(answer)
 
     async def _download(self, path: str, target: Path) -> None:

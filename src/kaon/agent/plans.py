@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 from kaon import log
-from kaon.types.plan import Plan
+from kaon.types.plan import NamedPlan, Plan
 
 _log = log.get("agent.plans")
 
@@ -17,17 +18,23 @@ class PlanFile:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def load(self) -> Plan | None:
-        """The plan kept; None when there is none, or one that this version does not understand."""
+    def load(self) -> NamedPlan | None:
+        """The plan kept; None when there is none, or one that this version does not understand.
+
+        One that the release before kept has no name: the control plane is asked for it again.
+        """
         try:
-            return Plan.model_validate_json(self._path.read_bytes())
+            data = json.loads(self._path.read_bytes())
+            if isinstance(data, dict) and "plan" not in data:
+                return NamedPlan(plan=Plan.model_validate(data))
+            return NamedPlan.model_validate(data)
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
             _log.warning("the plan on disk cannot be used", error=str(error))
             return None
 
-    def keep(self, plan: Plan) -> None:
+    def keep(self, plan: NamedPlan) -> None:
         """Replace the plan kept, in one step. A full disk costs the plan and not the agent; so does a power cut."""
         beside = self._path.with_suffix(".new")
         try:

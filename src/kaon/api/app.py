@@ -44,6 +44,7 @@ from kaon.api.keyring import Keyring
 from kaon.api.meters import Meters
 from kaon.api.openapi import document
 from kaon.api.parts import Parts, Vault
+from kaon.api.plans import Plans
 from kaon.api.problems import answer_framework, answer_kaon, answer_validation
 from kaon.clock import Clock
 from kaon.errors import KaonError
@@ -115,7 +116,7 @@ def create_app(
     app.router.route_class = Door
     app.router.routes[:] = DOORS
     ring = TrafficRing() if traffic is None else traffic
-    shared = ring, opinions or Opinions(), Meters(ring, clock)
+    shared = ring, opinions or Opinions(), Meters(ring, clock), Plans(store)
     app.state.parts = Parts(store, blobs, vault, settings, clock, changes, keyring, Broker(), *shared)
     app.state.gate = Gate(store, keyring, Guesses(clock))
     app.openapi = cache(partial(document, DOORS))  # type: ignore[method-assign]

@@ -53,24 +53,24 @@ async def list_clouds(parts: WithParts, caller: WithCaller) -> Items[CloudView]:
 @doors.get("/{cloud}/plan", right=Right.AGENT, response_model=Plan, responses={304: {"description": "Still the same."}})
 async def get_plan(
     cloud: OfCloud,
+    request: Request,
     parts: WithParts,
     caller: WithCaller,
-    after: Annotated[str, Query(max_length=64, description="Hash of the plan that the agent has.")] = "",
+    after: Annotated[str, Query(max_length=64, description="As `If-None-Match`; for older agents.")] = "",
     wait_s: Wait = 20.0,
 ) -> Response:
-    """The plan as soon as it is another than `after`; 304 when it still is at the end of the wait."""
+    """The plan as soon as its ETag is not that of `If-None-Match`; 304 when it still is at the end of the wait."""
+    known = request.headers.get("if-none-match", after).removeprefix("W/").strip('"')
+    accept = request.headers.get("accept", "")
     loop = asyncio.get_running_loop()
     ends_at = loop.time() + min(wait_s, LONGEST_WAIT_S)
     with parts.lasting.one(caller.uid), parts.changes.of("plan", "", cloud) as changed:
         while True:
             await _hold_to_key(parts, caller)
-            found = await parts.store.find("plan", "", cloud)
-            if found is not None and found.spec.hash != after:
-                return Response(
-                    found.spec.plan.model_dump_json(),
-                    media_type="application/json",
-                    headers={"etag": f'"{found.spec.hash}"'},
-                )
+            plan = await parts.plans.text(cloud, accept)
+            if plan is not None and plan.name != known:
+                headers = {"etag": f'"{plan.name}"', "vary": "accept"}
+                return Response(plan.text, media_type="application/json", headers=headers)
             left_s = ends_at - loop.time()
             if not await changed.within(min(_LOOK_S, left_s)) and left_s <= _LOOK_S:
                 return Response(status_code=304)
@@ -178,8 +178,8 @@ async def post_answer(
 
 
 async def _replicas(parts: Parts, cloud: str) -> tuple[ReplicaSpec, ...]:
-    found = await parts.store.find("plan", "", cloud)
-    return () if found is None else (*found.spec.plan.replicas, *found.spec.plan.standby)
+    found = await parts.plans.of(cloud)
+    return () if found is None else (*found.plan.replicas, *found.plan.standby)
 
 
 async def _open(parts: Parts, workspace: str, name: str) -> str:

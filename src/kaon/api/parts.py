@@ -14,6 +14,7 @@ from kaon.api.changes import Changes
 from kaon.api.keyring import Caller, Keyring
 from kaon.api.lasting import Lasting
 from kaon.api.meters import Meters
+from kaon.api.plans import Plans
 from kaon.clock import Clock
 from kaon.settings import Settings
 from kaon.store.opinions import Opinions
@@ -50,6 +51,7 @@ class Parts:
     traffic: TrafficRing
     opinions: Opinions
     meters: Meters
+    plans: Plans
     lasting: Lasting = field(default_factory=Lasting)
     artifacts: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while it is decided whether bytes stay: by who keeps an artifact, and by who takes one away."""

@@ -27,6 +27,7 @@ from kaon.laws.tune.guard import TICK_S as LOOK_S
 from kaon.sim.served import Served
 from kaon.store.memory import MemoryStore
 from kaon.store.opinions import Opinions
+from kaon.store.plans import StoredPlans
 from kaon.store.traffic import TrafficRing
 from kaon.store.vault import Vault
 from kaon.types.artifact import ArtifactSpec, Manifest
@@ -77,6 +78,7 @@ class Platform:
     def __post_init__(self) -> None:
         self.clock = FakeClock()
         self.store = MemoryStore(self.clock)
+        self._plans = StoredPlans(self.store)
         self.place = FakePlace(self.clock, script=self._behaviour)
         self.driver = FakeDriver(self.place)
         self.ring = TrafficRing()
@@ -190,8 +192,8 @@ class Platform:
 
     async def _agent(self) -> tuple[Report, frozenset[str]]:
         """One step of the agent."""
-        found = await self.store.find("plan", "", CLOUD)
-        self._plan = plan = found.spec.plan if found else Plan(cloud=CLOUD)
+        found = await self._plans.read(CLOUD)
+        self._plan = plan = found.plan if found else Plan(cloud=CLOUD)
         sightings = await self.driver.observe()
         now = self.clock.monotonic()
         for id_, sighting in sightings.items():
@@ -217,7 +219,9 @@ class Platform:
         for action in decided.actions:
             await self._do(plan, action)
         ready = frozenset(id_ for id_ in self._at_edge if sightings[id_].stage != Stage.EXITED)
-        report = Report(cloud=CLOUD, plan=plan.hash, replicas=decided.statuses, edge=EdgeStatus(running=True))
+        report = Report(
+            cloud=CLOUD, plan=found.name if found else "", replicas=decided.statuses, edge=EdgeStatus(running=True)
+        )
         return report, ready
 
     async def _do(self, plan: Plan, action: Action) -> None:

@@ -23,10 +23,10 @@ from kaon.drivers.process import ProcessDriver
 from kaon.testing.places import pack_files
 from kaon.types.key import Access, Grant
 from kaon.types.knobs import Knobs, PlannedKnobs
-from kaon.types.model import canonical_json
+from kaon.types.model import content_hash
 from kaon.types.replica import Phase, ReplicaStatus
 
-from .world import Files, access_text, plan_of, process_driver, replica
+from .world import Files, plan_of, process_driver, replica, text_of
 
 WITHIN_S = 20.0
 
@@ -113,7 +113,7 @@ async def test_what_the_plan_wants_runs_is_behind_the_edge_and_is_reported(world
     await world.until(lambda: world.ready() == {"shop-1-0", "shop-1-1"})
     assert world.behind_edge() == {spec.id for spec in plan.replicas}
     report = world.files.reported()
-    assert report.plan == plan.hash
+    assert report.plan == content_hash(plan)
     assert {s.pid for s in report.replicas} == set(world.pids().values())
 
 
@@ -197,7 +197,7 @@ async def test_a_revoked_key_is_told_to_running_replicas_at_once(world: World) -
     closed = Access(grants=(Grant(hash="0" * 64, key="ci"),))
     world.files.want(plan_of(spec, access=closed))
     async with asyncio.timeout(5):
-        while (await ask(world, spec.id))["access"] != access_text(closed):
+        while (await ask(world, spec.id))["access"] != text_of(closed):
             await asyncio.sleep(0.02)
 
 
@@ -206,16 +206,16 @@ async def test_a_canary_is_told_its_knobs_and_a_replica_starts_with_those_in_for
     force, tried = Knobs(max_batch=8), Knobs(max_batch=2)
     planned = PlannedKnobs(force=force, trial=tried, replicas=(specs[0].id,))
     await world.start_agent()
-    world.files.want(plan_of(*specs).model_copy(update={"knobs": {"default/shop": planned}}))
+    world.files.want(plan_of(*specs, knobs={"default/shop": planned}))
     await world.until(lambda: len(world.behind_edge()) == 2)
     pids = world.pids()
     async with asyncio.timeout(5):
-        while (await ask(world, specs[0].id))["knobs"] != canonical_json(tried).decode():
+        while (await ask(world, specs[0].id))["knobs"] != text_of(tried):
             await asyncio.sleep(0.02)
-    assert (await ask(world, specs[1].id))["knobs"] == canonical_json(force).decode()
+    assert (await ask(world, specs[1].id))["knobs"] == text_of(force)
     world.files.want(plan_of(*specs))
     async with asyncio.timeout(5):
-        while {(await ask(world, spec.id))["knobs"] for spec in specs} != {canonical_json(Knobs()).decode()}:
+        while {(await ask(world, spec.id))["knobs"] for spec in specs} != {text_of(Knobs())}:
             await asyncio.sleep(0.02)
     assert world.pids() == pids
 

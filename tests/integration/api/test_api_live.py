@@ -15,7 +15,9 @@ import pytest
 import uvicorn
 
 from kaon.api import replicas
+from kaon.store.plans import StoredPlans
 from kaon.types.key import KeyStatus, Role
+from kaon.types.plan import Plan
 
 from .world import REPLICA, World, populate, world_of
 
@@ -213,14 +215,11 @@ async def test_an_agent_cannot_answer_with_lines_of_other_replicas_or_with_no_li
 
 
 async def test_a_plan_reaches_a_waiting_agent_over_the_wire(world: World) -> None:
-    from kaon.types.plan import Plan, PlanSpec
-
     async with connect(world, "agent") as agent:
-        plan = Plan.model_validate_json((await agent.get("/clouds/local/plan")).content)
-        waiting = asyncio.ensure_future(agent.get("/clouds/local/plan", params={"after": plan.hash, "wait_s": 5}))
+        known = {"if-none-match": (await agent.get("/clouds/local/plan")).headers["etag"]}
+        waiting = asyncio.ensure_future(agent.get("/clouds/local/plan", params={"wait_s": 5}, headers=known))
         await asyncio.sleep(0.05)
-        new = Plan(cloud="local")
-        await world.store.update_spec(await world.store.get("plan", "", "local"), PlanSpec(plan=new, hash=new.hash))
+        await StoredPlans(world.store).write(Plan(cloud="local"))
         assert (await asyncio.wait_for(waiting, 1)).json()["replicas"] == []
 
 

@@ -21,13 +21,14 @@ from kaon.sdk.archive import pack
 from kaon.settings import Settings
 from kaon.store.blobs import FileBlobs
 from kaon.store.memory import MemoryStore
+from kaon.store.plans import StoredPlans
 from kaon.store.port import Store
 from kaon.store.vault import Vault
 from kaon.types.artifact import FileEntry, Manifest
 from kaon.types.cloud import CloudSpec, CloudStatus
 from kaon.types.deployment import DeploymentSpec, RevisionSpec, Template, template_hash
 from kaon.types.key import KeySpec, Role, key_hash
-from kaon.types.plan import Plan, PlanSpec, Report
+from kaon.types.plan import Plan, Report
 from kaon.types.replica import Phase, ReplicaSpec, ReplicaStatus, replica_id
 from kaon.types.resource import Key
 from kaon.types.service import EndpointSpec, ServiceSpec
@@ -143,6 +144,6 @@ async def populate(world: World, workspace: str = "default", cloud: str = "local
     names = {"id": REPLICA, "name": "web-1-0", "workspace": workspace, "deployment": "web", "revision": 1}
     replica = ReplicaSpec(**names, ordinal=0, artifact=DIGEST, secrets=("TOKEN", "KAON_KEY"))
     plan = Plan(cloud=cloud, replicas=(replica,))
-    await world.store.create("plan", "", cloud, PlanSpec(plan=plan, hash=plan.hash))
-    report = Report(cloud=cloud, plan=plan.hash, replicas=(ReplicaStatus(**names, phase=Phase.READY),))
+    named = await StoredPlans(world.store).write(plan)
+    report = Report(cloud=cloud, plan=named.name, replicas=(ReplicaStatus(**names, phase=Phase.READY),))
     await world.store.create("cloud", "", cloud, CloudSpec(), CloudStatus(report=report, seen_at=world.clock.now()))

@@ -12,6 +12,7 @@ from kaon.control import Controllers
 from kaon.control.deployments import Deployments
 from kaon.control.history import KEPT
 from kaon.store.memory import MemoryStore
+from kaon.store.plans import StoredPlans
 from kaon.store.port import AnyResource, Change
 from kaon.store.traffic import TrafficRing
 from kaon.store.vault import Vault
@@ -20,7 +21,7 @@ from kaon.types.cloud import CloudSpec, CloudStatus
 from kaon.types.deployment import Canary, DeploymentSpec, Rollout, RolloutState, Scaling, Shadow, Template
 from kaon.types.event import Level
 from kaon.types.key import KeySpec, Role, key_hash
-from kaon.types.plan import EdgeStatus, Plan, PlanSpec, PlanStatus, Report
+from kaon.types.plan import EdgeStatus, PlanSpec, PlanStatus, Report
 from kaon.types.replica import Phase, ReplicaStatus, replica_id
 from kaon.types.traffic import Sample
 
@@ -295,9 +296,10 @@ async def test_controllers_take_a_deployment_to_a_plan_and_on_to_stable(platform
     try:
         async with asyncio.timeout(10):
             await platform.deploy(0, wanted=2)
-            while not (plan := await platform.store.find("plan", "", "local")) or not plan.spec.plan.replicas:
+            plans = StoredPlans(platform.store)
+            while not (found := await plans.read("local")) or not found.plan.replicas:
                 await asyncio.sleep(0.01)
-            assert [replica.name for replica in plan.spec.plan.replicas] == ["shop-1-0", "shop-1-1"]
+            assert [replica.name for replica in found.plan.replicas] == ["shop-1-0", "shop-1-1"]
             await platform.report()
             while (await platform.shop()).status.state is not RolloutState.STABLE:
                 await asyncio.sleep(0.01)
@@ -443,7 +445,7 @@ async def test_what_the_edge_cannot_route_is_a_condition_and_an_event_until_it_c
 async def test_what_could_not_be_planned_is_a_condition_and_an_event_until_it_can(platform: Platform) -> None:
     await platform.deploy()
     await platform.reconciler.reconcile(SHOP)
-    spec = PlanSpec(plan=Plan(cloud="local"), hash="")
+    spec = PlanSpec(hash="")
     left_out = PlanStatus(left_out={"default/shop": "timeout_s: too small"})
     plan = await platform.store.create("plan", "", "local", spec, left_out)
     change = [Change(version=1, kind="plan", workspace="", name="local")]
