@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tests.plans import kept_plan
 
 from kaon.clock import FakeClock
 from kaon.control import Controllers
@@ -20,7 +21,6 @@ from kaon.control.identity import identity_name
 from kaon.errors import Conflict, Unavailable
 from kaon.laws import rollout
 from kaon.store import open_store
-from kaon.store.plans import StoredPlans
 from kaon.store.port import AnyResource, Store
 from kaon.store.vault import Vault
 from kaon.types.cloud import CloudSpec, CloudStatus
@@ -320,7 +320,7 @@ class StoreAndControl(RuleBasedStateMachine):
     # Helpers of the rules.
 
     def plan(self) -> Plan | None:
-        found = self.do(StoredPlans(self.store).read("local"))
+        found = self.do(kept_plan(self.store))
         return found.plan if found else None
 
     def pick(self, number: int) -> str:

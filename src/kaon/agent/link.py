@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import httpx2
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
+from kaon.agent.plans import PlanReader
 from kaon.agent.ports import Call
 from kaon.errors import Unavailable, from_problem
-from kaon.types.plan import PLAN_IN_PARTS, NamedPlan, Plan, Report
+from kaon.types.plan import PLAN_IN_PARTS, NamedPlan, Report
 from kaon.types.traffic import TrafficTaken
 
 _TIMEOUT_S = 10.0
@@ -35,6 +36,7 @@ class Link:
         until they are unpacked, and nothing else."""
         self._folder = folder
         self._swept = False
+        self._plans = PlanReader()
         self._client = httpx2.AsyncClient(
             base_url=f"{url.rstrip('/')}/api/v1/clouds/{cloud}",
             headers={"authorization": f"Bearer {key}"},
@@ -59,7 +61,7 @@ class Link:
         answer = await self._get("/plan", {"after": after, "wait_s": wait_s}, wait_s, headers)
         if answer.status_code == 304:
             return None
-        plan = _read(Plan.model_validate_json, answer.content)
+        plan = _read(self._plans.read, answer.content)
         return NamedPlan.model_construct(name=answer.headers.get("etag", "").removeprefix("W/").strip('"'), plan=plan)
 
     async def report(self, report: Report) -> None:
@@ -157,7 +159,7 @@ def _check(answer: httpx2.Response) -> httpx2.Response:
 def _read(parse: Callable[[bytes], _T], content: bytes) -> _T:
     try:
         return parse(content)
-    except ValidationError:
+    except ValueError:
         raise Unavailable(
             "The control plane said something that this agent does not understand.", hint="Use one version for both."
         ) from None

@@ -1,15 +1,38 @@
-"""The last plan, on disk: what an agent works by when it starts and the control plane is away."""
+"""Plans as an agent reads them, and the last one on disk: what it works by when the control plane is away."""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
+from typing import Any
+
+from pydantic_core import from_json
 
 from kaon import log
-from kaon.types.plan import NamedPlan, Plan
+from kaon.types.plan import NamedPlan, Plan, PlanPart
 
 _log = log.get("agent.plans")
+
+
+class PlanReader:
+    """Reads one plan after the other. A part that says what it said before is the same object: it is not made again."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, tuple[Any, PlanPart]] = {}
+
+    def read(self, text: bytes) -> Plan:
+        """A plan in JSON, also one of the release before. Raises `ValueError` for what is none."""
+        data = from_json(text)
+        if not isinstance(data, dict) or not isinstance(data.get("parts"), dict):
+            return Plan.model_validate(data)
+        rest = Plan.model_validate({**data, "parts": {}})
+        self._parts = {name: self._part(name, part) for name, part in data["parts"].items()}
+        return Plan.of(rest.cloud, rest.grants, {name: part for name, (_, part) in self._parts.items()})
+
+    def _part(self, name: str, data: Any) -> tuple[Any, PlanPart]:
+        known = self._parts.get(name)
+        return known if known and known[0] == data else (data, PlanPart.model_validate(data))
 
 
 class PlanFile:

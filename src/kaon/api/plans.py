@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 
 from kaon.store.plans import StoredPlans
-from kaon.store.port import Store
+from kaon.store.snapshot import Snapshot
 from kaon.types.plan import PLAN_IN_PARTS, NamedPlan
 
 
@@ -22,17 +22,17 @@ class PlanText:
 class Plans:
     """The plans in the store, and how they read; each is written out once."""
 
-    def __init__(self, store: Store) -> None:
-        self._stored = StoredPlans(store)
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._stored = StoredPlans(snapshot)
         self._texts: dict[tuple[str, bool], tuple[NamedPlan, PlanText]] = {}
 
-    async def of(self, cloud: str) -> NamedPlan | None:
+    def of(self, cloud: str) -> NamedPlan | None:
         """The plan of a cloud; None when there is none."""
-        return await self._stored.read(cloud)
+        return self._stored.read(cloud)
 
-    async def text(self, cloud: str, accept: str) -> PlanText | None:
+    def text(self, cloud: str, accept: str) -> PlanText | None:
         """The plan of a cloud as whoever sends that `Accept` header reads it; None when there is none."""
-        named = await self.of(cloud)
+        named = self.of(cloud)
         if named is None:
             return None
         in_parts = PLAN_IN_PARTS in accept

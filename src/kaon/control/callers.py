@@ -7,6 +7,7 @@ they name, and not with keys times deployments.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,10 @@ class Callers:
     """Group -> its grants."""
     groups: Mapping[tuple[str | None, str | None], tuple[str, ...]]
     """Workspace and deployment, None: every one -> the groups of those that may call there."""
+    made_of: tuple[tuple[str, int], ...]
+    """Uids and versions of the keys."""
+    until: float
+    """When the first of them expires, epoch seconds."""
     _lists: dict[tuple[bool, tuple[str, ...]], PartAccess] = field(default_factory=dict)
     """Access lists that were made, by what is public and the groups."""
 
@@ -47,6 +52,9 @@ def callers_of(keys: Sequence[resource.Key], now: float, before: Callers | None 
 
     Access lists of `before` whose groups have the same grants are not made again.
     """
+    made_of = tuple((key.uid, key.version) for key in keys)
+    if before is not None and before.made_of == made_of and now < before.until:
+        return before
     by_uid = {key.uid: key for key in keys}
     scopes: defaultdict[Scope, list[Grant]] = defaultdict(list)
     for key in sorted(keys, key=lambda key: (key.name, key.uid)):
@@ -62,7 +70,8 @@ def callers_of(keys: Sequence[resource.Key], now: float, before: Callers | None 
         for deployment in (None,) if scope[1] is None else sorted(scope[1]):
             groups[scope[0], deployment].append(name)
     grants = dict(sorted(grants.items()))
-    made = Callers(grants, {place: tuple(sorted(names)) for place, names in groups.items()})
+    until = min((at for key in keys if (at := key.spec.expires_at) is not None and at > now), default=math.inf)
+    made = Callers(grants, {place: tuple(sorted(names)) for place, names in groups.items()}, made_of, until)
     if before is not None:
         same = {name for name, found in grants.items() if before.grants.get(name) == found}
         made._lists.update({key: access for key, access in before._lists.items() if same.issuperset(key[1])})

@@ -9,7 +9,6 @@ A part that was made is kept with the versions of what it was made of, so that o
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,9 +23,10 @@ from kaon.control.loop import Again, Key
 from kaon.errors import InvalidInput, KaonError, TooLarge
 from kaon.laws.drain import drain_s
 from kaon.laws.tune.knobs_of import planned
-from kaon.store.plans import StoredPlans
+from kaon.store.plans import StoredPlans, delete_plan, write_plan
 from kaon.store.port import Change, Store, Unreadable
 from kaon.store.records import reason
+from kaon.store.snapshot import Snapshot
 from kaon.types import resource
 from kaon.types.deployment import Assignment, Template
 from kaon.types.model import content_hash
@@ -52,11 +52,6 @@ _MADE_OF = ("deployment", "revision", "artifact", "key", "secret")
 
 Services = Mapping[tuple[str, str], ServiceSpec]
 """(Workspace, digest) -> the service of that artifact."""
-
-
-def place(clouds: Sequence[str]) -> str | None:
-    """The cloud where deployments run: with one that has joined, that one."""
-    return min(clouds, default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +167,24 @@ def _made(deployment: Deployment, source: _Source, now: float, before: MadePart 
 def _unchanged(part: PlanPart) -> MadePart:
     """A part of the last plan, of which nobody knows what it was made of."""
     return MadePart((), part, len(part.route.model_dump_json()) if part.route else 0, part, "")
+
+
+def placed(cloud: str, world: World, last: Plan | None) -> World:
+    """`world` with the deployments that are placed in `cloud`.
+
+    One that was not placed yet, or cannot be read, is where its part was planned last.
+    """
+    planned = last.parts.keys() if last else set()
+
+    def here(deployment: Deployment) -> bool:
+        placement = deployment.status.placement
+        return "/".join(_place(deployment)) in planned if placement is None else placement.cloud == cloud
+
+    return replace(
+        world,
+        deployments=[deployment for deployment in world.deployments if here(deployment)],
+        unreadable=[u for u in world.unreadable if u.kind != "deployment" or f"{u.workspace}/{u.name}" in planned],
+    )
 
 
 class _Source:
@@ -390,51 +403,52 @@ class Planning:
 
     name = "planning"
 
-    def __init__(self, store: Store, clock: Clock, routes_bytes: int = ROUTES_BYTES) -> None:
-        """`routes_bytes` is how much of routes a workspace may have."""
+    def __init__(
+        self, store: Store, clock: Clock, routes_bytes: int = ROUTES_BYTES, snapshot: Snapshot | None = None
+    ) -> None:
+        """`routes_bytes` is how much of routes a workspace may have; `snapshot` has what is in the store."""
         self._store = store
+        self._snapshot = snapshot or Snapshot(store)
         self._clock = clock
         self._routes_bytes = routes_bytes
-        self._plans = StoredPlans(store)
+        self._plans = StoredPlans(self._snapshot)
         self._before: dict[str, Planned] = {}
         self._known: set[Key] = set()
 
     async def keys(self) -> Collection[Key]:
         """Every cloud, and every plan that is left of one."""
-        clouds = {("", cloud.name) for cloud in await self._store.list_all("cloud")}
-        self._known = clouds | {("", kept.name) for kept in await self._store.list_all("plan")}
+        await self._snapshot.at_least(self._store.written)
+        self._known = {("", found.name) for kind in ("cloud", "plan") for found in self._snapshot.list(kind)}
         return self._known
 
     async def affected(self, changes: Sequence[Change]) -> Collection[Key]:
         """Every cloud by what its plan is made of; by its own change only when it came or went: reports are none."""
-        rewritten = {("", name) for name in self._plans.forget_others(changes)}
         made_of = any(change.kind in _MADE_OF for change in changes)
         gone = any(change.kind in ("cloud", "plan") and change.deleted for change in changes)
         come = {("", change.name) for change in changes if change.kind == "cloud"} - self._known
-        return await self.keys() if made_of or gone or come else rewritten
+        return await self.keys() if made_of or gone or come else ()
 
     async def reconcile(self, key: Key) -> Again | None:
         """Make the plan again, and keep it when it says something new."""
         name = key[1]
-        clouds = [cloud.name for cloud in await self._store.list_all("cloud")]
-        if name not in clouds:
+        await self._snapshot.at_least(self._store.written)
+        if self._snapshot.find("cloud", "", name) is None:
             self._before.pop(name, None)
-            await self._plans.remove(name)
+            await delete_plan(self._store, self._snapshot, name)
             return None
-        world = await self._world() if place(clouds) == name else World()
-        last = await self._plans.latest(name)
+        kept = self._plans.read(name)
+        last = kept.plan if kept else None
+        world = placed(name, self._world(), last)
         now = self._clock.now()
-        made = plan(name, world, now, last.plan if last else None, self._routes_bytes, self._before.get(name))
+        made = plan(name, world, now, last, self._routes_bytes, self._before.get(name))
         self._before[name] = made
-        await self._plans.write(made.plan, made.digests, made.left_out)
+        await write_plan(self._store, self._snapshot, made.plan, made.digests, made.left_out)
         return _again(world.deployments, now)
 
-    async def _world(self) -> World:
+    def _world(self) -> World:
         """Everything that plans are made of."""
-        unreadable: list[Unreadable] = []
-        # At once, and not one after the other: somebody may wait for it at the edge.
-        found = await asyncio.gather(*(self._store.list_all(kind, unreadable=unreadable) for kind in _MADE_OF))
-        deployments, revisions, artifacts, keys, secrets = found
+        unreadable = [row for kind in _MADE_OF for row in self._snapshot.unreadable(kind)]
+        deployments, revisions, artifacts, keys, secrets = map(self._snapshot.list, _MADE_OF)
         return World(deployments, revisions, artifacts, keys, secrets, unreadable)
 
 

@@ -28,6 +28,7 @@ from kaon.sim.served import Served
 from kaon.store.memory import MemoryStore
 from kaon.store.opinions import Opinions
 from kaon.store.plans import StoredPlans
+from kaon.store.snapshot import Snapshot
 from kaon.store.traffic import TrafficRing
 from kaon.store.vault import Vault
 from kaon.types.artifact import ArtifactSpec, Manifest
@@ -78,7 +79,8 @@ class Platform:
     def __post_init__(self) -> None:
         self.clock = FakeClock()
         self.store = MemoryStore(self.clock)
-        self._plans = StoredPlans(self.store)
+        self._snapshot = Snapshot(self.store)
+        self._plans = StoredPlans(self._snapshot)
         self.place = FakePlace(self.clock, script=self._behaviour)
         self.driver = FakeDriver(self.place)
         self.ring = TrafficRing()
@@ -192,7 +194,8 @@ class Platform:
 
     async def _agent(self) -> tuple[Report, frozenset[str]]:
         """One step of the agent."""
-        found = await self._plans.read(CLOUD)
+        await self._snapshot.at_least(self.store.written)
+        found = self._plans.read(CLOUD)
         self._plan = plan = found.plan if found else Plan(cloud=CLOUD)
         sightings = await self.driver.observe()
         now = self.clock.monotonic()

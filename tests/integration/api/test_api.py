@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from tests.bad_manifests import spoilt
+from tests.plans import keep_plan
 
 from kaon.errors import Unavailable
-from kaon.store.plans import StoredPlans
 from kaon.types.deployment import (
     Assignment,
     DeploymentSpec,
@@ -391,7 +391,7 @@ async def agent(world: World) -> Any:
 async def hangs(world: World, cloud: str) -> None:
     """Until an agent's request waits for a change of its plan."""
     async with asyncio.timeout(5):
-        while ("plan", "", cloud) not in world.app.state.parts.changes._waiting:
+        while ("plan", "", cloud) not in world.app.state.parts.snapshot._waiting:
             await asyncio.sleep(0)
 
 
@@ -403,7 +403,7 @@ async def test_a_plan_is_answered_when_it_changes_and_304_when_not(world: World,
     await hangs(world, "local")
     assert not waiting.done()
     began = time.monotonic()
-    await StoredPlans(world.store).write(Plan(cloud="local"))
+    await keep_plan(world.store, Plan(cloud="local"))
     answer = await waiting
     assert time.monotonic() - began < 1
     assert Plan.model_validate_json(answer.content) == Plan(cloud="local")
@@ -414,7 +414,7 @@ async def test_a_cloud_without_a_plan_waits_for_its_first(world: World) -> None:
         assert (await far.get("/clouds/far/plan", params={"wait_s": 0})).status_code == 304
         waiting = asyncio.ensure_future(far.get("/clouds/far/plan", params={"wait_s": 5}))
         await hangs(world, "far")
-        await StoredPlans(world.store).write(Plan(cloud="far"))
+        await keep_plan(world.store, Plan(cloud="far"))
         assert (await waiting).json()["cloud"] == "far"
 
 
@@ -458,7 +458,7 @@ async def test_a_dead_store_is_a_503_within_a_second(world: World, how: str, mon
 
     async with world.client(world.keys["root"]) as root:
         assert (await root.get(WEB)).status_code == 200
-        for name in ("find", "get", "list_all", "version"):
+        for name in ("find", "get", "list_all", "version", "changes"):
             monkeypatch.setattr(world.store, name, dead)
         began = time.monotonic()
         answer = await root.get(WEB)

@@ -13,9 +13,9 @@ from typing import Any
 import httpx2
 import pytest
 import uvicorn
+from tests.plans import keep_plan
 
 from kaon.api import replicas
-from kaon.store.plans import StoredPlans
 from kaon.types.key import KeyStatus, Role
 from kaon.types.plan import Plan
 
@@ -219,7 +219,7 @@ async def test_a_plan_reaches_a_waiting_agent_over_the_wire(world: World) -> Non
         known = {"if-none-match": (await agent.get("/clouds/local/plan")).headers["etag"]}
         waiting = asyncio.ensure_future(agent.get("/clouds/local/plan", params={"wait_s": 5}, headers=known))
         await asyncio.sleep(0.05)
-        await StoredPlans(world.store).write(Plan(cloud="local"))
+        await keep_plan(world.store, Plan(cloud="local"))
         assert (await asyncio.wait_for(waiting, 1)).json()["replicas"] == []
 
 

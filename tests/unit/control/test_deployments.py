@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from tests.plans import kept_plan
 
 from kaon.clock import FakeClock, SystemClock
 from kaon.control import Controllers
 from kaon.control.deployments import Deployments
 from kaon.control.history import KEPT
 from kaon.store.memory import MemoryStore
-from kaon.store.plans import StoredPlans
 from kaon.store.port import AnyResource, Change
 from kaon.store.traffic import TrafficRing
 from kaon.store.vault import Vault
@@ -296,8 +296,7 @@ async def test_controllers_take_a_deployment_to_a_plan_and_on_to_stable(platform
     try:
         async with asyncio.timeout(10):
             await platform.deploy(0, wanted=2)
-            plans = StoredPlans(platform.store)
-            while not (found := await plans.read("local")) or not found.plan.replicas:
+            while not (found := await kept_plan(platform.store)) or not found.plan.replicas:
                 await asyncio.sleep(0.01)
             assert [replica.name for replica in found.plan.replicas] == ["shop-1-0", "shop-1-1"]
             await platform.report()
