@@ -17,7 +17,6 @@ from pydantic import ValidationError
 
 from kaon import log
 from kaon.clock import Clock
-from kaon.control import identity
 from kaon.control.callers import Callers, callers_of
 from kaon.control.loop import Again, Key
 from kaon.errors import InvalidInput, KaonError, TooLarge
@@ -28,7 +27,8 @@ from kaon.store.port import Change, Store, Unreadable
 from kaon.store.records import reason
 from kaon.store.snapshot import Snapshot
 from kaon.types import resource
-from kaon.types.deployment import Assignment, Template
+from kaon.types.deployment import Assignment
+from kaon.types.key import identity_name
 from kaon.types.model import content_hash
 from kaon.types.plan import PartAccess, Plan, PlanPart
 from kaon.types.replica import ReplicaSpec, replica_id
@@ -211,12 +211,16 @@ class _Source:
             trial is not None and now < trial.until,
             *(r and r.version for r in revisions),
             *(a and a.version for a in artifacts),
-            *(self.secrets_version(deployment, t) for t in templates if may_be_at_zero(deployment)),
+            *(self.secrets_version(deployment, r) for r in revisions if r and may_be_at_zero(deployment)),
         )
 
-    def secrets_version(self, deployment: Deployment, template: Template) -> str:
-        """Which versions the secrets of a replica have."""
-        names = sorted({*template.secrets.values(), identity.identity_name(deployment.name)})
+    def secrets_version(self, deployment: Deployment, revision: Revision) -> str:
+        """Which versions the secrets of a revision's replicas have."""
+        template = revision.spec.template
+        service = self.services.get((revision.workspace, template.artifact))
+        declares = service is not None and service.uses is not None
+        own = identity_name(deployment.name, revision.spec.number if declares else None)
+        names = sorted({*template.secrets.values(), own})
         return "-".join(str(self.versions.get((deployment.workspace, name), 0)) for name in names)
 
     def check(self, deployment: Deployment, digests: Iterable[str]) -> None:
@@ -322,7 +326,7 @@ def _standby(deployment: Deployment, source: _Source) -> ReplicaSpec | None:
         return None
     service = source.services.get((revision.workspace, revision.spec.template.artifact))
     first = _replica(deployment, revision, 0, service)
-    return first.model_copy(update={"secrets_version": source.secrets_version(deployment, revision.spec.template)})
+    return first.model_copy(update={"secrets_version": source.secrets_version(deployment, revision)})
 
 
 def _replica(deployment: Deployment, revision: Revision, ordinal: int, service: ServiceSpec | None) -> ReplicaSpec:

@@ -46,6 +46,8 @@ class Files:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.away = False
+        self.tried = 0
+        """How often the agent asked the control plane for something."""
         self.secret_values: dict[str, str] = {}
         self.asked_secrets: list[str] = []
         self.calls: asyncio.Queue[Call] = asyncio.Queue()
@@ -53,6 +55,7 @@ class Files:
         self.applied: list[tuple[Endpoint, ...]] = []
 
     def _reach(self) -> None:
+        self.tried += 1
         if self.away:
             raise Unavailable("The control plane is away.")
 
@@ -79,7 +82,7 @@ class Files:
                 plan = Plan.model_validate_json(file.read_bytes())
                 if content_hash(plan) != after:
                     return NamedPlan(name=content_hash(plan), plan=plan)
-            await asyncio.sleep(POLL_S)
+            await SystemClock().sleep(POLL_S)
         return None
 
     async def report(self, report: Report) -> None:
