@@ -389,7 +389,7 @@ async def agent(world: World) -> Any:
 
 async def hangs(world: World, cloud: str) -> None:
     """Until an agent's request waits for a change of its plan."""
-    await until(lambda: ("plan", "", cloud) in world.app.state.parts.changes._waiting)
+    await until(lambda: ("plan", "", cloud) in world.app.state.parts.snapshot._waiting)
 
 
 async def test_a_plan_is_answered_when_it_changes_and_304_when_not(world: World, agent: Any) -> None:
@@ -456,7 +456,7 @@ async def test_a_dead_store_is_a_503_and_nobody_hangs(world: World, how: str, mo
 
     async with world.client(world.keys["root"]) as root:
         assert (await root.get(WEB)).status_code == 200
-        for name in ("find", "get", "list_all", "version"):
+        for name in ("find", "get", "list_all", "version", "changes"):
             monkeypatch.setattr(world.store, name, dead)
         answer = await root.get(WEB)
         assert answer.status_code == 503

@@ -210,7 +210,7 @@ async def test_a_plan_reaches_a_waiting_agent_over_the_wire(world: World) -> Non
     async with connect(world, "agent") as agent:
         plan = Plan.model_validate_json((await agent.get("/clouds/local/plan")).content)
         waiting = asyncio.ensure_future(agent.get("/clouds/local/plan", params={"after": plan.hash, "wait_s": 30}))
-        await until(lambda: ("plan", "", "local") in world.app.state.parts.changes._waiting)
+        await until(lambda: ("plan", "", "local") in world.app.state.parts.snapshot._waiting)
         new = Plan(cloud="local")
         await world.store.update_spec(await world.store.get("plan", "", "local"), PlanSpec(plan=new, hash=new.hash))
         assert (await waiting).json()["replicas"] == []
