@@ -60,7 +60,8 @@ class RecentChanges:
             self._begin()  # for the first time, or since somebody has put an older store in its place
             return
         for change in changes:
-            self._take(change)
+            if KINDS[change.kind].rights:  # the platform's own kinds cannot be watched
+                self._take(change)
         self._newest = self._snapshot.version
 
     def since(self, version: int) -> list[Recent]:
@@ -76,7 +77,7 @@ class RecentChanges:
     def _begin(self) -> None:
         self._entries.clear()
         self._oldest = self._newest = self._snapshot.version
-        found = (resource for kind in KINDS for resource in self._snapshot.list(kind))
+        found = (resource for kind in KINDS.values() if kind.rights for resource in self._snapshot.list(kind.name))
         self._known = {(r.kind, r.workspace, r.name): r for r in found}
 
     def _take(self, change: Change) -> None:
