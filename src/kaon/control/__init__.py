@@ -47,7 +47,7 @@ class Controllers:
         self.minutes = Minutes(store, self._clock, ring, self._snapshot)
         self.reconcilers: tuple[Reconciler, ...] = (
             Deployments(store, vault, self._clock, ring, self._snapshot),
-            Planning(store, self._clock, routes_bytes),
+            Planning(store, self._clock, routes_bytes, self._snapshot),
             self.scaling,
             self.tuning,
             self.advising,

@@ -73,7 +73,7 @@ class Deployments:
         if deployment is None:
             await self._clear(workspace, name)
             return None
-        nameless = await identity.ensure(self._store, self._vault, deployment)
+        nameless = await identity.ensure(self._store, self._snapshot, self._vault, deployment)
         target, shadow, revisions = await history.numbered(self._store, self._snapshot, deployment)
         report = self._reports.of(deployment)
         seen, now = report.seen, self._clock.now()
@@ -107,6 +107,6 @@ class Deployments:
 
     async def _clear(self, workspace: str, name: str) -> None:
         """Take away what belonged to a deployment that is gone; its events stay."""
-        await identity.remove(self._store, workspace, name)
+        await identity.remove(self._store, self._snapshot, workspace, name)
         for revision in history.revisions(self._snapshot, workspace, name):
             await history.delete(self._store, revision)

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from kaon.errors import ConfigError, NotFound
 from kaon.store.port import Store
+from kaon.store.snapshot import Snapshot
 from kaon.store.vault import Vault
 from kaon.types.key import KEY_PREFIX, KeySpec, Role, key_hash
 from kaon.types.resource import Deployment
@@ -28,17 +29,17 @@ def identity_name(deployment: str) -> str:
     return f"{PREFIX}{deployment}"
 
 
-async def ensure(store: Store, vault: Vault, deployment: Deployment) -> str:
+async def ensure(store: Store, snapshot: Snapshot, vault: Vault, deployment: Deployment) -> str:
     """Make the deployment's key and secret, or what is missing of them.
 
     Returns why that cannot be, or an empty text: a lost encryption key must not keep anything from running.
     Raises the store's errors.
     """
     workspace, name = deployment.workspace, identity_name(deployment.name)
-    secret = await store.find("secret", workspace, name)
-    key = await store.find("key", workspace, name)
+    secret = snapshot.find("secret", workspace, name)
+    key = snapshot.find("key", workspace, name)
     if secret is not None and key is not None and key.spec.deployment_uid not in ("", deployment.uid):
-        await remove(store, workspace, deployment.name)
+        await remove(store, snapshot, workspace, deployment.name)
         secret = key = None
     if secret is None:
         text = KEY_PREFIX + secrets.token_urlsafe(32)
@@ -68,10 +69,10 @@ def _spec(text: str, deployment: Deployment) -> KeySpec:
     )
 
 
-async def remove(store: Store, workspace: str, deployment: str) -> None:
+async def remove(store: Store, snapshot: Snapshot, workspace: str, deployment: str) -> None:
     """Take the secret and the key of a deployment that is gone; the key last, as it says whose the secret was."""
     for kind in ("secret", "key"):
-        if found := await store.find(kind, workspace, identity_name(deployment)):
+        if found := snapshot.find(kind, workspace, identity_name(deployment)):
             try:
                 await store.delete(found)
             except NotFound:

@@ -7,7 +7,6 @@ made anew for every deployment whatever happens, so that a key that was revoked 
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from kaon.laws.rights import Standing, standing
 from kaon.laws.tune.knobs_of import planned
 from kaon.store.port import Change, Store, Unreadable
 from kaon.store.records import reason
+from kaon.store.snapshot import Snapshot
 from kaon.types import resource
 from kaon.types.deployment import Assignment
 from kaon.types.key import Access, Grant, Right
@@ -353,17 +353,21 @@ class Planning:
 
     name = "planning"
 
-    def __init__(self, store: Store, clock: Clock, routes_bytes: int = ROUTES_BYTES) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, routes_bytes: int = ROUTES_BYTES, snapshot: Snapshot | None = None
+    ) -> None:
         """`routes_bytes` is how much of routes a workspace may have."""
         self._store = store
+        self._snapshot = snapshot or Snapshot(store)
         self._clock = clock
         self._routes_bytes = routes_bytes
         self._known: set[Key] = set()
 
     async def keys(self) -> Collection[Key]:
         """Every cloud, and every plan that is left of one."""
-        clouds = {("", cloud.name) for cloud in await self._store.list_all("cloud")}
-        self._known = clouds | {("", kept.name) for kept in await self._store.list_all("plan")}
+        await self._snapshot.at_least(self._store.written)
+        clouds = {("", cloud.name) for cloud in self._snapshot.list("cloud")}
+        self._known = clouds | {("", kept.name) for kept in self._snapshot.list("plan")}
         return self._known
 
     async def affected(self, changes: Sequence[Change]) -> Collection[Key]:
@@ -376,19 +380,14 @@ class Planning:
     async def reconcile(self, key: Key) -> Again | None:
         """Make the plan again, and keep it when it says something new."""
         name = key[1]
-        clouds = [cloud.name for cloud in await self._store.list_all("cloud")]
-        kept = await self._store.find("plan", "", name)
+        await self._snapshot.at_least(self._store.written)
+        clouds = [cloud.name for cloud in self._snapshot.list("cloud")]
+        kept = self._snapshot.find("plan", "", name)
         if name not in clouds:
             if kept is not None:
                 await self._store.delete(kept)
             return None
-        here = place(clouds) == name
-        # At once, and not one after the other: somebody may wait for it at the edge.
-        unreadable: list[Unreadable] = []
-        kinds = _MADE_OF if here else ()
-        found = await asyncio.gather(*(self._store.list_all(kind, unreadable=unreadable) for kind in kinds))
-        deployments, revisions, artifacts, keys, secrets = found or ((), (), (), (), ())
-        world = World(deployments, revisions, artifacts, keys, secrets, unreadable)
+        world = self._world() if place(clouds) == name else World()
         now = self._clock.now()
         made = plan(name, world, now, kept.spec.plan if kept else None, self._routes_bytes)
         spec = PlanSpec(plan=made.plan, hash=made.plan.hash)
@@ -399,6 +398,11 @@ class Planning:
         if kept.status.left_out != made.left_out:
             await self._store.update_status(kept, PlanStatus(left_out=made.left_out))
         return _again(world.deployments, now)
+
+    def _world(self) -> World:
+        """Everything that plans are made of."""
+        unreadable = [row for kind in _MADE_OF for row in self._snapshot.unreadable(kind)]
+        return World(*map(self._snapshot.list, _MADE_OF), unreadable)
 
 
 def _again(deployments: Iterable[Deployment], now: float) -> Again | None:
