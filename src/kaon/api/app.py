@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 from kaon.api import (
     advice,
     artifacts,
+    cloud_admin,
     clouds,
     decisions,
     deployments,
@@ -66,6 +67,7 @@ DOORS: list[Door] = [
     *keys.doors,
     *secret_values.doors,
     *clouds.doors,
+    *cloud_admin.doors,
     *stats.doors,
     *tuning.doors,
     *advice.doors,

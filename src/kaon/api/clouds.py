@@ -21,7 +21,7 @@ from kaon.api.parts import OfCloud, Parts, WithCaller, WithParts
 from kaon.api.problems import Unprocessable
 from kaon.api.views import CloudView, Items
 from kaon.errors import NotFound, Unauthenticated
-from kaon.types.cloud import CloudSpec, CloudStatus
+from kaon.types.cloud import CloudPhase, CloudSpec, CloudStatus
 from kaon.types.key import Right
 from kaon.types.model import Digest
 from kaon.types.plan import EdgeStatus, Plan, Report
@@ -47,7 +47,7 @@ OfReplica = Annotated[str, Path(alias="id", pattern=r"^[0-9a-f]{12}$")]
 async def list_clouds(parts: WithParts, caller: WithCaller) -> Items[CloudView]:
     """The clouds that have joined."""
     found = parts.snapshot.list("cloud")
-    return Items(items=[_view(cloud, caller, parts.clock.now()) for cloud in found])
+    return Items(items=[view_of(cloud, caller, parts.clock.now()) for cloud in found])
 
 
 @doors.get("/{cloud}/plan", right=Right.AGENT, response_model=Plan, responses={304: {"description": "Still the same."}})
@@ -94,7 +94,7 @@ async def post_report(cloud: OfCloud, body: Report, parts: WithParts) -> None:
         if found is None:
             await parts.store.create("cloud", "", cloud, CloudSpec(), CloudStatus(report=body, seen_at=now))
         elif found.status.report != body or not 0 <= now - found.status.seen_at < SEEN_EVERY_S:
-            await parts.store.update_status(found, CloudStatus(report=body, seen_at=now))
+            await parts.store.update_status(found, found.status.model_copy(update={"report": body, "seen_at": now}))
 
     await edits.until_written(attempt)
 
@@ -189,7 +189,8 @@ def _open(parts: Parts, workspace: str, name: str) -> str:
     return parts.vault.open(workspace, name, secret.spec)
 
 
-def _view(cloud: Cloud, caller: Caller, now: float) -> CloudView:
+def view_of(cloud: Cloud, caller: Caller, now: float) -> CloudView:
+    """The cloud as `caller` sees it at `now`, epoch seconds."""
     status: CloudStatus = cloud.status
     seen = () if status.report is None else status.report.replicas
     visible = [r for r in seen if caller.standing.sees(r.workspace, r.deployment)]
@@ -199,7 +200,10 @@ def _view(cloud: Cloud, caller: Caller, now: float) -> CloudView:
         edge_url=cloud.spec.edge_url,
         seen_at=status.seen_at,
         connected=now - status.seen_at < AWAY_AFTER_S,
+        phase=status.phase,
+        reason=status.reason,
+        cordoned=cloud.spec.cordoned,
         edge=EdgeStatus() if status.report is None else status.report.edge,
         replicas=len(visible),
-        ready=sum(r.phase is Phase.READY for r in visible),
+        ready=0 if status.phase is CloudPhase.LOST else sum(r.phase is Phase.READY for r in visible),
     )

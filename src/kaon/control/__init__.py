@@ -6,6 +6,7 @@ import asyncio
 
 from kaon.clock import Clock, SystemClock
 from kaon.control.advising import Advising
+from kaon.control.clouds import CloudController
 from kaon.control.deployments import Deployments
 from kaon.control.loop import Loop, Reconciler
 from kaon.control.minutes import Minutes
@@ -46,6 +47,7 @@ class Controllers:
         self.advising = Advising(store, self._clock, opinions, self.scaling)
         self.minutes = Minutes(store, self._clock, ring, self._snapshot)
         self.reconcilers: tuple[Reconciler, ...] = (
+            CloudController(store, self._clock, self._snapshot),
             Deployments(store, vault, self._clock, ring, self._snapshot),
             Planning(store, self._clock, routes_bytes, self._snapshot),
             self.scaling,

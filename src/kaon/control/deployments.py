@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from kaon.clock import Clock
 from kaon.control import history, identity
 from kaon.control.loop import Again, Key
+from kaon.control.placement import lost, placement
 from kaon.control.sightings import Reports
 from kaon.control.telling import conditions, decisions, events, wake
 from kaon.laws import canary, rollout
@@ -18,6 +19,7 @@ from kaon.store.port import Change, Store
 from kaon.store.snapshot import Snapshot
 from kaon.store.traffic import TrafficRing
 from kaon.store.vault import Vault
+from kaon.types.cloud import CloudPhase
 from kaon.types.deployment import DeploymentStatus
 
 
@@ -40,6 +42,8 @@ class Deployments:
         self._clock = clock
         self._traffic = traffic or TrafficRing()
         self._reports = Reports(self._snapshot)
+        self._phases: dict[str, CloudPhase] = {}
+        """Of the clouds that there are: where one may go, or what is known of those that run there, changes with it."""
 
     async def keys(self) -> Collection[Key]:
         """Every deployment, and every name that something of a deleted one is left under."""
@@ -63,7 +67,15 @@ class Deployments:
                     found |= {(change.workspace, owner) for owner in identity.owners([change.name])}
                 case "cloud" | "plan":
                     found |= self._reports.news(change.kind, change.name)
+        if self._newly_in_phase():
+            found |= set(await self.keys())
         return found
+
+    def _newly_in_phase(self) -> bool:
+        """Whether a cloud came, went, or is in another phase."""
+        phases = {cloud.name: cloud.status.phase for cloud in self._snapshot.list("cloud")}
+        before, self._phases = self._phases, phases
+        return before != phases
 
     async def reconcile(self, key: Key) -> Again | None:
         """See the module."""
@@ -84,15 +96,19 @@ class Deployments:
         trying = deployment.spec.rollout.canary and before.stable != target
         samples = self._traffic.since(workspace, name, now - canary.BACK_S) if trying else ()
         status = rollout.step(deployment.spec, deployment.generation, woken, target, seen, now, samples, shadow)
+        clouds = self._snapshot.list("cloud")
+        placed = placement(deployment, clouds, now)
         holds = conditions(
             deployment,
             status,
             nameless,
             now,
+            unplaced="" if placed.cloud else placed.reason,
+            lost=lost(placed, clouds),
             unplanned=report.left_out,
             unrouted=report.unrouted,
         )
-        status = status.model_copy(update={"conditions": holds, "refused": report.refused})
+        status = status.model_copy(update={"placement": placed, "conditions": holds, "refused": report.refused})
         if status != before:
             await self._store.update_status(deployment, status)
             await self._store.record(list(events(deployment, before, status, now)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
@@ -50,11 +50,6 @@ _MADE_OF = ("deployment", "revision", "artifact", "key", "secret")
 
 Services = Mapping[tuple[str, str], ServiceSpec]
 """(Workspace, digest) -> the service of that artifact."""
-
-
-def place(clouds: Sequence[str]) -> str | None:
-    """The cloud where deployments run: with one that has joined, that one."""
-    return min(clouds, default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +136,25 @@ def _parts(world: World, now: float, last: Plan, routes_bytes: int) -> tuple[dic
             parts[at] = _kept(last, at)
             left_out["/".join(at)] = f"It is stored in a form that cannot be read: {found.reason}"
     return parts, left_out
+
+
+def placed(cloud: str, world: World, last: Plan | None) -> World:
+    """`world` with the deployments that are placed in `cloud`.
+
+    One that was not placed yet, or cannot be read, is where its part was planned last.
+    """
+    kept = last or Plan(cloud=cloud)
+    planned = {(r.workspace, r.deployment) for r in kept.routes} | {(r.workspace, r.deployment) for r in kept.replicas}
+
+    def here(deployment: Deployment) -> bool:
+        placement = deployment.status.placement
+        return _place(deployment) in planned if placement is None else placement.cloud == cloud
+
+    return replace(
+        world,
+        deployments=[deployment for deployment in world.deployments if here(deployment)],
+        unreadable=[u for u in world.unreadable if u.kind != "deployment" or (u.workspace, u.name) in planned],
+    )
 
 
 class _Source:
@@ -387,9 +401,10 @@ class Planning:
             if kept is not None:
                 await self._store.delete(kept)
             return None
-        world = self._world() if place(clouds) == name else World()
+        last = kept.spec.plan if kept else None
+        world = placed(name, self._world(), last)
         now = self._clock.now()
-        made = plan(name, world, now, kept.spec.plan if kept else None, self._routes_bytes)
+        made = plan(name, world, now, last, self._routes_bytes)
         spec = PlanSpec(plan=made.plan, hash=made.plan.hash)
         if kept is None:
             kept = await self._store.create("plan", "", name, spec)
@@ -401,8 +416,14 @@ class Planning:
 
     def _world(self) -> World:
         """Everything that plans are made of."""
-        unreadable = [row for kind in _MADE_OF for row in self._snapshot.unreadable(kind)]
-        return World(*map(self._snapshot.list, _MADE_OF), unreadable)
+        return World(
+            deployments=self._snapshot.list("deployment"),
+            revisions=self._snapshot.list("revision"),
+            artifacts=self._snapshot.list("artifact"),
+            keys=self._snapshot.list("key"),
+            secrets=self._snapshot.list("secret"),
+            unreadable=[row for kind in _MADE_OF for row in self._snapshot.unreadable(kind)],
+        )
 
 
 def _again(deployments: Iterable[Deployment], now: float) -> Again | None:

@@ -11,7 +11,7 @@ from kaon.control.loop import Key
 from kaon.laws.world import Seen
 from kaon.store.port import AnyResource
 from kaon.store.snapshot import Snapshot
-from kaon.types.plan import Report
+from kaon.types.cloud import CloudPhase, CloudStatus
 from kaon.types.replica import ReplicaStatus, replica_id
 from kaon.types.resource import Deployment
 
@@ -85,16 +85,18 @@ class Reports:
     def _parts(self, of: AnyResource) -> Mapping[Key, _Part]:
         resource, parts = self._indexed.get((of.kind, of.name), (None, {}))
         if resource is not of:
-            parts = _parts_of_report(of.status.report) if of.kind == "cloud" else _parts_of_plan(of.status.left_out)
+            parts = _parts_of_cloud(of.status) if of.kind == "cloud" else _parts_of_plan(of.status.left_out)
             self._indexed[of.kind, of.name] = of, parts
         return parts
 
 
-def _parts_of_report(report: Report | None) -> Mapping[Key, _Part]:
+def _parts_of_cloud(status: CloudStatus) -> Mapping[Key, _Part]:
+    """What a lost cloud has said last of its replicas is no report: nobody knows what became of them."""
     parts: defaultdict[Key, _Part] = defaultdict(_Part)
+    report = status.report
     if report is None:
         return parts
-    for replica in report.replicas:
+    for replica in report.replicas if status.phase is not CloudPhase.LOST else ():
         parts[replica.workspace, replica.deployment].replicas.append(replica)
     for place, held in report.held.items():
         parts[_key(place)].held = held

@@ -96,7 +96,7 @@ class MemoryStore:
         same = changed(resource, self._current(resource), lambda current: bool(current.status == status))
         return same or self._put(replaced(resource, status=status))
 
-    async def delete(self, resource: AnyResource) -> None:
+    async def delete(self, resource: AnyResource | Unreadable) -> None:
         """See `Store.delete`."""
         changed(resource, self._current(resource))
         del self._resources[_address(resource)]
@@ -182,7 +182,7 @@ class MemoryStore:
         found = [e for e in self._journal[workspace, deployment] if concern in (None, e.concern)]
         return found[-limit:] if limit > 0 else []
 
-    def _current(self, resource: AnyResource) -> AnyResource | None:
+    def _current(self, resource: AnyResource | Unreadable) -> AnyResource | None:
         return self._resources.get(_address(resource))
 
     def _put(self, resource: AnyResource) -> AnyResource:
@@ -193,7 +193,7 @@ class MemoryStore:
         self._tell(kept, deleted=False)
         return kept
 
-    def _tell(self, resource: AnyResource, *, deleted: bool) -> None:
+    def _tell(self, resource: AnyResource | Unreadable, *, deleted: bool) -> None:
         if deleted:
             self._version += 1
         kind, workspace, name = address = _address(resource)
@@ -205,5 +205,5 @@ class MemoryStore:
         told.set()
 
 
-def _address(resource: AnyResource) -> Address:
+def _address(resource: AnyResource | Unreadable) -> Address:
     return resource.kind, resource.workspace, resource.name

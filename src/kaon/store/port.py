@@ -24,12 +24,15 @@ AnyResource = Resource[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A resource that is stored and cannot be read."""
+    """A resource that is stored and cannot be read. It can be deleted like one that can."""
 
     kind: str
     workspace: str
     name: str
     reason: str
+    uid: str = ""
+    version: int = 0
+    created_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +60,11 @@ class Store(Protocol):
         ...
 
     async def get(self, kind: str, workspace: str, name: str) -> AnyResource:
-        """The resource of that name. Raises `NotFound`."""
+        """The resource of that name. Raises `NotFound`, and `UnreadableRow` for one that cannot be read."""
         ...
 
     async def find(self, kind: str, workspace: str, name: str) -> AnyResource | None:
-        """The resource of that name, or None."""
+        """The resource of that name, or None. Raises `UnreadableRow` for one that cannot be read."""
         ...
 
     async def list_all(
@@ -69,8 +72,8 @@ class Store(Protocol):
     ) -> list[AnyResource]:
         """All of a kind, in one workspace or in all, by workspace and name.
 
-        What cannot be read (an older Kaon allowed more than this one) is left out and added to `unreadable`; without
-        such a list it raises ValueError.
+        What cannot be read is left out and added to `unreadable`, if there is such a list. One row never keeps others
+        from being read.
         """
         ...
 
@@ -94,8 +97,8 @@ class Store(Protocol):
         """
         ...
 
-    async def delete(self, resource: AnyResource) -> None:
-        """Take `resource` away as it was read. Raises `Conflict`, `NotFound`.
+    async def delete(self, resource: AnyResource | Unreadable) -> None:
+        """Delete `resource` as it was read. Raises `Conflict`, `NotFound`.
 
         A deployment's traffic and journal go with it, and a workspace's events, traffic and journals. What somebody
         writes of them later, or of a time before the next holder of the name was made, is not kept.
@@ -129,7 +132,7 @@ class Store(Protocol):
     async def events(
         self, workspace: str, kind: str | None = None, name: str | None = None, limit: int = 100
     ) -> list[Event]:
-        """The newest events, oldest of them first."""
+        """The newest events, oldest of them first; one that cannot be read is left out, as in `traffic`, `journal`."""
         ...
 
     async def keep_traffic(self, minutes: Sequence[Sample]) -> None:

@@ -103,7 +103,7 @@ class SqlStore:
         """See `Store.update_status`."""
         return await self._write(lambda tx: statements.update_status(tx, self._clock.now(), resource, status))
 
-    async def delete(self, resource: AnyResource) -> None:
+    async def delete(self, resource: AnyResource | Unreadable) -> None:
         """See `Store.delete`."""
         await self._write(lambda tx: statements.remove(tx, self._clock.now(), resource))
 

@@ -23,6 +23,8 @@ class Phase(StrEnum):
     CONFIG_ERROR = "ConfigError"
     NO_CAPACITY = "NoCapacity"
     DRAINING = "Draining"
+    UNKNOWN = "Unknown"
+    """Its cloud is lost."""
 
 
 class ReplicaSpec(Model):
