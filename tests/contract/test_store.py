@@ -198,6 +198,30 @@ async def test_a_watcher_is_told_everything_after_its_version(store: Store) -> N
     await watching.aclose()  # type: ignore[attr-defined]
 
 
+async def test_changes_carry_the_resources(store: Store) -> None:
+    first = await store.create("workspace", "", "first", spec())
+    second = await store.create("workspace", "", "second", spec())
+    gone = await store.create("workspace", "", "gone", spec())
+    changed = await store.update_spec(first, spec("changed"))
+    await store.delete(gone)
+    changes = await store.changes(0)
+    assert [(c.name, c.resource) for c in changes] == [("second", second), ("first", changed), ("gone", None)]
+    assert store.written == changes[-1].version == await store.version()
+    assert [c.name for c in await store.changes(changed.version)] == ["gone"]
+    assert await store.changes(store.written) == []
+
+
+async def test_changes_of_another_process_carry_the_resources(store: Store, sibling: Store) -> None:
+    watching = store.watch(0)
+    waiting = asyncio.ensure_future(next_changes(watching))
+    theirs = await sibling.create("workspace", "", "theirs", spec())
+    assert [change.resource for change in await waiting] == [theirs]
+    ours = await store.update_spec(theirs, spec("ours"))
+    assert [change.resource for change in await next_changes(watching)] == [ours]
+    await watching.aclose()  # type: ignore[attr-defined]
+    assert (store.written, sibling.written) == (ours.version, theirs.version)
+
+
 async def test_a_watcher_is_woken_by_a_write_and_not_by_an_equal_one(store: Store) -> None:
     made = await store.create("workspace", "", "team", spec())
     watching = store.watch(made.version)

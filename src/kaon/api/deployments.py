@@ -128,8 +128,9 @@ async def restart_deployment(
 
 
 async def deployment_of(parts: Parts, ws: str, name: str) -> Deployment:
-    """The deployment. Raises `NotFound`."""
-    found = await parts.store.find("deployment", ws, name)
+    """The deployment, as whatever this server wrote has left it. Raises `NotFound`."""
+    await parts.snapshot.at_least(parts.store.written)
+    found = parts.snapshot.find("deployment", ws, name)
     if found is None:
         raise unseen_deployment(ws, name)
     return found

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import secrets
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 from pydantic import BaseModel
 
@@ -110,15 +112,27 @@ class MemoryStore:
                     for place in [place for place in kept if place[0] == resource.name]:
                         del kept[place]
 
+    @property
+    def written(self) -> int:
+        """See `Store.written`."""
+        return self._version
+
     async def version(self) -> int:
         """See `Store.version`."""
         return self._version
+
+    async def changes(self, after: int) -> list[Change]:
+        """See `Store.changes`."""
+        newest = itertools.takewhile(lambda change: change.version > after, reversed(self._changes.values()))
+        there = self._resources
+        found = [replace(c, resource=there.get((c.kind, c.workspace, c.name))) for c in newest]
+        return found[::-1]
 
     async def watch(self, after: int) -> AsyncIterator[Sequence[Change]]:
         """See `Store.watch`."""
         while True:
             news = self._news
-            changes = [change for change in self._changes.values() if change.version > after]
+            changes = await self.changes(after)
             if changes:
                 after = changes[-1].version
                 yield changes

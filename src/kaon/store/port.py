@@ -9,28 +9,17 @@ missed something reads the world again, so watching is a hint, never a source of
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pydantic import BaseModel
 
 from kaon.types.event import Event
 from kaon.types.journal import JournalEntry
-from kaon.types.model import Model
 from kaon.types.resource import Resource
 from kaon.types.traffic import Sample
 
 AnyResource = Resource[Any, Any]
-
-
-class Change(Model):
-    """Something changed: read it again to know how."""
-
-    version: int
-    kind: str
-    workspace: str
-    name: str
-    deleted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +33,19 @@ class Unreadable:
     uid: str = ""
     version: int = 0
     created_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The last change of one resource, and what the resource is since."""
+
+    version: int
+    kind: str
+    workspace: str
+    name: str
+    deleted: bool = False
+    resource: AnyResource | Unreadable | None = field(default=None, compare=False, repr=False)
+    """None when it was deleted."""
 
 
 class Store(Protocol):
@@ -103,15 +105,24 @@ class Store(Protocol):
         """
         ...
 
+    @property
+    def written(self) -> int:
+        """The newest version that was written through this object; 0: none."""
+        ...
+
     async def version(self) -> int:
         """The newest version: of the last change of anything."""
         ...
 
-    def watch(self, after: int) -> AsyncIterator[Sequence[Change]]:
-        """Changes later than version `after`, in order, in groups, for ever.
+    async def changes(self, after: int) -> Sequence[Change]:
+        """The next changes later than version `after`, in order, with the resources; empty when there are none.
 
-        Several changes of one resource may be told as its last. Close the iterator to stop.
+        After version 0 these are all resources that there are. Several changes of one resource are told as its last.
         """
+        ...
+
+    def watch(self, after: int) -> AsyncIterator[Sequence[Change]]:
+        """What `changes` answers, whenever that is something, for ever. Close the iterator to stop."""
         ...
 
     async def record(self, events: Sequence[Event]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -23,7 +23,7 @@ from kaon.store.records import (
     unreadable_row,
 )
 from kaon.store.schema import counters, events, resources
-from kaon.store.writer import Transaction
+from kaon.store.writer import Place, Transaction
 from kaon.types.event import Event
 from kaon.types.model import canonical_json
 
@@ -94,6 +94,7 @@ def create(
     row |= {"spec": _text(made.spec), "status": _text(made.status), "deleted": False}
     write = insert(resources) if there is None else update(resources).where(_at(kind, workspace, name))
     tx.connection.execute(write.values(row))
+    tx.note(made)
     return made
 
 
@@ -127,6 +128,7 @@ def _put(tx: Transaction, basis: AnyResource, now: float, **changes: Any) -> Any
     columns: dict[str, Any] = {"version": made.version, "updated_at": now, "generation": made.generation}
     columns |= {part: _text(getattr(made, part)) for part in ("spec", "status") if part in changes}
     tx.connection.execute(update(resources).where(_at(made.kind, made.workspace, made.name)).values(columns))
+    tx.note(made)
     return made
 
 
@@ -135,11 +137,25 @@ def newest_version(connection: Connection) -> int:
     return int(connection.execute(select(counters.c.value).where(counters.c.name == "version")).scalar_one())
 
 
-def changes_after(connection: Connection, version: int) -> list[Change]:
-    """The next changes after a version, in order."""
+def changes_after(connection: Connection, version: int, written: MutableMapping[Place, AnyResource]) -> list[Change]:
+    """The next changes after a version, in order. What is in `written`, as this process wrote it, is taken from there.
+
+    A resource that changes again meanwhile is left out: that change has a later version.
+    """
     fields = [resources.c[field] for field in ("version", "kind", "workspace", "name", "deleted")]
     query = select(*fields).where(resources.c.version > version).order_by(resources.c.version).limit(CHANGES_AT_ONCE)
-    return [Change(**row._mapping) for row in connection.execute(query)]
+    rows = connection.execute(query).all()
+    found: dict[int, AnyResource | Unreadable] = {}
+    for row in rows:
+        made = written.pop((row.kind, row.workspace, row.name), None)
+        if made is not None and made.version == row.version:
+            found[row.version] = made
+    unread = [row.version for row in rows if not row.deleted and row.version not in found]
+    if unread:
+        for full in connection.execute(_LIVE.where(resources.c.version.in_(unread))):
+            found[full.version] = read_row(full._asdict())
+    kept = [row for row in rows if row.deleted or row.version in found]
+    return [Change(**row._mapping, resource=found.get(row.version)) for row in kept]
 
 
 def forget_deleted(tx: Transaction, now: float) -> None:

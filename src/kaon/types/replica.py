@@ -22,6 +22,8 @@ class Phase(OpenEnum):
     CONFIG_ERROR = "ConfigError"
     NO_CAPACITY = "NoCapacity"
     DRAINING = "Draining"
+    UNKNOWN = "Unknown"
+    """Its cloud is lost."""
 
     @classmethod
     def unknown(cls) -> Phase:
