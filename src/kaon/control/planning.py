@@ -23,7 +23,7 @@ from kaon.laws.drain import drain_s
 from kaon.laws.rights import Standing, standing
 from kaon.laws.tune.knobs_of import planned
 from kaon.store.port import Change, Store, Unreadable
-from kaon.store.records import reason
+from kaon.store.records import reason, unreadable_row
 from kaon.types import resource
 from kaon.types.deployment import Assignment
 from kaon.types.key import Access, Grant, Right
@@ -390,7 +390,10 @@ class Planning:
     async def reconcile(self, key: Key) -> Again | None:
         """Make the plan again, and keep it when it says something new."""
         name = key[1]
-        clouds = [cloud.name for cloud in await self._store.list_all("cloud")]
+        lost: list[Unreadable] = []
+        clouds = [cloud.name for cloud in await self._store.list_all("cloud", unreadable=lost)]
+        for row in lost:  # soon made anew; until then nobody knows what runs there
+            raise unreadable_row(row)
         kept = await self._store.find("plan", "", name)
         if name not in clouds:
             if kept is not None:
