@@ -12,10 +12,12 @@ from kaon.control.loop import Loop, Reconciler
 from kaon.control.minutes import Minutes
 from kaon.control.planning import ROUTES_BYTES, Planning
 from kaon.control.repair import Repair
+from kaon.control.retention import Retention
 from kaon.control.scaling import Scaling
 from kaon.control.supervisor import Supervisor
 from kaon.control.tuning import Tuning
 from kaon.control.twins import Twin
+from kaon.store.garbage import Collector
 from kaon.store.opinions import Opinions
 from kaon.store.port import Store
 from kaon.store.snapshot import Snapshot
@@ -37,8 +39,10 @@ class Controllers:
         twin: Twin | None = None,
         routes_bytes: int = ROUTES_BYTES,
         snapshot: Snapshot | None = None,
+        collector: Collector | None = None,
     ) -> None:
-        """Without a `snapshot` of the store, which somebody else follows, they make and follow one of their own."""
+        """Without a `snapshot` of the store, which somebody else follows, they make and follow one of their own.
+        Without a `collector` nothing is collected that nobody needs any more."""
         self._follow = snapshot is None
         self._snapshot = snapshot or Snapshot(store)
         self._clock = clock or SystemClock()
@@ -49,6 +53,7 @@ class Controllers:
         self.tuning = Tuning(store, self._clock, ring, opinions, self.scaling, twin)
         self.advising = Advising(store, self._clock, opinions, self.scaling)
         self.minutes = Minutes(store, self._clock, ring, self._snapshot, opinions.failures)
+        self.retention = Retention(collector, self._clock) if collector else None
         self._deployments = Deployments(store, vault, self._clock, ring, self._snapshot, opinions.failures)
         self._repair = Repair(store, self._clock, self._snapshot)
         self.reconcilers: tuple[Reconciler, ...] = (
@@ -70,6 +75,8 @@ class Controllers:
             await self._supervisor.once(self._repair.name, self._repair.all)
             for ticker in (self.scaling, self.tuning, self.advising, self.minutes):
                 tasks.create_task(keep(f"{ticker.name}-tick", ticker.next_tick))
+            if self.retention is not None:
+                tasks.create_task(keep("retention", self.retention.run))
             for reconciler in self.reconcilers:
                 tasks.create_task(self._loop(reconciler).run())
 

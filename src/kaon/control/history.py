@@ -21,6 +21,7 @@ from kaon.types.deployment import (
     RevisionStatus,
     RolloutState,
     Template,
+    in_use,
     template_hash,
 )
 from kaon.types.resource import Deployment, Revision
@@ -52,7 +53,7 @@ async def numbered(store: Store, snapshot: Snapshot, deployment: Deployment) -> 
     Raises `UnreadableRow` for one that runs and cannot be read: what it is nobody knows, so all stays as it is.
     """
     lost = unreadable(snapshot, deployment.workspace, deployment.name)
-    for number in sorted(_in_use(deployment.status) & lost.keys()):
+    for number in sorted(in_use(deployment.status) & lost.keys()):
         raise unreadable_row(lost[number])
     kept = revisions(snapshot, deployment.workspace, deployment.name)
     for stranger in (r for r in kept if r.spec.deployment_uid != deployment.uid):
@@ -110,16 +111,19 @@ def _outcome(number: int, before: DeploymentStatus, after: DeploymentStatus) -> 
     return None
 
 
+def running(
+    kept: Iterable[Revision], before: DeploymentStatus, target: int, shadow: int | None, reported: Iterable[int]
+) -> list[Revision]:
+    """The revisions that run, by what was decided last or by what is reported, or that are about to."""
+    numbers = {*in_use(before), target, shadow, *reported}
+    return [revision for revision in kept if revision.spec.number in numbers]
+
+
 def finished(kept: Iterable[Revision], status: DeploymentStatus) -> list[Revision]:
     """The revisions that may go: of those that nothing runs of, all but the newest `KEPT`."""
-    in_use = _in_use(status)
-    idle = [r for r in sorted(kept, key=lambda r: r.spec.number) if r.spec.number not in in_use]
+    used = in_use(status)
+    idle = [r for r in sorted(kept, key=lambda r: r.spec.number) if r.spec.number not in used]
     return idle[:-KEPT]
-
-
-def _in_use(status: DeploymentStatus) -> set[int]:
-    named = {status.target, status.stable, status.shadow, *(a.revision for a in status.assignments)}
-    return {number for number in named if number is not None}
 
 
 async def delete(store: Store, revision: Revision | Unreadable) -> None:

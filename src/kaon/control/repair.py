@@ -10,13 +10,13 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 
 from kaon.clock import Clock
-from kaon.control import identity
 from kaon.control.loop import Again, Key
 from kaon.errors import NotFound
 from kaon.store.port import Change, Store, Unreadable
 from kaon.store.snapshot import Snapshot
 from kaon.types.cloud import CloudSpec
 from kaon.types.event import Event, Level
+from kaon.types.key import identity_deployment
 from kaon.types.workspace import DEFAULT_WORKSPACE
 
 _KINDS = ("plan", "cloud", "key", "secret")
@@ -67,7 +67,9 @@ class Repair:
 
 
 def _is_made_anew(row: Unreadable) -> bool:
-    return row.kind in ("plan", "cloud") or (row.kind in ("key", "secret") and row.name.startswith(identity.PREFIX))
+    return row.kind in ("plan", "cloud") or (
+        row.kind in ("key", "secret") and identity_deployment(row.name) is not None
+    )
 
 
 def _key(row: Unreadable) -> Key:

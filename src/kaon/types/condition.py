@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from kaon.types.model import Model
 
-ALARMS = frozenset({"Unreadable", "ReconcileFailed"})
+FAILURES = frozenset({"Unreadable", "ReconcileFailed"})
+"""What a controller cannot do."""
+ALARMS = FAILURES | {"OwnerGone"}
 """Conditions that are bad when they hold. All others are bad when they do not."""
 
 
