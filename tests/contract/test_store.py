@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 from tests.samples import full
+from tests.waiting import turns
 
 from kaon.clock import FakeClock
 from kaon.errors import Conflict, NotFound, UnreadableRow
@@ -230,7 +231,7 @@ async def test_a_watcher_is_woken_by_a_write_and_not_by_an_equal_one(store: Stor
     made = await store.create("workspace", "", "team", spec())
     watching = store.watch(made.version)
     waiting = asyncio.ensure_future(next_changes(watching))
-    await asyncio.sleep(0)
+    await turns()
     await store.update_spec(made, made.spec)
     written = await store.update_spec(made, spec("new"))
     assert [change.version for change in await waiting] == [written.version]
@@ -260,7 +261,7 @@ async def test_watchers_miss_nothing_while_two_processes_write(store: Store, sib
 
     following = asyncio.ensure_future(follow())
     await asyncio.gather(*(make(to, f"{to is store}-{i}") for i in range(100) for to in (store, sibling)))
-    await asyncio.wait_for(following, 10)
+    await following
 
 
 async def test_what_was_written_is_there_after_a_restart(url: str) -> None:
@@ -270,7 +271,7 @@ async def test_what_was_written_is_there_after_a_restart(url: str) -> None:
     await store.open()
     made = await store.create("workspace", "", "team", spec())
     accepted = asyncio.ensure_future(store.create("workspace", "", "last", spec()))
-    await asyncio.sleep(0)
+    await turns(1)  # taken, and not written yet
     await store.close()
     await accepted
     store = open_store(url)

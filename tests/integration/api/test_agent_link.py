@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 import uvicorn
+from tests.waiting import until
 
 from kaon.agent.link import Link
 from kaon.errors import NotFound, Unauthenticated, Unavailable
@@ -27,9 +28,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         config = uvicorn.Config(made.app, uds=str(tmp_path / "api.sock"), lifespan="off", log_config=None)
         server = uvicorn.Server(config)
         running = asyncio.ensure_future(server._serve())
-        async with asyncio.timeout(10):
-            while not server.started:
-                await asyncio.sleep(0.005)
+        await until(lambda: server.started)
         yield made
         server.should_exit = True
         await running
