@@ -54,7 +54,7 @@ class Controllers:
         self.reconcilers: tuple[Reconciler, ...] = (
             CloudController(store, self._clock, self._snapshot),
             Deployments(store, vault, self._clock, ring, self._snapshot),
-            Planning(store, self._clock, routes_bytes),
+            Planning(store, self._clock, routes_bytes, self._snapshot),
             self.scaling,
             self.tuning,
             self.advising,

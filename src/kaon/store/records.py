@@ -123,7 +123,7 @@ def unreadable_row(row: Unreadable) -> UnreadableRow:
 
 def _way_out(row: Unreadable) -> str:
     newer = "A newer Kaon may be able to read it"
-    if row.kind in ("workspace", "cloud", "plan", "revision"):
+    if row.kind in ("workspace", "cloud", "plan", "plan_part", "revision"):
         return f"{newer}."
     return f"{newer}; to delete it: kaon rm {row.kind} {row.name}"
 

@@ -8,6 +8,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from kaon.types.model import Model, Name
+from kaon.types.versioned import Versioned
 
 KEY_PREFIX = "kaon_"
 IDENTITY_PREFIX = "identity-"
@@ -82,7 +83,7 @@ class Grant(Model):
     expires_at: float | None = None
 
 
-class Access(Model):
+class Access(Versioned):
     """Who may call a deployment."""
 
     public: bool = False
