@@ -24,7 +24,7 @@ from kaon.types.artifact import Consent
 from kaon.types.deployment import DeploymentSpec
 from kaon.types.kind import Verb
 from kaon.types.kinds import KINDS
-from kaon.types.model import Model, Name
+from kaon.types.model import Model, Name, from_request
 
 _LIMIT_BYTES = 2**20
 
@@ -91,7 +91,7 @@ def documents(text: str) -> list[Document]:
     found = []
     for number, members in enumerate(raw, start=1):
         try:
-            found.append(Document.model_validate(members))
+            found.append(from_request(Document, members))
         except ValidationError as error:
             first = error.errors()[0]
             raise InvalidInput(
@@ -183,7 +183,7 @@ def _planned_by_kind(document: Document, remote: Remote) -> Step:
     """What a document changes whose kind has nothing special."""
     kind = KINDS[document.kind]
     try:
-        after = kind.spec.model_validate(document.spec)
+        after = from_request(kind.spec, document.spec)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(("spec", *map(str, first["loc"])))
