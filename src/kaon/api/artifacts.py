@@ -24,6 +24,7 @@ from kaon.api.views import ArtifactView, Items
 from kaon.errors import Conflict, Forbidden, InvalidInput, NotFound, TooLarge, Unavailable
 from kaon.sdk.archive import head_bytes, read_head, read_manifest
 from kaon.store.port import Unreadable
+from kaon.store.writes import Create, RecordAudit
 from kaon.types.artifact import ArtifactSpec, Manifest
 from kaon.types.deployment import templates_of
 from kaon.types.key import Right
@@ -103,7 +104,7 @@ async def upload_artifact(
         await _hold_to_quotas(parts, ws, file)
         file.seek(0)
         digest, size = await parts.blobs.put(_chunks(file), UPLOAD_LIMIT_BYTES)
-    kept, is_new = await _keep(parts, ws, digest, size, manifest)
+    kept, is_new = await _keep(parts, caller, ws, digest, size, manifest)
     response.status_code = 201 if is_new else 200
     return _view(kept, manifest)
 
@@ -133,7 +134,9 @@ async def _chunks(file: IO[bytes]) -> AsyncIterator[bytes]:
         yield chunk
 
 
-async def _keep(parts: Parts, ws: str, digest: str, size: int, manifest: Manifest) -> tuple[Artifact, bool]:
+async def _keep(
+    parts: Parts, caller: Caller, ws: str, digest: str, size: int, manifest: Manifest
+) -> tuple[Artifact, bool]:
     if found := await parts.store.find("artifact", ws, digest):
         return found, False
     if await parts.store.find("workspace", "", ws) is None:  # deleted while the bytes came
@@ -143,7 +146,9 @@ async def _keep(parts: Parts, ws: str, digest: str, size: int, manifest: Manifes
         if not await parts.blobs.has(digest):
             raise Unavailable("The artifact was taken away while it came.", hint="Bring it again.", retry_after_s=1)
         try:
-            return await parts.store.create("artifact", ws, digest, spec), True
+            change = Create("artifact", ws, digest, spec)
+            [made] = await parts.store.write([change, RecordAudit([audit.record_of(parts, caller, change)])])
+            return made, True
         except Conflict:  # the same bytes came twice at once
             return await parts.store.get("artifact", ws, digest), False
 

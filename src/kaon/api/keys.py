@@ -9,11 +9,13 @@ from kaon.api.checks import IDENTITY_PREFIX
 from kaon.api.doors import Doors
 from kaon.api.keyring import Caller
 from kaon.api.parts import InWorkspace, Named, Parts, WithCaller, WithParts
+from kaon.api.preconditions import WithPrecondition, hold_to
 from kaon.api.problems import Unprocessable
 from kaon.api.quotas import hold_to_count
 from kaon.api.views import Items, KeyMade, KeyRequest, KeyView
 from kaon.errors import Conflict, Forbidden, NotFound
 from kaon.laws.rights import grantable
+from kaon.store.writes import Create, Delete, UpdateStatus
 from kaon.types.key import KEY_PREFIX, KeySpec, KeyStatus, Right, key_hash
 from kaon.types.resource import Key
 
@@ -51,28 +53,30 @@ async def create_key(ws: InWorkspace, body: KeyRequest, parts: WithParts, caller
         raise Forbidden("A key can never do more than the key that makes it.", hint="Ask for less: `kaon whoami`.")
     if body.expires_at is not None and body.expires_at <= parts.clock.now():
         raise Unprocessable("This key would have expired already.", hint="Give a later time.")
-    made = await edits.until_written(lambda: _create(parts, ws, body.name, spec))
-    await _note(parts, caller, made, "KeyMade", f"Made, with role {spec.role.value}.")
+    made = await edits.until_written(lambda: _create(parts, caller, ws, body.name, spec))
     return KeyMade(**dict(await _view(parts, made)), key=text)
 
 
 @doors.delete("/{name}", right=Right.ADMIN, status_code=204)
-async def revoke_key(ws: InWorkspace, name: Named, parts: WithParts, caller: WithCaller) -> None:
+async def revoke_key(
+    ws: InWorkspace, name: Named, parts: WithParts, caller: WithCaller, precondition: WithPrecondition
+) -> None:
     """End a key, and with it every key that it made. It stays in the list until its name is used again.
 
     The services of what it deployed go on, but may call no others until another key deploys them.
     """
 
-    async def attempt() -> Key | None:
+    async def attempt() -> None:
         key: Key | None = await parts.store.find("key", ws, name)
         if key is None or not grantable(caller.standing, key.spec):
             raise NotFound(f"There is no key '{name}' in workspace '{ws}'.", hint="`kaon key list` lists them.")
+        await hold_to(parts, precondition, key, "key", ws, name)
         if key.status.revoked_at is not None:
-            return None
-        return await parts.store.update_status(key, KeyStatus(revoked_at=parts.clock.now()))
+            return
+        change = UpdateStatus(key, KeyStatus(revoked_at=parts.clock.now()))
+        await audit.write(parts, caller, change, "KeyRevoked", f"Revoked.{await _deployed_by(parts, key)}")
 
-    if revoked := await edits.until_written(attempt):
-        await _note(parts, caller, revoked, "KeyRevoked", f"Revoked.{await _deployed_by(parts, revoked)}")
+    await edits.until_written(attempt)
 
 
 async def _deployed_by(parts: Parts, key: Key) -> str:
@@ -83,15 +87,16 @@ async def _deployed_by(parts: Parts, key: Key) -> str:
     return f" Until another key deploys them, these call no others: {', '.join(names[:5])}{more}." if names else ""
 
 
-async def _create(parts: Parts, ws: str, name: str, spec: KeySpec) -> Key:
+async def _create(parts: Parts, caller: Caller, ws: str, name: str, spec: KeySpec) -> Key:
     """The new key; the name of a revoked one is free again."""
     old: Key | None = await parts.store.find("key", ws, name)
-    if old is not None:
-        if old.status.revoked_at is None:
-            raise _Taken(f"A key '{name}' exists already.", hint=f"Choose another name, or: kaon key revoke {name}")
-        await parts.store.delete(old)
-    await hold_to_count(parts, "key", ws)
-    return await parts.store.create("key", ws, name, spec)
+    if old is not None and old.status.revoked_at is None:
+        raise _Taken(f"A key '{name}' exists already.", hint=f"Choose another name, or: kaon key revoke {name}")
+    if old is None:
+        await hold_to_count(parts, "key", ws)
+    first = [] if old is None else [Delete(old)]
+    message = f"Made, with role {spec.role.value}."
+    return await audit.write(parts, caller, Create("key", ws, name, spec), "KeyMade", message, first=first)
 
 
 class _Taken(Conflict):
@@ -115,8 +120,3 @@ async def _view(parts: Parts, key: Key) -> KeyView:
         revoked_at=key.status.revoked_at,
         state=held.lapsed or "active",
     )
-
-
-async def _note(parts: Parts, caller: Caller, key: Key, reason: str, message: str) -> None:
-    place = {"workspace": key.workspace, "kind": "key", "name": key.name, "uid": key.uid}
-    await audit.note(parts, caller, **place, reason=reason, message=message)

@@ -8,10 +8,12 @@ from kaon.api.checks import IDENTITY_PREFIX
 from kaon.api.doors import Doors
 from kaon.api.keyring import Caller
 from kaon.api.parts import InWorkspace, Named, WithCaller, WithParts
+from kaon.api.preconditions import WithPrecondition, hold_to
 from kaon.api.problems import Unprocessable
 from kaon.api.quotas import hold_to_count
 from kaon.api.views import Items, SecretRequest, SecretView
 from kaon.errors import Conflict, Forbidden, NotFound
+from kaon.store.writes import Create, UpdateSpec
 from kaon.types.deployment import templates_of
 from kaon.types.key import Right
 from kaon.types.resource import Deployment, Secret
@@ -30,7 +32,12 @@ async def list_secrets(ws: InWorkspace, parts: WithParts, caller: WithCaller) ->
 
 @doors.put("/{name}", right=Right.WRITE)
 async def put_secret(
-    ws: InWorkspace, name: Named, body: SecretRequest, parts: WithParts, caller: WithCaller
+    ws: InWorkspace,
+    name: Named,
+    body: SecretRequest,
+    parts: WithParts,
+    caller: WithCaller,
+    precondition: WithPrecondition,
 ) -> SecretView:
     """Set a secret. Replicas that start from now on get it; `restart` gives it to all."""
     _hold_to_workspace(caller)
@@ -41,20 +48,22 @@ async def put_secret(
 
     async def attempt() -> Secret:
         current = await parts.store.find("secret", ws, name)
+        await hold_to(parts, precondition, current, "secret", ws, name)
         if current is None:
             await hold_to_count(parts, "secret", ws)
-            return await parts.store.create("secret", ws, name, sealed)
-        return await parts.store.update_spec(current, sealed)
+            change: Create | UpdateSpec = Create("secret", ws, name, sealed)
+        else:
+            change = UpdateSpec(current, sealed)
+        return await audit.write(parts, caller, change, "SecretSet", "Set to a new value.")
 
     kept = await edits.until_written(attempt)
-    await audit.note(
-        parts, caller, workspace=ws, kind="secret", name=name, reason="SecretSet", message="Set to a new value."
-    )
     return _view(kept, await parts.store.list_all("deployment", ws))
 
 
 @doors.delete("/{name}", right=Right.WRITE, status_code=204)
-async def delete_secret(ws: InWorkspace, name: Named, parts: WithParts, caller: WithCaller) -> None:
+async def delete_secret(
+    ws: InWorkspace, name: Named, parts: WithParts, caller: WithCaller, precondition: WithPrecondition
+) -> None:
     """Forget a secret that no deployment gets."""
     _hold_to_workspace(caller)
     _hold_to_users(name)
@@ -64,8 +73,7 @@ async def delete_secret(ws: InWorkspace, name: Named, parts: WithParts, caller: 
         raise Conflict(
             f"Secret '{name}' is given to {', '.join(users[:5])}.", hint="Deploy them without it first, then repeat."
         )
-    await edits.remove(parts.store, "secret", ws, name)
-    await audit.note(parts, caller, workspace=ws, kind="secret", name=name, reason="SecretDeleted", message="Deleted.")
+    await edits.delete(parts, caller, precondition, ("secret", ws, name), "SecretDeleted")
 
 
 def _hold_to_workspace(caller: Caller) -> None:
