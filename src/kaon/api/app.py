@@ -27,8 +27,10 @@ from kaon.api import (
     decisions,
     deployments,
     events,
+    garbage,
     keys,
     metrics,
+    owners,
     platform,
     replicas,
     rollouts,
@@ -64,6 +66,7 @@ DOORS: list[Door] = [
     *deployments.doors,
     *decisions.doors,
     *rollouts.doors,
+    *owners.doors,
     *replicas.doors,
     *events.doors,
     *audit_log.doors,
@@ -75,6 +78,7 @@ DOORS: list[Door] = [
     *tuning.doors,
     *advice.doors,
     *metrics.doors,
+    *garbage.doors,
 ]
 """Every route there is."""
 

@@ -44,6 +44,11 @@ def recorded(
     return [change, RecordAudit([record]), RecordEvents([event])]
 
 
+def with_record(parts: Parts, caller: Caller, change: Change) -> list[Write]:
+    """A change and its audit record, without an event."""
+    return [change, RecordAudit([record_of(parts, caller, change)])]
+
+
 async def write(
     parts: Parts,
     caller: Caller,

@@ -10,7 +10,7 @@ from kaon.api.parts import Named, Parts, WithCaller, WithParts
 from kaon.api.preconditions import Precondition, WithPrecondition, hold_to
 from kaon.api.views import CloudView
 from kaon.errors import Conflict, Forbidden
-from kaon.store.writes import UpdateSpec
+from kaon.store.writes import Delete, RecordAudit, UpdateSpec
 from kaon.types.cloud import CloudPhase
 from kaon.types.key import Right, Role
 from kaon.types.resource import Cloud
@@ -41,15 +41,23 @@ async def delete_cloud(name: Named, parts: WithParts, caller: WithCaller, precon
     """
     _hold_to_everywhere(caller)
     cloud: Cloud = await parts.store.get("cloud", "", name)
+    await hold_to(parts, precondition, cloud, "cloud", "", name)
     if cloud.status.phase in (CloudPhase.READY, CloudPhase.CORDONED):
         raise Conflict(
             f"The agent of cloud '{name}' still reports.",
             hint=f"Stop it first (`kaon down` there), and wait until `kaon cloud list` shows {CloudPhase.LOST}.",
         )
-    for key in await parts.store.list_all("key"):
-        if key.spec.role is Role.AGENT and key.spec.cloud == name:
-            await edits.remove(parts.store, "key", key.workspace, key.name)
-    await edits.delete(parts, caller, precondition, ("cloud", "", name), "CloudDeleted", event_in=DEFAULT_WORKSPACE)
+
+    async def attempt() -> None:
+        keys = [k for k in await parts.store.list_all("key") if k.spec.role is Role.AGENT and k.spec.cloud == name]
+        within = [Delete(key) for key in keys]
+        records = RecordAudit([audit.record_of(parts, caller, each) for each in within])
+        gone = Delete(await parts.store.get("cloud", "", name))
+        about = "CloudDeleted", "Deleted."
+        own = audit.recorded(parts, caller, gone, *about, event_in=DEFAULT_WORKSPACE)
+        await parts.store.write([*within, records, *own])
+
+    await edits.until_written(attempt)
 
 
 async def _set_cordoned(

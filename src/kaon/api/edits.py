@@ -11,6 +11,8 @@ from kaon.api.parts import Parts
 from kaon.api.preconditions import ChangedSince, Precondition, hold_to
 from kaon.errors import Conflict, UnreadableRow
 from kaon.store.port import AnyResource, Store, Unreadable
+from kaon.types.artifact import ArtifactStatus
+from kaon.types.resource import Artifact
 
 T = TypeVar("T")
 Place = tuple[str, str, str]
@@ -47,6 +49,16 @@ async def delete(
         await hold_to(parts, precondition, resource, *place)
         await audit.delete(parts, caller, resource, reason, message, event_in=event_in)
         return resource
+
+    return await until_written(attempt)
+
+
+async def touch_artifact(store: Store, workspace: str, digest: str, now: float) -> Artifact:
+    """Note that an artifact is used at `now`, so that one that is about to be collected stays. Raises `NotFound`."""
+
+    async def attempt() -> Artifact:
+        artifact = await store.get("artifact", workspace, digest)
+        return await store.update_status(artifact, ArtifactStatus(used_at=now))
 
     return await until_written(attempt)
 

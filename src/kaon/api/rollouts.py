@@ -76,7 +76,7 @@ async def promote_deployment(
     def promoted(current: Deployment) -> DeploymentSpec:
         return owned(current.spec.model_copy(update={"template": template, "shadow": None}), caller)
 
-    await check_spec(parts.store, caller, ws, promoted(deployment), deployment)
+    await check_spec(parts.store, caller, ws, promoted(deployment), deployment, now=parts.clock.now())
     told = "Promoted", "The shadow begins to take over."
     return await edited(parts, caller, precondition, (ws, name), promoted, told)
 
@@ -128,7 +128,7 @@ async def undo_deployment(
     def undone(current: Deployment) -> DeploymentSpec:
         return owned(current.spec.model_copy(update={"template": template}), caller)
 
-    await check_spec(parts.store, caller, ws, undone(deployment), deployment)
+    await check_spec(parts.store, caller, ws, undone(deployment), deployment, now=parts.clock.now())
     number = revision.spec.number
     told = "Undone", f"Back to revision {number}."
     return await edited(parts, caller, precondition, (ws, name), undone, told)
@@ -154,7 +154,7 @@ async def put_shadow(
         spec = current.spec.model_copy(update={"shadow": body})
         return spec if body.template is None else owned(spec, caller)
 
-    await check_spec(parts.store, caller, ws, shadowed(deployment), deployment)
+    await check_spec(parts.store, caller, ws, shadowed(deployment), deployment, now=parts.clock.now())
     told = "Shadowed", f"{body.percent:g} % of calls are copied."
     return await edited(parts, caller, precondition, (ws, name), shadowed, told)
 

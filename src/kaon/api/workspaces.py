@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from kaon.api import audit, edits
-from kaon.api.artifacts import discard
 from kaon.api.doors import Doors
 from kaon.api.parts import InWorkspace, WithCaller, WithParts
 from kaon.api.preconditions import WithPrecondition, hold_to
 from kaon.api.views import Items, WorkspaceRequest, WorkspaceView
 from kaon.errors import Conflict, Forbidden
+from kaon.store.garbage import discard
 from kaon.store.writes import Create, Delete, RecordAudit
 from kaon.types.key import Right
 from kaon.types.workspace import DEFAULT_WORKSPACE, WorkspaceSpec
@@ -50,8 +52,8 @@ async def delete_workspace(
             f"Workspace '{ws}' still has deployments: {names}.",
             hint=f"Remove them first: kaon rm {deployments[0].name}",
         )
-    for artifact in await parts.store.list_all("artifact", ws, unreadable=[]):
-        await discard(parts, ws, artifact.name)
+    artifacts = await parts.store.list_all("artifact", ws, unreadable=[])
+    await discard(parts.store, parts.blobs, artifacts, partial(audit.with_record, parts, caller))
 
     async def attempt() -> None:
         workspace = await parts.store.get("workspace", "", ws)

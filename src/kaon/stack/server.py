@@ -21,6 +21,7 @@ from kaon.stack.boot import prepare_until_done
 from kaon.store import open_store
 from kaon.store.blobs import FileBlobs
 from kaon.store.epoch import EpochStore
+from kaon.store.garbage import Collector, keep_of
 from kaon.store.opinions import Opinions
 from kaon.store.port import AuditRetention
 from kaon.store.snapshot import Snapshot
@@ -64,8 +65,9 @@ async def serve(settings: Settings, clock: Clock) -> None:
             timeout_graceful_shutdown=1,
         )
         server = _Server(config)
+        controlled = EpochStore(store, epoch)
         controllers = Controllers(
-            EpochStore(store, epoch),
+            controlled,
             vault,
             clock,
             traffic=ring,
@@ -73,6 +75,7 @@ async def serve(settings: Settings, clock: Clock) -> None:
             twin=ThreadedTwin(),
             routes_bytes=settings.routes_bytes,
             snapshot=snapshot,
+            collector=Collector(controlled, blobs, clock, keep_of(settings)),
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(snapshot.run())

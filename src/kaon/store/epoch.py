@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
+from kaon.laws.retention import Keep
 from kaon.store.port import AnyResource, AuditQuery, Change, Store, Unreadable
 from kaon.store.single import SingleWrites
 from kaon.store.writes import Write
@@ -90,6 +91,14 @@ class EpochStore(SingleWrites):
     ) -> list[JournalEntry]:
         """See `Store.journal`."""
         return await self._store.journal(workspace, deployment, concern, limit)
+
+    async def outdated(self, keep: Keep) -> dict[str, int]:
+        """See `Store.outdated`."""
+        return await self._store.outdated(keep)
+
+    async def sweep(self, keep: Keep, *, epoch: int | None = None) -> dict[str, int]:
+        """See `Store.sweep`. The epoch is this store's own."""
+        return await self._store.sweep(keep, epoch=self._epoch)
 
     async def audit(self, query: AuditQuery) -> list[AuditRecord]:
         """See `Store.audit`."""

@@ -19,7 +19,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from kaon import log
 from kaon.clock import Clock
 from kaon.errors import Unavailable
-from kaon.store import history, statements
+from kaon.laws.retention import Keep
+from kaon.store import history, retention, statements
 from kaon.store.audit import audit as read_audit
 from kaon.store.database import READERS, connect, explain, prepare
 from kaon.store.listening import notifications
@@ -204,6 +205,19 @@ class SqlStore(SingleWrites):
     async def audit(self, query: AuditQuery) -> list[AuditRecord]:
         """See `Store.audit`."""
         return await self._read(lambda c: read_audit(c, query))
+
+    async def outdated(self, keep: Keep) -> dict[str, int]:
+        """See `Store.outdated`."""
+        return await self._read(lambda c: retention.outdated(c, self._clock.now(), keep))
+
+    async def sweep(self, keep: Keep, *, epoch: int | None = None) -> dict[str, int]:
+        """See `Store.sweep`."""
+
+        def work(tx: Transaction) -> dict[str, int]:
+            hold_to_epoch(epoch, tx.epoch)
+            return retention.sweep(tx.connection, self._clock.now(), keep)
+
+        return await self._write(work)
 
     async def _read(self, query: Callable[[Connection], T]) -> T:
         def run() -> T:
