@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from tests.waiting import turns
 
 from kaon.agent.loop import Agent
 from kaon.agent.ports import Call
@@ -78,8 +79,8 @@ class Broken(FakeDriver):
     """A place, and replicas in it, with which one kind of action goes wrong from some time on."""
 
     def __init__(self, clock: FakeClock) -> None:
-        super().__init__(FakePlace(clock))
-        self.clock = clock
+        self.clock, self.place = clock, FakePlace(clock)
+        super().__init__(self.place)
         self.broken: dict[str, Callable[[FakeClock], Coroutine[Any, Any, None]]] = {}
         self.count: Counter[str] = Counter()
 
@@ -153,8 +154,7 @@ class ControlPlane:
 async def pass_time(clock: FakeClock, seconds: float, step_s: float = 0.05) -> None:
     for _ in range(round(seconds / step_s)):
         await clock.advance(step_s)
-        for _ in range(10):
-            await asyncio.sleep(0)
+        await turns(10)
 
 
 class Running:
@@ -196,7 +196,7 @@ async def test_an_action_that_does_not_help_is_repeated_ever_more_seldom(
         before = running.driver.count[kind]
         running.control.name, running.control.wanted = "second", CALLED_FOR_BY[kind]
         if kind == "RefuseIt":  # a replica that names refusals by itself
-            running.driver._place.replicas[SPEC.id].refusals = Refusals(version="another")
+            running.driver.place.replicas[SPEC.id].refusals = Refusals(version="another")
         await pass_time(running.clock, SECONDS)
         assert 1 < running.driver.count[kind] - before <= MOST
         running.driver.broken.clear()
@@ -213,7 +213,7 @@ async def test_an_action_that_fails_keeps_no_other_from_being_done(tmp_path: Pat
         both = CALLED_FOR_BY["TuneIt"].flat().model_copy(update={"access": {"default/shop": CLOSED}})
         running.control.name, running.control.wanted = "second", Plan.model_validate(both.model_dump())
         await pass_time(running.clock, 3)
-        assert running.driver._place.replicas[SPEC.id].knobs.max_batch == 2
+        assert running.driver.place.replicas[SPEC.id].knobs.max_batch == 2
 
 
 ODD_SERVERS: dict[str, Callable[[str], NamedPlan | None]] = {
