@@ -32,7 +32,6 @@ from kaon.clock import SystemClock
 from kaon.laws.tune import record, standing
 from kaon.store import open_store
 from kaon.types.knobs import Knobs
-from kaon.types.model import content_hash
 from kaon.types.traffic import Sample
 
 from . import lying
@@ -42,7 +41,7 @@ from .world import World, world
 CHAOS = int(os.environ.get("KAON_CHAOS", "0"))
 pytestmark = [pytest.mark.timeout(600)]
 
-SAFE, TRIED = content_hash(Knobs(max_batch=1)), content_hash(Knobs(max_batch=8))
+SAFE, TRIED = Knobs(max_batch=1).named().version, Knobs(max_batch=8).named().version
 LOOK_S = 10.0
 """Between two looks of the tuner."""
 HARMS = {"fails": "fails", "slow": "is slow", "ends": "ends"} | ({"memory": "takes memory"} if CHAOS else {})

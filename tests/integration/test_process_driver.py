@@ -22,7 +22,7 @@ from kaon.drivers.process import ProcessDriver, logs
 from kaon.drivers.process.capacity import CPU_OVERCOMMIT, Demand, Machine, check_room
 from kaon.drivers.process.driver import RUNTIME
 from kaon.drivers.process.places import Places
-from kaon.drivers.process.pruning import KEEP_LAST, LOGS_S, prune
+from kaon.drivers.process.pruning import KEEP, prune
 from kaon.errors import NotFound, Unavailable
 from kaon.sdk.environments import Environments
 from kaon.testing.drivers import ended, running, seen, start_of
@@ -30,7 +30,6 @@ from kaon.testing.places import ProcessPlace, pack_files
 from kaon.types.key import Access
 from kaon.types.knobs import Knobs
 from kaon.types.launch import EXIT_CONFIG
-from kaon.types.model import content_hash
 
 SECRET = 'hunter2 "quoted"\nsecond line'
 
@@ -258,10 +257,10 @@ async def test_a_real_service_gets_ready_takes_its_access_list_and_knobs_and_dra
 
     await until(ready)
     await sockets.admit(address, Access(public=True))
-    assert (await sockets.health(address)).access == content_hash(Access(public=True))
-    assert (await sockets.health(address)).knobs == content_hash(Knobs(concurrency=4)), "as it was started"
+    assert (await sockets.health(address)).access == Access(public=True).named().version
+    assert (await sockets.health(address)).knobs == Knobs(concurrency=4).named().version, "as it was started"
     await sockets.tune(address, Knobs(concurrency=2))
-    assert (await sockets.health(address)).knobs == content_hash(Knobs(concurrency=2))
+    assert (await sockets.health(address)).knobs == Knobs(concurrency=2).named().version
     await driver.stop(start.replica.id, 10)
     sighting = (await driver.observe())[start.replica.id]
     assert (sighting.exit_code, sighting.reason) == (0, "It was stopped.")
@@ -369,7 +368,7 @@ def test_the_tail_reaches_back_into_rotated_files(tmp_path: Path) -> None:
 
 def test_pruning_keeps_what_is_used_and_the_last_few(tmp_path: Path) -> None:
     places = Places(tmp_path, tmp_path / "run")
-    digests = [f"sha256:{n:064x}" for n in range(KEEP_LAST + 3)]
+    digests = [f"sha256:{n:064x}" for n in range(KEEP.unpacked + 3)]
     for age, digest in enumerate(digests):
         places.artifact(digest).mkdir(parents=True)
         os.utime(places.artifact(digest), (1000 - age, 1000 - age))
@@ -380,12 +379,12 @@ def test_pruning_keeps_what_is_used_and_the_last_few(tmp_path: Path) -> None:
     (running_one / "launch.json").touch()
     now = time.time()
     for folder in (old, running_one):
-        os.utime(folder / "replica.log", (now - LOGS_S - 60, now - LOGS_S - 60))
+        os.utime(folder / "replica.log", (now - KEEP.logs_s - 60, now - KEEP.logs_s - 60))
         os.utime(folder, (0, 0))
     if (launch := running_one / "launch.json").exists():
         os.utime(launch, (0, 0))
-    prune(places, Environments(places.environments), {digests[-1]}, now)
-    assert {d for d in digests if places.artifact(d).exists()} == {*digests[:KEEP_LAST], digests[-1]}
+    prune(places, Environments(places.environments), {digests[-1]}, now, KEEP)
+    assert {d for d in digests if places.artifact(d).exists()} == {*digests[: KEEP.unpacked], digests[-1]}
     assert not old.exists()
     assert recent.exists()
     assert running_one.exists()

@@ -24,7 +24,8 @@ from typing import Any
 from kaon import log
 from kaon.errors import KaonError, Unavailable
 from kaon.store.port import AnyResource, Change, Store, Unreadable
-from kaon.store.records import missing
+from kaon.store.records import missing, unreadable_row
+from kaon.types.key import identity_deployment
 from kaon.types.resource import Key
 
 _RETRY_S = 0.5
@@ -162,14 +163,14 @@ class Snapshot:
         return self._version
 
     def find(self, kind: str, workspace: str, name: str) -> AnyResource | None:
-        """The resource of that name, or None. Raises `KaonError` for one that cannot be read."""
+        """The resource of that name, or None. Raises `UnreadableRow` for one that cannot be read."""
         of = self._of(kind)
         if row := of.unreadable.get((workspace, name)):
-            raise KaonError(f"The {kind} '{name}' is stored in a form that cannot be read: {row.reason}")
+            raise unreadable_row(row)
         return of.items.get(workspace, {}).get(name)
 
     def get(self, kind: str, workspace: str, name: str) -> AnyResource:
-        """The resource of that name. Raises `NotFound`, and `KaonError` for one that cannot be read."""
+        """The resource of that name. Raises `NotFound`, and `UnreadableRow` for one that cannot be read."""
         found = self.find(kind, workspace, name)
         if found is None:
             raise missing(kind, workspace, name)
@@ -188,9 +189,17 @@ class Snapshot:
         """
         return self._of(kind).of_label(("owner", owner_uid))
 
-    def of_deployment(self, workspace: str, deployment: str) -> Sequence[AnyResource]:
-        """The revisions under a deployment's name: also those of an earlier deployment of that name."""
-        return self._of("revision").of_label(("deployment", workspace, deployment))
+    def of_deployment(self, workspace: str, deployment: str, kind: str = "revision") -> Sequence[AnyResource]:
+        """The revisions, or its services' keys or secrets, under a deployment's name: also those of an earlier
+        deployment of that name."""
+        return self._of(kind).of_label(("deployment", workspace, deployment))
+
+    def makers(self, key: Key) -> dict[str, Key]:
+        """The keys above a key by uid: the one that made it, and so on."""
+        found: dict[str, Key] = {}
+        while (uid := key.spec.owner_uid) and uid not in found and (maker := self.with_uid("key", uid)):
+            found[uid] = key = maker
+        return found
 
     def with_uid(self, kind: str, uid: str) -> AnyResource | None:
         """The resource of that uid, or None."""
@@ -329,6 +338,8 @@ def _labels(resource: AnyResource) -> Iterator[Hashable]:
     """By what a resource is looked up, beside its name."""
     yield "uid", resource.uid
     spec = resource.spec
+    if resource.kind in ("key", "secret") and (deployment := identity_deployment(resource.name)):
+        yield "deployment", resource.workspace, deployment
     match resource.kind:
         case "deployment":
             yield "owner", spec.owner_uid

@@ -74,6 +74,15 @@ class Broken:
         return text
 
 @kaon.service
+class Caller:
+    def __init__(self) -> None:
+        self.other = kaon.use("other")
+
+    @kaon.endpoint
+    def echo(self, text: str) -> str:
+        return text
+
+@kaon.service
 class Strict:
     def __init__(self, endpoint_url: str) -> None: ...
 
@@ -122,6 +131,16 @@ def test_a_missing_setting_ends_it_with_78_and_plain_words(start: Start) -> None
     assert code == EXIT_CONFIG
     assert "ENDPOINT_URL is not set" in err
     assert "Traceback" not in err
+
+
+def test_a_service_that_calls_what_it_does_not_declare_ends_with_78_and_the_line_to_write(start: Start) -> None:
+    code, _, err = start(entry="work:Caller", edge_url="http://edge.example").end()
+    assert (code, 'uses=("other",)' in err, "Traceback" in err) == (EXIT_CONFIG, True, False), err
+
+
+def test_an_artifact_of_an_older_kaon_may_call_what_it_likes(start: Start) -> None:
+    process = start(entry="work:Caller", edge_url="http://edge.example", uses_any=True).ready()
+    assert process.client.post("/echo", json={"text": "a"}).json() == "a"
 
 
 @pytest.mark.parametrize(("entry", "said"), [("nowhere:Work", "no module nowhere"), ("work:Nobody", "no class")])
