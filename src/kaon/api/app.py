@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 from kaon.api import (
     advice,
     artifacts,
+    audit_log,
     cloud_admin,
     clouds,
     decisions,
@@ -51,6 +52,7 @@ from kaon.api.parts import Parts, Vault
 from kaon.api.plans import Plans
 from kaon.api.problems import answer_framework, answer_kaon, answer_validation
 from kaon.api.recent import RecentChanges
+from kaon.api.refusals import Refusals
 from kaon.api.resources import routes_of
 from kaon.clock import Clock
 from kaon.errors import KaonError
@@ -73,8 +75,8 @@ COLLECTIONS = {
 def routes() -> list[Door]:
     """Every route there is: those of all kinds, then what is special of some, and of the platform."""
     found = [door for kind in KINDS.values() for door in routes_of(COLLECTIONS.get(kind.name) or Collection(kind=kind))]
-    special = (platform, workspaces, artifacts, deployments, decisions, rollouts, replicas, events, keys)
-    for module in (*special, owners, secret_values, clouds, cloud_admin, stats, tuning, advice, metrics, garbage):
+    special = (platform, workspaces, artifacts, deployments, decisions, rollouts, owners, replicas, events, audit_log)
+    for module in (*special, keys, secret_values, clouds, cloud_admin, stats, tuning, advice, metrics, garbage):
         found += module.doors
     return found
 
@@ -133,6 +135,7 @@ def create_app(
     plans = Plans(snapshot)
     shared = ring, opinions or Opinions(), Meters(ring, clock), plans, Intake(snapshot, plans), recent
     app.state.parts = Parts(store, blobs, vault, settings, clock, snapshot, keyring, Broker(), *shared)
+    app.state.refusals = Refusals(store, clock)
     app.state.gate = Gate(snapshot, keyring, Guesses(clock))
     app.openapi = cache(partial(document, DOORS))  # type: ignore[method-assign]
     app.add_middleware(Guard, settings=settings)

@@ -18,12 +18,15 @@ from kaon.api.collection import Collection, Look, read_page, unseen
 from kaon.api.doors import Door, Doors
 from kaon.api.keyring import Caller
 from kaon.api.parts import InWorkspace, Parts, WithCaller, WithParts
-from kaon.api.versions import IfMatch, hold_to_version, version_of
+from kaon.api.preconditions import Precondition, WithPrecondition, hold_to
 from kaon.api.views import Items
 from kaon.api.watch import MEDIA_TYPE, resumed, watched
-from kaon.errors import Conflict, Forbidden
-from kaon.store.port import AnyResource, Unreadable
+from kaon.errors import Conflict, Forbidden, NotFound
+from kaon.store.port import AnyResource
+from kaon.store.writes import Create, UpdateSpec
+from kaon.types.etag import etag
 from kaon.types.kind import Kind, Scope, Verb
+from kaon.types.workspace import DEFAULT_WORKSPACE
 
 LIMIT = 500
 """Items of a page unless asked otherwise."""
@@ -117,10 +120,13 @@ def _list(collection: Collection) -> Endpoint:
 def _get(collection: Collection) -> Endpoint:
     kind = collection.kind
 
-    async def call(parts: Parts, caller: Caller, name: str, ws: str = "") -> BaseModel:
-        return collection.one(Look(parts, caller, ws), name)
+    async def call(parts: Parts, caller: Caller, name: str, response: Response, ws: str = "") -> BaseModel:
+        view = collection.one(Look(parts, caller, ws), name)
+        if kind.stored and (found := parts.snapshot.find(kind.name, ws, name)) is not None:
+            response.headers["etag"] = etag(found.uid, found.generation)
+        return view
 
-    return _signed(f"get_{kind.name}", f"One {kind.name}.", call, **_place(collection))
+    return _signed(f"get_{kind.name}", f"One {kind.name}.", call, **_place(collection), response=Response)
 
 
 def _put(collection: Collection) -> Endpoint:
@@ -133,31 +139,33 @@ def _put(collection: Collection) -> Endpoint:
         body: BaseModel,
         response: Response,
         dry_run: bool,
-        if_match: str | None,
+        precondition: Precondition,
         ws: str = "",
     ) -> BaseModel:
         look = Look(parts, caller, ws)
         _hold_to_reach(kind, caller)
-        wanted = version_of(if_match)
 
         async def attempt() -> tuple[AnyResource, AnyResource | None]:
-            current = await _own(collection, look, name)
-            hold_to_version(wanted, current, kind.name, name)
-            kind.admit(name, body, None if current is None else current.spec)
+            current = await parts.store.find(kind.name, ws, name)
             after = _would_be(kind, look, name, body, current)
-            if current is None and not collection.sees_it(after, look):
-                raise Forbidden(f"This key may not make this {kind.name}.", hint="See what it may: kaon whoami")
+            for each in (current, after):
+                if each is not None and not collection.sees_it(each, look):
+                    raise unseen(kind, ws, name)
+            await hold_to(parts, precondition, current, kind.name, ws, name)
+            kind.admit(name, body, None if current is None else current.spec)
             if dry_run:
                 return after, current
             if current is None:
                 await _hold_to_count(kind, look)
-                return await parts.store.create(kind.name, ws, name, body), None
-            return await parts.store.update_spec(current, body), current
+                change: Create | UpdateSpec = Create(kind.name, ws, name, body)
+            else:
+                change = UpdateSpec(current, body)
+            told = ("Created", "Created.") if current is None else ("Changed", f"Generation {after.generation}.")
+            return await audit.write(parts, caller, change, *told, event_in=_told_in(kind)), current
 
-        after, before = await (attempt() if wanted is not None else edits.until_written(attempt))
-        if not dry_run and (before is None or after.version != before.version):
-            response.status_code = 201 if before is None else 200
-            await _note(parts, caller, after, "Created" if before is None else "Changed")
+        after, before = await edits.until_written(attempt)
+        if before is None and not dry_run:
+            response.status_code = 201
         return collection.shown(after, look)
 
     return _signed(
@@ -167,21 +175,32 @@ def _put(collection: Collection) -> Endpoint:
         **_place(collection),
         body=kind.spec,
         response=Response,
+        precondition=WithPrecondition,
         dry_run=(Annotated[bool, Query(description="Answer what would be; write nothing.")], False),
-        if_match=(IfMatch, None),
     )
 
 
 def _delete(collection: Collection) -> Endpoint:
     kind = collection.kind
 
-    async def call(parts: Parts, caller: Caller, name: str, ws: str = "") -> None:
+    async def call(parts: Parts, caller: Caller, name: str, precondition: Precondition, ws: str = "") -> None:
         _hold_to_reach(kind, caller)
-        if await _own(collection, Look(parts, caller, ws), name) is None:
-            raise unseen(kind, ws, name)
-        await _note(parts, caller, await edits.remove(parts.store, kind.name, ws, name), "Deleted")
+        if kind.owner:  # else whoever may write sees it, be it unreadable
+            collection.one(Look(parts, caller, ws), name)
+        try:
+            place = kind.name, ws, name
+            await edits.delete(parts, caller, precondition, place, "Deleted", event_in=_told_in(kind))
+        except NotFound:
+            raise unseen(kind, ws, name) from None
 
-    return _signed(f"delete_{kind.name}", f"Delete a {kind.name}.", call, **_place(collection))
+    return _signed(
+        f"delete_{kind.name}", f"Delete a {kind.name}.", call, **_place(collection), precondition=WithPrecondition
+    )
+
+
+def _told_in(kind: Kind) -> str | None:
+    """Where events about a kind are kept: what is of no workspace is told of in the default one."""
+    return DEFAULT_WORKSPACE if kind.scope is Scope.PLATFORM else None
 
 
 def _hold_to_reach(kind: Kind, caller: Caller) -> None:
@@ -192,15 +211,6 @@ def _hold_to_reach(kind: Kind, caller: Caller) -> None:
             f"A {kind.name} belongs to the platform: a key of one workspace cannot change it.",
             hint="Use a key for every workspace.",
         )
-
-
-async def _own(collection: Collection, look: Look, name: str) -> AnyResource | None:
-    """The resource, if there is one. Raises `Forbidden` for one that the caller does not see."""
-    kind = collection.kind
-    found = await look.parts.store.find(kind.name, look.workspace, name)
-    if found is not None and not collection.sees_it(found, look):
-        raise unseen(kind, look.workspace, name)
-    return found
 
 
 async def _hold_to_count(kind: Kind, look: Look) -> None:
@@ -228,8 +238,3 @@ def _would_be(kind: Kind, look: Look, name: str, spec: BaseModel, current: AnyRe
         spec=spec,
         status=kind.status(),
     )
-
-
-async def _note(parts: Parts, caller: Caller, resource: AnyResource | Unreadable, reason: str) -> None:
-    place = {"workspace": resource.workspace, "kind": resource.kind, "name": resource.name, "uid": resource.uid}
-    await audit.note(parts, caller, **place, reason=reason, message=f"{reason}.")

@@ -10,6 +10,7 @@ from typing import Annotated, Generic, TypeVar
 
 from pydantic import Field, SecretStr, StringConstraints, model_validator
 
+from kaon.types.audit import AuditRecord
 from kaon.types.deployment import Floor, Law, Scaling
 from kaon.types.journal import JournalEntry
 from kaon.types.key import Priority, Role
@@ -25,6 +26,7 @@ from kaon.types.model import Model, Name
 
 __all__ = [
     "ArtifactView",
+    "AuditPage",
     "CloudView",
     "Decisions",
     "DeploymentView",
@@ -59,6 +61,13 @@ class Items(Model, Generic[T]):
     version: int | None = Field(
         default=None, description="Of the store as the list was read: `since` of a watch that goes on from it."
     )
+
+
+class AuditPage(Model):
+    """Audit records, newest first."""
+
+    items: list[AuditRecord]
+    next: str | None = Field(default=None, description="`after` of the next page; null: there is none.")
 
 
 class Health(Model):

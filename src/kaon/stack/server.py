@@ -65,8 +65,9 @@ async def serve(settings: Settings, clock: Clock) -> None:
             timeout_graceful_shutdown=1,
         )
         server = _Server(config)
+        controlled = EpochStore(store, epoch)
         controllers = Controllers(
-            EpochStore(store, epoch),
+            controlled,
             vault,
             clock,
             traffic=ring,
@@ -74,7 +75,7 @@ async def serve(settings: Settings, clock: Clock) -> None:
             twin=ThreadedTwin(),
             routes_bytes=settings.routes_bytes,
             snapshot=snapshot,
-            collector=Collector(store, blobs, clock, keep_of(settings)),
+            collector=Collector(controlled, blobs, clock, keep_of(settings)),
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(snapshot.run())

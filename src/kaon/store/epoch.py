@@ -88,14 +88,6 @@ class EpochStore(SingleWrites):
         """See `Store.events`."""
         return await self._store.events(workspace, kind, name, limit, after=after)
 
-    async def outdated(self, keep: Keep) -> dict[str, int]:
-        """See `Store.outdated`."""
-        return await self._store.outdated(keep)
-
-    async def sweep(self, keep: Keep) -> dict[str, int]:
-        """See `Store.sweep`. What may go may go under any epoch."""
-        return await self._store.sweep(keep)
-
     async def traffic(self, workspace: str, deployment: str, since_s: float) -> list[Sample]:
         """See `Store.traffic`."""
         return await self._store.traffic(workspace, deployment, since_s)
@@ -105,6 +97,14 @@ class EpochStore(SingleWrites):
     ) -> list[JournalEntry]:
         """See `Store.journal`."""
         return await self._store.journal(workspace, deployment, concern, limit)
+
+    async def outdated(self, keep: Keep) -> dict[str, int]:
+        """See `Store.outdated`."""
+        return await self._store.outdated(keep)
+
+    async def sweep(self, keep: Keep, *, epoch: int | None = None) -> dict[str, int]:
+        """See `Store.sweep`. The epoch is this store's own."""
+        return await self._store.sweep(keep, epoch=self._epoch)
 
     async def audit(self, query: AuditQuery) -> list[AuditRecord]:
         """See `Store.audit`."""

@@ -212,8 +212,9 @@ class MemoryStore(SingleWrites):
         """See `Store.outdated`."""
         return {name: len(rows) for name, rows in self._outdated(keep).items()}
 
-    async def sweep(self, keep: Keep) -> dict[str, int]:
+    async def sweep(self, keep: Keep, *, epoch: int | None = None) -> dict[str, int]:
         """See `Store.sweep`."""
+        hold_to_epoch(epoch, self._epoch)
         gone = self._outdated(keep)
         for event in gone["events"]:
             self._events[event.workspace].remove(event)

@@ -212,7 +212,7 @@ class Store(Protocol):
         noted of `deleted` resources."""
         ...
 
-    async def sweep(self, keep: Keep) -> dict[str, int]:
+    async def sweep(self, keep: Keep, *, epoch: int | None = None) -> dict[str, int]:
         """Delete some of these rows, and return how many; again until none is left: others write in between."""
         ...
 

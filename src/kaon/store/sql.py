@@ -216,9 +216,14 @@ class SqlStore(SingleWrites):
         """See `Store.outdated`."""
         return await self._read(lambda c: retention.outdated(c, self._clock.now(), keep))
 
-    async def sweep(self, keep: Keep) -> dict[str, int]:
+    async def sweep(self, keep: Keep, *, epoch: int | None = None) -> dict[str, int]:
         """See `Store.sweep`."""
-        return await self._write(lambda tx: retention.sweep(tx.connection, self._clock.now(), keep))
+
+        def work(tx: Transaction) -> dict[str, int]:
+            hold_to_epoch(epoch, tx.epoch)
+            return retention.sweep(tx.connection, self._clock.now(), keep)
+
+        return await self._write(work)
 
     async def _read(self, query: Callable[[Connection], T]) -> T:
         def run() -> T:

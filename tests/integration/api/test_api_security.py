@@ -70,6 +70,8 @@ GOOD: dict[tuple[str, str], dict[str, Any]] = {
     ("GET", "/gc"): NO_BODY,
     ("POST", "/gc"): NO_BODY,
     ("GET", ONE + "/logs"): {"params": {"tail": 1}},
+    ("GET", "/audit"): NO_BODY,
+    ("GET", WS + "/audit"): NO_BODY,
     ("POST", WS + "/keys"): {"json": {"name": "new", "role": "viewer"}},
     ("DELETE", WS + "/keys/{name}"): NO_BODY,
     ("PUT", WS + "/secrets/{name}"): {"json": {"value": "something else"}},
