@@ -26,8 +26,10 @@ from kaon.api import (
     decisions,
     deployments,
     events,
+    garbage,
     keys,
     metrics,
+    owners,
     platform,
     replicas,
     rollouts,
@@ -62,6 +64,7 @@ DOORS: list[Door] = [
     *deployments.doors,
     *decisions.doors,
     *rollouts.doors,
+    *owners.doors,
     *replicas.doors,
     *events.doors,
     *keys.doors,
@@ -72,6 +75,7 @@ DOORS: list[Door] = [
     *tuning.doors,
     *advice.doors,
     *metrics.doors,
+    *garbage.doors,
 ]
 """Every route there is."""
 

@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from kaon.agent.ports import Call
 from kaon.api import edits
-from kaon.api.checks import IDENTITY_PREFIX, IDENTITY_VARIABLE
+from kaon.api.checks import IDENTITY_VARIABLE
 from kaon.api.doors import Doors
 from kaon.api.keyring import Caller
 from kaon.api.parts import OfCloud, Parts, WithCaller, WithParts
@@ -22,7 +22,7 @@ from kaon.api.problems import Unprocessable
 from kaon.api.views import CloudView, Items
 from kaon.errors import NotFound, Unauthenticated
 from kaon.types.cloud import CloudPhase, CloudSpec, CloudStatus
-from kaon.types.key import Right
+from kaon.types.key import Right, identity_name
 from kaon.types.model import Digest
 from kaon.types.plan import EdgeStatus, Plan, Report
 from kaon.types.replica import Phase, ReplicaSpec
@@ -136,7 +136,10 @@ async def get_replica_secrets(cloud: OfCloud, replica: OfReplica, parts: WithPar
     revision = parts.snapshot.get("revision", spec.workspace, f"{spec.deployment}-{spec.revision}")
     if revision.spec.deployment != spec.deployment:
         raise NotFound("The replica's revision is gone.")
-    named = {**revision.spec.template.secrets, IDENTITY_VARIABLE: f"{IDENTITY_PREFIX}{spec.deployment}"}
+    artifact = parts.snapshot.get("artifact", spec.workspace, revision.spec.template.artifact)
+    declares = artifact.spec.manifest.service.uses is not None
+    own = identity_name(spec.deployment, spec.revision if declares else None)
+    named = {**revision.spec.template.secrets, IDENTITY_VARIABLE: own}
     return {variable: _open(parts, spec.workspace, named.get(variable, "")) for variable in spec.secrets}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from typing import Annotated, Protocol
 
@@ -53,8 +52,6 @@ class Parts:
     opinions: Opinions
     meters: Meters
     lasting: Lasting = field(default_factory=Lasting)
-    artifacts: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held while it is decided whether bytes stay: by who keeps an artifact, and by who takes one away."""
 
 
 async def _parts(request: Request) -> Parts:

@@ -15,7 +15,6 @@ from pydantic import ValidationError
 
 from kaon import log
 from kaon.clock import Clock
-from kaon.control import identity
 from kaon.control.loop import Again, Key
 from kaon.errors import InvalidInput, KaonError, TooLarge
 from kaon.laws.drain import drain_s
@@ -26,7 +25,7 @@ from kaon.store.records import reason
 from kaon.store.snapshot import Snapshot
 from kaon.types import resource
 from kaon.types.deployment import Assignment
-from kaon.types.key import Access, Grant, Right
+from kaon.types.key import Access, Grant, Right, identity_name
 from kaon.types.knobs import PlannedKnobs
 from kaon.types.plan import Plan, PlanSpec, PlanStatus
 from kaon.types.replica import ReplicaSpec, replica_id
@@ -268,7 +267,9 @@ def _standby(deployment: Deployment, source: _Source) -> ReplicaSpec | None:
         return None
     service = source.services.get((revision.workspace, revision.spec.template.artifact))
     first = _replica(deployment, revision, 0, service)
-    names = sorted({*revision.spec.template.secrets.values(), identity.identity_name(deployment.name)})
+    declares = service is not None and service.uses is not None
+    own = identity_name(deployment.name, revision.spec.number if declares else None)
+    names = sorted({*revision.spec.template.secrets.values(), own})
     held = "-".join(str(source.versions.get((deployment.workspace, name), 0)) for name in names)
     return first.model_copy(update={"secrets_version": held})
 

@@ -10,6 +10,7 @@ from kaon.agent.observer import Observer
 from kaon.agent.waking import Waking
 from kaon.clock import Clock
 from kaon.drivers.process import ProcessDriver
+from kaon.drivers.process.pruning import Keep
 from kaon.edge import Edge
 from kaon.settings import Settings
 from kaon.stack.boot import agent_key_file
@@ -28,7 +29,8 @@ async def serve(settings: Settings, clock: Clock) -> None:
         key = await _key(settings, clock)
         await _neighbour(settings, clock)
         async with Link(_SOCKET_URL, key, settings.cloud, folder / "downloads", socket=settings.api_socket) as link:
-            driver = ProcessDriver(folder, settings.run_dir, link.artifact, clock)
+            keep = Keep(settings.keep_unpacked, settings.keep_logs_s)
+            driver = ProcessDriver(folder, settings.run_dir, link.artifact, clock, keep=keep)
             try:
                 waking = Waking(edge.layout, clock)
                 observer = Observer(settings.cloud, link, edge, clock, held=lambda: waking.held)

@@ -60,6 +60,9 @@ class Launch(Model):
     edge_url: str = Field(default="", description="Where handles of other services are reached.")
     data_dir: str = Field(default="", description="Folder that outlives replicas, one per deployment.")
     flights_file: str = Field(default="", description="Calls in flight are noted here; see kaon.types.flight.")
+    uses_any: bool = Field(
+        default=False, description="Whether it may call services that its class does not name, as older artifacts may."
+    )
     cpus: float = 1.0
     gpus: tuple[str, ...] = Field(default=(), description="The GPUs that are its alone, as CUDA names them.")
     memory_bytes: int | None = Field(default=None, description="Hard limit, kept by the driver; None: none.")

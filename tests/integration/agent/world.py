@@ -44,6 +44,8 @@ class Files:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.away = False
+        self.tried = 0
+        """How often the agent asked the control plane for something."""
         self.secret_values: dict[str, str] = {}
         self.asked_secrets: list[str] = []
         self.calls: asyncio.Queue[Call] = asyncio.Queue()
@@ -51,6 +53,7 @@ class Files:
         self.applied: list[tuple[Endpoint, ...]] = []
 
     def _reach(self) -> None:
+        self.tried += 1
         if self.away:
             raise Unavailable("The control plane is away.")
 
@@ -75,7 +78,7 @@ class Files:
             file = self.home / "wanted.json"
             if file.exists() and (plan := Plan.model_validate_json(file.read_bytes())).hash != after:
                 return plan
-            await asyncio.sleep(POLL_S)
+            await SystemClock().sleep(POLL_S)
         return None
 
     async def report(self, report: Report) -> None:

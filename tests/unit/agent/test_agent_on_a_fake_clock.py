@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
+from tests.waiting import turns
+
 from kaon.agent.loop import Agent
 from kaon.agent.ports import Call, DeploymentKey
 from kaon.clock import FakeClock
@@ -90,8 +92,7 @@ def plan_of(*ordinals: int) -> Plan:
 async def pass_time(clock: FakeClock, seconds: float, step_s: float = 0.05) -> None:
     for _ in range(round(seconds / step_s)):
         await clock.advance(step_s)
-        for _ in range(10):
-            await asyncio.sleep(0)
+        await turns(10)
 
 
 async def simulated(

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from tests.waiting import until
 
 from kaon.clock import FakeClock, SystemClock
 from kaon.control import Controllers
@@ -293,14 +294,18 @@ async def test_controllers_take_a_deployment_to_a_plan_and_on_to_stable(platform
     """The loops themselves, on the machine's clock, with nothing but the store between them and the agent."""
     running = asyncio.create_task(Controllers(platform.store, platform.vault, SystemClock()).run())
     try:
-        async with asyncio.timeout(10):
-            await platform.deploy(0, wanted=2)
-            while not (plan := await platform.store.find("plan", "", "local")) or not plan.spec.plan.replicas:
-                await asyncio.sleep(0.01)
-            assert [replica.name for replica in plan.spec.plan.replicas] == ["shop-1-0", "shop-1-1"]
-            await platform.report()
-            while (await platform.shop()).status.state is not RolloutState.STABLE:
-                await asyncio.sleep(0.01)
+        await platform.deploy(0, wanted=2)
+
+        async def planned() -> list[str]:
+            plan = await platform.store.find("plan", "", "local")
+            return [replica.name for replica in plan.spec.plan.replicas] if plan else []
+
+        async def stable() -> bool:
+            return (await platform.shop()).status.state is RolloutState.STABLE
+
+        assert await until(planned) == ["shop-1-0", "shop-1-1"]
+        await platform.report()
+        await until(stable)
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

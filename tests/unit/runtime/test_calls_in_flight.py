@@ -10,6 +10,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
+from tests.waiting import forever
 
 import kaon
 from kaon.types.model import content_hash
@@ -63,7 +64,7 @@ class Gated:
 
     @kaon.endpoint(timeout_s=0.05)
     async def late(self) -> str:
-        await asyncio.sleep(30)
+        await forever()
         return "never"
 
 

@@ -7,6 +7,8 @@ import threading
 import time
 from typing import Any
 
+import pytest
+
 import kaon
 from kaon.runtime.lane import ASYNC_SLOTS, THREAD_SLOTS
 from kaon.types.figures import ReplicaFigures
@@ -200,17 +202,14 @@ async def test_work_counts_by_the_slots_that_there_were(serve: Any, eventually: 
     lane = running.lane("work")
     begun = calls(running, "work", {}, {})
     await eventually(lambda: lane.busy == 2)
-    at, since = lane.work_s(time.monotonic()), time.monotonic()
-    await asyncio.sleep(0.05)
-    halves_s, spent_s = lane.work_s(time.monotonic()) - at, time.monotonic() - since
-    assert 0.4 * spent_s <= halves_s <= 0.6 * spent_s, "two of four slots"
-    before = lane.work_s(time.monotonic())
+    now = time.monotonic() + 1000  # later than anything that was counted
+    assert lane.work_s(now + 8) - lane.work_s(now) == pytest.approx(4), "two of four slots"
+    at = time.monotonic()
+    counted_s = lane.work_s(at)
     running.serving.tune(Knobs(concurrency=1))
-    assert abs(lane.work_s(time.monotonic()) - before) < 0.01, "what was counted stays"
-    at, since = lane.work_s(time.monotonic()), time.monotonic()
-    await asyncio.sleep(0.05)
-    full_s, spent_s = lane.work_s(time.monotonic()) - at, time.monotonic() - since
-    assert 0.9 * spent_s <= full_s <= spent_s + 0.001, "no lane works more than a second a second"
+    later = time.monotonic()
+    assert counted_s <= lane.work_s(later) <= counted_s + 1.01 * (later - at), "what was counted stays"
+    assert lane.work_s(now + 8) - lane.work_s(now) == pytest.approx(8), "no lane works more than a second a second"
     running.instance.gate.set()
     await asyncio.gather(*begun)
     after = await figures(running)

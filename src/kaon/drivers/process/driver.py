@@ -37,7 +37,7 @@ from kaon.drivers.process import keeper, logs
 from kaon.drivers.process.capacity import Demand, check_room, free_gpus, gpu_variables, this_machine
 from kaon.drivers.process.places import Places, private_folder
 from kaon.drivers.process.preparation import Preparation, Prepared
-from kaon.drivers.process.pruning import prune
+from kaon.drivers.process.pruning import KEEP, Keep, prune
 from kaon.errors import KaonError, Unavailable
 from kaon.sdk.environments import Environments
 from kaon.types.flight import FILE_BYTES, Flight, flights
@@ -91,15 +91,17 @@ class ProcessDriver:
         *,
         runtime: Sequence[str] = RUNTIME,
         devices: Path = Path("/dev"),
+        keep: Keep = KEEP,
     ) -> None:
         """`home` keeps artifacts, environments, logs and volumes; `run_dir` locks and sockets; `runtime` is what
-        python is given to run a replica; `devices` has a file for each GPU."""
+        python is given to run a replica; `devices` has a file for each GPU; `keep` is what stays though unused."""
         self._places = Places(home, run_dir)
         self._environments = Environments(self._places.environments)
         self._preparation = Preparation(self._places, fetch, self._environments)
         self._clock = clock
         self._runtime = tuple(runtime)
         self._devices = devices
+        self._keep = keep
         self._replicas: dict[str, _Replica] = {}
         self._adoption: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
@@ -168,7 +170,7 @@ class ProcessDriver:
             self._pruned_at = self._clock.monotonic()
             used = {kept.artifact for kept in self._replicas.values()}
             now = self._clock.now()
-            await self._preparation.in_thread(lambda: prune(self._places, self._environments, used, now))
+            await self._preparation.in_thread(lambda: prune(self._places, self._environments, used, now, self._keep))
 
     async def logs(self, replica: str, *, tail: int, follow: bool) -> AsyncIterator[LogLine]:
         at: float | None = None
@@ -277,6 +279,7 @@ class ProcessDriver:
             edge_url=start.edge_url,
             data_dir=str(private_folder(places.volume(spec.workspace, spec.deployment, spec.deployment_uid))),
             flights_file=str(places.flights(spec.id)),
+            uses_any=prepared.uses_any,
             cpus=spec.resources.cpus,
             gpus=gpus,
             memory_bytes=spec.resources.memory_bytes,

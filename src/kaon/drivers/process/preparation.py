@@ -39,6 +39,7 @@ class Prepared:
     loop: Loop
     code_dir: Path
     python: Path
+    uses_any: bool
 
 
 class Preparation:
@@ -138,5 +139,9 @@ class Preparation:
             )
         target.touch()  # used now: pruning goes by it
         return Prepared(
-            entry=manifest.service.entry, loop=manifest.service.loop, code_dir=target / SOURCES, python=python
+            entry=manifest.service.entry,
+            loop=manifest.service.loop,
+            code_dir=target / SOURCES,
+            python=python,
+            uses_any=manifest.service.uses is None,
         )
