@@ -130,16 +130,19 @@ class Reader:
                 await self.read()
 
     async def read(self) -> bool:
-        """Take what comes next; False: the stream has ended."""
+        """Take what comes next, and all that came with it; False: the stream has ended."""
         assert self._connection is not None
-        chunk = await self._connection.chunks.get()
-        if chunk is None:
-            self._connection = None
-            return False
-        for event in self._events.feed(chunk):
-            self.events.append(event)
-            for change in self.watch.take(event):
-                self._apply(change)
+        chunks = [await self._connection.chunks.get()]
+        while not self._connection.chunks.empty():
+            chunks.append(self._connection.chunks.get_nowait())
+        for chunk in chunks:
+            if chunk is None:
+                self._connection = None
+                return False
+            for event in self._events.feed(chunk):
+                self.events.append(event)
+                for change in self.watch.take(event):
+                    self._apply(change)
         return True
 
     def _apply(self, change: Change) -> None:

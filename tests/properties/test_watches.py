@@ -54,7 +54,8 @@ def world(loop: asyncio.Runner, request: pytest.FixtureRequest) -> Iterator[Worl
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as home:
         patch.setattr("kaon.api.recent.KEPT", request.param)
         patch.setattr("kaon.api.watch.GATHER_S", 0.0)
-        patch.setattr("kaon.api.watch.RECHECK_S", 0.005)
+        patch.setattr("kaon.api.keyring.STORE_PATIENCE_S", 30.0)  # a busy machine is no store that is away
+        patch.setattr("kaon.api.watch.RECHECK_S", 0.05)
         made = world_of(Path(home))
         yield loop.run(made.__aenter__())
         loop.run(made.__aexit__(None, None, None))
