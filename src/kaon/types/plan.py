@@ -12,6 +12,7 @@ from pydantic import Field
 from kaon.types.key import Access
 from kaon.types.knobs import PlannedKnobs
 from kaon.types.model import Model, content_hash
+from kaon.types.place import PlaceHealth
 from kaon.types.replica import ReplicaSpec, ReplicaStatus
 from kaon.types.route import Route
 
@@ -56,6 +57,7 @@ class Report(Model):
     plan: str = Field(default="", description="Hash of the plan that the agent works by.")
     replicas: tuple[ReplicaStatus, ...] = ()
     edge: EdgeStatus = EdgeStatus()
+    place: PlaceHealth = Field(default=PlaceHealth(), description="How the place is in which the replicas run.")
     held: dict[str, int] = Field(
         default_factory=dict, description="'workspace/deployment' -> callers that wait for a replica; none: left out."
     )

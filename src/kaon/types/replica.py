@@ -23,6 +23,28 @@ class Phase(StrEnum):
     CONFIG_ERROR = "ConfigError"
     NO_CAPACITY = "NoCapacity"
     DRAINING = "Draining"
+    COMPLETED = "Completed"
+    """It ended with exit code 0 and is not started again."""
+
+
+class WorkloadKind(StrEnum):
+    """What a workload is for."""
+
+    SERVICE = "service"
+    """It answers calls until it is stopped."""
+    JOB = "job"
+    """It does its work and ends; nobody calls it."""
+
+
+class Restart(StrEnum):
+    """Whether a replica that has ended by itself is started again."""
+
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+INSTALL_LIMIT_S = 1800.0
+"""How long making a replica's artifact and environment ready may take, in seconds."""
 
 
 class ReplicaSpec(Model):
@@ -36,6 +58,8 @@ class ReplicaSpec(Model):
     revision: int = Field(ge=1)
     ordinal: int = Field(ge=0)
     artifact: Digest
+    kind: WorkloadKind = WorkloadKind.SERVICE
+    restart: Restart = Restart.ALWAYS
     env: dict[EnvName, str] = Field(default_factory=dict)
     secrets: tuple[EnvName, ...] = Field(default=(), description="Variables whose values the control plane holds.")
     secrets_version: str = Field(

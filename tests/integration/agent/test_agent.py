@@ -287,7 +287,7 @@ async def test_stop_all_ends_every_replica(world: World) -> None:
     await asyncio.wait([world._running[2]])
     await agent.stop_all()
     assert world.pids() == {}
-    assert await driver.observe() == {}
+    assert (await driver.observe()).replicas == {}
 
 
 async def test_logs_are_answered_with_tail_and_grep(world: World) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from kaon.agent.loop import Agent
 from kaon.agent.ports import Call, DeploymentKey
 from kaon.clock import FakeClock
-from kaon.drivers.fake import Behaviour, FakeDriver, FakePlace
+from kaon.drivers.fake import Behaviour, FakeDriver, FakePlace, FakeReplicas
 from kaon.errors import Unavailable
 from kaon.types.key import Access
 from kaon.types.knobs import Knobs, PlannedKnobs
@@ -60,8 +60,8 @@ class Memory:
     async def status(self) -> EdgeStatus:
         return EdgeStatus(running=True)
 
-    async def in_flight(self, address: Address) -> int | None:
-        return None
+    async def in_flight(self) -> dict[Address, int]:
+        return {}
 
     def phases(self) -> dict[str, Phase]:
         return {status.name: status.phase for status in self.reports[-1].replicas} if self.reports else {}
@@ -98,9 +98,9 @@ async def simulated(
     tmp_path: Path, script: Callable[[int], Behaviour], scenario: Callable[[Memory, FakePlace, FakeClock], object]
 ) -> None:
     clock = FakeClock()
-    place = FakePlace(clock, script=lambda start: script(start.replica.ordinal))
+    place = FakePlace(clock, script=lambda workload: script(workload.spec.ordinal))
     driver, memory = FakeDriver(place), Memory(clock)
-    agent = Agent("local", memory, driver, memory, clock, tmp_path, "http://edge", replicas=driver)
+    agent = Agent("local", memory, driver, memory, clock, tmp_path, "http://edge", replicas=FakeReplicas(place))
     running = asyncio.create_task(agent.run())
     try:
         await scenario(memory, place, clock)  # type: ignore[misc]
@@ -204,7 +204,9 @@ async def test_a_trial_ends_by_itself_within_ten_seconds_of_the_control_planes_d
         await pass_time(clock, 0.5)
         place.replicas[replica(0).id].behaviour = Behaviour()
         await pass_time(clock, 5)
-        assert place.replicas[replica(0).id].start.knobs == force, "whoever is started anew starts with what is safe"
+        assert place.replicas[replica(0).id].workload.launch.knobs == force, (
+            "whoever is started anew starts with what is safe"
+        )
         assert in_force() == [force, force], "and does not try again what it ended with"
         assert place.replicas[replica(1).id].pid == pids[replica(1).id]
 
