@@ -15,6 +15,12 @@ deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 """`time.monotonic()` at which the caller gives up; None: never."""
 
 
+def enter(id_: str, until: float | None) -> None:
+    """Set both in the current context: a request of that id, with that deadline."""
+    request_id.set(id_)
+    deadline.set(until)
+
+
 def copies(home: Context) -> Callable[[], Context]:
     """What gives copies of `home` of which none sees what is done in another.
 

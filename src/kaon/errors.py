@@ -12,6 +12,7 @@
     ├── UnsupportedMediaType 415  a body in a form that is not taken here; says which are
     ├── TooManyRequests     429   this caller is over its share; `retry_after_s` says when to come back
     ├── ConfigError         500   a service cannot start as configured
+    ├── UnreadableRow       500   something is stored in a form that this version cannot read
     ├── BuildError          422   sources or requirements do not make an artifact
     ├── ItemError           422   one row of a batch cannot be answered; the others can
     ├── PoisonRequest       422   this request was in flight at crashes of the service; it is refused for a while
@@ -152,6 +153,14 @@ class ConfigError(KaonError):
     """A service cannot start as configured; a restart does not help."""
 
     code, status, exit_code = "config-error", 500, 1
+
+
+class UnreadableRow(KaonError):
+    """Something is stored in a form that this version of Kaon cannot read; everything else goes on without it."""
+
+    code, status, exit_code = "unreadable", 500, 1
+    row: Any = None
+    """The `Unreadable` of the store, by which it can be deleted."""
 
 
 class BuildError(KaonError):

@@ -7,18 +7,20 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
+from tests.samples import full
 
 from kaon.clock import FakeClock
-from kaon.errors import Conflict, NotFound
+from kaon.errors import Conflict, NotFound, UnreadableRow
 from kaon.store import open_store
 from kaon.store.database import connect
 from kaon.store.port import AnyResource, Change, Store, Unreadable
-from kaon.store.schema import resources
+from kaon.store.schema import events, journal, resources, traffic
 from kaon.types.deployment import DeploymentSpec, Template
 from kaon.types.event import Event, Level
 from kaon.types.journal import JournalEntry
 from kaon.types.key import KeySpec, KeyStatus, Role
+from kaon.types.resource import KINDS
 from kaon.types.traffic import ColdStart, Sample
 from kaon.types.workspace import WorkspaceSpec
 
@@ -196,6 +198,30 @@ async def test_a_watcher_is_told_everything_after_its_version(store: Store) -> N
     await watching.aclose()  # type: ignore[attr-defined]
 
 
+async def test_changes_carry_the_resources(store: Store) -> None:
+    first = await store.create("workspace", "", "first", spec())
+    second = await store.create("workspace", "", "second", spec())
+    gone = await store.create("workspace", "", "gone", spec())
+    changed = await store.update_spec(first, spec("changed"))
+    await store.delete(gone)
+    changes = await store.changes(0)
+    assert [(c.name, c.resource) for c in changes] == [("second", second), ("first", changed), ("gone", None)]
+    assert store.written == changes[-1].version == await store.version()
+    assert [c.name for c in await store.changes(changed.version)] == ["gone"]
+    assert await store.changes(store.written) == []
+
+
+async def test_changes_of_another_process_carry_the_resources(store: Store, sibling: Store) -> None:
+    watching = store.watch(0)
+    waiting = asyncio.ensure_future(next_changes(watching))
+    theirs = await sibling.create("workspace", "", "theirs", spec())
+    assert [change.resource for change in await waiting] == [theirs]
+    ours = await store.update_spec(theirs, spec("ours"))
+    assert [change.resource for change in await next_changes(watching)] == [ours]
+    await watching.aclose()  # type: ignore[attr-defined]
+    assert (store.written, sibling.written) == (ours.version, theirs.version)
+
+
 async def test_a_watcher_is_woken_by_a_write_and_not_by_an_equal_one(store: Store) -> None:
     made = await store.create("workspace", "", "team", spec())
     watching = store.watch(made.version)
@@ -370,18 +396,75 @@ async def test_what_is_written_late_of_one_that_is_gone_is_not_kept_under_its_na
     assert [e.uid for e in await store.journal("default", "shop")] == [second.uid]
 
 
-async def test_what_cannot_be_read_is_left_out_of_a_list_and_named(store: Store, url: str) -> None:
-    if url.startswith("memory"):
-        pytest.skip("what is in memory was read before")
-    await store.create("workspace", "", "good", spec())
-    await store.create("workspace", "", "odd", spec())
+FAULTS = {
+    "no JSON": {"spec": "{"},
+    "no object": {"spec": "[]"},
+    "a wrong type": {"spec": '"text"'},
+    "an impossible status": {"status": "7"},
+    "nothing": {"spec": "", "status": ""},
+    "nesting without end": {"spec": "[" * 5000},
+}
+
+
+def damage(url: str, kind: str, name: str, **columns: str) -> None:
+    """Write what no Kaon writes into the row of `kind` and `name`."""
     database = connect(url)
     with database.writes.begin() as connection:
-        odd = update(resources).where(resources.c.name == "odd").values(spec='{"no_such_field": 1}')
-        connection.execute(odd)
+        connection.execute(update(resources).where(resources.c.kind == kind, resources.c.name == name).values(columns))
     database.writes.dispose()
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_row_that_cannot_be_read_keeps_no_other_from_being_read(
+    store: Store, url: str, kind: str, fault: str
+) -> None:
+    if url.startswith("memory"):
+        pytest.skip("what is in memory was read before")
+    spec, status = map(full, KINDS[kind])
+    for name in ("good", "odd", "well"):
+        made = await store.create(kind, "default", name, spec, status)
+        assert made.spec == spec
+    damage(url, kind, "odd", **FAULTS[fault])
+
     unreadable: list[Unreadable] = []
-    found = await store.list_all("workspace", unreadable=unreadable)
-    assert [resource.name for resource in found] == ["good"]
-    assert [(u.kind, u.workspace, u.name) for u in unreadable] == [("workspace", "", "odd")]
-    assert "no_such_field" in unreadable[0].reason
+    assert [r.name for r in await store.list_all(kind, unreadable=unreadable)] == ["good", "well"]
+    assert [(u.kind, u.workspace, u.name) for u in unreadable] == [(kind, "default", "odd")]
+    assert [r.name for r in await store.list_all(kind, "default")] == ["good", "well"]
+    with pytest.raises(UnreadableRow, match=f"The {kind} 'odd' in workspace 'default' is stored") as raised:
+        await store.find(kind, "default", "odd")
+    assert raised.value.row == unreadable[0]
+    assert unreadable[0].reason
+
+    await store.delete(unreadable[0])
+    assert await store.find(kind, "default", "odd") is None
+    with pytest.raises(NotFound):
+        await store.delete(unreadable[0])
+    assert (await store.create(kind, "default", "odd", spec)).spec == spec
+    with pytest.raises(Conflict):
+        await store.delete(unreadable[0])
+
+
+async def test_an_event_a_decision_and_a_minute_that_cannot_be_read_are_left_out(
+    store: Store, url: str, clock: FakeClock
+) -> None:
+    if url.startswith("memory"):
+        pytest.skip("what is in memory was read before")
+    first, second, third = (clock.now() + later for later in (0, 1, 2))
+    for at in (first, second, third):
+        event = Event(at=at, workspace="default", kind="deployment", name="web", reason="Told")
+        await store.record([event])
+        await store.keep_journal(
+            [JournalEntry(at=at, workspace="default", deployment="web", concern="scaling", after="1", reason="so")]
+        )
+        await store.keep_traffic([Sample(workspace="default", deployment="web", revision=1, at_s=at, span_s=1)])
+    database = connect(url)
+    with database.writes.begin() as connection:
+        connection.execute(update(events).where(events.c.at == second).values(level="shout"))
+        entry = select(journal.c.id).order_by(journal.c.id).offset(1).limit(1).scalar_subquery()
+        connection.execute(update(journal).where(journal.c.id == entry).values(entry="{"))
+        connection.execute(update(traffic).where(traffic.c.at_s == second).values(sample="{}"))
+    database.writes.dispose()
+    assert [e.at for e in await store.events("default")] == [first, third]
+    assert [e.at for e in await store.journal("default", "web")] == [first, third]
+    assert [m.at_s for m in await store.traffic("default", "web", 0.0)] == [first, third]

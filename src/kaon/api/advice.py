@@ -17,7 +17,7 @@ doors = Doors("/workspaces/{ws}", tag="deployments")
 @doors.get("/advice", right=Right.READ)
 async def list_advice(ws: InWorkspace, parts: WithParts, caller: WithCaller) -> Advised:
     """The advice on all deployments of a workspace, those that are well, and those of which nothing is known yet."""
-    found = await parts.store.list_all("deployment", ws)
+    found = parts.snapshot.list("deployment", ws)
     return _advised(parts, [d for d in found if caller.standing.sees(ws, d.name)])
 
 

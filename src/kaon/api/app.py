@@ -4,7 +4,7 @@
       Door        right, scope, existence, query, body limit   every route, before its body is read
         handler   checks, one write with compare-and-set, one event
 
-The app is handed an open store and does not close it; its lifespan holds the one watch that long polls share.
+The app is handed an open store and does not close it; its lifespan follows the snapshot that all routes read.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 from kaon.api import (
     advice,
     artifacts,
+    cloud_admin,
     clouds,
     decisions,
     deployments,
@@ -36,7 +37,6 @@ from kaon.api import (
     workspaces,
 )
 from kaon.api.broker import Broker
-from kaon.api.changes import Changes
 from kaon.api.doors import Door
 from kaon.api.gate import Gate
 from kaon.api.guard import Guard
@@ -51,6 +51,7 @@ from kaon.guesses import Guesses
 from kaon.settings import Settings
 from kaon.store.opinions import Opinions
 from kaon.store.port import Blobs, Store
+from kaon.store.snapshot import Snapshot
 from kaon.store.traffic import TrafficRing
 from kaon.version import __version__
 
@@ -66,6 +67,7 @@ DOORS: list[Door] = [
     *keys.doors,
     *secret_values.doors,
     *clouds.doors,
+    *cloud_admin.doors,
     *stats.doors,
     *tuning.doors,
     *advice.doors,
@@ -83,20 +85,26 @@ def create_app(
     clock: Clock,
     traffic: TrafficRing | None = None,
     opinions: Opinions | None = None,
+    snapshot: Snapshot | None = None,
 ) -> FastAPI:
-    """The API over an open store; the traffic that agents post goes into `traffic`; `opinions` are the laws'."""
-    changes = Changes(store)
-    keyring = Keyring(store, clock, changes)
+    """The API over an open store; the traffic that agents post goes into `traffic`; `opinions` are the laws'.
+
+    Without a `snapshot` of the store, which somebody else follows, it makes and follows one of its own.
+    """
+    follow = snapshot is None
+    snapshot = snapshot or Snapshot(store)
+    keyring = Keyring(snapshot, clock)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        watching = asyncio.ensure_future(changes.run())
+        following = [asyncio.ensure_future(snapshot.run())] if follow else []
         try:
             yield
         finally:
-            watching.cancel()
-            with suppress(asyncio.CancelledError):
-                await watching
+            for task in following:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
 
     app = FastAPI(
         title="Kaon",
@@ -116,8 +124,8 @@ def create_app(
     app.router.routes[:] = DOORS
     ring = TrafficRing() if traffic is None else traffic
     shared = ring, opinions or Opinions(), Meters(ring, clock)
-    app.state.parts = Parts(store, blobs, vault, settings, clock, changes, keyring, Broker(), *shared)
-    app.state.gate = Gate(store, keyring, Guesses(clock))
+    app.state.parts = Parts(store, blobs, vault, settings, clock, snapshot, keyring, Broker(), *shared)
+    app.state.gate = Gate(snapshot, keyring, Guesses(clock))
     app.openapi = cache(partial(document, DOORS))  # type: ignore[method-assign]
     app.add_middleware(Guard, settings=settings)
     return app

@@ -21,7 +21,7 @@ from kaon.api.parts import OfCloud, Parts, WithCaller, WithParts
 from kaon.api.problems import Unprocessable
 from kaon.api.views import CloudView, Items
 from kaon.errors import NotFound, Unauthenticated
-from kaon.types.cloud import CloudSpec, CloudStatus
+from kaon.types.cloud import CloudPhase, CloudSpec, CloudStatus
 from kaon.types.key import Right
 from kaon.types.model import Digest
 from kaon.types.plan import EdgeStatus, Plan, Report
@@ -46,8 +46,8 @@ OfReplica = Annotated[str, Path(alias="id", pattern=r"^[0-9a-f]{12}$")]
 @doors.get("", right=Right.READ)
 async def list_clouds(parts: WithParts, caller: WithCaller) -> Items[CloudView]:
     """The clouds that have joined."""
-    found = await parts.store.list_all("cloud", "")
-    return Items(items=[_view(cloud, caller, parts.clock.now()) for cloud in found])
+    found = parts.snapshot.list("cloud")
+    return Items(items=[view_of(cloud, caller, parts.clock.now()) for cloud in found])
 
 
 @doors.get("/{cloud}/plan", right=Right.AGENT, response_model=Plan, responses={304: {"description": "Still the same."}})
@@ -61,10 +61,10 @@ async def get_plan(
     """The plan as soon as it is another than `after`; 304 when it still is at the end of the wait."""
     loop = asyncio.get_running_loop()
     ends_at = loop.time() + min(wait_s, LONGEST_WAIT_S)
-    with parts.lasting.one(caller.uid), parts.changes.of("plan", "", cloud) as changed:
+    with parts.lasting.one(caller.uid), parts.snapshot.changes_of("plan", "", cloud) as changed:
         while True:
             await _hold_to_key(parts, caller)
-            found = await parts.store.find("plan", "", cloud)
+            found = parts.snapshot.find("plan", "", cloud)
             if found is not None and found.spec.hash != after:
                 return Response(
                     found.spec.plan.model_dump_json(),
@@ -94,7 +94,7 @@ async def post_report(cloud: OfCloud, body: Report, parts: WithParts) -> None:
         if found is None:
             await parts.store.create("cloud", "", cloud, CloudSpec(), CloudStatus(report=body, seen_at=now))
         elif found.status.report != body or not 0 <= now - found.status.seen_at < SEEN_EVERY_S:
-            await parts.store.update_status(found, CloudStatus(report=body, seen_at=now))
+            await parts.store.update_status(found, found.status.model_copy(update={"report": body, "seen_at": now}))
 
     await edits.until_written(attempt)
 
@@ -116,8 +116,8 @@ async def post_traffic(cloud: OfCloud, body: Traffic, parts: WithParts) -> Traff
 )
 async def get_artifact_bytes(cloud: OfCloud, digest: Annotated[Digest, Path()], parts: WithParts) -> StreamingResponse:
     """An artifact's bytes, for a replica of the current plan."""
-    named = [r for r in await _replicas(parts, cloud) if r.artifact == digest]
-    artifact = await parts.store.find("artifact", named[0].workspace, digest) if named else None
+    named = [r for r in _replicas(parts, cloud) if r.artifact == digest]
+    artifact = parts.snapshot.find("artifact", named[0].workspace, digest) if named else None
     if artifact is None or not await parts.blobs.has(digest):
         raise NotFound(f"There is no artifact '{digest}' for this cloud.")
     return StreamingResponse(
@@ -130,14 +130,14 @@ async def get_artifact_bytes(cloud: OfCloud, digest: Annotated[Digest, Path()], 
 @doors.get("/{cloud}/replicas/{id}/secrets", right=Right.AGENT)
 async def get_replica_secrets(cloud: OfCloud, replica: OfReplica, parts: WithParts) -> dict[str, str]:
     """Variable -> value, of a replica of the current plan: what its revision names, and its own key."""
-    spec = next((r for r in await _replicas(parts, cloud) if r.id == replica), None)
+    spec = next((r for r in _replicas(parts, cloud) if r.id == replica), None)
     if spec is None:
         raise NotFound("The cloud's current plan has no such replica.")
-    revision = await parts.store.get("revision", spec.workspace, f"{spec.deployment}-{spec.revision}")
+    revision = parts.snapshot.get("revision", spec.workspace, f"{spec.deployment}-{spec.revision}")
     if revision.spec.deployment != spec.deployment:
         raise NotFound("The replica's revision is gone.")
     named = {**revision.spec.template.secrets, IDENTITY_VARIABLE: f"{IDENTITY_PREFIX}{spec.deployment}"}
-    return {variable: await _open(parts, spec.workspace, named.get(variable, "")) for variable in spec.secrets}
+    return {variable: _open(parts, spec.workspace, named.get(variable, "")) for variable in spec.secrets}
 
 
 @doors.get("/{cloud}/calls", right=Right.AGENT, response_model=Call, responses={204: {"description": "Nothing."}})
@@ -177,19 +177,20 @@ async def post_answer(
     return Response(status_code=204, headers=None if heard_out else {"connection": "close"})
 
 
-async def _replicas(parts: Parts, cloud: str) -> tuple[ReplicaSpec, ...]:
-    found = await parts.store.find("plan", "", cloud)
+def _replicas(parts: Parts, cloud: str) -> tuple[ReplicaSpec, ...]:
+    found = parts.snapshot.find("plan", "", cloud)
     return () if found is None else (*found.spec.plan.replicas, *found.spec.plan.standby)
 
 
-async def _open(parts: Parts, workspace: str, name: str) -> str:
-    secret = await parts.store.find("secret", workspace, name)
+def _open(parts: Parts, workspace: str, name: str) -> str:
+    secret = parts.snapshot.find("secret", workspace, name)
     if secret is None:
         raise NotFound(f"There is no secret '{name}' in workspace '{workspace}'.", hint=f"kaon secret set {name}")
     return parts.vault.open(workspace, name, secret.spec)
 
 
-def _view(cloud: Cloud, caller: Caller, now: float) -> CloudView:
+def view_of(cloud: Cloud, caller: Caller, now: float) -> CloudView:
+    """The cloud as `caller` sees it at `now`, epoch seconds."""
     status: CloudStatus = cloud.status
     seen = () if status.report is None else status.report.replicas
     visible = [r for r in seen if caller.standing.sees(r.workspace, r.deployment)]
@@ -199,7 +200,10 @@ def _view(cloud: Cloud, caller: Caller, now: float) -> CloudView:
         edge_url=cloud.spec.edge_url,
         seen_at=status.seen_at,
         connected=now - status.seen_at < AWAY_AFTER_S,
+        phase=status.phase,
+        reason=status.reason,
+        cordoned=cloud.spec.cordoned,
         edge=EdgeStatus() if status.report is None else status.report.edge,
         replicas=len(visible),
-        ready=sum(r.phase is Phase.READY for r in visible),
+        ready=0 if status.phase is CloudPhase.LOST else sum(r.phase is Phase.READY for r in visible),
     )

@@ -20,7 +20,8 @@ from kaon.api.problems import Unprocessable
 from kaon.api.quotas import hold_to_count
 from kaon.api.shapes import view_of
 from kaon.api.views import DeploymentView, Items, ScalingChange
-from kaon.errors import Conflict
+from kaon.errors import Conflict, NotFound
+from kaon.store.port import Unreadable
 from kaon.types.deployment import DeploymentSpec, DeploymentStatus
 from kaon.types.key import Right
 from kaon.types.resource import Deployment
@@ -81,8 +82,10 @@ async def put_deployment(
 @doors.delete("/{deployment}", right=Right.WRITE, status_code=204)
 async def delete_deployment(ws: InWorkspace, name: OfDeployment, parts: WithParts, caller: WithCaller) -> None:
     """Take a deployment away; its replicas drain and stop."""
-    await deployment_of(parts, ws, name)
-    gone = await edits.remove(parts.store, "deployment", ws, name)
+    try:
+        gone = await edits.remove(parts.store, "deployment", ws, name)
+    except NotFound:
+        raise unseen_deployment(ws, name) from None
     await note(parts, caller, gone, "Deleted", "Deleted.")
 
 
@@ -125,8 +128,9 @@ async def restart_deployment(
 
 
 async def deployment_of(parts: Parts, ws: str, name: str) -> Deployment:
-    """The deployment. Raises `NotFound`."""
-    found = await parts.store.find("deployment", ws, name)
+    """The deployment, as whatever this server wrote has left it. Raises `NotFound`."""
+    await parts.snapshot.at_least(parts.store.written)
+    found = parts.snapshot.find("deployment", ws, name)
     if found is None:
         raise unseen_deployment(ws, name)
     return found
@@ -146,7 +150,7 @@ async def edited(
     return view_of(after, parts.settings.url)
 
 
-async def note(parts: Parts, caller: Caller, deployment: Deployment, reason: str, message: str) -> None:
+async def note(parts: Parts, caller: Caller, deployment: Deployment | Unreadable, reason: str, message: str) -> None:
     """Note what was done to a deployment as an event."""
     await audit.note(
         parts,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from kaon.errors import Conflict
-from kaon.store.port import AnyResource, Store
+from kaon.errors import Conflict, UnreadableRow
+from kaon.store.port import AnyResource, Store, Unreadable
 from kaon.types.deployment import DeploymentSpec
 from kaon.types.resource import Deployment
 
@@ -35,11 +35,15 @@ async def edit_deployment(store: Store, workspace: str, name: str, change: Chang
     return await until_written(attempt)
 
 
-async def remove(store: Store, kind: str, workspace: str, name: str) -> AnyResource:
-    """Delete a resource, whatever was written to it last. Raises `NotFound`, `Conflict`."""
+async def remove(store: Store, kind: str, workspace: str, name: str) -> AnyResource | Unreadable:
+    """Delete a resource, whatever was written to it last, and be it unreadable. Raises `NotFound`, `Conflict`."""
 
-    async def attempt() -> AnyResource:
-        resource = await store.get(kind, workspace, name)
+    async def attempt() -> AnyResource | Unreadable:
+        resource: AnyResource | Unreadable
+        try:
+            resource = await store.get(kind, workspace, name)
+        except UnreadableRow as error:
+            resource = error.row
         await store.delete(resource)
         return resource
 

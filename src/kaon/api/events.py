@@ -33,9 +33,9 @@ async def list_events(
     names = caller.standing.deployments
     if names is None:
         found = await parts.store.events(ws, kind, name, limit)
-        about = await parts.store.find(kind, ws, name) if kind in KINDS and name else None
+        about = parts.snapshot.find(kind, ws, name) if kind in KINDS and name else None
         return Items(items=found if about is None else [e for e in found if _is_of(about, e)])
-    own = {d.name: d for d in await parts.store.list_all("deployment", ws) if d.name in names}
+    own = {d.name: d for d in parts.snapshot.list("deployment", ws) if d.name in names}
     found = await parts.store.events(ws, kind, name, _KEPT)
     return Items(items=[e for e in found if (about := own.get(_deployment(e))) and _is_of(about, e)][-limit:])
 

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from kaon.api.keyring import Caller, Keyring, UnknownKey
 from kaon.errors import Forbidden, NotFound, Unauthenticated
 from kaon.guesses import Guesses, network
-from kaon.store.port import Store
+from kaon.store.snapshot import Snapshot
 from kaon.types.key import Right
 
 _LONGEST_KEY = 200
@@ -32,31 +32,31 @@ Need = Right | Open
 class Gate:
     """Lets callers in, or raises `Unauthenticated`, `TooManyRequests`, `Forbidden` or `NotFound`."""
 
-    def __init__(self, store: Store, keyring: Keyring, guesses: Guesses) -> None:
-        self._store = store
+    def __init__(self, snapshot: Snapshot, keyring: Keyring, guesses: Guesses) -> None:
+        self._snapshot = snapshot
         self._keyring = keyring
         self._guesses = guesses
 
     async def admit(self, request: Request, need: Need) -> Caller | None:
-        """Who is calling, once it is sure that they may."""
+        """Who is calling, once it is sure that they may; the snapshot has all that was written before they called."""
         if need is Open.TO_ALL:
             return None
         caller = await self._caller(request)
         if isinstance(need, Right):
             _hold_to_scope(caller, need, request.path_params)
-            await self._hold_to_existing(request.path_params.get("ws"))
+            self._hold_to_existing(request.path_params.get("ws"))
         return caller
 
     async def _caller(self, request: Request) -> Caller:
         text, peer = bearer(request), peer_of(request)
         try:
-            return await self._keyring.caller(text, sparing=self._guesses.too_many(peer))
+            return await self._keyring.caller(text)
         except UnknownKey:
             self._guesses.wrong(peer)
             raise
 
-    async def _hold_to_existing(self, workspace: str | None) -> None:
-        if workspace is not None and await self._store.find("workspace", "", workspace) is None:
+    def _hold_to_existing(self, workspace: str | None) -> None:
+        if workspace is not None and self._snapshot.find("workspace", "", workspace) is None:
             raise unseen_workspace(workspace)
 
 

@@ -17,5 +17,5 @@ doors = Doors("", tag="platform")
 async def get_metrics(parts: WithParts, caller: WithCaller) -> Response:
     """Figures of every deployment that the key sees, for Prometheus."""
     parts.meters.look()
-    parts.meters.begin_anew(await parts.store.list_all("deployment"))
+    parts.meters.begin_anew(parts.snapshot.list("deployment"))
     return Response(parts.meters.text(caller), media_type=PROMETHEUS)

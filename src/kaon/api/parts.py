@@ -10,7 +10,6 @@ from fastapi import Depends, Path
 from starlette.requests import Request
 
 from kaon.api.broker import Broker
-from kaon.api.changes import Changes
 from kaon.api.keyring import Caller, Keyring
 from kaon.api.lasting import Lasting
 from kaon.api.meters import Meters
@@ -18,6 +17,7 @@ from kaon.clock import Clock
 from kaon.settings import Settings
 from kaon.store.opinions import Opinions
 from kaon.store.port import Blobs, Store
+from kaon.store.snapshot import Snapshot
 from kaon.store.traffic import TrafficRing
 from kaon.types.model import Name
 from kaon.types.secret import SecretSpec
@@ -40,11 +40,13 @@ class Parts:
     """Everything that a route may need."""
 
     store: Store
+    """For writes, and for reads that these are based on."""
     blobs: Blobs
     vault: Vault
     settings: Settings
     clock: Clock
-    changes: Changes
+    snapshot: Snapshot
+    """For all other reads. It has everything that was written before the request came."""
     keyring: Keyring
     broker: Broker
     traffic: TrafficRing

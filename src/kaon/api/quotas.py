@@ -5,7 +5,6 @@ from __future__ import annotations
 from kaon.api.checks import IDENTITY_PREFIX
 from kaon.api.parts import Parts
 from kaon.errors import Conflict
-from kaon.store.port import Unreadable
 
 FREED_BY = {
     "artifact": "kaon rm artifact --unused",
@@ -31,9 +30,9 @@ async def hold_to_count(parts: Parts, kind: str, ws: str) -> None:
         "secret": settings.most_secrets,
         "key": settings.most_keys,
     }[kind]
-    unreadable: list[Unreadable] = []
-    held = [r.name for r in await parts.store.list_all(kind, ws, unreadable=unreadable)]
-    held += [r.name for r in unreadable]
+    await parts.snapshot.at_least(parts.store.written)
+    held = [r.name for r in parts.snapshot.list(kind, ws)]
+    held += [r.name for r in parts.snapshot.unreadable(kind) if r.workspace == ws]
     if kind in ("key", "secret"):  # services' own keys come with their deployments
         held = [name for name in held if not name.startswith(IDENTITY_PREFIX)]
     if len(held) >= most:
@@ -43,7 +42,8 @@ async def hold_to_count(parts: Parts, kind: str, ws: str) -> None:
 async def hold_to_bytes(parts: Parts, ws: str, more_bytes: int) -> None:
     """Raises `QuotaReached` when the workspace's artifacts may not have `more_bytes` more."""
     most = parts.settings.most_artifact_bytes
-    if sum(a.spec.size_bytes for a in await parts.store.list_all("artifact", ws, unreadable=[])) + more_bytes > most:
+    await parts.snapshot.at_least(parts.store.written)
+    if sum(a.spec.size_bytes for a in parts.snapshot.list("artifact", ws)) + more_bytes > most:
         raise _reached(f"artifacts of {most / 2**30:,.3g} GiB", ws, "artifact", "KAON_MOST_ARTIFACT_BYTES")
 
 

@@ -21,9 +21,10 @@ from kaon.api.parts import InWorkspace, OfDeployment, Parts, WithCaller, WithPar
 from kaon.api.views import Items
 from kaon.drivers.port import LogLine
 from kaon.errors import NotFound
+from kaon.types.cloud import CloudPhase
 from kaon.types.key import Right
-from kaon.types.replica import ReplicaStatus, replica_id
-from kaon.types.resource import Deployment
+from kaon.types.replica import Phase, ReplicaStatus, replica_id
+from kaon.types.resource import Cloud, Deployment
 
 NDJSON = "application/x-ndjson"
 _RECHECK_S = 0.5
@@ -88,13 +89,21 @@ async def read_logs(
 async def _replicas(parts: Parts, ws: str) -> list[tuple[str, ReplicaStatus]]:
     """(cloud, replica) of a workspace, by name."""
     found = [
-        (cloud.name, replica)
+        (cloud.name, _now(cloud, replica))
         for cloud in await parts.store.list_all("cloud", "")
         if cloud.status.report is not None
         for replica in cloud.status.report.replicas
         if replica.workspace == ws
     ]
     return sorted(found, key=lambda pair: (pair[1].deployment, pair[1].revision, pair[1].name))
+
+
+def _now(cloud: Cloud, replica: ReplicaStatus) -> ReplicaStatus:
+    """The replica as far as it is known: what a lost cloud has said last is no news."""
+    if cloud.status.phase is not CloudPhase.LOST:
+        return replica
+    reason = f"Cloud '{cloud.name}' is lost; it said {replica.phase} last."
+    return replica.model_copy(update={"phase": Phase.UNKNOWN, "reason": reason, "since": cloud.status.since})
 
 
 async def _of_deployment(parts: Parts, ws: str, name: str) -> list[tuple[str, ReplicaStatus]]:

@@ -99,7 +99,7 @@ def _on_trial(deployment: Deployment) -> bool:
 async def list_revisions(ws: InWorkspace, name: OfDeployment, parts: WithParts) -> Items[RevisionState]:
     """The history, oldest first."""
     deployment = await deployment_of(parts, ws, name)
-    return Items(items=revision_states(deployment, await _revisions(parts, deployment)))
+    return Items(items=revision_states(deployment, _revisions(parts, deployment)))
 
 
 @doors.post("/{deployment}/undo", right=Right.WRITE)
@@ -112,7 +112,7 @@ async def undo_deployment(
 ) -> DeploymentView:
     """Go back to an earlier revision; when none is named, to the one that still serves, else to the one before."""
     deployment = await deployment_of(parts, ws, name)
-    revision = _earlier(deployment, await _revisions(parts, deployment), body.revision if body else None)
+    revision = _earlier(deployment, _revisions(parts, deployment), body.revision if body else None)
     template: Template = revision.spec.template
 
     def undone(current: Deployment) -> DeploymentSpec:
@@ -164,7 +164,7 @@ async def get_shadow(ws: InWorkspace, name: OfDeployment, parts: WithParts, call
     spec, revision = deployment.spec.shadow, deployment.status.shadow
     if spec is None or revision is None:
         return ShadowReport()
-    clouds = [cloud.name for cloud in await parts.store.list_all("cloud", "")]
+    clouds = [cloud.name for cloud in parts.snapshot.list("cloud")]
     with parts.lasting.one(caller.uid):
         found = [report for cloud in clouds if (report := await _ask(parts, cloud, ws, name)) is not None]
     if not found:
@@ -183,15 +183,15 @@ async def _ask(parts: Parts, cloud: str, ws: str, name: str) -> ShadowReport | N
             return None
 
 
-async def _revisions(parts: Parts, deployment: Deployment) -> list[Revision]:
+def _revisions(parts: Parts, deployment: Deployment) -> list[Revision]:
     """Those of this deployment, not of one that had its name before."""
-    found = await parts.store.list_all("revision", deployment.workspace)
-    own = [r for r in found if r.spec.deployment == deployment.name and r.spec.deployment_uid in ("", deployment.uid)]
+    found = parts.snapshot.of_deployment(deployment.workspace, deployment.name)
+    own = [r for r in found if r.spec.deployment_uid in ("", deployment.uid)]
     return sorted(own, key=lambda r: r.spec.number)
 
 
 async def _template(parts: Parts, deployment: Deployment, number: int | None) -> Template:
-    return _earlier(deployment, await _revisions(parts, deployment), number).spec.template
+    return _earlier(deployment, _revisions(parts, deployment), number).spec.template
 
 
 def _earlier(deployment: Deployment, revisions: list[Revision], number: int | None) -> Revision:

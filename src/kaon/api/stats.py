@@ -36,7 +36,7 @@ async def get_stats(ws: InWorkspace, name: OfDeployment, parts: WithParts, span_
     older.
     """
     deployment = await deployment_of(parts, ws, name)
-    service = await _service(parts, deployment)
+    service = _service(parts, deployment)
     now = parts.clock.now()
     minutes = await parts.store.traffic(ws, name, now - max(_PRICED_S, span_s if span_s > RING_S else 0.0))
     recent = parts.traffic.since(ws, name, max(now - RING_S, deployment.created_at))
@@ -89,7 +89,7 @@ def _step_s(span_s: float) -> float:
     return MINUTE_S * max(1, -(-span_s // (MINUTE_S * _POINTS)))
 
 
-async def _service(parts: Parts, deployment: Deployment) -> ServiceSpec:
+def _service(parts: Parts, deployment: Deployment) -> ServiceSpec:
     """As its artifact says; of one that is gone nothing is known."""
-    artifact = await parts.store.find("artifact", deployment.workspace, deployment.spec.template.artifact)
+    artifact = parts.snapshot.find("artifact", deployment.workspace, deployment.spec.template.artifact)
     return ServiceSpec(name="unknown", entry="unknown:Unknown") if artifact is None else artifact.spec.manifest.service

@@ -187,7 +187,7 @@ async def _state(parts: Parts, deployment: Deployment) -> TuningState:
         changed |= {"state": "off", "reason": "it was switched off"}
     elif said.state == "off" and mode is not Mode.OFF:
         changed |= {"state": "learning", "reason": "it was switched on just now"}
-    artifact = await parts.store.find("artifact", deployment.workspace, deployment.spec.template.artifact)
+    artifact = parts.snapshot.find("artifact", deployment.workspace, deployment.spec.template.artifact)
     if artifact is not None:
         service: ServiceSpec = artifact.spec.manifest.service
         objective = deployment.spec.objective or service.objective

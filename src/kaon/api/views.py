@@ -11,6 +11,7 @@ from typing import Annotated, Generic, TypeVar
 from pydantic import Field, SecretStr, StringConstraints, model_validator
 
 from kaon.types.artifact import ArtifactSpec, ArtifactStatus
+from kaon.types.cloud import CloudPhase
 from kaon.types.deployment import (
     DeploymentSpec,
     DeploymentStatus,
@@ -196,6 +197,9 @@ class CloudView(Model):
     edge_url: str
     seen_at: float = Field(description="Epoch seconds of its agent's last report; 0: never.")
     connected: bool = Field(description="Whether its agent reported within 15 s.")
+    phase: CloudPhase = CloudPhase.READY
+    reason: str = Field(default="", description="Why it is in this phase.")
+    cordoned: bool = Field(default=False, description="No new deployments are placed there.")
     edge: EdgeStatus
     replicas: int = Field(description="Replicas there that your key sees.")
     ready: int

@@ -91,15 +91,25 @@ def remove(word: str, name: str, workspace: str | None, *, yes: bool, wait: bool
             case "workspace":
                 ask(f"Take workspace '{name}' away, with its keys, secrets and artifacts?", yes=yes)
                 remote.delete_workspace(name)
+            case "cloud":
+                ask(f"Delete cloud '{name}'? Its deployments are placed in another one.", yes=yes)
+                remote.delete_cloud(name)
             case "artifact":
                 artifact = remote.artifact(name)
                 ask(f"Take artifact {artifact.name[:19]} away?", yes=yes)
                 remote.delete_artifact(artifact.name)
             case _:
                 raise InvalidInput(
-                    f"A {kind} is not taken away by hand.", hint="deployment, secret, key, workspace and artifact are."
+                    f"A {kind} is not taken away by hand.",
+                    hint="deployment, secret, key, workspace, cloud and artifact are.",
                 )
     note(f"{kind} {name} is gone")
+
+
+def set_cordoned(name: str, *, cordoned: bool) -> None:
+    """Take a cloud out of placement, or back into it."""
+    with opened() as remote:
+        put_list([remote.set_cordoned(name, cordoned)], shapes.clouds(time.time()), Format.TABLE)
 
 
 def remove_unused(word: str, workspace: str | None, *, yes: bool) -> None:

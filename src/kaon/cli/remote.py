@@ -232,6 +232,15 @@ class Remote:
         """The clouds that have joined."""
         return self._platform.items(CloudView, "/clouds")
 
+    def set_cordoned(self, name: str, cordoned: bool) -> CloudView:
+        """Take a cloud out of placement, or back into it."""
+        verb = "cordon" if cordoned else "uncordon"
+        return self._platform.write("POST", f"/clouds/{quote(name, safe='')}/{verb}", answer=CloudView)
+
+    def delete_cloud(self, name: str) -> None:
+        """Delete a cloud that is lost."""
+        self._platform.act("DELETE", f"/clouds/{quote(name, safe='')}")
+
 
 @contextmanager
 def opened(workspace: str | None = None) -> Iterator[Remote]:

@@ -13,6 +13,7 @@ from kaon.cli import streams
 from kaon.cli.commands import (
     call,
     change,
+    cloud,
     config,
     deploy,
     key,
@@ -103,7 +104,22 @@ def root(
         os.environ["KAON_CONTEXT"] = context
 
 
-for module in (serve, deploy, call, look, simulate, change, tune, rollout, key, secret, workspace, platform, config):
+for module in (
+    serve,
+    deploy,
+    call,
+    look,
+    simulate,
+    change,
+    tune,
+    rollout,
+    key,
+    secret,
+    workspace,
+    cloud,
+    platform,
+    config,
+):
     module.add_to(app)
 
 

@@ -18,6 +18,7 @@ from kaon.api.views import (
 )
 from kaon.cli.output import Shape
 from kaon.cli.text import folded, plain, since, size, stamp, table
+from kaon.types.cloud import CloudPhase
 from kaon.types.deployment import Law, RolloutState, Scaling
 from kaon.types.event import Event
 from kaon.types.knobs import spelled
@@ -151,11 +152,11 @@ def workspaces(now: float) -> Shape[WorkspaceView]:
 def clouds(now: float) -> Shape[CloudView]:
     """Clouds."""
     return Shape(
-        ("name", "driver", "agent", "seen", "edge", "ready", "edge url"),
+        ("name", "phase", "driver", "seen", "edge", "ready", "edge url"),
         lambda c: (
             c.name,
+            c.phase if not (c.cordoned and c.phase is CloudPhase.LOST) else f"{c.phase}, cordoned",
             c.driver,
-            "connected" if c.connected else "away",
             since(c.seen_at, now),
             "running" if c.edge.running else "down",
             f"{c.ready}/{c.replicas}",

@@ -6,6 +6,7 @@ import asyncio
 
 from kaon.clock import Clock, SystemClock
 from kaon.control.advising import Advising
+from kaon.control.clouds import CloudController
 from kaon.control.deployments import Deployments
 from kaon.control.loop import Loop, Reconciler
 from kaon.control.minutes import Minutes
@@ -15,6 +16,7 @@ from kaon.control.tuning import Tuning
 from kaon.control.twins import Twin
 from kaon.store.opinions import Opinions
 from kaon.store.port import Store
+from kaon.store.snapshot import Snapshot
 from kaon.store.traffic import TrafficRing
 from kaon.store.vault import Vault
 
@@ -32,17 +34,21 @@ class Controllers:
         opinions: Opinions | None = None,
         twin: Twin | None = None,
         routes_bytes: int = ROUTES_BYTES,
+        snapshot: Snapshot | None = None,
     ) -> None:
-        self._store = store
+        """Without a `snapshot` of the store, which somebody else follows, they make and follow one of their own."""
+        self._follow = snapshot is None
+        self._snapshot = snapshot or Snapshot(store)
         self._clock = clock or SystemClock()
         ring = traffic or TrafficRing()
         opinions = opinions or Opinions()
-        self.scaling = Scaling(store, self._clock, ring, opinions)
+        self.scaling = Scaling(store, self._clock, ring, opinions, self._snapshot)
         self.tuning = Tuning(store, self._clock, ring, opinions, self.scaling, twin)
         self.advising = Advising(store, self._clock, opinions, self.scaling)
-        self.minutes = Minutes(store, self._clock, ring)
+        self.minutes = Minutes(store, self._clock, ring, self._snapshot)
         self.reconcilers: tuple[Reconciler, ...] = (
-            Deployments(store, vault, self._clock, ring),
+            CloudController(store, self._clock, self._snapshot),
+            Deployments(store, vault, self._clock, ring, self._snapshot),
             Planning(store, self._clock, routes_bytes),
             self.scaling,
             self.tuning,
@@ -52,9 +58,11 @@ class Controllers:
     async def run(self) -> None:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as tasks:
+            if self._follow:
+                tasks.create_task(self._snapshot.run())
             tasks.create_task(self.scaling.run())
             tasks.create_task(self.tuning.run())
             tasks.create_task(self.advising.run())
             tasks.create_task(self.minutes.run())
             for reconciler in self.reconcilers:
-                tasks.create_task(Loop(reconciler, self._store, self._clock).run())
+                tasks.create_task(Loop(reconciler, self._snapshot, self._clock).run())

@@ -62,6 +62,7 @@ class Advising:
 
     def __init__(self, store: Store, clock: Clock, opinions: Opinions, scaling: Scaling) -> None:
         self._store = store
+        self._snapshot = scaling.snapshot
         self._clock = clock
         self._opinions = opinions
         self._scaling = scaling
@@ -70,7 +71,8 @@ class Advising:
 
     async def keys(self) -> Collection[Key]:
         """Every deployment, and those that are gone."""
-        return {(d.workspace, d.name) for d in await self._store.list_all("deployment")} | self._advised.keys()
+        await self._snapshot.at_least(self._store.written)
+        return {(d.workspace, d.name) for d in self._snapshot.list("deployment")} | self._advised.keys()
 
     async def affected(self, changes: Sequence[Change]) -> Collection[Key]:
         """The deployments that changed."""
@@ -78,7 +80,8 @@ class Advising:
 
     async def reconcile(self, key: Key) -> Again | None:
         """Know the deployment as it is now, and drop what is not so any more."""
-        deployment = await self._store.find("deployment", *key)
+        await self._snapshot.at_least(self._store.written)
+        deployment = self._snapshot.find("deployment", *key)
         known = self._advised.get(key)
         if known and (deployment is None or deployment.uid != known.deployment.uid):
             del self._advised[key]
@@ -86,7 +89,7 @@ class Advising:
             known = None
         if deployment is None:
             return None
-        terms = await self._terms(deployment)
+        terms = self._terms(deployment)
         if known is None:
             self._advised[key] = known = _Advised(deployment, advise.begin(terms))
             self._opinions.keep_advice(*key, partial(_standing, known), deployment.uid)
@@ -125,7 +128,7 @@ class Advising:
         relives = known.until_s is None
         past_s = min(DAY_S, max(LEAST_PAST_S, PAST_IN_ALL_S / len(self._advised)))
         since = max(deployment.created_at, now - past_s) if known.until_s is None else known.until_s
-        terms, before = await self._terms(deployment), advise.advice(known.state)
+        terms, before = self._terms(deployment), advise.advice(known.state)
         minutes = await self._store.traffic(deployment.workspace, deployment.name, since)
         known.until_s = max([since, *(minute.at_s for minute in minutes)])
         for number, seen in enumerate(_seen(terms, minutes, deployment.status.shadow)):
@@ -135,8 +138,8 @@ class Advising:
         if not relives:
             await self._tell(known, before, "it is well again")
 
-    async def _terms(self, deployment: Deployment) -> Terms:
-        scaling, objective, service, _ = await self._scaling.terms(deployment)
+    def _terms(self, deployment: Deployment) -> Terms:
+        scaling, objective, service, _ = self._scaling.terms(deployment)
         status, largest = deployment.status, choice.max_batch(service)
         tuner = self._opinions.tuning(deployment.workspace, deployment.name, deployment.uid) if largest > 1 else None
         return Terms(

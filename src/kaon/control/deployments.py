@@ -6,30 +6,21 @@ status. Whatever is cut off in between is found missing by the next look.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 from kaon.clock import Clock
 from kaon.control import history, identity
 from kaon.control.loop import Again, Key
-from kaon.control.sightings import (
-    by_deployment,
-    differing,
-    held_of,
-    left_out_of,
-    refused_of,
-    refusing,
-    seen_of,
-    unrouted_of,
-    waiting,
-)
+from kaon.control.placement import lost, placement
+from kaon.control.sightings import Reports
 from kaon.control.telling import conditions, decisions, events, wake
 from kaon.laws import canary, rollout
 from kaon.store.port import Change, Store
+from kaon.store.snapshot import Snapshot
 from kaon.store.traffic import TrafficRing
 from kaon.store.vault import Vault
+from kaon.types.cloud import CloudPhase
 from kaon.types.deployment import DeploymentStatus
-
-_NOTHING: tuple[Mapping[Key, object], ...] = ({}, {}, {})
 
 
 class Deployments:
@@ -37,27 +28,36 @@ class Deployments:
 
     name = "deployments"
 
-    def __init__(self, store: Store, vault: Vault, clock: Clock, traffic: TrafficRing | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        vault: Vault,
+        clock: Clock,
+        traffic: TrafficRing | None = None,
+        snapshot: Snapshot | None = None,
+    ) -> None:
         self._store = store
+        self._snapshot = snapshot or Snapshot(store)
         self._vault = vault
         self._clock = clock
         self._traffic = traffic or TrafficRing()
-        self._reported: dict[str, tuple[Mapping[Key, object], ...]] = {}
-        self._left_out: dict[Key, str] = {}
-        """What the plans say of deployments. A plan is large: it is read when it changed, not at every look."""
+        self._reports = Reports(self._snapshot)
+        self._phases: dict[str, CloudPhase] = {}
+        """Of the clouds that there are: where one may go, or what is known of those that run there, changes with it."""
 
     async def keys(self) -> Collection[Key]:
         """Every deployment, and every name that something of a deleted one is left under."""
-        await self._newly_left_out()
-        found = {(d.workspace, d.name) for d in await self._store.list_all("deployment")}
-        found |= {(r.workspace, r.spec.deployment) for r in await self._store.list_all("revision")}
+        await self._snapshot.at_least(self._store.written)
+        found = {(d.workspace, d.name) for d in self._snapshot.list("deployment")}
+        found |= {(r.workspace, r.spec.deployment) for r in self._snapshot.list("revision")}
         for kind in ("key", "secret"):
-            for resource in await self._store.list_all(kind):
+            for resource in self._snapshot.list(kind):
                 found |= {(resource.workspace, owner) for owner in identity.owners([resource.name])}
         return found
 
     async def affected(self, changes: Sequence[Change]) -> Collection[Key]:
         """Deployments that changed, whose identity changed, or of which a cloud or a plan says something new."""
+        await self._snapshot.at_least(self._store.written)
         found: set[Key] = set()
         for change in changes:
             match change.kind:
@@ -65,52 +65,50 @@ class Deployments:
                     found.add((change.workspace, change.name))
                 case "key" | "secret":
                     found |= {(change.workspace, owner) for owner in identity.owners([change.name])}
-                case "cloud":
-                    found |= await self._newly_reported(change.name)
-                case "plan":
-                    found |= await self._newly_left_out()
+                case "cloud" | "plan":
+                    found |= self._reports.news(change.kind, change.name)
+        if self._newly_in_phase():
+            found |= set(await self.keys())
         return found
 
-    async def _newly_left_out(self) -> set[Key]:
-        """Deployments of which the plans have begun or ceased to say that they could not be planned."""
-        before, self._left_out = self._left_out, left_out_of(await self._store.list_all("plan"))
-        return differing(before, self._left_out)
-
-    async def _newly_reported(self, name: str) -> set[Key]:
-        cloud = await self._store.find("cloud", "", name)
-        after = (by_deployment(cloud), refusing(cloud), unrouted_of([cloud])) if cloud else _NOTHING
-        before, self._reported[name] = self._reported.get(name, _NOTHING), after
-        changed = set[Key]().union(*map(differing, before, after))
-        return changed | (waiting(cloud) if cloud else set())
+    def _newly_in_phase(self) -> bool:
+        """Whether a cloud came, went, or is in another phase."""
+        phases = {cloud.name: cloud.status.phase for cloud in self._snapshot.list("cloud")}
+        before, self._phases = self._phases, phases
+        return before != phases
 
     async def reconcile(self, key: Key) -> Again | None:
         """See the module."""
         workspace, name = key
-        deployment = await self._store.find("deployment", workspace, name)
+        await self._snapshot.at_least(self._store.written)
+        deployment = self._snapshot.find("deployment", workspace, name)
         if deployment is None:
             await self._clear(workspace, name)
             return None
         nameless = await identity.ensure(self._store, self._vault, deployment)
-        target, shadow, revisions = await history.numbered(self._store, deployment)
-        clouds = await self._store.list_all("cloud")
-        seen = seen_of(deployment, clouds)
-        now = self._clock.now()
+        target, shadow, revisions = await history.numbered(self._store, self._snapshot, deployment)
+        report = self._reports.of(deployment)
+        seen, now = report.seen, self._clock.now()
 
         before: DeploymentStatus = deployment.status
         # Said here and not by the scaling law at its next tick: a caller waits, and one write does for both.
-        woken = rollout.woken(deployment.spec, before, held_of(deployment, clouds))
+        woken = rollout.woken(deployment.spec, before, report.held)
         trying = deployment.spec.rollout.canary and before.stable != target
         samples = self._traffic.since(workspace, name, now - canary.BACK_S) if trying else ()
         status = rollout.step(deployment.spec, deployment.generation, woken, target, seen, now, samples, shadow)
+        clouds = self._snapshot.list("cloud")
+        placed = placement(deployment, clouds, now)
         holds = conditions(
             deployment,
             status,
             nameless,
             now,
-            unplanned=self._left_out.get(key, ""),
-            unrouted=unrouted_of(clouds).get(key, ""),
+            unplaced="" if placed.cloud else placed.reason,
+            lost=lost(placed, clouds),
+            unplanned=report.left_out,
+            unrouted=report.unrouted,
         )
-        status = status.model_copy(update={"conditions": holds, "refused": refused_of(deployment, clouds)})
+        status = status.model_copy(update={"placement": placed, "conditions": holds, "refused": report.refused})
         if status != before:
             await self._store.update_status(deployment, status)
             await self._store.record(list(events(deployment, before, status, now)))
@@ -126,5 +124,5 @@ class Deployments:
     async def _clear(self, workspace: str, name: str) -> None:
         """Take away what belonged to a deployment that is gone; its events stay."""
         await identity.remove(self._store, workspace, name)
-        for revision in await history.revisions(self._store, workspace, name):
+        for revision in history.revisions(self._snapshot, workspace, name):
             await history.delete(self._store, revision)

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from kaon.control.telling import sent_back
 from kaon.errors import NotFound
 from kaon.store.port import Store
+from kaon.store.snapshot import Snapshot
 from kaon.types.deployment import (
     DeploymentStatus,
     RevisionSpec,
@@ -27,15 +28,14 @@ KEPT = 10
 """Revisions that are kept when nothing runs of them any more."""
 
 
-async def revisions(store: Store, workspace: str, deployment: str) -> list[Revision]:
+def revisions(snapshot: Snapshot, workspace: str, deployment: str) -> list[Revision]:
     """All revisions that are kept under a deployment's name, by number."""
-    found = await store.list_all("revision", workspace)
-    return sorted((r for r in found if r.spec.deployment == deployment), key=lambda r: r.spec.number)
+    return sorted(snapshot.of_deployment(workspace, deployment), key=lambda r: r.spec.number)
 
 
-async def numbered(store: Store, deployment: Deployment) -> tuple[int, int | None, list[Revision]]:
+async def numbered(store: Store, snapshot: Snapshot, deployment: Deployment) -> tuple[int, int | None, list[Revision]]:
     """The number of the revision that should serve and that of the shadow, made when they are new; all revisions."""
-    kept = await revisions(store, deployment.workspace, deployment.name)
+    kept = revisions(snapshot, deployment.workspace, deployment.name)
     for stranger in (r for r in kept if r.spec.deployment_uid != deployment.uid):
         await delete(store, stranger)  # of a deployment of this name that was deleted
     mine = [r for r in kept if r.spec.deployment_uid == deployment.uid]

@@ -1,7 +1,7 @@
 """The loop that every reconciler runs in.
 
 A queue holds keys, not events: a key says "look at this again", and looking reads the whole truth from the
-store. So ten changes of one thing are one look, a lost wake-up costs nothing but time (everything is
+snapshot of the store. So ten changes of one thing are one look, a lost wake-up costs nothing but time (everything is
 looked at anew every `RESYNC_S`), and a crash between any two writes is healed by the next look.
 
 A key that fails waits longer each time, by itself: the others go on. A `Conflict` is no failure: somebody
@@ -13,13 +13,15 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 from kaon import log
 from kaon.clock import Clock
 from kaon.errors import Conflict, KaonError
 from kaon.laws.backoff import Backoff, delay_s
-from kaon.store.port import Change, Store
+from kaon.store.port import Change
+from kaon.store.snapshot import Snapshot
 
 RESYNC_S = 30.0
 RETRY = Backoff(first_s=0.2, cap_s=30.0)
@@ -93,14 +95,14 @@ class Loop:
     def __init__(
         self,
         reconciler: Reconciler,
-        store: Store,
+        snapshot: Snapshot,
         clock: Clock,
         *,
         jitter: Callable[[], float] = random.random,
         workers: int = 2,
     ) -> None:
         self._reconciler = reconciler
-        self._store = store
+        self._snapshot = snapshot
         self._clock = clock
         self._jitter = jitter
         self._workers = workers
@@ -126,11 +128,12 @@ class Loop:
         failures = 0
         while True:
             try:
-                after = await self._store.version()
-                self._add(await self._reconciler.keys())  # what changed before `after` is not told any more
-                failures = 0
-                async for changes in self._store.watch(after):
-                    self._add(await self._reconciler.affected(changes))
+                with self._snapshot.subscribe() as subscription:
+                    await self._snapshot.current()
+                    self._add(await self._reconciler.keys())
+                    failures = 0
+                    async for changes in subscription:
+                        self._add(await self._reconciler.affected(changes))
             except KaonError as error:
                 failures += 1
                 self._log.warning("cannot follow changes", cause=error.cause)
@@ -156,6 +159,8 @@ class Loop:
         try:
             again = await self._reconciler.reconcile(key)
         except Conflict:
+            with suppress(KaonError):  # who is not up to date would only meet the same conflict again
+                await self._snapshot.current()
             self._queue.add(key)
             return
         except Exception as error:  # one key's failure, even a bug's, is not the others'

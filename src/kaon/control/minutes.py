@@ -15,6 +15,7 @@ from kaon.clock import Clock
 from kaon.errors import KaonError
 from kaon.laws.traffic import MINUTE_S, minute
 from kaon.store.port import Store
+from kaon.store.snapshot import Snapshot
 from kaon.store.traffic import RING_S, Key, TrafficRing
 from kaon.types.traffic import Sample
 
@@ -30,8 +31,9 @@ Place = tuple[float, int]
 class Minutes:
     """Keeps the minutes."""
 
-    def __init__(self, store: Store, clock: Clock, traffic: TrafficRing) -> None:
+    def __init__(self, store: Store, clock: Clock, traffic: TrafficRing, snapshot: Snapshot | None = None) -> None:
         self._store = store
+        self._snapshot = snapshot or Snapshot(store)
         self._clock = clock
         self._traffic = traffic
         self._number = 0
@@ -54,6 +56,7 @@ class Minutes:
 
     async def tick(self) -> None:
         """Write every minute that is over and has something new."""
+        await self._snapshot.at_least(self._store.written)
         moments, self._number = self._traffic.arrived(self._number)
         for moment in moments:
             end = (moment.at_s // MINUTE_S + 1) * MINUTE_S
@@ -73,7 +76,7 @@ class Minutes:
             self._born.pop(key, None)
 
     async def _write(self, key: Key, ends: set[float]) -> None:
-        deployment = await self._store.find("deployment", *key)
+        deployment = self._snapshot.find("deployment", *key)
         born = deployment.created_at if deployment else 0.0  # what came before is another's, of the same name
         if self._born.get(key) != born:
             self._born[key] = born

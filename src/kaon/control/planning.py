@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
@@ -50,11 +50,6 @@ _MADE_OF = ("deployment", "revision", "artifact", "key", "secret")
 
 Services = Mapping[tuple[str, str], ServiceSpec]
 """(Workspace, digest) -> the service of that artifact."""
-
-
-def place(clouds: Sequence[str]) -> str | None:
-    """The cloud where deployments run: with one that has joined, that one."""
-    return min(clouds, default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +136,25 @@ def _parts(world: World, now: float, last: Plan, routes_bytes: int) -> tuple[dic
             parts[at] = _kept(last, at)
             left_out["/".join(at)] = f"It is stored in a form that cannot be read: {found.reason}"
     return parts, left_out
+
+
+def placed(cloud: str, world: World, last: Plan | None) -> World:
+    """`world` with the deployments that are placed in `cloud`.
+
+    One that was not placed yet, or cannot be read, is where its part was planned last.
+    """
+    kept = last or Plan(cloud=cloud)
+    planned = {(r.workspace, r.deployment) for r in kept.routes} | {(r.workspace, r.deployment) for r in kept.replicas}
+
+    def here(deployment: Deployment) -> bool:
+        placement = deployment.status.placement
+        return _place(deployment) in planned if placement is None else placement.cloud == cloud
+
+    return replace(
+        world,
+        deployments=[deployment for deployment in world.deployments if here(deployment)],
+        unreadable=[u for u in world.unreadable if u.kind != "deployment" or (u.workspace, u.name) in planned],
+    )
 
 
 class _Source:
@@ -382,15 +396,14 @@ class Planning:
             if kept is not None:
                 await self._store.delete(kept)
             return None
-        here = place(clouds) == name
+        last = kept.spec.plan if kept else None
         # At once, and not one after the other: somebody may wait for it at the edge.
         unreadable: list[Unreadable] = []
-        kinds = _MADE_OF if here else ()
-        found = await asyncio.gather(*(self._store.list_all(kind, unreadable=unreadable) for kind in kinds))
-        deployments, revisions, artifacts, keys, secrets = found or ((), (), (), (), ())
-        world = World(deployments, revisions, artifacts, keys, secrets, unreadable)
+        found = await asyncio.gather(*(self._store.list_all(kind, unreadable=unreadable) for kind in _MADE_OF))
+        deployments, revisions, artifacts, keys, secrets = found
+        world = placed(name, World(deployments, revisions, artifacts, keys, secrets, unreadable), last)
         now = self._clock.now()
-        made = plan(name, world, now, kept.spec.plan if kept else None, self._routes_bytes)
+        made = plan(name, world, now, last, self._routes_bytes)
         spec = PlanSpec(plan=made.plan, hash=made.plan.hash)
         if kept is None:
             kept = await self._store.create("plan", "", name, spec)

@@ -28,6 +28,7 @@ from kaon.laws.scaling import Decision
 from kaon.laws.tune.standing import in_force, next_change
 from kaon.store.opinions import Opinions
 from kaon.store.port import Change, Store
+from kaon.store.snapshot import Snapshot
 from kaon.store.traffic import RING_S, TrafficRing
 from kaon.types.deployment import DeploymentStatus, RolloutState
 from kaon.types.journal import JournalEntry
@@ -47,6 +48,7 @@ WOKEN_S = 10.0
 _BREATH = 25
 """After so many deployments others may use the loop."""
 
+_UNKNOWN = ServiceSpec(name="unknown", entry="unknown:Unknown")
 _NUMBERS = re.compile(r"[\d.,]+")
 
 
@@ -71,18 +73,26 @@ class Scaling:
 
     name = "scaling"
 
-    def __init__(self, store: Store, clock: Clock, traffic: TrafficRing, opinions: Opinions) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        traffic: TrafficRing,
+        opinions: Opinions,
+        snapshot: Snapshot | None = None,
+    ) -> None:
         self._store = store
+        self.snapshot = snapshot or Snapshot(store)
         self._clock = clock
         self._traffic = traffic
         self._opinions = opinions
         self._judged: dict[Key, _Judged] = {}
-        self._services: dict[tuple[str, str], ServiceSpec] = {}
         self._log = log.get("control.scaling")
 
     async def keys(self) -> Collection[Key]:
         """Every deployment, and those that are gone."""
-        return {(d.workspace, d.name) for d in await self._store.list_all("deployment")} | self._judged.keys()
+        await self.snapshot.at_least(self._store.written)
+        return {(d.workspace, d.name) for d in self.snapshot.list("deployment")} | self._judged.keys()
 
     async def affected(self, changes: Sequence[Change]) -> Collection[Key]:
         """The deployments that changed."""
@@ -90,7 +100,8 @@ class Scaling:
 
     async def reconcile(self, key: Key) -> Again | None:
         """Know the deployment as it is now."""
-        deployment = await self._store.find("deployment", *key)
+        await self.snapshot.at_least(self._store.written)
+        deployment = self.snapshot.find("deployment", *key)
         known = self._judged.get(key)
         if known and (deployment is None or deployment.uid != known.deployment.uid or not _elastic(deployment)):
             del self._judged[key]
@@ -98,7 +109,7 @@ class Scaling:
             known = None
         if deployment is None or not _elastic(deployment):
             return None
-        terms = await self.terms(deployment)
+        terms = self.terms(deployment)
         if known is None or not known.mind.adapt(terms):
             self._judged[key] = known = _Judged(deployment, await self._mind(deployment, terms))
             self._opinions.keep(*key, partial(self._entry, known), deployment.uid)
@@ -211,20 +222,10 @@ class Scaling:
             mind.recall([minute for minute in minutes if minute.at_s <= now - RING_S])
         return mind
 
-    async def terms(self, deployment: Deployment) -> Terms:
-        """What decides of a deployment how its law is made."""
-        place = deployment.workspace, deployment.spec.template.artifact
-        service = self._services.get(place)
-        if service is None:
-            artifact = await self._store.find("artifact", *place)
-            service = (
-                ServiceSpec(name="unknown", entry="unknown:Unknown")
-                if artifact is None
-                else artifact.spec.manifest.service
-            )
-            service = service.model_copy(update={"openapi": {}})
-            if artifact is not None:
-                self._services[place] = service
+    def terms(self, deployment: Deployment) -> Terms:
+        """What decides of a deployment how its law is made. Raises `KaonError` when its artifact cannot be read."""
+        artifact = self.snapshot.find("artifact", deployment.workspace, deployment.spec.template.artifact)
+        service = _UNKNOWN if artifact is None else artifact.spec.manifest.service
         tuned = in_force(deployment.status.tuning, self._clock.now())
         return Terms(deployment.spec.scaling, deployment.spec.objective or service.objective, service, tuned)
 

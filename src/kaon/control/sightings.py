@@ -1,21 +1,119 @@
-"""What the clouds' reports say about deployments."""
+"""What the clouds' reports and plans say of each deployment. Each of them is gone through once, whoever asks."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from kaon.control.loop import Key
 from kaon.laws.world import Seen
+from kaon.store.port import AnyResource
+from kaon.store.snapshot import Snapshot
+from kaon.types.cloud import CloudPhase, CloudStatus
 from kaon.types.replica import ReplicaStatus, replica_id
-from kaon.types.resource import Cloud, Deployment, PlanResource
+from kaon.types.resource import Deployment
 
 
-def seen_of(deployment: Deployment, clouds: Iterable[Cloud]) -> list[Seen]:
-    """The replicas of `deployment` that are reported; not those of an earlier one of the same name."""
-    reported = (r for cloud in clouds if cloud.status.report for r in cloud.status.report.replicas)
-    mine = (r for r in reported if (r.workspace, r.deployment) == (deployment.workspace, deployment.name))
-    return sorted(_seen(deployment, mine), key=lambda s: (s.revision, s.ordinal))
+@dataclass(slots=True)
+class _Part:
+    """What one cloud or one plan says of one deployment."""
+
+    replicas: list[ReplicaStatus] = field(default_factory=list)
+    refused: tuple[str, ...] = ()
+    unrouted: str = ""
+    left_out: str = ""
+    held: int = 0
+
+
+class Reported(NamedTuple):
+    """What is reported of a deployment."""
+
+    seen: list[Seen]
+    """Its replicas, by revision and ordinal; not those of an earlier deployment of the same name."""
+    held: int
+    """How many callers wait for a replica."""
+    refused: tuple[str, ...]
+    """The requests that its replicas refuse, since they crash it."""
+    unrouted: str
+    """Why an edge cannot route it, or empty."""
+    left_out: str
+    """Why no part of a plan could be made of it, or empty."""
+
+
+_NOTHING = _Part()
+
+
+class Reports:
+    """What is reported, by deployment."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self._indexed: dict[tuple[str, str], tuple[AnyResource, Mapping[Key, _Part]]] = {}
+        """Cloud or plan -> its parts, and the resource that they were made of."""
+        self._told: dict[tuple[str, str], Mapping[Key, _Part]] = {}
+        """As `news` told them last."""
+
+    def of(self, deployment: Deployment) -> Reported:
+        """What is reported of one deployment now."""
+        key = (deployment.workspace, deployment.name)
+        parts = [
+            self._parts(each).get(key, _NOTHING) for kind in ("cloud", "plan") for each in self._snapshot.list(kind)
+        ]
+        replicas = (replica for part in parts for replica in part.replicas)
+        return Reported(
+            seen=sorted(_seen(deployment, replicas), key=lambda s: (s.revision, s.ordinal)),
+            held=sum(part.held for part in parts),
+            refused=tuple(sorted({id_ for part in parts for id_ in part.refused})),
+            unrouted=next((part.unrouted for part in reversed(parts) if part.unrouted), ""),
+            left_out=next((part.left_out for part in reversed(parts) if part.left_out), ""),
+        )
+
+    def news(self, kind: str, name: str) -> set[Key]:
+        """Deployments of which a cloud or a plan says something else than before, or for which callers wait there."""
+        there = self._snapshot.find(kind, "", name)
+        after = {} if there is None else self._parts(there)
+        before = self._told.get((kind, name), {})
+        self._told[kind, name] = after
+        if there is None:
+            self._told.pop((kind, name))
+            self._indexed.pop((kind, name), None)
+        keys = before.keys() | after.keys()
+        return {key for key in keys if before.get(key, _NOTHING) != (part := after.get(key, _NOTHING)) or part.held}
+
+    def _parts(self, of: AnyResource) -> Mapping[Key, _Part]:
+        resource, parts = self._indexed.get((of.kind, of.name), (None, {}))
+        if resource is not of:
+            parts = _parts_of_cloud(of.status) if of.kind == "cloud" else _parts_of_plan(of.status.left_out)
+            self._indexed[of.kind, of.name] = of, parts
+        return parts
+
+
+def _parts_of_cloud(status: CloudStatus) -> Mapping[Key, _Part]:
+    """What a lost cloud has said last of its replicas is no report: nobody knows what became of them."""
+    parts: defaultdict[Key, _Part] = defaultdict(_Part)
+    report = status.report
+    if report is None:
+        return parts
+    for replica in report.replicas if status.phase is not CloudPhase.LOST else ():
+        parts[replica.workspace, replica.deployment].replicas.append(replica)
+    for place, held in report.held.items():
+        parts[_key(place)].held = held
+    for place, refused in report.refusals.items():
+        parts[_key(place)].refused = refused
+    for place, why in report.edge.refused.items():
+        parts[_key(place)].unrouted = why
+    return parts
+
+
+def _parts_of_plan(left_out: Mapping[str, str]) -> Mapping[Key, _Part]:
+    return {_key(place): _Part(left_out=why) for place, why in left_out.items()}
+
+
+def _key(place: str) -> Key:
+    workspace, _, name = place.partition("/")
+    return workspace, name
 
 
 def _seen(deployment: Deployment, reported: Iterable[ReplicaStatus]) -> Iterator[Seen]:
@@ -36,62 +134,3 @@ def _seen(deployment: Deployment, reported: Iterable[ReplicaStatus]) -> Iterator
             # A signal gives no notice: the last line is of something else, and where it fell is in the reason.
             last_line=replica.last_lines[-1] if replica.last_lines and (replica.exit_code or 0) >= 0 else "",
         )
-
-
-def by_deployment(cloud: Cloud) -> dict[Key, tuple[ReplicaStatus, ...]]:
-    """A cloud's reported replicas by deployment."""
-    found: defaultdict[Key, list[ReplicaStatus]] = defaultdict(list)
-    for replica in cloud.status.report.replicas if cloud.status.report else ():
-        found[replica.workspace, replica.deployment].append(replica)
-    return {key: tuple(replicas) for key, replicas in found.items()}
-
-
-def waiting(cloud: Cloud) -> set[Key]:
-    """The deployments that callers in a cloud wait for, as none of their replicas is ready."""
-    held = cloud.status.report.held if cloud.status.report else {}
-    return {(workspace, name) for workspace, _, name in (key.partition("/") for key in held)}
-
-
-def held_of(deployment: Deployment, clouds: Iterable[Cloud]) -> int:
-    """How many callers wait for a replica of `deployment`."""
-    key = f"{deployment.workspace}/{deployment.name}"
-    return sum(cloud.status.report.held.get(key, 0) for cloud in clouds if cloud.status.report)
-
-
-def refused_of(deployment: Deployment, clouds: Iterable[Cloud]) -> tuple[str, ...]:
-    """The requests that replicas of `deployment` refuse, since they crash it."""
-    key = f"{deployment.workspace}/{deployment.name}"
-    found = {id_ for cloud in clouds if cloud.status.report for id_ in cloud.status.report.refusals.get(key, ())}
-    return tuple(sorted(found))
-
-
-def refusing(cloud: Cloud) -> dict[Key, tuple[str, ...]]:
-    """The requests that are refused in a cloud, by deployment."""
-    refusals = cloud.status.report.refusals if cloud.status.report else {}
-    return {(key.partition("/")[0], key.partition("/")[2]): ids for key, ids in refusals.items()}
-
-
-def differing(before: Mapping[Key, object], after: Mapping[Key, object]) -> set[Key]:
-    """The deployments of which two reports say different things."""
-    return {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
-
-
-def unrouted_of(clouds: Iterable[Cloud]) -> dict[Key, str]:
-    """What the clouds' edges cannot route, and why."""
-    return {
-        (workspace, name): why
-        for cloud in clouds
-        if cloud.status.report
-        for key, why in cloud.status.report.edge.refused.items()
-        for workspace, _, name in [key.partition("/")]
-    }
-
-
-def left_out_of(plans: Iterable[PlanResource]) -> dict[Key, str]:
-    """Of which deployments no part of a plan could be made, and why."""
-    return {
-        (workspace, name): why
-        for plan in plans
-        for key, why in plan.status.left_out.items()
-        for workspace, _, name in [key.partition("/")]
-    }

@@ -12,7 +12,7 @@ from kaon.types.event import Event, Level
 from kaon.types.journal import JournalEntry
 from kaon.types.resource import Deployment
 
-PLANNED, ROUTED = "Planned", "Routed"
+PLACED, REPORTED, PLANNED, ROUTED = "Placed", "Reported", "Planned", "Routed"
 
 
 def conditions(
@@ -21,13 +21,16 @@ def conditions(
     nameless: str,
     now: float,
     *,
+    unplaced: str = "",
+    lost: str = "",
     unplanned: str = "",
     unrouted: str = "",
 ) -> tuple[Condition, ...]:
     """`Ready`: as many serve as should. `Progressing`: nothing is in the way. `Identity`: its key can be had.
 
-    `Shadow`, when there is one: its replicas are ready. `Planned` and `Routed`, while they do not hold: what could not
-    be planned, or what the edge could not route; what was planned and routed last is in force.
+    `Shadow`, when there is one: its replicas are ready. While they do not hold: `Placed`, why no cloud takes it;
+    `Reported`, why nothing is known of its replicas; `Planned` and `Routed`, what could not be planned, or what the
+    edge could not route; what was planned and routed last is in force.
     """
     ready = sum(a.ready for a in status.assignments if a.revision != status.shadow)
     wanted = rollout.wanted(deployment.spec, status)
@@ -37,7 +40,8 @@ def conditions(
         "Progressing": (not stopped, status.reason if stopped else ""),
         "Identity": (not nameless, nameless),
     }
-    found |= {name: (False, why) for name, why in ((PLANNED, unplanned), (ROUTED, unrouted)) if why}
+    failing = {PLACED: unplaced, REPORTED: lost, PLANNED: unplanned, ROUTED: unrouted}
+    found |= {name: (False, why) for name, why in failing.items() if why}
     for a in status.assignments:
         if a.revision == status.shadow:
             found["Shadow"] = (a.ready == a.replicas, f"{a.ready} of {a.replicas} replicas of it are ready.")
@@ -80,6 +84,7 @@ def events(deployment: Deployment, before: DeploymentStatus, after: DeploymentSt
             yield event(f"Not{name}", f"{now_} Until then {kept} is in force.", Level.WARNING)
         elif was and not now_:
             yield event(name, f"It is {name.lower()} again.")
+    yield from (event(*moved) for moved in _placed(before, after))
     if before.state is not after.state:
         match after.state:
             case RolloutState.STABLE if before.stable != after.stable:
@@ -94,6 +99,21 @@ def events(deployment: Deployment, before: DeploymentStatus, after: DeploymentSt
                 yield event(reason, f"{after.reason} {what}", Level.WARNING)
             case RolloutState.DEGRADED:
                 yield event("Degraded", after.reason, Level.WARNING)
+
+
+def _placed(before: DeploymentStatus, after: DeploymentStatus) -> Iterable[tuple[str, str, Level]]:
+    """Reason, message and level of what people should know of its placement."""
+    was, now = before.placement, after.placement
+    if was is not None and now is not None and was.cloud != now.cloud:
+        if now.cloud:
+            yield PLACED, f"Placed in cloud '{now.cloud}'. {now.reason}", Level.NORMAL
+        else:
+            yield f"Not{PLACED}", now.reason, Level.WARNING
+    lost_before, lost_now = _failing(before, REPORTED), _failing(after, REPORTED)
+    if lost_now and not lost_before:
+        yield f"Not{REPORTED}", f"{lost_now} What runs there runs on; nobody can tell how.", Level.WARNING
+    elif lost_before and not lost_now:
+        yield REPORTED, "It is reported again.", Level.NORMAL
 
 
 def _failing(status: DeploymentStatus, name: str) -> str:

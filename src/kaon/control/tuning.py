@@ -90,6 +90,7 @@ class Tuning:
         twin: Twin | None = None,
     ) -> None:
         self._store = store
+        self._snapshot = scaling.snapshot
         self._clock = clock
         self._traffic = traffic
         self._opinions = opinions
@@ -103,7 +104,8 @@ class Tuning:
 
     async def keys(self) -> Collection[Key]:
         """Every deployment, and those that are gone."""
-        return {(d.workspace, d.name) for d in await self._store.list_all("deployment")} | self._known
+        await self._snapshot.at_least(self._store.written)
+        return {(d.workspace, d.name) for d in self._snapshot.list("deployment")} | self._known
 
     async def affected(self, changes: Sequence[Change]) -> Collection[Key]:
         """The deployments that changed."""
@@ -111,7 +113,8 @@ class Tuning:
 
     async def reconcile(self, key: Key) -> Again | None:
         """Know the deployment as it is now; end a trial that is none any more."""
-        deployment = await self._store.find("deployment", *key)
+        await self._snapshot.at_least(self._store.written)
+        deployment = self._snapshot.find("deployment", *key)
         known = self._tuned.get(key)
         if known is not None and (deployment is None or deployment.uid != known.deployment.uid):
             self._forget(key)
@@ -120,7 +123,7 @@ class Tuning:
             self._forget(key)
             return None
         self._known.add(key)
-        terms, space = await self._terms(deployment)
+        terms, space = self._terms(deployment)
         if space is None:
             self._forget(key)
             self._known.add(key)
@@ -231,10 +234,11 @@ class Tuning:
                 except NotFound:
                     return
                 except Conflict:
-                    found = await self._store.find("deployment", *key)
+                    await self._snapshot.current()
+                    found = self._snapshot.find("deployment", *key)
                     if attempt == _TRIES - 1 or found is None or found.uid != deployment.uid:
                         return
-                    terms, space = await self._terms(found)
+                    terms, space = self._terms(found)
                     if space is None:
                         return
                     self._take_up(known, found, terms, space)
@@ -278,8 +282,8 @@ class Tuning:
         self._known.discard(key)
         self._opinions.forget_tuning(*key)
 
-    async def _terms(self, deployment: Deployment) -> tuple[Terms, Space | None]:
-        terms = (await self._scaling.terms(deployment))._replace(tuned={})
+    def _terms(self, deployment: Deployment) -> tuple[Terms, Space | None]:
+        terms = self._scaling.terms(deployment)._replace(tuned={})
         return terms, knobs.space(terms.service, terms.scaling, terms.objective)
 
     def _state(self, known: _Tuned) -> TuningState:

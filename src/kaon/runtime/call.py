@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from kaon.types.key import Grant
 
 _log = logging.getLogger("kaon.runtime")
-_set_request_id, _set_deadline = context.request_id.set, context.deadline.set
 
 
 class Call:
@@ -79,8 +78,7 @@ class Call:
     def context(self) -> Context:
         """A copy of the context of the service's class, in which its handler knows whose call it is."""
         own = self.lane.new_context()
-        own.run(_set_request_id, self.request_id)
-        own.run(_set_deadline, self.deadline)
+        own.run(context.enter, self.request_id, self.deadline)
         return own
 
     def arm(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -143,7 +141,6 @@ class Call:
                 _log.exception("an answer could not be written", extra={"fields": {"request_id": self.request_id}})
         if self.flight is not None:
             self.lane.flights.end(self.flight)
-            self.flight = None
 
     def note(self) -> None:
         """Note it as in flight: it has a slot now. Never raises."""

@@ -190,8 +190,7 @@ class hold:
             raise
 
     def _items(self) -> AsyncGenerator[Any, None]:
-        context.request_id.set(self._call.request_id)
-        context.deadline.set(self._call.deadline)
+        context.enter(self._call.request_id, self._call.deadline)
         generator = self._lane.handler(**self._call.arguments)
         if self._lane.endpoint.is_async:
             return generator  # type: ignore[no-any-return]

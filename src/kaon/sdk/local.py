@@ -87,8 +87,7 @@ class InProcess:
     def _context(self) -> Context:
         """A context for one call: the instance's, with whose call it is."""
         own = self._new_context()
-        own.run(context.request_id.set, context.request_id.get())
-        own.run(context.deadline.set, context.deadline.get())
+        own.run(context.enter, context.request_id.get(), context.deadline.get())
         return own
 
     def _items(self, endpoint: Endpoint, given: dict[str, Any], read: Read) -> Iterator[Any]:

@@ -21,6 +21,7 @@ from kaon.stack.boot import prepare_until_done
 from kaon.store import open_store
 from kaon.store.blobs import FileBlobs
 from kaon.store.opinions import Opinions
+from kaon.store.snapshot import Snapshot
 from kaon.store.traffic import TrafficRing
 from kaon.store.vault import Vault, load_key
 
@@ -36,8 +37,16 @@ async def serve(settings: Settings, clock: Clock) -> None:
     await store.open()
     try:
         await prepare_until_done(store, settings)
+        snapshot = Snapshot(store)
         app = create_app(
-            store=store, blobs=blobs, vault=vault, settings=settings, clock=clock, traffic=ring, opinions=opinions
+            store=store,
+            blobs=blobs,
+            vault=vault,
+            settings=settings,
+            clock=clock,
+            traffic=ring,
+            opinions=opinions,
+            snapshot=snapshot,
         )
         # No proxy_headers: who calls is read from the edge's header by the API itself.
         config = uvicorn.Config(
@@ -59,8 +68,10 @@ async def serve(settings: Settings, clock: Clock) -> None:
             opinions=opinions,
             twin=ThreadedTwin(),
             routes_bytes=settings.routes_bytes,
+            snapshot=snapshot,
         )
         async with asyncio.TaskGroup() as group:
+            group.create_task(snapshot.run())
             group.create_task(controllers.run())
             group.create_task(_listen(server, settings.api_socket))
     finally:

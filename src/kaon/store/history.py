@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, and_, bindparam, delete, insert, select
 
 from kaon.store.lives import lives
-from kaon.store.records import JOURNAL_KEPT, TRAFFIC_KEPT_S, belongs
+from kaon.store.records import JOURNAL_KEPT, TRAFFIC_KEPT_S, belongs, readable
 from kaon.store.schema import journal as journal_table
 from kaon.store.schema import traffic as traffic_table
 from kaon.store.writer import Transaction
@@ -44,7 +44,7 @@ def traffic(connection: Connection, workspace: str, deployment: str, since_s: fl
         table.workspace == workspace, table.deployment == deployment, table.at_s > since_s
     )
     texts = connection.execute(query.order_by(table.at_s, table.revision)).scalars()
-    return [Sample.model_validate_json(text) for text in texts]
+    return readable(texts, Sample.model_validate_json, "traffic")
 
 
 def keep_journal(tx: Transaction, entries: Sequence[JournalEntry]) -> None:
@@ -83,4 +83,4 @@ def journal(
     if concern is not None:
         query = query.where(table.concern == concern)
     texts = connection.execute(query.order_by(table.id.desc()).limit(min(max(limit, 0), JOURNAL_KEPT))).scalars().all()
-    return [JournalEntry.model_validate_json(text) for text in reversed(texts)]
+    return readable(reversed(texts), JournalEntry.model_validate_json, "journal")

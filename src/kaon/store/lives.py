@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection, and_, delete, select
 
-from kaon.store.port import AnyResource
+from kaon.store.port import AnyResource, Unreadable
 from kaon.store.records import Life
 from kaon.store.schema import events, journal, resources, traffic
 
@@ -26,7 +26,7 @@ def lives(connection: Connection, kind: str, places: Iterable[Place]) -> dict[Pl
     return found
 
 
-def take_along(connection: Connection, gone: AnyResource) -> None:
+def take_along(connection: Connection, gone: AnyResource | Unreadable) -> None:
     """Delete what was kept by the name of `gone`.
 
     The events of a deployment stay: who deleted it is worth knowing. They carry its uid.

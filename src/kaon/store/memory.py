@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import secrets
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 from pydantic import BaseModel
 
@@ -94,7 +96,7 @@ class MemoryStore:
         same = changed(resource, self._current(resource), lambda current: bool(current.status == status))
         return same or self._put(replaced(resource, status=status))
 
-    async def delete(self, resource: AnyResource) -> None:
+    async def delete(self, resource: AnyResource | Unreadable) -> None:
         """See `Store.delete`."""
         changed(resource, self._current(resource))
         del self._resources[_address(resource)]
@@ -110,15 +112,27 @@ class MemoryStore:
                     for place in [place for place in kept if place[0] == resource.name]:
                         del kept[place]
 
+    @property
+    def written(self) -> int:
+        """See `Store.written`."""
+        return self._version
+
     async def version(self) -> int:
         """See `Store.version`."""
         return self._version
+
+    async def changes(self, after: int) -> list[Change]:
+        """See `Store.changes`."""
+        newest = itertools.takewhile(lambda change: change.version > after, reversed(self._changes.values()))
+        there = self._resources
+        found = [replace(c, resource=there.get((c.kind, c.workspace, c.name))) for c in newest]
+        return found[::-1]
 
     async def watch(self, after: int) -> AsyncIterator[Sequence[Change]]:
         """See `Store.watch`."""
         while True:
             news = self._news
-            changes = [change for change in self._changes.values() if change.version > after]
+            changes = await self.changes(after)
             if changes:
                 after = changes[-1].version
                 yield changes
@@ -168,7 +182,7 @@ class MemoryStore:
         found = [e for e in self._journal[workspace, deployment] if concern in (None, e.concern)]
         return found[-limit:] if limit > 0 else []
 
-    def _current(self, resource: AnyResource) -> AnyResource | None:
+    def _current(self, resource: AnyResource | Unreadable) -> AnyResource | None:
         return self._resources.get(_address(resource))
 
     def _put(self, resource: AnyResource) -> AnyResource:
@@ -179,7 +193,7 @@ class MemoryStore:
         self._tell(kept, deleted=False)
         return kept
 
-    def _tell(self, resource: AnyResource, *, deleted: bool) -> None:
+    def _tell(self, resource: AnyResource | Unreadable, *, deleted: bool) -> None:
         if deleted:
             self._version += 1
         kind, workspace, name = address = _address(resource)
@@ -191,5 +205,5 @@ class MemoryStore:
         told.set()
 
 
-def _address(resource: AnyResource) -> Address:
+def _address(resource: AnyResource | Unreadable) -> Address:
     return resource.kind, resource.workspace, resource.name

@@ -9,38 +9,43 @@ missed something reads the world again, so watching is a hint, never a source of
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pydantic import BaseModel
 
 from kaon.types.event import Event
 from kaon.types.journal import JournalEntry
-from kaon.types.model import Model
 from kaon.types.resource import Resource
 from kaon.types.traffic import Sample
 
 AnyResource = Resource[Any, Any]
 
 
-class Change(Model):
-    """Something changed: read it again to know how."""
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A resource that is stored and cannot be read. It can be deleted like one that can."""
+
+    kind: str
+    workspace: str
+    name: str
+    reason: str
+    uid: str = ""
+    version: int = 0
+    created_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The last change of one resource, and what the resource is since."""
 
     version: int
     kind: str
     workspace: str
     name: str
     deleted: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """A resource that is stored and cannot be read."""
-
-    kind: str
-    workspace: str
-    name: str
-    reason: str
+    resource: AnyResource | Unreadable | None = field(default=None, compare=False, repr=False)
+    """None when it was deleted."""
 
 
 class Store(Protocol):
@@ -55,11 +60,11 @@ class Store(Protocol):
         ...
 
     async def get(self, kind: str, workspace: str, name: str) -> AnyResource:
-        """The resource of that name. Raises `NotFound`."""
+        """The resource of that name. Raises `NotFound`, and `UnreadableRow` for one that cannot be read."""
         ...
 
     async def find(self, kind: str, workspace: str, name: str) -> AnyResource | None:
-        """The resource of that name, or None."""
+        """The resource of that name, or None. Raises `UnreadableRow` for one that cannot be read."""
         ...
 
     async def list_all(
@@ -67,8 +72,8 @@ class Store(Protocol):
     ) -> list[AnyResource]:
         """All of a kind, in one workspace or in all, by workspace and name.
 
-        What cannot be read (an older Kaon allowed more than this one) is left out and added to `unreadable`; without
-        such a list it raises ValueError.
+        What cannot be read is left out and added to `unreadable`, if there is such a list. One row never keeps others
+        from being read.
         """
         ...
 
@@ -92,23 +97,32 @@ class Store(Protocol):
         """
         ...
 
-    async def delete(self, resource: AnyResource) -> None:
-        """Take `resource` away as it was read. Raises `Conflict`, `NotFound`.
+    async def delete(self, resource: AnyResource | Unreadable) -> None:
+        """Delete `resource` as it was read. Raises `Conflict`, `NotFound`.
 
         A deployment's traffic and journal go with it, and a workspace's events, traffic and journals. What somebody
         writes of them later, or of a time before the next holder of the name was made, is not kept.
         """
         ...
 
+    @property
+    def written(self) -> int:
+        """The newest version that was written through this object; 0: none."""
+        ...
+
     async def version(self) -> int:
         """The newest version: of the last change of anything."""
         ...
 
-    def watch(self, after: int) -> AsyncIterator[Sequence[Change]]:
-        """Changes later than version `after`, in order, in groups, for ever.
+    async def changes(self, after: int) -> Sequence[Change]:
+        """The next changes later than version `after`, in order, with the resources; empty when there are none.
 
-        Several changes of one resource may be told as its last. Close the iterator to stop.
+        After version 0 these are all resources that there are. Several changes of one resource are told as its last.
         """
+        ...
+
+    def watch(self, after: int) -> AsyncIterator[Sequence[Change]]:
+        """What `changes` answers, whenever that is something, for ever. Close the iterator to stop."""
         ...
 
     async def record(self, events: Sequence[Event]) -> None:
@@ -118,7 +132,7 @@ class Store(Protocol):
     async def events(
         self, workspace: str, kind: str | None = None, name: str | None = None, limit: int = 100
     ) -> list[Event]:
-        """The newest events, oldest of them first."""
+        """The newest events, oldest of them first; one that cannot be read is left out, as in `traffic`, `journal`."""
         ...
 
     async def keep_traffic(self, minutes: Sequence[Sample]) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from kaon.errors import Conflict, NotFound
-from kaon.store.port import AnyResource
+from kaon import log
+from kaon.errors import Conflict, NotFound, UnreadableRow
+from kaon.store.port import AnyResource, Unreadable
 from kaon.types.resource import KINDS, Resource
 
 EVENTS_KEPT = 10_000
@@ -18,6 +19,26 @@ JOURNAL_KEPT = 1_000
 """Decisions that a deployment keeps."""
 TRAFFIC_KEPT_S = 7 * 86_400.0
 """How long minutes of traffic are kept."""
+
+_log = log.get("store")
+
+Row = TypeVar("Row")
+Read = TypeVar("Read")
+Current = TypeVar("Current", bound="Written")
+
+
+class Written(Protocol):
+    """What identifies one version of a resource."""
+
+    @property
+    def uid(self) -> str:
+        """See `Resource.uid`."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """See `Resource.version`."""
+        ...
 
 
 class Life(NamedTuple):
@@ -57,8 +78,56 @@ def assemble(kind: str, spec: BaseModel | str, status: BaseModel | str | None, *
     return made(kind=kind, spec=spec, status=status_type() if status is None else status, **fields)
 
 
-def reason(error: ValidationError) -> str:
-    """Why something is no resource: where and what, never the value, which may be a secret."""
+def read_row(row: Mapping[str, Any]) -> AnyResource | Unreadable:
+    """The resource of a row, or why it cannot be read: whatever is wrong with a row, it is that row's matter alone."""
+    try:
+        return assemble(**row)
+    except Exception as error:
+        return Unreadable(
+            kind=str(row["kind"]),
+            workspace=str(row["workspace"]),
+            name=str(row["name"]),
+            reason=reason(error),
+            uid=str(row["uid"]),
+            version=row["version"],
+            created_at=row["created_at"],
+        )
+
+
+def readable(rows: Iterable[Row], read: Callable[[Row], Read], what: str) -> list[Read]:
+    """What `read` makes of each row; those that it raises for are left out, and counted in the log as `what`."""
+    found, reasons = [], []
+    for row in rows:
+        try:
+            found.append(read(row))
+        except Exception as error:
+            reasons.append(reason(error))
+    if reasons:
+        _log.warning("rows cannot be read", what=what, count=len(reasons), first=reasons[0])
+    return found
+
+
+def unreadable_row(row: Unreadable) -> UnreadableRow:
+    """The error for a row that cannot be read."""
+    where = f" in workspace '{row.workspace}'" if row.workspace else ""
+    error = UnreadableRow(
+        f"The {row.kind} '{row.name}'{where} is stored in a form that cannot be read: {row.reason}.", hint=_way_out(row)
+    )
+    error.row = row
+    return error
+
+
+def _way_out(row: Unreadable) -> str:
+    newer = "A newer Kaon may be able to read it"
+    if row.kind in ("workspace", "cloud", "plan", "revision"):
+        return f"{newer}."
+    return f"{newer}; to delete it: kaon rm {row.kind} {row.name}"
+
+
+def reason(error: Exception) -> str:
+    """Why something cannot be read: where and what, never the value, which may be a secret."""
+    if not isinstance(error, ValidationError):
+        return f"{type(error).__name__} while it was read"
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     where = ".".join(str(part)[:80] for part in first["loc"])[:400]
     return f"{where}: {first['msg'][:200]}"
@@ -82,8 +151,8 @@ def taken(kind: str, workspace: str, name: str) -> Conflict:
 
 
 def changed(
-    basis: AnyResource, current: AnyResource | None, same: Callable[[AnyResource], bool] | None = None
-) -> AnyResource | None:
+    basis: AnyResource | Unreadable, current: Current | None, same: Callable[[Current], bool] | None = None
+) -> Current | None:
     """Compare-and-set's check: None when the write may go on, the current resource when it would change nothing.
 
     `basis` is the resource as the writer read it, `same` tells whether one says already what the writer wants.

@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
 from typing import TypeVar
 
 from pydantic import BaseModel
@@ -24,7 +23,7 @@ from kaon.store import history, statements
 from kaon.store.database import READERS, connect, explain, prepare
 from kaon.store.port import AnyResource, Change, Unreadable
 from kaon.store.records import missing
-from kaon.store.writer import Transaction, Writer
+from kaon.store.writer import Place, Transaction, Writer
 from kaon.types.event import Event
 from kaon.types.journal import JournalEntry
 from kaon.types.traffic import Sample
@@ -46,6 +45,8 @@ class SqlStore:
         self._writer: Writer | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._news = asyncio.Event()
+        self._written: dict[Place, AnyResource] = {}
+        self._newest_written = 0
         self._watchers = 0
         self._poller: asyncio.Task[None] | None = None
 
@@ -102,13 +103,22 @@ class SqlStore:
         """See `Store.update_status`."""
         return await self._write(lambda tx: statements.update_status(tx, self._clock.now(), resource, status))
 
-    async def delete(self, resource: AnyResource) -> None:
+    async def delete(self, resource: AnyResource | Unreadable) -> None:
         """See `Store.delete`."""
         await self._write(lambda tx: statements.remove(tx, self._clock.now(), resource))
+
+    @property
+    def written(self) -> int:
+        """See `Store.written`."""
+        return self._newest_written
 
     async def version(self) -> int:
         """See `Store.version`."""
         return await self._read(statements.newest_version)
+
+    async def changes(self, after: int) -> list[Change]:
+        """See `Store.changes`."""
+        return await self._read(lambda c: statements.changes_after(c, after, self._written))
 
     async def watch(self, after: int) -> AsyncIterator[Sequence[Change]]:
         """See `Store.watch`. While the database is away it waits."""
@@ -118,7 +128,7 @@ class SqlStore:
         try:
             while True:
                 news = self._news
-                changes = await self._changes_after(after)
+                changes = await self._changes_when_there(after)
                 if changes:
                     after = changes[-1].version
                     yield changes
@@ -129,11 +139,12 @@ class SqlStore:
             if not self._watchers and self._poller is not None:
                 self._poller.cancel()
                 self._poller = None
+                self._written.clear()
 
-    async def _changes_after(self, version: int) -> list[Change]:
+    async def _changes_when_there(self, after: int) -> list[Change]:
         while True:
             try:
-                return await self._read(partial(statements.changes_after, version=version))
+                return await self.changes(after)
             except Unavailable:
                 await asyncio.sleep(POLL_S)
 
@@ -209,8 +220,11 @@ class SqlStore:
         except (SQLAlchemyError, OSError) as error:
             raise explain(error, self._database) from None
 
-    def _committed(self) -> None:
+    def _committed(self, transaction: Transaction) -> None:
         """Called on the writer's thread after each commit."""
+        if self._watchers:  # else nobody would ever take them
+            self._written.update(transaction.written)
+        self._newest_written = transaction.version
         loop = self._loop
         if loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(self._tell)

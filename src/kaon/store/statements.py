@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from sqlalchemy import Connection, Row, and_, delete, insert, select, update
 
 from kaon.store.lives import lives, take_along
 from kaon.store.port import AnyResource, Change, Unreadable
-from kaon.store.records import EVENTS_KEPT, assemble, belongs, changed, reason, replaced, taken
+from kaon.store.records import (
+    EVENTS_KEPT,
+    assemble,
+    belongs,
+    changed,
+    read_row,
+    readable,
+    replaced,
+    taken,
+    unreadable_row,
+)
 from kaon.store.schema import counters, events, resources
-from kaon.store.writer import Transaction
+from kaon.store.writer import Place, Transaction
 from kaon.types.event import Event
 from kaon.types.model import canonical_json
 
@@ -25,10 +35,6 @@ _FIELDS = ("kind", "workspace", "name", "uid", "version", "generation", "created
 _LIVE = select(*(resources.c[field] for field in _FIELDS)).where(resources.c.deleted.is_(False))
 
 
-def _resource(row: Row[Any]) -> AnyResource:
-    return assemble(**row._mapping)
-
-
 def _at(kind: str, workspace: str, name: str) -> Any:
     return and_(resources.c.kind == kind, resources.c.workspace == workspace, resources.c.name == name)
 
@@ -38,9 +44,14 @@ def _text(model: BaseModel) -> str:
 
 
 def find(connection: Connection, kind: str, workspace: str, name: str) -> AnyResource | None:
-    """The resource of that name, or None."""
+    """The resource of that name, or None. Raises `UnreadableRow`."""
     row = connection.execute(_LIVE.where(_at(kind, workspace, name))).first()
-    return None if row is None else _resource(row)
+    if row is None:
+        return None
+    found = read_row(row._asdict())
+    if isinstance(found, Unreadable):
+        raise unreadable_row(found)
+    return found
 
 
 def list_all(
@@ -52,12 +63,11 @@ def list_all(
         query = query.where(resources.c.workspace == workspace)
     found: list[AnyResource] = []
     for row in connection.execute(query):
-        try:
-            found.append(_resource(row))
-        except ValidationError as error:
-            if unreadable is None:
-                raise
-            unreadable.append(Unreadable(kind, row.workspace, row.name, reason(error)))
+        read = read_row(row._asdict())
+        if not isinstance(read, Unreadable):
+            found.append(read)
+        elif unreadable is not None:
+            unreadable.append(read)
     return sorted(found, key=lambda resource: (resource.workspace, resource.name))  # collations differ; we do not
 
 
@@ -84,6 +94,7 @@ def create(
     row |= {"spec": _text(made.spec), "status": _text(made.status), "deleted": False}
     write = insert(resources) if there is None else update(resources).where(_at(kind, workspace, name))
     tx.connection.execute(write.values(row))
+    tx.note(made)
     return made
 
 
@@ -99,9 +110,10 @@ def update_status(tx: Transaction, now: float, basis: AnyResource, status: BaseM
     return same or _put(tx, basis, now, status=status)
 
 
-def remove(tx: Transaction, now: float, basis: AnyResource) -> None:
-    """Take a resource away, leaving a row that tells watchers so. Raises `Conflict`, `NotFound`."""
-    changed(basis, _current(tx, basis))
+def remove(tx: Transaction, now: float, basis: AnyResource | Unreadable) -> None:
+    """Delete a resource, leaving a row that tells watchers so. Raises `Conflict`, `NotFound`."""
+    there = and_(_at(basis.kind, basis.workspace, basis.name), resources.c.deleted.is_(False))
+    changed(basis, tx.connection.execute(select(resources.c.uid, resources.c.version).where(there)).first())
     gone = {"version": tx.next_version(), "deleted": True, "updated_at": now, "spec": "", "status": ""}
     tx.connection.execute(update(resources).where(_at(basis.kind, basis.workspace, basis.name)).values(gone))
     take_along(tx.connection, basis)
@@ -116,6 +128,7 @@ def _put(tx: Transaction, basis: AnyResource, now: float, **changes: Any) -> Any
     columns: dict[str, Any] = {"version": made.version, "updated_at": now, "generation": made.generation}
     columns |= {part: _text(getattr(made, part)) for part in ("spec", "status") if part in changes}
     tx.connection.execute(update(resources).where(_at(made.kind, made.workspace, made.name)).values(columns))
+    tx.note(made)
     return made
 
 
@@ -124,11 +137,25 @@ def newest_version(connection: Connection) -> int:
     return int(connection.execute(select(counters.c.value).where(counters.c.name == "version")).scalar_one())
 
 
-def changes_after(connection: Connection, version: int) -> list[Change]:
-    """The next changes after a version, in order."""
+def changes_after(connection: Connection, version: int, written: MutableMapping[Place, AnyResource]) -> list[Change]:
+    """The next changes after a version, in order. What is in `written`, as this process wrote it, is taken from there.
+
+    A resource that changes again meanwhile is left out: that change has a later version.
+    """
     fields = [resources.c[field] for field in ("version", "kind", "workspace", "name", "deleted")]
     query = select(*fields).where(resources.c.version > version).order_by(resources.c.version).limit(CHANGES_AT_ONCE)
-    return [Change(**row._mapping) for row in connection.execute(query)]
+    rows = connection.execute(query).all()
+    found: dict[int, AnyResource | Unreadable] = {}
+    for row in rows:
+        made = written.pop((row.kind, row.workspace, row.name), None)
+        if made is not None and made.version == row.version:
+            found[row.version] = made
+    unread = [row.version for row in rows if not row.deleted and row.version not in found]
+    if unread:
+        for full in connection.execute(_LIVE.where(resources.c.version.in_(unread))):
+            found[full.version] = read_row(full._asdict())
+    kept = [row for row in rows if row.deleted or row.version in found]
+    return [Change(**row._mapping, resource=found.get(row.version)) for row in kept]
 
 
 def forget_deleted(tx: Transaction, now: float) -> None:
@@ -165,4 +192,8 @@ def newest_events(
     if name is not None:
         query = query.where(events.c.name == name)
     rows = connection.execute(query.order_by(events.c.id.desc()).limit(min(max(limit, 0), EVENTS_KEPT))).all()
-    return [Event(**{k: v for k, v in row._mapping.items() if k != "id"}) for row in reversed(rows)]
+    return readable(reversed(rows), _event, "events")
+
+
+def _event(row: Row[Any]) -> Event:
+    return Event(**{k: v for k, v in row._mapping.items() if k != "id"})

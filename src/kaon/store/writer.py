@@ -19,9 +19,14 @@ from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from kaon.errors import InvalidInput, KaonError, Unavailable
 from kaon.store.database import Database, explain
+from kaon.store.port import AnyResource
 from kaon.store.schema import counters
 
 BATCH = 256
+
+
+Place = tuple[str, str, str]
+"""Kind, workspace, name."""
 
 
 class Transaction:
@@ -29,19 +34,25 @@ class Transaction:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+        self.written: dict[Place, AnyResource] = {}
+        """The resources as they are written here, so that nobody in this process has to read them from the rows."""
         # The row's lock is held to the end of the transaction: whoever sees a version sees all before it.
         newest = select(counters.c.value).where(counters.c.name == "version").with_for_update()
-        self._first = self._version = int(connection.execute(newest).scalar_one())
+        self._first = self.version = int(connection.execute(newest).scalar_one())
 
     def next_version(self) -> int:
         """A version above all others."""
-        self._version += 1
-        return self._version
+        self.version += 1
+        return self.version
+
+    def note(self, made: AnyResource) -> None:
+        """Remember what was written."""
+        self.written[made.kind, made.workspace, made.name] = made
 
     def finish(self) -> None:
         """Keep the newest version."""
-        if self._version != self._first:
-            keep = update(counters).where(counters.c.name == "version").values(value=self._version)
+        if self.version != self._first:
+            keep = update(counters).where(counters.c.name == "version").values(value=self.version)
             self.connection.execute(keep)
 
 
@@ -56,7 +67,8 @@ class _Write(NamedTuple):
 class Writer:
     """The only one that writes to a database, in this process."""
 
-    def __init__(self, database: Database, committed: Callable[[], None]) -> None:
+    def __init__(self, database: Database, committed: Callable[[Transaction], None]) -> None:
+        """`committed` is called on the writer's thread with each transaction, before the answers are given."""
         self._database = database
         self._committed = committed
         self._waiting: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
@@ -112,7 +124,7 @@ class Writer:
         except Exception as error:
             self._database.writes.dispose()
             return [Unavailable(f"The store failed: {type(error).__name__}.")] * len(batch)
-        self._committed()
+        self._committed(transaction)
         return outcomes
 
 

@@ -233,6 +233,14 @@ class CanaryStatus(Model):
     promoted: bool = Field(default=False, description="Somebody said that it may take over.")
 
 
+class Placement(Model):
+    """In which cloud a deployment runs."""
+
+    cloud: str = Field(default="", description="Empty: in none.")
+    reason: str = ""
+    since: float = Field(default=0, description="When it was placed there, epoch seconds.")
+
+
 class DeploymentStatus(Model):
     """What the control plane made of a deployment."""
 
@@ -248,6 +256,7 @@ class DeploymentStatus(Model):
     canary: CanaryStatus | None = None
     shadow: int | None = Field(default=None, description="The revision that gets copies of calls, and no others.")
     since: float = Field(default=0, description="When the rollout began or last moved on, epoch seconds.")
+    placement: Placement | None = Field(default=None, description="None: it was not decided yet.")
     assignments: tuple[Assignment, ...] = ()
     refused: tuple[str, ...] = Field(default=(), description="Ids of requests that are refused: they crash replicas.")
     conditions: tuple[Condition, ...] = ()

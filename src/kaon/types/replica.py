@@ -25,6 +25,8 @@ class Phase(StrEnum):
     DRAINING = "Draining"
     COMPLETED = "Completed"
     """It ended with exit code 0 and is not started again."""
+    UNKNOWN = "Unknown"
+    """Its cloud is lost."""
 
 
 class WorkloadKind(StrEnum):

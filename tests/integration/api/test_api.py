@@ -390,7 +390,7 @@ async def agent(world: World) -> Any:
 async def hangs(world: World, cloud: str) -> None:
     """Until an agent's request waits for a change of its plan."""
     async with asyncio.timeout(5):
-        while ("plan", "", cloud) not in world.app.state.parts.changes._waiting:
+        while ("plan", "", cloud) not in world.app.state.parts.snapshot._waiting:
             await asyncio.sleep(0)
 
 
@@ -460,7 +460,7 @@ async def test_a_dead_store_is_a_503_within_a_second(world: World, how: str, mon
 
     async with world.client(world.keys["root"]) as root:
         assert (await root.get(WEB)).status_code == 200
-        for name in ("find", "get", "list_all", "version"):
+        for name in ("find", "get", "list_all", "version", "changes"):
             monkeypatch.setattr(world.store, name, dead)
         began = time.monotonic()
         answer = await root.get(WEB)

@@ -12,6 +12,7 @@ from kaon.control.loop import RESYNC_S, Again, Key, KeyQueue, Loop
 from kaon.errors import Conflict, Unavailable
 from kaon.store.memory import MemoryStore
 from kaon.store.port import Change
+from kaon.store.snapshot import Snapshot
 from kaon.types.workspace import WorkspaceSpec
 
 Look = Callable[[Key], Awaitable[Again | None]]
@@ -46,13 +47,16 @@ async def turns() -> None:
 
 @asynccontextmanager
 async def running(recorder: Recorder, store: MemoryStore, clock: FakeClock) -> AsyncIterator[None]:
-    task = asyncio.create_task(Loop(recorder, store, clock, jitter=lambda: 0.0).run())
+    snapshot = Snapshot(store)
+    loop = Loop(recorder, snapshot, clock, jitter=lambda: 0.0)
+    tasks = [asyncio.create_task(snapshot.run()), asyncio.create_task(loop.run())]
     await turns()
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def make(store: MemoryStore, name: str) -> None:
@@ -142,10 +146,10 @@ async def test_a_store_that_is_away_at_the_start_is_awaited() -> None:
     class Away(MemoryStore):
         away = True
 
-        async def version(self) -> int:
+        async def changes(self, after: int) -> list[Change]:
             if self.away:
                 raise Unavailable("away")
-            return await super().version()
+            return await super().changes(after)
 
     store, clock = Away(), FakeClock()
     await make(store, "a")

@@ -9,7 +9,7 @@ from tests.bad_manifests import BAD, Place, named, spoilt
 
 from kaon.clock import FakeClock
 from kaon.control.loop import Again
-from kaon.control.planning import Planning, World, place, plan
+from kaon.control.planning import Planning, World, plan
 from kaon.store.memory import MemoryStore
 from kaon.store.port import Unreadable
 from kaon.store.records import assemble
@@ -20,6 +20,7 @@ from kaon.types.deployment import (
     Cors,
     DeploymentSpec,
     DeploymentStatus,
+    Placement,
     RevisionSpec,
     Rollout,
     Template,
@@ -203,17 +204,34 @@ def test_equal_worlds_give_equal_plans_in_whatever_order_they_come() -> None:
     assert there.plan.hash == back.plan.hash
 
 
-def test_everything_is_placed_on_the_cloud_that_has_joined() -> None:
-    assert place([]) is None
-    assert place(["local"]) == "local"
-
-
 @pytest.fixture
 async def store() -> Any:
     store = MemoryStore()
     await store.create("cloud", "", "local", CloudSpec())
-    await store.create("deployment", "default", "shop", DeploymentSpec(template=TEMPLATE))
+    status = DeploymentStatus(placement=Placement(cloud="local"))
+    await store.create("deployment", "default", "shop", DeploymentSpec(template=TEMPLATE), status)
     return store
+
+
+async def plan_of(store: MemoryStore, cloud: str) -> Plan:
+    await Planning(store, FakeClock()).reconcile(("", cloud))
+    found: Plan = (await store.get("plan", "", cloud)).spec.plan
+    return found
+
+
+async def test_a_deployment_is_in_the_plan_of_the_cloud_where_it_is_placed_and_in_no_other(store: MemoryStore) -> None:
+    await store.create("cloud", "", "another", CloudSpec())
+    assert "default/shop" in (await plan_of(store, "local")).access
+    assert (await plan_of(store, "another")).access == {}
+
+
+async def test_a_deployment_of_an_older_kaon_stays_in_its_plan_until_it_is_placed(store: MemoryStore) -> None:
+    await plan_of(store, "local")
+    await store.create("cloud", "", "another", CloudSpec())
+    shop = await store.get("deployment", "default", "shop")
+    await store.update_status(shop, DeploymentStatus())
+    assert "default/shop" in (await plan_of(store, "local")).access
+    assert (await plan_of(store, "another")).access == {}
 
 
 async def test_a_plan_is_kept_and_written_only_when_it_says_something_new(store: MemoryStore) -> None:
@@ -316,6 +334,7 @@ def test_the_canary_is_the_first_replica_of_the_revision_that_serves() -> None:
 async def test_a_trial_of_which_nobody_says_more_leaves_the_plan_when_its_time_is_over(store: MemoryStore) -> None:
     clock = FakeClock(now=NOW)
     status = tuned(TuningStatus(trial=TRIAL), assigned(1, 0, 1)).status
+    status = status.model_copy(update={"placement": Placement(cloud="local")})
     made = await store.create("deployment", "default", "tried", DeploymentSpec(template=TEMPLATE), status)
     numbered = RevisionSpec(
         deployment="tried",

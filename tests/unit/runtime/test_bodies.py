@@ -91,9 +91,9 @@ async def test_another_coding_is_refused_by_name_and_those_that_are_taken_are_to
     ("coding", "body"),
     [
         ("gzip", b"{}"),
-        ("gzip", gzip.compress(b"{}")[:-4]),
+        ("gzip", gzip.compress(b"{}", mtime=0)[:-4]),
         ("deflate", zlib.compress(b"{}") + b"more"),
-        ("gzip", gzip.compress(b"") * 1001),
+        ("gzip", gzip.compress(b"", mtime=0) * 1001),
     ],
 )
 async def test_a_body_that_is_not_packed_as_it_says_is_refused_with_the_reason(

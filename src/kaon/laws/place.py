@@ -1,0 +1,96 @@
+"""In which cloud a deployment runs, and whether a cloud can be relied on.
+
+A deployment stays where it is for as long as that cloud exists: a move ends replicas, so neither a cloud that joins,
+nor its name, nor a silent agent is a reason for one. Only a deployment that is nowhere is placed: where its replicas
+are reported to run, else in the cloud that joined first of those that take new deployments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from kaon.types.cloud import CloudPhase
+
+LOST_AFTER_S = 30.0
+"""An agent reports every 5 s, and within a second of every change: after six missed reports it is lost."""
+
+_PREFERENCE = (CloudPhase.READY, CloudPhase.JOINING)
+"""The phases in which a cloud takes new deployments, the better one first."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloudState:
+    """A cloud, as far as placement goes by it."""
+
+    name: str
+    phase: CloudPhase
+    joined_at: float
+    """Epoch seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Where a deployment runs, and why. `cloud` is empty when no cloud takes it."""
+
+    cloud: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseDecision:
+    """A cloud's phase, and why. `changes_at`, epoch seconds: when silence alone makes it another."""
+
+    phase: CloudPhase
+    reason: str
+    changes_at: float | None = None
+
+
+def phase(*, cordoned: bool, seen_at: float, watched_since: float, now: float) -> PhaseDecision:
+    """The phase of a cloud whose agent reported last at `seen_at`, 0: never. All times are epoch seconds.
+
+    Silence counts from `watched_since` on, when this control plane began to take reports: while there was none, nobody
+    could report.
+    """
+    if not seen_at:
+        return PhaseDecision(CloudPhase.JOINING, "Its agent has not reported yet.")
+    lost_at = max(seen_at, watched_since) + LOST_AFTER_S
+    if now >= lost_at:
+        reason = f"Its agent has not reported for more than {LOST_AFTER_S:g} s; see `kaon status` there."
+        return PhaseDecision(CloudPhase.LOST, reason)
+    if cordoned:
+        return PhaseDecision(CloudPhase.CORDONED, "An admin wants no new deployments there.", lost_at)
+    return PhaseDecision(CloudPhase.READY, "", lost_at)
+
+
+def place(current: str, running_in: Collection[str], clouds: Sequence[CloudState]) -> Decision:
+    """The cloud of a deployment that was placed in `current` ('': nowhere), and whose replicas these clouds report."""
+    by_name = {cloud.name: cloud for cloud in clouds}
+    if current in by_name:
+        return Decision(current, _stays(by_name[current]))
+    reported = min((by_name[name] for name in running_in if name in by_name), key=_order, default=None)
+    if reported is not None:
+        return Decision(reported.name, "Its replicas run there.")
+    chosen = min((cloud for cloud in clouds if cloud.phase in _PREFERENCE), key=_order, default=None)
+    gone = f"Cloud '{current}' was deleted. " if current else ""
+    if chosen is None:
+        phases = ", ".join(f"'{cloud.name}' is {cloud.phase}" for cloud in sorted(clouds, key=_order))
+        return Decision("", f"{gone}No cloud takes it: {phases or 'none has joined'}.")
+    if len(by_name) == 1:
+        return Decision(chosen.name, f"{gone}It is the only cloud.")
+    return Decision(chosen.name, f"{gone}Of the clouds that take deployments it joined first.")
+
+
+def _stays(cloud: CloudState) -> str:
+    match cloud.phase:
+        case CloudPhase.LOST:
+            return "It runs there. The cloud is lost; it stays until that is back, or deleted."
+        case CloudPhase.CORDONED:
+            return "It runs there. The cloud is cordoned, which moves nothing."
+        case _:
+            return "It runs there."
+
+
+def _order(cloud: CloudState) -> tuple[int, float, str]:
+    preferred = _PREFERENCE.index(cloud.phase) if cloud.phase in _PREFERENCE else len(_PREFERENCE)
+    return preferred, cloud.joined_at, cloud.name

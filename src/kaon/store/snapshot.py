@@ -1,0 +1,341 @@
+"""Everything that is stored, in memory: one for each process, filled once from the store and kept up to date by it.
+
+Readers get resources as they are here, without waiting and without reading anything twice: a resource is an immutable
+value, made once for each change and shared by all. How new that is they say themselves:
+
+- `current()` takes in everything that was written anywhere before the call;
+- `at_least(version)` takes in everything up to a version; with `store.written`, whatever this process wrote itself;
+- without either, a read is some milliseconds old. Nothing can go wrong by that: the store refuses a write that is based
+  on an old version.
+
+A change costs as much as the few lists that its resource stands in, whatever else is stored. Changes are taken in
+whole and in the order of their versions, so whoever sees a resource sees everything that was written before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_left, insort
+from collections import defaultdict, deque
+from collections.abc import Coroutine, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from kaon import log
+from kaon.errors import KaonError, Unavailable
+from kaon.store.port import AnyResource, Change, Store, Unreadable
+from kaon.store.records import missing
+from kaon.types.resource import Key
+
+_RETRY_S = 0.5
+Place = tuple[str, str, str]
+"""Kind, workspace, name."""
+
+
+class Changed:
+    """Set once something at its place has changed."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def set(self) -> None:
+        """Wake the waiter."""
+        self._event.set()
+
+    async def within(self, timeout_s: float) -> bool:
+        """Wait; whether there was a change. Ready for the next one afterwards."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._event.wait()
+        except TimeoutError:
+            return False
+        self._event.clear()
+        return True
+
+
+class Subscription:
+    """An iterator of the changes that a snapshot has taken in, in groups, for ever.
+
+    Several changes of one resource between two steps of the iteration are given as its last, so a slow subscriber
+    holds no more than one change of each resource.
+    """
+
+    def __init__(self) -> None:
+        self._changes: dict[Place, Change] = {}
+        self._filled = asyncio.Event()
+
+    def add(self, changes: Sequence[Change]) -> None:
+        """Give these to the subscriber."""
+        for change in changes:
+            place = (change.kind, change.workspace, change.name)
+            self._changes.pop(place, None)
+            self._changes[place] = change
+        self._filled.set()
+
+    def __aiter__(self) -> Subscription:
+        return self
+
+    async def __anext__(self) -> Sequence[Change]:
+        await self._filled.wait()
+        self._filled.clear()
+        group, self._changes = list(self._changes.values()), {}
+        return group
+
+
+class _Read:
+    """A read of the store for all who wait for it; it is given up when nobody does any more."""
+
+    def __init__(self, read: Coroutine[Any, Any, None]) -> None:
+        self._task = asyncio.ensure_future(read)
+        self._waiting = 0
+        self.given_up = False
+
+    async def done(self) -> None:
+        self._waiting += 1
+        try:
+            await asyncio.shield(self._task)
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                self.given_up = True
+                self._task.cancel()
+
+
+class _Kind:
+    """The resources of one kind."""
+
+    def __init__(self) -> None:
+        self.items: dict[str, dict[str, AnyResource]] = {}
+        """By workspace and name."""
+        self.names: defaultdict[str, list[str]] = defaultdict(list)
+        """The names in each workspace, in order."""
+        self.labelled: defaultdict[Hashable, set[tuple[str, str]]] = defaultdict(set)
+        """Workspace and name of those that have a label; see `_labels`."""
+        self.unreadable: dict[tuple[str, str], Unreadable] = {}
+
+    def put(self, resource: AnyResource) -> None:
+        workspace, name = resource.workspace, resource.name
+        self.items.setdefault(workspace, {})[name] = resource
+        insort(self.names[workspace], name)
+        for label in _labels(resource):
+            self.labelled[label].add((workspace, name))
+
+    def remove(self, workspace: str, name: str) -> None:
+        self.unreadable.pop((workspace, name), None)
+        resource = self.items.get(workspace, {}).pop(name, None)
+        if resource is None:
+            return
+        names = self.names[workspace]
+        del names[bisect_left(names, name)]
+        if not names:
+            del self.names[workspace], self.items[workspace]
+        for label in _labels(resource):
+            places = self.labelled[label]
+            places.discard((workspace, name))
+            if not places:
+                del self.labelled[label]
+
+    def of_label(self, label: Hashable) -> list[AnyResource]:
+        return [self.items[workspace][name] for workspace, name in sorted(self.labelled.get(label, ()))]
+
+
+class Snapshot:
+    """What is stored, as far as it is known here. Reads raise `Unavailable` before it is filled."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._kinds: defaultdict[str, _Kind] = defaultdict(_Kind)
+        self._version = 0
+        self._filled = False
+        self._reading = asyncio.Lock()
+        self._next_read: _Read | None = None
+        """It waits for the one that is under way, and is joined by whoever comes until it begins."""
+        self._subscriptions: set[Subscription] = set()
+        self._waiting: defaultdict[Place, set[Changed]] = defaultdict(set)
+        self._log = log.get("store.snapshot")
+
+    # Reads
+
+    @property
+    def version(self) -> int:
+        """The version up to which all changes are in it."""
+        return self._version
+
+    def find(self, kind: str, workspace: str, name: str) -> AnyResource | None:
+        """The resource of that name, or None. Raises `KaonError` for one that cannot be read."""
+        of = self._of(kind)
+        if row := of.unreadable.get((workspace, name)):
+            raise KaonError(f"The {kind} '{name}' is stored in a form that cannot be read: {row.reason}")
+        return of.items.get(workspace, {}).get(name)
+
+    def get(self, kind: str, workspace: str, name: str) -> AnyResource:
+        """The resource of that name. Raises `NotFound`, and `KaonError` for one that cannot be read."""
+        found = self.find(kind, workspace, name)
+        if found is None:
+            raise missing(kind, workspace, name)
+        return found
+
+    def list(self, kind: str, workspace: str | None = None) -> Sequence[AnyResource]:
+        """All of a kind that can be read, in one workspace or in all, by workspace and name."""
+        of = self._of(kind)
+        workspaces = sorted(of.items) if workspace is None else [workspace] if workspace in of.items else []
+        return [of.items[each][name] for each in workspaces for name in of.names[each]]
+
+    def owned(self, kind: str, owner_uid: str) -> Sequence[AnyResource]:
+        """What belongs to one owner, by workspace and name.
+
+        Revisions and keys of a deployment, keys and deployments of the key that made them.
+        """
+        return self._of(kind).of_label(("owner", owner_uid))
+
+    def of_deployment(self, workspace: str, deployment: str) -> Sequence[AnyResource]:
+        """The revisions under a deployment's name: also those of an earlier deployment of that name."""
+        return self._of("revision").of_label(("deployment", workspace, deployment))
+
+    def with_uid(self, kind: str, uid: str) -> AnyResource | None:
+        """The resource of that uid, or None."""
+        return next(iter(self._of(kind).of_label(("uid", uid))), None)
+
+    def key_of_hash(self, hashed: str) -> Key | None:
+        """The API key whose text has that hash, or None."""
+        return next(iter(self._of("key").of_label(("hash", hashed))), None)
+
+    def unreadable(self, kind: str) -> Sequence[Unreadable]:
+        """What is stored of a kind and cannot be read, by workspace and name."""
+        of = self._of(kind)
+        return [of.unreadable[place] for place in sorted(of.unreadable)]
+
+    # How new it is
+
+    async def current(self) -> None:
+        """Take in everything that was written before this call, by whomever. Raises `Unavailable`.
+
+        Calls that wait at the same time share one read of the store.
+        """
+        if self._next_read is None or self._next_read.given_up:
+            self._next_read = _Read(self._read())
+        await self._next_read.done()
+
+    async def at_least(self, version: int) -> None:
+        """Take in everything up to a version, which the store has. Raises `Unavailable`."""
+        if not self._filled or self._version < version:
+            await self.current()
+
+    async def run(self) -> None:
+        """Follow the store, until cancelled. What it misses while the store is away it takes in afterwards."""
+        while True:
+            try:
+                await self.current()
+                await self._begin_anew_if_restored()
+                async for changes in self._store.watch(self._version):
+                    self._tell(self._take(changes))
+            except Exception as error:
+                cause = error.cause if isinstance(error, KaonError) else repr(error)
+                self._log.warning("cannot follow the store", cause=cause)
+            await asyncio.sleep(_RETRY_S)
+
+    # Who wants to know
+
+    @contextmanager
+    def subscribe(self) -> Iterator[Subscription]:
+        """While inside, the subscription gets every change that is taken in; read the snapshot afterwards."""
+        subscription = Subscription()
+        self._subscriptions.add(subscription)
+        try:
+            yield subscription
+        finally:
+            self._subscriptions.discard(subscription)
+
+    @contextmanager
+    def changes_of(self, kind: str, workspace: str, name: str) -> Iterator[Changed]:
+        """While inside, hear of changes of one resource; read it afterwards."""
+        place, changed = (kind, workspace, name), Changed()
+        self._waiting[place].add(changed)
+        try:
+            yield changed
+        finally:
+            self._waiting[place].discard(changed)
+            if not self._waiting[place]:
+                del self._waiting[place]
+
+    def _of(self, kind: str) -> _Kind:
+        if not self._filled:
+            raise Unavailable("The store was not read yet.", hint="Try again soon.", retry_after_s=1)
+        return self._kinds[kind]
+
+    async def _read(self) -> None:
+        try:
+            await self._reading.acquire()
+        finally:
+            self._next_read = None  # whoever comes from here on may have written after this read
+        try:
+            taken: deque[Change] = deque()
+            while changes := await self._store.changes(self._version):
+                taken += self._take(changes)
+            self._filled = True
+            self._tell(taken)
+        finally:
+            self._reading.release()
+
+    def _take(self, changes: Sequence[Change]) -> Sequence[Change]:
+        """Take in a group that begins at the version here or before it. Returns what of it was not here yet."""
+        fresh = [change for change in changes if change.version > self._version]
+        for change in fresh:
+            self._put(change)
+        if fresh:
+            self._version = fresh[-1].version
+        return fresh
+
+    def _put(self, change: Change) -> None:
+        of = self._kinds[change.kind]
+        of.remove(change.workspace, change.name)
+        if isinstance(change.resource, Unreadable):
+            of.unreadable[change.workspace, change.name] = change.resource
+        elif change.resource is not None:
+            of.put(change.resource)
+
+    def _tell(self, changes: Sequence[Change]) -> None:
+        for subscription in self._subscriptions if changes else ():
+            subscription.add(changes)
+        for change in changes:
+            for waiter in self._waiting.get((change.kind, change.workspace, change.name), ()):
+                waiter.set()
+
+    async def _begin_anew_if_restored(self) -> None:
+        """When the store is behind what is known here, somebody has put an older one in its place: read it all."""
+        if await self._store.version() >= self._version:
+            return
+        anew = Snapshot(self._store)
+        await anew.current()
+        before, after = self._contents(), anew._contents()
+        gone = [Change(anew._version, *place, deleted=True) for place in before.keys() - after.keys()]
+        come = [
+            Change(anew._version, *place, resource=there)
+            for place, there in after.items()
+            if before.get(place) != there
+        ]
+        self._kinds, self._version = anew._kinds, anew._version
+        self._tell([*gone, *come])
+
+    def _contents(self) -> dict[Place, AnyResource | Unreadable]:
+        found: dict[Place, AnyResource | Unreadable] = {}
+        for kind, of in self._kinds.items():
+            found |= {(kind, w, name): each for w, items in of.items.items() for name, each in items.items()}
+            found |= {(kind, *place): row for place, row in of.unreadable.items()}
+        return found
+
+
+def _labels(resource: AnyResource) -> Iterator[Hashable]:
+    """By what a resource is looked up, beside its name."""
+    yield "uid", resource.uid
+    spec = resource.spec
+    match resource.kind:
+        case "deployment":
+            yield "owner", spec.owner_uid
+        case "revision":
+            yield "owner", spec.deployment_uid
+            yield "deployment", resource.workspace, spec.deployment
+        case "key":
+            yield "hash", spec.hash
+            yield "owner", spec.owner_uid
+            yield "owner", spec.deployment_uid
