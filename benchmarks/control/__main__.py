@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from benchmarks.control import intake, look, tick
+from benchmarks.control import agent_look, intake, look, tick
 from benchmarks.report import QUICK, Report, median
 from kaon.laws.scale import Scale
 from kaon.laws.scaling import Bounds
@@ -46,6 +46,7 @@ def main() -> None:
     report.at_most("law_tick_5000_replicas_ms_p99", settled[int(0.99 * len(settled))], 100)
     tick.measure(report)
     look.measure(report)
+    agent_look.measure(report)
     intake.measure(report)
     report.finish()
 

@@ -136,13 +136,17 @@ class FakePlace:
     def settle(self) -> None:
         """End those whose time is over, and let those begin that waited for room."""
         for replica in self.replicas.values():
-            if replica.stopped is None and not replica.waits and self.left_s(replica) == 0:
-                self.end(replica, replica.behaviour.exit_code)
+            self.settle_one(replica)
         for replica in self.replicas.values():
             if replica.waits and self.has_room:
                 replica.waits = False
                 replica.began, replica.began_at = self.clock.monotonic(), self.clock.now()
                 self.bump()
+
+    def settle_one(self, replica: FakeReplica) -> None:
+        """End it when its time is over."""
+        if replica.stopped is None and not replica.waits and self.left_s(replica) == 0:
+            self.end(replica, replica.behaviour.exit_code)
 
     @property
     def has_room(self) -> bool:
@@ -375,9 +379,10 @@ class FakeReplicas:
         """Nothing is kept for a replica that has ended."""
 
     def _at(self, address: Address) -> FakeReplica:
-        self._place.settle()
         id_ = address.split("/")[-2] if address.startswith("unix:") else address.partition(".")[0]
         replica = self._place.replicas.get(id_)
+        if replica is not None:
+            self._place.settle_one(replica)
         if replica is None or replica.frozen or replica.stopped or replica.waits:
             raise Unavailable(f"Nothing answers at {address}.")
         return replica
