@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# `nohup` and shells that start something in the background let it ignore Ctrl-C, and so would all that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile(
     "kaon", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow], derandomize=True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from benchmarks.control import agent_look, intake, look, tick
+from benchmarks.control import agent_look, intake, look, plan_size, tick
 from benchmarks.report import QUICK, Report, median
 from kaon.laws.scale import Scale
 from kaon.laws.scaling import Bounds
@@ -48,6 +48,7 @@ def main() -> None:
     look.measure(report)
     agent_look.measure(report)
     intake.measure(report)
+    plan_size.measure(report)
     report.finish()
 
 

@@ -1,8 +1,8 @@
 """One look of an agent at 200 replicas where nothing changes, and one search for their memory: processor time.
 
 The look is that of the real agent, on a fake driver and a fake clock, without the probes beside it. The search is what
-the process driver does twice a second for replicas with a memory limit, here on 200 real processes; `each_ms` is what it
-would cost to search all of /proc for each of them.
+the process driver does twice a second for replicas with a memory limit, here on 200 real processes; `each_ms` is what
+it would cost to search all of /proc for each of them.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class Cloud:
 
     def __init__(self, clock: FakeClock, plan: wire.Plan) -> None:
         self._clock = clock
-        self._plan: wire.Plan | None = plan
+        self._plan: wire.NamedPlan | None = wire.NamedPlan(name="the one", plan=plan)
         self.report_now = wire.Report(cloud="local")
 
-    async def plan(self, after: str, wait_s: float) -> wire.Plan | None:
+    async def plan(self, after: str, wait_s: float) -> wire.NamedPlan | None:
         if self._plan is None:
             await self._clock.sleep(wait_s)
         plan, self._plan = self._plan, None

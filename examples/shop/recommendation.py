@@ -68,7 +68,7 @@ class Feedback(BaseModel):
     event_id: int
 
 
-@kaon.service
+@kaon.service(uses=("events", "catalog", "trainer"))
 class Recommendation:
     """Products that a household will buy next, each with its reasons; learns from feedback at once.
 

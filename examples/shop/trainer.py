@@ -43,7 +43,7 @@ class Status(BaseModel):
     trained_at: float = Field(description="Epoch seconds, 0 when never.")
 
 
-@kaon.service
+@kaon.service(uses=("events", "catalog"))
 class Trainer:
     """Cleaning, features, training: each step keeps its result in the deployment's own folder for the next.
 

@@ -62,6 +62,23 @@ class Settings(BaseSettings):
     most_keys: int = Field(default=1000, ge=10, le=100_000, description="Keys that a workspace may have.")
     most_secrets: int = Field(default=1000, ge=10, le=100_000, description="Secrets that a workspace may have.")
 
+    keep_artifacts_s: float = Field(
+        default=7 * 86_400, ge=600, description="How long an artifact stays that nothing is made of, in seconds."
+    )
+    keep_events_s: float = Field(default=30 * 86_400, ge=3600, description="How long events stay, in seconds.")
+    keep_gone_s: float = Field(
+        default=7 * 86_400, ge=0, description="How long events of what was deleted stay, in seconds."
+    )
+    keep_keys_s: float = Field(
+        default=30 * 86_400, ge=0, description="How long a key stays in lists after its end, in seconds."
+    )
+    keep_logs_s: float = Field(
+        default=7 * 86_400, ge=0, description="How long the logs of a replica that is gone stay, in seconds."
+    )
+    keep_unpacked: int = Field(
+        default=5, ge=0, le=10_000, description="Unused artifacts that stay unpacked, with their environments."
+    )
+
     @field_validator("trusted_proxies", mode="before")
     @classmethod
     def _networks(cls, given: object) -> object:

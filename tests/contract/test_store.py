@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 from tests.samples import full
+from tests.waiting import turns
 
 from kaon.clock import FakeClock
 from kaon.errors import Conflict, NotFound, UnreadableRow
+from kaon.laws.retention import Keep
 from kaon.store import open_store
 from kaon.store.database import connect
 from kaon.store.port import AnyResource, Change, Store, Unreadable
@@ -57,6 +59,9 @@ async def sibling(store: Store, url: str) -> AsyncIterator[Store]:
     await sibling.open()
     yield sibling
     await sibling.close()
+
+
+A_DEPLOYMENT = DeploymentSpec(template=Template(artifact=f"sha256:{'0' * 64}"))
 
 
 def spec(text: str = "") -> WorkspaceSpec:
@@ -226,7 +231,7 @@ async def test_a_watcher_is_woken_by_a_write_and_not_by_an_equal_one(store: Stor
     made = await store.create("workspace", "", "team", spec())
     watching = store.watch(made.version)
     waiting = asyncio.ensure_future(next_changes(watching))
-    await asyncio.sleep(0)
+    await turns()
     await store.update_spec(made, made.spec)
     written = await store.update_spec(made, spec("new"))
     assert [change.version for change in await waiting] == [written.version]
@@ -256,7 +261,7 @@ async def test_watchers_miss_nothing_while_two_processes_write(store: Store, sib
 
     following = asyncio.ensure_future(follow())
     await asyncio.gather(*(make(to, f"{to is store}-{i}") for i in range(100) for to in (store, sibling)))
-    await asyncio.wait_for(following, 10)
+    await following
 
 
 async def test_what_was_written_is_there_after_a_restart(url: str) -> None:
@@ -266,7 +271,7 @@ async def test_what_was_written_is_there_after_a_restart(url: str) -> None:
     await store.open()
     made = await store.create("workspace", "", "team", spec())
     accepted = asyncio.ensure_future(store.create("workspace", "", "last", spec()))
-    await asyncio.sleep(0)
+    await turns(1)  # taken, and not written yet
     await store.close()
     await accepted
     store = open_store(url)
@@ -379,6 +384,16 @@ async def test_a_deployment_keeps_its_newest_thousand_decisions(store: Store) ->
     assert len(await store.journal("default", "quiet")) == 1
 
 
+async def test_what_one_concern_has_to_say_pushes_out_nothing_of_another(store: Store) -> None:
+    await store.keep_journal([decided("first"), decided("canary", concern="rollout")])
+    for _ in range(11):
+        await store.keep_journal([decided("tried", concern="tuning") for _ in range(100)])
+    assert [e.after for e in await store.journal("default", "shop", "scaling")] == ["first"]
+    assert len(await store.journal("default", "shop", "tuning", limit=5_000)) == 1_000
+    kept = await store.journal("default", "shop", limit=5_000)
+    assert [e.after for e in kept[:3]] == ["first", "canary", "tried"]
+
+
 async def test_what_is_written_late_of_one_that_is_gone_is_not_kept_under_its_name(store: Store) -> None:
     def entry(uid: str, at: float) -> JournalEntry:
         whose = {"workspace": "default", "deployment": "shop", "uid": uid}
@@ -468,3 +483,79 @@ async def test_an_event_a_decision_and_a_minute_that_cannot_be_read_are_left_out
     assert [e.at for e in await store.events("default")] == [first, third]
     assert [e.at for e in await store.journal("default", "web")] == [first, third]
     assert [m.at_s for m in await store.traffic("default", "web", 0.0)] == [first, third]
+
+
+# What goes by itself
+
+KEEP = Keep(events_s=100.0, gone_s=10.0)
+
+
+def told(workspace: str, at: float, uid: str = "", reason: str = "Why") -> Event:
+    return Event(at=at, workspace=workspace, kind="deployment", name="shop", uid=uid, reason=reason, message="")
+
+
+async def test_events_go_when_they_are_old_and_sooner_when_their_owner_is_gone(store: Store, clock: FakeClock) -> None:
+    await store.create("workspace", "", "default", spec())
+    shop = await store.create("deployment", "default", "shop", A_DEPLOYMENT)
+    clock.jump(200)
+    now = clock.now()
+    await store.record(
+        [
+            told("default", now - 101, shop.uid, "old"),
+            told("default", now - 99, shop.uid, "of one that is there"),
+            told("default", now - 11, "gone", "of one that is gone"),
+            told("default", now - 9, "gone", "of one that went just now"),
+            told("default", now - 99, "", "of nobody"),
+        ]
+    )
+    assert (await store.outdated(KEEP))["events"] == 2
+    assert len(await store.events("default")) == 5
+    assert (await store.sweep(KEEP))["events"] == 2
+    left = [e.reason for e in await store.events("default")]
+    assert left == ["of one that is there", "of one that went just now", "of nobody"]
+    assert not any((await store.outdated(KEEP)).values())
+
+
+async def test_what_was_written_after_everything_noted_of_its_owner_went_is_collected(
+    store: Store, clock: FakeClock
+) -> None:
+    await store.create("workspace", "", "default", spec())
+    for name in ("shop", "other"):
+        made = await store.create("deployment", "default", name, A_DEPLOYMENT)
+        await store.keep_journal([decided("1", name).model_copy(update={"uid": made.uid})])
+    await store.keep_journal([decided("1", "nobody")])
+    at = {"at_s": clock.now(), "span_s": 60, "workspace": "default", "revision": 1, "cloud": "local", "arrivals": 1}
+    await store.keep_traffic([Sample(deployment=name, **at) for name in ("shop", "nobody")])
+    await store.record([told("nowhere", clock.now())])
+    gone = await store.sweep(KEEP)
+    assert (gone["decisions"], gone["traffic"], gone["events"]) == (1, 1, 1)
+    for name in ("shop", "other"):
+        assert len(await store.journal("default", name)) == 1
+    assert await store.journal("default", "nobody") == []
+    assert len(await store.traffic("default", "shop", 0)) == 1
+    assert await store.traffic("default", "nobody", 0) == []
+
+
+async def test_traffic_of_a_quiet_deployment_goes_after_a_week(store: Store, clock: FakeClock) -> None:
+    await store.create("deployment", "default", "shop", A_DEPLOYMENT)
+    at = {"workspace": "default", "deployment": "shop", "revision": 1, "cloud": "local"}
+    await store.keep_traffic([Sample(at_s=clock.now(), span_s=60, arrivals=1, **at)])
+    clock.jump(7 * 86_400 - 1)
+    assert (await store.sweep(KEEP))["traffic"] == 0
+    clock.jump(1)
+    assert (await store.sweep(KEEP))["traffic"] == 1
+    assert await store.traffic("default", "shop", 0) == []
+
+
+async def test_that_something_was_deleted_is_noted_for_a_day(store: Store, clock: FakeClock) -> None:
+    await store.create("workspace", "", "stays", spec())
+    await store.delete(await store.create("workspace", "", "team", spec()))
+    clock.jump(86_399)
+    assert (await store.outdated(KEEP))["deleted"] == 0
+    clock.jump(2)
+    assert (await store.outdated(KEEP))["deleted"] == 1
+    assert (await store.sweep(KEEP))["deleted"] == 1
+    assert (await store.outdated(KEEP))["deleted"] == 0
+    assert await store.find("workspace", "", "stays") is not None
+    again = await store.create("workspace", "", "team", spec())
+    assert again == await store.get("workspace", "", "team")

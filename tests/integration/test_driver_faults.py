@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from tests.waiting import until
 
 from kaon import processes
 from kaon.agent.probe import ControlSockets
@@ -117,9 +118,7 @@ async def test_installs_that_hang_do_not_hold_up_the_memory_watch(
         for number in range(2 * AT_ONCE):
             digest, _ = pack_files(place.home, "echo:Echo", {"echo.py": b"n = %d\n" % number})
             await driver.start(sample_workload(digest, ordinal=number + 1))
-        async with asyncio.timeout(20):
-            while hanging.begun < AT_ONCE:
-                await asyncio.sleep(0.01)
+        await until(lambda: hanging.begun == AT_ONCE)
         await ask(driver, hungry.spec.id, "/?use_bytes=100000000")
         sighting = await seen(driver, hungry.spec.id, ended)
         assert "its limit is 16 MiB" in sighting.reason
@@ -144,14 +143,10 @@ async def test_downloads_are_kept_until_they_are_unpacked_and_no_longer(
     driver = place.driver()
     for number, digest in enumerate(files):
         await driver.start(sample_workload(digest, ordinal=number))
-    async with asyncio.timeout(20):
-        while len(place.fetched) < count or hanging.begun < AT_ONCE:
-            await asyncio.sleep(0.01)
+    await until(lambda: len(place.fetched) == count and hanging.begun == AT_ONCE)
     assert all(file.exists() for file in files.values())
     hanging.go.set()
-    async with asyncio.timeout(20):
-        while any(file.exists() for file in files.values()):
-            await asyncio.sleep(0.01)
+    await until(lambda: not any(file.exists() for file in files.values()))
     assert hanging.begun == count
 
 
@@ -268,12 +263,13 @@ async def risky(place: ProcessPlace) -> tuple[Driver, str, httpx2.AsyncClient]:
     await driver.start(workload)
     sighting = await seen(driver, workload.spec.id, running)
     sockets = ControlSockets()
-    async with asyncio.timeout(60):
-        while True:
-            with contextlib.suppress(Unavailable):
-                if (await sockets.health(sighting.control_address or "")).phase == Phase.READY:
-                    break
-            await asyncio.sleep(0.02)
+
+    async def ready() -> bool:
+        with contextlib.suppress(Unavailable):
+            return (await sockets.health(sighting.control_address or "")).phase == Phase.READY
+        return False
+
+    await until(ready)
     sockets.let_go(sighting.control_address or "")
     transport = httpx2.AsyncHTTPTransport(uds=(sighting.service_address or "").removeprefix("unix:"))
     return driver, workload.spec.id, httpx2.AsyncClient(transport=transport, base_url="http://replica", timeout=60)
@@ -286,18 +282,13 @@ async def test_of_a_replica_that_answers_nothing_its_calls_and_its_stacks_are_kn
     async with client:
         body, name = {"gate": str(tmp_path / "gate")}, {"x-request-id": "the-one"}
         call = asyncio.create_task(client.post("/blocks", json=body, headers=name))
-        async with asyncio.timeout(20):
-            while True:
-                if noted := await driver.flights(replica):
-                    break
-                await asyncio.sleep(0.01)
+        noted = await until(lambda: driver.flights(replica))
         assert [flight.request_id for flight in noted] == ["the-one"]
         assert 200 < noted[0].left_s <= 300
         await driver.show_stacks(replica)
-        async with asyncio.timeout(20):
-            async for line in driver.logs(replica, tail=1000, follow=True):
-                if line.text.endswith(" in blocks"):
-                    break
+        async for line in driver.logs(replica, tail=1000, follow=True):
+            if line.text.endswith(" in blocks"):
+                break
         (tmp_path / "gate").touch()
         assert (await call).json() == "done"
         assert await driver.flights(replica) == ()

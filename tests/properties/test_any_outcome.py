@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.exceptions import HTTPException
+from tests.waiting import turns, until
 from websockets.asyncio.client import unix_connect
 from websockets.exceptions import WebSocketException
 
@@ -169,7 +170,7 @@ class Anything:
 
     @kaon.endpoint(concurrency=1)
     async def later_on_loop(self) -> list[int]:
-        await asyncio.sleep(0)
+        await turns(1)
         return _act() or [1]
 
     @kaon.endpoint(concurrency=1)
@@ -197,7 +198,7 @@ class Anything:
     @kaon.endpoint(concurrency=1)
     async def stream_on_loop(self) -> AsyncIterator[Any]:
         yield _act()
-        await asyncio.sleep(0)
+        await turns(1)
         yield _act()
 
     @kaon.endpoint(concurrency=1)
@@ -231,7 +232,7 @@ KINDS = [
 async def _call(client: httpx2.AsyncClient, socket: str, kind: str) -> None:
     if kind == "talk":
         try:
-            async with unix_connect(socket, "ws://replica/talk", close_timeout=5) as talk:
+            async with unix_connect(socket, "ws://replica/talk", close_timeout=60) as talk:
                 await talk.recv()
         except (WebSocketException, OSError):
             return
@@ -242,9 +243,7 @@ async def _call(client: httpx2.AsyncClient, socket: str, kind: str) -> None:
 
 
 async def _quiet(serving: Serving) -> None:
-    async with asyncio.timeout(10):
-        while any(lane.busy or lane.in_flight for lane in serving.lanes):
-            await asyncio.sleep(0.001)
+    await until(lambda: not any(lane.busy or lane.in_flight for lane in serving.lanes), "all slots are free")
 
 
 async def _check(plan: list[tuple[str, list[Callable[[], Any]]]]) -> None:
@@ -257,7 +256,7 @@ async def _check(plan: list[tuple[str, list[Callable[[], Any]]]]) -> None:
         public = server(App(serving), http=partial(ReplicaProtocol, serving), keep_alive_s=60, drain_s=1)
         task = asyncio.create_task(public.serve(sockets=[bound(f"unix:{path}")]))
         transport = httpx2.AsyncHTTPTransport(uds=path)
-        async with httpx2.AsyncClient(transport=transport, base_url="http://replica", timeout=10) as client:
+        async with httpx2.AsyncClient(transport=transport, base_url="http://replica", timeout=60) as client:
             for kind, acts in plan:
                 ACTS[:] = acts
                 await asyncio.gather(*[_call(client, path, kind) for _ in range(2)])

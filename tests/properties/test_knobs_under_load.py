@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.waiting import turns, until
 
 import kaon
 from kaon.errors import TooManyRequests
@@ -137,17 +138,19 @@ async def played(endpoint: str, actions: list[tuple[object, ...]]) -> None:
                 world.cancel(which)
                 free += 1
         for _ in range(4):
-            await asyncio.sleep(0)
+            await turns(1)
             world.look()
         new = instance.begun[begun:]
         assert all(rows <= limits[0] for rows in new), "no batch is larger than may be when it leaves"
         assert len(new) <= free, "nothing begins while more is busy than may be"
         assert world.lane.slots == limits[1]
     world.lane.tune(Knobs())
-    async with asyncio.timeout(10):
-        while world.lane.in_flight or world.lane.busy:
-            world.finish(0)
-            await asyncio.sleep(0)
+
+    def done() -> bool:
+        world.finish(0)
+        return not (world.lane.in_flight or world.lane.busy)
+
+    await until(done)
     world.look()
     assert (world.lane.busy, world.lane.in_flight, world.lane.queued) == (0, 0, 0)
     assert world.ends == [1] * len(world.calls), "every call has ended, and once"

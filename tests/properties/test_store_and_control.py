@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tests.plans import kept_plan
 
 from kaon.clock import FakeClock
 from kaon.control import Controllers
-from kaon.control.identity import identity_name
 from kaon.errors import Conflict, Unavailable
 from kaon.laws import rollout
 from kaon.store import open_store
@@ -24,7 +24,8 @@ from kaon.store.port import AnyResource, Store
 from kaon.store.vault import Vault
 from kaon.types.cloud import CloudSpec, CloudStatus
 from kaon.types.deployment import DeploymentSpec, Rollout, RolloutState, Scaling, Template
-from kaon.types.key import KeySpec, KeyStatus, Role, key_hash
+from kaon.types.key import KeySpec, KeyStatus, Role, identity_name, key_hash
+from kaon.types.model import content_hash
 from kaon.types.plan import Plan, Report
 from kaon.types.replica import Phase, ReplicaSpec, ReplicaStatus, replica_id
 
@@ -219,7 +220,7 @@ class StoreAndControl(RuleBasedStateMachine):
     def report(self) -> None:
         plan = self.plan()
         cloud = self.do(self.store.get("cloud", "", "local"))
-        status = CloudStatus(report=self.agent.report(plan.hash if plan else ""), seen_at=self.clock.now())
+        status = CloudStatus(report=self.agent.report(content_hash(plan) if plan else ""), seen_at=self.clock.now())
         self.do(self.store.update_status(cloud, status))
 
     @rule(delta_s=st.sampled_from([1.0, 40.0]))
@@ -318,8 +319,8 @@ class StoreAndControl(RuleBasedStateMachine):
     # Helpers of the rules.
 
     def plan(self) -> Plan | None:
-        found = self.do(self.store.find("plan", "", "local"))
-        return found.spec.plan if found else None
+        found = self.do(kept_plan(self.store))
+        return found.plan if found else None
 
     def pick(self, number: int) -> str:
         return sorted(self.specs)[number % len(self.specs)]
@@ -364,7 +365,7 @@ class StoreAndControl(RuleBasedStateMachine):
         assert all({g.hash for g in access.grants} == valid for access in plan.access.values())
         for kind in ("key", "secret"):
             kept = {r.name for r in self.do(self.store.list_all(kind, WS)) if r.name.startswith("identity-")}
-            assert kept == {identity_name(name) for name in self.specs}
+            assert kept == {identity_name(name, None) for name in self.specs}
         uids = {d.uid for d in self.do(self.store.list_all("deployment", WS))}
         assert {r.spec.deployment_uid for r in self.do(self.store.list_all("revision", WS))} == uids
 
@@ -379,8 +380,8 @@ class StoreAndControl(RuleBasedStateMachine):
         else:
             assert status.state is RolloutState.STOPPED
             assert sum(ready.values()) == (wanted if status.stable else 0)
-        secret = self.do(self.store.get("secret", WS, identity_name(deployment.name)))
-        key = self.do(self.store.get("key", WS, identity_name(deployment.name)))
+        secret = self.do(self.store.get("secret", WS, identity_name(deployment.name, None)))
+        key = self.do(self.store.get("key", WS, identity_name(deployment.name, None)))
         assert key.spec.hash == key_hash(self.vault.open(WS, secret.name, secret.spec))
 
 

@@ -1,5 +1,7 @@
 import asyncio
 
+from tests.waiting import turns
+
 from kaon.clock import FakeClock, SystemClock
 
 
@@ -11,7 +13,7 @@ async def test_sleepers_of_a_fake_clock_wake_in_order_of_their_time() -> None:
         woken.append((delay_s, clock.monotonic()))
 
     tasks = [asyncio.create_task(sleeper(d)) for d in (3.0, 1.0, 2.0)]
-    await asyncio.sleep(0)
+    await turns()
     await clock.advance(2.5)
     assert woken == [(1.0, 1.0), (2.0, 2.0)]
     assert (clock.now(), clock.monotonic()) == (102.5, 2.5)
@@ -29,7 +31,7 @@ async def test_a_sleeper_that_sleeps_again_is_woken_within_the_same_advance() ->
             ticks.append(clock.monotonic())
 
     task = asyncio.create_task(ticker())
-    await asyncio.sleep(0)
+    await turns()
     await clock.advance(5)
     await task
     assert ticks == [1, 2, 3, 4, 5]

@@ -23,7 +23,7 @@ from kaon.api.quotas import hold_to_bytes, hold_to_count
 from kaon.api.views import ArtifactView, Items
 from kaon.errors import Conflict, Forbidden, InvalidInput, NotFound, TooLarge, Unavailable
 from kaon.sdk.archive import head_bytes, read_head, read_manifest
-from kaon.store.port import Unreadable
+from kaon.store.garbage import discard
 from kaon.types.artifact import ArtifactSpec, Manifest
 from kaon.types.deployment import templates_of
 from kaon.types.key import Right
@@ -63,14 +63,20 @@ async def delete_artifact(
     seen = await _seen(parts, caller, ws)
     if seen is not None and digest in seen:
         raise Forbidden("This key is for some deployments only.", hint="Use a key for the whole workspace.")
-    if seen is not None or await parts.store.find("artifact", ws, digest) is None:
-        raise NotFound(f"There is no artifact '{digest}'.", hint="`kaon get artifacts` lists those there are.")
-    if users := await _users(parts, ws, digest):
-        raise Conflict(
-            f"Artifact {digest[:19]} is used by {', '.join(users[:5])}.",
-            hint="It can go when they, and their revisions, are gone.",
-        )
-    await discard(parts, ws, digest)
+
+    async def attempt() -> None:
+        artifact = None if seen is not None else await parts.store.find("artifact", ws, digest)
+        if artifact is None:
+            raise NotFound(f"There is no artifact '{digest}'.", hint="`kaon get artifacts` lists those there are.")
+        if users := await _users(parts, ws, digest):
+            raise Conflict(
+                f"Artifact {digest[:19]} is used by {', '.join(users[:5])}.",
+                hint="It can go when they, and their revisions, are gone.",
+            )
+        if not await discard(parts.store, parts.blobs, [artifact]):
+            raise Conflict(f"Artifact {digest[:19]} is being deployed now.", hint="See: kaon ps")
+
+    await edits.until_written(attempt)
     place = {"workspace": ws, "kind": "artifact", "name": digest}
     await audit.note(parts, caller, **place, reason="ArtifactDeleted", message="Deleted.")
 
@@ -134,28 +140,18 @@ async def _chunks(file: IO[bytes]) -> AsyncIterator[bytes]:
 
 
 async def _keep(parts: Parts, ws: str, digest: str, size: int, manifest: Manifest) -> tuple[Artifact, bool]:
-    if found := await parts.store.find("artifact", ws, digest):
-        return found, False
+    if await parts.store.find("artifact", ws, digest):
+        return await edits.touch_artifact(parts.store, ws, digest, parts.clock.now()), False
     if await parts.store.find("workspace", "", ws) is None:  # deleted while the bytes came
         raise unseen_workspace(ws)
     spec = ArtifactSpec(digest=digest, size_bytes=size, manifest=_brief(manifest))
-    async with parts.artifacts:
+    async with parts.blobs.deciding:
         if not await parts.blobs.has(digest):
             raise Unavailable("The artifact was taken away while it came.", hint="Bring it again.", retry_after_s=1)
         try:
             return await parts.store.create("artifact", ws, digest, spec), True
         except Conflict:  # the same bytes came twice at once
             return await parts.store.get("artifact", ws, digest), False
-
-
-async def discard(parts: Parts, ws: str, digest: str) -> None:
-    """Forget an artifact, and its bytes when no other workspace has it."""
-    async with parts.artifacts:
-        await edits.remove(parts.store, "artifact", ws, digest)
-        unreadable: list[Unreadable] = []
-        there = {artifact.name for artifact in await parts.store.list_all("artifact", unreadable=unreadable)}
-        if digest not in there | {artifact.name for artifact in unreadable}:
-            await parts.blobs.delete(digest)
 
 
 async def _users(parts: Parts, ws: str, digest: str) -> list[str]:

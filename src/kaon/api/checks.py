@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from kaon.api import edits
 from kaon.api.keyring import Caller
 from kaon.api.problems import Unprocessable
-from kaon.errors import Conflict, Forbidden
+from kaon.errors import Conflict, Forbidden, NotFound
 from kaon.store.port import Store
 from kaon.types.deployment import DeploymentSpec, Template, templates_of
-from kaon.types.resource import Deployment
+from kaon.types.key import IDENTITY_PREFIX, Right
+from kaon.types.resource import Artifact, Deployment
 from kaon.types.route import RESERVED
 
 IDENTITY_VARIABLE = "KAON_KEY"
-IDENTITY_PREFIX = "identity-"
 _LONGEST_VALUE = 65_536
 _MOST_BYTES = 131_072
 """Of all variables together: each replica's entry in the plan has them."""
@@ -44,14 +45,24 @@ async def check_hosts(store: Store, platform: Collection[str], workspace: str, n
 
 
 async def check_spec(
-    store: Store, caller: Caller, workspace: str, spec: DeploymentSpec, current: Deployment | None
+    store: Store,
+    caller: Caller,
+    workspace: str,
+    spec: DeploymentSpec,
+    current: Deployment | None,
+    *,
+    now: float | None = None,
 ) -> None:
-    """Raises `Unprocessable` naming what is missing, `Forbidden` for secrets that are not the caller's to use."""
-    await _check_template(store, caller, workspace, spec.template, current)
+    """Raises `Unprocessable` naming what is missing, `Forbidden` for what is not the caller's to use or to call.
+
+    `now`: when it is about to be written. What is made of artifacts that nothing used so far then holds them.
+    """
+    for template in templates_of(spec):
+        await _check_template(store, caller, workspace, template, current)
+        if now is not None and (current is None or template not in templates_of(current.spec)):
+            await _hold_artifact(store, workspace, template.artifact, now)
     if spec.shadow is None:
         return
-    if spec.shadow.template is not None:
-        await _check_template(store, caller, workspace, spec.shadow.template, current)
     number = spec.shadow.revision
     if number and (current is None or not await store.find("revision", workspace, f"{current.name}-{number}")):
         raise Unprocessable(f"There is no revision {number} that could be a shadow.", hint="See: kaon rollout history")
@@ -61,17 +72,76 @@ async def _check_template(
     store: Store, caller: Caller, workspace: str, template: Template, current: Deployment | None
 ) -> None:
     _check_variables(template)
-    if await store.find("artifact", workspace, template.artifact) is None:
-        raise Unprocessable(
-            f"There is no artifact {template.artifact} in workspace '{workspace}'.",
-            hint="Build and bring it with: kaon deploy FILE.py:CLASS",
-        )
+    artifact = await store.find("artifact", workspace, template.artifact)
+    if artifact is None:
+        raise _no_artifact(workspace, template.artifact)
+    if current is None or template not in templates_of(current.spec):
+        _check_uses(caller, workspace, artifact)
     _check_use_of_secrets(caller, template, current)
     for secret in sorted(set(template.secrets.values())):
         if await store.find("secret", workspace, secret) is None:
             raise Unprocessable(
                 f"There is no secret '{secret}' in workspace '{workspace}'.", hint=f"Set it: kaon secret set {secret}"
             )
+
+
+async def _hold_artifact(store: Store, workspace: str, digest: str, now: float) -> None:
+    try:
+        await edits.touch_artifact(store, workspace, digest, now)
+    except NotFound:  # it was collected in this moment
+        raise _no_artifact(workspace, digest) from None
+
+
+def _no_artifact(workspace: str, digest: str) -> Unprocessable:
+    return Unprocessable(
+        f"There is no artifact {digest} in workspace '{workspace}'.",
+        hint="Build and bring it with: kaon deploy FILE.py:CLASS",
+    )
+
+
+def _check_uses(caller: Caller, workspace: str, artifact: Artifact) -> None:
+    """Whoever deploys code may do with its key what the code may: so it must be allowed to do so itself."""
+    if beyond := _beyond(caller, workspace, artifact):
+        raise _uses_more(
+            artifact, beyond, f"Deploy with a key that may call it: kaon key create NAME {_scope(caller, beyond)}"
+        )
+
+
+async def check_adoption(store: Store, caller: Caller, workspace: str, deployment: Deployment) -> None:
+    """Raises `Forbidden` when `caller` may not call what the services of a deployment use."""
+    for artifact in await _artifacts(store, workspace, deployment.spec):
+        if beyond := _beyond(caller, workspace, artifact):
+            raise _uses_more(artifact, beyond, "Adopt it with a key that may call it: an admin's of the workspace.")
+
+
+def _uses_more(artifact: Artifact, beyond: list[str], hint: str) -> Forbidden:
+    return Forbidden(
+        f"The service '{artifact.spec.manifest.service.name}' uses '{beyond[0]}', which this key may not call.",
+        hint=hint,
+        errors=[{"where": "uses", "message": f"'{name}' is beyond this key"} for name in beyond],
+    )
+
+
+def _scope(caller: Caller, more: list[str]) -> str:
+    """The options of `kaon key create` for a key like the caller's that may also call `more`."""
+    names = sorted({*(caller.standing.deployments or ()), *more})
+    return " ".join([f"--role {caller.role.value}", *(f"--deployment {name}" for name in names)])
+
+
+def _beyond(caller: Caller, workspace: str, artifact: Artifact) -> list[str]:
+    """What a service uses that `caller` may not call."""
+    uses = artifact.spec.manifest.service.uses or ()
+    return [name for name in uses if not caller.standing.may(Right.CALL, workspace, name)]
+
+
+async def may_own(store: Store, caller: Caller, workspace: str, spec: DeploymentSpec) -> bool:
+    """Whether `caller` may call all that the services of a deployment use: else it cannot answer for them."""
+    return not any(_beyond(caller, workspace, artifact) for artifact in await _artifacts(store, workspace, spec))
+
+
+async def _artifacts(store: Store, workspace: str, spec: DeploymentSpec) -> list[Artifact]:
+    found = [await store.find("artifact", workspace, template.artifact) for template in templates_of(spec)]
+    return [artifact for artifact in found if artifact is not None]
 
 
 def _check_variables(template: Template) -> None:

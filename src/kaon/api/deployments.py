@@ -11,7 +11,7 @@ from fastapi import Header, Query, Response
 from pydantic import ValidationError
 
 from kaon.api import audit, edits
-from kaon.api.checks import check_hosts, check_name, check_spec
+from kaon.api.checks import check_hosts, check_name, check_spec, may_own
 from kaon.api.doors import Doors
 from kaon.api.gate import unseen_deployment
 from kaon.api.keyring import Caller
@@ -63,8 +63,12 @@ async def put_deployment(
         current = await parts.store.find("deployment", ws, name)
         _hold_to_version(wanted, current, name)
         _hold_to_owner(body, current)
-        spec = owned(_with_last_restart(body, current), caller)
-        await check_spec(parts.store, caller, ws, spec, current)
+        spec = _with_last_restart(body, current)
+        await check_spec(parts.store, caller, ws, spec, current, now=None if dry_run else parts.clock.now())
+        if current is None or await may_own(parts.store, caller, ws, spec):
+            spec = owned(spec, caller)
+        else:
+            spec = spec.model_copy(update={"owner": current.spec.owner, "owner_uid": current.spec.owner_uid})
         if dry_run:
             return _would_be(parts, ws, name, spec, current), current
         if current is None:
@@ -181,7 +185,7 @@ def _hold_to_version(wanted: int | None, current: Deployment | None, name: str) 
 
 
 def owned(spec: DeploymentSpec, caller: Caller) -> DeploymentSpec:
-    """A spec whose code `caller` has chosen: its services may call what that key may call."""
+    """A spec whose code `caller` has chosen, and answers for: it may call all that the services use."""
     return spec.model_copy(update={"owner": caller.name, "owner_uid": caller.uid})
 
 

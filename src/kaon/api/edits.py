@@ -7,8 +7,9 @@ from typing import TypeVar
 
 from kaon.errors import Conflict, UnreadableRow
 from kaon.store.port import AnyResource, Store, Unreadable
+from kaon.types.artifact import ArtifactStatus
 from kaon.types.deployment import DeploymentSpec
-from kaon.types.resource import Deployment
+from kaon.types.resource import Artifact, Deployment
 
 T = TypeVar("T")
 Change = Callable[[Deployment], DeploymentSpec]
@@ -31,6 +32,16 @@ async def edit_deployment(store: Store, workspace: str, name: str, change: Chang
     async def attempt() -> Deployment:
         deployment = await store.get("deployment", workspace, name)
         return await store.update_spec(deployment, change(deployment))
+
+    return await until_written(attempt)
+
+
+async def touch_artifact(store: Store, workspace: str, digest: str, now: float) -> Artifact:
+    """Note that an artifact is used at `now`, so that one that is about to be collected stays. Raises `NotFound`."""
+
+    async def attempt() -> Artifact:
+        artifact = await store.get("artifact", workspace, digest)
+        return await store.update_status(artifact, ArtifactStatus(used_at=now))
 
     return await until_written(attempt)
 

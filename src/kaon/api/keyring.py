@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from kaon.clock import Clock
 from kaon.errors import Unauthenticated, Unavailable
-from kaon.laws.rights import LONGEST_LINE, Standing, standing
+from kaon.laws.rights import Standing, standing
 from kaon.store.snapshot import Snapshot
 from kaon.types.key import Role, key_hash
 from kaon.types.resource import Key
@@ -78,12 +78,4 @@ class Keyring:
             raise Unavailable("The store does not answer.", hint="Try again soon.", retry_after_s=1) from None
 
     def _standing(self, key: Key) -> Standing:
-        owners: dict[str, Key] = {}
-        owner_uid = key.spec.owner_uid
-        while owner_uid and len(owners) < LONGEST_LINE and owner_uid not in owners:
-            owner = self._snapshot.with_uid("key", owner_uid)
-            if owner is None:
-                break
-            owners[owner_uid] = owner
-            owner_uid = owner.spec.owner_uid
-        return standing(key, owners, self._clock.now())
+        return standing(key, self._snapshot.makers(key), self._clock.now())

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import Query
 
 from kaon.api import audit, edits
-from kaon.api.checks import IDENTITY_PREFIX
+from kaon.api.deployments import note as note_deployment
 from kaon.api.doors import Doors
 from kaon.api.keyring import Caller
+from kaon.api.owners import answered_for
 from kaon.api.parts import InWorkspace, Named, Parts, WithCaller, WithParts
 from kaon.api.problems import Unprocessable
 from kaon.api.quotas import hold_to_count
 from kaon.api.views import Items, KeyMade, KeyRequest, KeyView
 from kaon.errors import Conflict, Forbidden, NotFound
 from kaon.laws.rights import grantable
-from kaon.types.key import KEY_PREFIX, KeySpec, KeyStatus, Right, key_hash
-from kaon.types.resource import Key
+from kaon.types.key import IDENTITY_PREFIX, KEY_PREFIX, KeySpec, KeyStatus, Right, key_hash
+from kaon.types.resource import Deployment, Key
 
 _HINT_CHARACTERS = len(KEY_PREFIX) + 4
 _OTHER_NAME = "Choose another name."
@@ -26,7 +31,9 @@ doors = Doors("/workspaces/{ws}/keys", tag="keys")
 async def list_keys(ws: InWorkspace, parts: WithParts, caller: WithCaller) -> Items[KeyView]:
     """The keys of a workspace, those that gave up their access included."""
     found = await parts.store.list_all("key", ws)
-    return Items(items=[await _view(parts, key) for key in found if grantable(caller.standing, key.spec)])
+    owned = _answered_for(parts)
+    views = [await _view(parts, k, owned.get(k.uid, ())) for k in found if grantable(caller.standing, k.spec)]
+    return Items(items=views)
 
 
 @doors.post("", right=Right.ADMIN, status_code=201)
@@ -57,30 +64,55 @@ async def create_key(ws: InWorkspace, body: KeyRequest, parts: WithParts, caller
 
 
 @doors.delete("/{name}", right=Right.ADMIN, status_code=204)
-async def revoke_key(ws: InWorkspace, name: Named, parts: WithParts, caller: WithCaller) -> None:
+async def revoke_key(
+    ws: InWorkspace,
+    name: Named,
+    parts: WithParts,
+    caller: WithCaller,
+    with_deployments: Annotated[
+        bool, Query(description="Delete the deployments, too, that it or a key that it made answers for.")
+    ] = False,
+) -> None:
     """End a key, and with it every key that it made. It stays in the list until its name is used again.
 
-    The services of what it deployed go on, but may call no others until another key deploys them.
+    What it deployed goes on, with the condition `OwnerGone`, until an admin adopts it.
     """
 
-    async def attempt() -> Key | None:
+    async def attempt() -> tuple[Key, bool]:
         key: Key | None = await parts.store.find("key", ws, name)
         if key is None or not grantable(caller.standing, key.spec):
             raise NotFound(f"There is no key '{name}' in workspace '{ws}'.", hint="`kaon key list` lists them.")
         if key.status.revoked_at is not None:
-            return None
-        return await parts.store.update_status(key, KeyStatus(revoked_at=parts.clock.now()))
+            return key, False
+        return await parts.store.update_status(key, KeyStatus(revoked_at=parts.clock.now())), True
 
-    if revoked := await edits.until_written(attempt):
-        await _note(parts, caller, revoked, "KeyRevoked", f"Revoked.{await _deployed_by(parts, revoked)}")
+    key, newly = await edits.until_written(attempt)
+    await parts.snapshot.at_least(parts.store.written)
+    deployments = _answered_for(parts).get(key.uid, [])
+    if newly:
+        told = "" if with_deployments else _without_owner(deployments)
+        await _note(parts, caller, key, "KeyRevoked", f"Revoked.{told}")
+    for deployment in deployments if with_deployments else ():  # the key is revoked first: nobody deploys them again
+        await _delete(parts, caller, deployment)
 
 
-async def _deployed_by(parts: Parts, key: Key) -> str:
-    """Which deployments lose the right to call others with it, in a sentence."""
-    found = await parts.store.list_all("deployment", key.spec.workspace)
-    names = sorted(f"{d.workspace}/{d.name}" for d in found if d.spec.owner_uid == key.uid)
+async def _delete(parts: Parts, caller: Caller, deployment: Deployment) -> None:
+    try:
+        gone = await edits.remove(parts.store, "deployment", deployment.workspace, deployment.name)
+    except NotFound:
+        return
+    await note_deployment(parts, caller, gone, "Deleted", "Deleted with the key that deployed it.")
+
+
+def _answered_for(parts: Parts) -> dict[str, list[Deployment]]:
+    return answered_for(parts.snapshot.list("deployment"), parts.snapshot.list("key"))
+
+
+def _without_owner(deployments: Sequence[Deployment]) -> str:
+    """Which deployments have no owner any more, in a sentence."""
+    names = [f"{d.workspace}/{d.name}" for d in deployments]
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return f" Until another key deploys them, these call no others: {', '.join(names[:5])}{more}." if names else ""
+    return f" These go on without an owner until an admin adopts them: {', '.join(names[:5])}{more}." if names else ""
 
 
 async def _create(parts: Parts, ws: str, name: str, spec: KeySpec) -> Key:
@@ -98,7 +130,7 @@ class _Taken(Conflict):
     """A name in use, which trying again does not free."""
 
 
-async def _view(parts: Parts, key: Key) -> KeyView:
+async def _view(parts: Parts, key: Key, owns: Sequence[Deployment] = ()) -> KeyView:
     spec: KeySpec = key.spec
     held = await parts.keyring.standing_of(key)
     return KeyView(
@@ -114,6 +146,7 @@ async def _view(parts: Parts, key: Key) -> KeyView:
         expires_at=spec.expires_at,
         revoked_at=key.status.revoked_at,
         state=held.lapsed or "active",
+        owns=[d.name if d.workspace == key.workspace else f"{d.workspace}/{d.name}" for d in owns],
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from typing import Annotated, Protocol
 
@@ -10,9 +9,11 @@ from fastapi import Depends, Path
 from starlette.requests import Request
 
 from kaon.api.broker import Broker
+from kaon.api.intake import Intake
 from kaon.api.keyring import Caller, Keyring
 from kaon.api.lasting import Lasting
 from kaon.api.meters import Meters
+from kaon.api.plans import Plans
 from kaon.clock import Clock
 from kaon.settings import Settings
 from kaon.store.opinions import Opinions
@@ -52,9 +53,9 @@ class Parts:
     traffic: TrafficRing
     opinions: Opinions
     meters: Meters
+    plans: Plans
+    intake: Intake
     lasting: Lasting = field(default_factory=Lasting)
-    artifacts: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held while it is decided whether bytes stay: by who keeps an artifact, and by who takes one away."""
 
 
 async def _parts(request: Request) -> Parts:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from kaon.api.checks import IDENTITY_PREFIX
 from kaon.api.parts import Parts
 from kaon.errors import Conflict
+from kaon.types.key import IDENTITY_PREFIX
 
 FREED_BY = {
     "artifact": "kaon rm artifact --unused",

@@ -70,7 +70,7 @@ async def promote_deployment(
     def promoted(current: Deployment) -> DeploymentSpec:
         return owned(current.spec.model_copy(update={"template": template, "shadow": None}), caller)
 
-    await check_spec(parts.store, caller, ws, promoted(deployment), deployment)
+    await check_spec(parts.store, caller, ws, promoted(deployment), deployment, now=parts.clock.now())
     return await edited(parts, caller, (ws, name), promoted, ("Promoted", "The shadow begins to take over."))
 
 
@@ -118,7 +118,7 @@ async def undo_deployment(
     def undone(current: Deployment) -> DeploymentSpec:
         return owned(current.spec.model_copy(update={"template": template}), caller)
 
-    await check_spec(parts.store, caller, ws, undone(deployment), deployment)
+    await check_spec(parts.store, caller, ws, undone(deployment), deployment, now=parts.clock.now())
     number = revision.spec.number
     return await edited(parts, caller, (ws, name), undone, ("Undone", f"Back to revision {number}."))
 
@@ -138,7 +138,7 @@ async def put_shadow(
         spec = current.spec.model_copy(update={"shadow": body})
         return spec if body.template is None else owned(spec, caller)
 
-    await check_spec(parts.store, caller, ws, shadowed(deployment), deployment)
+    await check_spec(parts.store, caller, ws, shadowed(deployment), deployment, now=parts.clock.now())
     return await edited(parts, caller, (ws, name), shadowed, ("Shadowed", f"{body.percent:g} % of calls are copied."))
 
 

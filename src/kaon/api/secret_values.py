@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from dataclasses import dataclass
+
 from kaon import log
 from kaon.api import audit, edits
-from kaon.api.checks import IDENTITY_PREFIX
 from kaon.api.doors import Doors
 from kaon.api.keyring import Caller
-from kaon.api.parts import InWorkspace, Named, WithCaller, WithParts
+from kaon.api.parts import InWorkspace, Named, Parts, WithCaller, WithParts
 from kaon.api.problems import Unprocessable
 from kaon.api.quotas import hold_to_count
 from kaon.api.views import Items, SecretRequest, SecretView
 from kaon.errors import Conflict, Forbidden, NotFound
-from kaon.types.deployment import templates_of
-from kaon.types.key import Right
-from kaon.types.resource import Deployment, Secret
+from kaon.types.deployment import in_use, templates_of
+from kaon.types.key import IDENTITY_PREFIX, Right
+from kaon.types.resource import Secret
 
 doors = Doors("/workspaces/{ws}/secrets", tag="secrets")
 
@@ -23,9 +25,9 @@ doors = Doors("/workspaces/{ws}/secrets", tag="secrets")
 async def list_secrets(ws: InWorkspace, parts: WithParts, caller: WithCaller) -> Items[SecretView]:
     """The secrets of a workspace: names and who gets them. A key for some deployments sees what those get."""
     found = await parts.store.list_all("secret", ws)
-    deployments = [d for d in await parts.store.list_all("deployment", ws) if caller.standing.sees(ws, d.name)]
-    views = [_view(s, deployments) for s in found if not s.name.startswith(IDENTITY_PREFIX)]
-    return Items(items=[v for v in views if caller.standing.deployments is None or v.used_by])
+    users = _users(parts, ws, caller)
+    views = [_view(s, users) for s in found if not s.name.startswith(IDENTITY_PREFIX)]
+    return Items(items=[v for v in views if caller.standing.deployments is None or v.used_by or v.kept_by])
 
 
 @doors.put("/{name}", right=Right.WRITE)
@@ -50,22 +52,35 @@ async def put_secret(
     await audit.note(
         parts, caller, workspace=ws, kind="secret", name=name, reason="SecretSet", message="Set to a new value."
     )
-    return _view(kept, await parts.store.list_all("deployment", ws))
+    return _view(kept, _users(parts, ws, caller))
 
 
 @doors.delete("/{name}", right=Right.WRITE, status_code=204)
 async def delete_secret(ws: InWorkspace, name: Named, parts: WithParts, caller: WithCaller) -> None:
-    """Forget a secret that no deployment gets."""
+    """Forget a secret that no revision gets which runs, or may run without anybody asking.
+
+    A revision that only `undo` could bring back does not hold it: such an undo is refused until it is set again.
+    """
     _hold_to_workspace(caller)
     _hold_to_users(name)
     if await parts.store.find("secret", ws, name) is None:
         raise NotFound(f"There is no secret '{name}' in workspace '{ws}'.", hint="`kaon secret list` lists them.")
-    if users := _users(name, await parts.store.list_all("deployment", ws)):
+    users = _users(parts, ws, caller)
+    if used_by := users.running.get(name):
         raise Conflict(
-            f"Secret '{name}' is given to {', '.join(users[:5])}.", hint="Deploy them without it first, then repeat."
+            f"Secret '{name}' is given to {', '.join(used_by[:5])}.",
+            hint="Deploy them without it, and wait until no revision with it runs, then repeat.",
+        )
+    unreadable = (row for kind in ("deployment", "revision") for row in parts.snapshot.unreadable(kind))
+    if row := next((row for row in unreadable if row.workspace == ws), None):
+        raise Conflict(
+            f"The {row.kind} '{row.name}' cannot be read, and may need it.",
+            hint=f"Delete that first: kaon rm {row.name.rpartition('-')[0] if row.kind == 'revision' else row.name}",
         )
     await edits.remove(parts.store, "secret", ws, name)
-    await audit.note(parts, caller, workspace=ws, kind="secret", name=name, reason="SecretDeleted", message="Deleted.")
+    needed = f" Needed to go back to: {', '.join(kept[:5])}." if (kept := users.kept.get(name)) else ""
+    place = {"workspace": ws, "kind": "secret", "name": name}
+    await audit.note(parts, caller, **place, reason="SecretDeleted", message=f"Deleted.{needed}")
 
 
 def _hold_to_workspace(caller: Caller) -> None:
@@ -81,16 +96,45 @@ def _hold_to_users(name: str) -> None:
         )
 
 
-def _users(secret: str, deployments: list[Deployment]) -> list[str]:
-    return [d.name for d in deployments if any(secret in t.secrets.values() for t in templates_of(d.spec))]
+@dataclass(frozen=True, slots=True)
+class _Users:
+    """Who gets which secret, by its name."""
+
+    running: dict[str, list[str]]
+    """Deployments: by their spec, or by a revision that runs or will without anybody asking."""
+    kept: dict[str, list[str]]
+    """Revisions that would get it if somebody went back to them."""
 
 
-def _view(secret: Secret, deployments: list[Deployment]) -> SecretView:
+def _users(parts: Parts, ws: str, caller: Caller) -> _Users:
+    """Of the deployments that `caller` sees."""
+    deployments = {d.name: d for d in parts.snapshot.list("deployment", ws) if caller.standing.sees(ws, d.name)}
+    running: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    kept: defaultdict[str, list[str]] = defaultdict(list)
+    for name, deployment in deployments.items():
+        for template in templates_of(deployment.spec):
+            for secret in template.secrets.values():
+                running[secret][name] = None
+    for revision in parts.snapshot.list("revision", ws):
+        spec = revision.spec
+        owner = deployments.get(spec.deployment)
+        if owner is None or spec.deployment_uid not in ("", owner.uid):
+            continue
+        for secret in dict.fromkeys(spec.template.secrets.values()):
+            if spec.number in in_use(owner.status):
+                running[secret][owner.name] = None
+            else:
+                kept[secret].append(f"{owner.name} revision {spec.number}")
+    return _Users({secret: list(names) for secret, names in running.items()}, dict(kept))
+
+
+def _view(secret: Secret, users: _Users) -> SecretView:
     return SecretView(
         name=secret.name,
         workspace=secret.workspace,
         version=secret.version,
         created_at=secret.created_at,
         updated_at=secret.updated_at,
-        used_by=_users(secret.name, deployments),
+        used_by=users.running.get(secret.name, []),
+        kept_by=users.kept.get(secret.name, []),
     )

@@ -164,6 +164,10 @@ class KeyView(Model):
     expires_at: float | None = None
     revoked_at: float | None = None
     state: str = Field(description="active, or why it gives no access.")
+    owns: list[str] = Field(
+        default_factory=list,
+        description="Deployments that it, or a key that it made, answers for; 'workspace/name' in another workspace.",
+    )
 
 
 class KeyMade(KeyView):
@@ -187,6 +191,9 @@ class SecretView(Model):
     created_at: float
     updated_at: float
     used_by: list[str] = Field(default_factory=list, description="Deployments that get it.")
+    kept_by: list[str] = Field(
+        default_factory=list, description="Revisions, as 'name revision 3', that need it only if somebody goes back."
+    )
 
 
 class CloudView(Model):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from kaon.api import audit, edits
-from kaon.api.artifacts import discard
 from kaon.api.doors import Doors
 from kaon.api.parts import InWorkspace, WithCaller, WithParts
 from kaon.api.views import Items, WorkspaceRequest, WorkspaceView
 from kaon.errors import Conflict, Forbidden
+from kaon.store.garbage import discard
 from kaon.types.key import Right
 from kaon.types.workspace import DEFAULT_WORKSPACE, WorkspaceSpec
 
@@ -53,8 +53,7 @@ async def delete_workspace(ws: InWorkspace, parts: WithParts, caller: WithCaller
             f"Workspace '{ws}' still has deployments: {names}.",
             hint=f"Remove them first: kaon rm {deployments[0].name}",
         )
-    for artifact in await parts.store.list_all("artifact", ws, unreadable=[]):
-        await discard(parts, ws, artifact.name)
+    await discard(parts.store, parts.blobs, await parts.store.list_all("artifact", ws, unreadable=[]))
     for kind in ("key", "secret"):
         for resource in await parts.store.list_all(kind, ws):
             await edits.remove(parts.store, kind, ws, resource.name)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from kaon.cli import assigning, deploying, difference, shapes
+from kaon.cli import assigning, deploying, difference, shapes, sharing
 from kaon.cli.bounds import Wishes, wished
 from kaon.cli.looking import kind_named
 from kaon.cli.notes import ask, note
@@ -83,11 +83,9 @@ def remove(word: str, name: str, workspace: str | None, *, yes: bool, wait: bool
                 if wait:
                     _until_gone(remote, name)
             case "secret":
-                ask(f"Forget secret '{name}'?", yes=yes)
-                remote.delete_secret(name)
+                sharing.delete_secret(remote, name, yes=yes)
             case "key":
-                ask(f"End key '{name}' and every key that it made?", yes=yes)
-                remote.revoke_key(name)
+                sharing.revoke_key(remote, name, yes=yes)
             case "workspace":
                 ask(f"Take workspace '{name}' away, with its keys, secrets and artifacts?", yes=yes)
                 remote.delete_workspace(name)

@@ -33,6 +33,7 @@ from kaon.settings import Settings
 from kaon.types.advice import Advised
 from kaon.types.deployment import DeploymentSpec, Scaling, Shadow
 from kaon.types.event import Event
+from kaon.types.garbage import Collected
 from kaon.types.replica import ReplicaStatus
 from kaon.types.shadow import ShadowReport
 from kaon.types.tuning import TuningRequest, TuningState
@@ -97,6 +98,10 @@ class Remote:
     def delete_deployment(self, name: str) -> None:
         """Take a deployment away."""
         self._platform.act("DELETE", self._at("deployments", name))
+
+    def adopt(self, name: str) -> DeploymentView:
+        """Answer for a deployment from now on."""
+        return self._platform.write("POST", self._at("deployments", name, "adopt"), answer=DeploymentView)
 
     def scale(self, name: str, scaling: Scaling) -> DeploymentView:
         """Say how many replicas there may be."""
@@ -200,9 +205,10 @@ class Remote:
         """Make a key."""
         return self._platform.write("POST", self._at("keys"), request, answer=KeyMade)
 
-    def revoke_key(self, name: str) -> None:
-        """End a key."""
-        self._platform.act("DELETE", self._at("keys", name))
+    def revoke_key(self, name: str, *, with_deployments: bool = False) -> None:
+        """End a key, and delete what it deployed when that is wanted."""
+        query = {"with_deployments": True} if with_deployments else None
+        self._platform.act("DELETE", self._at("keys", name), query=query)
 
     def secrets(self) -> list[SecretView]:
         """All secrets, without their values."""
@@ -227,6 +233,14 @@ class Remote:
     def delete_workspace(self, name: str) -> None:
         """Take an empty workspace away."""
         self._platform.act("DELETE", f"/workspaces/{quote(name, safe='')}")
+
+    def garbage(self) -> Collected:
+        """What nothing refers to any more, and may go."""
+        return self._platform.read(Collected, "/gc")
+
+    def collect_garbage(self) -> Collected:
+        """Delete some of it."""
+        return self._platform.write("POST", "/gc", answer=Collected)
 
     def clouds(self) -> list[CloudView]:
         """The clouds that have joined."""

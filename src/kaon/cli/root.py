@@ -16,6 +16,7 @@ from kaon.cli.commands import (
     cloud,
     config,
     deploy,
+    gc,
     key,
     look,
     platform,
@@ -118,6 +119,7 @@ for module in (
     workspace,
     cloud,
     platform,
+    gc,
     config,
 ):
     module.add_to(app)

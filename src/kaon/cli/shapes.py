@@ -43,9 +43,11 @@ def tuned(deployment: DeploymentView) -> str:
 
 
 def left_out(deployment: DeploymentView) -> str:
-    """In a word that something of it could not be planned or routed: `describe` and `events` say what."""
-    failing = {c.type for c in deployment.status.conditions if not c.holds}
-    return next((word for name, word in (("Planned", "not planned"), ("Routed", "not routed")) if name in failing), "")
+    """In a word that something of it could not be planned or routed, or that nobody answers for it: `describe` and
+    `events` say what."""
+    failing = {c.type for c in deployment.status.conditions if c.holds == (c.type == "OwnerGone")}
+    words = (("Planned", "not planned"), ("Routed", "not routed"), ("OwnerGone", "owner gone"))
+    return next((word for name, word in words if name in failing), "")
 
 
 _TUNED = {

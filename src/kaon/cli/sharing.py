@@ -1,4 +1,4 @@
-"""What `key create`, `secret set`, `workspace create` and `whoami` do."""
+"""What `key`, `secret`, `adopt`, `workspace create` and `whoami` do."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pydantic import BaseModel, ValidationError
 
 from kaon.api.views import KeyRequest, WorkspaceRequest
 from kaon.cli import shapes
-from kaon.cli.notes import note
+from kaon.cli.notes import ask, note
 from kaon.cli.output import Format, document, put, put_one
-from kaon.cli.remote import opened
+from kaon.cli.remote import Remote, opened
 from kaon.cli.text import plain, seconds, stamp, table
 from kaon.errors import InvalidInput
 
@@ -67,6 +67,41 @@ def set_secret(name: str, workspace: str | None) -> None:
     note(f"Secret '{name}' is set.")
     for user in kept.used_by:
         note(f"To give it to replicas that run: kaon rollout restart {user}")
+
+
+def delete_secret(remote: Remote, name: str, *, yes: bool) -> None:
+    """Delete a secret, after saying which revisions nobody can go back to without it and a yes."""
+    kept_by = next((secret.kept_by for secret in remote.secrets() if secret.name == name), [])
+    if kept_by:
+        note(f"Nobody can go back to these without it: {_listed(kept_by)}.")
+    ask(f"Delete secret '{name}'?", yes=yes)
+    remote.delete_secret(name)
+
+
+def revoke_key(remote: Remote, name: str, *, yes: bool, with_deployments: bool = False) -> None:
+    """End a key, after saying which deployments it answers for and a yes."""
+    keys = remote.keys()
+    owns = next((key.owns for key in keys if key.name == name), [])
+    what = f"End key '{name}' and every key that it made"
+    if with_deployments and owns:
+        what = f"{what}, and delete these deployments: {_listed(owns)}"
+    elif owns:
+        note(f"It answers for these deployments: {_listed(owns)}.")
+        note("They go on until an admin adopts them: kaon adopt NAME; --with-deployments deletes them.")
+    ask(f"{what}?", yes=yes)
+    remote.revoke_key(name, with_deployments=with_deployments)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names in a sentence: the first ten."""
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+
+
+def adopt(name: str, workspace: str | None) -> None:
+    """Answer for a deployment with the key in use."""
+    with opened(workspace) as remote:
+        adopted = remote.adopt(name)
+    note(f"Key '{adopted.spec.owner}' answers for '{adopted.name}' from now on.")
 
 
 def create_workspace(name: str, description: str) -> None:

@@ -72,9 +72,9 @@ class Platform:
         """Send `body` and return the answer."""
         return self._parsed(answer, self._sent(method, path, query or {}, _content(body), headers))
 
-    def act(self, method: str, path: str, body: Body | None = None) -> None:
+    def act(self, method: str, path: str, body: Body | None = None, *, query: Query | None = None) -> None:
         """Send a request whose answer does not matter."""
-        self._sent(method, path, {}, _content(body))
+        self._sent(method, path, query or {}, _content(body))
 
     def upload(self, path: str, file: Path, answer: type[M], on_sent: Callable[[int], None] = lambda _: None) -> M:
         """Send a file; `on_sent` is told how many bytes went so far."""

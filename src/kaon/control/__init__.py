@@ -11,9 +11,11 @@ from kaon.control.deployments import Deployments
 from kaon.control.loop import Loop, Reconciler
 from kaon.control.minutes import Minutes
 from kaon.control.planning import ROUTES_BYTES, Planning
+from kaon.control.retention import Retention
 from kaon.control.scaling import Scaling
 from kaon.control.tuning import Tuning
 from kaon.control.twins import Twin
+from kaon.store.garbage import Collector
 from kaon.store.opinions import Opinions
 from kaon.store.port import Store
 from kaon.store.snapshot import Snapshot
@@ -35,8 +37,10 @@ class Controllers:
         twin: Twin | None = None,
         routes_bytes: int = ROUTES_BYTES,
         snapshot: Snapshot | None = None,
+        collector: Collector | None = None,
     ) -> None:
-        """Without a `snapshot` of the store, which somebody else follows, they make and follow one of their own."""
+        """Without a `snapshot` of the store, which somebody else follows, they make and follow one of their own.
+        Without a `collector` nothing is collected that nobody needs any more."""
         self._follow = snapshot is None
         self._snapshot = snapshot or Snapshot(store)
         self._clock = clock or SystemClock()
@@ -46,10 +50,11 @@ class Controllers:
         self.tuning = Tuning(store, self._clock, ring, opinions, self.scaling, twin)
         self.advising = Advising(store, self._clock, opinions, self.scaling)
         self.minutes = Minutes(store, self._clock, ring, self._snapshot)
+        self.retention = Retention(collector, self._clock) if collector else None
         self.reconcilers: tuple[Reconciler, ...] = (
             CloudController(store, self._clock, self._snapshot),
             Deployments(store, vault, self._clock, ring, self._snapshot),
-            Planning(store, self._clock, routes_bytes),
+            Planning(store, self._clock, routes_bytes, self._snapshot),
             self.scaling,
             self.tuning,
             self.advising,
@@ -64,5 +69,7 @@ class Controllers:
             tasks.create_task(self.tuning.run())
             tasks.create_task(self.advising.run())
             tasks.create_task(self.minutes.run())
+            if self.retention is not None:
+                tasks.create_task(self.retention.run())
             for reconciler in self.reconcilers:
                 tasks.create_task(Loop(reconciler, self._snapshot, self._clock).run())

@@ -1,6 +1,6 @@
 """From a deployment's spec to its revisions and assignments; see `kaon.laws.rollout` for how it decides.
 
-One look makes, in this order, each only when it is missing: the identity, the revision of the template, the
+One look makes, in this order, each only when it is missing: the revision of the template, its identity, the
 status. Whatever is cut off in between is found missing by the next look.
 """
 
@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from kaon.clock import Clock
-from kaon.control import history, identity
+from kaon.control import history
+from kaon.control.identity import Identities
 from kaon.control.loop import Again, Key
 from kaon.control.placement import lost, placement
 from kaon.control.sightings import Reports
@@ -38,7 +39,7 @@ class Deployments:
     ) -> None:
         self._store = store
         self._snapshot = snapshot or Snapshot(store)
-        self._vault = vault
+        self._identities = Identities(store, self._snapshot, vault, clock)
         self._clock = clock
         self._traffic = traffic or TrafficRing()
         self._reports = Reports(self._snapshot)
@@ -50,13 +51,10 @@ class Deployments:
         await self._snapshot.at_least(self._store.written)
         found = {(d.workspace, d.name) for d in self._snapshot.list("deployment")}
         found |= {(r.workspace, r.spec.deployment) for r in self._snapshot.list("revision")}
-        for kind in ("key", "secret"):
-            for resource in self._snapshot.list(kind):
-                found |= {(resource.workspace, owner) for owner in identity.owners([resource.name])}
-        return found
+        return found | self._identities.deployments()
 
     async def affected(self, changes: Sequence[Change]) -> Collection[Key]:
-        """Deployments that changed, whose identity changed, or of which a cloud or a plan says something new."""
+        """Deployments that changed, or whose key or owner did, or of which a cloud or a plan says something new."""
         await self._snapshot.at_least(self._store.written)
         found: set[Key] = set()
         for change in changes:
@@ -64,7 +62,7 @@ class Deployments:
                 case "deployment":
                     found.add((change.workspace, change.name))
                 case "key" | "secret":
-                    found |= {(change.workspace, owner) for owner in identity.owners([change.name])}
+                    found |= self._identities.affected(change)
                 case "cloud" | "plan":
                     found |= self._reports.news(change.kind, change.name)
         if self._newly_in_phase():
@@ -85,12 +83,14 @@ class Deployments:
         if deployment is None:
             await self._clear(workspace, name)
             return None
-        nameless = await identity.ensure(self._store, self._vault, deployment)
         target, shadow, revisions = await history.numbered(self._store, self._snapshot, deployment)
         report = self._reports.of(deployment)
         seen, now = report.seen, self._clock.now()
 
         before: DeploymentStatus = deployment.status
+        running = history.running(revisions, before, target, shadow, [replica.revision for replica in seen])
+        nameless = await self._identities.ensure(deployment, running)
+        await self._identities.keep(deployment, running)
         # Said here and not by the scaling law at its next tick: a caller waits, and one write does for both.
         woken = rollout.woken(deployment.spec, before, report.held)
         trying = deployment.spec.rollout.canary and before.stable != target
@@ -107,6 +107,7 @@ class Deployments:
             lost=lost(placed, clouds),
             unplanned=report.left_out,
             unrouted=report.unrouted,
+            owner_gone=self._identities.owner_gone(deployment),
         )
         status = status.model_copy(update={"placement": placed, "conditions": holds, "refused": report.refused})
         if status != before:
@@ -123,6 +124,6 @@ class Deployments:
 
     async def _clear(self, workspace: str, name: str) -> None:
         """Take away what belonged to a deployment that is gone; its events stay."""
-        await identity.remove(self._store, workspace, name)
+        await self._identities.clear(workspace, name)
         for revision in history.revisions(self._snapshot, workspace, name):
             await history.delete(self._store, revision)

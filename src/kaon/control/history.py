@@ -20,6 +20,7 @@ from kaon.types.deployment import (
     RevisionStatus,
     RolloutState,
     Template,
+    in_use,
     template_hash,
 )
 from kaon.types.resource import Deployment, Revision
@@ -89,10 +90,18 @@ def _outcome(number: int, before: DeploymentStatus, after: DeploymentStatus) -> 
     return None
 
 
+def running(
+    kept: Iterable[Revision], before: DeploymentStatus, target: int, shadow: int | None, reported: Iterable[int]
+) -> list[Revision]:
+    """The revisions that run, by what was decided last or by what is reported, or that are about to."""
+    numbers = {*in_use(before), target, shadow, *reported}
+    return [revision for revision in kept if revision.spec.number in numbers]
+
+
 def finished(kept: Iterable[Revision], status: DeploymentStatus) -> list[Revision]:
     """The revisions that may go: of those that nothing runs of, all but the newest `KEPT`."""
-    in_use = {status.target, status.stable, status.shadow, *(a.revision for a in status.assignments)}
-    idle = [r for r in sorted(kept, key=lambda r: r.spec.number) if r.spec.number not in in_use]
+    used = in_use(status)
+    idle = [r for r in sorted(kept, key=lambda r: r.spec.number) if r.spec.number not in used]
     return idle[:-KEPT]
 
 

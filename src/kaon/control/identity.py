@@ -1,83 +1,195 @@
-"""The key by which a deployment's services call others.
+"""The keys by which a deployment's services call others, and whether who answers for them is still there.
 
-Its text is the secret `identity-NAME`, made first; the key `identity-NAME` holds the hash of that text and
-is made, or corrected, from it. So a crash between the two, or the loss of either, is healed by the next look.
+Each revision that can serve has a key of its own, `identity-NAME.REVISION`. It may call the deployments that the
+revision's artifact declares (`uses`), and nothing else. The API has checked these against the key that deployed it, at
+the time when it did; so the key needs no owner, goes on when that key ends, and ends with the revision. One revision
+cannot use the key of another: whoever deployed the other one may have been allowed more.
 
-It is owned by the key that deployed (`DeploymentSpec.owner_uid`), and checked like any other key when it is used: the
-code may call what whoever deployed it may call, and nothing once that key has ended. A deployment that was made again
-under the same name gets a new text: what its predecessor held opens nothing.
+An artifact of an older Kaon declares nothing. Revisions of such ones share the key `identity-NAME`, which is owned by
+the key that deployed last and may call what that one may call now.
+
+A key's text is the secret of the same name, made first; the key holds the hash of that text and is made, or corrected,
+from it. So a crash between the two, or the loss of either, is healed by the next look. A deployment that was made again
+under the same name gets new texts: what its predecessor held opens nothing.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable
 
-from kaon.errors import ConfigError, NotFound
-from kaon.store.port import Store
+from kaon.clock import Clock
+from kaon.errors import ConfigError, KaonError, NotFound
+from kaon.laws.rights import Standing, standing
+from kaon.store.port import AnyResource, Change, Store, Unreadable
+from kaon.store.snapshot import Snapshot
 from kaon.store.vault import Vault
-from kaon.types.key import KEY_PREFIX, KeySpec, Role, key_hash
-from kaon.types.resource import Deployment
+from kaon.types import resource
+from kaon.types.deployment import templates_of
+from kaon.types.key import KEY_PREFIX, KeySpec, Priority, Role, identity_deployment, identity_name, key_hash
+from kaon.types.resource import Deployment, Revision
 
-PREFIX = "identity-"
 _HINT_LENGTH = len(KEY_PREFIX) + 4
+_KINDS = ("secret", "key")
+"""The key last where both are deleted: it says whose the secret was."""
+
+Place = tuple[str, str]
+"""Workspace and name of a deployment."""
+Uses = tuple[str, ...] | None
+"""What an artifact declares that it uses; None: it is of an older Kaon, which did not ask."""
 
 
-def identity_name(deployment: str) -> str:
-    """Name of the key, and of the secret."""
-    return f"{PREFIX}{deployment}"
+class Identities:
+    """The keys and secrets of all deployments' services. The snapshot is as new as its caller has made it."""
 
+    def __init__(self, store: Store, snapshot: Snapshot, vault: Vault, clock: Clock) -> None:
+        self._store = store
+        self._snapshot = snapshot
+        self._vault = vault
+        self._clock = clock
 
-async def ensure(store: Store, vault: Vault, deployment: Deployment) -> str:
-    """Make the deployment's key and secret, or what is missing of them.
+    def deployments(self) -> set[Place]:
+        """Every deployment that has a key or secret, be it gone."""
+        there = (each for kind in _KINDS for each in self._snapshot.list(kind))
+        return {(each.workspace, name) for each in there if (name := identity_deployment(each.name))}
 
-    Returns why that cannot be, or an empty text: a lost encryption key must not keep anything from running.
-    Raises the store's errors.
-    """
-    workspace, name = deployment.workspace, identity_name(deployment.name)
-    secret = await store.find("secret", workspace, name)
-    key = await store.find("key", workspace, name)
-    if secret is not None and key is not None and key.spec.deployment_uid not in ("", deployment.uid):
-        await remove(store, workspace, deployment.name)
-        secret = key = None
-    if secret is None:
-        text = KEY_PREFIX + secrets.token_urlsafe(32)
-        await store.create("secret", workspace, name, vault.seal(workspace, name, text))
-    else:
-        try:
-            text = vault.open(workspace, name, secret.spec)
-        except ConfigError as error:
-            return error.cause
-    spec = _spec(text, deployment)
-    if key is None:
-        await store.create("key", workspace, name, spec)
-    elif key.spec != spec:
-        await store.update_spec(key, spec)
-    return ""
+    def affected(self, change: Change) -> set[Place]:
+        """The deployment whose own key or secret changed, or those that may have no owner after the end of a key."""
+        if (name := identity_deployment(change.name)) is not None:
+            return {(change.workspace, name)}
+        if change.kind != "key":
+            return set()
+        if change.resource is None or isinstance(change.resource, Unreadable):
+            return {_place(deployment) for deployment in self._snapshot.list("deployment")}
+        return self._owned_by(change.resource) if change.resource.status.revoked_at is not None else set()
 
+    def _owned_by(self, key: AnyResource) -> set[Place]:
+        """The deployments that a key owns, or one that it made."""
+        uids, found = [key.uid], set[Place]()
+        for uid in uids:
+            found |= {_place(deployment) for deployment in self._snapshot.owned("deployment", uid)}
+            uids += [made.uid for made in self._snapshot.owned("key", uid) if made.uid not in uids]
+        return found
 
-def _spec(text: str, deployment: Deployment) -> KeySpec:
-    return KeySpec(
-        hash=key_hash(text),
-        hint=text[:_HINT_LENGTH],
-        role=Role.CALLER,
-        workspace=deployment.workspace,
-        owner=deployment.spec.owner,
-        owner_uid=deployment.spec.owner_uid,
-        deployment_uid=deployment.uid,
-    )
+    def owner_gone(self, deployment: Deployment) -> str:
+        """Why nobody answers for a deployment any more, with the next command; empty: its owner may still act."""
+        owner = self._owner(deployment)
+        if owner is None or not owner.lapsed:
+            return ""
+        name = deployment.spec.owner
+        return f"The key '{name}' that deployed it: {owner.lapsed}. An admin can adopt it: kaon adopt {deployment.name}"
 
+    async def ensure(self, deployment: Deployment, revisions: Iterable[Revision]) -> str:
+        """Make the keys and secrets of `revisions`, or what is missing of them.
 
-async def remove(store: Store, workspace: str, deployment: str) -> None:
-    """Take the secret and the key of a deployment that is gone; the key last, as it says whose the secret was."""
-    for kind in ("secret", "key"):
-        if found := await store.find(kind, workspace, identity_name(deployment)):
+        Returns why that cannot be, or an empty text: neither a lost encryption key nor an artifact that cannot be read
+        must keep anything from running. Raises the store's errors.
+        """
+        problems = []
+        for revision in revisions:
             try:
-                await store.delete(found)
-            except NotFound:
-                pass
+                await self._ensure(deployment, revision, self._uses(revision))
+            except _CannotBeHad as problem:
+                problems.append(problem.cause)
+        return problems[0] if problems else ""
+
+    async def keep(self, deployment: Deployment, running: Collection[Revision]) -> None:
+        """Delete the keys and secrets of all revisions but these, and those of an earlier deployment of the name."""
+        kept = {name for revision in running for name in self._possible_names(revision)}
+        for found in self._of(*_place(deployment)):
+            if found.name not in kept:
+                await self._delete(found)
+
+    async def clear(self, workspace: str, deployment: str) -> None:
+        """Delete all keys and secrets of a deployment that is gone."""
+        for found in self._of(workspace, deployment):
+            await self._delete(found)
+
+    def _of(self, workspace: str, deployment: str) -> list[AnyResource]:
+        return [each for kind in _KINDS for each in self._snapshot.of_deployment(workspace, deployment, kind)]
+
+    def _owner(self, deployment: Deployment) -> Standing | None:
+        """What the key that answers for a deployment may do now; None: it is not known which one that is."""
+        if not (uid := deployment.spec.owner_uid):
+            return None
+        owner = self._snapshot.with_uid("key", uid)
+        if owner is None:
+            return Standing(lapsed="deleted")
+        return standing(owner, self._snapshot.makers(owner), self._clock.now())
+
+    def _uses(self, revision: Revision) -> Uses:
+        try:
+            artifact = self._snapshot.find("artifact", revision.workspace, revision.spec.template.artifact)
+        except KaonError as error:
+            raise _CannotBeHad(error.cause) from None
+        return artifact.spec.manifest.service.uses if artifact else None
+
+    def _possible_names(self, revision: Revision) -> set[str]:
+        """The name of a revision's key; both that it may have when its artifact cannot be read."""
+        try:
+            return {_name(revision, self._uses(revision))}
+        except _CannotBeHad:
+            return {_name(revision, None), _name(revision, ())}
+
+    async def _ensure(self, deployment: Deployment, revision: Revision, uses: Uses) -> None:
+        workspace, name = deployment.workspace, _name(revision, uses)
+        secret = self._snapshot.find("secret", workspace, name)
+        key = self._snapshot.find("key", workspace, name)
+        if secret is not None and key is not None and key.spec.deployment_uid not in ("", deployment.uid):
+            await self._delete(secret)
+            await self._delete(key)
+            secret = key = None
+        if secret is None:
+            text = KEY_PREFIX + secrets.token_urlsafe(32)
+            await self._store.create("secret", workspace, name, self._vault.seal(workspace, name, text))
+        else:
+            try:
+                text = self._vault.open(workspace, name, secret.spec)
+            except ConfigError as error:
+                raise _CannotBeHad(error.cause) from None
+        spec = self._spec(deployment, revision, uses, text, key)
+        if key is None:
+            await self._store.create("key", workspace, name, spec)
+        elif key.spec != spec:
+            await self._store.update_spec(key, spec)
+
+    def _spec(
+        self, deployment: Deployment, revision: Revision, uses: Uses, text: str, key: resource.Key | None
+    ) -> KeySpec:
+        """What the key of a revision should say."""
+        owner, priority = deployment.spec.owner, Priority.NORMAL
+        if uses is not None:  # else it is followed to its owner whenever it is used
+            held = self._owner(deployment)
+            ended = held is not None and bool(held.lapsed)
+            priority = Priority.LOW if held and (ended or held.priority is Priority.LOW) else Priority.NORMAL
+            if key is not None and (ended or revision.spec.template not in templates_of(deployment.spec)):
+                owner, priority = key.spec.owner, key.spec.priority  # as whoever deployed this revision left it
+        return KeySpec(
+            hash=key_hash(text),
+            hint=text[:_HINT_LENGTH],
+            role=Role.CALLER,
+            workspace=deployment.workspace,
+            deployments=uses,
+            owner=owner,
+            owner_uid=deployment.spec.owner_uid if uses is None else "",
+            priority=priority,
+            deployment_uid=deployment.uid,
+        )
+
+    async def _delete(self, found: AnyResource) -> None:
+        try:
+            await self._store.delete(found)
+        except NotFound:
+            pass
 
 
-def owners(names: Sequence[str]) -> list[str]:
-    """The deployments that keys or secrets of such names belong to."""
-    return [name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)]
+class _CannotBeHad(KaonError):
+    """A key's text, or what it is for, is not known."""
+
+
+def _name(revision: Revision, uses: Uses) -> str:
+    return identity_name(revision.spec.deployment, None if uses is None else revision.spec.number)
+
+
+def _place(deployment: Deployment | AnyResource) -> Place:
+    return deployment.workspace, deployment.name

@@ -13,6 +13,7 @@ from kaon.types.journal import JournalEntry
 from kaon.types.resource import Deployment
 
 PLACED, REPORTED, PLANNED, ROUTED = "Placed", "Reported", "Planned", "Routed"
+OWNER_GONE = "OwnerGone"
 
 
 def conditions(
@@ -25,12 +26,14 @@ def conditions(
     lost: str = "",
     unplanned: str = "",
     unrouted: str = "",
+    owner_gone: str = "",
 ) -> tuple[Condition, ...]:
     """`Ready`: as many serve as should. `Progressing`: nothing is in the way. `Identity`: its key can be had.
 
     `Shadow`, when there is one: its replicas are ready. While they do not hold: `Placed`, why no cloud takes it;
     `Reported`, why nothing is known of its replicas; `Planned` and `Routed`, what could not be planned, or what the
-    edge could not route; what was planned and routed last is in force.
+    edge could not route; what was planned and routed last is in force. `OwnerGone`, while it holds: the key that
+    deployed it has ended; it goes on until an admin adopts or deletes it.
     """
     ready = sum(a.ready for a in status.assignments if a.revision != status.shadow)
     wanted = rollout.wanted(deployment.spec, status)
@@ -42,6 +45,8 @@ def conditions(
     }
     failing = {PLACED: unplaced, REPORTED: lost, PLANNED: unplanned, ROUTED: unrouted}
     found |= {name: (False, why) for name, why in failing.items() if why}
+    if owner_gone:
+        found[OWNER_GONE] = (True, owner_gone)
     for a in status.assignments:
         if a.revision == status.shadow:
             found["Shadow"] = (a.ready == a.replicas, f"{a.ready} of {a.replicas} replicas of it are ready.")
@@ -78,6 +83,11 @@ def events(deployment: Deployment, before: DeploymentStatus, after: DeploymentSt
         yield event("PoisonRequest", told, Level.WARNING)
     if (step := _step(before, after)) is not None:
         yield event("CanaryStep", step)
+    was, now_ = (next((c.reason for c in s.conditions if c.type == OWNER_GONE), "") for s in (before, after))
+    if now_ and not was:
+        yield event(OWNER_GONE, now_, Level.WARNING)
+    elif was and not now_:
+        yield event("Adopted", "Somebody answers for it again.")
     for name, kept in ((PLANNED, "what was planned last"), (ROUTED, "what was routed last")):
         was, now_ = _failing(before, name), _failing(after, name)
         if now_ and now_ != was:

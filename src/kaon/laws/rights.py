@@ -5,6 +5,11 @@ to the first key of all: its role's rights, its workspace, its deployments, its 
 revoked, expires or disappears, everything that it made stops working with it, at the next use and
 without anything having to be found and changed.
 
+Services are the exception that a promise holds: nobody gains by deploying what they could not do themselves when they
+deployed it. A service declares whom it calls; a key that may not call these itself cannot deploy it. The service's own
+key may call them and nothing else, has no owner, and so goes on when the key that deployed it ends: a person who leaves
+stops no service. It ends with the revision that it belongs to (`kaon.control.identity`).
+
 Example: `root` (admin, every workspace) makes `lead` (admin of `shop`), who makes `ci` (editor of
 `shop/web`). Revoking `lead` ends `ci`. `ci` may read, write and call `shop/web`, and nothing else.
 """
@@ -64,6 +69,14 @@ def standing(key: Key, keys: Mapping[str, Key], now: float) -> Standing:
         held = _within(held, above)
         owner_uid = owner.spec.owner_uid
     return Standing(lapsed="too many keys made one another")
+
+
+def line(key: Key, keys: Mapping[str, Key]) -> list[Key]:
+    """`key`, the key that made it, and so on: what ends with any of them; `keys` has them by uid."""
+    found = [key]
+    while len(found) <= LONGEST_LINE and (owner := keys.get(found[-1].spec.owner_uid)):
+        found.append(owner)
+    return found
 
 
 def grantable(holder: Standing, wanted: KeySpec) -> bool:

@@ -34,6 +34,7 @@ from kaon.runtime.signals import Signals
 from kaon.runtime.site import site_of
 from kaon.runtime.steps import in_context
 from kaon.runtime.threads import MainThread
+from kaon.sdk import handle
 from kaon.sdk.load import load
 from kaon.sdk.service import Service, construct
 from kaon.sdk.setting import deployment_variables
@@ -185,6 +186,7 @@ def _constructed(launch: Launch) -> tuple[Service, Any, Context]:
             f"{launch.entry} cannot be imported: {type(error).__name__}: {error}",
             hint="The traceback is in the log.",
         ) from error
+    handle.allow(None if launch.uses_any else service.uses)
     try:
         instance = construct(service, deployment_variables())
     finally:

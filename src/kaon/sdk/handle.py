@@ -4,7 +4,8 @@
 
 1. what `kaon.local(...)` has put in the place of that name, as tests do;
 2. on the platform (`KAON_EDGE_URL` is set), the deployment of that name, over the network, with the service's own key,
-   the request's id and whatever is left of its deadline;
+   the request's id and whatever is left of its deadline; the key opens what the service declares (`uses=`), so a handle
+   of anything else is refused;
 3. for a handle made from a class, an instance of it in this process, with its settings from the environment.
 
 The first and third go through the same validation and JSON as the network does, so that a test finds what production
@@ -21,12 +22,12 @@ import asyncio
 import inspect
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from kaon.errors import ConfigError, InvalidInput
-from kaon.sdk.link import Link, Read, Reference, Reply
+from kaon.sdk.link import Link, Read, Reference, Reply, target_of
 from kaon.sdk.local import InProcess
 from kaon.sdk.service import Service, construct, service_of
 from kaon.sdk.setting import deployment_variables
@@ -36,6 +37,7 @@ _own: dict[type, InProcess] = {}
 _remote: dict[str, Link] = {}
 _lock = threading.RLock()
 _network: Callable[[str], Link] | None = None
+_allowed: frozenset[str] | None = None
 
 
 def plug(network: Callable[[str], Link]) -> None:
@@ -44,9 +46,32 @@ def plug(network: Callable[[str], Link]) -> None:
     _network = network
 
 
+def allow(names: Collection[str] | None) -> None:
+    """Let this process reach the deployments of these names over the network and no others; None: all.
+
+    The runtime says here what the service declares. Who enforces it is the platform: its key opens nothing else.
+    """
+    global _allowed
+    _allowed = None if names is None else frozenset(names)
+
+
 def use(target: str | type) -> Handle:
-    """A handle of another service, by its deployment's name or by its class; see this module's page for the rules."""
-    return Handle(target)
+    """A handle of another service, by its deployment's name or by its class; see this module's page for the rules.
+
+    Raises ConfigError in a service that does not declare that it uses the other one.
+    """
+    handle = Handle(target)
+    if os.environ.get("KAON_EDGE_URL"):
+        _check_declared(target_of(handle))
+    return handle
+
+
+def _check_declared(name: str) -> None:
+    if _allowed is not None and name not in _allowed and name not in _stand_ins:
+        raise ConfigError(
+            f"This service calls `{name}` without saying so.",
+            hint=f'Declare it: @kaon.service(uses=("{name}",)), or `kaon.use("{name}")` in the class\'s body.',
+        )
 
 
 @contextmanager
@@ -74,7 +99,7 @@ class Handle(Reference):
 
     def __init__(self, target: str | type) -> None:
         self._service = None if isinstance(target, str) else service_of(target)
-        self._name = target if isinstance(target, str) else service_of(target).name
+        super().__init__(target if isinstance(target, str) else service_of(target).name)
 
     @property
     def aio(self) -> AsyncHandle:
@@ -121,6 +146,7 @@ def _link(name: str, service: Service | None) -> Link:
         return _stand_ins[name]
     with _lock:
         if os.environ.get("KAON_EDGE_URL") and _network is not None:
+            _check_declared(name)
             if name not in _remote:
                 _remote[name] = _network(name)
             return _remote[name]

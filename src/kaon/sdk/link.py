@@ -12,6 +12,14 @@ Read: TypeAlias = Callable[[str, bytes], Any]
 class Reference:
     """Stands for another service. A constructor's parameter that has one as its default is no setting."""
 
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+
+def target_of(reference: Reference) -> str:
+    """The name of the deployment that a reference stands for; its other attributes are endpoints."""
+    return reference._name
+
 
 class Reply(Protocol):
     """An answer on its way: `await` it, or go through a stream with `async for`."""

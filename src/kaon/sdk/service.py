@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from kaon.errors import ConfigError
 from kaon.sdk import openapi
 from kaon.sdk.endpoint import MARK, Endpoint, compile_endpoint, out_of_bounds
+from kaon.sdk.link import Reference, target_of
 from kaon.sdk.method import is_method, mark_of, method_of
 from kaon.sdk.setting import Setting, compile_settings, read_settings
 from kaon.types.objective import Objective
@@ -28,6 +29,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 HOOK = "__kaon_hook__"
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
+_NAME_HINT = "A name is 1 to 40 lower-case letters, digits and dashes."
 _MOUNT = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
 
@@ -51,6 +53,8 @@ class Service:
     on_stop: tuple[str, ...]
     description: str = ""
     loop: Loop = "uvloop"
+    uses: tuple[str, ...] = ()
+    """Names of the deployments that it calls."""
 
     def spec(self) -> ServiceSpec:
         """What an artifact's manifest says of it. Raises ConfigError for what no manifest may say."""
@@ -71,6 +75,7 @@ class Service:
             objective=self.objective,
             loop=self.loop,
             requirements=self.requirements,
+            uses=self.uses,
             openapi=openapi.document(self),
         )
 
@@ -90,6 +95,7 @@ def service(
     objective: Objective | None = None,
     mounts: Mapping[str, Any] | None = None,
     loop: Loop = "uvloop",
+    uses: Sequence[str | type] = (),
 ) -> Callable[[C], C]: ...
 def service(
     cls: C | None = None,
@@ -101,6 +107,7 @@ def service(
     objective: Objective | None = None,
     mounts: Mapping[str, Any] | None = None,
     loop: Loop = "uvloop",
+    uses: Sequence[str | type] = (),
 ) -> C | Callable[[C], C]:
     """Mark a class as a service.
 
@@ -112,6 +119,8 @@ def service(
         mounts: Path -> ASGI app, or a function that takes the instance (or nothing) and makes one.
         loop: The event loop that runs its coroutines: `uvloop` is the faster one, `asyncio` the standard library's, for
             libraries that patch it, such as nest_asyncio.
+        uses: The services that it calls, by the names of their deployments or by their classes. Handles in the class's
+            body and in its constructor's defaults count by themselves. Its key opens these and nothing else.
 
     Raises ConfigError for what cannot be served, with the place.
     """
@@ -137,6 +146,7 @@ def service(
             on_stop=_hooks(marked, "stop"),
             description=lines[1].strip() if len(lines) > 1 else "",
             loop=_loop(marked, loop),
+            uses=_uses(marked, uses),
         )
         _check_paths(compiled)
         marked.__kaon_service__ = compiled  # type: ignore[attr-defined]
@@ -209,7 +219,7 @@ def _named(cls: type, given: str | None) -> str:
     if not _NAME.fullmatch(name):
         raise ConfigError(
             f"`{cls.__name__}` would be named {name!r}.",
-            hint="A name is 1 to 40 lower-case letters, digits and dashes; give one with @kaon.service(name=...).",
+            hint=f"{_NAME_HINT} Give one with @kaon.service(name=...).",
         )
     return name
 
@@ -221,6 +231,19 @@ def _objective(cls: type, given: Objective | None) -> Objective:
             hint="Write it like @kaon.service(objective=kaon.Objective(latency_s=0.2)).",
         )
     return given or Objective()
+
+
+def _uses(cls: type, given: Any) -> tuple[str, ...]:
+    """The names of what is given, of the handles in the class's body and of its constructor's defaults, each once."""
+    if isinstance(given, str) or not all(isinstance(one, (str, type)) for one in given):
+        raise ConfigError(f"`uses` of `{cls.__name__}` is {given!r}.", hint='Write it like uses=("cleaner",).')
+    found = [one if isinstance(one, str) else service_of(one).name for one in given]
+    constructor = inspect.signature(cls.__init__).parameters.values()  # type: ignore[misc]
+    values = [*_methods(cls).values(), *(parameter.default for parameter in constructor)]
+    found += [target_of(value) for value in values if isinstance(value, Reference)]
+    if wrong := [name for name in found if not _NAME.fullmatch(name)]:
+        raise ConfigError(f"`{cls.__name__}` uses {wrong[0]!r}, which is no deployment's name.", hint=_NAME_HINT)
+    return tuple(dict.fromkeys(found))
 
 
 def _loop(cls: type, given: Any) -> Loop:

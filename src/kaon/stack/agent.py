@@ -12,6 +12,7 @@ from kaon.agent.waking import Waking
 from kaon.agent.workloads import ControlTokens
 from kaon.clock import Clock
 from kaon.drivers.process import ProcessDriver
+from kaon.drivers.process.pruning import Keep
 from kaon.edge import Edge
 from kaon.settings import Settings
 from kaon.stack.boot import agent_key_file
@@ -30,7 +31,8 @@ async def serve(settings: Settings, clock: Clock) -> None:
         key = await _key(settings, clock)
         await _neighbour(settings, clock)
         async with Link(_SOCKET_URL, key, settings.cloud, folder / "downloads", socket=settings.api_socket) as link:
-            driver = ProcessDriver(folder, settings.run_dir, link.artifact, clock)
+            keep = Keep(settings.keep_unpacked, settings.keep_logs_s)
+            driver = ProcessDriver(folder, settings.run_dir, link.artifact, clock, keep=keep)
             try:
                 waking = Waking(edge.layout, clock)
                 tokens = ControlTokens.kept_in(folder / "control.key", driver.capabilities().addresses)

@@ -20,6 +20,7 @@ from kaon.sim.search import ThreadedTwin
 from kaon.stack.boot import prepare_until_done
 from kaon.store import open_store
 from kaon.store.blobs import FileBlobs
+from kaon.store.garbage import Collector, keep_of
 from kaon.store.opinions import Opinions
 from kaon.store.snapshot import Snapshot
 from kaon.store.traffic import TrafficRing
@@ -69,6 +70,7 @@ async def serve(settings: Settings, clock: Clock) -> None:
             twin=ThreadedTwin(),
             routes_bytes=settings.routes_bytes,
             snapshot=snapshot,
+            collector=Collector(store, blobs, clock, keep_of(settings)),
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(snapshot.run())

@@ -8,13 +8,17 @@ import os
 import re
 import secrets
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from kaon.errors import NotFound, TooLarge, Unavailable
+from kaon.laws.retention import Blob
 
 CHUNK_BYTES = 2**18
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
+_PART = re.compile(r"(\.[0-9a-f]{16}\.part)")
+"""Bytes under way, or what a crash left of them."""
 
 
 class FileBlobs:
@@ -22,6 +26,7 @@ class FileBlobs:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.deciding = asyncio.Lock()
 
     async def put(self, chunks: AsyncIterator[bytes], limit_bytes: int) -> tuple[str, int]:
         """See `Blobs.put`. The bytes are on the disk when it returns. Raises `TooLarge`, `Unavailable`."""
@@ -74,8 +79,21 @@ class FileBlobs:
         if path := self._path(digest):
             path.unlink(missing_ok=True)
 
+    async def list_all(self) -> list[Blob]:
+        """See `Blobs.list_all`."""
+        return await asyncio.to_thread(self._list_all)
+
+    def _list_all(self) -> list[Blob]:
+        found = []
+        for path in self._folder.iterdir() if self._folder.is_dir() else ():
+            with suppress(FileNotFoundError):  # it went in between
+                state = path.stat()
+                name = f"sha256:{path.name}" if _DIGEST.fullmatch(f"sha256:{path.name}") else path.name
+                found.append(Blob(name, state.st_size, state.st_mtime))
+        return found
+
     def _path(self, digest: str) -> Path | None:
-        match = _DIGEST.fullmatch(digest)
+        match = _DIGEST.fullmatch(digest) or _PART.fullmatch(digest)
         return self._folder / match[1] if match else None
 
 

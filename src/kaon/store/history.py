@@ -48,7 +48,7 @@ def traffic(connection: Connection, workspace: str, deployment: str, since_s: fl
 
 
 def keep_journal(tx: Transaction, entries: Sequence[JournalEntry]) -> None:
-    """Keep decisions, and now and then let a deployment's oldest go."""
+    """Keep decisions, and now and then let a deployment's oldest of their concerns go."""
     known = lives(tx.connection, "deployment", ((e.workspace, e.deployment) for e in entries))
     entries = [e for e in entries if belongs(known.get((e.workspace, e.deployment)), e.uid, e.at)]
     if not entries:
@@ -64,8 +64,8 @@ def keep_journal(tx: Transaction, entries: Sequence[JournalEntry]) -> None:
     ]
     tx.connection.execute(insert(journal_table), rows)
     table = journal_table.c
-    for workspace, deployment in {(entry.workspace, entry.deployment): 0 for entry in entries}:
-        own = and_(table.workspace == workspace, table.deployment == deployment)
+    for workspace, deployment, concern in {(e.workspace, e.deployment, e.concern): 0 for e in entries}:
+        own = and_(table.workspace == workspace, table.deployment == deployment, table.concern == concern)
         ids = select(table.id).where(own).order_by(table.id.desc())
         last = tx.connection.execute(ids.limit(1)).scalar_one()
         if last % TRIM_EVERY < len(entries):
@@ -82,5 +82,5 @@ def journal(
     query = select(table.entry).where(table.workspace == workspace, table.deployment == deployment)
     if concern is not None:
         query = query.where(table.concern == concern)
-    texts = connection.execute(query.order_by(table.id.desc()).limit(min(max(limit, 0), JOURNAL_KEPT))).scalars().all()
+    texts = connection.execute(query.order_by(table.id.desc()).limit(max(limit, 0))).scalars().all()
     return readable(reversed(texts), JournalEntry.model_validate_json, "journal")

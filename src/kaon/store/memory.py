@@ -8,14 +8,17 @@ import secrets
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from pydantic import BaseModel
 
 from kaon.clock import Clock, SystemClock
+from kaon.laws.retention import Keep
 from kaon.store.port import AnyResource, Change, Unreadable
 from kaon.store.records import (
     EVENTS_KEPT,
     JOURNAL_KEPT,
+    TOMBSTONES_KEPT_S,
     TRAFFIC_KEPT_S,
     Life,
     assemble,
@@ -42,8 +45,9 @@ class MemoryStore:
         self._changes: dict[Address, Change] = {}  # the last of each name, in order of version
         self._events: defaultdict[str, deque[Event]] = defaultdict(lambda: deque(maxlen=EVENTS_KEPT))
         self._minutes: defaultdict[OfDeployment, dict[tuple[float, int], Sample]] = defaultdict(dict)
-        self._journal: defaultdict[OfDeployment, deque[JournalEntry]] = defaultdict(lambda: deque(maxlen=JOURNAL_KEPT))
+        self._journal: defaultdict[OfDeployment, _Journal] = defaultdict(_Journal)
         self._lives: dict[Address, Life] = {}
+        self._ended_at: dict[Address, float] = {}
         self._version = 0
         self._news = asyncio.Event()
 
@@ -102,6 +106,7 @@ class MemoryStore:
         del self._resources[_address(resource)]
         self._tell(resource, deleted=True)
         self._lives[_address(resource)] = Life(resource.uid, resource.created_at, ended=True)
+        self._ended_at[_address(resource)] = self._clock.now()
         match resource.kind:
             case "deployment":
                 self._minutes.pop((resource.workspace, resource.name), None)
@@ -173,14 +178,61 @@ class MemoryStore:
         for entry in entries:
             life = self._lives.get(("deployment", entry.workspace, entry.deployment))
             if belongs(life, entry.uid, entry.at):
-                self._journal[entry.workspace, entry.deployment].append(entry)
+                self._journal[entry.workspace, entry.deployment].add(entry)
 
     async def journal(
         self, workspace: str, deployment: str, concern: str | None = None, limit: int = 100
     ) -> list[JournalEntry]:
         """See `Store.journal`."""
-        found = [e for e in self._journal[workspace, deployment] if concern in (None, e.concern)]
+        found = self._journal[workspace, deployment].entries(concern)
         return found[-limit:] if limit > 0 else []
+
+    async def outdated(self, keep: Keep) -> dict[str, int]:
+        """See `Store.outdated`."""
+        return {name: len(rows) for name, rows in self._outdated(keep).items()}
+
+    async def sweep(self, keep: Keep) -> dict[str, int]:
+        """See `Store.sweep`."""
+        gone = self._outdated(keep)
+        for event in gone["events"]:
+            self._events[event.workspace].remove(event)
+        for place in gone["decisions"]:
+            self._journal.pop(place, None)
+        for place, minute in gone["traffic"]:
+            del self._minutes[place][minute]
+        for address in gone["deleted"]:
+            del self._lives[address], self._ended_at[address]
+            self._changes.pop(address, None)
+        return {name: len(rows) for name, rows in gone.items()}
+
+    def _outdated(self, keep: Keep) -> dict[str, list[Any]]:
+        """What may go: events, deployments whose decisions may, minutes, names of what was deleted."""
+        now = self._clock.now()
+        uids = {resource.uid for resource in self._resources.values()}
+        live = {(workspace, name) for kind, workspace, name in self._resources if kind == "deployment"}
+        workspaces = {name for kind, _, name in self._resources if kind == "workspace"}
+
+        def may_go(event: Event) -> bool:
+            gone = event.workspace not in workspaces or (
+                event.uid != "" and event.uid not in uids and event.at < now - keep.gone_s
+            )
+            return gone or event.at < now - keep.events_s
+
+        return {
+            "events": [event for events in self._events.values() for event in events if may_go(event)],
+            "decisions": [place for place, kept in self._journal.items() if place not in live and kept],
+            "traffic": [
+                (place, minute)
+                for place, kept in self._minutes.items()
+                for minute in kept
+                if place not in live or minute[0] <= now - TRAFFIC_KEPT_S
+            ],
+            "deleted": [
+                address
+                for address, life in self._lives.items()
+                if life.ended and self._ended_at[address] < now - TOMBSTONES_KEPT_S
+            ],
+        }
 
     def _current(self, resource: AnyResource | Unreadable) -> AnyResource | None:
         return self._resources.get(_address(resource))
@@ -203,6 +255,26 @@ class MemoryStore:
         )
         told, self._news = self._news, asyncio.Event()
         told.set()
+
+
+class _Journal:
+    """A deployment's decisions: the newest of each concern."""
+
+    def __init__(self) -> None:
+        self._kept: defaultdict[str, deque[tuple[int, JournalEntry]]] = defaultdict(lambda: deque(maxlen=JOURNAL_KEPT))
+        self._count = 0
+
+    def __len__(self) -> int:
+        return sum(map(len, self._kept.values()))
+
+    def add(self, entry: JournalEntry) -> None:
+        self._count += 1
+        self._kept[entry.concern].append((self._count, entry))
+
+    def entries(self, concern: str | None) -> list[JournalEntry]:
+        """Of one concern or of all, oldest first."""
+        kept = self._kept.values() if concern is None else [self._kept.get(concern, deque())]
+        return [entry for _, entry in sorted((pair for of_one in kept for pair in of_one), key=lambda pair: pair[0])]
 
 
 def _address(resource: AnyResource | Unreadable) -> Address:

@@ -8,12 +8,14 @@ missed something reads the world again, so watching is a hint, never a source of
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pydantic import BaseModel
 
+from kaon.laws.retention import Blob, Keep
 from kaon.types.event import Event
 from kaon.types.journal import JournalEntry
 from kaon.types.resource import Resource
@@ -147,7 +149,16 @@ class Store(Protocol):
         ...
 
     async def keep_journal(self, entries: Sequence[JournalEntry]) -> None:
-        """Keep decisions; the oldest of a deployment go when there are too many (1,000)."""
+        """Keep decisions; the oldest of a concern go when a deployment has too many of it (1,000)."""
+        ...
+
+    async def outdated(self, keep: Keep) -> dict[str, int]:
+        """How many rows may go: `events`, `decisions` and `traffic` of owners that are gone, or old ones, and what is
+        noted of `deleted` resources."""
+        ...
+
+    async def sweep(self, keep: Keep) -> dict[str, int]:
+        """Delete some of these rows, and return how many; again until none is left: others write in between."""
         ...
 
     async def journal(
@@ -159,6 +170,9 @@ class Store(Protocol):
 
 class Blobs(Protocol):
     """Bytes by their sha256."""
+
+    deciding: asyncio.Lock
+    """Held while it is decided whether bytes stay: by who keeps an artifact of them, and by who takes one away."""
 
     async def put(self, chunks: AsyncIterator[bytes], limit_bytes: int) -> tuple[str, int]:
         """Keep the bytes; return (digest 'sha256:...', size). Raises `TooLarge`; leaves nothing half-written."""
@@ -174,4 +188,8 @@ class Blobs(Protocol):
 
     async def delete(self, digest: str) -> None:
         """Forget the bytes, if they are here."""
+        ...
+
+    async def list_all(self) -> list[Blob]:
+        """All bytes that are here, those under way included."""
         ...

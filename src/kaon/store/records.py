@@ -16,9 +16,13 @@ from kaon.types.resource import KINDS, Resource
 EVENTS_KEPT = 10_000
 """Events that a workspace keeps."""
 JOURNAL_KEPT = 1_000
-"""Decisions that a deployment keeps."""
+"""Decisions that a deployment keeps of each concern: what its tuner records pushes out no decision on its scaling."""
 TRAFFIC_KEPT_S = 7 * 86_400.0
 """How long minutes of traffic are kept."""
+ROWS_AT_ONCE = 2000
+"""Rows of a table that one transaction collects: others wait for it."""
+TOMBSTONES_KEPT_S = 86_400.0
+"""How long it is kept that something was deleted: no watcher is that far behind."""
 
 _log = log.get("store")
 
@@ -119,7 +123,7 @@ def unreadable_row(row: Unreadable) -> UnreadableRow:
 
 def _way_out(row: Unreadable) -> str:
     newer = "A newer Kaon may be able to read it"
-    if row.kind in ("workspace", "cloud", "plan", "revision"):
+    if row.kind in ("workspace", "cloud", "plan", "plan_part", "revision"):
         return f"{newer}."
     return f"{newer}; to delete it: kaon rm {row.kind} {row.name}"
 

@@ -25,6 +25,7 @@ from kaon import log
 from kaon.errors import KaonError, Unavailable
 from kaon.store.port import AnyResource, Change, Store, Unreadable
 from kaon.store.records import missing
+from kaon.types.key import identity_deployment
 from kaon.types.resource import Key
 
 _RETRY_S = 0.5
@@ -188,9 +189,17 @@ class Snapshot:
         """
         return self._of(kind).of_label(("owner", owner_uid))
 
-    def of_deployment(self, workspace: str, deployment: str) -> Sequence[AnyResource]:
-        """The revisions under a deployment's name: also those of an earlier deployment of that name."""
-        return self._of("revision").of_label(("deployment", workspace, deployment))
+    def of_deployment(self, workspace: str, deployment: str, kind: str = "revision") -> Sequence[AnyResource]:
+        """The revisions, or its services' keys or secrets, under a deployment's name: also those of an earlier
+        deployment of that name."""
+        return self._of(kind).of_label(("deployment", workspace, deployment))
+
+    def makers(self, key: Key) -> dict[str, Key]:
+        """The keys above a key by uid: the one that made it, and so on."""
+        found: dict[str, Key] = {}
+        while (uid := key.spec.owner_uid) and uid not in found and (maker := self.with_uid("key", uid)):
+            found[uid] = key = maker
+        return found
 
     def with_uid(self, kind: str, uid: str) -> AnyResource | None:
         """The resource of that uid, or None."""
@@ -329,6 +338,8 @@ def _labels(resource: AnyResource) -> Iterator[Hashable]:
     """By what a resource is looked up, beside its name."""
     yield "uid", resource.uid
     spec = resource.spec
+    if resource.kind in ("key", "secret") and (deployment := identity_deployment(resource.name)):
+        yield "deployment", resource.workspace, deployment
     match resource.kind:
         case "deployment":
             yield "owner", spec.owner_uid

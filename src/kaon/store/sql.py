@@ -19,7 +19,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from kaon.clock import Clock
 from kaon.errors import Unavailable
-from kaon.store import history, statements
+from kaon.laws.retention import Keep
+from kaon.store import history, retention, statements
 from kaon.store.database import READERS, connect, explain, prepare
 from kaon.store.port import AnyResource, Change, Unreadable
 from kaon.store.records import missing
@@ -191,6 +192,14 @@ class SqlStore:
     ) -> list[JournalEntry]:
         """See `Store.journal`."""
         return await self._read(lambda c: history.journal(c, workspace, deployment, concern, limit))
+
+    async def outdated(self, keep: Keep) -> dict[str, int]:
+        """See `Store.outdated`."""
+        return await self._read(lambda c: retention.outdated(c, self._clock.now(), keep))
+
+    async def sweep(self, keep: Keep) -> dict[str, int]:
+        """See `Store.sweep`."""
+        return await self._write(lambda tx: retention.sweep(tx.connection, self._clock.now(), keep))
 
     async def _read(self, query: Callable[[Connection], T]) -> T:
         def run() -> T:

@@ -13,6 +13,7 @@ from kaon.store.lives import lives, take_along
 from kaon.store.port import AnyResource, Change, Unreadable
 from kaon.store.records import (
     EVENTS_KEPT,
+    TOMBSTONES_KEPT_S,
     assemble,
     belongs,
     changed,
@@ -29,7 +30,6 @@ from kaon.types.model import canonical_json
 
 CHANGES_AT_ONCE = 1000
 TRIM_EVERY = 128
-TOMBSTONES_KEPT_S = 24 * 3600
 
 _FIELDS = ("kind", "workspace", "name", "uid", "version", "generation", "created_at", "updated_at", "spec", "status")
 _LIVE = select(*(resources.c[field] for field in _FIELDS)).where(resources.c.deleted.is_(False))

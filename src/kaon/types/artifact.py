@@ -73,4 +73,8 @@ class ArtifactSpec(Model):
 
 
 class ArtifactStatus(Model):
-    """Nothing of an artifact changes."""
+    """What happened to an artifact, which itself does not change."""
+
+    used_at: float = Field(
+        default=0, description="When it was brought again or deployed last, epoch seconds; 0: when it was made."
+    )

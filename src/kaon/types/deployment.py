@@ -270,6 +270,12 @@ def template_hash(template: Template) -> str:
     return content_hash(template)[:16]
 
 
+def in_use(status: DeploymentStatus) -> set[int]:
+    """The numbers of the revisions that run, or that will without anybody asking: by what was decided last."""
+    found = (status.target, status.stable, status.shadow, *(a.revision for a in status.assignments))
+    return {number for number in found if number is not None}
+
+
 def templates_of(spec: DeploymentSpec) -> tuple[Template, ...]:
     """The template that should serve, and the shadow's when it has one of its own."""
     shadow = spec.shadow.template if spec.shadow else None

@@ -8,8 +8,11 @@ from enum import StrEnum
 from pydantic import Field
 
 from kaon.types.model import Model, Name
+from kaon.types.versioned import Versioned
 
 KEY_PREFIX = "kaon_"
+IDENTITY_PREFIX = "identity-"
+"""How the names of services' own keys begin, and of the secrets that hold their texts."""
 
 
 class Role(StrEnum):
@@ -62,7 +65,7 @@ class KeySpec(Model):
     priority: Priority = Priority.NORMAL
     expires_at: float | None = None
     cloud: str | None = Field(default=None, description="For agents: the only cloud that it may speak for.")
-    deployment_uid: str = Field(default="", description="Of a deployment's own key: whose it is; '': of an older Kaon.")
+    deployment_uid: str = Field(default="", description="Of a service's own key: its deployment; '': of an older Kaon.")
 
 
 class KeyStatus(Model):
@@ -80,11 +83,24 @@ class Grant(Model):
     expires_at: float | None = None
 
 
-class Access(Model):
+class Access(Versioned):
     """Who may call a deployment."""
 
     public: bool = False
     grants: tuple[Grant, ...] = ()
+
+
+def identity_name(deployment: str, revision: int | None) -> str:
+    """Name of the key, and of the secret with its text, by which a revision's services call others.
+
+    None: the one that revisions share whose artifacts do not say what they use. A dot is in no other name.
+    """
+    return f"{IDENTITY_PREFIX}{deployment}" + ("" if revision is None else f".{revision}")
+
+
+def identity_deployment(name: str) -> str | None:
+    """The deployment that a key or secret of such a name belongs to; None: it is no service's own."""
+    return name.removeprefix(IDENTITY_PREFIX).partition(".")[0] if name.startswith(IDENTITY_PREFIX) else None
 
 
 def key_hash(key: str) -> str:

@@ -79,6 +79,9 @@ class Launch(LaunchSpec):
     )
     data_dir: str = Field(default="", description="Folder that outlives replicas, one per deployment.")
     flights_file: str = Field(default="", description="Calls in flight are noted here; see kaon.types.flight.")
+    uses_any: bool = Field(
+        default=False, description="Whether it may call services that its class does not name, as older artifacts may."
+    )
     gpus: tuple[str, ...] = Field(default=(), description="The GPUs that are its alone, as CUDA names them.")
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
@@ -101,6 +104,6 @@ class ReplicaHealth(Model):
     reason: str = ""
     in_flight: int = 0
     queued: int = 0
-    access: str = Field(default="", description="content_hash of the Access in force.")
-    knobs: str = Field(default="", description="content_hash of the Knobs in force.")
-    refusals: str = Field(default="", description="content_hash of the Refusals in force.")
+    access: str = Field(default="", description="Version of the Access in force.")
+    knobs: str = Field(default="", description="Version of the Knobs in force.")
+    refusals: str = Field(default="", description="Version of the Refusals in force.")

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from kaon.types.model import Model
+from kaon.types.model import Model, Name
 from kaon.types.objective import Objective
 
 MAX_BODY_BYTES = 64 * 2**20
@@ -23,6 +23,7 @@ ENDPOINTS_MAX = 256
 MOUNTS_MAX = 64
 SETTINGS_MAX = 256
 REQUIREMENTS_MAX = 1000
+USES_MAX = 256
 PATH_MAX = 512
 TIMEOUT_MAX_S = 86_400.0
 HEDGE_MIN_S = 0.001
@@ -152,6 +153,11 @@ class ServiceSpec(Model):
     loop: Loop = "uvloop"
     requirements: tuple[Annotated[str, StringConstraints(max_length=1000)], ...] = Field(
         default=(), max_length=REQUIREMENTS_MAX, description="As the class or project states them, unlocked."
+    )
+    uses: tuple[Name, ...] | None = Field(
+        default=None,
+        max_length=USES_MAX,
+        description="Deployments of its workspace that it calls, no others; null: built by a Kaon that did not ask.",
     )
     openapi: Annotated[dict[str, Any], AfterValidator(_finite)] = Field(
         default_factory=dict, description="OpenAPI 3.1 document."

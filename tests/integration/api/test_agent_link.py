@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 import uvicorn
+from tests.waiting import until
 
 from kaon.agent.link import Link
 from kaon.errors import NotFound, Unauthenticated, Unavailable
@@ -27,9 +28,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         config = uvicorn.Config(made.app, uds=str(tmp_path / "api.sock"), lifespan="off", log_config=None)
         server = uvicorn.Server(config)
         running = asyncio.ensure_future(server._serve())
-        async with asyncio.timeout(10):
-            while not server.started:
-                await asyncio.sleep(0.005)
+        await until(lambda: server.started)
         yield made
         server.should_exit = True
         await running
@@ -47,10 +46,10 @@ def link_with(world: World, key: str) -> Link:
 
 
 async def test_the_plan_comes_once_and_then_only_when_it_changes(world: World, link: Link) -> None:
-    plan = await link.plan("", 5)
-    assert plan
-    assert [spec.id for spec in plan.replicas] == [REPLICA]
-    assert await link.plan(plan.hash, 0) is None
+    named = await link.plan("", 5)
+    assert named
+    assert [spec.id for spec in named.plan.replicas] == [REPLICA]
+    assert await link.plan(named.name, 0) is None
 
 
 async def test_a_report_lands_in_the_clouds_status(world: World, link: Link) -> None:
@@ -94,6 +93,18 @@ async def test_secrets_of_a_replica_come_with_its_own_key(world: World, link: Li
     assert secrets == {"TOKEN": "a-canary-of-a-secret", "KAON_KEY": "kaon_identity_of_web"}
     with pytest.raises(NotFound):
         await link.secrets("f" * 12)
+
+
+async def test_a_revision_that_declares_what_it_uses_gets_a_key_of_its_own(world: World, link: Link) -> None:
+    artifact = await world.store.get("artifact", "default", DIGEST)
+    manifest = artifact.spec.manifest
+    declaring = manifest.model_copy(update={"service": manifest.service.model_copy(update={"uses": ("mail",)})})
+    await world.store.update_spec(artifact, artifact.spec.model_copy(update={"manifest": declaring}))
+    with pytest.raises(NotFound):
+        await link.secrets(REPLICA)  # never the key of others in its place
+    own = world.vault.seal("default", "identity-web.1", "kaon_of_revision_1")
+    await world.store.create("secret", "default", "identity-web.1", own)
+    assert (await link.secrets(REPLICA))["KAON_KEY"] == "kaon_of_revision_1"
 
 
 async def test_calls_are_fetched_and_answered_line_by_line(world: World, link: Link) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,9 +12,12 @@ from typing import Any
 import httpx2
 import pytest
 import uvicorn
+from tests.plans import keep_plan
+from tests.waiting import until
 
 from kaon.api import replicas
 from kaon.types.key import KeyStatus, Role
+from kaon.types.plan import Plan
 
 from .world import REPLICA, World, populate, world_of
 
@@ -36,8 +38,7 @@ async def served(app: Any, socket: Path) -> AsyncIterator[None]:
     )
     server = uvicorn.Server(config)
     running = asyncio.ensure_future(server._serve())
-    while not server.started:
-        await asyncio.sleep(0.005)
+    await until(lambda: server.started)
     try:
         yield
     finally:
@@ -117,20 +118,16 @@ async def test_logs_are_asked_of_the_agent_and_come_under_the_replicas_name(worl
     }
 
 
-async def test_the_first_line_comes_within_300_ms_and_each_next_one_at_once(world: World, agent: Agent) -> None:
+async def test_the_first_line_comes_while_the_log_goes_on_and_so_does_each_next_one(world: World, agent: Agent) -> None:
     async with connect(world, "root") as root:
         await root.get("/whoami")  # the connection is made
         agent.lines.put_nowait("first")
-        began = time.monotonic()
         async with root.stream("GET", LOGS, params={"follow": True}) as answer:
             lines = answer.aiter_lines()
             assert "first" in await anext(lines)
-            assert time.monotonic() - began < 0.3
             for number in range(5):
-                began = time.monotonic()
                 agent.lines.put_nowait(f"line {number}")
-                assert f"line {number}" in await asyncio.wait_for(anext(lines), 1)
-                assert time.monotonic() - began < 0.3
+                assert f"line {number}" in await anext(lines)
             agent.lines.put_nowait(None)
             assert [line async for line in lines] == []
 
@@ -140,12 +137,13 @@ async def test_when_the_reader_leaves_the_agent_is_let_go_and_nothing_is_kept(wo
         agent.lines.put_nowait("first")
         async with root.stream("GET", LOGS, params={"follow": True}) as answer:
             await anext(answer.aiter_lines())
-    async with asyncio.timeout(5):
-        while not agent.let_go.is_set():  # a quiet service: the agent learns it at the latest at its next line
-            agent.lines.put_nowait("nobody reads this")
-            await asyncio.sleep(0.01)
-        while world.app.state.parts.broker._open:
-            await asyncio.sleep(0.01)
+
+    def let_go() -> bool:  # a quiet service: the agent learns it at the latest at its next line
+        agent.lines.put_nowait("nobody reads this")
+        return agent.let_go.is_set()
+
+    await until(let_go)
+    await until(lambda: not world.app.state.parts.broker._open)
 
 
 async def test_following_ends_when_the_key_does(world: World, agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,8 +156,7 @@ async def test_following_ends_when_the_key_does(world: World, agent: Agent, monk
                 lines = answer.aiter_lines()
                 await anext(lines)
                 assert (await root.delete("/workspaces/default/keys/reader")).status_code == 204
-                async with asyncio.timeout(3):
-                    assert [line async for line in lines] == []
+                assert [line async for line in lines] == []
 
 
 async def test_a_key_follows_so_many_logs_at_once(world: World, agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,8 +169,7 @@ async def test_a_key_follows_so_many_logs_at_once(world: World, agent: Agent, mo
             monkeypatch.setattr("kaon.api.broker.PICKUP_S", 0.05)
             assert (await root.get(LOGS)).status_code == 503, "another key is asked for, though this agent is busy"
         uid = (await world.resource_of_key("reader")).uid
-        while uid in world.app.state.parts.lasting._open:
-            await asyncio.sleep(0.01)
+        await until(lambda: uid not in world.app.state.parts.lasting._open)
 
 
 @pytest.mark.parametrize("path", ["plan", "calls"])
@@ -184,12 +180,10 @@ async def test_a_poll_of_an_agent_ends_with_its_key(world: World, path: str, mon
         if path == "plan":
             params["after"] = (await agent.get("/clouds/local/plan")).headers["etag"].strip('"')
         waiting = asyncio.ensure_future(agent.get(f"/clouds/local/{path}", params=params))
-        while not world.app.state.parts.lasting._open:
-            await asyncio.sleep(0.01)
+        await until(lambda: world.app.state.parts.lasting._open)
         key = await world.resource_of_key("leaving")
         await world.store.update_status(key, KeyStatus(revoked_at=world.clock.now()))
-        async with asyncio.timeout(20):
-            assert (await waiting).status_code == 401
+        assert (await waiting).status_code == 401
 
 
 async def test_an_agent_that_is_away_is_a_503_that_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,15 +207,12 @@ async def test_an_agent_cannot_answer_with_lines_of_other_replicas_or_with_no_li
 
 
 async def test_a_plan_reaches_a_waiting_agent_over_the_wire(world: World) -> None:
-    from kaon.types.plan import Plan, PlanSpec
-
     async with connect(world, "agent") as agent:
-        plan = Plan.model_validate_json((await agent.get("/clouds/local/plan")).content)
-        waiting = asyncio.ensure_future(agent.get("/clouds/local/plan", params={"after": plan.hash, "wait_s": 5}))
-        await asyncio.sleep(0.05)
-        new = Plan(cloud="local")
-        await world.store.update_spec(await world.store.get("plan", "", "local"), PlanSpec(plan=new, hash=new.hash))
-        assert (await asyncio.wait_for(waiting, 1)).json()["replicas"] == []
+        known = {"if-none-match": (await agent.get("/clouds/local/plan")).headers["etag"]}
+        waiting = asyncio.ensure_future(agent.get("/clouds/local/plan", params={"wait_s": 30}, headers=known))
+        await until(lambda: ("plan", "", "local") in world.app.state.parts.snapshot._waiting)
+        await keep_plan(world.store, Plan(cloud="local"))
+        assert (await waiting).json()["replicas"] == []
 
 
 async def test_artifacts_go_up_and_come_down_in_pieces(world: World) -> None:

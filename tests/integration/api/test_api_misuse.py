@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.waiting import lasts
 
 from kaon.api import problems
 from kaon.errors import PROBLEM_JSON
@@ -184,7 +185,7 @@ async def test_the_end_of_a_key_is_told_with_what_it_deployed(world: World) -> N
     async with world.client(world.keys["root"]) as root:
         await root.delete("/workspaces/default/keys/ci")
         events = (await root.get("/workspaces/default/events", params={"kind": "key", "name": "ci"})).json()["items"]
-    assert "these call no others: default/web." in events[-1]["message"]
+    assert "These go on without an owner until an admin adopts them: default/web." in events[-1]["message"]
 
 
 @pytest.mark.parametrize("secret", ["identity-web", "identity-other"])
@@ -385,7 +386,7 @@ async def test_a_flood_of_wrong_keys_shares_one_small_read_of_the_store(
 
     async def counted(after: int) -> Any:
         read.append("changes")
-        await asyncio.sleep(0.01)
+        await lasts(0.01)
         return await changes(after)
 
     async def refused(*_: Any, **__: Any) -> Any:

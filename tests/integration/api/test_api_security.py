@@ -15,6 +15,7 @@ from kaon.api.app import DOORS, create_app
 from kaon.api.doors import Door
 from kaon.api.gate import Open
 from kaon.errors import PROBLEM_JSON
+from kaon.types.cloud import CloudSpec
 from kaon.types.deployment import CanaryStatus
 from kaon.types.key import RIGHTS, KeyStatus, Right, Role
 from kaon.types.traffic import Sample, Traffic
@@ -48,6 +49,7 @@ GOOD: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", ONE + "/undo"): {"json": {"revision": 1}},
     ("GET", ONE + "/decisions"): NO_BODY,
     ("POST", ONE + "/promote"): NO_BODY,
+    ("POST", ONE + "/adopt"): NO_BODY,
     ("PUT", ONE + "/shadow"): {"json": SPEC},
     ("DELETE", ONE + "/shadow"): NO_BODY,
     ("GET", ONE + "/shadow"): NO_BODY,
@@ -58,6 +60,8 @@ GOOD: dict[tuple[str, str], dict[str, Any]] = {
     ("GET", ONE + "/advice"): NO_BODY,
     ("GET", WS + "/advice"): NO_BODY,
     ("GET", "/metrics"): NO_BODY,
+    ("GET", "/gc"): NO_BODY,
+    ("POST", "/gc"): NO_BODY,
     ("GET", WS + "/replicas"): NO_BODY,
     ("GET", ONE + "/logs"): {"params": {"tail": 1}},
     ("GET", WS + "/events"): NO_BODY,
@@ -68,6 +72,9 @@ GOOD: dict[tuple[str, str], dict[str, Any]] = {
     ("PUT", WS + "/secrets/{name}"): {"json": {"value": "something else"}},
     ("DELETE", WS + "/secrets/{name}"): NO_BODY,
     ("GET", "/clouds"): NO_BODY,
+    ("POST", "/clouds/{name}/cordon"): NO_BODY,
+    ("POST", "/clouds/{name}/uncordon"): NO_BODY,
+    ("DELETE", "/clouds/{name}"): NO_BODY,
     ("GET", "/clouds/{cloud}/plan"): NO_BODY,
     ("POST", "/clouds/{cloud}/report"): {"json": {"cloud": "local"}},
     ("POST", "/clouds/{cloud}/traffic"): {"json": {"cloud": "local"}},
@@ -83,7 +90,15 @@ ROUTES = [(next(iter(door.methods or ())), door.path.removeprefix("/api/v1"), do
 IDS = [f"{method} {path}" for method, path, _ in ROUTES]
 FOR_ROUTE = pytest.mark.parametrize(("method", "path", "door"), ROUTES, ids=IDS)
 
-GLOBAL_ONLY = {("POST", "/workspaces"), ("DELETE", "/workspaces/{ws}")}
+GLOBAL_ONLY = {
+    ("POST", "/workspaces"),
+    ("DELETE", "/workspaces/{ws}"),
+    ("POST", "/clouds/{name}/cordon"),
+    ("POST", "/clouds/{name}/uncordon"),
+    ("DELETE", "/clouds/{name}"),
+    ("GET", "/gc"),
+    ("POST", "/gc"),
+}
 """For admins of every workspace."""
 SHARED_WRITES = {("PUT", WS + "/secrets/{name}"), ("DELETE", WS + "/secrets/{name}")}
 """What belongs to the whole workspace, so that a key for some deployments may not."""
@@ -94,6 +109,7 @@ async def world(tmp_path: Path) -> Any:
     async with world_of(tmp_path) as made:
         await populate(made)
         await made.key("victim", Role.VIEWER, workspace="default")
+        await made.store.create("cloud", "", "spare", CloudSpec())
         async with made.client(made.keys["root"]) as root:
             for name in ("spare", "elsewhere"):
                 await root.put(f"/workspaces/default/secrets/{name}", json={"value": "spare"})
@@ -221,7 +237,6 @@ async def prepared(world: World, method: str, path: str, exits: AsyncExitStack) 
     if path.endswith("/logs"):
         agent = asyncio.ensure_future(answer_calls(world))
         exits.callback(agent.cancel)
-        await asyncio.sleep(0)
     if path.endswith("/promote"):
         web = await world.store.get("deployment", "default", "web")
         on_trial = {"observed_generation": web.generation, "canary": CanaryStatus(revision=2, since=1)}

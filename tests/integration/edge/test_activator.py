@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.waiting import turns, until
 
 from kaon.clock import FakeClock
 from kaon.edge import waiting
@@ -48,20 +49,17 @@ class Bare:
         return reader, writer
 
     async def until_held(self, count: int) -> None:
-        async with asyncio.timeout(5):
-            while self.held != count:
-                await asyncio.sleep(0.002)
+        await until(lambda: self.held == count)
 
     async def pass_time(self, seconds: float) -> None:
         for _ in range(int(seconds / 0.1) + 1):
             await self.clock.advance(0.1)
-            await asyncio.sleep(0)
+            await turns(1)
 
     async def pass_time_until(self, condition: Callable[[], bool]) -> None:
         """Let half seconds pass until it holds."""
-        async with asyncio.timeout(10):
-            while not condition():
-                await self.pass_time(0.5)
+        while not condition():
+            await self.pass_time(0.5)
 
     def ready(self, *replicas: str) -> None:
         self.activator.tell(KEY, replicas)
@@ -171,7 +169,7 @@ def test_who_waits_is_counted_right_whatever_happens(story: list[str]) -> None:
                         it.ready(f"unix:{it.replica}.nobody")
                     case "time":
                         await it.pass_time(0.5)
-                await asyncio.sleep(0)
+                await turns(1)
                 assert 0 <= it.held <= len(story)
             it.ready()
             await it.pass_time_until(lambda: it.held == 0)

@@ -9,10 +9,11 @@ from typing import Any
 import httpx2
 import pytest
 import websockets
+from tests.waiting import lasts, until
 
 from kaon.types.route import NOT_BEGUN_HEADER
 
-from .world import World, broken, eventually, route
+from .world import World, broken, route
 
 
 async def _answer(send: Any, status: int, body: bytes = b"") -> None:
@@ -35,10 +36,10 @@ async def test_the_first_event_of_a_stream_passes_at_once_and_streams_outlast_th
         go_on.clear()
         async with world.client.stream("POST", path) as answer:
             chunks = answer.aiter_raw()
-            assert await asyncio.wait_for(anext(chunks), 2) == b"data: 1\n\n"
+            assert await anext(chunks) == b"data: 1\n\n"
             await time_is_over(world)
             go_on.set()
-            assert await asyncio.wait_for(anext(chunks), 2) == b"data: 2\n\n"
+            assert await anext(chunks) == b"data: 2\n\n"
 
 
 async def time_is_over(world: World) -> None:
@@ -164,7 +165,7 @@ async def test_a_call_that_reached_no_replica_is_sent_to_another_whatever_its_me
 
 async def test_replicas_that_leave_under_load_lose_nothing(world: World) -> None:
     async def slow(scope: Any, receive: Any, send: Any) -> None:
-        await asyncio.sleep(0.02)
+        await lasts(0.02)
         await _answer(send, 200)
 
     replicas = [await world.replica(f"r{i}", slow) for i in range(3)]
@@ -184,7 +185,7 @@ async def test_replicas_that_leave_under_load_lose_nothing(world: World) -> None
         async def quiet(address: str = leaving.endpoint.address) -> bool:
             return not (await world.edge.in_flight()).get(address)
 
-        await eventually(quiet)
+        await until(quiet)
         await leaving.stop()
         fresh = await world.replica(f"new{round_}", slow)
         replicas = [*rest, fresh]
@@ -194,7 +195,7 @@ async def test_replicas_that_leave_under_load_lose_nothing(world: World) -> None
         async def used(replica: Any = fresh, before: int = seen) -> bool:
             return len(replica.calls) > before
 
-        await eventually(used)
+        await until(used)
     done.set()
     await asyncio.gather(*clients)
     assert len(statuses) > 100
@@ -218,6 +219,6 @@ async def test_a_deployment_that_goes_leaves_no_cluster_and_no_file(world: World
     async def gone() -> bool:
         return not world.edge.layout.all_endpoints()
 
-    await eventually(gone)
+    await until(gone)
     await world.edge.apply((route(),), {("default", "shop"): (replica.endpoint,)})
     assert (await world.client.get("/shop")).status_code == 200

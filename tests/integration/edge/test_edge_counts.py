@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx2
+from tests.waiting import lasts, until
 
 from kaon.agent.traffic import Look, Memory, step
 from kaon.clock import SystemClock
@@ -17,7 +18,7 @@ from kaon.laws.traffic import merge, quantile
 from kaon.types.traffic import LATENCY_BOUNDS_S, Sample
 
 from .test_edge_holding import Everybody
-from .world import World, eventually
+from .world import World
 
 KEY = ("default", "shop", 1)
 
@@ -45,7 +46,7 @@ class Counter:
             return bool(self.samples) and holds(merge(self.samples))
 
         with contextlib.suppress(TimeoutError):
-            await eventually(so, 5)
+            await until(so, 5)
         return merge(self.samples)
 
     async def answered(self, calls: int) -> Sample:
@@ -56,9 +57,9 @@ async def _app(scope: Any, receive: Any, send: Any) -> None:
     """Answers with the status that its path names; `/slow` after the route's timeout, `/wait` when told to."""
     code = scope["path"].rpartition("/")[2]
     if code == "slow":
-        await asyncio.sleep(1.0)
+        await lasts(1.0)
     if code == "tenth":
-        await asyncio.sleep(0.1)
+        await lasts(0.1)
     status = int(code) if code.isdecimal() else 200
     await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"0")]})
     await send({"type": "http.response.body"})
@@ -170,7 +171,7 @@ async def test_an_edge_that_was_killed_counts_on_from_zero(world: World) -> None
         except httpx2.TransportError:
             return False
 
-    await eventually(back)
+    await until(back)
     for _ in range(8):
         await world.client.post("/shop/200")
     found = await counter.answered(16)
@@ -200,7 +201,7 @@ async def test_calls_that_wait_for_a_replica_arrive_once_and_are_answered_once(w
         await counter.look()
         return any(s.arrivals for s in counter.samples if s.revision == 1)
 
-    await eventually(past_the_activator)
+    await until(past_the_activator)
     found = await counter.answered(4 + more)
     assert (found.arrivals, found.codes, found.in_flight) == (4 + more, {"2xx": 4 + more}, 0)
     running.cancel()

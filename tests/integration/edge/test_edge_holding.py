@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 import websockets
+from tests.waiting import lasts, until
 
 from kaon.clock import SystemClock
 from kaon.edge.activator import Activator
@@ -19,7 +20,7 @@ from kaon.edge.heads import Head
 from kaon.edge.waiting import Room, Terms
 from kaon.errors import Unauthenticated
 
-from .world import Replica, World, echo, eventually, route
+from .world import Replica, World, echo, route
 
 KEY = ("default", "shop")
 
@@ -48,7 +49,7 @@ class Zero:
         async def so() -> bool:
             return self.activator.held.get(KEY, 0) == count
 
-        await eventually(so)
+        await until(so)
 
 
 @asynccontextmanager
@@ -122,7 +123,7 @@ async def test_a_websocket_opened_at_zero_talks_both_ways_and_lasts(world: World
         ws = await opening
         await ws.send("hello")
         assert await ws.recv() == "HELLO"
-        await asyncio.sleep(0.4)
+        await lasts(0.4)
         await ws.send("x" * 300_000)
         assert await ws.recv() == "X" * 300_000
         await ws.close()
@@ -227,13 +228,13 @@ async def test_a_replica_that_goes_hands_over_to_the_activator_without_a_gap(wor
             async def served(replica: Replica = replica) -> bool:
                 return len(replica.calls) >= 30
 
-            await eventually(served)
+            await until(served)
             await it.ready()
 
             async def quiet(replica: Replica = replica) -> bool:
                 return not (await world.edge.in_flight()).get(replica.endpoint.address)
 
-            await eventually(quiet)
+            await until(quiet)
             await it.held(8)
             calls += len(replica.calls)
         last = await world.replica("last")

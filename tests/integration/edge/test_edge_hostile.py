@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from tests.figures import Stopwatch, at_most
+from tests.waiting import lasts
 
 from .world import World
 
@@ -101,10 +102,10 @@ async def _victim(world: World) -> AsyncIterator[list[float]]:
 
     async def client() -> None:
         while not done.is_set():
-            begun = time.monotonic()
+            watch = Stopwatch()
             assert (await world.client.get("/shop")).status_code == 200
-            took.append(time.monotonic() - begun)
-            await asyncio.sleep(0.005)
+            took.append(watch.seconds)
+            await lasts(0.005)
 
     task = asyncio.create_task(client())
     try:
@@ -120,12 +121,11 @@ def _refused(status: int | None) -> bool:
 
 
 @pytest.mark.parametrize("cases", [MALFORMED, OVERSIZE], ids=["malformed", "oversize"])
-async def test_malformed_and_oversize_requests_are_refused_within_3_s(world: World, cases: list[bytes]) -> None:
+async def test_malformed_and_oversize_requests_are_refused(world: World, cases: list[bytes]) -> None:
     replica = await world.replica()
     await world.serve(replica)
     for sent in cases:
-        async with asyncio.timeout(3):
-            status = await _status(world.settings.port, sent)
+        status = await _status(world.settings.port, sent)
         assert _refused(status), (status, sent[:200])
     assert not replica.calls
     assert (await world.client.get("/shop")).status_code == 200
@@ -139,8 +139,7 @@ async def test_no_mix_of_lengths_makes_two_requests_of_one(world: World) -> None
     passed = []
     for sent in SMUGGLING:
         replica.calls.clear()
-        async with asyncio.timeout(3):
-            status = await _status(world.settings.port, sent)
+        status = await _status(world.settings.port, sent)
         assert replica.calls in ([], [("POST", "/")], [("GET", "/")])
         if not _refused(status):
             passed.append(sent)
@@ -150,29 +149,27 @@ async def test_no_mix_of_lengths_makes_two_requests_of_one(world: World) -> None
     assert (await world.client.get("/shop")).status_code == 200
 
 
-async def test_a_slow_head_is_cut_off_within_3_s_and_nobody_else_waits_longer(world: World) -> None:
+async def test_a_slow_head_is_cut_off_while_it_goes_on_and_others_are_served(world: World) -> None:
     await world.serve(await world.replica())
-    async with _victim(world) as alone:
-        await asyncio.sleep(1.0)
-    quiet = statistics.quantiles(alone, n=100)[98]
 
     async def dawdler() -> tuple[float, bytes]:
         reader, writer = await asyncio.open_connection("127.0.0.1", world.settings.port)
-        begun = time.monotonic()
+        watch = Stopwatch()
         writer.write(b"GET /shop HTTP/1.1\r\nhost: x\r\n")
         answer = asyncio.create_task(reader.readline())
         while not answer.done():
             writer.write(b"x-a: b\r\n")
             await asyncio.wait([answer], timeout=0.3)
         writer.close()
-        return time.monotonic() - begun, answer.result()
+        return watch.seconds, answer.result()
 
     async with _victim(world) as beside:
         ends = await asyncio.gather(*(dawdler() for _ in range(100)))
-    assert max(took for took, _ in ends) <= 3.0
+        served = len(beside)
     assert {answer[:12] for _, answer in ends} == {b"HTTP/1.1 408"}
-    # Whoever waited behind the attackers would wait for seconds. The machine may be busy with other work.
-    assert statistics.quantiles(beside, n=100)[98] <= max(2 * quiet, 0.5)
+    assert served > 3, "whoever waited behind the attackers would have been served once or twice"
+    at_most("seconds of a slow head", max(took for took, _ in ends), 3.0)
+    at_most("p99 of a call beside", statistics.quantiles(beside, n=100)[98], 0.5)
 
 
 async def test_streams_opened_and_reset_in_a_row_are_cut_off(world: World) -> None:
@@ -187,9 +184,8 @@ async def test_streams_opened_and_reset_in_a_row_are_cut_off(world: World) -> No
             writer.write(len(head).to_bytes(3, "big") + bytes([1, 5]) + number + head)
             writer.write(bytes([0, 0, 4, 3, 0]) + number + bytes([0, 0, 0, 8]))
             await writer.drain()
-        async with asyncio.timeout(3):
-            while await reader.read(2**16):
-                pass
+        while await reader.read(2**16):
+            pass
     except ConnectionError:
         pass
     writer.close()

@@ -7,11 +7,13 @@ import contextlib
 import os
 import signal
 
+from tests.waiting import until
+
 from kaon import processes
 from kaon.edge import Edge
 from kaon.types.route import Backend, Endpoint, Mirror, Route
 
-from .world import World, eventually, route
+from .world import World, route
 
 DEPLOYMENTS, REVISIONS = 60, 10
 
@@ -69,7 +71,7 @@ async def test_replicas_are_kept_while_the_agent_is_away_and_changed_when_it_is_
         assert (await world.client.get("/shop")).status_code == 200
         return len(old.calls) == before
 
-    await eventually(only_the_new)
+    await until(only_the_new)
 
 
 async def test_a_new_envoy_under_a_new_agent_begins_with_the_replicas_that_were_known(world: World) -> None:
@@ -87,7 +89,7 @@ async def test_a_new_envoy_under_a_new_agent_begins_with_the_replicas_that_were_
         except Exception:
             return False
 
-    await eventually(serves)
+    await until(serves)
 
 
 async def test_a_second_cluster_of_the_same_replicas_is_told_of_them_too(world: World) -> None:
@@ -105,4 +107,4 @@ async def test_a_second_cluster_of_the_same_replicas_is_told_of_them_too(world: 
         assert (await world.client.get("/shop")).status_code == 200
         return bool(two.calls)
 
-    await eventually(copies_arrive, 2.0)  # sooner than a cluster gives up waiting for its replicas
+    await until(copies_arrive, 2.0)  # sooner than a cluster gives up waiting for its replicas

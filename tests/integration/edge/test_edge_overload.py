@@ -8,10 +8,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from tests.waiting import lasts, until
 
 from kaon.types.route import ATTEMPT_HEADER, COPY_REFUSED
 
-from .world import App, World, eventually
+from .world import App, World
 
 Answer = Callable[[int], Awaitable[None]]
 
@@ -55,14 +56,14 @@ async def hangs(_: Any, __: Answer) -> None:
 
 def answers(status: int, after_s: float = 0.0) -> Callable[[Any, Answer], Awaitable[None]]:
     async def play(_: Any, answer: Answer) -> None:
-        await asyncio.sleep(after_s)
+        await lasts(after_s)
         await answer(status)
 
     return play
 
 
 async def slow_to_find_similar(scope: Any, answer: Answer) -> None:
-    await asyncio.sleep(0.3 if scope["path"] == "/similar" else 0)
+    await lasts(0.3 if scope["path"] == "/similar" else 0)
     await answer(200)
 
 
@@ -81,7 +82,7 @@ async def test_a_hedged_call_that_breaks_off_everywhere_is_seen_by_two_replicas_
     world: World, retry_paths: tuple[str, ...]
 ) -> None:
     async def late(_: Any, __: Answer) -> None:
-        await asyncio.sleep(0.3)
+        await lasts(0.3)
         raise ConnectionAbortedError
 
     script = Scripted(late)
@@ -108,7 +109,7 @@ async def test_a_slow_replicas_call_is_answered_by_another_and_the_loser_is_canc
     assert (answer.status_code, answer.text) == (200, "1")
     assert (len(one.calls), len(two.calls)) == (1, 1)
     assert script.attempts == ["1", "2"]
-    await eventually(lambda: _true(script.gone == 1))
+    await until(lambda: _true(script.gone == 1))
 
 
 async def test_a_call_that_is_quick_enough_is_sent_once(world: World) -> None:
@@ -188,7 +189,7 @@ async def test_hedging_comes_and_goes_under_load_without_a_lost_call(world: Worl
     for number in range(4):
         await world.serve(one, two, retry_paths=("/similar",), hedges={"/similar": 5.0} if number % 2 else {})
         seen = len(statuses)
-        await eventually(lambda seen=seen: _true(len(statuses) > seen + 50))
+        await until(lambda seen=seen: _true(len(statuses) > seen + 50))
     done.set()
     await asyncio.gather(*clients)
     assert set(statuses) == {200}

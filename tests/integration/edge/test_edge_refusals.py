@@ -7,6 +7,7 @@ import signal
 from typing import Any
 
 import pytest
+from tests.waiting import until
 
 from kaon import processes
 from kaon.edge import Edge, resources
@@ -14,7 +15,7 @@ from kaon.edge.resources import limits
 from kaon.edge.resources.wire import response
 from kaon.types.route import Route
 
-from .world import World, eventually, route
+from .world import World, route
 
 BAD = {("default", "d3"), ("default", "d17")}
 NAMES = [f"d{n}" for n in range(24)]
@@ -70,7 +71,7 @@ async def test_a_refused_change_leaves_the_last_good_routes_in_force_with_the_re
             assert await status_of(world, name) == 200
         return len(old.calls) == before
 
-    await eventually(moved)  # old ones are leaving, and get nothing new
+    await until(moved)  # old ones are leaving, and get nothing new
     await world.edge.apply(routes(30, bad=30), {("default", name): (new.endpoint,) for name in NAMES})
     assert world.edge.refused == {}
 
@@ -118,7 +119,7 @@ async def test_an_envoy_that_starts_anew_has_nothing_of_what_was_refused(world: 
         except Exception:
             return False
 
-    await eventually(serves)
+    await until(serves)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx2
 import uvicorn
+from tests.waiting import until
 
 from kaon.edge import Edge, stats
 from kaon.edge.resources import address_of
@@ -75,8 +76,7 @@ class Replica:
 
     async def start(self) -> None:
         self._tasks = [asyncio.create_task(server.serve()) for server in self._servers]
-        while not all(server.started for server in self._servers):
-            await asyncio.sleep(0.005)
+        await until(lambda: all(server.started for server in self._servers))
 
     async def stop(self) -> None:
         """End as a killed process ends: sockets closed, connections cut."""
@@ -130,7 +130,7 @@ class Leaving:
         async def forgotten() -> bool:
             return (await self.world.edge.in_flight()).get(self.old.endpoint.address) is None
 
-        await eventually(forgotten)
+        await until(forgotten)
 
 
 class World:
@@ -146,7 +146,7 @@ class World:
         self.edge = Edge(self.settings)
         self.task: asyncio.Task[None] | None = None
         self.replicas: list[Replica] = []
-        self.client = httpx2.AsyncClient(base_url=self.url, timeout=20)
+        self.client = httpx2.AsyncClient(base_url=self.url, timeout=60)
 
     async def replica(self, name: str = "a", app: App = echo, revision: int = 1) -> Replica:
         replica = Replica(self.folder, name, app, revision)
@@ -184,9 +184,9 @@ class World:
         async def arrived() -> bool:
             return (await self.edge.in_flight()).get(old.endpoint.address) == 1
 
-        await eventually(arrived)
+        await until(arrived)
         await self.serve(old, new)
-        await eventually(lambda: self.known(new))  # with nobody known to be well, leaving ones are tried as well
+        await until(lambda: self.known(new))  # with nobody known to be well, leaving ones are tried as well
         await self.serve(new)
         return Leaving(self, old, new, call, answer_now)
 
@@ -208,7 +208,7 @@ async def raw(world: World, sent: bytes, *, bodiless: bool = False) -> tuple[int
     reader, writer = await asyncio.open_connection("127.0.0.1", world.settings.port)
     try:
         writer.write(sent)
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        head = await reader.readuntil(b"\r\n\r\n")
         length = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
         if bodiless:
             return int(head.split()[1]), head
@@ -221,10 +221,3 @@ async def raw(world: World, sent: bytes, *, bodiless: bool = False) -> tuple[int
 def route(name: str = "shop", revisions: tuple[int, ...] = (1,), **fields: Any) -> Route:
     backends = tuple(Backend(revision=r, weight=100 // len(revisions)) for r in revisions)
     return Route(workspace="default", deployment=name, prefix=f"/{name}", backends=backends, **fields)
-
-
-async def eventually(condition: Callable[[], Awaitable[bool]], within_s: float = 10.0) -> None:
-    """Wait until `condition` holds."""
-    async with asyncio.timeout(within_s):
-        while not await condition():
-            await asyncio.sleep(0.01)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from tests.waiting import turns
 
 from kaon.agent import observer as module
 from kaon.agent.observer import Observer
@@ -79,15 +80,13 @@ def observer(world: World) -> Observer:
 async def pass_time(world: World, seconds: float) -> None:
     for _ in range(round(seconds * 4)):
         await world.clock.advance(0.25)
-        for _ in range(20):
-            await asyncio.sleep(0)
+        await turns(20)
 
 
 async def running(world: World, seconds: float) -> tuple[Observer, asyncio.Task[None]]:
     made = observer(world)
     task = asyncio.create_task(made.run())
-    for _ in range(5):
-        await asyncio.sleep(0)
+    await turns(5)
     await pass_time(world, seconds)
     return made, task
 

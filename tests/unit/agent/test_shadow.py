@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 import pytest
+from tests.waiting import turns
 
 from kaon.agent.comparing import PATIENCE_S, Comparison, differences
 from kaon.agent.shadow import Shadows
@@ -122,8 +123,7 @@ def route(revision: int | None = 2) -> Route:
 async def seconds(shadows: Shadows, clock: FakeClock, number: int) -> None:
     running = asyncio.create_task(shadows.run())
     for _ in range(number):
-        for _ in range(20):
-            await asyncio.sleep(0)
+        await turns(20)
         await clock.advance(1)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from tests.waiting import turns
 
 from kaon.api import broker as module
 from kaon.api.broker import OPEN_CALLS, Broker
@@ -36,9 +37,9 @@ async def test_a_call_goes_to_its_cloud_once_and_its_answer_comes_back_line_by_l
 async def test_a_waiting_poll_gets_a_call_at_once() -> None:
     broker = Broker()
     poll = asyncio.ensure_future(broker.next_call("here", 10))
-    await asyncio.sleep(0)
+    await turns()
     with broker.ask("here", "logs", {}) as question:
-        assert await asyncio.wait_for(poll, 1) == question.call
+        assert await poll == question.call
 
 
 async def test_when_the_asker_leaves_the_agent_is_let_go() -> None:
@@ -46,7 +47,7 @@ async def test_when_the_asker_leaves_the_agent_is_let_go() -> None:
     with broker.ask("here", "logs", {}) as question:
         answering = asyncio.ensure_future(broker.answer("here", question.call.id, for_ever()))
         assert await question.line() == b"first"
-    assert await asyncio.wait_for(answering, 1) is False
+    assert await answering is False
 
 
 async def test_when_the_agent_breaks_off_the_asker_sees_the_end() -> None:
@@ -74,8 +75,7 @@ async def test_a_slow_reader_slows_the_agent_and_loses_nothing() -> None:
 
     with broker.ask("here", "logs", {}) as question:
         answering = asyncio.ensure_future(broker.answer("here", question.call.id, many()))
-        for _ in range(50):
-            await asyncio.sleep(0)
+        await turns(50)
         assert sent < 300
         lines = []
         while (line := await question.line()) is not None:

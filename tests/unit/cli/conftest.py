@@ -18,6 +18,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
+from tests.waiting import lasts, until
 from typer.testing import CliRunner
 
 import kaon
@@ -168,11 +169,9 @@ class World:
         api = _Server(uvicorn.Config(self.app, uds=str(self.settings.api_socket), log_level="warning"))
         edge = _Server(uvicorn.Config(_edge(), host="127.0.0.1", port=self.settings.port, log_level="warning"))
         work = [asyncio.ensure_future(c) for c in (api.serve(), edge.serve(), self._reconcile(), self._answer())]
-        while not (api.started and edge.started and not self.stop.is_set()):
-            await asyncio.sleep(0.01)
+        await until(lambda: api.started and edge.started)
         self.started.set()
-        while not self.stop.is_set():
-            await asyncio.sleep(0.02)
+        await asyncio.to_thread(self.stop.wait)
         api.should_exit = edge.should_exit = True
         for task in work[2:]:
             task.cancel()
@@ -190,7 +189,7 @@ class World:
                 cloud = await self.store.create("cloud", "", "local", CloudSpec(), CloudStatus())
             now = SystemClock().now()
             await self.store.update_status(cloud, CloudStatus(report=report, seen_at=now))
-            await asyncio.sleep(0.02)
+            await lasts(0.02)
 
     async def _one(self, deployment: Any) -> list[ReplicaStatus]:
         spec, status = deployment.spec, deployment.status

@@ -6,17 +6,16 @@ import array
 import fcntl
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
 import termios
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from tests.waiting import eventually
 
 from kaon.cli.notes import failure
 from kaon.errors import InvalidInput
@@ -259,6 +258,31 @@ def test_a_key_is_shown_once_and_alone(deployed: None, run: Run) -> None:
     assert run("key", "create", "x", "--expires", "soon").code == 2
 
 
+def test_the_end_of_a_key_says_what_it_deployed_and_an_admin_adopts_that(
+    deployed: None, run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAON_KEY", run("key", "create", "ci", "--role", "editor").out.strip())
+    run("deploy", "greeter.py:Greeter", "--env", "GREETING=Hi")
+    monkeypatch.delenv("KAON_KEY")
+    said = run("key", "revoke", "ci", "-y")
+    assert (said.code, "deployments: greeter." in said.err, "kaon adopt NAME" in said.err) == (0, True, True), said.err
+    said = run("adopt", "greeter")
+    assert (said.code, "answers for 'greeter'" in said.err) == (0, True), said.err
+    assert json.loads(run("get", "deployment", "greeter", "-o", "json").out)["spec"]["owner"] != "ci"
+
+
+def test_a_key_can_end_with_what_it_deployed(
+    deployed: None, run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAON_KEY", run("key", "create", "ci", "--role", "editor").out.strip())
+    run("deploy", "greeter.py:Greeter", "--env", "GREETING=Hi")
+    monkeypatch.delenv("KAON_KEY")
+    asked = run("key", "revoke", "ci", "--with-deployments")
+    assert (asked.code, "delete these deployments: greeter" in asked.err) == (2, True), asked.err
+    assert run("key", "revoke", "ci", "--with-deployments", "-y").code == 0
+    assert run("get", "deployment", "greeter").code == 3
+
+
 def test_a_key_without_the_right_is_turned_away(world: Any, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     key = run("key", "create", "eyes", "--role", "viewer").out.strip()
     monkeypatch.setenv("KAON_KEY", key)
@@ -417,12 +441,9 @@ def test_ctrl_c_is_exit_code_130(world: Any, project: Path, kaon_home: Path) -> 
     process = subprocess.Popen([sys.executable, "-c", code], stdin=read, stderr=subprocess.DEVNULL)
     try:
         os.write(write, b"v")  # taken as soon as the command reads its value, which has no end yet
-        deadline = time.monotonic() + 30
-        while array.array("i", fcntl.ioctl(read, termios.FIONREAD, b"\0" * 4))[0]:
-            assert time.monotonic() < deadline
-            select.select([], [], [], 0.02)
+        eventually(lambda: not array.array("i", fcntl.ioctl(read, termios.FIONREAD, b"\0" * 4))[0], "it is read")
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
+        assert process.wait(60) == 130
     finally:
         process.kill()
         os.close(read)

@@ -163,11 +163,8 @@ def test_an_unreachable_deployment_is_told_with_a_hint() -> None:
 
 
 def test_a_silent_deployment_is_given_up_in_time() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        begun = time.monotonic()
-        with pytest.raises(DeadlineExceeded, match=r"within 0\.2 s"):
-            kaon.Client(f"http://127.0.0.1:{silent.getsockname()[1]}/x", key="", timeout_s=0.2).recommend()
-        assert time.monotonic() - begun < 5
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(DeadlineExceeded, match=r"within 0\.2 s"):
+        kaon.Client(f"http://127.0.0.1:{silent.getsockname()[1]}/x", key="", timeout_s=0.2).recommend()
 
 
 def test_what_is_no_deployment_is_told(serving: Any) -> None:

@@ -7,6 +7,8 @@ import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 
+from tests.waiting import turns
+
 from kaon.clock import FakeClock
 from kaon.control.loop import RESYNC_S, Again, Key, KeyQueue, Loop
 from kaon.errors import Conflict, Unavailable
@@ -37,12 +39,6 @@ class Recorder:
     async def reconcile(self, key: Key) -> Again | None:
         self.looks.append(key[1])
         return await self._look(key) if self._look else None
-
-
-async def turns() -> None:
-    """Let everything that can run do so."""
-    for _ in range(30):
-        await asyncio.sleep(0)
 
 
 @asynccontextmanager

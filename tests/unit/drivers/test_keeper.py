@@ -7,11 +7,11 @@ import math
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.waiting import eventually
 
 from kaon.drivers.process import keeper
 from kaon.drivers.process.keeper import BAR_S, LINE_MOST_BYTES, OPEN_S, QUIET_S, Lines
@@ -120,17 +120,10 @@ def keep(tmp_path: Path) -> Iterator[Callable[..., Kept]]:
         kept.popen.wait()
 
 
-def _until(condition: Callable[[], bool]) -> None:
-    end_at = time.monotonic() + 15
-    while not condition():
-        assert time.monotonic() < end_at
-        time.sleep(0.005)
-
-
 def test_what_is_flushed_is_seen_soon_and_the_last_words_are_kept(keep: Callable[..., Kept]) -> None:
     kept = keep(hidden=("hünter2",))
     os.write(kept.pipe, b"no newline")
-    _until(lambda: kept.text() == b"no newline\n")
+    eventually(lambda: kept.text() == b"no newline\n")
     os.write(kept.pipe, "the last words: hünter2".encode())
     assert kept.end() == b"no newline\nthe last words: ******\n"
 
@@ -138,7 +131,7 @@ def test_what_is_flushed_is_seen_soon_and_the_last_words_are_kept(keep: Callable
 def test_it_ignores_who_asks_it_to_stop_while_somebody_writes(keep: Callable[..., Kept]) -> None:
     kept = keep()
     os.write(kept.pipe, b"one\n")
-    _until(lambda: kept.text() == b"one\n")
+    eventually(lambda: kept.text() == b"one\n")
     kept.popen.terminate()
     os.write(kept.pipe, b"two\n")
     assert kept.end() == b"one\ntwo\n"

@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from tests.waiting import turns, until
 
 Import = Callable[[str], ModuleType]
 
@@ -36,11 +37,10 @@ async def test_what_was_stored_before_is_known_even_when_a_look_was_under_way(sh
     feed = shop("shop.feed").Feed(book.look, after=0, now=0.0)
     book.gate.clear()
     early = asyncio.create_task(feed.fresh())
-    while book.looks == 0:
-        await asyncio.sleep(0)
+    await until(lambda: book.looks)
     number = book.write(7)
     late = asyncio.create_task(feed.fresh())
-    await asyncio.sleep(0)
+    await turns()
     book.gate.set()
     await early
     await late
@@ -117,8 +117,7 @@ async def test_a_reader_that_gives_up_leaves_the_others_unharmed(shop: Import) -
     book.gate.clear()
     patient = asyncio.create_task(feed.fresh())
     hasty = asyncio.create_task(feed.fresh())
-    while book.looks == 0:
-        await asyncio.sleep(0)
+    await until(lambda: book.looks)
     hasty.cancel()
     book.gate.set()
     await patient

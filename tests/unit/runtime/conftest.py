@@ -13,6 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 from tests.unit.runtime.replica_process import Process
+from tests.waiting import until
 
 from kaon.clock import FakeClock
 from kaon.runtime.app import App
@@ -30,7 +31,7 @@ from kaon.types.key import Access, Grant, key_hash
 from kaon.types.replica import Phase
 
 KEY = "kaon_testing"
-BOUND_S = 5.0
+BOUND_S = 60.0
 
 
 @dataclass
@@ -60,15 +61,9 @@ class Running:
 Serve = Callable[..., Awaitable[Running]]
 
 
-async def until(condition: Callable[[], bool], what: str = "") -> None:
-    """Return when `condition()` holds; fail when it does not in time."""
-    async with asyncio.timeout(BOUND_S):
-        while not condition():
-            await asyncio.sleep(0.002)
-
-
 @pytest.fixture
-def eventually() -> Callable[..., Awaitable[None]]:
+def eventually() -> Callable[..., Awaitable[Any]]:
+    """`await eventually(condition)`"""
     return until
 
 

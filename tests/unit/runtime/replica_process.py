@@ -8,12 +8,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx2
+from tests.waiting import eventually
 
 from kaon.types.key import Access
 from kaon.types.launch import Launch
@@ -45,7 +44,6 @@ class Process:
             }
         )
         (folder / "launch.json").write_text(told.model_dump_json())
-        self.began_at = time.monotonic()
         self.folder = folder
         self.popen = subprocess.Popen(
             [sys.executable, "-m", "kaon.runtime", "--launch", str(folder / "launch.json")],
@@ -60,10 +58,10 @@ class Process:
         self.popen.stdin.close()
         self.popen.stdin = None
         self.client = httpx2.Client(
-            transport=httpx2.HTTPTransport(uds=f"{folder}/s"), base_url="http://replica", timeout=10
+            transport=httpx2.HTTPTransport(uds=f"{folder}/s"), base_url="http://replica", timeout=60
         )
         self.control = httpx2.Client(
-            transport=httpx2.HTTPTransport(uds=f"{folder}/c"), base_url="http://replica", timeout=10
+            transport=httpx2.HTTPTransport(uds=f"{folder}/c"), base_url="http://replica", timeout=60
         )
 
     def health(self, path: str = "/ready") -> int:
@@ -73,25 +71,18 @@ class Process:
             return 0
 
     def ready(self) -> Process:
-        wait(lambda: self.health() == 200)
+        eventually(lambda: self.health() == 200)
         return self
 
     def end(self) -> tuple[int, str, str]:
         """Wait for the process to end by itself."""
-        out, err = self.popen.communicate(timeout=15)
+        out, err = self.popen.communicate(timeout=60)
         return self.popen.returncode, out.decode(), err.decode()
 
     def close(self) -> None:
         """Whatever became of it, let nothing of it be left."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.popen.pid, signal.SIGKILL)
-        self.popen.communicate(timeout=15)
+        self.popen.communicate(timeout=60)
         self.client.close()
         self.control.close()
-
-
-def wait(condition: Callable[[], bool]) -> None:
-    end_at = time.monotonic() + 15
-    while not condition():
-        assert time.monotonic() < end_at
-        time.sleep(0.005)

@@ -8,6 +8,9 @@ import threading
 import time
 from typing import Any
 
+from tests.figures import Stopwatch
+from tests.waiting import lasts
+
 import kaon
 from kaon.runtime.memory import EVERY_S, Memory, _resident, used
 from kaon.types.figures import ReplicaFigures
@@ -25,18 +28,18 @@ class Work:
 
     @kaon.endpoint(concurrency=2)
     def wait(self) -> int:
-        self.gate.wait(5)
+        self.gate.wait(60)
         return 1
 
     @kaon.endpoint(concurrency=1, timeout_s=0.05)
     def one(self) -> int:
-        self.gate.wait(5)
+        self.gate.wait(60)
         return 1
 
     @kaon.endpoint(batch=kaon.Batch(max_size=4))
     async def batched(self, items: list[int]) -> list[int]:
         self.batches += 1
-        await asyncio.sleep(0.01)
+        await lasts(0.01)
         return items
 
     @kaon.endpoint
@@ -52,10 +55,11 @@ async def figures(running: Any) -> ReplicaFigures:
 
 
 async def test_a_replica_that_was_not_called_has_worked_for_nothing(serve: Any) -> None:
+    before = time.time()
     found = await figures(await serve(Work))
     assert (found.codes, found.in_flight, found.queued, found.began, found.busy_s, found.calls) == ({}, 0, 0, 0, 0, 0)
     assert found.batches.count == 0
-    assert abs(found.began_at - time.time()) < 60
+    assert before <= found.began_at <= time.time()
 
 
 async def test_a_replica_tells_what_memory_it_and_its_children_use(serve: Any, eventually: Any) -> None:
@@ -91,20 +95,20 @@ async def test_answers_count_by_class_also_of_requests_that_reach_no_endpoint(se
 
 async def test_work_is_counted_while_it_lasts_and_in_the_end_to_the_call(serve: Any, eventually: Any) -> None:
     running = await serve(Work)
-    began = time.monotonic()
+    watch = Stopwatch()
     calls = [asyncio.ensure_future(running.client.post("/wait", json={})) for _ in range(3)]
     await eventually(lambda: running.serving.queued == 1)
-    await asyncio.sleep(0.05)
+    await lasts(0.05)
     during = await figures(running)
     assert (during.in_flight, during.queued, during.began, during.calls) == (3, 1, 2, 0)
-    assert 0.045 <= during.busy_s <= time.monotonic() - began  # two of two slots
+    assert 0.045 <= during.busy_s <= watch.seconds  # two of two slots
     assert during.queue_s == 0  # it has not begun
     running.instance.gate.set()
     await asyncio.gather(*calls)
     after = await figures(running)
-    took = time.monotonic() - began
+    took = watch.seconds
     assert (after.in_flight, after.queued, after.began, after.calls) == (0, 0, 3, 3)
-    assert during.busy_s < after.busy_s <= 1.5 * took
+    assert during.busy_s < after.busy_s <= 2 * took
     assert 0.045 <= after.queue_s <= took
     assert (await figures(running)).busy_s == after.busy_s == after.calls_s
     assert after.began_at == during.began_at
@@ -116,7 +120,7 @@ async def test_a_handler_that_outlives_its_caller_keeps_its_slot_busy(serve: Any
     assert (await running.client.post("/one", json={})).status_code == 504
     first = await figures(running)
     assert (first.in_flight, first.began, first.calls) == (0, 1, 0)
-    await asyncio.sleep(0.02)
+    await lasts(0.02)
     assert (await figures(running)).busy_s >= first.busy_s + 0.02
     running.instance.gate.set()
     await eventually(lambda: running.lane("one").busy == 0)

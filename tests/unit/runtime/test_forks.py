@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.unit.runtime.replica_process import Process, wait
+from tests.unit.runtime.replica_process import Process
+from tests.waiting import eventually
 
 START = Callable[..., Process]
 
@@ -92,7 +93,7 @@ class Work:
 def _begun(process: Process, place: str, how: str, file: Path) -> int:
     pid = process.client.post(place, json={"how": how, "file": str(file)}).json()
     assert isinstance(pid, int), pid
-    wait(file.exists)
+    eventually(file.exists)
     return pid
 
 
@@ -118,7 +119,7 @@ def test_a_signal_to_a_child_ends_the_child_alone(start_replica: START, tmp_path
     told = (tmp_path / "told").read_text()
     assert '"sockets": []' in told or how == "forkserver", told
     os.kill(child, signal.SIGTERM)
-    wait(lambda: not _runs(child))
+    eventually(lambda: not _runs(child))
     assert process.client.post("/echo", json={"text": "a"}).json() == "a"
     assert process.control.get("/ready").json()["phase"] == "Ready"
     process.popen.send_signal(signal.SIGTERM)

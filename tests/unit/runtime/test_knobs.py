@@ -7,12 +7,13 @@ import threading
 import time
 from typing import Any
 
+import pytest
+
 import kaon
 from kaon.runtime.lane import ASYNC_SLOTS, THREAD_SLOTS
 from kaon.types.figures import ReplicaFigures
 from kaon.types.knobs import AS_THE_CLASS_SAYS, Knobs
 from kaon.types.launch import ReplicaHealth
-from kaon.types.model import content_hash
 from kaon.types.traffic import LATENCY_BOUNDS_S
 
 
@@ -70,18 +71,18 @@ def calls(running: Any, path: str, *bodies: dict[str, Any]) -> list[asyncio.Task
 async def test_it_says_which_knobs_are_in_force_before_it_is_ready_and_after(serve: Any) -> None:
     running = await serve(Tuned, open_door=False)
     answer = await running.control_client.get("/ready")
-    assert ReplicaHealth.model_validate_json(answer.content).knobs == content_hash(AS_THE_CLASS_SAYS)
+    assert ReplicaHealth.model_validate_json(answer.content).knobs == AS_THE_CLASS_SAYS.named().version
     await tune(running, max_batch=2)
     answer = await running.control_client.get("/ready")
-    assert ReplicaHealth.model_validate_json(answer.content).knobs == content_hash(Knobs(max_batch=2))
-    assert (await figures(running)).knobs == content_hash(Knobs(max_batch=2))
+    assert ReplicaHealth.model_validate_json(answer.content).knobs == Knobs(max_batch=2).named().version
+    assert (await figures(running)).knobs == Knobs(max_batch=2).named().version
 
 
 async def test_what_is_no_knob_is_refused_and_nothing_changes(serve: Any) -> None:
     running = await serve(Tuned)
     for body in ('{"max_batch": 0}', '{"max_wait_s": 11}', '{"batch": 2}', "[]"):
         assert (await running.control_client.put("/knobs", content=body)).status_code == 400
-    assert (await figures(running)).knobs == content_hash(AS_THE_CLASS_SAYS)
+    assert (await figures(running)).knobs == AS_THE_CLASS_SAYS.named().version
 
 
 async def test_knobs_lower_what_the_class_allows_and_never_raise_it(serve: Any) -> None:
@@ -200,17 +201,14 @@ async def test_work_counts_by_the_slots_that_there_were(serve: Any, eventually: 
     lane = running.lane("work")
     begun = calls(running, "work", {}, {})
     await eventually(lambda: lane.busy == 2)
-    at, since = lane.work_s(time.monotonic()), time.monotonic()
-    await asyncio.sleep(0.05)
-    halves_s, spent_s = lane.work_s(time.monotonic()) - at, time.monotonic() - since
-    assert 0.4 * spent_s <= halves_s <= 0.6 * spent_s, "two of four slots"
-    before = lane.work_s(time.monotonic())
+    now = time.monotonic() + 1000  # later than anything that was counted
+    assert lane.work_s(now + 8) - lane.work_s(now) == pytest.approx(4), "two of four slots"
+    at = time.monotonic()
+    counted_s = lane.work_s(at)
     running.serving.tune(Knobs(concurrency=1))
-    assert abs(lane.work_s(time.monotonic()) - before) < 0.01, "what was counted stays"
-    at, since = lane.work_s(time.monotonic()), time.monotonic()
-    await asyncio.sleep(0.05)
-    full_s, spent_s = lane.work_s(time.monotonic()) - at, time.monotonic() - since
-    assert 0.9 * spent_s <= full_s <= spent_s + 0.001, "no lane works more than a second a second"
+    later = time.monotonic()
+    assert counted_s <= lane.work_s(later) <= counted_s + 1.01 * (later - at), "what was counted stays"
+    assert lane.work_s(now + 8) - lane.work_s(now) == pytest.approx(8), "no lane works more than a second a second"
     running.instance.gate.set()
     await asyncio.gather(*begun)
     after = await figures(running)

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
+from tests.waiting import forever, lasts
 
 import kaon
 from kaon.runtime import app, sockets
@@ -37,14 +38,14 @@ def at_work(name: str) -> Iterator[None]:
 
 async def mounted(request: Request) -> PlainTextResponse:
     with at_work("mounted"):
-        await asyncio.sleep(1000)
+        await forever()
     return PlainTextResponse("")
 
 
 async def mounted_socket(socket: WebSocket) -> None:
     await socket.accept()
     with at_work("mounted-socket"):
-        await asyncio.sleep(1000)
+        await forever()
 
 
 @kaon.service(mounts={"/ui": Starlette(routes=[Route("/mounted", mounted), WebSocketRoute("/talk", mounted_socket)])})
@@ -52,17 +53,17 @@ class Lasting:
     @kaon.endpoint(concurrency=1, timeout_s=None)
     async def call(self) -> None:
         with at_work("call"):
-            await asyncio.sleep(1000)
+            await forever()
 
     @kaon.endpoint(concurrency=1, timeout_s=None)
     async def file(self, picture: kaon.Image) -> None:
         with at_work("file"):
-            await asyncio.sleep(1000)
+            await forever()
 
     @kaon.endpoint(concurrency=1, timeout_s=None, batch=kaon.Batch(max_size=1))
     async def batch(self, rows: list[int]) -> list[int]:
         with at_work("batch"):
-            await asyncio.sleep(1000)
+            await forever()
         return rows
 
     @kaon.endpoint(concurrency=1)
@@ -70,12 +71,12 @@ class Lasting:
         with at_work("stream"):
             while True:
                 yield 1
-                await asyncio.sleep(0.01)
+                await lasts(0.01)
 
     @kaon.endpoint(concurrency=1)
     async def silent_stream(self) -> AsyncIterator[int]:
         with at_work("silent-stream"):
-            await asyncio.sleep(1000)
+            await forever()
             yield 1
 
     @kaon.endpoint(concurrency=1)
@@ -94,7 +95,7 @@ class Lasting:
     async def talk(self, socket: kaon.WebSocket) -> None:
         await socket.accept()
         with at_work("talk"):
-            await asyncio.sleep(1000)
+            await forever()
 
 
 CALLS = {

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from typing import Any, cast
 
 import pytest
+from tests.waiting import turns
 
 from kaon.runtime.call import Call
 from kaon.runtime.line import PASSED_OVER, Line
@@ -100,7 +100,7 @@ async def test_places_of_calls_that_ended_do_not_pile_up(lane: Lane) -> None:
     stays = wait(lane, "a")[0]
     for _ in range(1000):
         wait(lane, "a")[0].cancel()
-        await asyncio.sleep(0)
+        await turns(1)
     turn = stays.place
     assert turn is not None
     assert len(turn.items) < 100

@@ -10,7 +10,8 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.unit.runtime.replica_process import Process, wait
+from tests.unit.runtime.replica_process import Process
+from tests.waiting import eventually
 
 START = Callable[..., Process]
 
@@ -199,9 +200,9 @@ def test_sigterm_reaches_the_loop_while_the_main_thread_is_in_native_code(start_
     answers: list[Any] = []
     caller = threading.Thread(target=lambda: answers.append(process.client.post("/native").json()))
     caller.start()
-    wait(lambda: process.control.get("/ready").json()["in_flight"] == 1)
+    eventually(lambda: process.control.get("/ready").json()["in_flight"] == 1)
     process.popen.send_signal(signal.SIGTERM)
-    wait(lambda: process.control.get("/ready").json()["phase"] == "Draining")
+    eventually(lambda: process.control.get("/ready").json()["phase"] == "Draining")
     assert answers == []
     assert process.client.post("/free").json() == 0
     caller.join()
@@ -218,7 +219,7 @@ def test_a_handler_beyond_the_time_to_drain_does_not_keep_the_process(start_repl
 
     caller = threading.Thread(target=call)
     caller.start()
-    wait(lambda: process.control.get("/ready").json()["in_flight"] == 1)
+    eventually(lambda: process.control.get("/ready").json()["in_flight"] == 1)
     process.popen.send_signal(signal.SIGTERM)
     assert process.end()[0] == 0
     caller.join()
@@ -252,7 +253,7 @@ def test_a_call_that_timed_out_while_the_main_thread_was_busy_is_not_begun(start
     process = start_replica(LATE).ready()
     slow = threading.Thread(target=lambda: process.client.post("/slow", json={"seconds": 1.0}))
     slow.start()
-    wait(lambda: process.control.get("/ready").json()["in_flight"] == 1)
+    eventually(lambda: process.control.get("/ready").json()["in_flight"] == 1)
     late = process.client.post("/noted", json={"text": "late"}, headers={"x-request-timeout": "0.1"})
     assert late.status_code == 504
     slow.join()

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket
+from tests.waiting import forever
 from websockets.asyncio.client import unix_connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -236,7 +237,7 @@ async def test_requests_to_mounted_apps_end_with_their_key(serve: Any, eventuall
     async def lasting(request: Request) -> Response:
         begun.set()
         try:
-            await asyncio.sleep(1000)
+            await forever()
         finally:
             cancelled.set()
         return PlainTextResponse("x")
@@ -256,7 +257,7 @@ async def test_websockets_of_mounted_apps_end_with_their_key(serve: Any, eventua
     async def lasting(socket: WebSocket) -> None:
         await socket.accept()
         await socket.send_text("first")
-        await asyncio.sleep(1000)
+        await forever()
 
     @kaon.service(mounts={"/ui": Starlette(routes=[WebSocketRoute("/talk", lasting)])})
     class Lasting: ...

@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 import pytest
+from tests.waiting import forever, lasts, turns
 
 import kaon
 from kaon import context
@@ -34,7 +35,7 @@ class Calls:
 
     @kaon.endpoint
     async def echo_later(self, text: str, wait_s: float = 0.0) -> str:
-        await asyncio.sleep(wait_s)
+        await lasts(wait_s)
         return text
 
     @kaon.endpoint(method="GET")
@@ -62,7 +63,7 @@ class Calls:
         self.at_once += 1
         self.most = max(self.most, self.at_once)
         if wait:
-            self.gate.wait(5)
+            self.gate.wait(60)
         self.at_once -= 1
         return self.most
 
@@ -75,7 +76,7 @@ class Calls:
         self.at_once += 1
         self.most = max(self.most, self.at_once)
         try:
-            await asyncio.sleep(wait_s)
+            await lasts(wait_s)
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
@@ -103,7 +104,7 @@ class Calls:
     async def times_out_inside(self) -> str:
         try:
             async with asyncio.timeout(0.02):
-                await asyncio.sleep(5)
+                await forever()
         except TimeoutError:
             return "in time"
         return "late"
@@ -349,12 +350,12 @@ async def test_in_flight_is_never_negative_and_zero_after_quiet(serve: Any, even
     async def watch() -> None:
         while not done.is_set():
             lows.extend(min(lane.in_flight, lane.queued, lane.busy) for lane in running.serving.lanes)
-            await asyncio.sleep(0)
+            await turns(1)
 
     async def storm(number: int) -> None:
         call = running.client.post("/one-by-one", json={"wait_s": 0.002}, headers={"x-request-timeout": "0.05"})
         task = asyncio.create_task(call)
-        await asyncio.sleep(0.001 * (number % 7))
+        await lasts(0.001 * (number % 7))
         if number % 3 == 0:
             task.cancel()
         await asyncio.gather(task, return_exceptions=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
+from tests.waiting import eventually
 
 import kaon
 from kaon.errors import KaonError, Unavailable
@@ -69,7 +69,7 @@ class Bad:
 """
 KEY = "kaon_testing"
 OPEN = Access(grants=(Grant(hash=key_hash(KEY), key="tester"),))
-BOUND_S = 30.0
+BOUND_S = 60.0
 
 
 class Process:
@@ -107,15 +107,8 @@ class Process:
         )
 
     def ready(self) -> None:
-        end_at = time.monotonic() + BOUND_S
-        while time.monotonic() < end_at and self.popen.poll() is None:
-            try:
-                if self.control.get("/ready").status_code == 200:
-                    return
-            except httpx2.TransportError:
-                pass
-            time.sleep(0.02)
-        pytest.fail("the replica is not ready")
+        eventually(lambda: self.popen.poll() is not None or self.control.get("/ready").status_code == 200)
+        assert self.popen.poll() is None
 
     def end(self) -> str:
         """All that it said."""

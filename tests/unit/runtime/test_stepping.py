@@ -7,6 +7,8 @@ from collections.abc import Coroutine
 from contextvars import Context
 from typing import Any, cast
 
+from tests.waiting import forever, lasts, turns
+
 from kaon.runtime.call import Call
 from kaon.runtime.steps import Stepper
 
@@ -48,9 +50,9 @@ async def test_the_current_task_is_one_and_the_same_before_and_after_the_first_w
 
     async def looks() -> list[Any]:
         seen = [asyncio.current_task()]
-        await asyncio.sleep(0)
+        await turns(1)
         seen.append(asyncio.current_task())
-        await asyncio.sleep(0.001)
+        await lasts(0.001)
         seen.append(asyncio.current_task())
         return seen
 
@@ -65,7 +67,7 @@ async def test_two_that_wait_do_not_share_a_task() -> None:
     stepper = Stepper(asyncio.get_running_loop())
 
     async def me() -> Any:
-        await asyncio.sleep(0.005)
+        await lasts(0.005)
         return asyncio.current_task()
 
     (one, _), (other, _) = await asyncio.gather(stepped(stepper, me()), stepped(stepper, me()))
@@ -77,14 +79,13 @@ async def test_a_cancel_in_the_turn_of_the_hand_over_arrives() -> None:
     stepper = Stepper(asyncio.get_running_loop())
 
     async def sleeps() -> None:
-        await asyncio.sleep(5)
+        await forever()
 
     outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     task = stepper.start(sleeps(), cast(Call, NoCall()), lambda _, error: outcome.set_result(error))
     assert task is not None
     task.cancel()
-    async with asyncio.timeout(2):
-        assert isinstance(await outcome, asyncio.CancelledError)
+    assert isinstance(await outcome, asyncio.CancelledError)
     stepper.close()
 
 
@@ -93,7 +94,7 @@ async def test_errors_of_the_first_and_of_later_steps_arrive() -> None:
 
     async def fails(wait: bool) -> None:
         if wait:
-            await asyncio.sleep(0)
+            await turns(1)
         raise ValueError("x")
 
     for wait in (False, True):
@@ -106,11 +107,11 @@ async def test_task_groups_and_timeouts_work_from_the_first_step_on() -> None:
     stepper = Stepper(asyncio.get_running_loop())
 
     async def inner(number: int) -> int:
-        await asyncio.sleep(0.001)
+        await lasts(0.001)
         return number
 
     async def grouped() -> int:
-        async with asyncio.timeout(2), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
             tasks = [group.create_task(inner(n)) for n in range(3)]
         return sum(task.result() for task in tasks)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from tests.waiting import turns
 from websockets.asyncio.client import unix_connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -165,7 +166,7 @@ async def test_items_of_one_turn_of_the_loop_are_one_chunk() -> None:
         for burst in range(3):
             for number in range(4):
                 yield 10 * burst + number
-            await asyncio.sleep(0)
+            await turns(1)
 
     sent = await pumped(bursts(), lambda item: b"%d " % item)
     assert sent == [b"0 1 2 3 ", b"10 11 12 13 ", b"20 21 22 23 "]

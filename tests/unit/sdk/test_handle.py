@@ -1,5 +1,5 @@
 import asyncio
-import time
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextvars import Context, ContextVar
 from typing import Any
@@ -202,7 +202,7 @@ class Styled:
     def one(self) -> int:
         self.now += 1
         self.most = max(self.most, self.now)
-        time.sleep(0.001)
+        threading.Event().wait(0.001)
         self.now -= 1
         return self.most
 

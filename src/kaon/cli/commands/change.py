@@ -1,4 +1,4 @@
-"""`scale`, `set` and `rm`."""
+"""`scale`, `set`, `rm` and `adopt`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kaon.cli.options import CHANGE, DryRun, InWorkspace, NoWait, Timeout, Yes, told
+from kaon.cli.options import CHANGE, SHARE, DryRun, InWorkspace, NoWait, Timeout, Yes, told
 from kaon.types.deployment import Law
 
 _SCALE = told(
@@ -36,10 +36,18 @@ _RM = told(
 )
 
 
+_ADOPT = told(
+    "Answer for a deployment whose owner's key has ended; for admins.",
+    "kaon adopt greeter",
+    more="Nothing is started anew. Your key must be allowed to call what the service uses.",
+)
+
+
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
     app.command(help=_SCALE, rich_help_panel=CHANGE)(scale)
     app.command("set", help=_SET, rich_help_panel=CHANGE)(put_fields)
+    app.command(help=_ADOPT, rich_help_panel=SHARE)(adopt)
     app.command("rm", help=_RM, rich_help_panel=CHANGE)(remove)
 
 
@@ -87,6 +95,16 @@ def put_fields(
 
     wait_s = None if no_wait else seconds(timeout)
     changing.put_fields(name, fields, workspace, yes=yes, dry_run=dry_run, wait_s=wait_s)
+
+
+def adopt(
+    name: Annotated[str, typer.Argument(help="The deployment.", show_default=False)],
+    workspace: InWorkspace = None,
+) -> None:
+    """Answer for a deployment."""
+    from kaon.cli import sharing
+
+    sharing.adopt(name, workspace)
 
 
 def remove(

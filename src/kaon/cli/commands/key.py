@@ -20,7 +20,12 @@ _CREATE = told(
     + TRUST,
 )
 _LIST = told("List keys, without the keys.", "kaon key list", "kaon key list -o json")
-_REVOKE = told("End a key at once, and every key that it made.", "kaon key revoke web")
+_REVOKE = told(
+    "End a key at once, and every key that it made.",
+    "kaon key revoke web",
+    "kaon key revoke ci --with-deployments",
+    more="Services that it deployed go on until an admin adopts them (kaon adopt NAME) or deletes them.",
+)
 
 
 class _Role(StrEnum):
@@ -72,10 +77,15 @@ def list_keys(workspace: InWorkspace = None, output: Output = Format.TABLE) -> N
 
 def revoke(
     name: Annotated[str, typer.Argument(help="The key.", show_default=False)],
+    with_deployments: Annotated[bool, typer.Option("--with-deployments", help="Delete what it deployed, too.")] = False,
     yes: Yes = False,
     workspace: InWorkspace = None,
 ) -> None:
     """End a key."""
-    from kaon.cli import changing
+    from kaon.cli import sharing
+    from kaon.cli.notes import note
+    from kaon.cli.remote import opened
 
-    changing.remove("key", name, workspace, yes=yes, wait=False)
+    with opened(workspace) as remote:
+        sharing.revoke_key(remote, name, yes=yes, with_deployments=with_deployments)
+    note(f"key {name} is gone")

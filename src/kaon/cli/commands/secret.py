@@ -17,7 +17,7 @@ _SET = told(
     more="Replicas get it at their start; `kaon rollout restart` gives a new value to those that run.",
 )
 _LIST = told("List secrets, without their values.", "kaon secret list")
-_RM = told("Forget a secret that no deployment gets.", "kaon secret rm search-token -y")
+_RM = told("Delete a secret that no deployment gets.", "kaon secret rm search-token -y")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -44,7 +44,7 @@ def list_secrets(workspace: InWorkspace = None, output: Output = Format.TABLE) -
 
 
 def remove(name: _Name, yes: Yes = False, workspace: InWorkspace = None) -> None:
-    """Forget a secret."""
+    """Delete a secret."""
     from kaon.cli import changing
 
     changing.remove("secret", name, workspace, yes=yes, wait=False)

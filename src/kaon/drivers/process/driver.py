@@ -45,7 +45,7 @@ from kaon.drivers.process import exits, logs
 from kaon.drivers.process.capacity import Demand, Machine, check_room, free_gpus, gpu_variables, this_machine, totals
 from kaon.drivers.process.places import Places, private_folder
 from kaon.drivers.process.preparation import Prepared, preparation
-from kaon.drivers.process.pruning import prune
+from kaon.drivers.process.pruning import KEEP, Keep, prune
 from kaon.drivers.process.starting import base_environment, start_keeper, start_replica, write_launch
 from kaon.drivers.process.workers import Workers
 from kaon.errors import KaonError, Unavailable, WorkloadRefused
@@ -103,9 +103,10 @@ class ProcessDriver:
         *,
         runtime: Sequence[str] = RUNTIME,
         devices: Path = Path("/dev"),
+        keep: Keep = KEEP,
     ) -> None:
         """`home` keeps artifacts, environments, logs and volumes; `run_dir` locks and sockets; `runtime` is what
-        python is given to run a replica; `devices` has a file for each GPU."""
+        python is given to run a replica; `devices` has a file for each GPU; `keep` is what stays though unused."""
         self._places = Places(home, run_dir)
         self._environments = Environments(self._places.environments)
         self._preparation = preparation(self._places, fetch, self._environments)
@@ -114,6 +115,7 @@ class ProcessDriver:
         self._runtime = tuple(runtime)
         self._devices = devices
         self._capabilities = Capabilities(addresses=Addresses.SOCKET, gpus=bool(self._machine().gpus))
+        self._keep = keep
         self._replicas: dict[str, _Replica] = {}
         self._adoption: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
@@ -206,7 +208,7 @@ class ProcessDriver:
             self._pruned_at = self._clock.monotonic()
             used = {kept.artifact for kept in self._replicas.values()}
             now = self._clock.now()
-            await self._pruning.run(lambda: prune(self._places, self._environments, used, now))
+            await self._pruning.run(lambda: prune(self._places, self._environments, used, now, self._keep))
 
     async def logs(self, replica: str, *, tail: int, follow: bool) -> AsyncIterator[LogLine]:
         at: float | None = None
@@ -284,6 +286,7 @@ class ProcessDriver:
             control_address=f"unix:{places.control_socket(spec.id)}",
             data_dir=str(private_folder(places.volume(spec.workspace, spec.deployment, spec.deployment_uid))),
             flights_file=str(places.flights(spec.id)),
+            uses_any=service.uses is None,
             gpus=gpus,
         )
 

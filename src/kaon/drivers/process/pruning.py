@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from kaon.drivers.process.places import Places
@@ -11,23 +12,30 @@ from kaon.sdk.environments import Environments
 from kaon.sdk.limits import MANIFEST
 from kaon.types.artifact import Manifest
 
-KEEP_LAST = 5
-"""Unused artifacts that stay, with their environments, so that going back a revision is quick."""
 
-LOGS_S = 7 * 24 * 3600.0
-"""How long the logs of a replica that is gone stay, in seconds."""
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """What stays of what nobody uses."""
+
+    unpacked: int = 5
+    """Artifacts, with their environments, so that going back a revision is quick."""
+    logs_s: float = 7 * 86_400.0
+    """How long the logs of a replica that is gone stay, in seconds."""
 
 
-def prune(places: Places, environments: Environments, used: set[str], now: float) -> None:
+KEEP = Keep()
+
+
+def prune(places: Places, environments: Environments, used: set[str], now: float, keep: Keep) -> None:
     """Remove what nobody needs: artifacts that are neither in `used` (digests) nor among the last that were,
-    environments of no artifact that stays, and the logs of forgotten replicas that fell silent `LOGS_S` ago."""
+    environments of no artifact that stays, and the logs of replicas that are gone and fell silent long ago."""
     kept = {places.artifact(digest) for digest in used}
     unused = [folder for folder in _folders(places.artifacts) if folder not in kept]
-    for folder in sorted(unused, key=lambda f: f.stat().st_mtime, reverse=True)[KEEP_LAST:]:
+    for folder in sorted(unused, key=lambda f: f.stat().st_mtime, reverse=True)[keep.unpacked :]:
         archive.remove(folder)
     environments.prune({_lock(folder) for folder in _folders(places.artifacts)})
     for folder in _folders(places.home / "replicas"):
-        if not (folder / "launch.json").exists() and _last_written(folder) < now - LOGS_S:
+        if not (folder / "launch.json").exists() and _last_written(folder) < now - keep.logs_s:
             archive.remove(folder)
 
 

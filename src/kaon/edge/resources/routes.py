@@ -135,8 +135,9 @@ _BROKEN_OFF: Json = _NOT_BEGUN | {
 }
 """For endpoints that say `retry=True`: also a call that broke off. At most three replicas see it."""
 
-_PATIENT: Json = {"num_retries": 6, "retry_back_off": {"base_interval": "0.1s", "max_interval": "1s"}}
-"""Where calls are held: an agent that was killed is back, and its activator with it, in about a second."""
+_PATIENT: Json = {"num_retries": 20, "retry_back_off": {"base_interval": "0.1s", "max_interval": "1s"}}
+"""Where calls are held: an agent that was killed is back, and its activator with it, in about a second, or in some on a
+busy machine. A caller is patient for ten."""
 
 
 def _hedged(after_s: float, retries: Json) -> Json:

@@ -1,0 +1,41 @@
+"""`/gc`: what nothing refers to any more and may go, and its deletion."""
+
+from __future__ import annotations
+
+from kaon.api import audit
+from kaon.api.doors import Doors
+from kaon.api.keyring import Caller
+from kaon.api.parts import Parts, WithCaller, WithParts
+from kaon.errors import Forbidden
+from kaon.store.garbage import Collector, keep_of
+from kaon.types.garbage import Collected
+from kaon.types.key import Right
+from kaon.types.workspace import DEFAULT_WORKSPACE
+
+doors = Doors("/gc", tag="platform")
+
+
+@doors.get("", right=Right.ADMIN)
+async def find_garbage(parts: WithParts, caller: WithCaller) -> Collected:
+    """What may go now: artifacts, bytes, keys and records that nothing refers to, and whose time is over."""
+    return await _collector(parts, caller).found()
+
+
+@doors.post("", right=Right.ADMIN)
+async def collect_garbage(parts: WithParts, caller: WithCaller) -> Collected:
+    """Delete what may go, as much as goes at once; what went. The platform does so by itself, too."""
+    gone = await _collector(parts, caller).collect()
+    if gone:
+        message = f"{len(gone.artifacts)} artifacts, {gone.blobs} files, {len(gone.keys)} keys were deleted."
+        place = {"workspace": DEFAULT_WORKSPACE, "kind": "platform", "name": "gc"}
+        await audit.note(parts, caller, **place, reason="Collected", message=message)
+    return gone
+
+
+def _collector(parts: Parts, caller: Caller) -> Collector:
+    if caller.standing.workspace is not None or caller.standing.deployments is not None:
+        raise Forbidden(
+            "What nothing refers to is collected by an admin of every workspace.",
+            hint="In your workspace: kaon rm artifact --unused",
+        )
+    return Collector(parts.store, parts.blobs, parts.clock, keep_of(parts.settings))

@@ -1,0 +1,47 @@
+"""Who answers for a deployment: `/workspaces/{ws}/deployments/{name}/adopt`, and which ones end with a key."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from kaon.api import edits
+from kaon.api.checks import check_adoption
+from kaon.api.deployments import deployment_of, note, owned
+from kaon.api.doors import Doors
+from kaon.api.parts import InWorkspace, OfDeployment, WithCaller, WithParts
+from kaon.api.shapes import view_of
+from kaon.api.views import DeploymentView
+from kaon.laws.rights import line
+from kaon.types.key import Right
+from kaon.types.resource import Deployment, Key
+
+doors = Doors("/workspaces/{ws}/deployments", tag="deployments")
+
+
+@doors.post("/{deployment}/adopt", right=Right.ADMIN)
+async def adopt_deployment(ws: InWorkspace, name: OfDeployment, parts: WithParts, caller: WithCaller) -> DeploymentView:
+    """Answer for a deployment from now on, in place of a key that has ended. Nothing is started anew.
+
+    The key must be allowed to call what the deployment's services use.
+    """
+
+    async def attempt() -> Deployment:
+        current = await deployment_of(parts, ws, name)
+        await check_adoption(parts.store, caller, ws, current)
+        return await parts.store.update_spec(current, owned(current.spec, caller))
+
+    after = await edits.until_written(attempt)
+    await note(parts, caller, after, "Adopted", "Adopted.")
+    return view_of(after, parts.settings.url)
+
+
+def answered_for(deployments: Iterable[Deployment], keys: Iterable[Key]) -> dict[str, list[Deployment]]:
+    """Key's uid -> the deployments that would have no owner without it: its own, and those of keys that it made."""
+    by_uid = {key.uid: key for key in keys}
+    found: defaultdict[str, list[Deployment]] = defaultdict(list)
+    for deployment in sorted(deployments, key=lambda d: (d.workspace, d.name)):
+        if owner := by_uid.get(deployment.spec.owner_uid):
+            for key in line(owner, by_uid):
+                found[key.uid].append(deployment)
+    return found

@@ -1,0 +1,134 @@
+"""What may go: of all that is kept, what nothing refers to any more, once its time is over. Pure.
+
+An artifact is referred to by the spec of a deployment, by its shadow, by a revision that somebody could go back to, and
+by a cloud's plan, whose agents may still fetch it. Any of them that cannot be read may refer to anything: then nothing
+goes that it could mean. An artifact counts its time from when it was brought or deployed last, so that what is built
+now and deployed in a moment stays. Bytes that no artifact names count theirs from when they were written.
+
+A key may go some time after its end, but for those of the platform (an admin's key that was revoked would come back at
+the next start) and those that a deployment is still owned by (its owner is told by them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from kaon.laws.rights import line
+from kaon.types.deployment import templates_of
+from kaon.types.resource import Artifact, Deployment, Key, PlanPartResource, PlanResource, Revision
+
+DAY_S = 86_400.0
+BLOBS_S = 3600.0
+"""How long bytes stay that no artifact names, in seconds: longer than any upload is between its bytes and its row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """How long things stay that nothing refers to, in seconds."""
+
+    artifacts_s: float = 7 * DAY_S
+    events_s: float = 30 * DAY_S
+    gone_s: float = 7 * DAY_S
+    """Events of what has been deleted."""
+    keys_s: float = 30 * DAY_S
+    """Keys after their end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """Bytes that are kept."""
+
+    digest: str
+    size_bytes: int
+    written_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Everything that is kept, or refers to something that is."""
+
+    artifacts: Sequence[Artifact] = ()
+    deployments: Sequence[Deployment] = ()
+    revisions: Sequence[Revision] = ()
+    plans: Sequence[PlanResource] = ()
+    plan_parts: Sequence[PlanPartResource] = ()
+    keys: Sequence[Key] = ()
+    blobs: Sequence[Blob] = ()
+    unreadable: Sequence[tuple[str, str, str]] = ()
+    """(Kind, workspace, name) of what is stored and cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Garbage:
+    """What may go, the oldest first."""
+
+    artifacts: tuple[Artifact, ...] = ()
+    blobs: tuple[Blob, ...] = ()
+    keys: tuple[Key, ...] = ()
+
+
+def may_go(stored: Stored, keep: Keep, now: float) -> Garbage:
+    """What nothing refers to at `now`, epoch seconds, and whose time is over."""
+    used, closed = _used(stored), {workspace for kind, workspace, _ in stored.unreadable if kind in _REFERRING}
+    named = {a.spec.digest for a in stored.artifacts} | {n for kind, _, n in stored.unreadable if kind == "artifact"}
+    plans_known = all(kind not in ("plan", "plan_part") for kind, _, _ in stored.unreadable)
+    unused = (a for a in stored.artifacts if (a.workspace, a.spec.digest) not in used and a.workspace not in closed)
+    return Garbage(
+        artifacts=tuple(
+            sorted((a for a in unused if plans_known and touched_at(a) <= now - keep.artifacts_s), key=_age)
+        ),
+        blobs=tuple(
+            sorted(
+                (blob for blob in stored.blobs if blob.digest not in named and blob.written_at <= now - BLOBS_S),
+                key=lambda blob: (blob.written_at, blob.digest),
+            )
+        ),
+        keys=_ended(stored, keep, now),
+    )
+
+
+_REFERRING = ("deployment", "revision")
+
+
+def touched_at(artifact: Artifact) -> float:
+    """When an artifact was brought or deployed last, epoch seconds."""
+    return max(artifact.created_at, artifact.status.used_at)
+
+
+def _age(artifact: Artifact) -> tuple[float, str, str]:
+    return touched_at(artifact), artifact.workspace, artifact.name
+
+
+def _used(stored: Stored) -> set[tuple[str, str]]:
+    """(Workspace, digest) of each artifact that something refers to."""
+    specs = ((d.workspace, t.artifact) for d in stored.deployments for t in templates_of(d.spec))
+    frozen = ((r.workspace, r.spec.template.artifact) for r in stored.revisions)
+    parts = [row.spec.part for row in stored.plan_parts]
+    parts += [part for row in stored.plans if row.spec.plan for part in row.spec.plan.parts.values()]
+    planned = ((r.workspace, r.artifact) for p in parts for r in (*p.replicas, *((p.standby,) if p.standby else ())))
+    return {*specs, *frozen, *planned}
+
+
+def _ended(stored: Stored, keep: Keep, now: float) -> tuple[Key, ...]:
+    by_uid = {key.uid: key for key in stored.keys}
+    if any(kind in ("deployment", "key") for kind, _, _ in stored.unreadable):
+        return ()
+    owners = (by_uid[d.spec.owner_uid] for d in stored.deployments if d.spec.owner_uid in by_uid)
+    kept = {key.uid for owner in owners for key in line(owner, by_uid)}
+    ends = ((key, _end(key, by_uid)) for key in stored.keys if key.spec.owner_uid and key.uid not in kept)
+    over = [(at, key.uid, key) for key, at in ends if at is not None and at <= now - keep.keys_s]
+    return tuple(key for *_, key in sorted(over, key=lambda one: one[:2]))
+
+
+def _end(key: Key, keys: Mapping[str, Key]) -> float | None:
+    """When a key ended, or will, by itself or with a key above it; None: not known to."""
+    above = line(key, keys)
+    ends: list[float] = [at for one in above for at in _own_ends(one)]
+    if above[-1].spec.owner_uid not in ("", *keys):  # the key that made it is gone
+        ends.append(key.updated_at)
+    return min(ends, default=None)
+
+
+def _own_ends(key: Key) -> Iterable[float]:
+    return (at for at in (key.status.revoked_at, key.spec.expires_at) if at is not None)

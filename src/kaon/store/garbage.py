@@ -1,0 +1,122 @@
+"""Deletes what nothing refers to any more: decided by `kaon.laws.retention`, a part of it at a time.
+
+Something may be deployed at the same moment. What is read first is what may go, then what refers to it; whoever makes
+something refer to an artifact writes to its row before, so that its deletion, which is of the row as it was read,
+fails. Whether bytes stay is decided under `Blobs.deciding`, which whoever keeps an artifact of them holds, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from kaon.clock import Clock
+from kaon.errors import Conflict, NotFound
+from kaon.laws.retention import Garbage, Keep, Stored, may_go, touched_at
+from kaon.settings import Settings
+from kaon.store.port import AnyResource, Blobs, Store, Unreadable
+from kaon.store.records import ROWS_AT_ONCE
+from kaon.types.garbage import Collected, UnusedArtifact
+from kaon.types.resource import Artifact
+
+AT_ONCE = 200
+"""Artifacts, files and keys, of each, that go at once."""
+
+
+def keep_of(settings: Settings) -> Keep:
+    """How long things stay, as the platform's settings say."""
+    return Keep(settings.keep_artifacts_s, settings.keep_events_s, settings.keep_gone_s, settings.keep_keys_s)
+
+
+class Collector:
+    """Finds and deletes what may go, of one store and its blobs."""
+
+    def __init__(self, store: Store, blobs: Blobs, clock: Clock, keep: Keep) -> None:
+        self._store = store
+        self._blobs = blobs
+        self._clock = clock
+        self._keep = keep
+
+    async def found(self) -> Collected:
+        """All that may go now. Nothing is deleted."""
+        garbage = await self._garbage()
+        return _told(garbage, await self._store.outdated(self._keep))
+
+    async def collect(self) -> Collected:
+        """Delete what may go, as much as goes at once; what went."""
+        garbage = await self._garbage()
+        some = Garbage(garbage.artifacts[:AT_ONCE], garbage.blobs[:AT_ONCE], garbage.keys[:AT_ONCE])
+        gone = Garbage(
+            artifacts=tuple(await discard(self._store, self._blobs, some.artifacts)),
+            blobs=tuple([blob for blob in some.blobs if await self._drop(blob.digest)]),
+            keys=tuple([key for key in some.keys if await _deleted(self._store, key)]),
+        )
+        rows = await self._store.sweep(self._keep)
+        more = some != garbage or any(count >= ROWS_AT_ONCE for count in rows.values())
+        return _told(gone, rows).model_copy(update={"more": more})
+
+    async def _garbage(self) -> Garbage:
+        unreadable: list[Unreadable] = []
+        blobs = await self._blobs.list_all()
+        kinds = ("artifact", "deployment", "revision", "plan", "plan_part", "key")
+        artifacts, deployments, revisions, plans, parts, keys = [
+            await self._store.list_all(kind, unreadable=unreadable) for kind in kinds
+        ]
+        bad = [(u.kind, u.workspace, u.name) for u in unreadable]
+        stored = Stored(artifacts, deployments, revisions, plans, parts, keys, blobs, bad)
+        return may_go(stored, self._keep, self._clock.now())
+
+    async def _drop(self, digest: str) -> bool:
+        """Delete bytes, unless an artifact names them by now."""
+        async with self._blobs.deciding:
+            if digest in await _named(self._store):
+                return False
+            await self._blobs.delete(digest)
+            return True
+
+
+async def discard(store: Store, blobs: Blobs, artifacts: Iterable[Artifact]) -> list[Artifact]:
+    """Delete artifacts as they were read, and the bytes that no other names; those that went.
+
+    One that was written to since stays: it was brought again, or something is made of it now.
+    """
+    async with blobs.deciding:
+        gone = [artifact for artifact in artifacts if await _deleted(store, artifact)]
+        if gone:
+            named = await _named(store)
+            for digest in {artifact.spec.digest for artifact in gone} - named:
+                await blobs.delete(digest)
+    return gone
+
+
+async def _named(store: Store) -> set[str]:
+    """The digests of all artifacts, those that cannot be read included."""
+    unreadable: list[Unreadable] = []
+    there: Sequence[AnyResource] = await store.list_all("artifact", unreadable=unreadable)
+    return {artifact.name for artifact in there} | {artifact.name for artifact in unreadable}
+
+
+async def _deleted(store: Store, resource: AnyResource) -> bool:
+    try:
+        await store.delete(resource)
+    except (Conflict, NotFound):
+        return False
+    return True
+
+
+def _told(garbage: Garbage, rows: dict[str, int]) -> Collected:
+    return Collected(
+        artifacts=tuple(
+            UnusedArtifact(
+                workspace=a.workspace,
+                digest=a.spec.digest,
+                service=a.spec.manifest.service.name,
+                size_bytes=a.spec.size_bytes,
+                used_at=touched_at(a),
+            )
+            for a in garbage.artifacts
+        ),
+        blobs=len(garbage.blobs),
+        blob_bytes=sum(blob.size_bytes for blob in garbage.blobs),
+        keys=tuple(f"{key.workspace}/{key.name}" for key in garbage.keys),
+        rows=rows,
+    )

@@ -1,0 +1,65 @@
+"""How tests wait: for a condition, and never for a time. A test forbids `sleep` everywhere else in this folder."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Callable
+from typing import Any
+
+WITHIN_S = 60.0
+"""Ends a test that would wait forever. Far beyond what anything takes on a busy machine: it says nothing of speed."""
+FIRST_S, EVERY_S = 0.0005, 0.02
+"""Between the first two looks, and between two later ones."""
+
+
+def eventually(look: Callable[[], Any], what: str = "", within_s: float = WITHIN_S) -> Any:
+    """The first true value of `look`; what it raises counts as nothing seen."""
+    deadline, last, pause_s = time.monotonic() + within_s, None, FIRST_S
+    while True:
+        try:
+            if seen := look():
+                return seen
+            last = None
+        except Exception as error:
+            last = error
+        if time.monotonic() > deadline:
+            raise AssertionError(_late(within_s, what)) from last
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, EVERY_S)
+
+
+async def until(look: Callable[[], Any], what: str = "", within_s: float = WITHIN_S) -> Any:
+    """The first true value of `look`, which may be a coroutine function. What it raises ends the wait."""
+    deadline, pause_s = time.monotonic() + within_s, FIRST_S
+    while True:
+        seen = look()
+        if inspect.isawaitable(seen):
+            seen = await seen
+        if seen:
+            return seen
+        if time.monotonic() > deadline:
+            raise AssertionError(_late(within_s, what))
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, EVERY_S)
+
+
+def _late(within_s: float, what: str) -> str:
+    return f"not within {within_s:.0f} s: {what or 'the condition'}"
+
+
+async def turns(count: int = 50) -> None:
+    """Let tasks that need no I/O and no thread go on until each of them waits."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def lasts(seconds: float) -> None:
+    """What a stand-in's work takes, where the test is about work that takes its time."""
+    await asyncio.sleep(seconds)
+
+
+async def forever() -> None:
+    """Work that ends only when it is cancelled."""
+    await asyncio.Event().wait()
