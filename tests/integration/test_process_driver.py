@@ -301,7 +301,7 @@ async def test_a_real_service_gets_ready_takes_its_access_list_and_knobs_and_dra
     driver, workload = greeter(place, {"GREETING": "hello"})
     await driver.start(with_launch(workload, {"knobs": Knobs(concurrency=4)}))
     sighting = await seen(driver, workload.spec.id, running)
-    sockets, address = ControlSockets(), sighting.control_address or ""
+    sockets, address = ControlSockets(lambda _: workload.launch.control_token), sighting.control_address or ""
 
     async def ready() -> bool:
         return await phase(sockets, address) == "Ready"
