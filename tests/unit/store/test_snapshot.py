@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import update
 from tests.waiting import turns
 
-from kaon.errors import KaonError, NotFound, Unavailable
+from kaon.errors import NotFound, Unavailable, UnreadableRow
 from kaon.store import open_store, snapshot
 from kaon.store.database import connect
 from kaon.store.memory import MemoryStore
@@ -199,6 +199,6 @@ async def test_a_row_that_cannot_be_read_is_told_apart_from_one_that_is_not_ther
     await snapshot.current()
     assert [each.name for each in snapshot.list("workspace")] == ["good"]
     assert [row.name for row in snapshot.unreadable("workspace")] == ["bad"]
-    with pytest.raises(KaonError, match="cannot be read"):
+    with pytest.raises(UnreadableRow):
         snapshot.find("workspace", "", "bad")
     await store.close()
