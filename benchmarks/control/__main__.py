@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from benchmarks.control import intake, look, scale, tick
+from benchmarks.control import intake, look, plan_size, scale, tick
 from benchmarks.report import QUICK, Report, median
 from kaon.laws.scale import Scale
 from kaon.laws.scaling import Bounds
@@ -50,6 +50,7 @@ def main() -> None:
     look.measure(report)
     scale.measure(report)
     intake.measure(report)
+    plan_size.measure(report)
     report.finish()
 
 

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tests.plans import kept_plan
 
 from kaon.clock import FakeClock
 from kaon.control import Controllers
@@ -24,6 +25,7 @@ from kaon.store.vault import Vault
 from kaon.types.cloud import CloudSpec, CloudStatus
 from kaon.types.deployment import DeploymentSpec, Rollout, RolloutState, Scaling, Template
 from kaon.types.key import KeySpec, KeyStatus, Role, identity_name, key_hash
+from kaon.types.model import content_hash
 from kaon.types.plan import Plan, Report
 from kaon.types.replica import Phase, ReplicaSpec, ReplicaStatus, replica_id
 
@@ -218,7 +220,7 @@ class StoreAndControl(RuleBasedStateMachine):
     def report(self) -> None:
         plan = self.plan()
         cloud = self.do(self.store.get("cloud", "", "local"))
-        status = CloudStatus(report=self.agent.report(plan.hash if plan else ""), seen_at=self.clock.now())
+        status = CloudStatus(report=self.agent.report(content_hash(plan) if plan else ""), seen_at=self.clock.now())
         self.do(self.store.update_status(cloud, status))
 
     @rule(delta_s=st.sampled_from([1.0, 40.0]))
@@ -317,8 +319,8 @@ class StoreAndControl(RuleBasedStateMachine):
     # Helpers of the rules.
 
     def plan(self) -> Plan | None:
-        found = self.do(self.store.find("plan", "", "local"))
-        return found.spec.plan if found else None
+        found = self.do(kept_plan(self.store))
+        return found.plan if found else None
 
     def pick(self, number: int) -> str:
         return sorted(self.specs)[number % len(self.specs)]

@@ -31,6 +31,7 @@ PRIVATE = {
     "unit/runtime/test_fast_path.py": 2,
     "unit/runtime/test_knobs.py": 9,
     "unit/runtime/test_overload.py": 4,
+    "unit/store/test_snapshot.py": 3,
     "unit/test_errors.py": 1,
     "unit/test_guesses.py": 1,
 }

@@ -42,10 +42,12 @@ from kaon.api.broker import Broker
 from kaon.api.doors import Door
 from kaon.api.gate import Gate
 from kaon.api.guard import Guard
+from kaon.api.intake import Intake
 from kaon.api.keyring import Keyring
 from kaon.api.meters import Meters
 from kaon.api.openapi import document
 from kaon.api.parts import Parts, Vault
+from kaon.api.plans import Plans
 from kaon.api.problems import answer_framework, answer_kaon, answer_validation
 from kaon.clock import Clock
 from kaon.errors import KaonError
@@ -127,7 +129,8 @@ def create_app(
     app.router.route_class = Door
     app.router.routes[:] = DOORS
     ring = TrafficRing() if traffic is None else traffic
-    shared = ring, opinions or Opinions(), Meters(ring, clock)
+    plans = Plans(snapshot)
+    shared = ring, opinions or Opinions(), Meters(ring, clock), plans, Intake(snapshot, plans)
     app.state.parts = Parts(store, blobs, vault, settings, clock, snapshot, keyring, Broker(), *shared)
     app.state.gate = Gate(snapshot, keyring, Guesses(clock))
     app.openapi = cache(partial(document, DOORS))  # type: ignore[method-assign]

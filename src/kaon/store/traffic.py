@@ -104,11 +104,14 @@ class TrafficRing:
         self._present: Counter[Key] = Counter()
         self._number = 0
 
-    def add(self, traffic: Traffic, now_s: float | None = None) -> float:
+    def add(
+        self, traffic: Traffic, now_s: float | None = None, wanted: Callable[[Sample], bool] | None = None
+    ) -> float:
         """Keep what is new of it; the end of the newest sample that is here of that cloud.
 
         Nothing is kept when something before it is missing here (`Traffic.after_s`): it will be sent again from
         there. `now_s` is the time here: what says to be of later is not kept, or dropped when this clock went back.
+        What is not `wanted` is not kept either, and is not asked for again.
         """
         cloud = self._clouds.setdefault(traffic.cloud, _Cloud())
         latest = float("inf") if now_s is None else now_s + _AHEAD_S
@@ -126,7 +129,8 @@ class TrafficRing:
             self._number += 1
             moment = Moment(at_s, self._number)
             for sample in samples:
-                moment.add(sample)
+                if wanted is None or wanted(sample):
+                    moment.add(sample)
             cloud.seconds.append(moment)
             if len(cloud.seconds) > _AS_OBJECTS:
                 cloud.seconds[-1 - _AS_OBJECTS].objects.clear()
