@@ -21,8 +21,10 @@ from kaon.sim.search import ThreadedTwin
 from kaon.stack.boot import prepare_until_done
 from kaon.store import open_store
 from kaon.store.blobs import FileBlobs
+from kaon.store.epoch import EpochStore
 from kaon.store.garbage import Collector, keep_of
 from kaon.store.opinions import Opinions
+from kaon.store.port import AuditRetention
 from kaon.store.snapshot import Snapshot
 from kaon.store.traffic import TrafficRing
 from kaon.store.vault import Vault, load_key
@@ -35,10 +37,12 @@ async def serve(settings: Settings, clock: Clock) -> None:
     ring = TrafficRing()  # filled by the API, read by the controllers
     opinions = Opinions()  # the other way round
     vault, blobs = Vault(load_key(settings)), FileBlobs(folder / "blobs")
-    store = open_store(settings.database, clock)
+    audit = AuditRetention(records=settings.audit_records, age_s=settings.audit_days * 86_400.0)
+    store = open_store(settings.database, clock, audit)
     await store.open()
     try:
         await prepare_until_done(store, settings)
+        epoch = await store.advance_epoch()  # from here on the controllers of a server before this one write nothing
         collect_garbage_seldom()
         snapshot = Snapshot(store)
         app = create_app(
@@ -63,8 +67,9 @@ async def serve(settings: Settings, clock: Clock) -> None:
             timeout_graceful_shutdown=1,
         )
         server = _Server(config)
+        controlled = EpochStore(store, epoch)
         controllers = Controllers(
-            store,
+            controlled,
             vault,
             clock,
             traffic=ring,
@@ -72,7 +77,7 @@ async def serve(settings: Settings, clock: Clock) -> None:
             twin=ThreadedTwin(),
             routes_bytes=settings.routes_bytes,
             snapshot=snapshot,
-            collector=Collector(store, blobs, clock, keep_of(settings)),
+            collector=Collector(controlled, blobs, clock, keep_of(settings)),
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(snapshot.run())
