@@ -77,6 +77,9 @@ class CutStore:
     async def delete(self, *arguments: Any) -> None:
         await self._write(self._store.delete(*arguments))
 
+    async def write(self, writes: Any, **options: Any) -> list[AnyResource]:
+        return await self._write(self._store.write(writes, **options))
+
 
 class Agent:
     """One cloud: starts and ends what the plan says, and reports."""
@@ -318,6 +321,17 @@ class StoreAndControl(RuleBasedStateMachine):
         kept = [r.spec for r in self.do(self.store.list_all("revision", WS))]
         assert len({(r.deployment_uid, r.template_hash) for r in kept}) == len(kept)
         assert len({(r.deployment_uid, r.number) for r in kept}) == len(kept)
+
+    @invariant()
+    def a_status_is_written_with_its_event_and_its_decision(self) -> None:
+        for deployment in self.do(self.store.list_all("deployment", WS)):
+            if (target := deployment.status.target) is None:
+                continue
+            events = self.do(self.store.events(WS, "deployment", deployment.name))
+            told = [e.message for e in events if e.uid == deployment.uid and e.reason == "RolloutStarted"]
+            decided = [e.after for e in self.do(self.store.journal(WS, deployment.name, "rollout"))]
+            assert any(message.startswith(f"Revision {target} takes over") for message in told)
+            assert f"revision {target}" in decided
 
     @invariant()
     def a_replica_is_planned_once(self) -> None:

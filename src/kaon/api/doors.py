@@ -6,22 +6,28 @@ declares none cannot be made; and it asks the gate before anything of the reques
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
 from functools import cached_property
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError, WrapValidator
 from starlette.requests import Request
 from starlette.responses import Response
 
 from kaon.api.gate import Need
 from kaon.api.problems import RESPONSES, Unprocessable
-from kaon.errors import InvalidInput, TooLarge
+from kaon.errors import Forbidden, InvalidInput, TooLarge
 from kaon.sdk.codec import Reader, codec_of
 from kaon.sdk.problems import invalid
+from kaon.types.key import Right
+from kaon.types.model import from_request
 
 BODY_LIMIT_BYTES = 2**20
 _FEW_ITEMS = 2000
@@ -42,22 +48,37 @@ class Door(APIRoute):
     ) -> None:
         self.right = right
         self.body_limit_bytes = body_limit_bytes
+        if right is not Right.AGENT:  # an agent may be newer than this server
+            endpoint = _with_strict_bodies(endpoint)
         super().__init__(path, endpoint, **options)
-        self._queries = frozenset(p.alias for p in self.dependant.query_params)
+        self._queries = frozenset(_queries(self.dependant))
+
+    @property
+    def verb(self) -> str:
+        """What it is for, as the audit log says it: the first word of its name."""
+        return (self.operation_id or self.name).partition("_")[0]
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The framework's handler, behind the gate."""
         handle = super().get_route_handler()
 
         async def enter(request: Request) -> Response:
-            request.state.caller = await request.app.state.gate.admit(request, self.right)
-            self._refuse_unknown_queries(request)
-            strict = Strict(request, self.body_limit_bytes)
-            if self.body_field is not None:
-                self._check_large(await strict.body())
-            return await handle(strict)
+            try:
+                return await self._enter(request, handle)
+            except Forbidden:
+                await request.app.state.refusals.record(request, self.verb, str(self.tags[0]).removesuffix("s"))
+                raise
 
         return enter
+
+    async def _enter(self, request: Request, handle: Callable[[Request], Coroutine[Any, Any, Response]]) -> Response:
+        caller = await request.app.state.gate.admit(request, self.right)
+        request.state.caller = caller and replace(caller, verb=self.verb)
+        self._refuse_unknown_queries(request)
+        strict = Strict(request, self.body_limit_bytes)
+        if self.body_field is not None:
+            self._check_large(await strict.body())
+        return await handle(strict)
 
     def _check_large(self, body: bytes) -> None:
         """Refuse a body of many items that does not fit, before the framework makes an error of each of them."""
@@ -88,6 +109,30 @@ class Door(APIRoute):
                 hint=f"It takes: {takes}.",
                 errors=[{"where": f"query.{name[:80]}", "message": "unknown"} for name in unknown[:20]],
             )
+
+
+def _with_strict_bodies(endpoint: Handler) -> Handler:
+    """The same, but that its bodies are read by `from_request`."""
+    signature = inspect.signature(endpoint, eval_str=True)
+    parameters = [p.replace(annotation=_strict(p.annotation)) for p in signature.parameters.values()]
+    endpoint.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return endpoint
+
+
+def _strict(annotation: Any) -> Any:
+    """A body's type, read by `from_request`; other types as they are."""
+    if get_origin(annotation) in (Union, UnionType):
+        return Union[tuple(map(_strict, get_args(annotation)))]  # noqa: UP007
+    if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        return annotation
+    return Annotated[annotation, WrapValidator(lambda value, _: from_request(annotation, value))]
+
+
+def _queries(dependant: Dependant) -> Iterator[str]:
+    """The query parameters that a handler, or what it depends on, takes."""
+    yield from (p.alias for p in dependant.query_params)
+    for below in dependant.dependencies:
+        yield from _queries(below)
 
 
 class Strict(Request):

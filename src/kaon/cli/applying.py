@@ -22,7 +22,7 @@ from kaon.errors import InvalidInput, NotFound
 from kaon.sdk.build import Built
 from kaon.types.artifact import Consent
 from kaon.types.deployment import DeploymentSpec
-from kaon.types.model import Model, Name
+from kaon.types.model import Model, Name, from_request
 
 _LIMIT_BYTES = 2**20
 
@@ -74,7 +74,7 @@ def documents(text: str) -> list[Document]:
     found = []
     for number, members in enumerate(raw, start=1):
         try:
-            found.append(Document.model_validate(members))
+            found.append(from_request(Document, members))
         except ValidationError as error:
             first = error.errors()[0]
             raise InvalidInput(

@@ -17,6 +17,7 @@ from kaon.cli.text import plain, since, table, width
 from kaon.cli.waiting import awaits_promotion, until_rolled_out
 from kaon.errors import InvalidInput, Unavailable
 from kaon.types.deployment import Arm, Canary, DeploymentSpec, Gate, RolloutState, Shadow
+from kaon.types.model import from_request
 from kaon.types.shadow import Difference, ShadowReport
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def canary(steps: str, step_s: float | None, base: Canary | None) -> Canary | No
     try:
         if steps:
             changes["steps"] = [int(part) for part in steps.replace("%", "").split(",")]
-        return Canary.model_validate((base or Canary()).model_dump() | changes)
+        return from_request(Canary, (base or Canary()).model_dump() | changes)
     except (ValueError, ValidationError) as error:
         said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "its steps are no numbers"
         raise InvalidInput(

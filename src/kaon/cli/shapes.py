@@ -45,11 +45,17 @@ def tuned(deployment: DeploymentView) -> str:
 def left_out(deployment: DeploymentView) -> str:
     """In a word that something of it could not be planned or routed, or that nobody answers for it: `describe` and
     `events` say what."""
-    failing = {c.type for c in deployment.status.conditions if c.holds == (c.type == "OwnerGone")}
-    words = (("Planned", "not planned"), ("Routed", "not routed"), ("OwnerGone", "owner gone"))
-    return next((word for name, word in words if name in failing), "")
+    bad = {c.type for c in deployment.status.conditions if c.bad}
+    return next((word for name, word in _LEFT_OUT if name in bad), "")
 
 
+_LEFT_OUT = (
+    ("Planned", "not planned"),
+    ("Routed", "not routed"),
+    ("Unreadable", "unreadable"),
+    ("ReconcileFailed", "failing"),
+    ("OwnerGone", "owner gone"),
+)
 _TUNED = {
     "trying": "other values of its knobs are being tried",
     "tunable": "better values of its knobs are recommended",

@@ -17,6 +17,7 @@ from kaon.cli.output import Format, document, put, put_one
 from kaon.cli.remote import Remote, opened
 from kaon.cli.text import plain, seconds, stamp, table
 from kaon.errors import InvalidInput
+from kaon.types.model import from_request
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -131,7 +132,7 @@ def whoami(form: Format) -> None:
 
 def _request(model: type[M], **members: object) -> M:
     try:
-        return model.model_validate(members)
+        return from_request(model, members)
     except ValidationError as error:
         raise InvalidInput(
             "That does not fit.",

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 from pydantic import Field
 
-from kaon.types.model import Model
+from kaon.types.model import Model, OpenEnum
 
 
-class Level(StrEnum):
+class Level(OpenEnum):
     """Whether somebody should look."""
 
     NORMAL = "normal"
     WARNING = "warning"
+
+    @classmethod
+    def unknown(cls) -> Level:
+        """Somebody should look."""
+        return cls.WARNING
 
 
 class Event(Model):

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from kaon.types.model import Model, Name
+from kaon.types.model import Model, Name, OpenEnum
 from kaon.types.versioned import Versioned
 
 KEY_PREFIX = "kaon_"
@@ -25,12 +25,17 @@ class Role(StrEnum):
     AGENT = "agent"
 
 
-class Priority(StrEnum):
+class Priority(OpenEnum):
     """Whose calls go first when there is not enough for all."""
 
     HIGH = "high"
     NORMAL = "normal"
     LOW = "low"
+
+    @classmethod
+    def unknown(cls) -> Priority:
+        """Neither before others nor after them."""
+        return cls.NORMAL
 
 
 class Right(StrEnum):

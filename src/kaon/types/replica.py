@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from enum import StrEnum
 
 from pydantic import Field
 
-from kaon.types.model import Address, Digest, EnvName, Model, Name
+from kaon.types.model import Address, Digest, EnvName, Model, Name, OpenEnum
 from kaon.types.service import Resources
 
 
-class Phase(StrEnum):
+class Phase(OpenEnum):
     """Where a replica is in its life; also the word that people see."""
 
     BUILDING = "Building"
@@ -25,6 +24,11 @@ class Phase(StrEnum):
     DRAINING = "Draining"
     UNKNOWN = "Unknown"
     """Its cloud is lost."""
+
+    @classmethod
+    def unknown(cls) -> Phase:
+        """It does not serve, and nobody is to be alarmed."""
+        return cls.STARTING
 
 
 class ReplicaSpec(Model):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from tests.waiting import turns
 
 from kaon.agent.loop import Agent
 from kaon.agent.ports import Call
@@ -78,8 +79,8 @@ class Broken(FakeDriver):
     """A place, and replicas in it, with which one kind of action goes wrong from some time on."""
 
     def __init__(self, clock: FakeClock) -> None:
-        super().__init__(FakePlace(clock))
-        self.clock = clock
+        self.clock, self.place = clock, FakePlace(clock)
+        super().__init__(self.place)
         self.broken: dict[str, Callable[[FakeClock], Coroutine[Any, Any, None]]] = {}
         self.count: Counter[str] = Counter()
 
@@ -117,7 +118,8 @@ class ControlPlane:
         self.clock = clock
         self.name, self.wanted = "first", RUNNING
         self.answer = answer
-        self.asked = 0
+        self.asked = self.asked_for_calls = 0
+        self.calls_wait = True
 
     async def plan(self, after: str, wait_s: float) -> NamedPlan | None:
         self.asked += 1
@@ -137,7 +139,9 @@ class ControlPlane:
         return {}
 
     async def next_call(self, wait_s: float) -> Call | None:
-        await self.clock.sleep(wait_s)
+        self.asked_for_calls += 1
+        if self.calls_wait:
+            await self.clock.sleep(wait_s)
         return None
 
     async def apply(self, routes: Any, endpoints: Any) -> None:
@@ -153,8 +157,7 @@ class ControlPlane:
 async def pass_time(clock: FakeClock, seconds: float, step_s: float = 0.05) -> None:
     for _ in range(round(seconds / step_s)):
         await clock.advance(step_s)
-        for _ in range(10):
-            await asyncio.sleep(0)
+        await turns(10)
 
 
 class Running:
@@ -196,7 +199,7 @@ async def test_an_action_that_does_not_help_is_repeated_ever_more_seldom(
         before = running.driver.count[kind]
         running.control.name, running.control.wanted = "second", CALLED_FOR_BY[kind]
         if kind == "RefuseIt":  # a replica that names refusals by itself
-            running.driver._place.replicas[SPEC.id].refusals = Refusals(version="another")
+            running.driver.place.replicas[SPEC.id].refusals = Refusals(version="another")
         await pass_time(running.clock, SECONDS)
         assert 1 < running.driver.count[kind] - before <= MOST
         running.driver.broken.clear()
@@ -213,7 +216,7 @@ async def test_an_action_that_fails_keeps_no_other_from_being_done(tmp_path: Pat
         both = CALLED_FOR_BY["TuneIt"].flat().model_copy(update={"access": {"default/shop": CLOSED}})
         running.control.name, running.control.wanted = "second", Plan.model_validate(both.model_dump())
         await pass_time(running.clock, 3)
-        assert running.driver._place.replicas[SPEC.id].knobs.max_batch == 2
+        assert running.driver.place.replicas[SPEC.id].knobs.max_batch == 2
 
 
 ODD_SERVERS: dict[str, Callable[[str], NamedPlan | None]] = {
@@ -230,3 +233,10 @@ async def test_a_server_that_answers_nothing_new_at_once_is_asked_ever_more_seld
     async with Running(tmp_path, ODD_SERVERS[server]) as running:
         await pass_time(running.clock, SECONDS)
         assert 1 < running.control.asked <= 25  # 0.2 s, doubling to 5 s, less up to a fifth
+
+
+async def test_a_server_that_says_at_once_that_it_has_no_calls_is_asked_ever_more_seldom(tmp_path: Path) -> None:
+    async with Running(tmp_path) as running:
+        running.control.calls_wait = False
+        await pass_time(running.clock, SECONDS)
+        assert 1 < running.control.asked_for_calls <= 25
