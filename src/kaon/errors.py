@@ -21,7 +21,10 @@
     ├── Unavailable         503   busy, draining or not reachable now; `retry_after_s` may say when
     │   ├── NotBegun        503   refused before any work, so that any replica may be asked instead
     │   ├── StaleEpoch      503   a newer control plane has started over this store: this one's decisions are refused
-    │   └── Interrupted     502   the replica broke off after it had the call: it may have worked on it
+    │   ├── Interrupted     502   the replica broke off after it had the call: it may have worked on it
+    │   ├── PlaceFull       503   a place has no room for one more workload now
+    │   └── PlaceUnavailable 503  a place where workloads run cannot be reached
+    ├── WorkloadRefused     422   a place can never run this workload as it is
     └── DeadlineExceeded    504   not answered in the time that the caller gave
 
 Every error has a *code* (stable, for programs), a *cause* (what happened, for people) and a *hint*
@@ -230,6 +233,24 @@ class Interrupted(Unavailable):
     """The connection to the replica broke after the call was sent: nobody knows what of it was done."""
 
     code, status = "interrupted", 502
+
+
+class PlaceFull(Unavailable):
+    """A place where workloads run has no room for one more now; later it may have."""
+
+    code = "place-full"
+
+
+class PlaceUnavailable(Unavailable):
+    """A place where workloads run cannot be reached, so nobody knows what became of the call."""
+
+    code = "place-unavailable"
+
+
+class WorkloadRefused(KaonError):
+    """A place can never run this workload as it is; trying again does not help."""
+
+    code, status, exit_code = "workload-refused", 422, 2
 
 
 class DeadlineExceeded(KaonError):

@@ -82,6 +82,9 @@ def routes() -> list[Door]:
 
 
 DOORS = routes()
+"""Every route there is."""
+_document = cache(partial(document, DOORS))
+"""Made once, when somebody asks for it."""
 
 
 def create_app(
@@ -137,6 +140,6 @@ def create_app(
     app.state.parts = Parts(store, blobs, vault, settings, clock, snapshot, keyring, Broker(), *shared)
     app.state.refusals = Refusals(store, clock)
     app.state.gate = Gate(snapshot, keyring, Guesses(clock))
-    app.openapi = cache(partial(document, DOORS))  # type: ignore[method-assign]
+    app.openapi = _document  # type: ignore[method-assign]
     app.add_middleware(Guard, settings=settings)
     return app
