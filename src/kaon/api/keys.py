@@ -33,7 +33,7 @@ doors = Doors("/workspaces/{ws}/keys", tag="keys")
 async def list_keys(ws: InWorkspace, parts: WithParts, caller: WithCaller) -> Items[KeyView]:
     """The keys of a workspace, those that gave up their access included."""
     found = await parts.store.list_all("key", ws)
-    owned = _answered_for(parts)
+    owned = answered_for(parts.snapshot.list("deployment"), parts.snapshot.list("key"))
     views = [await _view(parts, k, owned.get(k.uid, ())) for k in found if grantable(caller.standing, k.spec)]
     return Items(items=views)
 
@@ -80,22 +80,21 @@ async def revoke_key(
     What it deployed goes on, with the condition `OwnerGone`, until an admin adopts it.
     """
 
-    async def attempt() -> list[Deployment]:
+    async def attempt() -> Key:
         key: Key | None = await parts.store.find("key", ws, name)
         if key is None or not grantable(caller.standing, key.spec):
             raise NotFound(f"There is no key '{name}' in workspace '{ws}'.", hint="`kaon key list` lists them.")
         await hold_to(parts, precondition, key, "key", ws, name)
         if key.status.revoked_at is not None:
-            return _answered_for(parts).get(key.uid, [])
-        await parts.snapshot.at_least(parts.store.written)
-        deployments = _answered_for(parts).get(key.uid, [])
+            return key
         change = UpdateStatus(key, KeyStatus(revoked_at=parts.clock.now()))
-        told = "" if with_deployments else _without_owner(deployments)
+        told = "" if with_deployments else _without_owner(await _answered_for(parts, key))
         await audit.write(parts, caller, change, "KeyRevoked", f"Revoked.{told}")
-        return deployments
+        return key
 
-    deployments = await edits.until_written(attempt)
-    for deployment in deployments if with_deployments else ():  # the key is revoked first: nobody deploys them again
+    key = await edits.until_written(attempt)
+    # The key is revoked first: what it deploys until then is among them, and nobody deploys them again.
+    for deployment in await _answered_for(parts, key) if with_deployments else ():
         await _delete(parts, caller, deployment)
 
 
@@ -105,8 +104,9 @@ async def _delete(parts: Parts, caller: Caller, deployment: Deployment) -> None:
         await edits.delete(parts, caller, Precondition(), place, "Deleted", "Deleted with the key that deployed it.")
 
 
-def _answered_for(parts: Parts) -> dict[str, list[Deployment]]:
-    return answered_for(parts.snapshot.list("deployment"), parts.snapshot.list("key"))
+async def _answered_for(parts: Parts, key: Key) -> Sequence[Deployment]:
+    await parts.snapshot.at_least(parts.store.written)
+    return answered_for(parts.snapshot.list("deployment"), parts.snapshot.list("key")).get(key.uid, [])
 
 
 def _without_owner(deployments: Sequence[Deployment]) -> str:
