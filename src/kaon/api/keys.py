@@ -35,7 +35,7 @@ doors = Doors("/workspaces/{ws}/keys", tag="keys")
 def _seen(key: Key, look: Look) -> KeyView:
     if "owners" not in look.memo:
         look.memo["owners"] = {owner.uid: owner for owner in look.everywhere("key")}
-        look.memo["owned"] = _answered_for(look.parts)
+        look.memo["owned"] = answered_for(look.everywhere("deployment"), look.everywhere("key"))
     held = standing(key, look.memo["owners"], look.now)
     return _view(key, held, look.memo["owned"].get(key.uid, ()))
 
@@ -91,22 +91,21 @@ async def revoke_key(
     What it deployed goes on, with the condition `OwnerGone`, until an admin adopts it.
     """
 
-    async def attempt() -> list[Deployment]:
+    async def attempt() -> Key:
         key: Key | None = await parts.store.find("key", ws, name)
         if key is None or not grantable(caller.standing, key.spec):
             raise NotFound(f"There is no key '{name}' in workspace '{ws}'.", hint="`kaon key list` lists them.")
         await hold_to(parts, precondition, key, "key", ws, name)
         if key.status.revoked_at is not None:
-            return _answered_for(parts).get(key.uid, [])
-        await parts.snapshot.at_least(parts.store.written)
-        deployments = _answered_for(parts).get(key.uid, [])
+            return key
         change = UpdateStatus(key, KeyStatus(revoked_at=parts.clock.now()))
-        told = "" if with_deployments else _without_owner(deployments)
+        told = "" if with_deployments else _without_owner(await _answered_for(parts, key))
         await audit.write(parts, caller, change, "KeyRevoked", f"Revoked.{told}")
-        return deployments
+        return key
 
-    deployments = await edits.until_written(attempt)
-    for deployment in deployments if with_deployments else ():  # the key is revoked first: nobody deploys them again
+    key = await edits.until_written(attempt)
+    # The key is revoked first: what it deploys until then is among them, and nobody deploys them again.
+    for deployment in await _answered_for(parts, key) if with_deployments else ():
         await _delete(parts, caller, deployment)
 
 
@@ -116,8 +115,9 @@ async def _delete(parts: Parts, caller: Caller, deployment: Deployment) -> None:
         await edits.delete(parts, caller, Precondition(), place, "Deleted", "Deleted with the key that deployed it.")
 
 
-def _answered_for(parts: Parts) -> dict[str, list[Deployment]]:
-    return answered_for(parts.snapshot.list("deployment"), parts.snapshot.list("key"))
+async def _answered_for(parts: Parts, key: Key) -> Sequence[Deployment]:
+    await parts.snapshot.at_least(parts.store.written)
+    return answered_for(parts.snapshot.list("deployment"), parts.snapshot.list("key")).get(key.uid, [])
 
 
 def _without_owner(deployments: Sequence[Deployment]) -> str:
