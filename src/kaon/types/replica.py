@@ -33,7 +33,7 @@ class Phase(OpenEnum):
         return cls.STARTING
 
 
-class WorkloadKind(StrEnum):
+class WorkloadKind(OpenEnum):
     """What a workload is for."""
 
     SERVICE = "service"
@@ -41,12 +41,22 @@ class WorkloadKind(StrEnum):
     JOB = "job"
     """It does its work and ends; nobody calls it."""
 
+    @classmethod
+    def unknown(cls) -> WorkloadKind:
+        """What there was before there were kinds."""
+        return cls.SERVICE
 
-class Restart(StrEnum):
+
+class Restart(OpenEnum):
     """Whether a replica that has ended by itself is started again."""
 
     ALWAYS = "always"
     NEVER = "never"
+
+    @classmethod
+    def unknown(cls) -> Restart:
+        """What there was before there was a choice."""
+        return cls.ALWAYS
 
 
 INSTALL_LIMIT_S = 1800.0
