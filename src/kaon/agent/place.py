@@ -79,8 +79,9 @@ class Place:
         if self._looking is None:
             self._asked_at = self._clock.monotonic()
             self._looking = asyncio.ensure_future(self._driver.observe())
-            self._looking.add_done_callback(self._answered)
             await self._wait(self._looking, LOOK_S)
+            if not self._looking.done():
+                self._looking.add_done_callback(self._late)
         if not self._looking.done():
             self._note("It does not answer.")
             if self._clock.monotonic() - self._asked_at > GIVE_UP_S:
@@ -109,7 +110,7 @@ class Place:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
 
-    def _answered(self, looked: asyncio.Future[Observation]) -> None:
+    def _late(self, looked: asyncio.Future[Observation]) -> None:
         if not looked.cancelled():
             looked.exception()  # retrieved, even when nobody waits any more
         self._changed.set()
