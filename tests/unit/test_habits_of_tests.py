@@ -20,6 +20,7 @@ PRIVATE = {
     "integration/api/world.py": 1,
     "integration/edge/test_edge_process.py": 1,
     "integration/test_made_again.py": 1,
+    "unit/agent/test_back_off.py": 2,
     "unit/api/test_lasting.py": 2,
     "unit/build/test_environments.py": 1,
     "unit/cli/test_parts.py": 4,

@@ -156,11 +156,7 @@ class Agent:
                 continue
             failures = 0
             self._heard()
-            if self._is_new(answer) or self._clock.monotonic() - asked_at >= _AWAY.cap_s:
-                idle = 0
-            else:  # nothing new, and yet at once: whatever the reason, it is not asked in a hot loop
-                idle += 1
-                await self._clock.sleep(delay_s(_AWAY, idle, random.random()))  # noqa: S311
+            idle = await self._rest(idle, asked_at, new=self._is_new(answer))
 
     def _is_new(self, answer: NamedPlan | None) -> bool:
         """Take what the control plane answered; whether it says something else than the plan in force."""
@@ -351,9 +347,10 @@ class Agent:
             await self._woken(self._news, _REPORT_S)
 
     async def _answer_calls(self) -> None:
-        failures = 0
+        failures = idle = 0
         async with asyncio.TaskGroup() as group:
             while True:
+                asked_at = self._clock.monotonic()
                 try:
                     call = await self._control.next_call(_WAIT_S)
                 except KaonError as error:
@@ -362,6 +359,7 @@ class Agent:
                 failures = 0
                 if call is not None:
                     group.create_task(self._answer(call))
+                idle = await self._rest(idle, asked_at, new=call is not None)
 
     async def _answer(self, call: Call) -> None:
         lines = _nothing()
@@ -387,6 +385,14 @@ class Agent:
     def _heard(self) -> None:
         """The control plane has answered."""
         self._heard_at = self._clock.monotonic()
+
+    async def _rest(self, idle: int, asked_at: float, *, new: bool) -> int:
+        """Wait after an answer that says nothing new and yet came at once, so that nothing is asked in a hot loop,
+        whatever the reason; how many of these came in a row."""
+        if new or self._clock.monotonic() - asked_at >= _AWAY.cap_s:
+            return 0
+        await self._clock.sleep(delay_s(_AWAY, idle + 1, random.random()))  # noqa: S311
+        return idle + 1
 
     async def _back_off(self, failures: int, what: str, error: KaonError) -> int:
         """Wait after one more failure in a row; how many they are now."""

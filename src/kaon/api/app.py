@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 from kaon.api import (
     advice,
     artifacts,
+    audit_log,
     cloud_admin,
     clouds,
     decisions,
@@ -49,6 +50,7 @@ from kaon.api.openapi import document
 from kaon.api.parts import Parts, Vault
 from kaon.api.plans import Plans
 from kaon.api.problems import answer_framework, answer_kaon, answer_validation
+from kaon.api.refusals import Refusals
 from kaon.clock import Clock
 from kaon.errors import KaonError
 from kaon.guesses import Guesses
@@ -69,6 +71,7 @@ DOORS: list[Door] = [
     *owners.doors,
     *replicas.doors,
     *events.doors,
+    *audit_log.doors,
     *keys.doors,
     *secret_values.doors,
     *clouds.doors,
@@ -79,6 +82,9 @@ DOORS: list[Door] = [
     *metrics.doors,
     *garbage.doors,
 ]
+
+_document = cache(partial(document, DOORS))
+"""Made once, when somebody asks for it."""
 """Every route there is."""
 
 
@@ -132,7 +138,8 @@ def create_app(
     plans = Plans(snapshot)
     shared = ring, opinions or Opinions(), Meters(ring, clock), plans, Intake(snapshot, plans)
     app.state.parts = Parts(store, blobs, vault, settings, clock, snapshot, keyring, Broker(), *shared)
+    app.state.refusals = Refusals(store, clock)
     app.state.gate = Gate(snapshot, keyring, Guesses(clock))
-    app.openapi = cache(partial(document, DOORS))  # type: ignore[method-assign]
+    app.openapi = _document  # type: ignore[method-assign]
     app.add_middleware(Guard, settings=settings)
     return app

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from kaon import log
-from kaon.errors import Conflict, NotFound, UnreadableRow
+from kaon.errors import Conflict, NotFound, StaleEpoch, UnreadableRow
 from kaon.store.port import AnyResource, Unreadable
 from kaon.types.resource import KINDS, Resource
 
@@ -154,6 +154,15 @@ def taken(kind: str, workspace: str, name: str) -> Conflict:
     """The error for a name that is used already."""
     where = f" in workspace '{workspace}'" if workspace else ""
     return Conflict(f"A {kind} '{name}' exists already{where}.", hint="Choose another name, or change that one.")
+
+
+def hold_to_epoch(epoch: int | None, newest: int) -> None:
+    """Raises `StaleEpoch` for a write under an epoch that is over; one under none may be made."""
+    if epoch is not None and epoch < newest:
+        raise StaleEpoch(
+            f"A newer control plane has started over this store (epoch {newest}, this one has {epoch}).",
+            hint="Stop the older server: its API still answers, but its controllers change nothing any more.",
+        )
 
 
 def changed(

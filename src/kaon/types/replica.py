@@ -43,8 +43,8 @@ class WorkloadKind(OpenEnum):
 
     @classmethod
     def unknown(cls) -> WorkloadKind:
-        """What there was before there were kinds."""
-        return cls.SERVICE
+        """Nobody is sent to what may not answer."""
+        return cls.JOB
 
 
 class Restart(OpenEnum):
@@ -55,8 +55,8 @@ class Restart(OpenEnum):
 
     @classmethod
     def unknown(cls) -> Restart:
-        """What there was before there was a choice."""
-        return cls.ALWAYS
+        """What may be done only once is not done again."""
+        return cls.NEVER
 
 
 INSTALL_LIMIT_S = 1800.0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from tests.waiting import turns
 
 from kaon.agent.loop import Agent
 from kaon.agent.ports import Call
@@ -132,7 +133,8 @@ class ControlPlane:
         self.clock = clock
         self.name, self.wanted = "first", RUNNING
         self.answer = answer
-        self.asked = 0
+        self.asked = self.asked_for_calls = 0
+        self.calls_wait = True
 
     async def plan(self, after: str, wait_s: float) -> NamedPlan | None:
         self.asked += 1
@@ -152,7 +154,9 @@ class ControlPlane:
         return {}
 
     async def next_call(self, wait_s: float) -> Call | None:
-        await self.clock.sleep(wait_s)
+        self.asked_for_calls += 1
+        if self.calls_wait:
+            await self.clock.sleep(wait_s)
         return None
 
     async def apply(self, routes: Any, endpoints: Any) -> None:
@@ -168,8 +172,7 @@ class ControlPlane:
 async def pass_time(clock: FakeClock, seconds: float, step_s: float = 0.05) -> None:
     for _ in range(round(seconds / step_s)):
         await clock.advance(step_s)
-        for _ in range(10):
-            await asyncio.sleep(0)
+        await turns(10)
 
 
 class Running:
@@ -246,3 +249,10 @@ async def test_a_server_that_answers_nothing_new_at_once_is_asked_ever_more_seld
     async with Running(tmp_path, ODD_SERVERS[server]) as running:
         await pass_time(running.clock, SECONDS)
         assert 1 < running.control.asked <= 25  # 0.2 s, doubling to 5 s, less up to a fifth
+
+
+async def test_a_server_that_says_at_once_that_it_has_no_calls_is_asked_ever_more_seldom(tmp_path: Path) -> None:
+    async with Running(tmp_path) as running:
+        running.control.calls_wait = False
+        await pass_time(running.clock, SECONDS)
+        assert 1 < running.control.asked_for_calls <= 25

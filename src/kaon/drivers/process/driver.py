@@ -418,11 +418,12 @@ class ProcessDriver:
 
     async def _found(self, id_: str) -> int | None:
         """The replica's process; its parent may hold its lock for the moment that it takes to start it."""
-        while (pid := processes.leader(self._places.lock(id_))) is not None:
-            if pid != processes.leader(self._places.log_lock(id_)):
+        lock, log_lock = self._places.lock(id_), self._places.log_lock(id_)
+        while True:
+            pid, parent = await self._looking.run(lambda: (processes.leader(lock), processes.leader(log_lock)))
+            if pid is None or pid != parent:
                 return pid
             await self._clock.sleep(_PARENT_POLL_S)
-        return None
 
     # What is seen
 
