@@ -12,7 +12,7 @@ from kaon.agent.loop import Agent
 from kaon.agent.ports import Call, DeploymentKey
 from kaon.clock import FakeClock
 from kaon.drivers.fake import FAULTS, Behaviour, FakeDriver, FakePlace, FakeReplicas, Fault
-from kaon.drivers.port import Observation
+from kaon.drivers.port import PlaceObservation
 from kaon.errors import Unavailable
 from kaon.types.key import Access
 from kaon.types.knobs import Knobs, PlannedKnobs
@@ -417,7 +417,7 @@ async def test_where_nothing_changes_the_agent_looks_about_once_a_second(tmp_pat
     looks = 0
 
     class Counted(FakeDriver):
-        async def observe(self) -> Observation:
+        async def observe(self) -> PlaceObservation:
             nonlocal looks
             looks += 1
             return await super().observe()

@@ -36,7 +36,7 @@ from kaon.drivers.port import (
     Capabilities,
     Fetch,
     LogLine,
-    Observation,
+    PlaceObservation,
     Sighting,
     Stage,
     Workload,
@@ -183,9 +183,9 @@ class ProcessDriver:
             await processes.send(self._places.lock(replica), STACKS_SIGNAL)
             await self._clock.sleep(_STACKS_S)
 
-    async def observe(self) -> Observation:
+    async def observe(self) -> PlaceObservation:
         await self._adopted()
-        return Observation(self._version, {id_: replica.sighting for id_, replica in self._replicas.items()})
+        return PlaceObservation(self._version, {id_: replica.sighting for id_, replica in self._replicas.items()})
 
     async def changed(self, after: int) -> None:
         await self._adopted()
