@@ -8,6 +8,7 @@
     ├── MethodNotAllowed    405   the path exists, but not for this verb
     ├── RequestTimeout      408   the request's body stopped coming
     ├── Conflict            409   somebody changed it first, or it exists already
+    ├── Gone                410   what was asked to go on with is not known any more: begin anew
     ├── TooLarge            413   over a stated limit
     ├── UnsupportedMediaType 415  a body in a form that is not taken here; says which are
     ├── TooManyRequests     429   this caller is over its share; `retry_after_s` says when to come back
@@ -130,6 +131,12 @@ class Conflict(KaonError):
     """Somebody changed it first, or it exists already."""
 
     code, status, exit_code = "conflict", 409, 5
+
+
+class Gone(KaonError):
+    """What was asked to go on with is not known any more: begin anew."""
+
+    code, status, exit_code = "gone", 410, 5
 
 
 class TooLarge(KaonError):
@@ -265,6 +272,7 @@ _BY_STATUS: dict[int, type[KaonError]] = {
         NotFound,
         MethodNotAllowed,
         Conflict,
+        Gone,
         TooLarge,
         UnsupportedMediaType,
         TooManyRequests,
