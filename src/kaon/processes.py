@@ -153,24 +153,24 @@ def started_at(pid: int) -> float | None:
 
 
 @dataclass(frozen=True)
-class Table:
+class ProcessTable:
     """The processes of this machine at one moment."""
 
     sessions: Mapping[int, frozenset[int]]
     """Session -> its living members."""
 
 
-def table() -> Table:
+def table() -> ProcessTable:
     """All processes, by one search."""
     sessions: defaultdict[int, set[int]] = defaultdict(set)
     for pid in _pids():
         stat = _stat(pid)
         if stat and stat.state not in "ZX":
             sessions[stat.session].add(pid)
-    return Table({session: frozenset(members) for session, members in sessions.items()})
+    return ProcessTable({session: frozenset(members) for session, members in sessions.items()})
 
 
-def memory_over(pid: int, limit_bytes: int, seen: Table) -> int:
+def memory_over(pid: int, limit_bytes: int, seen: ProcessTable) -> int:
     """Bytes of memory that a process and its session use, when that is more than `limit_bytes`; else 0.
 
     Counted is what goes away with them: anonymous and shared memory, each page once; not files in the page cache.

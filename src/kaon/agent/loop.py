@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from kaon import log
 from kaon.agent.acting import Acts
 from kaon.agent.calls import LogsCall, ShadowCall, compared, logs
-from kaon.agent.place import Place
+from kaon.agent.place import GuardedDriver
 from kaon.agent.plans import PlanFile
 from kaon.agent.poison import Poison, follow, refused
 from kaon.agent.ports import (
@@ -107,7 +107,7 @@ class Agent:
         self._wake, self._news, self._other_plan = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._tokens = tokens or ControlTokens.kept_in(state_dir / "control.key", driver.capabilities().addresses)
         asked: Replicas = replicas or ControlSockets(self._tokens.at)
-        self._place = Place(driver, clock, self._wake)
+        self._place = GuardedDriver(driver, clock, self._wake)
         self._probes = Probes(asked, clock, self._wake)
         self._shadows = Shadows(ControlSockets(self._tokens.at), clock)
         self._memories: dict[str, Memory] = {}

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from kaon import log
 from kaon.clock import Clock
-from kaon.drivers.port import Driver, Observation
+from kaon.drivers.port import Driver, PlaceObservation
 from kaon.errors import KaonError, PlaceUnavailable
 from kaon.laws.backoff import Backoff, delay_s
 from kaon.types.flight import Flight
@@ -36,7 +36,7 @@ _T = TypeVar("_T")
 _log = log.get("agent.place")
 
 
-class Place:
+class GuardedDriver:
     """One driver, asked with care. Use `run` beside everything else."""
 
     def __init__(self, driver: Driver, clock: Clock, changed: asyncio.Event) -> None:
@@ -44,8 +44,8 @@ class Place:
         self._driver = driver
         self._clock = clock
         self._changed = changed
-        self._seen: Observation | None = None
-        self._looking: asyncio.Future[Observation] | None = None
+        self._seen: PlaceObservation | None = None
+        self._looking: asyncio.Future[PlaceObservation] | None = None
         self._asked_at = 0.0
         self._trouble = ""
         self._told = PlaceHealth()
@@ -63,7 +63,7 @@ class Place:
             group.create_task(self._follow())
             group.create_task(self._ask_health())
 
-    async def found(self) -> Observation:
+    async def found(self) -> PlaceObservation:
         """The first observation: an agent that starts decides nothing before it has one."""
         failures = 0
         while True:
@@ -73,14 +73,15 @@ class Place:
             failures += 1
             await self._clock.sleep(delay_s(_AGAIN, failures))
 
-    async def observe(self) -> Observation:
+    async def observe(self) -> PlaceObservation:
         """What is there, or was there when it was last seen. It takes `LOOK_S` at most, and nothing while one that
         was late before is still under way."""
         if self._looking is None:
             self._asked_at = self._clock.monotonic()
             self._looking = asyncio.ensure_future(self._driver.observe())
-            self._looking.add_done_callback(self._answered)
             await self._wait(self._looking, LOOK_S)
+            if not self._looking.done():
+                self._looking.add_done_callback(self._late)
         if not self._looking.done():
             self._note("It does not answer.")
             if self._clock.monotonic() - self._asked_at > GIVE_UP_S:
@@ -94,7 +95,7 @@ class Place:
                 self._trouble = ""
             else:
                 self._note(cause_of(error))
-        return self._seen or Observation()
+        return self._seen or PlaceObservation()
 
     async def flights(self, replicas: Iterable[str]) -> dict[str, tuple[Flight, ...] | None]:
         """The calls in flight of these replicas; None of those whose calls cannot be read now."""
@@ -109,7 +110,7 @@ class Place:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
 
-    def _answered(self, looked: asyncio.Future[Observation]) -> None:
+    def _late(self, looked: asyncio.Future[PlaceObservation]) -> None:
         if not looked.cancelled():
             looked.exception()  # retrieved, even when nobody waits any more
         self._changed.set()

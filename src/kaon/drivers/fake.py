@@ -19,7 +19,7 @@ from kaon.drivers.port import (
     Addresses,
     Capabilities,
     LogLine,
-    Observation,
+    PlaceObservation,
     Sighting,
     Stage,
     Workload,
@@ -262,11 +262,13 @@ class FakeDriver:
         if known.stopped is None:
             place.end(known, -9 if deaf or not grace_s else 0)
 
-    async def observe(self) -> Observation:
+    async def observe(self) -> PlaceObservation:
         await self._fault("observe")
         place = self._place
         place.settle()
-        return Observation(place.version, {id_: place.sighting(replica) for id_, replica in place.replicas.items()})
+        return PlaceObservation(
+            place.version, {id_: place.sighting(replica) for id_, replica in place.replicas.items()}
+        )
 
     async def changed(self, after: int) -> None:
         await self._fault("changed")

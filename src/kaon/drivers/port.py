@@ -59,7 +59,7 @@ class Sighting(Model):
 
 
 @dataclass(frozen=True)
-class Observation:
+class PlaceObservation:
     """All replicas of a place, those that ended included until `forget`. Another `version` means other replicas."""
 
     version: int = 0
@@ -142,7 +142,7 @@ class Driver(Protocol):
         """Ask the replica to drain, wait up to `grace_s`, then end it and all that it started. Idempotent."""
         ...
 
-    async def observe(self) -> Observation:
+    async def observe(self) -> PlaceObservation:
         """The replicas that this place has. Cheap; it changes nothing, and any number of readers may ask at once."""
         ...
 

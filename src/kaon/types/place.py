@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 from pydantic import Field
 
-from kaon.types.model import Model
+from kaon.types.model import Model, OpenEnum
 
 
-class PlaceState(StrEnum):
+class PlaceState(OpenEnum):
     """Whether a place works."""
 
     OK = "ok"
@@ -17,6 +15,11 @@ class PlaceState(StrEnum):
     """It works, but not as it should; the reason says what is wrong."""
     UNAVAILABLE = "unavailable"
     """It cannot be reached. What runs there may run on."""
+
+    @classmethod
+    def unknown(cls) -> PlaceState:
+        """Something is said of it that is not understood here."""
+        return cls.DEGRADED
 
 
 class Capacity(Model):

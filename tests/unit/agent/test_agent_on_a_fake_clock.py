@@ -12,6 +12,7 @@ from kaon.agent.loop import Agent
 from kaon.agent.ports import Call, DeploymentKey
 from kaon.clock import FakeClock
 from kaon.drivers.fake import FAULTS, Behaviour, FakeDriver, FakePlace, FakeReplicas, Fault
+from kaon.drivers.port import PlaceObservation
 from kaon.errors import Unavailable
 from kaon.types.key import Access
 from kaon.types.knobs import Knobs, PlannedKnobs
@@ -410,3 +411,25 @@ async def test_while_the_place_cannot_be_observed_the_report_says_so(tmp_path: P
         assert memory.phases() == {"shop-1-0": Phase.READY}
 
     await simulated(tmp_path, lambda _: Behaviour(), scenario)
+
+
+async def test_where_nothing_changes_the_agent_looks_about_once_a_second(tmp_path: Path) -> None:
+    looks = 0
+
+    class Counted(FakeDriver):
+        async def observe(self) -> PlaceObservation:
+            nonlocal looks
+            looks += 1
+            return await super().observe()
+
+    clock = FakeClock()
+    place, memory = FakePlace(clock, script=lambda _: Behaviour()), Memory(clock)
+    memory.wanted = plan_of(0, 1)
+    agent = Agent("local", memory, Counted(place), memory, clock, tmp_path, "", replicas=FakeReplicas(place))
+    running = asyncio.create_task(agent.run())
+    await pass_time(clock, 10)
+    looks = 0
+    await pass_time(clock, 100, step_s=0.5)
+    running.cancel()
+    await asyncio.wait([running])
+    assert 50 < looks <= 110

@@ -36,7 +36,7 @@ from kaon.drivers.port import (
     Capabilities,
     Fetch,
     LogLine,
-    Observation,
+    PlaceObservation,
     Sighting,
     Stage,
     Workload,
@@ -183,9 +183,9 @@ class ProcessDriver:
             await processes.send(self._places.lock(replica), STACKS_SIGNAL)
             await self._clock.sleep(_STACKS_S)
 
-    async def observe(self) -> Observation:
+    async def observe(self) -> PlaceObservation:
         await self._adopted()
-        return Observation(self._version, {id_: replica.sighting for id_, replica in self._replicas.items()})
+        return PlaceObservation(self._version, {id_: replica.sighting for id_, replica in self._replicas.items()})
 
     async def changed(self, after: int) -> None:
         await self._adopted()
@@ -418,11 +418,12 @@ class ProcessDriver:
 
     async def _found(self, id_: str) -> int | None:
         """The replica's process; its parent may hold its lock for the moment that it takes to start it."""
-        while (pid := processes.leader(self._places.lock(id_))) is not None:
-            if pid != processes.leader(self._places.log_lock(id_)):
+        lock, log_lock = self._places.lock(id_), self._places.log_lock(id_)
+        while True:
+            pid, parent = await self._looking.run(lambda: (processes.leader(lock), processes.leader(log_lock)))
+            if pid is None or pid != parent:
                 return pid
             await self._clock.sleep(_PARENT_POLL_S)
-        return None
 
     # What is seen
 

@@ -24,7 +24,7 @@ from kaon.types.replica import INSTALL_LIMIT_S
 AT_ONCE = 4
 """Artifacts that are unpacked and installed at the same time; others wait."""
 
-Progress = Callable[[str], None]
+OnProgress = Callable[[str], None]
 """Takes what is being done now, in a few words. It may be called from any thread."""
 
 
@@ -48,7 +48,7 @@ class Preparer(Protocol):
 
     name: str
 
-    async def prepare(self, so_far: Prepared, progress: Progress) -> Prepared:
+    async def prepare(self, so_far: Prepared, progress: OnProgress) -> Prepared:
         """`so_far` with this part. Raises `BuildError`, `InvalidInput`, `NotFound` or `Unavailable`."""
         ...
 
@@ -62,7 +62,7 @@ class ArtifactPreparer:
         self._fetch = fetch
         self._workers = workers
 
-    async def prepare(self, so_far: Prepared, progress: Progress) -> Prepared:
+    async def prepare(self, so_far: Prepared, progress: OnProgress) -> Prepared:
         there = so_far.folder.exists()
         if not there:
             progress("fetching the artifact")
@@ -81,7 +81,7 @@ class EnvironmentPreparer:
         self._environments = environments
         self._workers = workers
 
-    async def prepare(self, so_far: Prepared, progress: Progress) -> Prepared:
+    async def prepare(self, so_far: Prepared, progress: OnProgress) -> Prepared:
         manifest, folder = so_far.manifest, so_far.folder
         if manifest is None or not manifest.lock:
             return so_far
@@ -102,7 +102,7 @@ class _UnderWay:
     """One artifact that is being made ready, and all who want to hear how it goes."""
 
     task: asyncio.Task[Prepared] | None = None
-    listeners: list[Progress] = field(default_factory=list)
+    listeners: list[OnProgress] = field(default_factory=list)
     last: str = ""
 
     def tell(self, text: str) -> None:
@@ -121,7 +121,7 @@ class Preparation:
         self._within_s = within_s
         self._under_way: dict[str, _UnderWay] = {}
 
-    async def prepare(self, digest: str, progress: Progress) -> Prepared:
+    async def prepare(self, digest: str, progress: OnProgress) -> Prepared:
         """The artifact, ready to run. Raises `BuildError`, `InvalidInput`, `NotFound` or `Unavailable`.
 
         Whoever gives up waiting leaves the work to the others who wait for it.
