@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from kaon.api.views import WorkspaceRequest
+from kaon.api.views import DeploymentView, WorkspaceRequest
 from kaon.cli import difference
 from kaon.cli.deploying import bring, built, valid_spec
 from kaon.cli.notes import ask, note
@@ -45,10 +45,15 @@ class Step:
     """What is to be done for one document."""
 
     document: Document
-    before: DeploymentSpec | None
+    seen: DeploymentView | None
     after: DeploymentSpec | None
     built: Built | None = None
     exists: bool = False
+
+    @property
+    def before(self) -> DeploymentSpec | None:
+        """The spec as it was seen."""
+        return self.seen.spec if self.seen else None
 
     @property
     def changes(self) -> bool:
@@ -155,9 +160,8 @@ def _planned(document: Document, build: Callable[[Document], Built], workspace: 
         if document.kind == "workspace":
             return Step(document, None, None, exists=any(w.name == document.name for w in remote.workspaces()))
         current = remote.find_deployment(document.name)
-    before = current.spec if current else None
     artifact = build(document) if document.source else None
-    return Step(document, before, _wanted(document, before, artifact), artifact)
+    return Step(document, current, _wanted(document, current.spec if current else None, artifact), artifact)
 
 
 def _variables(document: Document) -> dict[str, str]:
@@ -194,5 +198,4 @@ def _do(step: Step, workspace: str | None) -> None:
         if step.built is not None:
             bring(remote, step.built)
         assert step.after is not None
-        after = step.after
-        remote.put_deployment(step.document.name, lambda _: after)
+        remote.put_deployment(step.document.name, step.after, step.seen)
