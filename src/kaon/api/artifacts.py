@@ -28,6 +28,7 @@ from kaon.store.garbage import discard
 from kaon.store.writes import Create, Delete, Write
 from kaon.types.artifact import ArtifactSpec, Manifest
 from kaon.types.deployment import templates_of
+from kaon.types.etag import etag
 from kaon.types.key import Right
 from kaon.types.kind import Verb
 from kaon.types.kinds import KINDS
@@ -58,13 +59,18 @@ collection = Collection(
 
 @doors.get("/{digest}", right=Right.READ)
 async def get_artifact(
-    ws: InWorkspace, digest: Annotated[Digest, PathParameter()], parts: WithParts, caller: WithCaller
+    ws: InWorkspace,
+    digest: Annotated[Digest, PathParameter()],
+    response: Response,
+    parts: WithParts,
+    caller: WithCaller,
 ) -> ArtifactView:
     """One artifact."""
     seen = await _seen(parts, caller, ws)
     found = await parts.store.find("artifact", ws, digest)
     if found is None or (seen is not None and digest not in seen):
         raise NotFound(f"There is no artifact '{digest}'.", hint="`kaon get artifacts` lists those there are.")
+    response.headers["etag"] = etag(found.uid, found.generation)
     return _view(found, await _whole(parts, found))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from kaon.api.views import WorkspaceRequest
+from kaon.api.views import DeploymentView, WorkspaceRequest
 from kaon.cli import difference
 from kaon.cli.deploying import bring, built, valid_spec
 from kaon.cli.notes import ask, note
@@ -66,6 +66,8 @@ class Step:
     exists: bool = False
     version: int | None = None
     """Of what was shown, where the kind has nothing special."""
+    seen: DeploymentView | None = None
+    """The deployment as it was shown."""
 
     @property
     def changes(self) -> bool:
@@ -174,9 +176,9 @@ def _planned(document: Document, build: Callable[[Document], Built], workspace: 
         if document.kind != "deployment":
             return _planned_by_kind(document, remote)
         current = remote.find_deployment(document.name)
-    before = current.spec if current else None
     artifact = build(document) if document.source else None
-    return Step(document, before, _wanted(document, before, artifact), artifact)
+    before = current.spec if current else None
+    return Step(document, before, _wanted(document, before, artifact), artifact, seen=current)
 
 
 def _planned_by_kind(document: Document, remote: Remote) -> Step:
@@ -235,4 +237,4 @@ def _do(step: Step, workspace: str | None) -> None:
         if step.built is not None:
             bring(remote, step.built)
         after = DeploymentSpec.model_validate(step.after)
-        remote.put_deployment(step.document.name, lambda _: after)
+        remote.put_deployment(step.document.name, after, step.seen)

@@ -14,8 +14,8 @@ from kaon.cli.progress import Progress
 from kaon.cli.remote import Remote, opened
 from kaon.cli.text import plain, size
 from kaon.cli.waiting import until_rolled_out
-from kaon.errors import Conflict, DeadlineExceeded, InvalidInput, NotFound
-from kaon.types.deployment import DeploymentSpec, Scaling
+from kaon.errors import Conflict, DeadlineExceeded, InvalidInput, NotFound, UnreadableRow
+from kaon.types.deployment import Scaling
 from kaon.types.kind import Verb
 from kaon.types.kinds import KINDS, kind_named
 
@@ -39,7 +39,7 @@ def scale(name: str, wishes: Wishes, workspace: str | None, *, yes: bool, dry_ru
             return
         note(change)
         _ask_for_less(name, current.spec.scaling, wanted, yes=yes)
-        _after(remote, remote.scale(name, wanted), wait_s)
+        _after(remote, remote.scale(current, wanted), wait_s)
 
 
 def _ask_for_less(name: str, before: Scaling, after: Scaling, *, yes: bool) -> None:
@@ -60,16 +60,12 @@ def put_fields(
         service = remote.artifact(current.spec.template.artifact).spec.manifest.service
         inherited = assigning.as_the_class_says(service)
 
-        def changed(spec: DeploymentSpec | None) -> DeploymentSpec:
-            if spec is None:
-                raise NotFound(f"Deployment '{name}' is gone.", hint="`kaon ps` lists those there are.")
-            return deploying.valid_spec(assigning.assigned(spec.model_dump(), texts, inherited))
-
+        after = deploying.valid_spec(assigning.assigned(current.spec.model_dump(), texts, inherited))
         if dry_run:
-            deploying.preview(remote, name, changed)
+            put(difference.told("deployment", name, current.spec, after))
             return
-        _ask_for_less(name, current.spec.scaling, changed(current.spec).scaling, yes=yes)
-        _after(remote, deploying.put_told(remote, name, changed), wait_s)
+        _ask_for_less(name, current.spec.scaling, after.scaling, yes=yes)
+        _after(remote, deploying.put_told(remote, name, current, after), wait_s)
 
 
 def remove(word: str, name: str, workspace: str | None, *, yes: bool, wait: bool) -> None:
@@ -78,9 +74,9 @@ def remove(word: str, name: str, workspace: str | None, *, yes: bool, wait: bool
     with opened(workspace) as remote:
         match kind.name:
             case "deployment":
-                remote.deployment(name)
+                seen = _readable(remote, name)
                 ask(f"Take deployment '{name}' away, with its revisions?", yes=yes)
-                remote.delete_deployment(name)
+                remote.delete_deployment(name, seen)
                 if wait:
                     _until_gone(remote, name)
             case "secret":
@@ -128,6 +124,14 @@ def remove_unused(word: str, workspace: str | None, *, yes: bool) -> None:
     note(f"gone: {size(freed_bytes)}, artifacts: {gone}")
 
 
+def _readable(remote: Remote, name: str) -> DeploymentView | None:
+    """The deployment; None when it cannot be read, but is there."""
+    try:
+        return remote.deployment(name)
+    except UnreadableRow:
+        return None
+
+
 def _until_gone(remote: Remote, name: str) -> None:
     """Wait until no replica of a deployment is left."""
     ends_at = time.monotonic() + _DRAIN_S
@@ -152,13 +156,13 @@ def undo(name: str, to: int | None, workspace: str | None, *, yes: bool, wait_s:
             after = current.spec.model_copy(update={"template": target.spec.template})
             note(difference.told("deployment", name, current.spec, after))
         ask(f"Go back to {'the revision before' if to is None else f'revision {to}'} of '{name}'?", yes=yes)
-        _after(remote, remote.undo(name, to), wait_s)
+        _after(remote, remote.undo(current, to), wait_s)
 
 
 def roll(name: str, verb: str, workspace: str | None, wait_s: float | None) -> None:
     """Restart, pause or resume."""
     with opened(workspace) as remote:
-        _after(remote, remote.roll(name, verb), wait_s)
+        _after(remote, remote.roll(remote.deployment(name), verb), wait_s)
 
 
 def _after(remote: Remote, view: DeploymentView, wait_s: float | None) -> None:

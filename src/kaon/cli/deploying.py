@@ -163,15 +163,10 @@ def preview(remote: Remote, name: str, change: Change) -> None:
     put(difference.told("deployment", name, before, change(before)))
 
 
-def put_told(remote: Remote, name: str, change: Change) -> DeploymentView:
-    """Put a deployment, telling on the way what changes."""
-
-    def noted(current: DeploymentSpec | None) -> DeploymentSpec:
-        after = change(current)
-        note(difference.told("deployment", name, current, after))
-        return after
-
-    return remote.put_deployment(name, noted)
+def put_told(remote: Remote, name: str, current: DeploymentView | None, after: DeploymentSpec) -> DeploymentView:
+    """Put a deployment in place of the `current` one, telling what changes. Raises `Conflict` when that is another."""
+    note(difference.told("deployment", name, current.spec if current else None, after))
+    return remote.put_deployment(name, after, current)
 
 
 def finish(remote: Remote, view: DeploymentView, manifest: Manifest, wait_s: float | None, form: Format) -> None:

@@ -101,7 +101,7 @@ def _listed(names: Sequence[str]) -> str:
 def adopt(name: str, workspace: str | None) -> None:
     """Answer for a deployment with the key in use."""
     with opened(workspace) as remote:
-        adopted = remote.adopt(name)
+        adopted = remote.roll(remote.deployment(name), "adopt")
     note(f"Key '{adopted.spec.owner}' answers for '{adopted.name}' from now on.")
 
 

@@ -146,9 +146,22 @@ class Platform:
         """Send `body` and return the answer."""
         return self._parsed(answer, self._sent(method, path, query or {}, _content(body), headers))
 
-    def act(self, method: str, path: str, body: Body | None = None, *, query: Query | None = None) -> None:
+    def read_tagged(self, model: type[M], path: str) -> tuple[M, str]:
+        """What `GET path` answers, and its entity tag."""
+        response = self._sent("GET", path, {})
+        return self._parsed(model, response), response.headers.get("etag", "")
+
+    def act(
+        self,
+        method: str,
+        path: str,
+        body: Body | None = None,
+        *,
+        query: Query | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         """Send a request whose answer does not matter."""
-        self._sent(method, path, query or {}, _content(body))
+        self._sent(method, path, query or {}, _content(body), headers)
 
     def upload(self, path: str, file: Path, answer: type[M], on_sent: Callable[[int], None] = lambda _: None) -> M:
         """Send a file; `on_sent` is told how many bytes went so far."""
