@@ -20,10 +20,12 @@ from kaon.api.gate import unseen_workspace
 from kaon.api.keyring import Caller
 from kaon.api.parts import InWorkspace, Parts, WithCaller, WithParts
 from kaon.api.quotas import hold_to_bytes, hold_to_count
+from kaon.api.unreadable import unreadable_in
 from kaon.api.views import ArtifactView, Items
-from kaon.errors import Conflict, Forbidden, InvalidInput, NotFound, TooLarge, Unavailable
+from kaon.errors import Conflict, Forbidden, InvalidInput, NotFound, TooLarge, Unavailable, UnreadableRow
 from kaon.sdk.archive import head_bytes, read_head, read_manifest
 from kaon.store.garbage import discard
+from kaon.store.port import Unreadable
 from kaon.types.artifact import ArtifactSpec, Manifest
 from kaon.types.deployment import templates_of
 from kaon.types.key import Right
@@ -40,7 +42,10 @@ async def list_artifacts(ws: InWorkspace, parts: WithParts, caller: WithCaller) 
     """The artifacts of a workspace, without their files and OpenAPI documents; ask for one to have them."""
     seen = await _seen(parts, caller, ws)
     found = await parts.store.list_all("artifact", ws, unreadable=[])
-    return Items(items=[_view(a, _brief(a.spec.manifest)) for a in found if seen is None or a.name in seen])
+    return Items(
+        items=[_view(a, _brief(a.spec.manifest)) for a in found if seen is None or a.name in seen],
+        unreadable=unreadable_in(parts, caller, "artifact", ws),
+    )
 
 
 @doors.get("/{digest}", right=Right.READ)
@@ -65,7 +70,11 @@ async def delete_artifact(
         raise Forbidden("This key is for some deployments only.", hint="Use a key for the whole workspace.")
 
     async def attempt() -> None:
-        artifact = None if seen is not None else await parts.store.find("artifact", ws, digest)
+        artifact: Artifact | Unreadable | None
+        try:
+            artifact = None if seen is not None else await parts.store.find("artifact", ws, digest)
+        except UnreadableRow as error:
+            artifact = error.row
         if artifact is None:
             raise NotFound(f"There is no artifact '{digest}'.", hint="`kaon get artifacts` lists those there are.")
         if users := await _users(parts, ws, digest):
@@ -160,6 +169,12 @@ async def _users(parts: Parts, ws: str, digest: str) -> list[str]:
     revisions = await parts.store.list_all("revision", ws)
     named = [d.name for d in deployments if any(t.artifact == digest for t in templates_of(d.spec))]
     there = {("", d.name) for d in deployments} | {(d.uid, d.name) for d in deployments}
+    named += [
+        f"{row.name}, which cannot be read and may be made of it"
+        for kind in ("deployment", "revision")
+        for row in parts.snapshot.unreadable(kind)
+        if row.workspace == ws
+    ]
     return named + [
         r.name
         for r in revisions

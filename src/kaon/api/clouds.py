@@ -19,6 +19,7 @@ from kaon.api.doors import Doors
 from kaon.api.keyring import Caller
 from kaon.api.parts import OfCloud, Parts, WithCaller, WithParts
 from kaon.api.problems import Unprocessable
+from kaon.api.unreadable import unreadable_in
 from kaon.api.views import CloudView, Items
 from kaon.errors import NotFound, Unauthenticated
 from kaon.types.cloud import CloudPhase, CloudSpec, CloudStatus
@@ -47,7 +48,10 @@ OfReplica = Annotated[str, Path(alias="id", pattern=r"^[0-9a-f]{12}$")]
 async def list_clouds(parts: WithParts, caller: WithCaller) -> Items[CloudView]:
     """The clouds that have joined."""
     found = parts.snapshot.list("cloud")
-    return Items(items=[view_of(cloud, caller, parts.clock.now()) for cloud in found])
+    return Items(
+        items=[view_of(cloud, caller, parts.clock.now()) for cloud in found],
+        unreadable=unreadable_in(parts, caller, "cloud", ""),
+    )
 
 
 @doors.get("/{cloud}/plan", right=Right.AGENT, response_model=Plan, responses={304: {"description": "Still the same."}})

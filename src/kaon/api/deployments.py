@@ -19,6 +19,7 @@ from kaon.api.parts import InWorkspace, OfDeployment, Parts, WithCaller, WithPar
 from kaon.api.problems import Unprocessable
 from kaon.api.quotas import hold_to_count
 from kaon.api.shapes import view_of
+from kaon.api.unreadable import unreadable_in
 from kaon.api.views import DeploymentView, Items, ScalingChange
 from kaon.errors import Conflict, NotFound
 from kaon.store.port import Unreadable
@@ -34,7 +35,10 @@ IfMatch = Annotated[str | None, Header(alias="If-Match", description="The versio
 async def list_deployments(ws: InWorkspace, parts: WithParts, caller: WithCaller) -> Items[DeploymentView]:
     """The deployments of a workspace."""
     found = await parts.store.list_all("deployment", ws)
-    return Items(items=[view_of(d, parts.settings.url) for d in found if caller.standing.sees(ws, d.name)])
+    return Items(
+        items=[view_of(d, parts.settings.url) for d in found if caller.standing.sees(ws, d.name)],
+        unreadable=unreadable_in(parts, caller, "deployment", ws),
+    )
 
 
 @doors.get("/{deployment}", right=Right.READ)

@@ -46,6 +46,14 @@ async def touch_artifact(store: Store, workspace: str, digest: str, now: float) 
     return await until_written(attempt)
 
 
+async def exists(store: Store, kind: str, workspace: str, name: str) -> bool:
+    """Whether there is a resource of that name, be it one that cannot be read."""
+    try:
+        return await store.find(kind, workspace, name) is not None
+    except UnreadableRow:
+        return True
+
+
 async def remove(store: Store, kind: str, workspace: str, name: str) -> AnyResource | Unreadable:
     """Delete a resource, whatever was written to it last, and be it unreadable. Raises `NotFound`, `Conflict`."""
 

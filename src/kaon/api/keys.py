@@ -16,8 +16,9 @@ from kaon.api.owners import answered_for
 from kaon.api.parts import InWorkspace, Named, Parts, WithCaller, WithParts
 from kaon.api.problems import Unprocessable
 from kaon.api.quotas import hold_to_count
+from kaon.api.unreadable import unreadable_in
 from kaon.api.views import Items, KeyMade, KeyRequest, KeyView
-from kaon.errors import Conflict, Forbidden, NotFound
+from kaon.errors import Conflict, Forbidden, NotFound, UnreadableRow
 from kaon.laws.rights import grantable
 from kaon.types.key import IDENTITY_PREFIX, KEY_PREFIX, KeySpec, KeyStatus, Right, key_hash
 from kaon.types.resource import Deployment, Key
@@ -33,7 +34,7 @@ async def list_keys(ws: InWorkspace, parts: WithParts, caller: WithCaller) -> It
     found = await parts.store.list_all("key", ws)
     owned = _answered_for(parts)
     views = [await _view(parts, k, owned.get(k.uid, ())) for k in found if grantable(caller.standing, k.spec)]
-    return Items(items=views)
+    return Items(items=views, unreadable=unreadable_in(parts, caller, "key", ws))
 
 
 @doors.post("", right=Right.ADMIN, status_code=201)
@@ -78,15 +79,26 @@ async def revoke_key(
     What it deployed goes on, with the condition `OwnerGone`, until an admin adopts it.
     """
 
-    async def attempt() -> tuple[Key, bool]:
-        key: Key | None = await parts.store.find("key", ws, name)
+    async def attempt() -> tuple[Key, bool] | None:
+        try:
+            key: Key | None = await parts.store.find("key", ws, name)
+        except UnreadableRow:  # it opens nothing; what it could do, and so who may end it, nobody knows
+            if caller.standing.workspace is not None or caller.standing.deployments is not None:
+                raise
+            await edits.remove(parts.store, "key", ws, name)
+            return None
         if key is None or not grantable(caller.standing, key.spec):
             raise NotFound(f"There is no key '{name}' in workspace '{ws}'.", hint="`kaon key list` lists them.")
         if key.status.revoked_at is not None:
             return key, False
         return await parts.store.update_status(key, KeyStatus(revoked_at=parts.clock.now())), True
 
-    key, newly = await edits.until_written(attempt)
+    revoked = await edits.until_written(attempt)
+    if revoked is None:
+        place = {"workspace": ws, "kind": "key", "name": name}
+        await audit.note(parts, caller, **place, reason="KeyDeleted", message="Deleted: it could not be read.")
+        return
+    key, newly = revoked
     await parts.snapshot.at_least(parts.store.written)
     deployments = _answered_for(parts).get(key.uid, [])
     if newly:

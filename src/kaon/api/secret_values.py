@@ -12,6 +12,7 @@ from kaon.api.keyring import Caller
 from kaon.api.parts import InWorkspace, Named, Parts, WithCaller, WithParts
 from kaon.api.problems import Unprocessable
 from kaon.api.quotas import hold_to_count
+from kaon.api.unreadable import unreadable_in
 from kaon.api.views import Items, SecretRequest, SecretView
 from kaon.errors import Conflict, Forbidden, NotFound
 from kaon.types.deployment import in_use, templates_of
@@ -27,7 +28,10 @@ async def list_secrets(ws: InWorkspace, parts: WithParts, caller: WithCaller) ->
     found = await parts.store.list_all("secret", ws)
     users = _users(parts, ws, caller)
     views = [_view(s, users) for s in found if not s.name.startswith(IDENTITY_PREFIX)]
-    return Items(items=[v for v in views if caller.standing.deployments is None or v.used_by or v.kept_by])
+    return Items(
+        items=[v for v in views if caller.standing.deployments is None or v.used_by or v.kept_by],
+        unreadable=unreadable_in(parts, caller, "secret", ws),
+    )
 
 
 @doors.put("/{name}", right=Right.WRITE)
@@ -63,7 +67,7 @@ async def delete_secret(ws: InWorkspace, name: Named, parts: WithParts, caller: 
     """
     _hold_to_workspace(caller)
     _hold_to_users(name)
-    if await parts.store.find("secret", ws, name) is None:
+    if not await edits.exists(parts.store, "secret", ws, name):
         raise NotFound(f"There is no secret '{name}' in workspace '{ws}'.", hint="`kaon secret list` lists them.")
     users = _users(parts, ws, caller)
     if used_by := users.running.get(name):

@@ -33,10 +33,23 @@ PlainText = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f]*$"
 """One line for people, without control characters: a terminal shows it as it is."""
 
 
+class UnreadableView(Model):
+    """Something that is stored in a form that cannot be read."""
+
+    kind: str
+    workspace: str
+    name: str
+    reason: str = Field(description="Where and what.")
+    hint: str = Field(default="", description="The next thing to do.")
+
+
 class Items(Model, Generic[T]):
     """A list."""
 
     items: list[T]
+    unreadable: list[UnreadableView] = Field(
+        default_factory=list, description="What belongs to the list and cannot be read."
+    )
 
 
 class Health(Model):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from kaon.api import audit, edits
 from kaon.api.doors import Doors
-from kaon.api.parts import InWorkspace, WithCaller, WithParts
+from kaon.api.parts import InWorkspace, Parts, WithCaller, WithParts
+from kaon.api.unreadable import unreadable_in
 from kaon.api.views import Items, WorkspaceRequest, WorkspaceView
 from kaon.errors import Conflict, Forbidden
 from kaon.store.garbage import discard
+from kaon.store.port import AnyResource, Unreadable
 from kaon.types.key import Right
 from kaon.types.workspace import DEFAULT_WORKSPACE, WorkspaceSpec
 
@@ -18,7 +20,10 @@ doors = Doors("/workspaces", tag="workspaces")
 async def list_workspaces(parts: WithParts, caller: WithCaller) -> Items[WorkspaceView]:
     """The workspaces of the key."""
     found = await parts.store.list_all("workspace", "")
-    return Items(items=[WorkspaceView(**dict(w)) for w in found if caller.standing.sees(w.name)])
+    return Items(
+        items=[WorkspaceView(**dict(w)) for w in found if caller.standing.sees(w.name)],
+        unreadable=unreadable_in(parts, caller, "workspace", ""),
+    )
 
 
 @doors.post("", right=Right.ADMIN, status_code=201)
@@ -46,16 +51,15 @@ async def delete_workspace(ws: InWorkspace, parts: WithParts, caller: WithCaller
         raise Forbidden("Workspaces are taken away by an admin of every workspace.", hint="Ask one of them.")
     if ws == DEFAULT_WORKSPACE:
         raise Conflict("The default workspace stays.", hint="Delete what is in it instead.")
-    deployments = await parts.store.list_all("deployment", ws)
-    if deployments:
+    if deployments := await _all(parts, "deployment", ws):
         names = ", ".join(d.name for d in deployments[:5])
         raise Conflict(
             f"Workspace '{ws}' still has deployments: {names}.",
             hint=f"Remove them first: kaon rm {deployments[0].name}",
         )
-    await discard(parts.store, parts.blobs, await parts.store.list_all("artifact", ws, unreadable=[]))
+    await discard(parts.store, parts.blobs, await _all(parts, "artifact", ws))
     for kind in ("key", "secret"):
-        for resource in await parts.store.list_all(kind, ws):
+        for resource in await _all(parts, kind, ws):
             await edits.remove(parts.store, kind, ws, resource.name)
     await edits.remove(parts.store, "workspace", "", ws)
     await audit.note(
@@ -67,3 +71,9 @@ async def delete_workspace(ws: InWorkspace, parts: WithParts, caller: WithCaller
         reason="WorkspaceDeleted",
         message="Deleted.",
     )
+
+
+async def _all(parts: Parts, kind: str, ws: str) -> list[AnyResource | Unreadable]:
+    """The resources of a kind in a workspace, those that cannot be read included."""
+    unreadable: list[Unreadable] = []
+    return [*await parts.store.list_all(kind, ws, unreadable=unreadable), *unreadable]

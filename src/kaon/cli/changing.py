@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kaon.cli import assigning, deploying, difference, shapes, sharing
@@ -15,7 +16,7 @@ from kaon.cli.progress import Progress
 from kaon.cli.remote import Remote, opened
 from kaon.cli.text import plain, size
 from kaon.cli.waiting import until_rolled_out
-from kaon.errors import Conflict, DeadlineExceeded, InvalidInput, NotFound
+from kaon.errors import Conflict, DeadlineExceeded, InvalidInput, NotFound, UnreadableRow
 from kaon.types.deployment import DeploymentSpec, Scaling
 
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ def remove(word: str, name: str, workspace: str | None, *, yes: bool, wait: bool
     with opened(workspace) as remote:
         match kind:
             case "deployment":
-                remote.deployment(name)
+                with suppress(UnreadableRow):
+                    remote.deployment(name)
                 ask(f"Take deployment '{name}' away, with its revisions?", yes=yes)
                 remote.delete_deployment(name)
                 if wait:
@@ -93,9 +95,10 @@ def remove(word: str, name: str, workspace: str | None, *, yes: bool, wait: bool
                 ask(f"Delete cloud '{name}'? Its deployments are placed in another one.", yes=yes)
                 remote.delete_cloud(name)
             case "artifact":
-                artifact = remote.artifact(name)
-                ask(f"Take artifact {artifact.name[:19]} away?", yes=yes)
-                remote.delete_artifact(artifact.name)
+                with suppress(UnreadableRow):
+                    name = remote.artifact(name).name
+                ask(f"Take artifact {plain(name)[:19]} away?", yes=yes)
+                remote.delete_artifact(name)
             case _:
                 raise InvalidInput(
                     f"A {kind} is not taken away by hand.",

@@ -39,6 +39,8 @@ class Platform:
 
     def __init__(self, key: str, *, url: str = "", socket: Path | None = None, timeout_s: float = 30.0) -> None:
         self._where = url or str(socket)
+        self.on_unreadable: Callable[[Mapping[str, Any]], None] = lambda row: None
+        """Called with each resource of a list that the platform cannot read: its kind, name, reason and hint."""
         self._http = httpx2.Client(
             base_url=(url.rstrip("/") or "http://kaon.local") + "/api/v1",
             transport=None if url else httpx2.HTTPTransport(uds=str(socket)),
@@ -131,8 +133,10 @@ class Platform:
 
     def _parsed_items(self, model: type[M], response: httpx2.Response) -> list[M]:
         try:
-            items = response.json()["items"]
-            return [model.model_validate_json(json.dumps(item)) for item in items]
+            found = response.json()
+            for row in found.get("unreadable", ()):
+                self.on_unreadable(row)
+            return [model.model_validate_json(json.dumps(item)) for item in found["items"]]
         except (ValueError, KeyError, TypeError):
             raise _strange() from None
 

@@ -8,6 +8,7 @@ fails. Whether bytes stay is decided under `Blobs.deciding`, which whoever keeps
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from kaon.clock import Clock
 from kaon.errors import Conflict, NotFound
@@ -16,7 +17,6 @@ from kaon.settings import Settings
 from kaon.store.port import AnyResource, Blobs, Store, Unreadable
 from kaon.store.records import ROWS_AT_ONCE
 from kaon.types.garbage import Collected, UnusedArtifact
-from kaon.types.resource import Artifact
 
 AT_ONCE = 200
 """Artifacts, files and keys, of each, that go at once."""
@@ -25,6 +25,9 @@ AT_ONCE = 200
 def keep_of(settings: Settings) -> Keep:
     """How long things stay, as the platform's settings say."""
     return Keep(settings.keep_artifacts_s, settings.keep_events_s, settings.keep_gone_s, settings.keep_keys_s)
+
+
+Row = TypeVar("Row", bound=AnyResource | Unreadable)
 
 
 class Collector:
@@ -73,7 +76,7 @@ class Collector:
             return True
 
 
-async def discard(store: Store, blobs: Blobs, artifacts: Iterable[Artifact]) -> list[Artifact]:
+async def discard(store: Store, blobs: Blobs, artifacts: Iterable[Row]) -> list[Row]:
     """Delete artifacts as they were read, and the bytes that no other names; those that went.
 
     One that was written to since stays: it was brought again, or something is made of it now.
@@ -82,7 +85,7 @@ async def discard(store: Store, blobs: Blobs, artifacts: Iterable[Artifact]) -> 
         gone = [artifact for artifact in artifacts if await _deleted(store, artifact)]
         if gone:
             named = await _named(store)
-            for digest in {artifact.spec.digest for artifact in gone} - named:
+            for digest in {artifact.name for artifact in gone} - named:
                 await blobs.delete(digest)
     return gone
 
@@ -94,7 +97,7 @@ async def _named(store: Store) -> set[str]:
     return {artifact.name for artifact in there} | {artifact.name for artifact in unreadable}
 
 
-async def _deleted(store: Store, resource: AnyResource) -> bool:
+async def _deleted(store: Store, resource: AnyResource | Unreadable) -> bool:
     try:
         await store.delete(resource)
     except (Conflict, NotFound):

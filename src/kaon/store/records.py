@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from kaon import log
 from kaon.errors import Conflict, NotFound, UnreadableRow
 from kaon.store.port import AnyResource, Unreadable
+from kaon.store.upgrades import upgraded
 from kaon.types.resource import KINDS, Resource
 
 EVENTS_KEPT = 10_000
@@ -76,9 +77,9 @@ def assemble(kind: str, spec: BaseModel | str, status: BaseModel | str | None, *
     made = envelope(kind)
     spec_type, status_type = KINDS[kind]
     if isinstance(spec, str):
-        spec = spec_type.model_validate_json(spec)
+        spec = spec_type.model_validate_json(upgraded(f"{kind}.spec", spec))
     if isinstance(status, str):
-        status = status_type.model_validate_json(status)
+        status = status_type.model_validate_json(upgraded(f"{kind}.status", status))
     return made(kind=kind, spec=spec, status=status_type() if status is None else status, **fields)
 
 

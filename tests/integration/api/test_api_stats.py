@@ -158,14 +158,14 @@ async def test_a_key_sees_the_metrics_of_its_own_deployments_only(world: World) 
 async def test_every_metric_is_of_its_documented_type(world: World) -> None:
     from prometheus_client.parser import text_string_to_metric_families
 
-    from kaon.api.meters import METRICS
+    from kaon.api.meters import METRICS, PLATFORM_METRICS
 
     await scrape(world)
     world.clock.jump(2)
     await post(world, sample(world.clock.now()))
     async with world.client(world.keys["root"]) as client:
         families = {f.name: f for f in text_string_to_metric_families((await client.get("/metrics")).text)}
-    for name, described in METRICS.items():
+    for name, described in (METRICS | PLATFORM_METRICS).items():
         family = families[name.removesuffix("_total")]
         assert family.type == described.type
         for one in family.samples:

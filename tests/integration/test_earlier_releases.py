@@ -1,0 +1,54 @@
+"""What earlier releases stored and said is read by today's code; `tests.fixtures.record` writes it at a release."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tests.fixtures.record as recorded
+
+from kaon.store.port import Unreadable
+from kaon.types.plan import Plan, Report
+from kaon.types.resource import KINDS
+from kaon.version import __version__
+
+RELEASES = sorted(path for path in recorded.HERE.iterdir() if (path / "kaon.sql").exists())
+
+
+def missing(meant: Any, found: Any, at: str = "") -> list[str]:
+    """Where `found` does not say what was meant. It may say more."""
+    match meant, found:
+        case dict(), dict():
+            return [p for key in meant for p in missing(meant[key], found.get(key, "nothing"), f"{at}/{key}")]
+        case list(), list() if len(meant) == len(found):
+            return [p for n, (a, b) in enumerate(zip(meant, found, strict=True)) for p in missing(a, b, f"{at}/{n}")]
+        case _:
+            return [] if meant == found else [f"{at}: {meant!r} became {found!r}"]
+
+
+@pytest.mark.parametrize("release", RELEASES, ids=lambda path: path.name)
+async def test_a_database_of_an_earlier_release_is_read_whole(tmp_path: Path, release: Path) -> None:
+    path = tmp_path / "kaon.db"
+    with sqlite3.connect(path) as database:
+        database.executescript((release / "kaon.sql").read_text("utf-8"))
+    meant = json.loads((release / "expected.json").read_text("utf-8"))
+    async with recorded.opened(path) as store:
+        unreadable: list[Unreadable] = []
+        for kind in KINDS:
+            await store.list_all(kind, unreadable=unreadable)
+        assert unreadable == []
+        assert missing(meant, await recorded.contents(store)) == []
+
+
+@pytest.mark.parametrize("release", RELEASES, ids=lambda path: path.name)
+@pytest.mark.parametrize(("name", "model"), [("plan", Plan), ("report", Report)])
+def test_what_an_earlier_release_said_is_understood(release: Path, name: str, model: type[Plan | Report]) -> None:
+    text = (release / f"{name}.json").read_text("utf-8")
+    assert missing(json.loads(text), model.model_validate_json(text).model_dump(mode="json")) == []
+
+
+def test_this_release_is_recorded() -> None:
+    assert __version__ in {path.name for path in RELEASES}, "make it: python -m tests.fixtures.record"
