@@ -108,10 +108,24 @@ def values(text: str) -> dict[str, float]:
 
 
 async def scrape(world: World, key: str = "root") -> dict[str, float]:
+    """What the metrics say of deployments."""
     async with world.client(world.keys[key]) as client:
         answer = await client.get("/metrics")
         assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
-        return values(answer.text)
+        return {name: value for name, value in values(answer.text).items() if name.startswith("kaon_deployment")}
+
+
+async def test_the_platform_s_own_metrics_are_for_keys_of_every_workspace(world: World) -> None:
+    world.app.state.parts.opinions.failures.note("planning", ("", "local"), ValueError("a bug"))
+    await world.key("mine", Role.ADMIN, workspace="default")
+    seen = {}
+    for key in ("root", "mine"):
+        async with world.client(world.keys[key]) as client:
+            seen[key] = values((await client.get("/metrics")).text)
+    assert seen["root"]['kaon_controller_failures_total{controller="planning"}'] == 1
+    assert seen["root"]['kaon_controller_failing{controller="planning"}'] == 1
+    assert seen["root"]['kaon_unreadable_rows{kind="deployment"}'] == 0
+    assert not any(name.startswith(("kaon_controller", "kaon_unreadable")) for name in seen["mine"])
 
 
 OF_WEB = 'workspace="default",deployment="web",revision="1"'
