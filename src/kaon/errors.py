@@ -19,6 +19,7 @@
     ├── BadAnswer           502   a handler answered something that its type hints do not allow
     ├── Unavailable         503   busy, draining or not reachable now; `retry_after_s` may say when
     │   ├── NotBegun        503   refused before any work, so that any replica may be asked instead
+    │   ├── StaleEpoch      503   a newer control plane has started over this store: this one's decisions are refused
     │   └── Interrupted     502   the replica broke off after it had the call: it may have worked on it
     └── DeadlineExceeded    504   not answered in the time that the caller gave
 
@@ -210,6 +211,12 @@ class NotBegun(Unavailable):
     """Refused before any work on the call was begun: it may be sent elsewhere, whatever it is."""
 
     code = "not-begun"
+
+
+class StaleEpoch(Unavailable):
+    """A newer control plane has started over this store: the decisions of this one are refused."""
+
+    code = "stale-epoch"
 
 
 class Interrupted(Unavailable):

@@ -29,6 +29,12 @@ def missing(meant: Any, found: Any, at: str = "") -> list[str]:
             return [] if meant == found else [f"{at}: {meant!r} became {found!r}"]
 
 
+def said(value: Plan | Report) -> dict[str, Any]:
+    """What a value says; of a plan also in the form that it had before it was in parts."""
+    flat = value.flat().model_dump(mode="json") if isinstance(value, Plan) else {}
+    return flat | value.model_dump(mode="json")
+
+
 @pytest.mark.parametrize("release", RELEASES, ids=lambda path: path.name)
 async def test_a_database_of_an_earlier_release_is_read_whole(tmp_path: Path, release: Path) -> None:
     path = tmp_path / "kaon.db"
@@ -40,14 +46,17 @@ async def test_a_database_of_an_earlier_release_is_read_whole(tmp_path: Path, re
         for kind in KINDS:
             await store.list_all(kind, unreadable=unreadable)
         assert unreadable == []
-        assert missing(meant, await recorded.contents(store)) == []
+        found = await recorded.contents(store)
+        for row, resource in zip(found["plan"], await store.list_all("plan"), strict=True):
+            row["spec"]["plan"] = said(resource.spec.plan)
+        assert missing(meant, found) == []
 
 
 @pytest.mark.parametrize("release", RELEASES, ids=lambda path: path.name)
 @pytest.mark.parametrize(("name", "model"), [("plan", Plan), ("report", Report)])
 def test_what_an_earlier_release_said_is_understood(release: Path, name: str, model: type[Plan | Report]) -> None:
     text = (release / f"{name}.json").read_text("utf-8")
-    assert missing(json.loads(text), model.model_validate_json(text).model_dump(mode="json")) == []
+    assert missing(json.loads(text), said(model.model_validate_json(text))) == []
 
 
 def test_this_release_is_recorded() -> None:

@@ -20,6 +20,7 @@ from kaon.settings import Settings
 from kaon.store import open_store
 from kaon.store.blobs import FileBlobs
 from kaon.store.opinions import Opinions
+from kaon.store.plans import StoredPlans
 from kaon.store.port import Store
 from kaon.store.snapshot import Snapshot
 from kaon.store.traffic import TrafficRing
@@ -68,8 +69,9 @@ class Platform:
     running: asyncio.Task[None]
 
     async def plan(self) -> Plan:
-        found = await self.store.find("plan", "", "local")
-        return found.spec.plan if found else Plan(cloud="local")
+        await self.snapshot.at_least(self.store.written)
+        found = StoredPlans(self.snapshot).read("local")
+        return found.plan if found else Plan(cloud="local")
 
     async def replicas(self) -> dict[str, int]:
         """How many replicas of each deployment are planned."""

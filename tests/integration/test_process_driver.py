@@ -30,7 +30,6 @@ from kaon.testing.places import ProcessPlace, pack_files
 from kaon.types.key import Access
 from kaon.types.knobs import Knobs
 from kaon.types.launch import EXIT_CONFIG
-from kaon.types.model import content_hash
 
 SECRET = 'hunter2 "quoted"\nsecond line'
 
@@ -258,10 +257,10 @@ async def test_a_real_service_gets_ready_takes_its_access_list_and_knobs_and_dra
 
     await until(ready)
     await sockets.admit(address, Access(public=True))
-    assert (await sockets.health(address)).access == content_hash(Access(public=True))
-    assert (await sockets.health(address)).knobs == content_hash(Knobs(concurrency=4)), "as it was started"
+    assert (await sockets.health(address)).access == Access(public=True).named().version
+    assert (await sockets.health(address)).knobs == Knobs(concurrency=4).named().version, "as it was started"
     await sockets.tune(address, Knobs(concurrency=2))
-    assert (await sockets.health(address)).knobs == content_hash(Knobs(concurrency=2))
+    assert (await sockets.health(address)).knobs == Knobs(concurrency=2).named().version
     await driver.stop(start.replica.id, 10)
     sighting = (await driver.observe())[start.replica.id]
     assert (sighting.exit_code, sighting.reason) == (0, "It was stopped.")

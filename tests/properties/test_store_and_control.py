@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tests.plans import kept_plan
 
 from kaon.clock import FakeClock
 from kaon.control import Controllers
@@ -24,6 +25,7 @@ from kaon.store.vault import Vault
 from kaon.types.cloud import CloudSpec, CloudStatus
 from kaon.types.deployment import DeploymentSpec, Rollout, RolloutState, Scaling, Template
 from kaon.types.key import KeySpec, KeyStatus, Role, identity_name, key_hash
+from kaon.types.model import content_hash
 from kaon.types.plan import Plan, Report
 from kaon.types.replica import Phase, ReplicaSpec, ReplicaStatus, replica_id
 
@@ -70,6 +72,9 @@ class CutStore:
 
     async def delete(self, *arguments: Any) -> None:
         await self._write(self._store.delete(*arguments))
+
+    async def write(self, writes: Any, **options: Any) -> list[AnyResource]:
+        return await self._write(self._store.write(writes, **options))
 
 
 class Agent:
@@ -218,7 +223,7 @@ class StoreAndControl(RuleBasedStateMachine):
     def report(self) -> None:
         plan = self.plan()
         cloud = self.do(self.store.get("cloud", "", "local"))
-        status = CloudStatus(report=self.agent.report(plan.hash if plan else ""), seen_at=self.clock.now())
+        status = CloudStatus(report=self.agent.report(content_hash(plan) if plan else ""), seen_at=self.clock.now())
         self.do(self.store.update_status(cloud, status))
 
     @rule(delta_s=st.sampled_from([1.0, 40.0]))
@@ -309,6 +314,17 @@ class StoreAndControl(RuleBasedStateMachine):
         assert len({(r.deployment_uid, r.number) for r in kept}) == len(kept)
 
     @invariant()
+    def a_status_is_written_with_its_event_and_its_decision(self) -> None:
+        for deployment in self.do(self.store.list_all("deployment", WS)):
+            if (target := deployment.status.target) is None:
+                continue
+            events = self.do(self.store.events(WS, "deployment", deployment.name))
+            told = [e.message for e in events if e.uid == deployment.uid and e.reason == "RolloutStarted"]
+            decided = [e.after for e in self.do(self.store.journal(WS, deployment.name, "rollout"))]
+            assert any(message.startswith(f"Revision {target} takes over") for message in told)
+            assert f"revision {target}" in decided
+
+    @invariant()
     def a_replica_is_planned_once(self) -> None:
         plan = self.plan()
         if plan:
@@ -317,8 +333,8 @@ class StoreAndControl(RuleBasedStateMachine):
     # Helpers of the rules.
 
     def plan(self) -> Plan | None:
-        found = self.do(self.store.find("plan", "", "local"))
-        return found.spec.plan if found else None
+        found = self.do(kept_plan(self.store))
+        return found.plan if found else None
 
     def pick(self, number: int) -> str:
         return sorted(self.specs)[number % len(self.specs)]

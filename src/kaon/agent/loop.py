@@ -45,7 +45,8 @@ from kaon.clock import Clock
 from kaon.drivers.port import Driver, Sighting, Stage
 from kaon.errors import KaonError, NotFound
 from kaon.laws.backoff import Backoff, delay_s
-from kaon.types.plan import EdgeStatus, Plan, Report
+from kaon.types.plan import EdgeStatus, NamedPlan, Plan, Report
+from kaon.types.refusals import Refusals
 from kaon.types.replica import ReplicaStatus
 from kaon.types.route import Endpoint
 
@@ -100,7 +101,7 @@ class Agent:
         self._clock = clock
         self._plan_file = PlanFile(state_dir / "plan.json")
         self._plan: Plan | None = None
-        self._plan_hash = ""
+        self._plan_name = ""
         self._wake, self._news, self._other_plan = asyncio.Event(), asyncio.Event(), asyncio.Event()
         asked: Replicas = replicas or ControlSockets()
         self._probes = Probes(asked, clock, self._wake)
@@ -112,9 +113,9 @@ class Agent:
         self._held_told: dict[str, int] = {}
         self._standby = Standby()
         self._secrets = Secrets(control)
-        self._acts = Acts(driver, asked, self._probes, self._secrets, edge_url, clock, self._wake)
+        self._acts = Acts(driver, asked, self._probes, self._secrets, edge_url, self._wake)
         self._poison = Poison()
-        self._refusals: dict[DeploymentKey, tuple[str, ...]] = {}
+        self._refusals: dict[DeploymentKey, Refusals] = {}
         self._heard_at = -math.inf
 
     async def run(self) -> None:
@@ -151,23 +152,33 @@ class Agent:
     # Following
 
     async def _follow_plans(self) -> None:
-        failures = 0
+        failures = idle = 0
         while True:
+            asked_at = self._clock.monotonic()
             try:
-                plan = await self._control.plan(self._plan_hash, _WAIT_S)
+                answer = await self._control.plan(self._plan_name, _WAIT_S)
             except KaonError as error:
                 failures = await self._back_off(failures, "no plan from the control plane", error)
                 continue
             failures = 0
             self._heard()
-            if plan is not None:
-                self._take(plan)
-                self._plan_file.keep(plan)
+            idle = await self._rest(idle, asked_at, new=self._is_new(answer))
 
-    def _take(self, plan: Plan | None) -> None:
-        if plan is None:
+    def _is_new(self, answer: NamedPlan | None) -> bool:
+        """Take what the control plane answered; whether it says something else than the plan in force."""
+        if answer is None or (answer.name and answer.name == self._plan_name):
+            return False
+        if new := answer.plan != self._plan:
+            self._take(answer)
+        self._plan_name = answer.name
+        self._plan_file.keep(answer)
+        return new
+
+    def _take(self, named: NamedPlan | None) -> None:
+        if named is None:
             return
-        self._plan, self._plan_hash = plan, plan.hash
+        plan = named.plan
+        self._plan, self._plan_name = plan, named.name
         self._secrets.keep((*plan.replicas, *plan.standby))
         for event in (self._wake, self._news, self._other_plan):
             event.set()
@@ -267,7 +278,7 @@ class Agent:
         owners = {spec.id: (spec.workspace, spec.deployment) for spec in specs}
         now = self._clock.monotonic()
         self._poison = follow(self._poison, sightings, owners, now)
-        refusals = refused(self._poison, now)
+        refusals = {key: Refusals(request_ids=ids).named() for key, ids in refused(self._poison, now).items()}
         if refusals != self._refusals:
             self._refusals = refusals
             self._news.set()
@@ -325,11 +336,13 @@ class Agent:
                     self._edge_seen = await self._edge.status()
                 report = Report(
                     cloud=self._cloud,
-                    plan=self._plan_hash,
+                    plan=self._plan_name,
                     replicas=self._statuses,
                     edge=self._edge_seen,
                     held=self._holding.held,
-                    refusals={"/".join(key): ids[:_REFUSALS_TOLD] for key, ids in self._refusals.items()},
+                    refusals={
+                        "/".join(key): refused.request_ids[:_REFUSALS_TOLD] for key, refused in self._refusals.items()
+                    },
                 )
                 await self._control.report(report)
                 self._heard()
@@ -341,9 +354,10 @@ class Agent:
             await self._woken(self._news, _REPORT_S)
 
     async def _answer_calls(self) -> None:
-        failures = 0
+        failures = idle = 0
         async with asyncio.TaskGroup() as group:
             while True:
+                asked_at = self._clock.monotonic()
                 try:
                     call = await self._control.next_call(_WAIT_S)
                 except KaonError as error:
@@ -352,6 +366,7 @@ class Agent:
                 failures = 0
                 if call is not None:
                     group.create_task(self._answer(call))
+                idle = await self._rest(idle, asked_at, new=call is not None)
 
     async def _answer(self, call: Call) -> None:
         lines = _nothing()
@@ -373,6 +388,14 @@ class Agent:
     def _heard(self) -> None:
         """The control plane has answered."""
         self._heard_at = self._clock.monotonic()
+
+    async def _rest(self, idle: int, asked_at: float, *, new: bool) -> int:
+        """Wait after an answer that says nothing new and yet came at once, so that nothing is asked in a hot loop,
+        whatever the reason; how many of these came in a row."""
+        if new or self._clock.monotonic() - asked_at >= _AWAY.cap_s:
+            return 0
+        await self._clock.sleep(delay_s(_AWAY, idle + 1, random.random()))  # noqa: S311
+        return idle + 1
 
     async def _back_off(self, failures: int, what: str, error: KaonError) -> int:
         """Wait after one more failure in a row; how many they are now."""

@@ -25,6 +25,7 @@ from kaon.types.model import Address, canonical_json
 from kaon.types.refusals import Refusals
 from kaon.types.replica import Phase
 from kaon.types.shadow import KeptAnswers, Sampling
+from kaon.types.versioned import Versioned
 
 PROBE_S = 0.5
 HASTE_S = 0.1
@@ -60,17 +61,17 @@ class ControlSockets:
             raise Unavailable(f"What answers at {address} tells no figures: status {status}.") from None
 
     async def admit(self, address: Address, access: Access) -> None:
-        status, _ = await self._ask(address, "PUT /access", canonical_json(access))
+        status = await self._put(address, "/access", access)
         if status != 204:
             raise Unavailable(f"The replica at {address} did not take the access list: status {status}.")
 
     async def tune(self, address: Address, knobs: Knobs) -> None:
-        status, _ = await self._ask(address, "PUT /knobs", canonical_json(knobs))
+        status = await self._put(address, "/knobs", knobs)
         if status != 204:
             raise Unavailable(f"The replica at {address} did not take its knobs: status {status}.")
 
     async def refuse(self, address: Address, refusals: Refusals) -> None:
-        status, _ = await self._ask(address, "PUT /refusals", canonical_json(refusals))
+        status = await self._put(address, "/refusals", refusals)
         if status != 204:
             raise Unavailable(f"The replica at {address} did not take its refusals: status {status}.")
 
@@ -89,6 +90,10 @@ class ControlSockets:
     def let_go(self, address: Address) -> None:
         if streams := self._open.pop(address, None):
             streams[1].close()
+
+    async def _put(self, address: Address, path: str, content: Versioned) -> int:
+        """The version goes beside the content, where a replica of the release before does not see it."""
+        return (await self._ask(address, f"PUT {path}?version={content.named().version}", content.body()))[0]
 
     async def _ask(self, address: Address, what: str, body: bytes) -> tuple[int, bytes]:
         streams = self._open.pop(address, None)  # taken out, so that two calls never share a connection
@@ -167,7 +172,7 @@ class Probes:
                 self._tasks[id_] = (address, asyncio.create_task(self._probe(id_, address)))
 
     def told(self, replica: str, **took: str) -> None:
-        """A replica took `access`, `knobs` or `refusals` of that hash: known before the next probe says so."""
+        """A replica took `access`, `knobs` or `refusals` of that version: known before the next probe says so."""
         health = self.health.get(replica)
         if health and health.answer:
             self.health[replica] = replace(health, answer=health.answer.model_copy(update=took))

@@ -27,5 +27,9 @@ class Standby:
             return plan
         self._until |= dict.fromkeys(held, now + STAY_S)
         self._until = {key: until for key, until in self._until.items() if until > now}
-        started = tuple(spec for spec in plan.standby if f"{spec.workspace}/{spec.deployment}" in self._until)
-        return plan.model_copy(update={"replicas": (*plan.replicas, *started)}) if started else plan
+        started = {
+            name: part.model_copy(update={"replicas": (*part.replicas, part.standby)})
+            for name in self._until
+            if (part := plan.parts.get(name)) and part.standby
+        }
+        return Plan.of(plan.cloud, plan.grants, {**plan.parts, **started}) if started else plan

@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 from kaon.api import (
     advice,
     artifacts,
+    audit_log,
     cloud_admin,
     clouds,
     decisions,
@@ -42,11 +43,14 @@ from kaon.api.broker import Broker
 from kaon.api.doors import Door
 from kaon.api.gate import Gate
 from kaon.api.guard import Guard
+from kaon.api.intake import Intake
 from kaon.api.keyring import Keyring
 from kaon.api.meters import Meters
 from kaon.api.openapi import document
 from kaon.api.parts import Parts, Vault
+from kaon.api.plans import Plans
 from kaon.api.problems import answer_framework, answer_kaon, answer_validation
+from kaon.api.refusals import Refusals
 from kaon.clock import Clock
 from kaon.errors import KaonError
 from kaon.guesses import Guesses
@@ -67,6 +71,7 @@ DOORS: list[Door] = [
     *owners.doors,
     *replicas.doors,
     *events.doors,
+    *audit_log.doors,
     *keys.doors,
     *secret_values.doors,
     *clouds.doors,
@@ -127,8 +132,10 @@ def create_app(
     app.router.route_class = Door
     app.router.routes[:] = DOORS
     ring = TrafficRing() if traffic is None else traffic
-    shared = ring, opinions or Opinions(), Meters(ring, clock)
+    plans = Plans(snapshot)
+    shared = ring, opinions or Opinions(), Meters(ring, clock), plans, Intake(snapshot, plans)
     app.state.parts = Parts(store, blobs, vault, settings, clock, snapshot, keyring, Broker(), *shared)
+    app.state.refusals = Refusals(store, clock)
     app.state.gate = Gate(snapshot, keyring, Guesses(clock))
     app.openapi = cache(partial(document, DOORS))  # type: ignore[method-assign]
     app.add_middleware(Guard, settings=settings)

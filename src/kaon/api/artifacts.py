@@ -26,6 +26,7 @@ from kaon.errors import Conflict, Forbidden, InvalidInput, NotFound, TooLarge, U
 from kaon.sdk.archive import head_bytes, read_head, read_manifest
 from kaon.store.garbage import discard
 from kaon.store.port import Unreadable
+from kaon.store.writes import Create, Delete, Write
 from kaon.types.artifact import ArtifactSpec, Manifest
 from kaon.types.deployment import templates_of
 from kaon.types.key import Right
@@ -42,10 +43,8 @@ async def list_artifacts(ws: InWorkspace, parts: WithParts, caller: WithCaller) 
     """The artifacts of a workspace, without their files and OpenAPI documents; ask for one to have them."""
     seen = await _seen(parts, caller, ws)
     found = await parts.store.list_all("artifact", ws, unreadable=[])
-    return Items(
-        items=[_view(a, _brief(a.spec.manifest)) for a in found if seen is None or a.name in seen],
-        unreadable=unreadable_in(parts, caller, "artifact", ws),
-    )
+    items = [_view(a, _brief(a.spec.manifest)) for a in found if seen is None or a.name in seen]
+    return Items(items=items, unreadable=unreadable_in(parts, caller, "artifact", ws))
 
 
 @doors.get("/{digest}", right=Right.READ)
@@ -82,12 +81,13 @@ async def delete_artifact(
                 f"Artifact {digest[:19]} is used by {', '.join(users[:5])}.",
                 hint="It can go when they, and their revisions, are gone.",
             )
-        if not await discard(parts.store, parts.blobs, [artifact]):
+        if not await discard(parts.store, parts.blobs, [artifact], recorded):
             raise Conflict(f"Artifact {digest[:19]} is being deployed now.", hint="See: kaon ps")
 
+    def recorded(change: Delete) -> list[Write]:
+        return audit.recorded(parts, caller, change, "ArtifactDeleted", "Deleted.")
+
     await edits.until_written(attempt)
-    place = {"workspace": ws, "kind": "artifact", "name": digest}
-    await audit.note(parts, caller, **place, reason="ArtifactDeleted", message="Deleted.")
 
 
 @doors.post(
@@ -118,7 +118,7 @@ async def upload_artifact(
         await _hold_to_quotas(parts, ws, file)
         file.seek(0)
         digest, size = await parts.blobs.put(_chunks(file), UPLOAD_LIMIT_BYTES)
-    kept, is_new = await _keep(parts, ws, digest, size, manifest)
+    kept, is_new = await _keep(parts, caller, ws, digest, size, manifest)
     response.status_code = 201 if is_new else 200
     return _view(kept, manifest)
 
@@ -148,7 +148,9 @@ async def _chunks(file: IO[bytes]) -> AsyncIterator[bytes]:
         yield chunk
 
 
-async def _keep(parts: Parts, ws: str, digest: str, size: int, manifest: Manifest) -> tuple[Artifact, bool]:
+async def _keep(
+    parts: Parts, caller: Caller, ws: str, digest: str, size: int, manifest: Manifest
+) -> tuple[Artifact, bool]:
     if await parts.store.find("artifact", ws, digest):
         return await edits.touch_artifact(parts.store, ws, digest, parts.clock.now()), False
     if await parts.store.find("workspace", "", ws) is None:  # deleted while the bytes came
@@ -158,7 +160,9 @@ async def _keep(parts: Parts, ws: str, digest: str, size: int, manifest: Manifes
         if not await parts.blobs.has(digest):
             raise Unavailable("The artifact was taken away while it came.", hint="Bring it again.", retry_after_s=1)
         try:
-            return await parts.store.create("artifact", ws, digest, spec), True
+            change = Create("artifact", ws, digest, spec)
+            [made] = await parts.store.write(audit.with_record(parts, caller, change))
+            return made, True
         except Conflict:  # the same bytes came twice at once
             return await parts.store.get("artifact", ws, digest), False
 

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import Query
 
 from kaon.api import audit, edits
-from kaon.api.deployments import note as note_deployment
 from kaon.api.doors import Doors
 from kaon.api.keyring import Caller
 from kaon.api.owners import answered_for
 from kaon.api.parts import InWorkspace, Named, Parts, WithCaller, WithParts
+from kaon.api.preconditions import Precondition, WithPrecondition, hold_to
 from kaon.api.problems import Unprocessable
 from kaon.api.quotas import hold_to_count
 from kaon.api.unreadable import unreadable_in
 from kaon.api.views import Items, KeyMade, KeyRequest, KeyView
-from kaon.errors import Conflict, Forbidden, NotFound, UnreadableRow
+from kaon.errors import Conflict, Forbidden, NotFound
 from kaon.laws.rights import grantable
+from kaon.store.port import Unreadable
+from kaon.store.records import unreadable_row
+from kaon.store.writes import Create, Delete, UpdateStatus
 from kaon.types.key import IDENTITY_PREFIX, KEY_PREFIX, KeySpec, KeyStatus, Right, key_hash
 from kaon.types.resource import Deployment, Key
 
@@ -59,8 +63,7 @@ async def create_key(ws: InWorkspace, body: KeyRequest, parts: WithParts, caller
         raise Forbidden("A key can never do more than the key that makes it.", hint="Ask for less: `kaon whoami`.")
     if body.expires_at is not None and body.expires_at <= parts.clock.now():
         raise Unprocessable("This key would have expired already.", hint="Give a later time.")
-    made = await edits.until_written(lambda: _create(parts, ws, body.name, spec))
-    await _note(parts, caller, made, "KeyMade", f"Made, with role {spec.role.value}.")
+    made = await edits.until_written(lambda: _create(parts, caller, ws, body.name, spec))
     return KeyMade(**dict(await _view(parts, made)), key=text)
 
 
@@ -70,6 +73,7 @@ async def revoke_key(
     name: Named,
     parts: WithParts,
     caller: WithCaller,
+    precondition: WithPrecondition,
     with_deployments: Annotated[
         bool, Query(description="Delete the deployments, too, that it or a key that it made answers for.")
     ] = False,
@@ -79,41 +83,43 @@ async def revoke_key(
     What it deployed goes on, with the condition `OwnerGone`, until an admin adopts it.
     """
 
-    async def attempt() -> tuple[Key, bool] | None:
-        try:
-            key: Key | None = await parts.store.find("key", ws, name)
-        except UnreadableRow:  # it opens nothing; what it could do, and so who may end it, nobody knows
-            if caller.standing.workspace is not None or caller.standing.deployments is not None:
-                raise
-            await edits.remove(parts.store, "key", ws, name)
-            return None
+    async def attempt() -> list[Deployment]:
+        key = await _found(parts, ws, name)
+        if isinstance(key, Unreadable) and caller.standing.workspace is None and caller.standing.deployments is None:
+            await hold_to(parts, precondition, key, "key", ws, name)
+            await audit.delete(parts, caller, key, "KeyDeleted", "Deleted: it could not be read.")
+            return []
+        if isinstance(key, Unreadable):  # it opens nothing; what it could do, and so who may end it, nobody knows
+            raise unreadable_row(key)
         if key is None or not grantable(caller.standing, key.spec):
             raise NotFound(f"There is no key '{name}' in workspace '{ws}'.", hint="`kaon key list` lists them.")
+        await hold_to(parts, precondition, key, "key", ws, name)
         if key.status.revoked_at is not None:
-            return key, False
-        return await parts.store.update_status(key, KeyStatus(revoked_at=parts.clock.now())), True
-
-    revoked = await edits.until_written(attempt)
-    if revoked is None:
-        place = {"workspace": ws, "kind": "key", "name": name}
-        await audit.note(parts, caller, **place, reason="KeyDeleted", message="Deleted: it could not be read.")
-        return
-    key, newly = revoked
-    await parts.snapshot.at_least(parts.store.written)
-    deployments = _answered_for(parts).get(key.uid, [])
-    if newly:
+            return _answered_for(parts).get(key.uid, [])
+        await parts.snapshot.at_least(parts.store.written)
+        deployments = _answered_for(parts).get(key.uid, [])
+        change = UpdateStatus(key, KeyStatus(revoked_at=parts.clock.now()))
         told = "" if with_deployments else _without_owner(deployments)
-        await _note(parts, caller, key, "KeyRevoked", f"Revoked.{told}")
+        await audit.write(parts, caller, change, "KeyRevoked", f"Revoked.{told}")
+        return deployments
+
+    deployments = await edits.until_written(attempt)
     for deployment in deployments if with_deployments else ():  # the key is revoked first: nobody deploys them again
         await _delete(parts, caller, deployment)
 
 
-async def _delete(parts: Parts, caller: Caller, deployment: Deployment) -> None:
+async def _found(parts: Parts, ws: str, name: str) -> Key | Unreadable | None:
     try:
-        gone = await edits.remove(parts.store, "deployment", deployment.workspace, deployment.name)
+        found: Key | Unreadable = await edits.found(parts.store, ("key", ws, name))
     except NotFound:
-        return
-    await note_deployment(parts, caller, gone, "Deleted", "Deleted with the key that deployed it.")
+        return None
+    return found
+
+
+async def _delete(parts: Parts, caller: Caller, deployment: Deployment) -> None:
+    place = "deployment", deployment.workspace, deployment.name
+    with suppress(NotFound):
+        await edits.delete(parts, caller, Precondition(), place, "Deleted", "Deleted with the key that deployed it.")
 
 
 def _answered_for(parts: Parts) -> dict[str, list[Deployment]]:
@@ -127,15 +133,16 @@ def _without_owner(deployments: Sequence[Deployment]) -> str:
     return f" These go on without an owner until an admin adopts them: {', '.join(names[:5])}{more}." if names else ""
 
 
-async def _create(parts: Parts, ws: str, name: str, spec: KeySpec) -> Key:
+async def _create(parts: Parts, caller: Caller, ws: str, name: str, spec: KeySpec) -> Key:
     """The new key; the name of a revoked one is free again."""
     old: Key | None = await parts.store.find("key", ws, name)
-    if old is not None:
-        if old.status.revoked_at is None:
-            raise _Taken(f"A key '{name}' exists already.", hint=f"Choose another name, or: kaon key revoke {name}")
-        await parts.store.delete(old)
-    await hold_to_count(parts, "key", ws)
-    return await parts.store.create("key", ws, name, spec)
+    if old is not None and old.status.revoked_at is None:
+        raise _Taken(f"A key '{name}' exists already.", hint=f"Choose another name, or: kaon key revoke {name}")
+    if old is None:
+        await hold_to_count(parts, "key", ws)
+    first = [] if old is None else [Delete(old)]
+    message = f"Made, with role {spec.role.value}."
+    return await audit.write(parts, caller, Create("key", ws, name, spec), "KeyMade", message, first=first)
 
 
 class _Taken(Conflict):
@@ -160,8 +167,3 @@ async def _view(parts: Parts, key: Key, owns: Sequence[Deployment] = ()) -> KeyV
         state=held.lapsed or "active",
         owns=[d.name if d.workspace == key.workspace else f"{d.workspace}/{d.name}" for d in owns],
     )
-
-
-async def _note(parts: Parts, caller: Caller, key: Key, reason: str, message: str) -> None:
-    place = {"workspace": key.workspace, "kind": "key", "name": key.name, "uid": key.uid}
-    await audit.note(parts, caller, **place, reason=reason, message=message)

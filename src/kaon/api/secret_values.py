@@ -10,11 +10,13 @@ from kaon.api import audit, edits
 from kaon.api.doors import Doors
 from kaon.api.keyring import Caller
 from kaon.api.parts import InWorkspace, Named, Parts, WithCaller, WithParts
+from kaon.api.preconditions import WithPrecondition, hold_to
 from kaon.api.problems import Unprocessable
 from kaon.api.quotas import hold_to_count
 from kaon.api.unreadable import unreadable_in
 from kaon.api.views import Items, SecretRequest, SecretView
 from kaon.errors import Conflict, Forbidden, NotFound
+from kaon.store.writes import Create, UpdateSpec
 from kaon.types.deployment import in_use, templates_of
 from kaon.types.key import IDENTITY_PREFIX, Right
 from kaon.types.resource import Secret
@@ -36,7 +38,12 @@ async def list_secrets(ws: InWorkspace, parts: WithParts, caller: WithCaller) ->
 
 @doors.put("/{name}", right=Right.WRITE)
 async def put_secret(
-    ws: InWorkspace, name: Named, body: SecretRequest, parts: WithParts, caller: WithCaller
+    ws: InWorkspace,
+    name: Named,
+    body: SecretRequest,
+    parts: WithParts,
+    caller: WithCaller,
+    precondition: WithPrecondition,
 ) -> SecretView:
     """Set a secret. Replicas that start from now on get it; `restart` gives it to all."""
     _hold_to_workspace(caller)
@@ -47,28 +54,34 @@ async def put_secret(
 
     async def attempt() -> Secret:
         current = await parts.store.find("secret", ws, name)
+        await hold_to(parts, precondition, current, "secret", ws, name)
         if current is None:
             await hold_to_count(parts, "secret", ws)
-            return await parts.store.create("secret", ws, name, sealed)
-        return await parts.store.update_spec(current, sealed)
+            change: Create | UpdateSpec = Create("secret", ws, name, sealed)
+        else:
+            change = UpdateSpec(current, sealed)
+        return await audit.write(parts, caller, change, "SecretSet", "Set to a new value.")
 
     kept = await edits.until_written(attempt)
-    await audit.note(
-        parts, caller, workspace=ws, kind="secret", name=name, reason="SecretSet", message="Set to a new value."
-    )
     return _view(kept, _users(parts, ws, caller))
 
 
 @doors.delete("/{name}", right=Right.WRITE, status_code=204)
-async def delete_secret(ws: InWorkspace, name: Named, parts: WithParts, caller: WithCaller) -> None:
+async def delete_secret(
+    ws: InWorkspace, name: Named, parts: WithParts, caller: WithCaller, precondition: WithPrecondition
+) -> None:
     """Forget a secret that no revision gets which runs, or may run without anybody asking.
 
     A revision that only `undo` could bring back does not hold it: such an undo is refused until it is set again.
     """
     _hold_to_workspace(caller)
     _hold_to_users(name)
-    if not await edits.exists(parts.store, "secret", ws, name):
-        raise NotFound(f"There is no secret '{name}' in workspace '{ws}'.", hint="`kaon secret list` lists them.")
+    try:
+        await edits.found(parts.store, ("secret", ws, name))
+    except NotFound:
+        raise NotFound(
+            f"There is no secret '{name}' in workspace '{ws}'.", hint="`kaon secret list` lists them."
+        ) from None
     users = _users(parts, ws, caller)
     if used_by := users.running.get(name):
         raise Conflict(
@@ -81,10 +94,8 @@ async def delete_secret(ws: InWorkspace, name: Named, parts: WithParts, caller: 
             f"The {row.kind} '{row.name}' cannot be read, and may need it.",
             hint=f"Delete that first: kaon rm {row.name.rpartition('-')[0] if row.kind == 'revision' else row.name}",
         )
-    await edits.remove(parts.store, "secret", ws, name)
     needed = f" Needed to go back to: {', '.join(kept[:5])}." if (kept := users.kept.get(name)) else ""
-    place = {"workspace": ws, "kind": "secret", "name": name}
-    await audit.note(parts, caller, **place, reason="SecretDeleted", message=f"Deleted.{needed}")
+    await edits.delete(parts, caller, precondition, ("secret", ws, name), "SecretDeleted", f"Deleted.{needed}")
 
 
 def _hold_to_workspace(caller: Caller) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated, Generic, TypeVar
 from pydantic import Field, SecretStr, StringConstraints, model_validator
 
 from kaon.types.artifact import ArtifactSpec, ArtifactStatus
+from kaon.types.audit import AuditRecord
 from kaon.types.cloud import CloudPhase
 from kaon.types.deployment import (
     DeploymentSpec,
@@ -50,6 +51,13 @@ class Items(Model, Generic[T]):
     unreadable: list[UnreadableView] = Field(
         default_factory=list, description="What belongs to the list and cannot be read."
     )
+
+
+class AuditPage(Model):
+    """Audit records, newest first."""
+
+    items: list[AuditRecord]
+    next: str | None = Field(default=None, description="`after` of the next page; null: there is none.")
 
 
 class Health(Model):

@@ -60,7 +60,7 @@ class Controllers:
             self._repair,
             CloudController(store, self._clock, self._snapshot),
             self._deployments,
-            Planning(store, self._clock, routes_bytes),
+            Planning(store, self._clock, routes_bytes, self._snapshot),
             self.scaling,
             self.tuning,
             self.advising,

@@ -22,7 +22,7 @@ from kaon.types.flight import Flight
 from kaon.types.key import Access
 from kaon.types.knobs import Knobs
 from kaon.types.launch import EXIT_CONFIG, ReplicaHealth
-from kaon.types.model import Address, Model, content_hash
+from kaon.types.model import Address, Model
 from kaon.types.refusals import Refusals
 from kaon.types.replica import Phase
 
@@ -185,9 +185,9 @@ class FakeDriver:
         return ReplicaHealth(
             phase=Phase.READY if ready else Phase.LOADING,
             in_flight=replica.in_flight,
-            access=content_hash(replica.access),
-            knobs=content_hash(replica.knobs),
-            refusals=content_hash(replica.refusals),
+            access=replica.access.named().version,
+            knobs=replica.knobs.named().version,
+            refusals=replica.refusals.named().version,
         )
 
     async def admit(self, address: Address, access: Access) -> None:

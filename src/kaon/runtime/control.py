@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TypeVar
+from urllib.parse import parse_qs
 
 from pydantic import BaseModel, ValidationError
 
@@ -16,16 +17,17 @@ from kaon.runtime.sums import Sums
 from kaon.types.key import Access
 from kaon.types.knobs import Knobs
 from kaon.types.launch import ReplicaHealth
-from kaon.types.model import content_hash
 from kaon.types.refusals import Refusals
 from kaon.types.replica import Phase
 from kaon.types.shadow import KeptAnswers, Sampling
+from kaon.types.versioned import Versioned
 
 _JSON = b"application/json"
 _PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
 _MAX_BODY_BYTES = 16 * 2**20
 
 M = TypeVar("M", bound=BaseModel)
+V = TypeVar("V", bound=Versioned)
 
 
 class Control:
@@ -35,7 +37,7 @@ class Control:
         self.phase = Phase.LOADING
         self._serving = serving
         self._sums = Sums(serving, cpus)
-        self._refusals = Refusals()
+        self._refusals = Refusals().named()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -62,13 +64,13 @@ class Control:
                 await asyncio.to_thread(__import__, "prometheus_client")
                 return Answer(200, _PROMETHEUS, metrics.text(self._serving))
             case "PUT /access":
-                self._serving.door.gate.put(await _told(receive, Access))
+                self._serving.door.gate.put(await _versioned(query, receive, Access))
                 return Answer(204, _JSON, b"")
             case "PUT /knobs":
-                self._serving.tune(await _told(receive, Knobs))
+                self._serving.tune(await _versioned(query, receive, Knobs))
                 return Answer(204, _JSON, b"")
             case "PUT /refusals":
-                self._refusals = await _told(receive, Refusals)
+                self._refusals = await _versioned(query, receive, Refusals)
                 self._serving.door.refusals = frozenset(self._refusals.request_ids)
                 return Answer(204, _JSON, b"")
             case "PUT /sampling":
@@ -93,10 +95,21 @@ class Control:
             reason=serving.door.shut,
             in_flight=serving.in_flight,
             queued=serving.queued,
-            access=serving.door.gate.hash,
+            access=serving.door.gate.version,
             knobs=serving.knobs,
-            refusals=content_hash(self._refusals),
+            refusals=self._refusals.version,
         )
+
+
+async def _versioned(query: str, receive: Receive, model: type[V]) -> V:
+    """The body under the version that the query gives it; without one, as by an older agent, it is named by its
+    content. Raises `InvalidInput`, `TooLarge`."""
+    body = (await _told(receive, model)).model_dump(exclude={"version"})
+    version = parse_qs(query).get("version", [""])[0]
+    try:
+        return model.model_validate({**body, "version": version}).named()
+    except ValidationError:
+        raise InvalidInput("A version has at most 64 letters, digits, dots, dashes and underscores.") from None
 
 
 async def _told(receive: Receive, model: type[M]) -> M:

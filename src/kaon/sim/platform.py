@@ -27,6 +27,8 @@ from kaon.laws.tune.guard import TICK_S as LOOK_S
 from kaon.sim.served import Served
 from kaon.store.memory import MemoryStore
 from kaon.store.opinions import Opinions
+from kaon.store.plans import StoredPlans
+from kaon.store.snapshot import Snapshot
 from kaon.store.traffic import TrafficRing
 from kaon.store.vault import Vault
 from kaon.types.artifact import ArtifactSpec, Manifest
@@ -77,6 +79,8 @@ class Platform:
     def __post_init__(self) -> None:
         self.clock = FakeClock()
         self.store = MemoryStore(self.clock)
+        self._snapshot = Snapshot(self.store)
+        self._plans = StoredPlans(self._snapshot)
         self.place = FakePlace(self.clock, script=self._behaviour)
         self.driver = FakeDriver(self.place)
         self.ring = TrafficRing()
@@ -190,8 +194,9 @@ class Platform:
 
     async def _agent(self) -> tuple[Report, frozenset[str]]:
         """One step of the agent."""
-        found = await self.store.find("plan", "", CLOUD)
-        self._plan = plan = found.spec.plan if found else Plan(cloud=CLOUD)
+        await self._snapshot.at_least(self.store.written)
+        found = self._plans.read(CLOUD)
+        self._plan = plan = found.plan if found else Plan(cloud=CLOUD)
         sightings = await self.driver.observe()
         now = self.clock.monotonic()
         for id_, sighting in sightings.items():
@@ -217,7 +222,9 @@ class Platform:
         for action in decided.actions:
             await self._do(plan, action)
         ready = frozenset(id_ for id_ in self._at_edge if sightings[id_].stage != Stage.EXITED)
-        report = Report(cloud=CLOUD, plan=plan.hash, replicas=decided.statuses, edge=EdgeStatus(running=True))
+        report = Report(
+            cloud=CLOUD, plan=found.name if found else "", replicas=decided.statuses, edge=EdgeStatus(running=True)
+        )
         return report, ready
 
     async def _do(self, plan: Plan, action: Action) -> None:

@@ -209,8 +209,8 @@ async def _stop_replicas(settings: Settings, on_progress: OnProgress) -> None:
     with contextlib.suppress(KaonError):
         await edge.close_door()
     driver = ProcessDriver(folder, settings.run_dir, _no_artifact, SystemClock())
-    plan = PlanFile(folder / "plan.json").load()
-    drains = {spec.id: min(spec.drain_s, _DRAIN_MAX_S) for spec in (plan.replicas if plan else ())}
+    kept = PlanFile(folder / "plan.json").load()
+    drains = {spec.id: min(spec.drain_s, _DRAIN_MAX_S) for spec in (kept.plan.replicas if kept else ())}
     try:
         replicas = list(await driver.observe())
         if replicas:

@@ -7,16 +7,20 @@ fails. Whether bytes stay is decided under `Blobs.deciding`, which whoever keeps
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from kaon.clock import Clock
 from kaon.errors import Conflict, NotFound
 from kaon.laws.retention import Garbage, Keep, Stored, may_go, touched_at
 from kaon.settings import Settings
+from kaon.store.audited import by_controller
 from kaon.store.port import AnyResource, Blobs, Store, Unreadable
 from kaon.store.records import ROWS_AT_ONCE
+from kaon.store.writes import Delete, RecordAudit, Write
 from kaon.types.garbage import Collected, UnusedArtifact
+
+Row = TypeVar("Row", bound=AnyResource | Unreadable)
 
 AT_ONCE = 200
 """Artifacts, files and keys, of each, that go at once."""
@@ -25,9 +29,6 @@ AT_ONCE = 200
 def keep_of(settings: Settings) -> Keep:
     """How long things stay, as the platform's settings say."""
     return Keep(settings.keep_artifacts_s, settings.keep_events_s, settings.keep_gone_s, settings.keep_keys_s)
-
-
-Row = TypeVar("Row", bound=AnyResource | Unreadable)
 
 
 class Collector:
@@ -49,23 +50,28 @@ class Collector:
         garbage = await self._garbage()
         some = Garbage(garbage.artifacts[:AT_ONCE], garbage.blobs[:AT_ONCE], garbage.keys[:AT_ONCE])
         gone = Garbage(
-            artifacts=tuple(await discard(self._store, self._blobs, some.artifacts)),
+            artifacts=tuple(await discard(self._store, self._blobs, some.artifacts, self._recorded)),
             blobs=tuple([blob for blob in some.blobs if await self._drop(blob.digest)]),
-            keys=tuple([key for key in some.keys if await _deleted(self._store, key)]),
+            keys=tuple([key for key in some.keys if await _deleted(self._store, self._recorded(Delete(key)))]),
         )
         rows = await self._store.sweep(self._keep)
         more = some != garbage or any(count >= ROWS_AT_ONCE for count in rows.values())
         return _told(gone, rows).model_copy(update={"more": more})
 
+    def _recorded(self, change: Delete) -> list[Write]:
+        record = by_controller(change, at=self._clock.now(), verb="delete", controller="collector")
+        return [change, RecordAudit([record])]
+
     async def _garbage(self) -> Garbage:
         unreadable: list[Unreadable] = []
         blobs = await self._blobs.list_all()
-        kinds = ("artifact", "deployment", "revision", "plan", "key")
-        artifacts, deployments, revisions, plans, keys = [
+        kinds = ("artifact", "deployment", "revision", "plan", "plan_part", "key")
+        artifacts, deployments, revisions, plans, parts, keys = [
             await self._store.list_all(kind, unreadable=unreadable) for kind in kinds
         ]
         bad = [(u.kind, u.workspace, u.name) for u in unreadable]
-        return may_go(Stored(artifacts, deployments, revisions, plans, keys, blobs, bad), self._keep, self._clock.now())
+        stored = Stored(artifacts, deployments, revisions, plans, parts, keys, blobs, bad)
+        return may_go(stored, self._keep, self._clock.now())
 
     async def _drop(self, digest: str) -> bool:
         """Delete bytes, unless an artifact names them by now."""
@@ -76,13 +82,16 @@ class Collector:
             return True
 
 
-async def discard(store: Store, blobs: Blobs, artifacts: Iterable[Row]) -> list[Row]:
+async def discard(
+    store: Store, blobs: Blobs, artifacts: Iterable[Row], record: Callable[[Delete], list[Write]]
+) -> list[Row]:
     """Delete artifacts as they were read, and the bytes that no other names; those that went.
 
-    One that was written to since stays: it was brought again, or something is made of it now.
+    `record` gives what is to be written for the deletion of one. One that was written to since stays: it was brought
+    again, or something is made of it now.
     """
     async with blobs.deciding:
-        gone = [artifact for artifact in artifacts if await _deleted(store, artifact)]
+        gone = [artifact for artifact in artifacts if await _deleted(store, record(Delete(artifact)))]
         if gone:
             named = await _named(store)
             for digest in {artifact.name for artifact in gone} - named:
@@ -97,9 +106,9 @@ async def _named(store: Store) -> set[str]:
     return {artifact.name for artifact in there} | {artifact.name for artifact in unreadable}
 
 
-async def _deleted(store: Store, resource: AnyResource | Unreadable) -> bool:
+async def _deleted(store: Store, writes: list[Write]) -> bool:
     try:
-        await store.delete(resource)
+        await store.write(writes)
     except (Conflict, NotFound):
         return False
     return True

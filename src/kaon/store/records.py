@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from kaon import log
-from kaon.errors import Conflict, NotFound, UnreadableRow
+from kaon.errors import Conflict, NotFound, StaleEpoch, UnreadableRow
 from kaon.store.port import AnyResource, Unreadable
 from kaon.store.upgrades import upgraded
 from kaon.types.resource import KINDS, Resource
@@ -126,7 +126,7 @@ def _way_out(row: Unreadable) -> str:
     newer = "A newer Kaon may be able to read it"
     if row.kind == "revision":
         return f"{newer}; to begin anew: kaon rm deployment {row.name.rpartition('-')[0]}, and deploy it again"
-    if row.kind in ("workspace", "plan"):
+    if row.kind in ("workspace", "plan", "plan_part"):
         return f"{newer}."
     return f"{newer}; to delete it: kaon rm {row.kind} {row.name}"
 
@@ -155,6 +155,15 @@ def taken(kind: str, workspace: str, name: str) -> Conflict:
     """The error for a name that is used already."""
     where = f" in workspace '{workspace}'" if workspace else ""
     return Conflict(f"A {kind} '{name}' exists already{where}.", hint="Choose another name, or change that one.")
+
+
+def hold_to_epoch(epoch: int | None, newest: int) -> None:
+    """Raises `StaleEpoch` for a write under an epoch that is over; one under none may be made."""
+    if epoch is not None and epoch < newest:
+        raise StaleEpoch(
+            f"A newer control plane has started over this store (epoch {newest}, this one has {epoch}).",
+            hint="Stop the older server: its API still answers, but its controllers change nothing any more.",
+        )
 
 
 def changed(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import MutableMapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
 from sqlalchemy import Connection, Row, and_, delete, insert, select, update
 
+from kaon.store import history
+from kaon.store.audit import record_audit
 from kaon.store.lives import lives, take_along
-from kaon.store.port import AnyResource, Change, Unreadable
+from kaon.store.port import AnyResource, AuditRetention, Change, Unreadable
 from kaon.store.records import (
     EVENTS_KEPT,
     TOMBSTONES_KEPT_S,
@@ -26,6 +27,17 @@ from kaon.store.records import (
 from kaon.store.schema import counters, events, resources
 from kaon.store.upgrades import written
 from kaon.store.writer import Place, Transaction
+from kaon.store.writes import (
+    Create,
+    Delete,
+    KeepJournal,
+    KeepTraffic,
+    RecordAudit,
+    RecordEvents,
+    UpdateSpec,
+    UpdateStatus,
+    Write,
+)
 from kaon.types.event import Event
 from kaon.types.model import canonical_json
 
@@ -76,24 +88,46 @@ def list_all(
     return sorted(found, key=lambda resource: (resource.workspace, resource.name))  # collations differ; we do not
 
 
-def create(
-    tx: Transaction, now: float, kind: str, workspace: str, name: str, spec: BaseModel, status: BaseModel | None
-) -> AnyResource:
+def apply(tx: Transaction, now: float, write: Write, kept: AuditRetention) -> AnyResource | None:
+    """Make one change; the resource that it creates or updates, if any. Raises `Conflict`, `NotFound`."""
+    match write:
+        case Create():
+            return create(tx, now, write)
+        case UpdateSpec(resource, spec):
+            return update_spec(tx, now, resource, spec)
+        case UpdateStatus(resource, status):
+            return update_status(tx, now, resource, status)
+        case Delete(resource):
+            remove(tx, now, resource)
+        case RecordEvents(happened):
+            record(tx, happened)
+        case KeepTraffic(minutes):
+            history.keep_traffic(tx, now, minutes)
+        case KeepJournal(entries):
+            history.keep_journal(tx, entries)
+        case RecordAudit(records):
+            record_audit(tx, now, records, kept)
+    return None
+
+
+def create(tx: Transaction, now: float, wanted: Create) -> AnyResource:
     """Add a resource, over the row of a deleted one if there is one. Raises `Conflict`."""
+    kind, workspace, name = wanted.kind, wanted.workspace, wanted.name
+    at = now if wanted.at is None else wanted.at
     there = tx.connection.execute(select(resources.c.deleted).where(_at(kind, workspace, name))).scalar()
     if there is False:
         raise taken(kind, workspace, name)
     made = assemble(
         kind,
-        spec,
-        status,
+        wanted.spec,
+        wanted.status,
         workspace=workspace,
         name=name,
-        uid=secrets.token_hex(8),
+        uid=wanted.uid,
         version=tx.next_version(),
         generation=1,
-        created_at=now,
-        updated_at=now,
+        created_at=at,
+        updated_at=at,
     )
     row = made.model_dump(exclude={"spec", "status"})
     row |= {"spec": _document(made, "spec"), "status": _document(made, "status"), "deleted": False}
@@ -137,9 +171,9 @@ def _put(tx: Transaction, basis: AnyResource, now: float, **changes: Any) -> Any
     return made
 
 
-def newest_version(connection: Connection) -> int:
-    """The version of the last change."""
-    return int(connection.execute(select(counters.c.value).where(counters.c.name == "version")).scalar_one())
+def counter(connection: Connection, name: str) -> int:
+    """The value of a counter: `version`, the version of the last change, or `epoch`."""
+    return int(connection.execute(select(counters.c.value).where(counters.c.name == name)).scalar_one())
 
 
 def changes_after(connection: Connection, version: int, written: MutableMapping[Place, AnyResource]) -> list[Change]:

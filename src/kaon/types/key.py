@@ -8,6 +8,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from kaon.types.model import Model, Name, OpenEnum
+from kaon.types.versioned import Versioned
 
 KEY_PREFIX = "kaon_"
 IDENTITY_PREFIX = "identity-"
@@ -87,7 +88,7 @@ class Grant(Model):
     expires_at: float | None = None
 
 
-class Access(Model):
+class Access(Versioned):
     """Who may call a deployment."""
 
     public: bool = False

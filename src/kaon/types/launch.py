@@ -88,6 +88,6 @@ class ReplicaHealth(Model):
     reason: str = ""
     in_flight: int = 0
     queued: int = 0
-    access: str = Field(default="", description="content_hash of the Access in force.")
-    knobs: str = Field(default="", description="content_hash of the Knobs in force.")
-    refusals: str = Field(default="", description="content_hash of the Refusals in force.")
+    access: str = Field(default="", description="Version of the Access in force.")
+    knobs: str = Field(default="", description="Version of the Knobs in force.")
+    refusals: str = Field(default="", description="Version of the Refusals in force.")

@@ -11,7 +11,7 @@ from kaon.types.cloud import CloudSpec, CloudStatus
 from kaon.types.deployment import DeploymentSpec, DeploymentStatus, RevisionSpec, RevisionStatus
 from kaon.types.key import KeySpec, KeyStatus
 from kaon.types.model import Model
-from kaon.types.plan import PlanSpec, PlanStatus
+from kaon.types.plan import PlanPartSpec, PlanPartStatus, PlanSpec, PlanStatus
 from kaon.types.secret import SecretSpec, SecretStatus
 from kaon.types.workspace import WorkspaceSpec, WorkspaceStatus
 
@@ -43,6 +43,7 @@ KINDS: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
     "secret": (SecretSpec, SecretStatus),
     "cloud": (CloudSpec, CloudStatus),
     "plan": (PlanSpec, PlanStatus),
+    "plan_part": (PlanPartSpec, PlanPartStatus),
 }
 """Kind -> its spec and status."""
 
@@ -54,3 +55,4 @@ Key = Resource[KeySpec, KeyStatus]
 Secret = Resource[SecretSpec, SecretStatus]
 Cloud = Resource[CloudSpec, CloudStatus]
 PlanResource = Resource[PlanSpec, PlanStatus]
+PlanPartResource = Resource[PlanPartSpec, PlanPartStatus]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.waiting import lasts
 
 from kaon.api import problems
 from kaon.errors import PROBLEM_JSON
@@ -385,7 +386,7 @@ async def test_a_flood_of_wrong_keys_shares_one_small_read_of_the_store(
 
     async def counted(after: int) -> Any:
         read.append("changes")
-        await asyncio.sleep(0.01)
+        await lasts(0.01)
         return await changes(after)
 
     async def refused(*_: Any, **__: Any) -> Any:

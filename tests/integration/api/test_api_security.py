@@ -65,6 +65,8 @@ GOOD: dict[tuple[str, str], dict[str, Any]] = {
     ("GET", WS + "/replicas"): NO_BODY,
     ("GET", ONE + "/logs"): {"params": {"tail": 1}},
     ("GET", WS + "/events"): NO_BODY,
+    ("GET", "/audit"): NO_BODY,
+    ("GET", WS + "/audit"): NO_BODY,
     ("GET", WS + "/keys"): NO_BODY,
     ("POST", WS + "/keys"): {"json": {"name": "new", "role": "viewer"}},
     ("DELETE", WS + "/keys/{name}"): NO_BODY,

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from tests.waiting import turns
 
@@ -13,8 +14,8 @@ from kaon.drivers.fake import Behaviour, FakeDriver, FakePlace
 from kaon.errors import Unavailable
 from kaon.types.key import Access
 from kaon.types.knobs import Knobs, PlannedKnobs
-from kaon.types.model import Address
-from kaon.types.plan import EdgeStatus, Plan, Report
+from kaon.types.model import Address, content_hash
+from kaon.types.plan import EdgeStatus, NamedPlan, Plan, Report
 from kaon.types.replica import Phase, ReplicaSpec, replica_id
 from kaon.types.route import Backend, Endpoint, Route
 
@@ -29,12 +30,12 @@ class Memory:
         self.behind_edge: set[str] = set()
         self.away = False
 
-    async def plan(self, after: str, wait_s: float) -> Plan | None:
+    async def plan(self, after: str, wait_s: float) -> NamedPlan | None:
         if self.away:
             raise Unavailable("away")
         for _ in range(int(wait_s)):
-            if self.wanted and self.wanted.hash != after:
-                return self.wanted
+            if self.wanted and content_hash(self.wanted) != after:
+                return NamedPlan(name=content_hash(self.wanted), plan=self.wanted)
             await self.clock.sleep(1.0)
         return None
 
@@ -84,9 +85,9 @@ def replica(ordinal: int) -> ReplicaSpec:
 ROUTE = Route(workspace="default", deployment="shop", prefix="/shop", backends=(Backend(revision=1, weight=100),))
 
 
-def plan_of(*ordinals: int) -> Plan:
+def plan_of(*ordinals: int, **more: Any) -> Plan:
     specs = tuple(replica(n) for n in ordinals)
-    return Plan(cloud="local", replicas=specs, access={"default/shop": Access(public=True)})
+    return Plan(cloud="local", replicas=specs, access={"default/shop": Access(public=True)}, **more)
 
 
 async def pass_time(clock: FakeClock, seconds: float, step_s: float = 0.05) -> None:
@@ -183,13 +184,13 @@ async def test_while_the_control_plane_is_away_the_world_is_kept_and_then_told(t
 
 async def test_a_trial_ends_by_itself_within_ten_seconds_of_the_control_planes_death(tmp_path: Path) -> None:
     async def scenario(memory: Memory, place: FakePlace, clock: FakeClock) -> None:
-        force, tried = Knobs(max_batch=8), Knobs(max_batch=2)
+        force, tried = Knobs(max_batch=8).named(), Knobs(max_batch=2).named()
 
         def in_force() -> list[Knobs]:
             return [place.replicas[replica(ordinal).id].knobs for ordinal in (0, 1)]
 
         planned = PlannedKnobs(force=force, trial=tried, replicas=(replica(0).id,))
-        memory.wanted = plan_of(0, 1).model_copy(update={"knobs": {"default/shop": planned}})
+        memory.wanted = plan_of(0, 1, knobs={"default/shop": planned})
         await pass_time(clock, 4)
         assert in_force() == [tried, force]
         await pass_time(clock, 60)
@@ -214,13 +215,13 @@ async def test_a_trial_ends_by_itself_within_ten_seconds_of_the_control_planes_d
 
 async def test_an_agent_that_starts_while_the_control_plane_is_away_tries_nothing(tmp_path: Path) -> None:
     tried = PlannedKnobs(force=Knobs(max_batch=8), trial=Knobs(max_batch=2))
-    kept = plan_of(0).model_copy(update={"knobs": {"default/shop": tried}})
-    (tmp_path / "plan.json").write_text(kept.model_dump_json())
+    kept = plan_of(0, knobs={"default/shop": tried})
+    (tmp_path / "plan.json").write_text(kept.flat().text())  # as the release before kept it
 
     async def scenario(memory: Memory, place: FakePlace, clock: FakeClock) -> None:
         memory.away = True
         await pass_time(clock, 5)
-        assert place.replicas[replica(0).id].knobs == Knobs(max_batch=8)
+        assert place.replicas[replica(0).id].knobs == Knobs(max_batch=8).named()
 
     await simulated(tmp_path, lambda _: Behaviour(), scenario)
 
@@ -229,7 +230,7 @@ async def test_a_silent_replica_is_ended_once_its_last_call_is_overdue_and_its_s
     tmp_path: Path,
 ) -> None:
     async def scenario(memory: Memory, place: FakePlace, clock: FakeClock) -> None:
-        memory.wanted = plan_of(0).model_copy(update={"routes": (ROUTE,)})
+        memory.wanted = plan_of(0, routes=(ROUTE,))
         await pass_time(clock, 4)
         one = place.replicas[replica(0).id]
         one.flights["long"] = clock.monotonic() - one.began + 40

@@ -5,20 +5,19 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaon.agent.situation import AdmitIt, Failure, ForgetIt, Health, Memory, Refused, RefuseIt, Seen, StartIt, StopIt
+from kaon.agent.situation import AdmitIt, ForgetIt, Health, Memory, Refused, RefuseIt, Seen, StartIt, StopIt
 from kaon.agent.steps import Step, step
 from kaon.drivers.port import Sighting, Stage
 from kaon.types.flight import Flight
 from kaon.types.key import Access, Grant
 from kaon.types.launch import EXIT_CONFIG, ReplicaHealth
-from kaon.types.model import content_hash
 from kaon.types.plan import Plan
 from kaon.types.refusals import Refusals
 from kaon.types.replica import Phase, ReplicaSpec, replica_id
 from kaon.types.route import Backend, Route
 
 ARTIFACT = f"sha256:{'0' * 64}"
-OPEN = Access(public=True)
+OPEN = Access(public=True).named()
 KEY = ("default", "shop")
 HUNG = "It did not answer for 10 s, and no call in flight has time left; the stacks of its threads are in its log."
 
@@ -54,8 +53,8 @@ class World:
         self.memories: dict[str, Memory] = {}
         self.at_edge: frozenset[str] | None = frozenset()
         self.flights: dict[str, tuple[Flight, ...]] = {}
-        self.refusals: dict[tuple[str, str], tuple[str, ...]] = {}
-        self.failures: dict[str, Failure] = {}
+        self.refusals: dict[tuple[str, str], Refusals] = {}
+        self.failures: dict[tuple[str, str], str] = {}
         self.last: Step | None = None
 
     def runs(self, one: ReplicaSpec = A, *, phase: str = "Ready", in_flight: int = 0, zeros: int = 9) -> None:
@@ -67,7 +66,7 @@ class World:
             service_address=f"unix:/r/{one.id}/service.sock",
             control_address=f"unix:/r/{one.id}/control.sock",
         )
-        answer = ReplicaHealth(phase=phase, in_flight=in_flight, access=content_hash(OPEN))
+        answer = ReplicaHealth(phase=phase, in_flight=in_flight, access=OPEN.version)
         self.health[one.id] = Health(answer=answer, asked_at=self.now, zeros=0 if in_flight else zeros)
 
     def ends(self, one: ReplicaSpec = A, code: int | None = 1, reason: str = "It crashed.") -> None:
@@ -239,6 +238,8 @@ def test_a_stop_that_did_not_get_through_is_asked_for_again() -> None:
     world.silent(for_s=10.0)
     world.look(plan(A))
     assert world.look(plan(A), busy=frozenset({A.id})).actions == ()
+    assert world.look(plan(A)).again_in_s == 0.5
+    world.now += 0.5
     assert isinstance(world.look(plan(A)).actions[0], StopIt)
 
 
@@ -300,15 +301,15 @@ def test_the_last_replica_of_a_revision_stays_behind_the_edge_while_it_is_busy_o
 def test_the_refused_requests_are_told_to_every_replica_of_the_deployment_until_it_has_them() -> None:
     world = World()
     world.runs()
-    world.refusals = {KEY: ("bad",)}
-    wanted = Refusals(request_ids=("bad",))
+    wanted = Refusals(request_ids=("bad",)).named()
+    world.refusals = {KEY: wanted}
     assert world.look(plan(A)).actions == (), "a replica that knows no refusals is left alone"
-    world.answers(refusals=content_hash(Refusals()))
+    world.answers(refusals=Refusals().named().version)
     assert world.look(plan(A)).actions == (RefuseIt(A.id, wanted),)
-    world.answers(refusals=content_hash(wanted))
+    world.answers(refusals=wanted.version)
     assert world.look(plan(A)).actions == ()
     world.refusals = {}
-    assert world.look(plan(A)).actions == (RefuseIt(A.id, Refusals()),)
+    assert world.look(plan(A)).actions == (RefuseIt(A.id, Refusals().named()),)
 
 
 def test_an_end_that_fails_is_told_and_tried_again_ever_more_seldom() -> None:
@@ -320,9 +321,9 @@ def test_an_end_that_fails_is_told_and_tried_again_ever_more_seldom() -> None:
     world.now += 1
     world.runs()
     assert isinstance(world.look(plan()).actions[0], StopIt)
+    world.failures[A.id, "StopIt"] = "It does not end."
     tries = []
-    for count in range(1, 9):
-        world.failures[A.id] = Failure("It does not end.", count, at=world.now)
+    for _ in range(1, 9):
         decided = world.look(plan())
         assert decided.actions == ()
         assert (decided.statuses[0].phase, decided.statuses[0].reason) == (
@@ -338,14 +339,21 @@ def test_an_end_that_fails_is_told_and_tried_again_ever_more_seldom() -> None:
 
 def test_a_failed_action_keeps_no_start_back() -> None:
     world = World()
-    world.failures[A.id] = Failure("It was busy.", 9, at=world.now)
-    assert world.look(plan(A)).actions == (StartIt(A),)
+    world.runs()
+    closed = Access(grants=(Grant(hash="0" * 64, key="k"),)).named()
+    for _ in range(9):
+        world.look(plan(A, access=closed))
+        world.now += 30
+    world.ends()
+    world.look(plan(A, access=closed))
+    world.now += 1
+    assert world.look(plan(A, access=closed)).actions == (StartIt(A),)
 
 
 def test_a_replica_whose_access_list_is_old_is_told_the_new_one() -> None:
     world = World()
     world.runs()
-    closed = Access(grants=(Grant(hash="0" * 64, key="k"),))
+    closed = Access(grants=(Grant(hash="0" * 64, key="k"),)).named()
     assert world.look(plan(A)).actions == ()
     assert world.look(plan(A, access=closed)).actions == (AdmitIt(A.id, closed),)
 
@@ -353,8 +361,8 @@ def test_a_replica_whose_access_list_is_old_is_told_the_new_one() -> None:
 def test_a_replica_of_a_deployment_without_access_list_is_closed() -> None:
     world = World()
     world.runs()
-    bare = plan(A).model_copy(update={"access": {}})
-    assert world.look(bare).actions == (AdmitIt(A.id, Access()),)
+    bare = Plan(cloud="local", replicas=(A,))
+    assert world.look(bare).actions == (AdmitIt(A.id, Access().named()),)
 
 
 def test_a_replica_leaves_the_edge_then_gets_quiet_then_is_stopped_then_forgotten() -> None:

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import structlog
+from tests.waiting import turns
 
 from kaon import log
 from kaon.clock import FakeClock
@@ -70,11 +71,6 @@ class Poisoned:
     def _raise(self, place: str, *, here: bool) -> None:
         if here and place == self._place:
             raise self._error
-
-
-async def turns() -> None:
-    for _ in range(60):
-        await asyncio.sleep(0)
 
 
 @asynccontextmanager
