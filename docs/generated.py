@@ -110,6 +110,7 @@ def _errors(root: type[kaon.errors.KaonError]) -> list[type[kaon.errors.KaonErro
 def metrics_page() -> str:
     """Every metric: of deployments, and of a replica."""
     from kaon.api.meters import METRICS as OF_DEPLOYMENTS
+    from kaon.api.meters import PLATFORM_METRICS as OF_THE_PLATFORM
     from kaon.runtime.metrics import METRICS as OF_A_REPLICA
 
     return "\n".join(
@@ -124,6 +125,12 @@ def metrics_page() -> str:
             "all clouds. Revision 0 stands for calls that found no replica at the edge.",
             "",
             *_metric_table(OF_DEPLOYMENTS),
+            "",
+            "## Of the platform",
+            "",
+            "On the same page, for keys that stand for every workspace.",
+            "",
+            *_metric_table(OF_THE_PLATFORM),
             "",
             "## Of a replica",
             "",

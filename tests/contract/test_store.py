@@ -505,7 +505,7 @@ async def test_an_event_a_decision_and_a_minute_that_cannot_be_read_are_left_out
         await store.keep_traffic([Sample(workspace="default", deployment="web", revision=1, at_s=at, span_s=1)])
     database = connect(url)
     with database.writes.begin() as connection:
-        connection.execute(update(events).where(events.c.at == second).values(level="shout"))
+        connection.execute(update(events).where(events.c.at == second).values(at=float("inf")))
         entry = select(journal.c.id).order_by(journal.c.id).offset(1).limit(1).scalar_subquery()
         connection.execute(update(journal).where(journal.c.id == entry).values(entry="{"))
         connection.execute(update(traffic).where(traffic.c.at_s == second).values(sample="{}"))

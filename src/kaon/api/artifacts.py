@@ -22,9 +22,10 @@ from kaon.api.keyring import Caller
 from kaon.api.parts import InWorkspace, Parts, WithCaller, WithParts
 from kaon.api.quotas import hold_to_bytes, hold_to_count
 from kaon.api.views import ArtifactView
-from kaon.errors import Conflict, Forbidden, InvalidInput, NotFound, TooLarge, Unavailable
+from kaon.errors import Conflict, Forbidden, InvalidInput, NotFound, TooLarge, Unavailable, UnreadableRow
 from kaon.sdk.archive import head_bytes, read_head, read_manifest
 from kaon.store.garbage import discard
+from kaon.store.port import Unreadable
 from kaon.store.writes import Create, Delete, Write
 from kaon.types.artifact import ArtifactSpec, Manifest
 from kaon.types.deployment import templates_of
@@ -84,7 +85,11 @@ async def delete_artifact(
         raise Forbidden("This key is for some deployments only.", hint="Use a key for the whole workspace.")
 
     async def attempt() -> None:
-        artifact = None if seen is not None else await parts.store.find("artifact", ws, digest)
+        artifact: Artifact | Unreadable | None
+        try:
+            artifact = None if seen is not None else await parts.store.find("artifact", ws, digest)
+        except UnreadableRow as error:
+            artifact = error.row
         if artifact is None:
             raise NotFound(f"There is no artifact '{digest}'.", hint="`kaon get artifacts` lists those there are.")
         if users := await _users(parts, ws, digest):
@@ -184,6 +189,12 @@ async def _users(parts: Parts, ws: str, digest: str) -> list[str]:
     revisions = await parts.store.list_all("revision", ws)
     named = [d.name for d in deployments if any(t.artifact == digest for t in templates_of(d.spec))]
     there = {("", d.name) for d in deployments} | {(d.uid, d.name) for d in deployments}
+    named += [
+        f"{row.name}, which cannot be read and may be made of it"
+        for kind in ("deployment", "revision")
+        for row in parts.snapshot.unreadable(kind)
+        if row.workspace == ws
+    ]
     return named + [
         r.name
         for r in revisions

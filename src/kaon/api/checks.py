@@ -8,7 +8,7 @@ from kaon.api import edits
 from kaon.api.keyring import Caller
 from kaon.api.problems import Unprocessable
 from kaon.errors import Conflict, Forbidden, NotFound
-from kaon.store.port import Store
+from kaon.store.port import Store, Unreadable
 from kaon.types.deployment import DeploymentSpec, Template, templates_of
 from kaon.types.key import IDENTITY_PREFIX, Right
 from kaon.types.resource import Artifact, Deployment
@@ -39,9 +39,16 @@ async def check_hosts(store: Store, platform: Collection[str], workspace: str, n
             f"The host name {own[0]} is the platform's.",
             hint="Choose another. NAME.localhost works for every deployment without a word.",
         )
-    others = [d for d in await store.list_all("deployment") if (d.workspace, d.name) != (workspace, name)]
+    unreadable: list[Unreadable] = []
+    found = await store.list_all("deployment", unreadable=unreadable)
+    others = [d for d in found if (d.workspace, d.name) != (workspace, name)]
     if taken := sorted(wanted & {host for other in others for host in other.spec.hosts}):
         raise Conflict(f"The host name {taken[0]} belongs to another deployment.", hint="Choose another.")
+    if any((row.workspace, row.name) != (workspace, name) for row in unreadable):
+        raise Conflict(
+            "A deployment is stored in a form that cannot be read, and may have this host name.",
+            hint="An admin finds it with `kaon ps`, and deletes it.",
+        )
 
 
 async def check_spec(

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from kaon.api.keyring import Caller
 from kaon.api.parts import Parts
+from kaon.api.unreadable import unreadable_in
 from kaon.api.views import Items
 from kaon.errors import InvalidInput, KaonError, NotFound
 from kaon.store.port import AnyResource
@@ -140,14 +141,16 @@ def read_page(
     collection: Collection, look: Look, query: Mapping[str, Any], *, after: str | None, limit: int
 ) -> Items[Any]:
     """The next page of a list, and where the one after it begins."""
-    chosen = chosen_of(collection.kind, query)
+    chosen, kind = chosen_of(collection.kind, query), collection.kind
+    unreadable = unreadable_in(look.parts, look.caller, kind.name, look.workspace) if kind.stored else []
     page: list[tuple[Position, BaseModel]] = []
     for position, view in collection.views(look, _position(after), query.get("prefix") or ""):
         if fits(chosen, view):
             if len(page) == limit:
-                return Items(items=[v for _, v in page], next=_cursor(page[-1][0]), version=look.version)
+                views = [view for _, view in page]
+                return Items(items=views, next=_cursor(page[-1][0]), version=look.version, unreadable=unreadable)
             page.append((position, view))
-    return Items(items=[v for _, v in page], version=look.version)
+    return Items(items=[view for _, view in page], version=look.version, unreadable=unreadable)
 
 
 def chosen_of(kind: Kind, query: Mapping[str, Any]) -> list[tuple[Filter, str]]:

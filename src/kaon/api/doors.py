@@ -85,7 +85,7 @@ class Door(APIRoute):
         if body.count(b",") <= _FEW_ITEMS:
             return
         try:
-            self._bulk_reader.validate_json(body)
+            self._bulk_reader.validate_json(body, extra=None if self.right is Right.AGENT else "forbid")
         except ValidationError as error:
             found = invalid(error, "body").errors
             raise Unprocessable(

@@ -45,7 +45,7 @@ async def delete(
     """Delete a resource, be it unreadable, with an audit record and an event. Raises `NotFound`, `Conflict`."""
 
     async def attempt() -> AnyResource | Unreadable:
-        resource = await _found(parts.store, place)
+        resource = await found(parts.store, place)
         await hold_to(parts, precondition, resource, *place)
         await audit.delete(parts, caller, resource, reason, message, event_in=event_in)
         return resource
@@ -63,21 +63,11 @@ async def touch_artifact(store: Store, workspace: str, digest: str, now: float) 
     return await until_written(attempt)
 
 
-async def remove(store: Store, kind: str, workspace: str, name: str) -> AnyResource | Unreadable:
-    """Delete a resource, whatever was written to it last, and be it unreadable. Raises `NotFound`, `Conflict`."""
-
-    async def attempt() -> AnyResource | Unreadable:
-        resource = await _found(store, (kind, workspace, name))
-        await store.delete(resource)
-        return resource
-
-    return await until_written(attempt)
-
-
-async def _found(store: Store, place: Place) -> AnyResource | Unreadable:
-    found: AnyResource | Unreadable
+async def found(store: Store, place: Place) -> AnyResource | Unreadable:
+    """A resource, be it unreadable. Raises `NotFound`."""
+    there: AnyResource | Unreadable
     try:
-        found = await store.get(*place)
+        there = await store.get(*place)
     except UnreadableRow as error:
-        found = error.row
-    return found
+        there = error.row
+    return there

@@ -12,7 +12,7 @@ from enum import StrEnum
 from starlette.requests import Request
 
 from kaon.api.keyring import Caller, Keyring, UnknownKey
-from kaon.errors import Forbidden, NotFound, Unauthenticated
+from kaon.errors import Forbidden, NotFound, Unauthenticated, UnreadableRow
 from kaon.guesses import Guesses, network
 from kaon.store.snapshot import Snapshot
 from kaon.types.key import Right
@@ -58,8 +58,12 @@ class Gate:
             raise
 
     def _hold_to_existing(self, workspace: str | None) -> None:
-        if workspace is not None and self._snapshot.find("workspace", "", workspace) is None:
-            raise unseen_workspace(workspace)
+        try:
+            exists = workspace is None or self._snapshot.find("workspace", "", workspace) is not None
+        except UnreadableRow:  # what is in it can be read all the same
+            exists = True
+        if not exists:
+            raise unseen_workspace(workspace or "")
 
 
 def _hold_to_scope(caller: Caller, right: Right, path: dict[str, str]) -> None:

@@ -21,6 +21,8 @@ from kaon.api.quotas import hold_to_count
 from kaon.api.views import KeyMade, KeyRequest, KeyView
 from kaon.errors import Conflict, Forbidden, NotFound
 from kaon.laws.rights import Standing, grantable, standing
+from kaon.store.port import Unreadable
+from kaon.store.records import unreadable_row
 from kaon.store.writes import Create, Delete, UpdateStatus
 from kaon.types.key import IDENTITY_PREFIX, KEY_PREFIX, KeySpec, KeyStatus, Right, key_hash
 from kaon.types.kind import Verb
@@ -91,8 +93,14 @@ async def revoke_key(
     What it deployed goes on, with the condition `OwnerGone`, until an admin adopts it.
     """
 
-    async def attempt() -> Key:
-        key: Key | None = await parts.store.find("key", ws, name)
+    async def attempt() -> Key | None:
+        key = await _found(parts, ws, name)
+        if isinstance(key, Unreadable) and caller.standing.workspace is None and caller.standing.deployments is None:
+            await hold_to(parts, precondition, key, "key", ws, name)
+            await audit.delete(parts, caller, key, "KeyDeleted", "Deleted: it could not be read.")
+            return None
+        if isinstance(key, Unreadable):  # it opens nothing; what it could do, and so who may end it, nobody knows
+            raise unreadable_row(key)
         if key is None or not grantable(caller.standing, key.spec):
             raise NotFound(f"There is no key '{name}' in workspace '{ws}'.", hint="`kaon key list` lists them.")
         await hold_to(parts, precondition, key, "key", ws, name)
@@ -105,8 +113,16 @@ async def revoke_key(
 
     key = await edits.until_written(attempt)
     # The key is revoked first: what it deploys until then is among them, and nobody deploys them again.
-    for deployment in await _answered_for(parts, key) if with_deployments else ():
+    for deployment in await _answered_for(parts, key) if key and with_deployments else ():
         await _delete(parts, caller, deployment)
+
+
+async def _found(parts: Parts, ws: str, name: str) -> Key | Unreadable | None:
+    try:
+        found: Key | Unreadable = await edits.found(parts.store, ("key", ws, name))
+    except NotFound:
+        return None
+    return found
 
 
 async def _delete(parts: Parts, caller: Caller, deployment: Deployment) -> None:

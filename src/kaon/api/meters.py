@@ -14,7 +14,10 @@ from typing import NamedTuple
 
 from kaon.api.keyring import Caller
 from kaon.clock import Clock
+from kaon.store.failures import Failures
+from kaon.store.snapshot import Snapshot
 from kaon.store.traffic import SECONDS_S, TrafficRing
+from kaon.types.kinds import KINDS
 from kaon.types.resource import Deployment
 from kaon.types.traffic import LATENCY_BOUNDS_S, Sample
 
@@ -58,6 +61,15 @@ METRICS: dict[str, Described] = {
     "kaon_deployment_starting": Described("gauge", _OWN, "Replicas that are starting."),
     "kaon_deployment_sample_seconds": Described("gauge", _OWN, "When the newest sample ended, epoch seconds."),
 }
+
+PLATFORM_METRICS: dict[str, Described] = {
+    "kaon_controller_failures_total": Described(
+        "counter", ("controller",), "How often a controller could not do its work on something, or on all."
+    ),
+    "kaon_controller_failing": Described("gauge", ("controller",), "On how many things it cannot do its work now."),
+    "kaon_unreadable_rows": Described("gauge", ("kind",), "Resources that are stored in a form that cannot be read."),
+}
+"""Of the platform itself: for keys that stand for every workspace."""
 
 Place = tuple[str, str, int]
 """Workspace, deployment, revision."""
@@ -165,6 +177,21 @@ class Meters:
         for name, described in METRICS.items():
             lines += [f"# HELP {name} {described.help}", f"# TYPE {name} {described.type}", *found[name]]
         return "\n".join(lines) + "\n"
+
+
+def platform_text(snapshot: Snapshot, failures: Failures) -> str:
+    """The platform's own metrics."""
+    values: dict[str, dict[str, int]] = {
+        "kaon_controller_failures_total": failures.total,
+        "kaon_controller_failing": failures.failing(),
+        "kaon_unreadable_rows": {name: len(snapshot.unreadable(name)) for name, kind in KINDS.items() if kind.stored},
+    }
+    lines = []
+    for name, described in PLATFORM_METRICS.items():
+        lines += [f"# HELP {name} {described.help}", f"# TYPE {name} {described.type}"]
+        (label,) = described.labels
+        lines += [f"{name}{_labels({label: key})} {value}" for key, value in sorted(values[name].items())]
+    return "\n".join(lines) + "\n"
 
 
 def _histogram(own: dict[str, str], counts: list[int]) -> Iterable[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import Response
 
 from kaon.api.doors import Doors
+from kaon.api.meters import platform_text
 from kaon.api.parts import WithCaller, WithParts
 from kaon.types.key import Right
 
@@ -18,4 +19,7 @@ async def get_metrics(parts: WithParts, caller: WithCaller) -> Response:
     """Figures of every deployment that the key sees, for Prometheus."""
     parts.meters.look()
     parts.meters.begin_anew(parts.snapshot.list("deployment"))
-    return Response(parts.meters.text(caller), media_type=PROMETHEUS)
+    lines = parts.meters.text(caller)
+    if caller.standing.workspace is None and caller.standing.deployments is None:
+        lines += platform_text(parts.snapshot, parts.opinions.failures)
+    return Response(lines, media_type=PROMETHEUS)

@@ -89,8 +89,12 @@ async def delete_secret(
     """
     _hold_to_workspace(caller)
     _hold_to_users(name)
-    if await parts.store.find("secret", ws, name) is None:
-        raise NotFound(f"There is no secret '{name}' in workspace '{ws}'.", hint="`kaon secret list` lists them.")
+    try:
+        await edits.found(parts.store, ("secret", ws, name))
+    except NotFound:
+        raise NotFound(
+            f"There is no secret '{name}' in workspace '{ws}'.", hint="`kaon secret list` lists them."
+        ) from None
     users = _users(parts, ws, caller)
     if used_by := users.running.get(name):
         raise Conflict(

@@ -53,6 +53,16 @@ PlainText = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f]*$"
 """One line for people, without control characters: a terminal shows it as it is."""
 
 
+class UnreadableView(Model):
+    """Something that is stored in a form that cannot be read."""
+
+    kind: str
+    workspace: str
+    name: str
+    reason: str = Field(description="Where and what.")
+    hint: str = Field(default="", description="The next thing to do.")
+
+
 class Items(Model, Generic[T]):
     """A list, or a page of one."""
 
@@ -60,6 +70,9 @@ class Items(Model, Generic[T]):
     next: str | None = Field(default=None, description="`after` of the next page; null: there is none.")
     version: int | None = Field(
         default=None, description="Of the store as the list was read: `since` of a watch that goes on from it."
+    )
+    unreadable: list[UnreadableView] = Field(
+        default_factory=list, description="What belongs to the list and cannot be read."
     )
 
 

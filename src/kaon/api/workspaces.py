@@ -7,11 +7,12 @@ from functools import partial
 from kaon.api import audit, edits
 from kaon.api.collection import Collection
 from kaon.api.doors import Doors
-from kaon.api.parts import InWorkspace, WithCaller, WithParts
+from kaon.api.parts import InWorkspace, Parts, WithCaller, WithParts
 from kaon.api.preconditions import WithPrecondition, hold_to
 from kaon.api.views import WorkspaceRequest, WorkspaceView
 from kaon.errors import Conflict, Forbidden
 from kaon.store.garbage import discard
+from kaon.store.port import AnyResource, Unreadable
 from kaon.store.writes import Create, Delete, RecordAudit
 from kaon.types.key import Right
 from kaon.types.kind import Verb
@@ -48,23 +49,28 @@ async def delete_workspace(
         raise Forbidden("Workspaces are taken away by an admin of every workspace.", hint="Ask one of them.")
     if ws == DEFAULT_WORKSPACE:
         raise Conflict("The default workspace stays.", hint="Delete what is in it instead.")
-    deployments = await parts.store.list_all("deployment", ws)
-    if deployments:
+    if deployments := await _all(parts, "deployment", ws):
         names = ", ".join(d.name for d in deployments[:5])
         raise Conflict(
             f"Workspace '{ws}' still has deployments: {names}.",
             hint=f"Remove them first: kaon rm {deployments[0].name}",
         )
-    artifacts = await parts.store.list_all("artifact", ws, unreadable=[])
+    artifacts = await _all(parts, "artifact", ws)
     await discard(parts.store, parts.blobs, artifacts, partial(audit.with_record, parts, caller))
 
     async def attempt() -> None:
-        workspace = await parts.store.get("workspace", "", ws)
+        workspace = await edits.found(parts.store, ("workspace", "", ws))
         await hold_to(parts, precondition, workspace, "workspace", "", ws)
-        within = [Delete(held) for kind in ("key", "secret") for held in await parts.store.list_all(kind, ws)]
+        within = [Delete(held) for kind in ("key", "secret") for held in await _all(parts, kind, ws)]
         records = RecordAudit([audit.record_of(parts, caller, each) for each in within])
         about = "WorkspaceDeleted", "Deleted."
         own = audit.recorded(parts, caller, Delete(workspace), *about, event_in=DEFAULT_WORKSPACE)
         await parts.store.write([*within, records, *own])
 
     await edits.until_written(attempt)
+
+
+async def _all(parts: Parts, kind: str, ws: str) -> list[AnyResource | Unreadable]:
+    """The resources of a kind in a workspace, those that cannot be read included."""
+    unreadable: list[Unreadable] = []
+    return [*await parts.store.list_all(kind, ws, unreadable=unreadable), *unreadable]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kaon.cli import assigning, deploying, difference, shapes, sharing
@@ -90,9 +91,10 @@ def remove(word: str, name: str, workspace: str | None, *, yes: bool, wait: bool
                 ask(f"Delete cloud '{name}'? Its deployments are placed in another one.", yes=yes)
                 remote.delete_cloud(name)
             case "artifact":
-                artifact = remote.artifact(name)
-                ask(f"Take artifact {artifact.name[:19]} away?", yes=yes)
-                remote.delete_artifact(artifact.name)
+                with suppress(UnreadableRow):
+                    name = remote.artifact(name).name
+                ask(f"Take artifact {plain(name)[:19]} away?", yes=yes)
+                remote.delete_artifact(name)
             case _ if Verb.DELETE in kind.rights:
                 ask(f"Delete {kind.name} '{name}'?", yes=yes)
                 remote.delete_resource(kind, name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from kaon.api.views import (
     WorkspaceView,
 )
 from kaon.cli import contexts
+from kaon.cli.notes import note
 from kaon.cli.text import plain
 from kaon.client.platform import Platform
 from kaon.client.watch import Change
@@ -294,7 +295,13 @@ def opened(workspace: str | None = None) -> Iterator[Remote]:
     context = contexts.in_use()
     key = contexts.key_of(context)
     platform = Platform(key, url=context.url, socket=Settings().api_socket)
+    platform.on_unreadable = _note_unreadable
     try:
         yield Remote(platform, workspace or context.workspace)
     finally:
         platform.close()
+
+
+def _note_unreadable(row: Mapping[str, Any]) -> None:
+    kind, name, reason, hint = (str(row.get(part, "")) for part in ("kind", "name", "reason", "hint"))
+    note(plain(f"{kind} {name} is there, but is stored in a form that cannot be read: {reason}. {hint}"))

@@ -51,6 +51,8 @@ class Platform:
 
     def __init__(self, key: str, *, url: str = "", socket: Path | None = None, timeout_s: float = 30.0) -> None:
         self._where = url or str(socket)
+        self.on_unreadable: Callable[[Mapping[str, Any]], None] = lambda row: None
+        """Called with each resource of a list that the platform cannot read: its kind, name, reason and hint."""
         self._http = httpx2.Client(
             base_url=(url.rstrip("/") or "http://kaon.local") + "/api/v1",
             transport=None if url else httpx2.HTTPTransport(uds=str(socket)),
@@ -127,6 +129,8 @@ class Platform:
         after: str | None = None
         while True:
             page = _members(self._sent("GET", path, query if after is None else {**query, "after": after}))
+            for row in page.get("unreadable", ()) if after is None else ():
+                self.on_unreadable(row)
             for item in page["items"]:
                 yield _valid(model, json.dumps(item))
             after = page.get("next")

@@ -337,7 +337,9 @@ class _Reader:
         if sum(map(raw.count, (b",", b"[", b"{"))) > self._limits.manifest_values:
             raise TooLarge("The artifact's manifest holds too many values.")
         try:
-            self._manifest = from_request(Manifest, raw) if self._as_request else Manifest.model_validate_json(raw)
+            self._manifest = (
+                from_request(Manifest, raw, is_json=True) if self._as_request else Manifest.model_validate_json(raw)
+            )
         except ValidationError as error:
             raise _bad_manifest(error) from None
         self._check(self._manifest)

@@ -56,11 +56,15 @@ _UNDESCRIBED = frozenset({"is-instance", "is-subclass", "callable", "generator",
 """What may have no JSON schema. To make one of every type, only to see that it can be made, would slow each start."""
 
 
+Extra = typing.Literal["allow", "ignore", "forbid"]
+
+
 class Reader(typing.Protocol):
     """Reads JSON."""
 
-    def validate_json(self, body: bytes, /) -> Any:
-        """The value that `body` says. Raises ValidationError."""
+    def validate_json(self, body: bytes, /, *, extra: Extra | None = None) -> Any:
+        """The value that `body` says; `extra`: what becomes of unknown fields, else as its types say. Raises
+        ValidationError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +73,11 @@ class Finite:
 
     validator: SchemaValidator
 
-    def validate_json(self, body: bytes, /) -> Any:
-        """The value that `body` says. Raises ValidationError."""
+    def validate_json(self, body: bytes, /, *, extra: Extra | None = None) -> Any:
+        """See `Reader`."""
         if b"NaN" in body or b"Infinity" in body:
             _check_json(body)
-        return self.validator.validate_json(body)
+        return self.validator.validate_json(body, extra=extra)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ fails. Whether bytes stay is decided under `Blobs.deciding`, which whoever keeps
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from kaon.clock import Clock
 from kaon.errors import Conflict, NotFound
@@ -18,7 +19,8 @@ from kaon.store.port import AnyResource, Blobs, Store, Unreadable
 from kaon.store.records import ROWS_AT_ONCE
 from kaon.store.writes import Delete, RecordAudit, Write
 from kaon.types.garbage import Collected, UnusedArtifact
-from kaon.types.resource import Artifact
+
+Row = TypeVar("Row", bound=AnyResource | Unreadable)
 
 AT_ONCE = 200
 """Artifacts, files and keys, of each, that go at once."""
@@ -81,8 +83,8 @@ class Collector:
 
 
 async def discard(
-    store: Store, blobs: Blobs, artifacts: Iterable[Artifact], record: Callable[[Delete], list[Write]]
-) -> list[Artifact]:
+    store: Store, blobs: Blobs, artifacts: Iterable[Row], record: Callable[[Delete], list[Write]]
+) -> list[Row]:
     """Delete artifacts as they were read, and the bytes that no other names; those that went.
 
     `record` gives what is to be written for the deletion of one. One that was written to since stays: it was brought
@@ -92,7 +94,7 @@ async def discard(
         gone = [artifact for artifact in artifacts if await _deleted(store, record(Delete(artifact)))]
         if gone:
             named = await _named(store)
-            for digest in {artifact.spec.digest for artifact in gone} - named:
+            for digest in {artifact.name for artifact in gone} - named:
                 await blobs.delete(digest)
     return gone
 

@@ -10,6 +10,7 @@ from kaon.store.lives import lives
 from kaon.store.records import JOURNAL_KEPT, TRAFFIC_KEPT_S, belongs, readable
 from kaon.store.schema import journal as journal_table
 from kaon.store.schema import traffic as traffic_table
+from kaon.store.upgrades import upgraded, written
 from kaon.store.writer import Transaction
 from kaon.types.journal import JournalEntry
 from kaon.types.traffic import Sample
@@ -30,7 +31,10 @@ def keep_traffic(tx: Transaction, now: float, minutes: Sequence[Sample]) -> None
     places = [{f"the_{field}": value for field, value in zip(_PLACE, place, strict=True)} for place in newest]
     tx.connection.execute(delete(traffic_table).where(there), places)
     rows = [
-        {**dict(zip(_PLACE, place, strict=True)), "sample": minute.model_dump_json(exclude_defaults=True)}
+        {
+            **dict(zip(_PLACE, place, strict=True)),
+            "sample": written("traffic", minute.model_dump_json(exclude_defaults=True)),
+        }
         for place, minute in newest.items()
     ]
     tx.connection.execute(insert(traffic_table), rows)
@@ -44,7 +48,15 @@ def traffic(connection: Connection, workspace: str, deployment: str, since_s: fl
         table.workspace == workspace, table.deployment == deployment, table.at_s > since_s
     )
     texts = connection.execute(query.order_by(table.at_s, table.revision)).scalars()
-    return readable(texts, Sample.model_validate_json, "traffic")
+    return readable(texts, _sample, "traffic")
+
+
+def _sample(text: str) -> Sample:
+    return Sample.model_validate_json(upgraded("traffic", text))
+
+
+def _entry(text: str) -> JournalEntry:
+    return JournalEntry.model_validate_json(upgraded("journal", text))
 
 
 def keep_journal(tx: Transaction, entries: Sequence[JournalEntry]) -> None:
@@ -58,7 +70,7 @@ def keep_journal(tx: Transaction, entries: Sequence[JournalEntry]) -> None:
             "workspace": entry.workspace,
             "deployment": entry.deployment,
             "concern": entry.concern,
-            "entry": entry.model_dump_json(),
+            "entry": written("journal", entry.model_dump_json()),
         }
         for entry in entries
     ]
@@ -83,4 +95,4 @@ def journal(
     if concern is not None:
         query = query.where(table.concern == concern)
     texts = connection.execute(query.order_by(table.id.desc()).limit(max(limit, 0))).scalars().all()
-    return readable(reversed(texts), JournalEntry.model_validate_json, "journal")
+    return readable(reversed(texts), _entry, "journal")

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from kaon import log
 from kaon.errors import Conflict, NotFound, StaleEpoch, UnreadableRow
 from kaon.store.port import AnyResource, Unreadable
+from kaon.store.upgrades import upgraded
 from kaon.types.kinds import KINDS
 
 EVENTS_KEPT = 10_000
@@ -74,9 +75,9 @@ def assemble(kind: str, spec: BaseModel | str, status: BaseModel | str | None, *
     """A resource of `kind` from its parts; a spec or status as text is read as JSON."""
     made, of = envelope(kind), KINDS[kind]
     if isinstance(spec, str):
-        spec = of.spec.model_validate_json(spec)
+        spec = of.spec.model_validate_json(upgraded(f"{kind}.spec", spec))
     if isinstance(status, str):
-        status = of.status.model_validate_json(status)
+        status = of.status.model_validate_json(upgraded(f"{kind}.status", status))
     return made(kind=kind, spec=spec, status=of.status() if status is None else status, **fields)
 
 

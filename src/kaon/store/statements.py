@@ -25,6 +25,7 @@ from kaon.store.records import (
     unreadable_row,
 )
 from kaon.store.schema import counters, events, resources
+from kaon.store.upgrades import written
 from kaon.store.writer import Place, Transaction
 from kaon.store.writes import (
     Create,
@@ -49,6 +50,10 @@ _LIVE = select(*(resources.c[field] for field in _FIELDS)).where(resources.c.del
 
 def _at(kind: str, workspace: str, name: str) -> Any:
     return and_(resources.c.kind == kind, resources.c.workspace == workspace, resources.c.name == name)
+
+
+def _document(resource: AnyResource, part: str) -> str:
+    return written(f"{resource.kind}.{part}", _text(getattr(resource, part)))
 
 
 def _text(model: BaseModel) -> str:
@@ -125,7 +130,7 @@ def create(tx: Transaction, now: float, wanted: Create) -> AnyResource:
         updated_at=at,
     )
     row = made.model_dump(exclude={"spec", "status"})
-    row |= {"spec": _text(made.spec), "status": _text(made.status), "deleted": False}
+    row |= {"spec": _document(made, "spec"), "status": _document(made, "status"), "deleted": False}
     write = insert(resources) if there is None else update(resources).where(_at(kind, workspace, name))
     tx.connection.execute(write.values(row))
     tx.note(made)
@@ -160,7 +165,7 @@ def _current(tx: Transaction, basis: AnyResource) -> AnyResource | None:
 def _put(tx: Transaction, basis: AnyResource, now: float, **changes: Any) -> AnyResource:
     made = replaced(basis, version=tx.next_version(), updated_at=now, **changes)
     columns: dict[str, Any] = {"version": made.version, "updated_at": now, "generation": made.generation}
-    columns |= {part: _text(getattr(made, part)) for part in ("spec", "status") if part in changes}
+    columns |= {part: _document(made, part) for part in ("spec", "status") if part in changes}
     tx.connection.execute(update(resources).where(_at(made.kind, made.workspace, made.name)).values(columns))
     tx.note(made)
     return made

@@ -56,18 +56,16 @@ class OpenEnum(StrEnum):
         return None if _reads_request.get() or not isinstance(value, str) else cls.unknown()
 
 
-def from_request(kind: type[M] | TypeAdapter[M], value: Any) -> M:
-    """`value` as `kind`, of what somebody sent or wrote; bytes are JSON.
+def from_request(kind: type[M] | TypeAdapter[M], value: Any, *, is_json: bool = False) -> M:
+    """`value` as `kind`, of what somebody sent or wrote; `is_json`: it is the text of it.
 
     Unknown fields and choices are refused, at every depth. Raises pydantic's `ValidationError`.
     """
     token = _reads_request.set(True)
     try:
-        if isinstance(kind, TypeAdapter):
-            return kind.validate_python(value, extra="forbid")
-        if isinstance(value, bytes):
-            return kind.model_validate_json(value, extra="forbid")
-        return kind.model_validate(value, extra="forbid")
+        adapter = kind if isinstance(kind, TypeAdapter) else TypeAdapter(kind)
+        read = adapter.validate_json if is_json else adapter.validate_python
+        return read(value, extra="forbid")
     finally:
         _reads_request.reset(token)
 

@@ -108,10 +108,24 @@ def values(text: str) -> dict[str, float]:
 
 
 async def scrape(world: World, key: str = "root") -> dict[str, float]:
+    """What the metrics say of deployments."""
     async with world.client(world.keys[key]) as client:
         answer = await client.get("/metrics")
         assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
-        return values(answer.text)
+        return {name: value for name, value in values(answer.text).items() if name.startswith("kaon_deployment")}
+
+
+async def test_the_platform_s_own_metrics_are_for_keys_of_every_workspace(world: World) -> None:
+    world.app.state.parts.opinions.failures.note("planning", ("", "local"), ValueError("a bug"))
+    await world.key("mine", Role.ADMIN, workspace="default")
+    seen = {}
+    for key in ("root", "mine"):
+        async with world.client(world.keys[key]) as client:
+            seen[key] = values((await client.get("/metrics")).text)
+    assert seen["root"]['kaon_controller_failures_total{controller="planning"}'] == 1
+    assert seen["root"]['kaon_controller_failing{controller="planning"}'] == 1
+    assert seen["root"]['kaon_unreadable_rows{kind="deployment"}'] == 0
+    assert not any(name.startswith(("kaon_controller", "kaon_unreadable")) for name in seen["mine"])
 
 
 OF_WEB = 'workspace="default",deployment="web",revision="1"'
@@ -158,14 +172,14 @@ async def test_a_key_sees_the_metrics_of_its_own_deployments_only(world: World) 
 async def test_every_metric_is_of_its_documented_type(world: World) -> None:
     from prometheus_client.parser import text_string_to_metric_families
 
-    from kaon.api.meters import METRICS
+    from kaon.api.meters import METRICS, PLATFORM_METRICS
 
     await scrape(world)
     world.clock.jump(2)
     await post(world, sample(world.clock.now()))
     async with world.client(world.keys["root"]) as client:
         families = {f.name: f for f in text_string_to_metric_families((await client.get("/metrics")).text)}
-    for name, described in METRICS.items():
+    for name, described in (METRICS | PLATFORM_METRICS).items():
         family = families[name.removesuffix("_total")]
         assert family.type == described.type
         for one in family.samples:

@@ -16,17 +16,20 @@ from kaon.types.deployment import DeploymentSpec, Law, RolloutState
 from kaon.types.event import Event, Level
 from kaon.types.figures import ReplicaFigures
 from kaon.types.key import Access, KeySpec, Priority, Right
+from kaon.types.kinds import KINDS
 from kaon.types.knobs import Knobs
 from kaon.types.launch import Launch, ReplicaHealth
 from kaon.types.model import Model, OpenEnum, from_request
 from kaon.types.plan import Plan, Report
 from kaon.types.refusals import Refusals
 from kaon.types.replica import Phase
-from kaon.types.resource import KINDS
 from kaon.types.shadow import KeptAnswers, Sampling, ShadowReport
 from kaon.types.tuning import Mode
 
-STORED = [*(part for parts in KINDS.values() for part in parts), Event, journal.JournalEntry, traffic.Sample]
+STORED = [
+    *(part for kind in KINDS.values() for part in (kind.spec, kind.status)),
+    *(Event, journal.JournalEntry, traffic.Sample),
+]
 WIRE = [
     *(Plan, Report, Access, Knobs, Refusals, Sampling, KeptAnswers, ShadowReport, Launch, ReplicaHealth),
     *(ReplicaFigures, traffic.Traffic, traffic.TrafficTaken, ports.Call, calls.LogsCall, calls.ShadowCall),
@@ -61,9 +64,9 @@ def test_a_request_with_one_more_field_is_refused_at_every_place(model: type[Bas
     value = full(model)
     for place in places(value):
         document = with_more(value.model_dump(mode="json"), place)
-        for given in (document, json.dumps(document).encode()):
+        for given, is_json in ((document, False), (json.dumps(document), True)):
             with pytest.raises(ValidationError) as raised:
-                from_request(model, given)
+                from_request(model, given, is_json=is_json)
             (error,) = raised.value.errors()
             assert (error["type"], error["loc"][-1]) == ("extra_forbidden", "of_a_newer_kaon")
 
@@ -78,9 +81,9 @@ def test_an_unknown_choice_is_a_safe_one_but_for_requests(choice: type[OpenEnum]
 
 SAFE = [
     (Report, ("replicas", 0, "phase"), Phase.STARTING),
-    (KINDS["deployment"][0], ("scaling", "law"), Law.KAON),
-    (KINDS["deployment"][0], ("tuning", "mode"), Mode.OFF),
-    (KINDS["deployment"][1], ("state",), RolloutState.PENDING),
+    (KINDS["deployment"].spec, ("scaling", "law"), Law.KAON),
+    (KINDS["deployment"].spec, ("tuning", "mode"), Mode.OFF),
+    (KINDS["deployment"].status, ("state",), RolloutState.PENDING),
     (KeySpec, ("priority",), Priority.NORMAL),
     (Access, ("grants", 0, "priority"), Priority.NORMAL),
     (Event, ("level",), Level.WARNING),

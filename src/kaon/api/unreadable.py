@@ -1,0 +1,29 @@
+"""What is stored and cannot be read, as lists tell of it: that it is there, why, and what to do."""
+
+from __future__ import annotations
+
+from kaon.api.keyring import Caller
+from kaon.api.parts import Parts
+from kaon.api.views import UnreadableView
+from kaon.store.records import unreadable_row
+from kaon.types.key import identity_deployment
+
+
+def unreadable_in(parts: Parts, caller: Caller, kind: str, workspace: str) -> list[UnreadableView]:
+    """The rows of `kind` in `workspace` (empty: those of no workspace) that cannot be read, as far as the caller sees
+    them: of deployments its own, of other kinds those who see the whole workspace."""
+    rows = [row for row in parts.snapshot.unreadable(kind) if row.workspace == workspace]
+    standing = caller.standing
+    seen = [
+        row
+        for row in rows
+        if (standing.sees(workspace, row.name) if kind == "deployment" else standing.deployments is None)
+        and (kind != "workspace" or standing.sees(row.name))
+        and identity_deployment(row.name) is None
+    ]
+    return [
+        UnreadableView(
+            kind=kind, workspace=row.workspace, name=row.name, reason=row.reason, hint=unreadable_row(row).hint
+        )
+        for row in seen
+    ]

@@ -1,0 +1,64 @@
+"""From how an older Kaon stored something to how it is stored now: pure functions, registered here and nowhere else.
+
+What is stored of a resource are two JSON documents, its spec and its status; traffic and the journal have one each.
+Every document says in its first member, `schema`, which form it has. A form is the number of upgrades that lead to it,
+counted from 1; a document without it has form 1.
+
+A field that is new and has a default, or that is gone, needs no upgrade: unknown fields are left out. Whoever renames a
+field, or changes what it means, adds a function at the end of the document's tuple: it gets the document as the form
+before had it, and returns it in the new form. What is moved between a spec and its status, or between rows, is a
+migration of the database (`kaon.store.migrations`).
+
+A document of a form that this Kaon does not know is of a newer one, and is read as it is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from kaon.types.kinds import KINDS
+
+Json = dict[str, Any]
+Upgrade = Callable[[Json], Json]
+
+
+def _plan_2(spec: Json) -> Json:
+    """Routes said which calls are idempotent, which is not reason enough to send them again."""
+    plan = spec.get("plan") or {}
+    routes = [{name: value for name, value in r.items() if name != "idempotent_paths"} for r in plan.get("routes", ())]
+    return {**spec, "plan": {**plan, "routes": routes}}
+
+
+UPGRADES: dict[str, tuple[Upgrade, ...]] = {
+    **{f"{kind}.{part}": () for kind, declared in KINDS.items() if declared.stored for part in ("spec", "status")},
+    "plan.spec": (_plan_2,),
+    "traffic": (),
+    "journal": (),
+}
+"""Document -> what makes form 2 of form 1, form 3 of form 2, and so on."""
+
+
+def written(document: str, text: str) -> str:
+    """The JSON text of a model, as a document that says its form."""
+    return f"{_mark(document)}{'' if text == '{}' else ','}{text[1:]}"
+
+
+def upgraded(document: str, text: str) -> str:
+    """A document's JSON text in the form of now. Raises ValueError when it is no JSON object of a form."""
+    if not UPGRADES[document] or text.startswith((f"{_mark(document)},", f"{_mark(document)}}}")):
+        return text
+    members = json.loads(text)
+    if not isinstance(members, dict):
+        raise ValueError("it is no JSON object")
+    form = members.pop("schema", 1)
+    if not isinstance(form, int) or form < 1:
+        raise ValueError("its form is no number from 1")
+    for upgrade in UPGRADES[document][form - 1 :]:
+        members = upgrade(members)
+    return json.dumps(members, ensure_ascii=False)
+
+
+def _mark(document: str) -> str:
+    return f'{{"schema":{1 + len(UPGRADES[document])}'
