@@ -80,7 +80,7 @@ async def test_it_says_which_knobs_are_in_force_before_it_is_ready_and_after(ser
 
 async def test_what_is_no_knob_is_refused_and_nothing_changes(serve: Any) -> None:
     running = await serve(Tuned)
-    for body in ('{"max_batch": 0}', '{"max_wait_s": 11}', '{"batch": 2}', "[]"):
+    for body in ('{"max_batch": 0}', '{"max_wait_s": 11}', '{"max_batch": "many"}', "[]"):
         assert (await running.control_client.put("/knobs", content=body)).status_code == 400
     assert (await figures(running)).knobs == AS_THE_CLASS_SAYS.named().version
 
