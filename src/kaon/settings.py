@@ -61,6 +61,10 @@ class Settings(BaseSettings):
     most_deployments: int = Field(default=500, ge=1, le=100_000, description="Deployments that a workspace may have.")
     most_keys: int = Field(default=1000, ge=10, le=100_000, description="Keys that a workspace may have.")
     most_secrets: int = Field(default=1000, ge=10, le=100_000, description="Secrets that a workspace may have.")
+    audit_records: int = Field(
+        default=100_000, ge=100, le=100_000_000, description="Audit records that are kept; the oldest go first."
+    )
+    audit_days: float = Field(default=400, ge=1, le=36_500, description="Days that audit records are kept.")
 
     keep_artifacts_s: float = Field(
         default=7 * 86_400, ge=600, description="How long an artifact stays that nothing is made of, in seconds."

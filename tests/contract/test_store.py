@@ -12,17 +12,30 @@ from tests.samples import full
 from tests.waiting import turns
 
 from kaon.clock import FakeClock
-from kaon.errors import Conflict, NotFound, UnreadableRow
+from kaon.errors import Conflict, NotFound, StaleEpoch, UnreadableRow
 from kaon.laws.retention import Keep
 from kaon.store import open_store
 from kaon.store.database import connect
-from kaon.store.port import AnyResource, Change, Store, Unreadable
+from kaon.store.epoch import EpochStore
+from kaon.store.port import AnyResource, AuditQuery, AuditRetention, Change, Store, Unreadable
 from kaon.store.schema import events, journal, resources, traffic
+from kaon.store.writes import (
+    Create,
+    Delete,
+    KeepJournal,
+    KeepTraffic,
+    RecordAudit,
+    RecordEvents,
+    UpdateSpec,
+    UpdateStatus,
+    Write,
+)
+from kaon.types.audit import AuditRecord
 from kaon.types.deployment import DeploymentSpec, Template
 from kaon.types.event import Event, Level
 from kaon.types.journal import JournalEntry
 from kaon.types.key import KeySpec, KeyStatus, Role
-from kaon.types.resource import KINDS
+from kaon.types.kinds import KINDS
 from kaon.types.traffic import ColdStart, Sample
 from kaon.types.workspace import WorkspaceSpec
 
@@ -296,9 +309,26 @@ async def test_events_come_back_oldest_first_and_by_what_they_are_about(store: S
         ("a", "deployment"),
     ]
     assert len(await store.events("default", "deployment", "a")) == 2
-    assert await store.events("default", limit=1) == [happened("a")]
+    (newest,) = await store.events("default", limit=1)
+    assert newest.id > 0
+    assert newest.model_copy(update={"id": 0}) == happened("a")
     assert await store.events("default", limit=0) == []
     assert await store.events("nobody") == []
+
+
+async def test_events_have_ids_that_grow_and_are_never_given_again(store: Store) -> None:
+    await store.create("workspace", "", "team", WorkspaceSpec())
+    await store.record([happened("a"), happened("b", workspace="team").model_copy(update={"at": 1e12})])
+    (first,), (last,) = await store.events("default"), await store.events("team")
+    assert first.id < last.id
+    await store.delete(await store.get("workspace", "", "team"))
+    await store.record([happened("c"), happened("d")])
+    later = await store.events("default", after=first.id)
+    assert [event.name for event in later] == ["c", "d"]
+    assert last.id < later[0].id < later[1].id
+    assert await store.events("default", after=first.id, limit=1) == later[:1]
+    assert await store.events("default", after=later[1].id) == []
+    assert await store.events("default", "deployment", "d", after=0) == later[1:]
 
 
 async def test_a_workspace_keeps_its_newest_ten_thousand_events(store: Store) -> None:
@@ -430,13 +460,13 @@ def damage(url: str, kind: str, name: str, **columns: str) -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind.name for kind in KINDS.values() if kind.stored])
 async def test_a_row_that_cannot_be_read_keeps_no_other_from_being_read(
     store: Store, url: str, kind: str, fault: str
 ) -> None:
     if url.startswith("memory"):
         pytest.skip("what is in memory was read before")
-    spec, status = map(full, KINDS[kind])
+    spec, status = full(KINDS[kind].spec), full(KINDS[kind].status)
     for name in ("good", "odd", "well"):
         made = await store.create(kind, "default", name, spec, status)
         assert made.spec == spec
@@ -483,6 +513,180 @@ async def test_an_event_a_decision_and_a_minute_that_cannot_be_read_are_left_out
     assert [e.at for e in await store.events("default")] == [first, third]
     assert [e.at for e in await store.journal("default", "web")] == [first, third]
     assert [m.at_s for m in await store.traffic("default", "web", 0.0)] == [first, third]
+
+
+NOW = FakeClock().now()
+
+
+def audited(name: str = "shop", workspace: str = "default", **fields: object) -> AuditRecord:
+    known = {"at": NOW, "actor": "alice", "actor_uid": "u1", "verb": "scale", "kind": "deployment", "uid": f"u-{name}"}
+    return AuditRecord.model_validate(known | {"name": name, "workspace": workspace} | fields)
+
+
+async def kept(store: Store) -> object:
+    """All that a list of writes may change."""
+    return (
+        await store.version(),
+        await store.list_all("workspace"),
+        await store.events("default"),
+        await store.journal("default", "shop"),
+        await store.traffic("default", "shop", 0),
+        await store.audit(AuditQuery()),
+    )
+
+
+async def test_writes_in_one_list_are_made_together_each_with_a_version(store: Store, clock: FakeClock) -> None:
+    first, gone = await store.write([Create("workspace", "", "first", spec()), Create("workspace", "", "gone", spec())])
+    made = Create("workspace", "", "made", spec(), uid="chosen", at=clock.now() - 1)
+    deployment = DeploymentSpec(template=Template(artifact=f"sha256:{'0' * 64}"))
+    answers = await store.write(
+        [
+            made,
+            UpdateSpec(first, spec("changed")),
+            Create("deployment", "default", "shop", deployment),
+            RecordEvents([happened("shop")]),
+            KeepJournal([decided("2").model_copy(update={"at": clock.now()})]),
+            KeepTraffic([minute(clock.now() + 60)]),
+            RecordAudit([audited()]),
+            Delete(gone),
+        ]
+    )
+    assert [(r.name, r.version) for r in answers] == [("made", 3), ("first", 4), ("shop", 5)]
+    assert (answers[0].uid, answers[0].created_at, answers[1].created_at) == ("chosen", made.at, first.created_at)
+    assert await store.version() == 6
+    assert await store.list_all("workspace") == [answers[1], answers[0]]
+    assert [event.name for event in await store.events("default")] == ["shop"]
+    assert len(await store.journal("default", "shop")) == len(await store.traffic("default", "shop", 0)) == 1
+    assert await store.audit(AuditQuery()) == [audited(id=1)]
+
+
+async def test_a_list_without_writes_changes_nothing(store: Store) -> None:
+    assert await store.write([]) == []
+    assert await store.version() == 0
+
+
+@pytest.mark.parametrize("refused", ["taken", "stale", "stale status", "deleted", "missing", "wrong kind"])
+async def test_one_write_that_is_refused_leaves_nothing_of_the_others(store: Store, refused: str) -> None:
+    old = await store.create("workspace", "", "old", spec())
+    new = await store.update_spec(old, spec("new"))
+    gone = await store.create("workspace", "", "gone", spec())
+    await store.delete(gone)
+    key = await store.create("key", "default", "key", KeySpec(hash="0" * 64, hint="k", role=Role.VIEWER))
+    await store.update_spec(key, key.spec.model_copy(update={"hint": "j"}))
+    wrong: dict[str, tuple[Write, type[Exception]]] = {
+        "taken": (Create("workspace", "", "old", spec()), Conflict),
+        "stale": (UpdateSpec(old, spec("other")), Conflict),
+        "stale status": (UpdateStatus(key, KeyStatus(revoked_at=1)), Conflict),
+        "deleted": (Delete(old), Conflict),
+        "missing": (UpdateSpec(gone, spec("late")), NotFound),
+        "wrong kind": (UpdateSpec(new, KeyStatus()), ValueError),
+    }
+    write, error = wrong[refused]
+    good: list[Write] = [
+        Create("workspace", "", "made", spec()),
+        UpdateSpec(new, spec("newer")),
+        RecordEvents([happened("shop")]),
+        KeepJournal([decided("2")]),
+        KeepTraffic([minute(1e9)]),
+        RecordAudit([audited()]),
+    ]
+    before = await kept(store)
+    for place in (0, len(good)):
+        with pytest.raises(error):
+            await store.write([*good[:place], write, *good[place:]] if refused != "wrong kind" else [write, *good[2:]])
+        assert await kept(store) == before
+    assert [r.name for r in await store.write(good)] == ["made", "old"]
+
+
+async def test_a_write_sees_what_those_before_it_in_the_list_left(store: Store) -> None:
+    old = await store.create("workspace", "", "team", spec())
+    await store.write([Delete(old), Create("workspace", "", "team", spec("again"))])
+    again = await store.get("workspace", "", "team")
+    assert (again.spec, again.generation, again.uid != old.uid) == (spec("again"), 1, True)
+    with pytest.raises(Conflict):
+        await store.write([UpdateSpec(again, spec("one")), UpdateSpec(again, spec("two"))])
+    assert await store.get("workspace", "", "team") == again
+
+
+async def test_an_event_of_the_same_list_is_of_the_workspace_that_it_makes(store: Store, clock: FakeClock) -> None:
+    await store.delete(await store.create("workspace", "", "team", spec()))
+    made = Create("workspace", "", "team", spec(), at=clock.now())
+    event = happened("team", workspace="team").model_copy(update={"at": clock.now()})
+    await store.write([made, RecordEvents([event])])
+    assert [kept.model_copy(update={"id": 0}) for kept in await store.events("team")] == [event]
+
+
+async def test_audit_records_come_newest_first_and_by_what_is_asked(store: Store) -> None:
+    records = [
+        audited(at=NOW + 1),
+        audited(at=NOW + 2, actor="bob", verb="delete"),
+        audited("other", at=NOW + 3, workspace="team"),
+        audited("made", at=NOW + 4, kind="key", actor_kind="controller", outcome="refused", before="a", after="b"),
+    ]
+    for record in records:
+        await store.write([RecordAudit([record])])
+    everything = await store.audit(AuditQuery())
+    assert everything == [r.model_copy(update={"id": i}) for i, r in reversed(list(enumerate(records, start=1)))]
+    for query, ids in (
+        (AuditQuery(workspace="default"), [4, 2, 1]),
+        (AuditQuery(actor="bob"), [2]),
+        (AuditQuery(kind="key"), [4]),
+        (AuditQuery(name="shop"), [2, 1]),
+        (AuditQuery(names=("other", "made")), [4, 3]),
+        (AuditQuery(names=()), []),
+        (AuditQuery(uid="u-shop", verb="delete"), [2]),
+        (AuditQuery(since=NOW + 3), [4, 3]),
+        (AuditQuery(limit=2), [4, 3]),
+        (AuditQuery(limit=2, before_id=3), [2, 1]),
+        (AuditQuery(limit=0), []),
+    ):
+        assert [record.id for record in await store.audit(query)] == ids, query
+
+
+async def test_audit_records_outlive_what_they_are_about(store: Store) -> None:
+    made = await store.create("workspace", "", "default", spec())
+    await store.write([RecordAudit([audited()]), Delete(made)])
+    assert len(await store.audit(AuditQuery(workspace="default"))) == 1
+
+
+async def test_old_audit_records_go_by_count_and_by_age(url: str, clock: FakeClock) -> None:
+    store = open_store(url, clock, AuditRetention(records=100, age_s=1000))
+    await store.open()
+    try:
+        for _ in range(8):
+            await store.write([RecordAudit([audited(at=clock.now()) for _ in range(32)])])
+        assert [r.id for r in await store.audit(AuditQuery(limit=1000))] == list(range(256, 156, -1))
+        clock.jump(1001)
+        await store.write([RecordAudit([audited(at=clock.now()) for _ in range(32)])])
+        assert [r.id for r in await store.audit(AuditQuery(limit=1000))] == list(range(288, 256, -1))
+    finally:
+        await store.close()
+
+
+async def test_a_write_under_an_epoch_that_is_over_is_refused(store: Store, url: str) -> None:
+    assert await store.epoch() == 0
+    first = EpochStore(store, await store.advance_epoch())
+    made = await first.create("workspace", "", "team", spec())
+    second = EpochStore(store, await store.advance_epoch())
+    assert (await first.epoch(), await second.epoch()) == (2, 2)
+    before = await kept(store)
+    late = first.update_spec(made, spec("late")), first.delete(made), first.create("workspace", "", "late", spec())
+    kept_late = first.record([happened("a")]), first.keep_journal([decided("1")]), first.keep_traffic([minute(1e9)])
+    for write in (*late, *kept_late):
+        with pytest.raises(StaleEpoch):
+            await write
+    assert await kept(store) == before
+    assert (await second.update_spec(made, spec("new"))).spec == spec("new")
+    assert (await store.create("workspace", "", "by-hand", spec())).name == "by-hand"  # people have no epoch
+
+
+async def test_a_server_that_starts_ends_the_epoch_of_another_process(store: Store, sibling: Store) -> None:
+    old = EpochStore(store, await store.advance_epoch())
+    made = await old.create("workspace", "", "team", spec())
+    new = EpochStore(sibling, await sibling.advance_epoch())
+    with pytest.raises(StaleEpoch):
+        await old.update_spec(made, spec("old"))
+    assert (await new.update_spec(made, spec("new"))).spec == spec("new")
 
 
 # What goes by itself

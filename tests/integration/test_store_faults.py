@@ -17,27 +17,34 @@ import pytest
 
 from kaon.errors import Unavailable
 from kaon.store import open_store
-from kaon.store.port import Store
+from kaon.store.port import AuditQuery, Store
 from kaon.types.workspace import WorkspaceSpec
 
 KILLS = int(os.environ.get("KAON_CHAOS", "10"))
 WRITERS = 4
 
 NURSERY = """
-import asyncio, os, sys
+import asyncio, os, sys, time
 import kaon.store.sql  # before the fork, so that each child begins at once
 from kaon.store import open_store
+from kaon.store.writes import Create, RecordAudit, UpdateSpec
+from kaon.types.audit import AuditRecord
 from kaon.types.workspace import WorkspaceSpec
 
 URL, WRITERS = sys.argv[1], int(sys.argv[2])
 
 
 async def count_up(store, name):
-    counter = await store.find("workspace", "", name)
-    counter = counter or await store.create("workspace", "", name, WorkspaceSpec(description="0"))
+    # two resources and an audit record, always together
+    pair = [await store.find("workspace", side, name) for side in ("left", "right")]
+    if pair == [None, None]:
+        zero = WorkspaceSpec(description="0")
+        pair = await store.write([Create("workspace", side, name, zero) for side in ("left", "right")])
     while True:
-        value = int(counter.spec.description) + 1
-        counter = await store.update_spec(counter, WorkspaceSpec(description=str(value)))
+        value = int(pair[0].spec.description) + 1
+        record = AuditRecord(at=time.time(), actor=str(value), verb="count", kind="workspace", name=name)
+        updates = [UpdateSpec(one, WorkspaceSpec(description=str(value))) for one in pair]
+        pair = await store.write([updates[0], RecordAudit([record]), updates[1]])
         os.write(1, f"ack {name} {value}\\n".encode())
 
 
@@ -117,13 +124,16 @@ def test_kills_while_it_writes_lose_nothing_and_apply_nothing_twice(url: str) ->
 
 
 async def check(url: str, acknowledged: dict[str, int]) -> None:
-    """Each counter is where it was last acknowledged, or one further: the write in flight. Never two."""
+    """Each counter is where it was last acknowledged, or one further: the write in flight. Never two, never half."""
     store = open_store(url)
     await store.open()
     try:
         for name, value in acknowledged.items():
-            counter = await store.get("workspace", "", name)
+            counter, other = [await store.get("workspace", side, name) for side in ("left", "right")]
             kept = int(counter.spec.description)
+            recorded = [record.actor for record in await store.audit(AuditQuery(name=name, limit=10_000))]
+            assert recorded == [str(number) for number in range(kept, 0, -1)]
+            assert (other.spec, other.generation) == (counter.spec, counter.generation)
             assert kept in (value, value + 1), f"{name}: {value} was acknowledged, {kept} is there"
             assert counter.generation == kept + 1, f"{name}: {kept} steps, applied {counter.generation - 1} times"
             acknowledged[name] = kept

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import os
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import IO, Annotated
 
@@ -15,32 +15,45 @@ from fastapi import Response
 from starlette.requests import Request
 
 from kaon.api import audit, edits
+from kaon.api.collection import Collection, Look
 from kaon.api.doors import Doors
 from kaon.api.gate import unseen_workspace
 from kaon.api.keyring import Caller
 from kaon.api.parts import InWorkspace, Parts, WithCaller, WithParts
 from kaon.api.quotas import hold_to_bytes, hold_to_count
-from kaon.api.views import ArtifactView, Items
+from kaon.api.views import ArtifactView
 from kaon.errors import Conflict, Forbidden, InvalidInput, NotFound, TooLarge, Unavailable
 from kaon.sdk.archive import head_bytes, read_head, read_manifest
 from kaon.store.garbage import discard
+from kaon.store.writes import Create, Delete, Write
 from kaon.types.artifact import ArtifactSpec, Manifest
 from kaon.types.deployment import templates_of
 from kaon.types.key import Right
+from kaon.types.kind import Verb
+from kaon.types.kinds import KINDS
 from kaon.types.model import Digest
-from kaon.types.resource import Artifact
+from kaon.types.resource import Artifact, Deployment, Revision
 
 UPLOAD_LIMIT_BYTES = 512 * 2**20
 _CHUNK_BYTES = 2**18
 doors = Doors("/workspaces/{ws}/artifacts", tag="artifacts")
 
 
-@doors.get("", right=Right.READ)
-async def list_artifacts(ws: InWorkspace, parts: WithParts, caller: WithCaller) -> Items[ArtifactView]:
-    """The artifacts of a workspace, without their files and OpenAPI documents; ask for one to have them."""
-    seen = await _seen(parts, caller, ws)
-    found = await parts.store.list_all("artifact", ws, unreadable=[])
-    return Items(items=[_view(a, _brief(a.spec.manifest)) for a in found if seen is None or a.name in seen])
+def _sees(artifact: Artifact, look: Look) -> bool:
+    if "seen" not in look.memo:
+        look.memo["seen"] = _visible(look.caller, look.all("deployment"), look.all("revision"))
+    seen = look.memo["seen"]
+    return seen is None or artifact.name in seen
+
+
+collection = Collection(
+    kind=KINDS["artifact"],
+    sees=_sees,
+    view=lambda artifact, _: _view(artifact, _brief(artifact.spec.manifest)),
+    special=frozenset({Verb.GET, Verb.DELETE}),
+    parameter="digest",
+)
+"""Lists have artifacts without their files and OpenAPI documents; ask for one to have them."""
 
 
 @doors.get("/{digest}", right=Right.READ)
@@ -73,12 +86,13 @@ async def delete_artifact(
                 f"Artifact {digest[:19]} is used by {', '.join(users[:5])}.",
                 hint="It can go when they, and their revisions, are gone.",
             )
-        if not await discard(parts.store, parts.blobs, [artifact]):
+        if not await discard(parts.store, parts.blobs, [artifact], recorded):
             raise Conflict(f"Artifact {digest[:19]} is being deployed now.", hint="See: kaon ps")
 
+    def recorded(change: Delete) -> list[Write]:
+        return audit.recorded(parts, caller, change, "ArtifactDeleted", "Deleted.")
+
     await edits.until_written(attempt)
-    place = {"workspace": ws, "kind": "artifact", "name": digest}
-    await audit.note(parts, caller, **place, reason="ArtifactDeleted", message="Deleted.")
 
 
 @doors.post(
@@ -109,7 +123,7 @@ async def upload_artifact(
         await _hold_to_quotas(parts, ws, file)
         file.seek(0)
         digest, size = await parts.blobs.put(_chunks(file), UPLOAD_LIMIT_BYTES)
-    kept, is_new = await _keep(parts, ws, digest, size, manifest)
+    kept, is_new = await _keep(parts, caller, ws, digest, size, manifest)
     response.status_code = 201 if is_new else 200
     return _view(kept, manifest)
 
@@ -139,7 +153,9 @@ async def _chunks(file: IO[bytes]) -> AsyncIterator[bytes]:
         yield chunk
 
 
-async def _keep(parts: Parts, ws: str, digest: str, size: int, manifest: Manifest) -> tuple[Artifact, bool]:
+async def _keep(
+    parts: Parts, caller: Caller, ws: str, digest: str, size: int, manifest: Manifest
+) -> tuple[Artifact, bool]:
     if await parts.store.find("artifact", ws, digest):
         return await edits.touch_artifact(parts.store, ws, digest, parts.clock.now()), False
     if await parts.store.find("workspace", "", ws) is None:  # deleted while the bytes came
@@ -149,7 +165,9 @@ async def _keep(parts: Parts, ws: str, digest: str, size: int, manifest: Manifes
         if not await parts.blobs.has(digest):
             raise Unavailable("The artifact was taken away while it came.", hint="Bring it again.", retry_after_s=1)
         try:
-            return await parts.store.create("artifact", ws, digest, spec), True
+            change = Create("artifact", ws, digest, spec)
+            [made] = await parts.store.write(audit.with_record(parts, caller, change))
+            return made, True
         except Conflict:  # the same bytes came twice at once
             return await parts.store.get("artifact", ws, digest), False
 
@@ -184,11 +202,16 @@ async def _whole(parts: Parts, artifact: Artifact) -> Manifest:
 
 async def _seen(parts: Parts, caller: Caller, ws: str) -> set[str] | None:
     """The artifacts that a key for some deployments sees: those of their revisions. None: all."""
+    if caller.standing.deployments is None:
+        return None
+    deployments = await parts.store.list_all("deployment", ws)
+    return _visible(caller, deployments, await parts.store.list_all("revision", ws))
+
+
+def _visible(caller: Caller, deployments: Iterable[Deployment], revisions: Iterable[Revision]) -> set[str] | None:
     names = caller.standing.deployments
     if names is None:
         return None
-    deployments = await parts.store.list_all("deployment", ws)
-    revisions = await parts.store.list_all("revision", ws)
     return {t.artifact for d in deployments if d.name in names for t in templates_of(d.spec)} | {
         r.spec.template.artifact for r in revisions if r.spec.deployment in names
     }

@@ -1,23 +1,102 @@
-"""Who did what: every write of a caller becomes an event that names its key."""
+"""Changes as callers make them: each is written together with its audit record, and the event that tells of it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kaon.api.keyring import Caller
 from kaon.api.parts import Parts
+from kaon.context import request_id
+from kaon.store.audited import Change, audited
+from kaon.store.port import AnyResource, Unreadable
+from kaon.store.writes import Create, Delete, RecordAudit, RecordEvents, UpdateSpec, UpdateStatus, Write
+from kaon.types.audit import AuditRecord
 from kaon.types.event import Event
+
+
+def record_of(parts: Parts, caller: Caller, change: Change) -> AuditRecord:
+    """The audit record of a change that `caller` makes now."""
+    return audited(change, at=parts.clock.now(), verb=caller.verb, actor=caller.name, **origin(caller))
+
+
+def origin(caller: Caller) -> dict[str, str]:
+    """Which key it is, and from where and by which request it acts."""
+    return {"actor_uid": caller.uid, "address": caller.address, "request_id": request_id.get()}
+
+
+def recorded(
+    parts: Parts, caller: Caller, change: Change, reason: str, message: str, *, event_in: str | None = None
+) -> list[Write]:
+    """A change, its audit record and its event, for one `Store.write`.
+
+    The event is kept in the resource's workspace, or in `event_in`: what is of no workspace is told of in another.
+    """
+    record = record_of(parts, caller, change)
+    event = Event(
+        at=record.at,
+        workspace=record.workspace if event_in is None else event_in,
+        kind=record.kind,
+        name=record.name,
+        uid=record.uid,
+        reason=reason,
+        message=f"{message} By key '{caller.name}'.",
+    )
+    return [change, RecordAudit([record]), RecordEvents([event])]
+
+
+def with_record(parts: Parts, caller: Caller, change: Change) -> list[Write]:
+    """A change and its audit record, without an event."""
+    return [change, RecordAudit([record_of(parts, caller, change)])]
+
+
+async def write(
+    parts: Parts,
+    caller: Caller,
+    change: Create | UpdateSpec | UpdateStatus,
+    reason: str,
+    message: str,
+    *,
+    first: Sequence[Write] = (),
+    event_in: str | None = None,
+) -> AnyResource:
+    """Make a change, after those in `first`, all in one transaction; the resource as it is then.
+
+    One that changes nothing is neither recorded nor told. Raises what `Store.write` raises.
+    """
+    writes: list[Write] = [change]
+    if not _is_same(change):
+        writes = recorded(parts, caller, change, reason, message, event_in=event_in)
+    return (await parts.store.write([*first, *writes]))[-1]
+
+
+async def delete(
+    parts: Parts,
+    caller: Caller,
+    resource: AnyResource | Unreadable,
+    reason: str,
+    message: str,
+    *,
+    event_in: str | None = None,
+) -> None:
+    """Delete a resource as it was read. Raises what `Store.write` raises."""
+    await parts.store.write(recorded(parts, caller, Delete(resource), reason, message, event_in=event_in))
 
 
 async def note(
     parts: Parts, caller: Caller, *, workspace: str, kind: str, name: str, reason: str, message: str, uid: str = ""
 ) -> None:
-    """Record that `caller` did something."""
-    event = Event(
-        at=parts.clock.now(),
-        workspace=workspace,
-        kind=kind,
-        name=name,
-        uid=uid,
-        reason=reason,
-        message=f"{message} By key '{caller.name}'.",
-    )
-    await parts.store.record([event])
+    """Record that `caller` did something which is written already."""
+    place = {"workspace": workspace, "kind": kind, "name": name, "uid": uid}
+    at, who = parts.clock.now(), {"verb": caller.verb, "actor": caller.name, **origin(caller)}
+    record = AuditRecord(at=at, **place, **who)
+    event = Event(at=at, reason=reason, message=f"{message} By key '{caller.name}'.", **place)
+    await parts.store.write([RecordAudit([record]), RecordEvents([event])])
+
+
+def _is_same(change: Create | UpdateSpec | UpdateStatus) -> bool:
+    match change:
+        case UpdateSpec(resource, spec):
+            return bool(resource.spec == spec)
+        case UpdateStatus(resource, status):
+            return bool(resource.status == status)
+    return False

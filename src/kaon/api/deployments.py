@@ -5,42 +5,39 @@ No route starts or stops anything: each changes the spec, and the reconcilers do
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
-from fastapi import Header, Query, Response
+from fastapi import Query, Response
 from pydantic import ValidationError
 
 from kaon.api import audit, edits
 from kaon.api.checks import check_hosts, check_name, check_spec, may_own
+from kaon.api.collection import Collection
 from kaon.api.doors import Doors
 from kaon.api.gate import unseen_deployment
 from kaon.api.keyring import Caller
 from kaon.api.parts import InWorkspace, OfDeployment, Parts, WithCaller, WithParts
+from kaon.api.preconditions import Precondition, WithPrecondition, hold_to
 from kaon.api.problems import Unprocessable
 from kaon.api.quotas import hold_to_count
 from kaon.api.shapes import view_of
-from kaon.api.views import DeploymentView, Items, ScalingChange
-from kaon.errors import Conflict, NotFound
-from kaon.store.port import Unreadable
+from kaon.api.views import DeploymentView, ScalingChange
+from kaon.errors import NotFound
+from kaon.store.writes import Create, UpdateSpec
 from kaon.types.deployment import DeploymentSpec, DeploymentStatus
 from kaon.types.key import Right
+from kaon.types.kind import Verb
+from kaon.types.kinds import KINDS
 from kaon.types.resource import Deployment
 
 doors = Doors("/workspaces/{ws}/deployments", tag="deployments")
-IfMatch = Annotated[str | None, Header(alias="If-Match", description="The version that the change is based on.")]
-
-
-@doors.get("", right=Right.READ)
-async def list_deployments(ws: InWorkspace, parts: WithParts, caller: WithCaller) -> Items[DeploymentView]:
-    """The deployments of a workspace."""
-    found = await parts.store.list_all("deployment", ws)
-    return Items(items=[view_of(d, parts.settings.url) for d in found if caller.standing.sees(ws, d.name)])
-
-
-@doors.get("/{deployment}", right=Right.READ)
-async def get_deployment(ws: InWorkspace, name: OfDeployment, parts: WithParts) -> DeploymentView:
-    """One deployment."""
-    return view_of(await deployment_of(parts, ws, name), parts.settings.url)
+collection = Collection(
+    kind=KINDS["deployment"],
+    view=lambda deployment, look: view_of(deployment, look.parts.settings.url),
+    special=frozenset({Verb.PUT, Verb.DELETE}),
+    parameter="deployment",
+)
 
 
 @doors.put("/{deployment}", right=Right.WRITE, responses={201: {"model": DeploymentView}})
@@ -51,17 +48,16 @@ async def put_deployment(
     response: Response,
     parts: WithParts,
     caller: WithCaller,
+    precondition: WithPrecondition,
     dry_run: Annotated[bool, Query(description="Answer what would be; write nothing.")] = False,
-    if_match: IfMatch = None,
 ) -> DeploymentView:
     """Create a deployment (201) or replace its spec (200)."""
     check_name(name)
-    wanted = _version(if_match)
     await check_hosts(parts.store, parts.settings.own_hosts, ws, name, body)
 
     async def attempt() -> tuple[Deployment, Deployment | None]:
         current = await parts.store.find("deployment", ws, name)
-        _hold_to_version(wanted, current, name)
+        await hold_to(parts, precondition, current, "deployment", ws, name)
         _hold_to_owner(body, current)
         spec = _with_last_restart(body, current)
         await check_spec(parts.store, caller, ws, spec, current, now=None if dry_run else parts.clock.now())
@@ -73,29 +69,38 @@ async def put_deployment(
             return _would_be(parts, ws, name, spec, current), current
         if current is None:
             await hold_to_count(parts, "deployment", ws)
-            return await parts.store.create("deployment", ws, name, spec), None
-        return await parts.store.update_spec(current, spec), current
+            change: Create | UpdateSpec = Create("deployment", ws, name, spec)
+        else:
+            change = UpdateSpec(current, spec)
+        generation = 1 if current is None else current.generation + 1
+        message = f"Generation {generation}: {body.template.artifact[:19]}."
+        return await audit.write(parts, caller, change, "Deployed", message), current
 
-    after, before = await (attempt() if wanted is not None else edits.until_written(attempt))
-    if not dry_run and (before is None or after.version != before.version):
-        response.status_code = 201 if before is None else 200
-        await note(parts, caller, after, "Deployed", f"Generation {after.generation}: {body.template.artifact[:19]}.")
+    after, before = await edits.until_written(attempt)
+    if before is None and not dry_run:
+        response.status_code = 201
     return view_of(after, parts.settings.url)
 
 
 @doors.delete("/{deployment}", right=Right.WRITE, status_code=204)
-async def delete_deployment(ws: InWorkspace, name: OfDeployment, parts: WithParts, caller: WithCaller) -> None:
-    """Take a deployment away; its replicas drain and stop."""
+async def delete_deployment(
+    ws: InWorkspace, name: OfDeployment, parts: WithParts, caller: WithCaller, precondition: WithPrecondition
+) -> None:
+    """Delete a deployment; its replicas drain and stop."""
     try:
-        gone = await edits.remove(parts.store, "deployment", ws, name)
+        await edits.delete(parts, caller, precondition, ("deployment", ws, name), "Deleted")
     except NotFound:
         raise unseen_deployment(ws, name) from None
-    await note(parts, caller, gone, "Deleted", "Deleted.")
 
 
 @doors.post("/{deployment}/scale", right=Right.WRITE)
 async def scale_deployment(
-    ws: InWorkspace, name: OfDeployment, body: ScalingChange, parts: WithParts, caller: WithCaller
+    ws: InWorkspace,
+    name: OfDeployment,
+    body: ScalingChange,
+    parts: WithParts,
+    caller: WithCaller,
+    precondition: WithPrecondition,
 ) -> DeploymentView:
     """Say how many replicas there may be, and what decides it; what is not named stays."""
 
@@ -111,15 +116,15 @@ async def scale_deployment(
                 ],
             ) from None
 
-    after = await edits.edit_deployment(parts.store, ws, (await deployment_of(parts, ws, name)).name, scaled)
-    bounds = after.spec.scaling
-    await note(parts, caller, after, "Scaled", f"To {bounds.min}..{bounds.max} replicas.")
-    return view_of(after, parts.settings.url)
+    def told(spec: DeploymentSpec) -> tuple[str, str]:
+        return "Scaled", f"To {spec.scaling.min}..{spec.scaling.max} replicas."
+
+    return await edited(parts, caller, precondition, (ws, name), scaled, told)
 
 
 @doors.post("/{deployment}/restart", right=Right.WRITE)
 async def restart_deployment(
-    ws: InWorkspace, name: OfDeployment, parts: WithParts, caller: WithCaller
+    ws: InWorkspace, name: OfDeployment, parts: WithParts, caller: WithCaller, precondition: WithPrecondition
 ) -> DeploymentView:
     """Start every replica anew, as a rollout: the ready count does not drop."""
     now = parts.clock.now()
@@ -128,7 +133,8 @@ async def restart_deployment(
         template = deployment.spec.template.model_copy(update={"restarted_at": now})
         return deployment.spec.model_copy(update={"template": template})
 
-    return await edited(parts, caller, (ws, name), restarted, ("Restarted", "Every replica starts anew."))
+    told = "Restarted", "Every replica starts anew."
+    return await edited(parts, caller, precondition, (ws, name), restarted, told)
 
 
 async def deployment_of(parts: Parts, ws: str, name: str) -> Deployment:
@@ -140,48 +146,32 @@ async def deployment_of(parts: Parts, ws: str, name: str) -> Deployment:
     return found
 
 
+async def deployment_to_change(parts: Parts, ws: str, name: str, precondition: Precondition) -> Deployment:
+    """The deployment as the store has it now. Raises `NotFound`, `ChangedSince` when it is not as it should be."""
+    found = await parts.store.find("deployment", ws, name)
+    if found is None:
+        raise unseen_deployment(ws, name)
+    await hold_to(parts, precondition, found, "deployment", ws, name)
+    return found
+
+
 async def edited(
     parts: Parts,
     caller: Caller,
+    precondition: Precondition,
     place: tuple[str, str],
-    change: edits.Change,
-    what: tuple[str, str],
+    change: Callable[[Deployment], DeploymentSpec],
+    told: tuple[str, str] | Callable[[DeploymentSpec], tuple[str, str]],
 ) -> DeploymentView:
-    """The deployment with its spec changed, and that noted as an event: `what` is its reason and message."""
-    await deployment_of(parts, *place)
-    after = await edits.edit_deployment(parts.store, *place, change)
-    await note(parts, caller, after, *what)
-    return view_of(after, parts.settings.url)
+    """The deployment with its spec changed, with the event of it: `told` is its reason and message."""
 
+    async def attempt() -> Deployment:
+        current = await deployment_to_change(parts, *place, precondition)
+        spec = change(current)
+        reason, message = told(spec) if callable(told) else told
+        return await audit.write(parts, caller, UpdateSpec(current, spec), reason, message)
 
-async def note(parts: Parts, caller: Caller, deployment: Deployment | Unreadable, reason: str, message: str) -> None:
-    """Note what was done to a deployment as an event."""
-    await audit.note(
-        parts,
-        caller,
-        workspace=deployment.workspace,
-        kind="deployment",
-        name=deployment.name,
-        uid=deployment.uid,
-        reason=reason,
-        message=message,
-    )
-
-
-def _version(if_match: str | None) -> int | None:
-    if if_match is None:
-        return None
-    text = if_match.strip().strip('"')
-    if not text.isdecimal() or len(text) > 18:
-        raise Unprocessable("If-Match takes the version of a resource, a number.")
-    return int(text)
-
-
-def _hold_to_version(wanted: int | None, current: Deployment | None, name: str) -> None:
-    if wanted is None or (current is not None and current.version == wanted):
-        return
-    now = "does not exist" if current is None else f"has version {current.version}"
-    raise Conflict(f"Deployment '{name}' {now}, not version {wanted}.", hint="Read it again and repeat the change.")
+    return view_of(await edits.until_written(attempt), parts.settings.url)
 
 
 def owned(spec: DeploymentSpec, caller: Caller) -> DeploymentSpec:

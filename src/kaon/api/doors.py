@@ -10,10 +10,12 @@ import inspect
 import json
 import math
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
 from functools import cached_property
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError, WrapValidator
 from starlette.requests import Request
@@ -21,7 +23,7 @@ from starlette.responses import Response
 
 from kaon.api.gate import Need
 from kaon.api.problems import RESPONSES, Unprocessable
-from kaon.errors import InvalidInput, TooLarge
+from kaon.errors import Forbidden, InvalidInput, TooLarge
 from kaon.sdk.codec import Reader, codec_of
 from kaon.sdk.problems import invalid
 from kaon.types.key import Right
@@ -49,21 +51,34 @@ class Door(APIRoute):
         if right is not Right.AGENT:  # an agent may be newer than this server
             endpoint = _with_strict_bodies(endpoint)
         super().__init__(path, endpoint, **options)
-        self._queries = frozenset(p.alias for p in self.dependant.query_params)
+        self._queries = frozenset(_queries(self.dependant))
+
+    @property
+    def verb(self) -> str:
+        """What it is for, as the audit log says it: the first word of its name."""
+        return (self.operation_id or self.name).partition("_")[0]
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The framework's handler, behind the gate."""
         handle = super().get_route_handler()
 
         async def enter(request: Request) -> Response:
-            request.state.caller = await request.app.state.gate.admit(request, self.right)
-            self._refuse_unknown_queries(request)
-            strict = Strict(request, self.body_limit_bytes)
-            if self.body_field is not None:
-                self._check_large(await strict.body())
-            return await handle(strict)
+            try:
+                return await self._enter(request, handle)
+            except Forbidden:
+                await request.app.state.refusals.record(request, self.verb, str(self.tags[0]).removesuffix("s"))
+                raise
 
         return enter
+
+    async def _enter(self, request: Request, handle: Callable[[Request], Coroutine[Any, Any, Response]]) -> Response:
+        caller = await request.app.state.gate.admit(request, self.right)
+        request.state.caller = caller and replace(caller, verb=self.verb)
+        self._refuse_unknown_queries(request)
+        strict = Strict(request, self.body_limit_bytes)
+        if self.body_field is not None:
+            self._check_large(await strict.body())
+        return await handle(strict)
 
     def _check_large(self, body: bytes) -> None:
         """Refuse a body of many items that does not fit, before the framework makes an error of each of them."""
@@ -111,6 +126,13 @@ def _strict(annotation: Any) -> Any:
     if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
         return annotation
     return Annotated[annotation, WrapValidator(lambda value, _: from_request(annotation, value))]
+
+
+def _queries(dependant: Dependant) -> Iterator[str]:
+    """The query parameters that a handler, or what it depends on, takes."""
+    yield from (p.alias for p in dependant.query_params)
+    for below in dependant.dependencies:
+        yield from _queries(below)
 
 
 class Strict(Request):

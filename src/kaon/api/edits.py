@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from kaon.api import audit
+from kaon.api.keyring import Caller
+from kaon.api.parts import Parts
+from kaon.api.preconditions import ChangedSince, Precondition, hold_to
 from kaon.errors import Conflict, UnreadableRow
 from kaon.store.port import AnyResource, Store, Unreadable
 from kaon.types.artifact import ArtifactStatus
-from kaon.types.deployment import DeploymentSpec
-from kaon.types.resource import Artifact, Deployment
+from kaon.types.resource import Artifact
 
 T = TypeVar("T")
-Change = Callable[[Deployment], DeploymentSpec]
+Place = tuple[str, str, str]
+"""Kind, workspace, name."""
 _TRIES = 5
 
 
@@ -21,17 +25,30 @@ async def until_written(attempt: Callable[[], Awaitable[T]]) -> T:
     for _ in range(_TRIES - 1):
         try:
             return await attempt()
+        except ChangedSince:
+            raise
         except Conflict:
             continue
     return await attempt()
 
 
-async def edit_deployment(store: Store, workspace: str, name: str, change: Change) -> Deployment:
-    """Put `change` of the spec in place of the spec. Raises `NotFound`, `Conflict`."""
+async def delete(
+    parts: Parts,
+    caller: Caller,
+    precondition: Precondition,
+    place: Place,
+    reason: str,
+    message: str = "Deleted.",
+    *,
+    event_in: str | None = None,
+) -> AnyResource | Unreadable:
+    """Delete a resource, be it unreadable, with an audit record and an event. Raises `NotFound`, `Conflict`."""
 
-    async def attempt() -> Deployment:
-        deployment = await store.get("deployment", workspace, name)
-        return await store.update_spec(deployment, change(deployment))
+    async def attempt() -> AnyResource | Unreadable:
+        resource = await _found(parts.store, place)
+        await hold_to(parts, precondition, resource, *place)
+        await audit.delete(parts, caller, resource, reason, message, event_in=event_in)
+        return resource
 
     return await until_written(attempt)
 
@@ -50,12 +67,17 @@ async def remove(store: Store, kind: str, workspace: str, name: str) -> AnyResou
     """Delete a resource, whatever was written to it last, and be it unreadable. Raises `NotFound`, `Conflict`."""
 
     async def attempt() -> AnyResource | Unreadable:
-        resource: AnyResource | Unreadable
-        try:
-            resource = await store.get(kind, workspace, name)
-        except UnreadableRow as error:
-            resource = error.row
+        resource = await _found(store, (kind, workspace, name))
         await store.delete(resource)
         return resource
 
     return await until_written(attempt)
+
+
+async def _found(store: Store, place: Place) -> AnyResource | Unreadable:
+    found: AnyResource | Unreadable
+    try:
+        found = await store.get(*place)
+    except UnreadableRow as error:
+        found = error.row
+    return found

@@ -6,6 +6,7 @@ not there; what exists but is not allowed is 403.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 
 from starlette.requests import Request
@@ -41,7 +42,8 @@ class Gate:
         """Who is calling, once it is sure that they may; the snapshot has all that was written before they called."""
         if need is Open.TO_ALL:
             return None
-        caller = await self._caller(request)
+        caller = replace(await self._caller(request), address=address_of(request))
+        request.state.caller = caller
         if isinstance(need, Right):
             _hold_to_scope(caller, need, request.path_params)
             self._hold_to_existing(request.path_params.get("ws"))
@@ -110,12 +112,17 @@ def over_socket(scope: object) -> bool:
 
 
 def peer_of(request: Request) -> str:
-    """The address that the request came from.
+    """What counts as one address of those that the request came from."""
+    return network(address_of(request))
+
+
+def address_of(request: Request) -> str:
+    """The address that the request came from; 'local': this machine's socket.
 
     The edge appends the address that it saw to `x-forwarded-for`, so the last one is true, and only when
     the request came through the edge's way in; anybody else could write the header.
     """
     if not over_socket(request.scope):
-        return network(request.client.host if request.client else "")
+        return request.client.host[:64] if request.client else "local"
     forwarded = request.headers.getlist("x-forwarded-for")
-    return network(forwarded[-1].rsplit(",", 1)[-1].strip()) if forwarded else "local"
+    return forwarded[-1].rsplit(",", 1)[-1].strip()[:64] if forwarded else "local"

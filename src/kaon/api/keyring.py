@@ -32,6 +32,10 @@ class Caller:
     """The workspace that the key itself is kept in."""
     role: Role
     standing: Standing
+    address: str = ""
+    """Where the request came from."""
+    verb: str = ""
+    """What it asks for."""
 
 
 class UnknownKey(Unauthenticated):

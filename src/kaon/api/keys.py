@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import Query
 
 from kaon.api import audit, edits
-from kaon.api.deployments import note as note_deployment
+from kaon.api.collection import Collection, Look
 from kaon.api.doors import Doors
 from kaon.api.keyring import Caller
 from kaon.api.owners import answered_for
 from kaon.api.parts import InWorkspace, Named, Parts, WithCaller, WithParts
+from kaon.api.preconditions import Precondition, WithPrecondition, hold_to
 from kaon.api.problems import Unprocessable
 from kaon.api.quotas import hold_to_count
-from kaon.api.views import Items, KeyMade, KeyRequest, KeyView
+from kaon.api.views import KeyMade, KeyRequest, KeyView
 from kaon.errors import Conflict, Forbidden, NotFound
-from kaon.laws.rights import grantable
+from kaon.laws.rights import Standing, grantable, standing
+from kaon.store.writes import Create, Delete, UpdateStatus
 from kaon.types.key import IDENTITY_PREFIX, KEY_PREFIX, KeySpec, KeyStatus, Right, key_hash
+from kaon.types.kind import Verb
+from kaon.types.kinds import KINDS
 from kaon.types.resource import Deployment, Key
 
 _HINT_CHARACTERS = len(KEY_PREFIX) + 4
@@ -27,13 +32,21 @@ _OTHER_NAME = "Choose another name."
 doors = Doors("/workspaces/{ws}/keys", tag="keys")
 
 
-@doors.get("", right=Right.ADMIN)
-async def list_keys(ws: InWorkspace, parts: WithParts, caller: WithCaller) -> Items[KeyView]:
-    """The keys of a workspace, those that gave up their access included."""
-    found = await parts.store.list_all("key", ws)
-    owned = _answered_for(parts)
-    views = [await _view(parts, k, owned.get(k.uid, ())) for k in found if grantable(caller.standing, k.spec)]
-    return Items(items=views)
+def _seen(key: Key, look: Look) -> KeyView:
+    if "owners" not in look.memo:
+        look.memo["owners"] = {owner.uid: owner for owner in look.everywhere("key")}
+        look.memo["owned"] = answered_for(look.everywhere("deployment"), look.everywhere("key"))
+    held = standing(key, look.memo["owners"], look.now)
+    return _view(key, held, look.memo["owned"].get(key.uid, ()))
+
+
+collection = Collection(
+    kind=KINDS["key"],
+    sees=lambda key, look: grantable(look.caller.standing, key.spec),
+    view=_seen,
+    special=frozenset({Verb.DELETE}),
+)
+"""Lists have those that gave up their access too."""
 
 
 @doors.post("", right=Right.ADMIN, status_code=201)
@@ -58,9 +71,8 @@ async def create_key(ws: InWorkspace, body: KeyRequest, parts: WithParts, caller
         raise Forbidden("A key can never do more than the key that makes it.", hint="Ask for less: `kaon whoami`.")
     if body.expires_at is not None and body.expires_at <= parts.clock.now():
         raise Unprocessable("This key would have expired already.", hint="Give a later time.")
-    made = await edits.until_written(lambda: _create(parts, ws, body.name, spec))
-    await _note(parts, caller, made, "KeyMade", f"Made, with role {spec.role.value}.")
-    return KeyMade(**dict(await _view(parts, made)), key=text)
+    made = await edits.until_written(lambda: _create(parts, caller, ws, body.name, spec))
+    return KeyMade(**dict(_view(made, await parts.keyring.standing_of(made))), key=text)
 
 
 @doors.delete("/{name}", right=Right.ADMIN, status_code=204)
@@ -69,6 +81,7 @@ async def revoke_key(
     name: Named,
     parts: WithParts,
     caller: WithCaller,
+    precondition: WithPrecondition,
     with_deployments: Annotated[
         bool, Query(description="Delete the deployments, too, that it or a key that it made answers for.")
     ] = False,
@@ -78,34 +91,33 @@ async def revoke_key(
     What it deployed goes on, with the condition `OwnerGone`, until an admin adopts it.
     """
 
-    async def attempt() -> tuple[Key, bool]:
+    async def attempt() -> Key:
         key: Key | None = await parts.store.find("key", ws, name)
         if key is None or not grantable(caller.standing, key.spec):
             raise NotFound(f"There is no key '{name}' in workspace '{ws}'.", hint="`kaon key list` lists them.")
+        await hold_to(parts, precondition, key, "key", ws, name)
         if key.status.revoked_at is not None:
-            return key, False
-        return await parts.store.update_status(key, KeyStatus(revoked_at=parts.clock.now())), True
+            return key
+        change = UpdateStatus(key, KeyStatus(revoked_at=parts.clock.now()))
+        told = "" if with_deployments else _without_owner(await _answered_for(parts, key))
+        await audit.write(parts, caller, change, "KeyRevoked", f"Revoked.{told}")
+        return key
 
-    key, newly = await edits.until_written(attempt)
-    await parts.snapshot.at_least(parts.store.written)
-    deployments = _answered_for(parts).get(key.uid, [])
-    if newly:
-        told = "" if with_deployments else _without_owner(deployments)
-        await _note(parts, caller, key, "KeyRevoked", f"Revoked.{told}")
-    for deployment in deployments if with_deployments else ():  # the key is revoked first: nobody deploys them again
+    key = await edits.until_written(attempt)
+    # The key is revoked first: what it deploys until then is among them, and nobody deploys them again.
+    for deployment in await _answered_for(parts, key) if with_deployments else ():
         await _delete(parts, caller, deployment)
 
 
 async def _delete(parts: Parts, caller: Caller, deployment: Deployment) -> None:
-    try:
-        gone = await edits.remove(parts.store, "deployment", deployment.workspace, deployment.name)
-    except NotFound:
-        return
-    await note_deployment(parts, caller, gone, "Deleted", "Deleted with the key that deployed it.")
+    place = "deployment", deployment.workspace, deployment.name
+    with suppress(NotFound):
+        await edits.delete(parts, caller, Precondition(), place, "Deleted", "Deleted with the key that deployed it.")
 
 
-def _answered_for(parts: Parts) -> dict[str, list[Deployment]]:
-    return answered_for(parts.snapshot.list("deployment"), parts.snapshot.list("key"))
+async def _answered_for(parts: Parts, key: Key) -> Sequence[Deployment]:
+    await parts.snapshot.at_least(parts.store.written)
+    return answered_for(parts.snapshot.list("deployment"), parts.snapshot.list("key")).get(key.uid, [])
 
 
 def _without_owner(deployments: Sequence[Deployment]) -> str:
@@ -115,24 +127,24 @@ def _without_owner(deployments: Sequence[Deployment]) -> str:
     return f" These go on without an owner until an admin adopts them: {', '.join(names[:5])}{more}." if names else ""
 
 
-async def _create(parts: Parts, ws: str, name: str, spec: KeySpec) -> Key:
+async def _create(parts: Parts, caller: Caller, ws: str, name: str, spec: KeySpec) -> Key:
     """The new key; the name of a revoked one is free again."""
     old: Key | None = await parts.store.find("key", ws, name)
-    if old is not None:
-        if old.status.revoked_at is None:
-            raise _Taken(f"A key '{name}' exists already.", hint=f"Choose another name, or: kaon key revoke {name}")
-        await parts.store.delete(old)
-    await hold_to_count(parts, "key", ws)
-    return await parts.store.create("key", ws, name, spec)
+    if old is not None and old.status.revoked_at is None:
+        raise _Taken(f"A key '{name}' exists already.", hint=f"Choose another name, or: kaon key revoke {name}")
+    if old is None:
+        await hold_to_count(parts, "key", ws)
+    first = [] if old is None else [Delete(old)]
+    message = f"Made, with role {spec.role.value}."
+    return await audit.write(parts, caller, Create("key", ws, name, spec), "KeyMade", message, first=first)
 
 
 class _Taken(Conflict):
     """A name in use, which trying again does not free."""
 
 
-async def _view(parts: Parts, key: Key, owns: Sequence[Deployment] = ()) -> KeyView:
+def _view(key: Key, held: Standing, owns: Sequence[Deployment] = ()) -> KeyView:
     spec: KeySpec = key.spec
-    held = await parts.keyring.standing_of(key)
     return KeyView(
         name=key.name,
         workspace=spec.workspace,
@@ -148,8 +160,3 @@ async def _view(parts: Parts, key: Key, owns: Sequence[Deployment] = ()) -> KeyV
         state=held.lapsed or "active",
         owns=[d.name if d.workspace == key.workspace else f"{d.workspace}/{d.name}" for d in owns],
     )
-
-
-async def _note(parts: Parts, caller: Caller, key: Key, reason: str, message: str) -> None:
-    place = {"workspace": key.workspace, "kind": "key", "name": key.name, "uid": key.uid}
-    await audit.note(parts, caller, **place, reason=reason, message=message)

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from kaon.api import edits
+from kaon.api import audit, edits
 from kaon.api.checks import check_adoption
-from kaon.api.deployments import deployment_of, note, owned
+from kaon.api.deployments import deployment_to_change, owned
 from kaon.api.doors import Doors
 from kaon.api.parts import InWorkspace, OfDeployment, WithCaller, WithParts
+from kaon.api.preconditions import WithPrecondition
 from kaon.api.shapes import view_of
 from kaon.api.views import DeploymentView
 from kaon.laws.rights import line
+from kaon.store.writes import UpdateSpec
 from kaon.types.key import Right
 from kaon.types.resource import Deployment, Key
 
@@ -20,20 +22,20 @@ doors = Doors("/workspaces/{ws}/deployments", tag="deployments")
 
 
 @doors.post("/{deployment}/adopt", right=Right.ADMIN)
-async def adopt_deployment(ws: InWorkspace, name: OfDeployment, parts: WithParts, caller: WithCaller) -> DeploymentView:
+async def adopt_deployment(
+    ws: InWorkspace, name: OfDeployment, parts: WithParts, caller: WithCaller, precondition: WithPrecondition
+) -> DeploymentView:
     """Answer for a deployment from now on, in place of a key that has ended. Nothing is started anew.
 
     The key must be allowed to call what the deployment's services use.
     """
 
     async def attempt() -> Deployment:
-        current = await deployment_of(parts, ws, name)
+        current = await deployment_to_change(parts, ws, name, precondition)
         await check_adoption(parts.store, caller, ws, current)
-        return await parts.store.update_spec(current, owned(current.spec, caller))
+        return await audit.write(parts, caller, UpdateSpec(current, owned(current.spec, caller)), "Adopted", "Adopted.")
 
-    after = await edits.until_written(attempt)
-    await note(parts, caller, after, "Adopted", "Adopted.")
-    return view_of(after, parts.settings.url)
+    return view_of(await edits.until_written(attempt), parts.settings.url)
 
 
 def answered_for(deployments: Iterable[Deployment], keys: Iterable[Key]) -> dict[str, list[Deployment]]:

@@ -7,30 +7,53 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
-from kaon.api import edits
+from kaon.api import audit, edits
 from kaon.api.checks import check_spec
-from kaon.api.deployments import deployment_of, edited, note, owned
+from kaon.api.collection import Collection, Look
+from kaon.api.deployments import deployment_of, deployment_to_change, edited, owned
 from kaon.api.doors import Doors
 from kaon.api.keyring import Caller
 from kaon.api.parts import InWorkspace, OfDeployment, Parts, WithCaller, WithParts
+from kaon.api.preconditions import Precondition, WithPrecondition
 from kaon.api.problems import Unprocessable
-from kaon.api.shapes import revision_states, view_of
+from kaon.api.shapes import revision_state, view_of
 from kaon.api.views import DeploymentView, Items, RevisionState, UndoRequest
 from kaon.errors import Conflict, Unavailable
+from kaon.store.writes import UpdateStatus
 from kaon.types.deployment import DeploymentSpec, DeploymentStatus, RolloutState, Shadow, Template, template_hash
 from kaon.types.key import Right
+from kaon.types.kinds import KINDS
 from kaon.types.resource import Deployment, Revision
 from kaon.types.shadow import ShadowReport, merged
 
 doors = Doors("/workspaces/{ws}/deployments", tag="deployments")
 
 
+def _sees(revision: Revision, look: Look) -> bool:
+    """Those of a deployment that is there, not of one that had its name before."""
+    deployment = look.find("deployment", revision.spec.deployment)
+    own = deployment is not None and revision.spec.deployment_uid in ("", deployment.uid)
+    return own and look.caller.standing.sees(look.workspace, revision.spec.deployment)
+
+
+def _state(revision: Revision, look: Look) -> RevisionState:
+    deployment = look.find("deployment", revision.spec.deployment)
+    assert deployment is not None, "it is seen"
+    return revision_state(deployment, revision)
+
+
+collection = Collection(kind=KINDS["revision"], sees=_sees, view=_state)
+
+
 @doors.post("/{deployment}/pause", right=Right.WRITE)
-async def pause_deployment(ws: InWorkspace, name: OfDeployment, parts: WithParts, caller: WithCaller) -> DeploymentView:
+async def pause_deployment(
+    ws: InWorkspace, name: OfDeployment, parts: WithParts, caller: WithCaller, precondition: WithPrecondition
+) -> DeploymentView:
     """Hold the rollout where it is."""
     return await edited(
         parts,
         caller,
+        precondition,
         (ws, name),
         lambda d: d.spec.model_copy(update={"paused": True}),
         ("Paused", "The rollout is held."),
@@ -39,12 +62,13 @@ async def pause_deployment(ws: InWorkspace, name: OfDeployment, parts: WithParts
 
 @doors.post("/{deployment}/resume", right=Right.WRITE)
 async def resume_deployment(
-    ws: InWorkspace, name: OfDeployment, parts: WithParts, caller: WithCaller
+    ws: InWorkspace, name: OfDeployment, parts: WithParts, caller: WithCaller, precondition: WithPrecondition
 ) -> DeploymentView:
     """Let the rollout go on."""
     return await edited(
         parts,
         caller,
+        precondition,
         (ws, name),
         lambda d: d.spec.model_copy(update={"paused": False}),
         ("Resumed", "The rollout goes on."),
@@ -53,12 +77,12 @@ async def resume_deployment(
 
 @doors.post("/{deployment}/promote", right=Right.WRITE)
 async def promote_deployment(
-    ws: InWorkspace, name: OfDeployment, parts: WithParts, caller: WithCaller
+    ws: InWorkspace, name: OfDeployment, parts: WithParts, caller: WithCaller, precondition: WithPrecondition
 ) -> DeploymentView:
     """Let a canary take over without its further steps; without a canary, let the shadow begin its rollout."""
-    deployment = await deployment_of(parts, ws, name)
+    deployment = await deployment_to_change(parts, ws, name, precondition)
     if _on_trial(deployment):
-        return await _promote_canary(parts, caller, ws, name)
+        return await _promote_canary(parts, caller, precondition, ws, name)
     shadow = deployment.spec.shadow
     if shadow is None:
         raise Unprocessable(
@@ -71,21 +95,24 @@ async def promote_deployment(
         return owned(current.spec.model_copy(update={"template": template, "shadow": None}), caller)
 
     await check_spec(parts.store, caller, ws, promoted(deployment), deployment, now=parts.clock.now())
-    return await edited(parts, caller, (ws, name), promoted, ("Promoted", "The shadow begins to take over."))
+    told = "Promoted", "The shadow begins to take over."
+    return await edited(parts, caller, precondition, (ws, name), promoted, told)
 
 
-async def _promote_canary(parts: Parts, caller: Caller, ws: str, name: str) -> DeploymentView:
+async def _promote_canary(
+    parts: Parts, caller: Caller, precondition: Precondition, ws: str, name: str
+) -> DeploymentView:
     async def attempt() -> Deployment:
-        current = await deployment_of(parts, ws, name)
+        current = await deployment_to_change(parts, ws, name, precondition)
         status: DeploymentStatus = current.status
         if status.canary is None or not _on_trial(current):
             raise Conflict(f"The canary of '{name}' has ended.", hint=f"See: kaon rollout status {name}")
         canary = status.canary.model_copy(update={"promoted": True})
-        return await parts.store.update_status(current, status.model_copy(update={"canary": canary}))
+        change = UpdateStatus(current, status.model_copy(update={"canary": canary}))
+        message = f"Revision {status.target} takes over without further steps."
+        return await audit.write(parts, caller, change, "Promoted", message)
 
-    after = await edits.until_written(attempt)
-    await note(parts, caller, after, "Promoted", f"Revision {after.status.target} takes over without further steps.")
-    return view_of(after, parts.settings.url)
+    return view_of(await edits.until_written(attempt), parts.settings.url)
 
 
 def _on_trial(deployment: Deployment) -> bool:
@@ -96,10 +123,10 @@ def _on_trial(deployment: Deployment) -> bool:
 
 
 @doors.get("/{deployment}/revisions", right=Right.READ)
-async def list_revisions(ws: InWorkspace, name: OfDeployment, parts: WithParts) -> Items[RevisionState]:
+async def list_revisions_of_deployment(ws: InWorkspace, name: OfDeployment, parts: WithParts) -> Items[RevisionState]:
     """The history, oldest first."""
     deployment = await deployment_of(parts, ws, name)
-    return Items(items=revision_states(deployment, _revisions(parts, deployment)))
+    return Items(items=[revision_state(deployment, r) for r in _revisions(parts, deployment)])
 
 
 @doors.post("/{deployment}/undo", right=Right.WRITE)
@@ -108,10 +135,11 @@ async def undo_deployment(
     name: OfDeployment,
     parts: WithParts,
     caller: WithCaller,
+    precondition: WithPrecondition,
     body: UndoRequest | None = None,
 ) -> DeploymentView:
     """Go back to an earlier revision; when none is named, to the one that still serves, else to the one before."""
-    deployment = await deployment_of(parts, ws, name)
+    deployment = await deployment_to_change(parts, ws, name, precondition)
     revision = _earlier(deployment, _revisions(parts, deployment), body.revision if body else None)
     template: Template = revision.spec.template
 
@@ -120,15 +148,21 @@ async def undo_deployment(
 
     await check_spec(parts.store, caller, ws, undone(deployment), deployment, now=parts.clock.now())
     number = revision.spec.number
-    return await edited(parts, caller, (ws, name), undone, ("Undone", f"Back to revision {number}."))
+    told = "Undone", f"Back to revision {number}."
+    return await edited(parts, caller, precondition, (ws, name), undone, told)
 
 
 @doors.put("/{deployment}/shadow", right=Right.WRITE)
 async def put_shadow(
-    ws: InWorkspace, name: OfDeployment, body: Shadow, parts: WithParts, caller: WithCaller
+    ws: InWorkspace,
+    name: OfDeployment,
+    body: Shadow,
+    parts: WithParts,
+    caller: WithCaller,
+    precondition: WithPrecondition,
 ) -> DeploymentView:
     """Let a revision get copies of calls. Its answers go to nobody; what it does besides answering, it does."""
-    deployment = await deployment_of(parts, ws, name)
+    deployment = await deployment_to_change(parts, ws, name, precondition)
     if body.revision and body.revision in (deployment.status.stable, deployment.status.target):
         raise Unprocessable(
             f"Revision {body.revision} of '{name}' serves, or is about to.", hint="Name another, of the history."
@@ -139,15 +173,19 @@ async def put_shadow(
         return spec if body.template is None else owned(spec, caller)
 
     await check_spec(parts.store, caller, ws, shadowed(deployment), deployment, now=parts.clock.now())
-    return await edited(parts, caller, (ws, name), shadowed, ("Shadowed", f"{body.percent:g} % of calls are copied."))
+    told = "Shadowed", f"{body.percent:g} % of calls are copied."
+    return await edited(parts, caller, precondition, (ws, name), shadowed, told)
 
 
 @doors.delete("/{deployment}/shadow", right=Right.WRITE, status_code=204)
-async def delete_shadow(ws: InWorkspace, name: OfDeployment, parts: WithParts, caller: WithCaller) -> None:
+async def delete_shadow(
+    ws: InWorkspace, name: OfDeployment, parts: WithParts, caller: WithCaller, precondition: WithPrecondition
+) -> None:
     """Let no revision get copies of calls any more."""
     await edited(
         parts,
         caller,
+        precondition,
         (ws, name),
         lambda d: d.spec.model_copy(update={"shadow": None}),
         ("Unshadowed", "No calls are copied."),

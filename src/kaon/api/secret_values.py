@@ -7,32 +7,56 @@ from dataclasses import dataclass
 
 from kaon import log
 from kaon.api import audit, edits
+from kaon.api.collection import Collection, Look
 from kaon.api.doors import Doors
 from kaon.api.keyring import Caller
 from kaon.api.parts import InWorkspace, Named, Parts, WithCaller, WithParts
+from kaon.api.preconditions import WithPrecondition, hold_to
 from kaon.api.problems import Unprocessable
 from kaon.api.quotas import hold_to_count
-from kaon.api.views import Items, SecretRequest, SecretView
+from kaon.api.views import SecretRequest, SecretView
 from kaon.errors import Conflict, Forbidden, NotFound
+from kaon.store.writes import Create, UpdateSpec
 from kaon.types.deployment import in_use, templates_of
 from kaon.types.key import IDENTITY_PREFIX, Right
+from kaon.types.kind import Verb
+from kaon.types.kinds import KINDS
 from kaon.types.resource import Secret
 
 doors = Doors("/workspaces/{ws}/secrets", tag="secrets")
 
 
-@doors.get("", right=Right.READ)
-async def list_secrets(ws: InWorkspace, parts: WithParts, caller: WithCaller) -> Items[SecretView]:
-    """The secrets of a workspace: names and who gets them. A key for some deployments sees what those get."""
-    found = await parts.store.list_all("secret", ws)
-    users = _users(parts, ws, caller)
-    views = [_view(s, users) for s in found if not s.name.startswith(IDENTITY_PREFIX)]
-    return Items(items=[v for v in views if caller.standing.deployments is None or v.used_by or v.kept_by])
+def _users_at(look: Look) -> _Users:
+    if "users" not in look.memo:
+        look.memo["users"] = _users(look.parts, look.workspace, look.caller)
+    users: _Users = look.memo["users"]
+    return users
+
+
+def _sees(secret: Secret, look: Look) -> bool:
+    """A key for some deployments sees what those get."""
+    if secret.name.startswith(IDENTITY_PREFIX):
+        return False
+    users = _users_at(look)
+    return look.caller.standing.deployments is None or secret.name in users.running or secret.name in users.kept
+
+
+collection = Collection(
+    kind=KINDS["secret"],
+    sees=_sees,
+    view=lambda secret, look: _view(secret, _users_at(look)),
+    special=frozenset({Verb.PUT, Verb.DELETE}),
+)
 
 
 @doors.put("/{name}", right=Right.WRITE)
 async def put_secret(
-    ws: InWorkspace, name: Named, body: SecretRequest, parts: WithParts, caller: WithCaller
+    ws: InWorkspace,
+    name: Named,
+    body: SecretRequest,
+    parts: WithParts,
+    caller: WithCaller,
+    precondition: WithPrecondition,
 ) -> SecretView:
     """Set a secret. Replicas that start from now on get it; `restart` gives it to all."""
     _hold_to_workspace(caller)
@@ -43,20 +67,22 @@ async def put_secret(
 
     async def attempt() -> Secret:
         current = await parts.store.find("secret", ws, name)
+        await hold_to(parts, precondition, current, "secret", ws, name)
         if current is None:
             await hold_to_count(parts, "secret", ws)
-            return await parts.store.create("secret", ws, name, sealed)
-        return await parts.store.update_spec(current, sealed)
+            change: Create | UpdateSpec = Create("secret", ws, name, sealed)
+        else:
+            change = UpdateSpec(current, sealed)
+        return await audit.write(parts, caller, change, "SecretSet", "Set to a new value.")
 
     kept = await edits.until_written(attempt)
-    await audit.note(
-        parts, caller, workspace=ws, kind="secret", name=name, reason="SecretSet", message="Set to a new value."
-    )
     return _view(kept, _users(parts, ws, caller))
 
 
 @doors.delete("/{name}", right=Right.WRITE, status_code=204)
-async def delete_secret(ws: InWorkspace, name: Named, parts: WithParts, caller: WithCaller) -> None:
+async def delete_secret(
+    ws: InWorkspace, name: Named, parts: WithParts, caller: WithCaller, precondition: WithPrecondition
+) -> None:
     """Forget a secret that no revision gets which runs, or may run without anybody asking.
 
     A revision that only `undo` could bring back does not hold it: such an undo is refused until it is set again.
@@ -77,10 +103,8 @@ async def delete_secret(ws: InWorkspace, name: Named, parts: WithParts, caller: 
             f"The {row.kind} '{row.name}' cannot be read, and may need it.",
             hint=f"Delete that first: kaon rm {row.name.rpartition('-')[0] if row.kind == 'revision' else row.name}",
         )
-    await edits.remove(parts.store, "secret", ws, name)
     needed = f" Needed to go back to: {', '.join(kept[:5])}." if (kept := users.kept.get(name)) else ""
-    place = {"workspace": ws, "kind": "secret", "name": name}
-    await audit.note(parts, caller, **place, reason="SecretDeleted", message=f"Deleted.{needed}")
+    await edits.delete(parts, caller, precondition, ("secret", ws, name), "SecretDeleted", f"Deleted.{needed}")
 
 
 def _hold_to_workspace(caller: Caller) -> None:

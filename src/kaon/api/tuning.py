@@ -6,18 +6,23 @@ knob.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
 from typing import Any
 
-from kaon.api import edits
-from kaon.api.deployments import deployment_of, edited, note
+from fastapi import Response
+
+from kaon.api import audit, edits
+from kaon.api.deployments import deployment_of, deployment_to_change, edited
 from kaon.api.doors import Doors
 from kaon.api.keyring import Caller
 from kaon.api.parts import InWorkspace, OfDeployment, Parts, WithCaller, WithParts
+from kaon.api.preconditions import Precondition, WithPrecondition, hold_to
 from kaon.api.problems import Unprocessable
 from kaon.errors import Conflict
 from kaon.laws.tune import board, scaling, standing
 from kaon.laws.tune.board import lasting
+from kaon.store.writes import UpdateStatus
+from kaon.types.etag import etag
 from kaon.types.key import Right
 from kaon.types.knobs import Values, figure, spelled
 from kaon.types.resource import Deployment
@@ -34,19 +39,30 @@ doors = Doors("/workspaces/{ws}/deployments", tag="deployments")
 
 
 @doors.get("/{deployment}/tuning", right=Right.READ)
-async def get_tuning(ws: InWorkspace, name: OfDeployment, parts: WithParts) -> TuningState:
+async def get_tuning(ws: InWorkspace, name: OfDeployment, response: Response, parts: WithParts) -> TuningState:
     """How the tuner stands: its knobs, what it tries and recommends, what it tried, and the loss by the minute."""
-    return await _state(parts, await deployment_of(parts, ws, name))
+    deployment = await deployment_of(parts, ws, name)
+    response.headers["etag"] = _tag(deployment)
+    return await _state(parts, deployment)
 
 
 @doors.post("/{deployment}/tuning", right=Right.WRITE)
 async def steer_tuning(
-    ws: InWorkspace, name: OfDeployment, body: TuningRequest, parts: WithParts, caller: WithCaller
+    ws: InWorkspace,
+    name: OfDeployment,
+    body: TuningRequest,
+    parts: WithParts,
+    caller: WithCaller,
+    precondition: WithPrecondition,
 ) -> TuningState:
     """Say one thing of it: its mode; apply what it recommends; undo; values to be put in force, or to be tried."""
-    deployment = await deployment_of(parts, ws, name)
+    deployment = await deployment_to_change(parts, ws, name, Precondition())
+    await _hold_to(parts, precondition, deployment)
     if body.mode is not None:
-        return await _set_mode(parts, caller, deployment, body.mode)
+        based_on = Precondition(tag=etag(deployment.uid, deployment.generation))
+        return await _set_mode(
+            parts, caller, deployment, body.mode, based_on if precondition != Precondition() else precondition
+        )
     wanted = body.attempt if body.set is None else body.set
     if wanted is not None:
         knobs = (await _state(parts, deployment)).knobs
@@ -54,12 +70,27 @@ async def steer_tuning(
         if body.attempt is not None:
             check_trial(deployment, wanted, knobs)
 
-    def change(current: Deployment) -> TuningStatus:
-        return _changed(current, body, parts.clock.now(), caller.name)
+    async def attempt() -> Deployment:
+        current = await deployment_to_change(parts, ws, name, Precondition())
+        await _hold_to(parts, precondition, current)
+        tuning = _changed(current, body, parts.clock.now(), caller.name)
+        change = UpdateStatus(current, current.status.model_copy(update={"tuning": tuning}))
+        return await audit.write(parts, caller, change, "Tuned", _told(body, current.status.tuning, tuning))
 
-    after = await _edited(parts, ws, name, change)
-    await note(parts, caller, after, "Tuned", _told(body, deployment.status.tuning, after.status.tuning))
-    return await _state(parts, after)
+    return await _state(parts, await edits.until_written(attempt))
+
+
+async def _hold_to(parts: Parts, precondition: Precondition, current: Deployment) -> None:
+    place = "deployment", current.workspace, current.name
+    await hold_to(parts, precondition, current, *place, tag=_tag(current))
+
+
+def _tag(deployment: Deployment) -> str:
+    """The entity tag of how the tuner stands: of what people decide by, not of what it measures meanwhile."""
+    tuning: TuningStatus = deployment.status.tuning
+    seen = tuning.model_dump_json(include={"values", "recommended", "trial", "asked"})
+    digest = hashlib.sha256(f"{deployment.uid} {seen}".encode()).hexdigest()
+    return etag(digest[:16], deployment.generation)
 
 
 def check_values(name: str, wanted: Values, knobs: tuple[KnobState, ...]) -> None:
@@ -138,21 +169,15 @@ def _changed(current: Deployment, body: TuningRequest, now_s: float, by: str) ->
     return standing.asked(was, body.attempt, by)
 
 
-async def _edited(parts: Parts, ws: str, name: str, change: Callable[[Deployment], TuningStatus]) -> Deployment:
-    async def attempt() -> Deployment:
-        current = await deployment_of(parts, ws, name)
-        status = current.status.model_copy(update={"tuning": change(current)})
-        return await parts.store.update_status(current, status)
-
-    return await edits.until_written(attempt)
-
-
-async def _set_mode(parts: Parts, caller: Caller, deployment: Deployment, mode: Mode) -> TuningState:
+async def _set_mode(
+    parts: Parts, caller: Caller, deployment: Deployment, mode: Mode, precondition: Precondition
+) -> TuningState:
     place = deployment.workspace, deployment.name
     if deployment.spec.tuning.mode is not mode:
         await edited(
             parts,
             caller,
+            precondition,
             place,
             lambda d: d.spec.model_copy(update={"tuning": d.spec.tuning.model_copy(update={"mode": mode})}),
             ("TuningMode", _MODES[mode]),

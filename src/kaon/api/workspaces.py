@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from kaon.api import audit, edits
+from kaon.api.collection import Collection
 from kaon.api.doors import Doors
 from kaon.api.parts import InWorkspace, WithCaller, WithParts
-from kaon.api.views import Items, WorkspaceRequest, WorkspaceView
+from kaon.api.preconditions import WithPrecondition, hold_to
+from kaon.api.views import WorkspaceRequest, WorkspaceView
 from kaon.errors import Conflict, Forbidden
 from kaon.store.garbage import discard
+from kaon.store.writes import Create, Delete, RecordAudit
 from kaon.types.key import Right
+from kaon.types.kind import Verb
+from kaon.types.kinds import KINDS
 from kaon.types.workspace import DEFAULT_WORKSPACE, WorkspaceSpec
 
 doors = Doors("/workspaces", tag="workspaces")
-
-
-@doors.get("", right=Right.READ)
-async def list_workspaces(parts: WithParts, caller: WithCaller) -> Items[WorkspaceView]:
-    """The workspaces of the key."""
-    found = await parts.store.list_all("workspace", "")
-    return Items(items=[WorkspaceView(**dict(w)) for w in found if caller.standing.sees(w.name)])
+collection = Collection(
+    kind=KINDS["workspace"],
+    sees=lambda workspace, look: look.caller.standing.sees(workspace.name),
+    view=lambda workspace, _: WorkspaceView(**dict(workspace)),
+    special=frozenset({Verb.DELETE}),
+    parameter="ws",
+)
 
 
 @doors.post("", right=Right.ADMIN, status_code=201)
@@ -26,22 +33,17 @@ async def create_workspace(body: WorkspaceRequest, parts: WithParts, caller: Wit
     """Make a workspace. For admins of every workspace."""
     if caller.standing.workspace is not None or caller.standing.deployments is not None:
         raise Forbidden("Workspaces are made by an admin of every workspace.", hint="Ask one of them.")
-    made = await parts.store.create("workspace", "", body.name, WorkspaceSpec(description=body.description))
-    await audit.note(
-        parts,
-        caller,
-        workspace=body.name,
-        kind="workspace",
-        name=body.name,
-        reason="WorkspaceMade",
-        message="Made.",
-    )
+    spec = WorkspaceSpec(description=body.description)
+    change = Create("workspace", "", body.name, spec, at=parts.clock.now())  # not later than its first event
+    made = await audit.write(parts, caller, change, "WorkspaceMade", "Made.", event_in=body.name)
     return WorkspaceView(**dict(made))
 
 
 @doors.delete("/{ws}", right=Right.ADMIN, status_code=204)
-async def delete_workspace(ws: InWorkspace, parts: WithParts, caller: WithCaller) -> None:
-    """Take an empty workspace away, with its keys, secrets and artifacts. For admins of every workspace."""
+async def delete_workspace(
+    ws: InWorkspace, parts: WithParts, caller: WithCaller, precondition: WithPrecondition
+) -> None:
+    """Delete an empty workspace, with its keys, secrets and artifacts. For admins of every workspace."""
     if caller.standing.workspace is not None or caller.standing.deployments is not None:
         raise Forbidden("Workspaces are taken away by an admin of every workspace.", hint="Ask one of them.")
     if ws == DEFAULT_WORKSPACE:
@@ -53,17 +55,16 @@ async def delete_workspace(ws: InWorkspace, parts: WithParts, caller: WithCaller
             f"Workspace '{ws}' still has deployments: {names}.",
             hint=f"Remove them first: kaon rm {deployments[0].name}",
         )
-    await discard(parts.store, parts.blobs, await parts.store.list_all("artifact", ws, unreadable=[]))
-    for kind in ("key", "secret"):
-        for resource in await parts.store.list_all(kind, ws):
-            await edits.remove(parts.store, kind, ws, resource.name)
-    await edits.remove(parts.store, "workspace", "", ws)
-    await audit.note(
-        parts,
-        caller,
-        workspace=DEFAULT_WORKSPACE,
-        kind="workspace",
-        name=ws,
-        reason="WorkspaceDeleted",
-        message="Deleted.",
-    )
+    artifacts = await parts.store.list_all("artifact", ws, unreadable=[])
+    await discard(parts.store, parts.blobs, artifacts, partial(audit.with_record, parts, caller))
+
+    async def attempt() -> None:
+        workspace = await parts.store.get("workspace", "", ws)
+        await hold_to(parts, precondition, workspace, "workspace", "", ws)
+        within = [Delete(held) for kind in ("key", "secret") for held in await parts.store.list_all(kind, ws)]
+        records = RecordAudit([audit.record_of(parts, caller, each) for each in within])
+        about = "WorkspaceDeleted", "Deleted."
+        own = audit.recorded(parts, caller, Delete(workspace), *about, event_in=DEFAULT_WORKSPACE)
+        await parts.store.write([*within, records, *own])
+
+    await edits.until_written(attempt)

@@ -179,7 +179,7 @@ def finish(remote: Remote, view: DeploymentView, manifest: Manifest, wait_s: flo
     if wait_s is not None:
         view = until_rolled_out(remote, view.name, wait_s)
     if form is not Format.TABLE:
-        put_one(view, shapes.deployments(time.time()), form)
+        put_one(view, shapes.of("deployment", time.time()), form)
     elif wait_s is None:
         put(f"{plain(view.name)}: {view.state}. Watch it: kaon rollout status {plain(view.name)}")
     else:

@@ -51,11 +51,11 @@ def status(name: str, workspace: str | None, wait_s: float | None, form: Format)
             watched = _watched(remote, name, wait_s) if sys.stdout.isatty() and form is Format.TABLE else None
             view = watched or until_rolled_out(remote, name, wait_s)
         if form is not Format.TABLE:
-            put_one(view, shapes.deployments(time.time()), form)
+            put_one(view, shapes.of("deployment", time.time()), form)
         elif view.status.canary:
             put(trial(view, time.time()))
         else:
-            put_list([view], shapes.deployments(time.time()), form)
+            put_list([view], shapes.of("deployment", time.time()), form)
 
 
 def _watched(remote: Remote, name: str, wait_s: float) -> DeploymentView | None:
@@ -125,7 +125,7 @@ def promote(name: str, workspace: str | None, wait_s: float | None) -> None:
         view = remote.roll(name, "promote")
         if wait_s is not None:
             view = until_rolled_out(remote, name, wait_s)
-        put_list([view], shapes.deployments(time.time()), Format.TABLE)
+        put_list([view], shapes.of("deployment", time.time()), Format.TABLE)
 
 
 def shadow(name: str, revision: int | None, percent: float, off: bool, workspace: str | None) -> None:

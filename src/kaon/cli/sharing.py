@@ -109,7 +109,7 @@ def create_workspace(name: str, description: str) -> None:
     """Make a workspace."""
     with opened() as remote:
         made = remote.create_workspace(_request(WorkspaceRequest, name=name, description=description))
-    put_one(made, shapes.workspaces(time.time()), Format.TABLE)
+    put_one(made, shapes.of("workspace", time.time()), Format.TABLE)
 
 
 def whoami(form: Format) -> None:

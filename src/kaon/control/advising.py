@@ -25,6 +25,7 @@ from kaon.laws.advise import Seen, State, Terms
 from kaon.laws.traffic import MINUTE_S, merge, window
 from kaon.store.opinions import Opinions
 from kaon.store.port import Change, Store
+from kaon.store.writes import KeepJournal, RecordEvents
 from kaon.types.advice import Advice, Finding
 from kaon.types.event import Event, Level
 from kaon.types.journal import JournalEntry
@@ -163,8 +164,8 @@ class Advising:
         if entries:
             told = [_begun(a, now) for a in begun] + [_gone(a, now, settled) for a in gone]
             whose = {"uid": known.deployment.uid}
-            await self._store.keep_journal([entry.model_copy(update=whose) for entry in entries])
-            await self._store.record([event.model_copy(update=whose) for event in told])
+            journal = KeepJournal([entry.model_copy(update=whose) for entry in entries])
+            await self._store.write([journal, RecordEvents([event.model_copy(update=whose) for event in told])])
 
 
 def _standing(known: _Advised) -> tuple[Advice, ...] | None:

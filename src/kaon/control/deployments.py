@@ -22,6 +22,7 @@ from kaon.store.records import unreadable_row
 from kaon.store.snapshot import Snapshot
 from kaon.store.traffic import TrafficRing
 from kaon.store.vault import Vault
+from kaon.store.writes import KeepJournal, RecordEvents, UpdateStatus, Write
 from kaon.types.cloud import CloudPhase
 from kaon.types.deployment import DeploymentStatus
 
@@ -118,13 +119,14 @@ class Deployments:
             owner_gone=self._identities.owner_gone(deployment),
         )
         status = status.model_copy(update={"placement": placed, "conditions": holds, "refused": report.refused})
+        writes: list[Write] = list(history.outcomes(revisions, before, status, now))
         if status != before:
-            await self._store.update_status(deployment, status)
-            await self._store.record(list(events(deployment, before, status, now)))
-            await self._store.keep_journal(list(decisions(deployment, before, status, now)))
-        if woken is not before:
-            await self._store.keep_journal([wake(deployment, before, woken, now)])
-        await history.note_outcomes(self._store, revisions, before, status, now)
+            told = [*decisions(deployment, before, status, now)]
+            if woken is not before:
+                told.append(wake(deployment, before, woken, now))
+            happened = list(events(deployment, before, status, now))
+            writes = [UpdateStatus(deployment, status), RecordEvents(happened), KeepJournal(told), *writes]
+        await self._store.write(writes)
         for revision in history.finished(revisions, status):
             await history.delete(self._store, revision)
         look_at = rollout.next_look_at(deployment.spec, status, seen, now)

@@ -15,6 +15,7 @@ from kaon.errors import NotFound
 from kaon.store.port import Store, Unreadable
 from kaon.store.records import unreadable_row
 from kaon.store.snapshot import Snapshot
+from kaon.store.writes import UpdateStatus
 from kaon.types.deployment import (
     DeploymentStatus,
     RevisionSpec,
@@ -89,15 +90,15 @@ async def _number(
     return number
 
 
-async def note_outcomes(
-    store: Store, kept: Iterable[Revision], before: DeploymentStatus, after: DeploymentStatus, now: float
-) -> None:
-    """Write down what became of revisions."""
+def outcomes(
+    kept: Iterable[Revision], before: DeploymentStatus, after: DeploymentStatus, now: float
+) -> Iterable[UpdateStatus]:
+    """What is to be written of what became of revisions."""
     for revision in kept:
         found = _outcome(revision.spec.number, before, after)
         newly = before.state is not after.state and revision.spec.number == after.target
         if found and (found[0] != revision.status.outcome or (newly and found[1] != revision.status.reason)):
-            await store.update_status(revision, RevisionStatus(outcome=found[0], reason=found[1], at=now))
+            yield UpdateStatus(revision, RevisionStatus(outcome=found[0], reason=found[1], at=now))
 
 
 def _outcome(number: int, before: DeploymentStatus, after: DeploymentStatus) -> tuple[str, str] | None:

@@ -428,7 +428,7 @@ class Planning:
     async def affected(self, changes: Sequence[Change]) -> Collection[Key]:
         """Every cloud by what its plan is made of; by its own change only when it came or went: reports are none."""
         made_of = any(change.kind in _MADE_OF for change in changes)
-        gone = any(change.kind in ("cloud", "plan") and change.deleted for change in changes)
+        gone = any(change.kind in ("cloud", "plan", "plan_part") and change.deleted for change in changes)
         come = {("", change.name) for change in changes if change.kind == "cloud"} - self._known
         return await self.keys() if made_of or gone or come else ()
 

@@ -19,7 +19,7 @@ from kaon.types.event import Event, Level
 from kaon.types.key import identity_deployment
 from kaon.types.workspace import DEFAULT_WORKSPACE
 
-_KINDS = ("plan", "cloud", "key", "secret")
+_KINDS = ("plan", "plan_part", "cloud", "key", "secret")
 
 
 class Repair:
@@ -67,7 +67,7 @@ class Repair:
 
 
 def _is_made_anew(row: Unreadable) -> bool:
-    return row.kind in ("plan", "cloud") or (
+    return row.kind in ("plan", "plan_part", "cloud") or (
         row.kind in ("key", "secret") and identity_deployment(row.name) is not None
     )
 

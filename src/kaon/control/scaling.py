@@ -30,6 +30,7 @@ from kaon.store.opinions import Opinions
 from kaon.store.port import Change, Store
 from kaon.store.snapshot import Snapshot
 from kaon.store.traffic import RING_S, TrafficRing
+from kaon.store.writes import KeepJournal, UpdateStatus
 from kaon.types.deployment import DeploymentStatus, RolloutState
 from kaon.types.journal import JournalEntry
 from kaon.types.resource import Deployment
@@ -157,7 +158,6 @@ class Scaling:
             if number % _BREATH == 0 or taken:
                 await asyncio.sleep(0)
         done = await asyncio.gather(*writes, return_exceptions=True)
-        entries += [entry for entry in done if isinstance(entry, JournalEntry)]
         if entries:
             await self._store.keep_journal(entries)
         for failure in done:
@@ -187,18 +187,19 @@ class Scaling:
         judged.said = restrain(said, standing, choice.bounds(deployment.spec.scaling), now)
         return judged.said, taken
 
-    async def _write(self, judged: _Judged, deployment: Deployment, decision: Decision) -> JournalEntry | None:
-        """Keep the number that was decided for `deployment` as it was then; the entry for the journal, or None when
-        somebody else wrote meanwhile."""
-        entry = self._entry(judged, decision)
+    async def _write(self, judged: _Judged, deployment: Deployment, decision: Decision) -> None:
+        """Keep the number that was decided for `deployment` as it was then, with the decision in the journal; nothing
+        when somebody else wrote meanwhile."""
         changes = {"wanted": decision.replicas, "wanted_reason": decision.reason}
+        status = deployment.status.model_copy(update=changes)
         try:
-            written = await self._store.update_status(deployment, deployment.status.model_copy(update=changes))
+            [written] = await self._store.write(
+                [UpdateStatus(deployment, status), KeepJournal([self._entry(judged, decision)])]
+            )
         except (Conflict, NotFound):
-            return None
+            return
         if written.version > judged.deployment.version:
             judged.deployment = written
-        return entry
 
     def _entry(self, judged: _Judged, decision: Decision | None = None) -> JournalEntry:
         """A decision as it is kept; without one, the last that was made."""

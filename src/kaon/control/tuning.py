@@ -39,7 +39,9 @@ from kaon.laws.tune.knobs import Space
 from kaon.store.opinions import Opinions
 from kaon.store.port import Change, Store
 from kaon.store.traffic import TrafficRing
+from kaon.store.writes import KeepJournal, RecordEvents, UpdateStatus, Write
 from kaon.types.deployment import DeploymentStatus
+from kaon.types.journal import JournalEntry
 from kaon.types.resource import Deployment
 from kaon.types.tuning import Tried, TuningState
 
@@ -218,17 +220,20 @@ class Tuning:
             known.tuner.adapt(deployment.spec, terms, space, deployment.status.tuning, self._clock.now())
 
     async def _write(self, known: _Tuned) -> None:
-        """Write what should be, from what is; then tell what happened."""
+        """Write what should be, from what is, together with what happened."""
         key = known.deployment.workspace, known.deployment.name
         async with known.writing:
             for attempt in range(_TRIES):
                 wanted = known.tuner.wanted(self._clock.now())
                 deployment = known.deployment
-                if wanted == deployment.status.tuning:
-                    break
-                status = deployment.status.model_copy(update={"tuning": wanted})
+                known.news, known.tuner.news = [*known.news, *known.tuner.news], []
+                entries, writes = _records(known, key)
+                changes = wanted != deployment.status.tuning
+                if changes:
+                    status = deployment.status.model_copy(update={"tuning": wanted})
+                    writes = [UpdateStatus(deployment, status), *writes]
                 try:
-                    written = await self._store.update_status(deployment, status)
+                    written = await self._store.write(writes)
                 except NotFound:
                     return
                 except Conflict:
@@ -241,37 +246,25 @@ class Tuning:
                         return
                     self._take_up(known, found, terms, space)
                     continue
-                known.deployment = written
-                known.tuner.written(wanted)
-                break
-            await self._tell(known, key)
-
-    async def _tell(self, known: _Tuned, key: Key) -> None:
-        news, known.tuner.news = [*known.news, *known.tuner.news], []
-        known.news, uid = news, known.deployment.uid
-        if not news:
-            return
-        entries = [entry for one in news if (entry := tuning_news.entry(*key, one, uid)) is not None]
-        events = [event for one in news if (event := tuning_news.event(*key, one, uid)) is not None]
-        if entries:
-            await self._store.keep_journal(entries)
-        known.news = []
-        told = [tuning_news.tried(entry.at, entry.figures) for entry in entries]
-        known.trials.extend(one for one in told if one is not None)
-        if events:
-            await self._store.record(events)
+                if changes:
+                    known.deployment = written[0]
+                    known.tuner.written(wanted)
+                known.news = []
+                tried = (tuning_news.tried(entry.at, entry.figures) for entry in entries)
+                known.trials.extend(one for one in tried if one is not None)
+                return
 
     async def _clear(self, deployment: Deployment) -> None:
         """Nothing is tuned here any more: a trial must not stay."""
         tuning = deployment.status.tuning
         if tuning.trial is not None or tuning.asked is not None:
             cleared = tuning.model_copy(update={"trial": None, "asked": None, "asked_by": ""})
-            await self._store.update_status(deployment, deployment.status.model_copy(update={"tuning": cleared}))
+            status = deployment.status.model_copy(update={"tuning": cleared})
             what = tuning.asked or (tuning.trial.after if tuning.trial else {})
             reason = knobs.nothing(deployment.spec.scaling)
             news = News(self._clock.now(), "refused", reason, {}, what)
             event = tuning_news.event(deployment.workspace, deployment.name, news, deployment.uid)
-            await self._store.record([event] if event else [])
+            await self._store.write([UpdateStatus(deployment, status), RecordEvents([event] if event else [])])
 
     def _forget(self, key: Key) -> None:
         known = self._tuned.pop(key, None)
@@ -346,3 +339,11 @@ class Tuning:
             minutes = await self._store.traffic(deployment.workspace, deployment.name, since_s)
             told = [(minute.at_s, minute.arrivals) for minute in minutes if minute.arrivals is not None]
             known.tuner.senses.past.minutes(told)
+
+
+def _records(known: _Tuned, key: Key) -> tuple[list[JournalEntry], list[Write]]:
+    """The journal's entries of what happened to a tuner, and the writes that keep them and its events."""
+    uid = known.deployment.uid
+    entries = [entry for one in known.news if (entry := tuning_news.entry(*key, one, uid)) is not None]
+    events = [event for one in known.news if (event := tuning_news.event(*key, one, uid)) is not None]
+    return entries, [KeepJournal(entries), RecordEvents(events)] if known.news else []

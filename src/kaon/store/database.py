@@ -17,6 +17,9 @@ BUSY_S = 3
 
 READERS = 4
 
+REACH = {"connect_timeout": 2, "keepalives_idle": 5, "keepalives_interval": 2, "tcp_user_timeout": 5000}
+"""How soon a PostgreSQL server that is away is found to be."""
+
 
 class Database(NamedTuple):
     """One engine for the writer, whose transactions begin by taking the write lock, and one for readers."""
@@ -68,10 +71,9 @@ def _postgres(url: URL) -> Database:
     url = url.set(drivername="postgresql+psycopg")
     # A process that hangs with the write lock in its hand loses it, so that others can write again.
     limits = f"-c synchronous_commit=on -c lock_timeout={BUSY_S}s -c idle_in_transaction_session_timeout=10s"
-    reach = {"connect_timeout": 2, "keepalives_idle": 5, "keepalives_interval": 2, "tcp_user_timeout": 5000}
 
     def engine(size: int, **options: Any) -> Engine:
-        connect_args = {"options": limits, **reach}
+        connect_args = {"options": limits, **REACH}
         return create_engine(
             url, pool_size=size, max_overflow=0, pool_pre_ping=True, connect_args=connect_args, **options
         )

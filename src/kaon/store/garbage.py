@@ -7,14 +7,16 @@ fails. Whether bytes stay is decided under `Blobs.deciding`, which whoever keeps
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from kaon.clock import Clock
 from kaon.errors import Conflict, NotFound
 from kaon.laws.retention import Garbage, Keep, Stored, may_go, touched_at
 from kaon.settings import Settings
+from kaon.store.audited import by_controller
 from kaon.store.port import AnyResource, Blobs, Store, Unreadable
 from kaon.store.records import ROWS_AT_ONCE
+from kaon.store.writes import Delete, RecordAudit, Write
 from kaon.types.garbage import Collected, UnusedArtifact
 from kaon.types.resource import Artifact
 
@@ -46,13 +48,17 @@ class Collector:
         garbage = await self._garbage()
         some = Garbage(garbage.artifacts[:AT_ONCE], garbage.blobs[:AT_ONCE], garbage.keys[:AT_ONCE])
         gone = Garbage(
-            artifacts=tuple(await discard(self._store, self._blobs, some.artifacts)),
+            artifacts=tuple(await discard(self._store, self._blobs, some.artifacts, self._recorded)),
             blobs=tuple([blob for blob in some.blobs if await self._drop(blob.digest)]),
-            keys=tuple([key for key in some.keys if await _deleted(self._store, key)]),
+            keys=tuple([key for key in some.keys if await _deleted(self._store, self._recorded(Delete(key)))]),
         )
         rows = await self._store.sweep(self._keep)
         more = some != garbage or any(count >= ROWS_AT_ONCE for count in rows.values())
         return _told(gone, rows).model_copy(update={"more": more})
+
+    def _recorded(self, change: Delete) -> list[Write]:
+        record = by_controller(change, at=self._clock.now(), verb="delete", controller="collector")
+        return [change, RecordAudit([record])]
 
     async def _garbage(self) -> Garbage:
         unreadable: list[Unreadable] = []
@@ -74,13 +80,16 @@ class Collector:
             return True
 
 
-async def discard(store: Store, blobs: Blobs, artifacts: Iterable[Artifact]) -> list[Artifact]:
+async def discard(
+    store: Store, blobs: Blobs, artifacts: Iterable[Artifact], record: Callable[[Delete], list[Write]]
+) -> list[Artifact]:
     """Delete artifacts as they were read, and the bytes that no other names; those that went.
 
-    One that was written to since stays: it was brought again, or something is made of it now.
+    `record` gives what is to be written for the deletion of one. One that was written to since stays: it was brought
+    again, or something is made of it now.
     """
     async with blobs.deciding:
-        gone = [artifact for artifact in artifacts if await _deleted(store, artifact)]
+        gone = [artifact for artifact in artifacts if await _deleted(store, record(Delete(artifact)))]
         if gone:
             named = await _named(store)
             for digest in {artifact.spec.digest for artifact in gone} - named:
@@ -95,9 +104,9 @@ async def _named(store: Store) -> set[str]:
     return {artifact.name for artifact in there} | {artifact.name for artifact in unreadable}
 
 
-async def _deleted(store: Store, resource: AnyResource) -> bool:
+async def _deleted(store: Store, writes: list[Write]) -> bool:
     try:
-        await store.delete(resource)
+        await store.write(writes)
     except (Conflict, NotFound):
         return False
     return True

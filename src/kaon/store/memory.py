@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import secrets
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pydantic import BaseModel
-
 from kaon.clock import Clock, SystemClock
 from kaon.laws.retention import Keep
-from kaon.store.port import AnyResource, Change, Unreadable
+from kaon.store.port import AnyResource, AuditQuery, AuditRetention, Change, Unreadable
 from kaon.store.records import (
     EVENTS_KEPT,
     JOURNAL_KEPT,
@@ -24,10 +21,24 @@ from kaon.store.records import (
     assemble,
     belongs,
     changed,
+    hold_to_epoch,
     missing,
     replaced,
     taken,
 )
+from kaon.store.single import SingleWrites
+from kaon.store.writes import (
+    Create,
+    Delete,
+    KeepJournal,
+    KeepTraffic,
+    RecordAudit,
+    RecordEvents,
+    UpdateSpec,
+    UpdateStatus,
+    Write,
+)
+from kaon.types.audit import AuditRecord
 from kaon.types.event import Event
 from kaon.types.journal import JournalEntry
 from kaon.types.traffic import Sample
@@ -36,19 +47,24 @@ Address = tuple[str, str, str]
 OfDeployment = tuple[str, str]
 
 
-class MemoryStore:
+class MemoryStore(SingleWrites):
     """`Store` in a dictionary, for one event loop."""
 
-    def __init__(self, clock: Clock | None = None) -> None:
+    def __init__(self, clock: Clock | None = None, audit: AuditRetention | None = None) -> None:
         self._clock = clock or SystemClock()
+        self._retention = audit or AuditRetention()
         self._resources: dict[Address, AnyResource] = {}
         self._changes: dict[Address, Change] = {}  # the last of each name, in order of version
         self._events: defaultdict[str, deque[Event]] = defaultdict(lambda: deque(maxlen=EVENTS_KEPT))
         self._minutes: defaultdict[OfDeployment, dict[tuple[float, int], Sample]] = defaultdict(dict)
         self._journal: defaultdict[OfDeployment, _Journal] = defaultdict(_Journal)
+        self._audit: deque[AuditRecord] = deque(maxlen=self._retention.records)
+        self._audit_id = 0
         self._lives: dict[Address, Life] = {}
         self._ended_at: dict[Address, float] = {}
         self._version = 0
+        self._event_id = 0
+        self._epoch = 0
         self._news = asyncio.Event()
 
     async def open(self) -> None:
@@ -78,44 +94,29 @@ class MemoryStore:
             if address[0] == kind and workspace in (None, address[1])
         ]
 
-    async def create(
-        self, kind: str, workspace: str, name: str, spec: BaseModel, status: BaseModel | None = None
-    ) -> AnyResource:
-        """See `Store.create`."""
-        if (kind, workspace, name) in self._resources:
-            raise taken(kind, workspace, name)
-        now = self._clock.now()
-        fields = {"workspace": workspace, "name": name, "uid": secrets.token_hex(8), "generation": 1}
-        made = assemble(kind, spec, status, version=0, created_at=now, updated_at=now, **fields)
-        return self._put(made)
+    async def write(self, writes: Sequence[Write], *, epoch: int | None = None) -> list[AnyResource]:
+        """See `Store.write`. All is checked before anything is kept."""
+        hold_to_epoch(epoch, self._epoch)
+        checked = _Checked(self._resources, self._version, self._clock.now())
+        steps = [(write, checked.after(write)) for write in writes]
+        for write, resource in steps:
+            self._keep(write, resource)
+        return [resource for _, resource in steps if resource is not None]
 
-    async def update_spec(self, resource: AnyResource, spec: BaseModel) -> AnyResource:
-        """See `Store.update_spec`."""
-        same = changed(resource, self._current(resource), lambda current: bool(current.spec == spec))
-        generation = resource.generation + 1
-        return same or self._put(replaced(resource, spec=spec, generation=generation))
-
-    async def update_status(self, resource: AnyResource, status: BaseModel) -> AnyResource:
-        """See `Store.update_status`."""
-        same = changed(resource, self._current(resource), lambda current: bool(current.status == status))
-        return same or self._put(replaced(resource, status=status))
-
-    async def delete(self, resource: AnyResource | Unreadable) -> None:
-        """See `Store.delete`."""
-        changed(resource, self._current(resource))
-        del self._resources[_address(resource)]
-        self._tell(resource, deleted=True)
-        self._lives[_address(resource)] = Life(resource.uid, resource.created_at, ended=True)
-        self._ended_at[_address(resource)] = self._clock.now()
-        match resource.kind:
-            case "deployment":
-                self._minutes.pop((resource.workspace, resource.name), None)
-                self._journal.pop((resource.workspace, resource.name), None)
-            case "workspace":
-                self._events.pop(resource.name, None)
-                for kept in (self._minutes, self._journal):
-                    for place in [place for place in kept if place[0] == resource.name]:
-                        del kept[place]
+    def _keep(self, write: Write, resource: AnyResource | None) -> None:
+        match write:
+            case RecordEvents(events):
+                self._record(events)
+            case KeepTraffic(minutes):
+                self._keep_traffic(minutes)
+            case KeepJournal(entries):
+                self._keep_journal(entries)
+            case RecordAudit(records):
+                self._record_audit(records)
+            case Delete(gone):
+                self._remove(gone)
+            case _ if resource is not None and resource.version > self._version:  # else nothing is another
+                self._put(resource)
 
     @property
     def written(self) -> int:
@@ -125,6 +126,15 @@ class MemoryStore:
     async def version(self) -> int:
         """See `Store.version`."""
         return self._version
+
+    async def epoch(self) -> int:
+        """See `Store.epoch`."""
+        return self._epoch
+
+    async def advance_epoch(self) -> int:
+        """See `Store.advance_epoch`."""
+        self._epoch += 1
+        return self._epoch
 
     async def changes(self, after: int) -> list[Change]:
         """See `Store.changes`."""
@@ -144,21 +154,28 @@ class MemoryStore:
             else:
                 await news.wait()
 
-    async def record(self, events: Sequence[Event]) -> None:
-        """See `Store.record`."""
+    def _record(self, events: Sequence[Event]) -> None:
         for event in events:
             if belongs(self._lives.get(("workspace", "", event.workspace)), "", event.at):
-                self._events[event.workspace].append(event)
+                self._event_id += 1
+                self._events[event.workspace].append(event.model_copy(update={"id": self._event_id}))
 
     async def events(
-        self, workspace: str, kind: str | None = None, name: str | None = None, limit: int = 100
+        self,
+        workspace: str,
+        kind: str | None = None,
+        name: str | None = None,
+        limit: int = 100,
+        *,
+        after: int | None = None,
     ) -> list[Event]:
         """See `Store.events`."""
         found = [e for e in self._events[workspace] if kind in (None, e.kind) and name in (None, e.name)]
+        if after is not None:
+            return [e for e in found if e.id > after][: max(limit, 0)]
         return found[-limit:] if limit > 0 else []
 
-    async def keep_traffic(self, minutes: Sequence[Sample]) -> None:
-        """See `Store.keep_traffic`."""
+    def _keep_traffic(self, minutes: Sequence[Sample]) -> None:
         for minute in minutes:
             life = self._lives.get(("deployment", minute.workspace, minute.deployment))
             if not belongs(life, "", minute.at_s):
@@ -173,8 +190,7 @@ class MemoryStore:
         kept = self._minutes[workspace, deployment]
         return [kept[place] for place in sorted(kept) if place[0] > since_s]
 
-    async def keep_journal(self, entries: Sequence[JournalEntry]) -> None:
-        """See `Store.keep_journal`."""
+    def _keep_journal(self, entries: Sequence[JournalEntry]) -> None:
         for entry in entries:
             life = self._lives.get(("deployment", entry.workspace, entry.deployment))
             if belongs(life, entry.uid, entry.at):
@@ -187,12 +203,18 @@ class MemoryStore:
         found = self._journal[workspace, deployment].entries(concern)
         return found[-limit:] if limit > 0 else []
 
+    async def audit(self, query: AuditQuery) -> list[AuditRecord]:
+        """See `Store.audit`."""
+        found = [record for record in reversed(self._audit) if _wanted(record, query)]
+        return found[: max(query.limit, 0)]
+
     async def outdated(self, keep: Keep) -> dict[str, int]:
         """See `Store.outdated`."""
         return {name: len(rows) for name, rows in self._outdated(keep).items()}
 
-    async def sweep(self, keep: Keep) -> dict[str, int]:
+    async def sweep(self, keep: Keep, *, epoch: int | None = None) -> dict[str, int]:
         """See `Store.sweep`."""
+        hold_to_epoch(epoch, self._epoch)
         gone = self._outdated(keep)
         for event in gone["events"]:
             self._events[event.workspace].remove(event)
@@ -234,27 +256,98 @@ class MemoryStore:
             ],
         }
 
-    def _current(self, resource: AnyResource | Unreadable) -> AnyResource | None:
-        return self._resources.get(_address(resource))
+    def _record_audit(self, records: Sequence[AuditRecord]) -> None:
+        for record in records:
+            self._audit_id += 1
+            self._audit.append(record.model_copy(update={"id": self._audit_id}))
+        while self._audit and self._audit[0].at < self._clock.now() - self._retention.age_s:
+            self._audit.popleft()
 
-    def _put(self, resource: AnyResource) -> AnyResource:
-        self._version += 1
-        kept: AnyResource = resource.model_copy(update={"version": self._version, "updated_at": self._clock.now()})
-        self._resources[_address(kept)] = kept
-        self._lives[_address(kept)] = Life(kept.uid, kept.created_at, ended=False)
-        self._tell(kept, deleted=False)
-        return kept
+    def _put(self, resource: AnyResource) -> None:
+        address = _address(resource)
+        self._resources[address] = resource
+        self._lives[address] = Life(resource.uid, resource.created_at, ended=False)
+        self._tell(resource, deleted=False)
+
+    def _remove(self, resource: AnyResource | Unreadable) -> None:
+        address = _address(resource)
+        del self._resources[address]
+        self._tell(resource, deleted=True)
+        self._lives[address] = Life(resource.uid, resource.created_at, ended=True)
+        self._ended_at[address] = self._clock.now()
+        match resource.kind:
+            case "deployment":
+                self._minutes.pop((resource.workspace, resource.name), None)
+                self._journal.pop((resource.workspace, resource.name), None)
+            case "workspace":
+                self._events.pop(resource.name, None)
+                for kept in (self._minutes, self._journal):
+                    for place in [place for place in kept if place[0] == resource.name]:
+                        del kept[place]
 
     def _tell(self, resource: AnyResource | Unreadable, *, deleted: bool) -> None:
-        if deleted:
-            self._version += 1
+        self._version += 1
         kind, workspace, name = address = _address(resource)
         self._changes.pop(address, None)
         self._changes[address] = Change(
             version=self._version, kind=kind, workspace=workspace, name=name, deleted=deleted
         )
-        told, self._news = self._news, asyncio.Event()
-        told.set()
+        woken, self._news = self._news, asyncio.Event()
+        woken.set()
+
+
+class _Checked:
+    """What a list of writes comes to: each is checked against what those before it leave."""
+
+    def __init__(self, there: Mapping[Address, AnyResource], version: int, now: float) -> None:
+        self._there = there
+        self._left: dict[Address, AnyResource | None] = {}
+        self._version = version
+        self._now = now
+
+    def after(self, write: Write) -> AnyResource | None:
+        """The resource that `write` creates or updates, as it is then. Raises `Conflict`, `NotFound`."""
+        match write:
+            case Create(kind, workspace, name, spec, status, uid, at):
+                if self._current((kind, workspace, name)) is not None:
+                    raise taken(kind, workspace, name)
+                at = self._now if at is None else at
+                fields = {"workspace": workspace, "name": name, "uid": uid, "generation": 1}
+                return self._next(assemble(kind, spec, status, version=0, created_at=at, updated_at=at, **fields), at)
+            case UpdateSpec(basis, spec):
+                same = changed(basis, self._current(_address(basis)), lambda current: bool(current.spec == spec))
+                return same or self._next(replaced(basis, spec=spec, generation=basis.generation + 1), self._now)
+            case UpdateStatus(basis, status):
+                same = changed(basis, self._current(_address(basis)), lambda current: bool(current.status == status))
+                return same or self._next(replaced(basis, status=status), self._now)
+            case Delete(basis):
+                changed(basis, self._current(_address(basis)))
+                self._version += 1
+                self._left[_address(basis)] = None
+        return None
+
+    def _current(self, address: Address) -> AnyResource | None:
+        return self._left[address] if address in self._left else self._there.get(address)
+
+    def _next(self, resource: AnyResource, at: float) -> AnyResource:
+        self._version += 1
+        made: AnyResource = resource.model_copy(update={"version": self._version, "updated_at": at})
+        self._left[_address(made)] = made
+        return made
+
+
+def _wanted(record: AuditRecord, query: AuditQuery) -> bool:
+    return (
+        query.workspace in (None, record.workspace)
+        and query.actor in (None, record.actor)
+        and query.kind in (None, record.kind)
+        and query.name in (None, record.name)
+        and query.verb in (None, record.verb)
+        and query.uid in (None, record.uid)
+        and (query.names is None or record.name in query.names)
+        and (query.since is None or record.at >= query.since)
+        and (query.before_id is None or record.id < query.before_id)
+    )
 
 
 class _Journal:

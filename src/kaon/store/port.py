@@ -9,13 +9,15 @@ missed something reads the world again, so watching is a hint, never a source of
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pydantic import BaseModel
 
 from kaon.laws.retention import Blob, Keep
+from kaon.store.writes import Write
+from kaon.types.audit import AuditRecord
 from kaon.types.event import Event
 from kaon.types.journal import JournalEntry
 from kaon.types.resource import Resource
@@ -35,6 +37,33 @@ class Unreadable:
     uid: str = ""
     version: int = 0
     created_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class AuditQuery:
+    """Which audit records are wanted; None: whatever it is."""
+
+    workspace: str | None = None
+    since: float | None = None
+    """Not from before this, epoch seconds."""
+    actor: str | None = None
+    kind: str | None = None
+    name: str | None = None
+    names: Collection[str] | None = None
+    """Only about resources of these names."""
+    uid: str | None = None
+    verb: str | None = None
+    before_id: int | None = None
+    """Only those with lower numbers: the next page."""
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRetention:
+    """How many audit records a store keeps, and for how long: the oldest go first."""
+
+    records: int = 100_000
+    age_s: float = 400 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +108,15 @@ class Store(Protocol):
         """
         ...
 
+    async def write(self, writes: Sequence[Write], *, epoch: int | None = None) -> list[AnyResource]:
+        """Make all of these changes, in order and in one transaction, or none of them.
+
+        Returns the resource of each `Create`, `UpdateSpec` and `UpdateStatus`, in order, as it is then. Every change
+        has a version of its own. Raises what the single operations raise, and `StaleEpoch` when `epoch` is given and
+        there is a newer one.
+        """
+        ...
+
     async def create(
         self, kind: str, workspace: str, name: str, spec: BaseModel, status: BaseModel | None = None
     ) -> AnyResource:
@@ -116,6 +154,14 @@ class Store(Protocol):
         """The newest version: of the last change of anything."""
         ...
 
+    async def epoch(self) -> int:
+        """The newest epoch: how often a server has started over this store."""
+        ...
+
+    async def advance_epoch(self) -> int:
+        """Begin another epoch and return it. Writes under an earlier one raise `StaleEpoch` from now on."""
+        ...
+
     async def changes(self, after: int) -> Sequence[Change]:
         """The next changes later than version `after`, in order, with the resources; empty when there are none.
 
@@ -132,9 +178,18 @@ class Store(Protocol):
         ...
 
     async def events(
-        self, workspace: str, kind: str | None = None, name: str | None = None, limit: int = 100
+        self,
+        workspace: str,
+        kind: str | None = None,
+        name: str | None = None,
+        limit: int = 100,
+        *,
+        after: int | None = None,
     ) -> list[Event]:
-        """The newest events, oldest of them first; one that cannot be read is left out, as in `traffic`, `journal`."""
+        """The newest events, oldest of them first; with `after`, the next ones behind the event of that id.
+
+        One that cannot be read is left out, as in `traffic` and `journal`.
+        """
         ...
 
     async def keep_traffic(self, minutes: Sequence[Sample]) -> None:
@@ -157,7 +212,7 @@ class Store(Protocol):
         noted of `deleted` resources."""
         ...
 
-    async def sweep(self, keep: Keep) -> dict[str, int]:
+    async def sweep(self, keep: Keep, *, epoch: int | None = None) -> dict[str, int]:
         """Delete some of these rows, and return how many; again until none is left: others write in between."""
         ...
 
@@ -165,6 +220,10 @@ class Store(Protocol):
         self, workspace: str, deployment: str, concern: str | None = None, limit: int = 100
     ) -> list[JournalEntry]:
         """A deployment's newest decisions, on one concern or on all, oldest of them first."""
+        ...
+
+    async def audit(self, query: AuditQuery) -> list[AuditRecord]:
+        """The audit records that are asked for, newest first."""
         ...
 
 

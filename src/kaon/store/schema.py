@@ -1,8 +1,8 @@
 """The tables, as they are after the newest migration.
 
 `resources` holds one row for each name, and keeps a row for a deleted one for a while, so that watching is
-one query: rows whose version is above the last one seen. `counters` holds the newest version; whoever
-writes locks that row first, so versions become visible in the order of their numbers.
+one query: rows whose version is above the last one seen. `counters` holds the newest version and the epoch; whoever
+writes locks these rows first, so versions become visible in the order of their numbers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sqlalchemy import (
     insert,
 )
 
-HEAD = "0003"
+HEAD = "0005"
 """The newest migration's name. A database that says so, and one that is empty, needs no Alembic."""
 
 metadata = MetaData()
@@ -81,6 +81,29 @@ journal = Table(
     Index("journal_by_deployment", "workspace", "deployment", "id"),
 )
 
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("actor_kind", String, nullable=False),
+    Column("actor", String, nullable=False),
+    Column("actor_uid", String, nullable=False),
+    Column("request_id", String, nullable=False),
+    Column("address", String, nullable=False),
+    Column("verb", String, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("workspace", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("uid", String, nullable=False),
+    Column("before", String, nullable=False),
+    Column("after", String, nullable=False),
+    Column("outcome", String, nullable=False),
+    Index("audit_by_workspace", "workspace", "id"),
+    Index("audit_by_uid", "uid", "id"),
+    Index("audit_by_time", "at"),
+)
+
 counters = Table(
     "counters",
     metadata,
@@ -97,5 +120,5 @@ def create_all(connection: Connection) -> None:
     """Make the tables in an empty database: the same as all migrations, which a test keeps so."""
     metadata.create_all(connection)
     alembic_version.create(connection)
-    connection.execute(insert(counters).values(name="version", value=0))
+    connection.execute(insert(counters), [{"name": name, "value": 0} for name in ("version", "epoch", "event")])
     connection.execute(insert(alembic_version).values(version_num=HEAD))

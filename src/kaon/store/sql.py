@@ -1,8 +1,8 @@
 """The store in a database: SQLite or PostgreSQL.
 
 All writes of a process go through one `Writer`; reads run on a few threads beside it and never wait for it.
-A watcher is woken by the commits of its own process at once, and finds those of others by asking for the
-newest version every `POLL_S`.
+A watcher is woken by the commits of its own process at once. Of those of others PostgreSQL notifies it; in SQLite it
+asks for the newest version every `POLL_S`.
 """
 
 from __future__ import annotations
@@ -10,46 +10,57 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import TypeVar
 
-from pydantic import BaseModel
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from kaon import log
 from kaon.clock import Clock
 from kaon.errors import Unavailable
 from kaon.laws.retention import Keep
 from kaon.store import history, retention, statements
+from kaon.store.audit import audit as read_audit
 from kaon.store.database import READERS, connect, explain, prepare
-from kaon.store.port import AnyResource, Change, Unreadable
-from kaon.store.records import missing
+from kaon.store.listening import notifications
+from kaon.store.port import AnyResource, AuditQuery, AuditRetention, Change, Unreadable
+from kaon.store.records import hold_to_epoch, missing
+from kaon.store.single import SingleWrites
 from kaon.store.writer import Place, Transaction, Writer
+from kaon.store.writes import Write
+from kaon.types.audit import AuditRecord
 from kaon.types.event import Event
 from kaon.types.journal import JournalEntry
 from kaon.types.traffic import Sample
 
 POLL_S = 0.25
+LISTEN_AGAIN_S = 1.0
+"""After the connection that notifies was lost."""
 PATIENCE_S = 8.0
 """No call lasts longer; one that would raises `Unavailable`. It is more than `BUSY_S`."""
 
 T = TypeVar("T")
 
 
-class SqlStore:
+class SqlStore(SingleWrites):
     """`Store` in SQLite or PostgreSQL."""
 
-    def __init__(self, url: str, clock: Clock) -> None:
+    def __init__(self, url: str, clock: Clock, audit: AuditRetention) -> None:
         self._clock = clock
         self._database = connect(url)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
         self._writer: Writer | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._audit = audit
         self._news = asyncio.Event()
+        self._told = 0
+        """The version of the newest commit that watchers were woken for."""
         self._written: dict[Place, AnyResource] = {}
         self._newest_written = 0
         self._watchers = 0
         self._poller: asyncio.Task[None] | None = None
+        self._log = log.get("store")
 
     async def open(self) -> None:
         """See `Store.open`. Raises `Unavailable`, and `ConfigError` for a database of a newer Kaon."""
@@ -89,24 +100,18 @@ class SqlStore:
         """See `Store.list_all`."""
         return await self._read(lambda c: statements.list_all(c, kind, workspace, unreadable))
 
-    async def create(
-        self, kind: str, workspace: str, name: str, spec: BaseModel, status: BaseModel | None = None
-    ) -> AnyResource:
-        """See `Store.create`."""
+    async def write(self, writes: Sequence[Write], *, epoch: int | None = None) -> list[AnyResource]:
+        """See `Store.write`."""
+        if not writes:
+            return []
         now = self._clock.now()
-        return await self._write(lambda tx: statements.create(tx, now, kind, workspace, name, spec, status))
 
-    async def update_spec(self, resource: AnyResource, spec: BaseModel) -> AnyResource:
-        """See `Store.update_spec`."""
-        return await self._write(lambda tx: statements.update_spec(tx, self._clock.now(), resource, spec))
+        def work(tx: Transaction) -> list[AnyResource]:
+            hold_to_epoch(epoch, tx.epoch)
+            made = (statements.apply(tx, now, write, self._audit) for write in writes)
+            return [resource for resource in made if resource is not None]
 
-    async def update_status(self, resource: AnyResource, status: BaseModel) -> AnyResource:
-        """See `Store.update_status`."""
-        return await self._write(lambda tx: statements.update_status(tx, self._clock.now(), resource, status))
-
-    async def delete(self, resource: AnyResource | Unreadable) -> None:
-        """See `Store.delete`."""
-        await self._write(lambda tx: statements.remove(tx, self._clock.now(), resource))
+        return await self._write(work)
 
     @property
     def written(self) -> int:
@@ -115,7 +120,15 @@ class SqlStore:
 
     async def version(self) -> int:
         """See `Store.version`."""
-        return await self._read(statements.newest_version)
+        return await self._read(lambda c: statements.counter(c, "version"))
+
+    async def epoch(self) -> int:
+        """See `Store.epoch`."""
+        return await self._read(lambda c: statements.counter(c, "epoch"))
+
+    async def advance_epoch(self) -> int:
+        """See `Store.advance_epoch`."""
+        return await self._write(lambda tx: tx.advance_epoch())
 
     async def changes(self, after: int) -> list[Change]:
         """See `Store.changes`."""
@@ -125,7 +138,8 @@ class SqlStore:
         """See `Store.watch`. While the database is away it waits."""
         self._watchers += 1
         if self._poller is None:
-            self._poller = asyncio.create_task(self._poll())
+            follow = self._poll if self._database.reads.dialect.name == "sqlite" else self._listen
+            self._poller = asyncio.create_task(follow())
         try:
             while True:
                 news = self._news
@@ -151,41 +165,42 @@ class SqlStore:
 
     async def _poll(self) -> None:
         """Tell watchers of what other processes wrote; one question for all of them."""
-        known = 0
         while True:
             await asyncio.sleep(POLL_S)
-            try:
-                newest = await self.version()
-            except Unavailable:
-                continue
-            if newest != known:
-                known = newest
-                self._tell()
+            with suppress(Unavailable):
+                self._tell(await self.version())
 
-    async def record(self, events: Sequence[Event]) -> None:
-        """See `Store.record`."""
-        if events:
-            await self._write(lambda tx: statements.record(tx, events))
+    async def _listen(self) -> None:
+        """The same, notified by the database. While it cannot be listened to, watchers look by themselves."""
+        listens = True
+        while True:
+            try:
+                async with aclosing(notifications(self._database)) as notified:
+                    async for version in notified:
+                        listens = True
+                        self._tell(version)
+            except Exception as error:  # whatever it is, looking works without being notified
+                if listens:
+                    self._log.warning("changes of other servers are polled for", error=type(error).__name__)
+                listens = False
+            self._tell(None)
+            await asyncio.sleep(LISTEN_AGAIN_S)
 
     async def events(
-        self, workspace: str, kind: str | None = None, name: str | None = None, limit: int = 100
+        self,
+        workspace: str,
+        kind: str | None = None,
+        name: str | None = None,
+        limit: int = 100,
+        *,
+        after: int | None = None,
     ) -> list[Event]:
         """See `Store.events`."""
-        return await self._read(lambda c: statements.newest_events(c, workspace, kind, name, limit))
-
-    async def keep_traffic(self, minutes: Sequence[Sample]) -> None:
-        """See `Store.keep_traffic`."""
-        if minutes:
-            await self._write(lambda tx: history.keep_traffic(tx, self._clock.now(), minutes))
+        return await self._read(lambda c: statements.read_events(c, workspace, kind, name, limit, after))
 
     async def traffic(self, workspace: str, deployment: str, since_s: float) -> list[Sample]:
         """See `Store.traffic`."""
         return await self._read(lambda c: history.traffic(c, workspace, deployment, since_s))
-
-    async def keep_journal(self, entries: Sequence[JournalEntry]) -> None:
-        """See `Store.keep_journal`."""
-        if entries:
-            await self._write(lambda tx: history.keep_journal(tx, entries))
 
     async def journal(
         self, workspace: str, deployment: str, concern: str | None = None, limit: int = 100
@@ -193,13 +208,22 @@ class SqlStore:
         """See `Store.journal`."""
         return await self._read(lambda c: history.journal(c, workspace, deployment, concern, limit))
 
+    async def audit(self, query: AuditQuery) -> list[AuditRecord]:
+        """See `Store.audit`."""
+        return await self._read(lambda c: read_audit(c, query))
+
     async def outdated(self, keep: Keep) -> dict[str, int]:
         """See `Store.outdated`."""
         return await self._read(lambda c: retention.outdated(c, self._clock.now(), keep))
 
-    async def sweep(self, keep: Keep) -> dict[str, int]:
+    async def sweep(self, keep: Keep, *, epoch: int | None = None) -> dict[str, int]:
         """See `Store.sweep`."""
-        return await self._write(lambda tx: retention.sweep(tx.connection, self._clock.now(), keep))
+
+        def work(tx: Transaction) -> dict[str, int]:
+            hold_to_epoch(epoch, tx.epoch)
+            return retention.sweep(tx.connection, self._clock.now(), keep)
+
+        return await self._write(work)
 
     async def _read(self, query: Callable[[Connection], T]) -> T:
         def run() -> T:
@@ -236,8 +260,13 @@ class SqlStore:
         self._newest_written = transaction.version
         loop = self._loop
         if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self._tell)
+            loop.call_soon_threadsafe(self._tell, transaction.version)
 
-    def _tell(self) -> None:
-        told, self._news = self._news, asyncio.Event()
-        told.set()
+    def _tell(self, version: int | None) -> None:
+        """Wake the watchers, unless they were woken since the commit of `version`; None: whatever there is."""
+        if version is not None:
+            if version <= self._told:
+                return
+            self._told = version
+        woken, self._news = self._news, asyncio.Event()
+        woken.set()

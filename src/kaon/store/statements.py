@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import MutableMapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
 from sqlalchemy import Connection, Row, and_, delete, insert, select, update
 
+from kaon.store import history
+from kaon.store.audit import record_audit
 from kaon.store.lives import lives, take_along
-from kaon.store.port import AnyResource, Change, Unreadable
+from kaon.store.port import AnyResource, AuditRetention, Change, Unreadable
 from kaon.store.records import (
     EVENTS_KEPT,
     TOMBSTONES_KEPT_S,
@@ -25,6 +26,17 @@ from kaon.store.records import (
 )
 from kaon.store.schema import counters, events, resources
 from kaon.store.writer import Place, Transaction
+from kaon.store.writes import (
+    Create,
+    Delete,
+    KeepJournal,
+    KeepTraffic,
+    RecordAudit,
+    RecordEvents,
+    UpdateSpec,
+    UpdateStatus,
+    Write,
+)
 from kaon.types.event import Event
 from kaon.types.model import canonical_json
 
@@ -71,24 +83,46 @@ def list_all(
     return sorted(found, key=lambda resource: (resource.workspace, resource.name))  # collations differ; we do not
 
 
-def create(
-    tx: Transaction, now: float, kind: str, workspace: str, name: str, spec: BaseModel, status: BaseModel | None
-) -> AnyResource:
+def apply(tx: Transaction, now: float, write: Write, kept: AuditRetention) -> AnyResource | None:
+    """Make one change; the resource that it creates or updates, if any. Raises `Conflict`, `NotFound`."""
+    match write:
+        case Create():
+            return create(tx, now, write)
+        case UpdateSpec(resource, spec):
+            return update_spec(tx, now, resource, spec)
+        case UpdateStatus(resource, status):
+            return update_status(tx, now, resource, status)
+        case Delete(resource):
+            remove(tx, now, resource)
+        case RecordEvents(happened):
+            record(tx, happened)
+        case KeepTraffic(minutes):
+            history.keep_traffic(tx, now, minutes)
+        case KeepJournal(entries):
+            history.keep_journal(tx, entries)
+        case RecordAudit(records):
+            record_audit(tx, now, records, kept)
+    return None
+
+
+def create(tx: Transaction, now: float, wanted: Create) -> AnyResource:
     """Add a resource, over the row of a deleted one if there is one. Raises `Conflict`."""
+    kind, workspace, name = wanted.kind, wanted.workspace, wanted.name
+    at = now if wanted.at is None else wanted.at
     there = tx.connection.execute(select(resources.c.deleted).where(_at(kind, workspace, name))).scalar()
     if there is False:
         raise taken(kind, workspace, name)
     made = assemble(
         kind,
-        spec,
-        status,
+        wanted.spec,
+        wanted.status,
         workspace=workspace,
         name=name,
-        uid=secrets.token_hex(8),
+        uid=wanted.uid,
         version=tx.next_version(),
         generation=1,
-        created_at=now,
-        updated_at=now,
+        created_at=at,
+        updated_at=at,
     )
     row = made.model_dump(exclude={"spec", "status"})
     row |= {"spec": _text(made.spec), "status": _text(made.status), "deleted": False}
@@ -132,9 +166,9 @@ def _put(tx: Transaction, basis: AnyResource, now: float, **changes: Any) -> Any
     return made
 
 
-def newest_version(connection: Connection) -> int:
-    """The version of the last change."""
-    return int(connection.execute(select(counters.c.value).where(counters.c.name == "version")).scalar_one())
+def counter(connection: Connection, name: str) -> int:
+    """The value of a counter: `version`, the version of the last change, or `epoch`."""
+    return int(connection.execute(select(counters.c.value).where(counters.c.name == name)).scalar_one())
 
 
 def changes_after(connection: Connection, version: int, written: MutableMapping[Place, AnyResource]) -> list[Change]:
@@ -170,7 +204,9 @@ def record(tx: Transaction, happened: Sequence[Event]) -> None:
     happened = [event for event in happened if belongs(known.get(("", event.workspace)), "", event.at)]
     if not happened:
         return
-    tx.connection.execute(insert(events), [event.model_dump(mode="json") for event in happened])
+    ids = tx.event_ids(len(happened))
+    rows = [event.model_dump(mode="json") | {"id": id_} for id_, event in zip(ids, happened, strict=True)]
+    tx.connection.execute(insert(events), rows)
     newest = {event.workspace: 0 for event in happened}
     for workspace in newest:
         of_workspace = select(events.c.id).where(events.c.workspace == workspace).order_by(events.c.id.desc())
@@ -182,18 +218,21 @@ def record(tx: Transaction, happened: Sequence[Event]) -> None:
                 tx.connection.execute(delete(events).where(too_old))
 
 
-def newest_events(
-    connection: Connection, workspace: str, kind: str | None, name: str | None, limit: int
+def read_events(
+    connection: Connection, workspace: str, kind: str | None, name: str | None, limit: int, after: int | None
 ) -> list[Event]:
-    """The newest events, oldest of them first."""
+    """Events, the oldest first: the next ones after an id, else the newest."""
     query = select(events).where(events.c.workspace == workspace)
     if kind is not None:
         query = query.where(events.c.kind == kind)
     if name is not None:
         query = query.where(events.c.name == name)
+    if after is not None:
+        later = query.where(events.c.id > after).order_by(events.c.id)
+        return readable(connection.execute(later.limit(min(max(limit, 0), EVENTS_KEPT))), _event, "events")
     rows = connection.execute(query.order_by(events.c.id.desc()).limit(min(max(limit, 0), EVENTS_KEPT))).all()
     return readable(reversed(rows), _event, "events")
 
 
 def _event(row: Row[Any]) -> Event:
-    return Event(**{k: v for k, v in row._mapping.items() if k != "id"})
+    return Event(**row._mapping)

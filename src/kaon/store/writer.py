@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, func, select, update
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from kaon.errors import InvalidInput, KaonError, Unavailable
@@ -25,20 +25,25 @@ from kaon.store.schema import counters
 BATCH = 256
 
 
+CHANNEL = "kaon_changes"
+"""Where PostgreSQL notifies those who listen of a commit that changed something."""
 Place = tuple[str, str, str]
 """Kind, workspace, name."""
 
 
 class Transaction:
-    """What a write works with: the connection, and the next version."""
+    """What a write works with: the connection, the newest version, the epoch and the newest event's id."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.written: dict[Place, AnyResource] = {}
         """The resources as they are written here, so that nobody in this process has to read them from the rows."""
-        # The row's lock is held to the end of the transaction: whoever sees a version sees all before it.
-        newest = select(counters.c.value).where(counters.c.name == "version").with_for_update()
-        self._first = self.version = int(connection.execute(newest).scalar_one())
+        # The rows' locks are held to the end of the transaction: whoever sees a version sees all before it.
+        rows = connection.execute(select(counters.c.name, counters.c.value).order_by(counters.c.name).with_for_update())
+        values = {name: int(value) for name, value in rows}
+        self.epoch = values["epoch"]
+        self.version = self._first = values["version"]
+        self._event = values["event"]
 
     def next_version(self) -> int:
         """A version above all others."""
@@ -49,11 +54,30 @@ class Transaction:
         """Remember what was written."""
         self.written[made.kind, made.workspace, made.name] = made
 
+    def back_to(self, version: int) -> None:
+        """Forget what was written after `version`: it is undone."""
+        self.version = version
+        self.written = {place: made for place, made in self.written.items() if made.version <= version}
+
+    def event_ids(self, count: int) -> range:
+        """The ids of the next events: above all others, whatever was deleted."""
+        first, self._event = self._event + 1, self._event + count
+        self.connection.execute(update(counters).where(counters.c.name == "event").values(value=self._event))
+        return range(first, self._event + 1)
+
+    def advance_epoch(self) -> int:
+        """Begin another epoch."""
+        self.epoch += 1
+        self.connection.execute(update(counters).where(counters.c.name == "epoch").values(value=self.epoch))
+        return self.epoch
+
     def finish(self) -> None:
-        """Keep the newest version."""
-        if self.version != self._first:
-            keep = update(counters).where(counters.c.name == "version").values(value=self.version)
-            self.connection.execute(keep)
+        """Keep the newest version, and notify whoever listens in other processes, once this is committed."""
+        if self.version == self._first:
+            return
+        self.connection.execute(update(counters).where(counters.c.name == "version").values(value=self.version))
+        if self.connection.dialect.name == "postgresql":
+            self.connection.execute(select(func.pg_notify(CHANNEL, str(self.version))))
 
 
 Work = Callable[[Transaction], Any]
@@ -129,12 +153,15 @@ class Writer:
 
 
 def _attempt(transaction: Transaction, work: Work) -> Any:
+    version = transaction.version
     try:
         with transaction.connection.begin_nested():
             return work(transaction)
-    except KaonError as refused:
-        return refused
+    except KaonError as error:
+        refused: Exception = error
     except (DataError, IntegrityError):
-        return InvalidInput("The database does not take this value.", hint="Remove control characters from it.")
+        refused = InvalidInput("The database does not take this value.", hint="Remove control characters from it.")
     except (TypeError, ValueError) as error:
-        return error
+        refused = error
+    transaction.back_to(version)
+    return refused

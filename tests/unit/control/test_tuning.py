@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from typing import Any
@@ -27,6 +27,7 @@ from kaon.store.memory import MemoryStore
 from kaon.store.opinions import Opinions
 from kaon.store.port import AnyResource
 from kaon.store.traffic import TrafficRing
+from kaon.store.writes import UpdateStatus, Write
 from kaon.testing.twins import FakeTwin
 from kaon.types.artifact import ArtifactSpec, Manifest
 from kaon.types.deployment import Assignment, DeploymentSpec, DeploymentStatus, RolloutState, Template
@@ -681,16 +682,17 @@ async def test_whoever_puts_values_in_force_just_before_it_goes_back_has_the_las
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     world = await with_something_promoted()
-    world.truth, kept = turns_bad, world.store.update_status
+    world.truth, kept = turns_bad, world.store.write
 
-    async def update(resource: AnyResource, status: Any) -> AnyResource:
-        if status.tuning.values == {}:
+    async def write(writes: Sequence[Write], *, epoch: int | None = None) -> list[AnyResource]:
+        statuses: list[Any] = [one.status for one in writes if isinstance(one, UpdateStatus)]
+        if any(status.tuning.values == {} for status in statuses):
             shop = await world.shop()
             anns = standing.put(shop.status.tuning, {"max_batch": 4.0}, world.clock.now(), "ann")
-            await kept(shop, shop.status.model_copy(update={"tuning": anns}))
-        return await kept(resource, status)
+            await kept([UpdateStatus(shop, shop.status.model_copy(update={"tuning": anns}))])
+        return await kept(writes)
 
-    monkeypatch.setattr(world.store, "update_status", update)
+    monkeypatch.setattr(world.store, "write", write)
     await world.until(lambda s: s.values != {"max_batch": 16})
     await world.live(60)
     assert (await world.tuned()).values == {"max_batch": 4.0}
@@ -830,14 +832,14 @@ async def test_a_store_that_is_away_loses_no_news_and_no_rollback(monkeypatch: p
     await trying(world)
     world.truth = failing
     away = True
-    kept = world.store.update_status
+    kept = world.store.write
 
-    async def update(resource: AnyResource, status: Any) -> AnyResource:
+    async def write(writes: Sequence[Write], *, epoch: int | None = None) -> list[AnyResource]:
         if away:
             raise Unavailable("the store is away")
-        return await kept(resource, status)
+        return await kept(writes)
 
-    monkeypatch.setattr(world.store, "update_status", update)
+    monkeypatch.setattr(world.store, "write", write)
     for _ in range(6):
         await world.clock.advance(1)
         world.ring.add(

@@ -80,9 +80,21 @@ async def test_it_says_which_knobs_are_in_force_before_it_is_ready_and_after(ser
 
 async def test_what_is_no_knob_is_refused_and_nothing_changes(serve: Any) -> None:
     running = await serve(Tuned)
-    for body in ('{"max_batch": 0}', '{"max_wait_s": 11}', '{"max_batch": "many"}', "[]"):
+    for body in ('{"max_batch": 0}', '{"max_wait_s": 11}', "[]"):
         assert (await running.control_client.put("/knobs", content=body)).status_code == 400
     assert (await figures(running)).knobs == AS_THE_CLASS_SAYS.named().version
+
+
+@pytest.mark.parametrize("what", ["access", "knobs", "refusals"])
+async def test_what_it_is_sent_under_a_version_it_reports_under_that(serve: Any, what: str) -> None:
+    running = await serve(Tuned)
+    sent = {"of_a_newer_kaon": 1, "version": "of-the-body"}
+    control = running.control_client
+    assert (await control.put(f"/{what}?version=v1.a_B-2", json=sent)).status_code == 204
+    assert (await control.get("/ready")).json()[what] == "v1.a_B-2"
+    for bad in ("a" * 65, "a/b", "%20"):
+        assert (await control.put(f"/{what}?version={bad}", json={})).status_code == 400
+    assert (await control.get("/ready")).json()[what] == "v1.a_B-2"
 
 
 async def test_knobs_lower_what_the_class_allows_and_never_raise_it(serve: Any) -> None:

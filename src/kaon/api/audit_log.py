@@ -1,0 +1,62 @@
+"""`/audit` and `/workspaces/{ws}/audit`: who changed what, for admins."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated
+
+from fastapi import Depends, Query
+
+from kaon.api.doors import Doors
+from kaon.api.keyring import Caller
+from kaon.api.parts import InWorkspace, Parts, WithCaller, WithParts
+from kaon.api.views import AuditPage
+from kaon.store.port import AuditQuery
+from kaon.types.key import Right
+
+doors = Doors("", tag="audit")
+
+
+async def _query(
+    since: Annotated[
+        float | None, Query(ge=0, allow_inf_nan=False, description="Not from before this, epoch seconds.")
+    ] = None,
+    actor: Annotated[str | None, Query(max_length=80, description="Only of this key or controller.")] = None,
+    kind: Annotated[str | None, Query(max_length=40, description="Only about this kind.")] = None,
+    name: Annotated[str | None, Query(max_length=80, description="Only about resources of this name.")] = None,
+    verb: Annotated[str | None, Query(max_length=40, description="Only this: create, put, delete, scale, ...")] = None,
+    after: Annotated[str | None, Query(pattern=r"^\d{1,18}$", description="`next` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000, description="Records of a page at most.")] = 100,
+) -> AuditQuery:
+    before_id = None if after is None else int(after)
+    return AuditQuery(since=since, actor=actor, kind=kind, name=name, verb=verb, before_id=before_id, limit=limit)
+
+
+Wanted = Annotated[AuditQuery, Depends(_query)]
+
+
+@doors.get("/audit", right=Right.ADMIN)
+async def list_audit(query: Wanted, parts: WithParts, caller: WithCaller) -> AuditPage:
+    """Who changed what, everywhere, newest first; for a key of one workspace, in that one."""
+    if (workspace := caller.standing.workspace) is not None:
+        return await list_workspace_audit(workspace, query, parts, caller)
+    return await _page(parts, caller, query)
+
+
+@doors.get("/workspaces/{ws}/audit", right=Right.ADMIN)
+async def list_workspace_audit(ws: InWorkspace, query: Wanted, parts: WithParts, caller: WithCaller) -> AuditPage:
+    """Who changed what in a workspace, newest first."""
+    workspace = await parts.store.get("workspace", "", ws)
+    since = max(query.since or 0.0, workspace.created_at)  # what came before is of another workspace of this name
+    return await _page(parts, caller, replace(query, workspace=ws, since=since))
+
+
+async def _page(parts: Parts, caller: Caller, query: AuditQuery) -> AuditPage:
+    names = caller.standing.deployments
+    if names is not None:  # a key for some deployments sees what was done to these
+        if query.kind not in (None, "deployment"):
+            return AuditPage(items=[])
+        query = replace(query, kind="deployment", names=sorted(names))
+    found = await parts.store.audit(replace(query, limit=query.limit + 1))
+    page = found[: query.limit]
+    return AuditPage(items=page, next=str(page[-1].id) if len(found) > len(page) else None)
