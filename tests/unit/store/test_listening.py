@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import psycopg
 import pytest
+from tests.waiting import until
 
 from kaon.store import listening, open_store
 from kaon.store.port import Change, Store
@@ -33,12 +34,12 @@ async def stores(postgres_url: str) -> AsyncIterator[tuple[Store, Store]]:
 
 async def listener(connection: psycopg.AsyncConnection[tuple[int]], other_than: int = 0) -> int:
     """The backend that a watcher listens by, once there is one."""
-    async with asyncio.timeout(30):
-        while True:
-            for (pid,) in await (await connection.execute(LISTENS)).fetchall():
-                if pid != other_than:
-                    return pid
-            await asyncio.sleep(0.01)
+
+    async def other() -> int:
+        pids = await (await connection.execute(LISTENS)).fetchall()
+        return next((pid for (pid,) in pids if pid != other_than), 0)
+
+    return int(await until(other, "somebody listens"))
 
 
 async def next_names(changes: AsyncIterator[Sequence[Change]]) -> list[str]:
