@@ -46,8 +46,7 @@ run: .venv/.run ## the platform with a real recommender on it, until Ctrl-C
 	@$(BIN)/python examples/shop/run.py
 
 test: lint docs ## everything that must be green
-	$(BIN)/pytest -n 2 --dist worksteal -m "not exclusive" --junitxml .venv/test-results.xml
-	$(BIN)/pytest -m exclusive
+	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder --junitxml .venv/test-results.xml
 
 openapi: .venv/.run ## write docs/reference/openapi.json anew
 	$(BIN)/python -m kaon.api.openapi docs/reference/openapi.json
@@ -65,10 +64,11 @@ bench-start: .venv/.dev ## how quickly platform, deployment and replica are ther
 	@$(BIN)/python -m benchmarks.start
 
 chaos: .venv/.dev ## the fault tests with many more kills: about an hour
-	KAON_CHAOS=10 $(BIN)/pytest -m exclusive tests/e2e/test_faults.py
-	KAON_CHAOS=1 $(BIN)/pytest -m exclusive tests/e2e/test_tuning_faults.py
+	KAON_CHAOS=10 $(BIN)/pytest tests/e2e/test_faults.py
+	KAON_CHAOS=1 $(BIN)/pytest tests/e2e/test_tuning_faults.py
 	KAON_CHAOS=100 $(BIN)/pytest tests/integration/test_store_faults.py
 	KAON_CHAOS=1 $(BIN)/pytest -n 2 tests/properties
+	KAON_CHAOS=1 $(BIN)/pytest tests/e2e/test_canary.py tests/e2e/test_overload.py tests/integration/edge tests/integration/agent
 
 .PHONY: help install develop lock lint format docs run test openapi chaos
 .PHONY: bench-recommend bench-serving bench-batching bench-start

@@ -35,21 +35,22 @@ def full(model: type[M]) -> M:
         default = field.get_default(call_default_factory=True)
         if not field.is_required() and default not in (None, (), {}) and not isinstance(default, BaseModel):
             continue
-        members[name] = _value(field.annotation, tuple(field.metadata))
+        members[name] = sample(field.annotation, tuple(field.metadata))
     return model(**members)
 
 
-def _value(annotation: Any, metadata: tuple[Any, ...] = ()) -> Any:
+def sample(annotation: Any, metadata: tuple[Any, ...] = ()) -> Any:
+    """A value of any type that models use, with these constraints."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return _value(arguments[0], (*arguments[1:], *metadata))
+        return sample(arguments[0], (*arguments[1:], *metadata))
     if origin in (Union, types.UnionType):
-        return _value(next(a for a in arguments if a is not type(None)), metadata)
+        return sample(next(a for a in arguments if a is not type(None)), metadata)
     if origin in (tuple, list):
         kinds = arguments if origin is tuple and arguments[-1] is not Ellipsis else arguments[:1]
-        return tuple(_value(kind) for kind in kinds)
+        return tuple(sample(kind) for kind in kinds)
     if origin is dict:
-        return {_value(arguments[0]): _value(arguments[1])}
+        return {sample(arguments[0]): sample(arguments[1])}
     if origin is Literal:
         return arguments[0]
     if annotation is Any:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 
-from benchmarks.control import intake, look, tick
+from benchmarks.control import agent_look, intake, look, plan_size, scale, tick
 from benchmarks.report import QUICK, Report, median
 from kaon.laws.scale import Scale
 from kaon.laws.scaling import Bounds
+from kaon.stack.server import collect_garbage_seldom
 from kaon.types.objective import Objective
 from kaon.types.observation import Batches, Observation
 
@@ -44,9 +45,13 @@ def main() -> None:
     report.figures["tick_ms"] = {"p50": median(settled), "p99": settled[int(0.99 * len(settled))]}
     report.at_most("law_tick_5000_replicas_ms_p50", median(settled), 100)
     report.at_most("law_tick_5000_replicas_ms_p99", settled[int(0.99 * len(settled))], 100)
+    collect_garbage_seldom()  # as the server does
     tick.measure(report)
     look.measure(report)
+    scale.measure(report)
+    agent_look.measure(report)
     intake.measure(report)
+    plan_size.measure(report)
     report.finish()
 
 

@@ -24,12 +24,15 @@ from kaon.laws.traffic import observation, window
 from kaon.settings import Settings
 from kaon.store.blobs import FileBlobs
 from kaon.store.memory import MemoryStore
+from kaon.store.plans import write_plan
+from kaon.store.snapshot import Snapshot
 from kaon.store.traffic import TrafficRing
 from kaon.store.vault import Vault
 from kaon.types.figures import ReplicaFigures
 from kaon.types.key import KEY_PREFIX, KeySpec, KeyStatus, Role, key_hash
 from kaon.types.objective import Objective
 from kaon.types.observation import Batches
+from kaon.types.plan import Plan, PlanPart
 from kaon.types.replica import Phase, ReplicaStatus
 from kaon.types.traffic import LATENCY_BOUNDS_S, Traffic
 from kaon.types.workspace import WorkspaceSpec, WorkspaceStatus
@@ -141,6 +144,10 @@ async def _agent(folder: Path, clock: FakeClock, ring: TrafficRing) -> httpx2.As
     await store.create("workspace", "", "default", WorkspaceSpec(), WorkspaceStatus())
     spec = KeySpec(hash=key_hash(KEY), hint=KEY[:9], role=Role.AGENT, cloud="local")
     await store.create("key", "default", "agent", spec, KeyStatus())
+    snapshot = Snapshot(store)
+    await snapshot.current()
+    parts = {f"default/d{n}": PlanPart() for n in range(DEPLOYMENTS)}
+    await write_plan(store, snapshot, Plan(cloud="local", parts=parts))
     settings, blobs = Settings(home=folder), FileBlobs(folder / "blobs")
     app = create_app(store=store, blobs=blobs, vault=Vault(b"k" * 32), settings=settings, clock=clock, traffic=ring)
     return httpx2.AsyncClient(

@@ -9,13 +9,14 @@ import sqlite3
 import time
 
 import pytest
+from tests.waiting import eventually
 
 from kaon.store import open_store
 from kaon.types.traffic import Sample
 
-from .world import World, eventually
+from .world import World
 
-pytestmark = [pytest.mark.exclusive, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.timeout(120)]
 
 MINUTES = 40
 
@@ -64,10 +65,10 @@ def test_what_a_restarted_platform_advises_is_typed_and_is_gone(platform: World)
     platform.down()
     remember(platform)
     platform.up()
-    said = eventually(lambda: advice(platform), 20, "what stood is known again")
+    said = eventually(lambda: advice(platform), "what stood is known again")
     assert said == {"oversized": "kaon scale worker --min 1"}
     platform.kaon(*shlex.split(said["oversized"])[1:])
-    eventually(lambda: advice(platform) == {}, 10, "what was done is not advised any more")
+    eventually(lambda: advice(platform) == {}, "what was done is not advised any more")
     scaling = platform.get("/workspaces/default/deployments/worker")["spec"]["scaling"]
     assert (scaling["min"], scaling["max"]) == (1, 3)
     assert platform.call("/worker").status_code == 200

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from tests.waiting import eventually
 
-from .world import World, eventually
+from .world import World
 
-pytestmark = [pytest.mark.exclusive, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.timeout(120)]
 
 
 def answered(platform: World, calls: int = 12) -> tuple[set[int], set[int]]:
@@ -29,7 +30,7 @@ def answered_by_all(platform: World, pids: set[int]) -> tuple[set[int], set[int]
         sizes.update(taken)
         return by >= pids
 
-    eventually(all_have, 15, "each of them answers")
+    eventually(all_have, "each of them answers")
     return by, sizes
 
 
@@ -39,12 +40,12 @@ def test_the_largest_batch_changes_without_a_restart_and_survives_one(platform: 
     assert answered_by_all(platform, pids) == (pids, {8})
 
     platform.kaon("tune", "counter", "--set", "max_batch=2")
-    eventually(lambda: answered(platform) == (pids, {2}), 15, "the same processes make smaller batches")
+    eventually(lambda: answered(platform) == (pids, {2}), "the same processes make smaller batches")
 
     gone = platform.kill(platform.ready("counter")[0]["id"])
-    eventually(lambda: len({r["pid"] for r in platform.ready("counter")} - {gone}) == 2, 30, "another one is ready")
+    eventually(lambda: len({r["pid"] for r in platform.ready("counter")} - {gone}) == 2, "another one is ready")
     pids = {replica["pid"] for replica in platform.ready("counter")}
-    eventually(lambda: answered(platform) == (pids, {2}), 15, "both answer by what is in force")
+    eventually(lambda: answered(platform) == (pids, {2}), "both answer by what is in force")
 
     platform.kaon("tune", "counter", "--undo")
-    eventually(lambda: answered(platform) == (pids, {8}), 15, "back, and nobody was started anew for it")
+    eventually(lambda: answered(platform) == (pids, {8}), "back, and nobody was started anew for it")

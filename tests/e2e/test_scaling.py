@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from tests.waiting import eventually
 
 from .traffic import traffic
-from .world import World, eventually
+from .world import World
 
-pytestmark = [pytest.mark.exclusive, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.timeout(180)]
 
 WORKER = "/workspaces/default/deployments/worker"
 
@@ -16,8 +17,8 @@ def test_load_rises_and_ends_and_no_call_fails(platform: World) -> None:
     platform.kaon("deploy", "worker.py:Worker", "--min", "0", "--max", "4", "--set", "scaling.keep_alive_s=4s")
     # Calls of 0.1 s, where a replica takes two at a time: 14 a second are seven tenths of one, too much to be safe.
     with traffic(f"{platform.url}/worker", platform.bearer, rps=14) as busy:
-        eventually(lambda: len(platform.ready("worker")) >= 2, 30, "replicas rise with the load")
-        eventually(lambda: len(busy.ended) > 100, 30, "they serve")
+        eventually(lambda: len(platform.ready("worker")) >= 2, "replicas rise with the load")
+        eventually(lambda: len(busy.ended) > 100, "they serve")
         assert len(platform.replicas("worker")) <= 4
     assert busy.failed == []
 
@@ -25,7 +26,7 @@ def test_load_rises_and_ends_and_no_call_fails(platform: World) -> None:
     assert "calls/s at" in told
     assert "headroom" in told
 
-    eventually(lambda: not platform.replicas("worker"), 60, "nobody calls: none is left")
+    eventually(lambda: not platform.replicas("worker"), "nobody calls: none is left")
     assert platform.get(WORKER)["status"]["wanted"] == 0
     assert platform.call("/worker").status_code == 200, "who calls at zero waits, and is answered"
     entries = platform.get(f"{WORKER}/decisions?concern=scaling&limit=100")["items"]
@@ -36,7 +37,7 @@ def test_load_rises_and_ends_and_no_call_fails(platform: World) -> None:
 def test_a_scale_down_ends_no_call_that_has_begun(platform: World) -> None:
     platform.kaon("deploy", "worker.py:Worker", "--replicas", "3")
     with traffic(f"{platform.url}/worker?seconds=1.5", platform.bearer, rps=3) as calls:
-        eventually(lambda: len(calls.started) >= 6, 10, "all three work")
+        eventually(lambda: len(calls.started) >= 6, "all three work")
         platform.kaon("scale", "worker", "1")
-        eventually(lambda: len(platform.replicas("worker")) == 1, 30, "two are gone")
+        eventually(lambda: len(platform.replicas("worker")) == 1, "two are gone")
     assert calls.failed == []

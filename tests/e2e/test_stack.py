@@ -6,12 +6,12 @@ import os
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
+from tests.waiting import eventually
 
 from kaon import processes
 from kaon.errors import Conflict, Unavailable
@@ -19,14 +19,14 @@ from kaon.settings import Settings
 from kaon.stack.roles import Role
 from kaon.stack.up import down, up
 
-from .world import World, eventually
+from .world import World
 
-pytestmark = [pytest.mark.exclusive, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.timeout(180)]
 
 
 def _started(platform: World, role: str) -> int:
     """Pid of the role's process."""
-    return int(eventually(lambda: platform.pids(role), 10, f"{role} runs")[0])
+    return int(eventually(lambda: platform.pids(role), f"{role} runs")[0])
 
 
 def test_up_again_changes_nothing_and_tells_where_it_answers(platform: World) -> None:
@@ -46,9 +46,9 @@ def test_a_part_that_is_killed_is_back_and_the_rest_did_not_notice(platform: Wor
     others = {r: _started(platform, r) for r in {"server", "agent", "edge"} - {role}}
     for _ in range(3):
         killed = platform.kill(role)
-        eventually(lambda dead=killed: platform.pids(role) not in ([], [dead]), 10, f"{role} is back")
-        eventually(lambda: platform.get("/clouds")["items"][0]["name"] == "local", 10, "the API answers")
-        eventually(lambda: platform.call("/api/v1/health").status_code == 200, 10, "the edge answers")
+        eventually(lambda dead=killed: platform.pids(role) not in ([], [dead]), f"{role} is back")
+        eventually(lambda: platform.get("/clouds")["items"][0]["name"] == "local", "the API answers")
+        eventually(lambda: platform.call("/api/v1/health").status_code == 200, "the edge answers")
     assert {r: _started(platform, r) for r in others} == others
 
 
@@ -62,10 +62,10 @@ def test_both_roles_killed_at_once_leave_replicas_serving_and_up_finds_them(plat
         os.kill(pid, signal.SIGSTOP)
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
-    eventually(lambda: not platform.pids("server") and not platform.pids("agent"), 10, "both are gone")
+    eventually(lambda: not platform.pids("server") and not platform.pids("agent"), "both are gone")
     assert platform.call("/probe").status_code == 200
     platform.up()
-    eventually(lambda: platform.ready("probe"), 10, "the new agent sees the replica")
+    eventually(lambda: platform.ready("probe"), "the new agent sees the replica")
     (found,) = platform.ready("probe")
     assert (found["pid"], found["restarts"]) == (replica["pid"], 0)
     assert _started(platform, "edge") == edge
@@ -81,8 +81,8 @@ def test_down_leaves_no_process_no_socket_no_lock_and_up_brings_all_back(platfor
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", platform.port))
     platform.up()
-    eventually(lambda: len(platform.ready("probe")) == 2, 20, "both replicas are back")
-    eventually(lambda: platform.call("/probe").status_code == 200, 10, "they answer")
+    eventually(lambda: len(platform.ready("probe")) == 2, "both replicas are back")
+    eventually(lambda: platform.call("/probe").status_code == 200, "they answer")
     assert [r["restarts"] for r in platform.ready("probe")] == [0, 0]
 
 
@@ -113,10 +113,8 @@ def test_a_part_that_cannot_start_is_told_with_its_last_words_and_nothing_is_lef
     tmp_path: Path, free_port: Callable[[], int]
 ) -> None:
     settings = Settings(home=tmp_path / "home", port=free_port(), database_url="nonsense://x")
-    begun = time.monotonic()
     with pytest.raises(Unavailable, match="nonsense"):
         up(settings)
-    assert time.monotonic() - begun < 15
     assert not any(processes.is_held(settings.run_dir / f"{name}.lock") for name in ("server", "agent", "edge"))
 
 
@@ -141,7 +139,7 @@ def test_what_a_role_starts_while_it_is_being_stopped_is_stopped_too(
         time.sleep(60)
     """
     processes.spawn([sys.executable, "-c", dying], lock=agent, env={})
-    eventually(ready.exists, 10, "it runs")
+    eventually(ready.exists, "it runs")
     down(settings)
     alive = {process.pid for process in psutil.process_iter() if process.status() != psutil.STATUS_ZOMBIE}
     assert int(told.read_text()) not in alive
@@ -157,7 +155,7 @@ def test_secrets_of_the_platform_are_in_no_process_s_arguments_or_environment(
         killed = processes.leader(settings.run_dir / "agent.lock")
         assert killed
         os.kill(killed, signal.SIGKILL)  # the one that the server starts must be as silent
-        eventually(lambda: processes.leader(settings.run_dir / "agent.lock") not in (None, killed), 10, "agent is back")
+        eventually(lambda: processes.leader(settings.run_dir / "agent.lock") not in (None, killed), "agent is back")
         for role in ("server", "agent", "edge"):
             pid = processes.leader(settings.run_dir / f"{role}.lock")
             for file in ("cmdline", "environ"):

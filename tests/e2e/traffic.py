@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
+from tests.waiting import lasts
 
 
 @dataclass
@@ -75,7 +76,7 @@ class Traffic:
             for number in itertools.count():
                 delay = begin + number / self.rps - time.monotonic()
                 if delay > 0:
-                    await asyncio.sleep(delay)
+                    await lasts(delay)
                 if self._stop.is_set():
                     break
                 if self.marks_url and number % 5 == 0:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import psutil
+from tests.waiting import eventually
 
 from kaon import processes
 from kaon.settings import Settings
@@ -51,7 +50,7 @@ class World:
             capture_output=True,
             text=True,
             input=stdin,
-            timeout=120,
+            timeout=170,
             check=False,
         )
         if ok:
@@ -72,7 +71,7 @@ class World:
     def bearer(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.key}"}
 
-    def api(self, timeout_s: float = 10.0) -> httpx2.Client:
+    def api(self, timeout_s: float = 60.0) -> httpx2.Client:
         """A client of the platform's API, on its socket."""
         transport = httpx2.HTTPTransport(uds=str(self.settings.api_socket))
         return httpx2.Client(transport=transport, base_url=API, headers=self.bearer, timeout=timeout_s)
@@ -89,11 +88,11 @@ class World:
     def ready(self, deployment: str) -> list[dict[str, Any]]:
         return [r for r in self.replicas(deployment) if r["phase"] == "Ready"]
 
-    def call(self, path: str, **options: Any) -> httpx2.Response:
-        return httpx2.get(f"{self.url}{path}", headers=self.bearer, timeout=10, **options)
+    def call(self, path: str, timeout_s: float = 60.0, **options: Any) -> httpx2.Response:
+        return httpx2.get(f"{self.url}{path}", headers=self.bearer, timeout=timeout_s, **options)
 
     def post(self, path: str, body: Any) -> httpx2.Response:
-        return httpx2.post(f"{self.url}{path}", headers=self.bearer, json=body, timeout=10)
+        return httpx2.post(f"{self.url}{path}", headers=self.bearer, json=body, timeout=60)
 
     # what a fault does
 
@@ -107,7 +106,7 @@ class World:
 
     def kill(self, role: str) -> int:
         """Kill -9 the process that holds the role's lock; its pid."""
-        pid = eventually(lambda: self.pids(role), 10, f"{role} runs")[0]
+        pid = eventually(lambda: self.pids(role), f"{role} runs")[0]
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         return int(pid)
@@ -136,13 +135,13 @@ class World:
         down = down_file(self.settings)
         down.touch()
         self.kill("server")
-        eventually(lambda: not self.pids("agent"), 10, "the agent has ended too")
+        eventually(lambda: not self.pids("agent"), "the agent has ended too")
         down.unlink()
 
     def knobs(self, replica: str) -> str:
         """The hash of the knobs that are in force in a replica, by its own word."""
         socket = self.settings.run_dir / "replicas" / replica / "control.sock"
-        with httpx2.Client(transport=httpx2.HTTPTransport(uds=str(socket)), timeout=5) as control:
+        with httpx2.Client(transport=httpx2.HTTPTransport(uds=str(socket)), timeout=60) as control:
             return str(control.get("http://replica/ready").json()["knobs"])
 
     def all_processes(self) -> list[psutil.Process]:
@@ -156,21 +155,6 @@ class World:
                 if process.pid != os.getpid() and any(mark in text for mark in marks for text in (said, *files)):
                     found.append(process)
         return found
-
-
-def eventually(look: Callable[[], Any], within_s: float, what: str) -> Any:
-    """The first true value of `look`; errors of the world are looks that saw nothing."""
-    deadline, last = time.monotonic() + within_s, None
-    while True:
-        try:
-            if seen := look():
-                return seen
-            last = None
-        except (AssertionError, OSError, httpx2.HTTPError, json.JSONDecodeError) as error:
-            last = error
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {within_s} s: {what}; last: {last}")
-        time.sleep(0.02)
 
 
 @contextlib.contextmanager

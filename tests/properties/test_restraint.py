@@ -34,9 +34,18 @@ def test_a_decision_stays_within_bounds_and_never_lowers_what_it_must_not(
 
 
 @given(st.integers(0, 40), standings, bounds)
-def test_going_up_is_never_held_back_but_by_the_bounds(said: int, standing: Standing, bounds: Bounds) -> None:
+def test_going_up_is_never_held_back_but_by_the_bounds_and_from_zero(
+    said: int, standing: Standing, bounds: Bounds
+) -> None:
     replicas = restrain(Decision(said, "why"), standing, bounds, 0.0).replicas
-    assert replicas >= min(said, bounds.max)
+    if standing.wanted or standing.held or not standing.proven:
+        assert replicas >= min(said, bounds.max)
+
+
+@given(st.integers(0, 40), bounds)
+def test_at_zero_only_who_waits_wakes_it(said: int, bounds: Bounds) -> None:
+    assert restrain(Decision(said, "why"), Standing(wanted=0), bounds, 0.0).replicas == bounds.min
+    assert restrain(Decision(said, "why"), Standing(wanted=0, held=1), bounds, 0.0).replicas >= min(1, bounds.max)
 
 
 @given(st.integers(0, 20))

@@ -149,7 +149,7 @@ class Model:
         store, now = self.world.store, self.world.clock.now()
         used = {t.artifact for d in await store.list_all("deployment") for t in templates_of(d.spec)}
         used |= {r.spec.template.artifact for r in await store.list_all("revision")}
-        used |= {r.artifact for p in await store.list_all("plan") for r in p.spec.plan.replicas}
+        used |= {r.artifact for p in await store.list_all("plan_part") for r in p.spec.part.replicas}
         rows = {a.name for a in await store.list_all("artifact")}
         fresh = {digest for digest, at in self.used_at.items() if now - at < KEEP.artifacts_s}
         assert (used | fresh) - rows == set()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.waiting import turns
 
 from kaon.errors import Unavailable
 from kaon.store import open_store
@@ -18,7 +19,7 @@ from kaon.store.port import AnyResource, Change, Store, Unreadable
 from kaon.store.snapshot import Snapshot, Subscription
 from kaon.types.deployment import DeploymentSpec, RevisionSpec, Template, template_hash
 from kaon.types.key import KeySpec, Role
-from kaon.types.resource import KINDS
+from kaon.types.kinds import KINDS
 from kaon.types.workspace import WorkspaceSpec
 
 EXAMPLES = 1000 if os.environ.get("KAON_CHAOS") else 100
@@ -106,7 +107,7 @@ class Unreliable:
                 case "drop":
                     raise Unavailable("the watch broke")
                 case "merge":
-                    await asyncio.sleep(0)
+                    await turns(1)
                     yield await self._store.changes(after)
                 case "repeat":
                     yield group
@@ -140,10 +141,9 @@ def test_the_snapshot_is_what_the_store_lists(where: str, steps: list[Any], faul
                     else:
                         to = elsewhere if what == "elsewhere" else store
                         await write(to, *place, number, delete=what == "delete")
-                        await asyncio.sleep(0)
+                        await turns(1)
                 await compare(snapshot, store)
-                for _ in range(3):
-                    await asyncio.sleep(0)
+                await turns(3)
                 remembering.cancel()
                 there = [r for kind in KINDS for r in snapshot.list(kind)]
                 heard = {place: resource for place, resource in told.items() if resource is not None}

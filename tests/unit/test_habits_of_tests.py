@@ -20,6 +20,7 @@ PRIVATE = {
     "integration/api/world.py": 1,
     "integration/edge/test_edge_process.py": 1,
     "integration/test_made_again.py": 1,
+    "unit/agent/test_back_off.py": 2,
     "unit/api/test_lasting.py": 2,
     "unit/build/test_environments.py": 1,
     "unit/cli/test_parts.py": 4,
@@ -31,6 +32,7 @@ PRIVATE = {
     "unit/runtime/test_fast_path.py": 2,
     "unit/runtime/test_knobs.py": 9,
     "unit/runtime/test_overload.py": 4,
+    "unit/store/test_snapshot.py": 3,
     "unit/test_errors.py": 1,
     "unit/test_guesses.py": 1,
 }

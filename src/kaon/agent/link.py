@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import httpx2
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
+from kaon.agent.plans import PlanReader
 from kaon.agent.ports import Call
 from kaon.errors import Unavailable, from_problem
-from kaon.types.plan import Plan, Report
+from kaon.types.plan import PLAN_IN_PARTS, NamedPlan, Report
 from kaon.types.traffic import TrafficTaken
 
 _TIMEOUT_S = 10.0
@@ -35,6 +36,7 @@ class Link:
         until they are unpacked, and nothing else."""
         self._folder = folder
         self._swept = False
+        self._plans = PlanReader()
         self._client = httpx2.AsyncClient(
             base_url=f"{url.rstrip('/')}/api/v1/clouds/{cloud}",
             headers={"authorization": f"Bearer {key}"},
@@ -53,9 +55,14 @@ class Link:
         """Let go of all connections."""
         await self._client.aclose()
 
-    async def plan(self, after: str, wait_s: float) -> Plan | None:
-        answer = await self._get("/plan", {"after": after, "wait_s": wait_s}, wait_s)
-        return None if answer.status_code == 304 else _read(Plan.model_validate_json, answer.content)
+    async def plan(self, after: str, wait_s: float) -> NamedPlan | None:
+        # A server of the release before reads `after`, and answers a plan in one piece.
+        headers = {"accept": f"{PLAN_IN_PARTS}, application/json"} | ({"if-none-match": f'"{after}"'} if after else {})
+        answer = await self._get("/plan", {"after": after, "wait_s": wait_s}, wait_s, headers)
+        if answer.status_code == 304:
+            return None
+        plan = _read(self._plans.read, answer.content)
+        return NamedPlan.model_construct(name=answer.headers.get("etag", "").removeprefix("W/").strip('"'), plan=plan)
 
     async def report(self, report: Report) -> None:
         with _unavailable():
@@ -94,9 +101,11 @@ class Link:
             )
         _check(answer)
 
-    async def _get(self, path: str, query: Mapping[str, str | float], wait_s: float) -> httpx2.Response:
+    async def _get(
+        self, path: str, query: Mapping[str, str | float], wait_s: float, headers: Mapping[str, str] | None = None
+    ) -> httpx2.Response:
         with _unavailable():
-            answer = await self._client.get(path, params=query, timeout=wait_s + _TIMEOUT_S)
+            answer = await self._client.get(path, params=query, headers=headers, timeout=wait_s + _TIMEOUT_S)
         return _check(answer)
 
     async def _download(self, path: str, target: Path) -> None:
@@ -150,7 +159,7 @@ def _check(answer: httpx2.Response) -> httpx2.Response:
 def _read(parse: Callable[[bytes], _T], content: bytes) -> _T:
     try:
         return parse(content)
-    except ValidationError:
+    except ValueError:
         raise Unavailable(
             "The control plane said something that this agent does not understand.", hint="Use one version for both."
         ) from None

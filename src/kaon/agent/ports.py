@@ -13,7 +13,7 @@ from kaon.types.key import Access
 from kaon.types.knobs import Knobs
 from kaon.types.launch import ReplicaHealth
 from kaon.types.model import Address, Model
-from kaon.types.plan import EdgeStatus, Plan, Report
+from kaon.types.plan import EdgeStatus, NamedPlan, Plan, Report
 from kaon.types.refusals import Refusals
 from kaon.types.replica import ReplicaStatus
 from kaon.types.route import Endpoint, Route
@@ -33,8 +33,8 @@ class Call(Model):
 class ControlPlane(Protocol):
     """Where plans come from and reports go. Every method raises `Unavailable` when it cannot be reached."""
 
-    async def plan(self, after: str, wait_s: float) -> Plan | None:
-        """The plan, as soon as its hash is not `after`; None when it still is after `wait_s` seconds."""
+    async def plan(self, after: str, wait_s: float) -> NamedPlan | None:
+        """The plan, as soon as its name is not `after`; None when it still is after `wait_s` seconds."""
         ...
 
     async def report(self, report: Report) -> None:
@@ -102,8 +102,8 @@ class EdgePort(Protocol):
         """How the proxy is."""
         ...
 
-    async def in_flight(self, address: Address) -> int | None:
-        """Requests that the proxy has open to a replica; None when it knows no such replica."""
+    async def in_flight(self) -> Mapping[Address, int]:
+        """Requests that the proxy has open, by the replica's address. Raises `Unavailable` when it does not answer."""
         ...
 
 

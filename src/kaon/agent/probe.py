@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
@@ -25,6 +26,7 @@ from kaon.types.model import Address, canonical_json
 from kaon.types.refusals import Refusals
 from kaon.types.replica import Phase
 from kaon.types.shadow import KeptAnswers, Sampling
+from kaon.types.versioned import Versioned
 
 PROBE_S = 0.5
 HASTE_S = 0.1
@@ -42,8 +44,10 @@ _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 class ControlSockets:
     """Replicas by their control addresses."""
 
-    def __init__(self) -> None:
+    def __init__(self, token_at: Callable[[Address], str] = lambda _: "") -> None:
+        """`token_at` has the token that a control address asks for; empty: none."""
         self._open: dict[Address, _Streams] = {}
+        self._token_at = token_at
 
     async def health(self, address: Address) -> ReplicaHealth:
         _, body = await self._ask(address, "GET /ready", b"")
@@ -60,17 +64,17 @@ class ControlSockets:
             raise Unavailable(f"What answers at {address} tells no figures: status {status}.") from None
 
     async def admit(self, address: Address, access: Access) -> None:
-        status, _ = await self._ask(address, "PUT /access", canonical_json(access))
+        status = await self._put(address, "/access", access)
         if status != 204:
             raise Unavailable(f"The replica at {address} did not take the access list: status {status}.")
 
     async def tune(self, address: Address, knobs: Knobs) -> None:
-        status, _ = await self._ask(address, "PUT /knobs", canonical_json(knobs))
+        status = await self._put(address, "/knobs", knobs)
         if status != 204:
             raise Unavailable(f"The replica at {address} did not take its knobs: status {status}.")
 
     async def refuse(self, address: Address, refusals: Refusals) -> None:
-        status, _ = await self._ask(address, "PUT /refusals", canonical_json(refusals))
+        status = await self._put(address, "/refusals", refusals)
         if status != 204:
             raise Unavailable(f"The replica at {address} did not take its refusals: status {status}.")
 
@@ -90,13 +94,17 @@ class ControlSockets:
         if streams := self._open.pop(address, None):
             streams[1].close()
 
+    async def _put(self, address: Address, path: str, content: Versioned) -> int:
+        """The version goes beside the content, where a replica of the release before does not see it."""
+        return (await self._ask(address, f"PUT {path}?version={content.named().version}", content.body()))[0]
+
     async def _ask(self, address: Address, what: str, body: bytes) -> tuple[int, bytes]:
         streams = self._open.pop(address, None)  # taken out, so that two calls never share a connection
         answer = None
         try:
             async with asyncio.timeout(_TIMEOUT_S):
                 streams = streams or await _connect(address)
-                answer = await _exchange(streams, what, body)
+                answer = await _exchange(streams, what, body, self._token_at(address))
         except (OSError, EOFError, ValueError, TimeoutError, asyncio.LimitOverrunError) as error:
             raise Unavailable(f"Nothing answers at {address}: {error or type(error).__name__}.") from None
         finally:
@@ -114,10 +122,11 @@ async def _connect(address: Address) -> _Streams:
     return await asyncio.open_connection(host.strip("[]"), int(port))
 
 
-async def _exchange(streams: _Streams, what: str, body: bytes) -> tuple[int, bytes]:
+async def _exchange(streams: _Streams, what: str, body: bytes, token: str) -> tuple[int, bytes]:
     reader, writer = streams
-    head = f"{what} HTTP/1.1\r\nhost: replica\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-    writer.write(head.encode() + body)
+    head = f"{what} HTTP/1.1\r\nhost: replica\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+    bearer = f"authorization: Bearer {token}\r\n" if token else ""
+    writer.write(f"{head}{bearer}\r\n".encode() + body)
     lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
     fields = dict(line.split(":", 1) for line in lines[1:] if ":" in line)
     length = int(fields.get("content-length", "0"))
@@ -166,8 +175,13 @@ class Probes:
                 self.health[id_] = Health()
                 self._tasks[id_] = (address, asyncio.create_task(self._probe(id_, address)))
 
+    def address(self, replica: str) -> Address | None:
+        """The control address at which a replica is probed."""
+        followed = self._tasks.get(replica)
+        return followed[0] if followed else None
+
     def told(self, replica: str, **took: str) -> None:
-        """A replica took `access`, `knobs` or `refusals` of that hash: known before the next probe says so."""
+        """A replica took `access`, `knobs` or `refusals` of that version: known before the next probe says so."""
         health = self.health.get(replica)
         if health and health.answer:
             self.health[replica] = replace(health, answer=health.answer.model_copy(update=took))

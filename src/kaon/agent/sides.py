@@ -8,7 +8,6 @@ from kaon.agent.traffic import Look, work
 from kaon.laws.sides import added
 from kaon.types.figures import ReplicaFigures
 from kaon.types.knobs import PlannedKnobs
-from kaon.types.model import content_hash
 from kaon.types.replica import Phase, ReplicaStatus
 from kaon.types.traffic import Sample, Side
 
@@ -76,6 +75,6 @@ def _ended(
     if replica.phase not in _ENDED and replica.restarts == earlier.restarts:
         return None
     knobs = planned.of(replica.id)
-    if planned.trial is not None and was is not None and was.knobs == content_hash(planned.trial):
+    if planned.trial is not None and was is not None and was.knobs == planned.trial.version:
         knobs = planned.trial
-    return Side(knobs=content_hash(knobs), ended=1)
+    return Side(knobs=knobs.version, ended=1)

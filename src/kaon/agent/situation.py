@@ -17,7 +17,7 @@ from kaon.types.refusals import Refusals
 from kaon.types.replica import Phase, ReplicaSpec
 
 ACTION = Backoff(first_s=0.5, cap_s=30.0)
-"""Between two tries of an action that failed, but for a start."""
+"""Between two tries of the same action on the same replica, until it is no longer called for."""
 
 
 @dataclass(frozen=True)
@@ -37,19 +37,24 @@ class Refused:
 
     phase: Phase
     reason: str
+    final: bool = False  # it is of no use to try it again with this spec
 
 
 @dataclass(frozen=True)
-class Failure:
-    """An action that failed, as often in a row, the last time at `at`."""
+class Attempts:
+    """How often in a row an action was begun, the last time at `at`, and is still called for.
 
-    cause: str
+    It does not matter whether it failed, or returned without an effect: both count, so that nothing is done in a hot
+    loop. `target` is what the action is to bring about; another target is another action.
+    """
+
+    target: str
     count: int
     at: float
 
     @property
     def again_at(self) -> float:
-        """When something may be done with that replica again."""
+        """When it may be begun again."""
         return self.at + delay_s(ACTION, self.count)
 
 
@@ -62,9 +67,10 @@ class Seen:
     sightings: Mapping[str, Sighting]
     health: Mapping[str, Health]
     refused: Mapping[str, Refused]
-    failures: Mapping[str, Failure] = field(default_factory=dict)  # the last action of these replicas failed
-    flights: Mapping[str, tuple[Flight, ...]] = field(default_factory=dict)  # calls in flight of those that are silent
-    refusals: Mapping[DeploymentKey, tuple[str, ...]] = field(default_factory=dict)  # request ids: `kaon.agent.poison`
+    failures: Mapping[tuple[str, str], str] = field(default_factory=dict)  # replica, kind of action -> why it failed
+    flights: Mapping[str, tuple[Flight, ...] | None] = field(default_factory=dict)
+    """Calls in flight of those that are silent; None: they cannot be read now."""
+    refusals: Mapping[DeploymentKey, Refusals] = field(default_factory=dict)  # see `kaon.agent.poison`
     busy: frozenset[str] = frozenset()  # replicas with an operation under way
     at_edge: frozenset[str] | None = None  # replicas that the edge was last told of; None: it was told nothing yet
     edge_busy: frozenset[str] = frozenset()  # replicas that the edge still has requests open to
@@ -88,14 +94,18 @@ class Memory:
     restarts: int = 0
     retry_at: float = 0.0
     end_counted: bool = False
+    begun: bool = True  # the last start was begun, so that another one is a restart
+    refused_spec: ReplicaSpec | None = None  # what the place can never run
     exit_code: int | None = None
     last_lines: tuple[str, ...] = ()
     ready_since: float | None = None
+    busy_at: float = -math.inf  # when it was last seen to be silent for the sake of a call
     stopping: str = ""  # why this agent is ending it
     retired_at: float | None = None
     left_edge_at: float | None = None
-    tuned: tuple[str, float] = ("", 0.0)  # hash of the knobs that its process was told last, and when
-    ended_with: str = ""  # hash of the knobs that it was told before it ended
+    tuned: str = ""  # version of the knobs that its process was told last
+    ended_with: str = ""  # version of the knobs that it was told before it ended
+    attempts: Mapping[str, Attempts] = field(default_factory=dict)  # kind of action -> attempts that had no effect yet
 
 
 @dataclass(frozen=True)
@@ -147,3 +157,25 @@ class RefuseIt:
 
 
 Action = StartIt | StopIt | ForgetIt | AdmitIt | TuneIt | RefuseIt
+
+
+def kind_of(action: Action) -> str:
+    """What kind of action it is."""
+    return type(action).__name__
+
+
+def target_of(action: Action) -> str:
+    """What an action is to bring about, where actions of its kind differ in that."""
+    match action:
+        case AdmitIt(_, access):
+            return access.version
+        case TuneIt(_, knobs):
+            return knobs.version
+        case RefuseIt(_, refusals):
+            return refusals.version
+    return ""
+
+
+def replica_of(action: Action) -> str:
+    """Id of the replica that it is about."""
+    return action.spec.id if isinstance(action, StartIt) else action.replica

@@ -5,18 +5,21 @@
 For each replica, on its own:
 
     wanted, not there          start it, once its back-off is over
-    wanted, ended by itself    remember the failure, start it again when its back-off is over
+    wanted, ended by itself    remember the failure, start it again when its back-off is over, if it is to be restarted
     wanted, ready              behind the edge, for as long as it answers
     wanted, silent             out of the edge after two misses, unless it is the last of its revision; it is ended
                                when it is hung: see `kaon.agent.liveness`
     not wanted, running        out of the edge; when the edge has let go of it and it is quiet, stop it
     not wanted, ended          forget it
 
-Each is also told who may call it, and its knobs. A trial's knobs are a lease: they are only meant while the control
+Each is also told who may call it, which requests it shall refuse, and its knobs: an action for each whose version it
+does not report. A trial's knobs are a lease: they are only meant while the control
 plane answers, so that whatever becomes of it, they are gone `LEASE_S` later. A replica that ended while it tried
 something is started with what is safe, and does not try that again.
 
-What an action fails of is tried again after a back-off, and told.
+Every action goes through `_first_due`: one that is still called for after it was begun is begun again after a back-off,
+which grows with every attempt. So a replica that refuses, hangs, or takes what it is sent without any effect is asked
+ever more seldom, whatever the action is.
 
 A replica with an operation under way (`Seen.busy`) is left to that: what is seen of it may be older than what
 is done to it. Times are of the monotonic clock but `wall`, which stamps what people see.
@@ -24,34 +27,35 @@ is done to it. Times are of the monotonic clock but `wall`, which stamps what pe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 from kaon.agent.liveness import Silence, judge
 from kaon.agent.ports import DeploymentKey
 from kaon.agent.situation import (
     Action,
     AdmitIt,
-    Failure,
+    Attempts,
     ForgetIt,
     Health,
     Memory,
+    Refused,
     RefuseIt,
     Seen,
     StartIt,
     StopIt,
     TuneIt,
+    kind_of,
+    target_of,
 )
 from kaon.drivers.port import Sighting, Stage
 from kaon.laws.backoff import Backoff, delay_s
 from kaon.types.key import Access
-from kaon.types.knobs import Knobs, PlannedKnobs
+from kaon.types.knobs import PlannedKnobs
 from kaon.types.launch import EXIT_CONFIG, ReplicaHealth
-from kaon.types.model import content_hash
 from kaon.types.plan import Plan
 from kaon.types.refusals import Refusals
-from kaon.types.replica import Phase, ReplicaSpec, ReplicaStatus
+from kaon.types.replica import Phase, ReplicaSpec, ReplicaStatus, Restart
 from kaon.types.route import Endpoint
 
 CRASH = Backoff(first_s=1.0, cap_s=60.0)
@@ -68,14 +72,12 @@ EDGE_SETTLE_S = 0.1
 LAST_GRACE_S = 1.0
 """Time to end in good order, when the time to drain is used up."""
 
-RETELL_S = 1.0
-"""After how long knobs are told again to a replica that did not take them."""
-
 EDGE_PATIENCE_S = 5.0
 """How long a stop waits for an edge that cannot be told."""
 
-NOBODY = Access()
-_NO_KNOBS = PlannedKnobs()
+NOBODY = Access().named()
+NOTHING_REFUSED = Refusals().named()
+_NO_KNOBS = PlannedKnobs().named()
 _PHASES = {phase.value: phase for phase in Phase}
 
 
@@ -100,20 +102,20 @@ def step(plan: Plan, seen: Seen, memories: Mapping[str, Memory]) -> Step:
         memory, sighting = memories.get(id_, Memory(since=seen.wall)), seen.sightings.get(id_)
         if id_ in wanted:
             memory, action = _want(replace(memory, spec=wanted[id_]), wanted[id_], sighting, seen)
+            called_for = [] if action is None else [action]
             if action is None and (health := _listens(wanted[id_], sighting, memory, seen)):
-                action = _admit(plan, wanted[id_], health) or _refuse(wanted[id_], health, seen)
-                if action is None:
-                    memory, action = _tune(plan, wanted[id_], health, memory, seen)
+                memory, called_for = _messages(plan, wanted[id_], health, memory, seen)
         else:
             assert sighting is not None
             memory, action = _retire(memory, sighting, seen)
-        failure = seen.failures.get(id_)
-        if failure and action and not isinstance(action, StartIt) and seen.now < failure.again_at:
-            waiting.append(failure.again_at - seen.now)
-            memory, action = _told_of(memory, action, failure, seen), None
+            called_for = [] if action is None else [action]
+        memory, begun = _first_due(memory, id_, called_for, seen)
         remembered[id_] = memory
-        if action:
-            actions.append(action)
+        if begun:
+            actions.append(begun)
+        else:
+            kinds = map(kind_of, called_for)
+            waiting += [again_s for kind in kinds if (again_s := memory.attempts[kind].again_at - seen.now) > 0]
     waiting += [m.retry_at - seen.now for id_, m in remembered.items() if id_ in wanted and m.retry_at > seen.now]
     if seen.lease_s > 0 and any(planned.trial is not None for planned in plan.knobs.values()):
         waiting.append(seen.lease_s)
@@ -126,10 +128,42 @@ def step(plan: Plan, seen: Seen, memories: Mapping[str, Memory]) -> Step:
     )
 
 
-def _told_of(memory: Memory, action: Action, failure: Failure, seen: Seen) -> Memory:
+def _first_due(memory: Memory, id_: str, called_for: Sequence[Action], seen: Seen) -> tuple[Memory, Action | None]:
+    """The first of the actions that are called for whose back-off is over, as the one that is begun now."""
+    kinds = {kind_of(action) for action in called_for}
+    attempts = {
+        kind: made
+        for kind, made in memory.attempts.items()
+        if kind in kinds or id_ in seen.busy or seen.now < made.again_at
+    }
+    for action in called_for:
+        kind, target = kind_of(action), target_of(action)
+        before = attempts.get(kind)
+        again = before is not None and before.target == target
+        if before and again and seen.now < before.again_at:
+            memory = _still_there(memory, action, seen)
+            continue
+        attempts[kind] = Attempts(target, before.count + 1 if before and again else 1, seen.now)
+        return _begun(replace(memory, attempts=attempts), action), action
+    return replace(memory, attempts=attempts), None
+
+
+def _begun(memory: Memory, action: Action) -> Memory:
+    """What is to be remembered of an action that is begun now."""
+    match action:
+        case StartIt():  # its phase stays what it was until the driver tells another
+            again = 1 if memory.end_counted and memory.begun else 0
+            memory = replace(memory, end_counted=False, begun=True, refused_spec=None, restarts=memory.restarts + again)
+            return replace(memory, stopping="", ready_since=None)
+        case TuneIt():
+            return replace(memory, tuned=target_of(action))
+    return memory
+
+
+def _still_there(memory: Memory, action: Action, seen: Seen) -> Memory:
     """An end that fails is told: whoever looks must see why the replica is still there."""
-    if isinstance(action, StopIt | ForgetIt):
-        return _in_phase(memory, Phase.CRASHED, f"It cannot be ended: {failure.cause}", seen)
+    if isinstance(action, StopIt | ForgetIt) and (cause := seen.failures.get((action.replica, kind_of(action)))):
+        return _in_phase(memory, Phase.CRASHED, f"It cannot be ended: {cause}", seen)
     return memory
 
 
@@ -139,13 +173,21 @@ def _told_of(memory: Memory, action: Action, failure: Failure, seen: Seen) -> Me
 def _want(memory: Memory, spec: ReplicaSpec, sighting: Sighting | None, seen: Seen) -> tuple[Memory, Action | None]:
     memory = replace(memory, retired_at=None, left_edge_at=None)
     if spec.id in seen.refused:
-        refused = seen.refused[spec.id]
-        return _failed(replace(memory, end_counted=True), refused.phase, refused.reason, seen), None
+        return _not_begun(memory, spec, seen.refused[spec.id], seen), None
     if sighting is None or sighting.stage == Stage.EXITED:
         return _start_when_due(memory, spec, sighting, seen)
+    if sighting.stage == Stage.WAITING:
+        return _in_phase(memory, Phase.NO_CAPACITY, sighting.reason, seen), None
     if sighting.stage == Stage.INSTALLING:
         return _in_phase(memory, Phase.INSTALLING, sighting.reason, seen), None
     return _watch(memory, sighting, seen)
+
+
+def _not_begun(memory: Memory, spec: ReplicaSpec, refused: Refused, seen: Seen) -> Memory:
+    """A start that was refused is tried again after a back-off, unless that is of no use. It is no restart."""
+    begun = refused.phase == Phase.CRASHED  # by a mistake of the driver's, which counts as a crash
+    memory = replace(memory, end_counted=True, begun=begun, refused_spec=spec if refused.final else None)
+    return _failed(memory, refused.phase, refused.reason, seen)
 
 
 def _start_when_due(
@@ -155,11 +197,10 @@ def _start_when_due(
         return memory, None
     if sighting and not memory.end_counted:
         memory = _count_end(memory, sighting, seen)
-    if seen.now < memory.retry_at:
+    over = sighting is not None and spec.restart is Restart.NEVER and memory.stopping != _NOT_WANTED
+    if over or memory.refused_spec == spec or seen.now < memory.retry_at:
         return memory, None
-    again = 1 if memory.end_counted else 0
-    memory = replace(memory, end_counted=False, stopping="", ready_since=None, restarts=memory.restarts + again)
-    return memory, StartIt(spec)  # its phase stays what it was until the driver tells another
+    return memory, StartIt(spec)
 
 
 def _count_end(memory: Memory, sighting: Sighting, seen: Seen) -> Memory:
@@ -174,9 +215,11 @@ def _count_end(memory: Memory, sighting: Sighting, seen: Seen) -> Memory:
         failures=0 if steady else memory.failures,
         exit_code=sighting.exit_code,
         last_lines=sighting.last_lines,
-        tuned=("", 0.0),
-        ended_with=memory.tuned[0] or memory.ended_with,
+        tuned="",
+        ended_with=memory.tuned or memory.ended_with,
     )
+    if sighting.exit_code == 0 and not memory.stopping and memory.spec and memory.spec.restart is Restart.NEVER:
+        return _in_phase(replace(memory, failures=0), Phase.COMPLETED, sighting.reason, seen)
     return _failed(memory, phase, memory.stopping or sighting.reason, seen)
 
 
@@ -198,6 +241,7 @@ def _watch(memory: Memory, sighting: Sighting, seen: Seen) -> tuple[Memory, Acti
     if health.answer is None:
         return _in_phase(memory, Phase.STARTING, sighting.reason, seen), None
     if silence:
+        memory = replace(memory, busy_at=seen.now if silence.busy else memory.busy_at)
         return _in_phase(memory, Phase.STARTING, silence.reason, seen), None
     phase = _PHASES.get(health.answer.phase, Phase.STARTING)
     if phase == Phase.READY and memory.ready_since is None:
@@ -211,8 +255,12 @@ def _silence(memory: Memory, health: Health, seen: Seen) -> Silence | None:
         return None
     assert memory.spec is not None
     flights = seen.flights.get(memory.spec.id, ())
+    if flights is None:
+        return Silence("It does not answer, and what it has in flight cannot be read.", busy=True)
     start_s = None if memory.ready_since is not None else memory.spec.start_s
-    return judge(seen.now - health.silent_since, flights, start_s)
+    # A call that has just ended is no reason to end the replica before it can answer the next probe.
+    since = health.silent_since if flights else max(health.silent_since, memory.busy_at)
+    return judge(seen.now - since, flights, start_s)
 
 
 def _listens(spec: ReplicaSpec, sighting: Sighting | None, memory: Memory, seen: Seen) -> ReplicaHealth | None:
@@ -224,23 +272,25 @@ def _listens(spec: ReplicaSpec, sighting: Sighting | None, memory: Memory, seen:
     return health.answer
 
 
+def _messages(
+    plan: Plan, spec: ReplicaSpec, said: ReplicaHealth, memory: Memory, seen: Seen
+) -> tuple[Memory, list[Action]]:
+    """What a replica is to be sent, most urgent first."""
+    memory, tune = _tune(plan, spec, said, memory, seen)
+    found = (_admit(plan, spec, said), _refuse(spec, said, seen), tune)
+    return memory, [action for action in found if action]
+
+
 def _admit(plan: Plan, spec: ReplicaSpec, said: ReplicaHealth) -> Action | None:
     """Who may call it has changed since it was told."""
     access = plan.access.get(f"{spec.workspace}/{spec.deployment}", NOBODY)
-    return AdmitIt(spec.id, access) if said.access != content_hash(access) else None
+    return AdmitIt(spec.id, access) if said.access != access.version else None
 
 
 def _refuse(spec: ReplicaSpec, said: ReplicaHealth, seen: Seen) -> Action | None:
     """It refuses other requests than it should. One that tells of none is older than refusals, and is left alone."""
-    wanted = seen.refusals.get((spec.workspace, spec.deployment), ())
-    if not said.refusals or said.refusals == _refusals_hash(wanted):
-        return None
-    return RefuseIt(spec.id, Refusals(request_ids=wanted))
-
-
-@lru_cache(maxsize=256)
-def _refusals_hash(request_ids: tuple[str, ...]) -> str:
-    return content_hash(Refusals(request_ids=request_ids))
+    wanted = seen.refusals.get((spec.workspace, spec.deployment), NOTHING_REFUSED)
+    return RefuseIt(spec.id, wanted) if said.refusals not in ("", wanted.version) else None
 
 
 def _tune(
@@ -248,20 +298,10 @@ def _tune(
 ) -> tuple[Memory, Action | None]:
     """Other knobs are in force than should be. One that tells of none is older than knobs, and is left alone."""
     planned = plan.knobs.get(f"{spec.workspace}/{spec.deployment}", _NO_KNOBS)
-    if memory.ended_with and (planned.trial is None or _hash(planned.trial) != memory.ended_with):
+    if memory.ended_with and (planned.trial is None or planned.trial.version != memory.ended_with):
         memory = replace(memory, ended_with="")
     knobs = planned.of(spec.id, trying=seen.lease_s > 0 and not memory.ended_with)
-    wanted = _hash(knobs)
-    told, told_at = memory.tuned
-    if said.knobs in ("", wanted) or (told == wanted and seen.now < told_at + RETELL_S):
-        return memory, None
-    return replace(memory, tuned=(wanted, seen.now)), TuneIt(spec.id, knobs)
-
-
-@lru_cache(maxsize=256)
-def _hash(knobs: Knobs) -> str:
-    """It is asked for every replica at every look."""
-    return content_hash(knobs)
+    return memory, TuneIt(spec.id, knobs) if said.knobs not in ("", knobs.version) else None
 
 
 # A replica that the plan does not want
@@ -284,10 +324,11 @@ def _retire(memory: Memory, sighting: Sighting, seen: Seen) -> tuple[Memory, Act
     drain_s = memory.spec.drain_s if memory.spec else ReplicaSpec.model_fields["drain_s"].default
     left_s = drain_s - (seen.now - retired_at)
     silence = _silence(memory, health, seen) if memory.spec else None
+    memory = replace(memory, busy_at=seen.now if silence and silence.busy else memory.busy_at)
     if silence and silence.hung:
         reason = silence.reason
         return replace(memory, stopping=_NOT_WANTED), StopIt(sighting.id, 0.0, reason, stacks=True)
-    if sighting.stage == Stage.INSTALLING:
+    if sighting.stage in (Stage.WAITING, Stage.INSTALLING):
         grace_s = 0.0
     elif _quiet(sighting.id, health, left_at, seen) or left_s <= (-EDGE_PATIENCE_S if left_at is None else 0.0):
         grace_s = max(left_s, LAST_GRACE_S)

@@ -25,7 +25,6 @@ from kaon.errors import KaonError, NotFound
 from kaon.runtime.gate import Gate
 from kaon.sdk.docs_page import docs_page
 from kaon.types.key import Access
-from kaon.types.model import content_hash
 from kaon.types.plan import Plan
 from kaon.types.replica import Phase, ReplicaStatus
 from kaon.types.route import Endpoint, Route
@@ -110,7 +109,7 @@ class Waking:
 
     async def _open(self, key: DeploymentKey, route: Route, access: Access) -> None:
         door = self._doors.setdefault(key, Door(access, self._clock))
-        if door.gate.hash != content_hash(access):
+        if door.gate.version != access.version:
             door.gate.put(access)
         try:
             await self._activator.open(key, self._layout.activator(*key), Terms(door, route.hold_s))

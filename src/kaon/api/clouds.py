@@ -15,14 +15,17 @@ from starlette.requests import Request
 from kaon.agent.ports import Call
 from kaon.api import edits
 from kaon.api.checks import IDENTITY_VARIABLE
+from kaon.api.collection import Collection
 from kaon.api.doors import Doors
 from kaon.api.keyring import Caller
 from kaon.api.parts import OfCloud, Parts, WithCaller, WithParts
 from kaon.api.problems import Unprocessable
-from kaon.api.views import CloudView, Items
+from kaon.api.views import CloudView
 from kaon.errors import NotFound, Unauthenticated
 from kaon.types.cloud import CloudPhase, CloudSpec, CloudStatus
 from kaon.types.key import Right, identity_name
+from kaon.types.kind import Verb
+from kaon.types.kinds import KINDS
 from kaon.types.model import Digest
 from kaon.types.plan import EdgeStatus, Plan, Report
 from kaon.types.replica import Phase, ReplicaSpec
@@ -39,38 +42,36 @@ _LOOK_S = 0.5
 """How often a call that waits looks whether its key still holds, and whether its agent is still there."""
 
 doors = Doors("/clouds", tag="clouds")
+collection = Collection(
+    kind=KINDS["cloud"],
+    view=lambda cloud, look: view_of(cloud, look.caller, look.now),
+    special=frozenset({Verb.DELETE}),
+)
 Wait = Annotated[float, Query(ge=0, allow_inf_nan=False, description="Seconds to wait for news; 30 at most.")]
 OfReplica = Annotated[str, Path(alias="id", pattern=r"^[0-9a-f]{12}$")]
-
-
-@doors.get("", right=Right.READ)
-async def list_clouds(parts: WithParts, caller: WithCaller) -> Items[CloudView]:
-    """The clouds that have joined."""
-    found = parts.snapshot.list("cloud")
-    return Items(items=[view_of(cloud, caller, parts.clock.now()) for cloud in found])
 
 
 @doors.get("/{cloud}/plan", right=Right.AGENT, response_model=Plan, responses={304: {"description": "Still the same."}})
 async def get_plan(
     cloud: OfCloud,
+    request: Request,
     parts: WithParts,
     caller: WithCaller,
-    after: Annotated[str, Query(max_length=64, description="Hash of the plan that the agent has.")] = "",
+    after: Annotated[str, Query(max_length=64, description="As `If-None-Match`; for older agents.")] = "",
     wait_s: Wait = 20.0,
 ) -> Response:
-    """The plan as soon as it is another than `after`; 304 when it still is at the end of the wait."""
+    """The plan as soon as its ETag is not that of `If-None-Match`; 304 when it still is at the end of the wait."""
+    known = request.headers.get("if-none-match", after).removeprefix("W/").strip('"')
+    accept = request.headers.get("accept", "")
     loop = asyncio.get_running_loop()
     ends_at = loop.time() + min(wait_s, LONGEST_WAIT_S)
     with parts.lasting.one(caller.uid), parts.snapshot.changes_of("plan", "", cloud) as changed:
         while True:
             await _hold_to_key(parts, caller)
-            found = parts.snapshot.find("plan", "", cloud)
-            if found is not None and found.spec.hash != after:
-                return Response(
-                    found.spec.plan.model_dump_json(),
-                    media_type="application/json",
-                    headers={"etag": f'"{found.spec.hash}"'},
-                )
+            plan = parts.plans.text(cloud, accept)
+            if plan is not None and plan.name != known:
+                headers = {"etag": f'"{plan.name}"', "vary": "accept"}
+                return Response(plan.text, media_type="application/json", headers=headers)
             left_s = ends_at - loop.time()
             if not await changed.within(min(_LOOK_S, left_s)) and left_s <= _LOOK_S:
                 return Response(status_code=304)
@@ -84,28 +85,29 @@ async def _hold_to_key(parts: Parts, caller: Caller) -> None:
 
 @doors.post("/{cloud}/report", right=Right.AGENT, status_code=204, body_limit_bytes=_REPORT_LIMIT_BYTES)
 async def post_report(cloud: OfCloud, body: Report, parts: WithParts) -> None:
-    """What the agent sees. Written when it changed, else every 5 s."""
+    """What the agent sees of its own cloud; the rest is dropped. Written when it changed, else every 5 s."""
     if body.cloud != cloud:
         raise Unprocessable("The report is of another cloud than its address says.")
+    report = parts.intake.report(body)
 
     async def attempt() -> None:
         now = parts.clock.now()
         found = await parts.store.find("cloud", "", cloud)
         if found is None:
-            await parts.store.create("cloud", "", cloud, CloudSpec(), CloudStatus(report=body, seen_at=now))
-        elif found.status.report != body or not 0 <= now - found.status.seen_at < SEEN_EVERY_S:
-            await parts.store.update_status(found, found.status.model_copy(update={"report": body, "seen_at": now}))
+            await parts.store.create("cloud", "", cloud, CloudSpec(), CloudStatus(report=report, seen_at=now))
+        elif found.status.report != report or not 0 <= now - found.status.seen_at < SEEN_EVERY_S:
+            await parts.store.update_status(found, found.status.model_copy(update={"report": report, "seen_at": now}))
 
     await edits.until_written(attempt)
 
 
 @doors.post("/{cloud}/traffic", right=Right.AGENT, body_limit_bytes=_TRAFFIC_LIMIT_BYTES)
 async def post_traffic(cloud: OfCloud, body: Traffic, parts: WithParts) -> TrafficTaken:
-    """What the agent counted. What is here already is left out; the answer says how far it goes."""
+    """What the agent counted in its own cloud. What is here already is left out; the answer says how far it goes."""
     if body.cloud != cloud:
         raise Unprocessable("The traffic is of another cloud than its address says.")
     parts.meters.keep_up()
-    return TrafficTaken(until_s=parts.traffic.add(body, parts.clock.now()))
+    return TrafficTaken(until_s=parts.traffic.add(body, parts.clock.now(), parts.intake.counted(cloud)))
 
 
 @doors.get(
@@ -181,8 +183,8 @@ async def post_answer(
 
 
 def _replicas(parts: Parts, cloud: str) -> tuple[ReplicaSpec, ...]:
-    found = parts.snapshot.find("plan", "", cloud)
-    return () if found is None else (*found.spec.plan.replicas, *found.spec.plan.standby)
+    found = parts.plans.of(cloud)
+    return () if found is None else (*found.plan.replicas, *found.plan.standby)
 
 
 def _open(parts: Parts, workspace: str, name: str) -> str:

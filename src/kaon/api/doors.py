@@ -6,16 +6,18 @@ declares none cannot be made; and it asks the gate before anything of the reques
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError, WrapValidator
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -24,6 +26,8 @@ from kaon.api.problems import RESPONSES, Unprocessable
 from kaon.errors import Forbidden, InvalidInput, TooLarge
 from kaon.sdk.codec import Reader, codec_of
 from kaon.sdk.problems import invalid
+from kaon.types.key import Right
+from kaon.types.model import from_request
 
 BODY_LIMIT_BYTES = 2**20
 _FEW_ITEMS = 2000
@@ -44,6 +48,8 @@ class Door(APIRoute):
     ) -> None:
         self.right = right
         self.body_limit_bytes = body_limit_bytes
+        if right is not Right.AGENT:  # an agent may be newer than this server
+            endpoint = _with_strict_bodies(endpoint)
         super().__init__(path, endpoint, **options)
         self._queries = frozenset(_queries(self.dependant))
 
@@ -103,6 +109,23 @@ class Door(APIRoute):
                 hint=f"It takes: {takes}.",
                 errors=[{"where": f"query.{name[:80]}", "message": "unknown"} for name in unknown[:20]],
             )
+
+
+def _with_strict_bodies(endpoint: Handler) -> Handler:
+    """The same, but that its bodies are read by `from_request`."""
+    signature = inspect.signature(endpoint, eval_str=True)
+    parameters = [p.replace(annotation=_strict(p.annotation)) for p in signature.parameters.values()]
+    endpoint.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return endpoint
+
+
+def _strict(annotation: Any) -> Any:
+    """A body's type, read by `from_request`; other types as they are."""
+    if get_origin(annotation) in (Union, UnionType):
+        return Union[tuple(map(_strict, get_args(annotation)))]  # noqa: UP007
+    if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        return annotation
+    return Annotated[annotation, WrapValidator(lambda value, _: from_request(annotation, value))]
 
 
 def _queries(dependant: Dependant) -> Iterator[str]:

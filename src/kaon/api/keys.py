@@ -10,6 +10,7 @@ from typing import Annotated
 from fastapi import Query
 
 from kaon.api import audit, edits
+from kaon.api.collection import Collection, Look
 from kaon.api.doors import Doors
 from kaon.api.keyring import Caller
 from kaon.api.owners import answered_for
@@ -17,11 +18,13 @@ from kaon.api.parts import InWorkspace, Named, Parts, WithCaller, WithParts
 from kaon.api.preconditions import Precondition, WithPrecondition, hold_to
 from kaon.api.problems import Unprocessable
 from kaon.api.quotas import hold_to_count
-from kaon.api.views import Items, KeyMade, KeyRequest, KeyView
+from kaon.api.views import KeyMade, KeyRequest, KeyView
 from kaon.errors import Conflict, Forbidden, NotFound
-from kaon.laws.rights import grantable
+from kaon.laws.rights import Standing, grantable, standing
 from kaon.store.writes import Create, Delete, UpdateStatus
 from kaon.types.key import IDENTITY_PREFIX, KEY_PREFIX, KeySpec, KeyStatus, Right, key_hash
+from kaon.types.kind import Verb
+from kaon.types.kinds import KINDS
 from kaon.types.resource import Deployment, Key
 
 _HINT_CHARACTERS = len(KEY_PREFIX) + 4
@@ -29,13 +32,21 @@ _OTHER_NAME = "Choose another name."
 doors = Doors("/workspaces/{ws}/keys", tag="keys")
 
 
-@doors.get("", right=Right.ADMIN)
-async def list_keys(ws: InWorkspace, parts: WithParts, caller: WithCaller) -> Items[KeyView]:
-    """The keys of a workspace, those that gave up their access included."""
-    found = await parts.store.list_all("key", ws)
-    owned = _answered_for(parts)
-    views = [await _view(parts, k, owned.get(k.uid, ())) for k in found if grantable(caller.standing, k.spec)]
-    return Items(items=views)
+def _seen(key: Key, look: Look) -> KeyView:
+    if "owners" not in look.memo:
+        look.memo["owners"] = {owner.uid: owner for owner in look.everywhere("key")}
+        look.memo["owned"] = _answered_for(look.parts)
+    held = standing(key, look.memo["owners"], look.now)
+    return _view(key, held, look.memo["owned"].get(key.uid, ()))
+
+
+collection = Collection(
+    kind=KINDS["key"],
+    sees=lambda key, look: grantable(look.caller.standing, key.spec),
+    view=_seen,
+    special=frozenset({Verb.DELETE}),
+)
+"""Lists have those that gave up their access too."""
 
 
 @doors.post("", right=Right.ADMIN, status_code=201)
@@ -61,7 +72,7 @@ async def create_key(ws: InWorkspace, body: KeyRequest, parts: WithParts, caller
     if body.expires_at is not None and body.expires_at <= parts.clock.now():
         raise Unprocessable("This key would have expired already.", hint="Give a later time.")
     made = await edits.until_written(lambda: _create(parts, caller, ws, body.name, spec))
-    return KeyMade(**dict(await _view(parts, made)), key=text)
+    return KeyMade(**dict(_view(made, await parts.keyring.standing_of(made))), key=text)
 
 
 @doors.delete("/{name}", right=Right.ADMIN, status_code=204)
@@ -132,9 +143,8 @@ class _Taken(Conflict):
     """A name in use, which trying again does not free."""
 
 
-async def _view(parts: Parts, key: Key, owns: Sequence[Deployment] = ()) -> KeyView:
+def _view(key: Key, held: Standing, owns: Sequence[Deployment] = ()) -> KeyView:
     spec: KeySpec = key.spec
-    held = await parts.keyring.standing_of(key)
     return KeyView(
         name=key.name,
         workspace=spec.workspace,

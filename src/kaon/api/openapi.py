@@ -18,6 +18,7 @@ from kaon.api.doors import Door
 from kaon.api.gate import Open
 from kaon.api.problems import Problem
 from kaon.drivers.port import LogLine
+from kaon.types.key import Right
 from kaon.version import __version__
 
 DESCRIPTION = """Everything that people, programs and agents ask of the control plane.
@@ -33,10 +34,13 @@ def document(doors: Sequence[Door]) -> dict[str, Any]:
     components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     for model in (Problem, LogLine):
         _add(components.setdefault("schemas", {}), model)
+    closed: set[str] = set()
     for door in (d for d in doors if d.include_in_schema):
         for method in door.methods or ():
             operation = made["paths"][door.path_format][method.lower()]
             operation["x-kaon-right"] = door.right.value
+            if door.right is not Right.AGENT:
+                _close(components["schemas"], operation.get("requestBody", {}), closed)
             if door.right is not Open.TO_ALL:
                 operation["security"] = [{"key": []}]
     return made
@@ -46,6 +50,24 @@ def _add(schemas: dict[str, Any], model: type[BaseModel]) -> None:
     schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas.update(schema.pop("$defs", {}))
     schemas[model.__name__] = schema
+
+
+def _close(schemas: dict[str, Any], part: Any, closed: set[str]) -> None:
+    """Say that the objects of a request, at every depth, take no other fields: see `kaon.types.model.from_request`."""
+    match part:
+        case {"$ref": str(reference)}:
+            name = reference.rpartition("/")[2]
+            if name not in closed:
+                closed.add(name)
+                if "properties" in schemas[name]:
+                    schemas[name]["additionalProperties"] = False
+                _close(schemas, schemas[name], closed)
+        case dict():
+            for below in part.values():
+                _close(schemas, below, closed)
+        case list():
+            for below in part:
+                _close(schemas, below, closed)
 
 
 def text(doors: Sequence[Door]) -> str:

@@ -9,9 +9,12 @@ from fastapi import Depends, Path
 from starlette.requests import Request
 
 from kaon.api.broker import Broker
+from kaon.api.intake import Intake
 from kaon.api.keyring import Caller, Keyring
 from kaon.api.lasting import Lasting
 from kaon.api.meters import Meters
+from kaon.api.plans import Plans
+from kaon.api.recent import RecentChanges
 from kaon.clock import Clock
 from kaon.settings import Settings
 from kaon.store.opinions import Opinions
@@ -51,6 +54,9 @@ class Parts:
     traffic: TrafficRing
     opinions: Opinions
     meters: Meters
+    plans: Plans
+    intake: Intake
+    recent: RecentChanges
     lasting: Lasting = field(default_factory=Lasting)
 
 

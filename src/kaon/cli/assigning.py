@@ -17,6 +17,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from kaon.cli.text import bytes_of, plain, seconds
 from kaon.errors import InvalidInput
 from kaon.types.deployment import DeploymentSpec
+from kaon.types.model import from_request
 from kaon.types.service import ServiceSpec
 
 _MADE_BY = {"template.artifact": "the build", "template.restarted_at": "kaon rollout restart"}
@@ -97,7 +98,7 @@ def _read(annotation: Any, name: str, text: str, path: str) -> Any:
     said = ""
     for value in _readings(name, text):
         try:
-            return adapter.dump_python(adapter.validate_python(value))
+            return adapter.dump_python(from_request(adapter, value))
         except ValidationError as error:
             said = said or error.errors()[0]["msg"]
     raise InvalidInput(f"{plain(path)}: {plain(text)!r} will not do: {plain(said)}.", hint=_AS_IT_IS)

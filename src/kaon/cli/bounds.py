@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from kaon.cli.text import plain, seconds
 from kaon.errors import InvalidInput
 from kaon.types.deployment import Floor, Law, Scaling
+from kaon.types.model import from_request
 
 _FLOOR = re.compile(r"(\d{1,4})@(\d\d:\d\d)-(\d\d:\d\d)")
 LEARNT = "learnt"
@@ -46,7 +47,7 @@ def wished(current: Scaling, wishes: Wishes) -> Scaling:
     if wishes.floors is not None:
         changes["floors"] = () if list(wishes.floors) == [NONE] else tuple(_floor(text) for text in wishes.floors)
     try:
-        return Scaling.model_validate(current.model_dump() | changes)
+        return from_request(Scaling, current.model_dump() | changes)
     except ValidationError as error:
         raise InvalidInput(
             "That is no number of replicas to scale to.",

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from kaon.cli import assigning, deploying, difference, shapes, sharing
 from kaon.cli.bounds import Wishes, wished
-from kaon.cli.looking import kind_named
 from kaon.cli.notes import ask, note
 from kaon.cli.output import Format, put, put_list
 from kaon.cli.progress import Progress
@@ -17,6 +16,8 @@ from kaon.cli.text import plain, size
 from kaon.cli.waiting import until_rolled_out
 from kaon.errors import Conflict, DeadlineExceeded, InvalidInput, NotFound, UnreadableRow
 from kaon.types.deployment import Scaling
+from kaon.types.kind import Verb
+from kaon.types.kinds import KINDS, kind_named
 
 if TYPE_CHECKING:
     from kaon.api.views import DeploymentView
@@ -71,7 +72,7 @@ def remove(word: str, name: str, workspace: str | None, *, yes: bool, wait: bool
     """Take a thing away, after a yes."""
     kind = kind_named(word)
     with opened(workspace) as remote:
-        match kind:
+        match kind.name:
             case "deployment":
                 seen = _readable(remote, name)
                 ask(f"Take deployment '{name}' away, with its revisions?", yes=yes)
@@ -92,23 +93,24 @@ def remove(word: str, name: str, workspace: str | None, *, yes: bool, wait: bool
                 artifact = remote.artifact(name)
                 ask(f"Take artifact {artifact.name[:19]} away?", yes=yes)
                 remote.delete_artifact(artifact.name)
+            case _ if Verb.DELETE in kind.rights:
+                ask(f"Delete {kind.name} '{name}'?", yes=yes)
+                remote.delete_resource(kind, name)
             case _:
-                raise InvalidInput(
-                    f"A {kind} is not taken away by hand.",
-                    hint="deployment, secret, key, workspace, cloud and artifact are.",
-                )
-    note(f"{kind} {name} is gone")
+                names = ", ".join(other.name for other in KINDS.values() if Verb.DELETE in other.rights)
+                raise InvalidInput(f"A {kind.name} is not deleted by hand.", hint=f"These are: {names}.")
+    note(f"{kind.name} {name} is gone")
 
 
 def set_cordoned(name: str, *, cordoned: bool) -> None:
     """Take a cloud out of placement, or back into it."""
     with opened() as remote:
-        put_list([remote.set_cordoned(name, cordoned)], shapes.clouds(time.time()), Format.TABLE)
+        put_list([remote.set_cordoned(name, cordoned)], shapes.of("cloud", time.time()), Format.TABLE)
 
 
 def remove_unused(word: str, workspace: str | None, *, yes: bool) -> None:
     """Take every artifact away that nothing is made of, after a yes."""
-    if kind_named(word) != "artifact":
+    if kind_named(word).name != "artifact":
         raise InvalidInput("--unused is for artifacts.", hint="kaon rm artifact --unused")
     ask("Take away every artifact that no deployment and no revision uses?", yes=yes)
     gone = freed_bytes = 0
@@ -167,4 +169,4 @@ def _after(remote: Remote, view: DeploymentView, wait_s: float | None) -> None:
     """The deployment as a table, after its rollout."""
     if wait_s is not None:
         view = until_rolled_out(remote, view.name, wait_s)
-    put_list([view], shapes.deployments(time.time()), Format.TABLE)
+    put_list([view], shapes.of("deployment", time.time()), Format.TABLE)

@@ -18,7 +18,7 @@ from kaon.cli.text import plain
 from kaon.errors import ConfigError, InvalidInput, NotFound, Unauthenticated, Unavailable
 from kaon.settings import Settings
 from kaon.types.hosts import LOOPBACK, split_url
-from kaon.types.model import Model, Name
+from kaon.types.model import Model, Name, from_request
 from kaon.types.workspace import DEFAULT_WORKSPACE
 
 LOCAL = "local"
@@ -78,7 +78,7 @@ def valid(before: Contexts, contexts: Mapping[str, Context], current: str) -> Co
     """`before` with other contexts. Raises `InvalidInput` for a name that cannot be one."""
     try:
         members = {name: context.model_dump() for name, context in contexts.items()}
-        return Contexts.model_validate({**before.model_dump(), "contexts": members, "current": current})
+        return from_request(Contexts, {**before.model_dump(), "contexts": members, "current": current})
     except ValidationError:
         raise InvalidInput("That is no name for a context.", hint="Lower case, digits and dashes.") from None
 
@@ -98,7 +98,7 @@ def in_use(environ: Mapping[str, str] = os.environ) -> Context:
 def changed(context: Context, fields: Mapping[str, str]) -> Context:
     """The context with other values. Raises `InvalidInput` when they do not fit."""
     try:
-        after = Context.model_validate({**context.model_dump(), **fields})
+        after = from_request(Context, {**context.model_dump(), **fields})
     except ValidationError as error:
         first = error.errors()[0]
         raise InvalidInput(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None

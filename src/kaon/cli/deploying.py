@@ -31,6 +31,7 @@ from kaon.sdk.sources import Target, find_target
 from kaon.settings import Settings
 from kaon.types.artifact import Consent, Manifest
 from kaon.types.deployment import DeploymentSpec, Template
+from kaon.types.model import from_request
 
 Change = Callable[[DeploymentSpec | None], DeploymentSpec]
 """From a spec as it is, or none, to the one that is wanted."""
@@ -80,7 +81,7 @@ def merged(current: DeploymentSpec | None, artifact: Built, wishes: Wishes) -> D
 def valid_spec(members: Mapping[str, Any]) -> DeploymentSpec:
     """A spec from plain values. Raises `InvalidInput` that names every place."""
     try:
-        return DeploymentSpec.model_validate(members)
+        return from_request(DeploymentSpec, members)
     except ValidationError as error:
         raise InvalidInput(
             "The deployment is not valid.",
@@ -173,7 +174,7 @@ def finish(remote: Remote, view: DeploymentView, manifest: Manifest, wait_s: flo
     if wait_s is not None:
         view = until_rolled_out(remote, view.name, wait_s)
     if form is not Format.TABLE:
-        put_one(view, shapes.deployments(time.time()), form)
+        put_one(view, shapes.of("deployment", time.time()), form)
     elif wait_s is None:
         put(f"{plain(view.name)}: {view.state}. Watch it: kaon rollout status {plain(view.name)}")
     else:

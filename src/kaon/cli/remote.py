@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from kaon.api.views import (
     KeyMade,
     KeyRequest,
     KeyView,
+    ReplicaView,
     RevisionState,
     SecretView,
     UndoRequest,
@@ -30,6 +31,7 @@ from kaon.api.views import (
 from kaon.cli import contexts
 from kaon.cli.text import plain
 from kaon.client.platform import Platform
+from kaon.client.watch import Change
 from kaon.drivers.port import LogLine
 from kaon.errors import InvalidInput, NotFound
 from kaon.settings import Settings
@@ -39,6 +41,7 @@ from kaon.types.deployment import DeploymentSpec, Scaling, Shadow
 from kaon.types.etag import etag
 from kaon.types.event import Event
 from kaon.types.garbage import Collected
+from kaon.types.kind import Kind
 from kaon.types.replica import ReplicaStatus
 from kaon.types.shadow import ShadowReport
 from kaon.types.tuning import TuningRequest, TuningState
@@ -65,6 +68,26 @@ class Remote:
     def whoami(self) -> Whoami:
         """What the key may do."""
         return self._platform.read(Whoami, "/whoami")
+
+    def resources(self, kind: Kind, most: int | None = None, **query: str | int | None) -> list[Any]:
+        """What there is of a kind, in order; `most` of it at most."""
+        return self._platform.resources(kind, self.workspace, most, **query)
+
+    def resource(self, kind: Kind, name: str) -> Any:
+        """One resource."""
+        return self.artifact(name) if kind.name == "artifact" else self._platform.resource(kind, self.workspace, name)
+
+    def watch(self, kind: Kind, **query: str | int | None) -> Iterator[Change]:
+        """What there is of a kind, then each change as it comes."""
+        return self._platform.watch(kind, self.workspace, **query)
+
+    def put_resource(self, kind: Kind, name: str, spec: BaseModel, version: int | None = None) -> Any:
+        """Create a resource, or replace its spec; only when it still has `version`, if one is named."""
+        return self._platform.put_resource(kind, self.workspace, name, spec, version=version)
+
+    def delete_resource(self, kind: Kind, name: str) -> None:
+        """Delete a resource."""
+        self._platform.delete_resource(kind, self.workspace, name)
 
     def deployments(self) -> list[DeploymentView]:
         """All deployments."""
@@ -128,10 +151,10 @@ class Remote:
         """A deployment's history, oldest first."""
         return self._platform.items(RevisionState, self._at("deployments", name, "revisions"))
 
-    def replicas(self, name: str | None = None) -> list[ReplicaStatus]:
+    def replicas(self, name: str | None = None) -> Sequence[ReplicaStatus]:
         """The replicas of a deployment, or of all."""
         path = self._at("deployments", name, "replicas") if name else self._at("replicas")
-        return self._platform.items(ReplicaStatus, path)
+        return self._platform.items(ReplicaView, path)
 
     def logs(self, name: str, **query: Any) -> Iterator[LogLine]:
         """Lines that the replicas wrote."""

@@ -17,6 +17,7 @@ from kaon.cli.text import plain, since, table, width
 from kaon.cli.waiting import awaits_promotion, until_rolled_out
 from kaon.errors import InvalidInput, Unavailable
 from kaon.types.deployment import Arm, Canary, DeploymentSpec, Gate, RolloutState, Shadow
+from kaon.types.model import from_request
 from kaon.types.shadow import Difference, ShadowReport
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def canary(steps: str, step_s: float | None, base: Canary | None) -> Canary | No
     try:
         if steps:
             changes["steps"] = [int(part) for part in steps.replace("%", "").split(",")]
-        return Canary.model_validate((base or Canary()).model_dump() | changes)
+        return from_request(Canary, (base or Canary()).model_dump() | changes)
     except (ValueError, ValidationError) as error:
         said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "its steps are no numbers"
         raise InvalidInput(
@@ -50,11 +51,11 @@ def status(name: str, workspace: str | None, wait_s: float | None, form: Format)
             watched = _watched(remote, name, wait_s) if sys.stdout.isatty() and form is Format.TABLE else None
             view = watched or until_rolled_out(remote, name, wait_s)
         if form is not Format.TABLE:
-            put_one(view, shapes.deployments(time.time()), form)
+            put_one(view, shapes.of("deployment", time.time()), form)
         elif view.status.canary:
             put(trial(view, time.time()))
         else:
-            put_list([view], shapes.deployments(time.time()), form)
+            put_list([view], shapes.of("deployment", time.time()), form)
 
 
 def _watched(remote: Remote, name: str, wait_s: float) -> DeploymentView | None:
@@ -124,7 +125,7 @@ def promote(name: str, workspace: str | None, wait_s: float | None) -> None:
         view = remote.roll(remote.deployment(name), "promote")
         if wait_s is not None:
             view = until_rolled_out(remote, name, wait_s)
-        put_list([view], shapes.deployments(time.time()), Format.TABLE)
+        put_list([view], shapes.of("deployment", time.time()), Format.TABLE)
 
 
 def shadow(name: str, revision: int | None, percent: float, off: bool, workspace: str | None) -> None:

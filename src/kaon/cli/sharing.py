@@ -17,6 +17,7 @@ from kaon.cli.output import Format, document, put, put_one
 from kaon.cli.remote import Remote, opened
 from kaon.cli.text import plain, seconds, stamp, table
 from kaon.errors import InvalidInput
+from kaon.types.model import from_request
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -108,7 +109,7 @@ def create_workspace(name: str, description: str) -> None:
     """Make a workspace."""
     with opened() as remote:
         made = remote.create_workspace(_request(WorkspaceRequest, name=name, description=description))
-    put_one(made, shapes.workspaces(time.time()), Format.TABLE)
+    put_one(made, shapes.of("workspace", time.time()), Format.TABLE)
 
 
 def whoami(form: Format) -> None:
@@ -131,7 +132,7 @@ def whoami(form: Format) -> None:
 
 def _request(model: type[M], **members: object) -> M:
     try:
-        return model.model_validate(members)
+        return from_request(model, members)
     except ValidationError as error:
         raise InvalidInput(
             "That does not fit.",

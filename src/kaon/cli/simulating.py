@@ -22,7 +22,7 @@ from kaon.sim.engine import available
 from kaon.sim.replay import MOST_CALLS, TICK_S, Answer, Service, Wishes, replay
 from kaon.sim.trace import Trace
 from kaon.types.deployment import Scaling
-from kaon.types.model import Model
+from kaon.types.model import Model, from_request
 from kaon.types.objective import Objective
 from kaon.types.window import Stats
 
@@ -146,7 +146,7 @@ def _bound(traffic: Trace) -> None:
 def changed(base: Question, texts: Sequence[str]) -> Question:
     """`base` with other values at some places, as 'scaling.max=5'. Raises `InvalidInput`; pure."""
     try:
-        return Question.model_validate(assigned(base.model_dump(), texts, model=Question))
+        return from_request(Question, assigned(base.model_dump(), texts, model=Question))
     except ValidationError as error:
         wrong = [{"where": ".".join(map(str, e["loc"])), "message": e["msg"]} for e in error.errors()]
         raise InvalidInput("What is set is not valid.", errors=wrong) from None

@@ -11,8 +11,10 @@ from kaon.control.deployments import Deployments
 from kaon.control.loop import Loop, Reconciler
 from kaon.control.minutes import Minutes
 from kaon.control.planning import ROUTES_BYTES, Planning
+from kaon.control.repair import Repair
 from kaon.control.retention import Retention
 from kaon.control.scaling import Scaling
+from kaon.control.supervisor import Supervisor
 from kaon.control.tuning import Tuning
 from kaon.control.twins import Twin
 from kaon.store.garbage import Collector
@@ -46,15 +48,19 @@ class Controllers:
         self._clock = clock or SystemClock()
         ring = traffic or TrafficRing()
         opinions = opinions or Opinions()
+        self._supervisor = Supervisor(self._clock, opinions.failures)
         self.scaling = Scaling(store, self._clock, ring, opinions, self._snapshot)
         self.tuning = Tuning(store, self._clock, ring, opinions, self.scaling, twin)
         self.advising = Advising(store, self._clock, opinions, self.scaling)
-        self.minutes = Minutes(store, self._clock, ring, self._snapshot)
+        self.minutes = Minutes(store, self._clock, ring, self._snapshot, opinions.failures)
         self.retention = Retention(collector, self._clock) if collector else None
+        self._deployments = Deployments(store, vault, self._clock, ring, self._snapshot, opinions.failures)
+        self._repair = Repair(store, self._clock, self._snapshot)
         self.reconcilers: tuple[Reconciler, ...] = (
+            self._repair,
             CloudController(store, self._clock, self._snapshot),
-            Deployments(store, vault, self._clock, ring, self._snapshot),
-            Planning(store, self._clock, routes_bytes),
+            self._deployments,
+            Planning(store, self._clock, routes_bytes, self._snapshot),
             self.scaling,
             self.tuning,
             self.advising,
@@ -62,14 +68,22 @@ class Controllers:
 
     async def run(self) -> None:
         """Work until cancelled."""
+        keep = self._supervisor.keep
         async with asyncio.TaskGroup() as tasks:
             if self._follow:
-                tasks.create_task(self._snapshot.run())
-            tasks.create_task(self.scaling.run())
-            tasks.create_task(self.tuning.run())
-            tasks.create_task(self.advising.run())
-            tasks.create_task(self.minutes.run())
+                tasks.create_task(keep("snapshot", self._snapshot.run))
+            await self._supervisor.once(self._repair.name, self._repair.all)
+            for ticker in (self.scaling, self.tuning, self.advising, self.minutes):
+                tasks.create_task(keep(f"{ticker.name}-tick", ticker.next_tick))
             if self.retention is not None:
-                tasks.create_task(self.retention.run())
+                tasks.create_task(keep("retention", self.retention.run))
             for reconciler in self.reconcilers:
-                tasks.create_task(Loop(reconciler, self._snapshot, self._clock).run())
+                tasks.create_task(self._loop(reconciler).run())
+
+    def _loop(self, reconciler: Reconciler) -> Loop:
+        if reconciler is not self._deployments:
+            return Loop(reconciler, self._snapshot, self._clock, supervisor=self._supervisor)
+        failed = self._deployments.show_failures
+        loop = Loop(reconciler, self._snapshot, self._clock, supervisor=self._supervisor, failed=failed)
+        self._supervisor.failures.changed = loop.wake
+        return loop

@@ -20,7 +20,6 @@ from kaon import log
 from kaon.clock import Clock
 from kaon.control.loop import Again, Key
 from kaon.control.scaling import Scaling
-from kaon.errors import KaonError
 from kaon.laws import advise, choice
 from kaon.laws.advise import Seen, State, Terms
 from kaon.laws.traffic import MINUTE_S, merge, window
@@ -40,6 +39,7 @@ FIRST_S = 3.0
 """After a start, when the deployments are known."""
 DAY_S, LEAST_PAST_S, PAST_IN_ALL_S = 86_400.0, 7200.0, 600 * 3600.0
 """How far back a deployment is judged again after a restart: a day, or less where there are many."""
+_TICK = "advising-tick"
 _BREATH = 20
 """After so many minutes others may use the loop."""
 _ALARMING = {Finding.ERRORS, Finding.MEMORY, Finding.UNDERSIZED, Finding.LATENCY}
@@ -68,6 +68,7 @@ class Advising:
         self._opinions = opinions
         self._scaling = scaling
         self._advised: dict[Key, _Advised] = {}
+        self._wait_s = FIRST_S
         self._log = log.get("control.advising")
 
     async def keys(self) -> Collection[Key]:
@@ -102,27 +103,22 @@ class Advising:
                 await self._tell(known, before, "what it is about was changed")
         return None
 
-    async def run(self) -> None:
-        """Judge each minute of all, until cancelled; at once what there is from before."""
-        wait_s = FIRST_S
-        while True:
-            await self._clock.sleep(wait_s)
-            wait_s = (SETTLED_S - self._clock.now()) % MINUTE_S or MINUTE_S
-            try:
-                await self.tick()
-            except KaonError as error:  # the store is away: the next time judges what has come until then
-                self._log.warning("no advice", cause=error.cause)
+    async def next_tick(self) -> None:
+        """Judge each minute of all once it is settled; the first time, soon, what there is from before."""
+        await self._clock.sleep(self._wait_s)
+        self._wait_s = (SETTLED_S - self._clock.now()) % MINUTE_S or MINUTE_S
+        await self.tick()
 
     async def tick(self) -> None:
-        """Judge what minutes there are that were not judged yet."""
-        for known in list(self._advised.values()):
+        """Judge what minutes there are that were not judged yet; of what fails, the next time does what is left."""
+        for key, known in list(self._advised.items()):
             try:
                 async with known.lock:
                     await self._judge(known)
-            except KaonError:
-                raise
-            except Exception:  # one deployment's failure, even a bug's, is not the others'
-                self._log.exception("no advice", deployment=known.deployment.name)
+                self._opinions.failures.settle(_TICK, key)
+            except Exception as error:  # one deployment's failure, even a bug's, is not the others'
+                self._log.warning("no advice", deployment=known.deployment.name, exc_info=error)
+                self._opinions.failures.note(_TICK, key, error)
 
     async def _judge(self, known: _Advised) -> None:
         deployment, now = known.deployment, self._clock.now()

@@ -16,7 +16,6 @@ from kaon.laws.tune.guard import TICK_S, Arm
 from kaon.laws.tune.knobs import Reach, Values
 from kaon.laws.tune.knobs_of import replica_knobs
 from kaon.laws.tune.trial import Trial, Window
-from kaon.types.model import content_hash
 from kaon.types.traffic import Sample, Side
 from kaon.types.tuning import TrialStatus
 
@@ -37,7 +36,7 @@ class Course:
         self._canary = tried.reach is Reach.REPLICA
         self._elastic = elastic
         canary = {**others, **changed(tried.before, tried.after)}
-        self._others, self._trying = (content_hash(replica_knobs(values)) for values in (others, canary))
+        self._others, self._trying = (replica_knobs(values).version for values in (others, canary))
         self._ended = 0
         self._canaries = (-1, 0)
 

@@ -14,9 +14,11 @@ from kaon.control.identity import Identities
 from kaon.control.loop import Again, Key
 from kaon.control.placement import lost, placement
 from kaon.control.sightings import Reports
-from kaon.control.telling import conditions, decisions, events, wake
+from kaon.control.telling import conditions, decisions, events, wake, with_failures
 from kaon.laws import canary, rollout
+from kaon.store.failures import Failures
 from kaon.store.port import Change, Store
+from kaon.store.records import unreadable_row
 from kaon.store.snapshot import Snapshot
 from kaon.store.traffic import TrafficRing
 from kaon.store.vault import Vault
@@ -37,9 +39,11 @@ class Deployments:
         clock: Clock,
         traffic: TrafficRing | None = None,
         snapshot: Snapshot | None = None,
+        failures: Failures | None = None,
     ) -> None:
         self._store = store
         self._snapshot = snapshot or Snapshot(store)
+        self._failures = failures or Failures()
         self._identities = Identities(store, self._snapshot, vault, clock)
         self._clock = clock
         self._traffic = traffic or TrafficRing()
@@ -52,6 +56,7 @@ class Deployments:
         await self._snapshot.at_least(self._store.written)
         found = {(d.workspace, d.name) for d in self._snapshot.list("deployment")}
         found |= {(r.workspace, r.spec.deployment) for r in self._snapshot.list("revision")}
+        found |= {(row.workspace, history.deployment_of(row)) for row in self._snapshot.unreadable("revision")}
         return found | self._identities.deployments()
 
     async def affected(self, changes: Sequence[Change]) -> Collection[Key]:
@@ -84,6 +89,8 @@ class Deployments:
         if deployment is None:
             await self._clear(workspace, name)
             return None
+        for row in self._snapshot.unreadable("cloud"):  # soon made anew; until then nobody knows what runs there
+            raise unreadable_row(row)
         target, shadow, revisions = await history.numbered(self._store, self._snapshot, deployment)
         report = self._reports.of(deployment)
         seen, now = report.seen, self._clock.now()
@@ -108,6 +115,7 @@ class Deployments:
             lost=lost(placed, clouds),
             unplanned=report.left_out,
             unrouted=report.unrouted,
+            failures=self._failures.of(key, besides=self.name),
             owner_gone=self._identities.owner_gone(deployment),
         )
         status = status.model_copy(update={"placement": placed, "conditions": holds, "refused": report.refused})
@@ -124,8 +132,22 @@ class Deployments:
         look_at = rollout.next_look_at(deployment.spec, status, seen, now)
         return None if look_at is None else Again(look_at - now)
 
+    async def show_failures(self, key: Key) -> None:
+        """Put into the status what controllers fail at, when `reconcile` itself is what fails."""
+        await self._snapshot.at_least(self._store.written)
+        deployment = self._snapshot.find("deployment", *key)
+        if deployment is None:
+            return
+        now = self._clock.now()
+        status = with_failures(deployment, self._failures.of(key), now)
+        if status != deployment.status:
+            await self._store.update_status(deployment, status)
+            await self._store.record(list(events(deployment, deployment.status, status, now)))
+
     async def _clear(self, workspace: str, name: str) -> None:
         """Take away what belonged to a deployment that is gone; its events stay."""
         await self._identities.clear(workspace, name)
         for revision in history.revisions(self._snapshot, workspace, name):
             await history.delete(self._store, revision)
+        for row in history.unreadable(self._snapshot, workspace, name).values():
+            await history.delete(self._store, row)

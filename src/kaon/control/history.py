@@ -8,11 +8,12 @@ makes another revision.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from kaon.control.telling import sent_back
 from kaon.errors import NotFound
-from kaon.store.port import Store
+from kaon.store.port import Store, Unreadable
+from kaon.store.records import unreadable_row
 from kaon.store.snapshot import Snapshot
 from kaon.store.writes import UpdateStatus
 from kaon.types.deployment import (
@@ -35,29 +36,49 @@ def revisions(snapshot: Snapshot, workspace: str, deployment: str) -> list[Revis
     return sorted(snapshot.of_deployment(workspace, deployment), key=lambda r: r.spec.number)
 
 
+def unreadable(snapshot: Snapshot, workspace: str, deployment: str) -> dict[int, Unreadable]:
+    """The revisions under a deployment's name that cannot be read, by number."""
+    rows = [row for row in snapshot.unreadable("revision") if row.workspace == workspace]
+    numbers = [(row.name.rpartition("-")[2], row) for row in rows if deployment_of(row) == deployment]
+    return {int(number): row for number, row in numbers if number.isdecimal()}
+
+
+def deployment_of(row: Unreadable) -> str:
+    """The deployment that a revision is of, by its name."""
+    return row.name.rpartition("-")[0]
+
+
 async def numbered(store: Store, snapshot: Snapshot, deployment: Deployment) -> tuple[int, int | None, list[Revision]]:
-    """The number of the revision that should serve and that of the shadow, made when they are new; all revisions."""
+    """The number of the revision that should serve and that of the shadow, made when they are new; all revisions.
+
+    Raises `UnreadableRow` for one that runs and cannot be read: what it is nobody knows, so all stays as it is.
+    """
+    lost = unreadable(snapshot, deployment.workspace, deployment.name)
+    for number in sorted(in_use(deployment.status) & lost.keys()):
+        raise unreadable_row(lost[number])
     kept = revisions(snapshot, deployment.workspace, deployment.name)
     for stranger in (r for r in kept if r.spec.deployment_uid != deployment.uid):
         await delete(store, stranger)  # of a deployment of this name that was deleted
     mine = [r for r in kept if r.spec.deployment_uid == deployment.uid]
-    target = await _number(store, deployment, deployment.spec.template, mine)
+    target = await _number(store, deployment, deployment.spec.template, mine, lost)
     shadow = deployment.spec.shadow
     if shadow is None:
         return target, None, mine
     if shadow.template is not None:
-        return target, await _number(store, deployment, shadow.template, mine), mine
+        return target, await _number(store, deployment, shadow.template, mine, lost), mine
     known = any(r.spec.number == shadow.revision for r in mine)
     return target, shadow.revision if known else None, mine
 
 
-async def _number(store: Store, deployment: Deployment, template: Template, mine: list[Revision]) -> int:
+async def _number(
+    store: Store, deployment: Deployment, template: Template, mine: list[Revision], taken: Collection[int]
+) -> int:
     """The number of the template's revision, which is made, and added to `mine`, when there is none."""
     hashed = template_hash(template)
     for revision in mine:
         if revision.spec.template_hash == hashed:
             return revision.spec.number
-    number = max((r.spec.number for r in mine), default=0) + 1
+    number = max([*(r.spec.number for r in mine), *taken], default=0) + 1
     spec = RevisionSpec(
         deployment=deployment.name,
         deployment_uid=deployment.uid,
@@ -106,7 +127,7 @@ def finished(kept: Iterable[Revision], status: DeploymentStatus) -> list[Revisio
     return idle[:-KEPT]
 
 
-async def delete(store: Store, revision: Revision) -> None:
+async def delete(store: Store, revision: Revision | Unreadable) -> None:
     """Take a revision away, if it is still there."""
     try:
         await store.delete(revision)

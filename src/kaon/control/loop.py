@@ -5,26 +5,27 @@ snapshot of the store. So ten changes of one thing are one look, a lost wake-up 
 looked at anew every `RESYNC_S`), and a crash between any two writes is healed by the next look.
 
 A key that fails waits longer each time, by itself: the others go on. A `Conflict` is no failure: somebody
-else was quicker, so the key is looked at again at once.
+else was quicker, so the key is looked at again at once, a few times. All that a loop does runs under
+`kaon.control.supervisor`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from typing import NamedTuple, Protocol
 
-from kaon import log
 from kaon.clock import Clock
+from kaon.control.supervisor import Supervisor
 from kaon.errors import Conflict, KaonError
-from kaon.laws.backoff import Backoff, delay_s
 from kaon.store.port import Change
 from kaon.store.snapshot import Snapshot
 
 RESYNC_S = 30.0
-RETRY = Backoff(first_s=0.2, cap_s=30.0)
+CONFLICTS = 5
+"""In a row at one key; one more is a failure."""
 
 Key = tuple[str, str]
 """Workspace and name."""
@@ -98,83 +99,107 @@ class Loop:
         snapshot: Snapshot,
         clock: Clock,
         *,
-        jitter: Callable[[], float] = random.random,
+        supervisor: Supervisor | None = None,
+        failed: Callable[[Key], Awaitable[None]] | None = None,
         workers: int = 2,
     ) -> None:
+        """`failed` is called for a key after each failure at it; what it raises is logged."""
         self._reconciler = reconciler
         self._snapshot = snapshot
         self._clock = clock
-        self._jitter = jitter
+        self._supervisor = supervisor or Supervisor(clock)
+        self._failed = failed
         self._workers = workers
         self._queue = KeyQueue()
+        self._behind = asyncio.Event()
+        """Set when changes may have gone by: all keys are to be looked at."""
         self._failures: dict[Key, int] = {}
+        self._conflicts: Counter[Key] = Counter()
         self._timers: dict[Key, asyncio.Task[None]] = {}
-        self._log = log.get(f"control.{reconciler.name}")
+
+    def wake(self, key: Key) -> None:
+        """Let `key` be looked at."""
+        self._queue.add(key)
 
     async def run(self) -> None:
         """Work until cancelled."""
+        work = [self._follow, self._catch_up, self._resync, *[self._work] * self._workers]
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._follow())
-                tasks.create_task(self._resync())
-                for _ in range(self._workers):
-                    tasks.create_task(self._work())
+                for each in work:
+                    tasks.create_task(self._supervisor.keep(self._reconciler.name, each))
         finally:
             for timer in self._timers.values():
                 timer.cancel()
             self._timers.clear()
 
     async def _follow(self) -> None:
-        failures = 0
-        while True:
-            try:
-                with self._snapshot.subscribe() as subscription:
-                    await self._snapshot.current()
-                    self._add(await self._reconciler.keys())
-                    failures = 0
-                    async for changes in subscription:
-                        self._add(await self._reconciler.affected(changes))
-            except KaonError as error:
-                failures += 1
-                self._log.warning("cannot follow changes", cause=error.cause)
-                await self._clock.sleep(delay_s(RETRY, failures, self._jitter()))
+        with self._snapshot.subscribe() as subscription:
+            await self._snapshot.current()
+            self._behind.set()
+            async for changes in subscription:
+                self._add(await self._affected(changes))
+
+    async def _affected(self, changes: Sequence[Change]) -> Collection[Key]:
+        """The keys that changes make work for. One change that it fails at keeps no other's keys from being found."""
+        try:
+            return await self._reconciler.affected(changes)
+        except Exception as error:
+            if len(changes) > 1:
+                return {key for change in changes for key in await self._affected([change])}
+            self._supervisor.note(self._reconciler.name, None, error)
+            self._behind.set()
+            return ()
+
+    async def _catch_up(self) -> None:
+        await self._behind.wait()
+        self._behind.clear()
+        try:
+            self._add(await self._reconciler.keys())
+        except Exception:
+            self._behind.set()
+            raise
 
     async def _resync(self) -> None:
-        while True:
-            await self._clock.sleep(RESYNC_S)
-            try:
-                self._add(await self._reconciler.keys())
-            except KaonError as error:
-                self._log.warning("cannot resync", cause=error.cause)
+        await self._clock.sleep(RESYNC_S)
+        self._behind.set()
 
     async def _work(self) -> None:
-        while True:
-            key = await self._queue.take()
-            try:
-                await self._look(key)
-            finally:
-                self._queue.done(key)
+        key = await self._queue.take()
+        try:
+            await self._look(key)
+        finally:
+            self._queue.done(key)
 
     async def _look(self, key: Key) -> None:
+        name = self._reconciler.name
         try:
             again = await self._reconciler.reconcile(key)
-        except Conflict:
-            with suppress(KaonError):  # who is not up to date would only meet the same conflict again
-                await self._snapshot.current()
-            self._queue.add(key)
-            return
         except Exception as error:  # one key's failure, even a bug's, is not the others'
-            self._failures[key] = self._failures.get(key, 0) + 1
-            wait_s = delay_s(RETRY, self._failures[key], self._jitter())
-            if isinstance(error, KaonError):
-                self._log.warning("failed, will retry", key=key, cause=error.cause, wait_s=wait_s)
-            else:
-                self._log.exception("failed, will retry", key=key, wait_s=wait_s)
-            self._later(key, wait_s)
+            if isinstance(error, Conflict) and self._conflicts[key] < CONFLICTS:
+                self._conflicts[key] += 1
+                with suppress(KaonError):  # who is not up to date would only meet the same conflict again
+                    await self._snapshot.current()
+                self._queue.add(key)
+                return
+            await self._fail(key, error)
             return
         self._failures.pop(key, None)
+        self._conflicts.pop(key, None)
+        self._supervisor.settle(name, key)
         if again is not None:
             self._later(key, again.after_s)
+
+    async def _fail(self, key: Key, error: Exception) -> None:
+        self._failures[key] = self._failures.get(key, 0) + 1
+        wait_s = self._supervisor.wait_s(self._failures[key])
+        self._supervisor.note(self._reconciler.name, key, error, wait_s)
+        self._later(key, wait_s)
+        if self._failed is not None:
+            try:
+                await self._failed(key)
+            except Exception as further:
+                self._supervisor.note(self._reconciler.name, None, further)
 
     def _add(self, keys: Collection[Key]) -> None:
         for key in keys:

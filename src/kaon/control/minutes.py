@@ -12,8 +12,8 @@ from collections import defaultdict
 
 from kaon import log
 from kaon.clock import Clock
-from kaon.errors import KaonError
 from kaon.laws.traffic import MINUTE_S, minute
+from kaon.store.failures import Failures
 from kaon.store.port import Store
 from kaon.store.snapshot import Snapshot
 from kaon.store.traffic import RING_S, Key, TrafficRing
@@ -23,6 +23,7 @@ EVERY_S = 10.0
 SETTLED_S = 5.0
 """After its end, when a minute is taken as over: samples are under way for a second or two."""
 _MORE_S = 0.5
+_TICK = "minutes-tick"
 
 Place = tuple[float, int]
 """End of the minute, and revision."""
@@ -31,11 +32,21 @@ Place = tuple[float, int]
 class Minutes:
     """Keeps the minutes."""
 
-    def __init__(self, store: Store, clock: Clock, traffic: TrafficRing, snapshot: Snapshot | None = None) -> None:
+    name = "minutes"
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        traffic: TrafficRing,
+        snapshot: Snapshot | None = None,
+        failures: Failures | None = None,
+    ) -> None:
         self._store = store
         self._snapshot = snapshot or Snapshot(store)
         self._clock = clock
         self._traffic = traffic
+        self._failures = failures or Failures()
         self._number = 0
         self._open: defaultdict[Key, set[float]] = defaultdict(set)
         """Ends of minutes of which something came that is not written yet."""
@@ -45,14 +56,10 @@ class Minutes:
         """When the deployment that they are of was made, epoch seconds."""
         self._log = log.get("control.minutes")
 
-    async def run(self) -> None:
-        """Work until cancelled."""
-        while True:
-            await self._clock.sleep(EVERY_S)
-            try:
-                await self.tick()
-            except KaonError as error:  # the ring keeps it; the next time does what is left
-                self._log.warning("minutes of traffic are not kept", cause=error.cause)
+    async def next_tick(self) -> None:
+        """Write what is over, `EVERY_S` from now. What cannot be written the ring keeps until the next time."""
+        await self._clock.sleep(EVERY_S)
+        await self.tick()
 
     async def tick(self) -> None:
         """Write every minute that is over and has something new."""
@@ -66,8 +73,14 @@ class Minutes:
         for key, ends in list(self._open.items()):
             over = {end for end in ends if end <= before}
             if over:
-                await self._write(key, over)
-                ends.difference_update(over)
+                try:
+                    await self._write(key, over)
+                    ends.difference_update(over)
+                    self._failures.settle(_TICK, key)
+                except Exception as error:  # one deployment's failure, even a bug's, is not the others'
+                    ends.difference_update({end for end in over if end < before - RING_S})
+                    self._log.warning("minutes of traffic are not kept", key=key, exc_info=error)
+                    self._failures.note(_TICK, key, error)
                 await asyncio.sleep(0)  # others may use the loop
             if not ends:
                 del self._open[key]

@@ -1,13 +1,14 @@
 """From all deployments, revisions and keys to one cloud's plan, as data; and the reconciler that keeps it.
 
 A plan is made of parts, one for each deployment. A part that cannot be made, for whatever reason, is left out alone:
-the deployment's last good part stays in the plan, and `PlanStatus.left_out` says why. Who may call is no part: it is
-made anew for every deployment whatever happens, so that a key that was revoked ends everywhere.
+the deployment's last good part stays in the plan, and `PlanStatus.left_out` says why. Who may call is made anew for
+every deployment whatever happens, so that a key that was revoked ends everywhere.
+
+A part that was made is kept with the versions of what it was made of, so that one change makes one part anew.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,18 +17,20 @@ from pydantic import ValidationError
 
 from kaon import log
 from kaon.clock import Clock
+from kaon.control.callers import Callers, callers_of
 from kaon.control.loop import Again, Key
 from kaon.errors import InvalidInput, KaonError, TooLarge
 from kaon.laws.drain import drain_s
-from kaon.laws.rights import Standing, standing
 from kaon.laws.tune.knobs_of import planned
+from kaon.store.plans import StoredPlans, delete_plan, write_plan
 from kaon.store.port import Change, Store, Unreadable
 from kaon.store.records import reason
+from kaon.store.snapshot import Snapshot
 from kaon.types import resource
 from kaon.types.deployment import Assignment
-from kaon.types.key import Access, Grant, Right, identity_name
-from kaon.types.knobs import PlannedKnobs
-from kaon.types.plan import Plan, PlanSpec, PlanStatus
+from kaon.types.key import identity_name
+from kaon.types.model import content_hash
+from kaon.types.plan import PartAccess, Plan, PlanPart
 from kaon.types.replica import ReplicaSpec, replica_id
 from kaon.types.resource import Artifact, Deployment, Revision, Secret
 from kaon.types.route import Backend, Mirror, Route, prefix_of
@@ -64,77 +67,106 @@ class World:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """What a plan holds of one deployment, but for who may call it."""
+class MadePart:
+    """A part, but for who may call, and the versions of what it was made of: while these are the same, so is it."""
 
-    replicas: tuple[ReplicaSpec, ...] = ()
-    route: Route | None = None
-    standby: ReplicaSpec | None = None
-    knobs: PlannedKnobs | None = None
-
-    @property
-    def route_bytes(self) -> int:
-        """How much the edge has to keep of it."""
-        return len(self.route.model_dump_json()) if self.route else 0
+    versions: tuple[object, ...]
+    part: PlanPart
+    route_bytes: int
+    """How much the edge has to keep of it."""
+    whole: PlanPart
+    """With who may call it."""
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A plan, and what could not be planned."""
+    """A plan, what could not be planned, and what the next plan need not make again."""
 
     plan: Plan
     left_out: dict[str, str]
     """'workspace/deployment' -> why."""
+    made: dict[Key, MadePart]
+    callers: Callers
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """'workspace/deployment' -> the digest of its part."""
+        return {"/".join(at): self.made[at].digest for at in sorted(self.made)}
 
 
-def plan(cloud: str, world: World, now: float, last: Plan | None = None, routes_bytes: int = ROUTES_BYTES) -> Planned:
+def plan(
+    cloud: str,
+    world: World,
+    now: float,
+    last: Plan | None = None,
+    routes_bytes: int = ROUTES_BYTES,
+    before: Planned | None = None,
+) -> Planned:
     """Everything that must be true in `cloud`, where the deployments are placed. Equal worlds give equal plans.
 
-    `last` is the plan in force; `routes_bytes` is how much of routes a workspace may have.
+    `last` is the plan in force; `routes_bytes` is how much of routes a workspace may have. Of `before`, what was
+    planned earlier, parts whose versions are the same are taken as they are.
     """
-    parts, left_out = _parts(world, now, last or Plan(cloud=cloud), routes_bytes)
-    callers = _callers(sorted(world.keys, key=lambda key: (key.name, key.uid)), now)
+    last = last or Plan(cloud=cloud)
+    made, left_out = _parts(world, now, last, routes_bytes, before.made if before else {})
+    callers = callers_of(world.keys, now, before.callers if before else None)
     public = {_place(d): d.spec.public for d in world.deployments}
-    for place_ in parts.keys() - public.keys():  # those that cannot be read
-        kept = last.access.get("/".join(place_)) if last else None
-        public[place_] = kept.public if kept else False
-    ordered = sorted(parts.items())
-    return Planned(
-        Plan(
-            cloud=cloud,
-            replicas=tuple(replica for _, part in ordered for replica in part.replicas),
-            routes=tuple(part.route for _, part in ordered if part.route),
-            standby=tuple(part.standby for _, part in ordered if part.standby),
-            access={"/".join(at): _access(at, public[at], callers) for at, _ in ordered},
-            knobs={"/".join(at): part.knobs for at, part in ordered if part.knobs},
-        ),
-        left_out,
-    )
+    whole: dict[Key, MadePart] = {}
+    for at in sorted(made):
+        kept = last.parts.get("/".join(at))
+        open_to_all = public.get(at, kept.access.public if kept else False)  # not there: it cannot be read
+        whole[at] = _with_access(made[at], callers.access(at, open_to_all))
+    parts = {"/".join(at): part.whole for at, part in whole.items()}
+    return Planned(Plan.of(cloud, callers.grants, parts), left_out, whole, callers)
 
 
-def _parts(world: World, now: float, last: Plan, routes_bytes: int) -> tuple[dict[Key, Part], dict[str, str]]:
+def _with_access(made: MadePart, access: PartAccess) -> MadePart:
+    if made.digest and made.whole.access == access:
+        return made
+    whole = made.part.model_copy(update={"access": access})
+    return replace(made, whole=whole, digest=content_hash(whole))
+
+
+def _parts(
+    world: World, now: float, last: Plan, routes_bytes: int, before: Mapping[Key, MadePart]
+) -> tuple[dict[Key, MadePart], dict[str, str]]:
     """The part of each deployment, and why some are of the last plan. Of those over a limit the newest is left out."""
     made_of = _Source(world)
-    parts: dict[Key, Part] = {}
+    parts: dict[Key, MadePart] = {}
     left_out: dict[str, str] = {}
     used: Counter[str] = Counter()
     for deployment in sorted(world.deployments, key=lambda d: (d.created_at, d.workspace, d.name)):
         at = _place(deployment)
         try:
-            part = _part(deployment, made_of, now)
-            if used[at[0]] + part.route_bytes > routes_bytes:
+            made = _made(deployment, made_of, now, before.get(at))
+            if used[at[0]] + made.route_bytes > routes_bytes:
                 raise _too_many_routes(at[0], routes_bytes)
         except Exception as error:  # whatever it is, it is this deployment's
             left_out["/".join(at)] = _why(error)
-            part = _kept(last, at, deployment.uid)
-        used[at[0]] += part.route_bytes
-        parts[at] = part
+            made = _unchanged(_kept(last, at, deployment.uid))
+        used[at[0]] += made.route_bytes
+        parts[at] = made
     for found in world.unreadable:
         if found.kind == "deployment":
             at = (found.workspace, found.name)
-            parts[at] = _kept(last, at)
+            parts[at] = _unchanged(_kept(last, at))
             left_out["/".join(at)] = f"It is stored in a form that cannot be read: {found.reason}"
     return parts, left_out
+
+
+def _made(deployment: Deployment, source: _Source, now: float, before: MadePart | None) -> MadePart:
+    """A deployment's part: that of `before`, when nothing that it was made of has changed since."""
+    versions = source.versions_of(deployment, now)
+    if before is not None and before.versions == versions:
+        return before
+    part = _part(deployment, source, now)
+    return MadePart(versions, part, len(part.route.model_dump_json()) if part.route else 0, part, "")
+
+
+def _unchanged(part: PlanPart) -> MadePart:
+    """A part of the last plan, of which nobody knows what it was made of."""
+    return MadePart((), part, len(part.route.model_dump_json()) if part.route else 0, part, "")
 
 
 def placed(cloud: str, world: World, last: Plan | None) -> World:
@@ -142,17 +174,16 @@ def placed(cloud: str, world: World, last: Plan | None) -> World:
 
     One that was not placed yet, or cannot be read, is where its part was planned last.
     """
-    kept = last or Plan(cloud=cloud)
-    planned = {(r.workspace, r.deployment) for r in kept.routes} | {(r.workspace, r.deployment) for r in kept.replicas}
+    planned = last.parts.keys() if last else set()
 
     def here(deployment: Deployment) -> bool:
         placement = deployment.status.placement
-        return _place(deployment) in planned if placement is None else placement.cloud == cloud
+        return "/".join(_place(deployment)) in planned if placement is None else placement.cloud == cloud
 
     return replace(
         world,
         deployments=[deployment for deployment in world.deployments if here(deployment)],
-        unreadable=[u for u in world.unreadable if u.kind != "deployment" or (u.workspace, u.name) in planned],
+        unreadable=[u for u in world.unreadable if u.kind != "deployment" or f"{u.workspace}/{u.name}" in planned],
     )
 
 
@@ -160,10 +191,37 @@ class _Source:
     """A world, by what is looked up in it."""
 
     def __init__(self, world: World) -> None:
-        self.services: Services = {(a.workspace, a.spec.digest): a.spec.manifest.service for a in world.artifacts}
+        self.artifacts = {(a.workspace, a.spec.digest): a for a in world.artifacts}
+        self.services: Services = {at: artifact.spec.manifest.service for at, artifact in self.artifacts.items()}
         self.frozen = {(r.workspace, r.spec.deployment_uid, r.spec.number): r for r in world.revisions}
         self.versions = {(secret.workspace, secret.name): secret.version for secret in world.secrets}
         self._unreadable = {(u.kind, u.workspace, u.name): u.reason for u in world.unreadable}
+
+    def versions_of(self, deployment: Deployment, now: float) -> tuple[object, ...]:
+        """The versions of all that a deployment's part is made of."""
+        status, workspace = deployment.status, deployment.workspace
+        numbers = (*(assignment.revision for assignment in status.assignments), status.stable)
+        revisions = [self.frozen.get((workspace, deployment.uid, number)) for number in numbers if number is not None]
+        templates = (*(r.spec.template for r in revisions if r), deployment.spec.template)
+        artifacts = (self.artifacts.get((workspace, template.artifact)) for template in templates)
+        trial = status.tuning.trial
+        return (
+            deployment.uid,
+            deployment.version,
+            trial is not None and now < trial.until,
+            *(r and r.version for r in revisions),
+            *(a and a.version for a in artifacts),
+            *(self.secrets_version(deployment, r) for r in revisions if r and may_be_at_zero(deployment)),
+        )
+
+    def secrets_version(self, deployment: Deployment, revision: Revision) -> str:
+        """Which versions the secrets of a revision's replicas have."""
+        template = revision.spec.template
+        service = self.services.get((revision.workspace, template.artifact))
+        declares = service is not None and service.uses is not None
+        own = identity_name(deployment.name, revision.spec.number if declares else None)
+        names = sorted({*template.secrets.values(), own})
+        return "-".join(str(self.versions.get((deployment.workspace, name), 0)) for name in names)
 
     def check(self, deployment: Deployment, digests: Iterable[str]) -> None:
         """Raise `InvalidInput` when something that a deployment's part is made of cannot be read."""
@@ -179,7 +237,7 @@ class _Source:
                 )
 
 
-def _part(deployment: Deployment, source: _Source, now: float) -> Part:
+def _part(deployment: Deployment, source: _Source, now: float) -> PlanPart:
     """What a plan holds of a deployment. Raises whatever stands in the way."""
     own = [
         (assignment, revision)
@@ -195,11 +253,11 @@ def _part(deployment: Deployment, source: _Source, now: float) -> Part:
     serving = (r for a, r in own if a.revision != deployment.status.shadow)
     stable = [replica.id for replica in running if replica.revision == deployment.status.stable]
     idle = not any(assignment.replicas for assignment, _ in own)
-    return Part(
-        tuple(map(_checked, running)),
-        _route(deployment, backends, _served(deployment, serving, source.services)),
-        _checked(first) if idle and (first := _standby(deployment, source)) else None,
-        planned(deployment.status.tuning, stable, now),
+    return PlanPart(
+        replicas=tuple(map(_checked, running)),
+        route=_route(deployment, backends, _served(deployment, serving, source.services)),
+        standby=_checked(first) if idle and (first := _standby(deployment, source)) else None,
+        knobs=planned(deployment.status.tuning, stable, now),
     )
 
 
@@ -208,18 +266,19 @@ def _checked(replica: ReplicaSpec) -> ReplicaSpec:
     return ReplicaSpec.model_validate(replica.model_dump(warnings=False))
 
 
-def _kept(last: Plan, at: Key, uid: str | None = None) -> Part:
+def _kept(last: Plan, at: Key, uid: str | None = None) -> PlanPart:
     """What the last plan holds of a deployment; of one of that `uid`, when it is named: names are used again."""
 
-    def of(replica: ReplicaSpec) -> bool:
-        mine = uid is None or replica.id == replica_id(*at[:1], uid, replica.revision, replica.ordinal)
-        return (replica.workspace, replica.deployment) == at and mine
+    part = last.parts.get("/".join(at), PlanPart())
 
-    replicas = tuple(filter(of, last.replicas))
-    standby = next(filter(of, last.standby), None)
-    route = next((route for route in last.routes if (route.workspace, route.deployment) == at), None)
-    known = bool(replicas or standby or uid is None)
-    return Part(replicas, route if known else None, standby, last.knobs.get("/".join(at)) if known else None)
+    def of(replica: ReplicaSpec) -> bool:
+        return uid is None or replica.id == replica_id(*at[:1], uid, replica.revision, replica.ordinal)
+
+    replicas = tuple(filter(of, part.replicas))
+    standby = part.standby if part.standby and of(part.standby) else None
+    if replicas or standby or uid is None:
+        return part.model_copy(update={"replicas": replicas, "standby": standby})
+    return PlanPart()
 
 
 def _place(deployment: Deployment) -> Key:
@@ -267,11 +326,7 @@ def _standby(deployment: Deployment, source: _Source) -> ReplicaSpec | None:
         return None
     service = source.services.get((revision.workspace, revision.spec.template.artifact))
     first = _replica(deployment, revision, 0, service)
-    declares = service is not None and service.uses is not None
-    own = identity_name(deployment.name, revision.spec.number if declares else None)
-    names = sorted({*revision.spec.template.secrets.values(), own})
-    held = "-".join(str(source.versions.get((deployment.workspace, name), 0)) for name in names)
-    return first.model_copy(update={"secrets_version": held})
+    return first.model_copy(update={"secrets_version": source.secrets_version(deployment, revision)})
 
 
 def _replica(deployment: Deployment, revision: Revision, ordinal: int, service: ServiceSpec | None) -> ReplicaSpec:
@@ -347,72 +402,58 @@ def _lasts(endpoint: EndpointSpec) -> bool:
     return endpoint.kind is not EndpointKind.CALL or endpoint.timeout_s is None
 
 
-def _callers(keys: Sequence[resource.Key], now: float) -> list[tuple[Standing, Grant]]:
-    """Every key that may call something, and its grant, which ends by itself when the key, or an owner's, does."""
-    by_uid = {key.uid: key for key in keys}
-    standings = ((key, standing(key, by_uid, now)) for key in keys)
-    return [
-        (held, Grant(hash=key.spec.hash, key=key.name, priority=held.priority, expires_at=held.expires_at))
-        for key, held in standings
-        if Right.CALL in held.rights
-    ]
-
-
-def _access(at: Key, public: bool, callers: Sequence[tuple[Standing, Grant]]) -> Access:
-    """Who may call: every key that stands for it now."""
-    return Access(public=public, grants=tuple(grant for held, grant in callers if held.may(Right.CALL, *at)))
-
-
 class Planning:
     """The reconciler of plans; a key is no workspace and a cloud's name."""
 
     name = "planning"
 
-    def __init__(self, store: Store, clock: Clock, routes_bytes: int = ROUTES_BYTES) -> None:
-        """`routes_bytes` is how much of routes a workspace may have."""
+    def __init__(
+        self, store: Store, clock: Clock, routes_bytes: int = ROUTES_BYTES, snapshot: Snapshot | None = None
+    ) -> None:
+        """`routes_bytes` is how much of routes a workspace may have; `snapshot` has what is in the store."""
         self._store = store
+        self._snapshot = snapshot or Snapshot(store)
         self._clock = clock
         self._routes_bytes = routes_bytes
+        self._plans = StoredPlans(self._snapshot)
+        self._before: dict[str, Planned] = {}
         self._known: set[Key] = set()
 
     async def keys(self) -> Collection[Key]:
         """Every cloud, and every plan that is left of one."""
-        clouds = {("", cloud.name) for cloud in await self._store.list_all("cloud")}
-        self._known = clouds | {("", kept.name) for kept in await self._store.list_all("plan")}
+        await self._snapshot.at_least(self._store.written)
+        self._known = {("", found.name) for kind in ("cloud", "plan") for found in self._snapshot.list(kind)}
         return self._known
 
     async def affected(self, changes: Sequence[Change]) -> Collection[Key]:
         """Every cloud by what its plan is made of; by its own change only when it came or went: reports are none."""
         made_of = any(change.kind in _MADE_OF for change in changes)
-        gone = any(change.kind in ("cloud", "plan") and change.deleted for change in changes)
+        gone = any(change.kind in ("cloud", "plan", "plan_part") and change.deleted for change in changes)
         come = {("", change.name) for change in changes if change.kind == "cloud"} - self._known
         return await self.keys() if made_of or gone or come else ()
 
     async def reconcile(self, key: Key) -> Again | None:
         """Make the plan again, and keep it when it says something new."""
         name = key[1]
-        clouds = [cloud.name for cloud in await self._store.list_all("cloud")]
-        kept = await self._store.find("plan", "", name)
-        if name not in clouds:
-            if kept is not None:
-                await self._store.delete(kept)
+        await self._snapshot.at_least(self._store.written)
+        if self._snapshot.find("cloud", "", name) is None:
+            self._before.pop(name, None)
+            await delete_plan(self._store, self._snapshot, name)
             return None
-        last = kept.spec.plan if kept else None
-        # At once, and not one after the other: somebody may wait for it at the edge.
-        unreadable: list[Unreadable] = []
-        found = await asyncio.gather(*(self._store.list_all(kind, unreadable=unreadable) for kind in _MADE_OF))
-        deployments, revisions, artifacts, keys, secrets = found
-        world = placed(name, World(deployments, revisions, artifacts, keys, secrets, unreadable), last)
+        kept = self._plans.read(name)
+        last = kept.plan if kept else None
+        world = placed(name, self._world(), last)
         now = self._clock.now()
-        made = plan(name, world, now, last, self._routes_bytes)
-        spec = PlanSpec(plan=made.plan, hash=made.plan.hash)
-        if kept is None:
-            kept = await self._store.create("plan", "", name, spec)
-        elif kept.spec.hash != spec.hash:
-            kept = await self._store.update_spec(kept, spec)
-        if kept.status.left_out != made.left_out:
-            await self._store.update_status(kept, PlanStatus(left_out=made.left_out))
+        made = plan(name, world, now, last, self._routes_bytes, self._before.get(name))
+        self._before[name] = made
+        await write_plan(self._store, self._snapshot, made.plan, made.digests, made.left_out)
         return _again(world.deployments, now)
+
+    def _world(self) -> World:
+        """Everything that plans are made of."""
+        unreadable = [row for kind in _MADE_OF for row in self._snapshot.unreadable(kind)]
+        deployments, revisions, artifacts, keys, secrets = map(self._snapshot.list, _MADE_OF)
+        return World(deployments, revisions, artifacts, keys, secrets, unreadable)
 
 
 def _again(deployments: Iterable[Deployment], now: float) -> Again | None:

@@ -21,7 +21,7 @@ from kaon import log
 from kaon.clock import Clock
 from kaon.control.loop import Again, Key
 from kaon.control.minds import Mind, Terms
-from kaon.errors import Conflict, KaonError, NotFound
+from kaon.errors import Conflict, NotFound
 from kaon.laws import choice, rollout
 from kaon.laws.restraint import Standing, restrain
 from kaon.laws.scaling import Decision
@@ -50,6 +50,7 @@ _BREATH = 25
 """After so many deployments others may use the loop."""
 
 _UNKNOWN = ServiceSpec(name="unknown", entry="unknown:Unknown")
+_TICK = "scaling-tick"
 _NUMBERS = re.compile(r"[\d.,]+")
 
 
@@ -64,6 +65,10 @@ class _Judged:
     said: Decision | None = None
     """The last decision, whether or not anything came of it."""
     woken_at: float = float("-inf")
+
+    @property
+    def key(self) -> Key:
+        return self.deployment.workspace, self.deployment.name
 
 
 class Scaling:
@@ -126,16 +131,10 @@ class Scaling:
         judged = self._judged.get(key)
         return judged.mind if judged else None
 
-    async def run(self) -> None:
-        """Judge all, every `TICK_S`, until cancelled."""
-        while True:
-            await self._clock.sleep(TICK_S)
-            try:
-                await self.tick()
-            except KaonError as error:  # the store is away: what serves, serves on as it is
-                self._log.warning("no decisions", cause=error.cause)
-            except Exception:  # a bug must not end the platform that it is in
-                self._log.exception("no decisions")
+    async def next_tick(self) -> None:
+        """Judge all, `TICK_S` from now."""
+        await self._clock.sleep(TICK_S)
+        await self.tick()
 
     async def tick(self) -> None:
         """Judge all once, and write what is new."""
@@ -144,9 +143,11 @@ class Scaling:
         for number, judged in enumerate(list(self._judged.values()), start=1):
             try:
                 decision, taken = self._judge(judged, now, left)
-            except Exception:  # one deployment's failure, even a bug's, is not the others'
+            except Exception as error:  # one deployment's failure, even a bug's, is not the others'
                 self._log.exception("no decision", deployment=judged.deployment.name)
+                self._opinions.failures.note(_TICK, judged.key, error)
                 continue
+            self._opinions.failures.settle(_TICK, judged.key)
             left -= taken
             if decision is not None:
                 before, news = judged.deployment.status.wanted, _is_news(judged, decision, now)

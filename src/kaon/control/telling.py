@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from kaon.laws import canary, rollout
-from kaon.types.condition import Condition
+from kaon.store.failures import Failure
+from kaon.types.condition import FAILURES, Condition
 from kaon.types.deployment import CanaryStatus, DeploymentStatus, RolloutState
 from kaon.types.event import Event, Level
 from kaon.types.journal import JournalEntry
@@ -26,14 +27,16 @@ def conditions(
     lost: str = "",
     unplanned: str = "",
     unrouted: str = "",
+    failures: Sequence[Failure] = (),
     owner_gone: str = "",
 ) -> tuple[Condition, ...]:
     """`Ready`: as many serve as should. `Progressing`: nothing is in the way. `Identity`: its key can be had.
 
     `Shadow`, when there is one: its replicas are ready. While they do not hold: `Placed`, why no cloud takes it;
     `Reported`, why nothing is known of its replicas; `Planned` and `Routed`, what could not be planned, or what the
-    edge could not route; what was planned and routed last is in force. `OwnerGone`, while it holds: the key that
-    deployed it has ended; it goes on until an admin adopts or deletes it.
+    edge could not route; what was planned and routed last is in force. While they hold: `Unreadable` and
+    `ReconcileFailed`, what a controller could not do, and why; `OwnerGone`: the key that deployed it has ended, and it
+    goes on until an admin adopts or deletes it.
     """
     ready = sum(a.ready for a in status.assignments if a.revision != status.shadow)
     wanted = rollout.wanted(deployment.spec, status)
@@ -50,11 +53,22 @@ def conditions(
     for a in status.assignments:
         if a.revision == status.shadow:
             found["Shadow"] = (a.ready == a.replicas, f"{a.ready} of {a.replicas} replicas of it are ready.")
+    found |= {f.condition: (True, f.reason) for f in reversed(failures)}
     since = {(c.type, c.holds): c.since for c in deployment.status.conditions}
     return tuple(
         Condition(type=type_, holds=holds, reason=reason, since=since.get((type_, holds), now))
         for type_, (holds, reason) in found.items()
     )
+
+
+def with_failures(deployment: Deployment, failures: Sequence[Failure], now: float) -> DeploymentStatus:
+    """The deployment's status with these failures among its conditions, and nothing else changed."""
+    status: DeploymentStatus = deployment.status
+    since = {c.type: c.since for c in status.conditions}
+    failed = {f.condition: f.reason for f in reversed(failures)}
+    others = [c for c in status.conditions if c.type not in FAILURES]
+    alarms = [Condition(type=t, holds=True, reason=why, since=since.get(t, now)) for t, why in failed.items()]
+    return status.model_copy(update={"conditions": (*others, *alarms)})
 
 
 def events(deployment: Deployment, before: DeploymentStatus, after: DeploymentStatus, now: float) -> Iterable[Event]:
@@ -94,6 +108,12 @@ def events(deployment: Deployment, before: DeploymentStatus, after: DeploymentSt
             yield event(f"Not{name}", f"{now_} Until then {kept} is in force.", Level.WARNING)
         elif was and not now_:
             yield event(name, f"It is {name.lower()} again.")
+    for name in sorted(FAILURES):
+        was, now_ = (next((c.reason for c in status.conditions if c.type == name), "") for status in (before, after))
+        if now_ and now_ != was:
+            yield event(name, now_, Level.WARNING)
+        elif was and not now_:
+            yield event("Recovered", f"It is over that: {was}")
     yield from (event(*moved) for moved in _placed(before, after))
     if before.state is not after.state:
         match after.state:

@@ -58,6 +58,7 @@ _TRIES = 5
 _BREATH = 10
 """After so many deployments others may use the loop."""
 
+_TICK = "tuning-tick"
 _NO_TWIN = "this control plane has none"
 
 
@@ -140,34 +141,31 @@ class Tuning:
         await self._write(known)
         return None
 
-    async def run(self) -> None:
-        """Look at all, every `TICK_S`, until cancelled."""
+    async def next_tick(self) -> None:
+        """Look at all, `TICK_S` from now. While the store is away what is in force stays; agents end trials."""
         try:
-            while True:
-                await self._clock.sleep(TICK_S)
-                try:
-                    await self.tick()
-                except KaonError as error:  # the store is away: what is in force stays; agents end trials themselves
-                    self._log.warning("nothing is tuned", cause=error.cause)
-                except Exception:  # a bug must not end the platform that it is in
-                    self._log.exception("nothing is tuned")
-        finally:
+            await self._clock.sleep(TICK_S)
+            await self.tick()
+        except asyncio.CancelledError:
             for known in self._tuned.values():
                 if known.asking is not None:
                     known.asking.cancel()
+            raise
 
     async def tick(self) -> None:
         """Look at all once, write what is new, and ask the twin what is due."""
         failures: list[KaonError] = []
-        for number, known in enumerate(list(self._tuned.values()), start=1):
+        for number, (key, known) in enumerate(list(self._tuned.items()), start=1):
             try:
                 self._look(known)
                 if known.tuner.news or known.tuner.wanted(self._clock.now()) != known.tuner.status:
                     await self._write(known)
+                self._opinions.failures.settle(_TICK, key)
             except KaonError as error:  # what is not written is wanted still, by the next tick too
                 failures.append(error)
-            except Exception:  # one deployment's failure, even a bug's, is not the others'
+            except Exception as error:  # one deployment's failure, even a bug's, is not the others'
                 self._log.exception("not tuned", deployment=known.deployment.name)
+                self._opinions.failures.note(_TICK, key, error)
             if number % _BREATH == 0:
                 await asyncio.sleep(0)
         self._ask_what_is_due()

@@ -1,7 +1,8 @@
 """The last word between a scaling law and the platform: what none of them may do, whichever was chosen.
 
-Going up is never held back, but by the bounds. Going down waits for figures, and for a rollout to end: it counts
-on every ready replica. Zero is for deployments that have served, and while nobody waits.
+Going up is never held back, but by the bounds, and from zero: only a caller who waits wakes a deployment. Calls without
+a good key are refused there and do not wait, though they are counted as arrivals. Going down waits for figures, and for
+a rollout to end: it counts on every ready replica. Zero is for deployments that have served, and while nobody waits.
 """
 
 from __future__ import annotations
@@ -38,4 +39,6 @@ def restrain(decision: Decision, standing: Standing, bounds: Bounds, at_s: float
         replicas, reason = 1, f"{callers} for a replica"
     elif replicas == 0 and not standing.proven:
         replicas, reason = 1, "has not served yet: one proves that it can"
+    elif standing.wanted == 0 and standing.proven and not standing.held:
+        replicas, reason = 0, "nobody waits for a replica"
     return Decision(bounds.clip(replicas, at_s), reason)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from kaon.laws.rights import line
 from kaon.types.deployment import templates_of
-from kaon.types.resource import Artifact, Deployment, Key, PlanResource, Revision
+from kaon.types.resource import Artifact, Deployment, Key, PlanPartResource, PlanResource, Revision
 
 DAY_S = 86_400.0
 BLOBS_S = 3600.0
@@ -52,6 +52,7 @@ class Stored:
     deployments: Sequence[Deployment] = ()
     revisions: Sequence[Revision] = ()
     plans: Sequence[PlanResource] = ()
+    plan_parts: Sequence[PlanPartResource] = ()
     keys: Sequence[Key] = ()
     blobs: Sequence[Blob] = ()
     unreadable: Sequence[tuple[str, str, str]] = ()
@@ -71,7 +72,7 @@ def may_go(stored: Stored, keep: Keep, now: float) -> Garbage:
     """What nothing refers to at `now`, epoch seconds, and whose time is over."""
     used, closed = _used(stored), {workspace for kind, workspace, _ in stored.unreadable if kind in _REFERRING}
     named = {a.spec.digest for a in stored.artifacts} | {n for kind, _, n in stored.unreadable if kind == "artifact"}
-    plans_known = all(kind != "plan" for kind, _, _ in stored.unreadable)
+    plans_known = all(kind not in ("plan", "plan_part") for kind, _, _ in stored.unreadable)
     unused = (a for a in stored.artifacts if (a.workspace, a.spec.digest) not in used and a.workspace not in closed)
     return Garbage(
         artifacts=tuple(
@@ -103,7 +104,9 @@ def _used(stored: Stored) -> set[tuple[str, str]]:
     """(Workspace, digest) of each artifact that something refers to."""
     specs = ((d.workspace, t.artifact) for d in stored.deployments for t in templates_of(d.spec))
     frozen = ((r.workspace, r.spec.template.artifact) for r in stored.revisions)
-    planned = ((r.workspace, r.artifact) for p in stored.plans for r in (*p.spec.plan.replicas, *p.spec.plan.standby))
+    parts = [row.spec.part for row in stored.plan_parts]
+    parts += [part for row in stored.plans if row.spec.plan for part in row.spec.plan.parts.values()]
+    planned = ((r.workspace, r.artifact) for p in parts for r in (*p.replicas, *((p.standby,) if p.standby else ())))
     return {*specs, *frozen, *planned}
 
 

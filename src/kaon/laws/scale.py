@@ -118,7 +118,8 @@ class Scale:
         found = {"rps_12s": arrivals.rate(_SHORT_S), "rps_60s": arrivals.total() / _STEADY_S}
         found |= {"rps_ahead": state.ahead.high(state.contest.start_s), "start_s": state.contest.start_s}
         if state.service.known:
-            cost_s, plan = self._call(state)[0], self._plan(state)
+            cost_s = self._call(state)[0]
+            plan = self._plan(state, cost_s)
             found |= {"call_s": cost_s, "headroom": state.headroom.factor, "demand": plan.demand}
             found |= {"hold_s": plan.hold_s, "beta": plan.beta, "share": plan.share}
         return found | {"gaps": state.gaps.known}
@@ -202,9 +203,9 @@ class Scale:
         quick = max(steady, arrivals.rate(_QUICK_S), state.ahead.high(state.contest.start_s))
         return steady * cost_s, quick * cost_s
 
-    def _plan(self, state: ScaleState) -> Wanted:
-        """What the winner of the contest wants, a climb included."""
-        return contest.wanted(state.contest, self._climb(state) * self._call(state)[0], self.margin)
+    def _plan(self, state: ScaleState, cost_s: float) -> Wanted:
+        """What the winner of the contest wants, a climb included; a call costs `cost_s` replica-seconds."""
+        return contest.wanted(state.contest, self._climb(state) * cost_s, self.margin)
 
     def _climb(self, state: ScaleState) -> float:
         """Calls per second when a start would be done, if the climb from the last minute to its last 12 s goes on."""
@@ -239,7 +240,7 @@ class Scale:
             wanted = max(1, math.ceil(min(seen.in_flight or 0, alive) / at_once))
             return max(wanted, seen.ready), "what a call costs is not known yet: by calls in flight"
         cost_s, _ = self._call(state)
-        plan = self._plan(state)
+        plan = self._plan(state, cost_s)
         waiting = max(0, (seen.queued or 0) - math.ceil(seen.ready * self.max_batch / state.service.rows_per_call))
         backlog = waiting * cost_s / _BACKLOG_S
         replicas = max(1, math.ceil(plan.replicas + backlog - 1e-9))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 from typing import TypeVar
+from urllib.parse import parse_qs
 
 from pydantic import BaseModel, ValidationError
 
-from kaon.errors import InvalidInput, KaonError, NotFound, TooLarge
+from kaon.errors import InvalidInput, KaonError, NotFound, TooLarge, Unauthenticated
 from kaon.runtime import metrics
 from kaon.runtime.answers import Answer, refusal
 from kaon.runtime.asgi import Receive, Scope, Send
@@ -16,38 +18,52 @@ from kaon.runtime.sums import Sums
 from kaon.types.key import Access
 from kaon.types.knobs import Knobs
 from kaon.types.launch import ReplicaHealth
-from kaon.types.model import content_hash
 from kaon.types.refusals import Refusals
 from kaon.types.replica import Phase
 from kaon.types.shadow import KeptAnswers, Sampling
+from kaon.types.versioned import Versioned
 
 _JSON = b"application/json"
 _PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
 _MAX_BODY_BYTES = 16 * 2**20
+_OPEN = ("GET /live", "GET /ready")
+"""What edges and Kubernetes ask, who have no token: it says nothing that a caller could not find out."""
 
 M = TypeVar("M", bound=BaseModel)
+V = TypeVar("V", bound=Versioned)
 
 
 class Control:
     """The control socket's ASGI app, and the phase that it tells."""
 
-    def __init__(self, serving: Serving, cpus: float = 1.0) -> None:
+    def __init__(self, serving: Serving, cpus: float = 1.0, token: str = "") -> None:
+        """`token` is what callers must show, but for `_OPEN`; empty: whoever can connect may call."""
         self.phase = Phase.LOADING
+        self._authorization = f"Bearer {token}".encode() if token else b""
         self._serving = serving
         self._sums = Sums(serving, cpus)
-        self._refusals = Refusals()
+        self._refusals = Refusals().named()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         try:
-            query = scope.get("query_string", b"").decode("latin-1")
-            answer = await self._answer(f"{scope['method']} {scope['path']}", query, receive)
+            call, query = f"{scope['method']} {scope['path']}", scope.get("query_string", b"").decode("latin-1")
+            self._check(call, scope)
+            answer = await self._answer(call, query, receive)
         except KaonError as error:
             answer = refusal(error, "")
         headers = [(b"content-type", answer.media_type), (b"content-length", b"%d" % len(answer.body))]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
+
+    def _check(self, call: str, scope: Scope) -> None:
+        """Raise `Unauthenticated` when this call needs the token and does not show it."""
+        if not self._authorization or call in _OPEN:
+            return
+        shown = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        if not hmac.compare_digest(shown, self._authorization):
+            raise Unauthenticated("The control address asks for this replica's token.")
 
     async def _answer(self, call: str, query: str, receive: Receive) -> Answer:
         match call:
@@ -62,13 +78,13 @@ class Control:
                 await asyncio.to_thread(__import__, "prometheus_client")
                 return Answer(200, _PROMETHEUS, metrics.text(self._serving))
             case "PUT /access":
-                self._serving.door.gate.put(await _told(receive, Access))
+                self._serving.door.gate.put(await _versioned(query, receive, Access))
                 return Answer(204, _JSON, b"")
             case "PUT /knobs":
-                self._serving.tune(await _told(receive, Knobs))
+                self._serving.tune(await _versioned(query, receive, Knobs))
                 return Answer(204, _JSON, b"")
             case "PUT /refusals":
-                self._refusals = await _told(receive, Refusals)
+                self._refusals = await _versioned(query, receive, Refusals)
                 self._serving.door.refusals = frozenset(self._refusals.request_ids)
                 return Answer(204, _JSON, b"")
             case "PUT /sampling":
@@ -93,10 +109,21 @@ class Control:
             reason=serving.door.shut,
             in_flight=serving.in_flight,
             queued=serving.queued,
-            access=serving.door.gate.hash,
+            access=serving.door.gate.version,
             knobs=serving.knobs,
-            refusals=content_hash(self._refusals),
+            refusals=self._refusals.version,
         )
+
+
+async def _versioned(query: str, receive: Receive, model: type[V]) -> V:
+    """The body under the version that the query gives it; without one, as by an older agent, it is named by its
+    content. Raises `InvalidInput`, `TooLarge`."""
+    body = (await _told(receive, model)).model_dump(exclude={"version"})
+    version = parse_qs(query).get("version", [""])[0]
+    try:
+        return model.model_validate({**body, "version": version}).named()
+    except ValidationError:
+        raise InvalidInput("A version has at most 64 letters, digits, dots, dashes and underscores.") from None
 
 
 async def _told(receive: Receive, model: type[M]) -> M:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from kaon.clock import Clock
 from kaon.errors import Unauthenticated
 from kaon.types.key import Access, Grant, key_hash
-from kaon.types.model import content_hash
 
 _CACHE_BOUND = 1024
 ANYBODY = Grant(hash="", key="")
@@ -28,7 +27,8 @@ class Gate:
         self._known: dict[bytes, Grant] = {}
         self._grants: dict[str, Grant] = {}
         self.public = False
-        self.hash = ""
+        self.version = ""
+        """Of the access list in force, as whoever gave it out calls it."""
         self.on_change: Callable[[], None] = _nothing
         """Called when another list is in force."""
         self.put(access)
@@ -36,7 +36,7 @@ class Gate:
     def put(self, access: Access) -> None:
         """Let `access` be in force from the next request on."""
         self.public = access.public
-        self.hash = content_hash(access)
+        self.version = access.named().version
         self._grants = {grant.hash: grant for grant in access.grants}
         self._known.clear()
         self.on_change()

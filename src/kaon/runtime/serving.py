@@ -26,7 +26,6 @@ from kaon.sdk import openapi
 from kaon.sdk.endpoint import Endpoint
 from kaon.sdk.service import Service
 from kaon.types.knobs import AS_THE_CLASS_SAYS, Knobs
-from kaon.types.model import content_hash
 from kaon.types.service import MAX_MESSAGE_BYTES, EndpointKind
 from kaon.types.shadow import Sampling
 
@@ -56,9 +55,7 @@ class Serving:
         """Keeps answers while a shadow is compared; None: as always."""
         self.new_context: Callable[[], Context] = Context
         """Makes the context of a request: a copy of what the class's module and constructor left."""
-        self._knobs = AS_THE_CLASS_SAYS
-        self.knobs = content_hash(self._knobs)
-        """What names the knobs in force."""
+        self._knobs = AS_THE_CLASS_SAYS.named()
         self._prefix = prefix
         self._stepper: Stepper | None = None
         self._openapi: bytes | None = None
@@ -88,9 +85,14 @@ class Serving:
 
     def tune(self, knobs: Knobs) -> None:
         """Let `knobs` be in force, now and when it opens."""
-        self._knobs, self.knobs = knobs, content_hash(knobs)
+        self._knobs = knobs.named()
         for lane in self.lanes:
             lane.tune(knobs)
+
+    @property
+    def knobs(self) -> str:
+        """Version of the knobs in force."""
+        return self._knobs.version
 
     @property
     def figures(self) -> tuple[Figures, ...]:

@@ -29,7 +29,7 @@ from pydantic import ValidationError
 from kaon.errors import BuildError, InvalidInput, TooLarge
 from kaon.sdk.limits import DEFAULT_LIMITS, LOCK, MANIFEST, Limits, check_files, split_path
 from kaon.types.artifact import FileEntry, Manifest
-from kaon.types.model import canonical_json
+from kaon.types.model import canonical_json, from_request
 
 _BLOCK = 512
 _CHUNK = 64 * 1024
@@ -120,7 +120,7 @@ def read_manifest(archive: Path | bytes, limits: Limits = DEFAULT_LIMITS, *, dig
     it is over a limit.
     """
     with _opened(archive) as file:
-        reader = _Reader(file, limits)
+        reader = _Reader(file, limits, as_request=True)
         for _, _, content in reader.files():
             for _ in content:
                 pass
@@ -293,8 +293,9 @@ class _Inflater:
 class _Reader:
     """The files of an archive, one after the other, each held against the manifest, which comes first."""
 
-    def __init__(self, file: BinaryIO, limits: Limits) -> None:
-        self._inflater, self._limits = _Inflater(file, limits), limits
+    def __init__(self, file: BinaryIO, limits: Limits, *, as_request: bool = False) -> None:
+        """`as_request`: nobody has checked it before, so its manifest may hold nothing that is not known here."""
+        self._inflater, self._limits, self._as_request = _Inflater(file, limits), limits, as_request
         self._manifest: Manifest | None = None
 
     def files(self) -> Iterator[tuple[str, bool, Iterator[bytes]]]:
@@ -336,7 +337,7 @@ class _Reader:
         if sum(map(raw.count, (b",", b"[", b"{"))) > self._limits.manifest_values:
             raise TooLarge("The artifact's manifest holds too many values.")
         try:
-            self._manifest = Manifest.model_validate_json(raw)
+            self._manifest = from_request(Manifest, raw) if self._as_request else Manifest.model_validate_json(raw)
         except ValidationError as error:
             raise _bad_manifest(error) from None
         self._check(self._manifest)

@@ -209,10 +209,10 @@ async def _stop_replicas(settings: Settings, on_progress: OnProgress) -> None:
     with contextlib.suppress(KaonError):
         await edge.close_door()
     driver = ProcessDriver(folder, settings.run_dir, _no_artifact, SystemClock())
-    plan = PlanFile(folder / "plan.json").load()
-    drains = {spec.id: min(spec.drain_s, _DRAIN_MAX_S) for spec in (plan.replicas if plan else ())}
+    kept = PlanFile(folder / "plan.json").load()
+    drains = {spec.id: min(spec.drain_s, _DRAIN_MAX_S) for spec in (kept.plan.replicas if kept else ())}
     try:
-        replicas = list(await driver.observe())
+        replicas = list((await driver.observe()).replicas)
         if replicas:
             on_progress("Draining", f"{len(replicas)} replicas finish what is in flight")
         stops = (driver.stop(replica, drains.get(replica, _ROLE_GRACE_S)) for replica in replicas)

@@ -63,12 +63,13 @@ class Collector:
     async def _garbage(self) -> Garbage:
         unreadable: list[Unreadable] = []
         blobs = await self._blobs.list_all()
-        kinds = ("artifact", "deployment", "revision", "plan", "key")
-        artifacts, deployments, revisions, plans, keys = [
+        kinds = ("artifact", "deployment", "revision", "plan", "plan_part", "key")
+        artifacts, deployments, revisions, plans, parts, keys = [
             await self._store.list_all(kind, unreadable=unreadable) for kind in kinds
         ]
         bad = [(u.kind, u.workspace, u.name) for u in unreadable]
-        return may_go(Stored(artifacts, deployments, revisions, plans, keys, blobs, bad), self._keep, self._clock.now())
+        stored = Stored(artifacts, deployments, revisions, plans, parts, keys, blobs, bad)
+        return may_go(stored, self._keep, self._clock.now())
 
     async def _drop(self, digest: str) -> bool:
         """Delete bytes, unless an artifact names them by now."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from kaon.store.failures import Failures
 from kaon.types.advice import Advice
 from kaon.types.journal import JournalEntry
 from kaon.types.tuning import TuningState
@@ -40,6 +41,8 @@ class Opinions:
     """The newest opinions of each deployment."""
 
     def __init__(self) -> None:
+        self.failures = Failures()
+        """What the controllers cannot do."""
         self._scaling: _Kept[JournalEntry] = _Kept()
         self._tuning: _Kept[TuningState] = _Kept()
         self._advice: _Kept[tuple[Advice, ...] | None] = _Kept()

@@ -24,7 +24,7 @@ from typing import Any
 from kaon import log
 from kaon.errors import KaonError, Unavailable
 from kaon.store.port import AnyResource, Change, Store, Unreadable
-from kaon.store.records import missing
+from kaon.store.records import missing, unreadable_row
 from kaon.types.key import identity_deployment
 from kaon.types.resource import Key
 
@@ -77,7 +77,15 @@ class Subscription:
         return self
 
     async def __anext__(self) -> Sequence[Change]:
+        await self.filled()
+        return self.taken()
+
+    async def filled(self) -> None:
+        """Wait until there is something."""
         await self._filled.wait()
+
+    def taken(self) -> Sequence[Change]:
+        """What there is by now, which may be nothing."""
         self._filled.clear()
         group, self._changes = list(self._changes.values()), {}
         return group
@@ -163,14 +171,14 @@ class Snapshot:
         return self._version
 
     def find(self, kind: str, workspace: str, name: str) -> AnyResource | None:
-        """The resource of that name, or None. Raises `KaonError` for one that cannot be read."""
+        """The resource of that name, or None. Raises `UnreadableRow` for one that cannot be read."""
         of = self._of(kind)
         if row := of.unreadable.get((workspace, name)):
-            raise KaonError(f"The {kind} '{name}' is stored in a form that cannot be read: {row.reason}")
+            raise unreadable_row(row)
         return of.items.get(workspace, {}).get(name)
 
     def get(self, kind: str, workspace: str, name: str) -> AnyResource:
-        """The resource of that name. Raises `NotFound`, and `KaonError` for one that cannot be read."""
+        """The resource of that name. Raises `NotFound`, and `UnreadableRow` for one that cannot be read."""
         found = self.find(kind, workspace, name)
         if found is None:
             raise missing(kind, workspace, name)

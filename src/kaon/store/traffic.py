@@ -29,6 +29,8 @@ MOST_BYTES = 64 * 2**20
 _AHEAD_S = 5.0
 """How far another clock may be ahead; what is later than that is of a clock that was wrong."""
 _OVERLAP_S = 0.25
+_AS_OBJECTS = 4
+"""How many of the newest moments are kept as objects too: those of the last two ticks."""
 
 Key = tuple[str, str]
 """Workspace and deployment."""
@@ -43,17 +45,21 @@ class Moment:
     """In order of arrival here."""
     samples: dict[Key, list[bytes]] = field(default_factory=dict)
     """As JSON."""
+    objects: dict[Key, list[Sample]] = field(default_factory=dict)
+    """The same as objects, of the newest moments: those are what everybody asks for."""
     size_bytes: int = 0
 
     def add(self, sample: Sample) -> None:
         """Keep `sample`."""
-        text = sample.model_dump_json(exclude_defaults=True).encode()
-        self.samples.setdefault((sample.workspace, sample.deployment), []).append(text)
+        key, text = (sample.workspace, sample.deployment), sample.model_dump_json(exclude_defaults=True).encode()
+        self.samples.setdefault(key, []).append(text)
+        self.objects.setdefault(key, []).append(sample)
         self.size_bytes += len(text)
 
     def of(self, key: Key) -> Iterator[Sample]:
         """The samples of a deployment."""
-        return map(Sample.model_validate_json, self.samples.get(key, ()))
+        found = self.objects.get(key)
+        return iter(found) if found else map(Sample.model_validate_json, self.samples.get(key, ()))
 
 
 @dataclass(slots=True)
@@ -98,11 +104,14 @@ class TrafficRing:
         self._present: Counter[Key] = Counter()
         self._number = 0
 
-    def add(self, traffic: Traffic, now_s: float | None = None) -> float:
+    def add(
+        self, traffic: Traffic, now_s: float | None = None, wanted: Callable[[Sample], bool] | None = None
+    ) -> float:
         """Keep what is new of it; the end of the newest sample that is here of that cloud.
 
         Nothing is kept when something before it is missing here (`Traffic.after_s`): it will be sent again from
         there. `now_s` is the time here: what says to be of later is not kept, or dropped when this clock went back.
+        What is not `wanted` is not kept either, and is not asked for again.
         """
         cloud = self._clouds.setdefault(traffic.cloud, _Cloud())
         latest = float("inf") if now_s is None else now_s + _AHEAD_S
@@ -120,8 +129,11 @@ class TrafficRing:
             self._number += 1
             moment = Moment(at_s, self._number)
             for sample in samples:
-                moment.add(sample)
+                if wanted is None or wanted(sample):
+                    moment.add(sample)
             cloud.seconds.append(moment)
+            if len(cloud.seconds) > _AS_OBJECTS:
+                cloud.seconds[-1 - _AS_OBJECTS].objects.clear()
             cloud.until = at_s
             self._count(cloud, moment)
         self._sum_up(cloud)
@@ -170,6 +182,7 @@ class TrafficRing:
             for moment in run:
                 self._uncount(cloud, moment)
             whole = _sum(run)
+            whole.objects.clear()
             cloud.sums.append(whole)
             self._count(cloud, whole)
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
-import hashlib
 import json
 import os
 import signal
@@ -27,6 +26,9 @@ from urllib.parse import parse_qs, urlsplit
 
 Answer = tuple[int, bytes]
 
+TOLD = ("access", "knobs")
+"""What it is told, each with a version that it says back."""
+
 STACKS_SIGNAL = 58
 """As in `kaon.types.launch`, which is not imported here."""
 
@@ -38,9 +40,11 @@ class StandIn:
         self.launch = launch
         self.secrets = secrets
         self.behaviour = json.loads(launch["env"].get("BEHAVIOUR", "{}"))
-        self.access, self.knobs = (
-            json.dumps(launch[told], sort_keys=True, separators=(",", ":")).encode() for told in ("access", "knobs")
-        )
+        self.told = {
+            name: json.dumps({k: v for k, v in launch[name].items() if k != "version"}, separators=(",", ":"))
+            for name in TOLD
+        }
+        self.versions = {name: launch[name]["version"] or "as it was started" for name in TOLD}
         self.ready = False
         self.in_flight = 0
         self.used: list[bytes] = []
@@ -89,17 +93,15 @@ class StandIn:
 
     async def control(self, method: str, target: str, body: bytes) -> Answer:
         """What the agent asks and tells."""
-        if (method, target) == ("put", "/access"):
-            self.access = body
-            return 204, b""
-        if (method, target) == ("put", "/knobs"):
-            self.knobs = body
+        path, _, query = target.partition("?")
+        if method == "put" and (name := path.removeprefix("/")) in TOLD:
+            self.told[name] = body.decode()
+            self.versions[name] = parse_qs(query)["version"][0]
             return 204, b""
         health = {
             "phase": "Ready" if self.ready else "Loading",
             "in_flight": self.in_flight,
-            "access": hashlib.sha256(self.access).hexdigest(),
-            "knobs": hashlib.sha256(self.knobs).hexdigest(),
+            **self.versions,
         }
         return (200 if self.ready or target == "/live" else 503), json.dumps(health).encode()
 
@@ -115,7 +117,7 @@ class StandIn:
         if not self.in_flight:
             self.quiet.set()
         told |= {"id": self.launch["id"], "pid": os.getpid(), "environ": dict(os.environ), "secrets": self.secrets}
-        return 200, json.dumps(told | {"access": self.access.decode(), "knobs": self.knobs.decode()}).encode()
+        return 200, json.dumps(told | self.told).encode()
 
 
 def noted(flights: dict[str, float]) -> bytes:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from kaon.types.model import Model
 
+FAILURES = frozenset({"Unreadable", "ReconcileFailed"})
+"""What a controller cannot do."""
+ALARMS = FAILURES | {"OwnerGone"}
+"""Conditions that are bad when they hold. All others are bad when they do not."""
+
 
 class Condition(Model):
     """One thing that holds or does not."""
@@ -12,3 +17,8 @@ class Condition(Model):
     holds: bool
     reason: str = ""
     since: float = 0
+
+    @property
+    def bad(self) -> bool:
+        """Whether somebody should look."""
+        return self.holds is (self.type in ALARMS)

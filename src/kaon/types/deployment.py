@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 from pydantic import Field, model_validator
 
 from kaon.types.condition import Condition
-from kaon.types.model import Digest, EnvName, Model, Name, content_hash
+from kaon.types.model import Digest, EnvName, Model, Name, OpenEnum, content_hash
 from kaon.types.objective import Objective
 from kaon.types.route import Hostname, Origin
 from kaon.types.service import Resources
 from kaon.types.tuning import Tuning, TuningStatus
 
 
-class Law(StrEnum):
+class Law(OpenEnum):
     """What decides how many replicas there are; all but the first are the laws of others, to compare with."""
 
     KAON = "kaon"
@@ -23,6 +21,11 @@ class Law(StrEnum):
     HPA = "hpa"
     SKY_SERVE = "sky-serve"
     PREDICTIVE = "predictive"
+
+    @classmethod
+    def unknown(cls) -> Law:
+        """The usual one."""
+        return cls.KAON
 
 
 class Floor(Model):
@@ -85,7 +88,10 @@ class Rollout(Model):
     max_surge: int = Field(default=1, ge=1, le=100, description="Replicas beyond the wanted count while it lasts.")
     canary: Canary | None = Field(default=None, description="None: it takes over as its replicas become ready.")
     progress_deadline_s: float = Field(
-        default=120.0, gt=0, le=3600, description="A new replica must be ready within this, else the rollout stops."
+        default=120.0,
+        gt=0,
+        le=3600,
+        description="A new replica must be ready within this, else the rollout stops. Installing does not count.",
     )
 
 
@@ -172,7 +178,7 @@ class RevisionStatus(Model):
     at: float = Field(default=0, description="Epoch seconds.")
 
 
-class RolloutState(StrEnum):
+class RolloutState(OpenEnum):
     """Where a deployment stands."""
 
     PENDING = "Pending"
@@ -182,6 +188,11 @@ class RolloutState(StrEnum):
     """The new revision did not come up. The old one serves; when there is none, the new one is tried on."""
     DEGRADED = "Degraded"
     """Stable, but fewer replicas are ready than wanted."""
+
+    @classmethod
+    def unknown(cls) -> RolloutState:
+        """The next look says how it stands."""
+        return cls.PENDING
 
 
 class Assignment(Model):

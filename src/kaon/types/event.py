@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 from pydantic import Field
 
-from kaon.types.model import Model
+from kaon.types.model import Model, OpenEnum
 
 
-class Level(StrEnum):
+class Level(OpenEnum):
     """Whether somebody should look."""
 
     NORMAL = "normal"
     WARNING = "warning"
 
+    @classmethod
+    def unknown(cls) -> Level:
+        """Somebody should look."""
+        return cls.WARNING
+
 
 class Event(Model):
     """Something that happened."""
 
+    id: int = Field(default=0, ge=0, description="Grows with every event, and is never used again; 0: not kept yet.")
     at: float = Field(description="Epoch seconds.")
     workspace: str
     kind: str = Field(description="Kind of the resource that it is about.")

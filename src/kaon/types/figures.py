@@ -23,7 +23,7 @@ class ReplicaFigures(Model):
     codes: dict[str, int] = Field(
         default_factory=dict, description="Answers by class: '2xx' to '5xx'; with '429' and '503' apart from theirs."
     )
-    knobs: str = Field(default="", description="content_hash of the Knobs in force.")
+    knobs: str = Field(default="", description="Version of the Knobs in force.")
     in_flight: int = Field(default=0, ge=0)
     queued: int = Field(default=0, ge=0, description="Of these, waiting for a slot or a batch.")
     queue_s: float = Field(default=0.0, ge=0, description="Time in queue of all calls that began.")

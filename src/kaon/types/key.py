@@ -7,7 +7,8 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from kaon.types.model import Model, Name
+from kaon.types.model import Model, Name, OpenEnum
+from kaon.types.versioned import Versioned
 
 KEY_PREFIX = "kaon_"
 IDENTITY_PREFIX = "identity-"
@@ -24,12 +25,17 @@ class Role(StrEnum):
     AGENT = "agent"
 
 
-class Priority(StrEnum):
+class Priority(OpenEnum):
     """Whose calls go first when there is not enough for all."""
 
     HIGH = "high"
     NORMAL = "normal"
     LOW = "low"
+
+    @classmethod
+    def unknown(cls) -> Priority:
+        """Neither before others nor after them."""
+        return cls.NORMAL
 
 
 class Right(StrEnum):
@@ -82,7 +88,7 @@ class Grant(Model):
     expires_at: float | None = None
 
 
-class Access(Model):
+class Access(Versioned):
     """Who may call a deployment."""
 
     public: bool = False

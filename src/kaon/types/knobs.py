@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from kaon.types.model import Model
+from kaon.types.versioned import Versioned
 
 KnobName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 Values = dict[KnobName, Annotated[float, Field(allow_inf_nan=False)]]
@@ -27,7 +28,7 @@ def spelled(values: Values) -> str:
 MOST_WAIT_S = 10.0
 
 
-class Knobs(Model):
+class Knobs(Versioned):
     """What a replica does otherwise than its class says; None: as the class says. It never goes beyond the class."""
 
     max_batch: int | None = Field(
@@ -60,6 +61,11 @@ class PlannedKnobs(Model):
     force: Knobs = AS_THE_CLASS_SAYS
     trial: Knobs | None = None
     replicas: tuple[str, ...] | None = Field(default=None, description="Ids of those that try; None: all.")
+
+    def named(self) -> PlannedKnobs:
+        """The same, all of whose knobs have a version."""
+        trial = None if self.trial is None else self.trial.named()
+        return self.model_copy(update={"force": self.force.named(), "trial": trial})
 
     def of(self, replica: str, *, trying: bool = True) -> Knobs:
         """What the replica of that id should have; `trying`: whether the trial is still meant."""

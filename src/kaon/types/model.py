@@ -1,12 +1,20 @@
-"""What every type shares: frozen, unknown fields refused, finite numbers, strict names, canonical JSON and its hash."""
+"""What every type shares: frozen, finite numbers, strict names, canonical JSON and its hash.
+
+Who reads decides what becomes of what a newer Kaon has more of. Rows of the store, and what servers, agents, replicas
+and clients say to each other, are read by pydantic's own `model_validate`: unknown fields are left out, and an unknown
+choice of an `OpenEnum` is a safe one. What people send or write is read by `from_request`, which refuses both, so
+that a misspelt field is told instead of being without effect. One type may come both ways.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated
+from contextvars import ContextVar
+from enum import StrEnum
+from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter
 
 Name = Annotated[
     str,
@@ -24,10 +32,44 @@ Address = Annotated[str, StringConstraints(pattern=r"^(unix:/.+|[^\s/:]+:\d{1,5}
 """Where something listens: `unix:/path` or `host:port`."""
 
 
-class Model(BaseModel):
-    """A value: frozen, closed to fields that it does not know, and without infinities and NaN, which JSON has not."""
+M = TypeVar("M", bound=BaseModel)
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+_reads_request: ContextVar[bool] = ContextVar("reads_request", default=False)
+
+
+class Model(BaseModel):
+    """A value: frozen, and without infinities and NaN, which JSON has not."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class OpenEnum(StrEnum):
+    """A choice that a newer Kaon may know more of. An unknown one is read as `unknown()`; a request's is refused."""
+
+    @classmethod
+    def unknown(cls) -> Self:
+        """What to take an unknown choice for: what does the least harm."""
+        raise NotImplementedError
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        return None if _reads_request.get() or not isinstance(value, str) else cls.unknown()
+
+
+def from_request(kind: type[M] | TypeAdapter[M], value: Any) -> M:
+    """`value` as `kind`, of what somebody sent or wrote; bytes are JSON.
+
+    Unknown fields and choices are refused, at every depth. Raises pydantic's `ValidationError`.
+    """
+    token = _reads_request.set(True)
+    try:
+        if isinstance(kind, TypeAdapter):
+            return kind.validate_python(value, extra="forbid")
+        if isinstance(value, bytes):
+            return kind.model_validate_json(value, extra="forbid")
+        return kind.model_validate(value, extra="forbid")
+    finally:
+        _reads_request.reset(token)
 
 
 def canonical_json(model: BaseModel) -> bytes:

@@ -1,40 +1,170 @@
 """Plan and report: all that a control plane and an agent say to each other.
 
-A plan is everything that must be true in one cloud, named by its content hash; a report is everything
-that the agent sees there. Neither is a command: the newest one replaces all before it, so a lost one
-costs nothing but time.
+A plan is everything that must be true in one cloud; a report is everything that the agent sees there. Neither is a
+command: the newest one replaces all before it, so a lost one costs nothing but time.
+
+A plan has a part for each deployment. Who may call is said once: grants stand in groups, and a part names the groups
+that may call its deployment. So a plan's size grows with its replicas and its keys, and not with their product.
+A plan is named by the control plane; agents compare the name and never make it themselves.
 """
 
 from __future__ import annotations
 
-from pydantic import Field
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import Any, TypeVar
 
-from kaon.types.key import Access
+from pydantic import Field, model_validator
+
+from kaon.types.key import Access, Grant
 from kaon.types.knobs import PlannedKnobs
-from kaon.types.model import Model, content_hash
+from kaon.types.model import Model
+from kaon.types.place import PlaceHealth
 from kaon.types.replica import ReplicaSpec, ReplicaStatus
 from kaon.types.route import Route
+from kaon.types.versioned import Version
+
+PLAN_IN_PARTS = "application/vnd.kaon.plan-in-parts+json"
+"""What an agent accepts that reads `Plan`; one of the release before reads `FlatPlan` only."""
 
 
-class Plan(Model):
-    """Everything that must be true in one cloud."""
+class PartAccess(Model):
+    """Who may call a deployment, by reference."""
+
+    public: bool = False
+    groups: tuple[str, ...] = Field(default=(), description="Names of groups in `Plan.grants`.")
+    version: Version = Field(default="", description="Names this access list; the replica says it back.")
+
+
+class PlanPart(Model):
+    """What a plan holds of one deployment."""
+
+    replicas: tuple[ReplicaSpec, ...] = ()
+    route: Route | None = None
+    standby: ReplicaSpec | None = Field(
+        default=None, description="Of a deployment at zero: the replica that is started as soon as a caller waits."
+    )
+    access: PartAccess = PartAccess()
+    knobs: PlannedKnobs = PlannedKnobs().named()
+
+
+class FlatPlan(Model):
+    """A plan as the release before has it: in files, in the store, and between its servers and its agents."""
 
     cloud: str
     replicas: tuple[ReplicaSpec, ...] = ()
     routes: tuple[Route, ...] = ()
-    standby: tuple[ReplicaSpec, ...] = Field(
-        default=(),
-        description="Of deployments at zero, the replica that the agent starts as soon as a caller waits.",
-    )
-    access: dict[str, Access] = Field(default_factory=dict, description="'workspace/deployment' -> who may call it.")
-    knobs: dict[str, PlannedKnobs] = Field(
-        default_factory=dict, description="'workspace/deployment' -> its replicas' knobs; as the class says: left out."
-    )
+    standby: tuple[ReplicaSpec, ...] = ()
+    access: dict[str, Access] = Field(default_factory=dict)
+    knobs: dict[str, PlannedKnobs] = Field(default_factory=dict)
 
-    @property
-    def hash(self) -> str:
-        """The plan's name."""
-        return content_hash(self)
+    def in_parts(self) -> dict[str, Any]:
+        """The fields of the same `Plan`."""
+        replicas, standby = _by_deployment(self.replicas), _by_deployment(self.standby)
+        routes = _by_deployment(self.routes)
+        grants: dict[str, tuple[Grant, ...]] = {}
+        parts: dict[str, PlanPart] = {}
+        for name in sorted({*replicas, *routes, *standby, *self.access, *self.knobs}):
+            access = self.access.get(name, Access()).named()
+            grants[access.version] = access.grants
+            parts[name] = PlanPart(
+                replicas=tuple(replicas.get(name, ())),
+                route=routes[name][0] if name in routes else None,
+                standby=standby[name][0] if name in standby else None,
+                access=PartAccess(public=access.public, groups=(access.version,), version=access.version),
+                knobs=self.knobs.get(name, PlannedKnobs()).named(),
+            )
+        return {"cloud": self.cloud, "grants": grants, "parts": parts}
+
+    def text(self) -> str:
+        """As JSON that an agent of the release before reads: it refuses fields that it does not know."""
+        versions = {"force": {"version"}, "trial": {"version"}}
+        left_out: Any = {"access": {"__all__": {"version"}}, "knobs": {"__all__": versions}}
+        return self.model_dump_json(exclude=left_out)
+
+
+_Of = TypeVar("_Of", ReplicaSpec, Route)
+
+
+def _by_deployment(found: Iterable[_Of]) -> dict[str, list[_Of]]:
+    grouped: dict[str, list[_Of]] = {}
+    for one in found:
+        grouped.setdefault(f"{one.workspace}/{one.deployment}", []).append(one)
+    return grouped
+
+
+class Plan(Model):
+    """Everything that must be true in one cloud. One in the form of the release before is read too."""
+
+    cloud: str
+    grants: dict[str, tuple[Grant, ...]] = Field(default_factory=dict, description="Group -> grants, each once.")
+    parts: dict[str, PlanPart] = Field(default_factory=dict, description="'workspace/deployment' -> its part.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_the_release_before(cls, data: Any) -> Any:
+        flat = isinstance(data, dict) and data.keys() & (FlatPlan.model_fields.keys() - cls.model_fields.keys())
+        return FlatPlan.model_validate(data).in_parts() if flat else data
+
+    @classmethod
+    def of(cls, cloud: str, grants: Mapping[str, tuple[Grant, ...]], parts: Mapping[str, PlanPart]) -> Plan:
+        """A plan of what has been validated already."""
+        return cls.model_construct(cloud=cloud, grants=dict(grants), parts=dict(parts))
+
+    @cached_property
+    def replicas(self) -> tuple[ReplicaSpec, ...]:
+        """The replicas of all parts."""
+        return tuple(replica for part in self.parts.values() for replica in part.replicas)
+
+    @cached_property
+    def routes(self) -> tuple[Route, ...]:
+        """The routes of all parts."""
+        return tuple(part.route for part in self.parts.values() if part.route)
+
+    @cached_property
+    def standby(self) -> tuple[ReplicaSpec, ...]:
+        """The replicas that stand by, of all parts."""
+        return tuple(part.standby for part in self.parts.values() if part.standby)
+
+    @cached_property
+    def access(self) -> dict[str, Access]:
+        """'workspace/deployment' -> who may call it."""
+        made: dict[PartAccess, Access] = {}
+        for part in self.parts.values():
+            if part.access not in made:
+                made[part.access] = expanded(part.access, self.grants)
+        return {name: made[part.access] for name, part in self.parts.items()}
+
+    @cached_property
+    def knobs(self) -> dict[str, PlannedKnobs]:
+        """'workspace/deployment' -> the knobs of its replicas."""
+        return {name: part.knobs for name, part in self.parts.items()}
+
+    def flat(self) -> FlatPlan:
+        """The same in the form of the release before."""
+        usual = PlannedKnobs().named()
+        return FlatPlan(
+            cloud=self.cloud,
+            replicas=self.replicas,
+            routes=self.routes,
+            standby=self.standby,
+            access=self.access,
+            knobs={name: knobs for name, knobs in self.knobs.items() if knobs != usual},
+        )
+
+
+def expanded(access: PartAccess, grants: Mapping[str, tuple[Grant, ...]]) -> Access:
+    """The access list that `access` refers to. A group that is not there lets nobody in."""
+    found = (grant for group in access.groups for grant in grants.get(group, ()))
+    ordered = tuple(sorted(found, key=lambda grant: (grant.key, grant.hash)))
+    return Access(public=access.public, grants=ordered, version=access.version).named()
+
+
+class NamedPlan(Model):
+    """A plan, and what the control plane calls it."""
+
+    name: str = Field(default="", description="Opaque; empty: not known, as of a plan of the release before.")
+    plan: Plan
 
 
 class EdgeStatus(Model):
@@ -53,9 +183,10 @@ class Report(Model):
     """Everything that an agent sees in its cloud."""
 
     cloud: str
-    plan: str = Field(default="", description="Hash of the plan that the agent works by.")
+    plan: str = Field(default="", description="Name of the plan that the agent works by, as the control plane gave it.")
     replicas: tuple[ReplicaStatus, ...] = ()
     edge: EdgeStatus = EdgeStatus()
+    place: PlaceHealth = Field(default=PlaceHealth(), description="How the place is in which the replicas run.")
     held: dict[str, int] = Field(
         default_factory=dict, description="'workspace/deployment' -> callers that wait for a replica; none: left out."
     )
@@ -65,10 +196,12 @@ class Report(Model):
 
 
 class PlanSpec(Model):
-    """A plan as the store keeps it; the resource's name is the cloud's."""
+    """A plan as the store keeps it; the resource's name is the cloud's. Its parts are rows of their own."""
 
-    plan: Plan
-    hash: str
+    hash: str = Field(description="The plan's name, which agents are given.")
+    grants: dict[str, tuple[Grant, ...]] = Field(default_factory=dict, description="As in `Plan`.")
+    parts: dict[str, str] = Field(default_factory=dict, description="'workspace/deployment' -> digest of its part.")
+    plan: Plan | None = Field(default=None, description="All of it, in a row that the release before wrote.")
 
 
 class PlanStatus(Model):
@@ -78,3 +211,14 @@ class PlanStatus(Model):
         default_factory=dict,
         description="'workspace/deployment' -> why its part could not be made; the last good part is in the plan.",
     )
+
+
+class PlanPartSpec(Model):
+    """A part as the store keeps it; the resource's name is 'cloud/workspace/deployment'."""
+
+    digest: str = Field(description="Names what it says; the plan's row refers to it.")
+    part: PlanPart
+
+
+class PlanPartStatus(Model):
+    """Nothing yet."""

@@ -7,12 +7,12 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from kaon.types.flight import ID_LENGTH
-from kaon.types.model import Model
+from kaon.types.versioned import Versioned
 
 MOST = 1000
 
 
-class Refusals(Model):
+class Refusals(Versioned):
     """Request ids that are refused now."""
 
     request_ids: tuple[Annotated[str, StringConstraints(min_length=1, max_length=ID_LENGTH)], ...] = Field(

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from enum import StrEnum
 
 from pydantic import Field
 
-from kaon.types.model import Address, Digest, EnvName, Model, Name
+from kaon.types.model import Address, Digest, EnvName, Model, Name, OpenEnum
 from kaon.types.service import Resources
 
 
-class Phase(StrEnum):
+class Phase(OpenEnum):
     """Where a replica is in its life; also the word that people see."""
 
     BUILDING = "Building"
@@ -23,8 +22,45 @@ class Phase(StrEnum):
     CONFIG_ERROR = "ConfigError"
     NO_CAPACITY = "NoCapacity"
     DRAINING = "Draining"
+    COMPLETED = "Completed"
+    """It ended with exit code 0 and is not started again."""
     UNKNOWN = "Unknown"
     """Its cloud is lost."""
+
+    @classmethod
+    def unknown(cls) -> Phase:
+        """It does not serve, and nobody is to be alarmed."""
+        return cls.STARTING
+
+
+class WorkloadKind(OpenEnum):
+    """What a workload is for."""
+
+    SERVICE = "service"
+    """It answers calls until it is stopped."""
+    JOB = "job"
+    """It does its work and ends; nobody calls it."""
+
+    @classmethod
+    def unknown(cls) -> WorkloadKind:
+        """Nobody is sent to what may not answer."""
+        return cls.JOB
+
+
+class Restart(OpenEnum):
+    """Whether a replica that has ended by itself is started again."""
+
+    ALWAYS = "always"
+    NEVER = "never"
+
+    @classmethod
+    def unknown(cls) -> Restart:
+        """What may be done only once is not done again."""
+        return cls.NEVER
+
+
+INSTALL_LIMIT_S = 1800.0
+"""How long making a replica's artifact and environment ready may take, in seconds."""
 
 
 class ReplicaSpec(Model):
@@ -38,6 +74,8 @@ class ReplicaSpec(Model):
     revision: int = Field(ge=1)
     ordinal: int = Field(ge=0)
     artifact: Digest
+    kind: WorkloadKind = WorkloadKind.SERVICE
+    restart: Restart = Restart.ALWAYS
     env: dict[EnvName, str] = Field(default_factory=dict)
     secrets: tuple[EnvName, ...] = Field(default=(), description="Variables whose values the control plane holds.")
     secrets_version: str = Field(

@@ -1,4 +1,4 @@
-"""The envelope that every kind of resource shares, and the table of kinds."""
+"""The envelope that every kind of resource shares; the kinds themselves are declared in `kaon.types.kinds`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kaon.types.cloud import CloudSpec, CloudStatus
 from kaon.types.deployment import DeploymentSpec, DeploymentStatus, RevisionSpec, RevisionStatus
 from kaon.types.key import KeySpec, KeyStatus
 from kaon.types.model import Model
-from kaon.types.plan import PlanSpec, PlanStatus
+from kaon.types.plan import PlanPartSpec, PlanPartStatus, PlanSpec, PlanStatus
 from kaon.types.secret import SecretSpec, SecretStatus
 from kaon.types.workspace import WorkspaceSpec, WorkspaceStatus
 
@@ -34,18 +34,6 @@ class Resource(Model, Generic[SpecT, StatusT]):
     status: StatusT
 
 
-KINDS: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
-    "workspace": (WorkspaceSpec, WorkspaceStatus),
-    "artifact": (ArtifactSpec, ArtifactStatus),
-    "deployment": (DeploymentSpec, DeploymentStatus),
-    "revision": (RevisionSpec, RevisionStatus),
-    "key": (KeySpec, KeyStatus),
-    "secret": (SecretSpec, SecretStatus),
-    "cloud": (CloudSpec, CloudStatus),
-    "plan": (PlanSpec, PlanStatus),
-}
-"""Kind -> its spec and status."""
-
 Workspace = Resource[WorkspaceSpec, WorkspaceStatus]
 Artifact = Resource[ArtifactSpec, ArtifactStatus]
 Deployment = Resource[DeploymentSpec, DeploymentStatus]
@@ -54,3 +42,4 @@ Key = Resource[KeySpec, KeyStatus]
 Secret = Resource[SecretSpec, SecretStatus]
 Cloud = Resource[CloudSpec, CloudStatus]
 PlanResource = Resource[PlanSpec, PlanStatus]
+PlanPartResource = Resource[PlanPartSpec, PlanPartStatus]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints
 
 from kaon.types.model import Address, Model, Name
 
@@ -80,14 +80,6 @@ class Route(Model):
         default=(), max_length=16, description="Host names whose every path is this deployment's, without the prefix."
     )
     sandbox: bool = Field(default=False, description="Answers are shown by browsers without scripts and origin.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_an_older_kaon(cls, data: Any) -> Any:
-        """A route that an older Kaon stored says which calls are idempotent, which is not reason enough to retry."""
-        if isinstance(data, dict):
-            return {name: value for name, value in data.items() if name != "idempotent_paths"}
-        return data
 
 
 class Endpoint(Model):

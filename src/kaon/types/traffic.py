@@ -43,7 +43,7 @@ class ColdStart(Model):
 class Side(Model):
     """What the replicas with the same knobs answered, as they count it themselves, while some or all try others."""
 
-    knobs: str = Field(description="content_hash of the knobs in force.")
+    knobs: str = Field(description="Version of the knobs in force.")
     replicas: int = Field(default=0, ge=0, description="That were ready at the end of the span.")
     answered: int = Field(default=0, ge=0)
     failed: int = Field(default=0, ge=0, description="Of these, 5xx or refused as too much.")

@@ -7,17 +7,22 @@ from enum import StrEnum
 from pydantic import Field, model_validator
 
 from kaon.types.knobs import Values
-from kaon.types.model import Model
+from kaon.types.model import Model, OpenEnum
 from kaon.types.objective import Weights
 from kaon.types.window import LossParts
 
 
-class Mode(StrEnum):
+class Mode(OpenEnum):
     """What the tuner may do by itself."""
 
     OFF = "off"
     RECOMMEND = "recommend"
     AUTO = "auto"
+
+    @classmethod
+    def unknown(cls) -> Mode:
+        """Nothing is tried that nobody here understands."""
+        return cls.OFF
 
 
 class Reach(StrEnum):

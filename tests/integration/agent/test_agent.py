@@ -25,10 +25,10 @@ from kaon.drivers.process import ProcessDriver
 from kaon.testing.places import pack_files
 from kaon.types.key import Access, Grant
 from kaon.types.knobs import Knobs, PlannedKnobs
-from kaon.types.model import canonical_json
+from kaon.types.model import content_hash
 from kaon.types.replica import Phase, ReplicaSpec, ReplicaStatus
 
-from .world import Files, access_text, plan_of, process_driver, replica
+from .world import Files, plan_of, process_driver, replica, text_of
 
 WITHIN_S = 20.0
 
@@ -116,7 +116,7 @@ async def test_what_the_plan_wants_runs_is_behind_the_edge_and_is_reported(world
     await world.until(lambda: world.ready() == {"shop-1-0", "shop-1-1"})
     assert world.behind_edge() == {spec.id for spec in plan.replicas}
     report = world.files.reported()
-    assert report.plan == plan.hash
+    assert report.plan == content_hash(plan)
     assert {s.pid for s in report.replicas} == set(world.pids().values())
 
 
@@ -198,7 +198,7 @@ async def test_a_revoked_key_is_told_to_running_replicas_at_once(world: World) -
     world.files.want(plan_of(spec, access=closed))
 
     async def told() -> bool:
-        return (await ask(world, spec.id))["access"] == access_text(closed)
+        return (await ask(world, spec.id))["access"] == text_of(closed)
 
     await until(told)
 
@@ -208,7 +208,7 @@ async def test_a_canary_is_told_its_knobs_and_a_replica_starts_with_those_in_for
     force, tried = Knobs(max_batch=8), Knobs(max_batch=2)
     planned = PlannedKnobs(force=force, trial=tried, replicas=(specs[0].id,))
     await world.start_agent()
-    world.files.want(plan_of(*specs).model_copy(update={"knobs": {"default/shop": planned}}))
+    world.files.want(plan_of(*specs, knobs={"default/shop": planned}))
     await world.until(lambda: len(world.behind_edge()) == 2)
     pids = world.pids()
 
@@ -216,14 +216,14 @@ async def test_a_canary_is_told_its_knobs_and_a_replica_starts_with_those_in_for
         return {(await ask(world, spec.id))["knobs"] for spec in of}
 
     async def tries() -> bool:
-        return await knobs(specs[0]) == {canonical_json(tried).decode()}
+        return await knobs(specs[0]) == {text_of(tried)}
 
     await until(tries)
-    assert (await ask(world, specs[1].id))["knobs"] == canonical_json(force).decode()
+    assert (await ask(world, specs[1].id))["knobs"] == text_of(force)
     world.files.want(plan_of(*specs))
 
     async def without() -> bool:
-        return await knobs(*specs) == {canonical_json(Knobs()).decode()}
+        return await knobs(*specs) == {text_of(Knobs())}
 
     await until(without)
     assert world.pids() == pids
@@ -284,20 +284,6 @@ async def test_what_runs_and_no_plan_names_is_stopped(world: World) -> None:
     world.files.want(plan_of(kept))
     await world.start_agent()
     await world.until(lambda: set(world.pids()) == {kept.id})
-
-
-async def test_stop_all_ends_every_replica(world: World) -> None:
-    agent = await world.start_agent()
-    world.files.want(plan_of(*(replica(world.artifact, n) for n in range(3))))
-    await world.until(lambda: len(world.pids()) == 3)
-    driver = world._running[0] if world._running else None
-    assert driver
-    assert world._running
-    world._running[2].cancel()
-    await asyncio.wait([world._running[2]])
-    await agent.stop_all()
-    assert world.pids() == {}
-    assert await driver.observe() == {}
 
 
 async def test_logs_are_answered_with_tail_and_grep(world: World) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -22,10 +23,11 @@ from kaon.drivers.process import ProcessDriver
 from kaon.errors import Unavailable
 from kaon.testing import stand_in
 from kaon.types.key import Access
-from kaon.types.model import Address, canonical_json
-from kaon.types.plan import EdgeStatus, Plan, Report
+from kaon.types.model import Address, content_hash
+from kaon.types.plan import EdgeStatus, NamedPlan, Plan, Report
 from kaon.types.replica import ReplicaSpec, replica_id
 from kaon.types.route import Backend, Endpoint, Route
+from kaon.types.versioned import Versioned
 
 POLL_S = 0.02
 _ENDPOINTS = TypeAdapter(tuple[Endpoint, ...])
@@ -72,12 +74,14 @@ class Files:
 
     # control plane
 
-    async def plan(self, after: str, wait_s: float) -> Plan | None:
+    async def plan(self, after: str, wait_s: float) -> NamedPlan | None:
         for _ in range(int(wait_s / POLL_S)):
             self._reach()
             file = self.home / "wanted.json"
-            if file.exists() and (plan := Plan.model_validate_json(file.read_bytes())).hash != after:
-                return plan
+            if file.exists():
+                plan = Plan.model_validate_json(file.read_bytes())
+                if content_hash(plan) != after:
+                    return NamedPlan(name=content_hash(plan), plan=plan)
             await SystemClock().sleep(POLL_S)
         return None
 
@@ -113,8 +117,8 @@ class Files:
     async def status(self) -> EdgeStatus:
         return EdgeStatus(running=True)
 
-    async def in_flight(self, address: Address) -> int | None:
-        return None
+    async def in_flight(self) -> dict[Address, int]:
+        return {}
 
 
 def replica(artifact: str, ordinal: int = 0, revision: int = 1, behaviour: Behaviour | None = None) -> ReplicaSpec:
@@ -131,15 +135,20 @@ def replica(artifact: str, ordinal: int = 0, revision: int = 1, behaviour: Behav
     )
 
 
-def plan_of(*replicas: ReplicaSpec, access: Access | None = None) -> Plan:
+def plan_of(*replicas: ReplicaSpec, access: Access | None = None, **more: Any) -> Plan:
     route = Route(workspace="default", deployment="shop", prefix="/shop", backends=(Backend(revision=1, weight=100),))
     return Plan(
-        cloud="local", replicas=replicas, routes=(route,), access={"default/shop": access or Access(public=True)}
+        cloud="local",
+        replicas=replicas,
+        routes=(route,),
+        access={"default/shop": access or Access(public=True)},
+        **more,
     )
 
 
-def access_text(access: Access) -> str:
-    return canonical_json(access).decode()
+def text_of(told: Versioned) -> str:
+    """What a replica that was told this keeps of it."""
+    return told.body().decode()
 
 
 def process_driver(files: Files, run_dir: Path) -> ProcessDriver:

@@ -46,10 +46,10 @@ def link_with(world: World, key: str) -> Link:
 
 
 async def test_the_plan_comes_once_and_then_only_when_it_changes(world: World, link: Link) -> None:
-    plan = await link.plan("", 5)
-    assert plan
-    assert [spec.id for spec in plan.replicas] == [REPLICA]
-    assert await link.plan(plan.hash, 0) is None
+    named = await link.plan("", 5)
+    assert named
+    assert [spec.id for spec in named.plan.replicas] == [REPLICA]
+    assert await link.plan(named.name, 0) is None
 
 
 async def test_a_report_lands_in_the_clouds_status(world: World, link: Link) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.bad_manifests import spoilt
+from tests.plans import keep_plan
 from tests.waiting import until
 
 from kaon.errors import Unavailable
@@ -23,7 +24,7 @@ from kaon.types.deployment import (
     template_hash,
 )
 from kaon.types.key import Role
-from kaon.types.plan import Plan, PlanSpec
+from kaon.types.plan import Plan
 
 from .world import DIGEST, World, artifact_bytes, digest_of, packed, populate, world_of
 
@@ -393,17 +394,15 @@ async def hangs(world: World, cloud: str) -> None:
 
 
 async def test_a_plan_is_answered_when_it_changes_and_304_when_not(world: World, agent: Any) -> None:
-    plan = Plan.model_validate_json((await agent.get("/clouds/local/plan")).content)
-    same = await agent.get("/clouds/local/plan", params={"after": plan.hash, "wait_s": 0.05})
+    known = {"if-none-match": (await agent.get("/clouds/local/plan")).headers["etag"]}
+    same = await agent.get("/clouds/local/plan", params={"wait_s": 0.05}, headers=known)
     assert (same.status_code, same.content) == (304, b"")
-    waiting = asyncio.ensure_future(agent.get("/clouds/local/plan", params={"after": plan.hash, "wait_s": 30}))
+    waiting = asyncio.ensure_future(agent.get("/clouds/local/plan", params={"wait_s": 30}, headers=known))
     await hangs(world, "local")
     assert not waiting.done()
-    resource = await world.store.get("plan", "", "local")
-    new = Plan(cloud="local")
-    await world.store.update_spec(resource, PlanSpec(plan=new, hash=new.hash))
+    await keep_plan(world.store, Plan(cloud="local"))
     answer = await waiting
-    assert Plan.model_validate_json(answer.content).hash == new.hash
+    assert Plan.model_validate_json(answer.content) == Plan(cloud="local")
 
 
 async def test_a_cloud_without_a_plan_waits_for_its_first(world: World) -> None:
@@ -411,8 +410,7 @@ async def test_a_cloud_without_a_plan_waits_for_its_first(world: World) -> None:
         assert (await far.get("/clouds/far/plan", params={"wait_s": 0})).status_code == 304
         waiting = asyncio.ensure_future(far.get("/clouds/far/plan", params={"wait_s": 30}))
         await hangs(world, "far")
-        plan = Plan(cloud="far")
-        await world.store.create("plan", "", "far", PlanSpec(plan=plan, hash=plan.hash))
+        await keep_plan(world.store, Plan(cloud="far"))
         assert (await waiting).json()["cloud"] == "far"
 
 
@@ -471,8 +469,8 @@ async def test_an_unexpected_error_says_nothing_but_a_request_id(
     async def broken(*_: Any) -> Any:
         raise RuntimeError("the-text-of-an-exception")
 
-    monkeypatch.setattr(world.store, "list_all", broken)
-    answer = await root.get("/workspaces/default/deployments")
+    monkeypatch.setattr(world.store, "events", broken)
+    answer = await root.get("/workspaces/default/events")
     assert answer.status_code == 500
     assert answer.json()["code"] == "internal"
     assert answer.json()["request_id"] == answer.headers["x-request-id"]

@@ -12,10 +12,12 @@ from typing import Any
 import httpx2
 import pytest
 import uvicorn
+from tests.plans import keep_plan
 from tests.waiting import until
 
 from kaon.api import replicas
 from kaon.types.key import KeyStatus, Role
+from kaon.types.plan import Plan
 
 from .world import REPLICA, World, populate, world_of
 
@@ -205,14 +207,11 @@ async def test_an_agent_cannot_answer_with_lines_of_other_replicas_or_with_no_li
 
 
 async def test_a_plan_reaches_a_waiting_agent_over_the_wire(world: World) -> None:
-    from kaon.types.plan import Plan, PlanSpec
-
     async with connect(world, "agent") as agent:
-        plan = Plan.model_validate_json((await agent.get("/clouds/local/plan")).content)
-        waiting = asyncio.ensure_future(agent.get("/clouds/local/plan", params={"after": plan.hash, "wait_s": 30}))
+        known = {"if-none-match": (await agent.get("/clouds/local/plan")).headers["etag"]}
+        waiting = asyncio.ensure_future(agent.get("/clouds/local/plan", params={"wait_s": 30}, headers=known))
         await until(lambda: ("plan", "", "local") in world.app.state.parts.snapshot._waiting)
-        new = Plan(cloud="local")
-        await world.store.update_spec(await world.store.get("plan", "", "local"), PlanSpec(plan=new, hash=new.hash))
+        await keep_plan(world.store, Plan(cloud="local"))
         assert (await waiting).json()["replicas"] == []
 
 

@@ -11,34 +11,41 @@ from typing import Any
 import httpx2
 import pytest
 
-from kaon.api.app import DOORS, create_app
+from kaon.api.app import COLLECTIONS, DOORS, create_app
 from kaon.api.doors import Door
 from kaon.api.gate import Open
 from kaon.errors import PROBLEM_JSON
 from kaon.types.cloud import CloudSpec
 from kaon.types.deployment import CanaryStatus
 from kaon.types.key import RIGHTS, KeyStatus, Right, Role
+from kaon.types.kind import Kind, Verb
+from kaon.types.kinds import KINDS
 from kaon.types.traffic import Sample, Traffic
 
 from .world import DIGEST, REPLICA, World, artifact_bytes, populate, world_of
 
 WS = "/workspaces/{ws}"
 ONE = WS + "/deployments/{deployment}"
+
+
+def place_of(kind: Kind) -> str:
+    """The path of one resource."""
+    collection = COLLECTIONS.get(kind.name)
+    return f"{kind.path}/{{{collection.parameter if collection else 'name'}}}"
+
+
 SPEC = {"template": {"artifact": DIGEST}}
 NO_BODY: dict[str, Any] = {}
 GOOD: dict[tuple[str, str], dict[str, Any]] = {
+    **{("GET", kind.path): NO_BODY for kind in KINDS.values() if Verb.LIST in kind.rights},
+    **{("GET", place_of(kind)): NO_BODY for kind in KINDS.values() if Verb.GET in kind.rights},
     ("GET", "/health"): NO_BODY,
     ("GET", "/whoami"): NO_BODY,
     ("GET", "/openapi.json"): NO_BODY,
-    ("GET", "/workspaces"): NO_BODY,
     ("POST", "/workspaces"): {"json": {"name": "new"}},
     ("DELETE", "/workspaces/{ws}"): NO_BODY,
-    ("GET", WS + "/artifacts"): NO_BODY,
-    ("GET", WS + "/artifacts/{digest}"): NO_BODY,
     ("DELETE", WS + "/artifacts/{digest}"): NO_BODY,
     ("POST", WS + "/artifacts"): {"content": artifact_bytes(b"x = 1\n")},
-    ("GET", WS + "/deployments"): NO_BODY,
-    ("GET", ONE): NO_BODY,
     ("PUT", ONE): {"json": SPEC},
     ("DELETE", ONE): NO_BODY,
     ("POST", ONE + "/scale"): {"json": {"min": 1, "max": 3}},
@@ -62,18 +69,13 @@ GOOD: dict[tuple[str, str], dict[str, Any]] = {
     ("GET", "/metrics"): NO_BODY,
     ("GET", "/gc"): NO_BODY,
     ("POST", "/gc"): NO_BODY,
-    ("GET", WS + "/replicas"): NO_BODY,
     ("GET", ONE + "/logs"): {"params": {"tail": 1}},
-    ("GET", WS + "/events"): NO_BODY,
     ("GET", "/audit"): NO_BODY,
     ("GET", WS + "/audit"): NO_BODY,
-    ("GET", WS + "/keys"): NO_BODY,
     ("POST", WS + "/keys"): {"json": {"name": "new", "role": "viewer"}},
     ("DELETE", WS + "/keys/{name}"): NO_BODY,
-    ("GET", WS + "/secrets"): NO_BODY,
     ("PUT", WS + "/secrets/{name}"): {"json": {"value": "something else"}},
     ("DELETE", WS + "/secrets/{name}"): NO_BODY,
-    ("GET", "/clouds"): NO_BODY,
     ("POST", "/clouds/{name}/cordon"): NO_BODY,
     ("POST", "/clouds/{name}/uncordon"): NO_BODY,
     ("DELETE", "/clouds/{name}"): NO_BODY,
@@ -124,7 +126,13 @@ async def world(tmp_path: Path) -> Any:
 
 
 def address(method: str, path: str) -> str:
-    names = dict(NAMES, name="victim" if path.endswith("/keys/{name}") else "spare")
+    collection = path.removesuffix("/{name}").rpartition("/")[2]
+    names = dict(
+        NAMES,
+        name={"keys": "victim", "clouds": "local", "replicas": "web-1-0", "revisions": "web-1"}.get(
+            collection, "spare"
+        ),
+    )
     if path.endswith("/calls/{id}"):
         names["id"] = "0" * 32
     return path.format(**names)

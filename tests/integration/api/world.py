@@ -13,6 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 from fastapi import FastAPI
+from tests.plans import keep_plan
 
 from kaon.api.app import create_app
 from kaon.clock import FakeClock
@@ -26,8 +27,8 @@ from kaon.store.vault import Vault
 from kaon.types.artifact import FileEntry, Manifest
 from kaon.types.cloud import CloudSpec, CloudStatus
 from kaon.types.deployment import DeploymentSpec, RevisionSpec, Template, template_hash
-from kaon.types.key import KeySpec, Role, key_hash
-from kaon.types.plan import Plan, PlanSpec, Report
+from kaon.types.key import Access, KeySpec, Role, key_hash
+from kaon.types.plan import Plan, Report
 from kaon.types.replica import Phase, ReplicaSpec, ReplicaStatus, replica_id
 from kaon.types.resource import Key
 from kaon.types.service import EndpointSpec, ServiceSpec
@@ -142,7 +143,7 @@ async def populate(world: World, workspace: str = "default", cloud: str = "local
     await world.store.create("secret", workspace, "identity-web", identity)
     names = {"id": REPLICA, "name": "web-1-0", "workspace": workspace, "deployment": "web", "revision": 1}
     replica = ReplicaSpec(**names, ordinal=0, artifact=DIGEST, secrets=("TOKEN", "KAON_KEY"))
-    plan = Plan(cloud=cloud, replicas=(replica,))
-    await world.store.create("plan", "", cloud, PlanSpec(plan=plan, hash=plan.hash))
-    report = Report(cloud=cloud, plan=plan.hash, replicas=(ReplicaStatus(**names, phase=Phase.READY),))
+    plan = Plan(cloud=cloud, replicas=(replica,), access={f"{workspace}/other": Access()})
+    name = await keep_plan(world.store, plan)
+    report = Report(cloud=cloud, plan=name, replicas=(ReplicaStatus(**names, phase=Phase.READY),))
     await world.store.create("cloud", "", cloud, CloudSpec(), CloudStatus(report=report, seen_at=world.clock.now()))

@@ -140,11 +140,29 @@ async def test_no_answer_governs_the_shared_origin(world: World) -> None:
     assert set(_OF_THE_ORIGIN) <= set(own.headers)
 
 
-async def test_a_deployment_may_have_its_pages_shown_apart(world: World) -> None:
-    replica = await _shop(world, _answers(200, (b"content-type", b"text/html")), sandbox=True)
-    assert (await world.client.get("/shop")).headers["content-security-policy"] == "sandbox"
+RUNS_SCRIPTS = [b"text/html", b"Text/HTML; charset=utf-8", b"application/xhtml+xml", b"image/svg+xml", b"text/xml", b""]
+RUNS_NONE = [b"application/json", b"text/event-stream", b"image/png", b"text/plain; charset=utf-8"]
+
+
+@pytest.mark.parametrize(
+    ("said", "isolated"), [*((one, True) for one in RUNS_SCRIPTS), *((one, False) for one in RUNS_NONE)]
+)
+async def test_a_deployment_may_have_its_pages_shown_apart_and_nothing_else(
+    world: World, said: bytes, isolated: bool
+) -> None:
+    headers = [(b"content-type", said)] if said else []
+    replica = await _shop(world, _answers(200, *headers), sandbox=True)
+    answer = await world.client.get("/shop")
+    assert answer.headers.get("content-security-policy") == ("sandbox" if isolated else None)
     await world.serve(replica)
     assert "content-security-policy" not in (await world.client.get("/shop")).headers
+
+
+async def test_a_page_that_has_a_policy_is_shown_by_both(world: World) -> None:
+    policy = (b"content-security-policy", b"default-src 'self'")
+    await _shop(world, _answers(200, (b"content-type", b"text/html"), policy), sandbox=True)
+    answer = await world.client.get("/shop")
+    assert answer.headers.get_list("content-security-policy") == ["default-src 'self'", "sandbox"]
 
 
 # Who has no key

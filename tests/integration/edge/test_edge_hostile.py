@@ -6,10 +6,13 @@ import asyncio
 import statistics
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib import import_module
 
 import pytest
 from tests.figures import Stopwatch, at_most
-from tests.waiting import lasts
+from tests.waiting import lasts, until
+
+from kaon.edge import resources
 
 from .world import World
 
@@ -190,3 +193,29 @@ async def test_streams_opened_and_reset_in_a_row_are_cut_off(world: World) -> No
         pass
     writer.close()
     assert (await world.client.get("/shop")).status_code == 200
+
+
+@pytest.fixture
+def thirty_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The edge takes no more, and lets idle ones go after an hour when it has room."""
+    monkeypatch.setattr(resources, "CONNECTIONS_MAX", 30)
+    monkeypatch.setattr(import_module("kaon.edge.resources.listeners"), "IDLE_S", 3600)
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /shop HTTP/1.1\r\nhost: x\r\n\r\n"], ids=["silent", "once used"])
+async def test_who_holds_all_connections_idle_lets_others_in(
+    thirty_connections: None, world: World, sent: bytes
+) -> None:
+    await world.serve(await world.replica())
+    held = []
+    for _ in range(40):
+        _, writer = await asyncio.open_connection("127.0.0.1", world.settings.port)
+        writer.write(sent)
+        held.append(writer)
+
+    async def served() -> bool:
+        return await _status(world.settings.port, b"GET /shop HTTP/1.0\r\nhost: x\r\n\r\n") == 200
+
+    await until(served)
+    for writer in held:
+        writer.close()

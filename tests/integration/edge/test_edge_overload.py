@@ -193,3 +193,25 @@ async def test_hedging_comes_and_goes_under_load_without_a_lost_call(world: Worl
     done.set()
     await asyncio.gather(*clients)
     assert set(statuses) == {200}
+
+
+WITH_AND_WITHOUT_A_SLASH = pytest.mark.parametrize("path", ["/similar", "/similar/", "/items/7", "/items/7/"])
+PATHS = ("/similar", "/items/{item}")
+
+
+@WITH_AND_WITHOUT_A_SLASH
+async def test_with_a_slash_at_its_end_a_path_is_sent_again_as_without(world: World, path: str) -> None:
+    script = Scripted(breaks_off, answers(200))
+    one, two = await world.replica("one", script.app), await world.replica("two", script.app)
+    await world.serve(one, two, retry_paths=PATHS)
+    assert (await world.client.get(f"/shop{path}")).status_code == 200
+    assert script.attempts == ["1", "2"]
+
+
+@WITH_AND_WITHOUT_A_SLASH
+async def test_with_a_slash_at_its_end_a_path_lasts_as_without(world: World, path: str) -> None:
+    await world.serve(
+        await world.replica(app=Scripted(answers(200, after_s=0.6)).app), stream_paths=PATHS, timeout_s=0.1
+    )
+    assert (await world.client.get(f"/shop{path}")).status_code == 200
+    assert (await world.client.get("/shop/other")).status_code == 504

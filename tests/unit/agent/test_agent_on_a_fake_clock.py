@@ -3,18 +3,21 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+import pytest
 from tests.waiting import turns
 
 from kaon.agent.loop import Agent
 from kaon.agent.ports import Call, DeploymentKey
 from kaon.clock import FakeClock
-from kaon.drivers.fake import Behaviour, FakeDriver, FakePlace
+from kaon.drivers.fake import FAULTS, Behaviour, FakeDriver, FakePlace, FakeReplicas, Fault
 from kaon.errors import Unavailable
 from kaon.types.key import Access
 from kaon.types.knobs import Knobs, PlannedKnobs
-from kaon.types.model import Address
-from kaon.types.plan import EdgeStatus, Plan, Report
+from kaon.types.model import Address, content_hash
+from kaon.types.place import PlaceHealth, PlaceState
+from kaon.types.plan import EdgeStatus, NamedPlan, Plan, Report
 from kaon.types.replica import Phase, ReplicaSpec, replica_id
 from kaon.types.route import Backend, Endpoint, Route
 
@@ -28,13 +31,15 @@ class Memory:
         self.reports: list[Report] = []
         self.behind_edge: set[str] = set()
         self.away = False
+        self.calls: list[Call] = []
+        self.answers: dict[str, list[bytes]] = {}
 
-    async def plan(self, after: str, wait_s: float) -> Plan | None:
+    async def plan(self, after: str, wait_s: float) -> NamedPlan | None:
         if self.away:
             raise Unavailable("away")
         for _ in range(int(wait_s)):
-            if self.wanted and self.wanted.hash != after:
-                return self.wanted
+            if self.wanted and content_hash(self.wanted) != after:
+                return NamedPlan(name=content_hash(self.wanted), plan=self.wanted)
             await self.clock.sleep(1.0)
         return None
 
@@ -50,11 +55,11 @@ class Memory:
         return {}
 
     async def next_call(self, wait_s: float) -> Call | None:
-        await self.clock.sleep(wait_s)
-        return None
+        await self.clock.sleep(1.0)
+        return self.calls.pop() if self.calls else None
 
     async def answer(self, call: str, lines: AsyncIterator[bytes]) -> None:
-        raise AssertionError("nothing is asked")
+        self.answers[call] = [line async for line in lines]
 
     async def apply(self, routes: tuple[Route, ...], endpoints: Mapping[DeploymentKey, tuple[Endpoint, ...]]) -> None:
         self.behind_edge = {endpoint.replica for group in endpoints.values() for endpoint in group}
@@ -62,8 +67,8 @@ class Memory:
     async def status(self) -> EdgeStatus:
         return EdgeStatus(running=True)
 
-    async def in_flight(self, address: Address) -> int | None:
-        return None
+    async def in_flight(self) -> dict[Address, int]:
+        return {}
 
     def phases(self) -> dict[str, Phase]:
         return {status.name: status.phase for status in self.reports[-1].replicas} if self.reports else {}
@@ -84,9 +89,9 @@ def replica(ordinal: int) -> ReplicaSpec:
 ROUTE = Route(workspace="default", deployment="shop", prefix="/shop", backends=(Backend(revision=1, weight=100),))
 
 
-def plan_of(*ordinals: int) -> Plan:
+def plan_of(*ordinals: int, **more: Any) -> Plan:
     specs = tuple(replica(n) for n in ordinals)
-    return Plan(cloud="local", replicas=specs, access={"default/shop": Access(public=True)})
+    return Plan(cloud="local", replicas=specs, access={"default/shop": Access(public=True)}, **more)
 
 
 async def pass_time(clock: FakeClock, seconds: float, step_s: float = 0.05) -> None:
@@ -99,9 +104,9 @@ async def simulated(
     tmp_path: Path, script: Callable[[int], Behaviour], scenario: Callable[[Memory, FakePlace, FakeClock], object]
 ) -> None:
     clock = FakeClock()
-    place = FakePlace(clock, script=lambda start: script(start.replica.ordinal))
+    place = FakePlace(clock, script=lambda workload: script(workload.spec.ordinal))
     driver, memory = FakeDriver(place), Memory(clock)
-    agent = Agent("local", memory, driver, memory, clock, tmp_path, "http://edge", replicas=driver)
+    agent = Agent("local", memory, driver, memory, clock, tmp_path, "http://edge", replicas=FakeReplicas(place))
     running = asyncio.create_task(agent.run())
     try:
         await scenario(memory, place, clock)  # type: ignore[misc]
@@ -183,13 +188,13 @@ async def test_while_the_control_plane_is_away_the_world_is_kept_and_then_told(t
 
 async def test_a_trial_ends_by_itself_within_ten_seconds_of_the_control_planes_death(tmp_path: Path) -> None:
     async def scenario(memory: Memory, place: FakePlace, clock: FakeClock) -> None:
-        force, tried = Knobs(max_batch=8), Knobs(max_batch=2)
+        force, tried = Knobs(max_batch=8).named(), Knobs(max_batch=2).named()
 
         def in_force() -> list[Knobs]:
             return [place.replicas[replica(ordinal).id].knobs for ordinal in (0, 1)]
 
         planned = PlannedKnobs(force=force, trial=tried, replicas=(replica(0).id,))
-        memory.wanted = plan_of(0, 1).model_copy(update={"knobs": {"default/shop": planned}})
+        memory.wanted = plan_of(0, 1, knobs={"default/shop": planned})
         await pass_time(clock, 4)
         assert in_force() == [tried, force]
         await pass_time(clock, 60)
@@ -205,7 +210,9 @@ async def test_a_trial_ends_by_itself_within_ten_seconds_of_the_control_planes_d
         await pass_time(clock, 0.5)
         place.replicas[replica(0).id].behaviour = Behaviour()
         await pass_time(clock, 5)
-        assert place.replicas[replica(0).id].start.knobs == force, "whoever is started anew starts with what is safe"
+        assert place.replicas[replica(0).id].workload.launch.knobs == force, (
+            "whoever is started anew starts with what is safe"
+        )
         assert in_force() == [force, force], "and does not try again what it ended with"
         assert place.replicas[replica(1).id].pid == pids[replica(1).id]
 
@@ -214,13 +221,13 @@ async def test_a_trial_ends_by_itself_within_ten_seconds_of_the_control_planes_d
 
 async def test_an_agent_that_starts_while_the_control_plane_is_away_tries_nothing(tmp_path: Path) -> None:
     tried = PlannedKnobs(force=Knobs(max_batch=8), trial=Knobs(max_batch=2))
-    kept = plan_of(0).model_copy(update={"knobs": {"default/shop": tried}})
-    (tmp_path / "plan.json").write_text(kept.model_dump_json())
+    kept = plan_of(0, knobs={"default/shop": tried})
+    (tmp_path / "plan.json").write_text(kept.flat().text())  # as the release before kept it
 
     async def scenario(memory: Memory, place: FakePlace, clock: FakeClock) -> None:
         memory.away = True
         await pass_time(clock, 5)
-        assert place.replicas[replica(0).id].knobs == Knobs(max_batch=8)
+        assert place.replicas[replica(0).id].knobs == Knobs(max_batch=8).named()
 
     await simulated(tmp_path, lambda _: Behaviour(), scenario)
 
@@ -229,7 +236,7 @@ async def test_a_silent_replica_is_ended_once_its_last_call_is_overdue_and_its_s
     tmp_path: Path,
 ) -> None:
     async def scenario(memory: Memory, place: FakePlace, clock: FakeClock) -> None:
-        memory.wanted = plan_of(0).model_copy(update={"routes": (ROUTE,)})
+        memory.wanted = plan_of(0, routes=(ROUTE,))
         await pass_time(clock, 4)
         one = place.replicas[replica(0).id]
         one.flights["long"] = clock.monotonic() - one.began + 40
@@ -301,5 +308,105 @@ async def test_an_end_that_fails_is_told_and_tried_again_with_a_back_off(tmp_pat
         place.unkillable = ""
         await pass_time(clock, 40, step_s=0.1)
         assert place.replicas == {}
+
+    await simulated(tmp_path, lambda _: Behaviour(), scenario)
+
+
+# Drivers that fail
+
+METHODS = ("health", "start", "stop", "observe", "changed", "flights", "show_stacks", "forget", "logs")
+HEALED_S = 160.0
+"""Longer than every limit and back-off of the agent."""
+
+
+def fail(place: FakePlace, method: str, fault: Fault) -> None:
+    place.faults = dict.fromkeys(METHODS if method == "all" else (method,), fault)
+
+
+@pytest.mark.parametrize("method", [*METHODS, "all"])
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_whatever_a_driver_does_wrong_the_agent_goes_on_and_keeps_what_runs(
+    tmp_path: Path, method: str, fault: str
+) -> None:
+    async def scenario(memory: Memory, place: FakePlace, clock: FakeClock) -> None:
+        memory.wanted = plan_of(0, 1)
+        await pass_time(clock, 4)
+        kept, frozen = place.replicas[replica(0).id], place.replicas[replica(1).id]
+        fail(place, method, FAULTS[fault])
+        frozen.frozen = True  # so that its flights are read, its stacks are shown, and it is ended
+        memory.calls = [Call(id="logs", call="logs", arguments={"replicas": [replica(0).id]})]
+        await pass_time(clock, 20, step_s=1.0)
+        memory.wanted = plan_of(0, 2)
+        await pass_time(clock, 20, step_s=1.0)
+        assert place.replicas[replica(0).id] is kept
+        assert replica(0).id in memory.behind_edge, "what answers is served, whatever its place says"
+        place.faults = {}
+        await pass_time(clock, HEALED_S, step_s=1.0)
+        assert place.replicas[replica(0).id] is kept
+        refused = fault == "refused" and method in ("start", "all")
+        assert place.replicas.keys() == {replica(0).id, *(() if refused else (replica(2).id,))}
+        assert memory.phases()["shop-1-2"] == (Phase.CONFIG_ERROR if refused else Phase.READY)
+        assert memory.reports[-1].place.state is PlaceState.OK
+
+    await simulated(tmp_path, lambda _: Behaviour(), scenario)
+
+
+@pytest.mark.parametrize("method", ["health", "start", "observe", "all"])
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_an_agent_that_starts_while_its_driver_fails_takes_nothing_from_the_edge(
+    tmp_path: Path, method: str, fault: str
+) -> None:
+    async def scenario(memory: Memory, place: FakePlace, clock: FakeClock) -> None:
+        memory.wanted = plan_of(0)
+        await pass_time(clock, 4)
+        kept = place.replicas[replica(0).id]
+        fail(place, method, FAULTS[fault])
+        again = Agent("local", memory, FakeDriver(place), memory, clock, tmp_path, "", replicas=FakeReplicas(place))
+        running = asyncio.create_task(again.run())
+        try:
+            for _ in range(20):
+                await pass_time(clock, 1, step_s=0.25)
+                assert memory.behind_edge == {replica(0).id}
+            place.faults = {}
+            await pass_time(clock, HEALED_S, step_s=1.0)
+            assert memory.phases() == {"shop-1-0": Phase.READY}
+            assert place.replicas == {replica(0).id: kept}
+            assert not running.done()
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+
+    await simulated(tmp_path, lambda _: Behaviour(), scenario)
+
+
+async def test_each_error_of_a_driver_has_a_phase_of_its_own(tmp_path: Path) -> None:
+    async def scenario(memory: Memory, place: FakePlace, clock: FakeClock) -> None:
+        memory.wanted = plan_of(0)
+        for fault, phase, reason in (
+            ("full", Phase.NO_CAPACITY, "No room left."),
+            ("away", Phase.STARTING, "The place cannot be reached: The place does not answer."),
+            ("refused", Phase.CONFIG_ERROR, "It can never run here."),
+        ):
+            place.faults = {"start": FAULTS[fault]}
+            await pass_time(clock, 70, step_s=0.5)
+            [status] = memory.reports[-1].replicas
+            assert (status.phase, status.reason, status.restarts) == (phase, reason, 0)
+        place.faults = {}
+        await pass_time(clock, HEALED_S, step_s=1.0)
+        assert place.replicas == {}, "what can never run is not tried again"
+
+    await simulated(tmp_path, lambda _: Behaviour(), scenario)
+
+
+async def test_while_the_place_cannot_be_observed_the_report_says_so(tmp_path: Path) -> None:
+    async def scenario(memory: Memory, place: FakePlace, clock: FakeClock) -> None:
+        memory.wanted = plan_of(0)
+        await pass_time(clock, 4)
+        place.faults = {"observe": FAULTS["away"]}
+        await pass_time(clock, 12, step_s=0.5)
+        assert memory.reports[-1].place == PlaceHealth(
+            state=PlaceState.UNAVAILABLE, reason="The place does not answer."
+        )
+        assert memory.phases() == {"shop-1-0": Phase.READY}
 
     await simulated(tmp_path, lambda _: Behaviour(), scenario)

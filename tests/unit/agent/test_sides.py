@@ -12,13 +12,12 @@ from kaon.edge.counts import EdgeCounts
 from kaon.laws.traffic import merge
 from kaon.types.figures import ReplicaFigures
 from kaon.types.knobs import Knobs, PlannedKnobs
-from kaon.types.model import content_hash
 from kaon.types.observation import Batches
 from kaon.types.replica import Phase, ReplicaStatus
 from kaon.types.traffic import Sample, Side
 
-FORCE, TRIED = content_hash(Knobs()), content_hash(Knobs(max_batch=2))
-PLANNED = PlannedKnobs(trial=Knobs(max_batch=2), replicas=("a",))
+FORCE, TRIED = Knobs().named().version, Knobs(max_batch=2).named().version
+PLANNED = PlannedKnobs(trial=Knobs(max_batch=2), replicas=("a",)).named()
 TRIALS = {("default", "shop"): PLANNED}
 
 

@@ -2,23 +2,23 @@
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaon.agent.situation import AdmitIt, Failure, ForgetIt, Health, Memory, Refused, RefuseIt, Seen, StartIt, StopIt
+from kaon.agent.situation import AdmitIt, ForgetIt, Health, Memory, Refused, RefuseIt, Seen, StartIt, StopIt
 from kaon.agent.steps import Step, step
 from kaon.drivers.port import Sighting, Stage
 from kaon.types.flight import Flight
 from kaon.types.key import Access, Grant
 from kaon.types.launch import EXIT_CONFIG, ReplicaHealth
-from kaon.types.model import content_hash
 from kaon.types.plan import Plan
 from kaon.types.refusals import Refusals
-from kaon.types.replica import Phase, ReplicaSpec, replica_id
+from kaon.types.replica import Phase, ReplicaSpec, Restart, replica_id
 from kaon.types.route import Backend, Route
 
 ARTIFACT = f"sha256:{'0' * 64}"
-OPEN = Access(public=True)
+OPEN = Access(public=True).named()
 KEY = ("default", "shop")
 HUNG = "It did not answer for 10 s, and no call in flight has time left; the stacks of its threads are in its log."
 
@@ -53,9 +53,9 @@ class World:
         self.health: dict[str, Health] = {}
         self.memories: dict[str, Memory] = {}
         self.at_edge: frozenset[str] | None = frozenset()
-        self.flights: dict[str, tuple[Flight, ...]] = {}
-        self.refusals: dict[tuple[str, str], tuple[str, ...]] = {}
-        self.failures: dict[str, Failure] = {}
+        self.flights: dict[str, tuple[Flight, ...] | None] = {}
+        self.refusals: dict[tuple[str, str], Refusals] = {}
+        self.failures: dict[tuple[str, str], str] = {}
         self.last: Step | None = None
 
     def runs(self, one: ReplicaSpec = A, *, phase: str = "Ready", in_flight: int = 0, zeros: int = 9) -> None:
@@ -67,7 +67,7 @@ class World:
             service_address=f"unix:/r/{one.id}/service.sock",
             control_address=f"unix:/r/{one.id}/control.sock",
         )
-        answer = ReplicaHealth(phase=phase, in_flight=in_flight, access=content_hash(OPEN))
+        answer = ReplicaHealth(phase=phase, in_flight=in_flight, access=OPEN.version)
         self.health[one.id] = Health(answer=answer, asked_at=self.now, zeros=0 if in_flight else zeros)
 
     def ends(self, one: ReplicaSpec = A, code: int | None = 1, reason: str = "It crashed.") -> None:
@@ -239,6 +239,8 @@ def test_a_stop_that_did_not_get_through_is_asked_for_again() -> None:
     world.silent(for_s=10.0)
     world.look(plan(A))
     assert world.look(plan(A), busy=frozenset({A.id})).actions == ()
+    assert world.look(plan(A)).again_in_s == 0.5
+    world.now += 0.5
     assert isinstance(world.look(plan(A)).actions[0], StopIt)
 
 
@@ -276,9 +278,93 @@ def test_a_busy_replica_that_is_not_wanted_drains_and_is_not_ended_at_once() -> 
     assert world.look(plan(), edge_busy=frozenset({A.id})).actions == ()
     assert world.phase() == Phase.DRAINING
     world.flights[A.id] = ()
+    assert world.look(plan(), edge_busy=frozenset({A.id})).actions == (), "its next probe may find it well"
+    world.now += 10
     [stop] = world.look(plan(), edge_busy=frozenset({A.id})).actions
     assert isinstance(stop, StopIt)
     assert (stop.grace_s, stop.stacks) == (0.0, True)
+
+
+def test_a_replica_whose_long_call_has_just_ended_has_time_to_answer() -> None:
+    world = World()
+    world.runs()
+    world.look(plan(A))
+    world.silent(for_s=300)
+    world.flights[A.id] = (Flight(request_id="one", left_s=5),)
+    assert world.look(plan(A)).actions == ()
+    world.flights[A.id] = ()
+    world.now += 9.9
+    assert world.look(plan(A)).actions == ()
+    world.now += 0.1
+    [stop] = world.look(plan(A)).actions
+    assert isinstance(stop, StopIt)
+
+
+def test_a_silent_replica_whose_calls_cannot_be_read_is_not_ended() -> None:
+    world = World()
+    world.runs()
+    world.look(plan(A))
+    world.silent(for_s=10_000)
+    world.flights[A.id] = None
+    assert world.look(plan(A)).actions == ()
+    assert world.phase() == Phase.STARTING
+
+
+# Places that refuse, and workloads that end
+
+
+def test_a_full_place_and_one_that_is_away_are_tried_again_and_are_no_restarts() -> None:
+    for phase in (Phase.NO_CAPACITY, Phase.STARTING):
+        world = World()
+        for _ in range(6):
+            assert isinstance(world.look(plan(A)).actions[0], StartIt)
+            decided = world.look(plan(A), refused={A.id: Refused(phase, "why not")})
+            assert decided.actions == ()
+            assert decided.again_in_s is not None
+            assert (world.phase(), decided.statuses[0].restarts) == (phase, 0)
+            world.now += 60
+        world.look(plan(A))
+        world.runs()
+        assert world.look(plan(A)).statuses[0].phase == Phase.READY
+
+
+def test_what_a_place_refuses_is_not_tried_again_until_the_spec_is_another() -> None:
+    world = World()
+    world.look(plan(A))
+    world.look(plan(A), refused={A.id: Refused(Phase.CONFIG_ERROR, "It can never run here.", final=True)})
+    world.now += 10_000
+    decided = world.look(plan(A))
+    assert decided.actions == ()
+    assert (world.phase(), decided.statuses[0].reason) == (Phase.CONFIG_ERROR, "It can never run here.")
+    other = A.model_copy(update={"drain_s": 31.0})
+    assert world.look(plan(other)).actions == (StartIt(other),)
+
+
+def test_a_place_that_starts_it_later_has_no_capacity_now() -> None:
+    world = World()
+    world.look(plan(A))
+    world.sightings[A.id] = Sighting(id=A.id, stage=Stage.WAITING, reason="No node has room.")
+    decided = world.look(plan(A))
+    assert (world.phase(), decided.statuses[0].reason) == (Phase.NO_CAPACITY, "No node has room.")
+    [stop] = world.look(plan()).actions
+    assert isinstance(stop, StopIt)
+    assert stop.grace_s == 0.0
+
+
+@pytest.mark.parametrize(("code", "phase"), [(0, Phase.COMPLETED), (1, Phase.CRASHED), (None, Phase.CRASHED)])
+def test_what_is_never_restarted_stays_as_it_ended_also_for_a_new_agent(code: int | None, phase: Phase) -> None:
+    job = A.model_copy(update={"restart": Restart.NEVER})
+    world = World()
+    world.runs(job)
+    world.look(plan(job))
+    world.ends(job, code)
+    for _ in range(3):
+        assert world.look(plan(job)).actions == ()
+        assert (world.phase(), world.last and world.last.statuses[0].exit_code) == (phase, code)
+        world.now += 1000
+    world.memories = {}
+    assert world.look(plan(job)).actions == ()
+    assert world.phase() == phase
 
 
 def test_the_last_replica_of_a_revision_stays_behind_the_edge_while_it_is_busy_others_do_not() -> None:
@@ -300,15 +386,15 @@ def test_the_last_replica_of_a_revision_stays_behind_the_edge_while_it_is_busy_o
 def test_the_refused_requests_are_told_to_every_replica_of_the_deployment_until_it_has_them() -> None:
     world = World()
     world.runs()
-    world.refusals = {KEY: ("bad",)}
-    wanted = Refusals(request_ids=("bad",))
+    wanted = Refusals(request_ids=("bad",)).named()
+    world.refusals = {KEY: wanted}
     assert world.look(plan(A)).actions == (), "a replica that knows no refusals is left alone"
-    world.answers(refusals=content_hash(Refusals()))
+    world.answers(refusals=Refusals().named().version)
     assert world.look(plan(A)).actions == (RefuseIt(A.id, wanted),)
-    world.answers(refusals=content_hash(wanted))
+    world.answers(refusals=wanted.version)
     assert world.look(plan(A)).actions == ()
     world.refusals = {}
-    assert world.look(plan(A)).actions == (RefuseIt(A.id, Refusals()),)
+    assert world.look(plan(A)).actions == (RefuseIt(A.id, Refusals().named()),)
 
 
 def test_an_end_that_fails_is_told_and_tried_again_ever_more_seldom() -> None:
@@ -320,9 +406,9 @@ def test_an_end_that_fails_is_told_and_tried_again_ever_more_seldom() -> None:
     world.now += 1
     world.runs()
     assert isinstance(world.look(plan()).actions[0], StopIt)
+    world.failures[A.id, "StopIt"] = "It does not end."
     tries = []
-    for count in range(1, 9):
-        world.failures[A.id] = Failure("It does not end.", count, at=world.now)
+    for _ in range(1, 9):
         decided = world.look(plan())
         assert decided.actions == ()
         assert (decided.statuses[0].phase, decided.statuses[0].reason) == (
@@ -338,14 +424,21 @@ def test_an_end_that_fails_is_told_and_tried_again_ever_more_seldom() -> None:
 
 def test_a_failed_action_keeps_no_start_back() -> None:
     world = World()
-    world.failures[A.id] = Failure("It was busy.", 9, at=world.now)
-    assert world.look(plan(A)).actions == (StartIt(A),)
+    world.runs()
+    closed = Access(grants=(Grant(hash="0" * 64, key="k"),)).named()
+    for _ in range(9):
+        world.look(plan(A, access=closed))
+        world.now += 30
+    world.ends()
+    world.look(plan(A, access=closed))
+    world.now += 1
+    assert world.look(plan(A, access=closed)).actions == (StartIt(A),)
 
 
 def test_a_replica_whose_access_list_is_old_is_told_the_new_one() -> None:
     world = World()
     world.runs()
-    closed = Access(grants=(Grant(hash="0" * 64, key="k"),))
+    closed = Access(grants=(Grant(hash="0" * 64, key="k"),)).named()
     assert world.look(plan(A)).actions == ()
     assert world.look(plan(A, access=closed)).actions == (AdmitIt(A.id, closed),)
 
@@ -353,8 +446,8 @@ def test_a_replica_whose_access_list_is_old_is_told_the_new_one() -> None:
 def test_a_replica_of_a_deployment_without_access_list_is_closed() -> None:
     world = World()
     world.runs()
-    bare = plan(A).model_copy(update={"access": {}})
-    assert world.look(bare).actions == (AdmitIt(A.id, Access()),)
+    bare = Plan(cloud="local", replicas=(A,))
+    assert world.look(bare).actions == (AdmitIt(A.id, Access().named()),)
 
 
 def test_a_replica_leaves_the_edge_then_gets_quiet_then_is_stopped_then_forgotten() -> None:

@@ -18,8 +18,10 @@ import yaml
 from tests.waiting import eventually
 
 from kaon.cli.notes import failure
+from kaon.cli.remote import Remote
 from kaon.errors import InvalidInput
 from kaon.settings import Settings
+from kaon.types.garbage import Collected, UnusedArtifact
 
 Run = Any
 
@@ -281,6 +283,25 @@ def test_a_key_can_end_with_what_it_deployed(
     assert (asked.code, "delete these deployments: greeter" in asked.err) == (2, True), asked.err
     assert run("key", "revoke", "ci", "--with-deployments", "-y").code == 0
     assert run("get", "deployment", "greeter").code == 3
+
+
+def test_gc_shows_what_may_go_and_asks(deployed: None, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(2):
+        said = run("gc", "--dry-run")
+        assert (said.code, said.out.strip()) == (0, "Nothing may go now."), said.err
+    unused = UnusedArtifact(workspace="default", digest=f"sha256:{'a' * 64}", service="old", size_bytes=2048, used_at=1)
+    found = Collected(artifacts=(unused,), keys=("default/ci",), rows={"events": 1200, "deleted": 0})
+    left = [found.model_copy(update={"more": True}), found, Collected()]
+    monkeypatch.setattr(Remote, "garbage", lambda _: left[0])
+    monkeypatch.setattr(Remote, "collect_garbage", lambda _: left.pop(0))
+    asked = run("gc")
+    assert (asked.code, len(left)) == (2, 3)
+    assert [word in asked.out for word in ("aaaaaaaaaaaa", "old events", "1,200", "2.0 kB")] == [True] * 4, asked.out
+    assert run("gc", "--dry-run", "-o", "name").out.strip() == f"artifact/sha256:{'a' * 64}"
+    assert json.loads(run("gc", "--dry-run", "-o", "json").out)["rows"]["events"] == 1200
+    said = run("gc", "-y")
+    assert (said.code, len(left)) == (0, 1), "it goes on while there is more"
+    assert "Freed" in said.err
 
 
 def test_a_key_without_the_right_is_turned_away(world: Any, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

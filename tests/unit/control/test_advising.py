@@ -9,6 +9,7 @@ import pytest
 from kaon.clock import FakeClock
 from kaon.control.advising import Advising
 from kaon.control.scaling import Scaling
+from kaon.control.supervisor import Supervisor
 from kaon.store.memory import MemoryStore
 from kaon.store.opinions import Opinions
 from kaon.store.traffic import TrafficRing
@@ -175,7 +176,7 @@ async def test_one_deployments_failure_is_not_the_others(world: World) -> None:
 
 
 async def test_each_minute_is_judged_when_the_store_has_it(world: World) -> None:
-    running = asyncio.ensure_future(world.advising.run())
+    running = asyncio.ensure_future(Supervisor(world.clock).keep("advising", world.advising.next_tick))
     try:
         for _ in range(8):
             await world.lives(1, judged=False, memory_bytes=500 * MIB)

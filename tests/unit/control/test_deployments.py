@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from tests.plans import kept_plan
 from tests.waiting import until
 
 from kaon.clock import FakeClock, SystemClock
@@ -21,7 +22,7 @@ from kaon.types.cloud import CloudSpec, CloudStatus
 from kaon.types.deployment import Canary, DeploymentSpec, Rollout, RolloutState, Scaling, Shadow, Template
 from kaon.types.event import Level
 from kaon.types.key import KeySpec, Role, key_hash
-from kaon.types.plan import EdgeStatus, Plan, PlanSpec, PlanStatus, Report
+from kaon.types.plan import EdgeStatus, PlanSpec, PlanStatus, Report
 from kaon.types.replica import Phase, ReplicaStatus, replica_id
 from kaon.types.traffic import Sample
 
@@ -297,8 +298,8 @@ async def test_controllers_take_a_deployment_to_a_plan_and_on_to_stable(platform
         await platform.deploy(0, wanted=2)
 
         async def planned() -> list[str]:
-            plan = await platform.store.find("plan", "", "local")
-            return [replica.name for replica in plan.spec.plan.replicas] if plan else []
+            found = await kept_plan(platform.store)
+            return [replica.name for replica in found.plan.replicas] if found else []
 
         async def stable() -> bool:
             return (await platform.shop()).status.state is RolloutState.STABLE
@@ -448,7 +449,7 @@ async def test_what_the_edge_cannot_route_is_a_condition_and_an_event_until_it_c
 async def test_what_could_not_be_planned_is_a_condition_and_an_event_until_it_can(platform: Platform) -> None:
     await platform.deploy()
     await platform.reconciler.reconcile(SHOP)
-    spec = PlanSpec(plan=Plan(cloud="local"), hash="")
+    spec = PlanSpec(hash="")
     left_out = PlanStatus(left_out={"default/shop": "timeout_s: too small"})
     plan = await platform.store.create("plan", "", "local", spec, left_out)
     change = [Change(version=1, kind="plan", workspace="", name="local")]

@@ -11,6 +11,7 @@ from tests.waiting import turns
 
 from kaon.clock import FakeClock
 from kaon.control.loop import RESYNC_S, Again, Key, KeyQueue, Loop
+from kaon.control.supervisor import Supervisor
 from kaon.errors import Conflict, Unavailable
 from kaon.store.memory import MemoryStore
 from kaon.store.port import Change
@@ -44,7 +45,7 @@ class Recorder:
 @asynccontextmanager
 async def running(recorder: Recorder, store: MemoryStore, clock: FakeClock) -> AsyncIterator[None]:
     snapshot = Snapshot(store)
-    loop = Loop(recorder, snapshot, clock, jitter=lambda: 0.0)
+    loop = Loop(recorder, snapshot, clock, supervisor=Supervisor(clock, jitter=lambda: 0.0))
     tasks = [asyncio.create_task(snapshot.run()), asyncio.create_task(loop.run())]
     await turns()
     try:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from tests.bad_manifests import BAD, Place, named, spoilt
+from tests.plans import kept_plan
 
 from kaon.clock import FakeClock
 from kaon.control.loop import Again
@@ -201,7 +202,8 @@ def test_equal_worlds_give_equal_plans_in_whatever_order_they_come() -> None:
     keys = [key("alice"), key("bob")]
     there = plan("local", World(worlds, revisions, [artifact()], keys), NOW)
     back = plan("local", World(worlds[::-1], revisions[::-1], [artifact()], keys[::-1]), NOW + 1)
-    assert there.plan.hash == back.plan.hash
+    assert there.plan == back.plan
+    assert there.digests == back.digests
 
 
 @pytest.fixture
@@ -215,8 +217,9 @@ async def store() -> Any:
 
 async def plan_of(store: MemoryStore, cloud: str) -> Plan:
     await Planning(store, FakeClock()).reconcile(("", cloud))
-    found: Plan = (await store.get("plan", "", cloud)).spec.plan
-    return found
+    found = await kept_plan(store, cloud)
+    assert found is not None
+    return found.plan
 
 
 async def test_a_deployment_is_in_the_plan_of_the_cloud_where_it_is_placed_and_in_no_other(store: MemoryStore) -> None:
@@ -239,7 +242,7 @@ async def test_a_plan_is_kept_and_written_only_when_it_says_something_new(store:
     assert list(await planning.keys()) == [("", "local")]
     await planning.reconcile(("", "local"))
     first = await store.get("plan", "", "local")
-    assert first.spec.hash == first.spec.plan.hash
+    assert "default/shop" in first.spec.parts
     await planning.reconcile(("", "local"))
     assert await store.get("plan", "", "local") == first
     await store.create("key", "default", "alice", key("alice").spec)
@@ -318,17 +321,19 @@ def tuned(tuning: TuningStatus, *assignments: Assignment) -> Any:
 TRIAL = TrialStatus(reach=Reach.REPLICA, after={"max_batch": 2}, since=NOW, until=NOW + 30)
 
 
-def test_a_plan_has_knobs_only_of_deployments_that_were_tuned() -> None:
+def test_a_plan_has_the_knobs_of_every_deployment_with_a_version() -> None:
     shop, other = tuned(TuningStatus(values={"max_batch": 4}), assigned(1, 0)), deployment("zoo", assigned(1, 0))
-    assert planned(shop, other).knobs == {"default/shop": PlannedKnobs(force=Knobs(max_batch=4))}
-    assert planned(other).knobs == {}
+    assert planned(shop, other).knobs == {
+        "default/shop": PlannedKnobs(force=Knobs(max_batch=4)).named(),
+        "default/zoo": PlannedKnobs().named(),
+    }
 
 
 def test_the_canary_is_the_first_replica_of_the_revision_that_serves() -> None:
     shop = tuned(TuningStatus(trial=TRIAL), assigned(2, 0, 1), assigned(1, 3, 5))
     made = planned(shop, revisions=[revision(1), revision(2)])
     first = replica_id("default", "uid-shop", 1, 3)
-    assert made.knobs == {"default/shop": PlannedKnobs(trial=Knobs(max_batch=2), replicas=(first,))}
+    assert made.knobs == {"default/shop": PlannedKnobs(trial=Knobs(max_batch=2), replicas=(first,)).named()}
 
 
 async def test_a_trial_of_which_nobody_says_more_leaves_the_plan_when_its_time_is_over(store: MemoryStore) -> None:
@@ -347,10 +352,10 @@ async def test_a_trial_of_which_nobody_says_more_leaves_the_plan_when_its_time_i
     planning = Planning(store, clock)
     again = await planning.reconcile(("", "local"))
     assert again == Again(30.0)
-    assert "default/tried" in (await store.get("plan", "", "local")).spec.plan.knobs
+    assert (await kept_plan(store)).plan.knobs["default/tried"].trial == Knobs(max_batch=2).named()
     await clock.advance(30)
     assert await planning.reconcile(("", "local")) is None
-    assert (await store.get("plan", "", "local")).spec.plan.knobs == {}
+    assert (await kept_plan(store)).plan.knobs["default/tried"].trial is None
 
 
 MADE_BY = {

@@ -33,7 +33,6 @@ from kaon.types.artifact import ArtifactSpec, Manifest
 from kaon.types.deployment import Assignment, DeploymentSpec, DeploymentStatus, RolloutState, Template
 from kaon.types.deployment import Scaling as Bounds
 from kaon.types.knobs import Values
-from kaon.types.model import content_hash
 from kaon.types.objective import Objective
 from kaon.types.observation import Batches
 from kaon.types.service import Batch, EndpointSpec, ServiceSpec
@@ -225,7 +224,7 @@ class World:
         wavering = 1 + 0.01 * (int(self.clock.now() // 60) % 3)
         bucket = bisect_left(LATENCY_BOUNDS_S, truth.latency_s * wavering)
         return Side(
-            knobs=content_hash(replica_knobs(values)),
+            knobs=replica_knobs(values).version,
             replicas=replicas,
             answered=calls,
             failed=round(calls * truth.failed),

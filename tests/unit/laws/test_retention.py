@@ -10,9 +10,9 @@ from kaon.laws.retention import BLOBS_S, DAY_S, Blob, Garbage, Keep, Stored, may
 from kaon.types.artifact import ArtifactSpec, ArtifactStatus, Manifest
 from kaon.types.deployment import DeploymentSpec, RevisionSpec, Shadow, Template
 from kaon.types.key import KeySpec, KeyStatus, Role
-from kaon.types.plan import Plan, PlanSpec
+from kaon.types.plan import Plan, PlanPartSpec, PlanSpec
 from kaon.types.replica import ReplicaSpec
-from kaon.types.resource import Artifact, Deployment, Key, PlanResource, Revision
+from kaon.types.resource import Artifact, Deployment, Key, PlanPartResource, PlanResource, Revision
 from kaon.types.service import ServiceSpec
 
 NOW = 1e9
@@ -46,6 +46,12 @@ def plan(**parts: Any) -> PlanResource:
     return made(PlanResource, PlanSpec(plan=there, hash="x"), "local")
 
 
+def plan_part(**parts: Any) -> PlanPartResource:
+    """As this release keeps plans."""
+    (part,) = plan(**parts).spec.plan.parts.values()
+    return made(PlanPartResource, PlanPartSpec(digest="x", part=part), "local/default/shop")
+
+
 def going(*artifacts: Artifact, **stored: Any) -> list[str]:
     return [a.name for a in may_go(Stored(artifacts=artifacts, **stored), KEEP, NOW).artifacts]
 
@@ -64,9 +70,12 @@ HOLDS: dict[str, dict[str, Any]] = {
     "a revision": {"revisions": [made(Revision, REVISION, "shop-1")]},
     "a replica of a plan": {"plans": [plan(replicas=True)]},
     "a replica that may be wanted": {"plans": [plan(standby=True)]},
+    "a replica of a part of a plan": {"plan_parts": [plan_part(replicas=True)]},
+    "a replica of a part that may be wanted": {"plan_parts": [plan_part(standby=True)]},
     "a deployment that cannot be read": {"unreadable": [("deployment", "default", "shop")]},
     "a revision that cannot be read": {"unreadable": [("revision", "default", "shop-1")]},
     "a plan that cannot be read": {"unreadable": [("plan", "", "local")]},
+    "a part of a plan that cannot be read": {"unreadable": [("plan_part", "", "local/default/shop")]},
 }
 
 

@@ -14,7 +14,6 @@ from kaon.runtime.lane import ASYNC_SLOTS, THREAD_SLOTS
 from kaon.types.figures import ReplicaFigures
 from kaon.types.knobs import AS_THE_CLASS_SAYS, Knobs
 from kaon.types.launch import ReplicaHealth
-from kaon.types.model import content_hash
 from kaon.types.traffic import LATENCY_BOUNDS_S
 
 
@@ -72,18 +71,30 @@ def calls(running: Any, path: str, *bodies: dict[str, Any]) -> list[asyncio.Task
 async def test_it_says_which_knobs_are_in_force_before_it_is_ready_and_after(serve: Any) -> None:
     running = await serve(Tuned, open_door=False)
     answer = await running.control_client.get("/ready")
-    assert ReplicaHealth.model_validate_json(answer.content).knobs == content_hash(AS_THE_CLASS_SAYS)
+    assert ReplicaHealth.model_validate_json(answer.content).knobs == AS_THE_CLASS_SAYS.named().version
     await tune(running, max_batch=2)
     answer = await running.control_client.get("/ready")
-    assert ReplicaHealth.model_validate_json(answer.content).knobs == content_hash(Knobs(max_batch=2))
-    assert (await figures(running)).knobs == content_hash(Knobs(max_batch=2))
+    assert ReplicaHealth.model_validate_json(answer.content).knobs == Knobs(max_batch=2).named().version
+    assert (await figures(running)).knobs == Knobs(max_batch=2).named().version
 
 
 async def test_what_is_no_knob_is_refused_and_nothing_changes(serve: Any) -> None:
     running = await serve(Tuned)
-    for body in ('{"max_batch": 0}', '{"max_wait_s": 11}', '{"batch": 2}', "[]"):
+    for body in ('{"max_batch": 0}', '{"max_wait_s": 11}', "[]"):
         assert (await running.control_client.put("/knobs", content=body)).status_code == 400
-    assert (await figures(running)).knobs == content_hash(AS_THE_CLASS_SAYS)
+    assert (await figures(running)).knobs == AS_THE_CLASS_SAYS.named().version
+
+
+@pytest.mark.parametrize("what", ["access", "knobs", "refusals"])
+async def test_what_it_is_sent_under_a_version_it_reports_under_that(serve: Any, what: str) -> None:
+    running = await serve(Tuned)
+    sent = {"of_a_newer_kaon": 1, "version": "of-the-body"}
+    control = running.control_client
+    assert (await control.put(f"/{what}?version=v1.a_B-2", json=sent)).status_code == 204
+    assert (await control.get("/ready")).json()[what] == "v1.a_B-2"
+    for bad in ("a" * 65, "a/b", "%20"):
+        assert (await control.put(f"/{what}?version={bad}", json={})).status_code == 400
+    assert (await control.get("/ready")).json()[what] == "v1.a_B-2"
 
 
 async def test_knobs_lower_what_the_class_allows_and_never_raise_it(serve: Any) -> None:

@@ -75,3 +75,16 @@ async def test_deleted_bytes_are_gone(tmp_path: Path) -> None:
     await blobs.delete(digest)
     await blobs.delete(digest)
     assert not await blobs.has(digest)
+
+
+async def test_all_bytes_are_listed_and_what_a_crash_left_of_some_can_be_deleted(tmp_path: Path) -> None:
+    blobs = FileBlobs(tmp_path / "blobs")
+    assert await blobs.list_all() == []
+    digest, size = await blobs.put(chunks(b"some bytes"), 100)
+    left = tmp_path / "blobs" / f".{'a' * 16}.part"
+    left.write_bytes(b"half")
+    listed = {blob.digest: blob.size_bytes for blob in await blobs.list_all()}
+    assert listed == {digest: size, left.name: 4}
+    for name in listed:
+        await blobs.delete(name)
+    assert await blobs.list_all() == []

@@ -135,8 +135,9 @@ _BROKEN_OFF: Json = _NOT_BEGUN | {
 }
 """For endpoints that say `retry=True`: also a call that broke off. At most three replicas see it."""
 
-_PATIENT: Json = {"num_retries": 6, "retry_back_off": {"base_interval": "0.1s", "max_interval": "1s"}}
-"""Where calls are held: an agent that was killed is back, and its activator with it, in about a second."""
+_PATIENT: Json = {"num_retries": 20, "retry_back_off": {"base_interval": "0.1s", "max_interval": "1s"}}
+"""Where calls are held: an agent that was killed is back, and its activator with it, in about a second, or in some on a
+busy machine. A caller is patient for ten."""
 
 
 def _hedged(after_s: float, retries: Json) -> Json:
@@ -195,11 +196,19 @@ def _shown(rule: Rule, route: Json) -> Json:
     """A route with what browsers are told by each answer of its deployment."""
     said = list(route.get("response_headers_to_add", ()))
     if rule.sandbox:
-        said.append(_added("content-security-policy", "sandbox"))
+        said.append(_added("content-security-policy", _SANDBOX_OF_PAGES))
     if not rule.cors_origins:
         return route | ({"response_headers_to_add": said} if said else {})
     filters = {"envoy.filters.http.cors": _cors(rule.cors_origins)}
     return route | {"response_headers_to_add": [*said, _added("vary", "origin")], "typed_per_filter_config": filters}
+
+
+_SANDBOX_OF_PAGES = (
+    "%CEL('content-type' in response.headers && "
+    "!response.headers['content-type'].matches('(?i)html|xml|multipart') ? '' : 'sandbox')%"
+)
+"""For answers in which a browser runs scripts: HTML, SVG and other XML, and those that do not say what they are. Other
+answers have no such header."""
 
 
 def _added(key: str, value: str) -> Json:
@@ -329,12 +338,12 @@ def _copied(rule: Rule, prefix: str, match: Json, retries: Json, *, hedged: bool
 def _below(prefix: str, path: str, *, all_of_it: bool = False) -> Json:
     """Matches one path of a deployment, and what is below it when `all_of_it` (a mounted app's streams).
 
-    `{name}` stands for one segment; the root may end in a slash or not.
+    `{name}` stands for one segment. With a slash at its end it is the same path, as it is for replicas.
     """
     if path == "/":
         return {"safe_regex": {"regex": f"{re.escape(prefix)}/?"}} if prefix else {"path": "/"}
     pattern = "".join("[^/]+" if part.startswith("{") else re.escape(part) for part in re.split(r"(\{[^{}]*\})", path))
-    return {"safe_regex": {"regex": re.escape(prefix) + pattern + ("(/.*)?" if all_of_it else "")}}
+    return {"safe_regex": {"regex": re.escape(prefix) + pattern + ("(/.*)?" if all_of_it else "/?")}}
 
 
 def _route(rule: Rule, prefix: str, match: Json, retries: Json, *, lasting: bool = False, hedged: bool = False) -> Json:

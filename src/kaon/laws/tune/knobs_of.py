@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from kaon.laws.tune.trial import canaries
-from kaon.types.knobs import AS_THE_CLASS_SAYS, MOST_WAIT_S, Knobs, PlannedKnobs
+from kaon.types.knobs import MOST_WAIT_S, Knobs, PlannedKnobs
 from kaon.types.tuning import Reach, TuningStatus
 
 
@@ -16,18 +16,16 @@ def replica_knobs(values: Mapping[str, float]) -> Knobs:
         max_batch=_whole(values.get("max_batch")),
         max_wait_s=None if wait_s is None else min(max(wait_s, 0.0), MOST_WAIT_S),
         concurrency=_whole(values.get("concurrency")),
-    )
+    ).named()
 
 
-def planned(tuning: TuningStatus, stable: Sequence[str], now_s: float) -> PlannedKnobs | None:
-    """The knobs of a deployment's replicas at `now_s`, epoch seconds; None: as the class says.
+def planned(tuning: TuningStatus, stable: Sequence[str], now_s: float) -> PlannedKnobs:
+    """The knobs of a deployment's replicas at `now_s`, epoch seconds.
 
     `stable` are the ids of the replicas of the revision that serves, by ordinal: the first of them are the canary,
     one in ten, at least one; none where there is no other beside it. A trial whose time is over is none.
     """
     trial = tuning.trial
-    if trial is None and not tuning.values:
-        return None
     force = after = replica_knobs(tuning.values)
     replicas: tuple[str, ...] | None = None
     if trial is not None and now_s < trial.until:
@@ -37,7 +35,7 @@ def planned(tuning: TuningStatus, stable: Sequence[str], now_s: float) -> Planne
             after = replica_knobs({**tuning.values, **trial.after})
     if after != force:
         return PlannedKnobs(force=force, trial=after, replicas=replicas)
-    return None if force == AS_THE_CLASS_SAYS else PlannedKnobs(force=force)
+    return PlannedKnobs(force=force)
 
 
 def _whole(value: float | None) -> int | None:

@@ -1,0 +1,50 @@
+"""What an agent is answered that asks for its plan: as it reads it, under a name that it only says back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+from kaon.store.plans import StoredPlans
+from kaon.store.snapshot import Snapshot
+from kaon.types.plan import PLAN_IN_PARTS, NamedPlan
+
+
+@dataclass(frozen=True, slots=True)
+class PlanText:
+    """A plan as it is sent."""
+
+    name: str
+    text: str
+
+
+class Plans:
+    """The plans in the store, and how they read; each is written out once."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._stored = StoredPlans(snapshot)
+        self._texts: dict[tuple[str, bool], tuple[NamedPlan, PlanText]] = {}
+
+    def of(self, cloud: str) -> NamedPlan | None:
+        """The plan of a cloud; None when there is none."""
+        return self._stored.read(cloud)
+
+    def text(self, cloud: str, accept: str) -> PlanText | None:
+        """The plan of a cloud as whoever sends that `Accept` header reads it; None when there is none."""
+        named = self.of(cloud)
+        if named is None:
+            return None
+        in_parts = PLAN_IN_PARTS in accept
+        known = self._texts.get((cloud, in_parts))
+        if known is None or known[0] is not named:
+            text = PlanText(named.name, named.plan.model_dump_json()) if in_parts else _flat(named)
+            known = self._texts[cloud, in_parts] = (named, text)
+        return known[1]
+
+
+def _flat(named: NamedPlan) -> PlanText:
+    """For agents of the release before: in one piece, by the name that they give it themselves."""
+    text = named.plan.flat().text()
+    canonical = json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return PlanText(hashlib.sha256(canonical.encode()).hexdigest(), text)

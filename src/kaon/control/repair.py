@@ -1,0 +1,89 @@
+"""Rows that cannot be read, and that the platform makes itself: they are deleted, so that they are made anew.
+
+A plan is made of what else is stored, a cloud joins again with its agent's next report, and a deployment's own key and
+its secret are made when they are missing. What people made is left for them to delete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+
+from kaon.clock import Clock
+from kaon.control.loop import Again, Key
+from kaon.errors import NotFound
+from kaon.store.port import Change, Store, Unreadable
+from kaon.store.snapshot import Snapshot
+from kaon.types.cloud import CloudSpec
+from kaon.types.event import Event, Level
+from kaon.types.key import identity_deployment
+from kaon.types.workspace import DEFAULT_WORKSPACE
+
+_KINDS = ("plan", "plan_part", "cloud", "key", "secret")
+
+
+class Repair:
+    """The reconciler of such rows; a key is a workspace, and a kind and a name with a slash between them."""
+
+    name = "repair"
+
+    def __init__(self, store: Store, clock: Clock, snapshot: Snapshot) -> None:
+        self._store = store
+        self._clock = clock
+        self._snapshot = snapshot
+
+    async def keys(self) -> Collection[Key]:
+        """Every such row."""
+        await self._snapshot.at_least(self._store.written)
+        return {_key(row) for kind in _KINDS for row in self._snapshot.unreadable(kind) if _is_made_anew(row)}
+
+    async def affected(self, changes: Sequence[Change]) -> Collection[Key]:
+        """The rows among those that changed."""
+        rows = [change.resource for change in changes if isinstance(change.resource, Unreadable)]
+        return {_key(row) for row in rows if _is_made_anew(row)}
+
+    async def all(self) -> None:
+        """Delete every such row there is now, as far as that can be done."""
+        await self._snapshot.current()
+        for key in await self.keys():
+            with suppress(Exception):  # the loop that this is the reconciler of tries again, and counts it
+                await self.reconcile(key)
+
+    async def reconcile(self, key: Key) -> Again | None:
+        """Delete the row, if it still cannot be read. A cloud is made again at once: deployments are placed in it."""
+        kind, _, name = key[1].partition("/")
+        rows = self._snapshot.unreadable(kind)
+        row = next((row for row in rows if (row.workspace, row.name) == (key[0], name)), None)
+        if row is None:
+            return None
+        try:
+            await self._store.delete(row)
+        except NotFound:
+            return None
+        if kind == "cloud":
+            await self._store.create(kind, "", name, CloudSpec())
+        await self._store.record([_event(row, self._clock.now())])
+        return None
+
+
+def _is_made_anew(row: Unreadable) -> bool:
+    return row.kind in ("plan", "plan_part", "cloud") or (
+        row.kind in ("key", "secret") and identity_deployment(row.name) is not None
+    )
+
+
+def _key(row: Unreadable) -> Key:
+    return row.workspace, f"{row.kind}/{row.name}"
+
+
+def _event(row: Unreadable, now: float) -> Event:
+    return Event(
+        at=now,
+        workspace=row.workspace or DEFAULT_WORKSPACE,
+        kind=row.kind,
+        name=row.name,
+        uid=row.uid,
+        level=Level.WARNING,
+        reason="MadeAnew",
+        message=f"It was stored in a form that cannot be read ({row.reason}), and is made anew.",
+    )

@@ -1,0 +1,73 @@
+"""Every route refuses what it does not know of a request, at every depth, but takes what a newer agent says more of."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from tests.integration.api.world import world_of
+from tests.samples import places, sample, with_more
+
+import kaon
+from kaon.api.app import DOORS
+from kaon.api.doors import Door
+from kaon.types.key import Right, Role
+
+BODIES = [door for door in DOORS if door.body_field is not None]
+PEOPLE = [door for door in BODIES if door.right is not Right.AGENT]
+AGENTS = [door for door in BODIES if door.right is Right.AGENT]
+
+
+def where(door: Door) -> str:
+    path = door.path_format.removeprefix("/api/v1").replace("{ws}", "default").replace("{cloud}", "local")
+    return re.sub(r"\{\w+\}", "web", path)
+
+
+@pytest.mark.parametrize("door", PEOPLE, ids=lambda door: door.operation_id)
+async def test_a_request_with_one_more_field_at_any_depth_is_refused(tmp_path: Path, door: Door) -> None:
+    body = sample(door.body_field.field_info.annotation)
+    (method,) = door.methods
+    async with world_of(tmp_path) as world, world.client(world.keys["root"]) as root:
+        for place in places(body):
+            document = with_more(body.model_dump(mode="json"), place)
+            answer = await root.request(method, where(door), json=document)
+            assert answer.status_code == 422, answer.text
+            told = {error["where"]: error["message"] for error in answer.json()["errors"]}
+            assert told[".".join(map(str, ("body", *place, "of_a_newer_kaon")))] == "Extra inputs are not permitted"
+
+
+@pytest.mark.parametrize("door", AGENTS, ids=lambda door: door.operation_id)
+async def test_what_a_newer_agent_says_more_of_is_left_out(tmp_path: Path, door: Door) -> None:
+    body = sample(door.body_field.field_info.annotation).model_copy(update={"cloud": "local"})
+    (method,) = door.methods
+    document = with_more(body.model_dump(mode="json"), *places(body))
+    async with world_of(tmp_path) as world:
+        agent = await world.key("agent", Role.AGENT, cloud="local")
+        async with world.client(agent) as client:
+            answer = await client.request(method, where(door), json=document)
+    assert answer.is_success, answer.text
+
+
+WIRE_READS = {
+    ("api/doors.py", "_bulk_reader.validate_json"): "of a large body, which is read again by the route",
+    ("api/rollouts.py", "ShadowReport.model_validate_json"): "from an agent",
+    ("api/replicas.py", "LogLine.model_validate_json"): "from an agent",
+    ("api/views.py", "Scaling.model_validate"): "of a request that was read",
+    ("cli/contexts.py", "Contexts.model_validate_json"): "a file that the CLI wrote",
+    ("cli/tuning.py", "_VALUES.validate_python"): "numbers by name, which hold no model",
+}
+
+
+def test_api_and_cli_read_requests_by_one_function() -> None:
+    """So none can forget to refuse what is unknown: whoever reads otherwise says here what it reads."""
+    found = set()
+    root = Path(str(kaon.__file__)).parent
+    for file in [*(root / "api").rglob("*.py"), *(root / "cli").rglob("*.py")]:
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            match node:
+                case ast.Call(func=ast.Attribute(attr=name)) if re.fullmatch(r"(model_)?validate(_\w+)?", name):
+                    told = ast.unparse(node.func).removeprefix("self.")
+                    found.add((file.relative_to(root).as_posix(), told))
+    assert found == set(WIRE_READS)
