@@ -134,9 +134,10 @@ class Platform:
     def _parsed_items(self, model: type[M], response: httpx2.Response) -> list[M]:
         try:
             found = response.json()
+            items = [model.model_validate_json(json.dumps(item)) for item in found["items"]]
             for row in found.get("unreadable", ()):
                 self.on_unreadable(row)
-            return [model.model_validate_json(json.dumps(item)) for item in found["items"]]
+            return items
         except (ValueError, KeyError, TypeError):
             raise _strange() from None
 
