@@ -139,14 +139,12 @@ def create(tx: Transaction, now: float, wanted: Create) -> AnyResource:
 
 def update_spec(tx: Transaction, now: float, basis: AnyResource, spec: BaseModel) -> AnyResource:
     """Replace the spec. Raises `Conflict`, `NotFound`."""
-    same = changed(basis, _current(tx, basis), lambda current: _text(current.spec) == _text(spec))
-    return same or _put(tx, basis, now, spec=spec, generation=basis.generation + 1)
+    return _update(tx, now, basis, "spec", spec, generation=basis.generation + 1)
 
 
 def update_status(tx: Transaction, now: float, basis: AnyResource, status: BaseModel) -> AnyResource:
     """Replace the status. Raises `Conflict`, `NotFound`."""
-    same = changed(basis, _current(tx, basis), lambda current: _text(current.status) == _text(status))
-    return same or _put(tx, basis, now, status=status)
+    return _update(tx, now, basis, "status", status)
 
 
 def remove(tx: Transaction, now: float, basis: AnyResource | Unreadable) -> None:
@@ -158,15 +156,18 @@ def remove(tx: Transaction, now: float, basis: AnyResource | Unreadable) -> None
     take_along(tx.connection, basis)
 
 
-def _current(tx: Transaction, basis: AnyResource) -> AnyResource | None:
-    return find(tx.connection, basis.kind, basis.workspace, basis.name)
-
-
-def _put(tx: Transaction, basis: AnyResource, now: float, **changes: Any) -> AnyResource:
-    made = replaced(basis, version=tx.next_version(), updated_at=now, **changes)
-    columns: dict[str, Any] = {"version": made.version, "updated_at": now, "generation": made.generation}
-    columns |= {part: _document(made, part) for part in ("spec", "status") if part in changes}
-    tx.connection.execute(update(resources).where(_at(made.kind, made.workspace, made.name)).values(columns))
+def _update(tx: Transaction, now: float, basis: AnyResource, part: str, value: BaseModel, **more: Any) -> AnyResource:
+    """Replace the spec or the status. What is stored is compared as text, for a cloud's report is large to read."""
+    table, text = resources.c, written(f"{basis.kind}.{part}", _text(value))
+    there = and_(_at(basis.kind, basis.workspace, basis.name), table.deleted.is_(False))
+    row = tx.connection.execute(select(table.uid, table.version, table[part].label("text")).where(there)).first()
+    if changed(basis, row, lambda current: bool(current.text == text)) is not None:
+        same = find(tx.connection, basis.kind, basis.workspace, basis.name)
+        assert same is not None
+        return same
+    made = replaced(basis, version=tx.next_version(), updated_at=now, **{part: value}, **more)
+    columns = {"version": made.version, "updated_at": now, "generation": made.generation, part: text}
+    tx.connection.execute(update(resources).where(there).values(columns))
     tx.note(made)
     return made
 
