@@ -70,7 +70,7 @@ class Remote:
         """What the key may do."""
         return self._platform.read(Whoami, "/whoami")
 
-    def resources(self, kind: Kind, most: int | None = None, **query: str | int | None) -> list[Any]:
+    def resources(self, kind: Kind, /, most: int | None = None, **query: str | int | None) -> list[Any]:
         """What there is of a kind, in order; `most` of it at most."""
         return self._platform.resources(kind, self.workspace, most, **query)
 
@@ -78,7 +78,7 @@ class Remote:
         """One resource."""
         return self.artifact(name) if kind.name == "artifact" else self._platform.resource(kind, self.workspace, name)
 
-    def watch(self, kind: Kind, **query: str | int | None) -> Iterator[Change]:
+    def watch(self, kind: Kind, /, **query: str | int | None) -> Iterator[Change]:
         """What there is of a kind, then each change as it comes."""
         return self._platform.watch(kind, self.workspace, **query)
 

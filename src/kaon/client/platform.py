@@ -73,7 +73,7 @@ class Platform:
         """The items of the list that `GET path` answers, of all its pages."""
         return list(self._pages(model, path, query))
 
-    def resources(self, kind: Kind, workspace: str, most: int | None = None, **query: str | int | None) -> list[Any]:
+    def resources(self, kind: Kind, workspace: str, /, most: int | None = None, **query: str | int | None) -> list[Any]:
         """What the key sees of a kind, in order; `most` of it at most. `query` has filters of the kind."""
         asked = {**query, "limit": min(most, _PAGE)} if most is not None else query
         return list(islice(self._pages(kind.view, _path(kind, workspace), asked), most))
@@ -95,7 +95,7 @@ class Platform:
         """Delete a resource."""
         self.act("DELETE", _path(kind, workspace, name))
 
-    def watch(self, kind: Kind, workspace: str, **query: str | int | None) -> Iterator[Change]:
+    def watch(self, kind: Kind, workspace: str, /, **query: str | int | None) -> Iterator[Change]:
         """What the key sees of a kind, then 'synced', then each change as it comes, without end.
 
         What was connected once is connected again whenever that fails; it ends with the error that the platform
