@@ -27,7 +27,7 @@ from tests.waiting import until
 from kaon.agent.link import Link
 from kaon.agent.loop import Agent
 from kaon.clock import SystemClock
-from kaon.drivers.fake import FakeDriver, FakePlace
+from kaon.drivers.fake import FakeDriver, FakePlace, FakeReplicas
 from kaon.types.deployment import DeploymentSpec
 from kaon.types.key import Access, Grant, Role
 from kaon.types.knobs import Knobs, PlannedKnobs
@@ -159,13 +159,15 @@ async def test_an_agent_works_with_a_server(kind: str, tmp_path: Path) -> None:
     async with served(server.app, tmp_path / "api.sock"):
         link = Link("http://localhost", "k", "local", tmp_path / "downloads", socket=tmp_path / "api.sock")
         async with link:
-            agent = Agent("local", link, driver, edge, clock, tmp_path / "agent", "http://edge", replicas=driver)
+            agent = Agent(
+                "local", link, driver, edge, clock, tmp_path / "agent", "http://edge", replicas=FakeReplicas(place)
+            )
             running = asyncio.create_task(agent.run())
             try:
                 await until(lambda: any(r.replicas and r.replicas[0].phase is Phase.READY for r in server.reports))
                 assert server.reports[-1].plan == "name-1"
                 assert edge.routes == (ROUTE,)
-                assert place.replicas[SPEC.id].start.access.grants[0].key == "first"
+                assert access_told() == {"first"}
                 server.change()
                 await until(lambda: access_told() == {"second"})
                 await until(lambda: server.reports[-1].plan == "name-2")
