@@ -21,6 +21,7 @@ import kaon.errors
 import kaon.types
 from kaon.settings import Settings
 from kaon.types.deployment import Scaling
+from kaon.types.kinds import KINDS
 from kaon.types.objective import Objective
 from kaon.types.service import Batch, EndpointSpec, ServiceSpec
 
@@ -222,7 +223,32 @@ def _parameters(command: Any) -> list[str]:
     return ["| | |", "|---|---|", *rows, ""] if rows else []
 
 
+def kinds_page() -> str:
+    """Every kind: its names, verbs, rights, columns and filters, as it is declared."""
+    lines = [
+        "# Kinds",
+        "",
+        "What there is to list, show, watch and change: `kaon get KIND`, `kaon describe KIND NAME`, and the routes of",
+        "the API. Any of a kind's names does. `--filter NAME=VALUE` leaves only those that have that value, and every",
+        "kind whose resources have a name takes `--filter prefix=TEXT`. Each list can be watched: `--watch`.",
+        "",
+    ]
+    for kind in sorted(KINDS.values(), key=lambda kind: kind.name):
+        if not kind.rights:
+            continue
+        names = ", ".join(f"`{name}`" for name in (kind.name, kind.plural, *kind.short))
+        columns = ", ".join(f"{c.title} (`-o wide`)" if c.wide else c.title for c in kind.columns)
+        lines += [f"## {kind.name}", "", kind.summary, "", "| | |", "|---|---|", f"| names | {names} |"]
+        lines += [f"| routes | `/api/v1{kind.path}` |", f"| belongs to | a {kind.scope} |"]
+        lines += [f"| rights | {', '.join(f'{verb}: {right}' for verb, right in kind.rights.items())} |"]
+        lines += [f"| columns | {cell(columns)} |"]
+        lines += [f"| filter `{wanted.name}` | {cell(wanted.help)} |" for wanted in kind.filters]
+        lines += [""]
+    return "\n".join(lines)
+
+
 PAGES = {
+    "kinds": kinds_page,
     "types": types_page,
     "settings": settings_page,
     "errors": errors_page,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from benchmarks.control import intake, look, plan_size, scale, tick
+from benchmarks.control import agent_look, intake, look, plan_size, scale, tick
 from benchmarks.report import QUICK, Report, median
 from kaon.laws.scale import Scale
 from kaon.laws.scaling import Bounds
@@ -49,6 +49,7 @@ def main() -> None:
     tick.measure(report)
     look.measure(report)
     scale.measure(report)
+    agent_look.measure(report)
     intake.measure(report)
     plan_size.measure(report)
     report.finish()

@@ -8,6 +8,7 @@
     ├── MethodNotAllowed    405   the path exists, but not for this verb
     ├── RequestTimeout      408   the request's body stopped coming
     ├── Conflict            409   somebody changed it first, or it exists already
+    ├── Gone                410   what was asked to go on with is not known any more: begin anew
     ├── TooLarge            413   over a stated limit
     ├── UnsupportedMediaType 415  a body in a form that is not taken here; says which are
     ├── TooManyRequests     429   this caller is over its share; `retry_after_s` says when to come back
@@ -20,7 +21,10 @@
     ├── Unavailable         503   busy, draining or not reachable now; `retry_after_s` may say when
     │   ├── NotBegun        503   refused before any work, so that any replica may be asked instead
     │   ├── StaleEpoch      503   a newer control plane has started over this store: this one's decisions are refused
-    │   └── Interrupted     502   the replica broke off after it had the call: it may have worked on it
+    │   ├── Interrupted     502   the replica broke off after it had the call: it may have worked on it
+    │   ├── PlaceFull       503   a place has no room for one more workload now
+    │   └── PlaceUnavailable 503  a place where workloads run cannot be reached
+    ├── WorkloadRefused     422   a place can never run this workload as it is
     └── DeadlineExceeded    504   not answered in the time that the caller gave
 
 Every error has a *code* (stable, for programs), a *cause* (what happened, for people) and a *hint*
@@ -129,6 +133,12 @@ class Conflict(KaonError):
     code, status, exit_code = "conflict", 409, 5
 
 
+class Gone(KaonError):
+    """What was asked to go on with is not known any more: begin anew."""
+
+    code, status, exit_code = "gone", 410, 5
+
+
 class TooLarge(KaonError):
     """Over a stated limit."""
 
@@ -225,6 +235,24 @@ class Interrupted(Unavailable):
     code, status = "interrupted", 502
 
 
+class PlaceFull(Unavailable):
+    """A place where workloads run has no room for one more now; later it may have."""
+
+    code = "place-full"
+
+
+class PlaceUnavailable(Unavailable):
+    """A place where workloads run cannot be reached, so nobody knows what became of the call."""
+
+    code = "place-unavailable"
+
+
+class WorkloadRefused(KaonError):
+    """A place can never run this workload as it is; trying again does not help."""
+
+    code, status, exit_code = "workload-refused", 422, 2
+
+
 class DeadlineExceeded(KaonError):
     """Not answered in the time that the caller gave."""
 
@@ -244,6 +272,7 @@ _BY_STATUS: dict[int, type[KaonError]] = {
         NotFound,
         MethodNotAllowed,
         Conflict,
+        Gone,
         TooLarge,
         UnsupportedMediaType,
         TooManyRequests,

@@ -1,14 +1,18 @@
 """A process is known by the lock that it holds.
 
 The parent opens a lock file, takes `flock`, and the child inherits the descriptor, so that from its first
-instruction to its last the lock is held, whatever dies in between. A held lock means "it runs", and
-`/proc` tells who holds it. There is no pid file to go stale, and no moment at which a child is unknown:
-the parent may be killed between any two of its instructions.
+instruction to its last the lock is held, whatever dies in between. A held lock means "it runs". Who holds it is
+written into the lock file, as a hint that is checked in `/proc` before it is believed; without a right one all of
+`/proc` is searched. So there is no pid file to go stale, and no moment at which a child is unknown: the parent may be
+killed between any two of its instructions.
 
 Signals never go to a bare number, which the kernel may have given to somebody else by now. A process is
 opened first (`pidfd`), then looked at again, and the signal goes through what was opened.
 
 Whatever a process leaves behind in its session ends with it. Linux only (5.3 or later).
+
+To search `/proc` takes milliseconds, tens of them on a busy machine: coroutines here do it in a thread, and whoever
+asks about many processes at once takes one `table` for all of them.
 """
 
 from __future__ import annotations
@@ -21,9 +25,12 @@ import resource
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from kaon.errors import Conflict, InvalidInput, Unavailable
 
@@ -31,6 +38,10 @@ _STDIN_MOST_BYTES = 2**20  # what an unprivileged pipe may be made to hold
 _LOOKERS_S = 1.0  # a look by `is_held` takes the lock for microseconds; that is no reason to give up
 _SETTLE_S = 0.05  # a parent lets go of its child's lock within milliseconds of its birth; do not take it for an heir
 _KILL_S = 10.0  # how long a killed process may take to vanish (writing back, leaving the kernel)
+_HINT_BYTES = 20
+
+_T = TypeVar("_T")
+_searching = ThreadPoolExecutor(2, thread_name_prefix="processes")
 
 
 @dataclass(frozen=True)
@@ -64,8 +75,8 @@ def spawn(
     started.
     """
     with contextlib.ExitStack() as opened:
-        held = opened.enter_context(_take(lock))
-        source = opened.enter_context(_filled_pipe(stdin))
+        held = opened.enter_context(taken(lock))
+        source = opened.enter_context(filled_pipe(stdin))
         sink = opened.enter_context(_appending(log))
         child = subprocess.Popen(
             list(argv),
@@ -77,9 +88,9 @@ def spawn(
             pass_fds=(held, *pass_fds),
             start_new_session=True,
         )
+        hint(held, child.pid)
     _children[child.pid] = child
-    with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # it has ended already
-        _limit(child.pid, limits)
+    limit(child.pid, limits)
     return child.pid
 
 
@@ -101,13 +112,23 @@ def is_held(lock: Path) -> bool:
 
 def holders(lock: Path) -> list[int]:
     """The processes that hold `lock`: the one that was started with it first, then its children, oldest first."""
-    try:
-        wanted = os.stat(lock)
-    except FileNotFoundError:
-        return []
-    found = {pid: _stat(pid) for pid in _pids() if pid != os.getpid() and _holds(pid, wanted)}
-    ages = {pid: (stat.session != pid, stat.start_ticks, pid) for pid, stat in found.items() if stat}
-    return sorted(ages, key=ages.__getitem__)
+    return holders_of([lock])[lock]
+
+
+def holders_of(locks: Iterable[Path]) -> dict[Path, list[int]]:
+    """The same of many locks, by one search."""
+    answers: dict[Path, list[int]] = {lock: [] for lock in locks}
+    wanted = {(found.st_dev, found.st_ino): lock for lock in answers if is_held(lock) and (found := _status(lock))}
+    if not wanted:
+        return answers
+    found_by: defaultdict[Path, dict[int, _Stat]] = defaultdict(dict)
+    for pid in _pids():
+        for file in _holds(pid, wanted.keys()) if pid != os.getpid() else ():
+            if stat := _stat(pid):
+                found_by[wanted[file]][pid] = stat
+    for lock, stats in found_by.items():
+        answers[lock] = sorted(stats, key=lambda pid: (stats[pid].session != pid, stats[pid].start_ticks, pid))
+    return answers
 
 
 def leader(lock: Path) -> int | None:
@@ -115,6 +136,11 @@ def leader(lock: Path) -> int | None:
 
     A child of it that made a session of its own may be taken for it once it has ended.
     """
+    if not is_held(lock):
+        return None
+    hinted = _hinted(lock)
+    if hinted is not None and _leads(hinted) and _is_holder(hinted, lock):
+        return hinted
     return next((pid for pid in holders(lock) if _leads(pid)), None)
 
 
@@ -126,12 +152,30 @@ def started_at(pid: int) -> float | None:
     return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + stat.start_ticks / os.sysconf("SC_CLK_TCK")
 
 
-def memory_over(pid: int, limit_bytes: int) -> int:
+@dataclass(frozen=True)
+class ProcessTable:
+    """The processes of this machine at one moment."""
+
+    sessions: Mapping[int, frozenset[int]]
+    """Session -> its living members."""
+
+
+def table() -> ProcessTable:
+    """All processes, by one search."""
+    sessions: defaultdict[int, set[int]] = defaultdict(set)
+    for pid in _pids():
+        stat = _stat(pid)
+        if stat and stat.state not in "ZX":
+            sessions[stat.session].add(pid)
+    return ProcessTable({session: frozenset(members) for session, members in sessions.items()})
+
+
+def memory_over(pid: int, limit_bytes: int, seen: ProcessTable) -> int:
     """Bytes of memory that a process and its session use, when that is more than `limit_bytes`; else 0.
 
     Counted is what goes away with them: anonymous and shared memory, each page once; not files in the page cache.
     """
-    members = {pid, *_session(pid, None)}
+    members = {pid, *seen.sessions.get(pid, ())}
     at_most = sum(_kilobytes(f"/proc/{member}/status", "RssAnon:", "RssShmem:") for member in members) * 1024
     if at_most <= limit_bytes:
         return 0  # the usual case: the exact figure costs the kernel a walk through every page
@@ -156,11 +200,11 @@ async def ended(pid: int) -> int | None:
 
 async def gone(lock: Path, timeout_s: float | None) -> bool:
     """Wait until the process that was started with `lock` has ended; False when it still runs after `timeout_s`."""
-    pid = leader(lock)
+    pid = await _search(lambda: leader(lock))
     if pid is None:
         return True
     with _opened(pid) as fd:
-        if fd is not None and pid in holders(lock) and not await _exit_of(fd, timeout_s):
+        if fd is not None and _is_holder(pid, lock) and not await _exit_of(fd, timeout_s):
             return False
     exit_code(pid)  # reaps it when it is our child
     return True
@@ -189,13 +233,13 @@ async def stop(lock: Path, grace_s: float) -> None:
     """
     if not is_held(lock):
         return
-    pid = leader(lock)
+    pid = await _search(lambda: leader(lock))
     if pid is None:
         await asyncio.sleep(_SETTLE_S)
-        pid = leader(lock)
+        pid = await _search(lambda: leader(lock))
     if pid is not None and (begun := _stat(pid)):
         with _opened(pid) as fd:
-            if fd is not None and pid in holders(lock):
+            if fd is not None and _is_holder(pid, lock):
                 _send(fd, signal.SIGTERM)
                 await _exit_of(fd, grace_s)
         await _kill(lambda: {*_session(pid, begun.start_ticks), *holders(lock)})
@@ -203,17 +247,22 @@ async def stop(lock: Path, grace_s: float) -> None:
     await _kill(lambda: set(holders(lock)))
 
 
-def send(lock: Path, number: int) -> None:
+async def send(lock: Path, number: int) -> None:
     """Send a signal to the process that was started with `lock`; nothing, when it has ended."""
-    pid = leader(lock)
+    pid = await _search(lambda: leader(lock))
     if pid is None:
         return
     with _opened(pid) as fd:
-        if fd is not None and pid in holders(lock):
+        if fd is not None and _is_holder(pid, lock):
             _send(fd, number)
 
 
-# What /proc tells
+# What /proc says
+
+
+async def _search(work: Callable[[], _T]) -> _T:
+    """What `work()` gives, done in a thread that does nothing else."""
+    return await asyncio.get_running_loop().run_in_executor(_searching, work)
 
 
 @dataclass(frozen=True)
@@ -224,12 +273,25 @@ class _Stat:
 
 
 def _stat(pid: int) -> _Stat | None:
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
+    text = _read(f"/proc/{pid}/stat")
+    if not text:
         return None
-    fields = text[text.rindex(")") + 2 :].split()  # the name before may hold anything, brackets too
-    return _Stat(state=fields[0], session=int(fields[3]), start_ticks=int(fields[19]))
+    fields = text[text.rindex(b")") + 2 :].split()  # the name before may hold anything, brackets too
+    return _Stat(state=fields[0].decode(), session=int(fields[3]), start_ticks=int(fields[19]))
+
+
+def _read(path: str) -> bytes:
+    """The beginning of a file of /proc; nothing when its process is gone."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+    try:
+        return os.read(fd, 16_384)
+    except ProcessLookupError:
+        return b""
+    finally:
+        os.close(fd)
 
 
 def _pids() -> list[int]:
@@ -241,18 +303,38 @@ def _leads(pid: int) -> bool:
     return stat is not None and stat.session == pid
 
 
-def _holds(pid: int, lock: os.stat_result) -> bool:
-    """Whether a descriptor of `pid` is the one that the lock was taken through: others may just be looking."""
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
+
+
+def _is_holder(pid: int, lock: Path) -> bool:
+    found = _status(lock)
+    return found is not None and bool(_holds(pid, {(found.st_dev, found.st_ino)}))
+
+
+def _holds(pid: int, locks: Collection[tuple[int, int]]) -> set[tuple[int, int]]:
+    """Those of `locks` (device and inode) that were taken through a descriptor of `pid`: others may just be looking."""
+    found = set()
     try:
         for fd in os.listdir(f"/proc/{pid}/fd"):
             with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.stat(f"/proc/{pid}/fd/{fd}"), lock):
-                    text = Path(f"/proc/{pid}/fdinfo/{fd}").read_text()
-                    if any("FLOCK" in line and "WRITE" in line for line in text.splitlines()):
-                        return True
+                opened = os.stat(f"/proc/{pid}/fd/{fd}")
+                file = opened.st_dev, opened.st_ino
+                if file in locks and file not in found:
+                    lines = _read(f"/proc/{pid}/fdinfo/{fd}").splitlines()
+                    if any(b"FLOCK" in line and b"WRITE" in line for line in lines):
+                        found.add(file)
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         pass
-    return False
+    return found
+
+
+def _hinted(lock: Path) -> int | None:
+    text = _read(str(lock)).strip()
+    return int(text) if text.isdigit() and len(text) < _HINT_BYTES else None
 
 
 def _session(leader_pid: int, start_ticks: int | None) -> set[int]:
@@ -265,10 +347,7 @@ def _session(leader_pid: int, start_ticks: int | None) -> set[int]:
 
 
 def _kilobytes(path: str, *names: str) -> int:
-    try:
-        lines = Path(path).read_text().splitlines()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
+    lines = _read(path).decode().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith(names))
 
 
@@ -276,17 +355,25 @@ def _kilobytes(path: str, *names: str) -> int:
 
 
 @contextlib.contextmanager
-def _take(lock: Path) -> Iterator[int]:
+def taken(lock: Path) -> Iterator[int]:
+    """A descriptor through which `lock` is held, for a child to inherit. Raises `Conflict` when somebody holds it."""
     fd = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         give_up = time.monotonic() + _LOOKERS_S
         while not _try_lock(fd):
-            if holders(lock) or time.monotonic() > give_up:
+            if leader(lock) or holders(lock) or time.monotonic() > give_up:
                 raise Conflict(f"It runs already: a process holds {lock}.")
             time.sleep(0.0005)
         yield fd
     finally:
         os.close(fd)  # the child has its own
+
+
+def hint(held: int, pid: int) -> None:
+    """Write into the lock file that `pid` is started with the lock, so that it is found without a search."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(held, 0)
+        os.pwrite(held, b"%d\n" % pid, 0)
 
 
 def _try_lock(fd: int) -> bool:
@@ -298,7 +385,7 @@ def _try_lock(fd: int) -> bool:
 
 
 @contextlib.contextmanager
-def _filled_pipe(content: bytes) -> Iterator[int]:
+def filled_pipe(content: bytes) -> Iterator[int]:
     """The reading end of a pipe that holds `content`: what is read from it is nowhere any more."""
     if len(content) > _STDIN_MOST_BYTES:
         raise InvalidInput(f"{len(content)} bytes are too many for standard input; {_STDIN_MOST_BYTES} are the most.")
@@ -325,6 +412,12 @@ def _appending(log: Path | int | None) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+def limit(pid: int, limits: Limits) -> None:
+    """Put the limits of a process in force, unless it has ended."""
+    with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+        _limit(pid, limits)
 
 
 def _limit(pid: int, limits: Limits) -> None:
@@ -373,10 +466,10 @@ async def _exit_of(fd: int, timeout_s: float | None) -> bool:
 async def _kill(members: Callable[[], set[int]]) -> None:
     """SIGKILL for all of `members`, again until there are none: they may have been forking meanwhile."""
     give_up = time.monotonic() + _KILL_S
-    while found := members():
+    while found := await _search(members):
         with contextlib.ExitStack() as stack:
             fds = {pid: fd for pid in found if (fd := stack.enter_context(_opened(pid))) is not None}
-            still = members()  # those who are who they were, now that they are open
+            still = await _search(members)  # those who are who they were, now that they are open
             for pid in fds.keys() & still:
                 _send(fds[pid], signal.SIGKILL)
             left_s = max(0.0, give_up - time.monotonic())

@@ -9,6 +9,7 @@ import pytest
 
 from kaon.clock import SystemClock
 from kaon.drivers.fake import FakeDriver, FakePlace
+from kaon.drivers.port import Addresses
 from kaon.testing.drivers import DriverContract
 from kaon.testing.places import ProcessPlace
 
@@ -18,17 +19,17 @@ class InMemory:
 
     artifact = f"sha256:{'0' * 64}"
 
-    def __init__(self) -> None:
-        self.fake = FakePlace(SystemClock())
+    def __init__(self, addresses: Addresses) -> None:
+        self.fake = FakePlace(SystemClock(), addresses=addresses)
 
     def driver(self) -> FakeDriver:
         return FakeDriver(self.fake)
 
 
 class TestFakeDriver(DriverContract):
-    @pytest.fixture
-    def place(self) -> InMemory:
-        return InMemory()
+    @pytest.fixture(params=Addresses)
+    def place(self, request: pytest.FixtureRequest) -> InMemory:
+        return InMemory(request.param)
 
 
 class TestProcessDriver(DriverContract):

@@ -20,16 +20,16 @@ from tests.waiting import until
 from kaon import processes
 from kaon.agent.probe import ControlSockets
 from kaon.drivers.fake import Behaviour
-from kaon.drivers.port import Driver, Start
+from kaon.drivers.port import Driver, Workload
 from kaon.drivers.process import preparation
 from kaon.drivers.process.capacity import Machine, free_gpus, gpu_variables, this_machine
 from kaon.drivers.process.driver import RUNTIME
 from kaon.drivers.process.places import Places
-from kaon.drivers.process.preparation import AT_ONCE, Preparation
+from kaon.drivers.process.preparation import AT_ONCE, ArtifactPreparer, Preparation
+from kaon.drivers.process.workers import Workers
 from kaon.errors import Unavailable
 from kaon.sdk import archive
-from kaon.sdk.environments import Environments
-from kaon.testing.drivers import ended, running, seen, start_of
+from kaon.testing.drivers import ended, running, sample_workload, seen, with_launch, with_spec
 from kaon.testing.places import ProcessPlace, pack_files
 from kaon.types.key import Access
 from kaon.types.replica import Phase
@@ -52,26 +52,26 @@ async def place(tmp_path: Path) -> AsyncIterator[ProcessPlace]:
 async def test_a_manifest_of_another_version_is_the_reason_of_the_end(
     place: ProcessPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    driver, start = place.driver(), start_of(place.artifact)
+    driver, workload = place.driver(), sample_workload(place.artifact)
     folder = Places(place.home / "agent", place.run_dir).artifact(place.artifact)
     folder.mkdir(parents=True)
     (folder / archive.MANIFEST).write_text('{"from": "the future"}')
-    await driver.start(start, {})
-    sighting = await seen(driver, start.replica.id, ended)
+    await driver.start(workload)
+    sighting = await seen(driver, workload.spec.id, ended)
     assert sighting.reason.startswith("The artifact was made by another version of Kaon")
 
 
 async def test_a_launch_file_that_cannot_be_written_is_the_reason_of_the_end(place: ProcessPlace) -> None:
-    driver, start = place.driver(), start_of(place.artifact)
-    folder = Places(place.home / "agent", place.run_dir).replica(start.replica.id)
+    driver, workload = place.driver(), sample_workload(place.artifact)
+    folder = Places(place.home / "agent", place.run_dir).replica(workload.spec.id)
     folder.parent.mkdir(parents=True)
     folder.write_text("in the way")
-    await driver.start(start, {})
-    sighting = await seen(driver, start.replica.id, ended)
+    await driver.start(workload)
+    sighting = await seen(driver, workload.spec.id, ended)
     assert sighting.reason.startswith("It cannot be started: ")
     folder.unlink()
-    await driver.start(start, {})
-    await seen(driver, start.replica.id, running)
+    await driver.start(workload)
+    await seen(driver, workload.spec.id, running)
 
 
 async def test_an_error_that_nobody_thought_of_is_the_reason_of_the_end(
@@ -81,9 +81,9 @@ async def test_an_error_that_nobody_thought_of_is_the_reason_of_the_end(
         raise ZeroDivisionError("by nought")
 
     monkeypatch.setattr(processes, "spawn", broken)
-    driver, start = place.driver(), start_of(place.artifact)
-    await driver.start(start, {})
-    assert (await seen(driver, start.replica.id, ended)).reason == "It cannot be started: by nought."
+    driver, workload = place.driver(), sample_workload(place.artifact)
+    await driver.start(workload)
+    assert (await seen(driver, workload.spec.id, ended)).reason == "It cannot be started: by nought."
 
 
 class Hanging:
@@ -106,21 +106,21 @@ class Hanging:
 async def test_installs_that_hang_do_not_hold_up_the_memory_watch(
     place: ProcessPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    driver, hungry = place.driver(), start_of(place.artifact)
-    limited = hungry.replica.resources.model_copy(update={"memory_bytes": 16 * 2**20})
-    hungry = Start(replica=hungry.replica.model_copy(update={"resources": limited}))
-    await driver.start(hungry, {})
-    await seen(driver, hungry.replica.id, running)
-    await ask(driver, hungry.replica.id)
+    driver, hungry = place.driver(), sample_workload(place.artifact)
+    limited = hungry.spec.resources.model_copy(update={"memory_bytes": 16 * 2**20})
+    hungry = with_spec(hungry, {"resources": limited})
+    await driver.start(hungry)
+    await seen(driver, hungry.spec.id, running)
+    await ask(driver, hungry.spec.id)
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
     hanging = Hanging(monkeypatch)
     try:
         for number in range(2 * AT_ONCE):
             digest, _ = pack_files(place.home, "echo:Echo", {"echo.py": b"n = %d\n" % number})
-            await driver.start(start_of(digest, ordinal=number + 1), {})
+            await driver.start(sample_workload(digest, ordinal=number + 1))
         await until(lambda: hanging.begun == AT_ONCE)
-        await ask(driver, hungry.replica.id, "/?use_bytes=100000000")
-        sighting = await seen(driver, hungry.replica.id, ended)
+        await ask(driver, hungry.spec.id, "/?use_bytes=100000000")
+        sighting = await seen(driver, hungry.spec.id, ended)
         assert "its limit is 16 MiB" in sighting.reason
         assert hanging.begun == AT_ONCE, "no more at once than that"
     finally:
@@ -142,7 +142,7 @@ async def test_downloads_are_kept_until_they_are_unpacked_and_no_longer(
     place.fetch = fetch  # type: ignore[method-assign]
     driver = place.driver()
     for number, digest in enumerate(files):
-        await driver.start(start_of(digest, ordinal=number), {})
+        await driver.start(sample_workload(digest, ordinal=number))
     await until(lambda: len(place.fetched) == count and hanging.begun == AT_ONCE)
     assert all(file.exists() for file in files.values())
     hanging.go.set()
@@ -156,9 +156,11 @@ async def test_an_install_that_hangs_is_given_up_with_the_reason(
     hanging = Hanging(monkeypatch)
     place = ProcessPlace(tmp_path, tmp_path / "run")
     places = Places(tmp_path / "agent", tmp_path / "run")
-    prepared = Preparation(places, place.fetch, Environments(places.environments), within_s=0.05)
-    with pytest.raises(Unavailable, match="not installed within"):
-        await prepared.prepare(place.artifact)
+    artifacts = ArtifactPreparer(place.fetch, Workers("install", 1))
+    done: list[str] = []
+    with pytest.raises(Unavailable, match=r"not installed within 0 minutes\. It was unpacking the artifact\."):
+        await Preparation(places, [artifacts], within_s=0.5).prepare(place.artifact, done.append)
+    assert done == ["fetching the artifact", "unpacking the artifact"]
     hanging.go.set()
 
 
@@ -169,12 +171,12 @@ async def test_bytes_that_are_no_artifact_are_fetched_anew_by_the_next_start(pla
         pass
     place.file = place.home / "broken"
     place.file.write_bytes(out.getvalue()[:-3])
-    driver, start = place.driver(), start_of(place.artifact)
-    await driver.start(start, {})
-    assert (await seen(driver, start.replica.id, ended)).reason
+    driver, workload = place.driver(), sample_workload(place.artifact)
+    await driver.start(workload)
+    assert (await seen(driver, workload.spec.id, ended)).reason
     place.file = good
-    await driver.start(start, {})
-    await seen(driver, start.replica.id, running)
+    await driver.start(workload)
+    await seen(driver, workload.spec.id, running)
 
 
 # Ending
@@ -183,34 +185,34 @@ async def test_bytes_that_are_no_artifact_are_fetched_anew_by_the_next_start(pla
 async def test_a_replica_whose_children_do_not_end_is_seen_as_ended_and_they_are_told(
     place: ProcessPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    driver, start = place.driver(), start_of(place.artifact, Behaviour(ends_after_s=0.2))
-    await driver.start(start, {})
-    await seen(driver, start.replica.id, running)
+    driver, workload = place.driver(), sample_workload(place.artifact, Behaviour(ends_after_s=0.2))
+    await driver.start(workload)
+    await seen(driver, workload.spec.id, running)
 
     async def stuck(*_: object) -> None:
         raise Unavailable("Processes [7] do not end, even when killed.")
 
     with monkeypatch.context() as patched:
         patched.setattr(processes, "stop", stuck)
-        sighting = await seen(driver, start.replica.id, ended)
+        sighting = await seen(driver, workload.spec.id, ended)
         assert (sighting.exit_code, sighting.reason[-43:]) == (1, "Processes [7] do not end, even when killed.")
-        await driver.start(start, {})
-        again = await seen(driver, start.replica.id, lambda s: ended(s) and s.exit_code is None)
+        await driver.start(workload)
+        again = await seen(driver, workload.spec.id, lambda s: ended(s) and s.exit_code is None)
         assert again.reason == "Processes [7] do not end, even when killed."
         with pytest.raises(Unavailable):
-            await driver.stop(start.replica.id, 0)
-    await driver.start(start, {})
-    await seen(driver, start.replica.id, running)
+            await driver.stop(workload.spec.id, 0)
+    await driver.start(workload)
+    await seen(driver, workload.spec.id, running)
 
 
 async def test_what_an_earlier_agent_left_and_cannot_be_taken_over_does_not_stop_a_new_one(
     place: ProcessPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, start = place.driver(), start_of(place.artifact)
-    await first.start(start, {})
-    await seen(first, start.replica.id, running)
+    first, workload = place.driver(), sample_workload(place.artifact)
+    await first.start(workload)
+    await seen(first, workload.spec.id, running)
     await first.close()
-    launch = Places(place.home / "agent", place.run_dir).launch_file(start.replica.id)
+    launch = Places(place.home / "agent", place.run_dir).launch_file(workload.spec.id)
     launch.write_text('{"from": "the future"}')
 
     async def stuck(*_: object) -> None:
@@ -218,8 +220,8 @@ async def test_what_an_earlier_agent_left_and_cannot_be_taken_over_does_not_stop
 
     with monkeypatch.context() as patched:
         patched.setattr(processes, "stop", stuck)
-        assert await place.driver().observe() == {}
-    assert await place.driver().observe() == {}
+        assert (await place.driver().observe()).replicas == {}
+    assert (await place.driver().observe()).replicas == {}
 
 
 # Replicas that are busy, and those that crash, with the real runtime
@@ -257,9 +259,9 @@ async def risky(place: ProcessPlace) -> tuple[Driver, str, httpx2.AsyncClient]:
     """A driver with the real runtime, a replica of `Risky` that is ready, and a client of its service socket."""
     digest, place.file = pack_files(place.home, "risky:Risky", {"risky.py": RISKY})
     driver = place.driver(RUNTIME)
-    start = start_of(digest).model_copy(update={"access": Access(public=True)})
-    await driver.start(start, {})
-    sighting = await seen(driver, start.replica.id, running)
+    workload = with_launch(sample_workload(digest), {"access": Access(public=True)})
+    await driver.start(workload)
+    sighting = await seen(driver, workload.spec.id, running)
     sockets = ControlSockets()
 
     async def ready() -> bool:
@@ -270,7 +272,7 @@ async def risky(place: ProcessPlace) -> tuple[Driver, str, httpx2.AsyncClient]:
     await until(ready)
     sockets.let_go(sighting.control_address or "")
     transport = httpx2.AsyncHTTPTransport(uds=(sighting.service_address or "").removeprefix("unix:"))
-    return driver, start.replica.id, httpx2.AsyncClient(transport=transport, base_url="http://replica", timeout=60)
+    return driver, workload.spec.id, httpx2.AsyncClient(transport=transport, base_url="http://replica", timeout=60)
 
 
 async def test_of_a_replica_that_answers_nothing_its_calls_and_its_stacks_are_known(
@@ -315,15 +317,15 @@ def gpus(folder: Path, count: int) -> Path:
     return folder
 
 
-def with_gpus(place: ProcessPlace, ordinal: int, count: int, **env: str) -> Start:
-    spec = start_of(place.artifact, ordinal=ordinal).replica
-    wanted = spec.resources.model_copy(update={"gpus": count})
-    return Start(replica=spec.model_copy(update={"resources": wanted, "env": {**spec.env, **env}}))
+def with_gpus(place: ProcessPlace, ordinal: int, count: int, **env: str) -> Workload:
+    workload = sample_workload(place.artifact, ordinal=ordinal)
+    wanted = workload.spec.resources.model_copy(update={"gpus": count})
+    return with_spec(workload, {"resources": wanted, "env": {**workload.spec.env, **env}})
 
 
-async def visible(driver: Driver, start: Start) -> str:
-    await seen(driver, start.replica.id, running)
-    environ = (await ask(driver, start.replica.id))["environ"]
+async def visible(driver: Driver, workload: Workload) -> str:
+    await seen(driver, workload.spec.id, running)
+    environ = (await ask(driver, workload.spec.id))["environ"]
     assert isinstance(environ, dict)
     return str(environ["CUDA_VISIBLE_DEVICES"])
 
@@ -335,42 +337,42 @@ async def test_each_replica_has_its_gpus_alone_and_what_ended_gives_them_back(
     devices.mkdir()
     driver = place.driver(devices=gpus(devices, 3))
     one, two, none = (with_gpus(place, number, count) for number, count in enumerate((1, 2, 0)))
-    for start in (one, two, none):
-        await driver.start(start, {})
-    assert [await visible(driver, start) for start in (one, two, none)] == ["0", "1,2", ""]
+    for workload in (one, two, none):
+        await driver.start(workload)
+    assert [await visible(driver, workload) for workload in (one, two, none)] == ["0", "1,2", ""]
     more = with_gpus(place, 4, 1)
     with pytest.raises(Unavailable, match="No GPUs left: 1 wanted, 0 of 3 GPUs are free here"):
-        await driver.start(more, {})
-    await driver.stop(one.replica.id, 10)
-    await driver.start(more, {})
+        await driver.start(more)
+    await driver.stop(one.spec.id, 10)
+    await driver.start(more)
     assert await visible(driver, more) == "0"
 
 
 async def test_a_new_agent_knows_which_gpus_are_taken(place: ProcessPlace, tmp_path: Path) -> None:
     devices = tmp_path / "dev"
     devices.mkdir()
-    first, start = place.driver(devices=gpus(devices, 2)), with_gpus(place, 0, 1)
-    await first.start(start, {})
-    assert await visible(first, start) == "0"
+    first, workload = place.driver(devices=gpus(devices, 2)), with_gpus(place, 0, 1)
+    await first.start(workload)
+    assert await visible(first, workload) == "0"
     await first.close()
     second, other = place.driver(devices=devices), with_gpus(place, 1, 1)
-    await second.start(other, {})
+    await second.start(other)
     assert await visible(second, other) == "1"
 
 
 async def test_without_a_gpu_there_is_no_capacity_and_the_reason_says_so(place: ProcessPlace, tmp_path: Path) -> None:
     driver = place.driver(devices=tmp_path)
     with pytest.raises(Unavailable, match="this machine has no GPU"):
-        await driver.start(with_gpus(place, 0, 1), {})
-    assert await driver.observe() == {}
+        await driver.start(with_gpus(place, 0, 1))
+    assert (await driver.observe()).replicas == {}
 
 
 async def test_a_deployment_cannot_name_gpus_that_are_not_its_own(place: ProcessPlace, tmp_path: Path) -> None:
     driver = place.driver(devices=tmp_path)
-    start = with_gpus(place, 0, 0, CUDA_VISIBLE_DEVICES="0")
-    await driver.start(start, {})
-    assert await visible(driver, start) == ""
-    launch = Places(place.home / "agent", place.run_dir).launch_file(start.replica.id)
+    workload = with_gpus(place, 0, 0, CUDA_VISIBLE_DEVICES="0")
+    await driver.start(workload)
+    assert await visible(driver, workload) == ""
+    launch = Places(place.home / "agent", place.run_dir).launch_file(workload.spec.id)
     assert "CUDA_VISIBLE_DEVICES" not in launch.read_text()
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import tests.fixtures.record as recorded
+from tests.samples import PARTS
 
 from kaon.store.port import Unreadable
 from kaon.types.plan import Plan, Report
-from kaon.types.resource import KINDS
 from kaon.version import __version__
 
 RELEASES = sorted(path for path in recorded.HERE.iterdir() if (path / "kaon.sql").exists())
@@ -43,7 +43,7 @@ async def test_a_database_of_an_earlier_release_is_read_whole(tmp_path: Path, re
     meant = json.loads((release / "expected.json").read_text("utf-8"))
     async with recorded.opened(path) as store:
         unreadable: list[Unreadable] = []
-        for kind in KINDS:
+        for kind in PARTS:
             await store.list_all(kind, unreadable=unreadable)
         assert unreadable == []
         found = await recorded.contents(store)

@@ -17,7 +17,7 @@ from kaon import processes
 from kaon.agent.probe import ControlSockets
 from kaon.clock import FakeClock
 from kaon.drivers.fake import Behaviour
-from kaon.drivers.port import Driver, Stage, Start
+from kaon.drivers.port import Driver, Stage, Workload
 from kaon.drivers.process import ProcessDriver, logs
 from kaon.drivers.process.capacity import CPU_OVERCOMMIT, Demand, Machine, check_room
 from kaon.drivers.process.driver import RUNTIME
@@ -25,7 +25,7 @@ from kaon.drivers.process.places import Places
 from kaon.drivers.process.pruning import KEEP, prune
 from kaon.errors import NotFound, Unavailable
 from kaon.sdk.environments import Environments
-from kaon.testing.drivers import ended, running, seen, start_of
+from kaon.testing.drivers import ended, running, sample_workload, seen, with_launch, with_secrets, with_spec
 from kaon.testing.places import ProcessPlace, pack_files
 from kaon.types.key import Access
 from kaon.types.knobs import Knobs
@@ -43,14 +43,14 @@ async def place(tmp_path: Path) -> AsyncIterator[ProcessPlace]:
     shutil.rmtree(run_dir)
 
 
-def with_memory(start: Start, memory_bytes: int) -> Start:
-    resources = start.replica.resources.model_copy(update={"memory_bytes": memory_bytes})
-    return Start(replica=start.replica.model_copy(update={"resources": resources}))
+def with_memory(workload: Workload, memory_bytes: int) -> Workload:
+    resources = workload.spec.resources.model_copy(update={"memory_bytes": memory_bytes})
+    return with_spec(workload, {"resources": resources})
 
 
 async def ask(driver: Driver, replica: str, target: str = "/") -> dict[str, object]:
     """What the stand-in tells of itself on its service socket."""
-    address = (await driver.observe())[replica].service_address or ""
+    address = (await driver.observe()).replicas[replica].service_address or ""
 
     async def connected() -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
         try:
@@ -79,10 +79,10 @@ async def test_a_replica_gets_its_secrets_and_none_of_the_platforms_settings(
     place: ProcessPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KAON_SECRET_KEY", "the platform's own")
-    driver, start = place.driver(), start_of(place.artifact)
-    await driver.start(start, {"PASSWORD": SECRET})
-    await seen(driver, start.replica.id, running)
-    told = await ask(driver, start.replica.id)
+    driver, workload = place.driver(), sample_workload(place.artifact)
+    await driver.start(with_secrets(workload, {"PASSWORD": SECRET}))
+    await seen(driver, workload.spec.id, running)
+    told = await ask(driver, workload.spec.id)
     assert told["secrets"] == {"PASSWORD": SECRET}
     environ = told["environ"]
     assert isinstance(environ, dict)
@@ -91,25 +91,25 @@ async def test_a_replica_gets_its_secrets_and_none_of_the_platforms_settings(
 
 
 async def test_secrets_are_in_no_file_and_not_in_proc(place: ProcessPlace) -> None:
-    driver, start = place.driver(), start_of(place.artifact)
-    await driver.start(start, {"PASSWORD": "correct horse battery"})
-    sighting = await seen(driver, start.replica.id, running)
-    await ask(driver, start.replica.id)  # it has read its standard input by now
+    driver, workload = place.driver(), sample_workload(place.artifact)
+    await driver.start(with_secrets(workload, {"PASSWORD": "correct horse battery"}))
+    sighting = await seen(driver, workload.spec.id, running)
+    await ask(driver, workload.spec.id)  # it has read its standard input by now
     proc = Path(f"/proc/{sighting.pid}")
     files = [*place.home.rglob("*"), *place.run_dir.rglob("*"), proc / "environ", proc / "cmdline"]
     assert [f for f in files if f.is_file() and b"correct horse" in f.read_bytes()] == []
-    launch_file = place.home / "agent/replicas" / start.replica.id / "launch.json"
+    launch_file = place.home / "agent/replicas" / workload.spec.id / "launch.json"
     assert launch_file.stat().st_mode & 0o777 == 0o600
 
 
 async def test_replicas_of_one_artifact_share_its_preparation(place: ProcessPlace) -> None:
     driver = place.driver()
-    starts = [start_of(place.artifact, ordinal=n) for n in range(4)]
-    await asyncio.gather(*(driver.start(start, {}) for start in starts))
-    stages = {sighting.stage for sighting in (await driver.observe()).values()}
+    workloads = [sample_workload(place.artifact, ordinal=n) for n in range(4)]
+    await asyncio.gather(*(driver.start(workload) for workload in workloads))
+    stages = {sighting.stage for sighting in (await driver.observe()).replicas.values()}
     assert stages == {Stage.INSTALLING}
-    for start in starts:
-        await seen(driver, start.replica.id, running)
+    for workload in workloads:
+        await seen(driver, workload.spec.id, running)
     assert place.fetched == [place.artifact]
 
 
@@ -118,18 +118,18 @@ async def test_an_artifact_that_cannot_be_had_is_the_reason_of_the_end(place: Pr
         raise NotFound(f"There is no artifact {digest[:14]}.")
 
     place.fetch = nowhere  # type: ignore[method-assign]
-    driver, start = place.driver(), start_of(place.artifact)
-    await driver.start(start, {})
-    sighting = await seen(driver, start.replica.id, ended)
+    driver, workload = place.driver(), sample_workload(place.artifact)
+    await driver.start(workload)
+    sighting = await seen(driver, workload.spec.id, ended)
     assert sighting.reason.startswith("There is no artifact sha256:")
     assert sighting.exit_code is None
 
 
 async def test_bytes_that_are_not_those_of_the_digest_are_not_run(place: ProcessPlace) -> None:
     _, place.file = pack_files(place.home, "echo:Echo", {"echo.py": b"print('another')\n"})
-    driver, start = place.driver(), start_of(place.artifact)
-    await driver.start(start, {})
-    sighting = await seen(driver, start.replica.id, ended)
+    driver, workload = place.driver(), sample_workload(place.artifact)
+    await driver.start(workload)
+    sighting = await seen(driver, workload.spec.id, ended)
     assert "digest" in sighting.reason
     assert sighting.pid is None
 
@@ -143,26 +143,28 @@ async def test_a_stop_while_it_installs_ends_the_start(place: ProcessPlace) -> N
         return place.file
 
     place.fetch = slow  # type: ignore[method-assign]
-    driver, start = place.driver(), start_of(place.artifact)
-    await driver.start(start, {})
+    driver, workload = place.driver(), sample_workload(place.artifact)
+    await driver.start(workload)
     await asked.wait()
-    await driver.stop(start.replica.id, 30)
+    await driver.stop(workload.spec.id, 30)
     may_go_on.set()
-    assert ended((await driver.observe())[start.replica.id])
-    again = start_of(place.artifact, ordinal=1)
-    await driver.start(again, {})
-    await seen(driver, again.replica.id, running)
-    assert ended((await driver.observe())[start.replica.id]), "the one that was stopped did not come up after all"
+    assert ended((await driver.observe()).replicas[workload.spec.id])
+    again = sample_workload(place.artifact, ordinal=1)
+    await driver.start(again)
+    await seen(driver, again.spec.id, running)
+    assert ended((await driver.observe()).replicas[workload.spec.id]), (
+        "the one that was stopped did not come up after all"
+    )
 
 
 async def test_a_replica_over_its_memory_is_killed_and_the_figures_are_the_reason(place: ProcessPlace) -> None:
     driver = place.driver()
-    start = with_memory(start_of(place.artifact), 16 * 2**20)
-    await driver.start(start, {})
-    await seen(driver, start.replica.id, running)
-    await ask(driver, start.replica.id)
-    (await ask(driver, start.replica.id, "/?use_bytes=100000000"))
-    sighting = await seen(driver, start.replica.id, ended)
+    workload = with_memory(sample_workload(place.artifact), 16 * 2**20)
+    await driver.start(workload)
+    await seen(driver, workload.spec.id, running)
+    await ask(driver, workload.spec.id)
+    (await ask(driver, workload.spec.id, "/?use_bytes=100000000"))
+    sighting = await seen(driver, workload.spec.id, ended)
     assert "MiB of memory, its limit is 16 MiB" in sighting.reason
 
 
@@ -178,51 +180,100 @@ def test_machines_are_promised_only_so_often() -> None:
 
 async def test_a_replica_that_does_not_fit_is_refused_at_once(place: ProcessPlace) -> None:
     driver = place.driver()
-    start = with_memory(start_of(place.artifact), 2**50)
+    workload = with_memory(sample_workload(place.artifact), 2**50)
     with pytest.raises(Unavailable):
-        await driver.start(start, {})
-    assert await driver.observe() == {}
+        await driver.start(workload)
+    assert (await driver.observe()).replicas == {}
 
 
 async def test_a_crash_takes_along_what_the_replica_started(place: ProcessPlace) -> None:
-    driver, start = place.driver(), start_of(place.artifact)
-    await driver.start(start, {})
-    sighting = await seen(driver, start.replica.id, running)
-    child = int(str((await ask(driver, start.replica.id, "/?fork=1"))["child"]))
+    driver, workload = place.driver(), sample_workload(place.artifact)
+    await driver.start(workload)
+    sighting = await seen(driver, workload.spec.id, running)
+    child = int(str((await ask(driver, workload.spec.id, "/?fork=1"))["child"]))
     assert sighting.pid
     os.kill(sighting.pid, signal.SIGKILL)
-    sighting = await seen(driver, start.replica.id, ended)
+    sighting = await seen(driver, workload.spec.id, ended)
     assert sighting.exit_code == -signal.SIGKILL
     assert sighting.reason == "It was killed by SIGKILL."
     assert not runs(child)
 
 
-async def test_what_died_while_no_driver_watched_is_seen_as_ended_with_its_last_lines(place: ProcessPlace) -> None:
-    first, start = place.driver(), start_of(place.artifact, Behaviour(lines=("farewell",)))
-    await first.start(start, {})
-    sighting = await seen(first, start.replica.id, running)
-    await ask(first, start.replica.id)
+async def test_what_died_while_no_driver_watched_is_seen_with_its_code_and_its_last_lines(place: ProcessPlace) -> None:
+    first, workload = place.driver(), sample_workload(place.artifact, Behaviour(lines=("farewell",)))
+    await first.start(workload)
+    sighting = await seen(first, workload.spec.id, running)
+    await ask(first, workload.spec.id)
     await first.close()
     assert sighting.pid
     os.kill(sighting.pid, signal.SIGKILL)
-    lock = place.run_dir / "replicas" / start.replica.id / "lock"
-    await until(lambda: not processes.is_held(lock))
-    [adopted] = (await place.driver().observe()).values()
-    assert adopted.stage == Stage.EXITED
-    assert adopted.exit_code is None
+    await until(lambda: not runs(sighting.pid or 0))
+    [adopted] = (await place.driver().observe()).replicas.values()
+    assert (adopted.stage, adopted.exit_code) == (Stage.EXITED, -signal.SIGKILL)
     assert adopted.last_lines == ("farewell",)
+    [again] = (await place.driver().observe()).replicas.values()
+    assert again == adopted
+
+
+@pytest.mark.parametrize("code", [0, 3, EXIT_CONFIG])
+async def test_a_job_that_ends_while_no_driver_watches_keeps_its_exit_code(place: ProcessPlace, code: int) -> None:
+    behaviour = Behaviour(ends_after_s=0.3, exit_code=code, flights={"one": 60.0})
+    first, workload = place.driver(), sample_workload(place.artifact, behaviour)
+    await first.start(workload)
+    await seen(first, workload.spec.id, running)
+    await first.close()
+    lock = place.run_dir / "replicas" / workload.spec.id / "lock"
+    await until(lambda: not processes.is_held(lock))
+    [adopted] = (await place.driver().observe()).replicas.values()
+    assert (adopted.stage, adopted.exit_code) == (Stage.EXITED, code)
+    assert adopted.blamed == (("one",) if code else ())
+
+
+async def test_an_exit_that_nobody_wrote_down_is_unknown(place: ProcessPlace) -> None:
+    first, workload = place.driver(), sample_workload(place.artifact)
+    await first.start(workload)
+    sighting = await seen(first, workload.spec.id, running)
+    await ask(first, workload.spec.id)
+    await first.close()
+    places = Places(place.home / "agent", place.run_dir)
+    parent = processes.leader(places.log_lock(workload.spec.id))
+    assert parent
+    assert sighting.pid
+    os.kill(parent, signal.SIGKILL)
+    await until(lambda: not processes.is_held(places.log_lock(workload.spec.id)))
+    os.kill(sighting.pid, signal.SIGKILL)
+    await until(lambda: not processes.is_held(places.lock(workload.spec.id)))
+    [adopted] = (await place.driver().observe()).replicas.values()
+    assert (adopted.stage, adopted.exit_code) == (Stage.EXITED, None)
+    assert adopted.reason == "It ended while no agent watched; its exit code is unknown."
+
+
+async def test_a_replica_of_the_release_before_is_found_again(place: ProcessPlace) -> None:
+    """Its parent was the agent, and its launch file says nothing of kinds and tokens."""
+    first, workload = place.driver(), sample_workload(place.artifact)
+    await first.start(workload)
+    sighting = await seen(first, workload.spec.id, running)
+    await first.close()
+    places = Places(place.home / "agent", place.run_dir)
+    launch = json.loads(places.launch_file(workload.spec.id).read_text())
+    for name in ("kind", "control_token"):
+        del launch[name]
+    places.launch_file(workload.spec.id).write_text(json.dumps(launch))
+    places.lock(workload.spec.id).write_text("")  # no hint
+    [found] = (await place.driver().observe()).replicas.values()
+    assert (found.stage, found.pid, found.control_address) == (Stage.STARTING, sighting.pid, sighting.control_address)
 
 
 async def test_a_process_with_a_lock_but_no_launch_file_is_ended(place: ProcessPlace) -> None:
-    first, start = place.driver(), start_of(place.artifact)
-    await first.start(start, {})
-    sighting = await seen(first, start.replica.id, running)
+    first, workload = place.driver(), sample_workload(place.artifact)
+    await first.start(workload)
+    sighting = await seen(first, workload.spec.id, running)
     await first.close()
-    (place.home / "agent/replicas" / start.replica.id / "launch.json").unlink()
-    assert await place.driver().observe() == {}
-    assert not processes.is_held(place.run_dir / "replicas" / start.replica.id / "lock")
+    (place.home / "agent/replicas" / workload.spec.id / "launch.json").unlink()
+    assert (await place.driver().observe()).replicas == {}
     assert sighting.pid
-    assert not (place.run_dir / "replicas" / start.replica.id).exists()
+    await until(lambda: not (place.run_dir / "replicas" / workload.spec.id).exists())
+    assert not runs(sighting.pid)
 
 
 GREETER = b"""
@@ -239,18 +290,18 @@ class Greeter:
 """
 
 
-def greeter(place: ProcessPlace, env: dict[str, str]) -> tuple[ProcessDriver, Start]:
+def greeter(place: ProcessPlace, env: dict[str, str]) -> tuple[ProcessDriver, Workload]:
     """A driver with the real runtime, and what it takes to start a real service that wants GREETING."""
     digest, place.file = pack_files(place.home, "greeter:Greeter", {"greeter.py": GREETER})
-    start = start_of(digest)
-    return place.driver(RUNTIME), Start(replica=start.replica.model_copy(update={"env": env}))
+    workload = sample_workload(digest)
+    return place.driver(RUNTIME), with_spec(workload, {"env": env})
 
 
 async def test_a_real_service_gets_ready_takes_its_access_list_and_knobs_and_drains(place: ProcessPlace) -> None:
-    driver, start = greeter(place, {"GREETING": "hello"})
-    await driver.start(start.model_copy(update={"knobs": Knobs(concurrency=4)}), {})
-    sighting = await seen(driver, start.replica.id, running)
-    sockets, address = ControlSockets(), sighting.control_address or ""
+    driver, workload = greeter(place, {"GREETING": "hello"})
+    await driver.start(with_launch(workload, {"knobs": Knobs(concurrency=4)}))
+    sighting = await seen(driver, workload.spec.id, running)
+    sockets, address = ControlSockets(lambda _: workload.launch.control_token), sighting.control_address or ""
 
     async def ready() -> bool:
         return await phase(sockets, address) == "Ready"
@@ -261,8 +312,8 @@ async def test_a_real_service_gets_ready_takes_its_access_list_and_knobs_and_dra
     assert (await sockets.health(address)).knobs == Knobs(concurrency=4).named().version, "as it was started"
     await sockets.tune(address, Knobs(concurrency=2))
     assert (await sockets.health(address)).knobs == Knobs(concurrency=2).named().version
-    await driver.stop(start.replica.id, 10)
-    sighting = (await driver.observe())[start.replica.id]
+    await driver.stop(workload.spec.id, 10)
+    sighting = (await driver.observe()).replicas[workload.spec.id]
     assert (sighting.exit_code, sighting.reason) == (0, "It was stopped.")
     sockets.let_go(address)
 
@@ -275,9 +326,9 @@ async def phase(sockets: ControlSockets, address: str) -> str:
 
 
 async def test_a_real_service_without_its_setting_ends_with_a_reason_that_names_it(place: ProcessPlace) -> None:
-    driver, start = greeter(place, {})
-    await driver.start(start, {})
-    sighting = await seen(driver, start.replica.id, ended)
+    driver, workload = greeter(place, {})
+    await driver.start(workload)
+    sighting = await seen(driver, workload.spec.id, ended)
     assert sighting.exit_code == EXIT_CONFIG
     assert "GREETING" in sighting.reason
 
@@ -299,9 +350,9 @@ async def test_what_a_service_raises_in_its_constructor_is_the_reason_and_the_tr
     place: ProcessPlace,
 ) -> None:
     digest, place.file = pack_files(place.home, "broken:Broken", {"broken.py": BROKEN})
-    driver, start = place.driver(RUNTIME), start_of(digest)
-    await driver.start(start, {})
-    sighting = await seen(driver, start.replica.id, ended)
+    driver, workload = place.driver(RUNTIME), sample_workload(digest)
+    await driver.start(workload)
+    sighting = await seen(driver, workload.spec.id, ended)
     assert sighting.reason == "It ended with exit code 1: OSError: no model"
     assert sighting.last_lines[-1] == "OSError: no model"
     assert any("raise OSError('no model')" in line for line in sighting.last_lines)
@@ -314,10 +365,10 @@ async def test_log_lines_carry_no_escape_sequences_and_no_secrets(place: Process
         '{"event": "x", "timestamp": "2026-01-02T03:04:05Z"}',
         "y",
     )
-    driver, start = place.driver(), start_of(place.artifact, Behaviour(lines=lines))
-    await driver.start(start, {"KEY": "sesame-open-up"})
+    driver, workload = place.driver(), sample_workload(place.artifact, Behaviour(lines=lines))
+    await driver.start(with_secrets(workload, {"KEY": "sesame-open-up"}))
     told = []
-    async for line in driver.logs(start.replica.id, tail=10, follow=True):
+    async for line in driver.logs(workload.spec.id, tail=10, follow=True):
         told.append(line)
         if len(told) == 4:
             break
@@ -414,42 +465,42 @@ def test_of_a_crash_in_native_code_the_error_and_its_stack_are_told() -> None:
 
 
 async def test_the_reason_of_a_native_crash_names_its_place(place: ProcessPlace) -> None:
-    driver, start = place.driver(), start_of(place.artifact, Behaviour(lines=CRASH))
-    await driver.start(start, {})
-    sighting = await seen(driver, start.replica.id, running)
-    await ask(driver, start.replica.id)
+    driver, workload = place.driver(), sample_workload(place.artifact, Behaviour(lines=CRASH))
+    await driver.start(workload)
+    sighting = await seen(driver, workload.spec.id, running)
+    await ask(driver, workload.spec.id)
     assert sighting.pid
     os.kill(sighting.pid, signal.SIGSEGV)
-    sighting = await seen(driver, start.replica.id, ended)
+    sighting = await seen(driver, workload.spec.id, ended)
     told = "Segmentation fault in inner (work.py:9), called by predict (work.py:5)"
     assert sighting.reason == f"It was killed by SIGSEGV: {told}."
 
 
 async def test_a_secret_reaches_no_log_file_whoever_writes_it(place: ProcessPlace) -> None:
     lines = ("plain hunter2-hunter2", '{"event": "structured hunter2-hunter2"}')
-    driver, start = place.driver(), start_of(place.artifact, Behaviour(lines=lines))
-    await driver.start(start, {"KEY": "hunter2-hunter2"})
-    sighting = await seen(driver, start.replica.id, running)
-    await ask(driver, start.replica.id)
+    driver, workload = place.driver(), sample_workload(place.artifact, Behaviour(lines=lines))
+    await driver.start(with_secrets(workload, {"KEY": "hunter2-hunter2"}))
+    sighting = await seen(driver, workload.spec.id, running)
+    await ask(driver, workload.spec.id)
     assert sighting.pid
     os.kill(sighting.pid, signal.SIGKILL)
-    await seen(driver, start.replica.id, ended)
-    written = (place.home / "agent/replicas" / start.replica.id / "replica.log").read_text()
+    await seen(driver, workload.spec.id, ended)
+    written = (place.home / "agent/replicas" / workload.spec.id / "replica.log").read_text()
     assert written == "plain ******\n" + '{"event": "structured ******"}\n'
 
 
 async def test_the_keeper_of_a_log_is_started_again_and_nothing_is_lost(place: ProcessPlace) -> None:
-    driver, start = place.driver(), start_of(place.artifact, Behaviour(lines=("before",)))
-    await driver.start(start, {})
-    await seen(driver, start.replica.id, running)
-    log_file = place.home / "agent/replicas" / start.replica.id / "replica.log"
+    driver, workload = place.driver(), sample_workload(place.artifact, Behaviour(lines=("before",)))
+    await driver.start(workload)
+    await seen(driver, workload.spec.id, running)
+    log_file = place.home / "agent/replicas" / workload.spec.id / "replica.log"
     await until(lambda: log_file.exists() and log_file.read_text() == "before\n")
     places = Places(place.home / "agent", place.run_dir)
-    first = processes.leader(places.log_lock(start.replica.id))
+    first = processes.leader(places.log_lock(workload.spec.id))
     assert first
     os.kill(first, signal.SIGKILL)
-    with places.log_pipe(start.replica.id).open("wb") as pipe:
+    with places.log_pipe(workload.spec.id).open("wb") as pipe:
         pipe.write(b"while nobody read\n")
     await until(lambda: log_file.read_text() == "before\nwhile nobody read\n")
-    await driver.stop(start.replica.id, 5)
-    assert not processes.is_held(places.log_lock(start.replica.id))
+    await driver.stop(workload.spec.id, 5)
+    assert not processes.is_held(places.log_lock(workload.spec.id))

@@ -20,7 +20,7 @@ from kaon.store import open_store
 from kaon.store.port import AuditQuery, Store
 from kaon.types.workspace import WorkspaceSpec
 
-KILLS = int(os.environ.get("KAON_CHAOS", "20"))
+KILLS = int(os.environ.get("KAON_CHAOS", "10"))
 WRITERS = 4
 
 NURSERY = """

@@ -180,6 +180,7 @@ async def rest(model: Model) -> None:
     assert await model.world.blobs.list_all() == []
 
 
+@pytest.mark.timeout(120 * EXAMPLES / 100)
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.one_of(act, act, collect), min_size=3, max_size=15))
 def test_nothing_is_collected_that_is_used_or_about_to_be(steps: list[tuple[Any, ...]]) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.integration.api.world import World, world_of
@@ -230,6 +231,7 @@ async def lived(steps: list[tuple[Any, ...]]) -> None:
                 await model.check()
 
 
+@pytest.mark.timeout(120 * EXAMPLES / 100)
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(step, min_size=3, max_size=15))
 def test_a_service_may_call_what_it_declares_and_its_deployer_could_call(steps: list[tuple[Any, ...]]) -> None:

@@ -19,7 +19,7 @@ from kaon.store.port import AnyResource, Change, Store, Unreadable
 from kaon.store.snapshot import Snapshot, Subscription
 from kaon.types.deployment import DeploymentSpec, RevisionSpec, Template, template_hash
 from kaon.types.key import KeySpec, Role
-from kaon.types.resource import KINDS
+from kaon.types.kinds import KINDS
 from kaon.types.workspace import WorkspaceSpec
 
 EXAMPLES = 1000 if os.environ.get("KAON_CHAOS") else 100

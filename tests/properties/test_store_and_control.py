@@ -22,17 +22,21 @@ from kaon.laws import rollout
 from kaon.store import open_store
 from kaon.store.port import AnyResource, Store
 from kaon.store.vault import Vault
-from kaon.types.cloud import CloudSpec, CloudStatus
-from kaon.types.deployment import DeploymentSpec, Rollout, RolloutState, Scaling, Template
+from kaon.types.artifact import ArtifactSpec, Manifest
+from kaon.types.cloud import CloudSpec
+from kaon.types.deployment import DeploymentSpec, Rollout, RolloutState, Scaling, Template, in_use
 from kaon.types.key import KeySpec, KeyStatus, Role, identity_name, key_hash
 from kaon.types.model import content_hash
 from kaon.types.plan import Plan, Report
 from kaon.types.replica import Phase, ReplicaSpec, ReplicaStatus, replica_id
+from kaon.types.service import ServiceSpec
 
 T = TypeVar("T")
 WS = "default"
 NAMES = ("a", "b")
 GOOD = tuple(f"sha256:{digit * 64}" for digit in "012")
+DECLARING = GOOD[1]
+"""Its artifact is there, and says that its service calls `a`; of the others nothing is known."""
 BROKEN = f"sha256:{'f' * 64}"
 
 names = st.sampled_from(NAMES)
@@ -126,6 +130,10 @@ class StoreAndControl(RuleBasedStateMachine):
         self.newest = 0
         self.do(self.store.open())
         self.do(self.store.create("cloud", "", "local", CloudSpec()))
+        service = ServiceSpec(name="s", entry="s:S", uses=("a",))
+        manifest = Manifest(kaon="0", python="3.11", service=service, files=())
+        artifact = ArtifactSpec(digest=DECLARING, size_bytes=1, manifest=manifest)
+        self.do(self.store.create("artifact", WS, DECLARING, artifact))
         self.restart_controllers()
 
     def do(self, call: Coroutine[Any, Any, T]) -> T:
@@ -223,7 +231,8 @@ class StoreAndControl(RuleBasedStateMachine):
     def report(self) -> None:
         plan = self.plan()
         cloud = self.do(self.store.get("cloud", "", "local"))
-        status = CloudStatus(report=self.agent.report(content_hash(plan) if plan else ""), seen_at=self.clock.now())
+        report = self.agent.report(content_hash(plan) if plan else "")
+        status = cloud.status.model_copy(update={"report": report, "seen_at": self.clock.now()})
         self.do(self.store.update_status(cloud, status))
 
     @rule(delta_s=st.sampled_from([1.0, 40.0]))
@@ -375,11 +384,18 @@ class StoreAndControl(RuleBasedStateMachine):
             self.check_deployment(deployment)
         assert planned == assigned
         assert {route.deployment for route in plan.routes} == set(self.specs)
-        valid = {k.spec.hash for k in self.do(self.store.list_all("key", WS)) if k.status.revoked_at is None}
-        assert all({g.hash for g in access.grants} == valid for access in plan.access.values())
-        for kind in ("key", "secret"):
-            kept = {r.name for r in self.do(self.store.list_all(kind, WS)) if r.name.startswith("identity-")}
-            assert kept == {identity_name(name, None) for name in self.specs}
+        valid = [k.spec for k in self.do(self.store.list_all("key", WS)) if k.status.revoked_at is None]
+        for place, access in plan.access.items():
+            own = {key.hash for key in valid if key.deployments is None or place.partition("/")[2] in key.deployments}
+            assert {g.hash for g in access.grants} == own
+        identities = self.identities()
+        keys, secrets = (
+            {r.name: r.spec for r in self.do(self.store.list_all(kind, WS)) if r.name.startswith("identity-")}
+            for kind in ("key", "secret")
+        )
+        assert {name: key.deployments for name, key in keys.items()} == identities
+        texts = {name: self.vault.open(WS, name, secret) for name, secret in secrets.items()}
+        assert {name: key.hash for name, key in keys.items()} == {n: key_hash(text) for n, text in texts.items()}
         uids = {d.uid for d in self.do(self.store.list_all("deployment", WS))}
         assert {r.spec.deployment_uid for r in self.do(self.store.list_all("revision", WS))} == uids
 
@@ -394,9 +410,17 @@ class StoreAndControl(RuleBasedStateMachine):
         else:
             assert status.state is RolloutState.STOPPED
             assert sum(ready.values()) == (wanted if status.stable else 0)
-        secret = self.do(self.store.get("secret", WS, identity_name(deployment.name, None)))
-        key = self.do(self.store.get("key", WS, identity_name(deployment.name, None)))
-        assert key.spec.hash == key_hash(self.vault.open(WS, secret.name, secret.spec))
+
+    def identities(self) -> dict[str, tuple[str, ...] | None]:
+        """The names that services' keys should have, and what each should open."""
+        revisions = {(r.spec.deployment, r.spec.number): r for r in self.do(self.store.list_all("revision", WS))}
+        found: dict[str, tuple[str, ...] | None] = {}
+        for deployment in self.do(self.store.list_all("deployment", WS)):
+            for number in in_use(deployment.status):
+                declares = revisions[deployment.name, number].spec.template.artifact == DECLARING
+                name = identity_name(deployment.name, number if declares else None)
+                found[name] = ("a",) if declares else None
+        return found
 
 
 class StoreAndControlOnSQLite(StoreAndControl):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine
 from typing import Any
 
 from kaon import log
+from kaon.agent.place import cause_of, within
 from kaon.agent.ports import Replicas
 from kaon.agent.probe import Probes
 from kaon.agent.secrets import Secrets
@@ -22,15 +24,20 @@ from kaon.agent.situation import (
     kind_of,
     replica_of,
 )
-from kaon.drivers.port import Driver, Start
-from kaon.errors import KaonError, Unavailable
+from kaon.agent.workloads import ControlTokens, workload_of
+from kaon.clock import Clock
+from kaon.drivers.port import Driver
+from kaon.errors import KaonError, PlaceFull, Unavailable, WorkloadRefused
 from kaon.types.key import Access
-from kaon.types.knobs import Knobs, PlannedKnobs
-from kaon.types.model import Address
+from kaon.types.knobs import Knobs
 from kaon.types.plan import Plan
 from kaon.types.refusals import Refusals
 from kaon.types.replica import Phase, ReplicaSpec
-from kaon.types.route import prefix_of
+
+_CALL_S = 60.0
+"""How long a driver may take for a call, beyond the time that it is given to drain a replica."""
+
+_STACKS_S = 5.0
 
 _log = log.get("agent")
 
@@ -44,14 +51,18 @@ class Acts:
         replicas: Replicas,
         probes: Probes,
         secrets: Secrets,
+        tokens: ControlTokens,
         edge_url: str,
+        clock: Clock,
         done: asyncio.Event,
     ) -> None:
         self._driver = driver
         self._replicas = replicas
         self._probes = probes
         self._secrets = secrets
+        self._tokens = tokens
         self._edge_url = edge_url
+        self._clock = clock
         self._done = done
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._refused: dict[str, Refused] = {}
@@ -84,7 +95,7 @@ class Acts:
                 _log.info("stopping", replica=replica, grace_s=grace_s, reason=reason)
                 return self._stop(replica, grace_s, stacks=stacks)
             case ForgetIt(replica):
-                return self._driver.forget(replica)
+                return within(self._clock, _CALL_S, self._driver.forget(replica))
             case AdmitIt(replica, access):
                 return self._admit(replica, access)
             case TuneIt(replica, knobs):
@@ -106,59 +117,50 @@ class Acts:
             return
         before = self.failures.pop((replica, kind), None)
         if error := task.exception():
-            cause = self.failures[replica, kind] = _cause(error)
+            cause = self.failures[replica, kind] = cause_of(error)
             if cause != before:
                 _log.warning("what was begun with a replica failed", replica=replica, action=kind, error=cause)
         elif kind == ForgetIt.__name__:
             self.failures = {key: cause for key, cause in self.failures.items() if key[0] != replica}
 
     async def _start(self, plan: Plan, spec: ReplicaSpec) -> None:
-        name = f"{spec.workspace}/{spec.deployment}"
-        start = Start(
-            replica=spec,
-            access=plan.access.get(name, Access()),
-            knobs=plan.knobs.get(name, PlannedKnobs()).force,  # a trial is told once it answers
-            prefix=prefix_of(spec.workspace, spec.deployment),
-            edge_url=self._edge_url,
-        )
         try:
-            secrets = await self._secrets.of(spec)
+            values = await self._secrets.of(spec)
         except KaonError as error:
-            self._refused[spec.id] = Refused(Phase.INSTALLING, f"Its secrets cannot be had: {error.cause}")
+            self._refused[spec.id] = Refused(Phase.STARTING, f"Its secrets cannot be had: {error.cause}")
             return
+        token = self._tokens.of(spec.id)
+        workload = workload_of(plan, spec, values, edge_url=self._edge_url, control_token=token)
         try:
-            await self._driver.start(start, secrets)
-        except Unavailable as error:
+            await within(self._clock, _CALL_S, self._driver.start(workload))
+        except PlaceFull as error:
             self._refused[spec.id] = Refused(Phase.NO_CAPACITY, error.cause)
+        except WorkloadRefused as error:
+            self._refused[spec.id] = Refused(Phase.CONFIG_ERROR, error.cause, final=True)
+        except Unavailable as error:
+            self._refused[spec.id] = Refused(Phase.STARTING, f"The place cannot be reached: {error.cause}")
         except Exception as error:
-            self._refused[spec.id] = Refused(Phase.CRASHED, _cause(error))
+            self._refused[spec.id] = Refused(Phase.CRASHED, cause_of(error))
 
     async def _stop(self, replica: str, grace_s: float, *, stacks: bool) -> None:
         if stacks:
-            await self._driver.show_stacks(replica)
-        await self._driver.stop(replica, grace_s)
+            with contextlib.suppress(Exception):  # it is ended all the same
+                await within(self._clock, _STACKS_S, self._driver.show_stacks(replica))
+        await within(self._clock, grace_s + _CALL_S, self._driver.stop(replica, grace_s))
 
     async def _admit(self, replica: str, access: Access) -> None:
-        if address := await self._address(replica):
+        if address := self._probes.address(replica):
             await self._replicas.admit(address, access)
             self._probes.told(replica, access=access.named().version)
 
     async def _tune(self, replica: str, knobs: Knobs) -> None:
-        if address := await self._address(replica):
+        if address := self._probes.address(replica):
             await self._replicas.tune(address, knobs)
             self._probes.told(replica, knobs=knobs.named().version)
             _log.info("knobs", replica=replica, **knobs.model_dump(exclude_none=True, exclude={"version"}))
 
     async def _refuse(self, replica: str, refusals: Refusals) -> None:
-        if address := await self._address(replica):
+        if address := self._probes.address(replica):
             await self._replicas.refuse(address, refusals)
             self._probes.told(replica, refusals=refusals.named().version)
             _log.info("refused requests", replica=replica, count=len(refusals.request_ids))
-
-    async def _address(self, replica: str) -> Address | None:
-        sighting = (await self._driver.observe()).get(replica)
-        return sighting.control_address if sighting else None
-
-
-def _cause(error: BaseException) -> str:
-    return error.cause if isinstance(error, KaonError) else repr(error)

@@ -11,7 +11,6 @@ before that tells the edge anything, it has asked every replica how it is.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import random
 from collections.abc import AsyncIterator, Mapping
@@ -22,6 +21,7 @@ from pydantic import ValidationError
 from kaon import log
 from kaon.agent.acting import Acts
 from kaon.agent.calls import LogsCall, ShadowCall, compared, logs
+from kaon.agent.place import GuardedDriver
 from kaon.agent.plans import PlanFile
 from kaon.agent.poison import Poison, follow, refused
 from kaon.agent.ports import (
@@ -41,6 +41,7 @@ from kaon.agent.shadow import Shadows
 from kaon.agent.situation import Memory, Seen
 from kaon.agent.standby import Standby
 from kaon.agent.steps import MISSES, step
+from kaon.agent.workloads import ControlTokens
 from kaon.clock import Clock
 from kaon.drivers.port import Driver, Sighting, Stage
 from kaon.errors import KaonError, NotFound
@@ -89,9 +90,10 @@ class Agent:
         replicas: Replicas | None = None,
         holding: Holding | None = None,
         watching: Watching | None = None,
+        tokens: ControlTokens | None = None,
     ) -> None:
         """`edge_url` is where services reach each other; `replicas` how control sockets are asked; `holding` where
-        calls wait for a replica; `watching` counts the traffic."""
+        calls wait for a replica; `watching` counts the traffic; `tokens` are those of control addresses."""
         self._cloud = cloud
         self._control = control
         self._driver = driver
@@ -103,9 +105,11 @@ class Agent:
         self._plan: Plan | None = None
         self._plan_name = ""
         self._wake, self._news, self._other_plan = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        asked: Replicas = replicas or ControlSockets()
+        self._tokens = tokens or ControlTokens.kept_in(state_dir / "control.key", driver.capabilities().addresses)
+        asked: Replicas = replicas or ControlSockets(self._tokens.at)
+        self._place = GuardedDriver(driver, clock, self._wake)
         self._probes = Probes(asked, clock, self._wake)
-        self._shadows = Shadows(ControlSockets(), clock)
+        self._shadows = Shadows(ControlSockets(self._tokens.at), clock)
         self._memories: dict[str, Memory] = {}
         self._statuses: tuple[ReplicaStatus, ...] = ()
         self._at_edge: frozenset[str] | None = None
@@ -113,7 +117,7 @@ class Agent:
         self._held_told: dict[str, int] = {}
         self._standby = Standby()
         self._secrets = Secrets(control)
-        self._acts = Acts(driver, asked, self._probes, self._secrets, edge_url, self._wake)
+        self._acts = Acts(driver, asked, self._probes, self._secrets, self._tokens, edge_url, clock, self._wake)
         self._poison = Poison()
         self._refusals: dict[DeploymentKey, Refusals] = {}
         self._heard_at = -math.inf
@@ -125,7 +129,7 @@ class Agent:
             async with asyncio.TaskGroup() as group:
                 for work in (
                     self._follow_plans,
-                    self._follow_driver,
+                    self._place.run,
                     self._learn_secrets,
                     self._reconcile,
                     self._report,
@@ -136,18 +140,8 @@ class Agent:
                     group.create_task(work())
                 group.create_task(self._holding.run(self._callers_wait))
         finally:
-            await asyncio.gather(self._acts.close(), self._probes.close(), return_exceptions=True)
-
-    async def stop_all(self) -> None:
-        """End every replica in good order, for `kaon down`. Call it when `run` has ended."""
-        sightings = await self._driver.observe()
-        specs = {spec.id: spec for spec in (self._plan.replicas if self._plan else ())}
-        drains = {id_: specs[id_].drain_s if id_ in specs else 0.0 for id_ in sightings}
-        await asyncio.gather(*(self._end(id_, drain_s) for id_, drain_s in drains.items()))
-
-    async def _end(self, replica: str, grace_s: float) -> None:
-        await self._driver.stop(replica, grace_s)
-        await self._driver.forget(replica)
+            closing = (self._acts.close(), self._probes.close(), self._place.close())
+            await asyncio.gather(*closing, return_exceptions=True)
 
     # Following
 
@@ -209,16 +203,12 @@ class Agent:
             failures = 0
             await self._other_plan.wait()
 
-    async def _follow_driver(self) -> None:
-        while True:
-            await self._driver.changed()
-            self._wake.set()
-            await self._clock.sleep(_LOOK_S)
-
     # Reconciling
 
     async def _reconcile(self) -> None:
-        self._probes.follow(_running(await self._driver.observe()))
+        running = _running((await self._place.found()).replicas)
+        self._tokens.follow(running)
+        self._probes.follow(running)
         await self._first_answers()
         while True:
             again_in_s = await self._look_and_act() if self._plan else None
@@ -241,10 +231,12 @@ class Agent:
         await self._holding.follow(self._plan)
         plan = self._standby.ahead(self._plan, self._holding.held, self._clock.monotonic())
         not_begun = self._acts.refused()
-        sightings = await self._driver.observe()
-        self._probes.follow(_running(sightings))
+        sightings = (await self._place.observe()).replicas
+        running = _running(sightings)
+        self._tokens.follow(running)
+        self._probes.follow(running)
         self._blame(plan, sightings)
-        flights = {id_: await self._driver.flights(id_) for id_, h in self._probes.health.items() if h.misses >= MISSES}
+        silent = [id_ for id_, health in self._probes.health.items() if health.misses >= MISSES]
         seen = Seen(
             now=self._clock.monotonic(),
             wall=self._clock.now(),
@@ -252,7 +244,7 @@ class Agent:
             health=self._probes.health,
             refused=not_begun,
             failures=self._acts.failures,
-            flights=flights,
+            flights=await self._place.flights(silent),
             refusals=self._refusals,
             busy=busy,
             at_edge=self._at_edge,
@@ -269,7 +261,7 @@ class Agent:
         self._shadows.follow(plan.routes, decided.endpoints)
         await self._tell_edge(plan, decided.endpoints)
         self._tell(decided.statuses)  # ready is told once the edge knows it
-        self._watching.tell(plan, _running(sightings), decided.statuses)
+        self._watching.tell(plan, running, decided.statuses)
         return decided.again_in_s
 
     def _blame(self, plan: Plan, sightings: Mapping[str, Sighting]) -> None:
@@ -288,21 +280,21 @@ class Agent:
         held = self._holding.held
         return frozenset(spec.id for spec in plan.replicas if f"{spec.workspace}/{spec.deployment}" in held)
 
-    async def _edge_busy(self, plan: Plan, sightings: dict[str, Sighting]) -> frozenset[str]:
-        """Replicas on their way out that the edge still has requests open to."""
+    async def _edge_busy(self, plan: Plan, sightings: Mapping[str, Sighting]) -> frozenset[str]:
+        """Replicas on their way out that the edge still has requests open to; it is asked once for all of them."""
         wanted = {spec.id for spec in plan.replicas}
-        leaving = {id_: s.service_address for id_, s in sightings.items() if id_ not in wanted and s.service_address}
-        busy = {
-            id_
-            for id_, address in leaving.items()
-            if sightings[id_].stage == Stage.STARTING and await self._edge_has(address)
+        leaving = {
+            id_: sighting.service_address
+            for id_, sighting in sightings.items()
+            if id_ not in wanted and sighting.service_address and sighting.stage == Stage.STARTING
         }
-        return frozenset(busy)
-
-    async def _edge_has(self, address: str) -> bool:
-        with contextlib.suppress(KaonError):
-            return bool(await self._edge.in_flight(address))
-        return False
+        if not leaving:
+            return frozenset()
+        try:
+            open_at = await self._edge.in_flight()
+        except KaonError:
+            return frozenset()
+        return frozenset(id_ for id_, address in leaving.items() if open_at.get(address))
 
     async def _tell_edge(self, plan: Plan, endpoints: dict[DeploymentKey, tuple[Endpoint, ...]]) -> None:
         try:
@@ -340,6 +332,7 @@ class Agent:
                     replicas=self._statuses,
                     edge=self._edge_seen,
                     held=self._holding.held,
+                    place=self._place.health,
                     refusals={
                         "/".join(key): refused.request_ids[:_REFUSALS_TOLD] for key, refused in self._refusals.items()
                     },
@@ -380,8 +373,12 @@ class Agent:
                     raise NotFound(f"This agent knows no call {call.call!r}.")
         except (NotFound, ValidationError) as error:
             _log.warning("a call of the control plane cannot be answered", error=str(error))
-        with contextlib.suppress(KaonError, OSError):  # nobody listens any more
+        try:
             await self._control.answer(call.id, lines)
+        except (KaonError, OSError):
+            pass  # nobody listens any more, or the place cannot be reached
+        except Exception:  # one call that fails ends nothing else
+            _log.exception("a call of the control plane was not answered", call=call.call)
 
     # Waiting
 
@@ -414,7 +411,7 @@ class Agent:
                 wait.cancel()
 
 
-def _running(sightings: dict[str, Sighting]) -> dict[str, str]:
+def _running(sightings: Mapping[str, Sighting]) -> dict[str, str]:
     """Control addresses of the replicas whose process exists."""
     return {id_: s.control_address for id_, s in sightings.items() if s.stage == Stage.STARTING and s.control_address}
 

@@ -102,8 +102,8 @@ class EdgePort(Protocol):
         """How the proxy is."""
         ...
 
-    async def in_flight(self, address: Address) -> int | None:
-        """Requests that the proxy has open to a replica; None when it knows no such replica."""
+    async def in_flight(self) -> Mapping[Address, int]:
+        """Requests that the proxy has open, by the replica's address. Raises `Unavailable` when it does not answer."""
         ...
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
@@ -43,8 +44,10 @@ _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 class ControlSockets:
     """Replicas by their control addresses."""
 
-    def __init__(self) -> None:
+    def __init__(self, token_at: Callable[[Address], str] = lambda _: "") -> None:
+        """`token_at` has the token that a control address asks for; empty: none."""
         self._open: dict[Address, _Streams] = {}
+        self._token_at = token_at
 
     async def health(self, address: Address) -> ReplicaHealth:
         _, body = await self._ask(address, "GET /ready", b"")
@@ -101,7 +104,7 @@ class ControlSockets:
         try:
             async with asyncio.timeout(_TIMEOUT_S):
                 streams = streams or await _connect(address)
-                answer = await _exchange(streams, what, body)
+                answer = await _exchange(streams, what, body, self._token_at(address))
         except (OSError, EOFError, ValueError, TimeoutError, asyncio.LimitOverrunError) as error:
             raise Unavailable(f"Nothing answers at {address}: {error or type(error).__name__}.") from None
         finally:
@@ -119,10 +122,11 @@ async def _connect(address: Address) -> _Streams:
     return await asyncio.open_connection(host.strip("[]"), int(port))
 
 
-async def _exchange(streams: _Streams, what: str, body: bytes) -> tuple[int, bytes]:
+async def _exchange(streams: _Streams, what: str, body: bytes, token: str) -> tuple[int, bytes]:
     reader, writer = streams
-    head = f"{what} HTTP/1.1\r\nhost: replica\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-    writer.write(head.encode() + body)
+    head = f"{what} HTTP/1.1\r\nhost: replica\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+    bearer = f"authorization: Bearer {token}\r\n" if token else ""
+    writer.write(f"{head}{bearer}\r\n".encode() + body)
     lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
     fields = dict(line.split(":", 1) for line in lines[1:] if ":" in line)
     length = int(fields.get("content-length", "0"))
@@ -170,6 +174,11 @@ class Probes:
             if id_ not in self._tasks:
                 self.health[id_] = Health()
                 self._tasks[id_] = (address, asyncio.create_task(self._probe(id_, address)))
+
+    def address(self, replica: str) -> Address | None:
+        """The control address at which a replica is probed."""
+        followed = self._tasks.get(replica)
+        return followed[0] if followed else None
 
     def told(self, replica: str, **took: str) -> None:
         """A replica took `access`, `knobs` or `refusals` of that version: known before the next probe says so."""

@@ -37,6 +37,7 @@ class Refused:
 
     phase: Phase
     reason: str
+    final: bool = False  # it is of no use to try it again with this spec
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ class Seen:
     health: Mapping[str, Health]
     refused: Mapping[str, Refused]
     failures: Mapping[tuple[str, str], str] = field(default_factory=dict)  # replica, kind of action -> why it failed
-    flights: Mapping[str, tuple[Flight, ...]] = field(default_factory=dict)  # calls in flight of those that are silent
+    flights: Mapping[str, tuple[Flight, ...] | None] = field(default_factory=dict)
+    """Calls in flight of those that are silent; None: they cannot be read now."""
     refusals: Mapping[DeploymentKey, Refusals] = field(default_factory=dict)  # see `kaon.agent.poison`
     busy: frozenset[str] = frozenset()  # replicas with an operation under way
     at_edge: frozenset[str] | None = None  # replicas that the edge was last told of; None: it was told nothing yet
@@ -92,9 +94,12 @@ class Memory:
     restarts: int = 0
     retry_at: float = 0.0
     end_counted: bool = False
+    begun: bool = True  # the last start was begun, so that another one is a restart
+    refused_spec: ReplicaSpec | None = None  # what the place can never run
     exit_code: int | None = None
     last_lines: tuple[str, ...] = ()
     ready_since: float | None = None
+    busy_at: float = -math.inf  # when it was last seen to be silent for the sake of a call
     stopping: str = ""  # why this agent is ending it
     retired_at: float | None = None
     left_edge_at: float | None = None

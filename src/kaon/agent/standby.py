@@ -20,6 +20,8 @@ class Standby:
 
     def __init__(self) -> None:
         self._until: dict[str, float] = {}
+        self._last: tuple[Plan, frozenset[str], Plan] | None = None
+        """The plan that was given last, who was started ahead of it, and what came of the two."""
 
     def ahead(self, plan: Plan, held: Collection[str], now: float) -> Plan:
         """`plan`, with a replica for each deployment ('workspace/deployment') at zero whose callers wait."""
@@ -27,9 +29,13 @@ class Standby:
             return plan
         self._until |= dict.fromkeys(held, now + STAY_S)
         self._until = {key: until for key, until in self._until.items() if until > now}
-        started = {
-            name: part.model_copy(update={"replicas": (*part.replicas, part.standby)})
-            for name in self._until
-            if (part := plan.parts.get(name)) and part.standby
-        }
-        return Plan.of(plan.cloud, plan.grants, {**plan.parts, **started}) if started else plan
+        names = frozenset(name for name in self._until if name in plan.parts and plan.parts[name].standby)
+        if self._last is None or self._last[0] is not plan or self._last[1] != names:
+            self._last = plan, names, _started(plan, names) if names else plan
+        return self._last[2]
+
+
+def _started(plan: Plan, names: Collection[str]) -> Plan:
+    parts = {name: plan.parts[name] for name in names}
+    ahead = {name: part.model_copy(update={"replicas": (*part.replicas, part.standby)}) for name, part in parts.items()}
+    return Plan.of(plan.cloud, plan.grants, {**plan.parts, **ahead})

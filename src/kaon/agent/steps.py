@@ -5,7 +5,7 @@
 For each replica, on its own:
 
     wanted, not there          start it, once its back-off is over
-    wanted, ended by itself    remember the failure, start it again when its back-off is over
+    wanted, ended by itself    remember the failure, start it again when its back-off is over, if it is to be restarted
     wanted, ready              behind the edge, for as long as it answers
     wanted, silent             out of the edge after two misses, unless it is the last of its revision; it is ended
                                when it is hung: see `kaon.agent.liveness`
@@ -39,6 +39,7 @@ from kaon.agent.situation import (
     ForgetIt,
     Health,
     Memory,
+    Refused,
     RefuseIt,
     Seen,
     StartIt,
@@ -54,7 +55,7 @@ from kaon.types.knobs import PlannedKnobs
 from kaon.types.launch import EXIT_CONFIG, ReplicaHealth
 from kaon.types.plan import Plan
 from kaon.types.refusals import Refusals
-from kaon.types.replica import Phase, ReplicaSpec, ReplicaStatus
+from kaon.types.replica import Phase, ReplicaSpec, ReplicaStatus, Restart
 from kaon.types.route import Endpoint
 
 CRASH = Backoff(first_s=1.0, cap_s=60.0)
@@ -151,9 +152,9 @@ def _begun(memory: Memory, action: Action) -> Memory:
     """What is to be remembered of an action that is begun now."""
     match action:
         case StartIt():  # its phase stays what it was until the driver tells another
-            again = 1 if memory.end_counted else 0
-            restarts = memory.restarts + again
-            return replace(memory, end_counted=False, stopping="", ready_since=None, restarts=restarts)
+            again = 1 if memory.end_counted and memory.begun else 0
+            memory = replace(memory, end_counted=False, begun=True, refused_spec=None, restarts=memory.restarts + again)
+            return replace(memory, stopping="", ready_since=None)
         case TuneIt():
             return replace(memory, tuned=target_of(action))
     return memory
@@ -172,13 +173,21 @@ def _still_there(memory: Memory, action: Action, seen: Seen) -> Memory:
 def _want(memory: Memory, spec: ReplicaSpec, sighting: Sighting | None, seen: Seen) -> tuple[Memory, Action | None]:
     memory = replace(memory, retired_at=None, left_edge_at=None)
     if spec.id in seen.refused:
-        refused = seen.refused[spec.id]
-        return _failed(replace(memory, end_counted=True), refused.phase, refused.reason, seen), None
+        return _not_begun(memory, spec, seen.refused[spec.id], seen), None
     if sighting is None or sighting.stage == Stage.EXITED:
         return _start_when_due(memory, spec, sighting, seen)
+    if sighting.stage == Stage.WAITING:
+        return _in_phase(memory, Phase.NO_CAPACITY, sighting.reason, seen), None
     if sighting.stage == Stage.INSTALLING:
         return _in_phase(memory, Phase.INSTALLING, sighting.reason, seen), None
     return _watch(memory, sighting, seen)
+
+
+def _not_begun(memory: Memory, spec: ReplicaSpec, refused: Refused, seen: Seen) -> Memory:
+    """A start that was refused is tried again after a back-off, unless that is of no use. It is no restart."""
+    begun = refused.phase == Phase.CRASHED  # by a mistake of the driver's, which counts as a crash
+    memory = replace(memory, end_counted=True, begun=begun, refused_spec=spec if refused.final else None)
+    return _failed(memory, refused.phase, refused.reason, seen)
 
 
 def _start_when_due(
@@ -188,7 +197,8 @@ def _start_when_due(
         return memory, None
     if sighting and not memory.end_counted:
         memory = _count_end(memory, sighting, seen)
-    if seen.now < memory.retry_at:
+    over = sighting is not None and spec.restart is Restart.NEVER and memory.stopping != _NOT_WANTED
+    if over or memory.refused_spec == spec or seen.now < memory.retry_at:
         return memory, None
     return memory, StartIt(spec)
 
@@ -208,6 +218,8 @@ def _count_end(memory: Memory, sighting: Sighting, seen: Seen) -> Memory:
         tuned="",
         ended_with=memory.tuned or memory.ended_with,
     )
+    if sighting.exit_code == 0 and not memory.stopping and memory.spec and memory.spec.restart is Restart.NEVER:
+        return _in_phase(replace(memory, failures=0), Phase.COMPLETED, sighting.reason, seen)
     return _failed(memory, phase, memory.stopping or sighting.reason, seen)
 
 
@@ -229,6 +241,7 @@ def _watch(memory: Memory, sighting: Sighting, seen: Seen) -> tuple[Memory, Acti
     if health.answer is None:
         return _in_phase(memory, Phase.STARTING, sighting.reason, seen), None
     if silence:
+        memory = replace(memory, busy_at=seen.now if silence.busy else memory.busy_at)
         return _in_phase(memory, Phase.STARTING, silence.reason, seen), None
     phase = _PHASES.get(health.answer.phase, Phase.STARTING)
     if phase == Phase.READY and memory.ready_since is None:
@@ -242,8 +255,12 @@ def _silence(memory: Memory, health: Health, seen: Seen) -> Silence | None:
         return None
     assert memory.spec is not None
     flights = seen.flights.get(memory.spec.id, ())
+    if flights is None:
+        return Silence("It does not answer, and what it has in flight cannot be read.", busy=True)
     start_s = None if memory.ready_since is not None else memory.spec.start_s
-    return judge(seen.now - health.silent_since, flights, start_s)
+    # A call that has just ended is no reason to end the replica before it can answer the next probe.
+    since = health.silent_since if flights else max(health.silent_since, memory.busy_at)
+    return judge(seen.now - since, flights, start_s)
 
 
 def _listens(spec: ReplicaSpec, sighting: Sighting | None, memory: Memory, seen: Seen) -> ReplicaHealth | None:
@@ -307,10 +324,11 @@ def _retire(memory: Memory, sighting: Sighting, seen: Seen) -> tuple[Memory, Act
     drain_s = memory.spec.drain_s if memory.spec else ReplicaSpec.model_fields["drain_s"].default
     left_s = drain_s - (seen.now - retired_at)
     silence = _silence(memory, health, seen) if memory.spec else None
+    memory = replace(memory, busy_at=seen.now if silence and silence.busy else memory.busy_at)
     if silence and silence.hung:
         reason = silence.reason
         return replace(memory, stopping=_NOT_WANTED), StopIt(sighting.id, 0.0, reason, stacks=True)
-    if sighting.stage == Stage.INSTALLING:
+    if sighting.stage in (Stage.WAITING, Stage.INSTALLING):
         grace_s = 0.0
     elif _quiet(sighting.id, health, left_at, seen) or left_s <= (-EDGE_PATIENCE_S if left_at is None else 0.0):
         grace_s = max(left_s, LAST_GRACE_S)

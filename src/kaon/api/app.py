@@ -40,6 +40,7 @@ from kaon.api import (
     workspaces,
 )
 from kaon.api.broker import Broker
+from kaon.api.collection import Collection
 from kaon.api.doors import Door
 from kaon.api.gate import Gate
 from kaon.api.guard import Guard
@@ -50,7 +51,9 @@ from kaon.api.openapi import document
 from kaon.api.parts import Parts, Vault
 from kaon.api.plans import Plans
 from kaon.api.problems import answer_framework, answer_kaon, answer_validation
+from kaon.api.recent import RecentChanges
 from kaon.api.refusals import Refusals
+from kaon.api.resources import routes_of
 from kaon.clock import Clock
 from kaon.errors import KaonError
 from kaon.guesses import Guesses
@@ -59,30 +62,29 @@ from kaon.store.opinions import Opinions
 from kaon.store.port import Blobs, Store
 from kaon.store.snapshot import Snapshot
 from kaon.store.traffic import TrafficRing
+from kaon.types.kinds import KINDS
 from kaon.version import __version__
 
-DOORS: list[Door] = [
-    *platform.doors,
-    *workspaces.doors,
-    *artifacts.doors,
-    *deployments.doors,
-    *decisions.doors,
-    *rollouts.doors,
-    *owners.doors,
-    *replicas.doors,
-    *events.doors,
-    *audit_log.doors,
-    *keys.doors,
-    *secret_values.doors,
-    *clouds.doors,
-    *cloud_admin.doors,
-    *stats.doors,
-    *tuning.doors,
-    *advice.doors,
-    *metrics.doors,
-    *garbage.doors,
-]
+COLLECTIONS = {
+    module.collection.kind.name: module.collection
+    for module in (artifacts, clouds, deployments, events, keys, replicas, rollouts, secret_values, workspaces)
+}
+"""How the API reads the kinds of which more is to be said than their declaration."""
+
+
+def routes() -> list[Door]:
+    """Every route there is: those of all kinds, then what is special of some, and of the platform."""
+    found = [door for kind in KINDS.values() for door in routes_of(COLLECTIONS.get(kind.name) or Collection(kind=kind))]
+    special = (platform, workspaces, artifacts, deployments, decisions, rollouts, owners, replicas, events, audit_log)
+    for module in (*special, keys, secret_values, clouds, cloud_admin, stats, tuning, advice, metrics, garbage):
+        found += module.doors
+    return found
+
+
+DOORS = routes()
 """Every route there is."""
+_document = cache(partial(document, DOORS))
+"""Made once, when somebody asks for it."""
 
 
 def create_app(
@@ -102,13 +104,14 @@ def create_app(
     """
     follow = snapshot is None
     snapshot = snapshot or Snapshot(store)
-    keyring = Keyring(snapshot, clock)
+    keyring, recent = Keyring(snapshot, clock), RecentChanges(snapshot)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         following = [asyncio.ensure_future(snapshot.run())] if follow else []
         try:
-            yield
+            with recent.following():
+                yield
         finally:
             for task in following:
                 task.cancel()
@@ -130,13 +133,13 @@ def create_app(
         },
     )
     app.router.route_class = Door
-    app.router.routes[:] = DOORS
+    app.router.routes[:] = routes()
     ring = TrafficRing() if traffic is None else traffic
     plans = Plans(snapshot)
-    shared = ring, opinions or Opinions(), Meters(ring, clock), plans, Intake(snapshot, plans)
+    shared = ring, opinions or Opinions(), Meters(ring, clock), plans, Intake(snapshot, plans), recent
     app.state.parts = Parts(store, blobs, vault, settings, clock, snapshot, keyring, Broker(), *shared)
     app.state.refusals = Refusals(store, clock)
     app.state.gate = Gate(snapshot, keyring, Guesses(clock))
-    app.openapi = cache(partial(document, DOORS))  # type: ignore[method-assign]
+    app.openapi = _document  # type: ignore[method-assign]
     app.add_middleware(Guard, settings=settings)
     return app

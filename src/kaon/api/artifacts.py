@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import os
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import IO, Annotated
 
@@ -15,13 +15,13 @@ from fastapi import Response
 from starlette.requests import Request
 
 from kaon.api import audit, edits
+from kaon.api.collection import Collection, Look
 from kaon.api.doors import Doors
 from kaon.api.gate import unseen_workspace
 from kaon.api.keyring import Caller
 from kaon.api.parts import InWorkspace, Parts, WithCaller, WithParts
 from kaon.api.quotas import hold_to_bytes, hold_to_count
-from kaon.api.unreadable import unreadable_in
-from kaon.api.views import ArtifactView, Items
+from kaon.api.views import ArtifactView
 from kaon.errors import Conflict, Forbidden, InvalidInput, NotFound, TooLarge, Unavailable, UnreadableRow
 from kaon.sdk.archive import head_bytes, read_head, read_manifest
 from kaon.store.garbage import discard
@@ -29,33 +29,49 @@ from kaon.store.port import Unreadable
 from kaon.store.writes import Create, Delete, Write
 from kaon.types.artifact import ArtifactSpec, Manifest
 from kaon.types.deployment import templates_of
+from kaon.types.etag import etag
 from kaon.types.key import Right
+from kaon.types.kind import Verb
+from kaon.types.kinds import KINDS
 from kaon.types.model import Digest
-from kaon.types.resource import Artifact
+from kaon.types.resource import Artifact, Deployment, Revision
 
 UPLOAD_LIMIT_BYTES = 512 * 2**20
 _CHUNK_BYTES = 2**18
 doors = Doors("/workspaces/{ws}/artifacts", tag="artifacts")
 
 
-@doors.get("", right=Right.READ)
-async def list_artifacts(ws: InWorkspace, parts: WithParts, caller: WithCaller) -> Items[ArtifactView]:
-    """The artifacts of a workspace, without their files and OpenAPI documents; ask for one to have them."""
-    seen = await _seen(parts, caller, ws)
-    found = await parts.store.list_all("artifact", ws, unreadable=[])
-    items = [_view(a, _brief(a.spec.manifest)) for a in found if seen is None or a.name in seen]
-    return Items(items=items, unreadable=unreadable_in(parts, caller, "artifact", ws))
+def _sees(artifact: Artifact, look: Look) -> bool:
+    if "seen" not in look.memo:
+        look.memo["seen"] = _visible(look.caller, look.all("deployment"), look.all("revision"))
+    seen = look.memo["seen"]
+    return seen is None or artifact.name in seen
+
+
+collection = Collection(
+    kind=KINDS["artifact"],
+    sees=_sees,
+    view=lambda artifact, _: _view(artifact, _brief(artifact.spec.manifest)),
+    special=frozenset({Verb.GET, Verb.DELETE}),
+    parameter="digest",
+)
+"""Lists have artifacts without their files and OpenAPI documents; ask for one to have them."""
 
 
 @doors.get("/{digest}", right=Right.READ)
 async def get_artifact(
-    ws: InWorkspace, digest: Annotated[Digest, PathParameter()], parts: WithParts, caller: WithCaller
+    ws: InWorkspace,
+    digest: Annotated[Digest, PathParameter()],
+    response: Response,
+    parts: WithParts,
+    caller: WithCaller,
 ) -> ArtifactView:
     """One artifact."""
     seen = await _seen(parts, caller, ws)
     found = await parts.store.find("artifact", ws, digest)
     if found is None or (seen is not None and digest not in seen):
         raise NotFound(f"There is no artifact '{digest}'.", hint="`kaon get artifacts` lists those there are.")
+    response.headers["etag"] = etag(found.uid, found.generation)
     return _view(found, await _whole(parts, found))
 
 
@@ -203,11 +219,16 @@ async def _whole(parts: Parts, artifact: Artifact) -> Manifest:
 
 async def _seen(parts: Parts, caller: Caller, ws: str) -> set[str] | None:
     """The artifacts that a key for some deployments sees: those of their revisions. None: all."""
+    if caller.standing.deployments is None:
+        return None
+    deployments = await parts.store.list_all("deployment", ws)
+    return _visible(caller, deployments, await parts.store.list_all("revision", ws))
+
+
+def _visible(caller: Caller, deployments: Iterable[Deployment], revisions: Iterable[Revision]) -> set[str] | None:
     names = caller.standing.deployments
     if names is None:
         return None
-    deployments = await parts.store.list_all("deployment", ws)
-    revisions = await parts.store.list_all("revision", ws)
     return {t.artifact for d in deployments if d.name in names for t in templates_of(d.spec)} | {
         r.spec.template.artifact for r in revisions if r.spec.deployment in names
     }

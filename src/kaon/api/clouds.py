@@ -15,15 +15,17 @@ from starlette.requests import Request
 from kaon.agent.ports import Call
 from kaon.api import edits
 from kaon.api.checks import IDENTITY_VARIABLE
+from kaon.api.collection import Collection
 from kaon.api.doors import Doors
 from kaon.api.keyring import Caller
 from kaon.api.parts import OfCloud, Parts, WithCaller, WithParts
 from kaon.api.problems import Unprocessable
-from kaon.api.unreadable import unreadable_in
-from kaon.api.views import CloudView, Items
+from kaon.api.views import CloudView
 from kaon.errors import NotFound, Unauthenticated
 from kaon.types.cloud import CloudPhase, CloudSpec, CloudStatus
 from kaon.types.key import Right, identity_name
+from kaon.types.kind import Verb
+from kaon.types.kinds import KINDS
 from kaon.types.model import Digest
 from kaon.types.plan import EdgeStatus, Plan, Report
 from kaon.types.replica import Phase, ReplicaSpec
@@ -40,18 +42,13 @@ _LOOK_S = 0.5
 """How often a call that waits looks whether its key still holds, and whether its agent is still there."""
 
 doors = Doors("/clouds", tag="clouds")
+collection = Collection(
+    kind=KINDS["cloud"],
+    view=lambda cloud, look: view_of(cloud, look.caller, look.now),
+    special=frozenset({Verb.DELETE}),
+)
 Wait = Annotated[float, Query(ge=0, allow_inf_nan=False, description="Seconds to wait for news; 30 at most.")]
 OfReplica = Annotated[str, Path(alias="id", pattern=r"^[0-9a-f]{12}$")]
-
-
-@doors.get("", right=Right.READ)
-async def list_clouds(parts: WithParts, caller: WithCaller) -> Items[CloudView]:
-    """The clouds that have joined."""
-    found = parts.snapshot.list("cloud")
-    return Items(
-        items=[view_of(cloud, caller, parts.clock.now()) for cloud in found],
-        unreadable=unreadable_in(parts, caller, "cloud", ""),
-    )
 
 
 @doors.get("/{cloud}/plan", right=Right.AGENT, response_model=Plan, responses={304: {"description": "Still the same."}})

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from kaon.api import audit, edits
 from kaon.api.checks import check_hosts, check_name, check_spec, may_own
+from kaon.api.collection import Collection
 from kaon.api.doors import Doors
 from kaon.api.gate import unseen_deployment
 from kaon.api.keyring import Caller
@@ -21,34 +22,22 @@ from kaon.api.preconditions import Precondition, WithPrecondition, hold_to
 from kaon.api.problems import Unprocessable
 from kaon.api.quotas import hold_to_count
 from kaon.api.shapes import view_of
-from kaon.api.unreadable import unreadable_in
-from kaon.api.views import DeploymentView, Items, ScalingChange
+from kaon.api.views import DeploymentView, ScalingChange
 from kaon.errors import NotFound
 from kaon.store.writes import Create, UpdateSpec
 from kaon.types.deployment import DeploymentSpec, DeploymentStatus
-from kaon.types.etag import etag
 from kaon.types.key import Right
+from kaon.types.kind import Verb
+from kaon.types.kinds import KINDS
 from kaon.types.resource import Deployment
 
 doors = Doors("/workspaces/{ws}/deployments", tag="deployments")
-
-
-@doors.get("", right=Right.READ)
-async def list_deployments(ws: InWorkspace, parts: WithParts, caller: WithCaller) -> Items[DeploymentView]:
-    """The deployments of a workspace."""
-    found = await parts.store.list_all("deployment", ws)
-    return Items(
-        items=[view_of(d, parts.settings.url) for d in found if caller.standing.sees(ws, d.name)],
-        unreadable=unreadable_in(parts, caller, "deployment", ws),
-    )
-
-
-@doors.get("/{deployment}", right=Right.READ)
-async def get_deployment(ws: InWorkspace, name: OfDeployment, response: Response, parts: WithParts) -> DeploymentView:
-    """One deployment."""
-    found = await deployment_of(parts, ws, name)
-    response.headers["etag"] = etag(found.uid, found.generation)
-    return view_of(found, parts.settings.url)
+collection = Collection(
+    kind=KINDS["deployment"],
+    view=lambda deployment, look: view_of(deployment, look.parts.settings.url),
+    special=frozenset({Verb.PUT, Verb.DELETE}),
+    parameter="deployment",
+)
 
 
 @doors.put("/{deployment}", right=Right.WRITE, responses={201: {"model": DeploymentView}})

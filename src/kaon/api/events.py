@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import asyncio
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Annotated, Any
 
 from fastapi import Query
 
+from kaon.api.collection import Collection, Look
 from kaon.api.doors import Doors
-from kaon.api.parts import InWorkspace, WithCaller, WithParts
+from kaon.api.keyring import Caller
+from kaon.api.parts import InWorkspace, Parts, WithCaller, WithParts
+from kaon.api.resources import STREAM, LastEventId, Since, Watch
 from kaon.api.views import Items
+from kaon.api.watch import EventStream, Signal, resumed
+from kaon.errors import Gone
 from kaon.store.port import AnyResource
 from kaon.types.event import Event
 from kaon.types.key import Right
-from kaon.types.resource import KINDS
+from kaon.types.kind import Verb
+from kaon.types.kinds import KINDS
 
 _KEPT = 10_000
+_AT_ONCE = 1000
+_WORD = r"^[A-Za-z]{1,80}$"
 doors = Doors("/workspaces/{ws}/events", tag="events")
+collection = Collection(kind=KINDS["event"], special=frozenset({Verb.LIST}))
 
 
-@doors.get("", right=Right.READ)
+@doors.get("", right=Right.READ, response_model=Items[Event], responses={**STREAM})
 async def list_events(
     ws: InWorkspace,
     parts: WithParts,
@@ -27,17 +39,124 @@ async def list_events(
     name: Annotated[
         str | None, Query(pattern=r"^[a-z0-9:-]{1,80}$", description="Only about the resource of this name.")
     ] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-) -> Items[Event]:
-    """The newest events, oldest of them first."""
-    names = caller.standing.deployments
-    if names is None:
-        found = await parts.store.events(ws, kind, name, limit)
-        about = parts.snapshot.find(kind, ws, name) if kind in KINDS and name else None
-        return Items(items=found if about is None else [e for e in found if _is_of(about, e)])
-    own = {d.name: d for d in parts.snapshot.list("deployment", ws) if d.name in names}
-    found = await parts.store.events(ws, kind, name, _KEPT)
-    return Items(items=[e for e in found if (about := own.get(_deployment(e))) and _is_of(about, e)][-limit:])
+    reason: Annotated[str | None, Query(pattern=_WORD, description="Only of this reason, like Deployed.")] = None,
+    level: Annotated[str | None, Query(pattern=_WORD, description="Only of this level, like warning.")] = None,
+    since_s: Annotated[float | None, Query(ge=0, le=1e10, allow_inf_nan=False, description="Seconds back.")] = None,
+    limit: Annotated[int, Query(ge=1, le=_AT_ONCE, description="Events at most.")] = 100,
+    after: Annotated[int | None, Query(ge=0, le=2**62, description="The next ones behind this id.")] = None,
+    watch: Watch = False,
+    since: Since = None,
+    last_event_id: LastEventId = None,
+) -> Any:
+    """The newest events, oldest of them first; with `after`, the next ones behind it."""
+    wanted = _Wanted(parts, caller, ws, kind=kind, name=name, reason=reason, level=level, since_s=since_s)
+    if watch:
+        return await _watched(wanted, resumed(since, last_event_id), limit)
+    if after is None:
+        found, last = await wanted.newest(limit)
+        return Items[Event](items=found, version=last)
+    found, last, more = await wanted.behind(after, limit)
+    return Items[Event](items=found, next=str(last) if more else None, version=last)
+
+
+class _Wanted:
+    """What a caller wants to see of a workspace's events, and may."""
+
+    def __init__(self, parts: Parts, caller: Caller, workspace: str, *, since_s: float | None, **equal: Any) -> None:
+        self.parts = parts
+        self.caller = caller
+        self.workspace = workspace
+        self._equal = {field: value for field, value in equal.items() if value is not None}
+        self._earliest = None if since_s is None else parts.clock.now() - since_s
+
+    async def last_id(self) -> int:
+        """Of the newest event of the workspace; 0: there is none."""
+        newest = await self.parts.store.events(self.workspace, limit=1)
+        return newest[0].id if newest else 0
+
+    async def newest(self, limit: int) -> tuple[list[Event], int]:
+        """The newest of them, the oldest first; and up to which id was looked."""
+        last = await self.last_id()
+        kind, name = self._equal.get("kind"), self._equal.get("name")
+        whole = self.caller.standing.deployments is None and not self._equal.keys() - {"kind", "name"}
+        found = await self.parts.store.events(self.workspace, kind, name, limit if whole else _KEPT)
+        return self._fitting([event for event in found if event.id <= last])[-limit:], last
+
+    async def behind(self, after: int, limit: int) -> tuple[list[Event], int, bool]:
+        """The next ones behind an id; up to which id was looked; and whether there may be more."""
+        found = await self.parts.store.events(self.workspace, limit=limit, after=after)
+        return self._fitting(found), found[-1].id if found else after, len(found) == limit
+
+    async def hold_to_kept(self, after: int) -> None:
+        """Raises `Gone` when not all that happened behind that id is kept, or there never was one of that id."""
+        (oldest,) = await self.parts.store.events(self.workspace, limit=1, after=0) or (None,)
+        trimmed = oldest is not None and oldest.id > after + 1 and await self._is_full()
+        if trimmed or after > await self.last_id():
+            raise Gone(f"What happened behind event {after} is not known any more.", hint="List anew: kaon events")
+
+    async def _is_full(self) -> bool:
+        return len(await self.parts.store.events(self.workspace, limit=_KEPT)) == _KEPT
+
+    def _fitting(self, events: Sequence[Event]) -> list[Event]:
+        look = Look(self.parts, self.caller, self.workspace)
+        return [event for event in events if self._fits(event) and self._sees(event, look)]
+
+    def _fits(self, event: Event) -> bool:
+        late = self._earliest is None or event.at >= self._earliest
+        return late and all(getattr(event, field) == value for field, value in self._equal.items())
+
+    def _sees(self, event: Event, look: Look) -> bool:
+        """For a key of some deployments: what is about these. Of a name that is asked for: what is of its holder."""
+        names = self.caller.standing.deployments
+        if names is not None:
+            deployment = _deployment(event)
+            own = look.find("deployment", deployment) if deployment in names else None
+            return own is not None and _is_of(own, event)
+        asked = self._equal.get("name") and event.kind in KINDS and KINDS[event.kind].stored
+        about = look.find(event.kind, event.name) if asked else None
+        return about is None or _is_of(about, event)
+
+
+class _EventWatch:
+    """Events as they happen."""
+
+    def __init__(self, wanted: _Wanted, last: int) -> None:
+        self._wanted = wanted
+        self._exits = ExitStack()
+        self._changes = self._exits.enter_context(wanted.parts.snapshot.subscribe())
+        self.id = last
+        self.ended = False
+
+    def close(self) -> None:
+        """Follow no more."""
+        self._exits.close()
+
+    async def next(self, timeout_s: float) -> Sequence[Signal]:
+        """See `Source.next`. Most events come with a change; the others are found when the time is over."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._changes.filled()
+        except TimeoutError:
+            pass
+        self._changes.taken()
+        found, self.id, _ = await self._wanted.behind(self.id, _AT_ONCE)
+        look = Look(self._wanted.parts, self._wanted.caller, self._wanted.workspace)
+        self.ended = look.find("workspace", self._wanted.workspace) is None
+        return [Signal("added", event, event.id) for event in found]
+
+
+async def _watched(wanted: _Wanted, since: int | None, limit: int) -> EventStream:
+    with ExitStack() as exits:
+        exits.enter_context(wanted.parts.lasting.one(wanted.caller.uid))
+        first: list[Signal] = []
+        if since is None:
+            found, since = await wanted.newest(limit)
+            first = [*(Signal("added", event, event.id) for event in found), Signal("synced")]
+        else:
+            await wanted.hold_to_kept(since)
+        source = _EventWatch(wanted, since)
+        exits.callback(source.close)
+        return EventStream(wanted.parts, wanted.caller, source, first, exits.pop_all())
 
 
 def _deployment(event: Event) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated
 from fastapi import Query
 
 from kaon.api import audit, edits
+from kaon.api.collection import Collection, Look
 from kaon.api.doors import Doors
 from kaon.api.keyring import Caller
 from kaon.api.owners import answered_for
@@ -17,14 +18,15 @@ from kaon.api.parts import InWorkspace, Named, Parts, WithCaller, WithParts
 from kaon.api.preconditions import Precondition, WithPrecondition, hold_to
 from kaon.api.problems import Unprocessable
 from kaon.api.quotas import hold_to_count
-from kaon.api.unreadable import unreadable_in
-from kaon.api.views import Items, KeyMade, KeyRequest, KeyView
+from kaon.api.views import KeyMade, KeyRequest, KeyView
 from kaon.errors import Conflict, Forbidden, NotFound
-from kaon.laws.rights import grantable
+from kaon.laws.rights import Standing, grantable, standing
 from kaon.store.port import Unreadable
 from kaon.store.records import unreadable_row
 from kaon.store.writes import Create, Delete, UpdateStatus
 from kaon.types.key import IDENTITY_PREFIX, KEY_PREFIX, KeySpec, KeyStatus, Right, key_hash
+from kaon.types.kind import Verb
+from kaon.types.kinds import KINDS
 from kaon.types.resource import Deployment, Key
 
 _HINT_CHARACTERS = len(KEY_PREFIX) + 4
@@ -32,13 +34,21 @@ _OTHER_NAME = "Choose another name."
 doors = Doors("/workspaces/{ws}/keys", tag="keys")
 
 
-@doors.get("", right=Right.ADMIN)
-async def list_keys(ws: InWorkspace, parts: WithParts, caller: WithCaller) -> Items[KeyView]:
-    """The keys of a workspace, those that gave up their access included."""
-    found = await parts.store.list_all("key", ws)
-    owned = _answered_for(parts)
-    views = [await _view(parts, k, owned.get(k.uid, ())) for k in found if grantable(caller.standing, k.spec)]
-    return Items(items=views, unreadable=unreadable_in(parts, caller, "key", ws))
+def _seen(key: Key, look: Look) -> KeyView:
+    if "owners" not in look.memo:
+        look.memo["owners"] = {owner.uid: owner for owner in look.everywhere("key")}
+        look.memo["owned"] = answered_for(look.everywhere("deployment"), look.everywhere("key"))
+    held = standing(key, look.memo["owners"], look.now)
+    return _view(key, held, look.memo["owned"].get(key.uid, ()))
+
+
+collection = Collection(
+    kind=KINDS["key"],
+    sees=lambda key, look: grantable(look.caller.standing, key.spec),
+    view=_seen,
+    special=frozenset({Verb.DELETE}),
+)
+"""Lists have those that gave up their access too."""
 
 
 @doors.post("", right=Right.ADMIN, status_code=201)
@@ -64,7 +74,7 @@ async def create_key(ws: InWorkspace, body: KeyRequest, parts: WithParts, caller
     if body.expires_at is not None and body.expires_at <= parts.clock.now():
         raise Unprocessable("This key would have expired already.", hint="Give a later time.")
     made = await edits.until_written(lambda: _create(parts, caller, ws, body.name, spec))
-    return KeyMade(**dict(await _view(parts, made)), key=text)
+    return KeyMade(**dict(_view(made, await parts.keyring.standing_of(made))), key=text)
 
 
 @doors.delete("/{name}", right=Right.ADMIN, status_code=204)
@@ -83,28 +93,27 @@ async def revoke_key(
     What it deployed goes on, with the condition `OwnerGone`, until an admin adopts it.
     """
 
-    async def attempt() -> list[Deployment]:
+    async def attempt() -> Key | None:
         key = await _found(parts, ws, name)
         if isinstance(key, Unreadable) and caller.standing.workspace is None and caller.standing.deployments is None:
             await hold_to(parts, precondition, key, "key", ws, name)
             await audit.delete(parts, caller, key, "KeyDeleted", "Deleted: it could not be read.")
-            return []
+            return None
         if isinstance(key, Unreadable):  # it opens nothing; what it could do, and so who may end it, nobody knows
             raise unreadable_row(key)
         if key is None or not grantable(caller.standing, key.spec):
             raise NotFound(f"There is no key '{name}' in workspace '{ws}'.", hint="`kaon key list` lists them.")
         await hold_to(parts, precondition, key, "key", ws, name)
         if key.status.revoked_at is not None:
-            return _answered_for(parts).get(key.uid, [])
-        await parts.snapshot.at_least(parts.store.written)
-        deployments = _answered_for(parts).get(key.uid, [])
+            return key
         change = UpdateStatus(key, KeyStatus(revoked_at=parts.clock.now()))
-        told = "" if with_deployments else _without_owner(deployments)
+        told = "" if with_deployments else _without_owner(await _answered_for(parts, key))
         await audit.write(parts, caller, change, "KeyRevoked", f"Revoked.{told}")
-        return deployments
+        return key
 
-    deployments = await edits.until_written(attempt)
-    for deployment in deployments if with_deployments else ():  # the key is revoked first: nobody deploys them again
+    key = await edits.until_written(attempt)
+    # The key is revoked first: what it deploys until then is among them, and nobody deploys them again.
+    for deployment in await _answered_for(parts, key) if key and with_deployments else ():
         await _delete(parts, caller, deployment)
 
 
@@ -122,8 +131,9 @@ async def _delete(parts: Parts, caller: Caller, deployment: Deployment) -> None:
         await edits.delete(parts, caller, Precondition(), place, "Deleted", "Deleted with the key that deployed it.")
 
 
-def _answered_for(parts: Parts) -> dict[str, list[Deployment]]:
-    return answered_for(parts.snapshot.list("deployment"), parts.snapshot.list("key"))
+async def _answered_for(parts: Parts, key: Key) -> Sequence[Deployment]:
+    await parts.snapshot.at_least(parts.store.written)
+    return answered_for(parts.snapshot.list("deployment"), parts.snapshot.list("key")).get(key.uid, [])
 
 
 def _without_owner(deployments: Sequence[Deployment]) -> str:
@@ -149,9 +159,8 @@ class _Taken(Conflict):
     """A name in use, which trying again does not free."""
 
 
-async def _view(parts: Parts, key: Key, owns: Sequence[Deployment] = ()) -> KeyView:
+def _view(key: Key, held: Standing, owns: Sequence[Deployment] = ()) -> KeyView:
     spec: KeySpec = key.spec
-    held = await parts.keyring.standing_of(key)
     return KeyView(
         name=key.name,
         workspace=spec.workspace,

@@ -17,7 +17,8 @@ from kaon.clock import Clock
 from kaon.store.failures import Failures
 from kaon.store.snapshot import Snapshot
 from kaon.store.traffic import SECONDS_S, TrafficRing
-from kaon.types.resource import KINDS, Deployment
+from kaon.types.kinds import KINDS
+from kaon.types.resource import Deployment
 from kaon.types.traffic import LATENCY_BOUNDS_S, Sample
 
 BOUNDS_S = tuple(bound for bound in LATENCY_BOUNDS_S if round(bound * 1000).bit_count() == 1)
@@ -183,7 +184,7 @@ def platform_text(snapshot: Snapshot, failures: Failures) -> str:
     values: dict[str, dict[str, int]] = {
         "kaon_controller_failures_total": failures.total,
         "kaon_controller_failing": failures.failing(),
-        "kaon_unreadable_rows": {kind: len(snapshot.unreadable(kind)) for kind in KINDS},
+        "kaon_unreadable_rows": {kind: len(snapshot.unreadable(kind)) for kind, of in KINDS.items() if of.stored},
     }
     lines = []
     for name, described in PLATFORM_METRICS.items():

@@ -14,6 +14,7 @@ from kaon.api.keyring import Caller, Keyring
 from kaon.api.lasting import Lasting
 from kaon.api.meters import Meters
 from kaon.api.plans import Plans
+from kaon.api.recent import RecentChanges
 from kaon.clock import Clock
 from kaon.settings import Settings
 from kaon.store.opinions import Opinions
@@ -55,6 +56,7 @@ class Parts:
     meters: Meters
     plans: Plans
     intake: Intake
+    recent: RecentChanges
     lasting: Lasting = field(default_factory=Lasting)
 
 

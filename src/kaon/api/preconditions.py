@@ -88,7 +88,7 @@ async def hold_to(
     what, by = _what(precondition, current, tag), _by(_last(found, current))
     raise ChangedSince(
         f"{kind.capitalize()} '{name}' {what}{by} since you looked.",
-        hint=f"Look at it again and repeat the change; who changed it: kaon audit --kind {kind} --name {name}",
+        hint=f"Look at it again and repeat the change; who changed it: kaon audit {name} --kind {kind}",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack
 from typing import Annotated
 
@@ -14,15 +14,17 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from kaon.api.broker import Question
+from kaon.api.collection import Collection, Look
 from kaon.api.doors import Doors
 from kaon.api.gate import unseen_deployment
 from kaon.api.keyring import Caller
 from kaon.api.parts import InWorkspace, OfDeployment, Parts, WithCaller, WithParts
-from kaon.api.views import Items
+from kaon.api.views import Items, ReplicaView
 from kaon.drivers.port import LogLine
 from kaon.errors import NotFound
 from kaon.types.cloud import CloudPhase
 from kaon.types.key import Right
+from kaon.types.kinds import KINDS
 from kaon.types.replica import Phase, ReplicaStatus, replica_id
 from kaon.types.resource import Cloud, Deployment
 
@@ -31,26 +33,27 @@ _RECHECK_S = 0.5
 doors = Doors("/workspaces/{ws}", tag="replicas")
 
 
-@doors.get("/replicas", right=Right.READ)
-async def list_replicas(ws: InWorkspace, parts: WithParts, caller: WithCaller) -> Items[ReplicaStatus]:
-    """The replicas of a workspace, in all clouds."""
-    workspace = await parts.store.get("workspace", "", ws)
-    deployments = {d.name: d for d in await parts.store.list_all("deployment", ws)}
-
-    def is_own(replica: ReplicaStatus) -> bool:
-        """Of a deployment that is gone, those that still drain."""
-        deployment = deployments.get(replica.deployment)
+def _own(look: Look) -> list[ReplicaView]:
+    """The replicas of a workspace, in all clouds; of a deployment that is gone, those that still drain."""
+    workspace = look.find("workspace", look.workspace)
+    found = []
+    for cloud, replica in _reported(look.all("cloud"), look.workspace):
+        deployment = look.find("deployment", replica.deployment)
         began = replica.since if replica.started_at is None else replica.started_at
-        return began >= workspace.created_at if deployment is None else _is_of(deployment, replica)
+        drains = workspace is not None and began >= workspace.created_at
+        if drains if deployment is None else _is_of(deployment, replica):
+            found.append(ReplicaView(**dict(replica), cloud=cloud))
+    return found
 
-    found = [r for _, r in await _replicas(parts, ws) if caller.standing.sees(ws, r.deployment)]
-    return Items(items=[r for r in found if is_own(r)])
+
+collection = Collection(kind=KINDS["replica"], items=_own)
 
 
 @doors.get("/deployments/{deployment}/replicas", right=Right.READ)
-async def list_replicas_of_deployment(ws: InWorkspace, name: OfDeployment, parts: WithParts) -> Items[ReplicaStatus]:
+async def list_replicas_of_deployment(ws: InWorkspace, name: OfDeployment, parts: WithParts) -> Items[ReplicaView]:
     """The replicas of a deployment, in all clouds."""
-    return Items(items=[r for _, r in await _of_deployment(parts, ws, name)])
+    found = await _of_deployment(parts, ws, name)
+    return Items(items=[ReplicaView(**dict(replica), cloud=cloud) for cloud, replica in found])
 
 
 @doors.get(
@@ -86,11 +89,11 @@ async def read_logs(
     return _LogResponse(logs)
 
 
-async def _replicas(parts: Parts, ws: str) -> list[tuple[str, ReplicaStatus]]:
+def _reported(clouds: Iterable[Cloud], ws: str) -> list[tuple[str, ReplicaStatus]]:
     """(cloud, replica) of a workspace, by name."""
     found = [
         (cloud.name, _now(cloud, replica))
-        for cloud in await parts.store.list_all("cloud", "")
+        for cloud in clouds
         if cloud.status.report is not None
         for replica in cloud.status.report.replicas
         if replica.workspace == ws
@@ -111,7 +114,8 @@ async def _of_deployment(parts: Parts, ws: str, name: str) -> list[tuple[str, Re
     deployment = await parts.store.find("deployment", ws, name)
     if deployment is None:
         raise unseen_deployment(ws, name)
-    return [pair for pair in await _replicas(parts, ws) if _is_of(deployment, pair[1])]
+    clouds = await parts.store.list_all("cloud", "")
+    return [pair for pair in _reported(clouds, ws) if _is_of(deployment, pair[1])]
 
 
 def _is_of(deployment: Deployment, replica: ReplicaStatus) -> bool:

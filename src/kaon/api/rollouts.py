@@ -9,22 +9,40 @@ from pydantic import ValidationError
 
 from kaon.api import audit, edits
 from kaon.api.checks import check_spec
+from kaon.api.collection import Collection, Look
 from kaon.api.deployments import deployment_of, deployment_to_change, edited, owned
 from kaon.api.doors import Doors
 from kaon.api.keyring import Caller
 from kaon.api.parts import InWorkspace, OfDeployment, Parts, WithCaller, WithParts
 from kaon.api.preconditions import Precondition, WithPrecondition
 from kaon.api.problems import Unprocessable
-from kaon.api.shapes import revision_states, view_of
+from kaon.api.shapes import revision_state, view_of
 from kaon.api.views import DeploymentView, Items, RevisionState, UndoRequest
 from kaon.errors import Conflict, Unavailable
 from kaon.store.writes import UpdateStatus
 from kaon.types.deployment import DeploymentSpec, DeploymentStatus, RolloutState, Shadow, Template, template_hash
 from kaon.types.key import Right
+from kaon.types.kinds import KINDS
 from kaon.types.resource import Deployment, Revision
 from kaon.types.shadow import ShadowReport, merged
 
 doors = Doors("/workspaces/{ws}/deployments", tag="deployments")
+
+
+def _sees(revision: Revision, look: Look) -> bool:
+    """Those of a deployment that is there, not of one that had its name before."""
+    deployment = look.find("deployment", revision.spec.deployment)
+    own = deployment is not None and revision.spec.deployment_uid in ("", deployment.uid)
+    return own and look.caller.standing.sees(look.workspace, revision.spec.deployment)
+
+
+def _state(revision: Revision, look: Look) -> RevisionState:
+    deployment = look.find("deployment", revision.spec.deployment)
+    assert deployment is not None, "it is seen"
+    return revision_state(deployment, revision)
+
+
+collection = Collection(kind=KINDS["revision"], sees=_sees, view=_state)
 
 
 @doors.post("/{deployment}/pause", right=Right.WRITE)
@@ -105,10 +123,10 @@ def _on_trial(deployment: Deployment) -> bool:
 
 
 @doors.get("/{deployment}/revisions", right=Right.READ)
-async def list_revisions(ws: InWorkspace, name: OfDeployment, parts: WithParts) -> Items[RevisionState]:
+async def list_revisions_of_deployment(ws: InWorkspace, name: OfDeployment, parts: WithParts) -> Items[RevisionState]:
     """The history, oldest first."""
     deployment = await deployment_of(parts, ws, name)
-    return Items(items=revision_states(deployment, _revisions(parts, deployment)))
+    return Items(items=[revision_state(deployment, r) for r in _revisions(parts, deployment)])
 
 
 @doors.post("/{deployment}/undo", right=Right.WRITE)

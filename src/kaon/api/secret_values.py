@@ -7,33 +7,46 @@ from dataclasses import dataclass
 
 from kaon import log
 from kaon.api import audit, edits
+from kaon.api.collection import Collection, Look
 from kaon.api.doors import Doors
 from kaon.api.keyring import Caller
 from kaon.api.parts import InWorkspace, Named, Parts, WithCaller, WithParts
 from kaon.api.preconditions import WithPrecondition, hold_to
 from kaon.api.problems import Unprocessable
 from kaon.api.quotas import hold_to_count
-from kaon.api.unreadable import unreadable_in
-from kaon.api.views import Items, SecretRequest, SecretView
+from kaon.api.views import SecretRequest, SecretView
 from kaon.errors import Conflict, Forbidden, NotFound
 from kaon.store.writes import Create, UpdateSpec
 from kaon.types.deployment import in_use, templates_of
 from kaon.types.key import IDENTITY_PREFIX, Right
+from kaon.types.kind import Verb
+from kaon.types.kinds import KINDS
 from kaon.types.resource import Secret
 
 doors = Doors("/workspaces/{ws}/secrets", tag="secrets")
 
 
-@doors.get("", right=Right.READ)
-async def list_secrets(ws: InWorkspace, parts: WithParts, caller: WithCaller) -> Items[SecretView]:
-    """The secrets of a workspace: names and who gets them. A key for some deployments sees what those get."""
-    found = await parts.store.list_all("secret", ws)
-    users = _users(parts, ws, caller)
-    views = [_view(s, users) for s in found if not s.name.startswith(IDENTITY_PREFIX)]
-    return Items(
-        items=[v for v in views if caller.standing.deployments is None or v.used_by or v.kept_by],
-        unreadable=unreadable_in(parts, caller, "secret", ws),
-    )
+def _users_at(look: Look) -> _Users:
+    if "users" not in look.memo:
+        look.memo["users"] = _users(look.parts, look.workspace, look.caller)
+    users: _Users = look.memo["users"]
+    return users
+
+
+def _sees(secret: Secret, look: Look) -> bool:
+    """A key for some deployments sees what those get."""
+    if secret.name.startswith(IDENTITY_PREFIX):
+        return False
+    users = _users_at(look)
+    return look.caller.standing.deployments is None or secret.name in users.running or secret.name in users.kept
+
+
+collection = Collection(
+    kind=KINDS["secret"],
+    sees=_sees,
+    view=lambda secret, look: _view(secret, _users_at(look)),
+    special=frozenset({Verb.PUT, Verb.DELETE}),
+)
 
 
 @doors.put("/{name}", right=Right.WRITE)

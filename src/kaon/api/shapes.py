@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from kaon.api.views import DeploymentView, RevisionState
 from kaon.types.deployment import DeploymentStatus, RolloutState, template_hash
 from kaon.types.resource import Deployment, Revision
@@ -32,16 +30,13 @@ def _state(deployment: Deployment) -> RolloutState:
     return RolloutState.PROGRESSING if status.observed_generation else RolloutState.PENDING
 
 
-def revision_states(deployment: Deployment, revisions: Sequence[Revision]) -> list[RevisionState]:
-    """What became of each revision, in the order given."""
-    return [_revision_state(deployment, r) for r in revisions]
-
-
-def _revision_state(deployment: Deployment, revision: Revision) -> RevisionState:
+def revision_state(deployment: Deployment, revision: Revision) -> RevisionState:
+    """What became of a revision of the deployment."""
     status: DeploymentStatus = deployment.status
     number = revision.spec.number
     mine = [a for a in status.assignments if a.revision == number]
     return RevisionState(
+        name=revision.name,
         number=number,
         created_at=revision.created_at,
         artifact=revision.spec.template.artifact,

@@ -1,4 +1,4 @@
-"""What the API answers and takes, where that is not a resource as the store has it.
+"""What the API answers and takes, beside the views of the kinds, which are declared in `kaon.types.kinds`.
 
 Views add what a reader wants to see at once (URL, state, counts) and leave out what nobody may see (hashes
 of keys, values of secrets).
@@ -10,23 +10,42 @@ from typing import Annotated, Generic, TypeVar
 
 from pydantic import Field, SecretStr, StringConstraints, model_validator
 
-from kaon.types.artifact import ArtifactSpec, ArtifactStatus
 from kaon.types.audit import AuditRecord
-from kaon.types.cloud import CloudPhase
-from kaon.types.deployment import (
-    DeploymentSpec,
-    DeploymentStatus,
-    Floor,
-    Law,
-    RevisionSpec,
-    RolloutState,
-    Scaling,
-)
+from kaon.types.deployment import Floor, Law, Scaling
 from kaon.types.journal import JournalEntry
 from kaon.types.key import Priority, Role
-from kaon.types.model import Digest, Model, Name
-from kaon.types.plan import EdgeStatus
-from kaon.types.resource import Resource, Workspace
+from kaon.types.kinds.artifact import ArtifactView
+from kaon.types.kinds.cloud import CloudView
+from kaon.types.kinds.deployment import DeploymentView
+from kaon.types.kinds.key import KeyView
+from kaon.types.kinds.replica import ReplicaView
+from kaon.types.kinds.revision import RevisionState
+from kaon.types.kinds.secret import SecretView
+from kaon.types.kinds.workspace import WorkspaceView
+from kaon.types.model import Model, Name
+
+__all__ = [
+    "ArtifactView",
+    "AuditPage",
+    "CloudView",
+    "Decisions",
+    "DeploymentView",
+    "Health",
+    "Items",
+    "KeyMade",
+    "KeyRequest",
+    "KeyView",
+    "PlainText",
+    "ReplicaView",
+    "RevisionState",
+    "ScalingChange",
+    "SecretRequest",
+    "SecretView",
+    "UndoRequest",
+    "Whoami",
+    "WorkspaceRequest",
+    "WorkspaceView",
+]
 
 T = TypeVar("T")
 
@@ -45,11 +64,15 @@ class UnreadableView(Model):
 
 
 class Items(Model, Generic[T]):
-    """A list."""
+    """A list, or a page of one."""
 
     items: list[T]
+    next: str | None = Field(default=None, description="`after` of the next page; null: there is none.")
+    version: int | None = Field(
+        default=None, description="Of the store as the list was read: `since` of a watch that goes on from it."
+    )
     unreadable: list[UnreadableView] = Field(
-        default_factory=list, description="What belongs to the list and cannot be read."
+        default_factory=list, description="What belongs to the list and cannot be read; on its last page."
     )
 
 
@@ -83,39 +106,6 @@ class WorkspaceRequest(Model):
 
     name: Name
     description: PlainText = ""
-
-
-class WorkspaceView(Workspace):
-    """A tenant."""
-
-
-class ArtifactView(Resource[ArtifactSpec, ArtifactStatus]):
-    """An immutable build of a service."""
-
-
-class DeploymentView(Resource[DeploymentSpec, DeploymentStatus]):
-    """A deployment, with what people ask first."""
-
-    url: str = Field(description="Where it answers.")
-    state: RolloutState = Field(description="Of the spec as it is now: never that of a spec before it.")
-    reason: str = ""
-    ready: int = Field(description="Replicas that are ready.")
-    replicas: int = Field(description="Replicas that there should be now.")
-    revision: int | None = Field(description="The revision that serves.")
-
-
-class RevisionState(Model):
-    """One frozen version of a deployment."""
-
-    number: int
-    created_at: float
-    artifact: Digest
-    state: str = Field(description="serving, coming, on trial, shadow, failed or past.")
-    outcome: str = Field(default="", description="What became of it: served, failed, rolled back or withdrawn.")
-    reason: str = Field(default="", description="Why.")
-    replicas: int = 0
-    ready: int = 0
-    spec: RevisionSpec
 
 
 class Decisions(Model):
@@ -170,27 +160,6 @@ class KeyRequest(Model):
         return self
 
 
-class KeyView(Model):
-    """A key, without the key."""
-
-    name: str
-    workspace: str | None = Field(description="None: every workspace.")
-    hint: str = Field(description="Its first characters.")
-    role: Role
-    deployments: tuple[Name, ...] | None = None
-    priority: Priority = Priority.NORMAL
-    cloud: str | None = None
-    owner: str = Field(default="", description="The key that made it; empty: the platform.")
-    created_at: float
-    expires_at: float | None = None
-    revoked_at: float | None = None
-    state: str = Field(description="active, or why it gives no access.")
-    owns: list[str] = Field(
-        default_factory=list,
-        description="Deployments that it, or a key that it made, answers for; 'workspace/name' in another workspace.",
-    )
-
-
 class KeyMade(KeyView):
     """A new key. This is the only time that it can be seen."""
 
@@ -201,33 +170,3 @@ class SecretRequest(Model):
     """A secret's value."""
 
     value: SecretStr = Field(max_length=65_536)
-
-
-class SecretView(Model):
-    """A secret, without its value."""
-
-    name: str
-    workspace: str
-    version: int
-    created_at: float
-    updated_at: float
-    used_by: list[str] = Field(default_factory=list, description="Deployments that get it.")
-    kept_by: list[str] = Field(
-        default_factory=list, description="Revisions, as 'name revision 3', that need it only if somebody goes back."
-    )
-
-
-class CloudView(Model):
-    """A place where replicas run."""
-
-    name: str
-    driver: str
-    edge_url: str
-    seen_at: float = Field(description="Epoch seconds of its agent's last report; 0: never.")
-    connected: bool = Field(description="Whether its agent reported within 15 s.")
-    phase: CloudPhase = CloudPhase.READY
-    reason: str = Field(default="", description="Why it is in this phase.")
-    cordoned: bool = Field(default=False, description="No new deployments are placed there.")
-    edge: EdgeStatus
-    replicas: int = Field(description="Replicas there that your key sees.")
-    ready: int

@@ -5,27 +5,28 @@ from __future__ import annotations
 from functools import partial
 
 from kaon.api import audit, edits
+from kaon.api.collection import Collection
 from kaon.api.doors import Doors
 from kaon.api.parts import InWorkspace, Parts, WithCaller, WithParts
 from kaon.api.preconditions import WithPrecondition, hold_to
-from kaon.api.unreadable import unreadable_in
-from kaon.api.views import Items, WorkspaceRequest, WorkspaceView
+from kaon.api.views import WorkspaceRequest, WorkspaceView
 from kaon.errors import Conflict, Forbidden
 from kaon.store.garbage import discard
 from kaon.store.port import AnyResource, Unreadable
 from kaon.store.writes import Create, Delete, RecordAudit
 from kaon.types.key import Right
+from kaon.types.kind import Verb
+from kaon.types.kinds import KINDS
 from kaon.types.workspace import DEFAULT_WORKSPACE, WorkspaceSpec
 
 doors = Doors("/workspaces", tag="workspaces")
-
-
-@doors.get("", right=Right.READ)
-async def list_workspaces(parts: WithParts, caller: WithCaller) -> Items[WorkspaceView]:
-    """The workspaces of the key."""
-    found = await parts.store.list_all("workspace", "")
-    items = [WorkspaceView(**dict(w)) for w in found if caller.standing.sees(w.name)]
-    return Items(items=items, unreadable=unreadable_in(parts, caller, "workspace", ""))
+collection = Collection(
+    kind=KINDS["workspace"],
+    sees=lambda workspace, look: look.caller.standing.sees(workspace.name),
+    view=lambda workspace, _: WorkspaceView(**dict(workspace)),
+    special=frozenset({Verb.DELETE}),
+    parameter="ws",
+)
 
 
 @doors.post("", right=Right.ADMIN, status_code=201)

@@ -6,22 +6,24 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from kaon.api.views import WorkspaceRequest
+from kaon.api.views import DeploymentView, WorkspaceRequest
 from kaon.cli import difference
 from kaon.cli.deploying import bring, built, valid_spec
 from kaon.cli.notes import ask, note
 from kaon.cli.output import put
-from kaon.cli.remote import opened
+from kaon.cli.remote import Remote, opened
 from kaon.cli.text import plain
 from kaon.cli.waiting import until_rolled_out
 from kaon.errors import InvalidInput, NotFound
 from kaon.sdk.build import Built
 from kaon.types.artifact import Consent
 from kaon.types.deployment import DeploymentSpec
+from kaon.types.kind import Verb
+from kaon.types.kinds import KINDS
 from kaon.types.model import Model, Name, from_request
 
 _LIMIT_BYTES = 2**20
@@ -30,8 +32,8 @@ _LIMIT_BYTES = 2**20
 class Document(Model):
     """One document of the file."""
 
-    kind: Literal["deployment", "workspace"]
-    name: Name
+    kind: str = Field(description="deployment, workspace, or another kind whose spec can be put.")
+    name: str
     workspace: Name | None = Field(default=None, description="The command's own unless given.")
     source: str = Field(default="", description="'file.py:Class' beside the file; built first.")
     include: tuple[str, ...] = Field(default=(), description="Of the source's files, as `kaon deploy --include`.")
@@ -39,16 +41,33 @@ class Document(Model):
     description: str = Field(default="", description="Of a workspace.")
     spec: dict[str, Any] = Field(default_factory=dict)
 
+    @field_validator("kind")
+    @classmethod
+    def _is_one(cls, word: str) -> str:
+        names = [k.name for k in KINDS.values() if Verb.PUT in k.rights and k.name != "secret"] + ["workspace"]
+        if word not in names:
+            raise ValueError(f"there are: {', '.join(sorted(names))}; a secret's value belongs into no file")
+        return word
+
+    @model_validator(mode="after")
+    def _has_a_name(self) -> Document:
+        TypeAdapter(KINDS[self.kind].named).validate_python(self.name)
+        return self
+
 
 @dataclass(frozen=True)
 class Step:
     """What is to be done for one document."""
 
     document: Document
-    before: DeploymentSpec | None
-    after: DeploymentSpec | None
+    before: BaseModel | None
+    after: BaseModel | None
     built: Built | None = None
     exists: bool = False
+    version: int | None = None
+    """Of what was shown, where the kind has nothing special."""
+    seen: DeploymentView | None = None
+    """The deployment as it was shown."""
 
     @property
     def changes(self) -> bool:
@@ -60,7 +79,7 @@ class Step:
         """What is to be done, for people."""
         if self.document.kind == "workspace":
             return f"{'no change of' if self.exists else 'create'} workspace {self.document.name}"
-        return difference.told("deployment", self.document.name, self.before, self.after)
+        return difference.told(self.document.kind, self.document.name, self.before, self.after)
 
 
 def documents(text: str) -> list[Document]:
@@ -141,7 +160,7 @@ def _apply(
     if any(step.changes and step.before is not None for step in steps):
         ask("Make these changes?", yes=yes)
     for step in steps:
-        if step.changes:
+        if step.changes or step.version is not None:  # what no view has may be another
             _do(step, workspace)
     for step in steps:
         if step.document.kind == "deployment" and wait_s is not None:
@@ -154,10 +173,30 @@ def _planned(document: Document, build: Callable[[Document], Built], workspace: 
     with opened(document.workspace or workspace) as remote:
         if document.kind == "workspace":
             return Step(document, None, None, exists=any(w.name == document.name for w in remote.workspaces()))
+        if document.kind != "deployment":
+            return _planned_by_kind(document, remote)
         current = remote.find_deployment(document.name)
-    before = current.spec if current else None
     artifact = build(document) if document.source else None
-    return Step(document, before, _wanted(document, before, artifact), artifact)
+    before = current.spec if current else None
+    return Step(document, before, _wanted(document, before, artifact), artifact, seen=current)
+
+
+def _planned_by_kind(document: Document, remote: Remote) -> Step:
+    """What a document changes whose kind has nothing special."""
+    kind = KINDS[document.kind]
+    try:
+        after = from_request(kind.spec, document.spec)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(("spec", *map(str, first["loc"])))
+        raise InvalidInput(f"{kind.name.capitalize()} '{document.name}': {where}: {first['msg']}") from None
+    try:
+        current = remote.resource(kind, document.name)
+    except NotFound:
+        return Step(document, None, after)
+    unseen = after.model_dump(exclude=set(type(current.spec).model_fields))  # what no view has is taken for the same
+    before = kind.spec.model_validate(unseen | current.spec.model_dump())
+    return Step(document, before, after, version=current.version)
 
 
 def _variables(document: Document) -> dict[str, str]:
@@ -191,8 +230,11 @@ def _do(step: Step, workspace: str | None) -> None:
         if step.document.kind == "workspace":
             remote.create_workspace(WorkspaceRequest(name=step.document.name, description=step.document.description))
             return
+        assert step.after is not None
+        if step.document.kind != "deployment":
+            remote.put_resource(KINDS[step.document.kind], step.document.name, step.after, step.version)
+            return
         if step.built is not None:
             bring(remote, step.built)
-        assert step.after is not None
-        after = step.after
-        remote.put_deployment(step.document.name, lambda _: after)
+        after = DeploymentSpec.model_validate(step.after)
+        remote.put_deployment(step.document.name, after, step.seen)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from kaon.cli import assigning, deploying, difference, shapes, sharing
 from kaon.cli.bounds import Wishes, wished
-from kaon.cli.looking import kind_named
 from kaon.cli.notes import ask, note
 from kaon.cli.output import Format, put, put_list
 from kaon.cli.progress import Progress
@@ -17,7 +16,9 @@ from kaon.cli.remote import Remote, opened
 from kaon.cli.text import plain, size
 from kaon.cli.waiting import until_rolled_out
 from kaon.errors import Conflict, DeadlineExceeded, InvalidInput, NotFound, UnreadableRow
-from kaon.types.deployment import DeploymentSpec, Scaling
+from kaon.types.deployment import Scaling
+from kaon.types.kind import Verb
+from kaon.types.kinds import KINDS, kind_named
 
 if TYPE_CHECKING:
     from kaon.api.views import DeploymentView
@@ -39,7 +40,7 @@ def scale(name: str, wishes: Wishes, workspace: str | None, *, yes: bool, dry_ru
             return
         note(change)
         _ask_for_less(name, current.spec.scaling, wanted, yes=yes)
-        _after(remote, remote.scale(name, wanted), wait_s)
+        _after(remote, remote.scale(current, wanted), wait_s)
 
 
 def _ask_for_less(name: str, before: Scaling, after: Scaling, *, yes: bool) -> None:
@@ -60,28 +61,23 @@ def put_fields(
         service = remote.artifact(current.spec.template.artifact).spec.manifest.service
         inherited = assigning.as_the_class_says(service)
 
-        def changed(spec: DeploymentSpec | None) -> DeploymentSpec:
-            if spec is None:
-                raise NotFound(f"Deployment '{name}' is gone.", hint="`kaon ps` lists those there are.")
-            return deploying.valid_spec(assigning.assigned(spec.model_dump(), texts, inherited))
-
+        after = deploying.valid_spec(assigning.assigned(current.spec.model_dump(), texts, inherited))
         if dry_run:
-            deploying.preview(remote, name, changed)
+            put(difference.told("deployment", name, current.spec, after))
             return
-        _ask_for_less(name, current.spec.scaling, changed(current.spec).scaling, yes=yes)
-        _after(remote, deploying.put_told(remote, name, changed), wait_s)
+        _ask_for_less(name, current.spec.scaling, after.scaling, yes=yes)
+        _after(remote, deploying.put_told(remote, name, current, after), wait_s)
 
 
 def remove(word: str, name: str, workspace: str | None, *, yes: bool, wait: bool) -> None:
     """Take a thing away, after a yes."""
     kind = kind_named(word)
     with opened(workspace) as remote:
-        match kind:
+        match kind.name:
             case "deployment":
-                with suppress(UnreadableRow):
-                    remote.deployment(name)
+                seen = _readable(remote, name)
                 ask(f"Take deployment '{name}' away, with its revisions?", yes=yes)
-                remote.delete_deployment(name)
+                remote.delete_deployment(name, seen)
                 if wait:
                     _until_gone(remote, name)
             case "secret":
@@ -99,23 +95,24 @@ def remove(word: str, name: str, workspace: str | None, *, yes: bool, wait: bool
                     name = remote.artifact(name).name
                 ask(f"Take artifact {plain(name)[:19]} away?", yes=yes)
                 remote.delete_artifact(name)
+            case _ if Verb.DELETE in kind.rights:
+                ask(f"Delete {kind.name} '{name}'?", yes=yes)
+                remote.delete_resource(kind, name)
             case _:
-                raise InvalidInput(
-                    f"A {kind} is not taken away by hand.",
-                    hint="deployment, secret, key, workspace, cloud and artifact are.",
-                )
-    note(f"{kind} {name} is gone")
+                names = ", ".join(other.name for other in KINDS.values() if Verb.DELETE in other.rights)
+                raise InvalidInput(f"A {kind.name} is not deleted by hand.", hint=f"These are: {names}.")
+    note(f"{kind.name} {name} is gone")
 
 
 def set_cordoned(name: str, *, cordoned: bool) -> None:
     """Take a cloud out of placement, or back into it."""
     with opened() as remote:
-        put_list([remote.set_cordoned(name, cordoned)], shapes.clouds(time.time()), Format.TABLE)
+        put_list([remote.set_cordoned(name, cordoned)], shapes.of("cloud", time.time()), Format.TABLE)
 
 
 def remove_unused(word: str, workspace: str | None, *, yes: bool) -> None:
     """Take every artifact away that nothing is made of, after a yes."""
-    if kind_named(word) != "artifact":
+    if kind_named(word).name != "artifact":
         raise InvalidInput("--unused is for artifacts.", hint="kaon rm artifact --unused")
     ask("Take away every artifact that no deployment and no revision uses?", yes=yes)
     gone = freed_bytes = 0
@@ -127,6 +124,14 @@ def remove_unused(word: str, workspace: str | None, *, yes: bool) -> None:
                 continue
             gone, freed_bytes = gone + 1, freed_bytes + artifact.spec.size_bytes
     note(f"gone: {size(freed_bytes)}, artifacts: {gone}")
+
+
+def _readable(remote: Remote, name: str) -> DeploymentView | None:
+    """The deployment; None when it cannot be read, but is there."""
+    try:
+        return remote.deployment(name)
+    except UnreadableRow:
+        return None
 
 
 def _until_gone(remote: Remote, name: str) -> None:
@@ -153,17 +158,17 @@ def undo(name: str, to: int | None, workspace: str | None, *, yes: bool, wait_s:
             after = current.spec.model_copy(update={"template": target.spec.template})
             note(difference.told("deployment", name, current.spec, after))
         ask(f"Go back to {'the revision before' if to is None else f'revision {to}'} of '{name}'?", yes=yes)
-        _after(remote, remote.undo(name, to), wait_s)
+        _after(remote, remote.undo(current, to), wait_s)
 
 
 def roll(name: str, verb: str, workspace: str | None, wait_s: float | None) -> None:
     """Restart, pause or resume."""
     with opened(workspace) as remote:
-        _after(remote, remote.roll(name, verb), wait_s)
+        _after(remote, remote.roll(remote.deployment(name), verb), wait_s)
 
 
 def _after(remote: Remote, view: DeploymentView, wait_s: float | None) -> None:
     """The deployment as a table, after its rollout."""
     if wait_s is not None:
         view = until_rolled_out(remote, view.name, wait_s)
-    put_list([view], shapes.deployments(time.time()), Format.TABLE)
+    put_list([view], shapes.of("deployment", time.time()), Format.TABLE)

@@ -163,15 +163,10 @@ def preview(remote: Remote, name: str, change: Change) -> None:
     put(difference.told("deployment", name, before, change(before)))
 
 
-def put_told(remote: Remote, name: str, change: Change) -> DeploymentView:
-    """Put a deployment, telling on the way what changes."""
-
-    def noted(current: DeploymentSpec | None) -> DeploymentSpec:
-        after = change(current)
-        note(difference.told("deployment", name, current, after))
-        return after
-
-    return remote.put_deployment(name, noted)
+def put_told(remote: Remote, name: str, current: DeploymentView | None, after: DeploymentSpec) -> DeploymentView:
+    """Put a deployment in place of the `current` one, telling what changes. Raises `Conflict` when that is another."""
+    note(difference.told("deployment", name, current.spec if current else None, after))
+    return remote.put_deployment(name, after, current)
 
 
 def finish(remote: Remote, view: DeploymentView, manifest: Manifest, wait_s: float | None, form: Format) -> None:
@@ -179,7 +174,7 @@ def finish(remote: Remote, view: DeploymentView, manifest: Manifest, wait_s: flo
     if wait_s is not None:
         view = until_rolled_out(remote, view.name, wait_s)
     if form is not Format.TABLE:
-        put_one(view, shapes.deployments(time.time()), form)
+        put_one(view, shapes.of("deployment", time.time()), form)
     elif wait_s is None:
         put(f"{plain(view.name)}: {view.state}. Watch it: kaon rollout status {plain(view.name)}")
     else:

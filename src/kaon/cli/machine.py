@@ -89,7 +89,7 @@ def status(form: Format) -> None:
             (p.name, "running" if p.running else "down", p.pid or "-", since(p.started_at, now), size(p.memory_bytes))
             for p in parts
         ]
-        shape = shapes.clouds(now)
+        shape = shapes.of("cloud", now)
         put(f"Kaon {plain(health.version)} at {settings.url}\n")
         put(table(("process", "state", "pid", "age", "memory"), rows) + "\n")
         put(table(shape.titles, [shape.row(cloud) for cloud in clouds]))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from pydantic import BaseModel
+
 from kaon.api.views import (
     ArtifactView,
+    AuditPage,
     CloudView,
     Decisions,
     DeploymentView,
@@ -17,6 +20,7 @@ from kaon.api.views import (
     KeyMade,
     KeyRequest,
     KeyView,
+    ReplicaView,
     RevisionState,
     SecretView,
     UndoRequest,
@@ -28,19 +32,21 @@ from kaon.cli import contexts
 from kaon.cli.notes import note
 from kaon.cli.text import plain
 from kaon.client.platform import Platform
+from kaon.client.watch import Change
 from kaon.drivers.port import LogLine
-from kaon.errors import Conflict, InvalidInput, NotFound
+from kaon.errors import InvalidInput, NotFound
 from kaon.settings import Settings
 from kaon.types.advice import Advised
+from kaon.types.audit import AuditRecord
 from kaon.types.deployment import DeploymentSpec, Scaling, Shadow
+from kaon.types.etag import etag
 from kaon.types.event import Event
 from kaon.types.garbage import Collected
+from kaon.types.kind import Kind
 from kaon.types.replica import ReplicaStatus
 from kaon.types.shadow import ShadowReport
 from kaon.types.tuning import TuningRequest, TuningState
 from kaon.types.window import Stats
-
-_TRIES = 10
 
 
 class Remote:
@@ -64,6 +70,26 @@ class Remote:
         """What the key may do."""
         return self._platform.read(Whoami, "/whoami")
 
+    def resources(self, kind: Kind, most: int | None = None, **query: str | int | None) -> list[Any]:
+        """What there is of a kind, in order; `most` of it at most."""
+        return self._platform.resources(kind, self.workspace, most, **query)
+
+    def resource(self, kind: Kind, name: str) -> Any:
+        """One resource."""
+        return self.artifact(name) if kind.name == "artifact" else self._platform.resource(kind, self.workspace, name)
+
+    def watch(self, kind: Kind, **query: str | int | None) -> Iterator[Change]:
+        """What there is of a kind, then each change as it comes."""
+        return self._platform.watch(kind, self.workspace, **query)
+
+    def put_resource(self, kind: Kind, name: str, spec: BaseModel, version: int | None = None) -> Any:
+        """Create a resource, or replace its spec; only when it still has `version`, if one is named."""
+        return self._platform.put_resource(kind, self.workspace, name, spec, version=version)
+
+    def delete_resource(self, kind: Kind, name: str) -> None:
+        """Delete a resource."""
+        self._platform.delete_resource(kind, self.workspace, name)
+
     def deployments(self) -> list[DeploymentView]:
         """All deployments."""
         return self._platform.items(DeploymentView, self._at("deployments"))
@@ -81,49 +107,42 @@ class Remote:
                 raise
             return None
 
-    def put_deployment(self, name: str, change: Callable[[DeploymentSpec | None], DeploymentSpec]) -> DeploymentView:
-        """Make a deployment what `change` makes of it as it is; again when somebody changed it in between."""
-        for attempt in range(_TRIES):
-            current = self.find_deployment(name)
-            headers = {"if-match": str(current.version)} if current else {}
-            spec = change(current.spec if current else None).model_copy(update={"owner": "", "owner_uid": ""})
-            try:
-                return self._platform.write(
-                    "PUT", self._at("deployments", name), spec, headers=headers, answer=DeploymentView
-                )
-            except Conflict:
-                if attempt == _TRIES - 1:
-                    raise
-        raise AssertionError("unreachable")
+    def put_deployment(self, name: str, spec: DeploymentSpec, seen: DeploymentView | None) -> DeploymentView:
+        """Make a deployment what `spec` says. Raises `Conflict` when it is not as it was seen; None: absent."""
+        body = spec.model_copy(update={"owner": "", "owner_uid": ""})
+        path, headers = self._at("deployments", name), _based_on(seen)
+        return self._platform.write("PUT", path, body, headers=headers, answer=DeploymentView)
 
-    def delete_deployment(self, name: str) -> None:
-        """Take a deployment away."""
-        self._platform.act("DELETE", self._at("deployments", name))
+    def delete_deployment(self, name: str, seen: DeploymentView | None) -> None:
+        """Delete a deployment as it was seen; None: it cannot be read. Raises `Conflict` when it was changed since."""
+        headers = _based_on(seen) if seen else None
+        self._platform.act("DELETE", self._at("deployments", name), headers=headers)
 
-    def adopt(self, name: str) -> DeploymentView:
-        """Answer for a deployment from now on."""
-        return self._platform.write("POST", self._at("deployments", name, "adopt"), answer=DeploymentView)
+    def scale(self, seen: DeploymentView, scaling: Scaling) -> DeploymentView:
+        """Say how many replicas there may be of a deployment as it was seen. Raises `Conflict`."""
+        return self._change(seen, "scale", scaling)
 
-    def scale(self, name: str, scaling: Scaling) -> DeploymentView:
-        """Say how many replicas there may be."""
-        return self._platform.write("POST", self._at("deployments", name, "scale"), scaling, answer=DeploymentView)
+    def roll(self, seen: DeploymentView, verb: str) -> DeploymentView:
+        """Restart, pause, resume, promote or adopt a deployment as it was seen. Raises `Conflict`."""
+        return self._change(seen, verb)
 
-    def roll(self, name: str, verb: str) -> DeploymentView:
-        """Restart, pause, resume or promote."""
-        return self._platform.write("POST", self._at("deployments", name, verb), answer=DeploymentView)
+    def undo(self, seen: DeploymentView, revision: int | None) -> DeploymentView:
+        """Go back to a revision of a deployment as it was seen. Raises `Conflict`."""
+        return self._change(seen, "undo", UndoRequest(revision=revision))
 
-    def undo(self, name: str, revision: int | None) -> DeploymentView:
-        """Go back to a revision."""
-        body = UndoRequest(revision=revision)
-        return self._platform.write("POST", self._at("deployments", name, "undo"), body, answer=DeploymentView)
+    def shadow(self, seen: DeploymentView, shadow: Shadow) -> DeploymentView:
+        """Let a revision of a deployment as it was seen get copies of calls. Raises `Conflict`."""
+        return self._change(seen, "shadow", shadow, method="PUT")
 
-    def shadow(self, name: str, shadow: Shadow) -> DeploymentView:
-        """Let a revision get copies of calls."""
-        return self._platform.write("PUT", self._at("deployments", name, "shadow"), shadow, answer=DeploymentView)
+    def unshadow(self, seen: DeploymentView) -> None:
+        """Let none get copies of calls. Raises `Conflict`."""
+        self._platform.act("DELETE", self._at("deployments", seen.name, "shadow"), headers=_based_on(seen))
 
-    def unshadow(self, name: str) -> None:
-        """Let none."""
-        self._platform.act("DELETE", self._at("deployments", name, "shadow"))
+    def _change(
+        self, seen: DeploymentView, verb: str, body: BaseModel | None = None, *, method: str = "POST"
+    ) -> DeploymentView:
+        path, headers = self._at("deployments", seen.name, verb), _based_on(seen)
+        return self._platform.write(method, path, body, headers=headers, answer=DeploymentView)
 
     def shadow_report(self, name: str) -> ShadowReport:
         """How its answers compare."""
@@ -133,10 +152,10 @@ class Remote:
         """A deployment's history, oldest first."""
         return self._platform.items(RevisionState, self._at("deployments", name, "revisions"))
 
-    def replicas(self, name: str | None = None) -> list[ReplicaStatus]:
+    def replicas(self, name: str | None = None) -> Sequence[ReplicaStatus]:
         """The replicas of a deployment, or of all."""
         path = self._at("deployments", name, "replicas") if name else self._at("replicas")
-        return self._platform.items(ReplicaStatus, path)
+        return self._platform.items(ReplicaView, path)
 
     def logs(self, name: str, **query: Any) -> Iterator[LogLine]:
         """Lines that the replicas wrote."""
@@ -145,6 +164,11 @@ class Remote:
     def events(self, kind: str | None = None, name: str | None = None, limit: int = 100) -> list[Event]:
         """What happened, oldest first."""
         return self._platform.items(Event, self._at("events"), kind=kind, name=name, limit=limit)
+
+    def audit(self, *, everywhere: bool = False, **query: str | int | float) -> list[AuditRecord]:
+        """Who changed what, newest first."""
+        path = "/audit" if everywhere else self._at("audit")
+        return self._platform.read(AuditPage, path, **query).items
 
     def stats(self, name: str, span_s: float) -> Stats:
         """How a deployment does, with a series of the last `span_s` seconds."""
@@ -167,9 +191,12 @@ class Remote:
         """How a deployment's tuner stands."""
         return self._platform.read(TuningState, self._at("deployments", name, "tuning"))
 
-    def tune(self, name: str, request: TuningRequest) -> TuningState:
-        """Say one thing of it."""
-        return self._platform.write("POST", self._at("deployments", name, "tuning"), request, answer=TuningState)
+    def tune(self, name: str, request: TuningRequest) -> tuple[TuningState, TuningState]:
+        """Say one thing of it: how it stood and how it stands. Raises `Conflict` when it changed in between."""
+        path = self._at("deployments", name, "tuning")
+        before, tag = self._platform.read_tagged(TuningState, path)
+        headers = {"if-match": tag} if tag else {}
+        return before, self._platform.write("POST", path, request, headers=headers, answer=TuningState)
 
     def advice(self, name: str = "") -> Advised:
         """What could be better of a deployment, or of all."""
@@ -255,6 +282,11 @@ class Remote:
     def delete_cloud(self, name: str) -> None:
         """Delete a cloud that is lost."""
         self._platform.act("DELETE", f"/clouds/{quote(name, safe='')}")
+
+
+def _based_on(seen: DeploymentView | None) -> dict[str, str]:
+    """What a request says of the deployment that it changes: as it was seen, or that there was none."""
+    return {"if-none-match": "*"} if seen is None else {"if-match": etag(seen.uid, seen.generation)}
 
 
 @contextmanager

@@ -51,11 +51,11 @@ def status(name: str, workspace: str | None, wait_s: float | None, form: Format)
             watched = _watched(remote, name, wait_s) if sys.stdout.isatty() and form is Format.TABLE else None
             view = watched or until_rolled_out(remote, name, wait_s)
         if form is not Format.TABLE:
-            put_one(view, shapes.deployments(time.time()), form)
+            put_one(view, shapes.of("deployment", time.time()), form)
         elif view.status.canary:
             put(trial(view, time.time()))
         else:
-            put_list([view], shapes.deployments(time.time()), form)
+            put_list([view], shapes.of("deployment", time.time()), form)
 
 
 def _watched(remote: Remote, name: str, wait_s: float) -> DeploymentView | None:
@@ -122,10 +122,10 @@ def _gate(gate: Gate) -> str:
 def promote(name: str, workspace: str | None, wait_s: float | None) -> None:
     """Let what is on trial take over."""
     with opened(workspace) as remote:
-        view = remote.roll(name, "promote")
+        view = remote.roll(remote.deployment(name), "promote")
         if wait_s is not None:
             view = until_rolled_out(remote, name, wait_s)
-        put_list([view], shapes.deployments(time.time()), Format.TABLE)
+        put_list([view], shapes.of("deployment", time.time()), Format.TABLE)
 
 
 def shadow(name: str, revision: int | None, percent: float, off: bool, workspace: str | None) -> None:
@@ -133,11 +133,12 @@ def shadow(name: str, revision: int | None, percent: float, off: bool, workspace
     if off == (revision is not None):
         raise InvalidInput("Which revision?", hint=f"kaon rollout shadow {plain(name)} --revision N, or --off")
     with opened(workspace) as remote:
+        seen = remote.deployment(name)
         if off:
-            remote.unshadow(name)
+            remote.unshadow(seen)
             note(f"No calls of {name} are copied any more.")
             return
-        remote.shadow(name, Shadow(revision=revision, percent=percent))
+        remote.shadow(seen, Shadow(revision=revision, percent=percent))
         note(f"Revision {revision} gets copies of {percent:g} % of the calls of {name}: kaon rollout diff {name}")
 
 

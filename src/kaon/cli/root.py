@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from kaon.cli import streams
 from kaon.cli.commands import (
+    audit,
     call,
     change,
     cloud,
@@ -110,6 +111,7 @@ for module in (
     deploy,
     call,
     look,
+    audit,
     simulate,
     change,
     tune,

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from kaon.api.views import (
-    ArtifactView,
-    CloudView,
-    DeploymentView,
-    KeyView,
-    RevisionState,
-    SecretView,
-    WorkspaceView,
-)
-from kaon.cli.output import Shape
+from kaon.api.views import DeploymentView, RevisionState
+from kaon.cli.output import Format, Shape, document
 from kaon.cli.text import folded, plain, since, size, stamp, table
-from kaon.types.cloud import CloudPhase
-from kaon.types.deployment import Law, RolloutState, Scaling
+from kaon.types.deployment import Law, Scaling
 from kaon.types.event import Event
+from kaon.types.kind import Column, Form, Kind
+from kaon.types.kinds import KINDS
+from kaon.types.kinds.deployment import at_rest, tuned
 from kaon.types.knobs import spelled
 from kaon.types.objective import Objective
 from kaon.types.replica import ReplicaStatus
@@ -29,33 +24,6 @@ from kaon.types.tuning import Mode
 T = TypeVar("T", bound=BaseModel)
 
 
-def at_rest(deployment: DeploymentView) -> str:
-    """In a word why a deployment has no replicas when all is well; empty when it has some, or should."""
-    if deployment.state is not RolloutState.STABLE or deployment.replicas:
-        return ""
-    return "Off" if deployment.spec.scaling.max == 0 else "Idle"
-
-
-def tuned(deployment: DeploymentView) -> str:
-    """In a word what its tuner has to say: that it tries something, or knows something better."""
-    tuning = deployment.status.tuning
-    return "trying" if tuning.trial else "tunable" if tuning.recommended else ""
-
-
-def left_out(deployment: DeploymentView) -> str:
-    """In a word that something of it could not be planned or routed, or that nobody answers for it: `describe` and
-    `events` say what."""
-    bad = {c.type for c in deployment.status.conditions if c.bad}
-    return next((word for name, word in _LEFT_OUT if name in bad), "")
-
-
-_LEFT_OUT = (
-    ("Planned", "not planned"),
-    ("Routed", "not routed"),
-    ("Unreadable", "unreadable"),
-    ("ReconcileFailed", "failing"),
-    ("OwnerGone", "owner gone"),
-)
 _TUNED = {
     "trying": "other values of its knobs are being tried",
     "tunable": "better values of its knobs are recommended",
@@ -66,121 +34,36 @@ _RESTING = {
 }
 
 
-def deployments(now: float) -> Shape[DeploymentView]:
-    """Deployments."""
+def of(name: str, now: float, *, wide: bool = False, without: frozenset[str] = frozenset()) -> Shape[Any]:
+    """How a kind's views become a table, as its declaration says; with the columns of `-o wide`, or without some."""
+    kind = KINDS[name]
+    columns = [c for c in kind.columns if (wide or not c.wide) and c.title not in without]
     return Shape(
-        ("name", "ready", "state", "revision", "age", "url"),
-        lambda d: (
-            d.name,
-            f"{d.ready}/{d.replicas}",
-            ", ".join(part for part in (at_rest(d) or d.state, tuned(d), left_out(d)) if part),
-            d.revision or "-",
-            since(d.created_at, now),
-            d.url,
-        ),
-        lambda d: d.name,
+        tuple(column.title for column in columns),
+        lambda view: tuple(cell(column, view, now) for column in columns),
+        kind.label,
     )
 
 
-def replicas(now: float) -> Shape[ReplicaStatus]:
-    """Replicas."""
-    return Shape(
-        ("replica", "phase", "since", "restarts", "reason"),
-        lambda r: (r.name, r.phase, since(r.since, now), r.restarts, _short(r.reason)),
-        lambda r: r.name,
-    )
+def cell(column: Column, view: Any, now: float) -> object:
+    """The value of a column as text."""
+    value: Any = column.value(view)
+    match column.form:
+        case Form.LINE:
+            return _short(value)
+        case Form.AGE:
+            return since(value, now)
+        case Form.TIME:
+            return stamp(value)
+        case Form.SIZE:
+            return size(value)
+        case _:
+            return value
 
 
 def revisions(now: float) -> Shape[RevisionState]:
-    """Revisions of one deployment."""
-    return Shape(
-        ("revision", "state", "ready", "age", "artifact", "outcome"),
-        lambda r: (
-            r.number,
-            r.state,
-            f"{r.ready}/{r.replicas}",
-            since(r.created_at, now),
-            r.artifact[7:19],
-            _short(f"{r.outcome}: {r.reason}" if r.reason else r.outcome),
-        ),
-        lambda r: str(r.number),
-    )
-
-
-def artifacts(now: float) -> Shape[ArtifactView]:
-    """Artifacts."""
-    return Shape(
-        ("artifact", "service", "size", "age"),
-        lambda a: (
-            a.name[7:19],
-            a.spec.manifest.service.name,
-            size(a.spec.size_bytes),
-            since(a.created_at, now),
-        ),
-        lambda a: a.name,
-    )
-
-
-def keys(now: float) -> Shape[KeyView]:
-    """Keys."""
-    return Shape(
-        ("name", "role", "priority", "deployments", "state", "begins with", "age", "expires"),
-        lambda k: (
-            k.name,
-            k.role,
-            k.priority,
-            ",".join(k.deployments) if k.deployments else "all",
-            k.state,
-            k.hint,
-            since(k.created_at, now),
-            stamp(k.expires_at),
-        ),
-        lambda k: k.name,
-    )
-
-
-def secrets(now: float) -> Shape[SecretView]:
-    """Secrets."""
-    return Shape(
-        ("name", "used by", "changed"),
-        lambda s: (s.name, ",".join(s.used_by) or "-", since(s.updated_at, now)),
-        lambda s: s.name,
-    )
-
-
-def workspaces(now: float) -> Shape[WorkspaceView]:
-    """Workspaces."""
-    return Shape(
-        ("name", "description", "age"),
-        lambda w: (w.name, w.spec.description, since(w.created_at, now)),
-        lambda w: w.name,
-    )
-
-
-def clouds(now: float) -> Shape[CloudView]:
-    """Clouds."""
-    return Shape(
-        ("name", "phase", "driver", "seen", "edge", "ready", "edge url"),
-        lambda c: (
-            c.name,
-            c.phase if not (c.cordoned and c.phase is CloudPhase.LOST) else f"{c.phase}, cordoned",
-            c.driver,
-            since(c.seen_at, now),
-            "running" if c.edge.running else "down",
-            f"{c.ready}/{c.replicas}",
-            c.edge_url or "-",
-        ),
-        lambda c: c.name,
-    )
-
-
-def events(now: float) -> Shape[Event]:
-    """Events."""
-    return Shape(
-        ("age", "level", "about", "reason", "message"),
-        lambda e: (since(e.at, now), e.level, f"{e.kind}/{e.name}", e.reason, e.message),
-        lambda e: f"{e.kind}/{e.name}",
-    )
+    """The revisions of one deployment, which goes without saying; their numbers name them."""
+    return replace(of("revision", now, without=frozenset({"deployment"})), name=lambda r: str(r.number))
 
 
 def described(
@@ -223,9 +106,23 @@ def described(
         _section("conditions", "\n".join(_condition(c.type, c.holds, c.reason) for c in deployment.status.conditions))
     )
     parts.append(_section("revisions", _rows(revisions(now), revisions_of, columns)))
-    parts.append(_section("replicas", _rows(replicas(now), replicas_of, columns)))
+    parts.append(_section("replicas", _rows(of("replica", now), replicas_of, columns)))
     parts += [last_words(replica) for replica in replicas_of]
-    parts.append(_section("events", _rows(events(now), events_of, columns)))
+    parts.append(_section("events", _rows(of("event", now), events_of, columns)))
+    return "\n\n".join(part for part in parts if part)
+
+
+def described_by_kind(
+    kind: Kind, view: BaseModel, events_of: Sequence[Event], now: float, columns: int | None = None
+) -> str:
+    """All that there is to say of a resource whose kind has no page of its own."""
+    facts = {column.title: str(cell(column, view, now)) for column in kind.columns}
+    longest = max(map(len, facts), default=0)
+    lines = [f"{name + ':':<{longest + 2}}{plain(text)}" for name, text in facts.items()]
+    whole = view.model_dump(mode="json")
+    parts = ["\n".join(lines)]
+    parts += [_section(part, document(whole[part], Format.YAML)) for part in ("spec", "status") if whole.get(part)]
+    parts.append(_section("events", _rows(of("event", now), events_of, columns)))
     return "\n\n".join(part for part in parts if part)
 
 

@@ -101,7 +101,7 @@ def _listed(names: Sequence[str]) -> str:
 def adopt(name: str, workspace: str | None) -> None:
     """Answer for a deployment with the key in use."""
     with opened(workspace) as remote:
-        adopted = remote.adopt(name)
+        adopted = remote.roll(remote.deployment(name), "adopt")
     note(f"Key '{adopted.spec.owner}' answers for '{adopted.name}' from now on.")
 
 
@@ -109,7 +109,7 @@ def create_workspace(name: str, description: str) -> None:
     """Make a workspace."""
     with opened() as remote:
         made = remote.create_workspace(_request(WorkspaceRequest, name=name, description=description))
-    put_one(made, shapes.workspaces(time.time()), Format.TABLE)
+    put_one(made, shapes.of("workspace", time.time()), Format.TABLE)
 
 
 def whoami(form: Format) -> None:

@@ -55,8 +55,7 @@ def show(name: str, watch: bool, workspace: str | None, form: Format) -> None:
 def say(name: str, request: TuningRequest, workspace: str | None, form: Format) -> None:
     """Say one thing to the tuner, and tell what came of it."""
     with opened(workspace) as remote:
-        before = remote.tuning(name)
-        after = remote.tune(name, request)
+        before, after = remote.tune(name, request)
     note(told(request, before, after))
     if form is Format.NAME:
         put(after.deployment)

@@ -6,16 +6,22 @@ It carries and checks; what the routes are called and what they answer is said b
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
+from urllib.parse import quote
 
 import httpx2
 from pydantic import BaseModel, ValidationError
 
+from kaon.client.events import EventReader, ServerEvent
+from kaon.client.watch import Change, Watch
 from kaon.context import REQUEST_ID_HEADER
-from kaon.errors import BadAnswer, DeadlineExceeded, KaonError, Unavailable, from_problem
+from kaon.errors import BadAnswer, DeadlineExceeded, Gone, InvalidInput, KaonError, Unavailable, from_problem
+from kaon.types.kind import Kind
 
 M = TypeVar("M", bound=BaseModel)
 Body = BaseModel | Mapping[str, Any]
@@ -23,6 +29,12 @@ Query = Mapping[str, str | int | float | bool | None]
 
 _CONNECT_S = 5.0
 _CHUNK_BYTES = 256 * 1024
+_PAGE = 1000
+"""Items that a page may have."""
+_SILENCE_S = 45.0
+"""A watch that is silent for longer, without a sign of life, is cut: three of those signs are missing."""
+_AGAIN_S = 0.2
+_AGAIN_MOST_S = 5.0
 
 
 class Platform:
@@ -58,8 +70,72 @@ class Platform:
         return self._parsed(model, self._sent("GET", path, query))
 
     def items(self, model: type[M], path: str, **query: str | int | float | bool | None) -> list[M]:
-        """The items of the list that `GET path` answers."""
-        return self._parsed_items(model, self._sent("GET", path, query))
+        """The items of the list that `GET path` answers, of all its pages."""
+        return list(self._pages(model, path, query))
+
+    def resources(self, kind: Kind, workspace: str, most: int | None = None, **query: str | int | None) -> list[Any]:
+        """What the key sees of a kind, in order; `most` of it at most. `query` has filters of the kind."""
+        asked = {**query, "limit": min(most, _PAGE)} if most is not None else query
+        return list(islice(self._pages(kind.view, _path(kind, workspace), asked), most))
+
+    def resource(self, kind: Kind, workspace: str, name: str) -> Any:
+        """One resource."""
+        return self.read(kind.view, _path(kind, workspace, name))
+
+    def put_resource(
+        self, kind: Kind, workspace: str, name: str, spec: Body, *, version: int | None = None, dry_run: bool = False
+    ) -> Any:
+        """Create a resource, or replace its spec; only when it still has `version`, if one is named."""
+        headers = {} if version is None else {"if-match": str(version)}
+        query = {"dry_run": True} if dry_run else {}
+        path = _path(kind, workspace, name)
+        return self.write("PUT", path, spec, query=query, headers=headers, answer=kind.view)
+
+    def delete_resource(self, kind: Kind, workspace: str, name: str) -> None:
+        """Delete a resource."""
+        self.act("DELETE", _path(kind, workspace, name))
+
+    def watch(self, kind: Kind, workspace: str, **query: str | int | None) -> Iterator[Change]:
+        """What the key sees of a kind, then 'synced', then each change as it comes, without end.
+
+        What was connected once is connected again whenever that fails; it ends with the error that the platform
+        answers, such as that the key has ended.
+        """
+        known, path, failures, began = Watch(kind), _path(kind, workspace), 0, False
+        while True:
+            try:
+                for event in self._server_events(path, {**query, "watch": True, "since": known.since}):
+                    failures, began = 0, True
+                    yield from _changes(known, event)
+            except Gone:
+                known.begin_anew()
+            except (Unavailable, DeadlineExceeded):
+                if not began:
+                    raise
+            time.sleep(min(_AGAIN_MOST_S, _AGAIN_S * 2**failures))
+            failures = min(failures + 1, 10)
+
+    def _server_events(self, path: str, query: Query) -> Iterator[ServerEvent]:
+        timeout = httpx2.Timeout(_SILENCE_S, connect=_CONNECT_S)
+        with self._failing(), self._http.stream("GET", path, params=_given(query), timeout=timeout) as response:
+            if response.status_code >= 300:
+                response.read()
+                _checked(response)
+            reader = EventReader()
+            for chunk in response.iter_bytes():
+                yield from reader.feed(chunk)
+
+    def _pages(self, model: type[M], path: str, query: Query) -> Iterator[M]:
+        after: str | None = None
+        while True:
+            page = _members(self._sent("GET", path, query if after is None else {**query, "after": after}))
+            for item in page["items"]:
+                yield _valid(model, json.dumps(item))
+            for row in page.get("unreadable", ()):
+                self.on_unreadable(row)
+            after = page.get("next")
+            if after is None:
+                return
 
     def write(
         self,
@@ -74,9 +150,22 @@ class Platform:
         """Send `body` and return the answer."""
         return self._parsed(answer, self._sent(method, path, query or {}, _content(body), headers))
 
-    def act(self, method: str, path: str, body: Body | None = None, *, query: Query | None = None) -> None:
+    def read_tagged(self, model: type[M], path: str) -> tuple[M, str]:
+        """What `GET path` answers, and its entity tag."""
+        response = self._sent("GET", path, {})
+        return self._parsed(model, response), response.headers.get("etag", "")
+
+    def act(
+        self,
+        method: str,
+        path: str,
+        body: Body | None = None,
+        *,
+        query: Query | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         """Send a request whose answer does not matter."""
-        self._sent(method, path, query or {}, _content(body))
+        self._sent(method, path, query or {}, _content(body), headers)
 
     def upload(self, path: str, file: Path, answer: type[M], on_sent: Callable[[int], None] = lambda _: None) -> M:
         """Send a file; `on_sent` is told how many bytes went so far."""
@@ -131,15 +220,33 @@ class Platform:
     def _parsed(self, model: type[M], response: httpx2.Response) -> M:
         return _valid(model, response.content)
 
-    def _parsed_items(self, model: type[M], response: httpx2.Response) -> list[M]:
-        try:
-            found = response.json()
-            items = [model.model_validate_json(json.dumps(item)) for item in found["items"]]
-            for row in found.get("unreadable", ()):
-                self.on_unreadable(row)
-            return items
-        except (ValueError, KeyError, TypeError):
-            raise _strange() from None
+
+def _changes(known: Watch, event: ServerEvent) -> Iterator[Change]:
+    try:
+        yield from known.take(event)
+    except ValidationError:
+        raise _strange() from None
+
+
+def _path(kind: Kind, workspace: str, name: str | None = None) -> str:
+    """Where a kind's resources are, or one of them. Raises `InvalidInput` for what cannot be a name."""
+    path = kind.path.format(ws=quote(workspace, safe=""))
+    if name is None:
+        return path
+    if not name or "/" in name:  # such a path would be another's, or nobody's
+        raise InvalidInput(f"'{name}' is no name.", hint=f"See those there are: kaon get {kind.plural}")
+    return f"{path}/{quote(name, safe=':')}"
+
+
+def _members(response: httpx2.Response) -> dict[str, Any]:
+    """The members of a page."""
+    try:
+        members = response.json()
+    except ValueError:
+        raise _strange() from None
+    if not isinstance(members, dict) or not isinstance(members.get("items"), list):
+        raise _strange()
+    return members
 
 
 def _given(query: Query) -> dict[str, str]:

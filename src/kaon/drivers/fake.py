@@ -1,8 +1,8 @@
 """A place where replicas run in memory only, as a script says: for tests and for the simulator.
 
-It passes the same contract suite as the real drivers, and moves with the clock that it is given: nothing
-here happens at a time of its own. Its replicas answer `health`, `admit` and `tune` as real ones do on their control
-sockets, so that an agent runs against it unchanged.
+It passes the same contract suite as the real drivers, and moves with the clock that it is given: nothing here happens
+at a time of its own. `FakeReplicas` answers as real replicas do on their control sockets, so that an agent runs against
+both unchanged. What a place may do wrong is said by `FakePlace.faults`.
 """
 
 from __future__ import annotations
@@ -15,16 +15,25 @@ from dataclasses import dataclass, field
 from pydantic import Field
 
 from kaon.clock import Clock
-from kaon.drivers.port import LogLine, Sighting, Stage, Start
-from kaon.errors import Unavailable
+from kaon.drivers.port import (
+    Addresses,
+    Capabilities,
+    LogLine,
+    PlaceObservation,
+    Sighting,
+    Stage,
+    Workload,
+)
+from kaon.errors import PlaceFull, PlaceUnavailable, Unavailable, WorkloadRefused
 from kaon.processes import ended_from_outside
 from kaon.types.flight import Flight
 from kaon.types.key import Access
 from kaon.types.knobs import Knobs
 from kaon.types.launch import EXIT_CONFIG, ReplicaHealth
 from kaon.types.model import Address, Model
+from kaon.types.place import Capacity, PlaceHealth, PlaceState
 from kaon.types.refusals import Refusals
-from kaon.types.replica import Phase
+from kaon.types.replica import Phase, WorkloadKind
 
 BEHAVIOUR = "BEHAVIOUR"
 """Environment variable of a replica that holds its `Behaviour` as JSON."""
@@ -46,25 +55,35 @@ class Behaviour(Model):
 CONFIG_ERROR = Behaviour(ready_after_s=None, ends_after_s=0.0, exit_code=EXIT_CONFIG)
 
 
-def behaviour_in_env(start: Start) -> Behaviour:
+def behaviour_in_env(workload: Workload) -> Behaviour:
     """The script of the contract suite: the replica's environment says what it does."""
-    return Behaviour.model_validate_json(start.replica.env.get(BEHAVIOUR, "{}"))
+    return Behaviour.model_validate_json(workload.spec.env.get(BEHAVIOUR, "{}"))
 
 
-Script = Callable[[Start], Behaviour]
+Script = Callable[[Workload], Behaviour]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What a method of the driver does wrong: it raises `error`, hangs, or does its work only after `late_s`."""
+
+    error: Exception | None = None
+    hang: bool = False
+    late_s: float = 0.0
 
 
 @dataclass
 class FakeReplica:
     """One replica. `in_flight`, `flights` and `frozen` are for tests to set."""
 
-    start: Start
+    workload: Workload
     behaviour: Behaviour
     pid: int
     began: float
     began_at: float
     access: Access
     knobs: Knobs
+    waits: bool = False
     stopped: Sighting | None = None
     in_flight: int = 0
     flights: dict[str, float] = field(default_factory=dict)  # request id -> seconds left when it began
@@ -74,18 +93,104 @@ class FakeReplica:
 
 
 class FakePlace:
-    """What outlives a driver object: the replicas themselves. `room` is how many may run at once."""
+    """What outlives a driver object: the replicas themselves."""
 
-    def __init__(self, clock: Clock, *, script: Script = behaviour_in_env, room: int | None = None) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        script: Script = behaviour_in_env,
+        room: int | None = None,
+        queues: bool = False,
+        addresses: Addresses = Addresses.SOCKET,
+    ) -> None:
+        """`room` is how many replicas may run at once; a place that `queues` takes more, and starts them later."""
         self.clock = clock
         self.script = script
         self.room = room
+        self.queues = queues
+        self.addresses = addresses
         self.replicas: dict[str, FakeReplica] = {}
         self.pids = 1000
         self.unkillable = ""
         """Why no replica can be stopped now; empty: they can."""
         self.stops = 0
         """How often one that runs was asked to end."""
+        self.faults: dict[str, Fault] = {}
+        """What the driver's methods do wrong now, by name."""
+        self.version = 0
+        self.changed = asyncio.Event()
+        """Set when the version has changed; then another event takes its place."""
+
+    @property
+    def running(self) -> int:
+        """Replicas that have a place of their own."""
+        return sum(replica.stopped is None and not replica.waits for replica in self.replicas.values())
+
+    def bump(self) -> None:
+        """The observation is another one from now on."""
+        self.version += 1
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    def settle(self) -> None:
+        """End those whose time is over, and let those begin that waited for room."""
+        for replica in self.replicas.values():
+            self.settle_one(replica)
+        for replica in self.replicas.values():
+            if replica.waits and self.has_room:
+                replica.waits = False
+                replica.began, replica.began_at = self.clock.monotonic(), self.clock.now()
+                self.bump()
+
+    def settle_one(self, replica: FakeReplica) -> None:
+        """End it when its time is over."""
+        if replica.stopped is None and not replica.waits and self.left_s(replica) == 0:
+            self.end(replica, replica.behaviour.exit_code)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more may run."""
+        return self.room is None or self.running < self.room
+
+    def left_s(self, replica: FakeReplica) -> float | None:
+        """Seconds until a replica ends by itself; None: it never does."""
+        if replica.behaviour.ends_after_s is None:
+            return None
+        return max(0.0, replica.began + replica.behaviour.ends_after_s - self.clock.monotonic())
+
+    def end(self, replica: FakeReplica, code: int | None, reason: str = "") -> None:
+        """It has ended; `code` is None when it never began."""
+        by_fault = code is not None and code != 0 and not ended_from_outside(code)
+        replica.waits = False
+        replica.stopped = Sighting(
+            id=replica.workload.spec.id,
+            stage=Stage.EXITED,
+            reason=reason or f"It ended with exit code {code}.",
+            pid=replica.pid,
+            started_at=replica.began_at,
+            exit_code=code,
+            last_lines=tuple(replica.lines[-20:]),
+            blamed=tuple(replica.flights) if by_fault else (),
+        )
+        self.bump()
+
+    def sighting(self, replica: FakeReplica) -> Sighting:
+        """What is seen of it."""
+        id_ = replica.workload.spec.id
+        if replica.waits:
+            return Sighting(id=id_, stage=Stage.WAITING, reason=f"No room left: {self.room} replicas run here.")
+        service, control = f"unix:/fake/{id_}/service.sock", f"unix:/fake/{id_}/control.sock"
+        if self.addresses is Addresses.TCP:
+            service, control = f"{id_}.fake:8000", f"{id_}.fake:8001"
+        return replica.stopped or Sighting(
+            id=id_,
+            stage=Stage.STARTING,
+            pid=replica.pid,
+            started_at=replica.began_at,
+            service_address=service if replica.workload.kind is WorkloadKind.SERVICE else None,
+            control_address=control,
+        )
 
 
 class FakeDriver:
@@ -93,77 +198,122 @@ class FakeDriver:
 
     def __init__(self, place: FakePlace) -> None:
         self._place = place
-        self._news = asyncio.Event()
 
-    async def start(self, start: Start, secrets: dict[str, str]) -> None:
-        place, id_ = self._place, start.replica.id
-        if id_ in place.replicas and self._sighting(id_).stage != Stage.EXITED:
+    def capabilities(self) -> Capabilities:
+        return Capabilities(addresses=self._place.addresses)
+
+    async def health(self) -> PlaceHealth:
+        await self._fault("health")
+        place = self._place
+        place.settle()
+        reason = place.unkillable
+        return PlaceHealth(
+            state=PlaceState.DEGRADED if reason else PlaceState.OK,
+            reason=reason,
+            used=Capacity(cpus=place.running),
+            free=None if place.room is None else Capacity(cpus=max(0, place.room - place.running)),
+        )
+
+    async def start(self, workload: Workload) -> None:
+        await self._fault("start")
+        place, id_ = self._place, workload.spec.id
+        place.settle()
+        before = place.replicas.get(id_)
+        if before and before.stopped is None:
             return
-        running = sum(self._sighting(other).stage != Stage.EXITED for other in place.replicas)
-        if place.room is not None and running >= place.room:
-            raise Unavailable(f"No room left: {place.room} replicas run here.")
+        if workload.mounts:
+            raise WorkloadRefused("Nothing can be mounted here.")
+        if place.addresses is Addresses.TCP and not workload.launch.control_token:
+            raise WorkloadRefused("Its control address would be open to everybody.")
+        if not place.has_room and not place.queues:
+            raise PlaceFull(f"No room left: {place.room} replicas run here.")
         place.pids += 1
-        behaviour = place.script(start)
+        behaviour = place.script(workload)
         place.replicas[id_] = FakeReplica(
-            start=start,
+            workload=workload,
             behaviour=behaviour,
             pid=place.pids,
             began=place.clock.monotonic(),
             began_at=place.clock.now(),
-            access=start.access,
-            knobs=start.knobs,
+            access=workload.launch.access,
+            knobs=workload.launch.knobs,
+            waits=not place.has_room,
             flights=dict(behaviour.flights),
-            lines=[*(place.replicas[id_].lines if id_ in place.replicas else []), *behaviour.lines],
+            lines=[*(before.lines if before else []), *behaviour.lines],
         )
-        self._news.set()
+        place.bump()
 
     async def stop(self, replica: str, grace_s: float) -> None:
-        known = self._place.replicas.get(replica)
-        if known is None or self._sighting(replica).stage == Stage.EXITED:
+        await self._fault("stop")
+        place = self._place
+        place.settle()
+        known = place.replicas.get(replica)
+        if known is None or known.stopped:
             return
-        self._place.stops += 1
-        if self._place.unkillable:
-            raise Unavailable(self._place.unkillable)
-        if (known.behaviour.deaf or known.frozen) and grace_s:
-            await self._place.clock.sleep(grace_s)
-        code = -9 if known.behaviour.deaf or known.frozen or not grace_s else 0
-        known.stopped = self._ended(known, code)
-        self._news.set()
+        place.stops += 1
+        if place.unkillable:
+            raise Unavailable(place.unkillable)
+        if known.waits:
+            place.end(known, None, "Stopped before it began.")
+            return
+        deaf = known.behaviour.deaf or known.frozen
+        if deaf and grace_s:
+            await place.clock.sleep(grace_s)
+        if known.stopped is None:
+            place.end(known, -9 if deaf or not grace_s else 0)
 
-    async def observe(self) -> dict[str, Sighting]:
-        self._news.clear()
-        return {id_: self._sighting(id_) for id_ in self._place.replicas}
+    async def observe(self) -> PlaceObservation:
+        await self._fault("observe")
+        place = self._place
+        place.settle()
+        return PlaceObservation(
+            place.version, {id_: place.sighting(replica) for id_, replica in place.replicas.items()}
+        )
 
-    async def changed(self) -> None:
-        clock = self._place.clock
-        ends = [left for replica in self._place.replicas.values() if (left := self._left_s(replica)) is not None]
-        news = asyncio.ensure_future(self._news.wait())
-        due = asyncio.ensure_future(clock.sleep(min(ends))) if ends else None
-        try:
-            await asyncio.wait([news, *([due] if due else [])], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for waiting in (news, due):
-                if waiting:
-                    waiting.cancel()
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await waiting
+    async def changed(self, after: int) -> None:
+        await self._fault("changed")
+        place = self._place
+        while True:
+            place.settle()
+            if place.version != after:
+                return
+            running = (replica for replica in place.replicas.values() if not replica.stopped and not replica.waits)
+            ends = [left_s for replica in running if (left_s := place.left_s(replica)) is not None]
+            news = asyncio.ensure_future(place.changed.wait())
+            due = asyncio.ensure_future(place.clock.sleep(min(ends))) if ends else None
+            try:
+                await asyncio.wait([news, *([due] if due else [])], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for waiting in (news, due):
+                    if waiting:
+                        waiting.cancel()
+                        with contextlib.suppress(asyncio.CancelledError):
+                            await waiting
 
     async def flights(self, replica: str) -> tuple[Flight, ...]:
+        await self._fault("flights")
+        self._place.settle()
         known = self._place.replicas.get(replica)
-        if known is None or self._sighting(replica).stage == Stage.EXITED:
+        if known is None or known.stopped:
             return ()
         age_s = self._place.clock.monotonic() - known.began
         return tuple(Flight(request_id=id_, left_s=left_s - age_s) for id_, left_s in known.flights.items())
 
     async def show_stacks(self, replica: str) -> None:
-        if (known := self._place.replicas.get(replica)) and self._sighting(replica).stage == Stage.STARTING:
+        await self._fault("show_stacks")
+        self._place.settle()
+        if (known := self._place.replicas.get(replica)) and not known.stopped and not known.waits:
             known.lines.append("Current thread 0x1 (most recent call first):")
 
     async def forget(self, replica: str) -> None:
-        if replica in self._place.replicas and self._sighting(replica).stage == Stage.EXITED:
+        await self._fault("forget")
+        self._place.settle()
+        if (known := self._place.replicas.get(replica)) and known.stopped:
             del self._place.replicas[replica]
+            self._place.bump()
 
     async def logs(self, replica: str, *, tail: int, follow: bool) -> AsyncIterator[LogLine]:
+        await self._fault("logs")
         known = self._place.replicas.get(replica)
         seen = max(0, len(known.lines) - tail) if known else 0
         while known:
@@ -175,7 +325,32 @@ class FakeDriver:
             await self._place.clock.sleep(0.1)
             known = self._place.replicas.get(replica)
 
-    # What the replicas themselves answer
+    async def _fault(self, method: str) -> None:
+        fault = self._place.faults.get(method, Fault())
+        if fault.error:
+            raise fault.error
+        if fault.hang:
+            await asyncio.Event().wait()
+        if fault.late_s:
+            await self._place.clock.sleep(fault.late_s)
+
+
+FAULTS: dict[str, Fault] = {
+    "full": Fault(PlaceFull("No room left.")),
+    "away": Fault(PlaceUnavailable("The place does not answer.")),
+    "refused": Fault(WorkloadRefused("It can never run here.")),
+    "mistake": Fault(ZeroDivisionError("a mistake of the driver's own")),
+    "hang": Fault(hang=True),
+    "late": Fault(late_s=3.0),
+}
+"""Each way in which a method of a driver can fail, by name."""
+
+
+class FakeReplicas:
+    """What the replicas of a `FakePlace` answer on their control addresses."""
+
+    def __init__(self, place: FakePlace) -> None:
+        self._place = place
 
     async def health(self, address: Address) -> ReplicaHealth:
         """The answer of the replica's `/ready`. Raises `Unavailable` when nothing answers there."""
@@ -206,41 +381,10 @@ class FakeDriver:
         """Nothing is kept for a replica that has ended."""
 
     def _at(self, address: Address) -> FakeReplica:
-        id_ = address.split("/")[-2]
+        id_ = address.split("/")[-2] if address.startswith("unix:") else address.partition(".")[0]
         replica = self._place.replicas.get(id_)
-        if replica is None or replica.frozen or self._sighting(id_).stage != Stage.STARTING:
+        if replica is not None:
+            self._place.settle_one(replica)
+        if replica is None or replica.frozen or replica.stopped or replica.waits:
             raise Unavailable(f"Nothing answers at {address}.")
         return replica
-
-    def _left_s(self, replica: FakeReplica) -> float | None:
-        """Seconds until a replica ends by itself; None when it has ended or never does."""
-        if replica.stopped or replica.behaviour.ends_after_s is None:
-            return None
-        left = replica.began + replica.behaviour.ends_after_s - self._place.clock.monotonic()
-        return left if left > 0 else None
-
-    def _sighting(self, id_: str) -> Sighting:
-        replica = self._place.replicas[id_]
-        ends = replica.behaviour.ends_after_s
-        if replica.stopped is None and ends is not None and self._left_s(replica) is None:
-            replica.stopped = self._ended(replica, replica.behaviour.exit_code)
-        return replica.stopped or Sighting(
-            id=id_,
-            stage=Stage.STARTING,
-            pid=replica.pid,
-            started_at=replica.began_at,
-            service_address=f"unix:/fake/{id_}/service.sock",
-            control_address=f"unix:/fake/{id_}/control.sock",
-        )
-
-    def _ended(self, replica: FakeReplica, code: int) -> Sighting:
-        return Sighting(
-            id=replica.start.replica.id,
-            stage=Stage.EXITED,
-            reason=f"It ended with exit code {code}.",
-            pid=replica.pid,
-            started_at=replica.began_at,
-            exit_code=code,
-            last_lines=tuple(replica.lines[-20:]),
-            blamed=() if ended_from_outside(code) or not code else tuple(replica.flights),
-        )

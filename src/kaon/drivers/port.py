@@ -1,12 +1,22 @@
 """What an agent asks of the place where replicas run.
 
-A driver holds no wishes and decides nothing: it starts what it is told, stops what it is told, and says
-what it sees. Replicas outlive the agent: a new driver object over the same place sees them all again.
+A driver decides nothing: it starts what it is given, stops what it is asked to, and reports what it finds. Replicas
+outlive the agent: a new driver object over the same place finds them all again, and so it finds the exit codes of
+those that ended meanwhile.
+
+Every method but `capabilities` may fail, and its error says what the agent is to do:
+
+    PlaceFull          no room for one more now       try the start again later
+    PlaceUnavailable   the place cannot be reached    what runs there may run on; ask again later
+    WorkloadRefused    never possible as it is        do not try again
+
+Each call may be repeated: after `PlaceUnavailable` nobody knows whether it was done.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
@@ -14,15 +24,17 @@ from typing import Protocol
 from pydantic import Field
 
 from kaon.types.flight import Flight
-from kaon.types.key import Access
-from kaon.types.knobs import AS_THE_CLASS_SAYS, Knobs
+from kaon.types.launch import LaunchSpec
 from kaon.types.model import Address, Model
-from kaon.types.replica import ReplicaSpec
+from kaon.types.place import PlaceHealth
+from kaon.types.replica import ReplicaSpec, WorkloadKind
 
 
 class Stage(StrEnum):
     """How far a driver got with a replica."""
 
+    WAITING = "Waiting"
+    """The place has no room yet, and will start it when there is some."""
     INSTALLING = "Installing"
     STARTING = "Starting"
     """The process exists; whether it is ready is asked of the process itself."""
@@ -42,18 +54,57 @@ class Sighting(Model):
     blamed: tuple[str, ...] = Field(
         default=(), description="Ids of requests in flight when it ended by a fault of its own; see kaon.agent.poison."
     )
-    service_address: Address | None = None
+    service_address: Address | None = Field(default=None, description="None of a job: nobody calls it.")
     control_address: Address | None = None
 
 
-class Start(Model):
-    """What it takes to start one replica."""
+@dataclass(frozen=True)
+class PlaceObservation:
+    """All replicas of a place, those that ended included until `forget`. Another `version` means other replicas."""
 
-    replica: ReplicaSpec
-    access: Access = Access()
-    knobs: Knobs = AS_THE_CLASS_SAYS
-    prefix: str = "/"
-    edge_url: str = ""
+    version: int = 0
+    replicas: Mapping[str, Sighting] = field(default_factory=dict)
+
+
+class Mount(Model):
+    """A folder that a workload finds at a path of its own."""
+
+    source: str = Field(description="Where it is in the place.")
+    path: str = Field(description="Where the workload finds it.")
+    read_only: bool = True
+
+
+class Workload(Model):
+    """What it takes to run one replica: all that a driver is given."""
+
+    spec: ReplicaSpec
+    launch: LaunchSpec
+    secrets: dict[str, str] = Field(default_factory=dict, repr=False, description="Environment variable -> value.")
+    mounts: tuple[Mount, ...] = ()
+
+    @property
+    def kind(self) -> WorkloadKind:
+        """Whether it answers calls until it is stopped, or ends by itself."""
+        return self.spec.kind
+
+
+class Addresses(StrEnum):
+    """How a place's replicas are reached."""
+
+    SOCKET = "socket"
+    """Unix sockets that only their owner may open."""
+    TCP = "tcp"
+    """Ports that others may reach: control addresses ask for a token."""
+
+
+class Capabilities(Model):
+    """What a place can do. It does not change while the driver lives."""
+
+    addresses: Addresses
+    mounts: bool = Field(default=False, description="Workloads may have mounts.")
+    gpus: bool = Field(default=False, description="Workloads may have GPUs of their own.")
+    exec: bool = Field(default=False, description="Programs can be run beside a replica, in its surroundings.")
+    logs: bool = Field(default=True, description="What replicas write can be read.")
 
 
 Fetch = Callable[[str], Awaitable[Path]]
@@ -69,13 +120,21 @@ class LogLine(Model):
 
 
 class Driver(Protocol):
-    """Starts, stops and sees replicas."""
+    """Starts, stops and observes replicas. All methods may be called by several tasks at once."""
 
-    async def start(self, start: Start, secrets: dict[str, str]) -> None:
-        """Begin to start a replica and return; `observe` tells how it goes.
+    def capabilities(self) -> Capabilities:
+        """What this place can do."""
+        ...
 
-        A replica of that id that already runs is left alone; one that has ended is started anew. Raises
-        `Unavailable` when the place is full. What goes wrong later is the reason of an `EXITED` sighting.
+    async def health(self) -> PlaceHealth:
+        """How the place itself is, and how much of it is in use."""
+        ...
+
+    async def start(self, workload: Workload) -> None:
+        """Begin to start a replica and return; `observe` shows how it goes.
+
+        A replica of that id that already runs is left alone; one that has ended is started anew. What goes wrong later
+        is the reason of an `EXITED` sighting.
         """
         ...
 
@@ -83,12 +142,12 @@ class Driver(Protocol):
         """Ask the replica to drain, wait up to `grace_s`, then end it and all that it started. Idempotent."""
         ...
 
-    async def observe(self) -> dict[str, Sighting]:
-        """Every replica that this place knows of, by id, those that ended included until `forget`."""
+    async def observe(self) -> PlaceObservation:
+        """The replicas that this place has. Cheap; it changes nothing, and any number of readers may ask at once."""
         ...
 
-    async def changed(self) -> None:
-        """Return when `observe` may tell something else than when it was last asked. It may return early."""
+    async def changed(self, after: int) -> None:
+        """Return when the observation's version is not `after` any more. It may return early."""
         ...
 
     async def flights(self, replica: str) -> tuple[Flight, ...]:

@@ -93,14 +93,12 @@ class Edge:
         rejected = self.process.refusal() if any(seen.refused.values()) and self.configuration.behind(seen) else ""
         return EdgeStatus(running=True, rejected=rejected, refused=refused, address=address)
 
-    async def in_flight(self, address: Address) -> int | None:
-        """Requests that Envoy has open to a replica; None when it knows no such replica.
+    async def in_flight(self) -> Mapping[Address, int]:
+        """Requests that Envoy has open, by the replica's address: all with one question.
 
         Raises `Unavailable` when Envoy runs but does not answer.
         """
-        if not self.process.running:
-            return None
-        return (await stats.active(self.layout.admin_socket)).get(address)
+        return await stats.active(self.layout.admin_socket) if self.process.running else {}
 
     async def counts(self) -> counts.EdgeCounts:
         """What Envoy has counted of callers' traffic. Raises `Unavailable` when it does not answer."""

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 from kaon.laws import canary as trials
 from kaon.laws import moves
-from kaon.laws.world import TROUBLE, Replicas, Seen, World, describe
+from kaon.laws.world import TROUBLE, Replicas, Seen, World, describe, late_at
 from kaon.types.deployment import Assignment, CanaryStatus, DeploymentSpec, DeploymentStatus, RolloutState
 from kaon.types.model import content_hash
 from kaon.types.replica import Phase
@@ -153,7 +153,7 @@ def next_look_at(spec: DeploymentSpec, status: DeploymentStatus, seen: Sequence[
     looks = [now + trials.LOOK_S] if status.canary else []
     if not spec.paused:
         coming = (s for s in seen if s.revision == status.target and s.phase is not Phase.READY)
-        looks += [max(s.begun_at, status.since) + spec.rollout.progress_deadline_s for s in coming]
+        looks += [late_at(s, status.since, spec.rollout.progress_deadline_s) for s in coming]
     return min((at for at in looks if at > now), default=None)
 
 

@@ -7,7 +7,7 @@ from itertools import chain, islice
 from itertools import count as counting
 
 from kaon.types.model import Model
-from kaon.types.replica import Phase
+from kaon.types.replica import INSTALL_LIMIT_S, Phase
 
 CRASHES = 3
 """A new replica that restarted so often does not come up."""
@@ -73,9 +73,21 @@ class World:
                 continue
             if s.phase is Phase.CONFIG_ERROR or s.restarts >= CRASHES:
                 return f"Revision {revision} does not come up: {describe(s)}"
-            if now - max(since, s.begun_at) >= deadline_s:
+            if now >= late_at(s, since, deadline_s):
+                if s.phase is Phase.INSTALLING:
+                    return f"Revision {revision} is not installed after {INSTALL_LIMIT_S / 60:g} minutes: {describe(s)}"
                 return f"Revision {revision} is not ready after {deadline_s:g} s: {describe(s)}"
         return ""
+
+
+def late_at(s: Seen, since: float, deadline_s: float) -> float:
+    """When a replica that is not ready has taken too long, in epoch seconds; `since` is when its revision was to begin.
+
+    What is installed may be large, and is fetched once: the deadline is that of the start after it.
+    """
+    if s.phase is Phase.INSTALLING:
+        return since + INSTALL_LIMIT_S
+    return max(since, s.begun_at) + deadline_s
 
 
 def describe(s: Seen) -> str:

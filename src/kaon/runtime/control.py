@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 from typing import TypeVar
 from urllib.parse import parse_qs
 
 from pydantic import BaseModel, ValidationError
 
-from kaon.errors import InvalidInput, KaonError, NotFound, TooLarge
+from kaon.errors import InvalidInput, KaonError, NotFound, TooLarge, Unauthenticated
 from kaon.runtime import metrics
 from kaon.runtime.answers import Answer, refusal
 from kaon.runtime.asgi import Receive, Scope, Send
@@ -25,6 +26,8 @@ from kaon.types.versioned import Versioned
 _JSON = b"application/json"
 _PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
 _MAX_BODY_BYTES = 16 * 2**20
+_OPEN = ("GET /live", "GET /ready")
+"""What edges and Kubernetes ask, who have no token: it says nothing that a caller could not find out."""
 
 M = TypeVar("M", bound=BaseModel)
 V = TypeVar("V", bound=Versioned)
@@ -33,8 +36,10 @@ V = TypeVar("V", bound=Versioned)
 class Control:
     """The control socket's ASGI app, and the phase that it tells."""
 
-    def __init__(self, serving: Serving, cpus: float = 1.0) -> None:
+    def __init__(self, serving: Serving, cpus: float = 1.0, token: str = "") -> None:
+        """`token` is what callers must show, but for `_OPEN`; empty: whoever can connect may call."""
         self.phase = Phase.LOADING
+        self._authorization = f"Bearer {token}".encode() if token else b""
         self._serving = serving
         self._sums = Sums(serving, cpus)
         self._refusals = Refusals().named()
@@ -43,13 +48,22 @@ class Control:
         if scope["type"] != "http":
             return
         try:
-            query = scope.get("query_string", b"").decode("latin-1")
-            answer = await self._answer(f"{scope['method']} {scope['path']}", query, receive)
+            call, query = f"{scope['method']} {scope['path']}", scope.get("query_string", b"").decode("latin-1")
+            self._check(call, scope)
+            answer = await self._answer(call, query, receive)
         except KaonError as error:
             answer = refusal(error, "")
         headers = [(b"content-type", answer.media_type), (b"content-length", b"%d" % len(answer.body))]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
+
+    def _check(self, call: str, scope: Scope) -> None:
+        """Raise `Unauthenticated` when this call needs the token and does not show it."""
+        if not self._authorization or call in _OPEN:
+            return
+        shown = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        if not hmac.compare_digest(shown, self._authorization):
+            raise Unauthenticated("The control address asks for this replica's token.")
 
     async def _answer(self, call: str, query: str, receive: Receive) -> Answer:
         match call:

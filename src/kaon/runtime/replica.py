@@ -73,7 +73,7 @@ class Replica:
         door = Door(Gate(self._launch.access, self._clock), site_of(self._launch.service_address))
         serving = Serving(door, loop, self._launch.prefix, flights)
         serving.tune(self._launch.knobs)
-        control = Control(serving, self._launch.cpus)
+        control = Control(serving, self._launch.cpus, self._launch.control_token)
         public = server(
             App(serving),
             http=partial(ReplicaProtocol, serving),

@@ -18,12 +18,13 @@ import os
 import shutil
 import sys
 import sysconfig
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from kaon.errors import BuildError
 from kaon.sdk.installer import run_uv
+from kaon.sdk.installing import Installing
 from kaon.sdk.locks import check_lock
 
 _PATH_FILE = "kaon-platform.pth"
@@ -55,13 +56,15 @@ class Environments:
         wheels: Sequence[Path] = (),
         options: Sequence[str] = (),
         allow_sdist: bool = False,
+        progress: Callable[[str], None] = lambda _: None,
     ) -> Path:
         """The interpreter of the environment that `lock_text` names, made now when it is not here.
 
         Packages come from the folders `wheels`, from where `options` of uv say, and from the indexes that the
         environment of this process names; built from their sources only with `allow_sdist`. Blocks while it, or
-        somebody else, makes it. Needs no network when uv's cache has the packages. Raises `InvalidInput` when the
-        lock is more than pinned names with hashes, `BuildError` when it cannot be installed or takes too long.
+        somebody else, makes it; `progress` is called with what is being done, from any thread. Needs no network when
+        uv's cache has the packages. Raises `InvalidInput` when the lock is more than pinned names with hashes,
+        `BuildError` when it cannot be installed or takes too long.
         """
         found = self.find(lock_text)
         if found is not None:
@@ -73,7 +76,7 @@ class Environments:
                 beside = self._root / f".{folder.name}.part"
                 _delete(beside)  # of a process that died here
                 places = [text for place in wheels if place.is_dir() for text in ("--find-links", str(place))]
-                _make(beside, lock_text, [*places, *options, *([] if allow_sdist else ["--no-build"])])
+                _make(beside, lock_text, [*places, *options, *([] if allow_sdist else ["--no-build"])], progress)
                 beside.rename(folder)
         return folder / "bin" / "python"
 
@@ -120,7 +123,14 @@ def _platform_paths() -> list[str]:
     return list(dict.fromkeys(paths))
 
 
-def _make(folder: Path, lock_text: str, more: Sequence[str]) -> None:
+def _make(folder: Path, lock_text: str, more: Sequence[str], progress: Callable[[str], None]) -> None:
+    installing = Installing(lock_text)
+
+    def read(line: str) -> None:
+        if (doing := installing.after(line)) is not None:
+            progress(doing)
+
+    progress("making the environment")
     run_uv(
         ["venv", "--quiet", "--relocatable", "--no-project", "--python", sys.executable, str(folder)],
         "The environment cannot be made.",
@@ -128,8 +138,9 @@ def _make(folder: Path, lock_text: str, more: Sequence[str]) -> None:
     wanted = folder / "requirements.lock"
     wanted.write_text(lock_text)
     python = str(folder / "bin" / "python")
-    how = ["--quiet", "--require-hashes", "--link-mode", "hardlink", "--compile-bytecode", "--python", python]
-    run_uv(["pip", "sync", *how, *more, str(wanted)], "The requirements cannot be installed.", _INSTALL_HINT)
+    how = ["--require-hashes", "--link-mode", "hardlink", "--compile-bytecode", "--python", python]
+    sync = ["pip", "sync", *how, *more, str(wanted)]
+    run_uv(sync, "The requirements cannot be installed.", _INSTALL_HINT, on_line=read)
     packages = next(folder.glob("lib/python*/site-packages"), None)
     if packages is None:
         raise BuildError("The environment was made without a place for packages.")

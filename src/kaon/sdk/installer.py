@@ -10,10 +10,13 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from kaon.errors import BuildError
+from kaon.sdk.installing import is_progress
 
 TIMEOUT_S = 900.0
 """For everything that one run of uv downloads, builds and installs."""
@@ -43,19 +46,21 @@ def run_uv(
     *,
     folder: Path | None = None,
     timeout_s: float = TIMEOUT_S,
+    on_line: Callable[[str], None] = lambda _: None,
 ) -> str:
     """Run uv in `folder` and return what it printed; from the network first, from its cache when that fails.
 
-    Raises `BuildError` with `failure` and uv's last lines, and when it takes longer than `timeout_s`.
+    `on_line` is called with each line that it writes to its standard error, from another thread. Raises `BuildError`
+    with `failure` and uv's last lines, and when it takes longer than `timeout_s`.
     """
     import uv
 
     command = [uv.find_uv_bin(), *arguments, "--no-progress", "--color", "never"]
-    code, out, said = _run(command, failure, folder, timeout_s)
+    code, out, said = _run(command, failure, folder, timeout_s, on_line)
     if code != 0:
-        again, out, _ = _run([*command, "--offline"], failure, folder, timeout_s)
+        again, out, _ = _run([*command, "--offline"], failure, folder, timeout_s, on_line)
         if again != 0:
-            lines = [line.strip() for line in said.splitlines() if line.strip()]
+            lines = [line.strip() for line in said.splitlines() if line.strip() and not is_progress(line)]
             if _NO_WHEEL.search(said):
                 hint = (
                     "A package has no wheel for this machine, and building it from its sources runs its code. "
@@ -65,7 +70,9 @@ def run_uv(
     return out
 
 
-def _run(command: Sequence[str], failure: str, folder: Path | None, timeout_s: float) -> tuple[int, str, str]:
+def _run(
+    command: Sequence[str], failure: str, folder: Path | None, timeout_s: float, on_line: Callable[[str], None]
+) -> tuple[int, str, str]:
     """(exit code, output, errors) of a program in a session of its own, which ends with it."""
     environment = clean_environment(os.environ)
     environment |= {name: text for name, text in os.environ.items() if _OF_UV.fullmatch(name)}
@@ -81,8 +88,9 @@ def _run(command: Sequence[str], failure: str, folder: Path | None, timeout_s: f
         cwd=folder,
         start_new_session=True,
     ) as process:
+        out, errors = _Reader(process.stdout), _Reader(process.stderr, on_line)
         try:
-            out, said = process.communicate(timeout=timeout_s)
+            process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             raise BuildError(
                 f"{failure} It took more than {timeout_s:.0f} s.", hint="Check the network, and build again."
@@ -90,4 +98,22 @@ def _run(command: Sequence[str], failure: str, folder: Path | None, timeout_s: f
         finally:
             if process.returncode is None:
                 os.killpg(process.pid, signal.SIGKILL)
-        return process.returncode, out, said
+            out.join()
+            errors.join()
+        return process.returncode, "".join(out.lines), "".join(errors.lines)
+
+
+class _Reader(threading.Thread):
+    """Reads a stream to its end, so that whoever writes to it never waits."""
+
+    def __init__(self, stream: IO[str] | None, on_line: Callable[[str], None] = lambda _: None) -> None:
+        super().__init__(name="uv", daemon=True)
+        self._stream = stream
+        self._on_line = on_line
+        self.lines: list[str] = []
+        self.start()
+
+    def run(self) -> None:
+        for line in self._stream or ():
+            self.lines.append(line)
+            self._on_line(line)

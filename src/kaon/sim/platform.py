@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 
 from kaon.agent import steps
 from kaon.agent.situation import Action, AdmitIt, ForgetIt, Health, Memory, Refused, Seen, StartIt, StopIt
+from kaon.agent.workloads import workload_of
 from kaon.clock import FakeClock
 from kaon.control import Controllers
 from kaon.control.loop import Key
 from kaon.control.scaling import TICK_S
 from kaon.control.twins import Twin
-from kaon.drivers.fake import Behaviour, FakeDriver, FakePlace
-from kaon.drivers.port import Stage, Start
+from kaon.drivers.fake import Behaviour, FakeDriver, FakePlace, FakeReplicas
+from kaon.drivers.port import Stage, Workload
 from kaon.errors import Unavailable
 from kaon.laws.tune.guard import TICK_S as LOOK_S
 from kaon.sim.served import Served
@@ -34,7 +35,6 @@ from kaon.store.vault import Vault
 from kaon.types.artifact import ArtifactSpec, Manifest
 from kaon.types.cloud import CloudSpec, CloudStatus
 from kaon.types.deployment import DeploymentSpec, DeploymentStatus
-from kaon.types.key import Access
 from kaon.types.knobs import PlannedKnobs
 from kaon.types.observation import Batches
 from kaon.types.plan import EdgeStatus, Plan, Report
@@ -82,7 +82,7 @@ class Platform:
         self._snapshot = Snapshot(self.store)
         self._plans = StoredPlans(self._snapshot)
         self.place = FakePlace(self.clock, script=self._behaviour)
-        self.driver = FakeDriver(self.place)
+        self.driver, self.replicas = FakeDriver(self.place), FakeReplicas(self.place)
         self.ring = TrafficRing()
         self.dice = random.Random(self.seed)  # noqa: S311 - a simulation's
         self.restart_control()
@@ -152,15 +152,15 @@ class Platform:
 
     def ready(self, name: str) -> int:
         """Replicas of a deployment that are behind the edge."""
-        return sum(self.place.replicas[id_].start.replica.deployment == name for id_ in self._ready)
+        return sum(self.place.replicas[id_].workload.spec.deployment == name for id_ in self._ready)
 
     def running(self, name: str) -> int:
         """Replicas of a deployment that exist, ready or not."""
-        return sum(r.start.replica.deployment == name for r in self.place.replicas.values() if r.stopped is None)
+        return sum(r.workload.spec.deployment == name for r in self.place.replicas.values() if r.stopped is None)
 
     def kill(self, name: str) -> None:
         """A replica of the deployment, chosen by the seed, dies."""
-        alive = [r for r in self.place.replicas.values() if r.start.replica.deployment == name and r.stopped is None]
+        alive = [r for r in self.place.replicas.values() if r.workload.spec.deployment == name and r.stopped is None]
         if alive:
             victim = self.dice.choice(alive)
             victim.behaviour = victim.behaviour.model_copy(update={"ends_after_s": 0.0})
@@ -189,20 +189,20 @@ class Platform:
                 if again is not None:
                     self._due[number, key] = now + again.after_s
 
-    def _behaviour(self, start: Start) -> Behaviour:
-        return self.behaviours.get(start.replica.artifact, Behaviour(ready_after_s=5.0))
+    def _behaviour(self, workload: Workload) -> Behaviour:
+        return self.behaviours.get(workload.spec.artifact, Behaviour(ready_after_s=5.0))
 
     async def _agent(self) -> tuple[Report, frozenset[str]]:
         """One step of the agent."""
         await self._snapshot.at_least(self.store.written)
         found = self._plans.read(CLOUD)
         self._plan = plan = found.plan if found else Plan(cloud=CLOUD)
-        sightings = await self.driver.observe()
+        sightings = (await self.driver.observe()).replicas
         now = self.clock.monotonic()
         for id_, sighting in sightings.items():
             before = self._health.get(id_, Health())
             try:
-                answer = await self.driver.health(sighting.control_address or "unix:/gone/-")
+                answer = await self.replicas.health(sighting.control_address or "unix:/gone/-")
             except Unavailable:
                 silent_since = now if before.silent_since is None else before.silent_since
                 self._health[id_] = Health(before.answer, before.asked_at, 0, before.misses + 1, silent_since)
@@ -230,10 +230,9 @@ class Platform:
     async def _do(self, plan: Plan, action: Action) -> None:
         match action:
             case StartIt(spec):
-                access = plan.access.get(f"{spec.workspace}/{spec.deployment}", Access())
                 self._health.pop(spec.id, None)
                 try:
-                    await self.driver.start(Start(replica=spec, access=access), {})
+                    await self.driver.start(workload_of(plan, spec, {}))
                 except Unavailable as error:
                     self._refused[spec.id] = Refused(Phase.NO_CAPACITY, error.cause)
             case StopIt(replica):
@@ -242,7 +241,7 @@ class Platform:
                 await self.driver.forget(replica)
                 self._health.pop(replica, None)
             case AdmitIt(replica, access):
-                await self.driver.admit(f"unix:/fake/{replica}/control.sock", access)
+                await self.replicas.admit(f"unix:/fake/{replica}/control.sock", access)
 
     def _serve(self, report: Report, ready: frozenset[str]) -> list[Sample]:
         """A second of calls: each ready replica answers one call at a time; who waits too long is gone."""

@@ -7,7 +7,9 @@ import asyncio
 from kaon.agent.link import Link
 from kaon.agent.loop import Agent
 from kaon.agent.observer import Observer
+from kaon.agent.probe import ControlSockets
 from kaon.agent.waking import Waking
+from kaon.agent.workloads import ControlTokens
 from kaon.clock import Clock
 from kaon.drivers.process import ProcessDriver
 from kaon.drivers.process.pruning import Keep
@@ -33,9 +35,20 @@ async def serve(settings: Settings, clock: Clock) -> None:
             driver = ProcessDriver(folder, settings.run_dir, link.artifact, clock, keep=keep)
             try:
                 waking = Waking(edge.layout, clock)
-                observer = Observer(settings.cloud, link, edge, clock, held=lambda: waking.held)
+                tokens = ControlTokens.kept_in(folder / "control.key", driver.capabilities().addresses)
+                sockets = ControlSockets(tokens.at)
+                observer = Observer(settings.cloud, link, edge, clock, replicas=sockets, held=lambda: waking.held)
                 agent = Agent(
-                    settings.cloud, link, driver, edge, clock, folder, settings.url, holding=waking, watching=observer
+                    settings.cloud,
+                    link,
+                    driver,
+                    edge,
+                    clock,
+                    folder,
+                    settings.url,
+                    holding=waking,
+                    watching=observer,
+                    tokens=tokens,
                 )
                 await agent.run()
             finally:

@@ -212,7 +212,7 @@ async def _stop_replicas(settings: Settings, on_progress: OnProgress) -> None:
     kept = PlanFile(folder / "plan.json").load()
     drains = {spec.id: min(spec.drain_s, _DRAIN_MAX_S) for spec in (kept.plan.replicas if kept else ())}
     try:
-        replicas = list(await driver.observe())
+        replicas = list((await driver.observe()).replicas)
         if replicas:
             on_progress("Draining", f"{len(replicas)} replicas finish what is in flight")
         stops = (driver.stop(replica, drains.get(replica, _ROLE_GRACE_S)) for replica in replicas)

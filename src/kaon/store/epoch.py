@@ -77,10 +77,16 @@ class EpochStore(SingleWrites):
         return self._store.watch(after)
 
     async def events(
-        self, workspace: str, kind: str | None = None, name: str | None = None, limit: int = 100
+        self,
+        workspace: str,
+        kind: str | None = None,
+        name: str | None = None,
+        limit: int = 100,
+        *,
+        after: int | None = None,
     ) -> list[Event]:
         """See `Store.events`."""
-        return await self._store.events(workspace, kind, name, limit)
+        return await self._store.events(workspace, kind, name, limit, after=after)
 
     async def traffic(self, workspace: str, deployment: str, since_s: float) -> list[Sample]:
         """See `Store.traffic`."""

@@ -63,6 +63,7 @@ class MemoryStore(SingleWrites):
         self._lives: dict[Address, Life] = {}
         self._ended_at: dict[Address, float] = {}
         self._version = 0
+        self._event_id = 0
         self._epoch = 0
         self._news = asyncio.Event()
 
@@ -156,13 +157,22 @@ class MemoryStore(SingleWrites):
     def _record(self, events: Sequence[Event]) -> None:
         for event in events:
             if belongs(self._lives.get(("workspace", "", event.workspace)), "", event.at):
-                self._events[event.workspace].append(event)
+                self._event_id += 1
+                self._events[event.workspace].append(event.model_copy(update={"id": self._event_id}))
 
     async def events(
-        self, workspace: str, kind: str | None = None, name: str | None = None, limit: int = 100
+        self,
+        workspace: str,
+        kind: str | None = None,
+        name: str | None = None,
+        limit: int = 100,
+        *,
+        after: int | None = None,
     ) -> list[Event]:
         """See `Store.events`."""
         found = [e for e in self._events[workspace] if kind in (None, e.kind) and name in (None, e.name)]
+        if after is not None:
+            return [e for e in found if e.id > after][: max(limit, 0)]
         return found[-limit:] if limit > 0 else []
 
     def _keep_traffic(self, minutes: Sequence[Sample]) -> None:

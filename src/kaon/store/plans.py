@@ -1,17 +1,17 @@
 """Plans in a store: a row for each cloud, and a row for each part.
 
 One change makes one part anew, so one small row is written, and the plan's own row, which names its parts by their
-digests. Parts are written first: whoever reads in between finds a part with another digest than the plan's row says,
-and goes by the plan that was there before.
+digests. A reader that has not taken in all of them yet finds a part with another digest than the plan's row says, and
+goes by the plan that was there before.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 
 from kaon.store.port import Store, Unreadable
 from kaon.store.snapshot import Snapshot
+from kaon.store.writes import Create, Delete, UpdateSpec, Write
 from kaon.types.model import content_hash
 from kaon.types.plan import NamedPlan, Plan, PlanPartSpec, PlanSpec, PlanStatus
 from kaon.types.resource import PlanPartResource, PlanResource
@@ -67,51 +67,44 @@ async def write_plan(
 ) -> str:
     """Let `plan` be its cloud's plan, and return its name; nothing is written of what is stored already.
 
-    `digests` name its parts; `snapshot` has everything that `store` wrote. Raises `Conflict` when somebody else wrote
-    in between: try it again.
+    `digests` name its parts; `snapshot` has everything that `store` wrote. All rows are written in one transaction, but
+    for `left_out`. Raises `Conflict` when somebody else wrote in between: try it again.
     """
     digests = {name: content_hash(part) for name, part in plan.parts.items()} if digests is None else digests
     rows = part_rows(snapshot, plan.cloud)
-    new = [name for name, digest in digests.items() if _digest(rows.get(name)) != digest]
-    specs = [(name, PlanPartSpec(digest=digests[name], part=plan.parts[name])) for name in new]
-    writes = (_write_part(store, f"{plan.cloud}/{name}", rows.get(name), spec) for name, spec in specs)
-    for failed in await asyncio.gather(*writes, return_exceptions=True):
-        if failed is not None:
-            raise failed
-    head = await _write_head(store, snapshot.find("plan", "", plan.cloud), plan, digests)
+    writes: list[Write] = []
+    for name, digest in digests.items():
+        if _digest(rows.get(name)) != digest:
+            made = PlanPartSpec(digest=digest, part=plan.parts[name])
+            writes += _part_written(f"{plan.cloud}/{name}", rows.get(name), made)
+    writes += (Delete(rows[name]) for name in rows.keys() - digests.keys())
+    head: PlanResource | None = snapshot.find("plan", "", plan.cloud)
+    if head is None or head.spec.plan or head.spec.parts != digests or head.spec.grants != plan.grants:
+        spec = PlanSpec(hash="", grants=plan.grants, parts=dict(digests))
+        spec = spec.model_copy(update={"hash": content_hash(spec)})
+        writes.append(UpdateSpec(head, spec) if head else Create("plan", "", plan.cloud, spec))
+        head = (await store.write(writes))[-1]
+    elif writes:
+        await store.write(writes)
     if left_out is not None and head.status.left_out != left_out:
         await store.update_status(head, PlanStatus(left_out=dict(left_out)))
-    for name in rows.keys() - digests.keys():
-        await store.delete(rows[name])
     return head.spec.hash
 
 
 async def delete_plan(store: Store, snapshot: Snapshot, cloud: str) -> None:
     """Delete the plan of a cloud that has left."""
-    if head := snapshot.find("plan", "", cloud):
-        await store.delete(head)
-    for row in part_rows(snapshot, cloud).values():
-        await store.delete(row)
+    head = snapshot.find("plan", "", cloud)
+    rows = [*([head] if head else []), *part_rows(snapshot, cloud).values()]
+    if rows:
+        await store.write([Delete(row) for row in rows])
 
 
 def _digest(row: PartRow | None) -> str:
     return "" if row is None or isinstance(row, Unreadable) else row.spec.digest
 
 
-async def _write_part(store: Store, name: str, row: PartRow | None, spec: PlanPartSpec) -> None:
-    if isinstance(row, Unreadable):
-        await store.delete(row)
-    if row is None or isinstance(row, Unreadable):
-        await store.create("plan_part", "", name, spec)
-    else:
-        await store.update_spec(row, spec)
-
-
-async def _write_head(store: Store, head: PlanResource | None, plan: Plan, digests: Mapping[str, str]) -> PlanResource:
-    if head and head.spec.plan is None and head.spec.parts == digests and head.spec.grants == plan.grants:
-        return head
-    spec = PlanSpec(hash="", grants=plan.grants, parts=dict(digests))
-    spec = spec.model_copy(update={"hash": content_hash(spec)})
-    if head is None:
-        return await store.create("plan", "", plan.cloud, spec)
-    return await store.update_spec(head, spec)
+def _part_written(name: str, row: PartRow | None, spec: PlanPartSpec) -> list[Write]:
+    if row is not None and not isinstance(row, Unreadable):
+        return [UpdateSpec(row, spec)]
+    create = Create("plan_part", "", name, spec)
+    return [create] if row is None else [Delete(row), create]

@@ -178,9 +178,18 @@ class Store(Protocol):
         ...
 
     async def events(
-        self, workspace: str, kind: str | None = None, name: str | None = None, limit: int = 100
+        self,
+        workspace: str,
+        kind: str | None = None,
+        name: str | None = None,
+        limit: int = 100,
+        *,
+        after: int | None = None,
     ) -> list[Event]:
-        """The newest events, oldest of them first; one that cannot be read is left out, as in `traffic`, `journal`."""
+        """The newest events, oldest of them first; with `after`, the next ones behind the event of that id.
+
+        One that cannot be read is left out, as in `traffic` and `journal`.
+        """
         ...
 
     async def keep_traffic(self, minutes: Sequence[Sample]) -> None:

@@ -12,7 +12,7 @@ from kaon import log
 from kaon.errors import Conflict, NotFound, StaleEpoch, UnreadableRow
 from kaon.store.port import AnyResource, Unreadable
 from kaon.store.upgrades import upgraded
-from kaon.types.resource import KINDS, Resource
+from kaon.types.kinds import KINDS
 
 EVENTS_KEPT = 10_000
 """Events that a workspace keeps."""
@@ -66,21 +66,19 @@ def belongs(life: Life | None, uid: str, at: float) -> bool:
 @cache
 def envelope(kind: str) -> type[AnyResource]:
     """The `Resource` type of a kind. Raises `ValueError` for a kind that is not in `KINDS`."""
-    if kind not in KINDS:
+    if kind not in KINDS or not KINDS[kind].stored:
         raise ValueError(f"no such kind of resource: {kind}")
-    spec, status = KINDS[kind]
-    return Resource[spec, status]  # type: ignore[valid-type]
+    return KINDS[kind].envelope
 
 
 def assemble(kind: str, spec: BaseModel | str, status: BaseModel | str | None, **fields: Any) -> AnyResource:
     """A resource of `kind` from its parts; a spec or status as text is read as JSON."""
-    made = envelope(kind)
-    spec_type, status_type = KINDS[kind]
+    made, of = envelope(kind), KINDS[kind]
     if isinstance(spec, str):
-        spec = spec_type.model_validate_json(upgraded(f"{kind}.spec", spec))
+        spec = of.spec.model_validate_json(upgraded(f"{kind}.spec", spec))
     if isinstance(status, str):
-        status = status_type.model_validate_json(upgraded(f"{kind}.status", status))
-    return made(kind=kind, spec=spec, status=status_type() if status is None else status, **fields)
+        status = of.status.model_validate_json(upgraded(f"{kind}.status", status))
+    return made(kind=kind, spec=spec, status=of.status() if status is None else status, **fields)
 
 
 def read_row(row: Mapping[str, Any]) -> AnyResource | Unreadable:

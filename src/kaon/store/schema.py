@@ -22,7 +22,7 @@ from sqlalchemy import (
     insert,
 )
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest migration's name. A database that says so, and one that is empty, needs no Alembic."""
 
 metadata = MetaData()
@@ -120,5 +120,5 @@ def create_all(connection: Connection) -> None:
     """Make the tables in an empty database: the same as all migrations, which a test keeps so."""
     metadata.create_all(connection)
     alembic_version.create(connection)
-    connection.execute(insert(counters), [{"name": "version", "value": 0}, {"name": "epoch", "value": 0}])
+    connection.execute(insert(counters), [{"name": name, "value": 0} for name in ("version", "epoch", "event")])
     connection.execute(insert(alembic_version).values(version_num=HEAD))

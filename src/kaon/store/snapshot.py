@@ -77,7 +77,15 @@ class Subscription:
         return self
 
     async def __anext__(self) -> Sequence[Change]:
+        await self.filled()
+        return self.taken()
+
+    async def filled(self) -> None:
+        """Wait until there is something."""
         await self._filled.wait()
+
+    def taken(self) -> Sequence[Change]:
+        """What there is by now, which may be nothing."""
         self._filled.clear()
         group, self._changes = list(self._changes.values()), {}
         return group

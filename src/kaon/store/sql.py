@@ -187,10 +187,16 @@ class SqlStore(SingleWrites):
             await asyncio.sleep(LISTEN_AGAIN_S)
 
     async def events(
-        self, workspace: str, kind: str | None = None, name: str | None = None, limit: int = 100
+        self,
+        workspace: str,
+        kind: str | None = None,
+        name: str | None = None,
+        limit: int = 100,
+        *,
+        after: int | None = None,
     ) -> list[Event]:
         """See `Store.events`."""
-        return await self._read(lambda c: statements.newest_events(c, workspace, kind, name, limit))
+        return await self._read(lambda c: statements.read_events(c, workspace, kind, name, limit, after))
 
     async def traffic(self, workspace: str, deployment: str, since_s: float) -> list[Sample]:
         """See `Store.traffic`."""

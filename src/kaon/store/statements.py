@@ -209,7 +209,9 @@ def record(tx: Transaction, happened: Sequence[Event]) -> None:
     happened = [event for event in happened if belongs(known.get(("", event.workspace)), "", event.at)]
     if not happened:
         return
-    tx.connection.execute(insert(events), [event.model_dump(mode="json") for event in happened])
+    ids = tx.event_ids(len(happened))
+    rows = [event.model_dump(mode="json") | {"id": id_} for id_, event in zip(ids, happened, strict=True)]
+    tx.connection.execute(insert(events), rows)
     newest = {event.workspace: 0 for event in happened}
     for workspace in newest:
         of_workspace = select(events.c.id).where(events.c.workspace == workspace).order_by(events.c.id.desc())
@@ -221,18 +223,21 @@ def record(tx: Transaction, happened: Sequence[Event]) -> None:
                 tx.connection.execute(delete(events).where(too_old))
 
 
-def newest_events(
-    connection: Connection, workspace: str, kind: str | None, name: str | None, limit: int
+def read_events(
+    connection: Connection, workspace: str, kind: str | None, name: str | None, limit: int, after: int | None
 ) -> list[Event]:
-    """The newest events, oldest of them first."""
+    """Events, the oldest first: the next ones after an id, else the newest."""
     query = select(events).where(events.c.workspace == workspace)
     if kind is not None:
         query = query.where(events.c.kind == kind)
     if name is not None:
         query = query.where(events.c.name == name)
+    if after is not None:
+        later = query.where(events.c.id > after).order_by(events.c.id)
+        return readable(connection.execute(later.limit(min(max(limit, 0), EVENTS_KEPT))), _event, "events")
     rows = connection.execute(query.order_by(events.c.id.desc()).limit(min(max(limit, 0), EVENTS_KEPT))).all()
     return readable(reversed(rows), _event, "events")
 
 
 def _event(row: Row[Any]) -> Event:
-    return Event(**{k: v for k, v in row._mapping.items() if k != "id"})
+    return Event(**row._mapping)

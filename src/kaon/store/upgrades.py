@@ -18,7 +18,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from kaon.types.resource import KINDS
+from kaon.types.kinds import KINDS
 
 Json = dict[str, Any]
 Upgrade = Callable[[Json], Json]
@@ -32,7 +32,7 @@ def _plan_2(spec: Json) -> Json:
 
 
 UPGRADES: dict[str, tuple[Upgrade, ...]] = {
-    **{f"{kind}.{part}": () for kind in KINDS for part in ("spec", "status")},
+    **{f"{kind.name}.{part}": () for kind in KINDS.values() if kind.stored for part in ("spec", "status")},
     "plan.spec": (_plan_2,),
     "traffic": (),
     "journal": (),

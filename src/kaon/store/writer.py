@@ -32,7 +32,7 @@ Place = tuple[str, str, str]
 
 
 class Transaction:
-    """What a write works with: the connection, the newest version and the epoch."""
+    """What a write works with: the connection, the newest version, the epoch and the newest event's id."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -43,6 +43,7 @@ class Transaction:
         values = {name: int(value) for name, value in rows}
         self.epoch = values["epoch"]
         self.version = self._first = values["version"]
+        self._event = values["event"]
 
     def next_version(self) -> int:
         """A version above all others."""
@@ -57,6 +58,12 @@ class Transaction:
         """Forget what was written after `version`: it is undone."""
         self.version = version
         self.written = {place: made for place, made in self.written.items() if made.version <= version}
+
+    def event_ids(self, count: int) -> range:
+        """The ids of the next events: above all others, whatever was deleted."""
+        first, self._event = self._event + 1, self._event + count
+        self.connection.execute(update(counters).where(counters.c.name == "event").values(value=self._event))
+        return range(first, self._event + 1)
 
     def advance_epoch(self) -> int:
         """Begin another epoch."""

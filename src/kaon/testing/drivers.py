@@ -18,11 +18,17 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+import pytest
+
+from kaon.agent.workloads import workload_of
 from kaon.drivers.fake import BEHAVIOUR, CONFIG_ERROR, Behaviour
-from kaon.drivers.port import Driver, LogLine, Sighting, Stage, Start
+from kaon.drivers.port import Addresses, Driver, LogLine, Mount, Sighting, Stage, Workload
+from kaon.errors import WorkloadRefused
 from kaon.types.flight import Flight
 from kaon.types.launch import EXIT_CONFIG
-from kaon.types.replica import ReplicaSpec, replica_id
+from kaon.types.place import PlaceState
+from kaon.types.plan import Plan
+from kaon.types.replica import ReplicaSpec, WorkloadKind, replica_id
 
 WITHIN_S = 20.0
 WELL = Behaviour()
@@ -38,7 +44,7 @@ class Place(Protocol):
         ...
 
 
-def start_of(artifact: str, behaviour: Behaviour = WELL, ordinal: int = 0) -> Start:
+def sample_workload(artifact: str, behaviour: Behaviour = WELL, ordinal: int = 0) -> Workload:
     """What it takes to start a replica that behaves so."""
     spec = ReplicaSpec(
         id=replica_id("default", "contract", 1, ordinal),
@@ -50,17 +56,34 @@ def start_of(artifact: str, behaviour: Behaviour = WELL, ordinal: int = 0) -> St
         artifact=artifact,
         env={BEHAVIOUR: behaviour.model_dump_json()},
     )
-    return Start(replica=spec)
+    return workload_of(Plan(cloud="local"), spec, {}, control_token="token")  # noqa: S106 - of a test
+
+
+def with_spec(workload: Workload, changes: dict[str, object]) -> Workload:
+    """A workload with another spec, and the start that follows from it."""
+    spec = workload.spec.model_copy(update=changes)
+    return workload_of(Plan(cloud="local"), spec, workload.secrets, control_token=workload.launch.control_token)
+
+
+def with_launch(workload: Workload, changes: dict[str, object]) -> Workload:
+    """A workload that is started in another way."""
+    return workload.model_copy(update={"launch": workload.launch.model_copy(update=changes)})
+
+
+def with_secrets(workload: Workload, values: dict[str, str]) -> Workload:
+    """A workload with these secrets."""
+    return workload.model_copy(update={"secrets": values})
 
 
 async def seen(driver: Driver, replica: str, true: Callable[[Sighting], bool]) -> Sighting:
     """The first sighting of `replica` for which `true` holds, woken by `changed` alone."""
     async with asyncio.timeout(WITHIN_S):
         while True:
-            sighting = (await driver.observe()).get(replica)
+            observation = await driver.observe()
+            sighting = observation.replicas.get(replica)
             if sighting and true(sighting):
                 return sighting
-            await driver.changed()
+            await driver.changed(observation.version)
 
 
 def running(sighting: Sighting) -> bool:
@@ -77,10 +100,10 @@ class DriverContract:
     """The contract suite; tests get `place` from the fixture of a subclass."""
 
     async def test_a_started_replica_is_seen_with_its_addresses(self, place: Place) -> None:
-        driver, start = place.driver(), start_of(place.artifact)
-        assert await driver.observe() == {}
-        await driver.start(start, {})
-        sighting = await seen(driver, start.replica.id, running)
+        driver, workload = place.driver(), sample_workload(place.artifact)
+        assert (await driver.observe()).replicas == {}
+        await driver.start(workload)
+        sighting = await seen(driver, workload.spec.id, running)
         assert sighting.service_address
         assert sighting.control_address
         assert sighting.service_address != sighting.control_address
@@ -88,76 +111,137 @@ class DriverContract:
         assert sighting.exit_code is None
 
     async def test_a_replica_is_there_from_the_moment_that_start_returns(self, place: Place) -> None:
-        driver, start = place.driver(), start_of(place.artifact)
-        await driver.start(start, {})
-        assert start.replica.id in await driver.observe()
+        driver, workload = place.driver(), sample_workload(place.artifact)
+        await driver.start(workload)
+        assert workload.spec.id in (await driver.observe()).replicas
 
     async def test_starting_what_runs_leaves_it_alone(self, place: Place) -> None:
-        driver, start = place.driver(), start_of(place.artifact)
-        await driver.start(start, {})
-        first = await seen(driver, start.replica.id, running)
-        await driver.start(start, {})
-        assert (await driver.observe())[start.replica.id] == first
+        driver, workload = place.driver(), sample_workload(place.artifact)
+        await driver.start(workload)
+        first = await seen(driver, workload.spec.id, running)
+        await driver.start(workload)
+        assert (await driver.observe()).replicas[workload.spec.id] == first
+
+    async def test_the_place_is_well_and_says_what_is_in_use(self, place: Place) -> None:
+        driver, workload = place.driver(), sample_workload(place.artifact)
+        before = await driver.health()
+        assert (before.state, before.reason) == (PlaceState.OK, "")
+        await driver.start(workload)
+        await seen(driver, workload.spec.id, running)
+        after = await driver.health()
+        if before.used and after.used:
+            assert after.used.cpus == before.used.cpus + workload.spec.resources.cpus
+
+    async def test_what_the_place_cannot_do_is_refused_for_good(self, place: Place) -> None:
+        driver, workload = place.driver(), sample_workload(place.artifact)
+        if not driver.capabilities().mounts:
+            mounted = workload.model_copy(update={"mounts": (Mount(source="/data", path="/data"),)})
+            with pytest.raises(WorkloadRefused):
+                await driver.start(mounted)
+        if driver.capabilities().addresses is Addresses.TCP:
+            no_token = workload.launch.model_copy(update={"control_token": ""})
+            with pytest.raises(WorkloadRefused):
+                await driver.start(workload.model_copy(update={"launch": no_token}))
+        assert (await driver.observe()).replicas == {}
+
+    async def test_a_job_has_no_address_for_calls_and_its_end_is_its_own(self, place: Place) -> None:
+        driver = place.driver()
+        behaviour = Behaviour(ends_after_s=0.2, exit_code=0, lines=("done",))
+        job = with_spec(sample_workload(place.artifact, behaviour), {"kind": WorkloadKind.JOB})
+        await driver.start(job)
+        assert (await seen(driver, job.spec.id, lambda s: s.stage != Stage.INSTALLING)).service_address is None
+        sighting = await seen(driver, job.spec.id, ended)
+        assert (sighting.exit_code, sighting.last_lines, sighting.blamed) == (0, ("done",), ())
+
+    async def test_two_readers_see_the_same_and_each_is_woken(self, place: Place) -> None:
+        driver, workload = place.driver(), sample_workload(place.artifact)
+        readers = [asyncio.create_task(seen(driver, workload.spec.id, running)) for _ in range(2)]
+        await asyncio.sleep(0)
+        await driver.start(workload)
+        one, other = await asyncio.gather(*readers)
+        assert one == other
+        first = await driver.observe()
+        assert await driver.observe() == first, "to look changes nothing"
+
+    async def test_a_reader_that_was_late_misses_no_change(self, place: Place) -> None:
+        driver, workload = place.driver(), sample_workload(place.artifact)
+        before = await driver.observe()
+        await driver.start(workload)
+        async with asyncio.timeout(WITHIN_S):
+            await driver.changed(before.version)
+
+    async def test_how_it_ended_is_known_to_the_next_driver(self, place: Place) -> None:
+        behaviour = Behaviour(ends_after_s=0.05, exit_code=3, lines=("loading", "no such model"))
+        first, workload = place.driver(), sample_workload(place.artifact, behaviour)
+        await first.start(workload)
+        sighting = await seen(first, workload.spec.id, ended)
+        assert (await place.driver().observe()).replicas == {workload.spec.id: sighting}
 
     async def test_stop_ends_a_replica_and_may_be_asked_again(self, place: Place) -> None:
-        driver, start = place.driver(), start_of(place.artifact)
-        await driver.start(start, {})
-        await seen(driver, start.replica.id, running)
-        await driver.stop(start.replica.id, 10)
-        assert ended((await driver.observe())[start.replica.id])
-        await driver.stop(start.replica.id, 10)
+        driver, workload = place.driver(), sample_workload(place.artifact)
+        await driver.start(workload)
+        await seen(driver, workload.spec.id, running)
+        await driver.stop(workload.spec.id, 10)
+        assert ended((await driver.observe()).replicas[workload.spec.id])
+        await driver.stop(workload.spec.id, 10)
         await driver.stop("0123456789ab", 10)
 
     async def test_a_replica_that_does_not_listen_is_ended_when_its_time_is_over(self, place: Place) -> None:
-        driver, start = place.driver(), start_of(place.artifact, Behaviour(deaf=True))
-        await driver.start(start, {})
-        await seen(driver, start.replica.id, running)
-        await driver.stop(start.replica.id, 0.1)
-        assert ended((await driver.observe())[start.replica.id])
+        driver, workload = place.driver(), sample_workload(place.artifact, Behaviour(deaf=True))
+        await driver.start(workload)
+        await seen(driver, workload.spec.id, running)
+        await driver.stop(workload.spec.id, 0.1)
+        assert ended((await driver.observe()).replicas[workload.spec.id])
 
     async def test_an_end_is_seen_with_exit_code_reason_and_last_lines(self, place: Place) -> None:
         crash = Behaviour(ends_after_s=0.05, exit_code=3, lines=("loading", "no such model"))
-        driver, start = place.driver(), start_of(place.artifact, crash)
-        await driver.start(start, {})
-        sighting = await seen(driver, start.replica.id, ended)
+        driver, workload = place.driver(), sample_workload(place.artifact, crash)
+        await driver.start(workload)
+        sighting = await seen(driver, workload.spec.id, ended)
         assert sighting.exit_code == 3
         assert sighting.reason
         assert sighting.last_lines[-2:] == ("loading", "no such model")
 
     async def test_calls_in_flight_are_read_without_asking_the_replica(self, place: Place) -> None:
-        driver, start = place.driver(), start_of(place.artifact, Behaviour(flights={"one": 600.0, "two": -600.0}))
-        id_ = start.replica.id
+        driver, workload = (
+            place.driver(),
+            sample_workload(place.artifact, Behaviour(flights={"one": 600.0, "two": -600.0})),
+        )
+        id_ = workload.spec.id
         assert await driver.flights(id_) == ()
-        await driver.start(start, {})
+        await driver.start(workload)
         noted = {flight.request_id: flight.left_s for flight in await self._noted(driver, id_)}
         assert noted.keys() == {"one", "two"}
         assert 0 < noted["one"] <= 600
         assert noted["two"] <= -600
 
     async def test_a_replica_that_ended_by_its_own_fault_tells_what_was_in_flight(self, place: Place) -> None:
-        driver, start = place.driver(), start_of(place.artifact, Behaviour(ends_after_s=0.2, flights={"one": 60.0}))
-        await driver.start(start, {})
-        assert (await seen(driver, start.replica.id, ended)).blamed == ("one",)
+        driver, workload = (
+            place.driver(),
+            sample_workload(place.artifact, Behaviour(ends_after_s=0.2, flights={"one": 60.0})),
+        )
+        await driver.start(workload)
+        assert (await seen(driver, workload.spec.id, ended)).blamed == ("one",)
 
     async def test_a_replica_that_was_stopped_blames_nothing(self, place: Place) -> None:
-        driver, start = place.driver(), start_of(place.artifact, Behaviour(deaf=True, flights={"one": 60.0}))
-        await driver.start(start, {})
-        await self._noted(driver, start.replica.id)
-        await driver.stop(start.replica.id, 0.1)
-        assert (await driver.observe())[start.replica.id].blamed == ()
+        driver, workload = place.driver(), sample_workload(place.artifact, Behaviour(deaf=True, flights={"one": 60.0}))
+        await driver.start(workload)
+        await self._noted(driver, workload.spec.id)
+        await driver.stop(workload.spec.id, 0.1)
+        assert (await driver.observe()).replicas[workload.spec.id].blamed == ()
 
     async def test_the_stacks_of_a_replica_are_in_its_log_and_it_runs_on(self, place: Place) -> None:
-        driver, start = place.driver(), start_of(place.artifact, Behaviour(flights={"one": 60.0}))
-        id_ = start.replica.id
+        driver, workload = place.driver(), sample_workload(place.artifact, Behaviour(flights={"one": 60.0}))
+        id_ = workload.spec.id
         await driver.show_stacks(id_)
-        await driver.start(start, {})
+        await driver.start(workload)
         await self._noted(driver, id_)  # by now it listens to the signal
         await driver.show_stacks(id_)
         async with asyncio.timeout(WITHIN_S):
             async for line in driver.logs(id_, tail=100, follow=True):
                 if line.text.startswith("Current thread "):
                     break
-        assert running((await driver.observe())[id_])
+        assert running((await driver.observe()).replicas[id_])
 
     async def _noted(self, driver: Driver, replica: str) -> tuple[Flight, ...]:
         async with asyncio.timeout(WITHIN_S):
@@ -167,55 +251,57 @@ class DriverContract:
                 await asyncio.sleep(0.01)
 
     async def test_a_replica_that_cannot_be_configured_is_told_by_its_exit_code(self, place: Place) -> None:
-        driver, start = place.driver(), start_of(place.artifact, CONFIG_ERROR)
-        await driver.start(start, {})
-        assert (await seen(driver, start.replica.id, ended)).exit_code == EXIT_CONFIG
+        driver, workload = place.driver(), sample_workload(place.artifact, CONFIG_ERROR)
+        await driver.start(workload)
+        assert (await seen(driver, workload.spec.id, ended)).exit_code == EXIT_CONFIG
 
     async def test_what_has_ended_stays_in_sight_until_it_is_forgotten(self, place: Place) -> None:
-        driver, start = place.driver(), start_of(place.artifact, Behaviour(ends_after_s=0.05))
-        await driver.start(start, {})
-        await seen(driver, start.replica.id, ended)
-        assert start.replica.id in await place.driver().observe()
+        driver, workload = place.driver(), sample_workload(place.artifact, Behaviour(ends_after_s=0.05))
+        await driver.start(workload)
+        await seen(driver, workload.spec.id, ended)
+        assert workload.spec.id in (await place.driver().observe()).replicas
         driver = place.driver()
-        await driver.forget(start.replica.id)
-        assert await driver.observe() == {}
-        await driver.forget(start.replica.id)
+        await driver.forget(workload.spec.id)
+        assert (await driver.observe()).replicas == {}
+        await driver.forget(workload.spec.id)
 
     async def test_what_has_ended_can_be_started_again(self, place: Place) -> None:
         driver = place.driver()
-        await driver.start(start_of(place.artifact, Behaviour(ends_after_s=0.05)), {})
-        again = start_of(place.artifact)
-        await seen(driver, again.replica.id, ended)
-        await driver.start(again, {})
-        sighting = await seen(driver, again.replica.id, running)
+        await driver.start(sample_workload(place.artifact, Behaviour(ends_after_s=0.05)))
+        again = sample_workload(place.artifact)
+        await seen(driver, again.spec.id, ended)
+        await driver.start(again)
+        sighting = await seen(driver, again.spec.id, running)
         assert sighting.exit_code is None
         assert sighting.last_lines == ()
 
     async def test_what_runs_is_not_forgotten(self, place: Place) -> None:
-        driver, start = place.driver(), start_of(place.artifact)
-        await driver.start(start, {})
-        await seen(driver, start.replica.id, running)
-        await driver.forget(start.replica.id)
-        assert running((await driver.observe())[start.replica.id])
+        driver, workload = place.driver(), sample_workload(place.artifact)
+        await driver.start(workload)
+        await seen(driver, workload.spec.id, running)
+        await driver.forget(workload.spec.id)
+        assert running((await driver.observe()).replicas[workload.spec.id])
 
     async def test_a_new_driver_sees_all_that_runs_and_can_stop_it(self, place: Place) -> None:
         first = place.driver()
-        starts = [start_of(place.artifact, ordinal=n) for n in range(3)]
-        for start in starts:
-            await first.start(start, {})
-        before = {s.replica.id: await seen(first, s.replica.id, running) for s in starts}
+        workloads = [sample_workload(place.artifact, ordinal=n) for n in range(3)]
+        for workload in workloads:
+            await first.start(workload)
+        before = {s.spec.id: await seen(first, s.spec.id, running) for s in workloads}
         second = place.driver()
-        after = await second.observe()
+        after = (await second.observe()).replicas
         assert {id_: (s.pid, s.service_address, s.control_address) for id_, s in after.items()} == {
             id_: (s.pid, s.service_address, s.control_address) for id_, s in before.items()
         }
-        await second.stop(starts[0].replica.id, 10)
-        assert {id_ for id_, s in (await second.observe()).items() if running(s)} == {s.replica.id for s in starts[1:]}
+        await second.stop(workloads[0].spec.id, 10)
+        assert {id_ for id_, s in (await second.observe()).replicas.items() if running(s)} == {
+            s.spec.id for s in workloads[1:]
+        }
 
     async def test_logs_are_the_last_lines_asked_for(self, place: Place) -> None:
-        driver, start = place.driver(), start_of(place.artifact, Behaviour(lines=("one", "two", "three")))
-        await driver.start(start, {})
-        id_ = start.replica.id
+        driver, workload = place.driver(), sample_workload(place.artifact, Behaviour(lines=("one", "two", "three")))
+        await driver.start(workload)
+        id_ = workload.spec.id
         assert await self._logged(driver, id_, 3, follow=True) == ["one", "two", "three"]
         assert await self._logged(driver, id_, 2, follow=False) == ["two", "three"]
         assert [line async for line in driver.logs(id_, tail=0, follow=False)] == []

@@ -88,7 +88,10 @@ class Rollout(Model):
     max_surge: int = Field(default=1, ge=1, le=100, description="Replicas beyond the wanted count while it lasts.")
     canary: Canary | None = Field(default=None, description="None: it takes over as its replicas become ready.")
     progress_deadline_s: float = Field(
-        default=120.0, gt=0, le=3600, description="A new replica must be ready within this, else the rollout stops."
+        default=120.0,
+        gt=0,
+        le=3600,
+        description="A new replica must be ready within this, else the rollout stops. Installing does not count.",
     )
 
 

@@ -22,6 +22,7 @@ class Level(OpenEnum):
 class Event(Model):
     """Something that happened."""
 
+    id: int = Field(default=0, ge=0, description="Grows with every event, and is never used again; 0: not kept yet.")
     at: float = Field(description="Epoch seconds.")
     workspace: str
     kind: str = Field(description="Kind of the resource that it is about.")

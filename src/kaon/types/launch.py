@@ -1,4 +1,7 @@
-"""What a replica is told at its start: the file that a driver writes and `python -m kaon.runtime` reads."""
+"""What a replica is started with: the agent makes a `LaunchSpec`, and a driver adds where the replica is placed.
+
+The result, a `Launch`, is the file that a driver writes and `python -m kaon.runtime` reads.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from pydantic import Field
 from kaon.types.key import Access
 from kaon.types.knobs import AS_THE_CLASS_SAYS, Knobs
 from kaon.types.model import Address, EnvName, Model
+from kaon.types.replica import WorkloadKind
 from kaon.types.service import Loop
 
 EXIT_CONFIG = 78
@@ -35,38 +39,50 @@ PASSED_ON = (
 _THREAD_COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
-class Launch(Model):
-    """One replica's start. Secrets are not in it: they come as one JSON object on standard input."""
+class LaunchSpec(Model):
+    """One replica's start, wherever it runs. Secrets are not in it: they come as one JSON object on standard input."""
 
     id: str
     name: str
     workspace: str
     deployment: str
     revision: int
-    entry: str = Field(description="'module:Class'.")
-    code_dir: str = Field(description="Folder put first on sys.path.")
-    service_address: Address = Field(description="Where callers' requests come in.")
-    control_address: Address = Field(description="Where the agent asks and tells: health, metrics, access.")
+    kind: WorkloadKind = WorkloadKind.SERVICE
     env: dict[EnvName, str] = Field(default_factory=dict, description="Variables of the deployment; see `environment`.")
     own_names: tuple[str, ...] = Field(
         default=(), description="Names of other variables of the process that the service's settings may read."
     )
     access: Access = Access()
     knobs: Knobs = AS_THE_CLASS_SAYS
+    prefix: str = Field(default="/", description="Path under which callers see this replica.")
+    edge_url: str = Field(default="", description="Where handles of other services are reached.")
+    control_token: str = Field(
+        default="",
+        repr=False,
+        description="Bearer token that the control address asks for, but for /live and /ready; '': none, as of a "
+        "socket that its owner alone may open.",
+    )
+    cpus: float = 1.0
+    memory_bytes: int | None = Field(default=None, description="Hard limit, kept by the driver; None: none.")
+    drain_s: float = 30.0
+
+
+class Launch(LaunchSpec):
+    """One replica's start in its place."""
+
+    entry: str = Field(description="'module:Class'.")
+    code_dir: str = Field(description="Folder put first on sys.path.")
+    service_address: Address = Field(description="Where callers' requests come in.")
+    control_address: Address = Field(description="Where the agent reads health and figures, and sets access and knobs.")
     loop: Loop | None = Field(
         default=None, description="Event loop that the class asks for; None: the class is imported first to see."
     )
-    prefix: str = Field(default="/", description="Path under which callers see this replica.")
-    edge_url: str = Field(default="", description="Where handles of other services are reached.")
     data_dir: str = Field(default="", description="Folder that outlives replicas, one per deployment.")
     flights_file: str = Field(default="", description="Calls in flight are noted here; see kaon.types.flight.")
     uses_any: bool = Field(
         default=False, description="Whether it may call services that its class does not name, as older artifacts may."
     )
-    cpus: float = 1.0
     gpus: tuple[str, ...] = Field(default=(), description="The GPUs that are its alone, as CUDA names them.")
-    memory_bytes: int | None = Field(default=None, description="Hard limit, kept by the driver; None: none.")
-    drain_s: float = 30.0
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
         """What the process is started with, so that each variable is there from its first instruction: `base`, the

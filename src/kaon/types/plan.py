@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 from kaon.types.key import Access, Grant
 from kaon.types.knobs import PlannedKnobs
 from kaon.types.model import Model
+from kaon.types.place import PlaceHealth
 from kaon.types.replica import ReplicaSpec, ReplicaStatus
 from kaon.types.route import Route
 from kaon.types.versioned import Version
@@ -185,6 +186,7 @@ class Report(Model):
     plan: str = Field(default="", description="Name of the plan that the agent works by, as the control plane gave it.")
     replicas: tuple[ReplicaStatus, ...] = ()
     edge: EdgeStatus = EdgeStatus()
+    place: PlaceHealth = Field(default=PlaceHealth(), description="How the place is in which the replicas run.")
     held: dict[str, int] = Field(
         default_factory=dict, description="'workspace/deployment' -> callers that wait for a replica; none: left out."
     )

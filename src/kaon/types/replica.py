@@ -22,6 +22,8 @@ class Phase(OpenEnum):
     CONFIG_ERROR = "ConfigError"
     NO_CAPACITY = "NoCapacity"
     DRAINING = "Draining"
+    COMPLETED = "Completed"
+    """It ended with exit code 0 and is not started again."""
     UNKNOWN = "Unknown"
     """Its cloud is lost."""
 
@@ -29,6 +31,36 @@ class Phase(OpenEnum):
     def unknown(cls) -> Phase:
         """It does not serve, and nobody is to be alarmed."""
         return cls.STARTING
+
+
+class WorkloadKind(OpenEnum):
+    """What a workload is for."""
+
+    SERVICE = "service"
+    """It answers calls until it is stopped."""
+    JOB = "job"
+    """It does its work and ends; nobody calls it."""
+
+    @classmethod
+    def unknown(cls) -> WorkloadKind:
+        """Nobody is sent to what may not answer."""
+        return cls.JOB
+
+
+class Restart(OpenEnum):
+    """Whether a replica that has ended by itself is started again."""
+
+    ALWAYS = "always"
+    NEVER = "never"
+
+    @classmethod
+    def unknown(cls) -> Restart:
+        """What may be done only once is not done again."""
+        return cls.NEVER
+
+
+INSTALL_LIMIT_S = 1800.0
+"""How long making a replica's artifact and environment ready may take, in seconds."""
 
 
 class ReplicaSpec(Model):
@@ -42,6 +74,8 @@ class ReplicaSpec(Model):
     revision: int = Field(ge=1)
     ordinal: int = Field(ge=0)
     artifact: Digest
+    kind: WorkloadKind = WorkloadKind.SERVICE
+    restart: Restart = Restart.ALWAYS
     env: dict[EnvName, str] = Field(default_factory=dict)
     secrets: tuple[EnvName, ...] = Field(default=(), description="Variables whose values the control plane holds.")
     secrets_version: str = Field(

@@ -1,4 +1,4 @@
-"""The envelope that every kind of resource shares, and the table of kinds."""
+"""The envelope that every kind of resource shares; the kinds themselves are declared in `kaon.types.kinds`."""
 
 from __future__ import annotations
 
@@ -33,19 +33,6 @@ class Resource(Model, Generic[SpecT, StatusT]):
     spec: SpecT
     status: StatusT
 
-
-KINDS: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
-    "workspace": (WorkspaceSpec, WorkspaceStatus),
-    "artifact": (ArtifactSpec, ArtifactStatus),
-    "deployment": (DeploymentSpec, DeploymentStatus),
-    "revision": (RevisionSpec, RevisionStatus),
-    "key": (KeySpec, KeyStatus),
-    "secret": (SecretSpec, SecretStatus),
-    "cloud": (CloudSpec, CloudStatus),
-    "plan": (PlanSpec, PlanStatus),
-    "plan_part": (PlanPartSpec, PlanPartStatus),
-}
-"""Kind -> its spec and status."""
 
 Workspace = Resource[WorkspaceSpec, WorkspaceStatus]
 Artifact = Resource[ArtifactSpec, ArtifactStatus]

@@ -286,20 +286,6 @@ async def test_what_runs_and_no_plan_names_is_stopped(world: World) -> None:
     await world.until(lambda: set(world.pids()) == {kept.id})
 
 
-async def test_stop_all_ends_every_replica(world: World) -> None:
-    agent = await world.start_agent()
-    world.files.want(plan_of(*(replica(world.artifact, n) for n in range(3))))
-    await world.until(lambda: len(world.pids()) == 3)
-    driver = world._running[0] if world._running else None
-    assert driver
-    assert world._running
-    world._running[2].cancel()
-    await asyncio.wait([world._running[2]])
-    await agent.stop_all()
-    assert world.pids() == {}
-    assert await driver.observe() == {}
-
-
 async def test_logs_are_answered_with_tail_and_grep(world: World) -> None:
     lines = tuple(f"line {n}" for n in range(20))
     spec = replica(world.artifact, 0, 1, Behaviour(lines=lines))

@@ -117,8 +117,8 @@ class Files:
     async def status(self) -> EdgeStatus:
         return EdgeStatus(running=True)
 
-    async def in_flight(self, address: Address) -> int | None:
-        return None
+    async def in_flight(self) -> dict[Address, int]:
+        return {}
 
 
 def replica(artifact: str, ordinal: int = 0, revision: int = 1, behaviour: Behaviour | None = None) -> ReplicaSpec:

@@ -469,8 +469,8 @@ async def test_an_unexpected_error_says_nothing_but_a_request_id(
     async def broken(*_: Any) -> Any:
         raise RuntimeError("the-text-of-an-exception")
 
-    monkeypatch.setattr(world.store, "list_all", broken)
-    answer = await root.get("/workspaces/default/deployments")
+    monkeypatch.setattr(world.store, "events", broken)
+    answer = await root.get("/workspaces/default/events")
     assert answer.status_code == 500
     assert answer.json()["code"] == "internal"
     assert answer.json()["request_id"] == answer.headers["x-request-id"]

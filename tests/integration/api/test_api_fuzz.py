@@ -109,7 +109,8 @@ def requests(draw: st.DrawFn, role: Role) -> dict[str, Any]:
                 headers[parameter["name"]] = "".join(c for c in value if " " <= c <= "~")
     if "wait_s" in path or any(p["name"] == "wait_s" for p in operation.get("parameters", ())):
         params["wait_s"] = draw(st.sampled_from(["0", "0.01", "-1", "nan", "inf", "x"]))
-    params.pop("follow", None)
+    for endless in ("follow", "watch"):
+        params.pop(endless, None)
     content = draw(_bodies(operation))
     return {"method": method, "path": path, "params": params, "headers": headers, "content": content}
 

@@ -234,6 +234,25 @@ async def test_an_agent_gets_only_what_its_plan_names(world: World) -> None:
         assert await world.store.find("cloud", "", "elsewhere") is None
 
 
+async def test_what_an_agent_reports_of_others_is_dropped(world: World) -> None:
+    names = {"name": "web-1-0", "workspace": "default", "deployment": "web", "revision": 1, "phase": "Crashed"}
+    own, others = names | {"id": REPLICA}, names | {"id": "f" * 12, "deployment": "payroll"}
+    report = {"cloud": "local", "replicas": [own, others], "held": {"default/web": 2, "default/payroll": 1}}
+    sample = {"workspace": "default", "revision": 1, "at_s": world.clock.now(), "span_s": 1, "arrivals": 1}
+    traffic = {"cloud": "local", "samples": [sample | {"deployment": name} for name in ("web", "payroll")]}
+    async with world.client(await world.key("agent", Role.AGENT, cloud="local")) as agent:
+        assert (await agent.post("/clouds/local/report", json=report)).status_code == 204
+        taken = await agent.post("/clouds/local/traffic", json=traffic)
+        assert taken.json()["until_s"] == sample["at_s"], "what was dropped is not asked for again"
+        only = {"cloud": "local", "samples": [sample | {"deployment": "payroll", "at_s": sample["at_s"] + 1}]}
+        taken = await agent.post("/clouds/local/traffic", json=only)
+        assert taken.json()["until_s"] == sample["at_s"] + 1
+    kept = (await world.store.get("cloud", "", "local")).status.report
+    assert [replica.id for replica in kept.replicas] == [REPLICA]
+    assert kept.held == {"default/web": 2}
+    assert world.app.state.parts.traffic.deployments() == [("default", "web")]
+
+
 # S7: names and texts
 
 
@@ -267,7 +286,7 @@ async def test_hostile_names_are_refused_everywhere(world: World, text: str) -> 
     for number, answer in enumerate(answers):
         if text == "WEB" and number == 7:
             continue  # a good name for a variable, and a deployment `x` was made with it
-        if text in ("", ".") and number in (9, 10):
+        if text in ("", ".", "..") and number in (9, 10):
             continue  # another address
         assert 400 <= answer.status_code < 500, (number, answer.status_code, answer.text)
         assert answer.headers["content-type"] == PROBLEM_JSON

@@ -4,41 +4,50 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from tests.watching import Reader, Refused
 
-from kaon.api.app import DOORS, create_app
+from kaon.api.app import COLLECTIONS, DOORS, create_app
 from kaon.api.doors import Door
 from kaon.api.gate import Open
 from kaon.errors import PROBLEM_JSON
 from kaon.types.cloud import CloudSpec
 from kaon.types.deployment import CanaryStatus
 from kaon.types.key import RIGHTS, KeyStatus, Right, Role
+from kaon.types.kind import Kind, Verb
+from kaon.types.kinds import KINDS
 from kaon.types.traffic import Sample, Traffic
 
 from .world import DIGEST, REPLICA, World, artifact_bytes, populate, world_of
 
 WS = "/workspaces/{ws}"
 ONE = WS + "/deployments/{deployment}"
+
+
+def place_of(kind: Kind) -> str:
+    """The path of one resource."""
+    collection = COLLECTIONS.get(kind.name)
+    return f"{kind.path}/{{{collection.parameter if collection else 'name'}}}"
+
+
 SPEC = {"template": {"artifact": DIGEST}}
 NO_BODY: dict[str, Any] = {}
 GOOD: dict[tuple[str, str], dict[str, Any]] = {
+    **{("GET", kind.path): NO_BODY for kind in KINDS.values() if Verb.LIST in kind.rights},
+    **{("GET", place_of(kind)): NO_BODY for kind in KINDS.values() if Verb.GET in kind.rights},
     ("GET", "/health"): NO_BODY,
     ("GET", "/whoami"): NO_BODY,
     ("GET", "/openapi.json"): NO_BODY,
-    ("GET", "/workspaces"): NO_BODY,
     ("POST", "/workspaces"): {"json": {"name": "new"}},
     ("DELETE", "/workspaces/{ws}"): NO_BODY,
-    ("GET", WS + "/artifacts"): NO_BODY,
-    ("GET", WS + "/artifacts/{digest}"): NO_BODY,
     ("DELETE", WS + "/artifacts/{digest}"): NO_BODY,
     ("POST", WS + "/artifacts"): {"content": artifact_bytes(b"x = 1\n")},
-    ("GET", WS + "/deployments"): NO_BODY,
-    ("GET", ONE): NO_BODY,
     ("PUT", ONE): {"json": SPEC},
     ("DELETE", ONE): NO_BODY,
     ("POST", ONE + "/scale"): {"json": {"min": 1, "max": 3}},
@@ -62,18 +71,13 @@ GOOD: dict[tuple[str, str], dict[str, Any]] = {
     ("GET", "/metrics"): NO_BODY,
     ("GET", "/gc"): NO_BODY,
     ("POST", "/gc"): NO_BODY,
-    ("GET", WS + "/replicas"): NO_BODY,
     ("GET", ONE + "/logs"): {"params": {"tail": 1}},
-    ("GET", WS + "/events"): NO_BODY,
     ("GET", "/audit"): NO_BODY,
     ("GET", WS + "/audit"): NO_BODY,
-    ("GET", WS + "/keys"): NO_BODY,
     ("POST", WS + "/keys"): {"json": {"name": "new", "role": "viewer"}},
     ("DELETE", WS + "/keys/{name}"): NO_BODY,
-    ("GET", WS + "/secrets"): NO_BODY,
     ("PUT", WS + "/secrets/{name}"): {"json": {"value": "something else"}},
     ("DELETE", WS + "/secrets/{name}"): NO_BODY,
-    ("GET", "/clouds"): NO_BODY,
     ("POST", "/clouds/{name}/cordon"): NO_BODY,
     ("POST", "/clouds/{name}/uncordon"): NO_BODY,
     ("DELETE", "/clouds/{name}"): NO_BODY,
@@ -124,7 +128,13 @@ async def world(tmp_path: Path) -> Any:
 
 
 def address(method: str, path: str) -> str:
-    names = dict(NAMES, name="victim" if path.endswith("/keys/{name}") else "spare")
+    collection = path.removesuffix("/{name}").rpartition("/")[2]
+    names = dict(
+        NAMES,
+        name={"keys": "victim", "clouds": "local", "replicas": "web-1-0", "revisions": "web-1"}.get(
+            collection, "spare"
+        ),
+    )
     if path.endswith("/calls/{id}"):
         names["id"] = "0" * 32
     return path.format(**names)
@@ -139,6 +149,62 @@ async def ask(client: httpx2.AsyncClient, method: str, path: str, **more: Any) -
 
 def test_every_route_is_in_the_matrix() -> None:
     assert {(method, path) for method, path, _ in ROUTES} == set(GOOD)
+
+
+METHODS = {Verb.LIST: "GET", Verb.GET: "GET", Verb.PUT: "PUT", Verb.DELETE: "DELETE"}
+VERBS = [(kind, verb) for kind in KINDS.values() for verb in kind.rights]
+
+
+@pytest.mark.parametrize(("kind", "verb"), VERBS, ids=[f"{verb} {kind.name}" for kind, verb in VERBS])
+def test_a_kind_s_route_needs_the_right_that_its_declaration_names(kind: Kind, verb: Verb) -> None:
+    """So the matrix of routes and roles below is one of kinds, verbs and roles."""
+    path = kind.path if verb is Verb.LIST else place_of(kind)
+    doors = [door for method, at, door in ROUTES if (method, at) == (METHODS[verb], path)]
+    assert [door.right for door in doors] == [kind.rights[verb]]
+
+
+@pytest.mark.parametrize("role", list(Role))
+@pytest.mark.parametrize("kind", [kind for kind in KINDS.values() if kind.rights], ids=lambda kind: kind.name)
+async def test_who_may_list_may_watch_and_nobody_else(world: World, kind: Kind, role: Role) -> None:
+    scope = {"cloud": "local"} if role is Role.AGENT else {"workspace": "default"}
+    key = await world.key("watcher", role, **scope)
+    reader = Reader(world.app, kind, kind.path.format(ws="default"), key)
+    if kind.rights[Verb.LIST] not in RIGHTS[role]:
+        with pytest.raises(Refused, match="403"):
+            await reader.connect()
+        return
+    await reader.connect()
+    while not any(event.name == "synced" for event in reader.events):
+        assert await reader.read()
+    async with world.client(key) as client:
+        listed = (await client.get(kind.path.format(ws="default"))).json()["items"]
+    assert [json.loads(event.data) for event in reader.events if event.name == "added"] == listed
+    await reader.cut()
+
+
+async def test_a_watch_ends_with_its_key(world: World) -> None:
+    key = await world.key("watcher", Role.VIEWER, workspace="default")
+    reader = Reader(world.app, KINDS["deployment"], "/workspaces/default/deployments", key)
+    await reader.connect()
+    revoked = KeyStatus(revoked_at=world.clock.now())
+    await world.store.update_status(await world.resource_of_key("watcher"), revoked)
+    while await reader.read():
+        pass
+    with pytest.raises(Refused, match="401"):
+        await reader.connect()
+
+
+async def test_a_key_has_so_many_watches_at_once_and_no_more(world: World) -> None:
+    path, key = "/workspaces/default/deployments", world.keys["root"]
+    readers = [Reader(world.app, KINDS["deployment"], path, key) for _ in range(17)]
+    for reader in readers[:16]:
+        await reader.connect()
+    with pytest.raises(Refused, match="429"):
+        await readers[16].connect()
+    await readers[0].cut()
+    await readers[16].connect()
+    for reader in readers[1:]:
+        await reader.cut()
 
 
 def test_every_route_of_the_app_is_a_door_with_a_right(tmp_path: Path) -> None:

@@ -183,7 +183,7 @@ async def test_replicas_that_leave_under_load_lose_nothing(world: World) -> None
         await world.serve(*rest)
 
         async def quiet(address: str = leaving.endpoint.address) -> bool:
-            return not await world.edge.in_flight(address)
+            return not (await world.edge.in_flight()).get(address)
 
         await until(quiet)
         await leaving.stop()
@@ -205,9 +205,9 @@ async def test_replicas_that_leave_under_load_lose_nothing(world: World) -> None
 async def test_in_flight_counts_what_a_leaving_replica_still_has(world: World) -> None:
     leaving = await world.leaving()
     assert (await world.client.post("/shop")).status_code == 200
-    assert await world.edge.in_flight(leaving.old.endpoint.address) == 1
+    assert (await world.edge.in_flight()).get(leaving.old.endpoint.address) == 1
     await leaving.is_let_go()
-    assert await world.edge.in_flight("unix:/nowhere") is None
+    assert (await world.edge.in_flight()).get("unix:/nowhere") is None
 
 
 async def test_a_deployment_that_goes_leaves_no_cluster_and_no_file(world: World) -> None:

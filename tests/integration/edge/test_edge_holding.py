@@ -232,7 +232,7 @@ async def test_a_replica_that_goes_hands_over_to_the_activator_without_a_gap(wor
             await it.ready()
 
             async def quiet(replica: Replica = replica) -> bool:
-                return not await world.edge.in_flight(replica.endpoint.address)
+                return not (await world.edge.in_flight()).get(replica.endpoint.address)
 
             await until(quiet)
             await it.held(8)

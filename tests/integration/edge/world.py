@@ -128,7 +128,7 @@ class Leaving:
         await self.world.serve(self.new)
 
         async def forgotten() -> bool:
-            return await self.world.edge.in_flight(self.old.endpoint.address) is None
+            return (await self.world.edge.in_flight()).get(self.old.endpoint.address) is None
 
         await until(forgotten)
 
@@ -182,7 +182,7 @@ class World:
         call = asyncio.create_task(self.client.post("/shop"))
 
         async def arrived() -> bool:
-            return await self.edge.in_flight(old.endpoint.address) == 1
+            return (await self.edge.in_flight()).get(old.endpoint.address) == 1
 
         await until(arrived)
         await self.serve(old, new)

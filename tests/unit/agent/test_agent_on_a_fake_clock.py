@@ -5,16 +5,19 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.waiting import turns
 
 from kaon.agent.loop import Agent
 from kaon.agent.ports import Call, DeploymentKey
 from kaon.clock import FakeClock
-from kaon.drivers.fake import Behaviour, FakeDriver, FakePlace
+from kaon.drivers.fake import FAULTS, Behaviour, FakeDriver, FakePlace, FakeReplicas, Fault
+from kaon.drivers.port import PlaceObservation
 from kaon.errors import Unavailable
 from kaon.types.key import Access
 from kaon.types.knobs import Knobs, PlannedKnobs
 from kaon.types.model import Address, content_hash
+from kaon.types.place import PlaceHealth, PlaceState
 from kaon.types.plan import EdgeStatus, NamedPlan, Plan, Report
 from kaon.types.replica import Phase, ReplicaSpec, replica_id
 from kaon.types.route import Backend, Endpoint, Route
@@ -29,6 +32,8 @@ class Memory:
         self.reports: list[Report] = []
         self.behind_edge: set[str] = set()
         self.away = False
+        self.calls: list[Call] = []
+        self.answers: dict[str, list[bytes]] = {}
 
     async def plan(self, after: str, wait_s: float) -> NamedPlan | None:
         if self.away:
@@ -51,11 +56,11 @@ class Memory:
         return {}
 
     async def next_call(self, wait_s: float) -> Call | None:
-        await self.clock.sleep(wait_s)
-        return None
+        await self.clock.sleep(1.0)
+        return self.calls.pop() if self.calls else None
 
     async def answer(self, call: str, lines: AsyncIterator[bytes]) -> None:
-        raise AssertionError("nothing is asked")
+        self.answers[call] = [line async for line in lines]
 
     async def apply(self, routes: tuple[Route, ...], endpoints: Mapping[DeploymentKey, tuple[Endpoint, ...]]) -> None:
         self.behind_edge = {endpoint.replica for group in endpoints.values() for endpoint in group}
@@ -63,8 +68,8 @@ class Memory:
     async def status(self) -> EdgeStatus:
         return EdgeStatus(running=True)
 
-    async def in_flight(self, address: Address) -> int | None:
-        return None
+    async def in_flight(self) -> dict[Address, int]:
+        return {}
 
     def phases(self) -> dict[str, Phase]:
         return {status.name: status.phase for status in self.reports[-1].replicas} if self.reports else {}
@@ -100,9 +105,9 @@ async def simulated(
     tmp_path: Path, script: Callable[[int], Behaviour], scenario: Callable[[Memory, FakePlace, FakeClock], object]
 ) -> None:
     clock = FakeClock()
-    place = FakePlace(clock, script=lambda start: script(start.replica.ordinal))
+    place = FakePlace(clock, script=lambda workload: script(workload.spec.ordinal))
     driver, memory = FakeDriver(place), Memory(clock)
-    agent = Agent("local", memory, driver, memory, clock, tmp_path, "http://edge", replicas=driver)
+    agent = Agent("local", memory, driver, memory, clock, tmp_path, "http://edge", replicas=FakeReplicas(place))
     running = asyncio.create_task(agent.run())
     try:
         await scenario(memory, place, clock)  # type: ignore[misc]
@@ -206,7 +211,9 @@ async def test_a_trial_ends_by_itself_within_ten_seconds_of_the_control_planes_d
         await pass_time(clock, 0.5)
         place.replicas[replica(0).id].behaviour = Behaviour()
         await pass_time(clock, 5)
-        assert place.replicas[replica(0).id].start.knobs == force, "whoever is started anew starts with what is safe"
+        assert place.replicas[replica(0).id].workload.launch.knobs == force, (
+            "whoever is started anew starts with what is safe"
+        )
         assert in_force() == [force, force], "and does not try again what it ended with"
         assert place.replicas[replica(1).id].pid == pids[replica(1).id]
 
@@ -304,3 +311,125 @@ async def test_an_end_that_fails_is_told_and_tried_again_with_a_back_off(tmp_pat
         assert place.replicas == {}
 
     await simulated(tmp_path, lambda _: Behaviour(), scenario)
+
+
+# Drivers that fail
+
+METHODS = ("health", "start", "stop", "observe", "changed", "flights", "show_stacks", "forget", "logs")
+HEALED_S = 160.0
+"""Longer than every limit and back-off of the agent."""
+
+
+def fail(place: FakePlace, method: str, fault: Fault) -> None:
+    place.faults = dict.fromkeys(METHODS if method == "all" else (method,), fault)
+
+
+@pytest.mark.parametrize("method", [*METHODS, "all"])
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_whatever_a_driver_does_wrong_the_agent_goes_on_and_keeps_what_runs(
+    tmp_path: Path, method: str, fault: str
+) -> None:
+    async def scenario(memory: Memory, place: FakePlace, clock: FakeClock) -> None:
+        memory.wanted = plan_of(0, 1)
+        await pass_time(clock, 4)
+        kept, frozen = place.replicas[replica(0).id], place.replicas[replica(1).id]
+        fail(place, method, FAULTS[fault])
+        frozen.frozen = True  # so that its flights are read, its stacks are shown, and it is ended
+        memory.calls = [Call(id="logs", call="logs", arguments={"replicas": [replica(0).id]})]
+        await pass_time(clock, 20, step_s=1.0)
+        memory.wanted = plan_of(0, 2)
+        await pass_time(clock, 20, step_s=1.0)
+        assert place.replicas[replica(0).id] is kept
+        assert replica(0).id in memory.behind_edge, "what answers is served, whatever its place says"
+        place.faults = {}
+        await pass_time(clock, HEALED_S, step_s=1.0)
+        assert place.replicas[replica(0).id] is kept
+        refused = fault == "refused" and method in ("start", "all")
+        assert place.replicas.keys() == {replica(0).id, *(() if refused else (replica(2).id,))}
+        assert memory.phases()["shop-1-2"] == (Phase.CONFIG_ERROR if refused else Phase.READY)
+        assert memory.reports[-1].place.state is PlaceState.OK
+
+    await simulated(tmp_path, lambda _: Behaviour(), scenario)
+
+
+@pytest.mark.parametrize("method", ["health", "start", "observe", "all"])
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_an_agent_that_starts_while_its_driver_fails_takes_nothing_from_the_edge(
+    tmp_path: Path, method: str, fault: str
+) -> None:
+    async def scenario(memory: Memory, place: FakePlace, clock: FakeClock) -> None:
+        memory.wanted = plan_of(0)
+        await pass_time(clock, 4)
+        kept = place.replicas[replica(0).id]
+        fail(place, method, FAULTS[fault])
+        again = Agent("local", memory, FakeDriver(place), memory, clock, tmp_path, "", replicas=FakeReplicas(place))
+        running = asyncio.create_task(again.run())
+        try:
+            for _ in range(20):
+                await pass_time(clock, 1, step_s=0.25)
+                assert memory.behind_edge == {replica(0).id}
+            place.faults = {}
+            await pass_time(clock, HEALED_S, step_s=1.0)
+            assert memory.phases() == {"shop-1-0": Phase.READY}
+            assert place.replicas == {replica(0).id: kept}
+            assert not running.done()
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+
+    await simulated(tmp_path, lambda _: Behaviour(), scenario)
+
+
+async def test_each_error_of_a_driver_has_a_phase_of_its_own(tmp_path: Path) -> None:
+    async def scenario(memory: Memory, place: FakePlace, clock: FakeClock) -> None:
+        memory.wanted = plan_of(0)
+        for fault, phase, reason in (
+            ("full", Phase.NO_CAPACITY, "No room left."),
+            ("away", Phase.STARTING, "The place cannot be reached: The place does not answer."),
+            ("refused", Phase.CONFIG_ERROR, "It can never run here."),
+        ):
+            place.faults = {"start": FAULTS[fault]}
+            await pass_time(clock, 70, step_s=0.5)
+            [status] = memory.reports[-1].replicas
+            assert (status.phase, status.reason, status.restarts) == (phase, reason, 0)
+        place.faults = {}
+        await pass_time(clock, HEALED_S, step_s=1.0)
+        assert place.replicas == {}, "what can never run is not tried again"
+
+    await simulated(tmp_path, lambda _: Behaviour(), scenario)
+
+
+async def test_while_the_place_cannot_be_observed_the_report_says_so(tmp_path: Path) -> None:
+    async def scenario(memory: Memory, place: FakePlace, clock: FakeClock) -> None:
+        memory.wanted = plan_of(0)
+        await pass_time(clock, 4)
+        place.faults = {"observe": FAULTS["away"]}
+        await pass_time(clock, 12, step_s=0.5)
+        assert memory.reports[-1].place == PlaceHealth(
+            state=PlaceState.UNAVAILABLE, reason="The place does not answer."
+        )
+        assert memory.phases() == {"shop-1-0": Phase.READY}
+
+    await simulated(tmp_path, lambda _: Behaviour(), scenario)
+
+
+async def test_where_nothing_changes_the_agent_looks_about_once_a_second(tmp_path: Path) -> None:
+    looks = 0
+
+    class Counted(FakeDriver):
+        async def observe(self) -> PlaceObservation:
+            nonlocal looks
+            looks += 1
+            return await super().observe()
+
+    clock = FakeClock()
+    place, memory = FakePlace(clock, script=lambda _: Behaviour()), Memory(clock)
+    memory.wanted = plan_of(0, 1)
+    agent = Agent("local", memory, Counted(place), memory, clock, tmp_path, "", replicas=FakeReplicas(place))
+    running = asyncio.create_task(agent.run())
+    await pass_time(clock, 10)
+    looks = 0
+    await pass_time(clock, 100, step_s=0.5)
+    running.cancel()
+    await asyncio.wait([running])
+    assert 50 < looks <= 110

@@ -15,8 +15,8 @@ from kaon.agent.loop import Agent
 from kaon.agent.ports import Call
 from kaon.agent.situation import Action
 from kaon.clock import FakeClock
-from kaon.drivers.fake import FakeDriver, FakePlace
-from kaon.drivers.port import Start
+from kaon.drivers.fake import FakeDriver, FakePlace, FakeReplicas
+from kaon.drivers.port import Workload
 from kaon.errors import Unavailable
 from kaon.types.key import Access, Grant
 from kaon.types.knobs import Knobs, PlannedKnobs
@@ -75,40 +75,55 @@ async def does_nothing(clock: FakeClock) -> None:
     """As a replica of the release before, which takes what it is sent and reports a name of its own."""
 
 
-class Broken(FakeDriver):
-    """A place, and replicas in it, with which one kind of action goes wrong from some time on."""
+class Broken:
+    """What goes wrong, and how often each kind of action was begun."""
 
     def __init__(self, clock: FakeClock) -> None:
-        self.clock, self.place = clock, FakePlace(clock)
-        super().__init__(self.place)
-        self.broken: dict[str, Callable[[FakeClock], Coroutine[Any, Any, None]]] = {}
+        self.clock = clock
+        self.ways: dict[str, Callable[[FakeClock], Coroutine[Any, Any, None]]] = {}
         self.count: Counter[str] = Counter()
 
-    async def _do(self, kind: str, done: Coroutine[Any, Any, None]) -> None:
+    async def do(self, kind: str, done: Coroutine[Any, Any, None]) -> None:
         self.count[kind] += 1
-        if kind in self.broken:
+        if kind in self.ways:
             done.close()
-            await self.broken[kind](self.clock)
+            await self.ways[kind](self.clock)
         else:
             await done
 
-    async def start(self, start: Start, secrets: dict[str, str]) -> None:
-        await self._do("StartIt", super().start(start, secrets))
+
+class BrokenDriver(FakeDriver):
+    """A place with which one kind of action goes wrong from some time on."""
+
+    def __init__(self, place: FakePlace, broken: Broken) -> None:
+        super().__init__(place)
+        self.broken = broken
+
+    async def start(self, workload: Workload) -> None:
+        await self.broken.do("StartIt", super().start(workload))
 
     async def stop(self, replica: str, grace_s: float) -> None:
-        await self._do("StopIt", super().stop(replica, grace_s))
+        await self.broken.do("StopIt", super().stop(replica, grace_s))
 
     async def forget(self, replica: str) -> None:
-        await self._do("ForgetIt", super().forget(replica))
+        await self.broken.do("ForgetIt", super().forget(replica))
+
+
+class BrokenReplicas(FakeReplicas):
+    """Replicas of that place."""
+
+    def __init__(self, place: FakePlace, broken: Broken) -> None:
+        super().__init__(place)
+        self.broken = broken
 
     async def admit(self, address: Address, access: Access) -> None:
-        await self._do("AdmitIt", super().admit(address, access))
+        await self.broken.do("AdmitIt", super().admit(address, access))
 
     async def tune(self, address: Address, knobs: Knobs) -> None:
-        await self._do("TuneIt", super().tune(address, knobs))
+        await self.broken.do("TuneIt", super().tune(address, knobs))
 
     async def refuse(self, address: Address, refusals: Refusals) -> None:
-        await self._do("RefuseIt", super().refuse(address, refusals))
+        await self.broken.do("RefuseIt", super().refuse(address, refusals))
 
 
 class ControlPlane:
@@ -150,8 +165,8 @@ class ControlPlane:
     async def status(self) -> EdgeStatus:
         return EdgeStatus(running=True)
 
-    async def in_flight(self, address: Address) -> int | None:
-        return None
+    async def in_flight(self) -> dict[Address, int]:
+        return {}
 
 
 async def pass_time(clock: FakeClock, seconds: float, step_s: float = 0.05) -> None:
@@ -165,10 +180,11 @@ class Running:
 
     def __init__(self, folder: Path, answer: Callable[[str], NamedPlan | None] | None = None) -> None:
         self.clock = FakeClock()
-        self.driver = Broken(self.clock)
+        self.place, self.broken = FakePlace(self.clock), Broken(self.clock)
         self.control = ControlPlane(self.clock, answer)
         control: Any = self.control
-        self.agent = Agent("local", control, self.driver, control, self.clock, folder, "", replicas=self.driver)
+        driver, replicas = BrokenDriver(self.place, self.broken), BrokenReplicas(self.place, self.broken)
+        self.agent = Agent("local", control, driver, control, self.clock, folder, "", replicas=replicas)
 
     async def __aenter__(self) -> Running:
         self._task = asyncio.create_task(self.agent.run())
@@ -195,28 +211,28 @@ async def test_an_action_that_does_not_help_is_repeated_ever_more_seldom(
     async with Running(tmp_path) as running:
         if kind != "StartIt":
             await pass_time(running.clock, 3)
-        running.driver.broken[kind] = wrong
-        before = running.driver.count[kind]
+        running.broken.ways[kind] = wrong
+        before = running.broken.count[kind]
         running.control.name, running.control.wanted = "second", CALLED_FOR_BY[kind]
         if kind == "RefuseIt":  # a replica that names refusals by itself
-            running.driver.place.replicas[SPEC.id].refusals = Refusals(version="another")
+            running.place.replicas[SPEC.id].refusals = Refusals(version="another")
         await pass_time(running.clock, SECONDS)
-        assert 1 < running.driver.count[kind] - before <= MOST
-        running.driver.broken.clear()
+        assert 1 < running.broken.count[kind] - before <= MOST
+        running.broken.ways.clear()
         await pass_time(running.clock, 61)
-        done = running.driver.count[kind]
+        done = running.broken.count[kind]
         await pass_time(running.clock, 30)
-        assert running.driver.count[kind] == done, "what had its effect is not repeated"
+        assert running.broken.count[kind] == done, "what had its effect is not repeated"
 
 
 async def test_an_action_that_fails_keeps_no_other_from_being_done(tmp_path: Path) -> None:
     async with Running(tmp_path) as running:
         await pass_time(running.clock, 3)
-        running.driver.broken["AdmitIt"] = fails
+        running.broken.ways["AdmitIt"] = fails
         both = CALLED_FOR_BY["TuneIt"].flat().model_copy(update={"access": {"default/shop": CLOSED}})
         running.control.name, running.control.wanted = "second", Plan.model_validate(both.model_dump())
         await pass_time(running.clock, 3)
-        assert running.driver.place.replicas[SPEC.id].knobs.max_batch == 2
+        assert running.place.replicas[SPEC.id].knobs.max_batch == 2
 
 
 ODD_SERVERS: dict[str, Callable[[str], NamedPlan | None]] = {

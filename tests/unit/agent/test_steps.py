@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,7 +14,7 @@ from kaon.types.key import Access, Grant
 from kaon.types.launch import EXIT_CONFIG, ReplicaHealth
 from kaon.types.plan import Plan
 from kaon.types.refusals import Refusals
-from kaon.types.replica import Phase, ReplicaSpec, replica_id
+from kaon.types.replica import Phase, ReplicaSpec, Restart, replica_id
 from kaon.types.route import Backend, Route
 
 ARTIFACT = f"sha256:{'0' * 64}"
@@ -52,7 +53,7 @@ class World:
         self.health: dict[str, Health] = {}
         self.memories: dict[str, Memory] = {}
         self.at_edge: frozenset[str] | None = frozenset()
-        self.flights: dict[str, tuple[Flight, ...]] = {}
+        self.flights: dict[str, tuple[Flight, ...] | None] = {}
         self.refusals: dict[tuple[str, str], Refusals] = {}
         self.failures: dict[tuple[str, str], str] = {}
         self.last: Step | None = None
@@ -277,9 +278,93 @@ def test_a_busy_replica_that_is_not_wanted_drains_and_is_not_ended_at_once() -> 
     assert world.look(plan(), edge_busy=frozenset({A.id})).actions == ()
     assert world.phase() == Phase.DRAINING
     world.flights[A.id] = ()
+    assert world.look(plan(), edge_busy=frozenset({A.id})).actions == (), "its next probe may find it well"
+    world.now += 10
     [stop] = world.look(plan(), edge_busy=frozenset({A.id})).actions
     assert isinstance(stop, StopIt)
     assert (stop.grace_s, stop.stacks) == (0.0, True)
+
+
+def test_a_replica_whose_long_call_has_just_ended_has_time_to_answer() -> None:
+    world = World()
+    world.runs()
+    world.look(plan(A))
+    world.silent(for_s=300)
+    world.flights[A.id] = (Flight(request_id="one", left_s=5),)
+    assert world.look(plan(A)).actions == ()
+    world.flights[A.id] = ()
+    world.now += 9.9
+    assert world.look(plan(A)).actions == ()
+    world.now += 0.1
+    [stop] = world.look(plan(A)).actions
+    assert isinstance(stop, StopIt)
+
+
+def test_a_silent_replica_whose_calls_cannot_be_read_is_not_ended() -> None:
+    world = World()
+    world.runs()
+    world.look(plan(A))
+    world.silent(for_s=10_000)
+    world.flights[A.id] = None
+    assert world.look(plan(A)).actions == ()
+    assert world.phase() == Phase.STARTING
+
+
+# Places that refuse, and workloads that end
+
+
+def test_a_full_place_and_one_that_is_away_are_tried_again_and_are_no_restarts() -> None:
+    for phase in (Phase.NO_CAPACITY, Phase.STARTING):
+        world = World()
+        for _ in range(6):
+            assert isinstance(world.look(plan(A)).actions[0], StartIt)
+            decided = world.look(plan(A), refused={A.id: Refused(phase, "why not")})
+            assert decided.actions == ()
+            assert decided.again_in_s is not None
+            assert (world.phase(), decided.statuses[0].restarts) == (phase, 0)
+            world.now += 60
+        world.look(plan(A))
+        world.runs()
+        assert world.look(plan(A)).statuses[0].phase == Phase.READY
+
+
+def test_what_a_place_refuses_is_not_tried_again_until_the_spec_is_another() -> None:
+    world = World()
+    world.look(plan(A))
+    world.look(plan(A), refused={A.id: Refused(Phase.CONFIG_ERROR, "It can never run here.", final=True)})
+    world.now += 10_000
+    decided = world.look(plan(A))
+    assert decided.actions == ()
+    assert (world.phase(), decided.statuses[0].reason) == (Phase.CONFIG_ERROR, "It can never run here.")
+    other = A.model_copy(update={"drain_s": 31.0})
+    assert world.look(plan(other)).actions == (StartIt(other),)
+
+
+def test_a_place_that_starts_it_later_has_no_capacity_now() -> None:
+    world = World()
+    world.look(plan(A))
+    world.sightings[A.id] = Sighting(id=A.id, stage=Stage.WAITING, reason="No node has room.")
+    decided = world.look(plan(A))
+    assert (world.phase(), decided.statuses[0].reason) == (Phase.NO_CAPACITY, "No node has room.")
+    [stop] = world.look(plan()).actions
+    assert isinstance(stop, StopIt)
+    assert stop.grace_s == 0.0
+
+
+@pytest.mark.parametrize(("code", "phase"), [(0, Phase.COMPLETED), (1, Phase.CRASHED), (None, Phase.CRASHED)])
+def test_what_is_never_restarted_stays_as_it_ended_also_for_a_new_agent(code: int | None, phase: Phase) -> None:
+    job = A.model_copy(update={"restart": Restart.NEVER})
+    world = World()
+    world.runs(job)
+    world.look(plan(job))
+    world.ends(job, code)
+    for _ in range(3):
+        assert world.look(plan(job)).actions == ()
+        assert (world.phase(), world.last and world.last.statuses[0].exit_code) == (phase, code)
+        world.now += 1000
+    world.memories = {}
+    assert world.look(plan(job)).actions == ()
+    assert world.phase() == phase
 
 
 def test_the_last_replica_of_a_revision_stays_behind_the_edge_while_it_is_busy_others_do_not() -> None:

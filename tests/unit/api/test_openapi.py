@@ -5,6 +5,7 @@ from pathlib import Path
 from kaon.api.app import DOORS
 from kaon.api.openapi import document, text
 
+MADE = document(DOORS)
 COMMITTED = Path(__file__).parents[3] / "docs" / "reference" / "openapi.json"
 
 
@@ -13,7 +14,7 @@ def test_the_committed_document_is_fresh() -> None:
 
 
 def test_every_operation_says_which_right_it_needs_and_has_a_summary() -> None:
-    for path, item in document(DOORS)["paths"].items():
+    for path, item in MADE["paths"].items():
         for method, operation in item.items():
             assert operation["x-kaon-right"], f"{method} {path}"
             assert operation["description"], f"{method} {path}"
@@ -21,12 +22,11 @@ def test_every_operation_says_which_right_it_needs_and_has_a_summary() -> None:
 
 
 def test_operation_ids_are_unique() -> None:
-    ids = [operation["operationId"] for item in document(DOORS)["paths"].values() for operation in item.values()]
+    ids = [operation["operationId"] for item in MADE["paths"].values() for operation in item.values()]
     assert len(ids) == len(set(ids))
 
 
 def test_every_reference_leads_somewhere() -> None:
-    made = document(DOORS)
-    names = set(made["components"]["schemas"])
-    for part in text(DOORS).split('"#/components/schemas/')[1:]:
+    names = set(MADE["components"]["schemas"])
+    for part in COMMITTED.read_text(encoding="utf-8").split('"#/components/schemas/')[1:]:
         assert part.split('"')[0] in names

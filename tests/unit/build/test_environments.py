@@ -43,6 +43,16 @@ def test_it_has_the_locks_packages_first_and_the_platforms_after(root: Path, loc
     assert order == "True"
 
 
+def test_what_is_being_installed_is_said_on_the_way(root: Path, lock: str) -> None:
+    said_so_far: list[str] = []
+    Environments(root).ensure(lock, progress=said_so_far.append)
+    assert said_so_far[0] == "making the environment"
+    assert "fetching 1 package" in said_so_far
+    assert said_so_far[-1] == "compiling 1 package"
+    Environments(root).ensure(lock, progress=said_so_far.append)
+    assert said_so_far[-1] == "compiling 1 package", "what is there already is not installed"
+
+
 def test_it_is_read_only_and_linked_from_the_cache(root: Path, lock: str) -> None:
     module = Path(said(Environments(root).ensure(lock), "import tinymath; print(tinymath.__file__)"))
     assert module.stat().st_mode & 0o222 == 0

@@ -323,5 +323,5 @@ def deployed(world: World, project: Path, artifact: Built) -> None:
     with opened() as remote:
         remote.upload(artifact.path, lambda _: None)
         spec = DeploymentSpec(template=Template(artifact=artifact.digest))
-        remote.put_deployment("greeter", lambda _: spec)
+        remote.put_deployment("greeter", spec, None)
         until_rolled_out(remote, "greeter")

@@ -139,10 +139,10 @@ SERVICE = ServiceSpec(
 MANIFEST = Manifest(kaon="0.1.0", python="3.11", service=SERVICE, files=())
 
 THINGS: dict[str, tuple[list[Any], Shape[Any]]] = {
-    "deployments": ([DEPLOYMENT], shapes.deployments(NOW)),
-    "replicas": (REPLICAS, shapes.replicas(NOW)),
+    "deployments": ([DEPLOYMENT], shapes.of("deployment", NOW)),
+    "replicas": (REPLICAS, shapes.of("replica", NOW)),
     "revisions": (REVISIONS, shapes.revisions(NOW)),
-    "events": (EVENTS, shapes.events(NOW)),
+    "events": (EVENTS, shapes.of("event", NOW)),
     "artifacts": (
         [
             ArtifactView(
@@ -154,7 +154,7 @@ THINGS: dict[str, tuple[list[Any], Shape[Any]]] = {
                 status=ArtifactStatus(),
             )
         ],
-        shapes.artifacts(NOW),
+        shapes.of("artifact", NOW),
     ),
     "keys": (
         [
@@ -171,7 +171,7 @@ THINGS: dict[str, tuple[list[Any], Shape[Any]]] = {
             ),
             KeyView(name="ci", workspace=None, hint="kaon_efgh", role=Role.ADMIN, created_at=NOW - 9, state="revoked"),
         ],
-        shapes.keys(NOW),
+        shapes.of("key", NOW),
     ),
     "secrets": (
         [
@@ -184,7 +184,7 @@ THINGS: dict[str, tuple[list[Any], Shape[Any]]] = {
                 used_by=["greeter", "other"],
             )
         ],
-        shapes.secrets(NOW),
+        shapes.of("secret", NOW),
     ),
     "workspaces": (
         [
@@ -205,7 +205,7 @@ THINGS: dict[str, tuple[list[Any], Shape[Any]]] = {
                 status=WorkspaceStatus(),
             ),
         ],
-        shapes.workspaces(NOW),
+        shapes.of("workspace", NOW),
     ),
     "clouds": (
         [
@@ -230,7 +230,7 @@ THINGS: dict[str, tuple[list[Any], Shape[Any]]] = {
                 ready=0,
             ),
         ],
-        shapes.clouds(NOW),
+        shapes.of("cloud", NOW),
     ),
 }
 
@@ -403,7 +403,7 @@ def test_explanations_are_as_agreed(golden: Golden, columns: int) -> None:
 def test_a_list_has_a_word_on_what_the_tuner_has_to_say(fields: dict[str, Any], word: str) -> None:
     status = DEPLOYMENT.status.model_copy(update={"tuning": TuningStatus(**fields)})
     view = DEPLOYMENT.model_copy(update={"status": status, "state": RolloutState.STABLE})
-    assert shapes.deployments(NOW).row(view)[2] == (word if word == "Stable" else f"Stable, {word}")
+    assert shapes.of("deployment", NOW).row(view)[2] == (word if word == "Stable" else f"Stable, {word}")
     assert ("kaon tune greeter" in shapes.described(view, [], [], [], Objective(), NOW)) is (word != "Stable")
 
 

@@ -94,7 +94,7 @@ class Kept:
         self.popen = subprocess.Popen(command, stdin=subprocess.PIPE, env={}, pass_fds=(reading,))
         os.close(reading)
         assert self.popen.stdin is not None
-        self.popen.stdin.write(json.dumps(hidden).encode())
+        self.popen.stdin.write(json.dumps({"hidden": hidden, "run": None}).encode())
         self.popen.stdin.close()
 
     def text(self) -> bytes:

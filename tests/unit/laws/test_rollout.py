@@ -8,7 +8,7 @@ import pytest
 
 from kaon.laws.rollout import Seen, describe, next_look_at, step
 from kaon.types.deployment import DeploymentSpec, DeploymentStatus, Rollout, RolloutState, Scaling, Template
-from kaon.types.replica import Phase
+from kaon.types.replica import INSTALL_LIMIT_S, Phase
 
 DIGEST = f"sha256:{'0' * 64}"
 
@@ -398,3 +398,38 @@ def test_a_new_revision_that_fails_at_zero_is_told_before_anybody_calls(served: 
         served.obey()
         served.step()
     assert (served.status.state, served.counts()) == (RolloutState.STOPPED, {})
+
+
+def test_installing_does_not_use_up_the_deadline_of_a_start(served: Story) -> None:
+    served.change(target=2)
+    served.step()
+    served.obey(Phase.INSTALLING)
+    installing = dict(served.world)
+    served.now += 600
+    assert served.step().state is RolloutState.PROGRESSING
+    for (revision, ordinal), seen in installing.items():
+        if seen.phase is Phase.INSTALLING:
+            served.put(revision, ordinal, Phase.LOADING)
+    served.now += 59
+    assert served.step().state is RolloutState.PROGRESSING
+    served.now += 1
+    status = served.step()
+    assert status.state is RolloutState.STOPPED
+    assert status.reason.startswith("Revision 2 is not ready after 60 s: replica 0 is Loading")
+
+
+def test_an_installation_has_a_limit_and_a_reason_of_its_own(served: Story) -> None:
+    served.change(target=2)
+    served.step()
+    served.obey(Phase.INSTALLING)
+    served.put(2, 0, Phase.INSTALLING, reason="installing torch 2.13, 800MiB (3 of 4 downloads done, 14 packages)")
+    began = served.status.since
+    assert next_look_at(served.spec, served.status, list(served.world.values()), served.now) == began + INSTALL_LIMIT_S
+    served.now = began + INSTALL_LIMIT_S - 1
+    assert served.step().state is RolloutState.PROGRESSING
+    served.now += 1
+    status = served.step()
+    assert status.state is RolloutState.STOPPED
+    assert status.reason.startswith(
+        "Revision 2 is not installed after 30 minutes: replica 0 is Installing; installing to"
+    )

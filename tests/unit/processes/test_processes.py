@@ -74,6 +74,36 @@ async def test_looking_whether_a_lock_is_held_never_stands_in_the_way_of_a_start
         await looking
 
 
+@pytest.mark.parametrize("hint", ["", "1", "999999999", "no number", "-7", "1" * 100])
+async def test_a_wrong_hint_in_the_lock_file_is_not_believed(lock: Path, hint: str) -> None:
+    pid = start(lock)
+    assert lock.read_text() == f"{pid}\n"
+    lock.write_text(hint)
+    assert processes.leader(lock) == pid
+    assert processes.is_held(lock)
+    await processes.stop(lock, 5)
+    assert processes.leader(lock) is None
+
+
+async def test_with_a_right_hint_nobody_else_is_looked_at(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pid = start(lock)
+    with monkeypatch.context() as patched:
+        patched.setattr(processes, "holders_of", None)
+        assert processes.leader(lock) == pid
+        await processes.send(lock, 0)
+
+
+async def test_the_holders_of_many_locks_are_found_by_one_search(tmp_path: Path) -> None:
+    locks = [tmp_path / f"lock-{number}" for number in range(4)]
+    pids = [start(lock) for lock in locks[:3]]
+    try:
+        found = processes.holders_of(locks)
+        assert found == {**{lock: [pid] for lock, pid in zip(locks, pids, strict=False)}, locks[3]: []}
+    finally:
+        for lock in locks:
+            await processes.stop(lock, 0)
+
+
 async def test_the_process_survives_its_parent_and_is_found_by_the_lock(lock: Path) -> None:
     parent = f"""
 import sys
@@ -216,8 +246,9 @@ async def test_memory_over_a_limit_is_told_in_bytes(lock: Path, tmp_path: Path) 
     ready = tmp_path / "ready"
     pid = start(lock, f"x = bytearray(50_000_000); open({str(ready)!r}, 'w').close(); {FOREVER}")
     await until(ready.exists)
-    assert processes.memory_over(pid, 100_000_000) == 0
-    assert 50_000_000 < processes.memory_over(pid, 40_000_000) < 80_000_000
+    seen = processes.table()
+    assert processes.memory_over(pid, 100_000_000, seen) == 0
+    assert 50_000_000 < processes.memory_over(pid, 40_000_000, seen) < 80_000_000
 
 
 async def test_a_program_that_does_not_exist_leaves_no_lock_behind(lock: Path) -> None:

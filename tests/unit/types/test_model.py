@@ -4,10 +4,10 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from kaon.types.deployment import DeploymentSpec, Scaling, Template, template_hash
+from kaon.types.kinds import KINDS
 from kaon.types.model import Address, Name, content_hash
 from kaon.types.plan import Plan
 from kaon.types.replica import replica_id
-from kaon.types.resource import KINDS
 from kaon.types.route import prefix_of
 
 DIGEST = "sha256:" + "0" * 64
@@ -38,9 +38,9 @@ def test_bad_addresses_are_refused(address: str) -> None:
 
 
 def test_what_is_stored_is_frozen() -> None:
-    for spec, status in KINDS.values():
-        assert spec.model_config["frozen"]
-        assert status.model_config["frozen"]
+    for kind in KINDS.values():
+        assert kind.spec.model_config["frozen"]
+        assert kind.status.model_config["frozen"]
 
 
 @given(st.dictionaries(st.from_regex(r"[A-Z_][A-Z0-9_]{0,8}", fullmatch=True), st.text(max_size=5), max_size=4))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from pydantic import BaseModel, ValidationError
-from tests.samples import full, places, with_more
+from tests.samples import PARTS, full, places, with_more
 
 from kaon.agent import calls, ports
 from kaon.api.app import DOORS
@@ -22,11 +22,10 @@ from kaon.types.model import Model, OpenEnum, from_request
 from kaon.types.plan import Plan, Report
 from kaon.types.refusals import Refusals
 from kaon.types.replica import Phase
-from kaon.types.resource import KINDS
 from kaon.types.shadow import KeptAnswers, Sampling, ShadowReport
 from kaon.types.tuning import Mode
 
-STORED = [*(part for parts in KINDS.values() for part in parts), Event, journal.JournalEntry, traffic.Sample]
+STORED = [*(part for parts in PARTS.values() for part in parts), Event, journal.JournalEntry, traffic.Sample]
 WIRE = [
     *(Plan, Report, Access, Knobs, Refusals, Sampling, KeptAnswers, ShadowReport, Launch, ReplicaHealth),
     *(ReplicaFigures, traffic.Traffic, traffic.TrafficTaken, ports.Call, calls.LogsCall, calls.ShadowCall),
@@ -78,9 +77,9 @@ def test_an_unknown_choice_is_a_safe_one_but_for_requests(choice: type[OpenEnum]
 
 SAFE = [
     (Report, ("replicas", 0, "phase"), Phase.STARTING),
-    (KINDS["deployment"][0], ("scaling", "law"), Law.KAON),
-    (KINDS["deployment"][0], ("tuning", "mode"), Mode.OFF),
-    (KINDS["deployment"][1], ("state",), RolloutState.PENDING),
+    (PARTS["deployment"][0], ("scaling", "law"), Law.KAON),
+    (PARTS["deployment"][0], ("tuning", "mode"), Mode.OFF),
+    (PARTS["deployment"][1], ("state",), RolloutState.PENDING),
     (KeySpec, ("priority",), Priority.NORMAL),
     (Access, ("grants", 0, "priority"), Priority.NORMAL),
     (Event, ("level",), Level.WARNING),

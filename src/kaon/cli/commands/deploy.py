@@ -100,7 +100,9 @@ def deploy(
             deploying.preview(remote, name, lambda spec: deploying.merged(spec, built, wishes))
             return
         deploying.bring(remote, built)
-        view = deploying.put_told(remote, name, lambda spec: deploying.merged(spec, built, wishes))
+        current = remote.find_deployment(name)
+        after = deploying.merged(current.spec if current else None, built, wishes)
+        view = deploying.put_told(remote, name, current, after)
         deploying.finish(remote, view, built.manifest, None if no_wait else wait_s, output)
 
 

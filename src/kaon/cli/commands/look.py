@@ -2,26 +2,57 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
+from typer.core import TyperCommand
 
 from kaon.cli.options import LOOK, InWorkspace, Output, told
 from kaon.cli.output import Format
 
-_KINDS = "deployment, replica, artifact, key, secret, workspace, cloud, revision, event"
 _GET = told(
     "List things of a kind, or show one.",
     "kaon get deployments",
     "kaon get deployment greeter -o yaml",
-    "kaon get replicas -o json",
-    more=f"Kinds: {_KINDS}; the plural is as good.",
+    "kaon get replicas greeter -o wide",
+    "kaon get replicas --filter phase=Ready --limit 20",
+    "kaon get deployments --watch",
+    more="Kinds: {kinds}; the plural is as good.",
 )
 _DESCRIBE = told(
-    "Tell all there is to say of a deployment: settings, revisions, replicas, events.",
+    "Tell all there is to say of a thing; of a deployment, its settings, revisions, replicas, events.",
     "kaon describe greeter",
-    "kaon describe deployment greeter",
+    "kaon describe cloud local",
 )
+
+
+class _Kinds(TyperCommand):
+    """A command whose help names all kinds: their declarations are read when it is shown, not whenever `kaon` runs."""
+
+    @property
+    def help(self) -> str | None:
+        """The text, with the kinds in it."""
+        from kaon.types.kinds import KINDS
+
+        names = ", ".join("/".join((kind.name, *kind.short)) for kind in KINDS.values() if kind.rights)
+        return self._help and self._help.replace("{kinds}", names)
+
+    @help.setter
+    def help(self, text: str | None) -> None:
+        self._help = text
+
+
+class _Look(StrEnum):
+    """How a list is printed: as data is, or as a table with more columns."""
+
+    TABLE = "table"
+    WIDE = "wide"
+    JSON = "json"
+    YAML = "yaml"
+    NAME = "name"
+
+
 _PS = told("List deployments and their replicas, with phase and reason.", "kaon ps", "kaon ps greeter -o json")
 _LOGS = told(
     "Print what a deployment's replicas wrote.",
@@ -29,7 +60,12 @@ _LOGS = told(
     "kaon logs greeter -f --grep ERROR",
     "kaon logs greeter --since 10m --replica greeter-2-0",
 )
-_EVENTS = told("List what happened, the newest last.", "kaon events", "kaon events greeter --limit 20")
+_EVENTS = told(
+    "List what happened, the newest last.",
+    "kaon events",
+    "kaon events greeter --limit 20",
+    "kaon events -f --since 10m",
+)
 
 
 _EXPLAIN = told(
@@ -70,30 +106,40 @@ def add_to(app: typer.Typer) -> None:
     app.command(help=_EXPLAIN, rich_help_panel=LOOK)(explain)
     app.command(help=_LOGS, rich_help_panel=LOOK)(logs)
     app.command(help=_EVENTS, rich_help_panel=LOOK)(events)
-    app.command(help=_GET, rich_help_panel=LOOK)(get)
+    app.command(cls=_Kinds, help=_GET, rich_help_panel=LOOK)(get)
 
 
 def get(
     kind: Annotated[str, typer.Argument(help="The kind of thing.", show_default=False)],
-    name: Annotated[str, typer.Argument(help="One of them; for revisions, the deployment.", show_default=False)] = "",
+    name: Annotated[
+        str, typer.Argument(help="One of them, or the deployment that they are of.", show_default=False)
+    ] = "",
+    filters: Annotated[
+        list[str] | None,
+        typer.Option("--filter", metavar="NAME=VALUE", help="Only such, like state=Stable or prefix=web; repeatable."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="How many at most.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on with each change as it comes.")] = False,
     workspace: InWorkspace = None,
-    output: Output = Format.TABLE,
+    output: Annotated[_Look, typer.Option("-o", "--output", help="table, wide, json, yaml or name.")] = _Look.TABLE,
 ) -> None:
     """List things of a kind, or show one."""
     from kaon.cli import looking
 
-    looking.get(kind, name, workspace, output)
+    wide = output is _Look.WIDE
+    form = Format.TABLE if wide else Format(output)
+    looking.get(kind, name, workspace, form, wide=wide, most=limit, filters=filters or (), watch=watch)
 
 
 def describe(
-    first: Annotated[str, typer.Argument(metavar="[deployment] NAME", help="The deployment.", show_default=False)],
+    first: Annotated[str, typer.Argument(metavar="[KIND] NAME", help="A deployment unless said.", show_default=False)],
     second: Annotated[str, typer.Argument(hidden=True)] = "",
     workspace: InWorkspace = None,
 ) -> None:
-    """Tell all there is to say of a deployment."""
+    """Tell all there is to say of a thing."""
     from kaon.cli import looking
 
-    looking.describe(looking.deployment_named(first, second), workspace)
+    looking.describe(first, second, workspace)
 
 
 def ps(
@@ -174,10 +220,14 @@ def events(
     name: Annotated[str, typer.Argument(help="Only about the thing of this name.", show_default=False)] = "",
     kind: Annotated[str, typer.Option(help="Only about things of this kind.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 50,
+    since: Annotated[str, typer.Option(help="Only events of the last while, like 10m.")] = "",
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with new events as they come.")] = False,
     workspace: InWorkspace = None,
     output: Output = Format.TABLE,
 ) -> None:
     """List what happened."""
     from kaon.cli import looking
+    from kaon.cli.text import seconds
 
-    looking.events(name, kind, limit, workspace, output)
+    since_s = seconds(since) if since else None
+    looking.events(name, kind, limit, workspace, output, since_s=since_s, follow=follow)

@@ -66,7 +66,7 @@ def history(name: _Name, workspace: InWorkspace = None, output: Output = Format.
     """List a deployment's revisions."""
     from kaon.cli import looking
 
-    looking.get("revisions", name, workspace, output)
+    looking.history(name, workspace, output)
 
 
 def undo(

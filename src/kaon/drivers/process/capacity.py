@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 
-from kaon.errors import Unavailable
+from kaon.errors import PlaceFull
 from kaon.types.model import Model
+from kaon.types.place import Capacity
 
 CPU_OVERCOMMIT = 16.0
 """CPUs that may be promised for each one that there is: they are shares, and most replicas wait most of the time."""
@@ -64,11 +65,11 @@ def gpu_variables(gpus: Iterable[str]) -> dict[str, str]:
 
 
 def free_gpus(machine: Machine, taken: Collection[str], count: int) -> tuple[str, ...]:
-    """`count` GPUs that nobody has. Raises `Unavailable` when there are not so many."""
+    """`count` GPUs that nobody has. Raises `PlaceFull` when there are not so many."""
     free = [gpu for gpu in machine.gpus if gpu not in taken]
     if count > len(free):
         have = f"{len(free)} of {len(machine.gpus)} GPUs are free here" if machine.gpus else "this machine has no GPU"
-        raise Unavailable(
+        raise PlaceFull(
             f"No GPUs left: {count} wanted, {have}.",
             hint="Lower the replicas' gpus, scale something down, or add a machine with GPUs.",
         )
@@ -76,20 +77,35 @@ def free_gpus(machine: Machine, taken: Collection[str], count: int) -> tuple[str
 
 
 def check_room(machine: Machine, promised: Iterable[Demand], wanted: Demand) -> None:
-    """Raise `Unavailable` when `wanted` does not fit beside what was promised already."""
+    """Raise `PlaceFull` when `wanted` does not fit beside what was promised already."""
     all_of_them = [*promised, wanted]
     cpus, memory = sum(d.cpus for d in all_of_them), sum(_bytes(d) for d in all_of_them)
     if cpus > machine.cpus * CPU_OVERCOMMIT:
-        raise Unavailable(
+        raise PlaceFull(
             f"No CPUs left: {cpus:g} would be promised, {machine.cpus * CPU_OVERCOMMIT:g} is the most here.",
             hint="Lower the replicas' cpus, scale something down, or add a machine.",
         )
     if memory > machine.memory_bytes * MEMORY_OVERCOMMIT:
-        raise Unavailable(
+        raise PlaceFull(
             f"No memory left: {memory / 2**20:,.0f} MiB would be promised,"
             f" {machine.memory_bytes * MEMORY_OVERCOMMIT / 2**20:,.0f} MiB is the most here.",
             hint="Lower the replicas' memory, scale something down, or add a machine.",
         )
+
+
+def totals(machine: Machine, promised: Sequence[Demand]) -> tuple[Capacity, Capacity]:
+    """What was promised, and what can still be."""
+    used = Capacity(
+        cpus=sum(d.cpus for d in promised),
+        memory_bytes=sum(_bytes(d) for d in promised),
+        gpus=sum(d.gpus for d in promised),
+    )
+    free = Capacity(
+        cpus=max(0.0, machine.cpus * CPU_OVERCOMMIT - used.cpus),
+        memory_bytes=max(0, int(machine.memory_bytes * MEMORY_OVERCOMMIT) - used.memory_bytes),
+        gpus=max(0, len(machine.gpus) - used.gpus),
+    )
+    return used, free
 
 
 def _bytes(demand: Demand) -> int:

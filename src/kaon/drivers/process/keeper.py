@@ -1,10 +1,12 @@
-"""Keeps a replica's log: reads what its processes write and puts it into a file as whole lines, without secrets.
+"""Starts a replica and keeps its log: reads what its processes write and puts it into a file as whole lines, without
+secrets; and when the replica has ended, writes its exit code into a file.
 
 A program of its own, started with `python -I -S` and nothing but the standard library, 4 MB: it is no part of the
 replica, so the last words of a crash are kept, and a replica that holds the interpreter's lock cannot block itself by
-what it prints. It ends when nobody has the writing end open any more.
+what it prints. It is the replica's parent, so it learns the exit code even while no agent runs. It ends when nobody has
+the writing end open any more.
 
-    keeper.py PIPE FILE MAX_BYTES     PIPE: descriptor to read; standard input: JSON list of texts to blot out
+    keeper.py PIPE FILE MAX_BYTES     PIPE: descriptor to read; standard input: JSON, see `main`
 """
 
 from __future__ import annotations
@@ -127,17 +129,64 @@ def _shortened(text: bytes) -> bytes:
     return _state(before) + back + last
 
 
-def keep(pipe: int, lines: Lines, file: File) -> None:
-    """Copy until the end of the pipe."""
+class Child:
+    """The replica that this process has started."""
+
+    def __init__(
+        self, argv: list[str], env: dict[str, str], cwd: str, exit_file: str, stdin: int, output: int, lock: int
+    ) -> None:
+        """Start it. It inherits the descriptors `lock`, `stdin` and `output`, and nothing else. Raises OSError."""
+        self._exit_file = exit_file
+        for name in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):  # the one that lists them
+                os.set_inheritable(int(name), int(name) == lock)
+        os.chdir(cwd)
+        streams = [(os.POSIX_SPAWN_DUP2, own, number) for own, number in ((stdin, 0), (output, 1), (output, 2))]
+        ignored_here = [signal.SIGPIPE, signal.SIGXFSZ]
+        self.pid = os.posix_spawn(argv[0], argv, env, file_actions=streams, setsid=True, setsigdef=ignored_here)
+        self.pidfd = os.pidfd_open(self.pid)
+        self.runs = True
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, b"%d\n" % self.pid, 0)  # as `kaon.processes.hint`
+        for descriptor in (lock, stdin, output):
+            os.close(descriptor)
+        os.chdir("/")
+
+    def note_end(self) -> None:
+        """Wait until it has ended, and write down how."""
+        self.runs = False
+        _, status = os.waitpid(self.pid, 0)
+        exit_ = {"code": os.waitstatus_to_exitcode(status), "at": time.time()}
+        beside = f"{self._exit_file}.part"
+        with contextlib.suppress(OSError):
+            with open(beside, "w") as file:
+                json.dump(exit_, file)
+            os.replace(beside, self._exit_file)
+
+
+def _tell(descriptor: int, text: str) -> None:
+    """Answer whoever has started this process, who may be gone."""
+    with contextlib.suppress(OSError):
+        os.write(descriptor, text.encode(errors="replace")[:4096])
+
+
+def keep(pipe: int, lines: Lines, file: File, child: Child | None = None) -> None:
+    """Copy until the end of the pipe, and note the end of `child`."""
     waiting = select.poll()
     waiting.register(pipe, select.POLLIN)
+    if child:
+        waiting.register(child.pidfd, select.POLLIN)
     while True:
         now = time.monotonic()
         due_in_s = lines.due_at() - now
         if due_in_s <= 0:
             file.write(lines.flush(now))
             continue
-        if not waiting.poll(None if math.isinf(due_in_s) else math.ceil(due_in_s * 1000)):
+        ready = dict(waiting.poll(None if math.isinf(due_in_s) else math.ceil(due_in_s * 1000)))
+        if child and child.pidfd in ready:
+            waiting.unregister(child.pidfd)
+            child.note_end()
+        if pipe not in ready:
             continue
         try:
             chunk = os.read(pipe, 65_536)
@@ -148,14 +197,31 @@ def keep(pipe: int, lines: Lines, file: File) -> None:
         file.write(lines.feed(chunk, time.monotonic()))
     if not math.isinf(lines.due_at()):
         file.write(lines.flush(time.monotonic()))
+    if child and child.runs:
+        child.note_end()
 
 
 def main(pipe: int, path: str, max_bytes: int) -> None:
-    """Keep one log to its end, whoever asks to stop before."""
+    """Keep one log to its end, whoever asks to stop before.
+
+    Standard input is an object: `hidden`, the texts to blot out, and `run`, what to start first, or null: see `Child`.
+    Its pid is written to the descriptor `answer`, or "!" and why it cannot be started.
+    """
+    told = json.load(sys.stdin)
+    child = None
+    if run := told["run"]:
+        answer = run.pop("answer")
+        try:
+            child = Child(**run)
+        except OSError as error:
+            _tell(answer, f"!{error}")
+            return
+        _tell(answer, str(child.pid))
+        os.close(answer)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    hidden = [text.encode(errors="surrogatepass") for text in json.load(sys.stdin)]
-    keep(pipe, Lines(hidden), File(path, max_bytes))
+    hidden = [text.encode(errors="surrogatepass") for text in told["hidden"]]
+    keep(pipe, Lines(hidden), File(path, max_bytes), child)
 
 
 if __name__ == "__main__":

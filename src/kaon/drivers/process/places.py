@@ -37,6 +37,14 @@ class Places:
         """What the replica was told at its start; it is there from before the start until `forget`."""
         return self.replica(replica) / "launch.json"
 
+    def exit_file(self, replica: str) -> Path:
+        """How the replica's process ended, as its parent writes it; not there before that."""
+        return self.replica(replica) / "exit.json"
+
+    def ended_file(self, replica: str) -> Path:
+        """What the driver found when the replica ended; not there before that."""
+        return self.replica(replica) / "ended.json"
+
     def log_file(self, replica: str) -> Path:
         """What the replica writes; rotated files have a number at the end."""
         return self.replica(replica) / "replica.log"

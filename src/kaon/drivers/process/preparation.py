@@ -1,147 +1,189 @@
-"""An artifact made ready to run: unpacked, with its environment. Replicas of one artifact share the work."""
+"""Artifacts made ready to run, by one preparer after the other. Replicas of one artifact share the work."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
-import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol
 
 from pydantic import ValidationError
 
 from kaon.drivers.port import Fetch
 from kaon.drivers.process.places import Places
+from kaon.drivers.process.workers import Workers
 from kaon.errors import BuildError, Unavailable
 from kaon.sdk import archive
 from kaon.sdk.environments import Environments
 from kaon.sdk.limits import LOCK, SOURCES, WHEELS
-from kaon.types.artifact import Consent
-from kaon.types.service import Loop
-
-T = TypeVar("T")
+from kaon.types.artifact import Consent, Manifest
+from kaon.types.replica import INSTALL_LIMIT_S
 
 AT_ONCE = 4
 """Artifacts that are unpacked and installed at the same time; others wait."""
 
-WITHIN_S = 1800.0
-"""How long one may take, with fetching and waiting."""
+OnProgress = Callable[[str], None]
+"""Takes what is being done now, in a few words. It may be called from any thread."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a start needs of an artifact."""
+    """What a start needs, as far as it is ready."""
 
-    entry: str
-    loop: Loop
-    code_dir: Path
-    python: Path
-    uses_any: bool
+    digest: str
+    folder: Path
+    manifest: Manifest | None = None
+    python: Path = Path(sys.executable)
+
+    @property
+    def code_dir(self) -> Path:
+        """What is put first on sys.path."""
+        return self.folder / SOURCES
+
+
+class Preparer(Protocol):
+    """One part of what a start needs."""
+
+    name: str
+
+    async def prepare(self, so_far: Prepared, progress: OnProgress) -> Prepared:
+        """`so_far` with this part. Raises `BuildError`, `InvalidInput`, `NotFound` or `Unavailable`."""
+        ...
+
+
+class ArtifactPreparer:
+    """Fetches and unpacks the artifact."""
+
+    name = "artifact"
+
+    def __init__(self, fetch: Fetch, workers: Workers) -> None:
+        self._fetch = fetch
+        self._workers = workers
+
+    async def prepare(self, so_far: Prepared, progress: OnProgress) -> Prepared:
+        there = so_far.folder.exists()
+        if not there:
+            progress("fetching the artifact")
+        file = so_far.folder if there else await self._fetch(so_far.digest)
+        if not there:
+            progress("unpacking the artifact")
+        return replace(so_far, manifest=await self._workers.run(lambda: _unpacked(so_far, file)))
+
+
+class EnvironmentPreparer:
+    """Makes the environment that the artifact's lock names."""
+
+    name = "environment"
+
+    def __init__(self, environments: Environments, workers: Workers) -> None:
+        self._environments = environments
+        self._workers = workers
+
+    async def prepare(self, so_far: Prepared, progress: OnProgress) -> Prepared:
+        manifest, folder = so_far.manifest, so_far.folder
+        if manifest is None or not manifest.lock:
+            return so_far
+
+        def installed() -> Path:
+            return self._environments.ensure(
+                (folder / LOCK).read_text(),
+                wheels=[folder / WHEELS],
+                allow_sdist=Consent.SDIST in manifest.allowed,
+                progress=progress,
+            )
+
+        return replace(so_far, python=await self._workers.run(installed))
+
+
+@dataclass
+class _UnderWay:
+    """One artifact that is being made ready, and all who want to hear how it goes."""
+
+    task: asyncio.Task[Prepared] | None = None
+    listeners: list[OnProgress] = field(default_factory=list)
+    last: str = ""
+
+    def tell(self, text: str) -> None:
+        self.last = text
+        for listener in self.listeners:
+            listener(text)
 
 
 class Preparation:
-    """Makes artifacts ready to run, each one once."""
+    """Makes artifacts ready to run, each one once at a time."""
 
-    def __init__(self, places: Places, fetch: Fetch, environments: Environments, *, within_s: float = WITHIN_S) -> None:
-        """Each artifact is made ready within `within_s`, or it is told why not."""
-        self._within_s = within_s
-        self._room = asyncio.Semaphore(AT_ONCE)
+    def __init__(self, places: Places, preparers: Sequence[Preparer], *, within_s: float = INSTALL_LIMIT_S) -> None:
+        """Each artifact is made ready by all `preparers` in their order within `within_s`."""
         self._places = places
-        self._fetch = fetch
-        self._environments = environments
-        self._under_way: dict[str, asyncio.Task[Prepared]] = {}
+        self._preparers = tuple(preparers)
+        self._within_s = within_s
+        self._under_way: dict[str, _UnderWay] = {}
 
-    async def prepare(self, digest: str) -> Prepared:
+    async def prepare(self, digest: str, progress: OnProgress) -> Prepared:
         """The artifact, ready to run. Raises `BuildError`, `InvalidInput`, `NotFound` or `Unavailable`.
 
         Whoever gives up waiting leaves the work to the others who wait for it.
         """
-        task = self._under_way.get(digest)
-        if task is None:
-            task = self._under_way[digest] = asyncio.create_task(self._make(digest))
-            task.add_done_callback(lambda done: self._finished(digest, done))
-        return await asyncio.shield(task)
+        under_way = self._under_way.get(digest)
+        if under_way is None:
+            under_way = self._under_way[digest] = _UnderWay()
+            under_way.task = asyncio.create_task(self._make(digest, under_way))
+            under_way.task.add_done_callback(lambda done: self._finished(digest, done))
+        assert under_way.task is not None
+        under_way.listeners.append(progress)
+        if under_way.last:
+            progress(under_way.last)
+        try:
+            return await asyncio.shield(under_way.task)
+        finally:
+            under_way.listeners.remove(progress)
 
     def _finished(self, digest: str, done: asyncio.Task[Prepared]) -> None:
         del self._under_way[digest]
         if not done.cancelled():
-            done.exception()  # seen, even when nobody waits any more
+            done.exception()  # retrieved, even when nobody waits any more
 
-    async def _make(self, digest: str) -> Prepared:
-        target = self._places.artifact(digest)
+    async def _make(self, digest: str, under_way: _UnderWay) -> Prepared:
+        loop = asyncio.get_running_loop()
+
+        def progress(text: str) -> None:
+            loop.call_soon_threadsafe(under_way.tell, text)
+
         try:
             async with asyncio.timeout(self._within_s):
-                file = target if target.exists() else await self._fetch(digest)
-                return await self.in_thread(lambda: self._unpack(digest, file))
+                prepared = Prepared(digest, self._places.artifact(digest))
+                for preparer in self._preparers:
+                    prepared = await preparer.prepare(prepared, progress)
+                return prepared
         except TimeoutError:
+            last = f" It was {under_way.last}." if under_way.last else ""
             raise Unavailable(
-                f"It was not installed within {self._within_s / 60:.0f} minutes.",
+                f"It was not installed within {self._within_s / 60:.0f} minutes.{last}",
                 hint="Look whether the package index and the disk answer.",
             ) from None
 
-    async def in_thread(self, work: Callable[[], T]) -> T:
-        """What `work()` gives, done in one of a few threads of its own.
 
-        A disk or an index that hangs holds up other installs, and nothing else: not what shares the loop's executor,
-        and not the end of this process. Whoever gives up waiting leaves the thread its place until it has ended.
-        """
-        await self._room.acquire()
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[T] = loop.create_future()
+def preparation(places: Places, fetch: Fetch, environments: Environments) -> Preparation:
+    """What a replica of this machine needs: its artifact, and the environment of its lock."""
+    workers = Workers("install", AT_ONCE)
+    return Preparation(places, [ArtifactPreparer(fetch, workers), EnvironmentPreparer(environments, workers)])
 
-        def done(value: T | None, error: Exception | None) -> None:
-            self._room.release()
-            if answer.done():
-                return
-            if error is not None:
-                answer.set_exception(error)
-            else:
-                answer.set_result(value)  # type: ignore[arg-type]
 
-        def run() -> None:
-            value, failed = None, None
-            try:
-                value = work()
-            except Exception as error:
-                failed = error
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(done, value, failed)
-
-        try:
-            threading.Thread(target=run, name="install", daemon=True).start()
-        except RuntimeError as error:
-            self._room.release()
-            raise Unavailable(f"No thread can be started: {error}.", hint="Look at the machine's limits.") from None
-        return await answer
-
-    def _unpack(self, digest: str, file: Path) -> Prepared:
-        """Unpack and install. The downloaded file goes with it: it is of no use any more, or was not whole."""
-        target = self._places.artifact(digest)
-        try:
-            manifest = archive.extract(file, target, digest=digest)
-        except ValidationError:
-            raise BuildError(
-                "The artifact was made by another version of Kaon, and this one cannot read its manifest.",
-                hint="Deploy it again.",
-            ) from None
-        finally:
-            if file != target:
-                file.unlink(missing_ok=True)
-        python = Path(sys.executable)
-        if manifest.lock:
-            python = self._environments.ensure(
-                (target / LOCK).read_text(),
-                wheels=[target / WHEELS],
-                allow_sdist=Consent.SDIST in manifest.allowed,
-            )
-        target.touch()  # used now: pruning goes by it
-        return Prepared(
-            entry=manifest.service.entry,
-            loop=manifest.service.loop,
-            code_dir=target / SOURCES,
-            python=python,
-            uses_any=manifest.service.uses is None,
-        )
+def _unpacked(so_far: Prepared, file: Path) -> Manifest:
+    """Unpack a file, unless that was done before. The downloaded file goes with it: it is of no use any more, or was
+    not whole."""
+    target = so_far.folder
+    try:
+        manifest = archive.extract(file, target, digest=so_far.digest)
+    except ValidationError:
+        raise BuildError(
+            "The artifact was made by another version of Kaon, and this one cannot read its manifest.",
+            hint="Deploy it again.",
+        ) from None
+    finally:
+        if file != target:
+            file.unlink(missing_ok=True)
+    target.touch()  # used now: pruning goes by it
+    return manifest

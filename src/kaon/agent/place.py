@@ -1,0 +1,170 @@
+"""The agent's view of its place, which neither hangs nor fails, whatever the driver does.
+
+Each call of a driver is bounded in time. While a place cannot be observed, the last observation counts: what runs there
+is likely to run on, and ending or starting replicas because they cannot be seen would be wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Coroutine, Iterable
+from typing import Any, TypeVar
+
+from kaon import log
+from kaon.clock import Clock
+from kaon.drivers.port import Driver, PlaceObservation
+from kaon.errors import KaonError, PlaceUnavailable
+from kaon.laws.backoff import Backoff, delay_s
+from kaon.types.flight import Flight
+from kaon.types.place import PlaceHealth, PlaceState
+
+LOOK_S = 1.0
+"""How long the agent's look at all its replicas waits for the place; then the last observation counts."""
+
+GIVE_UP_S = 30.0
+"""After how long without an answer it is asked anew."""
+
+HEALTH_EVERY_S = 5.0
+_SETTLE_S = 0.02
+"""Between two looks for changes: what comes in a burst is seen at once."""
+
+_ASK_S = 5.0
+_AGAIN = Backoff(first_s=0.1, cap_s=5.0)
+_T = TypeVar("_T")
+
+_log = log.get("agent.place")
+
+
+class GuardedDriver:
+    """One driver, asked with care. Use `run` beside everything else."""
+
+    def __init__(self, driver: Driver, clock: Clock, changed: asyncio.Event) -> None:
+        """`changed` is set whenever another observation may be had."""
+        self._driver = driver
+        self._clock = clock
+        self._changed = changed
+        self._seen: PlaceObservation | None = None
+        self._looking: asyncio.Future[PlaceObservation] | None = None
+        self._asked_at = 0.0
+        self._trouble = ""
+        self._told = PlaceHealth()
+
+    @property
+    def health(self) -> PlaceHealth:
+        """How the place was when it was asked last."""
+        if self._trouble:
+            return PlaceHealth(state=PlaceState.UNAVAILABLE, reason=self._trouble)
+        return self._told
+
+    async def run(self) -> None:
+        """Follow the driver until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow())
+            group.create_task(self._ask_health())
+
+    async def found(self) -> PlaceObservation:
+        """The first observation: an agent that starts decides nothing before it has one."""
+        failures = 0
+        while True:
+            await self.observe()
+            if self._seen is not None:
+                return self._seen
+            failures += 1
+            await self._clock.sleep(delay_s(_AGAIN, failures))
+
+    async def observe(self) -> PlaceObservation:
+        """What is there, or was there when it was last seen. It takes `LOOK_S` at most, and nothing while one that
+        was late before is still under way."""
+        if self._looking is None:
+            self._asked_at = self._clock.monotonic()
+            self._looking = asyncio.ensure_future(self._driver.observe())
+            await self._wait(self._looking, LOOK_S)
+            if not self._looking.done():
+                self._looking.add_done_callback(self._late)
+        if not self._looking.done():
+            self._note("It does not answer.")
+            if self._clock.monotonic() - self._asked_at > GIVE_UP_S:
+                self._looking.cancel()
+                self._looking = None
+        else:
+            looked, self._looking = self._looking, None
+            error = asyncio.CancelledError() if looked.cancelled() else looked.exception()
+            if error is None:
+                self._seen = looked.result()
+                self._trouble = ""
+            else:
+                self._note(cause_of(error))
+        return self._seen or PlaceObservation()
+
+    async def flights(self, replicas: Iterable[str]) -> dict[str, tuple[Flight, ...] | None]:
+        """The calls in flight of these replicas; None of those whose calls cannot be read now."""
+        ids = list(replicas)
+        answers = (within(self._clock, LOOK_S, self._driver.flights(id_)) for id_ in ids)
+        found = await asyncio.gather(*answers, return_exceptions=True)
+        return {id_: None if isinstance(one, BaseException) else one for id_, one in zip(ids, found, strict=True)}
+
+    async def close(self) -> None:
+        """Leave everything as it is."""
+        if self._looking:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
+
+    def _late(self, looked: asyncio.Future[PlaceObservation]) -> None:
+        if not looked.cancelled():
+            looked.exception()  # retrieved, even when nobody waits any more
+        self._changed.set()
+
+    async def _follow(self) -> None:
+        failures = 0
+        while True:
+            after = self._seen.version if self._seen else -1
+            try:
+                await within(self._clock, GIVE_UP_S, self._driver.changed(after))
+            except Exception:  # the agent looks every second all the same
+                failures += 1
+            else:
+                failures = failures + 1 if self._trouble else 0
+                self._changed.set()
+            await self._clock.sleep(delay_s(_AGAIN, failures, random.random()) if failures else _SETTLE_S)  # noqa: S311
+
+    async def _ask_health(self) -> None:
+        while True:
+            try:
+                self._told = await within(self._clock, _ASK_S, self._driver.health())
+            except Exception as error:
+                self._told = PlaceHealth(state=PlaceState.UNAVAILABLE, reason=cause_of(error))
+            await self._clock.sleep(HEALTH_EVERY_S)
+
+    async def _wait(self, task: asyncio.Future[Any], within_s: float) -> None:
+        sleeping = asyncio.ensure_future(self._clock.sleep(within_s))
+        try:
+            await asyncio.wait([task, sleeping], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleeping.cancel()
+
+    def _note(self, trouble: str) -> None:
+        if trouble != self._trouble:
+            _log.warning("the place cannot be observed", reason=trouble)
+        self._trouble = trouble
+
+
+async def within(clock: Clock, limit_s: float, work: Coroutine[Any, Any, _T]) -> _T:
+    """What `work` gives within `limit_s`. Raises `PlaceUnavailable` when it takes longer, even when it cannot be
+    cancelled."""
+    task = asyncio.ensure_future(work)
+    sleeping = asyncio.ensure_future(clock.sleep(limit_s))
+    try:
+        await asyncio.wait([task, sleeping], return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            raise PlaceUnavailable(f"No answer within {limit_s:g} s.")
+        return task.result()
+    finally:
+        sleeping.cancel()
+        task.cancel()
+
+
+def cause_of(error: BaseException) -> str:
+    """What to say of an error."""
+    return error.cause if isinstance(error, KaonError) else repr(error)

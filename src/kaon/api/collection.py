@@ -1,0 +1,190 @@
+"""How the API reads the resources of a kind: who sees which, as what, and page by page.
+
+Collection   who sees which resource of a kind, and as what
+Look         the resources of one workspace at one moment, and who asks for them
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel
+
+from kaon.api.keyring import Caller
+from kaon.api.parts import Parts
+from kaon.api.unreadable import unreadable_in
+from kaon.api.views import Items
+from kaon.errors import InvalidInput, KaonError, NotFound
+from kaon.store.port import AnyResource
+from kaon.types.kind import Filter, Kind, Scope, Verb
+from kaon.types.kinds import KINDS
+
+Position = tuple[str | int, ...]
+
+
+class Look:
+    """What there is in one workspace (empty: the platform's own) at one moment, for one caller."""
+
+    def __init__(self, parts: Parts, caller: Caller, workspace: str) -> None:
+        self.parts = parts
+        self.caller = caller
+        self.workspace = workspace
+        self.now = parts.clock.now()
+        parts.recent.catch_up()
+        self.version = parts.snapshot.version
+        self.memo: dict[str, Any] = {}
+        """What views of the same look share."""
+
+    def all(self, kind: str) -> Sequence[AnyResource]:
+        """The resources of a kind in this workspace, by name."""
+        return self.parts.snapshot.list(kind, self._place(kind))
+
+    def everywhere(self, kind: str) -> Sequence[AnyResource]:
+        """Those of all workspaces."""
+        return self.parts.snapshot.list(kind)
+
+    def find(self, kind: str, name: str) -> AnyResource | None:
+        """The resource of that name, if there is one that can be read."""
+        try:
+            return self.parts.snapshot.find(kind, self._place(kind), name)
+        except KaonError:
+            return None
+
+    def _place(self, kind: str) -> str:
+        return self.workspace if KINDS[kind].scope is Scope.WORKSPACE else ""
+
+
+def _sees(kind: Kind) -> Callable[[Any, Look], bool]:
+    """Who sees what, unless a module says otherwise.
+
+    A key that is for some deployments sees what belongs to these; what belongs to the whole workspace it does not.
+    """
+
+    def sees(item: Any, look: Look) -> bool:
+        standing = look.caller.standing
+        if kind.scope is Scope.PLATFORM:
+            return True
+        owner = kind.owner_of(item)
+        return standing.sees(look.workspace, owner) and (owner is not None or standing.deployments is None)
+
+    return sees
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collection:
+    """How the API reads the resources of a kind."""
+
+    kind: Kind
+    sees: Callable[[Any, Look], bool] | None = None
+    view: Callable[[Any, Look], BaseModel] | None = None
+    items: Callable[[Look], Iterable[Any]] | None = None
+    """Of a kind that the store does not keep: its views, which `sees` is asked about."""
+    special: frozenset[Verb] = field(default_factory=frozenset)
+    """The verbs whose routes its module makes itself."""
+    parameter: str = "name"
+    """How its routes call the name of one resource: the gate knows `ws` and `deployment`."""
+
+    def sees_it(self, item: Any, look: Look) -> bool:
+        """Whether the caller sees a resource, or a view of a kind that is not stored."""
+        return (self.sees or _sees(self.kind))(item, look)
+
+    def shown(self, item: Any, look: Look) -> BaseModel:
+        """The view of a resource that the caller sees; of a kind that is not stored, itself."""
+        if self.items is not None:
+            return item  # type: ignore[no-any-return]
+        return self.kind.shown(item) if self.view is None else self.view(item, look)
+
+    def found(self, look: Look) -> Iterable[Any]:
+        """All resources, or views of a kind that is not stored."""
+        return look.all(self.kind.name) if self.items is None else self.items(look)
+
+    def views(
+        self, look: Look, after: Position | None = None, prefix: str = ""
+    ) -> Iterator[tuple[Position, BaseModel]]:
+        """What the caller sees, in order, behind `after`."""
+        ordered = sorted(((self.kind.order(item), item) for item in self.found(look)), key=lambda pair: pair[0])
+        for position, item in ordered:
+            if (
+                (after is None or _is_behind(position, after))
+                and item.name.startswith(prefix)
+                and self.sees_it(item, look)
+            ):
+                yield position, self.shown(item, look)
+
+    def one(self, look: Look, name: str) -> BaseModel:
+        """The view of the resource of that name. Raises `NotFound` when there is none that the caller sees."""
+        if self.items is None:
+            resource = look.parts.snapshot.find(self.kind.name, look.workspace, name)
+            found = [] if resource is None else [resource]
+        else:
+            found = [item for item in self.items(look) if item.name == name]
+        seen = [self.shown(item, look) for item in found if self.sees_it(item, look)]
+        if not seen:
+            raise unseen(self.kind, look.workspace, name)
+        return seen[-1]
+
+
+def unseen(kind: Kind, workspace: str, name: str) -> NotFound:
+    """The same whether it exists or not."""
+    where = f" in workspace '{workspace[:40]}'" if workspace else ""
+    return NotFound(
+        f"There is no {kind.name} '{name[:80]}'{where}.", hint=f"`kaon get {kind.plural}` lists those there are."
+    )
+
+
+def read_page(
+    collection: Collection, look: Look, query: Mapping[str, Any], *, after: str | None, limit: int
+) -> Items[Any]:
+    """The next page of a list, and where the one after it begins."""
+    chosen = chosen_of(collection.kind, query)
+    page: list[tuple[Position, BaseModel]] = []
+    for position, view in collection.views(look, _position(after), query.get("prefix") or ""):
+        if fits(chosen, view):
+            if len(page) == limit:
+                return Items(items=[v for _, v in page], next=_cursor(page[-1][0]), version=look.version)
+            page.append((position, view))
+    unreadable = unreadable_in(look.parts, look.caller, collection.kind.name, look.workspace)
+    return Items(items=[v for _, v in page], version=look.version, unreadable=unreadable)
+
+
+def chosen_of(kind: Kind, query: Mapping[str, Any]) -> list[tuple[Filter, str]]:
+    """The filters of a kind that the query has, and the values that they want."""
+    return [(f, query[f.name]) for f in kind.filters if query.get(f.name) is not None]
+
+
+def fits(chosen: Sequence[tuple[Filter, str]], view: BaseModel) -> bool:
+    """Whether a view has the values that were asked for."""
+    return all(str(wanted.value(view)) == value for wanted, value in chosen)
+
+
+def _is_behind(position: Position, after: Position) -> bool:
+    try:
+        return position > after
+    except TypeError:
+        raise _strange_cursor() from None
+
+
+def _strange_cursor() -> InvalidInput:
+    return InvalidInput("This is no cursor of this list.", hint="Give `after` as the `next` of the page before.")
+
+
+def _cursor(position: Position) -> str:
+    return base64.urlsafe_b64encode(json.dumps(position, separators=(",", ":")).encode()).decode().rstrip("=")
+
+
+def _position(after: str | None) -> Position | None:
+    """The place in a list that a cursor stands for. Raises `InvalidInput`."""
+    if after is None:
+        return None
+    try:
+        found = json.loads(base64.urlsafe_b64decode(after + "=" * (-len(after) % 4)))
+    except (ValueError, binascii.Error, RecursionError):
+        found = None
+    if not isinstance(found, list) or not all(type(part) in (str, int) for part in found):
+        raise _strange_cursor()
+    return tuple(found)

@@ -1,0 +1,240 @@
+"""Routes of every kind, made from its declaration: list and watch, get, put, delete.
+
+A kind that needs no more than its declaration has no module here. One that does has a `Collection` of its own, and
+makes the routes of its `special` verbs itself.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+
+from fastapi import Header, Path, Query, Response
+from pydantic import BaseModel
+
+from kaon.api import audit, edits
+from kaon.api.collection import Collection, Look, read_page, unseen
+from kaon.api.doors import Door, Doors
+from kaon.api.keyring import Caller
+from kaon.api.parts import InWorkspace, Parts, WithCaller, WithParts
+from kaon.api.preconditions import Precondition, WithPrecondition, hold_to
+from kaon.api.views import Items
+from kaon.api.watch import MEDIA_TYPE, resumed, watched
+from kaon.errors import Conflict, Forbidden, NotFound
+from kaon.store.port import AnyResource
+from kaon.store.writes import Create, UpdateSpec
+from kaon.types.etag import etag
+from kaon.types.kind import Kind, Scope, Verb
+from kaon.types.workspace import DEFAULT_WORKSPACE
+
+LIMIT = 500
+"""Items of a page unless asked otherwise."""
+MOST = 1000
+"""Items of a page at most."""
+Watch = Annotated[bool, Query(description="Stream what there is, and all changes, as server-sent events.")]
+Since = Annotated[int | None, Query(ge=0, le=2**62, description="Of a watch: only what came behind this version.")]
+LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", max_length=80, description="`since`, by browsers.")]
+STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}}
+
+
+def routes_of(collection: Collection) -> list[Door]:
+    """The routes of a kind's verbs, but of those that its module makes itself."""
+    kind = collection.kind
+    made = Doors(kind.path, tag=kind.plural)
+    place = f"/{{{collection.parameter}}}"
+    for verb, path, method, endpoint, options in (
+        (Verb.LIST, "", made.get, _list, {"response_model": Items[kind.view], "responses": {**STREAM}}),  # type: ignore[name-defined]
+        (Verb.GET, place, made.get, _get, {"response_model": kind.view}),
+        (Verb.PUT, place, made.put, _put, {"response_model": kind.view, "responses": {201: {"model": kind.view}}}),
+        (Verb.DELETE, place, made.delete, _delete, {"status_code": 204, "response_class": Response}),
+    ):
+        if verb in kind.rights and verb not in collection.special:
+            method(path, right=kind.rights[verb], **options)(endpoint(collection))
+    return made
+
+
+Endpoint = Callable[..., Coroutine[Any, Any, Any]]
+
+
+def _signed(name: str, doc: str, call: Endpoint, /, **parameters: Any) -> Endpoint:
+    """`call` as a function of these parameters, which the framework reads: name -> type, or (type, default)."""
+    call.__name__, call.__doc__ = name, doc
+    call.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, annotation=p[0], default=p[1])
+            if isinstance(p, tuple)
+            else inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, annotation=p)
+            for n, p in parameters.items()
+        ]
+    )
+    return call
+
+
+def _common(kind: Kind) -> dict[str, Any]:
+    shared: dict[str, Any] = {"parts": WithParts, "caller": WithCaller}
+    return shared | ({"ws": InWorkspace} if kind.scope is Scope.WORKSPACE else {})
+
+
+def _place(collection: Collection) -> dict[str, Any]:
+    named: Any = collection.kind.named
+    return _common(collection.kind) | {"name": Annotated[named, Path(alias=collection.parameter)]}
+
+
+def _list(collection: Collection) -> Endpoint:
+    kind = collection.kind
+
+    async def call(
+        parts: Parts,
+        caller: Caller,
+        after: str | None,
+        limit: int,
+        watch: bool,
+        since: int | None,
+        last_event_id: str | None,
+        ws: str = "",
+        **query: Any,
+    ) -> Any:
+        if watch:
+            return watched(parts, caller, ws, collection, query, resumed(since, last_event_id))
+        return read_page(collection, Look(parts, caller, ws), query, after=after, limit=limit)
+
+    filters = {
+        f.name: (Annotated[str | None, Query(pattern=f.pattern, description=f.help)], None) for f in kind.filters
+    }
+    return _signed(
+        f"list_{kind.plural}",
+        f"The {kind.plural} that the key sees, page by page.",
+        call,
+        **_common(kind),
+        after=(Annotated[str | None, Query(max_length=1000, description="`next` of the page before.")], None),
+        limit=(Annotated[int, Query(ge=1, le=MOST, description="Items of a page at most.")], LIMIT),
+        prefix=(Annotated[str | None, Query(max_length=80, description="Only names that begin so.")], None),
+        watch=(Watch, False),
+        since=(Since, None),
+        last_event_id=(LastEventId, None),
+        **filters,
+    )
+
+
+def _get(collection: Collection) -> Endpoint:
+    kind = collection.kind
+
+    async def call(parts: Parts, caller: Caller, name: str, response: Response, ws: str = "") -> BaseModel:
+        view = collection.one(Look(parts, caller, ws), name)
+        if kind.stored and (found := parts.snapshot.find(kind.name, ws, name)) is not None:
+            response.headers["etag"] = etag(found.uid, found.generation)
+        return view
+
+    return _signed(f"get_{kind.name}", f"One {kind.name}.", call, **_place(collection), response=Response)
+
+
+def _put(collection: Collection) -> Endpoint:
+    kind = collection.kind
+
+    async def call(
+        parts: Parts,
+        caller: Caller,
+        name: str,
+        body: BaseModel,
+        response: Response,
+        dry_run: bool,
+        precondition: Precondition,
+        ws: str = "",
+    ) -> BaseModel:
+        look = Look(parts, caller, ws)
+        _hold_to_reach(kind, caller)
+
+        async def attempt() -> tuple[AnyResource, AnyResource | None]:
+            current = await parts.store.find(kind.name, ws, name)
+            after = _would_be(kind, look, name, body, current)
+            for each in (current, after):
+                if each is not None and not collection.sees_it(each, look):
+                    raise unseen(kind, ws, name)
+            await hold_to(parts, precondition, current, kind.name, ws, name)
+            kind.admit(name, body, None if current is None else current.spec)
+            if dry_run:
+                return after, current
+            if current is None:
+                await _hold_to_count(kind, look)
+                change: Create | UpdateSpec = Create(kind.name, ws, name, body)
+            else:
+                change = UpdateSpec(current, body)
+            told = ("Created", "Created.") if current is None else ("Changed", f"Generation {after.generation}.")
+            return await audit.write(parts, caller, change, *told, event_in=_told_in(kind)), current
+
+        after, before = await edits.until_written(attempt)
+        if before is None and not dry_run:
+            response.status_code = 201
+        return collection.shown(after, look)
+
+    return _signed(
+        f"put_{kind.name}",
+        f"Create a {kind.name} (201) or replace its spec (200).",
+        call,
+        **_place(collection),
+        body=kind.spec,
+        response=Response,
+        precondition=WithPrecondition,
+        dry_run=(Annotated[bool, Query(description="Answer what would be; write nothing.")], False),
+    )
+
+
+def _delete(collection: Collection) -> Endpoint:
+    kind = collection.kind
+
+    async def call(parts: Parts, caller: Caller, name: str, precondition: Precondition, ws: str = "") -> None:
+        _hold_to_reach(kind, caller)
+        if kind.owner:  # else whoever may write sees it, be it unreadable
+            collection.one(Look(parts, caller, ws), name)
+        try:
+            place = kind.name, ws, name
+            await edits.delete(parts, caller, precondition, place, "Deleted", event_in=_told_in(kind))
+        except NotFound:
+            raise unseen(kind, ws, name) from None
+
+    return _signed(
+        f"delete_{kind.name}", f"Delete a {kind.name}.", call, **_place(collection), precondition=WithPrecondition
+    )
+
+
+def _told_in(kind: Kind) -> str | None:
+    """Where events about a kind are kept: what is of no workspace is told of in the default one."""
+    return DEFAULT_WORKSPACE if kind.scope is Scope.PLATFORM else None
+
+
+def _hold_to_reach(kind: Kind, caller: Caller) -> None:
+    """What is the platform's is changed by keys for the whole platform."""
+    held = caller.standing
+    if kind.scope is Scope.PLATFORM and (held.workspace is not None or held.deployments is not None):
+        raise Forbidden(
+            f"A {kind.name} belongs to the platform: a key of one workspace cannot change it.",
+            hint="Use a key for every workspace.",
+        )
+
+
+async def _hold_to_count(kind: Kind, look: Look) -> None:
+    snapshot = look.parts.snapshot
+    await snapshot.at_least(look.parts.store.written)
+    unreadable = [row for row in snapshot.unreadable(kind.name) if row.workspace == look.workspace]
+    if len(snapshot.list(kind.name, look.workspace)) + len(unreadable) >= kind.most:
+        raise Conflict(
+            f"There may be {kind.most:,} {kind.plural} at most.", hint=f"Delete some: kaon delete {kind.name} NAME"
+        )
+
+
+def _would_be(kind: Kind, look: Look, name: str, spec: BaseModel, current: AnyResource | None) -> AnyResource:
+    if current is not None:
+        return current.model_copy(update={"spec": spec, "generation": current.generation + int(current.spec != spec)})
+    return kind.envelope(
+        kind=kind.name,
+        workspace=look.workspace,
+        name=name,
+        uid="",
+        version=0,
+        generation=1,
+        created_at=look.now,
+        updated_at=look.now,
+        spec=spec,
+        status=kind.status(),
+    )

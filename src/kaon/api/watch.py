@@ -1,0 +1,264 @@
+"""`GET LIST?watch=true`: what a key sees of a kind, and every change of it, as server-sent events.
+
+    event     data
+    added     the view of a resource that is there, or appears
+    changed   its view, when that is another
+    deleted   its last view, when it is gone, or not to be seen any more
+    synced    {}: all that was there at the beginning has been sent
+
+Changes that come together are sent together, and the last of them has the id: the version up to which all is sent. Who
+was cut off goes on with that id in `Last-Event-ID` or `since`; some changes may come twice then, none is missed. Where
+the platform does not know any more what to send (it was restarted, or the version is too old), it says 410: then the
+watch is begun anew without an id.
+
+Only changes of resources are told: what time alone changes, such as that a key expires, is not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Hashable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from kaon.api.collection import Collection, Look, chosen_of, fits
+from kaon.api.keyring import Caller
+from kaon.api.parts import Parts
+from kaon.api.recent import Recent
+from kaon.errors import Gone, Unavailable
+from kaon.store.port import AnyResource
+
+MEDIA_TYPE = "text/event-stream"
+RECHECK_S = 0.5
+"""How often it is looked whether the key still holds."""
+HEARTBEAT_S = 15.0
+GATHER_S = 0.05
+"""How long changes are gathered before they are sent: what changes many times in a row is looked at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """Something to tell: 'added', 'changed', 'deleted' or 'synced', and of what."""
+
+    name: str
+    view: BaseModel | None = None
+    id: int | None = None
+    """Where to go on after it, when that is not where its group ends."""
+
+
+class Source(Protocol):
+    """What is watched."""
+
+    @property
+    def id(self) -> int:
+        """Up to where all was told."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing can come any more."""
+        ...
+
+    async def next(self, timeout_s: float) -> Sequence[Signal]:
+        """What there is to tell, once there is something; nothing when the time is over."""
+        ...
+
+
+@dataclass(slots=True)
+class _Sent:
+    """What a watcher has been told of one resource: which, and its view."""
+
+    uid: str
+    view: BaseModel
+    surely: bool = True
+    """Whether it is the view that was told; else it is another of the same resource."""
+
+
+class ResourceWatch:
+    """The changes of what a caller sees of a kind. A context: it follows the snapshot while inside."""
+
+    def __init__(
+        self, parts: Parts, caller: Caller, workspace: str, collection: Collection, query: dict[str, Any]
+    ) -> None:
+        self._parts = parts
+        self._caller = caller
+        self._workspace = workspace
+        self._collection = collection
+        self._kind = collection.kind
+        self._chosen = chosen_of(collection.kind, query)
+        self._prefix = query.get("prefix") or ""
+        self._sent: dict[Hashable, _Sent] = {}
+        self._exits = ExitStack()
+        self._changes = self._exits.enter_context(parts.snapshot.subscribe())
+        self.id = 0
+        self.ended = False
+
+    def close(self) -> None:
+        """Follow no more."""
+        self._exits.close()
+
+    def begin(self, since: int | None) -> Sequence[Signal]:
+        """All that there is, or what has changed since a version. Raises `Gone`."""
+        look = self._look()
+        if since is None:
+            self._sent = dict(self._seen(look, None))
+            return [*(Signal("added", sent.view) for sent in self._sent.values()), Signal("synced")]
+        recent = [entry for entry in self._parts.recent.since(since) if self._concerns(*entry.place)]
+        if recent and (self._kind.made_of or not self._kind.stored):
+            raise Gone(
+                f"What {self._kind.plural} were like at version {since} is not known any more.",
+                hint="List anew, and watch from the version of that list.",
+            )
+        self._sent = dict(self._seen(look, None))
+        by_name: dict[str, list[Recent]] = {}
+        for entry in recent:
+            by_name.setdefault(entry.place[2], []).append(entry)
+        for name, entries in by_name.items():
+            self._sent.pop(name, None)
+            lives = [entry.ended for entry in entries if entry.ended is not None]
+            then = lives[0] if lives else look.find(self._kind.name, name)  # at `since`, as far as it is known
+            if entries[0].existed and then is not None and self._collection.sees_it(then, look):
+                self._sent[name] = _Sent(then.uid, self._collection.shown(then, look), surely=False)
+        return self._compare(look, set(by_name))
+
+    async def next(self, timeout_s: float) -> Sequence[Signal]:
+        """See `Source.next`."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._changes.filled()
+        except TimeoutError:
+            pass
+        else:
+            await asyncio.sleep(GATHER_S)
+        places = [(c.kind, c.workspace, c.name) for c in self._changes.taken()]
+        look = self._look()
+        self.ended = bool(self._workspace) and look.find("workspace", self._workspace) is None
+        concerned = [place for place in places if self._concerns(*place)]
+        if not concerned:
+            return ()
+        direct = self._kind.stored and all(kind == self._kind.name for kind, _, _ in concerned)
+        return self._compare(look, {name for _, _, name in concerned} if direct and not self._kind.made_of else None)
+
+    def _look(self) -> Look:
+        look = Look(self._parts, self._caller, self._workspace)
+        self.id = look.version
+        return look
+
+    def _concerns(self, kind: str, workspace: str, name: str) -> bool:
+        """Whether a change of that resource may be a change of what is watched."""
+        if kind != self._kind.name and kind not in self._kind.made_of:
+            return False
+        return workspace in ("", self._workspace) or self._kind.everywhere
+
+    def _seen(self, look: Look, names: set[str] | None) -> Iterator[tuple[Hashable, _Sent]]:
+        """What the caller sees now, in order: of these names, or all."""
+        if names is None:
+            found = self._collection.found(look)
+        else:
+            found = [r for name in sorted(names) if (r := look.find(self._kind.name, name)) is not None]
+        for item in sorted(found, key=self._kind.order):
+            if not item.name.startswith(self._prefix) or not self._collection.sees_it(item, look):
+                continue
+            view = self._collection.shown(item, look)
+            if fits(self._chosen, view):
+                yield self._key(item), _Sent(_uid(item), view)
+
+    def _key(self, item: AnyResource | Any) -> Hashable:
+        return item.name if self._kind.stored else self._kind.order(item)
+
+    def _compare(self, look: Look, names: set[str] | None) -> list[Signal]:
+        """What is other now than it was told, of these names or of all; and take it for told."""
+        now = dict(self._seen(look, names))
+        before = dict(self._sent)
+        if names is not None:
+            before = {name: self._sent[name] for name in sorted(names) if name in self._sent}
+        signals = [Signal("deleted", was.view) for key, was in before.items() if _is_another(was, now.get(key))]
+        for key, is_ in now.items():
+            was = before.get(key)
+            if was is None or _is_another(was, is_):
+                signals.append(Signal("added", is_.view))
+            elif not was.surely or was.view != is_.view:
+                signals.append(Signal("changed", is_.view))
+        for key in before.keys() - now.keys():
+            del self._sent[key]
+        self._sent |= now
+        return signals
+
+
+def _uid(item: Any) -> str:
+    return str(getattr(item, "uid", None) or getattr(item, "id", ""))
+
+
+def _is_another(was: _Sent, is_: _Sent | None) -> bool:
+    return is_ is None or is_.uid != was.uid
+
+
+class EventStream(StreamingResponse):
+    """A watch as an answer: it ends with the key, and lets go of everything however it ends."""
+
+    def __init__(self, parts: Parts, caller: Caller, source: Source, first: Sequence[Signal], exits: ExitStack) -> None:
+        super().__init__(self._frames(first), media_type=MEDIA_TYPE)
+        self._parts = parts
+        self._caller = caller
+        self._source = source
+        self._exits = exits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._exits.close()
+
+    async def _frames(self, signals: Sequence[Signal]) -> AsyncIterator[bytes]:
+        loop = asyncio.get_running_loop()
+        yield b": watching\n\n"
+        sent_at = loop.time()
+        while True:
+            for number, signal in enumerate(signals, 1):
+                yield _frame(signal, self._source.id if number == len(signals) else signal.id)
+            now = loop.time()
+            if signals:
+                sent_at = now
+            elif now - sent_at >= HEARTBEAT_S:
+                yield f": still here\nid: {self._source.id}\n\n".encode()
+                sent_at = now
+            if self._source.ended or not await self._may_go_on():
+                return
+            signals = await self._source.next(RECHECK_S)
+
+    async def _may_go_on(self) -> bool:
+        try:
+            return await self._parts.keyring.still_good(self._caller)
+        except Unavailable:  # nobody can say whether the key still holds
+            return False
+
+
+def _frame(signal: Signal, id_: int | None) -> bytes:
+    data = json.dumps({}) if signal.view is None else signal.view.model_dump_json()
+    last = "" if id_ is None else f"id: {id_}\n"
+    return f"event: {signal.name}\ndata: {data}\n{last}\n".encode()
+
+
+def watched(
+    parts: Parts, caller: Caller, workspace: str, collection: Collection, query: dict[str, Any], since: int | None
+) -> EventStream:
+    """The stream of a kind's changes. Raises `Gone`, `TooManyRequests`."""
+    with ExitStack() as exits:
+        exits.enter_context(parts.lasting.one(caller.uid))
+        source = ResourceWatch(parts, caller, workspace, collection, query)
+        exits.callback(source.close)
+        first = source.begin(since)
+        return EventStream(parts, caller, source, first, exits.pop_all())
+
+
+def resumed(since: int | None, last_event_id: str | None) -> int | None:
+    """From where a watch goes on: as its query says, or the header that browsers send by themselves."""
+    if since is not None or not last_event_id:
+        return since
+    return int(last_event_id) if last_event_id.isdecimal() and len(last_event_id) <= 18 else None

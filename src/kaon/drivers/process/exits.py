@@ -1,0 +1,82 @@
+"""How a replica ended: what its parent and this driver have written down, and what is said of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+from pathlib import Path
+
+from kaon.drivers.port import Sighting
+from kaon.drivers.process import logs
+from kaon.errors import KaonError
+from kaon.types.launch import EXIT_CONFIG
+
+_CONFIG_ERROR = "ConfigError: "  # how the runtime's last line begins when it ends with that exit code
+_REASON_MOST = 200
+
+
+def read_code(file: Path) -> int | None:
+    """The exit code that a replica's parent wrote; None when nobody did."""
+    try:
+        code = json.loads(file.read_bytes())["code"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return code if isinstance(code, int) else None
+
+
+def read_ended(file: Path) -> Sighting | None:
+    """What an earlier driver object found at a replica's end; None when it was not there."""
+    try:
+        return Sighting.model_validate_json(file.read_bytes())
+    except (OSError, ValueError):  # not there, not whole, or written by another version
+        return None
+
+
+def write_ended(file: Path, ended: Sighting) -> None:
+    """Keep it for the next driver object, as well as the disk allows."""
+    with contextlib.suppress(OSError):
+        write_private(file, ended.model_dump_json())
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file in one step; its owner alone may read it. Raises OSError."""
+    beside = path.with_suffix(".new")
+    with contextlib.suppress(FileNotFoundError):
+        beside.unlink()
+    with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    beside.replace(path)
+
+
+def cannot_start(error: Exception) -> str:
+    """Why a replica did not begin."""
+    if isinstance(error, KaonError):
+        return error.cause
+    return f"It cannot be started: {str(error) or type(error).__name__}."
+
+
+def reason(code: int | None, last_lines: tuple[str, ...]) -> str:
+    """Why a replica ended, as its exit code and its last lines say."""
+    match code:
+        case None:
+            return "It ended; its exit code is unknown."
+        case 0:
+            return "It ended by itself."
+        case _ if code == EXIT_CONFIG:
+            written = [line for line in last_lines if line.startswith(_CONFIG_ERROR)]
+            return written[-1].removeprefix(_CONFIG_ERROR) if written else "It cannot start as configured."
+        case _ if code < 0:
+            site = logs.crash_site(last_lines)
+            return f"It was killed by {_signal_name(-code)}{': ' if site else ''}{site}."
+        case _:
+            words = f": {last_lines[-1].strip()[:_REASON_MOST]}" if last_lines else "."
+            return f"It ended with exit code {code}{words}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # real-time signals have no name of their own
+        return f"signal {number}"

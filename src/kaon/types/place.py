@@ -1,0 +1,39 @@
+"""How a place is in which workloads run."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from kaon.types.model import Model, OpenEnum
+
+
+class PlaceState(OpenEnum):
+    """Whether a place works."""
+
+    OK = "ok"
+    DEGRADED = "degraded"
+    """It works, but not as it should; the reason says what is wrong."""
+    UNAVAILABLE = "unavailable"
+    """It cannot be reached. What runs there may run on."""
+
+    @classmethod
+    def unknown(cls) -> PlaceState:
+        """Something is said of it that is not understood here."""
+        return cls.DEGRADED
+
+
+class Capacity(Model):
+    """An amount of what workloads are promised."""
+
+    cpus: float = 0.0
+    memory_bytes: int = 0
+    gpus: int = 0
+
+
+class PlaceHealth(Model):
+    """How a place is, and how much of it is in use. Both capacities are None where a place cannot say."""
+
+    state: PlaceState = PlaceState.OK
+    reason: str = ""
+    used: Capacity | None = Field(default=None, description="Promised to the workloads that are there.")
+    free: Capacity | None = Field(default=None, description="Can still be promised.")
