@@ -9,7 +9,11 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 
+from kaon.types.kinds import KINDS
+
 M = TypeVar("M", bound=BaseModel)
+PARTS = {kind.name: (kind.spec, kind.status) for kind in KINDS.values() if kind.stored}
+"""Stored kind -> the types of its spec and its status."""
 Place = tuple[str | int, ...]
 
 _LEFT_OUT: dict[str, set[str]] = {

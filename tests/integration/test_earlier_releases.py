@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import tests.fixtures.record as recorded
+from tests.samples import PARTS
 
 from kaon.store.port import Unreadable
-from kaon.types.kinds import KINDS
 from kaon.types.plan import Plan, Report
 from kaon.version import __version__
 
@@ -43,7 +43,7 @@ async def test_a_database_of_an_earlier_release_is_read_whole(tmp_path: Path, re
     meant = json.loads((release / "expected.json").read_text("utf-8"))
     async with recorded.opened(path) as store:
         unreadable: list[Unreadable] = []
-        for kind in (name for name, kind in KINDS.items() if kind.stored):
+        for kind in PARTS:
             await store.list_all(kind, unreadable=unreadable)
         assert unreadable == []
         found = await recorded.contents(store)

@@ -141,16 +141,15 @@ def read_page(
     collection: Collection, look: Look, query: Mapping[str, Any], *, after: str | None, limit: int
 ) -> Items[Any]:
     """The next page of a list, and where the one after it begins."""
-    chosen, kind = chosen_of(collection.kind, query), collection.kind
-    unreadable = unreadable_in(look.parts, look.caller, kind.name, look.workspace) if kind.stored else []
+    chosen = chosen_of(collection.kind, query)
     page: list[tuple[Position, BaseModel]] = []
     for position, view in collection.views(look, _position(after), query.get("prefix") or ""):
         if fits(chosen, view):
             if len(page) == limit:
-                views = [view for _, view in page]
-                return Items(items=views, next=_cursor(page[-1][0]), version=look.version, unreadable=unreadable)
+                return Items(items=[v for _, v in page], next=_cursor(page[-1][0]), version=look.version)
             page.append((position, view))
-    return Items(items=[view for _, view in page], version=look.version, unreadable=unreadable)
+    unreadable = unreadable_in(look.parts, look.caller, collection.kind.name, look.workspace)
+    return Items(items=[v for _, v in page], version=look.version, unreadable=unreadable)
 
 
 def chosen_of(kind: Kind, query: Mapping[str, Any]) -> list[tuple[Filter, str]]:

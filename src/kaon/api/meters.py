@@ -184,7 +184,7 @@ def platform_text(snapshot: Snapshot, failures: Failures) -> str:
     values: dict[str, dict[str, int]] = {
         "kaon_controller_failures_total": failures.total,
         "kaon_controller_failing": failures.failing(),
-        "kaon_unreadable_rows": {name: len(snapshot.unreadable(name)) for name, kind in KINDS.items() if kind.stored},
+        "kaon_unreadable_rows": {kind: len(snapshot.unreadable(kind)) for kind, of in KINDS.items() if of.stored},
     }
     lines = []
     for name, described in PLATFORM_METRICS.items():

@@ -72,7 +72,7 @@ class Items(Model, Generic[T]):
         default=None, description="Of the store as the list was read: `since` of a watch that goes on from it."
     )
     unreadable: list[UnreadableView] = Field(
-        default_factory=list, description="What belongs to the list and cannot be read."
+        default_factory=list, description="What belongs to the list and cannot be read; on its last page."
     )
 
 

@@ -133,6 +133,8 @@ class Platform:
                 self.on_unreadable(row)
             for item in page["items"]:
                 yield _valid(model, json.dumps(item))
+            for row in page.get("unreadable", ()):
+                self.on_unreadable(row)
             after = page.get("next")
             if after is None:
                 return

@@ -32,7 +32,7 @@ def _plan_2(spec: Json) -> Json:
 
 
 UPGRADES: dict[str, tuple[Upgrade, ...]] = {
-    **{f"{kind}.{part}": () for kind, declared in KINDS.items() if declared.stored for part in ("spec", "status")},
+    **{f"{kind.name}.{part}": () for kind in KINDS.values() if kind.stored for part in ("spec", "status")},
     "plan.spec": (_plan_2,),
     "traffic": (),
     "journal": (),

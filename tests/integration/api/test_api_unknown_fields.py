@@ -55,6 +55,9 @@ WIRE_READS = {
     ("api/rollouts.py", "ShadowReport.model_validate_json"): "from an agent",
     ("api/replicas.py", "LogLine.model_validate_json"): "from an agent",
     ("api/views.py", "Scaling.model_validate"): "of a request that was read",
+    ("cli/applying.py", "kind.spec.model_validate"): "what the platform said",
+    ("cli/applying.py", "DeploymentSpec.model_validate"): "a spec that was read before",
+    ("cli/applying.py", "TypeAdapter(KINDS[self.kind].named).validate_python"): "a name",
     ("cli/contexts.py", "Contexts.model_validate_json"): "a file that the CLI wrote",
     ("cli/tuning.py", "_VALUES.validate_python"): "numbers by name, which hold no model",
 }

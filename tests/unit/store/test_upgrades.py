@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
-from tests.samples import full
+from tests.samples import PARTS, full
 
 from kaon.errors import UnreadableRow
 from kaon.store import open_store
 from kaon.store.port import Store
 from kaon.store.upgrades import UPGRADES, Json, upgraded, written
-from kaon.types.kinds import KINDS
 from kaon.types.workspace import WorkspaceSpec
 
 DOCUMENT = "workspace.spec"
@@ -50,8 +49,8 @@ async def opened(path: Path) -> Store:
 @pytest.mark.parametrize("document", UPGRADES)
 def test_every_document_says_its_form_and_is_read_back(document: str) -> None:
     kind, _, part = document.partition(".")
-    if kind in KINDS:
-        model: type[BaseModel] = KINDS[kind].status if part == "status" else KINDS[kind].spec
+    if kind in PARTS:
+        model: type[BaseModel] = PARTS[kind][part == "status"]
         value = full(model)
         text = written(document, value.model_dump_json())
         assert json.loads(text)["schema"] == 1 + len(UPGRADES[document])

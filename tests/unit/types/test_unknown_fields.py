@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from pydantic import BaseModel, ValidationError
-from tests.samples import full, places, with_more
+from tests.samples import PARTS, full, places, with_more
 
 from kaon.agent import calls, ports
 from kaon.api.app import DOORS
@@ -16,7 +16,6 @@ from kaon.types.deployment import DeploymentSpec, Law, RolloutState
 from kaon.types.event import Event, Level
 from kaon.types.figures import ReplicaFigures
 from kaon.types.key import Access, KeySpec, Priority, Right
-from kaon.types.kinds import KINDS
 from kaon.types.knobs import Knobs
 from kaon.types.launch import Launch, ReplicaHealth
 from kaon.types.model import Model, OpenEnum, from_request
@@ -26,10 +25,7 @@ from kaon.types.replica import Phase
 from kaon.types.shadow import KeptAnswers, Sampling, ShadowReport
 from kaon.types.tuning import Mode
 
-STORED = [
-    *(part for kind in KINDS.values() for part in (kind.spec, kind.status)),
-    *(Event, journal.JournalEntry, traffic.Sample),
-]
+STORED = [*(part for parts in PARTS.values() for part in parts), Event, journal.JournalEntry, traffic.Sample]
 WIRE = [
     *(Plan, Report, Access, Knobs, Refusals, Sampling, KeptAnswers, ShadowReport, Launch, ReplicaHealth),
     *(ReplicaFigures, traffic.Traffic, traffic.TrafficTaken, ports.Call, calls.LogsCall, calls.ShadowCall),
@@ -81,9 +77,9 @@ def test_an_unknown_choice_is_a_safe_one_but_for_requests(choice: type[OpenEnum]
 
 SAFE = [
     (Report, ("replicas", 0, "phase"), Phase.STARTING),
-    (KINDS["deployment"].spec, ("scaling", "law"), Law.KAON),
-    (KINDS["deployment"].spec, ("tuning", "mode"), Mode.OFF),
-    (KINDS["deployment"].status, ("state",), RolloutState.PENDING),
+    (PARTS["deployment"][0], ("scaling", "law"), Law.KAON),
+    (PARTS["deployment"][0], ("tuning", "mode"), Mode.OFF),
+    (PARTS["deployment"][1], ("state",), RolloutState.PENDING),
     (KeySpec, ("priority",), Priority.NORMAL),
     (Access, ("grants", 0, "priority"), Priority.NORMAL),
     (Event, ("level",), Level.WARNING),
