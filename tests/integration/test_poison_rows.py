@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
+from tests.waiting import until
 
 from kaon.api.app import create_app
 from kaon.clock import SystemClock
@@ -115,12 +115,6 @@ async def platform(folder: Path) -> AsyncIterator[Platform]:
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     await store.close()
-
-
-async def until(holds: Callable[[], Awaitable[Any]]) -> None:
-    """Wait for a condition; the test's own time limit ends what never comes."""
-    while not await holds():
-        await asyncio.sleep(0.02)
 
 
 async def settled(it: Platform, count: int, names: tuple[str, ...] = NAMES) -> None:
