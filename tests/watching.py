@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from fastapi import FastAPI
 
 from kaon.client.events import EventReader, ServerEvent
-from kaon.client.watch import Change, Watch
+from kaon.client.watch import ResourceChange, Watch
 from kaon.types.kind import Kind
 
 PATIENCE_S = 30.0
@@ -93,7 +93,7 @@ class Reader:
         self._kind = kind
         self.known: dict[Any, Any] = {}
         self.events: list[ServerEvent] = []
-        self.changes: list[Change] = []
+        self.changes: list[ResourceChange] = []
         self._connection: Connection | None = None
         self._events = EventReader()
 
@@ -145,7 +145,7 @@ class Reader:
                     self._apply(change)
         return True
 
-    def _apply(self, change: Change) -> None:
+    def _apply(self, change: ResourceChange) -> None:
         self.changes.append(change)
         if change.what == "synced":
             return

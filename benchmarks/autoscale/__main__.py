@@ -21,8 +21,8 @@ from benchmarks.autoscale import validation
 from benchmarks.autoscale.arms import OBJECTIVE, TRUTH, Static, clairvoyants, defaults, grids, ours
 from benchmarks.autoscale.loads import Load, generated, read
 from benchmarks.report import QUICK, Report
-from kaon.laws.scaling import Bounds, Law
-from kaon.sim.run import Outcome, Setting, run
+from kaon.laws.scaling import Bounds, ScalingLaw
+from kaon.sim.run import SimulationOutcome, SimulationSetting, run
 from kaon.sim.traffic import arrivals
 
 SEEDS = range(100, 102) if QUICK else range(100, 110)
@@ -41,7 +41,7 @@ class Score:
     loss: float
 
 
-def score(outcome: Outcome, load: Load) -> Score:
+def score(outcome: SimulationOutcome, load: Load) -> Score:
     ideal_s = 1 / (TRUTH.max_batch / (TRUTH.a * TRUTH.max_batch + TRUTH.b))
     return Score(
         outcome.attainment,
@@ -52,15 +52,15 @@ def score(outcome: Outcome, load: Load) -> Score:
     )
 
 
-def setting(load: Load, scored_from_s: float) -> Setting:
-    return Setting(TRUTH, OBJECTIVE, Bounds(1, MOST), first_replicas=15, scored_from_s=scored_from_s)
+def setting(load: Load, scored_from_s: float) -> SimulationSetting:
+    return SimulationSetting(TRUTH, OBJECTIVE, Bounds(1, MOST), first_replicas=15, scored_from_s=scored_from_s)
 
 
-def play(law: Law, load: Load, seed: int) -> Score:
+def play(law: ScalingLaw, load: Load, seed: int) -> Score:
     return score(run(law, setting(load, load.scored_from_s), arrivals(load.rates, seed), seed), load)
 
 
-def graded(load: Load, law: Law) -> tuple[Score, Score]:
+def graded(load: Load, law: ScalingLaw) -> tuple[Score, Score]:
     """One run over all: how a law did on the first part, which tunes, and on the rest."""
     outcome = run(law, setting(load, 60.0), arrivals(load.rates, 1), 1)
     cut = int(load.scored_from_s // 60) - 1
@@ -68,7 +68,7 @@ def graded(load: Load, law: Law) -> tuple[Score, Score]:
     return score(first, load), score(rest, load)
 
 
-def best(seen: list[tuple[Score, Law]], goal: float) -> tuple[Score, Law]:
+def best(seen: list[tuple[Score, ScalingLaw]], goal: float) -> tuple[Score, ScalingLaw]:
     """The cheapest at the goal; where none is, the one that comes nearest."""
     good = [x for x in seen if x[0].attainment >= goal]
     if good:
@@ -76,7 +76,7 @@ def best(seen: list[tuple[Score, Law]], goal: float) -> tuple[Score, Law]:
     return max(seen, key=lambda x: x[0].attainment)
 
 
-def best_static(load: Load) -> Law:
+def best_static(load: Load) -> ScalingLaw:
     """The fewest that reach the goal, in hindsight, by halving."""
     low, high = 1, MOST
     while low < high:
@@ -85,7 +85,7 @@ def best_static(load: Load) -> Law:
     return Static(low)
 
 
-def best_clairvoyant(load: Load) -> Law:
+def best_clairvoyant(load: Load) -> ScalingLaw:
     calls = arrivals(load.rates, 1)
     counts = [int(x) for x in np.bincount(calls // 1_000_000_000, minlength=load.span_s)]
     options = list(clairvoyants(counts))
@@ -118,7 +118,7 @@ def stamped(load: Load) -> str:
 
 def contend(load: Load) -> dict[str, Any]:
     """Every arm on one load."""
-    arms: dict[str, Law] = {"kaon": ours(), "kaon at 99.9 %": ours(completion=0.999)}
+    arms: dict[str, ScalingLaw] = {"kaon": ours(), "kaon at 99.9 %": ours(completion=0.999)}
     arms |= {f"{name} default": law for name, law in defaults().items()}
     seen = {name: [(*graded(load, law), law) for law in grid] for name, grid in grids(QUICK).items()}
     for name, rows in seen.items():

@@ -9,7 +9,7 @@ from itertools import product
 
 from benchmarks.autoscale.loads import DAY_S
 from kaon.laws.scale import Scale
-from kaon.laws.scaling import Bounds, Decision, Law
+from kaon.laws.scaling import Bounds, ScalingDecision, ScalingLaw
 from kaon.laws.scaling_peers import Hpa, Knative, Predictive, RayServe, SkyServe
 from kaon.sim.engine import Truth
 from kaon.types.objective import Objective
@@ -20,12 +20,12 @@ TRUTH = Truth(a=0.02, b=0.08, max_batch=8, noise=0.1, start_s=20.0, start_p95_s=
 SERVES_RPS = TRUTH.max_batch / (TRUTH.a * TRUTH.max_batch + TRUTH.b)
 
 
-def ours(completion: float = OBJECTIVE.completion) -> Law:
+def ours(completion: float = OBJECTIVE.completion) -> ScalingLaw:
     """Untuned: told nothing but the objective and the handler's largest batch."""
     return Scale(OBJECTIVE.model_copy(update={"completion": completion}), TRUTH.max_batch)
 
 
-def defaults() -> dict[str, Law]:
+def defaults() -> dict[str, ScalingLaw]:
     """The vendors' defaults; targets as their guides say for a container that takes eight calls at once."""
     return {
         "knative": Knative(target=8.0),
@@ -36,7 +36,7 @@ def defaults() -> dict[str, Law]:
     }
 
 
-def grids(quick: bool) -> dict[str, list[Law]]:
+def grids(quick: bool) -> dict[str, list[ScalingLaw]]:
     """The peers' grids: what their guides tell to tune."""
     targets = (2.0, 3.0, 4.0, 6.0)
     downs = (0.0, 300.0) if quick else (0.0, 120.0, 900.0)
@@ -68,8 +68,8 @@ class Static:
     def begin(self) -> None:
         return None
 
-    def step(self, state: None, bounds: Bounds, seen: Observation) -> tuple[None, Decision]:
-        return None, Decision(bounds.clip(self.replicas, seen.at_s), "static")
+    def step(self, state: None, bounds: Bounds, seen: Observation) -> tuple[None, ScalingDecision]:
+        return None, ScalingDecision(bounds.clip(self.replicas, seen.at_s), "static")
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,9 @@ class Clairvoyant:
     def begin(self) -> None:
         return None
 
-    def step(self, state: None, bounds: Bounds, seen: Observation) -> tuple[None, Decision]:
+    def step(self, state: None, bounds: Bounds, seen: Observation) -> tuple[None, ScalingDecision]:
         at = min(int(seen.at_s), len(self.wanted) - 1)
-        return None, Decision(bounds.clip(self.wanted[at], seen.at_s), "known beforehand")
+        return None, ScalingDecision(bounds.clip(self.wanted[at], seen.at_s), "known beforehand")
 
 
 def clairvoyants(per_second: Sequence[int], ahead_s: int = 26) -> Iterator[Clairvoyant]:

@@ -10,7 +10,7 @@ from benchmarks.autoscale.loads import Load, generated
 from kaon.laws.scaling import Bounds
 from kaon.laws.scaling_peers import Knative
 from kaon.sim.picture import BLUE, GREY, ORANGE, picture
-from kaon.sim.run import Setting, run
+from kaon.sim.run import SimulationSetting, run
 from kaon.sim.traffic import arrivals
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "explanation"
@@ -20,7 +20,7 @@ SHOWN = {"day": "a day in half an hour", "bursts": "bursts shorter than a start"
 def draw(load: Load) -> str:
     """What a load needs, what Kaon's law gives, what Knative's does."""
     calls = arrivals(load.rates, 1)
-    setting = Setting(TRUTH, OBJECTIVE, Bounds(1, 200), first_replicas=15, scored_from_s=load.scored_from_s)
+    setting = SimulationSetting(TRUTH, OBJECTIVE, Bounds(1, 200), first_replicas=15, scored_from_s=load.scored_from_s)
     first = int(load.scored_from_s)
     series: dict[str, tuple[Sequence[float], str]] = {
         "needed at full batches": ([r / SERVES_RPS for r in load.rates[first::2]], GREY)

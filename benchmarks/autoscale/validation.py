@@ -8,8 +8,8 @@ from benchmarks.autoscale.arms import OBJECTIVE, Static
 from benchmarks.report import QUICK, Report
 from kaon.laws.scaling import Bounds
 from kaon.sim import memory
-from kaon.sim.engine import Deployment, Truth, available, deployment
-from kaon.sim.run import Setting, run
+from kaon.sim.engine import SimulatedDeployment, Truth, available, deployment
+from kaon.sim.run import SimulationSetting, run
 from kaon.sim.theory import inoue_bound_s, mmc_response_s
 from kaon.sim.traffic import arrivals
 from kaon.types.objective import Objective
@@ -24,7 +24,7 @@ def mean_response_s(truth: Truth, servers: int, rate: float, seconds: int) -> fl
     return _mean(world)
 
 
-def _mean(world: Deployment) -> float:
+def _mean(world: SimulatedDeployment) -> float:
     counts = world.world.counts
     return float(counts[memory.LATENCY_SUM]) / float(counts[memory.ANSWERED]) / 1e9
 
@@ -64,7 +64,7 @@ def measure(report: Report) -> None:
             report.at_least("simulator_events_per_s", per_s, 2e6)
     calls = arrivals([50.0] * 120, 4)
     outcomes = [
-        run(Static(4), Setting(objective=OBJECTIVE, bounds=Bounds(1, 9), compiled=compiled), calls, 4)
+        run(Static(4), SimulationSetting(objective=OBJECTIVE, bounds=Bounds(1, 9), compiled=compiled), calls, 4)
         for compiled in ((True, False) if available() else (False,))
     ]
     report.at_least("plain_and_compiled_agree", float(all(o == outcomes[0] for o in outcomes)), 1)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.report import QUICK, Report, median
 from kaon.laws.canary import LEVEL
-from kaon.laws.sequential import Counts, Verdict, compare
+from kaon.laws.sequential import Counts, SequentialVerdict, compare
 from kaon.sim.picture import BLUE, GREY, ORANGE, picture
 
 STEPS, MARGIN, OLD_FAILS = 3, 0.01, 0.001
@@ -31,8 +31,8 @@ def told(
             else:
                 other, other_bad = other + 1, other_bad + (dice.random() < old)
         seen = compare(Counts(new, bad), Counts(other, other_bad), MARGIN, level)
-        odds.append(seen.odds if seen.leans is Verdict.WORSE else 1.0)
-        if seen.verdict is Verdict.WORSE:
+        odds.append(seen.odds if seen.leans is SequentialVerdict.WORSE else 1.0)
+        if seen.verdict is SequentialVerdict.WORSE:
             return new, odds
     return None, odds
 

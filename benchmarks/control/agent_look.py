@@ -16,15 +16,16 @@ from pathlib import Path
 
 from benchmarks.report import QUICK, Report, median
 from kaon import log, processes
-from kaon.agent.loop import Agent
-from kaon.agent.ports import Call, DeploymentKey
+from kaon.agent.agent import Agent
+from kaon.agent.ports import AgentCall
 from kaon.clock import FakeClock
 from kaon.drivers.fake import Behaviour, FakeDriver, FakePlace, FakeReplicas
 from kaon.types import plan as wire
 from kaon.types.key import Access, Grant
 from kaon.types.model import Address
+from kaon.types.names import DeploymentKey
 from kaon.types.replica import Phase, ReplicaSpec, replica_id
-from kaon.types.route import Backend, Endpoint, Route
+from kaon.types.route import Backend, ReplicaEndpoint, Route
 
 REPLICAS, EACH, GOAL_MS = 200, 10, 20.0
 LOOKS = 20 if QUICK else 200
@@ -54,14 +55,16 @@ class Cloud:
     async def secrets(self, replica: str) -> dict[str, str]:
         return {}
 
-    async def next_call(self, wait_s: float) -> Call | None:
+    async def next_call(self, wait_s: float) -> AgentCall | None:
         await self._clock.sleep(wait_s)
         return None
 
     async def answer(self, call: str, lines: AsyncIterator[bytes]) -> None:
         raise NotImplementedError
 
-    async def apply(self, routes: tuple[Route, ...], endpoints: Mapping[DeploymentKey, tuple[Endpoint, ...]]) -> None:
+    async def apply(
+        self, routes: tuple[Route, ...], endpoints: Mapping[DeploymentKey, tuple[ReplicaEndpoint, ...]]
+    ) -> None:
         return None
 
     async def status(self) -> wire.EdgeStatus:

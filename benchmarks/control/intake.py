@@ -15,8 +15,8 @@ from pathlib import Path
 import httpx2
 
 from benchmarks.report import QUICK, Report, median
-from kaon.agent.observer import body
-from kaon.agent.traffic import Look, Memory, step
+from kaon.agent.traffic.observer import body
+from kaon.agent.traffic.sampling import TrafficHistory, TrafficReading, step
 from kaon.api.app import create_app
 from kaon.clock import FakeClock
 from kaon.edge.counts import ClusterCounts, EdgeCounts
@@ -60,7 +60,7 @@ class Cloud:
         self._calls = [0] * DEPLOYMENTS
         self._latency = [[0] * (len(LATENCY_BOUNDS_S) + 1) for _ in range(DEPLOYMENTS)]
 
-    def look(self) -> Look:
+    def look(self) -> TrafficReading:
         now, each = self._clock.monotonic(), CALLS_PER_S // DEPLOYMENTS
         for n, latency in enumerate(self._latency):
             self._calls[n] += each
@@ -79,7 +79,7 @@ class Cloud:
             )
             for r in self._replicas
         }
-        return Look(self._clock.now(), now, EdgeCounts(1, clusters), figures, self._replicas, self._served)
+        return TrafficReading(self._clock.now(), now, EdgeCounts(1, clusters), figures, self._replicas, self._served)
 
 
 def measure(report: Report) -> None:
@@ -91,7 +91,7 @@ async def _measure(report: Report) -> None:
     clock = FakeClock()
     cloud, own, ring = Cloud(clock), TrafficRing(), TrafficRing()
     took: dict[str, list[float]] = {name: [] for name in ("differences", "keeping", "intake", "news", "windows")}
-    memory: Memory | None = None
+    memory: TrafficHistory | None = None
     number, after_s = 0, 0.0
     with tempfile.TemporaryDirectory() as folder:
         async with await _agent(Path(folder), clock, ring) as agent:

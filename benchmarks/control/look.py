@@ -10,11 +10,11 @@ import time
 from benchmarks.control.tick import CALLS_PER_S, DEPLOYMENTS, DIGEST, REPLICAS, sample
 from benchmarks.report import QUICK, Report, median
 from kaon.clock import FakeClock
-from kaon.control.scaling import Scaling
-from kaon.control.tuning import Tuning
+from kaon.control.scaling import ScalingController
+from kaon.control.tune.controller import TuningController
 from kaon.laws.tune.guard import TICK_S
+from kaon.store.live_status import LiveStatus
 from kaon.store.memory import MemoryStore
-from kaon.store.opinions import Opinions
 from kaon.store.traffic import TrafficRing
 from kaon.types import deployment as spec
 from kaon.types.deployment import Assignment, DeploymentSpec, DeploymentStatus, Template
@@ -24,8 +24,8 @@ from kaon.types.traffic import Traffic
 async def looks(seconds: int) -> tuple[list[float], list[float]]:
     """What each look took, and its longest stretch without a pause; milliseconds of the processor."""
     clock, ring = FakeClock(), TrafficRing()
-    store, opinions = MemoryStore(clock), Opinions()
-    tuning = Tuning(store, clock, ring, opinions, Scaling(store, clock, ring, opinions))
+    store, opinions = MemoryStore(clock), LiveStatus()
+    tuning = TuningController(store, clock, ring, opinions, ScalingController(store, clock, ring, opinions))
     for number in range(DEPLOYMENTS):
         wanted = DeploymentSpec(template=Template(artifact=DIGEST), scaling=spec.Scaling(min=1, max=100))
         serving = (Assignment(revision=1, replicas=REPLICAS, ready=REPLICAS, weight=100),)

@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 
 from benchmarks.report import QUICK, Report, median
-from kaon.agent.plans import PlanReader
+from kaon.agent.plan_file import PlanReader
 from kaon.clock import FakeClock
-from kaon.control.planning import Planning, World, plan
+from kaon.control.planning import PlanInputs, PlanningController, plan
 from kaon.store import open_store
 from kaon.store.memory import MemoryStore
 from kaon.store.plans import StoredPlans
@@ -78,7 +78,7 @@ async def bytes_of(deployments: int, replicas: int) -> int:
     store = MemoryStore(FakeClock())
     await fill(store, deployments, replicas)
     kinds = ("deployment", "revision", "artifact", "key", "secret")
-    world = World(*[await store.list_all(kind) for kind in kinds])
+    world = PlanInputs(*[await store.list_all(kind) for kind in kinds])
     return len(plan("local", world, 1.0).plan.model_dump_json())
 
 
@@ -91,7 +91,7 @@ async def passes(folder: Path, deployments: int, replicas: int) -> dict[str, lis
         await fill(store, deployments, replicas)
         snapshot = Snapshot(store)
         await snapshot.current()
-        planning = Planning(store, FakeClock(), snapshot=snapshot)
+        planning = PlanningController(store, FakeClock(), snapshot=snapshot)
         await planning.reconcile(("", "local"))
         for number in range(PASSES):
             found = snapshot.get("deployment", "default", f"service-{number % deployments}")

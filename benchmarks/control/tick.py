@@ -12,9 +12,9 @@ import time
 
 from benchmarks.report import QUICK, Report, median
 from kaon.clock import FakeClock
-from kaon.control.scaling import TICK_S, Scaling
+from kaon.control.scaling import TICK_S, ScalingController
+from kaon.store.live_status import LiveStatus
 from kaon.store.memory import MemoryStore
-from kaon.store.opinions import Opinions
 from kaon.store.traffic import TrafficRing
 from kaon.types import deployment as spec
 from kaon.types.deployment import Assignment, DeploymentSpec, DeploymentStatus, Template
@@ -62,7 +62,7 @@ async def ticks(seconds: int) -> tuple[list[float], int]:
     """What each tick took, milliseconds, and how many decisions were journalled."""
     clock, ring = FakeClock(), TrafficRing()
     store = MemoryStore(clock)
-    scaling = Scaling(store, clock, ring, Opinions())
+    scaling = ScalingController(store, clock, ring, LiveStatus())
     for number in range(DEPLOYMENTS):
         wanted = DeploymentSpec(template=Template(artifact=DIGEST), scaling=spec.Scaling(min=1, max=100))
         serving = (Assignment(revision=1, replicas=REPLICAS, ready=REPLICAS, weight=100),)

@@ -25,7 +25,7 @@ from benchmarks.live.loads import Load
 from benchmarks.live.platform import Platform
 from benchmarks.live.server import ROOT
 from benchmarks.report import QUICK
-from kaon.types.deployment import Law
+from kaon.types.deployment import ScalingLawName
 
 SERVES_RPS = MAX_BATCH / (A_S * MAX_BATCH + B_S)
 LOAD_S = 5.0
@@ -38,7 +38,11 @@ FIXED, FIXED_REPLICAS = "fixed", 8
 """Beside the laws, so many replicas that nobody changes."""
 LET_GO_S = 2.0 if QUICK else 5.0
 """So long laws only look: as many replicas as the first calls need are there."""
-LAWS = (Law.KAON, Law.KNATIVE) if QUICK else (Law.KAON, Law.KNATIVE, Law.RAY_SERVE)
+LAWS = (
+    (ScalingLawName.KAON, ScalingLawName.KNATIVE)
+    if QUICK
+    else (ScalingLawName.KAON, ScalingLawName.KNATIVE, ScalingLawName.RAY_SERVE)
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ def first_replicas(load: Load) -> int:
     return math.ceil(1.6 * sum(first) / len(first) / SERVES_RPS)
 
 
-def side_by_side(platform: Platform, load: Load, laws: Sequence[Law]) -> dict[str, Arm]:
+def side_by_side(platform: Platform, load: Load, laws: Sequence[ScalingLawName]) -> dict[str, Arm]:
     """Every law's deployment at the same time, under the same calls: what disturbs the machine disturbs all."""
     replicas = {law.value: first_replicas(load) for law in laws} | {FIXED: FIXED_REPLICAS}
     with ThreadPoolExecutor() as pool:

@@ -14,7 +14,7 @@ from dataclasses import fields
 from typing import Any, cast
 
 from kaon.laws import choice
-from kaon.laws.scaling import Bounds, Decision, Law
+from kaon.laws.scaling import Bounds, ScalingDecision, ScalingLaw
 from kaon.types.deployment import Scaling
 from kaon.types.objective import Objective
 from kaon.types.observation import Observation
@@ -47,22 +47,22 @@ def _times(seconds: float | None, times: float) -> float | None:
     return None if seconds is None else seconds * times
 
 
-def quickened(law: Law, times: float) -> Law:
+def quickened(law: ScalingLaw, times: float) -> ScalingLaw:
     """`law`, of whose seconds `times` pass in one of the clock."""
     parameters = {field.name: getattr(law, field.name) for field in fields(law)}  # type: ignore[arg-type]
-    return cast(Law, _kind(type(law), times)(**parameters))
+    return cast(ScalingLaw, _kind(type(law), times)(**parameters))
 
 
 @functools.cache
 def _kind(kind: type[Any], times: float) -> type[Any]:
     """A kind of law that is `kind` in all but its time."""
 
-    def step(self: Any, state: Any, bounds: Bounds, seen: Observation) -> tuple[Any, Decision]:
-        return cast(tuple[Any, Decision], kind.step(self, state, bounds, observation(seen, times)))
+    def step(self: Any, state: Any, bounds: Bounds, seen: Observation) -> tuple[Any, ScalingDecision]:
+        return cast(tuple[Any, ScalingDecision], kind.step(self, state, bounds, observation(seen, times)))
 
     return type(f"Quick{kind.__name__}", (kind,), {"__slots__": (), "step": step})
 
 
-def quick(times: float, scaling: Scaling, told: Objective, max_batch: int, **rest: Any) -> Law:
+def quick(times: float, scaling: Scaling, told: Objective, max_batch: int, **rest: Any) -> ScalingLaw:
     """The law that a spec names, quickened; `rest` as `kaon.laws.choice.law` takes it."""
     return quickened(_CHOSEN(scaling, objective(told, times), max_batch, **rest), times)

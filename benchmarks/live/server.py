@@ -14,14 +14,14 @@ from kaon.control import scaling
 from kaon.laws import choice
 from kaon.settings import Settings
 from kaon.stack import __main__ as stack
-from kaon.stack.roles import Role
+from kaon.stack.roles import ProcessRole
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def start(settings: Settings, times: float) -> None:
     """Start it, before `kaon up` finds it running."""
-    role = Role("server", settings)
+    role = ProcessRole("server", settings)
     settings.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     role.log.parent.mkdir(mode=0o700, parents=True)
     said = settings.model_dump(mode="json") | {"home": str(settings.home.absolute())}

@@ -10,12 +10,12 @@ from benchmarks.live.apps.sleeper import A_S, B_S, MAX_BATCH, OBJECTIVE
 from benchmarks.live.arms import LET_GO_S, LOAD_S, MOST, SECONDS, TIMES, WARM_S, Arm
 from benchmarks.live.loads import Load
 from benchmarks.live.quickened import quick
-from kaon.laws.scaling import Bounds, Decision
-from kaon.laws.scaling import Law as Rule
+from kaon.laws.scaling import Bounds, ScalingDecision
+from kaon.laws.scaling import ScalingLaw as Rule
 from kaon.laws.scaling_peers import Knative
 from kaon.sim.engine import NS, Truth
-from kaon.sim.run import Setting, run
-from kaon.types.deployment import Law, Scaling
+from kaon.sim.run import SimulationSetting, run
+from kaon.types.deployment import Scaling, ScalingLawName
 from kaon.types.observation import Observation
 
 OWN_START_S = 0.6
@@ -41,11 +41,11 @@ class Held:
     def begin(self) -> Any:
         return self.law.begin()
 
-    def step(self, state: Any, bounds: Bounds, seen: Observation) -> tuple[Any, Decision]:
+    def step(self, state: Any, bounds: Bounds, seen: Observation) -> tuple[Any, ScalingDecision]:
         if seen.at_s < LEAD_S:
-            return state, Decision(self.replicas, "no calls yet")
+            return state, ScalingDecision(self.replicas, "no calls yet")
         state, decision = self.law.step(state, bounds, seen)
-        return state, decision if seen.at_s >= self.until_s else Decision(self.replicas, "it looks")
+        return state, decision if seen.at_s >= self.until_s else ScalingDecision(self.replicas, "it looks")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Simulated:
 def simulated(law: Rule, load: Load, first_replicas: int) -> Simulated:
     """What the simulator says of a law on a load. A caller hangs up at its deadline, so no latency is above it."""
     start_s = LOAD_S + OWN_START_S
-    setting = Setting(
+    setting = SimulationSetting(
         truth=Truth(a=A_S, b=B_S, max_batch=MAX_BATCH, noise=0.01, start_s=start_s, start_p95_s=1.1 * start_s),
         objective=OBJECTIVE,
         bounds=Bounds(1, MOST),
@@ -85,7 +85,7 @@ def simulated(law: Rule, load: Load, first_replicas: int) -> Simulated:
     )
 
 
-def of_law(law: Law, load: Load, first_replicas: int) -> Simulated:
+def of_law(law: ScalingLawName, load: Load, first_replicas: int) -> Simulated:
     """A law as the platform runs it."""
     rule = quick(TIMES, Scaling(min=1, max=MOST, law=law), OBJECTIVE, MAX_BATCH)
     return simulated(Held(rule, first_replicas, LEAD_S + LET_GO_S), load, first_replicas)

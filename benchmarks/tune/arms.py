@@ -13,15 +13,15 @@ from benchmarks.report import QUICK
 from benchmarks.tune import rivals
 from benchmarks.tune.tuned import Told, Tuned, Way
 from benchmarks.tune.world import OBJECTIVE, START, USUAL, Life, Score, law, score
-from kaon.laws.scaling import Law
+from kaon.laws.scaling import ScalingLaw
 from kaon.laws.scaling_peers import Hpa, Knative, Predictive, RayServe, SkyServe
-from kaon.laws.tune.knobs import Values
+from kaon.laws.tune.knobs import KnobValues
 
 REACTIVE = ("knative", "ray-serve", "hpa", "sky-serve")
 GRID_SEED = 1
 
 
-def reactive_grid() -> dict[str, list[tuple[Law, int]]]:
+def reactive_grid() -> dict[str, list[tuple[ScalingLaw, int]]]:
     """Some seventy configurations of law and batch size: a peer's user may set the batch too.
 
     Targets reach from what answers at once to more than a full replica has inside: 29 calls/s for 0.35 s are ten.
@@ -30,7 +30,7 @@ def reactive_grid() -> dict[str, list[tuple[Law, int]]]:
     shares = (0.5, 0.7) if QUICK else (0.5, 0.65, 0.8)
     downs = (60.0,) if QUICK else (60.0, 600.0)
     targets = (4.0, 8.0) if QUICK else (3.0, 6.0, 9.0, 14.0)
-    laws: dict[str, list[Law]] = {
+    laws: dict[str, list[ScalingLaw]] = {
         "knative": [Knative(target=t / 0.7, down_delay_s=d) for t, d in product(targets, downs)],
         "ray-serve": [RayServe(target=t, upscale_delay_s=0.0, downscale_delay_s=d) for t, d in product(targets, downs)],
         "hpa": [Hpa(target=t, down_window_s=d) for t, d in product(targets, downs)],
@@ -40,7 +40,7 @@ def reactive_grid() -> dict[str, list[tuple[Law, int]]]:
     return {name: [(x, rows) for x in grid for rows in batches] for name, grid in laws.items()}
 
 
-def fixed_grid() -> list[Values]:
+def fixed_grid() -> list[KnobValues]:
     """Knobs that stay as they are: from these the best in hindsight are chosen."""
     grid = product((USUAL, 16, 24), (0.25, 0.5, 0.75, 0.95), (0.15, 0.4, 0.9))
     return [{**START, "max_batch": float(b), "budget_share": s, "contest_share": c} for b, s, c in grid]
@@ -51,7 +51,7 @@ def day_one(load: Load) -> Load:
     return replace(load, rates=load.rates[: int(load.scored_from_s)], scored_from_s=180.0)
 
 
-def chosen(load: Load, grid: list[tuple[Law, int]]) -> tuple[Law, int]:
+def chosen(load: Load, grid: list[tuple[ScalingLaw, int]]) -> tuple[ScalingLaw, int]:
     """The configuration with the fewest replica-seconds at the goal on day 1, or the one nearest to it."""
     first = day_one(load)
     seen = [(score(Life(first, GRID_SEED, x, rows).run(), first), (x, rows)) for x, rows in grid]
@@ -84,7 +84,7 @@ Arm = Callable[[int], tuple[Score, dict[str, Any]]]
 """A seed's score, and what there is to tell of it."""
 
 
-def _simple(load: Load, make: Law, rows: int) -> Arm:
+def _simple(load: Load, make: ScalingLaw, rows: int) -> Arm:
     return lambda seed: (score(Life(load, seed, make, rows).run(), load), {"law": repr(make)[:200], "rows": rows})
 
 

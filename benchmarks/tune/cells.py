@@ -27,7 +27,7 @@ _DECIDES_NOT = frozenset(
     {
         *("src/kaon/laws/advise.py", "src/kaon/laws/canary.py", "src/kaon/laws/rollout.py", "src/kaon/laws/admit.py"),
         *("src/kaon/laws/batch.py", "src/kaon/laws/rights.py", "src/kaon/laws/restraint.py"),
-        *("src/kaon/laws/tune/board.py", "src/kaon/laws/tune/live.py", "src/kaon/laws/tune/standing.py"),
+        *("src/kaon/laws/tune/board.py", "src/kaon/laws/tune/live.py", "src/kaon/laws/tune/values_in_force.py"),
         *("src/kaon/laws/tune/knobs_of.py", "src/kaon/laws/tune/record.py"),
         *("src/kaon/sim/picture.py", "src/kaon/sim/platform.py", "src/kaon/sim/theory.py"),
         *(f"benchmarks/tune/{name}.py" for name in ("__main__", "cells", "judge", "pages", "pictures")),

@@ -24,7 +24,7 @@ from benchmarks.tune.world import (
 from kaon.laws.loss import latency_loss
 from kaon.laws.tune.epoch import Depth
 from kaon.sim.picture import BLUE, GREEN, GREY, ORANGE, picture
-from kaon.sim.twin import Episode, Model, Twin, Unevenness
+from kaon.sim.twin import Episode, FittedModel, Twin, Unevenness
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "explanation"
 SEED = 3
@@ -57,7 +57,7 @@ def a_life(load: Load) -> str:
 def a_difference(load: Load) -> str:
     """What common luck does: two settings, minute by minute, with the same luck, other luck, or one after the other."""
     episode = Episode(calls(load, SEED), 1800.0, 0.0, 15, None).part(1800.0)
-    model = Model(0.025, 0.08, LARGEST, Unevenness(0.45))
+    model = FittedModel(0.025, 0.08, LARGEST, Unevenness(0.45))
     copy = Twin(
         model, OBJECTIVE, BOUNDS, law, lambda v: (largest(v), 1, 0.0), REFERENCE_S, 1.0, (episode,), (episode,), lucks=1
     )

@@ -17,9 +17,9 @@ from benchmarks.autoscale.loads import Load
 from benchmarks.tune.tuned import Tuned
 from benchmarks.tune.world import AFTER, BEFORE, OBJECTIVE, REFERENCE_S, SPACE, START, Life, Score, calls, law, score
 from kaon.laws import loss
-from kaon.laws.tune import dice, gate, spsa
+from kaon.laws.tune import gate, randomness, spsa
 from kaon.laws.tune.guard import Conditions
-from kaon.laws.tune.knobs import Point, Values
+from kaon.laws.tune.knobs import CubePoint, KnobValues
 from kaon.laws.tune.spsa import Slope
 from kaon.laws.tune.tuner import Orders
 from kaon.sim.search import believed
@@ -32,7 +32,7 @@ WIDTH = 0.1
 class Explorer(Protocol):
     """Says what to try next, and is told what the last try cost."""
 
-    def ask(self) -> Point: ...
+    def ask(self) -> CubePoint: ...
 
     def tell(self, cost: float) -> None: ...
 
@@ -45,8 +45,8 @@ class OnePoint:
         self.centre, self.slope = SPACE.point(START), Slope()
         self.mean: float | None = None
 
-    def ask(self) -> Point:
-        self.signs = tuple(dice.sign(self.seed, self.block, i) for i in range(len(self.centre)))
+    def ask(self) -> CubePoint:
+        self.signs = tuple(randomness.sign(self.seed, self.block, i) for i in range(len(self.centre)))
         self.block += 1
         return tuple(z + WIDTH * s for z, s in zip(self.centre, self.signs, strict=True))
 
@@ -55,7 +55,7 @@ class OnePoint:
         self.mean = known + 0.3 * (cost - known)
         self.move(tuple((cost - known) / WIDTH * s for s in self.signs))
 
-    def move(self, gradient: Point) -> None:
+    def move(self, gradient: CubePoint) -> None:
         self.slope, step = spsa.step(self.slope, gradient, WIDTH / 2)
         self.centre = tuple(min(max(z + m, 0.0), 1.0) for z, m in zip(self.centre, step, strict=True))
 
@@ -67,7 +67,7 @@ class TwoPoint(OnePoint):
         super().__init__(seed)
         self.up: float | None = None
 
-    def ask(self) -> Point:
+    def ask(self) -> CubePoint:
         if self.up is None:
             return super().ask()
         return tuple(z - WIDTH * s for z, s in zip(self.centre, self.signs, strict=True))
@@ -102,7 +102,7 @@ class OptunaLive:
         self.study = library.create_study(sampler=library.samplers.TPESampler(seed=seed))
         self.study.enqueue_trial({k.name: z for k, z in zip(SPACE.knobs, SPACE.point(START), strict=True)})
 
-    def ask(self) -> Point:
+    def ask(self) -> CubePoint:
         self.trial = self.study.ask()
         return tuple(self.trial.suggest_float(knob.name, 0, 1) for knob in SPACE.knobs)
 
@@ -147,7 +147,7 @@ class OptunaInTwin(Tuned):
             return gate.mean_loss(twin(values, self.seed, False))
 
         study.optimize(cost, n_trials=self.TRIALS)
-        best: Values = SPACE.values(tuple(study.best_params[knob.name] for knob in SPACE.knobs))
+        best: KnobValues = SPACE.values(tuple(study.best_params[knob.name] for knob in SPACE.knobs))
         self.state = replace(self.state, force=best)
         return Orders(best)
 

@@ -13,23 +13,23 @@ from benchmarks.autoscale.loads import Load
 from benchmarks.tune.world import MANY, SERVICE, TICK_S, Life, World
 from kaon.laws import loss
 from kaon.laws.tune import guard, record, tuner
-from kaon.laws.tune.ask import Ask
+from kaon.laws.tune.ask import TwinQuery
 from kaon.laws.tune.epoch import Proposal, Search
 from kaon.laws.tune.guard import TICK_S as LOOK_S
-from kaon.laws.tune.guard import Arm, Conditions
-from kaon.laws.tune.knobs import Reach, Space, Values
+from kaon.laws.tune.guard import Conditions, TrialArm
+from kaon.laws.tune.knobs import KnobValues, Reach, Space
 from kaon.laws.tune.past import SNAPSHOT_S, Past
 from kaon.laws.tune.price import Price
-from kaon.laws.tune.trial import Window, undisturbed
-from kaon.laws.tune.tuner import Happened, Orders, State, Tick
+from kaon.laws.tune.trial import TrialWindow, undisturbed
+from kaon.laws.tune.tuner import Orders, Tick, TunerEvent, TunerState
 from kaon.sim import memory
 from kaon.sim.engine import NS
-from kaon.sim.run import Outcome
+from kaon.sim.run import SimulationOutcome
 from kaon.sim.search import answer
 from kaon.sim.twin import fit
 from kaon.types.observation import Batches, Observation
 from kaon.types.traffic import LATENCY_BOUNDS_S
-from kaon.types.tuning import Mode
+from kaon.types.tuning import TuningMode
 
 FIRST_S, LEAST_S = 180.0, 1380.0
 FIT_S = 600.0
@@ -59,7 +59,7 @@ class Told:
     """Minutes in which something was being tried."""
     reasons: list[str] = field(default_factory=list)
     replays: bool = True
-    final: Values = field(default_factory=dict)
+    final: KnobValues = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,9 @@ class Tuned:
         self.life, self.world = Life(load, seed, world.law(world.start), world=world), world
         self.way, self.seed = way or Way(), seed
         self.space = Space(tuple(replace(knob, reach=Reach.POOL) for knob in world.space.knobs))
-        self.state = State(world.start, next_epoch_s=LEAST_S)
+        self.state = TunerState(world.start, next_epoch_s=LEAST_S)
         self.told = Told()
-        self.schedule: list[tuple[float, Values]] = [(0.0, world.start)]
+        self.schedule: list[tuple[float, KnobValues]] = [(0.0, world.start)]
         self.past = Past()
         self.before: tuple[Any, Any] = (0, 0)
         self.buckets: Any = None
@@ -90,10 +90,10 @@ class Tuned:
         self.windows = 0
         self.noise: float | None = None
         self.trusted = True
-        self.controls: deque[Arm] = deque(maxlen=180)
-        self.control = Arm()
+        self.controls: deque[TrialArm] = deque(maxlen=180)
+        self.control = TrialArm()
 
-    def run(self) -> Outcome:
+    def run(self) -> SimulationOutcome:
         """Live, and tune."""
         outcome = self.life.run(self._tick)
         self.told.final = self.state.force
@@ -147,23 +147,23 @@ class Tuned:
             paid_s=passed[memory.ALIVE_NS] / NS,
         )
 
-    def _windows(self, now: float) -> tuple[loss.Seen, ...]:
+    def _windows(self, now: float) -> tuple[loss.LossInputs, ...]:
         """The minutes of which all calls have been answered, or given up."""
         known = int((now - self.world.objective.patience_s) // 60)
         return self.life.session.windows()[:known]
 
-    def _arm(self, since: Look, until: Look) -> Arm:
+    def _arm(self, since: Look, until: Look) -> TrialArm:
         answered, missed = (until.counts[i] - since.counts[i] for i in (memory.ANSWERED, memory.MISSED))
         whole = until.at_s - since.at_s >= 50.0  # a quantile of less is a matter of one straggler
         p99_s = _quantile(self.life, until.histogram - since.histogram, 0.99) if whole else None
-        return Arm(answered, missed, p99_s)
+        return TrialArm(answered, missed, p99_s)
 
     def _look(self, now: float, seen: Observation) -> None:
         """A tick of the tuner."""
         self.looks.append(self._seen())
         changed_s = self.schedule[-1][0]
         recent = [look for look in self.looks if look.at_s >= max(changed_s, now - 60.0)]
-        arm = self._arm(recent[0], self.looks[-1]) if recent else Arm()
+        arm = self._arm(recent[0], self.looks[-1]) if recent else TrialArm()
         state: Any = self.life.session.state
         trial = self.state.trial
         trying = trial is not None and trial.trying(now - 1)
@@ -195,7 +195,7 @@ class Tuned:
             now,
             conditions,
             burnt if trying else None,
-            arm if trying else Arm(),
+            arm if trying else TrialArm(),
             self.control,
             window,
             window_s=ended_s,
@@ -205,7 +205,7 @@ class Tuned:
             cost = fit(b for at, b in self.batches if at > now - 120)
             if cost is not None:
                 tick = replace(tick, ground=(("cost", 4 * cost[0] + cost[1]), ("rate", float(window.calls))))
-        self.state, orders = tuner.step(self.state, Mode.AUTO, self.world.objective, tick)
+        self.state, orders = tuner.step(self.state, TuningMode.AUTO, self.world.objective, tick)
         if trial is not None and self.state.trial is None:
             self.told.trials.append(
                 {
@@ -221,10 +221,10 @@ class Tuned:
         self._obey(now, orders)
 
     def _obey(self, now: float, orders: Orders) -> None:
-        if orders.happened is not Happened.NOTHING:
+        if orders.happened is not TunerEvent.NOTHING:
             name = orders.happened.value
             self.told.happened[name] = self.told.happened.get(name, 0) + 1
-        if orders.happened is Happened.WENT_BACK:
+        if orders.happened is TunerEvent.WENT_BACK:
             self.told.returns.append((now, orders.reason))
         if orders.pool != self.schedule[-1][1]:
             self.schedule.append((now, orders.pool))
@@ -232,8 +232,8 @@ class Tuned:
 
     # The twin
 
-    def _ask(self, now: float, **more: Any) -> Ask:
-        return Ask(
+    def _ask(self, now: float, **more: Any) -> TwinQuery:
+        return TwinQuery(
             workspace="benchmark",
             deployment=self.life.load.name,
             objective=self.world.objective,
@@ -272,13 +272,13 @@ class Tuned:
         self.told.reasons.append(told.proposal.verdict.reason)
         return self._decide(now, conditions, told.search, told.proposal, self._before(told.replayed))
 
-    def _window(self, seen: loss.Seen, twin: float | None, plain_twin: float | None) -> Window:
+    def _window(self, seen: loss.LossInputs, twin: float | None, plain_twin: float | None) -> TrialWindow:
         """A minute at the price of now."""
         found = loss.loss(self.world.objective, seen, self.world.reference_s, self.price.value)
         plain = found.total - self.price.value * found.completion
-        return Window(found.total, seen.arrivals, twin, plain, plain_twin, seen.arrivals - seen.well)
+        return TrialWindow(found.total, seen.arrivals, twin, plain, plain_twin, seen.arrivals - seen.well)
 
-    def _before(self, replayed: tuple[tuple[float, float, float], ...]) -> tuple[Window, ...]:
+    def _before(self, replayed: tuple[tuple[float, float, float], ...]) -> tuple[TrialWindow, ...]:
         """The last windows in which all went by what is in force, with the twin's word on them, at today's price."""
         seen, force = self._windows(self.life.now_s), self.state.force
         found = []
@@ -289,18 +289,18 @@ class Tuned:
         return tuple(found)
 
     def _decide(
-        self, now: float, conditions: Conditions, search: Search, found: Proposal, before: tuple[Window, ...]
+        self, now: float, conditions: Conditions, search: Search, found: Proposal, before: tuple[TrialWindow, ...]
     ) -> Orders:
         """The tuner's way, or an ablation's: straight into force."""
         if self.way.trial:
             begin_s = 60.0 * math.ceil(now / 60.0)  # windows are whole minutes
             self.state, orders = tuner.proposed(
-                self.state, Mode.AUTO, self.space, begin_s, conditions, search, found, before
+                self.state, TuningMode.AUTO, self.space, begin_s, conditions, search, found, before
             )
             return orders
         better = found.verdict.open or (not self.way.gate and found.verdict.gain > 0)
         self.state = replace(self.state, search=search, force=found.after if better else self.state.force)
-        return Orders(self.state.force, happened=Happened.PROMOTED if better else Happened.NOTHING)
+        return Orders(self.state.force, happened=TunerEvent.PROMOTED if better else TunerEvent.NOTHING)
 
 
 def _quantile(life: Life, histogram: Any, share: float) -> float | None:

@@ -15,11 +15,11 @@ from typing import Any, cast
 from benchmarks.autoscale.loads import Load
 from kaon.laws import choice, loss
 from kaon.laws.scale import Scale
-from kaon.laws.scaling import Bounds, Law
+from kaon.laws.scaling import Bounds, ScalingLaw
 from kaon.laws.tune import scaling
-from kaon.laws.tune.knobs import Space, Values
+from kaon.laws.tune.knobs import KnobValues, Space
 from kaon.sim.engine import Truth
-from kaon.sim.run import Outcome, Session, Setting
+from kaon.sim.run import Session, SimulationOutcome, SimulationSetting
 from kaon.sim.traffic import arrivals
 from kaon.types.deployment import Scaling
 from kaon.types.objective import Objective
@@ -61,12 +61,12 @@ class World:
         return cast(Space, scaling.space(SERVICE, self.scaling, self.objective))
 
     @cached_property
-    def start(self) -> Values:
+    def start(self) -> KnobValues:
         """What they are as long as nobody tunes."""
         usual = scaling.values(Scale(self.objective, USUAL))
         return {knob.name: usual[knob.name] for knob in self.space.knobs}
 
-    def law(self, values: Values) -> Scale:
+    def law(self, values: KnobValues) -> Scale:
         """Kaon's law with the knobs as `values` say."""
         return scaling.applied(Scale(self.objective, USUAL), values)
 
@@ -87,7 +87,7 @@ BOUNDS, SPACE, START = MANY.bounds, MANY.space, MANY.start
 law = MANY.law
 
 
-def largest(values: Values) -> int:
+def largest(values: KnobValues) -> int:
     """The largest batch of `values`."""
     return int(values[scaling.MAX_BATCH])
 
@@ -101,10 +101,10 @@ def calls(load: Load, seed: int) -> Any:
 class Life:
     """A deployment in the hidden truth from the first call to the last; `each` is called after every tick."""
 
-    def __init__(self, load: Load, seed: int, law: Law, rows: int = USUAL, world: World = MANY) -> None:
+    def __init__(self, load: Load, seed: int, law: ScalingLaw, rows: int = USUAL, world: World = MANY) -> None:
         self.load, self.seed, self.world = load, seed, world
         self.calls = calls(load, seed)
-        setting = Setting(world.before, world.objective, world.bounds, world.first_replicas, tick_s=TICK_S)
+        setting = SimulationSetting(world.before, world.objective, world.bounds, world.first_replicas, tick_s=TICK_S)
         self.session = Session(law, setting, self.calls, seed)
         self.session.world.limit(rows)
 
@@ -113,12 +113,12 @@ class Life:
         """The clock, which is also the law's."""
         return self.session.tick * TICK_S
 
-    def set(self, values: Values) -> None:
+    def set(self, values: KnobValues) -> None:
         """Put `values` of the knobs in force, at once."""
         self.session.law = self.world.law(values)
         self.session.world.limit(largest(values))
 
-    def run(self, each: Callable[[Observation], None] | None = None) -> Outcome:
+    def run(self, each: Callable[[Observation], None] | None = None) -> SimulationOutcome:
         """Live."""
         changes = round(self.load.span_s / 2 / TICK_S)
         for tick in range(round(self.load.span_s / TICK_S)):
@@ -153,7 +153,7 @@ def mean(losses: Sequence[float | None]) -> float:
     return fmean(loss for loss in losses if loss is not None)
 
 
-def score(outcome: Outcome, load: Load, world: World = MANY) -> Score:
+def score(outcome: SimulationOutcome, load: Load, world: World = MANY) -> Score:
     """The whole run, exploration included."""
     windows = outcome.windows
     budget = 1 - world.objective.completion

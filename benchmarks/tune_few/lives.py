@@ -9,7 +9,7 @@ from benchmarks.autoscale.loads import MEAN_RPS, Load
 from benchmarks.tune.lives import named
 from benchmarks.tune.tuned import Tuned
 from benchmarks.tune.world import LARGEST, Life, Score, World, largest, score
-from kaon.laws.tune.knobs import Values
+from kaon.laws.tune.knobs import KnobValues
 from kaon.sim.engine import Truth
 from kaon.types.deployment import Scaling
 from kaon.types.objective import Objective
@@ -28,7 +28,7 @@ def few(load: Load) -> Load:
     return replace(load, rates=tuple(rate * RPS / MEAN_RPS for rate in load.rates))
 
 
-def untuned(load: Load, seed: int, values: Values) -> Score:
+def untuned(load: Load, seed: int, values: KnobValues) -> Score:
     """A life with knobs that stay."""
     return score(Life(load, seed, FEW.law(values), largest(values), FEW).run(), load, FEW)
 

@@ -17,8 +17,8 @@ from benchmarks.live.platform import platform
 from benchmarks.tune_live import roles, score
 from benchmarks.tune_live.match import Entrant, Match, Outcome, Service
 from kaon.laws.tune import record
-from kaon.types.knobs import Values
-from kaon.types.tuning import Mode
+from kaon.types.knobs import KnobValues
+from kaon.types.tuning import TuningMode
 
 UNTUNED, TUNED, FOUND = "untuned", "tuned", "found"
 Told = dict[str, Any]
@@ -35,7 +35,7 @@ class Setting:
     service: Service
     loads: Sequence[Load]
     times: float
-    usual: Values
+    usual: KnobValues
     serves_rps: float
     reference_s: float
 
@@ -66,14 +66,14 @@ class Setting:
 def while_tuned(setting: Setting) -> Told:
     """The untuned and the tuned arm of each load, side by side."""
     usual = {load.name: setting.usual for load in setting.loads}
-    return _played(setting, {UNTUNED: (Mode.OFF, usual), TUNED: (Mode.AUTO, usual)}, setting.loads)
+    return _played(setting, {UNTUNED: (TuningMode.OFF, usual), TUNED: (TuningMode.AUTO, usual)}, setting.loads)
 
 
 def in_turn(setting: Setting) -> Told:
     """The untuned arm and the tuned one, one after the other."""
     usual = {load.name: setting.usual for load in setting.loads}
-    told = _played(setting, {UNTUNED: (Mode.OFF, usual)}, setting.loads)
-    for name, arms in _played(setting, {TUNED: (Mode.AUTO, usual)}, setting.loads)["loads"].items():
+    told = _played(setting, {UNTUNED: (TuningMode.OFF, usual)}, setting.loads)
+    for name, arms in _played(setting, {TUNED: (TuningMode.AUTO, usual)}, setting.loads)["loads"].items():
         told["loads"][name] |= arms
     return told
 
@@ -85,10 +85,10 @@ def from_the_start(setting: Setting, before: Told) -> Told:
     ended = {name: arms[TUNED]["tuner"] for name, arms in before["loads"].items()}
     found = {name: dict(it["values"]) for name, it in ended.items() if it["values"] != it["usual"] | setting.usual}
     loads = [load for load in setting.loads if load.name in found]
-    return _played(setting, {UNTUNED: (Mode.OFF, usual), FOUND: (Mode.OFF, found)}, loads)
+    return _played(setting, {UNTUNED: (TuningMode.OFF, usual), FOUND: (TuningMode.OFF, found)}, loads)
 
 
-def _played(setting: Setting, arms: dict[str, tuple[Mode, dict[str, Values]]], loads: Sequence[Load]) -> Told:
+def _played(setting: Setting, arms: dict[str, tuple[TuningMode, dict[str, KnobValues]]], loads: Sequence[Load]) -> Told:
     """`loads`, one after the other, with their arms side by side."""
     told: Told = {"loads": {}, "machine_busy": [], "setting": setting.told()}
     for load in loads:
@@ -98,7 +98,7 @@ def _played(setting: Setting, arms: dict[str, tuple[Mode, dict[str, Values]]], l
 
 
 def _side_by_side(
-    setting: Setting, load: Load, arms: dict[str, tuple[Mode, dict[str, Values]]]
+    setting: Setting, load: Load, arms: dict[str, tuple[TuningMode, dict[str, KnobValues]]]
 ) -> tuple[Told, dict[str, float]]:
     entrants = {
         arm: Entrant(arm, load, mode, values[load.name], setting.first_replicas(load))

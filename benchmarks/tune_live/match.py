@@ -27,9 +27,9 @@ from benchmarks.live.loads import Load
 from benchmarks.live.platform import Platform
 from benchmarks.tune_live.roles import NOTES, ROOT
 from benchmarks.tune_live.score import MINUTE_S, Counted, Heard
-from kaon.types.knobs import Values
+from kaon.types.knobs import KnobValues
 from kaon.types.objective import Objective
-from kaon.types.tuning import Mode
+from kaon.types.tuning import TuningMode
 
 LEAD_S = 3.0
 """From the order to the load generators until the first call."""
@@ -57,8 +57,8 @@ class Entrant:
 
     name: str
     load: Load
-    mode: Mode
-    values: Values
+    mode: TuningMode
+    values: KnobValues
     replicas: int
 
 
@@ -160,7 +160,7 @@ class Match:
             with self.platform.api() as api:
                 while not over.wait(LOOKS_S):
                     for entrant in self.entrants:
-                        if entrant.mode is not Mode.OFF:
+                        if entrant.mode is not TuningMode.OFF:
                             with contextlib.suppress(httpx2.HTTPError):
                                 self._note(entrant.name, tuning(api, entrant.name), time.time() - start_at)
 
@@ -201,7 +201,7 @@ class Match:
         )
 
     def _replayed(self, entrant: Entrant) -> str:
-        if entrant.mode is Mode.OFF:
+        if entrant.mode is TuningMode.OFF:
             return ""
         try:
             return self.platform.kaon("tune", entrant.name, "--replay").strip()

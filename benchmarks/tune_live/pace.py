@@ -22,7 +22,7 @@ from pathlib import Path
 from kaon.store.traffic import TrafficRing
 from kaon.types.objective import Objective
 from kaon.types.observation import Batches
-from kaon.types.traffic import LATENCY_BOUNDS_S, ColdStart, Histogram, Sample, Side, Traffic
+from kaon.types.traffic import LATENCY_BOUNDS_S, ColdStart, LatencyCounts, Sample, Side, Traffic
 
 
 @dataclass(frozen=True)
@@ -114,9 +114,9 @@ def batches(told: Batches, times: float) -> Batches:
     )
 
 
-def histogram(told: Histogram, times: float) -> Histogram:
+def histogram(told: LatencyCounts, times: float) -> LatencyCounts:
     """Latencies `times` as long. A bucket is a quarter of a doubling, so for powers of its root none is split."""
-    moved: Histogram = {}
+    moved: LatencyCounts = {}
     for bucket, count in told.items():
         place = _moved(times)[bucket]
         moved[place] = moved.get(place, 0) + count

@@ -15,11 +15,11 @@ from typing import Any
 
 from benchmarks.autoscale.loads import generated
 from benchmarks.tune.tuned import Tuned
-from kaon.control.loop import Key
-from kaon.control.tuning import Tuning
+from kaon.control.tune.controller import TuningController
 from kaon.errors import Conflict
-from kaon.laws.tune.ask import Ask
+from kaon.laws.tune.ask import TwinQuery
 from kaon.sim.search import ThreadedTwin
+from kaon.types.names import DeploymentKey
 from kaon.types.tuning import Reach, TrialStatus
 
 LOOKS_S, CHANGES_S, UNTIL_S = 0.05, 1.0, 60.0
@@ -40,7 +40,7 @@ class Deeds:
         path.write_text(json.dumps({"told": self.told, "searches": self.searches, "search_cpu_s": cpu_s}))
 
 
-class Restless(Tuning):
+class Restless(TuningController):
     """In the place of the tuner; `wish` and `deeds` are class attributes, set before it is made."""
 
     wish: Path
@@ -55,7 +55,7 @@ class Restless(Tuning):
             group.create_task(self._change(done))
             group.create_task(self._search(done, ask))
 
-    async def reconcile(self, key: Key) -> None:
+    async def reconcile(self, key: DeploymentKey) -> None:
         """It needs to know nothing of deployments beforehand."""
 
     def _wished(self) -> str:
@@ -88,7 +88,7 @@ class Restless(Tuning):
             except Conflict:
                 continue  # again with the next look
 
-    async def _search(self, done: Deeds, ask: Ask) -> None:
+    async def _search(self, done: Deeds, ask: TwinQuery) -> None:
         twin = ThreadedTwin()
         while True:
             if "searching" in self._wished():
@@ -105,7 +105,7 @@ class _Asking(Tuned):
 
     def __init__(self, *of: Any) -> None:
         super().__init__(*of)
-        self.asks: list[Ask] = []
+        self.asks: list[TwinQuery] = []
 
     def _epoch(self, now: float, conditions: Any) -> Any:
         ask = self._ask(now)
@@ -113,7 +113,7 @@ class _Asking(Tuned):
         return super()._epoch(now, conditions)
 
 
-def question() -> Ask:
+def question() -> TwinQuery:
     """What a tuner asks about a service with half an hour of a daily rhythm behind it."""
     life = _Asking(generated(2400)[1], 1)
     life.run()

@@ -12,12 +12,13 @@ from typing import Any
 
 from benchmarks.tune_live.pace import Pace, QuickClock, QuickRing, objective
 from kaon import control, processes
-from kaon.agent import observer
-from kaon.control import minds, scaling, senses, tuning
+from kaon.agent.traffic import observer
+from kaon.control import scaler, scaling
+from kaon.control.tune import controller, inputs
 from kaon.settings import Settings
 from kaon.stack import __main__ as stack
 from kaon.stack import server
-from kaon.stack.roles import ROLES, Role
+from kaon.stack.roles import ROLES, ProcessRole
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES_S = 0.25
@@ -27,10 +28,10 @@ NOTES, WISH, DEEDS = "samples.jsonl", "wish", "deeds.json"
 
 
 _OF_THE_MACHINE = (
-    (minds, "STALE_S", 3.0),
-    (senses, "STALE_S", 3.0),
-    (senses, "SETTLED_S", 1.0),
-    (tuning, "PATIENCE_S", 60.0),
+    (scaler, "STALE_S", 3.0),
+    (inputs, "STALE_S", 3.0),
+    (inputs, "SETTLED_S", 1.0),
+    (controller, "PATIENCE_S", 60.0),
 )
 """Times that wait for the machine, not for traffic: figures on their way, an answer of the twin. They last at least so
 long of its own seconds."""
@@ -40,7 +41,7 @@ def start(settings: Settings, times: float, *, restless: bool = False) -> None:
     """Start both, before `kaon up` finds them running. `restless`: with a tuner that never rests when it is wished."""
     settings.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name in ROLES:
-        role = Role(name, settings)
+        role = ProcessRole(name, settings)
         role.log.parent.mkdir(mode=0o700, parents=True)
         said = settings.model_dump(mode="json") | {"home": str(settings.home.absolute())}
         processes.spawn(
@@ -69,7 +70,7 @@ def quicken(pace: Pace, *, restless: bool = False) -> None:
 
     for name in ("Scaling", "Minutes", "Tuning"):
         setattr(control, name, paced(getattr(control, name)))
-    scaling.Terms = functools.partial(_terms, pace.times, minds.Terms)  # type: ignore[misc, assignment]
+    scaling.ScalerTerms = functools.partial(_terms, pace.times, scaler.ScalerTerms)  # type: ignore[misc, assignment]
     for module, name, real_s in _OF_THE_MACHINE:
         setattr(module, name, max(getattr(module, name), real_s * pace.times))
     serve = server.serve
@@ -88,7 +89,7 @@ def unrest(home: Path) -> None:
     from benchmarks.tune_live.restless import Restless  # it brings the simulator, which nobody else here needs
 
     Restless.wish, Restless.deeds = home / WISH, home / DEEDS
-    control.Tuning = Restless  # type: ignore[misc]
+    control.TuningController = Restless  # type: ignore[misc]
 
 
 def _terms(times: float, kind: Callable[..., Any], rules: Any, told: Any, *rest: Any, **named: Any) -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.live.load import OUTCOMES
 from kaon.laws import loss
-from kaon.laws.loss import Loss, Seen
+from kaon.laws.loss import Loss, LossInputs
 from kaon.types.objective import Objective
 
 BURN_MINUTES = 30
@@ -40,7 +40,7 @@ class Counted:
     paid_s: float
 
 
-def windows(objective: Objective, heard: Heard, counted: Sequence[Counted], window_s: float) -> list[Seen]:
+def windows(objective: Objective, heard: Heard, counted: Sequence[Counted], window_s: float) -> list[LossInputs]:
     """The whole minutes of an arm."""
     edges = np.searchsorted(heard.arrivals_ns, np.arange(len(counted) + 1) * window_s * 1e9)
     ok, answered = OUTCOMES.index("ok"), (OUTCOMES.index("ok"), OUTCOMES.index("late"))
@@ -51,11 +51,11 @@ def windows(objective: Objective, heard: Heard, counted: Sequence[Counted], wind
     for first, last, paid in zip(edges[:-1], edges[1:], counted, strict=True):
         well = int((heard.outcome[first:last] == ok).sum())
         losses = float(felt[first:last].sum())
-        found.append(Seen(int(last - first), well, losses, paid.busy_s, paid.ready_s, paid.paid_s))
+        found.append(LossInputs(int(last - first), well, losses, paid.busy_s, paid.ready_s, paid.paid_s))
     return found
 
 
-def losses(objective: Objective, seen: Sequence[Seen], reference_s: float) -> list[Loss]:
+def losses(objective: Objective, seen: Sequence[LossInputs], reference_s: float) -> list[Loss]:
     """Each minute's loss, the price of a miss as it was then."""
     price, burn, found = loss.LEAST_PRICE, 0.0, []
     for window in seen:
@@ -66,7 +66,7 @@ def losses(objective: Objective, seen: Sequence[Seen], reference_s: float) -> li
 
 
 def told(
-    objective: Objective, heard: Heard, seen: Sequence[Seen], window_s: float, reference_s: float
+    objective: Objective, heard: Heard, seen: Sequence[LossInputs], window_s: float, reference_s: float
 ) -> dict[str, Any]:
     """All figures of an arm: of the whole, exploration included, and of its second half. `window_s`: a minute here."""
     each = losses(objective, seen, reference_s)
@@ -82,7 +82,7 @@ def told(
     }
 
 
-def _sums(seen: Sequence[Seen], each: Sequence[Loss], heard: Heard, from_s: float) -> dict[str, Any]:
+def _sums(seen: Sequence[LossInputs], each: Sequence[Loss], heard: Heard, from_s: float) -> dict[str, Any]:
     calls, well = sum(x.arrivals for x in seen), sum(x.well for x in seen)
     first = int(np.searchsorted(heard.arrivals_ns, from_s * 1e9))
     outcome = heard.outcome[first:]

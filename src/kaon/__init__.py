@@ -9,7 +9,7 @@ from kaon.errors import Conflict, Forbidden, InvalidInput, ItemError, KaonError,
 from kaon.sdk.endpoint import endpoint
 from kaon.sdk.folder import data_dir
 from kaon.sdk.handle import local, plug, use
-from kaon.sdk.link import Link
+from kaon.sdk.link import ServiceLink
 from kaon.sdk.request import Request
 from kaon.sdk.response import Response
 from kaon.sdk.service import on_start, on_stop, service
@@ -73,8 +73,8 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-def _deployment(name: str) -> Link:
-    link: Link = importlib.import_module("kaon.client.link").NetworkLink(name)
+def _deployment(name: str) -> ServiceLink:
+    link: ServiceLink = importlib.import_module("kaon.client.link").NetworkLink(name)
     return link
 
 

@@ -45,7 +45,7 @@ _searching = ThreadPoolExecutor(2, thread_name_prefix="processes")
 
 
 @dataclass(frozen=True)
-class Limits:
+class ProcessLimits:
     """What a process may use. Memory is not among them: address space says little about it, so drivers watch it."""
 
     open_files: int = 8192
@@ -65,7 +65,7 @@ def spawn(
     log: Path | int | None = None,
     stdin: bytes = b"",
     pass_fds: Sequence[int] = (),
-    limits: Limits = Limits(),
+    limits: ProcessLimits = ProcessLimits(),
 ) -> int:
     """Start a process in a session of its own that holds `lock` for as long as it lives; its pid.
 
@@ -414,13 +414,13 @@ def _appending(log: Path | int | None) -> Iterator[int]:
         os.close(fd)
 
 
-def limit(pid: int, limits: Limits) -> None:
+def limit(pid: int, limits: ProcessLimits) -> None:
     """Put the limits of a process in force, unless it has ended."""
     with contextlib.suppress(ProcessLookupError, FileNotFoundError):
         _limit(pid, limits)
 
 
-def _limit(pid: int, limits: Limits) -> None:
+def _limit(pid: int, limits: ProcessLimits) -> None:
     _, most = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     files = limits.open_files if most == resource.RLIM_INFINITY else min(limits.open_files, most)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (files, files))

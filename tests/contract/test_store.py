@@ -32,7 +32,7 @@ from kaon.store.writes import (
 )
 from kaon.types.audit import AuditRecord
 from kaon.types.deployment import DeploymentSpec, Template
-from kaon.types.event import Event, Level
+from kaon.types.event import Event, EventLevel
 from kaon.types.journal import JournalEntry
 from kaon.types.key import KeySpec, KeyStatus, Role
 from kaon.types.traffic import ColdStart, Sample
@@ -294,7 +294,9 @@ async def test_what_was_written_is_there_after_a_restart(url: str) -> None:
 
 
 def happened(name: str, workspace: str = "default", kind: str = "deployment") -> Event:
-    return Event(at=1.5, workspace=workspace, kind=kind, name=name, level=Level.WARNING, reason="Fell", message="ü")
+    return Event(
+        at=1.5, workspace=workspace, kind=kind, name=name, level=EventLevel.WARNING, reason="Fell", message="ü"
+    )
 
 
 async def test_events_come_back_oldest_first_and_by_what_they_are_about(store: Store) -> None:

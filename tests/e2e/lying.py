@@ -12,15 +12,15 @@ import sys
 from pathlib import Path
 
 from kaon import processes
-from kaon.control import tuner, tuning
+from kaon.control.tune import controller, session
 from kaon.errors import Unavailable
-from kaon.laws.tune.ask import Answer, Ask
+from kaon.laws.tune.ask import TwinQuery, TwinResult
 from kaon.laws.tune.epoch import Proposal
-from kaon.laws.tune.gate import Verdict
+from kaon.laws.tune.gate import GateVerdict
 from kaon.settings import Settings
 from kaon.stack import __main__ as stack
 from kaon.stack import server
-from kaon.stack.roles import Role
+from kaon.stack.roles import ProcessRole
 
 
 class LyingTwin:
@@ -30,18 +30,18 @@ class LyingTwin:
         """That it is right is missing, and it does not say so."""
         return ""
 
-    async def ask(self, ask: Ask) -> Answer:
+    async def ask(self, ask: TwinQuery) -> TwinResult:
         """Nothing of this is so."""
         if ask.deployment != "lied":
             raise Unavailable("There is no twin of it.")
-        promised = Verdict(True, 0.3, 0.2, "gain 30 %")
+        promised = GateVerdict(True, 0.3, 0.2, "gain 30 %")
         found = Proposal(ask.force, {**ask.force, "max_batch": 2.0}, promised, 0.6, ())
-        return Answer(ask.search, found, foreseen=((ask.force, 2.0),), reference_s=0.1)
+        return TwinResult(ask.search, found, foreseen=((ask.force, 2.0),), reference_s=0.1)
 
 
 def start(settings: Settings) -> None:
     """Start it, where no other runs. Killed, it is followed by one with a twin that is right."""
-    role = Role("server", settings)
+    role = ProcessRole("server", settings)
     said = settings.model_dump(mode="json") | {"home": str(settings.home.absolute())}
     processes.spawn(
         [sys.executable, "-m", "tests.e2e.lying"],
@@ -55,6 +55,6 @@ def start(settings: Settings) -> None:
 
 if __name__ == "__main__":
     server.ThreadedTwin = LyingTwin  # type: ignore[misc, assignment]
-    tuner.LEARNS_S = tuning.LIKELY_S = 0.0
+    session.LEARNS_S = controller.LIKELY_S = 0.0
     sys.argv = ["kaon.stack", "server"]
     sys.exit(stack.main())

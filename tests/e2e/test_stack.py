@@ -16,7 +16,7 @@ from tests.waiting import eventually
 from kaon import processes
 from kaon.errors import Conflict, Unavailable
 from kaon.settings import Settings
-from kaon.stack.roles import Role
+from kaon.stack.roles import ProcessRole
 from kaon.stack.up import down, up
 
 from .world import World
@@ -123,7 +123,7 @@ def test_what_a_role_starts_while_it_is_being_stopped_is_stopped_too(
 ) -> None:
     settings = Settings(home=tmp_path / "home", port=free_port())
     settings.run_dir.mkdir(mode=0o700, parents=True)
-    server, agent = Role("server", settings).lock, Role("agent", settings).lock
+    server, agent = ProcessRole("server", settings).lock, ProcessRole("agent", settings).lock
     ready, told = tmp_path / "ready", tmp_path / "late"
     dying = f"""if True:
         import pathlib, signal, sys, time

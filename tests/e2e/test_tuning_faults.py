@@ -29,7 +29,7 @@ from tests.figures import at_most
 from tests.waiting import eventually
 
 from kaon.clock import SystemClock
-from kaon.laws.tune import record, standing
+from kaon.laws.tune import record, values_in_force
 from kaon.store import open_store
 from kaon.types.knobs import Knobs
 from kaon.types.traffic import Sample
@@ -188,7 +188,7 @@ async def _known(it: World, names: list[str]) -> None:
             await store.keep_traffic([Sample.model_validate(minute) for minute in minutes])
         for name, change in {
             "fails": lambda was: was.model_copy(update={"rollbacks": (clock.now() - 60, clock.now() - 30)}),
-            PROMOTED: lambda was: standing.promoted(was, {"max_batch": 8}, clock.now()),
+            PROMOTED: lambda was: values_in_force.promoted(was, {"max_batch": 8}, clock.now()),
         }.items():
             found = await store.get("deployment", "default", name)
             tuning = change(found.status.tuning)

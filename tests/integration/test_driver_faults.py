@@ -18,7 +18,8 @@ import pytest
 from tests.waiting import until
 
 from kaon import processes
-from kaon.agent.probe import ControlSockets
+from kaon.agent.observe.probes import ControlSockets
+from kaon.build import archive
 from kaon.drivers.fake import Behaviour
 from kaon.drivers.port import Driver, Workload
 from kaon.drivers.process import preparation
@@ -28,7 +29,6 @@ from kaon.drivers.process.places import Places
 from kaon.drivers.process.preparation import AT_ONCE, ArtifactPreparer, Preparation
 from kaon.drivers.process.workers import Workers
 from kaon.errors import Unavailable
-from kaon.sdk import archive
 from kaon.testing.drivers import ended, running, sample_workload, seen, with_launch, with_spec
 from kaon.testing.places import ProcessPlace, pack_files
 from kaon.types.key import Access

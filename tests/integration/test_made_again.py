@@ -14,8 +14,8 @@ import httpx2
 import pytest
 
 from kaon.clock import FakeClock
-from kaon.control.deployments import Deployments
-from kaon.control.minutes import Minutes
+from kaon.control.deployments import DeploymentController
+from kaon.control.minutes import MinutesController
 from kaon.drivers.process.places import Places, private_folder
 from kaon.store import open_store
 from kaon.store.schema import metadata
@@ -107,7 +107,7 @@ async def look_meters(world: World, _: Deployment) -> str:
 
 async def look_minutes(world: World, _: Deployment) -> str:
     world.clock.jump(120)
-    await Minutes(world.store, world.clock, world.app.state.parts.traffic).tick()
+    await MinutesController(world.store, world.clock, world.app.state.parts.traffic).tick()
     return TRACE if await world.store.traffic(*PLACE, 0) else ""
 
 
@@ -160,7 +160,7 @@ async def look_status(world: World, second: Deployment) -> str:
 
 
 async def reconciled(world: World, _: Deployment) -> None:
-    await Deployments(world.store, world.vault, world.clock).reconcile(PLACE)
+    await DeploymentController(world.store, world.vault, world.clock).reconcile(PLACE)
 
 
 async def leave_revisions(world: World, first: Deployment) -> None:

@@ -24,8 +24,8 @@ from tests.plans import keep_plan
 from tests.samples import places, with_more
 from tests.waiting import until
 
-from kaon.agent.link import Link
-from kaon.agent.loop import Agent
+from kaon.agent.agent import Agent
+from kaon.agent.control_plane import ControlPlaneClient
 from kaon.clock import SystemClock
 from kaon.drivers.fake import FakeDriver, FakePlace, FakeReplicas
 from kaon.types.deployment import DeploymentSpec
@@ -157,7 +157,9 @@ async def test_an_agent_works_with_a_server(kind: str, tmp_path: Path) -> None:
         return {grant.key for replica in place.replicas.values() for grant in replica.access.grants}
 
     async with served(server.app, tmp_path / "api.sock"):
-        link = Link("http://localhost", "k", "local", tmp_path / "downloads", socket=tmp_path / "api.sock")
+        link = ControlPlaneClient(
+            "http://localhost", "k", "local", tmp_path / "downloads", socket=tmp_path / "api.sock"
+        )
         async with link:
             agent = Agent(
                 "local", link, driver, edge, clock, tmp_path / "agent", "http://edge", replicas=FakeReplicas(place)

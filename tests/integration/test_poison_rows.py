@@ -19,7 +19,7 @@ from kaon.control import Controllers
 from kaon.settings import Settings
 from kaon.store import open_store
 from kaon.store.blobs import FileBlobs
-from kaon.store.opinions import Opinions
+from kaon.store.live_status import LiveStatus
 from kaon.store.plans import StoredPlans
 from kaon.store.port import Store
 from kaon.store.snapshot import Snapshot
@@ -63,7 +63,7 @@ class Platform:
 
     store: Store
     snapshot: Snapshot
-    opinions: Opinions
+    opinions: LiveStatus
     ring: TrafficRing
     root: httpx2.AsyncClient
     running: asyncio.Task[None]
@@ -81,7 +81,7 @@ class Platform:
 
 @asynccontextmanager
 async def platform(folder: Path) -> AsyncIterator[Platform]:
-    clock, opinions, ring = SystemClock(), Opinions(), TrafficRing()
+    clock, opinions, ring = SystemClock(), LiveStatus(), TrafficRing()
     store = open_store(f"sqlite:///{folder / 'kaon.db'}", clock)
     await store.open()
     snapshot = Snapshot(store)

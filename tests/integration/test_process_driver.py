@@ -14,7 +14,8 @@ import pytest
 from tests.waiting import turns, until
 
 from kaon import processes
-from kaon.agent.probe import ControlSockets
+from kaon.agent.observe.probes import ControlSockets
+from kaon.build.environments import Environments
 from kaon.clock import FakeClock
 from kaon.drivers.fake import Behaviour
 from kaon.drivers.port import Driver, Stage, Workload
@@ -24,7 +25,6 @@ from kaon.drivers.process.driver import RUNTIME
 from kaon.drivers.process.places import Places
 from kaon.drivers.process.pruning import KEEP, prune
 from kaon.errors import NotFound, Unavailable
-from kaon.sdk.environments import Environments
 from kaon.testing.drivers import ended, running, sample_workload, seen, with_launch, with_secrets, with_spec
 from kaon.testing.places import ProcessPlace, pack_files
 from kaon.types.key import Access

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kaon.laws import admit
 from kaon.runtime.call import Call
-from kaon.runtime.line import PASSED_OVER, Line
+from kaon.runtime.call_queue import PASSED_OVER, CallQueue
 from kaon.types.key import Grant, Priority
 
 GRANTS = tuple(
@@ -36,7 +36,7 @@ class Replica:
     """Deadlines, oldest first."""
 
     def __post_init__(self) -> None:
-        self.service = admit.learn(admit.Service(), self.seconds, 100)
+        self.service = admit.learn(admit.LearnedService(), self.seconds, 100)
 
     def until(self, now: float) -> None:
         """Let time pass: slots fall free, and those who wait begin, or are late."""
@@ -60,8 +60,8 @@ class Replica:
             self.empty_at = self.now
         waits = len(self.waiting)
         standing = admit.stands(self.now - self.empty_at, self.timeout_s)
-        load = admit.Load(waits, waits, 1, len(self.free_at), self.slots, self.service, 0.0, standing)
-        said = admit.decide(load, admit.Room(waits, waits, 1024), patience_s)
+        load = admit.QueueLoad(waits, waits, 1, len(self.free_at), self.slots, self.service, 0.0, standing)
+        said = admit.decide(load, admit.QueueRoom(waits, waits, 1024), patience_s)
         if said == admit.Admitted():
             self.waiting.append(self.now + patience_s)
             return True
@@ -114,7 +114,7 @@ def test_a_storm_of_retries_costs_no_more_than_a_fifth_of_the_goodput(
 ) -> None:
     """Callers wait `rounds` times the service time, and those who are refused come again when they were told to."""
     world, chance = Replica(slots, seconds, 60.0), random.Random(seed)
-    capacity_per_s, turned = slots / seconds, admit.Turned()
+    capacity_per_s, turned = slots / seconds, admit.RefusalPace()
     calls = 2000
     events = [(number / (overload * capacity_per_s), number) for number in range(calls)]
     end = events[-1][0]
@@ -126,7 +126,7 @@ def test_a_storm_of_retries_costs_no_more_than_a_fifth_of_the_goodput(
         if not world.arrive(seconds * rounds):
             turned = turned.more(at)
             waits = len(world.waiting)
-            load = admit.Load(waits, waits, 1, len(world.free_at), slots, world.service)
+            load = admit.QueueLoad(waits, waits, 1, len(world.free_at), slots, world.service)
             heapq.heappush(events, (at + admit.retry_after_s(load, turned, chance.random()), number))
             number += 1
     assert world.outcomes["good"] >= 0.8 * capacity_per_s * end - 2 * slots
@@ -150,7 +150,7 @@ class Lane:
     """What a call needs of its lane."""
 
     def __init__(self) -> None:
-        self.line: Line[Piece] = Line()
+        self.line: CallQueue[Piece] = CallQueue()
 
     def left(self, call: Call) -> None:
         if call.place is not None:

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kaon.laws import advise
-from kaon.laws.advise import FIRM, Seen, State, Terms
+from kaon.laws.advise import FIRM, AdviceMinute, AdviceState, AdviceTerms
 from kaon.types.advice import Advice, Finding
 from kaon.types.observation import Batches
-from kaon.types.tuning import KnobState, Mode, Reach, Recommendation
+from kaon.types.tuning import KnobState, Reach, Recommendation, TuningMode
 from kaon.types.window import LossParts, Window
 
 shares = st.none() | st.floats(0, 1)
@@ -21,9 +21,9 @@ BETTER = Recommendation(values={"max_batch": 4.0}, gain=0.08, least=0.03, at=1)
 
 
 @st.composite
-def terms(draw: st.DrawFn) -> Terms:
+def terms(draw: st.DrawFn) -> AdviceTerms:
     least = draw(st.integers(0, 10))
-    return Terms(
+    return AdviceTerms(
         "default",
         "greeter",
         least=least,
@@ -31,14 +31,14 @@ def terms(draw: st.DrawFn) -> Terms:
         largest_batch=draw(st.integers(1, 64)),
         memory_limit_bytes=draw(st.none() | st.integers(2**24, 2**34)),
         revision=draw(st.none() | st.integers(1, 3)),
-        mode=draw(st.sampled_from(Mode)),
+        mode=draw(st.sampled_from(TuningMode)),
         recommended=draw(st.none() | st.just(BETTER)),
         knobs=draw(st.sampled_from([{}, {"max_wait_s": WAIT}])),
     )
 
 
 @st.composite
-def sights(draw: st.DrawFn) -> Seen:
+def sights(draw: st.DrawFn) -> AdviceMinute:
     completed = draw(shares)
     loss = (
         None
@@ -67,7 +67,7 @@ def sights(draw: st.DrawFn) -> Seen:
     batches = Batches(
         count=count, rows=count * rows, seconds=count * 0.1, rows_squared=count * rows**2, rows_seconds=count * rows
     )
-    return Seen(draw(terms()), window, draw(st.none() | st.integers(0, 10_000)), batches)
+    return AdviceMinute(draw(terms()), window, draw(st.none() | st.integers(0, 10_000)), batches)
 
 
 def bound(said: Advice, option: str) -> int | None:
@@ -76,7 +76,7 @@ def bound(said: Advice, option: str) -> int | None:
     return int(words[words.index(option) + 1]) if option in words else None
 
 
-def check(advice: tuple[Advice, ...], terms: Terms) -> None:
+def check(advice: tuple[Advice, ...], terms: AdviceTerms) -> None:
     """No two pieces of advice contradict each other, and each moves what there is, to where it may be."""
     told = [a.finding for a in advice]
     assert len(set(told)) == len(told)
@@ -97,8 +97,8 @@ def check(advice: tuple[Advice, ...], terms: Terms) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(sights(), st.sampled_from([1, 2, 4, 5, 6, 40])), max_size=5))
-def test_advice_is_whole_debounced_and_never_contradicts_itself(history: list[tuple[Seen, int]]) -> None:
-    state, minutes = State(), 0
+def test_advice_is_whole_debounced_and_never_contradicts_itself(history: list[tuple[AdviceMinute, int]]) -> None:
+    state, minutes = AdviceState(), 0
     for seen, times in history:
         for _ in range(times):
             minutes += 1
@@ -113,8 +113,10 @@ def test_advice_is_whole_debounced_and_never_contradicts_itself(history: list[tu
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(sights(), st.sampled_from([5, 40])), min_size=1, max_size=3), terms())
-def test_other_terms_leave_no_advice_that_contradicts_them(history: list[tuple[Seen, int]], after: Terms) -> None:
-    state, minutes = State(), 0
+def test_other_terms_leave_no_advice_that_contradicts_them(
+    history: list[tuple[AdviceMinute, int]], after: AdviceTerms
+) -> None:
+    state, minutes = AdviceState(), 0
     for seen, times in history:
         for _ in range(times):
             minutes += 1
@@ -124,8 +126,8 @@ def test_other_terms_leave_no_advice_that_contradicts_them(history: list[tuple[S
 
 @settings(max_examples=30, deadline=None)
 @given(terms(), st.integers(1, 20))
-def test_no_figures_no_advice(of: Terms, minutes: int) -> None:
-    state = State()
+def test_no_figures_no_advice(of: AdviceTerms, minutes: int) -> None:
+    state = AdviceState()
     for i in range(minutes):
-        state = advise.step(state, Seen(of, Window(at_s=60.0 * i, span_s=60)))
+        state = advise.step(state, AdviceMinute(of, Window(at_s=60.0 * i, span_s=60)))
         assert {a.finding for a in advise.advice(state)} <= {Finding.KNOBS}, "which the tuner's own figures say"

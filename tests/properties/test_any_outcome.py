@@ -23,11 +23,11 @@ from websockets.exceptions import WebSocketException
 import kaon
 from kaon.clock import FakeClock
 from kaon.errors import ItemError, KaonError
+from kaon.runtime.access_list import AccessList
 from kaon.runtime.app import App
-from kaon.runtime.door import Door
-from kaon.runtime.gate import Gate
 from kaon.runtime.inflight import Flights
 from kaon.runtime.protocol import ReplicaProtocol
+from kaon.runtime.request_checks import RequestChecks
 from kaon.runtime.server import bound, server
 from kaon.runtime.serving import Serving
 from kaon.sdk.service import construct, service_of
@@ -250,7 +250,7 @@ async def _check(plan: list[tuple[str, list[Callable[[], Any]]]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "s")
         notes = Path(folder) / "flights"
-        door = Door(Gate(Access(public=True), FakeClock()))
+        door = RequestChecks(AccessList(Access(public=True), FakeClock()))
         serving = Serving(door, asyncio.get_running_loop(), flights=Flights(notes))
         serving.open(service_of(Anything), construct(service_of(Anything), {}))
         public = server(App(serving), http=partial(ReplicaProtocol, serving), keep_alive_s=60, drain_s=1)

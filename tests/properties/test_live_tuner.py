@@ -12,21 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.control.test_tuning import Truth, World
 
-from kaon.control import tuner
+from kaon.control.tune import session
 from kaon.errors import Conflict, Unavailable
-from kaon.laws.tune import record, scaling, standing
-from kaon.laws.tune.ask import Answer, Ask
+from kaon.laws.tune import record, scaling, values_in_force
+from kaon.laws.tune.ask import TwinQuery, TwinResult
 from kaon.laws.tune.epoch import Proposal
-from kaon.laws.tune.gate import Verdict
+from kaon.laws.tune.gate import GateVerdict
 from kaon.laws.tune.knobs_of import planned, replica_knobs
 from kaon.testing.twins import FakeTwin
 from kaon.types.deployment import RolloutState, Scaling
-from kaon.types.knobs import Values
+from kaon.types.knobs import KnobValues
 from kaon.types.objective import Objective
 from kaon.types.service import Batch, EndpointSpec, ServiceSpec
 from kaon.types.traffic import Traffic
-from kaon.types.tuning import Mode, TuningStatus
-from kaon.types.tuning import Tuning as TuningSpec
+from kaon.types.tuning import TuningMode, TuningSpec, TuningStatus
 
 LOOK_S = 10
 BAD = {"fails": Truth(failed=0.4), "ends": Truth(ended=1), "is slow": Truth(latency_s=3.0)}
@@ -44,7 +43,7 @@ class Life:
     def __init__(self, seed: int) -> None:
         self.dice = random.Random(seed)
         self.trouble, self.store = "none", "well"
-        self.trying: Values | None = None
+        self.trying: KnobValues | None = None
         """What the replicas under trial have, while one is on."""
         self.world = World(FakeTwin([self.answer]))
         self.world.rps = 200  # of the canary enough in ten seconds to tell its p99
@@ -52,21 +51,21 @@ class Life:
         self._update = self.world.store.update_status
         self.world.store.update_status = self.update  # type: ignore[method-assign]
 
-    def answer(self, ask: Ask) -> Answer:
+    def answer(self, ask: TwinQuery) -> TwinResult:
         """A twin that says anything, within bounds or not, sure of it or not."""
         dice = self.dice
         if dice.random() < 0.1:
             raise Unavailable("there is no twin")
         if ask.foresee_s is not None:
-            return Answer(ask.search, foreseen=((ask.force, dice.uniform(0, 4)),), reference_s=0.15)
+            return TwinResult(ask.search, foreseen=((ask.force, dice.uniform(0, 4)),), reference_s=0.15)
         after = {**ask.force, **(ask.attempt or self.values())}
-        verdict = Verdict(dice.random() < 0.8, dice.uniform(0.01, 0.5), dice.uniform(-0.1, 0.3), "so")
+        verdict = GateVerdict(dice.random() < 0.8, dice.uniform(0.01, 0.5), dice.uniform(-0.1, 0.3), "so")
         found = Proposal(ask.force, after, verdict, dice.uniform(0.01, 1), ())
-        return Answer(ask.search, found, reference_s=0.15, trusted=dice.random() < 0.9)
+        return TwinResult(ask.search, found, reference_s=0.15, trusted=dice.random() < 0.9)
 
-    def values(self) -> Values:
+    def values(self) -> KnobValues:
         """Some knobs, near or far, and sometimes beyond what they take."""
-        some: Values = {"max_batch": float(self.dice.choice([24, 28, self.dice.randint(1, 32)]))}
+        some: KnobValues = {"max_batch": float(self.dice.choice([24, 28, self.dice.randint(1, 32)]))}
         if self.dice.random() < 0.3:
             some["budget_share"] = self.dice.choice([0.4, 0.2, 1e9, -1.0])
         return some
@@ -86,13 +85,15 @@ class Life:
         taken = {name: min(max(v, KNOBS[name].low), KNOBS[name].high) for name, v in self.values().items()}
         match what:
             case "wish":
-                await world.say(lambda was: was if was.trial else standing.asked(was, taken, "ann"))
+                await world.say(lambda was: was if was.trial else values_in_force.asked(was, taken, "ann"))
             case "set":
-                await world.say(lambda was: standing.put(was, taken, now, "ann"))
+                await world.say(lambda was: values_in_force.put(was, taken, now, "ann"))
             case "undo":
-                await world.say(lambda was: standing.undone(was, now, "ann") if standing.undoes(was) else was)
+                await world.say(
+                    lambda was: values_in_force.undone(was, now, "ann") if values_in_force.undoes(was) else was
+                )
             case "mode":
-                mode = self.dice.choice([Mode.AUTO, Mode.AUTO, Mode.RECOMMEND, Mode.OFF])
+                mode = self.dice.choice([TuningMode.AUTO, TuningMode.AUTO, TuningMode.RECOMMEND, TuningMode.OFF])
                 await world.respec(tuning=TuningSpec(mode=mode))
             case "restart":
                 world.start()
@@ -129,7 +130,7 @@ class Life:
 async def live(seed: int, days: list[tuple[str, str, int]]) -> None:
     life = Life(seed)
     world = life.world
-    await world.deploy(mode=Mode.AUTO)
+    await world.deploy(mode=TuningMode.AUTO)
     await world.live(70)
     for happens, trouble, looks in days:
         life.trouble = "none"
@@ -190,7 +191,7 @@ days = st.lists(
 def test_whatever_happens_it_stays_within_bounds_and_goes_back_and_can_be_taken_again(
     seed: int, story: list[tuple[str, str, int]]
 ) -> None:
-    with mock.patch.object(tuner, "LEARNS_S", 0.0):
+    with mock.patch.object(session, "LEARNS_S", 0.0):
         asyncio.run(live(seed, story))
 
 
@@ -199,7 +200,7 @@ def test_traffic_that_triples_in_a_trial_gets_at_least_the_replicas_that_it_woul
     asyncio.run(_tripled({"max_batch": 24.0} if reach == "max_batch" else {"budget_share": 0.4}))
 
 
-async def _tripled(tried: Values) -> None:
+async def _tripled(tried: KnobValues) -> None:
     with_trial, without = World(), World()
     for world in (with_trial, without):
         world.truth, world.rps = lambda values: Truth(work_s=0.05), 3000

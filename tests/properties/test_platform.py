@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kaon.drivers.fake import Behaviour
-from kaon.sim.platform import Platform
+from kaon.sim.platform import SimulatedPlatform
 from kaon.types.deployment import DeploymentSpec, Rollout, RolloutState, Scaling, Template
 
 SOUND, BROKEN, NEVER = (f"sha256:{digit * 64}" for digit in "abc")
@@ -29,8 +29,8 @@ def spec(artifact: str = SOUND, low: int = 1, high: int = 10, number: int = 0) -
     )
 
 
-async def started(low: int = 1, high: int = 10, seed: int = 0) -> Platform:
-    platform = Platform(seed, behaviours=dict(BEHAVIOURS))
+async def started(low: int = 1, high: int = 10, seed: int = 0) -> SimulatedPlatform:
+    platform = SimulatedPlatform(seed, behaviours=dict(BEHAVIOURS))
     await platform.begin()
     await platform.deploy("shop", spec(low=low, high=high))
     await platform.live(30)
@@ -101,7 +101,7 @@ actions = st.one_of(
 class Story:
     """A platform to which things happen, and what must hold after every second of it."""
 
-    def __init__(self, platform: Platform) -> None:
+    def __init__(self, platform: SimulatedPlatform) -> None:
         self.platform, self.number = platform, 0
         self.wish = spec()
         self.decided: list[tuple[object, ...]] = []

@@ -19,8 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.integration.api.world import World, artifact_bytes, digest_of, world_of
 
-from kaon.control.deployments import Deployments
-from kaon.control.planning import Planning
+from kaon.control.deployments import DeploymentController
+from kaon.control.planning import PlanningController
 from kaon.laws.retention import BLOBS_S, Keep
 from kaon.store.garbage import Collector
 from kaon.store.port import Store
@@ -75,8 +75,8 @@ class Model:
     def __init__(self, world: World, client: Any) -> None:
         self.world = world
         self.client = client
-        self.reconciler = Deployments(world.store, world.vault, world.clock)
-        self.planning = Planning(world.store, world.clock)
+        self.reconciler = DeploymentController(world.store, world.vault, world.clock)
+        self.planning = PlanningController(world.store, world.clock)
         self.used_at: dict[str, float] = {}
 
     async def ask(self, method: str, path: str, **body: Any) -> int:

@@ -6,8 +6,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kaon.laws.canary import passed
+from kaon.laws.replica_states import ReplicaState
 from kaon.laws.rollout import next_look_at, step, wanted
-from kaon.laws.world import Seen
 from kaon.types.deployment import (
     Canary,
     DeploymentSpec,
@@ -63,8 +63,8 @@ class World:
             rollout=Rollout(progress_deadline_s=DEADLINE_S),
         )
         self.status = DeploymentStatus()
-        self.real: dict[Replica, Seen] = {}
-        self.reported: tuple[Seen, ...] = ()
+        self.real: dict[Replica, ReplicaState] = {}
+        self.reported: tuple[ReplicaState, ...] = ()
         self.samples: tuple[Sample, ...] = ()
 
     def do(self, action: str, argument: int) -> None:
@@ -147,8 +147,8 @@ class World:
         for replica in sorted(self.running() - self.real.keys()):
             self.real[replica] = self.seen(replica, Phase.STARTING)
 
-    def seen(self, replica: Replica, phase: Phase, restarts: int = 0) -> Seen:
-        return Seen(revision=replica[0], ordinal=replica[1], phase=phase, begun_at=self.now, restarts=restarts)
+    def seen(self, replica: Replica, phase: Phase, restarts: int = 0) -> ReplicaState:
+        return ReplicaState(revision=replica[0], ordinal=replica[1], phase=phase, begun_at=self.now, restarts=restarts)
 
     def pick(self, number: int) -> Replica | None:
         replicas = sorted(self.real)

@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kaon.laws.scale import Scale
-from kaon.laws.scaling import Bounds, Law
+from kaon.laws.scaling import Bounds, ScalingLaw
 from kaon.laws.scaling_peers import Hpa, Knative, Predictive, RayServe, SkyServe
 from kaon.types.deployment import Floor
 from kaon.types.objective import Objective
 from kaon.types.observation import Batches, Observation
 
-LAWS: list[Law] = [Scale(Objective(), 8), Scale(Objective(), 1, keep_alive_s=20.0)]
+LAWS: list[ScalingLaw] = [Scale(Objective(), 8), Scale(Objective(), 1, keep_alive_s=20.0)]
 LAWS += [Knative(), RayServe(), Hpa(), SkyServe(), Predictive()]
 
 counts = st.none() | st.integers(0, 100_000)
@@ -68,7 +68,9 @@ def bounds(draw: st.DrawFn) -> Bounds:
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: type(law).__name__)
 @settings(max_examples=30)
 @given(histories(), bounds())
-def test_the_number_is_within_bounds_and_has_a_reason(law: Law, history: list[Observation], limits: Bounds) -> None:
+def test_the_number_is_within_bounds_and_has_a_reason(
+    law: ScalingLaw, history: list[Observation], limits: Bounds
+) -> None:
     state = law.begin()
     for observation in history:
         state, decision = law.step(state, limits, observation)
@@ -80,7 +82,7 @@ def test_the_number_is_within_bounds_and_has_a_reason(law: Law, history: list[Ob
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: type(law).__name__)
 @settings(max_examples=30)
 @given(histories(), bounds())
-def test_the_same_inputs_give_the_same_decisions(law: Law, history: list[Observation], limits: Bounds) -> None:
+def test_the_same_inputs_give_the_same_decisions(law: ScalingLaw, history: list[Observation], limits: Bounds) -> None:
     first, second = law.begin(), law.begin()
     for observation in history:
         first, one = law.step(first, limits, observation)

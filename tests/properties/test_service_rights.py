@@ -20,8 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.integration.api.world import World, world_of
 
-from kaon.control.deployments import Deployments
-from kaon.control.planning import World as Planned
+from kaon.control.deployments import DeploymentController
+from kaon.control.planning import PlanInputs as Planned
 from kaon.control.planning import plan
 from kaon.types.artifact import ArtifactSpec, Manifest
 from kaon.types.key import Role, identity_deployment
@@ -84,7 +84,7 @@ class Model:
 
     world: World
     keys: list[Made]
-    reconciler: Deployments
+    reconciler: DeploymentController
     owners: dict[str, Made] = field(default_factory=dict)
     """Deployment -> the key that answers for it."""
 
@@ -223,7 +223,7 @@ async def lived(steps: list[tuple[Any, ...]]) -> None:
                 made: Artifact = await world.store.create("artifact", "default", digest, artifact_row(number))
                 assert made.spec.manifest.service.uses == USES[number]
             root = Made(world.keys["root"], "root", "admin", None, None)
-            model = Model(world, [root], Deployments(world.store, world.vault, world.clock))
+            model = Model(world, [root], DeploymentController(world.store, world.vault, world.clock))
             editor = await world.key("ci", Role.EDITOR, workspace="default", deployments=("a",))
             model.keys.append(Made(editor, "ci", "editor", {"a"}, None))
             for what, *arguments in steps:

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from kaon.laws.scale import Scale
 from kaon.laws.scaling import Bounds
-from kaon.laws.tune import dice, epoch, guard, record, scaling, tuner
+from kaon.laws.tune import epoch, guard, randomness, record, scaling, tuner
 from kaon.laws.tune.epoch import Depth, Proposal, Search
-from kaon.laws.tune.gate import Block, Played, Verdict
-from kaon.laws.tune.guard import Arm, Conditions, Probation
-from kaon.laws.tune.knobs import Knob, Reach, Shape, Space, Values
-from kaon.laws.tune.trial import Window
-from kaon.laws.tune.tuner import Happened, Mode, State, Tick
+from kaon.laws.tune.gate import Block, GateVerdict, Played
+from kaon.laws.tune.guard import Conditions, Probation, TrialArm
+from kaon.laws.tune.knobs import Knob, KnobShape, KnobValues, Reach, Space
+from kaon.laws.tune.trial import TrialWindow
+from kaon.laws.tune.tuner import Tick, TunerEvent, TunerState, TuningMode
 from kaon.types.deployment import Scaling
 from kaon.types.objective import Objective
 from kaon.types.observation import Batches, Observation
@@ -44,16 +44,16 @@ conditions = st.builds(
     trusted=st.booleans(),
 ) | st.just(Conditions(ready=20, burn=0.0, calls=5000, trusted=True))
 arms = st.builds(
-    Arm, st.integers(0, 500), st.integers(0, 20), st.none() | st.floats(0, 3), st.sampled_from([0, 0, 0, 1])
+    TrialArm, st.integers(0, 500), st.integers(0, 20), st.none() | st.floats(0, 3), st.sampled_from([0, 0, 0, 1])
 )
-windows = st.none() | st.builds(Window, st.floats(0, 10), st.integers(0, 2000), st.none() | st.floats(0, 10))
+windows = st.none() | st.builds(TrialWindow, st.floats(0, 10), st.integers(0, 2000), st.none() | st.floats(0, 10))
 
 
 @st.composite
 def knobs(draw: st.DrawFn) -> Knob:
-    shape = draw(st.sampled_from(Shape))
-    low = draw(st.floats(0.01, 0.4)) if shape is not Shape.WHOLE else float(draw(st.integers(1, 10)))
-    high = draw(st.floats(0.5, 0.99)) if shape is not Shape.WHOLE else low + draw(st.integers(1, 100))
+    shape = draw(st.sampled_from(KnobShape))
+    low = draw(st.floats(0.01, 0.4)) if shape is not KnobShape.WHOLE else float(draw(st.integers(1, 10)))
+    high = draw(st.floats(0.5, 0.99)) if shape is not KnobShape.WHOLE else low + draw(st.integers(1, 100))
     return Knob(draw(st.sampled_from("abcdefgh")), shape, low, high, draw(st.sampled_from(Reach)))
 
 
@@ -69,21 +69,21 @@ def test_no_move_is_longer_than_the_slew(start: tuple[float, ...], aim: tuple[fl
     after = SPACE.moved(force, aim)
     for knob in SPACE.knobs:
         near = abs(knob.place(force[knob.name]) - knob.place(after[knob.name])) <= knob.slew + 1e-9
-        assert near or (knob.shape is Shape.WHOLE and abs(force[knob.name] - after[knob.name]) <= 1)
+        assert near or (knob.shape is KnobShape.WHOLE and abs(force[knob.name] - after[knob.name]) <= 1)
         assert knob.low <= after[knob.name] <= knob.high
 
 
 @given(knobs(), st.floats(0, 1))
 def test_a_knob_that_stays_stays_to_the_last_bit(knob: Knob, share: float) -> None:
     start = knob.low + share * (knob.high - knob.low)
-    start = float(round(start)) if knob.shape is Shape.WHOLE else start
+    start = float(round(start)) if knob.shape is KnobShape.WHOLE else start
     space = Space((knob,))
     assert space.moved({knob.name: start}, space.point({knob.name: start})) == {knob.name: start}
 
 
 @given(places, places, st.dictionaries(st.sampled_from([k.name for k in SPACE.knobs]), st.floats(0.01, 1e4)))
 def test_what_is_allowed_is_what_a_move_can_lead_to(
-    start: tuple[float, ...], aim: tuple[float, ...], else_: Values
+    start: tuple[float, ...], aim: tuple[float, ...], else_: KnobValues
 ) -> None:
     force = SPACE.values(start)
     after = SPACE.moved(force, aim)
@@ -97,11 +97,16 @@ def test_what_is_allowed_is_what_a_move_can_lead_to(
 def rough(seed: int) -> epoch.Play:
     """A twin that says anything, but always the same."""
 
-    def play(values: Values, luck: int, depth: Depth) -> Played:
+    def play(values: KnobValues, luck: int, depth: Depth) -> Played:
         number = round(1e6 * sum(SPACE.point(values))) + (depth == Depth.PROOF)
         count = 25 if depth else 10
         return tuple(
-            Block(5 * dice.uniform(seed, number, i), 100, 90 + int(11 * dice.uniform(seed, number, 99 + i)), i < 3)
+            Block(
+                5 * randomness.uniform(seed, number, i),
+                100,
+                90 + int(11 * randomness.uniform(seed, number, 99 + i)),
+                i < 3,
+            )
             for i in range(count)
         )
 
@@ -121,7 +126,7 @@ def test_whatever_the_twin_says_a_proposal_is_within_bounds_and_slew_and_replays
 
 
 @st.composite
-def lives(draw: st.DrawFn) -> list[tuple[Tick, Mode, Values | None]]:
+def lives(draw: st.DrawFn) -> list[tuple[Tick, TuningMode, KnobValues | None]]:
     """Ticks, modes, and what an epoch proposes after a tick."""
     out, at_s = [], 0.0
     for _ in range(draw(st.integers(1, 60))):
@@ -129,41 +134,51 @@ def lives(draw: st.DrawFn) -> list[tuple[Tick, Mode, Values | None]]:
         tick = Tick(at_s, draw(conditions), draw(st.none() | st.floats(0, 5)), draw(arms), draw(arms))
         tick = replace(tick, window=draw(windows), beside=draw(windows), burn_force=draw(st.none() | st.floats(0, 9)))
         after = draw(st.none() | places.map(lambda aim: SPACE.moved(FORCE, aim)))
-        out.append((tick, draw(st.sampled_from([Mode.AUTO, Mode.AUTO, Mode.AUTO, Mode.RECOMMEND, Mode.OFF])), after))
+        out.append(
+            (
+                tick,
+                draw(
+                    st.sampled_from(
+                        [TuningMode.AUTO, TuningMode.AUTO, TuningMode.AUTO, TuningMode.RECOMMEND, TuningMode.OFF]
+                    )
+                ),
+                after,
+            )
+        )
     return out
 
 
 @settings(max_examples=60)
 @given(lives(), st.none() | st.integers(0, 600))
 def test_it_is_frozen_when_it_must_be_and_back_within_the_tick_of_an_alarm(
-    life: list[tuple[Tick, Mode, Values | None]], watched_s: int | None
+    life: list[tuple[Tick, TuningMode, KnobValues | None]], watched_s: int | None
 ) -> None:
     earlier = {**FORCE, "budget_share": 0.2}
-    state = State(FORCE, probation=None if watched_s is None else Probation(earlier, watched_s))
+    state = TunerState(FORCE, probation=None if watched_s is None else Probation(earlier, watched_s))
     for tick, mode, after in life:
         safe, tried, before, watched = state.force, state.trial, state.guard.seen(tick.burn_now), state.probation
-        watched = watched if watched and tick.at_s < watched.until_s and mode is not Mode.OFF else None
+        watched = watched if watched and tick.at_s < watched.until_s and mode is not TuningMode.OFF else None
         state, orders = tuner.step(state, mode, OBJECTIVE, tick)
         wrong = tried is not None and guard.alarm(OBJECTIVE, before, tick.trying, tick.control)
         troubled = tick.conditions.panicking or tick.conditions.shedding or tick.conditions.deploying
         if watched and watched.seen(tick.at_s, tick.burn_force).failed:
-            assert orders.happened is Happened.WENT_BACK
+            assert orders.happened is TunerEvent.WENT_BACK
             assert (state.force, state.probation) == (watched.before, None)
             safe = watched.before
         elif wrong:
-            assert orders.happened is Happened.ROLLED_BACK
-        if wrong or troubled or mode is not Mode.AUTO:
+            assert orders.happened is TunerEvent.ROLLED_BACK
+        if wrong or troubled or mode is not TuningMode.AUTO:
             assert (orders.pool, orders.canary, state.trial) == (safe, None, None)
         if guard.frozen(tick.conditions) is not None:
-            assert not orders.epoch or (mode is Mode.RECOMMEND and guard.blind(tick.conditions) is None)
-            assert orders.happened is not Happened.PROMOTED
-        if orders.happened is Happened.PROMOTED:
+            assert not orders.epoch or (mode is TuningMode.RECOMMEND and guard.blind(tick.conditions) is None)
+            assert orders.happened is not TunerEvent.PROMOTED
+        if orders.happened is TunerEvent.PROMOTED:
             assert state.probation is not None
             assert state.probation.before == (safe if watched is None else watched.before)
         else:
             assert state.force == safe
         if after is not None and state.trial is None:
-            found = Proposal(state.force, after, Verdict(True, 0.1, 0.05, "better"), 0.2, ())
+            found = Proposal(state.force, after, GateVerdict(True, 0.1, 0.05, "better"), 0.2, ())
             state, orders = tuner.proposed(state, mode, SPACE, tick.at_s, tick.conditions, state.search, found)
             if guard.frozen(tick.conditions) or guard.quiet(tick.conditions) or tick.at_s < state.guard.off_until_s:
                 assert state.trial is None

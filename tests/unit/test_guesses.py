@@ -4,14 +4,14 @@ import pytest
 
 from kaon.clock import FakeClock
 from kaon.errors import TooManyRequests
-from kaon.guesses import TRIES, WINDOW_S, Guesses, network
+from kaon.login_throttle import TRIES, WINDOW_S, LoginThrottle, network
 
 PEER = "192.0.2.1"
 
 
-def guesses_after(wrong: int) -> tuple[Guesses, FakeClock]:
+def guesses_after(wrong: int) -> tuple[LoginThrottle, FakeClock]:
     clock = FakeClock()
-    guesses = Guesses(clock)
+    guesses = LoginThrottle(clock)
     for _ in range(wrong):
         guesses.wrong(PEER)
     return guesses, clock
@@ -39,7 +39,7 @@ def test_another_address_is_not_held_to_it() -> None:
 
 
 def test_ten_thousand_addresses_are_remembered_and_no_more() -> None:
-    guesses = Guesses(FakeClock())
+    guesses = LoginThrottle(FakeClock())
     for number in range(10_050):
         guesses.wrong(str(number))
     assert len(guesses._peers) == 10_000

@@ -13,16 +13,14 @@ from kaon.types.key import Access
 from kaon.types.knobs import Knobs
 from kaon.types.launch import ReplicaHealth
 from kaon.types.model import Address, Model
+from kaon.types.names import DeploymentKey
 from kaon.types.plan import EdgeStatus, NamedPlan, Plan, Report
 from kaon.types.refusals import Refusals
 from kaon.types.replica import ReplicaStatus
-from kaon.types.route import Endpoint, Route
-
-DeploymentKey = tuple[str, str]
-"""Workspace and deployment."""
+from kaon.types.route import ReplicaEndpoint, Route
 
 
-class Call(Model):
+class AgentCall(Model):
     """Something that the control plane asks of an agent."""
 
     id: str
@@ -49,7 +47,7 @@ class ControlPlane(Protocol):
         """Environment variable -> value, for a replica of the current plan. Raises `NotFound`."""
         ...
 
-    async def next_call(self, wait_s: float) -> Call | None:
+    async def next_call(self, wait_s: float) -> AgentCall | None:
         """What is asked next; None when nothing was within `wait_s` seconds."""
         ...
 
@@ -58,8 +56,8 @@ class ControlPlane(Protocol):
         ...
 
 
-class Watching(Protocol):
-    """Counts the traffic; see `kaon.agent.observer`."""
+class TrafficWatcher(Protocol):
+    """Counts the traffic; see `kaon.agent.traffic.observer`."""
 
     @property
     def heard_at(self) -> float:
@@ -75,8 +73,8 @@ class Watching(Protocol):
         ...
 
 
-class NobodyWatches:
-    """`Watching` of a cloud whose traffic nobody asks for."""
+class NoTrafficWatcher:
+    """`TrafficWatcher` of a cloud whose traffic nobody asks for."""
 
     heard_at = -math.inf
 
@@ -90,7 +88,9 @@ class NobodyWatches:
 class EdgePort(Protocol):
     """The proxy between callers and replicas."""
 
-    async def apply(self, routes: tuple[Route, ...], endpoints: Mapping[DeploymentKey, tuple[Endpoint, ...]]) -> None:
+    async def apply(
+        self, routes: tuple[Route, ...], endpoints: Mapping[DeploymentKey, tuple[ReplicaEndpoint, ...]]
+    ) -> None:
         """Let exactly these routes lead to exactly these replicas, and start the proxy when it is not running.
 
         It returns when the proxy was told; traffic follows within milliseconds. A route without endpoints is
@@ -107,8 +107,8 @@ class EdgePort(Protocol):
         ...
 
 
-class Holding(Protocol):
-    """Where calls wait for a replica; see `kaon.agent.waking`."""
+class CallHolder(Protocol):
+    """Where calls wait for a replica; see `kaon.agent.act.waking`."""
 
     @property
     def held(self) -> dict[str, int]:
@@ -123,13 +123,15 @@ class Holding(Protocol):
         """Let calls wait where the plan says so. Called before the edge hears of the plan."""
         ...
 
-    def tell(self, endpoints: Mapping[DeploymentKey, Sequence[Endpoint]], statuses: Sequence[ReplicaStatus]) -> None:
+    def tell(
+        self, endpoints: Mapping[DeploymentKey, Sequence[ReplicaEndpoint]], statuses: Sequence[ReplicaStatus]
+    ) -> None:
         """Who is ready, and how those are that are not. Called at every look."""
         ...
 
 
-class NobodyWaits:
-    """`Holding` of a cloud whose calls are refused at once."""
+class NoCallHolder:
+    """`CallHolder` of a cloud whose calls are refused at once."""
 
     held: dict[str, int] = {}  # noqa: RUF012
 
@@ -139,11 +141,13 @@ class NobodyWaits:
     async def follow(self, plan: Plan) -> None:
         return None
 
-    def tell(self, endpoints: Mapping[DeploymentKey, Sequence[Endpoint]], statuses: Sequence[ReplicaStatus]) -> None:
+    def tell(
+        self, endpoints: Mapping[DeploymentKey, Sequence[ReplicaEndpoint]], statuses: Sequence[ReplicaStatus]
+    ) -> None:
         return None
 
 
-class Replicas(Protocol):
+class ReplicaControl(Protocol):
     """The replicas themselves, on their control sockets."""
 
     async def health(self, address: Address) -> ReplicaHealth:

@@ -39,26 +39,26 @@ from kaon.api import (
     tuning,
     workspaces,
 )
+from kaon.api.authorizer import Authorizer
 from kaon.api.broker import Broker
 from kaon.api.collection import Collection
-from kaon.api.doors import Door
-from kaon.api.gate import Gate
-from kaon.api.guard import Guard
+from kaon.api.context import ApiContext, SecretVault
 from kaon.api.intake import Intake
 from kaon.api.keyring import Keyring
 from kaon.api.meters import Meters
 from kaon.api.openapi import document
-from kaon.api.parts import Parts, Vault
 from kaon.api.plans import Plans
 from kaon.api.problems import answer_framework, answer_kaon, answer_validation
 from kaon.api.recent import RecentChanges
-from kaon.api.refusals import Refusals
+from kaon.api.refusals import RefusedAttempts
 from kaon.api.resources import routes_of
+from kaon.api.response_guard import ResponseGuard
+from kaon.api.router import AuthorizedRoute
 from kaon.clock import Clock
 from kaon.errors import KaonError
-from kaon.guesses import Guesses
+from kaon.login_throttle import LoginThrottle
 from kaon.settings import Settings
-from kaon.store.opinions import Opinions
+from kaon.store.live_status import LiveStatus
 from kaon.store.port import Blobs, Store
 from kaon.store.snapshot import Snapshot
 from kaon.store.traffic import TrafficRing
@@ -72,7 +72,7 @@ COLLECTIONS = {
 """How the API reads the kinds of which more is to be said than their declaration."""
 
 
-def routes() -> list[Door]:
+def routes() -> list[AuthorizedRoute]:
     """Every route there is: those of all kinds, then what is special of some, and of the platform."""
     found = [door for kind in KINDS.values() for door in routes_of(COLLECTIONS.get(kind.name) or Collection(kind=kind))]
     special = (platform, workspaces, artifacts, deployments, decisions, rollouts, owners, replicas, events, audit_log)
@@ -91,11 +91,11 @@ def create_app(
     *,
     store: Store,
     blobs: Blobs,
-    vault: Vault,
+    vault: SecretVault,
     settings: Settings,
     clock: Clock,
     traffic: TrafficRing | None = None,
-    opinions: Opinions | None = None,
+    opinions: LiveStatus | None = None,
     snapshot: Snapshot | None = None,
 ) -> FastAPI:
     """The API over an open store; the traffic that agents post goes into `traffic`; `opinions` are the laws'.
@@ -132,14 +132,14 @@ def create_app(
             RequestValidationError: answer_validation,
         },
     )
-    app.router.route_class = Door
+    app.router.route_class = AuthorizedRoute
     app.router.routes[:] = routes()
     ring = TrafficRing() if traffic is None else traffic
     plans = Plans(snapshot)
-    shared = ring, opinions or Opinions(), Meters(ring, clock), plans, Intake(snapshot, plans), recent
-    app.state.parts = Parts(store, blobs, vault, settings, clock, snapshot, keyring, Broker(), *shared)
-    app.state.refusals = Refusals(store, clock)
-    app.state.gate = Gate(snapshot, keyring, Guesses(clock))
+    shared = ring, opinions or LiveStatus(), Meters(ring, clock), plans, Intake(snapshot, plans), recent
+    app.state.parts = ApiContext(store, blobs, vault, settings, clock, snapshot, keyring, Broker(), *shared)
+    app.state.refusals = RefusedAttempts(store, clock)
+    app.state.gate = Authorizer(snapshot, keyring, LoginThrottle(clock))
     app.openapi = _document  # type: ignore[method-assign]
-    app.add_middleware(Guard, settings=settings)
+    app.add_middleware(ResponseGuard, settings=settings)
     return app

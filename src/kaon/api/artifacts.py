@@ -15,15 +15,15 @@ from fastapi import Response
 from starlette.requests import Request
 
 from kaon.api import audit, edits
+from kaon.api.authorizer import unseen_workspace
 from kaon.api.collection import Collection, Look
-from kaon.api.doors import Doors
-from kaon.api.gate import unseen_workspace
+from kaon.api.context import ApiContext, WithCaller, WithContext, WorkspaceParam
 from kaon.api.keyring import Caller
-from kaon.api.parts import InWorkspace, Parts, WithCaller, WithParts
 from kaon.api.quotas import hold_to_bytes, hold_to_count
+from kaon.api.router import AuthorizedRouter
 from kaon.api.views import ArtifactView
+from kaon.build.archive import head_bytes, read_head, read_manifest
 from kaon.errors import Conflict, Forbidden, InvalidInput, NotFound, TooLarge, Unavailable, UnreadableRow
-from kaon.sdk.archive import head_bytes, read_head, read_manifest
 from kaon.store.garbage import discard
 from kaon.store.port import Unreadable
 from kaon.store.writes import Create, Delete, Write
@@ -38,7 +38,7 @@ from kaon.types.resource import Artifact, Deployment, Revision
 
 UPLOAD_LIMIT_BYTES = 512 * 2**20
 _CHUNK_BYTES = 2**18
-doors = Doors("/workspaces/{ws}/artifacts", tag="artifacts")
+doors = AuthorizedRouter("/workspaces/{ws}/artifacts", tag="artifacts")
 
 
 def _sees(artifact: Artifact, look: Look) -> bool:
@@ -60,10 +60,10 @@ collection = Collection(
 
 @doors.get("/{digest}", right=Right.READ)
 async def get_artifact(
-    ws: InWorkspace,
+    ws: WorkspaceParam,
     digest: Annotated[Digest, PathParameter()],
     response: Response,
-    parts: WithParts,
+    parts: WithContext,
     caller: WithCaller,
 ) -> ArtifactView:
     """One artifact."""
@@ -77,7 +77,7 @@ async def get_artifact(
 
 @doors.delete("/{digest}", right=Right.WRITE, status_code=204)
 async def delete_artifact(
-    ws: InWorkspace, digest: Annotated[Digest, PathParameter()], parts: WithParts, caller: WithCaller
+    ws: WorkspaceParam, digest: Annotated[Digest, PathParameter()], parts: WithContext, caller: WithCaller
 ) -> None:
     """Take away an artifact that no deployment, and no revision that one could go back to, is made of."""
     seen = await _seen(parts, caller, ws)
@@ -119,7 +119,7 @@ async def delete_artifact(
     },
 )
 async def upload_artifact(
-    ws: InWorkspace, request: Request, response: Response, parts: WithParts, caller: WithCaller
+    ws: WorkspaceParam, request: Request, response: Response, parts: WithContext, caller: WithCaller
 ) -> ArtifactView:
     """Bring an artifact: 201, or 200 when the workspace has it already."""
     declared = request.headers.get("content-length", "0")
@@ -139,7 +139,7 @@ async def upload_artifact(
     return _view(kept, manifest)
 
 
-async def _hold_to_quotas(parts: Parts, ws: str, file: IO[bytes]) -> None:
+async def _hold_to_quotas(parts: ApiContext, ws: str, file: IO[bytes]) -> None:
     """Raises `QuotaReached` for one more than the workspace may have; one that it has may always be brought again."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
@@ -165,7 +165,7 @@ async def _chunks(file: IO[bytes]) -> AsyncIterator[bytes]:
 
 
 async def _keep(
-    parts: Parts, caller: Caller, ws: str, digest: str, size: int, manifest: Manifest
+    parts: ApiContext, caller: Caller, ws: str, digest: str, size: int, manifest: Manifest
 ) -> tuple[Artifact, bool]:
     if await parts.store.find("artifact", ws, digest):
         return await edits.touch_artifact(parts.store, ws, digest, parts.clock.now()), False
@@ -183,7 +183,7 @@ async def _keep(
             return await parts.store.get("artifact", ws, digest), False
 
 
-async def _users(parts: Parts, ws: str, digest: str) -> list[str]:
+async def _users(parts: ApiContext, ws: str, digest: str) -> list[str]:
     """The deployments, and the revisions of them, that are made of an artifact."""
     deployments = await parts.store.list_all("deployment", ws)
     revisions = await parts.store.list_all("revision", ws)
@@ -202,7 +202,7 @@ async def _users(parts: Parts, ws: str, digest: str) -> list[str]:
     ]
 
 
-async def _whole(parts: Parts, artifact: Artifact) -> Manifest:
+async def _whole(parts: ApiContext, artifact: Artifact) -> Manifest:
     """The manifest with all that its row leaves out; what the row has, when the bytes are gone."""
     if artifact.spec.manifest.files:  # of an older Kaon
         return artifact.spec.manifest
@@ -217,7 +217,7 @@ async def _whole(parts: Parts, artifact: Artifact) -> Manifest:
         return artifact.spec.manifest
 
 
-async def _seen(parts: Parts, caller: Caller, ws: str) -> set[str] | None:
+async def _seen(parts: ApiContext, caller: Caller, ws: str) -> set[str] | None:
     """The artifacts that a key for some deployments sees: those of their revisions. None: all."""
     if caller.standing.deployments is None:
         return None

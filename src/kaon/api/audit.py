@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kaon.api.context import ApiContext
 from kaon.api.keyring import Caller
-from kaon.api.parts import Parts
 from kaon.context import request_id
-from kaon.store.audited import Change, audited
+from kaon.store.audited import AuditedWrite, audited
 from kaon.store.port import AnyResource, Unreadable
 from kaon.store.writes import Create, Delete, RecordAudit, RecordEvents, UpdateSpec, UpdateStatus, Write
 from kaon.types.audit import AuditRecord
 from kaon.types.event import Event
 
 
-def record_of(parts: Parts, caller: Caller, change: Change) -> AuditRecord:
+def record_of(parts: ApiContext, caller: Caller, change: AuditedWrite) -> AuditRecord:
     """The audit record of a change that `caller` makes now."""
     return audited(change, at=parts.clock.now(), verb=caller.verb, actor=caller.name, **origin(caller))
 
@@ -25,7 +25,7 @@ def origin(caller: Caller) -> dict[str, str]:
 
 
 def recorded(
-    parts: Parts, caller: Caller, change: Change, reason: str, message: str, *, event_in: str | None = None
+    parts: ApiContext, caller: Caller, change: AuditedWrite, reason: str, message: str, *, event_in: str | None = None
 ) -> list[Write]:
     """A change, its audit record and its event, for one `Store.write`.
 
@@ -44,13 +44,13 @@ def recorded(
     return [change, RecordAudit([record]), RecordEvents([event])]
 
 
-def with_record(parts: Parts, caller: Caller, change: Change) -> list[Write]:
+def with_record(parts: ApiContext, caller: Caller, change: AuditedWrite) -> list[Write]:
     """A change and its audit record, without an event."""
     return [change, RecordAudit([record_of(parts, caller, change)])]
 
 
 async def write(
-    parts: Parts,
+    parts: ApiContext,
     caller: Caller,
     change: Create | UpdateSpec | UpdateStatus,
     reason: str,
@@ -70,7 +70,7 @@ async def write(
 
 
 async def delete(
-    parts: Parts,
+    parts: ApiContext,
     caller: Caller,
     resource: AnyResource | Unreadable,
     reason: str,
@@ -83,7 +83,7 @@ async def delete(
 
 
 async def note(
-    parts: Parts, caller: Caller, *, workspace: str, kind: str, name: str, reason: str, message: str, uid: str = ""
+    parts: ApiContext, caller: Caller, *, workspace: str, kind: str, name: str, reason: str, message: str, uid: str = ""
 ) -> None:
     """Record that `caller` did something which is written already."""
     place = {"workspace": workspace, "kind": kind, "name": name, "uid": uid}

@@ -7,14 +7,14 @@ from typing import Annotated
 
 from fastapi import Depends, Query
 
-from kaon.api.doors import Doors
+from kaon.api.context import ApiContext, WithCaller, WithContext, WorkspaceParam
 from kaon.api.keyring import Caller
-from kaon.api.parts import InWorkspace, Parts, WithCaller, WithParts
+from kaon.api.router import AuthorizedRouter
 from kaon.api.views import AuditPage
 from kaon.store.port import AuditQuery
 from kaon.types.key import Right
 
-doors = Doors("", tag="audit")
+doors = AuthorizedRouter("", tag="audit")
 
 
 async def _query(
@@ -32,11 +32,11 @@ async def _query(
     return AuditQuery(since=since, actor=actor, kind=kind, name=name, verb=verb, before_id=before_id, limit=limit)
 
 
-Wanted = Annotated[AuditQuery, Depends(_query)]
+AuditQueryParam = Annotated[AuditQuery, Depends(_query)]
 
 
 @doors.get("/audit", right=Right.ADMIN)
-async def list_audit(query: Wanted, parts: WithParts, caller: WithCaller) -> AuditPage:
+async def list_audit(query: AuditQueryParam, parts: WithContext, caller: WithCaller) -> AuditPage:
     """Who changed what, everywhere, newest first; for a key of one workspace, in that one."""
     if (workspace := caller.standing.workspace) is not None:
         return await list_workspace_audit(workspace, query, parts, caller)
@@ -44,14 +44,16 @@ async def list_audit(query: Wanted, parts: WithParts, caller: WithCaller) -> Aud
 
 
 @doors.get("/workspaces/{ws}/audit", right=Right.ADMIN)
-async def list_workspace_audit(ws: InWorkspace, query: Wanted, parts: WithParts, caller: WithCaller) -> AuditPage:
+async def list_workspace_audit(
+    ws: WorkspaceParam, query: AuditQueryParam, parts: WithContext, caller: WithCaller
+) -> AuditPage:
     """Who changed what in a workspace, newest first."""
     workspace = await parts.store.get("workspace", "", ws)
     since = max(query.since or 0.0, workspace.created_at)  # what came before is of another workspace of this name
     return await _page(parts, caller, replace(query, workspace=ws, since=since))
 
 
-async def _page(parts: Parts, caller: Caller, query: AuditQuery) -> AuditPage:
+async def _page(parts: ApiContext, caller: Caller, query: AuditQuery) -> AuditPage:
     names = caller.standing.deployments
     if names is not None:  # a key for some deployments sees what was done to these
         if query.kind not in (None, "deployment"):

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from kaon.agent.ports import Call
+from kaon.agent.ports import AgentCall
 from kaon.errors import InvalidInput, NotFound, TooManyRequests, Unavailable
 
 PICKUP_S = 5.0
@@ -24,10 +24,10 @@ _QUEUED_LINES = 256
 _LINE_BYTES = 2**16
 
 
-class Question:
+class AgentQuestion:
     """A call that somebody waits for."""
 
-    def __init__(self, cloud: str, call: Call) -> None:
+    def __init__(self, cloud: str, call: AgentCall) -> None:
         self.cloud = cloud
         self.call = call
         self._lines: asyncio.Queue[bytes | None] = asyncio.Queue(_QUEUED_LINES)
@@ -99,16 +99,16 @@ class Broker:
     """Open questions by cloud."""
 
     def __init__(self) -> None:
-        self._open: dict[str, Question] = {}
+        self._open: dict[str, AgentQuestion] = {}
         self._waiting: defaultdict[str, deque[str]] = defaultdict(deque)
         self._news: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
     @contextmanager
-    def ask(self, cloud: str, call: str, arguments: dict[str, Any]) -> Iterator[Question]:
+    def ask(self, cloud: str, call: str, arguments: dict[str, Any]) -> Iterator[AgentQuestion]:
         """Ask the agent of `cloud`; the question is withdrawn at the end. Raises `TooManyRequests`."""
         if len(self._open) >= OPEN_CALLS:
             raise TooManyRequests("Too many logs are being followed.", hint="End some.", retry_after_s=5)
-        question = Question(cloud, Call(id=uuid.uuid4().hex, call=call, arguments=arguments))
+        question = AgentQuestion(cloud, AgentCall(id=uuid.uuid4().hex, call=call, arguments=arguments))
         self._open[question.call.id] = question
         self._waiting[cloud].append(question.call.id)
         self._news[cloud].set()
@@ -120,7 +120,7 @@ class Broker:
                 self._waiting[cloud].remove(question.call.id)
             question.leave()
 
-    async def next_call(self, cloud: str, wait_s: float) -> Call | None:
+    async def next_call(self, cloud: str, wait_s: float) -> AgentCall | None:
         """What is asked of `cloud` next, each only once; None when nothing was for `wait_s`."""
         try:
             async with asyncio.timeout(wait_s):

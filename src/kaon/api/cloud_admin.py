@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from kaon.api import audit, edits
 from kaon.api.clouds import view_of
-from kaon.api.doors import Doors
+from kaon.api.context import ApiContext, Named, WithCaller, WithContext
 from kaon.api.keyring import Caller
-from kaon.api.parts import Named, Parts, WithCaller, WithParts
 from kaon.api.preconditions import Precondition, WithPrecondition, hold_to
+from kaon.api.router import AuthorizedRouter
 from kaon.api.views import CloudView
 from kaon.errors import Conflict, Forbidden
 from kaon.store.writes import Delete, RecordAudit, UpdateSpec
@@ -16,25 +16,27 @@ from kaon.types.key import Right, Role
 from kaon.types.resource import Cloud
 from kaon.types.workspace import DEFAULT_WORKSPACE
 
-doors = Doors("/clouds", tag="clouds")
+doors = AuthorizedRouter("/clouds", tag="clouds")
 
 
 @doors.post("/{name}/cordon", right=Right.ADMIN)
-async def cordon_cloud(name: Named, parts: WithParts, caller: WithCaller, precondition: WithPrecondition) -> CloudView:
+async def cordon_cloud(
+    name: Named, parts: WithContext, caller: WithCaller, precondition: WithPrecondition
+) -> CloudView:
     """Place no new deployments there; what runs there stays. For admins of every workspace."""
     return await _set_cordoned(parts, caller, precondition, name, cordoned=True)
 
 
 @doors.post("/{name}/uncordon", right=Right.ADMIN)
 async def uncordon_cloud(
-    name: Named, parts: WithParts, caller: WithCaller, precondition: WithPrecondition
+    name: Named, parts: WithContext, caller: WithCaller, precondition: WithPrecondition
 ) -> CloudView:
     """Place new deployments there again. For admins of every workspace."""
     return await _set_cordoned(parts, caller, precondition, name, cordoned=False)
 
 
 @doors.delete("/{name}", right=Right.ADMIN, status_code=204)
-async def delete_cloud(name: Named, parts: WithParts, caller: WithCaller, precondition: WithPrecondition) -> None:
+async def delete_cloud(name: Named, parts: WithContext, caller: WithCaller, precondition: WithPrecondition) -> None:
     """Delete a cloud that does not report any more, and its agent's keys; its deployments are placed in another one.
 
     For admins of every workspace.
@@ -61,7 +63,7 @@ async def delete_cloud(name: Named, parts: WithParts, caller: WithCaller, precon
 
 
 async def _set_cordoned(
-    parts: Parts, caller: Caller, precondition: Precondition, name: str, *, cordoned: bool
+    parts: ApiContext, caller: Caller, precondition: Precondition, name: str, *, cordoned: bool
 ) -> CloudView:
     _hold_to_everywhere(caller)
     told = ("CloudCordoned", "Cordoned.") if cordoned else ("CloudUncordoned", "Uncordoned.")

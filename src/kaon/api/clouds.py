@@ -12,14 +12,14 @@ from fastapi import Path, Query, Response
 from fastapi.responses import StreamingResponse
 from starlette.requests import Request
 
-from kaon.agent.ports import Call
+from kaon.agent.ports import AgentCall
 from kaon.api import edits
 from kaon.api.checks import IDENTITY_VARIABLE
 from kaon.api.collection import Collection
-from kaon.api.doors import Doors
+from kaon.api.context import ApiContext, CloudParam, WithCaller, WithContext
 from kaon.api.keyring import Caller
-from kaon.api.parts import OfCloud, Parts, WithCaller, WithParts
 from kaon.api.problems import Unprocessable
+from kaon.api.router import AuthorizedRouter
 from kaon.api.views import CloudView
 from kaon.errors import NotFound, Unauthenticated
 from kaon.types.cloud import CloudPhase, CloudSpec, CloudStatus
@@ -41,24 +41,24 @@ _TRAFFIC_LIMIT_BYTES = 8 * 2**20
 _LOOK_S = 0.5
 """How often a call that waits looks whether its key still holds, and whether its agent is still there."""
 
-doors = Doors("/clouds", tag="clouds")
+doors = AuthorizedRouter("/clouds", tag="clouds")
 collection = Collection(
     kind=KINDS["cloud"],
     view=lambda cloud, look: view_of(cloud, look.caller, look.now),
     special=frozenset({Verb.DELETE}),
 )
-Wait = Annotated[float, Query(ge=0, allow_inf_nan=False, description="Seconds to wait for news; 30 at most.")]
+WaitParam = Annotated[float, Query(ge=0, allow_inf_nan=False, description="Seconds to wait for news; 30 at most.")]
 OfReplica = Annotated[str, Path(alias="id", pattern=r"^[0-9a-f]{12}$")]
 
 
 @doors.get("/{cloud}/plan", right=Right.AGENT, response_model=Plan, responses={304: {"description": "Still the same."}})
 async def get_plan(
-    cloud: OfCloud,
+    cloud: CloudParam,
     request: Request,
-    parts: WithParts,
+    parts: WithContext,
     caller: WithCaller,
     after: Annotated[str, Query(max_length=64, description="As `If-None-Match`; for older agents.")] = "",
-    wait_s: Wait = 20.0,
+    wait_s: WaitParam = 20.0,
 ) -> Response:
     """The plan as soon as its ETag is not that of `If-None-Match`; 304 when it still is at the end of the wait."""
     known = request.headers.get("if-none-match", after).removeprefix("W/").strip('"')
@@ -77,14 +77,14 @@ async def get_plan(
                 return Response(status_code=304)
 
 
-async def _hold_to_key(parts: Parts, caller: Caller) -> None:
+async def _hold_to_key(parts: ApiContext, caller: Caller) -> None:
     """Raises `Unauthenticated` when the key has ended since the call began."""
     if not await parts.keyring.still_good(caller):
         raise Unauthenticated("This key gives no access any more.", hint="Use another.")
 
 
 @doors.post("/{cloud}/report", right=Right.AGENT, status_code=204, body_limit_bytes=_REPORT_LIMIT_BYTES)
-async def post_report(cloud: OfCloud, body: Report, parts: WithParts) -> None:
+async def post_report(cloud: CloudParam, body: Report, parts: WithContext) -> None:
     """What the agent sees of its own cloud; the rest is dropped. Written when it changed, else every 5 s."""
     if body.cloud != cloud:
         raise Unprocessable("The report is of another cloud than its address says.")
@@ -102,7 +102,7 @@ async def post_report(cloud: OfCloud, body: Report, parts: WithParts) -> None:
 
 
 @doors.post("/{cloud}/traffic", right=Right.AGENT, body_limit_bytes=_TRAFFIC_LIMIT_BYTES)
-async def post_traffic(cloud: OfCloud, body: Traffic, parts: WithParts) -> TrafficTaken:
+async def post_traffic(cloud: CloudParam, body: Traffic, parts: WithContext) -> TrafficTaken:
     """What the agent counted in its own cloud. What is here already is left out; the answer says how far it goes."""
     if body.cloud != cloud:
         raise Unprocessable("The traffic is of another cloud than its address says.")
@@ -116,7 +116,9 @@ async def post_traffic(cloud: OfCloud, body: Traffic, parts: WithParts) -> Traff
     response_class=StreamingResponse,
     responses={200: {"content": {"application/gzip": {"schema": {"type": "string", "format": "binary"}}}}},
 )
-async def get_artifact_bytes(cloud: OfCloud, digest: Annotated[Digest, Path()], parts: WithParts) -> StreamingResponse:
+async def get_artifact_bytes(
+    cloud: CloudParam, digest: Annotated[Digest, Path()], parts: WithContext
+) -> StreamingResponse:
     """An artifact's bytes, for a replica of the current plan."""
     named = [r for r in _replicas(parts, cloud) if r.artifact == digest]
     artifact = parts.snapshot.find("artifact", named[0].workspace, digest) if named else None
@@ -130,7 +132,7 @@ async def get_artifact_bytes(cloud: OfCloud, digest: Annotated[Digest, Path()], 
 
 
 @doors.get("/{cloud}/replicas/{id}/secrets", right=Right.AGENT)
-async def get_replica_secrets(cloud: OfCloud, replica: OfReplica, parts: WithParts) -> dict[str, str]:
+async def get_replica_secrets(cloud: CloudParam, replica: OfReplica, parts: WithContext) -> dict[str, str]:
     """Variable -> value, of a replica of the current plan: what its revision names, and its own key."""
     spec = next((r for r in _replicas(parts, cloud) if r.id == replica), None)
     if spec is None:
@@ -145,9 +147,9 @@ async def get_replica_secrets(cloud: OfCloud, replica: OfReplica, parts: WithPar
     return {variable: _open(parts, spec.workspace, named.get(variable, "")) for variable in spec.secrets}
 
 
-@doors.get("/{cloud}/calls", right=Right.AGENT, response_model=Call, responses={204: {"description": "Nothing."}})
+@doors.get("/{cloud}/calls", right=Right.AGENT, response_model=AgentCall, responses={204: {"description": "Nothing."}})
 async def get_call(
-    cloud: OfCloud, request: Request, parts: WithParts, caller: WithCaller, wait_s: Wait = 20.0
+    cloud: CloudParam, request: Request, parts: WithContext, caller: WithCaller, wait_s: WaitParam = 20.0
 ) -> Response:
     """What is asked of the agent, as soon as something is; 204 when nothing was by the end of the wait."""
     loop = asyncio.get_running_loop()
@@ -172,22 +174,22 @@ async def get_call(
     },
 )
 async def post_answer(
-    cloud: OfCloud,
+    cloud: CloudParam,
     call: Annotated[str, Path(alias="id", pattern=r"^[0-9a-f]{32}$")],
     request: Request,
-    parts: WithParts,
+    parts: WithContext,
 ) -> Response:
     """The answer to a call, line by line; the connection is closed when nobody listens any more."""
     heard_out = await parts.broker.answer(cloud, call, request.stream())
     return Response(status_code=204, headers=None if heard_out else {"connection": "close"})
 
 
-def _replicas(parts: Parts, cloud: str) -> tuple[ReplicaSpec, ...]:
+def _replicas(parts: ApiContext, cloud: str) -> tuple[ReplicaSpec, ...]:
     found = parts.plans.of(cloud)
     return () if found is None else (*found.plan.replicas, *found.plan.standby)
 
 
-def _open(parts: Parts, workspace: str, name: str) -> str:
+def _open(parts: ApiContext, workspace: str, name: str) -> str:
     secret = parts.snapshot.find("secret", workspace, name)
     if secret is None:
         raise NotFound(f"There is no secret '{name}' in workspace '{workspace}'.", hint=f"kaon secret set {name}")

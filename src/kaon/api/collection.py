@@ -15,8 +15,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from kaon.api.context import ApiContext
 from kaon.api.keyring import Caller
-from kaon.api.parts import Parts
 from kaon.api.unreadable import unreadable_in
 from kaon.api.views import Items
 from kaon.errors import InvalidInput, KaonError, NotFound
@@ -30,7 +30,7 @@ Position = tuple[str | int, ...]
 class Look:
     """What there is in one workspace (empty: the platform's own) at one moment, for one caller."""
 
-    def __init__(self, parts: Parts, caller: Caller, workspace: str) -> None:
+    def __init__(self, parts: ApiContext, caller: Caller, workspace: str) -> None:
         self.parts = parts
         self.caller = caller
         self.workspace = workspace

@@ -6,22 +6,22 @@ from typing import Annotated
 
 from fastapi import Query
 
+from kaon.api.context import DeploymentParam, WithContext, WorkspaceParam
 from kaon.api.deployments import deployment_of
-from kaon.api.doors import Doors
-from kaon.api.parts import InWorkspace, OfDeployment, WithParts
+from kaon.api.router import AuthorizedRouter
 from kaon.api.views import Decisions
 from kaon.types.journal import JournalEntry
 from kaon.types.key import Right
 
 _KEPT = 1000
-doors = Doors("/workspaces/{ws}/deployments/{deployment}/decisions", tag="deployments")
+doors = AuthorizedRouter("/workspaces/{ws}/deployments/{deployment}/decisions", tag="deployments")
 
 
 @doors.get("", right=Right.READ)
 async def list_decisions(
-    ws: InWorkspace,
-    name: OfDeployment,
-    parts: WithParts,
+    ws: WorkspaceParam,
+    name: DeploymentParam,
+    parts: WithContext,
     concern: Annotated[str | None, Query(pattern=r"^[a-z]{1,40}$", description="Only on this concern.")] = None,
     since_s: Annotated[float | None, Query(gt=0, allow_inf_nan=False, description="Only so recent ones.")] = None,
     limit: Annotated[int, Query(ge=1, le=_KEPT)] = 20,

@@ -12,16 +12,16 @@ from fastapi import Query, Response
 from pydantic import ValidationError
 
 from kaon.api import audit, edits
+from kaon.api.authorizer import unseen_deployment
 from kaon.api.checks import check_hosts, check_name, check_spec, may_own
 from kaon.api.collection import Collection
-from kaon.api.doors import Doors
-from kaon.api.gate import unseen_deployment
+from kaon.api.context import ApiContext, DeploymentParam, WithCaller, WithContext, WorkspaceParam
 from kaon.api.keyring import Caller
-from kaon.api.parts import InWorkspace, OfDeployment, Parts, WithCaller, WithParts
 from kaon.api.preconditions import Precondition, WithPrecondition, hold_to
 from kaon.api.problems import Unprocessable
 from kaon.api.quotas import hold_to_count
-from kaon.api.shapes import view_of
+from kaon.api.router import AuthorizedRouter
+from kaon.api.view_of import view_of
 from kaon.api.views import DeploymentView, ScalingChange
 from kaon.errors import NotFound
 from kaon.store.writes import Create, UpdateSpec
@@ -31,7 +31,7 @@ from kaon.types.kind import Verb
 from kaon.types.kinds import KINDS
 from kaon.types.resource import Deployment
 
-doors = Doors("/workspaces/{ws}/deployments", tag="deployments")
+doors = AuthorizedRouter("/workspaces/{ws}/deployments", tag="deployments")
 collection = Collection(
     kind=KINDS["deployment"],
     view=lambda deployment, look: view_of(deployment, look.parts.settings.url),
@@ -42,11 +42,11 @@ collection = Collection(
 
 @doors.put("/{deployment}", right=Right.WRITE, responses={201: {"model": DeploymentView}})
 async def put_deployment(
-    ws: InWorkspace,
-    name: OfDeployment,
+    ws: WorkspaceParam,
+    name: DeploymentParam,
     body: DeploymentSpec,
     response: Response,
-    parts: WithParts,
+    parts: WithContext,
     caller: WithCaller,
     precondition: WithPrecondition,
     dry_run: Annotated[bool, Query(description="Answer what would be; write nothing.")] = False,
@@ -84,7 +84,7 @@ async def put_deployment(
 
 @doors.delete("/{deployment}", right=Right.WRITE, status_code=204)
 async def delete_deployment(
-    ws: InWorkspace, name: OfDeployment, parts: WithParts, caller: WithCaller, precondition: WithPrecondition
+    ws: WorkspaceParam, name: DeploymentParam, parts: WithContext, caller: WithCaller, precondition: WithPrecondition
 ) -> None:
     """Delete a deployment; its replicas drain and stop."""
     try:
@@ -95,10 +95,10 @@ async def delete_deployment(
 
 @doors.post("/{deployment}/scale", right=Right.WRITE)
 async def scale_deployment(
-    ws: InWorkspace,
-    name: OfDeployment,
+    ws: WorkspaceParam,
+    name: DeploymentParam,
     body: ScalingChange,
-    parts: WithParts,
+    parts: WithContext,
     caller: WithCaller,
     precondition: WithPrecondition,
 ) -> DeploymentView:
@@ -124,7 +124,7 @@ async def scale_deployment(
 
 @doors.post("/{deployment}/restart", right=Right.WRITE)
 async def restart_deployment(
-    ws: InWorkspace, name: OfDeployment, parts: WithParts, caller: WithCaller, precondition: WithPrecondition
+    ws: WorkspaceParam, name: DeploymentParam, parts: WithContext, caller: WithCaller, precondition: WithPrecondition
 ) -> DeploymentView:
     """Start every replica anew, as a rollout: the ready count does not drop."""
     now = parts.clock.now()
@@ -137,7 +137,7 @@ async def restart_deployment(
     return await edited(parts, caller, precondition, (ws, name), restarted, told)
 
 
-async def deployment_of(parts: Parts, ws: str, name: str) -> Deployment:
+async def deployment_of(parts: ApiContext, ws: str, name: str) -> Deployment:
     """The deployment, as whatever this server wrote has left it. Raises `NotFound`."""
     await parts.snapshot.at_least(parts.store.written)
     found = parts.snapshot.find("deployment", ws, name)
@@ -146,7 +146,7 @@ async def deployment_of(parts: Parts, ws: str, name: str) -> Deployment:
     return found
 
 
-async def deployment_to_change(parts: Parts, ws: str, name: str, precondition: Precondition) -> Deployment:
+async def deployment_to_change(parts: ApiContext, ws: str, name: str, precondition: Precondition) -> Deployment:
     """The deployment as the store has it now. Raises `NotFound`, `ChangedSince` when it is not as it should be."""
     found = await parts.store.find("deployment", ws, name)
     if found is None:
@@ -156,7 +156,7 @@ async def deployment_to_change(parts: Parts, ws: str, name: str, precondition: P
 
 
 async def edited(
-    parts: Parts,
+    parts: ApiContext,
     caller: Caller,
     precondition: Precondition,
     place: tuple[str, str],
@@ -193,7 +193,7 @@ def _with_last_restart(spec: DeploymentSpec, current: Deployment | None) -> Depl
     return spec.model_copy(update={"template": template})
 
 
-def _would_be(parts: Parts, ws: str, name: str, spec: DeploymentSpec, current: Deployment | None) -> Deployment:
+def _would_be(parts: ApiContext, ws: str, name: str, spec: DeploymentSpec, current: Deployment | None) -> Deployment:
     if current is not None:
         more = int(current.spec != spec)
         return current.model_copy(update={"spec": spec, "generation": current.generation + more})

@@ -6,17 +6,16 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from kaon.api import audit
+from kaon.api.context import ApiContext
 from kaon.api.keyring import Caller
-from kaon.api.parts import Parts
 from kaon.api.preconditions import ChangedSince, Precondition, hold_to
 from kaon.errors import Conflict, UnreadableRow
 from kaon.store.port import AnyResource, Store, Unreadable
 from kaon.types.artifact import ArtifactStatus
+from kaon.types.names import ResourceKey
 from kaon.types.resource import Artifact
 
 T = TypeVar("T")
-Place = tuple[str, str, str]
-"""Kind, workspace, name."""
 _TRIES = 5
 
 
@@ -33,10 +32,10 @@ async def until_written(attempt: Callable[[], Awaitable[T]]) -> T:
 
 
 async def delete(
-    parts: Parts,
+    parts: ApiContext,
     caller: Caller,
     precondition: Precondition,
-    place: Place,
+    place: ResourceKey,
     reason: str,
     message: str = "Deleted.",
     *,
@@ -63,7 +62,7 @@ async def touch_artifact(store: Store, workspace: str, digest: str, now: float) 
     return await until_written(attempt)
 
 
-async def found(store: Store, place: Place) -> AnyResource | Unreadable:
+async def found(store: Store, place: ResourceKey) -> AnyResource | Unreadable:
     """A resource, be it unreadable. Raises `NotFound`."""
     there: AnyResource | Unreadable
     try:

@@ -10,10 +10,10 @@ from typing import Annotated, Any
 from fastapi import Query
 
 from kaon.api.collection import Collection, Look
-from kaon.api.doors import Doors
+from kaon.api.context import ApiContext, WithCaller, WithContext, WorkspaceParam
 from kaon.api.keyring import Caller
-from kaon.api.parts import InWorkspace, Parts, WithCaller, WithParts
-from kaon.api.resources import STREAM, LastEventId, Since, Watch
+from kaon.api.resources import STREAM, LastEventId, Since, WatchParam
+from kaon.api.router import AuthorizedRouter
 from kaon.api.views import Items
 from kaon.api.watch import EventStream, Signal, resumed
 from kaon.errors import Gone
@@ -26,14 +26,14 @@ from kaon.types.kinds import KINDS
 _KEPT = 10_000
 _AT_ONCE = 1000
 _WORD = r"^[A-Za-z]{1,80}$"
-doors = Doors("/workspaces/{ws}/events", tag="events")
+doors = AuthorizedRouter("/workspaces/{ws}/events", tag="events")
 collection = Collection(kind=KINDS["event"], special=frozenset({Verb.LIST}))
 
 
 @doors.get("", right=Right.READ, response_model=Items[Event], responses={**STREAM})
 async def list_events(
-    ws: InWorkspace,
-    parts: WithParts,
+    ws: WorkspaceParam,
+    parts: WithContext,
     caller: WithCaller,
     kind: Annotated[str | None, Query(pattern=r"^[a-z]{1,40}$", description="Only about this kind.")] = None,
     name: Annotated[
@@ -44,7 +44,7 @@ async def list_events(
     since_s: Annotated[float | None, Query(ge=0, le=1e10, allow_inf_nan=False, description="Seconds back.")] = None,
     limit: Annotated[int, Query(ge=1, le=_AT_ONCE, description="Events at most.")] = 100,
     after: Annotated[int | None, Query(ge=0, le=2**62, description="The next ones behind this id.")] = None,
-    watch: Watch = False,
+    watch: WatchParam = False,
     since: Since = None,
     last_event_id: LastEventId = None,
 ) -> Any:
@@ -62,7 +62,9 @@ async def list_events(
 class _Wanted:
     """What a caller wants to see of a workspace's events, and may."""
 
-    def __init__(self, parts: Parts, caller: Caller, workspace: str, *, since_s: float | None, **equal: Any) -> None:
+    def __init__(
+        self, parts: ApiContext, caller: Caller, workspace: str, *, since_s: float | None, **equal: Any
+    ) -> None:
         self.parts = parts
         self.caller = caller
         self.workspace = workspace

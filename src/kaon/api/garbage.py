@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from kaon.api import audit
-from kaon.api.doors import Doors
+from kaon.api.context import ApiContext, WithCaller, WithContext
 from kaon.api.keyring import Caller
-from kaon.api.parts import Parts, WithCaller, WithParts
+from kaon.api.router import AuthorizedRouter
 from kaon.errors import Forbidden
 from kaon.store.garbage import Collector, keep_of
 from kaon.types.garbage import Collected
 from kaon.types.key import Right
 from kaon.types.workspace import DEFAULT_WORKSPACE
 
-doors = Doors("/gc", tag="platform")
+doors = AuthorizedRouter("/gc", tag="platform")
 
 
 @doors.get("", right=Right.ADMIN)
-async def find_garbage(parts: WithParts, caller: WithCaller) -> Collected:
+async def find_garbage(parts: WithContext, caller: WithCaller) -> Collected:
     """What may go now: artifacts, bytes, keys and records that nothing refers to, and whose time is over."""
     return await _collector(parts, caller).found()
 
 
 @doors.post("", right=Right.ADMIN)
-async def collect_garbage(parts: WithParts, caller: WithCaller) -> Collected:
+async def collect_garbage(parts: WithContext, caller: WithCaller) -> Collected:
     """Delete what may go, as much as goes at once; what went. The platform does so by itself, too."""
     gone = await _collector(parts, caller).collect()
     if gone:
@@ -32,7 +32,7 @@ async def collect_garbage(parts: WithParts, caller: WithCaller) -> Collected:
     return gone
 
 
-def _collector(parts: Parts, caller: Caller) -> Collector:
+def _collector(parts: ApiContext, caller: Caller) -> Collector:
     if caller.standing.workspace is not None or caller.standing.deployments is not None:
         raise Forbidden(
             "What nothing refers to is collected by an admin of every workspace.",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from kaon.clock import Clock
 from kaon.errors import Unauthenticated, Unavailable
-from kaon.laws.rights import Standing, standing
+from kaon.laws.rights import EffectiveRights, standing
 from kaon.store.snapshot import Snapshot
 from kaon.types.key import Role, key_hash
 from kaon.types.resource import Key
@@ -31,7 +31,7 @@ class Caller:
     home: str
     """The workspace that the key itself is kept in."""
     role: Role
-    standing: Standing
+    standing: EffectiveRights
     address: str = ""
     """Where the request came from."""
     verb: str = ""
@@ -70,7 +70,7 @@ class Keyring:
         key = self._snapshot.with_uid("key", caller.uid)
         return key is not None and not self._standing(key).lapsed
 
-    async def standing_of(self, key: Key) -> Standing:
+    async def standing_of(self, key: Key) -> EffectiveRights:
         """What `key`, just read, may do now."""
         return self._standing(key)
 
@@ -81,5 +81,5 @@ class Keyring:
         except TimeoutError:
             raise Unavailable("The store does not answer.", hint="Try again soon.", retry_after_s=1) from None
 
-    def _standing(self, key: Key) -> Standing:
+    def _standing(self, key: Key) -> EffectiveRights:
         return standing(key, self._snapshot.makers(key), self._clock.now())

@@ -11,16 +11,16 @@ from fastapi import Query
 
 from kaon.api import audit, edits
 from kaon.api.collection import Collection, Look
-from kaon.api.doors import Doors
+from kaon.api.context import ApiContext, Named, WithCaller, WithContext, WorkspaceParam
 from kaon.api.keyring import Caller
 from kaon.api.owners import answered_for
-from kaon.api.parts import InWorkspace, Named, Parts, WithCaller, WithParts
 from kaon.api.preconditions import Precondition, WithPrecondition, hold_to
 from kaon.api.problems import Unprocessable
 from kaon.api.quotas import hold_to_count
+from kaon.api.router import AuthorizedRouter
 from kaon.api.views import KeyMade, KeyRequest, KeyView
 from kaon.errors import Conflict, Forbidden, NotFound
-from kaon.laws.rights import Standing, grantable, standing
+from kaon.laws.rights import EffectiveRights, grantable, standing
 from kaon.store.port import Unreadable
 from kaon.store.records import unreadable_row
 from kaon.store.writes import Create, Delete, UpdateStatus
@@ -31,7 +31,7 @@ from kaon.types.resource import Deployment, Key
 
 _HINT_CHARACTERS = len(KEY_PREFIX) + 4
 _OTHER_NAME = "Choose another name."
-doors = Doors("/workspaces/{ws}/keys", tag="keys")
+doors = AuthorizedRouter("/workspaces/{ws}/keys", tag="keys")
 
 
 def _seen(key: Key, look: Look) -> KeyView:
@@ -52,7 +52,7 @@ collection = Collection(
 
 
 @doors.post("", right=Right.ADMIN, status_code=201)
-async def create_key(ws: InWorkspace, body: KeyRequest, parts: WithParts, caller: WithCaller) -> KeyMade:
+async def create_key(ws: WorkspaceParam, body: KeyRequest, parts: WithContext, caller: WithCaller) -> KeyMade:
     """Make a key. The answer is the only place where it can ever be seen."""
     if body.name.startswith(IDENTITY_PREFIX):
         raise Unprocessable(f"Keys that begin with '{IDENTITY_PREFIX}' belong to the platform.", hint=_OTHER_NAME)
@@ -79,9 +79,9 @@ async def create_key(ws: InWorkspace, body: KeyRequest, parts: WithParts, caller
 
 @doors.delete("/{name}", right=Right.ADMIN, status_code=204)
 async def revoke_key(
-    ws: InWorkspace,
+    ws: WorkspaceParam,
     name: Named,
-    parts: WithParts,
+    parts: WithContext,
     caller: WithCaller,
     precondition: WithPrecondition,
     with_deployments: Annotated[
@@ -117,7 +117,7 @@ async def revoke_key(
         await _delete(parts, caller, deployment)
 
 
-async def _found(parts: Parts, ws: str, name: str) -> Key | Unreadable | None:
+async def _found(parts: ApiContext, ws: str, name: str) -> Key | Unreadable | None:
     try:
         found: Key | Unreadable = await edits.found(parts.store, ("key", ws, name))
     except NotFound:
@@ -125,13 +125,13 @@ async def _found(parts: Parts, ws: str, name: str) -> Key | Unreadable | None:
     return found
 
 
-async def _delete(parts: Parts, caller: Caller, deployment: Deployment) -> None:
+async def _delete(parts: ApiContext, caller: Caller, deployment: Deployment) -> None:
     place = "deployment", deployment.workspace, deployment.name
     with suppress(NotFound):
         await edits.delete(parts, caller, Precondition(), place, "Deleted", "Deleted with the key that deployed it.")
 
 
-async def _answered_for(parts: Parts, key: Key) -> Sequence[Deployment]:
+async def _answered_for(parts: ApiContext, key: Key) -> Sequence[Deployment]:
     await parts.snapshot.at_least(parts.store.written)
     return answered_for(parts.snapshot.list("deployment"), parts.snapshot.list("key")).get(key.uid, [])
 
@@ -143,7 +143,7 @@ def _without_owner(deployments: Sequence[Deployment]) -> str:
     return f" These go on without an owner until an admin adopts them: {', '.join(names[:5])}{more}." if names else ""
 
 
-async def _create(parts: Parts, caller: Caller, ws: str, name: str, spec: KeySpec) -> Key:
+async def _create(parts: ApiContext, caller: Caller, ws: str, name: str, spec: KeySpec) -> Key:
     """The new key; the name of a revoked one is free again."""
     old: Key | None = await parts.store.find("key", ws, name)
     if old is not None and old.status.revoked_at is None:
@@ -159,7 +159,7 @@ class _Taken(Conflict):
     """A name in use, which trying again does not free."""
 
 
-def _view(key: Key, held: Standing, owns: Sequence[Deployment] = ()) -> KeyView:
+def _view(key: Key, held: EffectiveRights, owns: Sequence[Deployment] = ()) -> KeyView:
     spec: KeySpec = key.spec
     return KeyView(
         name=key.name,

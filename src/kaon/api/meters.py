@@ -18,6 +18,7 @@ from kaon.store.failures import Failures
 from kaon.store.snapshot import Snapshot
 from kaon.store.traffic import SECONDS_S, TrafficRing
 from kaon.types.kinds import KINDS
+from kaon.types.names import RevisionKey
 from kaon.types.resource import Deployment
 from kaon.types.traffic import LATENCY_BOUNDS_S, Sample
 
@@ -27,7 +28,7 @@ BOUNDS_S = tuple(bound for bound in LATENCY_BOUNDS_S if round(bound * 1000).bit_
 _OWN = ("workspace", "deployment", "revision")
 
 
-class Described(NamedTuple):
+class MetricDescription(NamedTuple):
     """One metric, for the reference."""
 
     type: str
@@ -35,44 +36,48 @@ class Described(NamedTuple):
     help: str
 
 
-METRICS: dict[str, Described] = {
-    "kaon_deployment_arrivals_total": Described("counter", _OWN, "Calls that came to the edge."),
-    "kaon_deployment_answers_total": Described(
+METRICS: dict[str, MetricDescription] = {
+    "kaon_deployment_arrivals_total": MetricDescription("counter", _OWN, "Calls that came to the edge."),
+    "kaon_deployment_answers_total": MetricDescription(
         "counter",
         (*_OWN, "class"),
         "Calls that ended, as callers saw it: 2xx to 5xx, shed (refused), none (no answer).",
     ),
-    "kaon_deployment_latency_seconds": Described("histogram", _OWN, "Of answers by replicas, at the edge."),
-    "kaon_deployment_queue_seconds_total": Described("counter", _OWN, "Time that calls waited in replicas."),
-    "kaon_deployment_began_total": Described("counter", _OWN, "Calls that left a replica's queue."),
-    "kaon_deployment_busy_seconds_total": Described("counter", _OWN, "Replica-seconds of work."),
-    "kaon_deployment_ready_seconds_total": Described("counter", _OWN, "Replica-seconds of being ready."),
-    "kaon_deployment_batches_total": Described("counter", _OWN, "Batches; a call without batching is one."),
-    "kaon_deployment_batch_rows_total": Described("counter", _OWN, "Their rows."),
-    "kaon_deployment_batch_seconds_total": Described("counter", _OWN, "Their replica-seconds."),
-    "kaon_deployment_starts_total": Described("counter", _OWN, "Replicas that became ready."),
-    "kaon_deployment_start_seconds_total": Described(
+    "kaon_deployment_latency_seconds": MetricDescription("histogram", _OWN, "Of answers by replicas, at the edge."),
+    "kaon_deployment_queue_seconds_total": MetricDescription("counter", _OWN, "Time that calls waited in replicas."),
+    "kaon_deployment_began_total": MetricDescription("counter", _OWN, "Calls that left a replica's queue."),
+    "kaon_deployment_busy_seconds_total": MetricDescription("counter", _OWN, "Replica-seconds of work."),
+    "kaon_deployment_ready_seconds_total": MetricDescription("counter", _OWN, "Replica-seconds of being ready."),
+    "kaon_deployment_batches_total": MetricDescription("counter", _OWN, "Batches; a call without batching is one."),
+    "kaon_deployment_batch_rows_total": MetricDescription("counter", _OWN, "Their rows."),
+    "kaon_deployment_batch_seconds_total": MetricDescription("counter", _OWN, "Their replica-seconds."),
+    "kaon_deployment_starts_total": MetricDescription("counter", _OWN, "Replicas that became ready."),
+    "kaon_deployment_start_seconds_total": MetricDescription(
         "counter", (*_OWN, "part"), "What their starts took: install, start, load."
     ),
-    "kaon_deployment_in_flight": Described("gauge", _OWN, "Calls inside, at the edge."),
-    "kaon_deployment_queued": Described("gauge", _OWN, "Of these, waiting in a replica."),
-    "kaon_deployment_held": Described("gauge", _OWN, "Callers that wait at the edge for a replica (revision 0)."),
-    "kaon_deployment_ready": Described("gauge", _OWN, "Replicas that are ready."),
-    "kaon_deployment_starting": Described("gauge", _OWN, "Replicas that are starting."),
-    "kaon_deployment_sample_seconds": Described("gauge", _OWN, "When the newest sample ended, epoch seconds."),
+    "kaon_deployment_in_flight": MetricDescription("gauge", _OWN, "Calls inside, at the edge."),
+    "kaon_deployment_queued": MetricDescription("gauge", _OWN, "Of these, waiting in a replica."),
+    "kaon_deployment_held": MetricDescription(
+        "gauge", _OWN, "Callers that wait at the edge for a replica (revision 0)."
+    ),
+    "kaon_deployment_ready": MetricDescription("gauge", _OWN, "Replicas that are ready."),
+    "kaon_deployment_starting": MetricDescription("gauge", _OWN, "Replicas that are starting."),
+    "kaon_deployment_sample_seconds": MetricDescription("gauge", _OWN, "When the newest sample ended, epoch seconds."),
 }
 
-PLATFORM_METRICS: dict[str, Described] = {
-    "kaon_controller_failures_total": Described(
+PLATFORM_METRICS: dict[str, MetricDescription] = {
+    "kaon_controller_failures_total": MetricDescription(
         "counter", ("controller",), "How often a controller could not do its work on something, or on all."
     ),
-    "kaon_controller_failing": Described("gauge", ("controller",), "On how many things it cannot do its work now."),
-    "kaon_unreadable_rows": Described("gauge", ("kind",), "Resources that are stored in a form that cannot be read."),
+    "kaon_controller_failing": MetricDescription(
+        "gauge", ("controller",), "On how many things it cannot do its work now."
+    ),
+    "kaon_unreadable_rows": MetricDescription(
+        "gauge", ("kind",), "Resources that are stored in a form that cannot be read."
+    ),
 }
 """Of the platform itself: for keys that stand for every workspace."""
 
-Place = tuple[str, str, int]
-"""Workspace, deployment, revision."""
 Labels = tuple[str, ...]
 
 
@@ -133,7 +138,7 @@ class Meters:
         """When counting began, epoch seconds."""
         self._number = 0
         self._looked_at = 0.0
-        self._totals: dict[Place, _Total] = {}
+        self._totals: dict[RevisionKey, _Total] = {}
 
     def keep_up(self) -> None:
         """Look, when the last look was so long ago that seconds would soon be sums. Called whenever traffic comes."""

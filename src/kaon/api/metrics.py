@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from fastapi import Response
 
-from kaon.api.doors import Doors
+from kaon.api.context import WithCaller, WithContext
 from kaon.api.meters import platform_text
-from kaon.api.parts import WithCaller, WithParts
+from kaon.api.router import AuthorizedRouter
 from kaon.types.key import Right
 
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
-doors = Doors("", tag="platform")
+doors = AuthorizedRouter("", tag="platform")
 
 
 @doors.get("/metrics", right=Right.READ, responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}})
-async def get_metrics(parts: WithParts, caller: WithCaller) -> Response:
+async def get_metrics(parts: WithContext, caller: WithCaller) -> Response:
     """Figures of every deployment that the key sees, for Prometheus."""
     parts.meters.look()
     parts.meters.begin_anew(parts.snapshot.list("deployment"))

@@ -14,9 +14,9 @@ from typing import Any
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
-from kaon.api.doors import Door
-from kaon.api.gate import Open
+from kaon.api.authorizer import Open
 from kaon.api.problems import Problem
+from kaon.api.router import AuthorizedRoute
 from kaon.drivers.port import LogLine
 from kaon.types.key import Right
 from kaon.version import __version__
@@ -27,7 +27,7 @@ Give a key as `Authorization: Bearer KEY`. What belongs to another workspace doe
 error is an RFC 9457 problem document with a code, a hint and a request id."""
 
 
-def document(doors: Sequence[Door]) -> dict[str, Any]:
+def document(doors: Sequence[AuthorizedRoute]) -> dict[str, Any]:
     """OpenAPI 3.1 of these routes, with the right that each needs as `x-kaon-right`."""
     made = get_openapi(title="Kaon", version=__version__, description=DESCRIPTION, routes=list(doors))
     components = made.setdefault("components", {})
@@ -70,7 +70,7 @@ def _close(schemas: dict[str, Any], part: Any, closed: set[str]) -> None:
                 _close(schemas, below, closed)
 
 
-def text(doors: Sequence[Door]) -> str:
+def text(doors: Sequence[AuthorizedRoute]) -> str:
     """The document as it is committed."""
     return json.dumps(document(doors), indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 

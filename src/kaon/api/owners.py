@@ -7,23 +7,23 @@ from collections.abc import Iterable
 
 from kaon.api import audit, edits
 from kaon.api.checks import check_adoption
+from kaon.api.context import DeploymentParam, WithCaller, WithContext, WorkspaceParam
 from kaon.api.deployments import deployment_to_change, owned
-from kaon.api.doors import Doors
-from kaon.api.parts import InWorkspace, OfDeployment, WithCaller, WithParts
 from kaon.api.preconditions import WithPrecondition
-from kaon.api.shapes import view_of
+from kaon.api.router import AuthorizedRouter
+from kaon.api.view_of import view_of
 from kaon.api.views import DeploymentView
 from kaon.laws.rights import line
 from kaon.store.writes import UpdateSpec
 from kaon.types.key import Right
 from kaon.types.resource import Deployment, Key
 
-doors = Doors("/workspaces/{ws}/deployments", tag="deployments")
+doors = AuthorizedRouter("/workspaces/{ws}/deployments", tag="deployments")
 
 
 @doors.post("/{deployment}/adopt", right=Right.ADMIN)
 async def adopt_deployment(
-    ws: InWorkspace, name: OfDeployment, parts: WithParts, caller: WithCaller, precondition: WithPrecondition
+    ws: WorkspaceParam, name: DeploymentParam, parts: WithContext, caller: WithCaller, precondition: WithPrecondition
 ) -> DeploymentView:
     """Answer for a deployment from now on, in place of a key that has ended. Nothing is started anew.
 

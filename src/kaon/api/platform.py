@@ -5,19 +5,19 @@ from __future__ import annotations
 from fastapi.responses import JSONResponse
 from starlette.requests import Request
 
-from kaon.api.doors import Doors
-from kaon.api.gate import Open
-from kaon.api.parts import WithCaller
-from kaon.api.views import Health, Whoami
+from kaon.api.authorizer import Open
+from kaon.api.context import WithCaller
+from kaon.api.router import AuthorizedRouter
+from kaon.api.views import PlatformHealth, Whoami
 from kaon.version import __version__
 
-doors = Doors("", tag="platform")
+doors = AuthorizedRouter("", tag="platform")
 
 
 @doors.get("/health", right=Open.TO_ALL)
-async def health() -> Health:
+async def health() -> PlatformHealth:
     """Whether the API runs."""
-    return Health(version=__version__)
+    return PlatformHealth(version=__version__)
 
 
 @doors.get("/whoami", right=Open.TO_KEYS)

@@ -13,7 +13,7 @@ from typing import Annotated
 
 from fastapi import Depends, Header
 
-from kaon.api.parts import Parts
+from kaon.api.context import ApiContext
 from kaon.api.problems import Unprocessable
 from kaon.errors import Conflict
 from kaon.store.port import AnyResource, AuditQuery, Unreadable
@@ -73,7 +73,7 @@ WithPrecondition = Annotated[Precondition, Depends(_precondition)]
 
 
 async def hold_to(
-    parts: Parts,
+    parts: ApiContext,
     precondition: Precondition,
     current: AnyResource | Unreadable | None,
     kind: str,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kaon.api.parts import Parts
+from kaon.api.context import ApiContext
 from kaon.errors import Conflict
 from kaon.types.key import IDENTITY_PREFIX
 
@@ -21,7 +21,7 @@ class QuotaReached(Conflict):
     code = "quota-reached"
 
 
-async def hold_to_count(parts: Parts, kind: str, ws: str) -> None:
+async def hold_to_count(parts: ApiContext, kind: str, ws: str) -> None:
     """Raises `QuotaReached` when the workspace may not have one more of `kind`."""
     settings = parts.settings
     most = {
@@ -39,7 +39,7 @@ async def hold_to_count(parts: Parts, kind: str, ws: str) -> None:
         raise _reached(f"{most:,} {kind}s", ws, kind, f"KAON_MOST_{kind.upper()}S")
 
 
-async def hold_to_bytes(parts: Parts, ws: str, more_bytes: int) -> None:
+async def hold_to_bytes(parts: ApiContext, ws: str, more_bytes: int) -> None:
     """Raises `QuotaReached` when the workspace's artifacts may not have `more_bytes` more."""
     most = parts.settings.most_artifact_bytes
     await parts.snapshot.at_least(parts.store.written)

@@ -16,11 +16,10 @@ from kaon.errors import Gone
 from kaon.store.port import AnyResource, Change
 from kaon.store.snapshot import Snapshot, Subscription
 from kaon.types.kinds import KINDS
+from kaon.types.names import ResourceKey
 from kaon.types.resource import Resource
 
 KEPT = 10_000
-Place = tuple[str, str, str]
-"""Kind, workspace, name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +27,7 @@ class Recent:
     """One change: of a resource that existed before it, or did not; and the resource whose life ended with it."""
 
     version: int
-    place: Place
+    place: ResourceKey
     existed: bool
     ended: AnyResource | None = None
 
@@ -38,7 +37,7 @@ class RecentChanges:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
-        self._known: dict[Place, AnyResource] = {}
+        self._known: dict[ResourceKey, AnyResource] = {}
         self._entries: deque[Recent] = deque()
         self._changes: Subscription | None = None
         self._oldest = self._newest = -1

@@ -10,7 +10,7 @@ from kaon.api.keyring import Caller
 from kaon.clock import Clock
 from kaon.context import request_id
 from kaon.errors import KaonError
-from kaon.guesses import Guesses
+from kaon.login_throttle import LoginThrottle
 from kaon.store.port import Store
 from kaon.store.writes import RecordAudit
 from kaon.types.audit import AuditRecord, Outcome
@@ -20,13 +20,13 @@ _A_MINUTE = 10
 _NAMES = ("deployment", "name", "cloud", "digest", "id", "ws")
 
 
-class Refusals:
+class RefusedAttempts:
     """Records refused requests, ten a minute of each key."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._lately = Guesses(clock, tries=_A_MINUTE)
+        self._lately = LoginThrottle(clock, tries=_A_MINUTE)
 
     async def record(self, request: Request, verb: str, kind: str) -> None:
         """Record that the caller of `request` was refused; nothing when the store does not answer."""

@@ -13,12 +13,12 @@ from pydantic import StringConstraints, ValidationError
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from kaon.api.broker import Question
+from kaon.api.authorizer import unseen_deployment
+from kaon.api.broker import AgentQuestion
 from kaon.api.collection import Collection, Look
-from kaon.api.doors import Doors
-from kaon.api.gate import unseen_deployment
+from kaon.api.context import ApiContext, DeploymentParam, WithCaller, WithContext, WorkspaceParam
 from kaon.api.keyring import Caller
-from kaon.api.parts import InWorkspace, OfDeployment, Parts, WithCaller, WithParts
+from kaon.api.router import AuthorizedRouter
 from kaon.api.views import Items, ReplicaView
 from kaon.drivers.port import LogLine
 from kaon.errors import NotFound
@@ -30,7 +30,7 @@ from kaon.types.resource import Cloud, Deployment
 
 NDJSON = "application/x-ndjson"
 _RECHECK_S = 0.5
-doors = Doors("/workspaces/{ws}", tag="replicas")
+doors = AuthorizedRouter("/workspaces/{ws}", tag="replicas")
 
 
 def _own(look: Look) -> list[ReplicaView]:
@@ -50,7 +50,9 @@ collection = Collection(kind=KINDS["replica"], items=_own)
 
 
 @doors.get("/deployments/{deployment}/replicas", right=Right.READ)
-async def list_replicas_of_deployment(ws: InWorkspace, name: OfDeployment, parts: WithParts) -> Items[ReplicaView]:
+async def list_replicas_of_deployment(
+    ws: WorkspaceParam, name: DeploymentParam, parts: WithContext
+) -> Items[ReplicaView]:
     """The replicas of a deployment, in all clouds."""
     found = await _of_deployment(parts, ws, name)
     return Items(items=[ReplicaView(**dict(replica), cloud=cloud) for cloud, replica in found])
@@ -63,9 +65,9 @@ async def list_replicas_of_deployment(ws: InWorkspace, name: OfDeployment, parts
     responses={200: {"content": {NDJSON: {"schema": {"$ref": "#/components/schemas/LogLine"}}}}},
 )
 async def read_logs(
-    ws: InWorkspace,
-    name: OfDeployment,
-    parts: WithParts,
+    ws: WorkspaceParam,
+    name: DeploymentParam,
+    parts: WithContext,
     caller: WithCaller,
     tail: Annotated[int, Query(ge=0, le=10_000, description="The last lines of each replica.")] = 100,
     follow: Annotated[bool, Query(description="Then go on with new lines as they come.")] = False,
@@ -109,7 +111,7 @@ def _now(cloud: Cloud, replica: ReplicaStatus) -> ReplicaStatus:
     return replica.model_copy(update={"phase": Phase.UNKNOWN, "reason": reason, "since": cloud.status.since})
 
 
-async def _of_deployment(parts: Parts, ws: str, name: str) -> list[tuple[str, ReplicaStatus]]:
+async def _of_deployment(parts: ApiContext, ws: str, name: str) -> list[tuple[str, ReplicaStatus]]:
     """(cloud, replica) of the deployment; not of an earlier one of its name, whose replicas may still be draining."""
     deployment = await parts.store.find("deployment", ws, name)
     if deployment is None:
@@ -128,14 +130,16 @@ def _is_of(deployment: Deployment, replica: ReplicaStatus) -> bool:
 class _Logs:
     """The answers of all clouds' agents, merged as they come."""
 
-    def __init__(self, parts: Parts, caller: Caller, names: dict[str, str], grep: str, oldest: float | None) -> None:
+    def __init__(
+        self, parts: ApiContext, caller: Caller, names: dict[str, str], grep: str, oldest: float | None
+    ) -> None:
         self._parts = parts
         self._caller = caller
         self._names = names
         self._grep = grep
         self._oldest = oldest
         self._stack = AsyncExitStack()
-        self._questions: list[Question] = []
+        self._questions: list[AgentQuestion] = []
         self._merged: asyncio.Queue[LogLine | None] = asyncio.Queue(64)
 
     async def ask(self, wanted: dict[str, list[str]], arguments: dict[str, object]) -> None:
@@ -182,7 +186,7 @@ class _Logs:
         """Withdraw the questions."""
         await self._stack.aclose()
 
-    async def _forward(self, question: Question) -> None:
+    async def _forward(self, question: AgentQuestion) -> None:
         while (raw := await question.line()) is not None:
             if (line := self._wanted(raw)) is not None:
                 await self._merged.put(line)

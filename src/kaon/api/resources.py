@@ -15,10 +15,10 @@ from pydantic import BaseModel
 
 from kaon.api import audit, edits
 from kaon.api.collection import Collection, Look, read_page, unseen
-from kaon.api.doors import Door, Doors
+from kaon.api.context import ApiContext, WithCaller, WithContext, WorkspaceParam
 from kaon.api.keyring import Caller
-from kaon.api.parts import InWorkspace, Parts, WithCaller, WithParts
 from kaon.api.preconditions import Precondition, WithPrecondition, hold_to
+from kaon.api.router import AuthorizedRoute, AuthorizedRouter
 from kaon.api.views import Items
 from kaon.api.watch import MEDIA_TYPE, resumed, watched
 from kaon.errors import Conflict, Forbidden, NotFound
@@ -32,16 +32,16 @@ LIMIT = 500
 """Items of a page unless asked otherwise."""
 MOST = 1000
 """Items of a page at most."""
-Watch = Annotated[bool, Query(description="Stream what there is, and all changes, as server-sent events.")]
+WatchParam = Annotated[bool, Query(description="Stream what there is, and all changes, as server-sent events.")]
 Since = Annotated[int | None, Query(ge=0, le=2**62, description="Of a watch: only what came behind this version.")]
 LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", max_length=80, description="`since`, by browsers.")]
 STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}}
 
 
-def routes_of(collection: Collection) -> list[Door]:
+def routes_of(collection: Collection) -> list[AuthorizedRoute]:
     """The routes of a kind's verbs, but of those that its module makes itself."""
     kind = collection.kind
-    made = Doors(kind.path, tag=kind.plural)
+    made = AuthorizedRouter(kind.path, tag=kind.plural)
     place = f"/{{{collection.parameter}}}"
     for verb, path, method, endpoint, options in (
         (Verb.LIST, "", made.get, _list, {"response_model": Items[kind.view], "responses": {**STREAM}}),  # type: ignore[name-defined]
@@ -54,10 +54,10 @@ def routes_of(collection: Collection) -> list[Door]:
     return made
 
 
-Endpoint = Callable[..., Coroutine[Any, Any, Any]]
+RouteHandler = Callable[..., Coroutine[Any, Any, Any]]
 
 
-def _signed(name: str, doc: str, call: Endpoint, /, **parameters: Any) -> Endpoint:
+def _signed(name: str, doc: str, call: RouteHandler, /, **parameters: Any) -> RouteHandler:
     """`call` as a function of these parameters, which the framework reads: name -> type, or (type, default)."""
     call.__name__, call.__doc__ = name, doc
     call.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
@@ -72,8 +72,8 @@ def _signed(name: str, doc: str, call: Endpoint, /, **parameters: Any) -> Endpoi
 
 
 def _common(kind: Kind) -> dict[str, Any]:
-    shared: dict[str, Any] = {"parts": WithParts, "caller": WithCaller}
-    return shared | ({"ws": InWorkspace} if kind.scope is Scope.WORKSPACE else {})
+    shared: dict[str, Any] = {"parts": WithContext, "caller": WithCaller}
+    return shared | ({"ws": WorkspaceParam} if kind.scope is Scope.WORKSPACE else {})
 
 
 def _place(collection: Collection) -> dict[str, Any]:
@@ -81,11 +81,11 @@ def _place(collection: Collection) -> dict[str, Any]:
     return _common(collection.kind) | {"name": Annotated[named, Path(alias=collection.parameter)]}
 
 
-def _list(collection: Collection) -> Endpoint:
+def _list(collection: Collection) -> RouteHandler:
     kind = collection.kind
 
     async def call(
-        parts: Parts,
+        parts: ApiContext,
         caller: Caller,
         after: str | None,
         limit: int,
@@ -110,17 +110,17 @@ def _list(collection: Collection) -> Endpoint:
         after=(Annotated[str | None, Query(max_length=1000, description="`next` of the page before.")], None),
         limit=(Annotated[int, Query(ge=1, le=MOST, description="Items of a page at most.")], LIMIT),
         prefix=(Annotated[str | None, Query(max_length=80, description="Only names that begin so.")], None),
-        watch=(Watch, False),
+        watch=(WatchParam, False),
         since=(Since, None),
         last_event_id=(LastEventId, None),
         **filters,
     )
 
 
-def _get(collection: Collection) -> Endpoint:
+def _get(collection: Collection) -> RouteHandler:
     kind = collection.kind
 
-    async def call(parts: Parts, caller: Caller, name: str, response: Response, ws: str = "") -> BaseModel:
+    async def call(parts: ApiContext, caller: Caller, name: str, response: Response, ws: str = "") -> BaseModel:
         view = collection.one(Look(parts, caller, ws), name)
         if kind.stored and (found := parts.snapshot.find(kind.name, ws, name)) is not None:
             response.headers["etag"] = etag(found.uid, found.generation)
@@ -129,11 +129,11 @@ def _get(collection: Collection) -> Endpoint:
     return _signed(f"get_{kind.name}", f"One {kind.name}.", call, **_place(collection), response=Response)
 
 
-def _put(collection: Collection) -> Endpoint:
+def _put(collection: Collection) -> RouteHandler:
     kind = collection.kind
 
     async def call(
-        parts: Parts,
+        parts: ApiContext,
         caller: Caller,
         name: str,
         body: BaseModel,
@@ -180,10 +180,10 @@ def _put(collection: Collection) -> Endpoint:
     )
 
 
-def _delete(collection: Collection) -> Endpoint:
+def _delete(collection: Collection) -> RouteHandler:
     kind = collection.kind
 
-    async def call(parts: Parts, caller: Caller, name: str, precondition: Precondition, ws: str = "") -> None:
+    async def call(parts: ApiContext, caller: Caller, name: str, precondition: Precondition, ws: str = "") -> None:
         _hold_to_reach(kind, caller)
         if kind.owner:  # else whoever may write sees it, be it unreadable
             collection.one(Look(parts, caller, ws), name)

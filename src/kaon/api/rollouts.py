@@ -10,13 +10,13 @@ from pydantic import ValidationError
 from kaon.api import audit, edits
 from kaon.api.checks import check_spec
 from kaon.api.collection import Collection, Look
+from kaon.api.context import ApiContext, DeploymentParam, WithCaller, WithContext, WorkspaceParam
 from kaon.api.deployments import deployment_of, deployment_to_change, edited, owned
-from kaon.api.doors import Doors
 from kaon.api.keyring import Caller
-from kaon.api.parts import InWorkspace, OfDeployment, Parts, WithCaller, WithParts
 from kaon.api.preconditions import Precondition, WithPrecondition
 from kaon.api.problems import Unprocessable
-from kaon.api.shapes import revision_state, view_of
+from kaon.api.router import AuthorizedRouter
+from kaon.api.view_of import revision_state, view_of
 from kaon.api.views import DeploymentView, Items, RevisionState, UndoRequest
 from kaon.errors import Conflict, Unavailable
 from kaon.store.writes import UpdateStatus
@@ -26,7 +26,7 @@ from kaon.types.kinds import KINDS
 from kaon.types.resource import Deployment, Revision
 from kaon.types.shadow import ShadowReport, merged
 
-doors = Doors("/workspaces/{ws}/deployments", tag="deployments")
+doors = AuthorizedRouter("/workspaces/{ws}/deployments", tag="deployments")
 
 
 def _sees(revision: Revision, look: Look) -> bool:
@@ -47,7 +47,7 @@ collection = Collection(kind=KINDS["revision"], sees=_sees, view=_state)
 
 @doors.post("/{deployment}/pause", right=Right.WRITE)
 async def pause_deployment(
-    ws: InWorkspace, name: OfDeployment, parts: WithParts, caller: WithCaller, precondition: WithPrecondition
+    ws: WorkspaceParam, name: DeploymentParam, parts: WithContext, caller: WithCaller, precondition: WithPrecondition
 ) -> DeploymentView:
     """Hold the rollout where it is."""
     return await edited(
@@ -62,7 +62,7 @@ async def pause_deployment(
 
 @doors.post("/{deployment}/resume", right=Right.WRITE)
 async def resume_deployment(
-    ws: InWorkspace, name: OfDeployment, parts: WithParts, caller: WithCaller, precondition: WithPrecondition
+    ws: WorkspaceParam, name: DeploymentParam, parts: WithContext, caller: WithCaller, precondition: WithPrecondition
 ) -> DeploymentView:
     """Let the rollout go on."""
     return await edited(
@@ -77,7 +77,7 @@ async def resume_deployment(
 
 @doors.post("/{deployment}/promote", right=Right.WRITE)
 async def promote_deployment(
-    ws: InWorkspace, name: OfDeployment, parts: WithParts, caller: WithCaller, precondition: WithPrecondition
+    ws: WorkspaceParam, name: DeploymentParam, parts: WithContext, caller: WithCaller, precondition: WithPrecondition
 ) -> DeploymentView:
     """Let a canary take over without its further steps; without a canary, let the shadow begin its rollout."""
     deployment = await deployment_to_change(parts, ws, name, precondition)
@@ -100,7 +100,7 @@ async def promote_deployment(
 
 
 async def _promote_canary(
-    parts: Parts, caller: Caller, precondition: Precondition, ws: str, name: str
+    parts: ApiContext, caller: Caller, precondition: Precondition, ws: str, name: str
 ) -> DeploymentView:
     async def attempt() -> Deployment:
         current = await deployment_to_change(parts, ws, name, precondition)
@@ -123,7 +123,9 @@ def _on_trial(deployment: Deployment) -> bool:
 
 
 @doors.get("/{deployment}/revisions", right=Right.READ)
-async def list_revisions_of_deployment(ws: InWorkspace, name: OfDeployment, parts: WithParts) -> Items[RevisionState]:
+async def list_revisions_of_deployment(
+    ws: WorkspaceParam, name: DeploymentParam, parts: WithContext
+) -> Items[RevisionState]:
     """The history, oldest first."""
     deployment = await deployment_of(parts, ws, name)
     return Items(items=[revision_state(deployment, r) for r in _revisions(parts, deployment)])
@@ -131,9 +133,9 @@ async def list_revisions_of_deployment(ws: InWorkspace, name: OfDeployment, part
 
 @doors.post("/{deployment}/undo", right=Right.WRITE)
 async def undo_deployment(
-    ws: InWorkspace,
-    name: OfDeployment,
-    parts: WithParts,
+    ws: WorkspaceParam,
+    name: DeploymentParam,
+    parts: WithContext,
     caller: WithCaller,
     precondition: WithPrecondition,
     body: UndoRequest | None = None,
@@ -154,10 +156,10 @@ async def undo_deployment(
 
 @doors.put("/{deployment}/shadow", right=Right.WRITE)
 async def put_shadow(
-    ws: InWorkspace,
-    name: OfDeployment,
+    ws: WorkspaceParam,
+    name: DeploymentParam,
     body: Shadow,
-    parts: WithParts,
+    parts: WithContext,
     caller: WithCaller,
     precondition: WithPrecondition,
 ) -> DeploymentView:
@@ -179,7 +181,7 @@ async def put_shadow(
 
 @doors.delete("/{deployment}/shadow", right=Right.WRITE, status_code=204)
 async def delete_shadow(
-    ws: InWorkspace, name: OfDeployment, parts: WithParts, caller: WithCaller, precondition: WithPrecondition
+    ws: WorkspaceParam, name: DeploymentParam, parts: WithContext, caller: WithCaller, precondition: WithPrecondition
 ) -> None:
     """Let no revision get copies of calls any more."""
     await edited(
@@ -193,7 +195,7 @@ async def delete_shadow(
 
 
 @doors.get("/{deployment}/shadow", right=Right.READ)
-async def get_shadow(ws: InWorkspace, name: OfDeployment, parts: WithParts, caller: WithCaller) -> ShadowReport:
+async def get_shadow(ws: WorkspaceParam, name: DeploymentParam, parts: WithContext, caller: WithCaller) -> ShadowReport:
     """How the shadow's answers compare with those that callers got; revision 0: there is no shadow.
 
     Examples hold parts of real answers.
@@ -210,7 +212,7 @@ async def get_shadow(ws: InWorkspace, name: OfDeployment, parts: WithParts, call
     return merged(found, revision, spec.percent)
 
 
-async def _ask(parts: Parts, cloud: str, ws: str, name: str) -> ShadowReport | None:
+async def _ask(parts: ApiContext, cloud: str, ws: str, name: str) -> ShadowReport | None:
     """What one cloud's agent has compared; None when it does not say."""
     with parts.broker.ask(cloud, "shadow", {"workspace": ws, "deployment": name}) as question:
         try:
@@ -221,14 +223,14 @@ async def _ask(parts: Parts, cloud: str, ws: str, name: str) -> ShadowReport | N
             return None
 
 
-def _revisions(parts: Parts, deployment: Deployment) -> list[Revision]:
+def _revisions(parts: ApiContext, deployment: Deployment) -> list[Revision]:
     """Those of this deployment, not of one that had its name before."""
     found = parts.snapshot.of_deployment(deployment.workspace, deployment.name)
     own = [r for r in found if r.spec.deployment_uid in ("", deployment.uid)]
     return sorted(own, key=lambda r: r.spec.number)
 
 
-async def _template(parts: Parts, deployment: Deployment, number: int | None) -> Template:
+async def _template(parts: ApiContext, deployment: Deployment, number: int | None) -> Template:
     return _earlier(deployment, _revisions(parts, deployment), number).spec.template
 
 

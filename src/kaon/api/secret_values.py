@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from kaon import log
 from kaon.api import audit, edits
 from kaon.api.collection import Collection, Look
-from kaon.api.doors import Doors
+from kaon.api.context import ApiContext, Named, WithCaller, WithContext, WorkspaceParam
 from kaon.api.keyring import Caller
-from kaon.api.parts import InWorkspace, Named, Parts, WithCaller, WithParts
 from kaon.api.preconditions import WithPrecondition, hold_to
 from kaon.api.problems import Unprocessable
 from kaon.api.quotas import hold_to_count
+from kaon.api.router import AuthorizedRouter
 from kaon.api.views import SecretRequest, SecretView
 from kaon.errors import Conflict, Forbidden, NotFound
 from kaon.store.writes import Create, UpdateSpec
@@ -23,7 +23,7 @@ from kaon.types.kind import Verb
 from kaon.types.kinds import KINDS
 from kaon.types.resource import Secret
 
-doors = Doors("/workspaces/{ws}/secrets", tag="secrets")
+doors = AuthorizedRouter("/workspaces/{ws}/secrets", tag="secrets")
 
 
 def _users_at(look: Look) -> _Users:
@@ -51,10 +51,10 @@ collection = Collection(
 
 @doors.put("/{name}", right=Right.WRITE)
 async def put_secret(
-    ws: InWorkspace,
+    ws: WorkspaceParam,
     name: Named,
     body: SecretRequest,
-    parts: WithParts,
+    parts: WithContext,
     caller: WithCaller,
     precondition: WithPrecondition,
 ) -> SecretView:
@@ -81,7 +81,7 @@ async def put_secret(
 
 @doors.delete("/{name}", right=Right.WRITE, status_code=204)
 async def delete_secret(
-    ws: InWorkspace, name: Named, parts: WithParts, caller: WithCaller, precondition: WithPrecondition
+    ws: WorkspaceParam, name: Named, parts: WithContext, caller: WithCaller, precondition: WithPrecondition
 ) -> None:
     """Forget a secret that no revision gets which runs, or may run without anybody asking.
 
@@ -134,7 +134,7 @@ class _Users:
     """Revisions that would get it if somebody went back to them."""
 
 
-def _users(parts: Parts, ws: str, caller: Caller) -> _Users:
+def _users(parts: ApiContext, ws: str, caller: Caller) -> _Users:
     """Of the deployments that `caller` sees."""
     deployments = {d.name: d for d in parts.snapshot.list("deployment", ws) if caller.standing.sees(ws, d.name)}
     running: defaultdict[str, dict[str, None]] = defaultdict(dict)

@@ -8,9 +8,9 @@ from typing import Annotated
 
 from fastapi import Query
 
+from kaon.api.context import ApiContext, DeploymentParam, WithContext, WorkspaceParam
 from kaon.api.deployments import deployment_of
-from kaon.api.doors import Doors
-from kaon.api.parts import InWorkspace, OfDeployment, Parts, WithParts
+from kaon.api.router import AuthorizedRouter
 from kaon.laws.traffic import MINUTE_S, price, series, window
 from kaon.store.traffic import RING_S, SECONDS_S, STEP_S
 from kaon.types.key import Right
@@ -24,12 +24,16 @@ WEEK_S = 7 * 86_400.0
 _PRICED_S = 3600.0
 _POINTS = 1500
 
-doors = Doors("/workspaces/{ws}/deployments", tag="deployments")
-Span = Annotated[float, Query(gt=0, le=WEEK_S, allow_inf_nan=False, description="How far back the series goes, s.")]
+doors = AuthorizedRouter("/workspaces/{ws}/deployments", tag="deployments")
+SpanParam = Annotated[
+    float, Query(gt=0, le=WEEK_S, allow_inf_nan=False, description="How far back the series goes, s.")
+]
 
 
 @doors.get("/{deployment}/stats", right=Right.READ)
-async def get_stats(ws: InWorkspace, name: OfDeployment, parts: WithParts, span_s: Span = SECONDS_S) -> Stats:
+async def get_stats(
+    ws: WorkspaceParam, name: DeploymentParam, parts: WithContext, span_s: SpanParam = SECONDS_S
+) -> Stats:
     """How it does: the last 12 s, 60 s and 30 min, in sum and by revision; and a series over the last `span_s`.
 
     The series has seconds of the last two minutes, steps of ten seconds of the last half hour, minutes of what is
@@ -89,7 +93,7 @@ def _step_s(span_s: float) -> float:
     return MINUTE_S * max(1, -(-span_s // (MINUTE_S * _POINTS)))
 
 
-def _service(parts: Parts, deployment: Deployment) -> ServiceSpec:
+def _service(parts: ApiContext, deployment: Deployment) -> ServiceSpec:
     """As its artifact says; of one that is gone nothing is known."""
     artifact = parts.snapshot.find("artifact", deployment.workspace, deployment.spec.template.artifact)
     return ServiceSpec(name="unknown", entry="unknown:Unknown") if artifact is None else artifact.spec.manifest.service

@@ -12,34 +12,34 @@ from typing import Any
 from fastapi import Response
 
 from kaon.api import audit, edits
+from kaon.api.context import ApiContext, DeploymentParam, WithCaller, WithContext, WorkspaceParam
 from kaon.api.deployments import deployment_of, deployment_to_change, edited
-from kaon.api.doors import Doors
 from kaon.api.keyring import Caller
-from kaon.api.parts import InWorkspace, OfDeployment, Parts, WithCaller, WithParts
 from kaon.api.preconditions import Precondition, WithPrecondition, hold_to
 from kaon.api.problems import Unprocessable
+from kaon.api.router import AuthorizedRouter
 from kaon.errors import Conflict
-from kaon.laws.tune import board, scaling, standing
+from kaon.laws.tune import board, scaling, values_in_force
 from kaon.laws.tune.board import lasting
 from kaon.store.writes import UpdateStatus
 from kaon.types.etag import etag
 from kaon.types.key import Right
-from kaon.types.knobs import Values, figure, spelled
+from kaon.types.knobs import KnobValues, figure, spelled
 from kaon.types.resource import Deployment
 from kaon.types.service import ServiceSpec
-from kaon.types.tuning import KnobState, Mode, TuningRequest, TuningState, TuningStatus
+from kaon.types.tuning import KnobState, TuningMode, TuningRequest, TuningState, TuningStatus
 
 _MODES = {
-    Mode.OFF: "The tuner is off.",
-    Mode.RECOMMEND: "The tuner recommends and changes nothing.",
-    Mode.AUTO: "The tuner tries what its twin finds better, and keeps what proves so.",
+    TuningMode.OFF: "The tuner is off.",
+    TuningMode.RECOMMEND: "The tuner recommends and changes nothing.",
+    TuningMode.AUTO: "The tuner tries what its twin finds better, and keeps what proves so.",
 }
 
-doors = Doors("/workspaces/{ws}/deployments", tag="deployments")
+doors = AuthorizedRouter("/workspaces/{ws}/deployments", tag="deployments")
 
 
 @doors.get("/{deployment}/tuning", right=Right.READ)
-async def get_tuning(ws: InWorkspace, name: OfDeployment, response: Response, parts: WithParts) -> TuningState:
+async def get_tuning(ws: WorkspaceParam, name: DeploymentParam, response: Response, parts: WithContext) -> TuningState:
     """How the tuner stands: its knobs, what it tries and recommends, what it tried, and the loss by the minute."""
     deployment = await deployment_of(parts, ws, name)
     response.headers["etag"] = _tag(deployment)
@@ -48,10 +48,10 @@ async def get_tuning(ws: InWorkspace, name: OfDeployment, response: Response, pa
 
 @doors.post("/{deployment}/tuning", right=Right.WRITE)
 async def steer_tuning(
-    ws: InWorkspace,
-    name: OfDeployment,
+    ws: WorkspaceParam,
+    name: DeploymentParam,
     body: TuningRequest,
-    parts: WithParts,
+    parts: WithContext,
     caller: WithCaller,
     precondition: WithPrecondition,
 ) -> TuningState:
@@ -80,7 +80,7 @@ async def steer_tuning(
     return await _state(parts, await edits.until_written(attempt))
 
 
-async def _hold_to(parts: Parts, precondition: Precondition, current: Deployment) -> None:
+async def _hold_to(parts: ApiContext, precondition: Precondition, current: Deployment) -> None:
     place = "deployment", current.workspace, current.name
     await hold_to(parts, precondition, current, *place, tag=_tag(current))
 
@@ -93,7 +93,7 @@ def _tag(deployment: Deployment) -> str:
     return etag(digest[:16], deployment.generation)
 
 
-def check_values(name: str, wanted: Values, knobs: tuple[KnobState, ...]) -> None:
+def check_values(name: str, wanted: KnobValues, knobs: tuple[KnobState, ...]) -> None:
     """Raises `Unprocessable` that names each value which is none of a knob's, and says what it takes, or which are."""
     by_name = {knob.name: knob for knob in knobs}
     missing = f"there is no such knob; there is {', '.join(by_name) or 'none'}"
@@ -120,7 +120,7 @@ def _takes(knob: KnobState | None, value: float) -> bool:
     return knob is not None and knob.low <= value <= knob.high and not (knob.whole and value != int(value))
 
 
-def check_trial(deployment: Deployment, wanted: Values, knobs: tuple[KnobState, ...]) -> None:
+def check_trial(deployment: Deployment, wanted: KnobValues, knobs: tuple[KnobState, ...]) -> None:
     """Raises `Unprocessable` for what would never be tried: where nothing is tuned, and for what is in force."""
     name = deployment.name
     if not any(knob.tuned for knob in knobs):
@@ -142,18 +142,18 @@ def _changed(current: Deployment, body: TuningRequest, now_s: float, by: str) ->
     if body.apply:
         if was.recommended is None:
             raise Unprocessable(f"Nothing is recommended for '{name}'.", hint=f"See why: kaon tune {name}")
-        return standing.put(was, was.recommended.values, now_s, by)
+        return values_in_force.put(was, was.recommended.values, now_s, by)
     if body.undo:
-        if not standing.undoes(was):
+        if not values_in_force.undoes(was):
             raise Unprocessable(
                 f"There is nothing to undo: the knobs of '{name}' were never changed, and nothing is tried.",
                 hint=f"See: kaon tune {name}",
             )
-        return standing.undone(was, now_s, by)
+        return values_in_force.undone(was, now_s, by)
     if body.set is not None:
-        return standing.put(was, body.set, now_s, by)
+        return values_in_force.put(was, body.set, now_s, by)
     assert body.attempt is not None
-    if current.spec.tuning.mode is Mode.OFF:
+    if current.spec.tuning.mode is TuningMode.OFF:
         raise Unprocessable(
             f"The tuner of '{name}' is off: it tries nothing.", hint=f"Switch it on: kaon tune {name} --recommend"
         )
@@ -166,11 +166,11 @@ def _changed(current: Deployment, body: TuningRequest, now_s: float, by: str) ->
             f"Nothing is tried for '{name}' for another {lasting(was.off_until - now_s)}: too much was taken back.",
             hint=f"See what: kaon tune {name}; without a trial: kaon tune {name} --set KNOB=VALUE",
         )
-    return standing.asked(was, body.attempt, by)
+    return values_in_force.asked(was, body.attempt, by)
 
 
 async def _set_mode(
-    parts: Parts, caller: Caller, deployment: Deployment, mode: Mode, precondition: Precondition
+    parts: ApiContext, caller: Caller, deployment: Deployment, mode: TuningMode, precondition: Precondition
 ) -> TuningState:
     place = deployment.workspace, deployment.name
     if deployment.spec.tuning.mode is not mode:
@@ -196,21 +196,21 @@ def _told(body: TuningRequest, before: TuningStatus, after: TuningStatus) -> str
     return f"{'As recommended' if body.apply else 'Set by hand'}: {spelled(after.values)}."
 
 
-async def _state(parts: Parts, deployment: Deployment) -> TuningState:
+async def _state(parts: ApiContext, deployment: Deployment) -> TuningState:
     """What the tuner says, with what the store has later word of: a write is seen at once."""
     mode, status = deployment.spec.tuning.mode, deployment.status.tuning
     said = parts.opinions.tuning(deployment.workspace, deployment.name, deployment.uid) or TuningState(
         workspace=deployment.workspace,
         deployment=deployment.name,
         mode=mode,
-        state="off" if mode is Mode.OFF else "learning",
+        state="off" if mode is TuningMode.OFF else "learning",
         reason="the tuner has not looked at it since the platform started",
     )
     changed: dict[str, Any] = {"mode": mode, "trial": status.trial, "asked": status.asked}
     changed |= {"recommended": status.recommended, "probation": status.probation, "off_until": status.off_until}
-    if mode is Mode.OFF and said.mode is not mode:
+    if mode is TuningMode.OFF and said.mode is not mode:
         changed |= {"state": "off", "reason": "it was switched off"}
-    elif said.state == "off" and mode is not Mode.OFF:
+    elif said.state == "off" and mode is not TuningMode.OFF:
         changed |= {"state": "learning", "reason": "it was switched on just now"}
     artifact = parts.snapshot.find("artifact", deployment.workspace, deployment.spec.template.artifact)
     if artifact is not None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from kaon.api.context import ApiContext
 from kaon.api.keyring import Caller
-from kaon.api.parts import Parts
 from kaon.api.views import UnreadableView
 from kaon.store.records import unreadable_row
 from kaon.types.key import identity_deployment
 
 
-def unreadable_in(parts: Parts, caller: Caller, kind: str, workspace: str) -> list[UnreadableView]:
+def unreadable_in(parts: ApiContext, caller: Caller, kind: str, workspace: str) -> list[UnreadableView]:
     """The rows of `kind` in `workspace` (empty: those of no workspace) that cannot be read, as far as the caller sees
     them: of deployments its own, of other kinds those who see the whole workspace."""
     rows = [row for row in parts.snapshot.unreadable(kind) if row.workspace == workspace]

@@ -28,8 +28,8 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from kaon.api.collection import Collection, Look, chosen_of, fits
+from kaon.api.context import ApiContext
 from kaon.api.keyring import Caller
-from kaon.api.parts import Parts
 from kaon.api.recent import Recent
 from kaon.errors import Gone, Unavailable
 from kaon.store.port import AnyResource
@@ -84,7 +84,7 @@ class ResourceWatch:
     """The changes of what a caller sees of a kind. A context: it follows the snapshot while inside."""
 
     def __init__(
-        self, parts: Parts, caller: Caller, workspace: str, collection: Collection, query: dict[str, Any]
+        self, parts: ApiContext, caller: Caller, workspace: str, collection: Collection, query: dict[str, Any]
     ) -> None:
         self._parts = parts
         self._caller = caller
@@ -202,7 +202,9 @@ def _is_another(was: _Sent, is_: _Sent | None) -> bool:
 class EventStream(StreamingResponse):
     """A watch as an answer: it ends with the key, and lets go of everything however it ends."""
 
-    def __init__(self, parts: Parts, caller: Caller, source: Source, first: Sequence[Signal], exits: ExitStack) -> None:
+    def __init__(
+        self, parts: ApiContext, caller: Caller, source: Source, first: Sequence[Signal], exits: ExitStack
+    ) -> None:
         super().__init__(self._frames(first), media_type=MEDIA_TYPE)
         self._parts = parts
         self._caller = caller
@@ -246,7 +248,7 @@ def _frame(signal: Signal, id_: int | None) -> bytes:
 
 
 def watched(
-    parts: Parts, caller: Caller, workspace: str, collection: Collection, query: dict[str, Any], since: int | None
+    parts: ApiContext, caller: Caller, workspace: str, collection: Collection, query: dict[str, Any], since: int | None
 ) -> EventStream:
     """The stream of a kind's changes. Raises `Gone`, `TooManyRequests`."""
     with ExitStack() as exits:

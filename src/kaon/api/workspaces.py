@@ -6,9 +6,9 @@ from functools import partial
 
 from kaon.api import audit, edits
 from kaon.api.collection import Collection
-from kaon.api.doors import Doors
-from kaon.api.parts import InWorkspace, Parts, WithCaller, WithParts
+from kaon.api.context import ApiContext, WithCaller, WithContext, WorkspaceParam
 from kaon.api.preconditions import WithPrecondition, hold_to
+from kaon.api.router import AuthorizedRouter
 from kaon.api.views import WorkspaceRequest, WorkspaceView
 from kaon.errors import Conflict, Forbidden
 from kaon.store.garbage import discard
@@ -19,7 +19,7 @@ from kaon.types.kind import Verb
 from kaon.types.kinds import KINDS
 from kaon.types.workspace import DEFAULT_WORKSPACE, WorkspaceSpec
 
-doors = Doors("/workspaces", tag="workspaces")
+doors = AuthorizedRouter("/workspaces", tag="workspaces")
 collection = Collection(
     kind=KINDS["workspace"],
     sees=lambda workspace, look: look.caller.standing.sees(workspace.name),
@@ -30,7 +30,7 @@ collection = Collection(
 
 
 @doors.post("", right=Right.ADMIN, status_code=201)
-async def create_workspace(body: WorkspaceRequest, parts: WithParts, caller: WithCaller) -> WorkspaceView:
+async def create_workspace(body: WorkspaceRequest, parts: WithContext, caller: WithCaller) -> WorkspaceView:
     """Make a workspace. For admins of every workspace."""
     if caller.standing.workspace is not None or caller.standing.deployments is not None:
         raise Forbidden("Workspaces are made by an admin of every workspace.", hint="Ask one of them.")
@@ -42,7 +42,7 @@ async def create_workspace(body: WorkspaceRequest, parts: WithParts, caller: Wit
 
 @doors.delete("/{ws}", right=Right.ADMIN, status_code=204)
 async def delete_workspace(
-    ws: InWorkspace, parts: WithParts, caller: WithCaller, precondition: WithPrecondition
+    ws: WorkspaceParam, parts: WithContext, caller: WithCaller, precondition: WithPrecondition
 ) -> None:
     """Delete an empty workspace, with its keys, secrets and artifacts. For admins of every workspace."""
     if caller.standing.workspace is not None or caller.standing.deployments is not None:
@@ -70,7 +70,7 @@ async def delete_workspace(
     await edits.until_written(attempt)
 
 
-async def _all(parts: Parts, kind: str, ws: str) -> list[AnyResource | Unreadable]:
+async def _all(parts: ApiContext, kind: str, ws: str) -> list[AnyResource | Unreadable]:
     """The resources of a kind in a workspace, those that cannot be read included."""
     unreadable: list[Unreadable] = []
     return [*await parts.store.list_all(kind, ws, unreadable=unreadable), *unreadable]

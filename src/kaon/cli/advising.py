@@ -6,14 +6,14 @@ import textwrap
 import time
 from collections.abc import Sequence
 
-from kaon.cli.output import Format, Shape, put, put_list
+from kaon.cli.output import Format, TableShape, put, put_list
 from kaon.cli.remote import opened
 from kaon.cli.text import plain, since
 from kaon.cli.watching import across
 from kaon.types.advice import Advice, Advised
 
 _WIDEST = 120
-SHAPE: Shape[Advice] = Shape(
+SHAPE: TableShape[Advice] = TableShape(
     ("deployment", "finding", "evidence", "gain", "command"),
     lambda a: (a.deployment, a.finding, a.evidence, a.gain, a.command),
     lambda a: f"{a.deployment}/{a.finding}",

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from kaon.api.views import DeploymentView, WorkspaceRequest
+from kaon.build.build import Built
 from kaon.cli import difference
 from kaon.cli.deploying import bring, built, valid_spec
 from kaon.cli.notes import ask, note
@@ -19,7 +20,6 @@ from kaon.cli.remote import Remote, opened
 from kaon.cli.text import plain
 from kaon.cli.waiting import until_rolled_out
 from kaon.errors import InvalidInput, NotFound
-from kaon.sdk.build import Built
 from kaon.types.artifact import Consent
 from kaon.types.deployment import DeploymentSpec
 from kaon.types.kind import Verb
@@ -56,7 +56,7 @@ class Document(Model):
 
 
 @dataclass(frozen=True)
-class Step:
+class ApplyStep:
     """What is to be done for one document."""
 
     document: Document
@@ -169,19 +169,19 @@ def _apply(
                 put(f"{plain(view.name)}: {view.state} at {plain(view.url)}")
 
 
-def _planned(document: Document, build: Callable[[Document], Built], workspace: str | None) -> Step:
+def _planned(document: Document, build: Callable[[Document], Built], workspace: str | None) -> ApplyStep:
     with opened(document.workspace or workspace) as remote:
         if document.kind == "workspace":
-            return Step(document, None, None, exists=any(w.name == document.name for w in remote.workspaces()))
+            return ApplyStep(document, None, None, exists=any(w.name == document.name for w in remote.workspaces()))
         if document.kind != "deployment":
             return _planned_by_kind(document, remote)
         current = remote.find_deployment(document.name)
     artifact = build(document) if document.source else None
     before = current.spec if current else None
-    return Step(document, before, _wanted(document, before, artifact), artifact, seen=current)
+    return ApplyStep(document, before, _wanted(document, before, artifact), artifact, seen=current)
 
 
-def _planned_by_kind(document: Document, remote: Remote) -> Step:
+def _planned_by_kind(document: Document, remote: Remote) -> ApplyStep:
     """What a document changes whose kind has nothing special."""
     kind = KINDS[document.kind]
     try:
@@ -193,10 +193,10 @@ def _planned_by_kind(document: Document, remote: Remote) -> Step:
     try:
         current = remote.resource(kind, document.name)
     except NotFound:
-        return Step(document, None, after)
+        return ApplyStep(document, None, after)
     unseen = after.model_dump(exclude=set(type(current.spec).model_fields))  # what no view has is taken for the same
     before = kind.spec.model_validate(unseen | current.spec.model_dump())
-    return Step(document, before, after, version=current.version)
+    return ApplyStep(document, before, after, version=current.version)
 
 
 def _variables(document: Document) -> dict[str, str]:
@@ -225,7 +225,7 @@ def _wanted(document: Document, current: DeploymentSpec | None, artifact: Built 
     return valid_spec({**document.spec, **owner, "template": template})
 
 
-def _do(step: Step, workspace: str | None) -> None:
+def _do(step: ApplyStep, workspace: str | None) -> None:
     with opened(step.document.workspace or workspace) as remote:
         if step.document.kind == "workspace":
             remote.create_workspace(WorkspaceRequest(name=step.document.name, description=step.document.description))

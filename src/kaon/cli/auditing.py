@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from kaon.cli.output import Format, Shape, put_list
+from kaon.cli.output import Format, TableShape, put_list
 from kaon.cli.remote import opened
 from kaon.cli.text import since
 from kaon.types.audit import ActorKind, AuditRecord, Outcome
@@ -26,9 +26,9 @@ def show(
     put_list(found[::-1], records(now), form)
 
 
-def records(now: float) -> Shape[AuditRecord]:
+def records(now: float) -> TableShape[AuditRecord]:
     """Audit records as a table."""
-    return Shape(
+    return TableShape(
         ("age", "who", "did", "about", "from"),
         lambda r: (since(r.at, now), _who(r), _did(r), _about(r), r.address or "-"),
         lambda r: str(r.id),

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from kaon.cli.text import plain, seconds
 from kaon.errors import InvalidInput
-from kaon.types.deployment import Floor, Law, Scaling
+from kaon.types.deployment import Floor, Scaling, ScalingLawName
 from kaon.types.model import from_request
 
 _FLOOR = re.compile(r"(\d{1,4})@(\d\d:\d\d)-(\d\d:\d\d)")
@@ -20,23 +20,23 @@ NONE = "none"
 
 
 @dataclass(frozen=True)
-class Wishes:
+class ReplicaBounds:
     """What the command line names; None: as it is."""
 
     replicas: int | None = None
     low: int | None = None
     high: int | None = None
-    law: Law | None = None
+    law: ScalingLawName | None = None
     keep_alive: str | None = None
     floors: Sequence[str] | None = None
 
     @property
     def any(self) -> bool:
         """Whether anything is named."""
-        return self != Wishes()
+        return self != ReplicaBounds()
 
 
-def wished(current: Scaling, wishes: Wishes) -> Scaling:
+def wished(current: Scaling, wishes: ReplicaBounds) -> Scaling:
     """`current` with what is named in its place. Raises `InvalidInput`."""
     low, high = _range(current, wishes)
     changes: dict[str, Any] = {"min": low, "max": high}
@@ -58,7 +58,7 @@ def wished(current: Scaling, wishes: Wishes) -> Scaling:
         ) from None
 
 
-def _range(current: Scaling, wishes: Wishes) -> tuple[int, int]:
+def _range(current: Scaling, wishes: ReplicaBounds) -> tuple[int, int]:
     low, high = wishes.low, wishes.high
     if wishes.replicas is not None:
         if low is not None or high is not None:

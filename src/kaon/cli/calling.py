@@ -16,7 +16,7 @@ from kaon.cli.notes import note
 from kaon.cli.remote import opened
 from kaon.cli.text import json_safe, plain
 from kaon.client.client import Client
-from kaon.client.deployment import Call, value_of
+from kaon.client.deployment import ClientCall, value_of
 from kaon.errors import InvalidInput
 from kaon.settings import Settings
 from kaon.types.headers import is_name, is_value
@@ -82,7 +82,7 @@ def answered(name: str, endpoint: str, asked: Asked, workspace: str | None, time
         else:
             operation = client._operation(endpoint)
             given = values.arguments(asked.texts, operation.schemas, operation.definitions)
-        yield client._send(Call(endpoint, given, headers=headers), value_of)
+        yield client._send(ClientCall(endpoint, given, headers=headers), value_of)
 
 
 def said(answer: Any) -> str:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kaon.cli import assigning, deploying, difference, shapes, sharing
-from kaon.cli.bounds import Wishes, wished
+from kaon.cli.bounds import ReplicaBounds, wished
 from kaon.cli.notes import ask, note
 from kaon.cli.output import Format, put, put_list
 from kaon.cli.progress import Progress
@@ -27,7 +27,9 @@ _DRAIN_S = 120.0
 _LOOK_S = 0.2
 
 
-def scale(name: str, wishes: Wishes, workspace: str | None, *, yes: bool, dry_run: bool, wait_s: float | None) -> None:
+def scale(
+    name: str, wishes: ReplicaBounds, workspace: str | None, *, yes: bool, dry_run: bool, wait_s: float | None
+) -> None:
     """Change the bounds; to none at all only after a yes."""
     if not wishes.any:
         raise InvalidInput("How many replicas?", hint="Give a number, or --min and --max.")

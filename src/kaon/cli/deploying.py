@@ -16,6 +16,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from kaon.api.views import DeploymentView
+from kaon.build.build import Built, build
+from kaon.build.limits import LOCK
+from kaon.build.marks import name_of_service
+from kaon.build.sources import Target, find_target
 from kaon.cli import assigning, bounds, contexts, difference, rollouts, shapes
 from kaon.cli.notes import note
 from kaon.cli.output import Format, put, put_one
@@ -24,16 +28,12 @@ from kaon.cli.remote import Remote
 from kaon.cli.text import plain, size
 from kaon.cli.waiting import awaits_promotion, until_rolled_out
 from kaon.errors import InvalidInput
-from kaon.sdk.build import Built, build
-from kaon.sdk.limits import LOCK
-from kaon.sdk.marks import name_of_service
-from kaon.sdk.sources import Target, find_target
 from kaon.settings import Settings
 from kaon.types.artifact import Consent, Manifest
 from kaon.types.deployment import DeploymentSpec, Template
 from kaon.types.model import from_request
 
-Change = Callable[[DeploymentSpec | None], DeploymentSpec]
+SpecChange = Callable[[DeploymentSpec | None], DeploymentSpec]
 """From a spec as it is, or none, to the one that is wanted."""
 
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
@@ -43,12 +43,12 @@ _SHELL_SAFE_URL = re.compile(r"https?://[A-Za-z0-9.:\[\]/~-]+")
 
 
 @dataclass(frozen=True)
-class Wishes:
+class DeployOptions:
     """What the command line names of a deployment; None: as it is."""
 
     env: Mapping[str, str]
     secrets: Mapping[str, str]
-    scale: bounds.Wishes
+    scale: bounds.ReplicaBounds
     public: bool | None = None
     sets: Sequence[str] = ()
     canary: str = ""
@@ -56,7 +56,7 @@ class Wishes:
     shadow: float | None = None
 
 
-def merged(current: DeploymentSpec | None, artifact: Built, wishes: Wishes) -> DeploymentSpec:
+def merged(current: DeploymentSpec | None, artifact: Built, wishes: DeployOptions) -> DeploymentSpec:
     """The spec that keeps what was not named. Raises `InvalidInput`; pure."""
     base = current or DeploymentSpec(template=Template(artifact=artifact.digest))
     env = {name: value for name, value in base.template.env.items() if name not in wishes.secrets}
@@ -156,7 +156,7 @@ def bring(remote: Remote, artifact: Built) -> None:
         remote.upload(artifact.path, lambda _: None)
 
 
-def preview(remote: Remote, name: str, change: Change) -> None:
+def preview(remote: Remote, name: str, change: SpecChange) -> None:
     """Print what would change."""
     current = remote.find_deployment(name)
     before = current.spec if current else None

@@ -14,15 +14,15 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from kaon.build.environments import Environments
+from kaon.build.locks import lock_for
+from kaon.build.requirements import stated_requirements
+from kaon.build.sources import Target, find_target
 from kaon.cli.deploying import telling_of_a_lock
 from kaon.cli.notes import note
 from kaon.cli.progress import Progress
 from kaon.errors import Conflict
-from kaon.sdk.environments import Environments
-from kaon.sdk.locks import lock_for
-from kaon.sdk.requirements import stated_requirements
 from kaon.sdk.setting import of_every_shell
-from kaon.sdk.sources import Target, find_target
 from kaon.settings import Settings
 from kaon.types.artifact import Consent
 from kaon.types.key import Access

@@ -1,6 +1,6 @@
 """What `doctor` does: looks at this machine and the platform on it; every finding has a cause and a next command.
 
-Each check is a function of the settings that returns one `Finding`. A check that itself fails is a finding too.
+Each check is a function of the settings that returns one `CheckResult`. A check that itself fails is a finding too.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from kaon.cli.machine import PARTS
 from kaon.cli.options import TRUST
-from kaon.cli.output import Format, Shape, put_list
+from kaon.cli.output import Format, TableShape, put_list
 from kaon.cli.remote import opened
 from kaon.cli.text import age, plain, size
 from kaon.errors import KaonError
@@ -30,7 +30,7 @@ _CLOCK_S = 5.0
 _PYTHON = (3, 11)
 
 
-class Verdict(StrEnum):
+class CheckVerdict(StrEnum):
     """How a check came out."""
 
     OK = "ok"
@@ -38,28 +38,28 @@ class Verdict(StrEnum):
     FAIL = "fail"
 
 
-class Finding(Model):
+class CheckResult(Model):
     """What a check found."""
 
     check: str
-    verdict: Verdict
+    verdict: CheckVerdict
     cause: str
     next: str = ""
 
 
-def _ok(check: str, cause: str) -> Finding:
-    return Finding(check=check, verdict=Verdict.OK, cause=cause)
+def _ok(check: str, cause: str) -> CheckResult:
+    return CheckResult(check=check, verdict=CheckVerdict.OK, cause=cause)
 
 
-def _warn(check: str, cause: str, then: str) -> Finding:
-    return Finding(check=check, verdict=Verdict.WARN, cause=cause, next=then)
+def _warn(check: str, cause: str, then: str) -> CheckResult:
+    return CheckResult(check=check, verdict=CheckVerdict.WARN, cause=cause, next=then)
 
 
-def _fail(check: str, cause: str, then: str) -> Finding:
-    return Finding(check=check, verdict=Verdict.FAIL, cause=cause, next=then)
+def _fail(check: str, cause: str, then: str) -> CheckResult:
+    return CheckResult(check=check, verdict=CheckVerdict.FAIL, cause=cause, next=then)
 
 
-def python(_: Settings) -> Finding:
+def python(_: Settings) -> CheckResult:
     """Whether this Python is new enough."""
     version = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info[:2] < _PYTHON:
@@ -67,14 +67,14 @@ def python(_: Settings) -> Finding:
     return _ok("python", version)
 
 
-def envoy(_: Settings) -> Finding:
+def envoy(_: Settings) -> CheckResult:
     """Whether the edge's program is here."""
     from kaon.edge.process import find_binary
 
     return _ok("envoy", find_binary())
 
 
-def uv(_: Settings) -> Finding:
+def uv(_: Settings) -> CheckResult:
     """Whether the program that makes environments is here."""
     try:
         from uv import find_uv_bin
@@ -84,7 +84,7 @@ def uv(_: Settings) -> Finding:
         return _fail("uv", "uv is not installed.", "pip install uv")
 
 
-def home(settings: Settings) -> Finding:
+def home(settings: Settings) -> CheckResult:
     """Whether the home is nobody else's."""
     folder = settings.home
     if not folder.exists():
@@ -97,12 +97,12 @@ def home(settings: Settings) -> Finding:
     return _ok("home", str(folder))
 
 
-def trust(_: Settings) -> Finding:
+def trust(_: Settings) -> CheckResult:
     """What nobody should find out by themselves."""
     return _warn("trust", TRUST, "give tenants that do not trust each other machines of their own")
 
 
-def disk(settings: Settings) -> Finding:
+def disk(settings: Settings) -> CheckResult:
     """Whether there is room."""
     folder = next(above for above in (settings.home, *settings.home.absolute().parents) if above.exists())
     free = shutil.disk_usage(folder).free
@@ -112,7 +112,7 @@ def disk(settings: Settings) -> Finding:
     return _ok("disk", text) if free >= _FREE_BYTES_WARN else _warn("disk", text, "make room soon")
 
 
-def files(_: Settings) -> Finding:
+def files(_: Settings) -> CheckResult:
     """How many files and sockets a process may open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = sys.maxsize if hard == resource.RLIM_INFINITY else hard
@@ -122,7 +122,7 @@ def files(_: Settings) -> Finding:
     return _ok("files", text) if most >= _FILES_WARN else _warn("files", text, f"ulimit -n {_FILES_WARN}")
 
 
-def port(settings: Settings) -> Finding:
+def port(settings: Settings) -> CheckResult:
     """Whether the edge's port is free, or taken by our edge."""
     where = f"{settings.host}:{settings.port}"
     if is_held(settings.run_dir / "edge.lock"):
@@ -137,7 +137,7 @@ def port(settings: Settings) -> Finding:
     return _ok("port", f"{where} is free")
 
 
-def sockets(settings: Settings) -> Finding:
+def sockets(settings: Settings) -> CheckResult:
     """Whether sockets can be made, and nobody else reaches them."""
     folder: Path = settings.run_dir
     if not folder.exists():
@@ -149,7 +149,7 @@ def sockets(settings: Settings) -> Finding:
     return _ok("sockets", str(folder))
 
 
-def processes(settings: Settings) -> Finding:
+def processes(settings: Settings) -> CheckResult:
     """Whether all of the platform runs, or none."""
     running = [part for part in PARTS if is_held(settings.run_dir / f"{part}.lock")]
     if not running:
@@ -162,7 +162,7 @@ def processes(settings: Settings) -> Finding:
     return _ok("processes", f"{', '.join(running)} run")
 
 
-def api(settings: Settings) -> Finding:
+def api(settings: Settings) -> CheckResult:
     """Whether the API answers, takes our key, and hears from its agents."""
     if not is_held(settings.run_dir / "server.lock"):
         return _warn("api", "There is no server to ask.", "kaon up")
@@ -182,7 +182,7 @@ def api(settings: Settings) -> Finding:
     return _ok("api", f"answers as {me.role} in {1000 * took_s:.0f} ms")
 
 
-def clock(settings: Settings) -> Finding:
+def clock(settings: Settings) -> CheckResult:
     """Whether the clock is where the platform's files say that it was."""
     ahead_s = 0.0
     for file in (settings.home / "server" / "kaon.db", settings.home / "agent" / "plan.json"):
@@ -193,7 +193,7 @@ def clock(settings: Settings) -> Finding:
     return _ok("clock", time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime()))
 
 
-CHECKS: tuple[Callable[[Settings], Finding], ...] = (
+CHECKS: tuple[Callable[[Settings], CheckResult], ...] = (
     python,
     envoy,
     uv,
@@ -208,19 +208,19 @@ CHECKS: tuple[Callable[[Settings], Finding], ...] = (
     api,
 )
 
-SHAPE: Shape[Finding] = Shape(
+SHAPE: TableShape[CheckResult] = TableShape(
     ("check", "verdict", "what", "next"),
     lambda found: (found.check, found.verdict, found.cause, found.next),
     lambda found: found.check,
 )
 
 
-def examine(settings: Settings, checks: Sequence[Callable[[Settings], Finding]] = CHECKS) -> list[Finding]:
+def examine(settings: Settings, checks: Sequence[Callable[[Settings], CheckResult]] = CHECKS) -> list[CheckResult]:
     """What every check found."""
     return [_looked(check, settings) for check in checks]
 
 
-def _looked(check: Callable[[Settings], Finding], settings: Settings) -> Finding:
+def _looked(check: Callable[[Settings], CheckResult], settings: Settings) -> CheckResult:
     try:
         return check(settings)
     except KaonError as error:
@@ -233,4 +233,4 @@ def run(form: Format) -> int:
     """Print the findings; the exit code: 1 when one failed."""
     found = examine(Settings())
     put_list(found, SHAPE, form)
-    return int(any(finding.verdict is Verdict.FAIL for finding in found))
+    return int(any(finding.verdict is CheckVerdict.FAIL for finding in found))

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from kaon.cli.charts import columns
 from kaon.cli.text import width
 
-Span = tuple[str, str]
-Line = list[Span]
-Values = Sequence[float | None]
+StyledText = tuple[str, str]
+StyledLine = list[StyledText]
+ChartValues = Sequence[float | None]
 
 LABEL = 9
 """Columns at the left of a chart."""
@@ -20,25 +20,27 @@ GOOD, WORSE, BAD, DIM, TITLE = "green", "yellow", "red", "dim", "bold"
 UNKNOWN = "-"
 
 
-def text(lines: Sequence[Line]) -> str:
+def text(lines: Sequence[StyledLine]) -> str:
     """Without styles."""
     return "\n".join("".join(part for _, part in line).rstrip() for line in lines)
 
 
-def chart(title: Line, values: Values, wide: int, height: int, style: str) -> list[Line]:
+def chart(title: StyledLine, values: ChartValues, wide: int, height: int, style: str) -> list[StyledLine]:
     """Columns under their title; what is unknown is a gap. The scale ends at the highest, and not below 1."""
     most = max([1.0, *(value for value in values if value is not None)])
     return [title, *bars(values, wide, height, style, most, number)]
 
 
-def bars(values: Values, wide: int, height: int, style: str, most: float, said: Callable[[float], str]) -> list[Line]:
+def bars(
+    values: ChartValues, wide: int, height: int, style: str, most: float, said: Callable[[float], str]
+) -> list[StyledLine]:
     """Columns from 0 to `most`, with that scale at the left."""
     rows = columns([value or 0.0 for value in fitted(values, wide)], most, height)
     marks = [most, *[None] * (height - 2), 0.0] if height > 1 else [most]
     return [[mark(value, said), (style, row)] for value, row in zip(marks, rows, strict=True)]
 
 
-def fitted(values: Values, wide: int) -> list[float | None]:
+def fitted(values: ChartValues, wide: int) -> list[float | None]:
     """As many values as there are columns: each drawn several times, or the highest of several."""
     if not values:
         return [None] * wide
@@ -52,15 +54,15 @@ def fitted(values: Values, wide: int) -> list[float | None]:
     return [max((v for v in cut if v is not None), default=None) for cut in cuts]
 
 
-def mark(value: float | None, said: Callable[[float], str]) -> Span:
+def mark(value: float | None, said: Callable[[float], str]) -> StyledText:
     """A value of the scale at the left of a chart."""
     label = "" if value is None else said(value)
     return DIM, f"{label:>{LABEL - 2}} ┤"
 
 
-def runs(cells: Sequence[Span]) -> Line:
+def runs(cells: Sequence[StyledText]) -> StyledLine:
     """Neighbours of one style as one."""
-    line: Line = []
+    line: StyledLine = []
     for style, part in cells:
         if line and line[-1][0] == style:
             line[-1] = (style, line[-1][1] + part)
@@ -94,9 +96,9 @@ def share(value: float | None, *, fine: bool = False) -> str:
     return f"{value * 100:.3g} %" if fine else f"{value * 100:.0f} %"
 
 
-def cut(line: Line, across: int) -> Line:
+def cut(line: StyledLine, across: int) -> StyledLine:
     """What fits."""
-    kept: Line = []
+    kept: StyledLine = []
     for style, part in line:
         left = across - sum(width(p) for _, p in kept)
         if left > 0:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kaon.api.views import Decisions, DeploymentView
-from kaon.cli import dials
+from kaon.cli import tuner_page
 from kaon.cli.output import Format, document, put
 from kaon.cli.remote import opened
 from kaon.cli.shapes import bounded
@@ -71,8 +71,8 @@ def _tuning(figures: Mapping[str, Any], change: str) -> tuple[str, str]:
         return change, ""
     loss = figures.get("loss")
     gains = {name: figures.get(name) for name in ("predicted", "realised")} if loss else {}
-    told = [f"{name}: loss {dials.changed(gain / loss)}" for name, gain in gains.items() if loss and gain]
-    move = dials.moved(before, after)
+    told = [f"{name}: loss {tuner_page.changed(gain / loss)}" for name, gain in gains.items() if loss and gain]
+    move = tuner_page.moved(before, after)
     return f"{_DID.get(str(figures.get('kind')), '')}{move}" if move else "stays as it is", ", ".join(told)
 
 

@@ -11,10 +11,10 @@ from typing import Any
 from kaon import log
 from kaon.cli import advising, shapes
 from kaon.cli.following import until_nobody_reads
-from kaon.cli.output import Format, Shape, across, document, put, put_list, put_one, shown
+from kaon.cli.output import Format, TableShape, across, document, put, put_list, put_one, shown
 from kaon.cli.remote import Remote, opened
 from kaon.cli.text import json_safe, pairs, plain, table
-from kaon.client.watch import Change
+from kaon.client.watch import ResourceChange
 from kaon.errors import InvalidInput, NotFound
 from kaon.types.kind import Kind, Verb
 from kaon.types.kinds import KINDS, kind_named
@@ -74,7 +74,7 @@ def _follow(remote: Remote, kind: Kind, name: str, form: Format, *, wide: bool =
             rows = [*rows, row][-_ALIGNED:]
 
 
-def _said(change: Change, shape: Shape[Any], form: Format) -> str:
+def _said(change: ResourceChange, shape: TableShape[Any], form: Format) -> str:
     """A change as a document: JSON on a line of its own, YAML behind a separator."""
     if form is Format.NAME:
         return plain(shape.name(change.view))

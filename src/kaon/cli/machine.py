@@ -20,7 +20,7 @@ PARTS = ("server", "agent", "edge")
 """The platform's own processes, by the names of their locks."""
 
 
-class Part(Model):
+class PlatformPart(Model):
     """One of the platform's processes."""
 
     name: str
@@ -50,17 +50,17 @@ def down() -> None:
     note("Kaon is down; what it keeps is in " + str(Settings().home))
 
 
-def parts_here(settings: Settings) -> list[Part]:
+def parts_here(settings: Settings) -> list[PlatformPart]:
     """The platform's processes as this machine shows them."""
     return [_part(name, settings) for name in PARTS]
 
 
-def _part(name: str, settings: Settings) -> Part:
+def _part(name: str, settings: Settings) -> PlatformPart:
     lock = settings.run_dir / f"{name}.lock"
     pids = holders(lock) if is_held(lock) else []
     if not pids:
-        return Part(name=name, running=False)
-    return Part(
+        return PlatformPart(name=name, running=False)
+    return PlatformPart(
         name=name, running=True, pid=pids[0], started_at=started_at(pids[0]), memory_bytes=sum(map(_memory, pids))
     )
 

@@ -18,7 +18,7 @@ HEADINGS = (SERVE, LOOK, CHANGE, SHARE, PLATFORM)
 """Headings of the verbs in `kaon --help`, in order."""
 
 Output = Annotated[Format, typer.Option("-o", "--output", help="How to print: table, json, yaml or name.")]
-InWorkspace = Annotated[
+WorkspaceOption = Annotated[
     str | None, typer.Option("-w", "--workspace", help="The workspace; the context's own unless given.")
 ]
 Include = Annotated[

@@ -27,7 +27,7 @@ class Format(StrEnum):
 
 
 @dataclass(frozen=True)
-class Shape(Generic[T]):
+class TableShape(Generic[T]):
     """How things of one type become a table: titles, the cells of one thing, and what says its name."""
 
     titles: tuple[str, ...]
@@ -35,7 +35,7 @@ class Shape(Generic[T]):
     name: Callable[[T], str]
 
 
-def shown(things: Sequence[T], shape: Shape[T], form: Format, columns: int | None = None) -> str:
+def shown(things: Sequence[T], shape: TableShape[T], form: Format, columns: int | None = None) -> str:
     """A list as text; a table fits `columns` if they are named."""
     if form is Format.TABLE:
         return table(shape.titles, [shape.row(thing) for thing in things], columns)
@@ -68,12 +68,12 @@ def put(text: str) -> None:
         sys.stdout.flush()
 
 
-def put_list(things: Sequence[T], shape: Shape[T], form: Format) -> None:
+def put_list(things: Sequence[T], shape: TableShape[T], form: Format) -> None:
     """Print a list."""
     put(shown(things, shape, form, across()))
 
 
-def put_one(thing: T, shape: Shape[T], form: Format) -> None:
+def put_one(thing: T, shape: TableShape[T], form: Format) -> None:
     """Print one thing: a table of one row, or one document."""
     if form in (Format.JSON, Format.YAML):
         put(document(thing.model_dump(mode="json"), form))

@@ -16,10 +16,10 @@ from kaon.api.views import (
     CloudView,
     Decisions,
     DeploymentView,
-    Health,
     KeyMade,
     KeyRequest,
     KeyView,
+    PlatformHealth,
     ReplicaView,
     RevisionState,
     SecretView,
@@ -31,8 +31,8 @@ from kaon.api.views import (
 from kaon.cli import contexts
 from kaon.cli.notes import note
 from kaon.cli.text import plain
-from kaon.client.platform import Platform
-from kaon.client.watch import Change
+from kaon.client.platform import PlatformClient
+from kaon.client.watch import ResourceChange
 from kaon.drivers.port import LogLine
 from kaon.errors import InvalidInput, NotFound
 from kaon.settings import Settings
@@ -52,7 +52,7 @@ from kaon.types.window import Stats
 class Remote:
     """One workspace of a platform."""
 
-    def __init__(self, platform: Platform, workspace: str) -> None:
+    def __init__(self, platform: PlatformClient, workspace: str) -> None:
         self._platform = platform
         self.workspace = workspace
 
@@ -62,9 +62,9 @@ class Remote:
                 raise InvalidInput(f"'{plain(part)}' is no name.", hint="See the deployments: kaon ps")
         return "/".join(["/workspaces", quote(self.workspace, safe=""), *(quote(part, safe=":") for part in parts)])
 
-    def health(self) -> Health:
+    def health(self) -> PlatformHealth:
         """That the API runs, and its version."""
-        return self._platform.read(Health, "/health")
+        return self._platform.read(PlatformHealth, "/health")
 
     def whoami(self) -> Whoami:
         """What the key may do."""
@@ -78,7 +78,7 @@ class Remote:
         """One resource."""
         return self.artifact(name) if kind.name == "artifact" else self._platform.resource(kind, self.workspace, name)
 
-    def watch(self, kind: Kind, /, **query: str | int | None) -> Iterator[Change]:
+    def watch(self, kind: Kind, /, **query: str | int | None) -> Iterator[ResourceChange]:
         """What there is of a kind, then each change as it comes."""
         return self._platform.watch(kind, self.workspace, **query)
 
@@ -294,7 +294,7 @@ def opened(workspace: str | None = None) -> Iterator[Remote]:
     """The platform of the context in use, in `workspace` or the context's own."""
     context = contexts.in_use()
     key = contexts.key_of(context)
-    platform = Platform(key, url=context.url, socket=Settings().api_socket)
+    platform = PlatformClient(key, url=context.url, socket=Settings().api_socket)
     platform.on_unreadable = _note_unreadable
     try:
         yield Remote(platform, workspace or context.workspace)

@@ -11,12 +11,12 @@ from pydantic import ValidationError
 
 from kaon.cli import shapes
 from kaon.cli.notes import note
-from kaon.cli.output import Format, Shape, put, put_list, put_one
+from kaon.cli.output import Format, TableShape, put, put_list, put_one
 from kaon.cli.remote import opened
 from kaon.cli.text import plain, since, table, width
 from kaon.cli.waiting import awaits_promotion, until_rolled_out
 from kaon.errors import InvalidInput, Unavailable
-from kaon.types.deployment import Arm, Canary, DeploymentSpec, Gate, RolloutState, Shadow
+from kaon.types.deployment import Canary, CanaryArm, CanaryGate, DeploymentSpec, RolloutState, Shadow
 from kaon.types.model import from_request
 from kaon.types.shadow import Difference, ShadowReport
 
@@ -101,7 +101,7 @@ def trial(view: DeploymentView, now: float) -> str:
     return "\n".join(plain(line, keep="\n") for line in lines)
 
 
-def _row(revision: str, share: str, ready: str, arm: Arm) -> tuple[str, ...]:
+def _row(revision: str, share: str, ready: str, arm: CanaryArm) -> tuple[str, ...]:
     p99 = "-" if arm.p99_s is None else f"{1000 * arm.p99_s:,.0f} ms"
     return revision, share, ready, f"{arm.calls:,}", _of(arm.failed, arm.calls), _of(arm.slow, arm.timed), p99
 
@@ -113,7 +113,7 @@ def _of(part: int, whole: int) -> str:
     return f"{part:,} ({percent:.0f} %)" if percent >= 10 else f"{part:,} ({percent:.2g} %)"
 
 
-def _gate(gate: Gate) -> str:
+def _gate(gate: CanaryGate) -> str:
     leans = f", leans to {gate.leans}" if gate.verdict not in ("worse", "fine") else ""
     odds = f"{gate.odds:,.0f}" if gate.odds < 1e6 else "over a million"
     return f"{gate.name}: {gate.verdict}{leans}; the evidence is {odds} to 1, known from {gate.needed:,.0f} to 1"
@@ -163,7 +163,7 @@ def diff(name: str, workspace: str | None, form: Format) -> None:
     put(compared(name, report, time.time()))
 
 
-_REPORT: Shape[ShadowReport] = Shape(
+_REPORT: TableShape[ShadowReport] = TableShape(
     ("revision", "matched", "differing", "missing"),
     lambda r: (r.revision, r.matched, r.differing, r.missing),
     lambda r: str(r.revision),

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from kaon.api.views import DeploymentView, RevisionState
-from kaon.cli.output import Format, Shape, document
+from kaon.cli.output import Format, TableShape, document
 from kaon.cli.text import folded, plain, since, size, stamp, table
-from kaon.types.deployment import Law, Scaling
+from kaon.types.deployment import Scaling, ScalingLawName
 from kaon.types.event import Event
 from kaon.types.kind import Column, Form, Kind
 from kaon.types.kinds import KINDS
@@ -19,7 +19,7 @@ from kaon.types.kinds.deployment import at_rest, tuned
 from kaon.types.knobs import spelled
 from kaon.types.objective import Objective
 from kaon.types.replica import ReplicaStatus
-from kaon.types.tuning import Mode
+from kaon.types.tuning import TuningMode
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -34,11 +34,11 @@ _RESTING = {
 }
 
 
-def of(name: str, now: float, *, wide: bool = False, without: frozenset[str] = frozenset()) -> Shape[Any]:
+def of(name: str, now: float, *, wide: bool = False, without: frozenset[str] = frozenset()) -> TableShape[Any]:
     """How a kind's views become a table, as its declaration says; with the columns of `-o wide`, or without some."""
     kind = KINDS[name]
     columns = [c for c in kind.columns if (wide or not c.wide) and c.title not in without]
-    return Shape(
+    return TableShape(
         tuple(column.title for column in columns),
         lambda view: tuple(cell(column, view, now) for column in columns),
         kind.label,
@@ -61,7 +61,7 @@ def cell(column: Column, view: Any, now: float) -> object:
             return value
 
 
-def revisions(now: float) -> Shape[RevisionState]:
+def revisions(now: float) -> TableShape[RevisionState]:
     """The revisions of one deployment, which goes without saying; their numbers name them."""
     return replace(of("revision", now, without=frozenset({"deployment"})), name=lambda r: str(r.number))
 
@@ -129,7 +129,7 @@ def described_by_kind(
 def _tuning(deployment: DeploymentView) -> str:
     """What the tuner may do and what it has done, where that is not as it begins: recommending, all knobs as usual."""
     mode, values = deployment.spec.tuning.mode, deployment.status.tuning.values
-    parts = [f"mode {mode}"] if mode is not Mode.RECOMMEND else []
+    parts = [f"mode {mode}"] if mode is not TuningMode.RECOMMEND else []
     parts += [f"in force: {spelled(values)}"] if values else []
     word = tuned(deployment)
     said = "; ".join([*parts, *([_TUNED[word]] if word else [])])
@@ -143,7 +143,7 @@ def bounded(scaling: Scaling) -> str:
     if scaling.min == scaling.max:
         return f"{scaling.max} replica{'s' if scaling.max > 1 else ''}"
     parts = [f"{scaling.min} to {scaling.max} replicas"]
-    parts += [f"by the law of {scaling.law}"] if scaling.law is not Law.KAON else []
+    parts += [f"by the law of {scaling.law}"] if scaling.law is not ScalingLawName.KAON else []
     parts += [f"at least {f.replicas} from {f.start} to {f.end} UTC" for f in scaling.floors]
     if scaling.min == 0:
         kept = "as long as it was learnt" if scaling.keep_alive_s is None else f"{scaling.keep_alive_s:g} s"
@@ -179,7 +179,7 @@ def _fact(name: str, text: str, columns: int | None) -> list[str]:
     return [f"{name + ':' if n == 0 else '':<11}{row}" for n, row in enumerate(rows)]
 
 
-def _rows(shape: Shape[T], things: Sequence[T], columns: int | None) -> str:
+def _rows(shape: TableShape[T], things: Sequence[T], columns: int | None) -> str:
     """A table, two columns further in."""
     within = None if columns is None else columns - 2
     return table(shape.titles, [shape.row(thing) for thing in things], within) if things else ""

@@ -19,7 +19,7 @@ from kaon.errors import InvalidInput
 from kaon.laws import choice
 from kaon.sim import picture, trace
 from kaon.sim.engine import available
-from kaon.sim.replay import MOST_CALLS, TICK_S, Answer, Service, Wishes, replay
+from kaon.sim.replay import MOST_CALLS, TICK_S, ReplayedService, ReplayOptions, ReplayResult, replay
 from kaon.sim.trace import Trace
 from kaon.types.deployment import Scaling
 from kaon.types.model import Model, from_request
@@ -35,7 +35,7 @@ _RECORDED_S = 6 * 3600.0
 _NOW = "as it is set"
 
 
-class Figures(Model):
+class PredictedFigures(Model):
     """What a replica takes, as `--set service.` names it."""
 
     row_s: float = Field(ge=0, le=3600)
@@ -44,12 +44,12 @@ class Figures(Model):
     start_s: float = Field(gt=0, le=3600)
 
 
-class Question(Model):
+class SimulationRequest(Model):
     """All that a replay depends on beside the traffic."""
 
     scaling: Scaling
     objective: Objective
-    service: Figures
+    service: PredictedFigures
 
 
 def simulate(
@@ -87,7 +87,7 @@ def simulate(
         put(shown(questions, answers))
 
 
-def asked(base: Question, changes: Sequence[str]) -> dict[str, Question]:
+def asked(base: SimulationRequest, changes: Sequence[str]) -> dict[str, SimulationRequest]:
     """The questions under their titles: as it is set, and with `changes`. What a replica takes is no wish, but how it
     is: it holds for both. Pure."""
     facts = [text for text in changes if text.strip().startswith("service.")]
@@ -96,7 +96,7 @@ def asked(base: Question, changes: Sequence[str]) -> dict[str, Question]:
     return {_NOW: now} | ({f"with {', '.join(wishes)}": changed(now, wishes)} if wishes else {})
 
 
-def _as_it_is(remote: Remote, name: str) -> tuple[Question, list[str]]:
+def _as_it_is(remote: Remote, name: str) -> tuple[SimulationRequest, list[str]]:
     """The deployment as it is set, and which of its figures had to be assumed."""
     view = remote.deployment(name)
     service = remote.artifact(view.spec.template.artifact).spec.manifest.service
@@ -112,7 +112,9 @@ def _as_it_is(remote: Remote, name: str) -> tuple[Question, list[str]]:
         figures["start_s"] = starts[-1]
         assumed.remove("service.start_s")
     figures["max_batch"] = choice.max_batch(service)
-    return Question(scaling=view.spec.scaling, objective=objective, service=Figures(**figures)), assumed
+    return SimulationRequest(
+        scaling=view.spec.scaling, objective=objective, service=PredictedFigures(**figures)
+    ), assumed
 
 
 def _traffic(remote: Remote, name: str, file: Path | None) -> Trace:
@@ -143,16 +145,16 @@ def _bound(traffic: Trace) -> None:
         )
 
 
-def changed(base: Question, texts: Sequence[str]) -> Question:
+def changed(base: SimulationRequest, texts: Sequence[str]) -> SimulationRequest:
     """`base` with other values at some places, as 'scaling.max=5'. Raises `InvalidInput`; pure."""
     try:
-        return from_request(Question, assigned(base.model_dump(), texts, model=Question))
+        return from_request(SimulationRequest, assigned(base.model_dump(), texts, model=SimulationRequest))
     except ValidationError as error:
         wrong = [{"where": ".".join(map(str, e["loc"])), "message": e["msg"]} for e in error.errors()]
         raise InvalidInput("What is set is not valid.", errors=wrong) from None
 
 
-def _replayed(title: str, question: Question, traffic: Trace, seed: int) -> Answer:
+def _replayed(title: str, question: SimulationRequest, traffic: Trace, seed: int) -> ReplayResult:
     with Progress() as progress:
         tenth = -1
 
@@ -163,11 +165,11 @@ def _replayed(title: str, question: Question, traffic: Trace, seed: int) -> Answ
                 progress.say("Simulating", f"{title}, {10 * tenth} %")
 
         figures = question.service
-        service = Service(figures.row_s, figures.call_s, figures.max_batch, figures.start_s)
-        return replay(Wishes(question.scaling, question.objective), service, traffic, seed=seed, on_progress=say)
+        service = ReplayedService(figures.row_s, figures.call_s, figures.max_batch, figures.start_s)
+        return replay(ReplayOptions(question.scaling, question.objective), service, traffic, seed=seed, on_progress=say)
 
 
-def shown(questions: Mapping[str, Question], answers: Mapping[str, Answer]) -> str:
+def shown(questions: Mapping[str, SimulationRequest], answers: Mapping[str, ReplayResult]) -> str:
     """A table with a column for each answer, and charts. Pure."""
     deadlines = " / ".join(dict.fromkeys(f"{q.objective.patience_s:g} s" for q in questions.values()))
     rows = [
@@ -198,8 +200,8 @@ def told(
     name: str,
     traffic: Trace,
     assumed: Sequence[str],
-    questions: Mapping[str, Question],
-    answers: Mapping[str, Answer],
+    questions: Mapping[str, SimulationRequest],
+    answers: Mapping[str, ReplayResult],
 ) -> dict[str, Any]:
     """The same as plain values."""
     return {
@@ -227,10 +229,10 @@ def told(
     }
 
 
-def drawn(name: str, now: Question, answers: Mapping[str, Answer]) -> str:
+def drawn(name: str, now: SimulationRequest, answers: Mapping[str, ReplayResult]) -> str:
     """The same as SVG: replicas that full batches would need, and those of each answer."""
     figures = now.service
-    serves = Service(figures.row_s, figures.call_s, figures.max_batch, figures.start_s).serves_rps
+    serves = ReplayedService(figures.row_s, figures.call_s, figures.max_batch, figures.start_s).serves_rps
     first = next(iter(answers.values()))
     series: dict[str, tuple[Sequence[float], str]] = {
         "needed at full batches": ([rps / serves for rps in first.load], picture.GREY)

@@ -9,26 +9,26 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import TypeAdapter, ValidationError
 
-from kaon.cli import dials, watching
+from kaon.cli import tuner_page, watching
 from kaon.cli.notes import note
 from kaon.cli.output import Format, document, put
 from kaon.cli.remote import Remote, opened
 from kaon.cli.replaying import Replay, replayed
 from kaon.cli.text import pairs, plain, seconds, stamp
 from kaon.errors import InvalidInput, KaonError
-from kaon.types.knobs import Values, figure
-from kaon.types.tuning import Mode, TuningRequest, TuningState
+from kaon.types.knobs import KnobValues, figure
+from kaon.types.tuning import TuningMode, TuningRequest, TuningState
 
 _KEPT = 1000
 """Decisions that a platform keeps of a deployment at most. Each epoch has what the twin answered, some 10 kB."""
 _MODES = {
-    Mode.OFF: "The tuner of {name} is off; what is in force stays: kaon tune {name}",
-    Mode.RECOMMEND: "The tuner of {name} recommends and changes nothing: kaon tune {name}",
-    Mode.AUTO: "The tuner of {name} tries what its twin finds better, and keeps what proves so: kaon tune {name}",
+    TuningMode.OFF: "The tuner of {name} is off; what is in force stays: kaon tune {name}",
+    TuningMode.RECOMMEND: "The tuner of {name} recommends and changes nothing: kaon tune {name}",
+    TuningMode.AUTO: "The tuner of {name} tries what its twin finds better, and keeps what proves so: kaon tune {name}",
 }
 
 
-_VALUES: TypeAdapter[Values] = TypeAdapter(Values)
+_VALUES: TypeAdapter[KnobValues] = TypeAdapter(KnobValues)
 
 
 class NotReplayed(KaonError):
@@ -46,10 +46,10 @@ def show(name: str, watch: bool, workspace: str | None, form: Format) -> None:
             put(document(remote.tuning(name).model_dump(mode="json"), form))
         elif watch and sys.stdout.isatty():
             remote.tuning(name)
-            watching.live(lambda wide, down: dials.picture(remote.tuning(name), time.time(), wide, down))
+            watching.live(lambda wide, down: tuner_page.picture(remote.tuning(name), time.time(), wide, down))
         else:
             state = remote.tuning(name)
-            watching.print_once(dials.picture(state, time.time(), watching.across()))
+            watching.print_once(tuner_page.picture(state, time.time(), watching.across()))
 
 
 def say(name: str, request: TuningRequest, workspace: str | None, form: Format) -> None:
@@ -67,13 +67,15 @@ def told(request: TuningRequest, before: TuningState, after: TuningState) -> str
     """What was said and what came of it; pure."""
     name = after.deployment
     if request.mode is not None:
-        now = "" if request.mode is Mode.OFF else f"\nNow: {after.state}: {after.reason}."
+        now = "" if request.mode is TuningMode.OFF else f"\nNow: {after.state}: {after.reason}."
         return _MODES[request.mode].format(name=name) + now
     was = {knob.name: knob.value for knob in before.knobs}
     if request.attempt is not None:
-        return f"{dials.moved(was, request.attempt) or 'What is in force'} is to be tried: kaon tune {name} --watch"
+        return (
+            f"{tuner_page.moved(was, request.attempt) or 'What is in force'} is to be tried: kaon tune {name} --watch"
+        )
     force = {knob.name: knob.value for knob in after.knobs}
-    move = dials.moved(was, force)
+    move = tuner_page.moved(was, force)
     if move and request.undo:
         typed = " ".join(f"--set {knob}={figure(value)}" for knob, value in was.items() if force.get(knob) != value)
         return f"In force in a few seconds: {move}. The other way again: kaon tune {name} {typed}"
@@ -83,7 +85,7 @@ def told(request: TuningRequest, before: TuningState, after: TuningState) -> str
 
 
 def asked(
-    name: str, modes: Mapping[Mode, bool], apply: bool, undo: bool, puts: Sequence[str], tries: Sequence[str]
+    name: str, modes: Mapping[TuningMode, bool], apply: bool, undo: bool, puts: Sequence[str], tries: Sequence[str]
 ) -> TuningRequest | None:
     """The one thing that is said; None: nothing is. Raises `InvalidInput`; pure."""
     said: list[TuningRequest] = [TuningRequest(mode=mode) for mode, on in modes.items() if on]
@@ -96,7 +98,7 @@ def asked(
     return said[0] if said else None
 
 
-def values(texts: Sequence[str], option: str, name: str) -> Values:
+def values(texts: Sequence[str], option: str, name: str) -> KnobValues:
     """'max_batch=16' texts as values of the knobs of `name`. Raises `InvalidInput`."""
     hint = f"Like {option} max_batch=16; see the knobs: kaon tune {plain(name)}"
     told = pairs(texts, option)

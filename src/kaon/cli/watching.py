@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from kaon.cli import drawing, gauges
-from kaon.cli.drawing import Line
+from kaon.cli import drawing, stats_page
+from kaon.cli.drawing import StyledLine
 from kaon.cli.output import Format, document, put
 from kaon.cli.remote import opened
 from kaon.cli.text import plain
@@ -33,13 +33,13 @@ def stats(name: str, since_s: float | None, once: bool, workspace: str | None, f
         elif form is not Format.TABLE:
             put(document(remote.stats(name, span_s).model_dump(mode="json"), form))
         elif once or not sys.stdout.isatty():
-            put(drawing.text(gauges.picture(remote.stats(name, span_s), across())))
+            put(drawing.text(stats_page.picture(remote.stats(name, span_s), across())))
         else:
             remote.deployment(name)
-            live(lambda wide, down: gauges.picture(remote.stats(name, span_s), wide, down))
+            live(lambda wide, down: stats_page.picture(remote.stats(name, span_s), wide, down))
 
 
-def live(look: Callable[[int, int], list[Line]]) -> None:
+def live(look: Callable[[int, int], list[StyledLine]]) -> None:
     """Draw what `look` gives for so many columns and lines, again every second, until Ctrl-C."""
     from rich.console import Console
     from rich.live import Live
@@ -56,7 +56,7 @@ def live(look: Callable[[int, int], list[Line]]) -> None:
             time.sleep(EVERY_S - time.time() % EVERY_S)
 
 
-def print_once(lines: Sequence[Line]) -> None:
+def print_once(lines: Sequence[StyledLine]) -> None:
     """Print a picture: with colours on a terminal that wants some, else as plain text."""
     if not sys.stdout.isatty():
         put(drawing.text(lines))
@@ -68,7 +68,7 @@ def print_once(lines: Sequence[Line]) -> None:
         console.print(line)
 
 
-def styled(lines: Sequence[Line]) -> list[Text]:
+def styled(lines: Sequence[StyledLine]) -> list[Text]:
     """Lines as rich has them."""
     from rich.text import Text
 

@@ -17,14 +17,14 @@ from kaon.types.hosts import LOOPBACK, split_url
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class Destination:
     """A deployment's URL, without a slash at its end, and a key; empty: none."""
 
     url: str
     key: str
 
 
-def find(target: str, key: str | None = None, environ: Mapping[str, str] = os.environ) -> Address:
+def find(target: str, key: str | None = None, environ: Mapping[str, str] = os.environ) -> Destination:
     """The address that `target`, a URL or a name, stands for. Raises InvalidInput when it is neither."""
     edge = environ.get("KAON_EDGE_URL", "").rstrip("/")
     settings = Settings()
@@ -42,7 +42,7 @@ def find(target: str, key: str | None = None, environ: Mapping[str, str] = os.en
         raise InvalidInput(f"{target!r} is not the URL of a deployment.", hint="Try 'http://127.0.0.1:8080/name'.")
     if key is None:
         key = _own_key(url, host, edge, environ, settings)
-    return Address(url, key)
+    return Destination(url, key)
 
 
 def _own_key(url: str, host: str, edge: str, environ: Mapping[str, str], settings: Settings) -> str:

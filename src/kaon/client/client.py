@@ -1,6 +1,6 @@
 """`kaon.Client` and `kaon.AsyncClient`: a deployment's endpoints as methods.
 
-Both hold a `Deployment`, which knows what to say, and carry its messages over HTTP.
+Both hold a `RemoteDeployment`, which knows what to say, and carry its messages over HTTP.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any, Self
 import httpx2
 
 from kaon.client import address
-from kaon.client.deployment import Call, Deployment, Read, value_of
+from kaon.client.deployment import ClientCall, Read, RemoteDeployment, value_of
 from kaon.client.events import EventReader
-from kaon.client.exchange import Failure, Outcome, Request, Response, Wait, error_of
+from kaon.client.exchange import CallFailure, HttpRequest, HttpResponse, Outcome, RetryWait, error_of
 from kaon.client.operation import Operation
 from kaon.clock import SystemClock
 from kaon.errors import InvalidInput, KaonError
@@ -51,14 +51,14 @@ class Client:
 
     def __init__(self, target: str, key: str | None = None, *, timeout_s: float | None = None) -> None:
         where = address.find(target, key)
-        self._deployment = Deployment(where.url, where.key, timeout_s, SystemClock(), random.random)
+        self._deployment = RemoteDeployment(where.url, where.key, timeout_s, SystemClock(), random.random)
         self._http = httpx2.Client(mounts=_LOOPBACK, limits=_limits())
 
     def call(self, endpoint: Any = "call", /, *body: Any, **arguments: Any) -> Any:
         """Call an endpoint by its name, as its method would; without a name, the endpoint that is called `call`."""
         return self._send(_named(endpoint, body, arguments), value_of)
 
-    def _send(self, call: Call, read: Read) -> Any:
+    def _send(self, call: ClientCall, read: Read) -> Any:
         operation = self._drive(self._deployment.find(call))
         if operation.kind == "stream":
             request = self._deployment.stream(operation, call)
@@ -68,7 +68,7 @@ class Client:
 
     def _operation(self, endpoint: str) -> Operation:
         """What the deployment's document says of an endpoint. Raises KaonError."""
-        operation: Operation = self._drive(self._deployment.find(Call(endpoint, {})))
+        operation: Operation = self._drive(self._deployment.find(ClientCall(endpoint, {})))
         return operation
 
     def close(self, *body: Any, **arguments: Any) -> Any:
@@ -88,26 +88,26 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self._http.close()
 
-    def _drive(self, conversation: Generator[Request | Wait, Outcome | None, Any]) -> Any:
+    def _drive(self, conversation: Generator[HttpRequest | RetryWait, Outcome | None, Any]) -> Any:
         outcome: Outcome | None = None
         while True:
             try:
                 step = conversation.send(outcome)
             except StopIteration as end:
                 return end.value
-            if isinstance(step, Wait):
+            if isinstance(step, RetryWait):
                 time.sleep(step.delay_s)
                 outcome = None
             else:
                 outcome = self._exchange(step)
 
-    def _exchange(self, request: Request) -> Outcome:
+    def _exchange(self, request: HttpRequest) -> Outcome:
         try:
             return _response(self._http.send(_built(self._http, request)))
         except httpx2.HTTPError as error:
             return _failure(error, request)
 
-    def _items(self, request: Request, read: Read) -> Iterator[Any]:
+    def _items(self, request: HttpRequest, read: Read) -> Iterator[Any]:
         reader = EventReader()
         with self._opened(request) as response:
             try:
@@ -117,7 +117,7 @@ class Client:
             except httpx2.HTTPError as error:
                 raise _error(error, request) from None
 
-    def _pieces(self, request: Request) -> Iterator[bytes]:
+    def _pieces(self, request: HttpRequest) -> Iterator[bytes]:
         with self._opened(request) as response:
             try:
                 yield from response.iter_bytes()
@@ -125,7 +125,7 @@ class Client:
                 raise _error(error, request) from None
 
     @contextmanager
-    def _opened(self, request: Request) -> Iterator[httpx2.Response]:
+    def _opened(self, request: HttpRequest) -> Iterator[httpx2.Response]:
         try:
             response = self._http.send(_built(self._http, request), stream=True)
         except httpx2.HTTPError as error:
@@ -142,7 +142,7 @@ class Client:
 class AsyncReply:
     """An answer on its way: `await` it for the value, or go through a stream with `async for`."""
 
-    def __init__(self, client: AsyncClient, call: Call, read: Read) -> None:
+    def __init__(self, client: AsyncClient, call: ClientCall, read: Read) -> None:
         self._client, self._call, self._read = client, call, read
 
     def __await__(self) -> Generator[Any, None, Any]:
@@ -160,14 +160,14 @@ class AsyncClient:
 
     def __init__(self, target: str, key: str | None = None, *, timeout_s: float | None = None) -> None:
         where = address.find(target, key)
-        self._deployment = Deployment(where.url, where.key, timeout_s, SystemClock(), random.random)
+        self._deployment = RemoteDeployment(where.url, where.key, timeout_s, SystemClock(), random.random)
         self._http = httpx2.AsyncClient(mounts=_LOOPBACK, limits=_limits())
 
     def call(self, endpoint: Any = "call", /, *body: Any, **arguments: Any) -> AsyncReply:
         """Call an endpoint by its name, as its method would; without a name, the endpoint that is called `call`."""
         return self._send(_named(endpoint, body, arguments), value_of)
 
-    def _send(self, call: Call, read: Read) -> AsyncReply:
+    def _send(self, call: ClientCall, read: Read) -> AsyncReply:
         return AsyncReply(self, call, read)
 
     def aclose(self, *body: Any, **arguments: Any) -> Any:
@@ -185,7 +185,7 @@ class AsyncClient:
     async def __aexit__(self, *_: object) -> None:
         await self._http.aclose()
 
-    async def _value(self, call: Call, read: Read) -> Any:
+    async def _value(self, call: ClientCall, read: Read) -> Any:
         operation = await self._drive(self._deployment.find(call))
         if operation.kind == "stream":
             items = [item async for item in self._items(call, read)]
@@ -193,7 +193,7 @@ class AsyncClient:
         response = await self._drive(self._deployment.call(operation, call))
         return read(response.media_type, response.content)
 
-    async def _items(self, call: Call, read: Read) -> AsyncIterator[Any]:
+    async def _items(self, call: ClientCall, read: Read) -> AsyncIterator[Any]:
         operation = await self._drive(self._deployment.find(call))
         request = self._deployment.stream(operation, call)
         reader = EventReader()
@@ -208,27 +208,27 @@ class AsyncClient:
             except httpx2.HTTPError as error:
                 raise _error(error, request) from None
 
-    async def _drive(self, conversation: Generator[Request | Wait, Outcome | None, Any]) -> Any:
+    async def _drive(self, conversation: Generator[HttpRequest | RetryWait, Outcome | None, Any]) -> Any:
         outcome: Outcome | None = None
         while True:
             try:
                 step = conversation.send(outcome)
             except StopIteration as end:
                 return end.value
-            if isinstance(step, Wait):
+            if isinstance(step, RetryWait):
                 await asyncio.sleep(step.delay_s)
                 outcome = None
             else:
                 outcome = await self._exchange(step)
 
-    async def _exchange(self, request: Request) -> Outcome:
+    async def _exchange(self, request: HttpRequest) -> Outcome:
         try:
             return _response(await self._http.send(_built(self._http, request)))
         except httpx2.HTTPError as error:
             return _failure(error, request)
 
     @asynccontextmanager
-    async def _opened(self, request: Request) -> AsyncIterator[httpx2.Response]:
+    async def _opened(self, request: HttpRequest) -> AsyncIterator[httpx2.Response]:
         try:
             response = await self._http.send(_built(self._http, request), stream=True)
         except httpx2.HTTPError as error:
@@ -242,7 +242,7 @@ class AsyncClient:
             await response.aclose()
 
 
-def _built(http: httpx2.Client | httpx2.AsyncClient, request: Request) -> httpx2.Request:
+def _built(http: httpx2.Client | httpx2.AsyncClient, request: HttpRequest) -> httpx2.Request:
     timeout = httpx2.Timeout(request.timeout_s, connect=min(request.timeout_s, _CONNECT_S))
     try:
         return http.build_request(
@@ -252,21 +252,21 @@ def _built(http: httpx2.Client | httpx2.AsyncClient, request: Request) -> httpx2
         raise InvalidInput(f"{request.url!r} cannot be called.", hint="Check the deployment's URL.") from None
 
 
-def _response(response: httpx2.Response) -> Response:
+def _response(response: httpx2.Response) -> HttpResponse:
     headers = {name.lower(): value for name, value in response.headers.items()}
-    return Response(response.status_code, headers, response.content)
+    return HttpResponse(response.status_code, headers, response.content)
 
 
-def _failure(error: httpx2.HTTPError, request: Request) -> Failure:
+def _failure(error: httpx2.HTTPError, request: HttpRequest) -> CallFailure:
     at = request.url.partition("?")[0]
     if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
-        return Failure(f"{at} cannot be reached.", sent=False)
+        return CallFailure(f"{at} cannot be reached.", sent=False)
     if isinstance(error, httpx2.TimeoutException):
-        return Failure(f"{at} did not answer within {request.timeout_s:.3g} s.", timed_out=True)
-    return Failure(f"The connection to {at} broke before the whole answer had come.")
+        return CallFailure(f"{at} did not answer within {request.timeout_s:.3g} s.", timed_out=True)
+    return CallFailure(f"The connection to {at} broke before the whole answer had come.")
 
 
-def _error(error: httpx2.HTTPError, request: Request) -> KaonError:
+def _error(error: httpx2.HTTPError, request: HttpRequest) -> KaonError:
     return error_of(_failure(error, request))
 
 
@@ -274,11 +274,11 @@ def _limits() -> httpx2.Limits:
     return httpx2.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=4.0)
 
 
-def _named(endpoint: Any, body: tuple[Any, ...], arguments: dict[str, Any]) -> Call:
+def _named(endpoint: Any, body: tuple[Any, ...], arguments: dict[str, Any]) -> ClientCall:
     """A call of the endpoint of that name; a value in its place is the body of the endpoint that is called `call`."""
     if not isinstance(endpoint, str):
         endpoint, body = "call", (endpoint, *body)
-    return Call(endpoint, arguments, _sole(endpoint, body))
+    return ClientCall(endpoint, arguments, _sole(endpoint, body))
 
 
 def _sole(endpoint: str, body: tuple[Any, ...]) -> Any:

@@ -12,9 +12,9 @@ from kaon.client.events import ServerEvent
 from kaon.client.exchange import (
     Budget,
     Conversation,
+    HttpRequest,
     Outcome,
-    Request,
-    Wait,
+    RetryWait,
     carried,
     converse,
     deadline_after,
@@ -25,7 +25,7 @@ from kaon.errors import BadAnswer, DeadlineExceeded, KaonError, NotFound, from_p
 from kaon.types.media import File
 
 T = TypeVar("T")
-Talk: TypeAlias = Generator[Request | Wait, Outcome | None, T]
+Talk: TypeAlias = Generator[HttpRequest | RetryWait, Outcome | None, T]
 Read: TypeAlias = Callable[[str, bytes], Any]
 """Decodes an answer: `read(media_type, content)`."""
 
@@ -34,7 +34,7 @@ _JSON = "application/json"
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ClientCall:
     """One call of an endpoint: arguments by name, or a body by position."""
 
     endpoint: str
@@ -45,7 +45,7 @@ class Call:
 
 
 @dataclass(slots=True)
-class Deployment:
+class RemoteDeployment:
     """What both clients hold."""
 
     url: str
@@ -57,11 +57,11 @@ class Deployment:
     budget: Budget = field(default_factory=Budget)
     _known: dict[str, Operation] = field(default_factory=dict)
 
-    def find(self, call: Call) -> Talk[Operation]:
+    def find(self, call: ClientCall) -> Talk[Operation]:
         """The operation of that name, asking for the OpenAPI document when it is not known. Raises NotFound."""
         if call.endpoint not in self._known:
             response = yield from self._send(
-                lambda left_s: Request("GET", f"{self.url}/openapi.json", self._headers(left_s), timeout_s=left_s),
+                lambda left_s: HttpRequest("GET", f"{self.url}/openapi.json", self._headers(left_s), timeout_s=left_s),
                 idempotent=True,
                 retry=True,
                 timeout_s=self.timeout_s or TIMEOUT_S,
@@ -75,19 +75,19 @@ class Deployment:
             raise NotFound(f"{self.url} has no endpoint `{call.endpoint}`.", hint=f"Its endpoints: {there}.")
         return self._known[call.endpoint]
 
-    def call(self, operation: Operation, call: Call) -> Conversation:
+    def call(self, operation: Operation, call: ClientCall) -> Conversation:
         """The call as a conversation."""
         sent = payload(operation, call.arguments, call.body)
         more = dict(call.headers) | ({"content-type": sent.content_type} if sent.content_type else {})
 
-        def request(left_s: float) -> Request:
+        def request(left_s: float) -> HttpRequest:
             headers = self._headers(left_s) | more
-            return Request(operation.method, self.url + sent.path, headers, sent.content, left_s)
+            return HttpRequest(operation.method, self.url + sent.path, headers, sent.content, left_s)
 
         timeout_s = self.timeout_s or operation.timeout_s or TIMEOUT_S
         return self._send(request, idempotent=operation.idempotent, retry=operation.retry, timeout_s=timeout_s)
 
-    def stream(self, operation: Operation, call: Call) -> Request:
+    def stream(self, operation: Operation, call: ClientCall) -> HttpRequest:
         """The request that opens a stream; its time-out is for each item."""
         sent = payload(operation, call.arguments, call.body)
         now = self.clock.monotonic()
@@ -99,7 +99,7 @@ class Deployment:
         if sent.content_type:
             headers["content-type"] = sent.content_type
         idle_s = min(self.timeout_s or TIMEOUT_S, left_s or TIMEOUT_S)
-        return Request(operation.method, self.url + sent.path, headers, sent.content, idle_s)
+        return HttpRequest(operation.method, self.url + sent.path, headers, sent.content, idle_s)
 
     def item(self, event: ServerEvent, read: Read) -> Any:
         """The item that an event of a stream is. Raises the KaonError that it tells of."""
@@ -112,7 +112,7 @@ class Deployment:
             raise KaonError("The stream broke.", hint="Look at `kaon logs`.") from None
 
     def _send(
-        self, request: Callable[[float], Request], *, idempotent: bool, retry: bool, timeout_s: float
+        self, request: Callable[[float], HttpRequest], *, idempotent: bool, retry: bool, timeout_s: float
     ) -> Conversation:
         deadline = deadline_after(timeout_s, self.clock.monotonic())
         return converse(

@@ -1,8 +1,8 @@
 """One call as a conversation of values, with no I/O: what to send, what came, what to do next.
 
-A conversation is a generator. It yields a `Request` and is sent a `Response` or a `Failure`; it yields a `Wait` and is
-sent nothing; it returns the answer or raises the `KaonError` that describes why there is none. `Client` and
-`AsyncClient` only carry the messages, so that every rule about time-outs, retries and errors is said here once, and
+A conversation is a generator. It yields a `HttpRequest` and is sent a `HttpResponse` or a `CallFailure`; it yields a
+`RetryWait` and is sent nothing; it returns the answer or raises the `KaonError` that describes why there is none.
+`Client` and `AsyncClient` only carry the messages, so that every rule about time-outs, retries and errors is said here once, and
 tested without a network.
 """
 
@@ -30,7 +30,7 @@ _BROKEN_OFF = 502
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class HttpRequest:
     """An HTTP request."""
 
     method: str
@@ -41,7 +41,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Response:
+class HttpResponse:
     """An HTTP response; header names are in lower case."""
 
     status: int
@@ -55,7 +55,7 @@ class Response:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class CallFailure:
     """No whole response came."""
 
     cause: str
@@ -65,7 +65,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class RetryWait:
     """Nothing to send for so many seconds."""
 
     delay_s: float
@@ -93,8 +93,8 @@ class Budget:
         return True
 
 
-Outcome: TypeAlias = Response | Failure
-Conversation: TypeAlias = Generator[Request | Wait, Outcome | None, Response]
+Outcome: TypeAlias = HttpResponse | CallFailure
+Conversation: TypeAlias = Generator[HttpRequest | RetryWait, Outcome | None, HttpResponse]
 
 
 def deadline_after(timeout_s: float, now: float) -> float:
@@ -113,7 +113,7 @@ def carried(left_s: float | None) -> dict[str, str]:
 
 
 def converse(
-    request: Callable[[float], Request],
+    request: Callable[[float], HttpRequest],
     *,
     idempotent: bool,
     retry: bool,
@@ -135,13 +135,13 @@ def converse(
             raise DeadlineExceeded("There was no time left for the call.", hint="Give it a longer timeout.")
         outcome = yield request(left_s)
         assert outcome is not None, "a request is answered with a response or a failure"
-        if isinstance(outcome, Response) and outcome.status < 300:
+        if isinstance(outcome, HttpResponse) and outcome.status < 300:
             return outcome
         again = may_be_sent_again(outcome, idempotent=idempotent, retry=retry)
         delay_s = retry_delay_s(attempt, outcome, jitter()) if again else None
         if delay_s is None or clock.monotonic() + delay_s >= deadline or not budget.spend():
             raise error_of(outcome)
-        yield Wait(delay_s)
+        yield RetryWait(delay_s)
 
 
 def may_be_sent_again(outcome: Outcome, *, idempotent: bool, retry: bool) -> bool:
@@ -150,7 +150,7 @@ def may_be_sent_again(outcome: Outcome, *, idempotent: bool, retry: bool) -> boo
     A call that broke off may be what ended its replica: sent again, it would end the next one. So it is repeated only
     if its endpoint asks for it. What never arrived may always be sent again.
     """
-    if isinstance(outcome, Failure):
+    if isinstance(outcome, CallFailure):
         return not outcome.timed_out and (retry or not outcome.sent)
     if outcome.status == _BROKEN_OFF:
         return retry
@@ -166,12 +166,12 @@ def retry_delay_s(attempt: int, outcome: Outcome, jitter: float) -> float | None
     """
     if attempt >= TRIES:
         return None
-    if isinstance(outcome, Response) and (told := retry_after_s(outcome)) is not None:
+    if isinstance(outcome, HttpResponse) and (told := retry_after_s(outcome)) is not None:
         return told * (1 + jitter / 2)
     return min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2.0 ** (attempt - 1)) * (0.5 + jitter / 2)
 
 
-def retry_after_s(response: Response) -> float | None:
+def retry_after_s(response: HttpResponse) -> float | None:
     """Seconds to wait as the response says, in its problem or by `retry-after`; None when it does not, or by a date."""
     told = _problem(response).get("retry_after_s") if response.media_type == PROBLEM_JSON else None
     if not isinstance(told, (int, float)):
@@ -184,7 +184,7 @@ def retry_after_s(response: Response) -> float | None:
 
 def error_of(outcome: Outcome) -> KaonError:
     """The error that an outcome other than success describes."""
-    if isinstance(outcome, Failure):
+    if isinstance(outcome, CallFailure):
         if outcome.timed_out:
             return DeadlineExceeded(outcome.cause, hint="Give the call a longer timeout, or look at `kaon ps`.")
         return Unavailable(outcome.cause, hint="See whether the platform is up with `kaon status`.")
@@ -194,7 +194,7 @@ def error_of(outcome: Outcome) -> KaonError:
     return error
 
 
-def _problem(response: Response) -> Mapping[str, object]:
+def _problem(response: HttpResponse) -> Mapping[str, object]:
     if response.media_type in (PROBLEM_JSON, "application/json"):
         try:
             members = json.loads(response.content)

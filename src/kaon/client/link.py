@@ -9,7 +9,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from kaon.client.client import AsyncClient, AsyncReply, Client
-from kaon.client.deployment import Call, value_of
+from kaon.client.deployment import ClientCall, value_of
 
 
 class NetworkLink:
@@ -25,7 +25,7 @@ class NetworkLink:
         self, endpoint: str, arguments: Mapping[str, Any], body: Any, read: Callable[[str, bytes], Any] | None
     ) -> Any:
         """The answer, or an iterator of a stream's items. Raises KaonError."""
-        return self._client._send(Call(endpoint, arguments, body), read or value_of)
+        return self._client._send(ClientCall(endpoint, arguments, body), read or value_of)
 
     def acall(
         self, endpoint: str, arguments: Mapping[str, Any], body: Any, read: Callable[[str, bytes], Any] | None
@@ -36,4 +36,4 @@ class NetworkLink:
             if loop not in self._of_loops:
                 self._of_loops[loop] = AsyncClient(self._name)
             client = self._of_loops[loop]
-        return client._send(Call(endpoint, arguments, body), read or value_of)
+        return client._send(ClientCall(endpoint, arguments, body), read or value_of)

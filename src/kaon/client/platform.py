@@ -18,7 +18,7 @@ import httpx2
 from pydantic import BaseModel, ValidationError
 
 from kaon.client.events import EventReader, ServerEvent
-from kaon.client.watch import Change, Watch
+from kaon.client.watch import ResourceChange, Watch
 from kaon.context import REQUEST_ID_HEADER
 from kaon.errors import BadAnswer, DeadlineExceeded, Gone, InvalidInput, KaonError, Unavailable, from_problem
 from kaon.types.kind import Kind
@@ -37,7 +37,7 @@ _AGAIN_S = 0.2
 _AGAIN_MOST_S = 5.0
 
 
-class Platform:
+class PlatformClient:
     """Requests to `/api/v1` with one key. Every method raises the `KaonError` that the platform answered,
     `Unavailable` when it cannot be reached, `DeadlineExceeded` when it does not answer in time, and `BadAnswer` when
     the answer is not of the type that was asked for.
@@ -95,7 +95,7 @@ class Platform:
         """Delete a resource."""
         self.act("DELETE", _path(kind, workspace, name))
 
-    def watch(self, kind: Kind, workspace: str, /, **query: str | int | None) -> Iterator[Change]:
+    def watch(self, kind: Kind, workspace: str, /, **query: str | int | None) -> Iterator[ResourceChange]:
         """What the key sees of a kind, then 'synced', then each change as it comes, without end.
 
         What was connected once is connected again whenever that fails; it ends with the error that the platform
@@ -223,7 +223,7 @@ class Platform:
         return _valid(model, response.content)
 
 
-def _changes(known: Watch, event: ServerEvent) -> Iterator[Change]:
+def _changes(known: Watch, event: ServerEvent) -> Iterator[ResourceChange]:
     try:
         yield from known.take(event)
     except ValidationError:

@@ -15,7 +15,7 @@ from kaon.types.kind import Kind, Verb
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ResourceChange:
     """'added', 'changed' or 'deleted', and the view; 'synced' once all that was there at the beginning has come."""
 
     what: str
@@ -40,7 +40,7 @@ class Watch:
         self.since = None
         self._coming = {} if self._keeps else None
 
-    def take(self, event: ServerEvent) -> Iterator[Change]:
+    def take(self, event: ServerEvent) -> Iterator[ResourceChange]:
         """The changes that an event of the stream stands for. Raises `ValueError` when it is none."""
         if event.name == "synced":
             yield from self._synced()
@@ -49,33 +49,33 @@ class Watch:
         if event.id is not None and self._coming is None:
             self.since = event.id
 
-    def _changed(self, what: str, view: Any) -> Iterator[Change]:
+    def _changed(self, what: str, view: Any) -> Iterator[ResourceChange]:
         key = self._kind.order(view)
         if not self._keeps:
             if key > self._newest:
                 self._newest = key
-                yield Change(what, view)
+                yield ResourceChange(what, view)
         elif self._coming is not None:
             self._coming[key] = view
         elif what == "deleted":
             if self._known.pop(key, None) is not None:
-                yield Change("deleted", view)
+                yield ResourceChange("deleted", view)
         else:
             yield from self._put(key, view)
 
-    def _put(self, key: Hashable, view: Any) -> Iterator[Change]:
+    def _put(self, key: Hashable, view: Any) -> Iterator[ResourceChange]:
         before = self._known.get(key)
         self._known[key] = view
         if before is None:
-            yield Change("added", view)
+            yield ResourceChange("added", view)
         elif before != view:
-            yield Change("changed", view)
+            yield ResourceChange("changed", view)
 
-    def _synced(self) -> Iterator[Change]:
+    def _synced(self) -> Iterator[ResourceChange]:
         if self._coming is not None:
             coming, self._coming = self._coming, None
             for key in [key for key in self._known if key not in coming]:
-                yield Change("deleted", self._known.pop(key))
+                yield ResourceChange("deleted", self._known.pop(key))
             for key, view in coming.items():
                 yield from self._put(key, view)
-        yield Change("synced")
+        yield ResourceChange("synced")

@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 
 from kaon.clock import Clock, SystemClock
-from kaon.control.advising import Advising
+from kaon.control.advising import AdviceController
 from kaon.control.clouds import CloudController
-from kaon.control.deployments import Deployments
-from kaon.control.loop import Loop, Reconciler
-from kaon.control.minutes import Minutes
-from kaon.control.planning import ROUTES_BYTES, Planning
-from kaon.control.repair import Repair
-from kaon.control.retention import Retention
-from kaon.control.scaling import Scaling
+from kaon.control.deployments import DeploymentController
+from kaon.control.loop import ReconcileLoop, Reconciler
+from kaon.control.minutes import MinutesController
+from kaon.control.planning import ROUTES_BYTES, PlanningController
+from kaon.control.repair import RepairController
+from kaon.control.retention import RetentionController
+from kaon.control.scaling import ScalingController
 from kaon.control.supervisor import Supervisor
-from kaon.control.tuning import Tuning
-from kaon.control.twins import Twin
+from kaon.control.tune.controller import TuningController
+from kaon.control.tune.twin_port import TwinPort
 from kaon.store.garbage import Collector
-from kaon.store.opinions import Opinions
+from kaon.store.live_status import LiveStatus
 from kaon.store.port import Store
 from kaon.store.snapshot import Snapshot
 from kaon.store.traffic import TrafficRing
@@ -35,8 +35,8 @@ class Controllers:
         clock: Clock | None = None,
         *,
         traffic: TrafficRing | None = None,
-        opinions: Opinions | None = None,
-        twin: Twin | None = None,
+        opinions: LiveStatus | None = None,
+        twin: TwinPort | None = None,
         routes_bytes: int = ROUTES_BYTES,
         snapshot: Snapshot | None = None,
         collector: Collector | None = None,
@@ -47,20 +47,20 @@ class Controllers:
         self._snapshot = snapshot or Snapshot(store)
         self._clock = clock or SystemClock()
         ring = traffic or TrafficRing()
-        opinions = opinions or Opinions()
+        opinions = opinions or LiveStatus()
         self._supervisor = Supervisor(self._clock, opinions.failures)
-        self.scaling = Scaling(store, self._clock, ring, opinions, self._snapshot)
-        self.tuning = Tuning(store, self._clock, ring, opinions, self.scaling, twin)
-        self.advising = Advising(store, self._clock, opinions, self.scaling)
-        self.minutes = Minutes(store, self._clock, ring, self._snapshot, opinions.failures)
-        self.retention = Retention(collector, self._clock) if collector else None
-        self._deployments = Deployments(store, vault, self._clock, ring, self._snapshot, opinions.failures)
-        self._repair = Repair(store, self._clock, self._snapshot)
+        self.scaling = ScalingController(store, self._clock, ring, opinions, self._snapshot)
+        self.tuning = TuningController(store, self._clock, ring, opinions, self.scaling, twin)
+        self.advising = AdviceController(store, self._clock, opinions, self.scaling)
+        self.minutes = MinutesController(store, self._clock, ring, self._snapshot, opinions.failures)
+        self.retention = RetentionController(collector, self._clock) if collector else None
+        self._deployments = DeploymentController(store, vault, self._clock, ring, self._snapshot, opinions.failures)
+        self._repair = RepairController(store, self._clock, self._snapshot)
         self.reconcilers: tuple[Reconciler, ...] = (
             self._repair,
             CloudController(store, self._clock, self._snapshot),
             self._deployments,
-            Planning(store, self._clock, routes_bytes, self._snapshot),
+            PlanningController(store, self._clock, routes_bytes, self._snapshot),
             self.scaling,
             self.tuning,
             self.advising,
@@ -80,10 +80,10 @@ class Controllers:
             for reconciler in self.reconcilers:
                 tasks.create_task(self._loop(reconciler).run())
 
-    def _loop(self, reconciler: Reconciler) -> Loop:
+    def _loop(self, reconciler: Reconciler) -> ReconcileLoop:
         if reconciler is not self._deployments:
-            return Loop(reconciler, self._snapshot, self._clock, supervisor=self._supervisor)
+            return ReconcileLoop(reconciler, self._snapshot, self._clock, supervisor=self._supervisor)
         failed = self._deployments.show_failures
-        loop = Loop(reconciler, self._snapshot, self._clock, supervisor=self._supervisor, failed=failed)
+        loop = ReconcileLoop(reconciler, self._snapshot, self._clock, supervisor=self._supervisor, failed=failed)
         self._supervisor.failures.changed = loop.wake
         return loop

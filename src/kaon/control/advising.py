@@ -18,17 +18,18 @@ from itertools import groupby
 
 from kaon import log
 from kaon.clock import Clock
-from kaon.control.loop import Again, Key
-from kaon.control.scaling import Scaling
+from kaon.control.loop import Again
+from kaon.control.scaling import ScalingController
 from kaon.laws import advise, choice
-from kaon.laws.advise import Seen, State, Terms
+from kaon.laws.advise import AdviceMinute, AdviceState, AdviceTerms
 from kaon.laws.traffic import MINUTE_S, merge, window
-from kaon.store.opinions import Opinions
+from kaon.store.live_status import LiveStatus
 from kaon.store.port import Change, Store
 from kaon.store.writes import KeepJournal, RecordEvents
 from kaon.types.advice import Advice, Finding
-from kaon.types.event import Event, Level
+from kaon.types.event import Event, EventLevel
 from kaon.types.journal import JournalEntry
+from kaon.types.names import DeploymentKey
 from kaon.types.resource import Deployment
 from kaon.types.traffic import Sample
 
@@ -50,37 +51,37 @@ class _Advised:
     """A deployment, what is known of it, and the minute up to which."""
 
     deployment: Deployment
-    state: State
+    state: AdviceState
     until_s: float | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Minutes and changes are taken in one after the other."""
 
 
-class Advising:
+class AdviceController:
     """The reconciler of advice; a key is a deployment's workspace and name."""
 
     name = "advising"
 
-    def __init__(self, store: Store, clock: Clock, opinions: Opinions, scaling: Scaling) -> None:
+    def __init__(self, store: Store, clock: Clock, opinions: LiveStatus, scaling: ScalingController) -> None:
         self._store = store
         self._snapshot = scaling.snapshot
         self._clock = clock
         self._opinions = opinions
         self._scaling = scaling
-        self._advised: dict[Key, _Advised] = {}
+        self._advised: dict[DeploymentKey, _Advised] = {}
         self._wait_s = FIRST_S
         self._log = log.get("control.advising")
 
-    async def keys(self) -> Collection[Key]:
+    async def keys(self) -> Collection[DeploymentKey]:
         """Every deployment, and those that are gone."""
         await self._snapshot.at_least(self._store.written)
         return {(d.workspace, d.name) for d in self._snapshot.list("deployment")} | self._advised.keys()
 
-    async def affected(self, changes: Sequence[Change]) -> Collection[Key]:
+    async def affected(self, changes: Sequence[Change]) -> Collection[DeploymentKey]:
         """The deployments that changed."""
         return {(change.workspace, change.name) for change in changes if change.kind == "deployment"}
 
-    async def reconcile(self, key: Key) -> Again | None:
+    async def reconcile(self, key: DeploymentKey) -> Again | None:
         """Know the deployment as it is now, and drop what is not so any more."""
         await self._snapshot.at_least(self._store.written)
         deployment = self._snapshot.find("deployment", *key)
@@ -135,11 +136,11 @@ class Advising:
         if not relives:
             await self._tell(known, before, "it is well again")
 
-    def _terms(self, deployment: Deployment) -> Terms:
+    def _terms(self, deployment: Deployment) -> AdviceTerms:
         scaling, objective, service, _ = self._scaling.terms(deployment)
         status, largest = deployment.status, choice.max_batch(service)
         tuner = self._opinions.tuning(deployment.workspace, deployment.name, deployment.uid) if largest > 1 else None
-        return Terms(
+        return AdviceTerms(
             workspace=deployment.workspace,
             deployment=deployment.name,
             objective=objective,
@@ -173,13 +174,13 @@ def _standing(known: _Advised) -> tuple[Advice, ...] | None:
     return advise.advice(known.state) if known.state.day else None
 
 
-def _seen(terms: Terms, minutes: Sequence[Sample], shadow: int | None) -> Iterator[Seen]:
+def _seen(terms: AdviceTerms, minutes: Sequence[Sample], shadow: int | None) -> Iterator[AdviceMinute]:
     """Each minute of all revisions that serve."""
     serving = (minute for minute in minutes if minute.revision != shadow)
     for at_s, group in groupby(serving, key=lambda minute: minute.at_s):
         parts = list(group)
         held = [minute.arrivals for minute in parts if minute.revision == 0 and minute.arrivals is not None]
-        yield Seen(terms, window(parts, at_s, MINUTE_S, terms.objective), sum(held), merge(parts).batches)
+        yield AdviceMinute(terms, window(parts, at_s, MINUTE_S, terms.objective), sum(held), merge(parts).batches)
 
 
 def _entry(advice: Advice, now: float, before: str, after: str, reason: str) -> JournalEntry:
@@ -196,15 +197,15 @@ def _entry(advice: Advice, now: float, before: str, after: str, reason: str) -> 
 
 
 def _begun(advice: Advice, now: float) -> Event:
-    level = Level.WARNING if advice.finding in _ALARMING else Level.NORMAL
+    level = EventLevel.WARNING if advice.finding in _ALARMING else EventLevel.NORMAL
     return _event(advice, now, "Advice", f"{advice.finding}: {advice.evidence}. Try: {advice.command}", level)
 
 
 def _gone(advice: Advice, now: float, settled: str) -> Event:
-    return _event(advice, now, "AdviceSettled", f"{advice.finding}: {settled}.", Level.NORMAL)
+    return _event(advice, now, "AdviceSettled", f"{advice.finding}: {settled}.", EventLevel.NORMAL)
 
 
-def _event(advice: Advice, now: float, reason: str, message: str, level: Level) -> Event:
+def _event(advice: Advice, now: float, reason: str, message: str, level: EventLevel) -> Event:
     return Event(
         at=now,
         workspace=advice.workspace,

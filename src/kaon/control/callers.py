@@ -17,7 +17,7 @@ from kaon.types import resource
 from kaon.types.key import Grant, Right
 from kaon.types.plan import PartAccess, expanded
 
-Scope = tuple[str | None, frozenset[str] | None]
+CallerScope = tuple[str | None, frozenset[str] | None]
 """Workspace, None: every one; deployments, None: all."""
 
 
@@ -56,7 +56,7 @@ def callers_of(keys: Sequence[resource.Key], now: float, before: Callers | None 
     if before is not None and before.made_of == made_of and now < before.until:
         return before
     by_uid = {key.uid: key for key in keys}
-    scopes: defaultdict[Scope, list[Grant]] = defaultdict(list)
+    scopes: defaultdict[CallerScope, list[Grant]] = defaultdict(list)
     for key in sorted(keys, key=lambda key: (key.name, key.uid)):
         held = standing(key, by_uid, now)
         if Right.CALL in held.rights:
@@ -78,7 +78,7 @@ def callers_of(keys: Sequence[resource.Key], now: float, before: Callers | None 
     return made
 
 
-def _group_name(scope: Scope) -> str:
+def _group_name(scope: CallerScope) -> str:
     workspace, deployments = scope
     text = f"{workspace or '*'}/{'*' if deployments is None else ','.join(sorted(deployments))}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]

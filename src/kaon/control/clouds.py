@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from kaon.clock import Clock
-from kaon.control.loop import Again, Key
+from kaon.control.loop import Again
 from kaon.laws import place
 from kaon.store.port import Change, Store
 from kaon.store.snapshot import Snapshot
 from kaon.types.cloud import CloudPhase, CloudStatus
-from kaon.types.event import Event, Level
+from kaon.types.event import Event, EventLevel
+from kaon.types.names import DeploymentKey
 from kaon.types.resource import Cloud
 from kaon.types.workspace import DEFAULT_WORKSPACE
 
@@ -26,16 +27,16 @@ class CloudController:
         self._clock = clock
         self._watched_since = clock.now()
 
-    async def keys(self) -> Collection[Key]:
+    async def keys(self) -> Collection[DeploymentKey]:
         """Every cloud."""
         await self._snapshot.at_least(self._store.written)
         return {("", cloud.name) for cloud in self._snapshot.list("cloud")}
 
-    async def affected(self, changes: Sequence[Change]) -> Collection[Key]:
+    async def affected(self, changes: Sequence[Change]) -> Collection[DeploymentKey]:
         """The clouds that changed."""
         return {("", change.name) for change in changes if change.kind == "cloud"}
 
-    async def reconcile(self, key: Key) -> Again | None:
+    async def reconcile(self, key: DeploymentKey) -> Again | None:
         """Write the cloud's phase when it is another, and say when silence would make it one."""
         await self._snapshot.at_least(self._store.written)
         cloud = self._snapshot.find("cloud", *key)
@@ -62,7 +63,7 @@ def _event(cloud: Cloud, decided: place.PhaseDecision, now: float) -> Event:
         kind="cloud",
         name=cloud.name,
         uid=cloud.uid,
-        level=Level.WARNING if decided.phase is CloudPhase.LOST else Level.NORMAL,
+        level=EventLevel.WARNING if decided.phase is CloudPhase.LOST else EventLevel.NORMAL,
         reason=f"Cloud{decided.phase}",
         message=decided.reason or "Its agent reports.",
     )

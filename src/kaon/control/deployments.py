@@ -11,10 +11,10 @@ from collections.abc import Collection, Sequence
 from kaon.clock import Clock
 from kaon.control import history
 from kaon.control.identity import Identities
-from kaon.control.loop import Again, Key
+from kaon.control.loop import Again
 from kaon.control.placement import lost, placement
-from kaon.control.sightings import Reports
-from kaon.control.telling import conditions, decisions, events, wake, with_failures
+from kaon.control.reports import Reports
+from kaon.control.rollout_messages import conditions, decisions, events, wake, with_failures
 from kaon.laws import canary, rollout
 from kaon.store.failures import Failures
 from kaon.store.port import Change, Store
@@ -25,9 +25,10 @@ from kaon.store.vault import Vault
 from kaon.store.writes import KeepJournal, RecordEvents, UpdateStatus, Write
 from kaon.types.cloud import CloudPhase
 from kaon.types.deployment import DeploymentStatus
+from kaon.types.names import DeploymentKey
 
 
-class Deployments:
+class DeploymentController:
     """The reconciler of deployments; a key is a deployment's workspace and name."""
 
     name = "deployments"
@@ -51,7 +52,7 @@ class Deployments:
         self._phases: dict[str, CloudPhase] = {}
         """Of the clouds that there are: where one may go, or what is known of those that run there, changes with it."""
 
-    async def keys(self) -> Collection[Key]:
+    async def keys(self) -> Collection[DeploymentKey]:
         """Every deployment, and every name that something of a deleted one is left under."""
         await self._snapshot.at_least(self._store.written)
         found = {(d.workspace, d.name) for d in self._snapshot.list("deployment")}
@@ -59,10 +60,10 @@ class Deployments:
         found |= {(row.workspace, history.deployment_of(row)) for row in self._snapshot.unreadable("revision")}
         return found | self._identities.deployments()
 
-    async def affected(self, changes: Sequence[Change]) -> Collection[Key]:
+    async def affected(self, changes: Sequence[Change]) -> Collection[DeploymentKey]:
         """Deployments that changed, or whose key or owner did, or of which a cloud or a plan says something new."""
         await self._snapshot.at_least(self._store.written)
-        found: set[Key] = set()
+        found: set[DeploymentKey] = set()
         for change in changes:
             match change.kind:
                 case "deployment":
@@ -81,7 +82,7 @@ class Deployments:
         before, self._phases = self._phases, phases
         return before != phases
 
-    async def reconcile(self, key: Key) -> Again | None:
+    async def reconcile(self, key: DeploymentKey) -> Again | None:
         """See the module."""
         workspace, name = key
         await self._snapshot.at_least(self._store.written)
@@ -132,7 +133,7 @@ class Deployments:
         look_at = rollout.next_look_at(deployment.spec, status, seen, now)
         return None if look_at is None else Again(look_at - now)
 
-    async def show_failures(self, key: Key) -> None:
+    async def show_failures(self, key: DeploymentKey) -> None:
         """Put into the status what controllers fail at, when `reconcile` itself is what fails."""
         await self._snapshot.at_least(self._store.written)
         deployment = self._snapshot.find("deployment", *key)

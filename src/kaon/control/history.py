@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from kaon.control.telling import sent_back
+from kaon.control.rollout_messages import sent_back
 from kaon.errors import NotFound
 from kaon.store.port import Store, Unreadable
 from kaon.store.records import unreadable_row

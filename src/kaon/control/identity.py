@@ -20,21 +20,20 @@ from collections.abc import Collection, Iterable
 
 from kaon.clock import Clock
 from kaon.errors import ConfigError, KaonError, NotFound
-from kaon.laws.rights import Standing, standing
+from kaon.laws.rights import EffectiveRights, standing
 from kaon.store.port import AnyResource, Change, Store, Unreadable
 from kaon.store.snapshot import Snapshot
 from kaon.store.vault import Vault
 from kaon.types import resource
 from kaon.types.deployment import templates_of
 from kaon.types.key import KEY_PREFIX, KeySpec, Priority, Role, identity_deployment, identity_name, key_hash
+from kaon.types.names import DeploymentKey
 from kaon.types.resource import Deployment, Revision
 
 _HINT_LENGTH = len(KEY_PREFIX) + 4
 _KINDS = ("secret", "key")
 """The key last where both are deleted: it says whose the secret was."""
 
-Place = tuple[str, str]
-"""Workspace and name of a deployment."""
 Uses = tuple[str, ...] | None
 """What an artifact declares that it uses; None: it is of an older Kaon, which did not ask."""
 
@@ -48,12 +47,12 @@ class Identities:
         self._vault = vault
         self._clock = clock
 
-    def deployments(self) -> set[Place]:
+    def deployments(self) -> set[DeploymentKey]:
         """Every deployment that has a key or secret, be it gone."""
         there = (each for kind in _KINDS for each in self._snapshot.list(kind))
         return {(each.workspace, name) for each in there if (name := identity_deployment(each.name))}
 
-    def affected(self, change: Change) -> set[Place]:
+    def affected(self, change: Change) -> set[DeploymentKey]:
         """The deployment whose own key or secret changed, or those that may have no owner after the end of a key."""
         if (name := identity_deployment(change.name)) is not None:
             return {(change.workspace, name)}
@@ -63,9 +62,9 @@ class Identities:
             return {_place(deployment) for deployment in self._snapshot.list("deployment")}
         return self._owned_by(change.resource) if change.resource.status.revoked_at is not None else set()
 
-    def _owned_by(self, key: AnyResource) -> set[Place]:
+    def _owned_by(self, key: AnyResource) -> set[DeploymentKey]:
         """The deployments that a key owns, or one that it made."""
-        uids, found = [key.uid], set[Place]()
+        uids, found = [key.uid], set[DeploymentKey]()
         for uid in uids:
             found |= {_place(deployment) for deployment in self._snapshot.owned("deployment", uid)}
             uids += [made.uid for made in self._snapshot.owned("key", uid) if made.uid not in uids]
@@ -108,13 +107,13 @@ class Identities:
     def _of(self, workspace: str, deployment: str) -> list[AnyResource]:
         return [each for kind in _KINDS for each in self._snapshot.of_deployment(workspace, deployment, kind)]
 
-    def _owner(self, deployment: Deployment) -> Standing | None:
+    def _owner(self, deployment: Deployment) -> EffectiveRights | None:
         """What the key that answers for a deployment may do now; None: it is not known which one that is."""
         if not (uid := deployment.spec.owner_uid):
             return None
         owner = self._snapshot.with_uid("key", uid)
         if owner is None:
-            return Standing(lapsed="deleted")
+            return EffectiveRights(lapsed="deleted")
         return standing(owner, self._snapshot.makers(owner), self._clock.now())
 
     def _uses(self, revision: Revision) -> Uses:
@@ -191,5 +190,5 @@ def _name(revision: Revision, uses: Uses) -> str:
     return identity_name(revision.spec.deployment, None if uses is None else revision.spec.number)
 
 
-def _place(deployment: Deployment | AnyResource) -> Place:
+def _place(deployment: Deployment | AnyResource) -> DeploymentKey:
     return deployment.workspace, deployment.name

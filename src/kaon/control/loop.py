@@ -22,13 +22,11 @@ from kaon.control.supervisor import Supervisor
 from kaon.errors import Conflict, KaonError
 from kaon.store.port import Change
 from kaon.store.snapshot import Snapshot
+from kaon.types.names import DeploymentKey
 
 RESYNC_S = 30.0
 CONFLICTS = 5
 """In a row at one key; one more is a failure."""
-
-Key = tuple[str, str]
-"""Workspace and name."""
 
 
 class Again(NamedTuple):
@@ -42,15 +40,15 @@ class Reconciler(Protocol):
 
     name: str
 
-    async def keys(self) -> Collection[Key]:
+    async def keys(self) -> Collection[DeploymentKey]:
         """All keys that there may be work for, now."""
         ...
 
-    async def affected(self, changes: Sequence[Change]) -> Collection[Key]:
+    async def affected(self, changes: Sequence[Change]) -> Collection[DeploymentKey]:
         """The keys that changes may make work for."""
         ...
 
-    async def reconcile(self, key: Key) -> Again | None:
+    async def reconcile(self, key: DeploymentKey) -> Again | None:
         """Look at the world of `key` and make what is missing; None when there is nothing more to do."""
         ...
 
@@ -59,12 +57,12 @@ class KeyQueue:
     """Keys that wait, each once; one that is being worked on is handed out again only afterwards."""
 
     def __init__(self) -> None:
-        self._waiting: dict[Key, None] = {}
-        self._working: set[Key] = set()
-        self._anew: set[Key] = set()
+        self._waiting: dict[DeploymentKey, None] = {}
+        self._working: set[DeploymentKey] = set()
+        self._anew: set[DeploymentKey] = set()
         self._filled = asyncio.Event()
 
-    def add(self, key: Key) -> None:
+    def add(self, key: DeploymentKey) -> None:
         """Let `key` be looked at."""
         if key in self._working:
             self._anew.add(key)
@@ -72,7 +70,7 @@ class KeyQueue:
             self._waiting[key] = None
             self._filled.set()
 
-    async def take(self) -> Key:
+    async def take(self) -> DeploymentKey:
         """The key that waited longest; `done` must follow."""
         while not self._waiting:
             self._filled.clear()
@@ -82,7 +80,7 @@ class KeyQueue:
         self._working.add(key)
         return key
 
-    def done(self, key: Key) -> None:
+    def done(self, key: DeploymentKey) -> None:
         """The work on `key` has ended."""
         self._working.discard(key)
         if key in self._anew:
@@ -90,7 +88,7 @@ class KeyQueue:
             self.add(key)
 
 
-class Loop:
+class ReconcileLoop:
     """Runs one reconciler: wakes it by changes, by time and by resync; retries what fails."""
 
     def __init__(
@@ -100,7 +98,7 @@ class Loop:
         clock: Clock,
         *,
         supervisor: Supervisor | None = None,
-        failed: Callable[[Key], Awaitable[None]] | None = None,
+        failed: Callable[[DeploymentKey], Awaitable[None]] | None = None,
         workers: int = 2,
     ) -> None:
         """`failed` is called for a key after each failure at it; what it raises is logged."""
@@ -113,11 +111,11 @@ class Loop:
         self._queue = KeyQueue()
         self._behind = asyncio.Event()
         """Set when changes may have gone by: all keys are to be looked at."""
-        self._failures: dict[Key, int] = {}
-        self._conflicts: Counter[Key] = Counter()
-        self._timers: dict[Key, asyncio.Task[None]] = {}
+        self._failures: dict[DeploymentKey, int] = {}
+        self._conflicts: Counter[DeploymentKey] = Counter()
+        self._timers: dict[DeploymentKey, asyncio.Task[None]] = {}
 
-    def wake(self, key: Key) -> None:
+    def wake(self, key: DeploymentKey) -> None:
         """Let `key` be looked at."""
         self._queue.add(key)
 
@@ -140,7 +138,7 @@ class Loop:
             async for changes in subscription:
                 self._add(await self._affected(changes))
 
-    async def _affected(self, changes: Sequence[Change]) -> Collection[Key]:
+    async def _affected(self, changes: Sequence[Change]) -> Collection[DeploymentKey]:
         """The keys that changes make work for. One change that it fails at keeps no other's keys from being found."""
         try:
             return await self._reconciler.affected(changes)
@@ -171,7 +169,7 @@ class Loop:
         finally:
             self._queue.done(key)
 
-    async def _look(self, key: Key) -> None:
+    async def _look(self, key: DeploymentKey) -> None:
         name = self._reconciler.name
         try:
             again = await self._reconciler.reconcile(key)
@@ -190,7 +188,7 @@ class Loop:
         if again is not None:
             self._later(key, again.after_s)
 
-    async def _fail(self, key: Key, error: Exception) -> None:
+    async def _fail(self, key: DeploymentKey, error: Exception) -> None:
         self._failures[key] = self._failures.get(key, 0) + 1
         wait_s = self._supervisor.wait_s(self._failures[key])
         self._supervisor.note(self._reconciler.name, key, error, wait_s)
@@ -201,17 +199,17 @@ class Loop:
             except Exception as further:
                 self._supervisor.note(self._reconciler.name, None, further)
 
-    def _add(self, keys: Collection[Key]) -> None:
+    def _add(self, keys: Collection[DeploymentKey]) -> None:
         for key in keys:
             self._queue.add(key)
 
-    def _later(self, key: Key, delay: float) -> None:
+    def _later(self, key: DeploymentKey, delay: float) -> None:
         """Add `key` after `delay` seconds, in place of an earlier wish to."""
         if waiting := self._timers.pop(key, None):
             waiting.cancel()
         self._timers[key] = asyncio.create_task(self._ripen(key, delay))
 
-    async def _ripen(self, key: Key, delay: float) -> None:
+    async def _ripen(self, key: DeploymentKey, delay: float) -> None:
         await self._clock.sleep(delay)
         self._timers.pop(key, None)
         self._queue.add(key)

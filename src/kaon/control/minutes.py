@@ -16,7 +16,8 @@ from kaon.laws.traffic import MINUTE_S, minute
 from kaon.store.failures import Failures
 from kaon.store.port import Store
 from kaon.store.snapshot import Snapshot
-from kaon.store.traffic import RING_S, Key, TrafficRing
+from kaon.store.traffic import RING_S, TrafficRing
+from kaon.types.names import DeploymentKey
 from kaon.types.traffic import Sample
 
 EVERY_S = 10.0
@@ -25,11 +26,11 @@ SETTLED_S = 5.0
 _MORE_S = 0.5
 _TICK = "minutes-tick"
 
-Place = tuple[float, int]
+MinuteKey = tuple[float, int]
 """End of the minute, and revision."""
 
 
-class Minutes:
+class MinutesController:
     """Keeps the minutes."""
 
     name = "minutes"
@@ -48,11 +49,11 @@ class Minutes:
         self._traffic = traffic
         self._failures = failures or Failures()
         self._number = 0
-        self._open: defaultdict[Key, set[float]] = defaultdict(set)
+        self._open: defaultdict[DeploymentKey, set[float]] = defaultdict(set)
         """Ends of minutes of which something came that is not written yet."""
-        self._written: dict[Key, dict[Place, float]] = {}
+        self._written: dict[DeploymentKey, dict[MinuteKey, float]] = {}
         """Seconds that the store has of each minute."""
-        self._born: dict[Key, float] = {}
+        self._born: dict[DeploymentKey, float] = {}
         """When the deployment that they are of was made, epoch seconds."""
         self._log = log.get("control.minutes")
 
@@ -88,7 +89,7 @@ class Minutes:
             del self._written[key]
             self._born.pop(key, None)
 
-    async def _write(self, key: Key, ends: set[float]) -> None:
+    async def _write(self, key: DeploymentKey, ends: set[float]) -> None:
         deployment = self._snapshot.find("deployment", *key)
         born = deployment.created_at if deployment else 0.0  # what came before is another's, of the same name
         if self._born.get(key) != born:
@@ -99,7 +100,7 @@ class Minutes:
             there = await self._store.traffic(*key, self._clock.now() - RING_S - MINUTE_S)
             written = self._written[key] = {(m.at_s, m.revision): m.span_s for m in there}
         oldest = min(ends) - MINUTE_S
-        parts: defaultdict[Place, list[Sample]] = defaultdict(list)
+        parts: defaultdict[MinuteKey, list[Sample]] = defaultdict(list)
         for sample in self._traffic.since(*key, oldest - 1):
             end = (sample.at_s // MINUTE_S + 1) * MINUTE_S
             if end in ends and sample.at_s > born:

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from kaon import log
 from kaon.clock import Clock
 from kaon.control.callers import Callers, callers_of
-from kaon.control.loop import Again, Key
+from kaon.control.loop import Again
 from kaon.errors import InvalidInput, KaonError, TooLarge
 from kaon.laws.drain import drain_s
 from kaon.laws.tune.knobs_of import planned
@@ -30,6 +30,7 @@ from kaon.types import resource
 from kaon.types.deployment import Assignment
 from kaon.types.key import identity_name
 from kaon.types.model import content_hash
+from kaon.types.names import DeploymentKey
 from kaon.types.plan import PartAccess, Plan, PlanPart
 from kaon.types.replica import ReplicaSpec, replica_id
 from kaon.types.resource import Artifact, Deployment, Revision, Secret
@@ -55,7 +56,7 @@ Services = Mapping[tuple[str, str], ServiceSpec]
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class PlanInputs:
     """What a plan is made of: everything that is stored of its kinds, and what of it cannot be read."""
 
     deployments: Sequence[Deployment] = ()
@@ -86,7 +87,7 @@ class Planned:
     plan: Plan
     left_out: dict[str, str]
     """'workspace/deployment' -> why."""
-    made: dict[Key, MadePart]
+    made: dict[DeploymentKey, MadePart]
     callers: Callers
 
     @property
@@ -97,7 +98,7 @@ class Planned:
 
 def plan(
     cloud: str,
-    world: World,
+    world: PlanInputs,
     now: float,
     last: Plan | None = None,
     routes_bytes: int = ROUTES_BYTES,
@@ -112,7 +113,7 @@ def plan(
     made, left_out = _parts(world, now, last, routes_bytes, before.made if before else {})
     callers = callers_of(world.keys, now, before.callers if before else None)
     public = {_place(d): d.spec.public for d in world.deployments}
-    whole: dict[Key, MadePart] = {}
+    whole: dict[DeploymentKey, MadePart] = {}
     for at in sorted(made):
         kept = last.parts.get("/".join(at))
         open_to_all = public.get(at, kept.access.public if kept else False)  # not there: it cannot be read
@@ -129,11 +130,11 @@ def _with_access(made: MadePart, access: PartAccess) -> MadePart:
 
 
 def _parts(
-    world: World, now: float, last: Plan, routes_bytes: int, before: Mapping[Key, MadePart]
-) -> tuple[dict[Key, MadePart], dict[str, str]]:
+    world: PlanInputs, now: float, last: Plan, routes_bytes: int, before: Mapping[DeploymentKey, MadePart]
+) -> tuple[dict[DeploymentKey, MadePart], dict[str, str]]:
     """The part of each deployment, and why some are of the last plan. Of those over a limit the newest is left out."""
     made_of = _Source(world)
-    parts: dict[Key, MadePart] = {}
+    parts: dict[DeploymentKey, MadePart] = {}
     left_out: dict[str, str] = {}
     used: Counter[str] = Counter()
     for deployment in sorted(world.deployments, key=lambda d: (d.created_at, d.workspace, d.name)):
@@ -169,7 +170,7 @@ def _unchanged(part: PlanPart) -> MadePart:
     return MadePart((), part, len(part.route.model_dump_json()) if part.route else 0, part, "")
 
 
-def placed(cloud: str, world: World, last: Plan | None) -> World:
+def placed(cloud: str, world: PlanInputs, last: Plan | None) -> PlanInputs:
     """`world` with the deployments that are placed in `cloud`.
 
     One that was not placed yet, or cannot be read, is where its part was planned last.
@@ -190,7 +191,7 @@ def placed(cloud: str, world: World, last: Plan | None) -> World:
 class _Source:
     """A world, by what is looked up in it."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: PlanInputs) -> None:
         self.artifacts = {(a.workspace, a.spec.digest): a for a in world.artifacts}
         self.services: Services = {at: artifact.spec.manifest.service for at, artifact in self.artifacts.items()}
         self.frozen = {(r.workspace, r.spec.deployment_uid, r.spec.number): r for r in world.revisions}
@@ -266,7 +267,7 @@ def _checked(replica: ReplicaSpec) -> ReplicaSpec:
     return ReplicaSpec.model_validate(replica.model_dump(warnings=False))
 
 
-def _kept(last: Plan, at: Key, uid: str | None = None) -> PlanPart:
+def _kept(last: Plan, at: DeploymentKey, uid: str | None = None) -> PlanPart:
     """What the last plan holds of a deployment; of one of that `uid`, when it is named: names are used again."""
 
     part = last.parts.get("/".join(at), PlanPart())
@@ -281,7 +282,7 @@ def _kept(last: Plan, at: Key, uid: str | None = None) -> PlanPart:
     return PlanPart()
 
 
-def _place(deployment: Deployment) -> Key:
+def _place(deployment: Deployment) -> DeploymentKey:
     return deployment.workspace, deployment.name
 
 
@@ -402,7 +403,7 @@ def _lasts(endpoint: EndpointSpec) -> bool:
     return endpoint.kind is not EndpointKind.CALL or endpoint.timeout_s is None
 
 
-class Planning:
+class PlanningController:
     """The reconciler of plans; a key is no workspace and a cloud's name."""
 
     name = "planning"
@@ -417,22 +418,22 @@ class Planning:
         self._routes_bytes = routes_bytes
         self._plans = StoredPlans(self._snapshot)
         self._before: dict[str, Planned] = {}
-        self._known: set[Key] = set()
+        self._known: set[DeploymentKey] = set()
 
-    async def keys(self) -> Collection[Key]:
+    async def keys(self) -> Collection[DeploymentKey]:
         """Every cloud, and every plan that is left of one."""
         await self._snapshot.at_least(self._store.written)
         self._known = {("", found.name) for kind in ("cloud", "plan") for found in self._snapshot.list(kind)}
         return self._known
 
-    async def affected(self, changes: Sequence[Change]) -> Collection[Key]:
+    async def affected(self, changes: Sequence[Change]) -> Collection[DeploymentKey]:
         """Every cloud by what its plan is made of; by its own change only when it came or went: reports are none."""
         made_of = any(change.kind in _MADE_OF for change in changes)
         gone = any(change.kind in ("cloud", "plan", "plan_part") and change.deleted for change in changes)
         come = {("", change.name) for change in changes if change.kind == "cloud"} - self._known
         return await self.keys() if made_of or gone or come else ()
 
-    async def reconcile(self, key: Key) -> Again | None:
+    async def reconcile(self, key: DeploymentKey) -> Again | None:
         """Make the plan again, and keep it when it says something new."""
         name = key[1]
         await self._snapshot.at_least(self._store.written)
@@ -449,11 +450,11 @@ class Planning:
         await write_plan(self._store, self._snapshot, made.plan, made.digests, made.left_out)
         return _again(world.deployments, now)
 
-    def _world(self) -> World:
+    def _world(self) -> PlanInputs:
         """Everything that plans are made of."""
         unreadable = [row for kind in _MADE_OF for row in self._snapshot.unreadable(kind)]
         deployments, revisions, artifacts, keys, secrets = map(self._snapshot.list, _MADE_OF)
-        return World(deployments, revisions, artifacts, keys, secrets, unreadable)
+        return PlanInputs(deployments, revisions, artifacts, keys, secrets, unreadable)
 
 
 def _again(deployments: Iterable[Deployment], now: float) -> Again | None:

@@ -10,19 +10,20 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 
 from kaon.clock import Clock
-from kaon.control.loop import Again, Key
+from kaon.control.loop import Again
 from kaon.errors import NotFound
 from kaon.store.port import Change, Store, Unreadable
 from kaon.store.snapshot import Snapshot
 from kaon.types.cloud import CloudSpec
-from kaon.types.event import Event, Level
+from kaon.types.event import Event, EventLevel
 from kaon.types.key import identity_deployment
+from kaon.types.names import DeploymentKey
 from kaon.types.workspace import DEFAULT_WORKSPACE
 
 _KINDS = ("plan", "plan_part", "cloud", "key", "secret")
 
 
-class Repair:
+class RepairController:
     """The reconciler of such rows; a key is a workspace, and a kind and a name with a slash between them."""
 
     name = "repair"
@@ -32,12 +33,12 @@ class Repair:
         self._clock = clock
         self._snapshot = snapshot
 
-    async def keys(self) -> Collection[Key]:
+    async def keys(self) -> Collection[DeploymentKey]:
         """Every such row."""
         await self._snapshot.at_least(self._store.written)
         return {_key(row) for kind in _KINDS for row in self._snapshot.unreadable(kind) if _is_made_anew(row)}
 
-    async def affected(self, changes: Sequence[Change]) -> Collection[Key]:
+    async def affected(self, changes: Sequence[Change]) -> Collection[DeploymentKey]:
         """The rows among those that changed."""
         rows = [change.resource for change in changes if isinstance(change.resource, Unreadable)]
         return {_key(row) for row in rows if _is_made_anew(row)}
@@ -49,7 +50,7 @@ class Repair:
             with suppress(Exception):  # the loop that this is the reconciler of tries again, and counts it
                 await self.reconcile(key)
 
-    async def reconcile(self, key: Key) -> Again | None:
+    async def reconcile(self, key: DeploymentKey) -> Again | None:
         """Delete the row, if it still cannot be read. A cloud is made again at once: deployments are placed in it."""
         kind, _, name = key[1].partition("/")
         rows = self._snapshot.unreadable(kind)
@@ -72,7 +73,7 @@ def _is_made_anew(row: Unreadable) -> bool:
     )
 
 
-def _key(row: Unreadable) -> Key:
+def _key(row: Unreadable) -> DeploymentKey:
     return row.workspace, f"{row.kind}/{row.name}"
 
 
@@ -83,7 +84,7 @@ def _event(row: Unreadable, now: float) -> Event:
         kind=row.kind,
         name=row.name,
         uid=row.uid,
-        level=Level.WARNING,
+        level=EventLevel.WARNING,
         reason="MadeAnew",
         message=f"It was stored in a form that cannot be read ({row.reason}), and is made anew.",
     )

@@ -12,7 +12,7 @@ AGAIN_S = 5.0
 """How soon the next part follows when there was more than goes at once: others use the store in between."""
 
 
-class Retention:
+class RetentionController:
     """Collects now and then, a part at a time."""
 
     def __init__(self, collector: Collector, clock: Clock) -> None:

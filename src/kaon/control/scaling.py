@@ -1,12 +1,12 @@
 """From traffic to the number of replicas that a deployment wants.
 
 Every `TICK_S` each deployment that may have more or fewer replicas (min below max) is judged by its law
-(`kaon.control.minds`) on what the agents counted; `kaon.laws.restraint` has the last word. When the number is another
+(`kaon.control.scaler`) on what the agents counted; `kaon.laws.restraint` has the last word. When the number is another
 one it is written, as `DeploymentStatus.wanted`, and nothing else is done: the reconciler of deployments alone assigns
 replicas. A write that meets another's is not repeated: the next tick sees the world anew.
 
 What is decided goes to the journal with the figures behind it: each new number, and each new kind of reason. What
-is not written is always there for whoever asks (`kaon.store.opinions`).
+is not written is always there for whoever asks (`kaon.store.live_status`).
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ from functools import partial
 
 from kaon import log
 from kaon.clock import Clock
-from kaon.control.loop import Again, Key
-from kaon.control.minds import Mind, Terms
+from kaon.control.loop import Again
+from kaon.control.scaler import ScalerSession, ScalerTerms
 from kaon.errors import Conflict, NotFound
 from kaon.laws import choice, rollout
-from kaon.laws.restraint import Standing, restrain
-from kaon.laws.scaling import Decision
-from kaon.laws.tune.standing import in_force, next_change
-from kaon.store.opinions import Opinions
+from kaon.laws.restraint import RestraintState, restrain
+from kaon.laws.scaling import ScalingDecision
+from kaon.laws.tune.values_in_force import in_force, next_change
+from kaon.store.live_status import LiveStatus
 from kaon.store.port import Change, Store
 from kaon.store.snapshot import Snapshot
 from kaon.store.traffic import RING_S, TrafficRing
 from kaon.store.writes import KeepJournal, UpdateStatus
 from kaon.types.deployment import DeploymentStatus, RolloutState
 from kaon.types.journal import JournalEntry
+from kaon.types.names import DeploymentKey
 from kaon.types.resource import Deployment
 from kaon.types.service import ServiceSpec
 
@@ -59,19 +60,19 @@ class _Judged:
     """A deployment that scales: as the store has it, and its law."""
 
     deployment: Deployment
-    mind: Mind
+    mind: ScalerSession
     told: dict[str, float] = field(default_factory=dict)
     """Kinds of reasons that were told, and when, epoch seconds."""
-    said: Decision | None = None
+    said: ScalingDecision | None = None
     """The last decision, whether or not anything came of it."""
     woken_at: float = float("-inf")
 
     @property
-    def key(self) -> Key:
+    def key(self) -> DeploymentKey:
         return self.deployment.workspace, self.deployment.name
 
 
-class Scaling:
+class ScalingController:
     """The reconciler of what deployments want; a key is a deployment's workspace and name.
 
     As a reconciler it only knows the deployments; `run` judges them.
@@ -84,7 +85,7 @@ class Scaling:
         store: Store,
         clock: Clock,
         traffic: TrafficRing,
-        opinions: Opinions,
+        opinions: LiveStatus,
         snapshot: Snapshot | None = None,
     ) -> None:
         self._store = store
@@ -92,19 +93,19 @@ class Scaling:
         self._clock = clock
         self._traffic = traffic
         self._opinions = opinions
-        self._judged: dict[Key, _Judged] = {}
+        self._judged: dict[DeploymentKey, _Judged] = {}
         self._log = log.get("control.scaling")
 
-    async def keys(self) -> Collection[Key]:
+    async def keys(self) -> Collection[DeploymentKey]:
         """Every deployment, and those that are gone."""
         await self.snapshot.at_least(self._store.written)
         return {(d.workspace, d.name) for d in self.snapshot.list("deployment")} | self._judged.keys()
 
-    async def affected(self, changes: Sequence[Change]) -> Collection[Key]:
+    async def affected(self, changes: Sequence[Change]) -> Collection[DeploymentKey]:
         """The deployments that changed."""
         return {(change.workspace, change.name) for change in changes if change.kind == "deployment"}
 
-    async def reconcile(self, key: Key) -> Again | None:
+    async def reconcile(self, key: DeploymentKey) -> Again | None:
         """Know the deployment as it is now."""
         await self.snapshot.at_least(self._store.written)
         deployment = self.snapshot.find("deployment", *key)
@@ -126,7 +127,7 @@ class Scaling:
         ends = next_change(deployment.status.tuning, self._clock.now())
         return None if ends is None else Again(ends - self._clock.now())
 
-    def mind(self, key: Key) -> Mind | None:
+    def mind(self, key: DeploymentKey) -> ScalerSession | None:
         """The law of a deployment at work; None where there is nothing to decide."""
         judged = self._judged.get(key)
         return judged.mind if judged else None
@@ -164,7 +165,7 @@ class Scaling:
             if isinstance(failure, BaseException):
                 raise failure
 
-    def _judge(self, judged: _Judged, now: float, left: int) -> tuple[Decision | None, int]:
+    def _judge(self, judged: _Judged, now: float, left: int) -> tuple[ScalingDecision | None, int]:
         """What is decided on a deployment, and how many steps of its past that took."""
         deployment, mind = judged.deployment, judged.mind
         status: DeploymentStatus = deployment.status
@@ -177,7 +178,7 @@ class Scaling:
         said = mind.decide(heard, now, _wanted(deployment), ready, sum(a.replicas for a in serving) - ready)
         if said is None:
             return None, taken
-        standing = Standing(
+        standing = RestraintState(
             wanted=_wanted(deployment),
             informed=mind.informed,
             rolling=rolling(status),
@@ -187,7 +188,7 @@ class Scaling:
         judged.said = restrain(said, standing, choice.bounds(deployment.spec.scaling), now)
         return judged.said, taken
 
-    async def _write(self, judged: _Judged, deployment: Deployment, decision: Decision) -> None:
+    async def _write(self, judged: _Judged, deployment: Deployment, decision: ScalingDecision) -> None:
         """Keep the number that was decided for `deployment` as it was then, with the decision in the journal; nothing
         when somebody else wrote meanwhile."""
         changes = {"wanted": decision.replicas, "wanted_reason": decision.reason}
@@ -201,7 +202,7 @@ class Scaling:
         if written.version > judged.deployment.version:
             judged.deployment = written
 
-    def _entry(self, judged: _Judged, decision: Decision | None = None) -> JournalEntry:
+    def _entry(self, judged: _Judged, decision: ScalingDecision | None = None) -> JournalEntry:
         """A decision as it is kept; without one, the last that was made."""
         deployment, said = judged.deployment, decision or judged.said
         return JournalEntry(
@@ -216,20 +217,20 @@ class Scaling:
             figures=judged.mind.figures(),
         )
 
-    async def _mind(self, deployment: Deployment, terms: Terms) -> Mind:
-        mind, now = Mind(terms), self._clock.now()
+    async def _mind(self, deployment: Deployment, terms: ScalerTerms) -> ScalerSession:
+        mind, now = ScalerSession(terms), self._clock.now()
         if terms.scaling.min == 0 and terms.scaling.keep_alive_s is None:
             since = max(deployment.created_at, now - WEEK_S)
             minutes = await self._store.traffic(deployment.workspace, deployment.name, since)
             mind.recall([minute for minute in minutes if minute.at_s <= now - RING_S])
         return mind
 
-    def terms(self, deployment: Deployment) -> Terms:
+    def terms(self, deployment: Deployment) -> ScalerTerms:
         """What decides of a deployment how its law is made. Raises `KaonError` when its artifact cannot be read."""
         artifact = self.snapshot.find("artifact", deployment.workspace, deployment.spec.template.artifact)
         service = _UNKNOWN if artifact is None else artifact.spec.manifest.service
         tuned = in_force(deployment.status.tuning, self._clock.now())
-        return Terms(deployment.spec.scaling, deployment.spec.objective or service.objective, service, tuned)
+        return ScalerTerms(deployment.spec.scaling, deployment.spec.objective or service.objective, service, tuned)
 
 
 def _elastic(deployment: Deployment) -> bool:
@@ -248,7 +249,7 @@ def rolling(status: DeploymentStatus) -> bool:
     return len(serving) > 1 or coming
 
 
-def _is_news(judged: _Judged, decision: Decision, now: float) -> bool:
+def _is_news(judged: _Judged, decision: ScalingDecision, now: float) -> bool:
     """Whether a reason of this kind, the same words whatever the numbers, was not told lately; it is now."""
     kind = _NUMBERS.sub("#", decision.reason)
     first, at = not judged.told, judged.told.get(kind, -RETELL_S)

@@ -14,7 +14,8 @@ from kaon import log
 from kaon.clock import Clock
 from kaon.errors import KaonError
 from kaon.laws.backoff import Backoff, delay_s
-from kaon.store.failures import Failures, Key
+from kaon.store.failures import Failures
+from kaon.types.names import DeploymentKey
 
 RETRY = Backoff(first_s=0.2, cap_s=30.0)
 
@@ -54,7 +55,7 @@ class Supervisor:
         """How long to wait after so many failures in a row."""
         return delay_s(RETRY, failed, self._jitter())
 
-    def note(self, name: str, key: Key | None, error: Exception, wait_s: float | None = None) -> None:
+    def note(self, name: str, key: DeploymentKey | None, error: Exception, wait_s: float | None = None) -> None:
         """Log and count that the controller `name` failed at `key`, or at its work on all."""
         self.failures.note(name, key, error)
         logger, facts = log.get(f"control.{name}"), {"key": key, "wait_s": wait_s}
@@ -63,6 +64,6 @@ class Supervisor:
         else:
             logger.error("failed, will retry", exc_info=error, **facts)
 
-    def settle(self, name: str, key: Key) -> None:
+    def settle(self, name: str, key: DeploymentKey) -> None:
         """The controller `name` did its work on `key`."""
         self.failures.settle(name, key)

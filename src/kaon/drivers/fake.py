@@ -20,7 +20,7 @@ from kaon.drivers.port import (
     Capabilities,
     LogLine,
     PlaceObservation,
-    Sighting,
+    ReplicaObservation,
     Stage,
     Workload,
 )
@@ -84,7 +84,7 @@ class FakeReplica:
     access: Access
     knobs: Knobs
     waits: bool = False
-    stopped: Sighting | None = None
+    stopped: ReplicaObservation | None = None
     in_flight: int = 0
     flights: dict[str, float] = field(default_factory=dict)  # request id -> seconds left when it began
     refusals: Refusals = field(default_factory=Refusals)
@@ -163,7 +163,7 @@ class FakePlace:
         """It has ended; `code` is None when it never began."""
         by_fault = code is not None and code != 0 and not ended_from_outside(code)
         replica.waits = False
-        replica.stopped = Sighting(
+        replica.stopped = ReplicaObservation(
             id=replica.workload.spec.id,
             stage=Stage.EXITED,
             reason=reason or f"It ended with exit code {code}.",
@@ -175,15 +175,17 @@ class FakePlace:
         )
         self.bump()
 
-    def sighting(self, replica: FakeReplica) -> Sighting:
+    def sighting(self, replica: FakeReplica) -> ReplicaObservation:
         """What is seen of it."""
         id_ = replica.workload.spec.id
         if replica.waits:
-            return Sighting(id=id_, stage=Stage.WAITING, reason=f"No room left: {self.room} replicas run here.")
+            return ReplicaObservation(
+                id=id_, stage=Stage.WAITING, reason=f"No room left: {self.room} replicas run here."
+            )
         service, control = f"unix:/fake/{id_}/service.sock", f"unix:/fake/{id_}/control.sock"
         if self.addresses is Addresses.TCP:
             service, control = f"{id_}.fake:8000", f"{id_}.fake:8001"
-        return replica.stopped or Sighting(
+        return replica.stopped or ReplicaObservation(
             id=id_,
             stage=Stage.STARTING,
             pid=replica.pid,

@@ -41,7 +41,7 @@ class Stage(StrEnum):
     EXITED = "Exited"
 
 
-class Sighting(Model):
+class ReplicaObservation(Model):
     """What a driver sees of one replica."""
 
     id: str
@@ -52,7 +52,8 @@ class Sighting(Model):
     exit_code: int | None = Field(default=None, description="Negative: by that signal; None when unknown.")
     last_lines: tuple[str, ...] = ()
     blamed: tuple[str, ...] = Field(
-        default=(), description="Ids of requests in flight when it ended by a fault of its own; see kaon.agent.poison."
+        default=(),
+        description="Ids of requests in flight when it ended by a fault of its own; see kaon.agent.decide.poison.",
     )
     service_address: Address | None = Field(default=None, description="None of a job: nobody calls it.")
     control_address: Address | None = None
@@ -63,7 +64,7 @@ class PlaceObservation:
     """All replicas of a place, those that ended included until `forget`. Another `version` means other replicas."""
 
     version: int = 0
-    replicas: Mapping[str, Sighting] = field(default_factory=dict)
+    replicas: Mapping[str, ReplicaObservation] = field(default_factory=dict)
 
 
 class Mount(Model):

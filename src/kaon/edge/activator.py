@@ -22,10 +22,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kaon.clock import Clock
-from kaon.edge.table import DeploymentKey
-from kaon.edge.waiting import Room, Terms
+from kaon.edge.waiting import HoldTerms, WaitingRoom
 from kaon.errors import KaonError
 from kaon.types.model import Address
+from kaon.types.names import DeploymentKey
 
 _LOOK_S = 0.1
 
@@ -35,12 +35,12 @@ class Activator:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._rooms: dict[DeploymentKey, Room] = {}
+        self._rooms: dict[DeploymentKey, WaitingRoom] = {}
         self._news = asyncio.Event()
 
-    async def open(self, key: DeploymentKey, path: Path, terms: Terms) -> None:
+    async def open(self, key: DeploymentKey, path: Path, terms: HoldTerms) -> None:
         """Let calls of `key` wait at the socket `path`, by these terms from now on. Raises OSError."""
-        room = self._rooms.get(key) or Room(key, path, self._clock, terms, self._news)
+        room = self._rooms.get(key) or WaitingRoom(key, path, self._clock, terms, self._news)
         room.terms = terms
         await room.listen()
         self._rooms[key] = room

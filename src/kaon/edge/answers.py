@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kaon.edge.resources.routes import FINAL
-from kaon.edge.table import DeploymentKey
 from kaon.errors import PROBLEM_JSON, KaonError, NotBegun, Unauthenticated, Unavailable
+from kaon.types.names import DeploymentKey
 from kaon.types.route import NOT_BEGUN_HEADER
 
 
@@ -26,7 +26,7 @@ class StartFailed(Unavailable):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ActivatorResponse:
     """Status, headers beside the length, body."""
 
     status: int
@@ -41,7 +41,7 @@ class Answer:
         return "\r\n".join(lines).encode("latin-1", "replace") + (b"" if bodiless else self.body)
 
 
-def problem(error: KaonError, request_id: str) -> Answer:
+def problem(error: KaonError, request_id: str) -> ActivatorResponse:
     """`error` as an answer that Envoy takes for the last word, unless the call was not begun."""
     last = NOT_BEGUN_HEADER if isinstance(error, NotBegun) else FINAL
     headers = {"content-type": PROBLEM_JSON, last: "true"}
@@ -49,7 +49,7 @@ def problem(error: KaonError, request_id: str) -> Answer:
         headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
     if isinstance(error, Unauthenticated):
         headers["www-authenticate"] = "Bearer"
-    return Answer(error.status, headers, error.problem_json(request_id))
+    return ActivatorResponse(error.status, headers, error.problem_json(request_id))
 
 
 def hint(key: DeploymentKey) -> str:

@@ -93,7 +93,7 @@ class Configuration:
                 self.remove(path)
         return reason
 
-    async def taken_in(self, paths: Iterable[Path] = (), since: stats.Versions | None = None) -> str:
+    async def taken_in(self, paths: Iterable[Path] = (), since: stats.ConfigVersions | None = None) -> str:
         """Wait until Envoy works by all documents; empty. The reason when it has refused one of `paths` since then.
 
         One that is slow is not waited for.
@@ -118,7 +118,7 @@ class Configuration:
             pause_s = min(pause_s * 2, 0.05)
         return ""
 
-    def behind(self, seen: stats.Versions | None) -> set[Path]:
+    def behind(self, seen: stats.ConfigVersions | None) -> set[Path]:
         """Documents that Envoy has not taken in: files, if it is known what it has seen of them, and replicas, once it
         has asked for them."""
         found = {self._layout.endpoints(cluster) for cluster in self._discovery.behind}
@@ -131,7 +131,9 @@ class Configuration:
         """Whether any of these is a file that Envoy follows."""
         return any(path in self._names for path in paths)
 
-    def _refusal(self, behind: Iterable[Path], since: stats.Versions | None, seen: stats.Versions | None) -> str:
+    def _refusal(
+        self, behind: Iterable[Path], since: stats.ConfigVersions | None, seen: stats.ConfigVersions | None
+    ) -> str:
         """Why one of these has been refused since then; empty: none was."""
         before = since.refused if since and seen and since.run == seen.run else {}
         for path in behind:
@@ -144,7 +146,7 @@ class Configuration:
                     return why
         return ""
 
-    async def _seen(self) -> stats.Versions | None:
+    async def _seen(self) -> stats.ConfigVersions | None:
         """How Envoy is now; None while it is only starting."""
         try:
             return await stats.versions(self._layout.admin_socket)

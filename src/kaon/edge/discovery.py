@@ -25,29 +25,29 @@ from typing import cast
 
 from kaon.edge import messages
 from kaon.edge.http2 import GrpcStream
-from kaon.edge.messages import Request
+from kaon.edge.messages import DiscoveryRequest
 from kaon.edge.resources import Json
 
-Versions = dict[str, str]
+ClusterVersions = dict[str, str]
 """Cluster -> version of its replicas."""
 
 
 @dataclass(slots=True)
-class Told:
+class SentEndpoints:
     """What one stream has been told, and what came back. Pure: `answer` and `changed` say what to send."""
 
     documents: dict[str, Json]
     """Of all clusters, shared by all streams."""
     asked: frozenset[str] | None = None
     """The clusters that Envoy wants to know of; None: it has not asked yet."""
-    taken: Versions = field(default_factory=dict)
+    taken: ClusterVersions = field(default_factory=dict)
     refused: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Cluster -> the version that Envoy refused, and why."""
-    _open: dict[str, Versions] = field(default_factory=dict)
+    _open: dict[str, ClusterVersions] = field(default_factory=dict)
     """Nonce -> what was sent with it and is neither confirmed nor refused."""
     _nonces: itertools.count[int] = field(default_factory=itertools.count)
 
-    def answer(self, request: Request) -> list[bytes]:
+    def answer(self, request: DiscoveryRequest) -> list[bytes]:
         """What to send upon a request."""
         if request.type_url != messages.ENDPOINTS:
             return []
@@ -66,9 +66,9 @@ class Told:
         """What to send when the replicas of some clusters are others."""
         return self._send(cluster for cluster in clusters if self.asked and cluster in self.asked)
 
-    def _confirm(self, request: Request) -> list[str]:
+    def _confirm(self, request: DiscoveryRequest) -> list[str]:
         """Note what Envoy made of an answer; clusters to send again, one by one, to see which is refused."""
-        sent: Versions = {}
+        sent: ClusterVersions = {}
         for nonce in list(self._open):
             sent = self._open.pop(nonce)
             if nonce == request.nonce:
@@ -155,7 +155,7 @@ class _Stream(asyncio.Protocol):
     """One connection of Envoy."""
 
     def __init__(self, documents: dict[str, Json], streams: set[_Stream]) -> None:
-        self.told = Told(documents)
+        self.told = SentEndpoints(documents)
         self._streams = streams
         self._grpc = GrpcStream()
         self._transport: asyncio.Transport | None = None
@@ -172,7 +172,7 @@ class _Stream(asyncio.Protocol):
             self.abort()
             return
         if self._grpc.stream != stream:  # Envoy begins anew
-            self.told = Told(self.told.documents)
+            self.told = SentEndpoints(self.told.documents)
         for request in requests:
             self._send(self.told.answer(request))
         self._send([])

@@ -26,12 +26,13 @@ from kaon.edge.bisection import Bisection
 from kaon.edge.configuration import Configuration
 from kaon.edge.layout import Layout
 from kaon.edge.process import EnvoyProcess, open_files
-from kaon.edge.table import RULES, DeploymentKey, Rule, Table, build, differing, mixed
+from kaon.edge.table import RULES, RouteRule, RouteTable, build, differing, mixed
 from kaon.errors import Unavailable
 from kaon.settings import Settings
 from kaon.types.model import Address
+from kaon.types.names import DeploymentKey
 from kaon.types.plan import EdgeStatus
-from kaon.types.route import Endpoint, Route
+from kaon.types.route import ReplicaEndpoint, Route
 
 LOG_MAX_BYTES = 10 * 2**20
 TEND_EVERY_S = 0.25
@@ -39,7 +40,7 @@ _LOOK_EVERY_S = 2.0
 
 _log = log.get("edge")
 
-Members = dict[str, dict[Address, Endpoint]]
+Members = dict[str, dict[Address, ReplicaEndpoint]]
 """Cluster -> address -> replica."""
 
 
@@ -54,8 +55,8 @@ class Edge:
         )
         self.process = EnvoyProcess(self.layout, self._clock)
         self.configuration = Configuration(self.layout, self.process, self._clock)
-        self._wanted: tuple[tuple[Route, ...], Mapping[DeploymentKey, tuple[Endpoint, ...]]] | None = None
-        self._table = Table()
+        self._wanted: tuple[tuple[Route, ...], Mapping[DeploymentKey, tuple[ReplicaEndpoint, ...]]] | None = None
+        self._table = RouteTable()
         self._leaving: Members = {}
         self.refused: dict[DeploymentKey, str] = {}
         """Deployments of which the last `apply` left something out, and why."""
@@ -64,7 +65,9 @@ class Edge:
         self._settled = False
         """Whether the documents are those of the table and of those who are leaving."""
 
-    async def apply(self, routes: tuple[Route, ...], endpoints: Mapping[DeploymentKey, tuple[Endpoint, ...]]) -> None:
+    async def apply(
+        self, routes: tuple[Route, ...], endpoints: Mapping[DeploymentKey, tuple[ReplicaEndpoint, ...]]
+    ) -> None:
         """Let exactly these routes lead to exactly these replicas, and start Envoy when it does not run.
 
         Returns when Envoy has taken it in. What cannot be routed is left out and told by `status`; a route
@@ -150,7 +153,7 @@ class Edge:
         if routes is None or named is None:
             routes, named = resources.routes(self._table), resources.clusters(self._table, self.layout)
         found = {self.layout.clusters: named, self.layout.routes: routes}
-        clusters: dict[str, tuple[Endpoint, ...]] = {}
+        clusters: dict[str, tuple[ReplicaEndpoint, ...]] = {}
         for path in self.layout.all_endpoints():
             with contextlib.suppress(KeyError, IndexError, TypeError, ValueError):
                 document = files.get(path) or {}
@@ -159,14 +162,14 @@ class Edge:
                 self._leaving[path.stem] = {endpoint.address: endpoint for endpoint in leave}
                 found[path] = document
         self.configuration.put(found)
-        rules: tuple[Rule, ...] = ()
+        rules: tuple[RouteRule, ...] = ()
         with contextlib.suppress(ValueError):
             rules = RULES.validate_python((files.get(self.layout.rules) or {}).get("rules", ()))
-        self._table = Table(rules, clusters)
+        self._table = RouteTable(rules, clusters)
 
     # --- applying ---
 
-    async def _bring(self, after: Table) -> dict[DeploymentKey, str]:
+    async def _bring(self, after: RouteTable) -> dict[DeploymentKey, str]:
         """Bring Envoy to a table, but for what it refuses; who that was, and why.
 
         Whoever is refused keeps the rule in force. When that does not help, also the replicas; and when even what was
@@ -176,13 +179,13 @@ class Edge:
         reason = await self._enact(after)
         if not reason:
             return {}
-        for base, replicas in ((before, False), (before, True), (Table(), True)):
+        for base, replicas in ((before, False), (before, True), (RouteTable(), True)):
             reason = await self._enact(mixed(base, after, (), replicas=replicas))
             if not reason:
                 return await self._search(base, after, replicas=replicas)
-        return dict.fromkeys(differing(Table(), after), reason)
+        return dict.fromkeys(differing(RouteTable(), after), reason)
 
-    async def _search(self, base: Table, after: Table, *, replicas: bool) -> dict[DeploymentKey, str]:
+    async def _search(self, base: RouteTable, after: RouteTable, *, replicas: bool) -> dict[DeploymentKey, str]:
         """Take in all changes from a table in force to another one but for those that Envoy refuses."""
         search = Bisection(differing(base, after), self.refused)
         reason = ""
@@ -193,7 +196,7 @@ class Edge:
             await self._enact(mixed(base, after, search.taken, replicas=replicas))
         return search.refused
 
-    async def _enact(self, table: Table) -> str:
+    async def _enact(self, table: RouteTable) -> str:
         """Bring Envoy to a table; the reason when it refuses it, and then it works as before."""
         leaving = self._left(table)
         steps, self._settled = self._steps(table, leaving), False
@@ -204,7 +207,7 @@ class Edge:
         files.put(self.layout.rules, {"rules": RULES.dump_python(table.rules, mode="json")})
         return ""
 
-    def _left(self, table: Table) -> Members:
+    def _left(self, table: RouteTable) -> Members:
         """Those who are leaving once `table` is in force: whoever was a member and is none any more."""
         found = {name: dict(leaving) for name, leaving in self._leaving.items()}
         for name, before in self._table.clusters.items():
@@ -214,7 +217,7 @@ class Edge:
                 leaving.pop(endpoint.address, None)
         return {name: leaving for name, leaving in found.items() if leaving}
 
-    def _steps(self, table: Table, leaving: Members) -> list[dict[Path, resources.Json]]:
+    def _steps(self, table: RouteTable, leaving: Members) -> list[dict[Path, resources.Json]]:
         """What to tell, one after the other."""
         clusters = _all_clusters(table, leaving)
         before = _all_clusters(self._table, self._leaving)
@@ -235,8 +238,8 @@ class Edge:
         coming = {name for name in documents if clusters[name] or not self.configuration.has(at[name])}
         # Until the new routes are in force, the old ones need their clusters.
         old = {name: () for name in self._table.clusters if self.configuration.has(at[name])}
-        both = Table((*self._table.rules, *table.rules), dict(sorted({**old, **clusters}.items())))
-        only = Table(table.rules, clusters)
+        both = RouteTable((*self._table.rules, *table.rules), dict(sorted({**old, **clusters}.items())))
+        only = RouteTable(table.rules, clusters)
         return [
             {at[name]: documents[name] for name in sorted(coming)},
             {self.layout.clusters: resources.clusters(both, self.layout)},
@@ -294,7 +297,7 @@ class Edge:
             files.put(self.layout.listeners, document or {})
 
 
-def _all_clusters(table: Table, leaving: Members) -> dict[str, tuple[Endpoint, ...]]:
+def _all_clusters(table: RouteTable, leaving: Members) -> dict[str, tuple[ReplicaEndpoint, ...]]:
     """Those of the table, and those that somebody is still leaving."""
     still = dict.fromkeys(leaving, ())
     return dict(sorted({**still, **table.clusters}.items()))

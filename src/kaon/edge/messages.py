@@ -18,7 +18,7 @@ _HEALTH = {"UNKNOWN": 0, "DRAINING": 3}
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class DiscoveryRequest:
     """What Envoy asks for, and what it makes of an answer."""
 
     type_url: str
@@ -30,7 +30,7 @@ class Request:
     """Why it refuses that answer; empty: it does not."""
 
 
-def request(data: bytes) -> Request:
+def request(data: bytes) -> DiscoveryRequest:
     """A request, read. Raises `ValueError` when it is none."""
     texts = {4: "", 5: ""}
     names: list[str] = []
@@ -44,7 +44,7 @@ def request(data: bytes) -> Request:
             refusal = _status(value)
         elif number in texts:
             texts[number] = value.decode()
-    return Request(texts[4], frozenset(names), texts[5], refusal)
+    return DiscoveryRequest(texts[4], frozenset(names), texts[5], refusal)
 
 
 def _status(data: bytes) -> str:

@@ -76,7 +76,7 @@ class EnvoyProcess:
                 env={},
                 cwd=self._layout.root,
                 log=self._layout.log,
-                limits=processes.Limits(open_files=open_files()),
+                limits=processes.ProcessLimits(open_files=open_files()),
             )
         except Conflict:
             return False

@@ -16,14 +16,14 @@ _piece = memoryview(bytearray(PIECE_BYTES))
 """All ends of a loop read into this: what is read is copied on before the next one reads."""
 
 
-class End(asyncio.BufferedProtocol):
+class SpliceEnd(asyncio.BufferedProtocol):
     """One end of a splice, once `joined` to the other."""
 
     transport: asyncio.Transport
-    other: End | None = None
+    other: SpliceEnd | None = None
     _said_all = False
 
-    def joined(self, other: End) -> None:
+    def joined(self, other: SpliceEnd) -> None:
         """From now on, what either end receives is the other's."""
         self.other, other.other = other, self
 

@@ -21,7 +21,7 @@ LISTENERS, ROUTES, CLUSTERS = "listener_manager.lds", "http.edge.rds.edge", "clu
 
 
 @dataclass(frozen=True, slots=True)
-class Versions:
+class ConfigVersions:
     """Which files Envoy has taken in, and what it is still busy with. Files go by Envoy's names for them."""
 
     run: int
@@ -34,7 +34,7 @@ class Versions:
     """Whether it is still starting, or a cluster or listener waits for what it needs."""
 
 
-async def versions(admin: Path) -> Versions:
+async def versions(admin: Path) -> ConfigVersions:
     """Which files Envoy works by. Raises `Unavailable` when it does not answer."""
     names = r"version_text|update_rejected|update_failure|warming_clusters|total_listeners_warming|workers_started"
     text = await ask(admin, "GET", f"/stats?filter=^(listener_manager|cluster_manager|http).*({names})$")
@@ -44,7 +44,7 @@ async def versions(admin: Path) -> Versions:
         document, _, what = name.rpartition(".")
         if what in ("update_rejected", "update_failure"):
             refused[document] = refused.get(document, 0) + int(value)
-    return Versions(
+    return ConfigVersions(
         run=run(admin),
         taken={
             name.removesuffix(".version_text"): value.strip('"')

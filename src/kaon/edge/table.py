@@ -1,7 +1,7 @@
 """Routes and endpoints become a table: what the edge shall do, checked, in the edge's own words. Pure.
 
 One route that makes no sense must not hurt the others. So nothing here raises: what cannot be served is
-left out and named in `Table.refused`, and for a route that once made sense its last good form stays.
+left out and named in `RouteTable.refused`, and for a route that once made sense its last good form stays.
 
 A *cluster* is one revision of one deployment: `workspace~deployment~revision` (names hold no tilde, so it
 is unique, and it is a file name too). Clusters come and go with revisions only; replicas that come and go
@@ -24,10 +24,8 @@ from dataclasses import dataclass, field, replace
 from pydantic import TypeAdapter, ValidationError
 
 from kaon.types.model import Address
-from kaon.types.route import RESERVED, Backend, Endpoint, Mirror, Route, local_host
-
-DeploymentKey = tuple[str, str]
-"""Workspace and deployment."""
+from kaon.types.names import DeploymentKey
+from kaon.types.route import RESERVED, Backend, Mirror, ReplicaEndpoint, Route, local_host
 
 TIMEOUT_MAX_S = 24 * 3600.0
 HEDGE_MIN_S = 0.001
@@ -38,7 +36,7 @@ _PREFIX = re.compile(r"/[a-z0-9~-]+(/[a-z0-9~-]+)*")
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class RouteRule:
     """Where calls below one prefix go, and how."""
 
     key: DeploymentKey
@@ -86,16 +84,16 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class RouteTable:
     """Everything that the edge shall do."""
 
-    rules: tuple[Rule, ...] = ()
-    clusters: Mapping[str, tuple[Endpoint, ...]] = field(default_factory=dict)
+    rules: tuple[RouteRule, ...] = ()
+    clusters: Mapping[str, tuple[ReplicaEndpoint, ...]] = field(default_factory=dict)
     refused: tuple[Refusal, ...] = ()
     """What was left out, and why."""
 
 
-RULES: TypeAdapter[tuple[Rule, ...]] = TypeAdapter(tuple[Rule, ...])
+RULES: TypeAdapter[tuple[RouteRule, ...]] = TypeAdapter(tuple[RouteRule, ...])
 """Rules as they are kept on disk."""
 
 
@@ -126,8 +124,10 @@ def key_of(cluster: str) -> DeploymentKey:
 
 
 def build(
-    routes: Iterable[Route], endpoints: Mapping[DeploymentKey, Iterable[Endpoint]], last: Table | None = None
-) -> Table:
+    routes: Iterable[Route],
+    endpoints: Mapping[DeploymentKey, Iterable[ReplicaEndpoint]],
+    last: RouteTable | None = None,
+) -> RouteTable:
     """The table for these routes and endpoints.
 
     `last` is the table in force: a refused route keeps the rule that it has there.
@@ -135,7 +135,7 @@ def build(
     refused: list[Refusal] = []
     clusters = _clusters(endpoints, refused)
     before = {rule.key: rule for rule in last.rules} if last else {}
-    rules: dict[str, Rule] = {}
+    rules: dict[str, RouteRule] = {}
     for route in routes:
         rule = _rule(route, clusters, refused) or before.get(_key(route))
         if rule is None:
@@ -148,19 +148,19 @@ def build(
 
 
 def _table(
-    rules: Iterable[Rule], clusters: Mapping[str, tuple[Endpoint, ...]], refused: Iterable[Refusal] = ()
-) -> Table:
+    rules: Iterable[RouteRule], clusters: Mapping[str, tuple[ReplicaEndpoint, ...]], refused: Iterable[Refusal] = ()
+) -> RouteTable:
     """In order, each host name at one rule, and with a cluster for every revision that a rule names."""
     left_out = list(refused)
     ordered = _hosts_apart(sorted(rules, key=lambda rule: rule.prefix), left_out)
     named = {cluster_name(rule.key, revision): () for rule in ordered for revision in rule.revisions}
-    return Table(ordered, dict(sorted({**named, **clusters}.items())), tuple(left_out))
+    return RouteTable(ordered, dict(sorted({**named, **clusters}.items())), tuple(left_out))
 
 
-def differing(before: Table, after: Table) -> tuple[DeploymentKey, ...]:
+def differing(before: RouteTable, after: RouteTable) -> tuple[DeploymentKey, ...]:
     """The deployments of which two tables say different things."""
 
-    def parts(table: Table) -> dict[DeploymentKey, list[object]]:
+    def parts(table: RouteTable) -> dict[DeploymentKey, list[object]]:
         found: dict[DeploymentKey, list[object]] = {}
         for rule in table.rules:
             found.setdefault(rule.key, []).append(rule)
@@ -172,7 +172,7 @@ def differing(before: Table, after: Table) -> tuple[DeploymentKey, ...]:
     return tuple(sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key)))
 
 
-def mixed(before: Table, after: Table, taken: Collection[DeploymentKey], *, replicas: bool) -> Table:
+def mixed(before: RouteTable, after: RouteTable, taken: Collection[DeploymentKey], *, replicas: bool) -> RouteTable:
     """`after` for the deployments in `taken`; the others keep their rules of `before`.
 
     `replicas`: these keep their replicas of `before`, too, instead of having those of `after`.
@@ -186,7 +186,7 @@ def mixed(before: Table, after: Table, taken: Collection[DeploymentKey], *, repl
     return _table(rules, clusters, after.refused)
 
 
-def _hosts_apart(rules: Iterable[Rule], refused: list[Refusal]) -> tuple[Rule, ...]:
+def _hosts_apart(rules: Iterable[RouteRule], refused: list[Refusal]) -> tuple[RouteRule, ...]:
     """The rules with each host name at one of them: the first that has it. Two would make Envoy refuse them all.
 
     The name that every deployment has on this machine, its first, goes before names that are chosen.
@@ -197,7 +197,7 @@ def _hosts_apart(rules: Iterable[Rule], refused: list[Refusal]) -> tuple[Rule, .
         for rule in rules:
             for host in rule.hosts[part]:
                 owner.setdefault(host, rule.prefix)
-    apart: list[Rule] = []
+    apart: list[RouteRule] = []
     for rule in rules:
         kept = tuple(host for host in rule.hosts if owner[host] == rule.prefix)
         refused += [Refusal(rule.key, f"the host {host} is another's") for host in rule.hosts if host not in kept]
@@ -209,7 +209,9 @@ def _key(route: Route) -> DeploymentKey:
     return str(getattr(route, "workspace", "")), str(getattr(route, "deployment", ""))
 
 
-def _rule(route: Route, clusters: Mapping[str, tuple[Endpoint, ...]], refused: list[Refusal]) -> Rule | None:
+def _rule(
+    route: Route, clusters: Mapping[str, tuple[ReplicaEndpoint, ...]], refused: list[Refusal]
+) -> RouteRule | None:
     """The rule of a route, or None when the route makes no sense."""
     try:
         # A model can be built around its validators (`model_construct`, `model_copy`): what an edge obeys is checked.
@@ -235,7 +237,7 @@ def _rule(route: Route, clusters: Mapping[str, tuple[Endpoint, ...]], refused: l
     else:
         key = (route.workspace, route.deployment)
         weights = _weights(key, route.backends, clusters)
-        return Rule(
+        return RouteRule(
             key,
             route.prefix,
             weights,
@@ -263,7 +265,7 @@ def _reason(error: Exception) -> str:
 
 
 def _weights(
-    key: DeploymentKey, backends: Iterable[Backend], clusters: Mapping[str, tuple[Endpoint, ...]]
+    key: DeploymentKey, backends: Iterable[Backend], clusters: Mapping[str, tuple[ReplicaEndpoint, ...]]
 ) -> tuple[tuple[str, int], ...]:
     """Clusters and shares. A revision without a replica gets nothing while another one has some."""
     shares = [(cluster_name(key, b.revision), b.weight) for b in sorted(backends, key=lambda b: b.revision) if b.weight]
@@ -272,7 +274,7 @@ def _weights(
 
 
 def _shadow(
-    key: DeploymentKey, mirror: Mirror | None, clusters: Mapping[str, tuple[Endpoint, ...]]
+    key: DeploymentKey, mirror: Mirror | None, clusters: Mapping[str, tuple[ReplicaEndpoint, ...]]
 ) -> tuple[str, float] | None:
     """The cluster that gets copies, while it has a replica."""
     name = cluster_name(key, mirror.revision) if mirror else ""
@@ -280,14 +282,14 @@ def _shadow(
 
 
 def _clusters(
-    endpoints: Mapping[DeploymentKey, Iterable[Endpoint]], refused: list[Refusal]
-) -> dict[str, tuple[Endpoint, ...]]:
-    clusters: dict[str, dict[Address, Endpoint]] = {}
+    endpoints: Mapping[DeploymentKey, Iterable[ReplicaEndpoint]], refused: list[Refusal]
+) -> dict[str, tuple[ReplicaEndpoint, ...]]:
+    clusters: dict[str, dict[Address, ReplicaEndpoint]] = {}
     for (workspace, deployment), members in endpoints.items():
         for given in members:
             key = (workspace, deployment)
             try:
-                endpoint = Endpoint.model_validate(given.model_dump(warnings=False))
+                endpoint = ReplicaEndpoint.model_validate(given.model_dump(warnings=False))
             except (ValidationError, AttributeError, TypeError, ValueError) as e:
                 refused.append(Refusal(key, f"a replica cannot be reached: {_reason(e)}"))
                 continue

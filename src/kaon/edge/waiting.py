@@ -17,12 +17,12 @@ from typing import Protocol
 from kaon import log
 from kaon.clock import Clock
 from kaon.context import DEADLINE_HEADER, REQUEST_ID_HEADER
-from kaon.edge.answers import Answer, NoReadyReplica, hint, problem
+from kaon.edge.answers import ActivatorResponse, NoReadyReplica, hint, problem
 from kaon.edge.heads import Head, HeadReader
-from kaon.edge.splice import End
-from kaon.edge.table import DeploymentKey
+from kaon.edge.splice import SpliceEnd
 from kaon.errors import KaonError, NotBegun, Unavailable
 from kaon.types.model import Address
+from kaon.types.names import DeploymentKey
 
 CALLS_MAX = 1000
 """Calls of one deployment that may wait."""
@@ -38,37 +38,37 @@ _COME_BACK_S = 5.0
 _log = log.get("edge.activator")
 
 
-class Doorkeeper(Protocol):
+class CallerCheck(Protocol):
     """Decides who may wait."""
 
-    def admit(self, head: Head) -> Answer | None:
+    def admit(self, head: Head) -> ActivatorResponse | None:
         """None: the caller may wait; an answer: it is had at once. Raises what the caller is refused with."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class HoldTerms:
     """How calls of one deployment wait."""
 
-    doorkeeper: Doorkeeper
+    doorkeeper: CallerCheck
     hold_s: float
 
 
-class Room:
+class WaitingRoom:
     """The calls of one deployment."""
 
     def __init__(
-        self, key: DeploymentKey, path: Path, clock: Clock, terms: Terms, news: asyncio.Event | None = None
+        self, key: DeploymentKey, path: Path, clock: Clock, terms: HoldTerms, news: asyncio.Event | None = None
     ) -> None:
         """`news` is set when calls begin to wait, and when none does any more."""
         self.terms = terms
-        self.calls: set[Call] = set()
+        self.calls: set[HeldCall] = set()
         self._key = key
         self._path = path
         self._clock = clock
         self._news = news or asyncio.Event()
         self._told_of_some = False
-        self._waiting: dict[Call, None] = {}
+        self._waiting: dict[HeldCall, None] = {}
         self._server: asyncio.AbstractServer | None = None
         self._replicas: tuple[Address, ...] = ()
         self._reason = ""
@@ -99,7 +99,7 @@ class Room:
             listening.close()
             raise
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(lambda: Call(self), sock=listening, backlog=_BACKLOG)
+        self._server = await loop.create_unix_server(lambda: HeldCall(self), sock=listening, backlog=_BACKLOG)
 
     def shut(self) -> None:
         """Take no new calls."""
@@ -123,7 +123,7 @@ class Room:
         """Seconds of a clock that never goes back."""
         return self._clock.monotonic()
 
-    def enter(self, call: Call, head: Head) -> None:
+    def enter(self, call: HeldCall, head: Head) -> None:
         """A call's head is here: answer, refuse, hand over or hold it."""
         try:
             if answer := self.terms.doorkeeper.admit(head):
@@ -143,7 +143,7 @@ class Room:
         else:
             self._note()
 
-    def left(self, call: Call) -> None:
+    def left(self, call: HeldCall) -> None:
         """A call does not wait, or not any more."""
         self._waiting.pop(call, None)
         self._note()
@@ -211,14 +211,14 @@ class Room:
 
     # Handing over
 
-    def _hand_over(self, call: Call) -> None:
+    def _hand_over(self, call: HeldCall) -> None:
         if not call.handing_over:
             call.handing_over = True
             task = asyncio.create_task(self._connect(call))
             self._connecting.add(task)
             task.add_done_callback(self._connecting.discard)
 
-    async def _connect(self, call: Call) -> None:
+    async def _connect(self, call: HeldCall) -> None:
         """Splice a call to the ready replica with the fewest; it waits on when none can be reached."""
         tried: set[Address] = set()
         while call in self._waiting and (left := [a for a in self._replicas if a not in tried]):
@@ -246,10 +246,10 @@ class Room:
             del self._open_to[address]
 
 
-class _Replica(End):
+class _Replica(SpliceEnd):
     """A connection to a replica."""
 
-    def __init__(self, room: Room, address: Address) -> None:
+    def __init__(self, room: WaitingRoom, address: Address) -> None:
         self._room = room
         self._address = address
 
@@ -257,10 +257,10 @@ class _Replica(End):
         self._room.let_go(self._address)
 
 
-class Call(End):
+class HeldCall(SpliceEnd):
     """One call, on its connection from Envoy."""
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: WaitingRoom) -> None:
         self._room = room
         self._reader: HeadReader | None = HeadReader()
         self._bytes = bytearray()
@@ -303,7 +303,7 @@ class Call(End):
         self._room.enter(self, head)
         return not self._answered
 
-    def splice(self, replica: End) -> None:
+    def splice(self, replica: SpliceEnd) -> None:
         """The call is the replica's from now on."""
         self.expires_at = math.inf
         self.joined(replica)
@@ -315,7 +315,7 @@ class Call(End):
         """Answer with a problem."""
         self.answer(problem(why, self._request_id))
 
-    def answer(self, answer: Answer) -> None:
+    def answer(self, answer: ActivatorResponse) -> None:
         """Answer, let the rest of the request come to nothing, and close when Envoy does."""
         self._answered = True
         self._bytes.clear()
@@ -346,10 +346,10 @@ def _patience_s(head: Head) -> float:
     return math.inf
 
 
-async def _connect(address: Address, end: End) -> None:
+async def _connect(address: Address, end: SpliceEnd) -> None:
     """Connect `end` to a replica. Raises OSError."""
     loop = asyncio.get_running_loop()
-    made: Callable[[], End] = lambda: end  # noqa: E731
+    made: Callable[[], SpliceEnd] = lambda: end  # noqa: E731
     if address.startswith("unix:"):
         await loop.create_unix_connection(made, address.removeprefix("unix:"))
     else:

@@ -52,7 +52,7 @@ _MEMORY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class LearnedService:
     """How long a round of work (a call, or a batch of them) takes: mean and mean deviation, exponentially smoothed.
 
     The deviation is what Jacobson's retransmission timer uses ("Congestion Avoidance and Control", SIGCOMM 1988).
@@ -68,13 +68,13 @@ class Service:
         return self.samples >= _TRUSTED_AFTER
 
 
-def learn(service: Service, seconds: float, rounds: int = 1) -> Service:
+def learn(service: LearnedService, seconds: float, rounds: int = 1) -> LearnedService:
     """`service` after `rounds` rounds that held their slots for `seconds` each."""
     if service.samples == 0:
-        return Service(seconds, 0.0, rounds)
+        return LearnedService(seconds, 0.0, rounds)
     kept = (1 - _SMOOTHING) ** rounds
     surprise_s = abs(seconds - service.seconds)
-    return Service(
+    return LearnedService(
         service.seconds * kept + seconds * (1 - kept),
         service.deviation_s * kept + surprise_s * (1 - kept),
         service.samples + rounds,
@@ -105,13 +105,13 @@ class Pace:
         return self.waited_s / self.rows if self.rows else 0.0
 
 
-def memory_s(service: Service) -> float:
+def memory_s(service: LearnedService) -> float:
     """Seconds after which a pace counts a third."""
     return 2 * standing_s(service)
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class QueueLoad:
     """What a newcomer finds at an endpoint."""
 
     ahead: int
@@ -122,7 +122,7 @@ class Load:
     """Rows that a slot takes at once: 1, or a batch's."""
     busy: int
     slots: int
-    service: Service
+    service: LearnedService
     pace_s: float = 0.0
     """Seconds in which a row of its own priority moves on, of late; 0: not known."""
     standing: bool = False
@@ -136,7 +136,7 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class QueueRoom:
     """How many calls wait: all, those of the newcomer's key, and as many as may."""
 
     calls: int
@@ -156,7 +156,9 @@ class Refused:
     reason: str
 
 
-def decide(load: Load, room: Room, patience_s: float, priority: Priority = Priority.NORMAL) -> Admitted | Refused:
+def decide(
+    load: QueueLoad, room: QueueRoom, patience_s: float, priority: Priority = Priority.NORMAL
+) -> Admitted | Refused:
     """Whether a call whose caller waits `patience_s` seconds (infinity: for ever) may come in."""
     if room.own >= _SHARE[priority] * (room.bound - room.calls):
         return Refused(f"{room.calls} calls wait already, {room.own} of this key, as many as may")
@@ -173,7 +175,7 @@ def decide(load: Load, room: Room, patience_s: float, priority: Priority = Prior
     return Admitted()
 
 
-def standing_s(service: Service) -> float:
+def standing_s(service: LearnedService) -> float:
     """Seconds that a call may wait in a queue that stands."""
     return max(_STANDING_LEAST_S, _STANDING_ROUNDS * service.seconds)
 
@@ -185,12 +187,12 @@ def stands(empty_before_s: float, timeout_s: float | None) -> bool:
     return empty_before_s > interval_s
 
 
-def late(service: Service, left_s: float) -> bool:
+def late(service: LearnedService, left_s: float) -> bool:
     """Whether a call whose caller waits for `left_s` seconds more would be answered too late if it began now."""
     return service.trusted and left_s < service.seconds - service.deviation_s
 
 
-def patience_s(service: Service, waited_s: float) -> float:
+def patience_s(service: LearnedService, waited_s: float) -> float:
     """What callers are thought to wait when one hung up after `waited_s`: less, for those in a greater hurry.
 
     Infinity when that was so soon that it says nothing of the queue.
@@ -200,18 +202,18 @@ def patience_s(service: Service, waited_s: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Turned:
+class RefusalPace:
     """How many calls were turned away within about the last second: a count that fades."""
 
     count: float = 0.0
     at_s: float = -math.inf
 
-    def more(self, now_s: float) -> Turned:
+    def more(self, now_s: float) -> RefusalPace:
         """One more at `now_s` (monotonic)."""
-        return Turned(1 + self.count * math.exp(min(0.0, self.at_s - now_s) / _MEMORY_S), now_s)
+        return RefusalPace(1 + self.count * math.exp(min(0.0, self.at_s - now_s) / _MEMORY_S), now_s)
 
 
-def retry_after_s(load: Load, turned: Turned, chance: float) -> float:
+def retry_after_s(load: QueueLoad, turned: RefusalPace, chance: float) -> float:
     """Seconds after which a refused call should come back; `chance` is uniform in 0..1.
 
     With 10 rounds of 0.2 s ahead of two slots, and 40 calls turned away with this one: 1.1 s and up to 4 s more.

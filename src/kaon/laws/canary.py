@@ -21,10 +21,18 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
-from kaon.laws.sequential import Counts, Evidence, Verdict, compare
+from kaon.laws.sequential import Counts, Evidence, SequentialVerdict, compare
 from kaon.laws.traffic import FAILURES, quantile
-from kaon.types.deployment import Arm, Canary, CanaryStatus, DeploymentSpec, DeploymentStatus, Gate, RolloutState
-from kaon.types.traffic import LATENCY_BOUNDS_S, Histogram, Sample
+from kaon.types.deployment import (
+    Canary,
+    CanaryArm,
+    CanaryGate,
+    CanaryStatus,
+    DeploymentSpec,
+    DeploymentStatus,
+    RolloutState,
+)
+from kaon.types.traffic import LATENCY_BOUNDS_S, LatencyCounts, Sample
 
 LEVEL = 0.05
 """Probability at most that a good canary is sent back."""
@@ -85,7 +93,7 @@ def weight(percent: int, ready: int, count: int) -> int:
 
 def worse(canary: CanaryStatus, stable: int) -> str:
     """Why it must go back; empty when nothing says so."""
-    bad = next((gate for gate in canary.gates if gate.verdict == Verdict.WORSE), None)
+    bad = next((gate for gate in canary.gates if gate.verdict == SequentialVerdict.WORSE), None)
     if bad is None or canary.promoted:
         return ""
     return (
@@ -99,7 +107,7 @@ def moved(rules: Canary, canary: CanaryStatus, given: int, now: float) -> Canary
     if not canary.in_force:
         if given < share(rules, canary):
             return canary.model_copy(update={"reason": ""})
-        fresh = {"until": now, "slow_s": None, "new": Arm(), "old": Arm(), "gates": ()}
+        fresh = {"until": now, "slow_s": None, "new": CanaryArm(), "old": CanaryArm(), "gates": ()}
         canary = canary.model_copy(update={"in_force": True, "since": now, **fresh})
     at_end = canary.step >= len(rules.steps)
     missing = "it waits for `promote`" if at_end else _missing(rules, canary, now)
@@ -122,7 +130,7 @@ def _missing(rules: Canary, canary: CanaryStatus, now: float) -> str:
     timed = canary.new.timed + canary.new.overdue
     if canary.slow_s and timed < rules.min_calls:
         return f"the times of {timed:,} of {rules.min_calls:,} calls are known"
-    leaning = next((gate for gate in canary.gates if gate.leans == Verdict.WORSE), None)
+    leaning = next((gate for gate in canary.gates if gate.leans == SequentialVerdict.WORSE), None)
     if leaning:
         return f"not known yet whether it is worse: {leaning.reason}"
     return ""
@@ -146,7 +154,7 @@ def _counted(rules: Canary, canary: CanaryStatus, stable: int, samples: Sequence
     )
 
 
-def _added(arm: Arm, samples: Sequence[Sample], span: tuple[float, float], slow_s: float | None) -> Arm:
+def _added(arm: CanaryArm, samples: Sequence[Sample], span: tuple[float, float], slow_s: float | None) -> CanaryArm:
     """With the calls of the samples that end within `span`; of their times only when it is known what is slow.
 
     A call that its caller gives up is answered by nobody: it is known by having arrived, and not being open any more.
@@ -162,7 +170,7 @@ def _added(arm: Arm, samples: Sequence[Sample], span: tuple[float, float], slow_
     times = [s.latency for s in fresh if s.latency] if slow_s else []
     first_slow = bisect_left(LATENCY_BOUNDS_S, slow_s or 0.0) + 1
     recent = sum(s.arrivals or 0 for s in samples if until - (slow_s or 0.0) - LOOK_S / 2 < s.at_s <= until)
-    return Arm(
+    return CanaryArm(
         calls=max(0, arm.calls + answered + more),
         failed=max(0, arm.failed + sum(found.get(name, 0) for found in codes for name in FAILURES) + more),
         given_up=given_up,
@@ -192,8 +200,8 @@ def _slow_s(rules: Canary, old: Sequence[Sample]) -> float | None:
     return next((bound for bound in LATENCY_BOUNDS_S if bound >= at_least), LATENCY_BOUNDS_S[-1])
 
 
-def _whole(histograms: Iterable[Histogram | None]) -> Histogram:
-    found: Histogram = {}
+def _whole(histograms: Iterable[LatencyCounts | None]) -> LatencyCounts:
+    found: LatencyCounts = {}
     for histogram in histograms:
         for bucket, count in (histogram or {}).items():
             found[bucket] = found.get(bucket, 0) + count
@@ -211,12 +219,12 @@ def _judged(rules: Canary, canary: CanaryStatus) -> CanaryStatus:
     return canary.model_copy(update={"gates": tuple(gates) if new.calls + new.overdue else ()})
 
 
-def _timed(arm: Arm) -> Counts:
+def _timed(arm: CanaryArm) -> Counts:
     return Counts(arm.timed + arm.overdue, arm.slow + arm.overdue)
 
 
-def _gate(name: str, evidence: Evidence, bad: str) -> Gate:
-    return Gate(
+def _gate(name: str, evidence: Evidence, bad: str) -> CanaryGate:
+    return CanaryGate(
         name=name,
         verdict=evidence.verdict,
         leans=evidence.leans,

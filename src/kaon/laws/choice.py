@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from kaon.laws import scaling_peers
 from kaon.laws.scale import Scale
-from kaon.laws.scaling import Bounds, Law
-from kaon.types.deployment import Law as Named
+from kaon.laws.scaling import Bounds, ScalingLaw
 from kaon.types.deployment import Scaling
+from kaon.types.deployment import ScalingLawName as Named
 from kaon.types.objective import Objective
 from kaon.types.service import EndpointKind, ServiceSpec
 
@@ -56,7 +56,7 @@ def law(
     at_once: int | None = None,
     start_s: float = START_S,
     serves_rps: float = _UNKNOWN_RPS,
-) -> Law:
+) -> ScalingLaw:
     """The law that `scaling` names. The laws of others get their vendors' defaults, and as targets what their guides
     say for a container that takes `at_once` calls at once (None: a batch), or serves `serves_rps` calls a second."""
     concurrency = float(max_batch if at_once is None else at_once)

@@ -162,7 +162,7 @@ def choose(known: Contest, allowed: float) -> Contest:
     return known if best == known.chosen else known._replace(chosen=best)
 
 
-class Wanted(NamedTuple):
+class WantedReplicas(NamedTuple):
     """What the followed candidate wants now, and which it is."""
 
     replicas: int
@@ -172,10 +172,10 @@ class Wanted(NamedTuple):
     beta: float
 
 
-def wanted(known: Contest, climbing: float = 0.0, margin: float = 1.0) -> Wanted:
+def wanted(known: Contest, climbing: float = 0.0, margin: float = 1.0) -> WantedReplicas:
     """What the followed candidate wants now, or wants for a demand of `climbing` when that is more; held demands are
     provided for `margin` times."""
     pair, staffing = divmod(known.chosen, len(STAFFINGS))
     demand = max(known.holds[pair].value() * margin, climbing)
     share, beta = STAFFINGS[staffing]
-    return Wanted(need(demand, share, beta), demand, HOLDS_S[pair % len(HOLDS_S)], share, beta)
+    return WantedReplicas(need(demand, share, beta), demand, HOLDS_S[pair % len(HOLDS_S)], share, beta)

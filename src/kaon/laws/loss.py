@@ -39,7 +39,7 @@ def latency_loss(relative: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class LossInputs:
     """A window of calls by arrival: counts, the sum of their `latency_loss`, and replica-seconds."""
 
     arrivals: int
@@ -63,9 +63,9 @@ class Loss:
     busy: float
 
 
-def merge(first: Seen, second: Seen) -> Seen:
+def merge(first: LossInputs, second: LossInputs) -> LossInputs:
     """Two windows as one."""
-    return Seen(
+    return LossInputs(
         first.arrivals + second.arrivals,
         first.well + second.well,
         first.latency_losses + second.latency_losses,
@@ -75,15 +75,15 @@ def merge(first: Seen, second: Seen) -> Seen:
     )
 
 
-def merged(windows: list[Seen]) -> list[Seen]:
+def merged(windows: list[LossInputs]) -> list[LossInputs]:
     """`windows` with those of too few calls joined to the next; a poor rest joins the last."""
     return [whole for whole, _ in joined(windows)]
 
 
-def joined(windows: list[Seen]) -> list[tuple[Seen, int]]:
+def joined(windows: list[LossInputs]) -> list[tuple[LossInputs, int]]:
     """The windows as `merged`, and of how many each is."""
-    out: list[tuple[Seen, int]] = []
-    held: tuple[Seen, int] | None = None
+    out: list[tuple[LossInputs, int]] = []
+    held: tuple[LossInputs, int] | None = None
     for window in windows:
         held = (window, 1) if held is None else (merge(held[0], window), held[1] + 1)
         if held[0].arrivals >= LEAST_CALLS:
@@ -95,7 +95,7 @@ def joined(windows: list[Seen]) -> list[tuple[Seen, int]]:
     return out
 
 
-def loss(objective: Objective, seen: Seen, reference_s: float, price: float = LEAST_PRICE) -> Loss:
+def loss(objective: Objective, seen: LossInputs, reference_s: float, price: float = LEAST_PRICE) -> Loss:
     """The loss of `seen`.
 
     `reference_s` is what a call should cost, in replica-seconds; `price` is the dual variable y.

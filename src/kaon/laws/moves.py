@@ -13,10 +13,12 @@ ordinal that nobody reports, so that it is never a dying one of the same name.
 
 from __future__ import annotations
 
-from kaon.laws.world import Replicas, World
+from kaon.laws.replica_states import OrdinalsByRevision, ReplicaStates
 
 
-def take_over(before: Replicas, goal: int, count: int, surge: int, world: World, *, hopeless: bool) -> Replicas:
+def take_over(
+    before: OrdinalsByRevision, goal: int, count: int, surge: int, world: ReplicaStates, *, hopeless: bool
+) -> OrdinalsByRevision:
     """One move towards `count` replicas of `goal` and none of others; `hopeless` others that are dead just go."""
     goal_now = _shrink(before.get(goal, frozenset()), count, goal, world)
     others = {revision: ordinals for revision, ordinals in before.items() if revision != goal}
@@ -28,8 +30,15 @@ def take_over(before: Replicas, goal: int, count: int, surge: int, world: World,
 
 
 def try_out(
-    before: Replicas, stable: int, trial: tuple[int, int], count: int, surge: int, world: World, *, held: bool
-) -> Replicas:
+    before: OrdinalsByRevision,
+    stable: int,
+    trial: tuple[int, int],
+    count: int,
+    surge: int,
+    world: ReplicaStates,
+    *,
+    held: bool,
+) -> OrdinalsByRevision:
     """One move towards `count` replicas of `stable` beside those of a revision on trial, and none of others.
 
     `trial` is that revision and how many replicas its share needs. When the trial is `held`, none of it go.
@@ -63,17 +72,19 @@ def shares(ready: dict[int, int], goal: int, whole: int = 100) -> dict[int, int]
     return {**weights, most: weights[most] + whole - sum(weights.values())}
 
 
-def _some(replicas: Replicas) -> Replicas:
+def _some(replicas: OrdinalsByRevision) -> OrdinalsByRevision:
     return {revision: ordinals for revision, ordinals in replicas.items() if ordinals}
 
 
-def _shrink(ordinals: frozenset[int], count: int, revision: int, world: World) -> frozenset[int]:
+def _shrink(ordinals: frozenset[int], count: int, revision: int, world: ReplicaStates) -> frozenset[int]:
     """At most `count` of `ordinals`: ready ones stay first, then low ones."""
     ready = world.ready(revision, ordinals)
     return frozenset(sorted(ordinals, key=lambda o: (o not in ready, o))[: max(0, count)])
 
 
-def _replace(others: Replicas, ready_goal: int, count: int, world: World, *, hopeless: bool) -> Replicas:
+def _replace(
+    others: OrdinalsByRevision, ready_goal: int, count: int, world: ReplicaStates, *, hopeless: bool
+) -> OrdinalsByRevision:
     """`others` without those that the goal's ready replicas stand in for: dead ones, then the oldest revision's."""
     ready = {(r, o) for r, ordinals in others.items() for o in world.ready(r, ordinals)}
     dead = {(r, o) for r, ordinals in others.items() for o in ordinals} - ready

@@ -30,7 +30,7 @@ class CloudState:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class PlacementDecision:
     """Where a deployment runs, and why. `cloud` is empty when no cloud takes it."""
 
     cloud: str
@@ -63,22 +63,22 @@ def phase(*, cordoned: bool, seen_at: float, watched_since: float, now: float) -
     return PhaseDecision(CloudPhase.READY, "", lost_at)
 
 
-def place(current: str, running_in: Collection[str], clouds: Sequence[CloudState]) -> Decision:
+def place(current: str, running_in: Collection[str], clouds: Sequence[CloudState]) -> PlacementDecision:
     """The cloud of a deployment that was placed in `current` ('': nowhere), and whose replicas these clouds report."""
     by_name = {cloud.name: cloud for cloud in clouds}
     if current in by_name:
-        return Decision(current, _stays(by_name[current]))
+        return PlacementDecision(current, _stays(by_name[current]))
     reported = min((by_name[name] for name in running_in if name in by_name), key=_order, default=None)
     if reported is not None:
-        return Decision(reported.name, "Its replicas run there.")
+        return PlacementDecision(reported.name, "Its replicas run there.")
     chosen = min((cloud for cloud in clouds if cloud.phase in _PREFERENCE), key=_order, default=None)
     gone = f"Cloud '{current}' was deleted. " if current else ""
     if chosen is None:
         phases = ", ".join(f"'{cloud.name}' is {cloud.phase}" for cloud in sorted(clouds, key=_order))
-        return Decision("", f"{gone}No cloud takes it: {phases or 'none has joined'}.")
+        return PlacementDecision("", f"{gone}No cloud takes it: {phases or 'none has joined'}.")
     if len(by_name) == 1:
-        return Decision(chosen.name, f"{gone}It is the only cloud.")
-    return Decision(chosen.name, f"{gone}Of the clouds that take deployments it joined first.")
+        return PlacementDecision(chosen.name, f"{gone}It is the only cloud.")
+    return PlacementDecision(chosen.name, f"{gone}Of the clouds that take deployments it joined first.")
 
 
 def _stays(cloud: CloudState) -> str:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kaon.laws.scaling import Bounds, Decision
+from kaon.laws.scaling import Bounds, ScalingDecision
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class RestraintState:
     """How a deployment is. `wanted` is how many replicas there should be now."""
 
     wanted: int
@@ -27,7 +27,7 @@ class Standing:
     """Callers that wait for a replica."""
 
 
-def restrain(decision: Decision, standing: Standing, bounds: Bounds, at_s: float) -> Decision:
+def restrain(decision: ScalingDecision, standing: RestraintState, bounds: Bounds, at_s: float) -> ScalingDecision:
     """The decision as far as it may go now, with the reason where it may not."""
     replicas, reason = decision.replicas, decision.reason
     if replicas < standing.wanted and not standing.informed:
@@ -41,4 +41,4 @@ def restrain(decision: Decision, standing: Standing, bounds: Bounds, at_s: float
         replicas, reason = 1, "has not served yet: one proves that it can"
     elif standing.wanted == 0 and standing.proven and not standing.held:
         replicas, reason = 0, "nobody waits for a replica"
-    return Decision(bounds.clip(replicas, at_s), reason)
+    return ScalingDecision(bounds.clip(replicas, at_s), reason)

@@ -27,7 +27,7 @@ LONGEST_LINE = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class EffectiveRights:
     """What a key may do at one moment; `lapsed` says why when that is nothing."""
 
     rights: frozenset[Right] = frozenset()
@@ -53,7 +53,7 @@ class Standing:
         return inside and (deployment is None or self.deployments is None or deployment in self.deployments)
 
 
-def standing(key: Key, keys: Mapping[str, Key], now: float) -> Standing:
+def standing(key: Key, keys: Mapping[str, Key], now: float) -> EffectiveRights:
     """What `key` may do at `now` (epoch seconds); `keys` has its owners by uid."""
     held = _own(key, now)
     owner_uid = key.spec.owner_uid
@@ -62,13 +62,13 @@ def standing(key: Key, keys: Mapping[str, Key], now: float) -> Standing:
             return held
         owner = keys.get(owner_uid)
         if owner is None:
-            return Standing(lapsed="the key that made it is gone")
+            return EffectiveRights(lapsed="the key that made it is gone")
         above = _own(owner, now)
         if above.lapsed:
-            return Standing(lapsed=f"the key that made it is {above.lapsed}")
+            return EffectiveRights(lapsed=f"the key that made it is {above.lapsed}")
         held = _within(held, above)
         owner_uid = owner.spec.owner_uid
-    return Standing(lapsed="too many keys made one another")
+    return EffectiveRights(lapsed="too many keys made one another")
 
 
 def line(key: Key, keys: Mapping[str, Key]) -> list[Key]:
@@ -79,7 +79,7 @@ def line(key: Key, keys: Mapping[str, Key]) -> list[Key]:
     return found
 
 
-def grantable(holder: Standing, wanted: KeySpec) -> bool:
+def grantable(holder: EffectiveRights, wanted: KeySpec) -> bool:
     """Whether whoever stands as `holder` may make a key as `wanted`: never more than it has itself.
 
     Of priorities: who is low makes low ones only. Anybody else may put one key before another, since no key has a high
@@ -94,13 +94,13 @@ def grantable(holder: Standing, wanted: KeySpec) -> bool:
     )
 
 
-def _own(key: Key, now: float) -> Standing:
+def _own(key: Key, now: float) -> EffectiveRights:
     spec: KeySpec = key.spec
     if key.status.revoked_at is not None:
-        return Standing(lapsed="revoked")
+        return EffectiveRights(lapsed="revoked")
     if spec.expires_at is not None and now >= spec.expires_at:
-        return Standing(lapsed="expired")
-    return Standing(
+        return EffectiveRights(lapsed="expired")
+    return EffectiveRights(
         rights=RIGHTS[spec.role],
         workspace=spec.workspace,
         deployments=None if spec.deployments is None else frozenset(spec.deployments),
@@ -110,12 +110,12 @@ def _own(key: Key, now: float) -> Standing:
     )
 
 
-def _within(held: Standing, above: Standing) -> Standing:
+def _within(held: EffectiveRights, above: EffectiveRights) -> EffectiveRights:
     """`held`, less what `above` may not pass on."""
     if above.workspace is not None and held.workspace != above.workspace:
-        return Standing(lapsed="outside the workspace of the key that made it")
+        return EffectiveRights(lapsed="outside the workspace of the key that made it")
     ends = [at for at in (held.expires_at, above.expires_at) if at is not None]
-    return Standing(
+    return EffectiveRights(
         rights=held.rights & _passed_on(above),
         workspace=held.workspace,
         deployments=_common(held.deployments, above.deployments),
@@ -125,7 +125,7 @@ def _within(held: Standing, above: Standing) -> Standing:
     )
 
 
-def _passed_on(holder: Standing) -> frozenset[Right]:
+def _passed_on(holder: EffectiveRights) -> frozenset[Right]:
     """An admin of every workspace lets clouds join, though it is no agent itself."""
     everywhere = Right.ADMIN in holder.rights and holder.workspace is None
     return holder.rights | {Right.AGENT} if everywhere else holder.rights

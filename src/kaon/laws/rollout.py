@@ -24,13 +24,13 @@ from dataclasses import dataclass
 
 from kaon.laws import canary as trials
 from kaon.laws import moves
-from kaon.laws.world import TROUBLE, Replicas, Seen, World, describe, late_at
+from kaon.laws.replica_states import TROUBLE, OrdinalsByRevision, ReplicaState, ReplicaStates, describe, late_at
 from kaon.types.deployment import Assignment, CanaryStatus, DeploymentSpec, DeploymentStatus, RolloutState
 from kaon.types.model import content_hash
 from kaon.types.replica import Phase
 from kaon.types.traffic import Sample
 
-__all__ = ["Seen", "describe", "next_look_at", "step", "wanted"]
+__all__ = ["ReplicaState", "describe", "next_look_at", "step", "wanted"]
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class _Look:
     target: int
     anew: bool
     count: int
-    before: Replicas
-    world: World
+    before: OrdinalsByRevision
+    world: ReplicaStates
     now: float
 
 
@@ -51,7 +51,7 @@ class _Look:
 class _Move:
     """What one look decides: who runs, who gets what share, and whether all is as it should be."""
 
-    after: Replicas
+    after: OrdinalsByRevision
     weights: dict[int, int]
     canary: CanaryStatus | None
     arrived: bool = False
@@ -85,7 +85,7 @@ def step(
     generation: int,
     status: DeploymentStatus,
     target: int,
-    seen: Sequence[Seen],
+    seen: Sequence[ReplicaState],
     now: float,
     samples: Sequence[Sample] = (),
     shadow: int | None = None,
@@ -97,7 +97,7 @@ def step(
     `shadow` the number of the spec's shadow. The same arguments give the same answer.
     """
     come = {} if target == status.target else {"target": target, "state": RolloutState.PROGRESSING}
-    world, count = World(seen), wanted(spec, status.model_copy(update=come))
+    world, count = ReplicaStates(seen), wanted(spec, status.model_copy(update=come))
     before, shadows = _apart({a.revision: frozenset(a.ordinals) for a in status.assignments}, status.shadow, target)
     tried = _tried(spec)
     anew = target != status.target or tried != status.tried
@@ -146,7 +146,9 @@ def _tried(spec: DeploymentSpec) -> str:
     return content_hash(DeploymentSpec(template=spec.template, rollout=spec.rollout, paused=spec.paused))[:16]
 
 
-def next_look_at(spec: DeploymentSpec, status: DeploymentStatus, seen: Sequence[Seen], now: float) -> float | None:
+def next_look_at(
+    spec: DeploymentSpec, status: DeploymentStatus, seen: Sequence[ReplicaState], now: float
+) -> float | None:
     """Epoch seconds at which a deadline passes or more calls are counted, so that `step` may decide otherwise."""
     if status.state is not RolloutState.PROGRESSING:
         return None
@@ -197,7 +199,7 @@ def _take_over(look: _Look, goal: int, trial: CanaryStatus | None) -> _Move:
     return _Move(after, weights, None if arrived and goal == look.target else canary, arrived, fell, held)
 
 
-def _grown(look: _Look, goal: int) -> Replicas:
+def _grown(look: _Look, goal: int) -> OrdinalsByRevision:
     """What runs in a held rollout: nobody is moved, but more wanted replicas come, of the revision that serves."""
     revision = look.status.stable if look.status.stable in look.before else goal
     ordinals = look.before.get(revision, frozenset())
@@ -213,7 +215,7 @@ def _unproved(look: _Look, goal: int, revision: int, canary: CanaryStatus | None
     return bool(canary and canary.revision == revision != goal and not (rules and trials.passed(rules, canary)))
 
 
-def _apart(replicas: Replicas, shadow: int | None, target: int) -> tuple[Replicas, frozenset[int]]:
+def _apart(replicas: OrdinalsByRevision, shadow: int | None, target: int) -> tuple[OrdinalsByRevision, frozenset[int]]:
     """Those that serve, and those of the shadow; one that is to serve now is no shadow any more."""
     serving = {revision: ordinals for revision, ordinals in replicas.items() if ordinals}
     if shadow is None or shadow == target:
@@ -230,7 +232,7 @@ def _shadows(look: _Look, shadow: int | None, ordinals: frozenset[int]) -> froze
     return kept | look.world.free(shadow, kept, needed - len(kept))
 
 
-def _proved(replicas: Replicas, target: int, world: World) -> int | None:
+def _proved(replicas: OrdinalsByRevision, target: int, world: ReplicaStates) -> int | None:
     """The earlier revision that serves though it was replaced before all of it was up: that with most ready."""
     ready = {r: len(world.ready(r, ordinals)) for r, ordinals in replicas.items() if r != target}
     return max((r for r in ready if ready[r]), key=lambda r: (ready[r], r), default=None)
@@ -256,13 +258,13 @@ def _failure(look: _Look, since: float) -> str:
     return look.world.failure(look.target, ordinals, since, look.spec.rollout.progress_deadline_s, look.now)
 
 
-def _fell(status: DeploymentStatus, sick: Seen | None) -> bool:
+def _fell(status: DeploymentStatus, sick: ReplicaState | None) -> bool:
     """Whether too few are ready because some fell, rather than because more are wanted since a moment ago."""
     broke = sick is not None and (sick.phase in TROUBLE or sick.restarts > 0)
     return broke or status.state is not RolloutState.PROGRESSING
 
 
-def _ready(replicas: Replicas, world: World) -> dict[int, int]:
+def _ready(replicas: OrdinalsByRevision, world: ReplicaStates) -> dict[int, int]:
     return {revision: len(world.ready(revision, ordinals)) for revision, ordinals in replicas.items()}
 
 
@@ -280,7 +282,7 @@ def _reason(look: _Look, goal: int, move: _Move) -> str:
     return f"{text}: {describe(sick)}" if sick else f"{text}."
 
 
-def _assignments(move: _Move, world: World, shadows: Replicas) -> tuple[Assignment, ...]:
+def _assignments(move: _Move, world: ReplicaStates, shadows: OrdinalsByRevision) -> tuple[Assignment, ...]:
     replicas = {**move.after, **shadows}
     ready = _ready(replicas, world)
     return tuple(

@@ -25,11 +25,11 @@ from statistics import median
 from typing import NamedTuple
 
 from kaon.laws import contest, forecast, headroom, keep_alive, service_time
-from kaon.laws.contest import Contest, Wanted
+from kaon.laws.contest import Contest, WantedReplicas
 from kaon.laws.forecast import Forecast
 from kaon.laws.headroom import Headroom
 from kaon.laws.keep_alive import Gaps
-from kaon.laws.scaling import Bounds, Decision
+from kaon.laws.scaling import Bounds, ScalingDecision
 from kaon.laws.service_time import ServiceTime
 from kaon.laws.windows import Samples
 from kaon.types.objective import Objective
@@ -87,13 +87,13 @@ class Scale:
         """The state before anything was seen."""
         return ScaleState(Samples(_STEADY_S), ServiceTime(), Forecast(), contest.begin(2, self.start_s))
 
-    def step(self, state: ScaleState, bounds: Bounds, seen: Observation) -> tuple[ScaleState, Decision]:
+    def step(self, state: ScaleState, bounds: Bounds, seen: Observation) -> tuple[ScaleState, ScalingDecision]:
         """The next state and decision; an observation every 2 s is right, every 1 s to 10 s is fine."""
         now = seen.at_s
         last = seen.ready + seen.starting if state.chosen is None else state.chosen
         if seen.arrivals is None:
             replicas = bounds.clip(last, now)
-            return state._replace(chosen=replicas), Decision(replicas, "no figures: as it was")
+            return state._replace(chosen=replicas), ScalingDecision(replicas, "no figures: as it was")
         state = self._learn(state, seen)
         quiet = self._quiet(state, seen)
         replicas, reason = self._idle(state, now, last) if quiet else self._follow(state, seen)
@@ -102,7 +102,7 @@ class Scale:
         clipped = bounds.clip(replicas, now)
         if clipped != replicas:
             reason += f"; {replicas} is outside the bounds"
-        return state._replace(chosen=clipped), Decision(clipped, reason)
+        return state._replace(chosen=clipped), ScalingDecision(clipped, reason)
 
     def stands(self, state: ScaleState, replicas: int) -> ScaleState:
         """The state where so many replicas are wanted, whoever decided it."""
@@ -203,7 +203,7 @@ class Scale:
         quick = max(steady, arrivals.rate(_QUICK_S), state.ahead.high(state.contest.start_s))
         return steady * cost_s, quick * cost_s
 
-    def _plan(self, state: ScaleState, cost_s: float) -> Wanted:
+    def _plan(self, state: ScaleState, cost_s: float) -> WantedReplicas:
         """What the winner of the contest wants, a climb included; a call costs `cost_s` replica-seconds."""
         return contest.wanted(state.contest, self._climb(state) * cost_s, self.margin)
 

@@ -29,18 +29,18 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class ScalingDecision:
     """How many replicas there should be, starting ones included, and why."""
 
     replicas: int
     reason: str
 
 
-class Law(Protocol):
+class ScalingLaw(Protocol):
     """A scaling law with its parameters."""
 
     def begin(self) -> Any:
         """The state before anything was seen."""
 
-    def step(self, state: Any, bounds: Bounds, seen: Observation) -> tuple[Any, Decision]:
+    def step(self, state: Any, bounds: Bounds, seen: Observation) -> tuple[Any, ScalingDecision]:
         """The next state, and the decision."""

@@ -31,7 +31,7 @@ _HALVINGS = 40
 _MOST_LOG_ODDS = math.log(1e9)
 
 
-class Verdict(StrEnum):
+class SequentialVerdict(StrEnum):
     """What is known."""
 
     WORSE = "worse"
@@ -56,8 +56,8 @@ class Counts:
 class Evidence:
     """What the counts say, and how strongly."""
 
-    verdict: Verdict
-    leans: Verdict
+    verdict: SequentialVerdict
+    leans: SequentialVerdict
     """The side that the shares are on, be it by chance: FINE when the new one's is within the margin."""
     odds: float
     """E, for the side that it leans to: so many to one."""
@@ -87,9 +87,9 @@ def compare(new: Counts, old: Counts, margin: float, level: float = 0.05) -> Evi
         fair = _log_mixture(new) + _log_mixture(old)
         log_odds = fair - _log_best_at_margin(new, old, margin)
     known = log_odds >= -math.log(level)
-    leans = Verdict.WORSE if beyond else Verdict.FINE
+    leans = SequentialVerdict.WORSE if beyond else SequentialVerdict.FINE
     return Evidence(
-        verdict=leans if known else Verdict.UNKNOWN,
+        verdict=leans if known else SequentialVerdict.UNKNOWN,
         leans=leans,
         odds=math.exp(min(max(log_odds, 0.0), _MOST_LOG_ODDS)),
         needed=1 / level,

@@ -20,8 +20,8 @@ from kaon.laws import loss
 from kaon.laws.sides import added_batches, over_time
 from kaon.types.objective import Objective
 from kaon.types.observation import Observation
-from kaon.types.traffic import LATENCY_BOUNDS_S, Histogram, Sample, Side
-from kaon.types.window import LossParts, Point, Window
+from kaon.types.traffic import LATENCY_BOUNDS_S, LatencyCounts, Sample, Side
+from kaon.types.window import LossParts, SeriesPoint, Window
 
 MINUTE_S = 60.0
 _BURN_MINUTES = 30
@@ -35,7 +35,7 @@ N = TypeVar("N", int, float)
 _LAST = len(LATENCY_BOUNDS_S)
 
 
-def quantile(histogram: Histogram | None, q: float) -> float | None:
+def quantile(histogram: LatencyCounts | None, q: float) -> float | None:
     """The latency, in seconds, that a share `q` of the calls did not exceed; None without calls.
 
     Calls are taken as spread evenly over their bucket; above the last bound nothing is known but that bound.
@@ -58,7 +58,7 @@ def middle(bucket: int) -> float:
     return sum(_bounds(bucket)) / 2
 
 
-def above(histogram: Histogram | None, latency_s: float) -> float:
+def above(histogram: LatencyCounts | None, latency_s: float) -> float:
     """How many calls took longer than `latency_s`; a part of a bucket counts as that part of its calls."""
     found = 0.0
     for bucket, count in (histogram or {}).items():
@@ -180,7 +180,7 @@ def observation(samples: Sequence[Sample], now_s: float, span_s: float, objectiv
 
 def series(
     samples: Sequence[Sample], now_s: float, span_s: float, step_s: float, objective: Objective
-) -> tuple[Point, ...]:
+) -> tuple[SeriesPoint, ...]:
     """The last `span_s` seconds in steps that end at whole multiples of `step_s`; with the loss where steps are long
     enough for its shares to mean something."""
     last = math.floor(now_s / step_s)
@@ -191,13 +191,13 @@ def series(
     return tuple(_point(steps.get(n, []), n * step_s, step_s, objective) for n in range(first + 1, last + 1))
 
 
-def _point(samples: Sequence[Sample], at_s: float, step_s: float, objective: Objective) -> Point:
+def _point(samples: Sequence[Sample], at_s: float, step_s: float, objective: Objective) -> SeriesPoint:
     if not samples:
-        return Point(at_s=at_s)
+        return SeriesPoint(at_s=at_s)
     seen = window(samples, at_s, step_s + at_s, objective)
     known_s = _covered_s(s for s in samples if s.codes is not None)
     failed = None if seen.codes is None else sum(seen.codes.get(name, 0) for name in FAILURES)
-    return Point(
+    return SeriesPoint(
         at_s=at_s,
         rps=seen.rps,
         failed_rps=failed / known_s if failed is not None and known_s else None,
@@ -255,7 +255,7 @@ def parts(
     busy_s = sample.busy_s or 0.0
     if reference_s is None:
         reference_s = busy_s / answered / fmean(objective.utilisation) if busy_s else 1.0
-    seen = loss.Seen(
+    seen = loss.LossInputs(
         arrivals=answered,
         well=max(0, round(answered - _missed(sample.codes, sample.latency, objective))),
         latency_losses=_latency_losses(sample, objective),
@@ -284,7 +284,7 @@ def _failed(codes: dict[str, int] | None) -> int:
     return sum((codes or {}).get(name, 0) for name in FAILURES)
 
 
-def _missed(codes: dict[str, int] | None, latency: Histogram | None, objective: Objective) -> float:
+def _missed(codes: dict[str, int] | None, latency: LatencyCounts | None, objective: Objective) -> float:
     return _failed(codes) + above(latency, objective.patience_s)
 
 

@@ -26,7 +26,7 @@ from kaon.runtime.threads import MainThread
 from kaon.sdk import setting
 from kaon.sdk.load import load
 from kaon.types.launch import EXIT_CONFIG, STACKS_SIGNAL, Launch
-from kaon.types.service import Loop
+from kaon.types.service import EventLoopName
 
 _SWITCH_S = 0.0005
 """A handler's thread that wants the interpreter gets it from the loop within this; Python's default is 5 ms."""
@@ -86,7 +86,7 @@ def _end_in_time(code: int) -> None:
     os._exit(code)
 
 
-def _asked_for(launch: Launch) -> Loop:
+def _asked_for(launch: Launch) -> EventLoopName:
     """The loop that the class asks for. What is wrong with its module is told when it is loaded to be served."""
     try:
         return load(launch.entry, Path(launch.code_dir)).loop
@@ -94,7 +94,7 @@ def _asked_for(launch: Launch) -> Loop:
         return "uvloop"
 
 
-def _factory(name: Loop) -> Callable[[], asyncio.AbstractEventLoop]:
+def _factory(name: EventLoopName) -> Callable[[], asyncio.AbstractEventLoop]:
     if name == "asyncio":
         return asyncio.new_event_loop
     import uvloop

@@ -28,7 +28,7 @@ from kaon.types.route import ATTEMPT_HEADER, COPY_REFUSED, NOT_BEGUN_HEADER
 
 _ATTEMPT = ATTEMPT_HEADER.encode()
 
-Headers = list[tuple[bytes, bytes]]
+HeaderList = list[tuple[bytes, bytes]]
 
 _log = logging.getLogger("kaon.runtime")
 
@@ -47,7 +47,7 @@ class Answer:
     body: bytes
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
-    def all_headers(self, request_id: str) -> Headers:
+    def all_headers(self, request_id: str) -> HeaderList:
         """Everything that goes on the wire."""
         body = [(b"content-type", self.media_type), (b"content-length", b"%d" % len(self.body))]
         return [

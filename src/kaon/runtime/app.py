@@ -14,11 +14,11 @@ from typing import Any
 from kaon.errors import BadAnswer, KaonError, MethodNotAllowed
 from kaon.runtime import streaming
 from kaon.runtime.answers import BODILESS, Answer, allowed, interrupted, known, refusal
-from kaon.runtime.asgi import Message, Receive, Scope, Send, run_app
+from kaon.runtime.asgi import AsgiScope, Message, Receive, Send, run_app
 from kaon.runtime.bodies import steady
 from kaon.runtime.call import Call
 from kaon.runtime.chunks import CHUNKS, Chunks
-from kaon.runtime.figures import Figures
+from kaon.runtime.figures import EndpointFigures
 from kaon.runtime.inputs import arguments, cancel_when_gone, in_time
 from kaon.runtime.lane import HeldLane, Lane
 from kaon.runtime.mounts import GONE_S, check_head
@@ -41,7 +41,7 @@ class App:
         self._serving = serving
         self._door = serving.door
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             await self._http(scope, receive, send)
         elif scope["type"] == "websocket":
@@ -49,7 +49,7 @@ class App:
 
             await serve_socket(self._serving, scope, receive, send)
 
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _http(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         fields = dict(scope["headers"])
         request_id = self._door.request_id(fields)
         began_at = time.monotonic()
@@ -88,7 +88,9 @@ class App:
             self._serving.keep(request_id, name, document.status, document.media_type.decode(), document.body)
         await self._answer(document, request_id, figures, began_at, send)
 
-    async def _answer(self, answer: Answer, request_id: str, figures: Figures, began_at: float, send: Send) -> None:
+    async def _answer(
+        self, answer: Answer, request_id: str, figures: EndpointFigures, began_at: float, send: Send
+    ) -> None:
         headers = answer.all_headers(request_id)
         try:
             check(headers)
@@ -107,7 +109,7 @@ class App:
         lane: Lane,
         call: Call,
         names: Mapping[str, str],
-        scope: Scope,
+        scope: AsgiScope,
         fields: dict[bytes, bytes],
         receive: Receive,
     ) -> Answer:
@@ -132,19 +134,19 @@ class App:
         is_bare = head.status_code in BODILESS
         return Answer(head.status_code, media_type.encode(), b"" if is_bare else body, head.fields())
 
-    def _openapi(self, scope: Scope) -> Answer | None:
+    def _openapi(self, scope: AsgiScope) -> Answer | None:
         """The deployment's description, for callers that were let in."""
         if scope["method"] in ("GET", "HEAD") and scope["path"] == "/openapi.json":
             return Answer(200, _JSON, self._serving.openapi())
         return None
 
-    def _options(self, scope: Scope) -> Answer | None:
+    def _options(self, scope: AsgiScope) -> Answer | None:
         """What may be done at an endpoint's path."""
         verbs = self._serving.routes.verbs(path_of(scope)) if scope["method"] == "OPTIONS" else ()
         return Answer(200, _JSON, b"", (allowed(verbs),)) if verbs else None
 
     async def _delegate(
-        self, at: str, app: Any, request_id: str, grant: Grant, scope: Scope, receive: Receive, send: Send
+        self, at: str, app: Any, request_id: str, grant: Grant, scope: AsgiScope, receive: Receive, send: Send
     ) -> None:
         """Let a mounted app answer, counted as in flight until it has."""
         visit = _Visit(scope.get("extensions", {}).get(CHUNKS), send, self._serving.loop, closing=self._door.closing)
@@ -236,7 +238,7 @@ class _Visit:
         self._task.cancel()
 
 
-def _docs_page(scope: Scope) -> Answer | None:
+def _docs_page(scope: AsgiScope) -> Answer | None:
     """The docs page, for everybody: a browser cannot send a key with an address that is typed.
 
     It is the same for every service and says nothing of this one; it asks for the key itself.

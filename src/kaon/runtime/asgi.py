@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 Message = MutableMapping[str, Any]
-Scope = MutableMapping[str, Any]
+AsgiScope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 
-async def run_app(app: Any, scope: Scope, receive: Receive, send: Send) -> None:
+async def run_app(app: Any, scope: AsgiScope, receive: Receive, send: Send) -> None:
     """An ASGI app as a coroutine, whatever kind of awaitable it gives."""
     await app(scope, receive, send)

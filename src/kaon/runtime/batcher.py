@@ -19,7 +19,7 @@ from kaon.errors import BadAnswer, ItemError
 from kaon.laws import batch
 from kaon.runtime.call import Call
 from kaon.runtime.lane import Lane
-from kaon.runtime.rows import Part, Whole, fitting, joined
+from kaon.runtime.rows import RowSlice, SplitCall, fitting, joined
 from kaon.runtime.steps import Stepper
 from kaon.runtime.threads import Worker
 from kaon.sdk.endpoint import Endpoint
@@ -31,17 +31,17 @@ class _Batch:
     """Calls that share a slot; more than one round when some of them must be asked again."""
 
     began_at: float
-    rounds: deque[list[Part]]
+    rounds: deque[list[RowSlice]]
     rows: int
     live: int
     stop: Callable[[], object] | None = None
     waits: bool = False
     """Whether a round is with the handler."""
     advancing: bool = False
-    outcomes: list[tuple[Part, Any]] = field(default_factory=list)
+    outcomes: list[tuple[RowSlice, Any]] = field(default_factory=list)
     """Of rounds that are over, not yet told."""
 
-    def next(self) -> list[Part] | None:
+    def next(self) -> list[RowSlice] | None:
         """The parts of the next round that somebody still waits for; None: there is none."""
         while self.rounds:
             live = [part for part in self.rounds.popleft() if not part.call.ended]
@@ -69,7 +69,7 @@ class BatchLane(Lane):
         self._handler: Callable[..., Any] = endpoint.function.__get__(instance)
         self._stepper = stepper if endpoint.is_async else None
         self._worker = worker
-        self._gathered: deque[Part] = deque()
+        self._gathered: deque[RowSlice] = deque()
         """Out of the line and next to leave: what the coming batch takes, and one part more."""
         self._turn: asyncio.Handle | None = None
         self._held = False
@@ -81,7 +81,7 @@ class BatchLane(Lane):
     def enter(self, call: Call) -> None:
         """Let the call wait for the next batch, which leaves at the end of this turn of the loop if a slot is free."""
         call.rows = self.signature.rows(call.arguments)
-        self._wait(call, Part(Whole(call), 0, call.rows).cut(self._spec.max_size))
+        self._wait(call, RowSlice(SplitCall(call), 0, call.rows).cut(self._spec.max_size))
         if call.rows == 0:
             call.end([])
             return
@@ -98,7 +98,7 @@ class BatchLane(Lane):
                 "max_wait_s": own.max_wait_s if wait_s is None else min(wait_s, own.max_wait_s),
             }
         )
-        cut = partial(Part.cut, most=self._spec.max_size)
+        cut = partial(RowSlice.cut, most=self._spec.max_size)
         self._line.recut(cut)
         self._gathered = deque(piece for part in self._gathered for piece in cut(part))
         self._resize(knobs.concurrency)
@@ -177,7 +177,7 @@ class BatchLane(Lane):
     def _rows_per_round(self) -> int:
         return batch.limit(self._spec, self.cost, 0.0)
 
-    def _start(self, parts: list[Part]) -> None:
+    def _start(self, parts: list[RowSlice]) -> None:
         now = time.monotonic()
         self.busy += 1
         self._edges -= now
@@ -215,7 +215,7 @@ class BatchLane(Lane):
         for part, outcome in outcomes:
             part.whole.answer(part, outcome)
 
-    def _serve(self, work: _Batch, parts: list[Part]) -> None:
+    def _serve(self, work: _Batch, parts: list[RowSlice]) -> None:
         arguments = joined(parts)
         call = parts[0].call
         done = partial(self._served, work, parts)
@@ -225,7 +225,7 @@ class BatchLane(Lane):
         task = self._stepper.start(self._handler(**arguments), call, done)
         work.stop = task.cancel if task is not None else None
 
-    def _served(self, work: _Batch, parts: list[Part], value: Any, error: BaseException | None) -> None:
+    def _served(self, work: _Batch, parts: list[RowSlice], value: Any, error: BaseException | None) -> None:
         """A round is over. Never raises."""
         try:
             outcomes, again = self._outcomes(parts, value, error)
@@ -251,8 +251,8 @@ class BatchLane(Lane):
         self._ask()
 
     def _outcomes(
-        self, parts: list[Part], value: Any, error: BaseException | None
-    ) -> tuple[list[tuple[Part, Any]], list[list[Part]]]:
+        self, parts: list[RowSlice], value: Any, error: BaseException | None
+    ) -> tuple[list[tuple[RowSlice, Any]], list[list[RowSlice]]]:
         """What each part gets, and which of them must be asked again."""
         if isinstance(error, ItemError):
             return _blamed(parts, error)
@@ -263,7 +263,7 @@ class BatchLane(Lane):
         if count != rows:
             answered = f"a {type(value).__name__}" if count is None else f"{count} results"
             return [(part, self._wrong(answered, rows)) for part in parts], []
-        outcomes: list[tuple[Part, Any]] = []
+        outcomes: list[tuple[RowSlice, Any]] = []
         at = 0
         for part in parts:
             outcomes.append((part, value[at : at + part.rows]))
@@ -287,7 +287,7 @@ def _count(value: Any) -> int | None:
         return None
 
 
-def _blamed(parts: list[Part], error: ItemError) -> tuple[list[tuple[Part, Any]], list[list[Part]]]:
+def _blamed(parts: list[RowSlice], error: ItemError) -> tuple[list[tuple[RowSlice, Any]], list[list[RowSlice]]]:
     """The part with the bad row fails, the others are asked again: together, or one by one if no row is named."""
     if len(parts) == 1:
         return [(parts[0], parts[0].told(error, error.index))], []

@@ -19,8 +19,8 @@ from kaon.errors import DeadlineExceeded, Unavailable
 from kaon.types.flight import UNLIMITED_S
 
 if TYPE_CHECKING:
+    from kaon.runtime.call_queue import Turn
     from kaon.runtime.lane import Lane
-    from kaon.runtime.line import Turn
     from kaon.types.key import Grant
 
 _log = logging.getLogger("kaon.runtime")

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ValidationError
 from kaon.errors import InvalidInput, KaonError, NotFound, TooLarge, Unauthenticated
 from kaon.runtime import metrics
 from kaon.runtime.answers import Answer, refusal
-from kaon.runtime.asgi import Receive, Scope, Send
+from kaon.runtime.asgi import AsgiScope, Receive, Send
 from kaon.runtime.serving import Serving
-from kaon.runtime.sums import Sums
+from kaon.runtime.sums import ReplicaSums
 from kaon.types.key import Access
 from kaon.types.knobs import Knobs
 from kaon.types.launch import ReplicaHealth
@@ -41,10 +41,10 @@ class Control:
         self.phase = Phase.LOADING
         self._authorization = f"Bearer {token}".encode() if token else b""
         self._serving = serving
-        self._sums = Sums(serving, cpus)
+        self._sums = ReplicaSums(serving, cpus)
         self._refusals = Refusals().named()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         try:
@@ -57,7 +57,7 @@ class Control:
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
 
-    def _check(self, call: str, scope: Scope) -> None:
+    def _check(self, call: str, scope: AsgiScope) -> None:
         """Raise `Unauthenticated` when this call needs the token and does not show it."""
         if not self._authorization or call in _OPEN:
             return

@@ -42,7 +42,7 @@ class Histogram:
         return coarse
 
 
-class Figures:
+class EndpointFigures:
     """The figures of one endpoint."""
 
     __slots__ = (

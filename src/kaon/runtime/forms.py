@@ -18,7 +18,7 @@ URLENCODED = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"
 MAX_PARTS = 1000
 
-Parts = list[tuple[str, str | File | None]]
+FormParts = list[tuple[str, str | File | None]]
 """Names with what they say; None: a file input that was left empty."""
 
 _CHARSET_FIELD = "_charset_"
@@ -27,7 +27,7 @@ _CHARSETS |= dict.fromkeys(("iso-8859-1", "latin1", "windows-1252", "cp1252"), "
 """Those that browsers send forms in; the web reads ISO 8859-1 as Windows 1252."""
 
 
-async def form(content_type: str, body: bytes) -> Parts:
+async def form(content_type: str, body: bytes) -> FormParts:
     """The parts of a form. Raises InvalidInput, or UnsupportedMediaType for a charset that is not taken."""
     charset = _charset(_parameter(content_type, "charset"))
     if content_type.lower().startswith(URLENCODED):
@@ -54,7 +54,7 @@ def _fields(body: bytes, charset: str) -> list[tuple[str, str]]:
         raise InvalidInput(f"The form has more than {MAX_PARTS} fields.") from None
 
 
-async def _multipart(content_type: str, body: bytes) -> Parts:
+async def _multipart(content_type: str, body: bytes) -> FormParts:
     """The parts of a multipart form, their texts one character a byte."""
     # Loaded by the first form: most replicas never see one.
     from starlette.datastructures import Headers, UploadFile
@@ -67,7 +67,7 @@ async def _multipart(content_type: str, body: bytes) -> Parts:
     if not boundary:
         raise InvalidInput("The form says no boundary.", hint="Let the client write the content type of the form.")
     headers = Headers({"content-type": f'{MULTIPART}; boundary="{boundary}"; charset=latin-1'})
-    parts: Parts = []
+    parts: FormParts = []
     try:
         parser = MultiPartParser(
             headers, stream(), max_files=MAX_PARTS, max_fields=MAX_PARTS, max_part_size=max(1, len(body))

@@ -1,7 +1,7 @@
 """A lane: one endpoint at work, with its slots, its queue and its figures.
 
 A call enters a lane through the door. It begins when one of the lane's slots is free, else it waits in a line (see
-`kaon.runtime.line`) if the admission law lets it; when its turn comes it begins, unless it would be late by then.
+`kaon.runtime.call_queue`) if the admission law lets it; when its turn comes it begins, unless it would be late by then.
 `in_flight` counts calls that entered and have not ended; `busy` counts slots that are taken, which for a handler that
 outlives its call is longer. Everything happens on the loop's thread.
 
@@ -23,9 +23,9 @@ from typing import Any
 from kaon.errors import TooManyRequests
 from kaon.laws import admit
 from kaon.runtime.call import Call
-from kaon.runtime.figures import Figures
+from kaon.runtime.call_queue import CallQueue, Piece
+from kaon.runtime.figures import EndpointFigures
 from kaon.runtime.inflight import NOWHERE
-from kaon.runtime.line import Line, Piece
 from kaon.runtime.steps import Stepper
 from kaon.runtime.threads import Threads, Worker
 from kaon.sdk.endpoint import Endpoint
@@ -60,18 +60,18 @@ class Lane(ABC):
         self._own_slots = slots
         """What the endpoint allows; knobs never go beyond it."""
         self.queue_bound = QUEUE_BOUND
-        self.figures = Figures()
+        self.figures = EndpointFigures()
         self.in_flight = 0
         self.busy = 0
         self._loop = loop
-        self._service = admit.Service()
-        self._line: Line[Any] = Line()
+        self._service = admit.LearnedService()
+        self._line: CallQueue[Any] = CallQueue()
         self._empty_at = -math.inf
         """When the line was last seen empty, `time.monotonic()`."""
         self._patience_s = math.inf
         """How long callers were seen to wait, since the line was empty."""
         self._paces = dict.fromkeys(Priority, admit.Pace())
-        self._turned = admit.Turned()
+        self._turned = admit.RefusalPace()
         self._pumping = False
         self.released = 0
         """Times that a slot became free."""
@@ -175,7 +175,7 @@ class Lane(ABC):
         line, now = self._line, time.monotonic()
         if not line.calls:
             self._empty_at, self._patience_s = now, math.inf
-        room = admit.Room(line.calls, line.own(call), self.queue_bound)
+        room = admit.QueueRoom(line.calls, line.own(call), self.queue_bound)
         load = self._load(call, now)
         match admit.decide(load, room, self._left_s(call, now), call.grant.priority):
             case admit.Refused(reason):
@@ -186,9 +186,9 @@ class Lane(ABC):
         line.join(call, pieces)
         call.arm(self._loop)
 
-    def _load(self, call: Call, now: float) -> admit.Load:
+    def _load(self, call: Call, now: float) -> admit.QueueLoad:
         ahead, beside = self._line.ahead(call)
-        return admit.Load(
+        return admit.QueueLoad(
             ahead=ahead,
             beside=beside,
             per_round=self._rows_per_round(),
@@ -212,7 +212,7 @@ class Lane(ABC):
         """Rows that a slot takes at once."""
         return 1
 
-    def _refused(self, load: admit.Load, reason: str, now: float) -> TooManyRequests:
+    def _refused(self, load: admit.QueueLoad, reason: str, now: float) -> TooManyRequests:
         self._turned = self._turned.more(now)
         return TooManyRequests(
             f"`{self.name}` is busy: {reason}.",

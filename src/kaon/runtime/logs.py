@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any
 
 from kaon import context, log
-from kaon.sdk import missed
+from kaon.build import missed
 
 _OWN = ("kaon", "uvicorn")
 """Loggers of the platform."""

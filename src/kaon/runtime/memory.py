@@ -14,7 +14,7 @@ EVERY_S = 5.0
 _OWN = (b"RssAnon:", b"RssShmem:")
 
 
-class Memory:
+class MemoryMeter:
     """Remembers the last look."""
 
     def __init__(self) -> None:

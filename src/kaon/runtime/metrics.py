@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from kaon.runtime.batcher import BatchLane
-from kaon.runtime.figures import Figures, Histogram
+from kaon.runtime.figures import EndpointFigures, Histogram
 from kaon.runtime.serving import Serving
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
 
-class Described(NamedTuple):
+class ReplicaMetric(NamedTuple):
     """One metric, for the reference."""
 
     type: str
@@ -27,20 +27,24 @@ class Described(NamedTuple):
     help: str
 
 
-METRICS: dict[str, Described] = {
-    "kaon_requests_total": Described(
+METRICS: dict[str, ReplicaMetric] = {
+    "kaon_requests_total": ReplicaMetric(
         "counter", ("endpoint", "code"), "Requests answered; endpoint is empty for those that reached none."
     ),
-    "kaon_request_seconds": Described("histogram", ("endpoint",), "From a request's headers to its answer's end."),
-    "kaon_queue_seconds": Described("histogram", ("endpoint",), "Time that a call waited for a slot or a batch."),
-    "kaon_in_flight": Described("gauge", ("endpoint",), "Requests that are not answered yet."),
-    "kaon_queue": Described("gauge", ("endpoint",), "Requests that wait for a slot or a batch."),
-    "kaon_slots": Described("gauge", ("endpoint",), "Calls (or batches) that may run at once."),
-    "kaon_slots_busy": Described("gauge", ("endpoint",), "Slots that are taken, also by calls whose caller has gone."),
-    "kaon_busy_seconds_total": Described("counter", ("endpoint",), "Time that slots were taken, added up over slots."),
-    "kaon_batch_rows": Described("histogram", ("endpoint",), "Rows of a batch."),
-    "kaon_batch_seconds": Described("histogram", ("endpoint",), "Time that a batch took in the handler."),
-    "kaon_stream_items_total": Described("counter", ("endpoint",), "Items sent by streams."),
+    "kaon_request_seconds": ReplicaMetric("histogram", ("endpoint",), "From a request's headers to its answer's end."),
+    "kaon_queue_seconds": ReplicaMetric("histogram", ("endpoint",), "Time that a call waited for a slot or a batch."),
+    "kaon_in_flight": ReplicaMetric("gauge", ("endpoint",), "Requests that are not answered yet."),
+    "kaon_queue": ReplicaMetric("gauge", ("endpoint",), "Requests that wait for a slot or a batch."),
+    "kaon_slots": ReplicaMetric("gauge", ("endpoint",), "Calls (or batches) that may run at once."),
+    "kaon_slots_busy": ReplicaMetric(
+        "gauge", ("endpoint",), "Slots that are taken, also by calls whose caller has gone."
+    ),
+    "kaon_busy_seconds_total": ReplicaMetric(
+        "counter", ("endpoint",), "Time that slots were taken, added up over slots."
+    ),
+    "kaon_batch_rows": ReplicaMetric("histogram", ("endpoint",), "Rows of a batch."),
+    "kaon_batch_seconds": ReplicaMetric("histogram", ("endpoint",), "Time that a batch took in the handler."),
+    "kaon_stream_items_total": ReplicaMetric("counter", ("endpoint",), "Items sent by streams."),
 }
 
 
@@ -65,7 +69,7 @@ class _Collector:
             histogram("kaon_request_seconds"),
             counter("kaon_stream_items_total"),
         )
-        all_figures: list[tuple[str, Figures]] = [(lane.name, lane.figures) for lane in lanes]
+        all_figures: list[tuple[str, EndpointFigures]] = [(lane.name, lane.figures) for lane in lanes]
         for name, figures in [*all_figures, ("", self._serving.others)]:
             for code, count in sorted(figures.codes.items()):
                 requests.add_metric([name, str(code)], count)

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from kaon.runtime.asgi import Message, Scope
+from kaon.runtime.asgi import AsgiScope, Message
 from kaon.types import headers
 
 _log = logging.getLogger("kaon.runtime")
@@ -52,7 +52,7 @@ class Mounts:
         """The app that `path` belongs to, and where it is mounted: the innermost one."""
         return next(((at, app) for at, app in self._apps.items() if f"{path}/".startswith(f"{at}/")), None)
 
-    def scope(self, at: str, app: Any, scope: Scope) -> Scope:
+    def scope(self, at: str, app: Any, scope: AsgiScope) -> AsgiScope:
         """What the app mounted at `at` gets to know of a request."""
         life = self._lives.get(id(app))
         state = dict(life.state) if life is not None else {}

@@ -21,13 +21,13 @@ from typing import Any
 from kaon.clock import Clock, SystemClock
 from kaon.errors import ConfigError
 from kaon.runtime import forks, logs
+from kaon.runtime.access_list import AccessList
 from kaon.runtime.app import App
 from kaon.runtime.control import Control
-from kaon.runtime.door import Door
-from kaon.runtime.gate import Gate
 from kaon.runtime.inflight import NOWHERE, Flights
 from kaon.runtime.mounts import Mounts
 from kaon.runtime.protocol import ReplicaProtocol
+from kaon.runtime.request_checks import RequestChecks
 from kaon.runtime.server import Server, bound, server
 from kaon.runtime.serving import Serving
 from kaon.runtime.signals import Signals
@@ -70,7 +70,7 @@ class Replica:
         loop = asyncio.get_running_loop()
         self._signals.listen(loop, self._stop.set)
         flights = Flights(Path(self._launch.flights_file)) if self._launch.flights_file else NOWHERE
-        door = Door(Gate(self._launch.access, self._clock), site_of(self._launch.service_address))
+        door = RequestChecks(AccessList(self._launch.access, self._clock), site_of(self._launch.service_address))
         serving = Serving(door, loop, self._launch.prefix, flights)
         serving.tune(self._launch.knobs)
         control = Control(serving, self._launch.cpus, self._launch.control_token)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote
 
 from kaon.errors import InvalidInput, KaonError, MethodNotAllowed, NotFound
-from kaon.runtime.asgi import Scope
+from kaon.runtime.asgi import AsgiScope
 from kaon.runtime.lane import Lane
 from kaon.types.service import EndpointKind
 
@@ -106,7 +106,7 @@ def routes(lanes: Iterable[Lane]) -> Routes:
     return Routes(plain, tuple(patterns))
 
 
-def path_of(scope: Scope) -> str:
+def path_of(scope: AsgiScope) -> str:
     """The path of a request as it was sent."""
     raw: bytes | None = scope.get("raw_path")
     return scope["path"] if raw is None else raw.decode("latin-1")

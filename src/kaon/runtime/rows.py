@@ -11,7 +11,7 @@ from kaon.laws.batch import parts
 from kaon.runtime.call import Call
 
 
-class Whole:
+class SplitCall:
     """A call of a batched endpoint, and the answers of its parts so far. One part, unless it was too large."""
 
     __slots__ = ("_answers", "_left", "call")
@@ -22,7 +22,7 @@ class Whole:
         self._answers: dict[int, Any] = {}
         """By the row at which the part begins."""
 
-    def answer(self, part: Part, outcome: Any) -> None:
+    def answer(self, part: RowSlice, outcome: Any) -> None:
         """`outcome` is the part's results, or the error that fails the call. Never raises."""
         try:
             bad = outcome if isinstance(outcome, BaseException) else part.first_error(outcome)
@@ -38,22 +38,22 @@ class Whole:
             self.call.end(None, error)
 
 
-class Part:
+class RowSlice:
     """Rows `start` to `stop` of one call: what a batch is made of."""
 
     __slots__ = ("call", "rows", "start", "whole")
 
-    def __init__(self, whole: Whole, start: int, stop: int) -> None:
+    def __init__(self, whole: SplitCall, start: int, stop: int) -> None:
         self.whole = whole
         self.call = whole.call
         self.start = start
         self.rows = stop - start
 
-    def cut(self, most: int) -> list[Part]:
+    def cut(self, most: int) -> list[RowSlice]:
         """Its rows as parts of at most `most` rows, in order: itself, when it is no larger."""
         if self.rows <= most:
             return [self]
-        return [Part(self.whole, self.start + start, self.start + stop) for start, stop in parts(self.rows, most)]
+        return [RowSlice(self.whole, self.start + start, self.start + stop) for start, stop in parts(self.rows, most)]
 
     def first_error(self, results: Any) -> ItemError | None:
         """The first `ItemError` among the part's results."""
@@ -73,9 +73,9 @@ class Part:
         return ItemError(f"Row {place}: {error.cause}", index=place, hint=error.hint, errors=error.errors or where)
 
 
-def fitting(found: Sequence[Part]) -> list[list[Part]]:
+def fitting(found: Sequence[RowSlice]) -> list[list[RowSlice]]:
     """Parts that can be joined, together: those whose callers gave the same parameters, and arrays of one kind."""
-    groups: dict[frozenset[tuple[str, Any]], list[Part]] = {}
+    groups: dict[frozenset[tuple[str, Any]], list[RowSlice]] = {}
     for part in found:
         key = frozenset((name, _kind(value)) for name, value in part.call.arguments.items())
         groups.setdefault(key, []).append(part)
@@ -90,14 +90,14 @@ def _kind(value: Any) -> Any:
     return value.shape[1:], value.dtype.str
 
 
-def joined(found: Sequence[Part]) -> dict[str, Any]:
+def joined(found: Sequence[RowSlice]) -> dict[str, Any]:
     """The handler's arguments: each parameter's rows of all parts, in order."""
     if len(found) == 1 and found[0].rows == found[0].call.rows:
         return found[0].call.arguments
     return {name: _rows(name, found) for name in found[0].call.arguments}
 
 
-def _rows(name: str, found: Sequence[Part]) -> Any:
+def _rows(name: str, found: Sequence[RowSlice]) -> Any:
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(found[0].call.arguments[name], numpy.ndarray):
         return numpy.concatenate([part.call.arguments[name][part.start : part.start + part.rows] for part in found])

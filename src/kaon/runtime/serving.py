@@ -12,12 +12,12 @@ from typing import Any
 from kaon import context
 from kaon.errors import KaonError
 from kaon.runtime.batcher import BatchLane
-from kaon.runtime.door import Door
-from kaon.runtime.figures import Figures
+from kaon.runtime.figures import EndpointFigures
 from kaon.runtime.inflight import NOWHERE, Flights
 from kaon.runtime.lane import AsyncLane, HeldLane, Lane, ThreadLane, worker_of
-from kaon.runtime.lasting import Lasting
+from kaon.runtime.long_calls import LongCalls
 from kaon.runtime.mounts import Mounts
+from kaon.runtime.request_checks import RequestChecks
 from kaon.runtime.routes import Routes, routes
 from kaon.runtime.sampling import Sampler
 from kaon.runtime.steps import Stepper
@@ -34,20 +34,20 @@ class Serving:
     """The state that both ways in, fast path and ASGI, work on. Empty, and its door shut, until `open`."""
 
     def __init__(
-        self, door: Door, loop: asyncio.AbstractEventLoop, prefix: str = "/", flights: Flights = NOWHERE
+        self, door: RequestChecks, loop: asyncio.AbstractEventLoop, prefix: str = "/", flights: Flights = NOWHERE
     ) -> None:
         self.door = door
         self.loop = loop
         self.flights = flights
         """Where calls in flight are noted."""
-        self.lasting = Lasting(door.gate, loop)
+        self.lasting = LongCalls(door.gate, loop)
         self.service: Service | None = None
         self.lanes: tuple[Lane, ...] = ()
         self.routes = Routes()
         self.fast: dict[bytes, tuple[bytes, Lane]] = {}
         """Path -> method and lane of the endpoints that the fast path answers."""
         self.mounts = Mounts({})
-        self.others = Figures()
+        self.others = EndpointFigures()
         """Of requests that reach no endpoint: refused at the door, documents, mounted apps."""
         self.elsewhere = 0
         """Requests in flight in mounted apps."""
@@ -95,7 +95,7 @@ class Serving:
         return self._knobs.version
 
     @property
-    def figures(self) -> tuple[Figures, ...]:
+    def figures(self) -> tuple[EndpointFigures, ...]:
         """Of all requests."""
         return self.others, *(lane.figures for lane in self.lanes)
 

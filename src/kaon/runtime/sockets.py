@@ -15,7 +15,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from kaon.errors import KaonError, NotFound
 from kaon.runtime.answers import interrupted, known, refusal
-from kaon.runtime.asgi import Message, Receive, Scope, Send, run_app
+from kaon.runtime.asgi import AsgiScope, Message, Receive, Send, run_app
 from kaon.runtime.call import Call
 from kaon.runtime.inputs import query_pairs
 from kaon.runtime.lane import HeldLane
@@ -35,7 +35,7 @@ _CLOSE_S = 1.0
 _LONGEST_REASON = 120
 
 
-async def serve_socket(serving: Serving, scope: Scope, receive: Receive, send: Send) -> None:
+async def serve_socket(serving: Serving, scope: AsgiScope, receive: Receive, send: Send) -> None:
     """Let the handler talk, or refuse the handshake with a problem document."""
     fields = dict(scope["headers"])
     request_id = serving.door.request_id(fields)
@@ -59,7 +59,7 @@ def _talk(
     grant: Grant,
     fields: dict[bytes, bytes],
     request_id: str,
-    scope: Scope,
+    scope: AsgiScope,
     receive: Receive,
     send: Send,
 ) -> _Talk:
@@ -76,7 +76,7 @@ class _Talk:
     """One websocket of an endpoint."""
 
     def __init__(
-        self, serving: Serving, lane: HeldLane, call: Call, scope: Scope, receive: Receive, send: Send
+        self, serving: Serving, lane: HeldLane, call: Call, scope: AsgiScope, receive: Receive, send: Send
     ) -> None:
         self._serving = serving
         self._lane = lane
@@ -166,7 +166,7 @@ def _checked(send: Send) -> Send:
 
 
 async def _delegate(
-    serving: Serving, at: str, app: Any, request_id: str, grant: Grant, scope: Scope, receive: Receive, send: Send
+    serving: Serving, at: str, app: Any, request_id: str, grant: Grant, scope: AsgiScope, receive: Receive, send: Send
 ) -> None:
     """Let a mounted app talk, counted as in flight until it has."""
     connection: SocketProtocol | None = scope["extensions"].get(CONNECTION)
@@ -200,7 +200,7 @@ async def _delegate(
             timer.cancel()
 
 
-async def _refuse(error: KaonError, request_id: str, scope: Scope, send: Send) -> None:
+async def _refuse(error: KaonError, request_id: str, scope: AsgiScope, send: Send) -> None:
     if "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": _POLICY, "reason": error.code})
         return

@@ -18,8 +18,7 @@ from contextvars import Context
 from typing import Any
 
 from kaon.runtime.call import Call
-
-Done = Callable[[Any, BaseException | None], None]
+from kaon.runtime.threads import DoneCallback
 
 
 class _Spare:
@@ -30,7 +29,7 @@ class _Spare:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._begun = False
-        self.slot: asyncio.Future[tuple[Rest, Done]] = loop.create_future()
+        self.slot: asyncio.Future[tuple[Rest, DoneCallback]] = loop.create_future()
         self.task = loop.create_task(self._work(), name="spare")
         self.task.add_done_callback(self._check)
 
@@ -116,7 +115,7 @@ class Stepper:
         self._loop = loop
         self._spare = _Spare(loop)
 
-    def start(self, coroutine: Coroutine[Any, Any, Any], call: Call, done: Done) -> asyncio.Task[None] | None:
+    def start(self, coroutine: Coroutine[Any, Any, Any], call: Call, done: DoneCallback) -> asyncio.Task[None] | None:
         """Run `coroutine` for `call`; `done` gets its value or error, before this returns if it never waits.
 
         Answers the task in which the rest runs, or None when there is no rest.

@@ -12,13 +12,13 @@ from typing import Any
 from kaon import context
 from kaon.runtime import stream
 from kaon.runtime.answers import Answer, interrupted, known, refusal
-from kaon.runtime.asgi import Receive, Scope, Send
+from kaon.runtime.asgi import AsgiScope, Receive, Send
 from kaon.runtime.bodies import steady
 from kaon.runtime.call import Call
 from kaon.runtime.chunks import CHUNKS, Chunks
 from kaon.runtime.inputs import arguments, cancel_when_gone, in_time
 from kaon.runtime.lane import HeldLane
-from kaon.runtime.lasting import Lasting
+from kaon.runtime.long_calls import LongCalls
 
 _LAST_WORDS_S = 1.0
 """How long a caller that does not read may delay the end of its stream."""
@@ -28,11 +28,11 @@ async def serve_stream(
     lane: HeldLane,
     call: Call,
     names: Mapping[str, str],
-    scope: Scope,
+    scope: AsgiScope,
     fields: dict[bytes, bytes],
     receive: Receive,
     send: Send,
-    lasting: Lasting,
+    lasting: LongCalls,
     closing: bool,
 ) -> None:
     """Answer with the generator's items. In flight until the stream ends; errors before it begins are raised.

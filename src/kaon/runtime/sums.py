@@ -10,8 +10,8 @@ import time
 from collections.abc import Sequence
 
 from kaon.runtime.batcher import BatchLane
-from kaon.runtime.figures import Figures
-from kaon.runtime.memory import Memory
+from kaon.runtime.figures import EndpointFigures
+from kaon.runtime.memory import MemoryMeter
 from kaon.runtime.serving import Serving
 from kaon.types.figures import ReplicaFigures
 from kaon.types.observation import Batches
@@ -20,14 +20,14 @@ _APART = (429, 503)
 """Those with which a replica refuses."""
 
 
-class Sums:
+class ReplicaSums:
     """Reads a serving on `cpus` processors."""
 
     def __init__(self, serving: Serving, cpus: float) -> None:
         self._serving = serving
         self._cpus = max(cpus, 0.01)
         self._began_at = time.time()
-        self._memory = Memory()
+        self._memory = MemoryMeter()
 
     def read(self) -> ReplicaFigures:
         """The sums up to now."""
@@ -64,7 +64,7 @@ class Sums:
         return {bucket: count for bucket, count in enumerate(counts) if count}
 
 
-def _batches(found: Sequence[Figures]) -> Batches:
+def _batches(found: Sequence[EndpointFigures]) -> Batches:
     return Batches(
         count=sum(figures.batch_rows.count for figures in found),
         rows=sum(figures.batch_rows.total for figures in found),

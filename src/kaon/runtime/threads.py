@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from kaon.errors import NotBegun
 from kaon.runtime import forks
 
-Done = Callable[[Any, BaseException | None], None]
+DoneCallback = Callable[[Any, BaseException | None], None]
 
 _log = logging.getLogger("kaon.runtime")
 
@@ -29,7 +29,7 @@ _log = logging.getLogger("kaon.runtime")
 class Worker(Protocol):
     """What runs functions off the loop."""
 
-    def run(self, work: Callable[[], Any], done: Done) -> None:
+    def run(self, work: Callable[[], Any], done: DoneCallback) -> None:
         """Run `work()` elsewhere; `done` gets its value or error on the loop."""
 
     def close(self) -> None:
@@ -44,9 +44,9 @@ class Threads:
         self._name = name
         self._idle = 0
         self._made = 0
-        self._jobs: SimpleQueue[tuple[Callable[[], Any], Done] | None] = SimpleQueue()
+        self._jobs: SimpleQueue[tuple[Callable[[], Any], DoneCallback] | None] = SimpleQueue()
 
-    def run(self, work: Callable[[], Any], done: Done) -> None:
+    def run(self, work: Callable[[], Any], done: DoneCallback) -> None:
         """Run `work()` in a thread; `done` gets its value or error on the loop. Raises NotBegun: there is none."""
         if self._idle:
             self._idle -= 1
@@ -74,7 +74,7 @@ class Threads:
                 self._loop.call_soon_threadsafe(self._finished, done, value, failed)
             del job, work, done, value, failed
 
-    def _finished(self, done: Done, value: Any, error: BaseException | None) -> None:
+    def _finished(self, done: DoneCallback, value: Any, error: BaseException | None) -> None:
         self._idle += 1
         done(value, error)
 
@@ -85,11 +85,13 @@ class MainThread:
     def __init__(self, after_each: Callable[[], None]) -> None:
         """`after_each` is called in the main thread whenever a function has ended, before its outcome is told."""
         self._after_each = after_each
-        self._jobs: SimpleQueue[tuple[Callable[[], Any], Done, asyncio.AbstractEventLoop] | None] = SimpleQueue()
+        self._jobs: SimpleQueue[tuple[Callable[[], Any], DoneCallback, asyncio.AbstractEventLoop] | None] = (
+            SimpleQueue()
+        )
         self.busy = False
         """Whether a function runs now."""
 
-    def run(self, work: Callable[[], Any], done: Done) -> None:
+    def run(self, work: Callable[[], Any], done: DoneCallback) -> None:
         """Run `work()` when its turn comes. Call it on the loop, where `done` gets the value or the error."""
         self._jobs.put((work, done, asyncio.get_running_loop()))
 
@@ -112,7 +114,7 @@ class MainThread:
                 loop.call_soon_threadsafe(done, value, failed)
             del job, work, done, loop, value, failed
 
-    def _next(self) -> tuple[Callable[[], Any], Done, asyncio.AbstractEventLoop] | None:
+    def _next(self) -> tuple[Callable[[], Any], DoneCallback, asyncio.AbstractEventLoop] | None:
         while True:
             try:
                 return self._jobs.get()

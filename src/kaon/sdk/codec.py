@@ -30,7 +30,7 @@ from kaon.sdk.arrays import ArraySchema, base64_schema, numpy_loaded, write_byte
 from kaon.sdk.hints import bare, modern
 from kaon.types.media import write_file
 
-Mode = typing.Literal["validation", "serialization"]
+SchemaMode = typing.Literal["validation", "serialization"]
 REF = "#/components/schemas/{model}"
 
 _GENERATED = ConfigDict(arbitrary_types_allowed=True)
@@ -186,7 +186,7 @@ def _made(hint: Any, reads: bool) -> Codec:
     return codec
 
 
-def schemas(wanted: Iterable[tuple[Any, Mode, Codec]]) -> tuple[dict[Any, dict[str, Any]], dict[str, Any]]:
+def schemas(wanted: Iterable[tuple[Any, SchemaMode, Codec]]) -> tuple[dict[Any, dict[str, Any]], dict[str, Any]]:
     """JSON schemas by key, and the definitions to which they refer. Raises PydanticUserError."""
     generator = _WireJsonSchema(by_alias=True, ref_template=REF)
     found, definitions = generator.generate_definitions([(key, mode, codec.schema) for key, mode, codec in wanted])

@@ -38,7 +38,7 @@ _TAKEN = frozenset({"/openapi.json", "/docs"})
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class EndpointMark:
     """What `@kaon.endpoint(...)` was told."""
 
     path: str | None = None
@@ -159,7 +159,7 @@ def endpoint(
 
     Raises ConfigError, here or when the class is marked, for what cannot be served.
     """
-    mark = Mark(
+    mark = EndpointMark(
         path=path,
         method=method.upper(),
         timeout_s=timeout_s,
@@ -188,7 +188,7 @@ def endpoint(
     return put if function is None else put(function)
 
 
-def compile_endpoint(method: Method, mark: Mark, names: Mapping[str, Any]) -> Endpoint:
+def compile_endpoint(method: Method, mark: EndpointMark, names: Mapping[str, Any]) -> Endpoint:
     """The endpoint that a marked method is; `names` are visible where it was written. Raises ConfigError."""
     function, is_generator = method.function, method.is_generator
     owner = function.__qualname__.rpartition("<locals>.")[2]
@@ -263,7 +263,7 @@ def _timeout_s(given: float | EllipsisType | None, kind: EndpointKind) -> float 
     return given
 
 
-def _media_type(owner: str, mark: Mark, kind: EndpointKind, signature: Signature) -> str:
+def _media_type(owner: str, mark: EndpointMark, kind: EndpointKind, signature: Signature) -> str:
     """The media type of a generator of bytes; empty for every other endpoint."""
     if kind is EndpointKind.STREAM and hints.bare(signature.answer_hint) is bytes:
         if mark.media_type is None or is_media_type(mark.media_type):
@@ -277,7 +277,7 @@ def _media_type(owner: str, mark: Mark, kind: EndpointKind, signature: Signature
     return ""
 
 
-def _max_message_bytes(owner: str, mark: Mark, kind: EndpointKind) -> int:
+def _max_message_bytes(owner: str, mark: EndpointMark, kind: EndpointKind) -> int:
     given = mark.max_message_bytes
     if given is None:
         return MAX_MESSAGE_BYTES
@@ -288,7 +288,7 @@ def _max_message_bytes(owner: str, mark: Mark, kind: EndpointKind) -> int:
     return given
 
 
-def _max_body_bytes(owner: str, mark: Mark, signature: Signature) -> int | None:
+def _max_body_bytes(owner: str, mark: EndpointMark, signature: Signature) -> int | None:
     given = mark.max_body_bytes
     has_body = any(p.where == "body" for p in signature.parameters)
     if given is not None and (not has_body or isinstance(given, bool) or not 1 <= given <= MAX_BODY_BYTES):

@@ -27,20 +27,20 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from kaon.errors import ConfigError, InvalidInput
-from kaon.sdk.link import Link, Read, Reference, Reply, target_of
+from kaon.sdk.link import Read, Reference, Reply, ServiceLink, target_of
 from kaon.sdk.local import InProcess
 from kaon.sdk.service import Service, construct, service_of
 from kaon.sdk.setting import deployment_variables
 
 _stand_ins: dict[str, InProcess] = {}
 _own: dict[type, InProcess] = {}
-_remote: dict[str, Link] = {}
+_remote: dict[str, ServiceLink] = {}
 _lock = threading.RLock()
-_network: Callable[[str], Link] | None = None
+_network: Callable[[str], ServiceLink] | None = None
 _allowed: frozenset[str] | None = None
 
 
-def plug(network: Callable[[str], Link]) -> None:
+def plug(network: Callable[[str], ServiceLink]) -> None:
     """Say how a deployment is reached by its name; `kaon` itself does, with the client."""
     global _network
     _network = network
@@ -141,7 +141,7 @@ class AsyncHandle:
         return call
 
 
-def _link(name: str, service: Service | None) -> Link:
+def _link(name: str, service: Service | None) -> ServiceLink:
     if name in _stand_ins:
         return _stand_ins[name]
     with _lock:

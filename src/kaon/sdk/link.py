@@ -29,7 +29,7 @@ class Reply(Protocol):
     def __aiter__(self) -> AsyncIterator[Any]: ...
 
 
-class Link(Protocol):
+class ServiceLink(Protocol):
     """How calls get to one service: through this process, or over the network.
 
     Arguments are by name, or a body by position. `read` decodes the answer, or each item of a stream; None: to plain

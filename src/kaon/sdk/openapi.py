@@ -78,7 +78,7 @@ def document(service: Service, *, server: str = "/") -> dict[str, Any]:
 
 
 def _schemas(endpoints: tuple[Endpoint, ...]) -> tuple[Schemas, dict[str, Any]]:
-    wanted: list[tuple[tuple[str, str], codec.Mode, codec.Codec]] = []
+    wanted: list[tuple[tuple[str, str], codec.SchemaMode, codec.Codec]] = []
     for endpoint in endpoints:
         name = endpoint.spec.name
         wanted += [((name, p.name), "validation", p.codec) for p in endpoint.signature.parameters]
@@ -115,7 +115,7 @@ def _operation(endpoint: Endpoint, schemas: Schemas, components: Mapping[str, An
     return operation
 
 
-def _parameter(endpoint: Endpoint, parameter: Parameter, schemas: Schemas, call: samples.Call) -> dict[str, Any]:
+def _parameter(endpoint: Endpoint, parameter: Parameter, schemas: Schemas, call: samples.SampleCall) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "name": parameter.name,
         "in": parameter.where,
@@ -129,7 +129,7 @@ def _parameter(endpoint: Endpoint, parameter: Parameter, schemas: Schemas, call:
     return entry
 
 
-def _body(endpoint: Endpoint, schemas: Schemas, call: samples.Call) -> dict[str, Any]:
+def _body(endpoint: Endpoint, schemas: Schemas, call: samples.SampleCall) -> dict[str, Any]:
     signature = endpoint.signature
     parameters = [p for p in signature.parameters if p.where == "body"]
     content: dict[str, Any] = {}

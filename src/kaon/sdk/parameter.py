@@ -15,7 +15,7 @@ from kaon.sdk.codec import Codec, codec_of
 from kaon.sdk.problems import problem, refused
 from kaon.types.media import File
 
-Place: TypeAlias = Literal["path", "query", "body"]
+ParameterPlace: TypeAlias = Literal["path", "query", "body"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Parameter:
 
     name: str
     hint: Any
-    where: Place
+    where: ParameterPlace
     required: bool
     default: Any
     codec: Codec
@@ -61,7 +61,7 @@ class Parameter:
         return self.codec.validate_python(values[0] if row is None else values)
 
 
-def compile_parameter(owner: str, p: inspect.Parameter, hint: Any, where: Place) -> Parameter:
+def compile_parameter(owner: str, p: inspect.Parameter, hint: Any, where: ParameterPlace) -> Parameter:
     """A parameter from its hint. Raises ConfigError when callers cannot say it there."""
     if p.kind not in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
         raise ConfigError(

@@ -27,7 +27,7 @@ _MOST = 100
 
 
 @dataclass(frozen=True)
-class Call:
+class SampleCall:
     """One call with example values."""
 
     path: str
@@ -41,7 +41,9 @@ class Call:
     """Whether there are values: for some types (a pattern, a check of the user's own) none can be made up."""
 
 
-def call(endpoint: Endpoint, schemas: Mapping[tuple[str, str], dict[str, Any]], components: Mapping[str, Any]) -> Call:
+def call(
+    endpoint: Endpoint, schemas: Mapping[tuple[str, str], dict[str, Any]], components: Mapping[str, Any]
+) -> SampleCall:
     """An example call: the endpoint's own first example, else one made up from the schemas of what is required."""
     name, signature = endpoint.spec.name, endpoint.signature
     arguments = dict(endpoint.examples[0]) if endpoint.examples else {}
@@ -55,7 +57,7 @@ def call(endpoint: Endpoint, schemas: Mapping[tuple[str, str], dict[str, Any]], 
             elif p.name == signature.sole or p.required:
                 made = value(schemas[name, p.name], components)
                 if not _is_taken(p, made):
-                    return Call(endpoint.spec.path, is_made=False)
+                    return SampleCall(endpoint.spec.path, is_made=False)
                 by_fields = p.name == signature.sole and isinstance(made, dict)
                 arguments |= made if by_fields else {p.name: made}
     path, rest = endpoint.spec.path, dict(arguments)
@@ -65,9 +67,9 @@ def call(endpoint: Endpoint, schemas: Mapping[tuple[str, str], dict[str, Any]], 
             rest.pop(part, None)
     if endpoint.spec.method in ("GET", "HEAD", "DELETE"):
         pairs = [pair for key, given in rest.items() for pair in pairs_of(key, given)]
-        return Call(path, query=pairs, arguments=arguments)
+        return SampleCall(path, query=pairs, arguments=arguments)
     has_body = any(p.where == "body" for p in signature.parameters)
-    return Call(path, body=endpoint.body_of(rest) if has_body else None, files=files, arguments=arguments)
+    return SampleCall(path, body=endpoint.body_of(rest) if has_body else None, files=files, arguments=arguments)
 
 
 def _is_taken(parameter: Parameter, made: Any) -> bool:
@@ -122,7 +124,7 @@ def value(schema: Mapping[str, Any], components: Mapping[str, Any], depth: int =
             return 1
 
 
-def code(endpoint: Endpoint, call: Call) -> list[dict[str, str]]:
+def code(endpoint: Endpoint, call: SampleCall) -> list[dict[str, str]]:
     """The call in curl, Python and JavaScript; nothing for a websocket, nor where no call can be made up."""
     if endpoint.spec.kind is EndpointKind.WEBSOCKET or not call.is_made:
         return []
@@ -138,7 +140,7 @@ def code(endpoint: Endpoint, call: Call) -> list[dict[str, str]]:
     ]
 
 
-def _curl(verb: str, url: str, call: Call, stream: bool, raw: bool) -> str:
+def _curl(verb: str, url: str, call: SampleCall, stream: bool, raw: bool) -> str:
     lines = [f'curl {"-N " if stream else ""}"$KAON_URL{url}"']
     if raw:
         lines.append("-o answer")
@@ -155,7 +157,7 @@ def _curl(verb: str, url: str, call: Call, stream: bool, raw: bool) -> str:
     return " \\\n  ".join(lines)
 
 
-def _python(name: str, call: Call, stream: bool, raw: bool) -> str:
+def _python(name: str, call: SampleCall, stream: bool, raw: bool) -> str:
     arguments = [f"{key}={v!r}" for key, v in call.arguments.items()]
     arguments += [f'{key}=kaon.File.read("{file}")' for key, file in call.files.items()]
     said = f"client.{name}({', '.join(arguments)})"
@@ -170,7 +172,7 @@ client = kaon.Client(os.environ["KAON_URL"], key=os.environ["KAON_KEY"])
 {use}"""
 
 
-def _plain_python(verb: str, url: str, call: Call, stream: bool, raw: bool) -> str:
+def _plain_python(verb: str, url: str, call: SampleCall, stream: bool, raw: bool) -> str:
     lines = [
         f'    "{verb}",',
         f'    os.environ["KAON_URL"] + {json.dumps(url)},' if url else '    os.environ["KAON_URL"],',
@@ -204,7 +206,7 @@ print({shown})"""
     return f"import os\n\nimport httpx2\n\n{rest}"
 
 
-def _javascript(verb: str, url: str, call: Call, stream: bool, raw: bool) -> str:
+def _javascript(verb: str, url: str, call: SampleCall, stream: bool, raw: bool) -> str:
     lines, before = [f'  method: "{verb}",'], ""
     headers = ["authorization: `Bearer ${process.env.KAON_KEY}`"]
     if call.files:

@@ -21,7 +21,7 @@ from kaon.sdk.link import Reference, target_of
 from kaon.sdk.method import is_method, mark_of, method_of
 from kaon.sdk.setting import Setting, compile_settings, read_settings
 from kaon.types.objective import Objective
-from kaon.types.service import Loop, Resources, ServiceSpec
+from kaon.types.service import EventLoopName, Resources, ServiceSpec
 
 T = TypeVar("T")
 C = TypeVar("C", bound=type)
@@ -52,7 +52,7 @@ class Service:
     """Names of the methods to call, in order, before the first request; sync or async."""
     on_stop: tuple[str, ...]
     description: str = ""
-    loop: Loop = "uvloop"
+    loop: EventLoopName = "uvloop"
     uses: tuple[str, ...] = ()
     """Names of the deployments that it calls."""
 
@@ -94,7 +94,7 @@ def service(
     resources: Resources | None = None,
     objective: Objective | None = None,
     mounts: Mapping[str, Any] | None = None,
-    loop: Loop = "uvloop",
+    loop: EventLoopName = "uvloop",
     uses: Sequence[str | type] = (),
 ) -> Callable[[C], C]: ...
 def service(
@@ -106,7 +106,7 @@ def service(
     resources: Resources | None = None,
     objective: Objective | None = None,
     mounts: Mapping[str, Any] | None = None,
-    loop: Loop = "uvloop",
+    loop: EventLoopName = "uvloop",
     uses: Sequence[str | type] = (),
 ) -> C | Callable[[C], C]:
     """Mark a class as a service.
@@ -246,8 +246,8 @@ def _uses(cls: type, given: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _loop(cls: type, given: Any) -> Loop:
-    if given not in get_args(Loop):
+def _loop(cls: type, given: Any) -> EventLoopName:
+    if given not in get_args(EventLoopName):
         raise ConfigError(f"The loop of `{cls.__name__}` is {given!r}.", hint="Write loop='uvloop' or loop='asyncio'.")
     return given  # type: ignore[no-any-return]
 

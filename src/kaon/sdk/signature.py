@@ -24,7 +24,7 @@ from kaon.sdk.arrays import plain
 from kaon.sdk.codec import Codec, Reader
 from kaon.sdk.exact import Exact, exact_check
 from kaon.sdk.method import Method
-from kaon.sdk.parameter import Parameter, Place, compile_codec, compile_parameter
+from kaon.sdk.parameter import Parameter, ParameterPlace, compile_codec, compile_parameter
 from kaon.sdk.problems import MOST, invalid, problem, refused, surplus, told, unreadable
 from kaon.sdk.request import Request
 from kaon.sdk.response import Response
@@ -236,7 +236,7 @@ class Signature:
     def _with_path(self, arguments: dict[str, Any], path: Mapping[str, str] | None) -> dict[str, Any]:
         return arguments | self._read(path.items(), "path") if path else arguments
 
-    def _read(self, pairs: Iterable[tuple[str, str]], where: Place, *, strict: bool = True) -> dict[str, Any]:
+    def _read(self, pairs: Iterable[tuple[str, str]], where: ParameterPlace, *, strict: bool = True) -> dict[str, Any]:
         grouped: dict[str, list[str]] = {}
         for name, text in pairs:
             grouped.setdefault(name, []).append(text)
@@ -315,7 +315,7 @@ def compile_signature(
         if kind is Request or kind is Response:
             request, response = (p.name, response) if kind is Request else (request, p.name)
             continue
-        where: Place = "path" if p.name in path_names else "query" if in_text else "body"
+        where: ParameterPlace = "path" if p.name in path_names else "query" if in_text else "body"
         parameters.append(compile_parameter(owner, p, hint, where))
     if missing := path_names - {p.name for p in parameters}:
         raise ConfigError(f"`{owner}` has no parameter {', '.join(sorted(missing))}, which its path names.")

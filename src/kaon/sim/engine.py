@@ -18,7 +18,7 @@ from typing import Any
 
 from kaon.laws.loss import latency_loss
 from kaon.sim import events, kernel, memory
-from kaon.sim.memory import World
+from kaon.sim.memory import SimulatedState
 from kaon.types.objective import Objective
 from kaon.types.observation import Batches, Observation
 
@@ -136,10 +136,10 @@ def _tables(truth: Truth) -> tuple[int, ...]:
 
 
 @dataclass(slots=True)
-class Deployment:
+class SimulatedDeployment:
     """A simulated deployment at a moment. `observe`, `scale` and `advance` are what a controller has."""
 
-    world: World
+    world: SimulatedState
     compiled: bool
     _before: list[int] = field(default_factory=list)
     _rows_per_call: float = 1.0
@@ -149,7 +149,7 @@ class Deployment:
         machine(self.compiled).advance(self.world, round(until_s * NS))
 
     def counts(self) -> list[int]:
-        """`World.counts` as they are now."""
+        """`SimulatedState.counts` as they are now."""
         counts = self.world.counts
         return counts.tolist() if self.compiled else list(counts)
 
@@ -229,10 +229,10 @@ class Deployment:
         if max_wait_s is not None:
             counts[memory.MAX_WAIT] = round(max_wait_s * NS)
 
-    def branch(self) -> Deployment:
+    def branch(self) -> SimulatedDeployment:
         """A copy that goes its own way: a checkpoint."""
         fields = (x.copy() if hasattr(x, "copy") else x for x in self.world)
-        return Deployment(World(*fields), self.compiled, list(self._before), self._rows_per_call)
+        return SimulatedDeployment(SimulatedState(*fields), self.compiled, list(self._before), self._rows_per_call)
 
 
 def deployment(
@@ -245,7 +245,7 @@ def deployment(
     window_s: float = 60.0,
     scored_from_s: float = 0.0,
     compiled: bool | None = None,
-) -> Deployment:
+) -> SimulatedDeployment:
     """A deployment with no replicas, to which calls come at `arrivals_ns` (sorted).
 
     `slots` bounds how many replicas can exist at once. Calls are scored in windows of `window_s` by
@@ -283,7 +283,7 @@ def deployment(
     if compiled:
         world = _compiled_world(counts, truth, arrivals_ns, (replicas, lanes), (heap, scores))
     else:
-        world = World(
+        world = SimulatedState(
             counts=counts,
             tables=_tables(truth),
             arrivals=[int(x) for x in arrivals_ns],
@@ -293,7 +293,7 @@ def deployment(
             heap=[0] * heap,
             scores=[0] * scores,
         )
-    return Deployment(world, compiled, list(counts), truth.rows_per_call)
+    return SimulatedDeployment(world, compiled, list(counts), truth.rows_per_call)
 
 
 def _compiled_world(
@@ -302,11 +302,11 @@ def _compiled_world(
     arrivals_ns: Sequence[int],
     machines: tuple[list[int], list[int]],
     rooms: tuple[int, int],
-) -> World:
+) -> SimulatedState:
     """The same on arrays; nothing ever changes `arrivals`, so that many worlds may share them."""
     import numpy as np
 
-    return World(
+    return SimulatedState(
         counts=np.array(counts, dtype=np.int64),
         tables=np.array(_tables(truth), dtype=np.int64),
         arrivals=np.asarray(arrivals_ns, dtype=np.int64),

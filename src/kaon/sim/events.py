@@ -11,7 +11,7 @@ from kaon.sim.memory import (
     LANE_BITS,
     MASK_32,
     WIDTH,
-    World,
+    SimulatedState,
 )
 
 
@@ -27,7 +27,7 @@ def mix(seed: int, stream: int, number: int) -> int:
     return scramble((scramble((seed * 0x3C6EF372 + stream * 0x1B873593) & MASK_32) + number) & MASK_32)
 
 
-def push(w: World, time: int, kind: int, slot: int, lane: int) -> None:
+def push(w: SimulatedState, time: int, kind: int, slot: int, lane: int) -> None:
     """Put an event of the replica in `slot`, or of one of its lanes, into the heap."""
     if 2 * w.counts[HEAP] >= len(w.heap):
         sweep(w)
@@ -35,7 +35,7 @@ def push(w: World, time: int, kind: int, slot: int, lane: int) -> None:
     insert(w, time, (kind << 58) | (place << 32) | w.replicas[slot * WIDTH + GENERATION])
 
 
-def sweep(w: World) -> None:
+def sweep(w: SimulatedState) -> None:
     """Drop the events of replicas that are gone; the living have three at most, and one for each lane."""
     n = w.counts[HEAP]
     w.counts[HEAP] = 0
@@ -45,7 +45,7 @@ def sweep(w: World) -> None:
             insert(w, time, key)
 
 
-def insert(w: World, time: int, key: int) -> None:
+def insert(w: SimulatedState, time: int, key: int) -> None:
     """Put an event where it belongs in the heap."""
     i = w.counts[HEAP]
     w.counts[HEAP] = i + 1
@@ -60,7 +60,7 @@ def insert(w: World, time: int, key: int) -> None:
     w.heap[2 * i + 1] = key
 
 
-def pop(w: World) -> None:
+def pop(w: SimulatedState) -> None:
     """Take the first event out of the heap."""
     n = w.counts[HEAP] - 1
     w.counts[HEAP] = n

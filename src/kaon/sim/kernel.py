@@ -103,11 +103,11 @@ from kaon.sim.memory import (
     WIDTH,
     WINDOW,
     WORKING,
-    World,
+    SimulatedState,
 )
 
 
-def account(w: World, now: int) -> None:
+def account(w: SimulatedState, now: int) -> None:
     """Book the replica-time since the last change of how many there are."""
     passed = now - w.counts[SINCE]
     w.counts[ALIVE_NS] += passed * w.counts[ALIVE]
@@ -115,7 +115,7 @@ def account(w: World, now: int) -> None:
     w.counts[SINCE] = now
 
 
-def score(w: World, call: int, latency: int, well: int) -> None:
+def score(w: SimulatedState, call: int, latency: int, well: int) -> None:
     """A call's fate: into its window by arrival, and the histogram."""
     c = w.counts
     c[ANSWERED] += 1
@@ -130,7 +130,7 @@ def score(w: World, call: int, latency: int, well: int) -> None:
         w.scores[BUCKETS + 2 * window + 1] += w.tables[LOSSES + bucket]
 
 
-def hold(w: World, call: int) -> None:
+def hold(w: SimulatedState, call: int) -> None:
     """Into the queue for all."""
     w.following[call] = -1
     if w.counts[HELD_FIRST] < 0:
@@ -140,7 +140,7 @@ def hold(w: World, call: int) -> None:
     w.counts[HELD_LAST] = call
 
 
-def enqueue(w: World, slot: int, call: int) -> None:
+def enqueue(w: SimulatedState, slot: int, call: int) -> None:
     """Into the queue of a replica."""
     w.following[call] = -1
     if w.replicas[slot * WIDTH + FIRST] < 0:
@@ -151,7 +151,7 @@ def enqueue(w: World, slot: int, call: int) -> None:
     w.replicas[slot * WIDTH + WAITING] += 1
 
 
-def lingers(w: World, slot: int, now: int) -> bool:
+def lingers(w: SimulatedState, slot: int, now: int) -> bool:
     """Whether what waits waits on for company; if so, it is looked at again when its oldest call has waited enough."""
     c = w.counts
     call = w.replicas[slot * WIDTH + FIRST]
@@ -166,7 +166,7 @@ def lingers(w: World, slot: int, now: int) -> bool:
     return True
 
 
-def begin(w: World, slot: int, lane: int, now: int) -> None:
+def begin(w: SimulatedState, slot: int, lane: int, now: int) -> None:
     """Start the next batch in an idle lane, if anything waits; callers past their deadline have left."""
     c = w.counts
     shared = w.counts[SHARED]
@@ -207,14 +207,14 @@ def begin(w: World, slot: int, lane: int, now: int) -> None:
     push(w, now + took, BATCH_ENDS, slot, lane)
 
 
-def begin_any(w: World, slot: int, now: int) -> None:
+def begin_any(w: SimulatedState, slot: int, now: int) -> None:
     """Start batches in all idle lanes, as long as anything waits."""
     for lane in range(w.counts[SLOTS]):
         if w.lanes[(slot * w.counts[LANES] + lane) * LANE_WIDTH + BATCH] < 0:
             begin(w, slot, lane, now)
 
 
-def end(w: World, slot: int, lane: int, now: int) -> None:
+def end(w: SimulatedState, slot: int, lane: int, now: int) -> None:
     """A batch is done: answer its calls, begin the next; a draining replica that is empty is gone."""
     c = w.counts
     at = (slot * c[LANES] + lane) * LANE_WIDTH
@@ -241,7 +241,7 @@ def end(w: World, slot: int, lane: int, now: int) -> None:
         leave(w, slot, now)
 
 
-def leave(w: World, slot: int, now: int) -> None:
+def leave(w: SimulatedState, slot: int, now: int) -> None:
     """The replica in `slot` is no more."""
     account(w, now)
     if w.replicas[slot * WIDTH + PHASE] == SERVING:
@@ -255,7 +255,7 @@ def leave(w: World, slot: int, now: int) -> None:
     w.counts[FREE] += 1
 
 
-def withdraw(w: World, slot: int) -> None:
+def withdraw(w: SimulatedState, slot: int) -> None:
     """Take a replica out of those that get calls."""
     n = w.counts[READY] - 1
     w.counts[READY] = n
@@ -264,7 +264,7 @@ def withdraw(w: World, slot: int) -> None:
     w.replicas[moved * WIDTH + PLACE] = place
 
 
-def route(w: World, call: int, number: int, now: int) -> None:
+def route(w: SimulatedState, call: int, number: int, now: int) -> None:
     """Give a call to a replica: the less loaded of two; it begins at once if that one is idle."""
     c = w.counts
     n = c[READY]
@@ -294,7 +294,7 @@ def route(w: World, call: int, number: int, now: int) -> None:
         begin_any(w, slot, now)
 
 
-def become_ready(w: World, slot: int, now: int) -> None:
+def become_ready(w: SimulatedState, slot: int, now: int) -> None:
     """A start is done: the replica takes calls, first those that were held."""
     c = w.counts
     account(w, now)
@@ -319,7 +319,7 @@ def become_ready(w: World, slot: int, now: int) -> None:
     begin_any(w, slot, now)
 
 
-def fail(w: World, slot: int, now: int) -> None:
+def fail(w: SimulatedState, slot: int, now: int) -> None:
     """A replica dies: its calls are tried once more elsewhere, or lost."""
     c = w.counts
     queued = w.replicas[slot * WIDTH + FIRST]
@@ -345,7 +345,7 @@ def fail(w: World, slot: int, now: int) -> None:
             call = after
 
 
-def start(w: World, replicas: int) -> None:
+def start(w: SimulatedState, replicas: int) -> None:
     """Order replicas."""
     c = w.counts
     account(w, c[NOW])
@@ -370,7 +370,7 @@ def start(w: World, replicas: int) -> None:
         push(w, c[NOW] + took, BECOMES_READY, slot, 0)
 
 
-def stop(w: World, replicas: int) -> None:
+def stop(w: SimulatedState, replicas: int) -> None:
     """Let replicas go: starting ones first, then the last in the list, which finish what they have."""
     c = w.counts
     now = c[NOW]
@@ -392,7 +392,7 @@ def stop(w: World, replicas: int) -> None:
         replicas -= 1
 
 
-def advance(w: World, until: int) -> None:
+def advance(w: SimulatedState, until: int) -> None:
     """Let the world run until just before `until`."""
     c = w.counts
     n = len(w.arrivals)

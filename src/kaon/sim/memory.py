@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-# What `World.counts` holds: what is and was,
+# What `SimulatedState.counts` holds: what is and was,
 NOW, NEXT, HEAP, READY, ALIVE, IN_FLIGHT, QUEUED, ARRIVED, ANSWERED, MISSED = range(10)
 BATCHES, ROWS, BUSY, ROWS_SQUARED, ROWS_BUSY, ALIVE_NS, READY_NS, SINCE, STARTS, EVENTS = range(10, 20)
 HELD_FIRST, HELD_LAST, LATENCY_SUM, READY_EVENTS, START_SUM, TIMED_OUT, LOST, FREE, COMING = range(20, 29)
@@ -16,7 +16,7 @@ MAX_WAIT = 40
 """For how long an idle lane waits for a fuller batch."""
 COUNTS = 41
 
-# Where the tables begin in `World.tables`, and how long they are.
+# Where the tables begin in `SimulatedState.tables`, and how long they are.
 TABLE = 1024
 """Entries of a table of quantiles, which random numbers are looked up in."""
 BUCKETS = 4096
@@ -24,13 +24,15 @@ BUCKETS = 4096
 SPREAD, START_TIMES, SPEEDS, LIVES, LOSSES = (TABLE * i for i in range(5))
 SERVICE = LOSSES + BUCKETS
 
-# The fields of a replica in `World.replicas`, at slot * WIDTH. TIMED: whether the end of a wait is among the events.
+# The fields of a replica in `SimulatedState.replicas`, at slot * WIDTH. TIMED: whether the end of a wait is among the
+# events.
 # The last three are lists by themselves: LISTED, the slots that take calls; PLACE, where a slot stands in it; UNUSED,
 # slots to use next.
 PHASE, GENERATION, FIRST, LAST, WAITING, WORKING, RUNNING, SPEED, TIMED, LISTED, PLACE, UNUSED = range(12)
 WIDTH = 12
 # A replica has LANES lanes, of which the first SLOTS are in use: batches, or calls, that it runs beside each other.
-# WORKING of them are busy, with RUNNING rows. A lane's fields in `World.lanes`, at (slot * LANES + lane) * LANE_WIDTH.
+# WORKING of them are busy, with RUNNING rows. A lane's fields in `SimulatedState.lanes`, at
+# (slot * LANES + lane) * LANE_WIDTH.
 BATCH, BATCH_ROWS, BATCH_NS = range(3)
 LANE_WIDTH = 3
 LANE_BITS = 6
@@ -46,7 +48,7 @@ GONE, STARTING, SERVING, DRAINING = range(4)
 STREAM_ROUTE, STREAM_OTHER, STREAM_SERVICE, STREAM_START, STREAM_SPEED, STREAM_FAILURE = range(6)
 
 
-class World(NamedTuple):
+class SimulatedState(NamedTuple):
     """All state; every field is a flat sequence of integers (ns, ppm, counts, or places in another)."""
 
     counts: Any

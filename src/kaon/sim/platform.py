@@ -13,21 +13,30 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from kaon.agent import steps
-from kaon.agent.situation import Action, AdmitIt, ForgetIt, Health, Memory, Refused, Seen, StartIt, StopIt
-from kaon.agent.workloads import workload_of
+from kaon.agent.act.workloads import workload_of
+from kaon.agent.decide import replicas
+from kaon.agent.decide.inputs import (
+    Action,
+    AdmitIt,
+    AgentInputs,
+    ForgetIt,
+    ProbedHealth,
+    RefusedStart,
+    ReplicaHistory,
+    StartIt,
+    StopIt,
+)
 from kaon.clock import FakeClock
 from kaon.control import Controllers
-from kaon.control.loop import Key
 from kaon.control.scaling import TICK_S
-from kaon.control.twins import Twin
+from kaon.control.tune.twin_port import TwinPort
 from kaon.drivers.fake import Behaviour, FakeDriver, FakePlace, FakeReplicas
 from kaon.drivers.port import Stage, Workload
 from kaon.errors import Unavailable
 from kaon.laws.tune.guard import TICK_S as LOOK_S
 from kaon.sim.served import Served
+from kaon.store.live_status import LiveStatus
 from kaon.store.memory import MemoryStore
-from kaon.store.opinions import Opinions
 from kaon.store.plans import StoredPlans
 from kaon.store.snapshot import Snapshot
 from kaon.store.traffic import TrafficRing
@@ -36,6 +45,7 @@ from kaon.types.artifact import ArtifactSpec, Manifest
 from kaon.types.cloud import CloudSpec, CloudStatus
 from kaon.types.deployment import DeploymentSpec, DeploymentStatus
 from kaon.types.knobs import PlannedKnobs
+from kaon.types.names import DeploymentKey
 from kaon.types.observation import Batches
 from kaon.types.plan import EdgeStatus, Plan, Report
 from kaon.types.replica import Phase, ReplicaStatus
@@ -49,7 +59,7 @@ _COMING = (Phase.STARTING, Phase.LOADING, Phase.INSTALLING)
 
 
 @dataclass
-class Load:
+class SimulatedLoad:
     """What calls a deployment, and what a call takes there."""
 
     rps: float = 0.0
@@ -68,13 +78,13 @@ class Load:
 
 
 @dataclass
-class Platform:
+class SimulatedPlatform:
     """A control plane and one cloud. `behaviours`: how replicas of an artifact behave; ready after 5 s unless told."""
 
     seed: int = 0
     behaviours: dict[str, Behaviour] = field(default_factory=dict)
-    loads: dict[str, Load] = field(default_factory=dict)
-    twin: Twin | None = None
+    loads: dict[str, SimulatedLoad] = field(default_factory=dict)
+    twin: TwinPort | None = None
 
     def __post_init__(self) -> None:
         self.clock = FakeClock()
@@ -91,19 +101,19 @@ class Platform:
 
     def restart_control(self) -> None:
         """Another control plane over the same store: all that it had in memory is gone."""
-        self.opinions = Opinions()
+        self.opinions = LiveStatus()
         self.controllers = Controllers(
             self.store, Vault(bytes(32)), self.clock, traffic=self.ring, opinions=self.opinions, twin=self.twin
         )
         self._version = -1
-        self._due: dict[tuple[int, Key], float] = {}
+        self._due: dict[tuple[int, DeploymentKey], float] = {}
 
     def restart_agent(self) -> None:
         """Another agent in the same place: replicas live on."""
-        self._memories: Mapping[str, Memory] = {}
-        self._refused: dict[str, Refused] = {}
+        self._memories: Mapping[str, ReplicaHistory] = {}
+        self._refused: dict[str, RefusedStart] = {}
         self._at_edge: frozenset[str] = frozenset()
-        self._health: dict[str, Health] = {}
+        self._health: dict[str, ProbedHealth] = {}
         self._ready: frozenset[str] = frozenset()
 
     async def begin(self) -> None:
@@ -123,7 +133,7 @@ class Platform:
             await self.store.create("deployment", WORKSPACE, name, spec)
         else:
             await self.store.update_spec(found, spec)
-        self.loads.setdefault(name, Load())
+        self.loads.setdefault(name, SimulatedLoad())
 
     async def live(self, seconds: int) -> None:
         """Let so many seconds pass."""
@@ -200,15 +210,15 @@ class Platform:
         sightings = (await self.driver.observe()).replicas
         now = self.clock.monotonic()
         for id_, sighting in sightings.items():
-            before = self._health.get(id_, Health())
+            before = self._health.get(id_, ProbedHealth())
             try:
                 answer = await self.replicas.health(sighting.control_address or "unix:/gone/-")
             except Unavailable:
                 silent_since = now if before.silent_since is None else before.silent_since
-                self._health[id_] = Health(before.answer, before.asked_at, 0, before.misses + 1, silent_since)
+                self._health[id_] = ProbedHealth(before.answer, before.asked_at, 0, before.misses + 1, silent_since)
             else:
-                self._health[id_] = Health(answer, now, before.zeros + 1 if answer.in_flight == 0 else 0)
-        seen = Seen(
+                self._health[id_] = ProbedHealth(answer, now, before.zeros + 1 if answer.in_flight == 0 else 0)
+        seen = AgentInputs(
             now=now,
             wall=self.clock.now(),
             sightings=sightings,
@@ -216,7 +226,7 @@ class Platform:
             refused=self._refused,
             at_edge=self._at_edge,
         )
-        decided = steps.step(plan, seen, self._memories)
+        decided = replicas.step(plan, seen, self._memories)
         self._memories, self._refused = decided.memories, {}
         self._at_edge = frozenset(e.replica for group in decided.endpoints.values() for e in group)
         for action in decided.actions:
@@ -234,7 +244,7 @@ class Platform:
                 try:
                     await self.driver.start(workload_of(plan, spec, {}))
                 except Unavailable as error:
-                    self._refused[spec.id] = Refused(Phase.NO_CAPACITY, error.cause)
+                    self._refused[spec.id] = RefusedStart(Phase.NO_CAPACITY, error.cause)
             case StopIt(replica):
                 await self.driver.stop(replica, 0.0)
             case ForgetIt(replica):
@@ -301,7 +311,7 @@ class Platform:
 def _samples(
     now: float,
     name: str,
-    load: Load,
+    load: SimulatedLoad,
     mine: list[ReplicaStatus],
     serving: Mapping[int, int],
     counts: tuple[int, int, int],

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from kaon.laws import choice
 from kaon.sim import trace
 from kaon.sim.engine import Truth, available
-from kaon.sim.run import Outcome, Setting, run
+from kaon.sim.run import SimulationOutcome, SimulationSetting, run
 from kaon.sim.trace import Trace
 from kaon.types.deployment import Scaling
 from kaon.types.objective import Objective
@@ -25,7 +25,7 @@ _LEARNING_S, _STARTS = 60.0, 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class ReplayedService:
     """What a replica can do: a batch of n calls, `max_batch` at most, takes n `row_s` + `call_s`; a start `start_s`."""
 
     row_s: float
@@ -40,7 +40,7 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class ReplayOptions:
     """What a deployment's spec says of how it should be scaled."""
 
     scaling: Scaling
@@ -48,7 +48,7 @@ class Wishes:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ReplayResult:
     """What would have happened. `load` and `replicas` are series of equal steps of `TICK_S`."""
 
     calls: int
@@ -65,14 +65,14 @@ class Answer:
 
 
 def replay(
-    wishes: Wishes,
-    service: Service,
+    wishes: ReplayOptions,
+    service: ReplayedService,
     traffic: Trace,
     *,
     seed: int = 0,
     compiled: bool | None = None,
     on_progress: Callable[[float], None] = lambda share: None,
-) -> Answer:
+) -> ReplayResult:
     """`traffic` through the law of `wishes`.
 
     Its first minute is played over and over before it, for as long as some starts take, and not counted: so the law
@@ -90,7 +90,7 @@ def replay(
     )
     bounds = choice.bounds(wishes.scaling)
     first_rps = bisect_left(times, round(_WINDOW_S * trace.NS)) / _WINDOW_S
-    setting = Setting(
+    setting = SimulationSetting(
         truth=_truth(service),
         objective=wishes.objective,
         bounds=bounds,
@@ -107,7 +107,7 @@ def replay(
     return _answer(outcome, times[bisect_left(times, round(lead_s * trace.NS)) :], lead_s, traffic)
 
 
-def _led(times: list[int], traffic: Trace, service: Service) -> tuple[list[int], float]:
+def _led(times: list[int], traffic: Trace, service: ReplayedService) -> tuple[list[int], float]:
     """`times` after enough repetitions of its first minute, and how long these are, seconds."""
     minute = round(min(_WINDOW_S, traffic.span_s) * trace.NS)
     first = times[: bisect_left(times, minute)]
@@ -116,7 +116,7 @@ def _led(times: list[int], traffic: Trace, service: Service) -> tuple[list[int],
     return [*repeated, *(at + lead for at in times)], lead / trace.NS
 
 
-def _truth(service: Service) -> Truth:
+def _truth(service: ReplayedService) -> Truth:
     return Truth(
         a=service.row_s,
         b=service.call_s,
@@ -126,12 +126,12 @@ def _truth(service: Service) -> Truth:
     )
 
 
-def _answer(outcome: Outcome, times: Sequence[int], lead_s: float, traffic: Trace) -> Answer:
+def _answer(outcome: SimulationOutcome, times: Sequence[int], lead_s: float, traffic: Trace) -> ReplayResult:
     replicas = outcome.replicas[round(lead_s / TICK_S) :]
     load = [0] * len(replicas)
     for at in times:
         load[min(int((at / trace.NS - lead_s) / TICK_S), len(load) - 1)] += 1
-    return Answer(
+    return ReplayResult(
         calls=len(times),
         span_s=traffic.span_s,
         attainment=outcome.attainment,

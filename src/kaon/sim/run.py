@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kaon.laws import loss
-from kaon.laws.scaling import Bounds, Decision, Law
+from kaon.laws.scaling import Bounds, ScalingDecision, ScalingLaw
 from kaon.sim import memory
-from kaon.sim.engine import NS, Deployment, Truth, deployment
+from kaon.sim.engine import NS, SimulatedDeployment, Truth, deployment
 from kaon.types.objective import Objective
 from kaon.types.observation import Observation
-from kaon.types.traffic import LATENCY_BOUNDS_S, Histogram
+from kaon.types.traffic import LATENCY_BOUNDS_S, LatencyCounts
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class SimulationSetting:
     """Everything of a run but law and traffic. `stale_s` is how old figures are when the law gets them."""
 
     truth: Truth = field(default_factory=Truth)
@@ -34,21 +34,21 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class SimulationOutcome:
     """What came of a run, over the scored part."""
 
-    windows: tuple[loss.Seen, ...]
+    windows: tuple[loss.LossInputs, ...]
     latency_p50_s: float
     latency_p90_s: float
     latency_p99_s: float
     events: int
     replicas: tuple[int, ...]
     """Paid ones, at each tick."""
-    latency: Histogram = field(default_factory=dict)
+    latency: LatencyCounts = field(default_factory=dict)
     """In the buckets in which a platform counts it, which are coarse: what was seen compares with this."""
 
     @property
-    def whole(self) -> loss.Seen:
+    def whole(self) -> loss.LossInputs:
         """All windows as one."""
         total = self.windows[0]
         for window in self.windows[1:]:
@@ -97,8 +97,8 @@ class Session:
 
     def __init__(
         self,
-        law: Law,
-        setting: Setting,
+        law: ScalingLaw,
+        setting: SimulationSetting,
         arrivals_ns: Any,
         seed: int = 0,
         *,
@@ -129,7 +129,7 @@ class Session:
             self.world.have(ready)
         self.world.scale(max(setting.first_replicas, ready))
 
-    def step(self) -> tuple[Observation, Decision] | None:
+    def step(self) -> tuple[Observation, ScalingDecision] | None:
         """One tick: the figures that the law got and its decision; None while no figures are old enough."""
         setting = self.setting
         if self.tick >= self._first and (self.tick - self._first) % self._per_window == 0:
@@ -147,11 +147,11 @@ class Session:
         self.world.scale(decision.replicas)
         return seen, decision
 
-    def windows(self) -> tuple[loss.Seen, ...]:
+    def windows(self) -> tuple[loss.LossInputs, ...]:
         """The scored windows of which all is known but for the calls that are still inside."""
         return _windows(self.world, self.setting, self._arrivals, self._paid)
 
-    def finish(self) -> Outcome:
+    def finish(self) -> SimulationOutcome:
         """What came of it, when the last calls are answered."""
         self._paid.append(_paid(self.world))
         self.world.advance(self.tick * self.setting.tick_s + 2 * self.setting.objective.patience_s)
@@ -159,12 +159,12 @@ class Session:
 
 
 def run(
-    law: Law,
-    setting: Setting,
+    law: ScalingLaw,
+    setting: SimulationSetting,
     arrivals_ns: Any,
     seed: int = 0,
     watch: Callable[[Observation, int, str], None] | None = None,
-) -> Outcome:
+) -> SimulationOutcome:
     """Let `law` scale a deployment to which calls come at `arrivals_ns`, and judge it.
 
     The law gets each observation `stale_s` late; replica counts, which the controller itself knows, are fresh.
@@ -178,22 +178,24 @@ def run(
     return session.finish()
 
 
-def _paid(world: Deployment) -> tuple[int, int, int]:
+def _paid(world: SimulatedDeployment) -> tuple[int, int, int]:
     counts = world.world.counts
     return int(counts[memory.ALIVE_NS]), int(counts[memory.READY_NS]), int(counts[memory.BUSY])
 
 
-def _outcome(world: Deployment, windows: tuple[loss.Seen, ...], replicas: list[int]) -> Outcome:
+def _outcome(
+    world: SimulatedDeployment, windows: tuple[loss.LossInputs, ...], replicas: list[int]
+) -> SimulationOutcome:
     w = world.world
     step_s = int(w.counts[memory.BUCKET]) / NS
     histogram = [int(x) for x in w.scores[: memory.BUCKETS]]
     p50, p90, p99 = (_quantile(histogram, q) * step_s for q in (0.5, 0.9, 0.99))
     latency = _in_buckets(histogram, step_s)
-    return Outcome(windows, p50, p90, p99, int(w.counts[memory.EVENTS]), tuple(replicas), latency)
+    return SimulationOutcome(windows, p50, p90, p99, int(w.counts[memory.EVENTS]), tuple(replicas), latency)
 
 
-def _in_buckets(histogram: list[int], step_s: float) -> Histogram:
-    found: Histogram = {}
+def _in_buckets(histogram: list[int], step_s: float) -> LatencyCounts:
+    found: LatencyCounts = {}
     for place, count in enumerate(histogram):
         if count:
             bucket = bisect_left(LATENCY_BOUNDS_S, (place + 0.5) * step_s)
@@ -202,8 +204,8 @@ def _in_buckets(histogram: list[int], step_s: float) -> Histogram:
 
 
 def _windows(
-    world: Deployment, setting: Setting, arrivals_ns: Any, paid: Sequence[tuple[int, int, int]]
-) -> tuple[loss.Seen, ...]:
+    world: SimulatedDeployment, setting: SimulationSetting, arrivals_ns: Any, paid: Sequence[tuple[int, int, int]]
+) -> tuple[loss.LossInputs, ...]:
     w = world.world
     width = round(setting.window_s * NS)
     first = round(setting.scored_from_s / setting.window_s)
@@ -213,7 +215,7 @@ def _windows(
     for i in range(count):
         before, after = paid[i], paid[i + 1]
         windows.append(
-            loss.Seen(
+            loss.LossInputs(
                 arrivals=places[i + 1] - places[i],
                 well=int(w.scores[memory.BUCKETS + 2 * i]),
                 latency_losses=int(w.scores[memory.BUCKETS + 2 * i + 1]) / memory.PPM,

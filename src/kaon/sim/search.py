@@ -1,4 +1,4 @@
-"""The twin at work: an `Ask` of the tuner is answered by playing the deployment's past in a model of it.
+"""The twin at work: an `TwinQuery` of the tuner is answered by playing the deployment's past in a model of it.
 
     answer(ask) -> Answer
 
@@ -21,24 +21,24 @@ from statistics import fmean
 from kaon.errors import Unavailable
 from kaon.laws import choice, loss
 from kaon.laws.scale import Scale
-from kaon.laws.scaling import Law
+from kaon.laws.scaling import ScalingLaw
 from kaon.laws.traffic import middle, quantile
 from kaon.laws.tune import epoch, gate, record, scaling, warm
-from kaon.laws.tune.ask import Answer, Ask
-from kaon.laws.tune.epoch import Depth, Look, Proposal
-from kaon.laws.tune.knobs import Space, Values
-from kaon.laws.tune.past import MINUTE_S, Stretch, Sums
+from kaon.laws.tune.ask import TwinQuery, TwinResult
+from kaon.laws.tune.epoch import Depth, EpochInputs, Proposal
+from kaon.laws.tune.knobs import KnobValues, Space
+from kaon.laws.tune.past import MINUTE_S, PastSums, Stretch
 from kaon.laws.tune.replay_set import RECENT_S, ReplaySet, replay_set
 from kaon.sim import memory
 from kaon.sim.engine import available
-from kaon.sim.run import Outcome
+from kaon.sim.run import SimulationOutcome
 from kaon.sim.traffic import moments
 from kaon.sim.twin import (
     LUCKS,
     Episode,
-    Figures,
-    Model,
+    FittedModel,
     Twin,
+    TwinFigures,
     Unevenness,
     agreement,
     calibrated,
@@ -67,7 +67,7 @@ class GivenUp(Exception):
     """Nobody waits for the answer any more."""
 
 
-def answer(ask: Ask, go_on: Callable[[], None] = goes_on) -> Answer:
+def answer(ask: TwinQuery, go_on: Callable[[], None] = goes_on) -> TwinResult:
     """What the twin says. `go_on` is called all along; what it raises ends the work."""
     began = time.thread_time()
     found = _foreseen(ask, go_on) if ask.foresee_s is not None else _epoch(ask, go_on)
@@ -75,7 +75,7 @@ def answer(ask: Ask, go_on: Callable[[], None] = goes_on) -> Answer:
 
 
 class ThreadedTwin:
-    """Answers in a thread, one question at a time: `kaon.control.twins.Twin`.
+    """Answers in a thread, one question at a time: `kaon.control.tune.twin_port.Twin`.
 
     What is compiled runs beside the event loop; the law, which is Python, takes turns with it, and short ones.
     """
@@ -87,7 +87,7 @@ class ThreadedTwin:
         """Why nothing can simulate here, and what helps; empty: it can."""
         return "" if available() else f"{_MISSING}: {_HELPS}"
 
-    async def ask(self, ask: Ask) -> Answer:
+    async def ask(self, ask: TwinQuery) -> TwinResult:
         """The answer. Raises `Unavailable` without the simulator's compiler."""
         if not available():
             raise Unavailable(f"{_MISSING}.", hint=_HELPS)
@@ -100,7 +100,7 @@ class ThreadedTwin:
                 sys.setswitchinterval(usual_s)
 
 
-async def _in_thread(ask: Ask) -> Answer:
+async def _in_thread(ask: TwinQuery) -> TwinResult:
     """The answer, from a thread of the loop's executor. Cancelled, it returns when the thread is free again."""
     given_up = threading.Event()
 
@@ -128,10 +128,10 @@ class Belief:
     off: str = ""
     """How far its replay was off."""
     replayed: tuple[tuple[float, float, float], ...] = ()
-    """`Answer.replayed`."""
+    """`TwinResult.replayed`."""
 
 
-def believed(ask: Ask, go_on: Callable[[], None] = goes_on) -> Belief:
+def believed(ask: TwinQuery, go_on: Callable[[], None] = goes_on) -> Belief:
     """The twin, if its replay agrees with what was seen, after another calibration if need be."""
     until = _until(ask)
     calls = sum(ask.past.counts(until - RECENT_S, until))
@@ -150,15 +150,15 @@ def believed(ask: Ask, go_on: Callable[[], None] = goes_on) -> Belief:
             noise = _calibration(ask, twin, until)
             twin = replace(twin, model=replace(twin.model, uneven=_choices(ask, twin.model, until)[noise]))
         outcome = twin.replay(whole, _in_force(ask, whole.clock_s), ask.seed)
-        played = Figures.of(outcome)
+        played = TwinFigures.of(outcome)
         distrust, far = agreement(seen, played, ask.objective.latency_s) or "", off(seen, played)
         if not distrust or noise == ask.noise:
             break
     return Belief(twin, distrust, noise, far, tuple(_replayed(twin, whole, outcome)))
 
 
-def _replayed(twin: Twin, whole: Episode, outcome: Outcome) -> Iterator[tuple[float, float, float]]:
-    """`Answer.replayed`, of those minutes that have calls enough for a loss of their own.
+def _replayed(twin: Twin, whole: Episode, outcome: SimulationOutcome) -> Iterator[tuple[float, float, float]]:
+    """`TwinResult.replayed`, of those minutes that have calls enough for a loss of their own.
 
     An episode begins when a minute does, or some seconds later.
     """
@@ -169,7 +169,7 @@ def _replayed(twin: Twin, whole: Episode, outcome: Outcome) -> Iterator[tuple[fl
             yield end_s, block.loss, block.plain
 
 
-def built(ask: Ask, played: ReplaySet | None, go_on: Callable[[], None] = goes_on) -> Twin | None:
+def built(ask: TwinQuery, played: ReplaySet | None, go_on: Callable[[], None] = goes_on) -> Twin | None:
     """The twin as far as it can be told from the past, to play this; None: no batch was seen yet."""
     past, until = ask.past, _until(ask)
     sums = past.sums(until - FIT_S, until)
@@ -178,7 +178,7 @@ def built(ask: Ask, played: ReplaySet | None, go_on: Callable[[], None] = goes_o
         return None
     starts_s = tuple(past.starts_s) or (_START_S,)
     largest = choice.max_batch(ask.service)
-    model = Model(*cost, largest, Unevenness(), starts_s, slots(ask.service, sums), rows_per_call(sums))
+    model = FittedModel(*cost, largest, Unevenness(), starts_s, slots(ask.service, sums), rows_per_call(sums))
     if ask.noise is not None:
         choices = _choices(ask, model, until)
         model = replace(model, uneven=choices[min(round(ask.noise), len(choices) - 1)])
@@ -199,7 +199,7 @@ def built(ask: Ask, played: ReplaySet | None, go_on: Callable[[], None] = goes_o
     )
 
 
-def slots(service: ServiceSpec, seen: Sums) -> int:
+def slots(service: ServiceSpec, seen: PastSums) -> int:
     """How many calls, or batches, a replica runs beside each other: by how much longer one takes than it is work.
 
     No more than its class allows. Sixteen threads that share one processor are one slot, not sixteen; sixteen that wait
@@ -214,12 +214,12 @@ def slots(service: ServiceSpec, seen: Sums) -> int:
     return min(max(round(max(took_s - waited_s, 0.0) * seen.batches.rows / work_s), 1), most)
 
 
-def rows_per_call(seen: Sums) -> float:
+def rows_per_call(seen: PastSums) -> float:
     """How many rows a call carries, in the mean, to a tenth: those of calls that began in a span end a little later."""
     return max(1.0, round(seen.batches.rows / seen.began, 1)) if seen.began else 1.0
 
 
-def _limits(ask: Ask, model: Model, values: Values) -> tuple[int, int, float]:
+def _limits(ask: TwinQuery, model: FittedModel, values: KnobValues) -> tuple[int, int, float]:
     """Calls of a batch, batches beside each other, and seconds that one waits for company, at most."""
     values = {**ask.by_hand, **values}
     rows, beside = values.get(scaling.MAX_BATCH), values.get(scaling.CONCURRENCY)
@@ -227,14 +227,14 @@ def _limits(ask: Ask, model: Model, values: Values) -> tuple[int, int, float]:
     return model.calls(int(rows or model.largest_batch)), int(beside or model.slots), wait_s
 
 
-def law(ask: Ask, values: Values) -> Law:
+def law(ask: TwinQuery, values: KnobValues) -> ScalingLaw:
     """The scaling law of the deployment with its knobs as `values` say."""
     rows = int(values.get(scaling.MAX_BATCH, choice.max_batch(ask.service)))
     made = choice.law(ask.scaling, ask.objective, rows, at_once=choice.at_once(ask.service))
     return scaling.applied(made, {**ask.by_hand, **values}) if isinstance(made, Scale) else made
 
 
-def episode(ask: Ask, model: Model, stretch: Stretch) -> Episode:
+def episode(ask: TwinQuery, model: FittedModel, stretch: Stretch) -> Episode:
     """A stretch with its calls at moments of their seconds that depend on nothing but the second and the seed.
 
     Where nobody knows how many replicas there were, there are some more than its first minute needs.
@@ -249,18 +249,18 @@ def episode(ask: Ask, model: Model, stretch: Stretch) -> Episode:
     return Episode(calls, span_s, stretch.begin_s, ready, stretch.state, stretch.burst, stretch.led_in_s)
 
 
-def _until(ask: Ask) -> float:
+def _until(ask: TwinQuery) -> float:
     return ask.now_s - ask.now_s % MINUTE_S
 
 
-def _in_force(ask: Ask, from_s: float) -> list[tuple[float, Values]]:
+def _in_force(ask: TwinQuery, from_s: float) -> list[tuple[float, KnobValues]]:
     """The schedule from a time on."""
     before = [values for at_s, values in ask.schedule if at_s <= from_s]
     first = before[-1] if before else ask.schedule[0][1] if ask.schedule else ask.force
     return [(from_s, first), *((at_s, values) for at_s, values in ask.schedule if at_s > from_s)]
 
 
-def _reference_s(ask: Ask, until: float) -> float:
+def _reference_s(ask: TwinQuery, until: float) -> float:
     """What a call costs where replicas are as busy as the objective has them."""
     if ask.reference_s is not None:
         return ask.reference_s
@@ -268,19 +268,19 @@ def _reference_s(ask: Ask, until: float) -> float:
     return sums.busy_s / max(sums.answered, 1) / fmean(ask.objective.utilisation) or 1.0
 
 
-def _figures(ask: Ask, from_s: float, until: float) -> Figures:
+def _figures(ask: TwinQuery, from_s: float, until: float) -> TwinFigures:
     """What was seen."""
     sums = ask.past.sums(from_s, until)
     p50_s = quantile(sums.latency, 0.5) or 0.0
-    return Figures(p50_s, sums.busy_s / max(sums.ready_s, 1e-9), 1 - sums.missed / max(sums.answered, 1))
+    return TwinFigures(p50_s, sums.busy_s / max(sums.ready_s, 1e-9), 1 - sums.missed / max(sums.answered, 1))
 
 
-def _choices(ask: Ask, model: Model, until: float) -> tuple[Unevenness, ...]:
+def _choices(ask: TwinQuery, model: FittedModel, until: float) -> tuple[Unevenness, ...]:
     """What may make batches uneven, by what was seen lately."""
     return unevennesses(ask.past.sums(until - FIT_S, until).batches, model.a, model.b)
 
 
-def _calibration(ask: Ask, twin: Twin, until: float) -> int:
+def _calibration(ask: TwinQuery, twin: Twin, until: float) -> int:
     """Which unevenness makes the last minutes come out as they did."""
     begin = ask.past.begun(until - CALIBRATED_S)
     assert begin is not None
@@ -289,20 +289,20 @@ def _calibration(ask: Ask, twin: Twin, until: float) -> int:
     return calibrated(twin, _choices(ask, twin.model, until), last, _in_force(ask, last.clock_s), ask.seed, seen)
 
 
-def _foreseen(ask: Ask, go_on: Callable[[], None]) -> Answer:
+def _foreseen(ask: TwinQuery, go_on: Callable[[], None]) -> TwinResult:
     """What the twin makes of a time that was, with what was in force and with what is attempted beside it."""
     assert ask.foresee_s is not None
     from_s, until_s = ask.foresee_s
     twin, begin = built(ask, None, go_on), ask.past.begun(max(from_s - LED_IN_S, 1.0))
     if twin is None or begin is None:
-        return Answer(ask.search, None, "nothing is known of that time", trusted=False, noise=ask.noise)
+        return TwinResult(ask.search, None, "nothing is known of that time", trusted=False, noise=ask.noise)
     whole = episode(ask, twin.model, ask.past.stretch(begin, until_s))
     schedule = _in_force(ask, whole.clock_s)
     played = [(schedule[-1][1], schedule)]
     if ask.attempt is not None:
         played.append((ask.attempt, [(whole.clock_s, ask.attempt)]))
     last = [(values, twin.blocks(twin.replay(whole, way, ask.seed))[-1]) for values, way in played]
-    return Answer(
+    return TwinResult(
         ask.search,
         foreseen=tuple((values, block.loss) for values, block in last),
         foreseen_plain=tuple(block.plain for _, block in last),
@@ -311,22 +311,22 @@ def _foreseen(ask: Ask, go_on: Callable[[], None]) -> Answer:
     )
 
 
-def _epoch(ask: Ask, go_on: Callable[[], None]) -> Answer:
+def _epoch(ask: TwinQuery, go_on: Callable[[], None]) -> TwinResult:
     """An epoch of the search, or the promise of what is attempted."""
     belief = believed(ask, go_on)
     twin = belief.twin
     if twin is None or belief.distrust:
-        return Answer(ask.search, None, belief.distrust, trusted=False, noise=belief.noise, off=belief.off)
+        return TwinResult(ask.search, None, belief.distrust, trusted=False, noise=belief.noise, off=belief.off)
     target = ask.objective.completion
     if ask.attempt is not None:
         found = _promise(ask, twin, ask.attempt, target)
-        return Answer(ask.search, found, reference_s=twin.reference_s, noise=belief.noise, off=belief.off)
+        return TwinResult(ask.search, found, reference_s=twin.reference_s, noise=belief.noise, off=belief.off)
     space, hints = _space(ask, twin), _hints(ask, twin)
     few = twin.few
     held = scaling.HELD_WHERE_FEW if few else ()
     search, found = epoch.propose(space, ask.search, ask.force, twin, ask.seed, target, hints, prove=few, held=held)
     kept = record.of_epoch(space, ask.search, ask.seed, target, hints, twin.inputs(), found, prove=few, held=held)
-    return Answer(
+    return TwinResult(
         search,
         found,
         record=kept,
@@ -337,15 +337,15 @@ def _epoch(ask: Ask, go_on: Callable[[], None]) -> Answer:
     )
 
 
-def _promise(ask: Ask, twin: Twin, attempt: Values, target: float) -> Proposal:
+def _promise(ask: TwinQuery, twin: Twin, attempt: KnobValues, target: float) -> Proposal:
     """What `attempt` promises against what is in force, and what the gate says of it."""
-    now, then = (Look(v, Depth.WHOLE, twin(v, ask.seed, Depth.WHOLE)) for v in (ask.force, attempt))
+    now, then = (EpochInputs(v, Depth.WHOLE, twin(v, ask.seed, Depth.WHOLE)) for v in (ask.force, attempt))
     verdict = gate.judge(now.played, then.played, target)
     plain = epoch.gain_in_plain(now.played, then.played)
     return Proposal(ask.force, attempt, verdict, verdict.gain * gate.mean_loss(now.played), (now, then), plain)
 
 
-def _space(ask: Ask, twin: Twin) -> Space:
+def _space(ask: TwinQuery, twin: Twin) -> Space:
     """Where it searches: batches no larger than what is in force, or than those of which two in a row are in time.
 
     The twin's batches cost a n + b. What much larger ones than it has seen really take, it does not know.
@@ -357,7 +357,7 @@ def _space(ask: Ask, twin: Twin) -> Space:
     return ask.space.below({scaling.MAX_BATCH: max(largest, float(in_time))})
 
 
-def _hints(ask: Ask, twin: Twin) -> tuple[Values, ...]:
+def _hints(ask: TwinQuery, twin: Twin) -> tuple[KnobValues, ...]:
     """What the model by itself would choose, and what would use the error budget up instead of leaving it, or leave
     still more of it."""
     made, batches = law(ask, ask.force), ask.past.sums(_until(ask) - FIT_S, _until(ask)).batches

@@ -17,7 +17,7 @@ from kaon.sim.engine import NS, Truth, deployment
 from kaon.types.knobs import Knobs
 from kaon.types.objective import Objective
 from kaon.types.observation import Observation
-from kaon.types.traffic import LATENCY_BOUNDS_S, Histogram
+from kaon.types.traffic import LATENCY_BOUNDS_S, LatencyCounts
 
 
 class Served:
@@ -28,7 +28,7 @@ class Served:
         self._world = deployment(replace(truth, starts_s=(0.0,)), objective, arrivals_ns, seed=seed)
         self._histogram: list[int] = []
 
-    def second(self, until_s: float, knobs: Iterable[Knobs]) -> tuple[Observation, Histogram]:
+    def second(self, until_s: float, knobs: Iterable[Knobs]) -> tuple[Observation, LatencyCounts]:
         """What was served up to `until_s`, in seconds of the platform, by ready replicas with these knobs."""
         rows = Counter(knob.max_batch or self._largest for knob in knobs)
         self._world.limit(rows.most_common(1)[0][0] if rows else self._largest)
@@ -36,12 +36,12 @@ class Served:
         self._world.advance(until_s)
         return self._world.observe(), self._latencies()
 
-    def _latencies(self) -> Histogram:
+    def _latencies(self) -> LatencyCounts:
         world = self._world.world
         now = [int(count) for count in world.scores[: memory.BUCKETS]]
         was, self._histogram = self._histogram or [0] * len(now), now
         width_s = int(world.counts[memory.BUCKET]) / NS
-        found: Histogram = {}
+        found: LatencyCounts = {}
         for bucket, (before, after) in enumerate(zip(was, now, strict=True)):
             if after > before:
                 place = bisect_left(LATENCY_BOUNDS_S, (bucket + 0.5) * width_s)

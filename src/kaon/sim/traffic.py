@@ -23,7 +23,7 @@ def moments(counts: Sequence[int], first_second: int, seed: int) -> Any:
     """When calls come of which `counts` came in each second from `first_second` on: sorted, ns from its begin.
 
     Each is anywhere in its second, as in a Poisson process whose counts are known, and depends on nothing but seed,
-    second and its number in that (`kaon.laws.tune.dice.uniform`).
+    second and its number in that (`kaon.laws.tune.randomness.uniform`).
     """
     import numpy as np
 

@@ -18,15 +18,15 @@ from statistics import fmean
 from typing import Any
 
 from kaon.laws import loss
-from kaon.laws.scaling import Bounds, Law
+from kaon.laws.scaling import Bounds, ScalingLaw
 from kaon.laws.service_time import ServiceTime
 from kaon.laws.traffic import quantile
 from kaon.laws.tune.epoch import Depth
 from kaon.laws.tune.gate import Block, Played
-from kaon.laws.tune.knobs import Values
+from kaon.laws.tune.knobs import KnobValues
 from kaon.sim import memory
 from kaon.sim.engine import NS, Truth
-from kaon.sim.run import Outcome, Session, Setting
+from kaon.sim.run import Session, SimulationOutcome, SimulationSetting
 from kaon.sim.traffic import resampled
 from kaon.types.objective import Objective
 from kaon.types.observation import Batches
@@ -60,7 +60,7 @@ class Unevenness:
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class FittedModel:
     """What was learnt of a deployment: a batch of n rows is (a n + b) replica-seconds of work, and a replica runs
     `slots` of them beside each other. `largest_batch` is the rows that its handlers take, whatever the knob says."""
 
@@ -128,11 +128,11 @@ class Twin:
     half as often. Where few calls came, each luck is another half hour, like the one that was, that comes after it.
     """
 
-    model: Model
+    model: FittedModel
     objective: Objective
     bounds: Bounds
-    law: Callable[[Values], Law]
-    limits: Callable[[Values], tuple[int, int, float]]
+    law: Callable[[KnobValues], ScalingLaw]
+    limits: Callable[[KnobValues], tuple[int, int, float]]
     reference_s: float
     price: float
     episodes: tuple[Episode, ...]
@@ -143,7 +143,7 @@ class Twin:
     go_on: Callable[[], None] = goes_on
     """Called at every tick; what it raises ends the play."""
 
-    def __call__(self, values: Values, seed: int, depth: Depth) -> Played:
+    def __call__(self, values: KnobValues, seed: int, depth: Depth) -> Played:
         """What `values` would have come to: `kaon.laws.tune.epoch.Play`."""
         if depth == Depth.SHORT:
             quick = replace(self, tick_s=SHORT_TICK_S)
@@ -162,31 +162,31 @@ class Twin:
         """Whether what may happen is judged by more than what did."""
         return sum(len(episode.arrivals_ns) for episode in self.episodes) < FEW_CALLS
 
-    def play(self, episode: Episode, values: Values, seed: int) -> Played:
+    def play(self, episode: Episode, values: KnobValues, seed: int) -> Played:
         """`episode` with `values` from its begin on."""
         return self.blocks(self.replay(episode, [(episode.clock_s, values)], seed), episode.burst)
 
-    def _others(self, values: Values, seed: int, lucks: Sequence[int]) -> Iterator[Block]:
+    def _others(self, values: KnobValues, seed: int, lucks: Sequence[int]) -> Iterator[Block]:
         """The minutes of as many other half hours as there are lucks."""
         lived = [self.lived(episode, values, seed + i) for i, episode in enumerate(self.episodes)]
         for luck in lucks:
             for dice, episode in enumerate(lived, start=seed + 100 * luck):
                 yield from self.play(episode.other(dice), values, dice)
 
-    def lived(self, episode: Episode, values: Values, seed: int) -> Episode:
+    def lived(self, episode: Episode, values: KnobValues, seed: int) -> Episode:
         """`episode` once more, from where it ends when it was lived through with `values`: the law begins with what it
         learnt under these, not with what it had learnt under others."""
         session = self._lived(episode, [(episode.clock_s, values)], seed)
         ready = max(1, int(session.world.world.counts[memory.READY]))
         return replace(episode, clock_s=episode.clock_s + episode.span_s, ready=ready, state=session.state)
 
-    def replay(self, episode: Episode, schedule: Sequence[tuple[float, Values]], seed: int) -> Outcome:
+    def replay(self, episode: Episode, schedule: Sequence[tuple[float, KnobValues]], seed: int) -> SimulationOutcome:
         """`episode` with the values that were in force, each from its time (the law's clock) on."""
         return self._lived(episode, schedule, seed).finish()
 
-    def _lived(self, episode: Episode, schedule: Sequence[tuple[float, Values]], seed: int) -> Session:
+    def _lived(self, episode: Episode, schedule: Sequence[tuple[float, KnobValues]], seed: int) -> Session:
         left = list(schedule)
-        setting = Setting(
+        setting = SimulationSetting(
             self.model.truth(),
             self.objective,
             self.bounds,
@@ -220,7 +220,7 @@ class Twin:
         """Room for replicas: those that may be ordered, and those that drain meanwhile."""
         return min(2 * max(self.bounds.max, episode.ready) + 8, MOST_REPLICAS)
 
-    def blocks(self, outcome: Outcome, burst: bool = False) -> Played:
+    def blocks(self, outcome: SimulationOutcome, burst: bool = False) -> Played:
         """An outcome's minutes, those of few calls joined, with their losses at the present price, rounded: they are
         kept for the record."""
         windows = loss.merged(list(outcome.windows))
@@ -297,7 +297,7 @@ def _most_stragglers(square: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class TwinFigures:
     """What is compared: the median latency, the busy share, the share answered well."""
 
     p50_s: float
@@ -305,13 +305,13 @@ class Figures:
     completed: float
 
     @classmethod
-    def of(cls, outcome: Outcome) -> Figures:
+    def of(cls, outcome: SimulationOutcome) -> TwinFigures:
         """Those of a replay."""
         whole = outcome.whole
         return cls(quantile(outcome.latency, 0.5) or 0.0, whole.busy_s / max(whole.ready_s, 1e-9), outcome.attainment)
 
 
-def agreement(seen: Figures, played: Figures, latency_s: float) -> str | None:
+def agreement(seen: TwinFigures, played: TwinFigures, latency_s: float) -> str | None:
     """Why the twin is not believed, with figures; None: it is. `latency_s` is the objective's."""
     if abs(played.p50_s - seen.p50_s) > max(MOST_P50 * seen.p50_s, LEAST_P50 * latency_s):
         return f"p50 {1e3 * played.p50_s:.3g} ms in the twin, {1e3 * seen.p50_s:.3g} ms seen"
@@ -322,14 +322,14 @@ def agreement(seen: Figures, played: Figures, latency_s: float) -> str | None:
     return None
 
 
-def off(seen: Figures, played: Figures) -> str:
+def off(seen: TwinFigures, played: TwinFigures) -> str:
     """By how much a replay is off, in words."""
     p50, busy = (abs(a / max(b, 1e-9) - 1) for a, b in ((played.p50_s, seen.p50_s), (played.busy, seen.busy)))
     points = 100 * abs(played.completed - seen.completed)
     return f"p50 {100 * p50:.0f} % off, busy {100 * busy:.0f} % off, completion {points:.1f} points off"
 
 
-def distance(seen: Figures, played: Figures) -> float:
+def distance(seen: TwinFigures, played: TwinFigures) -> float:
     """How far a replay is off, in what it may be off."""
     p50 = abs(played.p50_s / max(seen.p50_s, 1e-9) - 1) / MOST_P50
     busy = abs(played.busy / max(seen.busy, 1e-9) - 1) / MOST_BUSY
@@ -340,14 +340,14 @@ def calibrated(
     twin: Twin,
     choices: Sequence[Unevenness],
     episode: Episode,
-    schedule: Sequence[tuple[float, Values]],
+    schedule: Sequence[tuple[float, KnobValues]],
     seed: int,
-    seen: Figures,
+    seen: TwinFigures,
 ) -> int:
     """Which of `choices` makes the replay of `episode` come nearest to what was seen."""
 
     def far(number: int) -> float:
         model = replace(twin.model, uneven=choices[number])
-        return distance(seen, Figures.of(replace(twin, model=model).replay(episode, schedule, seed)))
+        return distance(seen, TwinFigures.of(replace(twin, model=model).replay(episode, schedule, seed)))
 
     return min(range(len(choices)), key=far)

@@ -12,7 +12,7 @@ import uvloop
 from kaon import log
 from kaon.clock import SystemClock
 from kaon.errors import KaonError
-from kaon.stack.roles import ROLES, Role, live, settings_told
+from kaon.stack.roles import ROLES, ProcessRole, live, settings_told
 
 
 def main() -> int:
@@ -23,7 +23,7 @@ def main() -> int:
     os.umask(0o077)
     settings = settings_told()
     log.configure(level=settings.log_level)
-    role, clock = Role(sys.argv[1], settings), SystemClock()
+    role, clock = ProcessRole(sys.argv[1], settings), SystemClock()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(role, clock))
@@ -36,7 +36,7 @@ def main() -> int:
     return 0
 
 
-async def _run(role: Role, clock: SystemClock) -> None:
+async def _run(role: ProcessRole, clock: SystemClock) -> None:
     # Each role imports its own parts only: the other's would cost memory for nothing.
     if role.name == "server":
         from kaon.stack.server import serve

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
-from kaon.agent.link import Link
-from kaon.agent.loop import Agent
-from kaon.agent.observer import Observer
-from kaon.agent.probe import ControlSockets
-from kaon.agent.waking import Waking
-from kaon.agent.workloads import ControlTokens
+from kaon.agent.act.waking import Waking
+from kaon.agent.act.workloads import ControlTokens
+from kaon.agent.agent import Agent
+from kaon.agent.control_plane import ControlPlaneClient
+from kaon.agent.observe.probes import ControlSockets
+from kaon.agent.traffic.observer import Observer
 from kaon.clock import Clock
 from kaon.drivers.process import ProcessDriver
-from kaon.drivers.process.pruning import Keep
+from kaon.drivers.process.pruning import KeptOnDisk
 from kaon.edge import Edge
 from kaon.settings import Settings
 from kaon.stack.boot import agent_key_file
@@ -30,8 +30,10 @@ async def serve(settings: Settings, clock: Clock) -> None:
         group.create_task(edge.run())
         key = await _key(settings, clock)
         await _neighbour(settings, clock)
-        async with Link(_SOCKET_URL, key, settings.cloud, folder / "downloads", socket=settings.api_socket) as link:
-            keep = Keep(settings.keep_unpacked, settings.keep_logs_s)
+        async with ControlPlaneClient(
+            _SOCKET_URL, key, settings.cloud, folder / "downloads", socket=settings.api_socket
+        ) as link:
+            keep = KeptOnDisk(settings.keep_unpacked, settings.keep_logs_s)
             driver = ProcessDriver(folder, settings.run_dir, link.artifact, clock, keep=keep)
             try:
                 waking = Waking(edge.layout, clock)

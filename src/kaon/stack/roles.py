@@ -42,7 +42,7 @@ _log = log.get("stack")
 
 
 @dataclass(frozen=True, slots=True)
-class Role:
+class ProcessRole:
     """One of the two processes, over one home."""
 
     name: str
@@ -59,9 +59,9 @@ class Role:
         return self.settings.home.absolute() / self.name / f"{self.name}.log"
 
     @property
-    def other(self) -> Role:
+    def other(self) -> ProcessRole:
         """The one that this one watches, and is watched by."""
-        return Role("agent" if self.name == "server" else "server", self.settings)
+        return ProcessRole("agent" if self.name == "server" else "server", self.settings)
 
     def start(self) -> int | None:
         """Start the process when it does not run; its pid, None when it runs already."""
@@ -111,7 +111,7 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if kept(name)}
 
 
-async def live(role: Role, work: Coroutine[Any, Any, None], clock: Clock) -> None:
+async def live(role: ProcessRole, work: Coroutine[Any, Any, None], clock: Clock) -> None:
     """Do a role's work until SIGTERM, watching the other role and keeping the log short meanwhile."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -129,7 +129,7 @@ async def live(role: Role, work: Coroutine[Any, Any, None], clock: Clock) -> Non
         await asyncio.gather(*tasks, stop, return_exceptions=True)
 
 
-async def _watch(other: Role, clock: Clock) -> None:
+async def _watch(other: ProcessRole, clock: Clock) -> None:
     """Start the other role again whenever it ends, unless the platform is going down."""
     failures = 0
     while True:

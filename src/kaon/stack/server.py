@@ -23,7 +23,7 @@ from kaon.store import open_store
 from kaon.store.blobs import FileBlobs
 from kaon.store.epoch import EpochStore
 from kaon.store.garbage import Collector, keep_of
-from kaon.store.opinions import Opinions
+from kaon.store.live_status import LiveStatus
 from kaon.store.port import AuditRetention
 from kaon.store.snapshot import Snapshot
 from kaon.store.traffic import TrafficRing
@@ -35,7 +35,7 @@ async def serve(settings: Settings, clock: Clock) -> None:
     folder = settings.home / "server"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     ring = TrafficRing()  # filled by the API, read by the controllers
-    opinions = Opinions()  # the other way round
+    opinions = LiveStatus()  # the other way round
     vault, blobs = Vault(load_key(settings)), FileBlobs(folder / "blobs")
     audit = AuditRetention(records=settings.audit_records, age_s=settings.audit_days * 86_400.0)
     store = open_store(settings.database, clock, audit)

@@ -23,9 +23,9 @@ from kaon.clock import SystemClock
 from kaon.errors import ConfigError, Conflict, KaonError, Unavailable
 from kaon.settings import Settings
 from kaon.stack.home import refuse_loose
-from kaon.stack.roles import ROLES, Role, down_file
+from kaon.stack.roles import ROLES, ProcessRole, down_file
 
-OnProgress = Callable[[str, str], None]
+SayProgress = Callable[[str, str], None]
 """Told a phase in one word and what happens in it."""
 
 _READY_WITHIN_S = 30.0
@@ -35,7 +35,7 @@ _LOOK_S = 0.01
 _HEALTH = "/api/v1/health"
 
 
-def up(settings: Settings, on_progress: OnProgress = lambda phase, text: None) -> None:
+def up(settings: Settings, on_progress: SayProgress = lambda phase, text: None) -> None:
     """Start what does not run, and return when the API answers and the edge listens.
 
     Raises `Conflict` when the port is taken or the platform runs with another one, `Unavailable` when a part
@@ -44,13 +44,13 @@ def up(settings: Settings, on_progress: OnProgress = lambda phase, text: None) -
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     _private(settings)
     with _alone(settings):
-        running = all(processes.is_held(Role(name, settings).lock) for name in ROLES)
+        running = all(processes.is_held(ProcessRole(name, settings).lock) for name in ROLES)
         if not processes.is_held(settings.run_dir / "edge.lock"):
             _check_port(settings)
         down_file(settings).unlink(missing_ok=True)
         begun: dict[str, int] = {}
         for name in ROLES:
-            if pid := Role(name, settings).start():
+            if pid := ProcessRole(name, settings).start():
                 on_progress("Starting", f"the {name}")
                 begun[name] = pid
         try:
@@ -63,7 +63,7 @@ def up(settings: Settings, on_progress: OnProgress = lambda phase, text: None) -
     on_progress("Ready", settings.url)
 
 
-def down(settings: Settings, on_progress: OnProgress = lambda phase, text: None) -> None:
+def down(settings: Settings, on_progress: SayProgress = lambda phase, text: None) -> None:
     """Stop everything of this platform on this machine; its home stays. Idempotent.
 
     Requests in flight get their deployment's drain time, a minute at most. Raises `Unavailable` when a process
@@ -122,7 +122,7 @@ def _other(port: int) -> int:
 
 
 def _await(
-    what: str, ready: Callable[[], bool], settings: Settings, begun: dict[str, int], on_progress: OnProgress
+    what: str, ready: Callable[[], bool], settings: Settings, begun: dict[str, int], on_progress: SayProgress
 ) -> None:
     on_progress("Waiting", f"for {what}")
     give_up = time.monotonic() + _READY_WITHIN_S
@@ -130,8 +130,8 @@ def _await(
         for name, pid in begun.items():
             if (code := processes.exit_code(pid)) is not None:
                 raise Unavailable(
-                    f"The {name} ended at its start with code {code}: {_last_words(Role(name, settings))}",
-                    hint=f"See {Role(name, settings).log}",
+                    f"The {name} ended at its start with code {code}: {_last_words(ProcessRole(name, settings))}",
+                    hint=f"See {ProcessRole(name, settings).log}",
                 )
         if time.monotonic() > give_up:
             raise Unavailable(
@@ -141,7 +141,7 @@ def _await(
         time.sleep(_LOOK_S)
 
 
-def _last_words(role: Role) -> str:
+def _last_words(role: ProcessRole) -> str:
     return " | ".join(role.last_lines(3)) or "it said nothing"
 
 
@@ -183,13 +183,13 @@ def _answers(connection: http.client.HTTPConnection) -> bool:
 # --- down ---
 
 
-async def _down(settings: Settings, on_progress: OnProgress = lambda phase, text: None) -> None:
+async def _down(settings: Settings, on_progress: SayProgress = lambda phase, text: None) -> None:
     down_file(settings).touch(mode=0o600)
     on_progress("Stopping", "the platform")
     # The roles first: nobody shall start anew what is stopped next. One that was about to start the other may still do
     # so; what it started sees that the platform is going down, and starts nothing.
     for _ in range(2):
-        await asyncio.gather(*(processes.stop(Role(name, settings).lock, _ROLE_GRACE_S) for name in ROLES))
+        await asyncio.gather(*(processes.stop(ProcessRole(name, settings).lock, _ROLE_GRACE_S) for name in ROLES))
     await _stop_replicas(settings, on_progress)
     for path in settings.run_dir.iterdir():
         if path.is_dir() and not path.is_symlink():
@@ -199,9 +199,9 @@ async def _down(settings: Settings, on_progress: OnProgress = lambda phase, text
     down_file(settings).unlink()
 
 
-async def _stop_replicas(settings: Settings, on_progress: OnProgress) -> None:
+async def _stop_replicas(settings: Settings, on_progress: SayProgress) -> None:
     """Close the door, let the replicas finish, then end the edge too."""
-    from kaon.agent.plans import PlanFile
+    from kaon.agent.plan_file import PlanFile
     from kaon.drivers.process import ProcessDriver
     from kaon.edge import Edge
 

@@ -9,10 +9,10 @@ from kaon.types.audit import ActorKind, AuditRecord
 from kaon.types.model import content_hash
 from kaon.types.resource import Resource
 
-Change = Create | UpdateSpec | UpdateStatus | Delete
+AuditedWrite = Create | UpdateSpec | UpdateStatus | Delete
 
 
-def audited(change: Change, *, at: float, verb: str, actor: str, **who: str) -> AuditRecord:
+def audited(change: AuditedWrite, *, at: float, verb: str, actor: str, **who: str) -> AuditRecord:
     """The record of a change: of the spec, or of the status where that is what changes."""
     match change:
         case Create(kind, workspace, name, spec, uid=uid):
@@ -32,7 +32,7 @@ def audited(change: Change, *, at: float, verb: str, actor: str, **who: str) -> 
     )
 
 
-def by_controller(change: Change, *, at: float, verb: str, controller: str) -> AuditRecord:
+def by_controller(change: AuditedWrite, *, at: float, verb: str, controller: str) -> AuditRecord:
     """The record of a change of a spec that a controller makes."""
     return audited(change, at=at, verb=verb, actor=controller, actor_kind=ActorKind.CONTROLLER.value)
 

@@ -7,9 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from kaon.errors import KaonError, Unavailable, UnreadableRow
-
-Key = tuple[str, str]
-"""Workspace and name; of what belongs to no workspace, an empty text and the name."""
+from kaon.types.names import DeploymentKey
 
 
 class Failure(NamedTuple):
@@ -25,10 +23,10 @@ class Failures:
     def __init__(self) -> None:
         self.total: Counter[str] = Counter()
         """How often each controller has failed since the start."""
-        self.changed: Callable[[Key], None] = lambda key: None
-        self._now: dict[Key, dict[str, Failure]] = {}
+        self.changed: Callable[[DeploymentKey], None] = lambda key: None
+        self._now: dict[DeploymentKey, dict[str, Failure]] = {}
 
-    def note(self, controller: str, key: Key | None, error: Exception) -> None:
+    def note(self, controller: str, key: DeploymentKey | None, error: Exception) -> None:
         """A controller failed at `key`, or, without a key, at its work on all.
 
         A store that is away is counted, but is no failure at that key: nothing could be written there, and all are
@@ -38,12 +36,12 @@ class Failures:
         if key is not None and not isinstance(error, Unavailable):
             self._set(controller, key, _failure(controller, error))
 
-    def settle(self, controller: str, key: Key) -> None:
+    def settle(self, controller: str, key: DeploymentKey) -> None:
         """A controller did its work on `key`."""
         if key in self._now:
             self._set(controller, key, None)
 
-    def of(self, key: Key, *, besides: str = "") -> tuple[Failure, ...]:
+    def of(self, key: DeploymentKey, *, besides: str = "") -> tuple[Failure, ...]:
         """The failures at `key` now, by controller; not those of the controller `besides`."""
         found = self._now.get(key, {})
         return tuple(found[name] for name in sorted(found) if name != besides)
@@ -52,7 +50,7 @@ class Failures:
         """At how many keys each controller fails now."""
         return Counter(name for found in self._now.values() for name in found)
 
-    def _set(self, controller: str, key: Key, failure: Failure | None) -> None:
+    def _set(self, controller: str, key: DeploymentKey, failure: Failure | None) -> None:
         found = self._now.setdefault(key, {})
         before = found.pop(controller, None)
         if failure is not None:

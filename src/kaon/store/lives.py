@@ -10,11 +10,11 @@ from kaon.store.port import AnyResource, Unreadable
 from kaon.store.records import Life
 from kaon.store.schema import events, journal, resources, traffic
 
-Place = tuple[str, str]
+KindAndName = tuple[str, str]
 """Workspace and name."""
 
 
-def lives(connection: Connection, kind: str, places: Iterable[Place]) -> dict[Place, Life]:
+def lives(connection: Connection, kind: str, places: Iterable[KindAndName]) -> dict[KindAndName, Life]:
     """Who has each name, or had it last; a name that nobody ever had is left out."""
     found = {}
     table = resources.c

@@ -41,10 +41,8 @@ from kaon.store.writes import (
 from kaon.types.audit import AuditRecord
 from kaon.types.event import Event
 from kaon.types.journal import JournalEntry
+from kaon.types.names import DeploymentKey, ResourceKey
 from kaon.types.traffic import Sample
-
-Address = tuple[str, str, str]
-OfDeployment = tuple[str, str]
 
 
 class MemoryStore(SingleWrites):
@@ -53,15 +51,15 @@ class MemoryStore(SingleWrites):
     def __init__(self, clock: Clock | None = None, audit: AuditRetention | None = None) -> None:
         self._clock = clock or SystemClock()
         self._retention = audit or AuditRetention()
-        self._resources: dict[Address, AnyResource] = {}
-        self._changes: dict[Address, Change] = {}  # the last of each name, in order of version
+        self._resources: dict[ResourceKey, AnyResource] = {}
+        self._changes: dict[ResourceKey, Change] = {}  # the last of each name, in order of version
         self._events: defaultdict[str, deque[Event]] = defaultdict(lambda: deque(maxlen=EVENTS_KEPT))
-        self._minutes: defaultdict[OfDeployment, dict[tuple[float, int], Sample]] = defaultdict(dict)
-        self._journal: defaultdict[OfDeployment, _Journal] = defaultdict(_Journal)
+        self._minutes: defaultdict[DeploymentKey, dict[tuple[float, int], Sample]] = defaultdict(dict)
+        self._journal: defaultdict[DeploymentKey, _Journal] = defaultdict(_Journal)
         self._audit: deque[AuditRecord] = deque(maxlen=self._retention.records)
         self._audit_id = 0
-        self._lives: dict[Address, Life] = {}
-        self._ended_at: dict[Address, float] = {}
+        self._lives: dict[ResourceKey, Life] = {}
+        self._ended_at: dict[ResourceKey, float] = {}
         self._version = 0
         self._event_id = 0
         self._epoch = 0
@@ -299,9 +297,9 @@ class MemoryStore(SingleWrites):
 class _Checked:
     """What a list of writes comes to: each is checked against what those before it leave."""
 
-    def __init__(self, there: Mapping[Address, AnyResource], version: int, now: float) -> None:
+    def __init__(self, there: Mapping[ResourceKey, AnyResource], version: int, now: float) -> None:
         self._there = there
-        self._left: dict[Address, AnyResource | None] = {}
+        self._left: dict[ResourceKey, AnyResource | None] = {}
         self._version = version
         self._now = now
 
@@ -326,7 +324,7 @@ class _Checked:
                 self._left[_address(basis)] = None
         return None
 
-    def _current(self, address: Address) -> AnyResource | None:
+    def _current(self, address: ResourceKey) -> AnyResource | None:
         return self._left[address] if address in self._left else self._there.get(address)
 
     def _next(self, resource: AnyResource, at: float) -> AnyResource:
@@ -370,5 +368,5 @@ class _Journal:
         return [entry for _, entry in sorted((pair for of_one in kept for pair in of_one), key=lambda pair: pair[0])]
 
 
-def _address(resource: AnyResource | Unreadable) -> Address:
+def _address(resource: AnyResource | Unreadable) -> ResourceKey:
     return resource.kind, resource.workspace, resource.name

@@ -26,11 +26,10 @@ from kaon.errors import KaonError, Unavailable
 from kaon.store.port import AnyResource, Change, Store, Unreadable
 from kaon.store.records import missing, unreadable_row
 from kaon.types.key import identity_deployment
+from kaon.types.names import ResourceKey
 from kaon.types.resource import Key
 
 _RETRY_S = 0.5
-Place = tuple[str, str, str]
-"""Kind, workspace, name."""
 
 
 class Changed:
@@ -62,7 +61,7 @@ class Subscription:
     """
 
     def __init__(self) -> None:
-        self._changes: dict[Place, Change] = {}
+        self._changes: dict[ResourceKey, Change] = {}
         self._filled = asyncio.Event()
 
     def add(self, changes: Sequence[Change]) -> None:
@@ -160,7 +159,7 @@ class Snapshot:
         self._next_read: _Read | None = None
         """It waits for the one that is under way, and is joined by whoever comes until it begins."""
         self._subscriptions: set[Subscription] = set()
-        self._waiting: defaultdict[Place, set[Changed]] = defaultdict(set)
+        self._waiting: defaultdict[ResourceKey, set[Changed]] = defaultdict(set)
         self._log = log.get("store.snapshot")
 
     # Reads
@@ -334,8 +333,8 @@ class Snapshot:
         self._kinds, self._version = anew._kinds, anew._version
         self._tell([*gone, *come])
 
-    def _contents(self) -> dict[Place, AnyResource | Unreadable]:
-        found: dict[Place, AnyResource | Unreadable] = {}
+    def _contents(self) -> dict[ResourceKey, AnyResource | Unreadable]:
+        found: dict[ResourceKey, AnyResource | Unreadable] = {}
         for kind, of in self._kinds.items():
             found |= {(kind, w, name): each for w, items in of.items.items() for name, each in items.items()}
             found |= {(kind, *place): row for place, row in of.unreadable.items()}

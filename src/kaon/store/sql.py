@@ -27,11 +27,12 @@ from kaon.store.listening import notifications
 from kaon.store.port import AnyResource, AuditQuery, AuditRetention, Change, Unreadable
 from kaon.store.records import hold_to_epoch, missing
 from kaon.store.single import SingleWrites
-from kaon.store.writer import Place, Transaction, Writer
+from kaon.store.writer import Transaction, Writer
 from kaon.store.writes import Write
 from kaon.types.audit import AuditRecord
 from kaon.types.event import Event
 from kaon.types.journal import JournalEntry
+from kaon.types.names import ResourceKey
 from kaon.types.traffic import Sample
 
 POLL_S = 0.25
@@ -56,7 +57,7 @@ class SqlStore(SingleWrites):
         self._news = asyncio.Event()
         self._told = 0
         """The version of the newest commit that watchers were woken for."""
-        self._written: dict[Place, AnyResource] = {}
+        self._written: dict[ResourceKey, AnyResource] = {}
         self._newest_written = 0
         self._watchers = 0
         self._poller: asyncio.Task[None] | None = None

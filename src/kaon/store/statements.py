@@ -26,7 +26,7 @@ from kaon.store.records import (
 )
 from kaon.store.schema import counters, events, resources
 from kaon.store.upgrades import written
-from kaon.store.writer import Place, Transaction
+from kaon.store.writer import Transaction
 from kaon.store.writes import (
     Create,
     Delete,
@@ -40,6 +40,7 @@ from kaon.store.writes import (
 )
 from kaon.types.event import Event
 from kaon.types.model import canonical_json
+from kaon.types.names import ResourceKey
 
 CHANGES_AT_ONCE = 1000
 TRIM_EVERY = 128
@@ -177,7 +178,9 @@ def counter(connection: Connection, name: str) -> int:
     return int(connection.execute(select(counters.c.value).where(counters.c.name == name)).scalar_one())
 
 
-def changes_after(connection: Connection, version: int, written: MutableMapping[Place, AnyResource]) -> list[Change]:
+def changes_after(
+    connection: Connection, version: int, written: MutableMapping[ResourceKey, AnyResource]
+) -> list[Change]:
     """The next changes after a version, in order. What is in `written`, as this process wrote it, is taken from there.
 
     A resource that changes again meanwhile is left out: that change has a later version.

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from kaon.laws.traffic import merge
+from kaon.types.names import DeploymentKey
 from kaon.types.traffic import Sample, Traffic
 
 RING_S = 1800.0
@@ -32,9 +33,6 @@ _OVERLAP_S = 0.25
 _AS_OBJECTS = 4
 """How many of the newest moments are kept as objects too: those of the last two ticks."""
 
-Key = tuple[str, str]
-"""Workspace and deployment."""
-
 
 @dataclass(slots=True)
 class Moment:
@@ -43,9 +41,9 @@ class Moment:
     at_s: float
     number: int = 0
     """In order of arrival here."""
-    samples: dict[Key, list[bytes]] = field(default_factory=dict)
+    samples: dict[DeploymentKey, list[bytes]] = field(default_factory=dict)
     """As JSON."""
-    objects: dict[Key, list[Sample]] = field(default_factory=dict)
+    objects: dict[DeploymentKey, list[Sample]] = field(default_factory=dict)
     """The same as objects, of the newest moments: those are what everybody asks for."""
     size_bytes: int = 0
 
@@ -56,7 +54,7 @@ class Moment:
         self.objects.setdefault(key, []).append(sample)
         self.size_bytes += len(text)
 
-    def of(self, key: Key) -> Iterator[Sample]:
+    def of(self, key: DeploymentKey) -> Iterator[Sample]:
         """The samples of a deployment."""
         found = self.objects.get(key)
         return iter(found) if found else map(Sample.model_validate_json, self.samples.get(key, ()))
@@ -101,7 +99,7 @@ class TrafficRing:
         self._span_s = span_s
         self._most_bytes = most_bytes
         self._clouds: dict[str, _Cloud] = {}
-        self._present: Counter[Key] = Counter()
+        self._present: Counter[DeploymentKey] = Counter()
         self._number = 0
 
     def add(
@@ -144,7 +142,7 @@ class TrafficRing:
         """The end of the newest sample of a cloud; 0 when there is none."""
         return self._clouds[cloud].until if cloud in self._clouds else 0.0
 
-    def deployments(self) -> list[Key]:
+    def deployments(self) -> list[DeploymentKey]:
         """Those of which something is here."""
         return sorted(self._present)
 

@@ -20,11 +20,11 @@ from typing import Any
 
 from kaon.types.kinds import KINDS
 
-Json = dict[str, Any]
-Upgrade = Callable[[Json], Json]
+JsonObject = dict[str, Any]
+Upgrade = Callable[[JsonObject], JsonObject]
 
 
-def _plan_2(spec: Json) -> Json:
+def _plan_2(spec: JsonObject) -> JsonObject:
     """Routes said which calls are idempotent, which is not reason enough to send them again."""
     plan = spec.get("plan") or {}
     routes = [{name: value for name, value in r.items() if name != "idempotent_paths"} for r in plan.get("routes", ())]

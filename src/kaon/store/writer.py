@@ -21,14 +21,13 @@ from kaon.errors import InvalidInput, KaonError, Unavailable
 from kaon.store.database import Database, explain
 from kaon.store.port import AnyResource
 from kaon.store.schema import counters
+from kaon.types.names import ResourceKey
 
 BATCH = 256
 
 
 CHANNEL = "kaon_changes"
 """Where PostgreSQL notifies those who listen of a commit that changed something."""
-Place = tuple[str, str, str]
-"""Kind, workspace, name."""
 
 
 class Transaction:
@@ -36,7 +35,7 @@ class Transaction:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.written: dict[Place, AnyResource] = {}
+        self.written: dict[ResourceKey, AnyResource] = {}
         """The resources as they are written here, so that nobody in this process has to read them from the rows."""
         # The rows' locks are held to the end of the transaction: whoever sees a version sees all before it.
         rows = connection.execute(select(counters.c.name, counters.c.value).order_by(counters.c.name).with_for_update())
@@ -80,11 +79,11 @@ class Transaction:
             self.connection.execute(select(func.pg_notify(CHANNEL, str(self.version))))
 
 
-Work = Callable[[Transaction], Any]
+WriteWork = Callable[[Transaction], Any]
 
 
 class _Write(NamedTuple):
-    work: Work
+    work: WriteWork
     answer: Future[Any]
 
 
@@ -99,7 +98,7 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, work: Work) -> Future[Any]:
+    def submit(self, work: WriteWork) -> Future[Any]:
         """What `work` returns, once it is on the disk; or its `KaonError`; or `Unavailable`."""
         answer: Future[Any] = Future()
         self._waiting.put(_Write(work, answer))
@@ -152,7 +151,7 @@ class Writer:
         return outcomes
 
 
-def _attempt(transaction: Transaction, work: Work) -> Any:
+def _attempt(transaction: Transaction, work: WriteWork) -> Any:
     version = transaction.version
     try:
         with transaction.connection.begin_nested():

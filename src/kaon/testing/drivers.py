@@ -20,9 +20,9 @@ from typing import Protocol
 
 import pytest
 
-from kaon.agent.workloads import workload_of
+from kaon.agent.act.workloads import workload_of
 from kaon.drivers.fake import BEHAVIOUR, CONFIG_ERROR, Behaviour
-from kaon.drivers.port import Addresses, Driver, LogLine, Mount, Sighting, Stage, Workload
+from kaon.drivers.port import Addresses, Driver, LogLine, Mount, ReplicaObservation, Stage, Workload
 from kaon.errors import WorkloadRefused
 from kaon.types.flight import Flight
 from kaon.types.launch import EXIT_CONFIG
@@ -34,7 +34,7 @@ WITHIN_S = 20.0
 WELL = Behaviour()
 
 
-class Place(Protocol):
+class DriverPlace(Protocol):
     """Where a driver's replicas run."""
 
     artifact: str
@@ -75,7 +75,7 @@ def with_secrets(workload: Workload, values: dict[str, str]) -> Workload:
     return workload.model_copy(update={"secrets": values})
 
 
-async def seen(driver: Driver, replica: str, true: Callable[[Sighting], bool]) -> Sighting:
+async def seen(driver: Driver, replica: str, true: Callable[[ReplicaObservation], bool]) -> ReplicaObservation:
     """The first sighting of `replica` for which `true` holds, woken by `changed` alone."""
     async with asyncio.timeout(WITHIN_S):
         while True:
@@ -86,12 +86,12 @@ async def seen(driver: Driver, replica: str, true: Callable[[Sighting], bool]) -
             await driver.changed(observation.version)
 
 
-def running(sighting: Sighting) -> bool:
+def running(sighting: ReplicaObservation) -> bool:
     """Whether its process exists."""
     return sighting.stage == Stage.STARTING
 
 
-def ended(sighting: Sighting) -> bool:
+def ended(sighting: ReplicaObservation) -> bool:
     """Whether it has ended."""
     return sighting.stage == Stage.EXITED
 
@@ -99,7 +99,7 @@ def ended(sighting: Sighting) -> bool:
 class DriverContract:
     """The contract suite; tests get `place` from the fixture of a subclass."""
 
-    async def test_a_started_replica_is_seen_with_its_addresses(self, place: Place) -> None:
+    async def test_a_started_replica_is_seen_with_its_addresses(self, place: DriverPlace) -> None:
         driver, workload = place.driver(), sample_workload(place.artifact)
         assert (await driver.observe()).replicas == {}
         await driver.start(workload)
@@ -110,19 +110,19 @@ class DriverContract:
         assert sighting.started_at is not None
         assert sighting.exit_code is None
 
-    async def test_a_replica_is_there_from_the_moment_that_start_returns(self, place: Place) -> None:
+    async def test_a_replica_is_there_from_the_moment_that_start_returns(self, place: DriverPlace) -> None:
         driver, workload = place.driver(), sample_workload(place.artifact)
         await driver.start(workload)
         assert workload.spec.id in (await driver.observe()).replicas
 
-    async def test_starting_what_runs_leaves_it_alone(self, place: Place) -> None:
+    async def test_starting_what_runs_leaves_it_alone(self, place: DriverPlace) -> None:
         driver, workload = place.driver(), sample_workload(place.artifact)
         await driver.start(workload)
         first = await seen(driver, workload.spec.id, running)
         await driver.start(workload)
         assert (await driver.observe()).replicas[workload.spec.id] == first
 
-    async def test_the_place_is_well_and_says_what_is_in_use(self, place: Place) -> None:
+    async def test_the_place_is_well_and_says_what_is_in_use(self, place: DriverPlace) -> None:
         driver, workload = place.driver(), sample_workload(place.artifact)
         before = await driver.health()
         assert (before.state, before.reason) == (PlaceState.OK, "")
@@ -132,7 +132,7 @@ class DriverContract:
         if before.used and after.used:
             assert after.used.cpus == before.used.cpus + workload.spec.resources.cpus
 
-    async def test_what_the_place_cannot_do_is_refused_for_good(self, place: Place) -> None:
+    async def test_what_the_place_cannot_do_is_refused_for_good(self, place: DriverPlace) -> None:
         driver, workload = place.driver(), sample_workload(place.artifact)
         if not driver.capabilities().mounts:
             mounted = workload.model_copy(update={"mounts": (Mount(source="/data", path="/data"),)})
@@ -144,7 +144,7 @@ class DriverContract:
                 await driver.start(workload.model_copy(update={"launch": no_token}))
         assert (await driver.observe()).replicas == {}
 
-    async def test_a_job_has_no_address_for_calls_and_its_end_is_its_own(self, place: Place) -> None:
+    async def test_a_job_has_no_address_for_calls_and_its_end_is_its_own(self, place: DriverPlace) -> None:
         driver = place.driver()
         behaviour = Behaviour(ends_after_s=0.2, exit_code=0, lines=("done",))
         job = with_spec(sample_workload(place.artifact, behaviour), {"kind": WorkloadKind.JOB})
@@ -153,7 +153,7 @@ class DriverContract:
         sighting = await seen(driver, job.spec.id, ended)
         assert (sighting.exit_code, sighting.last_lines, sighting.blamed) == (0, ("done",), ())
 
-    async def test_two_readers_see_the_same_and_each_is_woken(self, place: Place) -> None:
+    async def test_two_readers_see_the_same_and_each_is_woken(self, place: DriverPlace) -> None:
         driver, workload = place.driver(), sample_workload(place.artifact)
         readers = [asyncio.create_task(seen(driver, workload.spec.id, running)) for _ in range(2)]
         await asyncio.sleep(0)
@@ -163,21 +163,21 @@ class DriverContract:
         first = await driver.observe()
         assert await driver.observe() == first, "to look changes nothing"
 
-    async def test_a_reader_that_was_late_misses_no_change(self, place: Place) -> None:
+    async def test_a_reader_that_was_late_misses_no_change(self, place: DriverPlace) -> None:
         driver, workload = place.driver(), sample_workload(place.artifact)
         before = await driver.observe()
         await driver.start(workload)
         async with asyncio.timeout(WITHIN_S):
             await driver.changed(before.version)
 
-    async def test_how_it_ended_is_known_to_the_next_driver(self, place: Place) -> None:
+    async def test_how_it_ended_is_known_to_the_next_driver(self, place: DriverPlace) -> None:
         behaviour = Behaviour(ends_after_s=0.05, exit_code=3, lines=("loading", "no such model"))
         first, workload = place.driver(), sample_workload(place.artifact, behaviour)
         await first.start(workload)
         sighting = await seen(first, workload.spec.id, ended)
         assert (await place.driver().observe()).replicas == {workload.spec.id: sighting}
 
-    async def test_stop_ends_a_replica_and_may_be_asked_again(self, place: Place) -> None:
+    async def test_stop_ends_a_replica_and_may_be_asked_again(self, place: DriverPlace) -> None:
         driver, workload = place.driver(), sample_workload(place.artifact)
         await driver.start(workload)
         await seen(driver, workload.spec.id, running)
@@ -186,14 +186,14 @@ class DriverContract:
         await driver.stop(workload.spec.id, 10)
         await driver.stop("0123456789ab", 10)
 
-    async def test_a_replica_that_does_not_listen_is_ended_when_its_time_is_over(self, place: Place) -> None:
+    async def test_a_replica_that_does_not_listen_is_ended_when_its_time_is_over(self, place: DriverPlace) -> None:
         driver, workload = place.driver(), sample_workload(place.artifact, Behaviour(deaf=True))
         await driver.start(workload)
         await seen(driver, workload.spec.id, running)
         await driver.stop(workload.spec.id, 0.1)
         assert ended((await driver.observe()).replicas[workload.spec.id])
 
-    async def test_an_end_is_seen_with_exit_code_reason_and_last_lines(self, place: Place) -> None:
+    async def test_an_end_is_seen_with_exit_code_reason_and_last_lines(self, place: DriverPlace) -> None:
         crash = Behaviour(ends_after_s=0.05, exit_code=3, lines=("loading", "no such model"))
         driver, workload = place.driver(), sample_workload(place.artifact, crash)
         await driver.start(workload)
@@ -202,7 +202,7 @@ class DriverContract:
         assert sighting.reason
         assert sighting.last_lines[-2:] == ("loading", "no such model")
 
-    async def test_calls_in_flight_are_read_without_asking_the_replica(self, place: Place) -> None:
+    async def test_calls_in_flight_are_read_without_asking_the_replica(self, place: DriverPlace) -> None:
         driver, workload = (
             place.driver(),
             sample_workload(place.artifact, Behaviour(flights={"one": 600.0, "two": -600.0})),
@@ -215,7 +215,7 @@ class DriverContract:
         assert 0 < noted["one"] <= 600
         assert noted["two"] <= -600
 
-    async def test_a_replica_that_ended_by_its_own_fault_tells_what_was_in_flight(self, place: Place) -> None:
+    async def test_a_replica_that_ended_by_its_own_fault_tells_what_was_in_flight(self, place: DriverPlace) -> None:
         driver, workload = (
             place.driver(),
             sample_workload(place.artifact, Behaviour(ends_after_s=0.2, flights={"one": 60.0})),
@@ -223,14 +223,14 @@ class DriverContract:
         await driver.start(workload)
         assert (await seen(driver, workload.spec.id, ended)).blamed == ("one",)
 
-    async def test_a_replica_that_was_stopped_blames_nothing(self, place: Place) -> None:
+    async def test_a_replica_that_was_stopped_blames_nothing(self, place: DriverPlace) -> None:
         driver, workload = place.driver(), sample_workload(place.artifact, Behaviour(deaf=True, flights={"one": 60.0}))
         await driver.start(workload)
         await self._noted(driver, workload.spec.id)
         await driver.stop(workload.spec.id, 0.1)
         assert (await driver.observe()).replicas[workload.spec.id].blamed == ()
 
-    async def test_the_stacks_of_a_replica_are_in_its_log_and_it_runs_on(self, place: Place) -> None:
+    async def test_the_stacks_of_a_replica_are_in_its_log_and_it_runs_on(self, place: DriverPlace) -> None:
         driver, workload = place.driver(), sample_workload(place.artifact, Behaviour(flights={"one": 60.0}))
         id_ = workload.spec.id
         await driver.show_stacks(id_)
@@ -250,12 +250,12 @@ class DriverContract:
                     return noted
                 await asyncio.sleep(0.01)
 
-    async def test_a_replica_that_cannot_be_configured_is_told_by_its_exit_code(self, place: Place) -> None:
+    async def test_a_replica_that_cannot_be_configured_is_told_by_its_exit_code(self, place: DriverPlace) -> None:
         driver, workload = place.driver(), sample_workload(place.artifact, CONFIG_ERROR)
         await driver.start(workload)
         assert (await seen(driver, workload.spec.id, ended)).exit_code == EXIT_CONFIG
 
-    async def test_what_has_ended_stays_in_sight_until_it_is_forgotten(self, place: Place) -> None:
+    async def test_what_has_ended_stays_in_sight_until_it_is_forgotten(self, place: DriverPlace) -> None:
         driver, workload = place.driver(), sample_workload(place.artifact, Behaviour(ends_after_s=0.05))
         await driver.start(workload)
         await seen(driver, workload.spec.id, ended)
@@ -265,7 +265,7 @@ class DriverContract:
         assert (await driver.observe()).replicas == {}
         await driver.forget(workload.spec.id)
 
-    async def test_what_has_ended_can_be_started_again(self, place: Place) -> None:
+    async def test_what_has_ended_can_be_started_again(self, place: DriverPlace) -> None:
         driver = place.driver()
         await driver.start(sample_workload(place.artifact, Behaviour(ends_after_s=0.05)))
         again = sample_workload(place.artifact)
@@ -275,14 +275,14 @@ class DriverContract:
         assert sighting.exit_code is None
         assert sighting.last_lines == ()
 
-    async def test_what_runs_is_not_forgotten(self, place: Place) -> None:
+    async def test_what_runs_is_not_forgotten(self, place: DriverPlace) -> None:
         driver, workload = place.driver(), sample_workload(place.artifact)
         await driver.start(workload)
         await seen(driver, workload.spec.id, running)
         await driver.forget(workload.spec.id)
         assert running((await driver.observe()).replicas[workload.spec.id])
 
-    async def test_a_new_driver_sees_all_that_runs_and_can_stop_it(self, place: Place) -> None:
+    async def test_a_new_driver_sees_all_that_runs_and_can_stop_it(self, place: DriverPlace) -> None:
         first = place.driver()
         workloads = [sample_workload(place.artifact, ordinal=n) for n in range(3)]
         for workload in workloads:
@@ -298,7 +298,7 @@ class DriverContract:
             s.spec.id for s in workloads[1:]
         }
 
-    async def test_logs_are_the_last_lines_asked_for(self, place: Place) -> None:
+    async def test_logs_are_the_last_lines_asked_for(self, place: DriverPlace) -> None:
         driver, workload = place.driver(), sample_workload(place.artifact, Behaviour(lines=("one", "two", "three")))
         await driver.start(workload)
         id_ = workload.spec.id

@@ -9,9 +9,9 @@ import shutil
 from pathlib import Path
 
 from kaon import processes
+from kaon.build import archive
 from kaon.clock import SystemClock
 from kaon.drivers.process import ProcessDriver
-from kaon.sdk import archive
 from kaon.testing import stand_in
 from kaon.types.artifact import FileEntry, Manifest
 from kaon.types.service import ServiceSpec

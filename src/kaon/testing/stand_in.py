@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-Answer = tuple[int, bytes]
+StandInAnswer = tuple[int, bytes]
 
 TOLD = ("access", "knobs")
 """What it is told, each with a version that it says back."""
@@ -91,7 +91,7 @@ class StandIn:
         path = self.launch[address].removeprefix("unix:")
         await asyncio.start_unix_server(serve, path)
 
-    async def control(self, method: str, target: str, body: bytes) -> Answer:
+    async def control(self, method: str, target: str, body: bytes) -> StandInAnswer:
         """What the agent asks and tells."""
         path, _, query = target.partition("?")
         if method == "put" and (name := path.removeprefix("/")) in TOLD:
@@ -105,7 +105,7 @@ class StandIn:
         }
         return (200 if self.ready or target == "/live" else 503), json.dumps(health).encode()
 
-    async def service(self, method: str, target: str, body: bytes) -> Answer:
+    async def service(self, method: str, target: str, body: bytes) -> StandInAnswer:
         """What callers get."""
         query = parse_qs(urlsplit(target).query)
         self.in_flight += 1

@@ -6,9 +6,9 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from kaon.errors import Unavailable
-from kaon.laws.tune.ask import Answer, Ask
+from kaon.laws.tune.ask import TwinQuery, TwinResult
 
-Says = Answer | Callable[[Ask], Answer]
+Says = TwinResult | Callable[[TwinQuery], TwinResult]
 
 
 class FakeTwin:
@@ -19,13 +19,13 @@ class FakeTwin:
 
     def __init__(self, answers: Iterable[Says] = ()) -> None:
         self.answers = deque(answers)
-        self.asked: list[Ask] = []
+        self.asked: list[TwinQuery] = []
 
     def missing(self) -> str:
         """Empty: whoever asks finds out."""
         return ""
 
-    async def ask(self, ask: Ask) -> Answer:
+    async def ask(self, ask: TwinQuery) -> TwinResult:
         """The next answer. Raises `Unavailable` when there is none."""
         self.asked.append(ask)
         if not self.answers:

@@ -9,10 +9,10 @@ from kaon.types.model import Digest, EnvName, Model, Name, OpenEnum, content_has
 from kaon.types.objective import Objective
 from kaon.types.route import Hostname, Origin
 from kaon.types.service import Resources
-from kaon.types.tuning import Tuning, TuningStatus
+from kaon.types.tuning import TuningSpec, TuningStatus
 
 
-class Law(OpenEnum):
+class ScalingLawName(OpenEnum):
     """What decides how many replicas there are; all but the first are the laws of others, to compare with."""
 
     KAON = "kaon"
@@ -23,7 +23,7 @@ class Law(OpenEnum):
     PREDICTIVE = "predictive"
 
     @classmethod
-    def unknown(cls) -> Law:
+    def unknown(cls) -> ScalingLawName:
         """The usual one."""
         return cls.KAON
 
@@ -47,7 +47,7 @@ class Scaling(Model):
 
     min: int = Field(default=1, ge=0, le=1000, description="0: none when nobody calls; the first caller is held.")
     max: int = Field(default=1, ge=0, le=1000, description="0: switched off, callers are refused.")
-    law: Law = Law.KAON
+    law: ScalingLawName = ScalingLawName.KAON
     floors: tuple[Floor, ...] = Field(default=(), max_length=16)
     keep_alive_s: float | None = Field(
         default=None, ge=1, le=86_400, description="How long the last replica stays without a call; None: learnt."
@@ -135,7 +135,7 @@ class DeploymentSpec(Model):
     template: Template
     objective: Objective | None = Field(default=None, description="None: as the class says.")
     scaling: Scaling = Scaling()
-    tuning: Tuning = Tuning()
+    tuning: TuningSpec = TuningSpec()
     shadow: Shadow | None = None
     rollout: Rollout = Rollout()
     public: bool = Field(default=False, description="Answer callers without a key.")
@@ -205,7 +205,7 @@ class Assignment(Model):
     weight: int = Field(default=0, ge=0, le=100)
 
 
-class Arm(Model):
+class CanaryArm(Model):
     """What one side of a canary has answered since the step began."""
 
     calls: int = Field(default=0, ge=0, description="Answered, or given up by their callers.")
@@ -217,7 +217,7 @@ class Arm(Model):
     p99_s: float | None = Field(default=None, description="Of the last minute; None: no calls.")
 
 
-class Gate(Model):
+class CanaryGate(Model):
     """What a canary's test says of one kind of harm."""
 
     name: str = Field(description="'errors' or 'slowness'.")
@@ -237,9 +237,9 @@ class CanaryStatus(Model):
     in_force: bool = Field(default=False, description="Whether enough replicas were ready for the step's share.")
     until: float = Field(default=0, description="Calls up to then are counted, epoch seconds.")
     slow_s: float | None = Field(default=None, description="A call that takes longer is slow; None: not known yet.")
-    new: Arm = Arm()
-    old: Arm = Arm()
-    gates: tuple[Gate, ...] = ()
+    new: CanaryArm = CanaryArm()
+    old: CanaryArm = CanaryArm()
+    gates: tuple[CanaryGate, ...] = ()
     reason: str = Field(default="", description="What it waits for, with figures.")
     promoted: bool = Field(default=False, description="Somebody said that it may take over.")
 

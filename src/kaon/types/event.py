@@ -7,14 +7,14 @@ from pydantic import Field
 from kaon.types.model import Model, OpenEnum
 
 
-class Level(OpenEnum):
+class EventLevel(OpenEnum):
     """Whether somebody should look."""
 
     NORMAL = "normal"
     WARNING = "warning"
 
     @classmethod
-    def unknown(cls) -> Level:
+    def unknown(cls) -> EventLevel:
         """Somebody should look."""
         return cls.WARNING
 
@@ -28,6 +28,6 @@ class Event(Model):
     kind: str = Field(description="Kind of the resource that it is about.")
     name: str
     uid: str = Field(default="", description="The resource's: a name used again has another. Empty: not known.")
-    level: Level = Level.NORMAL
+    level: EventLevel = EventLevel.NORMAL
     reason: str = Field(description="One word in CamelCase, for programs.")
     message: str = ""

@@ -10,7 +10,7 @@ from kaon.types.model import Model
 from kaon.types.versioned import Versioned
 
 KnobName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
-Values = dict[KnobName, Annotated[float, Field(allow_inf_nan=False)]]
+KnobValues = dict[KnobName, Annotated[float, Field(allow_inf_nan=False)]]
 """What knobs are set to, by name."""
 
 
@@ -20,7 +20,7 @@ def figure(value: float, digits: int = 6) -> str:
     return told if "e" not in told else f"{value:.9f}".rstrip("0").rstrip(".")
 
 
-def spelled(values: Values) -> str:
+def spelled(values: KnobValues) -> str:
     """Values as one types them."""
     return ", ".join(f"{name}={figure(value)}" for name, value in values.items())
 

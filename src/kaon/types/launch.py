@@ -14,7 +14,7 @@ from kaon.types.key import Access
 from kaon.types.knobs import AS_THE_CLASS_SAYS, Knobs
 from kaon.types.model import Address, EnvName, Model
 from kaon.types.replica import WorkloadKind
-from kaon.types.service import Loop
+from kaon.types.service import EventLoopName
 
 EXIT_CONFIG = 78
 """Exit code of a replica that cannot start as configured (EX_CONFIG of sysexits.h): restarts do not help."""
@@ -74,7 +74,7 @@ class Launch(LaunchSpec):
     code_dir: str = Field(description="Folder put first on sys.path.")
     service_address: Address = Field(description="Where callers' requests come in.")
     control_address: Address = Field(description="Where the agent reads health and figures, and sets access and knobs.")
-    loop: Loop | None = Field(
+    loop: EventLoopName | None = Field(
         default=None, description="Event loop that the class asks for; None: the class is imported first to see."
     )
     data_dir: str = Field(default="", description="Folder that outlives replicas, one per deployment.")

@@ -20,7 +20,7 @@ def _number(value: object) -> object:
 
 Count = Annotated[Annotated[int, Field(ge=0)] | None, BeforeValidator(_number)]
 """How many; None when nobody knows."""
-Seconds = Annotated[Annotated[float, Field(ge=0)] | None, BeforeValidator(_number)]
+ObservedSeconds = Annotated[Annotated[float, Field(ge=0)] | None, BeforeValidator(_number)]
 """How long; None when nobody knows."""
 
 
@@ -47,11 +47,11 @@ class Observation(Model):
     missed: Count = Field(default=None, description="Of these, failed, refused, or later than their deadline.")
     in_flight: Count = Field(default=None, description="Calls inside at the end of the span, waiting ones included.")
     queued: Count = Field(default=None, description="Of these, not yet begun.")
-    busy_s: Seconds = Field(default=None, description="Replica-seconds of work.")
+    busy_s: ObservedSeconds = Field(default=None, description="Replica-seconds of work.")
     batches: Batches = Batches()
     began: Count = Field(
         default=None, description="Calls whose rows are in `batches`, or will be: a call may carry many rows."
     )
     ready: int = Field(default=0, ge=0)
     starting: int = Field(default=0, ge=0)
-    cold_start_s: Seconds = Field(default=None, description="What recent starts took, from order to ready.")
+    cold_start_s: ObservedSeconds = Field(default=None, description="What recent starts took, from order to ready.")

@@ -82,7 +82,7 @@ class Route(Model):
     sandbox: bool = Field(default=False, description="Answers are shown by browsers without scripts and origin.")
 
 
-class Endpoint(Model):
+class ReplicaEndpoint(Model):
     """One replica that a route's requests may go to now."""
 
     replica: str = Field(description="The replica's id.")

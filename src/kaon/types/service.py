@@ -36,7 +36,7 @@ EndpointPath = Annotated[str, StringConstraints(pattern=rf"^(/|(/{_SEGMENT})+)$"
 MountPath = Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9._~-]+)+$", max_length=PATH_MAX)]
 """A path below which an ASGI app answers."""
 
-Seconds = Annotated[float, Field(gt=0, le=TIMEOUT_MAX_S)]
+TimeoutSeconds = Annotated[float, Field(gt=0, le=TIMEOUT_MAX_S)]
 """A time of more than nothing and at most a day."""
 
 
@@ -100,7 +100,7 @@ class EndpointSpec(Model):
         default=False,
         description="May be sent to another replica when the first broke off while it had the call; idempotent only.",
     )
-    timeout_s: Seconds | None = Field(default=60.0, description="None: a call may last as long as it will.")
+    timeout_s: TimeoutSeconds | None = Field(default=60.0, description="None: a call may last as long as it will.")
     concurrency: int | None = Field(default=None, ge=1, le=1_000_000, description="None: as the runtime sees fit.")
     hedge_s: float | None = Field(
         default=None,
@@ -133,7 +133,7 @@ class SettingSpec(Model):
     default: str | None = Field(default=None, max_length=_TEXT_MAX)
 
 
-Loop = Literal["uvloop", "asyncio"]
+EventLoopName = Literal["uvloop", "asyncio"]
 """Event loops that a class can ask for: the fast one, or the standard library's, which some libraries need to patch."""
 
 
@@ -150,7 +150,7 @@ class ServiceSpec(Model):
     settings: tuple[SettingSpec, ...] = Field(default=(), max_length=SETTINGS_MAX)
     resources: Resources = Resources()
     objective: Objective = Objective()
-    loop: Loop = "uvloop"
+    loop: EventLoopName = "uvloop"
     requirements: tuple[Annotated[str, StringConstraints(max_length=1000)], ...] = Field(
         default=(), max_length=REQUIREMENTS_MAX, description="As the class or project states them, unlocked."
     )

@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import Field
 
 from kaon.types.model import Model, Name
-from kaon.types.observation import Batches, Count, Seconds
+from kaon.types.observation import Batches, Count, ObservedSeconds
 
 
 def _bounds() -> tuple[float, ...]:
@@ -22,7 +22,7 @@ def _bounds() -> tuple[float, ...]:
 LATENCY_BOUNDS_S = _bounds()
 """Upper bounds of the buckets of a latency histogram; one more bucket has what is above the last."""
 
-Histogram = dict[Annotated[int, Field(ge=0, le=len(LATENCY_BOUNDS_S))], Annotated[int, Field(ge=0)]]
+LatencyCounts = dict[Annotated[int, Field(ge=0, le=len(LATENCY_BOUNDS_S))], Annotated[int, Field(ge=0)]]
 """Bucket -> count; buckets without a count are left out."""
 
 
@@ -47,7 +47,7 @@ class Side(Model):
     replicas: int = Field(default=0, ge=0, description="That were ready at the end of the span.")
     answered: int = Field(default=0, ge=0)
     failed: int = Field(default=0, ge=0, description="Of these, 5xx or refused as too much.")
-    latency: Histogram = Field(default_factory=dict, description="In the replica, time in queue included.")
+    latency: LatencyCounts = Field(default_factory=dict, description="In the replica, time in queue included.")
     busy_s: float = Field(default=0.0, ge=0, description="Replica-seconds of work.")
     ready_s: float = Field(default=0.0, ge=0, description="Replica-seconds of being ready.")
     batches: Batches = Batches()
@@ -69,17 +69,17 @@ class Sample(Model):
         description="Answers as callers got them, by class: '2xx' to '5xx', 'shed' (429, and 503 with "
         "which a replica refuses), 'none' when there was no answer.",
     )
-    latency: Histogram | None = Field(default=None, description="Of all answers, at the edge; LATENCY_BOUNDS_S.")
+    latency: LatencyCounts | None = Field(default=None, description="Of all answers, at the edge; LATENCY_BOUNDS_S.")
     in_flight: Count = Field(default=None, description="At the end of the span, at the edge.")
     queued: Count = Field(default=None, description="Of these, waiting in a replica for a slot or a batch.")
-    queue_s: Seconds = Field(default=None, description="Time in queue, summed over the calls that began.")
+    queue_s: ObservedSeconds = Field(default=None, description="Time in queue, summed over the calls that began.")
     began: Count = Field(default=None, description="Calls that left the queue.")
-    busy_s: Seconds = Field(default=None, description="Replica-seconds of work: busy slots over slots.")
+    busy_s: ObservedSeconds = Field(default=None, description="Replica-seconds of work: busy slots over slots.")
     batches: Batches = Batches()
     ready: int = Field(default=0, ge=0, description="Replicas at the end of the span.")
     starting: int = Field(default=0, ge=0)
-    ready_s: Seconds = Field(default=None, description="Of sums: replica-seconds of being ready.")
-    paid_s: Seconds = Field(default=None, description="Of sums: replica-seconds of being ready or starting.")
+    ready_s: ObservedSeconds = Field(default=None, description="Of sums: replica-seconds of being ready.")
+    paid_s: ObservedSeconds = Field(default=None, description="Of sums: replica-seconds of being ready or starting.")
     memory_bytes: Count = Field(default=None, description="What the fullest replica used; of sums: at most.")
     held: int = Field(default=0, ge=0, description="Callers that wait at the edge for a replica, at the end.")
     starts: tuple[ColdStart, ...] = Field(default=(), description="Replicas that became ready in the span.")

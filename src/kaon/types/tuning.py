@@ -6,13 +6,13 @@ from enum import StrEnum
 
 from pydantic import Field, model_validator
 
-from kaon.types.knobs import Values
+from kaon.types.knobs import KnobValues
 from kaon.types.model import Model, OpenEnum
 from kaon.types.objective import Weights
 from kaon.types.window import LossParts
 
 
-class Mode(OpenEnum):
+class TuningMode(OpenEnum):
     """What the tuner may do by itself."""
 
     OFF = "off"
@@ -20,7 +20,7 @@ class Mode(OpenEnum):
     AUTO = "auto"
 
     @classmethod
-    def unknown(cls) -> Mode:
+    def unknown(cls) -> TuningMode:
         """Nothing is tried that nobody here understands."""
         return cls.OFF
 
@@ -34,11 +34,11 @@ class Reach(StrEnum):
     """All replicas together: only time can be split (a switchback). A pool in two lanes queues worse than one."""
 
 
-class Tuning(Model):
+class TuningSpec(Model):
     """What of a deployment's spec concerns the tuner."""
 
-    mode: Mode = Field(
-        default=Mode.RECOMMEND, description="off; recommend: say what would be better; auto: try it, and keep it."
+    mode: TuningMode = Field(
+        default=TuningMode.RECOMMEND, description="off; recommend: say what would be better; auto: try it, and keep it."
     )
 
 
@@ -46,7 +46,7 @@ class TrialStatus(Model):
     """Values that are being tried."""
 
     reach: Reach
-    after: Values
+    after: KnobValues
     predicted: float | None = Field(
         default=None, description="The gain that the twin promises, a share of the loss; None: it was not asked."
     )
@@ -60,7 +60,7 @@ class TrialStatus(Model):
 class Recommendation(Model):
     """Values that the twin found to be better than those in force."""
 
-    values: Values
+    values: KnobValues
     gain: float = Field(description="By how much the loss would fall, a share of it.")
     least: float = Field(description="The lower 95 % bound of that.")
     at: float = Field(description="Epoch seconds.")
@@ -70,16 +70,20 @@ class Recommendation(Model):
 class ProbationStatus(Model):
     """What the tuner goes back to by itself if what it promoted misses too many calls."""
 
-    safe: Values = Field(description="In force before the first of what was promoted since.")
+    safe: KnobValues = Field(description="In force before the first of what was promoted since.")
     until: float = Field(description="After that what was promoted stays, epoch seconds.")
 
 
 class TuningStatus(Model):
     """What the tuner must not forget."""
 
-    values: Values = Field(default_factory=dict, description="In force and safe; knobs that are not named: as always.")
-    before: tuple[Values, ...] = Field(default=(), max_length=10, description="What was in force earlier, newest last.")
-    asked: Values | None = Field(default=None, description="Somebody asked to try these.")
+    values: KnobValues = Field(
+        default_factory=dict, description="In force and safe; knobs that are not named: as always."
+    )
+    before: tuple[KnobValues, ...] = Field(
+        default=(), max_length=10, description="What was in force earlier, newest last."
+    )
+    asked: KnobValues | None = Field(default=None, description="Somebody asked to try these.")
     asked_by: str = ""
     trial: TrialStatus | None = None
     recommended: Recommendation | None = None
@@ -112,8 +116,8 @@ class Tried(Model):
     """A trial that has ended, or an epoch's word that became one."""
 
     at: float = Field(description="When it ended, epoch seconds.")
-    before: Values
-    after: Values
+    before: KnobValues
+    after: KnobValues
     outcome: str = Field(description="promoted, rejected, stopped, rolled back; went back: it had been promoted.")
     reason: str
     predicted: float | None = Field(default=None, description="The gain promised, a share of the loss.")
@@ -133,11 +137,11 @@ class TuningState(Model):
 
     workspace: str
     deployment: str
-    mode: Mode
+    mode: TuningMode
     state: str = Field(description="off, learning, searching, trying, still, frozen or recommending.")
     reason: str = Field(description="Why, in words.")
     knobs: tuple[KnobState, ...] = ()
-    asked: Values | None = Field(default=None, description="Somebody asked to try these; they have not been yet.")
+    asked: KnobValues | None = Field(default=None, description="Somebody asked to try these; they have not been yet.")
     trial: TrialStatus | None = None
     recommended: Recommendation | None = None
     probation: ProbationStatus | None = None
@@ -154,11 +158,11 @@ class TuningState(Model):
 class TuningRequest(Model):
     """What somebody wants of the tuner: one of these."""
 
-    mode: Mode | None = None
+    mode: TuningMode | None = None
     apply: bool = Field(default=False, description="Put what is recommended in force.")
     undo: bool = Field(default=False, description="Back to what was in force before; a trial ends.")
-    set: Values | None = Field(default=None, description="Put these in force, at once and without a trial.")
-    attempt: Values | None = Field(default=None, description="Try these, and keep them if they prove better.")
+    set: KnobValues | None = Field(default=None, description="Put these in force, at once and without a trial.")
+    attempt: KnobValues | None = Field(default=None, description="Try these, and keep them if they prove better.")
 
     @model_validator(mode="after")
     def _one(self) -> TuningRequest:

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from kaon.types.model import Model
 from kaon.types.objective import Objective
-from kaon.types.observation import Count, Seconds
+from kaon.types.observation import Count, ObservedSeconds
 
 
 class LossParts(Model):
@@ -28,13 +28,13 @@ class Window(Model):
     span_s: float = Field(gt=0)
     covered_s: float = Field(default=0.0, ge=0, description="Seconds of the span of which there are samples.")
     arrivals: Count = None
-    rps: Seconds = Field(default=None, description="Arrivals per covered second.")
+    rps: ObservedSeconds = Field(default=None, description="Arrivals per covered second.")
     codes: dict[str, int] | None = Field(default=None, description="Answers by class, as in a sample.")
     failed: float | None = Field(default=None, description="Share of answers of class '5xx', 'shed' and 'none'.")
-    p50_s: Seconds = None
-    p90_s: Seconds = None
-    p99_s: Seconds = None
-    queue_s: Seconds = Field(default=None, description="Mean time in queue.")
+    p50_s: ObservedSeconds = None
+    p90_s: ObservedSeconds = None
+    p99_s: ObservedSeconds = None
+    queue_s: ObservedSeconds = Field(default=None, description="Mean time in queue.")
     in_flight: Count = None
     queued: Count = None
     held: int = 0
@@ -42,20 +42,20 @@ class Window(Model):
     starting: int = 0
     busy: float | None = Field(default=None, description="Share of ready replicas' time that was work.")
     batch_rows: float | None = Field(default=None, description="Mean rows of a batch.")
-    start_s: Seconds = Field(default=None, description="Mean of the starts in it, from order to ready.")
+    start_s: ObservedSeconds = Field(default=None, description="Mean of the starts in it, from order to ready.")
     memory_bytes: Count = Field(default=None, description="What the fullest replica used, at most.")
     loss: LossParts | None = None
 
 
-class Point(Model):
+class SeriesPoint(Model):
     """One step of a chart. What nobody delivered is None."""
 
     at_s: float = Field(description="End of the step, epoch seconds.")
-    rps: Seconds = Field(default=None, description="Arrivals per second.")
-    failed_rps: Seconds = Field(default=None, description="Failed calls per second.")
-    p50_s: Seconds = None
-    p90_s: Seconds = None
-    p99_s: Seconds = None
+    rps: ObservedSeconds = Field(default=None, description="Arrivals per second.")
+    failed_rps: ObservedSeconds = Field(default=None, description="Failed calls per second.")
+    p50_s: ObservedSeconds = None
+    p90_s: ObservedSeconds = None
+    p99_s: ObservedSeconds = None
     in_flight: Count = None
     queued: Count = None
     held: int = 0
@@ -84,4 +84,6 @@ class Stats(Model):
     windows: tuple[Window, ...] = Field(description="Over all revisions: the last 12 s, 60 s and 30 min.")
     revisions: tuple[RevisionStats, ...] = ()
     step_s: float = Field(description="Of the series.")
-    series: tuple[Point, ...] = Field(default=(), description="Oldest first; steps without a sample are there too.")
+    series: tuple[SeriesPoint, ...] = Field(
+        default=(), description="Oldest first; steps without a sample are there too."
+    )

@@ -17,8 +17,8 @@ from tests.figures import Stopwatch, at_most
 from tests.waiting import lasts, until
 
 from kaon import processes
-from kaon.agent.loop import Agent
-from kaon.agent.ports import Call
+from kaon.agent.agent import Agent
+from kaon.agent.ports import AgentCall
 from kaon.clock import SystemClock
 from kaon.drivers.fake import CONFIG_ERROR, Behaviour
 from kaon.drivers.process import ProcessDriver
@@ -294,8 +294,8 @@ async def test_logs_are_answered_with_tail_and_grep(world: World) -> None:
     await world.until(lambda: world.ready() == {"shop-1-0"})
     arguments = {"replicas": [spec.id], "tail": 5, "grep": "7"}
     for id_, asked in {"c1": arguments, "c2": {"replicas": ["../../secret"]}, "c3": {"tail": -1}}.items():
-        world.files.calls.put_nowait(Call(id=id_, call="logs", arguments=asked))
-    world.files.calls.put_nowait(Call(id="c4", call="shell", arguments={}))
+        world.files.calls.put_nowait(AgentCall(id=id_, call="logs", arguments=asked))
+    world.files.calls.put_nowait(AgentCall(id="c4", call="shell", arguments={}))
     await world.until(lambda: len(world.files.answers) == 4 and world.files.answers["c1"])
     [line] = world.files.answers["c1"]
     assert json.loads(line) == {"replica": spec.id, "text": "line 17", "at": None}
@@ -308,7 +308,7 @@ async def test_following_logs_brings_new_lines_of_all_replicas(world: World) -> 
     world.files.want(plan_of(*specs))
     await world.until(lambda: len(world.ready()) == 2)
     arguments = {"replicas": [spec.id for spec in specs], "follow": True}
-    world.files.calls.put_nowait(Call(id="c1", call="logs", arguments=arguments))
+    world.files.calls.put_nowait(AgentCall(id="c1", call="logs", arguments=arguments))
     await world.until(lambda: len(world.files.answers.get("c1", [])) == 2)
     with (world.files.home / f"agent/replicas/{specs[1].id}/replica.log").open("a") as log:
         log.write("later\n")
@@ -328,7 +328,7 @@ async def test_secrets_of_adopted_replicas_do_not_show_in_their_logs(world: Worl
     world.files.asked_secrets.clear()
     await world.start_agent()
     await world.until(lambda: world.files.asked_secrets == [spec.id])
-    world.files.calls.put_nowait(Call(id="c1", call="logs", arguments={"replicas": [spec.id]}))
+    world.files.calls.put_nowait(AgentCall(id="c1", call="logs", arguments={"replicas": [spec.id]}))
     await world.until(lambda: world.files.answers.get("c1"))
     assert json.loads(world.files.answers["c1"][0])["text"] == "the password is ******"
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from kaon.agent.loop import Agent
-from kaon.agent.ports import Call, DeploymentKey
+from kaon.agent.agent import Agent
+from kaon.agent.ports import AgentCall
 from kaon.clock import SystemClock
 from kaon.drivers.fake import BEHAVIOUR, Behaviour
 from kaon.drivers.process import ProcessDriver
@@ -24,13 +24,14 @@ from kaon.errors import Unavailable
 from kaon.testing import stand_in
 from kaon.types.key import Access
 from kaon.types.model import Address, content_hash
+from kaon.types.names import DeploymentKey
 from kaon.types.plan import EdgeStatus, NamedPlan, Plan, Report
 from kaon.types.replica import ReplicaSpec, replica_id
-from kaon.types.route import Backend, Endpoint, Route
+from kaon.types.route import Backend, ReplicaEndpoint, Route
 from kaon.types.versioned import Versioned
 
 POLL_S = 0.02
-_ENDPOINTS = TypeAdapter(tuple[Endpoint, ...])
+_ENDPOINTS = TypeAdapter(tuple[ReplicaEndpoint, ...])
 
 
 def put(path: Path, content: bytes) -> None:
@@ -50,9 +51,9 @@ class Files:
         """How often the agent asked the control plane for something."""
         self.secret_values: dict[str, str] = {}
         self.asked_secrets: list[str] = []
-        self.calls: asyncio.Queue[Call] = asyncio.Queue()
+        self.calls: asyncio.Queue[AgentCall] = asyncio.Queue()
         self.answers: dict[str, list[bytes]] = {}
-        self.applied: list[tuple[Endpoint, ...]] = []
+        self.applied: list[tuple[ReplicaEndpoint, ...]] = []
 
     def _reach(self) -> None:
         self.tried += 1
@@ -68,7 +69,7 @@ class Files:
         file = self.home / "report.json"
         return Report.model_validate_json(file.read_bytes()) if file.exists() else Report(cloud="local")
 
-    def endpoints(self) -> tuple[Endpoint, ...]:
+    def endpoints(self) -> tuple[ReplicaEndpoint, ...]:
         file = self.home / "endpoints.json"
         return _ENDPOINTS.validate_json(file.read_bytes()) if file.exists() else ()
 
@@ -98,7 +99,7 @@ class Files:
         self.asked_secrets.append(replica)
         return self.secret_values
 
-    async def next_call(self, wait_s: float) -> Call | None:
+    async def next_call(self, wait_s: float) -> AgentCall | None:
         return await self.calls.get()
 
     async def answer(self, call: str, lines: AsyncIterator[bytes]) -> None:
@@ -108,7 +109,9 @@ class Files:
 
     # edge
 
-    async def apply(self, routes: tuple[Route, ...], endpoints: Mapping[DeploymentKey, tuple[Endpoint, ...]]) -> None:
+    async def apply(
+        self, routes: tuple[Route, ...], endpoints: Mapping[DeploymentKey, tuple[ReplicaEndpoint, ...]]
+    ) -> None:
         every = tuple(endpoint for group in endpoints.values() for endpoint in group)
         if not self.applied or self.applied[-1] != every:
             self.applied.append(every)

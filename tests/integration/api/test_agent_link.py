@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 from tests.waiting import until
 
-from kaon.agent.link import Link
+from kaon.agent.control_plane import ControlPlaneClient
 from kaon.errors import NotFound, Unauthenticated, Unavailable
 from kaon.types.key import Role
 from kaon.types.plan import Report
@@ -35,30 +35,30 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 @pytest.fixture
-async def link(world: World) -> AsyncIterator[Link]:
+async def link(world: World) -> AsyncIterator[ControlPlaneClient]:
     async with link_with(world, world.keys["agent"]) as link:
         yield link
 
 
-def link_with(world: World, key: str) -> Link:
+def link_with(world: World, key: str) -> ControlPlaneClient:
     home = world.settings.home
-    return Link("http://localhost", key, "local", home / "downloads", socket=home / "api.sock")
+    return ControlPlaneClient("http://localhost", key, "local", home / "downloads", socket=home / "api.sock")
 
 
-async def test_the_plan_comes_once_and_then_only_when_it_changes(world: World, link: Link) -> None:
+async def test_the_plan_comes_once_and_then_only_when_it_changes(world: World, link: ControlPlaneClient) -> None:
     named = await link.plan("", 5)
     assert named
     assert [spec.id for spec in named.plan.replicas] == [REPLICA]
     assert await link.plan(named.name, 0) is None
 
 
-async def test_a_report_lands_in_the_clouds_status(world: World, link: Link) -> None:
+async def test_a_report_lands_in_the_clouds_status(world: World, link: ControlPlaneClient) -> None:
     report = Report(cloud="local", plan="0" * 64)
     await link.report(report)
     assert (await world.store.get("cloud", "", "local")).status.report == report
 
 
-async def test_traffic_lands_in_the_ring_and_the_answer_says_how_far(world: World, link: Link) -> None:
+async def test_traffic_lands_in_the_ring_and_the_answer_says_how_far(world: World, link: ControlPlaneClient) -> None:
     at_s = world.clock.now()
     sample = Sample(
         workspace="default", deployment="web", revision=1, at_s=at_s, span_s=1.0, arrivals=3, latency={4: 3}
@@ -71,7 +71,9 @@ async def test_traffic_lands_in_the_ring_and_the_answer_says_how_far(world: Worl
     assert (await link.traffic(gap.model_dump_json().encode())).until_s == at_s
 
 
-async def test_an_artifact_is_fetched_whole_and_what_was_left_behind_is_gone(world: World, link: Link) -> None:
+async def test_an_artifact_is_fetched_whole_and_what_was_left_behind_is_gone(
+    world: World, link: ControlPlaneClient
+) -> None:
     left = world.settings.home / "downloads" / f"{'1' * 64}.tar.gz"
     left.parent.mkdir(exist_ok=True)
     left.touch()
@@ -82,20 +84,24 @@ async def test_an_artifact_is_fetched_whole_and_what_was_left_behind_is_gone(wor
     assert (await link.artifact(DIGEST)).read_bytes() == artifact_bytes(), "it is the driver's to delete"
 
 
-async def test_an_artifact_that_is_not_there_is_not_found_and_leaves_no_file(world: World, link: Link) -> None:
+async def test_an_artifact_that_is_not_there_is_not_found_and_leaves_no_file(
+    world: World, link: ControlPlaneClient
+) -> None:
     with pytest.raises(NotFound):
         await link.artifact(f"sha256:{'0' * 64}")
     assert list((world.settings.home / "downloads").iterdir()) == []
 
 
-async def test_secrets_of_a_replica_come_with_its_own_key(world: World, link: Link) -> None:
+async def test_secrets_of_a_replica_come_with_its_own_key(world: World, link: ControlPlaneClient) -> None:
     secrets = await link.secrets(REPLICA)
     assert secrets == {"TOKEN": "a-canary-of-a-secret", "KAON_KEY": "kaon_identity_of_web"}
     with pytest.raises(NotFound):
         await link.secrets("f" * 12)
 
 
-async def test_a_revision_that_declares_what_it_uses_gets_a_key_of_its_own(world: World, link: Link) -> None:
+async def test_a_revision_that_declares_what_it_uses_gets_a_key_of_its_own(
+    world: World, link: ControlPlaneClient
+) -> None:
     artifact = await world.store.get("artifact", "default", DIGEST)
     manifest = artifact.spec.manifest
     declaring = manifest.model_copy(update={"service": manifest.service.model_copy(update={"uses": ("mail",)})})
@@ -107,7 +113,7 @@ async def test_a_revision_that_declares_what_it_uses_gets_a_key_of_its_own(world
     assert (await link.secrets(REPLICA))["KAON_KEY"] == "kaon_of_revision_1"
 
 
-async def test_calls_are_fetched_and_answered_line_by_line(world: World, link: Link) -> None:
+async def test_calls_are_fetched_and_answered_line_by_line(world: World, link: ControlPlaneClient) -> None:
     async def lines() -> AsyncIterator[bytes]:
         for text in ("one", "two"):
             yield json.dumps({"replica": REPLICA, "text": text, "at": None}).encode() + b"\n"
@@ -136,7 +142,9 @@ async def test_a_bad_key_is_refused_and_a_control_plane_that_is_away_is_unavaila
     async with link_with(world, "kaon_wrong") as link:
         with pytest.raises(Unauthenticated):
             await link.plan("", 0)
-    async with Link("http://localhost", "k", "local", Path("unused"), socket=Path("/no/such.sock")) as link:
+    async with ControlPlaneClient(
+        "http://localhost", "k", "local", Path("unused"), socket=Path("/no/such.sock")
+    ) as link:
         with pytest.raises(Unavailable):
             await link.plan("", 0)
         with pytest.raises(Unavailable):

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from kaon.api.doors import Door
 from kaon.api.openapi import document
+from kaon.api.router import AuthorizedRoute
 from kaon.store.port import AuditQuery
 from kaon.types.audit import AuditRecord, Outcome
 from kaon.types.key import Right, Role
@@ -43,7 +43,7 @@ async def newest(world: World, **query: Any) -> list[AuditRecord]:
 
 @FOR_CHANGE
 async def test_a_change_leaves_one_record_of_who_did_what_from_where(
-    world: World, method: str, path: str, door: Door
+    world: World, method: str, path: str, door: AuthorizedRoute
 ) -> None:
     async with AsyncExitStack() as exits:
         client = await exits.enter_async_context(world.client(world.keys["root"], peer="192.0.2.7"))
@@ -157,13 +157,13 @@ OF_DEPLOYMENT = [r for r in CHANGING if r[1].startswith("/workspaces/{ws}/deploy
 IMMUTABLE = "/workspaces/{ws}/artifacts/{digest}"
 
 
-def takes(door: Door, header: str) -> bool:
+def takes(door: AuthorizedRoute, header: str) -> bool:
     operation = document([door])["paths"][door.path_format][next(iter(door.methods)).lower()]
     return header in {p["name"] for p in operation.get("parameters", []) if p["in"] == "header"}
 
 
 @FOR_ROUTE
-def test_every_change_of_something_that_exists_takes_if_match(method: str, path: str, door: Door) -> None:
+def test_every_change_of_something_that_exists_takes_if_match(method: str, path: str, door: AuthorizedRoute) -> None:
     changes = method != "GET" and door.right in (Right.WRITE, Right.ADMIN) and path not in (IMMUTABLE, "/gc")
     creates = method == "POST" and path.rsplit("/", 1)[-1] in ("workspaces", "artifacts", "keys")
     assert door.include_in_schema is False or takes(door, "If-Match") == (changes and not creates)
@@ -171,7 +171,7 @@ def test_every_change_of_something_that_exists_takes_if_match(method: str, path:
 
 @pytest.mark.parametrize(("method", "path", "door"), OF_DEPLOYMENT, ids=[f"{r[0]} {r[1]}" for r in OF_DEPLOYMENT])
 async def test_a_change_of_what_was_changed_since_one_looked_is_refused_and_says_by_whom(
-    world: World, method: str, path: str, door: Door
+    world: World, method: str, path: str, door: AuthorizedRoute
 ) -> None:
     bob = await world.key("bob", Role.EDITOR, workspace="default")
     shown = WEB + ("/tuning" if path.endswith("/tuning") else "")

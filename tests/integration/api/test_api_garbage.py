@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kaon.control.retention import AGAIN_S, EVERY_S, Retention
+from kaon.control.retention import AGAIN_S, EVERY_S, RetentionController
 from kaon.errors import Unavailable
 from kaon.store import garbage
 from kaon.store.garbage import Collector, keep_of
@@ -105,7 +105,7 @@ async def test_a_pass_takes_so_much_and_the_next_follows_soon(
     monkeypatch.setattr(garbage, "AT_ONCE", 1)
     await root.post("/workspaces/default/artifacts", content=artifact_bytes(b"x = 2\n"))
     world.clock.jump(7 * DAY_S)
-    retention = Retention(collector(world), world.clock)
+    retention = RetentionController(collector(world), world.clock)
     assert await retention.once() == AGAIN_S
     assert len(await world.store.list_all("artifact")) == 2
     assert await retention.once() == EVERY_S
@@ -117,4 +117,4 @@ async def test_a_store_that_is_away_is_waited_for(world: World, monkeypatch: pyt
         raise Unavailable("The store is away.")
 
     monkeypatch.setattr(world.store, "list_all", away)
-    assert await Retention(collector(world), world.clock).once() == EVERY_S
+    assert await RetentionController(collector(world), world.clock).once() == EVERY_S

@@ -160,7 +160,7 @@ async def test_following_ends_when_the_key_does(world: World, agent: Agent, monk
 
 
 async def test_a_key_follows_so_many_logs_at_once(world: World, agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kaon.api.lasting.MOST", 1)
+    monkeypatch.setattr("kaon.api.stream_limits.MOST", 1)
     async with connect(world, "root") as root, connect(world, await world.key("reader", Role.VIEWER)) as reader:
         agent.lines.put_nowait("first")
         async with reader.stream("GET", LOGS, params={"follow": True}) as answer:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kaon.control.deployments import Deployments
+from kaon.control.deployments import DeploymentController
 from kaon.types.artifact import ArtifactSpec, Manifest
 from kaon.types.deployment import Assignment, RevisionSpec, Template, template_hash
 from kaon.types.key import Role
@@ -68,7 +68,7 @@ async def test_no_other_way_to_choose_code_goes_round_that(
     world: World, root: Any, method: str, path: str, body: Any
 ) -> None:
     await root.put(f"{AT}/shop", json=using())
-    await Deployments(world.store, world.vault, world.clock).reconcile(("default", "shop"))
+    await DeploymentController(world.store, world.vault, world.clock).reconcile(("default", "shop"))
     await root.put(f"{AT}/shop", json=using(DIGEST))
     async with await scoped(world, "shop") as ci:
         refused = await ci.request(method, f"{AT}/shop{path}", json=body)

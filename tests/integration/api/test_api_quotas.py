@@ -12,8 +12,8 @@ from typing import Any
 import httpx2
 import pytest
 
+from kaon.build.archive import pack
 from kaon.clock import FakeClock
-from kaon.sdk.archive import pack
 from kaon.store import open_store
 from kaon.store.records import assemble
 from kaon.types.artifact import ArtifactSpec, FileEntry, Manifest

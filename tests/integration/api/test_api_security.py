@@ -14,8 +14,8 @@ import pytest
 from tests.watching import Reader, Refused
 
 from kaon.api.app import COLLECTIONS, DOORS, create_app
-from kaon.api.doors import Door
-from kaon.api.gate import Open
+from kaon.api.authorizer import Open
+from kaon.api.router import AuthorizedRoute
 from kaon.errors import PROBLEM_JSON
 from kaon.types.cloud import CloudSpec
 from kaon.types.deployment import CanaryStatus
@@ -210,9 +210,11 @@ async def test_a_key_has_so_many_watches_at_once_and_no_more(world: World) -> No
 def test_every_route_of_the_app_is_a_door_with_a_right(tmp_path: Path) -> None:
     app = create_app(store=None, blobs=None, vault=None, settings=_settings(tmp_path), clock=None)  # type: ignore[arg-type]
     assert app.routes
-    assert all(type(route) is Door for route in app.routes)
-    assert all(isinstance(route.right, Right | Open) for route in app.routes if isinstance(route, Door))
-    assert [r.path for r in app.routes if isinstance(r, Door) and r.right is Open.TO_ALL] == ["/api/v1/health"]
+    assert all(type(route) is AuthorizedRoute for route in app.routes)
+    assert all(isinstance(route.right, Right | Open) for route in app.routes if isinstance(route, AuthorizedRoute))
+    assert [r.path for r in app.routes if isinstance(r, AuthorizedRoute) and r.right is Open.TO_ALL] == [
+        "/api/v1/health"
+    ]
 
 
 def test_a_route_without_a_right_cannot_be_added(tmp_path: Path) -> None:
@@ -251,7 +253,7 @@ async def _lapsed_keys(world: World) -> dict[str, str]:
 
 
 @FOR_ROUTE
-async def test_keys_that_give_no_access_give_none(world: World, method: str, path: str, door: Door) -> None:
+async def test_keys_that_give_no_access_give_none(world: World, method: str, path: str, door: AuthorizedRoute) -> None:
     root = world.keys["root"]
     basic = base64.b64encode(f"root:{root}".encode()).decode()
     ways: dict[str, dict[str, Any]] = {
@@ -296,7 +298,7 @@ async def test_two_authorization_headers_are_none(world: World) -> None:
 # Roles
 
 
-def expected(door: Door, role: Role) -> bool:
+def expected(door: AuthorizedRoute, role: Role) -> bool:
     return door.right in (Open.TO_ALL, Open.TO_KEYS) or door.right in RIGHTS[role]
 
 
@@ -334,7 +336,7 @@ async def answer_calls(world: World) -> None:
 @FOR_ROUTE
 @pytest.mark.parametrize("role", list(Role))
 async def test_a_role_opens_what_it_names_and_nothing_else(
-    world: World, method: str, path: str, door: Door, role: Role
+    world: World, method: str, path: str, door: AuthorizedRoute, role: Role
 ) -> None:
     scope = {"cloud": "local"} if role is Role.AGENT else {"workspace": "default"}
     if role is Role.ADMIN and (method, path) in GLOBAL_ONLY:
@@ -355,7 +357,7 @@ async def test_a_role_opens_what_it_names_and_nothing_else(
 
 
 @pytest.mark.parametrize(("method", "path", "door"), [r for r in ROUTES if isinstance(r[2].right, Right)])
-async def test_a_right_that_the_owner_lost_is_lost(world: World, method: str, path: str, door: Door) -> None:
+async def test_a_right_that_the_owner_lost_is_lost(world: World, method: str, path: str, door: AuthorizedRoute) -> None:
     await world.key("boss", Role.CALLER, workspace="default")
     boss = await world.resource_of_key("boss")
     key = await world.key("tester", Role.ADMIN, workspace="default", owner="boss", owner_uid=boss.uid)
@@ -368,7 +370,9 @@ async def test_a_right_that_the_owner_lost_is_lost(world: World, method: str, pa
 
 @FOR_ROUTE
 @pytest.mark.parametrize("role", [Role.ADMIN, Role.EDITOR, Role.VIEWER])
-async def test_another_workspace_does_not_exist(world: World, method: str, path: str, door: Door, role: Role) -> None:
+async def test_another_workspace_does_not_exist(
+    world: World, method: str, path: str, door: AuthorizedRoute, role: Role
+) -> None:
     key = await world.key("stranger", role, home="foreign", workspace="foreign")
     before = await world.store.version()
     async with world.client(key) as client:
@@ -410,7 +414,7 @@ def _texts(value: Any) -> list[str]:
 @FOR_ROUTE
 @pytest.mark.parametrize("role", [Role.ADMIN, Role.EDITOR, Role.VIEWER])
 async def test_a_key_for_another_deployment_neither_sees_nor_touches(
-    world: World, method: str, path: str, door: Door, role: Role
+    world: World, method: str, path: str, door: AuthorizedRoute, role: Role
 ) -> None:
     key = await world.key("scoped", role, workspace="default", deployments=("other",))
     before = await world.store.version()
@@ -429,7 +433,7 @@ async def test_a_key_for_another_deployment_neither_sees_nor_touches(
 
 
 @FOR_ROUTE
-async def test_an_agent_has_its_own_cloud_only(world: World, method: str, path: str, door: Door) -> None:
+async def test_an_agent_has_its_own_cloud_only(world: World, method: str, path: str, door: AuthorizedRoute) -> None:
     elsewhere = await world.key("elsewhere", Role.AGENT, cloud="elsewhere")
     nowhere = await world.key("nowhere", Role.AGENT)
     before = await world.store.version()

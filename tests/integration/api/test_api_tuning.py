@@ -17,7 +17,7 @@ from kaon.types.key import Role
 from kaon.types.knobs import figure
 from kaon.types.objective import Objective, Weights
 from kaon.types.service import Batch, EndpointSpec, ServiceSpec
-from kaon.types.tuning import Mode, Reach, Recommendation, TrialStatus, TuningState, TuningStatus
+from kaon.types.tuning import Reach, Recommendation, TrialStatus, TuningMode, TuningState, TuningStatus
 
 from .world import DIGEST as PLAIN
 from .world import World, populate, world_of
@@ -28,7 +28,9 @@ ENDPOINT = EndpointSpec(name="embed", method="POST", path="/embed", batch=Batch(
 SERVICE = ServiceSpec(
     name="Embed", entry="app:Embed", endpoints=(ENDPOINT,), objective=Objective(weights=Weights(cost=2))
 )
-STATE = TuningState(workspace="default", deployment="web", mode=Mode.RECOMMEND, state="still", reason="nothing found")
+STATE = TuningState(
+    workspace="default", deployment="web", mode=TuningMode.RECOMMEND, state="still", reason="nothing found"
+)
 
 
 @pytest.fixture
@@ -115,7 +117,7 @@ async def test_the_mode_is_a_part_of_the_spec_and_is_noted_once_with_the_key(wor
     for _ in range(2):
         assert (await root.post(WEB, json={"mode": "auto"})).json()["mode"] == "auto"
     found = await world.store.get("deployment", "default", "web")
-    assert found.spec.tuning.mode is Mode.AUTO
+    assert found.spec.tuning.mode is TuningMode.AUTO
     events = [e for e in await world.store.events("default") if e.reason == "TuningMode"]
     assert [e.message.endswith("By key 'root'.") for e in events] == [True]
 
@@ -125,7 +127,7 @@ async def test_off_is_told_at_once_whatever_the_tuner_said_last(world: World, ro
 
 
 async def test_on_is_told_at_once_too(world: World, root: Any) -> None:
-    off = STATE.model_copy(update={"mode": Mode.OFF, "state": "off"})
+    off = STATE.model_copy(update={"mode": TuningMode.OFF, "state": "off"})
     world.app.state.parts.opinions.keep_tuning("default", "web", lambda: off)
     got = (await root.post(WEB, json={"mode": "auto"})).json()
     assert (got["state"], got["reason"]) == ("learning", "it was switched on just now")

@@ -12,7 +12,7 @@ from tests.samples import places, sample, with_more
 
 import kaon
 from kaon.api.app import DOORS
-from kaon.api.doors import Door
+from kaon.api.router import AuthorizedRoute
 from kaon.types.key import Right, Role
 
 BODIES = [door for door in DOORS if door.body_field is not None]
@@ -20,13 +20,13 @@ PEOPLE = [door for door in BODIES if door.right is not Right.AGENT]
 AGENTS = [door for door in BODIES if door.right is Right.AGENT]
 
 
-def where(door: Door) -> str:
+def where(door: AuthorizedRoute) -> str:
     path = door.path_format.removeprefix("/api/v1").replace("{ws}", "default").replace("{cloud}", "local")
     return re.sub(r"\{\w+\}", "web", path)
 
 
 @pytest.mark.parametrize("door", PEOPLE, ids=lambda door: door.operation_id)
-async def test_a_request_with_one_more_field_at_any_depth_is_refused(tmp_path: Path, door: Door) -> None:
+async def test_a_request_with_one_more_field_at_any_depth_is_refused(tmp_path: Path, door: AuthorizedRoute) -> None:
     body = sample(door.body_field.field_info.annotation)
     (method,) = door.methods
     async with world_of(tmp_path) as world, world.client(world.keys["root"]) as root:
@@ -39,7 +39,7 @@ async def test_a_request_with_one_more_field_at_any_depth_is_refused(tmp_path: P
 
 
 @pytest.mark.parametrize("door", AGENTS, ids=lambda door: door.operation_id)
-async def test_what_a_newer_agent_says_more_of_is_left_out(tmp_path: Path, door: Door) -> None:
+async def test_what_a_newer_agent_says_more_of_is_left_out(tmp_path: Path, door: AuthorizedRoute) -> None:
     body = sample(door.body_field.field_info.annotation).model_copy(update={"cloud": "local"})
     (method,) = door.methods
     document = with_more(body.model_dump(mode="json"), *places(body))

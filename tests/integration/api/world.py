@@ -16,9 +16,9 @@ from fastapi import FastAPI
 from tests.plans import keep_plan
 
 from kaon.api.app import create_app
+from kaon.build import archive
+from kaon.build.archive import pack
 from kaon.clock import FakeClock
-from kaon.sdk import archive
-from kaon.sdk.archive import pack
 from kaon.settings import Settings
 from kaon.store.blobs import FileBlobs
 from kaon.store.memory import MemoryStore

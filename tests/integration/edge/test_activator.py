@@ -16,9 +16,9 @@ from tests.waiting import turns, until
 from kaon.clock import FakeClock
 from kaon.edge import waiting
 from kaon.edge.activator import Activator
-from kaon.edge.answers import Answer
+from kaon.edge.answers import ActivatorResponse
 from kaon.edge.heads import Head
-from kaon.edge.waiting import Terms
+from kaon.edge.waiting import HoldTerms
 from kaon.errors import NotFound
 
 KEY = ("default", "shop")
@@ -26,7 +26,7 @@ CALL = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nhi"
 
 
 class Everybody:
-    def admit(self, head: Head) -> Answer | None:
+    def admit(self, head: Head) -> ActivatorResponse | None:
         return None
 
 
@@ -77,7 +77,7 @@ async def bare(hold_s: float = 10) -> AsyncIterator[Bare]:
         server = await asyncio.start_unix_server(it.answer, str(it.replica))
         running = asyncio.create_task(it.activator.run())
         try:
-            await it.activator.open(KEY, it.path, Terms(Everybody(), hold_s))
+            await it.activator.open(KEY, it.path, HoldTerms(Everybody(), hold_s))
             yield it
         finally:
             running.cancel()

@@ -10,10 +10,10 @@ from typing import Any
 import httpx2
 from tests.waiting import lasts, until
 
-from kaon.agent.traffic import Look, Memory, step
+from kaon.agent.traffic.sampling import TrafficHistory, TrafficReading, step
 from kaon.clock import SystemClock
 from kaon.edge.activator import Activator
-from kaon.edge.waiting import Terms
+from kaon.edge.waiting import HoldTerms
 from kaon.laws.traffic import merge, quantile
 from kaon.types.traffic import LATENCY_BOUNDS_S, Sample
 
@@ -29,12 +29,12 @@ class Counter:
     def __init__(self, world: World) -> None:
         self.world = world
         self.now = 0.0
-        self.memory: Memory | None = None
+        self.memory: TrafficHistory | None = None
         self.samples: list[Sample] = []
 
     async def look(self) -> None:
         self.now += 1.0
-        look = Look(self.now, self.now, await self.world.edge.counts(), served=frozenset({KEY}))
+        look = TrafficReading(self.now, self.now, await self.world.edge.counts(), served=frozenset({KEY}))
         self.memory, samples = step("here", self.memory, look)
         self.samples += samples
 
@@ -182,7 +182,7 @@ async def test_calls_that_wait_for_a_replica_arrive_once_and_are_answered_once(w
     key = ("default", "shop")
     activator = Activator(SystemClock())
     running = asyncio.create_task(activator.run())
-    await activator.open(key, world.edge.layout.activator(*key), Terms(Everybody(), 20.0))
+    await activator.open(key, world.edge.layout.activator(*key), HoldTerms(Everybody(), 20.0))
     counter = await _counter(world, hold_s=20.0)
     calls = [asyncio.ensure_future(world.client.post("/shop/200")) for _ in range(4)]
     found = await counter.until(lambda all_: all_.in_flight == 4)

@@ -16,7 +16,7 @@ from kaon.edge import resources
 from kaon.edge.layout import Layout
 from kaon.edge.process import find_binary
 from kaon.edge.table import build
-from kaon.types.route import Backend, Endpoint, Route
+from kaon.types.route import Backend, ReplicaEndpoint, Route
 
 from .world import World, route
 
@@ -34,10 +34,10 @@ def _odd_route(rng: random.Random) -> Route:
     return Route.model_construct(**fields)
 
 
-def _odd_endpoint(rng: random.Random) -> Endpoint:
+def _odd_endpoint(rng: random.Random) -> ReplicaEndpoint:
     fields: dict[str, Any] = {"replica": "x", "revision": 1, "address": "unix:/nowhere", "control_address": None}
     fields[rng.choice(sorted(fields))] = rng.choice(_ODD)
-    return Endpoint.model_construct(**fields)
+    return ReplicaEndpoint.model_construct(**fields)
 
 
 async def test_a_thousand_odd_routes_and_replicas_leave_the_good_one_serving(world: World) -> None:
@@ -73,7 +73,7 @@ addresses = st.one_of(st.text("a/.b ", max_size=50).map("unix:/x{}".format), st.
 
 
 @st.composite
-def worlds(draw: st.DrawFn) -> tuple[list[Route], dict[tuple[str, str], list[Endpoint]]]:
+def worlds(draw: st.DrawFn) -> tuple[list[Route], dict[tuple[str, str], list[ReplicaEndpoint]]]:
     """Any routes and replicas that the types admit."""
     routes, endpoints = [], {}
     for _ in range(draw(st.integers(1, 4))):
@@ -91,7 +91,7 @@ def worlds(draw: st.DrawFn) -> tuple[list[Route], dict[tuple[str, str], list[End
             )
         )
         endpoints[key] = [
-            Endpoint(replica="r", revision=r, address=draw(addresses), control_address=draw(addresses))
+            ReplicaEndpoint(replica="r", revision=r, address=draw(addresses), control_address=draw(addresses))
             for r in revisions
         ]
     return routes, endpoints

@@ -15,9 +15,9 @@ from tests.waiting import lasts, until
 
 from kaon.clock import SystemClock
 from kaon.edge.activator import Activator
-from kaon.edge.answers import Answer, StartFailed
+from kaon.edge.answers import ActivatorResponse, StartFailed
 from kaon.edge.heads import Head
-from kaon.edge.waiting import Room, Terms
+from kaon.edge.waiting import HoldTerms, WaitingRoom
 from kaon.errors import Unauthenticated
 
 from .world import Replica, World, echo, route
@@ -28,7 +28,7 @@ KEY = ("default", "shop")
 class Everybody:
     """A doorkeeper that knows one stranger."""
 
-    def admit(self, head: Head) -> Answer | None:
+    def admit(self, head: Head) -> ActivatorResponse | None:
         if head.fields.get(b"authorization") == b"Bearer wrong":
             raise Unauthenticated("The key is not known here, or was revoked.")
         return None
@@ -58,7 +58,7 @@ async def zero(world: World, hold_s: float = 20.0, **fields: Any) -> AsyncIterat
     activator = Activator(SystemClock())
     running = asyncio.create_task(activator.run())
     try:
-        await activator.open(KEY, world.edge.layout.activator(*KEY), Terms(Everybody(), hold_s))
+        await activator.open(KEY, world.edge.layout.activator(*KEY), HoldTerms(Everybody(), hold_s))
         it = Zero(world, activator, hold_s, fields)
         await it.ready()
         yield it
@@ -299,7 +299,7 @@ async def test_an_activator_that_stops_gives_back_all_calls_that_wait_and_the_ne
 async def test_an_activator_that_is_killed_and_comes_back_holds_who_may_be_sent_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Room, "drop", lambda room: [call.transport.abort() for call in list(room.calls)])
+    monkeypatch.setattr(WaitingRoom, "drop", lambda room: [call.transport.abort() for call in list(room.calls)])
     async with zero(world, retry_paths=("/again",)) as first:
         calls = [asyncio.create_task(world.client.get("/shop/again")) for _ in range(30)]
         once = asyncio.create_task(world.client.get("/shop"))

@@ -11,13 +11,13 @@ from tests.waiting import until
 
 from kaon import processes
 from kaon.edge import Edge
-from kaon.types.route import Backend, Endpoint, Mirror, Route
+from kaon.types.route import Backend, Mirror, ReplicaEndpoint, Route
 
 from .world import World, route
 
 DEPLOYMENTS, REVISIONS = 60, 10
 
-Members = dict[tuple[str, str], tuple[Endpoint, ...]]
+Members = dict[tuple[str, str], tuple[ReplicaEndpoint, ...]]
 
 
 def inotify_instances(world: World) -> int:
@@ -30,7 +30,7 @@ def inotify_instances(world: World) -> int:
     return found
 
 
-def six_hundred(endpoint: Endpoint) -> tuple[tuple[Route, ...], Members]:
+def six_hundred(endpoint: ReplicaEndpoint) -> tuple[tuple[Route, ...], Members]:
     """Sixty deployments of ten revisions each, all at one replica, which is not asked how it is."""
     silent = endpoint.model_copy(update={"control_address": None})
     numbers = range(1, REVISIONS + 1)

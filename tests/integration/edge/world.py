@@ -18,7 +18,7 @@ from tests.waiting import until
 from kaon.edge import Edge, stats
 from kaon.edge.resources import address_of
 from kaon.settings import Settings
-from kaon.types.route import Backend, Endpoint, Route
+from kaon.types.route import Backend, ReplicaEndpoint, Route
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -35,7 +35,7 @@ class Replica:
     def __init__(self, folder: Path, name: str, app: App, revision: int) -> None:
         self.calls: list[tuple[str, str]] = []
         self.ready = True
-        self.endpoint = Endpoint(
+        self.endpoint = ReplicaEndpoint(
             replica=name,
             revision=revision,
             address=f"unix:{folder / name}.service.sock",

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from tests.waiting import turns
 
-from kaon.agent.loop import Agent
-from kaon.agent.ports import Call, DeploymentKey
+from kaon.agent.agent import Agent
+from kaon.agent.ports import AgentCall
 from kaon.clock import FakeClock
 from kaon.drivers.fake import FAULTS, Behaviour, FakeDriver, FakePlace, FakeReplicas, Fault
 from kaon.drivers.port import PlaceObservation
@@ -17,10 +17,11 @@ from kaon.errors import Unavailable
 from kaon.types.key import Access
 from kaon.types.knobs import Knobs, PlannedKnobs
 from kaon.types.model import Address, content_hash
+from kaon.types.names import DeploymentKey
 from kaon.types.place import PlaceHealth, PlaceState
 from kaon.types.plan import EdgeStatus, NamedPlan, Plan, Report
 from kaon.types.replica import Phase, ReplicaSpec, replica_id
-from kaon.types.route import Backend, Endpoint, Route
+from kaon.types.route import Backend, ReplicaEndpoint, Route
 
 
 class Memory:
@@ -32,7 +33,7 @@ class Memory:
         self.reports: list[Report] = []
         self.behind_edge: set[str] = set()
         self.away = False
-        self.calls: list[Call] = []
+        self.calls: list[AgentCall] = []
         self.answers: dict[str, list[bytes]] = {}
 
     async def plan(self, after: str, wait_s: float) -> NamedPlan | None:
@@ -55,14 +56,16 @@ class Memory:
     async def secrets(self, replica: str) -> dict[str, str]:
         return {}
 
-    async def next_call(self, wait_s: float) -> Call | None:
+    async def next_call(self, wait_s: float) -> AgentCall | None:
         await self.clock.sleep(1.0)
         return self.calls.pop() if self.calls else None
 
     async def answer(self, call: str, lines: AsyncIterator[bytes]) -> None:
         self.answers[call] = [line async for line in lines]
 
-    async def apply(self, routes: tuple[Route, ...], endpoints: Mapping[DeploymentKey, tuple[Endpoint, ...]]) -> None:
+    async def apply(
+        self, routes: tuple[Route, ...], endpoints: Mapping[DeploymentKey, tuple[ReplicaEndpoint, ...]]
+    ) -> None:
         self.behind_edge = {endpoint.replica for group in endpoints.values() for endpoint in group}
 
     async def status(self) -> EdgeStatus:
@@ -335,7 +338,7 @@ async def test_whatever_a_driver_does_wrong_the_agent_goes_on_and_keeps_what_run
         kept, frozen = place.replicas[replica(0).id], place.replicas[replica(1).id]
         fail(place, method, FAULTS[fault])
         frozen.frozen = True  # so that its flights are read, its stacks are shown, and it is ended
-        memory.calls = [Call(id="logs", call="logs", arguments={"replicas": [replica(0).id]})]
+        memory.calls = [AgentCall(id="logs", call="logs", arguments={"replicas": [replica(0).id]})]
         await pass_time(clock, 20, step_s=1.0)
         memory.wanted = plan_of(0, 2)
         await pass_time(clock, 20, step_s=1.0)

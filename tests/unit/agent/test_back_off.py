@@ -11,9 +11,9 @@ from typing import Any, get_args
 import pytest
 from tests.waiting import turns
 
-from kaon.agent.loop import Agent
-from kaon.agent.ports import Call
-from kaon.agent.situation import Action
+from kaon.agent.agent import Agent
+from kaon.agent.decide.inputs import Action
+from kaon.agent.ports import AgentCall
 from kaon.clock import FakeClock
 from kaon.drivers.fake import FakeDriver, FakePlace, FakeReplicas
 from kaon.drivers.port import Workload
@@ -153,7 +153,7 @@ class ControlPlane:
     async def secrets(self, replica: str) -> dict[str, str]:
         return {}
 
-    async def next_call(self, wait_s: float) -> Call | None:
+    async def next_call(self, wait_s: float) -> AgentCall | None:
         self.asked_for_calls += 1
         if self.calls_wait:
             await self.clock.sleep(wait_s)

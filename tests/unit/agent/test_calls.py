@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from kaon.agent import calls
+from kaon.agent.act import calls
 from kaon.clock import FakeClock
 from kaon.drivers.fake import FakeDriver, FakePlace
 from kaon.drivers.port import LogLine

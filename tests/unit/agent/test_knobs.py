@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaon.agent.situation import AdmitIt, Health, Memory, Seen, StartIt, StopIt, TuneIt
-from kaon.agent.steps import Step, step
-from kaon.drivers.port import Sighting, Stage
+from kaon.agent.decide.inputs import AdmitIt, AgentInputs, ProbedHealth, ReplicaHistory, StartIt, StopIt, TuneIt
+from kaon.agent.decide.replicas import AgentDecision, step
+from kaon.drivers.port import ReplicaObservation, Stage
 from kaon.types.key import Access
 from kaon.types.knobs import LEASE_S, Knobs, PlannedKnobs
 from kaon.types.launch import ReplicaHealth
@@ -56,16 +56,20 @@ class World:
         self.running = {A.id, B.id}
         self.ended: set[str] = set()
         self.busy: frozenset[str] = frozenset()
-        self.memories: dict[str, Memory] = {}
+        self.memories: dict[str, ReplicaHistory] = {}
 
-    def look(self, wanted: Plan) -> Step:
+    def look(self, wanted: Plan) -> AgentDecision:
         health = {
-            id_: Health(answer=ReplicaHealth(phase="Ready", access=self.access, knobs=self.knobs[id_]), asked_at=1)
+            id_: ProbedHealth(
+                answer=ReplicaHealth(phase="Ready", access=self.access, knobs=self.knobs[id_]), asked_at=1
+            )
             for id_ in self.running
         }
-        sightings = {id_: Sighting(id=id_, stage=Stage.STARTING, control_address="unix:/c") for id_ in self.running}
-        sightings |= {id_: Sighting(id=id_, stage=Stage.EXITED, exit_code=1) for id_ in self.ended}
-        seen = Seen(
+        sightings = {
+            id_: ReplicaObservation(id=id_, stage=Stage.STARTING, control_address="unix:/c") for id_ in self.running
+        }
+        sightings |= {id_: ReplicaObservation(id=id_, stage=Stage.EXITED, exit_code=1) for id_ in self.ended}
+        seen = AgentInputs(
             now=self.now,
             wall=self.now + 1e9,
             sightings=sightings,
@@ -138,7 +142,7 @@ def test_it_is_tried_again_when_the_control_plane_is_heard_and_still_has_it() ->
 
 def test_an_agent_that_has_never_heard_the_control_plane_tries_nothing() -> None:
     world = World(a=TRIED)
-    world.heard_at = Seen(now=0, wall=0, sightings={}, health={}, refused={}).heard_at
+    world.heard_at = AgentInputs(now=0, wall=0, sightings={}, health={}, refused={}).heard_at
     assert world.obeys(CANARY) == {A.id: FORCE}
 
 

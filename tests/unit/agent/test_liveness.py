@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaon.agent.liveness import HUNG_S, START_S, judge
+from kaon.agent.decide.liveness import HUNG_S, START_S, judge
 from kaon.types.flight import Flight
 
 SECONDS = st.floats(0, 5000)

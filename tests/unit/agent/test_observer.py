@@ -7,8 +7,8 @@ import asyncio
 import pytest
 from tests.waiting import turns
 
-from kaon.agent import observer as module
-from kaon.agent.observer import Observer
+from kaon.agent.traffic import observer as module
+from kaon.agent.traffic.observer import Observer
 from kaon.clock import FakeClock
 from kaon.edge.counts import ClusterCounts, EdgeCounts
 from kaon.errors import Unavailable

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kaon.agent.plans import PlanFile, PlanReader
+from kaon.agent.plan_file import PlanFile, PlanReader
 from kaon.types.key import Access
 from kaon.types.knobs import Knobs, PlannedKnobs
 from kaon.types.plan import NamedPlan, Plan

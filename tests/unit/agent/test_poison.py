@@ -3,16 +3,16 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaon.agent.poison import CRASHES, REFUSED_S, SUSPECTS_MOST, Poison, follow, refused
-from kaon.drivers.port import Sighting, Stage
+from kaon.agent.decide.poison import CRASHES, REFUSED_S, SUSPECTS_MOST, Poison, follow, refused
+from kaon.drivers.port import ReplicaObservation, Stage
 from kaon.types.refusals import MOST
 
 SHOP, BANK = ("default", "shop"), ("default", "bank")
 OWNERS = {"a": SHOP, "b": SHOP, "c": BANK}
 
 
-def crash(replica: str, pid: int, *blamed: str) -> dict[str, Sighting]:
-    return {replica: Sighting(id=replica, stage=Stage.EXITED, pid=pid, exit_code=-11, blamed=blamed)}
+def crash(replica: str, pid: int, *blamed: str) -> dict[str, ReplicaObservation]:
+    return {replica: ReplicaObservation(id=replica, stage=Stage.EXITED, pid=pid, exit_code=-11, blamed=blamed)}
 
 
 def test_one_crash_proves_nothing_and_the_second_one_does() -> None:

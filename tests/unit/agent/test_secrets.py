@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kaon.agent.secrets import Secrets
+from kaon.agent.act.secrets import Secrets
 from kaon.errors import Unavailable
 from kaon.types.replica import ReplicaSpec
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from tests.waiting import turns
 
-from kaon.agent.comparing import PATIENCE_S, Comparison, differences
-from kaon.agent.shadow import Shadows
+from kaon.agent.observe.comparison import PATIENCE_S, Comparison, differences
+from kaon.agent.observe.shadows import Shadows
 from kaon.clock import FakeClock
 from kaon.errors import Unavailable
-from kaon.types.route import Endpoint, Mirror, Route
+from kaon.types.route import Mirror, ReplicaEndpoint, Route
 from kaon.types.shadow import Kept, KeptAnswers, Sampling
 
 
@@ -111,8 +111,8 @@ class Replicas:
         return KeptAnswers(until=after + len(answers), sampled=after + len(answers) + self.rate, answers=answers)
 
 
-def endpoint(name: str, revision: int) -> Endpoint:
-    return Endpoint(replica=name, revision=revision, address=f"unix:/s/{name}", control_address=f"unix:/{name}")
+def endpoint(name: str, revision: int) -> ReplicaEndpoint:
+    return ReplicaEndpoint(replica=name, revision=revision, address=f"unix:/s/{name}", control_address=f"unix:/{name}")
 
 
 def route(revision: int | None = 2) -> Route:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from kaon.agent.sides import with_sides
-from kaon.agent.traffic import Look, Memory, step
+from kaon.agent.traffic.sampling import TrafficHistory, TrafficReading, step
+from kaon.agent.traffic.sides import with_sides
 from kaon.edge.counts import EdgeCounts
 from kaon.laws.traffic import merge
 from kaon.types.figures import ReplicaFigures
@@ -31,14 +31,14 @@ def figures(at_s: float, knobs: str = FORCE, began_at: float = 1.0, **fields: An
     return ReplicaFigures(began_at=began_at, at_s=at_s, knobs=knobs, **fields)
 
 
-def look(now: float, *replicas: ReplicaStatus, trials: Any = TRIALS, **told: ReplicaFigures) -> Look:
+def look(now: float, *replicas: ReplicaStatus, trials: Any = TRIALS, **told: ReplicaFigures) -> TrafficReading:
     edge = EdgeCounts(100, {})
-    return Look(1000 + now, now, edge, figures=told, replicas=replicas, trials=trials)
+    return TrafficReading(1000 + now, now, edge, figures=told, replicas=replicas, trials=trials)
 
 
-def samples(*looks: Look) -> list[Sample]:
+def samples(*looks: TrafficReading) -> list[Sample]:
     """Those of the last look, as the observer makes them."""
-    memory: Memory | None = None
+    memory: TrafficHistory | None = None
     told: list[Sample] = []
     for one in looks:
         before = memory
@@ -47,7 +47,7 @@ def samples(*looks: Look) -> list[Sample]:
     return told
 
 
-def sides(*looks: Look) -> dict[str, Side]:
+def sides(*looks: TrafficReading) -> dict[str, Side]:
     (sample,) = samples(*looks)
     assert [side.knobs for side in sample.sides] == sorted(side.knobs for side in sample.sides)
     return {side.knobs: side for side in sample.sides}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kaon.agent.standby import STAY_S, Standby
+from kaon.agent.decide.standby import STAY_S, Standby
 from kaon.types.plan import Plan
 from kaon.types.replica import ReplicaSpec, replica_id
 

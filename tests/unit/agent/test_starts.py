@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kaon.agent.starts import Starts, follow
+from kaon.agent.observe.starts import Starts, follow
 from kaon.types.replica import Phase, ReplicaStatus
 from kaon.types.traffic import ColdStart
 

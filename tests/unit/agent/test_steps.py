@@ -6,9 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaon.agent.situation import AdmitIt, ForgetIt, Health, Memory, Refused, RefuseIt, Seen, StartIt, StopIt
-from kaon.agent.steps import Step, step
-from kaon.drivers.port import Sighting, Stage
+from kaon.agent.decide.inputs import (
+    AdmitIt,
+    AgentInputs,
+    ForgetIt,
+    ProbedHealth,
+    RefusedStart,
+    RefuseIt,
+    ReplicaHistory,
+    StartIt,
+    StopIt,
+)
+from kaon.agent.decide.replicas import AgentDecision, step
+from kaon.drivers.port import ReplicaObservation, Stage
 from kaon.types.flight import Flight
 from kaon.types.key import Access, Grant
 from kaon.types.launch import EXIT_CONFIG, ReplicaHealth
@@ -49,17 +59,17 @@ class World:
 
     def __init__(self) -> None:
         self.now = 1000.0
-        self.sightings: dict[str, Sighting] = {}
-        self.health: dict[str, Health] = {}
-        self.memories: dict[str, Memory] = {}
+        self.sightings: dict[str, ReplicaObservation] = {}
+        self.health: dict[str, ProbedHealth] = {}
+        self.memories: dict[str, ReplicaHistory] = {}
         self.at_edge: frozenset[str] | None = frozenset()
         self.flights: dict[str, tuple[Flight, ...] | None] = {}
         self.refusals: dict[tuple[str, str], Refusals] = {}
         self.failures: dict[tuple[str, str], str] = {}
-        self.last: Step | None = None
+        self.last: AgentDecision | None = None
 
     def runs(self, one: ReplicaSpec = A, *, phase: str = "Ready", in_flight: int = 0, zeros: int = 9) -> None:
-        self.sightings[one.id] = Sighting(
+        self.sightings[one.id] = ReplicaObservation(
             id=one.id,
             stage=Stage.STARTING,
             pid=7,
@@ -68,11 +78,11 @@ class World:
             control_address=f"unix:/r/{one.id}/control.sock",
         )
         answer = ReplicaHealth(phase=phase, in_flight=in_flight, access=OPEN.version)
-        self.health[one.id] = Health(answer=answer, asked_at=self.now, zeros=0 if in_flight else zeros)
+        self.health[one.id] = ProbedHealth(answer=answer, asked_at=self.now, zeros=0 if in_flight else zeros)
 
     def ends(self, one: ReplicaSpec = A, code: int | None = 1, reason: str = "It crashed.") -> None:
         self.health.pop(one.id, None)
-        self.sightings[one.id] = Sighting(
+        self.sightings[one.id] = ReplicaObservation(
             id=one.id, stage=Stage.EXITED, exit_code=code, reason=reason, last_lines=("boom",)
         )
 
@@ -90,10 +100,10 @@ class World:
         *,
         busy: frozenset[str] = frozenset(),
         edge_busy: frozenset[str] = frozenset(),
-        refused: dict[str, Refused] | None = None,
+        refused: dict[str, RefusedStart] | None = None,
         follow_edge: bool = True,
-    ) -> Step:
-        seen = Seen(
+    ) -> AgentDecision:
+        seen = AgentInputs(
             now=self.now,
             wall=self.now + 1e9,
             sightings=self.sightings,
@@ -185,7 +195,7 @@ def test_what_cannot_be_configured_is_tried_again_after_thirty_seconds() -> None
 def test_a_start_that_is_refused_says_why_and_is_tried_again() -> None:
     world = World()
     world.look(plan(A))
-    decided = world.look(plan(A), refused={A.id: Refused(Phase.NO_CAPACITY, "No CPUs left.")})
+    decided = world.look(plan(A), refused={A.id: RefusedStart(Phase.NO_CAPACITY, "No CPUs left.")})
     assert decided.actions == ()
     assert (world.phase(), decided.statuses[0].reason) == (Phase.NO_CAPACITY, "No CPUs left.")
     world.now += 1
@@ -200,7 +210,7 @@ def test_a_refused_start_of_what_crashed_is_one_failure_not_two() -> None:
     world.look(plan(A))
     world.now += 1
     world.look(plan(A))
-    world.look(plan(A), refused={A.id: Refused(Phase.NO_CAPACITY, "full")})
+    world.look(plan(A), refused={A.id: RefusedStart(Phase.NO_CAPACITY, "full")})
     assert world.look(plan(A)).memories[A.id].failures == 2
 
 
@@ -318,7 +328,7 @@ def test_a_full_place_and_one_that_is_away_are_tried_again_and_are_no_restarts()
         world = World()
         for _ in range(6):
             assert isinstance(world.look(plan(A)).actions[0], StartIt)
-            decided = world.look(plan(A), refused={A.id: Refused(phase, "why not")})
+            decided = world.look(plan(A), refused={A.id: RefusedStart(phase, "why not")})
             assert decided.actions == ()
             assert decided.again_in_s is not None
             assert (world.phase(), decided.statuses[0].restarts) == (phase, 0)
@@ -331,7 +341,7 @@ def test_a_full_place_and_one_that_is_away_are_tried_again_and_are_no_restarts()
 def test_what_a_place_refuses_is_not_tried_again_until_the_spec_is_another() -> None:
     world = World()
     world.look(plan(A))
-    world.look(plan(A), refused={A.id: Refused(Phase.CONFIG_ERROR, "It can never run here.", final=True)})
+    world.look(plan(A), refused={A.id: RefusedStart(Phase.CONFIG_ERROR, "It can never run here.", final=True)})
     world.now += 10_000
     decided = world.look(plan(A))
     assert decided.actions == ()
@@ -343,7 +353,7 @@ def test_what_a_place_refuses_is_not_tried_again_until_the_spec_is_another() -> 
 def test_a_place_that_starts_it_later_has_no_capacity_now() -> None:
     world = World()
     world.look(plan(A))
-    world.sightings[A.id] = Sighting(id=A.id, stage=Stage.WAITING, reason="No node has room.")
+    world.sightings[A.id] = ReplicaObservation(id=A.id, stage=Stage.WAITING, reason="No node has room.")
     decided = world.look(plan(A))
     assert (world.phase(), decided.statuses[0].reason) == (Phase.NO_CAPACITY, "No node has room.")
     [stop] = world.look(plan()).actions
@@ -548,7 +558,7 @@ def test_a_replica_that_is_wanted_again_before_its_stop_goes_back_behind_the_edg
 def test_a_replica_still_installing_is_stopped_at_once() -> None:
     world = World()
     world.look(plan(A))
-    world.sightings[A.id] = Sighting(id=A.id, stage=Stage.INSTALLING)
+    world.sightings[A.id] = ReplicaObservation(id=A.id, stage=Stage.INSTALLING)
     assert world.look(plan()).actions == (StopIt(A.id, 0.0, "It is not wanted any more."),)
 
 
@@ -579,10 +589,10 @@ def put(world: World, one: ReplicaSpec, state: str) -> None:
     world.health.pop(one.id, None)
     match state:
         case "installing":
-            world.sightings[one.id] = Sighting(id=one.id, stage=Stage.INSTALLING)
+            world.sightings[one.id] = ReplicaObservation(id=one.id, stage=Stage.INSTALLING)
         case "starting":
             world.runs(one)
-            world.health[one.id] = Health()
+            world.health[one.id] = ProbedHealth()
         case "loading":
             world.runs(one, phase="Loading")
         case "ready":

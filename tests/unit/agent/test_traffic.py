@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaon.agent.traffic import LONGEST_SPAN_S, Look, Memory, key_of, step, work
+from kaon.agent.traffic.sampling import LONGEST_SPAN_S, TrafficHistory, TrafficReading, key_of, step, work
 from kaon.edge.counts import ClusterCounts, EdgeCounts
 from kaon.types.figures import ReplicaFigures
 from kaon.types.observation import Batches
@@ -35,13 +35,13 @@ def figures(at_s: float, began_at: float = 1.0, **fields: object) -> ReplicaFigu
     return ReplicaFigures.model_validate({"began_at": began_at, "at_s": at_s} | fields)
 
 
-def look(now: float, edge_: EdgeCounts | None = None, **fields: object) -> Look:
+def look(now: float, edge_: EdgeCounts | None = None, **fields: object) -> TrafficReading:
     given = {"served": frozenset({KEY})} | fields
-    return Look(1000.0 + now, now, edge() if edge_ is None else edge_, **given)  # type: ignore[arg-type]
+    return TrafficReading(1000.0 + now, now, edge() if edge_ is None else edge_, **given)  # type: ignore[arg-type]
 
 
-def steps(*looks: Look) -> list[list[Sample]]:
-    memory: Memory | None = None
+def steps(*looks: TrafficReading) -> list[list[Sample]]:
+    memory: TrafficHistory | None = None
     told = []
     for one in looks:
         memory, samples = step("here", memory, one)
@@ -49,7 +49,7 @@ def steps(*looks: Look) -> list[list[Sample]]:
     return told
 
 
-def last(*looks: Look) -> Sample:
+def last(*looks: TrafficReading) -> Sample:
     (sample,) = steps(*looks)[-1]
     return sample
 
@@ -127,7 +127,7 @@ def test_an_edge_that_began_anew_counts_from_zero_even_where_it_has_more_than_be
 
 
 def test_an_edge_that_is_silent_makes_no_sample_and_the_next_one_spans_the_time() -> None:
-    silent = Look(1002.0, 2.0, None)
+    silent = TrafficReading(1002.0, 2.0, None)
     told = steps(look(1, cluster(attempts=1)), silent, look(3, cluster(attempts=9)))
     assert told[1] == []
     assert (told[2][0].arrivals, told[2][0].span_s) == (8, 2)
@@ -261,7 +261,7 @@ FIGURES = st.builds(
     calls_s=st.floats(0, 10),
 )
 LOOKS = st.builds(
-    Look,
+    TrafficReading,
     at_s=st.just(5.0),
     now=st.floats(0, 10),
     edge=st.none()
@@ -275,7 +275,7 @@ LOOKS = st.builds(
 
 
 @given(st.lists(LOOKS, max_size=6))
-def test_whatever_the_totals_do_no_sample_is_negative_or_busier_than_time_allows(looks: list[Look]) -> None:
+def test_whatever_the_totals_do_no_sample_is_negative_or_busier_than_time_allows(looks: list[TrafficReading]) -> None:
     for samples in steps(*looks):
         for sample in samples:  # its own types refuse what is negative
             assert all(count > 0 for count in (*(sample.codes or {}).values(), *(sample.latency or {}).values()))
@@ -307,11 +307,13 @@ def test_sums_of_samples_are_what_callers_did_also_when_looks_are_missed(
 
 
 @given(st.lists(LOOKS, max_size=6))
-def test_after_quiet_all_is_zero(looks: list[Look]) -> None:
-    memory: Memory | None = None
+def test_after_quiet_all_is_zero(looks: list[TrafficReading]) -> None:
+    memory: TrafficHistory | None = None
     for one in looks:
         memory, _ = step("here", memory, one)
-    quiet = Look(1.0, 20.0, EdgeCounts(50, {CLUSTER: ClusterCounts(attempts=9, answers={"2xx": 9}, latency=(9,))}))
+    quiet = TrafficReading(
+        1.0, 20.0, EdgeCounts(50, {CLUSTER: ClusterCounts(attempts=9, answers={"2xx": 9}, latency=(9,))})
+    )
     for now in (20.0, 21.0, 22.0):
         memory, samples = step("here", memory, replace(quiet, now=now))
     for sample in samples:

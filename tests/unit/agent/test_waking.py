@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kaon.agent.waking import HOPELESS_S, OPEN_AGAIN_S, Door, Waking, said, trouble
+from kaon.agent.act.waking import HOPELESS_S, OPEN_AGAIN_S, HeldRoute, Waking, said, trouble
 from kaon.clock import FakeClock
 from kaon.edge.heads import Head
 from kaon.edge.layout import Layout
@@ -72,16 +72,16 @@ def head(path: bytes = b"/", **fields: bytes) -> Head:
 def test_the_door_is_the_replicas_own() -> None:
     access = Access(grants=(Grant(hash=key_hash("good"), key="k", expires_at=NOW + 1),))
     clock = FakeClock(NOW)
-    door = Door(access, clock)
+    door = HeldRoute(access, clock)
     assert door.admit(head(authorization=b"Bearer good")) is None
     for refused in (head(), head(authorization=b"Bearer bad"), head(authorization=b"Basic good")):
         with pytest.raises(Unauthenticated):
             door.admit(refused)
-    assert Door(Access(public=True), clock).admit(head()) is None
+    assert HeldRoute(Access(public=True), clock).admit(head()) is None
 
 
 def test_the_docs_page_is_answered_without_waking_anything() -> None:
-    answer = Door(Access(), FakeClock(NOW)).admit(head(b"/docs"))
+    answer = HeldRoute(Access(), FakeClock(NOW)).admit(head(b"/docs"))
     assert answer is not None
     assert answer.status == 200
     assert b"<html" in answer.body.lower()

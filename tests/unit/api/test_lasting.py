@@ -4,12 +4,12 @@ from contextlib import ExitStack
 
 import pytest
 
-from kaon.api.lasting import MOST, Lasting
+from kaon.api.stream_limits import MOST, StreamLimits
 from kaon.errors import TooManyRequests
 
 
 def test_a_key_has_so_many_open_and_takes_no_other_keys_places() -> None:
-    lasting = Lasting()
+    lasting = StreamLimits()
     with ExitStack() as stack:
         for _ in range(MOST):
             stack.enter_context(lasting.one("a"))

@@ -10,7 +10,7 @@ from benchmarks.live import census, loads, quickened
 from benchmarks.live.census import Census
 
 from kaon.laws.scale import Scale
-from kaon.laws.scaling import Bounds, Law
+from kaon.laws.scaling import Bounds, ScalingLaw
 from kaon.laws.scaling_peers import Knative, RayServe
 from kaon.types.objective import Objective
 from kaon.types.observation import Batches, Observation
@@ -43,7 +43,7 @@ def slowed(second: Observation) -> Observation:
 
 
 @pytest.mark.parametrize("law", [Scale(Objective(), 8), Knative(), RayServe()], ids=lambda law: type(law).__name__)
-def test_a_quickened_law_decides_as_the_law_itself_on_a_slower_service(law: Law) -> None:
+def test_a_quickened_law_decides_as_the_law_itself_on_a_slower_service(law: ScalingLaw) -> None:
     quick = quickened.quickened(law, TIMES)
     state, quick_state, bounds = law.begin(), quick.begin(), Bounds(1, 30)
     decided, quickly = [], []

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from kaon.build.archive import extract, read_manifest, remove
+from kaon.build.build import Built, build
 from kaon.errors import BuildError, InvalidInput, NotFound
-from kaon.sdk.archive import extract, read_manifest, remove
-from kaon.sdk.build import Built, build
 from kaon.types.artifact import Consent
 
 USES_TINYMATH = """
@@ -152,7 +152,7 @@ def test_a_module_that_ends_its_process_is_told_with_its_last_lines(project: Pat
 
 
 def test_a_module_that_never_ends_is_given_up(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kaon.sdk.build.INSPECTION_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("kaon.build.build.INSPECTION_TIMEOUT_S", 1.0)
     with_lines(project, "print('soon', flush=True)", "import threading", "threading.Event().wait()")
     with pytest.raises(BuildError, match="took more than 1 s") as caught:
         run(project)
@@ -246,10 +246,10 @@ def test_a_service_is_built_with_the_packages_that_it_names(project: Path, wheel
 
 
 def test_too_much_is_an_error_that_says_what_to_do(project: Path) -> None:
-    from kaon.sdk.limits import Limits
+    from kaon.build.limits import ArtifactLimits
 
     (project / "big.bin").write_bytes(os.urandom(200_000))
     with pytest.raises(BuildError) as caught:
-        run(project, limits=Limits(unpacked_bytes=100_000))
+        run(project, limits=ArtifactLimits(unpacked_bytes=100_000))
     assert ".gitignore" in caught.value.hint
     assert list((project.parent / "out").glob("*")) == []

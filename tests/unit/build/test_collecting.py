@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
+from kaon.build.collecting import PackedFiles, collect
+from kaon.build.sources import find_target
 from kaon.errors import BuildError, InvalidInput
-from kaon.sdk.collecting import Collected, collect
-from kaon.sdk.sources import find_target
 
 BODY = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQDJ"
 KEY = f"-----BEGIN PRIVATE KEY-----\n{BODY}\n-----END PRIVATE KEY-----\n"
 
 
-def collected(project: Path, *include: str, **other: Any) -> Collected:
+def collected(project: Path, *include: str, **other: Any) -> PackedFiles:
     return collect(dataclasses.replace(find_target("greeter.py:Greeter", project), include=include), **other)
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from kaon.build.environments import Environments, lock_hash
+from kaon.build.locks import resolve
+from kaon.build.requirements import Stated
 from kaon.errors import BuildError, InvalidInput
-from kaon.sdk.environments import Environments, lock_hash
-from kaon.sdk.locks import resolve
-from kaon.sdk.requirements import Stated
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_a_dead_process_leaves_nothing_in_the_way(root: Path, lock: str) -> None
 ENSURE = """
 import sys
 from pathlib import Path
-from kaon.sdk.environments import Environments
+from kaon.build.environments import Environments
 python = Environments(Path(sys.argv[1])).ensure(sys.argv[2])
 print(python, python.parent.stat().st_ino)
 """

@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 
+from kaon.build.archive import extract, pack, read_manifest
+from kaon.build.limits import ArtifactLimits
 from kaon.errors import InvalidInput, TooLarge
-from kaon.sdk.archive import extract, pack, read_manifest
-from kaon.sdk.limits import Limits
 from kaon.types.artifact import FileEntry, Manifest
 from kaon.types.service import ServiceSpec
 
-LIMITS = Limits(
+LIMITS = ArtifactLimits(
     packed_bytes=4 * 2**20, unpacked_bytes=96 * 2**20, file_bytes=80 * 2**20, files=500, ratio_from_bytes=2**20
 )
 GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
@@ -357,7 +357,7 @@ MEASURE = """
 import sys
 from pathlib import Path
 from kaon.errors import KaonError
-from kaon.sdk.archive import extract, read_manifest
+from kaon.build.archive import extract, read_manifest
 
 
 def peak_kb():  # of this process's own memory; getrusage would count what the parent had at the fork

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaon.sdk.installing import Installing, is_progress
+from kaon.build.installing import Installing, is_progress
 
 LOCK = """\
 numpy==2.4.6 \\

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from kaon.build.build import build
+from kaon.build.sources import find_target
 from kaon.errors import BuildError
-from kaon.sdk.build import build
 from kaon.sdk.layout import find_root, search_path
-from kaon.sdk.sources import find_target
 
 BODY = """
 @kaon.service

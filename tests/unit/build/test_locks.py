@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from kaon.build import locks
+from kaon.build.locks import check_lock, platform_versions
+from kaon.build.requirements import Stated, stated_requirements
+from kaon.build.sources import Target, find_target
 from kaon.errors import BuildError, InvalidInput
-from kaon.sdk import locks
-from kaon.sdk.locks import check_lock, platform_versions
-from kaon.sdk.requirements import Stated, stated_requirements
-from kaon.sdk.sources import Target, find_target
 
 
 def lock_for(target: Target, packages: tuple[str, ...], **other: Any) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kaon.sdk.limits import MANIFEST
-from kaon.sdk.missed import explanation, reason
+from kaon.build.limits import MANIFEST
+from kaon.build.missed import explanation, reason
 from kaon.types.artifact import IgnoreFile, Manifest
 from kaon.types.service import ServiceSpec
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
+from kaon.build.archive import extract
+from kaon.build.build import Built, build
+from kaon.build.environments import Environments
+from kaon.build.installer import run_uv
+from kaon.build.poetry import bounds
+from kaon.build.requirements import Stated, sha256_of, stated_requirements
+from kaon.build.sources import find_target
 from kaon.errors import BuildError
-from kaon.sdk.archive import extract
-from kaon.sdk.build import Built, build
-from kaon.sdk.environments import Environments
-from kaon.sdk.installer import run_uv
-from kaon.sdk.poetry import bounds
-from kaon.sdk.requirements import Stated, sha256_of, stated_requirements
-from kaon.sdk.sources import find_target
 from kaon.types.artifact import Consent
 
 HASH = "a" * 64

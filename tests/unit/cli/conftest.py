@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 
 import kaon
 from kaon.api.app import create_app
+from kaon.build.build import Built, build
 from kaon.cli import app
 from kaon.cli.remote import opened
 from kaon.cli.waiting import until_rolled_out
@@ -30,7 +31,6 @@ from kaon.clock import SystemClock
 from kaon.drivers.port import LogLine
 from kaon.errors import Conflict, NotFound
 from kaon.sdk import openapi
-from kaon.sdk.build import Built, build
 from kaon.sdk.service import service_of
 from kaon.settings import Settings
 from kaon.store.blobs import FileBlobs

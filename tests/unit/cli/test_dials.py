@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
-from kaon.cli import dials
+from kaon.cli import tuner_page
 from kaon.cli.drawing import text
 from kaon.cli.text import width
 from kaon.types.tuning import (
     KnobState,
     LossPoint,
-    Mode,
     ProbationStatus,
     Reach,
     Recommendation,
     TrialStatus,
     Tried,
+    TuningMode,
     TuningState,
 )
 from kaon.types.window import LossParts
@@ -96,7 +96,7 @@ def state(**fields: Any) -> TuningState:
     given = {
         "workspace": "default",
         "deployment": "search",
-        "mode": Mode.RECOMMEND,
+        "mode": TuningMode.RECOMMEND,
         "state": "still",
         "reason": "three epochs on end found nothing",
         "knobs": knobs(),
@@ -134,7 +134,7 @@ STATES = {
         recommended=Recommendation(values={"max_batch": 16}, gain=0.062, least=0.021, at=NOW - 700),
     ),
     "canary": state(
-        mode=Mode.AUTO,
+        mode=TuningMode.AUTO,
         state="trying",
         reason="gain 6.2 %, at least 2.1 %",
         knobs=knobs(max_batch={"value": 8, "tried": 16}),
@@ -145,7 +145,7 @@ STATES = {
         trials=TRIALS[:1],
     ),
     "switchback": state(
-        mode=Mode.AUTO,
+        mode=TuningMode.AUTO,
         state="trying",
         reason="somebody asked for it",
         knobs=knobs(margin={"tried": 0.9, "recommended": 0.8}),
@@ -156,7 +156,7 @@ STATES = {
         trials=TRIALS,
     ),
     "rolled-back": state(
-        mode=Mode.AUTO,
+        mode=TuningMode.AUTO,
         state="frozen",
         reason="three rollbacks in an hour",
         off_until=NOW + 20_000,
@@ -164,7 +164,7 @@ STATES = {
         knobs=knobs(max_batch={"value": 16}),
     ),
     "watched": state(
-        mode=Mode.AUTO,
+        mode=TuningMode.AUTO,
         probation=ProbationStatus(safe={}, until=NOW + 1_200),
         trials=(
             *TRIALS[:1],
@@ -186,7 +186,7 @@ STATES = {
         twin="p50 9.1 ms in the twin, 21.4 ms seen",
         epochs=1,
     ),
-    "off": state(mode=Mode.OFF, state="off", reason="it was switched off", trusted=None, twin="", epochs=0),
+    "off": state(mode=TuningMode.OFF, state="off", reason="it was switched off", trusted=None, twin="", epochs=0),
     "no-twin": state(state="frozen", reason=f"the twin: {MISSING}", **(NEVER_ASKED | {"twin": MISSING})),
     "evil": state(workspace="team-a", reason=EVIL, twin=EVIL, trusted=False, state=EVIL),
 }
@@ -195,7 +195,7 @@ STATES = {
 @pytest.mark.parametrize("across", [80, 120])
 @pytest.mark.parametrize("name", STATES)
 def test_it_looks_as_agreed(name: str, across: int, golden: Golden) -> None:
-    drawn = text(dials.picture(STATES[name], NOW, across))
+    drawn = text(tuner_page.picture(STATES[name], NOW, across))
     golden(f"shown/tune-{name}-{across}", drawn + "\n")
     assert max(map(width, drawn.split("\n"))) <= across
     assert "\x1b" not in drawn
@@ -205,9 +205,9 @@ def test_it_looks_as_agreed(name: str, across: int, golden: Golden) -> None:
 @pytest.mark.parametrize("name", STATES)
 def test_it_fits_short_terminals_and_narrow_ones(name: str) -> None:
     for down in (24, 28, 40, 60):
-        assert len(dials.picture(STATES[name], NOW, 80, down)) <= down
+        assert len(tuner_page.picture(STATES[name], NOW, 80, down)) <= down
     for across in (40, 60):
-        assert max(width(line) for line in text(dials.picture(STATES[name], NOW, across)).split("\n")) <= across
+        assert max(width(line) for line in text(tuner_page.picture(STATES[name], NOW, across)).split("\n")) <= across
 
 
 def test_the_parts_of_a_loss_add_up_to_it() -> None:
@@ -220,13 +220,13 @@ def test_the_parts_of_a_loss_add_up_to_it() -> None:
         completed=0.98,
         price=3,
     )
-    assert sum(dials.parts_of(loss, state().weights).values()) == pytest.approx(loss.total)
+    assert sum(tuner_page.parts_of(loss, state().weights).values()) == pytest.approx(loss.total)
 
 
 def test_values_are_read_in_their_units() -> None:
-    assert [dials.valued("max_wait_s", v) for v in (0.0, 0.005, 2.0, None)] == ["0", "5.0 ms", "2.0 s", "-"]
-    assert [dials.valued("max_batch", v) for v in (16.0, 4096.0)] == ["16", "4096"]
-    assert dials.valued("margin", 0.84213) == "0.842"
+    assert [tuner_page.valued("max_wait_s", v) for v in (0.0, 0.005, 2.0, None)] == ["0", "5.0 ms", "2.0 s", "-"]
+    assert [tuner_page.valued("max_batch", v) for v in (16.0, 4096.0)] == ["16", "4096"]
+    assert tuner_page.valued("margin", 0.84213) == "0.842"
 
 
 def test_a_loss_has_three_digits_so_that_two_of_them_stand_beside_a_chart() -> None:
@@ -234,10 +234,10 @@ def test_a_loss_has_three_digits_so_that_two_of_them_stand_beside_a_chart() -> N
         at_s=NOW, loss=LossParts(total=50.61, latency=0, completion=0, utilisation=0, cost=50.61, completed=1, price=1)
     )
     for across in (60, 80):
-        drawn = text(dials.picture(state(losses=(point,)), NOW, across))
+        drawn = text(tuner_page.picture(state(losses=(point,)), NOW, across))
         assert "50.6/50.6\n" in drawn
         assert "now/most\n" in drawn
 
 
 def test_a_gain_is_told_as_what_it_does_to_the_loss() -> None:
-    assert [dials.changed(gain) for gain in (0.062, -0.012, 0.0, None)] == ["-6.2 %", "+1.2 %", "+0.0 %", "-"]
+    assert [tuner_page.changed(gain) for gain in (0.062, -0.012, 0.0, None)] == ["-6.2 %", "+1.2 %", "+0.0 %", "-"]

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from kaon.cli.drawing import duration, fitted, number, share, text
-from kaon.cli.gauges import picture
+from kaon.cli.stats_page import picture
 from kaon.cli.text import width
 from kaon.types.objective import Objective
-from kaon.types.window import LossParts, Point, RevisionStats, Stats, Window
+from kaon.types.window import LossParts, RevisionStats, SeriesPoint, Stats, Window
 
 NOW = 1_700_000_000.0
 OBJECTIVE = Objective(latency_s=0.2)
@@ -25,7 +25,7 @@ def window(span_s: float = 12, **fields: Any) -> Window:
     return Window.model_validate({"span_s": span_s} | given | fields)
 
 
-def stats(series: tuple[Point, ...] = (), **fields: Any) -> Stats:
+def stats(series: tuple[SeriesPoint, ...] = (), **fields: Any) -> Stats:
     given = {
         "workspace": "default",
         "deployment": "shop",
@@ -38,9 +38,9 @@ def stats(series: tuple[Point, ...] = (), **fields: Any) -> Stats:
     return Stats.model_validate(given | fields)
 
 
-def points(count: int) -> tuple[Point, ...]:
+def points(count: int) -> tuple[SeriesPoint, ...]:
     return tuple(
-        Point(
+        SeriesPoint(
             at_s=NOW - count + i, rps=i, failed_rps=i % 7 == 0, p90_s=0.004 * i, p99_s=0.006 * i, in_flight=i, ready=2
         )
         for i in range(count)

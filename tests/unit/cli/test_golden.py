@@ -21,14 +21,14 @@ from kaon.api.views import (
     SecretView,
     WorkspaceView,
 )
+from kaon.build.build import Built
 from kaon.cli import app, bounds, difference, shapes
-from kaon.cli.deploying import Wishes, how_to_call, merged
+from kaon.cli.deploying import DeployOptions, how_to_call, merged
 from kaon.cli.explaining import explained
 from kaon.cli.notes import failure
-from kaon.cli.output import Format, Shape, shown
+from kaon.cli.output import Format, TableShape, shown
 from kaon.cli.waiting import doing
 from kaon.errors import NotFound, Unavailable
-from kaon.sdk.build import Built
 from kaon.types.artifact import ArtifactSpec, ArtifactStatus, Manifest
 from kaon.types.condition import Condition
 from kaon.types.deployment import (
@@ -40,14 +40,14 @@ from kaon.types.deployment import (
     Scaling,
     Template,
 )
-from kaon.types.event import Event, Level
+from kaon.types.event import Event, EventLevel
 from kaon.types.journal import JournalEntry
 from kaon.types.key import Role
 from kaon.types.objective import Objective
 from kaon.types.plan import EdgeStatus
 from kaon.types.replica import Phase, ReplicaStatus
 from kaon.types.service import ServiceSpec
-from kaon.types.tuning import Mode, Reach, Recommendation, TrialStatus, Tuning, TuningStatus
+from kaon.types.tuning import Reach, Recommendation, TrialStatus, TuningMode, TuningSpec, TuningStatus
 from kaon.types.workspace import WorkspaceSpec, WorkspaceStatus
 
 Golden = Callable[[str, str], None]
@@ -126,7 +126,7 @@ EVENTS = [
         workspace="default",
         kind="replica",
         name="greeter-2-0",
-        level=Level.WARNING,
+        level=EventLevel.WARNING,
         reason="Crashed",
         message=EVIL,
     ),
@@ -138,7 +138,7 @@ SERVICE = ServiceSpec(
 )
 MANIFEST = Manifest(kaon="0.1.0", python="3.11", service=SERVICE, files=())
 
-THINGS: dict[str, tuple[list[Any], Shape[Any]]] = {
+THINGS: dict[str, tuple[list[Any], TableShape[Any]]] = {
     "deployments": ([DEPLOYMENT], shapes.of("deployment", NOW)),
     "replicas": (REPLICAS, shapes.of("replica", NOW)),
     "revisions": (REVISIONS, shapes.revisions(NOW)),
@@ -318,7 +318,7 @@ def test_a_url_that_a_shell_would_run_is_not_pasted(kaon_home: Path) -> None:
 
 def test_a_change_is_as_agreed(golden: Golden) -> None:
     before = DEPLOYMENT.spec
-    wishes = Wishes(env={"TOKEN": "plain", "NEW": EVIL}, secrets={}, scale=bounds.Wishes(1), public=True)
+    wishes = DeployOptions(env={"TOKEN": "plain", "NEW": EVIL}, secrets={}, scale=bounds.ReplicaBounds(1), public=True)
     built = Built(Path("x"), "sha256:" + "cd" * 32, MANIFEST, 1)
     after = merged(before, built, wishes)
     texts = [
@@ -409,7 +409,7 @@ def test_a_list_has_a_word_on_what_the_tuner_has_to_say(fields: dict[str, Any], 
 
 def test_a_page_says_what_is_tuned_otherwise_than_it_began_and_fits_the_terminal() -> None:
     tuning = TuningStatus(values={"max_batch": 16, "max_wait_s": 0.00001}, recommended=BETTER)
-    spec = DEPLOYMENT.spec.model_copy(update={"tuning": Tuning(mode=Mode.AUTO)})
+    spec = DEPLOYMENT.spec.model_copy(update={"tuning": TuningSpec(mode=TuningMode.AUTO)})
     view = DEPLOYMENT.model_copy(
         update={"spec": spec, "status": DEPLOYMENT.status.model_copy(update={"tuning": tuning}), "reason": ""}
     )

@@ -21,7 +21,7 @@ from tests.waiting import eventually
 
 from kaon.cli import contexts, doctor
 from kaon.cli.text import age, folded, json_safe, pairs, plain, seconds, size, table, width
-from kaon.client.platform import Platform
+from kaon.client.platform import PlatformClient
 from kaon.errors import BadAnswer, ConfigError, DeadlineExceeded, InvalidInput, KaonError, Unavailable
 from kaon.settings import Settings
 from kaon.types.model import Model
@@ -191,7 +191,7 @@ def test_doctor_finds_what_is_wrong_and_what_to_do(kaon_home: Path) -> None:
 
 
 def test_a_check_that_fails_itself_is_a_finding(kaon_home: Path) -> None:
-    def broken(_: Settings) -> doctor.Finding:
+    def broken(_: Settings) -> doctor.CheckResult:
         raise Unavailable("gone", hint="kaon up")
 
     assert doctor.examine(Settings(), [broken])[0].next == "kaon up"
@@ -201,8 +201,8 @@ class Answer(Model):
     value: int
 
 
-def platform_that_says(respond: Callable[[httpx2.Request], httpx2.Response]) -> Platform:
-    platform = Platform("kaon_x", url="https://ai.example.com")
+def platform_that_says(respond: Callable[[httpx2.Request], httpx2.Response]) -> PlatformClient:
+    platform = PlatformClient("kaon_x", url="https://ai.example.com")
     platform._http._transport = httpx2.MockTransport(respond)
     platform._http._mounts = {}
     return platform

@@ -9,13 +9,13 @@ from kaon.cli import rollouts
 from kaon.cli.waiting import Quiet, awaits_promotion
 from kaon.errors import InvalidInput
 from kaon.types.deployment import (
-    Arm,
     Assignment,
     Canary,
+    CanaryArm,
+    CanaryGate,
     CanaryStatus,
     DeploymentSpec,
     DeploymentStatus,
-    Gate,
     Rollout,
     RolloutState,
     Template,
@@ -32,11 +32,11 @@ def view(step: int = 0, *, hold: bool = False, reason: str = "61 of 100 calls an
         since=1000,
         in_force=True,
         slow_s=0.032,
-        new=Arm(calls=61, failed=2, timed=50, slow=0, p99_s=0.021),
-        old=Arm(calls=1520, failed=3, timed=1400, slow=12, p99_s=0.024),
+        new=CanaryArm(calls=61, failed=2, timed=50, slow=0, p99_s=0.021),
+        old=CanaryArm(calls=1520, failed=3, timed=1400, slow=12, p99_s=0.024),
         gates=(
-            Gate(name="errors", verdict="not known yet", leans="worse", odds=3.2, needed=120, reason="2 of 61"),
-            Gate(name="slowness", verdict="fine", leans="fine", odds=1e9, needed=120, reason="0 of 50"),
+            CanaryGate(name="errors", verdict="not known yet", leans="worse", odds=3.2, needed=120, reason="2 of 61"),
+            CanaryGate(name="slowness", verdict="fine", leans="fine", odds=1e9, needed=120, reason="0 of 50"),
         ),
     )
     status = DeploymentStatus(
@@ -102,7 +102,7 @@ def called(calls: int, *, in_force: bool = True) -> DeploymentView:
     """The trial after so many calls."""
     made = view()
     assert made.status.canary is not None
-    canary = made.status.canary.model_copy(update={"in_force": in_force, "new": Arm(calls=calls)})
+    canary = made.status.canary.model_copy(update={"in_force": in_force, "new": CanaryArm(calls=calls)})
     return made.model_copy(update={"status": made.status.model_copy(update={"canary": canary})})
 
 

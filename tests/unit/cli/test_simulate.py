@@ -12,7 +12,7 @@ from kaon.cli import charts
 from kaon.cli.simulating import recorded
 from kaon.sim.trace import Trace
 from kaon.types.objective import Objective
-from kaon.types.window import Point, Stats
+from kaon.types.window import SeriesPoint, Stats
 
 TRACE = "second,count\n" + "".join(f"{second},{20 + 20 * (second >= 60)}\n" for second in range(120))
 KNOWN = ("--set", "service.row_s=0.01", "--set", "service.call_s=0.05", "--set", "service.start_s=5")
@@ -95,7 +95,7 @@ def test_without_a_trace_and_without_recorded_calls_it_says_so(run: Any) -> None
 
 
 def test_own_traffic_begins_where_something_is_known() -> None:
-    points = tuple(Point(at_s=60.0 * at, rps=rps) for at, rps in enumerate((None, None, 2.0, None, 4.0, None)))
+    points = tuple(SeriesPoint(at_s=60.0 * at, rps=rps) for at, rps in enumerate((None, None, 2.0, None, 4.0, None)))
     stats = Stats(workspace="w", deployment="d", now_s=0, objective=Objective(), windows=(), step_s=60, series=points)
     assert recorded("d", stats) == Trace("d", (2.0, 0.0, 4.0), 60)
 

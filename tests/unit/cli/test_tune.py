@@ -16,12 +16,12 @@ from kaon.errors import InvalidInput
 from kaon.laws.tune import epoch, record, trial
 from kaon.laws.tune.epoch import Search
 from kaon.laws.tune.gate import Block
-from kaon.laws.tune.knobs import Knob, Shape, Space
+from kaon.laws.tune.knobs import Knob, KnobShape, Space
 from kaon.laws.tune.trial import Trial
 from kaon.types.journal import JournalEntry
-from kaon.types.tuning import KnobState, Mode, Reach, TuningRequest, TuningState
+from kaon.types.tuning import KnobState, Reach, TuningMode, TuningRequest, TuningState
 
-SPACE = Space((Knob("max_batch", Shape.WHOLE, 1, 32, Reach.REPLICA), Knob("margin", Shape.LOG, 0.7, 1.4)))
+SPACE = Space((Knob("max_batch", KnobShape.WHOLE, 1, 32, Reach.REPLICA), Knob("margin", KnobShape.LOG, 0.7, 1.4)))
 FORCE = {"max_batch": 8.0, "margin": 1.0}
 
 
@@ -44,8 +44,8 @@ def epoch_figures(seed: int = 7) -> dict[str, Any]:
 
 
 def trial_figures() -> dict[str, Any]:
-    windows = tuple(trial.Window(1.0 + 0.01 * n, 200, 1.0) for n in range(6))
-    better = tuple(trial.Window(0.9 + 0.01 * n, 200, 0.95) for n in range(6))
+    windows = tuple(trial.TrialWindow(1.0 + 0.01 * n, 200, 1.0) for n in range(6))
+    better = tuple(trial.TrialWindow(0.9 + 0.01 * n, 200, 0.95) for n in range(6))
     tried = Trial(Reach.REPLICA, FORCE, {**FORCE, "max_batch": 16.0}, 0.05, 1.0, 100.0, force=windows, tried=better)
     finding = trial.judge(tried)
     assert finding is not None
@@ -88,12 +88,12 @@ def test_a_trial_that_was_changed_is_named(tampered: dict[str, Any]) -> None:
     assert bool(replayed([entry(1, figures)]).differ) is differs
 
 
-MODES = {Mode.AUTO: False, Mode.RECOMMEND: False, Mode.OFF: False}
+MODES = {TuningMode.AUTO: False, TuningMode.RECOMMEND: False, TuningMode.OFF: False}
 
 
 def test_one_thing_is_said_at_a_time() -> None:
     assert asked("web", MODES, False, False, [], []) is None
-    assert asked("web", {**MODES, Mode.AUTO: True}, False, False, [], []) == TuningRequest(mode=Mode.AUTO)
+    assert asked("web", {**MODES, TuningMode.AUTO: True}, False, False, [], []) == TuningRequest(mode=TuningMode.AUTO)
     two = asked("web", MODES, False, False, ["max_batch=16", "max_wait_s=2s"], [])
     assert two == TuningRequest(set={"max_batch": 16, "max_wait_s": 2})
     with pytest.raises(InvalidInput, match="more than one thing"):
@@ -133,7 +133,7 @@ def test_a_knob_that_is_named_twice_is_refused_and_not_the_last_one_taken() -> N
 WHY = "nothing is worth a trial"
 
 
-def state(mode: Mode = Mode.RECOMMEND, **force: float) -> TuningState:
+def state(mode: TuningMode = TuningMode.RECOMMEND, **force: float) -> TuningState:
     knob = KnobState(
         name="max_batch",
         what="rows",
@@ -154,9 +154,9 @@ def state(mode: Mode = Mode.RECOMMEND, **force: float) -> TuningState:
         (TuningRequest(set={"max_batch": 8}), state(), "in force for greeter already"),
         (TuningRequest(undo=True), state(), "Nothing is tried any more"),
         (TuningRequest(attempt={"max_batch": 16}), state(), "max_batch 8 -> 16 is to be tried"),
-        (TuningRequest(mode=Mode.OFF), state(Mode.OFF), "is off"),
-        (TuningRequest(mode=Mode.AUTO), state(Mode.AUTO), "keeps what proves so"),
-        (TuningRequest(mode=Mode.AUTO), state(Mode.AUTO), "\nNow: still: nothing is worth a trial."),
+        (TuningRequest(mode=TuningMode.OFF), state(TuningMode.OFF), "is off"),
+        (TuningRequest(mode=TuningMode.AUTO), state(TuningMode.AUTO), "keeps what proves so"),
+        (TuningRequest(mode=TuningMode.AUTO), state(TuningMode.AUTO), "\nNow: still: nothing is worth a trial."),
         (TuningRequest(undo=True), state(max_batch=16), "The other way again: kaon tune greeter --set max_batch=8"),
     ],
 )

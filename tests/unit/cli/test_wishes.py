@@ -7,54 +7,54 @@ from typing import Any
 import pytest
 
 from kaon.cli.assigning import as_the_class_says, assigned
-from kaon.cli.bounds import Wishes, wished
+from kaon.cli.bounds import ReplicaBounds, wished
 from kaon.errors import InvalidInput
-from kaon.types.deployment import DeploymentSpec, Floor, Law, Scaling, Template
+from kaon.types.deployment import DeploymentSpec, Floor, Scaling, ScalingLawName, Template
 from kaon.types.objective import Objective
 from kaon.types.service import Resources, ServiceSpec
 
 DAY = Floor(replicas=8, start="09:00", end="18:00")
-ELASTIC = Scaling(min=1, max=5, law=Law.HPA, floors=(DAY,), keep_alive_s=60)
+ELASTIC = Scaling(min=1, max=5, law=ScalingLawName.HPA, floors=(DAY,), keep_alive_s=60)
 SPEC = DeploymentSpec(template=Template(artifact=f"sha256:{'0' * 64}", env={"A": "1"}))
 
 
 @pytest.mark.parametrize(
     ("wishes", "changes"),
     [
-        (Wishes(3), {"min": 3, "max": 3}),
-        (Wishes(0), {"min": 0, "max": 0}),
-        (Wishes(low=0), {"min": 0}),
-        (Wishes(low=7), {"min": 7, "max": 7}),
-        (Wishes(high=9), {"max": 9}),
-        (Wishes(high=0), {"min": 0, "max": 0}),
-        (Wishes(low=2, high=4), {"min": 2, "max": 4}),
-        (Wishes(law=Law.KAON), {"law": Law.KAON}),
-        (Wishes(keep_alive="10m"), {"keep_alive_s": 600}),
-        (Wishes(keep_alive="learnt"), {"keep_alive_s": None}),
-        (Wishes(floors=["none"]), {"floors": ()}),
-        (Wishes(floors=["2@22:00-06:00"]), {"floors": (Floor(replicas=2, start="22:00", end="06:00"),)}),
+        (ReplicaBounds(3), {"min": 3, "max": 3}),
+        (ReplicaBounds(0), {"min": 0, "max": 0}),
+        (ReplicaBounds(low=0), {"min": 0}),
+        (ReplicaBounds(low=7), {"min": 7, "max": 7}),
+        (ReplicaBounds(high=9), {"max": 9}),
+        (ReplicaBounds(high=0), {"min": 0, "max": 0}),
+        (ReplicaBounds(low=2, high=4), {"min": 2, "max": 4}),
+        (ReplicaBounds(law=ScalingLawName.KAON), {"law": ScalingLawName.KAON}),
+        (ReplicaBounds(keep_alive="10m"), {"keep_alive_s": 600}),
+        (ReplicaBounds(keep_alive="learnt"), {"keep_alive_s": None}),
+        (ReplicaBounds(floors=["none"]), {"floors": ()}),
+        (ReplicaBounds(floors=["2@22:00-06:00"]), {"floors": (Floor(replicas=2, start="22:00", end="06:00"),)}),
     ],
 )
-def test_what_is_not_named_of_a_scale_stays(wishes: Wishes, changes: dict[str, Any]) -> None:
+def test_what_is_not_named_of_a_scale_stays(wishes: ReplicaBounds, changes: dict[str, Any]) -> None:
     assert wished(ELASTIC, wishes) == ELASTIC.model_copy(update=changes)
 
 
 def test_a_deployment_that_is_off_is_switched_on_by_a_minimum_of_zero() -> None:
-    assert (wished(Scaling(min=0, max=0), Wishes(low=0)).max) == 1
+    assert (wished(Scaling(min=0, max=0), ReplicaBounds(low=0)).max) == 1
 
 
 @pytest.mark.parametrize(
     ("wishes", "said"),
     [
-        (Wishes(3, low=1), "exclude each other"),
-        (Wishes(low=5, high=2), "above"),
-        (Wishes(keep_alive="soon"), "length of time"),
-        (Wishes(keep_alive="2d"), "less than or equal to 86400"),
-        (Wishes(floors=["9-18"]), "no floor"),
-        (Wishes(floors=["3@25:00-26:00"]), "no floor"),
+        (ReplicaBounds(3, low=1), "exclude each other"),
+        (ReplicaBounds(low=5, high=2), "above"),
+        (ReplicaBounds(keep_alive="soon"), "length of time"),
+        (ReplicaBounds(keep_alive="2d"), "less than or equal to 86400"),
+        (ReplicaBounds(floors=["9-18"]), "no floor"),
+        (ReplicaBounds(floors=["3@25:00-26:00"]), "no floor"),
     ],
 )
-def test_a_scale_that_makes_no_sense_is_refused(wishes: Wishes, said: str) -> None:
+def test_a_scale_that_makes_no_sense_is_refused(wishes: ReplicaBounds, said: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         wished(ELASTIC, wishes)
     assert said in str([refused.value.cause, refused.value.errors])

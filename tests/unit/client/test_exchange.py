@@ -9,10 +9,10 @@ from kaon.client.events import EventReader
 from kaon.client.exchange import (
     TRIES,
     Budget,
-    Failure,
-    Request,
-    Response,
-    Wait,
+    CallFailure,
+    HttpRequest,
+    HttpResponse,
+    RetryWait,
     carried,
     converse,
     deadline_after,
@@ -32,17 +32,17 @@ from kaon.errors import (
     Unavailable,
 )
 
-BUSY = Response(503, {"retry-after": "2"})
-SHED = Response(
+BUSY = HttpResponse(503, {"retry-after": "2"})
+SHED = HttpResponse(
     429, {"retry-after": "1", "content-type": "application/problem+json"}, b'{"status": 429, "retry_after_s": 0.3}'
 )
-GONE = Failure("cannot be reached", sent=False)
-CUT = Failure("the connection broke")
-BROKEN_OFF = Response(502, {}, b"")
+GONE = CallFailure("cannot be reached", sent=False)
+CUT = CallFailure("the connection broke")
+BROKEN_OFF = HttpResponse(502, {}, b"")
 
 
 def talk(
-    outcomes: list[Response | Failure],
+    outcomes: list[HttpResponse | CallFailure],
     *,
     idempotent: bool = True,
     retry: bool = False,
@@ -52,7 +52,7 @@ def talk(
     """The end of a conversation in which each request is answered with the next outcome, and what was said."""
     clock, said = FakeClock(), []
     conversation = converse(
-        lambda left_s: Request("GET", "u", timeout_s=left_s),
+        lambda left_s: HttpRequest("GET", "u", timeout_s=left_s),
         idempotent=idempotent,
         retry=retry,
         deadline=timeout_s,
@@ -65,7 +65,7 @@ def talk(
     try:
         while True:
             said.append(step)
-            if isinstance(step, Wait):
+            if isinstance(step, RetryWait):
                 clock._elapsed += step.delay_s
                 step = conversation.send(None)
             else:
@@ -77,16 +77,16 @@ def talk(
 
 
 def test_a_good_answer_ends_it() -> None:
-    answer, said = talk([Response(200, content=b"1")])
+    answer, said = talk([HttpResponse(200, content=b"1")])
     assert answer.content == b"1"
-    assert said == [Request("GET", "u", timeout_s=60.0)]
+    assert said == [HttpRequest("GET", "u", timeout_s=60.0)]
 
 
 def test_an_idempotent_call_is_tried_again_after_what_the_server_said() -> None:
-    answer, said = talk([BUSY, GONE, Response(200)])
+    answer, said = talk([BUSY, GONE, HttpResponse(200)])
     assert answer.status == 200
-    assert [s.delay_s for s in said if isinstance(s, Wait)] == [3.0, 0.2]
-    assert [s.timeout_s for s in said if isinstance(s, Request)] == [60.0, 57.0, 56.8]
+    assert [s.delay_s for s in said if isinstance(s, RetryWait)] == [3.0, 0.2]
+    assert [s.timeout_s for s in said if isinstance(s, HttpRequest)] == [60.0, 57.0, 56.8]
 
 
 def test_refused_calls_come_back_after_what_they_were_told_and_not_together() -> None:
@@ -100,52 +100,53 @@ def test_when_everything_fails_a_fifth_of_the_calls_is_sent_again() -> None:
     for _ in range(100):
         error, said = talk([SHED] * TRIES, budget=budget)
         assert isinstance(error, TooManyRequests)
-        sent += sum(isinstance(s, Request) for s in said)
+        sent += sum(isinstance(s, HttpRequest) for s in said)
     assert sent <= 100 + 10 + 20
 
 
 def test_while_little_fails_every_failure_is_tried_again() -> None:
     budget = Budget()
     for _ in range(50):
-        assert talk([SHED, Response(200)], budget=budget)[0].status == 200
+        assert talk([SHED, HttpResponse(200)], budget=budget)[0].status == 200
         for _ in range(9):
-            talk([Response(200)], budget=budget)
+            talk([HttpResponse(200)], budget=budget)
 
 
 @pytest.mark.parametrize("idempotent", [True, False])
 @pytest.mark.parametrize("outcome", [CUT, BROKEN_OFF])
 def test_a_call_that_broke_off_is_sent_again_only_if_its_endpoint_asks_for_it(
-    outcome: Response | Failure, idempotent: bool
+    outcome: HttpResponse | CallFailure, idempotent: bool
 ) -> None:
     """It may be what ended the replica."""
     error, said = talk([outcome], idempotent=idempotent)
     assert isinstance(error, KaonError)
     assert len(said) == 1
-    assert talk([outcome, Response(200)], retry=True)[0].status == 200
+    assert talk([outcome, HttpResponse(200)], retry=True)[0].status == 200
 
 
 def test_a_call_that_could_not_be_sent_is_sent_again_whatever_it_is() -> None:
-    assert talk([GONE, Response(200)], idempotent=False)[0].status == 200
+    assert talk([GONE, HttpResponse(200)], idempotent=False)[0].status == 200
 
 
-@pytest.mark.parametrize("outcome", [BUSY, Response(429), Failure("slow", timed_out=True)])
-def test_another_call_is_never_sent_twice(outcome: Response | Failure) -> None:
+@pytest.mark.parametrize("outcome", [BUSY, HttpResponse(429), CallFailure("slow", timed_out=True)])
+def test_another_call_is_never_sent_twice(outcome: HttpResponse | CallFailure) -> None:
     error, said = talk([outcome], idempotent=False)
     assert isinstance(error, (Unavailable, TooManyRequests, DeadlineExceeded))
     assert len(said) == 1
 
 
 @pytest.mark.parametrize(
-    "outcome", [Response(400), Response(404), Response(500), Response(504), Failure("slow", timed_out=True)]
+    "outcome",
+    [HttpResponse(400), HttpResponse(404), HttpResponse(500), HttpResponse(504), CallFailure("slow", timed_out=True)],
 )
-def test_what_would_fail_again_is_not_tried_again(outcome: Response | Failure) -> None:
+def test_what_would_fail_again_is_not_tried_again(outcome: HttpResponse | CallFailure) -> None:
     assert len(talk([outcome])[1]) == 1
 
 
 def test_tries_are_counted() -> None:
     error, said = talk([GONE] * 10)
     assert isinstance(error, Unavailable)
-    assert sum(isinstance(s, Request) for s in said) == TRIES
+    assert sum(isinstance(s, HttpRequest) for s in said) == TRIES
 
 
 def test_a_wait_that_would_pass_the_deadline_is_not_begun() -> None:
@@ -157,7 +158,7 @@ def test_a_wait_that_would_pass_the_deadline_is_not_begun() -> None:
 
 def test_no_time_left_sends_nothing() -> None:
     conversation = converse(
-        lambda _: Request("GET", "u"),
+        lambda _: HttpRequest("GET", "u"),
         idempotent=True,
         retry=True,
         deadline=0.0,
@@ -173,7 +174,7 @@ def test_delays_grow_to_a_bound_and_are_spread() -> None:
     assert [retry_delay_s(n, GONE, 1.0) for n in (1, 2, 3)] == [0.1, 0.2, 0.4]
     assert retry_delay_s(1, GONE, 0.0) == 0.05
     assert retry_delay_s(TRIES, GONE, 1.0) is None
-    assert retry_delay_s(1, Response(429, {"retry-after": "soon"}), 1.0) == 0.1
+    assert retry_delay_s(1, HttpResponse(429, {"retry-after": "soon"}), 1.0) == 0.1
 
 
 @pytest.mark.parametrize(
@@ -189,7 +190,7 @@ def test_delays_grow_to_a_bound_and_are_spread() -> None:
 )
 def test_a_problem_comes_back_as_the_error_that_it_names(status: int, members: Any, kind: type[KaonError]) -> None:
     content = json.dumps(members).encode()
-    error = error_of(Response(status, {"content-type": "application/problem+json"}, content))
+    error = error_of(HttpResponse(status, {"content-type": "application/problem+json"}, content))
     assert type(error) is kind
     assert error.cause == members["detail"]
     assert error.errors == members.get("errors", [])
@@ -197,7 +198,7 @@ def test_a_problem_comes_back_as_the_error_that_it_names(status: int, members: A
 
 @pytest.mark.parametrize("content", [b"", b"<html>", b"[1]", b"{", b'"x"', b"[" * 100_000])
 def test_an_error_that_is_no_problem_is_told_by_its_status(content: bytes) -> None:
-    error = error_of(Response(502, {"content-type": "application/json"}, content))
+    error = error_of(HttpResponse(502, {"content-type": "application/json"}, content))
     assert "502" in error.cause
 
 

@@ -7,16 +7,16 @@ import asyncio
 import pytest
 
 from kaon.clock import FakeClock
-from kaon.control.advising import Advising
-from kaon.control.scaling import Scaling
+from kaon.control.advising import AdviceController
+from kaon.control.scaling import ScalingController
 from kaon.control.supervisor import Supervisor
+from kaon.store.live_status import LiveStatus
 from kaon.store.memory import MemoryStore
-from kaon.store.opinions import Opinions
 from kaon.store.traffic import TrafficRing
 from kaon.types.advice import Advice, Finding
 from kaon.types.artifact import ArtifactSpec, Manifest
 from kaon.types.deployment import DeploymentSpec, Template
-from kaon.types.deployment import Scaling as Bounds
+from kaon.types.deployment import ScalingController as Bounds
 from kaon.types.objective import Objective
 from kaon.types.service import Resources, ServiceSpec
 from kaon.types.traffic import ColdStart, Sample
@@ -33,14 +33,14 @@ class World:
     def __init__(self) -> None:
         self.clock = FakeClock(BEGIN)
         self.store = MemoryStore(self.clock)
-        self.opinions = Opinions()
+        self.opinions = LiveStatus()
         self.advising = self.anew()
 
-    def anew(self) -> Advising:
+    def anew(self) -> AdviceController:
         """As after a restart of the control plane."""
-        self.opinions = Opinions()
-        scaling = Scaling(self.store, self.clock, TrafficRing(), self.opinions)
-        self.advising = Advising(self.store, self.clock, self.opinions, scaling)
+        self.opinions = LiveStatus()
+        scaling = ScalingController(self.store, self.clock, TrafficRing(), self.opinions)
+        self.advising = AdviceController(self.store, self.clock, self.opinions, scaling)
         return self.advising
 
     async def deploy(self, low: int = 4, high: int = 8) -> None:

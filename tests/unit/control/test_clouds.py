@@ -9,7 +9,7 @@ import pytest
 
 from kaon.clock import FakeClock
 from kaon.control.clouds import CloudController
-from kaon.control.deployments import Deployments
+from kaon.control.deployments import DeploymentController
 from kaon.control.loop import Again
 from kaon.laws.place import LOST_AFTER_S
 from kaon.store.memory import MemoryStore
@@ -31,7 +31,7 @@ class Platform:
         self.clock = FakeClock()
         self.store = MemoryStore(self.clock)
         self.clouds = CloudController(self.store, self.clock)
-        self.deployments = Deployments(self.store, Vault(bytes(32)), self.clock)
+        self.deployments = DeploymentController(self.store, Vault(bytes(32)), self.clock)
 
     async def join(self, *names: str) -> None:
         for name in names:

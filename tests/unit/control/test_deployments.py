@@ -11,7 +11,7 @@ from tests.waiting import until
 
 from kaon.clock import FakeClock, SystemClock
 from kaon.control import Controllers
-from kaon.control.deployments import Deployments
+from kaon.control.deployments import DeploymentController
 from kaon.control.history import KEPT
 from kaon.store.memory import MemoryStore
 from kaon.store.port import AnyResource, Change
@@ -20,7 +20,7 @@ from kaon.store.vault import Vault
 from kaon.types import traffic as traffic_types
 from kaon.types.cloud import CloudSpec, CloudStatus
 from kaon.types.deployment import Canary, DeploymentSpec, Rollout, RolloutState, Scaling, Shadow, Template
-from kaon.types.event import Level
+from kaon.types.event import EventLevel
 from kaon.types.key import KeySpec, Role, key_hash
 from kaon.types.plan import EdgeStatus, PlanSpec, PlanStatus, Report
 from kaon.types.replica import Phase, ReplicaStatus, replica_id
@@ -41,7 +41,7 @@ class Platform:
         self.store = MemoryStore()
         self.clock = FakeClock()
         self.vault = Vault(bytes(32))
-        self.reconciler = Deployments(self.store, self.vault, self.clock)
+        self.reconciler = DeploymentController(self.store, self.vault, self.clock)
 
     async def deploy(self, number: int = 0, wanted: int = 1) -> None:
         spec = DeploymentSpec(
@@ -160,7 +160,7 @@ async def test_half_an_identity_is_made_whole(platform: Platform, lost: str) -> 
 async def test_a_lost_encryption_key_is_told_and_stops_nothing(platform: Platform) -> None:
     await platform.deploy()
     await platform.settle()
-    platform.reconciler = Deployments(platform.store, Vault(bytes([1]) * 32), platform.clock)
+    platform.reconciler = DeploymentController(platform.store, Vault(bytes([1]) * 32), platform.clock)
     await platform.deploy(1)
     shop = await platform.settle()
     assert shop.status.stable == 2
@@ -221,7 +221,7 @@ async def test_a_revision_that_fails_is_told_with_its_reason_and_the_old_one_ser
     )
     assert (shop.status.state, shop.status.stable, shop.status.target) == (RolloutState.STOPPED, 1, 2)
     last = (await platform.store.events("default"))[-1]
-    assert (last.reason, last.level) == ("RolloutStopped", Level.WARNING)
+    assert (last.reason, last.level) == ("RolloutStopped", EventLevel.WARNING)
     assert "setting TOKEN is missing; exit code 78" in last.message
     assert {c.type: c.holds for c in shop.status.conditions} == {"Ready": True, "Progressing": False, "Identity": True}
 
@@ -260,7 +260,7 @@ async def test_a_request_that_is_refused_since_it_crashes_replicas_is_told_once(
         for _ in range(2):
             await platform.reconciler.reconcile(SHOP)
     told = [event for event in await platform.store.events("default") if event.reason == "PoisonRequest"]
-    assert [event.level for event in told] == [Level.WARNING]
+    assert [event.level for event in told] == [EventLevel.WARNING]
     assert "Poison request bad" in told[0].message
     assert (await platform.shop()).status.refused == ()
 
@@ -317,7 +317,7 @@ class Traffic:
 
     def __init__(self, platform: Platform) -> None:
         self.platform, self.ring = platform, TrafficRing()
-        platform.reconciler = Deployments(platform.store, platform.vault, platform.clock, self.ring)
+        platform.reconciler = DeploymentController(platform.store, platform.vault, platform.clock, self.ring)
 
     async def seconds(self, number: int, failing: int = 0) -> AnyResource:
         """`failing` is the revision whose calls fail."""
@@ -363,7 +363,7 @@ async def test_a_canary_that_answers_worse_is_sent_back_and_all_is_told(platform
     assert (shop.status.state, shop.status.stable) == (RolloutState.STOPPED, 1)
     assert {a.revision: a.replicas for a in shop.status.assignments} == {1: 2}
     last = (await platform.store.events("default"))[-1]
-    assert (last.reason, last.level) == ("RolledBack", Level.WARNING)
+    assert (last.reason, last.level) == ("RolledBack", EventLevel.WARNING)
     assert "answers worse than revision 1" in last.message
     assert "calls failed (100 %)" in last.message
     decision = (await platform.store.journal(*SHOP, "rollout"))[-1]

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from kaon.clock import FakeClock
-from kaon.control.deployments import Deployments
+from kaon.control.deployments import DeploymentController
 from kaon.store.memory import MemoryStore
 from kaon.store.port import AnyResource, Change
 from kaon.store.vault import Vault
 from kaon.types.artifact import ArtifactSpec, Manifest
 from kaon.types.cloud import CloudSpec, CloudStatus
 from kaon.types.deployment import DeploymentSpec, Scaling, Shadow, Template
-from kaon.types.event import Level
+from kaon.types.event import EventLevel
 from kaon.types.key import KeySpec, KeyStatus, Priority, Role, identity_deployment, key_hash
 from kaon.types.plan import Report
 from kaon.types.replica import Phase, ReplicaStatus, replica_id
@@ -32,7 +32,7 @@ class Platform:
         self.store = MemoryStore()
         self.clock = FakeClock()
         self.vault = Vault(bytes(32))
-        self.reconciler = Deployments(self.store, self.vault, self.clock)
+        self.reconciler = DeploymentController(self.store, self.vault, self.clock)
         self.running: set[int] = set()
 
     async def make(self) -> None:
@@ -149,7 +149,7 @@ async def test_all_keys_end_with_the_deployment(platform: Platform, seen_before:
     shop = await platform.settle(1)
     await platform.store.delete(shop)
     if not seen_before:
-        platform.reconciler = Deployments(platform.store, platform.vault, platform.clock)
+        platform.reconciler = DeploymentController(platform.store, platform.vault, platform.clock)
     assert SHOP in await platform.reconciler.keys()
     await platform.reconciler.reconcile(SHOP)
     assert await platform.own() == {}
@@ -184,7 +184,7 @@ async def test_services_go_on_without_their_owner_and_say_so_until_one_adopts_th
     assert (gone.holds, "'ci'" in gone.reason, "kaon adopt shop" in gone.reason) == (True, True, True)
     assert (await platform.own(), await platform.text(1)) == (before, text)
     events = await platform.store.events("default")
-    assert [e.level for e in events if e.reason == "OwnerGone"] == [Level.WARNING]
+    assert [e.level for e in events if e.reason == "OwnerGone"] == [EventLevel.WARNING]
 
     admin = await platform.key("admin")
     await platform.deploy("mail", admin)

@@ -10,15 +10,16 @@ from contextlib import asynccontextmanager
 from tests.waiting import turns
 
 from kaon.clock import FakeClock
-from kaon.control.loop import RESYNC_S, Again, Key, KeyQueue, Loop
+from kaon.control.loop import RESYNC_S, Again, KeyQueue, ReconcileLoop
 from kaon.control.supervisor import Supervisor
 from kaon.errors import Conflict, Unavailable
 from kaon.store.memory import MemoryStore
 from kaon.store.port import Change
 from kaon.store.snapshot import Snapshot
+from kaon.types.names import DeploymentKey
 from kaon.types.workspace import WorkspaceSpec
 
-Look = Callable[[Key], Awaitable[Again | None]]
+Look = Callable[[DeploymentKey], Awaitable[Again | None]]
 
 
 class Recorder:
@@ -31,13 +32,13 @@ class Recorder:
         self._store = store
         self._look = look
 
-    async def keys(self) -> Collection[Key]:
+    async def keys(self) -> Collection[DeploymentKey]:
         return [("", w.name) for w in await self._store.list_all("workspace")]
 
-    async def affected(self, changes: Sequence[Change]) -> Collection[Key]:
+    async def affected(self, changes: Sequence[Change]) -> Collection[DeploymentKey]:
         return [("", change.name) for change in changes]
 
-    async def reconcile(self, key: Key) -> Again | None:
+    async def reconcile(self, key: DeploymentKey) -> Again | None:
         self.looks.append(key[1])
         return await self._look(key) if self._look else None
 
@@ -45,7 +46,7 @@ class Recorder:
 @asynccontextmanager
 async def running(recorder: Recorder, store: MemoryStore, clock: FakeClock) -> AsyncIterator[None]:
     snapshot = Snapshot(store)
-    loop = Loop(recorder, snapshot, clock, supervisor=Supervisor(clock, jitter=lambda: 0.0))
+    loop = ReconcileLoop(recorder, snapshot, clock, supervisor=Supervisor(clock, jitter=lambda: 0.0))
     tasks = [asyncio.create_task(snapshot.run()), asyncio.create_task(loop.run())]
     await turns()
     try:
@@ -85,7 +86,7 @@ async def test_a_key_that_fails_waits_longer_each_time_and_holds_up_no_other() -
     store, clock = MemoryStore(), FakeClock()
     failed_at: list[float] = []
 
-    async def look(key: Key) -> Again | None:
+    async def look(key: DeploymentKey) -> Again | None:
         if key[1] == "bad":
             failed_at.append(clock.monotonic())
             raise RuntimeError("a bug") if len(failed_at) % 2 else Unavailable("away")
@@ -109,7 +110,7 @@ async def test_a_conflict_is_looked_at_again_at_once() -> None:
     store, clock = MemoryStore(), FakeClock()
     outcomes = [Conflict("somebody was quicker"), Conflict("and again"), None]
 
-    async def look(_: Key) -> Again | None:
+    async def look(_: DeploymentKey) -> Again | None:
         if outcome := outcomes.pop(0):
             raise outcome
         return None
@@ -124,7 +125,7 @@ async def test_a_conflict_is_looked_at_again_at_once() -> None:
 async def test_a_key_that_wants_another_look_gets_it_in_time() -> None:
     store, clock = MemoryStore(), FakeClock()
 
-    async def look(_: Key) -> Again | None:
+    async def look(_: DeploymentKey) -> Again | None:
         return Again(5.0) if len(recorder.looks) == 1 else None
 
     recorder = Recorder(store, look)
@@ -163,7 +164,7 @@ async def test_a_key_is_never_looked_at_twice_at_once() -> None:
     store, clock = MemoryStore(), FakeClock()
     open_door = asyncio.Event()
 
-    async def look(_: Key) -> Again | None:
+    async def look(_: DeploymentKey) -> Again | None:
         await open_door.wait()
         return None
 

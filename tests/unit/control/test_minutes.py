@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kaon.clock import FakeClock
-from kaon.control.minutes import Minutes
+from kaon.control.minutes import MinutesController
 from kaon.store.memory import MemoryStore
 from kaon.store.traffic import TrafficRing
 from kaon.types.traffic import Sample, Traffic
@@ -16,7 +16,7 @@ class World:
         self.clock = FakeClock(BEGIN)
         self.store = MemoryStore(self.clock)
         self.ring = TrafficRing()
-        self.minutes = Minutes(self.store, self.clock, self.ring)
+        self.minutes = MinutesController(self.store, self.clock, self.ring)
         self.sent = 0.0
 
     def send(self, *ats: float, revision: int = 1, **fields: object) -> None:
@@ -73,7 +73,7 @@ async def test_a_minute_that_the_store_has_more_of_is_left_alone() -> None:
     world.send(*range(1, 60))
     await world.at(70)
     restarted = TrafficRing()
-    world.ring, world.minutes = restarted, Minutes(world.store, world.clock, restarted)
+    world.ring, world.minutes = restarted, MinutesController(world.store, world.clock, restarted)
     world.send(*range(40, 120))
     await world.at(130)
     assert await world.kept() == [(60, 1, 118, 59), (120, 1, 120, 60)]

@@ -10,7 +10,7 @@ from tests.plans import kept_plan
 
 from kaon.clock import FakeClock
 from kaon.control.loop import Again
-from kaon.control.planning import Planning, World, plan
+from kaon.control.planning import PlanInputs, PlanningController, plan
 from kaon.store.memory import MemoryStore
 from kaon.store.port import Unreadable
 from kaon.store.records import assemble
@@ -76,7 +76,7 @@ def key(name: str, role: Role = Role.CALLER, status: KeyStatus | None = None, **
 
 
 def planned(*deployments: Any, revisions: Any = (), artifacts: Any = (), keys: Any = ()) -> Plan:
-    return plan("local", World(deployments, revisions or [revision(1)], artifacts or [artifact()], keys), NOW).plan
+    return plan("local", PlanInputs(deployments, revisions or [revision(1)], artifacts or [artifact()], keys), NOW).plan
 
 
 def test_each_assigned_replica_is_planned_with_all_that_it_needs() -> None:
@@ -200,8 +200,8 @@ def test_equal_worlds_give_equal_plans_in_whatever_order_they_come() -> None:
     worlds = [deployment("shop", assigned(1, 0)), deployment("blog", assigned(1, 0))]
     revisions = [revision(1), revision(1, of="blog")]
     keys = [key("alice"), key("bob")]
-    there = plan("local", World(worlds, revisions, [artifact()], keys), NOW)
-    back = plan("local", World(worlds[::-1], revisions[::-1], [artifact()], keys[::-1]), NOW + 1)
+    there = plan("local", PlanInputs(worlds, revisions, [artifact()], keys), NOW)
+    back = plan("local", PlanInputs(worlds[::-1], revisions[::-1], [artifact()], keys[::-1]), NOW + 1)
     assert there.plan == back.plan
     assert there.digests == back.digests
 
@@ -216,7 +216,7 @@ async def store() -> Any:
 
 
 async def plan_of(store: MemoryStore, cloud: str) -> Plan:
-    await Planning(store, FakeClock()).reconcile(("", cloud))
+    await PlanningController(store, FakeClock()).reconcile(("", cloud))
     found = await kept_plan(store, cloud)
     assert found is not None
     return found.plan
@@ -238,7 +238,7 @@ async def test_a_deployment_of_an_older_kaon_stays_in_its_plan_until_it_is_place
 
 
 async def test_a_plan_is_kept_and_written_only_when_it_says_something_new(store: MemoryStore) -> None:
-    planning = Planning(store, FakeClock())
+    planning = PlanningController(store, FakeClock())
     assert list(await planning.keys()) == [("", "local")]
     await planning.reconcile(("", "local"))
     first = await store.get("plan", "", "local")
@@ -251,7 +251,7 @@ async def test_a_plan_is_kept_and_written_only_when_it_says_something_new(store:
 
 
 async def test_the_plan_of_a_cloud_that_left_goes(store: MemoryStore) -> None:
-    planning = Planning(store, FakeClock())
+    planning = PlanningController(store, FakeClock())
     await planning.reconcile(("", "local"))
     await store.delete(await store.get("cloud", "", "local"))
     assert list(await planning.keys()) == [("", "local")]
@@ -260,7 +260,7 @@ async def test_the_plan_of_a_cloud_that_left_goes(store: MemoryStore) -> None:
 
 
 async def test_a_report_is_no_reason_to_plan_anew(store: MemoryStore) -> None:
-    planning = Planning(store, FakeClock())
+    planning = PlanningController(store, FakeClock())
     await planning.keys()
     watching = store.watch(0)
     changes = await anext(watching)
@@ -292,7 +292,9 @@ def test_a_replica_that_stands_by_says_when_one_of_its_secrets_is_another() -> N
             kept("secret", name, SecretSpec(ciphertext="", key_id="")).model_copy(update={"version": v})
             for name, v in world
         ]
-        made = plan("local", World([at_zero(stable=1, target=1)], [revision(1)], [artifact()], secrets=held), NOW).plan
+        made = plan(
+            "local", PlanInputs([at_zero(stable=1, target=1)], [revision(1)], [artifact()], secrets=held), NOW
+        ).plan
         return made.standby[0].secrets_version
 
     first = version(hub_token=3, identity_shop=4, other=5)
@@ -349,7 +351,7 @@ async def test_a_trial_of_which_nobody_says_more_leaves_the_plan_when_its_time_i
         template_hash=template_hash(TEMPLATE),
     )
     await store.create("revision", "default", "tried-1", numbered)
-    planning = Planning(store, clock)
+    planning = PlanningController(store, clock)
     again = await planning.reconcile(("", "local"))
     assert again == Again(30.0)
     assert (await kept_plan(store)).plan.knobs["default/tried"].trial == Knobs(max_batch=2).named()
@@ -375,7 +377,7 @@ def test_a_service_may_call_what_the_key_that_deployed_it_may_call_now(who: str)
     boss, expected = MADE_BY[who]
     own = key("identity-shop", Role.CALLER, workspace="default", owner_uid="uid-boss")
     keys = [own] if boss is None else [own, boss]
-    made = plan("local", World([deployment("shop"), deployment("other")], keys=keys), NOW).plan
+    made = plan("local", PlanInputs([deployment("shop"), deployment("other")], keys=keys), NOW).plan
     may_call = {
         name.removeprefix("default/")
         for name, access in made.access.items()
@@ -416,8 +418,8 @@ def test_whatever_one_manifest_says_the_others_are_planned_and_revoked_keys_end(
     other = deployment("other", assigned(1, 0), template=Template(artifact=OTHER))
     revisions = [revision(1), revision(1, Template(artifact=OTHER), of="other")]
     keys = [key("alice"), key("bob")]
-    before = plan("local", World([shop, other], revisions, [artifact(), artifact(OTHER)], keys), NOW)
-    world = World([shop, other], revisions, [unchecked(place, value), artifact(OTHER)], keys[:1])
+    before = plan("local", PlanInputs([shop, other], revisions, [artifact(), artifact(OTHER)], keys), NOW)
+    world = PlanInputs([shop, other], revisions, [unchecked(place, value), artifact(OTHER)], keys[:1])
     after = plan("local", world, NOW, before.plan)
     assert "default/other" not in after.left_out
     assert [r for r in after.plan.routes if r.deployment == "other"] == [before.plan.routes[0]]
@@ -429,30 +431,30 @@ def test_whatever_one_manifest_says_the_others_are_planned_and_revoked_keys_end(
 
 def test_a_part_that_cannot_be_made_is_that_of_the_last_plan_and_says_why() -> None:
     shop = deployment("shop", assigned(1, 0))
-    first = plan("local", World([shop], [revision(1)], [artifact(DIGEST, *ENDPOINTS)]), NOW)
+    first = plan("local", PlanInputs([shop], [revision(1)], [artifact(DIGEST, *ENDPOINTS)]), NOW)
     bad = unchecked(("service", "endpoints", 0, "timeout_s"), -100.0)
-    second = plan("local", World([shop], [revision(1)], [bad]), NOW, first.plan)
+    second = plan("local", PlanInputs([shop], [revision(1)], [bad]), NOW, first.plan)
     assert second.plan == first.plan
     assert "timeout_s" in second.left_out["default/shop"]
-    third = plan("local", World([shop], [revision(1)], [artifact(DIGEST, *ENDPOINTS)]), NOW, second.plan)
+    third = plan("local", PlanInputs([shop], [revision(1)], [artifact(DIGEST, *ENDPOINTS)]), NOW, second.plan)
     assert third == first
 
 
 def test_a_part_that_was_never_made_is_left_out_altogether() -> None:
     bad = unchecked(("service", "endpoints", 0, "timeout_s"), -100.0)
-    made = plan("local", World([deployment("shop", assigned(1, 0))], [revision(1)], [bad]), NOW)
+    made = plan("local", PlanInputs([deployment("shop", assigned(1, 0))], [revision(1)], [bad]), NOW)
     assert (made.plan.replicas, made.plan.routes) == ((), ())
     assert made.left_out.keys() == made.plan.access.keys() == {"default/shop"}
 
 
 def test_a_deployment_made_again_keeps_nothing_of_its_predecessor() -> None:
     old = deployment("shop", assigned(1, 0))
-    first = plan("local", World([old], [revision(1)], [artifact()]), NOW)
+    first = plan("local", PlanInputs([old], [revision(1)], [artifact()]), NOW)
     new = old.model_copy(update={"uid": "another"})
     revised = revision(1)
     mine = revised.model_copy(update={"spec": revised.spec.model_copy(update={"deployment_uid": "another"})})
     bad = unchecked(("service", "endpoints", 0, "timeout_s"), -100.0)
-    made = plan("local", World([new], [mine], [bad]), NOW, first.plan)
+    made = plan("local", PlanInputs([new], [mine], [bad]), NOW, first.plan)
     assert (made.plan.replicas, made.plan.routes) == ((), ())
 
 
@@ -463,9 +465,9 @@ def test_what_is_stored_and_cannot_be_read_keeps_its_last_part_and_stops_nobody(
     shop, other = deployment("shop", assigned(1, 0)), deployment("other", assigned(1, 0))
     revisions = [revision(1), revision(1, Template(artifact=OTHER), of="other")]
     artifacts = [artifact(), artifact(OTHER)]
-    first = plan("local", World([shop, other], revisions, artifacts, [key("alice"), key("bob")]), NOW).plan
+    first = plan("local", PlanInputs([shop, other], revisions, artifacts, [key("alice"), key("bob")]), NOW).plan
     lost = Unreadable(kind, "default", name, "timeout_s: too small")
-    world = World(
+    world = PlanInputs(
         [d for d in (shop, other) if (kind, name) != ("deployment", d.name)],
         [r for r in revisions if (kind, name) != ("revision", r.name)],
         [a for a in artifacts if (kind, name) != ("artifact", a.name)],
@@ -486,15 +488,15 @@ def test_the_newest_of_a_workspace_with_too_many_routes_is_left_out() -> None:
         DIGEST,
         *(EndpointSpec(name="e", method="POST", path=f"/{n}" * 9, retry=True, idempotent=True) for n in range(200)),
     )
-    made = plan("local", World([young, old], [], [large]), NOW, routes_bytes=10_000)
+    made = plan("local", PlanInputs([young, old], [], [large]), NOW, routes_bytes=10_000)
     assert made.left_out.keys() == {"default/old"}
     assert "KAON_ROUTES_BYTES" in made.left_out["default/old"]
     assert [route.deployment for route in made.plan.routes] == ["young"]
-    assert plan("local", World([young, old], [], [large]), NOW).left_out == {}
+    assert plan("local", PlanInputs([young, old], [], [large]), NOW).left_out == {}
 
 
 async def test_the_plans_status_says_what_was_left_out_until_it_is_not_any_more(store: MemoryStore) -> None:
-    planning = Planning(store, FakeClock())
+    planning = PlanningController(store, FakeClock())
     bad = await store.create(
         "artifact", "default", DIGEST, unchecked(("service", "endpoints", 0, "timeout_s"), -100.0).spec
     )

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kaon.control.callers import callers_of
-from kaon.control.planning import Planned, World, plan
+from kaon.control.planning import PlanInputs, Planned, plan
 from kaon.laws.rights import standing
 from kaon.store.records import assemble
 from kaon.types.artifact import ArtifactSpec, Manifest
@@ -95,9 +95,9 @@ class Stored:
     def secret(self) -> None:
         self.put("secret", "token", SecretSpec(ciphertext="", key_id=""))
 
-    def world(self) -> World:
+    def world(self) -> PlanInputs:
         kinds = ("deployment", "revision", "artifact", "key", "secret")
-        return World(*([row for (kind, _), row in self.rows.items() if kind == wanted] for wanted in kinds))
+        return PlanInputs(*([row for (kind, _), row in self.rows.items() if kind == wanted] for wanted in kinds))
 
 
 NAME = st.sampled_from(NAMES)

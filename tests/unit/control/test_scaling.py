@@ -10,17 +10,17 @@ from itertools import pairwise
 import pytest
 
 from kaon.clock import FakeClock
-from kaon.control.deployments import Deployments
-from kaon.control.scaling import TICK_S, Scaling
+from kaon.control.deployments import DeploymentController
+from kaon.control.scaling import TICK_S, ScalingController
+from kaon.store.live_status import LiveStatus
 from kaon.store.memory import MemoryStore
-from kaon.store.opinions import Opinions
 from kaon.store.port import AnyResource
 from kaon.store.traffic import TrafficRing
 from kaon.store.vault import Vault
 from kaon.types import deployment as spec
 from kaon.types.artifact import ArtifactSpec, Manifest
 from kaon.types.cloud import CloudSpec, CloudStatus
-from kaon.types.deployment import DeploymentSpec, Law, Rollout, RolloutState, Template
+from kaon.types.deployment import DeploymentSpec, Rollout, RolloutState, ScalingLawName, Template
 from kaon.types.objective import Objective
 from kaon.types.observation import Batches
 from kaon.types.plan import Report
@@ -45,9 +45,9 @@ class World:
         self.clock = FakeClock()
         self.store = MemoryStore(self.clock)
         self.ring = TrafficRing()
-        self.opinions = Opinions()
-        self.deployments = Deployments(self.store, Vault(bytes(32)), self.clock)
-        self.scaling = Scaling(self.store, self.clock, self.ring, self.opinions)
+        self.opinions = LiveStatus()
+        self.deployments = DeploymentController(self.store, Vault(bytes(32)), self.clock)
+        self.scaling = ScalingController(self.store, self.clock, self.ring, self.opinions)
         self.begun: dict[Replica, float] = {}
         self.broken: Callable[[int, int], bool] = lambda revision, ordinal: False
         self.queue = 0.0
@@ -347,7 +347,7 @@ async def test_what_was_learnt_is_learnt_again_after_a_restart(world: World) -> 
     await world.deploy(1, 10)
     await world.live(400, lambda second: 30 + 10 * (second % 7 == 0))
     up = world.wanted[-1]
-    world.scaling = Scaling(world.store, world.clock, world.ring, Opinions())
+    world.scaling = ScalingController(world.store, world.clock, world.ring, LiveStatus())
     for key in await world.scaling.keys():
         await world.scaling.reconcile(key)
     await world.live(120, lambda second: 30 + 10 * (second % 7 == 0))
@@ -364,7 +364,7 @@ async def test_idle_gaps_of_earlier_days_are_known_after_a_restart(world: World)
         for n in range(60)
     ]
     await world.store.keep_traffic(minutes)
-    world.scaling = Scaling(world.store, world.clock, world.ring, world.opinions)
+    world.scaling = ScalingController(world.store, world.clock, world.ring, world.opinions)
     await world.scaling.reconcile(SHOP)
     await world.live(10, 0)
     entry = world.opinions.of(*SHOP)
@@ -403,8 +403,8 @@ async def test_more_than_nothing_is_kept_by_a_floor(world: World) -> None:
     assert world.wanted[-1] == 4
 
 
-@pytest.mark.parametrize("law", list(Law))
-async def test_every_law_can_be_chosen_and_follows_the_load(world: World, law: Law) -> None:
+@pytest.mark.parametrize("law", list(ScalingLawName))
+async def test_every_law_can_be_chosen_and_follows_the_load(world: World, law: ScalingLawName) -> None:
     await world.deploy(1, 10, law=law)
     await world.live(400, 45)
     assert 4 <= world.wanted[-1] <= 10
@@ -417,7 +417,7 @@ async def test_another_law_takes_over_where_the_one_before_stood(world: World) -
     await world.deploy(1, 10)
     await world.live(200, 45)
     up = world.wanted[-1]
-    await world.deploy(1, 10, law=Law.KNATIVE)
+    await world.deploy(1, 10, law=ScalingLawName.KNATIVE)
     await world.live(20, 45)
     assert min(world.wanted[-20:]) >= min(up, 4)
 

@@ -15,7 +15,7 @@ from tests.waiting import turns
 from kaon import log
 from kaon.clock import FakeClock
 from kaon.control import Controllers
-from kaon.control.loop import RESYNC_S, Again, Key, Loop
+from kaon.control.loop import RESYNC_S, Again, ReconcileLoop
 from kaon.control.supervisor import RETRY, Supervisor
 from kaon.errors import Conflict, KaonError, NotFound, Unavailable, UnreadableRow
 from kaon.store.failures import Failures
@@ -23,6 +23,7 @@ from kaon.store.memory import MemoryStore
 from kaon.store.port import Change
 from kaon.store.snapshot import Snapshot
 from kaon.store.vault import Vault
+from kaon.types.names import DeploymentKey
 from kaon.types.workspace import WorkspaceSpec
 
 ERRORS = [
@@ -54,16 +55,16 @@ class Poisoned:
         self._snapshot = snapshot
         self._place, self._error = place, error
 
-    async def keys(self) -> Collection[Key]:
+    async def keys(self) -> Collection[DeploymentKey]:
         self.asked += 1
         self._raise("keys", here=True)
         return [("", w.name) for w in self._snapshot.list("workspace")]
 
-    async def affected(self, changes: Sequence[Change]) -> Collection[Key]:
+    async def affected(self, changes: Sequence[Change]) -> Collection[DeploymentKey]:
         self._raise("affected", here=any(change.name == "bad" for change in changes))
         return [("", change.name) for change in changes]
 
-    async def reconcile(self, key: Key) -> Again | None:
+    async def reconcile(self, key: DeploymentKey) -> Again | None:
         self._raise("reconcile", here=key[1] == "bad")
         self.looks.append(key[1])
         return None
@@ -77,7 +78,7 @@ class Poisoned:
 async def running(
     reconciler: Poisoned, snapshot: Snapshot, supervisor: Supervisor, clock: FakeClock
 ) -> AsyncIterator[None]:
-    loop = Loop(reconciler, snapshot, clock, supervisor=supervisor)
+    loop = ReconcileLoop(reconciler, snapshot, clock, supervisor=supervisor)
     tasks = [asyncio.create_task(loop.run()), asyncio.create_task(snapshot.run())]
     await turns()
     try:

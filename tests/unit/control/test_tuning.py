@@ -12,33 +12,32 @@ from typing import Any
 import pytest
 
 from kaon.clock import FakeClock
-from kaon.control.scaling import TICK_S, Scaling
-from kaon.control.senses import Senses
-from kaon.control.tuning import PATIENCE_S, SHARE, Tuning
-from kaon.control.twins import Twin
+from kaon.control.scaling import TICK_S, ScalingController
+from kaon.control.tune.controller import PATIENCE_S, SHARE, TuningController
+from kaon.control.tune.inputs import TunerInputs
+from kaon.control.tune.twin_port import TwinPort
 from kaon.errors import Unavailable
-from kaon.laws.tune import guard, record, scaling, standing
-from kaon.laws.tune.ask import Answer, Ask
+from kaon.laws.tune import guard, record, scaling, values_in_force
+from kaon.laws.tune.ask import TwinQuery, TwinResult
 from kaon.laws.tune.epoch import Proposal
-from kaon.laws.tune.gate import Verdict
+from kaon.laws.tune.gate import GateVerdict
 from kaon.laws.tune.guard import TICK_S as LOOK_S
 from kaon.laws.tune.knobs_of import planned, replica_knobs
+from kaon.store.live_status import LiveStatus
 from kaon.store.memory import MemoryStore
-from kaon.store.opinions import Opinions
 from kaon.store.port import AnyResource
 from kaon.store.traffic import TrafficRing
 from kaon.store.writes import UpdateStatus, Write
 from kaon.testing.twins import FakeTwin
 from kaon.types.artifact import ArtifactSpec, Manifest
 from kaon.types.deployment import Assignment, DeploymentSpec, DeploymentStatus, RolloutState, Template
-from kaon.types.deployment import Scaling as Bounds
-from kaon.types.knobs import Values
+from kaon.types.deployment import ScalingController as Bounds
+from kaon.types.knobs import KnobValues
 from kaon.types.objective import Objective
 from kaon.types.observation import Batches
 from kaon.types.service import Batch, EndpointSpec, ServiceSpec
 from kaon.types.traffic import LATENCY_BOUNDS_S, Sample, Side, Traffic
-from kaon.types.tuning import Mode, Reach, TrialStatus, TuningState, TuningStatus
-from kaon.types.tuning import Tuning as TuningSpec
+from kaon.types.tuning import Reach, TrialStatus, TuningMode, TuningSpec, TuningState, TuningStatus
 
 DIGEST = f"sha256:{'0' * 64}"
 LEARNT = 1560
@@ -56,38 +55,38 @@ class Truth:
     ended: int = 0
 
 
-def as_it_is(values: Values) -> Truth:
+def as_it_is(values: KnobValues) -> Truth:
     return Truth()
 
 
-def promising(after: Values, gain: float = 0.1) -> Callable[[Ask], Answer]:
+def promising(after: KnobValues, gain: float = 0.1) -> Callable[[TwinQuery], TwinResult]:
     """A twin that promises a gain of `after`, and foresees every minute alike."""
 
-    def answer(ask: Ask) -> Answer:
+    def answer(ask: TwinQuery) -> TwinResult:
         if ask.foresee_s is not None:
-            return Answer(ask.search, foreseen=((ask.force, 2.0),), reference_s=0.15)
+            return TwinResult(ask.search, foreseen=((ask.force, 2.0),), reference_s=0.15)
         wanted = {**ask.force, **(after if ask.attempt is None else ask.attempt)}
-        found = Proposal(ask.force, wanted, Verdict(True, gain, gain / 2, f"gain {gain:.1%}"), gain * 1.5, ())
-        return Answer(ask.search, found, reference_s=0.15, cpu_s=1.5)
+        found = Proposal(ask.force, wanted, GateVerdict(True, gain, gain / 2, f"gain {gain:.1%}"), gain * 1.5, ())
+        return TwinResult(ask.search, found, reference_s=0.15, cpu_s=1.5)
 
     return answer
 
 
-def finding_nothing(ask: Ask) -> Answer:
+def finding_nothing(ask: TwinQuery) -> TwinResult:
     """A twin that finds nothing better, and remembers how often."""
     after = ask.attempt or ask.force
     search = replace(ask.search, epoch=ask.search.epoch + 1, still=ask.search.still + 1)
-    return Answer(search, Proposal(ask.force, after, Verdict(False, 0.0, 0.0, "no gain"), 0.0, ()))
+    return TwinResult(search, Proposal(ask.force, after, GateVerdict(False, 0.0, 0.0, "no gain"), 0.0, ()))
 
 
 class World:
     """A deployment of ten replicas that serves as `truth` says, and the reconcilers that its tuner needs."""
 
-    def __init__(self, twin: Twin | None = None) -> None:
+    def __init__(self, twin: TwinPort | None = None) -> None:
         self.clock = FakeClock(1_700_000_040.0)
         self.store = MemoryStore(self.clock)
         self.ring, self.twin = TrafficRing(), twin
-        self.truth: Callable[[Values], Truth] = as_it_is
+        self.truth: Callable[[KnobValues], Truth] = as_it_is
         self.rps, self.ready, self.shed = 50, 10, 0
         self.late_s = 0.0
         """By how much earlier than a look a second of samples ends."""
@@ -95,12 +94,12 @@ class World:
 
     def start(self) -> None:
         """A control plane starts, anew."""
-        self.opinions = Opinions()
-        self.scaling = Scaling(self.store, self.clock, self.ring, self.opinions)
-        self.tuning = Tuning(self.store, self.clock, self.ring, self.opinions, self.scaling, self.twin)
+        self.opinions = LiveStatus()
+        self.scaling = ScalingController(self.store, self.clock, self.ring, self.opinions)
+        self.tuning = TuningController(self.store, self.clock, self.ring, self.opinions, self.scaling, self.twin)
         self.version = -1
 
-    async def deploy(self, name: str = "shop", mode: Mode = Mode.RECOMMEND, **scaling: Any) -> None:
+    async def deploy(self, name: str = "shop", mode: TuningMode = TuningMode.RECOMMEND, **scaling: Any) -> None:
         if await self.store.find("artifact", "default", DIGEST) is None:
             endpoint = EndpointSpec(name="buy", method="POST", path="/buy", batch=Batch(max_size=32, max_wait_s=0.05))
             service = ServiceSpec(name="shop", entry="s:S", endpoints=(endpoint,), objective=Objective(latency_s=0.5))
@@ -141,7 +140,7 @@ class World:
         await self.settle()
 
     async def attempt(self, **values: float) -> None:
-        await self.say(lambda was: standing.asked(was, values, "ann"))
+        await self.say(lambda was: values_in_force.asked(was, values, "ann"))
 
     async def stand(self, **changes: Any) -> None:
         """Let the rest of the status be so."""
@@ -188,7 +187,7 @@ class World:
         ids = [str(i) for i in range(self.ready)]
         knobs = planned(tuning, ids, now)
         trying = 0 if knobs is None or knobs.trial is None else len(ids if knobs.replicas is None else knobs.replicas)
-        force = tuning.values if trying else standing.in_force(tuning, now)
+        force = tuning.values if trying else values_in_force.in_force(tuning, now)
         told = [self.side(force, self.ready - trying)]
         if trying:
             told.append(self.side({**tuning.values, **tuning.trial.after}, trying))
@@ -217,7 +216,7 @@ class World:
             sides=tuple(side for side in told if side.replicas) if trying else (),
         )
 
-    def side(self, values: Values, replicas: int) -> Side:
+    def side(self, values: KnobValues, replicas: int) -> Side:
         truth = self.truth(values)
         calls = self.rps * replicas // max(self.ready, 1)
         # A side's latency wavers from minute to minute, as the world does.
@@ -254,12 +253,12 @@ class World:
         raise AssertionError(f"not within {most_s} s: {self.state().reason}; {await self.events()}")
 
 
-def cheaper(values: Values) -> Truth:
+def cheaper(values: KnobValues) -> Truth:
     """Half a batch costs less."""
     return Truth(work_s=0.06 if values.get("max_batch") == 16 else 0.1)
 
 
-def failing(values: Values) -> Truth:
+def failing(values: KnobValues) -> Truth:
     return Truth(failed=0.3 if values.get("max_batch") == 16 else 0.0)
 
 
@@ -355,7 +354,7 @@ async def test_what_does_not_prove_better_is_not_kept() -> None:
     ],
 )
 async def test_a_bad_canary_is_gone_within_a_tick_of_the_figures_that_show_it(
-    truth: Callable[[Values], Truth], why: str
+    truth: Callable[[KnobValues], Truth], why: str
 ) -> None:
     world = World()
     await world.deploy()
@@ -446,7 +445,7 @@ async def test_what_somebody_wished_before_it_was_switched_off_is_refused() -> N
     world = World()
     await world.deploy()
     await world.attempt(max_batch=16)  # nothing is known yet: it waits
-    await world.respec(tuning=TuningSpec(mode=Mode.OFF))
+    await world.respec(tuning=TuningSpec(mode=TuningMode.OFF))
     await world.live(130)
     assert ((await world.tuned()).asked, (await world.tuned()).trial) == (None, None)
     assert await world.events() == ["TrialRefused"]
@@ -463,11 +462,11 @@ async def trying(world: World, **values: float) -> None:
     ("happens", "why"),
     [
         (lambda w: w.respec(drain_s=5.0), "the spec was changed"),
-        (lambda w: w.respec(tuning=TuningSpec(mode=Mode.OFF)), "the mode is off"),
+        (lambda w: w.respec(tuning=TuningSpec(mode=TuningMode.OFF)), "the mode is off"),
         (lambda w: w.stand(target=2, state=RolloutState.PROGRESSING), "a rollout is under way"),
         (lambda w: w.stand(assignments=(), wanted=0), "there are no replicas"),
-        (lambda w: w.say(lambda s: standing.put(s, {"max_batch": 8}, w.clock.now(), "eve")), "key 'eve'"),
-        (lambda w: w.say(lambda s: standing.undone(s, w.clock.now(), "eve")), "somebody ended it"),
+        (lambda w: w.say(lambda s: values_in_force.put(s, {"max_batch": 8}, w.clock.now(), "eve")), "key 'eve'"),
+        (lambda w: w.say(lambda s: values_in_force.undone(s, w.clock.now(), "eve")), "somebody ended it"),
     ],
 )
 async def test_a_trial_ends_without_blame_when_the_ground_is_another(happens: Any, why: str) -> None:
@@ -532,14 +531,14 @@ async def test_a_trial_that_a_person_asked_for_outlasts_a_change_of_mode_and_the
     world = World()
     await world.deploy()
     await trying(world)
-    await world.respec(tuning=TuningSpec(mode=Mode.AUTO))
-    await world.respec(tuning=TuningSpec(mode=Mode.RECOMMEND))
+    await world.respec(tuning=TuningSpec(mode=TuningMode.AUTO))
+    await world.respec(tuning=TuningSpec(mode=TuningMode.RECOMMEND))
     await world.live(20)
     assert (await world.tuned()).trial is not None
     world = World(FakeTwin([promising({"max_batch": 24.0})]))
-    await world.deploy(mode=Mode.AUTO)
+    await world.deploy(mode=TuningMode.AUTO)
     await world.until(lambda s: s.trial is not None)
-    await world.respec(tuning=TuningSpec(mode=Mode.RECOMMEND))
+    await world.respec(tuning=TuningSpec(mode=TuningMode.RECOMMEND))
     await world.live(20)
     assert (await world.tuned()).trial is None
     entry = (await world.journal())[-1]
@@ -568,7 +567,7 @@ async def test_what_is_recommended_and_applied_is_taken_up_with_who_did_it() -> 
     world = World(FakeTwin([promising({"max_batch": 24.0})]))
     await world.deploy()
     await world.live(LEARNT)
-    await world.say(lambda was: standing.put(was, was.recommended.values if was.recommended else {}, 5.0, "ann"))
+    await world.say(lambda was: values_in_force.put(was, was.recommended.values if was.recommended else {}, 5.0, "ann"))
     entry = (await world.journal())[-1]
     assert (entry.figures["kind"], entry.figures["by"], entry.after) == (
         "change",
@@ -579,7 +578,7 @@ async def test_what_is_recommended_and_applied_is_taken_up_with_who_did_it() -> 
     mind = world.scaling.mind(("default", "shop"))
     assert mind is not None
     assert mind.law.max_batch == 24
-    await world.say(lambda was: standing.undone(was, 6.0, "ann"))
+    await world.say(lambda was: values_in_force.undone(was, 6.0, "ann"))
     assert mind.law.max_batch == 32
     assert {k.name: k.value for k in world.state().knobs}["max_batch"] == 32
 
@@ -587,14 +586,14 @@ async def test_what_is_recommended_and_applied_is_taken_up_with_who_did_it() -> 
 async def test_what_the_tuner_never_moves_is_in_the_journal_when_somebody_does() -> None:
     world = World()
     await world.deploy()
-    await world.say(lambda was: standing.put(was, {"max_wait_s": 0.01}, 5.0, "ann"))
+    await world.say(lambda was: values_in_force.put(was, {"max_wait_s": 0.01}, 5.0, "ann"))
     entry = (await world.journal())[-1]
     assert ("max_wait_s" in entry.before, "max_wait_s=0.01" in entry.after) == (False, True)
 
 
 async def test_auto_tries_a_knob_of_the_pool_by_turns_and_the_law_goes_along() -> None:
     world = World(FakeTwin([promising({"budget_share": 0.4})]))
-    await world.deploy(mode=Mode.AUTO)
+    await world.deploy(mode=TuningMode.AUTO)
     await world.until(lambda s: s.trial is not None)
     tried = (await world.tuned()).trial
     assert tried is not None
@@ -620,7 +619,7 @@ async def test_auto_tries_a_knob_of_the_pool_by_turns_and_the_law_goes_along() -
     assert record.replays(trial.figures)
 
 
-def turns_bad(values: Values) -> Truth:
+def turns_bad(values: KnobValues) -> Truth:
     """What is promoted is cheaper for a while; `world.truth` becomes this when it is in force."""
     return Truth(work_s=0.06, failed=0.05) if values.get("max_batch") == 16 else Truth()
 
@@ -659,7 +658,7 @@ async def test_a_control_plane_that_starts_anew_watches_what_another_one_promote
 
 
 async def test_what_holds_while_it_is_watched_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (guard, standing):
+    for module in (guard, values_in_force):
         monkeypatch.setattr(module, "PROBATION_S", guard.FRESH_S)
     world = await with_something_promoted()
     assert await world.until(lambda s: s.probation is None) <= guard.FRESH_S + LOOK_S
@@ -688,7 +687,7 @@ async def test_whoever_puts_values_in_force_just_before_it_goes_back_has_the_las
         statuses: list[Any] = [one.status for one in writes if isinstance(one, UpdateStatus)]
         if any(status.tuning.values == {} for status in statuses):
             shop = await world.shop()
-            anns = standing.put(shop.status.tuning, {"max_batch": 4.0}, world.clock.now(), "ann")
+            anns = values_in_force.put(shop.status.tuning, {"max_batch": 4.0}, world.clock.now(), "ann")
             await kept([UpdateStatus(shop, shop.status.model_copy(update={"tuning": anns}))])
         return await kept(writes)
 
@@ -701,7 +700,7 @@ async def test_whoever_puts_values_in_force_just_before_it_goes_back_has_the_las
 async def test_what_is_too_far_for_one_move_is_not_tried_and_the_journal_says_so() -> None:
     far = promising({"budget_share": 0.85})
     world = World(FakeTwin([lambda ask: replace(far(ask), record={"kind": "epoch"})]))
-    await world.deploy(mode=Mode.AUTO)
+    await world.deploy(mode=TuningMode.AUTO)
     await world.live(LEARNT + 60)
     assert (await world.tuned()).trial is None
     assert "too far for one move" in (await world.journal())[0].reason
@@ -717,7 +716,7 @@ def test_why_there_is_nothing_to_tune(bounds: dict[str, Any], why: str) -> None:
 async def test_too_few_calls_are_recommended_on_only() -> None:
     world = World(FakeTwin([promising({"max_batch": 24.0})]))
     world.rps = 2
-    await world.deploy(mode=Mode.AUTO)
+    await world.deploy(mode=TuningMode.AUTO)
     await world.live(LEARNT + 60)
     assert ((await world.tuned()).trial, (await world.tuned()).recommended is not None) == (None, True)
 
@@ -742,7 +741,7 @@ class Hanging(FakeTwin):
         self.asked: list[tuple[str, float]] = []
         self.clock: FakeClock | None = None
 
-    async def ask(self, ask: Ask) -> Answer:
+    async def ask(self, ask: TwinQuery) -> TwinResult:
         self.asked.append((ask.deployment, ask.now_s))
         if ask.deployment == "a":
             await asyncio.get_running_loop().create_future()
@@ -768,7 +767,7 @@ async def test_a_silent_twin_freezes_its_own_deployment_and_no_other() -> None:
 
 
 async def test_searches_of_all_take_a_tenth_of_a_processor_and_begin_in_the_order_in_which_they_were_due() -> None:
-    twin = FakeTwin([lambda ask: Answer(ask.search, cpu_s=3.0, trusted=False, distrust="busy 20 % off")])
+    twin = FakeTwin([lambda ask: TwinResult(ask.search, cpu_s=3.0, trusted=False, distrust="busy 20 % off")])
     world = World(twin)
     for name in "abcd":
         await world.deploy(name)
@@ -782,9 +781,9 @@ async def test_searches_of_all_take_a_tenth_of_a_processor_and_begin_in_the_orde
 async def test_a_twin_that_is_more_and_more_off_wakes_a_search_that_had_stopped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("kaon.control.ticks.CHECK_S", 60.0)
+    monkeypatch.setattr("kaon.control.tune.ticks.CHECK_S", 60.0)
 
-    def answer(ask: Ask) -> Answer:
+    def answer(ask: TwinQuery) -> TwinResult:
         return promising({})(ask) if ask.foresee_s is not None else finding_nothing(ask)
 
     twin = FakeTwin([answer])
@@ -878,7 +877,7 @@ async def test_minutes_are_charted_and_those_from_before_a_restart_are_there() -
 
 
 async def test_the_minutes_before_a_trial_by_turns_are_its_first_turn_and_none_begins_in_a_climb() -> None:
-    def answer(ask: Ask) -> Answer:
+    def answer(ask: TwinQuery) -> TwinResult:
         told = promising({"budget_share": 0.4})(ask)
         if ask.foresee_s is not None:
             return replace(told, foreseen_plain=(2.0,))
@@ -886,7 +885,7 @@ async def test_the_minutes_before_a_trial_by_turns_are_its_first_turn_and_none_b
         return replace(told, replayed=tuple((end_s, 2.0, 2.0) for end_s in ends))
 
     world = World(FakeTwin([answer]))
-    await world.deploy(mode=Mode.AUTO)
+    await world.deploy(mode=TuningMode.AUTO)
     await world.live(LEARNT - 120)
     world.rps = 80
     await world.live(180)
@@ -903,7 +902,7 @@ async def test_the_minutes_before_a_trial_by_turns_are_its_first_turn_and_none_b
 
 
 def test_minutes_of_few_calls_are_charted_with_the_next() -> None:
-    senses = Senses(Objective())
+    senses = TunerInputs(Objective())
     place = {"workspace": "w", "deployment": "d", "revision": 1, "span_s": 60.0}
     told = {"latency": {12: 30}, "busy_s": 2.0, "ready_s": 60.0}
     senses.recall(
@@ -914,7 +913,7 @@ def test_minutes_of_few_calls_are_charted_with_the_next() -> None:
 
 
 def test_a_minute_that_was_seen_in_part_is_neither_a_quiet_one_nor_what_the_next_one_climbs_from() -> None:
-    senses = Senses(Objective())
+    senses = TunerInputs(Objective())
 
     def seen(from_s: int, until_s: int) -> None:
         place = {"workspace": "w", "deployment": "d", "revision": 1, "span_s": 1.0}
@@ -936,7 +935,7 @@ def test_a_minute_that_was_seen_in_part_is_neither_a_quiet_one_nor_what_the_next
 async def test_what_is_found_after_a_gap_in_the_counts_is_tried_and_after_a_pause_in_the_calls_it_is_not() -> None:
     async def lived(pause: bool) -> TuningStatus:
         world = World(FakeTwin([promising({"max_batch": 24.0})]))
-        await world.deploy(mode=Mode.AUTO)
+        await world.deploy(mode=TuningMode.AUTO)
         await world.live(LEARNT - 300)
         if pause:
             world.rps = 0

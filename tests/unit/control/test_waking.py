@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kaon.clock import FakeClock
-from kaon.control.deployments import Deployments
+from kaon.control.deployments import DeploymentController
 from kaon.store.memory import MemoryStore
 from kaon.store.vault import Vault
 from kaon.types.cloud import CloudSpec, CloudStatus
@@ -21,7 +21,7 @@ class Asleep:
     def __init__(self, scaling: Scaling) -> None:
         self.store = MemoryStore()
         self.scaling = scaling
-        self.reconciler = Deployments(self.store, Vault(bytes(32)), FakeClock())
+        self.reconciler = DeploymentController(self.store, Vault(bytes(32)), FakeClock())
 
     async def __aenter__(self) -> Asleep:
         await self.store.create("cloud", "", "local", CloudSpec())

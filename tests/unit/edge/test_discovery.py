@@ -25,12 +25,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kaon.edge import messages
-from kaon.edge.discovery import Discovery, Told
+from kaon.edge.discovery import Discovery, SentEndpoints
 from kaon.edge.http2 import MESSAGE_MAX_BYTES, GrpcStream
-from kaon.edge.messages import ENDPOINTS, Request
+from kaon.edge.messages import ENDPOINTS, DiscoveryRequest
 from kaon.edge.protobuf import fields, message, varint
 from kaon.edge.resources import Json, endpoints
-from kaon.types.route import Endpoint
+from kaon.types.route import ReplicaEndpoint
 
 # --- bytes ---
 
@@ -269,12 +269,14 @@ def test_any_bytes_are_understood_or_refused(begin: bytes, wire: list[bytes]) ->
 
 
 def replicas(cluster: str, count: int = 1) -> Json:
-    found = tuple(Endpoint(replica="r", revision=1, address=f"unix:/r{n}", control_address=None) for n in range(count))
+    found = tuple(
+        ReplicaEndpoint(replica="r", revision=1, address=f"unix:/r{n}", control_address=None) for n in range(count)
+    )
     return endpoints(cluster, found)
 
 
-def asks(*clusters: str, nonce: str = "", refusal: str = "") -> Request:
-    return Request(ENDPOINTS, frozenset(clusters), nonce, refusal)
+def asks(*clusters: str, nonce: str = "", refusal: str = "") -> DiscoveryRequest:
+    return DiscoveryRequest(ENDPOINTS, frozenset(clusters), nonce, refusal)
 
 
 def said(texts: list[bytes]) -> list[tuple[str, list[str]]]:
@@ -291,7 +293,7 @@ def said(texts: list[bytes]) -> list[tuple[str, list[str]]]:
 
 
 def test_envoy_is_told_what_it_asks_for_and_then_only_what_changes() -> None:
-    told = Told({"a": replicas("a"), "b": replicas("b"), "c": replicas("c")})
+    told = SentEndpoints({"a": replicas("a"), "b": replicas("b"), "c": replicas("c")})
     assert said(told.answer(asks("a"))) == [("0", ["a"])]
     assert told.answer(asks("a", nonce="0")) == []
     assert said(told.answer(asks("a", "b", nonce="0"))) == [("1", ["b"])]
@@ -304,28 +306,28 @@ def test_envoy_is_told_what_it_asks_for_and_then_only_what_changes() -> None:
 
 
 def test_a_cluster_that_is_made_anew_asks_again_and_is_told_again() -> None:
-    told = Told({"a": replicas("a")})
+    told = SentEndpoints({"a": replicas("a")})
     told.answer(asks("a"))
     told.answer(asks("a", nonce="0"))
     assert said(told.answer(asks("a", nonce="0"))) == [("1", ["a"])]
 
 
 def test_a_cluster_that_goes_is_no_reason_to_tell_the_others_again() -> None:
-    told = Told({"a": replicas("a"), "b": replicas("b")})
+    told = SentEndpoints({"a": replicas("a"), "b": replicas("b")})
     told.answer(asks("a", "b"))
     told.answer(asks("a", "b", nonce="0"))
     assert told.answer(asks("a", nonce="0")) == []
 
 
 def test_nothing_is_said_of_clusters_that_are_not_known() -> None:
-    told = Told({})
+    told = SentEndpoints({})
     assert told.answer(asks("a")) == []
     told.documents["a"] = replicas("a")
     assert said(told.changed(["a"])) == [("0", ["a"])]
 
 
 def test_what_is_refused_together_is_sent_one_by_one_until_it_is_known_which_is_bad() -> None:
-    told = Told({"a": replicas("a"), "b": replicas("b")})
+    told = SentEndpoints({"a": replicas("a"), "b": replicas("b")})
     told.answer(asks("a", "b"))
     assert said(told.answer(asks("a", "b", nonce="0", refusal="no"))) == [("1", ["a"]), ("2", ["b"])]
     told.answer(asks("a", "b", nonce="1"))
@@ -336,7 +338,7 @@ def test_what_is_refused_together_is_sent_one_by_one_until_it_is_known_which_is_
 
 def test_requests_are_read_with_their_reasons() -> None:
     text = message(3, "a") + message(4, ENDPOINTS) + message(5, "7") + message(6, varint(1, 13) + message(2, "bad"))
-    assert messages.request(text) == Request(ENDPOINTS, frozenset("a"), "7", "bad")
+    assert messages.request(text) == DiscoveryRequest(ENDPOINTS, frozenset("a"), "7", "bad")
 
 
 # --- the server ---

@@ -13,8 +13,8 @@ from pydantic import BaseModel
 
 from kaon.edge import files, resources
 from kaon.edge.layout import Layout
-from kaon.edge.table import RULES, Table, build, differing, mixed
-from kaon.types.route import Backend, Endpoint, Route
+from kaon.edge.table import RULES, RouteTable, build, differing, mixed
+from kaon.types.route import Backend, ReplicaEndpoint, Route
 
 
 def route(**fields: Any) -> Route:
@@ -27,8 +27,8 @@ def route(**fields: Any) -> Route:
     return Route.model_construct(**(Route.model_construct().__dict__ | given | fields))
 
 
-def endpoint(name: str = "a", revision: int = 1, **fields: Any) -> Endpoint:
-    return Endpoint.model_construct(
+def endpoint(name: str = "a", revision: int = 1, **fields: Any) -> ReplicaEndpoint:
+    return ReplicaEndpoint.model_construct(
         **({"replica": name, "revision": revision, "address": f"unix:/r/{name}", "control_address": None} | fields)
     )
 
@@ -168,7 +168,7 @@ garbage_routes = st.builds(
     timeout_s=st.one_of(st.floats(), anything),
 )
 garbage_endpoints = st.builds(
-    lambda **fields: Endpoint.model_construct(**fields),
+    lambda **fields: ReplicaEndpoint.model_construct(**fields),
     replica=anything,
     revision=st.one_of(st.integers(), anything),
     address=st.one_of(
@@ -179,7 +179,7 @@ garbage_endpoints = st.builds(
 
 
 @given(st.lists(garbage_routes, max_size=4), st.lists(garbage_endpoints, max_size=4))
-def test_garbage_never_raises_and_never_touches_the_good(routes: list[Route], endpoints: list[Endpoint]) -> None:
+def test_garbage_never_raises_and_never_touches_the_good(routes: list[Route], endpoints: list[ReplicaEndpoint]) -> None:
     good, replica = route(deployment="good", prefix="/good"), endpoint()
     last = build([good], {("default", "good"): [replica]})
     table = build([good, *routes], {("default", "good"): [replica], KEY: endpoints}, last)
@@ -188,7 +188,7 @@ def test_garbage_never_raises_and_never_touches_the_good(routes: list[Route], en
     assert_sound(table)
 
 
-def assert_sound(table: Table) -> None:
+def assert_sound(table: RouteTable) -> None:
     """What Envoy's own checks ask of a configuration, as far as a test without Envoy can tell."""
     for rule in table.rules:
         assert rule.prefix.startswith("/")

@@ -8,12 +8,12 @@ import pytest
 
 from kaon.laws.admit import (
     Admitted,
-    Load,
+    LearnedService,
     Pace,
+    QueueLoad,
+    QueueRoom,
+    RefusalPace,
     Refused,
-    Room,
-    Service,
-    Turned,
     decide,
     late,
     learn,
@@ -24,7 +24,7 @@ from kaon.laws.admit import (
 )
 from kaon.types.key import Priority
 
-PLENTY = Room(0, 0, 1024)
+PLENTY = QueueRoom(0, 0, 1024)
 
 
 def load(
@@ -36,19 +36,19 @@ def load(
     samples: int = 50,
     per_round: int = 1,
     standing: bool = False,
-) -> Load:
-    return Load(ahead, ahead, per_round, busy, slots, Service(seconds, 0.0, samples), 0.0, standing)
+) -> QueueLoad:
+    return QueueLoad(ahead, ahead, per_round, busy, slots, LearnedService(seconds, 0.0, samples), 0.0, standing)
 
 
 def test_one_caller_fills_at_most_half_of_the_queue_and_leaves_room_for_the_next() -> None:
-    alone = [calls for calls in range(1024) if decide(load(0), Room(calls, calls, 1024), math.inf) == Admitted()]
+    alone = [calls for calls in range(1024) if decide(load(0), QueueRoom(calls, calls, 1024), math.inf) == Admitted()]
     assert len(alone) == 512
-    assert decide(load(0), Room(512, 0, 1024), math.inf) == Admitted()
+    assert decide(load(0), QueueRoom(512, 0, 1024), math.inf) == Admitted()
 
 
 def test_low_keys_get_less_of_the_queue_and_high_ones_more() -> None:
     def most(priority: Priority) -> int:
-        return next(n for n in range(1024) if decide(load(0), Room(n, n, 1024), math.inf, priority) != Admitted())
+        return next(n for n in range(1024) if decide(load(0), QueueRoom(n, n, 1024), math.inf, priority) != Admitted())
 
     assert most(Priority.LOW) < most(Priority.NORMAL) < most(Priority.HIGH)
 
@@ -73,7 +73,7 @@ def test_rows_that_ride_in_one_batch_wait_for_one_batch() -> None:
 
 def test_nobody_is_refused_on_too_little_evidence() -> None:
     assert decide(load(50, samples=3), PLENTY, patience_s=0.01) == Admitted()
-    assert not late(Service(10.0, 0.0, 3), left_s=0.01)
+    assert not late(LearnedService(10.0, 0.0, 3), left_s=0.01)
 
 
 def test_a_burst_may_fill_the_time_that_callers_have_and_a_standing_queue_only_a_few_rounds() -> None:
@@ -83,8 +83,8 @@ def test_a_burst_may_fill_the_time_that_callers_have_and_a_standing_queue_only_a
 
 
 def test_how_long_a_standing_queue_may_be_is_in_the_services_own_time() -> None:
-    assert standing_s(Service(2.0, 0.0, 50)) == pytest.approx(10.0)
-    assert standing_s(Service(0.001, 0.0, 50)) == pytest.approx(0.5)
+    assert standing_s(LearnedService(2.0, 0.0, 50)) == pytest.approx(10.0)
+    assert standing_s(LearnedService(0.001, 0.0, 50)) == pytest.approx(0.5)
 
 
 def test_a_low_priority_is_judged_by_how_its_own_line_moves() -> None:
@@ -94,15 +94,15 @@ def test_a_low_priority_is_judged_by_how_its_own_line_moves() -> None:
     assert pace.seconds == pytest.approx(1.0)
     assert pace.after(60.0, 0, memory_s=2.0).seconds > 100, "it has not moved for long"
     assert pace.again(60.0).seconds == pytest.approx(1.0), "nobody waited"
-    slow = Load(3, 3, 1, 2, 2, Service(0.1, 0.0, 50), pace_s=pace.seconds)
+    slow = QueueLoad(3, 3, 1, 2, 2, LearnedService(0.1, 0.0, 50), pace_s=pace.seconds)
     assert isinstance(decide(slow, PLENTY, patience_s=2.0, priority=Priority.LOW), Refused)
 
 
 def test_callers_who_hang_up_after_a_while_show_how_long_they_wait_and_others_nothing() -> None:
-    assert patience_s(Service(0.05, 0.0, 50), 0.3) == pytest.approx(0.24)
-    assert patience_s(Service(0.05, 0.0, 50), 0.2) == math.inf
-    assert patience_s(Service(0.0, 0.0, 50), 0.05) == math.inf
-    assert patience_s(Service(0.05, 0.0, 3), 9.0) == math.inf
+    assert patience_s(LearnedService(0.05, 0.0, 50), 0.3) == pytest.approx(0.24)
+    assert patience_s(LearnedService(0.05, 0.0, 50), 0.2) == math.inf
+    assert patience_s(LearnedService(0.0, 0.0, 50), 0.05) == math.inf
+    assert patience_s(LearnedService(0.05, 0.0, 3), 9.0) == math.inf
 
 
 def test_a_queue_stands_when_it_was_not_empty_for_a_quarter_of_the_timeout() -> None:
@@ -113,7 +113,7 @@ def test_a_queue_stands_when_it_was_not_empty_for_a_quarter_of_the_timeout() -> 
 
 
 def test_what_is_late_by_the_best_time_is_not_begun_and_doubt_counts_for_it() -> None:
-    sure, unsure = Service(1.0, 0.0, 50), Service(1.0, 0.7, 50)
+    sure, unsure = LearnedService(1.0, 0.0, 50), LearnedService(1.0, 0.7, 50)
     assert late(sure, left_s=0.9)
     assert not late(sure, left_s=1.1)
     assert not late(unsure, left_s=0.4)
@@ -121,19 +121,19 @@ def test_what_is_late_by_the_best_time_is_not_begun_and_doubt_counts_for_it() ->
 
 def test_a_refused_call_comes_back_when_the_queue_is_served_and_not_with_all_the_others() -> None:
     seen = load(10, seconds=0.2)
-    crowd = Turned(count=40.0)
+    crowd = RefusalPace(count=40.0)
     assert retry_after_s(seen, crowd, 0.0) == pytest.approx(1.1)
     assert retry_after_s(seen, crowd, 1.0) == pytest.approx(5.1)
 
 
 def test_the_time_to_come_back_is_never_nothing_and_never_for_ever() -> None:
-    assert retry_after_s(load(0, seconds=0.0), Turned(), 0.0) == pytest.approx(0.1)
-    late_ones = [retry_after_s(load(1000, seconds=100.0), Turned(), chance) for chance in (0.0, 0.5, 1.0)]
+    assert retry_after_s(load(0, seconds=0.0), RefusalPace(), 0.0) == pytest.approx(0.1)
+    late_ones = [retry_after_s(load(1000, seconds=100.0), RefusalPace(), chance) for chance in (0.0, 0.5, 1.0)]
     assert late_ones == [pytest.approx(30.0), pytest.approx(45.0), pytest.approx(60.0)]
 
 
 def test_who_was_turned_away_is_forgotten_within_seconds() -> None:
-    turned = Turned()
+    turned = RefusalPace()
     for _ in range(100):
         turned = turned.more(10.0)
     assert turned.count == pytest.approx(100)
@@ -141,7 +141,7 @@ def test_who_was_turned_away_is_forgotten_within_seconds() -> None:
 
 
 def test_the_service_time_follows_what_is_seen() -> None:
-    service = Service()
+    service = LearnedService()
     for _ in range(100):
         service = learn(service, 0.5)
     assert (service.seconds, service.deviation_s) == (pytest.approx(0.5), pytest.approx(0.0))

@@ -12,25 +12,27 @@ import typer.main
 
 from kaon.cli import app
 from kaon.laws import advise
-from kaon.laws.advise import FIRM, Seen, State, Terms
-from kaon.laws.advise.standing import RULES
+from kaon.laws.advise import FIRM, AdviceMinute, AdviceState, AdviceTerms
+from kaon.laws.advise.active import RULES
 from kaon.laws.advise.state import ACCEPTED
 from kaon.types.advice import Advice, Finding
 from kaon.types.objective import Objective
 from kaon.types.observation import Batches
-from kaon.types.tuning import KnobState, Mode, Reach, Recommendation
+from kaon.types.tuning import KnobState, Reach, Recommendation, TuningMode
 from kaon.types.window import LossParts, Window
 
 MIB = 2**20
 OBJECTIVE = Objective(latency_s=0.5)
-TERMS = Terms("default", "greeter", OBJECTIVE, least=1, most=10, largest_batch=8, memory_limit_bytes=512 * MIB)
+TERMS = AdviceTerms("default", "greeter", OBJECTIVE, least=1, most=10, largest_batch=8, memory_limit_bytes=512 * MIB)
 CHEAP = Batches(count=60, rows=360, seconds=21.6, rows_squared=2400, rows_seconds=144)
 """Of six rows, of which each costs a hundredth of a second: an empty batch costs next to nothing."""
 DEAR = Batches(count=1920, rows=2304, seconds=192, rows_squared=3072, rows_seconds=230.4)
 """Of one or two rows; all of a batch's tenth of a second is its own, however many there are."""
 
 
-def minute(terms: Terms = TERMS, completed: float = 1.0, *, waited: int | None = 0, **figures: Any) -> Seen:
+def minute(
+    terms: AdviceTerms = TERMS, completed: float = 1.0, *, waited: int | None = 0, **figures: Any
+) -> AdviceMinute:
     """A minute in which all is well, but for what is given."""
     batches = figures.pop("batches", CHEAP)
     usual: dict[str, Any] = {
@@ -48,17 +50,17 @@ def minute(terms: Terms = TERMS, completed: float = 1.0, *, waited: int | None =
         "memory_bytes": 100 * MIB,
     }
     loss = LossParts(total=1, latency=0, completion=0, utilisation=0, cost=1, completed=completed, price=1)
-    return Seen(terms, Window(loss=loss, **{**usual, **figures}), waited, batches)
+    return AdviceMinute(terms, Window(loss=loss, **{**usual, **figures}), waited, batches)
 
 
 @dataclass
 class Told:
     """A deployment's minutes, one after the other."""
 
-    state: State = field(default_factory=State)
+    state: AdviceState = field(default_factory=AdviceState)
     minutes: int = 0
 
-    def sees(self, seen: Seen, times: int = 1) -> tuple[Advice, ...]:
+    def sees(self, seen: AdviceMinute, times: int = 1) -> tuple[Advice, ...]:
         for _ in range(times):
             self.minutes += 1
             at_s = 60.0 * self.minutes
@@ -71,7 +73,7 @@ def findings(advice: Sequence[Advice]) -> list[Finding]:
     return [a.finding for a in advice]
 
 
-def terms(**changes: Any) -> Terms:
+def terms(**changes: Any) -> AdviceTerms:
     return replace(TERMS, **changes)
 
 
@@ -80,7 +82,7 @@ BETTER = Recommendation(values={"max_batch": 4.0}, gain=0.08, least=0.03, at=1)
 MARGIN = Recommendation(values={"margin": 0.9}, gain=0.08, least=0.03, at=1)
 EMPTY: dict[str, Any] = {"batch_rows": 1.2, "busy": 0.8, "batches": DEAR}
 
-CASES: list[tuple[Finding, Seen, int, str, str]] = [
+CASES: list[tuple[Finding, AdviceMinute, int, str, str]] = [
     (Finding.OVERSIZED, minute(terms(least=4), busy=0.1), 30, "--min 1", "3 of 4 replicas fewer (75 % of the cost)"),
     (Finding.UNDERSIZED, minute(terms(most=4), busy=0.95), 0, "scale greeter --max 6", "busy 63 % in place of 95 %"),
     (Finding.UNDERSIZED, minute(terms(most=4), 0.9, busy=0.8), 0, "--max 5", "busy 64 % in place of 80 %"),
@@ -106,7 +108,13 @@ CASES: list[tuple[Finding, Seen, int, str, str]] = [
         "kaon tune greeter --try max_wait_s=0.05",
         "busy 57 % in place of 80 %",
     ),
-    (Finding.BATCH, minute(terms(mode=Mode.OFF), **EMPTY), 0, "kaon tune greeter --recommend", "in place of 80 %"),
+    (
+        Finding.BATCH,
+        minute(terms(mode=TuningMode.OFF), **EMPTY),
+        0,
+        "kaon tune greeter --recommend",
+        "in place of 80 %",
+    ),
     (Finding.BATCH, minute(**EMPTY), 0, "kaon tune greeter --auto", "in place of 80 %"),
     (
         Finding.BATCH,
@@ -142,7 +150,7 @@ CASES: list[tuple[Finding, Seen, int, str, str]] = [
 
 @pytest.mark.parametrize(("finding", "seen", "known", "command", "gain"), CASES)
 def test_it_is_found_after_it_held_for_a_while_with_its_gain_and_the_command_that_mends_it(
-    finding: Finding, seen: Seen, known: int, command: str, gain: str
+    finding: Finding, seen: AdviceMinute, known: int, command: str, gain: str
 ) -> None:
     told = Told()
     assert told.sees(seen, max(FIRM, known) - 1) == ()
@@ -156,7 +164,7 @@ def test_it_is_found_after_it_held_for_a_while_with_its_gain_and_the_command_tha
 
 @pytest.mark.parametrize(("finding", "seen", "known", "command", "gain"), CASES)
 def test_it_is_dropped_after_it_was_well_for_a_while_and_not_before(
-    finding: Finding, seen: Seen, known: int, command: str, gain: str
+    finding: Finding, seen: AdviceMinute, known: int, command: str, gain: str
 ) -> None:
     told = Told()
     told.sees(seen, FIRM + known)
@@ -188,7 +196,7 @@ def test_what_comes_and_goes_is_not_told() -> None:
 
 def test_minutes_without_figures_neither_count_nor_clear() -> None:
     told = Told()
-    empty = Seen(terms(most=4), Window(at_s=0, span_s=60))
+    empty = AdviceMinute(terms(most=4), Window(at_s=0, span_s=60))
     for _ in range(FIRM):
         told.sees(minute(terms(most=4), busy=0.95))
         told.sees(empty)
@@ -267,7 +275,7 @@ def test_waiting_that_is_rare_or_short_does_not_hurt() -> None:
 
 def test_an_empty_batch_that_costs_little_or_a_tuner_that_acts_by_itself_needs_no_advice() -> None:
     assert Told().sees(minute(batch_rows=1.2, busy=0.8), 30) == ()
-    assert Told().sees(minute(terms(mode=Mode.AUTO, recommended=BETTER), **EMPTY), 30) == ()
+    assert Told().sees(minute(terms(mode=TuningMode.AUTO, recommended=BETTER), **EMPTY), 30) == ()
 
 
 def test_a_recommendation_that_is_gone_is_not_to_be_applied() -> None:

@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
+from kaon.laws.replica_states import ReplicaState
 from kaon.laws.rollout import next_look_at, step
-from kaon.laws.world import Seen
 from kaon.types.deployment import (
     Canary,
     DeploymentSpec,
@@ -37,7 +37,7 @@ class Story:
         )
         self.now, self.target, self.rps, self.generation, self.shadow = 1000.0, 1, rps, 1, None
         self.status = DeploymentStatus()
-        self.world: dict[tuple[int, int], Seen] = {}
+        self.world: dict[tuple[int, int], ReplicaState] = {}
         self.samples: list[Sample] = []
         self.broken: dict[int, Phase] = {}
         self.failing = self.slow = self.outage = 0.0
@@ -56,7 +56,9 @@ class Story:
             self._answer(assignment.revision, assignment.weight)
         running = {(a.revision, o) for a in self.status.assignments for o in a.ordinals}
         self.world = {
-            (r, o): Seen(revision=r, ordinal=o, phase=self.broken.get(r, Phase.READY), begun_at=self.now, restarts=9)
+            (r, o): ReplicaState(
+                revision=r, ordinal=o, phase=self.broken.get(r, Phase.READY), begun_at=self.now, restarts=9
+            )
             for r, o in running
         }
         seen, generation = list(self.world.values()), self.generation

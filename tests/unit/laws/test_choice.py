@@ -7,7 +7,7 @@ import pytest
 from kaon.laws import choice
 from kaon.laws.scale import Scale
 from kaon.laws.scaling_peers import Hpa, Knative, Predictive, RayServe, SkyServe
-from kaon.types.deployment import Floor, Law, Scaling
+from kaon.types.deployment import Floor, Scaling, ScalingLawName
 from kaon.types.objective import Objective
 from kaon.types.service import Batch, EndpointSpec, ServiceSpec
 
@@ -21,15 +21,15 @@ def service(**endpoint: object) -> ServiceSpec:
 @pytest.mark.parametrize(
     ("name", "law"),
     [
-        (Law.KAON, Scale(AIM, 8, start_s=5.0)),
-        (Law.KNATIVE, Knative(target=8.0)),
-        (Law.RAY_SERVE, RayServe(target=2.0)),
-        (Law.HPA, Hpa(target=0.7 * 8)),
-        (Law.SKY_SERVE, SkyServe(target=0.7 * 40)),
-        (Law.PREDICTIVE, Predictive(Knative(target=8.0), season_s=86_400.0, start_s=5.0)),
+        (ScalingLawName.KAON, Scale(AIM, 8, start_s=5.0)),
+        (ScalingLawName.KNATIVE, Knative(target=8.0)),
+        (ScalingLawName.RAY_SERVE, RayServe(target=2.0)),
+        (ScalingLawName.HPA, Hpa(target=0.7 * 8)),
+        (ScalingLawName.SKY_SERVE, SkyServe(target=0.7 * 40)),
+        (ScalingLawName.PREDICTIVE, Predictive(Knative(target=8.0), season_s=86_400.0, start_s=5.0)),
     ],
 )
-def test_every_law_can_be_chosen_and_has_its_vendors_defaults(name: Law, law: object) -> None:
+def test_every_law_can_be_chosen_and_has_its_vendors_defaults(name: ScalingLawName, law: object) -> None:
     assert choice.law(Scaling(law=name), AIM, 8, start_s=5.0, serves_rps=40.0) == law
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from kaon.laws.loss import LEAST_PRICE, Seen, joined, latency_loss, loss, merged, next_price
+from kaon.laws.loss import LEAST_PRICE, LossInputs, joined, latency_loss, loss, merged, next_price
 from kaon.types.objective import Objective
 
 OBJECTIVE = Objective(latency_s=0.2, completion=0.99)
 
 
-def window(arrivals: int = 1000, well: int = 1000, busy_s: float = 70.0, latency: float = 0.0) -> Seen:
-    return Seen(arrivals, well, latency, busy_s, 100.0, 100.0)
+def window(arrivals: int = 1000, well: int = 1000, busy_s: float = 70.0, latency: float = 0.0) -> LossInputs:
+    return LossInputs(arrivals, well, latency, busy_s, 100.0, 100.0)
 
 
 def test_a_window_on_target_costs_only_its_cost() -> None:
@@ -48,7 +48,7 @@ def test_utilisation_is_a_band() -> None:
 
 
 def test_nothing_to_serve_is_not_idleness() -> None:
-    assert loss(OBJECTIVE, Seen(0, 0, 0.0, 0.0, 60.0, 60.0), 0.1).total == 0
+    assert loss(OBJECTIVE, LossInputs(0, 0, 0.0, 0.0, 60.0, 60.0), 0.1).total == 0
 
 
 def test_the_price_of_a_miss_rises_while_the_budget_burns_and_falls_again() -> None:

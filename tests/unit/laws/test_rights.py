@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaon.laws.rights import Standing, grantable, standing
+from kaon.laws.rights import EffectiveRights, grantable, standing
 from kaon.types.key import RIGHTS, KeySpec, KeyStatus, Priority, Right, Role
 from kaon.types.resource import Key
 
@@ -32,7 +32,7 @@ def key(uid: str, role: Role = Role.EDITOR, *, revoked_at: float | None = None, 
     )
 
 
-def stand(*line: Key, now: float = NOW) -> Standing:
+def stand(*line: Key, now: float = NOW) -> EffectiveRights:
     return standing(line[0], {k.uid: k for k in line}, now)
 
 
@@ -45,8 +45,8 @@ def test_a_key_of_the_platform_has_its_roles_rights() -> None:
 
 
 def test_revoked_and_expired_keys_have_nothing() -> None:
-    assert stand(key("k", revoked_at=1.0)) == Standing(lapsed="revoked")
-    assert stand(key("k", expires_at=NOW)) == Standing(lapsed="expired")
+    assert stand(key("k", revoked_at=1.0)) == EffectiveRights(lapsed="revoked")
+    assert stand(key("k", expires_at=NOW)) == EffectiveRights(lapsed="expired")
     assert not stand(key("k", expires_at=NOW + 1)).lapsed
 
 

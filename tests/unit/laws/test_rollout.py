@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from kaon.laws.rollout import Seen, describe, next_look_at, step
+from kaon.laws.rollout import ReplicaState, describe, next_look_at, step
 from kaon.types.deployment import DeploymentSpec, DeploymentStatus, Rollout, RolloutState, Scaling, Template
 from kaon.types.replica import INSTALL_LIMIT_S, Phase
 
@@ -30,7 +30,7 @@ class Story:
         self.generation = 1
         self.target = 1
         self.status = DeploymentStatus()
-        self.world: dict[tuple[int, int], Seen] = {}
+        self.world: dict[tuple[int, int], ReplicaState] = {}
         self.now = 1000.0
 
     def change(self, new: DeploymentSpec | None = None, *, target: int | None = None) -> None:
@@ -43,7 +43,7 @@ class Story:
 
     def put(self, revision: int, ordinal: int, phase: Phase, **seen: object) -> None:
         fields = {"begun_at": self.now, **seen}
-        self.world[revision, ordinal] = Seen(revision=revision, ordinal=ordinal, phase=phase, **fields)
+        self.world[revision, ordinal] = ReplicaState(revision=revision, ordinal=ordinal, phase=phase, **fields)
 
     def obey(self, phase: Phase = Phase.READY, revisions: Iterable[int] | None = None) -> None:
         """Start what is assigned, in `phase`, and end what is not."""
@@ -330,12 +330,12 @@ def test_a_replica_is_never_given_the_ordinal_of_one_that_is_still_ending(served
 
 def test_what_the_reason_says_is_not_said_again() -> None:
     words = "`s` cannot start: URL is not set. Set URL."
-    seen = Seen(
+    seen = ReplicaState(
         revision=1, ordinal=0, phase=Phase.CONFIG_ERROR, reason=words, begun_at=0.0, last_line=f"ConfigError: {words}"
     )
     assert describe(seen).count("URL is not set") == 1
     ended = "It ended with exit code 1: ValueError: no"
-    seen = Seen(
+    seen = ReplicaState(
         revision=1, ordinal=0, phase=Phase.CRASHED, reason=ended, begun_at=0.0, exit_code=1, last_line="ValueError: no"
     )
     assert describe(seen).count("exit code") == describe(seen).count("ValueError") == 1

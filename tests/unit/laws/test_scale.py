@@ -10,7 +10,7 @@ import pytest
 
 from kaon.laws import forecast
 from kaon.laws.scale import Scale, ScaleState
-from kaon.laws.scaling import Bounds, Decision
+from kaon.laws.scaling import Bounds, ScalingDecision
 from kaon.laws.service_time import ServiceTime, learn
 from kaon.types.deployment import Floor
 from kaon.types.objective import Objective
@@ -51,10 +51,10 @@ def seen(at_s: float, calls: int | None, replicas: int, **more: object) -> Obser
 
 def follow(
     calls: list[int | None], law: Scale = LAW, bounds: Bounds = BOUNDS, state: ScaleState | None = None, at_s: float = 0
-) -> tuple[ScaleState, list[Decision]]:
+) -> tuple[ScaleState, list[ScalingDecision]]:
     """The law at work, each decision in force at the next tick."""
     state = law.begin() if state is None else state
-    decisions: list[Decision] = []
+    decisions: list[ScalingDecision] = []
     replicas = bounds.min
     for i, count in enumerate(calls):
         state, decision = law.step(state, bounds, seen(at_s + 2.0 * (i + 1), count, replicas))
@@ -209,7 +209,7 @@ def test_service_time_is_learnt_from_sums() -> None:
 def test_calls_that_carry_many_rows_cost_as_many() -> None:
     _, one_row_each = follow([400] * 60)
     law, state, replicas = LAW, LAW.begin(), 1
-    decisions: list[Decision] = []
+    decisions: list[ScalingDecision] = []
     for i in range(60):  # the same 400 rows in every two seconds, in calls of ten
         state, decision = law.step(state, BOUNDS, seen(2.0 * (i + 1), 40, replicas, batches=batches(400), began=40))
         replicas = decision.replicas

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kaon.laws.scaling import Bounds, Law
+from kaon.laws.scaling import Bounds, ScalingLaw
 from kaon.laws.scaling_peers import Hpa, Knative, Predictive, RayServe, SkyServe
 from kaon.types.observation import Observation
 
@@ -13,7 +13,7 @@ LAWS = [Knative(), RayServe(), Hpa(), SkyServe(), Predictive()]
 
 
 def feed(
-    law: Law, figures: list[int | None], ready: int | None = None, state: object = None, at_s: float = 0.0
+    law: ScalingLaw, figures: list[int | None], ready: int | None = None, state: object = None, at_s: float = 0.0
 ) -> tuple[object, list[int]]:
     """One observation per 2 s, calls in flight and arrivals alike; `ready` None: the last decision is in force."""
     state = law.begin() if state is None else state
@@ -101,7 +101,7 @@ def test_the_predictive_law_sees_a_season_come_again() -> None:
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: type(law).__name__)
-def test_without_figures_a_peer_keeps_what_it_has(law: Law) -> None:
+def test_without_figures_a_peer_keeps_what_it_has(law: ScalingLaw) -> None:
     state, before = feed(law, [40] * 200)
     _, after = feed(law, [None] * 50, ready=before[-1], state=state, at_s=400)
     assert set(after) == {before[-1]}

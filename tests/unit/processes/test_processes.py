@@ -236,7 +236,7 @@ async def test_the_environment_and_open_files_are_exactly_what_was_given(
 
 
 async def test_limits_are_in_force_and_memory_running_out_hits_the_process_first(lock: Path) -> None:
-    pid = start(lock, limits=processes.Limits(open_files=99, oom_score_adj=700))
+    pid = start(lock, limits=processes.ProcessLimits(open_files=99, oom_score_adj=700))
     assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (99, 99)
     assert resource.prlimit(pid, resource.RLIMIT_CORE) == (0, 0)
     assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "700\n"

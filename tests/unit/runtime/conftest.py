@@ -16,13 +16,13 @@ from tests.unit.runtime.replica_process import Process
 from tests.waiting import until
 
 from kaon.clock import FakeClock
+from kaon.runtime.access_list import AccessList
 from kaon.runtime.app import App
 from kaon.runtime.control import Control
-from kaon.runtime.door import Door
-from kaon.runtime.gate import Gate
 from kaon.runtime.inflight import Flights
 from kaon.runtime.lane import Lane
 from kaon.runtime.protocol import ReplicaProtocol
+from kaon.runtime.request_checks import RequestChecks
 from kaon.runtime.server import bound, server
 from kaon.runtime.serving import Serving
 from kaon.sdk.service import construct, service_of
@@ -91,7 +91,7 @@ def _closed() -> Access:
 async def _running(cls: type, path: Path, access: Access, open_door: bool) -> AsyncIterator[Running]:
     clock = FakeClock()
     flights = Flights(Path(f"{path}f"))
-    serving = Serving(Door(Gate(access, clock)), asyncio.get_running_loop(), "/prefix/", flights)
+    serving = Serving(RequestChecks(AccessList(access, clock)), asyncio.get_running_loop(), "/prefix/", flights)
     control = Control(serving)
     instance = construct(service_of(cls), {})
     if open_door:

@@ -9,14 +9,14 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from kaon.agent.probe import ControlSockets
-from kaon.agent.workloads import ControlTokens
+from kaon.agent.act.workloads import ControlTokens
+from kaon.agent.observe.probes import ControlSockets
 from kaon.clock import FakeClock
 from kaon.drivers.port import Addresses
 from kaon.errors import Unavailable
+from kaon.runtime.access_list import AccessList
 from kaon.runtime.control import Control
-from kaon.runtime.door import Door
-from kaon.runtime.gate import Gate
+from kaon.runtime.request_checks import RequestChecks
 from kaon.runtime.server import bound, server
 from kaon.runtime.serving import Serving
 from kaon.types.key import Access
@@ -39,7 +39,7 @@ async def serve() -> AsyncIterator[Serve]:
     running = []
 
     async def begin(token: str) -> str:
-        serving = Serving(Door(Gate(Access(), FakeClock())), asyncio.get_running_loop())
+        serving = Serving(RequestChecks(AccessList(Access(), FakeClock())), asyncio.get_running_loop())
         listener = bound("127.0.0.1:0")
         private = server(Control(serving, token=token), http="httptools", keep_alive_s=60, drain_s=1)
         running.append((private, asyncio.create_task(private.serve(sockets=[listener])), serving))

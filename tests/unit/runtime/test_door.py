@@ -14,9 +14,9 @@ from starlette.routing import Route
 
 import kaon
 from kaon.errors import Forbidden
-from kaon.guesses import WINDOW_S
+from kaon.login_throttle import WINDOW_S
 from kaon.runtime import bodies
-from kaon.runtime.door import WRONG_KEYS
+from kaon.runtime.request_checks import WRONG_KEYS
 from kaon.runtime.site import Site, site_of
 
 ui = Starlette(routes=[Route("/page", lambda request: PlainTextResponse("x"), methods=["GET", "PUT"])])

@@ -12,7 +12,7 @@ from tests.figures import Stopwatch
 from tests.waiting import lasts
 
 import kaon
-from kaon.runtime.memory import EVERY_S, Memory, _resident, used
+from kaon.runtime.memory import EVERY_S, MemoryMeter, _resident, used
 from kaon.types.figures import ReplicaFigures
 
 
@@ -76,7 +76,7 @@ async def test_a_replica_tells_what_memory_it_and_its_children_use(serve: Any, e
 
 
 async def test_memory_is_looked_at_every_few_seconds_however_often_it_is_asked_for() -> None:
-    memory = Memory()
+    memory = MemoryMeter()
     first = memory.read(0.0)
     held = b"x" * 2**26
     assert memory.read(EVERY_S - 1) == first

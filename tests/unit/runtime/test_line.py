@@ -9,7 +9,7 @@ import pytest
 from tests.waiting import turns
 
 from kaon.runtime.call import Call
-from kaon.runtime.line import PASSED_OVER, Line
+from kaon.runtime.call_queue import PASSED_OVER, CallQueue
 from kaon.types.key import Grant, Priority
 
 
@@ -17,7 +17,7 @@ class Lane:
     """What a call needs of its lane."""
 
     def __init__(self) -> None:
-        self.line: Line[Call] = Line()
+        self.line: CallQueue[Call] = CallQueue()
 
     def left(self, call: Call) -> None:
         if call.place is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import kaon
-from kaon.laws.admit import Service
+from kaon.laws.admit import LearnedService
 from kaon.runtime.call import Call
 from kaon.types.key import Access, Grant, Priority, key_hash
 
@@ -99,7 +99,7 @@ async def test_a_call_whose_time_would_not_be_enough_any_more_is_not_begun(
     late = ask(running, path, "late", **{"x-request-timeout": "4"})
     fine = ask(running, path, "fine", "kaon_other")
     await eventually(lambda: lane.queued == 2)
-    lane._service = Service(20.0, 0.0, 100)
+    lane._service = LearnedService(20.0, 0.0, 100)
     running.instance.open.set()
     refused = await late
     assert (refused.status_code, refused.json()["code"]) == (429, "too-many-requests")
@@ -114,7 +114,7 @@ async def test_a_call_that_cannot_be_served_in_time_is_refused_when_it_comes(
 ) -> None:
     running = await serve(Scarce, access=ACCESS)
     lane = await held(running, path, eventually)
-    lane._service = Service(2.0, 0.0, 100)
+    lane._service = LearnedService(2.0, 0.0, 100)
     refused = await ask(running, path, "hasty", **{"x-request-timeout": "3.5"})
     assert refused.status_code == 429
     patient = ask(running, path, "patient", **{"x-request-timeout": "4.5"})
@@ -126,7 +126,7 @@ async def test_a_call_that_cannot_be_served_in_time_is_refused_when_it_comes(
 async def test_what_will_ride_in_two_batches_is_not_refused_for_its_number(serve: Any, eventually: Any) -> None:
     running = await serve(Scarce, access=ACCESS)
     lane = await held(running, "/batched", eventually)
-    lane._service = Service(1.0, 0.0, 100)
+    lane._service = LearnedService(1.0, 0.0, 100)
     riding = [ask(running, "/batched", str(n), **{"x-request-timeout": "4.8"}) for n in range(8)]
     await eventually(lambda: lane.queued == 8)  # two batches of one second, behind one; not eight of a second
     running.instance.open.set()
@@ -152,7 +152,7 @@ async def test_overload_answers_429_and_never_503_whether_batching_is_on_or_not(
 async def test_callers_who_hang_up_show_how_long_callers_wait(serve: Any, eventually: Any, path: str) -> None:
     running = await serve(Scarce, access=ACCESS)
     lane = await held(running, path, eventually)
-    lane._service = Service(1.0, 0.0, 100)
+    lane._service = LearnedService(1.0, 0.0, 100)
     waiting = [ask(running, path, str(n)) for n in range(28)]
     await eventually(lambda: lane.queued == 28)
     left = Call(lane, KEYS["kaon_testing"], "", 60.0)

@@ -9,7 +9,7 @@ import pytest
 
 from kaon.laws import batch
 from kaon.sim import memory
-from kaon.sim.engine import NS, Deployment, Truth, deployment
+from kaon.sim.engine import NS, SimulatedDeployment, Truth, deployment
 from kaon.sim.theory import inoue_bound_s, mmc_response_s
 from kaon.sim.traffic import arrivals
 from kaon.types.objective import Objective
@@ -20,13 +20,13 @@ PATIENT = Objective(latency_s=100.0, deadline_s=3600.0)
 PLAIN = Truth(noise=0.0, start_s=10.0, start_p95_s=10.0)
 
 
-def world(calls: Any, truth: Truth = PLAIN, objective: Objective = PATIENT, replicas: int = 1) -> Deployment:
+def world(calls: Any, truth: Truth = PLAIN, objective: Objective = PATIENT, replicas: int = 1) -> SimulatedDeployment:
     made = deployment(truth, objective, calls, compiled=False, slots=64)
     made.scale(replicas)
     return made
 
 
-def count(made: Deployment, what: int) -> int:
+def count(made: SimulatedDeployment, what: int) -> int:
     return int(made.world.counts[what])
 
 

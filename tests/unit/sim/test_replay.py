@@ -7,19 +7,19 @@ from xml.etree import ElementTree
 import pytest
 
 from kaon.sim import picture
-from kaon.sim.replay import Service, Wishes, replay
+from kaon.sim.replay import ReplayedService, ReplayOptions, replay
 from kaon.sim.trace import Trace
-from kaon.types.deployment import Law, Scaling
+from kaon.types.deployment import Scaling, ScalingLawName
 from kaon.types.objective import Objective
 
-SERVICE = Service(row_s=0.02, call_s=0.08, max_batch=8, start_s=5.0)
+SERVICE = ReplayedService(row_s=0.02, call_s=0.08, max_batch=8, start_s=5.0)
 OBJECTIVE = Objective(latency_s=0.4, deadline_s=0.5)
 DOUBLES = Trace("doubles", (40.0,) * 150 + (80.0,) * 150, 1.0, counted=True)
 
 
 def test_a_smaller_maximum_costs_less_and_answers_fewer_in_time() -> None:
     wide, narrow = (
-        replay(Wishes(Scaling(min=1, max=most), OBJECTIVE), SERVICE, DOUBLES, compiled=False) for most in (20, 2)
+        replay(ReplayOptions(Scaling(min=1, max=most), OBJECTIVE), SERVICE, DOUBLES, compiled=False) for most in (20, 2)
     )
     assert wide.calls == narrow.calls == 18_000
     assert wide.attainment > 0.95 > narrow.attainment
@@ -30,11 +30,11 @@ def test_a_smaller_maximum_costs_less_and_answers_fewer_in_time() -> None:
     assert sum(wide.load) * 2 == wide.calls
 
 
-@pytest.mark.parametrize("law", list(Law))
-def test_every_law_can_be_asked_for(law: Law) -> None:
+@pytest.mark.parametrize("law", list(ScalingLawName))
+def test_every_law_can_be_asked_for(law: ScalingLawName) -> None:
     told: list[float] = []
     short = Trace("short", (20.0,) * 40, 1.0, counted=True)
-    wishes = Wishes(Scaling(min=0, max=9, law=law), OBJECTIVE)
+    wishes = ReplayOptions(Scaling(min=0, max=9, law=law), OBJECTIVE)
     answer = replay(wishes, SERVICE, short, compiled=False, on_progress=told.append)
     assert answer.calls == 800
     assert 1 <= answer.most_replicas <= 9
@@ -44,7 +44,7 @@ def test_every_law_can_be_asked_for(law: Law) -> None:
 
 def test_the_same_question_gets_the_same_answer() -> None:
     short = Trace("short", (20.0,) * 60, 1.0)
-    wishes = Wishes(Scaling(min=1, max=9), OBJECTIVE)
+    wishes = ReplayOptions(Scaling(min=1, max=9), OBJECTIVE)
     assert replay(wishes, SERVICE, short, seed=4, compiled=False) == replay(
         wishes, SERVICE, short, seed=4, compiled=False
     )

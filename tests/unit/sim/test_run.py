@@ -9,17 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kaon.laws.scale import Scale
-from kaon.laws.scaling import Bounds, Decision
+from kaon.laws.scaling import Bounds, ScalingDecision
 from kaon.laws.scaling_peers import Knative
 from kaon.sim import memory
 from kaon.sim.engine import Truth, deployment
-from kaon.sim.run import Setting, run
+from kaon.sim.run import SimulationSetting, run
 from kaon.sim.traffic import arrivals
 from kaon.types.objective import Objective
 from kaon.types.observation import Observation
 
 OBJECTIVE = Objective(latency_s=0.4, deadline_s=0.5)
-SETTING = Setting(
+SETTING = SimulationSetting(
     Truth(start_s=6.0, start_p95_s=8.0),
     OBJECTIVE,
     Bounds(1, 40),
@@ -39,9 +39,11 @@ class Told:
     def begin(self) -> list[Observation]:
         return []
 
-    def step(self, state: list[Observation], bounds: Bounds, seen: Observation) -> tuple[list[Observation], Decision]:
+    def step(
+        self, state: list[Observation], bounds: Bounds, seen: Observation
+    ) -> tuple[list[Observation], ScalingDecision]:
         state.append(seen)
-        return state, Decision(self.replicas, "told")
+        return state, ScalingDecision(self.replicas, "told")
 
 
 def test_the_production_law_holds_its_objective_on_load_that_doubles() -> None:

@@ -14,13 +14,13 @@ import pytest
 from kaon.errors import Unavailable
 from kaon.laws import choice
 from kaon.laws.scale import Scale
-from kaon.laws.tune import dice, record, scaling
-from kaon.laws.tune.ask import Answer, Ask
+from kaon.laws.tune import randomness, record, scaling
+from kaon.laws.tune.ask import TwinQuery, TwinResult
 from kaon.laws.tune.epoch import Search
 from kaon.laws.tune.past import Past
 from kaon.sim import memory, search
 from kaon.sim.engine import NS, Truth
-from kaon.sim.run import Session, Setting
+from kaon.sim.run import Session, SimulationSetting
 from kaon.sim.search import ThreadedTwin, answer
 from kaon.sim.traffic import arrivals, moments, resampled
 from kaon.types.deployment import Scaling
@@ -45,7 +45,7 @@ def lived(truth: Truth = TRUTH) -> Past:
     """Half an hour of a deployment whose truth is of the model's family."""
     calls = arrivals([40.0] * SPAN_S, 1)
     law = choice.law(SCALING, OBJECTIVE, round(truth.max_batch * truth.rows_per_call), at_once=8)
-    setting = Setting(truth, OBJECTIVE, choice.bounds(SCALING), first_replicas=4, slots=64)
+    setting = SimulationSetting(truth, OBJECTIVE, choice.bounds(SCALING), first_replicas=4, slots=64)
     session, past, before, widths = Session(law, setting, calls, 1), Past(), None, None
     for tick in range(SPAN_S // 2):
         if tick % 150 == 1:
@@ -81,11 +81,11 @@ def lived(truth: Truth = TRUTH) -> Past:
     return past
 
 
-def asked(past: Past, service: ServiceSpec = SERVICE) -> Ask:
+def asked(past: Past, service: ServiceSpec = SERVICE) -> TwinQuery:
     space = scaling.space(service, SCALING, OBJECTIVE)
     assert space is not None
     force = scaling.usual(space, service)
-    return Ask(
+    return TwinQuery(
         "w", "d", OBJECTIVE, choice.bounds(SCALING), service, SCALING, space, Search(), force, ((0.0, force),), 1.0,
         past, float(SPAN_S), 7,
     )  # fmt: skip
@@ -93,7 +93,7 @@ def asked(past: Past, service: ServiceSpec = SERVICE) -> Ask:
 
 def test_calls_are_at_the_moments_that_the_dice_say_and_as_many_as_were_counted() -> None:
     found = moments([3, 0, 2], 1000, 7)
-    said = [s * NS + int(dice.uniform(7, 1000 + s, k) * NS) for s, n in enumerate((3, 0, 2)) for k in range(n)]
+    said = [s * NS + int(randomness.uniform(7, 1000 + s, k) * NS) for s, n in enumerate((3, 0, 2)) for k in range(n)]
     assert list(found) == sorted(said)
     assert len(moments([], 0, 1)) == 0
 
@@ -240,7 +240,7 @@ async def test_a_twin_that_is_cancelled_ends_its_thread_before_another_one_asks(
 ) -> None:
     running, ended = threading.Event(), threading.Event()
 
-    def endless(ask: Ask, go_on: Callable[[], None]) -> Answer:
+    def endless(ask: TwinQuery, go_on: Callable[[], None]) -> TwinResult:
         running.set()
         try:
             while True:

@@ -12,14 +12,14 @@ import pytest
 from kaon.laws.tune import record
 from kaon.sim import engine
 from kaon.sim.engine import Truth
-from kaon.sim.platform import Platform
+from kaon.sim.platform import SimulatedPlatform
 from kaon.sim.search import ThreadedTwin
 from kaon.sim.served import Served
 from kaon.types.deployment import DeploymentSpec, Scaling, Template
 from kaon.types.journal import JournalEntry
 from kaon.types.objective import Objective
 from kaon.types.service import Batch, EndpointSpec, ServiceSpec
-from kaon.types.tuning import Mode, Tuning, TuningState, TuningStatus
+from kaon.types.tuning import TuningMode, TuningSpec, TuningState, TuningStatus
 
 DIGEST = f"sha256:{'a' * 64}"
 OBJECTIVE = Objective(latency_s=0.2, deadline_s=1.5)
@@ -28,16 +28,16 @@ TRUTH = Truth(a=0.005, b=0.05, max_batch=32, noise=0.2)
 RPS = 15.0
 
 
-async def begun() -> Platform:
+async def begun() -> SimulatedPlatform:
     """A deployment in mode `auto` whose batches somebody set to one row."""
     from kaon.sim.traffic import arrivals
 
     endpoint = EndpointSpec(name="call", method="POST", path="/", batch=Batch(max_size=32))
     service = ServiceSpec(name="shop", entry="m:C", endpoints=(endpoint,), objective=OBJECTIVE)
-    platform = Platform(1, twin=ThreadedTwin())
+    platform = SimulatedPlatform(1, twin=ThreadedTwin())
     await platform.begin()
     spec = DeploymentSpec(
-        template=Template(artifact=DIGEST), scaling=Scaling(min=1, max=4), tuning=Tuning(mode=Mode.AUTO)
+        template=Template(artifact=DIGEST), scaling=Scaling(min=1, max=4), tuning=TuningSpec(mode=TuningMode.AUTO)
     )
     await platform.deploy("shop", spec, service)
     platform.loads["shop"].served = Served(TRUTH, OBJECTIVE, arrivals([RPS] * 5400, 3), 1)
@@ -47,11 +47,11 @@ async def begun() -> Platform:
     return platform
 
 
-async def journal(platform: Platform) -> list[JournalEntry]:
+async def journal(platform: SimulatedPlatform) -> list[JournalEntry]:
     return await platform.store.journal("default", "shop", "tuning")
 
 
-def state(platform: Platform) -> TuningState:
+def state(platform: SimulatedPlatform) -> TuningState:
     found = platform.opinions.tuning("default", "shop")
     assert found is not None
     return found

@@ -10,11 +10,11 @@ from kaon.laws.scale import Scale
 from kaon.laws.scaling import Bounds
 from kaon.laws.tune import scaling
 from kaon.laws.tune.epoch import Depth
-from kaon.laws.tune.knobs import Values
+from kaon.laws.tune.knobs import KnobValues
 from kaon.sim.engine import NS, Truth, deployment
-from kaon.sim.run import Session, Setting
+from kaon.sim.run import Session, SimulationSetting
 from kaon.sim.traffic import arrivals
-from kaon.sim.twin import Episode, Figures, Model, Twin, Unevenness, agreement, calibrated, fit, unevennesses
+from kaon.sim.twin import Episode, FittedModel, Twin, TwinFigures, Unevenness, agreement, calibrated, fit, unevennesses
 from kaon.types.objective import Objective
 from kaon.types.observation import Batches, Observation
 
@@ -25,7 +25,7 @@ FORCE = scaling.values(LAW)
 CALLS = arrivals([40.0] * 240, 1)
 
 
-def twin(model: Model, *episodes: Episode) -> Twin:
+def twin(model: FittedModel, *episodes: Episode) -> Twin:
     return Twin(
         model,
         OBJECTIVE,
@@ -41,7 +41,7 @@ def twin(model: Model, *episodes: Episode) -> Twin:
 
 @pytest.fixture(scope="module")
 def lived() -> tuple[Session, list[Batches]]:
-    setting = Setting(TRUTH, OBJECTIVE, Bounds(1, 40), first_replicas=0, slots=64, compiled=False)
+    setting = SimulationSetting(TRUTH, OBJECTIVE, Bounds(1, 40), first_replicas=0, slots=64, compiled=False)
     session = Session(LAW, setting, CALLS, 1, ready=4)
     session.world.limit(8)
     batches = []
@@ -67,14 +67,14 @@ def test_it_learns_what_a_batch_costs_from_sums(lived: tuple[Session, list[Batch
 def test_its_replay_of_what_was_seen_agrees_and_one_with_a_wrong_cost_does_not(
     lived: tuple[Session, list[Batches]],
 ) -> None:
-    seen = Figures.of(lived[0].finish())
+    seen = TwinFigures.of(lived[0].finish())
     cost = fit(lived[1])
     assert cost is not None
     known = episode(lived[0])
-    right = twin(Model(*cost, 16, Unevenness(0.3), (6.0, 7.0)), known)
-    assert agreement(seen, Figures.of(right.replay(known, [(0.0, FORCE)], 1)), 0.4) is None
-    wrong = twin(Model(2 * cost[0], 2 * cost[1], 16, Unevenness(0.3)), known)
-    assert agreement(seen, Figures.of(wrong.replay(known, [(0.0, FORCE)], 1)), 0.4) is not None
+    right = twin(FittedModel(*cost, 16, Unevenness(0.3), (6.0, 7.0)), known)
+    assert agreement(seen, TwinFigures.of(right.replay(known, [(0.0, FORCE)], 1)), 0.4) is None
+    wrong = twin(FittedModel(2 * cost[0], 2 * cost[1], 16, Unevenness(0.3)), known)
+    assert agreement(seen, TwinFigures.of(wrong.replay(known, [(0.0, FORCE)], 1)), 0.4) is not None
 
 
 @pytest.mark.parametrize("few", [False, True])
@@ -83,7 +83,7 @@ def test_a_play_meets_the_same_luck_again_and_short_ones_are_shorter(
 ) -> None:
     monkeypatch.setattr("kaon.sim.twin.FEW_CALLS", len(CALLS) + few)
     known = Episode(CALLS, 240.0, 0.0, 4, None)
-    copy = twin(Model(0.02, 0.08, 16), known)
+    copy = twin(FittedModel(0.02, 0.08, 16), known)
     assert copy.few is few
     assert copy(FORCE, 3, Depth.WHOLE) == copy(FORCE, 3, Depth.WHOLE)
     assert copy(FORCE, 3, Depth.WHOLE) != copy(FORCE, 4, Depth.WHOLE)
@@ -93,7 +93,7 @@ def test_a_play_meets_the_same_luck_again_and_short_ones_are_shorter(
 
 
 def test_where_few_calls_came_each_luck_is_another_half_hour_and_all_values_meet_the_same() -> None:
-    copy = twin(Model(0.02, 0.08, 16), Episode(CALLS, 240.0, 0.0, 4, None))
+    copy = twin(FittedModel(0.02, 0.08, 16), Episode(CALLS, 240.0, 0.0, 4, None))
     whole, proof = (copy(FORCE, 3, depth) for depth in (Depth.WHOLE, Depth.PROOF))
     came = [tuple(block.arrivals for block in whole[i : i + 4]) for i in (0, 4)]
     came += [tuple(block.arrivals for block in proof[i : i + 4]) for i in range(0, 24, 4)]
@@ -105,7 +105,7 @@ def test_where_few_calls_came_each_luck_is_another_half_hour_and_all_values_meet
 
 def test_a_law_begins_with_what_it_learnt_under_the_values_that_it_lived_with() -> None:
     known = Episode(CALLS, 240.0, 1000.0, 4, None, led_in_s=60.0)
-    copy = twin(Model(0.02, 0.08, 16), known)
+    copy = twin(FittedModel(0.02, 0.08, 16), known)
     lived, alone = (copy.lived(known, {**FORCE, "max_batch": rows}, 3) for rows in (8.0, 1.0))
     assert (lived.clock_s, lived.span_s, lived.led_in_s) == (1240.0, 240.0, 60.0)
     assert lived.state.service.count > 100
@@ -115,15 +115,15 @@ def test_a_law_begins_with_what_it_learnt_under_the_values_that_it_lived_with() 
 
 def test_replicas_that_were_there_are_there_from_the_first_call() -> None:
     known = Episode(CALLS, 60.0, 0.0, 4, None).part(60.0)
-    outcome = twin(Model(0.02, 0.08, 16), known).replay(known, [(0.0, FORCE)], 1)
+    outcome = twin(FittedModel(0.02, 0.08, 16), known).replay(known, [(0.0, FORCE)], 1)
     assert outcome.windows[0].ready_s > 2 * 60
     assert outcome.windows[0].well > 0.8 * outcome.windows[0].arrivals
 
 
 def test_values_change_in_mid_replay_as_they_did_in_truth() -> None:
     known = Episode(CALLS, 240.0, 0.0, 4, None)
-    copy = twin(Model(0.02, 0.08, 16), known)
-    lone: Values = {**FORCE, "max_batch": 1.0}
+    copy = twin(FittedModel(0.02, 0.08, 16), known)
+    lone: KnobValues = {**FORCE, "max_batch": 1.0}
     changed = copy.replay(known, [(0.0, FORCE), (120.0, lone)], 1)
     same = copy.replay(known, [(0.0, FORCE)], 1)
     assert changed.windows[0] == same.windows[0]
@@ -134,8 +134,8 @@ def test_what_is_uneven_is_chosen_so_that_the_replay_comes_nearest() -> None:
     known = Episode(CALLS, 120.0, 0.0, 4, None).part(120.0)
     choices = [Unevenness(0.1), Unevenness(0.8), Unevenness(0.1, 0.02)]
     for number, uneven in enumerate(choices):
-        seen = Figures.of(twin(Model(0.02, 0.08, 16, uneven), known).replay(known, [(0.0, FORCE)], 1))
-        assert calibrated(twin(Model(0.02, 0.08, 16), known), choices, known, [(0.0, FORCE)], 1, seen) == number
+        seen = TwinFigures.of(twin(FittedModel(0.02, 0.08, 16, uneven), known).replay(known, [(0.0, FORCE)], 1))
+        assert calibrated(twin(FittedModel(0.02, 0.08, 16), known), choices, known, [(0.0, FORCE)], 1, seen) == number
 
 
 @pytest.mark.parametrize(("noise", "stragglers"), [(0.2, 0.0), (0.5, 0.0), (0.1, 0.01)])
@@ -177,12 +177,12 @@ def test_a_law_that_was_told_of_calls_knows_what_a_call_costs_in_the_twin_too() 
         told = Observation(at_s=second, span_s=2.0, arrivals=80, batches=batches, began=80, ready=4)
         state, _ = law.step(state, Bounds(1, 40), told)
     known = Episode(CALLS, 240.0, 200.0, 4, state)
-    outcome = twin(Model(0.02, 0.08, 16), known).replay(known, [(200.0, FORCE)], 1)
+    outcome = twin(FittedModel(0.02, 0.08, 16), known).replay(known, [(200.0, FORCE)], 1)
     assert max(outcome.replicas) < 12
 
 
 def test_calls_of_several_rows_are_played_as_such() -> None:
-    one, three = Model(0.02, 0.08, 12), Model(0.02 / 3, 0.08, 12, rows_per_call=3.0)
+    one, three = FittedModel(0.02, 0.08, 12), FittedModel(0.02 / 3, 0.08, 12, rows_per_call=3.0)
     assert (three.calls(12), three.calls(2), one.calls(12)) == (4, 1, 12)
     world = deployment(three.truth(), OBJECTIVE, CALLS, slots=16, compiled=False)
     world.have(8)
@@ -195,7 +195,7 @@ def test_calls_of_several_rows_are_played_as_such() -> None:
 
 
 def test_the_truth_may_change_in_mid_run_but_not_its_largest_batch() -> None:
-    setting = Setting(TRUTH, OBJECTIVE, Bounds(1, 40), first_replicas=4, slots=64, compiled=False)
+    setting = SimulationSetting(TRUTH, OBJECTIVE, Bounds(1, 40), first_replicas=4, slots=64, compiled=False)
     session = Session(LAW, setting, CALLS, 1)
     session.world.change(replace(TRUTH, a=0.04))
     with pytest.raises(ValueError, match="largest batch"):

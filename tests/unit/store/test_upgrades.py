@@ -13,18 +13,18 @@ from tests.samples import PARTS, full
 from kaon.errors import UnreadableRow
 from kaon.store import open_store
 from kaon.store.port import Store
-from kaon.store.upgrades import UPGRADES, Json, upgraded, written
+from kaon.store.upgrades import UPGRADES, JsonObject, upgraded, written
 from kaon.types.workspace import WorkspaceSpec
 
 DOCUMENT = "workspace.spec"
 
 
-def named(spec: Json) -> Json:
+def named(spec: JsonObject) -> JsonObject:
     """A made-up upgrade: the description was called `about`."""
     return {"description": spec["about"]}
 
 
-def shouted(spec: Json) -> Json:
+def shouted(spec: JsonObject) -> JsonObject:
     """Another: it is in capitals."""
     return {"description": spec["description"].upper()}
 
@@ -34,7 +34,7 @@ def upgrades(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(UPGRADES, DOCUMENT, (named, shouted))
 
 
-def stored(path: Path, name: str) -> Json:
+def stored(path: Path, name: str) -> JsonObject:
     with sqlite3.connect(path) as database:
         ((text,),) = database.execute("SELECT spec FROM resources WHERE name = ?", (name,))
     return dict(json.loads(text))

@@ -9,11 +9,12 @@ import pytest
 from pydantic import BaseModel, ValidationError
 from tests.samples import PARTS, full, places, with_more
 
-from kaon.agent import calls, ports
+from kaon.agent import ports
+from kaon.agent.act import calls
 from kaon.api.app import DOORS
 from kaon.types import journal, traffic
-from kaon.types.deployment import DeploymentSpec, Law, RolloutState
-from kaon.types.event import Event, Level
+from kaon.types.deployment import DeploymentSpec, RolloutState, ScalingLawName
+from kaon.types.event import Event, EventLevel
 from kaon.types.figures import ReplicaFigures
 from kaon.types.key import Access, KeySpec, Priority, Right
 from kaon.types.knobs import Knobs
@@ -23,12 +24,12 @@ from kaon.types.plan import Plan, Report
 from kaon.types.refusals import Refusals
 from kaon.types.replica import Phase
 from kaon.types.shadow import KeptAnswers, Sampling, ShadowReport
-from kaon.types.tuning import Mode
+from kaon.types.tuning import TuningMode
 
 STORED = [*(part for parts in PARTS.values() for part in parts), Event, journal.JournalEntry, traffic.Sample]
 WIRE = [
     *(Plan, Report, Access, Knobs, Refusals, Sampling, KeptAnswers, ShadowReport, Launch, ReplicaHealth),
-    *(ReplicaFigures, traffic.Traffic, traffic.TrafficTaken, ports.Call, calls.LogsCall, calls.ShadowCall),
+    *(ReplicaFigures, traffic.Traffic, traffic.TrafficTaken, ports.AgentCall, calls.LogsCall, calls.ShadowCall),
 ]
 REQUESTS = [
     door.body_field.field_info.annotation
@@ -77,12 +78,12 @@ def test_an_unknown_choice_is_a_safe_one_but_for_requests(choice: type[OpenEnum]
 
 SAFE = [
     (Report, ("replicas", 0, "phase"), Phase.STARTING),
-    (PARTS["deployment"][0], ("scaling", "law"), Law.KAON),
-    (PARTS["deployment"][0], ("tuning", "mode"), Mode.OFF),
+    (PARTS["deployment"][0], ("scaling", "law"), ScalingLawName.KAON),
+    (PARTS["deployment"][0], ("tuning", "mode"), TuningMode.OFF),
     (PARTS["deployment"][1], ("state",), RolloutState.PENDING),
     (KeySpec, ("priority",), Priority.NORMAL),
     (Access, ("grants", 0, "priority"), Priority.NORMAL),
-    (Event, ("level",), Level.WARNING),
+    (Event, ("level",), EventLevel.WARNING),
 ]
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kaon.cli.options import LOOK, InWorkspace, Output, told
+from kaon.cli.options import LOOK, Output, WorkspaceOption, told
 from kaon.cli.output import Format
 
 _AUDIT = told(
@@ -33,7 +33,7 @@ def audit(
     verb: Annotated[str, typer.Option(help="Only this: create, put, delete, scale, ...")] = "",
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 50,
     everywhere: Annotated[bool, typer.Option("--everywhere", help="In every workspace, and of none.")] = False,
-    workspace: InWorkspace = None,
+    workspace: WorkspaceOption = None,
     output: Output = Format.TABLE,
 ) -> None:
     """List who changed what."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kaon.cli.options import SERVE, InWorkspace, told
+from kaon.cli.options import SERVE, WorkspaceOption, told
 from kaon.cli.output import put
 
 _CALL = told(
@@ -44,7 +44,7 @@ def call(
     ] = "",
     stream: Annotated[bool, typer.Option("--stream", help="Print each item of a stream as it comes.")] = False,
     timeout: Annotated[str, typer.Option("--timeout", help="How long to wait, like 30s.")] = "60s",
-    workspace: InWorkspace = None,
+    workspace: WorkspaceOption = None,
 ) -> None:
     """Call an endpoint."""
     from kaon.cli import calling

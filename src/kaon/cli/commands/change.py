@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from kaon.cli.options import CHANGE, SHARE, DryRun, InWorkspace, NoWait, Timeout, Yes, told
-from kaon.types.deployment import Law
+from kaon.cli.options import CHANGE, SHARE, DryRun, NoWait, Timeout, WorkspaceOption, Yes, told
+from kaon.types.deployment import ScalingLawName
 
 _SCALE = told(
     "Say how many replicas there may be.",
@@ -56,7 +56,9 @@ def scale(
     replicas: Annotated[int | None, typer.Argument(min=0, max=1000, help="How many.", show_default=False)] = None,
     low: Annotated[int | None, typer.Option("--min", min=0, help="Replicas at least.")] = None,
     high: Annotated[int | None, typer.Option("--max", min=0, help="Replicas at most.")] = None,
-    law: Annotated[Law | None, typer.Option(help="What chooses; all but kaon are the laws of others.")] = None,
+    law: Annotated[
+        ScalingLawName | None, typer.Option(help="What chooses; all but kaon are the laws of others.")
+    ] = None,
     keep_alive: Annotated[
         str | None, typer.Option(metavar="TIME", help="How long the last replica stays without a call; or: learnt.")
     ] = None,
@@ -68,14 +70,14 @@ def scale(
     dry_run: DryRun = False,
     no_wait: NoWait = False,
     timeout: Timeout = "10m",
-    workspace: InWorkspace = None,
+    workspace: WorkspaceOption = None,
 ) -> None:
     """Say how many replicas there may be."""
     from kaon.cli import changing
-    from kaon.cli.bounds import Wishes
+    from kaon.cli.bounds import ReplicaBounds
     from kaon.cli.text import seconds
 
-    wanted = Wishes(replicas, low, high, law, keep_alive, floor)
+    wanted = ReplicaBounds(replicas, low, high, law, keep_alive, floor)
     wait_s = None if no_wait else seconds(timeout)
     changing.scale(name, wanted, workspace, yes=yes, dry_run=dry_run, wait_s=wait_s)
 
@@ -87,7 +89,7 @@ def put_fields(
     dry_run: DryRun = False,
     no_wait: NoWait = False,
     timeout: Timeout = "10m",
-    workspace: InWorkspace = None,
+    workspace: WorkspaceOption = None,
 ) -> None:
     """Change fields of a deployment's spec."""
     from kaon.cli import changing
@@ -99,7 +101,7 @@ def put_fields(
 
 def adopt(
     name: Annotated[str, typer.Argument(help="The deployment.", show_default=False)],
-    workspace: InWorkspace = None,
+    workspace: WorkspaceOption = None,
 ) -> None:
     """Answer for a deployment."""
     from kaon.cli import sharing
@@ -113,7 +115,7 @@ def remove(
     unused: Annotated[bool, typer.Option("--unused", help="Every artifact that nothing is made of.")] = False,
     yes: Yes = False,
     no_wait: NoWait = False,
-    workspace: InWorkspace = None,
+    workspace: WorkspaceOption = None,
 ) -> None:
     """Take something away."""
     from kaon.cli import changing

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from kaon.cli.options import SERVE, Allow, DryRun, Include, InWorkspace, NoWait, Output, Timeout, Yes, told
+from kaon.cli.options import SERVE, Allow, DryRun, Include, NoWait, Output, Timeout, WorkspaceOption, Yes, told
 from kaon.cli.output import Format
 
 _DEPLOY = told(
@@ -70,19 +70,19 @@ def deploy(
     dry_run: DryRun = False,
     no_wait: NoWait = False,
     timeout: Timeout = "10m",
-    workspace: InWorkspace = None,
+    workspace: WorkspaceOption = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Build, bring, put, wait."""
     from kaon.cli import assigning, deploying
-    from kaon.cli.bounds import Wishes
+    from kaon.cli.bounds import ReplicaBounds
     from kaon.cli.remote import opened
     from kaon.cli.text import pairs, seconds
 
-    wishes = deploying.Wishes(
+    wishes = deploying.DeployOptions(
         env=pairs(env or [], "--env"),
         secrets=pairs(secret or [], "--secret"),
-        scale=Wishes(replicas, low, high),
+        scale=ReplicaBounds(replicas, low, high),
         public=public,
         sets=assignments or [],
         canary=canary,
@@ -112,7 +112,7 @@ def apply(
     dry_run: DryRun = False,
     no_wait: NoWait = False,
     timeout: Timeout = "10m",
-    workspace: InWorkspace = None,
+    workspace: WorkspaceOption = None,
 ) -> None:
     """Make things as a file says."""
     from kaon.cli import applying

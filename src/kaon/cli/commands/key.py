@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kaon.cli.options import SHARE, TRUST, InWorkspace, Output, Yes, told
+from kaon.cli.options import SHARE, TRUST, Output, WorkspaceOption, Yes, told
 from kaon.cli.output import Format
 
 _CREATE = told(
@@ -57,7 +57,7 @@ def create(
     deployment: Annotated[list[str] | None, typer.Option(help="Only this one; may be repeated.")] = None,
     expires: Annotated[str, typer.Option(help="When it ends, like 90d; never unless given.")] = "",
     everywhere: Annotated[bool, typer.Option("--everywhere", help="In every workspace; for admins.")] = False,
-    workspace: InWorkspace = None,
+    workspace: WorkspaceOption = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Make a key."""
@@ -68,7 +68,7 @@ def create(
     )
 
 
-def list_keys(workspace: InWorkspace = None, output: Output = Format.TABLE) -> None:
+def list_keys(workspace: WorkspaceOption = None, output: Output = Format.TABLE) -> None:
     """List keys."""
     from kaon.cli import looking
 
@@ -79,7 +79,7 @@ def revoke(
     name: Annotated[str, typer.Argument(help="The key.", show_default=False)],
     with_deployments: Annotated[bool, typer.Option("--with-deployments", help="Delete what it deployed, too.")] = False,
     yes: Yes = False,
-    workspace: InWorkspace = None,
+    workspace: WorkspaceOption = None,
 ) -> None:
     """End a key."""
     from kaon.cli import sharing

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperCommand
 
-from kaon.cli.options import LOOK, InWorkspace, Output, told
+from kaon.cli.options import LOOK, Output, WorkspaceOption, told
 from kaon.cli.output import Format
 
 _GET = told(
@@ -120,7 +120,7 @@ def get(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="How many at most.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Go on with each change as it comes.")] = False,
-    workspace: InWorkspace = None,
+    workspace: WorkspaceOption = None,
     output: Annotated[_Look, typer.Option("-o", "--output", help="table, wide, json, yaml or name.")] = _Look.TABLE,
 ) -> None:
     """List things of a kind, or show one."""
@@ -134,7 +134,7 @@ def get(
 def describe(
     first: Annotated[str, typer.Argument(metavar="[KIND] NAME", help="A deployment unless said.", show_default=False)],
     second: Annotated[str, typer.Argument(hidden=True)] = "",
-    workspace: InWorkspace = None,
+    workspace: WorkspaceOption = None,
 ) -> None:
     """Tell all there is to say of a thing."""
     from kaon.cli import looking
@@ -144,7 +144,7 @@ def describe(
 
 def ps(
     name: Annotated[str, typer.Argument(help="Only this deployment.", show_default=False)] = "",
-    workspace: InWorkspace = None,
+    workspace: WorkspaceOption = None,
     output: Output = Format.TABLE,
 ) -> None:
     """List deployments and their replicas."""
@@ -157,7 +157,7 @@ def stats(
     name: Annotated[str, typer.Argument(help="The deployment.", show_default=False)],
     since: Annotated[str, typer.Option(help="How far back the charts go, like 1h; a week at most.")] = "",
     once: Annotated[bool, typer.Option("--once", help="Print once, and end.")] = False,
-    workspace: InWorkspace = None,
+    workspace: WorkspaceOption = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Show how a deployment does."""
@@ -169,7 +169,7 @@ def stats(
 
 def advise(
     name: Annotated[str, typer.Argument(help="Only this deployment.", show_default=False)] = "",
-    workspace: InWorkspace = None,
+    workspace: WorkspaceOption = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Tell what could be better."""
@@ -182,7 +182,7 @@ def explain(
     name: Annotated[str, typer.Argument(help="The deployment.", show_default=False)],
     since: Annotated[str, typer.Option(help="Only decisions of the last while, like 10m.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 10,
-    workspace: InWorkspace = None,
+    workspace: WorkspaceOption = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Tell why."""
@@ -199,7 +199,7 @@ def logs(
     since: Annotated[str, typer.Option(help="Only lines of the last while, like 10m.")] = "",
     replica: Annotated[str, typer.Option(help="Only this replica, by name or id.")] = "",
     grep: Annotated[str, typer.Option(help="Only lines that hold this text.")] = "",
-    workspace: InWorkspace = None,
+    workspace: WorkspaceOption = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Print what a deployment's replicas wrote."""
@@ -222,7 +222,7 @@ def events(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 50,
     since: Annotated[str, typer.Option(help="Only events of the last while, like 10m.")] = "",
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with new events as they come.")] = False,
-    workspace: InWorkspace = None,
+    workspace: WorkspaceOption = None,
     output: Output = Format.TABLE,
 ) -> None:
     """List what happened."""

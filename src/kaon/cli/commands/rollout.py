@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kaon.cli.options import CHANGE, InWorkspace, NoWait, Output, Timeout, Yes, told
+from kaon.cli.options import CHANGE, NoWait, Output, Timeout, WorkspaceOption, Yes, told
 from kaon.cli.output import Format
 
 _Name = Annotated[str, typer.Argument(help="The deployment.", show_default=False)]
@@ -52,7 +52,7 @@ def status(
     name: _Name,
     no_wait: NoWait = False,
     timeout: Timeout = "10m",
-    workspace: InWorkspace = None,
+    workspace: WorkspaceOption = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Wait for the rollout to end and tell how it is."""
@@ -62,7 +62,7 @@ def status(
     rollouts.status(name, workspace, None if no_wait else seconds(timeout), output)
 
 
-def history(name: _Name, workspace: InWorkspace = None, output: Output = Format.TABLE) -> None:
+def history(name: _Name, workspace: WorkspaceOption = None, output: Output = Format.TABLE) -> None:
     """List a deployment's revisions."""
     from kaon.cli import looking
 
@@ -75,7 +75,7 @@ def undo(
     yes: Yes = False,
     no_wait: NoWait = False,
     timeout: Timeout = "10m",
-    workspace: InWorkspace = None,
+    workspace: WorkspaceOption = None,
 ) -> None:
     """Go back to an earlier revision."""
     from kaon.cli import changing
@@ -84,14 +84,14 @@ def undo(
     changing.undo(name, to, workspace, yes=yes, wait_s=None if no_wait else seconds(timeout))
 
 
-def pause(name: _Name, workspace: InWorkspace = None) -> None:
+def pause(name: _Name, workspace: WorkspaceOption = None) -> None:
     """Hold the rollout where it is."""
     from kaon.cli import changing
 
     changing.roll(name, "pause", workspace, None)
 
 
-def resume(name: _Name, no_wait: NoWait = False, timeout: Timeout = "10m", workspace: InWorkspace = None) -> None:
+def resume(name: _Name, no_wait: NoWait = False, timeout: Timeout = "10m", workspace: WorkspaceOption = None) -> None:
     """Let a held rollout go on."""
     from kaon.cli import changing
     from kaon.cli.text import seconds
@@ -99,7 +99,7 @@ def resume(name: _Name, no_wait: NoWait = False, timeout: Timeout = "10m", works
     changing.roll(name, "resume", workspace, None if no_wait else seconds(timeout))
 
 
-def restart(name: _Name, no_wait: NoWait = False, timeout: Timeout = "10m", workspace: InWorkspace = None) -> None:
+def restart(name: _Name, no_wait: NoWait = False, timeout: Timeout = "10m", workspace: WorkspaceOption = None) -> None:
     """Start every replica anew."""
     from kaon.cli import changing
     from kaon.cli.text import seconds
@@ -107,7 +107,7 @@ def restart(name: _Name, no_wait: NoWait = False, timeout: Timeout = "10m", work
     changing.roll(name, "restart", workspace, None if no_wait else seconds(timeout))
 
 
-def promote(name: _Name, no_wait: NoWait = False, timeout: Timeout = "10m", workspace: InWorkspace = None) -> None:
+def promote(name: _Name, no_wait: NoWait = False, timeout: Timeout = "10m", workspace: WorkspaceOption = None) -> None:
     """Let what is on trial take over."""
     from kaon.cli import rollouts
     from kaon.cli.text import seconds
@@ -120,7 +120,7 @@ def shadow(
     revision: Annotated[int | None, typer.Option(min=1, help="The revision, of the history.")] = None,
     percent: Annotated[float, typer.Option(min=0.01, max=100, help="Share of calls that are copied.")] = 10.0,
     off: Annotated[bool, typer.Option("--off", help="Copy no calls any more.")] = False,
-    workspace: InWorkspace = None,
+    workspace: WorkspaceOption = None,
 ) -> None:
     """Let a revision get copies of calls."""
     from kaon.cli import rollouts
@@ -128,7 +128,7 @@ def shadow(
     rollouts.shadow(name, revision, percent, off, workspace)
 
 
-def diff(name: _Name, workspace: InWorkspace = None, output: Output = Format.TABLE) -> None:
+def diff(name: _Name, workspace: WorkspaceOption = None, output: Output = Format.TABLE) -> None:
     """Show how a shadow's answers differ."""
     from kaon.cli import rollouts
 

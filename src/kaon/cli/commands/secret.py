@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kaon.cli.options import SHARE, InWorkspace, Output, Yes, told
+from kaon.cli.options import SHARE, Output, WorkspaceOption, Yes, told
 from kaon.cli.output import Format
 
 _Name = Annotated[str, typer.Argument(help="The secret's name.", show_default=False)]
@@ -29,21 +29,21 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(group, name="secret", rich_help_panel=SHARE)
 
 
-def set_secret(name: _Name, workspace: InWorkspace = None) -> None:
+def set_secret(name: _Name, workspace: WorkspaceOption = None) -> None:
     """Set a secret."""
     from kaon.cli import sharing
 
     sharing.set_secret(name, workspace)
 
 
-def list_secrets(workspace: InWorkspace = None, output: Output = Format.TABLE) -> None:
+def list_secrets(workspace: WorkspaceOption = None, output: Output = Format.TABLE) -> None:
     """List secrets."""
     from kaon.cli import looking
 
     looking.get("secrets", "", workspace, output)
 
 
-def remove(name: _Name, yes: Yes = False, workspace: InWorkspace = None) -> None:
+def remove(name: _Name, yes: Yes = False, workspace: WorkspaceOption = None) -> None:
     """Delete a secret."""
     from kaon.cli import changing
 

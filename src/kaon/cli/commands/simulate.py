@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kaon.cli.options import LOOK, InWorkspace, Output, told
+from kaon.cli.options import LOOK, Output, WorkspaceOption, told
 from kaon.cli.output import Format
 
 _SIMULATE = told(
@@ -41,7 +41,7 @@ def simulate(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Another seed is another chance.")] = 0,
     svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Draw a picture there.")] = None,
     output: Output = Format.TABLE,
-    workspace: InWorkspace = None,
+    workspace: WorkspaceOption = None,
 ) -> None:
     """What would have happened."""
     from kaon.cli import simulating

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kaon.cli.options import CHANGE, InWorkspace, Output, told
+from kaon.cli.options import CHANGE, Output, WorkspaceOption, told
 from kaon.cli.output import Format
 
 _TUNE = told(
@@ -41,16 +41,16 @@ def tune(
     puts: Annotated[_Values, typer.Option("--set", metavar="KNOB=VALUE", help="Put in force; repeatable.")] = None,
     tries: Annotated[_Values, typer.Option("--try", metavar="KNOB=VALUE", help="Try; repeatable.")] = None,
     replay: Annotated[bool, typer.Option("--replay", help="Take its decisions again; fails if one differs.")] = False,
-    workspace: InWorkspace = None,
+    workspace: WorkspaceOption = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Show how a deployment tunes itself, and steer it."""
     from kaon.cli import tuning
     from kaon.cli.text import plain
     from kaon.errors import InvalidInput
-    from kaon.types.tuning import Mode
+    from kaon.types.tuning import TuningMode
 
-    modes = {Mode.AUTO: auto, Mode.RECOMMEND: recommend, Mode.OFF: off}
+    modes = {TuningMode.AUTO: auto, TuningMode.RECOMMEND: recommend, TuningMode.OFF: off}
     request = tuning.asked(name, modes, apply, undo, puts or [], tries or [])
     if (request is not None) + watch + replay > 1:
         raise InvalidInput(

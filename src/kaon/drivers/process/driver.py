@@ -30,6 +30,7 @@ from functools import partial
 from pathlib import Path
 
 from kaon import log, processes
+from kaon.build.environments import Environments
 from kaon.clock import Clock
 from kaon.drivers.port import (
     Addresses,
@@ -37,7 +38,7 @@ from kaon.drivers.port import (
     Fetch,
     LogLine,
     PlaceObservation,
-    Sighting,
+    ReplicaObservation,
     Stage,
     Workload,
 )
@@ -45,11 +46,10 @@ from kaon.drivers.process import exits, logs
 from kaon.drivers.process.capacity import Demand, Machine, check_room, free_gpus, gpu_variables, this_machine, totals
 from kaon.drivers.process.places import Places, private_folder
 from kaon.drivers.process.preparation import Prepared, preparation
-from kaon.drivers.process.pruning import KEEP, Keep, prune
+from kaon.drivers.process.pruning import KEEP, KeptOnDisk, prune
 from kaon.drivers.process.starting import base_environment, start_keeper, start_replica, write_launch
 from kaon.drivers.process.workers import Workers
 from kaon.errors import KaonError, Unavailable, WorkloadRefused
-from kaon.sdk.environments import Environments
 from kaon.types.flight import FILE_BYTES, Flight, flights
 from kaon.types.launch import STACKS_SIGNAL, Launch
 from kaon.types.place import PlaceHealth, PlaceState
@@ -78,7 +78,7 @@ _log = log.get("drivers.process")
 class _Replica:
     """What this driver object knows of a replica. `life` prepares, starts and then watches it."""
 
-    sighting: Sighting
+    sighting: ReplicaObservation
     demand: Demand
     artifact: str = ""
     gpus: tuple[str, ...] = ()
@@ -103,7 +103,7 @@ class ProcessDriver:
         *,
         runtime: Sequence[str] = RUNTIME,
         devices: Path = Path("/dev"),
-        keep: Keep = KEEP,
+        keep: KeptOnDisk = KEEP,
     ) -> None:
         """`home` keeps artifacts, environments, logs and volumes; `run_dir` locks and sockets; `runtime` is what
         python is given to run a replica; `devices` has a file for each GPU; `keep` is what stays though unused."""
@@ -154,7 +154,7 @@ class ProcessDriver:
         gpus = free_gpus(machine, taken, demand.gpus)
         for value in workload.secrets.values():
             log.hide_secret(value)
-        replica = _Replica(Sighting(id=spec.id, stage=Stage.INSTALLING), demand, spec.artifact, gpus)
+        replica = _Replica(ReplicaObservation(id=spec.id, stage=Stage.INSTALLING), demand, spec.artifact, gpus)
         self._replicas[spec.id] = replica
         self._bump()
         replica.life = asyncio.create_task(self._live(replica, workload))
@@ -401,7 +401,7 @@ class ProcessDriver:
     async def _adopt_one(self, launch: Launch) -> _Replica:
         demand = Demand(cpus=launch.cpus, memory_bytes=launch.memory_bytes, gpus=len(launch.gpus))
         digest = f"sha256:{Path(launch.code_dir).parent.name}"
-        replica = _Replica(Sighting(id=launch.id, stage=Stage.EXITED), demand, digest, launch.gpus)
+        replica = _Replica(ReplicaObservation(id=launch.id, stage=Stage.EXITED), demand, digest, launch.gpus)
         pid = await self._found(launch.id)
         code = exits.read_code(self._places.exit_file(launch.id))
         if pid is not None and code is None:

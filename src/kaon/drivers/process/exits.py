@@ -8,7 +8,7 @@ import os
 import signal
 from pathlib import Path
 
-from kaon.drivers.port import Sighting
+from kaon.drivers.port import ReplicaObservation
 from kaon.drivers.process import logs
 from kaon.errors import KaonError
 from kaon.types.launch import EXIT_CONFIG
@@ -26,15 +26,15 @@ def read_code(file: Path) -> int | None:
     return code if isinstance(code, int) else None
 
 
-def read_ended(file: Path) -> Sighting | None:
+def read_ended(file: Path) -> ReplicaObservation | None:
     """What an earlier driver object found at a replica's end; None when it was not there."""
     try:
-        return Sighting.model_validate_json(file.read_bytes())
+        return ReplicaObservation.model_validate_json(file.read_bytes())
     except (OSError, ValueError):  # not there, not whole, or written by another version
         return None
 
 
-def write_ended(file: Path, ended: Sighting) -> None:
+def write_ended(file: Path, ended: ReplicaObservation) -> None:
     """Keep it for the next driver object, as well as the disk allows."""
     with contextlib.suppress(OSError):
         write_private(file, ended.model_dump_json())

@@ -89,7 +89,7 @@ class Lines:
         return text
 
 
-class File:
+class LogFile:
     """A file that is rotated when it is full. What cannot be written is dropped: no replica waits for a disk."""
 
     def __init__(self, path: str, max_bytes: int) -> None:
@@ -170,7 +170,7 @@ def _tell(descriptor: int, text: str) -> None:
         os.write(descriptor, text.encode(errors="replace")[:4096])
 
 
-def keep(pipe: int, lines: Lines, file: File, child: Child | None = None) -> None:
+def keep(pipe: int, lines: Lines, file: LogFile, child: Child | None = None) -> None:
     """Copy until the end of the pipe, and note the end of `child`."""
     waiting = select.poll()
     waiting.register(pipe, select.POLLIN)
@@ -221,7 +221,7 @@ def main(pipe: int, path: str, max_bytes: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     hidden = [text.encode(errors="surrogatepass") for text in told["hidden"]]
-    keep(pipe, Lines(hidden), File(path, max_bytes), child)
+    keep(pipe, Lines(hidden), LogFile(path, max_bytes), child)
 
 
 if __name__ == "__main__":

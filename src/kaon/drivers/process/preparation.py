@@ -11,13 +11,13 @@ from typing import Protocol
 
 from pydantic import ValidationError
 
+from kaon.build import archive
+from kaon.build.environments import Environments
+from kaon.build.limits import LOCK, SOURCES, WHEELS
 from kaon.drivers.port import Fetch
 from kaon.drivers.process.places import Places
 from kaon.drivers.process.workers import Workers
 from kaon.errors import BuildError, Unavailable
-from kaon.sdk import archive
-from kaon.sdk.environments import Environments
-from kaon.sdk.limits import LOCK, SOURCES, WHEELS
 from kaon.types.artifact import Consent, Manifest
 from kaon.types.replica import INSTALL_LIMIT_S
 

@@ -6,15 +6,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from kaon.build import archive
+from kaon.build.environments import Environments
+from kaon.build.limits import MANIFEST
 from kaon.drivers.process.places import Places
-from kaon.sdk import archive
-from kaon.sdk.environments import Environments
-from kaon.sdk.limits import MANIFEST
 from kaon.types.artifact import Manifest
 
 
 @dataclass(frozen=True, slots=True)
-class Keep:
+class KeptOnDisk:
     """What stays of what nobody uses."""
 
     unpacked: int = 5
@@ -23,10 +23,10 @@ class Keep:
     """How long the logs of a replica that is gone stay, in seconds."""
 
 
-KEEP = Keep()
+KEEP = KeptOnDisk()
 
 
-def prune(places: Places, environments: Environments, used: set[str], now: float, keep: Keep) -> None:
+def prune(places: Places, environments: Environments, used: set[str], now: float, keep: KeptOnDisk) -> None:
     """Remove what nobody needs: artifacts that are neither in `used` (digests) nor among the last that were,
     environments of no artifact that stays, and the logs of replicas that are gone and fell silent long ago."""
     kept = {places.artifact(digest) for digest in used}

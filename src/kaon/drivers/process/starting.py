@@ -19,7 +19,7 @@ from kaon.drivers.process.places import Places, private_folder
 from kaon.errors import Unavailable
 from kaon.types.launch import PASSED_ON, Launch
 
-_LIMITS = processes.Limits(open_files=65_536, oom_score_adj=500)
+_LIMITS = processes.ProcessLimits(open_files=65_536, oom_score_adj=500)
 _LOG_BYTES = str(10 * 2**20)  # a log is rotated at this size
 _PARENT_S = 30.0
 """How long the parent may take to start the replica; it takes some 10 ms."""

@@ -8,14 +8,15 @@ from kaon.edge.layout import Layout
 from kaon.edge.resources.limits import BUFFER_BYTES, SHADOW_CALLS
 from kaon.edge.resources.upstream import breakers, http1_upstream
 from kaon.edge.resources.wire import V3, Json, address, address_of, response, streamed
-from kaon.edge.table import DeploymentKey, Rule, Table, activator_name, key_of, paired, shadowed
-from kaon.types.route import Endpoint
+from kaon.edge.table import RouteRule, RouteTable, activator_name, key_of, paired, shadowed
+from kaon.types.names import DeploymentKey
+from kaon.types.route import ReplicaEndpoint
 
 _HELD_RETRIES = 256
 """Held calls that may be sent again at once: when the agent was killed, all of them are."""
 
 
-def clusters(table: Table, layout: Layout) -> Json:
+def clusters(table: RouteTable, layout: Layout) -> Json:
     """One cluster per revision; also the activator and its pair where calls may be held, and ways of copies."""
     holding = [rule for rule in table.rules if rule.hold_s]
     hedged = {rule.key for rule in table.rules if rule.hedges}
@@ -42,7 +43,7 @@ def _activator(key: DeploymentKey, layout: Layout) -> Json:
     }
 
 
-def _pair(cluster: str, rule: Rule) -> Json:
+def _pair(cluster: str, rule: RouteRule) -> Json:
     """The revision's replicas; when none of them is well, the activator.
 
     An activator that were a member of the revision's own cluster would be asked by its health checks.
@@ -144,7 +145,7 @@ def _outliers(*, hedged: bool) -> Json:
     }
 
 
-def endpoints(name: str, members: tuple[Endpoint, ...], leaving: Iterable[Endpoint] = ()) -> Json:
+def endpoints(name: str, members: tuple[ReplicaEndpoint, ...], leaving: Iterable[ReplicaEndpoint] = ()) -> Json:
     """The replicas of one cluster. Those that are leaving get no new request but keep the ones that they have."""
     lb = [_lb_endpoint(e, "UNKNOWN") for e in members] + [_lb_endpoint(e, "DRAINING") for e in leaving]
     return response(
@@ -160,14 +161,14 @@ def endpoints(name: str, members: tuple[Endpoint, ...], leaving: Iterable[Endpoi
     )
 
 
-def members(document: Json, revision: int) -> tuple[list[Endpoint], list[Endpoint]]:
+def members(document: Json, revision: int) -> tuple[list[ReplicaEndpoint], list[ReplicaEndpoint]]:
     """What a cluster's document says, read back: the replicas that stay and those that are leaving."""
-    stay: list[Endpoint] = []
-    leave: list[Endpoint] = []
+    stay: list[ReplicaEndpoint] = []
+    leave: list[ReplicaEndpoint] = []
     for locality in document["resources"][0]["endpoints"]:
         for lb in locality["lb_endpoints"]:
             check = lb["endpoint"]["health_check_config"].get("address")
-            endpoint = Endpoint(
+            endpoint = ReplicaEndpoint(
                 replica="",
                 revision=revision,
                 address=address_of(lb["endpoint"]["address"]),
@@ -177,7 +178,7 @@ def members(document: Json, revision: int) -> tuple[list[Endpoint], list[Endpoin
     return stay, leave
 
 
-def _lb_endpoint(endpoint: Endpoint, health: str) -> Json:
+def _lb_endpoint(endpoint: ReplicaEndpoint, health: str) -> Json:
     check: Json = {"disable_active_health_check": True}
     if endpoint.control_address:
         check = {"address": address(endpoint.control_address)}

@@ -16,7 +16,7 @@ from dataclasses import replace
 from kaon.edge.resources.bootstrap import API_CLUSTER
 from kaon.edge.resources.limits import BODY_MAX_BYTES, IDLE_S, SHADOW_BODY_BYTES, STREAM_IDLE_S
 from kaon.edge.resources.wire import V3, Json, response, seconds
-from kaon.edge.table import Rule, Table, cluster_name, shadowed
+from kaon.edge.table import RouteRule, RouteTable, cluster_name, shadowed
 from kaon.sdk.docs_page import docs_page
 from kaon.types.route import COPY_REFUSED, NOT_BEGUN_HEADER, REVISION_HEADER
 
@@ -38,7 +38,7 @@ _OF_THE_ORIGIN = [
 """By these headers an answer says how browsers deal with its whole origin. On the shared host that is everybody's."""
 
 
-def routes(table: Table) -> Json:
+def routes(table: RouteTable) -> Json:
     """On the shared host the API's own paths, then each deployment, longest prefix first; and a host for each."""
     rules = sorted(table.rules, key=lambda rule: (-rule.prefix.count("/"), rule.prefix))
     return response(
@@ -58,7 +58,7 @@ def routes(table: Table) -> Json:
     )
 
 
-def _shared_host(rules: list[Rule]) -> Json:
+def _shared_host(rules: list[RouteRule]) -> Json:
     return {
         "name": "edge",
         "domains": ["*"],
@@ -74,7 +74,7 @@ def _shared_host(rules: list[Rule]) -> Json:
     }
 
 
-def _own_host(rule: Rule) -> Json:
+def _own_host(rule: RouteRule) -> Json:
     return {
         "name": rule.prefix,
         "domains": list(rule.hosts),
@@ -187,12 +187,12 @@ def _docs_page(match: Json) -> Json:
     }
 
 
-def _rule_routes(rule: Rule, prefix: str) -> Iterable[Json]:
+def _rule_routes(rule: RouteRule, prefix: str) -> Iterable[Json]:
     """The routes of one deployment below `prefix`; the first that matches counts."""
     return (_shown(rule, route) for route in _answers(rule, prefix))
 
 
-def _shown(rule: Rule, route: Json) -> Json:
+def _shown(rule: RouteRule, route: Json) -> Json:
     """A route with what browsers are told by each answer of its deployment."""
     said = list(route.get("response_headers_to_add", ()))
     if rule.sandbox:
@@ -243,7 +243,7 @@ def _whole(prefix: str) -> Json:
     return {"path_separated_prefix": prefix} if prefix else {"prefix": "/"}
 
 
-def _answers(rule: Rule, prefix: str) -> Iterable[Json]:
+def _answers(rule: RouteRule, prefix: str) -> Iterable[Json]:
     whole = _whole(prefix)
     if rule.cors_origins:
         # Envoy's filter answers it; the cluster stands here because a route must have one.
@@ -268,7 +268,7 @@ def _answers(rule: Rule, prefix: str) -> Iterable[Json]:
     yield from _ways(rule, prefix)
 
 
-def _said(rule: Rule, match: Json, answer: Json) -> Iterable[Json]:
+def _said(rule: RouteRule, match: Json, answer: Json) -> Iterable[Json]:
     """What the edge answers itself. Envoy's filter for pages of other origins passes over such routes, so the headers
     by which these may read the answer are put here."""
     if rule.cors_origins:
@@ -288,20 +288,20 @@ def _may_call(origins: Iterable[str]) -> Json:
     return {"name": "origin", "string_match": {"safe_regex": {"regex": "|".join(map(re.escape, origins))}}}
 
 
-def _other_than(rule: Rule) -> Json:
+def _other_than(rule: RouteRule) -> Json:
     """Matches calls that name none of a rule's revisions."""
     known = "|".join(map(str, rule.revisions))
     return {"name": REVISION_HEADER, "string_match": {"safe_regex": {"regex": known}}, "invert_match": True}
 
 
-def _no_such_revision(rule: Rule) -> Json:
+def _no_such_revision(rule: RouteRule) -> Json:
     """A call that names a revision never goes to another one."""
     there = ", ".join(map(str, rule.revisions))
     said = f"No such revision of '{rule.key[1]}' runs. The header {REVISION_HEADER} may name: {there}."
     return {"status": 404, "body": {"inline_string": said}}
 
 
-def _ways(rule: Rule, prefix: str) -> Iterable[Json]:
+def _ways(rule: RouteRule, prefix: str) -> Iterable[Json]:
     """The routes to a rule's clusters. Streams, websockets and large bodies are not copied to a shadow."""
     whole = _whole(prefix)
     retries = dict.fromkeys(rule.retry_paths, _BROKEN_OFF)
@@ -318,7 +318,7 @@ def _ways(rule: Rule, prefix: str) -> Iterable[Json]:
     yield from _copied(rule, prefix, whole, _NOT_BEGUN)
 
 
-def _copied(rule: Rule, prefix: str, match: Json, retries: Json, *, hedged: bool = False) -> Iterable[Json]:
+def _copied(rule: RouteRule, prefix: str, match: Json, retries: Json, *, hedged: bool = False) -> Iterable[Json]:
     """A route whose calls may be copied, after those for bodies that are too large for that."""
     route = _route(rule, prefix, match, retries, hedged=hedged)
     if rule.shadow is None:
@@ -346,7 +346,9 @@ def _below(prefix: str, path: str, *, all_of_it: bool = False) -> Json:
     return {"safe_regex": {"regex": re.escape(prefix) + pattern + ("(/.*)?" if all_of_it else "/?")}}
 
 
-def _route(rule: Rule, prefix: str, match: Json, retries: Json, *, lasting: bool = False, hedged: bool = False) -> Json:
+def _route(
+    rule: RouteRule, prefix: str, match: Json, retries: Json, *, lasting: bool = False, hedged: bool = False
+) -> Json:
     """A route to the rule's clusters, with the prefix taken off. `lasting`: no timeout but an idle one."""
     # A held call has its time from when a replica gets it.
     timeout_s = rule.timeout_s + rule.hold_s

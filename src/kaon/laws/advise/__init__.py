@@ -11,8 +11,8 @@ a batch costs. All of it is a value, learnt again from the kept minutes after a 
 No two findings contradict each other: `standing` says beside which others each is not told.
 """
 
-from kaon.laws.advise.seen import Seen, Terms
-from kaon.laws.advise.standing import FIRM, adapt, advice, begin, step
-from kaon.laws.advise.state import State
+from kaon.laws.advise.active import FIRM, adapt, advice, begin, step
+from kaon.laws.advise.minute import AdviceMinute, AdviceTerms
+from kaon.laws.advise.state import AdviceState
 
-__all__ = ["FIRM", "Seen", "State", "Terms", "adapt", "advice", "begin", "step"]
+__all__ = ["FIRM", "AdviceMinute", "AdviceState", "AdviceTerms", "adapt", "advice", "begin", "step"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from kaon.laws.advise.seen import Seen
+from kaon.laws.advise.minute import AdviceMinute
 
 HOURS = 24
 _HOUR_S, _MINUTE_S = 3600.0, 60.0
@@ -35,7 +35,7 @@ Day = tuple[Hour, ...]
 """Oldest first."""
 
 
-def add(day: Day, seen: Seen) -> Day:
+def add(day: Day, seen: AdviceMinute) -> Day:
     """With one more minute; what is older than 24 hours goes."""
     window = seen.window
     number = int((window.at_s - _MINUTE_S / 2) // _HOUR_S)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from kaon.laws.advise.seen import Seen, Told, duration, share
-from kaon.laws.advise.state import State
+from kaon.laws.advise.minute import AdviceMinute, FindingText, duration, share
+from kaon.laws.advise.state import AdviceState
 from kaon.types.advice import Finding
 
 _FULL_MEMORY, _MORE_MEMORY = 0.9, 1.5
@@ -22,7 +22,7 @@ _BLAMED_S = 1800.0
 """What begins so soon after another revision took over is put down to it."""
 
 
-def memory(_: State, seen: Seen) -> Told | bool | None:
+def memory(_: AdviceState, seen: AdviceMinute) -> FindingText | bool | None:
     """The fullest replica is near the limit at which it is ended."""
     used, limit = seen.window.memory_bytes, seen.terms.memory_limit_bytes
     if used is None or limit is None:
@@ -33,10 +33,10 @@ def memory(_: State, seen: Seen) -> Told | bool | None:
     evidence = f"the fullest replica uses {used / _MIB:,.0f} of {limit / _MIB:,.0f} MiB ({share(used / limit)})"
     gain = f"{share(used / more)} of {more / _MIB:,.0f} MiB; a replica beyond its limit is ended with the calls in it"
     command = seen.terms.command(f"set NAME template.resources.memory_bytes={more / _MIB:.0f}MiB")
-    return Told(evidence, gain, command)
+    return FindingText(evidence, gain, command)
 
 
-def latency(known: State, seen: Seen) -> Told | bool | None:
+def latency(known: AdviceState, seen: AdviceMinute) -> FindingText | bool | None:
     """p99 is far above what is usual."""
     if seen.window.p99_s is None or not seen.enough:
         return None
@@ -45,10 +45,12 @@ def latency(known: State, seen: Seen) -> Told | bool | None:
     usual, now = known.p99_s.mean, seen.window.p99_s
     evidence = f"p99 is {duration(now)}; usually it is {duration(usual)}"
     gain = f"{duration(now - usual)} less at p99, when it is as it was"
-    return _blamed(known, seen, Finding.LATENCY, Told(evidence, gain, seen.terms.command("explain NAME --since 1h")))
+    return _blamed(
+        known, seen, Finding.LATENCY, FindingText(evidence, gain, seen.terms.command("explain NAME --since 1h"))
+    )
 
 
-def errors(known: State, seen: Seen) -> Told | bool | None:
+def errors(known: AdviceState, seen: AdviceMinute) -> FindingText | bool | None:
     """More calls fail than usually do, or the code fails many."""
     failed, answers = seen.window.failed, sum((seen.window.codes or {}).values())
     if failed is None or not seen.enough:
@@ -65,10 +67,10 @@ def errors(known: State, seen: Seen) -> Told | bool | None:
     command = seen.terms.command("explain NAME --since 1h" if crowded else "logs NAME --since 10m")
     fewer = max(0.0, failed - right) * (seen.window.arrivals or 0)
     gain = f"{fewer:,.0f} calls a minute fewer that fail, when the cause is mended"
-    return _blamed(known, seen, Finding.ERRORS, Told(evidence, gain, command))
+    return _blamed(known, seen, Finding.ERRORS, FindingText(evidence, gain, command))
 
 
-def _blamed(known: State, seen: Seen, finding: Finding, told: Told) -> Told:
+def _blamed(known: AdviceState, seen: AdviceMinute, finding: Finding, told: FindingText) -> FindingText:
     """With the revision that it began with, and the way back to the one before."""
     change, mark = known.change, known.mark(finding)
     began_s = mark.first_s if mark.held else seen.window.at_s
@@ -78,7 +80,7 @@ def _blamed(known: State, seen: Seen, finding: Finding, told: Told) -> Told:
     return told._replace(evidence=evidence, command=seen.terms.command(f"rollout undo NAME --to {change.before}"))
 
 
-def slow(_: State, seen: Seen) -> Told | bool | None:
+def slow(_: AdviceState, seen: AdviceMinute) -> FindingText | bool | None:
     """The latency that is wanted is missed though replicas are idle and nobody waits: the time goes in the handler."""
     window, wanted = seen.window, seen.terms.objective.latency_s
     if window.p90_s is None or window.busy is None or window.queue_s is None or not seen.enough:
@@ -91,4 +93,4 @@ def slow(_: State, seen: Seen) -> Told | bool | None:
         f"{share(window.busy)} of the time and calls wait {duration(window.queue_s)} for one"
     )
     gain = f"what the handler does would have to take {duration(window.p90_s - wanted)} less: replicas would not help"
-    return Told(evidence, gain, seen.terms.command("stats NAME --since 1h"))
+    return FindingText(evidence, gain, seen.terms.command("stats NAME --since 1h"))

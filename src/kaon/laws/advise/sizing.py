@@ -9,8 +9,8 @@ while somebody calls. So no advice brings about the opposite one.
 from __future__ import annotations
 
 from kaon.laws.advise import day
-from kaon.laws.advise.seen import Seen, Told, duration, replicas, share
-from kaon.laws.advise.state import State
+from kaon.laws.advise.minute import AdviceMinute, FindingText, duration, replicas, share
+from kaon.laws.advise.state import AdviceState
 
 MOST_REPLICAS = 1000
 """`Scaling.max` takes no more."""
@@ -24,7 +24,7 @@ _LEAST_WAITED = 10
 """Calls of a day; fewer are bad luck."""
 
 
-def undersized(_: State, seen: Seen) -> Told | bool | None:
+def undersized(_: AdviceState, seen: AdviceMinute) -> FindingText | bool | None:
     """All replicas that are allowed are ready, and too busy, or too many calls fail or are late."""
     window, terms = seen.window, seen.terms
     needed, demand = seen.needed, seen.demand
@@ -46,17 +46,17 @@ def undersized(_: State, seen: Seen) -> Told | bool | None:
     )
     busy = min(1.0, demand / more)
     gain = f"busy {share(busy)} in place of {share(window.busy)}, for up to {more - terms.most} more"
-    return Told(evidence, gain, terms.command(f"scale NAME --max {more}"))
+    return FindingText(evidence, gain, terms.command(f"scale NAME --max {more}"))
 
 
-def _late(seen: Seen) -> bool:
+def _late(seen: AdviceMinute) -> bool:
     """Whether too many calls are refused or late; those that the code failed are no matter of replicas."""
     completed = seen.window.loss.completed if seen.window.loss else 1.0
     missed = (1 - completed) * sum((seen.window.codes or {}).values())
     return completed < seen.terms.objective.completion and seen.code("5xx") <= missed / 2
 
 
-def oversized(known: State, seen: Seen) -> Told | bool | None:
+def oversized(known: AdviceState, seen: AdviceMinute) -> FindingText | bool | None:
     """The minimum keeps more than the load needs, and needed in the last hour."""
     window, terms = seen.window, seen.terms
     if window.busy is None or not window.ready:
@@ -71,10 +71,10 @@ def oversized(known: State, seen: Seen) -> Told | bool | None:
     )
     saved = terms.least - fewer
     gain = f"{saved} of {replicas(terms.least)} fewer ({share(saved / terms.least)} of the cost) when as quiet as now"
-    return Told(evidence, gain, terms.command(f"scale NAME --min {fewer}"))
+    return FindingText(evidence, gain, terms.command(f"scale NAME --min {fewer}"))
 
 
-def elastic(known: State, seen: Seen) -> Told | bool | None:
+def elastic(known: AdviceState, seen: AdviceMinute) -> FindingText | bool | None:
     """The number is fixed, and the day needs it only by the hour."""
     terms, hours = seen.terms, [h for h in known.day if h.sized >= _KNOWN_MINUTES]
     if len(hours) < _DAY_HOURS:
@@ -89,10 +89,10 @@ def elastic(known: State, seen: Seen) -> Told | bool | None:
         f"{min(needed)} to {max(needed)}, {mean:.1f} in the mean"
     )
     gain = f"up to {share(saved)} of the replica-hours ({terms.most - mean:.1f} of {terms.most} replicas)"
-    return Told(evidence, gain, terms.command(f"scale NAME --min {min(needed)}"))
+    return FindingText(evidence, gain, terms.command(f"scale NAME --min {min(needed)}"))
 
 
-def idle(known: State, seen: Seen) -> Told | bool | None:
+def idle(known: AdviceState, seen: AdviceMinute) -> FindingText | bool | None:
     """Nobody has called for a day."""
     terms, counted = seen.terms, sum(hour.counted for hour in known.day)
     if seen.window.arrivals is None or (counted < _DAY_MINUTES and not seen.window.arrivals):
@@ -102,14 +102,14 @@ def idle(known: State, seen: Seen) -> Told | bool | None:
     start_s = day.mean_start_s(known.day)
     waits = "for a start" if start_s is None else f"{duration(start_s)} for a start"
     gain = f"{terms.least} of {replicas(terms.least)} when nobody calls; the first caller waits {waits}"
-    return Told(
+    return FindingText(
         f"nobody called in the last 24 hours; a minimum of {terms.least} is kept",
         gain,
         terms.command("scale NAME --min 0"),
     )
 
 
-def cold_starts(known: State, seen: Seen) -> Told | bool | None:
+def cold_starts(known: AdviceState, seen: AdviceMinute) -> FindingText | bool | None:
     """At zero, more callers wait for a start, and longer, than the objective allows."""
     terms, whole = seen.terms, day.add(known.day, seen)
     if seen.waited is None or not seen.window.arrivals:
@@ -127,4 +127,4 @@ def cold_starts(known: State, seen: Seen) -> Told | bool | None:
     )
     empty = sum(hour.empty for hour in whole) / sum(hour.minutes for hour in whole)
     gain = f"{share(part)} of calls answered {duration(start_s)} sooner, for 1 replica {share(empty)} of the time"
-    return Told(evidence, gain, terms.command("scale NAME --min 1"))
+    return FindingText(evidence, gain, terms.command("scale NAME --min 1"))

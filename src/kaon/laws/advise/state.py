@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from kaon.laws import service_time
 from kaon.laws.advise import day
 from kaon.laws.advise.day import Day
-from kaon.laws.advise.seen import Seen, Terms
+from kaon.laws.advise.minute import AdviceMinute, AdviceTerms
 from kaon.laws.advise.usual import Usual
 from kaon.laws.service_time import ServiceTime
 from kaon.types.advice import Advice, Finding
@@ -21,7 +21,7 @@ ACCEPTED = 360
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class FindingStreak:
     """How often on end a finding held, or did not; since when."""
 
     held: int = 0
@@ -31,7 +31,7 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class RevisionChange:
     """Another revision began to serve."""
 
     before: int
@@ -40,33 +40,33 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class AdviceState:
     """What is known of a deployment."""
 
-    terms: Terms | None = None
-    marks: tuple[tuple[Finding, Mark], ...] = ()
+    terms: AdviceTerms | None = None
+    marks: tuple[tuple[Finding, FindingStreak], ...] = ()
     p99_s: Usual = field(default_factory=Usual)
     failed: Usual = field(default_factory=Usual)
     day: Day = ()
     service: ServiceTime = field(default_factory=ServiceTime)
-    change: Change | None = None
+    change: RevisionChange | None = None
 
-    def mark(self, finding: Finding) -> Mark:
+    def mark(self, finding: Finding) -> FindingStreak:
         """That of a finding."""
-        return dict(self.marks).get(finding, Mark())
+        return dict(self.marks).get(finding, FindingStreak())
 
-    def slow(self, seen: Seen) -> bool:
+    def slow(self, seen: AdviceMinute) -> bool:
         """Whether p99 is far above the usual, by enough to matter."""
         p99_s, least_s = seen.window.p99_s, _NOTICED * seen.terms.objective.latency_s
         return p99_s is not None and self.p99_s.strange(p99_s, max((SLOWER - 1) * self.p99_s.mean, least_s))
 
-    def failing(self, seen: Seen) -> bool:
+    def failing(self, seen: AdviceMinute) -> bool:
         """Whether more calls fail than usually do."""
         failed = seen.window.failed
         return failed is not None and self.failed.strange(failed, MORE_ERRORS)
 
 
-def learnt(known: State, seen: Seen) -> State:
+def learnt(known: AdviceState, seen: AdviceMinute) -> AdviceState:
     """With one more minute."""
     p99, failed = known.p99_s, known.failed
     if seen.enough:
@@ -76,7 +76,7 @@ def learnt(known: State, seen: Seen) -> State:
     return replace(known, p99_s=p99, failed=failed, day=day.add(known.day, seen), service=service)
 
 
-def _usual(known: Usual, value: float | None, strange: bool, mark: Mark) -> Usual:
+def _usual(known: Usual, value: float | None, strange: bool, mark: FindingStreak) -> Usual:
     """What is usual is learnt from minutes that are; what has lasted for hours is learnt anew."""
     if value is None:
         return known

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from kaon.laws.scaling import Bounds, Decision
+from kaon.laws.scaling import Bounds, ScalingDecision
 from kaon.laws.windows import Samples
 from kaon.types.observation import Observation
 
@@ -37,14 +37,14 @@ class Hpa:
         """The state before anything was seen."""
         return _State(Samples(self.down_window_s))
 
-    def step(self, state: _State, bounds: Bounds, seen: Observation) -> tuple[_State, Decision]:
+    def step(self, state: _State, bounds: Bounds, seen: Observation) -> tuple[_State, ScalingDecision]:
         """Acts every `period_s`; without figures nothing changes."""
         now = seen.at_s
         current = max(1, bounds.clip(seen.ready + seen.starting if state.chosen is None else state.chosen, now))
         if now < state.next_s:
-            return state, Decision(bounds.clip(current, now), "between two looks")
+            return state, ScalingDecision(bounds.clip(current, now), "between two looks")
         if seen.in_flight is None:
-            return state, Decision(bounds.clip(current, now), "no figures: as it was")
+            return state, ScalingDecision(bounds.clip(current, now), "no figures: as it was")
         ratio = seen.in_flight / max(1, seen.ready) / self.target
         wanted = current
         if abs(ratio - 1) > self.tolerance:
@@ -56,4 +56,4 @@ class Hpa:
             wanted = min(wanted, current + max(math.ceil(current * self.up_share), self.up_pods))
         replicas = bounds.clip(max(1, wanted), now)
         reason = f"{ratio:.2f} of the target of {self.target:g} in flight a replica"
-        return _State(recommended, replicas, now + self.period_s), Decision(replicas, reason)
+        return _State(recommended, replicas, now + self.period_s), ScalingDecision(replicas, reason)

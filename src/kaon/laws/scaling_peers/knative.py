@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from kaon.laws.scaling import Bounds, Decision
+from kaon.laws.scaling import Bounds, ScalingDecision
 from kaon.laws.windows import Samples
 from kaon.types.observation import Observation
 
@@ -44,11 +44,11 @@ class Knative:
         """The state before anything was seen."""
         return _State(Samples(self.stable_s), Samples(max(self.down_delay_s, 1e-9)))
 
-    def step(self, state: _State, bounds: Bounds, seen: Observation) -> tuple[_State, Decision]:
+    def step(self, state: _State, bounds: Bounds, seen: Observation) -> tuple[_State, ScalingDecision]:
         """One tick; Knative's is 2 s. Without a figure nothing changes."""
         if seen.in_flight is None:
             replicas = bounds.clip(state.chosen or seen.ready, seen.at_s)
-            return state, Decision(replicas, "no figures: as it was")
+            return state, ScalingDecision(replicas, "no figures: as it was")
         concurrency = state.concurrency.add(seen.at_s, seen.in_flight)
         ready = max(1, seen.ready)
         per_replica = self.utilization * self.target
@@ -75,4 +75,4 @@ class Knative:
         if idle is not None and now - idle < self.grace_s and seen.ready > 0:
             desired, reason = 1, "nothing in flight: the last replica has its grace"
         replicas = bounds.clip(desired, now)
-        return _State(concurrency, delayed, until, peak, idle, replicas), Decision(replicas, reason)
+        return _State(concurrency, delayed, until, peak, idle, replicas), ScalingDecision(replicas, reason)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from kaon.laws.scaling import Bounds, Decision
+from kaon.laws.scaling import Bounds, ScalingDecision
 from kaon.laws.scaling_peers.knative import Knative
 from kaon.laws.windows import Samples
 from kaon.types.observation import Observation
@@ -41,7 +41,7 @@ class Predictive:
         """The state before anything was seen."""
         return _State(self.rule.begin(), Samples(self.window_s))
 
-    def step(self, state: _State, bounds: Bounds, seen: Observation) -> tuple[_State, Decision]:
+    def step(self, state: _State, bounds: Bounds, seen: Observation) -> tuple[_State, ScalingDecision]:
         """Knative's step with the concurrency of the predicted rate; without figures, Knative's own."""
         if seen.arrivals is None or seen.in_flight is None:
             inner, decision = self.rule.step(state.inner, bounds, seen)  # type: ignore[arg-type]
@@ -65,4 +65,4 @@ class Predictive:
             season = (*season[-slots - 2 :], (slot, rate))
         reason = f"{predicted:.1f} calls/s expected in {self.start_s:g} s; {decision.reason}"
         state = _State(inner, arrivals, season, residual, covariance, variance)
-        return state, Decision(decision.replicas, reason)
+        return state, ScalingDecision(decision.replicas, reason)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from kaon.laws.scaling import Bounds, Decision
+from kaon.laws.scaling import Bounds, ScalingDecision
 from kaon.laws.windows import Samples
 from kaon.types.observation import Observation
 
@@ -36,12 +36,12 @@ class RayServe:
         """The state before anything was seen."""
         return _State(Samples(self.look_back_s))
 
-    def step(self, state: _State, bounds: Bounds, seen: Observation) -> tuple[_State, Decision]:
+    def step(self, state: _State, bounds: Bounds, seen: Observation) -> tuple[_State, ScalingDecision]:
         """One look at the figures; without any, nothing changes."""
         now = seen.at_s
         chosen = bounds.clip(seen.ready + seen.starting if state.chosen is None else state.chosen, now)
         if seen.in_flight is None:
-            return state, Decision(chosen, "no figures: as it was")
+            return state, ScalingDecision(chosen, "no figures: as it was")
         ongoing = state.ongoing.add(now, seen.in_flight)
         mean = ongoing.mean()
         desired = bounds.clip(math.ceil(mean / self.target), now)
@@ -50,7 +50,7 @@ class RayServe:
         wait_s = self.upscale_delay_s if direction > 0 else self.downscale_delay_s
         reason = f"{mean:.1f} ongoing, {self.target:g} a replica: {desired}"
         if direction and (chosen == 0 or now - since >= wait_s):
-            return _State(ongoing, desired, 0, now), Decision(desired, reason)
+            return _State(ongoing, desired, 0, now), ScalingDecision(desired, reason)
         if direction:
             reason += f", not for {wait_s:g} s yet"
-        return _State(ongoing, chosen, direction, since), Decision(chosen, reason)
+        return _State(ongoing, chosen, direction, since), ScalingDecision(chosen, reason)

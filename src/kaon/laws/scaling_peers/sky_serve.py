@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from kaon.laws.scaling import Bounds, Decision
+from kaon.laws.scaling import Bounds, ScalingDecision
 from kaon.laws.windows import Samples
 from kaon.types.observation import Observation
 
@@ -37,15 +37,17 @@ class SkyServe:
         """The state before anything was seen."""
         return _State(Samples(self.window_s))
 
-    def step(self, state: _State, bounds: Bounds, seen: Observation) -> tuple[_State, Decision]:
+    def step(self, state: _State, bounds: Bounds, seen: Observation) -> tuple[_State, ScalingDecision]:
         """Acts every `period_s`; without figures nothing changes."""
         now = seen.at_s
         chosen = bounds.clip(seen.ready + seen.starting if state.chosen is None else state.chosen, now)
         if seen.arrivals is None:
-            return state, Decision(chosen, "no figures: as it was")
+            return state, ScalingDecision(chosen, "no figures: as it was")
         arrivals = state.arrivals.add(now, seen.arrivals)
         if now < state.next_s:
-            return _State(arrivals, chosen, state.ups, state.downs, state.next_s), Decision(chosen, "between two looks")
+            return _State(arrivals, chosen, state.ups, state.downs, state.next_s), ScalingDecision(
+                chosen, "between two looks"
+            )
         rate = arrivals.total() / self.window_s
         desired = bounds.clip(math.ceil(rate / self.target), now)
         ups = state.ups + 1 if desired > chosen else 0
@@ -54,4 +56,4 @@ class SkyServe:
         at_once = chosen == 0 and desired > 0
         if at_once or ups * self.period_s >= self.up_s or (downs and downs * self.period_s >= self.down_s):
             chosen, ups, downs = desired, 0, 0
-        return _State(arrivals, chosen, ups, downs, now + self.period_s), Decision(chosen, reason)
+        return _State(arrivals, chosen, ups, downs, now + self.period_s), ScalingDecision(chosen, reason)

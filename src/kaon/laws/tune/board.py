@@ -10,9 +10,9 @@ import math
 from kaon.laws import choice
 from kaon.laws.scale import Scale
 from kaon.laws.tune import scaling
-from kaon.laws.tune.knobs import Knob, Shape
-from kaon.types.deployment import Law, Scaling
-from kaon.types.knobs import Values
+from kaon.laws.tune.knobs import Knob, KnobShape
+from kaon.types.deployment import Scaling, ScalingLawName
+from kaon.types.knobs import KnobValues
 from kaon.types.objective import Objective
 from kaon.types.service import ServiceSpec
 from kaon.types.tuning import KnobState, Reach, TuningStatus
@@ -33,7 +33,7 @@ def _tuned(knob: Knob, usual: float) -> KnobState:
         reach=knob.reach,
         low=knob.low,
         high=knob.high,
-        whole=knob.shape is Shape.WHOLE,
+        whole=knob.shape is KnobShape.WHOLE,
         usual=usual,
         value=usual,
     )
@@ -47,7 +47,7 @@ def _by_hand(service: ServiceSpec, bounds: Scaling) -> list[KnobState]:
         (scaling.MAX_WAIT_S, Reach.REPLICA, 0.0, wait_s, wait_s),
         (scaling.CONCURRENCY, Reach.REPLICA, 1.0, most, most),
     ]
-    if bounds.law is Law.KAON and bounds.min < bounds.max:
+    if bounds.law is ScalingLawName.KAON and bounds.min < bounds.max:
         ranges.append((scaling.MARGIN, Reach.POOL, *scaling.MARGINS, Scale().margin))
     return [
         KnobState(
@@ -69,8 +69,8 @@ def _by_hand(service: ServiceSpec, bounds: Scaling) -> list[KnobState]:
 def _standing(knob: KnobState, status: TuningStatus) -> KnobState:
     """With what the status says; what another revision took and this one does not is as near as it may be."""
     name = knob.name
-    tried: Values = status.trial.after if status.trial else {}
-    better: Values = status.recommended.values if status.recommended else {}
+    tried: KnobValues = status.trial.after if status.trial else {}
+    better: KnobValues = status.recommended.values if status.recommended else {}
     return knob.model_copy(
         update={
             "value": min(max(status.values.get(name, knob.usual), knob.low), knob.high),

@@ -17,7 +17,7 @@ _MOST = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
+class DriftWatch:
     """One figure under watch."""
 
     count: int = 0
@@ -31,10 +31,10 @@ class Watch:
         """Whether it is no longer what it was."""
         return max(self.up, self.down) > THRESHOLD
 
-    def after(self, value: float) -> Watch:
+    def after(self, value: float) -> DriftWatch:
         """With one more value; after a drift it begins anew."""
         if self.drifted:
-            return Watch(1, value)
+            return DriftWatch(1, value)
         count = self.count + 1
         off = value - self.mean
         rate = 1 / min(count, 50)

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from statistics import fmean
 
-from kaon.laws.tune import dice, gate, spsa
-from kaon.laws.tune.gate import Played, Verdict
-from kaon.laws.tune.knobs import Point, Space, Values
+from kaon.laws.tune import gate, randomness, spsa
+from kaon.laws.tune.gate import GateVerdict, Played
+from kaon.laws.tune.knobs import CubePoint, KnobValues, Space
 from kaon.laws.tune.spsa import Slope
 
 
@@ -28,7 +28,7 @@ class Depth(IntEnum):
     PROOF = 2
 
 
-Play = Callable[[Values, int, Depth], Played]
+Play = Callable[[KnobValues, int, Depth], Played]
 """The twin: what `values` would have come to, with the luck of `seed`."""
 
 NEIGHBOURS = 4
@@ -56,10 +56,10 @@ class Search:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class EpochInputs:
     """A play as it was: enough to decide the same again without a twin."""
 
-    values: Values
+    values: KnobValues
     depth: Depth
     played: Played
 
@@ -69,35 +69,35 @@ class Proposal:
     """What an epoch came to. `predicted` is the gain in units of the loss, per block; `plain` what of it is no matter
     of missed calls."""
 
-    before: Values
-    after: Values
-    verdict: Verdict
+    before: KnobValues
+    after: KnobValues
+    verdict: GateVerdict
     predicted: float
-    looks: tuple[Look, ...]
+    looks: tuple[EpochInputs, ...]
     plain: float | None = None
 
 
 def propose(
     space: Space,
     search: Search,
-    force: Values,
+    force: KnobValues,
     play: Play,
     seed: int,
     target: float,
-    hints: tuple[Values, ...] = (),
+    hints: tuple[KnobValues, ...] = (),
     *,
     prove: bool = False,
     held: tuple[str, ...] = (),
 ) -> tuple[Search, Proposal]:
     """The next search and the proposal. `hints` are points worth a look, such as the model's optimum; what passes the
     gate must pass it again, on a proof, if `prove`; knobs that are `held` go down only."""
-    looks: list[Look] = []
+    looks: list[EpochInputs] = []
 
-    def look(values: Values, depth: Depth) -> Played:
+    def look(values: KnobValues, depth: Depth) -> Played:
         for known in looks:
             if known.values == values and known.depth == depth:
                 return known.played
-        looks.append(Look(values, depth, play(values, seed, depth)))
+        looks.append(EpochInputs(values, depth, play(values, seed, depth)))
         return looks[-1].played
 
     start = space.point(force)
@@ -106,14 +106,14 @@ def propose(
     aims += _neighbours(start, search.trust, seed)
     aims += [space.point(hint) for hint in hints]
     if search.epoch < SPREAD_EPOCHS:
-        aims += [dice.spread(search.epoch * SPREAD_EACH + i, len(start)) for i in range(SPREAD_EACH)]
+        aims += [randomness.spread(search.epoch * SPREAD_EACH + i, len(start)) for i in range(SPREAD_EACH)]
     tops = tuple(z if knob.name in held else 1.0 for knob, z in zip(space.knobs, start, strict=True))
     aims = [_near(start, aim, search.trust, tops) for aim in aims]
     now = look(force, Depth.SHORT)
     raced = [(space.moved(force, aim), i) for i, aim in enumerate(aims)]
     raced = [(values, i) for values, i in raced if values != force]
     ranked = sorted(raced, key=lambda r: (_behind(now, look(r[0], Depth.SHORT)), r[1]))
-    finalists: list[Values] = []
+    finalists: list[KnobValues] = []
     if ranked:
         # A part of the calls flatters what is daring; half of the way may hold where all of it does not.
         half = tuple((a + z) / 2 for a, z in zip(start, space.point(ranked[0][0]), strict=True))
@@ -137,8 +137,8 @@ def gain_in_plain(force: Played, candidate: Played) -> float:
 
 
 def _gradient(
-    space: Space, search: Search, force: Values, look: Callable[[Values, Depth], Played], seed: int
-) -> tuple[Slope, Point, list[Point]]:
+    space: Space, search: Search, force: KnobValues, look: Callable[[KnobValues, Depth], Played], seed: int
+) -> tuple[Slope, CubePoint, list[CubePoint]]:
     """The slope learnt, the move, and of each pair the end that did better."""
     start = space.point(force)
     signs = spsa.perturbations(seed, len(start))
@@ -153,14 +153,15 @@ def _gradient(
     return slope, move, [probes[p] for p in best[:2]]
 
 
-def _near(start: Point, aim: Point, trust: float, tops: Point) -> Point:
+def _near(start: CubePoint, aim: CubePoint, trust: float, tops: CubePoint) -> CubePoint:
     """The point of the trust region, and not above `tops`, that is nearest to `aim`: whoever found it."""
     return tuple(min(max(a, z - trust), z + trust, top) for z, a, top in zip(start, aim, tops, strict=True))
 
 
-def _neighbours(start: Point, trust: float, seed: int) -> list[Point]:
+def _neighbours(start: CubePoint, trust: float, seed: int) -> list[CubePoint]:
     return [
-        tuple(z + trust * dice.gaussian(seed, _STREAM + n, i) for i, z in enumerate(start)) for n in range(NEIGHBOURS)
+        tuple(z + trust * randomness.gaussian(seed, _STREAM + n, i) for i, z in enumerate(start))
+        for n in range(NEIGHBOURS)
     ]
 
 
@@ -170,13 +171,17 @@ def _behind(force: Played, candidate: Played) -> float:
 
 
 def _final(
-    force: Values, finalists: list[Values], look: Callable[[Values, Depth], Played], target: float, prove: bool
-) -> tuple[Values, Verdict, Depth]:
+    force: KnobValues,
+    finalists: list[KnobValues],
+    look: Callable[[KnobValues, Depth], Played],
+    target: float,
+    prove: bool,
+) -> tuple[KnobValues, GateVerdict, Depth]:
     """The finalist with the highest lower bound that passes; when none does, the one that came nearest. And the depth
     of the plays that the verdict is about."""
     now = look(force, Depth.WHOLE)
     if not finalists:
-        return force, Verdict(False, 0.0, 0.0, "nowhere to go"), Depth.WHOLE
+        return force, GateVerdict(False, 0.0, 0.0, "nowhere to go"), Depth.WHOLE
     judged = [(values, gate.judge(now, look(values, Depth.WHOLE), target)) for values in finalists]
     best, verdict = max(judged, key=lambda j: (j[1].open, j[1].bound))
     if not (verdict.open and prove):

@@ -56,7 +56,7 @@ Played = tuple[Block, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class GateVerdict:
     """Whether the gate opens; the mean gain and its lower bound, as shares of the loss in force; and why."""
 
     open: bool
@@ -83,10 +83,10 @@ def bound(differences: Sequence[float]) -> tuple[float, float]:
     return mean, mean - _T95 * stdev(clipped) / math.sqrt(len(clipped))
 
 
-def judge(force: Played, candidate: Played, target: float) -> Verdict:
+def judge(force: Played, candidate: Played, target: float) -> GateVerdict:
     """Whether `candidate` may be tried instead of what is in `force`; `target` is the completion asked for."""
     if len(force) != len(candidate) or len(force) < LEAST_BLOCKS:
-        return Verdict(False, 0.0, 0.0, f"{min(len(force), len(candidate))} blocks; {LEAST_BLOCKS} are needed")
+        return GateVerdict(False, 0.0, 0.0, f"{min(len(force), len(candidate))} blocks; {LEAST_BLOCKS} are needed")
     now = max(mean_loss(force), 1e-9)
     mean, least = bound([a.loss - b.loss for a, b in zip(force, candidate, strict=True)])
     raw = now - mean_loss(candidate)
@@ -97,15 +97,15 @@ def judge(force: Played, candidate: Played, target: float) -> Verdict:
     burst_now, burst_then = (mean_loss([p[i] for i in burst]) for p in (force, candidate))
     told = f"gain {100 * gain:.1f} %, at least {100 * least:.1f} %"
     if least <= LEAST_GAIN or gain <= LEAST_GAIN:
-        return Verdict(False, gain, least, f"{told}: not surely above {100 * LEAST_GAIN:g} %")
+        return GateVerdict(False, gain, least, f"{told}: not surely above {100 * LEAST_GAIN:g} %")
     spoilt_now, spoilt_then = (sum(b.spoilt(target) for b in p) for p in (force, candidate))
     if spoilt_then > spoilt_now:
-        return Verdict(False, gain, least, f"would spoil {spoilt_then} minutes, not {spoilt_now}")
+        return GateVerdict(False, gain, least, f"would spoil {spoilt_then} minutes, not {spoilt_now}")
     if lost > MOST_LOST:
-        return Verdict(False, gain, least, f"would lose {100 * lost:.2f} points of completion")
+        return GateVerdict(False, gain, least, f"would lose {100 * lost:.2f} points of completion")
     if burst_then > WORSE_BURST * burst_now:
-        return Verdict(False, gain, least, f"{100 * (burst_then / burst_now - 1):.0f} % worse in the burst")
-    return Verdict(True, gain, least, told)
+        return GateVerdict(False, gain, least, f"{100 * (burst_then / burst_now - 1):.0f} % worse in the burst")
+    return GateVerdict(True, gain, least, told)
 
 
 def _burst(played: Played) -> list[int]:

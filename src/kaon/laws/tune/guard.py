@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from kaon.laws.traffic import MINUTE_S
 from kaon.laws.tune import price
-from kaon.laws.tune.knobs import Values
+from kaon.laws.tune.knobs import KnobValues
 from kaon.types.objective import Objective
 
 TICK_S = 10.0
@@ -58,7 +58,7 @@ class Conditions:
 
 
 @dataclass(frozen=True, slots=True)
-class Arm:
+class TrialArm:
     """What one side of a trial answered in its last window."""
 
     calls: int = 0
@@ -69,23 +69,23 @@ class Arm:
 
 
 @dataclass(frozen=True, slots=True)
-class Guard:
+class TunerGuard:
     """Rollbacks of the last hour, until when the tuner is off, and how many windows on end burnt the budget badly."""
 
     rollbacks: tuple[float, ...] = ()
     off_until_s: float = 0.0
     burning: int = 0
 
-    def seen(self, burn_now: float | None) -> Guard:
+    def seen(self, burn_now: float | None) -> TunerGuard:
         """After a window with a burn rate of `burn_now`; None: no window has ended in this tick."""
         return replace(self, burning=_burning(self.burning, burn_now))
 
-    def rolled_back(self, at_s: float) -> Guard:
+    def rolled_back(self, at_s: float) -> TunerGuard:
         """After a rollback: the third within an hour switches the tuner off for six."""
         rollbacks = (*(r for r in self.rollbacks if r > at_s - ROLLBACKS_S), at_s)
         if len(rollbacks) >= MOST_ROLLBACKS:
-            return Guard((), at_s + OFF_S)
-        return Guard(rollbacks, self.off_until_s)
+            return TunerGuard((), at_s + OFF_S)
+        return TunerGuard(rollbacks, self.off_until_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Probation:
     """What was promoted goes back to `before` if, until `until_s`, it burns the error budget as nothing that is tried
     may: `burning` windows on end did, or `burn`, over half an hour, is above `SPENT_BURN`."""
 
-    before: Values
+    before: KnobValues
     until_s: float
     burning: int = 0
     burn: float = 0.0
@@ -167,14 +167,14 @@ def quiet(now: Conditions) -> bool:
     return now.calls is None or min(now.calls, now.calls if now.calmest is None else now.calmest) < LEAST_CALLS
 
 
-def worst(arms: Sequence[Arm]) -> Arm:
+def worst(arms: Sequence[TrialArm]) -> TrialArm:
     """What is usual without the trial, at its worst: the control of a switchback, which has nobody beside it."""
     told = [arm for arm in arms if arm.calls >= TELLING_CALLS]
-    failing = max(told, key=lambda arm: arm.failed / arm.calls, default=Arm())
+    failing = max(told, key=lambda arm: arm.failed / arm.calls, default=TrialArm())
     return replace(failing, p99_s=max((arm.p99_s for arm in told if arm.p99_s is not None), default=None))
 
 
-def alarm(objective: Objective, guard: Guard, trying: Arm, control: Arm) -> str | None:
+def alarm(objective: Objective, guard: TunerGuard, trying: TrialArm, control: TrialArm) -> str | None:
     """Why what is tried must go at once; None: nothing is wrong. `control` is what is in force beside or before it."""
     if trying.restarts:
         return f"{trying.restarts} replicas ended"

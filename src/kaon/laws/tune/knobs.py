@@ -11,19 +11,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from kaon.types.knobs import Values
+from kaon.types.knobs import KnobValues
 from kaon.types.tuning import Reach
 
-__all__ = ["Knob", "Point", "Reach", "Shape", "Space", "Values", "shares"]
+__all__ = ["CubePoint", "Knob", "KnobShape", "KnobValues", "Reach", "Space", "shares"]
 
 MOST_KNOBS = 8
 """Perturbations say less the more dimensions they are spread over."""
 
-Point = tuple[float, ...]
-"""`Values` in the unit cube."""
+CubePoint = tuple[float, ...]
+"""`KnobValues` in the unit cube."""
 
 
-class Shape(StrEnum):
+class KnobShape(StrEnum):
     """How a value lies in [0, 1]."""
 
     LOG = "log"
@@ -41,14 +41,14 @@ class Knob:
     """
 
     name: str
-    shape: Shape
+    shape: KnobShape
     low: float
     high: float
     reach: Reach = Reach.POOL
     slew: float = 0.25
 
     def __post_init__(self) -> None:
-        if not 0 < self.low < self.high or (self.shape is Shape.SHARE and self.high >= 1):
+        if not 0 < self.low < self.high or (self.shape is KnobShape.SHARE and self.high >= 1):
             raise ValueError(f"knob {self.name}: ({self.low}, {self.high}) is no range of shape {self.shape}")
 
     def place(self, value: float) -> float:
@@ -60,13 +60,13 @@ class Knob:
         """The value at a place; whole numbers are whole, and nothing is outside of the bounds."""
         low, high = self._carried(self.low), self._carried(self.high)
         x = low + min(max(place, 0.0), 1.0) * (high - low)
-        value = 1 / (1 + math.exp(-x)) if self.shape is Shape.SHARE else math.exp(x)
-        if self.shape is Shape.WHOLE:
+        value = 1 / (1 + math.exp(-x)) if self.shape is KnobShape.SHARE else math.exp(x)
+        if self.shape is KnobShape.WHOLE:
             value = float(round(value))
         return min(max(value, self.low), self.high)
 
     def _carried(self, value: float) -> float:
-        return math.log(value / (1 - value)) if self.shape is Shape.SHARE else math.log(value)
+        return math.log(value / (1 - value)) if self.shape is KnobShape.SHARE else math.log(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +84,15 @@ class Space:
         tops = {knob.name: min(knob.high, max(highest.get(knob.name, knob.high), knob.low + 1)) for knob in self.knobs}
         return Space(tuple(replace(knob, high=tops[knob.name]) for knob in self.knobs))
 
-    def point(self, values: Mapping[str, float]) -> Point:
+    def point(self, values: Mapping[str, float]) -> CubePoint:
         """Where `values` are. KeyError when one is missing."""
         return tuple(knob.place(values[knob.name]) for knob in self.knobs)
 
-    def values(self, point: Point) -> Values:
+    def values(self, point: CubePoint) -> KnobValues:
         """The values at a point."""
         return {knob.name: knob.value(z) for knob, z in zip(self.knobs, point, strict=True)}
 
-    def moved(self, force: Mapping[str, float], aim: Point) -> Values:
+    def moved(self, force: Mapping[str, float], aim: CubePoint) -> KnobValues:
         """The values as near to `aim` as bounds and slew allow in one move from those in `force`."""
         return {knob.name: _moved(knob, force[knob.name], z) for knob, z in zip(self.knobs, aim, strict=True)}
 
@@ -111,7 +111,7 @@ class Space:
 
 def _moved(knob: Knob, start: float, aim: float) -> float:
     at = knob.place(start)
-    if knob.shape is Shape.WHOLE:
+    if knob.shape is KnobShape.WHOLE:
         return min(max(knob.value(aim), _furthest(knob, start, -1)), _furthest(knob, start, 1))
     value = knob.value(min(max(aim, at - knob.slew), at + knob.slew))
     # There and back through a logarithm, what stays would be another by its last bit, and so a move of its own.
@@ -130,7 +130,7 @@ def _furthest(knob: Knob, start: float, side: int) -> float:
     return min(max(nearest + side * steps, knob.low), knob.high)
 
 
-def shares(before: Mapping[str, float], slopes: Mapping[str, float], rate: float, floor: float = 0.02) -> Values:
+def shares(before: Mapping[str, float], slopes: Mapping[str, float], rate: float, floor: float = 0.02) -> KnobValues:
     """A split moved down its slopes by exponentiated gradient; no part falls below `floor`, all sum to 1.
 
     ValueError where so many parts cannot all have the floor.

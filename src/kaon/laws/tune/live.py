@@ -11,8 +11,8 @@ from statistics import fmean
 
 from kaon.laws.service_time import ServiceTime
 from kaon.laws.traffic import FAILURES, parts, quantile
-from kaon.laws.tune.guard import Arm
-from kaon.laws.tune.trial import Window
+from kaon.laws.tune.guard import TrialArm
+from kaon.laws.tune.trial import TrialWindow
 from kaon.types.objective import Objective
 from kaon.types.observation import Batches
 from kaon.types.traffic import Sample, Side
@@ -27,17 +27,17 @@ def reference_s(sample: Sample, objective: Objective) -> float | None:
     return sample.busy_s / answered / fmean(objective.utilisation) if sample.busy_s and answered else None
 
 
-def window(sample: Sample, objective: Objective, unit_s: float, price: float) -> Window | None:
+def window(sample: Sample, objective: Objective, unit_s: float, price: float) -> TrialWindow | None:
     """The window of a whole pool, where a call should cost `unit_s`; None when nobody called."""
     found = parts(sample, objective, price, unit_s)
     if found is None:
         return None
     calls = sum((sample.codes or {}).values())
     plain = found.total - found.price * found.completion
-    return Window(found.total, calls, plain=plain, missed=calls * (1 - found.completed))
+    return TrialWindow(found.total, calls, plain=plain, missed=calls * (1 - found.completed))
 
 
-def beside(side: Side, objective: Objective, unit_s: float, price: float, *, elastic: bool) -> Window | None:
+def beside(side: Side, objective: Objective, unit_s: float, price: float, *, elastic: bool) -> TrialWindow | None:
     """The window of one side of a canary; `elastic`: whether the number of replicas follows the load."""
     paid_s = side.busy_s / fmean(objective.utilisation) if elastic else side.ready_s
     well = side.answered - side.failed
@@ -56,20 +56,20 @@ def beside(side: Side, objective: Objective, unit_s: float, price: float, *, ela
     return window(as_sample, objective, unit_s, price)
 
 
-def arm_of(side: Side | None, ended: int = 0) -> Arm:
+def arm_of(side: Side | None, ended: int = 0) -> TrialArm:
     """What one side of a canary answered; `ended`: its replicas that ended by themselves since the trial began."""
     if side is None:
-        return Arm(restarts=ended)
+        return TrialArm(restarts=ended)
     p99_s = quantile(side.latency, 0.99) if side.answered >= LEAST_CALLS_P99 else None
-    return Arm(side.answered, side.failed, p99_s, ended)
+    return TrialArm(side.answered, side.failed, p99_s, ended)
 
 
-def arm(sample: Sample | None, ended: int = 0) -> Arm:
+def arm(sample: Sample | None, ended: int = 0) -> TrialArm:
     """What a whole pool answered."""
     codes = (sample.codes or {}) if sample else {}
     answered = sum(codes.values())
     p99_s = quantile(sample.latency, 0.99) if sample and answered >= LEAST_CALLS_P99 else None
-    return Arm(answered, sum(codes.get(name, 0) for name in FAILURES), p99_s, ended)
+    return TrialArm(answered, sum(codes.get(name, 0) for name in FAILURES), p99_s, ended)
 
 
 def batch_s(batches: Batches, rows: int = 4) -> float | None:

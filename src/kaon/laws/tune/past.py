@@ -20,7 +20,7 @@ from typing import Any
 from kaon.laws.traffic import observation
 from kaon.types.objective import Objective
 from kaon.types.observation import Batches
-from kaon.types.traffic import LATENCY_BOUNDS_S, Histogram, Sample
+from kaon.types.traffic import LATENCY_BOUNDS_S, LatencyCounts, Sample
 
 KEPT_S = 7500
 """Seconds that are kept: two hours, and what an episode may begin earlier."""
@@ -38,7 +38,7 @@ _UNKNOWN = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class PastSnapshot:
     """How things stood: enough to begin an episode. `state` is the scaling law's."""
 
     at_s: float
@@ -47,7 +47,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class Sums:
+class PastSums:
     """What was seen over a span."""
 
     covered_s: float
@@ -60,7 +60,7 @@ class Sums:
     queue_s: float
     began: float
     batches: Batches
-    latency: Histogram
+    latency: LatencyCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class Past:
         """The end of the newest second that is known."""
         self.starts_s: deque[float] = deque(maxlen=MOST_STARTS)
         """What the last starts took, from order to ready."""
-        self.snapshots: deque[Snapshot] = deque()
+        self.snapshots: deque[PastSnapshot] = deque()
         self._arrivals = array("I", bytes(4 * KEPT_S))
         self._steps = array("d", bytes(8 * len(_FIELDS) * _STEPS))
         self._latency = array("I", bytes(4 * _BUCKETS * _STEPS))
@@ -134,7 +134,7 @@ class Past:
         cold_start_s: float | None = None,
         answered: int = 0,
         missed: int = 0,
-        latency: Histogram | None = None,
+        latency: LatencyCounts | None = None,
         busy_s: float = 0.0,
         ready_s: float | None = None,
         paid_s: float | None = None,
@@ -172,7 +172,7 @@ class Past:
         """Remember how things stood: of what is older, every third time is enough, for a law remembers a lot."""
         kept = [s for s in self.snapshots if s.at_s >= at_s - FINE_S or int(s.at_s / SNAPSHOT_S) % 3 == 0]
         self.snapshots = deque(s for s in kept if s.at_s >= at_s - KEPT_S + STEP_S)
-        self.snapshots.append(Snapshot(at_s, ready, state))
+        self.snapshots.append(PastSnapshot(at_s, ready, state))
 
     def minutes(self, told: Iterable[tuple[float, int]]) -> None:
         """Take in older minutes: when each ended, and how many calls came, of which several add up.
@@ -203,7 +203,7 @@ class Past:
         kept = range(self._newest - KEPT_S + 1, self._newest + 1)
         return array("I", (self._arrivals[s % KEPT_S] if s in kept else 0 for s in range(first, last)))
 
-    def sums(self, from_s: float, until_s: float) -> Sums:
+    def sums(self, from_s: float, until_s: float) -> PastSums:
         """What was seen from one time to another, in whole steps."""
         first, last = round(from_s / STEP_S), round(until_s / STEP_S)
         newest = self._newest // STEP_S
@@ -213,7 +213,7 @@ class Past:
         latency = [sum(self._latency[step * _BUCKETS + bucket] for step in steps) for bucket in range(_BUCKETS)]
         told = {name: found.pop(name) for name in _BATCH_FIELDS}
         batches = Batches(**told | {"count": round(told["count"])})  # of a sample over two steps each has a share
-        return Sums(
+        return PastSums(
             arrivals=sum(self.counts(first * STEP_S, last * STEP_S)),
             batches=batches,
             latency={bucket: count for bucket, count in enumerate(latency) if count},
@@ -227,12 +227,12 @@ class Past:
         calls = self._minutes[number % WEEK_MINUTES]
         return None if calls == _UNKNOWN else calls
 
-    def begun(self, at_s: float) -> Snapshot | None:
+    def begun(self, at_s: float) -> PastSnapshot | None:
         """The last snapshot before `at_s`; else the first after it; None: there is none."""
         before = [s for s in self.snapshots if s.at_s <= at_s]
         return before[-1] if before else next(iter(self.snapshots), None)
 
-    def stretch(self, snapshot: Snapshot, until_s: float, *, burst: bool = False) -> Stretch:
+    def stretch(self, snapshot: PastSnapshot, until_s: float, *, burst: bool = False) -> Stretch:
         """From a snapshot on."""
         counts = self.counts(snapshot.at_s, until_s)
         return Stretch(float(round(snapshot.at_s)), counts, max(1, snapshot.ready), snapshot.state, burst=burst)

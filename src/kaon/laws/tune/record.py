@@ -16,17 +16,17 @@ from dataclasses import asdict, astuple
 from typing import Any
 
 from kaon.laws.tune import epoch, trial, tuner
-from kaon.laws.tune.epoch import Depth, Look, Proposal, Search
+from kaon.laws.tune.epoch import Depth, EpochInputs, Proposal, Search
 from kaon.laws.tune.gate import Block, Played
-from kaon.laws.tune.guard import Arm, Conditions, Guard, Probation
-from kaon.laws.tune.knobs import Knob, Reach, Shape, Space, Values
+from kaon.laws.tune.guard import Conditions, Probation, TrialArm, TunerGuard
+from kaon.laws.tune.knobs import Knob, KnobShape, KnobValues, Reach, Space
 from kaon.laws.tune.spsa import Slope
-from kaon.laws.tune.trial import Finding, Trial, Window
-from kaon.laws.tune.tuner import Happened, State, Tick
+from kaon.laws.tune.trial import Trial, TrialEstimate, TrialWindow
+from kaon.laws.tune.tuner import Tick, TunerEvent, TunerState
 from kaon.types.objective import Objective
-from kaon.types.tuning import Mode
+from kaon.types.tuning import TuningMode
 
-Figures = dict[str, Any]
+RecordFigures = dict[str, Any]
 """What goes into `JournalEntry.figures`."""
 _LATER = ("led_in", "plain", "allowed")
 
@@ -36,13 +36,13 @@ def of_epoch(
     before: Search,
     seed: int,
     target: float,
-    hints: tuple[Values, ...],
+    hints: tuple[KnobValues, ...],
     inputs: str,
     found: Proposal,
     *,
     prove: bool = False,
     held: tuple[str, ...] = (),
-) -> Figures:
+) -> RecordFigures:
     """An epoch's record. `inputs` is the hash of what the twin was made from."""
     return {
         "kind": "epoch",
@@ -67,15 +67,21 @@ def of_epoch(
     }
 
 
-def of_trial(tried: Trial, finding: Finding) -> Figures:
+def of_trial(tried: Trial, finding: TrialEstimate) -> RecordFigures:
     """A trial's record: what was predicted and what was realised."""
     told = {"promoted": finding.promoted, "realised": finding.realised, "reason": finding.reason}
     return {**_of(tried), **told}
 
 
 def of_end(
-    ended: Trial, outcome: Happened, reason: str, objective: Objective, mode: Mode, known: State, tick: Tick
-) -> Figures:
+    ended: Trial,
+    outcome: TunerEvent,
+    reason: str,
+    objective: Objective,
+    mode: TuningMode,
+    known: TunerState,
+    tick: Tick,
+) -> RecordFigures:
     """The record of a trial that the guard ended: `known` and `tick` are what it looked at."""
     seen = {
         "at_s": tick.at_s,
@@ -90,12 +96,12 @@ def of_end(
     return {**of_stop(ended, outcome.value, reason), "seen": seen}
 
 
-def of_stop(ended: Trial, outcome: str, reason: str) -> Figures:
+def of_stop(ended: Trial, outcome: str, reason: str) -> RecordFigures:
     """The record of a trial that ended for what no law decided: somebody said so, or the spec is another."""
     return {**_of(ended), "outcome": outcome, "realised": ended.realised, "reason": reason}
 
 
-def of_return(known: State, mode: Mode, reason: str, objective: Objective, tick: Tick) -> Figures:
+def of_return(known: TunerState, mode: TuningMode, reason: str, objective: Objective, tick: Tick) -> RecordFigures:
     """The record of what was promoted and went back: `known` and `tick` are what the guard looked at."""
     assert known.probation is not None
     seen = {
@@ -109,12 +115,12 @@ def of_return(known: State, mode: Mode, reason: str, objective: Objective, tick:
     return {"kind": "return", "before": known.force, "after": known.probation.before, "reason": reason, "seen": seen}
 
 
-def of_change(before: Values, after: Values, by: str) -> Figures:
+def of_change(before: KnobValues, after: KnobValues, by: str) -> RecordFigures:
     """The record of what somebody put in force."""
     return {"kind": "change", "before": before, "after": after, "by": by}
 
 
-def replays(figures: Figures) -> bool:
+def replays(figures: RecordFigures) -> bool:
     """Whether the decision, taken again from its record, is the same to the last bit.
 
     What was no decision, a person's word for one, has nothing to be taken again. What an older search did not ask and
@@ -128,7 +134,7 @@ def replays(figures: Figures) -> bool:
         return "seen" not in figures or _ends(figures)
     if figures["kind"] == "trial":
         again = trial.judge(_trial(figures))
-        return again == Finding(figures["promoted"], figures["realised"], figures["reason"])
+        return again == TrialEstimate(figures["promoted"], figures["realised"], figures["reason"])
     try:
         again_search, found = _epoch(figures)
     except KeyError:
@@ -138,7 +144,7 @@ def replays(figures: Figures) -> bool:
     return told == kept and again_search.epoch == figures["search"]["epoch"] + 1
 
 
-def _of(tried: Trial) -> Figures:
+def _of(tried: Trial) -> RecordFigures:
     return {
         "kind": "trial",
         "reach": tried.reach.value,
@@ -155,27 +161,27 @@ def _of(tried: Trial) -> Figures:
     }
 
 
-def _ends(figures: Figures) -> bool:
+def _ends(figures: RecordFigures) -> bool:
     """Whether the guard ends the trial again, for the same reason."""
     seen = figures["seen"]
-    trying, control = Arm(**seen["trying"]), Arm(**seen["control"])
+    trying, control = TrialArm(**seen["trying"]), TrialArm(**seen["control"])
     tick = Tick(seen["at_s"], Conditions(**seen["conditions"]), seen["burn_now"], trying, control)
-    known = State(figures["before"], guard=Guard(burning=seen["burning"]), trial=_trial(figures))
-    _, orders = tuner.step(known, Mode(seen["mode"]), Objective.model_validate(seen["objective"]), tick)
+    known = TunerState(figures["before"], guard=TunerGuard(burning=seen["burning"]), trial=_trial(figures))
+    _, orders = tuner.step(known, TuningMode(seen["mode"]), Objective.model_validate(seen["objective"]), tick)
     return (orders.happened.value, orders.reason) == (figures["outcome"], figures["reason"])
 
 
-def _returns(figures: Figures) -> bool:
+def _returns(figures: RecordFigures) -> bool:
     """Whether what was promoted goes back again, to the same and for the same reason."""
     seen = figures["seen"]
     tick = Tick(seen["at_s"], Conditions(**seen["conditions"]), burn_force=seen["burn_force"])
-    known = State(figures["before"], probation=Probation(**seen["probation"]))
-    _, orders = tuner.step(known, Mode(seen["mode"]), Objective.model_validate(seen["objective"]), tick)
+    known = TunerState(figures["before"], probation=Probation(**seen["probation"]))
+    _, orders = tuner.step(known, TuningMode(seen["mode"]), Objective.model_validate(seen["objective"]), tick)
     told = (orders.happened, orders.pool, orders.reason)
-    return told == (Happened.WENT_BACK, figures["after"], figures["reason"])
+    return told == (TunerEvent.WENT_BACK, figures["after"], figures["reason"])
 
 
-def _epoch(figures: Figures) -> tuple[Search, Proposal]:
+def _epoch(figures: RecordFigures) -> tuple[Search, Proposal]:
     names = [knob["name"] for knob in figures["knobs"]]
     calls = {depth: figures["calls"].get(depth.name.lower(), figures["calls"]["whole"]) for depth in Depth}
     kept = {
@@ -184,10 +190,10 @@ def _epoch(figures: Figures) -> tuple[Search, Proposal]:
     }
     prove = figures.get("prove", any(depth == Depth.PROOF for _, depth, *_ in figures["looks"]))
 
-    def play(values: Values, seed: int, depth: Depth) -> Played:
+    def play(values: KnobValues, seed: int, depth: Depth) -> Played:
         return kept[_key(values), depth]
 
-    knobs = [{**k, "shape": Shape(k["shape"]), "reach": Reach(k["reach"])} for k in figures["knobs"]]
+    knobs = [{**k, "shape": KnobShape(k["shape"]), "reach": Reach(k["reach"])} for k in figures["knobs"]]
     was = figures["search"]
     slope = Slope(tuple(was["slope"]["squares"]), was["slope"]["weight"])
     search = Search(was["epoch"], was["trust"], slope, was["still"])
@@ -197,17 +203,17 @@ def _epoch(figures: Figures) -> tuple[Search, Proposal]:
     return epoch.propose(*told, prove=prove, held=tuple(figures.get("held", ())))
 
 
-def _trial(figures: Figures) -> Trial:
-    force, tried = (tuple(Window(*w) for w in figures[side]) for side in ("force", "tried"))
+def _trial(figures: RecordFigures) -> Trial:
+    force, tried = (tuple(TrialWindow(*w) for w in figures[side]) for side in ("force", "tried"))
     named = {name: figures[name] for name in ("before", "after", "predicted", "loss", "began_s", *_LATER)}
     return Trial(reach=Reach(figures["reach"]), force=force, tried=tried, **named)
 
 
-def _key(values: Values) -> tuple[tuple[str, float], ...]:
+def _key(values: KnobValues) -> tuple[tuple[str, float], ...]:
     return tuple(sorted(values.items()))
 
 
-def _calls(looks: Sequence[Look], depth: Depth) -> list[list[int]]:
+def _calls(looks: Sequence[EpochInputs], depth: Depth) -> list[list[int]]:
     """Calls of each block, and which blocks are of the burst: they do not depend on what is played."""
     played = next((look.played for look in looks if look.depth == depth), ())
     return [[b.arrivals for b in played], [i for i, b in enumerate(played) if b.burst]]

@@ -8,8 +8,8 @@ from dataclasses import replace
 from kaon.laws import choice
 from kaon.laws.scale import Scale
 from kaon.laws.tune import warm
-from kaon.laws.tune.knobs import Knob, Reach, Shape, Space, Values
-from kaon.types.deployment import Law, Scaling
+from kaon.laws.tune.knobs import Knob, KnobShape, KnobValues, Reach, Space
+from kaon.types.deployment import Scaling, ScalingLawName
 from kaon.types.objective import Objective
 from kaon.types.service import ServiceSpec
 
@@ -32,22 +32,22 @@ def space(service: ServiceSpec, scaling: Scaling, objective: Objective) -> Space
     knobs: list[Knob] = []
     largest = choice.max_batch(service)
     if largest > 1:
-        knobs.append(Knob(MAX_BATCH, Shape.WHOLE, 1, largest, Reach.REPLICA, slew=0.16))
-    if scaling.law is Law.KAON and scaling.min < scaling.max:
-        knobs.append(Knob(BUDGET_SHARE, Shape.SHARE, 0.05, 0.85))
-        knobs.append(Knob(CONTEST_SHARE, Shape.SHARE, 0.05, 0.95))
+        knobs.append(Knob(MAX_BATCH, KnobShape.WHOLE, 1, largest, Reach.REPLICA, slew=0.16))
+    if scaling.law is ScalingLawName.KAON and scaling.min < scaling.max:
+        knobs.append(Knob(BUDGET_SHARE, KnobShape.SHARE, 0.05, 0.85))
+        knobs.append(Knob(CONTEST_SHARE, KnobShape.SHARE, 0.05, 0.95))
     return Space(tuple(knobs)) if knobs else None
 
 
 def nothing(scaling: Scaling) -> str:
     """Why there is nothing to tune, where `space` is None."""
     chosen = "no choice of how many replicas there are"
-    if scaling.law is not Law.KAON:
+    if scaling.law is not ScalingLawName.KAON:
         chosen = f"the law '{scaling.law}' chooses how many replicas there are"
     return f"there is nothing to tune: no batches, and {chosen}"
 
 
-def usual(space: Space, service: ServiceSpec) -> Values:
+def usual(space: Space, service: ServiceSpec) -> KnobValues:
     """What the knobs of `space` are as long as nobody has moved them: as the class and the law have it."""
     law = Scale(max_batch=choice.max_batch(service))
     known = values(law)
@@ -65,7 +65,7 @@ WHAT = {
 """What each knob is, for people."""
 
 
-def values(law: Scale) -> Values:
+def values(law: Scale) -> KnobValues:
     """What the knobs are in `law`."""
     return {
         MAX_BATCH: float(law.max_batch),
@@ -86,18 +86,18 @@ def applied(law: Scale, chosen: Mapping[str, float]) -> Scale:
     )
 
 
-SPENDING: tuple[Values, ...] = (
+SPENDING: tuple[KnobValues, ...] = (
     {BUDGET_SHARE: 0.7, CONTEST_SHARE: 0.3},
     {BUDGET_SHARE: 0.75, CONTEST_SHARE: 0.9},
 )
 """Shares that use most of the error budget up; the law's own leave most of it, for who does not tune."""
-SPARING: Values = {BUDGET_SHARE: 0.08, CONTEST_SHARE: 0.1}
+SPARING: KnobValues = {BUDGET_SHARE: 0.08, CONTEST_SHARE: 0.1}
 """Shares that leave nearly all of it: a small fleet pays for larger batches with bad minutes unless it has room."""
 HELD_WHERE_FEW = (BUDGET_SHARE, CONTEST_SHARE)
 """Not raised where few calls come: what they cost shows in bad minutes only, of which a calm half hour has none."""
 
 
-def optimum(law: Scale, largest_batch: int, a: float, b: float) -> Values:
+def optimum(law: Scale, largest_batch: int, a: float, b: float) -> KnobValues:
     """What the model by itself would choose: the largest batch that is in time, and the law's own shares."""
     batch = warm.best_batch(a, b, law.objective.latency_s, 0.0, largest_batch)
     return {**values(law), MAX_BATCH: float(batch)}

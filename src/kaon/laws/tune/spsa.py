@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
-from kaon.laws.tune import dice
-from kaon.laws.tune.knobs import Point
+from kaon.laws.tune import randomness
+from kaon.laws.tune.knobs import CubePoint
 
 PAIRS = 4
 LEAST_TRUST, MOST_TRUST = 0.02, 0.25
@@ -26,13 +26,13 @@ _STREAM = 1
 class Slope:
     """What is remembered of gradients: their faded squares, per knob, and how much weight those have."""
 
-    squares: Point = ()
+    squares: CubePoint = ()
     weight: float = 0.0
 
 
-def perturbations(seed: int, width: int) -> tuple[Point, ...]:
+def perturbations(seed: int, width: int) -> tuple[CubePoint, ...]:
     """The signs of each pair."""
-    return tuple(tuple(float(dice.sign(seed, _STREAM + p, i)) for i in range(width)) for p in range(PAIRS))
+    return tuple(tuple(float(randomness.sign(seed, _STREAM + p, i)) for i in range(width)) for p in range(PAIRS))
 
 
 def winsorised(values: Sequence[float]) -> list[float]:
@@ -47,13 +47,13 @@ def winsorised(values: Sequence[float]) -> list[float]:
     return [min(max(v, middle - reach), middle + reach) for v in values]
 
 
-def gradient(signs: Sequence[Point], differences: Sequence[float], width: float) -> Point:
+def gradient(signs: Sequence[CubePoint], differences: Sequence[float], width: float) -> CubePoint:
     """The mean over pairs of difference / (2 width) along their signs."""
     pairs = [(s, d / (2 * width)) for s, d in zip(signs, differences, strict=True)]
     return tuple(fmean(sign[i] * slope for sign, slope in pairs) for i in range(len(signs[0])))
 
 
-def step(known: Slope, found: Point, trust: float) -> tuple[Slope, Point]:
+def step(known: Slope, found: CubePoint, trust: float) -> tuple[Slope, CubePoint]:
     """What is remembered now, and the move: down the gradient, at most `trust` along each knob."""
     before = known.squares or (0.0,) * len(found)
     squares = tuple(_FORGETTING * s + (1 - _FORGETTING) * g * g for s, g in zip(before, found, strict=True))

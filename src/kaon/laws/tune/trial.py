@@ -31,7 +31,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean, stdev, variance
 
 from kaon.laws import loss
-from kaon.laws.tune.knobs import Reach, Values
+from kaon.laws.tune.knobs import KnobValues, Reach
 from kaon.laws.tune.spsa import winsorised
 
 BLOCK_S = 300.0
@@ -64,7 +64,7 @@ in thirty."""
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class TrialWindow:
     """A minute of one side: its loss, its calls, and what the twin makes of the same minute; None: it was not asked.
 
     `plain` is the loss without the price of missed calls, `missed` how many these were, `plain_twin` the twin's plain
@@ -87,8 +87,8 @@ class Trial:
     """
 
     reach: Reach
-    before: Values
-    after: Values
+    before: KnobValues
+    after: KnobValues
     predicted: float
     loss: float
     began_s: float
@@ -98,8 +98,8 @@ class Trial:
     plain: float | None = None
     allowed: float = 0.01
     """The share of calls that may be missed, by the objective."""
-    force: tuple[Window, ...] = ()
-    tried: tuple[Window, ...] = ()
+    force: tuple[TrialWindow, ...] = ()
+    tried: tuple[TrialWindow, ...] = ()
 
     def trying(self, at_s: float) -> bool:
         """Whether the whole pool runs with the new values at `at_s`; on a canary it never does."""
@@ -121,7 +121,7 @@ class Trial:
             return True
         return passed % BLOCK_S - WINDOW_S >= self.settle_s - 1e-6
 
-    def seen(self, at_s: float, window: Window, beside: Window | None = None) -> Trial:
+    def seen(self, at_s: float, window: TrialWindow, beside: TrialWindow | None = None) -> Trial:
         """With one more window that ends at `at_s`; `beside` is the canary's, on a canary. Windows of too few calls for
         a loss do not count."""
         if not self.counts(at_s) or min(window.calls, (beside or window).calls) < loss.LEAST_CALLS:
@@ -161,7 +161,7 @@ class Trial:
         plain = self.measured_plain
         return (self.measured, self.predicted) if plain is None else (plain, self.plain or 0.0)
 
-    def _measured(self, force: list[Told], tried: list[Told], promised: float) -> tuple[float, float] | None:
+    def _measured(self, force: list[TrialLoss], tried: list[TrialLoss], promised: float) -> tuple[float, float] | None:
         """Those of a canary came at the same time as those beside them, and are compared pair by pair, with no need of
         the twin; a switchback's came at other times, and are compared by their means."""
         if min(len(force), len(tried)) < 2:
@@ -187,20 +187,20 @@ class Trial:
         return True if fmean(over) > SURE * stdev(over) / math.sqrt(len(over)) else None
 
 
-Told = tuple[float, float | None]
+TrialLoss = tuple[float, float | None]
 """A window's loss, and the twin's."""
 
 
-def _whole(window: Window) -> Told:
+def _whole(window: TrialWindow) -> TrialLoss:
     return window.loss, window.twin
 
 
-def _plain(window: Window) -> Told:
+def _plain(window: TrialWindow) -> TrialLoss:
     return window.plain or 0.0, window.plain_twin
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class TrialEstimate:
     """How a trial ended: promoted or not, and why."""
 
     promoted: bool
@@ -217,7 +217,7 @@ def weighed(gain: float, error: float, promised: float, windows: int) -> float:
     return (gain * promised - promised**2 / 2) / max(wide, 1e-6 * promised**2)
 
 
-def judge(trial: Trial) -> Finding | None:
+def judge(trial: Trial) -> TrialEstimate | None:
     """How the trial ended; None: it goes on."""
     trial = _alike(trial)
     windows = min(len(trial.force), len(trial.tried))
@@ -234,15 +234,15 @@ def judge(trial: Trial) -> Finding | None:
     weight = weighed(gain, error, promised, windows) if promised > 0 else 0.0
     worse = gain <= 0 if promised <= 0 else not sure and weight <= REJECTED
     if overspent or worse:
-        return Finding(False, whole[0], f"{'misses too many calls' if overspent else 'no gain'}: {told}")
+        return TrialEstimate(False, whole[0], f"{'misses too many calls' if overspent else 'no gain'}: {told}")
     if overspent is False and (sure or weight >= PROMOTED):
         # What it brought, misses at their promised price: a few windows cannot tell that one.
-        return Finding(True, gain + trial.predicted - promised, told)
+        return TrialEstimate(True, gain + trial.predicted - promised, told)
     if windows < MOST_WINDOWS[trial.reach]:
         return None
     if overspent is False and weight >= LIKELIER:
-        return Finding(True, gain + trial.predicted - promised, f"likelier than none: {told}")
-    return Finding(False, whole[0], f"undecided: {told}")
+        return TrialEstimate(True, gain + trial.predicted - promised, f"likelier than none: {told}")
+    return TrialEstimate(False, whole[0], f"undecided: {told}")
 
 
 def _alike(trial: Trial) -> Trial:
@@ -256,7 +256,7 @@ def _alike(trial: Trial) -> Trial:
     return replace(trial, force=trial.force[trial.led_in :]) if unforeseen else trial
 
 
-def undisturbed(schedule: Sequence[tuple[float, Values]], force: Values, from_s: float, until_s: float) -> bool:
+def undisturbed(schedule: Sequence[tuple[float, KnobValues]], force: KnobValues, from_s: float, until_s: float) -> bool:
     """Whether the pool went by `force` from `SETTLE_S` before `from_s` until `until_s`; `schedule` says what it went by
     from when on, the oldest first. Of what was before that nobody knows."""
     if not schedule or schedule[0][0] > from_s - SETTLE_S:

@@ -8,27 +8,27 @@ from dataclasses import replace
 
 import pytest
 
-from kaon.laws.tune import dice, epoch, gate, knobs, record, spsa, warm
+from kaon.laws.tune import epoch, gate, knobs, randomness, record, spsa, warm
 from kaon.laws.tune.epoch import Depth, Search
 from kaon.laws.tune.gate import Block, Played
-from kaon.laws.tune.knobs import Knob, Reach, Shape, Space, Values
+from kaon.laws.tune.knobs import Knob, KnobShape, KnobValues, Reach, Space
 
 SPACE = Space(
     (
-        Knob("batch", Shape.WHOLE, 1, 32, Reach.REPLICA),
-        Knob("wait", Shape.LOG, 0.001, 1.0, Reach.REPLICA),
-        Knob("share", Shape.SHARE, 0.05, 0.95),
+        Knob("batch", KnobShape.WHOLE, 1, 32, Reach.REPLICA),
+        Knob("wait", KnobShape.LOG, 0.001, 1.0, Reach.REPLICA),
+        Knob("share", KnobShape.SHARE, 0.05, 0.95),
     )
 )
-START: Values = {"batch": 2.0, "wait": 0.5, "share": 0.2}
-BEST: Values = {"batch": 16.0, "wait": 0.02, "share": 0.7}
+START: KnobValues = {"batch": 2.0, "wait": 0.5, "share": 0.2}
+BEST: KnobValues = {"batch": 16.0, "wait": 0.02, "share": 0.7}
 
 
-def bowl(values: Values, seed: int, depth: Depth) -> Played:
+def bowl(values: KnobValues, seed: int, depth: Depth) -> Played:
     """A twin whose loss is the distance from BEST, with much noise that all points share."""
     off = sum((a - b) ** 2 for a, b in zip(SPACE.point(values), SPACE.point(BEST), strict=True))
     count = 30 if depth else 10
-    return tuple(Block(2 + off + 0.5 * dice.gaussian(seed, 5, i), 100, 100, i >= count - 5) for i in range(count))
+    return tuple(Block(2 + off + 0.5 * randomness.gaussian(seed, 5, i), 100, 100, i >= count - 5) for i in range(count))
 
 
 def test_values_survive_the_way_through_the_cube() -> None:
@@ -38,14 +38,14 @@ def test_values_survive_the_way_through_the_cube() -> None:
 
 def test_a_knob_refuses_a_range_that_has_no_logarithm() -> None:
     with pytest.raises(ValueError, match="no range"):
-        Knob("wait", Shape.LOG, 0, 1)
+        Knob("wait", KnobShape.LOG, 0, 1)
     with pytest.raises(ValueError, match="no range"):
-        Knob("share", Shape.SHARE, 0.1, 1)
+        Knob("share", KnobShape.SHARE, 0.1, 1)
 
 
 def test_more_than_eight_knobs_are_refused() -> None:
     with pytest.raises(ValueError, match="between 1 and 8"):
-        Space(tuple(Knob(f"k{i}", Shape.LOG, 1, 2) for i in range(9)))
+        Space(tuple(Knob(f"k{i}", KnobShape.LOG, 1, 2) for i in range(9)))
 
 
 def test_a_space_may_end_lower_but_keeps_room_for_a_move() -> None:
@@ -56,7 +56,7 @@ def test_a_space_may_end_lower_but_keeps_room_for_a_move() -> None:
 
 @pytest.mark.parametrize("largest", [2, 3, 4, 8, 12, 16, 32])
 def test_a_whole_number_may_always_move_by_one(largest: int) -> None:
-    space = Space((Knob("batch", Shape.WHOLE, 1, largest, Reach.REPLICA, slew=0.16),))
+    space = Space((Knob("batch", KnobShape.WHOLE, 1, largest, Reach.REPLICA, slew=0.16),))
     for rows in range(1, largest):
         fewer, more = {"batch": float(rows)}, {"batch": float(rows + 1)}
         assert space.allows(fewer, more)
@@ -182,12 +182,12 @@ def test_the_model_alone_chooses_the_largest_batch_that_is_in_time() -> None:
 
 
 def test_random_numbers_are_functions_of_their_arguments_and_fill_the_unit_interval() -> None:
-    draws = [dice.uniform(1, 2, i) for i in range(2000)]
-    assert draws == [dice.uniform(1, 2, i) for i in range(2000)]
+    draws = [randomness.uniform(1, 2, i) for i in range(2000)]
+    assert draws == [randomness.uniform(1, 2, i) for i in range(2000)]
     assert 0.47 < sum(draws) / 2000 < 0.53
     assert len(set(draws)) == 2000
-    assert dice.uniform(1, 3, 0) != dice.uniform(1, 2, 0) != dice.uniform(2, 2, 0)
-    points = [dice.spread(i, 3) for i in range(64)]
+    assert randomness.uniform(1, 3, 0) != randomness.uniform(1, 2, 0) != randomness.uniform(2, 2, 0)
+    points = [randomness.spread(i, 3) for i in range(64)]
     assert all(sum(p[d] < 0.5 for p in points) in range(28, 37) for d in range(3))
 
 
@@ -195,11 +195,13 @@ def test_random_numbers_are_functions_of_their_arguments_and_fill_the_unit_inter
 def test_what_passed_by_luck_must_pass_again_with_other_lucks_where_the_twin_asks_for_it(prove: bool) -> None:
     asked: list[Depth] = []
 
-    def lucky(values: Values, seed: int, depth: Depth) -> Played:
+    def lucky(values: KnobValues, seed: int, depth: Depth) -> Played:
         asked.append(depth)
         flattered = 0.5 if values != START and depth != Depth.PROOF else 0.0
         count = 90 if depth == Depth.PROOF else 30
-        return tuple(Block(2 - flattered + 0.01 * dice.gaussian(seed, 5, i), 100 + i, 100 + i) for i in range(count))
+        return tuple(
+            Block(2 - flattered + 0.01 * randomness.gaussian(seed, 5, i), 100 + i, 100 + i) for i in range(count)
+        )
 
     before = Search(epoch=99)
     after, found = epoch.propose(SPACE, before, START, lucky, 7, 0.99, prove=prove)

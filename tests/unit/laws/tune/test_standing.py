@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kaon.laws.tune import guard, standing
+from kaon.laws.tune import guard, values_in_force
 from kaon.types.tuning import Reach, TrialStatus, TuningStatus
 
 SAFE = {"budget_share": 0.4}
@@ -25,22 +25,22 @@ def test_the_pool_goes_by_a_turn_only_while_it_is_on_and_not_over(
     trial: TrialStatus | None, now_s: float, held: dict[str, float]
 ) -> None:
     status = TuningStatus(values=SAFE, trial=trial)
-    assert standing.in_force(status, now_s) == held
-    assert standing.next_change(status, now_s) == (400.0 if held != SAFE else None)
+    assert values_in_force.in_force(status, now_s) == held
+    assert values_in_force.next_change(status, now_s) == (400.0 if held != SAFE else None)
 
 
 def test_what_went_back_cannot_be_had_back_and_what_was_before_it_can() -> None:
     first, second, third = ({"budget_share": share} for share in (0.3, 0.4, 0.5))
-    known = standing.put(TuningStatus(), first, 0.0, "ann")
-    known = standing.promoted(standing.promoted(known, second, 60.0), third, 120.0)
+    known = values_in_force.put(TuningStatus(), first, 0.0, "ann")
+    known = values_in_force.promoted(values_in_force.promoted(known, second, 60.0), third, 120.0)
     assert known.probation is not None
     assert (known.values, known.probation.safe, known.probation.until) == (third, first, 120.0 + guard.PROBATION_S)
-    back = standing.returned(known, 180.0)
+    back = values_in_force.returned(known, 180.0)
     assert (back.values, back.before, back.probation, back.changed_at) == (first, ({},), None, 180.0)
-    assert standing.returned(back, 240.0) == back
+    assert values_in_force.returned(back, 240.0) == back
 
 
 def test_a_person_s_word_ends_probation() -> None:
-    known = standing.promoted(TuningStatus(), SAFE, 0.0)
-    assert standing.put(known, {"budget_share": 0.5}, 60.0, "ann").probation is None
-    assert standing.undone(known, 60.0, "ann").probation is None
+    known = values_in_force.promoted(TuningStatus(), SAFE, 0.0)
+    assert values_in_force.put(known, {"budget_share": 0.5}, 60.0, "ann").probation is None
+    assert values_in_force.undone(known, 60.0, "ann").probation is None

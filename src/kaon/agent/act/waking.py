@@ -1,0 +1,182 @@
+"""Waking from zero: from the plan and what is seen of replicas to who may wait, for whom, and for what.
+
+The activator holds the calls; here is what it is told. A caller is checked as a replica would check it, with the
+same list of keys; the page `/docs`, which replicas show to everybody, is answered here and wakes nothing.
+
+Those who wait are refused early when waiting is of no use: when every replica that should come up has failed for
+good, and has been so for a moment, in which the control plane may have gone back to a revision that works.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from kaon import log
+from kaon.clock import Clock
+from kaon.edge.activator import Activator
+from kaon.edge.answers import ActivatorResponse, StartFailed, hint
+from kaon.edge.heads import Head
+from kaon.edge.layout import Layout
+from kaon.edge.waiting import HoldTerms
+from kaon.errors import KaonError, NotFound
+from kaon.runtime.access_list import AccessList
+from kaon.sdk.docs_page import docs_page
+from kaon.types.key import Access
+from kaon.types.names import DeploymentKey
+from kaon.types.plan import Plan
+from kaon.types.replica import Phase, ReplicaStatus
+from kaon.types.route import ReplicaEndpoint, Route
+
+HOPELESS_RESTARTS = 2
+"""A replica that crashed at its start, and again, and again, is not waited for."""
+
+HOPELESS_S = 1.0
+"""For how long all replicas must have failed."""
+
+OPEN_AGAIN_S = 5.0
+"""How long a socket that could not be opened rests."""
+
+CONFIG_RETRY_S, CRASH_RETRY_S = 30.0, 10.0
+"""When callers are told to come again: about when the agent tries the start again."""
+
+_TROUBLE = (Phase.CONFIG_ERROR, Phase.CRASHED, Phase.NO_CAPACITY)
+_REASON_MOST = 200
+
+_log = log.get("agent.waking")
+
+
+class HeldRoute:
+    """Checks callers as a replica of the deployment would."""
+
+    def __init__(self, access: Access, clock: Clock) -> None:
+        self.gate = AccessList(access, clock)
+
+    def admit(self, head: Head) -> ActivatorResponse | None:
+        """See `Doorkeeper`."""
+        if head.path == b"/docs" and head.method in (b"GET", b"HEAD"):
+            page = docs_page()
+            return ActivatorResponse(200, dict(page.headers), page.html)
+        self.gate.check(head.fields.get(b"authorization"))
+        return None
+
+
+class Waking:
+    """What an agent tells the activator, and hears from it."""
+
+    def __init__(self, layout: Layout, clock: Clock) -> None:
+        """`layout` says where the edge looks for the activator's sockets."""
+        self._layout = layout
+        self._clock = clock
+        self._activator = Activator(clock)
+        self._doors: dict[DeploymentKey, HeldRoute] = {}
+        self._plan: Plan | None = None
+        self._again_at = math.inf
+        """When sockets that could not be opened are tried again."""
+        self._weighted: dict[DeploymentKey, set[int]] = {}
+
+    async def run(self, told: Callable[[], None]) -> None:
+        """Work until cancelled. `told` is called when callers have begun to wait, or nobody does any more."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._activator.run())
+            group.create_task(self._pass_on(told))
+
+    async def _pass_on(self, told: Callable[[], None]) -> None:
+        while True:
+            await self._activator.changed()
+            told()
+
+    @property
+    def held(self) -> dict[str, int]:
+        """'workspace/deployment' -> callers that wait for a replica, where any do."""
+        return {"/".join(key): count for key, count in self._activator.held.items()}
+
+    async def follow(self, plan: Plan) -> None:
+        """Let calls wait where the plan says so, and nowhere else."""
+        if plan is self._plan and self._clock.monotonic() < self._again_at:
+            return
+        self._again_at = math.inf
+        routes = {(route.workspace, route.deployment): route for route in plan.routes if route.hold_s > 0}
+        for key, route in routes.items():
+            await self._open(key, route, plan.access.get("/".join(key), Access()))
+        for key in self._activator.rooms - routes.keys():
+            self._activator.close(key, _not_any_more(key, plan))
+        self._weighted = {
+            (r.workspace, r.deployment): {b.revision for b in r.backends if b.weight} for r in plan.routes
+        }
+        self._plan = plan
+
+    async def _open(self, key: DeploymentKey, route: Route, access: Access) -> None:
+        door = self._doors.setdefault(key, HeldRoute(access, self._clock))
+        if door.gate.version != access.version:
+            door.gate.put(access)
+        try:
+            await self._activator.open(key, self._layout.activator(*key), HoldTerms(door, route.hold_s))
+        except OSError as error:
+            self._again_at = self._clock.monotonic() + OPEN_AGAIN_S
+            _log.error("calls cannot be held", deployment="/".join(key), error=str(error))
+
+    def tell(
+        self, endpoints: Mapping[DeploymentKey, Sequence[ReplicaEndpoint]], statuses: Sequence[ReplicaStatus]
+    ) -> None:
+        """Who is ready, and how those are that are not."""
+        for key in self._doors.keys() - self._activator.rooms:
+            del self._doors[key]
+        for key, door in self._doors.items():
+            ready = [endpoint.address for endpoint in self._chosen(key, endpoints.get(key, ()))]
+            mine = [s for s in statuses if (s.workspace, s.deployment) == key and s.phase is not Phase.DRAINING]
+            reason = said(mine, public=door.gate.public)
+            self._activator.tell(key, ready, reason, trouble(key, mine, reason, self._clock.now()))
+
+    def _chosen(self, key: DeploymentKey, ready: Sequence[ReplicaEndpoint]) -> Sequence[ReplicaEndpoint]:
+        """Of the ready replicas those of revisions that get a share of the traffic; all, when none of these is."""
+        weighted = self._weighted.get(key, set())
+        return [endpoint for endpoint in ready if endpoint.revision in weighted] or ready
+
+
+def _not_any_more(key: DeploymentKey, plan: Plan) -> KaonError | None:
+    """Why those who wait need not: nobody will come. None when replicas are to run all the same."""
+    if any((replica.workspace, replica.deployment) == key for replica in plan.replicas):
+        return None
+    if any((route.workspace, route.deployment) == key for route in plan.routes):
+        return StartFailed(f"The deployment {key[1]} was switched off.", hint=f"kaon scale {key[1]} 1")
+    return NotFound("Nothing is deployed at this path any more.", hint="See what there is: kaon ps")
+
+
+def said(replicas: Sequence[ReplicaStatus], *, public: bool) -> str:
+    """One sentence on the replica that says most about why none is ready; empty when there is none.
+
+    What a service wrote or raised is for callers with a key only, and of a crash not even for them: lines of a log
+    are for those who may read it.
+    """
+    if not replicas:
+        return ""
+    worst = max(replicas, key=lambda r: (r.phase in _TROUBLE, r.restarts, r.since))
+    match worst.phase:
+        case Phase.CONFIG_ERROR if not public and worst.reason:
+            first = log.blot(worst.reason.splitlines()[0])[:_REASON_MOST]
+            return f"The service cannot start as configured: {first}"
+        case Phase.CONFIG_ERROR:
+            return "The service cannot start as configured."
+        case Phase.CRASHED:
+            code = "" if worst.exit_code is None else f" with exit code {worst.exit_code}"
+            times = f", {worst.restarts + 1} times" if worst.restarts else ""
+            return f"The service ends at its start{code}{times}."
+        case Phase.NO_CAPACITY:
+            return "There is no room for another replica."
+        case _:
+            return f"A replica is {worst.phase.value.lower()}."
+
+
+def trouble(key: DeploymentKey, replicas: Sequence[ReplicaStatus], reason: str, now: float) -> KaonError | None:
+    """Why waiting is of no use; None while it may be. `now` in epoch seconds."""
+    if not replicas or not all(_hopeless(replica, now) for replica in replicas):
+        return None
+    config = any(replica.phase is Phase.CONFIG_ERROR for replica in replicas)
+    return StartFailed(reason, hint=hint(key), retry_after_s=CONFIG_RETRY_S if config else CRASH_RETRY_S)
+
+
+def _hopeless(replica: ReplicaStatus, now: float) -> bool:
+    crashes = replica.phase is Phase.CRASHED and replica.restarts >= HOPELESS_RESTARTS
+    return (crashes or replica.phase is Phase.CONFIG_ERROR) and now - replica.since >= HOPELESS_S

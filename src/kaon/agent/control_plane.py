@@ -1,0 +1,165 @@
+"""The control plane over HTTP: a unix socket on its own machine, HTTPS from other clouds.
+
+Every failure of the way there is `Unavailable`; what the control plane itself refuses comes as the exception that
+its problem document names. Nothing is tried again here: the agent's loops do that, with their back-off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import httpx2
+from pydantic import TypeAdapter
+
+from kaon.agent.plan_file import PlanReader
+from kaon.agent.ports import AgentCall
+from kaon.errors import Unavailable, from_problem
+from kaon.types.plan import PLAN_IN_PARTS, NamedPlan, Report
+from kaon.types.traffic import TrafficTaken
+
+_TIMEOUT_S = 10.0
+_T = TypeVar("_T")
+_SECRETS = TypeAdapter(dict[str, str])
+
+
+class ControlPlaneClient:
+    """One cloud's way to the control plane. Use `async with`, or `close` it."""
+
+    def __init__(self, url: str, key: str, cloud: str, folder: Path, *, socket: Path | None = None) -> None:
+        """`url` is the control plane's, `socket` its unix socket when it is here; `folder` keeps artifacts
+        until they are unpacked, and nothing else."""
+        self._folder = folder
+        self._swept = False
+        self._plans = PlanReader()
+        self._client = httpx2.AsyncClient(
+            base_url=f"{url.rstrip('/')}/api/v1/clouds/{cloud}",
+            headers={"authorization": f"Bearer {key}"},
+            transport=httpx2.AsyncHTTPTransport(uds=str(socket) if socket else None, retries=0),
+            timeout=_TIMEOUT_S,
+            trust_env=False,
+        )
+
+    async def __aenter__(self) -> ControlPlaneClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Let go of all connections."""
+        await self._client.aclose()
+
+    async def plan(self, after: str, wait_s: float) -> NamedPlan | None:
+        # A server of the release before reads `after`, and answers a plan in one piece.
+        headers = {"accept": f"{PLAN_IN_PARTS}, application/json"} | ({"if-none-match": f'"{after}"'} if after else {})
+        answer = await self._get("/plan", {"after": after, "wait_s": wait_s}, wait_s, headers)
+        if answer.status_code == 304:
+            return None
+        plan = _read(self._plans.read, answer.content)
+        return NamedPlan.model_construct(name=answer.headers.get("etag", "").removeprefix("W/").strip('"'), plan=plan)
+
+    async def report(self, report: Report) -> None:
+        with _unavailable():
+            answer = await self._client.post("/report", content=report.model_dump_json(), headers=_JSON)
+        _check(answer)
+
+    async def traffic(self, body: bytes) -> TrafficTaken:
+        with _unavailable():
+            answer = await self._client.post("/traffic", content=body, headers=_JSON)
+        return _read(TrafficTaken.model_validate_json, _check(answer).content)
+
+    async def artifact(self, digest: str) -> Path:
+        if not self._swept:  # nothing of an earlier agent is in use
+            self._swept = True
+            await asyncio.to_thread(_sweep, self._folder)
+        file = self._folder / f"{digest.removeprefix('sha256:')}.tar.gz"
+        await self._download(f"/artifacts/{digest}", file)
+        return file
+
+    async def secrets(self, replica: str) -> dict[str, str]:
+        answer = await self._get(f"/replicas/{replica}/secrets", {}, 0)
+        return _read(_SECRETS.validate_json, answer.content)
+
+    async def next_call(self, wait_s: float) -> AgentCall | None:
+        answer = await self._get("/calls", {"wait_s": wait_s}, wait_s)
+        return None if answer.status_code == 204 else _read(AgentCall.model_validate_json, answer.content)
+
+    async def answer(self, call: str, lines: AsyncIterator[bytes]) -> None:
+        quiet_for_ever = httpx2.Timeout(_TIMEOUT_S, read=None, write=None)
+        with _unavailable():
+            answer = await self._client.post(
+                f"/calls/{call}",
+                content=lines,
+                headers={"content-type": "application/x-ndjson"},
+                timeout=quiet_for_ever,
+            )
+        _check(answer)
+
+    async def _get(
+        self, path: str, query: Mapping[str, str | float], wait_s: float, headers: Mapping[str, str] | None = None
+    ) -> httpx2.Response:
+        with _unavailable():
+            answer = await self._client.get(path, params=query, headers=headers, timeout=wait_s + _TIMEOUT_S)
+        return _check(answer)
+
+    async def _download(self, path: str, target: Path) -> None:
+        """Write the answer's body beside `target` and rename it into place: a file that is there is whole."""
+        descriptor, beside = tempfile.mkstemp(dir=self._folder, prefix=".")
+        try:
+            with _unavailable(), os.fdopen(descriptor, "wb") as file:
+                async with self._client.stream("GET", path) as answer:
+                    if answer.is_error:
+                        await answer.aread()
+                    _check(answer)
+                    async for chunk in answer.aiter_raw():
+                        file.write(chunk)
+            os.replace(beside, target)
+        finally:
+            Path(beside).unlink(missing_ok=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Make the folder, or empty it of what an agent that was killed has left."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for file in folder.iterdir():
+        if file.is_file():
+            file.unlink(missing_ok=True)
+
+
+_JSON = {"content-type": "application/json"}
+
+
+@contextlib.contextmanager
+def _unavailable() -> Iterator[None]:
+    try:
+        yield
+    except (httpx2.TransportError, httpx2.StreamError) as error:
+        raise Unavailable(
+            f"The control plane cannot be reached: {error or type(error).__name__}.", hint="Run: kaon status"
+        ) from None
+
+
+def _check(answer: httpx2.Response) -> httpx2.Response:
+    """The answer, when it is one; else the exception that it describes."""
+    if answer.is_error:
+        try:
+            members = answer.json()
+        except ValueError:
+            members = {}
+        raise from_problem(answer.status_code, members if isinstance(members, dict) else {})
+    return answer
+
+
+def _read(parse: Callable[[bytes], _T], content: bytes) -> _T:
+    try:
+        return parse(content)
+    except ValueError:
+        raise Unavailable(
+            "The control plane said something that this agent does not understand.", hint="Use one version for both."
+        ) from None

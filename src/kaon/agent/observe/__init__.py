@@ -1,0 +1,1 @@
+"""What the agent sees of replicas: their probes, how they start, and how a shadow's answers compare."""

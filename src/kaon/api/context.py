@@ -1,0 +1,78 @@
+"""What the routes work with, made once and reached through the request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Protocol
+
+from fastapi import Depends, Path
+from starlette.requests import Request
+
+from kaon.api.broker import Broker
+from kaon.api.intake import Intake
+from kaon.api.keyring import Caller, Keyring
+from kaon.api.meters import Meters
+from kaon.api.plans import Plans
+from kaon.api.recent import RecentChanges
+from kaon.api.stream_limits import StreamLimits
+from kaon.clock import Clock
+from kaon.settings import Settings
+from kaon.store.live_status import LiveStatus
+from kaon.store.port import Blobs, Store
+from kaon.store.snapshot import Snapshot
+from kaon.store.traffic import TrafficRing
+from kaon.types.model import Name
+from kaon.types.secret import SecretSpec
+
+
+class SecretVault(Protocol):
+    """Encrypts secrets, each bound to its workspace and name."""
+
+    def seal(self, workspace: str, name: str, text: str) -> SecretSpec:
+        """The text, encrypted."""
+        ...
+
+    def open(self, workspace: str, name: str, spec: SecretSpec) -> str:
+        """The text again. Raises `KaonError` when it was made for another place or with another key."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ApiContext:
+    """Everything that a route may need."""
+
+    store: Store
+    """For writes, and for reads that these are based on."""
+    blobs: Blobs
+    vault: SecretVault
+    settings: Settings
+    clock: Clock
+    snapshot: Snapshot
+    """For all other reads. It has everything that was written before the request came."""
+    keyring: Keyring
+    broker: Broker
+    traffic: TrafficRing
+    opinions: LiveStatus
+    meters: Meters
+    plans: Plans
+    intake: Intake
+    recent: RecentChanges
+    lasting: StreamLimits = field(default_factory=StreamLimits)
+
+
+async def _parts(request: Request) -> ApiContext:
+    parts: ApiContext = request.app.state.parts
+    return parts
+
+
+async def _caller(request: Request) -> Caller:
+    caller: Caller = request.state.caller
+    return caller
+
+
+WithContext = Annotated[ApiContext, Depends(_parts)]
+WithCaller = Annotated[Caller, Depends(_caller)]
+WorkspaceParam = Annotated[Name, Path(alias="ws", description="The workspace's name.")]
+DeploymentParam = Annotated[Name, Path(alias="deployment", description="The deployment's name.")]
+CloudParam = Annotated[Name, Path(alias="cloud", description="The cloud's name.")]
+Named = Annotated[Name, Path(alias="name")]

@@ -1,0 +1,368 @@
+"""An artifact's bytes: how they are written, and how bytes from a stranger are read.
+
+The format is a POSIX tar (ustar) in one gzip member, and only the narrow part of it that `pack` writes:
+regular files, sorted by path, owner 0, time 0, mode 0644 or 0755. That makes reading safe by construction.
+The manifest comes first and names every file in order. The reader checks it (`kaon.build.limits`), *writes each
+header itself* from what it names, and refuses the archive when a single byte differs. Links, devices, sparse
+files, pax overrides, odd numbers, odd check sums: none can be expressed, so none needs a rule of its own. Sizes
+and ratios are held against what really comes out of the decompressor, never against what was declared alone.
+
+`read_manifest` reads to the end and writes nothing, `extract` writes beside its target and renames into place;
+both compare every file with the manifest. Memory is bounded by the manifest's limit, whatever the input.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+import shutil
+import tempfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+from pydantic import ValidationError
+
+from kaon.build.limits import DEFAULT_LIMITS, LOCK, MANIFEST, ArtifactLimits, check_files, split_path
+from kaon.errors import BuildError, InvalidInput, TooLarge
+from kaon.types.artifact import FileEntry, Manifest
+from kaon.types.model import canonical_json, from_request
+
+_BLOCK = 512
+_CHUNK = 64 * 1024
+_GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # deflate, no name, time zero, system unknown
+_END = bytes(2 * _BLOCK)
+
+
+def _header(path: str, size: int, executable: bool) -> bytes:
+    """The one header that a file of this path, size and mode can have."""
+    prefix, name = split_path(path)
+    mode = b"0000755" if executable else b"0000644"
+    head = name.ljust(100, b"\0") + mode + b"\0" + b"0000000\0" * 2 + b"%011o\0" % size + b"00000000000\0"
+    tail = b"0" + bytes(100) + b"ustar\x0000" + bytes(80) + prefix.ljust(155, b"\0") + bytes(12)
+    checksum = sum(head) + sum(tail) + 8 * ord(" ")
+    return head + b"%06o\0 " % checksum + tail
+
+
+# --- writing ---------------------------------------------------------------------------------------------------
+
+
+def pack(
+    manifest: Manifest, sources: Mapping[str, Path | bytes], out: BinaryIO, limits: ArtifactLimits = DEFAULT_LIMITS
+) -> str:
+    """Write an artifact of `manifest` to `out`, its files from `sources` by path; return its digest, 'sha256:...'.
+
+    Equal contents give equal bytes (under one version of zlib). Raises `BuildError` when a file is not what
+    the manifest says, and `InvalidInput` or `TooLarge` for whatever `read_manifest` would refuse.
+    """
+    check_files(manifest.files, limits)
+    raw = canonical_json(manifest)
+    gzip = _GzipWriter(out)
+    gzip.write(_header(MANIFEST, len(raw), False) + raw + _padding(len(raw)))
+    for entry in manifest.files:
+        gzip.write(_header(entry.path, entry.size_bytes, entry.executable))
+        _pack_file(entry, sources[entry.path], gzip)
+    gzip.write(_END)
+    gzip.finish()
+    return f"sha256:{gzip.sha256.hexdigest()}"
+
+
+def _pack_file(entry: FileEntry, source: Path | bytes, gzip: _GzipWriter) -> None:
+    seen, sha256 = 0, hashlib.sha256()
+    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            gzip.write(chunk)
+            sha256.update(chunk)
+            seen += len(chunk)
+    if (seen, sha256.hexdigest()) != (entry.size_bytes, entry.sha256):
+        raise BuildError(f"{entry.path} changed while the artifact was being built.", hint="Build again.")
+    gzip.write(_padding(seen))
+
+
+def _padding(size: int) -> bytes:
+    return bytes(-size % _BLOCK)
+
+
+class _GzipWriter:
+    """One gzip member with a header that depends on nothing; `sha256` is of the bytes written."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+        self._deflate = zlib.compressobj(6, zlib.DEFLATED, -15)
+        self._crc, self._size = 0, 0
+        self.sha256 = hashlib.sha256()
+        self._emit(_GZIP_HEADER)
+
+    def _emit(self, data: bytes) -> None:
+        self._out.write(data)
+        self.sha256.update(data)
+
+    def write(self, data: bytes) -> None:
+        self._crc = zlib.crc32(data, self._crc)
+        self._size += len(data)
+        self._emit(self._deflate.compress(data))
+
+    def finish(self) -> None:
+        trailer = self._crc.to_bytes(4, "little") + (self._size & 0xFFFFFFFF).to_bytes(4, "little")
+        self._emit(self._deflate.flush() + trailer)
+
+
+# --- reading ---------------------------------------------------------------------------------------------------
+
+
+def read_manifest(archive: Path | bytes, limits: ArtifactLimits = DEFAULT_LIMITS, *, digest: str = "") -> Manifest:
+    """Check a whole artifact, writing nothing, and return its manifest.
+
+    Raises `InvalidInput` when it is not exactly what `pack` writes or not of that `digest`, `TooLarge` when
+    it is over a limit.
+    """
+    with _opened(archive) as file:
+        reader = _Reader(file, limits, as_request=True)
+        for _, _, content in reader.files():
+            for _ in content:
+                pass
+        return reader.finish(digest)
+
+
+def read_head(head: bytes, limits: ArtifactLimits = DEFAULT_LIMITS) -> Manifest:
+    """The manifest of an artifact that was checked before, from its first bytes: `head_bytes` of them are enough.
+
+    Raises `InvalidInput`, `TooLarge`.
+    """
+    with _opened(head) as file:
+        return _Reader(file, limits).manifest()
+
+
+def head_bytes(limits: ArtifactLimits = DEFAULT_LIMITS) -> int:
+    """How many bytes of an artifact hold its manifest, however badly it packs."""
+    return limits.manifest_bytes + limits.manifest_bytes // 64 + _CHUNK
+
+
+def extract(
+    archive: Path | bytes, target: Path, limits: ArtifactLimits = DEFAULT_LIMITS, *, digest: str = ""
+) -> Manifest:
+    """Unpack an artifact to the new folder `target`, read-only, and return its manifest.
+
+    Nothing appears at `target` until all of it is checked; a target that exists is complete and is left as it
+    is. Raises as `read_manifest`.
+    """
+    if (target / MANIFEST).is_file():
+        return Manifest.model_validate_json((target / MANIFEST).read_bytes())
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{target.name[:40]}.", dir=target.parent))
+    try:
+        with _opened(archive) as file:
+            reader = _Reader(file, limits)
+            for path, executable, content in reader.files():
+                _write_new(beside / path, content, executable)
+            manifest = reader.finish(digest)
+        _seal(beside)
+        _move(beside, target)
+    finally:
+        remove(beside)
+    return manifest
+
+
+def remove(folder: Path) -> None:
+    """Delete an unpacked artifact, read-only as it is. Does nothing when it is gone."""
+    if not folder.is_dir():
+        return
+    for directory, _, _ in os.walk(folder):
+        Path(directory).chmod(0o700)
+    shutil.rmtree(folder)
+
+
+def _opened(archive: Path | bytes) -> BinaryIO:
+    return io.BytesIO(archive) if isinstance(archive, bytes) else archive.open("rb")
+
+
+def _write_new(path: Path, content: Iterator[bytes], executable: bool) -> None:
+    """Write a file that must not exist yet; the folder is private and holds no links, so no path leads out."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        for chunk in content:
+            file.write(chunk)
+        os.fchmod(file.fileno(), 0o555 if executable else 0o444)
+
+
+def _seal(folder: Path) -> None:
+    """Bring everything to disk, then take away the right to write. Deepest first: a parent comes after its own."""
+    for directory, _, names in os.walk(folder, topdown=False):
+        for path in [*(Path(directory) / name for name in names), Path(directory)]:
+            descriptor = os.open(path, os.O_RDONLY)
+            os.fsync(descriptor)
+            os.close(descriptor)
+        Path(directory).chmod(0o555)
+
+
+def _move(beside: Path, target: Path) -> None:
+    try:
+        beside.rename(target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise  # somebody else unpacked the same bytes first otherwise, and theirs are as good
+
+
+class BadManifest(InvalidInput):
+    """A manifest with a field that is unknown, missing or out of its bounds; `errors` says which."""
+
+    status = 422
+
+
+def _bad_manifest(error: ValidationError) -> BadManifest:
+    """The error for a manifest: where it is wrong and why, never what it holds."""
+    found = [
+        {"where": ".".join(str(part)[:80] for part in e["loc"])[:400], "message": e["msg"][:200]}
+        for e in error.errors(include_input=False, include_url=False, include_context=False)[:20]
+    ]
+    return BadManifest(
+        f"The artifact's manifest is not valid: {found[0]['where']}: {found[0]['message']}",
+        hint="Correct the class and build it anew: kaon build",
+        errors=found,
+    )
+
+
+class _Inflater:
+    """The bytes inside one gzip member, at most `_CHUNK` at a time, counted against the limits."""
+
+    def __init__(self, file: BinaryIO, limits: ArtifactLimits) -> None:
+        self._file, self._limits = file, limits
+        self._inflate = zlib.decompressobj(31)
+        self._ready, self._rest = b"", b""
+        self._packed, self._unpacked = 0, 0
+        self.sha256 = hashlib.sha256()
+
+    def read(self, size: int) -> bytes:
+        """Exactly `size` bytes, which must be few. Raises `InvalidInput` when the archive ends before."""
+        while len(self._ready) < size:
+            more = self._more()
+            if not more:
+                raise InvalidInput("The artifact is cut short.")
+            self._ready += more
+        taken, self._ready = self._ready[:size], self._ready[size:]
+        return taken
+
+    def chunks(self, size: int) -> Iterator[bytes]:
+        while size:
+            chunk = self.read(min(size, _CHUNK))
+            size -= len(chunk)
+            yield chunk
+
+    def end(self) -> None:
+        """Check that nothing follows, in the member or after it."""
+        if self._ready or self._more() or self._inflate.unused_data or self._file.read(1):
+            raise InvalidInput("Something follows the end of the artifact.")
+
+    def _more(self) -> bytes:
+        """Some more bytes; none at the end of the member, whose check sum is then right."""
+        while not self._inflate.eof:
+            if not self._rest and not self._refill():
+                raise InvalidInput("The artifact is cut short.")
+            try:
+                out = self._inflate.decompress(self._rest, _CHUNK)
+            except zlib.error:
+                raise InvalidInput("The artifact is not a sound gzip file.") from None
+            self._rest = self._inflate.unconsumed_tail
+            self._count(len(out))
+            if out:
+                return out
+        return b""
+
+    def _refill(self) -> bool:
+        first = self._packed == 0
+        self._rest = self._file.read(_CHUNK)
+        self._packed += len(self._rest)
+        self.sha256.update(self._rest)
+        if first and not self._rest.startswith(_GZIP_HEADER):
+            raise InvalidInput("This is not an artifact.", hint="Make one with: kaon build FILE.py:CLASS")
+        if self._packed > self._limits.packed_bytes:
+            raise TooLarge(f"The artifact is larger than {self._limits.packed_bytes} bytes.")
+        return bool(self._rest)
+
+    def _count(self, size: int) -> None:
+        self._unpacked += size
+        if self._unpacked > self._limits.unpacked_bytes:
+            raise TooLarge(f"The artifact unpacks to more than {self._limits.unpacked_bytes} bytes.")
+        packed = self._packed - len(self._rest)
+        if self._unpacked > self._limits.ratio_from_bytes and self._unpacked > self._limits.ratio * packed:
+            raise TooLarge(f"The artifact unpacks to more than {self._limits.ratio} times its size.")
+
+
+class _Reader:
+    """The files of an archive, one after the other, each held against the manifest, which comes first."""
+
+    def __init__(self, file: BinaryIO, limits: ArtifactLimits, *, as_request: bool = False) -> None:
+        """`as_request`: nobody has checked it before, so its manifest may hold nothing that is not known here."""
+        self._inflater, self._limits, self._as_request = _Inflater(file, limits), limits, as_request
+        self._manifest: Manifest | None = None
+
+    def files(self) -> Iterator[tuple[str, bool, Iterator[bytes]]]:
+        """(path, executable, content) of each file; content must be read before the next is asked for."""
+        raw = self._read_manifest()
+        yield MANIFEST, False, iter([raw])
+        assert self._manifest is not None
+        for entry in self._manifest.files:
+            if self._inflater.read(_BLOCK) != _header(entry.path, entry.size_bytes, entry.executable):
+                raise InvalidInput(f"The artifact does not hold {entry.path!r} as its manifest says.")
+            yield entry.path, entry.executable, self._checked(entry)
+            self._pad(entry.size_bytes)
+
+    def manifest(self) -> Manifest:
+        """The manifest alone."""
+        self._read_manifest()
+        assert self._manifest is not None
+        return self._manifest
+
+    def finish(self, digest: str) -> Manifest:
+        """Check the end and the digest; return the manifest."""
+        if self._inflater.read(len(_END)) != _END:
+            raise InvalidInput("The artifact holds something that its manifest does not name.")
+        self._inflater.end()
+        if digest and f"sha256:{self._inflater.sha256.hexdigest()}" != digest:
+            raise InvalidInput("The artifact's bytes are not those of its digest.")
+        assert self._manifest is not None
+        return self._manifest
+
+    def _read_manifest(self) -> bytes:
+        header = self._inflater.read(_BLOCK)
+        size = header[124:135]
+        if not size.isdigit() or set(size) > set(b"01234567") or header != _header(MANIFEST, int(size, 8), False):
+            raise InvalidInput("The artifact does not begin with its manifest.")
+        if int(size, 8) > self._limits.manifest_bytes:
+            raise TooLarge(f"The artifact's manifest is larger than {self._limits.manifest_bytes} bytes.")
+        raw = b"".join(self._inflater.chunks(int(size, 8)))
+        self._pad(len(raw))
+        if sum(map(raw.count, (b",", b"[", b"{"))) > self._limits.manifest_values:
+            raise TooLarge("The artifact's manifest holds too many values.")
+        try:
+            self._manifest = (
+                from_request(Manifest, raw, is_json=True) if self._as_request else Manifest.model_validate_json(raw)
+            )
+        except ValidationError as error:
+            raise _bad_manifest(error) from None
+        self._check(self._manifest)
+        return raw
+
+    def _check(self, manifest: Manifest) -> None:
+        if manifest.format != 1:
+            raise InvalidInput(f"The artifact has format {manifest.format}; this Kaon reads format 1.")
+        check_files(manifest.files, self._limits)
+        locks = [entry.sha256 for entry in manifest.files if entry.path == LOCK]
+        if locks != ([manifest.lock] if manifest.lock else []):
+            raise InvalidInput("The artifact's manifest names another requirements.lock than it holds.")
+
+    def _checked(self, entry: FileEntry) -> Iterator[bytes]:
+        sha256 = hashlib.sha256()
+        for chunk in self._inflater.chunks(entry.size_bytes):
+            sha256.update(chunk)
+            yield chunk
+        if sha256.hexdigest() != entry.sha256:
+            raise InvalidInput(f"{entry.path!r} in the artifact is not what its manifest says.")
+
+    def _pad(self, size: int) -> None:
+        if any(self._inflater.read(-size % _BLOCK)):
+            raise InvalidInput("The artifact has something between its files.")

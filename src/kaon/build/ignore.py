@@ -1,0 +1,259 @@
+"""The rules of a .gitignore, as git has them, in time that no pattern can blow up.
+
+A pattern becomes a small automaton that looks at each byte of a path once: the set of places in the pattern where
+a match may stand is one integer, moved along byte by byte. A translation to regular expressions would try again
+from each star, which takes years for `*a*a*a*a*a*b`. Paths are bytes, as git compares them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kaon.errors import BuildError
+
+FILE_NAME = ".gitignore"
+_BYTES_MAX, _RULES_MAX = 256 * 1024, 2_000
+_SPECIAL = frozenset(b"*?[\\")
+_POSIX: dict[bytes, Callable[[int], bool]] = {
+    b"alnum": lambda b: b < 128 and chr(b).isalnum(),
+    b"alpha": lambda b: b < 128 and chr(b).isalpha(),
+    b"blank": lambda b: b in b" \t",
+    b"cntrl": lambda b: b < 32 or b == 127,
+    b"digit": lambda b: 48 <= b <= 57,
+    b"graph": lambda b: 32 < b < 127,
+    b"lower": lambda b: 97 <= b <= 122,
+    b"print": lambda b: 32 <= b < 127,
+    b"punct": lambda b: 32 < b < 127 and not chr(b).isalnum(),
+    b"space": lambda b: b in b" \t\n\r\v\f",
+    b"upper": lambda b: 65 <= b <= 90,
+    b"xdigit": lambda b: b in b"0123456789abcdefABCDEF",
+}
+
+
+@dataclass(frozen=True)
+class IgnoreRule:
+    """One line of a file of patterns."""
+
+    text: str
+    line: int
+    """Its number in the file, from 1."""
+    includes: bool
+    """Begins with '!': takes back what an earlier line left out."""
+    folders_only: bool
+    names_only: bool
+    """No slash in it: it is held against the last part of a path, at any depth."""
+    matcher: Callable[[bytes], bool]
+
+
+def rules_of(folder: Path) -> list[IgnoreRule]:
+    """The rules of the folder's .gitignore; none when there is none. Raises `BuildError` when it is too long."""
+    file = folder / FILE_NAME
+    if not file.is_file():
+        return []
+    with file.open("rb") as opened:
+        raw = opened.read(_BYTES_MAX + 1)
+    found = parse(raw) if len(raw) <= _BYTES_MAX else []
+    if len(raw) > _BYTES_MAX or len(found) > _RULES_MAX:
+        raise BuildError(
+            f"{file} has more than {_RULES_MAX} patterns or {_BYTES_MAX // 1024} KiB.",
+            hint="Name folders instead of the files in them.",
+        )
+    return found
+
+
+def parse(raw: bytes) -> list[IgnoreRule]:
+    """The rules of a file's bytes, in order."""
+    lines = raw.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    found = (rule(line, number) for number, line in enumerate(lines, start=1))
+    return [each for each in found if each is not None]
+
+
+def deciding(rules: Sequence[IgnoreRule], path: bytes, is_folder: bool) -> IgnoreRule | None:
+    """The rule that decides on `path`, which is relative to the folder of the rules: the last one that matches."""
+    name = path.rpartition(b"/")[2]
+    for each in reversed(rules):
+        if (is_folder or not each.folders_only) and each.matcher(name if each.names_only else path):
+            return each
+    return None
+
+
+def rule(line: bytes, number: int) -> IgnoreRule | None:
+    """The rule that a line says; None for an empty line or a comment."""
+    if line.startswith(b"#"):
+        return None
+    pattern = _without_spaces(line.removesuffix(b"\r"))
+    text = pattern.decode(errors="replace")
+    includes = pattern.startswith(b"!")
+    pattern = pattern.removeprefix(b"!") if includes else pattern
+    folders_only = pattern.endswith(b"/")
+    pattern = pattern[:-1] if folders_only else pattern
+    if not pattern:
+        return None
+    names_only = b"/" not in pattern
+    return IgnoreRule(text, number, includes, folders_only, names_only, matcher(pattern.removeprefix(b"/")))
+
+
+def _without_spaces(line: bytes) -> bytes:
+    """`line` without the spaces at its end, but for one that a backslash keeps."""
+    end = at = 0
+    while at < len(line):
+        if line[at] == ord("\\"):
+            if at + 1 == len(line):
+                return line
+            at += 1
+            end = at + 1
+        elif line[at] != ord(" "):
+            end = at + 1
+        at += 1
+    return line[:end]
+
+
+def matcher(pattern: bytes) -> Callable[[bytes], bool]:
+    """Whether a whole path matches `pattern`, in the language of .gitignore."""
+    literal = next((at for at, byte in enumerate(pattern) if byte in _SPECIAL), len(pattern))
+    rest = pattern[literal:]
+    if not rest:
+        return pattern.__eq__
+    if pattern.startswith(b"*.") and not _SPECIAL.intersection(pattern[1:]) and b"/" not in pattern:
+        ending = pattern[1:]
+        return lambda path: path.endswith(ending) and b"/" not in path
+    automaton = _automaton(rest)
+    if automaton is None:
+        return lambda path: False
+    head, match = pattern[:literal], automaton.matches
+    return lambda path: path.startswith(head) and match(path[literal:])
+
+
+class _Automaton:
+    """Positions of a pattern as bits: bit n stands for "the first n steps are matched"."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._takes = [0] * 256
+        """Per byte: the steps that take it and are then done."""
+        self._keeps = [0] * 256
+        """Per byte: the steps (stars) that take it and go on."""
+        self._passes = 0
+        """Steps that may be passed without a byte: stars, and gates."""
+        self._gates = 0
+        """Steps before a `**/`: there one may pass over the stars and their slash, before the stars took a byte."""
+
+    def add_set(self, members: Sequence[int]) -> None:
+        for byte in members:
+            self._takes[byte] |= 1 << self.size
+        self.size += 1
+
+    def add_gate(self) -> None:
+        self._passes |= 1 << self.size
+        self._gates |= 1 << self.size
+        self.size += 1
+
+    def add_star(self, *, over_slashes: bool) -> None:
+        bit = 1 << self.size
+        for byte in range(256):
+            if over_slashes or byte != ord("/"):
+                self._keeps[byte] |= bit
+        self._passes |= bit
+        self.size += 1
+
+    def matches(self, text: bytes) -> bool:
+        states = self._closed(1)
+        for byte in text:
+            states = self._closed(((states & self._takes[byte]) << 1) | (states & self._keeps[byte]))
+            if not states:
+                return False
+        return bool(states >> self.size & 1)
+
+    def _closed(self, states: int) -> int:
+        """With the places that are reached without a byte."""
+        while True:
+            more = states | (states & self._passes) << 1 | (states & self._gates) << 3
+            if more == states:
+                return states
+            states = more
+
+
+def _automaton(pattern: bytes) -> _Automaton | None:
+    """None when the pattern is malformed, so that nothing matches it."""
+    made, at, end = _Automaton(), 0, len(pattern)
+    while at < end:
+        byte = pattern[at]
+        if byte == ord("*"):
+            at = _star(made, pattern, at)
+        elif byte == ord("["):
+            members, at = _class(pattern, at + 1)
+            if at < 0:
+                return None
+            made.add_set([member for member in members if member != ord("/")])
+        elif byte == ord("?"):
+            made.add_set([member for member in range(256) if member != ord("/")])
+            at += 1
+        else:
+            at += byte == ord("\\")
+            if at >= end:
+                return None
+            made.add_set([pattern[at]])
+            at += 1
+    return made
+
+
+def _star(made: _Automaton, pattern: bytes, at: int) -> int:
+    """Add the run of stars at `at`; the place after it."""
+    begin = at
+    while at < len(pattern) and pattern[at] == ord("*"):
+        at += 1
+    rest = pattern[at:]
+    alone = (begin == 0 or pattern[begin - 1] == ord("/")) and (not rest or rest.startswith((b"/", b"\\/")))
+    is_double = at - begin > 1 and alone
+    if is_double and rest.startswith(b"/"):
+        made.add_gate()
+    made.add_star(over_slashes=is_double)
+    return at
+
+
+def _class(pattern: bytes, at: int) -> tuple[set[int], int]:
+    """The members of the bracket expression that begins before `at`, and the place after it; -1 when it has no end."""
+    members: set[int] = set()
+    negated = pattern[at : at + 1] in (b"!", b"^")
+    at += negated
+    before, first = -1, True
+    while True:
+        if at >= len(pattern):
+            return set(), -1
+        byte = pattern[at]
+        if byte == ord("]") and not first:
+            break
+        first = False
+        following = pattern[at + 1 : at + 2]
+        if byte == ord("\\"):
+            at += 1
+            if not following:
+                return set(), -1
+            before = following[0]
+            members.add(before)
+        elif byte == ord("-") and before >= 0 and following not in (b"", b"]"):
+            at += 1 + (following == b"\\")
+            if at >= len(pattern):
+                return set(), -1
+            members.update(range(before, pattern[at] + 1))
+            before = -1
+        elif byte == ord("[") and following == b":":
+            closed = pattern.find(b"]", at + 2)
+            if closed < 0:
+                return set(), -1
+            if closed > at + 2 and pattern[closed - 1] == ord(":"):
+                kind = _POSIX.get(pattern[at + 2 : closed - 1])
+                if kind is None:
+                    return set(), -1
+                members.update(filter(kind, range(256)))
+                at, before = closed, -1
+            else:
+                before = byte
+                members.add(byte)
+        else:
+            before = byte
+            members.add(byte)
+        at += 1
+    return (set(range(256)) - members if negated else members), at + 1

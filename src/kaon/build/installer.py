@@ -1,0 +1,119 @@
+"""Runs uv: in an environment that holds what it needs and nothing else, and for a limited time.
+
+What the user's shell has set (tokens, variables of other programs) is no business of a package that is built or
+installed. Addresses of package indexes, their logins, proxies and certificates pass by name.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from kaon.build.installing import is_progress
+from kaon.errors import BuildError
+
+TIMEOUT_S = 900.0
+"""For everything that one run of uv downloads, builds and installs."""
+
+_COMMON = re.compile(
+    r"PATH|HOME|USER|LOGNAME|LANG|LANGUAGE|LC_[A-Z]+|TZ|TMPDIR|LD_LIBRARY_PATH|CUDA_HOME|CUDA_PATH|"
+    r"(?:HTTP|HTTPS|ALL|NO)_PROXY|(?:http|https|all|no)_proxy|"
+    r"SSL_CERT_FILE|SSL_CERT_DIR|SSL_CLIENT_CERT|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE"
+)
+_OF_UV = re.compile(
+    r"UV_(?:DEFAULT_INDEX|INDEX|INDEX_URL|EXTRA_INDEX_URL|INDEX_STRATEGY|INDEX_\w+_(?:USERNAME|PASSWORD)|FIND_LINKS|"
+    r"NO_INDEX|KEYRING_PROVIDER|INSECURE_HOST|NATIVE_TLS|SYSTEM_CERTS|OFFLINE|HTTP_TIMEOUT|HTTP_RETRIES|CACHE_DIR|"
+    r"CONFIG_FILE|CONCURRENT_\w+|EXCLUDE_NEWER)|NETRC|XDG_(?:CACHE|CONFIG|DATA)_(?:HOME|DIRS)"
+)
+_NO_WHEEL = re.compile(r"building from source is disabled|no usable wheels|`--no-build`")
+
+
+def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """What any program needs of an environment: where things are, languages, proxies, certificates."""
+    return {name: text for name, text in environ.items() if _COMMON.fullmatch(name)}
+
+
+def run_uv(
+    arguments: Sequence[str],
+    failure: str,
+    hint: str = "Check the names and versions.",
+    *,
+    folder: Path | None = None,
+    timeout_s: float = TIMEOUT_S,
+    on_line: Callable[[str], None] = lambda _: None,
+) -> str:
+    """Run uv in `folder` and return what it printed; from the network first, from its cache when that fails.
+
+    `on_line` is called with each line that it writes to its standard error, from another thread. Raises `BuildError`
+    with `failure` and uv's last lines, and when it takes longer than `timeout_s`.
+    """
+    import uv
+
+    command = [uv.find_uv_bin(), *arguments, "--no-progress", "--color", "never"]
+    code, out, said = _run(command, failure, folder, timeout_s, on_line)
+    if code != 0:
+        again, out, _ = _run([*command, "--offline"], failure, folder, timeout_s, on_line)
+        if again != 0:
+            lines = [line.strip() for line in said.splitlines() if line.strip() and not is_progress(line)]
+            if _NO_WHEEL.search(said):
+                hint = (
+                    "A package has no wheel for this machine, and building it from its sources runs its code. "
+                    "If you trust it: --allow sdist. Else pin a version that has a wheel."
+                )
+            raise BuildError(f"{failure} uv says: {' '.join(lines[-12:])[:1500]}", hint=hint)
+    return out
+
+
+def _run(
+    command: Sequence[str], failure: str, folder: Path | None, timeout_s: float, on_line: Callable[[str], None]
+) -> tuple[int, str, str]:
+    """(exit code, output, errors) of a program in a session of its own, which ends with it."""
+    environment = clean_environment(os.environ)
+    environment |= {name: text for name, text in os.environ.items() if _OF_UV.fullmatch(name)}
+    environment["SOURCE_DATE_EPOCH"] = "315532800"  # 1980, the first time that a zip file can say: equal wheels
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        env=environment,
+        cwd=folder,
+        start_new_session=True,
+    ) as process:
+        out, errors = _Reader(process.stdout), _Reader(process.stderr, on_line)
+        try:
+            process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise BuildError(
+                f"{failure} It took more than {timeout_s:.0f} s.", hint="Check the network, and build again."
+            ) from None
+        finally:
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            out.join()
+            errors.join()
+        return process.returncode, "".join(out.lines), "".join(errors.lines)
+
+
+class _Reader(threading.Thread):
+    """Reads a stream to its end, so that whoever writes to it never waits."""
+
+    def __init__(self, stream: IO[str] | None, on_line: Callable[[str], None] = lambda _: None) -> None:
+        super().__init__(name="uv", daemon=True)
+        self._stream = stream
+        self._on_line = on_line
+        self.lines: list[str] = []
+        self.start()
+
+    def run(self) -> None:
+        for line in self._stream or ():
+            self.lines.append(line)
+            self._on_line(line)

@@ -1,0 +1,136 @@
+"""What the clouds' reports and plans say of each deployment. Each of them is gone through once, whoever asks."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from kaon.laws.replica_states import ReplicaState
+from kaon.store.port import AnyResource
+from kaon.store.snapshot import Snapshot
+from kaon.types.cloud import CloudPhase, CloudStatus
+from kaon.types.names import DeploymentKey
+from kaon.types.replica import ReplicaStatus, replica_id
+from kaon.types.resource import Deployment
+
+
+@dataclass(slots=True)
+class _Part:
+    """What one cloud or one plan says of one deployment."""
+
+    replicas: list[ReplicaStatus] = field(default_factory=list)
+    refused: tuple[str, ...] = ()
+    unrouted: str = ""
+    left_out: str = ""
+    held: int = 0
+
+
+class Reported(NamedTuple):
+    """What is reported of a deployment."""
+
+    seen: list[ReplicaState]
+    """Its replicas, by revision and ordinal; not those of an earlier deployment of the same name."""
+    held: int
+    """How many callers wait for a replica."""
+    refused: tuple[str, ...]
+    """The requests that its replicas refuse, since they crash it."""
+    unrouted: str
+    """Why an edge cannot route it, or empty."""
+    left_out: str
+    """Why no part of a plan could be made of it, or empty."""
+
+
+_NOTHING = _Part()
+
+
+class Reports:
+    """What is reported, by deployment."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self._indexed: dict[tuple[str, str], tuple[AnyResource, Mapping[DeploymentKey, _Part]]] = {}
+        """Cloud or plan -> its parts, and the resource that they were made of."""
+        self._told: dict[tuple[str, str], Mapping[DeploymentKey, _Part]] = {}
+        """As `news` told them last."""
+
+    def of(self, deployment: Deployment) -> Reported:
+        """What is reported of one deployment now."""
+        key = (deployment.workspace, deployment.name)
+        parts = [
+            self._parts(each).get(key, _NOTHING) for kind in ("cloud", "plan") for each in self._snapshot.list(kind)
+        ]
+        replicas = (replica for part in parts for replica in part.replicas)
+        return Reported(
+            seen=sorted(_seen(deployment, replicas), key=lambda s: (s.revision, s.ordinal)),
+            held=sum(part.held for part in parts),
+            refused=tuple(sorted({id_ for part in parts for id_ in part.refused})),
+            unrouted=next((part.unrouted for part in reversed(parts) if part.unrouted), ""),
+            left_out=next((part.left_out for part in reversed(parts) if part.left_out), ""),
+        )
+
+    def news(self, kind: str, name: str) -> set[DeploymentKey]:
+        """Deployments of which a cloud or a plan says something else than before, or for which callers wait there."""
+        there = self._snapshot.find(kind, "", name)
+        after = {} if there is None else self._parts(there)
+        before = self._told.get((kind, name), {})
+        self._told[kind, name] = after
+        if there is None:
+            self._told.pop((kind, name))
+            self._indexed.pop((kind, name), None)
+        keys = before.keys() | after.keys()
+        return {key for key in keys if before.get(key, _NOTHING) != (part := after.get(key, _NOTHING)) or part.held}
+
+    def _parts(self, of: AnyResource) -> Mapping[DeploymentKey, _Part]:
+        resource, parts = self._indexed.get((of.kind, of.name), (None, {}))
+        if resource is not of:
+            parts = _parts_of_cloud(of.status) if of.kind == "cloud" else _parts_of_plan(of.status.left_out)
+            self._indexed[of.kind, of.name] = of, parts
+        return parts
+
+
+def _parts_of_cloud(status: CloudStatus) -> Mapping[DeploymentKey, _Part]:
+    """What a lost cloud has said last of its replicas is no report: nobody knows what became of them."""
+    parts: defaultdict[DeploymentKey, _Part] = defaultdict(_Part)
+    report = status.report
+    if report is None:
+        return parts
+    for replica in report.replicas if status.phase is not CloudPhase.LOST else ():
+        parts[replica.workspace, replica.deployment].replicas.append(replica)
+    for place, held in report.held.items():
+        parts[_key(place)].held = held
+    for place, refused in report.refusals.items():
+        parts[_key(place)].refused = refused
+    for place, why in report.edge.refused.items():
+        parts[_key(place)].unrouted = why
+    return parts
+
+
+def _parts_of_plan(left_out: Mapping[str, str]) -> Mapping[DeploymentKey, _Part]:
+    return {_key(place): _Part(left_out=why) for place, why in left_out.items()}
+
+
+def _key(place: str) -> DeploymentKey:
+    workspace, _, name = place.partition("/")
+    return workspace, name
+
+
+def _seen(deployment: Deployment, reported: Iterable[ReplicaStatus]) -> Iterator[ReplicaState]:
+    for replica in reported:
+        ordinal = replica.name.rpartition("-")[2]
+        if not ordinal.isdecimal():
+            continue
+        if replica.id != replica_id(deployment.workspace, deployment.uid, replica.revision, int(ordinal)):
+            continue
+        yield ReplicaState(
+            revision=replica.revision,
+            ordinal=int(ordinal),
+            phase=replica.phase,
+            reason=replica.reason,
+            begun_at=replica.since if replica.started_at is None else replica.started_at,
+            restarts=replica.restarts,
+            exit_code=replica.exit_code,
+            # A signal gives no notice: the last line is of something else, and where it fell is in the reason.
+            last_line=replica.last_lines[-1] if replica.last_lines and (replica.exit_code or 0) >= 0 else "",
+        )

@@ -1,0 +1,1 @@
+"""The tuner of each deployment at work; `kaon.laws.tune` decides."""

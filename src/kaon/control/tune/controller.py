@@ -1,0 +1,352 @@
+"""The live tuner of all deployments: looks at each every 10 s, and writes what should be into its status.
+
+`kaon.control.tune.session` decides, for one deployment and without a store. Here it is told what agents counted, how
+the deployment stands and what the scaling law remembers; what it wants is written by compare-and-set into
+`DeploymentStatus.tuning`, from where the plan and the scaling law take it. A write that meets another's is made anew at
+once, from what the other wrote: going back must not wait for the next tick.
+
+The twin is asked beside the ticks, at most one question of a deployment at a time. Searches of all deployments together
+use at most `SHARE` of one processor, and begin in the order in which they were due; what a trial or a person waits for
+goes first. A twin that fails, or is silent for `PATIENCE_S`, is that deployment's matter alone.
+
+As a reconciler it only knows the deployments; `run` tunes them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from kaon import log
+from kaon.clock import Clock
+from kaon.control.loop import Again
+from kaon.control.scaler import ScalerTerms
+from kaon.control.scaling import ScalingController, rolling
+from kaon.control.tune import messages, state
+from kaon.control.tune.queries import URGENT, TwinQueryKind
+from kaon.control.tune.session import News, Tuner, TunerContext
+from kaon.control.tune.twin_port import TwinPort
+from kaon.errors import Conflict, KaonError, NotFound
+from kaon.laws.scale import ScaleState
+from kaon.laws.tune import board
+from kaon.laws.tune import scaling as knobs
+from kaon.laws.tune.ask import TwinQuery
+from kaon.laws.tune.guard import TICK_S
+from kaon.laws.tune.knobs import Space
+from kaon.store.live_status import LiveStatus
+from kaon.store.port import Change, Store
+from kaon.store.traffic import TrafficRing
+from kaon.store.writes import KeepJournal, RecordEvents, UpdateStatus, Write
+from kaon.types.deployment import DeploymentStatus
+from kaon.types.journal import JournalEntry
+from kaon.types.names import DeploymentKey
+from kaon.types.resource import Deployment
+from kaon.types.tuning import Tried, TuningState
+
+SHARE = 0.1
+"""Of one processor, for the searches of all deployments."""
+LIKELY_S = 2.0
+"""What a search takes, processor seconds, until it is known."""
+PATIENCE_S = 120.0
+HOURS_S = 7200.0
+WEEK_S = 7 * 86_400.0
+_TRIALS = 50
+_JOURNAL = 200
+_TRIES = 5
+_BREATH = 10
+"""After so many deployments others may use the loop."""
+
+_TICK = "tuning-tick"
+_NO_TWIN = "this control plane has none"
+
+
+@dataclass(slots=True)
+class _Tuned:
+    """A deployment: as the store has it, its tuner, and what is to be told of it."""
+
+    deployment: Deployment
+    tuner: Tuner
+    trials: deque[Tried]
+    count: int = 0
+    """How many of the ring's samples were heard."""
+    news: list[News] = field(default_factory=list)
+    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    asking: asyncio.Task[None] | None = None
+    recalled: bool = False
+    """Whether the twin knows the week."""
+
+
+class TuningController:
+    """The reconciler of what is tuned; a key is a deployment's workspace and name."""
+
+    name = "tuning"
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        traffic: TrafficRing,
+        opinions: LiveStatus,
+        scaling: ScalingController,
+        twin: TwinPort | None = None,
+    ) -> None:
+        self._store = store
+        self._snapshot = scaling.snapshot
+        self._clock = clock
+        self._traffic = traffic
+        self._opinions = opinions
+        self._scaling = scaling
+        self._twin = twin
+        self._tuned: dict[DeploymentKey, _Tuned] = {}
+        self._known: set[DeploymentKey] = set()
+        self._free_s = 0.0
+        """When the next search may begin."""
+        self._log = log.get("control.tuning")
+
+    async def keys(self) -> Collection[DeploymentKey]:
+        """Every deployment, and those that are gone."""
+        await self._snapshot.at_least(self._store.written)
+        return {(d.workspace, d.name) for d in self._snapshot.list("deployment")} | self._known
+
+    async def affected(self, changes: Sequence[Change]) -> Collection[DeploymentKey]:
+        """The deployments that changed."""
+        return {(change.workspace, change.name) for change in changes if change.kind == "deployment"}
+
+    async def reconcile(self, key: DeploymentKey) -> Again | None:
+        """Know the deployment as it is now; end a trial that is none any more."""
+        await self._snapshot.at_least(self._store.written)
+        deployment = self._snapshot.find("deployment", *key)
+        known = self._tuned.get(key)
+        if known is not None and (deployment is None or deployment.uid != known.deployment.uid):
+            self._forget(key)
+            known = None
+        if deployment is None:
+            self._forget(key)
+            return None
+        self._known.add(key)
+        terms, space = self._terms(deployment)
+        if space is None:
+            self._forget(key)
+            self._known.add(key)
+            told = board.knobs(terms.service, terms.scaling, terms.objective, deployment.status.tuning)
+            why = knobs.nothing(terms.scaling)
+            self._opinions.keep_tuning(*key, partial(state.idle, deployment, told, why), deployment.uid)
+            await self._clear(deployment)
+            return None
+        if known is None:
+            known = await self._begin(deployment, terms, space)
+        self._take_up(known, deployment, terms, space)
+        await self._write(known)
+        return None
+
+    async def next_tick(self) -> None:
+        """Look at all, `TICK_S` from now. While the store is away what is in force stays; agents end trials."""
+        try:
+            await self._clock.sleep(TICK_S)
+            await self.tick()
+        except asyncio.CancelledError:
+            for known in self._tuned.values():
+                if known.asking is not None:
+                    known.asking.cancel()
+            raise
+
+    async def tick(self) -> None:
+        """Look at all once, write what is new, and ask the twin what is due."""
+        failures: list[KaonError] = []
+        for number, (key, known) in enumerate(list(self._tuned.items()), start=1):
+            try:
+                self._look(known)
+                if known.tuner.news or known.tuner.wanted(self._clock.now()) != known.tuner.status:
+                    await self._write(known)
+                self._opinions.failures.settle(_TICK, key)
+            except KaonError as error:  # what is not written is wanted still, by the next tick too
+                failures.append(error)
+            except Exception as error:  # one deployment's failure, even a bug's, is not the others'
+                self._log.exception("not tuned", deployment=known.deployment.name)
+                self._opinions.failures.note(_TICK, key, error)
+            if number % _BREATH == 0:
+                await asyncio.sleep(0)
+        self._ask_what_is_due()
+        if failures:
+            raise failures[0]
+
+    async def answers(self) -> None:
+        """Wait until the twin has answered all that it is being asked."""
+        while asking := [known.asking for known in self._tuned.values() if known.asking is not None]:
+            await asyncio.wait(asking)
+
+    # One deployment
+
+    def _look(self, known: _Tuned) -> None:
+        deployment, now = known.deployment, self._clock.now()
+        status: DeploymentStatus = deployment.status
+        news, known.count = self._traffic.news(deployment.workspace, deployment.name, known.count)
+        known.tuner.world = world = self._world(deployment, now)
+        known.tuner.hear([s for s in news if s.revision != status.shadow and s.at_s > deployment.created_at])
+        known.tuner.look(world, now)
+
+    def _world(self, deployment: Deployment, now: float) -> TunerContext:
+        status: DeploymentStatus = deployment.status
+        mind = self._scaling.mind((deployment.workspace, deployment.name))
+        serving = [a for a in status.assignments if a.revision != status.shadow]
+        ready = sum(a.ready for a in serving)
+        coming = [a for a in status.assignments if a.revision == status.shadow and a.ready < a.replicas]
+        return TunerContext(
+            ready=ready,
+            starting=sum(a.replicas for a in serving) - ready,
+            deploying=rolling(status) or status.stable is None or bool(coming),
+            panicking=mind is not None and isinstance(mind.state, ScaleState) and mind.state.panic_until_s > now,
+            stood=None if mind is None else tuple(mind.stood),
+        )
+
+    async def _begin(self, deployment: Deployment, terms: ScalerTerms, space: Space) -> _Tuned:
+        key, now = (deployment.workspace, deployment.name), self._clock.now()
+        tuner = Tuner(key, deployment.spec, terms, space, deployment.status.tuning, now)
+        tuner.questions.word = _NO_TWIN if self._twin is None else self._twin.missing()
+        tuner.senses.recall(await self._store.traffic(*key, max(deployment.created_at, now - HOURS_S)))
+        entries = await self._store.journal(*key, messages.CONCERN, _JOURNAL)
+        told = [messages.tried(e.at, e.figures) for e in entries if e.at >= deployment.created_at]
+        known = _Tuned(deployment, tuner, deque((one for one in told if one is not None), maxlen=_TRIALS))
+        self._tuned[key] = known
+        self._opinions.keep_tuning(*key, partial(self._state, known), deployment.uid)
+        return known
+
+    def _take_up(self, known: _Tuned, deployment: Deployment, terms: ScalerTerms, space: Space) -> None:
+        """What others wrote."""
+        if deployment.version > known.deployment.version:
+            known.deployment = deployment
+            known.tuner.adapt(deployment.spec, terms, space, deployment.status.tuning, self._clock.now())
+
+    async def _write(self, known: _Tuned) -> None:
+        """Write what should be, from what is, together with what happened."""
+        key = known.deployment.workspace, known.deployment.name
+        async with known.writing:
+            for attempt in range(_TRIES):
+                wanted = known.tuner.wanted(self._clock.now())
+                deployment = known.deployment
+                known.news, known.tuner.news = [*known.news, *known.tuner.news], []
+                entries, writes = _records(known, key)
+                changes = wanted != deployment.status.tuning
+                if changes:
+                    status = deployment.status.model_copy(update={"tuning": wanted})
+                    writes = [UpdateStatus(deployment, status), *writes]
+                try:
+                    written = await self._store.write(writes)
+                except NotFound:
+                    return
+                except Conflict:
+                    await self._snapshot.current()
+                    found = self._snapshot.find("deployment", *key)
+                    if attempt == _TRIES - 1 or found is None or found.uid != deployment.uid:
+                        return
+                    terms, space = self._terms(found)
+                    if space is None:
+                        return
+                    self._take_up(known, found, terms, space)
+                    continue
+                if changes:
+                    known.deployment = written[0]
+                    known.tuner.written(wanted)
+                known.news = []
+                tried = (messages.tried(entry.at, entry.figures) for entry in entries)
+                known.trials.extend(one for one in tried if one is not None)
+                return
+
+    async def _clear(self, deployment: Deployment) -> None:
+        """Nothing is tuned here any more: a trial must not stay."""
+        tuning = deployment.status.tuning
+        if tuning.trial is not None or tuning.asked is not None:
+            cleared = tuning.model_copy(update={"trial": None, "asked": None, "asked_by": ""})
+            status = deployment.status.model_copy(update={"tuning": cleared})
+            what = tuning.asked or (tuning.trial.after if tuning.trial else {})
+            reason = knobs.nothing(deployment.spec.scaling)
+            news = News(self._clock.now(), "refused", reason, {}, what)
+            event = messages.event(deployment.workspace, deployment.name, news, deployment.uid)
+            await self._store.write([UpdateStatus(deployment, status), RecordEvents([event] if event else [])])
+
+    def _forget(self, key: DeploymentKey) -> None:
+        known = self._tuned.pop(key, None)
+        if known is not None and known.asking is not None:
+            known.asking.cancel()
+        self._known.discard(key)
+        self._opinions.forget_tuning(*key)
+
+    def _terms(self, deployment: Deployment) -> tuple[ScalerTerms, Space | None]:
+        terms = self._scaling.terms(deployment)._replace(tuned={})
+        return terms, knobs.space(terms.service, terms.scaling, terms.objective)
+
+    def _state(self, known: _Tuned) -> TuningState:
+        return state.state(known.deployment, known.tuner, known.trials, self._clock.now())
+
+    # The twin
+
+    def _ask_what_is_due(self) -> None:
+        now = self._clock.now()
+        for known in self._tuned.values():
+            questions = known.tuner.questions
+            if known.asking is not None and now - questions.since_s > PATIENCE_S:
+                known.asking.cancel()
+                known.asking = None
+                known.tuner.failed(f"no answer within {PATIENCE_S:.0f} s")
+        waiting = [(q, known) for known in self._tuned.values() if (q := known.tuner.questions.next) is not None]
+        waiting.sort(
+            key=lambda w: (w[0] not in URGENT, w[0] is TwinQueryKind.CHECK, w[1].tuner.questions.open[w[0]][0])
+        )
+        for question, known in waiting:
+            if known.asking is not None or (question not in URGENT and now < self._free_s):
+                continue
+            if question not in URGENT:
+                self._free_s = now + LIKELY_S / SHARE
+            known.asking = asyncio.create_task(self._ask(known, question, now))
+
+    async def _ask(self, known: _Tuned, question: TwinQueryKind, now: float) -> None:
+        """One question and its answer, written at once."""
+        try:
+            await self._recall(known)
+            await self._answered(known, question, known.tuner.ask(now), now)
+            await self._write(known)
+        except KaonError as error:  # the store is away: the next tick writes it
+            self._log.warning("an answer is not written yet", cause=error.cause)
+        except Exception:
+            self._log.exception("not asked", deployment=known.deployment.name)
+        finally:
+            if known.asking is asyncio.current_task():
+                known.asking = None
+
+    async def _answered(self, known: _Tuned, question: TwinQueryKind, ask: TwinQuery, now: float) -> None:
+        tuner = known.tuner
+        if self._twin is None:
+            tuner.failed(_NO_TWIN)
+            return
+        try:
+            answer = await self._twin.ask(ask)
+        except KaonError as error:
+            tuner.failed(f"{error.cause} {error.hint or ''}".strip())
+        except Exception as error:
+            self._log.exception("the twin failed", deployment=known.deployment.name)
+            tuner.failed(f"it failed: {type(error).__name__}")
+        else:
+            if question not in URGENT:
+                self._free_s = max(now + answer.cpu_s / SHARE, now)
+            tuner.answered(answer, self._clock.now())
+
+    async def _recall(self, known: _Tuned) -> None:
+        """The week's minutes, before the first question."""
+        if not known.recalled:
+            known.recalled = True
+            deployment = known.deployment
+            since_s = max(deployment.created_at, self._clock.now() - WEEK_S)
+            minutes = await self._store.traffic(deployment.workspace, deployment.name, since_s)
+            told = [(minute.at_s, minute.arrivals) for minute in minutes if minute.arrivals is not None]
+            known.tuner.senses.past.minutes(told)
+
+
+def _records(known: _Tuned, key: DeploymentKey) -> tuple[list[JournalEntry], list[Write]]:
+    """The journal's entries of what happened to a tuner, and the writes that keep them and its events."""
+    uid = known.deployment.uid
+    entries = [entry for one in known.news if (entry := messages.entry(*key, one, uid)) is not None]
+    events = [event for one in known.news if (event := messages.event(*key, one, uid)) is not None]
+    return entries, [KeepJournal(entries), RecordEvents(events)] if known.news else []

@@ -1,0 +1,107 @@
+"""The door: everything that is checked before a call begins, said once for the fast path and for ASGI."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+
+from kaon import context
+from kaon.errors import InvalidInput, NotBegun, PoisonRequest, Unauthenticated
+from kaon.login_throttle import LoginThrottle, network
+from kaon.runtime.access_list import AccessList
+from kaon.runtime.call import Call
+from kaon.runtime.lane import Lane
+from kaon.runtime.site import Site
+from kaon.types.flight import ID_LENGTH
+from kaon.types.key import Grant
+
+_AUTHORIZATION = b"authorization"
+_REQUEST_ID = context.REQUEST_ID_HEADER.encode()
+_DEADLINE = context.DEADLINE_HEADER.encode()
+_LONGEST_ID = 128
+_SOON_S = 1.0
+WRONG_KEYS = 30
+"""Wrong keys that a replica takes in a minute from one address."""
+
+
+class RequestChecks:
+    """Who comes in, until when, and under which request id."""
+
+    def __init__(self, gate: AccessList, site: Site | None = None) -> None:
+        self.gate = gate
+        self._site = site
+        """What browsers may ask; None: the edge stands before it."""
+        self._guesses = LoginThrottle(gate.clock, WRONG_KEYS)
+        self.shut = "the service is starting"
+        """Why nobody may come in; "" when open."""
+        self.closing = False
+        """Whether connections are to be closed after their next answer."""
+        self.refusals: frozenset[str] = frozenset()
+        """Ids of requests that were in flight at crashes, by their first characters."""
+        self._prefix = os.urandom(6).hex()
+        self._count = itertools.count(1)
+
+    def request_id(self, fields: dict[bytes, bytes]) -> str:
+        """The caller's id of the request, or a new one."""
+        given = fields.get(_REQUEST_ID)
+        if given and len(given) <= _LONGEST_ID:
+            text = given.decode("latin-1")
+            if text.isascii() and text.isprintable():  # it becomes a header of the answer
+                return text
+        return f"{self._prefix}{next(self._count):06x}"
+
+    def check(self, fields: dict[bytes, bytes], client: tuple[str, int] | None = None) -> Grant:
+        """Let the caller in, and say by which grant.
+
+        Raises Forbidden for another site's page, Unauthenticated, TooManyRequests after many wrong keys, and NotBegun.
+        """
+        if self._site is not None:
+            self._site.check(fields)
+        try:
+            grant = self.gate.check(fields.get(_AUTHORIZATION))
+        except Unauthenticated:
+            if _AUTHORIZATION in fields and (address := _address(fields, client)):
+                self._guesses.wrong(network(address))
+            raise
+        if self.shut:
+            raise NotBegun(f"Not ready: {self.shut}.", hint="Try again in a moment.", retry_after_s=_SOON_S)
+        return grant
+
+    def screen(self, request_id: str) -> None:
+        """Raise PoisonRequest for a request that was in flight when replicas crashed."""
+        if request_id[:ID_LENGTH] in self.refusals:
+            raise PoisonRequest(
+                f"The request {request_id!r} was in flight at more than one crash of this service, so it is refused.",
+                hint="Change the request and send it under another X-Request-Id; the service's log has the crash.",
+            )
+
+    def call(self, lane: Lane, grant: Grant, fields: dict[bytes, bytes], request_id: str) -> Call:
+        """A call of a caller that was let in. Raises InvalidInput for a deadline that is none, and as `screen`."""
+        if self.refusals:
+            self.screen(request_id)
+        timeout_s = lane.timeout_s
+        asked = fields.get(_DEADLINE)
+        if asked is not None:
+            asked_s = _seconds(asked)
+            timeout_s = asked_s if timeout_s is None else min(timeout_s, asked_s)
+        return Call(lane, grant, request_id, timeout_s)
+
+
+def _address(fields: dict[bytes, bytes], client: tuple[str, int] | None) -> str:
+    """The caller's address: the connection's, and behind the edge the one that the edge saw; '': it is of this host."""
+    if client is not None:
+        return client[0]
+    return fields.get(b"x-forwarded-for", b"").rpartition(b",")[2].strip().decode("latin-1")
+
+
+def _seconds(text: bytes) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise InvalidInput(
+            "The header X-Request-Timeout is not a number of seconds above zero.", hint="Write it like '2.5'."
+        )
+    return value

@@ -1,0 +1,85 @@
+"""What each deployment's scaling law said last, how its tuner stands, what advice there is: in memory.
+
+The controllers write it and the API reads it, as they share the `TrafficRing`. Decisions that changed something are in
+the store's journal. Each opinion is of one deployment, by its uid: whoever asks for one that was made again under the
+same name does not get its predecessor's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from kaon.store.failures import Failures
+from kaon.types.advice import Advice
+from kaon.types.journal import JournalEntry
+from kaon.types.names import DeploymentKey
+from kaon.types.tuning import TuningState
+
+T = TypeVar("T")
+
+
+class _Kept(Generic[T]):
+    """How to make an opinion of each deployment; made only when somebody asks. An empty uid is of any."""
+
+    def __init__(self) -> None:
+        self._makers: dict[DeploymentKey, tuple[str, Callable[[], T]]] = {}
+
+    def keep(self, key: DeploymentKey, uid: str, make: Callable[[], T]) -> None:
+        self._makers[key] = uid, make
+
+    def forget(self, key: DeploymentKey) -> None:
+        self._makers.pop(key, None)
+
+    def of(self, key: DeploymentKey, uid: str) -> T | None:
+        of, make = self._makers.get(key, ("", None))
+        return make() if make and (of == uid or not of or not uid) else None
+
+
+class LiveStatus:
+    """The newest opinions of each deployment."""
+
+    def __init__(self) -> None:
+        self.failures = Failures()
+        """What the controllers cannot do."""
+        self._scaling: _Kept[JournalEntry] = _Kept()
+        self._tuning: _Kept[TuningState] = _Kept()
+        self._advice: _Kept[tuple[Advice, ...] | None] = _Kept()
+
+    def keep(self, workspace: str, deployment: str, make: Callable[[], JournalEntry], uid: str = "") -> None:
+        """From now on `make` says it."""
+        self._scaling.keep((workspace, deployment), uid, make)
+
+    def forget(self, workspace: str, deployment: str) -> None:
+        """Nobody has an opinion on it any more."""
+        self._scaling.forget((workspace, deployment))
+
+    def of(self, workspace: str, deployment: str, uid: str = "") -> JournalEntry | None:
+        """The newest opinion, if there is any."""
+        return self._scaling.of((workspace, deployment), uid)
+
+    def keep_tuning(self, workspace: str, deployment: str, make: Callable[[], TuningState], uid: str = "") -> None:
+        """From now on `make` says how its tuner stands."""
+        self._tuning.keep((workspace, deployment), uid, make)
+
+    def tuning(self, workspace: str, deployment: str, uid: str = "") -> TuningState | None:
+        """How its tuner stands; None: no tuner has looked at it yet."""
+        return self._tuning.of((workspace, deployment), uid)
+
+    def forget_tuning(self, workspace: str, deployment: str) -> None:
+        """There is no such deployment any more."""
+        self._tuning.forget((workspace, deployment))
+
+    def keep_advice(
+        self, workspace: str, deployment: str, make: Callable[[], tuple[Advice, ...] | None], uid: str = ""
+    ) -> None:
+        """From now on `make` says what advice stands."""
+        self._advice.keep((workspace, deployment), uid, make)
+
+    def advice(self, workspace: str, deployment: str, uid: str = "") -> tuple[Advice, ...] | None:
+        """What advice stands; None: there are no figures yet."""
+        return self._advice.of((workspace, deployment), uid)
+
+    def forget_advice(self, workspace: str, deployment: str) -> None:
+        """There is no such deployment any more."""
+        self._advice.forget((workspace, deployment))
