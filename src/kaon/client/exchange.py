@@ -2,8 +2,8 @@
 
 A conversation is a generator. It yields a `HttpRequest` and is sent a `HttpResponse` or a `CallFailure`; it yields a
 `RetryWait` and is sent nothing; it returns the answer or raises the `KaonError` that describes why there is none.
-`Client` and `AsyncClient` only carry the messages, so that every rule about time-outs, retries and errors is said here once, and
-tested without a network.
+`Client` and `AsyncClient` only carry the messages, so that every rule about time-outs, retries and errors is said here
+once, and tested without a network.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 A shell around `kaon.agent.traffic.sampling`. It works beside the agent's loops and never in their way: it has
 connections of its own, what it waits for is bounded, and what fails is tried again a second later. The answer to each
-post says how far the control plane has the samples; the next one goes on from there, so a gap, or a restart of either side, heals.
+post says how far the control plane has the samples; the next one goes on from there, so a gap, or a restart of either
+side, heals.
 """
 
 from __future__ import annotations
