@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import select, update
-from tests.samples import PARTS, full
+from tests.samples import full
 from tests.waiting import turns
 
 from kaon.clock import FakeClock
@@ -35,6 +35,7 @@ from kaon.types.deployment import DeploymentSpec, Template
 from kaon.types.event import Event, EventLevel
 from kaon.types.journal import JournalEntry
 from kaon.types.key import KeySpec, KeyStatus, Role
+from kaon.types.kinds import KINDS
 from kaon.types.traffic import ColdStart, Sample
 from kaon.types.workspace import WorkspaceSpec
 
@@ -461,13 +462,13 @@ def damage(url: str, kind: str, name: str, **columns: str) -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("kind", [kind.name for kind in PARTS.values() if kind.stored])
+@pytest.mark.parametrize("kind", [kind.name for kind in KINDS.values() if kind.stored])
 async def test_a_row_that_cannot_be_read_keeps_no_other_from_being_read(
     store: Store, url: str, kind: str, fault: str
 ) -> None:
     if url.startswith("memory"):
         pytest.skip("what is in memory was read before")
-    spec, status = full(PARTS[kind].spec), full(PARTS[kind].status)
+    spec, status = full(KINDS[kind].spec), full(KINDS[kind].status)
     for name in ("good", "odd", "well"):
         made = await store.create(kind, "default", name, spec, status)
         assert made.spec == spec

@@ -93,7 +93,9 @@ def test_a_shadow_serves_nobody_and_what_makes_no_sense_changes_nothing(scorer: 
     eventually(lambda: {r["id"] for r in world.ready("scorer")} == serving, "it is back")
     world.kaon("rollout", "shadow", "scorer", "--off")
     eventually(lambda: {r["revision"] for r in world.replicas("scorer")} == {1}, "the shadow is gone")
-    assert account.share_ok >= 0.999, account.outcomes
+    failed = Counter(outcome for _, _, outcome in account.ended if outcome != "200")
+    assert set(failed) <= {"502"}, failed
+    assert failed.total() <= 5, failed  # what the killed replica was at: a call that it had is not sent again
 
 
 def world_call(world: World, headers: dict[str, str]) -> Any:

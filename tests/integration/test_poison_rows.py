@@ -106,11 +106,13 @@ async def platform(folder: Path) -> AsyncIterator[Platform]:
     running = asyncio.create_task(run())
     transport = httpx2.ASGITransport(app=app, client=("10.0.0.1", 1))
     headers = {"authorization": f"Bearer {ROOT}"}
-    async with (
-        app.router.lifespan_context(app),
-        httpx2.AsyncClient(transport=transport, base_url="http://localhost/api/v1", headers=headers) as root,
-    ):
-        yield Platform(store, snapshot, opinions, ring, root, running)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kaon.api.keyring.STORE_PATIENCE_S", 30.0)  # a busy machine is no store that is away
+        async with (
+            app.router.lifespan_context(app),
+            httpx2.AsyncClient(transport=transport, base_url="http://localhost/api/v1", headers=headers) as root,
+        ):
+            yield Platform(store, snapshot, opinions, ring, root, running)
     assert not running.done()
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)

@@ -287,7 +287,7 @@ def test_the_control_socket_serves_nothing_of_the_service_and_takes_nothing_but_
     with replica.control as control:
         for method, path in (("POST", "/instant"), ("GET", "/"), ("GET", "/openapi.json"), ("POST", "/access")):
             assert control.request(method, path, json={"text": "x"}).status_code == 404
-        for body in (b"", b"{", b"[]", b'{"public": true, "more": 1}'):
+        for body in (b"", b"{", b"[]", b'{"public": 1, "grants": 2}'):
             assert control.put("/access", content=body).status_code == 400
         expected = Access(grants=grants(GOOD, EXPIRED)).named().version
         health = control.get("/ready").json()

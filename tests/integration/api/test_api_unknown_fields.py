@@ -51,7 +51,7 @@ async def test_what_a_newer_agent_says_more_of_is_left_out(tmp_path: Path, door:
 
 
 WIRE_READS = {
-    ("api/doors.py", "_bulk_reader.validate_json"): "of a large body, which is read again by the route",
+    ("api/router.py", "_bulk_reader.validate_json"): "of a large body, which is read again by the route",
     ("api/rollouts.py", "ShadowReport.model_validate_json"): "from an agent",
     ("api/replicas.py", "LogLine.model_validate_json"): "from an agent",
     ("api/views.py", "Scaling.model_validate"): "of a request that was read",

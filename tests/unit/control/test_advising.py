@@ -16,7 +16,7 @@ from kaon.store.traffic import TrafficRing
 from kaon.types.advice import Advice, Finding
 from kaon.types.artifact import ArtifactSpec, Manifest
 from kaon.types.deployment import DeploymentSpec, Template
-from kaon.types.deployment import ScalingController as Bounds
+from kaon.types.deployment import Scaling as Bounds
 from kaon.types.objective import Objective
 from kaon.types.service import Resources, ServiceSpec
 from kaon.types.traffic import ColdStart, Sample

@@ -31,7 +31,7 @@ from kaon.store.writes import UpdateStatus, Write
 from kaon.testing.twins import FakeTwin
 from kaon.types.artifact import ArtifactSpec, Manifest
 from kaon.types.deployment import Assignment, DeploymentSpec, DeploymentStatus, RolloutState, Template
-from kaon.types.deployment import ScalingController as Bounds
+from kaon.types.deployment import Scaling as Bounds
 from kaon.types.knobs import KnobValues
 from kaon.types.objective import Objective
 from kaon.types.observation import Batches
