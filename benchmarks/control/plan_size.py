@@ -14,7 +14,8 @@ from pathlib import Path
 from benchmarks.report import QUICK, Report, median
 from kaon.agent.plan_file import PlanReader
 from kaon.clock import FakeClock
-from kaon.control.planning import PlanInputs, PlanningController, plan
+from kaon.control.plan_parts import PlanInputs
+from kaon.control.planning import PlanningController, plan
 from kaon.store import open_store
 from kaon.store.memory import MemoryStore
 from kaon.store.plans import StoredPlans

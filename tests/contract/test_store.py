@@ -273,8 +273,10 @@ async def test_watchers_miss_nothing_while_two_processes_write(store: Store, sib
         return asyncio.ensure_future(to.create("workspace", "", name, spec()))
 
     following = asyncio.ensure_future(follow())
-    await asyncio.gather(*(make(to, f"{to is store}-{i}") for i in range(100) for to in (store, sibling)))
+    names = [(to, f"{to is store}-{i}") for i in range(100) for to in (store, sibling)]
+    await asyncio.gather(*(make(to, name) for to, name in names))
     await following
+    assert told == {name for _, name in names}
 
 
 async def test_what_was_written_is_there_after_a_restart(url: str) -> None:

@@ -176,6 +176,9 @@ def test_a_replica_that_is_frozen_leaves_the_rotation_and_is_replaced(probe: Wor
     os.kill(victim["pid"], signal.SIGSTOP)
     eventually(lambda: str(victim["pid"]) not in answering(probe, 12), "the frozen one is out of rotation")
     eventually(lambda: len(probe.ready("probe")) == 3 and not pid_runs(victim["pid"]), "it is replaced")
+    after = answering(probe, 12)
+    assert after
+    assert str(victim["pid"]) not in after
 
 
 def pid_runs(pid: int) -> bool:

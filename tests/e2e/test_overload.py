@@ -51,7 +51,7 @@ def test_r11_in_a_storm_of_retries_calls_are_answered_and_the_rest_is_told_when_
         assert whole.good
         assert whole.without_retry_after == 0
         assert whole.broken == 0
-        assert normal_s < math.inf
+        assert normal_s != math.inf, "it never was as before again"
         at_least("goodput, of the peak's", len(whole.good) / (best * 4), 0.8)
         at_least("refused for each that was answered", whole.statuses[429] / whole.statuses[200], 1)
         at_least("of the important calls", tallies["high"].good_share, 0.99)

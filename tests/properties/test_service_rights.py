@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from tests.integration.api.world import World, world_of
 
 from kaon.control.deployments import DeploymentController
-from kaon.control.planning import PlanInputs as Planned
+from kaon.control.plan_parts import PlanInputs as Planned
 from kaon.control.planning import plan
 from kaon.types.artifact import ArtifactSpec, Manifest
 from kaon.types.key import Role, identity_deployment

@@ -41,7 +41,7 @@ def main(entry: str, folder: str, answer: str) -> int:
 
 def _from_the_module(frames: TracebackType | None) -> TracebackType | None:
     """The part of a traceback that begins in the user's module; all of it when no part does."""
-    ours, own = str(Path(__file__).parent), frames
+    ours, own = str(Path(__file__).parents[1]), frames  # all of Kaon: what imports the module is not here
     while own is not None and own.tb_frame.f_code.co_filename.startswith((ours, importlib.__path__[0], "<frozen")):
         own = own.tb_next
     return own or frames

@@ -200,7 +200,9 @@ async def test_a_revoked_key_is_told_to_running_replicas_at_once(world: World) -
     async def told() -> bool:
         return (await ask(world, spec.id))["access"] == text_of(closed)
 
+    pid = world.pids()[spec.id]
     await until(told)
+    assert world.pids()[spec.id] == pid, "the same process: it was not started again for it"
 
 
 async def test_a_canary_is_told_its_knobs_and_a_replica_starts_with_those_in_force(world: World) -> None:
@@ -255,6 +257,7 @@ async def test_an_agent_alone_works_by_its_last_plan(world: World) -> None:
     pid = world.pids()[spec.id]
     os.kill(pid, signal.SIGKILL)
     await world.until(lambda: world.pids().get(spec.id, pid) != pid)
+    assert world.files.tried > 0, "it asked for a plan, and got none"
 
 
 async def test_without_any_plan_nothing_that_runs_is_touched(world: World) -> None:
@@ -282,8 +285,10 @@ async def test_what_runs_and_no_plan_names_is_stopped(world: World) -> None:
     await world.end_agent()
     (world.files.home / "agent/plan.json").unlink()
     world.files.want(plan_of(kept))
+    before = world.pids()[kept.id]
     await world.start_agent()
     await world.until(lambda: set(world.pids()) == {kept.id})
+    assert world.pids()[kept.id] == before
 
 
 async def test_logs_are_answered_with_tail_and_grep(world: World) -> None:

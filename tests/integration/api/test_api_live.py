@@ -144,6 +144,7 @@ async def test_when_the_reader_leaves_the_agent_is_let_go_and_nothing_is_kept(wo
 
     await until(let_go)
     await until(lambda: not world.app.state.parts.broker._open)
+    assert agent.let_go.is_set()
 
 
 async def test_following_ends_when_the_key_does(world: World, agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -208,6 +208,7 @@ async def test_a_caller_that_hangs_up_is_not_held_any_more(world: World, size: i
             await it.held(1)
             call.cancel()
         await it.held(0)
+        assert call.cancelled()
 
 
 async def test_a_replica_that_goes_hands_over_to_the_activator_without_a_gap(world: World) -> None:

@@ -217,5 +217,6 @@ async def test_who_holds_all_connections_idle_lets_others_in(
         return await _status(world.settings.port, b"GET /shop HTTP/1.0\r\nhost: x\r\n\r\n") == 200
 
     await until(served)
+    assert len(held) == 40, "nobody let go by themselves"
     for writer in held:
         writer.close()

@@ -48,7 +48,7 @@ def test_packages_that_are_built_are_named_too() -> None:
 
 
 def test_what_is_no_progress_stays_in_the_text_of_an_error() -> None:
-    assert not is_progress("error: Failed to fetch: `https://pypi.org/simple/numpy/`")
+    assert not is_progress("error: Failed to fetch: `https://packages.example/simple/numpy/`")
     assert not is_progress("  Caused by: dns error")
     assert is_progress(" Downloaded numpy")
 

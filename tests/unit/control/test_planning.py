@@ -10,7 +10,8 @@ from tests.plans import kept_plan
 
 from kaon.clock import FakeClock
 from kaon.control.loop import Again
-from kaon.control.planning import PlanInputs, PlanningController, plan
+from kaon.control.plan_parts import PlanInputs
+from kaon.control.planning import PlanningController, plan
 from kaon.store.memory import MemoryStore
 from kaon.store.port import Unreadable
 from kaon.store.records import assemble

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kaon.control.callers import callers_of
-from kaon.control.planning import PlanInputs, Planned, plan
+from kaon.control.plan_parts import PlanInputs
+from kaon.control.planning import Planned, plan
 from kaon.laws.rights import standing
 from kaon.store.records import assemble
 from kaon.types.artifact import ArtifactSpec, Manifest
