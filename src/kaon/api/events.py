@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Annotated, Any
@@ -135,11 +134,7 @@ class _EventWatch:
 
     async def next(self, timeout_s: float) -> Sequence[Signal]:
         """See `Source.next`. Most events come with a change; the others are found when the time is over."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._changes.filled()
-        except TimeoutError:
-            pass
+        await self._changes.filled(timeout_s)
         self._changes.taken()
         found, self.id, _ = await self._wanted.behind(self.id, _AT_ONCE)
         look = Look(self._wanted.parts, self._wanted.caller, self._wanted.workspace)

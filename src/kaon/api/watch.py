@@ -129,12 +129,7 @@ class ResourceWatch:
 
     async def next(self, timeout_s: float) -> Sequence[Signal]:
         """See `Source.next`."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._changes.filled()
-        except TimeoutError:
-            pass
-        else:
+        if await self._changes.filled(timeout_s):
             await asyncio.sleep(GATHER_S)
         places = [(c.kind, c.workspace, c.name) for c in self._changes.taken()]
         look = self._look()

@@ -75,7 +75,7 @@ class _Judged:
 class ScalingController:
     """The reconciler of what deployments want; a key is a deployment's workspace and name.
 
-    As a reconciler it only knows the deployments; `run` judges them.
+    As a reconciler it only keeps track of the deployments; `next_tick` asks each one's scaling law.
     """
 
     name = "scaling"

@@ -79,9 +79,14 @@ class Subscription:
         await self.filled()
         return self.taken()
 
-    async def filled(self) -> None:
-        """Wait until there is something."""
-        await self._filled.wait()
+    async def filled(self, timeout_s: float | None = None) -> bool:
+        """Wait until there is something; False when there is nothing after `timeout_s`."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._filled.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def taken(self) -> Sequence[Change]:
         """What there is by now, which may be nothing."""

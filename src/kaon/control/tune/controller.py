@@ -9,7 +9,7 @@ The twin is asked beside the ticks, at most one question of a deployment at a ti
 use at most `SHARE` of one processor, and begin in the order in which they were due; what a trial or a person waits for
 goes first. A twin that fails, or is silent for `PATIENCE_S`, is that deployment's matter alone.
 
-As a reconciler it only knows the deployments; `run` tunes them.
+As a reconciler it only keeps track of the deployments; `next_tick` tunes them.
 """
 
 from __future__ import annotations
