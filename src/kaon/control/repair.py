@@ -14,6 +14,7 @@ from kaon.control.loop import Again
 from kaon.errors import NotFound
 from kaon.store.port import Change, Store, Unreadable
 from kaon.store.snapshot import Snapshot
+from kaon.store.writes import Create, Delete, RecordEvents
 from kaon.types.cloud import CloudSpec
 from kaon.types.event import Event, EventLevel
 from kaon.types.key import identity_deployment
@@ -51,19 +52,18 @@ class RepairController:
                 await self.reconcile(key)
 
     async def reconcile(self, key: DeploymentKey) -> Again | None:
-        """Delete the row, if it still cannot be read. A cloud is made again at once: deployments are placed in it."""
+        """Delete the row, if it still cannot be read.
+
+        A cloud is made again in the same transaction: a deployment that sees none would be placed elsewhere.
+        """
         kind, _, name = key[1].partition("/")
         rows = self._snapshot.unreadable(kind)
         row = next((row for row in rows if (row.workspace, row.name) == (key[0], name)), None)
         if row is None:
             return None
-        try:
-            await self._store.delete(row)
-        except NotFound:
-            return None
-        if kind == "cloud":
-            await self._store.create(kind, "", name, CloudSpec())
-        await self._store.record([_event(row, self._clock.now())])
+        again = [Create(kind, "", name, CloudSpec())] if kind == "cloud" else []
+        with suppress(NotFound):
+            await self._store.write([Delete(row), *again, RecordEvents([_event(row, self._clock.now())])])
         return None
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 from pydantic import Field
 
-from kaon.types.model import Model
+from kaon.types.model import Model, OpenEnum
 from kaon.types.plan import Report
 
 
-class CloudPhase(StrEnum):
+class CloudPhase(OpenEnum):
     """Whether a cloud can be relied on."""
 
     JOINING = "Joining"
@@ -20,6 +18,11 @@ class CloudPhase(StrEnum):
     """It reports, and an admin wants no new deployments there."""
     LOST = "Lost"
     """Its agent has not reported for a while: nothing is known of what runs there."""
+
+    @classmethod
+    def unknown(cls) -> CloudPhase:
+        """What runs there is believed, and nothing new is placed there."""
+        return cls.CORDONED
 
 
 class CloudSpec(Model):

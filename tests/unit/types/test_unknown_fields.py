@@ -13,6 +13,7 @@ from kaon.agent import ports
 from kaon.agent.act import calls
 from kaon.api.app import DOORS
 from kaon.types import journal, traffic
+from kaon.types.cloud import CloudPhase
 from kaon.types.deployment import DeploymentSpec, RolloutState, ScalingLawName
 from kaon.types.event import Event, EventLevel
 from kaon.types.figures import ReplicaFigures
@@ -81,6 +82,7 @@ SAFE = [
     (PARTS["deployment"][0], ("scaling", "law"), ScalingLawName.KAON),
     (PARTS["deployment"][0], ("tuning", "mode"), TuningMode.OFF),
     (PARTS["deployment"][1], ("state",), RolloutState.PENDING),
+    (PARTS["cloud"][1], ("phase",), CloudPhase.CORDONED),
     (KeySpec, ("priority",), Priority.NORMAL),
     (Access, ("grants", 0, "priority"), Priority.NORMAL),
     (Event, ("level",), EventLevel.WARNING),
