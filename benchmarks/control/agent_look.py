@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
 from benchmarks.report import QUICK, Report, median
-from kaon import log, processes
+from kaon import log, proc, processes
 from kaon.agent.agent import Agent
 from kaon.agent.ports import AgentCall
 from kaon.clock import FakeClock
@@ -132,9 +132,9 @@ async def _stop(locks: list[Path]) -> None:
 def search(pids: list[int]) -> float:
     """Milliseconds of one search for all."""
     began = time.process_time()
-    seen = processes.table()
+    seen = proc.table()
     for pid in pids:
-        processes.memory_over(pid, LIMIT_BYTES, seen)
+        proc.memory_over(pid, LIMIT_BYTES, seen)
     return 1000 * (time.process_time() - began)
 
 
@@ -143,7 +143,7 @@ def search_each(pids: list[int]) -> float:
     few = pids[:10]
     began = time.process_time()
     for pid in few:
-        processes.memory_over(pid, LIMIT_BYTES, processes.table())
+        proc.memory_over(pid, LIMIT_BYTES, proc.table())
     return 1000 * (time.process_time() - began) * len(pids) / len(few)
 
 

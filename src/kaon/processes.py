@@ -11,8 +11,7 @@ opened first (`pidfd`), then looked at again, and the signal goes through what w
 
 Whatever a process leaves behind in its session ends with it. Linux only (5.3 or later).
 
-To search `/proc` takes milliseconds, tens of them on a busy machine: coroutines here do it in a thread, and whoever
-asks about many processes at once takes one `table` for all of them.
+Coroutines here search `/proc` (`kaon.proc`) in a thread.
 """
 
 from __future__ import annotations
@@ -32,6 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from kaon import proc
 from kaon.errors import Conflict, InvalidInput, Unavailable
 
 _STDIN_MOST_BYTES = 2**20  # what an unprivileged pipe may be made to hold
@@ -121,10 +121,10 @@ def holders_of(locks: Iterable[Path]) -> dict[Path, list[int]]:
     wanted = {(found.st_dev, found.st_ino): lock for lock in answers if is_held(lock) and (found := _status(lock))}
     if not wanted:
         return answers
-    found_by: defaultdict[Path, dict[int, _Stat]] = defaultdict(dict)
-    for pid in _pids():
+    found_by: defaultdict[Path, dict[int, proc.ProcessStat]] = defaultdict(dict)
+    for pid in proc.pids():
         for file in _holds(pid, wanted.keys()) if pid != os.getpid() else ():
-            if stat := _stat(pid):
+            if stat := proc.stat(pid):
                 found_by[wanted[file]][pid] = stat
     for lock, stats in found_by.items():
         answers[lock] = sorted(stats, key=lambda pid: (stats[pid].session != pid, stats[pid].start_ticks, pid))
@@ -144,57 +144,18 @@ def leader(lock: Path) -> int | None:
     return next((pid for pid in holders(lock) if _leads(pid)), None)
 
 
-def started_at(pid: int) -> float | None:
-    """Epoch seconds at which a process began, None when there is none."""
-    stat = _stat(pid)
-    if stat is None:
-        return None
-    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + stat.start_ticks / os.sysconf("SC_CLK_TCK")
-
-
-@dataclass(frozen=True)
-class ProcessTable:
-    """The processes of this machine at one moment."""
-
-    sessions: Mapping[int, frozenset[int]]
-    """Session -> its living members."""
-
-
-def table() -> ProcessTable:
-    """All processes, by one search."""
-    sessions: defaultdict[int, set[int]] = defaultdict(set)
-    for pid in _pids():
-        stat = _stat(pid)
-        if stat and stat.state not in "ZX":
-            sessions[stat.session].add(pid)
-    return ProcessTable({session: frozenset(members) for session, members in sessions.items()})
-
-
-def memory_over(pid: int, limit_bytes: int, seen: ProcessTable) -> int:
-    """Bytes of memory that a process and its session use, when that is more than `limit_bytes`; else 0.
-
-    Counted is what goes away with them: anonymous and shared memory, each page once; not files in the page cache.
-    """
-    members = {pid, *seen.sessions.get(pid, ())}
-    at_most = sum(_kilobytes(f"/proc/{member}/status", "RssAnon:", "RssShmem:") for member in members) * 1024
-    if at_most <= limit_bytes:
-        return 0  # the usual case: the exact figure costs the kernel a walk through every page
-    exact = sum(_kilobytes(f"/proc/{member}/smaps_rollup", "Pss_Anon:", "Pss_Shmem:") for member in members) * 1024
-    return exact if exact > limit_bytes else 0
-
-
 async def ended(pid: int) -> int | None:
     """Wait for the end of a process, end what it left behind in its session, and return its exit code.
 
     Negative: by that signal. None when this process is not its parent, so that nobody told.
     """
-    begun = _stat(pid)
+    begun = proc.stat(pid)
     with _opened(pid) as fd:
         if fd is not None:
             await _exit_of(fd, None)
     # Not reaped yet when it is ours: its number cannot have gone to somebody else.
     if begun:
-        await _kill(lambda: _session(pid, begun.start_ticks))
+        await _kill(lambda: proc.session(pid, begun.start_ticks))
     return exit_code(pid)
 
 
@@ -237,12 +198,12 @@ async def stop(lock: Path, grace_s: float) -> None:
     if pid is None:
         await asyncio.sleep(_SETTLE_S)
         pid = await _search(lambda: leader(lock))
-    if pid is not None and (begun := _stat(pid)):
+    if pid is not None and (begun := proc.stat(pid)):
         with _opened(pid) as fd:
             if fd is not None and _is_holder(pid, lock):
                 _send(fd, signal.SIGTERM)
                 await _exit_of(fd, grace_s)
-        await _kill(lambda: {*_session(pid, begun.start_ticks), *holders(lock)})
+        await _kill(lambda: {*proc.session(pid, begun.start_ticks), *holders(lock)})
         exit_code(pid)  # reaps it when it is our child
     await _kill(lambda: set(holders(lock)))
 
@@ -265,41 +226,8 @@ async def _search(work: Callable[[], _T]) -> _T:
     return await asyncio.get_running_loop().run_in_executor(_searching, work)
 
 
-@dataclass(frozen=True)
-class _Stat:
-    state: str
-    session: int
-    start_ticks: int
-
-
-def _stat(pid: int) -> _Stat | None:
-    text = _read(f"/proc/{pid}/stat")
-    if not text:
-        return None
-    fields = text[text.rindex(b")") + 2 :].split()  # the name before may hold anything, brackets too
-    return _Stat(state=fields[0].decode(), session=int(fields[3]), start_ticks=int(fields[19]))
-
-
-def _read(path: str) -> bytes:
-    """The beginning of a file of /proc; nothing when its process is gone."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except (FileNotFoundError, ProcessLookupError):
-        return b""
-    try:
-        return os.read(fd, 16_384)
-    except ProcessLookupError:
-        return b""
-    finally:
-        os.close(fd)
-
-
-def _pids() -> list[int]:
-    return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
-
-
 def _leads(pid: int) -> bool:
-    stat = _stat(pid)
+    stat = proc.stat(pid)
     return stat is not None and stat.session == pid
 
 
@@ -324,7 +252,7 @@ def _holds(pid: int, locks: Collection[tuple[int, int]]) -> set[tuple[int, int]]
                 opened = os.stat(f"/proc/{pid}/fd/{fd}")
                 file = opened.st_dev, opened.st_ino
                 if file in locks and file not in found:
-                    lines = _read(f"/proc/{pid}/fdinfo/{fd}").splitlines()
+                    lines = proc.read(f"/proc/{pid}/fdinfo/{fd}").splitlines()
                     if any(b"FLOCK" in line and b"WRITE" in line for line in lines):
                         found.add(file)
     except (FileNotFoundError, ProcessLookupError, PermissionError):
@@ -333,22 +261,8 @@ def _holds(pid: int, locks: Collection[tuple[int, int]]) -> set[tuple[int, int]]
 
 
 def _hinted(lock: Path) -> int | None:
-    text = _read(str(lock)).strip()
+    text = proc.read(str(lock)).strip()
     return int(text) if text.isdigit() and len(text) < _HINT_BYTES else None
-
-
-def _session(leader_pid: int, start_ticks: int | None) -> set[int]:
-    """The living members of a session, its leader left out; none when the number is another process's by now."""
-    first = _stat(leader_pid)
-    if first and start_ticks is not None and first.start_ticks != start_ticks:
-        return set()
-    stats = ((pid, _stat(pid)) for pid in _pids() if pid != leader_pid)
-    return {pid for pid, stat in stats if stat and stat.session == leader_pid and stat.state not in "ZX"}
-
-
-def _kilobytes(path: str, *names: str) -> int:
-    lines = _read(path).decode().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith(names))
 
 
 # What is done to them

@@ -13,7 +13,7 @@ import pytest
 from tests.figures import Stopwatch
 from tests.waiting import until
 
-from kaon import processes
+from kaon import proc, processes
 from kaon.errors import Conflict, InvalidInput
 
 ENV = {"PATH": os.defpath}
@@ -246,9 +246,9 @@ async def test_memory_over_a_limit_is_told_in_bytes(lock: Path, tmp_path: Path) 
     ready = tmp_path / "ready"
     pid = start(lock, f"x = bytearray(50_000_000); open({str(ready)!r}, 'w').close(); {FOREVER}")
     await until(ready.exists)
-    seen = processes.table()
-    assert processes.memory_over(pid, 100_000_000, seen) == 0
-    assert 50_000_000 < processes.memory_over(pid, 40_000_000, seen) < 80_000_000
+    seen = proc.table()
+    assert proc.memory_over(pid, 100_000_000, seen) == 0
+    assert 50_000_000 < proc.memory_over(pid, 40_000_000, seen) < 80_000_000
 
 
 async def test_a_program_that_does_not_exist_leaves_no_lock_behind(lock: Path) -> None:
@@ -260,8 +260,8 @@ async def test_a_program_that_does_not_exist_leaves_no_lock_behind(lock: Path) -
 async def test_the_start_of_a_process_is_told_in_epoch_seconds(lock: Path) -> None:
     before = time.time()
     pid = start(lock)
-    begun = processes.started_at(pid)
+    begun = proc.started_at(pid)
     assert begun is not None
     assert before - 2 < begun < time.time() + 2  # the kernel tells it in its own ticks
     await processes.stop(lock, 0)
-    assert processes.started_at(pid) is None
+    assert proc.started_at(pid) is None

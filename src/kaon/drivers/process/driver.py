@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from kaon import log, processes
+from kaon import log, proc, processes
 from kaon.build.environments import Environments
 from kaon.clock import Clock
 from kaon.drivers.port import (
@@ -433,7 +433,7 @@ class ProcessDriver:
             stage=Stage.STARTING,
             reason="",
             pid=pid,
-            started_at=processes.started_at(pid),
+            started_at=proc.started_at(pid),
             service_address=launch.service_address if launch.kind is WorkloadKind.SERVICE else None,
             control_address=launch.control_address,
         )
@@ -451,8 +451,8 @@ class ProcessDriver:
 
 def _over_memory(limits: Mapping[str, tuple[int | None, int | None]]) -> dict[str, int]:
     """The bytes that those use that use more than their limit; `limits` has pid and bytes of each."""
-    seen = processes.table()
-    used = {id_: processes.memory_over(pid or 0, limit or 0, seen) for id_, (pid, limit) in limits.items()}
+    seen = proc.table()
+    used = {id_: proc.memory_over(pid or 0, limit or 0, seen) for id_, (pid, limit) in limits.items()}
     return {id_: count for id_, count in used.items() if count}
 
 
