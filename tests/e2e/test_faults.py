@@ -22,7 +22,7 @@ from .traffic import traffic
 from .world import World
 
 CHAOS = int(os.environ.get("KAON_CHAOS", "1"))
-pytestmark = [pytest.mark.timeout(300 * CHAOS)]
+pytestmark = [pytest.mark.timeout(600 * CHAOS)]
 
 
 class Writer(threading.Thread):
