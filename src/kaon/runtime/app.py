@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from kaon.errors import BadAnswer, KaonError, MethodNotAllowed
+from kaon.errors import BadAnswer, KaonError, MethodNotAllowed, NotBegun
 from kaon.runtime import cors, streaming
 from kaon.runtime.answers import BODILESS, Answer, allowed, interrupted, known, refusal
 from kaon.runtime.asgi import AsgiScope, Message, Receive, Send, run_app
@@ -53,13 +53,14 @@ class App:
         fields = dict(scope["headers"])
         request_id = self._door.request_id(fields)
         began_at = time.monotonic()
-        figures, name = self._serving.others, ""
+        figures, name = self._serving.not_calls, ""
         try:
             document = _docs_page(scope) or cors.preflight(scope, fields, self._door.site)
             if document is None:
                 grant = self._door.check(fields, scope.get("client"))
                 document = self._openapi(scope) or self._options(scope)
             if document is None:
+                figures = self._serving.others
                 mounted = self._serving.mounts.find(scope["path"])
                 if mounted is not None:
                     self._door.screen(request_id)
@@ -83,6 +84,8 @@ class App:
         except BaseException as error:
             if interrupted(error):
                 raise
+            if isinstance(error, NotBegun) and figures is self._serving.not_calls:
+                figures = self._serving.others
             document = refusal(known(error, name, request_id), request_id, fields)
         if self._serving.sampler is not None and name:
             self._serving.keep(request_id, name, document.status, document.media_type.decode(), document.body)

@@ -47,7 +47,9 @@ class Serving:
         """Path -> method and lane of the endpoints that the fast path answers."""
         self.mounts = Mounts({})
         self.others = EndpointFigures()
-        """Of requests that reach no endpoint: refused at the door, documents, mounted apps."""
+        """Of calls that reach no endpoint: mounted apps, paths where nothing is."""
+        self.not_calls = EndpointFigures()
+        """Of requests that are no calls, and no load: refused for their key or origin, documents."""
         self.elsewhere = 0
         """Requests in flight in mounted apps."""
         self.sampler: Sampler | None = None
@@ -95,7 +97,7 @@ class Serving:
 
     @property
     def figures(self) -> tuple[EndpointFigures, ...]:
-        """Of all requests."""
+        """Of all calls."""
         return self.others, *(lane.figures for lane in self.lanes)
 
     @property

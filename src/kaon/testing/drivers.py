@@ -76,24 +76,24 @@ def with_secrets(workload: Workload, values: dict[str, str]) -> Workload:
 
 
 async def seen(driver: Driver, replica: str, true: Callable[[ReplicaObservation], bool]) -> ReplicaObservation:
-    """The first sighting of `replica` for which `true` holds, woken by `changed` alone."""
+    """The first observation of `replica` for which `true` holds, woken by `changed` alone."""
     async with asyncio.timeout(WITHIN_S):
         while True:
-            observation = await driver.observe()
-            sighting = observation.replicas.get(replica)
-            if sighting and true(sighting):
-                return sighting
-            await driver.changed(observation.version)
+            place = await driver.observe()
+            observation = place.replicas.get(replica)
+            if observation and true(observation):
+                return observation
+            await driver.changed(place.version)
 
 
-def running(sighting: ReplicaObservation) -> bool:
+def running(observation: ReplicaObservation) -> bool:
     """Whether its process exists."""
-    return sighting.stage == Stage.STARTING
+    return observation.stage == Stage.STARTING
 
 
-def ended(sighting: ReplicaObservation) -> bool:
+def ended(observation: ReplicaObservation) -> bool:
     """Whether it has ended."""
-    return sighting.stage == Stage.EXITED
+    return observation.stage == Stage.EXITED
 
 
 class DriverContract:
@@ -103,12 +103,12 @@ class DriverContract:
         driver, workload = place.driver(), sample_workload(place.artifact)
         assert (await driver.observe()).replicas == {}
         await driver.start(workload)
-        sighting = await seen(driver, workload.spec.id, running)
-        assert sighting.service_address
-        assert sighting.control_address
-        assert sighting.service_address != sighting.control_address
-        assert sighting.started_at is not None
-        assert sighting.exit_code is None
+        observation = await seen(driver, workload.spec.id, running)
+        assert observation.service_address
+        assert observation.control_address
+        assert observation.service_address != observation.control_address
+        assert observation.started_at is not None
+        assert observation.exit_code is None
 
     async def test_a_replica_is_there_from_the_moment_that_start_returns(self, place: DriverPlace) -> None:
         driver, workload = place.driver(), sample_workload(place.artifact)
@@ -150,8 +150,8 @@ class DriverContract:
         job = with_spec(sample_workload(place.artifact, behaviour), {"kind": WorkloadKind.JOB})
         await driver.start(job)
         assert (await seen(driver, job.spec.id, lambda s: s.stage != Stage.INSTALLING)).service_address is None
-        sighting = await seen(driver, job.spec.id, ended)
-        assert (sighting.exit_code, sighting.last_lines, sighting.blamed) == (0, ("done",), ())
+        observation = await seen(driver, job.spec.id, ended)
+        assert (observation.exit_code, observation.last_lines, observation.blamed) == (0, ("done",), ())
 
     async def test_two_readers_see_the_same_and_each_is_woken(self, place: DriverPlace) -> None:
         driver, workload = place.driver(), sample_workload(place.artifact)
@@ -174,8 +174,8 @@ class DriverContract:
         behaviour = Behaviour(ends_after_s=0.05, exit_code=3, lines=("loading", "no such model"))
         first, workload = place.driver(), sample_workload(place.artifact, behaviour)
         await first.start(workload)
-        sighting = await seen(first, workload.spec.id, ended)
-        assert (await place.driver().observe()).replicas == {workload.spec.id: sighting}
+        observation = await seen(first, workload.spec.id, ended)
+        assert (await place.driver().observe()).replicas == {workload.spec.id: observation}
 
     async def test_stop_ends_a_replica_and_may_be_asked_again(self, place: DriverPlace) -> None:
         driver, workload = place.driver(), sample_workload(place.artifact)
@@ -197,10 +197,10 @@ class DriverContract:
         crash = Behaviour(ends_after_s=0.05, exit_code=3, lines=("loading", "no such model"))
         driver, workload = place.driver(), sample_workload(place.artifact, crash)
         await driver.start(workload)
-        sighting = await seen(driver, workload.spec.id, ended)
-        assert sighting.exit_code == 3
-        assert sighting.reason
-        assert sighting.last_lines[-2:] == ("loading", "no such model")
+        observation = await seen(driver, workload.spec.id, ended)
+        assert observation.exit_code == 3
+        assert observation.reason
+        assert observation.last_lines[-2:] == ("loading", "no such model")
 
     async def test_calls_in_flight_are_read_without_asking_the_replica(self, place: DriverPlace) -> None:
         driver, workload = (
@@ -271,9 +271,9 @@ class DriverContract:
         again = sample_workload(place.artifact)
         await seen(driver, again.spec.id, ended)
         await driver.start(again)
-        sighting = await seen(driver, again.spec.id, running)
-        assert sighting.exit_code is None
-        assert sighting.last_lines == ()
+        observation = await seen(driver, again.spec.id, running)
+        assert observation.exit_code is None
+        assert observation.last_lines == ()
 
     async def test_what_runs_is_not_forgotten(self, place: DriverPlace) -> None:
         driver, workload = place.driver(), sample_workload(place.artifact)

@@ -64,7 +64,7 @@ class AgentInputs:
 
     now: float
     wall: float
-    sightings: Mapping[str, ReplicaObservation]
+    observed: Mapping[str, ReplicaObservation]
     health: Mapping[str, ProbedHealth]
     refused: Mapping[str, RefusedStart]
     failures: Mapping[tuple[str, str], str] = field(default_factory=dict)  # replica, kind of action -> why it failed
@@ -74,12 +74,12 @@ class AgentInputs:
     busy: frozenset[str] = frozenset()  # replicas with an operation under way
     at_edge: frozenset[str] | None = None  # replicas that the edge was last told of; None: it was told nothing yet
     edge_busy: frozenset[str] = frozenset()  # replicas that the edge still has requests open to
-    heard_at: float = -math.inf  # when the control plane answered last
+    answered_at: float = -math.inf  # when the control plane answered last
 
     @property
     def lease_s(self) -> float:
         """How long trials are meant, if the control plane says nothing more; below zero: they are not."""
-        return self.heard_at + LEASE_S - self.now
+        return self.answered_at + LEASE_S - self.now
 
 
 @dataclass(frozen=True)

@@ -45,12 +45,12 @@ class Poison:
 
 
 def follow(
-    memory: Poison, sightings: Mapping[str, ReplicaObservation], owners: Mapping[str, DeploymentKey], now: float
+    history: Poison, observed: Mapping[str, ReplicaObservation], owners: Mapping[str, DeploymentKey], now: float
 ) -> Poison:
-    """Count the crashes among `sightings` that were not counted yet; `owners` says whose the replicas are."""
-    crashed = {(s.id, s.pid): s for s in sightings.values() if s.blamed and s.id in owners}
-    fresh = crashed.keys() - memory.counted
-    suspects = {key: suspect for key, suspect in memory.suspects.items() if now - suspect.at < REFUSED_S}
+    """Count the crashes among `observed` that were not counted yet; `owners` says whose the replicas are."""
+    crashed = {(s.id, s.pid): s for s in observed.values() if s.blamed and s.id in owners}
+    fresh = crashed.keys() - history.counted
+    suspects = {key: suspect for key, suspect in history.suspects.items() if now - suspect.at < REFUSED_S}
     for end in sorted(fresh, key=str):
         for request_id in set(crashed[end].blamed):
             key = owners[end[0]], request_id
@@ -62,11 +62,11 @@ def follow(
     return Poison(suspects, frozenset(crashed))
 
 
-def refused(memory: Poison, now: float) -> dict[DeploymentKey, tuple[str, ...]]:
+def refused(history: Poison, now: float) -> dict[DeploymentKey, tuple[str, ...]]:
     """The request ids to refuse, by deployment, at most `MOST` in all: the latest."""
     proven = [
         (suspect.at, key)
-        for key, suspect in memory.suspects.items()
+        for key, suspect in history.suspects.items()
         if suspect.crashes >= CRASHES and now - suspect.at < REFUSED_S
     ]
     found: defaultdict[DeploymentKey, list[str]] = defaultdict(list)
