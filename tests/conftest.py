@@ -18,7 +18,7 @@ settings.register_profile(
 settings.load_profile("kaon")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
     """A loopback TCP port that nothing listens on, another one at each call."""
 
