@@ -133,7 +133,7 @@ def create_app(
         },
     )
     app.router.route_class = AuthorizedRoute
-    app.router.routes[:] = routes()
+    app.router.routes[:] = DOORS
     ring = TrafficRing() if traffic is None else traffic
     plans = Plans(snapshot)
     shared = ring, opinions or LiveStatus(), Meters(ring, clock), plans, Intake(snapshot, plans), recent

@@ -384,7 +384,7 @@ async def test_a_workspace_goes_when_it_is_empty_and_its_keys_with_it(world: Wor
 
 @pytest.fixture
 async def agent(world: World) -> Any:
-    async with world.client(await world.key("agent", Role.AGENT, cloud="local"), timeout=10) as client:
+    async with world.client(await world.key("agent", Role.AGENT, cloud="local"), timeout=60) as client:
         yield client
 
 
