@@ -390,7 +390,7 @@ async def agent(world: World) -> Any:
 
 async def hangs(world: World, cloud: str) -> None:
     """Until an agent's request waits for a change of its plan."""
-    await until(lambda: ("plan", "", cloud) in world.app.state.parts.snapshot._waiting)
+    await until(lambda: ("plan", "", cloud) in world.app.state.context.snapshot._waiting)
 
 
 async def test_a_plan_is_answered_when_it_changes_and_304_when_not(world: World, agent: Any) -> None:
