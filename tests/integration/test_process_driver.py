@@ -25,7 +25,7 @@ from kaon.drivers.process.driver import RUNTIME
 from kaon.drivers.process.places import Places
 from kaon.drivers.process.pruning import KEEP, prune
 from kaon.errors import NotFound, Unavailable
-from kaon.testing.drivers import ended, running, sample_workload, seen, with_launch, with_secrets, with_spec
+from kaon.testing.drivers import ended, observed, running, sample_workload, with_launch, with_secrets, with_spec
 from kaon.testing.places import ProcessPlace, pack_files
 from kaon.types.key import Access
 from kaon.types.knobs import Knobs
@@ -81,7 +81,7 @@ async def test_a_replica_gets_its_secrets_and_none_of_the_platforms_settings(
     monkeypatch.setenv("KAON_SECRET_KEY", "the platform's own")
     driver, workload = place.driver(), sample_workload(place.artifact)
     await driver.start(with_secrets(workload, {"PASSWORD": SECRET}))
-    await seen(driver, workload.spec.id, running)
+    await observed(driver, workload.spec.id, running)
     told = await ask(driver, workload.spec.id)
     assert told["secrets"] == {"PASSWORD": SECRET}
     environ = told["environ"]
@@ -93,9 +93,9 @@ async def test_a_replica_gets_its_secrets_and_none_of_the_platforms_settings(
 async def test_secrets_are_in_no_file_and_not_in_proc(place: ProcessPlace) -> None:
     driver, workload = place.driver(), sample_workload(place.artifact)
     await driver.start(with_secrets(workload, {"PASSWORD": "correct horse battery"}))
-    observation = await seen(driver, workload.spec.id, running)
+    sighting = await observed(driver, workload.spec.id, running)
     await ask(driver, workload.spec.id)  # it has read its standard input by now
-    proc = Path(f"/proc/{observation.pid}")
+    proc = Path(f"/proc/{sighting.pid}")
     files = [*place.home.rglob("*"), *place.run_dir.rglob("*"), proc / "environ", proc / "cmdline"]
     assert [f for f in files if f.is_file() and b"correct horse" in f.read_bytes()] == []
     launch_file = place.home / "agent/replicas" / workload.spec.id / "launch.json"
@@ -106,10 +106,10 @@ async def test_replicas_of_one_artifact_share_its_preparation(place: ProcessPlac
     driver = place.driver()
     workloads = [sample_workload(place.artifact, ordinal=n) for n in range(4)]
     await asyncio.gather(*(driver.start(workload) for workload in workloads))
-    stages = {observation.stage for observation in (await driver.observe()).replicas.values()}
+    stages = {sighting.stage for sighting in (await driver.observe()).replicas.values()}
     assert stages == {Stage.INSTALLING}
     for workload in workloads:
-        await seen(driver, workload.spec.id, running)
+        await observed(driver, workload.spec.id, running)
     assert place.fetched == [place.artifact]
 
 
@@ -120,18 +120,18 @@ async def test_an_artifact_that_cannot_be_had_is_the_reason_of_the_end(place: Pr
     place.fetch = nowhere  # type: ignore[method-assign]
     driver, workload = place.driver(), sample_workload(place.artifact)
     await driver.start(workload)
-    observation = await seen(driver, workload.spec.id, ended)
-    assert observation.reason.startswith("There is no artifact sha256:")
-    assert observation.exit_code is None
+    sighting = await observed(driver, workload.spec.id, ended)
+    assert sighting.reason.startswith("There is no artifact sha256:")
+    assert sighting.exit_code is None
 
 
 async def test_bytes_that_are_not_those_of_the_digest_are_not_run(place: ProcessPlace) -> None:
     _, place.file = pack_files(place.home, "echo:Echo", {"echo.py": b"print('another')\n"})
     driver, workload = place.driver(), sample_workload(place.artifact)
     await driver.start(workload)
-    observation = await seen(driver, workload.spec.id, ended)
-    assert "digest" in observation.reason
-    assert observation.pid is None
+    sighting = await observed(driver, workload.spec.id, ended)
+    assert "digest" in sighting.reason
+    assert sighting.pid is None
 
 
 async def test_a_stop_while_it_installs_ends_the_start(place: ProcessPlace) -> None:
@@ -151,7 +151,7 @@ async def test_a_stop_while_it_installs_ends_the_start(place: ProcessPlace) -> N
     assert ended((await driver.observe()).replicas[workload.spec.id])
     again = sample_workload(place.artifact, ordinal=1)
     await driver.start(again)
-    await seen(driver, again.spec.id, running)
+    await observed(driver, again.spec.id, running)
     assert ended((await driver.observe()).replicas[workload.spec.id]), (
         "the one that was stopped did not come up after all"
     )
@@ -161,11 +161,11 @@ async def test_a_replica_over_its_memory_is_killed_and_the_figures_are_the_reaso
     driver = place.driver()
     workload = with_memory(sample_workload(place.artifact), 16 * 2**20)
     await driver.start(workload)
-    await seen(driver, workload.spec.id, running)
+    await observed(driver, workload.spec.id, running)
     await ask(driver, workload.spec.id)
     (await ask(driver, workload.spec.id, "/?use_bytes=100000000"))
-    observation = await seen(driver, workload.spec.id, ended)
-    assert "MiB of memory, its limit is 16 MiB" in observation.reason
+    sighting = await observed(driver, workload.spec.id, ended)
+    assert "MiB of memory, its limit is 16 MiB" in sighting.reason
 
 
 def test_machines_are_promised_only_so_often() -> None:
@@ -189,25 +189,25 @@ async def test_a_replica_that_does_not_fit_is_refused_at_once(place: ProcessPlac
 async def test_a_crash_takes_along_what_the_replica_started(place: ProcessPlace) -> None:
     driver, workload = place.driver(), sample_workload(place.artifact)
     await driver.start(workload)
-    observation = await seen(driver, workload.spec.id, running)
+    sighting = await observed(driver, workload.spec.id, running)
     child = int(str((await ask(driver, workload.spec.id, "/?fork=1"))["child"]))
-    assert observation.pid
-    os.kill(observation.pid, signal.SIGKILL)
-    observation = await seen(driver, workload.spec.id, ended)
-    assert observation.exit_code == -signal.SIGKILL
-    assert observation.reason == "It was killed by SIGKILL."
+    assert sighting.pid
+    os.kill(sighting.pid, signal.SIGKILL)
+    sighting = await observed(driver, workload.spec.id, ended)
+    assert sighting.exit_code == -signal.SIGKILL
+    assert sighting.reason == "It was killed by SIGKILL."
     assert not runs(child)
 
 
 async def test_what_died_while_no_driver_watched_is_seen_with_its_code_and_its_last_lines(place: ProcessPlace) -> None:
     first, workload = place.driver(), sample_workload(place.artifact, Behaviour(lines=("farewell",)))
     await first.start(workload)
-    observation = await seen(first, workload.spec.id, running)
+    sighting = await observed(first, workload.spec.id, running)
     await ask(first, workload.spec.id)
     await first.close()
-    assert observation.pid
-    os.kill(observation.pid, signal.SIGKILL)
-    await until(lambda: not runs(observation.pid or 0))
+    assert sighting.pid
+    os.kill(sighting.pid, signal.SIGKILL)
+    await until(lambda: not runs(sighting.pid or 0))
     [adopted] = (await place.driver().observe()).replicas.values()
     assert (adopted.stage, adopted.exit_code) == (Stage.EXITED, -signal.SIGKILL)
     assert adopted.last_lines == ("farewell",)
@@ -220,7 +220,7 @@ async def test_a_job_that_ends_while_no_driver_watches_keeps_its_exit_code(place
     behaviour = Behaviour(ends_after_s=0.3, exit_code=code, flights={"one": 60.0})
     first, workload = place.driver(), sample_workload(place.artifact, behaviour)
     await first.start(workload)
-    await seen(first, workload.spec.id, running)
+    await observed(first, workload.spec.id, running)
     await first.close()
     lock = place.run_dir / "replicas" / workload.spec.id / "lock"
     await until(lambda: not processes.is_held(lock))
@@ -232,16 +232,16 @@ async def test_a_job_that_ends_while_no_driver_watches_keeps_its_exit_code(place
 async def test_an_exit_that_nobody_wrote_down_is_unknown(place: ProcessPlace) -> None:
     first, workload = place.driver(), sample_workload(place.artifact)
     await first.start(workload)
-    observation = await seen(first, workload.spec.id, running)
+    sighting = await observed(first, workload.spec.id, running)
     await ask(first, workload.spec.id)
     await first.close()
     places = Places(place.home / "agent", place.run_dir)
     parent = processes.leader(places.log_lock(workload.spec.id))
     assert parent
-    assert observation.pid
+    assert sighting.pid
     os.kill(parent, signal.SIGKILL)
     await until(lambda: not processes.is_held(places.log_lock(workload.spec.id)))
-    os.kill(observation.pid, signal.SIGKILL)
+    os.kill(sighting.pid, signal.SIGKILL)
     await until(lambda: not processes.is_held(places.lock(workload.spec.id)))
     [adopted] = (await place.driver().observe()).replicas.values()
     assert (adopted.stage, adopted.exit_code) == (Stage.EXITED, None)
@@ -252,7 +252,7 @@ async def test_a_replica_of_the_release_before_is_found_again(place: ProcessPlac
     """Its parent was the agent, and its launch file says nothing of kinds and tokens."""
     first, workload = place.driver(), sample_workload(place.artifact)
     await first.start(workload)
-    observation = await seen(first, workload.spec.id, running)
+    sighting = await observed(first, workload.spec.id, running)
     await first.close()
     places = Places(place.home / "agent", place.run_dir)
     launch = json.loads(places.launch_file(workload.spec.id).read_text())
@@ -261,23 +261,19 @@ async def test_a_replica_of_the_release_before_is_found_again(place: ProcessPlac
     places.launch_file(workload.spec.id).write_text(json.dumps(launch))
     places.lock(workload.spec.id).write_text("")  # no hint
     [found] = (await place.driver().observe()).replicas.values()
-    assert (found.stage, found.pid, found.control_address) == (
-        Stage.STARTING,
-        observation.pid,
-        observation.control_address,
-    )
+    assert (found.stage, found.pid, found.control_address) == (Stage.STARTING, sighting.pid, sighting.control_address)
 
 
 async def test_a_process_with_a_lock_but_no_launch_file_is_ended(place: ProcessPlace) -> None:
     first, workload = place.driver(), sample_workload(place.artifact)
     await first.start(workload)
-    observation = await seen(first, workload.spec.id, running)
+    sighting = await observed(first, workload.spec.id, running)
     await first.close()
     (place.home / "agent/replicas" / workload.spec.id / "launch.json").unlink()
     assert (await place.driver().observe()).replicas == {}
-    assert observation.pid
+    assert sighting.pid
     await until(lambda: not (place.run_dir / "replicas" / workload.spec.id).exists())
-    assert not runs(observation.pid)
+    assert not runs(sighting.pid)
 
 
 GREETER = b"""
@@ -304,8 +300,8 @@ def greeter(place: ProcessPlace, env: dict[str, str]) -> tuple[ProcessDriver, Wo
 async def test_a_real_service_gets_ready_takes_its_access_list_and_knobs_and_drains(place: ProcessPlace) -> None:
     driver, workload = greeter(place, {"GREETING": "hello"})
     await driver.start(with_launch(workload, {"knobs": Knobs(concurrency=4)}))
-    observation = await seen(driver, workload.spec.id, running)
-    sockets, address = ControlSockets(lambda _: workload.launch.control_token), observation.control_address or ""
+    sighting = await observed(driver, workload.spec.id, running)
+    sockets, address = ControlSockets(lambda _: workload.launch.control_token), sighting.control_address or ""
 
     async def ready() -> bool:
         return await phase(sockets, address) == "Ready"
@@ -317,8 +313,8 @@ async def test_a_real_service_gets_ready_takes_its_access_list_and_knobs_and_dra
     await sockets.tune(address, Knobs(concurrency=2))
     assert (await sockets.health(address)).knobs == Knobs(concurrency=2).named().version
     await driver.stop(workload.spec.id, 10)
-    observation = (await driver.observe()).replicas[workload.spec.id]
-    assert (observation.exit_code, observation.reason) == (0, "It was stopped.")
+    sighting = (await driver.observe()).replicas[workload.spec.id]
+    assert (sighting.exit_code, sighting.reason) == (0, "It was stopped.")
     sockets.let_go(address)
 
 
@@ -332,9 +328,9 @@ async def phase(sockets: ControlSockets, address: str) -> str:
 async def test_a_real_service_without_its_setting_ends_with_a_reason_that_names_it(place: ProcessPlace) -> None:
     driver, workload = greeter(place, {})
     await driver.start(workload)
-    observation = await seen(driver, workload.spec.id, ended)
-    assert observation.exit_code == EXIT_CONFIG
-    assert "GREETING" in observation.reason
+    sighting = await observed(driver, workload.spec.id, ended)
+    assert sighting.exit_code == EXIT_CONFIG
+    assert "GREETING" in sighting.reason
 
 
 BROKEN = b"""
@@ -356,10 +352,10 @@ async def test_what_a_service_raises_in_its_constructor_is_the_reason_and_the_tr
     digest, place.file = pack_files(place.home, "broken:Broken", {"broken.py": BROKEN})
     driver, workload = place.driver(RUNTIME), sample_workload(digest)
     await driver.start(workload)
-    observation = await seen(driver, workload.spec.id, ended)
-    assert observation.reason == "It ended with exit code 1: OSError: no model"
-    assert observation.last_lines[-1] == "OSError: no model"
-    assert any("raise OSError('no model')" in line for line in observation.last_lines)
+    sighting = await observed(driver, workload.spec.id, ended)
+    assert sighting.reason == "It ended with exit code 1: OSError: no model"
+    assert sighting.last_lines[-1] == "OSError: no model"
+    assert any("raise OSError('no model')" in line for line in sighting.last_lines)
 
 
 async def test_log_lines_carry_no_escape_sequences_and_no_secrets(place: ProcessPlace) -> None:
@@ -471,24 +467,24 @@ def test_of_a_crash_in_native_code_the_error_and_its_stack_are_told() -> None:
 async def test_the_reason_of_a_native_crash_names_its_place(place: ProcessPlace) -> None:
     driver, workload = place.driver(), sample_workload(place.artifact, Behaviour(lines=CRASH))
     await driver.start(workload)
-    observation = await seen(driver, workload.spec.id, running)
+    sighting = await observed(driver, workload.spec.id, running)
     await ask(driver, workload.spec.id)
-    assert observation.pid
-    os.kill(observation.pid, signal.SIGSEGV)
-    observation = await seen(driver, workload.spec.id, ended)
+    assert sighting.pid
+    os.kill(sighting.pid, signal.SIGSEGV)
+    sighting = await observed(driver, workload.spec.id, ended)
     told = "Segmentation fault in inner (work.py:9), called by predict (work.py:5)"
-    assert observation.reason == f"It was killed by SIGSEGV: {told}."
+    assert sighting.reason == f"It was killed by SIGSEGV: {told}."
 
 
 async def test_a_secret_reaches_no_log_file_whoever_writes_it(place: ProcessPlace) -> None:
     lines = ("plain hunter2-hunter2", '{"event": "structured hunter2-hunter2"}')
     driver, workload = place.driver(), sample_workload(place.artifact, Behaviour(lines=lines))
     await driver.start(with_secrets(workload, {"KEY": "hunter2-hunter2"}))
-    observation = await seen(driver, workload.spec.id, running)
+    sighting = await observed(driver, workload.spec.id, running)
     await ask(driver, workload.spec.id)
-    assert observation.pid
-    os.kill(observation.pid, signal.SIGKILL)
-    await seen(driver, workload.spec.id, ended)
+    assert sighting.pid
+    os.kill(sighting.pid, signal.SIGKILL)
+    await observed(driver, workload.spec.id, ended)
     written = (place.home / "agent/replicas" / workload.spec.id / "replica.log").read_text()
     assert written == "plain ******\n" + '{"event": "structured ******"}\n'
 
@@ -496,7 +492,7 @@ async def test_a_secret_reaches_no_log_file_whoever_writes_it(place: ProcessPlac
 async def test_the_keeper_of_a_log_is_started_again_and_nothing_is_lost(place: ProcessPlace) -> None:
     driver, workload = place.driver(), sample_workload(place.artifact, Behaviour(lines=("before",)))
     await driver.start(workload)
-    await seen(driver, workload.spec.id, running)
+    await observed(driver, workload.spec.id, running)
     log_file = place.home / "agent/replicas" / workload.spec.id / "replica.log"
     await until(lambda: log_file.exists() and log_file.read_text() == "before\n")
     places = Places(place.home / "agent", place.run_dir)
