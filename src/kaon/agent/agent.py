@@ -25,8 +25,9 @@ from kaon.agent.act.driver_guard import GuardedDriver
 from kaon.agent.act.secrets import Secrets
 from kaon.agent.act.workloads import ControlTokens
 from kaon.agent.decide.inputs import AgentInputs, ReplicaHistory
+from kaon.agent.decide.liveness import MISSES
 from kaon.agent.decide.poison import Poison, follow, refused
-from kaon.agent.decide.replicas import MISSES, step
+from kaon.agent.decide.replicas import step
 from kaon.agent.decide.standby import Standby
 from kaon.agent.observe.probes import ControlSockets, Probes
 from kaon.agent.observe.shadows import Shadows
