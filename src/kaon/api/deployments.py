@@ -25,7 +25,7 @@ from kaon.api.view_of import view_of
 from kaon.api.views import DeploymentView, ScalingChange
 from kaon.errors import NotFound
 from kaon.store.writes import Create, UpdateSpec
-from kaon.types.deployment import DeploymentSpec, DeploymentStatus
+from kaon.types.deployment import DeploymentSpec, DeploymentStatus, Template
 from kaon.types.key import Right
 from kaon.types.kind import Verb
 from kaon.types.kinds import KINDS
@@ -59,7 +59,7 @@ async def put_deployment(
         current = await parts.store.find("deployment", ws, name)
         await hold_to(parts, precondition, current, "deployment", ws, name)
         _hold_to_owner(body, current)
-        spec = _with_last_restart(body, current)
+        spec = _with_last_requests(body, current)
         await check_spec(parts.store, caller, ws, spec, current, now=None if dry_run else parts.clock.now())
         if current is None or await may_own(parts.store, caller, ws, spec):
             spec = owned(spec, caller)
@@ -185,12 +185,19 @@ def _hold_to_owner(spec: DeploymentSpec, current: Deployment | None) -> None:
         raise Unprocessable("Who owns a deployment is not for its spec to say.", hint="Leave owner and owner_uid out.")
 
 
-def _with_last_restart(spec: DeploymentSpec, current: Deployment | None) -> DeploymentSpec:
-    """A spec that says nothing of restarts keeps the last one: deploying the same again changes nothing."""
-    if current is None or spec.template.restarted_at:
+def with_template(spec: DeploymentSpec, template: Template) -> DeploymentSpec:
+    """`spec` with another template: a promotion of the one before ends, since a canary may try the same one again."""
+    return spec.model_copy(update={"template": template, "promoted": None})
+
+
+def _with_last_requests(spec: DeploymentSpec, current: Deployment | None) -> DeploymentSpec:
+    """A spec without a restart or a promotion keeps the last one: deploying the same again changes nothing."""
+    if current is None:
         return spec
-    template = spec.template.model_copy(update={"restarted_at": current.spec.template.restarted_at})
-    return spec.model_copy(update={"template": template})
+    restarted_at = spec.template.restarted_at or current.spec.template.restarted_at
+    template = spec.template.model_copy(update={"restarted_at": restarted_at})
+    kept = current.spec.promoted if template == current.spec.template else None
+    return spec.model_copy(update={"template": template, "promoted": spec.promoted or kept})
 
 
 def _would_be(parts: ApiContext, ws: str, name: str, spec: DeploymentSpec, current: Deployment | None) -> Deployment:

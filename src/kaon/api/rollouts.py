@@ -7,20 +7,18 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
-from kaon.api import audit, edits
 from kaon.api.checks import check_spec
 from kaon.api.collection import Collection, Look
 from kaon.api.context import ApiContext, DeploymentParam, WithCaller, WithContext, WorkspaceParam
-from kaon.api.deployments import deployment_of, deployment_to_change, edited, owned
+from kaon.api.deployments import deployment_of, deployment_to_change, edited, owned, with_template
 from kaon.api.keyring import Caller
 from kaon.api.preconditions import Precondition, WithPrecondition
 from kaon.api.problems import Unprocessable
 from kaon.api.router import AuthorizedRouter
-from kaon.api.view_of import revision_state, view_of
+from kaon.api.view_of import revision_state
 from kaon.api.views import DeploymentView, Items, RevisionState, UndoRequest
 from kaon.errors import Conflict, Unavailable
-from kaon.store.writes import UpdateStatus
-from kaon.types.deployment import DeploymentSpec, DeploymentStatus, RolloutState, Shadow, Template, template_hash
+from kaon.types.deployment import DeploymentSpec, RolloutState, RolloutStatus, Shadow, Template, template_hash
 from kaon.types.key import Right
 from kaon.types.kinds import KINDS
 from kaon.types.resource import Deployment, Revision
@@ -81,8 +79,8 @@ async def promote_deployment(
 ) -> DeploymentView:
     """Let a canary take over without its further steps; without a canary, let the shadow begin its rollout."""
     deployment = await deployment_to_change(parts, ws, name, precondition)
-    if _on_trial(deployment):
-        return await _promote_canary(parts, caller, precondition, ws, name)
+    if (number := _on_trial(parts, deployment)) is not None:
+        return await _promote_canary(parts, caller, precondition, deployment, number)
     shadow = deployment.spec.shadow
     if shadow is None:
         raise Unprocessable(
@@ -92,7 +90,7 @@ async def promote_deployment(
     template = shadow.template or await _template(parts, deployment, shadow.revision)
 
     def promoted(current: Deployment) -> DeploymentSpec:
-        return owned(current.spec.model_copy(update={"template": template, "shadow": None}), caller)
+        return owned(with_template(current.spec, template).model_copy(update={"shadow": None}), caller)
 
     await check_spec(parts.store, caller, ws, promoted(deployment), deployment, now=parts.clock.now())
     told = "Promoted", "The shadow begins to take over."
@@ -100,26 +98,35 @@ async def promote_deployment(
 
 
 async def _promote_canary(
-    parts: ApiContext, caller: Caller, precondition: Precondition, ws: str, name: str
+    parts: ApiContext, caller: Caller, precondition: Precondition, deployment: Deployment, number: int
 ) -> DeploymentView:
-    async def attempt() -> Deployment:
-        current = await deployment_to_change(parts, ws, name, precondition)
-        status: DeploymentStatus = current.status
-        if status.canary is None or not _on_trial(current):
-            raise Conflict(f"The canary of '{name}' has ended.", hint=f"See: kaon rollout status {name}")
-        canary = status.canary.model_copy(update={"promoted": True})
-        change = UpdateStatus(current, status.model_copy(update={"canary": canary}))
-        message = f"Revision {status.target} takes over without further steps."
-        return await audit.write(parts, caller, change, "Promoted", message)
+    template = deployment.spec.template
 
-    return view_of(await edits.until_written(attempt), parts.settings.url)
+    def promoted(current: Deployment) -> DeploymentSpec:
+        if current.spec.template != template:
+            raise Conflict(
+                f"The canary of '{current.name}' has ended.", hint=f"See: kaon rollout status {current.name}"
+            )
+        return current.spec.model_copy(update={"promoted": number})
+
+    told = "Promoted", f"Revision {number} takes over without further steps."
+    return await edited(parts, caller, precondition, (deployment.workspace, deployment.name), promoted, told)
 
 
-def _on_trial(deployment: Deployment) -> bool:
-    """Whether a canary is under way: in the spec's own rollout, not in one that a newer spec has ended."""
-    status: DeploymentStatus = deployment.status
-    current = status.observed_generation >= deployment.generation
-    return current and status.canary is not None and status.state is not RolloutState.STOPPED
+def _on_trial(parts: ApiContext, deployment: Deployment) -> int | None:
+    """The number of the revision of the spec's template, while it is tried as a canary."""
+    status: RolloutStatus = deployment.status.rollout
+    if status.canary is None or status.state is RolloutState.STOPPED:
+        return None
+    hashed = template_hash(deployment.spec.template)
+    return next(
+        (
+            r.spec.number
+            for r in _revisions(parts, deployment)
+            if r.spec.template_hash == hashed and r.spec.number == status.canary.revision
+        ),
+        None,
+    )
 
 
 @doors.get("/{deployment}/revisions", right=Right.READ)
@@ -146,7 +153,7 @@ async def undo_deployment(
     template: Template = revision.spec.template
 
     def undone(current: Deployment) -> DeploymentSpec:
-        return owned(current.spec.model_copy(update={"template": template}), caller)
+        return owned(with_template(current.spec, template), caller)
 
     await check_spec(parts.store, caller, ws, undone(deployment), deployment, now=parts.clock.now())
     number = revision.spec.number
@@ -165,7 +172,7 @@ async def put_shadow(
 ) -> DeploymentView:
     """Let a revision get copies of calls. Its answers go to nobody; what it does besides answering, it does."""
     deployment = await deployment_to_change(parts, ws, name, precondition)
-    if body.revision and body.revision in (deployment.status.stable, deployment.status.target):
+    if body.revision and body.revision in (deployment.status.rollout.stable, deployment.status.rollout.target):
         raise Unprocessable(
             f"Revision {body.revision} of '{name}' serves, or is about to.", hint="Name another, of the history."
         )
@@ -201,7 +208,7 @@ async def get_shadow(ws: WorkspaceParam, name: DeploymentParam, parts: WithConte
     Examples hold parts of real answers.
     """
     deployment = await deployment_of(parts, ws, name)
-    spec, revision = deployment.spec.shadow, deployment.status.shadow
+    spec, revision = deployment.spec.shadow, deployment.status.rollout.shadow
     if spec is None or revision is None:
         return ShadowReport()
     clouds = [cloud.name for cloud in parts.snapshot.list("cloud")]
@@ -249,7 +256,7 @@ def _earlier(deployment: Deployment, revisions: list[Revision], number: int | No
 
 def _one_before(deployment: Deployment, revisions: list[Revision]) -> int:
     """The one that serves while another has not taken over, else the next lower number; 0: there is none."""
-    status: DeploymentStatus = deployment.status
+    status: RolloutStatus = deployment.status.rollout
     hashed = template_hash(deployment.spec.template)
     now = next((r.spec.number for r in revisions if r.spec.template_hash == hashed), status.target)
     if status.stable is not None and status.stable != now:
