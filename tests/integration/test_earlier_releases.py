@@ -11,8 +11,8 @@ import pytest
 import tests.fixtures.record as recorded
 from tests.samples import PARTS
 
-from kaon.store.port import Unreadable
 from kaon.types.plan import Plan, Report
+from kaon.types.resource import Unreadable
 from kaon.version import __version__
 
 RELEASES = sorted(path for path in recorded.HERE.iterdir() if (path / "kaon.sql").exists())

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 
 from kaon.control.rollout_messages import sent_back
 from kaon.errors import NotFound
-from kaon.store.port import Store, Unreadable
+from kaon.store.port import Store
 from kaon.store.records import unreadable_row
 from kaon.store.snapshot import Snapshot
 from kaon.store.writes import UpdateStatus
@@ -25,7 +25,7 @@ from kaon.types.deployment import (
     in_use,
     template_hash,
 )
-from kaon.types.resource import Deployment, Revision
+from kaon.types.resource import Deployment, Revision, Unreadable
 
 KEPT = 10
 """Revisions that are kept when nothing runs of them any more."""

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from kaon.errors import InvalidInput
 from kaon.laws.drain import drain_s
 from kaon.laws.tune.knobs_of import planned
-from kaon.store.port import Unreadable
 from kaon.types import resource
 from kaon.types.deployment import Assignment
 from kaon.types.key import identity_name
 from kaon.types.names import DeploymentKey
 from kaon.types.plan import Plan, PlanPart
 from kaon.types.replica import ReplicaSpec, replica_id
-from kaon.types.resource import Artifact, Deployment, Revision, Secret
+from kaon.types.resource import Artifact, Deployment, Revision, Secret, Unreadable
 from kaon.types.route import Backend, Mirror, Route, prefix_of
 from kaon.types.service import EndpointKind, EndpointSpec, Resources, ServiceSpec
 

@@ -14,7 +14,6 @@ from kaon.control.loop import Again
 from kaon.control.plan_parts import PlanInputs
 from kaon.control.planning import PlanningController, plan
 from kaon.store.memory import MemoryStore
-from kaon.store.port import Unreadable
 from kaon.store.records import assemble
 from kaon.types.artifact import ArtifactSpec, Manifest
 from kaon.types.cloud import CloudSpec
@@ -33,6 +32,7 @@ from kaon.types.key import KeySpec, KeyStatus, Priority, Role, key_hash
 from kaon.types.knobs import Knobs, PlannedKnobs
 from kaon.types.plan import Plan
 from kaon.types.replica import replica_id
+from kaon.types.resource import Unreadable
 from kaon.types.secret import SecretSpec
 from kaon.types.service import EndpointKind, EndpointSpec, Resources, ServiceSpec
 from kaon.types.tuning import Reach, TrialStatus, TuningStatus
