@@ -32,7 +32,8 @@ FAILURES = ("5xx", "shed", "none")
 K = TypeVar("K", str, int)
 N = TypeVar("N", int, float)
 
-_LAST = len(LATENCY_BOUNDS_S)
+_RANGES_S = tuple(zip((0.0, *LATENCY_BOUNDS_S), (*LATENCY_BOUNDS_S, LATENCY_BOUNDS_S[-1]), strict=True))
+"""The least and the largest latency in each bucket; the last bucket has no upper end of its own."""
 
 
 def quantile(histogram: LatencyCounts | None, q: float) -> float | None:
@@ -47,22 +48,22 @@ def quantile(histogram: LatencyCounts | None, q: float) -> float | None:
     for bucket in sorted(histogram):
         count = histogram[bucket]
         if count and seen + count >= rank:
-            low, high = _bounds(bucket)
+            low, high = _RANGES_S[bucket]
             return low + (high - low) * max(0.0, rank - seen) / count
         seen += count
-    return _bounds(max(histogram))[1]
+    return _RANGES_S[max(histogram)][1]
 
 
 def middle(bucket: int) -> float:
     """The latency in the middle of a bucket, seconds."""
-    return sum(_bounds(bucket)) / 2
+    return sum(_RANGES_S[bucket]) / 2
 
 
 def above(histogram: LatencyCounts | None, latency_s: float) -> float:
     """How many calls took longer than `latency_s`; a part of a bucket counts as that part of its calls."""
     found = 0.0
     for bucket, count in (histogram or {}).items():
-        low, high = _bounds(bucket)
+        low, high = _RANGES_S[bucket]
         if low >= latency_s:
             found += count
         elif high > latency_s:
@@ -273,11 +274,6 @@ def parts(
         completed=found.completed,
         price=price,
     )
-
-
-def _bounds(bucket: int) -> tuple[float, float]:
-    low = LATENCY_BOUNDS_S[bucket - 1] if bucket else 0.0
-    return low, LATENCY_BOUNDS_S[min(bucket, _LAST - 1)]
 
 
 def _failed(codes: dict[str, int] | None) -> int:
