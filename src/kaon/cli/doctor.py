@@ -22,7 +22,9 @@ from kaon.cli.text import age, plain, size
 from kaon.errors import KaonError
 from kaon.processes import is_held
 from kaon.settings import Settings
+from kaon.types.kinds.cloud import CloudView, capacity
 from kaon.types.model import Model
+from kaon.types.place import PlaceState
 
 _FREE_BYTES_FAIL, _FREE_BYTES_WARN = 200 * 10**6, 2 * 10**9
 _FILES_FAIL, _FILES_WARN = 1024, 4096
@@ -182,6 +184,23 @@ def api(settings: Settings) -> CheckResult:
     return _ok("api", f"answers as {me.role} in {1000 * took_s:.0f} ms")
 
 
+def clouds(settings: Settings) -> CheckResult:
+    """Whether the places of all clouds are well, and how much of each is in use."""
+    if not is_held(settings.run_dir / "server.lock"):
+        return _warn("clouds", "There is no server to ask.", "kaon up")
+    with opened() as remote:
+        return of_clouds(remote.clouds())
+
+
+def of_clouds(found: Sequence[CloudView]) -> CheckResult:
+    """The first cloud whose place is not well, else the capacity of all."""
+    for cloud in found:
+        if cloud.place.state is not PlaceState.OK:
+            cause = f"{cloud.name} is {cloud.place.state}: {plain(cloud.place.reason or 'no reason was given')}"
+            return _warn("clouds", cause, f"kaon cloud describe {cloud.name}")
+    return _ok("clouds", "; ".join(f"{cloud.name}: {capacity(cloud)} in use" for cloud in found) or "none has joined")
+
+
 def clock(settings: Settings) -> CheckResult:
     """Whether the clock is where the platform's files say that it was."""
     ahead_s = 0.0
@@ -206,6 +225,7 @@ CHECKS: tuple[Callable[[Settings], CheckResult], ...] = (
     sockets,
     processes,
     api,
+    clouds,
 )
 
 SHAPE: TableShape[CheckResult] = TableShape(

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kaon.errors import BadAnswer, KaonError, MethodNotAllowed
-from kaon.runtime import streaming
+from kaon.runtime import cors, streaming
 from kaon.runtime.answers import BODILESS, Answer, allowed, interrupted, known, refusal
 from kaon.runtime.asgi import AsgiScope, Message, Receive, Send, run_app
 from kaon.runtime.bodies import steady
@@ -43,7 +43,7 @@ class App:
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await self._http(scope, receive, send)
+            await self._http(scope, receive, cors.readable(scope, send, self._door.site))
         elif scope["type"] == "websocket":
             from kaon.runtime.sockets import serve_socket  # with websockets and Starlette's parts, when first needed
 
@@ -55,7 +55,7 @@ class App:
         began_at = time.monotonic()
         figures, name = self._serving.others, ""
         try:
-            document = _docs_page(scope)
+            document = _docs_page(scope) or cors.preflight(scope, fields, self._door.site)
             if document is None:
                 grant = self._door.check(fields, scope.get("client"))
                 document = self._openapi(scope) or self._options(scope)

@@ -10,7 +10,8 @@ from kaon.cli.options import SHARE, Output, Yes, told
 from kaon.cli.output import Format
 
 _Name = Annotated[str, typer.Argument(help="The cloud's name.", show_default=False)]
-_LIST = told("List clouds, and whether they can be relied on.", "kaon cloud list")
+_LIST = told("List clouds: whether they can be relied on, and how much of them is in use.", "kaon cloud list")
+_DESCRIBE = told("Show a cloud: its phase, edge, capacity, health and events.", "kaon cloud describe local")
 _CORDON = told(
     "Place no new deployments in a cloud.",
     "kaon cloud cordon paris",
@@ -26,8 +27,9 @@ _RM = told(
 
 def add_to(app: typer.Typer) -> None:
     """Add the group."""
-    group = typer.Typer(help="List, cordon and delete clouds.", no_args_is_help=True, rich_markup_mode=None)
+    group = typer.Typer(help="List, describe, cordon and delete clouds.", no_args_is_help=True, rich_markup_mode=None)
     group.command("list", help=_LIST)(list_clouds)
+    group.command(help=_DESCRIBE)(describe)
     group.command(help=_CORDON)(cordon)
     group.command(help=_UNCORDON)(uncordon)
     group.command("rm", help=_RM)(remove)
@@ -39,6 +41,13 @@ def list_clouds(output: Output = Format.TABLE) -> None:
     from kaon.cli import looking
 
     looking.get("clouds", "", None, output)
+
+
+def describe(name: _Name) -> None:
+    """Describe a cloud."""
+    from kaon.cli import looking
+
+    looking.describe("cloud", name, None)
 
 
 def cordon(name: _Name) -> None:
