@@ -24,7 +24,6 @@ from kaon.types.traffic import LATENCY_BOUNDS_S, LatencyCounts, Sample, Side
 from kaon.types.window import LossParts, SeriesPoint, Window
 
 MINUTE_S = 60.0
-_BURN_MINUTES = 30
 
 FAILURES = ("5xx", "shed", "none")
 """The classes of answers that are failures; what the caller did wrong (4xx) is not."""
@@ -230,16 +229,15 @@ def minute(samples: Sequence[Sample], end_s: float) -> Sample:
 
 def price(minutes: Sequence[Sample], objective: Objective) -> float:
     """What a missed call costs after these minutes: it rises while the error budget of the last half hour burns."""
-    now, burn = loss.LEAST_PRICE, 0.0
+    now = loss.Price()
     by_time: dict[float, list[Sample]] = {}
     for sample in minutes:
         by_time.setdefault(sample.at_s, []).append(sample)
     for at_s in sorted(by_time):
         found = parts(merge(by_time[at_s]), objective)
         if found is not None:
-            burn += ((1 - found.completed) / (1 - objective.completion) - burn) / _BURN_MINUTES
-            now = loss.next_price(now, burn)
-    return now
+            now = now.after(objective, found.completed, MINUTE_S)
+    return now.value
 
 
 def parts(
