@@ -258,11 +258,11 @@ class Agent:
         self._probes.waited_for = self._waited_for(plan)
         for action in decided.actions:
             self._acts.begin(plan, action)
-        self._holding.tell(decided.endpoints, decided.statuses)  # who waits needs no edge to go on
+        self._holding.update(decided.endpoints, decided.statuses)  # who waits needs no edge to go on
         self._shadows.follow(plan.routes, decided.endpoints)
         await self._tell_edge(plan, decided.endpoints)
         self._tell(decided.statuses)  # ready is told once the edge knows it
-        self._watching.tell(plan, running, decided.statuses)
+        self._watching.update(plan, running, decided.statuses)
         return decided.again_in_s
 
     def _blame(self, plan: Plan, observed: Mapping[str, ReplicaObservation]) -> None:

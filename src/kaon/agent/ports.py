@@ -68,7 +68,7 @@ class TrafficWatcher(Protocol):
         """Work until cancelled."""
         ...
 
-    def tell(self, plan: Plan, running: Mapping[str, Address], statuses: Sequence[ReplicaStatus]) -> None:
+    def update(self, plan: Plan, running: Mapping[str, Address], statuses: Sequence[ReplicaStatus]) -> None:
         """What there is to count: routes, control addresses of the replicas that run, how replicas are."""
         ...
 
@@ -81,7 +81,7 @@ class NoTrafficWatcher:
     async def run(self) -> None:
         return None
 
-    def tell(self, plan: Plan, running: Mapping[str, Address], statuses: Sequence[ReplicaStatus]) -> None:
+    def update(self, plan: Plan, running: Mapping[str, Address], statuses: Sequence[ReplicaStatus]) -> None:
         return None
 
 
@@ -123,7 +123,7 @@ class CallHolder(Protocol):
         """Let calls wait where the plan says so. Called before the edge hears of the plan."""
         ...
 
-    def tell(
+    def update(
         self, endpoints: Mapping[DeploymentKey, Sequence[ReplicaEndpoint]], statuses: Sequence[ReplicaStatus]
     ) -> None:
         """Who is ready, and how those are that are not. Called at every look."""
@@ -141,7 +141,7 @@ class NoCallHolder:
     async def follow(self, plan: Plan) -> None:
         return None
 
-    def tell(
+    def update(
         self, endpoints: Mapping[DeploymentKey, Sequence[ReplicaEndpoint]], statuses: Sequence[ReplicaStatus]
     ) -> None:
         return None

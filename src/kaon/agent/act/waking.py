@@ -55,7 +55,7 @@ class HeldRoute:
         self.gate = AccessList(access, clock)
 
     def admit(self, head: Head) -> ActivatorResponse | None:
-        """See `Doorkeeper`."""
+        """See `CallerCheck`."""
         if head.path == b"/docs" and head.method in (b"GET", b"HEAD"):
             page = docs_page()
             return ActivatorResponse(200, dict(page.headers), page.html)
@@ -75,7 +75,7 @@ class Waking:
         self._layout = layout
         self._clock = clock
         self._activator = Activator(clock)
-        self._doors: dict[DeploymentKey, HeldRoute] = {}
+        self._routes: dict[DeploymentKey, HeldRoute] = {}
         self._plan: Plan | None = None
         self._again_at = math.inf
         """When sockets that could not be opened are tried again."""
@@ -118,7 +118,7 @@ class Waking:
         self._plan = plan
 
     async def _open(self, key: DeploymentKey, route: Route, access: Access) -> None:
-        door = self._doors.setdefault(key, HeldRoute(access, self._clock))
+        door = self._routes.setdefault(key, HeldRoute(access, self._clock))
         if door.gate.version != access.version:
             door.gate.put(access)
         try:
@@ -127,17 +127,17 @@ class Waking:
             self._again_at = self._clock.monotonic() + OPEN_AGAIN_S
             _log.error("calls cannot be held", deployment="/".join(key), error=str(error))
 
-    def tell(
+    def update(
         self, endpoints: Mapping[DeploymentKey, Sequence[ReplicaEndpoint]], statuses: Sequence[ReplicaStatus]
     ) -> None:
         """Who is ready, and how those are that are not."""
-        for key in self._doors.keys() - self._activator.rooms:
-            del self._doors[key]
-        for key, door in self._doors.items():
+        for key in self._routes.keys() - self._activator.rooms:
+            del self._routes[key]
+        for key, door in self._routes.items():
             ready = [endpoint.address for endpoint in self._chosen(key, endpoints.get(key, ()))]
             mine = [s for s in statuses if (s.workspace, s.deployment) == key and s.phase is not Phase.DRAINING]
             reason = said(mine, public=door.gate.public)
-            self._activator.tell(key, ready, reason, trouble(key, mine, reason, self._clock.now()))
+            self._activator.set_replicas(key, ready, reason, trouble(key, mine, reason, self._clock.now()))
 
     def _chosen(self, key: DeploymentKey, ready: Sequence[ReplicaEndpoint]) -> Sequence[ReplicaEndpoint]:
         """Of the ready replicas those of revisions that get a share of the traffic; all, when none of these is."""
