@@ -10,7 +10,7 @@ import resource
 import shutil
 from pathlib import Path
 
-from kaon import log, processes
+from kaon import log, process_locks, processes
 from kaon.clock import Clock
 from kaon.edge.layout import Layout
 from kaon.errors import ConfigError, Conflict
@@ -56,7 +56,7 @@ class EnvoyProcess:
     @property
     def running(self) -> bool:
         """Whether it runs, whoever started it."""
-        return processes.is_held(self._layout.lock)
+        return process_locks.is_held(self._layout.lock)
 
     def start(self) -> bool:
         """Start it when it does not run; whether that was so. Raises `ConfigError` when there is no binary."""
@@ -93,7 +93,7 @@ class EnvoyProcess:
         while True:
             self.start()
             since = self._clock.monotonic()
-            pid = processes.leader(self._layout.lock)
+            pid = process_locks.leader(self._layout.lock)
             if pid is None:
                 await self._clock.sleep(0.02)
                 continue
