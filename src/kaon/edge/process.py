@@ -55,7 +55,7 @@ class EnvoyProcess:
 
     @property
     def running(self) -> bool:
-        """Whether it runs, whoever started it."""
+        """Whether it runs, also when an earlier agent started it."""
         return process_locks.is_held(self._layout.lock)
 
     def start(self) -> bool:
@@ -65,7 +65,7 @@ class EnvoyProcess:
         # One worker serves some 7,000 requests/s: a machine of few cores needs them for its replicas.
         workers = max(1, (os.cpu_count() or 1) // 4)
         argv = [find_binary(), "-c", str(self._layout.bootstrap), "--concurrency", str(workers)]
-        # A limit that this Envoy does not know must be told, not skipped.
+        # A limit that this Envoy does not know is an error.
         argv += ["--disable-hot-restart", "--drain-time-s", "5", "--reject-unknown-dynamic-fields"]
         # Its log is its standard error: lines are there at once, and why a file was refused is read from them.
         argv += ["--log-level", "warning"]
@@ -104,7 +104,7 @@ class EnvoyProcess:
             await self._clock.sleep(delay_s(_AGAIN, failures))
 
     def last_words(self) -> str:
-        """The last line of its log that says that something failed."""
+        """The last line of its log that reports a failure."""
         complaints = (line for line in reversed(self._tail()) if "[error]" in line or "[critical]" in line)
         return _STAMP.sub("", next(complaints, ""))
 

@@ -1,10 +1,10 @@
-"""Waking from zero: from the plan and what is seen of replicas to who may wait, for whom, and for what.
+"""Waking from zero: sets what the activator holds, from the plan and the statuses of replicas.
 
-The activator holds the calls; here is what it is told. A caller is checked as a replica would check it, with the
-same list of keys; the page `/docs`, which replicas show to everybody, is answered here and wakes nothing.
+A caller is checked as a replica would check it, with the same access list. The page `/docs`, which is open to
+everybody, is answered here and wakes nothing.
 
-Those who wait are refused early when waiting is of no use: when every replica that should come up has failed for
-good, and has been so for a moment, in which the control plane may have gone back to a revision that works.
+Held calls are refused early when waiting is useless: when every replica has failed for good, and has been so for a
+moment in which the control plane could have rolled back.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from kaon.types.replica import Phase, ReplicaStatus
 from kaon.types.route import ReplicaEndpoint, Route
 
 HOPELESS_RESTARTS = 2
-"""A replica that crashed at its start, and again, and again, is not waited for."""
+"""A replica that crashed at its start and at so many restarts is not waited for."""
 
 HOPELESS_S = 1.0
 """For how long all replicas must have failed."""
 
 OPEN_AGAIN_S = 5.0
-"""How long a socket that could not be opened rests."""
+"""How long after a socket could not be opened it is tried again."""
 
 CONFIG_RETRY_S, CRASH_RETRY_S = 30.0, 10.0
-"""When callers are told to come again: about when the agent tries the start again."""
+"""The Retry-After of callers: about when the agent repeats the start."""
 
 _TROUBLE = (Phase.CONFIG_ERROR, Phase.CRASHED, Phase.NO_CAPACITY)
 _REASON_MOST = 200
@@ -68,7 +68,7 @@ class HeldRoute:
 
 
 class Waking:
-    """What an agent tells the activator, and hears from it."""
+    """Configures the activator."""
 
     def __init__(self, layout: Layout, clock: Clock) -> None:
         """`layout` says where the edge looks for the activator's sockets."""
@@ -78,23 +78,23 @@ class Waking:
         self._routes: dict[DeploymentKey, HeldRoute] = {}
         self._plan: Plan | None = None
         self._again_at = math.inf
-        """When sockets that could not be opened are tried again."""
+        """When to retry sockets that could not be opened."""
         self._weighted: dict[DeploymentKey, set[int]] = {}
 
-    async def run(self, told: Callable[[], None]) -> None:
-        """Work until cancelled. `told` is called when callers have begun to wait, or nobody does any more."""
+    async def run(self, changed: Callable[[], None]) -> None:
+        """Work until cancelled. `changed` is called when the first call waits, and when none does any more."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._activator.run())
-            group.create_task(self._pass_on(told))
+            group.create_task(self._pass_on(changed))
 
-    async def _pass_on(self, told: Callable[[], None]) -> None:
+    async def _pass_on(self, changed: Callable[[], None]) -> None:
         while True:
             await self._activator.changed()
-            told()
+            changed()
 
     @property
     def held(self) -> dict[str, int]:
-        """'workspace/deployment' -> callers that wait for a replica, where any do."""
+        """'workspace/deployment' -> calls that wait for a replica; without those that have none."""
         return {"/".join(key): count for key, count in self._activator.held.items()}
 
     @property
@@ -103,7 +103,7 @@ class Waking:
         return self._activator.turned_away
 
     async def follow(self, plan: Plan) -> None:
-        """Let calls wait where the plan says so, and nowhere else."""
+        """Let calls wait exactly where the plan says so."""
         if plan is self._plan and self._clock.monotonic() < self._again_at:
             return
         self._again_at = math.inf
