@@ -17,8 +17,8 @@ import pytest
 import yaml
 from tests.waiting import eventually
 
-from kaon.cli.notes import failure
-from kaon.cli.remote import Remote
+from kaon.cli.shared.notes import failure
+from kaon.cli.shared.remote import Remote
 from kaon.errors import InvalidInput
 from kaon.settings import Settings
 from kaon.types.garbage import Collected, UnusedArtifact
@@ -74,7 +74,7 @@ def test_a_dry_run_shows_the_change_and_makes_none(deployed: None, run: Run) -> 
 def test_a_rollout_that_stops_is_an_error_with_the_replicas_words(deployed: None, run: Run) -> None:
     said = run("deploy", "greeter.py:Greeter", "--env", "BROKEN=1")
     assert said.code == 1
-    assert "revision 1 serves on" in said.err
+    assert "revision 1 still serves" in said.err
     assert "ConfigError: THRESHOLD is missing" in said.err
     assert "kaon rollout undo greeter" in said.err
 
@@ -269,7 +269,7 @@ def test_the_end_of_a_key_says_what_it_deployed_and_an_admin_adopts_that(
     said = run("key", "revoke", "ci", "-y")
     assert (said.code, "deployments: greeter." in said.err, "kaon adopt NAME" in said.err) == (0, True, True), said.err
     said = run("adopt", "greeter")
-    assert (said.code, "answers for 'greeter'" in said.err) == (0, True), said.err
+    assert (said.code, "owns 'greeter'" in said.err) == (0, True), said.err
     assert json.loads(run("get", "deployment", "greeter", "-o", "json").out)["spec"]["owner"] != "ci"
 
 
@@ -280,7 +280,7 @@ def test_a_key_can_end_with_what_it_deployed(
     run("deploy", "greeter.py:Greeter", "--env", "GREETING=Hi")
     monkeypatch.delenv("KAON_KEY")
     asked = run("key", "revoke", "ci", "--with-deployments")
-    assert (asked.code, "delete these deployments: greeter" in asked.err) == (2, True), asked.err
+    assert (asked.code, "delete deployments greeter" in asked.err) == (2, True), asked.err
     assert run("key", "revoke", "ci", "--with-deployments", "-y").code == 0
     assert run("get", "deployment", "greeter").code == 3
 
@@ -288,7 +288,7 @@ def test_a_key_can_end_with_what_it_deployed(
 def test_gc_shows_what_may_go_and_asks(deployed: None, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(2):
         said = run("gc", "--dry-run")
-        assert (said.code, said.out.strip()) == (0, "Nothing may go now."), said.err
+        assert (said.code, said.out.strip()) == (0, "Nothing to delete."), said.err
     unused = UnusedArtifact(workspace="default", digest=f"sha256:{'a' * 64}", service="old", size_bytes=2048, used_at=1)
     found = Collected(artifacts=(unused,), keys=("default/ci",), rows={"events": 1200, "deleted": 0})
     left = [found.model_copy(update={"more": True}), found, Collected()]
@@ -385,7 +385,7 @@ def test_apply_shows_a_change_and_asks(world: Any, run: Run, project: Path) -> N
         ("kind: pod\nname: x\n", "kind"),
         ("kind: deployment\nname: UPPER\n", "name"),
         ("kind: deployment\nname: x\nrole: admin\n", "role"),
-        ("kind: deployment\nname: x\n", "names no source"),
+        ("kind: deployment\nname: x\n", "has no source"),
         ("kind: deployment\nname: x\nsource: greeter.py:Greeter\nspec: {scaling: {min: 5, max: 1}}\n", "scaling"),
         ("!!python/object/apply:os.system ['touch hacked']\n", "not YAML"),
     ],
@@ -517,10 +517,10 @@ def test_a_traceback_in_the_logs_is_lines(
 def test_following_ends_when_nobody_reads_though_nothing_comes() -> None:
     program = (
         "import threading\n"
-        "from kaon.cli.following import until_nobody_reads\n"
+        "from kaon.cli.shared.broken_pipe import until_reader_ends\n"
         "print('one', flush=True)\n"
         "try:\n"
-        "    with until_nobody_reads():\n"
+        "    with until_reader_ends():\n"
         "        threading.Event().wait(30)\n"
         "except BrokenPipeError:\n"
         "    raise SystemExit(7)\n"
