@@ -51,6 +51,9 @@ test: lint docs ## everything that must be green
 openapi: .venv/.run ## write docs/reference/openapi.json anew
 	$(BIN)/python -m kaon.api.openapi docs/reference/openapi.json
 
+words: .venv/.run ## write src/kaon/words/kaon.pot, every text that users read, anew
+	$(BIN)/python -m kaon.words
+
 bench-recommend: .venv/.run ## quality of the shop's recommendations, and their latency; QUICK=1 for a minute
 	@$(BIN)/python -m benchmarks.recommend
 
@@ -70,7 +73,7 @@ chaos: .venv/.dev ## the fault tests with many more kills: about an hour
 	KAON_CHAOS=1 $(BIN)/pytest -n 2 tests/properties
 	KAON_CHAOS=1 $(BIN)/pytest tests/e2e/test_canary.py tests/e2e/test_overload.py tests/integration/edge tests/integration/agent
 
-.PHONY: help install develop lock lint format docs run test openapi chaos
+.PHONY: help install develop lock lint format docs run test openapi words chaos
 .PHONY: bench-recommend bench-serving bench-batching bench-start
 
 bench-autoscale: .venv/.dev ## scaling laws on real load, by the simulator; TRACES=DIR, QUICK=1

@@ -24,6 +24,9 @@ from kaon.types.deployment import Scaling
 from kaon.types.kinds import KINDS
 from kaon.types.objective import Objective
 from kaon.types.service import Batch, EndpointSpec, ServiceSpec
+from kaon.words.__main__ import sources
+from kaon.words.catalogue import grouped
+from kaon.words.extract import extract
 
 HERE = Path(__file__).parent / "reference"
 
@@ -247,6 +250,21 @@ def kinds_page() -> str:
     return "\n".join(lines)
 
 
+def texts_page() -> str:
+    """Every text that a user may read, in groups, as `make words` finds them in the source."""
+    lines = [
+        "# Texts",
+        "",
+        "Every text that Kaon shows: errors and their hints, the command line, reasons of decisions, events and",
+        "conditions. `{name}` stands for a value. They are the ids of the catalogue `src/kaon/words/kaon.pot`, by",
+        "which texts are translated: [decision 11](../explanation/decisions/0011-one-catalogue-of-texts.md).",
+        "",
+    ]
+    for title, messages in grouped(extract(sources())).items():
+        lines += [f"## {title}", "", "````text", *(message.id.strip("\n") for message in messages), "````", ""]
+    return "\n".join(lines)
+
+
 PAGES = {
     "kinds": kinds_page,
     "types": types_page,
@@ -255,6 +273,7 @@ PAGES = {
     "metrics": metrics_page,
     "knobs": knobs_page,
     "commands": commands_page,
+    "texts": texts_page,
 }
 
 

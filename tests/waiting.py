@@ -8,16 +8,24 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-WITHIN_S = 60.0
+WITHIN_S = 180.0
 """Ends a test that would wait forever. Far beyond what anything takes on a busy machine: it says nothing of speed."""
-FIRST_S, EVERY_S = 0.0005, 0.02
-"""Between the first two looks, and between two later ones."""
+FIRST_S, EVERY_S, LONGEST_S = 0.0005, 0.02, 1.0
+"""Pause between the first two looks, between two later ones, and the longest one."""
+_PAUSE_PER_LOOK = 4.0
+"""A look that costs much is repeated less often: waiting must not take the processor from what is waited for."""
+
+
+def _pause(before_s: float, look_s: float) -> float:
+    """The pause after a look that took `look_s`; the one before it was `before_s`."""
+    return min(LONGEST_S, max(_PAUSE_PER_LOOK * look_s, min(2 * before_s, EVERY_S)))
 
 
 def eventually(look: Callable[[], Any], what: str = "", within_s: float = WITHIN_S) -> Any:
     """The first true value of `look`; what it raises counts as nothing seen."""
     deadline, last, pause_s = time.monotonic() + within_s, None, FIRST_S
     while True:
+        begin = time.monotonic()
         try:
             if seen := look():
                 return seen
@@ -26,14 +34,15 @@ def eventually(look: Callable[[], Any], what: str = "", within_s: float = WITHIN
             last = error
         if time.monotonic() > deadline:
             raise AssertionError(_late(within_s, what)) from last
+        pause_s = _pause(pause_s, time.monotonic() - begin)
         time.sleep(pause_s)
-        pause_s = min(2 * pause_s, EVERY_S)
 
 
 async def until(look: Callable[[], Any], what: str = "", within_s: float = WITHIN_S) -> Any:
     """The first true value of `look`, which may be a coroutine function. What it raises ends the wait."""
     deadline, pause_s = time.monotonic() + within_s, FIRST_S
     while True:
+        begin = time.monotonic()
         seen = look()
         if inspect.isawaitable(seen):
             seen = await seen
@@ -41,8 +50,8 @@ async def until(look: Callable[[], Any], what: str = "", within_s: float = WITHI
             return seen
         if time.monotonic() > deadline:
             raise AssertionError(_late(within_s, what))
+        pause_s = _pause(pause_s, time.monotonic() - begin)
         await asyncio.sleep(pause_s)
-        pause_s = min(2 * pause_s, EVERY_S)
 
 
 def _late(within_s: float, what: str) -> str:

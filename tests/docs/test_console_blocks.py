@@ -55,7 +55,7 @@ def try_out(step: Step, folder: Path, env: dict[str, str], port: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_commands_of_the_page_do_what_it_says(
     page: Path, tmp_path: Path, shell: dict[str, str], free_port: Callable[[], int]

@@ -16,7 +16,7 @@ from kaon.types.traffic import Sample
 
 from .world import World
 
-pytestmark = [pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.timeout(600)]
 
 MINUTES = 40
 

@@ -23,7 +23,7 @@ from kaon.errors import InvalidInput
 
 from .world import BIN, SERVICES, World, world
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(600)
 
 JSON = {"content-type": "application/json"}
 CASES: dict[str, tuple[int, str, str, dict[str, Any]]] = {

@@ -20,7 +20,7 @@ from .traffic import Account, traffic
 from .world import World
 
 CHAOS = int(os.environ.get("KAON_CHAOS", "0"))
-pytestmark = [pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.timeout(600)]
 
 SCORER = "/workspaces/default/deployments/scorer"
 CANARY = ("--canary", "20,50", "--step", "3s", "--set", "rollout.canary.min_calls=20")

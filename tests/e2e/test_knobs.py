@@ -7,7 +7,7 @@ from tests.waiting import eventually
 
 from .world import World
 
-pytestmark = [pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.timeout(600)]
 
 
 def answered(platform: World, calls: int = 12) -> tuple[set[int], set[int]]:

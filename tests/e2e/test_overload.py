@@ -16,7 +16,7 @@ from .world import World
 
 APP = Path(__file__).parents[2] / "benchmarks/overload/apps/scarce.py"
 BODIES: dict[str, object] = {"plain": {"text": "a"}, "batched": {"texts": ["a"]}}
-pytestmark = [pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.timeout(600)]
 
 
 def callers(world: World, endpoint: str, key: str, name: str = "", rps: float = 0.0) -> Callers:

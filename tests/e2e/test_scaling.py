@@ -8,7 +8,7 @@ from tests.waiting import eventually
 from .traffic import traffic
 from .world import World
 
-pytestmark = [pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.timeout(600)]
 
 WORKER = "/workspaces/default/deployments/worker"
 

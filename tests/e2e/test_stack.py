@@ -21,7 +21,7 @@ from kaon.stack.up import down, up
 
 from .world import World
 
-pytestmark = [pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.timeout(600)]
 
 
 def _started(platform: World, role: str) -> int:

@@ -39,7 +39,7 @@ from .traffic import Account, traffic
 from .world import World, world
 
 CHAOS = int(os.environ.get("KAON_CHAOS", "0"))
-pytestmark = [pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.timeout(1500)]
 
 SAFE, TRIED = Knobs(max_batch=1).named().version, Knobs(max_batch=8).named().version
 LOOK_S = 10.0
@@ -266,7 +266,7 @@ def test_a_twin_that_lies_gets_no_further_than_the_canary(trials: Trials) -> Non
 
 
 def test_what_was_promoted_and_spoils_two_minutes_goes_back_for_all(trials: Trials) -> None:
-    eventually(lambda: trials.status(PROMOTED)["tuning"]["probation"] is None, "it is taken back", 240)
+    eventually(lambda: trials.status(PROMOTED)["tuning"]["probation"] is None, "it is taken back", 600)
     trials.back(PROMOTED)
     entries = trials.world.get(f"{trials.path(PROMOTED)}/decisions?concern=tuning&limit=100")["items"]
     (entry,) = [entry for entry in entries if entry["figures"].get("kind") == "return"]

@@ -17,7 +17,7 @@ from kaon.store import open_store
 
 from .world import World, world
 
-pytestmark = [pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.timeout(600)]
 
 
 class Sleeper:

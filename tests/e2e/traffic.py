@@ -40,8 +40,15 @@ class Account:
         return self.outcomes["200"] / max(1, len(self.ended))
 
 
+MOST_AT_ONCE = 32
+"""Requests of one client that wait for their answers. With more of them than that a machine that is short of processors
+would answer ever fewer, and the clients would take all connections that the edge has."""
+PATIENCE_S = 60.0
+"""Until a request counts as lost: far beyond what any answer takes on a busy machine."""
+
+
 class Traffic:
-    """Requests at a fixed rate (open loop) from a thread of its own, until stopped."""
+    """Requests at a fixed rate from a thread of its own, until stopped; fewer when answers take long."""
 
     def __init__(
         self,
@@ -65,13 +72,13 @@ class Traffic:
 
     def stop(self) -> Account:
         self._stop.set()
-        self._thread.join(60)
+        self._thread.join(2 * PATIENCE_S)
         assert not self._thread.is_alive()
         return self.account
 
     async def _run(self) -> None:
-        limits = httpx2.Limits(max_connections=200, max_keepalive_connections=100)
-        async with httpx2.AsyncClient(headers=self.headers, timeout=15, limits=limits) as client:
+        limits = httpx2.Limits(max_connections=MOST_AT_ONCE, max_keepalive_connections=MOST_AT_ONCE)
+        async with httpx2.AsyncClient(headers=self.headers, timeout=PATIENCE_S, limits=limits) as client:
             begin, tasks = time.monotonic(), set()
             for number in itertools.count():
                 delay = begin + number / self.rps - time.monotonic()
@@ -79,6 +86,8 @@ class Traffic:
                     await lasts(delay)
                 if self._stop.is_set():
                     break
+                if len(tasks) >= MOST_AT_ONCE:
+                    continue
                 if self.marks_url and number % 5 == 0:
                     task = asyncio.create_task(self._mark(client, f"m{number}"))
                 elif self.streams_url and number % 40 == 0:

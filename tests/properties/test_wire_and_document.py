@@ -31,7 +31,6 @@ from typing_extensions import TypedDict
 
 import kaon
 from kaon.errors import BadAnswer, ConfigError
-from kaon.sdk import openapi
 from kaon.sdk.service import service_of
 
 EXAMPLES = 1000 if "KAON_CHAOS" in os.environ else 100
@@ -246,7 +245,7 @@ def strictly(text: bytes) -> Any:
 @given(st.lists(typed(), min_size=1, max_size=3), st.sampled_from(["POST", "GET"]))
 def test_every_example_in_the_document_is_accepted(drawn: list[Typed], method: str) -> None:
     service = service_with({f"p{n}": hint for n, (hint, _) in enumerate(drawn)}, str, method)
-    document = openapi.document(service)
+    document = service.openapi()
     signature = service.endpoints[0].signature
     operation = document["paths"]["/call"][method.lower()]
     strictly(json.dumps(document).encode())
@@ -264,7 +263,7 @@ def test_every_example_in_the_document_is_accepted(drawn: list[Typed], method: s
 def test_every_answer_fits_the_documented_schema(data: st.DataObject, drawn: Typed) -> None:
     hint, values = drawn
     service = service_with({}, hint, "POST")
-    document = openapi.document(service)
+    document = service.openapi()
     answer = data.draw(values)
     media_type, body = service.endpoints[0].signature.to_body(answer)
     content = document["paths"]["/call"]["post"]["responses"]["200"]["content"]
@@ -296,7 +295,7 @@ def test_a_number_that_is_not_finite_is_null_where_the_schema_allows_it_and_refu
 ) -> None:
     hint, values = drawn
     service = service_with({}, hint, "POST")
-    document = openapi.document(service)
+    document = service.openapi()
     answer = holed(data.draw(values), hole)
     try:
         media_type, body = service.endpoints[0].signature.to_body(answer)
@@ -316,7 +315,7 @@ def test_an_answer_can_be_sent_back_where_the_schema_of_the_parameter_takes_it(
     service = service_with({"value": hint}, hint, "POST")
     signature = service.endpoints[0].signature
     assume(signature.sole is None)
-    document = openapi.document(service)
+    document = service.openapi()
     sent = {"value": strictly(signature.to_json(data.draw(values)))}
     schema = document["paths"]["/call"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assume(schema_at(document, schema).is_valid(sent))

@@ -27,7 +27,8 @@ from kaon.types.key import Right, identity_name
 from kaon.types.kind import Verb
 from kaon.types.kinds import KINDS
 from kaon.types.model import Digest
-from kaon.types.plan import EdgeStatus, Plan, Report
+from kaon.types.place import PlaceHealth, PlaceState
+from kaon.types.plan import Plan, Report
 from kaon.types.replica import Phase, ReplicaSpec
 from kaon.types.resource import Cloud
 from kaon.types.traffic import Traffic, TrafficTaken
@@ -199,8 +200,8 @@ def _open(parts: ApiContext, workspace: str, name: str) -> str:
 def view_of(cloud: Cloud, caller: Caller, now: float) -> CloudView:
     """The cloud as `caller` sees it at `now`, epoch seconds."""
     status: CloudStatus = cloud.status
-    seen = () if status.report is None else status.report.replicas
-    visible = [r for r in seen if caller.standing.sees(r.workspace, r.deployment)]
+    report = status.report or Report(cloud=cloud.name)
+    visible = [r for r in report.replicas if caller.standing.sees(r.workspace, r.deployment)]
     return CloudView(
         name=cloud.name,
         driver=cloud.spec.driver,
@@ -210,7 +211,15 @@ def view_of(cloud: Cloud, caller: Caller, now: float) -> CloudView:
         phase=status.phase,
         reason=status.reason,
         cordoned=cloud.spec.cordoned,
-        edge=EdgeStatus() if status.report is None else status.report.edge,
+        edge=report.edge,
+        place=_place(status, report),
         replicas=len(visible),
         ready=0 if status.phase is CloudPhase.LOST else sum(r.phase is Phase.READY for r in visible),
     )
+
+
+def _place(status: CloudStatus, report: Report) -> PlaceHealth:
+    """The health that was reported last; of a lost cloud nothing is known."""
+    if status.phase is CloudPhase.LOST:
+        return PlaceHealth(state=PlaceState.UNAVAILABLE, reason=status.reason)
+    return report.place

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from kaon.cli.shared.notes import note
-from kaon.cli.shared.options import Deployment, WorkspaceOption, command, verbs
+from kaon.cli.shared.options import Deployment, WorkspaceOption, verb, verbs
 from kaon.cli.shared.remote import opened
 
 app = verbs()
 
 
-@command(app, "kaon adopt greeter")
+@verb(app, "kaon adopt greeter")
 def adopt(name: Deployment, workspace: WorkspaceOption = None) -> None:
     """Make your key the owner of a deployment whose owner's key has ended; for admins.
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from kaon.cli.shared.options import OutputOption, WorkspaceOption, command, verbs
+from kaon.cli.shared.options import OutputOption, WorkspaceOption, verb, verbs
 from kaon.cli.shared.output import Format, TableShape, page_columns, put, put_list
 from kaon.cli.shared.remote import opened
 from kaon.cli.shared.text import plain, since
@@ -24,7 +24,7 @@ _TABLE: TableShape[Advice] = TableShape(
 )
 
 
-@command(app, "kaon advise", "kaon advise greeter", "kaon advise -o json")
+@verb(app, "kaon advise", "kaon advise greeter", "kaon advise -o json")
 def advise(
     name: Annotated[str, typer.Argument(help="Only this deployment.", show_default=False)] = "",
     workspace: WorkspaceOption = None,

@@ -16,7 +16,7 @@ from kaon.api.views import DeploymentView, WorkspaceRequest
 from kaon.build.build import Built
 from kaon.cli.shared import artifacts, spec_changes
 from kaon.cli.shared.notes import ask, note
-from kaon.cli.shared.options import DryRun, NoWait, Timeout, WorkspaceOption, Yes, command, verbs
+from kaon.cli.shared.options import DryRun, NoWait, Timeout, WorkspaceOption, Yes, verb, verbs
 from kaon.cli.shared.output import put
 from kaon.cli.shared.remote import Remote, opened
 from kaon.cli.shared.rollout_wait import until_rolled_out
@@ -32,7 +32,7 @@ app = verbs()
 _LIMIT_BYTES = 2**20
 
 
-@command(app, "kaon apply -f kaon.yaml", "kaon apply -f kaon.yaml --dry-run", "kaon apply -f kaon.yaml -y --no-wait")
+@verb(app, "kaon apply -f kaon.yaml", "kaon apply -f kaon.yaml --dry-run", "kaon apply -f kaon.yaml -y --no-wait")
 def apply(
     file: Annotated[Path, typer.Option("-f", "--file", help="A YAML file of one or more documents.")],
     yes: Yes = False,

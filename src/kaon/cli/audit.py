@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kaon.cli.shared.options import OutputOption, WorkspaceOption, command, verbs
+from kaon.cli.shared.options import OutputOption, WorkspaceOption, verb, verbs
 from kaon.cli.shared.output import Format, TableShape, put_list
 from kaon.cli.shared.remote import opened
 from kaon.cli.shared.text import seconds, since
@@ -16,7 +16,7 @@ from kaon.types.audit import ActorKind, AuditRecord, Outcome
 app = verbs()
 
 
-@command(
+@verb(
     app,
     "kaon audit",
     "kaon audit greeter --since 7d",

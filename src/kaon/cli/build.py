@@ -10,14 +10,14 @@ import typer
 
 from kaon.cli.shared import artifacts
 from kaon.cli.shared.notes import note
-from kaon.cli.shared.options import Allow, Env, Include, OutputOption, Target, command, verbs
+from kaon.cli.shared.options import Allow, Env, Include, OutputOption, Target, verb, verbs
 from kaon.cli.shared.output import Format, document, put
 from kaon.cli.shared.text import pairs, plain, size
 
 app = verbs()
 
 
-@command(
+@verb(
     app,
     "kaon build greeter.py:Greeter",
     "kaon build greeter.py:Greeter --out /tmp -o json",

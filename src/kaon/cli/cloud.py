@@ -7,24 +7,33 @@ from typing import Annotated
 
 import typer
 
+from kaon.cli.describe import resource_page
 from kaon.cli.get import print_resources
 from kaon.cli.rm import delete
 from kaon.cli.shared import tables
-from kaon.cli.shared.options import OutputOption, Yes, command, group
-from kaon.cli.shared.output import Format, put_list
+from kaon.cli.shared.options import OutputOption, Yes, group, verb
+from kaon.cli.shared.output import Format, put, put_list
 from kaon.cli.shared.remote import opened
+from kaon.types.kinds import KINDS
 
-app = group("cloud", "List, cordon and delete clouds.")
+app = group("cloud", "List, describe, cordon and delete clouds.")
 _Name = Annotated[str, typer.Argument(help="The cloud's name.", show_default=False)]
 
 
-@command(app, "kaon cloud list", name="list")
+@verb(app, "kaon cloud list", name="list")
 def list_clouds(output: OutputOption = Format.TABLE) -> None:
-    """List clouds with their phase."""
+    """List clouds with their phase, and how much of each is in use."""
     print_resources("clouds", output)
 
 
-@command(app, "kaon cloud cordon paris")
+@verb(app, "kaon cloud describe local")
+def describe(name: _Name) -> None:
+    """Show a cloud: its phase, edge, capacity, health and events."""
+    with opened() as remote:
+        put(resource_page(remote, KINDS["cloud"], name))
+
+
+@verb(app, "kaon cloud cordon paris")
 def cordon(name: _Name) -> None:
     """Place no new deployments in a cloud.
 
@@ -33,13 +42,13 @@ def cordon(name: _Name) -> None:
     _set_cordoned(name, True)
 
 
-@command(app, "kaon cloud uncordon paris")
+@verb(app, "kaon cloud uncordon paris")
 def uncordon(name: _Name) -> None:
     """Place new deployments in a cloud again."""
     _set_cordoned(name, False)
 
 
-@command(app, "kaon cloud rm paris -y", name="rm")
+@verb(app, "kaon cloud rm paris -y", name="rm")
 def remove(name: _Name, yes: Yes = False) -> None:
     """Delete a cloud that is lost, and the keys of its agent.
 

@@ -10,7 +10,7 @@ import typer
 from kaon.cli.shared import contexts
 from kaon.cli.shared.contexts import LOCAL, Context
 from kaon.cli.shared.notes import note
-from kaon.cli.shared.options import OutputOption, command, group
+from kaon.cli.shared.options import OutputOption, group, verb
 from kaon.cli.shared.output import Format, document, put
 from kaon.cli.shared.text import plain, table
 from kaon.errors import InvalidInput, NotFound
@@ -26,7 +26,7 @@ class _Field(StrEnum):
     WORKSPACE = "workspace"
 
 
-@command(app, "kaon config show", "kaon config show -o json")
+@verb(app, "kaon config show", "kaon config show -o json")
 def show(output: OutputOption = Format.TABLE) -> None:
     """Show the context in use, its URL, files and folders."""
     settings, context, name = Settings(), contexts.in_use(), contexts.name_in_use()
@@ -46,7 +46,7 @@ def show(output: OutputOption = Format.TABLE) -> None:
         put(document(facts, output))
 
 
-@command(app, "kaon config list", name="list")
+@verb(app, "kaon config list", name="list")
 def list_contexts(output: OutputOption = Format.TABLE) -> None:
     """List contexts; a star marks the one in use."""
     stored, current = contexts.read(), contexts.name_in_use()
@@ -63,7 +63,7 @@ def list_contexts(output: OutputOption = Format.TABLE) -> None:
         put(document({name: context.model_dump(mode="json") for name, context in every.items()}, output))
 
 
-@command(app, "kaon config use production")
+@verb(app, "kaon config use production")
 def use(name: _Name) -> None:
     """Switch to a context; a new name creates one."""
     stored = contexts.read()
@@ -72,7 +72,7 @@ def use(name: _Name) -> None:
     note(f"Context '{name}' is in use." + (" Set its platform: kaon config set url URL" if is_new else ""))
 
 
-@command(
+@verb(
     app,
     "kaon config set workspace team-a",
     "kaon config set url https://ai.example.com",
@@ -90,7 +90,7 @@ def set_value(
     note(f"{field.value} of '{name}' is now {value or 'unset'}.")
 
 
-@command(app, "kaon config rm production", name="rm")
+@verb(app, "kaon config rm production", name="rm")
 def remove(name: _Name) -> None:
     """Delete a context."""
     stored = contexts.read()

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from kaon.api.views import DeploymentView, RevisionState
 from kaon.cli import advise
 from kaon.cli.shared import tables
-from kaon.cli.shared.options import WorkspaceOption, command, verbs
+from kaon.cli.shared.options import WorkspaceOption, verb, verbs
 from kaon.cli.shared.output import Format, TableShape, document, put, terminal_columns
 from kaon.cli.shared.remote import Remote, opened
 from kaon.cli.shared.text import folded, plain, since, stamp, table
@@ -38,7 +38,7 @@ _AT_REST = {
 }
 
 
-@command(app, "kaon describe greeter", "kaon describe cloud local")
+@verb(app, "kaon describe greeter", "kaon describe cloud local")
 def describe(
     first: Annotated[str, typer.Argument(metavar="[KIND] NAME", help="Default kind: deployment.", show_default=False)],
     second: Annotated[str, typer.Argument(hidden=True)] = "",
@@ -50,11 +50,15 @@ def describe(
         if kind.name == "deployment":
             put(_deployment(remote, name))
             return
-        if Verb.GET not in kind.rights:
-            raise InvalidInput(f"A {kind.name} cannot be described.", hint=f"Try: kaon get {kind.plural} -o yaml")
-        view = remote.resource(kind, name)
-        events = remote.events(kind.name, view.name, _EVENTS)
-        put(page_by_kind(kind, view, events, time.time(), terminal_columns()))
+        put(resource_page(remote, kind, name))
+
+
+def resource_page(remote: Remote, kind: Kind, name: str) -> str:
+    """A resource of a kind without a page of its own."""
+    if Verb.GET not in kind.rights:
+        raise InvalidInput(f"A {kind.name} cannot be described.", hint=f"Try: kaon get {kind.plural} -o yaml")
+    view = remote.resource(kind, name)
+    return page_by_kind(kind, view, remote.events(kind.name, view.name, _EVENTS), time.time(), terminal_columns())
 
 
 def _deployment(remote: Remote, name: str) -> str:

@@ -39,7 +39,7 @@ app = options.verbs()
 _STOP_S = 10.0
 
 
-@options.command(app, "kaon dev greeter.py:Greeter", "kaon dev greeter.py:Greeter --port 9000 --env GREETING=Hi")
+@options.verb(app, "kaon dev greeter.py:Greeter", "kaon dev greeter.py:Greeter --port 9000 --env GREETING=Hi")
 def dev(
     target: options.Target,
     port: Annotated[int, typer.Option(help="The port, on this machine only.", min=1, max=65535)] = 8000,

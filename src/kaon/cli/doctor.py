@@ -18,14 +18,16 @@ import typer
 from uv import find_uv_bin
 
 from kaon.cli.platform import PROCESSES
-from kaon.cli.shared.options import TRUST, OutputOption, command, verbs
+from kaon.cli.shared.options import TRUST, OutputOption, verb, verbs
 from kaon.cli.shared.output import Format, TableShape, put_list
 from kaon.cli.shared.remote import opened
 from kaon.cli.shared.text import age, plain, size
 from kaon.errors import KaonError
 from kaon.processes import is_held
 from kaon.settings import Settings
+from kaon.types.kinds.cloud import CloudView, capacity
 from kaon.types.model import Model
+from kaon.types.place import PlaceState
 
 app = verbs()
 _FREE_BYTES_FAIL, _FREE_BYTES_WARN = 200 * 10**6, 2 * 10**9
@@ -34,7 +36,7 @@ _CLOCK_S = 5.0
 _PYTHON = (3, 11)
 
 
-@command(app, "kaon doctor", "kaon doctor -o json")
+@verb(app, "kaon doctor", "kaon doctor -o json")
 def doctor(output: OutputOption = Format.TABLE) -> None:
     """Check this machine and its platform; each finding has the next command."""
     results = examine(Settings())
@@ -190,6 +192,23 @@ def api(settings: Settings) -> CheckResult:
     return _ok("api", f"answers as {me.role} in {1000 * took_s:.0f} ms")
 
 
+def clouds(settings: Settings) -> CheckResult:
+    """Whether the places of all clouds are healthy, and how much of each is in use."""
+    if not is_held(settings.run_dir / "server.lock"):
+        return _warn("clouds", "The server does not run.", "kaon up")
+    with opened() as remote:
+        return of_clouds(remote.clouds())
+
+
+def of_clouds(found: Sequence[CloudView]) -> CheckResult:
+    """The first cloud whose place is not healthy, else the capacity of all."""
+    for cloud in found:
+        if cloud.place.state is not PlaceState.OK:
+            cause = f"{cloud.name} is {cloud.place.state}: {plain(cloud.place.reason or 'no reason was given')}"
+            return _warn("clouds", cause, f"kaon cloud describe {cloud.name}")
+    return _ok("clouds", "; ".join(f"{cloud.name}: {capacity(cloud)} in use" for cloud in found) or "none has joined")
+
+
 def clock(settings: Settings) -> CheckResult:
     """Whether the clock is not behind the platform's files."""
     ahead_s = 0.0
@@ -214,6 +233,7 @@ CHECKS: tuple[Callable[[Settings], CheckResult], ...] = (
     sockets,
     processes,
     api,
+    clouds,
 )
 
 _TABLE: TableShape[CheckResult] = TableShape(

@@ -9,7 +9,7 @@ import typer
 
 from kaon.cli.get import print_changes
 from kaon.cli.shared import tables
-from kaon.cli.shared.options import OutputOption, WorkspaceOption, command, verbs
+from kaon.cli.shared.options import OutputOption, WorkspaceOption, verb, verbs
 from kaon.cli.shared.output import Format, put_list
 from kaon.cli.shared.remote import opened
 from kaon.cli.shared.text import seconds
@@ -18,7 +18,7 @@ from kaon.types.kinds import KINDS, kind_named
 app = verbs()
 
 
-@command(app, "kaon events", "kaon events greeter --limit 20", "kaon events -f --since 10m")
+@verb(app, "kaon events", "kaon events greeter --limit 20", "kaon events -f --since 10m")
 def events(
     name: Annotated[str, typer.Argument(help="Only events of the resource with this name.", show_default=False)] = "",
     kind: Annotated[str, typer.Option(help="Only events of resources of this kind.")] = "",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from kaon.cli.shared.notes import ask, note
-from kaon.cli.shared.options import DryRun, OutputOption, Yes, command, verbs
+from kaon.cli.shared.options import DryRun, OutputOption, Yes, verb, verbs
 from kaon.cli.shared.output import Format, document, put
 from kaon.cli.shared.remote import opened
 from kaon.cli.shared.text import plain, since, size, table
@@ -15,7 +15,7 @@ app = verbs()
 _ROWS = {"events": "old events", "decisions": "decisions of deleted deployments", "traffic": "minutes of traffic"}
 
 
-@command(app, "kaon gc --dry-run", "kaon gc -y")
+@verb(app, "kaon gc --dry-run", "kaon gc -y")
 def gc(yes: Yes = False, dry_run: DryRun = False, output: OutputOption = Format.TABLE) -> None:
     """Show what nothing refers to any more, and delete it.
 

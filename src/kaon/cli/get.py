@@ -12,7 +12,7 @@ import typer
 
 from kaon.cli.shared import tables
 from kaon.cli.shared.broken_pipe import until_reader_ends
-from kaon.cli.shared.options import WorkspaceOption, command, verbs
+from kaon.cli.shared.options import WorkspaceOption, verb, verbs
 from kaon.cli.shared.output import Format, TableShape, document, put, put_list, put_one
 from kaon.cli.shared.remote import Remote, opened
 from kaon.cli.shared.text import json_safe, pairs, plain, table
@@ -37,7 +37,7 @@ class _GetFormat(StrEnum):
     NAME = "name"
 
 
-@command(
+@verb(
     app,
     "kaon get deployments",
     "kaon get deployment greeter -o yaml",

@@ -12,7 +12,7 @@ from kaon.api.views import KeyRequest
 from kaon.cli.get import print_resources
 from kaon.cli.rm import revoke_key
 from kaon.cli.shared.notes import note
-from kaon.cli.shared.options import TRUST, OutputOption, WorkspaceOption, Yes, command, group
+from kaon.cli.shared.options import TRUST, OutputOption, WorkspaceOption, Yes, group, verb
 from kaon.cli.shared.output import Format, document, put
 from kaon.cli.shared.remote import opened
 from kaon.cli.shared.spec_changes import request_of
@@ -34,7 +34,7 @@ class _Priority(StrEnum):
     HIGH = "high"
 
 
-@command(
+@verb(
     app,
     "kaon key create web --role caller --deployment greeter --expires 90d",
     "kaon key create ci --role editor",
@@ -71,21 +71,19 @@ def create(
         put(document(created.model_dump(mode="json"), output))
         return
     put(plain(created.name if output is Format.NAME else created.key))  # alone, so that it can be piped
-    first = "" if priority is _Priority.NORMAL else f", {priority} priority"
-    until = f" It ends {stamp(created.expires_at)}." if created.expires_at else ""
-    note(
-        f"Key '{name}', role {role}{first}. It is shown only once; store it safely.{until} "
-        f"Revoke it: kaon key revoke {name}"
-    )
+    note(f"Key '{name}' has role {role} and {priority} priority. It is shown only once; store it safely.")
+    if created.expires_at:
+        note(f"It ends {stamp(created.expires_at)}.")
+    note(f"Revoke it: kaon key revoke {name}")
 
 
-@command(app, "kaon key list", "kaon key list -o json", name="list")
+@verb(app, "kaon key list", "kaon key list -o json", name="list")
 def list_keys(workspace: WorkspaceOption = None, output: OutputOption = Format.TABLE) -> None:
     """List keys, without the keys themselves."""
     print_resources("keys", output, workspace)
 
 
-@command(app, "kaon key revoke web", "kaon key revoke ci --with-deployments")
+@verb(app, "kaon key revoke web", "kaon key revoke ci --with-deployments")
 def revoke(
     name: Annotated[str, typer.Argument(help="The key.", show_default=False)],
     with_deployments: Annotated[

@@ -9,7 +9,7 @@ import typer
 
 from kaon import log
 from kaon.cli.shared.broken_pipe import until_reader_ends
-from kaon.cli.shared.options import Deployment, OutputOption, WorkspaceOption, command, verbs
+from kaon.cli.shared.options import Deployment, OutputOption, WorkspaceOption, verb, verbs
 from kaon.cli.shared.output import Format, put
 from kaon.cli.shared.remote import opened
 from kaon.cli.shared.text import plain, seconds
@@ -17,7 +17,7 @@ from kaon.cli.shared.text import plain, seconds
 app = verbs()
 
 
-@command(
+@verb(
     app,
     "kaon logs greeter",
     "kaon logs greeter -f --grep ERROR",

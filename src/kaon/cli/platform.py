@@ -7,7 +7,7 @@ import webbrowser
 
 from kaon.cli.shared import contexts, tables
 from kaon.cli.shared.notes import note
-from kaon.cli.shared.options import Deployment, OutputOption, WorkspaceOption, command, verbs
+from kaon.cli.shared.options import Deployment, OutputOption, WorkspaceOption, verb, verbs
 from kaon.cli.shared.output import Format, document, put
 from kaon.cli.shared.progress import Progress
 from kaon.cli.shared.remote import opened
@@ -33,7 +33,7 @@ class PlatformProcess(Model):
     memory_bytes: int = 0
 
 
-@command(
+@verb(
     app,
     "kaon up",
     "KAON_PORT=9090 KAON_HOME=/srv/kaon kaon up",
@@ -50,7 +50,7 @@ def up() -> None:
     note(f"Key: {settings.admin_key_file}. Next: kaon deploy FILE.py:CLASS")
 
 
-@command(app, "kaon down")
+@verb(app, "kaon down")
 def down() -> None:
     """Stop the platform on this machine, with all its replicas."""
     from kaon.stack.up import down as stop
@@ -61,7 +61,7 @@ def down() -> None:
     note(f"Kaon has stopped. Its data stays in {settings.home}.")
 
 
-@command(app, "kaon status", "kaon status -o json")
+@verb(app, "kaon status", "kaon status -o json")
 def status(output: OutputOption = Format.TABLE) -> None:
     """Show the platform's processes on this machine, and its clouds."""
     settings = Settings()
@@ -91,7 +91,7 @@ def status(output: OutputOption = Format.TABLE) -> None:
         put(document(members, output))
 
 
-@command(app, "kaon open greeter", name="open")
+@verb(app, "kaon open greeter", name="open")
 def open_page(name: Deployment, workspace: WorkspaceOption = None) -> None:
     """Open a deployment's page in a browser, and print its URL."""
     with opened(workspace) as remote:

@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from kaon.cli.shared import tables
-from kaon.cli.shared.options import OutputOption, WorkspaceOption, command, verbs
+from kaon.cli.shared.options import OutputOption, WorkspaceOption, verb, verbs
 from kaon.cli.shared.output import Format, put, put_list, table_text, terminal_columns
 from kaon.cli.shared.remote import opened
 
 app = verbs()
 
 
-@command(app, "kaon ps", "kaon ps greeter -o json")
+@verb(app, "kaon ps", "kaon ps greeter -o json")
 def ps(
     name: Annotated[str, typer.Argument(help="Only this deployment.", show_default=False)] = "",
     workspace: WorkspaceOption = None,

@@ -11,7 +11,7 @@ import typer
 
 from kaon.api.views import DeploymentView
 from kaon.cli.shared.notes import ask, note
-from kaon.cli.shared.options import NoWait, WorkspaceOption, Yes, command, verbs
+from kaon.cli.shared.options import NoWait, WorkspaceOption, Yes, verb, verbs
 from kaon.cli.shared.progress import Progress
 from kaon.cli.shared.remote import Remote, opened
 from kaon.cli.shared.text import plain, size
@@ -24,7 +24,7 @@ _DRAIN_S = 120.0
 _POLL_S = 0.2
 
 
-@command(
+@verb(
     app,
     "kaon rm greeter",
     "kaon rm deployment greeter -y",

@@ -8,7 +8,7 @@ import typer
 
 from kaon.cli.shared import spec_changes
 from kaon.cli.shared.notes import note
-from kaon.cli.shared.options import Deployment, DryRun, NoWait, Timeout, WorkspaceOption, Yes, command, verbs
+from kaon.cli.shared.options import Deployment, DryRun, NoWait, Timeout, WorkspaceOption, Yes, verb, verbs
 from kaon.cli.shared.output import put
 from kaon.cli.shared.remote import opened
 from kaon.cli.shared.replica_bounds import ReplicaBounds, with_bounds
@@ -20,7 +20,7 @@ from kaon.types.deployment import ScalingLawName
 app = verbs()
 
 
-@command(
+@verb(
     app,
     "kaon scale greeter 3",
     "kaon scale greeter --min 1 --max 5",

@@ -11,7 +11,7 @@ import typer
 from kaon.cli.get import print_resources
 from kaon.cli.rm import delete
 from kaon.cli.shared.notes import note
-from kaon.cli.shared.options import OutputOption, WorkspaceOption, Yes, command, group
+from kaon.cli.shared.options import OutputOption, WorkspaceOption, Yes, group, verb
 from kaon.cli.shared.output import Format
 from kaon.cli.shared.remote import opened
 from kaon.cli.shared.text import plain
@@ -21,7 +21,7 @@ app = group("secret", "Set, list and delete secrets.")
 _Name = Annotated[str, typer.Argument(help="The secret's name.", show_default=False)]
 
 
-@command(app, "kaon secret set search-token", "kaon secret set search-token < token.txt", name="set")
+@verb(app, "kaon secret set search-token", "kaon secret set search-token < token.txt", name="set")
 def set_secret(name: _Name, workspace: WorkspaceOption = None) -> None:
     """Set a secret; its value is typed hidden, or read from standard input.
 
@@ -40,13 +40,13 @@ def set_secret(name: _Name, workspace: WorkspaceOption = None) -> None:
         note(f"Give the value to running replicas: kaon rollout restart {deployment}")
 
 
-@command(app, "kaon secret list", name="list")
+@verb(app, "kaon secret list", name="list")
 def list_secrets(workspace: WorkspaceOption = None, output: OutputOption = Format.TABLE) -> None:
     """List secrets, without their values."""
     print_resources("secrets", output, workspace)
 
 
-@command(app, "kaon secret rm search-token -y", name="rm")
+@verb(app, "kaon secret rm search-token -y", name="rm")
 def remove(name: _Name, yes: Yes = False, workspace: WorkspaceOption = None) -> None:
     """Delete a secret that no deployment uses."""
     delete("secret", name, workspace, yes=yes)

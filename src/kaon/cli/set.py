@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from kaon.cli.shared import assignments, spec_changes
-from kaon.cli.shared.options import Deployment, DryRun, NoWait, Timeout, WorkspaceOption, Yes, command, verbs
+from kaon.cli.shared.options import Deployment, DryRun, NoWait, Timeout, WorkspaceOption, Yes, verb, verbs
 from kaon.cli.shared.output import put
 from kaon.cli.shared.remote import opened
 from kaon.cli.shared.rollout_wait import print_after_rollout
@@ -16,7 +16,7 @@ from kaon.cli.shared.text import seconds
 app = verbs()
 
 
-@command(
+@verb(
     app,
     "kaon set greeter objective.latency_s=0.2",
     "kaon set greeter template.resources.memory_bytes=512MiB",

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 from kaon.cli.shared import charts
 from kaon.cli.shared.assignments import assign
 from kaon.cli.shared.notes import note
-from kaon.cli.shared.options import Deployment, OutputOption, WorkspaceOption, command, verbs
+from kaon.cli.shared.options import Deployment, OutputOption, WorkspaceOption, verb, verbs
 from kaon.cli.shared.output import Format, document, put
 from kaon.cli.shared.progress import Progress
 from kaon.cli.shared.remote import Remote, opened
@@ -56,7 +56,7 @@ class SimulationRequest(Model):
     service: PredictedFigures
 
 
-@command(
+@verb(
     app,
     "kaon simulate greeter --set scaling.max=5",
     "kaon simulate greeter --trace day.csv",

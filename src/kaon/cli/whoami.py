@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kaon.cli.shared.options import OutputOption, command, verbs
+from kaon.cli.shared.options import OutputOption, verb, verbs
 from kaon.cli.shared.output import Format, document, put
 from kaon.cli.shared.remote import opened
 from kaon.cli.shared.text import plain, stamp, table
@@ -10,7 +10,7 @@ from kaon.cli.shared.text import plain, stamp, table
 app = verbs()
 
 
-@command(app, "kaon whoami", "kaon whoami -o json")
+@verb(app, "kaon whoami", "kaon whoami -o json")
 def whoami(output: OutputOption = Format.TABLE) -> None:
     """Show the rights of the key in use."""
     with opened() as remote:

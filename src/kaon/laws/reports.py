@@ -58,6 +58,7 @@ def accepted(report: Report, plan: Plan, before: Report | None) -> tuple[Report,
             refused={name: why[:TEXT_MOST] for name, why in refused.items()},
             address=report.edge.address[:TEXT_MOST],
         ),
+        place=report.place.model_copy(update={"reason": report.place.reason[:TEXT_MOST]}),
         held={name: min(count, HELD_MOST) for name, count in held.items() if count > 0},
         refusals={name: _ids(ids) for name, ids in refusals.items()},
     )

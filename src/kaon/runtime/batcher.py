@@ -222,7 +222,7 @@ class BatchLane(Lane):
         if self._stepper is None:
             self._worker.run(partial(call.context().run, self._handler, **arguments), done)
             return
-        task = self._stepper.start(self._handler(**arguments), call, done)
+        task = self._stepper.start(self._handler(**arguments), call.context(), done)
         work.stop = task.cancel if task is not None else None
 
     def _served(self, work: _Batch, parts: list[RowSlice], value: Any, error: BaseException | None) -> None:

@@ -12,18 +12,32 @@ import logging
 import time
 from collections.abc import Callable
 from contextvars import Context
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from kaon import context
 from kaon.errors import DeadlineExceeded, Unavailable
+from kaon.runtime.inflight import Flights
+from kaon.runtime.turns import Turn
 from kaon.types.flight import UNLIMITED_S
-
-if TYPE_CHECKING:
-    from kaon.runtime.call_queue import Turn
-    from kaon.runtime.lane import Lane
-    from kaon.types.key import Grant
+from kaon.types.key import Grant
 
 _log = logging.getLogger("kaon.runtime")
+
+
+class SlotOwner(Protocol):
+    """What a call needs of its lane."""
+
+    flights: Flights
+    new_context: Callable[[], Context]
+
+    def left(self, call: Call) -> None:
+        """The call has ended."""
+
+    def abandoned(self, call: Call) -> None:
+        """The caller disconnected while the call was queued."""
+
+    def release(self, began_at: float) -> None:
+        """A slot that was taken at `began_at` is free."""
 
 
 class Call:
@@ -55,7 +69,7 @@ class Call:
     """Where it is noted as in flight, from the moment when it has a slot; see `kaon.runtime.inflight`."""
     _timer: asyncio.TimerHandle | None = None
 
-    def __init__(self, lane: Lane, grant: Grant, request_id: str, timeout_s: float | None) -> None:
+    def __init__(self, lane: SlotOwner, grant: Grant, request_id: str, timeout_s: float | None) -> None:
         self.lane = lane
         self.grant = grant
         """Whose call it is, and with which priority."""

@@ -266,7 +266,7 @@ class AsyncLane(Lane):
         self._stepper = stepper
 
     def _run(self, call: Call) -> None:
-        task = self._stepper.start(self._handler(**call.arguments), call, call.settle)
+        task = self._stepper.start(self._handler(**call.arguments), call.context(), call.settle)
         if task is not None and not call.ended:
             call.on_cancel = task.cancel
             call.arm(self._loop)

@@ -22,7 +22,6 @@ from kaon.runtime.routes import Routes, routes
 from kaon.runtime.sampling import Sampler
 from kaon.runtime.steps import Stepper
 from kaon.runtime.threads import Worker
-from kaon.sdk import openapi
 from kaon.sdk.endpoint import Endpoint
 from kaon.sdk.service import Service
 from kaon.types.knobs import AS_THE_CLASS_SAYS, Knobs
@@ -124,7 +123,7 @@ class Serving:
         """The OpenAPI document as JSON."""
         if self._openapi is None:
             assert self.service is not None
-            document = openapi.document(self.service, server=self._prefix.rstrip("/") or "/")
+            document = self.service.openapi(self._prefix.rstrip("/") or "/")
             self._openapi = json.dumps(document, ensure_ascii=False).encode()
         return self._openapi
 

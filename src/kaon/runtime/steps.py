@@ -17,7 +17,6 @@ from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from typing import Any
 
-from kaon.runtime.call import Call
 from kaon.runtime.threads import DoneCallback
 
 
@@ -115,12 +114,13 @@ class Stepper:
         self._loop = loop
         self._spare = _Spare(loop)
 
-    def start(self, coroutine: Coroutine[Any, Any, Any], call: Call, done: DoneCallback) -> asyncio.Task[None] | None:
-        """Run `coroutine` for `call`; `done` gets its value or error, before this returns if it never waits.
+    def start(
+        self, coroutine: Coroutine[Any, Any, Any], context: Context, done: DoneCallback
+    ) -> asyncio.Task[None] | None:
+        """Run `coroutine` in `context`; `done` gets its value or error, before this returns if it never waits.
 
         Answers the task in which the rest runs, or None when there is no rest.
         """
-        context = call.context()
         spare, outer = self._spare, asyncio.current_task(self._loop)
         if outer is not None:
             _leave_task(self._loop, outer)

@@ -7,7 +7,7 @@ Extensions: `x-kaon` on an operation says what OpenAPI has no word for (kind, id
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic_core import from_json
 
@@ -32,9 +32,6 @@ from kaon.sdk.signature import JSON
 from kaon.types.media import OCTET_STREAM, Audio, Image
 from kaon.types.service import EndpointKind
 
-if TYPE_CHECKING:
-    from kaon.sdk.service import Service
-
 VERSION = "3.1.0"
 SSE = "text/event-stream"
 NDJSON = "application/x-ndjson"
@@ -55,14 +52,16 @@ Schemas = Mapping[tuple[str, str], dict[str, Any]]
 """(endpoint, parameter or 'return') -> JSON schema."""
 
 
-def document(service: Service, *, server: str = "/") -> dict[str, Any]:
-    """The deployment's OpenAPI document; `server` is the URL or path under which callers see it."""
-    schemas, components = _schemas(service.endpoints)
+def document(
+    name: str, endpoints: tuple[Endpoint, ...], *, summary: str = "", description: str = "", server: str = "/"
+) -> dict[str, Any]:
+    """A deployment's OpenAPI document; `server` is the URL or path under which callers see it."""
+    schemas, components = _schemas(endpoints)
     paths: dict[str, dict[str, Any]] = {}
-    for endpoint in service.endpoints:
+    for endpoint in endpoints:
         operation = _operation(endpoint, schemas, components)
         paths.setdefault(endpoint.spec.path, {})[endpoint.spec.method.lower()] = operation
-    about = {"title": service.name, "version": "1", "summary": service.summary, "description": service.description}
+    about = {"title": name, "version": "1", "summary": summary, "description": description}
     return {
         "openapi": VERSION,
         "info": {key: text for key, text in about.items() if text},

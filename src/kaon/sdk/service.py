@@ -76,7 +76,13 @@ class Service:
             loop=self.loop,
             requirements=self.requirements,
             uses=self.uses,
-            openapi=openapi.document(self),
+            openapi=self.openapi(),
+        )
+
+    def openapi(self, server: str = "/") -> dict[str, Any]:
+        """Its OpenAPI document; `server` is the URL or path under which callers see it."""
+        return openapi.document(
+            self.name, self.endpoints, summary=self.summary, description=self.description, server=server
         )
 
     def mounted(self, instance: Any) -> dict[str, Any]:

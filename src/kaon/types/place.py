@@ -25,9 +25,9 @@ class PlaceState(OpenEnum):
 class Capacity(Model):
     """An amount of what workloads are promised."""
 
-    cpus: float = 0.0
-    memory_bytes: int = 0
-    gpus: int = 0
+    cpus: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    memory_bytes: int = Field(default=0, ge=0)
+    gpus: int = Field(default=0, ge=0)
 
 
 class PlaceHealth(Model):

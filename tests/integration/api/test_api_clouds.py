@@ -69,6 +69,20 @@ async def test_replicas_of_a_lost_cloud_are_of_unknown_phase(world: World) -> No
         assert (cloud["phase"], cloud["ready"], cloud["replicas"] > 0) == ("Lost", 0, True)
 
 
+async def test_a_cloud_shows_the_health_of_its_place_until_it_is_lost(world: World) -> None:
+    agent_key = await world.key("agent-local", Role.AGENT, cloud="local")
+    place = {"state": "degraded", "reason": "No disk.", "used": {"cpus": 1.0}, "free": {"cpus": 3.0}}
+    await put_into(world, CloudPhase.READY)
+    async with world.client(agent_key) as agent:
+        assert (await agent.post("/clouds/local/report", json={"cloud": "local", "place": place})).status_code == 204
+    async with world.client(world.keys["root"]) as root:
+        shown = (await root.get("/clouds/local")).json()["place"]
+        assert (shown["state"], shown["reason"], shown["free"]["cpus"]) == ("degraded", "No disk.", 3.0)
+        await put_into(world, CloudPhase.LOST)
+        lost = (await root.get("/clouds/local")).json()["place"]
+        assert (lost["state"], lost["used"], lost["free"]) == ("unavailable", None, None)
+
+
 async def test_a_report_leaves_the_phase_to_the_control_plane(world: World) -> None:
     agent_key = await world.key("agent-local", Role.AGENT, cloud="local")
     await put_into(world, CloudPhase.LOST)

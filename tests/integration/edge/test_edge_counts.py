@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx2
+from tests.figures import Stopwatch
 from tests.waiting import lasts, until
 
 from kaon.agent.traffic.sampling import TrafficHistory, TrafficReading, step
@@ -149,12 +150,14 @@ async def test_calls_in_flight_are_counted_and_those_whose_caller_leaves_arrived
 async def test_latencies_are_in_the_buckets_of_samples(world: World) -> None:
     await world.replica("a", _app)
     counter = await _counter(world)
+    watch = Stopwatch()
     await asyncio.gather(*(world.client.post("/shop/tenth") for _ in range(20)))
+    longest_s = min(bound for bound in LATENCY_BOUNDS_S if bound >= watch.seconds)
     found = await counter.until(lambda all_: sum((all_.latency or {}).values()) == 20)
     assert len(next(iter((await world.edge.counts()).clusters.values())).latency) == len(LATENCY_BOUNDS_S) + 1
     median = quantile(found.latency, 0.5)
     assert median is not None
-    assert 0.09 < median < 0.2
+    assert 0.09 < median <= longest_s
 
 
 async def test_an_edge_that_was_killed_counts_on_from_zero(world: World) -> None:

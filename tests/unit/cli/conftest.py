@@ -30,7 +30,6 @@ from kaon.cli.shared.rollout_wait import until_rolled_out
 from kaon.clock import SystemClock
 from kaon.drivers.port import LogLine
 from kaon.errors import Conflict, NotFound
-from kaon.sdk import openapi
 from kaon.sdk.service import service_of
 from kaon.settings import Settings
 from kaon.store.blobs import FileBlobs
@@ -266,7 +265,7 @@ def _edge() -> Starlette:
     """What callers reach: one deployment, behind its prefix."""
 
     async def document(request: Request) -> JSONResponse:
-        return JSONResponse(openapi.document(service_of(Greeter)))
+        return JSONResponse(service_of(Greeter).openapi())
 
     async def greet(request: Request) -> JSONResponse:
         if request.headers.get("authorization") != f"Bearer {KEY}":

@@ -15,7 +15,6 @@ import kaon
 from kaon.cli.call import values
 from kaon.client.operation import Operation, operations
 from kaon.errors import InvalidInput
-from kaon.sdk import openapi
 from kaon.sdk.service import service_of
 
 
@@ -62,7 +61,7 @@ class Api:
         return item_id
 
 
-OPERATIONS = operations(openapi.document(service_of(Api)))
+OPERATIONS = operations(service_of(Api).openapi())
 TAKE = OPERATIONS["take"]
 
 

@@ -47,6 +47,7 @@ from kaon.types.event import Event, EventLevel
 from kaon.types.journal import JournalEntry
 from kaon.types.key import Role
 from kaon.types.objective import Objective
+from kaon.types.place import Capacity, PlaceHealth, PlaceState
 from kaon.types.plan import EdgeStatus
 from kaon.types.replica import Phase, ReplicaStatus
 from kaon.types.service import ServiceSpec
@@ -219,6 +220,25 @@ THINGS: dict[str, tuple[list[Any], TableShape[Any]]] = {
                 seen_at=NOW - 2,
                 connected=True,
                 edge=EdgeStatus(running=True),
+                place=PlaceHealth(
+                    used=Capacity(cpus=1.5, memory_bytes=320 * 2**20), free=Capacity(cpus=30.5, memory_bytes=15 * 2**30)
+                ),
+                replicas=3,
+                ready=2,
+            ),
+            CloudView(
+                name="full",
+                driver="process",
+                edge_url="http://10.0.0.7:8080",
+                seen_at=NOW - 2,
+                connected=True,
+                edge=EdgeStatus(running=True),
+                place=PlaceHealth(
+                    state=PlaceState.DEGRADED,
+                    reason="The disk has 12 MiB left.",
+                    used=Capacity(cpus=64, memory_bytes=2**36, gpus=2),
+                    free=Capacity(),
+                ),
                 replicas=3,
                 ready=2,
             ),

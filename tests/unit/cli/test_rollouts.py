@@ -143,8 +143,9 @@ def test_a_comparison_shows_where_answers_differ() -> None:
         examples=(example,),
     )
     assert shadow_page("shop", report, 100).splitlines() == [
-        "Revision 2 gets copies of 10 % of the calls of shop, for 1m.",
+        "Revision 2 gets copies of 10 % of the calls of shop.",
         "  compared 100: 90 equal, 10 (10 %) different; 1 without the caller's answer",
+        "  started 1m ago",
         "",
         "DIFFERENT AT    CALLS",
         "score scores[]  10",

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.waiting import eventually
 
+from kaon.api.views import CloudView
 from kaon.cli import doctor
 from kaon.cli.shared import contexts
 from kaon.cli.shared.text import age, folded, json_safe, pairs, plain, seconds, size, table, width
@@ -26,6 +27,8 @@ from kaon.client.platform import PlatformClient
 from kaon.errors import BadAnswer, ConfigError, DeadlineExceeded, InvalidInput, KaonError, Unavailable
 from kaon.settings import Settings
 from kaon.types.model import Model
+from kaon.types.place import Capacity, PlaceHealth, PlaceState
+from kaon.types.plan import EdgeStatus
 
 Run = Any
 
@@ -196,6 +199,22 @@ def test_a_check_that_fails_itself_is_a_finding(kaon_home: Path) -> None:
         raise Unavailable("gone", hint="kaon up")
 
     assert doctor.examine(Settings(), [broken])[0].next == "kaon up"
+
+
+@pytest.mark.parametrize(
+    ("place", "verdict", "cause"),
+    [
+        (PlaceHealth(used=Capacity(cpus=1), free=Capacity(cpus=3, memory_bytes=2**30)), "ok", "a: 1/4 cpu, 0/1 GiB"),
+        (PlaceHealth(), "ok", "a: -"),
+        (PlaceHealth(state=PlaceState.DEGRADED, reason="No disk."), "warn", "a is degraded: No disk."),
+        (PlaceHealth(state=PlaceState.UNAVAILABLE), "warn", "a is unavailable: no reason was given"),
+    ],
+)
+def test_doctor_shows_the_capacity_and_health_of_each_cloud(place: PlaceHealth, verdict: str, cause: str) -> None:
+    facts: dict[str, Any] = {"driver": "x", "edge_url": "", "seen_at": 1, "connected": True, "replicas": 0, "ready": 0}
+    cloud = CloudView(name="a", edge=EdgeStatus(), place=place, **facts)
+    found = doctor.of_clouds([cloud])
+    assert (found.verdict, found.cause.startswith(cause)) == (verdict, True)
 
 
 class Answer(Model):

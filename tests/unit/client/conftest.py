@@ -12,7 +12,6 @@ import pytest
 import uvicorn
 
 from kaon.errors import KaonError, NotFound, Unauthenticated
-from kaon.sdk import openapi
 from kaon.sdk.docs_page import docs_page
 from kaon.sdk.service import service_of
 from kaon.types.media import File
@@ -56,7 +55,7 @@ class App:
         if self.key and headers.get("authorization") != f"Bearer {self.key}":
             raise Unauthenticated("This deployment needs a key.")
         if path == "/openapi.json":
-            return 200, {"content-type": "application/json"}, json.dumps(openapi.document(self.service)).encode()
+            return 200, {"content-type": "application/json"}, json.dumps(self.service.openapi()).encode()
         endpoint, in_path = self.find(method, path)
         kind = headers.get("content-type", "")
         if all(p.where != "body" for p in endpoint.signature.parameters):

@@ -16,7 +16,6 @@ from pydantic import BaseModel
 import kaon
 from kaon import context
 from kaon.errors import BadAnswer, DeadlineExceeded, InvalidInput, NotFound, Unauthenticated, Unavailable
-from kaon.sdk import openapi
 from kaon.sdk.service import service_of
 
 PNG = b"\x89PNG\r\n\x1a\n...."
@@ -221,7 +220,7 @@ def test_samples_run_as_they_stand(url: str, tmp_path: Path, label: str) -> None
     if which(command[0]) is None or (label == "curl" and which("curl") is None):
         pytest.skip(f"{command[0]} is not installed")
     (tmp_path / "photo.png").write_bytes(PNG)
-    document = openapi.document(service_of(Shop))
+    document = service_of(Shop).openapi()
     wanted = {"recommend": '"a"', "add": "hello", "put": "1", "look": "image/png", "count": "0", "words": "hello"}
     sources, marks = [], []
     for item in document["paths"].values():

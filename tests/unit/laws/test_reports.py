@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kaon.laws.reports import HELD_MOST, LINES_MOST, REFUSALS_MOST, TEXT_MOST, accepted, may_count
+from kaon.types.place import Capacity, PlaceHealth, PlaceState
 from kaon.types.plan import EdgeStatus, Plan, PlanPart, Report
 from kaon.types.replica import Phase, ReplicaSpec, ReplicaStatus, replica_id
 from kaon.types.traffic import ColdStart, Sample
@@ -32,8 +33,12 @@ def test_what_is_of_the_clouds_plan_is_taken_as_it_is() -> None:
         status(reason="fine", last_lines=("a", "b")),
         held={"default/idle": 3},
         refusals={"default/shop": ("bad",)},
+        place=PlaceHealth(
+            state=PlaceState.DEGRADED, reason="No disk.", used=Capacity(cpus=1.5), free=Capacity(memory_bytes=1)
+        ),
         edge=EdgeStatus(running=True, refused={"default/shop": "no"}, address="http://here"),
     )
+    assert honest.model_fields_set == Report.model_fields.keys(), "every field of a report is in this test"
     assert accepted(honest, PLAN, None) == (honest, {})
 
 

@@ -14,7 +14,6 @@ from starlette.websockets import WebSocket
 
 import kaon
 from kaon.errors import ConfigError
-from kaon.sdk import openapi
 from kaon.sdk.service import service_of
 
 
@@ -85,7 +84,7 @@ async def test_a_handler_sees_the_request_and_callers_see_no_parameter_for_it(se
     assert answer.json() == {"text": "t", **known}
     refused = await running.client.post("/who", json={"text": "t", "request": {}})
     assert refused.status_code == 400
-    body = openapi.document(service_of(Heads))["paths"]["/who"]["post"]["requestBody"]
+    body = service_of(Heads).openapi()["paths"]["/who"]["post"]["requestBody"]
     assert body["content"]["application/json"]["schema"]["properties"].keys() == {"text"}
 
 

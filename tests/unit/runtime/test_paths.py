@@ -10,7 +10,6 @@ from starlette.websockets import WebSocket
 import kaon
 from kaon.client.operation import operations, payload
 from kaon.errors import InvalidInput
-from kaon.sdk import openapi
 from kaon.sdk.service import service_of
 
 
@@ -132,7 +131,7 @@ async def test_numbers_of_any_length_are_refused_and_nothing_else(serve: Any, te
 
 
 def test_the_client_sends_slashes_escaped_and_refuses_what_no_path_can_say() -> None:
-    operation = operations(openapi.document(service_of(Hub)))["model"]
+    operation = operations(service_of(Hub).openapi())["model"]
     assert payload(operation, {"model_id": "org/name v1"}).path == "/models/org%2Fname%20v1"
     for value in ("", ".", ".."):
         with pytest.raises(InvalidInput, match="model_id"):

@@ -5,19 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from contextvars import Context
-from typing import Any, cast
+from typing import Any
 
 from tests.waiting import forever, lasts, turns
 
-from kaon.runtime.call import Call
 from kaon.runtime.steps import Stepper
-
-
-class NoCall:
-    """A call of nobody."""
-
-    def context(self) -> Context:
-        return Context()
 
 
 async def stepped(stepper: Stepper, coroutine: Coroutine[Any, Any, Any]) -> tuple[Any, asyncio.Task[None] | None]:
@@ -29,7 +21,7 @@ async def stepped(stepper: Stepper, coroutine: Coroutine[Any, Any, Any]) -> tupl
         else:
             answer.set_result(error)
 
-    task = stepper.start(coroutine, cast(Call, NoCall()), done)
+    task = stepper.start(coroutine, Context(), done)
     return await answer, task
 
 
@@ -82,7 +74,7 @@ async def test_a_cancel_in_the_turn_of_the_hand_over_arrives() -> None:
         await forever()
 
     outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    task = stepper.start(sleeps(), cast(Call, NoCall()), lambda _, error: outcome.set_result(error))
+    task = stepper.start(sleeps(), Context(), lambda _, error: outcome.set_result(error))
     assert task is not None
     task.cancel()
     assert isinstance(await outcome, asyncio.CancelledError)

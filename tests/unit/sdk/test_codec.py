@@ -16,7 +16,6 @@ from typing_extensions import TypedDict
 
 import kaon
 from kaon.errors import BadAnswer, ConfigError, InvalidInput
-from kaon.sdk import openapi
 from kaon.sdk.codec import codec_of
 from kaon.sdk.service import service_of
 from kaon.sdk.signature import Signature
@@ -90,7 +89,7 @@ def service_with(answer: Any, **parameters: Any) -> Any:
 
 
 def answered(service: Any) -> dict[str, Any]:
-    document = openapi.document(service)
+    document = service.openapi()
     schema = document["paths"]["/call"]["post"]["responses"]["200"]["content"]["application/json"]["schema"]
     if "$ref" in schema:
         return document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]  # type: ignore[no-any-return]
@@ -222,7 +221,7 @@ def test_a_serializer_without_a_return_hint_is_documented_as_anything() -> None:
 def test_a_root_model_is_the_whole_body() -> None:
     service = service_with(int, tags=Tags)
     assert service.endpoints[0].signature.from_json(b'["a"]')["tags"] == Tags(["a"])
-    content = openapi.document(service)["paths"]["/call"]["post"]["requestBody"]["content"]["application/json"]
+    content = service.openapi()["paths"]["/call"]["post"]["requestBody"]["content"]["application/json"]
     assert content["examples"]["1"]["value"] == ["hello"]
 
 
@@ -236,10 +235,10 @@ def test_samples_keep_to_limits_and_are_left_out_where_none_can_be_made_up() -> 
         "choice": Literal["b", "a"],
     }
     service = service_with(None, **limits)
-    content = openapi.document(service)["paths"]["/call"]["post"]["requestBody"]["content"]["application/json"]
+    content = service.openapi()["paths"]["/call"]["post"]["requestBody"]["content"]["application/json"]
     service.endpoints[0].signature.from_json(json.dumps(content["examples"]["1"]["value"]).encode())
     odd = service_with(None, code=Annotated[str, Field(pattern="^[A-Z]{3}-[0-9]+$")])
-    operation = openapi.document(odd)["paths"]["/call"]["post"]
+    operation = odd.openapi()["paths"]["/call"]["post"]
     assert "examples" not in operation["requestBody"]["content"]["application/json"]
     assert "x-codeSamples" not in operation
 

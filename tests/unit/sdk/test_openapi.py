@@ -8,7 +8,6 @@ from pydantic import BaseModel, Field
 
 import kaon
 from kaon.errors import ConfigError
-from kaon.sdk import openapi
 from kaon.sdk.docs_page import docs_page
 from kaon.sdk.service import service_of
 
@@ -51,7 +50,7 @@ class Shop:
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    return openapi.document(service_of(Shop), server="/shop")
+    return service_of(Shop).openapi("/shop")
 
 
 def test_every_endpoint_is_described(document: dict[str, Any]) -> None:
@@ -150,7 +149,7 @@ def test_a_stream_of_bytes_is_described_by_its_media_type() -> None:
         @kaon.endpoint(max_message_bytes=1000)
         async def talk(self, socket: kaon.WebSocket) -> None: ...
 
-    paths = openapi.document(service_of(Speech))["paths"]
+    paths = service_of(Speech).openapi()["paths"]
     assert list(paths["/speak"]["get"]["responses"]["200"]["content"]) == ["audio/wav"]
     assert paths["/speak"]["get"]["x-kaon"]["media_type"] == "audio/wav"
     assert list(paths["/raw"]["get"]["responses"]["200"]["content"]) == ["application/octet-stream"]

@@ -15,7 +15,7 @@ import typer
 from kaon.cli.call import values
 from kaon.cli.shared import contexts
 from kaon.cli.shared.notes import note
-from kaon.cli.shared.options import Deployment, WorkspaceOption, command, verbs
+from kaon.cli.shared.options import Deployment, WorkspaceOption, verb, verbs
 from kaon.cli.shared.output import put
 from kaon.cli.shared.remote import opened
 from kaon.cli.shared.text import json_safe, plain, seconds
@@ -32,7 +32,7 @@ _RESERVED = {"authorization", "content-length", "content-type", "host", "transfe
 """Headers that the client sets."""
 
 
-@command(
+@verb(
     app,
     "kaon call greeter greet name=Ada",
     "kaon call vision describe picture=@cat.png language=en",

@@ -21,7 +21,7 @@ from kaon.cli.shared.options import (
     Target,
     Timeout,
     WorkspaceOption,
-    command,
+    verb,
     verbs,
 )
 from kaon.cli.shared.output import Format, put
@@ -32,7 +32,7 @@ from kaon.cli.shared.text import pairs, seconds
 app = verbs()
 
 
-@command(
+@verb(
     app,
     "kaon deploy greeter.py:Greeter",
     "kaon deploy greeter.py:Greeter --name hello --env GREETING=Hi --replicas 2",

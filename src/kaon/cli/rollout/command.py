@@ -13,7 +13,7 @@ from kaon.api.views import DeploymentView
 from kaon.cli.rollout.pages import SHADOW_TABLE, canary_page, shadow_page
 from kaon.cli.shared import spec_changes, tables
 from kaon.cli.shared.notes import ask, note
-from kaon.cli.shared.options import Deployment, NoWait, OutputOption, Timeout, WorkspaceOption, Yes, command, group
+from kaon.cli.shared.options import Deployment, NoWait, OutputOption, Timeout, WorkspaceOption, Yes, group, verb
 from kaon.cli.shared.output import Format, put, put_list, put_one
 from kaon.cli.shared.remote import Remote, opened
 from kaon.cli.shared.rollout_wait import awaits_promotion, print_after_rollout, until_rolled_out
@@ -25,7 +25,7 @@ app = group("rollout", "Watch, pause and undo rollouts.")
 _REDRAW_S = 0.5
 
 
-@command(app, "kaon rollout status greeter", "kaon rollout status greeter --no-wait -o json")
+@verb(app, "kaon rollout status greeter", "kaon rollout status greeter --no-wait -o json")
 def status(
     name: Deployment,
     no_wait: NoWait = False,
@@ -71,14 +71,14 @@ def _watch_canary(remote: Remote, name: str, wait_s: float) -> DeploymentView | 
     return None
 
 
-@command(app, "kaon rollout history greeter")
+@verb(app, "kaon rollout history greeter")
 def history(name: Deployment, workspace: WorkspaceOption = None, output: OutputOption = Format.TABLE) -> None:
     """List a deployment's revisions, oldest first."""
     with opened(workspace) as remote:
         put_list(remote.revisions(name), tables.revisions(time.time()), output)
 
 
-@command(app, "kaon rollout undo greeter", "kaon rollout undo greeter --to 3 -y")
+@verb(app, "kaon rollout undo greeter", "kaon rollout undo greeter --to 3 -y")
 def undo(
     name: Deployment,
     to: Annotated[int | None, typer.Option(min=1, help="The revision; default: the previous one.")] = None,
@@ -100,13 +100,13 @@ def undo(
         print_after_rollout(remote, remote.undo(current, to), None if no_wait else seconds(timeout))
 
 
-@command(app, "kaon rollout pause greeter")
+@verb(app, "kaon rollout pause greeter")
 def pause(name: Deployment, workspace: WorkspaceOption = None) -> None:
     """Pause the rollout."""
     _roll(name, "pause", workspace, None)
 
 
-@command(app, "kaon rollout resume greeter")
+@verb(app, "kaon rollout resume greeter")
 def resume(
     name: Deployment, no_wait: NoWait = False, timeout: Timeout = "10m", workspace: WorkspaceOption = None
 ) -> None:
@@ -114,7 +114,7 @@ def resume(
     _roll(name, "resume", workspace, None if no_wait else seconds(timeout))
 
 
-@command(app, "kaon rollout restart greeter")
+@verb(app, "kaon rollout restart greeter")
 def restart(
     name: Deployment, no_wait: NoWait = False, timeout: Timeout = "10m", workspace: WorkspaceOption = None
 ) -> None:
@@ -122,7 +122,7 @@ def restart(
     _roll(name, "restart", workspace, None if no_wait else seconds(timeout))
 
 
-@command(app, "kaon rollout promote greeter")
+@verb(app, "kaon rollout promote greeter")
 def promote(
     name: Deployment, no_wait: NoWait = False, timeout: Timeout = "10m", workspace: WorkspaceOption = None
 ) -> None:
@@ -135,7 +135,7 @@ def _roll(name: str, verb: str, workspace: str | None, wait_s: float | None) -> 
         print_after_rollout(remote, remote.roll(remote.deployment(name), verb), wait_s)
 
 
-@command(app, "kaon rollout shadow greeter --revision 3 --percent 10", "kaon rollout shadow greeter --off")
+@verb(app, "kaon rollout shadow greeter --revision 3 --percent 10", "kaon rollout shadow greeter --off")
 def shadow(
     name: Deployment,
     revision: Annotated[int | None, typer.Option(min=1, help="The revision; see kaon rollout history.")] = None,
@@ -159,7 +159,7 @@ def shadow(
         note(f"Revision {revision} gets copies of {percent:g} % of the calls of {name}: kaon rollout diff {name}")
 
 
-@command(app, "kaon rollout diff greeter")
+@verb(app, "kaon rollout diff greeter")
 def diff(name: Deployment, workspace: WorkspaceOption = None, output: OutputOption = Format.TABLE) -> None:
     """Show how a shadow's answers differ from those that callers got."""
     with opened(workspace) as remote:

@@ -38,12 +38,12 @@ def canary_page(view: DeploymentView, now: float) -> str:
 def shadow_page(name: str, report: ShadowReport, now: float) -> str:
     """How a shadow's answers compare."""
     total = report.matched + report.differing
-    ago = f", for {since(report.since, now)}" if report.since else ""
     lines = [
-        f"Revision {report.revision} gets copies of {report.percent:g} % of the calls of {name}{ago}.",
+        f"Revision {report.revision} gets copies of {report.percent:g} % of the calls of {name}.",
         f"  compared {total:,}: {report.matched:,} equal, {_share(report.differing, total)} different; "
         f"{report.missing:,} without the caller's answer",
     ]
+    lines += [f"  started {since(report.since, now)} ago"] if report.since else []
     if report.paths:
         paths = sorted(report.paths.items(), key=lambda item: -item[1])[:20]
         lines += ["", table(("different at", "calls"), [(path, f"{count:,}") for path, count in paths])]
@@ -66,9 +66,10 @@ def _share(part: int, total: int) -> str:
 
 
 def _gate(gate: CanaryGate) -> str:
-    tendency = f", tends to {gate.leans}" if gate.verdict not in ("worse", "fine") else ""
-    odds = f"{gate.odds:,.0f}" if gate.odds < 1e6 else "over a million"
-    return f"{gate.name}: {gate.verdict}{tendency}; confidence {odds}:1 (needs {gate.needed:,.0f}:1)"
+    odds, needed = f"{gate.odds:,.0f}" if gate.odds < 1e6 else "over a million", f"{gate.needed:,.0f}"
+    if gate.verdict in ("worse", "fine"):
+        return f"{gate.name}: {gate.verdict}; confidence {odds}:1 (needs {needed}:1)"
+    return f"{gate.name}: {gate.verdict}, tends to {gate.leans}; confidence {odds}:1 (needs {needed}:1)"
 
 
 def _difference(difference: Difference) -> str:

@@ -53,7 +53,7 @@ def group(name: str, summary: str) -> typer.Typer:
     return typer.Typer(name=name, help=summary, no_args_is_help=True, rich_markup_mode=None)
 
 
-def command(
+def verb(
     app: typer.Typer, *examples: str, name: str | None = None, more: str = "", cls: type[TyperCommand] = TyperCommand
 ) -> Callable[[F], F]:
     """Declare a function as a command. Its help is the docstring, `more`, and the examples."""

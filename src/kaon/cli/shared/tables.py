@@ -65,8 +65,10 @@ def last_lines(replica: ReplicaStatus) -> str:
     """The last log lines of a replica that failed."""
     if not replica.last_lines:
         return ""
-    code = "" if replica.exit_code is None else f", exit code {replica.exit_code}"
-    lines = [f"last lines of {replica.name}{code}", *replica.last_lines[-10:]]
+    title = f"last lines of {replica.name}"
+    if replica.exit_code is not None:
+        title = f"last lines of {replica.name}, exit code {replica.exit_code}"
+    lines = [title, *replica.last_lines[-10:]]
     return "\n  ".join(plain(line, keep="\t") for line in lines)
 
 

@@ -26,7 +26,7 @@ from kaon.cli.shared.charts import (
     share,
 )
 from kaon.cli.shared.text import age, plain, size, width
-from kaon.types.window import SeriesPoint, Stats, Window
+from kaon.types.window import RevisionStats, SeriesPoint, Stats, Window
 
 _STALE_S = 10.0
 _FULL = 0.9
@@ -147,8 +147,7 @@ def _table(stats: Stats, across: int) -> list[StyledLine]:
     rows = [(age(w.span_s), w) for w in stats.windows]
     if len(stats.revisions) > 1:
         for one in stats.revisions:
-            name = "at the edge" if one.revision == 0 else f"revision {one.revision}{' (shadow)' if one.shadow else ''}"
-            rows.append((f"{name}, {age(one.windows[1].span_s)}", one.windows[1]))
+            rows.append((f"{_revision(one)}, {age(one.windows[1].span_s)}", one.windows[1]))
     cells = [list(_TITLES), *(_row(name, window) for name, window in rows)]
     widths = [max(width(row[n]) for row in cells) for n in range(len(_TITLES))]
     lines: list[StyledLine] = []
@@ -159,6 +158,12 @@ def _table(stats: Stats, across: int) -> list[StyledLine]:
         ]
         lines.append([(DIM if at == 0 else "", "  ".join(aligned))])
     return lines
+
+
+def _revision(stats: RevisionStats) -> str:
+    if stats.revision == 0:
+        return "at the edge"
+    return f"revision {stats.revision} (shadow)" if stats.shadow else f"revision {stats.revision}"
 
 
 def _row(name: str, w: Window) -> list[str]:

@@ -10,7 +10,7 @@ import typer
 
 from kaon.cli.shared.live_page import print_once, redraw
 from kaon.cli.shared.notes import note
-from kaon.cli.shared.options import Deployment, OutputOption, WorkspaceOption, command, verbs
+from kaon.cli.shared.options import Deployment, OutputOption, WorkspaceOption, verb, verbs
 from kaon.cli.shared.output import Format, document, page_columns, put
 from kaon.cli.shared.remote import opened
 from kaon.cli.shared.text import plain
@@ -24,7 +24,7 @@ app = verbs()
 _Values = list[str] | None
 
 
-@command(
+@verb(
     app,
     "kaon tune greeter                     # show its state, and why",
     "kaon tune greeter --watch",

@@ -8,6 +8,7 @@ from kaon.types.cloud import CloudPhase, CloudSpec, CloudStatus
 from kaon.types.key import Right
 from kaon.types.kind import READ, Column, Filter, Form, Kind, Scope, Verb
 from kaon.types.model import Model
+from kaon.types.place import Capacity, PlaceHealth, PlaceState
 from kaon.types.plan import EdgeStatus
 
 
@@ -23,12 +24,36 @@ class CloudView(Model):
     reason: str = Field(default="", description="Why it is in this phase.")
     cordoned: bool = Field(default=False, description="No new deployments are placed there.")
     edge: EdgeStatus
+    place: PlaceHealth = Field(default=PlaceHealth(), description="How the place is, and how much of it is in use.")
     replicas: int = Field(description="Replicas there that your key sees.")
     ready: int
 
 
 def _phase(cloud: CloudView) -> str:
     return f"{cloud.phase}, cordoned" if cloud.cordoned and cloud.phase is CloudPhase.LOST else cloud.phase
+
+
+def _health(cloud: CloudView) -> str:
+    state, reason = cloud.place.state, cloud.place.reason
+    return f"{state}: {reason}" if reason and state is not PlaceState.OK else state
+
+
+def capacity(cloud: CloudView) -> str:
+    """What is used of what there is, like '1.5/32 cpu, 0.3/15.6 GiB'; '-' where the place cannot say."""
+    used, free = cloud.place.used, cloud.place.free
+    if used is None or free is None:
+        return "-"
+    gpus = _used_of(used.gpus, free.gpus)
+    shown = f"{_used_of(used.cpus, free.cpus)} cpu, {_used_of(_gib(used), _gib(free))} GiB"
+    return shown if gpus == "0/0" else f"{shown}, {gpus} gpu"
+
+
+def _used_of(used: float, free: float) -> str:
+    return f"{round(used, 1):g}/{round(used + free, 1):g}"
+
+
+def _gib(amount: Capacity) -> float:
+    return amount.memory_bytes / 2**30
 
 
 KIND = Kind(
@@ -47,6 +72,8 @@ KIND = Kind(
         Column("seen", lambda c: c.seen_at, Form.AGE),
         Column("edge", lambda c: "running" if c.edge.running else "down"),
         Column("ready", lambda c: f"{c.ready}/{c.replicas}"),
+        Column("capacity", capacity),
+        Column("health", _health, Form.LINE),
         Column("edge url", lambda c: c.edge_url or "-"),
         Column("reason", lambda c: c.reason or "-", wide=True),
     ),
