@@ -1,8 +1,7 @@
-"""Where a deployment is and with which key: from what the caller says, and from the environment.
+"""A deployment's URL and the key to call it, from arguments and the environment.
 
-A bare name is a deployment of the platform that this process belongs to (`KAON_EDGE_URL`, in a replica), else of the
-one on this machine. A key that was not given is `KAON_KEY`, else the first admin key in `KAON_HOME`; neither is ever
-sent to a platform that it is not for.
+A name is a deployment of this process's platform (`KAON_EDGE_URL`, in a replica), else of the one on this machine. The
+default key is `KAON_KEY`, else the admin key in `KAON_HOME`; neither is sent to another platform.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ from kaon.types.hosts import LOOPBACK, split_url
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """A deployment's URL, without a slash at its end, and a key; empty: none."""
+    """A deployment's URL, without a trailing slash, and a key; empty: none."""
 
     url: str
     key: str
 
 
 def find(target: str, key: str | None = None, environ: Mapping[str, str] = os.environ) -> Destination:
-    """The address that `target`, a URL or a name, stands for. Raises InvalidInput when it is neither."""
+    """The address of `target`, a URL or a name. Raises InvalidInput when it is neither."""
     edge = environ.get("KAON_EDGE_URL", "").rstrip("/")
     settings = Settings()
     if "://" not in target:
