@@ -21,7 +21,7 @@ from watchfiles import watch
 
 from kaon.build.environments import Environments
 from kaon.build.locks import lock_for
-from kaon.build.requirements import stated_requirements
+from kaon.build.requirements import read_requirements
 from kaon.build.sources import Target, find_target
 from kaon.cli.shared import options
 from kaon.cli.shared.artifacts import note_changed_lock
@@ -91,7 +91,7 @@ def _python(found: Target, *, allow_sdist: bool) -> Path:
         tempfile.TemporaryDirectory(prefix="kaon-wheels-") as work,
     ):
         progress.show("Installing", "the requirements")
-        lock = lock_for(found, stated_requirements(found), Path(work), allow_sdist=allow_sdist)
+        lock = lock_for(found, read_requirements(found), Path(work), allow_sdist=allow_sdist)
         environments = Environments(Settings().home / "agent" / "environments")
         return environments.ensure(lock.text, wheels=lock.folders, options=lock.options, allow_sdist=allow_sdist)
 

@@ -18,15 +18,25 @@ import pytest
 from tests.figures import Stopwatch, at_most
 from tests.unit.runtime.replica_process import Process
 from tests.waiting import eventually
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import unix_connect
 
 from kaon.types.launch import EXIT_CONFIG
 
 SERVICE = """
 import asyncio, os, sys, threading, time
 from collections.abc import AsyncIterator
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
 import kaon
 
-@kaon.service
+async def hear(socket: kaon.WebSocket) -> None:
+    await socket.accept()
+    async for text in socket.iter_text():
+        await socket.send_text(text)
+    print("heard out")
+
+@kaon.service(mounts={"/ui": Starlette(routes=[WebSocketRoute("/hear", hear)])})
 class Work:
     def __init__(self, token: str = "", needed: str = "given") -> None:
         self.token = token
@@ -59,6 +69,10 @@ class Work:
         for number in range(5):
             yield number
             await asyncio.sleep(0.1)
+
+    @kaon.endpoint
+    async def hear(self, socket: kaon.WebSocket) -> None:
+        await hear(socket)
 
     @kaon.endpoint
     async def fails(self) -> int:
@@ -129,7 +143,7 @@ def test_secrets_are_neither_in_proc_nor_in_log_records(start: Start) -> None:
 def test_a_missing_setting_ends_it_with_78_and_plain_words(start: Start) -> None:
     code, _, err = start(entry="work:Strict").end()
     assert code == EXIT_CONFIG
-    assert "ENDPOINT_URL is not set" in err
+    assert "ENDPOINT_URL (str) is missing" in err
     assert "Traceback" not in err
 
 
@@ -143,10 +157,10 @@ def test_an_artifact_of_an_older_kaon_may_call_what_it_likes(start: Start) -> No
     assert process.client.post("/echo", json={"text": "a"}).json() == "a"
 
 
-@pytest.mark.parametrize(("entry", "said"), [("nowhere:Work", "no module nowhere"), ("work:Nobody", "no class")])
-def test_a_class_that_cannot_be_imported_ends_it_with_78(start: Start, entry: str, said: str) -> None:
+@pytest.mark.parametrize(("entry", "expected"), [("nowhere:Work", "no module nowhere"), ("work:Nobody", "no class")])
+def test_a_class_that_cannot_be_imported_ends_it_with_78(start: Start, entry: str, expected: str) -> None:
     code, _, err = start(entry=entry).end()
-    assert (code, said in err) == (EXIT_CONFIG, True), err
+    assert (code, expected in err) == (EXIT_CONFIG, True), err
 
 
 def test_a_constructor_that_fails_is_a_crash_with_its_traceback(start: Start) -> None:
@@ -184,6 +198,24 @@ def test_sigterm_lets_a_stream_come_to_its_end(start: Start) -> None:
     assert process.end()[0] == 0
 
 
+@pytest.mark.parametrize("path", ["/hear", "/ui/hear"])
+def test_a_websocket_goes_on_while_its_replica_drains_and_is_then_told_to_connect_again(
+    start: Start, path: str
+) -> None:
+    process = start(drain_s=2.0).ready()
+    with unix_connect(f"{process.folder}/s", f"ws://replica{path}") as socket:
+        process.popen.send_signal(signal.SIGTERM)
+        eventually(lambda: process.health() == 503)
+        socket.send("still here")
+        assert socket.recv() == "still here"
+        with pytest.raises(ConnectionClosed) as closed:
+            socket.recv()
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1012
+    code, out, err = process.end()
+    assert (code, "heard out" in out) == (0, True), err
+
+
 def test_drain_is_bounded_and_tells_those_it_leaves(start: Start) -> None:
     process = start(drain_s=0.5).ready()
     with ThreadPoolExecutor(1) as pool:
@@ -195,7 +227,7 @@ def test_drain_is_bounded_and_tells_those_it_leaves(start: Start) -> None:
     assert process.end()[0] == 0
 
 
-def test_an_idle_replica_stops_when_it_is_asked_to(start: Start) -> None:
+def test_an_idle_replica_stops_by_a_signal(start: Start) -> None:
     process = start().ready()
     process.client.post("/echo", json={"text": "a"})
     watch = Stopwatch()
@@ -240,7 +272,7 @@ def test_a_replica_loads_nothing_that_it_does_not_need() -> None:
     assert loaded.strip() == "[]"
 
 
-def test_a_bad_launch_file_is_told_plainly(tmp_path: Path) -> None:
+def test_a_bad_launch_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "launch.json").write_text('{"id": "x"}')
     ended = subprocess.run(
         [sys.executable, "-m", "kaon.runtime", "--launch", str(tmp_path / "launch.json")],

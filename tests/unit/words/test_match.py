@@ -15,7 +15,7 @@ AMBIGUOUS = {
     "It was killed by {code}{site}{site_2}.",
     "See why: kaon describe {key}{apart}; kaon logs {key}{apart}",
     "The service ends at its start{code}{times}.",
-    "installing {last}{more} ({done} of {begun} downloads done, {packages})",
+    "installing {last}{more} ({done} of {started} downloads done, {packages})",
     "{kind} '{name}' {what}{by} since you looked.",
     "{lines} wrong in {name}{more}.",
     "{low} to {high}{unit}{whole}",
