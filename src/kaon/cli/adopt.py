@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from kaon.cli.shared.notes import note
-from kaon.cli.shared.options import Deployment, WorkspaceOption, verb, verbs
+from kaon.cli.shared.options import DeploymentArgument, WorkspaceOption, verb, verbs
 from kaon.cli.shared.remote import opened
 
 app = verbs()
 
 
 @verb(app, "kaon adopt greeter")
-def adopt(name: Deployment, workspace: WorkspaceOption = None) -> None:
+def adopt(name: DeploymentArgument, workspace: WorkspaceOption = None) -> None:
     """Make your key the owner of a deployment whose owner's key has ended; for admins.
 
     No replica is restarted. Your key must be allowed to call what the service uses.

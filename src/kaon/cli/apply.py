@@ -230,7 +230,7 @@ def _desired_spec(document: Document, current: DeploymentSpec | None, artifact: 
     elif current is not None:
         template.setdefault("artifact", current.template.artifact)
     if "artifact" not in template:
-        raise InvalidInput(f"Deployment '{document.name}' has no source.", hint="Add: source: FILE.py:CLASS")
+        raise InvalidInput(f"DeploymentArgument '{document.name}' has no source.", hint="Add: source: FILE.py:CLASS")
     owner = {} if current is None else {"owner": current.owner, "owner_uid": current.owner_uid}
     if current is not None:
         template.setdefault("restarted_at", current.template.restarted_at)

@@ -10,7 +10,7 @@ import typer
 
 from kaon.cli.shared import artifacts
 from kaon.cli.shared.notes import note
-from kaon.cli.shared.options import Allow, Env, Include, OutputOption, Target, verb, verbs
+from kaon.cli.shared.options import Allow, Env, Include, OutputOption, TargetArgument, verb, verbs
 from kaon.cli.shared.output import Format, document, put
 from kaon.cli.shared.text import pairs, plain, size
 
@@ -24,7 +24,7 @@ app = verbs()
     "kaon build greeter.py:Greeter --include models --allow pickle",
 )
 def build(
-    target: Target,
+    target: TargetArgument,
     out: Annotated[Path, typer.Option(help="The folder for the artifact.")] = Path("dist"),
     env: Env = None,
     include: Include = None,

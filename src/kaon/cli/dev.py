@@ -41,7 +41,7 @@ _STOP_S = 10.0
 
 @options.verb(app, "kaon dev greeter.py:Greeter", "kaon dev greeter.py:Greeter --port 9000 --env GREETING=Hi")
 def dev(
-    target: options.Target,
+    target: options.TargetArgument,
     port: Annotated[int, typer.Option(help="The port, on this machine only.", min=1, max=65535)] = 8000,
     env: options.Env = None,
     reload: Annotated[bool, typer.Option(help="Restart when a file changes.")] = True,

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from kaon.api.views import Decisions, DeploymentView
-from kaon.cli.shared.options import Deployment, OutputOption, WorkspaceOption, verb, verbs
+from kaon.cli.shared.options import DeploymentArgument, OutputOption, WorkspaceOption, verb, verbs
 from kaon.cli.shared.output import Format, document, put
 from kaon.cli.shared.remote import opened
 from kaon.cli.shared.tables import scaling_text
@@ -29,7 +29,7 @@ _VERBS = {"epoch": "considered ", "trial": "tried "}
 
 @verb(app, "kaon explain greeter", "kaon explain greeter --since 10m", "kaon explain greeter -o json")
 def explain(
-    name: Deployment,
+    name: DeploymentArgument,
     since: Annotated[str, typer.Option(help="Only decisions of the last period, like 10m.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of decisions.")] = 10,
     workspace: WorkspaceOption = None,

@@ -7,7 +7,7 @@ import webbrowser
 
 from kaon.cli.shared import contexts, tables
 from kaon.cli.shared.notes import note
-from kaon.cli.shared.options import Deployment, OutputOption, WorkspaceOption, verb, verbs
+from kaon.cli.shared.options import DeploymentArgument, OutputOption, WorkspaceOption, verb, verbs
 from kaon.cli.shared.output import Format, document, put
 from kaon.cli.shared.progress import Progress
 from kaon.cli.shared.remote import opened
@@ -92,7 +92,7 @@ def status(output: OutputOption = Format.TABLE) -> None:
 
 
 @verb(app, "kaon open greeter", name="open")
-def open_page(name: Deployment, workspace: WorkspaceOption = None) -> None:
+def open_page(name: DeploymentArgument, workspace: WorkspaceOption = None) -> None:
     """Open a deployment's page in a browser, and print its URL."""
     with opened(workspace) as remote:
         url = f"{remote.deployment(name).url}/docs"

@@ -8,7 +8,7 @@ import typer
 
 from kaon.cli.shared import spec_changes
 from kaon.cli.shared.notes import note
-from kaon.cli.shared.options import Deployment, DryRun, NoWait, Timeout, WorkspaceOption, Yes, verb, verbs
+from kaon.cli.shared.options import DeploymentArgument, DryRun, NoWait, Timeout, WorkspaceOption, Yes, verb, verbs
 from kaon.cli.shared.output import put
 from kaon.cli.shared.remote import opened
 from kaon.cli.shared.replica_bounds import ReplicaBounds, with_bounds
@@ -29,7 +29,7 @@ app = verbs()
     "kaon scale greeter 0 -y                              # off: calls fail",
 )
 def scale(
-    name: Deployment,
+    name: DeploymentArgument,
     replicas: Annotated[int | None, typer.Argument(min=0, max=1000, help="How many.", show_default=False)] = None,
     low: Annotated[int | None, typer.Option("--min", min=0, help="Minimum number of replicas.")] = None,
     high: Annotated[int | None, typer.Option("--max", min=0, help="Maximum number of replicas.")] = None,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from kaon.cli.shared import assignments, spec_changes
-from kaon.cli.shared.options import Deployment, DryRun, NoWait, Timeout, WorkspaceOption, Yes, verb, verbs
+from kaon.cli.shared.options import DeploymentArgument, DryRun, NoWait, Timeout, WorkspaceOption, Yes, verb, verbs
 from kaon.cli.shared.output import put
 from kaon.cli.shared.remote import opened
 from kaon.cli.shared.rollout_wait import print_after_rollout
@@ -24,7 +24,7 @@ app = verbs()
     name="set",
 )
 def set_fields(
-    name: Deployment,
+    name: DeploymentArgument,
     fields: Annotated[list[str], typer.Argument(metavar="PATH=VALUE", help="What to set.", show_default=False)],
     yes: Yes = False,
     dry_run: DryRun = False,

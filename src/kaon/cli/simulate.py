@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 from kaon.cli.shared import charts
 from kaon.cli.shared.assignments import assign
 from kaon.cli.shared.notes import note
-from kaon.cli.shared.options import Deployment, OutputOption, WorkspaceOption, verb, verbs
+from kaon.cli.shared.options import DeploymentArgument, OutputOption, WorkspaceOption, verb, verbs
 from kaon.cli.shared.output import Format, document, put
 from kaon.cli.shared.progress import Progress
 from kaon.cli.shared.remote import Remote, opened
@@ -65,7 +65,7 @@ class SimulationRequest(Model):
     "kaon simulate greeter --trace day.csv --set service.call_s=0.08 -o json",
 )
 def simulate(
-    name: Deployment,
+    name: DeploymentArgument,
     file: Annotated[Path | None, typer.Option("--trace", metavar="FILE", help="Calls per second, as CSV.")] = None,
     changes: Annotated[
         list[str] | None,

@@ -23,6 +23,8 @@ from kaon.errors import InvalidInput
 from kaon.settings import Settings
 from kaon.types.garbage import Collected, UnusedArtifact
 
+from .conftest import LINES
+
 Run = Any
 
 
@@ -133,15 +135,27 @@ def test_describe_tells_all(deployed: None, run: Run) -> None:
 def test_logs_are_told_apart_filtered_and_harmless(deployed: None, world: Any, run: Run) -> None:
     out = run("logs", "greeter", "--tail", "7", "--since", "10m").out
     assert out.splitlines() == [
-        "greeter-1-0  started",
-        "greeter-1-0  an \\x1b[31mERROR\\x1b[0m of note",
-        "greeter-1-0  ready",
+        "-             greeter-1-0           started",
+        "-             greeter-1-0           an \\x1b[31mERROR\\x1b[0m of note",
+        "-             greeter-1-0           ready",
     ]
     assert world.calls[-1]["tail"] == 7
     assert world.calls[-1]["since_s"] == 600
     assert "started" not in run("logs", "greeter", "--grep", "ERROR").out
     assert json.loads(run("logs", "greeter", "-o", "json").out.splitlines()[0])["replica"] == "greeter-1-0"
-    assert run("logs", "greeter", "--replica", "greeter-9-9").code == 3
+    assert world.calls[-1]["level"] is None
+
+
+def test_logs_of_replicas_that_have_ended_are_found_by_revision_name_and_text(
+    deployed: None, world: Any, run: Run
+) -> None:
+    assert run("logs", "greeter", "--revision", "7", "--tail", "1").out.count("greeter-7-") == 32 * len(LINES)
+    assert run("logs", "greeter", "--replica", "greeter-2-5").out.count("ready") == 1
+    found = run("logs", "greeter", "--past", "--grep", "ready", "--level", "error")
+    assert (found.out, "No such lines of 'greeter'" in found.err) == ("", True)
+    assert world.calls[-1]["level"] == "error"
+    assert world.calls[-1]["grep"] == "ready"
+    assert run("logs", "greeter", "--replica", "other-1-0").code == 3
 
 
 def test_events_name_what_happened(deployed: None, run: Run) -> None:
@@ -504,12 +518,11 @@ def test_a_traceback_in_the_logs_is_lines(
 ) -> None:
     line = json.dumps({"event": "the handler failed", "request_id": "r1", "exception": "Traceback\n  x\nKeyError: 1\n"})
     monkeypatch.setattr(sys.modules[type(world).__module__], "LINES", (line,))
-    head = 'greeter-1-0  {"event": "the handler failed", "request_id": "r1"}'
     assert run("logs", "greeter").out.splitlines() == [
-        head,
-        "greeter-1-0  Traceback",
-        "greeter-1-0    x",
-        "greeter-1-0  KeyError: 1",
+        "-             greeter-1-0           the handler failed  [r1]",
+        "    Traceback",
+        "      x",
+        "    KeyError: 1",
     ]
     assert json.loads(run("logs", "greeter", "-o", "json").out)["text"] == line
 

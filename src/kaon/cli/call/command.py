@@ -15,7 +15,7 @@ import typer
 from kaon.cli.call import values
 from kaon.cli.shared import contexts
 from kaon.cli.shared.notes import note
-from kaon.cli.shared.options import Deployment, WorkspaceOption, verb, verbs
+from kaon.cli.shared.options import DeploymentArgument, WorkspaceOption, verb, verbs
 from kaon.cli.shared.output import put
 from kaon.cli.shared.remote import opened
 from kaon.cli.shared.text import json_safe, plain, seconds
@@ -41,7 +41,7 @@ _RESERVED = {"authorization", "content-length", "content-type", "host", "transfe
     "kaon call painter paint text=sunset -o sunset.png",
 )
 def call(
-    name: Deployment,
+    name: DeploymentArgument,
     endpoint: Annotated[str, typer.Argument(help="The endpoint.", show_default=False)],
     arguments: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help="Its parameters.", show_default=False)

@@ -18,7 +18,7 @@ from kaon.cli.shared.options import (
     Include,
     NoWait,
     OutputOption,
-    Target,
+    TargetArgument,
     Timeout,
     WorkspaceOption,
     verb,
@@ -43,7 +43,7 @@ app = verbs()
     "kaon deploy greeter.py:Greeter --max 5 --set objective.latency_s=0.2",
 )
 def deploy(
-    target: Target,
+    target: TargetArgument,
     name: Annotated[str, typer.Option(help="The deployment's name; default: that of the class.")] = "",
     env: Env = None,
     secret: Annotated[

@@ -13,7 +13,7 @@ from kaon.api.views import DeploymentView
 from kaon.cli.rollout.pages import SHADOW_TABLE, canary_page, shadow_page
 from kaon.cli.shared import spec_changes, tables
 from kaon.cli.shared.notes import ask, note
-from kaon.cli.shared.options import Deployment, NoWait, OutputOption, Timeout, WorkspaceOption, Yes, group, verb
+from kaon.cli.shared.options import DeploymentArgument, NoWait, OutputOption, Timeout, WorkspaceOption, Yes, group, verb
 from kaon.cli.shared.output import Format, put, put_list, put_one
 from kaon.cli.shared.remote import Remote, opened
 from kaon.cli.shared.rollout_wait import awaits_promotion, print_after_rollout, until_rolled_out
@@ -27,7 +27,7 @@ _REDRAW_S = 0.5
 
 @verb(app, "kaon rollout status greeter", "kaon rollout status greeter --no-wait -o json")
 def status(
-    name: Deployment,
+    name: DeploymentArgument,
     no_wait: NoWait = False,
     timeout: Timeout = "10m",
     workspace: WorkspaceOption = None,
@@ -72,7 +72,7 @@ def _watch_canary(remote: Remote, name: str, wait_s: float) -> DeploymentView | 
 
 
 @verb(app, "kaon rollout history greeter")
-def history(name: Deployment, workspace: WorkspaceOption = None, output: OutputOption = Format.TABLE) -> None:
+def history(name: DeploymentArgument, workspace: WorkspaceOption = None, output: OutputOption = Format.TABLE) -> None:
     """List a deployment's revisions, oldest first."""
     with opened(workspace) as remote:
         put_list(remote.revisions(name), tables.revisions(time.time()), output)
@@ -80,7 +80,7 @@ def history(name: Deployment, workspace: WorkspaceOption = None, output: OutputO
 
 @verb(app, "kaon rollout undo greeter", "kaon rollout undo greeter --to 3 -y")
 def undo(
-    name: Deployment,
+    name: DeploymentArgument,
     to: Annotated[int | None, typer.Option(min=1, help="The revision; default: the previous one.")] = None,
     yes: Yes = False,
     no_wait: NoWait = False,
@@ -101,14 +101,14 @@ def undo(
 
 
 @verb(app, "kaon rollout pause greeter")
-def pause(name: Deployment, workspace: WorkspaceOption = None) -> None:
+def pause(name: DeploymentArgument, workspace: WorkspaceOption = None) -> None:
     """Pause the rollout."""
     _roll(name, "pause", workspace, None)
 
 
 @verb(app, "kaon rollout resume greeter")
 def resume(
-    name: Deployment, no_wait: NoWait = False, timeout: Timeout = "10m", workspace: WorkspaceOption = None
+    name: DeploymentArgument, no_wait: NoWait = False, timeout: Timeout = "10m", workspace: WorkspaceOption = None
 ) -> None:
     """Resume a paused rollout."""
     _roll(name, "resume", workspace, None if no_wait else seconds(timeout))
@@ -116,7 +116,7 @@ def resume(
 
 @verb(app, "kaon rollout restart greeter")
 def restart(
-    name: Deployment, no_wait: NoWait = False, timeout: Timeout = "10m", workspace: WorkspaceOption = None
+    name: DeploymentArgument, no_wait: NoWait = False, timeout: Timeout = "10m", workspace: WorkspaceOption = None
 ) -> None:
     """Restart every replica, one after the other."""
     _roll(name, "restart", workspace, None if no_wait else seconds(timeout))
@@ -124,7 +124,7 @@ def restart(
 
 @verb(app, "kaon rollout promote greeter")
 def promote(
-    name: Deployment, no_wait: NoWait = False, timeout: Timeout = "10m", workspace: WorkspaceOption = None
+    name: DeploymentArgument, no_wait: NoWait = False, timeout: Timeout = "10m", workspace: WorkspaceOption = None
 ) -> None:
     """Make a canary serve all calls without its further steps, or start to roll out a shadow."""
     _roll(name, "promote", workspace, None if no_wait else seconds(timeout))
@@ -137,7 +137,7 @@ def _roll(name: str, verb: str, workspace: str | None, wait_s: float | None) -> 
 
 @verb(app, "kaon rollout shadow greeter --revision 3 --percent 10", "kaon rollout shadow greeter --off")
 def shadow(
-    name: Deployment,
+    name: DeploymentArgument,
     revision: Annotated[int | None, typer.Option(min=1, help="The revision; see kaon rollout history.")] = None,
     percent: Annotated[float, typer.Option(min=0.01, max=100, help="Share of calls that are copied.")] = 10.0,
     off: Annotated[bool, typer.Option("--off", help="Stop copying calls.")] = False,
@@ -160,7 +160,7 @@ def shadow(
 
 
 @verb(app, "kaon rollout diff greeter")
-def diff(name: Deployment, workspace: WorkspaceOption = None, output: OutputOption = Format.TABLE) -> None:
+def diff(name: DeploymentArgument, workspace: WorkspaceOption = None, output: OutputOption = Format.TABLE) -> None:
     """Show how a shadow's answers differ from those that callers got."""
     with opened(workspace) as remote:
         report = remote.shadow_report(name)

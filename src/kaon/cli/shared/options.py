@@ -29,8 +29,10 @@ Allow = Annotated[
     ),
 ]
 Env = Annotated[list[str] | None, typer.Option("--env", metavar="K=V", help="A setting; repeatable.")]
-Target = Annotated[str, typer.Argument(metavar="FILE.py:CLASS", help="The service's class.", show_default=False)]
-Deployment = Annotated[str, typer.Argument(help="The deployment.", show_default=False)]
+TargetArgument = Annotated[
+    str, typer.Argument(metavar="FILE.py:CLASS", help="The service's class.", show_default=False)
+]
+DeploymentArgument = Annotated[str, typer.Argument(help="The deployment.", show_default=False)]
 Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask for confirmation.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change; change nothing.")]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Return at once, before the change is complete.")]

@@ -9,7 +9,7 @@ import typer
 
 from kaon.cli.shared import charts
 from kaon.cli.shared.live_page import redraw
-from kaon.cli.shared.options import Deployment, OutputOption, WorkspaceOption, verb, verbs
+from kaon.cli.shared.options import DeploymentArgument, OutputOption, WorkspaceOption, verb, verbs
 from kaon.cli.shared.output import Format, document, page_columns, put
 from kaon.cli.shared.remote import opened
 from kaon.cli.shared.text import seconds
@@ -22,7 +22,7 @@ _SPAN_S = 120.0
 
 @verb(app, "kaon stats greeter", "kaon stats greeter --since 1h", "kaon stats greeter -o json")
 def stats(
-    name: Deployment,
+    name: DeploymentArgument,
     since: Annotated[str, typer.Option(help="The period of the charts, like 1h; a week at most.")] = "",
     once: Annotated[bool, typer.Option("--once", help="Print once.")] = False,
     workspace: WorkspaceOption = None,

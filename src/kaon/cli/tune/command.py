@@ -10,7 +10,7 @@ import typer
 
 from kaon.cli.shared.live_page import print_once, redraw
 from kaon.cli.shared.notes import note
-from kaon.cli.shared.options import Deployment, OutputOption, WorkspaceOption, verb, verbs
+from kaon.cli.shared.options import DeploymentArgument, OutputOption, WorkspaceOption, verb, verbs
 from kaon.cli.shared.output import Format, document, page_columns, put
 from kaon.cli.shared.remote import opened
 from kaon.cli.shared.text import plain
@@ -36,7 +36,7 @@ _Values = list[str] | None
     "kaon tune greeter --replay            # recompute its decisions",
 )
 def tune(
-    name: Deployment,
+    name: DeploymentArgument,
     watch: Annotated[bool, typer.Option("--watch", help="Redraw every second until Ctrl-C; piped, once.")] = False,
     auto: Annotated[bool, typer.Option("--auto", help="Let it try values and keep better ones.")] = False,
     recommend: Annotated[bool, typer.Option("--recommend", help="Let it recommend values, change nothing.")] = False,
