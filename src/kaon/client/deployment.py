@@ -21,7 +21,7 @@ from kaon.client.exchange import (
 )
 from kaon.client.operation import SSE, Operation, operations, payload
 from kaon.clock import Clock
-from kaon.errors import BadAnswer, DeadlineExceeded, KaonError, NotFound, from_problem
+from kaon.errors import BadAnswer, DeadlineExceeded, KaonError, NotFound, did_you_mean, from_problem
 from kaon.types.media import File
 
 T = TypeVar("T")
@@ -72,7 +72,8 @@ class RemoteDeployment:
                 raise BadAnswer(f"{self.url}/openapi.json is not JSON.", hint="Check the URL.") from None
         if call.endpoint not in self._operations:
             names = ", ".join(sorted(self._operations)) or "none"
-            raise NotFound(f"{self.url} has no endpoint `{call.endpoint}`.", hint=f"Its endpoints: {names}.")
+            near = did_you_mean(call.endpoint, self._operations)
+            raise NotFound(f"{self.url} has no endpoint `{call.endpoint}`.", hint=f"{near}Its endpoints: {names}.")
         return self._operations[call.endpoint]
 
     def call(self, operation: Operation, call: ClientCall) -> Conversation:

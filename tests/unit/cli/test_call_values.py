@@ -130,13 +130,16 @@ def test_files_and_standard_input_are_what_the_endpoint_takes(tmp_path: Path) ->
     (tmp_path / "text.txt").write_text("12345\n")
     (tmp_path / "n.json").write_text("[1, 2]\n")
     assert read(f"picture=@{tmp_path}/cat.png") == {"picture": kaon.File(picture, name="cat.png")}
+    assert read(f"picture={tmp_path}/cat.png") == {"picture": kaon.File(picture, name="cat.png")}, "a path is enough"
+    assert read(f"audio={tmp_path}/cat.png", of=OPERATIONS["raw"]) == {"audio": kaon.File(picture, name="cat.png")}
+    assert read("picture=null") == {"picture": None}
     assert read(f"text=@{tmp_path}/text.txt") == {"text": "12345\n"}
     assert read(f"numbers=@{tmp_path}/n.json") == {"numbers": [1, 2]}
     assert read("audio=@-", of=OPERATIONS["raw"], stdin=picture) == {"audio": kaon.File(picture)}
     assert read("text=@-", stdin=b"from a pipe") == {"text": "from a pipe"}
 
 
-@pytest.mark.parametrize("typed", ["n", "=5", ":=5", "n:=five", "text=@/not/there", "text:={"])
+@pytest.mark.parametrize("typed", ["n", "=5", ":=5", "n:=five", "text=@/not/there", "text:={", "picture=not-there"])
 def test_what_cannot_be_read_says_so(typed: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         read(typed)

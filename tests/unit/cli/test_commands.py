@@ -195,6 +195,15 @@ def test_call_keeps_its_answer_in_a_file(deployed: None, run: Run) -> None:
     assert Path("answer").read_text() == '["Hello, Ada!", "Hello, Bob!"]\n'
 
 
+def test_a_name_that_is_nearly_right_gets_a_suggestion(deployed: None, run: Run) -> None:
+    for words in ("describe greter", "logs greter", "scale greter 2", "get deployment greter", "call greter greet"):
+        said = run(*words.split())
+        assert (said.code, "Did you mean greeter?" in said.err) == (3, True), said.err
+    assert "Did you mean greet?" in run("call", "greeter", "gret").err
+    assert "Did you mean deployments?" in run("get", "deploymens").err
+    assert "Did you mean" not in run("describe", "payroll").err
+
+
 def test_call_says_what_is_wrong(deployed: None, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("call", "greeter", "greet", "--json", "{").code == 2
     assert run("call", "greeter", "greet", "names").code == 2

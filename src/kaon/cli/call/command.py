@@ -21,7 +21,7 @@ from kaon.cli.shared.remote import opened
 from kaon.cli.shared.text import json_safe, plain, seconds
 from kaon.client.client import Client
 from kaon.client.deployment import ClientCall, value_of
-from kaon.errors import InvalidInput
+from kaon.errors import InvalidInput, NotFound
 from kaon.settings import Settings
 from kaon.types.headers import is_name, is_value
 from kaon.types.media import File
@@ -51,7 +51,7 @@ def call(
         list[str] | None, typer.Option("-H", "--header", help="A header as 'NAME: VALUE'.", show_default=False)
     ] = None,
     output: Annotated[
-        str, typer.Option("-o", "--output", help="Write the answer to this file; - is standard output.")
+        str, typer.Option("-o", "-O", "--output", help="Write the answer to this file; - is standard output.")
     ] = "",
     stream: Annotated[bool, typer.Option("--stream", help="Print each item of a stream as it comes.")] = False,
     timeout: Annotated[str, typer.Option("--timeout", help="How long to wait, like 30s.")] = "60s",
@@ -59,8 +59,8 @@ def call(
 ) -> None:
     """Call an endpoint and print its answer.
 
-    NAME=VALUE is read by the endpoint's schema: strings stay as typed. NAME=@FILE takes the content of a file, @- that
-    of standard input; NAME:=JSON takes a JSON value. A name that is given several times is a list.
+    NAME=VALUE is read by the endpoint's schema: strings stay as typed, files are paths. NAME=@FILE takes the content of
+    a file, @- that of standard input; NAME:=JSON takes a JSON value. A name that is given several times is a list.
     """
     if body and arguments:
         raise InvalidInput("--json and NAME=VALUE exclude each other.", hint="Use one of them for all parameters.")
@@ -85,7 +85,12 @@ def _client(name: str, workspace: str | None, timeout_s: float) -> Iterator[Clie
     else:
         url = Settings().url + prefix_of(workspace or context.workspace, name)
     with Client(url, key, timeout_s=timeout_s) as client:
-        yield client
+        try:
+            yield client
+        except NotFound:
+            with opened(workspace) as remote:
+                remote.deployment(name)  # raises with a suggestion when the deployment does not exist
+            raise
 
 
 def headers_from(texts: Sequence[str]) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Arguments of a call from texts, by the endpoint's schema.
 
-`name=text` is read by the schema: strings stay as typed, numbers, booleans, lists and objects are read as JSON.
+`name=text` is read by the schema: strings stay as typed, numbers, booleans, lists and objects are read as JSON, and
+where only a file is possible, the text is its path.
 `name=@file` and `name=@-` take a file's content or standard input: as a file where the endpoint takes one.
 `name:=JSON` is that value whatever the schema. A name that is given several times is a list.
 """
@@ -43,8 +44,8 @@ def arguments(
         schema = schemas.get(name, {})
         if explicit:
             given.setdefault(name, []).append(_json(name, value))
-        elif value.startswith("@"):
-            given.setdefault(name, []).append(_from_file(name, value[1:], schema, definitions, stdin))
+        elif value.startswith("@") or (value != "null" and _is_file_only(schema, definitions)):
+            given.setdefault(name, []).append(_from_file(name, value.removeprefix("@"), schema, definitions, stdin))
         else:
             given.setdefault(name, []).append(_typed(value, schema, definitions))
     return {name: _joined(values) for name, values in given.items()}
@@ -57,10 +58,17 @@ def _joined(values: list[Any]) -> Any:
     return [item for value in values for item in (value if isinstance(value, list) else [value])]
 
 
+def _is_file_only(schema: Schema, definitions: Schema) -> bool:
+    """Whether a parameter takes a file, or a list of them, and no strings."""
+    items = [s["items"] for s in _alternatives(schema, definitions) if isinstance(s.get("items"), dict)]
+    kinds = {kind for part in (schema, *items) for kind in _kinds(part, definitions)}
+    return "file" in kinds and "string" not in kinds
+
+
 def _typed(text: str, schema: Schema, definitions: Schema) -> Any:
     kinds = set(_kinds(schema, definitions))
     if kinds and kinds <= {"string", "null", "file"}:
-        return text
+        return None if text == "null" and "string" not in kinds else text
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -122,10 +130,10 @@ def _from_file(name: str, path: str, schema: Schema, definitions: Schema, stdin:
     try:
         content = stdin() if path == "-" else Path(path).read_bytes()
     except OSError as error:
-        raise InvalidInput(
-            f"{plain(path)} cannot be read: {error.strerror}.",
-            hint=f"""A string that begins with @: {plain(name)}:='"@..."'.""",
-        ) from None
+        hint = f"`{plain(name)}` takes a file: give its path."
+        if not _is_file_only(schema, definitions):
+            hint = f"""A string that begins with @: {plain(name)}:='"@..."'."""
+        raise InvalidInput(f"{plain(path)} cannot be read: {error.strerror}.", hint=hint) from None
     kinds = set(_kinds(schema, definitions))
     if "file" in kinds:
         return File(content, name="" if path == "-" else Path(path).name)

@@ -6,7 +6,6 @@ The field's type decides how a value is read: `scaling.keep_alive_s=5m`, `templa
 
 from __future__ import annotations
 
-import difflib
 import json
 import types
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +14,7 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from kaon.cli.shared.text import bytes_of, plain, seconds
-from kaon.errors import InvalidInput
+from kaon.errors import InvalidInput, did_you_mean
 from kaon.types.deployment import DeploymentSpec
 from kaon.types.model import from_request
 from kaon.types.service import ServiceSpec
@@ -70,9 +69,8 @@ def _with_value(
     name, *below = names
     field = model.model_fields.get(name)
     if field is None:
-        near = difflib.get_close_matches(name, model.model_fields, 1)
-        hint = f"Did you mean {near[0]}?" if near else f"Fields: {', '.join(model.model_fields)}."
-        raise InvalidInput(f"{plain(path)}: field '{plain(name)}' does not exist.", hint=hint)
+        hint = did_you_mean(name, model.model_fields) or f"Fields: {', '.join(model.model_fields)}."
+        raise InvalidInput(f"{plain(path)}: field '{plain(name)}' does not exist.", hint=hint.strip())
     annotation = field.rebuild_annotation()
     if not below:
         return {**members, name: _parsed(annotation, name, text, path)}

@@ -34,7 +34,7 @@ from kaon.cli.shared.text import plain
 from kaon.client.platform import PlatformClient
 from kaon.client.watch import ResourceChange
 from kaon.drivers.port import LogLine
-from kaon.errors import InvalidInput, NotFound
+from kaon.errors import InvalidInput, KaonError, NotFound, did_you_mean
 from kaon.settings import Settings
 from kaon.types.advice import Advised
 from kaon.types.audit import AuditRecord
@@ -43,6 +43,7 @@ from kaon.types.etag import etag
 from kaon.types.event import Event
 from kaon.types.garbage import Collected
 from kaon.types.kind import Kind
+from kaon.types.kinds import KINDS
 from kaon.types.replica import ReplicaStatus
 from kaon.types.shadow import ShadowReport
 from kaon.types.tuning import TuningRequest, TuningState
@@ -55,12 +56,26 @@ class Remote:
     def __init__(self, platform: PlatformClient, workspace: str) -> None:
         self._platform = platform
         self.workspace = workspace
+        self._requested: tuple[Kind, str] | None = None
+        """The resource of the last request, for a suggestion when it does not exist."""
 
     def _at(self, *parts: str) -> str:
         for part in parts:
             if not part or "/" in part:  # it would be the path of another resource
                 raise InvalidInput(f"'{plain(part)}' is not a name.", hint="List the deployments: kaon ps")
+        if len(parts) > 1 and parts[0] == "deployments":
+            self._requested = KINDS["deployment"], parts[1]
         return "/".join(["/workspaces", quote(self.workspace, safe=""), *(quote(part, safe=":") for part in parts)])
+
+    def suggestion(self) -> str:
+        """A name near to that of the last requested resource; empty without one."""
+        if self._requested is None:
+            return ""
+        kind, name = self._requested
+        try:
+            return did_you_mean(name, [str(view.name) for view in self.resources(kind)])
+        except KaonError:
+            return ""
 
     def health(self) -> PlatformHealth:
         """The API's state and version."""
@@ -76,6 +91,7 @@ class Remote:
 
     def resource(self, kind: Kind, name: str) -> Any:
         """One resource."""
+        self._requested = kind, name
         return self.artifact(name) if kind.name == "artifact" else self._platform.resource(kind, self.workspace, name)
 
     def watch(self, kind: Kind, /, **query: str | int | None) -> Iterator[ResourceChange]:
@@ -296,8 +312,12 @@ def opened(workspace: str | None = None) -> Iterator[Remote]:
     key = contexts.key_of(context)
     platform = PlatformClient(key, url=context.url, socket=Settings().api_socket)
     platform.on_unreadable = _note_unreadable
+    remote = Remote(platform, workspace or context.workspace)
     try:
-        yield Remote(platform, workspace or context.workspace)
+        yield remote
+    except NotFound as error:
+        error.hint = f"{remote.suggestion()}{error.hint}"
+        raise
     finally:
         platform.close()
 
