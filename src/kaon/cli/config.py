@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from kaon.cli.shared import contexts
-from kaon.cli.shared.contexts import LOCAL, Context
 from kaon.cli.shared.notes import note
 from kaon.cli.shared.options import OutputOption, group, verb
 from kaon.cli.shared.output import Format, document, put
 from kaon.cli.shared.text import plain, table
+from kaon.client import contexts
+from kaon.client.contexts import LOCAL, Context
 from kaon.errors import InvalidInput, NotFound
 from kaon.settings import Settings
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 import webbrowser
 
-from kaon.cli.shared import contexts, tables
+from kaon.cli.shared import tables
 from kaon.cli.shared.notes import note
 from kaon.cli.shared.options import DeploymentArgument, OutputOption, WorkspaceOption, verb, verbs
 from kaon.cli.shared.output import Format, document, put
 from kaon.cli.shared.progress import Progress
 from kaon.cli.shared.remote import opened
 from kaon.cli.shared.text import plain, since, size, table
+from kaon.client import contexts
 from kaon.errors import NotFound
 from kaon.proc import started_at
 from kaon.processes import holders, is_held

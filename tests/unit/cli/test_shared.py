@@ -21,8 +21,8 @@ from tests.waiting import eventually
 
 from kaon.api.views import CloudView
 from kaon.cli import doctor
-from kaon.cli.shared import contexts
 from kaon.cli.shared.text import age, folded, json_safe, pairs, plain, seconds, size, table, width
+from kaon.client import contexts
 from kaon.client.platform import PlatformClient
 from kaon.errors import BadAnswer, ConfigError, DeadlineExceeded, InvalidInput, KaonError, Unavailable
 from kaon.settings import Settings

@@ -13,12 +13,12 @@ from typing import Annotated, Any
 import typer
 
 from kaon.cli.call import values
-from kaon.cli.shared import contexts
 from kaon.cli.shared.notes import note
 from kaon.cli.shared.options import DeploymentArgument, WorkspaceOption, verb, verbs
 from kaon.cli.shared.output import put
 from kaon.cli.shared.remote import opened
 from kaon.cli.shared.text import json_safe, plain, seconds
+from kaon.client import contexts
 from kaon.client.client import Client
 from kaon.client.deployment import ClientCall, value_of
 from kaon.errors import InvalidInput, NotFound

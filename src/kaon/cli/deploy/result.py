@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from kaon.api.views import DeploymentView
-from kaon.cli.shared import contexts, tables
+from kaon.cli.shared import tables
 from kaon.cli.shared.notes import note
 from kaon.cli.shared.output import Format, put, put_one
 from kaon.cli.shared.remote import Remote
 from kaon.cli.shared.rollout_wait import awaits_promotion, until_rolled_out
 from kaon.cli.shared.text import plain
+from kaon.client import contexts
 from kaon.settings import Settings
 from kaon.types.artifact import Manifest
 

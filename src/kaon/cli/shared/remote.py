@@ -28,9 +28,9 @@ from kaon.api.views import (
     WorkspaceRequest,
     WorkspaceView,
 )
-from kaon.cli.shared import contexts
 from kaon.cli.shared.notes import note
 from kaon.cli.shared.text import plain
+from kaon.client import contexts
 from kaon.client.platform import PlatformClient
 from kaon.client.watch import ResourceChange
 from kaon.drivers.port import LogLine

@@ -1,4 +1,4 @@
-"""Contexts: which platform the command line uses, with which key, in which workspace.
+"""Contexts: which platform the command line and `kaon.Client` use, with which key, in which workspace.
 
 The default is the platform on this machine. Contexts are stored in `contexts.json` under `KAON_HOME`, which has
 paths of key files but no keys. `KAON_URL`, `KAON_KEY`, `KAON_WORKSPACE` and `KAON_CONTEXT` take precedence.
@@ -13,7 +13,6 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from kaon.cli.shared.text import plain
 from kaon.errors import ConfigError, InvalidInput, NotFound, Unauthenticated, Unavailable
 from kaon.settings import Settings
 from kaon.types.hosts import LOOPBACK, split_url
@@ -44,7 +43,7 @@ class Contexts(Model):
             return self.contexts[name]
         if name == LOCAL:
             return Context()
-        raise NotFound(f"Context '{plain(name)}' does not exist.", hint="List them: kaon config list")
+        raise NotFound(f"Context '{name}' does not exist.", hint="List them: kaon config list")
 
 
 def path() -> Path:
@@ -110,9 +109,7 @@ def changed(context: Context, fields: Mapping[str, str]) -> Context:
     except ValueError:
         parts, host = None, ""
     if parts is None or parts.query:
-        raise InvalidInput(
-            f"{plain(after.url)!r} is not the URL of a platform.", hint="Write it like https://ai.example.com."
-        )
+        raise InvalidInput(f"{after.url!r} is not the URL of a platform.", hint="Write it like https://ai.example.com.")
     if parts.scheme == "http" and host not in LOOPBACK:
         raise InvalidInput("With http the key would be sent unencrypted to another machine.", hint="Use an https URL.")
     return after
