@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NotRequired, Required
 
-from pydantic import ConfigDict, ValidationError, with_config
+from pydantic import ConfigDict, ValidationError
 from pydantic_core import PydanticSerializationError, SchemaSerializer, from_json
 from typing_extensions import TypedDict
 
@@ -356,7 +356,8 @@ def _body_codec(owner: str, parameters: list[Parameter]) -> Codec:
     """Reads an object of all parameters by name; other fields are refused."""
     fields = {p.name: (Required if p.required else NotRequired)[hints.modern(p.hint)] for p in parameters}
     body = TypedDict("Body", fields)  # type: ignore[misc]
-    return compile_codec(owner, "body", with_config(ConfigDict(extra="forbid", arbitrary_types_allowed=True))(body))
+    body.__pydantic_config__ = ConfigDict(extra="forbid", arbitrary_types_allowed=True)  # type: ignore[attr-defined]
+    return compile_codec(owner, "body", body)
 
 
 def _is_json(text: bytes) -> bool:
