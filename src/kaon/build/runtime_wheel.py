@@ -33,6 +33,7 @@ FILES = (
     "laws/__init__.py",
     "laws/admit.py",
     "laws/batch.py",
+    "laws/service_time.py",
     "log.py",
     "login_throttle.py",
     "py.typed",
