@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kaon.build.ignore import deciding, parse
+from kaon.sdk.ignore import deciding, parse
 
 CHECK = ["check-ignore", "--verbose", "--non-matching", "--no-index", "-z", "--stdin"]
 EXAMPLES = 1000 if os.environ.get("KAON_CHAOS") else 100
