@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kaon.errors import BadAnswer, KaonError, MethodNotAllowed
-from kaon.runtime import streaming
+from kaon.runtime import cors, streaming
 from kaon.runtime.answers import Answer, allowed, answer_to, interrupted, problem_answer, public_error
 from kaon.runtime.asgi import AsgiScope, Message, Receive, Send, run_app
 from kaon.runtime.bodies import pause_limited
@@ -42,7 +42,7 @@ class App:
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await self._http(scope, receive, send)
+            await self._http(scope, receive, cors.readable(scope, send, self._checks.site))
         elif scope["type"] == "websocket":
             from kaon.runtime.sockets import serve_socket  # imports websockets and Starlette, when first needed
 
@@ -54,7 +54,7 @@ class App:
         began_at = time.monotonic()
         figures, name = self._serving.others, ""
         try:
-            document = _docs_page(scope)
+            document = _docs_page(scope) or cors.preflight(scope, fields, self._checks.site)
             if document is None:
                 grant = self._checks.check(fields, scope.get("client"))
                 document = self._openapi(scope) or self._options(scope)
@@ -126,7 +126,8 @@ class App:
                 watch.cancel()
                 call.cancel()  # in case this task was cancelled
         if call.error is not None:
-            raise call.error
+            error = public_error(call.error, lane.name, call.request_id)  # not raised: calls of a batch may share it
+            return problem_answer(error, call.request_id, fields, lane.spec.protocol)
         return answer_to(lane.signature, call.arguments, call.value)
 
     def _openapi(self, scope: AsgiScope) -> Answer | None:

@@ -155,6 +155,7 @@ class ReplicaProtocol(HttpToolsProtocol):
             or b"expect" in fields
             or b"upgrade" in fields
             or b"content-encoding" in fields
+            or (b"origin" in fields and self._checks.site is not None)
         ):
             return None
         if len(fields.get(b"content-length", b"")) > _MAX_LENGTH_DIGITS:

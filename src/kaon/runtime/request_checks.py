@@ -11,6 +11,7 @@ from kaon.errors import InvalidInput, NotBegun, PoisonRequest, Unauthenticated
 from kaon.login_throttle import LoginThrottle, network
 from kaon.runtime.access_list import AccessList
 from kaon.runtime.call import Call
+from kaon.runtime.handshake import check_origin
 from kaon.runtime.lane import Lane
 from kaon.runtime.site import Site
 from kaon.types.flight import ID_LENGTH
@@ -30,8 +31,8 @@ class RequestChecks:
 
     def __init__(self, access: AccessList, site: Site | None = None) -> None:
         self.access = access
-        self._site = site
-        """Limits browsers; None behind the edge."""
+        self.site = site
+        """What browsers may ask; None behind the edge."""
         self._throttle = LoginThrottle(access.clock, WRONG_KEYS)
         self.not_ready = "the service is starting"
         """Why no call is admitted; empty when open."""
@@ -56,8 +57,8 @@ class RequestChecks:
 
         Raises Forbidden for another site's page, Unauthenticated, TooManyRequests after many wrong keys, and NotBegun.
         """
-        if self._site is not None:
-            self._site.check(fields)
+        if self.site is not None:
+            self.site.check(fields)
         try:
             grant = self.access.check(fields.get(_AUTHORIZATION))
         except Unauthenticated:
@@ -67,6 +68,12 @@ class RequestChecks:
         if self.not_ready:
             raise NotBegun(f"Not ready: {self.not_ready}.", hint="Try again in a moment.", retry_after_s=_SOON_S)
         return grant
+
+    def check_handshake(self, fields: dict[bytes, bytes], client: tuple[str, int] | None = None) -> Grant:
+        """As `check`, for a websocket; raises Forbidden for pages of origins that the deployment does not allow."""
+        if self.site is None:
+            check_origin(fields)
+        return self.check(fields, client)
 
     def refuse_poison(self, request_id: str) -> None:
         """Raise PoisonRequest for a request that was in flight when replicas crashed."""

@@ -34,7 +34,7 @@ class Site:
                 raise Forbidden(f"This service is not at {host[:80].decode('latin-1')!r}.", hint=_HINT)
             self._checked_host = host
         origin = fields.get(b"origin")
-        if origin is not None and origin.partition(b"://")[2] != host and not self._is_local(origin):
+        if origin is not None and origin.partition(b"://")[2] != host and not self.is_local(origin):
             raise Forbidden(
                 f"Pages of {origin[:80].decode('latin-1')!r} may not call this service.",
                 hint="Open the page from this machine, or allow its origin by `cors` where the service is deployed.",
@@ -43,7 +43,8 @@ class Site:
     def _is_ours(self, name: str) -> bool:
         return name == self._host or _is_loopback(name) or _is_address(name)
 
-    def _is_local(self, origin: bytes) -> bool:
+    def is_local(self, origin: bytes) -> bool:
+        """Whether an origin is a page of this machine: such pages may call."""
         name = _name(origin.partition(b"://")[2]) if origin.startswith((b"http://", b"https://")) else ""
         return _is_loopback(name)
 

@@ -17,6 +17,7 @@ from kaon.errors import KaonError, NotFound
 from kaon.runtime.answers import interrupted, problem_answer, public_error
 from kaon.runtime.asgi import AsgiScope, Message, Receive, Send, run_app
 from kaon.runtime.call import Call
+from kaon.runtime.handshake import answered_protocol, with_key, without_key
 from kaon.runtime.inputs import query_pairs
 from kaon.runtime.lane import HeldLane
 from kaon.runtime.mounts import GONE_S, check_head
@@ -37,10 +38,12 @@ _LONGEST_REASON = 120
 
 async def serve_socket(serving: Serving, scope: AsgiScope, receive: Receive, send: Send) -> None:
     """Run the handler, or refuse the handshake with a problem document."""
-    fields = dict(scope["headers"])
+    protocols = scope["subprotocols"]
+    fields = with_key(dict(scope["headers"]) | {b"sec-websocket-protocol": ", ".join(protocols).encode("latin-1")})
     request_id = serving.checks.request_id(fields)
+    scope, send = without_key(scope), _checked(send, answered_protocol(protocols))
     try:
-        grant = serving.checks.check(fields, scope.get("client"))
+        grant = serving.checks.check_handshake(fields, scope.get("client"))
         serving.checks.refuse_poison(request_id)
         mounted = serving.mounts.find(scope["path"])
         socket_call = None if mounted else _socket_call(serving, grant, fields, request_id, scope, receive, send)
@@ -84,7 +87,7 @@ class _SocketCall:
         self._scope = scope
         self._send = send
         self._connection: SocketProtocol | None = scope["extensions"].get(CONNECTION)
-        self._socket = WebSocket(scope, receive, _checked(send))
+        self._socket = WebSocket(scope, receive, send)
         self._begun = False
         self._closing: asyncio.Task[None] | None = None
         self._stopping: asyncio.TimerHandle | None = None
@@ -157,9 +160,13 @@ def _code(error: KaonError) -> int:
     return _POLICY if error.status in (401, 403) else _GOING_AWAY
 
 
-def _checked(send: Send) -> Send:
+def _checked(send: Send, protocol: str | None) -> Send:
+    """`send` for messages of a service's code; `protocol` is the subprotocol that is answered if it names none."""
+
     async def checked(message: Message) -> None:
         check_head(message)
+        if protocol and message["type"] == "websocket.accept" and not message.get("subprotocol"):
+            message = {**message, "subprotocol": protocol}
         await send(message)
 
     return checked
@@ -188,7 +195,7 @@ async def _delegate(
     flight = serving.flights.begin(request_id, time.monotonic() + UNLIMITED_S)
     try:
         with serving.long_calls.held(grant, end):
-            running = run_app(app, serving.mounts.scope(at, app, scope), receive, _checked(send))
+            running = run_app(app, serving.mounts.scope(at, app, scope), receive, send)
             await in_context(serving.new_context(), running)
     except asyncio.CancelledError:
         if not revoked and (connection is None or not connection.disconnected):

@@ -35,6 +35,15 @@ NOT_BEGUN_HEADER = "x-kaon-not-begun"
 """A refusal with this header says that no work on the call was begun: the edge may send it to another replica."""
 
 
+PROTOCOL = "kaon"
+"""The subprotocol that a websocket is answered with when the client offers it and the service has chosen none."""
+KEY_PROTOCOL = "kaon.key."
+"""How a subprotocol begins that holds the caller's key: browsers can send no header with a handshake."""
+
+ORIGIN_ALLOWED = "x-kaon-origin-allowed"
+"""The edge puts this header on handshakes of pages whose origin the deployment allows."""
+
+
 class Backend(Model):
     """A revision and its share of a route's traffic. With a share of 0 only calls that name it reach it."""
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import websockets
+from websockets import Subprotocol
 
 from kaon.edge.resources.routes import _OF_THE_ORIGIN
+from kaon.types.route import ORIGIN_ALLOWED
 
 from .world import World, broken, echo, raw, route
 
@@ -127,6 +130,53 @@ async def test_a_host_that_two_want_belongs_to_the_first_and_both_are_served(wor
         assert len(replica.calls) == before + 1
 
 
+# Websockets
+
+
+async def hearing(scope: Any, receive: Any, send: Any) -> None:
+    """Accepts a websocket, and sends whether the edge allows its origin."""
+    assert scope["type"] == "websocket"
+    await receive()
+    await send({"type": "websocket.accept", "subprotocol": next(iter(scope["subprotocols"]), None)})
+    allowed = dict(scope["headers"]).get(ORIGIN_ALLOWED.encode(), b"")
+    await send({"type": "websocket.send", "text": allowed.decode()})
+    await receive()
+
+
+def _opened(world: World, path: str, *protocols: str, host: str = "x", **headers: str) -> Any:
+    port, offered = world.settings.port, [Subprotocol(name) for name in protocols] or None
+    uri, here = f"ws://{host}:{port}{path}", {"host": "127.0.0.1", "port": port}
+    return websockets.connect(uri, subprotocols=offered, additional_headers=headers, **here)
+
+
+async def test_a_key_among_the_subprotocols_opens_what_is_closed(world: World) -> None:
+    await _shop(world, hearing, closed=True)
+    async with _opened(world, "/shop/talk", "kaon", "kaon.key.k") as socket:
+        assert socket.subprotocol == "kaon"
+    for path, offer, status in (
+        ("/shop/talk", [], 401),
+        ("/shop/talk", ["kaon"], 401),
+        ("/unknown/talk", ["kaon"], 401),
+        ("/unknown/talk", ["kaon", "kaon.key.k"], 404),
+    ):
+        with pytest.raises(websockets.InvalidStatus) as refused:
+            await _opened(world, path, *offer).__aenter__()
+        assert refused.value.response.status_code == status, (path, offer)
+    assert len(world.replicas[0].calls) == 1
+
+
+@pytest.mark.parametrize("stream_paths", [(), ("/talk",), ("/",)])
+async def test_the_edge_marks_handshakes_of_origins_that_are_allowed(world: World, stream_paths: Any) -> None:
+    await _shop(world, hearing, cors_origins=(PAGE,), stream_paths=stream_paths)
+    for path, host in (("/shop/talk", "x"), ("/talk", "shop.localhost")):
+        for origin, mark in ((PAGE, "1"), ("https://evil.example", ""), (f"{PAGE}.evil", ""), ("null", "")):
+            async with _opened(world, path, origin=origin, host=host) as socket:
+                assert await socket.recv() == mark, (path, origin)
+    await world.serve(world.replicas[0], cors_origins=("*",))
+    async with _opened(world, "/shop/talk", origin="null") as socket:
+        assert await socket.recv() == "1"
+
+
 # What one page may do to others
 
 
@@ -177,6 +227,7 @@ async def test_closed_and_unknown_deployments_answer_alike_without_a_key(world: 
     empty = route("empty0", closed=True, revisions=())
     await world.edge.apply((route("closed", closed=True), empty), {("default", "closed"): (replica.endpoint,)})
     more = (b"x-kaon-revision: 7", b"content-length: 100000001", b"upgrade: websocket\r\nconnection: upgrade", b"x: y")
+    more += (b"upgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-protocol: kaon, chat",)
     for line in more:
         for path in _CLOSED:
             asked = f"{method} {path} HTTP/1.1\r\nhost: x\r\nx-request-id: r\r\n".encode() + line + b"\r\n\r\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,11 @@ from kaon.agent.act.waking import HOPELESS_S, OPEN_AGAIN_S, HeldRoute, Waking, s
 from kaon.clock import FakeClock
 from kaon.edge.heads import Head
 from kaon.edge.layout import Layout
-from kaon.errors import Unauthenticated
+from kaon.errors import Forbidden, KaonError, Unauthenticated
 from kaon.types.key import Access, Grant, key_hash
 from kaon.types.plan import Plan
 from kaon.types.replica import Phase, ReplicaStatus
-from kaon.types.route import Route
+from kaon.types.route import ORIGIN_ALLOWED, Route
 
 KEY = ("default", "shop")
 NOW = 1000.0
@@ -78,6 +79,27 @@ def test_the_door_is_the_replicas_own() -> None:
         with pytest.raises(Unauthenticated):
             door.admit(refused)
     assert HeldRoute(Access(public=True), clock).admit(head()) is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({}, None),
+        ({"origin": b"http://shop.localhost"}, None),
+        ({"origin": b"https://app.example", ORIGIN_ALLOWED: b"1"}, None),
+        ({"origin": b"https://app.example"}, Forbidden),
+        ({"sec-websocket-protocol": b"kaon, kaon.key.bad"}, Unauthenticated),
+        ({"upgrade": b"h2c"}, Unauthenticated),
+    ],
+    ids=str,
+)
+def test_a_browsers_websocket_waits_when_its_key_and_its_origin_are_good(
+    fields: dict[str, bytes], error: type[KaonError] | None
+) -> None:
+    good = {"upgrade": b"WebSocket", "host": b"shop.localhost", "sec-websocket-protocol": b"kaon, kaon.key.good"}
+    door = HeldRoute(Access(grants=(Grant(hash=key_hash("good"), key="k"),)), FakeClock(NOW))
+    with pytest.raises(error) if error else nullcontext():
+        assert door.admit(head(**{**good, **fields})) is None
 
 
 def test_the_docs_page_is_answered_without_waking_anything() -> None:

@@ -18,15 +18,25 @@ import pytest
 from tests.figures import Stopwatch, at_most
 from tests.unit.runtime.replica_process import Process
 from tests.waiting import eventually
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import unix_connect
 
 from kaon.types.launch import EXIT_CONFIG
 
 SERVICE = """
 import asyncio, os, sys, threading, time
 from collections.abc import AsyncIterator
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
 import kaon
 
-@kaon.service
+async def hear(socket: kaon.WebSocket) -> None:
+    await socket.accept()
+    async for text in socket.iter_text():
+        await socket.send_text(text)
+    print("heard out")
+
+@kaon.service(mounts={"/ui": Starlette(routes=[WebSocketRoute("/hear", hear)])})
 class Work:
     def __init__(self, token: str = "", needed: str = "given") -> None:
         self.token = token
@@ -59,6 +69,10 @@ class Work:
         for number in range(5):
             yield number
             await asyncio.sleep(0.1)
+
+    @kaon.endpoint
+    async def hear(self, socket: kaon.WebSocket) -> None:
+        await hear(socket)
 
     @kaon.endpoint
     async def fails(self) -> int:
@@ -182,6 +196,24 @@ def test_sigterm_lets_a_stream_come_to_its_end(start: Start) -> None:
         process.popen.send_signal(signal.SIGTERM)
         assert [line for line in lines if line] == [f"data: {n}" for n in range(1, 5)]
     assert process.end()[0] == 0
+
+
+@pytest.mark.parametrize("path", ["/hear", "/ui/hear"])
+def test_a_websocket_goes_on_while_its_replica_drains_and_is_then_told_to_connect_again(
+    start: Start, path: str
+) -> None:
+    process = start(drain_s=2.0).ready()
+    with unix_connect(f"{process.folder}/s", f"ws://replica{path}") as socket:
+        process.popen.send_signal(signal.SIGTERM)
+        eventually(lambda: process.health() == 503)
+        socket.send("still here")
+        assert socket.recv() == "still here"
+        with pytest.raises(ConnectionClosed) as closed:
+            socket.recv()
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1012
+    code, out, err = process.end()
+    assert (code, "heard out" in out) == (0, True), err
 
 
 def test_drain_is_bounded_and_tells_those_it_leaves(start: Start) -> None:

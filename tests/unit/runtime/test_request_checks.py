@@ -106,7 +106,7 @@ def test_only_replicas_on_tcp_check_browsers() -> None:
 
 async def test_a_page_cannot_write_through_a_replica_on_tcp(serve: Any) -> None:
     running = await serve(Doors)
-    running.serving.checks._site = Site("127.0.0.1")
+    running.serving.checks.site = Site("127.0.0.1")
     ours = {"host": "127.0.0.1:8000"}
     for path in ("/echo", "/item/new", "/ui/page"):
         foreign = {**ours, "origin": "https://evil.example"}
@@ -115,6 +115,33 @@ async def test_a_page_cannot_write_through_a_replica_on_tcp(serve: Any) -> None:
             await running.client.post(path, json={"text": "x"}, headers={"host": "evil.example"})
         ).status_code == 403
     assert (await running.client.post("/echo", json={"text": "x"}, headers=ours)).text == '"x"'
+
+
+FRONTEND = {"host": "127.0.0.1:8000", "origin": "http://localhost:5173"}
+ASKS = {"access-control-request-method": "POST", "access-control-request-headers": "authorization,content-type"}
+
+
+@pytest.mark.parametrize("path", ["/echo", "/item/new", "/ui/page", "/openapi.json", "/nothing"])
+async def test_a_frontend_on_another_port_calls_a_replica_on_tcp_and_reads_every_answer(serve: Any, path: str) -> None:
+    running = await serve(Doors)
+    running.serving.checks.site = Site("127.0.0.1")
+    for key, body in (("Bearer kaon_testing", {"text": "x"}), ("Bearer kaon_testing", {}), ("Bearer wrong", {})):
+        answer = await running.client.post(path, json=body, headers={**FRONTEND, "authorization": key})
+        assert answer.headers.get_list("access-control-allow-origin") == ["http://localhost:5173"]
+        assert "x-request-id" in answer.headers["access-control-expose-headers"]
+        assert "origin" in answer.headers["vary"]
+    asked = await running.client.options(path, headers={**FRONTEND, **ASKS, "authorization": ""})
+    assert (asked.status_code, asked.headers["access-control-allow-origin"]) == (200, "http://localhost:5173")
+    assert {"authorization", "content-type"} <= set(asked.headers["access-control-allow-headers"].split(", "))
+    assert "POST" in asked.headers["access-control-allow-methods"]
+    foreign = await running.client.options(path, headers={**FRONTEND, **ASKS, "origin": "https://evil.example"})
+    assert (foreign.status_code, "access-control-allow-origin" in foreign.headers) == (403, False)
+
+
+async def test_a_replica_behind_the_edge_leaves_other_origins_to_the_edge(serve: Any) -> None:
+    running = await serve(Doors)
+    answer = await running.client.post("/echo", json={"text": "x"}, headers=FRONTEND)
+    assert (answer.text, "access-control-allow-origin" in answer.headers) == ('"x"', False)
 
 
 @pytest.mark.parametrize("path", ["/echo", "/item/new", "/ui/page"])

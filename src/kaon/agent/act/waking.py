@@ -22,6 +22,7 @@ from kaon.edge.layout import Layout
 from kaon.edge.waiting import HoldTerms
 from kaon.errors import KaonError, NotFound
 from kaon.runtime.access_list import AccessList
+from kaon.runtime.handshake import check_origin, with_key
 from kaon.sdk.docs_page import docs_page
 from kaon.types.key import Access
 from kaon.types.names import DeploymentKey
@@ -58,7 +59,11 @@ class HeldRoute:
         if head.path == b"/docs" and head.method in (b"GET", b"HEAD"):
             page = docs_page()
             return ActivatorResponse(200, dict(page.headers), page.html)
-        self.gate.check(head.fields.get(b"authorization"))
+        fields = head.fields
+        if fields.get(b"upgrade", b"").lower() == b"websocket":
+            check_origin(fields)
+            fields = with_key(fields)
+        self.gate.check(fields.get(b"authorization"))
         return None
 
 

@@ -18,7 +18,8 @@ from kaon.edge.resources.limits import BODY_MAX_BYTES, IDLE_S, SHADOW_BODY_BYTES
 from kaon.edge.resources.wire import V3, Json, response, seconds
 from kaon.edge.table import RouteRule, RouteTable, cluster_name, shadowed
 from kaon.sdk.docs_page import docs_page
-from kaon.types.route import COPY_REFUSED, NOT_BEGUN_HEADER, REVISION_HEADER
+from kaon.types import cors
+from kaon.types.route import COPY_REFUSED, KEY_PROTOCOL, NOT_BEGUN_HEADER, ORIGIN_ALLOWED, REVISION_HEADER
 
 ROUTES = "edge"
 _REFUSED: Json = {"direct_response": {"status": 401}}
@@ -69,7 +70,7 @@ def _shared_host(rules: list[RouteRule]) -> Json:
             *(_api_route(prefix) for prefix in API_PREFIXES),
             _docs_page({"safe_regex": {"regex": f"{_NAMED}/docs"}}),
             *(route for rule in rules for route in _rule_routes(rule, rule.prefix)),
-            {"match": {"safe_regex": {"regex": f"{_NAMED}(/.*)?"}, "headers": [_NO_KEY]}, **_REFUSED},
+            {"match": {"safe_regex": {"regex": f"{_NAMED}(/.*)?"}, "headers": _NO_KEY}, **_REFUSED},
         ],
     }
 
@@ -83,10 +84,23 @@ def _own_host(rule: RouteRule) -> Json:
     }
 
 
+_NAMED = "/(~[a-z0-9-]+/)?[a-z][a-z0-9-]*"
+"""The path of a deployment, whether it is there or not."""
+_NO_KEY: list[Json] = [
+    {"name": "authorization", "present_match": False},
+    {
+        "name": "sec-websocket-protocol",
+        "string_match": {"contains": KEY_PROTOCOL},
+        "invert_match": True,
+        "treat_missing_header_as_empty": True,
+    },
+]
+"""Matches calls without a key, which is a header, or of a browser's websocket a subprotocol."""
+
 _NO_HOST: Json = {
     "name": "nobody",
     "domains": ["*.localhost"],
-    "routes": [{"match": {"prefix": "/", "headers": [{"name": "authorization", "present_match": False}]}, **_REFUSED}],
+    "routes": [{"match": {"prefix": "/", "headers": _NO_KEY}, **_REFUSED}],
 }
 """A local host that is no deployment's answers like one that is closed."""
 
@@ -152,10 +166,6 @@ def _hedged(after_s: float, retries: Json) -> Json:
     }
 
 
-_NAMED = "/(~[a-z0-9-]+/)?[a-z][a-z0-9-]*"
-"""The path of a deployment, whether it is there or not."""
-_NO_KEY: Json = {"name": "authorization", "present_match": False}
-
 _SLASH = r"(/|%2[fF]|%5[cC])"
 _UPWARDS: Json = {
     "match": {"safe_regex": {"regex": rf".*{_SLASH}(\.|%2[eE]){{2}}({_SLASH}.*)?"}},
@@ -216,22 +226,18 @@ def _added(key: str, value: str) -> Json:
 
 
 def _cors(origins: Iterable[str]) -> Json:
-    """Pages of these origins may send what any other caller may, and read all that comes back. Keys are in headers, so
-    no cookie is let through."""
+    """See `kaon.types.cors`."""
     return {
         "@type": f"{V3}.extensions.filters.http.cors.v3.CorsPolicy",
         "allow_origin_string_match": [{"exact": origin} for origin in origins],
-        "allow_methods": "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
-        # The star stands for all but `authorization`; browsers that do not know it find the usual ones by name.
-        "allow_headers": "authorization, content-type, last-event-id, x-request-id, x-request-timeout, "
-        f"{REVISION_HEADER}, *",
-        "expose_headers": _EXPOSED,
-        "max_age": "600",
+        "allow_methods": cors.METHODS,
+        "allow_headers": cors.SENT,
+        "expose_headers": cors.EXPOSED,
+        "max_age": str(cors.MAX_AGE_S),
         "allow_private_network_access": True,
     }
 
 
-_EXPOSED = "x-request-id, retry-after, allow, content-disposition, location, www-authenticate, *"
 _PREFLIGHT: list[Json] = [
     {"name": ":method", "string_match": {"exact": "OPTIONS"}},
     {"name": "access-control-request-method", "present_match": True},
@@ -250,7 +256,7 @@ def _answers(rule: RouteRule, prefix: str) -> Iterable[Json]:
         asked = [*_PREFLIGHT, _may_call(rule.cors_origins)]
         yield {"match": whole | {"headers": asked}, "route": {"cluster": API_CLUSTER}}
     if rule.closed:
-        yield from _said(rule, whole | {"headers": [_NO_KEY]}, {"status": 401})
+        yield from _said(rule, whole | {"headers": _NO_KEY}, {"status": 401})
     yield from _said(rule, whole | {"headers": [_TOO_LONG]}, {"status": 413})
     if not rule.ways:
         yield from _said(rule, whole, {"status": 503})
@@ -272,7 +278,7 @@ def _said(rule: RouteRule, match: Json, answer: Json) -> Iterable[Json]:
     """What the edge answers itself. Envoy's filter for pages of other origins passes over such routes, so the headers
     by which these may read the answer are put here."""
     if rule.cors_origins:
-        readable = (("access-control-allow-origin", "%REQ(ORIGIN)%"), ("access-control-expose-headers", _EXPOSED))
+        readable = (("access-control-allow-origin", "%REQ(ORIGIN)%"), ("access-control-expose-headers", cors.EXPOSED))
         yield {
             "match": match | {"headers": [*match.get("headers", ()), _may_call(rule.cors_origins)]},
             "direct_response": answer,
@@ -304,11 +310,16 @@ def _no_such_revision(rule: RouteRule) -> Json:
 def _ways(rule: RouteRule, prefix: str) -> Iterable[Json]:
     """The routes to a rule's clusters. Streams, websockets and large bodies are not copied to a shadow."""
     whole = _whole(prefix)
+    websocket = _route(rule, prefix, whole | {"headers": [_WEBSOCKET]}, _NOT_BEGUN, lasting=True)
+    if rule.cors_origins:
+        match = whole | {"headers": [_WEBSOCKET, _may_call(rule.cors_origins)]}
+        added = [*websocket.get("request_headers_to_add", ()), _added(ORIGIN_ALLOWED, "1")]
+        yield websocket | {"match": match, "request_headers_to_add": added}
+    yield websocket
     retries = dict.fromkeys(rule.retry_paths, _BROKEN_OFF)
     for path in rule.stream_paths:
         match = _below(prefix, path, all_of_it=path != "/")
         yield _route(rule, prefix, match, retries.get(path, _NOT_BEGUN), lasting=True)
-    yield _route(rule, prefix, whole | {"headers": [_WEBSOCKET]}, _NOT_BEGUN, lasting=True)
     for path, after_s in rule.hedges if rule.spare else ():
         hedged = _hedged(after_s, retries.get(path, _NOT_BEGUN))
         yield from _copied(rule, prefix, _below(prefix, path), hedged, hedged=True)

@@ -89,7 +89,7 @@ function samples(told) {
 }
 
 function form(path, verb, told) {
-  if (told["x-kaon"]?.kind === "websocket") return make("p", { class: "note" }, "Connect with a WebSocket client; the key goes into the authorization header.");
+  if (told["x-kaon"]?.kind === "websocket") return make("p", { class: "note" }, "Connect with a WebSocket client: the key goes into the authorization header, or in a browser among the subprotocols: new WebSocket(url, [\"kaon\", \"kaon.key.\" + key]).");
   const inputs = (told.parameters ?? []).map((p) => ({ ...p, input: make("input", { value: p.example === undefined ? "" : [p.example].flat().map((v) => typeof v === "string" ? v : JSON.stringify(v)).join(","), placeholder: typeName(p.schema) }) }));
   const content = told.requestBody?.content ?? {};
   const parts = content["multipart/form-data"]?.schema.properties;
