@@ -57,6 +57,11 @@ class RemoteDeployment:
     budget: Budget = field(default_factory=Budget)
     _known: dict[str, Operation] = field(default_factory=dict)
 
+    @property
+    def name(self) -> str:
+        """The last part of its URL."""
+        return self.url.rpartition("/")[2]
+
     def find(self, call: ClientCall) -> Talk[Operation]:
         """The operation of that name, asking for the OpenAPI document when it is not known. Raises NotFound."""
         if call.endpoint not in self._known:
