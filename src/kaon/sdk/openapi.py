@@ -1,12 +1,12 @@
 """OpenAPI 3.1 from compiled endpoints, for the docs page, clients and people.
 
 Extensions of an operation: `x-kaon` has properties beyond OpenAPI (kind, idempotent, timeout, batching),
-`x-codeSamples` has code that runs unchanged with `KAON_URL` and `KAON_KEY` set.
+`x-codeSamples` has code that runs unchanged with `KAON_URL` and `KAON_KEY` set. `x-mounts` lists the mounted apps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kaon.errors import (
@@ -52,7 +52,13 @@ Schemas = Mapping[tuple[str, str], dict[str, Any]]
 
 
 def document(
-    name: str, endpoints: tuple[Endpoint, ...], *, summary: str = "", description: str = "", server: str = "/"
+    name: str,
+    endpoints: tuple[Endpoint, ...],
+    *,
+    summary: str = "",
+    description: str = "",
+    server: str = "/",
+    mounts: Sequence[Mapping[str, str]] = (),
 ) -> dict[str, Any]:
     """A deployment's OpenAPI document; `server` is the URL or path under which callers see it."""
     schemas, components = _schemas(endpoints)
@@ -68,6 +74,7 @@ def document(
         "servers": [{"url": server}],
         "security": [{"key": []}],
         "paths": paths,
+        **({"x-mounts": list(mounts)} if mounts else {}),
         "components": {
             "schemas": {**components, "Problem": _PROBLEM_SCHEMA} | ({"OpenAIError": _OPENAI_SCHEMA} if openai else {}),
             "responses": {kind.__name__: _problem(kind) for kind in _PROBLEMS}
