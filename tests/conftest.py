@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import structlog
@@ -26,6 +27,32 @@ settings.register_profile(
     "kaon", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow], derandomize=True
 )
 settings.load_profile("kaon")
+
+LONGEST_FIRST = (
+    "e2e/test_tuning_faults.py",
+    "e2e/test_faults.py",
+    "contract/test_store.py",
+    "integration/api/test_api_security.py",
+    "e2e/test_stack.py",
+    "properties/test_platform.py",
+    "docs/test_console_blocks.py",
+    "properties/test_store_and_control.py",
+    "e2e/test_canary.py",
+    "integration/edge/test_edge_holding.py",
+    "e2e/test_overload.py",
+    "integration/test_driver_faults.py",
+    "e2e/test_zero.py",
+    "properties/test_watches.py",
+    "e2e/test_scaling.py",
+    "unit/cli/test_commands.py",
+)
+"""Files that take longest, begun first: one begun last would leave all but one process idle. Files that wait and files
+that compute by turns, since they run beside each other."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {Path(__file__).parent / name: number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 
 @pytest.fixture(scope="session")

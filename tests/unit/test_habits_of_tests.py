@@ -6,6 +6,8 @@ import ast
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tests.conftest import LONGEST_FIRST
+
 TESTS = Path(__file__).parents[1]
 SERVICES = TESTS / "e2e/services"
 """What is deployed there is slow on purpose."""
@@ -104,6 +106,10 @@ def private(tree: ast.AST) -> list[int]:
         and not node.attr.startswith("__")
         and not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"))
     ]
+
+
+def test_files_that_are_begun_first_exist() -> None:
+    assert [name for name in LONGEST_FIRST if not (TESTS / name).exists()] == []
 
 
 def test_no_test_sleeps() -> None:
