@@ -210,7 +210,7 @@ async def test_a_server_takes_reports_and_traffic_of_an_agent_with_more_fields(w
             answer = await agent.post(path, json=document)
             assert answer.is_success, answer.text
     assert (await world.store.get("cloud", "", "local")).status.report == report
-    assert app.state.parts.traffic.since("default", "web", 0) == [sample]
+    assert app.state.context.traffic.since("default", "web", 0) == [sample]
 
 
 async def test_an_agent_of_the_release_before_gets_the_plan_as_it_reads_it_and_by_its_own_name(world: World) -> None:

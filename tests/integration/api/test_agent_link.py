@@ -66,7 +66,7 @@ async def test_traffic_lands_in_the_ring_and_the_answer_says_how_far(world: Worl
     body = Traffic(cloud="local", samples=(sample,)).model_dump_json().encode()
     assert (await link.traffic(body)).until_s == at_s
     assert (await link.traffic(body)).until_s == at_s
-    assert world.app.state.parts.traffic.since("default", "web", 0) == [sample]
+    assert world.app.state.context.traffic.since("default", "web", 0) == [sample]
     gap = Traffic(cloud="local", samples=(sample.model_copy(update={"at_s": at_s + 3}),), after_s=at_s + 2)
     assert (await link.traffic(gap.model_dump_json().encode())).until_s == at_s
 

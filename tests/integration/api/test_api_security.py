@@ -11,14 +11,15 @@ from typing import Any
 
 import httpx2
 import pytest
+from tests.statuses import status_with
 from tests.watching import Reader, Refused
 
-from kaon.api.app import COLLECTIONS, DOORS, create_app
+from kaon.api.app import COLLECTIONS, ROUTES, create_app
 from kaon.api.authorizer import Open
 from kaon.api.router import AuthorizedRoute
 from kaon.errors import PROBLEM_JSON
 from kaon.types.cloud import CloudSpec
-from kaon.types.deployment import CanaryStatus
+from kaon.types.deployment import CanaryStatus, RevisionSpec, template_hash
 from kaon.types.key import RIGHTS, KeyStatus, Right, Role
 from kaon.types.kind import Kind, Verb
 from kaon.types.kinds import KINDS
@@ -92,7 +93,7 @@ GOOD: dict[tuple[str, str], dict[str, Any]] = {
 """Every route, and a request to it that succeeds for whoever may."""
 
 NAMES = {"ws": "default", "deployment": "web", "digest": DIGEST, "cloud": "local", "id": REPLICA}
-ROUTES = [(next(iter(door.methods or ())), door.path.removeprefix("/api/v1"), door) for door in DOORS]
+ROUTES = [(next(iter(door.methods or ())), door.path.removeprefix("/api/v1"), door) for door in ROUTES]
 IDS = [f"{method} {path}" for method, path, _ in ROUTES]
 FOR_ROUTE = pytest.mark.parametrize(("method", "path", "door"), ROUTES, ids=IDS)
 
@@ -123,7 +124,7 @@ async def world(tmp_path: Path) -> Any:
             assert (await root.get("/metrics")).status_code == 200
         made.clock.jump(1)
         sample = Sample(workspace="default", deployment="web", revision=1, at_s=made.clock.now(), span_s=1.0)
-        made.app.state.parts.traffic.add(Traffic(cloud="local", samples=(sample,)))
+        made.app.state.context.traffic.add(Traffic(cloud="local", samples=(sample,)))
         yield made
 
 
@@ -309,8 +310,12 @@ async def prepared(world: World, method: str, path: str, exits: AsyncExitStack) 
         exits.callback(agent.cancel)
     if path.endswith("/promote"):
         web = await world.store.get("deployment", "default", "web")
+        if await world.store.find("revision", "default", "web-2") is None:
+            hashed, template = template_hash(web.spec.template), web.spec.template
+            spec = RevisionSpec(deployment="web", number=2, template=template, template_hash=hashed)
+            await world.store.create("revision", "default", "web-2", spec)
         on_trial = {"observed_generation": web.generation, "canary": CanaryStatus(revision=2, since=1)}
-        await world.store.update_status(web, web.status.model_copy(update=on_trial))
+        await world.store.update_status(web, status_with(web.status, **on_trial))
     if (method, path) == ("DELETE", WS + "/artifacts/{digest}"):
         async with world.client(world.keys["root"]) as root:
             unused = await root.post("/workspaces/default/artifacts", content=artifact_bytes(b"unused = 1\n"))
@@ -318,7 +323,7 @@ async def prepared(world: World, method: str, path: str, exits: AsyncExitStack) 
     if (method, path) == ("DELETE", "/workspaces/{ws}"):
         return "/workspaces/foreign"
     if path.endswith("/calls/{id}"):
-        question = exits.enter_context(world.app.state.parts.broker.ask("local", "logs", {}))
+        question = exits.enter_context(world.app.state.context.broker.ask("local", "logs", {}))
         return f"/clouds/local/calls/{question.call.id}"
     return None
 

@@ -178,7 +178,7 @@ async def test_clients_give_the_bytes_of_a_raw_stream(start: Start) -> None:
     whole = b"RIFF\x00\xffend"
     with kaon.Client(url, KEY) as client:
         assert b"".join(client.speak()) == whole
-        with pytest.raises(KaonError, match="failed while it worked"):
+        with pytest.raises(KaonError, match="failed while it handled"):
             list(client.speak(fail_at=0))
         pieces = client.speak(fail_at=2)
         assert next(pieces).startswith(b"RIFF")
