@@ -141,7 +141,7 @@ def test_whoever_watches_knows_what_a_list_says_however_often_it_is_cut(
         reader = Reader(world.app, KINDS[kind], KINDS[kind].path.format(ws=ws), key)
 
         async def agrees() -> bool:
-            return reader.known == await listed(world, key, kind, ws)
+            return reader.current == await listed(world, key, kind, ws)
 
         await reader.connect()
         for step, name, number in what:
