@@ -37,7 +37,7 @@ async def served(app: Any, socket: Path) -> AsyncIterator[None]:
         timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(config)
-    running = asyncio.ensure_future(server._serve())
+    running = asyncio.ensure_future(server.serve())
     await until(lambda: server.started)
     try:
         yield
