@@ -135,7 +135,7 @@ def create_app(
         },
     )
     app.router.route_class = AuthorizedRoute
-    app.router.routes[:] = routes()
+    app.router.routes[:] = ROUTES
     ring = TrafficRing() if traffic is None else traffic
     plans = Plans(snapshot)
     shared = ring, live_status or LiveStatus(), Meters(ring, clock), plans, Intake(snapshot, plans), recent

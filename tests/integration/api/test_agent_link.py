@@ -126,7 +126,7 @@ async def test_calls_are_fetched_and_answered_line_by_line(world: World, link: C
 
     assert await link.next_call(0) is None
     answering = asyncio.create_task(answer())
-    transport = httpx2.AsyncHTTPTransport(uds=str(world.settings.home / "api.sock"))
+    transport = httpx2.AsyncHTTPTransport(uds=str(world.settings.home / "api.sock"), verify=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://localhost/api/v1") as client:
         told = await client.get(
             "/workspaces/default/deployments/web/logs",

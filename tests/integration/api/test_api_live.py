@@ -57,10 +57,10 @@ async def world(tmp_path: Path) -> Any:
 
 def connect(world: World, key: str) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(
-        transport=httpx2.AsyncHTTPTransport(uds=str(world.settings.home / "api.sock")),
+        transport=httpx2.AsyncHTTPTransport(uds=str(world.settings.home / "api.sock"), verify=False),
         base_url="http://kaon.local/api/v1",
         headers={"authorization": f"Bearer {world.keys.get(key, key)}"},
-        timeout=10,
+        timeout=60,
     )
 
 

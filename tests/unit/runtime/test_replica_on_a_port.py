@@ -100,7 +100,7 @@ class Process:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        transport = httpx2.HTTPTransport(uds=f"{folder}/c")
+        transport = httpx2.HTTPTransport(uds=f"{folder}/c", verify=False)
         self.control = httpx2.Client(transport=transport, base_url="http://replica", timeout=BOUND_S)
         self.client = httpx2.Client(
             base_url=f"http://127.0.0.1:{self.port}", headers={"authorization": f"Bearer {KEY}"}, timeout=BOUND_S
