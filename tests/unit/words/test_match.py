@@ -51,7 +51,8 @@ def test_only_texts_of_the_list_are_ambiguous_and_the_list_names_no_others() -> 
             if match(TextTemplate(text).render(values)) != (text, values):
                 found.add(text)
 
-    assert found == AMBIGUOUS
+    assert found - AMBIGUOUS == set(), "write the alternatives as texts of their own, or put fixed text between values"
+    assert AMBIGUOUS - found == set(), "the text is gone or unambiguous now: take it off the list"
 
 
 def test_an_ambiguous_text_matches_some_text_that_gives_the_same_sentence() -> None:
