@@ -49,7 +49,7 @@ test: lint docs ## everything that must be green
 	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder --junitxml .venv/test-results.xml
 
 openapi: .venv/.run ## write docs/reference/openapi.json anew
-	$(BIN)/python -m kaon.api.openapi docs/reference/openapi.json
+	$(BIN)/python -m kaon.api docs/reference/openapi.json
 
 words: .venv/.run ## write src/kaon/words/kaon.pot, every text that users read, anew
 	$(BIN)/python -m kaon.words

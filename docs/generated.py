@@ -6,8 +6,10 @@ is written here is committed.
 
 from __future__ import annotations
 
+import ast
 import importlib
 import pkgutil
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -250,6 +252,30 @@ def kinds_page() -> str:
     return "\n".join(lines)
 
 
+def packages_page() -> str:
+    """Every package from top to bottom: what it holds, and what it imports. Included by the page on the structure."""
+    root = Path(kaon.errors.__file__).parent
+    layers = re.search(
+        r"(?s)layers =\n(.*?)\nexhaustive", (root.parents[1] / ".importlinter").read_text(encoding="utf-8")
+    )
+    assert layers is not None, "the contract on layers"
+    names = [name for name in re.findall(r"\w+", layers.group(1)) if name not in _PLUMBING]
+    lines = ["| package | lines | holds | imports |", "|---|--:|---|---|"]
+    for name in names:
+        path = root / name
+        files = sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+        sources = [file.read_text(encoding="utf-8") for file in files]
+        imported = {n for source in sources for n in re.findall(r"(?m)^ *(?:from|import) kaon\.(\w+)", source)} - {name}
+        doc = (ast.get_docstring(ast.parse(sources[0])) or "").splitlines()[0]
+        below = ", ".join(f"`{other}`" for other in names if other in imported)
+        lines.append(f"| `{name}` | {sum(s.count(chr(10)) for s in sources):,} | {cell(doc)} | {below} |")
+    return "\n".join(lines)
+
+
+_PLUMBING = {"errors", "clock", "log", "settings", "context", "version", "proc", "processes", "login_throttle"}
+"""Single modules at the bottom that almost everything may import."""
+
+
 def texts_page() -> str:
     """Every text that a user may read, in groups, as `make words` finds them in the source."""
     lines = [
@@ -274,6 +300,7 @@ PAGES = {
     "knobs": knobs_page,
     "commands": commands_page,
     "texts": texts_page,
+    "packages": packages_page,
 }
 
 

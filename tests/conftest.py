@@ -7,10 +7,20 @@ import socket
 from collections.abc import Callable, Iterator
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
+from structlog.dev import ConsoleRenderer, plain_traceback
 
 # `nohup` and shells that start something in the background let it ignore Ctrl-C, and so would all that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The default draws the local variables of every frame of a traceback: seconds for a test that lets many things fail.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        ConsoleRenderer(colors=False, exception_formatter=plain_traceback),
+    ]
+)
 
 settings.register_profile(
     "kaon", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow], derandomize=True
@@ -18,7 +28,7 @@ settings.register_profile(
 settings.load_profile("kaon")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
     """A loopback TCP port that nothing listens on, another one at each call."""
 

@@ -1,35 +1,35 @@
-"""What can go wrong, as one tree, and its form on the wire.
+"""The tree of errors, and their form on the wire.
 
     KaonError
-    ├── InvalidInput        400   the request or file is wrong; says where
+    ├── InvalidInput        400   the request or file is invalid; `errors` says where
     ├── Unauthenticated     401   no key, or one that is unknown, expired or revoked
     ├── Forbidden           403   a good key that may not do this
-    ├── NotFound            404   nothing of that name that you may see
-    ├── MethodNotAllowed    405   the path exists, but not for this verb
-    ├── RequestTimeout      408   the request's body stopped coming
-    ├── Conflict            409   somebody changed it first, or it exists already
-    ├── Gone                410   what was asked to go on with is not known any more: begin anew
+    ├── NotFound            404   no such object, or none that the key may see
+    ├── MethodNotAllowed    405   the path does not support this method
+    ├── RequestTimeout      408   the request's body stopped arriving
+    ├── Conflict            409   it was changed meanwhile, or exists already
+    ├── Gone                410   the state to resume from no longer exists: start again
     ├── TooLarge            413   over a stated limit
-    ├── UnsupportedMediaType 415  a body in a form that is not taken here; says which are
-    ├── TooManyRequests     429   this caller is over its share; `retry_after_s` says when to come back
+    ├── UnsupportedMediaType 415  an unsupported media type or coding; the hint lists supported ones
+    ├── TooManyRequests     429   the queue is full, or this caller is over its share; see `retry_after_s`
     ├── ConfigError         500   a service cannot start as configured
-    ├── UnreadableRow       500   something is stored in a form that this version cannot read
+    ├── UnreadableRow       500   a stored document that this version cannot read
     ├── BuildError          422   sources or requirements do not make an artifact
-    ├── ItemError           422   one row of a batch cannot be answered; the others can
-    ├── PoisonRequest       422   this request was in flight at crashes of the service; it is refused for a while
-    ├── BadAnswer           502   a handler answered something that its type hints do not allow
-    ├── Unavailable         503   busy, draining or not reachable now; `retry_after_s` may say when
-    │   ├── NotBegun        503   refused before any work, so that any replica may be asked instead
-    │   ├── StaleEpoch      503   a newer control plane has started over this store: this one's decisions are refused
-    │   ├── Interrupted     502   the replica broke off after it had the call: it may have worked on it
+    ├── ItemError           422   one row of a batch failed; the others did not
+    ├── PoisonRequest       422   this request was in flight at crashes of the service, and is refused for a while
+    ├── BadAnswer           502   a handler's answer does not match its type hints
+    ├── Unavailable         503   busy, draining or not reachable now; `retry_after_s` may be set
+    │   ├── NotBegun        503   refused before any work; another replica may take it
+    │   ├── StaleEpoch      503   a newer control plane uses this store: this one's writes are refused
+    │   ├── Interrupted     502   the connection broke after the call was sent; it may have been executed
     │   ├── PlaceFull       503   a place has no room for one more workload now
     │   └── PlaceUnavailable 503  a place where workloads run cannot be reached
-    ├── WorkloadRefused     422   a place can never run this workload as it is
-    └── DeadlineExceeded    504   not answered in the time that the caller gave
+    ├── WorkloadRefused     422   a place can never run this workload as it is specified
+    └── DeadlineExceeded    504   not answered before the caller's deadline
 
 Every error has a *code* (stable, for programs), a *cause* (what happened, for people) and a *hint*
-(the next thing to do). On the wire it is RFC 9457 problem+json; nothing else of the exception, no
-traceback and no repr, ever leaves the process.
+(the next step). On the wire it is RFC 9457 problem+json; nothing else of the exception, no
+traceback and no repr, leaves the process.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ PROBLEM_JSON = "application/problem+json"
 
 
 class KaonError(Exception):
-    """Something went wrong that has a name; see the module's tree."""
+    """The base of all errors; see the module's tree."""
 
     code: str = "internal"
     status: int = 500
     exit_code: ClassVar[int] = 1
     headers: tuple[tuple[str, str], ...] = ()
-    """Of the answer that tells of it, beyond the usual ones."""
+    """Further headers of its response."""
     request_id: str = ""
-    """Of the request that it answered, when it came over the wire."""
+    """Id of the failed request, when the error came over the wire."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class KaonError(Exception):
         self.errors = errors or []
 
     def problem(self, request_id: str = "") -> dict[str, Any]:
-        """The RFC 9457 members, ready for JSON."""
+        """The RFC 9457 members."""
         members: dict[str, Any] = {
             "type": f"urn:kaon:error:{self.code}",
             "title": self.code.replace("-", " "),
@@ -91,7 +91,7 @@ class KaonError(Exception):
 
 
 class InvalidInput(KaonError):
-    """The request or file is wrong; `errors` says where."""
+    """The request or file is invalid; `errors` says where."""
 
     code, status, exit_code = "invalid-input", 400, 2
 
@@ -109,32 +109,32 @@ class Forbidden(KaonError):
 
 
 class NotFound(KaonError):
-    """Nothing of that name that you may see."""
+    """No such object, or none that the key may see."""
 
     code, status, exit_code = "not-found", 404, 3
 
 
 class MethodNotAllowed(KaonError):
-    """The path exists, but not for this verb; `allow` has those that it takes."""
+    """The path does not support this method; `allow` has those that it supports."""
 
     code, status, exit_code = "method-not-allowed", 405, 2
     allow: tuple[str, ...] = ()
 
 
 class RequestTimeout(KaonError):
-    """The request's body stopped coming."""
+    """The request's body stopped arriving."""
 
     code, status, exit_code = "request-timeout", 408, 6
 
 
 class Conflict(KaonError):
-    """Somebody changed it first, or it exists already."""
+    """It was changed meanwhile, or exists already."""
 
     code, status, exit_code = "conflict", 409, 5
 
 
 class Gone(KaonError):
-    """What was asked to go on with is not known any more: begin anew."""
+    """The state to resume from no longer exists: start again."""
 
     code, status, exit_code = "gone", 410, 5
 
@@ -146,7 +146,7 @@ class TooLarge(KaonError):
 
 
 class UnsupportedMediaType(KaonError):
-    """A body in a form that is not taken here; the hint says which are."""
+    """An unsupported media type or coding; the hint lists supported ones."""
 
     code, status, exit_code = "unsupported-media-type", 415, 2
 
@@ -164,7 +164,7 @@ class ConfigError(KaonError):
 
 
 class UnreadableRow(KaonError):
-    """Something is stored in a form that this version of Kaon cannot read; everything else goes on without it."""
+    """A stored document that this version of Kaon cannot read; everything else works without it."""
 
     code, status, exit_code = "unreadable", 500, 1
     row: Any = None
@@ -178,17 +178,17 @@ class BuildError(KaonError):
 
 
 class ItemError(KaonError):
-    """One row of a batch cannot be answered; the others can.
+    """One row of a batch failed; the others did not.
 
-    A batched handler puts it in its list in the place of the row's result, or raises it with the row's `index`:
-    then the handler is called again for the others.
+    A batched handler returns it in its list in place of the row's result, or raises it with the row's `index`: then the
+    handler is called again for the others.
     """
 
     code, status, exit_code = "item-error", 422, 1
 
     def __init__(
         self,
-        cause: str = "This row cannot be answered.",
+        cause: str = "This row failed.",
         *,
         index: int | None = None,
         hint: str = "",
@@ -200,13 +200,13 @@ class ItemError(KaonError):
 
 
 class PoisonRequest(KaonError):
-    """The request was in flight at more than one crash of the service; it is refused for a while."""
+    """The request was in flight at more than one crash of the service, and is refused for a while."""
 
     code, status, exit_code = "poison-request", 422, 1
 
 
 class BadAnswer(KaonError):
-    """A handler answered something that its type hints do not allow, or the wrong number of results."""
+    """A handler's answer does not match its type hints, or has the wrong number of results."""
 
     code, status, exit_code = "bad-answer", 502, 1
 
@@ -218,43 +218,43 @@ class Unavailable(KaonError):
 
 
 class NotBegun(Unavailable):
-    """Refused before any work on the call was begun: it may be sent elsewhere, whatever it is."""
+    """Refused before any work on the call: it may be sent to another replica."""
 
     code = "not-begun"
 
 
 class StaleEpoch(Unavailable):
-    """A newer control plane has started over this store: the decisions of this one are refused."""
+    """A newer control plane uses this store: the writes of this one are refused."""
 
     code = "stale-epoch"
 
 
 class Interrupted(Unavailable):
-    """The connection to the replica broke after the call was sent: nobody knows what of it was done."""
+    """The connection to the replica broke after the call was sent: it may have been executed."""
 
     code, status = "interrupted", 502
 
 
 class PlaceFull(Unavailable):
-    """A place where workloads run has no room for one more now; later it may have."""
+    """A place where workloads run has no room for another one now."""
 
     code = "place-full"
 
 
 class PlaceUnavailable(Unavailable):
-    """A place where workloads run cannot be reached, so nobody knows what became of the call."""
+    """A place where workloads run cannot be reached; the outcome of the call is unknown."""
 
     code = "place-unavailable"
 
 
 class WorkloadRefused(KaonError):
-    """A place can never run this workload as it is; trying again does not help."""
+    """A place can never run this workload as it is specified."""
 
     code, status, exit_code = "workload-refused", 422, 2
 
 
 class DeadlineExceeded(KaonError):
-    """Not answered in the time that the caller gave."""
+    """Not answered before the caller's deadline."""
 
     code, status, exit_code = "deadline-exceeded", 504, 6
 
@@ -283,7 +283,7 @@ _BY_STATUS: dict[int, type[KaonError]] = {
 
 
 def of_status(status: int, cause: str) -> KaonError:
-    """The error of an HTTP status; one that has no class of its own here has the code `http-STATUS`."""
+    """The error of an HTTP status; a status without a class has the code `http-STATUS`."""
     kind = _BY_STATUS.get(status)
     if kind is not None:
         return kind(cause)
@@ -293,14 +293,11 @@ def of_status(status: int, cause: str) -> KaonError:
 
 
 def from_problem(status: int, members: Mapping[str, Any]) -> KaonError:
-    """The exception that a problem document describes.
-
-    The class is found by `code`, else by `status`; an unknown one is a plain `KaonError`.
-    """
+    """The exception of a problem document, by its `code`, else by `status`, else `KaonError`."""
     code = str(members.get("code", ""))
-    known = _tree(KaonError)
-    match = next((c for c in known if c.code == code), None)
-    cls = match or next((c for c in known if c.status == status), KaonError)
+    kinds = _tree(KaonError)
+    match = next((c for c in kinds if c.code == code), None)
+    cls = match or next((c for c in kinds if c.status == status), KaonError)
     retry = members.get("retry_after_s")
     error = cls(
         str(members.get("detail") or members.get("title") or f"HTTP status {status}"),

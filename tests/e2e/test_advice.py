@@ -54,7 +54,7 @@ def remember(platform: World) -> None:
         await store.close()
 
     # First older, then with a past: traffic from before a deployment was made would be of another one.
-    with sqlite3.connect(platform.settings.database.removeprefix("sqlite:///"), timeout=10) as database:
+    with sqlite3.connect(platform.settings.database.removeprefix("sqlite:///"), timeout=60) as database:
         database.execute("UPDATE resources SET created_at = created_at - 7200 WHERE kind = 'deployment'")
     asyncio.run(keep())
 

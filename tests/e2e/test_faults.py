@@ -50,22 +50,22 @@ class Writer(threading.Thread):
 
 
 def test_r1_killing_the_control_plane_loses_no_acknowledged_write(probe: World) -> None:
-    kills = 10 if CHAOS == 1 else 100
-    writers = [Writer(probe)]
+    kills = 5 if CHAOS == 1 else 100
+    writer = Writer(probe)
     back: list[float] = []
-    with traffic(f"{probe.url}/probe", probe.bearer, rps=50) as account:
-        writers[0].start()
+    with traffic(f"{probe.url}/probe", probe.bearer, rps=20) as account:
+        writer.start()
         for _ in range(kills):
-            before = len(writers[0].acknowledged)
-            eventually(lambda seen=before: len(writers[0].acknowledged) >= seen + 5, "writes go on")
+            before = len(writer.acknowledged)
+            eventually(lambda seen=before: len(writer.acknowledged) >= seen + 5, "writes go on")
             killed = probe.kill("server")
             watch = Stopwatch()
             eventually(lambda dead=killed: probe.pids("server") not in ([], [dead]) and probe.get("/clouds"), "back")
             back.append(watch.seconds)
-        writers[0].stopped.set()
-        writers[0].join(30)
+        writer.stopped.set()
+        writer.join(30)
     there = [key["name"] for key in probe.get("/workspaces/default/keys")["items"]]
-    assert not set(writers[0].acknowledged) - set(there)
+    assert not set(writer.acknowledged) - set(there)
     assert not [name for name, count in Counter(there).items() if count > 1]
     assert account.outcomes == {"200": len(account.ended)}
     assert len(account.ended) > 50
@@ -75,8 +75,8 @@ def test_r1_killing_the_control_plane_loses_no_acknowledged_write(probe: World) 
 def test_r2_killing_envoy_fails_only_what_is_in_flight(probe: World) -> None:
     kills: list[float] = []
     back: list[float] = []
-    with traffic(f"{probe.url}/probe", probe.bearer, rps=200) as account:
-        for _ in range(5 if CHAOS == 1 else 50):
+    with traffic(f"{probe.url}/probe", probe.bearer, rps=50) as account:
+        for _ in range(3 if CHAOS == 1 else 50):
             eventually(lambda: probe.call("/probe").status_code == 200, "the edge answers")
             kills.append(time.monotonic())
             killed = probe.kill("edge")
@@ -93,8 +93,8 @@ def test_r2_killing_envoy_fails_only_what_is_in_flight(probe: World) -> None:
 def test_r3_killing_replicas_is_hardly_noticed_and_nothing_runs_twice(probe: World) -> None:
     lasting: list[float] = []
     outages: list[tuple[float, float]] = []
-    with traffic(f"{probe.url}/probe", probe.bearer, rps=100, marks_url=f"{probe.url}/probe/mark") as account:
-        for _ in range(4 if CHAOS == 1 else 24):
+    with traffic(f"{probe.url}/probe", probe.bearer, rps=50, marks_url=f"{probe.url}/probe/mark") as account:
+        for _ in range(3 if CHAOS == 1 else 24):
             ready = eventually(lambda: len(r := probe.ready("probe")) == 3 and r, "three replicas are ready")
             victim = random.choice(ready)
             watch = Stopwatch()
@@ -121,9 +121,9 @@ def overlaps(begin: float, end: float, outages: list[tuple[float, float]]) -> bo
     return any(begin <= over and end >= since for since, over in outages)
 
 
-def answering(world: World, calls: int) -> set[str]:
-    """The processes that answer now; raises when a call fails."""
-    answers = [world.call("/probe", timeout_s=5) for _ in range(calls)]
+def answering(world: World, calls: int, timeout_s: float = 5.0) -> set[str]:
+    """The processes that answer now; raises when a call fails, or takes longer than a try of `eventually` may."""
+    answers = [world.call("/probe", timeout_s=timeout_s) for _ in range(calls)]
     assert all(a.status_code == 200 for a in answers)
     return {a.json()["pid"] for a in answers}
 
@@ -132,33 +132,18 @@ def answering(world: World, calls: int) -> set[str]:
 def test_r4_any_process_may_be_killed_at_any_moment(probe: World, role: str) -> None:
     choose = random.Random(role)
     changes = itertools.cycle([2, 3])
-    for _ in range(3 * CHAOS):
+    for _ in range(2 * CHAOS):
         probe.kaon("scale", "probe", str(wanted := next(changes)), "--no-wait")
         threading.Event().wait(choose.random() * 0.6)  # any moment: before, in the middle of, or after the change
         victim = choose.choice(probe.replicas("probe"))["id"] if role == "replica" else role
         if probe.pids(victim):
             probe.kill(victim)
-        eventually(lambda n=wanted: healthy(probe, n), f"whole again after the {role}'s end")
-    probe.down()
-    eventually(lambda: not probe.all_processes(), "nothing is left running")
-    assert not list(probe.settings.run_dir.rglob("*.sock"))
-
-
-def healthy(world: World, replicas: int) -> bool:
-    """Every role runs once, exactly the wanted replicas are ready, and the edge reaches them."""
-    ready = world.ready("probe")
-    running = [p for p in (world.settings.run_dir / "replicas").glob("*/lock") if world.pids(p.parent.name)]
-    return (
-        all(world.pids(role) for role in ("server", "agent", "edge"))
-        and len(ready) == len(world.replicas("probe")) == replicas
-        and len(running) == replicas
-        and world.call("/probe").status_code == 200
-    )
+        eventually(lambda n=wanted: probe.serves("probe", n), f"whole again after the {role}'s end")
 
 
 def test_r13_rollouts_and_rollbacks_under_load_lose_nothing(probe: World) -> None:
-    with traffic(f"{probe.url}/probe", probe.bearer, rps=60, streams_url=f"{probe.url}/probe/ticks") as account:
-        for number in range(2 if CHAOS == 1 else 20):
+    with traffic(f"{probe.url}/probe", probe.bearer, rps=30, streams_url=f"{probe.url}/probe/ticks") as account:
+        for number in range(1 if CHAOS == 1 else 20):
             probe.kaon("deploy", "probe.py:Probe", "--env", f"VERSION={number + 2}")
             assert {r["revision"] for r in probe.ready("probe")} == {max(r["revision"] for r in probe.ready("probe"))}
             probe.kaon("rollout", "undo", "probe", "-y")
@@ -170,7 +155,7 @@ def test_r13_rollouts_and_rollbacks_under_load_lose_nothing(probe: World) -> Non
 @pytest.mark.parametrize("failure", ["crash", "raise"])
 def test_a_revision_that_does_not_come_up_leaves_the_old_one_serving(probe: World, failure: str) -> None:
     before = {r["id"] for r in probe.ready("probe")}
-    with traffic(f"{probe.url}/probe", probe.bearer, rps=50) as account:
+    with traffic(f"{probe.url}/probe", probe.bearer, rps=20) as account:
         done = probe.kaon("deploy", "probe.py:Probe", "--env", f"FAIL={failure}", ok=False)
         assert done.returncode == 1
         assert "Crashed" in done.stderr or "ConfigError" in done.stderr
@@ -186,9 +171,17 @@ def test_a_replica_that_is_frozen_leaves_the_rotation_and_is_replaced(probe: Wor
     os.kill(victim["pid"], signal.SIGSTOP)
     eventually(lambda: str(victim["pid"]) not in answering(probe, 12), "the frozen one is out of rotation")
     eventually(lambda: len(probe.ready("probe")) == 3 and not pid_runs(victim["pid"]), "it is replaced")
-    after = answering(probe, 12)
+    after = answering(probe, 12, timeout_s=60)
     assert after
     assert str(victim["pid"]) not in after
+
+
+def test_after_kills_of_all_parts_down_leaves_nothing(probe: World) -> None:
+    for role in ("server", "edge", "agent", probe.ready("probe")[0]["id"]):
+        probe.kill(role)
+    probe.down()
+    eventually(lambda: not probe.all_processes(), "nothing is left running")
+    assert not list(probe.settings.run_dir.rglob("*.sock"))
 
 
 def pid_runs(pid: int) -> bool:

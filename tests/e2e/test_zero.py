@@ -40,8 +40,8 @@ class Sleeper:
     def call(self, key: str = "", mark: str = "") -> httpx2.Response:
         headers = {"authorization": f"Bearer {key or self.platform.key}"}
         if mark:
-            return httpx2.post(f"{self.url}/mark", json={"text": mark}, headers=headers, timeout=120)
-        return httpx2.get(self.url, headers=headers, timeout=120)
+            return httpx2.post(f"{self.url}/mark", json={"text": mark}, headers=headers, timeout=120, verify=False)
+        return httpx2.get(self.url, headers=headers, timeout=120, verify=False)
 
     def held(self) -> int:
         """How many callers wait, as the agent last reported."""

@@ -78,7 +78,7 @@ class Traffic:
 
     async def _run(self) -> None:
         limits = httpx2.Limits(max_connections=MOST_AT_ONCE, max_keepalive_connections=MOST_AT_ONCE)
-        async with httpx2.AsyncClient(headers=self.headers, timeout=PATIENCE_S, limits=limits) as client:
+        async with httpx2.AsyncClient(headers=self.headers, timeout=PATIENCE_S, limits=limits, verify=False) as client:
             begin, tasks = time.monotonic(), set()
             for number in itertools.count():
                 delay = begin + number / self.rps - time.monotonic()

@@ -19,14 +19,19 @@ from tests.waiting import eventually
 from kaon import processes
 from kaon.settings import Settings
 from kaon.stack.roles import down_file
+from kaon.stack.up import down, up
 
 BIN = Path(sys.executable).parent
 SERVICES = Path(__file__).parent / "services"
 API = "http://kaon.local/api/v1"
+DEPLOYMENTS, REPLICAS = "/workspaces/default/deployments", "/workspaces/default/replicas"
 
 
 class World:
-    """One platform: what a user does to it, and what a fault does to it."""
+    """One platform: what a user does to it, and what a fault does to it.
+
+    Clients are made with `verify=False`, since all is plain HTTP: to load certificates for each takes 25 ms.
+    """
 
     def __init__(self, home: Path, port: int, **env: str) -> None:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("KAON_")}
@@ -58,10 +63,41 @@ class World:
         return done
 
     def up(self) -> None:
-        self.kaon("up")
+        """What `kaon up` does. The command itself is tried by the documentation's tests."""
+        up(self.settings)
 
     def down(self) -> None:
-        self.kaon("down", ok=False)
+        """What `kaon down` does."""
+        down(self.settings)
+
+    def clear(self, keep: str = "") -> None:
+        """Delete all deployments but one, and wait until their replicas have ended."""
+        with self.api() as api:
+            for item in api.get(DEPLOYMENTS).json()["items"]:
+                if item["name"] != keep:
+                    assert api.delete(f"{DEPLOYMENTS}/{item['name']}").status_code == 204
+        eventually(lambda: {r["deployment"] for r in self.get(REPLICAS)["items"]} <= {keep}, "replicas have ended")
+
+    def serve(self, deployment: str, entry: str, replicas: int) -> None:
+        """Have exactly so many replicas of a deployment ready behind the edge."""
+        if any(item["name"] == deployment for item in self.get(DEPLOYMENTS)["items"]):
+            with self.api() as api:
+                bounds = {"min": replicas, "max": replicas}
+                answer = api.post(f"{DEPLOYMENTS}/{deployment}/scale", json=bounds)
+                assert answer.status_code == 200, answer.text
+        else:
+            self.kaon("deploy", entry, "--replicas", str(replicas))
+        eventually(lambda: self.serves(deployment, replicas), f"{replicas} replicas of {deployment} serve")
+
+    def serves(self, deployment: str, replicas: int) -> bool:
+        """Whether every role runs, exactly so many replicas of the only deployment do, and the edge reaches them."""
+        running = [p for p in (self.settings.run_dir / "replicas").glob("*/lock") if self.pids(p.parent.name)]
+        return (
+            all(self.pids(role) for role in ("server", "agent", "edge"))
+            and len(running) == replicas
+            and len(self.ready(deployment)) == len(self.replicas(deployment)) == replicas
+            and self.call(f"/{deployment}").status_code == 200
+        )
 
     @property
     def key(self) -> str:
@@ -73,7 +109,7 @@ class World:
 
     def api(self, timeout_s: float = 60.0) -> httpx2.Client:
         """A client of the platform's API, on its socket."""
-        transport = httpx2.HTTPTransport(uds=str(self.settings.api_socket))
+        transport = httpx2.HTTPTransport(uds=str(self.settings.api_socket), verify=False)
         return httpx2.Client(transport=transport, base_url=API, headers=self.bearer, timeout=timeout_s)
 
     def get(self, path: str) -> Any:
@@ -89,10 +125,10 @@ class World:
         return [r for r in self.replicas(deployment) if r["phase"] == "Ready"]
 
     def call(self, path: str, timeout_s: float = 60.0, **options: Any) -> httpx2.Response:
-        return httpx2.get(f"{self.url}{path}", headers=self.bearer, timeout=timeout_s, **options)
+        return httpx2.get(f"{self.url}{path}", headers=self.bearer, timeout=timeout_s, verify=False, **options)
 
     def post(self, path: str, body: Any) -> httpx2.Response:
-        return httpx2.post(f"{self.url}{path}", headers=self.bearer, json=body, timeout=60)
+        return httpx2.post(f"{self.url}{path}", headers=self.bearer, json=body, timeout=60, verify=False)
 
     # what a fault does
 
@@ -141,7 +177,7 @@ class World:
     def knobs(self, replica: str) -> str:
         """The hash of the knobs that are in force in a replica, by its own word."""
         socket = self.settings.run_dir / "replicas" / replica / "control.sock"
-        with httpx2.Client(transport=httpx2.HTTPTransport(uds=str(socket)), timeout=60) as control:
+        with httpx2.Client(transport=httpx2.HTTPTransport(uds=str(socket), verify=False), timeout=60) as control:
             return str(control.get("http://replica/ready").json()["knobs"])
 
     def all_processes(self) -> list[psutil.Process]:
@@ -161,13 +197,15 @@ class World:
 def world(home: Path, port: int, **env: str) -> Iterator[World]:
     """A platform that runs while the block does, and leaves nothing behind."""
     it = World(home, port, **env)
-    it.up()
     try:
+        it.up()
         yield it
     finally:
-        it.down()
-        left = it.all_processes()
-        for process in left:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
+        try:
+            it.down()
+        finally:
+            left = it.all_processes()
+            for process in left:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
         assert not left, f"kaon down left processes: {left}"

@@ -29,7 +29,7 @@ from kaon.drivers.process.places import Places
 from kaon.drivers.process.preparation import AT_ONCE, ArtifactPreparer, Preparation
 from kaon.drivers.process.workers import Workers
 from kaon.errors import Unavailable
-from kaon.testing.drivers import ended, running, sample_workload, seen, with_launch, with_spec
+from kaon.testing.drivers import ended, observed, running, sample_workload, with_launch, with_spec
 from kaon.testing.places import ProcessPlace, pack_files
 from kaon.types.key import Access
 from kaon.types.replica import Phase
@@ -57,7 +57,7 @@ async def test_a_manifest_of_another_version_is_the_reason_of_the_end(
     folder.mkdir(parents=True)
     (folder / archive.MANIFEST).write_text('{"from": "the future"}')
     await driver.start(workload)
-    sighting = await seen(driver, workload.spec.id, ended)
+    sighting = await observed(driver, workload.spec.id, ended)
     assert sighting.reason.startswith("The artifact was made by another version of Kaon")
 
 
@@ -67,11 +67,11 @@ async def test_a_launch_file_that_cannot_be_written_is_the_reason_of_the_end(pla
     folder.parent.mkdir(parents=True)
     folder.write_text("in the way")
     await driver.start(workload)
-    sighting = await seen(driver, workload.spec.id, ended)
+    sighting = await observed(driver, workload.spec.id, ended)
     assert sighting.reason.startswith("It cannot be started: ")
     folder.unlink()
     await driver.start(workload)
-    await seen(driver, workload.spec.id, running)
+    await observed(driver, workload.spec.id, running)
 
 
 async def test_an_error_that_nobody_thought_of_is_the_reason_of_the_end(
@@ -83,7 +83,7 @@ async def test_an_error_that_nobody_thought_of_is_the_reason_of_the_end(
     monkeypatch.setattr(processes, "spawn", broken)
     driver, workload = place.driver(), sample_workload(place.artifact)
     await driver.start(workload)
-    assert (await seen(driver, workload.spec.id, ended)).reason == "It cannot be started: by nought."
+    assert (await observed(driver, workload.spec.id, ended)).reason == "It cannot be started: by nought."
 
 
 class Hanging:
@@ -110,7 +110,7 @@ async def test_installs_that_hang_do_not_hold_up_the_memory_watch(
     limited = hungry.spec.resources.model_copy(update={"memory_bytes": 16 * 2**20})
     hungry = with_spec(hungry, {"resources": limited})
     await driver.start(hungry)
-    await seen(driver, hungry.spec.id, running)
+    await observed(driver, hungry.spec.id, running)
     await ask(driver, hungry.spec.id)
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
     hanging = Hanging(monkeypatch)
@@ -120,7 +120,7 @@ async def test_installs_that_hang_do_not_hold_up_the_memory_watch(
             await driver.start(sample_workload(digest, ordinal=number + 1))
         await until(lambda: hanging.begun == AT_ONCE)
         await ask(driver, hungry.spec.id, "/?use_bytes=100000000")
-        sighting = await seen(driver, hungry.spec.id, ended)
+        sighting = await observed(driver, hungry.spec.id, ended)
         assert "its limit is 16 MiB" in sighting.reason
         assert hanging.begun == AT_ONCE, "no more at once than that"
     finally:
@@ -173,10 +173,10 @@ async def test_bytes_that_are_no_artifact_are_fetched_anew_by_the_next_start(pla
     place.file.write_bytes(out.getvalue()[:-3])
     driver, workload = place.driver(), sample_workload(place.artifact)
     await driver.start(workload)
-    assert (await seen(driver, workload.spec.id, ended)).reason
+    assert (await observed(driver, workload.spec.id, ended)).reason
     place.file = good
     await driver.start(workload)
-    await seen(driver, workload.spec.id, running)
+    await observed(driver, workload.spec.id, running)
 
 
 # Ending
@@ -187,22 +187,22 @@ async def test_a_replica_whose_children_do_not_end_is_seen_as_ended_and_they_are
 ) -> None:
     driver, workload = place.driver(), sample_workload(place.artifact, Behaviour(ends_after_s=0.2))
     await driver.start(workload)
-    await seen(driver, workload.spec.id, running)
+    await observed(driver, workload.spec.id, running)
 
     async def stuck(*_: object) -> None:
         raise Unavailable("Processes [7] do not end, even when killed.")
 
     with monkeypatch.context() as patched:
         patched.setattr(processes, "stop", stuck)
-        sighting = await seen(driver, workload.spec.id, ended)
+        sighting = await observed(driver, workload.spec.id, ended)
         assert (sighting.exit_code, sighting.reason[-43:]) == (1, "Processes [7] do not end, even when killed.")
         await driver.start(workload)
-        again = await seen(driver, workload.spec.id, lambda s: ended(s) and s.exit_code is None)
+        again = await observed(driver, workload.spec.id, lambda s: ended(s) and s.exit_code is None)
         assert again.reason == "Processes [7] do not end, even when killed."
         with pytest.raises(Unavailable):
             await driver.stop(workload.spec.id, 0)
     await driver.start(workload)
-    await seen(driver, workload.spec.id, running)
+    await observed(driver, workload.spec.id, running)
 
 
 async def test_what_an_earlier_agent_left_and_cannot_be_taken_over_does_not_stop_a_new_one(
@@ -210,7 +210,7 @@ async def test_what_an_earlier_agent_left_and_cannot_be_taken_over_does_not_stop
 ) -> None:
     first, workload = place.driver(), sample_workload(place.artifact)
     await first.start(workload)
-    await seen(first, workload.spec.id, running)
+    await observed(first, workload.spec.id, running)
     await first.close()
     launch = Places(place.home / "agent", place.run_dir).launch_file(workload.spec.id)
     launch.write_text('{"from": "the future"}')
@@ -261,7 +261,7 @@ async def risky(place: ProcessPlace) -> tuple[Driver, str, httpx2.AsyncClient]:
     driver = place.driver(RUNTIME)
     workload = with_launch(sample_workload(digest), {"access": Access(public=True)})
     await driver.start(workload)
-    sighting = await seen(driver, workload.spec.id, running)
+    sighting = await observed(driver, workload.spec.id, running)
     sockets = ControlSockets()
 
     async def ready() -> bool:
@@ -271,7 +271,7 @@ async def risky(place: ProcessPlace) -> tuple[Driver, str, httpx2.AsyncClient]:
 
     await until(ready)
     sockets.let_go(sighting.control_address or "")
-    transport = httpx2.AsyncHTTPTransport(uds=(sighting.service_address or "").removeprefix("unix:"))
+    transport = httpx2.AsyncHTTPTransport(uds=(sighting.service_address or "").removeprefix("unix:"), verify=False)
     return driver, workload.spec.id, httpx2.AsyncClient(transport=transport, base_url="http://replica", timeout=60)
 
 
@@ -300,7 +300,7 @@ async def test_a_native_crash_is_told_by_its_own_place_and_names_the_request(pla
         assert (await client.post("/harmless", json={})).status_code == 500
         with pytest.raises(httpx2.TransportError):
             await client.post("/crashes", json={}, headers={"x-request-id": "the-one"})
-    sighting = await seen(driver, replica, ended)
+    sighting = await observed(driver, replica, ended)
     assert sighting.exit_code == -signal.SIGSEGV
     assert sighting.reason.startswith("It was killed by SIGSEGV: Segmentation fault in string_at (__init__.py:")
     assert ", called by inner (risky.py:" in sighting.reason
@@ -324,7 +324,7 @@ def with_gpus(place: ProcessPlace, ordinal: int, count: int, **env: str) -> Work
 
 
 async def visible(driver: Driver, workload: Workload) -> str:
-    await seen(driver, workload.spec.id, running)
+    await observed(driver, workload.spec.id, running)
     environ = (await ask(driver, workload.spec.id))["environ"]
     assert isinstance(environ, dict)
     return str(environ["CUDA_VISIBLE_DEVICES"])

@@ -85,7 +85,7 @@ async def look_traffic(world: World, _: Deployment) -> str:
 
 
 async def leave_ring(world: World, _: Deployment) -> None:
-    ring = world.app.state.parts.traffic
+    ring = world.app.state.context.traffic
     world.clock.jump(2)
     ring.add(Traffic(cloud="local", after_s=ring.until("local"), samples=(sample(world),)), world.clock.now())
 
@@ -107,7 +107,7 @@ async def look_meters(world: World, _: Deployment) -> str:
 
 async def look_minutes(world: World, _: Deployment) -> str:
     world.clock.jump(120)
-    await MinutesController(world.store, world.clock, world.app.state.parts.traffic).tick()
+    await MinutesController(world.store, world.clock, world.app.state.context.traffic).tick()
     return TRACE if await world.store.traffic(*PLACE, 0) else ""
 
 
@@ -134,7 +134,7 @@ async def look_events(world: World, _: Deployment) -> str:
 
 
 async def leave_opinions(world: World, first: Deployment) -> None:
-    opinions = world.app.state.parts.opinions
+    opinions = world.app.state.context.live_status
     whose = {"workspace": "shop", "deployment": "web"}
     entry = JournalEntry(at=1, concern="scaling", after="1", reason=TRACE, **whose)
     state = TuningState(mode="auto", state="still", reason=TRACE, **whose)

@@ -191,7 +191,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 def agent_of(world: World) -> AbstractAsyncContextManager[httpx2.AsyncClient]:
     return httpx2.AsyncClient(
-        transport=httpx2.AsyncHTTPTransport(uds=str(world.settings.home / "api.sock")),
+        transport=httpx2.AsyncHTTPTransport(uds=str(world.settings.home / "api.sock"), verify=False),
         base_url="http://localhost/api/v1/clouds/local",
         headers={"authorization": f"Bearer {world.keys['agent']}"},
         timeout=60,
@@ -210,7 +210,7 @@ async def test_a_server_takes_reports_and_traffic_of_an_agent_with_more_fields(w
             answer = await agent.post(path, json=document)
             assert answer.is_success, answer.text
     assert (await world.store.get("cloud", "", "local")).status.report == report
-    assert app.state.parts.traffic.since("default", "web", 0) == [sample]
+    assert app.state.context.traffic.since("default", "web", 0) == [sample]
 
 
 async def test_an_agent_of_the_release_before_gets_the_plan_as_it_reads_it_and_by_its_own_name(world: World) -> None:

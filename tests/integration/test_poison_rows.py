@@ -93,7 +93,7 @@ async def platform(folder: Path) -> AsyncIterator[Platform]:
         settings=settings,
         clock=clock,
         traffic=ring,
-        opinions=opinions,
+        live_status=opinions,
         snapshot=snapshot,
     )
     controllers = Controllers(store, VAULT, clock, traffic=ring, opinions=opinions, snapshot=snapshot)

@@ -25,7 +25,7 @@ from kaon.drivers.process.driver import RUNTIME
 from kaon.drivers.process.places import Places
 from kaon.drivers.process.pruning import KEEP, prune
 from kaon.errors import NotFound, Unavailable
-from kaon.testing.drivers import ended, running, sample_workload, seen, with_launch, with_secrets, with_spec
+from kaon.testing.drivers import ended, observed, running, sample_workload, with_launch, with_secrets, with_spec
 from kaon.testing.places import ProcessPlace, pack_files
 from kaon.types.key import Access
 from kaon.types.knobs import Knobs
@@ -81,7 +81,7 @@ async def test_a_replica_gets_its_secrets_and_none_of_the_platforms_settings(
     monkeypatch.setenv("KAON_SECRET_KEY", "the platform's own")
     driver, workload = place.driver(), sample_workload(place.artifact)
     await driver.start(with_secrets(workload, {"PASSWORD": SECRET}))
-    await seen(driver, workload.spec.id, running)
+    await observed(driver, workload.spec.id, running)
     told = await ask(driver, workload.spec.id)
     assert told["secrets"] == {"PASSWORD": SECRET}
     environ = told["environ"]
@@ -93,7 +93,7 @@ async def test_a_replica_gets_its_secrets_and_none_of_the_platforms_settings(
 async def test_secrets_are_in_no_file_and_not_in_proc(place: ProcessPlace) -> None:
     driver, workload = place.driver(), sample_workload(place.artifact)
     await driver.start(with_secrets(workload, {"PASSWORD": "correct horse battery"}))
-    sighting = await seen(driver, workload.spec.id, running)
+    sighting = await observed(driver, workload.spec.id, running)
     await ask(driver, workload.spec.id)  # it has read its standard input by now
     proc = Path(f"/proc/{sighting.pid}")
     files = [*place.home.rglob("*"), *place.run_dir.rglob("*"), proc / "environ", proc / "cmdline"]
@@ -109,7 +109,7 @@ async def test_replicas_of_one_artifact_share_its_preparation(place: ProcessPlac
     stages = {sighting.stage for sighting in (await driver.observe()).replicas.values()}
     assert stages == {Stage.INSTALLING}
     for workload in workloads:
-        await seen(driver, workload.spec.id, running)
+        await observed(driver, workload.spec.id, running)
     assert place.fetched == [place.artifact]
 
 
@@ -120,7 +120,7 @@ async def test_an_artifact_that_cannot_be_had_is_the_reason_of_the_end(place: Pr
     place.fetch = nowhere  # type: ignore[method-assign]
     driver, workload = place.driver(), sample_workload(place.artifact)
     await driver.start(workload)
-    sighting = await seen(driver, workload.spec.id, ended)
+    sighting = await observed(driver, workload.spec.id, ended)
     assert sighting.reason.startswith("There is no artifact sha256:")
     assert sighting.exit_code is None
 
@@ -129,7 +129,7 @@ async def test_bytes_that_are_not_those_of_the_digest_are_not_run(place: Process
     _, place.file = pack_files(place.home, "echo:Echo", {"echo.py": b"print('another')\n"})
     driver, workload = place.driver(), sample_workload(place.artifact)
     await driver.start(workload)
-    sighting = await seen(driver, workload.spec.id, ended)
+    sighting = await observed(driver, workload.spec.id, ended)
     assert "digest" in sighting.reason
     assert sighting.pid is None
 
@@ -151,7 +151,7 @@ async def test_a_stop_while_it_installs_ends_the_start(place: ProcessPlace) -> N
     assert ended((await driver.observe()).replicas[workload.spec.id])
     again = sample_workload(place.artifact, ordinal=1)
     await driver.start(again)
-    await seen(driver, again.spec.id, running)
+    await observed(driver, again.spec.id, running)
     assert ended((await driver.observe()).replicas[workload.spec.id]), (
         "the one that was stopped did not come up after all"
     )
@@ -161,10 +161,10 @@ async def test_a_replica_over_its_memory_is_killed_and_the_figures_are_the_reaso
     driver = place.driver()
     workload = with_memory(sample_workload(place.artifact), 16 * 2**20)
     await driver.start(workload)
-    await seen(driver, workload.spec.id, running)
+    await observed(driver, workload.spec.id, running)
     await ask(driver, workload.spec.id)
     (await ask(driver, workload.spec.id, "/?use_bytes=100000000"))
-    sighting = await seen(driver, workload.spec.id, ended)
+    sighting = await observed(driver, workload.spec.id, ended)
     assert "MiB of memory, its limit is 16 MiB" in sighting.reason
 
 
@@ -189,11 +189,11 @@ async def test_a_replica_that_does_not_fit_is_refused_at_once(place: ProcessPlac
 async def test_a_crash_takes_along_what_the_replica_started(place: ProcessPlace) -> None:
     driver, workload = place.driver(), sample_workload(place.artifact)
     await driver.start(workload)
-    sighting = await seen(driver, workload.spec.id, running)
+    sighting = await observed(driver, workload.spec.id, running)
     child = int(str((await ask(driver, workload.spec.id, "/?fork=1"))["child"]))
     assert sighting.pid
     os.kill(sighting.pid, signal.SIGKILL)
-    sighting = await seen(driver, workload.spec.id, ended)
+    sighting = await observed(driver, workload.spec.id, ended)
     assert sighting.exit_code == -signal.SIGKILL
     assert sighting.reason == "It was killed by SIGKILL."
     assert not runs(child)
@@ -202,7 +202,7 @@ async def test_a_crash_takes_along_what_the_replica_started(place: ProcessPlace)
 async def test_what_died_while_no_driver_watched_is_seen_with_its_code_and_its_last_lines(place: ProcessPlace) -> None:
     first, workload = place.driver(), sample_workload(place.artifact, Behaviour(lines=("farewell",)))
     await first.start(workload)
-    sighting = await seen(first, workload.spec.id, running)
+    sighting = await observed(first, workload.spec.id, running)
     await ask(first, workload.spec.id)
     await first.close()
     assert sighting.pid
@@ -220,7 +220,7 @@ async def test_a_job_that_ends_while_no_driver_watches_keeps_its_exit_code(place
     behaviour = Behaviour(ends_after_s=0.3, exit_code=code, flights={"one": 60.0})
     first, workload = place.driver(), sample_workload(place.artifact, behaviour)
     await first.start(workload)
-    await seen(first, workload.spec.id, running)
+    await observed(first, workload.spec.id, running)
     await first.close()
     lock = place.run_dir / "replicas" / workload.spec.id / "lock"
     await until(lambda: not processes.is_held(lock))
@@ -232,7 +232,7 @@ async def test_a_job_that_ends_while_no_driver_watches_keeps_its_exit_code(place
 async def test_an_exit_that_nobody_wrote_down_is_unknown(place: ProcessPlace) -> None:
     first, workload = place.driver(), sample_workload(place.artifact)
     await first.start(workload)
-    sighting = await seen(first, workload.spec.id, running)
+    sighting = await observed(first, workload.spec.id, running)
     await ask(first, workload.spec.id)
     await first.close()
     places = Places(place.home / "agent", place.run_dir)
@@ -252,7 +252,7 @@ async def test_a_replica_of_the_release_before_is_found_again(place: ProcessPlac
     """Its parent was the agent, and its launch file says nothing of kinds and tokens."""
     first, workload = place.driver(), sample_workload(place.artifact)
     await first.start(workload)
-    sighting = await seen(first, workload.spec.id, running)
+    sighting = await observed(first, workload.spec.id, running)
     await first.close()
     places = Places(place.home / "agent", place.run_dir)
     launch = json.loads(places.launch_file(workload.spec.id).read_text())
@@ -267,7 +267,7 @@ async def test_a_replica_of_the_release_before_is_found_again(place: ProcessPlac
 async def test_a_process_with_a_lock_but_no_launch_file_is_ended(place: ProcessPlace) -> None:
     first, workload = place.driver(), sample_workload(place.artifact)
     await first.start(workload)
-    sighting = await seen(first, workload.spec.id, running)
+    sighting = await observed(first, workload.spec.id, running)
     await first.close()
     (place.home / "agent/replicas" / workload.spec.id / "launch.json").unlink()
     assert (await place.driver().observe()).replicas == {}
@@ -300,7 +300,7 @@ def greeter(place: ProcessPlace, env: dict[str, str]) -> tuple[ProcessDriver, Wo
 async def test_a_real_service_gets_ready_takes_its_access_list_and_knobs_and_drains(place: ProcessPlace) -> None:
     driver, workload = greeter(place, {"GREETING": "hello"})
     await driver.start(with_launch(workload, {"knobs": Knobs(concurrency=4)}))
-    sighting = await seen(driver, workload.spec.id, running)
+    sighting = await observed(driver, workload.spec.id, running)
     sockets, address = ControlSockets(lambda _: workload.launch.control_token), sighting.control_address or ""
 
     async def ready() -> bool:
@@ -328,7 +328,7 @@ async def phase(sockets: ControlSockets, address: str) -> str:
 async def test_a_real_service_without_its_setting_ends_with_a_reason_that_names_it(place: ProcessPlace) -> None:
     driver, workload = greeter(place, {})
     await driver.start(workload)
-    sighting = await seen(driver, workload.spec.id, ended)
+    sighting = await observed(driver, workload.spec.id, ended)
     assert sighting.exit_code == EXIT_CONFIG
     assert "GREETING" in sighting.reason
 
@@ -352,7 +352,7 @@ async def test_what_a_service_raises_in_its_constructor_is_the_reason_and_the_tr
     digest, place.file = pack_files(place.home, "broken:Broken", {"broken.py": BROKEN})
     driver, workload = place.driver(RUNTIME), sample_workload(digest)
     await driver.start(workload)
-    sighting = await seen(driver, workload.spec.id, ended)
+    sighting = await observed(driver, workload.spec.id, ended)
     assert sighting.reason == "It ended with exit code 1: OSError: no model"
     assert sighting.last_lines[-1] == "OSError: no model"
     assert any("raise OSError('no model')" in line for line in sighting.last_lines)
@@ -467,11 +467,11 @@ def test_of_a_crash_in_native_code_the_error_and_its_stack_are_told() -> None:
 async def test_the_reason_of_a_native_crash_names_its_place(place: ProcessPlace) -> None:
     driver, workload = place.driver(), sample_workload(place.artifact, Behaviour(lines=CRASH))
     await driver.start(workload)
-    sighting = await seen(driver, workload.spec.id, running)
+    sighting = await observed(driver, workload.spec.id, running)
     await ask(driver, workload.spec.id)
     assert sighting.pid
     os.kill(sighting.pid, signal.SIGSEGV)
-    sighting = await seen(driver, workload.spec.id, ended)
+    sighting = await observed(driver, workload.spec.id, ended)
     told = "Segmentation fault in inner (work.py:9), called by predict (work.py:5)"
     assert sighting.reason == f"It was killed by SIGSEGV: {told}."
 
@@ -480,11 +480,11 @@ async def test_a_secret_reaches_no_log_file_whoever_writes_it(place: ProcessPlac
     lines = ("plain hunter2-hunter2", '{"event": "structured hunter2-hunter2"}')
     driver, workload = place.driver(), sample_workload(place.artifact, Behaviour(lines=lines))
     await driver.start(with_secrets(workload, {"KEY": "hunter2-hunter2"}))
-    sighting = await seen(driver, workload.spec.id, running)
+    sighting = await observed(driver, workload.spec.id, running)
     await ask(driver, workload.spec.id)
     assert sighting.pid
     os.kill(sighting.pid, signal.SIGKILL)
-    await seen(driver, workload.spec.id, ended)
+    await observed(driver, workload.spec.id, ended)
     written = (place.home / "agent/replicas" / workload.spec.id / "replica.log").read_text()
     assert written == "plain ******\n" + '{"event": "structured ******"}\n'
 
@@ -492,7 +492,7 @@ async def test_a_secret_reaches_no_log_file_whoever_writes_it(place: ProcessPlac
 async def test_the_keeper_of_a_log_is_started_again_and_nothing_is_lost(place: ProcessPlace) -> None:
     driver, workload = place.driver(), sample_workload(place.artifact, Behaviour(lines=("before",)))
     await driver.start(workload)
-    await seen(driver, workload.spec.id, running)
+    await observed(driver, workload.spec.id, running)
     log_file = place.home / "agent/replicas" / workload.spec.id / "replica.log"
     await until(lambda: log_file.exists() and log_file.read_text() == "before\n")
     places = Places(place.home / "agent", place.run_dir)

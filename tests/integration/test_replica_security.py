@@ -90,11 +90,13 @@ class Running:
     @property
     def control(self) -> httpx2.Client:
         path = self.launch.control_address.removeprefix("unix:")
-        return httpx2.Client(transport=httpx2.HTTPTransport(uds=path), base_url="http://replica", timeout=5)
+        return httpx2.Client(
+            transport=httpx2.HTTPTransport(uds=path, verify=False), base_url="http://replica", timeout=60
+        )
 
     def client(self, headers: dict[str, str] | None = None) -> httpx2.AsyncClient:
-        transport = httpx2.AsyncHTTPTransport(uds=self.service)
-        return httpx2.AsyncClient(transport=transport, base_url="http://replica", headers=headers, timeout=5)
+        transport = httpx2.AsyncHTTPTransport(uds=self.service, verify=False)
+        return httpx2.AsyncClient(transport=transport, base_url="http://replica", headers=headers, timeout=60)
 
     def put_access(self, access: Access) -> None:
         with self.control as control:

@@ -152,11 +152,11 @@ class Lane:
     def __init__(self) -> None:
         self.line: CallQueue[Piece] = CallQueue()
 
-    def left(self, call: Call) -> None:
-        if call.place is not None:
+    def call_ended(self, call: Call) -> None:
+        if call.turn is not None:
             self.line.leave(call)
 
-    def abandoned(self, call: Call) -> None: ...
+    def caller_left(self, call: Call) -> None: ...
 
 
 @given(comings_and_goings())

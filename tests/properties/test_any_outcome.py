@@ -255,7 +255,7 @@ async def _check(plan: list[tuple[str, list[Callable[[], Any]]]]) -> None:
         serving.open(service_of(Anything), construct(service_of(Anything), {}))
         public = server(App(serving), http=partial(ReplicaProtocol, serving), keep_alive_s=60, drain_s=1)
         task = asyncio.create_task(public.serve(sockets=[bound(f"unix:{path}")]))
-        transport = httpx2.AsyncHTTPTransport(uds=path)
+        transport = httpx2.AsyncHTTPTransport(uds=path, verify=False)
         async with httpx2.AsyncClient(transport=transport, base_url="http://replica", timeout=60) as client:
             for kind, acts in plan:
                 ACTS[:] = acts

@@ -314,7 +314,7 @@ def test_an_answer_can_be_sent_back_where_the_schema_of_the_parameter_takes_it(
     hint, values = drawn
     service = service_with({"value": hint}, hint, "POST")
     signature = service.endpoints[0].signature
-    assume(signature.sole is None)
+    assume(signature.whole_body is None)
     document = service.openapi()
     sent = {"value": strictly(signature.to_json(data.draw(values)))}
     schema = document["paths"]["/call"]["post"]["requestBody"]["content"]["application/json"]["schema"]

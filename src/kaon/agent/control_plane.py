@@ -20,6 +20,7 @@ from pydantic import TypeAdapter
 from kaon.agent.plan_file import PlanReader
 from kaon.agent.ports import AgentCall
 from kaon.errors import Unavailable, from_problem
+from kaon.types.hosts import uses_tls
 from kaon.types.plan import PLAN_IN_PARTS, NamedPlan, Report
 from kaon.types.traffic import TrafficTaken
 
@@ -40,7 +41,9 @@ class ControlPlaneClient:
         self._client = httpx2.AsyncClient(
             base_url=f"{url.rstrip('/')}/api/v1/clouds/{cloud}",
             headers={"authorization": f"Bearer {key}"},
-            transport=httpx2.AsyncHTTPTransport(uds=str(socket) if socket else None, retries=0),
+            transport=httpx2.AsyncHTTPTransport(
+                uds=str(socket) if socket else None, retries=0, verify=not socket and uses_tls(url)
+            ),
             timeout=_TIMEOUT_S,
             trust_env=False,
         )

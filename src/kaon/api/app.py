@@ -74,16 +74,18 @@ COLLECTIONS = {
 
 def routes() -> list[AuthorizedRoute]:
     """Every route there is: those of all kinds, then what is special of some, and of the platform."""
-    found = [door for kind in KINDS.values() for door in routes_of(COLLECTIONS.get(kind.name) or Collection(kind=kind))]
+    found = [
+        route for kind in KINDS.values() for route in routes_of(COLLECTIONS.get(kind.name) or Collection(kind=kind))
+    ]
     special = (platform, workspaces, artifacts, deployments, decisions, rollouts, owners, replicas, events, audit_log)
     for module in (*special, keys, secret_values, clouds, cloud_admin, stats, tuning, advice, metrics, garbage):
-        found += module.doors
+        found += module.router
     return found
 
 
-DOORS = routes()
+ROUTES = routes()
 """Every route there is."""
-_document = cache(partial(document, DOORS))
+_document = cache(partial(document, ROUTES))
 """Made once, when somebody asks for it."""
 
 
@@ -95,10 +97,10 @@ def create_app(
     settings: Settings,
     clock: Clock,
     traffic: TrafficRing | None = None,
-    opinions: LiveStatus | None = None,
+    live_status: LiveStatus | None = None,
     snapshot: Snapshot | None = None,
 ) -> FastAPI:
-    """The API over an open store; the traffic that agents post goes into `traffic`; `opinions` are the laws'.
+    """The API over an open store; the traffic that agents post goes into `traffic`; `live_status` are the laws'.
 
     Without a `snapshot` of the store, which somebody else follows, it makes and follows one of its own.
     """
@@ -133,13 +135,13 @@ def create_app(
         },
     )
     app.router.route_class = AuthorizedRoute
-    app.router.routes[:] = routes()
+    app.router.routes[:] = ROUTES
     ring = TrafficRing() if traffic is None else traffic
     plans = Plans(snapshot)
-    shared = ring, opinions or LiveStatus(), Meters(ring, clock), plans, Intake(snapshot, plans), recent
-    app.state.parts = ApiContext(store, blobs, vault, settings, clock, snapshot, keyring, Broker(), *shared)
+    shared = ring, live_status or LiveStatus(), Meters(ring, clock), plans, Intake(snapshot, plans), recent
+    app.state.context = ApiContext(store, blobs, vault, settings, clock, snapshot, keyring, Broker(), *shared)
     app.state.refusals = RefusedAttempts(store, clock)
-    app.state.gate = Authorizer(snapshot, keyring, LoginThrottle(clock))
+    app.state.authorizer = Authorizer(snapshot, keyring, LoginThrottle(clock))
     app.openapi = _document  # type: ignore[method-assign]
     app.add_middleware(ResponseGuard, settings=settings)
     return app

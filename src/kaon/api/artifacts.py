@@ -15,11 +15,11 @@ from fastapi import Response
 from starlette.requests import Request
 
 from kaon.api import audit, edits
-from kaon.api.authorizer import unseen_workspace
-from kaon.api.collection import Collection, Look
+from kaon.api.authorizer import workspace_not_found
+from kaon.api.collection import Collection, ReadContext
 from kaon.api.context import ApiContext, WithCaller, WithContext, WorkspaceParam
 from kaon.api.keyring import Caller
-from kaon.api.quotas import hold_to_bytes, hold_to_count
+from kaon.api.quotas import check_bytes, check_count
 from kaon.api.router import AuthorizedRouter
 from kaon.api.views import ArtifactView
 from kaon.build.archive import head_bytes, read_head, read_manifest
@@ -37,13 +37,13 @@ from kaon.types.resource import Artifact, Deployment, Revision, Unreadable
 
 UPLOAD_LIMIT_BYTES = 512 * 2**20
 _CHUNK_BYTES = 2**18
-doors = AuthorizedRouter("/workspaces/{ws}/artifacts", tag="artifacts")
+router = AuthorizedRouter("/workspaces/{ws}/artifacts", tag="artifacts")
 
 
-def _sees(artifact: Artifact, look: Look) -> bool:
-    if "seen" not in look.memo:
-        look.memo["seen"] = _visible(look.caller, look.all("deployment"), look.all("revision"))
-    seen = look.memo["seen"]
+def _sees(artifact: Artifact, read: ReadContext) -> bool:
+    if "seen" not in read.memo:
+        read.memo["seen"] = _visible(read.caller, read.all("deployment"), read.all("revision"))
+    seen = read.memo["seen"]
     return seen is None or artifact.name in seen
 
 
@@ -57,55 +57,55 @@ collection = Collection(
 """Lists have artifacts without their files and OpenAPI documents; ask for one to have them."""
 
 
-@doors.get("/{digest}", right=Right.READ)
+@router.get("/{digest}", right=Right.READ)
 async def get_artifact(
     ws: WorkspaceParam,
     digest: Annotated[Digest, PathParameter()],
     response: Response,
-    parts: WithContext,
+    context: WithContext,
     caller: WithCaller,
 ) -> ArtifactView:
     """One artifact."""
-    seen = await _seen(parts, caller, ws)
-    found = await parts.store.find("artifact", ws, digest)
+    seen = await _seen(context, caller, ws)
+    found = await context.store.find("artifact", ws, digest)
     if found is None or (seen is not None and digest not in seen):
         raise NotFound(f"There is no artifact '{digest}'.", hint="`kaon get artifacts` lists those there are.")
     response.headers["etag"] = etag(found.uid, found.generation)
-    return _view(found, await _whole(parts, found))
+    return _view(found, await _whole(context, found))
 
 
-@doors.delete("/{digest}", right=Right.WRITE, status_code=204)
+@router.delete("/{digest}", right=Right.WRITE, status_code=204)
 async def delete_artifact(
-    ws: WorkspaceParam, digest: Annotated[Digest, PathParameter()], parts: WithContext, caller: WithCaller
+    ws: WorkspaceParam, digest: Annotated[Digest, PathParameter()], context: WithContext, caller: WithCaller
 ) -> None:
     """Take away an artifact that no deployment, and no revision that one could go back to, is made of."""
-    seen = await _seen(parts, caller, ws)
+    seen = await _seen(context, caller, ws)
     if seen is not None and digest in seen:
         raise Forbidden("This key is for some deployments only.", hint="Use a key for the whole workspace.")
 
     async def attempt() -> None:
         artifact: Artifact | Unreadable | None
         try:
-            artifact = None if seen is not None else await parts.store.find("artifact", ws, digest)
+            artifact = None if seen is not None else await context.store.find("artifact", ws, digest)
         except UnreadableRow as error:
             artifact = error.row
         if artifact is None:
             raise NotFound(f"There is no artifact '{digest}'.", hint="`kaon get artifacts` lists those there are.")
-        if users := await _users(parts, ws, digest):
+        if users := await _users(context, ws, digest):
             raise Conflict(
                 f"Artifact {digest[:19]} is used by {', '.join(users[:5])}.",
                 hint="It can go when they, and their revisions, are gone.",
             )
-        if not await discard(parts.store, parts.blobs, [artifact], recorded):
+        if not await discard(context.store, context.blobs, [artifact], recorded):
             raise Conflict(f"Artifact {digest[:19]} is being deployed now.", hint="See: kaon ps")
 
     def recorded(change: Delete) -> list[Write]:
-        return audit.recorded(parts, caller, change, "ArtifactDeleted", "Deleted.")
+        return audit.recorded(context, caller, change, "ArtifactDeleted", "Deleted.")
 
-    await edits.until_written(attempt)
+    await edits.retry_on_conflict(attempt)
 
 
-@doors.post(
+@router.post(
     "",
     right=Right.WRITE,
     status_code=201,
@@ -118,34 +118,34 @@ async def delete_artifact(
     },
 )
 async def upload_artifact(
-    ws: WorkspaceParam, request: Request, response: Response, parts: WithContext, caller: WithCaller
+    ws: WorkspaceParam, request: Request, response: Response, context: WithContext, caller: WithCaller
 ) -> ArtifactView:
     """Bring an artifact: 201, or 200 when the workspace has it already."""
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared[:19]) > UPLOAD_LIMIT_BYTES:
         raise _too_large()
-    folder = parts.settings.home / "server"
+    folder = context.settings.home / "server"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with parts.lasting.one(caller.uid), tempfile.TemporaryFile(dir=folder) as file:
+    with context.streams.open(caller.uid), tempfile.TemporaryFile(dir=folder) as file:
         await _receive(request, file)
         # The file has no name, so that nothing is left behind whatever happens; it is opened anew by its descriptor.
         manifest = await asyncio.to_thread(read_manifest, Path(f"/proc/self/fd/{file.fileno()}"))
-        await _hold_to_quotas(parts, ws, file)
+        await _check_quotas(context, ws, file)
         file.seek(0)
-        digest, size = await parts.blobs.put(_chunks(file), UPLOAD_LIMIT_BYTES)
-    kept, is_new = await _keep(parts, caller, ws, digest, size, manifest)
+        digest, size = await context.blobs.put(_chunks(file), UPLOAD_LIMIT_BYTES)
+    kept, is_new = await _keep(context, caller, ws, digest, size, manifest)
     response.status_code = 201 if is_new else 200
     return _view(kept, manifest)
 
 
-async def _hold_to_quotas(parts: ApiContext, ws: str, file: IO[bytes]) -> None:
+async def _check_quotas(context: ApiContext, ws: str, file: IO[bytes]) -> None:
     """Raises `QuotaReached` for one more than the workspace may have; one that it has may always be brought again."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     digest = await asyncio.to_thread(hashlib.file_digest, file, "sha256")  # type: ignore[arg-type]
-    if await parts.store.find("artifact", ws, f"sha256:{digest.hexdigest()}") is None:
-        await hold_to_count(parts, "artifact", ws)
-        await hold_to_bytes(parts, ws, size)
+    if await context.store.find("artifact", ws, f"sha256:{digest.hexdigest()}") is None:
+        await check_count(context, "artifact", ws)
+        await check_bytes(context, ws, size)
 
 
 async def _receive(request: Request, file: IO[bytes]) -> None:
@@ -164,34 +164,34 @@ async def _chunks(file: IO[bytes]) -> AsyncIterator[bytes]:
 
 
 async def _keep(
-    parts: ApiContext, caller: Caller, ws: str, digest: str, size: int, manifest: Manifest
+    context: ApiContext, caller: Caller, ws: str, digest: str, size: int, manifest: Manifest
 ) -> tuple[Artifact, bool]:
-    if await parts.store.find("artifact", ws, digest):
-        return await edits.touch_artifact(parts.store, ws, digest, parts.clock.now()), False
-    if await parts.store.find("workspace", "", ws) is None:  # deleted while the bytes came
-        raise unseen_workspace(ws)
+    if await context.store.find("artifact", ws, digest):
+        return await edits.touch_artifact(context.store, ws, digest, context.clock.now()), False
+    if await context.store.find("workspace", "", ws) is None:  # deleted while the bytes came
+        raise workspace_not_found(ws)
     spec = ArtifactSpec(digest=digest, size_bytes=size, manifest=_brief(manifest))
-    async with parts.blobs.deciding:
-        if not await parts.blobs.has(digest):
+    async with context.blobs.deciding:
+        if not await context.blobs.has(digest):
             raise Unavailable("The artifact was taken away while it came.", hint="Bring it again.", retry_after_s=1)
         try:
             change = Create("artifact", ws, digest, spec)
-            [made] = await parts.store.write(audit.with_record(parts, caller, change))
+            [made] = await context.store.write(audit.with_record(context, caller, change))
             return made, True
         except Conflict:  # the same bytes came twice at once
-            return await parts.store.get("artifact", ws, digest), False
+            return await context.store.get("artifact", ws, digest), False
 
 
-async def _users(parts: ApiContext, ws: str, digest: str) -> list[str]:
+async def _users(context: ApiContext, ws: str, digest: str) -> list[str]:
     """The deployments, and the revisions of them, that are made of an artifact."""
-    deployments = await parts.store.list_all("deployment", ws)
-    revisions = await parts.store.list_all("revision", ws)
+    deployments = await context.store.list_all("deployment", ws)
+    revisions = await context.store.list_all("revision", ws)
     named = [d.name for d in deployments if any(t.artifact == digest for t in templates_of(d.spec))]
     there = {("", d.name) for d in deployments} | {(d.uid, d.name) for d in deployments}
     named += [
         f"{row.name}, which cannot be read and may be made of it"
         for kind in ("deployment", "revision")
-        for row in parts.snapshot.unreadable(kind)
+        for row in context.snapshot.unreadable(kind)
         if row.workspace == ws
     ]
     return named + [
@@ -201,13 +201,13 @@ async def _users(parts: ApiContext, ws: str, digest: str) -> list[str]:
     ]
 
 
-async def _whole(parts: ApiContext, artifact: Artifact) -> Manifest:
+async def _whole(context: ApiContext, artifact: Artifact) -> Manifest:
     """The manifest with all that its row leaves out; what the row has, when the bytes are gone."""
     if artifact.spec.manifest.files:  # of an older Kaon
         return artifact.spec.manifest
     head, needed = b"", head_bytes()
     try:
-        async for chunk in parts.blobs.read(artifact.spec.digest):
+        async for chunk in context.blobs.read(artifact.spec.digest):
             head += chunk
             if len(head) >= needed:
                 break
@@ -216,16 +216,16 @@ async def _whole(parts: ApiContext, artifact: Artifact) -> Manifest:
         return artifact.spec.manifest
 
 
-async def _seen(parts: ApiContext, caller: Caller, ws: str) -> set[str] | None:
+async def _seen(context: ApiContext, caller: Caller, ws: str) -> set[str] | None:
     """The artifacts that a key for some deployments sees: those of their revisions. None: all."""
-    if caller.standing.deployments is None:
+    if caller.rights.deployments is None:
         return None
-    deployments = await parts.store.list_all("deployment", ws)
-    return _visible(caller, deployments, await parts.store.list_all("revision", ws))
+    deployments = await context.store.list_all("deployment", ws)
+    return _visible(caller, deployments, await context.store.list_all("revision", ws))
 
 
 def _visible(caller: Caller, deployments: Iterable[Deployment], revisions: Iterable[Revision]) -> set[str] | None:
-    names = caller.standing.deployments
+    names = caller.rights.deployments
     if names is None:
         return None
     return {t.artifact for d in deployments if d.name in names for t in templates_of(d.spec)} | {

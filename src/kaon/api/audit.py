@@ -15,9 +15,9 @@ from kaon.types.event import Event
 from kaon.types.resource import Unreadable
 
 
-def record_of(parts: ApiContext, caller: Caller, change: AuditedWrite) -> AuditRecord:
+def record_of(context: ApiContext, caller: Caller, change: AuditedWrite) -> AuditRecord:
     """The audit record of a change that `caller` makes now."""
-    return audited(change, at=parts.clock.now(), verb=caller.verb, actor=caller.name, **origin(caller))
+    return audited(change, at=context.clock.now(), verb=caller.verb, actor=caller.name, **origin(caller))
 
 
 def origin(caller: Caller) -> dict[str, str]:
@@ -26,13 +26,13 @@ def origin(caller: Caller) -> dict[str, str]:
 
 
 def recorded(
-    parts: ApiContext, caller: Caller, change: AuditedWrite, reason: str, message: str, *, event_in: str | None = None
+    context: ApiContext, caller: Caller, change: AuditedWrite, reason: str, message: str, *, event_in: str | None = None
 ) -> list[Write]:
     """A change, its audit record and its event, for one `Store.write`.
 
     The event is kept in the resource's workspace, or in `event_in`: what is of no workspace is told of in another.
     """
-    record = record_of(parts, caller, change)
+    record = record_of(context, caller, change)
     event = Event(
         at=record.at,
         workspace=record.workspace if event_in is None else event_in,
@@ -45,13 +45,13 @@ def recorded(
     return [change, RecordAudit([record]), RecordEvents([event])]
 
 
-def with_record(parts: ApiContext, caller: Caller, change: AuditedWrite) -> list[Write]:
+def with_record(context: ApiContext, caller: Caller, change: AuditedWrite) -> list[Write]:
     """A change and its audit record, without an event."""
-    return [change, RecordAudit([record_of(parts, caller, change)])]
+    return [change, RecordAudit([record_of(context, caller, change)])]
 
 
 async def write(
-    parts: ApiContext,
+    context: ApiContext,
     caller: Caller,
     change: Create | UpdateSpec | UpdateStatus,
     reason: str,
@@ -66,12 +66,12 @@ async def write(
     """
     writes: list[Write] = [change]
     if not _is_same(change):
-        writes = recorded(parts, caller, change, reason, message, event_in=event_in)
-    return (await parts.store.write([*first, *writes]))[-1]
+        writes = recorded(context, caller, change, reason, message, event_in=event_in)
+    return (await context.store.write([*first, *writes]))[-1]
 
 
 async def delete(
-    parts: ApiContext,
+    context: ApiContext,
     caller: Caller,
     resource: AnyResource | Unreadable,
     reason: str,
@@ -80,18 +80,26 @@ async def delete(
     event_in: str | None = None,
 ) -> None:
     """Delete a resource as it was read. Raises what `Store.write` raises."""
-    await parts.store.write(recorded(parts, caller, Delete(resource), reason, message, event_in=event_in))
+    await context.store.write(recorded(context, caller, Delete(resource), reason, message, event_in=event_in))
 
 
 async def note(
-    parts: ApiContext, caller: Caller, *, workspace: str, kind: str, name: str, reason: str, message: str, uid: str = ""
+    context: ApiContext,
+    caller: Caller,
+    *,
+    workspace: str,
+    kind: str,
+    name: str,
+    reason: str,
+    message: str,
+    uid: str = "",
 ) -> None:
     """Record that `caller` did something which is written already."""
     place = {"workspace": workspace, "kind": kind, "name": name, "uid": uid}
-    at, who = parts.clock.now(), {"verb": caller.verb, "actor": caller.name, **origin(caller)}
+    at, who = context.clock.now(), {"verb": caller.verb, "actor": caller.name, **origin(caller)}
     record = AuditRecord(at=at, **place, **who)
     event = Event(at=at, reason=reason, message=f"{message} By key '{caller.name}'.", **place)
-    await parts.store.write([RecordAudit([record]), RecordEvents([event])])
+    await context.store.write([RecordAudit([record]), RecordEvents([event])])
 
 
 def _is_same(change: Create | UpdateSpec | UpdateStatus) -> bool:

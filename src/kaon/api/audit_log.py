@@ -14,7 +14,7 @@ from kaon.api.views import AuditPage
 from kaon.store.port import AuditQuery
 from kaon.types.key import Right
 
-doors = AuthorizedRouter("", tag="audit")
+router = AuthorizedRouter("", tag="audit")
 
 
 async def _query(
@@ -35,30 +35,30 @@ async def _query(
 AuditQueryParam = Annotated[AuditQuery, Depends(_query)]
 
 
-@doors.get("/audit", right=Right.ADMIN)
-async def list_audit(query: AuditQueryParam, parts: WithContext, caller: WithCaller) -> AuditPage:
+@router.get("/audit", right=Right.ADMIN)
+async def list_audit(query: AuditQueryParam, context: WithContext, caller: WithCaller) -> AuditPage:
     """Who changed what, everywhere, newest first; for a key of one workspace, in that one."""
-    if (workspace := caller.standing.workspace) is not None:
-        return await list_workspace_audit(workspace, query, parts, caller)
-    return await _page(parts, caller, query)
+    if (workspace := caller.rights.workspace) is not None:
+        return await list_workspace_audit(workspace, query, context, caller)
+    return await _page(context, caller, query)
 
 
-@doors.get("/workspaces/{ws}/audit", right=Right.ADMIN)
+@router.get("/workspaces/{ws}/audit", right=Right.ADMIN)
 async def list_workspace_audit(
-    ws: WorkspaceParam, query: AuditQueryParam, parts: WithContext, caller: WithCaller
+    ws: WorkspaceParam, query: AuditQueryParam, context: WithContext, caller: WithCaller
 ) -> AuditPage:
     """Who changed what in a workspace, newest first."""
-    workspace = await parts.store.get("workspace", "", ws)
+    workspace = await context.store.get("workspace", "", ws)
     since = max(query.since or 0.0, workspace.created_at)  # what came before is of another workspace of this name
-    return await _page(parts, caller, replace(query, workspace=ws, since=since))
+    return await _page(context, caller, replace(query, workspace=ws, since=since))
 
 
-async def _page(parts: ApiContext, caller: Caller, query: AuditQuery) -> AuditPage:
-    names = caller.standing.deployments
+async def _page(context: ApiContext, caller: Caller, query: AuditQuery) -> AuditPage:
+    names = caller.rights.deployments
     if names is not None:  # a key for some deployments sees what was done to these
         if query.kind not in (None, "deployment"):
             return AuditPage(items=[])
         query = replace(query, kind="deployment", names=sorted(names))
-    found = await parts.store.audit(replace(query, limit=query.limit + 1))
+    found = await context.store.audit(replace(query, limit=query.limit + 1))
     page = found[: query.limit]
     return AuditPage(items=page, next=str(page[-1].id) if len(found) > len(page) else None)

@@ -45,8 +45,8 @@ class Authorizer:
         caller = replace(await self._caller(request), address=address_of(request))
         request.state.caller = caller
         if isinstance(need, Right):
-            _hold_to_scope(caller, need, request.path_params)
-            self._hold_to_existing(request.path_params.get("ws"))
+            _check_scope(caller, need, request.path_params)
+            self._check_existing(request.path_params.get("ws"))
         return caller
 
     async def _caller(self, request: Request) -> Caller:
@@ -57,21 +57,21 @@ class Authorizer:
             self._guesses.wrong(peer)
             raise
 
-    def _hold_to_existing(self, workspace: str | None) -> None:
+    def _check_existing(self, workspace: str | None) -> None:
         try:
             exists = workspace is None or self._snapshot.find("workspace", "", workspace) is not None
         except UnreadableRow:  # what is in it can be read all the same
             exists = True
         if not exists:
-            raise unseen_workspace(workspace or "")
+            raise workspace_not_found(workspace or "")
 
 
-def _hold_to_scope(caller: Caller, right: Right, path: dict[str, str]) -> None:
-    held = caller.standing
+def _check_scope(caller: Caller, right: Right, path: dict[str, str]) -> None:
+    held = caller.rights
     if (workspace := path.get("ws")) is not None and not held.sees(workspace):
-        raise unseen_workspace(workspace)
+        raise workspace_not_found(workspace)
     if (deployment := path.get("deployment")) is not None and not held.sees(workspace or "", deployment):
-        raise unseen_deployment(workspace or "", deployment)
+        raise deployment_not_found(workspace or "", deployment)
     if right not in held.rights:
         raise Forbidden(
             f"This needs the right to {right.value}, which a key of role {caller.role.value} does not have here.",
@@ -81,7 +81,7 @@ def _hold_to_scope(caller: Caller, right: Right, path: dict[str, str]) -> None:
         raise NotFound("There is no such cloud for this key.")
 
 
-def unseen_workspace(name: str) -> NotFound:
+def workspace_not_found(name: str) -> NotFound:
     """The same whether it exists or not."""
     return NotFound(
         f"There is no workspace '{name[:40]}'.",
@@ -89,7 +89,7 @@ def unseen_workspace(name: str) -> NotFound:
     )
 
 
-def unseen_deployment(workspace: str, name: str) -> NotFound:
+def deployment_not_found(workspace: str, name: str) -> NotFound:
     """The same whether it exists or not."""
     return NotFound(
         f"There is no deployment '{name[:40]}' in workspace '{workspace[:40]}'.",

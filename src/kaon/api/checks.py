@@ -67,7 +67,7 @@ async def check_spec(
     for template in templates_of(spec):
         await _check_template(store, caller, workspace, template, current)
         if now is not None and (current is None or template not in templates_of(current.spec)):
-            await _hold_artifact(store, workspace, template.artifact, now)
+            await _keep_artifact(store, workspace, template.artifact, now)
     if spec.shadow is None:
         return
     number = spec.shadow.revision
@@ -92,7 +92,7 @@ async def _check_template(
             )
 
 
-async def _hold_artifact(store: Store, workspace: str, digest: str, now: float) -> None:
+async def _keep_artifact(store: Store, workspace: str, digest: str, now: float) -> None:
     try:
         await edits.touch_artifact(store, workspace, digest, now)
     except NotFound:  # it was collected in this moment
@@ -131,14 +131,14 @@ def _uses_more(artifact: Artifact, beyond: list[str], hint: str) -> Forbidden:
 
 def _scope(caller: Caller, more: list[str]) -> str:
     """The options of `kaon key create` for a key like the caller's that may also call `more`."""
-    names = sorted({*(caller.standing.deployments or ()), *more})
+    names = sorted({*(caller.rights.deployments or ()), *more})
     return " ".join([f"--role {caller.role.value}", *(f"--deployment {name}" for name in names)])
 
 
 def _beyond(caller: Caller, workspace: str, artifact: Artifact) -> list[str]:
     """What a service uses that `caller` may not call."""
     uses = artifact.spec.manifest.service.uses or ()
-    return [name for name in uses if not caller.standing.may(Right.CALL, workspace, name)]
+    return [name for name in uses if not caller.rights.may(Right.CALL, workspace, name)]
 
 
 async def may_own(store: Store, caller: Caller, workspace: str, spec: DeploymentSpec) -> bool:
@@ -177,7 +177,7 @@ def _check_use_of_secrets(caller: Caller, template: Template, current: Deploymen
     new = set(template.secrets.values()) - had
     if stolen := sorted(s for s in new if s.startswith(IDENTITY_PREFIX)):
         raise Unprocessable(f"The secret '{stolen[0]}' belongs to the platform.", hint="Name one of your own.")
-    if new and caller.standing.deployments is not None:
+    if new and caller.rights.deployments is not None:
         raise Forbidden(
             "This key is for some deployments only and cannot give them other secrets of the workspace.",
             hint="Use a key for the whole workspace.",

@@ -42,21 +42,23 @@ _TRAFFIC_LIMIT_BYTES = 8 * 2**20
 _LOOK_S = 0.5
 """How often a call that waits looks whether its key still holds, and whether its agent is still there."""
 
-doors = AuthorizedRouter("/clouds", tag="clouds")
+router = AuthorizedRouter("/clouds", tag="clouds")
 collection = Collection(
     kind=KINDS["cloud"],
-    view=lambda cloud, look: view_of(cloud, look.caller, look.now),
+    view=lambda cloud, read: view_of(cloud, read.caller, read.now),
     special=frozenset({Verb.DELETE}),
 )
 WaitParam = Annotated[float, Query(ge=0, allow_inf_nan=False, description="Seconds to wait for news; 30 at most.")]
 OfReplica = Annotated[str, Path(alias="id", pattern=r"^[0-9a-f]{12}$")]
 
 
-@doors.get("/{cloud}/plan", right=Right.AGENT, response_model=Plan, responses={304: {"description": "Still the same."}})
+@router.get(
+    "/{cloud}/plan", right=Right.AGENT, response_model=Plan, responses={304: {"description": "Still the same."}}
+)
 async def get_plan(
     cloud: CloudParam,
     request: Request,
-    parts: WithContext,
+    context: WithContext,
     caller: WithCaller,
     after: Annotated[str, Query(max_length=64, description="As `If-None-Match`; for older agents.")] = "",
     wait_s: WaitParam = 20.0,
@@ -66,10 +68,10 @@ async def get_plan(
     accept = request.headers.get("accept", "")
     loop = asyncio.get_running_loop()
     ends_at = loop.time() + min(wait_s, LONGEST_WAIT_S)
-    with parts.lasting.one(caller.uid), parts.snapshot.changes_of("plan", "", cloud) as changed:
+    with context.streams.open(caller.uid), context.snapshot.changes_of("plan", "", cloud) as changed:
         while True:
-            await _hold_to_key(parts, caller)
-            plan = parts.plans.text(cloud, accept)
+            await _check_key(context, caller)
+            plan = context.plans.text(cloud, accept)
             if plan is not None and plan.name != known:
                 headers = {"etag": f'"{plan.name}"', "vary": "accept"}
                 return Response(plan.text, media_type="application/json", headers=headers)
@@ -78,87 +80,87 @@ async def get_plan(
                 return Response(status_code=304)
 
 
-async def _hold_to_key(parts: ApiContext, caller: Caller) -> None:
+async def _check_key(context: ApiContext, caller: Caller) -> None:
     """Raises `Unauthenticated` when the key has ended since the call began."""
-    if not await parts.keyring.still_good(caller):
+    if not await context.keyring.is_valid(caller):
         raise Unauthenticated("This key gives no access any more.", hint="Use another.")
 
 
-@doors.post("/{cloud}/report", right=Right.AGENT, status_code=204, body_limit_bytes=_REPORT_LIMIT_BYTES)
-async def post_report(cloud: CloudParam, body: Report, parts: WithContext) -> None:
+@router.post("/{cloud}/report", right=Right.AGENT, status_code=204, body_limit_bytes=_REPORT_LIMIT_BYTES)
+async def post_report(cloud: CloudParam, body: Report, context: WithContext) -> None:
     """What the agent sees of its own cloud; the rest is dropped. Written when it changed, else every 5 s."""
     if body.cloud != cloud:
         raise Unprocessable("The report is of another cloud than its address says.")
-    report = parts.intake.report(body)
+    report = context.intake.report(body)
 
     async def attempt() -> None:
-        now = parts.clock.now()
-        found = await parts.store.find("cloud", "", cloud)
+        now = context.clock.now()
+        found = await context.store.find("cloud", "", cloud)
         if found is None:
-            await parts.store.create("cloud", "", cloud, CloudSpec(), CloudStatus(report=report, seen_at=now))
+            await context.store.create("cloud", "", cloud, CloudSpec(), CloudStatus(report=report, seen_at=now))
         elif found.status.report != report or not 0 <= now - found.status.seen_at < SEEN_EVERY_S:
-            await parts.store.update_status(found, found.status.model_copy(update={"report": report, "seen_at": now}))
+            await context.store.update_status(found, found.status.model_copy(update={"report": report, "seen_at": now}))
 
-    await edits.until_written(attempt)
+    await edits.retry_on_conflict(attempt)
 
 
-@doors.post("/{cloud}/traffic", right=Right.AGENT, body_limit_bytes=_TRAFFIC_LIMIT_BYTES)
-async def post_traffic(cloud: CloudParam, body: Traffic, parts: WithContext) -> TrafficTaken:
+@router.post("/{cloud}/traffic", right=Right.AGENT, body_limit_bytes=_TRAFFIC_LIMIT_BYTES)
+async def post_traffic(cloud: CloudParam, body: Traffic, context: WithContext) -> TrafficTaken:
     """What the agent counted in its own cloud. What is here already is left out; the answer says how far it goes."""
     if body.cloud != cloud:
         raise Unprocessable("The traffic is of another cloud than its address says.")
-    parts.meters.keep_up()
-    return TrafficTaken(until_s=parts.traffic.add(body, parts.clock.now(), parts.intake.counted(cloud)))
+    context.meters.update_if_due()
+    return TrafficTaken(until_s=context.traffic.add(body, context.clock.now(), context.intake.counted(cloud)))
 
 
-@doors.get(
+@router.get(
     "/{cloud}/artifacts/{digest}",
     right=Right.AGENT,
     response_class=StreamingResponse,
     responses={200: {"content": {"application/gzip": {"schema": {"type": "string", "format": "binary"}}}}},
 )
 async def get_artifact_bytes(
-    cloud: CloudParam, digest: Annotated[Digest, Path()], parts: WithContext
+    cloud: CloudParam, digest: Annotated[Digest, Path()], context: WithContext
 ) -> StreamingResponse:
     """An artifact's bytes, for a replica of the current plan."""
-    named = [r for r in _replicas(parts, cloud) if r.artifact == digest]
-    artifact = parts.snapshot.find("artifact", named[0].workspace, digest) if named else None
-    if artifact is None or not await parts.blobs.has(digest):
+    named = [r for r in _replicas(context, cloud) if r.artifact == digest]
+    artifact = context.snapshot.find("artifact", named[0].workspace, digest) if named else None
+    if artifact is None or not await context.blobs.has(digest):
         raise NotFound(f"There is no artifact '{digest}' for this cloud.")
     return StreamingResponse(
-        parts.blobs.read(digest),
+        context.blobs.read(digest),
         media_type="application/gzip",
         headers={"content-length": str(artifact.spec.size_bytes)},
     )
 
 
-@doors.get("/{cloud}/replicas/{id}/secrets", right=Right.AGENT)
-async def get_replica_secrets(cloud: CloudParam, replica: OfReplica, parts: WithContext) -> dict[str, str]:
+@router.get("/{cloud}/replicas/{id}/secrets", right=Right.AGENT)
+async def get_replica_secrets(cloud: CloudParam, replica: OfReplica, context: WithContext) -> dict[str, str]:
     """Variable -> value, of a replica of the current plan: what its revision names, and its own key."""
-    spec = next((r for r in _replicas(parts, cloud) if r.id == replica), None)
+    spec = next((r for r in _replicas(context, cloud) if r.id == replica), None)
     if spec is None:
         raise NotFound("The cloud's current plan has no such replica.")
-    revision = parts.snapshot.get("revision", spec.workspace, f"{spec.deployment}-{spec.revision}")
+    revision = context.snapshot.get("revision", spec.workspace, f"{spec.deployment}-{spec.revision}")
     if revision.spec.deployment != spec.deployment:
         raise NotFound("The replica's revision is gone.")
-    artifact = parts.snapshot.get("artifact", spec.workspace, revision.spec.template.artifact)
+    artifact = context.snapshot.get("artifact", spec.workspace, revision.spec.template.artifact)
     declares = artifact.spec.manifest.service.uses is not None
     own = identity_name(spec.deployment, spec.revision if declares else None)
     named = {**revision.spec.template.secrets, IDENTITY_VARIABLE: own}
-    return {variable: _open(parts, spec.workspace, named.get(variable, "")) for variable in spec.secrets}
+    return {variable: _open(context, spec.workspace, named.get(variable, "")) for variable in spec.secrets}
 
 
-@doors.get("/{cloud}/calls", right=Right.AGENT, response_model=AgentCall, responses={204: {"description": "Nothing."}})
+@router.get("/{cloud}/calls", right=Right.AGENT, response_model=AgentCall, responses={204: {"description": "Nothing."}})
 async def get_call(
-    cloud: CloudParam, request: Request, parts: WithContext, caller: WithCaller, wait_s: WaitParam = 20.0
+    cloud: CloudParam, request: Request, context: WithContext, caller: WithCaller, wait_s: WaitParam = 20.0
 ) -> Response:
     """What is asked of the agent, as soon as something is; 204 when nothing was by the end of the wait."""
     loop = asyncio.get_running_loop()
     ends_at = loop.time() + min(wait_s, LONGEST_WAIT_S)
-    with parts.lasting.one(caller.uid):
+    with context.streams.open(caller.uid):
         while not await request.is_disconnected():  # a call handed to a poll whose agent has died would be lost
-            await _hold_to_key(parts, caller)
-            call = await parts.broker.next_call(cloud, min(_LOOK_S, ends_at - loop.time()))
+            await _check_key(context, caller)
+            call = await context.broker.next_call(cloud, min(_LOOK_S, ends_at - loop.time()))
             if call is not None:
                 return Response(call.model_dump_json(), media_type="application/json")
             if loop.time() >= ends_at:
@@ -166,7 +168,7 @@ async def get_call(
     return Response(status_code=204)
 
 
-@doors.post(
+@router.post(
     "/{cloud}/calls/{id}",
     right=Right.AGENT,
     status_code=204,
@@ -178,30 +180,30 @@ async def post_answer(
     cloud: CloudParam,
     call: Annotated[str, Path(alias="id", pattern=r"^[0-9a-f]{32}$")],
     request: Request,
-    parts: WithContext,
+    context: WithContext,
 ) -> Response:
     """The answer to a call, line by line; the connection is closed when nobody listens any more."""
-    heard_out = await parts.broker.answer(cloud, call, request.stream())
+    heard_out = await context.broker.answer(cloud, call, request.stream())
     return Response(status_code=204, headers=None if heard_out else {"connection": "close"})
 
 
-def _replicas(parts: ApiContext, cloud: str) -> tuple[ReplicaSpec, ...]:
-    found = parts.plans.of(cloud)
+def _replicas(context: ApiContext, cloud: str) -> tuple[ReplicaSpec, ...]:
+    found = context.plans.of(cloud)
     return () if found is None else (*found.plan.replicas, *found.plan.standby)
 
 
-def _open(parts: ApiContext, workspace: str, name: str) -> str:
-    secret = parts.snapshot.find("secret", workspace, name)
+def _open(context: ApiContext, workspace: str, name: str) -> str:
+    secret = context.snapshot.find("secret", workspace, name)
     if secret is None:
         raise NotFound(f"There is no secret '{name}' in workspace '{workspace}'.", hint=f"kaon secret set {name}")
-    return parts.vault.open(workspace, name, secret.spec)
+    return context.vault.open(workspace, name, secret.spec)
 
 
 def view_of(cloud: Cloud, caller: Caller, now: float) -> CloudView:
     """The cloud as `caller` sees it at `now`, epoch seconds."""
     status: CloudStatus = cloud.status
     report = status.report or Report(cloud=cloud.name)
-    visible = [r for r in report.replicas if caller.standing.sees(r.workspace, r.deployment)]
+    visible = [r for r in report.replicas if caller.rights.sees(r.workspace, r.deployment)]
     return CloudView(
         name=cloud.name,
         driver=cloud.spec.driver,

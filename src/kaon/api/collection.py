@@ -1,7 +1,7 @@
 """How the API reads the resources of a kind: who sees which, as what, and page by page.
 
 Collection   who sees which resource of a kind, and as what
-Look         the resources of one workspace at one moment, and who asks for them
+ReadContext         the resources of one workspace at one moment, and who asks for them
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ from kaon.types.kinds import KINDS
 Position = tuple[str | int, ...]
 
 
-class Look:
+class ReadContext:
     """What there is in one workspace (empty: the platform's own) at one moment, for one caller."""
 
-    def __init__(self, parts: ApiContext, caller: Caller, workspace: str) -> None:
-        self.parts = parts
+    def __init__(self, context: ApiContext, caller: Caller, workspace: str) -> None:
+        self.context = context
         self.caller = caller
         self.workspace = workspace
-        self.now = parts.clock.now()
-        parts.recent.catch_up()
-        self.version = parts.snapshot.version
+        self.now = context.clock.now()
+        context.recent.catch_up()
+        self.version = context.snapshot.version
         self.memo: dict[str, Any] = {}
-        """What views of the same look share."""
+        """What views of the same read share."""
 
     def all(self, kind: str) -> Sequence[AnyResource]:
         """The resources of a kind in this workspace, by name."""
-        return self.parts.snapshot.list(kind, self._place(kind))
+        return self.context.snapshot.list(kind, self._place(kind))
 
     def everywhere(self, kind: str) -> Sequence[AnyResource]:
         """Those of all workspaces."""
-        return self.parts.snapshot.list(kind)
+        return self.context.snapshot.list(kind)
 
     def find(self, kind: str, name: str) -> AnyResource | None:
         """The resource of that name, if there is one that can be read."""
         try:
-            return self.parts.snapshot.find(kind, self._place(kind), name)
+            return self.context.snapshot.find(kind, self._place(kind), name)
         except KaonError:
             return None
 
@@ -59,18 +59,18 @@ class Look:
         return self.workspace if KINDS[kind].scope is Scope.WORKSPACE else ""
 
 
-def _sees(kind: Kind) -> Callable[[Any, Look], bool]:
+def _sees(kind: Kind) -> Callable[[Any, ReadContext], bool]:
     """Who sees what, unless a module says otherwise.
 
     A key that is for some deployments sees what belongs to these; what belongs to the whole workspace it does not.
     """
 
-    def sees(item: Any, look: Look) -> bool:
-        standing = look.caller.standing
+    def sees(item: Any, read: ReadContext) -> bool:
+        standing = read.caller.rights
         if kind.scope is Scope.PLATFORM:
             return True
         owner = kind.owner_of(item)
-        return standing.sees(look.workspace, owner) and (owner is not None or standing.deployments is None)
+        return standing.sees(read.workspace, owner) and (owner is not None or standing.deployments is None)
 
     return sees
 
@@ -80,56 +80,56 @@ class Collection:
     """How the API reads the resources of a kind."""
 
     kind: Kind
-    sees: Callable[[Any, Look], bool] | None = None
-    view: Callable[[Any, Look], BaseModel] | None = None
-    items: Callable[[Look], Iterable[Any]] | None = None
+    sees: Callable[[Any, ReadContext], bool] | None = None
+    view: Callable[[Any, ReadContext], BaseModel] | None = None
+    items: Callable[[ReadContext], Iterable[Any]] | None = None
     """Of a kind that the store does not keep: its views, which `sees` is asked about."""
     special: frozenset[Verb] = field(default_factory=frozenset)
     """The verbs whose routes its module makes itself."""
     parameter: str = "name"
     """How its routes call the name of one resource: the gate knows `ws` and `deployment`."""
 
-    def sees_it(self, item: Any, look: Look) -> bool:
+    def sees_it(self, item: Any, read: ReadContext) -> bool:
         """Whether the caller sees a resource, or a view of a kind that is not stored."""
-        return (self.sees or _sees(self.kind))(item, look)
+        return (self.sees or _sees(self.kind))(item, read)
 
-    def shown(self, item: Any, look: Look) -> BaseModel:
+    def shown(self, item: Any, read: ReadContext) -> BaseModel:
         """The view of a resource that the caller sees; of a kind that is not stored, itself."""
         if self.items is not None:
             return item  # type: ignore[no-any-return]
-        return self.kind.shown(item) if self.view is None else self.view(item, look)
+        return self.kind.shown(item) if self.view is None else self.view(item, read)
 
-    def found(self, look: Look) -> Iterable[Any]:
+    def found(self, read: ReadContext) -> Iterable[Any]:
         """All resources, or views of a kind that is not stored."""
-        return look.all(self.kind.name) if self.items is None else self.items(look)
+        return read.all(self.kind.name) if self.items is None else self.items(read)
 
     def views(
-        self, look: Look, after: Position | None = None, prefix: str = ""
+        self, read: ReadContext, after: Position | None = None, prefix: str = ""
     ) -> Iterator[tuple[Position, BaseModel]]:
         """What the caller sees, in order, behind `after`."""
-        ordered = sorted(((self.kind.order(item), item) for item in self.found(look)), key=lambda pair: pair[0])
+        ordered = sorted(((self.kind.order(item), item) for item in self.found(read)), key=lambda pair: pair[0])
         for position, item in ordered:
             if (
                 (after is None or _is_behind(position, after))
                 and item.name.startswith(prefix)
-                and self.sees_it(item, look)
+                and self.sees_it(item, read)
             ):
-                yield position, self.shown(item, look)
+                yield position, self.shown(item, read)
 
-    def one(self, look: Look, name: str) -> BaseModel:
+    def one(self, read: ReadContext, name: str) -> BaseModel:
         """The view of the resource of that name. Raises `NotFound` when there is none that the caller sees."""
         if self.items is None:
-            resource = look.parts.snapshot.find(self.kind.name, look.workspace, name)
+            resource = read.context.snapshot.find(self.kind.name, read.workspace, name)
             found = [] if resource is None else [resource]
         else:
-            found = [item for item in self.items(look) if item.name == name]
-        seen = [self.shown(item, look) for item in found if self.sees_it(item, look)]
+            found = [item for item in self.items(read) if item.name == name]
+        seen = [self.shown(item, read) for item in found if self.sees_it(item, read)]
         if not seen:
-            raise unseen(self.kind, look.workspace, name)
+            raise not_found(self.kind, read.workspace, name)
         return seen[-1]
 
 
-def unseen(kind: Kind, workspace: str, name: str) -> NotFound:
+def not_found(kind: Kind, workspace: str, name: str) -> NotFound:
     """The same whether it exists or not."""
     where = f" in workspace '{workspace[:40]}'" if workspace else ""
     return NotFound(
@@ -138,18 +138,18 @@ def unseen(kind: Kind, workspace: str, name: str) -> NotFound:
 
 
 def read_page(
-    collection: Collection, look: Look, query: Mapping[str, Any], *, after: str | None, limit: int
+    collection: Collection, read: ReadContext, query: Mapping[str, Any], *, after: str | None, limit: int
 ) -> Items[Any]:
     """The next page of a list, and where the one after it begins."""
     chosen = chosen_of(collection.kind, query)
     page: list[tuple[Position, BaseModel]] = []
-    for position, view in collection.views(look, _position(after), query.get("prefix") or ""):
+    for position, view in collection.views(read, _position(after), query.get("prefix") or ""):
         if fits(chosen, view):
             if len(page) == limit:
-                return Items(items=[v for _, v in page], next=_cursor(page[-1][0]), version=look.version)
+                return Items(items=[v for _, v in page], next=_cursor(page[-1][0]), version=read.version)
             page.append((position, view))
-    unreadable = unreadable_in(look.parts, look.caller, collection.kind.name, look.workspace)
-    return Items(items=[v for _, v in page], version=look.version, unreadable=unreadable)
+    unreadable = unreadable_in(read.context, read.caller, collection.kind.name, read.workspace)
+    return Items(items=[v for _, v in page], version=read.version, unreadable=unreadable)
 
 
 def chosen_of(kind: Kind, query: Mapping[str, Any]) -> list[tuple[Filter, str]]:

@@ -52,17 +52,17 @@ class ApiContext:
     keyring: Keyring
     broker: Broker
     traffic: TrafficRing
-    opinions: LiveStatus
+    live_status: LiveStatus
     meters: Meters
     plans: Plans
     intake: Intake
     recent: RecentChanges
-    lasting: StreamLimits = field(default_factory=StreamLimits)
+    streams: StreamLimits = field(default_factory=StreamLimits)
 
 
-async def _parts(request: Request) -> ApiContext:
-    parts: ApiContext = request.app.state.parts
-    return parts
+async def _context(request: Request) -> ApiContext:
+    context: ApiContext = request.app.state.context
+    return context
 
 
 async def _caller(request: Request) -> Caller:
@@ -70,7 +70,7 @@ async def _caller(request: Request) -> Caller:
     return caller
 
 
-WithContext = Annotated[ApiContext, Depends(_parts)]
+WithContext = Annotated[ApiContext, Depends(_context)]
 WithCaller = Annotated[Caller, Depends(_caller)]
 WorkspaceParam = Annotated[Name, Path(alias="ws", description="The workspace's name.")]
 DeploymentParam = Annotated[Name, Path(alias="deployment", description="The deployment's name.")]

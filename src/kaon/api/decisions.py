@@ -7,21 +7,21 @@ from typing import Annotated
 from fastapi import Query
 
 from kaon.api.context import DeploymentParam, WithContext, WorkspaceParam
-from kaon.api.deployments import deployment_of
+from kaon.api.deployment_edit import deployment_of
 from kaon.api.router import AuthorizedRouter
 from kaon.api.views import Decisions
 from kaon.types.journal import JournalEntry
 from kaon.types.key import Right
 
 _KEPT = 1000
-doors = AuthorizedRouter("/workspaces/{ws}/deployments/{deployment}/decisions", tag="deployments")
+router = AuthorizedRouter("/workspaces/{ws}/deployments/{deployment}/decisions", tag="deployments")
 
 
-@doors.get("", right=Right.READ)
+@router.get("", right=Right.READ)
 async def list_decisions(
     ws: WorkspaceParam,
     name: DeploymentParam,
-    parts: WithContext,
+    context: WithContext,
     concern: Annotated[str | None, Query(pattern=r"^[a-z]{1,40}$", description="Only on this concern.")] = None,
     since_s: Annotated[float | None, Query(gt=0, allow_inf_nan=False, description="Only so recent ones.")] = None,
     limit: Annotated[int, Query(ge=1, le=_KEPT)] = 20,
@@ -30,11 +30,11 @@ async def list_decisions(
     ] = True,
 ) -> Decisions:
     """The newest decisions, oldest of them first; and what the scaling law says now."""
-    deployment = await deployment_of(parts, ws, name)
-    found = await parts.store.journal(ws, name, concern, limit)
-    earliest = 0.0 if since_s is None else parts.clock.now() - since_s
+    deployment = await deployment_of(context, ws, name)
+    found = await context.store.journal(ws, name, concern, limit)
+    earliest = 0.0 if since_s is None else context.clock.now() - since_s
     items = [entry if lists else _brief(entry) for entry in found if entry.at >= earliest]
-    return Decisions(items=items, now=parts.opinions.of(ws, name, deployment.uid))
+    return Decisions(items=items, now=context.live_status.of(ws, name, deployment.uid))
 
 
 def _brief(entry: JournalEntry) -> JournalEntry:

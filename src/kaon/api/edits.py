@@ -8,7 +8,7 @@ from typing import TypeVar
 from kaon.api import audit
 from kaon.api.context import ApiContext
 from kaon.api.keyring import Caller
-from kaon.api.preconditions import ChangedSince, Precondition, hold_to
+from kaon.api.preconditions import ChangedSince, Precondition, check_precondition
 from kaon.errors import Conflict, UnreadableRow
 from kaon.store.port import AnyResource, Store
 from kaon.types.artifact import ArtifactStatus
@@ -19,7 +19,7 @@ T = TypeVar("T")
 _TRIES = 5
 
 
-async def until_written(attempt: Callable[[], Awaitable[T]]) -> T:
+async def retry_on_conflict(attempt: Callable[[], Awaitable[T]]) -> T:
     """What `attempt` answers, tried anew while it meets a `Conflict`; the fifth is the caller's."""
     for _ in range(_TRIES - 1):
         try:
@@ -32,7 +32,7 @@ async def until_written(attempt: Callable[[], Awaitable[T]]) -> T:
 
 
 async def delete(
-    parts: ApiContext,
+    context: ApiContext,
     caller: Caller,
     precondition: Precondition,
     place: ResourceKey,
@@ -44,12 +44,12 @@ async def delete(
     """Delete a resource, be it unreadable, with an audit record and an event. Raises `NotFound`, `Conflict`."""
 
     async def attempt() -> AnyResource | Unreadable:
-        resource = await found(parts.store, place)
-        await hold_to(parts, precondition, resource, *place)
-        await audit.delete(parts, caller, resource, reason, message, event_in=event_in)
+        resource = await get_any(context.store, place)
+        await check_precondition(context, precondition, resource, *place)
+        await audit.delete(context, caller, resource, reason, message, event_in=event_in)
         return resource
 
-    return await until_written(attempt)
+    return await retry_on_conflict(attempt)
 
 
 async def touch_artifact(store: Store, workspace: str, digest: str, now: float) -> Artifact:
@@ -59,10 +59,10 @@ async def touch_artifact(store: Store, workspace: str, digest: str, now: float) 
         artifact = await store.get("artifact", workspace, digest)
         return await store.update_status(artifact, ArtifactStatus(used_at=now))
 
-    return await until_written(attempt)
+    return await retry_on_conflict(attempt)
 
 
-async def found(store: Store, place: ResourceKey) -> AnyResource | Unreadable:
+async def get_any(store: Store, place: ResourceKey) -> AnyResource | Unreadable:
     """A resource, be it unreadable. Raises `NotFound`."""
     there: AnyResource | Unreadable
     try:

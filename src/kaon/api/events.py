@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import Query
 
-from kaon.api.collection import Collection, Look
+from kaon.api.collection import Collection, ReadContext
 from kaon.api.context import ApiContext, WithCaller, WithContext, WorkspaceParam
 from kaon.api.keyring import Caller
 from kaon.api.resources import STREAM, LastEventId, Since, WatchParam
@@ -25,14 +25,14 @@ from kaon.types.kinds import KINDS
 _KEPT = 10_000
 _AT_ONCE = 1000
 _WORD = r"^[A-Za-z]{1,80}$"
-doors = AuthorizedRouter("/workspaces/{ws}/events", tag="events")
+router = AuthorizedRouter("/workspaces/{ws}/events", tag="events")
 collection = Collection(kind=KINDS["event"], special=frozenset({Verb.LIST}))
 
 
-@doors.get("", right=Right.READ, response_model=Items[Event], responses={**STREAM})
+@router.get("", right=Right.READ, response_model=Items[Event], responses={**STREAM})
 async def list_events(
     ws: WorkspaceParam,
-    parts: WithContext,
+    context: WithContext,
     caller: WithCaller,
     kind: Annotated[str | None, Query(pattern=r"^[a-z]{1,40}$", description="Only about this kind.")] = None,
     name: Annotated[
@@ -48,7 +48,7 @@ async def list_events(
     last_event_id: LastEventId = None,
 ) -> Any:
     """The newest events, oldest of them first; with `after`, the next ones behind it."""
-    wanted = _Wanted(parts, caller, ws, kind=kind, name=name, reason=reason, level=level, since_s=since_s)
+    wanted = _Wanted(context, caller, ws, kind=kind, name=name, reason=reason, level=level, since_s=since_s)
     if watch:
         return await _watched(wanted, resumed(since, last_event_id), limit)
     if after is None:
@@ -62,59 +62,59 @@ class _Wanted:
     """What a caller wants to see of a workspace's events, and may."""
 
     def __init__(
-        self, parts: ApiContext, caller: Caller, workspace: str, *, since_s: float | None, **equal: Any
+        self, context: ApiContext, caller: Caller, workspace: str, *, since_s: float | None, **equal: Any
     ) -> None:
-        self.parts = parts
+        self.context = context
         self.caller = caller
         self.workspace = workspace
         self._equal = {field: value for field, value in equal.items() if value is not None}
-        self._earliest = None if since_s is None else parts.clock.now() - since_s
+        self._earliest = None if since_s is None else context.clock.now() - since_s
 
     async def last_id(self) -> int:
         """Of the newest event of the workspace; 0: there is none."""
-        newest = await self.parts.store.events(self.workspace, limit=1)
+        newest = await self.context.store.events(self.workspace, limit=1)
         return newest[0].id if newest else 0
 
     async def newest(self, limit: int) -> tuple[list[Event], int]:
         """The newest of them, the oldest first; and up to which id was looked."""
         last = await self.last_id()
         kind, name = self._equal.get("kind"), self._equal.get("name")
-        whole = self.caller.standing.deployments is None and not self._equal.keys() - {"kind", "name"}
-        found = await self.parts.store.events(self.workspace, kind, name, limit if whole else _KEPT)
+        whole = self.caller.rights.deployments is None and not self._equal.keys() - {"kind", "name"}
+        found = await self.context.store.events(self.workspace, kind, name, limit if whole else _KEPT)
         return self._fitting([event for event in found if event.id <= last])[-limit:], last
 
     async def behind(self, after: int, limit: int) -> tuple[list[Event], int, bool]:
         """The next ones behind an id; up to which id was looked; and whether there may be more."""
-        found = await self.parts.store.events(self.workspace, limit=limit, after=after)
+        found = await self.context.store.events(self.workspace, limit=limit, after=after)
         return self._fitting(found), found[-1].id if found else after, len(found) == limit
 
-    async def hold_to_kept(self, after: int) -> None:
+    async def check_kept(self, after: int) -> None:
         """Raises `Gone` when not all that happened behind that id is kept, or there never was one of that id."""
-        (oldest,) = await self.parts.store.events(self.workspace, limit=1, after=0) or (None,)
+        (oldest,) = await self.context.store.events(self.workspace, limit=1, after=0) or (None,)
         trimmed = oldest is not None and oldest.id > after + 1 and await self._is_full()
         if trimmed or after > await self.last_id():
             raise Gone(f"What happened behind event {after} is not known any more.", hint="List anew: kaon events")
 
     async def _is_full(self) -> bool:
-        return len(await self.parts.store.events(self.workspace, limit=_KEPT)) == _KEPT
+        return len(await self.context.store.events(self.workspace, limit=_KEPT)) == _KEPT
 
     def _fitting(self, events: Sequence[Event]) -> list[Event]:
-        look = Look(self.parts, self.caller, self.workspace)
-        return [event for event in events if self._fits(event) and self._sees(event, look)]
+        read = ReadContext(self.context, self.caller, self.workspace)
+        return [event for event in events if self._fits(event) and self._sees(event, read)]
 
     def _fits(self, event: Event) -> bool:
         late = self._earliest is None or event.at >= self._earliest
         return late and all(getattr(event, field) == value for field, value in self._equal.items())
 
-    def _sees(self, event: Event, look: Look) -> bool:
+    def _sees(self, event: Event, read: ReadContext) -> bool:
         """For a key of some deployments: what is about these. Of a name that is asked for: what is of its holder."""
-        names = self.caller.standing.deployments
+        names = self.caller.rights.deployments
         if names is not None:
             deployment = _deployment(event)
-            own = look.find("deployment", deployment) if deployment in names else None
+            own = read.find("deployment", deployment) if deployment in names else None
             return own is not None and _is_of(own, event)
         asked = self._equal.get("name") and event.kind in KINDS and KINDS[event.kind].stored
-        about = look.find(event.kind, event.name) if asked else None
+        about = read.find(event.kind, event.name) if asked else None
         return about is None or _is_of(about, event)
 
 
@@ -124,7 +124,7 @@ class _EventWatch:
     def __init__(self, wanted: _Wanted, last: int) -> None:
         self._wanted = wanted
         self._exits = ExitStack()
-        self._changes = self._exits.enter_context(wanted.parts.snapshot.subscribe())
+        self._changes = self._exits.enter_context(wanted.context.snapshot.subscribe())
         self.id = last
         self.ended = False
 
@@ -137,23 +137,23 @@ class _EventWatch:
         await self._changes.filled(timeout_s)
         self._changes.taken()
         found, self.id, _ = await self._wanted.behind(self.id, _AT_ONCE)
-        look = Look(self._wanted.parts, self._wanted.caller, self._wanted.workspace)
-        self.ended = look.find("workspace", self._wanted.workspace) is None
+        read = ReadContext(self._wanted.context, self._wanted.caller, self._wanted.workspace)
+        self.ended = read.find("workspace", self._wanted.workspace) is None
         return [Signal("added", event, event.id) for event in found]
 
 
 async def _watched(wanted: _Wanted, since: int | None, limit: int) -> EventStream:
     with ExitStack() as exits:
-        exits.enter_context(wanted.parts.lasting.one(wanted.caller.uid))
+        exits.enter_context(wanted.context.streams.open(wanted.caller.uid))
         first: list[Signal] = []
         if since is None:
             found, since = await wanted.newest(limit)
             first = [*(Signal("added", event, event.id) for event in found), Signal("synced")]
         else:
-            await wanted.hold_to_kept(since)
+            await wanted.check_kept(since)
         source = _EventWatch(wanted, since)
         exits.callback(source.close)
-        return EventStream(wanted.parts, wanted.caller, source, first, exits.pop_all())
+        return EventStream(wanted.context, wanted.caller, source, first, exits.pop_all())
 
 
 def _deployment(event: Event) -> str:

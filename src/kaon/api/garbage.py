@@ -12,30 +12,30 @@ from kaon.types.garbage import Collected
 from kaon.types.key import Right
 from kaon.types.workspace import DEFAULT_WORKSPACE
 
-doors = AuthorizedRouter("/gc", tag="platform")
+router = AuthorizedRouter("/gc", tag="platform")
 
 
-@doors.get("", right=Right.ADMIN)
-async def find_garbage(parts: WithContext, caller: WithCaller) -> Collected:
+@router.get("", right=Right.ADMIN)
+async def find_garbage(context: WithContext, caller: WithCaller) -> Collected:
     """What may go now: artifacts, bytes, keys and records that nothing refers to, and whose time is over."""
-    return await _collector(parts, caller).found()
+    return await _collector(context, caller).found()
 
 
-@doors.post("", right=Right.ADMIN)
-async def collect_garbage(parts: WithContext, caller: WithCaller) -> Collected:
+@router.post("", right=Right.ADMIN)
+async def collect_garbage(context: WithContext, caller: WithCaller) -> Collected:
     """Delete what may go, as much as goes at once; what went. The platform does so by itself, too."""
-    gone = await _collector(parts, caller).collect()
+    gone = await _collector(context, caller).collect()
     if gone:
         message = f"{len(gone.artifacts)} artifacts, {gone.blobs} files, {len(gone.keys)} keys were deleted."
         place = {"workspace": DEFAULT_WORKSPACE, "kind": "platform", "name": "gc"}
-        await audit.note(parts, caller, **place, reason="Collected", message=message)
+        await audit.note(context, caller, **place, reason="Collected", message=message)
     return gone
 
 
-def _collector(parts: ApiContext, caller: Caller) -> Collector:
-    if caller.standing.workspace is not None or caller.standing.deployments is not None:
+def _collector(context: ApiContext, caller: Caller) -> Collector:
+    if not caller.rights.whole_platform:
         raise Forbidden(
             "What nothing refers to is collected by an admin of every workspace.",
             hint="In your workspace: kaon rm artifact --unused",
         )
-    return Collector(parts.store, parts.blobs, parts.clock, keep_of(parts.settings))
+    return Collector(context.store, context.blobs, context.clock, keep_of(context.settings))

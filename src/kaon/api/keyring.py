@@ -31,7 +31,7 @@ class Caller:
     home: str
     """The workspace that the key itself is kept in."""
     role: Role
-    standing: EffectiveRights
+    rights: EffectiveRights
     address: str = ""
     """Where the request came from."""
     verb: str = ""
@@ -59,20 +59,20 @@ class Keyring:
         key = self._snapshot.key_of_hash(key_hash(text))
         if key is None:
             raise UnknownKey("This key is not known.", hint=_HINT)
-        held = self._standing(key)
+        held = self._rights(key)
         if held.lapsed:
             raise Unauthenticated(f"This key gives no access: {held.lapsed}.", hint=_HINT)
         return Caller(key.name, key.uid, key.workspace, key.spec.role, held)
 
-    async def still_good(self, caller: Caller) -> bool:
+    async def is_valid(self, caller: Caller) -> bool:
         """Whether the key of `caller` has not lapsed since. Raises `Unavailable`."""
         await self._update()
         key = self._snapshot.with_uid("key", caller.uid)
-        return key is not None and not self._standing(key).lapsed
+        return key is not None and not self._rights(key).lapsed
 
-    async def standing_of(self, key: Key) -> EffectiveRights:
+    async def rights_of(self, key: Key) -> EffectiveRights:
         """What `key`, just read, may do now."""
-        return self._standing(key)
+        return self._rights(key)
 
     async def _update(self) -> None:
         try:
@@ -81,5 +81,5 @@ class Keyring:
         except TimeoutError:
             raise Unavailable("The store does not answer.", hint="Try again soon.", retry_after_s=1) from None
 
-    def _standing(self, key: Key) -> EffectiveRights:
+    def _rights(self, key: Key) -> EffectiveRights:
         return standing(key, self._snapshot.makers(key), self._clock.now())

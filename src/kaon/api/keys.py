@@ -10,13 +10,13 @@ from typing import Annotated
 from fastapi import Query
 
 from kaon.api import audit, edits
-from kaon.api.collection import Collection, Look
+from kaon.api.collection import Collection, ReadContext
 from kaon.api.context import ApiContext, Named, WithCaller, WithContext, WorkspaceParam
 from kaon.api.keyring import Caller
 from kaon.api.owners import answered_for
-from kaon.api.preconditions import Precondition, WithPrecondition, hold_to
+from kaon.api.preconditions import Precondition, WithPrecondition, check_precondition
 from kaon.api.problems import Unprocessable
-from kaon.api.quotas import hold_to_count
+from kaon.api.quotas import check_count
 from kaon.api.router import AuthorizedRouter
 from kaon.api.views import KeyMade, KeyRequest, KeyView
 from kaon.errors import Conflict, Forbidden, NotFound
@@ -30,28 +30,28 @@ from kaon.types.resource import Deployment, Key, Unreadable
 
 _HINT_CHARACTERS = len(KEY_PREFIX) + 4
 _OTHER_NAME = "Choose another name."
-doors = AuthorizedRouter("/workspaces/{ws}/keys", tag="keys")
+router = AuthorizedRouter("/workspaces/{ws}/keys", tag="keys")
 
 
-def _seen(key: Key, look: Look) -> KeyView:
-    if "owners" not in look.memo:
-        look.memo["owners"] = {owner.uid: owner for owner in look.everywhere("key")}
-        look.memo["owned"] = answered_for(look.everywhere("deployment"), look.everywhere("key"))
-    held = standing(key, look.memo["owners"], look.now)
-    return _view(key, held, look.memo["owned"].get(key.uid, ()))
+def _seen(key: Key, read: ReadContext) -> KeyView:
+    if "owners" not in read.memo:
+        read.memo["owners"] = {owner.uid: owner for owner in read.everywhere("key")}
+        read.memo["owned"] = answered_for(read.everywhere("deployment"), read.everywhere("key"))
+    held = standing(key, read.memo["owners"], read.now)
+    return _view(key, held, read.memo["owned"].get(key.uid, ()))
 
 
 collection = Collection(
     kind=KINDS["key"],
-    sees=lambda key, look: grantable(look.caller.standing, key.spec),
+    sees=lambda key, read: grantable(read.caller.rights, key.spec),
     view=_seen,
     special=frozenset({Verb.DELETE}),
 )
 """Lists have those that gave up their access too."""
 
 
-@doors.post("", right=Right.ADMIN, status_code=201)
-async def create_key(ws: WorkspaceParam, body: KeyRequest, parts: WithContext, caller: WithCaller) -> KeyMade:
+@router.post("", right=Right.ADMIN, status_code=201)
+async def create_key(ws: WorkspaceParam, body: KeyRequest, context: WithContext, caller: WithCaller) -> KeyMade:
     """Make a key. The answer is the only place where it can ever be seen."""
     if body.name.startswith(IDENTITY_PREFIX):
         raise Unprocessable(f"Keys that begin with '{IDENTITY_PREFIX}' belong to the platform.", hint=_OTHER_NAME)
@@ -68,19 +68,19 @@ async def create_key(ws: WorkspaceParam, body: KeyRequest, parts: WithContext, c
         expires_at=body.expires_at,
         cloud=body.cloud,
     )
-    if not grantable(caller.standing, spec):
+    if not grantable(caller.rights, spec):
         raise Forbidden("A key can never do more than the key that makes it.", hint="Ask for less: `kaon whoami`.")
-    if body.expires_at is not None and body.expires_at <= parts.clock.now():
+    if body.expires_at is not None and body.expires_at <= context.clock.now():
         raise Unprocessable("This key would have expired already.", hint="Give a later time.")
-    made = await edits.until_written(lambda: _create(parts, caller, ws, body.name, spec))
-    return KeyMade(**dict(_view(made, await parts.keyring.standing_of(made))), key=text)
+    made = await edits.retry_on_conflict(lambda: _create(context, caller, ws, body.name, spec))
+    return KeyMade(**dict(_view(made, await context.keyring.rights_of(made))), key=text)
 
 
-@doors.delete("/{name}", right=Right.ADMIN, status_code=204)
+@router.delete("/{name}", right=Right.ADMIN, status_code=204)
 async def revoke_key(
     ws: WorkspaceParam,
     name: Named,
-    parts: WithContext,
+    context: WithContext,
     caller: WithCaller,
     precondition: WithPrecondition,
     with_deployments: Annotated[
@@ -93,46 +93,46 @@ async def revoke_key(
     """
 
     async def attempt() -> Key | None:
-        key = await _found(parts, ws, name)
-        if isinstance(key, Unreadable) and caller.standing.workspace is None and caller.standing.deployments is None:
-            await hold_to(parts, precondition, key, "key", ws, name)
-            await audit.delete(parts, caller, key, "KeyDeleted", "Deleted: it could not be read.")
+        key = await _found(context, ws, name)
+        if isinstance(key, Unreadable) and caller.rights.whole_platform:
+            await check_precondition(context, precondition, key, "key", ws, name)
+            await audit.delete(context, caller, key, "KeyDeleted", "Deleted: it could not be read.")
             return None
         if isinstance(key, Unreadable):  # it opens nothing; what it could do, and so who may end it, nobody knows
             raise unreadable_row(key)
-        if key is None or not grantable(caller.standing, key.spec):
+        if key is None or not grantable(caller.rights, key.spec):
             raise NotFound(f"There is no key '{name}' in workspace '{ws}'.", hint="`kaon key list` lists them.")
-        await hold_to(parts, precondition, key, "key", ws, name)
+        await check_precondition(context, precondition, key, "key", ws, name)
         if key.status.revoked_at is not None:
             return key
-        change = UpdateStatus(key, KeyStatus(revoked_at=parts.clock.now()))
-        told = "" if with_deployments else _without_owner(await _answered_for(parts, key))
-        await audit.write(parts, caller, change, "KeyRevoked", f"Revoked.{told}")
+        change = UpdateStatus(key, KeyStatus(revoked_at=context.clock.now()))
+        told = "" if with_deployments else _without_owner(await _answered_for(context, key))
+        await audit.write(context, caller, change, "KeyRevoked", f"Revoked.{told}")
         return key
 
-    key = await edits.until_written(attempt)
+    key = await edits.retry_on_conflict(attempt)
     # The key is revoked first: what it deploys until then is among them, and nobody deploys them again.
-    for deployment in await _answered_for(parts, key) if key and with_deployments else ():
-        await _delete(parts, caller, deployment)
+    for deployment in await _answered_for(context, key) if key and with_deployments else ():
+        await _delete(context, caller, deployment)
 
 
-async def _found(parts: ApiContext, ws: str, name: str) -> Key | Unreadable | None:
+async def _found(context: ApiContext, ws: str, name: str) -> Key | Unreadable | None:
     try:
-        found: Key | Unreadable = await edits.found(parts.store, ("key", ws, name))
+        found: Key | Unreadable = await edits.get_any(context.store, ("key", ws, name))
     except NotFound:
         return None
     return found
 
 
-async def _delete(parts: ApiContext, caller: Caller, deployment: Deployment) -> None:
+async def _delete(context: ApiContext, caller: Caller, deployment: Deployment) -> None:
     place = "deployment", deployment.workspace, deployment.name
     with suppress(NotFound):
-        await edits.delete(parts, caller, Precondition(), place, "Deleted", "Deleted with the key that deployed it.")
+        await edits.delete(context, caller, Precondition(), place, "Deleted", "Deleted with the key that deployed it.")
 
 
-async def _answered_for(parts: ApiContext, key: Key) -> Sequence[Deployment]:
-    await parts.snapshot.at_least(parts.store.written)
-    return answered_for(parts.snapshot.list("deployment"), parts.snapshot.list("key")).get(key.uid, [])
+async def _answered_for(context: ApiContext, key: Key) -> Sequence[Deployment]:
+    await context.snapshot.at_least(context.store.written)
+    return answered_for(context.snapshot.list("deployment"), context.snapshot.list("key")).get(key.uid, [])
 
 
 def _without_owner(deployments: Sequence[Deployment]) -> str:
@@ -142,16 +142,16 @@ def _without_owner(deployments: Sequence[Deployment]) -> str:
     return f" These go on without an owner until an admin adopts them: {', '.join(names[:5])}{more}." if names else ""
 
 
-async def _create(parts: ApiContext, caller: Caller, ws: str, name: str, spec: KeySpec) -> Key:
+async def _create(context: ApiContext, caller: Caller, ws: str, name: str, spec: KeySpec) -> Key:
     """The new key; the name of a revoked one is free again."""
-    old: Key | None = await parts.store.find("key", ws, name)
+    old: Key | None = await context.store.find("key", ws, name)
     if old is not None and old.status.revoked_at is None:
         raise _Taken(f"A key '{name}' exists already.", hint=f"Choose another name, or: kaon key revoke {name}")
     if old is None:
-        await hold_to_count(parts, "key", ws)
+        await check_count(context, "key", ws)
     first = [] if old is None else [Delete(old)]
     message = f"Made, with role {spec.role.value}."
-    return await audit.write(parts, caller, Create("key", ws, name, spec), "KeyMade", message, first=first)
+    return await audit.write(context, caller, Create("key", ws, name, spec), "KeyMade", message, first=first)
 
 
 class _Taken(Conflict):

@@ -137,17 +137,17 @@ class Meters:
         self._since: float | None = None
         """When counting began, epoch seconds."""
         self._number = 0
-        self._looked_at = 0.0
+        self._updated_at = 0.0
         self._totals: dict[RevisionKey, _Total] = {}
 
-    def keep_up(self) -> None:
-        """Look, when the last look was so long ago that seconds would soon be sums. Called whenever traffic comes."""
-        if self._since is None or self._clock.monotonic() - self._looked_at > SECONDS_S / 2:
-            self.look()
+    def update_if_due(self) -> None:
+        """Update when the last update was so long ago that the ring would soon add up its seconds; with all traffic."""
+        if self._since is None or self._clock.monotonic() - self._updated_at > SECONDS_S / 2:
+            self.update()
 
-    def look(self) -> None:
-        """Count what came since the last look, and forget revisions of which the ring has nothing any more."""
-        self._looked_at = self._clock.monotonic()
+    def update(self) -> None:
+        """Count what came since the last update, and forget revisions of which the ring has nothing any more."""
+        self._updated_at = self._clock.monotonic()
         self._since = self._clock.now() if self._since is None else self._since
         moments, self._number = self._traffic.arrived(self._number)
         for moment in moments:
@@ -159,7 +159,7 @@ class Meters:
         for place in [place for place in self._totals if place[:2] not in here]:
             del self._totals[place]
 
-    def begin_anew(self, deployments: Iterable[Deployment]) -> None:
+    def reset_replaced(self, deployments: Iterable[Deployment]) -> None:
         """Forget what was counted of others that had the names of `deployments` before them, or have ended."""
         born = {(d.workspace, d.name): d.created_at for d in deployments}
         old = {p[:2] for p, total in self._totals.items() if total.first_s <= born.get(p[:2], float("inf"))}
@@ -170,7 +170,7 @@ class Meters:
 
     def text(self, caller: Caller) -> str:
         """All that the caller may see."""
-        seen = {p: t for p, t in sorted(self._totals.items()) if caller.standing.sees(p[0], p[1])}
+        seen = {p: t for p, t in sorted(self._totals.items()) if caller.rights.sees(p[0], p[1])}
         found: defaultdict[str, list[str]] = defaultdict(list)
         for place, total in seen.items():
             own = dict(zip(_OWN, map(str, place), strict=True))

@@ -11,15 +11,15 @@ from kaon.types.key import Right
 
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
-doors = AuthorizedRouter("", tag="platform")
+router = AuthorizedRouter("", tag="platform")
 
 
-@doors.get("/metrics", right=Right.READ, responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}})
-async def get_metrics(parts: WithContext, caller: WithCaller) -> Response:
+@router.get("/metrics", right=Right.READ, responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}})
+async def get_metrics(context: WithContext, caller: WithCaller) -> Response:
     """Figures of every deployment that the key sees, for Prometheus."""
-    parts.meters.look()
-    parts.meters.begin_anew(parts.snapshot.list("deployment"))
-    lines = parts.meters.text(caller)
-    if caller.standing.workspace is None and caller.standing.deployments is None:
-        lines += platform_text(parts.snapshot, parts.opinions.failures)
+    context.meters.update()
+    context.meters.reset_replaced(context.snapshot.list("deployment"))
+    lines = context.meters.text(caller)
+    if caller.rights.whole_platform:
+        lines += platform_text(context.snapshot, context.live_status.failures)
     return Response(lines, media_type=PROMETHEUS)

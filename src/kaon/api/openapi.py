@@ -1,14 +1,9 @@
-"""The API's OpenAPI document: `python -m kaon.api.openapi [FILE]` writes it.
-
-It is committed as docs/reference/openapi.json; a test says when it is stale.
-"""
+"""The API's OpenAPI document, made of its routes."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from fastapi.openapi.utils import get_openapi
@@ -27,21 +22,21 @@ Give a key as `Authorization: Bearer KEY`. What belongs to another workspace doe
 error is an RFC 9457 problem document with a code, a hint and a request id."""
 
 
-def document(doors: Sequence[AuthorizedRoute]) -> dict[str, Any]:
+def document(routes: Sequence[AuthorizedRoute]) -> dict[str, Any]:
     """OpenAPI 3.1 of these routes, with the right that each needs as `x-kaon-right`."""
-    made = get_openapi(title="Kaon", version=__version__, description=DESCRIPTION, routes=list(doors))
+    made = get_openapi(title="Kaon", version=__version__, description=DESCRIPTION, routes=list(routes))
     components = made.setdefault("components", {})
     components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     for model in (Problem, LogLine):
         _add(components.setdefault("schemas", {}), model)
     closed: set[str] = set()
-    for door in (d for d in doors if d.include_in_schema):
-        for method in door.methods or ():
-            operation = made["paths"][door.path_format][method.lower()]
-            operation["x-kaon-right"] = door.right.value
-            if door.right is not Right.AGENT:
+    for route in (r for r in routes if r.include_in_schema):
+        for method in route.methods or ():
+            operation = made["paths"][route.path_format][method.lower()]
+            operation["x-kaon-right"] = route.right.value
+            if route.right is not Right.AGENT:
                 _close(components["schemas"], operation.get("requestBody", {}), closed)
-            if door.right is not Open.TO_ALL:
+            if route.right is not Open.TO_ALL:
                 operation["security"] = [{"key": []}]
     return made
 
@@ -70,20 +65,6 @@ def _close(schemas: dict[str, Any], part: Any, closed: set[str]) -> None:
                 _close(schemas, below, closed)
 
 
-def text(doors: Sequence[AuthorizedRoute]) -> str:
+def text(routes: Sequence[AuthorizedRoute]) -> str:
     """The document as it is committed."""
-    return json.dumps(document(doors), indent=1, ensure_ascii=False, sort_keys=True) + "\n"
-
-
-def main() -> None:
-    """Write the document to the file named, or to standard output."""
-    from kaon.api.app import DOORS  # the app imports this module
-
-    if len(sys.argv) > 1:
-        Path(sys.argv[1]).write_text(text(DOORS), encoding="utf-8")
-    else:
-        sys.stdout.write(text(DOORS))
-
-
-if __name__ == "__main__":
-    main()
+    return json.dumps(document(routes), indent=1, ensure_ascii=False, sort_keys=True) + "\n"

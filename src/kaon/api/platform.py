@@ -11,19 +11,19 @@ from kaon.api.router import AuthorizedRouter
 from kaon.api.views import PlatformHealth, Whoami
 from kaon.version import __version__
 
-doors = AuthorizedRouter("", tag="platform")
+router = AuthorizedRouter("", tag="platform")
 
 
-@doors.get("/health", right=Open.TO_ALL)
+@router.get("/health", right=Open.TO_ALL)
 async def health() -> PlatformHealth:
     """Whether the API runs."""
     return PlatformHealth(version=__version__)
 
 
-@doors.get("/whoami", right=Open.TO_KEYS)
+@router.get("/whoami", right=Open.TO_KEYS)
 async def whoami(caller: WithCaller) -> Whoami:
     """What the key that asks may do."""
-    held = caller.standing
+    held = caller.rights
     return Whoami(
         key=caller.name,
         role=caller.role,
@@ -34,7 +34,7 @@ async def whoami(caller: WithCaller) -> Whoami:
     )
 
 
-@doors.get("/openapi.json", right=Open.TO_KEYS, include_in_schema=False)
+@router.get("/openapi.json", right=Open.TO_KEYS, include_in_schema=False)
 async def openapi(request: Request) -> JSONResponse:
     """This API as an OpenAPI document."""
     return JSONResponse(request.app.openapi())

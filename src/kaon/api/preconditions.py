@@ -72,8 +72,8 @@ async def _precondition(
 WithPrecondition = Annotated[Precondition, Depends(_precondition)]
 
 
-async def hold_to(
-    parts: ApiContext,
+async def check_precondition(
+    context: ApiContext,
     precondition: Precondition,
     current: AnyResource | Unreadable | None,
     kind: str,
@@ -84,7 +84,7 @@ async def hold_to(
     """Raises `ChangedSince`, which says who changed it and when, unless `precondition` holds of `current`."""
     if precondition.holds(current, tag):
         return
-    found = await parts.store.audit(AuditQuery(workspace=workspace, kind=kind, name=name, limit=_LOOKED_THROUGH))
+    found = await context.store.audit(AuditQuery(workspace=workspace, kind=kind, name=name, limit=_LOOKED_THROUGH))
     what, by = _what(precondition, current, tag), _by(_last(found, current))
     raise ChangedSince(
         f"{kind.capitalize()} '{name}' {what}{by} since you looked.",

@@ -21,29 +21,29 @@ class QuotaReached(Conflict):
     code = "quota-reached"
 
 
-async def hold_to_count(parts: ApiContext, kind: str, ws: str) -> None:
+async def check_count(context: ApiContext, kind: str, ws: str) -> None:
     """Raises `QuotaReached` when the workspace may not have one more of `kind`."""
-    settings = parts.settings
+    settings = context.settings
     most = {
         "deployment": settings.most_deployments,
         "artifact": settings.most_artifacts,
         "secret": settings.most_secrets,
         "key": settings.most_keys,
     }[kind]
-    await parts.snapshot.at_least(parts.store.written)
-    held = [r.name for r in parts.snapshot.list(kind, ws)]
-    held += [r.name for r in parts.snapshot.unreadable(kind) if r.workspace == ws]
+    await context.snapshot.at_least(context.store.written)
+    held = [r.name for r in context.snapshot.list(kind, ws)]
+    held += [r.name for r in context.snapshot.unreadable(kind) if r.workspace == ws]
     if kind in ("key", "secret"):  # services' own keys come with their deployments
         held = [name for name in held if not name.startswith(IDENTITY_PREFIX)]
     if len(held) >= most:
         raise _reached(f"{most:,} {kind}s", ws, kind, f"KAON_MOST_{kind.upper()}S")
 
 
-async def hold_to_bytes(parts: ApiContext, ws: str, more_bytes: int) -> None:
+async def check_bytes(context: ApiContext, ws: str, more_bytes: int) -> None:
     """Raises `QuotaReached` when the workspace's artifacts may not have `more_bytes` more."""
-    most = parts.settings.most_artifact_bytes
-    await parts.snapshot.at_least(parts.store.written)
-    if sum(a.spec.size_bytes for a in parts.snapshot.list("artifact", ws)) + more_bytes > most:
+    most = context.settings.most_artifact_bytes
+    await context.snapshot.at_least(context.store.written)
+    if sum(a.spec.size_bytes for a in context.snapshot.list("artifact", ws)) + more_bytes > most:
         raise _reached(f"artifacts of {most / 2**30:,.3g} GiB", ws, "artifact", "KAON_MOST_ARTIFACT_BYTES")
 
 

@@ -13,9 +13,9 @@ from pydantic import StringConstraints, ValidationError
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from kaon.api.authorizer import unseen_deployment
+from kaon.api.authorizer import deployment_not_found
 from kaon.api.broker import AgentQuestion
-from kaon.api.collection import Collection, Look
+from kaon.api.collection import Collection, ReadContext
 from kaon.api.context import ApiContext, DeploymentParam, WithCaller, WithContext, WorkspaceParam
 from kaon.api.keyring import Caller
 from kaon.api.router import AuthorizedRouter
@@ -30,15 +30,15 @@ from kaon.types.resource import Cloud, Deployment
 
 NDJSON = "application/x-ndjson"
 _RECHECK_S = 0.5
-doors = AuthorizedRouter("/workspaces/{ws}", tag="replicas")
+router = AuthorizedRouter("/workspaces/{ws}", tag="replicas")
 
 
-def _own(look: Look) -> list[ReplicaView]:
+def _own(read: ReadContext) -> list[ReplicaView]:
     """The replicas of a workspace, in all clouds; of a deployment that is gone, those that still drain."""
-    workspace = look.find("workspace", look.workspace)
+    workspace = read.find("workspace", read.workspace)
     found = []
-    for cloud, replica in _reported(look.all("cloud"), look.workspace):
-        deployment = look.find("deployment", replica.deployment)
+    for cloud, replica in _reported(read.all("cloud"), read.workspace):
+        deployment = read.find("deployment", replica.deployment)
         began = replica.since if replica.started_at is None else replica.started_at
         drains = workspace is not None and began >= workspace.created_at
         if drains if deployment is None else _is_of(deployment, replica):
@@ -49,16 +49,16 @@ def _own(look: Look) -> list[ReplicaView]:
 collection = Collection(kind=KINDS["replica"], items=_own)
 
 
-@doors.get("/deployments/{deployment}/replicas", right=Right.READ)
+@router.get("/deployments/{deployment}/replicas", right=Right.READ)
 async def list_replicas_of_deployment(
-    ws: WorkspaceParam, name: DeploymentParam, parts: WithContext
+    ws: WorkspaceParam, name: DeploymentParam, context: WithContext
 ) -> Items[ReplicaView]:
     """The replicas of a deployment, in all clouds."""
-    found = await _of_deployment(parts, ws, name)
+    found = await _of_deployment(context, ws, name)
     return Items(items=[ReplicaView(**dict(replica), cloud=cloud) for cloud, replica in found])
 
 
-@doors.get(
+@router.get(
     "/deployments/{deployment}/logs",
     right=Right.READ,
     response_class=StreamingResponse,
@@ -67,7 +67,7 @@ async def list_replicas_of_deployment(
 async def read_logs(
     ws: WorkspaceParam,
     name: DeploymentParam,
-    parts: WithContext,
+    context: WithContext,
     caller: WithCaller,
     tail: Annotated[int, Query(ge=0, le=10_000, description="The last lines of each replica.")] = 100,
     follow: Annotated[bool, Query(description="Then go on with new lines as they come.")] = False,
@@ -78,15 +78,15 @@ async def read_logs(
     ] = None,
 ) -> StreamingResponse:
     """Lines that the replicas wrote, as NDJSON."""
-    found = [(c, r) for c, r in await _of_deployment(parts, ws, name) if replica in (None, r.id, r.name)]
+    found = [(c, r) for c, r in await _of_deployment(context, ws, name) if replica in (None, r.id, r.name)]
     if not found:
         which = f" '{replica}'" if replica else ""
         raise NotFound(f"'{name}' has no replica{which} that could have written.", hint=f"`kaon describe {name}`")
     wanted: dict[str, list[str]] = {}
     for cloud, status in found:
         wanted.setdefault(cloud, []).append(status.id)
-    oldest = None if since_s is None else parts.clock.now() - since_s
-    logs = _Logs(parts, caller, {r.id: r.name for _, r in found}, grep or "", oldest)
+    oldest = None if since_s is None else context.clock.now() - since_s
+    logs = _Logs(context, caller, {r.id: r.name for _, r in found}, grep or "", oldest)
     await logs.ask(wanted, {"tail": tail, "follow": follow, "since_s": since_s, "grep": grep})
     return _LogResponse(logs)
 
@@ -111,12 +111,12 @@ def _now(cloud: Cloud, replica: ReplicaStatus) -> ReplicaStatus:
     return replica.model_copy(update={"phase": Phase.UNKNOWN, "reason": reason, "since": cloud.status.since})
 
 
-async def _of_deployment(parts: ApiContext, ws: str, name: str) -> list[tuple[str, ReplicaStatus]]:
+async def _of_deployment(context: ApiContext, ws: str, name: str) -> list[tuple[str, ReplicaStatus]]:
     """(cloud, replica) of the deployment; not of an earlier one of its name, whose replicas may still be draining."""
-    deployment = await parts.store.find("deployment", ws, name)
+    deployment = await context.store.find("deployment", ws, name)
     if deployment is None:
-        raise unseen_deployment(ws, name)
-    clouds = await parts.store.list_all("cloud", "")
+        raise deployment_not_found(ws, name)
+    clouds = await context.store.list_all("cloud", "")
     return [pair for pair in _reported(clouds, ws) if _is_of(deployment, pair[1])]
 
 
@@ -131,9 +131,9 @@ class _Logs:
     """The answers of all clouds' agents, merged as they come."""
 
     def __init__(
-        self, parts: ApiContext, caller: Caller, names: dict[str, str], grep: str, oldest: float | None
+        self, context: ApiContext, caller: Caller, names: dict[str, str], grep: str, oldest: float | None
     ) -> None:
-        self._parts = parts
+        self._context = context
         self._caller = caller
         self._names = names
         self._grep = grep
@@ -144,10 +144,10 @@ class _Logs:
 
     async def ask(self, wanted: dict[str, list[str]], arguments: dict[str, object]) -> None:
         """Ask every cloud, and wait until they begin to answer. Raises `Unavailable` when none does."""
-        self._stack.enter_context(self._parts.lasting.one(self._caller.uid))
+        self._stack.enter_context(self._context.streams.open(self._caller.uid))
         try:
             for cloud, replicas in wanted.items():
-                question = self._parts.broker.ask(cloud, "logs", {"replicas": replicas, **arguments})
+                question = self._context.broker.ask(cloud, "logs", {"replicas": replicas, **arguments})
                 self._questions.append(self._stack.enter_context(question))
             begun = await asyncio.gather(*(q.begun() for q in self._questions), return_exceptions=True)
             silent = [error for error in begun if isinstance(error, BaseException)]
@@ -167,7 +167,7 @@ class _Logs:
             while left:
                 if time.monotonic() - checked_at >= _RECHECK_S:
                     checked_at = time.monotonic()
-                    if not await self._parts.keyring.still_good(self._caller):
+                    if not await self._context.keyring.is_valid(self._caller):
                         return
                 try:
                     async with asyncio.timeout(_RECHECK_S):

@@ -14,10 +14,10 @@ from fastapi import Header, Path, Query, Response
 from pydantic import BaseModel
 
 from kaon.api import audit, edits
-from kaon.api.collection import Collection, Look, read_page, unseen
+from kaon.api.collection import Collection, ReadContext, not_found, read_page
 from kaon.api.context import ApiContext, WithCaller, WithContext, WorkspaceParam
 from kaon.api.keyring import Caller
-from kaon.api.preconditions import Precondition, WithPrecondition, hold_to
+from kaon.api.preconditions import Precondition, WithPrecondition, check_precondition
 from kaon.api.router import AuthorizedRoute, AuthorizedRouter
 from kaon.api.views import Items
 from kaon.api.watch import MEDIA_TYPE, resumed, watched
@@ -72,7 +72,7 @@ def _signed(name: str, doc: str, call: RouteHandler, /, **parameters: Any) -> Ro
 
 
 def _common(kind: Kind) -> dict[str, Any]:
-    shared: dict[str, Any] = {"parts": WithContext, "caller": WithCaller}
+    shared: dict[str, Any] = {"context": WithContext, "caller": WithCaller}
     return shared | ({"ws": WorkspaceParam} if kind.scope is Scope.WORKSPACE else {})
 
 
@@ -85,7 +85,7 @@ def _list(collection: Collection) -> RouteHandler:
     kind = collection.kind
 
     async def call(
-        parts: ApiContext,
+        context: ApiContext,
         caller: Caller,
         after: str | None,
         limit: int,
@@ -96,8 +96,8 @@ def _list(collection: Collection) -> RouteHandler:
         **query: Any,
     ) -> Any:
         if watch:
-            return watched(parts, caller, ws, collection, query, resumed(since, last_event_id))
-        return read_page(collection, Look(parts, caller, ws), query, after=after, limit=limit)
+            return watched(context, caller, ws, collection, query, resumed(since, last_event_id))
+        return read_page(collection, ReadContext(context, caller, ws), query, after=after, limit=limit)
 
     filters = {
         f.name: (Annotated[str | None, Query(pattern=f.pattern, description=f.help)], None) for f in kind.filters
@@ -120,9 +120,9 @@ def _list(collection: Collection) -> RouteHandler:
 def _get(collection: Collection) -> RouteHandler:
     kind = collection.kind
 
-    async def call(parts: ApiContext, caller: Caller, name: str, response: Response, ws: str = "") -> BaseModel:
-        view = collection.one(Look(parts, caller, ws), name)
-        if kind.stored and (found := parts.snapshot.find(kind.name, ws, name)) is not None:
+    async def call(context: ApiContext, caller: Caller, name: str, response: Response, ws: str = "") -> BaseModel:
+        view = collection.one(ReadContext(context, caller, ws), name)
+        if kind.stored and (found := context.snapshot.find(kind.name, ws, name)) is not None:
             response.headers["etag"] = etag(found.uid, found.generation)
         return view
 
@@ -133,7 +133,7 @@ def _put(collection: Collection) -> RouteHandler:
     kind = collection.kind
 
     async def call(
-        parts: ApiContext,
+        context: ApiContext,
         caller: Caller,
         name: str,
         body: BaseModel,
@@ -142,31 +142,31 @@ def _put(collection: Collection) -> RouteHandler:
         precondition: Precondition,
         ws: str = "",
     ) -> BaseModel:
-        look = Look(parts, caller, ws)
-        _hold_to_reach(kind, caller)
+        read = ReadContext(context, caller, ws)
+        _check_reach(kind, caller)
 
         async def attempt() -> tuple[AnyResource, AnyResource | None]:
-            current = await parts.store.find(kind.name, ws, name)
-            after = _would_be(kind, look, name, body, current)
+            current = await context.store.find(kind.name, ws, name)
+            after = preview(kind, context, ws, name, body, current)
             for each in (current, after):
-                if each is not None and not collection.sees_it(each, look):
-                    raise unseen(kind, ws, name)
-            await hold_to(parts, precondition, current, kind.name, ws, name)
+                if each is not None and not collection.sees_it(each, read):
+                    raise not_found(kind, ws, name)
+            await check_precondition(context, precondition, current, kind.name, ws, name)
             kind.admit(name, body, None if current is None else current.spec)
             if dry_run:
                 return after, current
             if current is None:
-                await _hold_to_count(kind, look)
+                await _check_count(kind, read)
                 change: Create | UpdateSpec = Create(kind.name, ws, name, body)
             else:
                 change = UpdateSpec(current, body)
             told = ("Created", "Created.") if current is None else ("Changed", f"Generation {after.generation}.")
-            return await audit.write(parts, caller, change, *told, event_in=_told_in(kind)), current
+            return await audit.write(context, caller, change, *told, event_in=_told_in(kind)), current
 
-        after, before = await edits.until_written(attempt)
+        after, before = await edits.retry_on_conflict(attempt)
         if before is None and not dry_run:
             response.status_code = 201
-        return collection.shown(after, look)
+        return collection.shown(after, read)
 
     return _signed(
         f"put_{kind.name}",
@@ -183,15 +183,15 @@ def _put(collection: Collection) -> RouteHandler:
 def _delete(collection: Collection) -> RouteHandler:
     kind = collection.kind
 
-    async def call(parts: ApiContext, caller: Caller, name: str, precondition: Precondition, ws: str = "") -> None:
-        _hold_to_reach(kind, caller)
+    async def call(context: ApiContext, caller: Caller, name: str, precondition: Precondition, ws: str = "") -> None:
+        _check_reach(kind, caller)
         if kind.owner:  # else whoever may write sees it, be it unreadable
-            collection.one(Look(parts, caller, ws), name)
+            collection.one(ReadContext(context, caller, ws), name)
         try:
             place = kind.name, ws, name
-            await edits.delete(parts, caller, precondition, place, "Deleted", event_in=_told_in(kind))
+            await edits.delete(context, caller, precondition, place, "Deleted", event_in=_told_in(kind))
         except NotFound:
-            raise unseen(kind, ws, name) from None
+            raise not_found(kind, ws, name) from None
 
     return _signed(
         f"delete_{kind.name}", f"Delete a {kind.name}.", call, **_place(collection), precondition=WithPrecondition
@@ -203,38 +203,41 @@ def _told_in(kind: Kind) -> str | None:
     return DEFAULT_WORKSPACE if kind.scope is Scope.PLATFORM else None
 
 
-def _hold_to_reach(kind: Kind, caller: Caller) -> None:
+def _check_reach(kind: Kind, caller: Caller) -> None:
     """What is the platform's is changed by keys for the whole platform."""
-    held = caller.standing
-    if kind.scope is Scope.PLATFORM and (held.workspace is not None or held.deployments is not None):
+    if kind.scope is Scope.PLATFORM and not caller.rights.whole_platform:
         raise Forbidden(
             f"A {kind.name} belongs to the platform: a key of one workspace cannot change it.",
             hint="Use a key for every workspace.",
         )
 
 
-async def _hold_to_count(kind: Kind, look: Look) -> None:
-    snapshot = look.parts.snapshot
-    await snapshot.at_least(look.parts.store.written)
-    unreadable = [row for row in snapshot.unreadable(kind.name) if row.workspace == look.workspace]
-    if len(snapshot.list(kind.name, look.workspace)) + len(unreadable) >= kind.most:
+async def _check_count(kind: Kind, read: ReadContext) -> None:
+    snapshot = read.context.snapshot
+    await snapshot.at_least(read.context.store.written)
+    unreadable = [row for row in snapshot.unreadable(kind.name) if row.workspace == read.workspace]
+    if len(snapshot.list(kind.name, read.workspace)) + len(unreadable) >= kind.most:
         raise Conflict(
             f"There may be {kind.most:,} {kind.plural} at most.", hint=f"Delete some: kaon delete {kind.name} NAME"
         )
 
 
-def _would_be(kind: Kind, look: Look, name: str, spec: BaseModel, current: AnyResource | None) -> AnyResource:
+def preview(
+    kind: Kind, context: ApiContext, ws: str, name: str, spec: BaseModel, current: AnyResource | None
+) -> AnyResource:
+    """The resource as it would be with this spec, for a dry run."""
     if current is not None:
         return current.model_copy(update={"spec": spec, "generation": current.generation + int(current.spec != spec)})
+    now = context.clock.now()
     return kind.envelope(
         kind=kind.name,
-        workspace=look.workspace,
+        workspace=ws,
         name=name,
         uid="",
         version=0,
         generation=1,
-        created_at=look.now,
-        updated_at=look.now,
+        created_at=now,
+        updated_at=now,
         spec=spec,
         status=kind.status(),
     )

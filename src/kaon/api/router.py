@@ -72,7 +72,7 @@ class AuthorizedRoute(APIRoute):
         return enter
 
     async def _enter(self, request: Request, handle: Callable[[Request], Coroutine[Any, Any, Response]]) -> Response:
-        caller = await request.app.state.gate.admit(request, self.right)
+        caller = await request.app.state.authorizer.admit(request, self.right)
         request.state.caller = caller and replace(caller, verb=self.verb)
         self._refuse_unknown_queries(request)
         strict = Strict(request, self.body_limit_bytes)
@@ -201,7 +201,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 class AuthorizedRouter(list[AuthorizedRoute]):
-    """The doors below one path: `@doors.get("/{name}", right=Right.READ)`."""
+    """The router below one path: `@router.get("/{name}", right=Right.READ)`."""
 
     def __init__(self, prefix: str, *, tag: str) -> None:
         super().__init__()
@@ -209,22 +209,22 @@ class AuthorizedRouter(list[AuthorizedRoute]):
         self._tag = tag
 
     def get(self, path: str = "", **options: Any) -> Callable[[Handler], Handler]:
-        """A door that is looked through."""
-        return self._door("GET", path, options)
+        """A route that is looked through."""
+        return self._route("GET", path, options)
 
     def post(self, path: str = "", **options: Any) -> Callable[[Handler], Handler]:
-        """A door for something to be done or made."""
-        return self._door("POST", path, options)
+        """A route for something to be done or made."""
+        return self._route("POST", path, options)
 
     def put(self, path: str = "", **options: Any) -> Callable[[Handler], Handler]:
-        """A door for something to be as given."""
-        return self._door("PUT", path, options)
+        """A route for something to be as given."""
+        return self._route("PUT", path, options)
 
     def delete(self, path: str = "", **options: Any) -> Callable[[Handler], Handler]:
-        """A door for something to go away."""
-        return self._door("DELETE", path, options)
+        """A route for something to go away."""
+        return self._route("DELETE", path, options)
 
-    def _door(self, method: str, path: str, options: dict[str, Any]) -> Callable[[Handler], Handler]:
+    def _route(self, method: str, path: str, options: dict[str, Any]) -> Callable[[Handler], Handler]:
         def add(endpoint: Handler) -> Handler:
             options.setdefault("responses", {}).update(RESPONSES)
             self.append(

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from kaon import log
 from kaon.api import audit, edits
-from kaon.api.collection import Collection, Look
+from kaon.api.collection import Collection, ReadContext
 from kaon.api.context import ApiContext, Named, WithCaller, WithContext, WorkspaceParam
 from kaon.api.keyring import Caller
-from kaon.api.preconditions import WithPrecondition, hold_to
+from kaon.api.preconditions import WithPrecondition, check_precondition
 from kaon.api.problems import Unprocessable
-from kaon.api.quotas import hold_to_count
+from kaon.api.quotas import check_count
 from kaon.api.router import AuthorizedRouter
 from kaon.api.views import SecretRequest, SecretView
 from kaon.errors import Conflict, Forbidden, NotFound
@@ -23,101 +23,101 @@ from kaon.types.kind import Verb
 from kaon.types.kinds import KINDS
 from kaon.types.resource import Secret
 
-doors = AuthorizedRouter("/workspaces/{ws}/secrets", tag="secrets")
+router = AuthorizedRouter("/workspaces/{ws}/secrets", tag="secrets")
 
 
-def _users_at(look: Look) -> _Users:
-    if "users" not in look.memo:
-        look.memo["users"] = _users(look.parts, look.workspace, look.caller)
-    users: _Users = look.memo["users"]
+def _users_at(read: ReadContext) -> _Users:
+    if "users" not in read.memo:
+        read.memo["users"] = _users(read.context, read.workspace, read.caller)
+    users: _Users = read.memo["users"]
     return users
 
 
-def _sees(secret: Secret, look: Look) -> bool:
+def _sees(secret: Secret, read: ReadContext) -> bool:
     """A key for some deployments sees what those get."""
     if secret.name.startswith(IDENTITY_PREFIX):
         return False
-    users = _users_at(look)
-    return look.caller.standing.deployments is None or secret.name in users.running or secret.name in users.kept
+    users = _users_at(read)
+    return read.caller.rights.deployments is None or secret.name in users.running or secret.name in users.kept
 
 
 collection = Collection(
     kind=KINDS["secret"],
     sees=_sees,
-    view=lambda secret, look: _view(secret, _users_at(look)),
+    view=lambda secret, read: _view(secret, _users_at(read)),
     special=frozenset({Verb.PUT, Verb.DELETE}),
 )
 
 
-@doors.put("/{name}", right=Right.WRITE)
+@router.put("/{name}", right=Right.WRITE)
 async def put_secret(
     ws: WorkspaceParam,
     name: Named,
     body: SecretRequest,
-    parts: WithContext,
+    context: WithContext,
     caller: WithCaller,
     precondition: WithPrecondition,
 ) -> SecretView:
     """Set a secret. Replicas that start from now on get it; `restart` gives it to all."""
-    _hold_to_workspace(caller)
-    _hold_to_users(name)
+    _check_workspace(caller)
+    _check_users(name)
     value = body.value.get_secret_value()
     log.hide(value)
-    sealed = parts.vault.seal(ws, name, value)
+    sealed = context.vault.seal(ws, name, value)
 
     async def attempt() -> Secret:
-        current = await parts.store.find("secret", ws, name)
-        await hold_to(parts, precondition, current, "secret", ws, name)
+        current = await context.store.find("secret", ws, name)
+        await check_precondition(context, precondition, current, "secret", ws, name)
         if current is None:
-            await hold_to_count(parts, "secret", ws)
+            await check_count(context, "secret", ws)
             change: Create | UpdateSpec = Create("secret", ws, name, sealed)
         else:
             change = UpdateSpec(current, sealed)
-        return await audit.write(parts, caller, change, "SecretSet", "Set to a new value.")
+        return await audit.write(context, caller, change, "SecretSet", "Set to a new value.")
 
-    kept = await edits.until_written(attempt)
-    return _view(kept, _users(parts, ws, caller))
+    kept = await edits.retry_on_conflict(attempt)
+    return _view(kept, _users(context, ws, caller))
 
 
-@doors.delete("/{name}", right=Right.WRITE, status_code=204)
+@router.delete("/{name}", right=Right.WRITE, status_code=204)
 async def delete_secret(
-    ws: WorkspaceParam, name: Named, parts: WithContext, caller: WithCaller, precondition: WithPrecondition
+    ws: WorkspaceParam, name: Named, context: WithContext, caller: WithCaller, precondition: WithPrecondition
 ) -> None:
     """Forget a secret that no revision gets which runs, or may run without anybody asking.
 
     A revision that only `undo` could bring back does not hold it: such an undo is refused until it is set again.
     """
-    _hold_to_workspace(caller)
-    _hold_to_users(name)
+    _check_workspace(caller)
+    _check_users(name)
     try:
-        await edits.found(parts.store, ("secret", ws, name))
+        await edits.get_any(context.store, ("secret", ws, name))
     except NotFound:
         raise NotFound(
             f"There is no secret '{name}' in workspace '{ws}'.", hint="`kaon secret list` lists them."
         ) from None
-    users = _users(parts, ws, caller)
+    users = _users(context, ws, caller)
     if used_by := users.running.get(name):
         raise Conflict(
             f"Secret '{name}' is given to {', '.join(used_by[:5])}.",
             hint="Deploy them without it, and wait until no revision with it runs, then repeat.",
         )
-    unreadable = (row for kind in ("deployment", "revision") for row in parts.snapshot.unreadable(kind))
+    unreadable = (row for kind in ("deployment", "revision") for row in context.snapshot.unreadable(kind))
     if row := next((row for row in unreadable if row.workspace == ws), None):
         raise Conflict(
             f"The {row.kind} '{row.name}' cannot be read, and may need it.",
             hint=f"Delete that first: kaon rm {row.name.rpartition('-')[0] if row.kind == 'revision' else row.name}",
         )
     needed = f" Needed to go back to: {', '.join(kept[:5])}." if (kept := users.kept.get(name)) else ""
-    await edits.delete(parts, caller, precondition, ("secret", ws, name), "SecretDeleted", f"Deleted.{needed}")
+    await edits.delete(context, caller, precondition, ("secret", ws, name), "SecretDeleted", f"Deleted.{needed}")
 
 
-def _hold_to_workspace(caller: Caller) -> None:
+def _check_workspace(caller: Caller) -> None:
     """Secrets are the workspace's: another deployment may get the same one."""
-    if caller.standing.deployments is not None:
+    if caller.rights.deployments is not None:
         raise Forbidden("This key is for some deployments only.", hint="Use a key for the whole workspace.")
 
 
-def _hold_to_users(name: str) -> None:
+def _check_users(name: str) -> None:
     if name.startswith(IDENTITY_PREFIX):
         raise Unprocessable(
             f"Secrets that begin with '{IDENTITY_PREFIX}' belong to the platform.", hint="Choose another name."
@@ -134,16 +134,16 @@ class _Users:
     """Revisions that would get it if somebody went back to them."""
 
 
-def _users(parts: ApiContext, ws: str, caller: Caller) -> _Users:
+def _users(context: ApiContext, ws: str, caller: Caller) -> _Users:
     """Of the deployments that `caller` sees."""
-    deployments = {d.name: d for d in parts.snapshot.list("deployment", ws) if caller.standing.sees(ws, d.name)}
+    deployments = {d.name: d for d in context.snapshot.list("deployment", ws) if caller.rights.sees(ws, d.name)}
     running: defaultdict[str, dict[str, None]] = defaultdict(dict)
     kept: defaultdict[str, list[str]] = defaultdict(list)
     for name, deployment in deployments.items():
         for template in templates_of(deployment.spec):
             for secret in template.secrets.values():
                 running[secret][name] = None
-    for revision in parts.snapshot.list("revision", ws):
+    for revision in context.snapshot.list("revision", ws):
         spec = revision.spec
         owner = deployments.get(spec.deployment)
         if owner is None or spec.deployment_uid not in ("", owner.uid):

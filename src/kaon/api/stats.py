@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import Query
 
 from kaon.api.context import ApiContext, DeploymentParam, WithContext, WorkspaceParam
-from kaon.api.deployments import deployment_of
+from kaon.api.deployment_edit import deployment_of
 from kaon.api.router import AuthorizedRouter
 from kaon.laws.traffic import MINUTE_S, price, series, window
 from kaon.store.traffic import RING_S, SECONDS_S, STEP_S
@@ -24,26 +24,26 @@ WEEK_S = 7 * 86_400.0
 _PRICED_S = 3600.0
 _POINTS = 1500
 
-doors = AuthorizedRouter("/workspaces/{ws}/deployments", tag="deployments")
+router = AuthorizedRouter("/workspaces/{ws}/deployments", tag="deployments")
 SpanParam = Annotated[
     float, Query(gt=0, le=WEEK_S, allow_inf_nan=False, description="How far back the series goes, s.")
 ]
 
 
-@doors.get("/{deployment}/stats", right=Right.READ)
+@router.get("/{deployment}/stats", right=Right.READ)
 async def get_stats(
-    ws: WorkspaceParam, name: DeploymentParam, parts: WithContext, span_s: SpanParam = SECONDS_S
+    ws: WorkspaceParam, name: DeploymentParam, context: WithContext, span_s: SpanParam = SECONDS_S
 ) -> Stats:
     """How it does: the last 12 s, 60 s and 30 min, in sum and by revision; and a series over the last `span_s`.
 
     The series has seconds of the last two minutes, steps of ten seconds of the last half hour, minutes of what is
     older.
     """
-    deployment = await deployment_of(parts, ws, name)
-    service = _service(parts, deployment)
-    now = parts.clock.now()
-    minutes = await parts.store.traffic(ws, name, now - max(_PRICED_S, span_s if span_s > RING_S else 0.0))
-    recent = parts.traffic.since(ws, name, max(now - RING_S, deployment.created_at))
+    deployment = await deployment_of(context, ws, name)
+    service = _service(context, deployment)
+    now = context.clock.now()
+    minutes = await context.store.traffic(ws, name, now - max(_PRICED_S, span_s if span_s > RING_S else 0.0))
+    recent = context.traffic.since(ws, name, max(now - RING_S, deployment.created_at))
     return await asyncio.to_thread(_stats, deployment, service, now, span_s, recent, minutes)
 
 
@@ -93,7 +93,7 @@ def _step_s(span_s: float) -> float:
     return MINUTE_S * max(1, -(-span_s // (MINUTE_S * _POINTS)))
 
 
-def _service(parts: ApiContext, deployment: Deployment) -> ServiceSpec:
+def _service(context: ApiContext, deployment: Deployment) -> ServiceSpec:
     """As its artifact says; of one that is gone nothing is known."""
-    artifact = parts.snapshot.find("artifact", deployment.workspace, deployment.spec.template.artifact)
+    artifact = context.snapshot.find("artifact", deployment.workspace, deployment.spec.template.artifact)
     return ServiceSpec(name="unknown", entry="unknown:Unknown") if artifact is None else artifact.spec.manifest.service

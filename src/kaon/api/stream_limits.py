@@ -19,7 +19,7 @@ class StreamLimits:
         self._open: Counter[str] = Counter()
 
     @contextmanager
-    def one(self, uid: str) -> Iterator[None]:
+    def open(self, uid: str) -> Iterator[None]:
         """While inside, one more is open. Raises `TooManyRequests` beyond `MOST`."""
         if self._open[uid] >= MOST:
             raise TooManyRequests(

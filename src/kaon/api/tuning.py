@@ -7,21 +7,20 @@ knob.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 from fastapi import Response
 
-from kaon.api import audit, edits
-from kaon.api.context import ApiContext, DeploymentParam, WithCaller, WithContext, WorkspaceParam
-from kaon.api.deployments import deployment_of, deployment_to_change, edited
-from kaon.api.keyring import Caller
-from kaon.api.preconditions import Precondition, WithPrecondition, hold_to
+from kaon.api.context import ApiContext, DeploymentParam, WithContext, WorkspaceParam
+from kaon.api.deployment_edit import DeploymentEdit, WithEdit, deployment_of
+from kaon.api.preconditions import Precondition
 from kaon.api.problems import Unprocessable
 from kaon.api.router import AuthorizedRouter
 from kaon.errors import Conflict
 from kaon.laws.tune import board, scaling, values_in_force
 from kaon.laws.tune.board import lasting
-from kaon.store.writes import UpdateStatus
+from kaon.types.deployment import DeploymentSpec, DeploymentStatus
 from kaon.types.etag import etag
 from kaon.types.key import Right
 from kaon.types.knobs import KnobValues, figure, spelled
@@ -35,54 +34,41 @@ _MODES = {
     TuningMode.AUTO: "The tuner tries what its twin finds better, and keeps what proves so.",
 }
 
-doors = AuthorizedRouter("/workspaces/{ws}/deployments", tag="deployments")
+router = AuthorizedRouter("/workspaces/{ws}/deployments", tag="deployments")
 
 
-@doors.get("/{deployment}/tuning", right=Right.READ)
-async def get_tuning(ws: WorkspaceParam, name: DeploymentParam, response: Response, parts: WithContext) -> TuningState:
-    """How the tuner stands: its knobs, what it tries and recommends, what it tried, and the loss by the minute."""
-    deployment = await deployment_of(parts, ws, name)
-    response.headers["etag"] = _tag(deployment)
-    return await _state(parts, deployment)
-
-
-@doors.post("/{deployment}/tuning", right=Right.WRITE)
-async def steer_tuning(
-    ws: WorkspaceParam,
-    name: DeploymentParam,
-    body: TuningRequest,
-    parts: WithContext,
-    caller: WithCaller,
-    precondition: WithPrecondition,
+@router.get("/{deployment}/tuning", right=Right.READ)
+async def get_tuning(
+    ws: WorkspaceParam, name: DeploymentParam, response: Response, context: WithContext
 ) -> TuningState:
-    """Say one thing of it: its mode; apply what it recommends; undo; values to be put in force, or to be tried."""
-    deployment = await deployment_to_change(parts, ws, name, Precondition())
-    await _hold_to(parts, precondition, deployment)
+    """How the tuner stands: its knobs, what it tries and recommends, what it tried, and the loss by the minute."""
+    deployment = await deployment_of(context, ws, name)
+    response.headers["etag"] = _tag(deployment)
+    return await _state(context, deployment)
+
+
+@router.post("/{deployment}/tuning", right=Right.WRITE)
+async def steer_tuning(body: TuningRequest, edit: WithEdit) -> TuningState:
+    """Set the mode; apply the recommendation; undo; put values in force, or try them: one of these."""
+    edit, context = replace(edit, tag=_tag), edit.context
+    deployment = await edit.current()
     if body.mode is not None:
-        based_on = Precondition(tag=etag(deployment.uid, deployment.generation))
-        return await _set_mode(
-            parts, caller, deployment, body.mode, based_on if precondition != Precondition() else precondition
-        )
-    wanted = body.attempt if body.set is None else body.set
-    if wanted is not None:
-        knobs = (await _state(parts, deployment)).knobs
-        check_values(name, wanted, knobs)
+        return await _set_mode(edit, deployment, body.mode)
+    values = body.attempt if body.set is None else body.set
+    if values is not None:
+        knobs = (await _state(context, deployment)).knobs
+        check_values(edit.name, values, knobs)
         if body.attempt is not None:
-            check_trial(deployment, wanted, knobs)
+            check_trial(deployment, values, knobs)
 
-    async def attempt() -> Deployment:
-        current = await deployment_to_change(parts, ws, name, Precondition())
-        await _hold_to(parts, precondition, current)
-        tuning = _changed(current, body, parts.clock.now(), caller.name)
-        change = UpdateStatus(current, current.status.model_copy(update={"tuning": tuning}))
-        return await audit.write(parts, caller, change, "Tuned", _told(body, current.status.tuning, tuning))
+    def changed(current: Deployment) -> DeploymentStatus:
+        tuning = _changed(current, body, context.clock.now(), edit.caller.name)
+        return current.status.model_copy(update={"tuning": tuning})
 
-    return await _state(parts, await edits.until_written(attempt))
+    def message(before: DeploymentStatus, after: DeploymentStatus) -> str:
+        return _message(body, before.tuning, after.tuning)
 
-
-async def _hold_to(parts: ApiContext, precondition: Precondition, current: Deployment) -> None:
-    place = "deployment", current.workspace, current.name
-    await hold_to(parts, precondition, current, *place, tag=_tag(current))
+    return await _state(context, await edit.write_status(changed, "Tuned", message))
 
 
 def _tag(deployment: Deployment) -> str:
@@ -169,24 +155,22 @@ def _changed(current: Deployment, body: TuningRequest, now_s: float, by: str) ->
     return values_in_force.asked(was, body.attempt, by)
 
 
-async def _set_mode(
-    parts: ApiContext, caller: Caller, deployment: Deployment, mode: TuningMode, precondition: Precondition
-) -> TuningState:
-    place = deployment.workspace, deployment.name
+async def _set_mode(edit: DeploymentEdit, deployment: Deployment, mode: TuningMode) -> TuningState:
     if deployment.spec.tuning.mode is not mode:
-        await edited(
-            parts,
-            caller,
-            precondition,
-            place,
-            lambda d: d.spec.model_copy(update={"tuning": d.spec.tuning.model_copy(update={"mode": mode})}),
-            ("TuningMode", _MODES[mode]),
-        )
-    return await _state(parts, await deployment_of(parts, *place))
+        if edit.precondition != Precondition():  # it holds of what was read; the mode is a part of the spec
+            based_on = Precondition(tag=etag(deployment.uid, deployment.generation))
+            edit = replace(edit, precondition=based_on, tag=None)
+
+        def changed(current: Deployment) -> DeploymentSpec:
+            tuning = current.spec.tuning.model_copy(update={"mode": mode})
+            return current.spec.model_copy(update={"tuning": tuning})
+
+        await edit.write_spec(changed, "TuningMode", _MODES[mode])
+    return await _state(edit.context, await deployment_of(edit.context, edit.workspace, edit.name))
 
 
-def _told(body: TuningRequest, before: TuningStatus, after: TuningStatus) -> str:
-    """What was done, for the event."""
+def _message(body: TuningRequest, before: TuningStatus, after: TuningStatus) -> str:
+    """The message of the event."""
     if body.attempt is not None:
         return f"To be tried: {spelled(body.attempt)}."
     if body.undo and before.values == after.values:
@@ -196,10 +180,10 @@ def _told(body: TuningRequest, before: TuningStatus, after: TuningStatus) -> str
     return f"{'As recommended' if body.apply else 'Set by hand'}: {spelled(after.values)}."
 
 
-async def _state(parts: ApiContext, deployment: Deployment) -> TuningState:
+async def _state(context: ApiContext, deployment: Deployment) -> TuningState:
     """What the tuner says, with what the store has later word of: a write is seen at once."""
     mode, status = deployment.spec.tuning.mode, deployment.status.tuning
-    said = parts.opinions.tuning(deployment.workspace, deployment.name, deployment.uid) or TuningState(
+    said = context.live_status.tuning(deployment.workspace, deployment.name, deployment.uid) or TuningState(
         workspace=deployment.workspace,
         deployment=deployment.name,
         mode=mode,
@@ -212,7 +196,7 @@ async def _state(parts: ApiContext, deployment: Deployment) -> TuningState:
         changed |= {"state": "off", "reason": "it was switched off"}
     elif said.state == "off" and mode is not TuningMode.OFF:
         changed |= {"state": "learning", "reason": "it was switched on just now"}
-    artifact = parts.snapshot.find("artifact", deployment.workspace, deployment.spec.template.artifact)
+    artifact = context.snapshot.find("artifact", deployment.workspace, deployment.spec.template.artifact)
     if artifact is not None:
         service: ServiceSpec = artifact.spec.manifest.service
         objective = deployment.spec.objective or service.objective

@@ -9,11 +9,11 @@ from kaon.store.records import unreadable_row
 from kaon.types.key import identity_deployment
 
 
-def unreadable_in(parts: ApiContext, caller: Caller, kind: str, workspace: str) -> list[UnreadableView]:
+def unreadable_in(context: ApiContext, caller: Caller, kind: str, workspace: str) -> list[UnreadableView]:
     """The rows of `kind` in `workspace` (empty: those of no workspace) that cannot be read, as far as the caller sees
     them: of deployments its own, of other kinds those who see the whole workspace."""
-    rows = [row for row in parts.snapshot.unreadable(kind) if row.workspace == workspace]
-    standing = caller.standing
+    rows = [row for row in context.snapshot.unreadable(kind) if row.workspace == workspace]
+    standing = caller.rights
     seen = [
         row
         for row in rows

@@ -27,7 +27,7 @@ from pydantic import BaseModel
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from kaon.api.collection import Collection, Look, chosen_of, fits
+from kaon.api.collection import Collection, ReadContext, chosen_of, fits
 from kaon.api.context import ApiContext
 from kaon.api.keyring import Caller
 from kaon.api.recent import Recent
@@ -84,9 +84,9 @@ class ResourceWatch:
     """The changes of what a caller sees of a kind. A context: it follows the snapshot while inside."""
 
     def __init__(
-        self, parts: ApiContext, caller: Caller, workspace: str, collection: Collection, query: dict[str, Any]
+        self, context: ApiContext, caller: Caller, workspace: str, collection: Collection, query: dict[str, Any]
     ) -> None:
-        self._parts = parts
+        self._context = context
         self._caller = caller
         self._workspace = workspace
         self._collection = collection
@@ -95,7 +95,7 @@ class ResourceWatch:
         self._prefix = query.get("prefix") or ""
         self._sent: dict[Hashable, _Sent] = {}
         self._exits = ExitStack()
-        self._changes = self._exits.enter_context(parts.snapshot.subscribe())
+        self._changes = self._exits.enter_context(context.snapshot.subscribe())
         self.id = 0
         self.ended = False
 
@@ -105,45 +105,45 @@ class ResourceWatch:
 
     def begin(self, since: int | None) -> Sequence[Signal]:
         """All that there is, or what has changed since a version. Raises `Gone`."""
-        look = self._look()
+        read = self._look()
         if since is None:
-            self._sent = dict(self._seen(look, None))
+            self._sent = dict(self._seen(read, None))
             return [*(Signal("added", sent.view) for sent in self._sent.values()), Signal("synced")]
-        recent = [entry for entry in self._parts.recent.since(since) if self._concerns(*entry.place)]
+        recent = [entry for entry in self._context.recent.since(since) if self._concerns(*entry.place)]
         if recent and (self._kind.made_of or not self._kind.stored):
             raise Gone(
                 f"What {self._kind.plural} were like at version {since} is not known any more.",
                 hint="List anew, and watch from the version of that list.",
             )
-        self._sent = dict(self._seen(look, None))
+        self._sent = dict(self._seen(read, None))
         by_name: dict[str, list[Recent]] = {}
         for entry in recent:
             by_name.setdefault(entry.place[2], []).append(entry)
         for name, entries in by_name.items():
             self._sent.pop(name, None)
             lives = [entry.ended for entry in entries if entry.ended is not None]
-            then = lives[0] if lives else look.find(self._kind.name, name)  # at `since`, as far as it is known
-            if entries[0].existed and then is not None and self._collection.sees_it(then, look):
-                self._sent[name] = _Sent(then.uid, self._collection.shown(then, look), surely=False)
-        return self._compare(look, set(by_name))
+            then = lives[0] if lives else read.find(self._kind.name, name)  # at `since`, as far as it is known
+            if entries[0].existed and then is not None and self._collection.sees_it(then, read):
+                self._sent[name] = _Sent(then.uid, self._collection.shown(then, read), surely=False)
+        return self._compare(read, set(by_name))
 
     async def next(self, timeout_s: float) -> Sequence[Signal]:
         """See `Source.next`."""
         if await self._changes.filled(timeout_s):
             await asyncio.sleep(GATHER_S)
         places = [(c.kind, c.workspace, c.name) for c in self._changes.taken()]
-        look = self._look()
-        self.ended = bool(self._workspace) and look.find("workspace", self._workspace) is None
+        read = self._look()
+        self.ended = bool(self._workspace) and read.find("workspace", self._workspace) is None
         concerned = [place for place in places if self._concerns(*place)]
         if not concerned:
             return ()
         direct = self._kind.stored and all(kind == self._kind.name for kind, _, _ in concerned)
-        return self._compare(look, {name for _, _, name in concerned} if direct and not self._kind.made_of else None)
+        return self._compare(read, {name for _, _, name in concerned} if direct and not self._kind.made_of else None)
 
-    def _look(self) -> Look:
-        look = Look(self._parts, self._caller, self._workspace)
-        self.id = look.version
-        return look
+    def _look(self) -> ReadContext:
+        read = ReadContext(self._context, self._caller, self._workspace)
+        self.id = read.version
+        return read
 
     def _concerns(self, kind: str, workspace: str, name: str) -> bool:
         """Whether a change of that resource may be a change of what is watched."""
@@ -151,25 +151,25 @@ class ResourceWatch:
             return False
         return workspace in ("", self._workspace) or self._kind.everywhere
 
-    def _seen(self, look: Look, names: set[str] | None) -> Iterator[tuple[Hashable, _Sent]]:
+    def _seen(self, read: ReadContext, names: set[str] | None) -> Iterator[tuple[Hashable, _Sent]]:
         """What the caller sees now, in order: of these names, or all."""
         if names is None:
-            found = self._collection.found(look)
+            found = self._collection.found(read)
         else:
-            found = [r for name in sorted(names) if (r := look.find(self._kind.name, name)) is not None]
+            found = [r for name in sorted(names) if (r := read.find(self._kind.name, name)) is not None]
         for item in sorted(found, key=self._kind.order):
-            if not item.name.startswith(self._prefix) or not self._collection.sees_it(item, look):
+            if not item.name.startswith(self._prefix) or not self._collection.sees_it(item, read):
                 continue
-            view = self._collection.shown(item, look)
+            view = self._collection.shown(item, read)
             if fits(self._chosen, view):
                 yield self._key(item), _Sent(_uid(item), view)
 
     def _key(self, item: AnyResource | Any) -> Hashable:
         return item.name if self._kind.stored else self._kind.order(item)
 
-    def _compare(self, look: Look, names: set[str] | None) -> list[Signal]:
+    def _compare(self, read: ReadContext, names: set[str] | None) -> list[Signal]:
         """What is other now than it was told, of these names or of all; and take it for told."""
-        now = dict(self._seen(look, names))
+        now = dict(self._seen(read, names))
         before = dict(self._sent)
         if names is not None:
             before = {name: self._sent[name] for name in sorted(names) if name in self._sent}
@@ -198,10 +198,10 @@ class EventStream(StreamingResponse):
     """A watch as an answer: it ends with the key, and lets go of everything however it ends."""
 
     def __init__(
-        self, parts: ApiContext, caller: Caller, source: Source, first: Sequence[Signal], exits: ExitStack
+        self, context: ApiContext, caller: Caller, source: Source, first: Sequence[Signal], exits: ExitStack
     ) -> None:
         super().__init__(self._frames(first), media_type=MEDIA_TYPE)
-        self._parts = parts
+        self._context = context
         self._caller = caller
         self._source = source
         self._exits = exits
@@ -231,7 +231,7 @@ class EventStream(StreamingResponse):
 
     async def _may_go_on(self) -> bool:
         try:
-            return await self._parts.keyring.still_good(self._caller)
+            return await self._context.keyring.is_valid(self._caller)
         except Unavailable:  # nobody can say whether the key still holds
             return False
 
@@ -243,15 +243,20 @@ def _frame(signal: Signal, id_: int | None) -> bytes:
 
 
 def watched(
-    parts: ApiContext, caller: Caller, workspace: str, collection: Collection, query: dict[str, Any], since: int | None
+    context: ApiContext,
+    caller: Caller,
+    workspace: str,
+    collection: Collection,
+    query: dict[str, Any],
+    since: int | None,
 ) -> EventStream:
     """The stream of a kind's changes. Raises `Gone`, `TooManyRequests`."""
     with ExitStack() as exits:
-        exits.enter_context(parts.lasting.one(caller.uid))
-        source = ResourceWatch(parts, caller, workspace, collection, query)
+        exits.enter_context(context.streams.open(caller.uid))
+        source = ResourceWatch(context, caller, workspace, collection, query)
         exits.callback(source.close)
         first = source.begin(since)
-        return EventStream(parts, caller, source, first, exits.pop_all())
+        return EventStream(context, caller, source, first, exits.pop_all())
 
 
 def resumed(since: int | None, last_event_id: str | None) -> int | None:

@@ -7,7 +7,7 @@ from functools import partial
 from kaon.api import audit, edits
 from kaon.api.collection import Collection
 from kaon.api.context import ApiContext, WithCaller, WithContext, WorkspaceParam
-from kaon.api.preconditions import WithPrecondition, hold_to
+from kaon.api.preconditions import WithPrecondition, check_precondition
 from kaon.api.router import AuthorizedRouter
 from kaon.api.views import WorkspaceRequest, WorkspaceView
 from kaon.errors import Conflict, Forbidden
@@ -20,58 +20,58 @@ from kaon.types.kinds import KINDS
 from kaon.types.resource import Unreadable
 from kaon.types.workspace import DEFAULT_WORKSPACE, WorkspaceSpec
 
-doors = AuthorizedRouter("/workspaces", tag="workspaces")
+router = AuthorizedRouter("/workspaces", tag="workspaces")
 collection = Collection(
     kind=KINDS["workspace"],
-    sees=lambda workspace, look: look.caller.standing.sees(workspace.name),
+    sees=lambda workspace, read: read.caller.rights.sees(workspace.name),
     view=lambda workspace, _: WorkspaceView(**dict(workspace)),
     special=frozenset({Verb.DELETE}),
     parameter="ws",
 )
 
 
-@doors.post("", right=Right.ADMIN, status_code=201)
-async def create_workspace(body: WorkspaceRequest, parts: WithContext, caller: WithCaller) -> WorkspaceView:
+@router.post("", right=Right.ADMIN, status_code=201)
+async def create_workspace(body: WorkspaceRequest, context: WithContext, caller: WithCaller) -> WorkspaceView:
     """Make a workspace. For admins of every workspace."""
-    if caller.standing.workspace is not None or caller.standing.deployments is not None:
+    if not caller.rights.whole_platform:
         raise Forbidden("Workspaces are made by an admin of every workspace.", hint="Ask one of them.")
     spec = WorkspaceSpec(description=body.description)
-    change = Create("workspace", "", body.name, spec, at=parts.clock.now())  # not later than its first event
-    made = await audit.write(parts, caller, change, "WorkspaceMade", "Made.", event_in=body.name)
+    change = Create("workspace", "", body.name, spec, at=context.clock.now())  # not later than its first event
+    made = await audit.write(context, caller, change, "WorkspaceMade", "Made.", event_in=body.name)
     return WorkspaceView(**dict(made))
 
 
-@doors.delete("/{ws}", right=Right.ADMIN, status_code=204)
+@router.delete("/{ws}", right=Right.ADMIN, status_code=204)
 async def delete_workspace(
-    ws: WorkspaceParam, parts: WithContext, caller: WithCaller, precondition: WithPrecondition
+    ws: WorkspaceParam, context: WithContext, caller: WithCaller, precondition: WithPrecondition
 ) -> None:
     """Delete an empty workspace, with its keys, secrets and artifacts. For admins of every workspace."""
-    if caller.standing.workspace is not None or caller.standing.deployments is not None:
+    if not caller.rights.whole_platform:
         raise Forbidden("Workspaces are taken away by an admin of every workspace.", hint="Ask one of them.")
     if ws == DEFAULT_WORKSPACE:
         raise Conflict("The default workspace stays.", hint="Delete what is in it instead.")
-    if deployments := await _all(parts, "deployment", ws):
+    if deployments := await _all(context, "deployment", ws):
         names = ", ".join(d.name for d in deployments[:5])
         raise Conflict(
             f"Workspace '{ws}' still has deployments: {names}.",
             hint=f"Remove them first: kaon rm {deployments[0].name}",
         )
-    artifacts = await _all(parts, "artifact", ws)
-    await discard(parts.store, parts.blobs, artifacts, partial(audit.with_record, parts, caller))
+    artifacts = await _all(context, "artifact", ws)
+    await discard(context.store, context.blobs, artifacts, partial(audit.with_record, context, caller))
 
     async def attempt() -> None:
-        workspace = await edits.found(parts.store, ("workspace", "", ws))
-        await hold_to(parts, precondition, workspace, "workspace", "", ws)
-        within = [Delete(held) for kind in ("key", "secret") for held in await _all(parts, kind, ws)]
-        records = RecordAudit([audit.record_of(parts, caller, each) for each in within])
+        workspace = await edits.get_any(context.store, ("workspace", "", ws))
+        await check_precondition(context, precondition, workspace, "workspace", "", ws)
+        within = [Delete(held) for kind in ("key", "secret") for held in await _all(context, kind, ws)]
+        records = RecordAudit([audit.record_of(context, caller, each) for each in within])
         about = "WorkspaceDeleted", "Deleted."
-        own = audit.recorded(parts, caller, Delete(workspace), *about, event_in=DEFAULT_WORKSPACE)
-        await parts.store.write([*within, records, *own])
+        own = audit.recorded(context, caller, Delete(workspace), *about, event_in=DEFAULT_WORKSPACE)
+        await context.store.write([*within, records, *own])
 
-    await edits.until_written(attempt)
+    await edits.retry_on_conflict(attempt)
 
 
-async def _all(parts: ApiContext, kind: str, ws: str) -> list[AnyResource | Unreadable]:
+async def _all(context: ApiContext, kind: str, ws: str) -> list[AnyResource | Unreadable]:
     """The resources of a kind in a workspace, those that cannot be read included."""
     unreadable: list[Unreadable] = []
-    return [*await parts.store.list_all(kind, ws, unreadable=unreadable), *unreadable]
+    return [*await context.store.list_all(kind, ws, unreadable=unreadable), *unreadable]

@@ -1,14 +1,14 @@
-"""An artifact's bytes: how they are written, and how bytes from a stranger are read.
+"""An artifact's bytes: how they are written, and how untrusted bytes are read.
 
 The format is a POSIX tar (ustar) in one gzip member, and only the narrow part of it that `pack` writes:
 regular files, sorted by path, owner 0, time 0, mode 0644 or 0755. That makes reading safe by construction.
-The manifest comes first and names every file in order. The reader checks it (`kaon.build.limits`), *writes each
-header itself* from what it names, and refuses the archive when a single byte differs. Links, devices, sparse
-files, pax overrides, odd numbers, odd check sums: none can be expressed, so none needs a rule of its own. Sizes
-and ratios are held against what really comes out of the decompressor, never against what was declared alone.
+The manifest comes first and lists every file in order. The reader checks it (`kaon.build.limits`), *generates each
+header itself* from the manifest, and refuses the archive when a single byte differs. Links, devices, sparse
+files, pax overrides, odd numbers, odd checksums cannot be expressed, so none needs a rule of its own. Limits on sizes
+and ratios apply to the decompressor's actual output as well as to the declared sizes.
 
-`read_manifest` reads to the end and writes nothing, `extract` writes beside its target and renames into place;
-both compare every file with the manifest. Memory is bounded by the manifest's limit, whatever the input.
+`read_manifest` reads to the end and writes nothing, `extract` writes to a temporary folder and renames it into place;
+both compare every file with the manifest. Memory is bounded by the manifest's limit for any input.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _END = bytes(2 * _BLOCK)
 
 
 def _header(path: str, size: int, executable: bool) -> bytes:
-    """The one header that a file of this path, size and mode can have."""
+    """The only valid header of a file with this path, size and mode."""
     prefix, name = split_path(path)
     mode = b"0000755" if executable else b"0000644"
     head = name.ljust(100, b"\0") + mode + b"\0" + b"0000000\0" * 2 + b"%011o\0" % size + b"00000000000\0"
@@ -55,8 +55,8 @@ def pack(
 ) -> str:
     """Write an artifact of `manifest` to `out`, its files from `sources` by path; return its digest, 'sha256:...'.
 
-    Equal contents give equal bytes (under one version of zlib). Raises `BuildError` when a file is not what
-    the manifest says, and `InvalidInput` or `TooLarge` for whatever `read_manifest` would refuse.
+    Equal contents give equal bytes (with the same version of zlib). Raises `BuildError` when a file differs from
+    the manifest, and `InvalidInput` or `TooLarge` for anything that `read_manifest` would refuse.
     """
     check_files(manifest.files, limits)
     raw = canonical_json(manifest)
@@ -71,15 +71,15 @@ def pack(
 
 
 def _pack_file(entry: FileEntry, source: Path | bytes, gzip: _GzipWriter) -> None:
-    seen, sha256 = 0, hashlib.sha256()
+    size, sha256 = 0, hashlib.sha256()
     with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
         while chunk := file.read(_CHUNK):
             gzip.write(chunk)
             sha256.update(chunk)
-            seen += len(chunk)
-    if (seen, sha256.hexdigest()) != (entry.size_bytes, entry.sha256):
+            size += len(chunk)
+    if (size, sha256.hexdigest()) != (entry.size_bytes, entry.sha256):
         raise BuildError(f"{entry.path} changed while the artifact was being built.", hint="Build again.")
-    gzip.write(_padding(seen))
+    gzip.write(_padding(size))
 
 
 def _padding(size: int) -> bytes:
@@ -87,7 +87,7 @@ def _padding(size: int) -> bytes:
 
 
 class _GzipWriter:
-    """One gzip member with a header that depends on nothing; `sha256` is of the bytes written."""
+    """Writes one gzip member with a constant header; `sha256` is of the bytes written."""
 
     def __init__(self, out: BinaryIO) -> None:
         self._out = out
@@ -114,10 +114,10 @@ class _GzipWriter:
 
 
 def read_manifest(archive: Path | bytes, limits: ArtifactLimits = DEFAULT_LIMITS, *, digest: str = "") -> Manifest:
-    """Check a whole artifact, writing nothing, and return its manifest.
+    """Check a whole artifact without writing anything, and return its manifest.
 
-    Raises `InvalidInput` when it is not exactly what `pack` writes or not of that `digest`, `TooLarge` when
-    it is over a limit.
+    Raises `InvalidInput` when it is not exactly what `pack` writes or its digest is not `digest`, `TooLarge` when
+    it exceeds a limit.
     """
     with _opened(archive) as file:
         reader = _Reader(file, limits, as_request=True)
@@ -128,7 +128,7 @@ def read_manifest(archive: Path | bytes, limits: ArtifactLimits = DEFAULT_LIMITS
 
 
 def read_head(head: bytes, limits: ArtifactLimits = DEFAULT_LIMITS) -> Manifest:
-    """The manifest of an artifact that was checked before, from its first bytes: `head_bytes` of them are enough.
+    """The manifest of an artifact that was checked before, from its first `head_bytes()` bytes.
 
     Raises `InvalidInput`, `TooLarge`.
     """
@@ -137,7 +137,7 @@ def read_head(head: bytes, limits: ArtifactLimits = DEFAULT_LIMITS) -> Manifest:
 
 
 def head_bytes(limits: ArtifactLimits = DEFAULT_LIMITS) -> int:
-    """How many bytes of an artifact hold its manifest, however badly it packs."""
+    """An upper bound for the number of an artifact's bytes that hold its manifest."""
     return limits.manifest_bytes + limits.manifest_bytes // 64 + _CHUNK
 
 
@@ -146,28 +146,28 @@ def extract(
 ) -> Manifest:
     """Unpack an artifact to the new folder `target`, read-only, and return its manifest.
 
-    Nothing appears at `target` until all of it is checked; a target that exists is complete and is left as it
-    is. Raises as `read_manifest`.
+    `target` appears only when everything is checked; an existing target is complete and stays unchanged.
+    Raises the same errors as `read_manifest`.
     """
     if (target / MANIFEST).is_file():
         return Manifest.model_validate_json((target / MANIFEST).read_bytes())
     target.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{target.name[:40]}.", dir=target.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name[:40]}.", dir=target.parent))
     try:
         with _opened(archive) as file:
             reader = _Reader(file, limits)
             for path, executable, content in reader.files():
-                _write_new(beside / path, content, executable)
+                _write_new(temporary / path, content, executable)
             manifest = reader.finish(digest)
-        _seal(beside)
-        _move(beside, target)
+        _seal(temporary)
+        _move(temporary, target)
     finally:
-        remove(beside)
+        remove(temporary)
     return manifest
 
 
 def remove(folder: Path) -> None:
-    """Delete an unpacked artifact, read-only as it is. Does nothing when it is gone."""
+    """Delete an unpacked artifact, although it is read-only. Does nothing when it does not exist."""
     if not folder.is_dir():
         return
     for directory, _, _ in os.walk(folder):
@@ -180,7 +180,7 @@ def _opened(archive: Path | bytes) -> BinaryIO:
 
 
 def _write_new(path: Path, content: Iterator[bytes], executable: bool) -> None:
-    """Write a file that must not exist yet; the folder is private and holds no links, so no path leads out."""
+    """Write a file that must not exist yet; the folder is private and without links, so no path leads out of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "wb") as file:
@@ -190,7 +190,7 @@ def _write_new(path: Path, content: Iterator[bytes], executable: bool) -> None:
 
 
 def _seal(folder: Path) -> None:
-    """Bring everything to disk, then take away the right to write. Deepest first: a parent comes after its own."""
+    """Sync everything to disk and remove write permissions, children before their parents."""
     for directory, _, names in os.walk(folder, topdown=False):
         for path in [*(Path(directory) / name for name in names), Path(directory)]:
             descriptor = os.open(path, os.O_RDONLY)
@@ -199,35 +199,35 @@ def _seal(folder: Path) -> None:
         Path(directory).chmod(0o555)
 
 
-def _move(beside: Path, target: Path) -> None:
+def _move(temporary: Path, target: Path) -> None:
     try:
-        beside.rename(target)
+        temporary.rename(target)
     except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise  # somebody else unpacked the same bytes first otherwise, and theirs are as good
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # else another process unpacked the same bytes first
+            raise
 
 
 class BadManifest(InvalidInput):
-    """A manifest with a field that is unknown, missing or out of its bounds; `errors` says which."""
+    """A manifest with a field that is unknown, missing or out of bounds; `errors` lists them."""
 
     status = 422
 
 
 def _bad_manifest(error: ValidationError) -> BadManifest:
-    """The error for a manifest: where it is wrong and why, never what it holds."""
-    found = [
+    """The error for an invalid manifest: locations and reasons, without its values."""
+    errors = [
         {"where": ".".join(str(part)[:80] for part in e["loc"])[:400], "message": e["msg"][:200]}
         for e in error.errors(include_input=False, include_url=False, include_context=False)[:20]
     ]
     return BadManifest(
-        f"The artifact's manifest is not valid: {found[0]['where']}: {found[0]['message']}",
-        hint="Correct the class and build it anew: kaon build",
-        errors=found,
+        f"The artifact's manifest is not valid: {errors[0]['where']}: {errors[0]['message']}",
+        hint="Correct the class and build it again: kaon build",
+        errors=errors,
     )
 
 
 class _Inflater:
-    """The bytes inside one gzip member, at most `_CHUNK` at a time, counted against the limits."""
+    """Decompresses one gzip member, at most `_CHUNK` bytes at a time, within the limits."""
 
     def __init__(self, file: BinaryIO, limits: ArtifactLimits) -> None:
         self._file, self._limits = file, limits
@@ -237,7 +237,7 @@ class _Inflater:
         self.sha256 = hashlib.sha256()
 
     def read(self, size: int) -> bytes:
-        """Exactly `size` bytes, which must be few. Raises `InvalidInput` when the archive ends before."""
+        """Exactly `size` bytes, at most `_CHUNK`. Raises `InvalidInput` when the archive ends before."""
         while len(self._ready) < size:
             more = self._more()
             if not more:
@@ -253,19 +253,19 @@ class _Inflater:
             yield chunk
 
     def end(self) -> None:
-        """Check that nothing follows, in the member or after it."""
+        """Check that no data follows, in the member or after it."""
         if self._ready or self._more() or self._inflate.unused_data or self._file.read(1):
-            raise InvalidInput("Something follows the end of the artifact.")
+            raise InvalidInput("The artifact has data after its end.")
 
     def _more(self) -> bytes:
-        """Some more bytes; none at the end of the member, whose check sum is then right."""
+        """The next bytes; empty at the end of the member, after its checksum was verified."""
         while not self._inflate.eof:
             if not self._rest and not self._refill():
                 raise InvalidInput("The artifact is cut short.")
             try:
                 out = self._inflate.decompress(self._rest, _CHUNK)
             except zlib.error:
-                raise InvalidInput("The artifact is not a sound gzip file.") from None
+                raise InvalidInput("The artifact is not a valid gzip file.") from None
             self._rest = self._inflate.unconsumed_tail
             self._count(len(out))
             if out:
@@ -293,21 +293,21 @@ class _Inflater:
 
 
 class _Reader:
-    """The files of an archive, one after the other, each held against the manifest, which comes first."""
+    """Reads the manifest and then the files of an archive in order, each checked against the manifest."""
 
     def __init__(self, file: BinaryIO, limits: ArtifactLimits, *, as_request: bool = False) -> None:
-        """`as_request`: nobody has checked it before, so its manifest may hold nothing that is not known here."""
+        """With `as_request` the manifest is untrusted, and unknown fields are refused."""
         self._inflater, self._limits, self._as_request = _Inflater(file, limits), limits, as_request
         self._manifest: Manifest | None = None
 
     def files(self) -> Iterator[tuple[str, bool, Iterator[bytes]]]:
-        """(path, executable, content) of each file; content must be read before the next is asked for."""
+        """(path, executable, content) of each file; read the content before the next file."""
         raw = self._read_manifest()
         yield MANIFEST, False, iter([raw])
         assert self._manifest is not None
         for entry in self._manifest.files:
             if self._inflater.read(_BLOCK) != _header(entry.path, entry.size_bytes, entry.executable):
-                raise InvalidInput(f"The artifact does not hold {entry.path!r} as its manifest says.")
+                raise InvalidInput(f"The artifact's header of {entry.path!r} does not match its manifest.")
             yield entry.path, entry.executable, self._checked(entry)
             self._pad(entry.size_bytes)
 
@@ -320,10 +320,10 @@ class _Reader:
     def finish(self, digest: str) -> Manifest:
         """Check the end and the digest; return the manifest."""
         if self._inflater.read(len(_END)) != _END:
-            raise InvalidInput("The artifact holds something that its manifest does not name.")
+            raise InvalidInput("The artifact holds files that its manifest does not list.")
         self._inflater.end()
         if digest and f"sha256:{self._inflater.sha256.hexdigest()}" != digest:
-            raise InvalidInput("The artifact's bytes are not those of its digest.")
+            raise InvalidInput("The artifact's bytes do not match its digest.")
         assert self._manifest is not None
         return self._manifest
 
@@ -331,7 +331,7 @@ class _Reader:
         header = self._inflater.read(_BLOCK)
         size = header[124:135]
         if not size.isdigit() or set(size) > set(b"01234567") or header != _header(MANIFEST, int(size, 8), False):
-            raise InvalidInput("The artifact does not begin with its manifest.")
+            raise InvalidInput("The artifact does not start with its manifest.")
         if int(size, 8) > self._limits.manifest_bytes:
             raise TooLarge(f"The artifact's manifest is larger than {self._limits.manifest_bytes} bytes.")
         raw = b"".join(self._inflater.chunks(int(size, 8)))
@@ -353,7 +353,7 @@ class _Reader:
         check_files(manifest.files, self._limits)
         locks = [entry.sha256 for entry in manifest.files if entry.path == LOCK]
         if locks != ([manifest.lock] if manifest.lock else []):
-            raise InvalidInput("The artifact's manifest names another requirements.lock than it holds.")
+            raise InvalidInput("The artifact's requirements.lock does not match its manifest.")
 
     def _checked(self, entry: FileEntry) -> Iterator[bytes]:
         sha256 = hashlib.sha256()
@@ -361,8 +361,8 @@ class _Reader:
             sha256.update(chunk)
             yield chunk
         if sha256.hexdigest() != entry.sha256:
-            raise InvalidInput(f"{entry.path!r} in the artifact is not what its manifest says.")
+            raise InvalidInput(f"The content of {entry.path!r} in the artifact does not match its manifest.")
 
     def _pad(self, size: int) -> None:
         if any(self._inflater.read(-size % _BLOCK)):
-            raise InvalidInput("The artifact has something between its files.")
+            raise InvalidInput("The artifact has data between its files.")

@@ -1,8 +1,7 @@
-"""Turns a class and its project into an artifact: collect, lock, stage, inspect, pack, and read back.
+"""Builds an artifact from a class and its project: collect, lock, stage, inspect, pack, verify.
 
-The files are copied to a stage first, and both the inspection and the archive are made from the stage: what was
-looked at is what is shipped, an edit in between cannot tear it, and a file that was left out is missed now, not
-when a replica starts.
+The files are first copied to a staging folder, which both inspection and archive use: an edit during the build cannot
+make them differ, and a file that was left out is missed at build time already.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from kaon.build.environments import Environments, lock_hash
 from kaon.build.installer import clean_environment
 from kaon.build.limits import DEFAULT_LIMITS, LOCK, SOURCES, WHEELS, ArtifactLimits
 from kaon.build.locks import Lock, lock_for
-from kaon.build.requirements import sha256_of, stated_requirements
+from kaon.build.requirements import read_requirements, sha256_of
 from kaon.build.sources import Target, find_target
 from kaon.errors import BuildError, InvalidInput, KaonError, TooLarge, from_problem
 from kaon.sdk.layout import own_modules, search_path
@@ -38,8 +37,8 @@ from kaon.types.service import ServiceSpec
 from kaon.version import __version__
 
 INSPECTION_TIMEOUT_S = 120.0
-_ANSWER_BYTES_MAX = 64 * 2**20
-_SAID_BYTES_MAX = 64 * 2**10
+_RESULT_BYTES_MAX = 64 * 2**20
+_OUTPUT_BYTES_MAX = 64 * 2**10
 
 
 @dataclass(frozen=True)
@@ -51,16 +50,16 @@ class Built:
     manifest: Manifest
     size_bytes: int
     left_out: tuple[LeftOut, ...] = ()
-    """Files and folders of the project that are not in it, and that somebody may miss."""
+    """Files and folders of the project that are not packed and are worth reporting."""
 
 
 @dataclass(frozen=True)
-class Known:
-    """What is known of a project, for hints."""
+class ProjectFacts:
+    """Facts about a project, for hints."""
 
-    own: Collection[str] = ()
+    own_modules: Collection[str] = ()
     """Names of its own modules and packages."""
-    ignored: Sequence[IgnoreFile] = ()
+    ignore_files: Sequence[IgnoreFile] = ()
 
 
 def build(
@@ -76,24 +75,24 @@ def build(
     limits: ArtifactLimits = DEFAULT_LIMITS,
     on_progress: Callable[[str], None] = lambda _: None,
 ) -> Built:
-    """Build `target`, 'file.py:Class' relative to `folder`, into the folder `out`; equal sources, equal bytes.
+    """Build `target`, 'file.py:Class' relative to `folder`, into the folder `out`; equal sources give equal bytes.
 
-    `env` are the deployment's variables, which the module sees while it is read. `include` are paths or patterns of
-    what is packed although a rule leaves it out, `allow` what is refused unless it is wanted. `environments` is where
-    environments are kept, shared with the agent of this machine; `python`, when given, is the interpreter that reads
-    the class in place of one from there. `on_progress` is told what goes on, in a few words. Raises `BuildError`, and
-    `InvalidInput` or `NotFound` when `target` does not name a class.
+    `env` are the deployment's variables, set while the module is imported. `include` are paths or patterns of files
+    that are packed although a rule excludes them; `allow` permits what is refused by default. `environments` is the
+    folder of environments, shared with the agent of this machine; `python` is used to inspect the class instead of one
+    of these. `on_progress` is called with the current activity. Raises `BuildError`, and `InvalidInput` or `NotFound`
+    when `target` is not a class.
     """
     found = find_target(target, folder)
     found = replace(found, include=(*found.include, *include))
     on_progress("collecting the sources")
     collected = collect(found, allow_pickles=Consent.PICKLE in allow, limits=limits)
     _check_module(found, collected)
-    stated = stated_requirements(found)
+    requirements = read_requirements(found)
     with tempfile.TemporaryDirectory(prefix="kaon-build-") as work:
         on_progress("locking the requirements")
         allow_sdist = Consent.SDIST in allow
-        lock = lock_for(found, stated, Path(work), allow_sdist=allow_sdist)
+        lock = lock_for(found, requirements, Path(work), allow_sdist=allow_sdist)
         stage = Path(work) / "src"
         files = _stage(found.root, collected, stage, limits)
         if python is None:
@@ -102,13 +101,13 @@ def build(
                 lock.text, wheels=lock.folders, options=lock.options, allow_sdist=allow_sdist
             )
         on_progress("reading the class")
-        known = Known(own_modules(search_path(found.root, found.file)), tuple(collected.ignore_files))
-        service = inspect(found.entry, stage, python, env, known)
+        facts = ProjectFacts(own_modules(search_path(found.root, found.file)), tuple(collected.ignore_files))
+        service = inspect(found.entry, stage, python, env, facts)
         on_progress("packing")
         manifest = Manifest(
             kaon=__version__,
             python=f"{sys.version_info.major}.{sys.version_info.minor}",
-            service=service.model_copy(update={"requirements": stated.names}),
+            service=service.model_copy(update={"requirements": requirements.names}),
             files=tuple(files),
             lock=lock_hash(lock.text),
             allowed=tuple(sorted(allow)),
@@ -124,7 +123,7 @@ def _check_module(target: Target, collected: PackedFiles) -> None:
     reasons = [left.reason for left in collected.left_out if relative == left.path or relative.startswith(left.path)]
     raise BuildError(
         f"{relative} itself is left out: {reasons[0] if reasons else 'it is in a folder of tools'}.",
-        hint=f"Take it out of there, or add: --include {relative}",
+        hint=f"Move the file, or add: --include {relative}",
     )
 
 
@@ -133,20 +132,21 @@ def inspect(
     folder: Path,
     python: Path,
     env: Mapping[str, str] = MappingProxyType({}),
-    known: Known | None = None,
+    facts: ProjectFacts | None = None,
 ) -> ServiceSpec:
-    """What the class `entry` ('module:Class') in `folder` is, read by `python` in a process of its own.
+    """The spec of the class `entry` ('module:Class') in `folder`, read by `python` in its own process.
 
-    Its environment is `env` above what any program needs. Raises `BuildError` with the last lines that it said when it
-    cannot be imported, and a hint that goes by what is `known` of the project.
+    The process gets `env` and the variables that any program needs. Raises `BuildError` with its last lines of output
+    when the class cannot be imported, and a hint based on `facts`.
     """
-    with tempfile.NamedTemporaryFile(prefix="kaon-class-") as answer, tempfile.TemporaryFile() as said:
-        command = [str(python), "-B", "-P", "-s", "-m", "kaon.build.inspection", entry, str(folder), answer.name]
+    facts = facts or ProjectFacts()
+    with tempfile.NamedTemporaryFile(prefix="kaon-class-") as result, tempfile.TemporaryFile() as output:
+        command = [str(python), "-B", "-P", "-s", "-m", "kaon.build.inspection", entry, str(folder), result.name]
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=said,
+            stdout=output,
+            stderr=output,
             env=clean_environment(os.environ) | dict(env),
             cwd=folder,
             start_new_session=True,
@@ -157,69 +157,69 @@ def inspect(
             raise BuildError(
                 f"Importing {entry} took more than {INSPECTION_TIMEOUT_S:.0f} s.",
                 hint="Load models in the constructor, not while the module is imported.",
-                errors=[{"line": line} for line in _last_lines(said)],
+                errors=[{"line": line} for line in _last_lines(output)],
             ) from None
         finally:
-            with suppress(ProcessLookupError):  # with whatever the module has started
+            with suppress(ProcessLookupError):  # with all processes that the module started
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        read = answer.read(_ANSWER_BYTES_MAX)
-        lines = _last_lines(said)
+        read = result.read(_RESULT_BYTES_MAX)
+        lines = _last_lines(output)
     try:
         members = json.loads(read) if code == 0 else None
     except ValueError:
         members = None
     if not isinstance(members, dict):
-        raise _not_imported(entry, code, lines, folder, known or Known())
+        raise _not_imported(entry, code, lines, folder, facts)
     if "problem" in members:
-        raise _refused(members, folder, known or Known())
+        raise _refused(members, folder, facts)
     return ServiceSpec.model_validate(members["service"])
 
 
-def _refused(members: Mapping[str, Any], folder: Path, known: Known) -> KaonError:
-    """The error of a class that cannot be served, or of a module that imports what is not there."""
+def _refused(members: Mapping[str, Any], folder: Path, facts: ProjectFacts) -> KaonError:
+    """The error of a class that is not a valid service, or of a module with an import that is not found."""
     error = from_problem(500, members["problem"])
     if missing := str(members.get("missing") or ""):
-        hint = missed.explained(f"'{missing}'", folder, known.ignored) or missing_module_hint(missing, known.own)
-        error = BuildError(error.cause, hint=hint)
+        left_out = missed.explain_text(f"'{missing}'", folder, facts.ignore_files)
+        error = BuildError(error.cause, hint=left_out or missing_module_hint(missing, facts.own_modules))
     return _as_build_error(error)
 
 
-def _last_lines(said: BinaryIO) -> list[str]:
-    """The last lines of a file, of its last 64 KiB."""
-    size = said.seek(0, os.SEEK_END)
-    said.seek(max(0, size - _SAID_BYTES_MAX))
-    return said.read().decode(errors="replace").strip().splitlines()[-15:]
+def _last_lines(output: BinaryIO) -> list[str]:
+    """The last lines of a file, at most 64 KiB."""
+    size = output.seek(0, os.SEEK_END)
+    output.seek(max(0, size - _OUTPUT_BYTES_MAX))
+    return output.read().decode(errors="replace").strip().splitlines()[-15:]
 
 
-def _not_imported(entry: str, code: int, lines: list[str], folder: Path, known: Known) -> BuildError:
-    """The error for a module whose import ended the process, or raised."""
+def _not_imported(entry: str, code: int, lines: list[str], folder: Path, facts: ProjectFacts) -> BuildError:
+    """The error for a module whose import raised or ended the process."""
     if code == EXIT_CONFIG:
         cause = f"{entry} cannot be imported: {lines[-1] if lines else 'it raised an error'}"
     elif code < 0:
-        cause = f"{entry} cannot be imported: {signal.Signals(-code).name} ended the process that imported it"
+        cause = f"{entry} cannot be imported: {signal.Signals(-code).name} ended the importing process"
     else:
-        cause = f"{entry} cannot be imported: the process that imported it ended, with exit code {code}"
+        cause = f"{entry} cannot be imported: the importing process ended with exit code {code}"
     last = lines[-1] if lines else ""
-    hint = missed.explained(last, folder, known.ignored) or import_hint(last, known.own)
+    hint = missed.explain_text(last, folder, facts.ignore_files) or import_hint(last, facts.own_modules)
     return BuildError(cause, hint=hint, errors=[{"line": line} for line in lines])
 
 
 def missing_module_hint(name: str, own: Collection[str]) -> str:
-    """What to do about a module that is not found; `own` are the names of the project's modules."""
+    """A hint for a module that is not found; `own` are the names of the project's modules."""
     first = name.partition(".")[0]
     if first in own:
-        return f"{first} is the project's own: check the spelling of {name}, and whether there is such a file."
-    return f"Name the package that has {name} in @kaon.service(requirements=[...]) or requirements.txt."
+        return f"{first} is a module of the project: check the spelling of {name} and whether its file exists."
+    return f"Add the package that provides {name} to @kaon.service(requirements=[...]) or requirements.txt."
 
 
 def import_hint(last: str, own: Collection[str]) -> str:
-    """What to do about an import that failed, from the last line of its traceback; `own` are the project's modules."""
+    """A hint for a failed import, from the last line of its traceback; `own` are the project's modules."""
     if missing := re.match(r"ModuleNotFoundError: No module named '([\w.]+)'", last):
         return missing_module_hint(missing.group(1), own)
     if missing := re.match(r"KeyError: '([A-Z_][A-Z0-9_]*)'", last):
-        return f"If {missing.group(1)} is a variable: give it by --env, or read it in the constructor if it is secret."
-    return "Import the module by itself to see where."
+        return f"If {missing.group(1)} is a variable: set it with --env, or read a secret in the constructor."
+    return "Import the module in a Python shell to see where."
 
 
 def _as_build_error(error: KaonError) -> KaonError:
@@ -227,7 +227,7 @@ def _as_build_error(error: KaonError) -> KaonError:
 
 
 def _stage(root: Path, collected: PackedFiles, stage: Path, limits: ArtifactLimits) -> list[FileEntry]:
-    """Copy the sources and describe the copies."""
+    """Copy the sources and return the entries of the copies."""
     entries, left = [], limits.unpacked_bytes
     for relative, source in collected.files.items():
         copy = stage / relative
@@ -235,7 +235,7 @@ def _stage(root: Path, collected: PackedFiles, stage: Path, limits: ArtifactLimi
         if left < 0:
             raise BuildError(
                 f"The sources below {root} have more than {limits.unpacked_bytes} bytes.",
-                hint="Leave out what the service does not need, in .gitignore; fetch large weights at start.",
+                hint="Leave out unneeded files in .gitignore, or download large weights in the constructor.",
             )
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, copy, follow_symlinks=False)
@@ -248,7 +248,7 @@ def _described(path: str, file: Path, *, executable: bool = False) -> FileEntry:
 
 
 def _pack(manifest: Manifest, lock: Lock, stage: Path, out: Path, limits: ArtifactLimits) -> Built:
-    """Write the archive to `out` under its name, which tells its digest, and read it back as a stranger would."""
+    """Write the archive to `out`, verify it, and name it by its digest."""
     entries = list(manifest.files)
     sources: dict[str, Path | bytes] = {entry.path: stage / entry.path.removeprefix(SOURCES) for entry in entries}
     if lock.text:
@@ -261,16 +261,16 @@ def _pack(manifest: Manifest, lock: Lock, stage: Path, out: Path, limits: Artifa
     manifest = manifest.model_copy(update={"files": tuple(sorted(entries, key=lambda entry: entry.path))})
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=out, prefix=".kaon-", delete=False) as file:
-        beside = Path(file.name)
+        temporary = Path(file.name)
         try:
             digest = archive.pack(manifest, sources, file, limits)  # type: ignore[arg-type]
             file.flush()
-            archive.read_manifest(beside, limits, digest=digest)
+            archive.read_manifest(temporary, limits, digest=digest)
             path = out / f"{manifest.service.name}-{digest.removeprefix('sha256:')[:12]}.tar.gz"
-            beside.chmod(0o644)
-            beside.rename(path)
+            temporary.chmod(0o644)
+            temporary.rename(path)
         except (InvalidInput, TooLarge) as error:
             raise _as_build_error(error) from None
         finally:
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
     return Built(path=path, digest=digest, manifest=manifest, size_bytes=path.stat().st_size)

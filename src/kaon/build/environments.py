@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kaon.build.installer import run_uv
-from kaon.build.installing import Installing
+from kaon.build.installing import InstallProgress
 from kaon.build.locks import check_lock
 from kaon.errors import BuildError
 
@@ -124,7 +124,7 @@ def _platform_paths() -> list[str]:
 
 
 def _make(folder: Path, lock_text: str, more: Sequence[str], progress: Callable[[str], None]) -> None:
-    installing = Installing(lock_text)
+    installing = InstallProgress(lock_text)
 
     def read(line: str) -> None:
         if (doing := installing.after(line)) is not None:

@@ -1,8 +1,8 @@
-"""The rules of a .gitignore, as git has them, in time that no pattern can blow up.
+"""The rules of a .gitignore as git implements them, in linear time for every pattern.
 
-A pattern becomes a small automaton that looks at each byte of a path once: the set of places in the pattern where
-a match may stand is one integer, moved along byte by byte. A translation to regular expressions would try again
-from each star, which takes years for `*a*a*a*a*a*b`. Paths are bytes, as git compares them.
+A pattern is compiled to a small nondeterministic automaton that reads each byte of a path once: its set of states is
+one integer. A translation to regular expressions would backtrack from each star, which takes years for
+`*a*a*a*a*a*b`. Paths are bytes, as in git.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ class IgnoreRule:
     line: int
     """Its number in the file, from 1."""
     includes: bool
-    """Begins with '!': takes back what an earlier line left out."""
+    """Starts with '!': re-includes what an earlier line excluded."""
     folders_only: bool
     names_only: bool
-    """No slash in it: it is held against the last part of a path, at any depth."""
+    """It has no slash, so it is compared with the last part of a path, at any depth."""
     matcher: Callable[[bytes], bool]
 
 
 def rules_of(folder: Path) -> list[IgnoreRule]:
-    """The rules of the folder's .gitignore; none when there is none. Raises `BuildError` when it is too long."""
+    """The rules of the folder's .gitignore; empty without one. Raises `BuildError` when it is too long."""
     file = folder / FILE_NAME
     if not file.is_file():
         return []
@@ -58,20 +58,20 @@ def rules_of(folder: Path) -> list[IgnoreRule]:
     if len(raw) > _BYTES_MAX or len(found) > _RULES_MAX:
         raise BuildError(
             f"{file} has more than {_RULES_MAX} patterns or {_BYTES_MAX // 1024} KiB.",
-            hint="Name folders instead of the files in them.",
+            hint="List folders instead of the files in them.",
         )
     return found
 
 
 def parse(raw: bytes) -> list[IgnoreRule]:
-    """The rules of a file's bytes, in order."""
+    """The rules of a file's content, in order."""
     lines = raw.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     found = (rule(line, number) for number, line in enumerate(lines, start=1))
     return [each for each in found if each is not None]
 
 
 def deciding(rules: Sequence[IgnoreRule], path: bytes, is_folder: bool) -> IgnoreRule | None:
-    """The rule that decides on `path`, which is relative to the folder of the rules: the last one that matches."""
+    """The last rule that matches `path`, which is relative to the folder of the rules."""
     name = path.rpartition(b"/")[2]
     for each in reversed(rules):
         if (is_folder or not each.folders_only) and each.matcher(name if each.names_only else path):
@@ -80,7 +80,7 @@ def deciding(rules: Sequence[IgnoreRule], path: bytes, is_folder: bool) -> Ignor
 
 
 def rule(line: bytes, number: int) -> IgnoreRule | None:
-    """The rule that a line says; None for an empty line or a comment."""
+    """The rule of a line; None for an empty line or a comment."""
     if line.startswith(b"#"):
         return None
     pattern = _without_spaces(line.removesuffix(b"\r"))
@@ -96,7 +96,7 @@ def rule(line: bytes, number: int) -> IgnoreRule | None:
 
 
 def _without_spaces(line: bytes) -> bytes:
-    """`line` without the spaces at its end, but for one that a backslash keeps."""
+    """`line` without trailing spaces, except an escaped one."""
     end = at = 0
     while at < len(line):
         if line[at] == ord("\\"):
@@ -111,7 +111,7 @@ def _without_spaces(line: bytes) -> bytes:
 
 
 def matcher(pattern: bytes) -> Callable[[bytes], bool]:
-    """Whether a whole path matches `pattern`, in the language of .gitignore."""
+    """A function that tells whether a whole path matches `pattern`, in the syntax of .gitignore."""
     literal = next((at for at, byte in enumerate(pattern) if byte in _SPECIAL), len(pattern))
     rest = pattern[literal:]
     if not rest:
@@ -127,18 +127,18 @@ def matcher(pattern: bytes) -> Callable[[bytes], bool]:
 
 
 class _Automaton:
-    """Positions of a pattern as bits: bit n stands for "the first n steps are matched"."""
+    """States as bits: bit n means "the first n steps are matched"."""
 
     def __init__(self) -> None:
         self.size = 0
         self._takes = [0] * 256
-        """Per byte: the steps that take it and are then done."""
+        """By byte: the steps that consume it and are complete."""
         self._keeps = [0] * 256
-        """Per byte: the steps (stars) that take it and go on."""
+        """By byte: the steps (stars) that consume it and continue."""
         self._passes = 0
-        """Steps that may be passed without a byte: stars, and gates."""
+        """Steps that may be skipped: stars and gates."""
         self._gates = 0
-        """Steps before a `**/`: there one may pass over the stars and their slash, before the stars took a byte."""
+        """Steps before a `**/`, where the stars and their slash may be skipped together."""
 
     def add_set(self, members: Sequence[int]) -> None:
         for byte in members:
@@ -167,7 +167,7 @@ class _Automaton:
         return bool(states >> self.size & 1)
 
     def _closed(self, states: int) -> int:
-        """With the places that are reached without a byte."""
+        """With the states that are reached without a byte."""
         while True:
             more = states | (states & self._passes) << 1 | (states & self._gates) << 3
             if more == states:
@@ -176,7 +176,7 @@ class _Automaton:
 
 
 def _automaton(pattern: bytes) -> _Automaton | None:
-    """None when the pattern is malformed, so that nothing matches it."""
+    """None when the pattern is malformed and so matches nothing."""
     made, at, end = _Automaton(), 0, len(pattern)
     while at < end:
         byte = pattern[at]
@@ -200,7 +200,7 @@ def _automaton(pattern: bytes) -> _Automaton | None:
 
 
 def _star(made: _Automaton, pattern: bytes, at: int) -> int:
-    """Add the run of stars at `at`; the place after it."""
+    """Add the run of stars at `at`; returns the position after it."""
     begin = at
     while at < len(pattern) and pattern[at] == ord("*"):
         at += 1
@@ -214,7 +214,7 @@ def _star(made: _Automaton, pattern: bytes, at: int) -> int:
 
 
 def _class(pattern: bytes, at: int) -> tuple[set[int], int]:
-    """The members of the bracket expression that begins before `at`, and the place after it; -1 when it has no end."""
+    """The members of the bracket expression that starts before `at`, and the position after it; -1 without an end."""
     members: set[int] = set()
     negated = pattern[at : at + 1] in (b"!", b"^")
     at += negated

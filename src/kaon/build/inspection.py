@@ -1,8 +1,8 @@
-"""Reads a service's class in a process of its own: `python -m kaon.build.inspection ENTRY FOLDER ANSWER`.
+"""Inspects a service's class in its own process: `python -m kaon.build.inspection ENTRY FOLDER RESULT`.
 
-Writes one JSON object to the file ANSWER: `{"service": ServiceSpec}`, or `{"problem": ..., "missing": MODULE}`.
-Whatever the user's module prints, closes or redirects, the file is opened only afterwards. An exception of the module's
-own ends it with its traceback on standard error and exit code 78.
+Writes one JSON object to the file RESULT: `{"service": ServiceSpec}`, or `{"problem": ..., "missing": MODULE}`.
+The file is opened last, so anything that the user's module prints, closes or redirects has no effect on it. When the
+module raises, its traceback goes to standard error, and the exit code is 78.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from kaon.sdk.load import load
 from kaon.types.launch import EXIT_CONFIG
 
 
-def main(entry: str, folder: str, answer: str) -> int:
-    """Load `entry` ('module:Class') from `folder` and write what it is; the process's exit code."""
+def main(entry: str, folder: str, result: str) -> int:
+    """Load `entry` ('module:Class') from `folder` and write its spec to `result`; returns the exit code."""
     members: dict[str, Any]
     try:
         members = {"service": load(entry, Path(folder)).spec().model_dump(mode="json")}
@@ -31,20 +31,20 @@ def main(entry: str, folder: str, answer: str) -> int:
         cause = error.__cause__
         missing = cause.name if isinstance(cause, ModuleNotFoundError) else ""
         members = {"problem": error.problem(), "missing": missing}
-    except BaseException as error:  # also SystemExit and KeyboardInterrupt of the module's own
-        with suppress(Exception):  # the module may have closed what errors are printed to
+    except BaseException as error:  # including a SystemExit or KeyboardInterrupt of the module
+        with suppress(Exception):  # the module may have closed standard error
             traceback.print_exception(type(error), error, _from_the_module(error.__traceback__))
         return EXIT_CONFIG
-    Path(answer).write_text(json.dumps(members), encoding="utf-8")
+    Path(result).write_text(json.dumps(members), encoding="utf-8")
     return 0
 
 
 def _from_the_module(frames: TracebackType | None) -> TracebackType | None:
-    """The part of a traceback that begins in the user's module; all of it when no part does."""
-    ours, own = str(Path(__file__).parents[1]), frames  # all of Kaon: what imports the module is not here
-    while own is not None and own.tb_frame.f_code.co_filename.startswith((ours, importlib.__path__[0], "<frozen")):
-        own = own.tb_next
-    return own or frames
+    """The traceback without the leading frames of Kaon and importlib; all of it when no others follow."""
+    internal, rest = (str(Path(__file__).parents[1]), importlib.__path__[0], "<frozen"), frames
+    while rest is not None and rest.tb_frame.f_code.co_filename.startswith(internal):
+        rest = rest.tb_next
+    return rest or frames
 
 
 if __name__ == "__main__":
@@ -52,4 +52,4 @@ if __name__ == "__main__":
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
             stream.flush()
-    os._exit(code)  # threads that the module started must not keep the build waiting
+    os._exit(code)  # threads of the module must not delay the build

@@ -1,7 +1,7 @@
-"""Runs uv: in an environment that holds what it needs and nothing else, and for a limited time.
+"""Runs uv with a minimal environment and a time limit.
 
-What the user's shell has set (tokens, variables of other programs) is no business of a package that is built or
-installed. Addresses of package indexes, their logins, proxies and certificates pass by name.
+Packages that are built or installed do not see the other variables of the user's shell, such as tokens. URLs of package
+indexes, their logins, proxies and certificates are passed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _NO_WHEEL = re.compile(r"building from source is disabled|no usable wheels|`--no
 
 
 def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """What any program needs of an environment: where things are, languages, proxies, certificates."""
+    """The variables that any program may need: paths, languages, proxies, certificates."""
     return {name: text for name, text in environ.items() if _COMMON.fullmatch(name)}
 
 
@@ -48,23 +48,23 @@ def run_uv(
     timeout_s: float = TIMEOUT_S,
     on_line: Callable[[str], None] = lambda _: None,
 ) -> str:
-    """Run uv in `folder` and return what it printed; from the network first, from its cache when that fails.
+    """Run uv in `folder` and return its output; offline with its cache when the first attempt fails.
 
-    `on_line` is called with each line that it writes to its standard error, from another thread. Raises `BuildError`
-    with `failure` and uv's last lines, and when it takes longer than `timeout_s`.
+    `on_line` is called with each line of its standard error, from another thread. Raises `BuildError` with `failure`
+    and uv's last lines, or when uv takes longer than `timeout_s`.
     """
     import uv
 
     command = [uv.find_uv_bin(), *arguments, "--no-progress", "--color", "never"]
-    code, out, said = _run(command, failure, folder, timeout_s, on_line)
+    code, out, errors = _run(command, failure, folder, timeout_s, on_line)
     if code != 0:
-        again, out, _ = _run([*command, "--offline"], failure, folder, timeout_s, on_line)
-        if again != 0:
-            lines = [line.strip() for line in said.splitlines() if line.strip() and not is_progress(line)]
-            if _NO_WHEEL.search(said):
+        code, out, _ = _run([*command, "--offline"], failure, folder, timeout_s, on_line)
+        if code != 0:
+            lines = [line.strip() for line in errors.splitlines() if line.strip() and not is_progress(line)]
+            if _NO_WHEEL.search(errors):
                 hint = (
                     "A package has no wheel for this machine, and building it from its sources runs its code. "
-                    "If you trust it: --allow sdist. Else pin a version that has a wheel."
+                    "If you trust it: --allow sdist. Otherwise pin a version that has a wheel."
                 )
             raise BuildError(f"{failure} uv says: {' '.join(lines[-12:])[:1500]}", hint=hint)
     return out
@@ -73,10 +73,10 @@ def run_uv(
 def _run(
     command: Sequence[str], failure: str, folder: Path | None, timeout_s: float, on_line: Callable[[str], None]
 ) -> tuple[int, str, str]:
-    """(exit code, output, errors) of a program in a session of its own, which ends with it."""
+    """(exit code, output, errors) of a program in its own session; the session is killed on a timeout."""
     environment = clean_environment(os.environ)
     environment |= {name: text for name, text in os.environ.items() if _OF_UV.fullmatch(name)}
-    environment["SOURCE_DATE_EPOCH"] = "315532800"  # 1980, the first time that a zip file can say: equal wheels
+    environment["SOURCE_DATE_EPOCH"] = "315532800"  # 1980, a zip file's earliest time: equal wheels
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -93,7 +93,7 @@ def _run(
             process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             raise BuildError(
-                f"{failure} It took more than {timeout_s:.0f} s.", hint="Check the network, and build again."
+                f"{failure} uv took more than {timeout_s:.0f} s.", hint="Check the network and build again."
             ) from None
         finally:
             if process.returncode is None:
@@ -104,7 +104,7 @@ def _run(
 
 
 class _Reader(threading.Thread):
-    """Reads a stream to its end, so that whoever writes to it never waits."""
+    """Reads a stream to its end, so that its writer never blocks."""
 
     def __init__(self, stream: IO[str] | None, on_line: Callable[[str], None] = lambda _: None) -> None:
         super().__init__(name="uv", daemon=True)

@@ -1,4 +1,4 @@
-"""What an installation is doing, from the lines that uv writes while it works. Pure."""
+"""Progress of an installation, from the lines that uv writes. Pure."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ _LINE = re.compile(
 
 
 def is_progress(line: str) -> bool:
-    """Whether a line says only how far uv is."""
+    """Whether a line of uv only reports progress."""
     return _LINE.match(line) is not None or line.startswith("Using Python ")
 
 
-class Installing:
-    """An installation of all that a lock names."""
+class InstallProgress:
+    """Progress of installing a lock."""
 
     def __init__(self, lock_text: str) -> None:
         self._versions = {_normal(name): version for name, version in _PIN.findall(lock_text)}
-        self._under_way: dict[str, str] = {}
-        self._begun = self._done = 0
+        self._running: dict[str, str] = {}
+        self._started = self._done = 0
 
     def after(self, line: str) -> str | None:
-        """What it is doing now, when this line says something new."""
+        """The current activity when this line changes it, else None."""
         found = _LINE.match(line)
         if found is None:
             return None
-        what, name = found["what"], _normal(found["name"].partition("==")[0].partition(" @")[0])
-        match what:
+        name = _normal(found["name"].partition("==")[0].partition(" @")[0])
+        match found["what"]:
             case "Downloading" | "Building":
-                self._begun += 1
+                self._started += 1
                 size = f", {found['size']}" if found["size"] else ""
-                self._under_way[name] = f"{name} {self._versions.get(name, '')}".rstrip() + size
+                self._running[name] = f"{name} {self._versions.get(name, '')}".rstrip() + size
             case "Downloaded" | "Built":
                 self._done += 1
-                self._under_way.pop(name, None)
+                self._running.pop(name, None)
             case "Resolved":
                 return f"fetching {self._packages()}"
             case "Prepared":
                 return f"installing {self._packages()}"
             case _:
                 return f"compiling {self._packages()}"
-        if not self._under_way:
-            return f"fetching {self._packages()}, {self._done} large ones are here"
-        last = list(self._under_way.values())[-1]
-        more = f" and {len(self._under_way) - 1} more" if len(self._under_way) > 1 else ""
-        return f"installing {last}{more} ({self._done} of {self._begun} downloads done, {self._packages()})"
+        if not self._running:
+            return f"fetching {self._packages()}, {self._done} large ones are downloaded"
+        last = list(self._running.values())[-1]
+        more = f" and {len(self._running) - 1} more" if len(self._running) > 1 else ""
+        return f"installing {last}{more} ({self._done} of {self._started} downloads done, {self._packages()})"
 
     def _packages(self) -> str:
         count = len(self._versions)

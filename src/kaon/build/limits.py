@@ -1,4 +1,4 @@
-"""What an artifact may hold: which paths, how many files, how much. Asked when one is made and when one is read."""
+"""Limits of an artifact: paths, number of files, sizes. Checked when an artifact is made and when it is read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAME_BYTES, PREFIX_BYTES = 100, 155  # the two fields that ustar has for a path
 
 @dataclass(frozen=True)
 class ArtifactLimits:
-    """How large an artifact may be. Sizes are in bytes."""
+    """Maximum sizes in bytes and counts."""
 
     packed_bytes: int = 1 * 2**30
     unpacked_bytes: int = 2 * 2**30
@@ -29,7 +29,7 @@ class ArtifactLimits:
     manifest_bytes: int = 2 * 2**20
     manifest_values: int = 150_000
     ratio: int = 100
-    """Unpacked to packed, once more than `ratio_from_bytes` came out: deflate reaches 1,032 on zeros only."""
+    """Of unpacked to packed bytes, checked above `ratio_from_bytes`: deflate reaches 1,032 on zeros only."""
     ratio_from_bytes: int = 16 * 2**20
 
 
@@ -37,23 +37,23 @@ DEFAULT_LIMITS = ArtifactLimits()
 
 
 def check_path(path: str, limits: ArtifactLimits = DEFAULT_LIMITS) -> None:
-    """Raise `InvalidInput` unless `path` is a plain relative path that means the same on every system."""
+    """Raise `InvalidInput` unless `path` is a plain relative path that is valid on every system."""
     parts = path.split("/")
     if any(part in ("", ".", "..") for part in parts):
         raise InvalidInput(f"The path {path!r} is not a plain relative path.")
     if any(unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp") or c in '\\:*?"<>|' for c in path):
         raise InvalidInput(f"The path {path!r} has a character that is not allowed in an artifact.")
     if any(part[-1] in " ." or part[0] == " " for part in parts):
-        raise InvalidInput(f"The path {path!r} has a part that begins or ends with a space or ends with a dot.")
+        raise InvalidInput(f"The path {path!r} has a part that starts or ends with a space or ends with a dot.")
     if len(parts) > limits.depth:
         raise InvalidInput(f"The path {path[:60]!r}... is more than {limits.depth} folders deep.")
     split_path(path)
 
 
 def split_path(path: str) -> tuple[bytes, bytes]:
-    """The (prefix, name) of ustar: the whole path as name when it fits, else cut at the first slash that helps.
+    """The fields (prefix, name) of ustar: the whole path as name when it fits, else split at the first suitable slash.
 
-    Raises `InvalidInput` when it is too long for both.
+    Raises `InvalidInput` when the path is too long.
     """
     raw = path.encode()
     if len(raw) <= NAME_BYTES:
@@ -65,10 +65,10 @@ def split_path(path: str) -> tuple[bytes, bytes]:
 
 
 def check_files(files: Sequence[FileEntry], limits: ArtifactLimits = DEFAULT_LIMITS) -> None:
-    """Raise `InvalidInput` or `TooLarge` unless these can be all the files of an artifact.
+    """Raise `InvalidInput` or `TooLarge` unless `files` is a valid list of all files of an artifact.
 
-    Paths rise strictly, so none comes twice; no two differ by case or by the spelling of an accent alone, and
-    none is a folder of another.
+    Paths are strictly ascending, so there are no duplicates; no two differ only by case or by the encoding of an
+    accent, and none is a folder of another.
     """
     if len(files) > limits.files:
         raise TooLarge(f"The artifact has {len(files)} files; at most {limits.files} are allowed.")
@@ -80,9 +80,9 @@ def check_files(files: Sequence[FileEntry], limits: ArtifactLimits = DEFAULT_LIM
         if entry.size_bytes > limits.file_bytes:
             raise TooLarge(f"{entry.path!r} is larger than {limits.file_bytes} bytes.")
         if entry.path != LOCK and not entry.path.startswith(SOURCES) and not _is_wheel(entry.path):
-            raise InvalidInput(f"The artifact holds {entry.path!r}, which belongs nowhere.")
+            raise InvalidInput(f"The artifact holds {entry.path!r}, which is not a valid place for a file.")
         if entry.path <= before:
-            raise InvalidInput(f"The artifact's files are not in order at {entry.path!r}.")
+            raise InvalidInput(f"The artifact's files are not sorted at {entry.path!r}.")
         check_path(entry.path, limits)
         _check_spelling(entry.path, spellings)
         before = entry.path
@@ -93,10 +93,10 @@ def _is_wheel(path: str) -> bool:
 
 
 def _check_spelling(path: str, spellings: dict[str, str]) -> None:
-    """Note `path` and its folders (with a closing slash, so that a file is never taken for a folder)."""
+    """Record `path` and its folders, these with a trailing slash; refuse one that collides with an earlier path."""
     parts = path.split("/")
     own = [*("/".join(parts[:n]) + "/" for n in range(1, len(parts))), path]
     for spelling in own:
         folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", spelling).casefold())
         if spellings.setdefault(folded.rstrip("/"), spelling) != spelling:
-            raise InvalidInput(f"{path!r} cannot be beside {spellings[folded.rstrip('/')]!r}.")
+            raise InvalidInput(f"{path!r} collides with {spellings[folded.rstrip('/')]!r} on some file systems.")

@@ -24,7 +24,7 @@ import httpx2
 
 from kaon.build.installer import run_uv
 from kaon.build.limits import DEFAULT_LIMITS, LOCK
-from kaon.build.requirements import NAME, Stated, Wheel, name_of, normal, sha256_of, text_of
+from kaon.build.requirements import NAME, Requirements, Wheel, name_of, normal, sha256_of, text_of
 from kaon.build.sources import Target
 from kaon.errors import BuildError, InvalidInput
 
@@ -88,8 +88,8 @@ def platform_versions() -> dict[str, str]:
     return versions
 
 
-def lock_for(target: Target, stated: Stated, work: Path, *, allow_sdist: bool = False) -> Lock:
-    """The lock that answers what is stated; wheels that it needs are put below `work`.
+def lock_for(target: Target, requirements: Requirements, work: Path, *, allow_sdist: bool = False) -> Lock:
+    """The lock that answers what is requirements; wheels that it needs are put below `work`.
 
     The project's own `requirements.lock` when it still does, else a new one, which is put there for the next
     build. With `allow_sdist` packages may be built from their sources. Raises `BuildError`.
@@ -97,40 +97,40 @@ def lock_for(target: Target, stated: Stated, work: Path, *, allow_sdist: bool = 
     path = target.project / LOCK
     present = text_of(path) if path.is_file() else ""
     ours = platform_versions()
-    if stated.nothing and not (present and not present.startswith(_HEADER)):
+    if requirements.empty and not (present and not present.startswith(_HEADER)):
         return Lock()
-    wheels = _gathered(stated, work)
-    if present and _answers(present, stated, wheels, ours):
-        return _lock(present, stated, wheels)
+    wheels = _gathered(requirements, work)
+    if present and _answers(present, requirements, wheels, ours):
+        return _lock(present, requirements, wheels)
     if present and not present.startswith(_HEADER):
         raise BuildError(
             f"{LOCK} does not answer what the service requires of it and of the platform's own versions."
-            + _told(_differences(check_lock(present), ours)),
+            + _both_sides(_differences(check_lock(present), ours)),
             hint=f"Lock again with your own tool, or delete {LOCK} and let Kaon make one.",
         )
-    text = _header(stated, wheels) + resolve(stated, wheels, folder=target.project, allow_sdist=allow_sdist)
+    text = _header(requirements, wheels) + resolve(requirements, wheels, folder=target.project, allow_sdist=allow_sdist)
     try:
         path.write_text(text)
     except OSError:
         pass  # a read-only project builds all the same, with the newest versions each time
-    return _lock(text, stated, wheels)
+    return _lock(text, requirements, wheels)
 
 
-def _lock(text: str, stated: Stated, wheels: Mapping[Path, Wheel]) -> Lock:
+def _lock(text: str, requirements: Requirements, wheels: Mapping[Path, Wheel]) -> Lock:
     """With those of the wheels at hand that the lock names."""
-    at_hand = [*wheels, *(file for place in stated.places for file in sorted(place.glob("*.whl")))]
+    at_hand = [*wheels, *(file for place in requirements.wheel_folders for file in sorted(place.glob("*.whl")))]
     named = {sha256: file for file in reversed(at_hand) if (sha256 := sha256_of(file)) in text}
-    return Lock(text, tuple(sorted(named.values(), key=lambda file: file.name)), tuple(stated.options))
+    return Lock(text, tuple(sorted(named.values(), key=lambda file: file.name)), tuple(requirements.options))
 
 
-def _answers(lock: str, stated: Stated, wheels: Mapping[Path, Wheel], ours: Mapping[str, str]) -> bool:
-    """Whether a lock was made for what is stated, or by others for at least that, and suits this platform."""
+def _answers(lock: str, requirements: Requirements, wheels: Mapping[Path, Wheel], ours: Mapping[str, str]) -> bool:
+    """Whether a lock was made for what is requirements, or by others for at least that, and suits this platform."""
     versions = check_lock(lock)
     if _differences(versions, ours):
         return False
     if lock.startswith(_HEADER):
-        return lock.startswith(_header(stated, wheels))
-    return all(name_of(text) in versions for text in stated.names)
+        return lock.startswith(_header(requirements, wheels))
+    return all(name_of(text) in versions for text in requirements.names)
 
 
 def _differences(versions: Mapping[str, set[str]], ours: Mapping[str, str]) -> dict[str, str]:
@@ -139,13 +139,17 @@ def _differences(versions: Mapping[str, set[str]], ours: Mapping[str, str]) -> d
     return {name: " and ".join(sorted(found)) for name, found in differing.items()}
 
 
-def _header(stated: Stated, wheels: Mapping[Path, Wheel]) -> str:
-    lines = [*stated.names, *(f"{file.name} {sha256_of(file)}" for file in wheels), *sorted(stated.constraints)]
+def _header(requirements: Requirements, wheels: Mapping[Path, Wheel]) -> str:
+    lines = [
+        *requirements.names,
+        *(f"{file.name} {sha256_of(file)}" for file in wheels),
+        *sorted(requirements.constraints),
+    ]
     return f"{_HEADER}{hashlib.sha256(chr(10).join(lines).encode()).hexdigest()}\n"
 
 
 def resolve(
-    stated: Stated, wheels: Mapping[Path, Wheel], *, folder: Path | None = None, allow_sdist: bool = False
+    requirements: Requirements, wheels: Mapping[Path, Wheel], *, folder: Path | None = None, allow_sdist: bool = False
 ) -> str:
     """Choose versions with uv, for every system, under the platform's own: the lines of a lock.
 
@@ -153,9 +157,9 @@ def resolve(
     """
     ours = platform_versions()
     try:
-        output = _compiled(stated, wheels, ours, folder, allow_sdist)
+        output = _compiled(requirements, wheels, ours, folder, allow_sdist)
     except BuildError as error:
-        conflict = _conflict(error, stated, wheels, ours, folder, allow_sdist)
+        conflict = _conflict(error, requirements, wheels, ours, folder, allow_sdist)
         raise conflict or error from None
     by_name = {name_of(wheel.requirement): wheel.requirement.partition("==")[2] for wheel in wheels.values()}
     output = _BY_PLACE.sub(lambda match: f"{match.group(1)}{match.group(2)}=={by_name[normal(match.group(1))]}", output)
@@ -165,7 +169,11 @@ def resolve(
 
 
 def _compiled(
-    stated: Stated, wheels: Mapping[Path, Wheel], ours: Mapping[str, str], folder: Path | None, allow_sdist: bool
+    requirements: Requirements,
+    wheels: Mapping[Path, Wheel],
+    ours: Mapping[str, str],
+    folder: Path | None,
+    allow_sdist: bool,
 ) -> str:
     """What uv makes of it under the versions of `ours`."""
     with tempfile.TemporaryDirectory(prefix="kaon-lock-") as work:
@@ -174,19 +182,19 @@ def _compiled(
             f"{wheel.requirement.partition('==')[0]} @ {file.as_uri()}" + (f" ; {wheel.marker}" if wheel.marker else "")
             for file, wheel in wheels.items()
         ]
-        wanted.write_text("".join(f"{line}\n" for line in [*sorted(stated.packages), *placed]))
+        wanted.write_text("".join(f"{line}\n" for line in [*sorted(requirements.packages), *placed]))
         pinned = [f"{name}=={version}" for name, version in sorted(ours.items())]
-        bounds.write_text("".join(f"{line}\n" for line in [*pinned, *sorted(stated.constraints)]))
+        bounds.write_text("".join(f"{line}\n" for line in [*pinned, *sorted(requirements.constraints)]))
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         arguments = ["pip", "compile", "--universal", "--generate-hashes", "--no-header", "--no-annotate", "--quiet"]
-        arguments += ["--python-version", version, "--constraints", str(bounds), str(wanted), *stated.options]
+        arguments += ["--python-version", version, "--constraints", str(bounds), str(wanted), *requirements.options]
         arguments += [] if allow_sdist else ["--no-build"]
         return run_uv(arguments, "The requirements cannot be locked.", folder=folder)
 
 
 def _conflict(
     error: BuildError,
-    stated: Stated,
+    requirements: Requirements,
     wheels: Mapping[Path, Wheel],
     ours: Mapping[str, str],
     folder: Path | None,
@@ -194,7 +202,7 @@ def _conflict(
 ) -> BuildError | None:
     """The error that says what the service and Kaon disagree on; None when that is not what is wrong."""
     try:
-        free = _compiled(stated, wheels, {}, folder, allow_sdist)
+        free = _compiled(requirements, wheels, {}, folder, allow_sdist)
     except BuildError:
         return None
     found: dict[str, set[str]] = {}
@@ -204,7 +212,8 @@ def _conflict(
     told = {name: version for name, version in differences.items() if re.search(rf"\b{name}\b", error.cause)}
     names = ", ".join(told or differences)
     return BuildError(
-        f"The requirements of the service and of Kaon contradict each other.{_told(told or differences, stated)} "
+        "The requirements of the service and of Kaon contradict each other."
+        f"{_both_sides(told or differences, requirements)} "
         "A service runs in one process with Kaon, which can have one version of a package.",
         hint=f"Let the service take the version of Kaon, by a wider requirement on {names} or on what needs it; "
         "or run what needs the other version in a process of its own that the service starts.",
@@ -212,9 +221,9 @@ def _conflict(
     )
 
 
-def _told(differences: Mapping[str, str], stated: Stated | None = None) -> str:
+def _both_sides(differences: Mapping[str, str], requirements: Requirements | None = None) -> str:
     """Both sides of each difference, in sentences."""
-    wanted = {name_of(text): text for text in stated.names} if stated is not None else {}
+    wanted = {name_of(text): text for text in requirements.names} if requirements is not None else {}
     asked = {name_of(text): text.split(";")[0].strip() for text in metadata.requires("kaon") or []}
     sentences = []
     for name, version in sorted(differences.items()):
@@ -224,19 +233,19 @@ def _told(differences: Mapping[str, str], stated: Stated | None = None) -> str:
     return "".join(sentences)
 
 
-def _gathered(stated: Stated, work: Path) -> dict[Path, Wheel]:
+def _gathered(requirements: Requirements, work: Path) -> dict[Path, Wheel]:
     """The wheels that are named by their places, below `work`. Raises `BuildError` for one of another hash."""
     folder = work / "wheels"
     folder.mkdir(parents=True, exist_ok=True)
     found: dict[Path, Wheel] = {}
-    for wheel in [*stated.wheels, *(_made_of(place, work / "made") for place in stated.folders)]:
+    for wheel in [*requirements.wheels, *(_made_of(place, work / "made") for place in requirements.folders)]:
         file = folder / wheel.file_name
-        if "://" in wheel.place:
+        if "://" in wheel.location:
             _download(wheel, file)
         else:
-            shutil.copyfile(wheel.place, file)
+            shutil.copyfile(wheel.location, file)
         if wheel.sha256 and sha256_of(file) != wheel.sha256:
-            raise BuildError(f"{wheel.place} has another hash than the requirements say.")
+            raise BuildError(f"{wheel.location} has another hash than the requirements say.")
         found[file] = wheel
     return found
 
@@ -256,13 +265,13 @@ def _download(wheel: Wheel, file: Path) -> None:
     limit = DEFAULT_LIMITS.file_bytes
     try:
         with (
-            httpx2.stream("GET", wheel.place, follow_redirects=True, timeout=_DOWNLOAD_TIMEOUT_S) as answer,
+            httpx2.stream("GET", wheel.location, follow_redirects=True, timeout=_DOWNLOAD_TIMEOUT_S) as answer,
             file.open("wb") as out,
         ):
             answer.raise_for_status()
             for chunk in answer.iter_bytes():
                 out.write(chunk)
                 if out.tell() > limit:
-                    raise BuildError(f"{wheel.place} is larger than {limit} bytes.")
+                    raise BuildError(f"{wheel.location} is larger than {limit} bytes.")
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        raise BuildError(f"{wheel.place} cannot be downloaded: {error}", hint="Check the address.") from None
+        raise BuildError(f"{wheel.location} cannot be downloaded: {error}", hint="Check the address.") from None

@@ -1,7 +1,7 @@
-"""Says of a file that a service misses that it was left out when the artifact was built, and by which rule.
+"""Explains a missing file by the rule that left it out of the artifact.
 
-The manifest carries the rules that were obeyed, and not the names of what they left out: an ignored file on somebody's
-disk must not make another artifact of equal sources.
+The manifest holds the rules that applied instead of the names of the files that they excluded: ignored files on a disk
+must not change the artifact of equal sources.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _NAMES_MAX, _CAUSES_MAX, _TEXT_MAX = 20, 10, 4_000
 
 
 def reason(path: str, ignored: Sequence[IgnoreFile]) -> str:
-    """Why `path`, which is relative to the sources, was left out; empty: it was not. Innermost rules decide; pure."""
+    """Why `path`, relative to the sources, was left out; empty when it was not. The innermost rule decides. Pure."""
     parts = path.split("/")
     for count in range(1, len(parts) + 1):
         here, is_folder = "/".join(parts[:count]), count < len(parts)
@@ -30,43 +30,43 @@ def reason(path: str, ignored: Sequence[IgnoreFile]) -> str:
         for file in sorted(ignored, key=lambda file: len(file.folder) - len(file.below), reverse=True):
             if not here.startswith(file.folder):
                 continue
-            rules = [rule for line, text in file.lines if (rule := ignore.rule(text.encode(), line))]
-            found = ignore.deciding(rules, file.relative(here).encode(errors="surrogateescape"), is_folder)
-            if found is not None and not found.includes:
-                return f"{file.name} line {found.line}: {found.text}"
-            if found is not None:
+            rules = [found for line, text in file.lines if (found := ignore.rule(text.encode(), line))]
+            rule = ignore.deciding(rules, file.relative(here).encode(errors="surrogateescape"), is_folder)
+            if rule is not None and not rule.includes:
+                return f"{file.name} line {rule.line}: {rule.text}"
+            if rule is not None:
                 break
     return ""
 
 
 def explanation(error: BaseException, code_dir: Path) -> str:
-    """A sentence on what `error` misses among the sources in `code_dir`; empty when it misses nothing that is known."""
+    """A sentence about the file in `code_dir` that `error` lacks because it was left out; empty when there is none."""
     manifest = _manifest(code_dir)
     causes: list[BaseException] = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and len(causes) < _CAUSES_MAX:
         causes.append(cause)
     if manifest is None:
         return ""
-    return explained("\n".join(_said(cause) for cause in causes), code_dir, manifest.ignored)
+    return explain_text("\n".join(_text(cause) for cause in causes), code_dir, manifest.ignored)
 
 
-def explained(text: str, code_dir: Path, ignored: Sequence[IgnoreFile]) -> str:
-    """The same for the text of an error: of each name in it that could be a file that is not there."""
+def explain_text(text: str, code_dir: Path, ignored: Sequence[IgnoreFile]) -> str:
+    """The same for the text of an error, by the names of missing files in it."""
     for path in _paths(text[:_TEXT_MAX], code_dir):
         why = "" if (code_dir / path).exists() else reason(path, ignored)
         if why:
-            return f"{path} was left out of the artifact when it was built ({why}). Pack it: --include {path}"
+            return f"{path} was left out of the artifact when it was built ({why}). To pack it: --include {path}"
     return ""
 
 
-def _said(error: BaseException) -> str:
+def _text(error: BaseException) -> str:
     if isinstance(error, OSError) and isinstance(error.filename, (str, os.PathLike)):
         return f"'{os.fspath(error.filename)}'"
     return str(error)[:_TEXT_MAX]
 
 
 def _paths(text: str, code_dir: Path) -> Iterator[str]:
-    """What may be paths in a text, relative to `code_dir`; names of modules as their files."""
+    """Possible paths in a text, relative to `code_dir`; module names as their files."""
     for match in list(_NAMES.finditer(text))[:_NAMES_MAX]:
         name = next(filter(None, match.groups()))
         path = os.path.relpath(os.path.join(code_dir, name), code_dir)
@@ -79,7 +79,7 @@ def _paths(text: str, code_dir: Path) -> Iterator[str]:
 
 @lru_cache(maxsize=1)
 def _manifest(code_dir: Path) -> Manifest | None:
-    """Of the artifact that `code_dir` is the sources of; None when they are a folder of somebody who develops."""
+    """The manifest of the artifact whose sources are `code_dir`; None for a development folder."""
     try:
         return Manifest.model_validate_json((code_dir.parent / MANIFEST).read_bytes())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Dependencies as Poetry writes them in `[tool.poetry.dependencies]`, as requirements that pip reads."""
+"""Converts Poetry's `[tool.poetry.dependencies]` to requirements in pip's syntax."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ _HINT = "Write it to requirements.txt instead: poetry export -f requirements.txt
 
 
 def requirements_of(pyproject: Mapping[str, Any], folder: Path) -> Iterator[str]:
-    """One line for each dependency that is not optional. Raises `BuildError` for one that cannot be told."""
+    """One line for each dependency that is not optional. Raises `BuildError` for one that cannot be converted."""
     tools = table_of(pyproject, "tool", folder)
-    for name, stated in table_of(table_of(tools, "poetry", folder), "dependencies", folder).items():
+    for name, dependency in table_of(table_of(tools, "poetry", folder), "dependencies", folder).items():
         if name != "python":
-            yield from _lines(name, stated)
+            yield from _lines(name, dependency)
 
 
-def _lines(name: str, stated: Any) -> Iterator[str]:
-    match stated:
+def _lines(name: str, dependency: Any) -> Iterator[str]:
+    match dependency:
         case str():
-            yield f"{name}{bounds(stated)}"
+            yield f"{name}{bounds(dependency)}"
         case {"optional": True}:
             return
         case {"path": str(path)}:
             yield f"./{path}"
         case {"version": str(version)}:
-            extras = f"[{','.join(stated['extras'])}]" if stated.get("extras") else ""
-            marker = f" ; {stated['markers']}" if stated.get("markers") else ""
+            extras = f"[{','.join(dependency['extras'])}]" if dependency.get("extras") else ""
+            marker = f" ; {dependency['markers']}" if dependency.get("markers") else ""
             yield f"{name}{extras}{bounds(version)}{marker}"
         case _:
-            raise BuildError(f"The dependency {name!r} of Poetry's cannot be locked.", hint=_HINT)
+            raise BuildError(f"Poetry's dependency {name!r} cannot be locked.", hint=_HINT)
 
 
 def bounds(version: str) -> str:
-    """What pip writes for a version of Poetry's: '^1.2' is '>=1.2,<2', '~1.2' is '>=1.2,<1.3'; pure."""
+    """A version of Poetry's in pip's syntax: '^1.2' is '>=1.2,<2', '~1.2' is '>=1.2,<1.3'. Pure."""
     return ",".join(filter(None, (_bound(part.strip()) for part in version.split(","))))
 
 

@@ -1,7 +1,7 @@
-"""What must not leave a machine inside an artifact: private keys, credentials, and Kaon's own keys.
+"""Detects files that must not be packed: private keys, credentials, and Kaon's own keys.
 
-Judged by names that tools give to their credentials, and by what is in a file, whatever it is called. Public keys,
-certificates and examples (`.env.example`) are no secrets.
+Detection is by the names that tools give to their credentials, and by content. Public keys, certificates and examples
+(`.env.example`) are not secrets.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ _FOLDERS = {
 }
 _EXAMPLES = (".example", ".sample", ".template", ".dist", ".pub")
 
-# A header alone is in every program that reads keys; with the beginning of a key after it, it is one.
+# Every program that reads keys contains the header; a key has base64 or a header line of its own after it.
 _PRIVATE_KEY = re.compile(
     rb"-----BEGIN (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----"
     rb"(?:[\s\"'+,]|\\r|\\n){1,80}(?:[A-Za-z0-9+/=]{20}|Proc-Type:|Version:|Comment:)"
@@ -80,7 +80,7 @@ _TEXT_BYTES_MAX = 2**20
 
 
 def by_name(path: str) -> str:
-    """What a file of this path, with slashes, holds by its name, like 'a private key'; empty: no secret."""
+    """The kind of secret that a file has by its path, like 'a private key'; empty when it is none."""
     *folders, name = path.lower().split("/")
     if name.endswith(_EXAMPLES):
         return ""
@@ -89,7 +89,7 @@ def by_name(path: str) -> str:
 
 
 def by_content(file: Path) -> str:
-    """What is in a file that must stay secret, like 'a private key'; empty: nothing that is known."""
+    """The kind of secret in a file's content, like 'a private key'; empty when none is found."""
     if file.stat().st_size == 0:
         return ""
     with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
@@ -101,7 +101,7 @@ def by_content(file: Path) -> str:
 
 
 def _by_form(name: str, text: bytes) -> str:
-    """Secrets in files that tools write, each known by its form."""
+    """Secrets in files of known formats."""
     if name == ".npmrc" and _NPM_TOKEN.search(text):
         return "logins of package indexes"
     if name.endswith(".json") and _ACCOUNT.search(text) and _ACCOUNT_SECRET.search(text):
@@ -112,5 +112,5 @@ def _by_form(name: str, text: bytes) -> str:
 
 
 def _found(content: mmap.mmap, word: bytes, pattern: re.Pattern[bytes]) -> bool:
-    """Whether the pattern matches somewhere; most files are done with by a search for the word in it."""
+    """Whether the pattern matches; the search for a word of it excludes most files quickly."""
     return content.find(word) >= 0 and pattern.search(content) is not None

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from kaon.build.environments import Environments
 from kaon.build.locks import lock_for
-from kaon.build.requirements import stated_requirements
+from kaon.build.requirements import read_requirements
 from kaon.build.sources import Target, find_target
 from kaon.cli.deploying import telling_of_a_lock
 from kaon.cli.notes import note
@@ -81,7 +81,7 @@ def _python(found: Target, *, allow_sdist: bool) -> Path:
         tempfile.TemporaryDirectory(prefix="kaon-wheels-") as work,
     ):
         progress.say("Installing", "the requirements")
-        lock = lock_for(found, stated_requirements(found), Path(work), allow_sdist=allow_sdist)
+        lock = lock_for(found, read_requirements(found), Path(work), allow_sdist=allow_sdist)
         environments = Environments(Settings().home / "agent" / "environments")
         return environments.ensure(lock.text, wheels=lock.folders, options=lock.options, allow_sdist=allow_sdist)
 

@@ -21,6 +21,7 @@ from kaon.client.exchange import CallFailure, HttpRequest, HttpResponse, Outcome
 from kaon.client.operation import Operation
 from kaon.clock import SystemClock
 from kaon.errors import InvalidInput, KaonError
+from kaon.types.hosts import uses_tls
 
 _CONNECT_S = 10.0
 _LOOPBACK: dict[str, Any] = {"all://127.0.0.1": None, "all://localhost": None, "all://[::1]": None}
@@ -52,7 +53,7 @@ class Client:
     def __init__(self, target: str, key: str | None = None, *, timeout_s: float | None = None) -> None:
         where = address.find(target, key)
         self._deployment = RemoteDeployment(where.url, where.key, timeout_s, SystemClock(), random.random)
-        self._http = httpx2.Client(mounts=_LOOPBACK, limits=_limits())
+        self._http = httpx2.Client(mounts=_LOOPBACK, limits=_limits(), verify=uses_tls(where.url))
 
     def call(self, endpoint: Any = "call", /, *body: Any, **arguments: Any) -> Any:
         """Call an endpoint by its name, as its method would; without a name, the endpoint that is called `call`."""
@@ -161,7 +162,7 @@ class AsyncClient:
     def __init__(self, target: str, key: str | None = None, *, timeout_s: float | None = None) -> None:
         where = address.find(target, key)
         self._deployment = RemoteDeployment(where.url, where.key, timeout_s, SystemClock(), random.random)
-        self._http = httpx2.AsyncClient(mounts=_LOOPBACK, limits=_limits())
+        self._http = httpx2.AsyncClient(mounts=_LOOPBACK, limits=_limits(), verify=uses_tls(where.url))
 
     def call(self, endpoint: Any = "call", /, *body: Any, **arguments: Any) -> AsyncReply:
         """Call an endpoint by its name, as its method would; without a name, the endpoint that is called `call`."""

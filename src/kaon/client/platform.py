@@ -21,6 +21,7 @@ from kaon.client.events import EventReader, ServerEvent
 from kaon.client.watch import ResourceChange, Watch
 from kaon.context import REQUEST_ID_HEADER
 from kaon.errors import BadAnswer, DeadlineExceeded, Gone, InvalidInput, KaonError, Unavailable, from_problem
+from kaon.types.hosts import uses_tls
 from kaon.types.kind import Kind
 
 M = TypeVar("M", bound=BaseModel)
@@ -55,7 +56,8 @@ class PlatformClient:
         """Called with each resource of a list that the platform cannot read: its kind, name, reason and hint."""
         self._http = httpx2.Client(
             base_url=(url.rstrip("/") or "http://kaon.local") + "/api/v1",
-            transport=None if url else httpx2.HTTPTransport(uds=str(socket)),
+            transport=None if url else httpx2.HTTPTransport(uds=str(socket), verify=False),
+            verify=uses_tls(url),
             trust_env=bool(url),
             headers={"authorization": f"Bearer {key}", "accept": "application/json"},
             timeout=httpx2.Timeout(timeout_s, connect=_CONNECT_S),

@@ -43,6 +43,11 @@ class EffectiveRights:
     """When it ends, by its own expiry or an owner's, epoch seconds."""
     lapsed: str = ""
 
+    @property
+    def whole_platform(self) -> bool:
+        """Whether they hold for every workspace and every deployment."""
+        return self.workspace is None and self.deployments is None
+
     def may(self, right: Right, workspace: str, deployment: str | None = None) -> bool:
         """Whether `right` holds in `workspace`, and for that deployment if one is named."""
         return right in self.rights and self.sees(workspace, deployment)

@@ -1,4 +1,4 @@
-"""`python -m kaon.runtime --launch FILE`: one replica, as its launch file says. Secrets come on standard input."""
+"""`python -m kaon.runtime --launch FILE`: runs one replica. Secrets come on standard input."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from kaon.types.launch import EXIT_CONFIG, STACKS_SIGNAL, Launch
 from kaon.types.service import EventLoopName
 
 _SWITCH_S = 0.0005
-"""A handler's thread that wants the interpreter gets it from the loop within this; Python's default is 5 ms."""
+"""How soon a handler's thread gets the interpreter from the loop; Python's default is 5 ms."""
 _ENDING_S = 5.0
-"""How long what ends with the interpreter may take: threads of the service that are no daemons, its exit functions."""
+"""How long the interpreter's end may take: non-daemon threads and exit functions of the service."""
 _READ_AT_START = re.compile(r"LD_.*|MALLOC_.*|GLIBC_TUNABLES|PYTHON.*|LANG|LC_.*")
 """Variables that the loader, the C library and Python read before a secret can be set."""
 
@@ -49,7 +49,7 @@ def main() -> int:
         launch = Launch.model_validate_json(options.launch.read_bytes())
         secrets = read_secrets()
     except (OSError, ValueError, ValidationError) as error:
-        print(f"ConfigError: the replica cannot be launched: {_said(error)}", file=sys.stderr)
+        print(f"ConfigError: the replica cannot be launched: {_message(error)}", file=sys.stderr)
         return EXIT_CONFIG
     logs.configure(os.environ.get("KAON_LOG_LEVEL", "info").upper(), Path(launch.code_dir))
     setting.ignore(os.environ.keys() - {*launch.env, *launch.own_names, *secrets})
@@ -58,11 +58,11 @@ def main() -> int:
     gc.freeze()  # what is loaded by now stays: the collector need not walk it again
     signals = Signals()
     main_thread = MainThread(after_each=signals.wake)
-    return _live(Replica(launch, main_thread, signals), main_thread, _factory(launch.loop or _asked_for(launch)))
+    return _run(Replica(launch, main_thread, signals), main_thread, _factory(launch.loop or _loop_of(launch)))
 
 
-def _live(replica: Replica, main_thread: MainThread, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> int:
-    """Run the replica's loop in a second thread, and what it asks for in this one; the exit code."""
+def _run(replica: Replica, main_thread: MainThread, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> int:
+    """Run the replica's loop in a second thread, and its functions for the main thread in this one; the exit code."""
     codes = [1]
 
     def turn() -> None:
@@ -73,7 +73,7 @@ def _live(replica: Replica, main_thread: MainThread, new_loop: Callable[[], asyn
         except BaseException:
             _log.exception("the replica crashed")
         main_thread.end()
-        if main_thread.busy:  # a constructor that is not waited for, or a handler beyond the time to drain
+        if main_thread.busy:  # a constructor when stopped early, or a handler that outlasts draining
             os._exit(codes[0])
 
     threading.Thread(target=turn, name="kaon-loop", daemon=True).start()
@@ -86,8 +86,8 @@ def _end_in_time(code: int) -> None:
     os._exit(code)
 
 
-def _asked_for(launch: Launch) -> EventLoopName:
-    """The loop that the class asks for. What is wrong with its module is told when it is loaded to be served."""
+def _loop_of(launch: Launch) -> EventLoopName:
+    """The event loop that the class declares. Errors of its module are reported later, when it is loaded to serve."""
     try:
         return load(launch.entry, Path(launch.code_dir)).loop
     except Exception:
@@ -103,7 +103,7 @@ def _factory(name: EventLoopName) -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 def read_secrets() -> dict[str, str]:
-    """The JSON object on standard input; nothing there: none. Raises ValueError."""
+    """The JSON object on standard input, empty without input. Raises ValueError."""
     text = "" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.read()
     if not text.strip():
         return {}
@@ -114,7 +114,7 @@ def read_secrets() -> dict[str, str]:
 
 
 def set_secrets(secrets: dict[str, str]) -> None:
-    """Put secrets into this process's environment only: /proc shows what it was started with."""
+    """Put secrets into the environment of this process, where /proc does not show them."""
     os.environ.update(secrets)
     time.tzset()  # TZ may be among them
     for value in secrets.values():
@@ -123,7 +123,7 @@ def set_secrets(secrets: dict[str, str]) -> None:
         _log.warning("%s is a secret: it is read when a process starts and has no effect here; use --env", name)
 
 
-def _said(error: Exception) -> str:
+def _message(error: Exception) -> str:
     if isinstance(error, ValidationError):
         return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
     return str(error)

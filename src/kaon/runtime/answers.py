@@ -1,4 +1,4 @@
-"""Answers: what goes back, for success and for failure. Nothing of an exception leaves but what it says on purpose."""
+"""Responses for success and failure. Of an exception only what is meant for callers leaves the process."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _log = logging.getLogger("kaon.runtime")
 
 BODILESS = frozenset({204, 304})
 """Statuses of answers without a body."""
-_FAILED = "The service failed while it worked on the request."
-_LOGGED = "The reason is in the deployment's log under this request id."
+_FAILED = "The service failed while it handled the request."
+_LOGGED = "See the traceback in the deployment's log under this request id."
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Status, media type, body, and headers beyond these."""
+    """Status, media type, body and further headers."""
 
     status: int
     media_type: bytes
@@ -48,7 +48,7 @@ class Answer:
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
     def all_headers(self, request_id: str) -> HeaderList:
-        """Everything that goes on the wire."""
+        """All headers of the response."""
         body = [(b"content-type", self.media_type), (b"content-length", b"%d" % len(self.body))]
         return [
             *(() if self.status in BODILESS else body),
@@ -58,17 +58,17 @@ class Answer:
 
 
 def interrupted(error: BaseException) -> bool:
-    """Whether `error` ends the current task from outside, and is no failure of what ran in it."""
+    """Whether `error` is a cancellation of the current task, not a failure of the code in it."""
     task = asyncio.current_task()
     return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
-def known(error: BaseException, endpoint: str, request_id: str) -> KaonError:
-    """`error` as its caller may read it; what is not meant for callers goes to the log, with its traceback."""
+def public_error(error: BaseException, endpoint: str, request_id: str) -> KaonError:
+    """`error` as the caller may read it; an unexpected exception goes to the log, with its traceback."""
     if isinstance(error, asyncio.CancelledError):
         return Unavailable("The call was cancelled.", hint="Try again.")
     extra = {"fields": {"endpoint": endpoint, "request_id": request_id}}
-    error = _of_starlette(error) or error
+    error = _of_http_exception(error) or error
     if not isinstance(error, KaonError):
         _log.error("the handler failed", exc_info=error, extra=extra)
         return KaonError(_FAILED, hint=_LOGGED)
@@ -77,36 +77,35 @@ def known(error: BaseException, endpoint: str, request_id: str) -> KaonError:
     return error
 
 
-def _of_starlette(error: BaseException) -> KaonError | None:
-    """What an `HTTPException` of Starlette or FastAPI says: its status, its detail, its headers.
-
-    None for other errors, and for one that says nothing that could be told.
-    """
+def _of_http_exception(error: BaseException) -> KaonError | None:
+    """An `HTTPException` of Starlette or FastAPI with its status, detail and headers; None for other errors."""
     module = sys.modules.get("starlette.exceptions")
     if module is None or not isinstance(error, module.HTTPException):
         return None
     try:
         detail = error.detail if isinstance(error.detail, str) else json.dumps(error.detail, default=str)
-        told = of_status(error.status_code, detail)
-        told.headers = tuple((error.headers or {}).items())
+        converted = of_status(error.status_code, detail)
+        converted.headers = tuple((error.headers or {}).items())
     except Exception:
         return None
-    return told
+    return converted
 
 
-def refusal(error: KaonError, request_id: str, fields: Mapping[bytes, bytes] = MappingProxyType({})) -> Answer:
+def problem_answer(error: KaonError, request_id: str, fields: Mapping[bytes, bytes] = MappingProxyType({})) -> Answer:
     """The problem document for `error`, to a request with the headers `fields`.
 
-    Never raises: an error of a handler's own making that no document can say is told as a failure of the service.
+    Never raises: an error of a handler that cannot be written as JSON is reported as a failure of the service.
     """
     try:
-        return _refusal(error, request_id, fields)
+        return _problem_answer(error, request_id, fields)
     except BaseException:
-        _log.exception("an error could not be told to its caller", extra={"fields": {"request_id": request_id}})
-        return _refusal(KaonError(_FAILED, hint=_LOGGED), request_id, {})
+        _log.exception(
+            "an error could not be written as a problem document", extra={"fields": {"request_id": request_id}}
+        )
+        return _problem_answer(KaonError(_FAILED, hint=_LOGGED), request_id, {})
 
 
-def _refusal(error: KaonError, request_id: str, fields: Mapping[bytes, bytes]) -> Answer:
+def _problem_answer(error: KaonError, request_id: str, fields: Mapping[bytes, bytes]) -> Answer:
     if not 400 <= error.status <= 599:
         raise ValueError(f"{error.status} is not the status of an error")
     headers = [own_field(name, value) for name, value in error.headers]
@@ -118,7 +117,7 @@ def _refusal(error: KaonError, request_id: str, fields: Mapping[bytes, bytes]) -
         headers.append((NOT_BEGUN_HEADER.encode(), b"1"))
     if isinstance(error, MethodNotAllowed) and error.allow:
         headers.append(allowed(error.allow))
-    if isinstance(error, RequestTimeout):  # what is left of its body must not be read as the next request
+    if isinstance(error, RequestTimeout):  # the rest of its body must not be read as the next request
         headers.append((b"connection", b"close"))
     if isinstance(error, Unauthenticated):
         headers.append((b"www-authenticate", b"Bearer"))
@@ -126,6 +125,6 @@ def _refusal(error: KaonError, request_id: str, fields: Mapping[bytes, bytes]) -
 
 
 def allowed(verbs: Iterable[str]) -> tuple[bytes, bytes]:
-    """The header `Allow` of a path whose endpoints take `verbs` (RFC 9110, 10.2.1)."""
+    """The `Allow` header of a path whose endpoints take `verbs` (RFC 9110, 10.2.1)."""
     others = {"HEAD", "OPTIONS"} if "GET" in verbs else {"OPTIONS"}
     return b"allow", ", ".join(sorted({*verbs, *others})).encode()

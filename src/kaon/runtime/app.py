@@ -1,7 +1,6 @@
-"""The replica as an ASGI app: all that the fast path leaves to it.
+"""The replica as an ASGI app: everything that the fast path does not handle.
 
-Plain calls that are large, chunked, pipelined or forms; streams, websockets, mounted apps, and the documents. The
-checks are the door's, the work is the lanes'; here are only the ways in and out.
+Calls that are large, chunked, pipelined or forms; streams, websockets, mounted apps, and the documents.
 """
 
 from __future__ import annotations
@@ -13,13 +12,13 @@ from typing import Any
 
 from kaon.errors import BadAnswer, KaonError, MethodNotAllowed
 from kaon.runtime import cors, streaming
-from kaon.runtime.answers import BODILESS, Answer, allowed, interrupted, known, refusal
+from kaon.runtime.answers import BODILESS, Answer, allowed, interrupted, problem_answer, public_error
 from kaon.runtime.asgi import AsgiScope, Message, Receive, Send, run_app
-from kaon.runtime.bodies import steady
+from kaon.runtime.bodies import pause_limited
 from kaon.runtime.call import Call
 from kaon.runtime.chunks import CHUNKS, Chunks
 from kaon.runtime.figures import EndpointFigures
-from kaon.runtime.inputs import arguments, cancel_when_gone, in_time
+from kaon.runtime.inputs import arguments, cancel_on_disconnect, within_deadline
 from kaon.runtime.lane import HeldLane, Lane
 from kaon.runtime.mounts import GONE_S, check_head
 from kaon.runtime.routes import path_of
@@ -39,30 +38,30 @@ class App:
 
     def __init__(self, serving: Serving) -> None:
         self._serving = serving
-        self._door = serving.door
+        self._checks = serving.checks
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await self._http(scope, receive, cors.readable(scope, send, self._door.site))
+            await self._http(scope, receive, cors.readable(scope, send, self._checks.site))
         elif scope["type"] == "websocket":
-            from kaon.runtime.sockets import serve_socket  # with websockets and Starlette's parts, when first needed
+            from kaon.runtime.sockets import serve_socket  # imports websockets and Starlette, when first needed
 
             await serve_socket(self._serving, scope, receive, send)
 
     async def _http(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         fields = dict(scope["headers"])
-        request_id = self._door.request_id(fields)
+        request_id = self._checks.request_id(fields)
         began_at = time.monotonic()
         figures, name = self._serving.others, ""
         try:
-            document = _docs_page(scope) or cors.preflight(scope, fields, self._door.site)
+            document = _docs_page(scope) or cors.preflight(scope, fields, self._checks.site)
             if document is None:
-                grant = self._door.check(fields, scope.get("client"))
+                grant = self._checks.check(fields, scope.get("client"))
                 document = self._openapi(scope) or self._options(scope)
             if document is None:
                 mounted = self._serving.mounts.find(scope["path"])
                 if mounted is not None:
-                    self._door.screen(request_id)
+                    self._checks.refuse_poison(request_id)
                     await self._delegate(*mounted, request_id, grant, scope, receive, send)
                     return
                 lane, names = self._serving.routes.find(scope["method"], path_of(scope))
@@ -71,11 +70,11 @@ class App:
                     other = MethodNotAllowed("This path is a websocket.", hint="Connect with a WebSocket client.")
                     other.allow = self._serving.routes.verbs(path_of(scope))
                     raise other
-                call = self._door.call(lane, grant, fields, request_id)
+                call = self._checks.call(lane, grant, fields, request_id)
                 if lane.spec.kind is EndpointKind.STREAM:
                     assert isinstance(lane, HeldLane)
                     serve = streaming.serve_stream(
-                        lane, call, names, scope, fields, receive, send, self._serving.lasting, self._door.closing
+                        lane, call, names, scope, fields, receive, send, self._serving.long_calls, self._checks.closing
                     )
                     await in_context(call.context(), serve)
                     return
@@ -83,7 +82,7 @@ class App:
         except BaseException as error:
             if interrupted(error):
                 raise
-            document = refusal(known(error, name, request_id), request_id, fields)
+            document = problem_answer(public_error(error, name, request_id), request_id, fields)
         if self._serving.sampler is not None and name:
             self._serving.keep(request_id, name, document.status, document.media_type.decode(), document.body)
         await self._answer(document, request_id, figures, began_at, send)
@@ -95,10 +94,10 @@ class App:
         try:
             check(headers)
         except ValueError as error:
-            unfit = BadAnswer(f"The answer's head cannot be said: {error}.")
-            answer = refusal(known(unfit, "", request_id), request_id)
+            unfit = BadAnswer(f"The answer's head is invalid: {error}.")
+            answer = problem_answer(public_error(unfit, "", request_id), request_id)
             headers = answer.all_headers(request_id)
-        if self._door.closing:
+        if self._checks.closing:
             headers.append((b"connection", b"close"))
         figures.answered(answer.status, time.monotonic() - began_at)
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
@@ -113,20 +112,20 @@ class App:
         fields: dict[bytes, bytes],
         receive: Receive,
     ) -> Answer:
-        call.arguments = await in_time(call, arguments(lane, names, scope, fields, steady(receive)))
+        call.arguments = await within_deadline(call, arguments(lane, names, scope, fields, pause_limited(receive)))
         ended = asyncio.Event()
         call.on_end = lambda _: ended.set()
         call.began_at = time.monotonic()
         lane.enter(call)
         if not call.ended:
-            watch = asyncio.create_task(cancel_when_gone(call, receive))
+            watch = asyncio.create_task(cancel_on_disconnect(call, receive))
             try:
                 await ended.wait()
             finally:
                 watch.cancel()
-                call.cancel()  # when this task itself was cancelled; else the call has ended
+                call.cancel()  # in case this task was cancelled
         if call.error is not None:
-            return refusal(known(call.error, lane.name, call.request_id), call.request_id, fields)
+            return problem_answer(public_error(call.error, lane.name, call.request_id), call.request_id, fields)
         media_type, body = lane.signature.to_body(call.value)
         head = call.arguments.get(lane.signature.response or "")
         if head is None:
@@ -135,56 +134,58 @@ class App:
         return Answer(head.status_code, media_type.encode(), b"" if is_bare else body, head.fields())
 
     def _openapi(self, scope: AsgiScope) -> Answer | None:
-        """The deployment's description, for callers that were let in."""
+        """The deployment's description, for admitted callers."""
         if scope["method"] in ("GET", "HEAD") and scope["path"] == "/openapi.json":
             return Answer(200, _JSON, self._serving.openapi())
         return None
 
     def _options(self, scope: AsgiScope) -> Answer | None:
-        """What may be done at an endpoint's path."""
+        """The methods of an endpoint's path."""
         verbs = self._serving.routes.verbs(path_of(scope)) if scope["method"] == "OPTIONS" else ()
         return Answer(200, _JSON, b"", (allowed(verbs),)) if verbs else None
 
     async def _delegate(
         self, at: str, app: Any, request_id: str, grant: Grant, scope: AsgiScope, receive: Receive, send: Send
     ) -> None:
-        """Let a mounted app answer, counted as in flight until it has."""
-        visit = _Visit(scope.get("extensions", {}).get(CHUNKS), send, self._serving.loop, closing=self._door.closing)
-        began_at, told = time.monotonic(), self._serving.mounts.scope(at, app, scope)
-        self._serving.elsewhere += 1
+        """Run a mounted app, counted as in flight until it ends."""
+        request = _MountedRequest(
+            scope.get("extensions", {}).get(CHUNKS), send, self._serving.loop, closing=self._checks.closing
+        )
+        began_at, inner = time.monotonic(), self._serving.mounts.scope(at, app, scope)
+        self._serving.in_mounts += 1
         flight = self._serving.flights.begin(request_id, began_at + UNLIMITED_S)
         try:
-            with self._serving.lasting.held(grant, visit.end):
-                running = run_app(app, told, receive, visit.send)
+            with self._serving.long_calls.held(grant, request.end):
+                running = run_app(app, inner, receive, request.send)
                 await in_context(self._serving.new_context(), running)
         except BaseException as error:
-            if interrupted(error) and not visit.stopped:
+            if interrupted(error) and not request.stopped:
                 raise
-            problem = known(visit.ended or error, at, request_id)
-            if visit.code:
-                visit.cut()
+            problem = public_error(request.ended or error, at, request_id)
+            if request.code:
+                request.cut()
             else:
-                answer = refusal(problem, request_id, dict(scope["headers"]))
-                visit.code = answer.status
+                answer = problem_answer(problem, request_id, dict(scope["headers"]))
+                request.code = answer.status
                 await send(
                     {"type": "http.response.start", "status": answer.status, "headers": answer.all_headers(request_id)}
                 )
                 await send({"type": "http.response.body", "body": answer.body})
         finally:
             self._serving.flights.end(flight)
-            visit.close()
-            self._serving.elsewhere -= 1
-            self._serving.others.answered(visit.code or 500, time.monotonic() - began_at)
+            request.close()
+            self._serving.in_mounts -= 1
+            self._serving.others.answered(request.code or 500, time.monotonic() - began_at)
 
 
-class _Visit:
-    """A request to a mounted app: what the app has answered so far, and what ends it early."""
+class _MountedRequest:
+    """A request to a mounted app: its response so far, and its early end."""
 
     def __init__(self, chunks: Chunks | None, send: Send, loop: asyncio.AbstractEventLoop, *, closing: bool) -> None:
         self.code = 0
-        """The status that the app answered; 0: nothing yet."""
+        """The status of the app's response; 0: not yet."""
         self.ended: KaonError | None = None
-        """Why the caller may not have the rest."""
+        """Why the request was ended."""
         self.stopped = False
         self._answered = False
         self._closing = closing
@@ -210,7 +211,7 @@ class _Visit:
         await self._send(message)
 
     def end(self, error: KaonError) -> None:
-        """The caller's key is good no longer."""
+        """The caller's key is no longer valid."""
         if not self._answered:
             self.ended = error
             if self.code:
@@ -218,7 +219,7 @@ class _Visit:
             self._stop()
 
     def cut(self) -> None:
-        """Break the answer off."""
+        """Close the connection."""
         if self._chunks is not None:
             self._chunks.cut()
 
@@ -229,7 +230,7 @@ class _Visit:
             self._chunks.on_lost = None
 
     def _lost(self) -> None:
-        """The caller is gone. What an app does after its answer is its own affair."""
+        """The caller disconnected. After its response an app may go on."""
         if not self._answered:
             self._timer = self._loop.call_later(GONE_S, self._stop)
 
@@ -239,9 +240,9 @@ class _Visit:
 
 
 def _docs_page(scope: AsgiScope) -> Answer | None:
-    """The docs page, for everybody: a browser cannot send a key with an address that is typed.
+    """The docs page, without a key: a browser cannot send one with a typed address.
 
-    It is the same for every service and says nothing of this one; it asks for the key itself.
+    The page is the same for every service, and asks for the key before it reads the description.
     """
     if scope["method"] not in ("GET", "HEAD") or scope["path"] != "/docs":
         return None

@@ -1,4 +1,4 @@
-"""The words of ASGI, typed."""
+"""The types of ASGI."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 async def run_app(app: Any, scope: AsgiScope, receive: Receive, send: Send) -> None:
-    """An ASGI app as a coroutine, whatever kind of awaitable it gives."""
+    """An ASGI app as a coroutine, whatever awaitable it returns."""
     await app(scope, receive, send)

@@ -1,8 +1,8 @@
 """The lane of a batched endpoint: gathers calls and hands them to the handler as `kaon.laws.batch` decides.
 
-The loop here is thin: calls wait in a deque, the law is asked when something changed, and its word is done. What it
-must keep: calls that share a batch do not know each other, so nothing that one does may harm another. And whatever a
-handler returns or raises, the batch comes to its end: `_served` takes any value, and never raises.
+Calls wait in a deque; after each change the law decides, and its decision is carried out. Calls that share a batch must
+not affect each other. And a batch always ends, whatever a handler returns or raises: `_served` takes any value and
+never raises.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kaon.errors import BadAnswer, ItemError
 from kaon.laws import batch
 from kaon.runtime.call import Call
 from kaon.runtime.lane import Lane
-from kaon.runtime.rows import RowSlice, SplitCall, fitting, joined
+from kaon.runtime.rows import RowSlice, SplitCall, joinable, joined
 from kaon.runtime.steps import Stepper
 from kaon.runtime.threads import Worker
 from kaon.sdk.endpoint import Endpoint
@@ -28,7 +28,7 @@ from kaon.types.knobs import Knobs
 
 @dataclass(slots=True, eq=False)
 class _Batch:
-    """Calls that share a slot; more than one round when some of them must be asked again."""
+    """Calls that share a slot; several rounds when some of them must be repeated."""
 
     began_at: float
     rounds: deque[list[RowSlice]]
@@ -36,13 +36,13 @@ class _Batch:
     live: int
     stop: Callable[[], object] | None = None
     waits: bool = False
-    """Whether a round is with the handler."""
+    """Whether the handler is running a round."""
     advancing: bool = False
     outcomes: list[tuple[RowSlice, Any]] = field(default_factory=list)
-    """Of rounds that are over, not yet told."""
+    """Of completed rounds, not yet reported."""
 
     def next(self) -> list[RowSlice] | None:
-        """The parts of the next round that somebody still waits for; None: there is none."""
+        """The live parts of the next round; None: there is none."""
         while self.rounds:
             live = [part for part in self.rounds.popleft() if not part.call.ended]
             if live:
@@ -50,7 +50,7 @@ class _Batch:
         return None
 
     def one_left(self) -> None:
-        """A call of the batch ended early; a batch that nobody waits for is stopped."""
+        """A call of the batch ended early; a batch without live calls is cancelled."""
         self.live -= 1
         if self.live <= 0 and self.stop is not None:
             self.stop()
@@ -65,31 +65,31 @@ class BatchLane(Lane):
         super().__init__(endpoint, endpoint.spec.concurrency or 1, loop)
         assert endpoint.spec.batch is not None
         self._own = self._spec = endpoint.spec.batch
-        """As the class says, and as knobs have it, never beyond that."""
+        """As declared, and as limited by knobs."""
         self._handler: Callable[..., Any] = endpoint.function.__get__(instance)
         self._stepper = stepper if endpoint.is_async else None
         self._worker = worker
         self._gathered: deque[RowSlice] = deque()
-        """Out of the line and next to leave: what the coming batch takes, and one part more."""
+        """Taken from the queue: the parts of the next batch, and one more."""
         self._turn: asyncio.Handle | None = None
         self._held = False
-        """Whether that turn is one that a held batch waits for: whoever comes may complete it before."""
-        self._asking = False
+        """Whether that turn is the end of a batch's waiting time: a new call may complete the batch before."""
+        self._deciding = False
         self.cost = batch.Cost()
         self._began = 0
 
     def enter(self, call: Call) -> None:
-        """Let the call wait for the next batch, which leaves at the end of this turn of the loop if a slot is free."""
+        """Queue the call for the next batch, which begins at the end of this turn of the loop if a slot is free."""
         call.rows = self.signature.rows(call.arguments)
         self._wait(call, RowSlice(SplitCall(call), 0, call.rows).cut(self._spec.max_size))
         if call.rows == 0:
             call.end([])
             return
         if (self._turn is None or self._held) and self.busy < self.slots:
-            self._ask_soon()
+            self._decide_soon()
 
     def tune(self, knobs: Knobs) -> None:
-        """Obey `knobs` from the next batch on. What waits is cut anew when it is too large for one now."""
+        """Apply `knobs` from the next batch on. Queued parts that are too large now are split again."""
         own = self._own
         most, wait_s = knobs.max_batch or own.max_size, knobs.max_wait_s
         self._spec = own.model_copy(
@@ -99,14 +99,14 @@ class BatchLane(Lane):
             }
         )
         cut = partial(RowSlice.cut, most=self._spec.max_size)
-        self._line.recut(cut)
+        self._queue.recut(cut)
         self._gathered = deque(piece for part in self._gathered for piece in cut(part))
         self._resize(knobs.concurrency)
-        self._ask_soon()
+        self._decide_soon()
 
     @property
     def began(self) -> int:
-        """Calls that got a place in a batch."""
+        """Calls that were put into a batch."""
         return self._began
 
     def close(self) -> None:
@@ -115,28 +115,28 @@ class BatchLane(Lane):
     def _run(self, call: Call) -> None:
         raise NotImplementedError("a batch lane runs batches")
 
-    def _ask_soon(self) -> None:
-        """Ask the law at the end of this turn of the loop."""
+    def _decide_soon(self) -> None:
+        """Decide at the end of this turn of the loop."""
         if self._turn is not None:
             self._turn.cancel()
-        self._turn, self._held = self._loop.call_soon(self._ask), False
+        self._turn, self._held = self._loop.call_soon(self._decide), False
 
-    def _ask(self) -> None:
-        """Ask the law, until it holds."""
+    def _decide(self) -> None:
+        """Start batches until the law holds."""
         if self._turn is not None:
             self._turn.cancel()
             self._turn, self._held = None, False
-        if self._asking:  # a batch that did not wait is over already: the loop below goes on for it
+        if self._deciding:  # a batch ended without waiting: the loop below continues
             return
-        self._asking = True
+        self._deciding = True
         try:
             self._release_all()
         finally:
-            self._asking = False
+            self._deciding = False
 
     def _release_all(self) -> None:
         while self.busy < self.slots and self._gather():
-            match batch.decide(self._spec, self.cost, self._seen()):
+            match batch.decide(self._spec, self.cost, self._waiting()):
                 case batch.Release(calls=count):
                     parts = [self._gathered.popleft() for _ in range(count)]
                     live = [part for part in parts if not part.call.ended]
@@ -144,11 +144,11 @@ class BatchLane(Lane):
                         self._start(live)
                 case batch.Hold(again_s=again_s):
                     if again_s is not None:
-                        self._turn, self._held = self._loop.call_later(again_s, self._ask), True
+                        self._turn, self._held = self._loop.call_later(again_s, self._decide), True
                     return
 
     def _gather(self) -> bool:
-        """Take from the line, in its order, what the next batch may need; whether there is anything."""
+        """Take from the queue, in order, what the next batch may need; whether there is anything."""
         gathered = self._gathered
         while gathered and gathered[0].call.ended:
             gathered.popleft()
@@ -166,7 +166,7 @@ class BatchLane(Lane):
     def _oldest_wait_s(self) -> float:
         return time.monotonic() - min(part.call.entered_at for part in self._gathered)
 
-    def _seen(self) -> batch.Waiting:
+    def _waiting(self) -> batch.Waiting:
         return batch.Waiting(
             rows=tuple(part.rows for part in self._gathered),
             oldest_wait_s=self._oldest_wait_s(),
@@ -180,24 +180,24 @@ class BatchLane(Lane):
     def _start(self, parts: list[RowSlice]) -> None:
         now = time.monotonic()
         self.busy += 1
-        self._edges -= now
-        rounds = deque(fitting(parts))
+        self._busy_integral -= now
+        rounds = deque(joinable(parts))
         calls = {part.call for part in parts}
         work = _Batch(now, rounds, sum(part.rows for part in parts), len(calls))
         for call in calls:
             if call.queued:
-                self._line.began(call)
+                self._queue.began(call)
                 self._began += 1
                 self.figures.queue_seconds.add(now - call.began_at)
-            if call.flight is None:  # a call of many rows may be in several batches
-                call.note()
+            if call.flight is None:  # a call with many rows may be in several batches
+                call.record_in_flight()
             call.on_cancel = work.one_left
         self._advance(work)
 
     def _advance(self, work: _Batch) -> None:
-        """Do rounds until one waits. The next batch leaves before the answers are written.
+        """Run rounds until one waits. The next batch starts before the answers are written.
 
-        A round may be over, and call this, inside of `_serve`: the loop below goes on for it, it does not recurse.
+        A round may end, and call this, within `_serve`: the loop below continues, without recursion.
         """
         if work.advancing:
             return
@@ -226,10 +226,10 @@ class BatchLane(Lane):
         work.stop = task.cancel if task is not None else None
 
     def _served(self, work: _Batch, parts: list[RowSlice], value: Any, error: BaseException | None) -> None:
-        """A round is over. Never raises."""
+        """A round has ended. Never raises."""
         try:
             outcomes, again = self._outcomes(parts, value, error)
-        except BaseException as unfit:  # of the value's or the error's own methods
+        except BaseException as unfit:  # raised by the value's or the error's own methods
             outcomes, again = [(part, unfit) for part in parts], []
         work.waits, work.stop = False, None
         work.outcomes += outcomes
@@ -241,28 +241,28 @@ class BatchLane(Lane):
         took_s = now - work.began_at
         self.busy -= 1
         self.released += 1
-        self._edges += now
+        self._busy_integral += now
         shared_by = self._shared_by
         if self.busy >= self.slots:
-            self._settle(now)
+            self._checkpoint(now)
         self.cost = batch.learn(self.cost, work.rows, took_s)
         self._learn(took_s)
         self.figures.batched(work.rows, took_s, shared_by)
-        self._ask()
+        self._decide()
 
     def _outcomes(
         self, parts: list[RowSlice], value: Any, error: BaseException | None
     ) -> tuple[list[tuple[RowSlice, Any]], list[list[RowSlice]]]:
-        """What each part gets, and which of them must be asked again."""
+        """The outcome of each part, and the rounds to repeat."""
         if isinstance(error, ItemError):
-            return _blamed(parts, error)
+            return _after_item_error(parts, error)
         if error is not None:
             return [(part, error) for part in parts], []
         rows = sum(part.rows for part in parts)
         count = _count(value)
         if count != rows:
             answered = f"a {type(value).__name__}" if count is None else f"{count} results"
-            return [(part, self._wrong(answered, rows)) for part in parts], []
+            return [(part, self._wrong_count(answered, rows)) for part in parts], []
         outcomes: list[tuple[RowSlice, Any]] = []
         at = 0
         for part in parts:
@@ -270,15 +270,15 @@ class BatchLane(Lane):
             at += part.rows
         return outcomes, []
 
-    def _wrong(self, answered: str, rows: int) -> BadAnswer:
+    def _wrong_count(self, answered: str, rows: int) -> BadAnswer:
         return BadAnswer(
             f"`{self.name}` answered {answered} to a batch of {rows} rows.",
-            hint="A batched handler returns a list with one result for each row, in order.",
+            hint="Return a list with one result for each row, in order.",
         )
 
 
 def _count(value: Any) -> int | None:
-    """How many results a handler answered; None: it is no sequence, like a number or an array without dimensions."""
+    """The number of results; None for a value that is not a sequence, such as a number or a 0-d array."""
     if not isinstance(value, Sequence) and not hasattr(value, "__array__"):
         return None
     try:
@@ -287,15 +287,17 @@ def _count(value: Any) -> int | None:
         return None
 
 
-def _blamed(parts: list[RowSlice], error: ItemError) -> tuple[list[tuple[RowSlice, Any]], list[list[RowSlice]]]:
-    """The part with the bad row fails, the others are asked again: together, or one by one if no row is named."""
+def _after_item_error(
+    parts: list[RowSlice], error: ItemError
+) -> tuple[list[tuple[RowSlice, Any]], list[list[RowSlice]]]:
+    """The part with the bad row fails, the others are repeated: together, or one by one if the row is unknown."""
     if len(parts) == 1:
-        return [(parts[0], parts[0].told(error, error.index))], []
+        return [(parts[0], parts[0].with_caller_row(error, error.index))], []
     if error.index is None or not 0 <= error.index < sum(part.rows for part in parts):
         return [], [[part] for part in reversed(parts)]
     at = error.index
     for part in parts:
         if at < part.rows:
-            return [(part, part.told(error, at))], [[other for other in parts if other is not part]]
+            return [(part, part.with_caller_row(error, at))], [[other for other in parts if other is not part]]
         at -= part.rows
     raise AssertionError("the index is within the rows")

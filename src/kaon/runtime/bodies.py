@@ -1,4 +1,4 @@
-"""Bodies that come slowly: each pause is bounded, not the whole, so that a large body on a thin line arrives."""
+"""Slow request bodies: each pause is bounded, not the whole, so that a large body on a slow line arrives."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from kaon.errors import RequestTimeout
 from kaon.runtime.asgi import Message, Receive
 
 PAUSE_S = 10.0
-"""How long nothing may come of a body that is not whole."""
+"""The longest pause within a body."""
 
 
-def stopped() -> RequestTimeout:
-    """The error of a request whose body stopped coming."""
+def body_stopped() -> RequestTimeout:
+    """The error of a request whose body stopped."""
     return RequestTimeout(
-        f"Nothing came of the request's body for {PAUSE_S:.0f} s.", hint="Send the body without pauses."
+        f"No part of the request's body arrived for {PAUSE_S:.0f} s.", hint="Send the body without pauses."
     )
 
 
-def steady(receive: Receive) -> Receive:
-    """`receive` for somebody who reads a body; it raises RequestTimeout when nothing comes for `PAUSE_S`."""
+def pause_limited(receive: Receive) -> Receive:
+    """`receive` that raises RequestTimeout when nothing arrives for `PAUSE_S`."""
 
-    async def steadily() -> Message:
+    async def receive_in_time() -> Message:
         try:
             async with asyncio.timeout(PAUSE_S):
                 return await receive()
         except TimeoutError:
-            raise stopped() from None
+            raise body_stopped() from None
 
-    return steadily
+    return receive_in_time

@@ -1,8 +1,8 @@
-"""A call: one request to an endpoint, from the door to its end.
+"""A call: one request to an endpoint, from the checks to its end.
 
-Nothing that a handler returns or raises may keep a call from its end, or its slot from the next one. Therefore `settle`
-and `end` never raise: what goes wrong while an answer is written is logged, and whoever writes answers (`on_end`) sees
-to it that the caller hears of it. A slot is given back by `free`, once, whoever comes first.
+Nothing that a handler returns or raises may keep a call from ending, or its slot from being reused. Therefore `settle`
+and `end` never raise: an error while the response is written is logged, and the writer of the response (`on_end`)
+reports it to the caller. A slot is released once, by `settle` or `free`.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class SlotOwner(Protocol):
     flights: Flights
     new_context: Callable[[], Context]
 
-    def left(self, call: Call) -> None:
+    def call_ended(self, call: Call) -> None:
         """The call has ended."""
 
-    def abandoned(self, call: Call) -> None:
+    def caller_left(self, call: Call) -> None:
         """The caller disconnected while the call was queued."""
 
     def release(self, began_at: float) -> None:
@@ -43,60 +43,60 @@ class SlotOwner(Protocol):
 class Call:
     """One request to an endpoint. It ends once, with a value or an error; later endings are ignored.
 
-    Its *end* is when the answer is known; its *slot* is free when the handler has really stopped. The two differ
-    for a handler that outlives its caller: the caller is answered at the deadline, the slot stays taken.
+    It *ends* when its outcome is known; its *slot* is free when the handler has stopped. The two differ for a handler
+    that runs longer than its deadline: the caller gets an error at the deadline, the slot stays taken.
     """
 
-    # Most calls never queue, wait or fail: what they leave as it is costs them nothing here.
+    # Class attributes: most calls never queue or fail, and do not pay for setting these.
     rows: int = 1
-    place: Turn[Any] | None = None
-    """Where it stands in its lane's line, until it ends; None: it did not have to wait."""
+    turn: Turn[Any] | None = None
+    """Its key's calls in the lane's queue, until it ends; None: it did not have to wait."""
     queued: bool = False
-    """Whether it waits and has not begun."""
+    """Whether it is in the queue and has not begun."""
     waits: int = 0
-    """Its rows that are still in the line."""
+    """Its rows that are still in the queue."""
     holds: bool = False
     """Whether it has a slot; see `free`."""
     ended: bool = False
     value: Any = None
     error: BaseException | None = None
     on_begin: Callable[[], None] | None = None
-    """For calls whose handler runs elsewhere (streams): the slot is theirs now."""
+    """For calls whose handler is not run by the lane (streams): called when the slot is taken."""
     on_end: Callable[[Call], None] | None = None
     on_cancel: Callable[[], object] | None = None
-    """Set while a handler works that can be told to stop."""
+    """Set while a handler runs that can be cancelled."""
     flight: int | None = None
-    """Where it is noted as in flight, from the moment when it has a slot; see `kaon.runtime.inflight`."""
+    """Its slot in the file of calls in flight, once it has a slot of the lane; see `kaon.runtime.inflight`."""
     _timer: asyncio.TimerHandle | None = None
 
     def __init__(self, lane: SlotOwner, grant: Grant, request_id: str, timeout_s: float | None) -> None:
         self.lane = lane
         self.grant = grant
-        """Whose call it is, and with which priority."""
+        """The caller's key and priority."""
         self.request_id = request_id
         self.entered_at = self.began_at = now = time.monotonic()
-        """`began_at`: when it came to its lane, and once it has a slot, when it got that."""
+        """`began_at`: when it entered its lane, then when it got a slot."""
         self.deadline = None if timeout_s is None else now + timeout_s
-        """`time.monotonic()` at which the caller gives up; None: never."""
+        """`time.monotonic()` at which it fails with DeadlineExceeded; None: never."""
         self.arguments: dict[str, Any] = {}
 
     @property
     def call(self) -> Call:
-        """Itself: a call that is not cut is its only piece."""
+        """Itself: a call that is not split is its only piece."""
         return self
 
-    def patience_s(self) -> float | None:
-        """Seconds that the caller still waits; None: for ever."""
+    def remaining_s(self) -> float | None:
+        """Seconds until the deadline; None: there is none."""
         return None if self.deadline is None else self.deadline - time.monotonic()
 
     def context(self) -> Context:
-        """A copy of the context of the service's class, in which its handler knows whose call it is."""
+        """A copy of the context of the service's class, with this call's request id and deadline."""
         own = self.lane.new_context()
         own.run(context.enter, self.request_id, self.deadline)
         return own
 
-    def arm(self, loop: asyncio.AbstractEventLoop) -> None:
-        """See to it that the call ends at its deadline. For calls that wait; one that does not needs no timer."""
+    def start_timer(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Make the call end at its deadline. Only calls that wait need a timer."""
         if self.deadline is not None and self._timer is None and not self.ended:
             self._timer = loop.call_later(max(0.0, self.deadline - time.monotonic()), self._expire)
 
@@ -106,18 +106,18 @@ class Call:
         self.give_up(
             DeadlineExceeded(
                 f"Not answered within {waited_s:.3g} s; the time ran out {where}.",
-                hint="Allow more time by the header X-Request-Timeout, or raise the endpoint's timeout_s.",
+                hint="Send a larger X-Request-Timeout header, or raise the endpoint's timeout_s.",
             )
         )
 
     def cancel(self) -> None:
-        """The caller went away."""
+        """The caller disconnected."""
         if self.queued:
-            self.lane.abandoned(self)
-        self.give_up(Unavailable("The caller went away."))
+            self.lane.caller_left(self)
+        self.give_up(Unavailable("The caller disconnected."))
 
     def give_up(self, error: BaseException) -> None:
-        """End with `error`, and tell the handler to stop when it can be told."""
+        """End with `error`, and cancel the handler if it can be cancelled."""
         if not self.ended:
             stop = self.on_cancel
             self.end(None, error)
@@ -125,20 +125,20 @@ class Call:
                 stop()
 
     def settle(self, value: Any, error: BaseException | None) -> None:
-        """The handler stopped: the answer is known, and the slot is free. Never raises."""
+        """The handler stopped: end with its outcome and release the slot. Never raises."""
         self.end(value, error)
         if self.holds:
             self.holds = False
             self.lane.release(self.began_at)
 
     def free(self) -> None:
-        """Give the slot back, if it has one."""
+        """Release the slot, if the call has one."""
         if self.holds:
             self.holds = False
             self.lane.release(self.began_at)
 
     def end(self, value: Any, error: BaseException | None = None) -> None:
-        """The answer is known. Never raises."""
+        """End with a value or an error. Never raises."""
         if self.ended:
             return
         self.ended = True
@@ -147,17 +147,17 @@ class Call:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self.lane.left(self)
+        self.lane.call_ended(self)
         if self.on_end is not None:
             try:
                 self.on_end(self)
             except BaseException:
-                _log.exception("an answer could not be written", extra={"fields": {"request_id": self.request_id}})
+                _log.exception("a response could not be written", extra={"fields": {"request_id": self.request_id}})
         if self.flight is not None:
             self.lane.flights.end(self.flight)
 
-    def note(self) -> None:
-        """Note it as in flight: it has a slot now. Never raises."""
+    def record_in_flight(self) -> None:
+        """Record the call, which has a slot now, in the file of calls in flight. Never raises."""
         deadline = self.deadline
         if not self.ended:
             self.flight = self.lane.flights.begin(

@@ -1,15 +1,14 @@
-"""The line of calls that wait at a lane: by priority, and in each priority callers take turns.
+"""The queue of a lane: by priority, and within a priority callers take turns.
 
-What goes in are calls, or the parts that a large one was cut into. Three rules make the order:
+It holds calls, or the parts that a large one was split into. Three rules make the order:
 
-- High before normal before low. But a priority that waits is passed over at most `PASSED_OVER` times in a row, so that
-  nothing that was let in starves.
-- Within a priority the keys take turns, so a caller with a thousand calls in the line delays another's only one by
-  that of one call.
+- High before normal before low. But a waiting priority is passed over at most `PASSED_OVER` times in a row, so that no
+  admitted call starves.
+- Within a priority the keys take turns, so a caller with a thousand queued calls delays another's only call by one.
 - A key's own calls keep their order.
 
-A call that ends while it waits is no longer counted at once, and its place is given up when its turn comes, or when
-many such places have gathered. Everything costs the same however long the line is.
+A call that ends while it waits is no longer counted; its entry is removed at its turn, or when many such entries have
+gathered. All operations take constant time.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ class CallQueue(Generic[T]):
         self._gone = 0
 
     def join(self, call: Call, items: Collection[T]) -> None:
-        """Let the call wait, as these pieces."""
+        """Add the call, as these pieces."""
         turn = self._levels[call.grant.priority].turn(call.grant.hash)
         rows = sum(item.rows for item in items)
         turn.items.extend(items)
@@ -59,10 +58,10 @@ class CallQueue(Generic[T]):
         turn.rows += rows
         turn.level.rows += rows
         self.calls += 1
-        call.place, call.queued, call.waits = turn, True, rows
+        call.turn, call.queued, call.waits = turn, True, rows
 
     def take(self) -> T | None:
-        """The next piece of a call that has not ended; None: nobody waits. Say `began` when its call does."""
+        """The next piece of a call that has not ended; None: the queue is empty. Call `began` when its call begins."""
         while (level := self._next()) is not None:
             item = level.pop()
             call = item.call
@@ -72,14 +71,14 @@ class CallQueue(Generic[T]):
         return None
 
     def began(self, call: Call) -> None:
-        """The call is at work: it counts as waiting no more."""
-        if call.queued and call.place is not None:
+        """The call has begun: it no longer counts as queued."""
+        if call.queued and call.turn is not None:
             call.queued = False
-            call.place.calls -= 1
+            call.turn.calls -= 1
             self.calls -= 1
 
     def leave(self, call: Call) -> None:
-        """A call that had joined has ended."""
+        """A call that joined has ended."""
         self.began(call)
         if call.waits:
             self._less(call, call.waits)
@@ -88,21 +87,21 @@ class CallQueue(Generic[T]):
                 self._gone = 0
                 for level in self._levels.values():
                     level.sweep()
-        call.place = None
+        call.turn = None
 
     def recut(self, cut: Callable[[T], Iterable[T]]) -> None:
-        """Let each piece stand as the pieces that `cut` makes of it, of the same call and with as many rows in sum."""
+        """Replace each piece by the pieces that `cut` makes of it: of the same call, with as many rows in sum."""
         for level in self._levels.values():
             for turn in level.turns.values():
                 turn.items = deque(piece for item in turn.items for piece in cut(item))
 
     def own(self, call: Call) -> int:
-        """Calls of the same key that wait."""
+        """Queued calls of the same key."""
         turn = self._levels[call.grant.priority].turns.get(call.grant.hash)
         return 0 if turn is None else turn.calls
 
     def ahead(self, call: Call) -> tuple[int, int]:
-        """Rows that would be served before a newcomer's if nobody came after it, and those of its own priority."""
+        """Rows that would be served before a new call's if no other came later, and those of its own priority."""
         mine = self._levels[call.grant.priority]
         turn = mine.turns.get(call.grant.hash)
         own = 0 if turn is None else turn.rows
@@ -115,17 +114,17 @@ class CallQueue(Generic[T]):
         return min(above + fair, (fair + 1) * (PASSED_OVER + 1)), fair
 
     def waits(self, priority: Priority) -> bool:
-        """Whether anybody of that priority does."""
+        """Whether calls of that priority are queued."""
         return self._levels[priority].rows > 0
 
     def _less(self, call: Call, rows: int) -> None:
-        assert call.place is not None
+        assert call.turn is not None
         call.waits -= rows
-        call.place.rows -= rows
-        call.place.level.rows -= rows
+        call.turn.rows -= rows
+        call.turn.level.rows -= rows
 
     def _next(self) -> PriorityLevel[T] | None:
-        """The level whose turn it is."""
+        """The level to serve next."""
         chosen: PriorityLevel[T] | None = None
         for level in self._levels.values():
             if level.order and (chosen is None or level.passed >= PASSED_OVER):

@@ -1,9 +1,7 @@
-"""A response that ASGI has begun: its chunks written past ASGI's messages, and its end with the connection.
+"""Chunks of a response that ASGI has begun, written without ASGI messages: for streams of many small frames.
 
-Chunks of a response that ASGI has begun, written past ASGI's messages: for streams of many small frames.
-
-A message costs its dictionary, a coroutine and uvicorn's look at everything that a response can be; a chunk needs its
-length and one write. Where that is not all, `write` says so, and the chunk goes as a message.
+A message costs a dictionary, a coroutine and uvicorn's handling of everything that a response can be; a chunk needs its
+length and one write. Where more is needed, `write` returns False, and the chunk is sent as a message.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ from collections.abc import Callable
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 CHUNKS = "kaon.chunks"
-"""The name among a scope's extensions."""
+"""Its name in a scope's extensions."""
 
 
 class Chunks:
@@ -27,7 +25,7 @@ class Chunks:
         """Called when the connection is lost."""
 
     def write(self, chunk: bytes) -> bool:
-        """Write a chunk that is not empty, if nothing is to be waited for or seen to; whether it was written."""
+        """Write a non-empty chunk, unless the transport is paused or closed; whether it was written."""
         cycle = self._cycle
         if not cycle.chunked_encoding or cycle.flow.write_paused or cycle.disconnected or cycle.response_complete:
             return False
@@ -35,17 +33,17 @@ class Chunks:
         return True
 
     def lost(self) -> None:
-        """The connection is lost: whoever answers hears of it, also when it is not the last of the pipeline."""
+        """The connection is lost: wake the app and call `on_lost`, also for a request in the middle of a pipeline."""
         self._cycle.disconnected = True
         self._cycle.message_event.set()
         if self.on_lost is not None:
             self.on_lost()
 
     def cut(self) -> None:
-        """Break the connection off, so that the client sees that the response is not whole."""
+        """Close the connection, so that the client sees that the response is incomplete."""
         cycle = self._cycle
         cycle.disconnected = True
-        if cycle.flow.write_paused:  # the client does not read: what is in the buffer would never be gone
+        if cycle.flow.write_paused:  # the client does not read: the buffer would never drain
             cycle.transport.abort()
         else:
             cycle.transport.close()

@@ -29,7 +29,7 @@ def preflight(scope: AsgiScope, fields: dict[bytes, bytes], site: Site | None) -
 def readable(scope: AsgiScope, send: Send, site: Site | None) -> Send:
     """`send`, so that the page that called may read the answer, if it is one of those that may call."""
     origin = next((value for name, value in scope["headers"] if name == b"origin"), None)
-    if site is None or origin is None or not site.allows(origin):
+    if site is None or origin is None or not site.is_local(origin):
         return send
     added = {
         b"access-control-allow-origin": origin,

@@ -1,4 +1,4 @@
-"""What an endpoint counts while it works: plain numbers, cheap to add to, read when somebody asks for metrics."""
+"""Counters of an endpoint: plain numbers, cheap to add to, read when metrics are requested."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from kaon.types.traffic import LATENCY_BOUNDS_S
 
 REQUEST_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _FINE_S = tuple(sorted({*REQUEST_BOUNDS_S, *LATENCY_BOUNDS_S}))
-"""So fine that both kinds of buckets are sums of these: an answer is counted once for both."""
+"""The union of both bounds: an answer is counted once for both histograms."""
 BATCH_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 BATCH_BOUNDS_ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
 
@@ -25,7 +25,7 @@ class Histogram:
 
     @property
     def count(self) -> int:
-        """How many."""
+        """The number of values."""
         return sum(self.counts)
 
     def add(self, value: float) -> None:
@@ -62,33 +62,33 @@ class EndpointFigures:
         self.codes: dict[int, int] = {}
         self._seconds = Histogram(_FINE_S)
         self.queue_seconds = Histogram(REQUEST_BOUNDS_S)
-        """Of calls that waited."""
+        """Waiting times of calls that waited."""
         self.batch_rows = Histogram(BATCH_BOUNDS_ROWS)
         self.batch_seconds = Histogram(BATCH_BOUNDS_S)
         self.rows_squared = 0.0
         self.batch_work_s = 0.0
-        """Batches' time over the slots that there were."""
+        """Sum of batch seconds / slots."""
         self.rows_work_s = 0.0
         self.squared_work = 0.0
-        """Squares of batches' work, which tell how uneven it is."""
+        """Sum of the squares of batches' work, for its variance."""
         self.stream_items = 0
 
     @property
     def seconds(self) -> Histogram:
-        """What answers took, in the buckets that Prometheus is told."""
+        """Request durations in the buckets of the Prometheus metric."""
         return self._seconds.by(REQUEST_BOUNDS_S)
 
     @property
     def latency(self) -> Histogram:
-        """What answers took, in the buckets of a `Sample`."""
+        """Request durations in the buckets of a `Sample`."""
         return self._seconds.by(LATENCY_BOUNDS_S)
 
     def answered(self, code: int, seconds: float) -> None:
         """Count an answer with HTTP status `code` that took `seconds`."""
         self.codes[code] = self.codes.get(code, 0) + 1
-        seen = self._seconds  # as its `add` does, without the call: this is in every request's way
-        seen.counts[bisect_left(_FINE_S, seconds)] += 1
-        seen.total += seconds
+        histogram = self._seconds  # `add`, inlined: this runs for every request
+        histogram.counts[bisect_left(_FINE_S, seconds)] += 1
+        histogram.total += seconds
 
     def batched(self, rows: int, seconds: float, slots: int) -> None:
         """Count a batch of `rows` rows that took `seconds` in one of `slots` slots."""

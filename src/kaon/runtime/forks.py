@@ -1,12 +1,12 @@
 """What a replica's forked children must not share with it.
 
 `os.fork`, and multiprocessing where it forks, copy the process with its descriptors and its signal handlers. Without
-care a child holds callers' connections open, takes new ones in, and a signal to it is written to the replica's own
-wakeup descriptor, so that ending the child would drain the replica. (Programs that are executed are no concern: every
-descriptor of ours is closed on exec, but the lock, by which the driver finds what a replica has left behind.)
+isolation a child keeps callers' connections open, accepts new ones, and a signal to it is written to the replica's
+wakeup descriptor, so that ending the child would drain the replica. (Executed programs are not affected: all of our
+descriptors are closed on exec except the lock, by which the driver finds processes that a replica left behind.)
 
-In a child, signals have their default meaning, and each of our descriptors stands for the null device: the number stays
-taken, so that an object of the parent's that closes it late hits nothing of the child's.
+In a child, signals have their default action, and each of our descriptors is replaced by the null device: the number
+stays taken, so that an object of the parent that closes it late cannot close a descriptor of the child.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def in_child() -> bool:
 
 
 def leave(error: BaseException | None) -> None:
-    """End this child, which came back from what it was forked in: it has no loop to serve. Does not return."""
+    """End this child, which returned from the function that forked it. Does not return."""
     code = 0
     if isinstance(error, SystemExit):
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
@@ -41,23 +41,23 @@ def leave(error: BaseException | None) -> None:
 
 
 def isolate(addresses: Iterable[str], reset_signals: Callable[[], None]) -> None:
-    """Let forks from now on be without what is open now and without connections to `addresses`.
+    """Close, in every later fork, the descriptors that are open now and connections to `addresses`.
 
-    What the replica was given to pass on (standard streams, its lock) stays. `reset_signals` is called in each child.
+    Inheritable descriptors (standard streams, the lock) stay open. `reset_signals` is called in each child.
     """
-    own = {fd: what for fd, what in _open_files().items() if not _passed_on(fd)}
+    own = {fd: what for fd, what in _open_files().items() if not _is_inheritable(fd)}
     local = {_local_name(address) for address in addresses}
 
-    def in_the_child() -> None:
+    def after_fork() -> None:
         global _child
         _child = True
         reset_signals()
-        _let_go(own, local)
+        _close_inherited(own, local)
 
-    os.register_at_fork(after_in_child=in_the_child)
+    os.register_at_fork(after_in_child=after_fork)
 
 
-def _let_go(own: dict[int, str], local: set[object]) -> None:
+def _close_inherited(own: dict[int, str], local: set[object]) -> None:
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     for fd, what in _open_files().items():
         if own.get(fd) == what or (what.startswith("socket:") and _local_address(fd) in local):
@@ -66,7 +66,7 @@ def _let_go(own: dict[int, str], local: set[object]) -> None:
 
 
 def _open_files() -> dict[int, str]:
-    """Descriptor -> what it is of, as the kernel names it."""
+    """Descriptor -> the file that it refers to."""
     found = {}
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):  # the listing's own descriptor is closed by now
@@ -74,7 +74,7 @@ def _open_files() -> dict[int, str]:
     return found
 
 
-def _passed_on(fd: int) -> bool:
+def _is_inheritable(fd: int) -> bool:
     try:
         return os.get_inheritable(fd)
     except OSError:

@@ -19,24 +19,24 @@ MULTIPART = "multipart/form-data"
 MAX_PARTS = 1000
 
 FormParts = list[tuple[str, str | File | None]]
-"""Names with what they say; None: a file input that was left empty."""
+"""Names with values; None: a file input that was left empty."""
 
 _CHARSET_FIELD = "_charset_"
 _CHARSETS = {"utf-8": "utf-8", "utf8": "utf-8", "us-ascii": "utf-8", "ascii": "utf-8"}
 _CHARSETS |= dict.fromkeys(("iso-8859-1", "latin1", "windows-1252", "cp1252"), "cp1252")
-"""Those that browsers send forms in; the web reads ISO 8859-1 as Windows 1252."""
+"""The charsets of browsers' forms; browsers treat ISO 8859-1 as Windows 1252."""
 
 
 async def form(content_type: str, body: bytes) -> FormParts:
-    """The parts of a form. Raises InvalidInput, or UnsupportedMediaType for a charset that is not taken."""
+    """The parts of a form. Raises InvalidInput, or UnsupportedMediaType for an unsupported charset."""
     charset = _charset(_parameter(content_type, "charset"))
     if content_type.lower().startswith(URLENCODED):
-        if _CHARSET_FIELD.encode() in body and (told := dict(_fields(body, "latin-1")).get(_CHARSET_FIELD)):
-            charset = _charset(told)
+        if _CHARSET_FIELD.encode() in body and (declared := dict(_fields(body, "latin-1")).get(_CHARSET_FIELD)):
+            charset = _charset(declared)
         return [(name, text) for name, text in _fields(body, charset) if name != _CHARSET_FIELD]
     parts = await _multipart(content_type, body)
-    if told := next((value for name, value in parts if name == _CHARSET_FIELD and isinstance(value, str)), ""):
-        charset = _charset(told)
+    if declared := next((value for name, value in parts if name == _CHARSET_FIELD and isinstance(value, str)), ""):
+        charset = _charset(declared)
     return [
         (_text(name, charset), _text(value, charset) if isinstance(value, str) else value)
         for name, value in parts
@@ -55,8 +55,8 @@ def _fields(body: bytes, charset: str) -> list[tuple[str, str]]:
 
 
 async def _multipart(content_type: str, body: bytes) -> FormParts:
-    """The parts of a multipart form, their texts one character a byte."""
-    # Loaded by the first form: most replicas never see one.
+    """The parts of a multipart form; texts are decoded as latin-1."""
+    # Imported by the first form: most replicas never get one.
     from starlette.datastructures import Headers, UploadFile
     from starlette.formparsers import MultiPartException, MultiPartParser
 
@@ -65,7 +65,7 @@ async def _multipart(content_type: str, body: bytes) -> FormParts:
 
     boundary = _parameter(content_type, "boundary")
     if not boundary:
-        raise InvalidInput("The form says no boundary.", hint="Let the client write the content type of the form.")
+        raise InvalidInput("The form has no boundary.", hint="Let the HTTP client set the form's content type.")
     headers = Headers({"content-type": f'{MULTIPART}; boundary="{boundary}"; charset=latin-1'})
     parts: FormParts = []
     try:
@@ -90,16 +90,16 @@ async def _file(upload: UploadFile) -> File | None:
     content = await upload.read()
     await asyncio.shield(upload.close())
     if not content and not upload.filename:
-        return None  # so browsers say that nothing was chosen
+        return None  # what browsers send when no file was chosen
     name = _text(upload.filename or "", "utf-8")
     try:
         return File(content, name=name, media_type=upload.content_type or "")
     except ValueError as error:
-        raise InvalidInput(f"The file {name[:80]!r} of the form cannot be taken: {error}.") from None
+        raise InvalidInput(f"The file {name[:80]!r} of the form is refused: {error}.") from None
 
 
 def _text(raw: str, charset: str) -> str:
-    """What the bytes say that `raw` holds one a character."""
+    """`raw`, decoded as latin-1 before, in its real charset."""
     try:
         return raw.encode("latin-1").decode(charset)
     except UnicodeDecodeError as error:
@@ -112,7 +112,7 @@ def _parameter(content_type: str, name: str) -> str:
 
 
 def _charset(name: str) -> str:
-    known = _CHARSETS.get(name.strip().lower() or "utf-8")
-    if known is None:
-        raise UnsupportedMediaType(f"A form in {name[:80]!r} is not taken here.", hint="Send it in UTF-8.")
-    return known
+    codec = _CHARSETS.get(name.strip().lower() or "utf-8")
+    if codec is None:
+        raise UnsupportedMediaType(f"The charset {name[:80]!r} of the form is not supported.", hint="Send it in UTF-8.")
+    return codec

@@ -1,7 +1,6 @@
-"""Notes the calls in flight where the agent can read them without this process's help; see `kaon.types.flight`.
+"""Records the calls in flight in a file that the agent can read without this process; see `kaon.types.flight`.
 
-Two small writes to mapped memory per call, together a quarter of a microsecond: a crash or a busy interpreter gives no
-notice, so the note must be there before.
+Two small writes to mapped memory per call, together a quarter of a microsecond: a crash gives no time to write them.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ class Flights:
     """The calls in flight of one replica. Used on the loop's thread only."""
 
     def __init__(self, path: Path | None = None) -> None:
-        """Note them in a new file at `path`; None: nowhere. Raises OSError."""
+        """Record them in a new file at `path`; None: nowhere. Raises OSError."""
         self._map = mmap.mmap(-1, SLOT.size) if path is None else _mapped(path)
         self._free = [] if path is None else [at * SLOT.size for at in reversed(range(SLOTS))]
 
     def begin(self, request_id: str, deadline: float) -> int | None:
-        """Note a call until `deadline`, `time.monotonic()`; what `end` is given. None: there is no slot."""
+        """Record a call until `deadline` (`time.monotonic()`). Returns its slot, for `end`; None: none is free."""
         if not self._free:
             return None
         at = self._free.pop()
@@ -34,7 +33,7 @@ class Flights:
         return at
 
     def end(self, at: int | None) -> None:
-        """The call is over."""
+        """Remove a call."""
         if at is not None:
             _clear(self._map, at, 0.0)
             self._free.append(at)
@@ -44,7 +43,7 @@ NOWHERE = Flights()
 
 
 def _mapped(path: Path) -> mmap.mmap:
-    """A new file, so that whoever maps an older one keeps that."""
+    """A new file: processes that have mapped the previous one keep it."""
     path.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:

@@ -41,11 +41,11 @@ def media_type(fields: Mapping[bytes, bytes]) -> str:
 async def arguments(
     lane: Lane, names: Mapping[str, str], scope: Mapping[str, Any], fields: Mapping[bytes, bytes], receive: Receive
 ) -> dict[str, Any]:
-    """What the request says, and its head and the answer's where the handler takes them.
+    """The handler's arguments from the request, with `Request` and `Response` where it takes them.
 
     Raises InvalidInput, UnsupportedMediaType or TooLarge, or Unavailable when the caller left.
     """
-    given = await _said(lane, names, scope, fields, receive)
+    given = await _read_arguments(lane, names, scope, fields, receive)
     signature = lane.signature
     if signature.request is not None:
         given[signature.request] = _request(scope, fields)
@@ -56,7 +56,7 @@ async def arguments(
 
 def _request(scope: Mapping[str, Any], fields: Mapping[bytes, bytes]) -> Request:
     peer = scope.get("client")
-    if peer is None:  # a unix socket, on which nobody but the edge can connect: it is believed
+    if peer is None:  # a unix socket, which only the edge can connect to: its header is trusted
         client = fields.get(b"x-forwarded-for", b"").decode("latin-1").rpartition(",")[2].strip()
     else:
         client = peer[0]
@@ -69,7 +69,7 @@ def _request(scope: Mapping[str, Any], fields: Mapping[bytes, bytes]) -> Request
     )
 
 
-async def _said(
+async def _read_arguments(
     lane: Lane, names: Mapping[str, str], scope: Mapping[str, Any], fields: Mapping[bytes, bytes], receive: Receive
 ) -> dict[str, Any]:
     signature, query = lane.signature, scope["query_string"]
@@ -90,7 +90,7 @@ async def _said(
 
 
 def _is_json_of_curl(fields: Mapping[bytes, bytes], body: bytes) -> bool:
-    """Whether it is JSON that curl's `-d` calls a form. A browser says where it comes from, and is not believed so."""
+    """Whether it is JSON that curl's `-d` sends as a form. Not from a browser, which sends `Origin`."""
     return b"origin" not in fields and b"sec-fetch-site" not in fields and body[:64].lstrip()[:1] in (b"{", b"[")
 
 
@@ -104,7 +104,7 @@ async def read_body(fields: Mapping[bytes, bytes], receive: Receive, most: int =
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise Unavailable("The caller went away.")
+            raise Unavailable("The caller disconnected.")
         pieces.append(message.get("body", b""))
         size += len(pieces[-1])
         if size > most:
@@ -117,16 +117,16 @@ def _too_large(most: int) -> TooLarge:
     return TooLarge(f"The body is larger than {most} bytes.", hint="Send it in pieces.")
 
 
-async def in_time(call: Call, work: Awaitable[Any]) -> Any:
-    """What `work` gives, or DeadlineExceeded when the call's caller has given up."""
+async def within_deadline(call: Call, work: Awaitable[Any]) -> Any:
+    """The result of `work`. Raises DeadlineExceeded at the call's deadline."""
     try:
-        async with asyncio.timeout(call.patience_s()):
+        async with asyncio.timeout(call.remaining_s()):
             return await work
     except TimeoutError:
         raise DeadlineExceeded("The request did not arrive in time.", hint="Send the body faster.") from None
 
 
-async def cancel_when_gone(call: Call, receive: Receive) -> None:
+async def cancel_on_disconnect(call: Call, receive: Receive) -> None:
     """Cancel the call when its caller disconnects."""
     while (await receive())["type"] != "http.disconnect":
         pass

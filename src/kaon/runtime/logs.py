@@ -1,9 +1,7 @@
-"""A replica's log lines: one JSON object a line, with the request it belongs to, for as long as the service says
-nothing else.
+"""A replica's log: one JSON object a line, with the request id, unless the service configures logging itself.
 
-A service that configures logging itself is obeyed. Our handler of the root logger is silent while another one writes to
-the standard streams, and `logging.basicConfig` finds none. The platform's own lines have a handler of their own, which
-nothing that a service configures takes away.
+Our handler of the root logger is silent while another one writes to the standard streams, and `logging.basicConfig`
+removes it. The platform's own lines have a separate handler, which the service's configuration does not affect.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ _OWN = ("kaon", "uvicorn")
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a record; exceptions tell of files below `code_dir` that were left out of the artifact."""
+    """One JSON object a record; exceptions mention files below `code_dir` that are not in the artifact."""
 
     def __init__(self, code_dir: Path | None = None) -> None:
         super().__init__()
@@ -45,18 +43,18 @@ class JsonLines(logging.Formatter):
         if isinstance(fields, dict):
             entry.update(fields)
         if record.exc_info and record.exc_info[1] is not None:
-            entry["exception"] = log.blot(self._told(record.exc_info[1]))
+            entry["exception"] = log.blot(self._traceback(record.exc_info[1]))
         return json.dumps(entry, ensure_ascii=False, default=str)
 
-    def _told(self, error: BaseException) -> str:
-        told = "".join(traceback.format_exception(error))
+    def _traceback(self, error: BaseException) -> str:
+        text = "".join(traceback.format_exception(error))
         if self._code_dir is not None:
-            told += missed.explanation(error, self._code_dir) + read_only(error, self._code_dir)
-        return told
+            text += missed.explanation(error, self._code_dir) + read_only(error, self._code_dir)
+        return text
 
 
 def read_only(error: BaseException, code_dir: Path) -> str:
-    """What to do about a write into the folder of the code, which is where a service runs; empty for other errors."""
+    """A hint for a write into the code's folder, the working directory; empty for other errors."""
     if not isinstance(error, OSError) or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
         return ""
     if not isinstance(error.filename, str) or not (code_dir / error.filename).resolve().is_relative_to(code_dir):
@@ -75,7 +73,7 @@ class Coloured(logging.Formatter):
 
 
 class _Default(logging.StreamHandler[Any]):
-    """Writes to standard error, unless the service has set a handler that does."""
+    """Writes to standard error, unless the service has a handler that does."""
 
     def handle(self, record: logging.LogRecord) -> bool:
         others = (other for other in logging.getLogger().handlers if other is not self)
@@ -104,7 +102,7 @@ def configure(level: str = "INFO", code_dir: Path | None = None) -> None:
     configure_root = logging.basicConfig
 
     def basic_config(**kwargs: Any) -> None:
-        root.removeHandler(default)  # it does nothing while the root logger has a handler
+        root.removeHandler(default)  # it does nothing when the root logger has a handler
         configure_root(**kwargs)
 
     basic_config.__doc__ = configure_root.__doc__
@@ -113,7 +111,7 @@ def configure(level: str = "INFO", code_dir: Path | None = None) -> None:
 
 
 def restore() -> None:
-    """Let the platform's loggers speak again after `logging.config.dictConfig`, which disables those that there are."""
+    """Enable the platform's loggers again after `logging.config.dictConfig`, which disables existing ones."""
     for name, logger in logging.Logger.manager.loggerDict.items():
         if name.partition(".")[0] in _OWN and isinstance(logger, logging.Logger):
             logger.disabled = False

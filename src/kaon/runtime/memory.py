@@ -1,7 +1,7 @@
-"""How much memory a replica uses: what would be free again if it ended, as its driver counts it against the limit.
+"""A replica's memory: what would be free if it ended, as its driver counts it against the limit.
 
-Anonymous and shared memory of the process and of the processes that it started; files in the page cache are not its
-own. Linux tells it in /proc; elsewhere nothing is known, and 0 is said.
+Anonymous and shared memory of the process and its descendants, without the page cache. Read from /proc; 0 on systems
+without it.
 """
 
 from __future__ import annotations
@@ -9,20 +9,20 @@ from __future__ import annotations
 import os
 
 EVERY_S = 5.0
-"""It is asked for every second, and looked at so often: a look opens a file for each thread, 0.2 ms for thirty."""
+"""The cache time: a reading opens a file for each thread, 0.2 ms for thirty, and is requested every second."""
 
 _OWN = (b"RssAnon:", b"RssShmem:")
 
 
 class MemoryMeter:
-    """Remembers the last look."""
+    """Caches the last reading."""
 
     def __init__(self) -> None:
         self._until_s = float("-inf")
         self._bytes = 0
 
     def read(self, now_s: float) -> int:
-        """Bytes, at most `EVERY_S` old; `now_s` is of a clock that never goes back."""
+        """Bytes, at most `EVERY_S` old; `now_s` is of a monotonic clock."""
         if now_s >= self._until_s:
             self._until_s = now_s + EVERY_S
             self._bytes = used()
@@ -30,7 +30,7 @@ class MemoryMeter:
 
 
 def used() -> int:
-    """Bytes that this process and its descendants use; 0 where nobody tells."""
+    """Bytes that this process and its descendants use; 0 without /proc."""
     todo, total = ["self"], 0
     while todo:
         process = todo.pop()
@@ -53,7 +53,7 @@ def _children(process: str) -> list[str]:
 
 
 def _read(file: str) -> bytes:
-    """By plain calls: this is in the way of the loop."""
+    """By plain system calls: this blocks the loop."""
     fd = os.open(file, os.O_RDONLY)
     try:
         return os.read(fd, 65_536)

@@ -1,7 +1,7 @@
-"""A replica's metrics in Prometheus' text format, made from the lanes' figures when somebody asks.
+"""A replica's metrics in Prometheus' text format, made from the lanes' figures at each scrape.
 
-prometheus-client is imported by the first scrape, not at start. What a service registers with its default registry
-is shown beside ours.
+prometheus-client is imported by the first scrape. Metrics in its default registry, such as the service's own, are
+included.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ METRICS: dict[str, ReplicaMetric] = {
 
 
 class _Collector:
-    """Reads a serving when it is collected."""
+    """Collects the metrics of a serving."""
 
     def __init__(self, serving: Serving) -> None:
         self._serving = serving
@@ -89,8 +89,8 @@ class _Collector:
         now, busy, waited = time.monotonic(), counter("kaon_busy_seconds_total"), histogram("kaon_queue_seconds")
         for lane in lanes:
             busy.add_metric([lane.name], lane.busy_s(now))
-            seen = lane.figures.queue_seconds
-            _add(waited, lane.name, seen, at_once=max(0, lane.began - seen.count))
+            queue = lane.figures.queue_seconds
+            _add(waited, lane.name, queue, at_once=max(0, lane.began - queue.count))
         yield from (busy, waited)
         rows, took = histogram("kaon_batch_rows"), histogram("kaon_batch_seconds")
         for lane in lanes:
@@ -101,7 +101,7 @@ class _Collector:
 
 
 def _add(family: HistogramMetricFamily, name: str, histogram: Histogram, at_once: int = 0) -> None:
-    """Add `histogram`, and `at_once` calls that took no time at all."""
+    """Add `histogram`, and `at_once` values of zero."""
     below = at_once
     buckets: list[tuple[str, float]] = []
     for bound, count in zip((*map(str, histogram.bounds), "+Inf"), histogram.counts, strict=True):

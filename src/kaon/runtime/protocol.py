@@ -1,12 +1,12 @@
-"""The fast path: plain JSON calls answered inside uvicorn's own protocol class.
+"""The fast path: plain JSON calls answered within uvicorn's protocol class.
 
-Of a request's cost by ASGI, most is its scope, messages and task. A call that comes whole, small and alone needs none
-of them: it is recognised when its headers are complete, and answered when its body is, with the door's checks and on
-the lane's slots like any other. Everything unusual goes to the parent unchanged: pipelined requests, upgrades, chunked
-or large bodies, `Expect`, HTTP/1.0, escaped paths, other media types, a client that does not read.
+Most of the cost of a request by ASGI is its scope, messages and task. A small call with a known length needs none of
+them: it is recognised when its headers are complete and answered when its body is, with the same checks and slots as
+any other. Everything else goes to the parent: pipelined requests, upgrades, chunked or large bodies, `Expect`,
+HTTP/1.0, escaped paths, other media types, a client that does not read.
 
-What the parent keeps per request (`cycle`) is kept here too, by a stand-in with the attributes that it looks at, so
-its pipelining, flow control, keep-alive and graceful shutdown go on working.
+The parent's state per request (`cycle`) is kept here too, by an object with the attributes that it reads, so that its
+pipelining, flow control, keep-alive and graceful shutdown work.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from kaon.errors import BadAnswer
 from kaon.runtime import bodies
-from kaon.runtime.answers import known, refusal
+from kaon.runtime.answers import problem_answer, public_error
 from kaon.runtime.call import Call
 from kaon.runtime.chunks import CHUNKS, Chunks
 from kaon.runtime.inputs import query_pairs
@@ -30,26 +30,26 @@ from kaon.runtime.serving import Serving
 from kaon.types.headers import check, is_media_type
 
 _MAX_LENGTH_DIGITS = 5
-"""Bodies of up to 99,999 bytes come this way."""
+"""The fast path takes bodies of up to 99,999 bytes."""
 _JSON = b"application/json"
 _MOST_HEADS = 256
 _PIPELINE = 16
-"""Requests that a caller may send ahead on one connection; behind them nothing is read."""
+"""Pipelined requests of one connection; with more, reading pauses."""
 
 
-class _Unheard:
-    """In the place of the event by which the parent wakes an ASGI app; no app waits here."""
+class _NoEvent:
+    """Replaces the event by which the parent wakes an ASGI app; there is no app."""
 
     def set(self) -> None: ...
 
 
-_unheard = _Unheard()
+_no_event = _NoEvent()
 
 
 class _Cycle:
-    """One request on the fast path, as the parent sees it."""
+    """One request on the fast path, with the attributes that the parent reads."""
 
-    message_event = _unheard
+    message_event = _no_event
     body = b""
     request_id = ""
     call: Call | None = None
@@ -60,7 +60,7 @@ class _Cycle:
         self.lane = lane
         self.fields = fields
         self.query = query
-        """The query string of a verb that has no body; None: the body speaks."""
+        """The query string of a verb without a body; None: the arguments are in the body."""
         self.keep_alive = keep_alive
 
 
@@ -70,36 +70,36 @@ class ReplicaProtocol(HttpToolsProtocol):
     def __init__(self, serving: Serving, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._serving = serving
-        self._door = serving.door
+        self._checks = serving.checks
         self._fast: _Cycle | None = None
         self._chunks: Chunks | None = None
-        """Of the request that an ASGI app answers now."""
+        """Of the request that an ASGI app is answering."""
         self._idle_since: float | None = None
-        self._slow: asyncio.TimerHandle | None = None
-        """Looks whether a body still comes."""
+        self._body_timer: asyncio.TimerHandle | None = None
+        """Checks that a body still arrives."""
         self.ws_protocol_class = partial(_socket_protocol, serving)  # type: ignore[assignment]
 
     # --- a request comes in ---
 
-    def _look_at_body(self, before: _Cycle | None, size: int) -> None:
-        """Refuse a request of whose body nothing came since the last look. One timer a connection, for all requests."""
-        self._slow = None
+    def _check_body(self, before: _Cycle | None, size: int) -> None:
+        """Refuse a request whose body did not grow since the last check. One timer a connection, for all requests."""
+        self._body_timer = None
         cycle = self._fast
         if cycle is None or cycle.call is not None:
             return
         if cycle is not before or len(cycle.body) != size:
-            self._slow = self.loop.call_later(bodies.PAUSE_S, self._look_at_body, cycle, len(cycle.body))
+            self._body_timer = self.loop.call_later(bodies.PAUSE_S, self._check_body, cycle, len(cycle.body))
             return
-        cycle.request_id = self._door.request_id(cycle.fields)
+        cycle.request_id = self._checks.request_id(cycle.fields)
         cycle.keep_alive = False
-        self._refuse(cycle, bodies.stopped())
+        self._refuse(cycle, bodies.body_stopped())
 
     def on_message_begin(self) -> None:
         self.url = b""
         self.headers = []
 
     def on_headers_complete(self) -> None:
-        cycle = self._recognised()
+        cycle = self._fast_cycle()
         if cycle is None:
             url, headers = self.url, self.headers
             super().on_message_begin()  # builds the scope, which the fast path does without
@@ -107,12 +107,12 @@ class ReplicaProtocol(HttpToolsProtocol):
             for name, value in headers:
                 super().on_header(name, value)
             super().on_headers_complete()
-            if len(self.pipeline) <= _PIPELINE:  # else it would not be seen that the caller is gone
+            if len(self.pipeline) <= _PIPELINE:  # else a disconnect would not be noticed
                 self.flow.resume_reading()
             return
         self._fast = self.cycle = cycle  # type: ignore[assignment]
-        if self._slow is None:
-            self._slow = self.loop.call_later(bodies.PAUSE_S, self._look_at_body, None, 0)
+        if self._body_timer is None:
+            self._body_timer = self.loop.call_later(bodies.PAUSE_S, self._check_body, None, 0)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers.append((name.lower(), value))
@@ -131,8 +131,8 @@ class ReplicaProtocol(HttpToolsProtocol):
         else:
             super().on_message_complete()
 
-    def _recognised(self) -> _Cycle | None:
-        """The request as a call of the fast path, or None when it is anything but plain."""
+    def _fast_cycle(self) -> _Cycle | None:
+        """The request as a call of the fast path; None when it must go through ASGI."""
         url, query = self.url, b""
         found = self._serving.fast.get(url)
         if found is None:
@@ -155,7 +155,7 @@ class ReplicaProtocol(HttpToolsProtocol):
             or b"expect" in fields
             or b"upgrade" in fields
             or b"content-encoding" in fields
-            or (b"origin" in fields and self._door.site is not None)
+            or (b"origin" in fields and self._checks.site is not None)
         ):
             return None
         if len(fields.get(b"content-length", b"")) > _MAX_LENGTH_DIGITS:
@@ -173,11 +173,11 @@ class ReplicaProtocol(HttpToolsProtocol):
     # --- it is answered ---
 
     def _begin(self, cycle: _Cycle) -> None:
-        door, lane, fields = self._door, cycle.lane, cycle.fields
-        cycle.request_id = request_id = door.request_id(fields)
+        checks, lane, fields = self._checks, cycle.lane, cycle.fields
+        cycle.request_id = request_id = checks.request_id(fields)
         try:
-            grant = door.check(fields, self.client)
-            cycle.call = call = door.call(lane, grant, fields, request_id)
+            grant = checks.check(fields, self.client)
+            cycle.call = call = checks.call(lane, grant, fields, request_id)
             if cycle.query is None:
                 call.arguments = lane.signature.from_json(cycle.body)
             else:
@@ -203,11 +203,13 @@ class ReplicaProtocol(HttpToolsProtocol):
         self._refuse(cycle, error)
 
     def _refuse(self, cycle: _Cycle, error: BaseException) -> None:
-        """Answer with a problem document; where not even that can be done, end the connection."""
-        if cycle.response_complete:  # it was written, and what came after failed
+        """Answer with a problem document, or end the connection if that fails."""
+        if cycle.response_complete:  # the failure came after the response was written
             return self.transport.abort()
         try:
-            answer = refusal(known(error, cycle.lane.name, cycle.request_id), cycle.request_id, cycle.fields)
+            answer = problem_answer(
+                public_error(error, cycle.lane.name, cycle.request_id), cycle.request_id, cycle.fields
+            )
             self._write(cycle, answer.status, answer.media_type.decode(), answer.body, answer.headers)
         except BaseException:
             self.transport.abort()
@@ -216,7 +218,7 @@ class ReplicaProtocol(HttpToolsProtocol):
     def _write(
         self, cycle: _Cycle, status: int, media_type: str, body: bytes, headers: tuple[tuple[bytes, bytes], ...] = ()
     ) -> None:
-        """Send the answer in one write, and do the parent's book-keeping for it. Raises when it cannot be said."""
+        """Send the response in one write, with the parent's bookkeeping. Raises for an invalid head."""
         call, now = cycle.call, time.monotonic()
         head = _heads.head(self.server_state.default_headers, status, media_type)
         if headers:
@@ -226,7 +228,7 @@ class ReplicaProtocol(HttpToolsProtocol):
         self._fast = None
         if cycle.disconnected:
             return
-        if not cycle.keep_alive or self._door.closing:
+        if not cycle.keep_alive or self._checks.closing:
             cycle.keep_alive = False
             headers = (*headers, CLOSE_HEADER)
         if headers:
@@ -249,8 +251,8 @@ class ReplicaProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._chunks is not None:
             self._chunks.lost()
-        if self._slow is not None:
-            self._slow.cancel()
+        if self._body_timer is not None:
+            self._body_timer.cancel()
         cycle = self._fast
         if cycle is not None:
             cycle.disconnected = True
@@ -270,7 +272,7 @@ class ReplicaProtocol(HttpToolsProtocol):
         self._answered(time.monotonic())
 
     def _answered(self, now: float) -> None:
-        """What the parent does after an answer, but for its timer."""
+        """The parent's bookkeeping after a response, without its timer."""
         if self.pipeline:
             super().on_response_complete()
             return
@@ -289,7 +291,7 @@ class ReplicaProtocol(HttpToolsProtocol):
     def timeout_keep_alive_handler(self) -> None:
         self.timeout_keep_alive_task = None
         if self._idle_since is None:
-            return  # at work; the next answer arms it again
+            return  # a request is running; its response starts the timer again
         left_s = self._idle_since + self.timeout_keep_alive - time.monotonic()
         if left_s > 0:
             self._arm(left_s)
@@ -298,14 +300,14 @@ class ReplicaProtocol(HttpToolsProtocol):
 
 
 def _socket_protocol(serving: Serving, **kwargs: Any) -> Any:
-    """The protocol of websockets, imported by the first of them."""
+    """The protocol of websockets, imported by the first one."""
     from kaon.runtime.socket_protocol import SocketProtocol
 
     return SocketProtocol(serving, **kwargs)
 
 
 class _Heads:
-    """The first lines of answers as bytes, kept for as long as the server's own headers (the date) stay the same."""
+    """The first lines of responses as bytes, cached as long as the server's own headers (the date) stay the same."""
 
     def __init__(self) -> None:
         self._defaults: list[tuple[bytes, bytes]] | None = None
@@ -318,10 +320,10 @@ class _Heads:
             self._heads.clear()
         head = self._heads.get((status, media_type))
         if head is None:
-            if len(self._heads) >= _MOST_HEADS:  # callers' files bring media types of any name
+            if len(self._heads) >= _MOST_HEADS:  # returned files may have any media type
                 self._heads.clear()
             if not is_media_type(media_type):
-                raise BadAnswer(f"The answer's media type is {media_type[:80]!r}, which no header can say.")
+                raise BadAnswer(f"The answer's media type {media_type[:80]!r} is not valid in a header.")
             lines = b"".join(b"%b: %b\r\n" % header for header in defaults)
             head = b"%b%bcontent-type: %b\r\n" % (STATUS_LINE[status], lines, media_type.encode("ascii"))
             self._heads[status, media_type] = head

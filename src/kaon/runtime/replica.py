@@ -1,8 +1,8 @@
-"""A replica's life: alive at once, loading, ready, draining, gone.
+"""A replica's life: loading, ready, draining, ended.
 
-The control socket answers from the first turn of the loop, which has a thread of its own, while the user's class is
-imported and constructed in the process's main thread. The public socket is bound from the start as well, and says 503
-until the service is ready, so that nobody is refused a connection.
+The loop has a thread of its own and serves the control socket from the start, while the user's class is imported and
+constructed in the main thread. The service socket is bound from the start as well and answers 503 until the service is
+ready, so that no connection is refused.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ from kaon.types.launch import EXIT_CONFIG, Launch
 from kaon.types.replica import Phase
 
 KEEP_ALIVE_S = 3600.0
-"""Longer than the edge keeps an idle connection: the side that sends requests must be the one that closes."""
+"""Longer than the edge's: the side that sends requests must be the one that closes idle connections."""
 QUIET_S = 0.3
-"""A draining replica that saw nothing for this long has nothing more to expect."""
-_LOOK_S = 0.05
+"""A draining replica ends after this long without requests."""
+_POLL_S = 0.05
 _HOOK_LIMIT_S = 10.0
 
 _log = logging.getLogger("kaon.runtime")
 
 
 class Replica:
-    """One process's replica. `run` is its whole life."""
+    """The replica of this process. `run` is its whole life."""
 
     def __init__(self, launch: Launch, main: MainThread, signals: Signals, clock: Clock | None = None) -> None:
         self._launch = launch
@@ -62,16 +62,16 @@ class Replica:
         self._stop = asyncio.Event()
         self._instance: Any = None
         self._home = Context()
-        """The context of the class's module and constructor, in which hooks run."""
+        """The context in which the class was imported and constructed; hooks run in it."""
 
     async def run(self) -> int:
-        """Live; the exit code. Raises OSError when a socket cannot be bound."""
+        """Serve until stopped; the exit code. Raises OSError when a socket cannot be bound."""
         began_at = time.monotonic()
         loop = asyncio.get_running_loop()
         self._signals.listen(loop, self._stop.set)
         flights = Flights(Path(self._launch.flights_file)) if self._launch.flights_file else NOWHERE
-        door = RequestChecks(AccessList(self._launch.access, self._clock), site_of(self._launch.service_address))
-        serving = Serving(door, loop, self._launch.prefix, flights)
+        checks = RequestChecks(AccessList(self._launch.access, self._clock), site_of(self._launch.service_address))
+        serving = Serving(checks, loop, self._launch.prefix, flights)
         serving.tune(self._launch.knobs)
         control = Control(serving, self._launch.cpus, self._launch.control_token)
         public = server(
@@ -109,7 +109,7 @@ class Replica:
             await asyncio.wait(tasks, timeout=2.0)
 
     async def _open(self, serving: Serving) -> int:
-        """Import, construct, run the start hooks, open the door; or the exit code of the reason why not."""
+        """Import, construct, run the start hooks, begin to serve; the exit code on failure, else 0."""
         forks.isolate((self._launch.service_address, self._launch.control_address), self._signals.reset_in_child)
         try:
             service, self._instance, self._home = await self._in_main(partial(_constructed, self._launch))
@@ -126,14 +126,14 @@ class Replica:
         return 0
 
     async def _drain(self, serving: Serving, public: Server) -> None:
-        """Serve what is in flight and what still arrives, until it is quiet or the time is over."""
-        serving.door.closing = True
+        """Serve what is in flight and still arrives, until there is nothing more or the time is over."""
+        serving.checks.closing = True
         began_at = time.monotonic()
         end_at = began_at + self._launch.drain_s
         _log.info("draining, %d in flight", serving.in_flight)
         answered, quiet_since = serving.answered, began_at
         while (now := time.monotonic()) < end_at and now - quiet_since < QUIET_S:
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_POLL_S)
             if serving.in_flight or serving.answered != answered:
                 answered, quiet_since = serving.answered, time.monotonic()
         public.config.timeout_graceful_shutdown = max(1, round(end_at - time.monotonic()))
@@ -145,7 +145,7 @@ class Replica:
         if serving.service is None:
             return
         if self._main.busy:
-            _log.warning("a handler still runs in the main thread: the hooks of the end are not called")
+            _log.warning("a handler still runs in the main thread: stop hooks are not called")
             return
         try:
             async with asyncio.timeout(_HOOK_LIMIT_S):
@@ -163,19 +163,19 @@ class Replica:
                 await self._in_main(partial(self._home.run, hook))
 
     def _in_main(self, work: Callable[[], Any]) -> Awaitable[Any]:
-        """What `work()` gives, done in the main thread, which may set signal handlers: ours come back after it."""
+        """The result of `work()` in the main thread. It may set signal handlers: ours are installed again after it."""
 
-        def settled() -> Any:
+        def run_work() -> Any:
             try:
                 return work()
             finally:
                 self._signals.install()
 
-        return in_thread(self._main, settled)
+        return in_thread(self._main, run_work)
 
 
 def _constructed(launch: Launch) -> tuple[Service, Any, Context]:
-    """The service, its instance, and the context that they have left. Raises ConfigError and what the class raises."""
+    """The service, its instance, and their context. Raises ConfigError, or what the class raises."""
     try:
         service = load(launch.entry, Path(launch.code_dir))
     except ConfigError:
@@ -195,18 +195,18 @@ def _constructed(launch: Launch) -> tuple[Service, Any, Context]:
 
 
 def in_thread(main: MainThread, work: Callable[[], Any]) -> Awaitable[Any]:
-    """What `work()` gives, done in the main thread, which ends with the process, come what may."""
-    answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    """The result of `work()` in the main thread."""
+    result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     def done(value: Any, error: BaseException | None) -> None:
-        if answer.done():
+        if result.done():
             return
         if error is None:
-            answer.set_result(value)
+            result.set_result(value)
         elif isinstance(error, Exception):
-            answer.set_exception(error)
+            result.set_exception(error)
         else:
-            answer.set_exception(RuntimeError(f"the service asked to exit: {error!r}"))
+            result.set_exception(RuntimeError(f"the service raised {error!r}"))
 
     main.run(work, done)
-    return answer
+    return result

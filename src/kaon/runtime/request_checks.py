@@ -1,4 +1,4 @@
-"""The door: everything that is checked before a call begins, said once for the fast path and for ASGI."""
+"""What is checked before a call begins, for the fast path and for ASGI."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _DEADLINE = context.DEADLINE_HEADER.encode()
 _LONGEST_ID = 128
 _SOON_S = 1.0
 WRONG_KEYS = 30
-"""Wrong keys that a replica takes in a minute from one address."""
+"""Wrong keys accepted from one address in a minute, before it is throttled."""
 
 
 class RequestChecks:
-    """Who comes in, until when, and under which request id."""
+    """Admits callers, and gives calls a deadline and a request id."""
 
-    def __init__(self, gate: AccessList, site: Site | None = None) -> None:
-        self.gate = gate
+    def __init__(self, access: AccessList, site: Site | None = None) -> None:
+        self.access = access
         self.site = site
-        """What browsers may ask; None: the edge stands before it."""
-        self._guesses = LoginThrottle(gate.clock, WRONG_KEYS)
-        self.shut = "the service is starting"
-        """Why nobody may come in; "" when open."""
+        """What browsers may ask; None behind the edge."""
+        self._throttle = LoginThrottle(access.clock, WRONG_KEYS)
+        self.not_ready = "the service is starting"
+        """Why no call is admitted; empty when open."""
         self.closing = False
-        """Whether connections are to be closed after their next answer."""
+        """Whether connections are closed after their next response."""
         self.refusals: frozenset[str] = frozenset()
         """Ids of requests that were in flight at crashes, by their first characters."""
         self._prefix = os.urandom(6).hex()
@@ -48,25 +48,25 @@ class RequestChecks:
         given = fields.get(_REQUEST_ID)
         if given and len(given) <= _LONGEST_ID:
             text = given.decode("latin-1")
-            if text.isascii() and text.isprintable():  # it becomes a header of the answer
+            if text.isascii() and text.isprintable():  # it becomes a response header
                 return text
         return f"{self._prefix}{next(self._count):06x}"
 
     def check(self, fields: dict[bytes, bytes], client: tuple[str, int] | None = None) -> Grant:
-        """Let the caller in, and say by which grant.
+        """The caller's grant.
 
         Raises Forbidden for another site's page, Unauthenticated, TooManyRequests after many wrong keys, and NotBegun.
         """
         if self.site is not None:
             self.site.check(fields)
         try:
-            grant = self.gate.check(fields.get(_AUTHORIZATION))
+            grant = self.access.check(fields.get(_AUTHORIZATION))
         except Unauthenticated:
             if _AUTHORIZATION in fields and (address := _address(fields, client)):
-                self._guesses.wrong(network(address))
+                self._throttle.wrong(network(address))
             raise
-        if self.shut:
-            raise NotBegun(f"Not ready: {self.shut}.", hint="Try again in a moment.", retry_after_s=_SOON_S)
+        if self.not_ready:
+            raise NotBegun(f"Not ready: {self.not_ready}.", hint="Try again in a moment.", retry_after_s=_SOON_S)
         return grant
 
     def check_handshake(self, fields: dict[bytes, bytes], client: tuple[str, int] | None = None) -> Grant:
@@ -75,7 +75,7 @@ class RequestChecks:
             check_origin(fields)
         return self.check(fields, client)
 
-    def screen(self, request_id: str) -> None:
+    def refuse_poison(self, request_id: str) -> None:
         """Raise PoisonRequest for a request that was in flight when replicas crashed."""
         if request_id[:ID_LENGTH] in self.refusals:
             raise PoisonRequest(
@@ -84,19 +84,19 @@ class RequestChecks:
             )
 
     def call(self, lane: Lane, grant: Grant, fields: dict[bytes, bytes], request_id: str) -> Call:
-        """A call of a caller that was let in. Raises InvalidInput for a deadline that is none, and as `screen`."""
+        """A call of an admitted caller. Raises InvalidInput for an invalid timeout header, and PoisonRequest."""
         if self.refusals:
-            self.screen(request_id)
+            self.refuse_poison(request_id)
         timeout_s = lane.timeout_s
-        asked = fields.get(_DEADLINE)
-        if asked is not None:
-            asked_s = _seconds(asked)
-            timeout_s = asked_s if timeout_s is None else min(timeout_s, asked_s)
+        header = fields.get(_DEADLINE)
+        if header is not None:
+            requested_s = _seconds(header)
+            timeout_s = requested_s if timeout_s is None else min(timeout_s, requested_s)
         return Call(lane, grant, request_id, timeout_s)
 
 
 def _address(fields: dict[bytes, bytes], client: tuple[str, int] | None) -> str:
-    """The caller's address: the connection's, and behind the edge the one that the edge saw; '': it is of this host."""
+    """The caller's address: of the connection, or behind the edge as the edge reports it; empty: this host."""
     if client is not None:
         return client[0]
     return fields.get(b"x-forwarded-for", b"").rpartition(b",")[2].strip().decode("latin-1")
@@ -109,6 +109,6 @@ def _seconds(text: bytes) -> float:
         value = math.nan
     if not 0 < value < math.inf:
         raise InvalidInput(
-            "The header X-Request-Timeout is not a number of seconds above zero.", hint="Write it like '2.5'."
+            "The header X-Request-Timeout is not a positive number of seconds.", hint="Write it like '2.5'."
         )
     return value

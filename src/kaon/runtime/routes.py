@@ -1,7 +1,7 @@
 """From method and path to a lane: a dictionary for plain paths, patterns for those with names in braces.
 
-Paths are matched as they were sent, segment by segment, and decoded after that: a slash that was escaped (`%2F`) is
-part of a name and no border. A slash at the end is no segment, for any verb and without a redirect.
+Raw paths are split into segments before they are decoded: an escaped slash (`%2F`) is part of a segment. A trailing
+slash is ignored, for any verb and without a redirect.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kaon.runtime.lane import Lane
 from kaon.types.service import EndpointKind
 
 DOCUMENTS = ("/docs", "/openapi.json")
-"""Paths at which every service describes itself."""
+"""Paths of every service's own description."""
 
 Segments = tuple[str, ...]
 
@@ -28,11 +28,11 @@ class Pattern:
     verb: str
     segments: Segments
     names: Segments
-    """The name that stands in each segment; empty: the segment itself does."""
+    """Per segment its parameter's name; empty for a literal segment."""
     lane: Lane
 
     def match(self, segments: Segments) -> dict[str, str] | None:
-        """What the names say in a path, or None when it is another one."""
+        """The path's parameters, or None when it does not match."""
         if len(segments) != len(self.segments):
             return None
         found: dict[str, str] = {}
@@ -46,13 +46,13 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Routes:
-    """Where a request goes."""
+    """The routes of a service."""
 
     plain: dict[tuple[str, Segments], Lane] = field(default_factory=dict)
     patterns: tuple[Pattern, ...] = ()
 
     def find(self, method: str, path: str) -> tuple[Lane, dict[str, str]]:
-        """The lane and what the path's names say; `path` is as it was sent.
+        """The lane, and the parameters of `path`, a raw path.
 
         Raises NotFound, MethodNotAllowed, or InvalidInput for a path that is not UTF-8.
         """
@@ -68,9 +68,9 @@ class Routes:
         raise self._missing(path)
 
     def verbs(self, path: str) -> tuple[str, ...]:
-        """The verbs that the endpoints at `path` take, in order; none: there is no endpoint.
+        """The verbs of the endpoints at `path`, sorted; none without an endpoint.
 
-        A websocket takes no verb. Where there is nothing else, OPTIONS stands alone.
+        A websocket has no verb: alone, it gives OPTIONS.
         """
         if path in DOCUMENTS:
             return ("GET",)
@@ -80,15 +80,15 @@ class Routes:
 
     def _at(self, path: str) -> list[Lane]:
         segments = _segments(path)
-        lanes = [lane for (_, known), lane in self.plain.items() if known == segments]
+        lanes = [lane for (_, path_segments), lane in self.plain.items() if path_segments == segments]
         return lanes + [pattern.lane for pattern in self.patterns if pattern.match(segments) is not None]
 
     def _missing(self, path: str) -> KaonError:
         if verbs := self.verbs(path):
-            error = MethodNotAllowed("This path does not take that method.", hint=f"Use {' or '.join(verbs)}.")
+            error = MethodNotAllowed("This path does not support the method.", hint=f"Use {' or '.join(verbs)}.")
             error.allow = verbs
             return error
-        return NotFound("There is no such endpoint.", hint="The deployment's /docs page lists what there is.")
+        return NotFound("There is no such endpoint.", hint="See the endpoints on the deployment's /docs page.")
 
 
 def routes(lanes: Iterable[Lane]) -> Routes:
@@ -107,7 +107,7 @@ def routes(lanes: Iterable[Lane]) -> Routes:
 
 
 def path_of(scope: AsgiScope) -> str:
-    """The path of a request as it was sent."""
+    """The raw path of a request."""
     raw: bytes | None = scope.get("raw_path")
     return scope["path"] if raw is None else raw.decode("latin-1")
 

@@ -1,4 +1,4 @@
-"""The rows of a batch: cut from calls, joined for the handler, and put together again for each caller."""
+"""The rows of a batch: split from calls, joined for the handler, and reassembled for each caller."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kaon.runtime.call import Call
 
 
 class SplitCall:
-    """A call of a batched endpoint, and the answers of its parts so far. One part, unless it was too large."""
+    """A call of a batched endpoint, and the results of its parts so far. It has one part unless it is too large."""
 
     __slots__ = ("_answers", "_left", "call")
 
@@ -20,7 +20,7 @@ class SplitCall:
         self.call = call
         self._left = call.rows
         self._answers: dict[int, Any] = {}
-        """By the row at which the part begins."""
+        """By the part's first row."""
 
     def answer(self, part: RowSlice, outcome: Any) -> None:
         """`outcome` is the part's results, or the error that fails the call. Never raises."""
@@ -34,12 +34,12 @@ class SplitCall:
             if self._left == 0:
                 single = len(self._answers) == 1
                 self.call.end(outcome if single else [row for at in sorted(self._answers) for row in self._answers[at]])
-        except BaseException as error:  # of the results' own methods
+        except BaseException as error:  # raised by the results' own methods
             self.call.end(None, error)
 
 
 class RowSlice:
-    """Rows `start` to `stop` of one call: what a batch is made of."""
+    """Rows `start` to `stop` of one call."""
 
     __slots__ = ("call", "rows", "start", "whole")
 
@@ -50,7 +50,7 @@ class RowSlice:
         self.rows = stop - start
 
     def cut(self, most: int) -> list[RowSlice]:
-        """Its rows as parts of at most `most` rows, in order: itself, when it is no larger."""
+        """Its rows as parts of at most `most` rows, in order; itself if it is not larger."""
         if self.rows <= most:
             return [self]
         return [RowSlice(self.whole, self.start + start, self.start + stop) for start, stop in parts(self.rows, most)]
@@ -61,11 +61,11 @@ class RowSlice:
             return None
         for row, result in enumerate(results):
             if isinstance(result, ItemError):
-                return self.told(result, row)
+                return self.with_caller_row(result, row)
         return None
 
-    def told(self, error: ItemError, row: int | None) -> ItemError:
-        """`error` as the caller should read it: with the place in the caller's own rows, when there are many."""
+    def with_caller_row(self, error: ItemError, row: int | None) -> ItemError:
+        """`error` with the index in the caller's own rows, when there are several."""
         if row is None or self.call.rows == 1:
             return error
         place = self.start + row
@@ -73,8 +73,8 @@ class RowSlice:
         return ItemError(f"Row {place}: {error.cause}", index=place, hint=error.hint, errors=error.errors or where)
 
 
-def fitting(found: Sequence[RowSlice]) -> list[list[RowSlice]]:
-    """Parts that can be joined, together: those whose callers gave the same parameters, and arrays of one kind."""
+def joinable(found: Sequence[RowSlice]) -> list[list[RowSlice]]:
+    """Groups of parts that can be joined: with the same parameters, and arrays of the same shape and dtype."""
     groups: dict[frozenset[tuple[str, Any]], list[RowSlice]] = {}
     for part in found:
         key = frozenset((name, _kind(value)) for name, value in part.call.arguments.items())
@@ -83,7 +83,7 @@ def fitting(found: Sequence[RowSlice]) -> list[list[RowSlice]]:
 
 
 def _kind(value: Any) -> Any:
-    """What two arrays must have in common to be joined without one changing the other; None: it is no array."""
+    """Row shape and dtype, which arrays must share to be joined; None: not an array."""
     numpy = sys.modules.get("numpy")
     if numpy is None or not isinstance(value, numpy.ndarray):
         return None

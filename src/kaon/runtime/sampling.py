@@ -1,8 +1,7 @@
-"""Answers kept for a while, so that two revisions' can be compared; only while somebody asks for it.
+"""Answers kept for a while, on request, to compare two revisions.
 
-Which calls are kept is decided by the hash of the request id, so that replicas on both sides keep the same ones.
-Of an answer its digest and its beginning are kept, never the body. All of it is bounded by bytes, in memory only, and
-told on the control socket alone.
+Calls are chosen by the hash of the request id, so that replicas of both revisions keep the same ones. Of an answer its
+digest and its beginning are kept, never the body; bounded by bytes, in memory, readable on the control socket only.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ from kaon.types.shadow import Kept, KeptAnswers, Sampling
 
 HEAD_BYTES = 4096
 KEPT_BYTES = 2 * 2**20
-_TOLD_BYTES = 512 * 1024
+_ANSWER_BYTES = 512 * 1024
 _OTHER_BYTES = 400
-"""What an answer takes beside its beginning: ids, digest, objects."""
+"""The size of a kept answer without its beginning: ids, digest, objects."""
 
 
 class Sampler:
@@ -31,12 +30,12 @@ class Sampler:
         self.renew(sampling)
 
     def renew(self, sampling: Sampling) -> None:
-        """Go on, with this share, for so long."""
+        """Keep that share of answers, for that time from now."""
         self._below = round(sampling.share * 2**32)
         self._until = time.monotonic() + sampling.for_s
 
-    def note(self, request_id: str, endpoint: str, status: int, media_type: str, body: bytes) -> bool:
-        """Keep an answer, when its call is one of the share; whether this sampler is still wanted."""
+    def add(self, request_id: str, endpoint: str, status: int, media_type: str, body: bytes) -> bool:
+        """Keep an answer if its call is one of the share. Returns False when the sampling has expired."""
         if zlib.crc32(request_id.encode("latin-1", "replace")) < self._below:
             is_json = "json" in media_type
             kept = Kept(
@@ -52,24 +51,24 @@ class Sampler:
             self._bytes += _size(kept)
             while self._bytes > KEPT_BYTES:
                 self._bytes -= _size(self._kept.popleft()[1])
-        return not self.over
+        return not self.expired
 
     @property
-    def over(self) -> bool:
-        """Whether nobody asked for it any more."""
+    def expired(self) -> bool:
+        """Whether its time is over."""
         return time.monotonic() >= self._until
 
     def after(self, number: int) -> KeptAnswers:
-        """The answers after that number, oldest first, as many as fit into one answer."""
+        """The answers after that number, oldest first, as many as fit into one response."""
         if number > self._count:
-            number = 0  # of a sampler before this one
+            number = 0  # a number of a previous sampler
         size, until = 0, number
         found: list[Kept] = []
         for count, kept in self._kept:
             if count <= number:
                 continue
             size += _size(kept)
-            if found and size > _TOLD_BYTES:
+            if found and size > _ANSWER_BYTES:
                 break
             found.append(kept)
             until = count

@@ -1,4 +1,4 @@
-"""uvicorn, as a replica runs it: on a socket that is bound before anything else, under our own signals."""
+"""uvicorn as a replica runs it: on a socket that is bound already, without its own signal handlers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BACKLOG = 2048
 
 
 class Server(uvicorn.Server):
-    """A uvicorn server that leaves signals to the replica. End it by `should_exit = True`."""
+    """A uvicorn server without signal handlers. Set `should_exit = True` to end it."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -60,7 +60,7 @@ def bound(address: str) -> socket.socket:
 
 
 def _websockets(**kwargs: Any) -> Any:
-    """Uvicorn's websocket protocol, imported by the first websocket."""
+    """Uvicorn's websocket protocol, imported by the first one."""
     from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
     return WebSocketsSansIOProtocol(**kwargs)

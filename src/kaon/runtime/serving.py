@@ -1,4 +1,4 @@
-"""What a replica serves: the lanes of a constructed service, its routes, its mounted apps and its documents."""
+"""What a replica serves: the lanes, routes, mounted apps and documents of a constructed service."""
 
 from __future__ import annotations
 
@@ -30,30 +30,30 @@ from kaon.types.shadow import Sampling
 
 
 class Serving:
-    """The state that both ways in, fast path and ASGI, work on. Empty, and its door shut, until `open`."""
+    """The state that the fast path and ASGI share. It admits no calls until `open`."""
 
     def __init__(
-        self, door: RequestChecks, loop: asyncio.AbstractEventLoop, prefix: str = "/", flights: Flights = NOWHERE
+        self, checks: RequestChecks, loop: asyncio.AbstractEventLoop, prefix: str = "/", flights: Flights = NOWHERE
     ) -> None:
-        self.door = door
+        self.checks = checks
         self.loop = loop
         self.flights = flights
-        """Where calls in flight are noted."""
-        self.lasting = LongCalls(door.gate, loop)
+        """Where calls in flight are recorded."""
+        self.long_calls = LongCalls(checks.access, loop)
         self.service: Service | None = None
         self.lanes: tuple[Lane, ...] = ()
         self.routes = Routes()
         self.fast: dict[bytes, tuple[bytes, Lane]] = {}
-        """Path -> method and lane of the endpoints that the fast path answers."""
+        """Path -> method and lane of the endpoints on the fast path."""
         self.mounts = Mounts({})
         self.others = EndpointFigures()
-        """Of requests that reach no endpoint: refused at the door, documents, mounted apps."""
-        self.elsewhere = 0
+        """Of requests without an endpoint: refused ones, documents, mounted apps."""
+        self.in_mounts = 0
         """Requests in flight in mounted apps."""
         self.sampler: Sampler | None = None
-        """Keeps answers while a shadow is compared; None: as always."""
+        """Keeps answers while a shadow is compared, else None."""
         self.new_context: Callable[[], Context] = Context
-        """Makes the context of a request: a copy of what the class's module and constructor left."""
+        """Makes the context of a request: a copy of the context in which the class was constructed."""
         self._knobs = AS_THE_CLASS_SAYS.named()
         self._prefix = prefix
         self._stepper: Stepper | None = None
@@ -67,8 +67,8 @@ class Serving:
         home: Context | None = None,
         main: Worker | None = None,
     ) -> None:
-        """Begin to serve. `mounts`: the service's mounted apps, started. Each request has a copy of `home`, or of the
-        caller's context now; `main` runs the sync handlers that run one at a time."""
+        """Begin to serve. `mounts`: the service's mounted apps, started. Each request gets a copy of `home`, by default
+        the current context; `main` runs the sync handlers with `concurrency=1`."""
         stepper = self._stepper = Stepper(self.loop)
         self.service = service
         self.new_context = context.copies(home or copy_context())
@@ -80,10 +80,10 @@ class Serving:
         self.routes = routes(self.lanes)
         self.fast = _fast(self.lanes)
         self.mounts = mounts or Mounts(service.mounted(instance))
-        self.door.shut = ""
+        self.checks.not_ready = ""
 
     def tune(self, knobs: Knobs) -> None:
-        """Let `knobs` be in force, now and when it opens."""
+        """Apply `knobs`, now or when it opens."""
         self._knobs = knobs.named()
         for lane in self.lanes:
             lane.tune(knobs)
@@ -101,7 +101,7 @@ class Serving:
     @property
     def in_flight(self) -> int:
         """Requests that are not answered yet."""
-        return sum(lane.in_flight for lane in self.lanes) + self.elsewhere
+        return sum(lane.in_flight for lane in self.lanes) + self.in_mounts
 
     @property
     def queued(self) -> int:
@@ -110,11 +110,11 @@ class Serving:
 
     @property
     def answered(self) -> int:
-        """Requests that were answered, ever."""
+        """Requests answered since the start."""
         return sum(sum(figures.codes.values()) for figures in self.figures)
 
     def max_message_bytes(self, path: str) -> int:
-        """How large a message a websocket at `path`, as it was sent, may send."""
+        """The limit on messages of a websocket at `path`, a raw path."""
         with contextlib.suppress(KaonError):
             return self.routes.find("GET", path)[0].spec.max_message_bytes
         return MAX_MESSAGE_BYTES
@@ -128,7 +128,7 @@ class Serving:
         return self._openapi
 
     def sample(self, sampling: Sampling) -> None:
-        """Keep answers of that share of calls from now on; of none with a share of 0."""
+        """Keep answers of that share of calls from now on; with a share of 0 stop."""
         if sampling.share == 0:
             self.sampler = None
         elif self.sampler is None:
@@ -139,19 +139,19 @@ class Serving:
             self.loop.call_later(sampling.for_s + 0.1, self._forget_answers)
 
     def _forget_answers(self) -> None:
-        """Keep none when nobody asked for it any more, also where no call comes in."""
-        if self.sampler is not None and self.sampler.over:
+        """Drop the sampler when it has expired, also when no call comes in."""
+        if self.sampler is not None and self.sampler.expired:
             self.sampler = None
 
     def keep(self, request_id: str, endpoint: str, status: int, media_type: str, body: bytes) -> None:
-        """Show an answer to the sampler; the caller has looked that there is one."""
-        if self.sampler is not None and not self.sampler.note(request_id, endpoint, status, media_type, body):
+        """Give an answer to the sampler. Callers check before that there is one."""
+        if self.sampler is not None and not self.sampler.add(request_id, endpoint, status, media_type, body):
             self.sampler = None
 
     def close(self) -> None:
-        """Let go of threads and tasks. Call when quiet."""
-        self.door.shut = "the service has stopped"
-        self.lasting.close()
+        """Release threads and tasks."""
+        self.checks.not_ready = "the service has stopped"
+        self.long_calls.close()
         for lane in self.lanes:
             lane.close()
         if self._stepper is not None:
@@ -173,10 +173,8 @@ def lane_of(
 
 
 def _fast(lanes: Iterable[Lane]) -> dict[bytes, tuple[bytes, Lane]]:
-    """Calls at plain paths, with a slash at the end or without. Where two verbs share a path, ASGI tells them apart.
-
-    An endpoint with a limit of its own on bodies, or one that reads the request's head, is left to ASGI too.
-    """
+    """Calls at paths without parameters, with or without a trailing slash. Paths that two verbs share, endpoints with a
+    body limit and those that take the request's or the response's head go through ASGI."""
     found: dict[bytes, tuple[bytes, Lane]] = {}
     shared: set[bytes] = set()
     for lane in lanes:

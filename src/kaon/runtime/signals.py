@@ -1,9 +1,9 @@
-"""Signals that ask a replica to stop, told to its loop, which does not run in the main thread.
+"""Passes signals that stop a replica to its loop, which does not run in the main thread.
 
-Python runs its signal handlers in the main thread, between two instructions: not while that is in native code. So
-the loop listens to the wakeup descriptor, which the interpreter's own C handler writes to at once. A service may set
-handlers of its own, or run a loop of its own in the main thread, which takes the wakeup descriptor over: while it
-does, our Python handler tells the loop. When the main thread comes back, everything is put in its place again.
+Python runs signal handlers in the main thread, between two instructions: not while it is in native code. So the loop
+reads the wakeup descriptor, which the interpreter's C handler writes to at once. A service may set handlers of its own,
+or run a loop in the main thread, which takes over the wakeup descriptor: then our Python handler writes to the loop's
+socket. When the main thread returns, handlers and descriptor are installed again.
 """
 
 from __future__ import annotations
@@ -17,38 +17,38 @@ from collections.abc import Callable
 from types import FrameType
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
-"""Signals by which a replica is asked to stop."""
+"""Signals that stop a replica."""
 
 _WAKE_S = 1.0
 
 
 class Signals:
-    """The way of `STOPPING` to a loop. Make it in the main thread."""
+    """Delivers `STOPPING` to a loop. Construct it in the main thread."""
 
     def __init__(self) -> None:
-        self._heard, self._told = socket.socketpair()
-        for end in (self._heard, self._told):
+        self._reader, self._writer = socket.socketpair()
+        for end in (self._reader, self._writer):
             end.setblocking(False)
-        self._wakeup = self._told.fileno()
+        self._wakeup = self._writer.fileno()
         self._wake_at = 0.0
         self.install()
 
     def install(self) -> None:
-        """Take the signals, whoever took them since. In the main thread."""
+        """Set handlers and wakeup descriptor, whatever replaced them. In the main thread."""
         signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
         for number in STOPPING:
             signal.signal(number, self._handle)
 
     def wake(self) -> None:
-        """Take the wakeup descriptor only, and at most every `_WAKE_S`: it is called after each handler, and the system
-        calls double what a short one costs. Until then our Python handler tells the loop."""
+        """Set the wakeup descriptor only, at most every `_WAKE_S`: it is called after each handler, and the system call
+        would double the cost of a short one. Meanwhile our Python handler works."""
         now = time.monotonic()
         if now >= self._wake_at:
             self._wake_at = now + _WAKE_S
             signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
 
     def reset_in_child(self) -> None:
-        """Give the signals their default meaning in a forked child, where nothing of ours may hear them."""
+        """Restore the default actions in a forked child."""
         wakeup = signal.set_wakeup_fd(-1)
         if wakeup not in (-1, self._wakeup):
             signal.set_wakeup_fd(wakeup)  # of a loop that the service runs itself
@@ -57,14 +57,14 @@ class Signals:
                 signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
     def listen(self, loop: asyncio.AbstractEventLoop, stop: Callable[[], object]) -> None:
-        """Call `stop` on `loop` for each of the signals, those that came before included."""
-        loop.add_reader(self._heard.fileno(), self._hear, stop)
+        """Call `stop` on `loop` for each signal, including those received before."""
+        loop.add_reader(self._reader.fileno(), self._receive, stop)
 
-    def _hear(self, stop: Callable[[], object]) -> None:
+    def _receive(self, stop: Callable[[], object]) -> None:
         with contextlib.suppress(BlockingIOError):
-            if any(number in STOPPING for number in self._heard.recv(4096)):
+            if any(number in STOPPING for number in self._reader.recv(4096)):
                 stop()
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         with contextlib.suppress(OSError):
-            self._told.send(bytes((number,)))
+            self._writer.send(bytes((number,)))

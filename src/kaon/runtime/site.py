@@ -1,8 +1,8 @@
-"""What browsers may ask of a replica that they reach without an edge before it, as in `kaon dev`.
+"""Limits what browsers may request of a replica without an edge in front of it, as in `kaon dev`.
 
-A page anywhere on the web can let a browser send requests to this machine: under a name of its own that it lets point
-here (the `Host` says so), or across origins (the `Origin` says so). Neither is taken. Programs that are no browsers
-send no `Origin`, and any name of this machine as the host.
+Any page on the web can make a browser send requests to this machine: under a host name that resolves to it (seen by
+`Host`), or across origins (seen by `Origin`). Both are refused. Other programs send no `Origin`, and as the host any
+name of this machine.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ class Site:
 
     def __init__(self, host: str) -> None:
         self._host = host.strip("[]").lower()
-        """The host that it was told to listen at."""
-        self._known: bytes | None = None
-        """The header of the last request whose host was ours: most requests say the same one."""
+        """The host that it listens on."""
+        self._checked_host: bytes | None = None
+        """The last accepted `Host` header: most requests repeat it."""
 
     def check(self, fields: Mapping[bytes, bytes]) -> None:
-        """Raises Forbidden for a request that another site's page may have caused."""
+        """Raises Forbidden for a request that may come from another site's page."""
         host = fields.get(b"host")
-        if host != self._known:
+        if host != self._checked_host:
             if host is not None and not self._is_ours(_name(host)):
                 raise Forbidden(f"This service is not at {host[:80].decode('latin-1')!r}.", hint=_HINT)
-            self._known = host
+            self._checked_host = host
         origin = fields.get(b"origin")
-        if origin is not None and origin.partition(b"://")[2] != host and not self.allows(origin):
+        if origin is not None and origin.partition(b"://")[2] != host and not self.is_local(origin):
             raise Forbidden(
                 f"Pages of {origin[:80].decode('latin-1')!r} may not call this service.",
                 hint="Open the page from this machine, or allow its origin by `cors` where the service is deployed.",
@@ -43,14 +43,14 @@ class Site:
     def _is_ours(self, name: str) -> bool:
         return name == self._host or _is_loopback(name) or _is_address(name)
 
-    def allows(self, origin: bytes) -> bool:
-        """Whether pages of another origin may call: those of this machine."""
+    def is_local(self, origin: bytes) -> bool:
+        """Whether an origin is a page of this machine: such pages may call."""
         name = _name(origin.partition(b"://")[2]) if origin.startswith((b"http://", b"https://")) else ""
         return _is_loopback(name)
 
 
 def _name(host: bytes) -> str:
-    """The name or address in `host`, without its port; empty when it is none."""
+    """The name or address in `host`, without its port; empty when invalid."""
     found = _HOST.fullmatch(host)
     return (found[1] or found[2]).decode("ascii").lower().rstrip(".") if found else ""
 
@@ -62,7 +62,7 @@ def _is_loopback(name: str) -> bool:
 
 
 def _is_address(name: str) -> bool:
-    """Whether it is an IP address: no other site can have it as its name."""
+    """Whether it is an IP address, which no other site can have as its name."""
     try:
         ipaddress.ip_address(name)
     except ValueError:
@@ -71,5 +71,5 @@ def _is_address(name: str) -> bool:
 
 
 def site_of(address: str) -> Site | None:
-    """The site of a replica that listens at that address; None on a unix socket, where only the edge can connect."""
+    """The site of a replica that listens on `address`; None for a unix socket, which only the edge connects to."""
     return None if address.startswith("unix:") else Site(address.rpartition(":")[0])

@@ -1,8 +1,8 @@
-"""uvicorn's WebSocket protocol, with a limit per endpoint, and with word for the handler when its caller is gone.
+"""uvicorn's WebSocket protocol with a message limit per endpoint, and a callback when the connection is lost.
 
-Two things differ from the parent beside that: whoever sends a message that is too large is told so before the
-connection ends (closing while data comes in would reset it, and the close frame would be lost), and a caller whose pong
-waits behind a message that the handler has not taken yet is not thought dead.
+Two more differences: the sender of a message that is too large gets a close frame (closing while data arrives would
+reset the connection and lose the frame), and a caller is not disconnected for a missing pong that waits behind a
+message which the handler has not received yet.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from websockets.http11 import Request
 from kaon.runtime.serving import Serving
 
 CONNECTION = "kaon.connection"
-"""The name of this object among a scope's extensions."""
+"""Its name in a scope's extensions."""
 _LINGER_S = 1.0
-"""How long what a caller still sends is read and dropped after the connection has failed."""
+"""How long incoming data is read and dropped after the connection has failed."""
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
@@ -28,7 +28,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         super().__init__(**kwargs)
         self._serving = serving
         self.on_lost: Callable[[], object] | None = None
-        """Called when the connection is gone."""
+        """Called when the connection is lost."""
 
     def abort(self) -> None:
         """End the connection now."""

@@ -1,7 +1,7 @@
-"""Serving a websocket endpoint: same door, same slots; in flight until the talk ends.
+"""Serving a websocket endpoint, with the same checks and slots as a call; in flight until the connection closes.
 
-It ends with its caller: a handler learns by `receive` that the caller is gone, and is stopped when it goes on for
-`GONE_S` after that. And it ends with the key: then the connection is closed at once, whatever the handler does.
+When the caller disconnects, `receive` reports it to the handler, which is cancelled if it runs for `GONE_S` after that.
+When the key becomes invalid, the connection is closed at once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from kaon.errors import KaonError, NotFound
-from kaon.runtime.answers import interrupted, known, refusal
+from kaon.runtime.answers import interrupted, problem_answer, public_error
 from kaon.runtime.asgi import AsgiScope, Message, Receive, Send, run_app
 from kaon.runtime.call import Call
 from kaon.runtime.handshake import answered_protocol, with_key, without_key
@@ -32,32 +32,32 @@ from kaon.types.key import Grant
 _log = logging.getLogger("kaon.runtime")
 _GOING_AWAY, _INTERNAL, _POLICY = 1001, 1011, 1008
 _CLOSE_S = 1.0
-"""How long a caller that does not read may delay the close frame."""
+"""How long sending the close frame may take."""
 _LONGEST_REASON = 120
 
 
 async def serve_socket(serving: Serving, scope: AsgiScope, receive: Receive, send: Send) -> None:
-    """Let the handler talk, or refuse the handshake with a problem document."""
+    """Run the handler, or refuse the handshake with a problem document."""
     protocols = scope["subprotocols"]
     fields = with_key(dict(scope["headers"]) | {b"sec-websocket-protocol": ", ".join(protocols).encode("latin-1")})
-    request_id = serving.door.request_id(fields)
+    request_id = serving.checks.request_id(fields)
     scope, send = without_key(scope), _checked(send, answered_protocol(protocols))
     try:
-        grant = serving.door.check_handshake(fields, scope.get("client"))
-        serving.door.screen(request_id)
+        grant = serving.checks.check_handshake(fields, scope.get("client"))
+        serving.checks.refuse_poison(request_id)
         mounted = serving.mounts.find(scope["path"])
-        talk = None if mounted else _talk(serving, grant, fields, request_id, scope, receive, send)
+        socket_call = None if mounted else _socket_call(serving, grant, fields, request_id, scope, receive, send)
     except KaonError as error:
         await _refuse(error, request_id, scope, send)
         serving.others.answered(error.status, 0.0)
         return
-    if talk is not None:
-        await talk.run()
+    if socket_call is not None:
+        await socket_call.run()
     elif mounted is not None:
         await _delegate(serving, *mounted, request_id, grant, scope, receive, send)
 
 
-def _talk(
+def _socket_call(
     serving: Serving,
     grant: Grant,
     fields: dict[bytes, bytes],
@@ -65,17 +65,17 @@ def _talk(
     scope: AsgiScope,
     receive: Receive,
     send: Send,
-) -> _Talk:
-    """The talk that the request asks for. Raises KaonError."""
+) -> _SocketCall:
+    """The call of the endpoint at the request's path. Raises KaonError."""
     lane, names = serving.routes.find("GET", path_of(scope))
     if not isinstance(lane, HeldLane) or lane.signature.socket is None:
-        raise NotFound("There is no websocket at this path.", hint="The deployment's /docs page lists what there is.")
-    call = serving.door.call(lane, grant, fields, request_id)
+        raise NotFound("There is no websocket at this path.", hint="See the endpoints on the deployment's /docs page.")
+    call = serving.checks.call(lane, grant, fields, request_id)
     call.arguments = lane.signature.from_query(query_pairs(scope["query_string"]), names)
-    return _Talk(serving, lane, call, scope, receive, send)
+    return _SocketCall(serving, lane, call, scope, receive, send)
 
 
-class _Talk:
+class _SocketCall:
     """One websocket of an endpoint."""
 
     def __init__(
@@ -98,7 +98,7 @@ class _Talk:
             self._connection.on_lost = self._lost
         code = 101
         try:
-            with self._serving.lasting.held(call.grant, self._end):
+            with self._serving.long_calls.held(call.grant, self._end):
                 await begin(lane, call)
                 self._begun = True
                 assert lane.signature.socket is not None
@@ -121,23 +121,23 @@ class _Talk:
             lane.figures.answered(code, time.monotonic() - call.entered_at)
 
     async def _fail(self, gave_up: BaseException | None, error: BaseException) -> int:
-        """Tell the caller, by a problem document before the handshake and by a close frame after it; the status."""
-        told = known(gave_up or error, self._lane.name, self._call.request_id)
+        """Report the error by a problem document, or after the handshake by a close frame. Returns the status."""
+        problem = public_error(gave_up or error, self._lane.name, self._call.request_id)
         if self._socket.application_state is WebSocketState.CONNECTING:
-            await _refuse(told, self._call.request_id, self._scope, self._send)
+            await _refuse(problem, self._call.request_id, self._scope, self._send)
         else:
-            await self._close(_INTERNAL if gave_up is None else _code(told), told.cause)
-        return 101 if gave_up is not None and self._begun else told.status
+            await self._close(_INTERNAL if gave_up is None else _code(problem), problem.cause)
+        return 101 if gave_up is not None and self._begun else problem.status
 
     def _lost(self) -> None:
-        """The caller is gone."""
+        """The caller disconnected."""
         if self._begun:
             self._stopping = self._serving.loop.call_later(GONE_S, self._call.cancel)
         else:
             self._call.cancel()
 
     def _end(self, error: KaonError) -> None:
-        """The caller's key is good no longer."""
+        """The caller's key is no longer valid."""
         if self._socket.application_state is WebSocketState.CONNECTED:
             self._closing = asyncio.create_task(self._close(_POLICY, error.cause))
         self._call.give_up(error)
@@ -153,7 +153,7 @@ class _Talk:
             if self._connection is not None:
                 self._connection.abort()
         except (RuntimeError, OSError, WebSocketDisconnect):
-            _log.debug("the websocket was gone before it was closed")
+            _log.debug("the websocket was already closed")
 
 
 def _code(error: KaonError) -> int:
@@ -175,7 +175,7 @@ def _checked(send: Send, protocol: str | None) -> Send:
 async def _delegate(
     serving: Serving, at: str, app: Any, request_id: str, grant: Grant, scope: AsgiScope, receive: Receive, send: Send
 ) -> None:
-    """Let a mounted app talk, counted as in flight until it has."""
+    """Run a mounted app's websocket, counted as in flight until it ends."""
     connection: SocketProtocol | None = scope["extensions"].get(CONNECTION)
     task = asyncio.current_task()
     assert task is not None
@@ -191,10 +191,10 @@ async def _delegate(
 
     if connection is not None:
         connection.on_lost = lambda: stopping.append(serving.loop.call_later(GONE_S, task.cancel))
-    serving.elsewhere += 1
+    serving.in_mounts += 1
     flight = serving.flights.begin(request_id, time.monotonic() + UNLIMITED_S)
     try:
-        with serving.lasting.held(grant, end):
+        with serving.long_calls.held(grant, end):
             running = run_app(app, serving.mounts.scope(at, app, scope), receive, send)
             await in_context(serving.new_context(), running)
     except asyncio.CancelledError:
@@ -202,7 +202,7 @@ async def _delegate(
             raise
     finally:
         serving.flights.end(flight)
-        serving.elsewhere -= 1
+        serving.in_mounts -= 1
         for timer in stopping:
             timer.cancel()
 
@@ -211,7 +211,7 @@ async def _refuse(error: KaonError, request_id: str, scope: AsgiScope, send: Sen
     if "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": _POLICY, "reason": error.code})
         return
-    answer = refusal(error, request_id)
+    answer = problem_answer(error, request_id)
     headers = answer.all_headers(request_id)
     await send({"type": "websocket.http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": answer.body})

@@ -1,12 +1,12 @@
-"""Runs coroutines without a task of their own for as long as they do not wait.
+"""Runs coroutines without a task of their own until they wait.
 
-A handler that only computes is done in its first step, and a task (its object, a turn of the loop to start it, another
-to collect it) would cost more than the handler. So the first step is taken at once. But code in it may ask for the
-current task (`asyncio.timeout`, anyio, aiohttp do), and must find the same one later if it waits. Hence the *spare*: a
-real task that waits for work. The first step runs in its name; when the coroutine is done, the spare is as unused
-as before and serves the next call; when it waits, the spare takes it over and a new spare is made.
+A handler that only computes finishes in its first step, and a task (its object, one turn of the loop to start it, one
+to collect it) would cost more than the handler. So the first step is taken at once. But its code may ask for the
+current task (`asyncio.timeout`, anyio, aiohttp do), and must find the same one after it has waited. Hence the *spare*:
+a real task that waits for work. The first step runs with the spare as the current task; if the coroutine finishes, the
+spare serves the next call; if it waits, the spare takes it over and a new spare is made.
 
-Each coroutine runs in a context of its own, so nothing that one call sets is seen by another.
+Each coroutine runs in a context of its own, so no call sees what another one sets.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _Spare:
         self.task.add_done_callback(self._check)
 
     def _check(self, _: asyncio.Task[None]) -> None:
-        """A task that is cancelled before its first step never runs: then another one takes over what it was given."""
+        """A task that is cancelled before its first step never runs: a new spare takes over its coroutine."""
         if not self._begun and self.slot.done() and not self.slot.cancelled():
             other = _Spare(self._loop)
             rest, done = self.slot.result()
@@ -58,7 +58,7 @@ class _Spare:
 
 
 class Rest:
-    """What is left of an awaitable that has taken its first step and waits for `waited`."""
+    """The rest of a coroutine that has taken its first step and waits for `waited`."""
 
     __slots__ = ("_error", "_step", "_throw", "_waited")
 
@@ -88,9 +88,9 @@ class Rest:
 
 
 async def in_context(context: Context, work: Coroutine[Any, Any, Any]) -> Any:
-    """What `work` gives, run in a task with that context.
+    """The result of `work`, run in a task with that context.
 
-    KeyboardInterrupt and SystemExit, which would leave a task by way of the loop and end it, are raised here only.
+    KeyboardInterrupt and SystemExit, which would end the loop when raised in a task, are raised here instead.
     """
     fatal: BaseException | None = None
 
@@ -108,7 +108,7 @@ async def in_context(context: Context, work: Coroutine[Any, Any, Any]) -> Any:
 
 
 class Stepper:
-    """Steps coroutines on one loop."""
+    """Runs coroutines on one loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -119,7 +119,7 @@ class Stepper:
     ) -> asyncio.Task[None] | None:
         """Run `coroutine` in `context`; `done` gets its value or error, before this returns if it never waits.
 
-        Answers the task in which the rest runs, or None when there is no rest.
+        Returns the task in which the rest runs, or None when there is no rest.
         """
         spare, outer = self._spare, asyncio.current_task(self._loop)
         if outer is not None:
@@ -153,5 +153,5 @@ class Stepper:
         return spare.task
 
     def close(self) -> None:
-        """End the spare. Call it when nothing more will be started."""
+        """End the spare. Nothing may be started after that."""
         self._spare.task.cancel()

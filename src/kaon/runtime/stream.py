@@ -1,7 +1,7 @@
 """Streams: items of a generator as server-sent events or as JSON lines.
 
-What a generator gives in one turn of the loop is sent in one write: a model that hands over ten tokens at once costs
-one system call, not ten. Nothing is held back for it: as soon as the generator really waits, what there is goes out.
+Items that a generator yields without waiting are sent in one write: ten tokens at once cost one system call, not ten.
+Nothing is delayed for it: they are written as soon as the generator waits.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ EVENTS = b"text/event-stream"
 
 _FULL_BYTES = 65_536
 _AHEAD = 256
-"""Items that a sync generator may be ahead of its reader."""
+"""Items that a sync generator may be ahead of its caller."""
 
 Frame = Callable[[bytes], bytes]
 
@@ -38,7 +38,7 @@ def line(item: bytes) -> bytes:
 
 
 def failure(problem: bytes, *, events: bool) -> bytes:
-    """The last frame of a stream that broke: an `error` event, or a line with `error` in it."""
+    """The last frame of a stream that failed: an `error` event, or a line with `error`."""
     return b"event: error\ndata: %b\n\n" % problem if events else b'{"error": %b}\n' % problem
 
 
@@ -49,10 +49,10 @@ def pump(
     write: Callable[[bytes], Coroutine[Any, Any, None]],
     write_now: Callable[[bytes], bool] | None = None,
 ) -> Generator[Any, Any, None]:
-    """Write all items: in one chunk what `items` gives before it waits.
+    """Write all items; those that `items` yields without waiting in one chunk.
 
-    A chunk goes by `write_now` where that answers that it could, else by `write`, which may wait. The generator is
-    stepped by hand, to see whether it waits. Its errors go through, after what it gave before.
+    A chunk is written by `write_now` if that returns True, else by `write`, which may wait. The generator is stepped by
+    hand, to see whether it waits. Its errors are raised after the items before them are written.
     """
     held: list[bytes] = []
     size = 0
@@ -67,7 +67,7 @@ def pump(
                 if write_now is None or not write_now(chunk):
                     try:
                         yield from write(chunk).__await__()
-                    except BaseException as error:  # the generator waits, and must hear of it like from its own await
+                    except BaseException as error:  # the generator waits: raise it there, as from its own await
                         waited = step.throw(error)
             while True:
                 try:
@@ -96,7 +96,7 @@ def pump(
 
 
 class ThreadItems:
-    """The items of a sync generator, which runs in a thread, as an async generator. `on_stopped` tells its end."""
+    """The items of a sync generator, which runs in a thread, as an async generator. `on_stopped`: called at its end."""
 
     def __init__(
         self, generator: Generator[Any, None, None], context: Context, worker: Worker, on_stopped: Callable[[], None]
@@ -105,9 +105,9 @@ class ThreadItems:
         self._loop = asyncio.get_running_loop()
         self._items: deque[Any] = deque()
         self._room = threading.Semaphore(_AHEAD)
-        self._news = asyncio.Event()
-        self._told = False
-        self._over = False
+        self._changed = asyncio.Event()
+        self._notified = False
+        self._finished = False
         self._error: BaseException | None = None
         self._closed = False
         self._on_stopped = on_stopped
@@ -120,19 +120,19 @@ class ThreadItems:
                 while self._items:
                     yield self._items.popleft()
                     self._room.release()
-                if self._over:
+                if self._finished:
                     break
-                self._news.clear()
-                self._told = False
+                self._changed.clear()
+                self._notified = False
                 if not self._items:
-                    await self._news.wait()
+                    await self._changed.wait()
             if self._error is not None:
                 raise self._error
         finally:
             self.close()
 
     def close(self) -> None:
-        """Nobody wants more of them: the generator is closed when it gives its next item."""
+        """Stop: the generator is closed at its next item."""
         self._closed = True
         self._room.release()
 
@@ -143,15 +143,15 @@ class ThreadItems:
                 if self._closed:
                     return
                 self._items.append(item)
-                if not self._told:
-                    self._told = True
-                    self._loop.call_soon_threadsafe(self._news.set)
+                if not self._notified:
+                    self._notified = True
+                    self._loop.call_soon_threadsafe(self._changed.set)
         finally:
             with contextlib.suppress(ValueError):
                 self._generator.close()
 
     def _stopped(self, _: Any, error: BaseException | None) -> None:
         self._error = error
-        self._over = True
-        self._news.set()
+        self._finished = True
+        self._changed.set()
         self._on_stopped()

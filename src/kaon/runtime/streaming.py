@@ -1,4 +1,4 @@
-"""Serving a generator endpoint over ASGI: from its first item to its last, its failure, or its caller's leaving."""
+"""Serving a generator endpoint over ASGI, until its last item, its failure, or its caller disconnects."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any
 
 from kaon import context
 from kaon.runtime import stream
-from kaon.runtime.answers import Answer, interrupted, known, refusal
+from kaon.runtime.answers import Answer, interrupted, problem_answer, public_error
 from kaon.runtime.asgi import AsgiScope, Receive, Send
-from kaon.runtime.bodies import steady
+from kaon.runtime.bodies import pause_limited
 from kaon.runtime.call import Call
 from kaon.runtime.chunks import CHUNKS, Chunks
-from kaon.runtime.inputs import arguments, cancel_when_gone, in_time
+from kaon.runtime.inputs import arguments, cancel_on_disconnect, within_deadline
 from kaon.runtime.lane import HeldLane
 from kaon.runtime.long_calls import LongCalls
 
-_LAST_WORDS_S = 1.0
-"""How long a caller that does not read may delay the end of its stream."""
+_FAILURE_WRITE_S = 1.0
+"""How long writing the error of a failed stream may take."""
 
 
 async def serve_stream(
@@ -32,23 +32,23 @@ async def serve_stream(
     fields: dict[bytes, bytes],
     receive: Receive,
     send: Send,
-    lasting: LongCalls,
+    long_calls: LongCalls,
     closing: bool,
 ) -> None:
     """Answer with the generator's items. In flight until the stream ends; errors before it begins are raised.
 
     HEAD is answered without running the generator.
     """
-    call.arguments = await in_time(call, arguments(lane, names, scope, fields, steady(receive)))
+    call.arguments = await within_deadline(call, arguments(lane, names, scope, fields, pause_limited(receive)))
     reply = _Reply(lane, call, fields, closing=closing, send=send, chunks=(scope.get("extensions") or {}).get(CHUNKS))
     if scope["method"] == "HEAD":
         await reply.head()
         return
     code = 500
-    watch = asyncio.create_task(cancel_when_gone(call, receive))
+    watch = asyncio.create_task(cancel_on_disconnect(call, receive))
     try:
-        with lasting.held(call.grant, call.give_up):
-            async with hold(lane, call) as items:
+        with long_calls.held(call.grant, call.give_up):
+            async with held_slot(lane, call) as items:
                 await reply.send_all(items)
         code = 200
     except BaseException as error:
@@ -65,7 +65,7 @@ async def serve_stream(
 
 
 class _Reply:
-    """The response: begun with the first chunk, so that what fails before is still a proper problem."""
+    """The response. It begins with the first chunk: an error before that is answered with its status."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class _Reply:
         self._figures = lane.figures
 
     async def head(self) -> None:
-        """Only the head, for HEAD."""
+        """The response to HEAD."""
         await self._begin()
         await self._send({"type": "http.response.body", "body": b""})
         self._figures.answered(200, time.monotonic() - self._call.entered_at)
@@ -110,23 +110,25 @@ class _Reply:
         await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
 
     async def fail(self, error: BaseException) -> int:
-        """Tell the caller, as far as that is still possible; the status that was sent.
+        """Report the error to the caller; the status for the figures.
 
-        Raw bytes have no form for an error: their connection is cut, so that nobody takes the part for the whole. So
-        is that of a caller who does not read.
+        A stream of bytes has no form for an error: its connection is closed, so that the caller sees that it is
+        incomplete. So is that of a caller who does not read.
         """
-        answer = refusal(known(error, self._lane.name, self._call.request_id), self._call.request_id, self._fields)
+        answer = problem_answer(
+            public_error(error, self._lane.name, self._call.request_id), self._call.request_id, self._fields
+        )
         if self._begun and self._raw:
             self._cut()
             return answer.status
         try:
-            async with asyncio.timeout(_LAST_WORDS_S):
-                await self._tell(answer)
+            async with asyncio.timeout(_FAILURE_WRITE_S):
+                await self._send_failure(answer)
         except TimeoutError:
             self._cut()
         return answer.status
 
-    async def _tell(self, answer: Answer) -> None:
+    async def _send_failure(self, answer: Answer) -> None:
         body = answer.body
         if self._begun:
             body = stream.failure(body, events=self._events)
@@ -137,7 +139,7 @@ class _Reply:
 
     def _cut(self) -> None:
         if self._chunks is None:
-            raise ConnectionAbortedError("the stream broke off")  # the server closes the connection
+            raise ConnectionAbortedError("the stream failed")  # the server closes the connection
         self._chunks.cut()
 
     def _encode(self, item: Any) -> bytes:
@@ -149,7 +151,7 @@ class _Reply:
         return self._lane.signature.to_bytes(item)
 
     def _count(self) -> None:
-        if self._call.ended:  # the generator went on although it was told to stop
+        if self._call.ended:  # the generator went on after it was cancelled
             raise asyncio.CancelledError
         self._figures.stream_items += 1
 
@@ -170,10 +172,10 @@ class _Reply:
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
 
-class hold:
-    """A slot of the lane for the call's generator; the slot is free when the generator has really stopped.
+class held_slot:
+    """A slot of the lane for the call's generator, released when the generator has stopped.
 
-    While it is held, the end of the call (deadline, caller gone) cancels the task that holds it.
+    Within the block, the end of the call (deadline, disconnect) cancels the current task.
     """
 
     def __init__(self, lane: HeldLane, call: Call) -> None:
@@ -206,7 +208,7 @@ class hold:
 
 
 async def begin(lane: HeldLane, call: Call) -> None:
-    """Return when the call has its slot. Raises CancelledError when it ended in the queue, TooManyRequests."""
+    """Return when the call has a slot. Raises TooManyRequests, or CancelledError when it ended in the queue."""
     begun = asyncio.Event()
     call.on_begin = begun.set
     call.on_end = lambda _: begun.set()

@@ -1,7 +1,6 @@
-"""All that a replica counts as running sums: what the agent asks for every second, and takes the difference of.
+"""A replica's running sums, which the agent reads every second to take differences.
 
-It is made when somebody asks. What a call adds to it on its way is two numbers of its lane (`Lane.released` and the
-edges of its slots), so that asking often is what costs, not answering calls.
+Computed when read: a call only updates two numbers of its lane (`Lane.released` and the integral of busy time).
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from kaon.runtime.serving import Serving
 from kaon.types.figures import ReplicaFigures
 from kaon.types.observation import Batches
 
-_APART = (429, 503)
-"""Those with which a replica refuses."""
+_REFUSED = (429, 503)
+"""Statuses of refusals, counted by themselves."""
 
 
 class ReplicaSums:
@@ -76,5 +75,5 @@ def _batches(found: Sequence[EndpointFigures]) -> Batches:
 
 
 def class_of(code: int) -> str:
-    """'2xx' to '5xx', or '429' or '503'. A connection that became a websocket (101) went well."""
-    return str(code) if code in _APART else f"{max(code // 100, 2)}xx"
+    """'2xx' to '5xx', or '429' or '503'. 101, a websocket, counts as 2xx."""
+    return str(code) if code in _REFUSED else f"{max(code // 100, 2)}xx"

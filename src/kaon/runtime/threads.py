@@ -1,11 +1,11 @@
-"""Threads for handlers that block.
+"""Threads for sync handlers.
 
-A pool makes a thread only when all of its threads work, and never counts: how many may work at once is the lane's
-rule, which holds a slot until the thread has really ended its work, whether or not somebody still waits for it.
+A pool starts a thread when all of its threads are busy, without a limit of its own: the lane limits concurrency, and
+keeps a slot taken until the handler has returned.
 
-The process's main thread is a worker of its own kind: it imports and constructs the class, runs the hooks of start
-and stop, and the handlers that run one at a time. So whatever is bound to a thread (a database connection, a device
-context), dies with its thread, or may be done in the main thread only (signal handlers) works in all of them.
+The main thread is a worker too: it imports and constructs the class, runs start and stop hooks, and handlers with
+`concurrency=1`. So objects that are bound to their thread (database connections, device contexts), and what only the
+main thread may do (signal handlers), work in all of these.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ _log = logging.getLogger("kaon.runtime")
 
 
 class Worker(Protocol):
-    """What runs functions off the loop."""
+    """Runs functions off the loop."""
 
     def run(self, work: Callable[[], Any], done: DoneCallback) -> None:
-        """Run `work()` elsewhere; `done` gets its value or error on the loop."""
+        """Run `work()` in a thread; `done` gets its value or error on the loop."""
 
     def close(self) -> None:
-        """Nothing more will be run for this user of it."""
+        """End this user's threads; nothing more will be run."""
 
 
 class Threads:
-    """Runs functions in threads and reports on the loop. All methods are called on the loop's own thread."""
+    """Runs functions in threads and reports on the loop. Call all methods on the loop's thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, name: str) -> None:
         self._loop = loop
@@ -47,14 +47,14 @@ class Threads:
         self._jobs: SimpleQueue[tuple[Callable[[], Any], DoneCallback] | None] = SimpleQueue()
 
     def run(self, work: Callable[[], Any], done: DoneCallback) -> None:
-        """Run `work()` in a thread; `done` gets its value or error on the loop. Raises NotBegun: there is none."""
+        """Run `work()` in a thread; `done` gets its value or error on the loop. Raises NotBegun without a thread."""
         if self._idle:
             self._idle -= 1
         else:
             thread = threading.Thread(target=self._serve, name=f"{self._name}-{self._made + 1}", daemon=True)
             try:
                 thread.start()
-            except RuntimeError as error:  # the machine's or the process's limit
+            except RuntimeError as error:  # a limit of the machine or the process
                 raise NotBegun(
                     "The replica cannot start another thread.", hint="Try again in a moment.", retry_after_s=1.0
                 ) from error
@@ -62,7 +62,7 @@ class Threads:
         self._jobs.put((work, done))
 
     def close(self) -> None:
-        """Let the idle threads end."""
+        """End the idle threads."""
         for _ in range(self._made):
             self._jobs.put(None)
 
@@ -70,7 +70,7 @@ class Threads:
         while (job := self._jobs.get()) is not None:
             work, done = job
             value, failed = _outcome(work)
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            with contextlib.suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._finished, done, value, failed)
             del job, work, done, value, failed
 
@@ -80,37 +80,37 @@ class Threads:
 
 
 class MainThread:
-    """Runs functions in the process's main thread, one at a time, in the order in which they were given."""
+    """Runs functions in the main thread, one at a time, in order."""
 
     def __init__(self, after_each: Callable[[], None]) -> None:
-        """`after_each` is called in the main thread whenever a function has ended, before its outcome is told."""
+        """`after_each` is called in the main thread after each function, before its outcome is reported."""
         self._after_each = after_each
         self._jobs: SimpleQueue[tuple[Callable[[], Any], DoneCallback, asyncio.AbstractEventLoop] | None] = (
             SimpleQueue()
         )
         self.busy = False
-        """Whether a function runs now."""
+        """Whether a function is running."""
 
     def run(self, work: Callable[[], Any], done: DoneCallback) -> None:
-        """Run `work()` when its turn comes. Call it on the loop, where `done` gets the value or the error."""
+        """Run `work()` in turn. Call it on the loop, where `done` gets the value or the error."""
         self._jobs.put((work, done, asyncio.get_running_loop()))
 
     def close(self) -> None:
-        """Nothing: others use it too. See `end`."""
+        """Does nothing: it has other users. See `end`."""
 
     def end(self) -> None:
-        """Let `serve` return when what was given before has run."""
+        """Let `serve` return after the functions given so far."""
         self._jobs.put(None)
 
     def serve(self) -> None:
-        """Work until `end`. To be called in the main thread."""
+        """Run functions until `end`. Call it in the main thread."""
         while (job := self._next()) is not None:
             work, done, loop = job
             self.busy = True
             value, failed = _outcome(work)
             self.busy = False
             self._after_each()
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            with contextlib.suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(done, value, failed)
             del job, work, done, loop, value, failed
 
@@ -123,7 +123,7 @@ class MainThread:
 
 
 def _outcome(work: Callable[[], Any]) -> tuple[Any, BaseException | None]:
-    """The value or the error of `work()`. A forked child that comes back from it ends here."""
+    """The value or the error of `work()`. A forked child that returns from it ends here."""
     try:
         value, failed = work(), None
     except BaseException as error:

@@ -27,7 +27,7 @@ T = TypeVar("T", bound=QueuedPiece)
 
 
 class Turn(Generic[T]):
-    """What waits of one key."""
+    """The queued calls of one key."""
 
     __slots__ = ("calls", "items", "key", "level", "rows")
 
@@ -41,14 +41,14 @@ class Turn(Generic[T]):
 
 
 class PriorityLevel(Generic[T]):
-    """What waits of one priority."""
+    """The queued calls of one priority."""
 
     __slots__ = ("order", "passed", "rows", "turns")
 
     def __init__(self) -> None:
         self.turns: dict[str, Turn[T]] = {}
         self.order: deque[Turn[T]] = deque()
-        """Keys with something in the line; the first is next."""
+        """Keys with queued calls; the first is next."""
         self.passed = 0
         self.rows = 0
 

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 _KINDS = {"f": "number", "i": "integer", "u": "integer", "b": "boolean", "U": "string"}
-"""What JSON has for numpy's kinds of numbers; others (complex, dates, bytes) cannot be said."""
+"""JSON types of numpy's kinds; others (complex, dates, bytes) are not supported."""
 _EXAMPLES: dict[str, Any] = {"f": 1.5, "i": 1, "u": 1, "b": True, "U": "hello"}
 
 
 def numpy_loaded() -> Any:
-    """The numpy module when the user's code has imported it, else None."""
+    """The numpy module if the user's code has imported it, else None."""
     return sys.modules.get("numpy")
 
 
@@ -44,7 +44,7 @@ class ArraySchema:
 
     @classmethod
     def of(cls, hint: Any) -> ArraySchema:
-        """The schema that the hint's arguments say."""
+        """The schema of a hint."""
         match get_args(hint):
             case (shape, dtype):
                 return cls(_dtype(dtype), _shape(shape))
@@ -56,23 +56,23 @@ class ArraySchema:
         import numpy as np
 
         if not isinstance(value, (list, tuple, np.ndarray, int, float, bool)):
-            raise ValueError("nested lists of numbers are needed")
+            raise ValueError("must be nested lists of numbers")
         try:
             array = np.asarray(value) if self.dtype is None else _cast(value, self.dtype)
         except (TypeError, OverflowError, ValueError):
-            raise ValueError(f"nested lists of one shape are needed, of {self.dtype or 'numbers'}") from None
+            raise ValueError(f"must be nested lists of equal lengths, of {self.dtype or 'numbers'}") from None
         if array.dtype.kind not in _KINDS:
-            raise ValueError("nested lists of numbers are needed")
+            raise ValueError("must be nested lists of numbers")
         if array.ndim == 0 and self.shape is None:
-            raise ValueError("nested lists are needed, this is a single value")
+            raise ValueError("must be nested lists, not a single value")
         if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise ValueError("the array holds NaN or infinity, which JSON does not have")
+            raise ValueError("has NaN or infinity, which JSON does not have")
         if self.shape is not None and not self._fits(array.shape):
-            raise ValueError(f"an array of shape {self._spelled()} is needed, this one is of shape {array.shape}")
+            raise ValueError(f"must be an array of shape {self._spelled()}, not {array.shape}")
         return array
 
     def write(self, value: Any) -> Any:
-        """Nested lists. Raises ValueError when the array is another than the hint says."""
+        """Nested lists. Raises ValueError when the array does not match the hint."""
         return self.read(value).tolist()
 
     def _fits(self, shape: tuple[int, ...]) -> bool:
@@ -91,7 +91,7 @@ class ArraySchema:
         )
 
     def json_schema(self) -> dict[str, Any]:
-        """Nested lists, as far as the hint says their shape."""
+        """Nested lists, with the shape if the hint has one."""
         numpy = numpy_loaded()
         kind = numpy.dtype(self.dtype).kind if self.dtype is not None else ""
         leaf: dict[str, Any] = {"type": _KINDS[kind]} if kind else {}
@@ -107,7 +107,7 @@ class ArraySchema:
 
 
 def base64_schema(schema: Any) -> CoreSchema:
-    """Bytes, as pydantic's `schema` has them, as base64 text in JSON; bytes as they are in Python."""
+    """Pydantic's `schema` of bytes, as base64 text in JSON."""
     return core_schema.no_info_before_validator_function(
         _read_bytes,
         schema,
@@ -117,7 +117,7 @@ def base64_schema(schema: Any) -> CoreSchema:
 
 
 def plain(value: Any) -> Any:
-    """`value` with numpy arrays and numbers, at any depth of containers, as Python's own."""
+    """`value` with numpy arrays and numbers, at any depth, as Python lists and numbers."""
     numpy = numpy_loaded()
     if numpy is None:
         return value
@@ -136,19 +136,19 @@ def _read_bytes(value: Any) -> bytes:
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value)
     if not isinstance(value, str):
-        raise ValueError("text in base64 is needed")
+        raise ValueError("must be base64 text")
     return read_base64(value)
 
 
 def write_bytes(value: Any) -> str:
-    """Bytes as text in base64. Raises ValueError for what is none."""
+    """Bytes as base64 text. Raises ValueError for other types."""
     if not isinstance(value, (bytes, bytearray, memoryview)):
-        raise ValueError("bytes are needed")
+        raise ValueError("must be bytes")
     return base64.b64encode(value).decode()
 
 
 def _cast(value: Any, dtype: str) -> np.ndarray[Any, Any]:
-    """`value` as `dtype`, refusing casts that change the kind of number (1.5 to 1, text to number)."""
+    """`value` as `dtype`, without casts that change the kind of number (1.5 to 1, text to number)."""
     import numpy as np
 
     array = np.asarray(value)
@@ -161,12 +161,12 @@ def _cast(value: Any, dtype: str) -> np.ndarray[Any, Any]:
         limits = np.iinfo(wanted)
         if array.min() < limits.min or array.max() > limits.max:
             raise ValueError
-    with np.errstate(over="ignore"):  # what does not fit is infinite, which is refused
+    with np.errstate(over="ignore"):  # overflow gives infinity, which is refused
         return array.astype(wanted, copy=False)
 
 
 def _dtype(hint: Any) -> str | None:
-    """The element type of an array's hint; None: any. Raises ValueError for one that JSON cannot say."""
+    """The element type of an array's hint; None: any. Raises ValueError for an unsupported one."""
     numpy = numpy_loaded()
     args = get_args(hint)
     if not args or isinstance(args[0], TypeVar) or args[0] is Any:
@@ -176,7 +176,7 @@ def _dtype(hint: Any) -> str | None:
     except TypeError:
         return None
     if dtype.kind not in _KINDS:
-        raise ValueError(f"JSON cannot say arrays of {dtype}")
+        raise ValueError(f"arrays of {dtype} have no JSON form")
     return str(dtype.name)
 
 

@@ -1,12 +1,12 @@
-"""One codec a type: what reads a value, writes it, and describes it in the document.
+"""One codec a type: reads values, writes them, and describes them in the OpenAPI document.
 
-pydantic makes a core schema of a type; `codec_of` adapts it to the wire, and all three are made of the adapted one, so
-that they cannot disagree. What is adapted:
+pydantic makes a core schema of a type; `codec_of` adapts it to the wire, and reader, writer and JSON schema are made of
+the adapted one, so that they agree. Adapted are:
 
-- aliases are the names on the wire, both ways, whatever a model's own configuration says;
-- `bytes` are text in base64, and numpy arrays nested lists, wherever they stand: in containers, dataclasses, models;
-- numbers are finite: JSON has no NaN and no infinity. An answer says null for one where its type allows null, and is
-  refused where it does not.
+- names: aliases are used both ways, whatever a model's own configuration is;
+- `bytes` are base64 text, numpy arrays nested lists, at any depth: in containers, dataclasses, models;
+- numbers are finite, as in JSON. An answer has null for NaN where its type allows null, and is refused where it does
+  not.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SchemaMode = typing.Literal["validation", "serialization"]
 REF = "#/components/schemas/{model}"
 
 _GENERATED = ConfigDict(arbitrary_types_allowed=True)
-"""Lets pydantic pass classes that it does not know: so arrays are found. All others have no JSON schema: refused."""
+"""Lets pydantic accept unknown classes, so that arrays are found; all others have no JSON schema and are refused."""
 _WRITTEN: dict[str, Any] = {
     "serialize_by_alias": True,
     "validate_by_alias": True,
@@ -42,18 +42,18 @@ _WRITTEN: dict[str, Any] = {
 }
 _READ: dict[str, Any] = {**_WRITTEN, "allow_inf_nan": False}
 _OPAQUE = frozenset({"default", "expected", "metadata", "members", "cls", "config", "pattern", "serialization"})
-"""Parts of a core schema that are values of the user, and no schemas."""
+"""Parts of a core schema that are the user's values, not schemas."""
 _CONTAINERS = frozenset({"list", "set", "frozenset", "tuple", "dict"})
 _ITEMS = {"dict": "values_schema", "list": "items_schema", "set": "items_schema", "frozenset": "items_schema"}
-"""The part of a container that pydantic leaves out where items may be anything."""
+"""The part of a container that pydantic omits for items of any type."""
 _LIMITS = frozenset({"ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length", "pattern"})
-_TOLD_LIMITS = frozenset(
+_SCHEMA_LIMITS = frozenset(
     {"minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "multipleOf", "pattern"}
     | {f"{end}{what}" for end in ("min", "max") for what in ("Length", "Items", "Properties")}
 )
 _REQUIRED = (Required, NotRequired)
 _UNDESCRIBED = frozenset({"is-instance", "is-subclass", "callable", "generator", "function-plain", "call", "arguments"})
-"""What may have no JSON schema. To make one of every type, only to see that it can be made, would slow each start."""
+"""Nodes that may have no JSON schema. Making one of every type, only to check, would slow each start."""
 
 
 Extra = typing.Literal["allow", "ignore", "forbid"]
@@ -63,13 +63,12 @@ class Reader(typing.Protocol):
     """Reads JSON."""
 
     def validate_json(self, body: bytes, /, *, extra: Extra | None = None) -> Any:
-        """The value that `body` says; `extra`: what becomes of unknown fields, else as its types say. Raises
-        ValidationError."""
+        """The value in `body`; `extra`: overrides what the types do with unknown fields. Raises ValidationError."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finite:
-    """A reader that refuses NaN where no type refuses it: JSON does not have it."""
+    """A reader that refuses NaN, which JSON does not have, where no type refuses it."""
 
     validator: SchemaValidator
 
@@ -87,11 +86,11 @@ class Codec:
     schema: Any
     """The adapted core schema of pydantic."""
     reads: bool
-    """Whether its values come in: then numbers that are not finite are refused by the validator itself."""
+    """Whether its values are input: then the validator refuses numbers that are not finite."""
 
     @cached_property
     def validator(self) -> SchemaValidator:
-        """Reads values, and tells everything that is wrong with one."""
+        """Reads values, and reports all problems of one."""
         return SchemaValidator(self.schema, _READ if self.reads else _WRITTEN, _use_prebuilt=False)  # type: ignore[arg-type]
 
     @property
@@ -101,9 +100,9 @@ class Codec:
 
     @cached_property
     def bulk_reader(self) -> Reader:
-        """Reads JSON of any size: each container tells its first wrong item only, so that no error is made for others.
+        """Reads JSON of any size: each container reports its first wrong item only.
 
-        For the same reason it takes keys that an object of parameters does not have; its caller must look for them.
+        For the same reason it accepts unknown keys in an object of parameters; its caller must check them.
         """
         schema = _mapped(self.schema, _first_only)
         whole = schema["schema"] if schema["type"] == "definitions" else schema
@@ -114,29 +113,29 @@ class Codec:
 
     @cached_property
     def serializer(self) -> SchemaSerializer:
-        """Writes values; a number that is not finite comes out as `NaN` or `Infinity`, which is not JSON."""
+        """Writes values; a number that is not finite is written as `NaN` or `Infinity`, which is not JSON."""
         return SchemaSerializer(self.schema, _WRITTEN, _use_prebuilt=False)  # type: ignore[arg-type]
 
     @cached_property
     def nullable_serializer(self) -> SchemaSerializer:
-        """The same, but null in the place of such a number where the type allows null."""
+        """The same, with null for such a number where the type allows null."""
         return SchemaSerializer(_mapped(self.schema, _null_for_nan), _WRITTEN, _use_prebuilt=False)  # type: ignore[arg-type]
 
     def validate_json(self, text: str | bytes) -> Any:
-        """The value that JSON says. Raises ValidationError."""
+        """The value in JSON. Raises ValidationError."""
         return self.validator.validate_json(text)
 
     def validate_python(self, value: Any) -> Any:
-        """`value` as the type has it. Raises ValidationError."""
+        """`value` converted to the type. Raises ValidationError."""
         return self.validator.validate_python(value)
 
     def validate_strings(self, text: str) -> Any:
-        """The value that a text says. Raises ValidationError."""
-        return self.validator.validate_strings(text)  # type: ignore[arg-type]  # its stub knows only mappings of texts
+        """The value of a text. Raises ValidationError."""
+        return self.validator.validate_strings(text)  # type: ignore[arg-type]  # its stub has only mappings of texts
 
     @cached_property
     def fields(self) -> frozenset[str]:
-        """The names on the wire of a record's fields; none when the type is no record."""
+        """The names on the wire of a record's fields; empty for other types."""
         found, definitions = schemas([("", "validation", self)])
         schema = found[""]
         while "$ref" in schema:
@@ -150,21 +149,21 @@ class Codec:
 
     @cached_property
     def has_anything(self) -> bool:
-        """Whether a value may hold what no schema describes."""
+        """Whether a value may contain parts without a schema."""
         return _any_node(self.schema, _is_open)
 
     @cached_property
     def is_limited(self) -> bool:
-        """Whether the type has limits (at least 0, at most 10 items) that nothing checks but a validator.
+        """Whether the type has limits (at least 0, at most 10 items) that only a validator checks.
 
-        A pydantic model has checked its fields when it was made.
+        A pydantic model's own were checked when it was made.
         """
         without_models = _mapped(self.schema, lambda node: {"type": "any"} if node["type"] == "model" else node)
         return _any_node(without_models, _is_limited)
 
 
 def codec_of(hint: Any, *, reads: bool = True) -> Codec:
-    """The codec of a type. Raises PydanticUserError, TypeError or ValueError when it cannot come over the wire."""
+    """The codec of a type. Raises PydanticUserError, TypeError or ValueError for an unsupported type."""
     return _of_class(hint, reads) if isinstance(hint, type) and not get_args(hint) else _made(hint, reads)
 
 
@@ -194,7 +193,7 @@ def schemas(wanted: Iterable[tuple[Any, SchemaMode, Codec]]) -> tuple[dict[Any, 
 
 
 class _WireJsonSchema(GenerateJsonSchema):
-    """pydantic's generator, where it says something else than its serializer writes."""
+    """pydantic's generator, corrected where it disagrees with the serializer."""
 
     ignored_warning_kinds = {"skipped-choice", "non-serializable-default", "skipped-discriminator"}  # noqa: RUF012
 
@@ -209,7 +208,7 @@ class _WireJsonSchema(GenerateJsonSchema):
         try:
             json.dumps(encoded, allow_nan=False)
         except (TypeError, ValueError) as error:
-            raise pydantic_core.PydanticSerializationError("a default that JSON cannot say") from error
+            raise pydantic_core.PydanticSerializationError("a default without a JSON form") from error
         return encoded
 
 
@@ -217,12 +216,12 @@ class _WireJsonSchema(GenerateJsonSchema):
 
 
 def _is_node(schema: Mapping[str, Any]) -> bool:
-    """Whether it is one schema; else it holds schemas by names of the user, which may be `type` or `default` too."""
+    """Whether it is a schema; else it is a mapping of the user's names, which may include `type`, to schemas."""
     return isinstance(schema.get("type"), str)
 
 
 def _mapped(node: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
-    """A copy of a core schema with `change` made of each of its nodes, the inner ones first."""
+    """A copy of a core schema with `change` applied to each node, inner ones first."""
     if isinstance(node, dict):
         opaque = _OPAQUE if _is_node(node) else ()
         copy = {key: value if key in opaque else _mapped(value, change) for key, value in node.items()}
@@ -241,7 +240,7 @@ def _any_node(node: Any, holds: Callable[[Mapping[str, Any]], bool]) -> bool:
 
 
 def _is_open(node: Mapping[str, Any]) -> bool:
-    """Whether a value may be anything there: no type at all, fields beyond a model's own, a reader of the user's."""
+    """Whether any value is possible: no type, extra fields of a model, a validator of the user."""
     extra = node.get("extra_behavior") or (node.get("config") or {}).get("extra_fields_behavior")
     return (
         node.get("type") == "any" or extra == "allow" or (node.get("type") == "function-plain" and not _is_ours(node))
@@ -249,7 +248,7 @@ def _is_open(node: Mapping[str, Any]) -> bool:
 
 
 def _is_odd(node: Mapping[str, Any]) -> bool:
-    """Whether a function of the user writes the value."""
+    """Whether a function of the user serializes the value."""
     return str((node.get("serialization") or {}).get("type")).startswith("function") and not _is_ours(node)
 
 
@@ -259,12 +258,12 @@ def _is_ours(node: Mapping[str, Any]) -> bool:
 
 
 def _is_limited(node: Mapping[str, Any]) -> bool:
-    told = (node.get("metadata") or {}).get("pydantic_js_updates") or {}
-    return bool(_LIMITS & node.keys()) or bool(_TOLD_LIMITS & told.keys())
+    updates = (node.get("metadata") or {}).get("pydantic_js_updates") or {}
+    return bool(_LIMITS & node.keys()) or bool(_SCHEMA_LIMITS & updates.keys())
 
 
 def _check_json(body: bytes) -> None:
-    """Raises ValidationError when `body` is not JSON to the letter."""
+    """Raises ValidationError when `body` is not strict JSON."""
     try:
         pydantic_core.from_json(body, allow_inf_nan=False, cache_strings=False)
     except ValueError as error:
@@ -307,12 +306,12 @@ _DECIMAL_OUT = core_schema.plain_serializer_function_ser_schema(
 
 
 _OURS = (_decimal_text, write_bytes, write_file)
-"""Writers that never write a number which is not finite."""
+"""Serializers that write finite numbers only."""
 
 
 def _adapted(node: Any, hint: Any, config: Mapping[str, Any]) -> Any:
-    """The schema as the wire has it. `hint` is the type that it was made of as far as that is known; of a mapping or
-    a list of schemas it is a mapping or a list of types."""
+    """The schema for the wire. `hint` is the type that it was made of, if known; for a mapping or a list of schemas a
+    mapping or a list of types."""
     if isinstance(node, (list, tuple)):
         hints = hint if isinstance(hint, list) and len(hint) == len(node) else [None] * len(node)
         return type(node)(_adapted(each, one, config) for each, one in zip(node, hints, strict=True))
@@ -333,7 +332,7 @@ def _adapted(node: Any, hint: Any, config: Mapping[str, Any]) -> Any:
     match kind:
         case "model" | "dataclass" | "typed-dict":
             copy["config"] = {**node.get("config", {}), **config}
-            if kind == "dataclass":  # unlike a model, a plain one checks nothing when it is made
+            if kind == "dataclass":  # unlike a model, it checks nothing when it is made
                 copy["config"]["revalidate_instances"] = "always"
         case "float" if "allow_inf_nan" in config:
             copy["allow_inf_nan"] = False
@@ -357,8 +356,8 @@ def _within(node: Mapping[str, Any], kind: str, hint: Any) -> dict[str, Any]:
         case "dataclass-args" if isinstance(hint, Mapping):
             return {"fields": [hint.get(field["name"]) for field in node["fields"]]}
         case "named-tuple":
-            known = _fields(node["cls"])
-            return {"fields": [known.get(field["name"]) for field in node["fields"]]}
+            named = _fields(node["cls"])
+            return {"fields": [named.get(field["name"]) for field in node["fields"]]}
         case "arguments" if isinstance(hint, Mapping):
             return {"arguments_schema": [{"schema": hint.get(one["name"])} for one in node["arguments_schema"]]}
         case "nullable":
@@ -379,6 +378,6 @@ def _within(node: Mapping[str, Any], kind: str, hint: Any) -> dict[str, Any]:
 def _fields(cls: Any) -> dict[str, Any]:
     try:
         found = typing.get_type_hints(cls, include_extras=True)
-    except Exception:  # pydantic could read them; only the element types of arrays are lost
+    except Exception:  # pydantic could read them; only element types of arrays are lost
         return {}
     return {name: get_args(kind)[0] if get_origin(kind) in _REQUIRED else kind for name, kind in found.items()}

@@ -1,8 +1,7 @@
 """The docs page of a deployment: one HTML file with its style and script inside, the same for every service.
 
-It holds nothing of the service: it reads `openapi.json` beside it, with the key that its reader types in. So it may be
-shown to anybody, where the document itself may not. Nothing is fetched from elsewhere; the policy allows exactly this
-style and this script, by their hashes.
+It has no data of the service: it reads `openapi.json` beside it, with the key that the reader enters. So it is public,
+unlike the document. Nothing is loaded from elsewhere; the policy allows this style and this script, by their hashes.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ class DocsPage:
 
 @cache
 def docs_page() -> DocsPage:
-    """The page, read once."""
+    """The page, cached."""
     folder = resources.files("kaon.sdk") / "docs"
     html, style, script = ((folder / f"page.{kind}").read_text("utf-8") for kind in ("html", "css", "js"))
     policy = "; ".join(

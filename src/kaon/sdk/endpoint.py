@@ -1,6 +1,6 @@
-"""`@kaon.endpoint`: a method that callers reach over HTTP.
+"""`@kaon.endpoint`: a method that is called over HTTP.
 
-The mark is put on the function and read when the class is marked `@kaon.service`; the method itself stays as it was.
+The mark is set on the function and read when the class is marked `@kaon.service`; the method itself is unchanged.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 MARK = "__kaon_endpoint__"
 VERBS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
 REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
-"""Verbs that may be sent again, by their definition."""
+"""Idempotent methods (RFC 9110)."""
 TIMEOUT_S = 60.0
 
 _PATH = re.compile(r"/|(/([A-Za-z0-9._~-]+|\{[A-Za-z_][A-Za-z0-9_]*\}))+")
@@ -39,7 +39,7 @@ _TAKEN = frozenset({"/openapi.json", "/docs"})
 
 @dataclass(frozen=True, slots=True)
 class EndpointMark:
-    """What `@kaon.endpoint(...)` was told."""
+    """The arguments of `@kaon.endpoint(...)`."""
 
     path: str | None = None
     method: str = "POST"
@@ -65,11 +65,11 @@ class Endpoint:
     function: Callable[..., Any]
     signature: Signature
     is_async: bool
-    """Coroutine function or async generator: runs on the loop; any other one in a thread."""
+    """A coroutine function or async generator, which runs on the loop; others run in a thread."""
     is_generator: bool
     description: str = ""
     examples: tuple[Mapping[str, Any], ...] = ()
-    """Calls as clients make them: parameters by name, a body that is one model by its fields."""
+    """Example calls: parameters by name, of a body that is one model its fields."""
 
     @property
     def path_names(self) -> tuple[str, ...]:
@@ -78,17 +78,17 @@ class Endpoint:
 
     @property
     def shared_names(self) -> frozenset[str]:
-        """Names of its path that the model in its body has as well: callers say them once."""
+        """Path parameters that are fields of the body's model too: callers send them once."""
         return self.signature.fields.intersection(self.path_names)
 
     @property
     def body_name(self) -> str | None:
         """The handler's name for a body that is one model, unless the model has a field of that name."""
-        sole = self.signature.sole
-        return None if sole in self.signature.fields else sole
+        whole_body = self.signature.whole_body
+        return None if whole_body in self.signature.fields else whole_body
 
     def body_of(self, arguments: Mapping[str, Any]) -> Any:
-        """The body that a call with `arguments` sends: them, or the one value that is the body itself."""
+        """The body of a call with `arguments`: the arguments, or the one value that is the whole body."""
         name = self.body_name
         if name is not None and arguments.keys() - self.shared_names == {name}:
             return arguments[name]
@@ -137,27 +137,27 @@ def endpoint(
     """Mark a method as an endpoint.
 
     Args:
-        path: Below the deployment; `/{name}` with dashes unless given. `/` is the deployment's root, `/items/{item_id}`
-            takes a parameter from the path.
+        path: Relative to the deployment; by default `/{name}` with dashes. `/` is the deployment's root,
+            `/items/{item_id}` has a parameter.
         method: HTTP verb. GET, HEAD and DELETE take their parameters from the query string, the others from a body.
-        timeout_s: Seconds for one call; 60 unless given, none for streams and websockets; None: no limit.
+        timeout_s: Seconds for one call; by default 60, for streams and websockets no limit; None: no limit.
         concurrency: How many calls may run at once in one replica; None: the replica decides.
-        batch: Gather calls: each parameter is then a list of rows, and the answer a list with one result per row.
-        idempotent: A second call changes nothing more than the first; true for GET, HEAD, PUT and DELETE unless given.
-        retry: Send a call of an idempotent endpoint to another replica when the first broke off while it had the call.
-            A call that crashes a replica then crashes more of them, so it is off unless given.
+        batch: Gather calls: each parameter is a list of rows, and the answer a list with one result per row.
+        idempotent: Repeating a call changes nothing; by default true for GET, HEAD, PUT and DELETE.
+        retry: Send a call of an idempotent endpoint to another replica when the first one fails during the call. A call
+            that crashes a replica can then crash several, so it is off by default.
         hedge_s: Send a call of an idempotent endpoint to a second replica too when the first has not answered after so
-            many seconds; the first good answer counts, the other call is cancelled. Never unless given.
-        examples: Calls that the documents show, each the parameters by name.
-        summary: One line for the documents; the docstring's first unless given.
-        media_type: Of a generator of bytes, which is sent as the bytes that it yields; application/octet-stream unless
-            given.
-        max_message_bytes: The largest message that a websocket takes; 32 MiB unless given. Whoever sends a larger one
-            is disconnected with code 1009.
-        strict: Refuse query parameters that the method does not have, instead of leaving them out.
-        max_body_bytes: The largest body that it takes, also when unpacked; 64 MiB, which is the most, unless given.
+            many seconds; the first good answer counts, the other call is cancelled. Off by default.
+        examples: Example calls for the documentation, each the parameters by name.
+        summary: One line for the documentation; by default the docstring's first.
+        media_type: The media type of a generator of bytes, whose items are sent as they are; by default
+            application/octet-stream.
+        max_message_bytes: The largest message of a websocket; by default 32 MiB. A larger one closes the connection
+            with code 1009.
+        strict: Refuse unknown query parameters instead of ignoring them.
+        max_body_bytes: The largest body, also when decompressed; by default 64 MiB, the maximum.
 
-    Raises ConfigError, here or when the class is marked, for what cannot be served.
+    Raises ConfigError, here or when the class is marked, for an invalid endpoint.
     """
     mark = EndpointMark(
         path=path,
@@ -179,8 +179,8 @@ def endpoint(
     def put(method_: F) -> F:
         if not is_method(method_):
             raise ConfigError(
-                f"`@kaon.endpoint` is on {type(method_).__name__}, which is no method.",
-                hint="Put it above `def`, without @property; other decorators wrap by functools.wraps.",
+                f"`@kaon.endpoint` is on {type(method_).__name__}, not on a method.",
+                hint="Put it above `def`, without @property; other decorators need functools.wraps.",
             )
         setattr(method_, MARK, mark)
         return method_
@@ -189,7 +189,7 @@ def endpoint(
 
 
 def compile_endpoint(method: Method, mark: EndpointMark, names: Mapping[str, Any]) -> Endpoint:
-    """The endpoint that a marked method is; `names` are visible where it was written. Raises ConfigError."""
+    """The endpoint of a marked method; `names` are the local names where it is defined. Raises ConfigError."""
     function, is_generator = method.function, method.is_generator
     owner = function.__qualname__.rpartition("<locals>.")[2]
     if mark.method not in VERBS:
@@ -249,7 +249,7 @@ def compile_endpoint(method: Method, mark: EndpointMark, names: Mapping[str, Any
 
 
 def out_of_bounds(owner: str, error: ValidationError) -> ConfigError:
-    """The error for something that no manifest may say, such as a time limit below zero."""
+    """The error for a value that a manifest does not allow, such as a negative time limit."""
     first = error.errors(include_url=False)[0]
     where = ".".join(map(str, first["loc"]))
     return ConfigError(
@@ -264,15 +264,15 @@ def _timeout_s(given: float | EllipsisType | None, kind: EndpointKind) -> float 
 
 
 def _media_type(owner: str, mark: EndpointMark, kind: EndpointKind, signature: Signature) -> str:
-    """The media type of a generator of bytes; empty for every other endpoint."""
+    """The media type of a generator of bytes; empty for other endpoints."""
     if kind is EndpointKind.STREAM and hints.bare(signature.answer_hint) is bytes:
         if mark.media_type is None or is_media_type(mark.media_type):
             return mark.media_type or OCTET_STREAM
         raise ConfigError(f"`{owner}` has media_type={mark.media_type!r}.", hint="Write it like 'audio/wav'.")
     if mark.media_type is not None:
         raise ConfigError(
-            f"`{owner}` has a media_type and is no generator of bytes.",
-            hint="Write `-> Iterator[bytes]` or `-> AsyncIterator[bytes]`, or leave media_type out.",
+            f"`{owner}` has a media_type and is not a generator of bytes.",
+            hint="Use `-> Iterator[bytes]` or `-> AsyncIterator[bytes]`, or remove media_type.",
         )
     return ""
 
@@ -283,7 +283,8 @@ def _max_message_bytes(owner: str, mark: EndpointMark, kind: EndpointKind) -> in
         return MAX_MESSAGE_BYTES
     if kind is not EndpointKind.WEBSOCKET or isinstance(given, bool) or not 1 <= given <= 2**30:
         raise ConfigError(
-            f"`{owner}` has max_message_bytes={given!r}.", hint="Give a websocket's, from 1 byte to 1 GiB (2**30)."
+            f"`{owner}` has max_message_bytes={given!r}.",
+            hint="Use it on websockets only, from 1 byte to 1 GiB (2**30).",
         )
     return given
 
@@ -294,7 +295,7 @@ def _max_body_bytes(owner: str, mark: EndpointMark, signature: Signature) -> int
     if given is not None and (not has_body or isinstance(given, bool) or not 1 <= given <= MAX_BODY_BYTES):
         raise ConfigError(
             f"`{owner}` has max_body_bytes={given!r}" + ("." if has_body else " and no body."),
-            hint="Give an endpoint with a body a number of bytes up to 64 MiB (64 * 2**20), or leave it out.",
+            hint="Use it on endpoints with a body only, up to 64 MiB (64 * 2**20).",
         )
     return given
 
@@ -303,10 +304,12 @@ def _check_path(owner: str, path: str) -> None:
     if not _PATH.fullmatch(path):
         raise ConfigError(f"`{owner}` has path={path!r}.", hint="Write it like '/', '/similar' or '/items/{item_id}'.")
     if path in _TAKEN:
-        raise ConfigError(f"`{owner}` has path={path!r}, which the deployment's documents use.", hint="Use another.")
+        raise ConfigError(
+            f"`{owner}` has path={path!r}, which the deployment's documentation uses.", hint="Use another path."
+        )
     names = _PATH_NAME.findall(path)
     if len(names) != len(set(names)):
-        raise ConfigError(f"`{owner}` has path={path!r}, which says a name twice.", hint="Name each part once.")
+        raise ConfigError(f"`{owner}` has path={path!r}, which repeats a parameter.", hint="Use each name once.")
 
 
 def _check_retry(owner: str, kind: EndpointKind, *, idempotent: bool) -> None:
@@ -314,7 +317,7 @@ def _check_retry(owner: str, kind: EndpointKind, *, idempotent: bool) -> None:
         what = "is a websocket" if kind is EndpointKind.WEBSOCKET else "is not idempotent"
         raise ConfigError(
             f"`{owner}` has retry=True, which may send a call twice, and {what}.",
-            hint="Say idempotent=True if a call may happen twice, or leave retry out.",
+            hint="Set idempotent=True if a call may be repeated, or remove retry.",
         )
 
 
@@ -323,11 +326,11 @@ def _check_hedge(owner: str, hedge_s: float, kind: EndpointKind, *, idempotent: 
         what = f"is a {kind.value}" if kind is not EndpointKind.CALL else "is not idempotent"
         raise ConfigError(
             f"`{owner}` has hedge_s, which sends a call twice, and {what}.",
-            hint="Say idempotent=True if a call may happen twice, or leave hedge_s out.",
+            hint="Set idempotent=True if a call may be repeated, or remove hedge_s.",
         )
     if not 0.001 <= hedge_s < (math.inf if timeout_s is None else timeout_s):
         raise ConfigError(
-            f"`{owner}` has hedge_s={hedge_s!r}.", hint="Give seconds, from 0.001 to less than its timeout_s."
+            f"`{owner}` has hedge_s={hedge_s!r}.", hint="Use seconds from 0.001 to less than its timeout_s."
         )
 
 
@@ -355,4 +358,4 @@ def _check_example(owner: str, endpoint: Endpoint, example: Mapping[str, Any]) -
         else:
             endpoint.signature.from_json(json_of(endpoint.body_of(rest)), path)
     except InvalidInput as error:
-        raise ConfigError(f"An example of `{owner}` does not fit it: {error.cause}", errors=error.errors) from None
+        raise ConfigError(f"An example of `{owner}` is invalid: {error.cause}", errors=error.errors) from None

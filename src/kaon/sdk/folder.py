@@ -1,4 +1,4 @@
-"""The folder in which a service keeps what must outlive its replicas."""
+"""A service's folder for data that outlives its replicas."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def data_dir() -> Path:
-    """The deployment's own folder, made when it is missing; outside the platform `.kaon-data` where you are."""
+    """The deployment's own folder, created if missing; outside the platform `.kaon-data` in the current folder."""
     folder = Path(os.environ.get("KAON_DATA_DIR") or ".kaon-data").absolute()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder

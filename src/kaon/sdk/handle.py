@@ -1,19 +1,19 @@
 """Handles: how one service calls another.
 
-`kaon.use("cleaner")` or `kaon.use(Cleaner)` costs nothing; who answers is decided at each call:
+`kaon.use("cleaner")` and `kaon.use(Cleaner)` connect to nothing; each call goes to the first of these:
 
-1. what `kaon.local(...)` has put in the place of that name, as tests do;
+1. the instance that `kaon.local(...)` has set for that name, as tests do;
 2. on the platform (`KAON_EDGE_URL` is set), the deployment of that name, over the network, with the service's own key,
-   the request's id and whatever is left of its deadline; the key opens what the service declares (`uses=`), so a handle
-   of anything else is refused;
+   the request id and the rest of the deadline; the key is valid for what the service declares (`uses=`), so a handle of
+   anything else is refused;
 3. for a handle made from a class, an instance of it in this process, with its settings from the environment.
 
-The first and third go through the same validation and JSON as the network does, so that a test finds what production
-would. A handle made from a class answers the types that the class declares; one made from a name plain values.
+The first and third use the same validation and JSON as the network, so that a test finds what production would. A
+handle made from a class returns the types that the class declares; one made from a name plain values.
 
-**The rule of calling.** `handle.clean(text="a")` is a plain call: it returns when the answer is there, and a stream is
-an iterator. `handle.aio.clean(text="a")` is for coroutines: `await` it, or go through a stream with `async for`. A
-plain call on a thread that runs an event loop would stop that loop for everybody, and is refused.
+**Calling.** `handle.clean(text="a")` is a sync call: it returns the answer, or an iterator for a stream.
+`handle.aio.clean(text="a")` is for coroutines: `await` it, or iterate over a stream with `async for`. A sync call in a
+thread that runs an event loop would block that loop, and is refused.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from kaon.sdk.local import InProcess
 from kaon.sdk.service import Service, construct, service_of
 from kaon.sdk.setting import deployment_variables
 
-_stand_ins: dict[str, InProcess] = {}
+_local_instances: dict[str, InProcess] = {}
 _own: dict[type, InProcess] = {}
 _remote: dict[str, ServiceLink] = {}
 _lock = threading.RLock()
@@ -41,24 +41,24 @@ _allowed: frozenset[str] | None = None
 
 
 def plug(network: Callable[[str], ServiceLink]) -> None:
-    """Say how a deployment is reached by its name; `kaon` itself does, with the client."""
+    """Set how a deployment is reached by its name; `kaon` sets the client."""
     global _network
     _network = network
 
 
 def allow(names: Collection[str] | None) -> None:
-    """Let this process reach the deployments of these names over the network and no others; None: all.
+    """Limit handles of this process to deployments of these names over the network; None: all.
 
-    The runtime says here what the service declares. Who enforces it is the platform: its key opens nothing else.
+    The runtime sets what the service declares. The platform enforces it: the service's key is valid for nothing else.
     """
     global _allowed
     _allowed = None if names is None else frozenset(names)
 
 
 def use(target: str | type) -> Handle:
-    """A handle of another service, by its deployment's name or by its class; see this module's page for the rules.
+    """A handle of another service, by its deployment's name or its class; see this module for the rules.
 
-    Raises ConfigError in a service that does not declare that it uses the other one.
+    Raises ConfigError in a service that does not declare the other one.
     """
     handle = Handle(target)
     if os.environ.get("KAON_EDGE_URL"):
@@ -67,16 +67,16 @@ def use(target: str | type) -> Handle:
 
 
 def _check_declared(name: str) -> None:
-    if _allowed is not None and name not in _allowed and name not in _stand_ins:
+    if _allowed is not None and name not in _allowed and name not in _local_instances:
         raise ConfigError(
-            f"This service calls `{name}` without saying so.",
+            f"This service calls `{name}` without declaring it.",
             hint=f'Declare it: @kaon.service(uses=("{name}",)), or `kaon.use("{name}")` in the class\'s body.',
         )
 
 
 @contextmanager
 def local(**instances: Any) -> Iterator[None]:
-    """Let instances of services answer in the place of deployments, in this process: `kaon.local(cleaner=Cleaner())`.
+    """Replace deployments by instances, in this process: `kaon.local(cleaner=Cleaner())`.
 
     An underscore in a name stands for a dash. Start hooks run on the way in, stop hooks on the way out.
     """
@@ -85,17 +85,17 @@ def local(**instances: Any) -> Iterator[None]:
         for link in links.values():
             link.start()
             stack.callback(link.stop)
-        before = dict(_stand_ins)
-        _stand_ins.update(links)
+        before = dict(_local_instances)
+        _local_instances.update(links)
         try:
             yield
         finally:
-            _stand_ins.clear()
-            _stand_ins.update(before)
+            _local_instances.clear()
+            _local_instances.update(before)
 
 
 class Handle(Reference):
-    """Another service: its endpoints are methods. `aio` has the same for coroutines."""
+    """Another service; its endpoints are methods. `aio` has the same for coroutines."""
 
     def __init__(self, target: str | type) -> None:
         self._service = None if isinstance(target, str) else service_of(target)
@@ -112,7 +112,7 @@ class Handle(Reference):
 
         def call(*args: Any, **kwargs: Any) -> Any:
             _refuse_on_a_loop(self._name, endpoint)
-            return _link(self._name, self._service).call(endpoint, *_said(self._service, endpoint, args, kwargs))
+            return _link(self._name, self._service).call(endpoint, *_arguments(self._service, endpoint, args, kwargs))
 
         return call
 
@@ -127,7 +127,7 @@ class AsyncHandle:
         self._handle = handle
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """A plain call of the endpoint that is called `aio`."""
+        """A sync call of an endpoint with the name `aio`."""
         return self._handle.__getattr__("aio")(*args, **kwargs)
 
     def __getattr__(self, endpoint: str) -> Callable[..., Reply]:
@@ -136,14 +136,14 @@ class AsyncHandle:
         service, name = self._handle._service, self._handle._name
 
         def call(*args: Any, **kwargs: Any) -> Reply:
-            return _link(name, service).acall(endpoint, *_said(service, endpoint, args, kwargs))
+            return _link(name, service).acall(endpoint, *_arguments(service, endpoint, args, kwargs))
 
         return call
 
 
 def _link(name: str, service: Service | None) -> ServiceLink:
-    if name in _stand_ins:
-        return _stand_ins[name]
+    if name in _local_instances:
+        return _local_instances[name]
     with _lock:
         if os.environ.get("KAON_EDGE_URL") and _network is not None:
             _check_declared(name)
@@ -156,26 +156,28 @@ def _link(name: str, service: Service | None) -> ServiceLink:
                 _own[service.cls].start()
             return _own[service.cls]
     raise ConfigError(
-        f"Nobody answers for `{name}` here.",
-        hint=f"In a test, say `with kaon.local({name.replace('-', '_')}=...)`; elsewhere set KAON_EDGE_URL.",
+        f"There is no service `{name}` here.",
+        hint=f"In a test, use `with kaon.local({name.replace('-', '_')}=...)`; elsewhere set KAON_EDGE_URL.",
     )
 
 
-def _said(
+def _arguments(
     service: Service | None, endpoint: str, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Mapping[str, Any], Any, Read | None]:
-    """Arguments by name, body, and how to read the answer."""
+    """Arguments by name, body, and the reader of the answer."""
     found = next((e for e in service.endpoints if e.spec.name == endpoint), None) if service else None
     if found is None:
         if len(args) > 1:
-            raise InvalidInput(f"`{endpoint}` was given {len(args)} values without names.", hint="Name its parameters.")
+            raise InvalidInput(
+                f"`{endpoint}` got {len(args)} positional arguments.", hint="Pass its parameters by name."
+            )
         return kwargs, args[0] if args else None, None
     try:
         given = dict(inspect.signature(found.function).bind(None, *args, **kwargs).arguments)
     except TypeError as error:
         raise InvalidInput(f"`{endpoint}` cannot be called like this: {error}.") from None
     given.pop(next(iter(inspect.signature(found.function).parameters)))
-    body = given.pop(found.signature.sole, None) if found.signature.sole else None
+    body = given.pop(found.signature.whole_body, None) if found.signature.whole_body else None
     return given, body, found.signature.from_answer
 
 
@@ -185,6 +187,6 @@ def _refuse_on_a_loop(name: str, endpoint: str) -> None:
     except RuntimeError:
         return
     raise ConfigError(
-        f"A plain call of `{name}.{endpoint}` would stop this thread's event loop.",
-        hint=f"In a coroutine, write `await handle.aio.{endpoint}(...)`.",
+        f"A sync call of `{name}.{endpoint}` would block this thread's event loop.",
+        hint=f"In a coroutine, use `await handle.aio.{endpoint}(...)`.",
     )

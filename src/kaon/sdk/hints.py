@@ -1,7 +1,7 @@
-"""Type hints, read: what a parameter's annotation means on the wire.
+"""The meaning of type hints on the wire.
 
-Here is told where a parameter may stand: in a query, in a form, as the whole body. How its values are read and written
-is `kaon.sdk.codec`.
+Here is decided where a parameter may be: in a query, in a form, as the whole body. `kaon.sdk.codec` reads and writes
+its values.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _STREAMS = (Iterator, Iterable, Generator, AsyncIterator, AsyncIterable, AsyncGe
 
 
 def resolved(function: Callable[..., Any], names: Mapping[str, Any]) -> dict[str, Any]:
-    """The function's hints as objects; `names` are those visible where it was written. Raises ConfigError."""
+    """The function's hints as objects; `names` are the local names where it is defined. Raises ConfigError."""
     try:
         return typing.get_type_hints(function, localns=dict(names), include_extras=True)
     except Exception as error:
@@ -70,7 +70,7 @@ def resolved(function: Callable[..., Any], names: Mapping[str, Any]) -> dict[str
 
 
 def bare(hint: Any) -> Any:
-    """`hint` without `Annotated`, and what a `NewType` or a type alias stands for."""
+    """`hint` without `Annotated`, with `NewType` and type aliases resolved."""
     while True:
         if get_origin(hint) is Annotated:
             hint = get_args(hint)[0]
@@ -83,7 +83,7 @@ def bare(hint: Any) -> Any:
 
 
 def is_scalar(hint: Any) -> bool:
-    """Whether one piece of text can say a value of this type."""
+    """Whether values of this type are written as one text."""
     hint = bare(hint)
     origin = get_origin(hint)
     if origin is Literal:
@@ -94,7 +94,7 @@ def is_scalar(hint: Any) -> bool:
 
 
 def listed(hint: Any) -> Any:
-    """The row type of a list, set or variable tuple of any hint; None when `hint` is none of them."""
+    """The item type of a list, set or variable tuple; None for other types."""
     hint = bare(hint)
     origin, args = get_origin(hint) or hint, get_args(hint)
     if origin in (Union, types.UnionType):
@@ -106,7 +106,7 @@ def listed(hint: Any) -> Any:
 
 
 def arms(hint: Any) -> tuple[Any, ...]:
-    """The types of a union, or the one type that it is."""
+    """The types of a union, or the one type."""
     hint = bare(hint)
     return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
 
@@ -117,14 +117,14 @@ def may_be_none(hint: Any) -> bool:
 
 
 def is_record(hint: Any) -> bool:
-    """Whether the type is a pydantic model, a dataclass or a TypedDict: alone, it is a whole body."""
+    """Whether the type is a pydantic model, a dataclass or a TypedDict: as the only parameter it is the whole body."""
     hint = bare(hint)
     kind = get_origin(hint) or hint
     return isinstance(kind, type) and (issubclass(kind, BaseModel) or is_dataclass(kind) or is_typeddict(kind))
 
 
 def is_file(hint: Any) -> bool:
-    """Whether values are `kaon.File`s of some family."""
+    """Whether values are `kaon.File`s or subclasses."""
     hint = bare(hint)
     if get_origin(hint) in (Union, types.UnionType):
         arms = [arm for arm in get_args(hint) if arm is not types.NoneType]
@@ -139,7 +139,7 @@ def is_websocket(hint: Any) -> bool:
 
 
 def yielded(hint: Any) -> Any:
-    """What a generator with this return hint yields."""
+    """The type of items of a generator with this return hint."""
     args = get_args(hint) if get_origin(hint) in _STREAMS else ()
     return args[0] if args else Any
 
@@ -165,13 +165,13 @@ def _modern(hint: Any) -> Any:
         return hint
     fields = {}
     for name, kind in typing.get_type_hints(hint, include_extras=True).items():
-        told = get_origin(kind) in (Required, NotRequired)
-        fields[name] = kind if told else (Required if name in hint.__required_keys__ else NotRequired)[kind]
+        is_marked = get_origin(kind) in (Required, NotRequired)
+        fields[name] = kind if is_marked else (Required if name in hint.__required_keys__ else NotRequired)[kind]
     return TypedDict(hint.__name__, fields)  # type: ignore[operator]
 
 
 def spelled(hint: Any) -> str:
-    """The type as people write it."""
+    """The type as written in source."""
     if hint is inspect.Parameter.empty or hint is Any:
         return "any"
     if isinstance(hint, type) and not get_args(hint):

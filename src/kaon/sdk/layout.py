@@ -1,10 +1,10 @@
-"""Where a project's own modules are: the folders that go on the path, told by what the modules import.
+"""Finds the folders of a project's own modules that go on sys.path, from the modules' imports.
 
 Python's own rule is that the folder of a script comes first on the path, or, of a module in a package, the folder
 above the package. Projects rely on more: a package without `__init__.py` that is run by `python -m`, a `src` folder
 that is installed for development, scripts beside packages. So the *root* is the nearest folder, from Python's own
-upwards, from which the imports of the module (and of its own modules that it imports) that can be found in the
-project are found. Read from the text: nothing is imported.
+upwards, from which all imports that are in the project, of the module and of its own modules, are found. It is decided
+from the source text: nothing is imported.
 
 The path is decided from the root and the module's file alone, so it is the same when a class is read, under
 `kaon dev`, and in a replica.
@@ -21,14 +21,14 @@ _MODULES_MAX = 2_000
 _TEXT_BYTES_MAX = 4 * 2**20
 _SOURCE = "src"
 _PLATFORM = "kaon"
-_KAON = Path(__file__).resolve().parents[1]  # in its own sources it hides nothing
+_KAON = Path(__file__).resolve().parents[1]  # Kaon's own sources hide nothing
 
 
 def search_path(root: Path, file: Path) -> tuple[Path, ...]:
-    """The folders that go on the path for the module `file` below `root`, first one first.
+    """The folders that go on sys.path for the module `file` below `root`, in order.
 
-    The root; then its `src`, and the module's own folder, each when the module (or one of its own that it imports)
-    imports something that only lies there. Neither is added when it is a package.
+    The root; then its `src` and the module's own folder, each if the module (or one of its own that it imports) imports
+    something that is only there. Neither is added when it is a package.
     """
     found: tuple[Path, ...] = (root,)
     for folder in (root / _SOURCE, file.parent):
@@ -40,14 +40,14 @@ def search_path(root: Path, file: Path) -> tuple[Path, ...]:
 
 
 def find_root(file: Path, top: Path) -> Path:
-    """The root for a module, at `top` at the highest."""
+    """The root for a module, at most `top`."""
     nearest = _nearest(file)
     missing = _missing(_usual(nearest), file)
     if not missing or top not in nearest.parents:
         return nearest
     above = [folder for folder in nearest.parents if folder == top or top in folder.parents]
     for folder in above:
-        # What the module's own folder has is found there in any case: see `search_path`.
+        # Modules in the module's own folder are found in any case: see `search_path`.
         if all(_on_path(_usual(folder), name) for name in missing if _anywhere(above, name)):
             return folder if any(_anywhere(above, name) for name in missing) else nearest
     return nearest
@@ -82,7 +82,7 @@ def _is_standard(name: str) -> bool:
 
 
 def _nearest(file: Path) -> Path:
-    """The first folder that Python could import the module from: above its package, and above what `.` leads to."""
+    """The first folder from which Python can import the module: above its package and its relative imports."""
     levels = max((level for level, _ in _imported(file)), default=0)
     return next(above for above in file.parents[levels:] if not (above / "__init__.py").exists())
 
@@ -119,15 +119,15 @@ def _anywhere(folders: list[Path], name: str) -> bool:
 
 
 def _missing(folders: tuple[Path, ...], file: Path) -> set[str]:
-    """First names of imports of `file`, and of its own modules that it leads to, that `folders` do not have."""
+    """First names of imports that are not in `folders`, of `file` and of its own modules that it imports."""
     missing: set[str] = set()
-    seen: set[Path] = set()
+    visited: set[Path] = set()
     waiting = [file]
-    while waiting and len(seen) < _MODULES_MAX:
+    while waiting and len(visited) < _MODULES_MAX:
         module = waiting.pop()
-        if module in seen:
+        if module in visited:
             continue
-        seen.add(module)
+        visited.add(module)
         for level, name in _imported(module):
             first = name.partition(".")[0]
             if level:
@@ -143,7 +143,7 @@ def _missing(folders: tuple[Path, ...], file: Path) -> set[str]:
 
 
 def _imported(module: Path) -> Iterator[tuple[int, str]]:
-    """(number of leading dots, dotted name) of what a module imports; nothing for a text that is not Python."""
+    """(number of leading dots, dotted name) of a module's imports; none for a file that is not Python."""
     if not module.is_file() or module.stat().st_size > _TEXT_BYTES_MAX:
         return
     try:

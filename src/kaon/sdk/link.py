@@ -1,4 +1,4 @@
-"""The port between handles and whatever carries their calls."""
+"""The port between handles and the transport of their calls."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ Read: TypeAlias = Callable[[str, bytes], Any]
 
 
 class Reference:
-    """Stands for another service. A constructor's parameter that has one as its default is no setting."""
+    """A reference to another service. A constructor's parameter with such a default is not a setting."""
 
     def __init__(self, name: str) -> None:
         self._name = name
 
 
 def target_of(reference: Reference) -> str:
-    """The name of the deployment that a reference stands for; its other attributes are endpoints."""
+    """The name of a reference's deployment; its other attributes are endpoints."""
     return reference._name
 
 
 class Reply(Protocol):
-    """An answer on its way: `await` it, or go through a stream with `async for`."""
+    """A pending answer: `await` it, or iterate over a stream with `async for`."""
 
     def __await__(self) -> Generator[Any, None, Any]: ...
 
@@ -30,9 +30,9 @@ class Reply(Protocol):
 
 
 class ServiceLink(Protocol):
-    """How calls get to one service: through this process, or over the network.
+    """Calls to one service: in this process, or over the network.
 
-    Arguments are by name, or a body by position. `read` decodes the answer, or each item of a stream; None: to plain
+    Arguments are by name, or a positional body. `read` decodes the answer, or each item of a stream; None: to plain
     Python values and files.
     """
 

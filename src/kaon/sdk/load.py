@@ -14,9 +14,9 @@ from kaon.sdk.service import Service, service_of
 
 
 def load(target: str, folder: Path) -> Service:
-    """Import the service that `target` names; files are looked for under `folder`, which goes first on sys.path.
+    """Import the service `target`; files are relative to `folder`, which goes first on sys.path.
 
-    Without a class, the module's only service is taken. Raises ConfigError with what to type instead.
+    Without a class, the module's only service is used. Raises ConfigError.
     """
     place, _, name = target.partition(":")
     folder = folder.resolve()
@@ -40,17 +40,17 @@ def services_in(module: ModuleType) -> list[Service]:
 
 def _module_name(place: str, folder: Path) -> str:
     if not place:
-        raise ConfigError("No module is named.", hint="Write 'file.py:Class' or 'package.module:Class'.")
+        raise ConfigError("The target has no module.", hint="Write 'file.py:Class' or 'package.module:Class'.")
     if not place.endswith(".py") and "/" not in place:
         return place
     file = (folder / place).resolve()
     if not file.is_file():
-        raise ConfigError(f"There is no file {place}.", hint="Write 'file.py:Class', from the folder you are in.")
+        raise ConfigError(f"There is no file {place}.", hint="Write 'file.py:Class', relative to the current folder.")
     if not file.is_relative_to(folder):
-        raise ConfigError(f"{place} is outside {folder}.", hint="Go to the folder of the service, or name it.")
+        raise ConfigError(f"{place} is outside {folder}.", hint="Run the command in the folder of the service.")
     parts = file.relative_to(folder).with_suffix("").parts
     if not all(part.isidentifier() for part in parts):
-        raise ConfigError(f"{place} cannot be imported by its name.", hint="Use letters, digits and underscores only.")
+        raise ConfigError(f"{place} is not a valid module name.", hint="Use only letters, digits and underscores.")
     return ".".join(parts)
 
 
@@ -68,21 +68,21 @@ def _imported(name: str, folder: Path) -> ModuleType:
 
 
 def _not_found(module: str, missing: str, folder: Path) -> ConfigError:
-    """What to do differs between a package that nobody named and a module of the project's own."""
+    """The error for a package that is not installed, or for a missing module of the project."""
     first = missing.partition(".")[0]
     if first in layout.own_modules(layout.search_path(folder, folder.joinpath(*module.split(".")).with_suffix(".py"))):
         return ConfigError(
             f"{module} imports {missing}, which the project's own {first} does not have.",
-            hint="Is the file left out by .gitignore, or named otherwise?",
+            hint="Check the file's name, and that .gitignore does not exclude it.",
         )
     return ConfigError(
         f"{module} needs the package {missing}, which is not installed.",
-        hint="Name it in requirements=... of @kaon.service or in pyproject.toml, and install it to run here.",
+        hint="Add it to requirements=... of @kaon.service or to pyproject.toml, and install it to run here.",
     )
 
 
 def _put_on_path(folders: Sequence[Path]) -> None:
-    """In this order, before all others; those that are there already stay where they are."""
+    """Put folders at the start of sys.path, in this order, except those already on it."""
     sys.path[:0] = [str(folder) for folder in folders if str(folder) not in sys.path]
 
 

@@ -1,8 +1,8 @@
-"""A service called within this process, through the validation and JSON that the network would put between.
+"""A service called within this process, with the same validation and JSON as over the network.
 
-Its coroutines run on an event loop in a thread of their own, one per instance, whoever calls: what a service makes on
-its loop (connections, locks) stays on that loop. As where it is deployed, handlers run in copies of the context in
-which the instance was made, and sync ones that say `concurrency=1` one at a time, but in the caller's thread.
+Its coroutines run on one event loop per instance, in a thread of its own: what a service makes on its loop
+(connections, locks) stays on that loop. As in a replica, handlers run in copies of the context in which the instance
+was made, and sync ones with `concurrency=1` one at a time, but in the caller's thread.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from kaon.types.service import EndpointKind
 from kaon.types.wire import json_of, pairs_of, text_of
 
 T = TypeVar("T")
-_OVER = object()
+_END = object()
 
 
 class InProcess:
@@ -41,16 +41,16 @@ class InProcess:
         self._endpoints = {e.spec.name: e for e in service.endpoints}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()
-        self._turn = threading.RLock()
+        self._one_at_a_time = threading.RLock()
         self._new_context = context.copies(copy_context())
 
     def start(self) -> None:
-        """Call the hooks of the service's start."""
+        """Run the service's start hooks."""
         for name in self._service.on_start:
             self._finish(getattr(self._instance, name)())
 
     def stop(self) -> None:
-        """Call the hooks of its end, and end its loop."""
+        """Run its stop hooks, and end its loop."""
         for name in self._service.on_stop:
             self._finish(getattr(self._instance, name)())
         with self._lock:
@@ -61,13 +61,13 @@ class InProcess:
     def call(self, endpoint: str, arguments: Mapping[str, Any], body: Any, read: Read | None) -> Any:
         """The answer, or an iterator of a stream's items."""
         found = self._find(endpoint)
-        given = _received(found, arguments, body)
+        given = _arguments(found, arguments, body)
         if found.is_generator:
             return self._items(found, given, read or plain_value)
         own = self._context()
-        with self._turn if found.spec.concurrency == 1 and not found.is_async else nullcontext():
+        with self._one_at_a_time if found.spec.concurrency == 1 and not found.is_async else nullcontext():
             result = own.run(lambda: self._finish(found.function(self._instance, **given)))
-        return _answered(found, given, result, read or plain_value)
+        return _answer(found, given, result, read or plain_value)
 
     def acall(self, endpoint: str, arguments: Mapping[str, Any], body: Any, read: Read | None) -> LocalReply:
         """The same for coroutines."""
@@ -78,14 +78,14 @@ class InProcess:
     def _find(self, name: str) -> Endpoint:
         found = self._endpoints.get(name)
         if found is None:
-            there = ", ".join(sorted(self._endpoints)) or "none"
-            raise NotFound(f"`{self._service.name}` has no endpoint `{name}`.", hint=f"Its endpoints: {there}.")
+            names = ", ".join(sorted(self._endpoints)) or "none"
+            raise NotFound(f"`{self._service.name}` has no endpoint `{name}`.", hint=f"Its endpoints: {names}.")
         if found.spec.kind is EndpointKind.WEBSOCKET:
-            raise ConfigError(f"`{name}` is a websocket, which a handle cannot call.", hint="Use a websocket client.")
+            raise ConfigError(f"`{name}` is a websocket, which a handle cannot call.", hint="Use a WebSocket client.")
         return found
 
     def _context(self) -> Context:
-        """A context for one call: the instance's, with whose call it is."""
+        """A context for one call: the instance's, with the current request id and deadline."""
         own = self._new_context()
         own.run(context.enter, context.request_id.get(), context.deadline.get())
         return own
@@ -96,7 +96,7 @@ class InProcess:
         signature, raw = endpoint.signature, bool(endpoint.spec.media_type)
         items = iter(self._each(source) if endpoint.is_async else source)
         try:
-            while (item := own.run(next, items, _OVER)) is not _OVER:
+            while (item := own.run(next, items, _END)) is not _END:
                 yield signature.to_bytes(item) if raw else read(JSON, signature.to_json(item))
         finally:
             if isinstance(items, Generator):
@@ -104,10 +104,10 @@ class InProcess:
 
     def _each(self, source: Any) -> Iterator[Any]:
         async def following() -> Any:
-            return await anext(source, _OVER)
+            return await anext(source, _END)
 
         try:
-            while (item := self._run(following())) is not _OVER:
+            while (item := self._run(following())) is not _END:
                 yield item
         finally:
             self._run(source.aclose())
@@ -119,13 +119,13 @@ class InProcess:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                threading.Thread(target=_turn, args=[self._loop], daemon=True).start()
+                threading.Thread(target=_run_loop, args=[self._loop], daemon=True).start()
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
 
 @dataclass(frozen=True, slots=True)
 class LocalReply:
-    """An answer of this process on its way; the work is done in a thread, off the caller's loop."""
+    """A pending answer of this process; the call runs in a thread, off the caller's loop."""
 
     call: Callable[[], Any]
     raw: bool = False
@@ -137,9 +137,9 @@ class LocalReply:
     async def __aiter__(self) -> AsyncIterator[Any]:
         items = await asyncio.to_thread(self.call)
         if not isinstance(items, Generator):
-            raise InvalidInput("This endpoint is no stream.", hint="Use `await`.")
+            raise InvalidInput("This endpoint is not a stream.", hint="Use `await`.")
         try:
-            while (item := await asyncio.to_thread(next, items, _OVER)) is not _OVER:
+            while (item := await asyncio.to_thread(next, items, _END)) is not _END:
                 yield item
         finally:
             await asyncio.to_thread(items.close)
@@ -157,25 +157,25 @@ def plain_value(media_type: str, content: bytes) -> Any:
     return json.loads(content) if media_type == JSON else File(content, media_type=media_type)
 
 
-def _turn(loop: asyncio.AbstractEventLoop) -> None:
+def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
     try:
         loop.run_forever()
     finally:
         loop.close()
 
 
-def _received(endpoint: Endpoint, arguments: Mapping[str, Any], body: Any) -> dict[str, Any]:
-    """The handler's arguments, as they come out of the request that a client would send."""
-    given = _said(endpoint, arguments, body)
+def _arguments(endpoint: Endpoint, arguments: Mapping[str, Any], body: Any) -> dict[str, Any]:
+    """The handler's arguments, parsed as from a client's request."""
+    given = _parsed(endpoint, arguments, body)
     signature = endpoint.signature
     if signature.request is not None:
         given[signature.request] = Request(endpoint.spec.method, endpoint.spec.path)
     if signature.response is not None:
-        given[signature.response] = Response()  # nobody sees it: a handle answers the value
+        given[signature.response] = Response()  # ignored: a handle returns the value only
     return given
 
 
-def _said(endpoint: Endpoint, arguments: Mapping[str, Any], body: Any) -> dict[str, Any]:
+def _parsed(endpoint: Endpoint, arguments: Mapping[str, Any], body: Any) -> dict[str, Any]:
     signature, rest = endpoint.signature, dict(arguments)
     path = {name: text_of(rest[name]) for name in endpoint.path_names if name in rest}
     rest = {name: value for name, value in rest.items() if name not in path or name in endpoint.shared_names}
@@ -187,12 +187,12 @@ def _said(endpoint: Endpoint, arguments: Mapping[str, Any], body: Any) -> dict[s
         return signature.from_query(pairs, path, strict=True)
     if body is None:
         body = endpoint.body_of(rest)
-    elif signature.sole is None and not isinstance(body, Mapping):
+    elif signature.whole_body is None and not isinstance(body, Mapping):
         body = {p.name: body for p in signature.parameters if p.where == "body"}
     return signature.from_json(json_of(body), path)
 
 
-def _answered(endpoint: Endpoint, given: Mapping[str, Any], result: Any, read: Read) -> Any:
+def _answer(endpoint: Endpoint, given: Mapping[str, Any], result: Any, read: Read) -> Any:
     if endpoint.spec.batch is not None:
         _check_rows(endpoint, given, result)
     return read(*endpoint.signature.to_body(result))
@@ -201,7 +201,7 @@ def _answered(endpoint: Endpoint, given: Mapping[str, Any], result: Any, read: R
 def _check_rows(endpoint: Endpoint, given: Mapping[str, Any], result: Any) -> None:
     rows = endpoint.signature.rows(given)
     if not hasattr(result, "__len__") or len(result) != rows:
-        raise BadAnswer(f"`{endpoint.signature.owner}` answered another number of results than the {rows} rows given.")
+        raise BadAnswer(f"`{endpoint.signature.owner}` must return {rows} results, one for each row.")
     if isinstance(result, (list, tuple)):
         for item in result:
             if isinstance(item, ItemError):

@@ -1,7 +1,7 @@
-"""A marked method as a function of the instance, whatever is around it: decorators, `staticmethod`, `partialmethod`.
+"""A marked method as a function of the instance, through decorators, `staticmethod`, `partialmethod`.
 
-What a wrapper of `functools.wraps` answers is what it wraps: around a coroutine function it gives a coroutine although
-it is no coroutine function itself. So its kind is that of the outermost function in it that has one.
+A wrapper by `functools.wraps` returns what it wraps: around a coroutine function it returns a coroutine without being a
+coroutine function. So its kind is that of the outermost function in the chain that has one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Function: TypeAlias = Callable[..., Any]
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A method to call with the instance and arguments by name."""
+    """A method, called with the instance and arguments by name."""
 
     function: Function
     is_async: bool
@@ -26,18 +26,18 @@ class Method:
 
 
 def is_method(value: Any) -> bool:
-    """Whether a class's attribute is something that can be called as its method."""
+    """Whether a class's attribute is a method."""
     return inspect.isfunction(value) or isinstance(value, staticmethod | classmethod | functools.partialmethod)
 
 
 def mark_of(value: Any, name: str) -> Any:
-    """What was put on a method under `name`, be it above `@staticmethod` or below; None: nothing."""
+    """The attribute `name` of a method, set above or below `@staticmethod`; else None."""
     inner = getattr(value, "func", None) or getattr(value, "__func__", None)
     return getattr(value, name, None) or getattr(inner, name, None)
 
 
 def method_of(value: Any, attribute: str) -> Method:
-    """The method that a class has as `attribute`."""
+    """The method of a class's attribute."""
     function = _plain(value, attribute)
     kind = next((one for one in _links(function) if _is_async(one) or _is_generator(one)), function)
     is_async, is_generator = _is_async(kind), _is_generator(kind)
@@ -47,10 +47,10 @@ def method_of(value: Any, attribute: str) -> Method:
 
 
 def _links(function: Function) -> Iterator[Function]:
-    """The function, and what it wraps, from the outside in."""
-    seen: set[int] = set()
-    while id(function) not in seen:
-        seen.add(id(function))
+    """The function and those that it wraps, outermost first."""
+    visited: set[int] = set()
+    while id(function) not in visited:
+        visited.add(id(function))
         yield function
         function = getattr(function, "__wrapped__", function)
 
@@ -85,7 +85,7 @@ def _plain(value: Any, attribute: str) -> Function:
 
 
 def _named(call: Function, inner: Function, attribute: str, drop: int, keywords: dict[str, Any]) -> Function:
-    """`call` with name, documentation and signature of `inner`, less its first `drop` parameters and `keywords`."""
+    """`call` with the name, docstring and signature of `inner`, without its first `drop` parameters and `keywords`."""
     functools.update_wrapper(call, inner)
     call.__name__ = attribute
     call.__qualname__ = f"{inner.__qualname__.rpartition('.')[0]}.{attribute}".lstrip(".")
@@ -96,7 +96,7 @@ def _named(call: Function, inner: Function, attribute: str, drop: int, keywords:
 
 
 def _awaiting(function: Function) -> Function:
-    """A coroutine function of one that gives a coroutine."""
+    """A coroutine function from one that returns a coroutine."""
 
     @functools.wraps(function)
     async def call(self: Any, /, **given: Any) -> Any:

@@ -1,7 +1,7 @@
-"""OpenAPI 3.1 from a compiled service: the one description that the docs page, the clients and people read.
+"""OpenAPI 3.1 from compiled endpoints, for the docs page, clients and people.
 
-Extensions: `x-kaon` on an operation says what OpenAPI has no word for (kind, idempotent, timeout, batching),
-`x-codeSamples` holds code that runs as it stands once `KAON_URL` and `KAON_KEY` are set.
+Extensions of an operation: `x-kaon` has properties beyond OpenAPI (kind, idempotent, timeout, batching),
+`x-codeSamples` has code that runs unchanged with `KAON_URL` and `KAON_KEY` set.
 """
 
 from __future__ import annotations
@@ -135,8 +135,8 @@ def _body(endpoint: Endpoint, schemas: Schemas, call: samples.SampleCall) -> dic
     if signature.form:
         properties = {p.name: _form_schema(schemas[endpoint.spec.name, p.name], p) for p in parameters}
         content["multipart/form-data"] = {"schema": _object(properties, parameters)}
-    if signature.sole is not None:
-        schema = schemas[endpoint.spec.name, signature.sole]
+    if signature.whole_body is not None:
+        schema = schemas[endpoint.spec.name, signature.whole_body]
     else:
         properties = {p.name: _with_default(schemas[endpoint.spec.name, p.name], p) for p in parameters}
         schema = _object(properties, parameters)
@@ -153,7 +153,7 @@ def _body(endpoint: Endpoint, schemas: Schemas, call: samples.SampleCall) -> dic
 
 
 def _body_names(endpoint: Endpoint) -> dict[str, Any]:
-    """For clients: the handler's name for a body that is one model, and fields that the path says as well."""
+    """For clients: the handler's name for a body that is one model, and its fields that are in the path too."""
     names: dict[str, Any] = {"body": endpoint.body_name} if endpoint.body_name else {}
     return names | ({"shared": sorted(endpoint.shared_names)} if endpoint.shared_names else {})
 
@@ -183,7 +183,7 @@ def _raw_type(hint: Any) -> str:
 
 
 def _raw_answer(hint: Any) -> str:
-    """The media type of an answered file; a plain `File` may have any."""
+    """The media type of a returned file; a plain `File` may have any."""
     return "*/*" if hints.bare(hint).family == "" else _raw_type(hint)
 
 
@@ -205,15 +205,13 @@ def _responses(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
     good: dict[str, Any]
     match endpoint.spec.kind:
         case EndpointKind.WEBSOCKET:
-            good = {"101": {"description": "The connection is a WebSocket from here on."}}
+            good = {"101": {"description": "The connection becomes a WebSocket."}}
         case EndpointKind.STREAM if endpoint.spec.media_type:
-            good = {
-                "200": {"description": "Bytes as they come.", "content": {endpoint.spec.media_type: {"schema": {}}}}
-            }
+            good = {"200": {"description": "A stream of bytes.", "content": {endpoint.spec.media_type: {"schema": {}}}}}
         case EndpointKind.STREAM:
-            text = {"type": "string", "description": "One item a line or event.", "x-item": item}
+            text = {"type": "string", "description": "One item per event or line.", "x-item": item}
             content = {SSE: {"schema": text}, NDJSON: {"schema": text}}
-            good = {"200": {"description": "Items as they come; NDJSON when `accept` asks for it.", "content": content}}
+            good = {"200": {"description": "A stream of items; NDJSON if `accept` includes it.", "content": content}}
         case _:
             arms = hints.arms(hint)
             content = {_raw_answer(arm): {"schema": {}} for arm in arms if hints.is_file(arm)}
@@ -245,7 +243,7 @@ _PROBLEM_SCHEMA: dict[str, Any] = {
         "type": {"type": "string"},
         "title": {"type": "string"},
         "status": {"type": "integer"},
-        "code": {"type": "string", "description": "Stable, for programs."},
+        "code": {"type": "string", "description": "For programs; stable."},
         "detail": {"type": "string", "description": "What happened."},
         "hint": {"type": "string", "description": "What to do next."},
         "request_id": {"type": "string"},

@@ -1,4 +1,4 @@
-"""What pydantic found wrong, said to a caller: where and why, never the value itself nor our own names."""
+"""pydantic's errors for callers: where and why, without the value and without internal names."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pydantic import ValidationError
 from kaon.errors import InvalidInput
 
 MOST = 20
-"""Problems told at once; a list of a million bad rows needs no more to be understood."""
+"""The most problems in one error."""
 _COUNTED = 1000
-"""More problems than these are not even looked at: pydantic makes them all before it shows the first."""
+"""With more problems, only their number is reported: pydantic builds them all to return the first."""
 _LONGEST = 200
-"""Characters of a place or a reason."""
+"""The most characters of a location or a reason."""
 
-_WORDS = {
+_TEXTS = {
     "missing": "is required",
     "extra_forbidden": "is not a parameter of this endpoint",
     "dict_type": "must be an object",
@@ -27,31 +27,33 @@ _WORDS = {
 
 
 def invalid(error: ValidationError, where: str) -> InvalidInput:
-    """The error to answer for input that does not fit; `where` is `body`, `query`, `path` or `form`."""
+    """The error for invalid input; `where` is `body`, `query`, `path` or `form`."""
     if error.error_count() > _COUNTED:
-        return refused([problem(where, f"is wrong in {error.error_count()} places, too many to tell")])
-    return refused([problem(place(where, e["loc"]), _said(e)) for e in _first(error)])
+        return invalid_input([problem(where, f"is wrong in {error.error_count()} places, too many to list")])
+    return invalid_input([problem(location(where, e["loc"]), _text(e)) for e in _first(error)])
 
 
 def unreadable(error: ValidationError, body: bytes) -> InvalidInput:
-    """The error to answer for a JSON body that does not fit, or is none."""
+    """The error for an invalid JSON body."""
     if body[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in body[:4]:
-        return refused([problem("body", "is UTF-16 or UTF-32; JSON is sent as UTF-8 (RFC 8259)")])
+        return invalid_input([problem("body", "is UTF-16 or UTF-32; JSON is sent as UTF-8 (RFC 8259)")])
     return invalid(error, "body")
 
 
-def surplus(where: str, names: Sequence[str]) -> InvalidInput:
-    """The error to answer for parameters that the endpoint does not have."""
-    return refused([problem(f"{where}.{name[:80]}", "is not a parameter of this endpoint") for name in names[:MOST]])
+def unknown_parameters(where: str, names: Sequence[str]) -> InvalidInput:
+    """The error for parameters that the endpoint does not have."""
+    return invalid_input(
+        [problem(f"{where}.{name[:80]}", "is not a parameter of this endpoint") for name in names[:MOST]]
+    )
 
 
-def refused(problems: list[dict[str, str]]) -> InvalidInput:
-    """`InvalidInput` that leads with the first of `problems`."""
+def invalid_input(problems: list[dict[str, str]]) -> InvalidInput:
+    """`InvalidInput` with the first of `problems` as its cause."""
     first = problems[0]
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     return InvalidInput(
         f"{first['where']} {first['problem']}{more}.",
-        hint="The endpoint's parameters are described on the deployment's /docs page.",
+        hint="See the endpoint's parameters on the deployment's /docs page.",
         errors=list(problems),
     )
 
@@ -61,20 +63,20 @@ def problem(where: str, why: str) -> dict[str, str]:
     return {"where": where.encode("utf-8", "replace").decode()[:_LONGEST], "problem": why[:_LONGEST]}
 
 
-def place(root: str, path: Iterable[Any]) -> str:
-    """`body.items.3.price`; the names that pydantic gives to the arms of unions are left out."""
+def location(root: str, path: Iterable[Any]) -> str:
+    """`body.items.3.price`; without the names that pydantic gives to members of unions."""
     steps = [str(step)[:80] for step in path if isinstance(step, int) or not set(str(step)) & set("[](), ")]
     return ".".join([root, *steps])
 
 
-def told(error: ValidationError) -> str:
-    """What is wrong, in one sentence without the value; for settings and answers."""
+def summary(error: ValidationError) -> str:
+    """The problems in one sentence, without the value; for settings and answers."""
     if error.error_count() > _COUNTED:
         return f"it is wrong in {error.error_count()} places"
     parts = []
     for e in _first(error)[:3]:
-        at = place("", e["loc"]).lstrip(".")
-        parts.append(f"{at} {_said(e)}" if at else _said(e))
+        at = location("", e["loc"]).lstrip(".")
+        parts.append(f"{at} {_text(e)}" if at else _text(e))
     return "; ".join(parts)
 
 
@@ -82,8 +84,8 @@ def _first(error: ValidationError) -> list[Any]:
     return error.errors(include_url=False, include_context=False, include_input=False)[:MOST]
 
 
-def _said(error: Any) -> str:
-    text = _WORDS.get(error["type"])
+def _text(error: Any) -> str:
+    text = _TEXTS.get(error["type"])
     if text is not None:
         return text
     if error["type"] == "json_invalid":
@@ -92,4 +94,4 @@ def _said(error: Any) -> str:
     for start, other in (("Input should be", "should be"), ("Input ", "")):
         if message.startswith(start):
             return other + message[len(start) :]
-    return f"does not fit: {message}"
+    return f"is invalid: {message}"

@@ -1,4 +1,4 @@
-"""What a handler may know of a request beside its arguments: a parameter of the type `kaon.Request`."""
+"""`kaon.Request`: a handler's parameter with the head of the request."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from urllib.parse import parse_qsl
 
 
 class Headers(Mapping[str, str]):
-    """Headers by name in any case. One that came several times is its values in order, with commas between."""
+    """Headers by name in any case; repeated ones are joined by commas, in order."""
 
     def __init__(self, fields: Iterable[tuple[bytes, bytes]] = ()) -> None:
         self._values: dict[str, str] = {}
         for raw_name, raw_value in fields:
             name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
-            before = self._values.get(name)
-            between = "; " if name == "cookie" else ", "
-            self._values[name] = value if before is None else before + between + value
+            previous = self._values.get(name)
+            separator = "; " if name == "cookie" else ", "
+            self._values[name] = value if previous is None else previous + separator + value
 
     def __getitem__(self, name: str) -> str:
         return self._values[name.lower()]
@@ -38,20 +38,20 @@ class Request:
 
     method: str = "POST"
     path: str = "/"
-    """Below the deployment, decoded."""
+    """Without the deployment's prefix, decoded."""
     query_string: str = ""
     headers: Headers = field(default_factory=Headers)
     client: str = ""
-    """The caller's address as the edge says it (`X-Forwarded-For`), else that of the connection; empty: unknown."""
+    """The caller's address, from the edge (`X-Forwarded-For`) or the connection; empty: unknown."""
 
     @property
     def query_params(self) -> dict[str, str]:
-        """The query's parameters; of one that came several times the last."""
+        """The query's parameters; of repeated ones the last."""
         return dict(parse_qsl(self.query_string, keep_blank_values=True))
 
     @property
     def cookies(self) -> dict[str, str]:
-        """The cookies that the caller sent; none when they cannot be read."""
+        """The request's cookies; none when they cannot be parsed."""
         try:
             return {name: morsel.value for name, morsel in SimpleCookie(self.headers.get("cookie", "")).items()}
         except CookieError:

@@ -1,4 +1,4 @@
-"""What a handler may say of its answer beside the value: a parameter of the type `kaon.Response`."""
+"""`kaon.Response`: a handler's parameter that sets status, headers and cookies of its response."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _OWN = frozenset(
         "x-request-id",
     }
 )
-"""Headers that the replica writes itself."""
+"""Headers that Kaon sets."""
 
 
 def own_field(name: str, value: str) -> tuple[bytes, bytes]:
-    """A header of a handler as it goes on the wire. Raises ValueError when it may not be set or cannot be said."""
+    """A handler's header, encoded. Raises ValueError for one of Kaon's own or an invalid one."""
     if name.lower() in _OWN:
         raise ValueError(f"the header {name} is set by Kaon")
     return field(name, value)
@@ -42,8 +42,8 @@ class _Headers(MutableMapping[str, str]):
         return self.fields[_key(name)].decode("latin-1")
 
     def __setitem__(self, name: str, value: str) -> None:
-        key, said = own_field(name, value)
-        self.fields[key] = said
+        key, encoded = own_field(name, value)
+        self.fields[key] = encoded
 
     def __delitem__(self, name: str) -> None:
         del self.fields[_key(name)]
@@ -56,7 +56,7 @@ class _Headers(MutableMapping[str, str]):
 
 
 class Response:
-    """Status, headers and cookies of the answer that the handler's value becomes."""
+    """Status, headers and cookies of a handler's response."""
 
     def __init__(self) -> None:
         self._status_code = 200
@@ -65,7 +65,7 @@ class Response:
 
     @property
     def headers(self) -> MutableMapping[str, str]:
-        """Headers beyond Kaon's own. Setting one raises ValueError for what cannot be said."""
+        """Headers beyond Kaon's own. Setting an invalid one raises ValueError."""
         return self._headers
 
     @property
@@ -76,7 +76,7 @@ class Response:
     @status_code.setter
     def status_code(self, value: int) -> None:
         if isinstance(value, bool) or not 200 <= value <= 599:
-            raise ValueError(f"{value!r} is no status of an answer: give 200 to 599")
+            raise ValueError(f"{value!r} is not a response status: use 200 to 599")
         self._status_code = int(value)
 
     def set_cookie(
@@ -92,28 +92,28 @@ class Response:
         httponly: bool = False,
         samesite: Literal["lax", "strict", "none"] = "lax",
     ) -> None:
-        """Let the caller keep a cookie. `max_age` is in seconds. Raises ValueError for what cannot be said."""
+        """Set a cookie. `max_age` is in seconds. Raises ValueError for invalid values."""
         try:
             cookie: SimpleCookie = SimpleCookie({key: value})
         except CookieError as error:
-            raise ValueError(f"{key[:80]!r} is no name of a cookie") from error
+            raise ValueError(f"{key[:80]!r} is not a valid cookie name") from error
         morsel = cookie[key]
         when = expires.strftime("%a, %d %b %Y %H:%M:%S GMT") if isinstance(expires, datetime) else expires
-        told = {"max-age": max_age, "expires": when, "path": path, "domain": domain, "samesite": samesite}
-        for name, said in told.items():
-            if said is not None:
-                if ";" in str(said):
-                    raise ValueError(f"{name} of a cookie cannot be {said!r}")
-                morsel[name] = said
+        attributes = {"max-age": max_age, "expires": when, "path": path, "domain": domain, "samesite": samesite}
+        for name, given in attributes.items():
+            if given is not None:
+                if ";" in str(given):
+                    raise ValueError(f"{name} of a cookie cannot be {given!r}")
+                morsel[name] = given
         morsel["secure"], morsel["httponly"] = secure, httponly
         self._cookies.append(field("set-cookie", morsel.OutputString()))
 
     def delete_cookie(self, key: str, *, path: str = "/", domain: str | None = None) -> None:
-        """Let the caller forget a cookie."""
+        """Delete a cookie."""
         self.set_cookie(key, max_age=0, expires="Thu, 01 Jan 1970 00:00:00 GMT", path=path, domain=domain)
 
     def fields(self) -> tuple[tuple[bytes, bytes], ...]:
-        """Headers and cookies as they go on the wire."""
+        """Headers and cookies, encoded."""
         return (*self._headers.fields.items(), *self._cookies)
 
 

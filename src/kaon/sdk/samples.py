@@ -1,6 +1,6 @@
 """Sample calls: an example of every endpoint's arguments, and the code that sends it.
 
-The code reads `KAON_URL` (the deployment's URL) and `KAON_KEY` from the environment, and runs as it stands.
+The code reads `KAON_URL` (the deployment's URL) and `KAON_KEY` from the environment, and runs unchanged.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from kaon.types.wire import pairs_of, text_of
 _FILES = {"image": "photo.png", "audio": "sound.wav"}
 _DEPTH = 6
 _MOST = 100
-"""Items at most that a sample is given."""
+"""The most items in a sample."""
 
 
 @dataclass(frozen=True)
@@ -34,17 +34,17 @@ class SampleCall:
     query: list[tuple[str, str]] = field(default_factory=list)
     body: Any = None
     files: dict[str, str] = field(default_factory=dict)
-    """Parameter -> file name; the call is a multipart form then."""
+    """Parameter -> file name, for a multipart form."""
     arguments: dict[str, Any] = field(default_factory=dict)
     """The same call by keyword."""
     is_made: bool = True
-    """Whether there are values: for some types (a pattern, a check of the user's own) none can be made up."""
+    """Whether it has values: for some types (with a pattern or a validator) none can be generated."""
 
 
 def call(
     endpoint: Endpoint, schemas: Mapping[tuple[str, str], dict[str, Any]], components: Mapping[str, Any]
 ) -> SampleCall:
-    """An example call: the endpoint's own first example, else one made up from the schemas of what is required."""
+    """An example call: the endpoint's first example, else one generated from the schemas of required parameters."""
     name, signature = endpoint.spec.name, endpoint.signature
     arguments = dict(endpoint.examples[0]) if endpoint.examples else {}
     files: dict[str, str] = {}
@@ -54,11 +54,11 @@ def call(
             if hints.is_file(p.hint) or (row is not None and hints.is_file(row)):
                 family = getattr(hints.bare(row or p.hint), "family", "")
                 files[p.name] = _FILES.get(family.rstrip("/"), "file.bin")
-            elif p.name == signature.sole or p.required:
+            elif p.name == signature.whole_body or p.required:
                 made = value(schemas[name, p.name], components)
                 if not _is_taken(p, made):
                     return SampleCall(endpoint.spec.path, is_made=False)
-                by_fields = p.name == signature.sole and isinstance(made, dict)
+                by_fields = p.name == signature.whole_body and isinstance(made, dict)
                 arguments |= made if by_fields else {p.name: made}
     path, rest = endpoint.spec.path, dict(arguments)
     for part in endpoint.path_names:
@@ -73,7 +73,7 @@ def call(
 
 
 def _is_taken(parameter: Parameter, made: Any) -> bool:
-    """Whether the endpoint takes what was made up for a parameter."""
+    """Whether a generated value is valid for its parameter."""
     try:
         if parameter.where == "body":
             parameter.codec.reader.validate_json(json.dumps(made).encode())
@@ -85,7 +85,7 @@ def _is_taken(parameter: Parameter, made: Any) -> bool:
 
 
 def value(schema: Mapping[str, Any], components: Mapping[str, Any], depth: int = 0) -> Any:
-    """A value that fits `schema`, as plain as can be."""
+    """A simple value that matches `schema`."""
     while "$ref" in schema:
         schema = components.get(str(schema["$ref"]).rpartition("/")[2], {})
     for key in ("default", "const"):
@@ -125,7 +125,7 @@ def value(schema: Mapping[str, Any], components: Mapping[str, Any], depth: int =
 
 
 def code(endpoint: Endpoint, call: SampleCall) -> list[dict[str, str]]:
-    """The call in curl, Python and JavaScript; nothing for a websocket, nor where no call can be made up."""
+    """The call in curl, Python and JavaScript; empty for a websocket, and without example values."""
     if endpoint.spec.kind is EndpointKind.WEBSOCKET or not call.is_made:
         return []
     stream = endpoint.spec.kind is EndpointKind.STREAM and not endpoint.spec.media_type
@@ -160,10 +160,10 @@ def _curl(verb: str, url: str, call: SampleCall, stream: bool, raw: bool) -> str
 def _python(name: str, call: SampleCall, stream: bool, raw: bool) -> str:
     arguments = [f"{key}={v!r}" for key, v in call.arguments.items()]
     arguments += [f'{key}=kaon.File.read("{file}")' for key, file in call.files.items()]
-    said = f"client.{name}({', '.join(arguments)})"
-    use = f"for item in {said}:\n    print(item)" if stream else f"print({said})"
+    expression = f"client.{name}({', '.join(arguments)})"
+    use = f"for item in {expression}:\n    print(item)" if stream else f"print({expression})"
     if raw:
-        use = f'with open("answer", "wb") as file:\n    file.writelines({said})'
+        use = f'with open("answer", "wb") as file:\n    file.writelines({expression})'
     return f"""import os
 
 import kaon

@@ -1,7 +1,7 @@
 """`@kaon.service`: a plain class that Kaon can serve.
 
-The class stays what it was: it can be constructed and called in tests as any other. What Kaon knows of it lies in
-`cls.__kaon_service__`, compiled once where the class is defined, so that a mistake shows at import and not in use.
+The class is unchanged: tests can construct and call it like any other. Its description is compiled once, where the
+class is defined, into `cls.__kaon_service__`, so that mistakes are found at import.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ class Service:
     summary: str
     endpoints: tuple[Endpoint, ...]
     mounts: Mapping[str, Any]
-    """Path -> ASGI app, or a function of the instance (or of nothing) that makes one; see `mounted`."""
+    """Path -> ASGI app, or a function of the instance or without arguments that makes one; see `mounted`."""
     settings: tuple[Setting, ...]
     resources: Resources
     objective: Objective
     requirements: tuple[str, ...]
     on_start: tuple[str, ...]
-    """Names of the methods to call, in order, before the first request; sync or async."""
+    """Names of the methods to call before the first request, in order; sync or async."""
     on_stop: tuple[str, ...]
     description: str = ""
     loop: EventLoopName = "uvloop"
@@ -57,7 +57,7 @@ class Service:
     """Names of the deployments that it calls."""
 
     def spec(self) -> ServiceSpec:
-        """What an artifact's manifest says of it. Raises ConfigError for what no manifest may say."""
+        """Its part of an artifact's manifest. Raises ConfigError for values that a manifest does not allow."""
         try:
             return self._spec()
         except ValidationError as error:
@@ -118,17 +118,17 @@ def service(
     """Mark a class as a service.
 
     Args:
-        name: Its name; the class's own in kebab case unless given.
+        name: Its name; by default the class's own in kebab case.
         requirements: Packages that it needs, as pip writes them.
         resources: What one replica may use.
-        objective: How quickly and how surely it should answer; scaling goes by it.
-        mounts: Path -> ASGI app, or a function that takes the instance (or nothing) and makes one.
-        loop: The event loop that runs its coroutines: `uvloop` is the faster one, `asyncio` the standard library's, for
+        objective: Its target for latency and availability, used for scaling.
+        mounts: Path -> ASGI app, or a function that makes one, of the instance or without arguments.
+        loop: The event loop of its coroutines: `uvloop`, the faster one, or `asyncio`, the standard library's, for
             libraries that patch it, such as nest_asyncio.
         uses: The services that it calls, by the names of their deployments or by their classes. Handles in the class's
-            body and in its constructor's defaults count by themselves. Its key opens these and nothing else.
+            body and in its constructor's defaults are included. Its key is valid for these only.
 
-    Raises ConfigError for what cannot be served, with the place.
+    Raises ConfigError for an invalid class.
     """
     frame = inspect.currentframe()
     names = dict(frame.f_back.f_locals) if frame is not None and frame.f_back is not None else {}
@@ -172,7 +172,7 @@ def on_stop(method: F) -> F:
 
 
 def service_of(cls: Any) -> Service:
-    """What Kaon knows of a marked class (or its instance). Raises ConfigError for another one."""
+    """The description of a marked class or its instance. Raises ConfigError for other classes."""
     kind = cls if isinstance(cls, type) else type(cls)
     found = kind.__dict__.get("__kaon_service__")
     if isinstance(found, Service):
@@ -185,7 +185,7 @@ def service_of(cls: Any) -> Service:
 def construct(service: Service, environ: Mapping[str, str]) -> Any:
     """An instance with its settings read from `environ`.
 
-    Raises ConfigError that names every setting that is missing or wrong; what the constructor raises goes through.
+    Raises ConfigError that lists all missing and wrong settings, or what the constructor raises.
     """
     return service.cls(**read_settings(service.name, service.settings, environ))
 
@@ -198,7 +198,7 @@ def _hook(method: F, when: str) -> F:
 
 
 def _methods(cls: type) -> dict[str, Any]:
-    """Attributes of the class in order of definition, the bases' first, overridden ones replaced."""
+    """Attributes of the class in order of definition, bases first, overridden ones replaced."""
     found: dict[str, Any] = {}
     for base in reversed(cls.__mro__):
         found.update(vars(base))
@@ -215,7 +215,7 @@ def _hooks(cls: type, when: str) -> tuple[str, ...]:
 
 
 def default_name(cls: str) -> str:
-    """The name of a service whose class is called so: kebab case."""
+    """The default name of a service by its class: kebab case."""
     kebab = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", cls.replace("_", "-"))
     return kebab.strip("-").lower()
 
@@ -224,8 +224,8 @@ def _named(cls: type, given: str | None) -> str:
     name = given if given is not None else default_name(cls.__name__)
     if not _NAME.fullmatch(name):
         raise ConfigError(
-            f"`{cls.__name__}` would be named {name!r}.",
-            hint=f"{_NAME_HINT} Give one with @kaon.service(name=...).",
+            f"The name {name!r} of `{cls.__name__}` is not valid.",
+            hint=f"{_NAME_HINT} Set one with @kaon.service(name=...).",
         )
     return name
 
@@ -240,7 +240,7 @@ def _objective(cls: type, given: Objective | None) -> Objective:
 
 
 def _uses(cls: type, given: Any) -> tuple[str, ...]:
-    """The names of what is given, of the handles in the class's body and of its constructor's defaults, each once."""
+    """The names given, and those of handles in the class's body and its constructor's defaults, without repetition."""
     if isinstance(given, str) or not all(isinstance(one, (str, type)) for one in given):
         raise ConfigError(f"`uses` of `{cls.__name__}` is {given!r}.", hint='Write it like uses=("cleaner",).')
     found = [one if isinstance(one, str) else service_of(one).name for one in given]
@@ -248,7 +248,7 @@ def _uses(cls: type, given: Any) -> tuple[str, ...]:
     values = [*_methods(cls).values(), *(parameter.default for parameter in constructor)]
     found += [target_of(value) for value in values if isinstance(value, Reference)]
     if wrong := [name for name in found if not _NAME.fullmatch(name)]:
-        raise ConfigError(f"`{cls.__name__}` uses {wrong[0]!r}, which is no deployment's name.", hint=_NAME_HINT)
+        raise ConfigError(f"`{cls.__name__}` uses {wrong[0]!r}, which is not a valid deployment name.", hint=_NAME_HINT)
     return tuple(dict.fromkeys(found))
 
 
@@ -263,22 +263,24 @@ def _check_paths(service: Service) -> None:
         raise ConfigError(
             f"`{service.cls.__name__}` has no endpoint.", hint="Put `@kaon.endpoint` above one of its methods."
         )
-    seen: dict[tuple[str, str], str] = {}
+    paths: dict[tuple[str, str], str] = {}
     for endpoint in service.endpoints:
         shape = re.sub(r"\{\w+\}", "{}", endpoint.spec.path)
-        other = seen.setdefault((endpoint.spec.method, shape), endpoint.spec.name)
+        other = paths.setdefault((endpoint.spec.method, shape), endpoint.spec.name)
         if other != endpoint.spec.name:
             raise ConfigError(
                 f"`{other}` and `{endpoint.spec.name}` of `{service.cls.__name__}` both answer "
                 f"{endpoint.spec.method} {endpoint.spec.path}.",
-                hint="Give one of them another path.",
+                hint="Change the path of one of them.",
             )
     for path in service.mounts:
         if not _MOUNT.fullmatch(path) or path in ("/docs", "/openapi.json"):
             raise ConfigError(f"`{service.cls.__name__}` mounts {path!r}.", hint="Write the path like '/ui'.")
         for endpoint in service.endpoints:
             if f"{endpoint.spec.path}/".startswith(f"{path}/"):
-                raise ConfigError(f"`{endpoint.spec.name}` is under {path}, where an app is mounted.")
+                raise ConfigError(
+                    f"`{endpoint.spec.name}` is under {path}, where an app is mounted.", hint="Change one of the paths."
+                )
 
 
 def _app(app: Any, instance: Any) -> Any:

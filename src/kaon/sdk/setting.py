@@ -1,8 +1,8 @@
 """Settings of a service: its constructor's parameters, read from the environment.
 
-`def __init__(self, database_url: str, k: int = 10)` reads `DATABASE_URL` and `K`. Scalars are written as they are,
-everything else as JSON. Only variables that somebody set for the service count: `path` and `lang` are not the PATH and
-LANG that every process has.
+`def __init__(self, database_url: str, k: int = 10)` reads `DATABASE_URL` and `K`. Scalars are written as text,
+everything else as JSON. Only variables that are set for the service are read: `path` and `lang` are not the PATH and
+LANG of every process.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from kaon.errors import ConfigError
 from kaon.sdk import hints
 from kaon.sdk.codec import Codec, codec_of
 from kaon.sdk.link import Reference
-from kaon.sdk.problems import told
+from kaon.sdk.problems import summary
 from kaon.types.service import SettingSpec
 
 _SET_BY_EVERY_SHELL = re.compile(
@@ -32,19 +32,18 @@ _ignored: Collection[str] | None = None
 
 
 def ignore(names: Collection[str]) -> None:
-    """Say which variables of this process nobody set for the service; those that every shell sets, until this is
-    called."""
+    """Set which variables of this process were not set for the service; by default those of every shell."""
     global _ignored
     _ignored = names
 
 
 def of_every_shell(name: str) -> bool:
-    """Whether a variable of this name says nothing of what somebody wanted."""
+    """Whether every shell sets a variable of this name."""
     return _SET_BY_EVERY_SHELL.fullmatch(name) is not None
 
 
 def deployment_variables() -> dict[str, str]:
-    """The variables of this process that settings are read from, those included that the service's module has set."""
+    """The variables of this process that settings are read from, including those that the service's module has set."""
     ignored = filter(of_every_shell, os.environ) if _ignored is None else _ignored
     return {name: os.environ[name] for name in os.environ.keys() - set(ignored)}
 
@@ -59,46 +58,47 @@ class Setting:
     scalar: bool
 
     def read(self, text: str) -> Any:
-        """The value that `text` says. Raises ValidationError."""
+        """The value of `text`. Raises ValidationError."""
         return self.codec.validate_strings(text) if self.scalar else self.codec.validate_json(text)
 
 
 def compile_settings(cls: type, names: Mapping[str, Any]) -> tuple[Setting, ...]:
-    """The settings of a class. Raises ConfigError for a parameter that the environment cannot say."""
+    """The settings of a class. Raises ConfigError for an unsupported parameter."""
     if cls.__init__ is object.__init__:  # type: ignore[misc]
         return ()
-    known = hints.resolved(cls.__init__, names)  # type: ignore[misc]
+    resolved = hints.resolved(cls.__init__, names)  # type: ignore[misc]
     found = []
     for p in list(inspect.signature(cls.__init__).parameters.values())[1:]:  # type: ignore[misc]
         if isinstance(p.default, Reference) or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
             continue
         if p.kind is p.POSITIONAL_ONLY:
             raise ConfigError(f"`{cls.__name__}.__init__` takes `{p.name}` by position only.", hint="Remove the `/`.")
-        found.append(_setting(cls, p, known.get(p.name, str)))
+        found.append(_setting(cls, p, resolved.get(p.name, str)))
     return tuple(found)
 
 
 def read_settings(service: str, settings: tuple[Setting, ...], environ: Mapping[str, str]) -> dict[str, Any]:
-    """The constructor's arguments. Raises ConfigError that names all that are missing or wrong at once."""
+    """The constructor's arguments. Raises ConfigError that lists all missing and wrong settings."""
     arguments: dict[str, Any] = {}
-    wrong: list[tuple[str, str]] = []
+    wrong: dict[str, str] = {}
     for setting in settings:
         text = environ.get(setting.spec.name)
         if text is None:
             if setting.spec.required:
-                wrong.append((setting.spec.name, f"is not set (it is {setting.spec.type})"))
+                wrong[setting.spec.name] = f"({setting.spec.type}) is missing"
             continue
         try:
             arguments[setting.parameter] = setting.read(text)
         except ValidationError as error:
-            wrong.append((setting.spec.name, f"is wrong: {told(error)} (it is {setting.spec.type})"))
+            wrong[setting.spec.name] = f"({setting.spec.type}) is wrong: {summary(error)}"
         except ValueError:
-            wrong.append((setting.spec.name, "is not valid Unicode"))
+            wrong[setting.spec.name] = "is not valid Unicode"
     if wrong:
+        problems = "; ".join(f"{name} {why}" for name, why in wrong.items())
         raise ConfigError(
-            f"`{service}` cannot start: " + "; ".join(f"{name} {why}" for name, why in wrong) + ".",
-            hint="Set " + ", ".join(name for name, _ in wrong) + " in the deployment's environment or as secrets.",
-            errors=[{"where": name, "problem": why} for name, why in wrong],
+            f"`{service}` cannot start: {problems}.",
+            hint=f"Set {', '.join(wrong)} in the deployment's environment or as secrets.",
+            errors=[{"where": name, "problem": why} for name, why in wrong.items()],
         )
     return arguments
 
@@ -108,8 +108,8 @@ def _setting(cls: type, p: inspect.Parameter, hint: Any) -> Setting:
         codec = codec_of(hint, reads=False)
     except (PydanticUserError, TypeError, ValueError) as error:
         raise ConfigError(
-            f"Setting `{p.name}` of `{cls.__name__}` is {hints.spelled(hint)}, which the environment cannot say.",
-            hint="Take text, numbers, lists, dicts or models, and build the rest inside __init__.",
+            f"Setting `{p.name}` of `{cls.__name__}` is {hints.spelled(hint)}, which cannot be a setting.",
+            hint="Use text, numbers, lists, dicts or models, and build other objects in __init__.",
         ) from error
     required = p.default is p.empty
     spec = SettingSpec(

@@ -52,7 +52,7 @@ async def serve(settings: Settings, clock: Clock) -> None:
             settings=settings,
             clock=clock,
             traffic=ring,
-            opinions=opinions,
+            live_status=opinions,
             snapshot=snapshot,
         )
         # No proxy_headers: who calls is read from the edge's header by the API itself.

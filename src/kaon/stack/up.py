@@ -28,7 +28,7 @@ from kaon.stack.roles import ROLES, ProcessRole, down_file
 SayProgress = Callable[[str, str], None]
 """Told a phase in one word and what happens in it."""
 
-_READY_WITHIN_S = 30.0
+_READY_WITHIN_S = 120.0
 _ROLE_GRACE_S = 5.0
 _DRAIN_MAX_S = 60.0
 _LOOK_S = 0.01

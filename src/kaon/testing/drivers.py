@@ -1,4 +1,4 @@
-"""What every driver must do: inherit `DriverContract` and give it a place.
+"""The contract of drivers as tests: inherit `DriverContract` and give it a place.
 
     class TestMyDriver(DriverContract):
         @pytest.fixture
@@ -7,9 +7,9 @@
             yield place
             await place.close()
 
-A place makes driver objects over one and the same set of replicas (`driver()`), and knows an artifact whose
-replicas do what the `Behaviour` in their environment says: by `kaon.testing.stand_in` in place of the runtime, or
-by a script. Nothing here waits for a fixed time: each wait is for a condition, with a bound.
+A place makes driver objects over the same set of replicas (`driver()`), and has an artifact whose replicas follow the
+`Behaviour` in their environment: by `kaon.testing.stand_in` in place of the runtime, or by a script. Tests wait for
+conditions with a time limit, never for a fixed time.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class DriverPlace(Protocol):
 
 
 def sample_workload(artifact: str, behaviour: Behaviour = WELL, ordinal: int = 0) -> Workload:
-    """What it takes to start a replica that behaves so."""
+    """A workload whose replica behaves so."""
     spec = ReplicaSpec(
         id=replica_id("default", "contract", 1, ordinal),
         name=f"contract-1-{ordinal}",
@@ -60,13 +60,13 @@ def sample_workload(artifact: str, behaviour: Behaviour = WELL, ordinal: int = 0
 
 
 def with_spec(workload: Workload, changes: dict[str, object]) -> Workload:
-    """A workload with another spec, and the start that follows from it."""
+    """A workload with a changed spec, and the launch that follows from it."""
     spec = workload.spec.model_copy(update=changes)
     return workload_of(Plan(cloud="local"), spec, workload.secrets, control_token=workload.launch.control_token)
 
 
 def with_launch(workload: Workload, changes: dict[str, object]) -> Workload:
-    """A workload that is started in another way."""
+    """A workload with a changed launch."""
     return workload.model_copy(update={"launch": workload.launch.model_copy(update=changes)})
 
 
@@ -75,42 +75,42 @@ def with_secrets(workload: Workload, values: dict[str, str]) -> Workload:
     return workload.model_copy(update={"secrets": values})
 
 
-async def seen(driver: Driver, replica: str, true: Callable[[ReplicaObservation], bool]) -> ReplicaObservation:
-    """The first sighting of `replica` for which `true` holds, woken by `changed` alone."""
+async def observed(driver: Driver, replica: str, condition: Callable[[ReplicaObservation], bool]) -> ReplicaObservation:
+    """The first observation of `replica` that fulfils `condition`, woken by `changed` alone."""
     async with asyncio.timeout(WITHIN_S):
         while True:
             observation = await driver.observe()
-            sighting = observation.replicas.get(replica)
-            if sighting and true(sighting):
-                return sighting
+            found = observation.replicas.get(replica)
+            if found and condition(found):
+                return found
             await driver.changed(observation.version)
 
 
-def running(sighting: ReplicaObservation) -> bool:
+def running(found: ReplicaObservation) -> bool:
     """Whether its process exists."""
-    return sighting.stage == Stage.STARTING
+    return found.stage == Stage.STARTING
 
 
-def ended(sighting: ReplicaObservation) -> bool:
+def ended(found: ReplicaObservation) -> bool:
     """Whether it has ended."""
-    return sighting.stage == Stage.EXITED
+    return found.stage == Stage.EXITED
 
 
 class DriverContract:
     """The contract suite; tests get `place` from the fixture of a subclass."""
 
-    async def test_a_started_replica_is_seen_with_its_addresses(self, place: DriverPlace) -> None:
+    async def test_a_started_replica_is_observed_with_its_addresses(self, place: DriverPlace) -> None:
         driver, workload = place.driver(), sample_workload(place.artifact)
         assert (await driver.observe()).replicas == {}
         await driver.start(workload)
-        sighting = await seen(driver, workload.spec.id, running)
-        assert sighting.service_address
-        assert sighting.control_address
-        assert sighting.service_address != sighting.control_address
-        assert sighting.started_at is not None
-        assert sighting.exit_code is None
+        found = await observed(driver, workload.spec.id, running)
+        assert found.service_address
+        assert found.control_address
+        assert found.service_address != found.control_address
+        assert found.started_at is not None
+        assert found.exit_code is None
 
-    async def test_a_replica_is_there_from_the_moment_that_start_returns(self, place: DriverPlace) -> None:
+    async def test_a_replica_exists_when_start_returns(self, place: DriverPlace) -> None:
         driver, workload = place.driver(), sample_workload(place.artifact)
         await driver.start(workload)
         assert workload.spec.id in (await driver.observe()).replicas
@@ -118,21 +118,21 @@ class DriverContract:
     async def test_starting_what_runs_leaves_it_alone(self, place: DriverPlace) -> None:
         driver, workload = place.driver(), sample_workload(place.artifact)
         await driver.start(workload)
-        first = await seen(driver, workload.spec.id, running)
+        first = await observed(driver, workload.spec.id, running)
         await driver.start(workload)
         assert (await driver.observe()).replicas[workload.spec.id] == first
 
-    async def test_the_place_is_well_and_says_what_is_in_use(self, place: DriverPlace) -> None:
+    async def test_a_place_is_healthy_and_reports_what_is_in_use(self, place: DriverPlace) -> None:
         driver, workload = place.driver(), sample_workload(place.artifact)
         before = await driver.health()
         assert (before.state, before.reason) == (PlaceState.OK, "")
         await driver.start(workload)
-        await seen(driver, workload.spec.id, running)
+        await observed(driver, workload.spec.id, running)
         after = await driver.health()
         if before.used and after.used:
             assert after.used.cpus == before.used.cpus + workload.spec.resources.cpus
 
-    async def test_what_the_place_cannot_do_is_refused_for_good(self, place: DriverPlace) -> None:
+    async def test_what_the_place_cannot_do_is_refused(self, place: DriverPlace) -> None:
         driver, workload = place.driver(), sample_workload(place.artifact)
         if not driver.capabilities().mounts:
             mounted = workload.model_copy(update={"mounts": (Mount(source="/data", path="/data"),)})
@@ -149,19 +149,19 @@ class DriverContract:
         behaviour = Behaviour(ends_after_s=0.2, exit_code=0, lines=("done",))
         job = with_spec(sample_workload(place.artifact, behaviour), {"kind": WorkloadKind.JOB})
         await driver.start(job)
-        assert (await seen(driver, job.spec.id, lambda s: s.stage != Stage.INSTALLING)).service_address is None
-        sighting = await seen(driver, job.spec.id, ended)
-        assert (sighting.exit_code, sighting.last_lines, sighting.blamed) == (0, ("done",), ())
+        assert (await observed(driver, job.spec.id, lambda s: s.stage != Stage.INSTALLING)).service_address is None
+        found = await observed(driver, job.spec.id, ended)
+        assert (found.exit_code, found.last_lines, found.blamed) == (0, ("done",), ())
 
     async def test_two_readers_see_the_same_and_each_is_woken(self, place: DriverPlace) -> None:
         driver, workload = place.driver(), sample_workload(place.artifact)
-        readers = [asyncio.create_task(seen(driver, workload.spec.id, running)) for _ in range(2)]
+        readers = [asyncio.create_task(observed(driver, workload.spec.id, running)) for _ in range(2)]
         await asyncio.sleep(0)
         await driver.start(workload)
         one, other = await asyncio.gather(*readers)
         assert one == other
         first = await driver.observe()
-        assert await driver.observe() == first, "to look changes nothing"
+        assert await driver.observe() == first, "observing changes nothing"
 
     async def test_a_reader_that_was_late_misses_no_change(self, place: DriverPlace) -> None:
         driver, workload = place.driver(), sample_workload(place.artifact)
@@ -170,37 +170,37 @@ class DriverContract:
         async with asyncio.timeout(WITHIN_S):
             await driver.changed(before.version)
 
-    async def test_how_it_ended_is_known_to_the_next_driver(self, place: DriverPlace) -> None:
+    async def test_the_next_driver_observes_how_it_ended(self, place: DriverPlace) -> None:
         behaviour = Behaviour(ends_after_s=0.05, exit_code=3, lines=("loading", "no such model"))
         first, workload = place.driver(), sample_workload(place.artifact, behaviour)
         await first.start(workload)
-        sighting = await seen(first, workload.spec.id, ended)
-        assert (await place.driver().observe()).replicas == {workload.spec.id: sighting}
+        found = await observed(first, workload.spec.id, ended)
+        assert (await place.driver().observe()).replicas == {workload.spec.id: found}
 
-    async def test_stop_ends_a_replica_and_may_be_asked_again(self, place: DriverPlace) -> None:
+    async def test_stop_ends_a_replica_and_may_be_repeated(self, place: DriverPlace) -> None:
         driver, workload = place.driver(), sample_workload(place.artifact)
         await driver.start(workload)
-        await seen(driver, workload.spec.id, running)
+        await observed(driver, workload.spec.id, running)
         await driver.stop(workload.spec.id, 10)
         assert ended((await driver.observe()).replicas[workload.spec.id])
         await driver.stop(workload.spec.id, 10)
         await driver.stop("0123456789ab", 10)
 
-    async def test_a_replica_that_does_not_listen_is_ended_when_its_time_is_over(self, place: DriverPlace) -> None:
+    async def test_a_replica_that_ignores_signals_is_killed_when_its_time_is_over(self, place: DriverPlace) -> None:
         driver, workload = place.driver(), sample_workload(place.artifact, Behaviour(deaf=True))
         await driver.start(workload)
-        await seen(driver, workload.spec.id, running)
+        await observed(driver, workload.spec.id, running)
         await driver.stop(workload.spec.id, 0.1)
         assert ended((await driver.observe()).replicas[workload.spec.id])
 
-    async def test_an_end_is_seen_with_exit_code_reason_and_last_lines(self, place: DriverPlace) -> None:
+    async def test_an_end_is_observed_with_exit_code_reason_and_last_lines(self, place: DriverPlace) -> None:
         crash = Behaviour(ends_after_s=0.05, exit_code=3, lines=("loading", "no such model"))
         driver, workload = place.driver(), sample_workload(place.artifact, crash)
         await driver.start(workload)
-        sighting = await seen(driver, workload.spec.id, ended)
-        assert sighting.exit_code == 3
-        assert sighting.reason
-        assert sighting.last_lines[-2:] == ("loading", "no such model")
+        found = await observed(driver, workload.spec.id, ended)
+        assert found.exit_code == 3
+        assert found.reason
+        assert found.last_lines[-2:] == ("loading", "no such model")
 
     async def test_calls_in_flight_are_read_without_asking_the_replica(self, place: DriverPlace) -> None:
         driver, workload = (
@@ -215,13 +215,13 @@ class DriverContract:
         assert 0 < noted["one"] <= 600
         assert noted["two"] <= -600
 
-    async def test_a_replica_that_ended_by_its_own_fault_tells_what_was_in_flight(self, place: DriverPlace) -> None:
+    async def test_a_crashed_replica_has_the_calls_that_were_in_flight(self, place: DriverPlace) -> None:
         driver, workload = (
             place.driver(),
             sample_workload(place.artifact, Behaviour(ends_after_s=0.2, flights={"one": 60.0})),
         )
         await driver.start(workload)
-        assert (await seen(driver, workload.spec.id, ended)).blamed == ("one",)
+        assert (await observed(driver, workload.spec.id, ended)).blamed == ("one",)
 
     async def test_a_replica_that_was_stopped_blames_nothing(self, place: DriverPlace) -> None:
         driver, workload = place.driver(), sample_workload(place.artifact, Behaviour(deaf=True, flights={"one": 60.0}))
@@ -235,7 +235,7 @@ class DriverContract:
         id_ = workload.spec.id
         await driver.show_stacks(id_)
         await driver.start(workload)
-        await self._noted(driver, id_)  # by now it listens to the signal
+        await self._noted(driver, id_)  # now it handles the signal
         await driver.show_stacks(id_)
         async with asyncio.timeout(WITHIN_S):
             async for line in driver.logs(id_, tail=100, follow=True):
@@ -250,15 +250,15 @@ class DriverContract:
                     return noted
                 await asyncio.sleep(0.01)
 
-    async def test_a_replica_that_cannot_be_configured_is_told_by_its_exit_code(self, place: DriverPlace) -> None:
+    async def test_a_configuration_error_is_recognised_by_its_exit_code(self, place: DriverPlace) -> None:
         driver, workload = place.driver(), sample_workload(place.artifact, CONFIG_ERROR)
         await driver.start(workload)
-        assert (await seen(driver, workload.spec.id, ended)).exit_code == EXIT_CONFIG
+        assert (await observed(driver, workload.spec.id, ended)).exit_code == EXIT_CONFIG
 
-    async def test_what_has_ended_stays_in_sight_until_it_is_forgotten(self, place: DriverPlace) -> None:
+    async def test_what_has_ended_is_observed_until_it_is_forgotten(self, place: DriverPlace) -> None:
         driver, workload = place.driver(), sample_workload(place.artifact, Behaviour(ends_after_s=0.05))
         await driver.start(workload)
-        await seen(driver, workload.spec.id, ended)
+        await observed(driver, workload.spec.id, ended)
         assert workload.spec.id in (await place.driver().observe()).replicas
         driver = place.driver()
         await driver.forget(workload.spec.id)
@@ -269,25 +269,25 @@ class DriverContract:
         driver = place.driver()
         await driver.start(sample_workload(place.artifact, Behaviour(ends_after_s=0.05)))
         again = sample_workload(place.artifact)
-        await seen(driver, again.spec.id, ended)
+        await observed(driver, again.spec.id, ended)
         await driver.start(again)
-        sighting = await seen(driver, again.spec.id, running)
-        assert sighting.exit_code is None
-        assert sighting.last_lines == ()
+        found = await observed(driver, again.spec.id, running)
+        assert found.exit_code is None
+        assert found.last_lines == ()
 
     async def test_what_runs_is_not_forgotten(self, place: DriverPlace) -> None:
         driver, workload = place.driver(), sample_workload(place.artifact)
         await driver.start(workload)
-        await seen(driver, workload.spec.id, running)
+        await observed(driver, workload.spec.id, running)
         await driver.forget(workload.spec.id)
         assert running((await driver.observe()).replicas[workload.spec.id])
 
-    async def test_a_new_driver_sees_all_that_runs_and_can_stop_it(self, place: DriverPlace) -> None:
+    async def test_a_new_driver_observes_and_stops_all_that_runs(self, place: DriverPlace) -> None:
         first = place.driver()
         workloads = [sample_workload(place.artifact, ordinal=n) for n in range(3)]
         for workload in workloads:
             await first.start(workload)
-        before = {s.spec.id: await seen(first, s.spec.id, running) for s in workloads}
+        before = {s.spec.id: await observed(first, s.spec.id, running) for s in workloads}
         second = place.driver()
         after = (await second.observe()).replicas
         assert {id_: (s.pid, s.service_address, s.control_address) for id_, s in after.items()} == {
@@ -298,7 +298,7 @@ class DriverContract:
             s.spec.id for s in workloads[1:]
         }
 
-    async def test_logs_are_the_last_lines_asked_for(self, place: DriverPlace) -> None:
+    async def test_logs_are_the_requested_last_lines(self, place: DriverPlace) -> None:
         driver, workload = place.driver(), sample_workload(place.artifact, Behaviour(lines=("one", "two", "three")))
         await driver.start(workload)
         id_ = workload.spec.id

@@ -33,7 +33,7 @@ def pack_files(folder: Path, entry: str, files: dict[str, bytes]) -> tuple[str, 
 
 
 class ProcessPlace:
-    """A home and a run folder (give it a short path: it holds sockets); `fetched` lists what was asked for."""
+    """A home and a run folder (give it a short path: it holds sockets); `fetched` lists requested digests."""
 
     def __init__(self, home: Path, run_dir: Path) -> None:
         self.home, self.run_dir = home, run_dir

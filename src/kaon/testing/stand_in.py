@@ -1,12 +1,12 @@
-"""A replica without a service: a program that a driver can start in place of the runtime, to be tested.
+"""A replica without a service: a program that a driver under test starts in place of the runtime.
 
-It speaks the contract of a replica (launch file, secrets on standard input, control socket, SIGTERM, exit codes)
-and does what the `Behaviour` in its environment says. Only the standard library, so that it starts at once:
+It implements the contract of a replica (launch file, secrets on standard input, control socket, SIGTERM, exit codes)
+and behaves as the `Behaviour` in its environment. It uses only the standard library, so that it starts at once:
 
     ProcessDriver(home, run_dir, fetch, clock, runtime=(kaon.testing.stand_in.__file__,))
 
-Its service socket answers with what it was told, as JSON; `?hold_s=1` makes it take a second for that,
-`?use_bytes=1000000` makes it use that much more memory, `?fork=1` makes it start a child that does not end by itself.
+Its service socket answers with its settings as JSON; `?hold_s=1` delays the answer by a second, `?use_bytes=1000000`
+uses that much more memory, `?fork=1` starts a child that does not end by itself.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from urllib.parse import parse_qs, urlsplit
 
 StandInAnswer = tuple[int, bytes]
 
-TOLD = ("access", "knobs")
-"""What it is told, each with a version that it says back."""
+SETTINGS = ("access", "knobs")
+"""What the agent sets, each with a version that is reported back."""
 
 STACKS_SIGNAL = 58
 """As in `kaon.types.launch`, which is not imported here."""
@@ -40,11 +40,11 @@ class StandIn:
         self.launch = launch
         self.secrets = secrets
         self.behaviour = json.loads(launch["env"].get("BEHAVIOUR", "{}"))
-        self.told = {
+        self.settings = {
             name: json.dumps({k: v for k, v in launch[name].items() if k != "version"}, separators=(",", ":"))
-            for name in TOLD
+            for name in SETTINGS
         }
-        self.versions = {name: launch[name]["version"] or "as it was started" for name in TOLD}
+        self.versions = {name: launch[name]["version"] or "as it was started" for name in SETTINGS}
         self.ready = False
         self.in_flight = 0
         self.used: list[bytes] = []
@@ -55,7 +55,7 @@ class StandIn:
     async def run(self) -> int:
         """Serve until stopped, or as long as the behaviour says; the exit code."""
         faulthandler.register(STACKS_SIGNAL, all_threads=True)
-        Path(self.launch["flights_file"]).write_bytes(noted(self.behaviour.get("flights", {})))
+        Path(self.launch["flights_file"]).write_bytes(flights_file(self.behaviour.get("flights", {})))
         for line in self.behaviour.get("lines", ()):
             print(line, flush=True)
         loop = asyncio.get_running_loop()
@@ -92,10 +92,10 @@ class StandIn:
         await asyncio.start_unix_server(serve, path)
 
     async def control(self, method: str, target: str, body: bytes) -> StandInAnswer:
-        """What the agent asks and tells."""
+        """The control socket's calls."""
         path, _, query = target.partition("?")
-        if method == "put" and (name := path.removeprefix("/")) in TOLD:
-            self.told[name] = body.decode()
+        if method == "put" and (name := path.removeprefix("/")) in SETTINGS:
+            self.settings[name] = body.decode()
             self.versions[name] = parse_qs(query)["version"][0]
             return 204, b""
         health = {
@@ -106,22 +106,22 @@ class StandIn:
         return (200 if self.ready or target == "/live" else 503), json.dumps(health).encode()
 
     async def service(self, method: str, target: str, body: bytes) -> StandInAnswer:
-        """What callers get."""
+        """The service socket's answer."""
         query = parse_qs(urlsplit(target).query)
         self.in_flight += 1
         self.quiet.clear()
         self.used.append(b"x" * int(query.get("use_bytes", ["0"])[0]))
-        told: dict[str, Any] = {"child": child_of_its_own()} if "fork" in query else {}
+        answer: dict[str, Any] = {"child": child_of_its_own()} if "fork" in query else {}
         await asyncio.sleep(float(query.get("hold_s", ["0"])[0]))
         self.in_flight -= 1
         if not self.in_flight:
             self.quiet.set()
-        told |= {"id": self.launch["id"], "pid": os.getpid(), "environ": dict(os.environ), "secrets": self.secrets}
-        return 200, json.dumps(told | self.told).encode()
+        answer |= {"id": self.launch["id"], "pid": os.getpid(), "environ": dict(os.environ), "secrets": self.secrets}
+        return 200, json.dumps(answer | self.settings).encode()
 
 
-def noted(flights: dict[str, float]) -> bytes:
-    """Calls in flight, as `kaon.types.flight` wants them: request id -> seconds left."""
+def flights_file(flights: dict[str, float]) -> bytes:
+    """The content of a file of calls in flight (`kaon.types.flight`), from request id -> seconds left."""
     now = time.monotonic()
     return b"".join(struct.pack("=d64s", now + left_s, id_.encode()) for id_, left_s in flights.items())
 

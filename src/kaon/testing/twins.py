@@ -1,4 +1,4 @@
-"""A twin that answers what it is told to: for tests of those who ask."""
+"""A twin with given results, for tests of its callers."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Callable, Iterable
 from kaon.errors import Unavailable
 from kaon.laws.tune.ask import TwinQuery, TwinResult
 
-Says = TwinResult | Callable[[TwinQuery], TwinResult]
+ScriptedResult = TwinResult | Callable[[TwinQuery], TwinResult]
 
 
 class FakeTwin:
-    """Gives `answers` in turn, the last one for ever; without any it is not there. What it was asked is in `asked`.
+    """Returns `answers` in turn, then the last one forever; without any it is unavailable. Queries are in `asked`.
 
-    An answer may be a function of the question.
+    An answer may be a function of the query.
     """
 
-    def __init__(self, answers: Iterable[Says] = ()) -> None:
+    def __init__(self, answers: Iterable[ScriptedResult] = ()) -> None:
         self.answers = deque(answers)
         self.asked: list[TwinQuery] = []
 
     def missing(self) -> str:
-        """Empty: whoever asks finds out."""
+        """Empty: `ask` reports it."""
         return ""
 
     async def ask(self, ask: TwinQuery) -> TwinResult:
@@ -30,5 +30,5 @@ class FakeTwin:
         self.asked.append(ask)
         if not self.answers:
             raise Unavailable("There is no simulator here.", hint="pip install 'kaon[sim]'")
-        says = self.answers.popleft() if len(self.answers) > 1 else self.answers[0]
-        return says(ask) if callable(says) else says
+        result = self.answers.popleft() if len(self.answers) > 1 else self.answers[0]
+        return result(ask) if callable(result) else result

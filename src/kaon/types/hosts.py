@@ -35,3 +35,8 @@ def split_url(url: str) -> tuple[SplitResult, str]:
     if parts.scheme not in ("http", "https"):
         raise ValueError(f"{url[:80]!r} is no http URL")
     return parts, host_of(parts.netloc)
+
+
+def uses_tls(url: str) -> bool:
+    """Whether a client of this URL may need certificates, which take 25 ms to load. Anything but `http://` does."""
+    return not url.lower().startswith("http://")

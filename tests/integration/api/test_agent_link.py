@@ -66,7 +66,7 @@ async def test_traffic_lands_in_the_ring_and_the_answer_says_how_far(world: Worl
     body = Traffic(cloud="local", samples=(sample,)).model_dump_json().encode()
     assert (await link.traffic(body)).until_s == at_s
     assert (await link.traffic(body)).until_s == at_s
-    assert world.app.state.parts.traffic.since("default", "web", 0) == [sample]
+    assert world.app.state.context.traffic.since("default", "web", 0) == [sample]
     gap = Traffic(cloud="local", samples=(sample.model_copy(update={"at_s": at_s + 3}),), after_s=at_s + 2)
     assert (await link.traffic(gap.model_dump_json().encode())).until_s == at_s
 
@@ -126,7 +126,7 @@ async def test_calls_are_fetched_and_answered_line_by_line(world: World, link: C
 
     assert await link.next_call(0) is None
     answering = asyncio.create_task(answer())
-    transport = httpx2.AsyncHTTPTransport(uds=str(world.settings.home / "api.sock"))
+    transport = httpx2.AsyncHTTPTransport(uds=str(world.settings.home / "api.sock"), verify=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://localhost/api/v1") as client:
         told = await client.get(
             "/workspaces/default/deployments/web/logs",

@@ -382,13 +382,13 @@ async def test_a_workspace_goes_when_it_is_empty_and_its_keys_with_it(world: Wor
 
 @pytest.fixture
 async def agent(world: World) -> Any:
-    async with world.client(await world.key("agent", Role.AGENT, cloud="local"), timeout=10) as client:
+    async with world.client(await world.key("agent", Role.AGENT, cloud="local"), timeout=60) as client:
         yield client
 
 
 async def hangs(world: World, cloud: str) -> None:
     """Until an agent's request waits for a change of its plan."""
-    await until(lambda: ("plan", "", cloud) in world.app.state.parts.snapshot._waiting)
+    await until(lambda: ("plan", "", cloud) in world.app.state.context.snapshot._waiting)
 
 
 async def test_a_plan_is_answered_when_it_changes_and_304_when_not(world: World, agent: Any) -> None:

@@ -40,7 +40,7 @@ async def asked(world: World, path: str, key: str = "root") -> Advised:
 
 async def test_a_deployment_is_advised_well_or_not_known_yet(world: World) -> None:
     assert await asked(world, ALL) == Advised(unknown=("other", "web"))
-    opinions = world.app.state.parts.opinions
+    opinions = world.app.state.context.live_status
     opinions.keep_advice("default", "web", lambda: (SAID,))
     opinions.keep_advice("default", "other", lambda: ())
     assert await asked(world, ALL) == Advised(items=(SAID,), well=("other",))
@@ -49,7 +49,7 @@ async def test_a_deployment_is_advised_well_or_not_known_yet(world: World) -> No
 
 
 async def test_a_key_is_told_of_what_it_may_see_and_of_nothing_else(world: World) -> None:
-    world.app.state.parts.opinions.keep_advice("default", "web", lambda: (SAID,))
+    world.app.state.context.live_status.keep_advice("default", "web", lambda: (SAID,))
     await world.key("mine", Role.VIEWER, deployments=("other",))
     assert await asked(world, ALL, "mine") == Advised(unknown=("other",))
     async with world.client(world.keys["mine"]) as client:

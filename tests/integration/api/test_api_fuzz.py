@@ -18,14 +18,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kaon.api.app import DOORS
+from kaon.api.app import ROUTES
 from kaon.api.openapi import document
 from kaon.store import open_store
 from kaon.types.key import Role
 
 from .world import DIGEST, REPLICA, populate, world_of
 
-DOCUMENT = document(DOORS)
+DOCUMENT = document(ROUTES)
 OPERATIONS = sorted(
     (method.upper(), path, json.dumps(operation))
     for path, item in DOCUMENT["paths"].items()

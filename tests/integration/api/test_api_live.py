@@ -57,10 +57,10 @@ async def world(tmp_path: Path) -> Any:
 
 def connect(world: World, key: str) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(
-        transport=httpx2.AsyncHTTPTransport(uds=str(world.settings.home / "api.sock")),
+        transport=httpx2.AsyncHTTPTransport(uds=str(world.settings.home / "api.sock"), verify=False),
         base_url="http://kaon.local/api/v1",
         headers={"authorization": f"Bearer {world.keys.get(key, key)}"},
-        timeout=10,
+        timeout=60,
     )
 
 
@@ -143,7 +143,7 @@ async def test_when_the_reader_leaves_the_agent_is_let_go_and_nothing_is_kept(wo
         return agent.let_go.is_set()
 
     await until(let_go)
-    await until(lambda: not world.app.state.parts.broker._open)
+    await until(lambda: not world.app.state.context.broker._open)
     assert agent.let_go.is_set()
 
 
@@ -170,7 +170,7 @@ async def test_a_key_follows_so_many_logs_at_once(world: World, agent: Agent, mo
             monkeypatch.setattr("kaon.api.broker.PICKUP_S", 0.05)
             assert (await root.get(LOGS)).status_code == 503, "another key is asked for, though this agent is busy"
         uid = (await world.resource_of_key("reader")).uid
-        await until(lambda: uid not in world.app.state.parts.lasting._open)
+        await until(lambda: uid not in world.app.state.context.streams._open)
 
 
 @pytest.mark.parametrize("path", ["plan", "calls"])
@@ -181,7 +181,7 @@ async def test_a_poll_of_an_agent_ends_with_its_key(world: World, path: str, mon
         if path == "plan":
             params["after"] = (await agent.get("/clouds/local/plan")).headers["etag"].strip('"')
         waiting = asyncio.ensure_future(agent.get(f"/clouds/local/{path}", params=params))
-        await until(lambda: world.app.state.parts.lasting._open)
+        await until(lambda: world.app.state.context.streams._open)
         key = await world.resource_of_key("leaving")
         await world.store.update_status(key, KeyStatus(revoked_at=world.clock.now()))
         assert (await waiting).status_code == 401
@@ -193,7 +193,7 @@ async def test_an_agent_that_is_away_is_a_503_that_says_so(world: World, monkeyp
         answer = await root.get(LOGS)
     assert answer.status_code == 503
     assert "'local'" in answer.json()["detail"]
-    assert not world.app.state.parts.broker._open
+    assert not world.app.state.context.broker._open
 
 
 async def test_an_agent_cannot_answer_with_lines_of_other_replicas_or_with_no_lines(world: World) -> None:
@@ -211,7 +211,7 @@ async def test_a_plan_reaches_a_waiting_agent_over_the_wire(world: World) -> Non
     async with connect(world, "agent") as agent:
         known = {"if-none-match": (await agent.get("/clouds/local/plan")).headers["etag"]}
         waiting = asyncio.ensure_future(agent.get("/clouds/local/plan", params={"wait_s": 30}, headers=known))
-        await until(lambda: ("plan", "", "local") in world.app.state.parts.snapshot._waiting)
+        await until(lambda: ("plan", "", "local") in world.app.state.context.snapshot._waiting)
         await keep_plan(world.store, Plan(cloud="local"))
         assert (await waiting).json()["replicas"] == []
 

@@ -250,7 +250,7 @@ async def test_what_an_agent_reports_of_others_is_dropped(world: World) -> None:
     kept = (await world.store.get("cloud", "", "local")).status.report
     assert [replica.id for replica in kept.replicas] == [REPLICA]
     assert kept.held == {"default/web": 2}
-    assert world.app.state.parts.traffic.deployments() == [("default", "web")]
+    assert world.app.state.context.traffic.deployments() == [("default", "web")]
 
 
 # S7: names and texts

@@ -44,8 +44,8 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 def allow(world: World, **quotas: int) -> None:
-    parts = world.app.state.parts
-    world.app.state.parts = dataclasses.replace(parts, settings=parts.settings.model_copy(update=quotas))
+    parts = world.app.state.context
+    world.app.state.context = dataclasses.replace(parts, settings=parts.settings.model_copy(update=quotas))
 
 
 async def bring(client: httpx2.AsyncClient, data: bytes, ws: str = "default") -> httpx2.Response:

@@ -148,7 +148,7 @@ async def test_the_comparison_is_asked_of_the_agent_and_goes_to_who_may_read(wor
     report = ShadowReport(matched=7, differing=1, since=3, paths={"score a": 1}, examples=(example,))
 
     async def agent() -> None:
-        broker = world.app.state.parts.broker
+        broker = world.app.state.context.broker
         call = await broker.next_call("local", 5)
         assert (call.call, call.arguments) == ("shadow", {"workspace": "default", "deployment": "web"})
 

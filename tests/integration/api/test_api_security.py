@@ -14,7 +14,7 @@ import pytest
 from tests.statuses import status_with
 from tests.watching import Reader, Refused
 
-from kaon.api.app import COLLECTIONS, DOORS, create_app
+from kaon.api.app import COLLECTIONS, ROUTES, create_app
 from kaon.api.authorizer import Open
 from kaon.api.router import AuthorizedRoute
 from kaon.errors import PROBLEM_JSON
@@ -93,7 +93,7 @@ GOOD: dict[tuple[str, str], dict[str, Any]] = {
 """Every route, and a request to it that succeeds for whoever may."""
 
 NAMES = {"ws": "default", "deployment": "web", "digest": DIGEST, "cloud": "local", "id": REPLICA}
-ROUTES = [(next(iter(door.methods or ())), door.path.removeprefix("/api/v1"), door) for door in DOORS]
+ROUTES = [(next(iter(door.methods or ())), door.path.removeprefix("/api/v1"), door) for door in ROUTES]
 IDS = [f"{method} {path}" for method, path, _ in ROUTES]
 FOR_ROUTE = pytest.mark.parametrize(("method", "path", "door"), ROUTES, ids=IDS)
 
@@ -124,7 +124,7 @@ async def world(tmp_path: Path) -> Any:
             assert (await root.get("/metrics")).status_code == 200
         made.clock.jump(1)
         sample = Sample(workspace="default", deployment="web", revision=1, at_s=made.clock.now(), span_s=1.0)
-        made.app.state.parts.traffic.add(Traffic(cloud="local", samples=(sample,)))
+        made.app.state.context.traffic.add(Traffic(cloud="local", samples=(sample,)))
         yield made
 
 
@@ -323,7 +323,7 @@ async def prepared(world: World, method: str, path: str, exits: AsyncExitStack) 
     if (method, path) == ("DELETE", "/workspaces/{ws}"):
         return "/workspaces/foreign"
     if path.endswith("/calls/{id}"):
-        question = exits.enter_context(world.app.state.parts.broker.ask("local", "logs", {}))
+        question = exits.enter_context(world.app.state.context.broker.ask("local", "logs", {}))
         return f"/clouds/local/calls/{question.call.id}"
     return None
 

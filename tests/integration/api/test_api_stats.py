@@ -117,7 +117,7 @@ async def scrape(world: World, key: str = "root") -> dict[str, float]:
 
 
 async def test_the_platform_s_own_metrics_are_for_keys_of_every_workspace(world: World) -> None:
-    world.app.state.parts.opinions.failures.note("planning", ("", "local"), ValueError("a bug"))
+    world.app.state.context.live_status.failures.note("planning", ("", "local"), ValueError("a bug"))
     await world.key("mine", Role.ADMIN, workspace="default")
     seen = {}
     for key in ("root", "mine"):

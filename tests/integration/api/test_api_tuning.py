@@ -48,7 +48,7 @@ async def world(tmp_path: Path) -> Any:
         found = await made.store.get("deployment", "default", "web")
         spec = DeploymentSpec(template=Template(artifact=DIGEST), scaling=Scaling(min=1, max=4))
         await made.store.update_spec(found, spec)
-        made.app.state.parts.opinions.keep_tuning("default", "web", lambda: STATE)
+        made.app.state.context.live_status.keep_tuning("default", "web", lambda: STATE)
         yield made
 
 
@@ -89,7 +89,7 @@ async def test_what_the_tuner_says_is_told_with_what_the_store_has_later_word_of
 
 
 async def test_a_deployment_that_no_tuner_has_looked_at_says_so_and_takes_values(world: World, root: Any) -> None:
-    world.app.state.parts.opinions.forget_tuning("default", "web")
+    world.app.state.context.live_status.forget_tuning("default", "web")
     got = (await root.post(WEB, json={"set": {"max_batch": 2}})).json()
     assert (got["mode"], got["state"], got["knobs"][0]["value"]) == ("recommend", "learning", 2)
 
@@ -128,7 +128,7 @@ async def test_off_is_told_at_once_whatever_the_tuner_said_last(world: World, ro
 
 async def test_on_is_told_at_once_too(world: World, root: Any) -> None:
     off = STATE.model_copy(update={"mode": TuningMode.OFF, "state": "off"})
-    world.app.state.parts.opinions.keep_tuning("default", "web", lambda: off)
+    world.app.state.context.live_status.keep_tuning("default", "web", lambda: off)
     got = (await root.post(WEB, json={"mode": "auto"})).json()
     assert (got["state"], got["reason"]) == ("learning", "it was switched on just now")
 

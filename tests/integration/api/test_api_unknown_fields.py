@@ -11,11 +11,11 @@ from tests.integration.api.world import world_of
 from tests.samples import places, sample, with_more
 
 import kaon
-from kaon.api.app import DOORS
+from kaon.api.app import ROUTES
 from kaon.api.router import AuthorizedRoute
 from kaon.types.key import Right, Role
 
-BODIES = [door for door in DOORS if door.body_field is not None]
+BODIES = [door for door in ROUTES if door.body_field is not None]
 PEOPLE = [door for door in BODIES if door.right is not Right.AGENT]
 AGENTS = [door for door in BODIES if door.right is Right.AGENT]
 

@@ -110,6 +110,8 @@ async def world_of(home: Path, store: Store | None = None) -> AsyncIterator[Worl
     blobs, vault = FileBlobs(home / "blobs"), Vault(b"k" * 32)
     app = create_app(store=store, blobs=blobs, vault=vault, settings=settings, clock=clock)
     async with AsyncExitStack() as exits:
+        patch = exits.enter_context(pytest.MonkeyPatch.context())
+        patch.setattr("kaon.api.keyring.STORE_PATIENCE_S", 30.0)  # a busy machine is no store that is away
         await store.open()
         exits.push_async_callback(store.close)
         await exits.enter_async_context(app.router.lifespan_context(app))

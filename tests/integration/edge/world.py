@@ -146,7 +146,7 @@ class World:
         self.edge = Edge(self.settings)
         self.task: asyncio.Task[None] | None = None
         self.replicas: list[Replica] = []
-        self.client = httpx2.AsyncClient(base_url=self.url, timeout=60)
+        self.client = httpx2.AsyncClient(base_url=self.url, timeout=60, verify=False)
 
     async def replica(self, name: str = "a", app: App = echo, revision: int = 1) -> Replica:
         replica = Replica(self.folder, name, app, revision)

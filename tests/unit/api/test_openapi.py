@@ -2,15 +2,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kaon.api.app import DOORS
+from kaon.api.app import ROUTES
 from kaon.api.openapi import document, text
 
-MADE = document(DOORS)
+MADE = document(ROUTES)
 COMMITTED = Path(__file__).parents[3] / "docs" / "reference" / "openapi.json"
 
 
 def test_the_committed_document_is_fresh() -> None:
-    assert COMMITTED.read_text(encoding="utf-8") == text(DOORS), "run: make openapi"
+    assert COMMITTED.read_text(encoding="utf-8") == text(ROUTES), "run: make openapi"
 
 
 def test_every_operation_says_which_right_it_needs_and_has_a_summary() -> None:

@@ -35,7 +35,7 @@ def packed(built: Built) -> list[str]:
     return [entry.path for entry in built.manifest.files]
 
 
-def test_a_class_becomes_an_artifact_that_says_what_it_is(project: Path) -> None:
+def test_a_class_becomes_an_artifact_with_its_description(project: Path) -> None:
     built = run(project)
     assert built.manifest == read_manifest(built.path, digest=built.digest)
     assert built.manifest.service.name == "greeter"
@@ -46,7 +46,7 @@ def test_a_class_becomes_an_artifact_that_says_what_it_is(project: Path) -> None
     assert built.path.name == f"greeter-{built.digest[7:19]}.tar.gz"
 
 
-def test_equal_sources_give_equal_bytes_wherever_and_whenever(project: Path) -> None:
+def test_equal_sources_give_equal_bytes_at_any_place_and_time(project: Path) -> None:
     (project / "words.txt").write_text("hello\n")
     first = run(project)
     other = project.parent / "elsewhere"
@@ -60,7 +60,7 @@ def test_equal_sources_give_equal_bytes_wherever_and_whenever(project: Path) -> 
     assert first.path.read_bytes() == second.path.read_bytes()
 
 
-def test_a_changed_file_or_mode_is_another_artifact(project: Path) -> None:
+def test_a_changed_file_or_mode_gives_another_artifact(project: Path) -> None:
     (project / "tool.sh").write_text("true\n")
     digests = {run(project).digest}
     (project / "tool.sh").chmod(0o755)
@@ -70,7 +70,7 @@ def test_a_changed_file_or_mode_is_another_artifact(project: Path) -> None:
     assert len(digests) == 3
 
 
-def test_unpacked_it_is_what_it_was_and_nobody_may_write(project: Path) -> None:
+def test_an_unpacked_artifact_equals_its_sources_and_is_read_only(project: Path) -> None:
     (project / "models").mkdir()
     (project / "models" / "weights.bin").write_bytes(os.urandom(300_000))
     (project / "tool.sh").write_text("true\n")
@@ -87,13 +87,13 @@ def test_unpacked_it_is_what_it_was_and_nobody_may_write(project: Path) -> None:
     assert not target.exists()
 
 
-def test_what_the_module_prints_does_not_disturb(project: Path) -> None:
+def test_output_of_the_module_does_not_matter(project: Path) -> None:
     noisy = "import os, sys\nprint('{')\nsys.stdout.write('x')\nos.write(1, b'y')\nos.system('echo z')\n"
     (project / "greeter.py").write_text(noisy + (project / "greeter.py").read_text())
     assert run(project).manifest.service.name == "greeter"
 
 
-def test_a_module_that_fails_is_an_error_with_its_last_lines(project: Path) -> None:
+def test_an_import_error_has_the_last_lines_of_output(project: Path) -> None:
     (project / "greeter.py").write_text((project / "greeter.py").read_text() + "\nraise RuntimeError('no such luck')\n")
     with pytest.raises(BuildError, match="no such luck") as caught:
         run(project)
@@ -104,12 +104,12 @@ def with_lines(project: Path, *lines: str) -> None:
     (project / "greeter.py").write_text("\n".join(lines) + "\n" + (project / "greeter.py").read_text())
 
 
-def test_the_deployments_variables_are_there_while_the_module_is_imported(project: Path) -> None:
+def test_the_deployments_variables_are_set_while_the_module_is_imported(project: Path) -> None:
     with_lines(project, "import os", "assert os.environ['MODEL_ID'] == 'bert'", "assert os.environ['LANG'] == 'x'")
     assert run(project, env={"MODEL_ID": "bert", "LANG": "x"}).manifest.service.name == "greeter"
 
 
-def test_variables_of_the_shell_are_no_business_of_the_module(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_of_the_shell_are_not_passed_to_the_module(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret")
     monkeypatch.setenv("PYTHONPATH", "/nowhere")
     with_lines(project, "import os", "assert not {'AWS_SECRET_ACCESS_KEY', 'PYTHONPATH'} & os.environ.keys()")
@@ -129,29 +129,31 @@ def test_variables_of_the_shell_are_no_business_of_the_module(project: Path, mon
         ["import atexit", "atexit.register(lambda: 1 / 0)"],
     ],
 )
-def test_whatever_a_module_does_while_it_is_imported_it_is_read(project: Path, lines: list[str]) -> None:
+def test_side_effects_of_an_import_do_not_break_the_inspection(project: Path, lines: list[str]) -> None:
     with_lines(project, *lines)
     assert run(project).manifest.service.name == "greeter"
 
 
 @pytest.mark.parametrize(
-    ("lines", "said"),
+    ("lines", "cause"),
     [
-        (["import os", "print('soon', flush=True)", "os.abort()"], "SIGABRT ended the process"),
-        (["import os", "print('soon', flush=True)", "os._exit(0)"], "ended, with exit code 0"),
-        (["import os", "print('soon', flush=True)", "os._exit(3)"], "ended, with exit code 3"),
-        (["import os", "print('soon', flush=True)", "os.kill(os.getpid(), 9)"], "SIGKILL ended the process"),
+        (["import os", "print('soon', flush=True)", "os.abort()"], "SIGABRT ended the importing process"),
+        (["import os", "print('soon', flush=True)", "os._exit(0)"], "ended with exit code 0"),
+        (["import os", "print('soon', flush=True)", "os._exit(3)"], "ended with exit code 3"),
+        (["import os", "print('soon', flush=True)", "os.kill(os.getpid(), 9)"], "SIGKILL ended the importing process"),
         (["print('soon', flush=True)", "raise KeyboardInterrupt"], "KeyboardInterrupt"),
     ],
 )
-def test_a_module_that_ends_its_process_is_told_with_its_last_lines(project: Path, lines: list[str], said: str) -> None:
+def test_a_module_that_ends_its_process_is_an_error_with_its_last_lines(
+    project: Path, lines: list[str], cause: str
+) -> None:
     with_lines(project, *lines)
-    with pytest.raises(BuildError, match=said) as caught:
+    with pytest.raises(BuildError, match=cause) as caught:
         run(project)
     assert "soon" in [line["line"] for line in caught.value.errors]
 
 
-def test_a_module_that_never_ends_is_given_up(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_import_that_never_ends_is_stopped(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kaon.build.build.INSPECTION_TIMEOUT_S", 1.0)
     with_lines(project, "print('soon', flush=True)", "import threading", "threading.Event().wait()")
     with pytest.raises(BuildError, match="took more than 1 s") as caught:
@@ -159,7 +161,7 @@ def test_a_module_that_never_ends_is_given_up(project: Path, monkeypatch: pytest
     assert "constructor" in caught.value.hint
 
 
-def test_what_is_left_out_is_told_and_makes_no_other_artifact(project: Path) -> None:
+def test_left_out_files_are_reported_and_do_not_change_the_artifact(project: Path) -> None:
     (project / ".gitignore").write_text("*.onnx\n")
     without = run(project)
     (project / "model.onnx").write_text("x")
@@ -174,7 +176,7 @@ def test_consent_to_pickles_is_in_the_manifest(project: Path) -> None:
     assert run(project, allow=[Consent.PICKLE]).manifest.allowed == (Consent.PICKLE,)
 
 
-def test_a_module_that_is_left_out_itself_is_told_with_the_reason(project: Path) -> None:
+def test_a_left_out_module_is_an_error_with_the_reason(project: Path) -> None:
     (project / ".gitignore").write_text("greet*\n")
     with pytest.raises(BuildError, match=r"greeter\.py itself is left out: \.gitignore line 1: greet\*"):
         run(project)
@@ -186,7 +188,7 @@ def test_a_module_that_exits_is_an_error(project: Path) -> None:
         run(project)
 
 
-def test_a_module_that_was_left_out_is_missed_at_the_build(project: Path) -> None:
+def test_an_import_of_a_left_out_module_fails_the_build(project: Path) -> None:
     (project / "secret_sauce.py").write_text("x = 1\n")
     (project / ".gitignore").write_text("secret_sauce.py\n")
     (project / "greeter.py").write_text("import secret_sauce\n" + (project / "greeter.py").read_text())
@@ -194,14 +196,14 @@ def test_a_module_that_was_left_out_is_missed_at_the_build(project: Path) -> Non
         run(project)
 
 
-def test_a_class_without_the_mark_is_an_error(project: Path) -> None:
+def test_a_class_without_the_decorator_is_an_error(project: Path) -> None:
     (project / "plain.py").write_text("class Plain: ...\n")
     with pytest.raises(BuildError):
         run(project, "plain.py:Plain")
 
 
 @pytest.mark.parametrize("target", ["greeter.py", "greeter:Greeter", "greeter.py:", "greeter.py:a-b", ""])
-def test_a_target_that_names_no_class_is_wrong_input(project: Path, target: str) -> None:
+def test_a_target_without_a_class_is_invalid_input(project: Path, target: str) -> None:
     with pytest.raises(InvalidInput):
         run(project, target)
 
@@ -223,7 +225,7 @@ def test_a_module_of_a_package_is_imported_by_its_full_name(project: Path) -> No
     assert packed(built) == ["src/app/__init__.py", "src/app/greeter.py", "src/app/words.py"]
 
 
-def test_pyproject_can_say_where_the_sources_are(project: Path) -> None:
+def test_pyproject_can_set_the_source_folder(project: Path) -> None:
     (project / "pyproject.toml").write_text('[tool.kaon]\nsource = "code"\n')
     (project / "code" / "inner").mkdir(parents=True)
     shutil.move(project / "greeter.py", project / "code" / "inner" / "greeter.py")
@@ -233,7 +235,7 @@ def test_pyproject_can_say_where_the_sources_are(project: Path) -> None:
     assert packed(built) == ["src/inner/greeter.py", "src/more.txt"]
 
 
-def test_a_service_is_built_with_the_packages_that_it_names(project: Path, wheels: Path) -> None:
+def test_a_service_is_built_with_its_required_packages(project: Path, wheels: Path) -> None:
     (project / "doubler.py").write_text(USES_TINYMATH)
     built = run(project, "doubler.py:Doubler")
     assert built.manifest.service.requirements == ("tinymath==1.0",)
@@ -245,7 +247,7 @@ def test_a_service_is_built_with_the_packages_that_it_names(project: Path, wheel
     assert run(project, "doubler.py:Doubler").digest == built.digest
 
 
-def test_too_much_is_an_error_that_says_what_to_do(project: Path) -> None:
+def test_too_many_bytes_are_an_error_with_a_hint(project: Path) -> None:
     from kaon.build.limits import ArtifactLimits
 
     (project / "big.bin").write_bytes(os.urandom(200_000))

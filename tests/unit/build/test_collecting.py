@@ -1,4 +1,4 @@
-"""Which files travel, which stay at home, and which stop the build."""
+"""Which files are packed, which are left out, and which fail the build."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def put(folder: Path, files: dict[str, str | bytes]) -> None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
-# --- what is left out -------------------------------------------------------------------------------------------
+# --- left out files --------------------------------------------------------------------------------------------
 
 
-def test_git_ignore_hidden_files_and_caches_stay_at_home(project: Path) -> None:
+def test_ignored_and_hidden_files_and_caches_are_left_out(project: Path) -> None:
     put(
         project,
         {".git/config": "", ".gitignore": "*.csv\n!keep.csv\nbuild/\n", "data/.gitignore": "!deep.csv\n*.tmp\n"},
@@ -54,7 +54,7 @@ def test_git_ignore_hidden_files_and_caches_stay_at_home(project: Path) -> None:
     assert packed(project) == ["data/deep.csv", "data/ok.txt", "greeter.py", "keep.csv"]
 
 
-def test_what_is_left_out_is_said_with_the_reason_and_caches_are_not_worth_a_word(project: Path) -> None:
+def test_left_out_files_are_reported_with_the_reason_but_caches_are_not(project: Path) -> None:
     put(project, {".gitignore": "# weights\n*.onnx\nfront/\n", "model.onnx": "x", "front/index.html": "x", ".env": "x"})
     put(project, {"data/.gitignore": "x.bin\n", "data/x.bin": "x", "__pycache__/a.pyc": "x", ".mypy_cache/a": "x"})
     assert left_out(project) == {
@@ -65,20 +65,20 @@ def test_what_is_left_out_is_said_with_the_reason_and_caches_are_not_worth_a_wor
     }
 
 
-def test_what_the_repository_ignores_is_ignored_below_it(project: Path) -> None:
+def test_rules_of_the_repository_apply_in_its_folders(project: Path) -> None:
     put(project.parent, {".git/config": "", ".gitignore": "/project/big/\n*.log\n"})
     put(project, {"big/x.txt": "x", "a.log": "x"})
     assert packed(project) == ["greeter.py"]
     assert left_out(project)["a.log"] == "../.gitignore line 2: *.log"
 
 
-def test_a_front_end_in_dist_travels_and_finished_packages_do_not(project: Path) -> None:
+def test_a_front_end_in_dist_is_packed_and_built_packages_are_not(project: Path) -> None:
     put(project, {"dist/index.html": "x", "dist/mine-1.0.whl": "x", "dist/greeter-0123456789ab.tar.gz": "x"})
     put(project, {"out/greeter-0123456789ab.tar.gz": "x", "out/words.tar.gz": "x"})
     assert packed(project) == ["dist/index.html", "greeter.py", "out/words.tar.gz"]
 
 
-def test_the_platforms_home_never_travels(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_platforms_home_is_never_packed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAON_HOME", str(project / "kaon-home"))
     put(project, {"kaon-home/admin.key": "kaon_secret"})
     assert packed(project) == ["greeter.py"]
@@ -87,13 +87,13 @@ def test_the_platforms_home_never_travels(project: Path, monkeypatch: pytest.Mon
         collected(project)
 
 
-def test_a_gitignore_without_end_is_refused(project: Path) -> None:
+def test_a_too_long_gitignore_is_refused(project: Path) -> None:
     put(project, {".gitignore": "".join(f"a{n}\n" for n in range(3000))})
     with pytest.raises(BuildError, match="more than 2000 patterns"):
         collected(project)
 
 
-# --- what is included all the same ------------------------------------------------------------------------------
+# --- included files ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -110,20 +110,20 @@ def test_a_gitignore_without_end_is_refused(project: Path) -> None:
         (".streamlit/config.toml", [".streamlit/config.toml"]),
     ],
 )
-def test_what_is_left_out_travels_when_it_is_included(project: Path, include: str, found: list[str]) -> None:
+def test_a_left_out_file_is_packed_when_it_is_included(project: Path, include: str, found: list[str]) -> None:
     put(project, {".gitignore": "*.onnx\nfront/\n", "model.onnx": "x", "front/index.html": "x"})
     put(project, {"front/app/main.js": "x", ".streamlit/config.toml": "x"})
     assert packed(project, include) == sorted([*found, "greeter.py"])
 
 
-def test_the_project_can_say_what_to_include(project: Path) -> None:
+def test_the_project_can_set_included_files(project: Path) -> None:
     put(project, {".gitignore": "*.onnx\n", "model.onnx": "x"})
     put(project, {"pyproject.toml": '[tool.kaon]\ninclude = ["model.onnx"]\n'})
     assert find_target("greeter.py:Greeter", project).include == ("model.onnx",)
 
 
-def test_an_include_that_nothing_matches_is_an_error(project: Path) -> None:
-    with pytest.raises(BuildError, match=r"nothing to include at 'model\.onnx'"):
+def test_an_include_without_a_match_is_an_error(project: Path) -> None:
+    with pytest.raises(BuildError, match=r"No file matches 'model\.onnx'"):
         collected(project, "model.onnx")
 
 
@@ -147,7 +147,7 @@ def test_links_within_the_project_are_followed(project: Path) -> None:
 
 
 @pytest.mark.parametrize("to", ["/etc/passwd", "missing", "..", "../other.txt"])
-def test_a_link_that_leads_out_or_nowhere_is_refused_with_where_it_leads(project: Path, to: str) -> None:
+def test_a_link_that_leads_out_or_nowhere_is_refused_with_its_target(project: Path, to: str) -> None:
     (project.parent / "other.txt").write_text("x")
     (project / "link").symlink_to(to)
     with pytest.raises(BuildError, match=f"link is a link to {to}") as caught:
@@ -155,14 +155,14 @@ def test_a_link_that_leads_out_or_nowhere_is_refused_with_where_it_leads(project
     assert ".gitignore" in caught.value.hint
 
 
-def test_links_that_go_round_in_circles_are_refused(project: Path) -> None:
+def test_cyclic_links_are_refused(project: Path) -> None:
     put(project, {"a/b/x.txt": "x"})
     (project / "a/b/back").symlink_to("..")
-    with pytest.raises(BuildError, match="a folder that it is in itself"):
+    with pytest.raises(BuildError, match="a folder that contains the link"):
         collected(project)
 
 
-def test_an_ignored_link_is_nobodys_business(project: Path) -> None:
+def test_an_ignored_link_is_left_out(project: Path) -> None:
     (project / "link").symlink_to("/etc/passwd")
     (project / ".gitignore").write_text("link\n")
     assert packed(project) == ["greeter.py"]
@@ -170,7 +170,7 @@ def test_an_ignored_link_is_nobodys_business(project: Path) -> None:
 
 def test_a_pipe_is_refused(project: Path) -> None:
     os.mkfifo(project / "pipe")
-    with pytest.raises(BuildError, match="pipe is not a plain file"):
+    with pytest.raises(BuildError, match="pipe is not a regular file"):
         collected(project)
 
 
@@ -213,7 +213,7 @@ HARMLESS = {
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_a_file_with_the_name_of_a_secret_stops_the_build(project: Path, name: str) -> None:
+def test_a_file_with_the_name_of_a_secret_fails_the_build(project: Path, name: str) -> None:
     put(project, {name: "x"})
     with pytest.raises(BuildError, match=f"{name} holds ") as caught:
         collected(project)
@@ -222,14 +222,14 @@ def test_a_file_with_the_name_of_a_secret_stops_the_build(project: Path, name: s
 
 
 @pytest.mark.parametrize("name", WRITTEN)
-def test_a_secret_in_a_file_stops_the_build_whatever_the_file_is_called(project: Path, name: str) -> None:
+def test_a_secret_in_a_file_of_any_name_fails_the_build(project: Path, name: str) -> None:
     put(project, {name: WRITTEN[name]})
     with pytest.raises(BuildError, match=f"{name} holds "):
         collected(project)
 
 
 @pytest.mark.parametrize("name", HIDDEN)
-def test_hidden_secrets_stay_at_home_and_a_pattern_does_not_bring_them_in(project: Path, name: str) -> None:
+def test_hidden_secrets_are_left_out_and_a_pattern_does_not_include_them(project: Path, name: str) -> None:
     put(project, {name: "x"})
     assert packed(project) == ["greeter.py"]
     with pytest.raises(BuildError, match=f"{name} holds "):
@@ -238,12 +238,12 @@ def test_hidden_secrets_stay_at_home_and_a_pattern_does_not_bring_them_in(projec
 
 
 @pytest.mark.parametrize("name", HARMLESS)
-def test_public_keys_examples_and_programs_that_read_keys_are_no_secrets(project: Path, name: str) -> None:
+def test_public_keys_examples_and_programs_that_read_keys_are_not_secrets(project: Path, name: str) -> None:
     put(project, {name: HARMLESS[name]})
     assert name in packed(project, *([name] if name.startswith(".") else []))
 
 
-def test_a_secret_that_is_ignored_or_named_does_not_stop_the_build(project: Path) -> None:
+def test_a_secret_that_is_ignored_or_named_does_not_fail_the_build(project: Path) -> None:
     put(project, {"server.pem": KEY, "other.pem": KEY, ".gitignore": "other.pem\n"})
     assert packed(project, "server.pem") == ["greeter.py", "server.pem"]
 
@@ -273,6 +273,6 @@ def test_a_pickle_is_refused_under_any_name(project: Path) -> None:
         collected(project)
 
 
-def test_pickles_travel_by_consent(project: Path) -> None:
+def test_pickles_are_packed_when_allowed(project: Path) -> None:
     (project / "model.pkl").write_bytes(pickle.dumps([]))
     assert packed(project, allow_pickles=True) == ["greeter.py", "model.pkl"]

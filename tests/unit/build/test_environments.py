@@ -8,7 +8,7 @@ import pytest
 
 from kaon.build.environments import Environments, lock_hash
 from kaon.build.locks import resolve
-from kaon.build.requirements import Stated
+from kaon.build.requirements import Requirements
 from kaon.errors import BuildError, InvalidInput
 
 
@@ -19,7 +19,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def lock(wheels: Path) -> str:
-    return resolve(Stated(packages={"tinymath==1.0"}), {})
+    return resolve(Requirements(packages={"tinymath==1.0"}), {})
 
 
 def said(python: Path, code: str) -> str:
@@ -116,7 +116,7 @@ def test_a_lock_with_more_than_pins_never_reaches_uv(root: Path) -> None:
 
 
 def test_prune_keeps_what_it_is_told_to(root: Path, lock: str) -> None:
-    kept, gone = Environments(root), resolve(Stated(packages={"tinymath==1.1"}), {})
+    kept, gone = Environments(root), resolve(Requirements(packages={"tinymath==1.1"}), {})
     kept.ensure(lock)
     kept.ensure(gone)
     assert kept.prune([lock_hash(lock)]) == [lock_hash(gone)]

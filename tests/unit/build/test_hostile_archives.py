@@ -315,7 +315,7 @@ def tree(folder: Path) -> dict[str, bytes | None]:
     return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
 
 
-def test_the_forge_makes_what_pack_makes() -> None:
+def test_the_forge_writes_the_same_bytes_as_pack() -> None:
     """Else every case below could be refused for a reason of its own making."""
     spec = Manifest.model_validate_json(manifest(described("src/a.py")))
     out = io.BytesIO()
@@ -325,7 +325,7 @@ def test_the_forge_makes_what_pack_makes() -> None:
     assert mine[-1536 - 512 :] == theirs[-1536 - 512 :]
 
 
-def test_there_are_enough_of_them() -> None:
+def test_there_are_at_least_as_many_as_promised() -> None:
     assert len(HOSTILE) >= 60
 
 
@@ -343,7 +343,7 @@ def test_is_refused_and_writes_nothing(name: str, tmp_path: Path) -> None:
     assert tree(tmp_path) == before
 
 
-def test_a_manifest_with_unknown_fields_is_refused_when_it_comes_in_and_read_where_it_was_let_in(
+def test_a_manifest_with_unknown_fields_is_refused_on_upload_and_read_afterwards(
     tmp_path: Path,
 ) -> None:
     """A server of a newer Kaon may have taken it for its agents, of which this is an older one."""
@@ -381,7 +381,7 @@ print((peak_kb() - before) // 1024)
 """
 
 
-def test_all_of_them_take_less_than_64_mb_of_memory(tmp_path: Path) -> None:
+def test_reading_any_of_them_takes_less_than_64_mb(tmp_path: Path) -> None:
     """With the limits that ship, one process, all archives one after the other."""
     uploads, target = tmp_path / "uploads", tmp_path / "target"
     uploads.mkdir()
@@ -400,7 +400,7 @@ def test_a_wrong_digest_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_manifest_that_fits_is_not_hostile(tmp_path: Path) -> None:
+def test_a_large_valid_manifest_is_accepted(tmp_path: Path) -> None:
     files = [FileEntry(**described(f"src/{n:04}.py")) for n in range(400)]
     spec = Manifest(kaon="0", python="3.11", service=ServiceSpec(name="fine", entry="a:A"), files=tuple(files))
     out = io.BytesIO()

@@ -126,14 +126,14 @@ def test_every_common_layout_is_found(tmp_path: Path, name: str, marked_by: str)
     assert done.stdout.lower() == "hi\n", done.stderr
 
 
-def test_a_class_is_built_and_read_where_the_path_has_many_folders(tmp_path: Path) -> None:
+def test_a_class_is_built_when_the_path_has_many_folders(tmp_path: Path) -> None:
     target, files, entry = LAYOUTS["a script with a module beside it and a package beside its folder"]
     project = made(tmp_path / "project", files | {".git/config": ""})
     built = build(f"{target}:Svc", folder=project, environments=tmp_path / "environments", out=tmp_path / "out")
     assert built.manifest.service.entry == f"{entry}:Svc"
 
 
-def test_it_does_not_matter_where_one_stands(tmp_path: Path) -> None:
+def test_the_current_folder_does_not_matter(tmp_path: Path) -> None:
     target, files, _ = LAYOUTS["src with a folder without __init__.py"]
     project = made(tmp_path / "project", files | {"pyproject.toml": ""})
     wanted = find_target(f"{target}:Svc", project)
@@ -141,12 +141,12 @@ def test_it_does_not_matter_where_one_stands(tmp_path: Path) -> None:
     assert find_target(f"{project / target}:Svc", tmp_path) == wanted
 
 
-def test_a_package_of_others_is_no_reason_to_take_more_files(tmp_path: Path) -> None:
+def test_an_installed_package_does_not_widen_the_root(tmp_path: Path) -> None:
     project = made(tmp_path, {"one/svc.py": service("import torch"), "two/x.py": "", ".git/config": ""})
     assert find_root(project / "one/svc.py", project) == project / "one"
 
 
-def test_nothing_above_the_project_is_looked_at(tmp_path: Path) -> None:
+def test_nothing_above_the_project_is_read(tmp_path: Path) -> None:
     made(tmp_path, {"app/words.py": WORDS, "project/.git/config": ""})
     project = made(tmp_path / "project", {"svc.py": service("from app.words import shout")})
     assert find_target("svc.py:Svc", tmp_path / "project").root == project
@@ -159,7 +159,7 @@ def test_a_folder_src_that_is_imported_by_its_name_is_not_put_on_the_path(tmp_pa
 
 
 @pytest.mark.parametrize("stated", ["requirements.txt", "pyproject.toml"])
-def test_requirements_are_stated_above_the_sources(tmp_path: Path, stated: str) -> None:
+def test_requirements_are_found_above_the_sources(tmp_path: Path, stated: str) -> None:
     target, files, _ = LAYOUTS["src with a package"]
     text = "six\n" if stated == "requirements.txt" else "[project]\nname = 'app'\ndependencies = ['six']\n"
     project = made(tmp_path / "project", files | {".git/config": "", stated: text})
@@ -188,7 +188,7 @@ def test_a_package_hides_too_and_a_folder_of_data_or_a_module_in_a_package_does_
     ("files", "imports", "said"),
     [
         ({}, "import no_such_package", "requirements"),
-        ({"app/__init__.py": ""}, "import app.words", "the project's own"),
+        ({"app/__init__.py": ""}, "import app.words", "a module of the project"),
         (
             {"app/__init__.py": "", "app/words.py": "", ".gitignore": "words.py\n"},
             "import app.words",
@@ -199,9 +199,7 @@ def test_a_package_hides_too_and_a_folder_of_data_or_a_module_in_a_package_does_
         ({}, "import os; os.environ['MODEL_ID']", "--env"),
     ],
 )
-def test_an_import_that_fails_is_told_with_what_to_do(
-    tmp_path: Path, files: dict[str, str], imports: str, said: str
-) -> None:
+def test_a_failed_import_has_a_hint(tmp_path: Path, files: dict[str, str], imports: str, said: str) -> None:
     project = made(tmp_path / "project", {**files, "svc.py": service(imports, "shout = str")})
     with pytest.raises(BuildError) as caught:
         build("svc.py:Svc", folder=project, environments=tmp_path / "environments", out=tmp_path / "out")

@@ -9,14 +9,14 @@ import pytest
 
 from kaon.build import locks
 from kaon.build.locks import check_lock, platform_versions
-from kaon.build.requirements import Stated, stated_requirements
+from kaon.build.requirements import Requirements, read_requirements
 from kaon.build.sources import Target, find_target
 from kaon.errors import BuildError, InvalidInput
 
 
 def lock_for(target: Target, packages: tuple[str, ...], **other: Any) -> str:
     """The text of the lock for packages by name."""
-    return locks.lock_for(target, Stated(packages=set(packages)), target.project.parent / "work", **other).text
+    return locks.lock_for(target, Requirements(packages=set(packages)), target.project.parent / "work", **other).text
 
 
 HASH = " --hash=sha256:" + "a" * 64
@@ -29,14 +29,14 @@ def target(project: Path, decorator: str = "kaon.service") -> Target:
 
 def test_requirements_of_the_class_are_read_without_importing_it(project: Path) -> None:
     found = target(project, "kaon.service(requirements=['b>=2', 'a[x]==1', 'kaon'])")
-    assert stated_requirements(found).names == ("a[x]==1", "b>=2")
+    assert read_requirements(found).names == ("a[x]==1", "b>=2")
 
 
 def test_requirements_txt_comes_before_pyproject(project: Path) -> None:
     (project / "pyproject.toml").write_text("[project]\ndependencies = ['one', 'Kaon>=0.1']\n")
-    assert stated_requirements(target(project)).names == ("one",)
+    assert read_requirements(target(project)).names == ("one",)
     (project / "requirements.txt").write_text("# what it needs\ntwo>=2  # newer\n\nthree==1; python_version>'3'\n")
-    assert stated_requirements(target(project)).names == ("three==1; python_version>'3'", "two>=2")
+    assert read_requirements(target(project)).names == ("three==1; python_version>'3'", "two>=2")
 
 
 @pytest.mark.parametrize(
@@ -57,13 +57,13 @@ def test_what_cannot_be_locked_is_refused(project: Path, line: str) -> None:
     (project / "local.tar.gz").write_text("x")
     (project / "requirements.txt").write_text(line + "\n")
     with pytest.raises(BuildError) as caught:
-        stated_requirements(target(project))
+        read_requirements(target(project))
     assert line.rsplit(" ", maxsplit=1)[-1].lstrip("./") in caught.value.cause
 
 
 def test_computed_requirements_are_refused(project: Path) -> None:
-    with pytest.raises(BuildError, match="computed"):
-        stated_requirements(target(project, "kaon.service(requirements=list(NAMES))"))
+    with pytest.raises(BuildError, match="not a literal list"):
+        read_requirements(target(project, "kaon.service(requirements=list(NAMES))"))
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_service_and_platform_never_disagree(project: Path, add_wheel: Callable[
 OF_SYSTEMS = (("0.9", "<"), ("1.0", ">="))
 
 
-def test_a_lock_by_another_tool_serves_when_it_names_everything(project: Path) -> None:
+def test_a_complete_lock_of_another_tool_is_used(project: Path) -> None:
     (project / "requirements.lock").write_text(f"tinymath==0.9{HASH}\n")
     assert lock_for(target(project), ("tinymath",)) == f"tinymath==0.9{HASH}\n"
     with pytest.raises(BuildError, match="does not answer"):
@@ -136,7 +136,7 @@ def test_a_lock_may_have_several_versions_of_a_package_for_several_systems(proje
     assert lock_for(target(project), ("tinymath",)).count("tinymath==") == len(OF_SYSTEMS)
 
 
-def test_what_cannot_be_resolved_is_an_error_in_uvs_words(project: Path, wheels: Path) -> None:
+def test_an_unsolvable_requirement_is_an_error_with_the_text_of_uv(project: Path, wheels: Path) -> None:
     with pytest.raises(BuildError, match="no-such-package"):
         lock_for(target(project), ("no-such-package",))
 
@@ -154,10 +154,10 @@ def test_no_requirements_need_no_lock(project: Path) -> None:
         ("pyproject.toml", b"project = 'x'\n", "'project' in .* is not a table"),
         ("pyproject.toml", b"tool = 3\n", "'tool' in .* is not a table"),
         ("pyproject.toml", b"[tool]\nkaon = 3\n", "'kaon' in .* is not a table"),
-        ("pyproject.toml", b"[project]\ndependencies = 'six'\n", "not a list"),
+        ("pyproject.toml", b"[project]\ndependencies = 'six'\n", "not a list of strings"),
     ],
 )
-def test_project_files_that_make_no_sense_are_told(project: Path, file: str, content: bytes, said: str) -> None:
+def test_invalid_project_files_are_errors(project: Path, file: str, content: bytes, said: str) -> None:
     (project / file).write_bytes(content)
     if file == "pyproject.toml":
         (project / "requirements.txt").unlink(missing_ok=True)
@@ -167,4 +167,4 @@ def test_project_files_that_make_no_sense_are_told(project: Path, file: str, con
 
 def _locked(project: Path) -> str:
     found = target(project)
-    return locks.lock_for(found, stated_requirements(found), project.parent / "work").text
+    return locks.lock_for(found, read_requirements(found), project.parent / "work").text

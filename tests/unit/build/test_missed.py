@@ -1,4 +1,4 @@
-"""A file that a service misses is told to have been left out, when it was."""
+"""A missing file that was left out of the artifact is explained."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ IGNORED = (
         ("words.txt", ""),
     ],
 )
-def test_the_innermost_rule_that_speaks_of_a_file_is_the_reason(path: str, why: str) -> None:
+def test_the_innermost_matching_rule_is_the_reason(path: str, why: str) -> None:
     assert reason(path, IGNORED) == why
 
 
@@ -57,14 +57,14 @@ def raised(path: str) -> Exception:
     raise AssertionError(path)
 
 
-def test_a_file_that_is_not_found_is_told_with_the_option_that_packs_it(code_dir: Path) -> None:
+def test_the_explanation_has_the_option_that_packs_the_file(code_dir: Path) -> None:
     for error in (raised(str(code_dir / "model.onnx")), raised("model.onnx")):
         said = explanation(error, code_dir)
         assert said.startswith("model.onnx was left out of the artifact when it was built (.gitignore line 1: *.onnx).")
         assert said.endswith("--include model.onnx")
 
 
-def test_the_reason_is_found_behind_errors_of_libraries_and_in_their_words(code_dir: Path) -> None:
+def test_causes_and_texts_of_library_errors_are_searched(code_dir: Path) -> None:
     wrapped = RuntimeError("cannot load")
     wrapped.__cause__ = raised("model.onnx")
     assert "model.onnx was left out" in explanation(wrapped, code_dir)
@@ -72,7 +72,7 @@ def test_the_reason_is_found_behind_errors_of_libraries_and_in_their_words(code_
     assert "models/a.onnx was left out" in explanation(said, code_dir)
 
 
-def test_nothing_is_said_of_files_that_are_there_or_elsewhere_or_were_never_left_out(code_dir: Path) -> None:
+def test_files_that_exist_or_are_elsewhere_or_were_not_left_out_are_not_explained(code_dir: Path) -> None:
     (code_dir / "there.onnx").write_text("")
     errors = [raised("words.txt"), raised("/nowhere/model.onnx"), ValueError("bad 'there.onnx'"), ValueError("x")]
     assert [explanation(error, code_dir) for error in errors] == [""] * 4

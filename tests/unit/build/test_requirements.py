@@ -1,4 +1,4 @@
-"""What requirements.txt and pyproject.toml can say, and what comes of it."""
+"""Requirements of requirements.txt and pyproject.toml."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kaon.build.build import Built, build
 from kaon.build.environments import Environments
 from kaon.build.installer import run_uv
 from kaon.build.poetry import bounds
-from kaon.build.requirements import Stated, sha256_of, stated_requirements
+from kaon.build.requirements import Requirements, read_requirements, sha256_of
 from kaon.build.sources import find_target
 from kaon.errors import BuildError
 from kaon.types.artifact import Consent
@@ -23,10 +23,10 @@ from kaon.types.artifact import Consent
 HASH = "a" * 64
 
 
-def stated(project: Path, text: str | None = None) -> Stated:
+def stated(project: Path, text: str | None = None) -> Requirements:
     if text is not None:
         (project / "requirements.txt").write_text(text)
-    return stated_requirements(find_target("greeter.py:Greeter", project))
+    return read_requirements(find_target("greeter.py:Greeter", project))
 
 
 def run(project: Path, **other: Any) -> Built:
@@ -58,7 +58,7 @@ def test_packages_are_read_as_pip_reads_them(project: Path, line: str, packages:
     assert stated(project, line).packages == packages
 
 
-def test_files_name_files_relative_to_themselves_and_once_is_enough(project: Path) -> None:
+def test_included_files_are_relative_and_read_once(project: Path) -> None:
     (project / "more").mkdir()
     (project / "more/base.txt").write_text("-r ../requirements.txt\n-r deeper.txt\nbase\n")
     (project / "more/deeper.txt").write_text("deeper\n")
@@ -68,9 +68,7 @@ def test_files_name_files_relative_to_themselves_and_once_is_enough(project: Pat
     assert found.constraints == {"base<2"}
 
 
-def test_indexes_go_to_uv_with_their_variables_and_never_into_the_names(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_indexes_are_passed_to_uv_and_not_listed_as_names(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKEN", "t0ken")
     lines = ["-i https://one.invalid/simple", "--extra-index-url=https://me:${TOKEN}@two.invalid/simple", "--pre"]
     found = stated(project, "\n".join([*lines, "--find-links https://three.invalid/", "--no-binary :all:", "six"]))
@@ -85,7 +83,7 @@ def test_indexes_go_to_uv_with_their_variables_and_never_into_the_names(
 
 
 @pytest.mark.parametrize("line", ["-e .", ".", "--editable .", "-e ./", "-e .[extra]"])
-def test_the_projects_own_folder_stands_for_what_it_depends_on(project: Path, line: str) -> None:
+def test_the_projects_own_folder_adds_its_dependencies(project: Path, line: str) -> None:
     (project / "pyproject.toml").write_text(
         "[project]\nname = 'own'\ndependencies = ['six']\n[project.optional-dependencies]\nextra = ['more']\n"
     )
@@ -94,7 +92,7 @@ def test_the_projects_own_folder_stands_for_what_it_depends_on(project: Path, li
 
 @pytest.mark.parametrize("line", ["./libs/mine-1.0-py3-none-any.whl", "mine @ ./libs/mine-1.0-py3-none-any.whl"])
 @pytest.mark.parametrize("marker", ["", " ; python_version > '3'"])
-def test_a_wheel_by_path_travels_and_is_installed_from_the_artifact_alone(
+def test_a_wheel_by_path_is_packed_and_installed_from_the_artifact(
     project: Path, wheels: Path, make_wheel: Callable[..., Path], line: str, marker: str
 ) -> None:
     (project / "libs").mkdir()
@@ -119,7 +117,7 @@ def test_a_wheel_by_path_travels_and_is_installed_from_the_artifact_alone(
     assert said.stdout == "8\n"
 
 
-def test_a_wheel_that_is_chosen_from_a_folder_of_the_project_travels(
+def test_a_wheel_from_a_folder_of_the_project_is_packed(
     project: Path, wheels: Path, make_wheel: Callable[..., Path]
 ) -> None:
     (project / "libs").mkdir()
@@ -147,7 +145,7 @@ def build_wheel(out, config=None, metadata=None):
 """
 
 
-def test_a_folder_of_another_project_becomes_a_wheel_that_travels(project: Path, wheels: Path) -> None:
+def test_a_folder_of_another_project_is_packed_as_a_wheel(project: Path, wheels: Path) -> None:
     other = project / "libs/mylib"
     other.mkdir(parents=True)
     (other / "mylib.py").write_text("x = 1\n")
@@ -163,26 +161,26 @@ def test_a_folder_of_another_project_becomes_a_wheel_that_travels(project: Path,
 
 
 @pytest.mark.parametrize(
-    ("line", "said", "hint"),
+    ("line", "cause", "hint"),
     [
-        ("git+https://github.invalid/x/y", "is not the address of a wheel", "pip wheel --no-deps -w libs git+https"),
-        ("https://x.invalid/y-1.0.tar.gz", "is not the address of a wheel", "pip wheel"),
+        ("git+https://github.invalid/x/y", "is not the https URL of a wheel", "pip wheel --no-deps -w libs git+https"),
+        ("https://x.invalid/y-1.0.tar.gz", "is not the https URL of a wheel", "pip wheel"),
         ("https://x.invalid/y-1.0-py3-none-any.whl", "has no hash", "--hash=sha256"),
-        (f"http://x.invalid/y-1.0-py3-none-any.whl --hash=sha256:{HASH}", "is not the address of a wheel", "./libs"),
-        ("./nowhere", "There is nothing at", ""),
+        (f"http://x.invalid/y-1.0-py3-none-any.whl --hash=sha256:{HASH}", "is not the https URL of a wheel", "./libs"),
+        ("./nowhere", "There is no file or folder", ""),
         ("-r nowhere.txt", "There is no file", ""),
         ("--find-links nowhere", "There is no folder", ""),
-        ("--global-option=x", "not a requirement", "wheels or folders by path"),
-        ("@what", "not a requirement", "Name packages"),
+        ("--global-option=x", "not a requirement", "paths of wheels or folders"),
+        ("@what", "not a requirement", "Use packages"),
     ],
 )
-def test_what_cannot_be_locked_is_refused_with_a_way_that_works(project: Path, line: str, said: str, hint: str) -> None:
-    with pytest.raises(BuildError, match=said) as caught:
+def test_an_unsupported_requirement_is_refused_with_a_hint(project: Path, line: str, cause: str, hint: str) -> None:
+    with pytest.raises(BuildError, match=cause) as caught:
         stated(project, line)
     assert hint in caught.value.hint
 
 
-def test_a_wheel_of_another_hash_is_refused(project: Path, wheels: Path, make_wheel: Callable[..., Path]) -> None:
+def test_a_wheel_with_a_wrong_hash_is_refused(project: Path, wheels: Path, make_wheel: Callable[..., Path]) -> None:
     make_wheel(project, "mine", "1.0", "")
     (project / "requirements.txt").write_text(f"./mine-1.0-py3-none-any.whl --hash=sha256:{HASH}\n")
     with pytest.raises(BuildError, match="another hash"):
@@ -219,7 +217,7 @@ def sdist(wheels: Path) -> Path:
     return trace
 
 
-def test_nothing_is_built_from_its_sources_unless_it_is_wanted(project: Path, sdist: Path) -> None:
+def test_nothing_is_built_from_sources_unless_allowed(project: Path, sdist: Path) -> None:
     (project / "requirements.txt").write_text("mylib\n")
     with pytest.raises(BuildError) as caught:
         run(project)
@@ -227,7 +225,7 @@ def test_nothing_is_built_from_its_sources_unless_it_is_wanted(project: Path, sd
     assert not sdist.exists()
 
 
-def test_consent_to_build_is_in_the_manifest_and_a_build_sees_a_clean_environment(
+def test_consent_to_build_is_in_the_manifest_and_a_build_gets_a_clean_environment(
     project: Path, sdist: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret")
@@ -255,11 +253,11 @@ def test_consent_to_build_is_in_the_manifest_and_a_build_sees_a_clean_environmen
         ("~=1.4", "~=1.4"),
     ],
 )
-def test_versions_of_poetry_mean_the_same(version: str, meant: str) -> None:
+def test_versions_of_poetry_are_converted(version: str, meant: str) -> None:
     assert bounds(version) == meant
 
 
-def test_dependencies_of_poetry_are_read_where_there_are_no_others(project: Path) -> None:
+def test_dependencies_of_poetry_are_read_without_others(project: Path) -> None:
     text = "[tool.poetry.dependencies]\npython = '^3.11'\nsix = '^1.2'\nbig = {version = '1.0', optional = true}\n"
     text += "x = {version = '*', extras = ['y'], markers = \"python_version>'3'\"}\n"
     (project / "pyproject.toml").write_text(text)
@@ -270,7 +268,7 @@ def test_dependencies_of_poetry_are_read_where_there_are_no_others(project: Path
     assert "poetry export" in caught.value.hint
 
 
-def test_what_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_hanging_run_of_uv_is_stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path))
     monkeypatch.delenv("UV_NO_INDEX", raising=False)
     with socket.socket() as silent:

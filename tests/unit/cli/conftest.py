@@ -236,7 +236,7 @@ class World:
         )
 
     async def _answer(self) -> None:
-        broker = self.app.state.parts.broker
+        broker = self.app.state.context.broker
         while True:
             call = await broker.next_call("local", 1.0)
             if call is None:

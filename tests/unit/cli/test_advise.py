@@ -68,7 +68,7 @@ def test_a_line_says_what_stands_and_where_to_read_it() -> None:
 
 def test_advice_is_printed_as_a_page_as_data_and_as_names(deployed: None, world: Any, run: Any) -> None:
     assert run("advise").out.startswith("No figures yet: greeter.")
-    world.app.state.parts.opinions.keep_advice("default", "greeter", lambda: (OVERSIZED,))
+    world.app.state.context.live_status.keep_advice("default", "greeter", lambda: (OVERSIZED,))
     told = run("advise", "greeter")
     assert (told.code, "  $ kaon scale greeter --min 2" in told.out.splitlines()) == (0, True)
     assert [a["command"] for a in json.loads(run("advise", "-o", "json").out)] == ["kaon scale greeter --min 2"]

@@ -113,7 +113,7 @@ async def _running(cls: type, path: Path, access: Access, open_door: bool) -> As
 
 def _client(path: str, key: str | None) -> httpx2.AsyncClient:
     headers = {"authorization": f"Bearer {key}"} if key else {}
-    transport = httpx2.AsyncHTTPTransport(uds=path, limits=httpx2.Limits(max_connections=200))
+    transport = httpx2.AsyncHTTPTransport(uds=path, verify=False, limits=httpx2.Limits(max_connections=200))
     return httpx2.AsyncClient(transport=transport, base_url="http://replica", headers=headers, timeout=BOUND_S)
 
 

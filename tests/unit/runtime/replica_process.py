@@ -58,10 +58,10 @@ class Process:
         self.popen.stdin.close()
         self.popen.stdin = None
         self.client = httpx2.Client(
-            transport=httpx2.HTTPTransport(uds=f"{folder}/s"), base_url="http://replica", timeout=60
+            transport=httpx2.HTTPTransport(uds=f"{folder}/s", verify=False), base_url="http://replica", timeout=60
         )
         self.control = httpx2.Client(
-            transport=httpx2.HTTPTransport(uds=f"{folder}/c"), base_url="http://replica", timeout=60
+            transport=httpx2.HTTPTransport(uds=f"{folder}/c", verify=False), base_url="http://replica", timeout=60
         )
 
     def health(self, path: str = "/ready") -> int:

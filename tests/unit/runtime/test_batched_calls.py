@@ -1,4 +1,4 @@
-"""Calls that share a batch do not know each other: nothing that one does may harm another."""
+"""Calls that share a batch are independent: nothing that one does may affect another."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ async def test_one_bad_item_fails_alone(serve: Any, eventually: Any, path: str) 
         assert answers[3].json()["detail"] == "Row 1: -6 is negative"
 
 
-async def test_what_is_left_of_a_batch_is_asked_again_without_the_bad_row(serve: Any, eventually: Any) -> None:
+async def test_the_rest_of_a_batch_is_repeated_without_the_bad_row(serve: Any, eventually: Any) -> None:
     running = await serve(Batched)
     _, tasks = await gathered(running, "raises", [[2], [-3], [4]], eventually)
     running.instance.gate.set()
@@ -158,7 +158,7 @@ async def test_what_is_left_of_a_batch_is_asked_again_without_the_bad_row(serve:
     assert running.instance.batches == [[1], [2, -3, 4], [2, 4]]
 
 
-async def test_a_lone_request_waits_for_nobody(serve: Any) -> None:
+async def test_a_single_request_does_not_wait(serve: Any) -> None:
     running = await serve(Batched)
     for number in range(20):
         assert (await running.client.post("/double", json={"numbers": [number]})).json() == [2 * number]
@@ -215,7 +215,7 @@ async def test_a_timed_out_batch_keeps_its_slot_until_its_thread_ends(serve: Any
     assert (await running.client.post("/slow", json={"numbers": [3]})).json() == [3]
 
 
-async def test_an_async_batch_that_nobody_waits_for_is_stopped(serve: Any, eventually: Any) -> None:
+async def test_an_async_batch_without_callers_is_cancelled(serve: Any, eventually: Any) -> None:
     running = await serve(Batched)
     lane = running.lane("adouble")
     running.instance.opened.clear()

@@ -1,4 +1,4 @@
-"""Bodies as clients send them: packed, in other encodings, as forms, too large, or not readable at all."""
+"""Bodies as clients send them: compressed, in other encodings, as forms, too large, or not readable at all."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ async def test_a_packed_body_is_unpacked(serve: Any, coding: str, pack: Any) -> 
     assert (answer.status_code, answer.json()) == (200, TEXT["text"])
 
 
-async def test_another_coding_is_refused_by_name_and_those_that_are_taken_are_told(serve: Any) -> None:
+async def test_another_coding_is_refused_by_name_with_the_supported_ones(serve: Any) -> None:
     running = await serve(Bodies)
     answer = await running.client.post("/echo", content=b"x", headers={"content-encoding": "br"})
     assert answer.status_code == 415
@@ -219,7 +219,7 @@ async def test_a_body_with_countless_mistakes_is_refused_without_an_error_for_ea
 
 
 @pytest.mark.parametrize("path", ["/numbers", "/%6eumbers"])
-async def test_of_a_small_body_every_mistake_is_told(serve: Any, path: str) -> None:
+async def test_every_mistake_of_a_small_body_is_reported(serve: Any, path: str) -> None:
     running = await serve(Bodies)
     answer = await running.client.post(path, json={"values": ["a", 1, "b"], "by_name": {"x": "y"}, "other": 1})
     places = {error["where"] for error in answer.json()["errors"]}
@@ -234,15 +234,18 @@ def test_a_wrong_item_ends_the_reading_of_its_list() -> None:
 
 
 @pytest.mark.parametrize(
-    ("charset", "said"), [("utf-8", ""), ("utf-8", "UTF-8"), ("iso-8859-1", "iso-8859-1"), ("cp1252", "windows-1252")]
+    ("charset", "declared"),
+    [("utf-8", ""), ("utf-8", "UTF-8"), ("iso-8859-1", "iso-8859-1"), ("cp1252", "windows-1252")],
 )
 @pytest.mark.parametrize("how", ["header", "field"])
-async def test_a_form_is_read_in_the_charset_that_it_says(serve: Any, charset: str, said: str, how: str) -> None:
+async def test_a_form_is_read_in_the_charset_that_it_declares(
+    serve: Any, charset: str, declared: str, how: str
+) -> None:
     running = await serve(Bodies)
-    told = f"&_charset_={said}" if said and how == "field" else ""
-    kind = FORM["content-type"] + (f"; charset={said}" if said and how == "header" else "")
+    field = f"&_charset_={declared}" if declared and how == "field" else ""
+    kind = FORM["content-type"] + (f"; charset={declared}" if declared and how == "header" else "")
     percent = "".join(f"%{byte:02X}" for byte in "é".encode(charset))
-    answer = await running.client.post("/send", content=f"text=h{percent}+%2B{told}", headers={"content-type": kind})
+    answer = await running.client.post("/send", content=f"text=h{percent}+%2B{field}", headers={"content-type": kind})
     assert (answer.status_code, answer.json()["text"]) == (200, "hé +")
 
 

@@ -1,4 +1,4 @@
-"""Which calls a replica notes as in flight, and which requests it refuses."""
+"""Which calls a replica records as in flight, and which requests it refuses."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""A control address that others can reach asks for the replica's token; a socket of its owner's asks for none."""
+"""A control address that others can reach requires the replica's token; a unix socket requires none."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def serve() -> AsyncIterator[Serve]:
 
 @pytest.mark.parametrize("call", CLOSED)
 @pytest.mark.parametrize("shown", [None, "", "Bearer", "Bearer wrong", f"bearer {TOKEN}x", f"Basic {TOKEN}", TOKEN])
-async def test_without_the_token_nothing_but_health_is_told(serve: Serve, call: str, shown: str | None) -> None:
+async def test_without_the_token_only_health_is_readable(serve: Serve, call: str, shown: str | None) -> None:
     address, (method, path) = await serve(TOKEN), call.split()
     async with httpx2.AsyncClient(base_url=f"http://{address}") as client:
         headers = {} if shown is None else {"authorization": shown}
@@ -65,7 +65,7 @@ async def test_without_the_token_nothing_but_health_is_told(serve: Serve, call: 
         assert (await client.get("/ready")).json()["phase"] == "Loading"
 
 
-async def test_an_agent_shows_the_token_of_each_replica_and_a_new_agent_knows_it_again(
+async def test_an_agent_sends_the_token_of_each_replica_and_a_new_agent_derives_it_again(
     serve: Serve, tmp_path: Path
 ) -> None:
     first = ControlTokens.kept_in(tmp_path / "agent" / "control.key", Addresses.TCP)
@@ -89,7 +89,7 @@ async def test_an_agent_shows_the_token_of_each_replica_and_a_new_agent_knows_it
     sockets.let_go(address)
 
 
-async def test_who_has_no_token_to_show_asks_for_none(serve: Serve) -> None:
+async def test_a_replica_without_a_token_requires_none(serve: Serve) -> None:
     address = await serve("")
     async with httpx2.AsyncClient(base_url=f"http://{address}") as client:
         assert (await client.get("/figures")).status_code == 200

@@ -173,7 +173,7 @@ async def test_connection_close_is_kept(serve: Any) -> None:
 
 async def test_a_draining_replica_closes_connections_after_their_answer(serve: Any) -> None:
     running = await serve(Plain)
-    running.serving.door.closing = True
+    running.serving.checks.closing = True
     for path in ("/echo", "/%65cho"):
         reply = await running.client.post(path, json={"text": "a"})
         assert (reply.status_code, reply.headers["connection"]) == (200, "close")

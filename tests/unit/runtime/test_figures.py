@@ -1,4 +1,4 @@
-"""What a replica tells the agent of its work: running sums, exact to the call."""
+"""A replica's figures for the agent: running sums, exact to the call."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def test_a_replica_tells_what_memory_it_and_its_children_use(serve: Any, e
     await child.wait()
 
 
-async def test_memory_is_looked_at_every_few_seconds_however_often_it_is_asked_for() -> None:
+async def test_memory_is_read_every_few_seconds_however_often_it_is_requested() -> None:
     memory = MemoryMeter()
     first = memory.read(0.0)
     held = b"x" * 2**26
@@ -88,7 +88,7 @@ async def test_answers_count_by_class_also_of_requests_that_reach_no_endpoint(se
     await running.client.post("/echo", json={"text": "a"})
     await running.client.post("/echo", json={"text": 1})
     await running.client.post("/nowhere", json={})
-    running.serving.door.shut = "the service is stopping"
+    running.serving.checks.not_ready = "the service is stopping"
     await running.client.post("/echo", json={"text": "a"})
     assert (await figures(running)).codes == {"2xx": 1, "4xx": 2, "503": 1}
 

@@ -1,4 +1,4 @@
-"""What a handler may know of a request and say of its answer beside arguments and value; errors of other libraries."""
+"""A handler's access to the request's and the response's head; errors of other libraries."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ async def test_a_handler_sets_status_headers_and_cookies(serve: Any) -> None:
     ("name", "value"),
     [("x-a", "b\r\nset-cookie: c=d"), ("x a", "b"), ("", "b"), ("Content-Length", "1"), ("transfer-encoding", "x")],
 )
-async def test_a_header_that_cannot_be_said_or_is_kaons_own_never_leaves(serve: Any, name: str, value: str) -> None:
+async def test_an_invalid_header_or_one_of_kaons_own_is_never_sent(serve: Any, name: str, value: str) -> None:
     running = await serve(Heads)
     answer = await running.client.post("/says", json={"name": name, "value": value})
     assert answer.status_code == 500
@@ -132,9 +132,9 @@ def test_a_status_is_one_of_an_answer(status: int) -> None:
         ("fastapi", 409, "conflict", '{"taken": "ada"}'),
         ("teapot", 418, "http-418", "I'm a Teapot"),
         ("kaon", 404, "not-found", "there is no such user"),
-        ("pydantic", 500, "internal", "The service failed while it worked on the request."),
-        ("header", 500, "internal", "The service failed while it worked on the request."),
-        ("redirect", 500, "internal", "The service failed while it worked on the request."),
+        ("pydantic", 500, "internal", "The service failed while it handled the request."),
+        ("header", 500, "internal", "The service failed while it handled the request."),
+        ("redirect", 500, "internal", "The service failed while it handled the request."),
     ],
 )
 async def test_what_a_handler_raises_is_answered(serve: Any, kind: str, status: int, code: str, detail: str) -> None:

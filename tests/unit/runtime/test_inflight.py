@@ -1,4 +1,4 @@
-"""What a replica notes of its calls in flight."""
+"""The file of a replica's calls in flight."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""A replica obeys its knobs at once, never goes beyond its class, and loses no call over it."""
+"""A replica applies knobs at once, never exceeds what its class declares, and loses no call."""
 
 from __future__ import annotations
 
@@ -238,7 +238,7 @@ async def test_answers_are_counted_by_how_long_they_took_in_the_buckets_of_sampl
     assert all(0 <= bucket < len(LATENCY_BOUNDS_S) // 2 for bucket in found.latency)
 
 
-async def test_prometheus_and_the_agent_are_told_of_the_same_answers(serve: Any) -> None:
+async def test_prometheus_and_the_agent_read_the_same_counts(serve: Any) -> None:
     running = await serve(Tuned)
     lane = running.lane("echo")
     for seconds in (0.0, 0.001, 0.0011, 0.0025, 0.0026, 0.3, 59.0, 61.0, 500.0):

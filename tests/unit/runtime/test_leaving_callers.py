@@ -1,4 +1,4 @@
-"""Whatever runs for a caller ends when the caller is gone: every kind of endpoint, at work or waiting for a slot."""
+"""Work for a caller ends when the caller disconnects: every kind of endpoint, running or queued."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Constructors, hooks and handlers that run one at a time share the main thread, and no signal is lost by it."""
+"""Constructors, hooks and handlers with concurrency=1 share the main thread, and no signal is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A mounted app meets what it would meet behind any good server."""
+"""A mounted app gets what any good server gives: lifespan, scope, disconnects."""
 
 from __future__ import annotations
 
@@ -248,7 +248,7 @@ async def test_requests_to_mounted_apps_end_with_their_key(serve: Any, eventuall
     running = await serve(Lasting)
     call = asyncio.create_task(running.client.get("/ui/lasting"))
     await begun.wait()
-    running.serving.door.gate.put(Access())
+    running.serving.checks.access.put(Access())
     answer = await call
     assert (answer.status_code, answer.json()["code"], cancelled.is_set()) == (401, "unauthenticated", True)
 
@@ -266,7 +266,7 @@ async def test_websockets_of_mounted_apps_end_with_their_key(serve: Any, eventua
     headers = {"authorization": "Bearer kaon_testing"}
     async with unix_connect(running.path, "ws://replica/ui/talk", additional_headers=headers) as socket:
         assert await socket.recv() == "first"
-        running.serving.door.gate.put(Access())
+        running.serving.checks.access.put(Access())
         with pytest.raises(ConnectionClosed):
             await socket.recv()
         assert socket.close_code == 1008

@@ -1,4 +1,4 @@
-"""What a replica does when more comes than it can serve."""
+"""A replica with more calls than it can serve."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ async def test_callers_who_hang_up_show_how_long_callers_wait(serve: Any, eventu
     await eventually(lambda: lane.queued == 28)
     left = Call(lane, KEYS["kaon_testing"], "", 60.0)
     left.entered_at -= 6.0  # more than five rounds, so that it is no accident
-    lane.abandoned(left)
+    lane.caller_left(left)
     assert (await ask(running, path, "more")).status_code == 429
     assert ask(running, path, "high", "kaon_high")
     await eventually(lambda: lane.queued == 29)

@@ -1,4 +1,4 @@
-"""Paths and queries as they are sent: escaped slashes, slashes at the end, parameters that nobody knows."""
+"""Paths and queries as they are sent: escaped slashes, trailing slashes, unknown parameters."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ async def test_a_slash_at_the_end_is_the_same_endpoint_without_a_redirect(serve:
     assert (await running.client.get("/find//?q=a")).status_code == 404
 
 
-async def test_query_parameters_that_nobody_knows_are_left_out_unless_the_endpoint_is_strict(serve: Any) -> None:
+async def test_unknown_query_parameters_are_ignored_unless_the_endpoint_is_strict(serve: Any) -> None:
     running = await serve(Hub)
     assert (await running.client.get("/find?q=a&_=17&utm_source=mail&tag=b")).json() == ["a", ["b"]]
     assert (await running.client.post("/echo?utm_source=mail", json={"text": "a"})).json() == "a"

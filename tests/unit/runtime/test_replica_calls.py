@@ -1,4 +1,4 @@
-"""Plain calls: who may, how long, how many at once; the same on the fast path and through ASGI."""
+"""Plain calls: keys, deadlines, concurrency; the same on the fast path and through ASGI."""
 
 from __future__ import annotations
 
@@ -125,16 +125,16 @@ async def test_a_call_is_answered(serve: Any, path: str) -> None:
 
 @BOTH_WAYS
 @pytest.mark.parametrize(
-    ("authorization", "said"),
+    ("authorization", "expected"),
     [
         (None, "has no key"),
         ("Basic abc", "Bearer KEY"),
-        ("Bearer kaon_wrong", "not known"),
-        ("Bearer", "not known"),
+        ("Bearer kaon_wrong", "unknown"),
+        ("Bearer", "unknown"),
         ("Bearer kaon_old", "expired"),
     ],
 )
-async def test_strangers_are_refused(serve: Any, path: str, authorization: str | None, said: str) -> None:
+async def test_strangers_are_refused(serve: Any, path: str, authorization: str | None, expected: str) -> None:
     grants = (
         Grant(hash=key_hash("kaon_testing"), key="tester"),
         Grant(hash=key_hash("kaon_old"), key="old", expires_at=1.0),
@@ -146,7 +146,7 @@ async def test_strangers_are_refused(serve: Any, path: str, authorization: str |
     assert answer.status_code == 401
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.headers["www-authenticate"] == "Bearer"
-    assert said in answer.text
+    assert expected in answer.text
     assert answer.json()["request_id"] == answer.headers["x-request-id"]
 
 
@@ -210,7 +210,7 @@ async def test_wrong_paths_and_verbs_say_so(serve: Any) -> None:
 @pytest.mark.parametrize(
     ("path", "allow"), [("/echo", "OPTIONS, POST"), ("/add", "GET, HEAD, OPTIONS"), ("/items/1", "GET, HEAD, OPTIONS")]
 )
-async def test_the_verbs_of_a_path_are_told(serve: Any, path: str, allow: str) -> None:
+async def test_the_verbs_of_a_path_are_listed(serve: Any, path: str, allow: str) -> None:
     running = await serve(Calls)
     wrong = await running.client.request("PATCH", path)
     assert (wrong.status_code, wrong.headers["allow"]) == (405, allow)
@@ -262,7 +262,7 @@ async def test_the_smaller_of_both_deadlines_wins(serve: Any) -> None:
 
 
 @pytest.mark.parametrize("asked", ["0", "-1", "soon", "nan", "inf"])
-async def test_a_deadline_that_is_none_is_refused(serve: Any, asked: str) -> None:
+async def test_an_invalid_deadline_is_refused(serve: Any, asked: str) -> None:
     running = await serve(Calls)
     answer = await running.client.post("/echo", json={"text": "a"}, headers={"x-request-timeout": asked})
     assert answer.status_code == 400
@@ -325,7 +325,7 @@ async def test_a_full_queue_refuses_with_the_time_to_come_back(serve: Any, event
     assert [(await task).status_code for task in tasks] == [200, 200, 200]
 
 
-async def test_under_64_clients_nobody_is_refused_below_the_bound(serve: Any) -> None:
+async def test_with_64_clients_no_call_is_refused_below_the_bound(serve: Any) -> None:
     running = await serve(Calls)
 
     async def one_client() -> set[int]:
@@ -390,14 +390,14 @@ async def test_the_openapi_document_is_served_under_the_prefix(serve: Any) -> No
     assert "/echo" in document["paths"]
 
 
-async def test_the_docs_page_is_behind_the_same_door_and_allows_no_foreign_script(serve: Any) -> None:
+async def test_the_docs_page_needs_no_key_and_allows_no_foreign_script(serve: Any) -> None:
     running = await serve(Calls)
     page = await running.client.get("/docs")
     assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert "default-src 'none'" in page.headers["content-security-policy"]
 
 
-async def test_mounted_apps_are_behind_the_same_door(serve: Any) -> None:
+async def test_mounted_apps_have_the_same_checks(serve: Any) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         body = f"{scope['root_path']} {scope['path']}".encode()
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})

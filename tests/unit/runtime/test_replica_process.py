@@ -143,7 +143,7 @@ def test_secrets_are_neither_in_proc_nor_in_log_records(start: Start) -> None:
 def test_a_missing_setting_ends_it_with_78_and_plain_words(start: Start) -> None:
     code, _, err = start(entry="work:Strict").end()
     assert code == EXIT_CONFIG
-    assert "ENDPOINT_URL is not set" in err
+    assert "ENDPOINT_URL (str) is missing" in err
     assert "Traceback" not in err
 
 
@@ -157,10 +157,10 @@ def test_an_artifact_of_an_older_kaon_may_call_what_it_likes(start: Start) -> No
     assert process.client.post("/echo", json={"text": "a"}).json() == "a"
 
 
-@pytest.mark.parametrize(("entry", "said"), [("nowhere:Work", "no module nowhere"), ("work:Nobody", "no class")])
-def test_a_class_that_cannot_be_imported_ends_it_with_78(start: Start, entry: str, said: str) -> None:
+@pytest.mark.parametrize(("entry", "expected"), [("nowhere:Work", "no module nowhere"), ("work:Nobody", "no class")])
+def test_a_class_that_cannot_be_imported_ends_it_with_78(start: Start, entry: str, expected: str) -> None:
     code, _, err = start(entry=entry).end()
-    assert (code, said in err) == (EXIT_CONFIG, True), err
+    assert (code, expected in err) == (EXIT_CONFIG, True), err
 
 
 def test_a_constructor_that_fails_is_a_crash_with_its_traceback(start: Start) -> None:
@@ -227,7 +227,7 @@ def test_drain_is_bounded_and_tells_those_it_leaves(start: Start) -> None:
     assert process.end()[0] == 0
 
 
-def test_an_idle_replica_stops_when_it_is_asked_to(start: Start) -> None:
+def test_an_idle_replica_stops_by_a_signal(start: Start) -> None:
     process = start().ready()
     process.client.post("/echo", json={"text": "a"})
     watch = Stopwatch()
@@ -272,7 +272,7 @@ def test_a_replica_loads_nothing_that_it_does_not_need() -> None:
     assert loaded.strip() == "[]"
 
 
-def test_a_bad_launch_file_is_told_plainly(tmp_path: Path) -> None:
+def test_a_bad_launch_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "launch.json").write_text('{"id": "x"}')
     ended = subprocess.run(
         [sys.executable, "-m", "kaon.runtime", "--launch", str(tmp_path / "launch.json")],

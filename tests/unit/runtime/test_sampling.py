@@ -1,4 +1,4 @@
-"""Answers are kept for a shadow's comparison: only while asked for, bounded, and told on the control socket alone."""
+"""Answers are kept for a shadow's comparison: only on request, bounded, readable on the control socket only."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def call(running: Any, text: str, request_id: str) -> None:
     await running.client.post("/score", json={"text": text}, headers={"x-request-id": request_id})
 
 
-async def test_nothing_is_kept_until_it_is_asked_for_and_after_it_was_ended(serve: Serve) -> None:
+async def test_nothing_is_kept_before_sampling_begins_or_after_it_ends(serve: Serve) -> None:
     running = await serve(Scorer)
     await call(running, "before", "r0")
     assert running.serving.sampler is None
@@ -80,7 +80,7 @@ def test_both_sides_keep_the_same_calls_about_as_many_as_the_share_says() -> Non
     one, two = Sampler(Sampling(share=0.25)), Sampler(Sampling(share=0.25))
     for number in range(1600):
         for sampler in (one, two):
-            sampler.note(f"request-{number}", "score", 200, "application/json", b"{}")
+            sampler.add(f"request-{number}", "score", 200, "application/json", b"{}")
     ids = [[a.request_id for a in sampler.after(0).answers] for sampler in (one, two)]
     assert ids[0] == ids[1]
     assert 300 < len(ids[0]) < 500
@@ -89,7 +89,7 @@ def test_both_sides_keep_the_same_calls_about_as_many_as_the_share_says() -> Non
 def test_what_is_kept_is_bounded_and_read_in_parts() -> None:
     sampler = Sampler(Sampling(share=1))
     for number in range(1000):
-        sampler.note(f"r{number}", "score", 200, "application/json", b'"' + b"x" * 9000 + b'"')
+        sampler.add(f"r{number}", "score", 200, "application/json", b'"' + b"x" * 9000 + b'"')
     first = sampler.after(0)
     oldest = int(first.answers[0].request_id[1:])
     assert 0 < (1000 - oldest) * HEAD_BYTES <= KEPT_BYTES
@@ -104,9 +104,9 @@ def test_what_is_kept_is_bounded_and_read_in_parts() -> None:
     assert sampler.after(10**6).answers  # of a replica that was there before this one
 
 
-def test_of_what_is_not_json_only_the_digest_is_told() -> None:
+def test_of_what_is_not_json_only_the_digest_is_kept() -> None:
     sampler = Sampler(Sampling(share=1))
-    sampler.note("r", "image", 200, "image/png", b"\x89PNG")
+    sampler.add("r", "image", 200, "image/png", b"\x89PNG")
     (kept,) = sampler.after(0).answers
     assert (kept.head, kept.whole, len(kept.digest)) == ("", False, 64)
 
@@ -116,8 +116,8 @@ def test_bodies_are_not_kept_however_large_and_many() -> None:
     try:
         sampler = Sampler(Sampling(share=1))
         for number in range(300):
-            sampler.note(f"r{number}", "image", 200, "image/png", bytes(2**20))
-            sampler.note(f"s{number}", "score", 200, "application/json", bytes(2**20))
+            sampler.add(f"r{number}", "image", 200, "image/png", bytes(2**20))
+            sampler.add(f"s{number}", "score", 200, "application/json", bytes(2**20))
         size, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -1,4 +1,4 @@
-"""Coroutines without tasks: what handlers may count on."""
+"""Coroutines without tasks: what handlers can rely on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Generators and websockets: items as they come, in flight until the end, stopped when nobody listens."""
+"""Generators and websockets: items as they come, in flight until the end, stopped when the caller disconnects."""
 
 from __future__ import annotations
 
@@ -337,14 +337,14 @@ async def test_a_handler_that_will_not_stop_cannot_keep_its_socket(serve: Any, e
     begun = asyncio.Event()
     talk = asyncio.create_task(_listen(running, "/talk", begun))
     await begun.wait()
-    running.serving.door.gate.put(Access())
+    running.serving.checks.access.put(Access())
     await talk
     stop.set()
     await eventually(lambda: running.lane("talk").busy == 0)
 
 
 @pytest.mark.parametrize("pieces", [1, 3])
-async def test_a_message_that_is_too_large_is_told_so(serve: Any, pieces: int) -> None:
+async def test_a_message_that_is_too_large_is_reported(serve: Any, pieces: int) -> None:
     @kaon.service
     class Small:
         @kaon.endpoint(max_message_bytes=100_000)

@@ -1,4 +1,4 @@
-"""What a service meets around it: environment, context, logging, and what is written when it crashes."""
+"""A service's surroundings: environment, context, logging, and its log when it crashes."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_the_time_zone_is_obeyed(start_replica: START, given: dict[str, Any]) ->
     assert start_replica(SETTINGS, **given).ready().client.get("/zone").json() == "+0900"
 
 
-def test_a_secret_that_comes_too_late_is_told(start_replica: START) -> None:
+def test_a_secret_that_comes_too_late_is_reported(start_replica: START) -> None:
     process = start_replica(SETTINGS, secrets={"PYTHONHASHSEED": "12345678"}).ready()
     process.popen.send_signal(signal.SIGTERM)
     assert "PYTHONHASHSEED is a secret: it is read when a process starts" in process.end()[2]
@@ -226,7 +226,7 @@ def test_a_service_that_configures_logging_is_obeyed(start_replica: START, tmp_p
 @pytest.mark.parametrize(
     ("how", "seen"), [("nothing", ["a note"]), ("levels", ["a detail", "a note"]), ("file", ["a note"])]
 )
-def test_lines_are_json_with_their_request_where_nothing_else_is_said(
+def test_lines_are_json_with_their_request_id_by_default(
     start_replica: START, tmp_path: Path, how: str, seen: list[str]
 ) -> None:
     told = [json.loads(line) for line in _talk(start_replica, tmp_path, how)]
@@ -246,7 +246,7 @@ def test_lines_are_json_with_their_request_where_nothing_else_is_said(
         (ValueError("cache.bin"), False),
     ],
 )
-def test_a_write_into_the_code_is_told_where_to_write(error: Exception, told: bool) -> None:
+def test_a_write_into_the_code_has_a_hint_where_to_write(error: Exception, told: bool) -> None:
     assert ("kaon.data_dir()" in read_only(error, Path("/code"))) is told
 
 
@@ -282,7 +282,7 @@ def test_a_crash_in_native_code_tells_its_python_stack(start_replica: START) -> 
     assert "in inner" in err
 
 
-def test_stacks_are_told_of_a_replica_that_holds_the_interpreter_for_good(start_replica: START) -> None:
+def test_stacks_are_shown_of_a_replica_that_holds_the_interpreter_forever(start_replica: START) -> None:
     process = start_replica(CRASHES).ready()
     with contextlib.suppress(httpx2.TransportError):
         process.client.post("/hold-the-interpreter", timeout=0.5)

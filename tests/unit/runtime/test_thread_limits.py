@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import kaon
-from kaon.runtime.rows import RowSlice, SplitCall, fitting, joined
+from kaon.runtime.rows import RowSlice, SplitCall, joinable, joined
 
 
 @kaon.service
@@ -70,5 +70,5 @@ def test_arrays_of_callers_that_do_not_fit_are_batched_apart() -> None:
     sent = [np.array([[1, 2]]), np.array([[1, 2, 3]]), np.array([[1.5, 2.5]]), np.array([[3, 4]])]
     calls: list[Any] = [SimpleNamespace(arguments={"rows": rows}, rows=1) for rows in sent]
     parts = [RowSlice(SplitCall(call), 0, 1) for call in calls]
-    assert [[parts.index(part) for part in group] for group in fitting(parts)] == [[0, 3], [1], [2]]
-    assert joined(fitting(parts)[0])["rows"].tolist() == [[1, 2], [3, 4]]
+    assert [[parts.index(part) for part in group] for group in joinable(parts)] == [[0, 3], [1], [2]]
+    assert joined(joinable(parts)[0])["rows"].tolist() == [[1, 2], [3, 4]]

@@ -118,7 +118,7 @@ def test_aliases_are_the_names_on_the_wire_both_ways() -> None:
 def test_arrays_and_bytes_stand_wherever_a_type_can(hint: Any, value: Any, said: Any) -> None:
     signature = signature_of(hint, value=hint)
     assert json.loads(signature.to_json(value)) == said
-    body = said if signature.sole else {"value": said}
+    body = said if signature.whole_body else {"value": said}
     assert json.loads(signature.to_json(signature.from_json(json.dumps(body).encode())["value"])) == said
 
 
@@ -131,7 +131,7 @@ def test_the_element_type_of_an_array_is_kept_within_other_types() -> None:
 
 @pytest.mark.parametrize("hint", [NDArray[np.complex64], NDArray[np.datetime64], NDArray[np.object_]])
 def test_an_array_that_json_cannot_say_is_refused_at_the_build(hint: Any) -> None:
-    with pytest.raises(ConfigError, match="cannot come over the wire"):
+    with pytest.raises(ConfigError, match="cannot be sent as JSON"):
         service_with(hint)
 
 
@@ -168,7 +168,7 @@ def test_such_a_number_is_null_where_the_type_allows_it(hole: float) -> None:
 
 
 @pytest.mark.parametrize(("hint", "value"), [(dict, {"a": math.nan}), (list, [math.inf])])
-def test_where_anything_may_be_said_such_a_number_is_null(hint: Any, value: Any) -> None:
+def test_such_a_number_is_null_where_any_value_is_allowed(hint: Any, value: Any) -> None:
     assert b"null" in signature_of(hint).to_json(value)
 
 
@@ -245,7 +245,7 @@ def test_samples_keep_to_limits_and_are_left_out_where_none_can_be_made_up() -> 
 
 @pytest.mark.parametrize("hint", [type("Lock", (), {}), type])
 def test_a_type_without_a_form_in_json_is_refused_at_the_build(hint: Any) -> None:
-    with pytest.raises(ConfigError, match="cannot come over the wire"):
+    with pytest.raises(ConfigError, match="cannot be sent as JSON"):
         service_with(hint)
 
 

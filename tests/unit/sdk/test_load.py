@@ -42,9 +42,9 @@ def test_a_module_of_a_package_is_loaded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "said", "hint"),
+    ("target", "expected", "hint"),
     [
-        ("", "No module is named", "file.py:Class"),
+        ("", "has no module", "file.py:Class"),
         ("nowhere.py:One", "There is no file nowhere.py", "file.py:Class"),
         ("nowhere_at_all:One", "There is no module nowhere_at_all", "file.py:Class"),
         ("../outside.py:One", "is outside", "folder"),
@@ -54,10 +54,12 @@ def test_a_module_of_a_package_is_loaded(tmp_path: Path) -> None:
         ("empty_one.py", "There is no service", "@kaon.service"),
         ("broken_one.py:One", "syntax error in line 1", ""),
         ("needy_one.py:One", "needs the package surely_not_there", "requirements"),
-        ("not-a-name.py:One", "cannot be imported by its name", "underscores"),
+        ("not-a-name.py:One", "is not a valid module name", "underscores"),
     ],
 )
-def test_what_cannot_be_loaded_is_told_with_what_to_type(tmp_path: Path, target: str, said: str, hint: str) -> None:
+def test_what_cannot_be_loaded_is_refused_with_what_to_type(
+    tmp_path: Path, target: str, expected: str, hint: str
+) -> None:
     folder = tmp_path / "here"
     folder.mkdir()
     (tmp_path / "outside.py").touch()
@@ -70,5 +72,5 @@ def test_what_cannot_be_loaded_is_told_with_what_to_type(tmp_path: Path, target:
     (folder / "not-a-name.py").touch()
     with pytest.raises(ConfigError) as error:
         load(target, folder)
-    assert said in error.value.cause
+    assert expected in error.value.cause
     assert hint in error.value.hint

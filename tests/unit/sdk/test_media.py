@@ -63,6 +63,6 @@ def test_base64_is_read_in_both_alphabets() -> None:
     "told",
     [{"media_type": "image/png\r\nset-cookie: admin=1"}, {"media_type": "png"}, {"name": "a\r\nset-cookie: b"}],
 )
-def test_a_file_says_nothing_that_no_header_could(told: dict[str, str]) -> None:
+def test_a_file_takes_nothing_that_is_invalid_in_a_header(told: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=r"is not a media type|file name"):
         kaon.File(b"x", **told)

@@ -175,7 +175,7 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, Any], why: st
 
 
 def test_only_bytes_that_are_streamed_have_a_media_type() -> None:
-    with pytest.raises(ConfigError, match="no generator of bytes"):
+    with pytest.raises(ConfigError, match="not a generator of bytes"):
 
         @kaon.service
         class Speech:

@@ -94,7 +94,7 @@ def test_all_wrong_settings_are_named_at_once_and_no_value_is_shown() -> None:
     with pytest.raises(ConfigError) as error:
         construct(service_of(ShopRecommender), {"K": "hunter2", "TAGS": "hunter2", "STORE": '{"u": "hunter2"}'})
     assert [e["where"] for e in error.value.errors] == ["DATABASE_URL", "TOKEN", "K", "TAGS", "STORE"]
-    assert "DATABASE_URL is not set (it is str)" in error.value.cause
+    assert "DATABASE_URL (str) is missing" in error.value.cause
     assert "hunter2" not in str(error.value.problem())
 
 
@@ -132,7 +132,7 @@ def test_a_subclass_inherits_endpoints_and_replaces_them() -> None:
         service_of(Base)
 
 
-def test_models_of_a_function_are_seen_where_the_class_is_written() -> None:
+def test_models_within_a_function_are_found() -> None:
     class Local(BaseModel):
         n: int
 
@@ -146,11 +146,11 @@ def test_models_of_a_function_are_seen_where_the_class_is_written() -> None:
 
 
 @pytest.mark.parametrize(
-    ("attributes", "options", "said"),
+    ("attributes", "options", "expected"),
     [
         ({}, {}, "has no endpoint"),
         ({"f": kaon.endpoint(path="/a")(lambda self: 1), "g": kaon.endpoint(path="/a")(lambda self: 1)}, {}, None),
-        ({"f": kaon.endpoint(path="/a")(lambda self: 1)}, {"name": "Not Good"}, "would be named 'Not Good'"),
+        ({"f": kaon.endpoint(path="/a")(lambda self: 1)}, {"name": "Not Good"}, "The name 'Not Good'"),
         ({"f": kaon.endpoint(path="/a")(lambda self: 1)}, {"mounts": {"ui": object()}}, "mounts 'ui'"),
         ({"f": kaon.endpoint(path="/a", hedge_s=0.1)(lambda self: 1)}, {}, "is not idempotent"),
         ({"f": kaon.endpoint(path="/a", retry=True)(lambda self: 1)}, {}, "is not idempotent"),
@@ -159,12 +159,12 @@ def test_models_of_a_function_are_seen_where_the_class_is_written() -> None:
         ({"f": kaon.endpoint(path="/ui/a")(lambda self: 1)}, {"mounts": {"/ui": object()}}, "is under /ui"),
     ],
 )
-def test_a_class_that_cannot_be_served_is_refused_at_once(attributes: Any, options: Any, said: str | None) -> None:
-    if said is None:
-        attributes["f"].__name__, attributes["g"].__name__, said = "f", "g", "both answer POST /a"
+def test_a_class_that_cannot_be_served_is_refused_at_once(attributes: Any, options: Any, expected: str | None) -> None:
+    if expected is None:
+        attributes["f"].__name__, attributes["g"].__name__, expected = "f", "g", "both answer POST /a"
     with pytest.raises(ConfigError) as error:
         kaon.service(**options)(type("Bad", (), attributes))
-    assert said in error.value.cause
+    assert expected in error.value.cause
 
 
 def test_a_call_that_broke_off_is_sent_again_only_where_the_endpoint_says_so() -> None:
@@ -224,7 +224,7 @@ def test_mounts_are_apps_or_make_them_from_the_instance() -> None:
     assert service_of(Mounts).mounted(instance) == {"/a": app, "/b": whole, "/c": ("made", instance), "/d": "made"}
 
 
-def test_a_websocket_is_told_by_its_parameter() -> None:
+def test_a_websocket_is_recognised_by_its_parameter() -> None:
     @kaon.service
     class Chat:
         @kaon.endpoint(path="/talk")

@@ -17,8 +17,8 @@ from kaon.errors import BadAnswer, ConfigError, InvalidInput, UnsupportedMediaTy
 from kaon.sdk.service import service_of
 from kaon.sdk.signature import Signature
 
-NO_UINT8 = "does not fit: nested lists of one shape are needed, of uint8"
-NO_PAIRS = "does not fit: an array of shape (any, 2) is needed, this one is of shape (2, 1)"
+NO_UINT8 = "is invalid: must be nested lists of equal lengths, of uint8"
+NO_PAIRS = "is invalid: must be an array of shape (any, 2), not (2, 1)"
 PNG = b"\x89PNG\r\n\x1a\n...."
 
 
@@ -114,7 +114,7 @@ def test_a_query_says_scalars_and_lists_by_repetition() -> None:
     assert signature("find").from_query([("user_id", "1"), ("colour", "red")])["colour"] is Colour.RED
 
 
-def test_every_wrong_query_parameter_is_told_at_once_without_its_value() -> None:
+def test_every_wrong_query_parameter_is_reported_at_once_without_its_value() -> None:
     pairs = [("k", "999"), ("size", "secret-7"), ("other", "secret-8"), ("deep", "x"), ("since", "1"), ("since", "2")]
     with pytest.raises(InvalidInput) as error:
         signature("find").from_query(pairs, strict=True)
@@ -157,7 +157,7 @@ def test_what_is_left_out_is_left_to_the_handlers_default() -> None:
         ("mixed", b'{"item": {"name": "a"}, "count": 1, "x": 1}', "body.x", "is not a parameter of this endpoint"),
         ("add", b"{}", "body.name", "is required"),
         ("embed", b"", "body.texts", "is required"),
-        ("blob", b'{"content": "%"}', "body.content", "does not fit: text in base64 is needed"),
+        ("blob", b'{"content": "%"}', "body.content", "is invalid: text in base64 is needed"),
         ("array", b'{"pixels": [[1], [2]]}', "body.pixels", NO_PAIRS),
         ("array", b'{"pixels": [[1, 999]]}', "body.pixels", NO_UINT8),
         ("array", b'{"pixels": [[1, 2.5]]}', "body.pixels", NO_UINT8),
@@ -207,7 +207,7 @@ def test_a_form_mixes_files_text_and_json() -> None:
 def test_a_file_of_another_family_is_refused() -> None:
     with pytest.raises(InvalidInput) as error:
         signature("look").from_form([("image", kaon.File(b"OggS"))])
-    assert problems(error) == {"form.image": "does not fit: a file of type image/* is needed"}
+    assert problems(error) == {"form.image": "is invalid: a file of type image/* is needed"}
     with pytest.raises(InvalidInput):
         signature("album").from_form([("title", "t"), ("other", "x")])
     with pytest.raises(UnsupportedMediaType, match="text/plain"):
@@ -305,18 +305,18 @@ def test_what_cannot_come_over_the_wire_is_refused_where_it_is_written() -> None
         yield ""
 
     for function, options, said in [
-        (odd, {}, "is Odd, which cannot come over the wire"),
-        (model_in_query, {"method": "GET"}, "which a query cannot say"),
-        (positional, {}, "which callers cannot name"),
+        (odd, {}, "is Odd, which cannot be sent as JSON"),
+        (model_in_query, {"method": "GET"}, "which a query cannot hold"),
+        (positional, {}, "which has no name for callers"),
         (unresolved, {}, "cannot be read"),
         (no_rows, {"batch": kaon.Batch()}, "must be a list of rows"),
         (no_list, {"batch": kaon.Batch()}, "one result per row"),
         (stream, {"batch": kaon.Batch()}, "must be a list of rows"),
         (odd, {"method": "FETCH"}, "method='FETCH'"),
         (no_rows, {"path": "nowhere"}, "path='nowhere'"),
-        (no_rows, {"path": "/docs"}, "documents use"),
-        (no_rows, {"path": "/{other}"}, "has no parameter other"),
-        (no_rows, {"examples": [{"text": 1}]}, "does not fit it: body.text should be a valid string"),
+        (no_rows, {"path": "/docs"}, "documentation uses"),
+        (no_rows, {"path": "/{other}"}, "has other, which is not one of its parameters"),
+        (no_rows, {"examples": [{"text": 1}]}, "is invalid: body.text should be a valid string"),
     ]:
         with pytest.raises(ConfigError) as error:
             _with(function, **options)

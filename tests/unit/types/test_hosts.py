@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaon.types.hosts import LOOPBACK, host_of, split_url
+from kaon.types.hosts import LOOPBACK, host_of, split_url, uses_tls
 
 
 @pytest.mark.parametrize(
@@ -75,3 +75,11 @@ def test_nothing_that_is_put_after_a_name_of_this_machine_is_taken_for_it(name: 
 def test_a_url_is_http_and_has_a_host(url: str) -> None:
     with pytest.raises(ValueError, match="no h"):
         split_url(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "tls"),
+    [("http://a", False), ("HTTP://a:80/b", False), ("https://a", True), ("HTTPS://a", True), ("", True), ("a", True)],
+)
+def test_certificates_are_left_out_for_plain_http_only(url: str, tls: bool) -> None:
+    assert uses_tls(url) is tls

@@ -11,7 +11,7 @@ from tests.samples import PARTS, full, places, with_more
 
 from kaon.agent import ports
 from kaon.agent.act import calls
-from kaon.api.app import DOORS
+from kaon.api.app import ROUTES
 from kaon.types import journal, traffic
 from kaon.types.cloud import CloudPhase
 from kaon.types.deployment import DeploymentSpec, RolloutState, ScalingLawName
@@ -34,7 +34,7 @@ WIRE = [
 ]
 REQUESTS = [
     door.body_field.field_info.annotation
-    for door in DOORS
+    for door in ROUTES
     if door.body_field is not None and door.right is not Right.AGENT
 ]
 

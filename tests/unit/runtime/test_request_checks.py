@@ -65,7 +65,7 @@ class Doors:
         {"host": "box.example:8000", "origin": "http://box.example:8000"},
     ],
 )
-def test_this_machine_may_be_asked_under_its_own_names(fields: dict[str, str]) -> None:
+def test_this_machine_is_reached_under_its_own_names(fields: dict[str, str]) -> None:
     Site("box.example").check({name.encode(): value.encode() for name, value in fields.items()})
 
 
@@ -99,14 +99,14 @@ def test_any_header_is_judged(host: bytes, origin: bytes) -> None:
         error.problem_json()
 
 
-def test_only_replicas_on_tcp_are_asked_by_browsers_directly() -> None:
+def test_only_replicas_on_tcp_check_browsers() -> None:
     assert site_of("unix:/run/s") is None
     assert site_of("127.0.0.1:8000") is not None
 
 
 async def test_a_page_cannot_write_through_a_replica_on_tcp(serve: Any) -> None:
     running = await serve(Doors)
-    running.serving.door.site = Site("127.0.0.1")
+    running.serving.checks.site = Site("127.0.0.1")
     ours = {"host": "127.0.0.1:8000"}
     for path in ("/echo", "/item/new", "/ui/page"):
         foreign = {**ours, "origin": "https://evil.example"}
@@ -124,7 +124,7 @@ ASKS = {"access-control-request-method": "POST", "access-control-request-headers
 @pytest.mark.parametrize("path", ["/echo", "/item/new", "/ui/page", "/openapi.json", "/nothing"])
 async def test_a_frontend_on_another_port_calls_a_replica_on_tcp_and_reads_every_answer(serve: Any, path: str) -> None:
     running = await serve(Doors)
-    running.serving.door.site = Site("127.0.0.1")
+    running.serving.checks.site = Site("127.0.0.1")
     for key, body in (("Bearer kaon_testing", {"text": "x"}), ("Bearer kaon_testing", {}), ("Bearer wrong", {})):
         answer = await running.client.post(path, json=body, headers={**FRONTEND, "authorization": key})
         assert answer.headers.get_list("access-control-allow-origin") == ["http://localhost:5173"]
@@ -238,7 +238,7 @@ class Injecting:
 
 
 @pytest.mark.parametrize("path", ["/fast", "/slow/a"])
-async def test_a_media_type_that_cannot_be_said_is_a_bad_answer(serve: Any, path: str) -> None:
+async def test_an_invalid_media_type_is_a_bad_answer(serve: Any, path: str) -> None:
     running = await serve(Injecting)
     for text in ("image/png\r\nset-cookie: admin=1", "png", "ä/ö", ""):
         where = path if path == "/fast" else "/slow/" + quote(text or " ", safe="")
@@ -257,7 +257,7 @@ async def test_a_callers_media_type_is_refused_where_it_enters(serve: Any, media
     assert (await running.client.post("/same", json={"picture": named})).status_code == 400
 
 
-async def test_a_request_id_that_cannot_be_said_is_replaced(serve: Any) -> None:
+async def test_an_invalid_request_id_is_replaced(serve: Any) -> None:
     running = await serve(Doors)
     for sent in (b"\xff\xfe", b"a\tb", b"x" * 200):
         answer = await running.client.post("/echo", json={"text": "x"}, headers={b"x-request-id": sent})

@@ -9,14 +9,14 @@ from kaon.errors import TooManyRequests
 
 
 def test_a_key_has_so_many_open_and_takes_no_other_keys_places() -> None:
-    lasting = StreamLimits()
+    limits = StreamLimits()
     with ExitStack() as stack:
         for _ in range(MOST):
-            stack.enter_context(lasting.one("a"))
-        with pytest.raises(TooManyRequests), lasting.one("a"):
+            stack.enter_context(limits.open("a"))
+        with pytest.raises(TooManyRequests), limits.open("a"):
             pass
-        with lasting.one("b"):
+        with limits.open("b"):
             pass
-    with lasting.one("a"):
-        assert lasting._open == {"a": 1}
-    assert not lasting._open
+    with limits.open("a"):
+        assert limits._open == {"a": 1}
+    assert not limits._open

@@ -1,4 +1,4 @@
-"""Who is next, among calls that wait."""
+"""The order of queued calls."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Lane:
     def __init__(self) -> None:
         self.line: CallQueue[Call] = CallQueue()
 
-    def left(self, call: Call) -> None:
-        if call.place is not None:
+    def call_ended(self, call: Call) -> None:
+        if call.turn is not None:
             self.line.leave(call)
 
-    def abandoned(self, call: Call) -> None: ...
+    def caller_left(self, call: Call) -> None: ...
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ async def test_places_of_calls_that_ended_do_not_pile_up(lane: Lane) -> None:
     for _ in range(1000):
         wait(lane, "a")[0].cancel()
         await turns(1)
-    turn = stays.place
+    turn = stays.turn
     assert turn is not None
     assert len(turn.items) < 100
     assert list(taken(lane)) == [stays]
