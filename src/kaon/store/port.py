@@ -215,27 +215,33 @@ class Store(Protocol):
 
 
 class Blobs(Protocol):
-    """Bytes by their sha256."""
+    """Bytes by their sha256. Every method raises `Unavailable` when the place where they are cannot be accessed.
+
+    Adapters inherit `kaon.testing.blobs.BlobsContract`.
+    """
 
     deciding: asyncio.Lock
-    """Held while it is decided whether bytes stay: by who keeps an artifact of them, and by who takes one away."""
+    """Held while it is decided whether bytes stay: by a request that adds an artifact, and by one that deletes one."""
 
     async def put(self, chunks: AsyncIterator[bytes], limit_bytes: int) -> tuple[str, int]:
-        """Keep the bytes; return (digest 'sha256:...', size). Raises `TooLarge`; leaves nothing half-written."""
+        """Keep the bytes; return (digest 'sha256:...', size). Raises `TooLarge`.
+
+        An upload that does not end well is discarded: there is nothing to read of it, now or after a crash.
+        """
         ...
 
     async def has(self, digest: str) -> bool:
-        """Whether the bytes are here."""
+        """Whether there are bytes of that digest."""
         ...
 
     def read(self, digest: str) -> AsyncIterator[bytes]:
-        """The bytes, in chunks. Raises `NotFound`."""
+        """The bytes, in chunks. Raises `NotFound`; `Unavailable` at the end when they are not those of the digest."""
         ...
 
     async def delete(self, digest: str) -> None:
-        """Forget the bytes, if they are here."""
+        """Delete the bytes, if there are any; also what `list_all` lists of an interrupted upload."""
         ...
 
     async def list_all(self) -> list[Blob]:
-        """All bytes that are here, those under way included."""
+        """All bytes, and those of interrupted uploads under names that are no digests."""
         ...
