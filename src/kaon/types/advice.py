@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 from pydantic import Field
 
-from kaon.types.model import Model
+from kaon.types.model import Model, OpenEnum
 
 
-class Finding(StrEnum):
+class Finding(OpenEnum, unknown="other"):
     """What was found."""
 
     ERRORS = "errors"
@@ -23,6 +21,8 @@ class Finding(StrEnum):
     IDLE = "idle"
     OVERSIZED = "oversized"
     ELASTIC = "elastic"
+    OTHER = "other"
+    """A finding of a newer Kaon."""
 
 
 class Advice(Model):

@@ -8,7 +8,7 @@ from kaon.types.model import Model, OpenEnum
 from kaon.types.plan import Report
 
 
-class CloudPhase(OpenEnum):
+class CloudPhase(OpenEnum, unknown="Cordoned"):
     """Whether a cloud can be relied on."""
 
     JOINING = "Joining"
@@ -18,11 +18,6 @@ class CloudPhase(OpenEnum):
     """It reports, and an admin wants no new deployments there."""
     LOST = "Lost"
     """Its agent has not reported for a while: nothing is known of what runs there."""
-
-    @classmethod
-    def unknown(cls) -> CloudPhase:
-        """What runs there is believed, and nothing new is placed there."""
-        return cls.CORDONED
 
 
 class CloudSpec(Model):

@@ -12,7 +12,7 @@ from kaon.types.service import Resources
 from kaon.types.tuning import TuningSpec, TuningStatus
 
 
-class ScalingLawName(OpenEnum):
+class ScalingLawName(OpenEnum, unknown="kaon"):
     """What decides how many replicas there are; all but the first are the laws of others, to compare with."""
 
     KAON = "kaon"
@@ -21,11 +21,6 @@ class ScalingLawName(OpenEnum):
     HPA = "hpa"
     SKY_SERVE = "sky-serve"
     PREDICTIVE = "predictive"
-
-    @classmethod
-    def unknown(cls) -> ScalingLawName:
-        """The usual one."""
-        return cls.KAON
 
 
 class Floor(Model):
@@ -181,7 +176,7 @@ class RevisionStatus(Model):
     at: float = Field(default=0, description="Epoch seconds.")
 
 
-class RolloutState(OpenEnum):
+class RolloutState(OpenEnum, unknown="Pending"):
     """Where a deployment stands."""
 
     PENDING = "Pending"
@@ -191,11 +186,6 @@ class RolloutState(OpenEnum):
     """The new revision did not come up. The old one serves; when there is none, the new one is tried on."""
     DEGRADED = "Degraded"
     """Stable, but fewer replicas are ready than wanted."""
-
-    @classmethod
-    def unknown(cls) -> RolloutState:
-        """The next look says how it stands."""
-        return cls.PENDING
 
 
 class Assignment(Model):

@@ -7,16 +7,11 @@ from pydantic import Field
 from kaon.types.model import Model, OpenEnum
 
 
-class EventLevel(OpenEnum):
+class EventLevel(OpenEnum, unknown="warning"):
     """Whether somebody should look."""
 
     NORMAL = "normal"
     WARNING = "warning"
-
-    @classmethod
-    def unknown(cls) -> EventLevel:
-        """Somebody should look."""
-        return cls.WARNING
 
 
 class Event(Model):

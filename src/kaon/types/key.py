@@ -25,17 +25,12 @@ class Role(StrEnum):
     AGENT = "agent"
 
 
-class Priority(OpenEnum):
+class Priority(OpenEnum, unknown="normal"):
     """Whose calls go first when there is not enough for all."""
 
     HIGH = "high"
     NORMAL = "normal"
     LOW = "low"
-
-    @classmethod
-    def unknown(cls) -> Priority:
-        """Neither before others nor after them."""
-        return cls.NORMAL
 
 
 class Right(StrEnum):

@@ -12,7 +12,7 @@ import hashlib
 import json
 from contextvars import ContextVar
 from enum import StrEnum
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter
 
@@ -44,16 +44,20 @@ class Model(BaseModel):
 
 
 class OpenEnum(StrEnum):
-    """A choice that a newer Kaon may know more of. An unknown one is read as `unknown()`; a request's is refused."""
+    """Choices to which a newer Kaon may add some.
 
-    @classmethod
-    def unknown(cls) -> Self:
-        """What to take an unknown choice for: what does the least harm."""
-        raise NotImplementedError
+    An unknown one is read as the harmless one that its class names, `class Phase(OpenEnum, unknown="Starting")`; in a
+    request it is refused.
+    """
+
+    taken_as: ClassVar[str]
+
+    def __init_subclass__(cls, *, unknown: str) -> None:
+        cls.taken_as = unknown
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:
-        return None if _reads_request.get() or not isinstance(value, str) else cls.unknown()
+        return None if _reads_request.get() or not isinstance(value, str) else cls(cls.taken_as)
 
 
 def from_request(kind: type[M] | TypeAdapter[M], value: Any, *, is_json: bool = False) -> M:

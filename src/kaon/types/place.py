@@ -7,7 +7,7 @@ from pydantic import Field
 from kaon.types.model import Model, OpenEnum
 
 
-class PlaceState(OpenEnum):
+class PlaceState(OpenEnum, unknown="degraded"):
     """Whether a place works."""
 
     OK = "ok"
@@ -15,11 +15,6 @@ class PlaceState(OpenEnum):
     """It works, but not as it should; the reason says what is wrong."""
     UNAVAILABLE = "unavailable"
     """It cannot be reached. What runs there may run on."""
-
-    @classmethod
-    def unknown(cls) -> PlaceState:
-        """Something is said of it that is not understood here."""
-        return cls.DEGRADED
 
 
 class Capacity(Model):

@@ -10,7 +10,7 @@ from kaon.types.model import Address, Digest, EnvName, Model, Name, OpenEnum
 from kaon.types.service import Resources
 
 
-class Phase(OpenEnum):
+class Phase(OpenEnum, unknown="Starting"):
     """Where a replica is in its life; also the word that people see."""
 
     BUILDING = "Building"
@@ -27,13 +27,8 @@ class Phase(OpenEnum):
     UNKNOWN = "Unknown"
     """Its cloud is lost."""
 
-    @classmethod
-    def unknown(cls) -> Phase:
-        """It does not serve, and nobody is to be alarmed."""
-        return cls.STARTING
 
-
-class WorkloadKind(OpenEnum):
+class WorkloadKind(OpenEnum, unknown="job"):
     """What a workload is for."""
 
     SERVICE = "service"
@@ -41,22 +36,12 @@ class WorkloadKind(OpenEnum):
     JOB = "job"
     """It does its work and ends; nobody calls it."""
 
-    @classmethod
-    def unknown(cls) -> WorkloadKind:
-        """Nobody is sent to what may not answer."""
-        return cls.JOB
 
-
-class Restart(OpenEnum):
+class Restart(OpenEnum, unknown="never"):
     """Whether a replica that has ended by itself is started again."""
 
     ALWAYS = "always"
     NEVER = "never"
-
-    @classmethod
-    def unknown(cls) -> Restart:
-        """What may be done only once is not done again."""
-        return cls.NEVER
 
 
 INSTALL_LIMIT_S = 1800.0

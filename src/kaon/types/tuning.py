@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 from pydantic import Field, model_validator
 
 from kaon.types.knobs import KnobValues
@@ -12,20 +10,15 @@ from kaon.types.objective import Weights
 from kaon.types.window import LossParts
 
 
-class TuningMode(OpenEnum):
+class TuningMode(OpenEnum, unknown="off"):
     """What the tuner may do by itself."""
 
     OFF = "off"
     RECOMMEND = "recommend"
     AUTO = "auto"
 
-    @classmethod
-    def unknown(cls) -> TuningMode:
-        """Nothing is tried that nobody here understands."""
-        return cls.OFF
 
-
-class Reach(StrEnum):
+class Reach(OpenEnum, unknown="replica"):
     """Whom a knob concerns, and so how a move is tried."""
 
     REPLICA = "replica"
