@@ -52,6 +52,7 @@ def _sqlite(url: URL) -> Database:
         @event.listens_for(made, "connect")
         def _prepare(connection: Any, _: Any) -> None:
             connection.isolation_level = None  # no BEGIN behind our back
+            connection.text_factory = _text
             for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_S * 1000}"):
                 connection.execute(f"PRAGMA {pragma}").close()
 
@@ -65,6 +66,11 @@ def _sqlite(url: URL) -> Database:
 
     # The write lock is taken at the start: a transaction that reads first and writes later could not wait for it.
     return Database(engine(begin="BEGIN IMMEDIATE", size=1), engine(begin=None, size=READERS), str(path))
+
+
+def _text(stored: bytes) -> str:
+    """Invalid UTF-8 becomes surrogates, which readers of JSON refuse: it fails one row, not the whole query."""
+    return stored.decode("utf-8", "surrogateescape")
 
 
 def _postgres(url: URL) -> Database:

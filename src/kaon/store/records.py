@@ -88,14 +88,15 @@ def read_row(row: Mapping[str, Any]) -> AnyResource | Unreadable:
         return assemble(**row)
     except Exception as error:
         return Unreadable(
-            kind=str(row["kind"]),
-            workspace=str(row["workspace"]),
-            name=str(row["name"]),
+            **{column: _printable(row[column]) for column in ("kind", "workspace", "name", "uid")},
             reason=reason(error),
-            uid=str(row["uid"]),
             version=row["version"],
             created_at=row["created_at"],
         )
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
 
 
 def readable(rows: Iterable[Row], read: Callable[[Row], Read], what: str) -> list[Read]:
