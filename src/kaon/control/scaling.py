@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from kaon import log
 from kaon.clock import Clock
@@ -26,7 +26,7 @@ from kaon.control.scaler import ScalerSession, ScalerTerms
 from kaon.errors import Conflict, NotFound
 from kaon.laws import choice, rollout
 from kaon.laws.restraint import RestraintState, restrain
-from kaon.laws.scaling import ScalingDecision
+from kaon.laws.scaling import Bounds, ScalingDecision
 from kaon.laws.tune.values_in_force import in_force, next_change
 from kaon.store.live_status import LiveStatus
 from kaon.store.port import Change, Store
@@ -46,6 +46,8 @@ PAST_STEPS_IN_ALL = 30_000
 """Many deployments each remember less, so that all decide again within half a minute."""
 RETELL_S = 600.0
 """A kind of reason that changes no number is told again no sooner than this."""
+ENTRIES = 50
+"""Reasons that change no number are journalled at most so many a tick; others wait for the next."""
 WEEK_S = 7 * 86_400.0
 WOKEN_S = 10.0
 """Who woke a deployment is in the figures by then."""
@@ -57,11 +59,25 @@ _TICK = "scaling-tick"
 _NUMBERS = re.compile(r"[\d.,]+")
 
 
+class _Situation(NamedTuple):
+    """What a tick needs to know of a deployment, which changes only with it."""
+
+    bounds: Bounds
+    wanted: int
+    ready: int
+    starting: int
+    rolling: bool
+    proven: bool
+    shadow: int | None
+    created_at: float
+
+
 @dataclass(slots=True)
 class _Judged:
     """A deployment that scales: as the store has it, and its law."""
 
     deployment: Deployment
+    situation: _Situation
     mind: ScalerSession
     told: dict[str, float] = field(default_factory=dict)
     """Kinds of reasons that were told, and when, epoch seconds."""
@@ -72,6 +88,10 @@ class _Judged:
     @property
     def key(self) -> DeploymentKey:
         return self.deployment.workspace, self.deployment.name
+
+    def update(self, deployment: Deployment) -> None:
+        """Replace the deployment by a newer version of it."""
+        self.deployment, self.situation = deployment, _situation(deployment)
 
 
 class ScalingController:
@@ -135,12 +155,12 @@ class ScalingController:
             return None
         terms = self.terms(deployment)
         if known is None or not known.mind.adapt(terms):
-            self._judged[key] = known = _Judged(deployment, await self._mind(deployment, terms))
+            self._judged[key] = known = _Judged(deployment, _situation(deployment), await self._mind(deployment, terms))
             self._opinions.keep(*key, partial(self._entry, known), deployment.uid)
         if deployment.version > known.deployment.version:
             if _wanted(known.deployment) == 0 and _wanted(deployment) > 0:
                 known.woken_at = self._clock.now()
-            known.deployment = deployment
+            known.update(deployment)
         await self._wake(known)
         ends = next_change(deployment.status.tuning, self._clock.now())
         return None if ends is None else Again(ends - self._clock.now())
@@ -158,7 +178,8 @@ class ScalingController:
         if scaling is status.scaling:
             return
         entry = self._journal_entry(deployment, str(scaling.wanted), scaling.reason, {})
-        [judged.deployment] = await self._store.write([_scaled(deployment, scaling), KeepJournal([entry])])
+        [written] = await self._store.write([_scaled(deployment, scaling), KeepJournal([entry])])
+        judged.update(written)
         judged.woken_at = self._clock.now()
 
     def mind(self, key: DeploymentKey) -> ScalerSession | None:
@@ -174,7 +195,8 @@ class ScalingController:
     async def tick(self) -> None:
         """Judge all once, and write what is new."""
         now, left = self._clock.now(), PAST_STEPS
-        entries, writes = [], []
+        entries: list[JournalEntry] = []
+        writes = []
         for number, judged in enumerate(list(self._judged.values()), start=1):
             try:
                 decision, taken = self._judge(judged, now, left)
@@ -185,10 +207,11 @@ class ScalingController:
             self._opinions.failures.settle(_TICK, judged.key)
             left -= taken
             if decision is not None:
-                before, news = judged.deployment.status.scaling.wanted, _is_news(judged, decision, now)
-                if decision.replicas != (_wanted(judged.deployment) if before is None else before):
+                before = judged.deployment.status.scaling.wanted
+                if decision.replicas != (judged.situation.wanted if before is None else before):
+                    _is_news(judged, decision, now)
                     writes.append(self._write(judged, judged.deployment, decision))
-                elif news:
+                elif len(entries) < ENTRIES and _is_news(judged, decision, now):
                     entries.append(self._entry(judged, decision))
             if number % _BREATH == 0 or taken:
                 await asyncio.sleep(0)
@@ -201,25 +224,22 @@ class ScalingController:
 
     def _judge(self, judged: _Judged, now: float, left: int) -> tuple[ScalingDecision | None, int]:
         """What is decided on a deployment, and how many steps of its past that took."""
-        deployment, mind = judged.deployment, judged.mind
-        status: RolloutStatus = deployment.status.rollout
-        news, mind.count = self._traffic.news(deployment.workspace, deployment.name, mind.count)
-        fresh = [s for s in news if s.revision != status.shadow and s.at_s > deployment.created_at]
+        situation, mind = judged.situation, judged.mind
+        news, mind.count = self._traffic.news(*judged.key, mind.count)
+        fresh = [s for s in news if s.revision != situation.shadow and s.at_s > situation.created_at]
         heard = mind.hear(fresh, now, max(60, PAST_STEPS_IN_ALL // len(self._judged)))
         taken = mind.relive(left) if mind.behind else 0
-        serving = [a for a in status.assignments if a.revision != status.shadow]
-        ready = sum(a.ready for a in serving)
-        said = mind.decide(heard, now, _wanted(deployment), ready, sum(a.replicas for a in serving) - ready)
+        said = mind.decide(heard, now, situation.wanted, situation.ready, situation.starting)
         if said is None:
             return None, taken
         standing = RestraintState(
-            wanted=_wanted(deployment),
+            wanted=situation.wanted,
             informed=mind.informed,
-            rolling=rolling(status),
-            proven=status.stable is not None,
+            rolling=situation.rolling,
+            proven=situation.proven,
             held=max(mind.held, int(now - judged.woken_at < WOKEN_S)),
         )
-        judged.said = restrain(said, standing, choice.bounds(deployment.spec.scaling), now)
+        judged.said = restrain(said, standing, situation.bounds, now)
         return judged.said, taken
 
     async def _write(self, judged: _Judged, deployment: Deployment, decision: ScalingDecision) -> None:
@@ -233,7 +253,7 @@ class ScalingController:
         except (Conflict, NotFound):
             return
         if written.version > judged.deployment.version:
-            judged.deployment = written
+            judged.update(written)
 
     def _entry(self, judged: _Judged, decision: ScalingDecision | None = None) -> JournalEntry:
         """A decision as it is kept; without one, the last that was made."""
@@ -273,6 +293,22 @@ class ScalingController:
 
 def _scaled(deployment: Deployment, scaling: ScalingStatus) -> UpdateStatus:
     return UpdateStatus(deployment, deployment.status.model_copy(update={"scaling": scaling}))
+
+
+def _situation(deployment: Deployment) -> _Situation:
+    status: RolloutStatus = deployment.status.rollout
+    serving = [a for a in status.assignments if a.revision != status.shadow]
+    ready = sum(a.ready for a in serving)
+    return _Situation(
+        bounds=choice.bounds(deployment.spec.scaling),
+        wanted=_wanted(deployment),
+        ready=ready,
+        starting=sum(a.replicas for a in serving) - ready,
+        rolling=rolling(status),
+        proven=status.stable is not None,
+        shadow=status.shadow,
+        created_at=deployment.created_at,
+    )
 
 
 def _elastic(deployment: Deployment) -> bool:

@@ -101,6 +101,8 @@ class TrafficRing:
         self._clouds: dict[str, _Cloud] = {}
         self._present: Counter[DeploymentKey] = Counter()
         self._number = 0
+        self._arrived: tuple[int, list[Moment]] = (-1, [])
+        """The last answer of `arrived`, and after which moment: in a tick, all deployments ask the same."""
 
     def add(
         self, traffic: Traffic, now_s: float | None = None, wanted: Callable[[Sample], bool] | None = None
@@ -111,6 +113,7 @@ class TrafficRing:
         there. `now_s` is the time here: what says to be of later is not kept, or dropped when this clock went back.
         What is not `wanted` is not kept either, and is not asked for again.
         """
+        self._arrived = -1, []
         cloud = self._clouds.setdefault(traffic.cloud, _Cloud())
         latest = float("inf") if now_s is None else now_s + _AHEAD_S
         if cloud.until > latest:
@@ -163,8 +166,10 @@ class TrafficRing:
 
     def arrived(self, after: int) -> tuple[list[Moment], int]:
         """What came after moment `after`, in order of arrival; the last moment."""
-        moments = [m for cloud in self._clouds.values() for m in cloud.newest(lambda moment: moment.number > after)]
-        return sorted(moments, key=lambda moment: moment.number), self._number
+        if self._arrived[0] != after:
+            found = [m for cloud in self._clouds.values() for m in cloud.newest(lambda moment: moment.number > after)]
+            self._arrived = after, sorted(found, key=lambda moment: moment.number)
+        return self._arrived[1], self._number
 
     def part_at(self, cloud: str, at_s: float) -> None:
         """From now on no sum has moments from both sides of `at_s`, so that one may ask for what is after it."""

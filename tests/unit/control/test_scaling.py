@@ -12,7 +12,7 @@ from tests.statuses import status_with
 
 from kaon.clock import FakeClock
 from kaon.control.deployments import DeploymentController
-from kaon.control.scaling import TICK_S, ScalingController
+from kaon.control.scaling import ENTRIES, TICK_S, ScalingController
 from kaon.store.live_status import LiveStatus
 from kaon.store.memory import MemoryStore
 from kaon.store.port import AnyResource
@@ -21,7 +21,7 @@ from kaon.store.vault import Vault
 from kaon.types import deployment as spec
 from kaon.types.artifact import ArtifactSpec, Manifest
 from kaon.types.cloud import CloudSpec, CloudStatus
-from kaon.types.deployment import DeploymentSpec, Rollout, RolloutState, ScalingLawName, Template
+from kaon.types.deployment import DeploymentSpec, DeploymentStatus, Rollout, RolloutState, ScalingLawName, Template
 from kaon.types.objective import Objective
 from kaon.types.observation import Batches
 from kaon.types.plan import Report
@@ -453,3 +453,26 @@ async def test_how_things_stood_is_kept_every_five_minutes_for_half_an_hour() ->
     stood = list(mind.stood)
     assert [b.at_s - a.at_s for a, b in pairwise(stood)] == pytest.approx([300.0] * 6, abs=TICK_S)
     assert all(s.state.service.known and s.ready for s in stood[1:])
+
+
+async def test_reasons_that_change_no_number_come_to_the_journal_a_bounded_number_a_tick() -> None:
+    clock, ring = FakeClock(), TrafficRing()
+    store = MemoryStore(clock)
+    scaling = ScalingController(store, clock, ring, LiveStatus())
+    names = [f"d{number}" for number in range(ENTRIES + 7)]
+    for name in names:
+        wanted = DeploymentSpec(template=Template(artifact=DIGEST), scaling=spec.Scaling(min=1, max=9))
+        await store.create("deployment", "default", name, wanted, DeploymentStatus(stable=1, target=1, wanted=1))
+        await scaling.reconcile(("default", name))
+    await scaling.tick()  # the first kind of reason, that there are no figures, is not told
+    found = []
+    for _ in range(3):
+        await clock.advance(2)
+        samples = [
+            Sample(workspace="default", deployment=name, revision=1, at_s=clock.now(), span_s=2.0, arrivals=1)
+            for name in names
+        ]
+        ring.add(Traffic(cloud="local", samples=tuple(samples)))
+        await scaling.tick()
+        found.append(sum([len(await store.journal("default", name)) for name in names]))
+    assert found == [ENTRIES, len(names), len(names)]
