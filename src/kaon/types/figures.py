@@ -23,6 +23,9 @@ class ReplicaFigures(Model):
     codes: dict[str, int] = Field(
         default_factory=dict, description="Answers by class: '2xx' to '5xx'; with '429' and '503' apart from theirs."
     )
+    strangers: dict[str, int] = Field(
+        default_factory=dict, description="Answers to callers without a valid key, by class; they are not in `codes`."
+    )
     knobs: str = Field(default="", description="Version of the Knobs in force.")
     in_flight: int = Field(default=0, ge=0)
     queued: int = Field(default=0, ge=0, description="Of these, waiting for a slot or a batch.")

@@ -99,6 +99,36 @@ def test_answers_are_told_by_who_gave_them() -> None:
     assert sample.codes == {"2xx": 3, "3xx": 1, "4xx": 1, "5xx": 3, "shed": 7, "none": 2}
 
 
+def test_callers_without_a_valid_key_are_no_load() -> None:
+    ready = (status(),)
+    strangers = {"4xx": 30, "429": 10}
+    sample = last(
+        look(1, cluster(attempts=5, answers={"2xx": 4, "4xx": 1}), replicas=ready, figures={"a": figures(1)}),
+        look(
+            2,
+            cluster(attempts=57, answers={"2xx": 14, "4xx": 43}, busy=10),
+            replicas=ready,
+            figures={"a": figures(2, strangers=strangers)},
+        ),
+    )
+    assert (sample.arrivals, sample.codes) == (12, {"2xx": 10, "4xx": 2})
+
+
+def test_callers_without_a_valid_key_that_the_edge_counts_a_moment_later_are_no_load_either() -> None:
+    ready = (status(),)
+    counted = [(0, 0), (20, 30), (60, 60), (60, 60)]
+    looks = [
+        look(
+            now,
+            cluster(attempts=edge, answers={"4xx": edge}),
+            replicas=ready,
+            figures={"a": figures(now, strangers={"4xx": replica})},
+        )
+        for now, (edge, replica) in enumerate(counted, start=1)
+    ]
+    assert [(s.arrivals, s.codes) for told in steps(*looks) for s in told] == [(0, {})] * 3
+
+
 def test_503_of_an_edge_without_replicas_are_no_answers() -> None:
     sample = last(look(1), look(2, cluster(attempts=3, answers={"5xx": 3}, unavailable=3)))
     assert (sample.arrivals, sample.codes) == (3, {"none": 3})

@@ -61,6 +61,8 @@ class TrafficHistory:
     """Cluster -> attempts less retries, the most so far: a retry is counted before its attempt."""
     refusals: Mapping[RevisionKey, int] = field(default_factory=dict)
     """503 of replicas that the edge has not told of yet: it was asked a moment before."""
+    strangers: Mapping[RevisionKey, Mapping[str, int]] = field(default_factory=dict)
+    """Likewise answers to callers without a valid key."""
 
 
 def step(cloud: str, memory: TrafficHistory | None, look: TrafficReading) -> tuple[TrafficHistory | None, list[Sample]]:
@@ -75,6 +77,7 @@ def step(cloud: str, memory: TrafficHistory | None, look: TrafficReading) -> tup
         own[replica.workspace, replica.deployment, replica.revision].append(replica)
     works, refused = _works(before, look)
     at_edge, arrived, refusals = _at_edge(memory, look, refused)
+    strangers = {key: _take_out(at_edge[key], memory.strangers.get(key, {}), works.get(key, ())) for key in at_edge}
     samples = [
         _sample(
             cloud, key, look, look.now - before.now, at_edge.get(key, _AtEdge()), own.get(key, ()), works.get(key, ())
@@ -83,7 +86,8 @@ def step(cloud: str, memory: TrafficHistory | None, look: TrafficReading) -> tup
     ]
     there = {replica.id for replica in look.replicas}
     known = {id_: figures for id_, figures in before.figures.items() if id_ in there}
-    return TrafficHistory(replace(look, figures={**known, **look.figures}), arrived, refusals), samples
+    kept = replace(look, figures={**known, **look.figures})
+    return TrafficHistory(kept, arrived, refusals, {key: left for key, left in strangers.items() if left}), samples
 
 
 def _sample(
@@ -186,6 +190,28 @@ def _at_edge(
     return dict(found), arrived, {key: count for key, count in left.items() if count}
 
 
+_AT_EDGE = {"4xx": "4xx", "429": "shed"}
+"""Class of a replica's answer -> that of the edge's count."""
+
+
+def _take_out(part: _AtEdge, before: Mapping[str, int], works: Sequence[WorkDone | None]) -> dict[str, int]:
+    """Take answers to callers without a valid key out of the edge's counts: they are no load of the service.
+
+    Returns those that the edge has not counted yet; they are kept for one look.
+    """
+    left = {}
+    for name, at_edge in _AT_EDGE.items():
+        now = sum(work.strangers.get(name, 0) for work in works if work is not None)
+        taken = min(before.get(name, 0) + now, part.codes.get(at_edge, 0), part.arrivals)
+        part.arrivals -= taken
+        if taken and taken == part.codes[at_edge]:
+            del part.codes[at_edge]
+        elif taken:
+            part.codes[at_edge] -= taken
+        left[name] = min(now, before.get(name, 0) + now - taken)
+    return {name: count for name, count in left.items() if count}
+
+
 def _count_codes(part: _AtEdge, was: ClusterCounts, after: ClusterCounts) -> int:
     """Add the answers by class but for 503, of which it returns how many there are."""
     gained = {name: _gained(was.answers.get(name, 0), count) for name, count in after.answers.items()}
@@ -220,6 +246,8 @@ class WorkDone:
     began: int
     busy_s: float
     refused: int
+    strangers: Mapping[str, int]
+    """Answers to callers without a valid key, by class."""
     batches: Batches
 
 
@@ -262,6 +290,7 @@ def work(before: ReplicaFigures | None, after: ReplicaFigures, span_s: float) ->
         began=max(0, after.began - was.began),
         busy_s=min(max(slots_s, cpu_s, 0.0), long_s),
         refused=max(0, after.codes.get("503", 0) - was.codes.get("503", 0)),
+        strangers={name: max(0, count - was.strangers.get(name, 0)) for name, count in after.strangers.items()},
         batches=_more(was.batches, after.batches, max(0, plain), max(0.0, plain_s)),
     )
 
