@@ -40,7 +40,7 @@ class RequestChecks:
         """Whether connections are closed after their next response."""
         self.refusals: frozenset[str] = frozenset()
         """Ids of requests that were in flight at crashes, by their first characters."""
-        self.strangers = {"4xx": 0, "429": 0}
+        self.unauthenticated = {"4xx": 0, "429": 0}
         """Answers to callers without a valid key, by class."""
         self._prefix = os.urandom(6).hex()
         self._count = itertools.count(1)
@@ -66,7 +66,7 @@ class RequestChecks:
         except Unauthenticated:
             if _AUTHORIZATION in fields and (address := _address(fields, client)):
                 self._count_wrong_key(address)
-            self.strangers["4xx"] += 1
+            self.unauthenticated["4xx"] += 1
             raise
         if self.not_ready:
             raise NotBegun(f"Not ready: {self.not_ready}.", hint="Try again in a moment.", retry_after_s=_SOON_S)
@@ -76,7 +76,7 @@ class RequestChecks:
         try:
             self._throttle.wrong(network(address))
         except TooManyRequests:
-            self.strangers["429"] += 1
+            self.unauthenticated["429"] += 1
             raise
 
     def check_handshake(self, fields: dict[bytes, bytes], client: tuple[str, int] | None = None) -> Grant:

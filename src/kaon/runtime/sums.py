@@ -36,7 +36,7 @@ class ReplicaSums:
             began_at=self._began_at,
             at_s=now,
             codes=self._codes(),
-            strangers={name: count for name, count in self._serving.checks.strangers.items() if count},
+            unauthenticated={name: count for name, count in self._serving.checks.unauthenticated.items() if count},
             knobs=self._serving.knobs,
             in_flight=self._serving.in_flight,
             queued=self._serving.queued,
@@ -57,7 +57,7 @@ class ReplicaSums:
             for code, count in figures.codes.items():
                 name = class_of(code)
                 found[name] = found.get(name, 0) + count
-        for name, count in self._serving.checks.strangers.items():
+        for name, count in self._serving.checks.unauthenticated.items():
             found[name] = max(0, found.get(name, 0) - count)  # those of this moment are answered a moment later
         return {name: count for name, count in found.items() if count}
 

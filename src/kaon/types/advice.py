@@ -8,7 +8,7 @@ from kaon.types.model import Model, OpenEnum
 
 
 class Finding(OpenEnum, unknown="other"):
-    """What was found."""
+    """The subject of an advice."""
 
     ERRORS = "errors"
     MEMORY = "memory"
@@ -26,15 +26,15 @@ class Finding(OpenEnum, unknown="other"):
 
 
 class Advice(Model):
-    """One piece of it."""
+    """One recommendation to a user."""
 
     workspace: str
     deployment: str
     finding: Finding
-    since: float = Field(description="Since when the figures say so, epoch seconds.")
+    since: float = Field(description="When the figures began to show it, epoch seconds.")
     evidence: str = Field(description="The figures, in words.")
-    gain: str = Field(description="What is to be expected of the command.")
-    command: str = Field(description="What to type.")
+    gain: str = Field(description="The expected effect of the command.")
+    command: str = Field(description="The command to type.")
 
 
 class Advised(Model):

@@ -15,9 +15,9 @@ class CloudPhase(OpenEnum, unknown="Cordoned"):
     """Its agent has not reported yet."""
     READY = "Ready"
     CORDONED = "Cordoned"
-    """It reports, and an admin wants no new deployments there."""
+    """It reports, but an admin allows no new deployments there."""
     LOST = "Lost"
-    """Its agent has not reported for a while: nothing is known of what runs there."""
+    """Its agent has not reported for a while: the state of its replicas is unknown."""
 
 
 class CloudSpec(Model):
@@ -25,11 +25,11 @@ class CloudSpec(Model):
 
     driver: str = "process"
     edge_url: str = Field(default="", description="Where its edge answers clients.")
-    cordoned: bool = Field(default=False, description="Deployments that run there stay; no new ones are placed there.")
+    cordoned: bool = Field(default=False, description="Its deployments stay; no new ones are placed there.")
 
 
 class CloudStatus(Model):
-    """What its agent last reported, and what follows from when it did."""
+    """The last report of its agent, and the phase that follows from its age."""
 
     report: Report | None = None
     seen_at: float = Field(default=0, description="Epoch seconds of the last report, kept to within 5 s.")

@@ -101,14 +101,14 @@ def test_answers_are_told_by_who_gave_them() -> None:
 
 def test_callers_without_a_valid_key_are_no_load() -> None:
     ready = (status(),)
-    strangers = {"4xx": 30, "429": 10}
+    unauthenticated = {"4xx": 30, "429": 10}
     sample = last(
         look(1, cluster(attempts=5, answers={"2xx": 4, "4xx": 1}), replicas=ready, figures={"a": figures(1)}),
         look(
             2,
             cluster(attempts=57, answers={"2xx": 14, "4xx": 43}, busy=10),
             replicas=ready,
-            figures={"a": figures(2, strangers=strangers)},
+            figures={"a": figures(2, unauthenticated=unauthenticated)},
         ),
     )
     assert (sample.arrivals, sample.codes) == (12, {"2xx": 10, "4xx": 2})
@@ -122,7 +122,7 @@ def test_callers_without_a_valid_key_that_the_edge_counts_a_moment_later_are_no_
             now,
             cluster(attempts=edge, answers={"4xx": edge}),
             replicas=ready,
-            figures={"a": figures(now, strangers={"4xx": replica})},
+            figures={"a": figures(now, unauthenticated={"4xx": replica})},
         )
         for now, (edge, replica) in enumerate(counted, start=1)
     ]

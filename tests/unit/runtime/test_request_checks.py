@@ -155,7 +155,7 @@ async def test_right_keys_are_never_throttled(serve: Any, path: str) -> None:
     answer = await running.client.post(path, json={"text": "x"}, headers=wrong)
     assert int(answer.headers["retry-after"]) <= WINDOW_S
     figures = ReplicaFigures.model_validate_json((await running.control_client.get("/figures")).content)
-    assert (figures.strangers, figures.codes) == ({"4xx": WRONG_KEYS, "429": 41 - WRONG_KEYS}, {})
+    assert (figures.unauthenticated, figures.codes) == ({"4xx": WRONG_KEYS, "429": 41 - WRONG_KEYS}, {})
     assert (await running.client.post(path, json={"text": "x"}, headers=right)).status_code not in (401, 429)
     elsewhere = {**wrong, "x-forwarded-for": "6.6.6.6, 10.1.2.3"}
     assert (await running.client.post(path, json={"text": "x"}, headers=elsewhere)).status_code == 401

@@ -61,7 +61,7 @@ class TrafficHistory:
     """Cluster -> attempts less retries, the most so far: a retry is counted before its attempt."""
     refusals: Mapping[RevisionKey, int] = field(default_factory=dict)
     """503 of replicas that the edge has not told of yet: it was asked a moment before."""
-    strangers: Mapping[RevisionKey, Mapping[str, int]] = field(default_factory=dict)
+    unauthenticated: Mapping[RevisionKey, Mapping[str, int]] = field(default_factory=dict)
     """Likewise answers to callers without a valid key."""
 
 
@@ -77,7 +77,9 @@ def step(cloud: str, memory: TrafficHistory | None, look: TrafficReading) -> tup
         own[replica.workspace, replica.deployment, replica.revision].append(replica)
     works, refused = _works(before, look)
     at_edge, arrived, refusals = _at_edge(memory, look, refused)
-    strangers = {key: _take_out(at_edge[key], memory.strangers.get(key, {}), works.get(key, ())) for key in at_edge}
+    unauthenticated = {
+        key: _take_out(at_edge[key], memory.unauthenticated.get(key, {}), works.get(key, ())) for key in at_edge
+    }
     samples = [
         _sample(
             cloud, key, look, look.now - before.now, at_edge.get(key, _AtEdge()), own.get(key, ()), works.get(key, ())
@@ -87,7 +89,9 @@ def step(cloud: str, memory: TrafficHistory | None, look: TrafficReading) -> tup
     there = {replica.id for replica in look.replicas}
     known = {id_: figures for id_, figures in before.figures.items() if id_ in there}
     kept = replace(look, figures={**known, **look.figures})
-    return TrafficHistory(kept, arrived, refusals, {key: left for key, left in strangers.items() if left}), samples
+    return TrafficHistory(
+        kept, arrived, refusals, {key: left for key, left in unauthenticated.items() if left}
+    ), samples
 
 
 def _sample(
@@ -201,7 +205,7 @@ def _take_out(part: _AtEdge, before: Mapping[str, int], works: Sequence[WorkDone
     """
     left = {}
     for name, at_edge in _AT_EDGE.items():
-        now = sum(work.strangers.get(name, 0) for work in works if work is not None)
+        now = sum(work.unauthenticated.get(name, 0) for work in works if work is not None)
         taken = min(before.get(name, 0) + now, part.codes.get(at_edge, 0), part.arrivals)
         part.arrivals -= taken
         if taken and taken == part.codes[at_edge]:
@@ -246,7 +250,7 @@ class WorkDone:
     began: int
     busy_s: float
     refused: int
-    strangers: Mapping[str, int]
+    unauthenticated: Mapping[str, int]
     """Answers to callers without a valid key, by class."""
     batches: Batches
 
@@ -290,7 +294,9 @@ def work(before: ReplicaFigures | None, after: ReplicaFigures, span_s: float) ->
         began=max(0, after.began - was.began),
         busy_s=min(max(slots_s, cpu_s, 0.0), long_s),
         refused=max(0, after.codes.get("503", 0) - was.codes.get("503", 0)),
-        strangers={name: max(0, count - was.strangers.get(name, 0)) for name, count in after.strangers.items()},
+        unauthenticated={
+            name: max(0, count - was.unauthenticated.get(name, 0)) for name, count in after.unauthenticated.items()
+        },
         batches=_more(was.batches, after.batches, max(0, plain), max(0.0, plain_s)),
     )
 
