@@ -16,7 +16,7 @@ from kaon.errors import Conflict, NotFound, StaleEpoch, UnreadableRow
 from kaon.laws.retention import Keep
 from kaon.store import open_store
 from kaon.store.database import connect
-from kaon.store.epoch import EpochStore
+from kaon.store.epoch import under_epoch
 from kaon.store.port import AnyResource, AuditQuery, AuditRetention, Change, Store
 from kaon.store.schema import events, journal, resources, traffic
 from kaon.store.writes import (
@@ -676,9 +676,9 @@ async def test_old_audit_records_go_by_count_and_by_age(url: str, clock: FakeClo
 
 async def test_a_write_under_an_epoch_that_is_over_is_refused(store: Store, url: str) -> None:
     assert await store.epoch() == 0
-    first = EpochStore(store, await store.advance_epoch())
+    first = under_epoch(store, await store.advance_epoch())
     made = await first.create("workspace", "", "team", spec())
-    second = EpochStore(store, await store.advance_epoch())
+    second = under_epoch(store, await store.advance_epoch())
     assert (await first.epoch(), await second.epoch()) == (2, 2)
     before = await kept(store)
     late = first.update_spec(made, spec("late")), first.delete(made), first.create("workspace", "", "late", spec())
@@ -692,9 +692,9 @@ async def test_a_write_under_an_epoch_that_is_over_is_refused(store: Store, url:
 
 
 async def test_a_server_that_starts_ends_the_epoch_of_another_process(store: Store, sibling: Store) -> None:
-    old = EpochStore(store, await store.advance_epoch())
+    old = under_epoch(store, await store.advance_epoch())
     made = await old.create("workspace", "", "team", spec())
-    new = EpochStore(sibling, await sibling.advance_epoch())
+    new = under_epoch(sibling, await sibling.advance_epoch())
     with pytest.raises(StaleEpoch):
         await old.update_spec(made, spec("old"))
     assert (await new.update_spec(made, spec("new"))).spec == spec("new")
