@@ -129,7 +129,8 @@ class App:
                 watch.cancel()
                 call.cancel()  # in case this task was cancelled
         if call.error is not None:
-            raise call.error
+            error = public_error(call.error, lane.name, call.request_id)  # not raised: calls of a batch may share it
+            return problem_answer(error, call.request_id, fields, lane.spec.protocol)
         return answer_to(lane.signature, call.arguments, call.value)
 
     def _openapi(self, scope: AsgiScope) -> Answer | None:

@@ -133,7 +133,7 @@ class Serving:
         """The OpenAPI document as JSON."""
         if self._openapi is None:
             assert self.service is not None
-            document = self.service.openapi(self._prefix.rstrip("/") or "/")
+            document = self.service.openapi(self._prefix.rstrip("/") or "/", self.mounts.apps)
             self._openapi = json.dumps(document, ensure_ascii=False).encode()
         return self._openapi
 

@@ -139,7 +139,11 @@ async def test_a_host_name_belongs_to_the_first_that_takes_it_and_the_platforms_
     [
         ({"template": {"artifact": "sha256:" + "0" * 64}}, "artifact", "kaon deploy"),
         ({"template": {"artifact": DIGEST, "secrets": {"A": "absent"}}}, "'absent'", "kaon secret set absent"),
-        ({"template": {"artifact": DIGEST, "env": {"A": "1"}, "secrets": {"A": "token"}}}, "A is given both", "once"),
+        (
+            {"template": {"artifact": DIGEST, "env": {"A": "1"}, "secrets": {"A": "token"}}},
+            "A is given both",
+            "Remove one",
+        ),
     ],
 )
 async def test_what_is_missing_is_named_with_the_command_that_helps(
