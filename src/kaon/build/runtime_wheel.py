@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import re
 import sys
+import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -96,9 +98,12 @@ def write(folder: Path) -> Path:
     """Write the wheel into `folder`, which is made; equal contents give equal bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"kaon_runtime-{__version__}-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as wheel:
-        for name, content in contents().items():
-            wheel.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+    with tempfile.NamedTemporaryFile(dir=folder, suffix=".new", delete=False) as beside:
+        with zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as wheel:
+            for name, content in contents().items():
+                wheel.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+        os.chmod(beside.name, 0o644)
+    os.replace(beside.name, path)  # a process that is killed here leaves no half of a wheel
     return path
 
 

@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 import grimp
+import pytest
 
 import kaon
 from kaon.build import runtime_wheel
@@ -81,3 +82,15 @@ def test_it_can_be_installed_into_the_platforms_environment_and_changes_nothing(
     environment = {"PYTHONPATH": str(target)}
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert found.stdout.strip() == str(target / "kaon/__init__.py")
+
+
+def test_a_wheel_that_cannot_be_written_whole_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(zipfile.ZipFile, "writestr", broken)
+        with pytest.raises(OSError, match="no space"):
+            runtime_wheel.write(tmp_path)
+    assert not list(tmp_path.glob("*.whl"))
+    assert zipfile.ZipFile(runtime_wheel.write(tmp_path)).testzip() is None
