@@ -114,7 +114,7 @@ class Reader:
             body += chunk
         if status != 410:
             raise Refused(status, body)
-        self.watch.begin_anew()
+        self.watch.restart()
         await self.connect()
 
     async def cut(self) -> None:

@@ -34,8 +34,9 @@ traceback and no repr, leaves the process.
 
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 PROBLEM_JSON = "application/problem+json"
@@ -73,6 +74,9 @@ class KaonError(Exception):
         self.hint = hint
         self.retry_after_s = retry_after_s
         self.errors = errors or []
+
+    def __str__(self) -> str:
+        return f"{self.cause} Hint: {self.hint}" if self.hint else self.cause
 
     def problem(self, request_id: str = "") -> dict[str, Any]:
         """The RFC 9457 members."""
@@ -310,6 +314,12 @@ def of_status(status: int, cause: str) -> KaonError:
     error = KaonError(cause)
     error.status, error.code = status, f"http-{status}"
     return error
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """A suggestion for a name that is nearly one of `names`, with a space behind it; else empty."""
+    near = difflib.get_close_matches(name, list(names), 1)
+    return f"Did you mean {near[0]}? " if near else ""
 
 
 def from_problem(status: int, members: Mapping[str, Any]) -> KaonError:

@@ -42,3 +42,10 @@ def test_a_problem_holds_nothing_of_the_exception_but_what_was_said() -> None:
         error = KaonError()
         error.__cause__ = cause
     assert b"hunter2" not in error.problem_json()
+
+
+def test_the_text_of_an_error_has_its_hint() -> None:
+    assert str(errors.NotFound("No deployment 'x'.", hint="List them: kaon ps")) == (
+        "No deployment 'x'. Hint: List them: kaon ps"
+    )
+    assert str(errors.NotFound("Gone.")) == "Gone."

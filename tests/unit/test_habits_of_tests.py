@@ -21,7 +21,7 @@ PRIVATE = {
     "integration/edge/test_edge_process.py": 1,
     "integration/test_made_again.py": 1,
     "unit/build/test_environments.py": 1,
-    "unit/cli/test_parts.py": 4,
+    "unit/cli/test_shared.py": 4,
     "unit/client/test_exchange.py": 1,
     "unit/control/test_advising.py": 1,
     "unit/examples/test_shop_services.py": 1,

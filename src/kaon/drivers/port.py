@@ -23,8 +23,10 @@ from typing import Protocol
 
 from pydantic import Field
 
+from kaon import log
 from kaon.types.flight import Flight
 from kaon.types.launch import LaunchSpec
+from kaon.types.log_level import LogLevel
 from kaon.types.model import Address, Model
 from kaon.types.place import PlaceHealth
 from kaon.types.replica import ReplicaSpec, WorkloadKind
@@ -118,6 +120,12 @@ class LogLine(Model):
     replica: str
     text: str
     at: float | None = None
+
+    def matches(self, *, oldest: float | None, grep: str | None, level: LogLevel | None) -> bool:
+        """Whether it passes all filters. Lines of unknown age are never too old; lines without a level have none."""
+        if oldest is not None and self.at is not None and self.at < oldest:
+            return False
+        return (not grep or grep in self.text) and (level is None or log.is_at_least(self.text, level))
 
 
 class Driver(Protocol):

@@ -115,6 +115,7 @@ async def test_logs_are_asked_of_the_agent_and_come_under_the_replicas_name(worl
         "follow": False,
         "since_s": None,
         "grep": "ERROR",
+        "level": None,
     }
 
 
