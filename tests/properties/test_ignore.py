@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.figures import examples
 
-from kaon.build.ignore import deciding, parse
+from kaon.sdk.ignore import deciding, parse
 
 CHECK = ["check-ignore", "--verbose", "--non-matching", "--no-index", "-z", "--stdin"]
 PIECES = ["a", "b", "ab", ".", "/", "*", "**", "?", "[ab]", "[!a]", "[a-c]", "[]a]", "\\*", "\\", " ", "**/"]

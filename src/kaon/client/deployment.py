@@ -57,6 +57,11 @@ class RemoteDeployment:
     budget: Budget = field(default_factory=Budget)
     _operations: dict[str, Operation] = field(default_factory=dict)
 
+    @property
+    def name(self) -> str:
+        """The last part of its URL."""
+        return self.url.rpartition("/")[2]
+
     def find(self, call: ClientCall) -> Talk[Operation]:
         """The operation of that name; fetches the OpenAPI document when it is unknown. Raises NotFound."""
         if call.endpoint not in self._operations:

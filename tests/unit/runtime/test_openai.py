@@ -170,9 +170,9 @@ def client_of(running: Any, key: str) -> openai.AsyncOpenAI:
 
 
 async def test_a_chat_is_answered_once(client: openai.AsyncOpenAI) -> None:
-    answer = await client.chat.completions.with_raw_response.create(**ask(), user="ada")
-    assert answer.parse().choices[0].message.content == "hello there"
-    assert answer.headers["x-request-id"]
+    answered = await client.chat.completions.with_raw_response.create(**ask(), user="ada")
+    assert answered.headers["x-request-id"]
+    assert answered.parse().choices[0].message.content == "hello there"
 
 
 async def test_a_chat_is_streamed_when_the_request_says_so(client: openai.AsyncOpenAI, running: Any) -> None:
