@@ -17,7 +17,7 @@ from kaon.laws.retention import Keep
 from kaon.store import open_store
 from kaon.store.database import connect
 from kaon.store.epoch import EpochStore
-from kaon.store.port import AnyResource, AuditQuery, AuditRetention, Change, Store, Unreadable
+from kaon.store.port import AnyResource, AuditQuery, AuditRetention, Change, Store
 from kaon.store.schema import events, journal, resources, traffic
 from kaon.store.writes import (
     Create,
@@ -36,6 +36,7 @@ from kaon.types.event import Event, EventLevel
 from kaon.types.journal import JournalEntry
 from kaon.types.key import KeySpec, KeyStatus, Role
 from kaon.types.kinds import KINDS
+from kaon.types.resource import Unreadable
 from kaon.types.traffic import ColdStart, Sample
 from kaon.types.workspace import WorkspaceSpec
 

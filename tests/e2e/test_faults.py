@@ -161,7 +161,7 @@ def test_a_revision_that_does_not_come_up_leaves_the_old_one_serving(probe: Worl
         assert "Crashed" in done.stderr or "ConfigError" in done.stderr
     assert account.outcomes == {"200": len(account.ended)}
     assert {r["id"] for r in probe.ready("probe")} == before
-    status = probe.get("/workspaces/default/deployments/probe")["status"]
+    status = probe.get("/workspaces/default/deployments/probe")["status"]["rollout"]
     assert status["state"] == "Stopped"
     assert "exit" in status["reason"] or "broken" in status["reason"]
 

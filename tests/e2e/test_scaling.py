@@ -27,7 +27,7 @@ def test_load_rises_and_ends_and_no_call_fails(platform: World) -> None:
     assert "headroom" in told
 
     eventually(lambda: not platform.replicas("worker"), "nobody calls: none is left")
-    assert platform.get(WORKER)["status"]["wanted"] == 0
+    assert platform.get(WORKER)["status"]["scaling"]["wanted"] == 0
     assert platform.call("/worker").status_code == 200, "who calls at zero waits, and is answered"
     entries = platform.get(f"{WORKER}/decisions?concern=scaling&limit=100")["items"]
     assert all(0 <= int(entry["after"]) <= 4 for entry in entries)

@@ -194,7 +194,7 @@ class Model:
             owner = self.owners[name]
             gone = [c.reason for c in deployment.status.conditions if c.type == "OwnerGone" and c.holds]
             assert bool(gone) != owner.alive(self.now()), gone
-            for assignment in deployment.status.assignments:
+            for assignment in deployment.status.rollout.assignments:
                 uses = USES[DIGESTS.index(revisions[name, assignment.revision].spec.template.artifact)]
                 if uses is None:
                     expected[f"identity-{name}"] = {t for t in NAMES if owner.may("call", t, self.now())}

@@ -15,11 +15,12 @@ from tests.waiting import turns
 
 from kaon.errors import Unavailable
 from kaon.store import open_store
-from kaon.store.port import AnyResource, Change, Store, Unreadable
+from kaon.store.port import AnyResource, Change, Store
 from kaon.store.snapshot import Snapshot, Subscription
 from kaon.types.deployment import DeploymentSpec, RevisionSpec, Template, template_hash
 from kaon.types.key import KeySpec, Role
 from kaon.types.kinds import KINDS
+from kaon.types.resource import Unreadable
 from kaon.types.workspace import WorkspaceSpec
 
 EXAMPLES = 1000 if os.environ.get("KAON_CHAOS") else 100

@@ -14,10 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.integration.api.world import World, world_of
+from tests.statuses import status_with
 from tests.watching import Reader
 
 from kaon.errors import NotFound
-from kaon.types.deployment import DeploymentSpec, DeploymentStatus, RevisionSpec, Template, template_hash
+from kaon.types.deployment import DeploymentSpec, RevisionSpec, Template, template_hash
 from kaon.types.event import Event
 from kaon.types.key import Role
 from kaon.types.kinds import KINDS
@@ -90,9 +91,7 @@ async def write(world: World, ws: str, what: str, name: str, number: int) -> Non
             assert current is not None
             await store.update_spec(current, spec)
         case "report" if current is not None:
-            await store.update_status(
-                current, DeploymentStatus(observed_generation=number, stable=1 if number else None)
-            )
+            await store.update_status(current, status_with(observed_generation=number, stable=1 if number else None))
         case "delete" if current is not None:
             await store.delete(current)
             if number % 2:

@@ -25,7 +25,6 @@ from kaon.api.views import ArtifactView
 from kaon.build.archive import head_bytes, read_head, read_manifest
 from kaon.errors import Conflict, Forbidden, InvalidInput, NotFound, TooLarge, Unavailable, UnreadableRow
 from kaon.store.garbage import discard
-from kaon.store.port import Unreadable
 from kaon.store.writes import Create, Delete, Write
 from kaon.types.artifact import ArtifactSpec, Manifest
 from kaon.types.deployment import templates_of
@@ -34,7 +33,7 @@ from kaon.types.key import Right
 from kaon.types.kind import Verb
 from kaon.types.kinds import KINDS
 from kaon.types.model import Digest
-from kaon.types.resource import Artifact, Deployment, Revision
+from kaon.types.resource import Artifact, Deployment, Revision, Unreadable
 
 UPLOAD_LIMIT_BYTES = 512 * 2**20
 _CHUNK_BYTES = 2**18

@@ -8,10 +8,11 @@ from kaon.api.context import ApiContext
 from kaon.api.keyring import Caller
 from kaon.context import request_id
 from kaon.store.audited import AuditedWrite, audited
-from kaon.store.port import AnyResource, Unreadable
+from kaon.store.port import AnyResource
 from kaon.store.writes import Create, Delete, RecordAudit, RecordEvents, UpdateSpec, UpdateStatus, Write
 from kaon.types.audit import AuditRecord
 from kaon.types.event import Event
+from kaon.types.resource import Unreadable
 
 
 def record_of(context: ApiContext, caller: Caller, change: AuditedWrite) -> AuditRecord:

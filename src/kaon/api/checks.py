@@ -8,10 +8,10 @@ from kaon.api import edits
 from kaon.api.keyring import Caller
 from kaon.api.problems import Unprocessable
 from kaon.errors import Conflict, Forbidden, NotFound
-from kaon.store.port import Store, Unreadable
+from kaon.store.port import Store
 from kaon.types.deployment import DeploymentSpec, Template, templates_of
 from kaon.types.key import IDENTITY_PREFIX, Right
-from kaon.types.resource import Artifact, Deployment
+from kaon.types.resource import Artifact, Deployment, Unreadable
 from kaon.types.route import RESERVED
 
 IDENTITY_VARIABLE = "KAON_KEY"

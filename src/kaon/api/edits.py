@@ -10,10 +10,10 @@ from kaon.api.context import ApiContext
 from kaon.api.keyring import Caller
 from kaon.api.preconditions import ChangedSince, Precondition, check_precondition
 from kaon.errors import Conflict, UnreadableRow
-from kaon.store.port import AnyResource, Store, Unreadable
+from kaon.store.port import AnyResource, Store
 from kaon.types.artifact import ArtifactStatus
 from kaon.types.names import ResourceKey
-from kaon.types.resource import Artifact
+from kaon.types.resource import Artifact, Unreadable
 
 T = TypeVar("T")
 _TRIES = 5

@@ -21,13 +21,12 @@ from kaon.api.router import AuthorizedRouter
 from kaon.api.views import KeyMade, KeyRequest, KeyView
 from kaon.errors import Conflict, Forbidden, NotFound
 from kaon.laws.rights import EffectiveRights, grantable, standing
-from kaon.store.port import Unreadable
 from kaon.store.records import unreadable_row
 from kaon.store.writes import Create, Delete, UpdateStatus
 from kaon.types.key import IDENTITY_PREFIX, KEY_PREFIX, KeySpec, KeyStatus, Right, key_hash
 from kaon.types.kind import Verb
 from kaon.types.kinds import KINDS
-from kaon.types.resource import Deployment, Key
+from kaon.types.resource import Deployment, Key, Unreadable
 
 _HINT_CHARACTERS = len(KEY_PREFIX) + 4
 _OTHER_NAME = "Choose another name."

@@ -16,11 +16,11 @@ from fastapi import Depends, Header
 from kaon.api.context import ApiContext
 from kaon.api.problems import Unprocessable
 from kaon.errors import Conflict
-from kaon.store.port import AnyResource, AuditQuery, Unreadable
+from kaon.store.port import AnyResource, AuditQuery
 from kaon.types.audit import AuditRecord, Outcome
 from kaon.types.etag import etag
 from kaon.types.model import content_hash
-from kaon.types.resource import Resource
+from kaon.types.resource import Resource, Unreadable
 
 _TAG = re.compile(r'"?([0-9a-f]{1,32}\.\d{1,18})"?')
 _VERSION = re.compile(r'"?(\d{1,18})"?')

@@ -149,7 +149,7 @@ def _users(context: ApiContext, ws: str, caller: Caller) -> _Users:
         if owner is None or spec.deployment_uid not in ("", owner.uid):
             continue
         for secret in dict.fromkeys(spec.template.secrets.values()):
-            if spec.number in in_use(owner.status):
+            if spec.number in in_use(owner.status.rollout):
                 running[secret][owner.name] = None
             else:
                 kept[secret].append(f"{owner.name} revision {spec.number}")

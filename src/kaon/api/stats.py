@@ -55,7 +55,7 @@ def _stats(
     recent: Sequence[Sample],
     minutes: Sequence[Sample],
 ) -> Stats:
-    shadow, objective = deployment.status.shadow, deployment.spec.objective or service.objective
+    shadow, objective = deployment.status.rollout.shadow, deployment.spec.objective or service.objective
     minutes = [m for m in minutes if m.revision != shadow and m.at_s > deployment.created_at]
     calls = [sample for sample in recent if sample.revision != shadow]
     worth = price([m for m in minutes if m.at_s > now - _PRICED_S], objective)

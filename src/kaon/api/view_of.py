@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from kaon.api.views import DeploymentView, RevisionState
-from kaon.types.deployment import DeploymentStatus, RolloutState, template_hash
+from kaon.types.deployment import RolloutState, RolloutStatus, template_hash
 from kaon.types.resource import Deployment, Revision
 from kaon.types.route import prefix_of
 
 
 def view_of(deployment: Deployment, edge_url: str) -> DeploymentView:
     """The deployment as people ask for it."""
-    status: DeploymentStatus = deployment.status
+    status: RolloutStatus = deployment.status.rollout
     return DeploymentView(
         **dict(deployment),
         url=edge_url + prefix_of(deployment.workspace, deployment.name),
@@ -24,7 +24,7 @@ def view_of(deployment: Deployment, edge_url: str) -> DeploymentView:
 
 def _state(deployment: Deployment) -> RolloutState:
     """A status that was made for an earlier spec says nothing of this one: it is under way."""
-    status: DeploymentStatus = deployment.status
+    status: RolloutStatus = deployment.status.rollout
     if status.observed_generation >= deployment.generation:
         return status.state
     return RolloutState.PROGRESSING if status.observed_generation else RolloutState.PENDING
@@ -32,7 +32,7 @@ def _state(deployment: Deployment) -> RolloutState:
 
 def revision_state(deployment: Deployment, revision: Revision) -> RevisionState:
     """What became of a revision of the deployment."""
-    status: DeploymentStatus = deployment.status
+    status: RolloutStatus = deployment.status.rollout
     number = revision.spec.number
     mine = [a for a in status.assignments if a.revision == number]
     return RevisionState(
@@ -50,7 +50,7 @@ def revision_state(deployment: Deployment, revision: Revision) -> RevisionState:
 
 
 def _word(deployment: Deployment, revision: Revision) -> str:
-    status: DeploymentStatus = deployment.status
+    status: RolloutStatus = deployment.status.rollout
     if revision.spec.number == status.stable:
         return "serving"
     if revision.spec.number == status.shadow:

@@ -12,11 +12,12 @@ from kaon.api.router import AuthorizedRouter
 from kaon.api.views import WorkspaceRequest, WorkspaceView
 from kaon.errors import Conflict, Forbidden
 from kaon.store.garbage import discard
-from kaon.store.port import AnyResource, Unreadable
+from kaon.store.port import AnyResource
 from kaon.store.writes import Create, Delete, RecordAudit
 from kaon.types.key import Right
 from kaon.types.kind import Verb
 from kaon.types.kinds import KINDS
+from kaon.types.resource import Unreadable
 from kaon.types.workspace import DEFAULT_WORKSPACE, WorkspaceSpec
 
 router = AuthorizedRouter("/workspaces", tag="workspaces")

@@ -35,7 +35,7 @@ def explain(name: str, since_s: float | None, limit: int, workspace: str | None,
 
 def explained(deployment: DeploymentView, found: Decisions, now: float, columns: int) -> str:
     """How it is, what the law says now, and what was decided, the newest last; pure."""
-    wanted = deployment.status.wanted
+    wanted = deployment.status.scaling.wanted
     head = (
         f"{deployment.name}: {deployment.ready} of {deployment.replicas if wanted is None else wanted} wanted replicas"
     )

@@ -52,7 +52,7 @@ def status(name: str, workspace: str | None, wait_s: float | None, form: Format)
             view = watched or until_rolled_out(remote, name, wait_s)
         if form is not Format.TABLE:
             put_one(view, shapes.of("deployment", time.time()), form)
-        elif view.status.canary:
+        elif view.status.rollout.canary:
             put(trial(view, time.time()))
         else:
             put_list([view], shapes.of("deployment", time.time()), form)
@@ -69,7 +69,7 @@ def _watched(remote: Remote, name: str, wait_s: float) -> DeploymentView | None:
             continue
         if lines:
             sys.stdout.write(f"\x1b[{lines}A\x1b[J")
-        if not view.status.canary or view.state is not RolloutState.PROGRESSING or view.spec.paused:
+        if not view.status.rollout.canary or view.state is not RolloutState.PROGRESSING or view.spec.paused:
             return None
         if awaits_promotion(view):
             return view
@@ -83,7 +83,8 @@ def _watched(remote: Remote, name: str, wait_s: float) -> DeploymentView | None:
 
 def trial(view: DeploymentView, now: float) -> str:
     """A trial on a page: its step, both revisions' figures, what the tests make of them; pure."""
-    canary, rules, status = view.status.canary, view.spec.rollout.canary, view.status
+    status, rules = view.status.rollout, view.spec.rollout.canary
+    canary = status.canary
     assert canary is not None
     steps = len(rules.steps) if rules else 0
     lasts = f", {since(canary.since, now)} of {rules.step_s:g}s" if rules and canary.in_force else ""

@@ -80,7 +80,7 @@ def described(
 
     It fits `columns` if they are named.
     """
-    template, status = deployment.spec.template, deployment.status
+    template, scaling = deployment.spec.template, deployment.status.scaling
     facts = {
         "name": f"{deployment.name} (workspace {deployment.workspace})",
         "url": deployment.url,
@@ -89,7 +89,7 @@ def described(
         else f"{deployment.state}{': ' + deployment.reason if deployment.reason else ''}",
         "ready": f"{deployment.ready} of {deployment.replicas}",
         "scaling": bounded(deployment.spec.scaling),
-        "wanted": f"{status.wanted}: {status.wanted_reason}" if status.wanted_reason else "",
+        "wanted": f"{scaling.wanted}: {scaling.reason}" if scaling.reason else "",
         "tuning": _tuning(deployment),
         "objective": aimed(objective) + ("" if deployment.spec.objective else " (as the class says)"),
         "advice": advice,

@@ -32,7 +32,7 @@ class Quiet:
 
     def said(self, view: DeploymentView, now: float) -> str:
         """What to tell at `now`, seconds of a clock that never goes back; mostly nothing."""
-        canary = view.status.canary
+        canary = view.status.rollout.canary
         calls = (canary.revision, canary.step, canary.new.calls) if canary and canary.in_force else None
         if calls is None or calls != self._calls:
             self._calls, self._since = calls, now
@@ -82,7 +82,7 @@ def until_rolled_out(remote: Remote, name: str, timeout_s: float = TIMEOUT_S) ->
 
 def awaits_promotion(view: DeploymentView) -> bool:
     """Whether a canary has passed all steps and goes on only when somebody says so."""
-    canary, rules = view.status.canary, view.spec.rollout.canary
+    canary, rules = view.status.rollout.canary, view.spec.rollout.canary
     passed = canary is not None and rules is not None and canary.step >= len(rules.steps)
     return passed and rules is not None and rules.hold and canary is not None and not canary.promoted
 

@@ -2,7 +2,7 @@
 
 Every `TICK_S` each deployment that may have more or fewer replicas (min below max) is judged by its law
 (`kaon.control.scaler`) on what the agents counted; `kaon.laws.restraint` has the last word. When the number is another
-one it is written, as `DeploymentStatus.wanted`, and nothing else is done: the reconciler of deployments alone assigns
+one it is written, as `status.scaling`, and nothing else is done: the reconciler of deployments alone assigns
 replicas. A write that meets another's is not repeated: the next tick sees the world anew.
 
 What is decided goes to the journal with the figures behind it: each new number, and each new kind of reason. What
@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kaon import log
 from kaon.clock import Clock
@@ -32,9 +33,9 @@ from kaon.store.port import Change, Store
 from kaon.store.snapshot import Snapshot
 from kaon.store.traffic import RING_S, TrafficRing
 from kaon.store.writes import KeepJournal, UpdateStatus
-from kaon.types.deployment import DeploymentStatus, RolloutState
+from kaon.types.deployment import RolloutState, RolloutStatus, ScalingStatus
 from kaon.types.journal import JournalEntry
-from kaon.types.names import DeploymentKey
+from kaon.types.names import DeploymentKey, deployment_key
 from kaon.types.resource import Deployment
 from kaon.types.service import ServiceSpec
 
@@ -123,11 +124,23 @@ class ScalingController:
         return {(d.workspace, d.name) for d in self.snapshot.list("deployment")} | self._judged.keys()
 
     async def affected(self, changes: Sequence[Change]) -> Collection[DeploymentKey]:
-        """The deployments that changed."""
-        return {(change.workspace, change.name) for change in changes if change.kind == "deployment"}
+        """The deployments that changed, and those that callers wait for."""
+        found = {(change.workspace, change.name) for change in changes if change.kind == "deployment"}
+        if any(change.kind == "cloud" for change in changes):
+            await self.snapshot.at_least(self._store.written)
+            found |= self._held().keys() & self._judged.keys()
+        return found
+
+    def _held(self) -> Counter[DeploymentKey]:
+        """How many callers wait for a replica of each deployment, as the clouds report it."""
+        held: Counter[DeploymentKey] = Counter()
+        for cloud in self.snapshot.list("cloud"):
+            for place, callers in cloud.status.report.held.items() if cloud.status.report else ():
+                held[deployment_key(place)] += callers
+        return held
 
     async def reconcile(self, key: DeploymentKey) -> Again | None:
-        """Know the deployment as it is now."""
+        """Take in the deployment's current state; write what is wanted where that is not for the law to decide."""
         await self.snapshot.at_least(self._store.written)
         deployment = self.snapshot.find("deployment", *key)
         known = self._judged.get(key)
@@ -135,7 +148,10 @@ class ScalingController:
             del self._judged[key]
             self._opinions.forget(*key)
             known = None
-        if deployment is None or not _elastic(deployment):
+        if deployment is None:
+            return None
+        if not _elastic(deployment):
+            await self._write_fixed(deployment)
             return None
         terms = self.terms(deployment)
         if known is None or not known.mind.adapt(terms):
@@ -145,8 +161,26 @@ class ScalingController:
             if _wanted(known.deployment) == 0 and _wanted(deployment) > 0:
                 known.woken_at = self._clock.now()
             known.update(deployment)
+        await self._wake(known)
         ends = next_change(deployment.status.tuning, self._clock.now())
         return None if ends is None else Again(ends - self._clock.now())
+
+    async def _write_fixed(self, deployment: Deployment) -> None:
+        fixed = ScalingStatus(wanted=deployment.spec.scaling.min)
+        if deployment.status.scaling != fixed:
+            await self._store.write([_scaled(deployment, fixed)])
+
+    async def _wake(self, judged: _Judged) -> None:
+        """Want a replica at once where there is none and callers wait: the next tick may be `TICK_S` away."""
+        deployment, status = judged.deployment, judged.deployment.status
+        held = self._held()[judged.key]
+        scaling = rollout.woken(deployment.spec, status.rollout, status.scaling, held)
+        if scaling is status.scaling:
+            return
+        entry = self._journal_entry(deployment, str(scaling.wanted), scaling.reason, {})
+        [written] = await self._store.write([_scaled(deployment, scaling), KeepJournal([entry])])
+        judged.update(written)
+        judged.woken_at = self._clock.now()
 
     def mind(self, key: DeploymentKey) -> ScalerSession | None:
         """The law of a deployment at work; None where there is nothing to decide."""
@@ -173,7 +207,7 @@ class ScalingController:
             self._opinions.failures.settle(_TICK, judged.key)
             left -= taken
             if decision is not None:
-                before = judged.deployment.status.wanted
+                before = judged.deployment.status.scaling.wanted
                 if decision.replicas != (judged.situation.wanted if before is None else before):
                     _is_news(judged, decision, now)
                     writes.append(self._write(judged, judged.deployment, decision))
@@ -211,11 +245,10 @@ class ScalingController:
     async def _write(self, judged: _Judged, deployment: Deployment, decision: ScalingDecision) -> None:
         """Keep the number that was decided for `deployment` as it was then, with the decision in the journal; nothing
         when somebody else wrote meanwhile."""
-        changes = {"wanted": decision.replicas, "wanted_reason": decision.reason}
-        status = deployment.status.model_copy(update=changes)
+        scaling = ScalingStatus(wanted=decision.replicas, reason=decision.reason)
         try:
             [written] = await self._store.write(
-                [UpdateStatus(deployment, status), KeepJournal([self._entry(judged, decision)])]
+                [_scaled(deployment, scaling), KeepJournal([self._entry(judged, decision)])]
             )
         except (Conflict, NotFound):
             return
@@ -225,6 +258,11 @@ class ScalingController:
     def _entry(self, judged: _Judged, decision: ScalingDecision | None = None) -> JournalEntry:
         """A decision as it is kept; without one, the last that was made."""
         deployment, said = judged.deployment, decision or judged.said
+        after = _wanted(deployment) if said is None else said.replicas
+        reason = "it learns from the past" if said is None else said.reason
+        return self._journal_entry(deployment, str(after), reason, judged.mind.figures())
+
+    def _journal_entry(self, deployment: Deployment, after: str, reason: str, figures: dict[str, Any]) -> JournalEntry:
         return JournalEntry(
             at=self._clock.now(),
             workspace=deployment.workspace,
@@ -232,9 +270,9 @@ class ScalingController:
             uid=deployment.uid,
             concern="scaling",
             before=str(_wanted(deployment)),
-            after=str(_wanted(deployment) if said is None else said.replicas),
-            reason="it learns from the past" if said is None else said.reason,
-            figures=judged.mind.figures(),
+            after=after,
+            reason=reason,
+            figures=figures,
         )
 
     async def _mind(self, deployment: Deployment, terms: ScalerTerms) -> ScalerSession:
@@ -253,8 +291,12 @@ class ScalingController:
         return ScalerTerms(deployment.spec.scaling, deployment.spec.objective or service.objective, service, tuned)
 
 
+def _scaled(deployment: Deployment, scaling: ScalingStatus) -> UpdateStatus:
+    return UpdateStatus(deployment, deployment.status.model_copy(update={"scaling": scaling}))
+
+
 def _situation(deployment: Deployment) -> _Situation:
-    status: DeploymentStatus = deployment.status
+    status: RolloutStatus = deployment.status.rollout
     serving = [a for a in status.assignments if a.revision != status.shadow]
     ready = sum(a.ready for a in serving)
     return _Situation(
@@ -275,10 +317,11 @@ def _elastic(deployment: Deployment) -> bool:
 
 
 def _wanted(deployment: Deployment) -> int:
-    return rollout.wanted(deployment.spec, deployment.status)
+    status = deployment.status
+    return rollout.desired_replicas(deployment.spec, status.rollout, status.scaling)
 
 
-def rolling(status: DeploymentStatus) -> bool:
+def rolling(status: RolloutStatus) -> bool:
     """Whether one revision takes over from another."""
     serving = {a.revision for a in status.assignments if a.revision != status.shadow}
     coming = status.state is RolloutState.PROGRESSING and status.stable is not None and status.stable != status.target

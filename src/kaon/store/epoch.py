@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 
 from kaon.laws.retention import Keep
-from kaon.store.port import AnyResource, AuditQuery, Change, Store, Unreadable
+from kaon.store.port import AnyResource, AuditQuery, Change, Store
 from kaon.store.single import SingleWrites
 from kaon.store.writes import Write
 from kaon.types.audit import AuditRecord
 from kaon.types.event import Event
 from kaon.types.journal import JournalEntry
+from kaon.types.resource import Unreadable
 from kaon.types.traffic import Sample
 
 

@@ -15,10 +15,11 @@ from kaon.errors import Conflict, NotFound
 from kaon.laws.retention import Garbage, Keep, Stored, may_go, touched_at
 from kaon.settings import Settings
 from kaon.store.audited import by_controller
-from kaon.store.port import AnyResource, Blobs, Store, Unreadable
+from kaon.store.port import AnyResource, Blobs, Store
 from kaon.store.records import ROWS_AT_ONCE
 from kaon.store.writes import Delete, RecordAudit, Write
 from kaon.types.garbage import Collected, UnusedArtifact
+from kaon.types.resource import Unreadable
 
 Row = TypeVar("Row", bound=AnyResource | Unreadable)
 

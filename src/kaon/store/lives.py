@@ -6,9 +6,10 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection, and_, delete, select
 
-from kaon.store.port import AnyResource, Unreadable
+from kaon.store.port import AnyResource
 from kaon.store.records import Life
 from kaon.store.schema import events, journal, resources, traffic
+from kaon.types.resource import Unreadable
 
 KindAndName = tuple[str, str]
 """Workspace and name."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from kaon.clock import Clock, SystemClock
 from kaon.laws.retention import Keep
-from kaon.store.port import AnyResource, AuditQuery, AuditRetention, Change, Unreadable
+from kaon.store.port import AnyResource, AuditQuery, AuditRetention, Change
 from kaon.store.records import (
     EVENTS_KEPT,
     JOURNAL_KEPT,
@@ -42,6 +42,7 @@ from kaon.types.audit import AuditRecord
 from kaon.types.event import Event
 from kaon.types.journal import JournalEntry
 from kaon.types.names import DeploymentKey, ResourceKey
+from kaon.types.resource import Unreadable
 from kaon.types.traffic import Sample
 
 

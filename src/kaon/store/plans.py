@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kaon.store.port import Store, Unreadable
+from kaon.store.port import Store
 from kaon.store.snapshot import Snapshot
 from kaon.store.writes import Create, Delete, UpdateSpec, Write
 from kaon.types.model import content_hash
 from kaon.types.plan import NamedPlan, Plan, PlanPartSpec, PlanSpec, PlanStatus
-from kaon.types.resource import PlanPartResource, PlanResource
+from kaon.types.resource import PlanPartResource, PlanResource, Unreadable
 
 PartRow = PlanPartResource | Unreadable
 

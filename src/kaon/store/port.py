@@ -20,23 +20,10 @@ from kaon.store.writes import Write
 from kaon.types.audit import AuditRecord
 from kaon.types.event import Event
 from kaon.types.journal import JournalEntry
-from kaon.types.resource import Resource
+from kaon.types.resource import Resource, Unreadable
 from kaon.types.traffic import Sample
 
 AnyResource = Resource[Any, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """A resource that is stored and cannot be read. It can be deleted like one that can."""
-
-    kind: str
-    workspace: str
-    name: str
-    reason: str
-    uid: str = ""
-    version: int = 0
-    created_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

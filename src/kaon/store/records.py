@@ -10,9 +10,10 @@ from pydantic import BaseModel, ValidationError
 
 from kaon import log
 from kaon.errors import Conflict, NotFound, StaleEpoch, UnreadableRow
-from kaon.store.port import AnyResource, Unreadable
+from kaon.store.port import AnyResource
 from kaon.store.upgrades import upgraded
 from kaon.types.kinds import KINDS
+from kaon.types.resource import Unreadable
 
 EVENTS_KEPT = 10_000
 """Events that a workspace keeps."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel
 
-from kaon.store.port import AnyResource, Unreadable
+from kaon.store.port import AnyResource
 from kaon.store.writes import (
     Create,
     Delete,
@@ -20,6 +20,7 @@ from kaon.store.writes import (
 )
 from kaon.types.event import Event
 from kaon.types.journal import JournalEntry
+from kaon.types.resource import Unreadable
 from kaon.types.traffic import Sample
 
 

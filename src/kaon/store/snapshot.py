@@ -23,11 +23,11 @@ from typing import Any
 
 from kaon import log
 from kaon.errors import KaonError, Unavailable
-from kaon.store.port import AnyResource, Change, Store, Unreadable
+from kaon.store.port import AnyResource, Change, Store
 from kaon.store.records import missing, unreadable_row
 from kaon.types.key import identity_deployment
 from kaon.types.names import ResourceKey
-from kaon.types.resource import Key
+from kaon.types.resource import Key, Unreadable
 
 _RETRY_S = 0.5
 

@@ -24,7 +24,7 @@ from kaon.store import history, retention, statements
 from kaon.store.audit import audit as read_audit
 from kaon.store.database import READERS, connect, explain, prepare
 from kaon.store.listening import notifications
-from kaon.store.port import AnyResource, AuditQuery, AuditRetention, Change, Unreadable
+from kaon.store.port import AnyResource, AuditQuery, AuditRetention, Change
 from kaon.store.records import hold_to_epoch, missing
 from kaon.store.single import SingleWrites
 from kaon.store.writer import Transaction, Writer
@@ -33,6 +33,7 @@ from kaon.types.audit import AuditRecord
 from kaon.types.event import Event
 from kaon.types.journal import JournalEntry
 from kaon.types.names import ResourceKey
+from kaon.types.resource import Unreadable
 from kaon.types.traffic import Sample
 
 POLL_S = 0.25

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, and_, delete, insert, select, update
 from kaon.store import history
 from kaon.store.audit import record_audit
 from kaon.store.lives import lives, take_along
-from kaon.store.port import AnyResource, AuditRetention, Change, Unreadable
+from kaon.store.port import AnyResource, AuditRetention, Change
 from kaon.store.records import (
     EVENTS_KEPT,
     TOMBSTONES_KEPT_S,
@@ -41,6 +41,7 @@ from kaon.store.writes import (
 from kaon.types.event import Event
 from kaon.types.model import canonical_json
 from kaon.types.names import ResourceKey
+from kaon.types.resource import Unreadable
 
 CHANGES_AT_ONCE = 1000
 TRIM_EVERY = 128

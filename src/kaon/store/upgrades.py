@@ -31,9 +31,23 @@ def _plan_2(spec: JsonObject) -> JsonObject:
     return {**spec, "plan": {**plan, "routes": routes}}
 
 
+_ROLLOUT = (
+    *("observed_generation", "tried", "state", "reason", "stable", "target"),
+    *("canary", "shadow", "since", "assignments"),
+)
+
+
+def _deployment_status_2(status: JsonObject) -> JsonObject:
+    """All controllers wrote into one flat status."""
+    rollout = {name: status.pop(name) for name in _ROLLOUT if name in status}
+    scaling = {"wanted": status.pop("wanted", None), "reason": status.pop("wanted_reason", "")}
+    return {**status, "rollout": rollout, "scaling": scaling}
+
+
 UPGRADES: dict[str, tuple[Upgrade, ...]] = {
     **{f"{kind.name}.{part}": () for kind in KINDS.values() if kind.stored for part in ("spec", "status")},
     "plan.spec": (_plan_2,),
+    "deployment.status": (_deployment_status_2,),
     "traffic": (),
     "journal": (),
 }

@@ -154,6 +154,9 @@ class DeploymentSpec(Model):
         " and 600 s at most.",
     )
     paused: bool = Field(default=False, description="Hold the rollout where it is.")
+    promoted: int | None = Field(
+        default=None, ge=1, description="The revision that may take over without its canary's further steps."
+    )
     owner: str = Field(default="", description="The key that deployed it; the platform says so.")
     owner_uid: str = Field(
         default="", description="Its uid. The services call others by what this key may do; '': of an older Kaon."
@@ -241,7 +244,7 @@ class CanaryStatus(Model):
     old: CanaryArm = CanaryArm()
     gates: tuple[CanaryGate, ...] = ()
     reason: str = Field(default="", description="What it waits for, with figures.")
-    promoted: bool = Field(default=False, description="Somebody said that it may take over.")
+    promoted: bool = Field(default=False, description="A user said that it may take over without further steps.")
 
 
 class Placement(Model):
@@ -252,25 +255,39 @@ class Placement(Model):
     since: float = Field(default=0, description="When it was placed there, epoch seconds.")
 
 
-class DeploymentStatus(Model):
-    """What the control plane made of a deployment."""
+class RolloutStatus(Model):
+    """How far the deployment's revisions have come."""
 
-    observed_generation: int = 0
+    observed_generation: int = Field(default=0, description="Generation of the spec that this was decided for.")
     tried: str = Field(default="", description="Hash of what of the spec decides whether the target comes up.")
     state: RolloutState = RolloutState.PENDING
     reason: str = ""
     stable: int | None = Field(default=None, description="The revision that serves.")
     target: int | None = Field(default=None, description="The revision that should.")
-    wanted: int | None = Field(default=None, description="Replicas that the scaling law wants; None: not asked yet.")
-    wanted_reason: str = ""
-    tuning: TuningStatus = TuningStatus()
     canary: CanaryStatus | None = None
     shadow: int | None = Field(default=None, description="The revision that gets copies of calls, and no others.")
     since: float = Field(default=0, description="When the rollout began or last moved on, epoch seconds.")
-    placement: Placement | None = Field(default=None, description="None: it was not decided yet.")
     assignments: tuple[Assignment, ...] = ()
-    refused: tuple[str, ...] = Field(default=(), description="Ids of requests that are refused: they crash replicas.")
-    conditions: tuple[Condition, ...] = ()
+
+
+class ScalingStatus(Model):
+    """How many replicas the scaling law wants."""
+
+    wanted: int | None = Field(default=None, description="None: not decided yet.")
+    reason: str = ""
+
+
+class DeploymentStatus(Model):
+    """The current state of a deployment. Each part is written by one controller, so that none overwrites another's."""
+
+    rollout: RolloutStatus = Field(default=RolloutStatus(), description="By the controller of deployments.")
+    placement: Placement | None = Field(default=None, description="By the same; None: not decided yet.")
+    refused: tuple[str, ...] = Field(
+        default=(), description="By the same: ids of requests that are refused, since they crash replicas."
+    )
+    conditions: tuple[Condition, ...] = Field(default=(), description="By the same.")
+    scaling: ScalingStatus = Field(default=ScalingStatus(), description="By the controller of scaling.")
+    tuning: TuningStatus = Field(default=TuningStatus(), description="By the controller of tuning.")
 
 
 def template_hash(template: Template) -> str:
@@ -278,8 +295,8 @@ def template_hash(template: Template) -> str:
     return content_hash(template)[:16]
 
 
-def in_use(status: DeploymentStatus) -> set[int]:
-    """The numbers of the revisions that run, or that will without anybody asking: by what was decided last."""
+def in_use(status: RolloutStatus) -> set[int]:
+    """Numbers of the revisions that run, or that will run without a further request, as decided last."""
     found = (status.target, status.stable, status.shadow, *(a.revision for a in status.assignments))
     return {number for number in found if number is not None}
 

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from tests.bad_manifests import spoilt
 from tests.plans import keep_plan
+from tests.statuses import status_with
 from tests.waiting import until
 
 from kaon.errors import Unavailable
 from kaon.types.deployment import (
     Assignment,
     DeploymentSpec,
-    DeploymentStatus,
     RevisionSpec,
     RolloutState,
     Template,
@@ -239,7 +239,7 @@ async def test_undo_goes_to_the_one_before_or_to_the_one_named(world: World, roo
 async def test_undo_of_a_stopped_rollout_goes_back_to_what_serves(world: World, root: Any) -> None:
     await _history(world, 3)
     deployment = await world.store.get("deployment", "default", "app")
-    status = DeploymentStatus(observed_generation=1, state=RolloutState.STOPPED, stable=1, target=3)
+    status = status_with(observed_generation=1, state=RolloutState.STOPPED, stable=1, target=3)
     await world.store.update_status(deployment, status)
     states = (await root.get("/workspaces/default/deployments/app/revisions")).json()["items"]
     assert [s["state"] for s in states] == ["serving", "past", "failed"]
@@ -250,9 +250,7 @@ async def test_undo_of_a_stopped_rollout_goes_back_to_what_serves(world: World, 
 async def test_a_view_has_what_people_ask_first_and_never_the_state_of_an_earlier_spec(world: World, root: Any) -> None:
     deployment = await world.store.get("deployment", "default", "web")
     assignments = (Assignment(revision=1, replicas=2, ready=2), Assignment(revision=2, replicas=1, ready=0))
-    status = DeploymentStatus(
-        observed_generation=1, state=RolloutState.STABLE, stable=1, target=2, assignments=assignments
-    )
+    status = status_with(observed_generation=1, state=RolloutState.STABLE, stable=1, target=2, assignments=assignments)
     await world.store.update_status(deployment, status)
     seen = (await root.get(WEB)).json()
     assert {k: seen[k] for k in ("url", "state", "ready", "replicas", "revision")} == {

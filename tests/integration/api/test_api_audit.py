@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.statuses import status_with
 
 from kaon.api.openapi import document
 from kaon.api.router import AuthorizedRoute
@@ -196,7 +197,7 @@ async def test_a_status_that_the_platform_writes_is_no_change_since_one_looked(w
     async with world.client(world.keys["root"]) as root:
         seen = (await root.get(WEB)).headers["etag"]
         web = await world.store.get("deployment", "default", "web")
-        await world.store.update_status(web, web.status.model_copy(update={"reason": "starting"}))
+        await world.store.update_status(web, status_with(web.status, reason="starting"))
         assert (await root.get(WEB)).headers["etag"] == seen
         assert (await root.post(WEB + "/pause", headers={"if-match": seen})).is_success
 
@@ -205,7 +206,7 @@ async def test_a_version_stands_for_the_status_too(world: World) -> None:
     async with world.client(world.keys["root"]) as root:
         version = (await root.get(WEB)).json()["version"]
         web = await world.store.get("deployment", "default", "web")
-        await world.store.update_status(web, web.status.model_copy(update={"reason": "starting"}))
+        await world.store.update_status(web, status_with(web.status, reason="starting"))
         assert (await root.post(WEB + "/pause", headers={"if-match": f'"{version}"'})).status_code == 409
         newer = (await root.get(WEB)).json()["version"]
         assert (await root.post(WEB + "/pause", headers={"if-match": str(newer)})).is_success

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.statuses import status_with
 
 from kaon.api.views import DeploymentView
 from kaon.cli import rollouts
@@ -15,7 +16,6 @@ from kaon.types.deployment import (
     CanaryGate,
     CanaryStatus,
     DeploymentSpec,
-    DeploymentStatus,
     Rollout,
     RolloutState,
     Template,
@@ -39,7 +39,7 @@ def view(step: int = 0, *, hold: bool = False, reason: str = "61 of 100 calls an
             CanaryGate(name="slowness", verdict="fine", leans="fine", odds=1e9, needed=120, reason="0 of 50"),
         ),
     )
-    status = DeploymentStatus(
+    status = status_with(
         stable=1,
         target=2,
         canary=canary,
@@ -101,9 +101,9 @@ def test_a_canary_that_is_held_after_its_last_step_waits_for_a_yes() -> None:
 def called(calls: int, *, in_force: bool = True) -> DeploymentView:
     """The trial after so many calls."""
     made = view()
-    assert made.status.canary is not None
-    canary = made.status.canary.model_copy(update={"in_force": in_force, "new": CanaryArm(calls=calls)})
-    return made.model_copy(update={"status": made.status.model_copy(update={"canary": canary})})
+    assert made.status.rollout.canary is not None
+    canary = made.status.rollout.canary.model_copy(update={"in_force": in_force, "new": CanaryArm(calls=calls)})
+    return made.model_copy(update={"status": status_with(made.status, canary=canary)})
 
 
 def test_who_waits_for_a_canary_that_nobody_calls_is_told_once_how_to_go_on() -> None:

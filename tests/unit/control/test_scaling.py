@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import pytest
+from tests.statuses import status_with
 
 from kaon.clock import FakeClock
 from kaon.control.deployments import DeploymentController
@@ -106,12 +107,12 @@ class World:
             if second % TICK_S == 1:
                 await self.scaling.tick()
                 await self.settle()
-            status = (await self.shop()).status
+            status = (await self.shop()).status.rollout
             self.wanted.append(sum(a.replicas for a in status.assignments))
             self.readies.append(self.ready())
 
     async def obey(self) -> None:
-        status = (await self.shop()).status
+        status = (await self.shop()).status.rollout
         assigned = {(a.revision, o) for a in status.assignments for o in a.ordinals}
         self.begun = {r: self.begun.get(r, self.clock.now()) for r in assigned}
 
@@ -208,7 +209,7 @@ async def test_each_number_is_in_the_journal_with_its_figures(world: World) -> N
     assert all(after == before for (_, after), (before, _) in pairwise(changes))
     shop = await world.shop()
     last = [e for e in entries if e.before != e.after][-1]
-    assert (last.after, last.reason) == (str(shop.status.wanted), shop.status.wanted_reason)
+    assert (last.after, last.reason) == (str(shop.status.scaling.wanted), shop.status.scaling.reason)
     assert "calls/s at" in entries[-1].reason
     assert entries[-1].figures["rps"] == pytest.approx(40, abs=2)
     assert entries[-1].figures["call_s"] > 0
@@ -287,7 +288,7 @@ async def test_a_failed_new_version_leaves_the_healthy_one_and_its_scaling_alone
     await world.live(30, 25)
     assert min(world.readies[-30:]) >= before
     shop = await world.shop()
-    assert (shop.status.state, shop.status.stable) == (RolloutState.STOPPED, 1)
+    assert (shop.status.rollout.state, shop.status.rollout.stable) == (RolloutState.STOPPED, 1)
     await world.live(60, 50)
     assert world.ready() > before
     await world.live(900, 2)
@@ -300,11 +301,11 @@ async def test_a_rollout_waits_for_no_load_and_a_scale_down_waits_for_the_rollou
     up = world.ready()
     await world.deploy(1, 10, number=1)
     await world.live(10, 50)
-    status = (await world.shop()).status
+    status = (await world.shop()).status.rollout
     assert len(status.assignments) == 2, "the rollout is over too soon for this test"
     await world.live(200, 80)
     assert world.ready() > up
-    status = (await world.shop()).status
+    status = (await world.shop()).status.rollout
     assert (status.state, status.stable) == (RolloutState.STABLE, 2)
     assert min(world.readies[-210:]) >= up
 
@@ -337,7 +338,7 @@ async def test_a_deployment_that_was_woken_is_not_sent_back_by_figures_from_befo
     world.silent = True  # the agent told who waits, and its figures come later
     await world.live(1, 1)
     await world.scaling.tick()
-    assert (await world.shop()).status.wanted == 1
+    assert (await world.shop()).status.scaling.wanted == 1
     world.silent = False
     await world.live(20, 1)
     assert world.ready() >= 1
@@ -377,12 +378,12 @@ async def test_a_write_that_meets_anothers_is_made_at_the_next_tick(world: World
     await world.live(61, 30)
     up = world.wanted[-1]
     shop = await world.shop()
-    await world.store.update_status(shop, shop.status.model_copy(update={"wanted": 1}))  # unseen by the controller
+    await world.store.update_status(shop, status_with(shop.status, wanted=1))  # unseen by the controller
     await world.scaling.tick()
-    assert (await world.shop()).status.wanted == 1
+    assert (await world.shop()).status.scaling.wanted == 1
     await world.settle()
     await world.live(5, 30)
-    assert (await world.shop()).status.wanted > up / 2
+    assert (await world.shop()).status.scaling.wanted > up / 2
 
 
 async def test_fixed_and_switched_off_deployments_are_judged_by_nobody(world: World) -> None:

@@ -17,7 +17,7 @@ AMBIGUOUS = {
     "Revision {revision} gets copies of {percent} % of the calls of {name}{ago}.",
     "See why: kaon describe {key}{apart}; kaon logs {key}{apart}",
     "The service ends at its start{code}{times}.",
-    "installing {last}{more} ({done} of {begun} downloads done, {packages})",
+    "installing {last}{more} ({done} of {started} downloads done, {packages})",
     "last lines of {name}{code}",
     "revision {revision}{shadow}",
     "{kind} '{name}' {what}{by} since you looked.",
