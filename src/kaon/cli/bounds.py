@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from kaon.cli.text import plain, seconds
 from kaon.errors import InvalidInput
-from kaon.types.deployment import Floor, Scaling, ScalingLawName
+from kaon.types.deployment import Floor, Scaling
 from kaon.types.model import from_request
 
 _FLOOR = re.compile(r"(\d{1,4})@(\d\d:\d\d)-(\d\d:\d\d)")
@@ -26,7 +26,6 @@ class ReplicaBounds:
     replicas: int | None = None
     low: int | None = None
     high: int | None = None
-    law: ScalingLawName | None = None
     keep_alive: str | None = None
     floors: Sequence[str] | None = None
 
@@ -40,8 +39,6 @@ def wished(current: Scaling, wishes: ReplicaBounds) -> Scaling:
     """`current` with what is named in its place. Raises `InvalidInput`."""
     low, high = _range(current, wishes)
     changes: dict[str, Any] = {"min": low, "max": high}
-    if wishes.law is not None:
-        changes["law"] = wishes.law
     if wishes.keep_alive is not None:
         changes["keep_alive_s"] = None if wishes.keep_alive == LEARNT else seconds(wishes.keep_alive)
     if wishes.floors is not None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from kaon.api.views import DeploymentView, RevisionState
 from kaon.cli.output import Format, TableShape, document
 from kaon.cli.text import folded, plain, since, size, stamp, table
-from kaon.types.deployment import Scaling, ScalingLawName
+from kaon.types.deployment import Scaling
 from kaon.types.event import Event
 from kaon.types.kind import Column, Form, Kind
 from kaon.types.kinds import KINDS
@@ -143,7 +143,6 @@ def bounded(scaling: Scaling) -> str:
     if scaling.min == scaling.max:
         return f"{scaling.max} replica{'s' if scaling.max > 1 else ''}"
     parts = [f"{scaling.min} to {scaling.max} replicas"]
-    parts += [f"by the law of {scaling.law}"] if scaling.law is not ScalingLawName.KAON else []
     parts += [f"at least {f.replicas} from {f.start} to {f.end} UTC" for f in scaling.floors]
     if scaling.min == 0:
         kept = "as long as it was learnt" if scaling.keep_alive_s is None else f"{scaling.keep_alive_s:g} s"

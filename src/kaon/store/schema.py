@@ -22,7 +22,7 @@ from sqlalchemy import (
     insert,
 )
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest migration's name. A database that says so, and one that is empty, needs no Alembic."""
 
 metadata = MetaData()

@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field, model_validator
 
 from kaon.types.condition import Condition
-from kaon.types.model import Digest, EnvName, Model, Name, OpenEnum, content_hash
+from kaon.types.model import Digest, EnvName, Model, Name, OpenEnum, content_hash, reads_request
 from kaon.types.objective import Objective
 from kaon.types.route import Hostname, Origin
 from kaon.types.service import Resources
 from kaon.types.tuning import TuningSpec, TuningStatus
-
-
-class ScalingLawName(OpenEnum):
-    """What decides how many replicas there are; all but the first are the laws of others, to compare with."""
-
-    KAON = "kaon"
-    KNATIVE = "knative"
-    RAY_SERVE = "ray-serve"
-    HPA = "hpa"
-    SKY_SERVE = "sky-serve"
-    PREDICTIVE = "predictive"
-
-    @classmethod
-    def unknown(cls) -> ScalingLawName:
-        """The usual one."""
-        return cls.KAON
 
 
 class Floor(Model):
@@ -43,11 +29,10 @@ class Floor(Model):
 
 
 class Scaling(Model):
-    """How many replicas there may be, and what decides it."""
+    """How many replicas there may be, for how long the last one stays, and how long callers are held."""
 
     min: int = Field(default=1, ge=0, le=1000, description="0: none when nobody calls; the first caller is held.")
     max: int = Field(default=1, ge=0, le=1000, description="0: switched off, callers are refused.")
-    law: ScalingLawName = ScalingLawName.KAON
     floors: tuple[Floor, ...] = Field(default=(), max_length=16)
     keep_alive_s: float | None = Field(
         default=None, ge=1, le=86_400, description="How long the last replica stays without a call; None: learnt."
@@ -55,6 +40,16 @@ class Scaling(Model):
     hold_s: float = Field(
         default=60.0, gt=0, le=600, description="How long a caller may be held while no replica is ready."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_law(cls, value: Any) -> Any:
+        """Until 0.1 a scaling law could be named; `kaon` is the only one left, and is no longer named."""
+        if not isinstance(value, dict) or "law" not in value:
+            return value
+        if reads_request() and value["law"] != "kaon":
+            raise ValueError(f"scaling.law {value['law']!r} is not available any more; remove it")
+        return {name: part for name, part in value.items() if name != "law"}
 
     @model_validator(mode="after")
     def _ordered(self) -> Scaling:

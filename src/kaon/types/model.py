@@ -56,6 +56,11 @@ class OpenEnum(StrEnum):
         return None if _reads_request.get() or not isinstance(value, str) else cls.unknown()
 
 
+def reads_request() -> bool:
+    """Whether the value that is validated now comes from a request or a person's file, not from the store."""
+    return _reads_request.get()
+
+
 def from_request(kind: type[M] | TypeAdapter[M], value: Any, *, is_json: bool = False) -> M:
     """`value` as `kind`, of what somebody sent or wrote; `is_json`: it is the text of it.
 

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from kaon.cli.options import CHANGE, SHARE, DryRun, NoWait, Timeout, WorkspaceOption, Yes, told
-from kaon.types.deployment import ScalingLawName
 
 _SCALE = told(
     "Say how many replicas there may be.",
@@ -56,9 +55,6 @@ def scale(
     replicas: Annotated[int | None, typer.Argument(min=0, max=1000, help="How many.", show_default=False)] = None,
     low: Annotated[int | None, typer.Option("--min", min=0, help="Replicas at least.")] = None,
     high: Annotated[int | None, typer.Option("--max", min=0, help="Replicas at most.")] = None,
-    law: Annotated[
-        ScalingLawName | None, typer.Option(help="What chooses; all but kaon are the laws of others.")
-    ] = None,
     keep_alive: Annotated[
         str | None, typer.Option(metavar="TIME", help="How long the last replica stays without a call; or: learnt.")
     ] = None,
@@ -77,7 +73,7 @@ def scale(
     from kaon.cli.bounds import ReplicaBounds
     from kaon.cli.text import seconds
 
-    wanted = ReplicaBounds(replicas, low, high, law, keep_alive, floor)
+    wanted = ReplicaBounds(replicas, low, high, keep_alive, floor)
     wait_s = None if no_wait else seconds(timeout)
     changing.scale(name, wanted, workspace, yes=yes, dry_run=dry_run, wait_s=wait_s)
 

@@ -15,7 +15,7 @@ _SIMULATE = told(
     "kaon simulate greeter --set scaling.max=5",
     "kaon simulate greeter --trace day.csv",
     "kaon simulate greeter --trace day.csv --set scaling.max=5 --svg day.svg",
-    "kaon simulate greeter --trace day.csv --set scaling.law=knative",
+    "kaon simulate greeter --trace day.csv --set scaling.max=4",
     "kaon simulate greeter --trace day.csv --set service.call_s=0.08 -o json",
     more="It runs here and changes nothing. Without --trace it replays the last 6 h of its own traffic. FILE is CSV "
     "that begins with 'second,count', 't_s,rate_rps' or 'timestamp,value'. What is set is shown beside what would "
