@@ -154,7 +154,9 @@ class ScalingController:
             await self._write_fixed(deployment)
             return None
         terms = self.terms(deployment)
-        if known is None or not known.mind.adapt(terms):
+        if known is not None:
+            known.mind.adapt(terms)
+        else:
             self._judged[key] = known = _Judged(deployment, _situation(deployment), await self._mind(deployment, terms))
             self._opinions.keep(*key, partial(self._entry, known), deployment.uid)
         if deployment.version > known.deployment.version:

@@ -177,7 +177,7 @@ async def test_edits_change_what_they_say_and_nothing_else(root: Any) -> None:
 
 async def test_scaling_changes_what_is_named_and_keeps_the_rest(root: Any) -> None:
     floor = {"replicas": 3, "start": "09:00", "end": "18:00"}
-    first = {"min": 2, "max": 8, "law": "knative", "floors": [floor], "keep_alive_s": 60}
+    first = {"min": 2, "max": 8, "floors": [floor], "keep_alive_s": 60}
     assert (await root.post(WEB + "/scale", json=first)).status_code == 200
     scaled = (await root.post(WEB + "/scale", json={"max": 9})).json()["spec"]["scaling"]
     assert scaled == first | {"max": 9, "hold_s": 60}

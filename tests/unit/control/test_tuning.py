@@ -18,7 +18,7 @@ from kaon.control.tune.controller import PATIENCE_S, SHARE, TuningController
 from kaon.control.tune.inputs import TunerInputs
 from kaon.control.tune.twin_port import TwinPort
 from kaon.errors import Unavailable
-from kaon.laws.tune import guard, record, scaling, values_in_force
+from kaon.laws.tune import guard, record, values_in_force
 from kaon.laws.tune.ask import TwinQuery, TwinResult
 from kaon.laws.tune.epoch import Proposal
 from kaon.laws.tune.gate import GateVerdict
@@ -705,13 +705,6 @@ async def test_what_is_too_far_for_one_move_is_not_tried_and_the_journal_says_so
     await world.live(LEARNT + 60)
     assert (await world.tuned()).trial is None
     assert "too far for one move" in (await world.journal())[0].reason
-
-
-@pytest.mark.parametrize(
-    ("bounds", "why"), [({"min": 2, "max": 2}, "no choice"), ({"min": 1, "max": 4, "law": "hpa"}, "the law 'hpa'")]
-)
-def test_why_there_is_nothing_to_tune(bounds: dict[str, Any], why: str) -> None:
-    assert f"no batches, and {why}" in scaling.nothing(Bounds.model_validate(bounds))
 
 
 async def test_too_few_calls_are_recommended_on_only() -> None:

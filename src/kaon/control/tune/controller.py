@@ -30,7 +30,6 @@ from kaon.control.tune.queries import URGENT, TwinQueryKind
 from kaon.control.tune.session import News, Tuner, TunerContext
 from kaon.control.tune.twin_port import TwinPort
 from kaon.errors import Conflict, KaonError, NotFound
-from kaon.laws.scale import ScaleState
 from kaon.laws.tune import board
 from kaon.laws.tune import scaling as knobs
 from kaon.laws.tune.ask import TwinQuery
@@ -132,7 +131,7 @@ class TuningController:
             self._forget(key)
             self._known.add(key)
             told = board.knobs(terms.service, terms.scaling, terms.objective, deployment.status.tuning)
-            why = knobs.nothing(terms.scaling)
+            why = knobs.NOTHING
             self._opinions.keep_tuning(*key, partial(state.idle, deployment, told, why), deployment.uid)
             await self._clear(deployment)
             return None
@@ -198,7 +197,7 @@ class TuningController:
             ready=ready,
             starting=sum(a.replicas for a in serving) - ready,
             deploying=rolling(status) or status.stable is None or bool(coming),
-            panicking=mind is not None and isinstance(mind.state, ScaleState) and mind.state.panic_until_s > now,
+            panicking=mind is not None and mind.state.panic_until_s > now,
             stood=None if mind is None else tuple(mind.stood),
         )
 
@@ -262,7 +261,7 @@ class TuningController:
             cleared = tuning.model_copy(update={"trial": None, "asked": None, "asked_by": ""})
             status = deployment.status.model_copy(update={"tuning": cleared})
             what = tuning.asked or (tuning.trial.after if tuning.trial else {})
-            reason = knobs.nothing(deployment.spec.scaling)
+            reason = knobs.NOTHING
             news = News(self._clock.now(), "refused", reason, {}, what)
             event = messages.event(deployment.workspace, deployment.name, news, deployment.uid)
             await self._store.write([UpdateStatus(deployment, status), RecordEvents([event] if event else [])])
