@@ -40,7 +40,6 @@ FILES = (
     "runtime/**/*.py",
     "sdk/**/*.py",
     "sdk/docs/page.*",
-    "settings.py",
     "types/**/*.py",
     "version.py",
 )
@@ -49,7 +48,6 @@ REQUIRES = (
     "httptools>=0.6",
     "httpx2>=2.0",
     "prometheus-client>=0.16",
-    "pydantic-settings>=2.1",
     "pydantic>=2.5",
     "python-multipart>=0.0.9",
     "starlette>=0.36.3",

@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from kaon.errors import InvalidInput
-from kaon.settings import Settings
 from kaon.types.hosts import LOOPBACK, split_url
 
 
@@ -27,11 +27,10 @@ class Destination:
 def find(target: str, key: str | None = None, environ: Mapping[str, str] = os.environ) -> Destination:
     """The address that `target`, a URL or a name, stands for. Raises InvalidInput when it is neither."""
     edge = environ.get("KAON_EDGE_URL", "").rstrip("/")
-    settings = Settings()
     if "://" not in target:
         if not target.strip("/") or any(c in target for c in " ?#:\\"):
             raise InvalidInput(f"{target!r} is neither a URL nor a name.", hint="Try 'http://127.0.0.1:8080/name'.")
-        url = f"{edge or settings.url}/{target.strip('/')}"
+        url = f"{edge or local_url()}/{target.strip('/')}"
     else:
         url = target.rstrip("/")
     try:
@@ -41,11 +40,22 @@ def find(target: str, key: str | None = None, environ: Mapping[str, str] = os.en
     if parts is None or parts.query or parts.fragment:
         raise InvalidInput(f"{target!r} is not the URL of a deployment.", hint="Try 'http://127.0.0.1:8080/name'.")
     if key is None:
-        key = _own_key(url, host, edge, environ, settings)
+        key = _own_key(url, host, edge, environ)
     return Destination(url, key)
 
 
-def _own_key(url: str, host: str, edge: str, environ: Mapping[str, str], settings: Settings) -> str:
+def local_url() -> str:
+    """`Settings.url`, read without pydantic-settings, which kaon-runtime does not require."""
+    host = os.environ.get("KAON_HOST", "127.0.0.1")
+    return f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{os.environ.get('KAON_PORT', '8080')}"  # noqa: S104
+
+
+def local_admin_key_file() -> Path:
+    """`Settings.admin_key_file`, read likewise."""
+    return Path(os.environ.get("KAON_HOME") or Path.home() / ".kaon") / "admin.key"
+
+
+def _own_key(url: str, host: str, edge: str, environ: Mapping[str, str]) -> str:
     if edge:  # in a replica: the key is the service's own, for its own platform only
         return environ.get("KAON_KEY", "") if f"{url}/".startswith(f"{edge}/") else ""
     if given := environ.get("KAON_KEY", ""):
@@ -53,6 +63,6 @@ def _own_key(url: str, host: str, edge: str, environ: Mapping[str, str], setting
     if host not in LOOPBACK:
         return ""
     try:
-        return settings.admin_key_file.read_text().strip()
+        return local_admin_key_file().read_text().strip()
     except OSError:
         return ""

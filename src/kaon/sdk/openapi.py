@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic_core import from_json
-
 from kaon.errors import (
     PROBLEM_JSON,
     Conflict,
@@ -28,6 +26,7 @@ from kaon.errors import (
 from kaon.sdk import codec, hints, samples
 from kaon.sdk.endpoint import Endpoint
 from kaon.sdk.parameter import Parameter
+from kaon.sdk.pydantic_versions import read_json, write_json
 from kaon.sdk.signature import JSON
 from kaon.types.media import OCTET_STREAM, Audio, Image
 from kaon.types.service import EndpointKind
@@ -191,9 +190,7 @@ def _with_default(schema: dict[str, Any], parameter: Parameter) -> dict[str, Any
     if parameter.required or parameter.default is None:
         return dict(schema)
     try:
-        default = from_json(
-            parameter.codec.serializer.to_json(parameter.default, warnings="error"), allow_inf_nan=False
-        )
+        default = read_json(write_json(parameter.codec.serializer, parameter.default))
     except ValueError:
         return dict(schema)
     return {**schema, "default": default}

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any, NotRequired, Required
 
 from pydantic import ConfigDict, ValidationError
-from pydantic_core import PydanticSerializationError, SchemaSerializer, from_json
+from pydantic_core import PydanticSerializationError, SchemaSerializer
 from typing_extensions import TypedDict
 
 from kaon.errors import BadAnswer, ConfigError, InvalidInput, UnsupportedMediaType
@@ -25,6 +25,7 @@ from kaon.sdk.exact import Exact, exact_check
 from kaon.sdk.method import Method
 from kaon.sdk.parameter import Parameter, ParameterPlace, compile_codec, compile_parameter
 from kaon.sdk.problems import MOST, invalid, invalid_input, problem, summary, unknown_parameters, unreadable
+from kaon.sdk.pydantic_versions import read_json, write_json
 from kaon.sdk.request import Request
 from kaon.sdk.response import Response
 from kaon.types.headers import is_media_type
@@ -177,7 +178,7 @@ class Signature:
                 text = self.serializer.to_json(result)
             else:
                 value = self.answer.validate_python(result) if self.limited else result
-                text = self.serializer.to_json(value, warnings="error")
+                text = write_json(self.serializer, value)
         except (PydanticSerializationError, ValueError, TypeError, RecursionError):
             text = self._to_json_with_care(result)
         if self.may_be_nan and (_N in text or _I in text):
@@ -265,7 +266,7 @@ class Signature:
         """For answers of equivalent types: arrays for lists, dicts for models."""
         try:
             value = self.answer.validate_python(plain(result))
-            return self.serializer.to_json(value, warnings="error")
+            return write_json(self.serializer, value)
         except ValidationError as error:
             why = summary(error)
         except (PydanticSerializationError, ValueError, TypeError, RecursionError):
@@ -281,7 +282,7 @@ class Signature:
             return text
         try:
             value = self.answer.validate_python(plain(result)) if self.limited else plain(result)
-            text = self.answer.nullable_serializer.to_json(value, warnings="error")
+            text = write_json(self.answer.nullable_serializer, value)
         except (PydanticSerializationError, ValueError, TypeError, RecursionError):
             text = b"NaN"
         if _is_json(text):
@@ -362,7 +363,7 @@ def _body_codec(owner: str, parameters: list[Parameter]) -> Codec:
 
 def _is_json(text: bytes) -> bool:
     try:
-        from_json(text, allow_inf_nan=False, cache_strings=False)
+        read_json(text)
     except ValueError:
         return False
     return True
