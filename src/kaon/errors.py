@@ -39,6 +39,14 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 PROBLEM_JSON = "application/problem+json"
+_OPENAI_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    409: "conflict_error",
+    429: "rate_limit_error",
+}
+"""`type` of an error of the OpenAI API by its status; others are invalid_request_error and server_error."""
 
 
 class KaonError(Exception):
@@ -84,6 +92,18 @@ class KaonError(Exception):
         if request_id:
             members["request_id"] = request_id
         return members
+
+    def openai_json(self) -> bytes:
+        """The error as the OpenAI API writes it, as UTF-8 JSON; `param` is the first wrong field of the body."""
+        where = str(self.errors[0].get("where", "")) if self.errors else ""
+        error = {
+            "message": f"{self.cause} {self.hint}".strip(),
+            "type": _OPENAI_TYPES.get(self.status)
+            or ("server_error" if self.status >= 500 else "invalid_request_error"),
+            "code": self.code,
+            "param": where.removeprefix("body.") or None,
+        }
+        return json.dumps({"error": error}, ensure_ascii=False).encode()
 
     def problem_json(self, request_id: str = "") -> bytes:
         """`problem` as UTF-8 JSON."""
@@ -293,7 +313,12 @@ def of_status(status: int, cause: str) -> KaonError:
 
 
 def from_problem(status: int, members: Mapping[str, Any]) -> KaonError:
-    """The exception of a problem document, by its `code`, else by `status`, else `KaonError`."""
+    """The exception of a problem document, by its `code`, else by `status`, else `KaonError`.
+
+    `members` may be an error of the OpenAI API too.
+    """
+    if isinstance(error := members.get("error"), Mapping):
+        members = {"detail": error.get("message"), "code": error.get("code")}
     code = str(members.get("code", ""))
     kinds = _tree(KaonError)
     match = next((c for c in kinds if c.code == code), None)

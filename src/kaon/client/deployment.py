@@ -104,7 +104,7 @@ class RemoteDeployment:
     def item(self, event: ServerEvent, read: Read) -> Any:
         """The item that an event of a stream is. Raises the KaonError that it tells of."""
         if event.name != "error":
-            return read(_JSON, event.data)
+            return read(SSE, event.data)
         try:
             members = json.loads(event.data)
             raise from_problem(int(members.get("status", 500)), members)
@@ -131,7 +131,7 @@ class RemoteDeployment:
 
 def value_of(media_type: str, content: bytes) -> Any:
     """Python values from JSON, a `File` from anything else. Raises BadAnswer."""
-    if media_type != _JSON:
+    if media_type not in (_JSON, SSE):
         return _file(media_type, content) if content or media_type else None
     try:
         return json.loads(content)

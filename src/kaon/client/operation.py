@@ -42,6 +42,8 @@ class Operation:
     """Of a stream of bytes; empty: its items are events."""
     schemas: Mapping[str, Any] = field(default_factory=dict)
     """JSON schemas of its parameters, and of the fields of its body, by name."""
+    answers_once: bool = False
+    """Of a stream: a call may be answered with one document instead."""
     definitions: Mapping[str, Any] = field(default_factory=dict)
     """What the schemas refer to, by name."""
 
@@ -122,6 +124,7 @@ def _operation(path: str, verb: str, told: Any, definitions: Mapping[str, Any]) 
         retry=more.get("retry") is True,
         timeout_s=more.get("timeout_s", 60.0),
         media_type=more.get("media_type", ""),
+        answers_once=more.get("answers_once") is True,
         schemas={p["name"]: p.get("schema", {}) for p in told.get("parameters", ())}
         | _fields(body or {}, more.get("body"), definitions),
         definitions=definitions,

@@ -12,7 +12,7 @@ from typing import Any
 
 from kaon.errors import BadAnswer, KaonError, MethodNotAllowed
 from kaon.runtime import cors, streaming
-from kaon.runtime.answers import BODILESS, Answer, allowed, interrupted, problem_answer, public_error
+from kaon.runtime.answers import Answer, allowed, answer_to, interrupted, problem_answer, public_error
 from kaon.runtime.asgi import AsgiScope, Message, Receive, Send, run_app
 from kaon.runtime.bodies import pause_limited
 from kaon.runtime.call import Call
@@ -82,7 +82,8 @@ class App:
         except BaseException as error:
             if interrupted(error):
                 raise
-            document = problem_answer(public_error(error, name, request_id), request_id, fields)
+            protocol = self._serving.protocol_of(path_of(scope))
+            document = problem_answer(public_error(error, name, request_id), request_id, fields, protocol)
         if self._serving.sampler is not None and name:
             self._serving.keep(request_id, name, document.status, document.media_type.decode(), document.body)
         await self._answer(document, request_id, figures, began_at, send)
@@ -125,13 +126,8 @@ class App:
                 watch.cancel()
                 call.cancel()  # in case this task was cancelled
         if call.error is not None:
-            return problem_answer(public_error(call.error, lane.name, call.request_id), call.request_id, fields)
-        media_type, body = lane.signature.to_body(call.value)
-        head = call.arguments.get(lane.signature.response or "")
-        if head is None:
-            return Answer(200, media_type.encode(), body)
-        is_bare = head.status_code in BODILESS
-        return Answer(head.status_code, media_type.encode(), b"" if is_bare else body, head.fields())
+            raise call.error
+        return answer_to(lane.signature, call.arguments, call.value)
 
     def _openapi(self, scope: AsgiScope) -> Answer | None:
         """The deployment's description, for admitted callers."""

@@ -208,7 +208,10 @@ class ReplicaProtocol(HttpToolsProtocol):
             return self.transport.abort()
         try:
             answer = problem_answer(
-                public_error(error, cycle.lane.name, cycle.request_id), cycle.request_id, cycle.fields
+                public_error(error, cycle.lane.name, cycle.request_id),
+                cycle.request_id,
+                cycle.fields,
+                cycle.lane.spec.protocol,
             )
             self._write(cycle, answer.status, answer.media_type.decode(), answer.body, answer.headers)
         except BaseException:

@@ -25,7 +25,7 @@ from kaon.runtime.threads import Worker
 from kaon.sdk.endpoint import Endpoint
 from kaon.sdk.service import Service
 from kaon.types.knobs import AS_THE_CLASS_SAYS, Knobs
-from kaon.types.service import MAX_MESSAGE_BYTES, EndpointKind
+from kaon.types.service import MAX_MESSAGE_BYTES, EndpointKind, WireProtocol
 from kaon.types.shadow import Sampling
 
 
@@ -112,6 +112,14 @@ class Serving:
     def answered(self) -> int:
         """Requests answered since the start."""
         return sum(sum(figures.codes.values()) for figures in self.figures)
+
+    def protocol_of(self, path: str) -> WireProtocol:
+        """The form of errors at a raw path; below `/v1` OpenAI's, if an endpoint has it."""
+        protocols: set[WireProtocol] = set()
+        with contextlib.suppress(KaonError):  # the path is not UTF-8
+            protocols = {lane.spec.protocol for lane in self.routes.at(path)}
+        is_near = path.startswith("/v1/") and any(lane.spec.protocol == "openai" for lane in self.lanes)
+        return "openai" if "openai" in protocols or (is_near and not protocols) else "kaon"
 
     def max_message_bytes(self, path: str) -> int:
         """The limit on messages of a websocket at `path`, a raw path."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping
 from contextlib import nullcontext
 from contextvars import Context, copy_context
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from kaon.sdk.link import Read
 from kaon.sdk.request import Request
 from kaon.sdk.response import Response
 from kaon.sdk.service import Service
-from kaon.sdk.signature import JSON
+from kaon.sdk.signature import JSON, SSE
 from kaon.types.media import File
 from kaon.types.service import EndpointKind
 from kaon.types.wire import json_of, pairs_of, text_of
@@ -62,11 +62,13 @@ class InProcess:
         """The answer, or an iterator of a stream's items."""
         found = self._find(endpoint)
         given = _arguments(found, arguments, body)
-        if found.is_generator:
-            return self._items(found, given, read or plain_value)
         own = self._context()
+        if found.is_generator:
+            return self._items(found, own, found.function(self._instance, **given), read or plain_value)
         with self._one_at_a_time if found.spec.concurrency == 1 and not found.is_async else nullcontext():
             result = own.run(lambda: self._finish(found.function(self._instance, **given)))
+        if found.signature.returns_stream and isinstance(result, AsyncIterator | Iterator):
+            return self._items(found, own, result, read or plain_value)
         return _answer(found, given, result, read or plain_value)
 
     def acall(self, endpoint: str, arguments: Mapping[str, Any], body: Any, read: Read | None) -> LocalReply:
@@ -90,14 +92,12 @@ class InProcess:
         own.run(context.enter, context.request_id.get(), context.deadline.get())
         return own
 
-    def _items(self, endpoint: Endpoint, given: dict[str, Any], read: Read) -> Iterator[Any]:
-        own = self._context()
-        source = endpoint.function(self._instance, **given)
-        signature, raw = endpoint.signature, bool(endpoint.spec.media_type)
-        items = iter(self._each(source) if endpoint.is_async else source)
+    def _items(self, endpoint: Endpoint, own: Context, source: Any, read: Read) -> Iterator[Any]:
+        signature, raw = endpoint.signature.items or endpoint.signature, bool(endpoint.spec.media_type)
+        items = iter(self._each(source) if isinstance(source, AsyncIterator) else source)
         try:
             while (item := own.run(next, items, _END)) is not _END:
-                yield signature.to_bytes(item) if raw else read(JSON, signature.to_json(item))
+                yield signature.to_bytes(item) if raw else read(SSE, signature.to_json(item))
         finally:
             if isinstance(items, Generator):
                 own.run(items.close)
@@ -110,7 +110,8 @@ class InProcess:
             while (item := self._run(following())) is not _END:
                 yield item
         finally:
-            self._run(source.aclose())
+            if isinstance(source, AsyncGenerator):
+                self._run(source.aclose())
 
     def _finish(self, result: Any) -> Any:
         return self._run(result) if asyncio.iscoroutine(result) else result
@@ -154,7 +155,7 @@ class LocalReply:
 
 def plain_value(media_type: str, content: bytes) -> Any:
     """Plain Python values from JSON, a `File` from anything else."""
-    return json.loads(content) if media_type == JSON else File(content, media_type=media_type)
+    return json.loads(content) if media_type in (JSON, SSE) else File(content, media_type=media_type)
 
 
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, NotRequired, Required
 
@@ -32,6 +32,8 @@ from kaon.types.headers import is_media_type
 from kaon.types.media import OCTET_STREAM, File
 
 JSON = "application/json"
+SSE = "text/event-stream"
+"""Also the media type under which one item of a stream is read."""
 _N, _I = b"N"[0], b"I"[0]
 """The first bytes of NaN and Infinity; searching one byte is ten times as fast as searching a word."""
 LARGE = 100_000
@@ -75,6 +77,10 @@ class Signature:
     """The parameter that is the request's head, a `Request`."""
     response: str | None = None
     """The parameter that is the answer's head, a `Response`."""
+    items: Signature | None = None
+    """Writes the items of a stream, where a call may also be answered once."""
+    returns_stream: bool = False
+    """Whether the handler returns an iterator, always or for some calls."""
 
     @property
     def heads(self) -> tuple[str, ...]:
@@ -217,6 +223,8 @@ class Signature:
     def from_answer(self, media_type: str, content: bytes) -> Any:
         """Reads what `to_body` wrote, as the hint's type; for callers that have the class. Raises BadAnswer."""
         try:
+            if media_type == SSE:
+                return (self.items or self).answer.validate_json(content)
             if media_type.partition(";")[0].strip() == JSON:
                 return self.answer.validate_json(content)
             if self.answer_hint is bytes:
@@ -323,25 +331,20 @@ def compile_signature(
         raise ConfigError(
             f"The path of `{owner}` has {', '.join(sorted(missing))}, which is not one of its parameters."
         )
-    answer_hint = resolved.get("return", Any)
-    if method.is_generator:
-        answer_hint = hints.yielded(answer_hint)
+    returned = resolved.get("return", Any)
+    once, item = (hints.yielded(returned), None) if method.is_generator else hints.split_stream(returned)
+    answer_hint, item_hint = (item, None) if once is None and item is not None else (once, item)
     body = [p for p in parameters if p.where == "body"]
     whole_body = body[0].name if len(body) == 1 and hints.is_record(body[0].hint) else None
     raw = len(body) == 1 and (hints.bare(body[0].hint) is bytes or hints.is_file(body[0].hint))
-    answer = compile_codec(owner, "return", answer_hint)
     body_codec = body[0].codec if whole_body else _body_codec(owner, body)
-    return Signature(
+    signature = Signature(
         owner=owner,
         parameters=tuple(parameters),
-        answer=answer,
-        answer_hint=answer_hint,
-        exact=None if answer.is_limited else exact_check(answer.schema),
+        **_writer(owner, answer_hint),
         body=body_codec,
         reader=body_codec.reader,
-        serializer=answer.serializer,
-        limited=answer.is_limited,
-        may_be_nan=answer.has_numbers,
+        returns_stream=item is not None,
         strict=strict,
         whole_body=whole_body,
         fields=body_codec.fields if whole_body else frozenset(),
@@ -351,6 +354,20 @@ def compile_signature(
         request=request,
         response=response,
     )
+    return signature if item_hint is None else replace(signature, items=replace(signature, **_writer(owner, item_hint)))
+
+
+def _writer(owner: str, hint: Any) -> dict[str, Any]:
+    """The fields of a signature that write values of a hint."""
+    codec = compile_codec(owner, "return", hint)
+    return {
+        "answer": codec,
+        "answer_hint": hint,
+        "exact": None if codec.is_limited else exact_check(codec.schema),
+        "serializer": codec.serializer,
+        "limited": codec.is_limited,
+        "may_be_nan": codec.has_numbers,
+    }
 
 
 def _body_codec(owner: str, parameters: list[Parameter]) -> Codec:

@@ -87,6 +87,10 @@ class EndpointKind(StrEnum):
     WEBSOCKET = "websocket"
 
 
+WireProtocol = Literal["kaon", "openai"]
+"""The form of errors and of streams: Kaon's own, or that of the OpenAI API."""
+
+
 class EndpointSpec(Model):
     """One method of a service, as its callers see it."""
 
@@ -119,6 +123,8 @@ class EndpointSpec(Model):
         max_length=255,
         description="Of a stream of bytes; empty: the endpoint is none, its items are events or lines.",
     )
+    answers_once: bool = Field(default=False, description="Of a stream: a call may answer with one document instead.")
+    protocol: WireProtocol = Field(default="kaon", description="The form of its errors and of its stream.")
     max_message_bytes: int = Field(
         default=MAX_MESSAGE_BYTES, ge=1, le=2**30, description="Of a websocket: the largest message that it takes."
     )
