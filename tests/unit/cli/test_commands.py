@@ -421,6 +421,38 @@ def test_apply_says_what_is_wrong_with_a_file(world: Any, run: Run, project: Pat
     assert not (project / "hacked").exists()
 
 
+def test_apply_checks_every_document_before_it_builds_any(world: Any, run: Run, project: Path) -> None:
+    (project / "kaon.yaml").write_text(
+        APPLIED.replace("  scaling: {min: 2, max: 2}", "  scalling: {min: 2, max: 2}")
+        + """
+---
+kind: deployment
+name: three
+source: gone.py:Greeter
+spec:
+  objective:
+    latency: 0.2
+  template:
+    env:
+      lower: x
+---
+kind: deploymnt
+name: four
+"""
+    )
+    said = run("apply", "-f", "kaon.yaml", "-y")
+    assert (said.code, "Building" in said.err) == (2, False), said.err
+    for line in (
+        "kaon.yaml:9: spec.scalling: no such field. Did you mean scaling?",
+        "kaon.yaml:23: source: There is no file",
+        "kaon.yaml:26: spec.objective.latency: no such field. Did you mean latency_s?",
+        "kaon.yaml:29: spec.template.env.lower: ",
+        "kaon.yaml:31: kind: no such kind for a file. Did you mean deployment?",
+    ):
+        assert line in said.err, said.err
+    assert run("get", "deployments", "-o", "name").out == "", "nothing was applied"
+
+
 def test_build_prints_the_path_and_repeats_itself(run: Run, project: Path) -> None:
     first = run("build", "greeter.py:Greeter")
     assert first.code == 0, first.err
