@@ -17,6 +17,7 @@ import pytest
 import yaml
 from tests.waiting import eventually
 
+from kaon.cli.shared import tables
 from kaon.cli.shared.notes import failure
 from kaon.cli.shared.remote import Remote
 from kaon.errors import InvalidInput
@@ -78,6 +79,30 @@ def test_a_rollout_that_stops_is_an_error_with_the_replicas_words(deployed: None
     assert said.code == 1
     assert "revision 1 still serves" in said.err
     assert "ConfigError: THRESHOLD is missing" in said.err
+    assert "kaon rollout undo greeter" in said.err
+    assert "kaon logs greeter --revision 2" in said.err
+
+
+def test_a_rollout_that_stops_without_a_crash_shows_the_last_warnings_of_its_revision(
+    deployed: None, world: Any, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = json.dumps({"event": "the model is slow", "level": "warning", "request_id": "r9"})
+    monkeypatch.setattr(sys.modules[type(world).__module__], "LINES", ("a print", slow))
+    monkeypatch.setattr(tables, "last_lines", lambda _: "")
+    said = run("deploy", "greeter.py:Greeter", "--env", "BROKEN=1")
+    assert (said.code, "WARNING  the model is slow  [r9]" in said.err, "a print" in said.err) == (1, True, False)
+
+
+def test_ctrl_c_in_a_wait_says_what_goes_on_and_how_to_stop_it(
+    deployed: None, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Remote, "replicas", interrupt)
+    said = run("scale", "greeter", "2")
+    assert said.code == 130
+    assert "The rollout of 'greeter' continues." in said.err
     assert "kaon rollout undo greeter" in said.err
 
 
