@@ -88,7 +88,7 @@ class Platform:
                 address=f"unix:/run/kaon/replicas/{d.name}-{o}/service.sock",
             )
             for d in self.snapshot.list("deployment")
-            for a in d.status.assignments
+            for a in d.status.rollout.assignments
             for o in a.ordinals
         )
         report = CloudReport(
@@ -153,7 +153,7 @@ async def _changes_ms(platform: Platform) -> list[float]:
 
 def _decided(deployment: AnyResource, made: AnyResource) -> bool:
     status: DeploymentStatus = deployment.status
-    return status.observed_generation == made.generation
+    return status.rollout.observed_generation == made.generation
 
 
 async def _report_each_second(platform: Platform) -> None:

@@ -12,6 +12,8 @@ import numpy as np
 from benchmarks.autoscale.loads import Load
 from benchmarks.tune.world import MANY, SERVICE, TICK_S, Life, World
 from kaon.laws import loss
+from kaon.laws.loss import Price
+from kaon.laws.service_time import fit
 from kaon.laws.tune import guard, record, tuner
 from kaon.laws.tune.ask import TwinQuery
 from kaon.laws.tune.epoch import Proposal, Search
@@ -19,14 +21,12 @@ from kaon.laws.tune.guard import TICK_S as LOOK_S
 from kaon.laws.tune.guard import Conditions, TrialArm
 from kaon.laws.tune.knobs import KnobValues, Reach, Space
 from kaon.laws.tune.past import SNAPSHOT_S, Past
-from kaon.laws.tune.price import Price
 from kaon.laws.tune.trial import TrialWindow, undisturbed
 from kaon.laws.tune.tuner import Orders, Tick, TunerEvent, TunerState
 from kaon.sim import memory
 from kaon.sim.engine import NS
 from kaon.sim.run import SimulationOutcome
 from kaon.sim.search import answer
-from kaon.sim.twin import fit
 from kaon.types.observation import Batches, Observation
 from kaon.types.traffic import LATENCY_BOUNDS_S
 from kaon.types.tuning import TuningMode
@@ -177,7 +177,7 @@ class Tuned:
             if trying:
                 self.told.tried.append(len(windows) - 1)
             found = loss.loss(self.world.objective, windows[-1], self.world.reference_s, self.price.value)
-            self.price = self.price.after(self.world.objective, found, 60.0)
+            self.price = self.price.after(self.world.objective, found.completed, 60.0)
             burnt = (1 - found.completed) / (1 - self.world.objective.completion)
             foresee = trial is not None and self.way.variate and trial.counts(ended_s)
             window = self._window(windows[-1], *(self._foreseen(ended_s) if foresee else (None, None)))

@@ -158,12 +158,11 @@ def score(outcome: SimulationOutcome, load: Load, world: World = MANY) -> Score:
     windows = outcome.windows
     budget = 1 - world.objective.completion
     losses: list[float | None] = []
-    price, burns = loss.LEAST_PRICE, 0.0
+    price = loss.Price()
     for window, joined in loss.joined(list(windows)):
-        found = loss.loss(world.objective, window, world.reference_s, price)
+        found = loss.loss(world.objective, window, world.reference_s, price.value)
         losses += [None] * (joined - 1) + [found.total]
-        burns += ((1 - found.completed) / budget - burns) / 30
-        price = loss.next_price(price, burns)
+        price = price.after(world.objective, found.completed, 60.0)
     first = int(load.scored_from_s // 60)
     later = replace(outcome, windows=windows[first:])
     return Score(

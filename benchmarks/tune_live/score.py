@@ -18,7 +18,6 @@ from kaon.laws import loss
 from kaon.laws.loss import Loss, LossInputs
 from kaon.types.objective import Objective
 
-BURN_MINUTES = 30
 MINUTE_S = 60.0
 
 
@@ -57,11 +56,10 @@ def windows(objective: Objective, heard: Heard, counted: Sequence[Counted], wind
 
 def losses(objective: Objective, seen: Sequence[LossInputs], reference_s: float) -> list[Loss]:
     """Each minute's loss, the price of a miss as it was then."""
-    price, burn, found = loss.LEAST_PRICE, 0.0, []
+    price, found = loss.Price(), []
     for window in seen:
-        found.append(loss.loss(objective, window, reference_s, price))
-        burn += ((1 - found[-1].completed) / (1 - objective.completion) - burn) / BURN_MINUTES
-        price = loss.next_price(price, burn)
+        found.append(loss.loss(objective, window, reference_s, price.value))
+        price = price.after(objective, found[-1].completed, 60.0)
     return found
 
 

@@ -38,6 +38,7 @@ from kaon.errors import Conflict
 from kaon.settings import Settings
 from kaon.store import open_store
 from kaon.store.port import Store
+from kaon.types.deployment import ScalingStatus
 
 KAON = Path(sys.executable).with_name("kaon")
 SERVICE = Path(__file__).with_name("tiny.py")
@@ -93,8 +94,8 @@ class Platform:
         await store.open()
         try:
             found = await store.get("deployment", "default", "tiny")
-            await store.update_status(found, found.status.model_copy(update={"wanted": 0}))
-            return any(assignment.ready for assignment in found.status.assignments)
+            await store.update_status(found, found.status.model_copy(update={"scaling": ScalingStatus(wanted=0)}))
+            return any(assignment.ready for assignment in found.status.rollout.assignments)
         except Conflict:
             return False
         finally:

@@ -18,6 +18,7 @@
     ├── ItemError           422   one row of a batch failed; the others did not
     ├── PoisonRequest       422   this request was in flight at crashes of the service, and is refused for a while
     ├── BadAnswer           502   a handler's answer does not match its type hints
+    ├── DependencyFailed    502   a call of another service failed in a handler; 504 when it was too late
     ├── Unavailable         503   busy, draining or not reachable now; `retry_after_s` may be set
     │   ├── NotBegun        503   refused before any work; another replica may take it
     │   ├── StaleEpoch      503   a newer control plane uses this store: this one's writes are refused
@@ -36,10 +37,20 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 PROBLEM_JSON = "application/problem+json"
+_OPENAI_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    409: "conflict_error",
+    429: "rate_limit_error",
+}
+"""`type` of an error of the OpenAI API by its status; others are invalid_request_error and server_error."""
 
 
 class KaonError(Exception):
@@ -52,6 +63,8 @@ class KaonError(Exception):
     """Further headers of its response."""
     request_id: str = ""
     """Id of the failed request, when the error came over the wire."""
+    dependency: str = ""
+    """The service whose call raised it, in a caller's process; empty: raised by the process itself."""
 
     def __init__(
         self,
@@ -88,6 +101,18 @@ class KaonError(Exception):
         if request_id:
             members["request_id"] = request_id
         return members
+
+    def openai_json(self) -> bytes:
+        """The error as the OpenAI API writes it, as UTF-8 JSON; `param` is the first wrong field of the body."""
+        where = str(self.errors[0].get("where", "")) if self.errors else ""
+        error = {
+            "message": f"{self.cause} {self.hint}".strip(),
+            "type": _OPENAI_TYPES.get(self.status)
+            or ("server_error" if self.status >= 500 else "invalid_request_error"),
+            "code": self.code,
+            "param": where.removeprefix("body.") or None,
+        }
+        return json.dumps({"error": error}, ensure_ascii=False).encode()
 
     def problem_json(self, request_id: str = "") -> bytes:
         """`problem` as UTF-8 JSON."""
@@ -215,6 +240,29 @@ class BadAnswer(KaonError):
     code, status, exit_code = "bad-answer", 502, 1
 
 
+class DependencyFailed(KaonError):
+    """A call of another service failed in a handler; `details` has its name, the code of its error, its request id."""
+
+    code, status, exit_code = "dependency-failed", 502, 1
+    details: Mapping[str, str] = MappingProxyType({})
+
+    @classmethod
+    def of(cls, error: KaonError) -> DependencyFailed:
+        """What a handler's caller gets for an error of a call that the handler has made; the cause is for the log."""
+        failed = cls(
+            f"A call of `{error.dependency}`, which this service uses, failed with {error.code}.",
+            hint="The cause is in the service's log under this request id.",
+            retry_after_s=error.retry_after_s,
+        )
+        failed.status = 504 if isinstance(error, DeadlineExceeded) else cls.status
+        failed.details = {"name": error.dependency, "code": error.code, "request_id": error.request_id}
+        failed.__cause__ = error
+        return failed
+
+    def problem(self, request_id: str = "") -> dict[str, Any]:
+        return super().problem(request_id) | ({"dependency": dict(self.details)} if self.details else {})
+
+
 class Unavailable(KaonError):
     """Busy, draining or not reachable now."""
 
@@ -286,6 +334,18 @@ _BY_STATUS: dict[int, type[KaonError]] = {
 }
 
 
+@contextmanager
+def calling(dependency: str) -> Iterator[None]:
+    """Mark errors of a call of another service, so that they are not taken for the process's own."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except KaonError as error:
+        error.dependency = dependency
+        raise
+
+
 def of_status(status: int, cause: str) -> KaonError:
     """The error of an HTTP status; a status without a class has the code `http-STATUS`."""
     kind = _BY_STATUS.get(status)
@@ -303,7 +363,12 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
 
 
 def from_problem(status: int, members: Mapping[str, Any]) -> KaonError:
-    """The exception of a problem document, by its `code`, else by `status`, else `KaonError`."""
+    """The exception of a problem document, by its `code`, else by `status`, else `KaonError`.
+
+    `members` may be an error of the OpenAI API too.
+    """
+    if isinstance(error := members.get("error"), Mapping):
+        members = {"detail": error.get("message"), "code": error.get("code")}
     code = str(members.get("code", ""))
     kinds = _tree(KaonError)
     match = next((c for c in kinds if c.code == code), None)
@@ -316,4 +381,6 @@ def from_problem(status: int, members: Mapping[str, Any]) -> KaonError:
         errors=list(members.get("errors") or []),
     )
     error.request_id = str(members.get("request_id") or "")
+    if isinstance(error, DependencyFailed) and isinstance(details := members.get("dependency"), Mapping):
+        error.details = {str(key): str(value) for key, value in details.items()}
     return error

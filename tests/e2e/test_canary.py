@@ -37,7 +37,7 @@ def scorer(platform: World) -> Iterator[tuple[World, Account]]:
 
 
 def status(world: World) -> dict[str, Any]:
-    return dict(world.get(SCORER)["status"])
+    return dict(world.get(SCORER)["status"]["rollout"])
 
 
 def test_a_good_canary_takes_over_and_a_bad_one_goes_back_and_neither_harms_who_it_does_not_serve(

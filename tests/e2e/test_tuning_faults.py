@@ -220,9 +220,9 @@ def test_a_deployment_sent_to_zero_wakes_with_what_is_safe(trials: Trials) -> No
 
 def test_traffic_that_triples_during_a_trial_gets_its_replicas(trials: Trials) -> None:
     eventually(lambda: trials.status("grows")["tuning"]["trial"], "it is tried")
-    assert trials.status("grows")["wanted"] < 5
+    assert trials.status("grows")["scaling"]["wanted"] < 5
     with traffic(f"{trials.world.url}/grows/work", trials.world.bearer, 24, body=ROWS):
-        eventually(lambda: trials.status("grows")["wanted"] == 5, "all that it may have is wanted")
+        eventually(lambda: trials.status("grows")["scaling"]["wanted"] == 5, "all that it may have is wanted")
         eventually(lambda: len(trials.ready("grows")) == 5, "and serves")
     assert trials.status("grows")["tuning"]["values"] == {"max_batch": 1}
 

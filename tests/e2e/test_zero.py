@@ -69,7 +69,7 @@ def asleep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sleeper]:
     with world(tmp_path_factory.mktemp("zero") / "home", port) as platform:
         platform.kaon("deploy", "sleeper.py:Sleeper", "--min", "0", "--max", "2", "--set", "scaling.keep_alive_s=1")
         status = platform.get("/workspaces/default/deployments/sleeper")["status"]
-        assert status["stable"] == 1  # with one replica, before it may go to zero
+        assert status["rollout"]["stable"] == 1  # with one replica, before it may go to zero
         yield Sleeper(platform)
 
 
@@ -90,7 +90,7 @@ def test_a_stranger_wakes_nothing_and_fifty_who_may_call_are_answered_once(sleep
     stats = "/workspaces/default/deployments/sleeper/stats"
     eventually(lambda: sleeper.platform.get(stats)["windows"][0]["arrivals"], "the stranger's call is counted")
     assert sleeper.reported() == [{}]
-    assert sleeper.platform.get("/workspaces/default/deployments/sleeper")["status"]["wanted"] == 0
+    assert sleeper.platform.get("/workspaces/default/deployments/sleeper")["status"]["scaling"]["wanted"] == 0
     assert sleeper.platform.replicas("sleeper") == []
     with ThreadPoolExecutor(50) as pool:
         answers = list(pool.map(lambda n: sleeper.call(mark=f"m{n}" if n % 2 else ""), range(50)))

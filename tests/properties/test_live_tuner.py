@@ -217,7 +217,7 @@ async def _tripled(tried: KnobValues) -> None:
         world.rps *= 3
     for _ in range(120):
         await _both(with_trial, without)
-    assert (await without.shop()).status.wanted > 10
+    assert (await without.shop()).status.scaling.wanted > 10
     assert (await with_trial.tuned()).values == {}
 
 
@@ -225,4 +225,4 @@ async def _both(with_trial: World, without: World) -> None:
     """A second of both; as many replicas are wanted with a trial as without."""
     await with_trial.live(1)
     await without.live(1)
-    assert (await with_trial.shop()).status.wanted >= (await without.shop()).status.wanted
+    assert (await with_trial.shop()).status.scaling.wanted >= (await without.shop()).status.scaling.wanted

@@ -7,6 +7,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.figures import examples
 
 from kaon.drivers.fake import Behaviour
 from kaon.sim.platform import SimulatedPlatform
@@ -60,7 +61,7 @@ async def test_new_versions_that_fail_never_end_the_healthy_one_under_load() -> 
             assert platform.ready("shop") >= 2
         assert platform.loads["shop"].missed == before
         status = await platform.status("shop")
-        assert (status.state, status.stable) == (RolloutState.STOPPED, 1)
+        assert (status.rollout.state, status.rollout.stable) == (RolloutState.STOPPED, 1)
 
 
 async def test_a_replica_that_dies_again_and_again_leaves_the_service_up() -> None:
@@ -135,8 +136,9 @@ class Story:
     async def check(self, before: int, *, killed: bool, agent_new: bool) -> None:
         platform, scaling = self.platform, self.wish.scaling
         status = await platform.status("shop")
-        assert status.wanted is None or status.wanted >= 0
-        assigned = sum(a.replicas for a in status.assignments)
+        wanted = status.scaling.wanted
+        assert wanted is None or wanted >= 0
+        assigned = sum(a.replicas for a in status.rollout.assignments)
         limit = max(scaling.max, 1) + self.wish.rollout.max_surge
         assert assigned <= max(limit, before + self.wish.rollout.max_surge)
         if not killed and not agent_new:
@@ -144,7 +146,7 @@ class Story:
             assert platform.ready("shop") >= min(scaling.min, before)
         load = platform.loads["shop"]
         assert 0 <= load.in_flight == load.waiting
-        self.decided.append((status.wanted, status.state, assigned, platform.ready("shop")))
+        self.decided.append((wanted, status.rollout.state, assigned, platform.ready("shop")))
 
     async def rest(self) -> None:
         """Quiet, and a sound revision: everything comes to rest."""
@@ -170,13 +172,13 @@ async def told(seed: int, story: list[tuple[str, Any]], *, to_rest: bool) -> lis
     return teller.decided
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(6), deadline=None)
 @given(st.integers(0, 1000), st.lists(actions, max_size=12))
 def test_bounds_and_floor_hold_whatever_happens_and_quiet_ends_all(seed: int, story: list[tuple[str, Any]]) -> None:
     asyncio.run(told(seed, story, to_rest=True))
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=examples(5), deadline=None)
 @given(st.integers(0, 1000), st.lists(actions, max_size=8))
 def test_the_same_story_is_decided_the_same_way(seed: int, story: list[tuple[str, Any]]) -> None:
     first, again = (asyncio.run(told(seed, story, to_rest=False)) for _ in range(2))

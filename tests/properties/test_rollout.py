@@ -7,14 +7,15 @@ from hypothesis import strategies as st
 
 from kaon.laws.canary import passed
 from kaon.laws.replica_states import ReplicaState
-from kaon.laws.rollout import next_look_at, step, wanted
+from kaon.laws.rollout import desired_replicas, next_look_at, step
 from kaon.types.deployment import (
     Canary,
     DeploymentSpec,
-    DeploymentStatus,
     Rollout,
     RolloutState,
+    RolloutStatus,
     Scaling,
+    ScalingStatus,
     Shadow,
     Template,
 )
@@ -62,7 +63,7 @@ class World:
             scaling=Scaling(min=2, max=4),
             rollout=Rollout(progress_deadline_s=DEADLINE_S),
         )
-        self.status = DeploymentStatus()
+        self.status, self.scaling = RolloutStatus(), ScalingStatus()
         self.real: dict[Replica, ReplicaState] = {}
         self.reported: tuple[ReplicaState, ...] = ()
         self.samples: tuple[Sample, ...] = ()
@@ -78,7 +79,7 @@ class World:
                 low, high = sorted(divmod(argument, 5))
                 self.change(scaling=Scaling(min=low, max=high))
             case "want":
-                self.status = self.status.model_copy(update={"wanted": argument})
+                self.scaling = ScalingStatus(wanted=argument)
             case "surge":
                 self.change(rollout=self.spec.rollout.model_copy(update={"max_surge": argument}))
             case "pause":
@@ -171,11 +172,11 @@ class World:
     def look(self) -> None:
         before, ready_before, status = self.assigned(), len(self.ready()), self.status
         running, shares = self.running(), self.weights()
-        count, surge = wanted(self.spec, self.status), self.spec.rollout.max_surge
+        count, surge = desired_replicas(self.spec, self.status, self.scaling), self.spec.rollout.max_surge
         shadow = self.spec.shadow.revision if self.spec.shadow else None
-        arguments = (self.spec, self.generation, status, self.target, self.reported, self.now, self.samples, shadow)
-        self.status = step(*arguments)
-        assert step(*arguments) == self.status, "the same world, another decision"
+        decided_by = (self.spec, self.generation, status, self.scaling, self.target, self.reported, self.now)
+        self.status = step(*decided_by, self.samples, shadow)
+        assert step(*decided_by, self.samples, shadow) == self.status, "the same world, another decision"
         assert len(self.ready()) >= min(count, ready_before), "fewer ready than wanted, by the law's own hand"
         on_trial = self.on_trial()
         surge = max(surge, -(-count * on_trial // 100))
@@ -201,7 +202,7 @@ class World:
         return rules.steps[min(canary.step, len(rules.steps) - 1)]
 
     def check_trial(
-        self, was: DeploymentStatus, shares: dict[int, int], before: set[Replica], count: int, percent: int
+        self, was: RolloutStatus, shares: dict[int, int], before: set[Replica], count: int, percent: int
     ) -> None:
         stable, weights = self.status.stable, self.weights()
         serving = {r for r in self.assigned() if r[0] != self.target}
@@ -245,7 +246,7 @@ def test_a_rollout_is_safe_at_each_step_and_comes_to_rest_in_a_healthy_world(tod
     for action, argument in todo:
         world.do(action, argument)
     world.heal()
-    status, count = world.status, wanted(world.spec, world.status)
+    status, count = world.status, desired_replicas(world.spec, world.status, world.scaling)
     if world.target not in BROKEN or world.spec.scaling.max == 0:
         assert status.state is RolloutState.STABLE
         running = {a.revision: a.ready for a in status.assignments if a.revision != status.shadow}

@@ -13,7 +13,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tests.figures import examples
 from tests.plans import kept_plan
+from tests.statuses import status_with
 
 from kaon.clock import FakeClock
 from kaon.control import Controllers
@@ -203,7 +205,7 @@ class StoreAndControl(RuleBasedStateMachine):
     def write_late(self, number: int) -> None:
         """Somebody writes on top of what is old by now: refused, and nothing changes."""
         old = self.do(self.store.get("deployment", WS, self.pick(number)))
-        self.do(self.store.update_status(old, old.status.model_copy(update={"reason": f"written at {self.newest}"})))
+        self.do(self.store.update_status(old, status_with(old.status, reason=f"written at {self.newest}")))
         try:
             self.do(self.store.update_spec(old, old.spec.model_copy(update={"drain_s": 31.0 + self.newest % 1000})))
         except Conflict:
@@ -298,9 +300,12 @@ class StoreAndControl(RuleBasedStateMachine):
         ready = {r.id for r in report.replicas if r.phase is Phase.READY} if report else set()
 
         def assigned(d: AnyResource) -> set[str]:
-            return {replica_id(WS, d.uid, a.revision, o) for a in d.status.assignments for o in a.ordinals}
+            return {replica_id(WS, d.uid, a.revision, o) for a in d.status.rollout.assignments for o in a.ordinals}
 
-        wanted, surge = rollout.wanted(after.spec, before.status), after.spec.rollout.max_surge
+        wanted, surge = (
+            rollout.desired_replicas(after.spec, before.status.rollout, before.status.scaling),
+            after.spec.rollout.max_surge,
+        )
         assert len(assigned(after)) <= max(wanted + surge, len(assigned(before)))
         assert len(assigned(after) & ready) >= min(wanted, len(assigned(before) & ready))
 
@@ -325,7 +330,7 @@ class StoreAndControl(RuleBasedStateMachine):
     @invariant()
     def a_status_is_written_with_its_event_and_its_decision(self) -> None:
         for deployment in self.do(self.store.list_all("deployment", WS)):
-            if (target := deployment.status.target) is None:
+            if (target := deployment.status.rollout.target) is None:
                 continue
             events = self.do(self.store.events(WS, "deployment", deployment.name))
             told = [e.message for e in events if e.uid == deployment.uid and e.reason == "RolloutStarted"]
@@ -379,7 +384,7 @@ class StoreAndControl(RuleBasedStateMachine):
         planned = {(r.deployment, r.revision, r.ordinal) for r in plan.replicas}
         assigned: set[tuple[str, int, int]] = set()
         for deployment in self.do(self.store.list_all("deployment", WS)):
-            status = deployment.status
+            status = deployment.status.rollout
             assigned |= {(deployment.name, a.revision, o) for a in status.assignments for o in a.ordinals}
             self.check_deployment(deployment)
         assert planned == assigned
@@ -400,10 +405,10 @@ class StoreAndControl(RuleBasedStateMachine):
         assert {r.spec.deployment_uid for r in self.do(self.store.list_all("revision", WS))} == uids
 
     def check_deployment(self, deployment: AnyResource) -> None:
-        status, spec = deployment.status, deployment.spec
+        status, spec = deployment.status.rollout, deployment.spec
         assert status.observed_generation == deployment.generation
         ready = {a.revision: a.ready for a in status.assignments}
-        wanted = rollout.wanted(spec, status)
+        wanted = rollout.desired_replicas(spec, status, deployment.status.scaling)
         if spec.template.artifact != BROKEN or wanted == 0:
             assert status.state is RolloutState.STABLE, status
             assert ready == ({status.target: wanted} if wanted else {})
@@ -416,7 +421,7 @@ class StoreAndControl(RuleBasedStateMachine):
         revisions = {(r.spec.deployment, r.spec.number): r for r in self.do(self.store.list_all("revision", WS))}
         found: dict[str, tuple[str, ...] | None] = {}
         for deployment in self.do(self.store.list_all("deployment", WS)):
-            for number in in_use(deployment.status):
+            for number in in_use(deployment.status.rollout):
                 declares = revisions[deployment.name, number].spec.template.artifact == DECLARING
                 name = identity_name(deployment.name, number if declares else None)
                 found[name] = ("a",) if declares else None
@@ -432,7 +437,7 @@ class StoreAndControlOnSQLite(StoreAndControl):
 quietly = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
 
 TestInMemory = StoreAndControl.TestCase
-TestInMemory.settings = settings(max_examples=100, stateful_step_count=50, suppress_health_check=quietly)
+TestInMemory.settings = settings(max_examples=examples(100), stateful_step_count=50, suppress_health_check=quietly)
 
 TestOnSQLite = pytest.mark.slow(StoreAndControlOnSQLite.TestCase)
-TestOnSQLite.settings = settings(max_examples=25, stateful_step_count=50, suppress_health_check=quietly)
+TestOnSQLite.settings = settings(max_examples=examples(8), stateful_step_count=50, suppress_health_check=quietly)

@@ -17,7 +17,7 @@ from kaon.api.preconditions import Precondition, WithPrecondition, check_precond
 from kaon.api.view_of import view_of
 from kaon.api.views import DeploymentView
 from kaon.store.writes import UpdateSpec, UpdateStatus
-from kaon.types.deployment import DeploymentSpec, DeploymentStatus
+from kaon.types.deployment import DeploymentSpec, DeploymentStatus, Template
 from kaon.types.resource import Deployment
 
 ChangedSpec = Callable[[Deployment], DeploymentSpec]
@@ -101,6 +101,11 @@ WithEdit = Annotated[DeploymentEdit, Depends(_edit)]
 def owned(spec: DeploymentSpec, caller: Caller) -> DeploymentSpec:
     """A spec that `caller` is responsible for: its key may call everything that the services use."""
     return spec.model_copy(update={"owner": caller.name, "owner_uid": caller.uid})
+
+
+def with_template(spec: DeploymentSpec, template: Template) -> DeploymentSpec:
+    """`spec` with another template. A promotion ends with its template, since a canary may try the same one again."""
+    return spec.model_copy(update={"template": template, "promoted": None})
 
 
 async def deployment_of(context: ApiContext, ws: str, name: str) -> Deployment:

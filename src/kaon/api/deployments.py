@@ -55,7 +55,7 @@ async def put_deployment(
         current = await context.store.find("deployment", ws, name)
         await check_precondition(context, edit.precondition, current, "deployment", ws, name)
         _check_owner(body, current)
-        spec = _with_last_restart(body, current)
+        spec = _with_last_requests(body, current)
         await check_spec(context.store, caller, ws, spec, current, now=None if dry_run else context.clock.now())
         if current is None or await may_own(context.store, caller, ws, spec):
             spec = owned(spec, caller)
@@ -126,9 +126,11 @@ def _check_owner(spec: DeploymentSpec, current: Deployment | None) -> None:
         )
 
 
-def _with_last_restart(spec: DeploymentSpec, current: Deployment | None) -> DeploymentSpec:
-    """A spec without `restarted_at` keeps the current one, so that deploying the same spec again changes nothing."""
-    if current is None or spec.template.restarted_at:
+def _with_last_requests(spec: DeploymentSpec, current: Deployment | None) -> DeploymentSpec:
+    """A spec without a restart or a promotion keeps the last one: deploying the same spec again changes nothing."""
+    if current is None:
         return spec
-    template = spec.template.model_copy(update={"restarted_at": current.spec.template.restarted_at})
-    return spec.model_copy(update={"template": template})
+    restarted_at = spec.template.restarted_at or current.spec.template.restarted_at
+    template = spec.template.model_copy(update={"restarted_at": restarted_at})
+    kept = current.spec.promoted if template == current.spec.template else None
+    return spec.model_copy(update={"template": template, "promoted": spec.promoted or kept})

@@ -1,4 +1,4 @@
-"""Replicas, as the agents of all clouds last reported them, and their logs."""
+"""Replicas, as last reported by the agents of all clouds, and their logs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ router = AuthorizedRouter("/workspaces/{ws}", tag="replicas")
 
 
 def _own(read: ReadContext) -> list[ReplicaView]:
-    """The replicas of a workspace, in all clouds; of a deployment that is gone, those that still drain."""
+    """The replicas of a workspace in all clouds, with those of deleted deployments that still drain."""
     workspace = read.find("workspace", read.workspace)
     found = []
     for cloud, replica in _reported(read.all("cloud"), read.workspace):
@@ -73,8 +73,8 @@ async def read_logs(
     name: DeploymentParam,
     context: WithContext,
     caller: WithCaller,
-    tail: Annotated[int, Query(ge=0, le=10_000, description="The last such lines of each replica.")] = 100,
-    follow: Annotated[bool, Query(description="Then go on with new lines as they come.")] = False,
+    tail: Annotated[int, Query(ge=0, le=10_000, description="The last lines of each replica.")] = 100,
+    follow: Annotated[bool, Query(description="Then stream new lines.")] = False,
     since_s: Annotated[float | None, Query(ge=0, le=1e10, allow_inf_nan=False, description="Seconds back.")] = None,
     replica: Annotated[str | None, Query(max_length=80, description="Only this replica, by id or name.")] = None,
     revision: Annotated[int | None, Query(ge=1, le=10**9, description="Only replicas of this revision.")] = None,
@@ -118,10 +118,10 @@ def _reported(clouds: Iterable[Cloud], ws: str) -> list[tuple[str, ReplicaStatus
 
 
 def _now(cloud: Cloud, replica: ReplicaStatus) -> ReplicaStatus:
-    """The replica as far as it is known: what a lost cloud has said last is no news."""
+    """The replica; of a lost cloud, with the phase Unknown."""
     if cloud.status.phase is not CloudPhase.LOST:
         return replica
-    reason = f"Cloud '{cloud.name}' is lost; it said {replica.phase} last."
+    reason = f"Cloud '{cloud.name}' is lost; it reported {replica.phase} last."
     return replica.model_copy(update={"phase": Phase.UNKNOWN, "reason": reason, "since": cloud.status.since})
 
 
@@ -140,7 +140,7 @@ async def _deployment_and_clouds(context: ApiContext, ws: str, name: str) -> tup
 
 def _past_replicas(deployment: Deployment, clouds: Iterable[Cloud], revision: int | None) -> dict[tuple[str, str], str]:
     """(cloud, id) -> name of replicas that may have written logs: ids follow from revision and ordinal."""
-    newest = max(in_use(deployment.status), default=0) + _PAST_REVISIONS
+    newest = max(in_use(deployment.status.rollout), default=0) + _PAST_REVISIONS
     numbers = [revision] if revision else range(max(1, newest - 2 * _PAST_REVISIONS), newest + 1)
     return {
         (cloud.name, replica_id(deployment.workspace, deployment.uid, number, ordinal)): (
@@ -165,7 +165,7 @@ def _is_of(deployment: Deployment, replica: ReplicaStatus) -> bool:
 
 
 class _Logs:
-    """The answers of all clouds' agents, merged as they come."""
+    """The logs of all clouds' agents, merged as they arrive."""
 
     def __init__(
         self, context: ApiContext, caller: Caller, names: dict[str, str], matches: Callable[[LogLine], bool]
@@ -178,25 +178,25 @@ class _Logs:
         self._questions: list[AgentQuestion] = []
         self._merged: asyncio.Queue[LogLine | None] = asyncio.Queue(64)
 
-    async def ask(self, wanted: dict[str, list[str]], arguments: dict[str, object]) -> None:
-        """Ask every cloud, and wait until they begin to answer. Raises `Unavailable` when none does."""
+    async def ask(self, by_cloud: dict[str, list[str]], arguments: dict[str, object]) -> None:
+        """Ask every cloud, and wait until they start to answer. Raises `Unavailable` when none does."""
         self._stack.enter_context(self._context.streams.open(self._caller.uid))
         try:
-            for cloud, replicas in wanted.items():
+            for cloud, replicas in by_cloud.items():
                 question = self._context.broker.ask(cloud, "logs", {"replicas": replicas, **arguments})
                 self._questions.append(self._stack.enter_context(question))
-            begun = await asyncio.gather(*(q.begun() for q in self._questions), return_exceptions=True)
-            silent = [error for error in begun if isinstance(error, BaseException)]
-            if len(silent) == len(begun):
+            started = await asyncio.gather(*(q.started() for q in self._questions), return_exceptions=True)
+            silent = [error for error in started if isinstance(error, BaseException)]
+            if len(silent) == len(started):
                 raise silent[0]
-            pairs = zip(self._questions, begun, strict=True)
+            pairs = zip(self._questions, started, strict=True)
             self._questions = [q for q, error in pairs if not isinstance(error, BaseException)]
         except BaseException:
             await self.close()
             raise
 
     async def lines(self) -> AsyncIterator[bytes]:
-        """NDJSON, until all answers end, or the key of the reader does."""
+        """NDJSON, until all answers end or the reader's key is no longer valid."""
         tasks = [asyncio.ensure_future(self._forward(q)) for q in self._questions]
         left, checked_at = len(tasks), time.monotonic()
         try:
@@ -224,12 +224,12 @@ class _Logs:
 
     async def _forward(self, question: AgentQuestion) -> None:
         while (raw := await question.line()) is not None:
-            if (line := self._wanted(raw)) is not None:
+            if (line := self._parsed(raw)) is not None:
                 await self._merged.put(line)
         await self._merged.put(None)
 
-    def _wanted(self, raw: bytes) -> LogLine | None:
-        """The line under its replica's name, when it is one, of a replica that was asked about, and fits."""
+    def _parsed(self, raw: bytes) -> LogLine | None:
+        """The line with its replica's name; None when it is invalid, of another replica, or filtered out."""
         try:
             line = LogLine.model_validate_json(raw)
         except ValidationError:
@@ -241,7 +241,7 @@ class _Logs:
 
 
 class _LogResponse(StreamingResponse):
-    """Withdraws the questions however it ends, even before its first line."""
+    """Always withdraws the questions, even when it ends before its first line."""
 
     def __init__(self, logs: _Logs) -> None:
         super().__init__(logs.lines(), media_type=NDJSON)

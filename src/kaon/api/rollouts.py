@@ -1,6 +1,6 @@
 """`/workspaces/{ws}/deployments/{name}/...`: rollouts: history, pause, promotion, undo, shadows.
 
-No route moves traffic: each changes the spec, or marks a canary in the status as promoted.
+No route moves traffic: each changes the spec.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from pydantic import ValidationError
 
 from kaon.api.collection import Collection, ReadContext
 from kaon.api.context import ApiContext, DeploymentParam, WithCaller, WithContext, WorkspaceParam
-from kaon.api.deployment_edit import DeploymentEdit, WithEdit, deployment_of, owned
+from kaon.api.deployment_edit import DeploymentEdit, WithEdit, deployment_of, owned, with_template
 from kaon.api.problems import Unprocessable
 from kaon.api.router import AuthorizedRouter
-from kaon.api.view_of import revision_state, view_of
+from kaon.api.view_of import revision_state
 from kaon.api.views import DeploymentView, Items, RevisionState, UndoRequest
 from kaon.errors import Conflict, Unavailable
-from kaon.types.deployment import DeploymentSpec, DeploymentStatus, RolloutState, Shadow, template_hash
+from kaon.types.deployment import DeploymentSpec, RolloutState, RolloutStatus, Shadow, Template, template_hash
 from kaon.types.key import Right
 from kaon.types.kinds import KINDS
 from kaon.types.resource import Deployment, Revision
@@ -56,8 +56,8 @@ async def resume_deployment(edit: WithEdit) -> DeploymentView:
 async def promote_deployment(edit: WithEdit) -> DeploymentView:
     """Promote a canary without its remaining steps; without a canary, start the rollout of the shadow."""
     deployment = await edit.current()
-    if _has_canary(deployment):
-        return await _promote_canary(edit)
+    if (number := _canary(edit.context, deployment)) is not None:
+        return await _promote_canary(edit, deployment.spec.template, number)
     shadow = deployment.spec.shadow
     if shadow is None:
         raise Unprocessable(
@@ -67,29 +67,29 @@ async def promote_deployment(edit: WithEdit) -> DeploymentView:
     template = shadow.template or _earlier(edit.context, deployment, shadow.revision).spec.template
 
     def promoted(current: Deployment) -> DeploymentSpec:
-        return owned(current.spec.model_copy(update={"template": template, "shadow": None}), edit.caller)
+        return owned(with_template(current.spec, template).model_copy(update={"shadow": None}), edit.caller)
 
     return await edit.write_spec(promoted, "Promoted", "The rollout of the shadow starts.", edit.check)
 
 
-async def _promote_canary(edit: DeploymentEdit) -> DeploymentView:
-    def promoted(current: Deployment) -> DeploymentStatus:
-        status: DeploymentStatus = current.status
-        if status.canary is None or not _has_canary(current):
+async def _promote_canary(edit: DeploymentEdit, template: Template, number: int) -> DeploymentView:
+    def promoted(current: Deployment) -> DeploymentSpec:
+        if current.spec.template != template:
             raise Conflict(f"The canary of '{edit.name}' has ended.", hint=f"See: kaon rollout status {edit.name}")
-        return status.model_copy(update={"canary": status.canary.model_copy(update={"promoted": True})})
+        return current.spec.model_copy(update={"promoted": number})
 
-    def message(_: DeploymentStatus, status: DeploymentStatus) -> str:
-        return f"Revision {status.target} takes over without further steps."
-
-    return view_of(await edit.write_status(promoted, "Promoted", message), edit.context.settings.url)
+    message = f"Revision {number} takes over without further steps."
+    return await edit.write_spec(promoted, "Promoted", message)
 
 
-def _has_canary(deployment: Deployment) -> bool:
-    """Whether a canary runs in the rollout of the current spec, not in one that a newer spec has ended."""
-    status: DeploymentStatus = deployment.status
-    current = status.observed_generation >= deployment.generation
-    return current and status.canary is not None and status.state is not RolloutState.STOPPED
+def _canary(context: ApiContext, deployment: Deployment) -> int | None:
+    """The number of the revision of the spec's template, while it runs as a canary."""
+    status: RolloutStatus = deployment.status.rollout
+    if status.canary is None or status.state is RolloutState.STOPPED:
+        return None
+    number, hashed = status.canary.revision, template_hash(deployment.spec.template)
+    hashes = {r.spec.number: r.spec.template_hash for r in _revisions(context, deployment)}
+    return number if hashes.get(number) == hashed else None
 
 
 @router.get("/{deployment}/revisions", right=Right.READ)
@@ -108,7 +108,7 @@ async def undo_deployment(edit: WithEdit, body: UndoRequest | None = None) -> De
     revision = _earlier(edit.context, deployment, body.revision if body else None)
 
     def undone(current: Deployment) -> DeploymentSpec:
-        return owned(current.spec.model_copy(update={"template": revision.spec.template}), edit.caller)
+        return owned(with_template(current.spec, revision.spec.template), edit.caller)
 
     return await edit.write_spec(undone, "Undone", f"Back to revision {revision.spec.number}.", edit.check)
 
@@ -117,7 +117,7 @@ async def undo_deployment(edit: WithEdit, body: UndoRequest | None = None) -> De
 async def put_shadow(body: Shadow, edit: WithEdit) -> DeploymentView:
     """Send copies of calls to a revision. Its answers are discarded; its side effects are real."""
     deployment = await edit.current()
-    if body.revision and body.revision in (deployment.status.stable, deployment.status.target):
+    if body.revision and body.revision in (deployment.status.rollout.stable, deployment.status.rollout.target):
         raise Unprocessable(
             f"Revision {body.revision} of '{edit.name}' serves already, or is being rolled out.",
             hint=f"Choose another one: kaon rollout history {edit.name}",
@@ -145,7 +145,7 @@ async def get_shadow(
     Examples hold parts of real answers.
     """
     deployment = await deployment_of(context, ws, name)
-    spec, revision = deployment.spec.shadow, deployment.status.shadow
+    spec, revision = deployment.spec.shadow, deployment.status.rollout.shadow
     if spec is None or revision is None:
         return ShadowReport()
     clouds = [cloud.name for cloud in context.snapshot.list("cloud")]
@@ -160,7 +160,7 @@ async def _ask(context: ApiContext, cloud: str, ws: str, name: str) -> ShadowRep
     """The comparison of one cloud's agent; None when it has none or does not answer."""
     with context.broker.ask(cloud, "shadow", {"workspace": ws, "deployment": name}) as question:
         try:
-            await question.begun()
+            await question.started()
             line = await question.line()
             return None if line is None else ShadowReport.model_validate_json(line)
         except (Unavailable, ValidationError):
@@ -189,7 +189,7 @@ def _earlier(context: ApiContext, deployment: Deployment, number: int | None) ->
 
 def _previous(deployment: Deployment, revisions: list[Revision]) -> int:
     """The number of the one that still serves, else the next lower number; 0 when there is none."""
-    status: DeploymentStatus = deployment.status
+    status: RolloutStatus = deployment.status.rollout
     hashed = template_hash(deployment.spec.template)
     now = next((r.spec.number for r in revisions if r.spec.template_hash == hashed), status.target)
     if status.stable is not None and status.stable != now:

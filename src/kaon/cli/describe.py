@@ -101,7 +101,7 @@ def deployment_page(
 
 
 def _facts(deployment: DeploymentView, objective: Objective, now: float, advice: str, columns: int | None) -> str:
-    status = deployment.status
+    scaling = deployment.status.scaling
     resting = _AT_REST.get(at_rest(deployment) or "", "").format(name=deployment.name)
     facts = {
         "name": f"{deployment.name} (workspace {deployment.workspace})",
@@ -109,7 +109,7 @@ def _facts(deployment: DeploymentView, objective: Objective, now: float, advice:
         "state": resting or f"{deployment.state}{': ' + deployment.reason if deployment.reason else ''}",
         "ready": f"{deployment.ready} of {deployment.replicas}",
         "scaling": tables.scaling_text(deployment.spec.scaling),
-        "wanted": f"{status.wanted}: {status.wanted_reason}" if status.wanted_reason else "",
+        "wanted": f"{scaling.wanted}: {scaling.reason}" if scaling.reason else "",
         "tuning": _tuning(deployment),
         "objective": objective_text(objective) + ("" if deployment.spec.objective else " (default of the class)"),
         "advice": advice,

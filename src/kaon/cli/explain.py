@@ -51,7 +51,7 @@ def explain(
 
 def page(deployment: DeploymentView, decisions: Decisions, now: float, columns: int) -> str:
     """The deployment's state, the decisions, newest last, and the current output of its law. Pure."""
-    wanted = deployment.replicas if deployment.status.wanted is None else deployment.status.wanted
+    wanted = deployment.replicas if deployment.status.scaling.wanted is None else deployment.status.scaling.wanted
     head = f"{deployment.name}: {deployment.ready} of {wanted} wanted replicas are ready; "
     head += scaling_text(deployment.spec.scaling)
     if deployment.state is not RolloutState.STABLE:

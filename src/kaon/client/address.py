@@ -11,9 +11,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kaon.client import contexts
+from kaon.client import contexts, local
 from kaon.errors import InvalidInput, KaonError
-from kaon.settings import Settings
 from kaon.types.hosts import LOOPBACK, split_url
 from kaon.types.route import prefix_of
 
@@ -52,7 +51,7 @@ def find(target: str, key: str | None = None, environ: Mapping[str, str] = os.en
 
 def _in_context(name: str, context: contexts.Context) -> str:
     """The URL of a deployment on the context's platform; a name without a workspace is in that of the context."""
-    base = context.url.rstrip("/") or Settings().url
+    base = context.url.rstrip("/") or local.url()
     return f"{base}/{name}" if "/" in name else base + prefix_of(context.workspace, name)
 
 

@@ -8,8 +8,16 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Generator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    aclosing,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from typing import Any, Self
 
 import httpx2
@@ -19,9 +27,9 @@ from kaon.client.deployment import ClientCall, Read, RemoteDeployment, value_of
 from kaon.client.events import EventReader
 from kaon.client.exchange import CallFailure, HttpRequest, HttpResponse, Outcome, RetryWait, error_of
 from kaon.client.method import EndpointMethod
-from kaon.client.operation import Operation
+from kaon.client.operation import SSE, Operation
 from kaon.clock import SystemClock
-from kaon.errors import InvalidInput, KaonError
+from kaon.errors import InvalidInput, KaonError, calling
 from kaon.types.hosts import uses_tls
 
 _CONNECT_S = 10.0
@@ -65,12 +73,15 @@ class Client:
         return self._send(_named(endpoint, body, arguments), value_of)
 
     def _send(self, call: ClientCall, read: Read) -> Any:
-        operation = self._drive(self._deployment.find(call))
-        if operation.kind == "stream":
-            request = self._deployment.stream(operation, call)
-            return self._pieces(request) if operation.media_type else self._items(request, read)
-        response = self._drive(self._deployment.call(operation, call))
-        return read(response.media_type, response.content)
+        with calling(self._deployment.name):
+            operation = self._drive(self._deployment.find(call))
+            if operation.kind == "stream":
+                request = self._deployment.stream(operation, call)
+                if operation.answers_once:
+                    return self._either(operation, request, read)
+                return self._pieces(request) if operation.media_type else self._items(request, read)
+            response = self._drive(self._deployment.call(operation, call))
+            return read(response.media_type, response.content)
 
     def _operation(self, endpoint: str) -> Operation:
         """What the deployment's document says of an endpoint. Raises KaonError."""
@@ -122,9 +133,23 @@ class Client:
         except httpx2.HTTPError as error:
             return _failure(error, request)
 
-    def _items(self, request: HttpRequest, read: Read) -> Iterator[Any]:
+    def _either(self, operation: Operation, request: HttpRequest, read: Read) -> Any:
+        """The answer, or an iterator of a stream's items: the deployment decides."""
+        with ExitStack() as stack:
+            response = stack.enter_context(self._opened(request))
+            if not _is_stream(response, operation):
+                response.read()
+                whole = _response(response)
+                return read(whole.media_type, whole.content)
+            rest = nullcontext(response)
+            items = self._pieces(request, rest) if operation.media_type else self._items(request, read, rest)
+            return _closing(items, stack.pop_all())
+
+    def _items(
+        self, request: HttpRequest, read: Read, opened: AbstractContextManager[httpx2.Response] | None = None
+    ) -> Iterator[Any]:
         reader = EventReader()
-        with self._opened(request) as response:
+        with opened or self._opened(request) as response:
             try:
                 for chunk in response.iter_bytes():
                     for event in reader.feed(chunk):
@@ -132,8 +157,10 @@ class Client:
             except httpx2.HTTPError as error:
                 raise _error(error, request) from None
 
-    def _pieces(self, request: HttpRequest) -> Iterator[bytes]:
-        with self._opened(request) as response:
+    def _pieces(
+        self, request: HttpRequest, opened: AbstractContextManager[httpx2.Response] | None = None
+    ) -> Iterator[bytes]:
+        with opened or self._opened(request) as response:
             try:
                 yield from response.iter_bytes()
             except httpx2.HTTPError as error:
@@ -141,17 +168,18 @@ class Client:
 
     @contextmanager
     def _opened(self, request: HttpRequest) -> Iterator[httpx2.Response]:
-        try:
-            response = self._http.send(_built(self._http, request), stream=True)
-        except httpx2.HTTPError as error:
-            raise _error(error, request) from None
-        try:
-            if response.status_code >= 300:
-                response.read()
-                raise error_of(_response(response))
-            yield response
-        finally:
-            response.close()
+        with calling(self._deployment.name):
+            try:
+                response = self._http.send(_built(self._http, request), stream=True)
+            except httpx2.HTTPError as error:
+                raise _error(error, request) from None
+            try:
+                if response.status_code >= 300:
+                    response.read()
+                    raise error_of(_response(response))
+                yield response
+            finally:
+                response.close()
 
 
 class AsyncReply:
@@ -161,10 +189,14 @@ class AsyncReply:
         self._client, self._call, self._read = client, call, read
 
     def __await__(self) -> Generator[Any, None, Any]:
-        return self._client._value(self._call, self._read).__await__()
+        with calling(self._client._deployment.name):
+            return (yield from self._client._value(self._call, self._read).__await__())
 
-    def __aiter__(self) -> AsyncIterator[Any]:
-        return self._client._items(self._call, self._read)
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        with calling(self._client._deployment.name):
+            async with aclosing(self._client._items(self._call, self._read)) as items:
+                async for item in items:
+                    yield item
 
 
 class AsyncClient:
@@ -206,25 +238,46 @@ class AsyncClient:
     async def _value(self, call: ClientCall, read: Read) -> Any:
         operation = await self._drive(self._deployment.find(call))
         if operation.kind == "stream":
+            if operation.answers_once:
+                return await self._either(operation, call, read)
             items = [item async for item in self._items(call, read)]
             return b"".join(items) if operation.media_type else items
         response = await self._drive(self._deployment.call(operation, call))
         return read(response.media_type, response.content)
 
-    async def _items(self, call: ClientCall, read: Read) -> AsyncIterator[Any]:
+    async def _either(self, operation: Operation, call: ClientCall, read: Read) -> Any:
+        """The answer, or all items of a stream: the deployment decides."""
+        request = self._deployment.stream(operation, call)
+        async with self._opened(request) as response:
+            if _is_stream(response, operation):
+                items = [item async for item in self._events(response, request, operation, read)]
+                return b"".join(items) if operation.media_type else items
+            await response.aread()
+            whole = _response(response)
+        return read(whole.media_type, whole.content)
+
+    async def _items(self, call: ClientCall, read: Read) -> AsyncGenerator[Any, None]:
         operation = await self._drive(self._deployment.find(call))
         request = self._deployment.stream(operation, call)
-        reader = EventReader()
         async with self._opened(request) as response:
-            try:
-                async for chunk in response.aiter_bytes():
-                    if operation.media_type:
-                        yield chunk
-                        continue
-                    for event in reader.feed(chunk):
-                        yield self._deployment.item(event, read)
-            except httpx2.HTTPError as error:
-                raise _error(error, request) from None
+            if operation.answers_once and not _is_stream(response, operation):
+                raise InvalidInput(f"`{operation.name}` answered once, without a stream.", hint="Use `await`.")
+            async for item in self._events(response, request, operation, read):
+                yield item
+
+    async def _events(
+        self, response: httpx2.Response, request: HttpRequest, operation: Operation, read: Read
+    ) -> AsyncIterator[Any]:
+        reader = EventReader()
+        try:
+            async for chunk in response.aiter_bytes():
+                if operation.media_type:
+                    yield chunk
+                    continue
+                for event in reader.feed(chunk):
+                    yield self._deployment.item(event, read)
+        except httpx2.HTTPError as error:
+            raise _error(error, request) from None
 
     async def _drive(self, conversation: Generator[HttpRequest | RetryWait, Outcome | None, Any]) -> Any:
         outcome: Outcome | None = None
@@ -258,6 +311,17 @@ class AsyncClient:
             yield response
         finally:
             await response.aclose()
+
+
+def _closing(items: Iterator[Any], stack: ExitStack) -> Iterator[Any]:
+    with stack:
+        yield from items
+
+
+def _is_stream(response: httpx2.Response, operation: Operation) -> bool:
+    """Whether a response is the endpoint's stream, and not its one answer."""
+    media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return media_type == (operation.media_type.partition(";")[0].strip().lower() or SSE)
 
 
 def _built(http: httpx2.Client | httpx2.AsyncClient, request: HttpRequest) -> httpx2.Request:

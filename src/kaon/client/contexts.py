@@ -13,8 +13,8 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
+from kaon.client import local
 from kaon.errors import ConfigError, InvalidInput, NotFound, Unauthenticated, Unavailable
-from kaon.settings import Settings
 from kaon.types.hosts import LOOPBACK, split_url
 from kaon.types.model import Model, Name, from_request
 from kaon.types.workspace import DEFAULT_WORKSPACE
@@ -48,7 +48,7 @@ class Contexts(Model):
 
 def path() -> Path:
     """The file with the contexts."""
-    return Settings().home / "contexts.json"
+    return local.home() / "contexts.json"
 
 
 def read() -> Contexts:
@@ -127,7 +127,7 @@ def key_of(context: Context, environ: Mapping[str, str] = os.environ) -> str:
 def _key_in_file(context: Context) -> str:
     if context.url and not context.key_file:
         raise ConfigError("No key is set for this platform.", hint="Set KAON_KEY, or: kaon config set key-file PATH")
-    file = Path(context.key_file).expanduser() if context.key_file else Settings().admin_key_file
+    file = Path(context.key_file).expanduser() if context.key_file else local.admin_key_file()
     try:
         return file.read_text().strip()
     except FileNotFoundError:

@@ -57,6 +57,11 @@ class RemoteDeployment:
     budget: Budget = field(default_factory=Budget)
     _operations: dict[str, Operation] = field(default_factory=dict)
 
+    @property
+    def name(self) -> str:
+        """The last part of its URL."""
+        return self.url.rpartition("/")[2]
+
     def find(self, call: ClientCall) -> Talk[Operation]:
         """The operation of that name; fetches the OpenAPI document when it is unknown. Raises NotFound."""
         if call.endpoint not in self._operations:
@@ -114,7 +119,7 @@ class RemoteDeployment:
     def item(self, event: ServerEvent, read: Read) -> Any:
         """The item of a stream's event. Raises the KaonError that an error event contains."""
         if event.name != "error":
-            return read(_JSON, event.data)
+            return read(SSE, event.data)
         try:
             members = json.loads(event.data)
             raise from_problem(int(members.get("status", 500)), members)
@@ -141,7 +146,7 @@ class RemoteDeployment:
 
 def value_of(media_type: str, content: bytes) -> Any:
     """Python values from JSON, a `File` from other media types. Raises BadAnswer."""
-    if media_type != _JSON:
+    if media_type not in (_JSON, SSE):
         return _file(media_type, content) if content or media_type else None
     try:
         return json.loads(content)

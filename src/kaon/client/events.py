@@ -15,6 +15,10 @@ class ServerEvent:
     id: str | None = None
 
 
+_DONE = b"[DONE]"
+"""The last event of a stream in the form of the OpenAI API."""
+
+
 class EventReader:
     """Parses events from chunks of any size."""
 
@@ -41,4 +45,4 @@ class EventReader:
                 data.append(value)
             elif field == b"id":
                 self.last_id = id_ = value.decode("utf-8", "replace")
-        return ServerEvent(name, b"\n".join(data), id_) if data else None
+        return ServerEvent(name, b"\n".join(data), id_) if data and data != [_DONE] else None

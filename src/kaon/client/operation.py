@@ -50,6 +50,8 @@ class Operation:
     """JSON schema of the answer, or of a stream's items."""
     summary: str = ""
     description: str = ""
+    answers_once: bool = False
+    """Of a stream: a call may be answered with one document instead."""
     definitions: Mapping[str, Any] = field(default_factory=dict)
     """The schemas' definitions, by name."""
 
@@ -136,6 +138,7 @@ def _operation(path: str, verb: str, described: Any, definitions: Mapping[str, A
         retry=more.get("retry") is True,
         timeout_s=more.get("timeout_s", 60.0),
         media_type=more.get("media_type", ""),
+        answers_once=more.get("answers_once") is True,
         schemas={p["name"]: p.get("schema", {}) for p in described.get("parameters", ())}
         | _fields(body or {}, more.get("body"), definitions),
         required=frozenset(p["name"] for p in described.get("parameters", ()) if p.get("required"))

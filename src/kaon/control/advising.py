@@ -129,7 +129,7 @@ class AdviceController:
         terms, before = self._terms(deployment), advise.advice(known.state)
         minutes = await self._store.traffic(deployment.workspace, deployment.name, since)
         known.until_s = max([since, *(minute.at_s for minute in minutes)])
-        for number, seen in enumerate(_seen(terms, minutes, deployment.status.shadow)):
+        for number, seen in enumerate(_seen(terms, minutes, deployment.status.rollout.shadow)):
             if number % _BREATH == 0:
                 await asyncio.sleep(0)
             known.state = advise.step(known.state, seen)
@@ -148,7 +148,7 @@ class AdviceController:
             most=scaling.max,
             largest_batch=largest,
             memory_limit_bytes=(deployment.spec.template.resources or service.resources).memory_bytes,
-            revision=status.stable,
+            revision=status.rollout.stable,
             mode=deployment.spec.tuning.mode,
             tuned=status.tuning.values,
             recommended=status.tuning.recommended,

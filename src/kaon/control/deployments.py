@@ -14,7 +14,7 @@ from kaon.control.identity import Identities
 from kaon.control.loop import Again
 from kaon.control.placement import lost, placement
 from kaon.control.reports import Reports
-from kaon.control.rollout_messages import conditions, decisions, events, wake, with_failures
+from kaon.control.rollout_messages import conditions, decisions, events, with_failures
 from kaon.laws import canary, rollout
 from kaon.store.failures import Failures
 from kaon.store.port import Change, Store
@@ -97,14 +97,23 @@ class DeploymentController:
         seen, now = report.seen, self._clock.now()
 
         before: DeploymentStatus = deployment.status
-        running = history.running(revisions, before, target, shadow, [replica.revision for replica in seen])
+        running = history.running(revisions, before.rollout, target, shadow, [replica.revision for replica in seen])
         nameless = await self._identities.ensure(deployment, running)
         await self._identities.keep(deployment, running)
-        # Said here and not by the scaling law at its next tick: a caller waits, and one write does for both.
-        woken = rollout.woken(deployment.spec, before, report.held)
-        trying = deployment.spec.rollout.canary and before.stable != target
+        trying = deployment.spec.rollout.canary and before.rollout.stable != target
         samples = self._traffic.since(workspace, name, now - canary.BACK_S) if trying else ()
-        status = rollout.step(deployment.spec, deployment.generation, woken, target, seen, now, samples, shadow)
+        moved = rollout.step(
+            deployment.spec,
+            deployment.generation,
+            before.rollout,
+            before.scaling,
+            target,
+            seen,
+            now,
+            samples,
+            shadow,
+        )
+        status = before.model_copy(update={"rollout": moved})
         clouds = self._snapshot.list("cloud")
         placed = placement(deployment, clouds, now)
         holds = conditions(
@@ -120,17 +129,15 @@ class DeploymentController:
             owner_gone=self._identities.owner_gone(deployment),
         )
         status = status.model_copy(update={"placement": placed, "conditions": holds, "refused": report.refused})
-        writes: list[Write] = list(history.outcomes(revisions, before, status, now))
+        writes: list[Write] = list(history.outcomes(revisions, before.rollout, moved, now))
         if status != before:
-            told = [*decisions(deployment, before, status, now)]
-            if woken is not before:
-                told.append(wake(deployment, before, woken, now))
-            happened = list(events(deployment, before, status, now))
-            writes = [UpdateStatus(deployment, status), RecordEvents(happened), KeepJournal(told), *writes]
+            journal = KeepJournal(list(decisions(deployment, before.rollout, moved, now)))
+            happened = RecordEvents(list(events(deployment, before, status, now)))
+            writes = [UpdateStatus(deployment, status), happened, journal, *writes]
         await self._store.write(writes)
-        for revision in history.finished(revisions, status):
+        for revision in history.finished(revisions, moved):
             await history.delete(self._store, revision)
-        look_at = rollout.next_look_at(deployment.spec, status, seen, now)
+        look_at = rollout.next_look_at(deployment.spec, moved, seen, now)
         return None if look_at is None else Again(look_at - now)
 
     async def show_failures(self, key: DeploymentKey) -> None:

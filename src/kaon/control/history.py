@@ -12,20 +12,20 @@ from collections.abc import Collection, Iterable
 
 from kaon.control.rollout_messages import sent_back
 from kaon.errors import NotFound
-from kaon.store.port import Store, Unreadable
+from kaon.store.port import Store
 from kaon.store.records import unreadable_row
 from kaon.store.snapshot import Snapshot
 from kaon.store.writes import UpdateStatus
 from kaon.types.deployment import (
-    DeploymentStatus,
     RevisionSpec,
     RevisionStatus,
     RolloutState,
+    RolloutStatus,
     Template,
     in_use,
     template_hash,
 )
-from kaon.types.resource import Deployment, Revision
+from kaon.types.resource import Deployment, Revision, Unreadable
 
 KEPT = 10
 """Revisions that are kept when nothing runs of them any more."""
@@ -54,7 +54,7 @@ async def numbered(store: Store, snapshot: Snapshot, deployment: Deployment) -> 
     Raises `UnreadableRow` for one that runs and cannot be read: what it is nobody knows, so all stays as it is.
     """
     lost = unreadable(snapshot, deployment.workspace, deployment.name)
-    for number in sorted(in_use(deployment.status) & lost.keys()):
+    for number in sorted(in_use(deployment.status.rollout) & lost.keys()):
         raise unreadable_row(lost[number])
     kept = revisions(snapshot, deployment.workspace, deployment.name)
     for stranger in (r for r in kept if r.spec.deployment_uid != deployment.uid):
@@ -91,7 +91,7 @@ async def _number(
 
 
 def outcomes(
-    kept: Iterable[Revision], before: DeploymentStatus, after: DeploymentStatus, now: float
+    kept: Iterable[Revision], before: RolloutStatus, after: RolloutStatus, now: float
 ) -> Iterable[UpdateStatus]:
     """What is to be written of what became of revisions."""
     for revision in kept:
@@ -101,7 +101,7 @@ def outcomes(
             yield UpdateStatus(revision, RevisionStatus(outcome=found[0], reason=found[1], at=now))
 
 
-def _outcome(number: int, before: DeploymentStatus, after: DeploymentStatus) -> tuple[str, str] | None:
+def _outcome(number: int, before: RolloutStatus, after: RolloutStatus) -> tuple[str, str] | None:
     """(outcome, reason) of a revision of which something became by now."""
     if number == after.stable:
         return "served", ""
@@ -113,14 +113,14 @@ def _outcome(number: int, before: DeploymentStatus, after: DeploymentStatus) -> 
 
 
 def running(
-    kept: Iterable[Revision], before: DeploymentStatus, target: int, shadow: int | None, reported: Iterable[int]
+    kept: Iterable[Revision], before: RolloutStatus, target: int, shadow: int | None, reported: Iterable[int]
 ) -> list[Revision]:
     """The revisions that run, by what was decided last or by what is reported, or that are about to."""
     numbers = {*in_use(before), target, shadow, *reported}
     return [revision for revision in kept if revision.spec.number in numbers]
 
 
-def finished(kept: Iterable[Revision], status: DeploymentStatus) -> list[Revision]:
+def finished(kept: Iterable[Revision], status: RolloutStatus) -> list[Revision]:
     """The revisions that may go: of those that nothing runs of, all but the newest `KEPT`."""
     used = in_use(status)
     idle = [r for r in sorted(kept, key=lambda r: r.spec.number) if r.spec.number not in used]

@@ -21,14 +21,14 @@ from collections.abc import Collection, Iterable
 from kaon.clock import Clock
 from kaon.errors import ConfigError, KaonError, NotFound
 from kaon.laws.rights import EffectiveRights, standing
-from kaon.store.port import AnyResource, Change, Store, Unreadable
+from kaon.store.port import AnyResource, Change, Store
 from kaon.store.snapshot import Snapshot
 from kaon.store.vault import Vault
 from kaon.types import resource
 from kaon.types.deployment import templates_of
 from kaon.types.key import KEY_PREFIX, KeySpec, Priority, Role, identity_deployment, identity_name, key_hash
 from kaon.types.names import DeploymentKey
-from kaon.types.resource import Deployment, Revision
+from kaon.types.resource import Deployment, Revision, Unreadable
 
 _HINT_LENGTH = len(KEY_PREFIX) + 4
 _KINDS = ("secret", "key")

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from kaon.errors import InvalidInput
 from kaon.laws.drain import drain_s
 from kaon.laws.tune.knobs_of import planned
-from kaon.store.port import Unreadable
 from kaon.types import resource
 from kaon.types.deployment import Assignment
 from kaon.types.key import identity_name
 from kaon.types.names import DeploymentKey
 from kaon.types.plan import Plan, PlanPart
 from kaon.types.replica import ReplicaSpec, replica_id
-from kaon.types.resource import Artifact, Deployment, Revision, Secret
+from kaon.types.resource import Artifact, Deployment, Revision, Secret, Unreadable
 from kaon.types.route import Backend, Mirror, Route, prefix_of
 from kaon.types.service import EndpointKind, EndpointSpec, Resources, ServiceSpec
 
@@ -54,7 +53,7 @@ class PlanSource:
     def versions_of(self, deployment: Deployment, now: float) -> tuple[object, ...]:
         """The versions of all that a deployment's part is made of."""
         status, workspace = deployment.status, deployment.workspace
-        numbers = (*(assignment.revision for assignment in status.assignments), status.stable)
+        numbers = (*(assignment.revision for assignment in status.rollout.assignments), status.rollout.stable)
         revisions = [self.frozen.get((workspace, deployment.uid, number)) for number in numbers if number is not None]
         templates = (*(r.spec.template for r in revisions if r), deployment.spec.template)
         artifacts = (self.artifacts.get((workspace, template.artifact)) for template in templates)
@@ -79,7 +78,7 @@ class PlanSource:
 
     def check(self, deployment: Deployment, digests: Iterable[str]) -> None:
         """Raise `InvalidInput` when something that a deployment's part is made of cannot be read."""
-        for assignment in deployment.status.assignments:
+        for assignment in deployment.status.rollout.assignments:
             name = f"{deployment.name}-{assignment.revision}"
             if reason := self._unreadable.get(("revision", deployment.workspace, name)):
                 raise InvalidInput(f"Revision {assignment.revision} is stored in a form that cannot be read: {reason}")
@@ -95,7 +94,7 @@ def part_of(deployment: Deployment, source: PlanSource, now: float) -> PlanPart:
     """What a plan holds of a deployment. Raises whatever stands in the way."""
     own = [
         (assignment, revision)
-        for assignment in deployment.status.assignments
+        for assignment in deployment.status.rollout.assignments
         if (revision := source.frozen.get((deployment.workspace, deployment.uid, assignment.revision)))
     ]
     source.check(deployment, [r.spec.template.artifact for _, r in own] or [deployment.spec.template.artifact])
@@ -104,8 +103,8 @@ def part_of(deployment: Deployment, source: PlanSource, now: float) -> PlanPart:
         service = source.services.get((revision.workspace, revision.spec.template.artifact))
         running += (_replica(deployment, revision, ordinal, service) for ordinal in assignment.ordinals)
     backends = _backends(deployment, [assignment for assignment, _ in own])
-    serving = (r for a, r in own if a.revision != deployment.status.shadow)
-    stable = [replica.id for replica in running if replica.revision == deployment.status.stable]
+    serving = (r for a, r in own if a.revision != deployment.status.rollout.shadow)
+    stable = [replica.id for replica in running if replica.revision == deployment.status.rollout.stable]
     idle = not any(assignment.replicas for assignment, _ in own)
     return PlanPart(
         replicas=tuple(map(_checked, running)),
@@ -143,7 +142,7 @@ def key_of(deployment: Deployment) -> DeploymentKey:
 def _backends(deployment: Deployment, assignments: Sequence[Assignment]) -> tuple[Backend, ...]:
     """Revisions and their shares. At zero the one that serves when there are replicas: the edge keeps its way."""
     shares = tuple(Backend(revision=a.revision, weight=a.weight) for a in assignments)
-    kept = deployment.status.stable or deployment.status.target
+    kept = deployment.status.rollout.stable or deployment.status.rollout.target
     if kept is None or any(share.weight for share in shares):
         return shares
     return (*(share for share in shares if share.revision != kept), Backend(revision=kept, weight=100))
@@ -154,7 +153,7 @@ def _standby(deployment: Deployment, source: PlanSource) -> ReplicaSpec | None:
 
     It says which versions its secrets have, so that the agent can have them before somebody waits for them.
     """
-    status = deployment.status
+    status = deployment.status.rollout
     if not may_be_at_zero(deployment) or status.stable is None or status.stable != status.target:
         return None
     revision = source.frozen.get((deployment.workspace, deployment.uid, status.stable))
@@ -216,7 +215,7 @@ def _route(deployment: Deployment, backends: tuple[Backend, ...], services: Sequ
 
 
 def _mirror(deployment: Deployment) -> Mirror | None:
-    shadow, number = deployment.spec.shadow, deployment.status.shadow
+    shadow, number = deployment.spec.shadow, deployment.status.rollout.shadow
     return Mirror(revision=number, percent=shadow.percent) if shadow and number else None
 
 

@@ -12,13 +12,14 @@ from contextlib import suppress
 from kaon.clock import Clock
 from kaon.control.loop import Again
 from kaon.errors import NotFound
-from kaon.store.port import Change, Store, Unreadable
+from kaon.store.port import Change, Store
 from kaon.store.snapshot import Snapshot
 from kaon.store.writes import Create, Delete, RecordEvents
 from kaon.types.cloud import CloudSpec
 from kaon.types.event import Event, EventLevel
 from kaon.types.key import identity_deployment
 from kaon.types.names import DeploymentKey
+from kaon.types.resource import Unreadable
 from kaon.types.workspace import DEFAULT_WORKSPACE
 
 _KINDS = ("plan", "plan_part", "cloud", "key", "secret")

@@ -11,7 +11,7 @@ from kaon.laws.replica_states import ReplicaState
 from kaon.store.port import AnyResource
 from kaon.store.snapshot import Snapshot
 from kaon.types.cloud import CloudPhase, CloudStatus
-from kaon.types.names import DeploymentKey
+from kaon.types.names import DeploymentKey, deployment_key
 from kaon.types.replica import ReplicaStatus, replica_id
 from kaon.types.resource import Deployment
 
@@ -24,7 +24,6 @@ class _Part:
     refused: tuple[str, ...] = ()
     unrouted: str = ""
     left_out: str = ""
-    held: int = 0
 
 
 class Reported(NamedTuple):
@@ -32,8 +31,6 @@ class Reported(NamedTuple):
 
     seen: list[ReplicaState]
     """Its replicas, by revision and ordinal; not those of an earlier deployment of the same name."""
-    held: int
-    """How many callers wait for a replica."""
     refused: tuple[str, ...]
     """The requests that its replicas refuse, since they crash it."""
     unrouted: str
@@ -64,14 +61,13 @@ class Reports:
         replicas = (replica for part in parts for replica in part.replicas)
         return Reported(
             seen=sorted(_seen(deployment, replicas), key=lambda s: (s.revision, s.ordinal)),
-            held=sum(part.held for part in parts),
             refused=tuple(sorted({id_ for part in parts for id_ in part.refused})),
             unrouted=next((part.unrouted for part in reversed(parts) if part.unrouted), ""),
             left_out=next((part.left_out for part in reversed(parts) if part.left_out), ""),
         )
 
     def news(self, kind: str, name: str) -> set[DeploymentKey]:
-        """Deployments of which a cloud or a plan says something else than before, or for which callers wait there."""
+        """Deployments of which a cloud or a plan reports something else than before."""
         there = self._snapshot.find(kind, "", name)
         after = {} if there is None else self._parts(there)
         before = self._told.get((kind, name), {})
@@ -80,7 +76,7 @@ class Reports:
             self._told.pop((kind, name))
             self._indexed.pop((kind, name), None)
         keys = before.keys() | after.keys()
-        return {key for key in keys if before.get(key, _NOTHING) != (part := after.get(key, _NOTHING)) or part.held}
+        return {key for key in keys if before.get(key, _NOTHING) != after.get(key, _NOTHING)}
 
     def _parts(self, of: AnyResource) -> Mapping[DeploymentKey, _Part]:
         resource, parts = self._indexed.get((of.kind, of.name), (None, {}))
@@ -98,22 +94,15 @@ def _parts_of_cloud(status: CloudStatus) -> Mapping[DeploymentKey, _Part]:
         return parts
     for replica in report.replicas if status.phase is not CloudPhase.LOST else ():
         parts[replica.workspace, replica.deployment].replicas.append(replica)
-    for place, held in report.held.items():
-        parts[_key(place)].held = held
     for place, refused in report.refusals.items():
-        parts[_key(place)].refused = refused
+        parts[deployment_key(place)].refused = refused
     for place, why in report.edge.refused.items():
-        parts[_key(place)].unrouted = why
+        parts[deployment_key(place)].unrouted = why
     return parts
 
 
 def _parts_of_plan(left_out: Mapping[str, str]) -> Mapping[DeploymentKey, _Part]:
-    return {_key(place): _Part(left_out=why) for place, why in left_out.items()}
-
-
-def _key(place: str) -> DeploymentKey:
-    workspace, _, name = place.partition("/")
-    return workspace, name
+    return {deployment_key(place): _Part(left_out=why) for place, why in left_out.items()}
 
 
 def _seen(deployment: Deployment, reported: Iterable[ReplicaStatus]) -> Iterator[ReplicaState]:

@@ -8,7 +8,7 @@ from typing import Any
 from kaon.laws import canary, rollout
 from kaon.store.failures import Failure
 from kaon.types.condition import FAILURES, Condition
-from kaon.types.deployment import CanaryStatus, DeploymentStatus, RolloutState
+from kaon.types.deployment import CanaryStatus, DeploymentStatus, RolloutState, RolloutStatus
 from kaon.types.event import Event, EventLevel
 from kaon.types.journal import JournalEntry
 from kaon.types.resource import Deployment
@@ -38,20 +38,21 @@ def conditions(
     `ReconcileFailed`, what a controller could not do, and why; `OwnerGone`: the key that deployed it has ended, and it
     goes on until an admin adopts or deletes it.
     """
-    ready = sum(a.ready for a in status.assignments if a.revision != status.shadow)
-    wanted = rollout.wanted(deployment.spec, status)
-    stopped = status.state is RolloutState.STOPPED
+    moved = status.rollout
+    ready = sum(a.ready for a in moved.assignments if a.revision != moved.shadow)
+    wanted = rollout.desired_replicas(deployment.spec, moved, status.scaling)
+    stopped = moved.state is RolloutState.STOPPED
     found = {
         "Ready": (ready >= wanted, f"{ready} of {wanted} replicas are ready."),
-        "Progressing": (not stopped, status.reason if stopped else ""),
+        "Progressing": (not stopped, moved.reason if stopped else ""),
         "Identity": (not nameless, nameless),
     }
     failing = {PLACED: unplaced, REPORTED: lost, PLANNED: unplanned, ROUTED: unrouted}
     found |= {name: (False, why) for name, why in failing.items() if why}
     if owner_gone:
         found[OWNER_GONE] = (True, owner_gone)
-    for a in status.assignments:
-        if a.revision == status.shadow:
+    for a in moved.assignments:
+        if a.revision == moved.shadow:
             found["Shadow"] = (a.ready == a.replicas, f"{a.ready} of {a.replicas} replicas of it are ready.")
     found |= {f.condition: (True, f.reason) for f in reversed(failures)}
     since = {(c.type, c.holds): c.since for c in deployment.status.conditions}
@@ -86,16 +87,22 @@ def events(deployment: Deployment, before: DeploymentStatus, after: DeploymentSt
             message=message,
         )
 
-    if before.target != after.target:
-        old = f" from revision {after.stable}" if after.stable not in (None, after.target) else ""
-        yield event("RolloutStarted", f"Revision {after.target} takes over{old}.")
-    if before.shadow != after.shadow:
-        told = f"Revision {after.shadow} gets copies of calls." if after.shadow else "No revision gets copies of calls."
+    if before.rollout.target != after.rollout.target:
+        old = (
+            f" from revision {after.rollout.stable}" if after.rollout.stable not in (None, after.rollout.target) else ""
+        )
+        yield event("RolloutStarted", f"Revision {after.rollout.target} takes over{old}.")
+    if before.rollout.shadow != after.rollout.shadow:
+        told = (
+            f"Revision {after.rollout.shadow} gets copies of calls."
+            if after.rollout.shadow
+            else "No revision gets copies of calls."
+        )
         yield event("Shadow", told)
     for request_id in sorted(set(after.refused) - set(before.refused)):
         told = f"Poison request {request_id}: replicas crashed twice while it was in flight. It is refused for a while."
         yield event("PoisonRequest", told, EventLevel.WARNING)
-    if (step := _step(before, after)) is not None:
+    if (step := _step(before.rollout, after.rollout)) is not None:
         yield event("CanaryStep", step)
     was, now_ = (next((c.reason for c in s.conditions if c.type == OWNER_GONE), "") for s in (before, after))
     if now_ and not was:
@@ -115,20 +122,22 @@ def events(deployment: Deployment, before: DeploymentStatus, after: DeploymentSt
         elif was and not now_:
             yield event("Recovered", f"It is over that: {was}")
     yield from (event(*moved) for moved in _placed(before, after))
-    if before.state is not after.state:
-        match after.state:
-            case RolloutState.STABLE if before.stable != after.stable:
-                yield event("RolloutFinished", f"Revision {after.stable} serves.")
-            case RolloutState.STABLE if ready := sum(a.ready for a in after.assignments if a.revision == after.stable):
+    if before.rollout.state is not after.rollout.state:
+        match after.rollout.state:
+            case RolloutState.STABLE if before.rollout.stable != after.rollout.stable:
+                yield event("RolloutFinished", f"Revision {after.rollout.stable} serves.")
+            case RolloutState.STABLE if ready := sum(
+                a.ready for a in after.rollout.assignments if a.revision == after.rollout.stable
+            ):
                 yield event("Stable", f"All {ready} replicas are ready.")
             case RolloutState.STABLE:
                 yield event("ScaledToZero", "No replicas are wanted.")
             case RolloutState.STOPPED:
-                what = f"Revision {after.stable} serves." if after.stable else "It is tried on."
-                reason = "RolledBack" if sent_back(after) else "RolloutStopped"
-                yield event(reason, f"{after.reason} {what}", EventLevel.WARNING)
+                what = f"Revision {after.rollout.stable} serves." if after.rollout.stable else "It is tried on."
+                reason = "RolledBack" if sent_back(after.rollout) else "RolloutStopped"
+                yield event(reason, f"{after.rollout.reason} {what}", EventLevel.WARNING)
             case RolloutState.DEGRADED:
-                yield event("Degraded", after.reason, EventLevel.WARNING)
+                yield event("Degraded", after.rollout.reason, EventLevel.WARNING)
 
 
 def _placed(before: DeploymentStatus, after: DeploymentStatus) -> Iterable[tuple[str, str, EventLevel]]:
@@ -152,7 +161,7 @@ def _failing(status: DeploymentStatus, name: str) -> str:
 
 
 def decisions(
-    deployment: Deployment, before: DeploymentStatus, after: DeploymentStatus, now: float
+    deployment: Deployment, before: RolloutStatus, after: RolloutStatus, now: float
 ) -> Iterable[JournalEntry]:
     """What was decided on the rollout, with the figures that it was decided by."""
 
@@ -184,27 +193,13 @@ def decisions(
         yield entry(f"revision {before.stable}" if before.stable else "", serving, reason)
 
 
-def wake(deployment: Deployment, before: DeploymentStatus, after: DeploymentStatus, now: float) -> JournalEntry:
-    """A replica was wanted at once, because somebody waits for it."""
-    return JournalEntry(
-        at=now,
-        workspace=deployment.workspace,
-        deployment=deployment.name,
-        uid=deployment.uid,
-        concern="scaling",
-        before=str(before.wanted or 0),
-        after=str(after.wanted),
-        reason=after.wanted_reason,
-    )
-
-
-def sent_back(status: DeploymentStatus) -> bool:
+def sent_back(status: RolloutStatus) -> bool:
     """Whether the rollout stopped because its canary answered worse."""
     tried = status.canary if status.state is RolloutState.STOPPED else None
     return bool(tried and status.stable and canary.worse(tried, status.stable))
 
 
-def _step(before: DeploymentStatus, after: DeploymentStatus) -> str | None:
+def _step(before: RolloutStatus, after: RolloutStatus) -> str | None:
     """What is to say of a step that a canary has passed."""
     was, now = before.canary, after.canary
     if not was or not now or was.revision != now.revision or now.step <= was.step:

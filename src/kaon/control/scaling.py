@@ -2,7 +2,7 @@
 
 Every `TICK_S` each deployment that may have more or fewer replicas (min below max) is judged by its law
 (`kaon.control.scaler`) on what the agents counted; `kaon.laws.restraint` has the last word. When the number is another
-one it is written, as `DeploymentStatus.wanted`, and nothing else is done: the reconciler of deployments alone assigns
+one it is written, as `status.scaling`, and nothing else is done: the reconciler of deployments alone assigns
 replicas. A write that meets another's is not repeated: the next tick sees the world anew.
 
 What is decided goes to the journal with the figures behind it: each new number, and each new kind of reason. What
@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any, NamedTuple
 
 from kaon import log
 from kaon.clock import Clock
@@ -24,16 +26,16 @@ from kaon.control.scaler import ScalerSession, ScalerTerms
 from kaon.errors import Conflict, NotFound
 from kaon.laws import choice, rollout
 from kaon.laws.restraint import RestraintState, restrain
-from kaon.laws.scaling import ScalingDecision
+from kaon.laws.scaling import Bounds, ScalingDecision
 from kaon.laws.tune.values_in_force import in_force, next_change
 from kaon.store.live_status import LiveStatus
 from kaon.store.port import Change, Store
 from kaon.store.snapshot import Snapshot
 from kaon.store.traffic import RING_S, TrafficRing
 from kaon.store.writes import KeepJournal, UpdateStatus
-from kaon.types.deployment import DeploymentStatus, RolloutState
+from kaon.types.deployment import RolloutState, RolloutStatus, ScalingStatus
 from kaon.types.journal import JournalEntry
-from kaon.types.names import DeploymentKey
+from kaon.types.names import DeploymentKey, deployment_key
 from kaon.types.resource import Deployment
 from kaon.types.service import ServiceSpec
 
@@ -44,6 +46,8 @@ PAST_STEPS_IN_ALL = 30_000
 """Many deployments each remember less, so that all decide again within half a minute."""
 RETELL_S = 600.0
 """A kind of reason that changes no number is told again no sooner than this."""
+ENTRIES = 50
+"""Reasons that change no number are journalled at most so many a tick; others wait for the next."""
 WEEK_S = 7 * 86_400.0
 WOKEN_S = 10.0
 """Who woke a deployment is in the figures by then."""
@@ -55,11 +59,25 @@ _TICK = "scaling-tick"
 _NUMBERS = re.compile(r"[\d.,]+")
 
 
+class _Situation(NamedTuple):
+    """What a tick needs to know of a deployment, which changes only with it."""
+
+    bounds: Bounds
+    wanted: int
+    ready: int
+    starting: int
+    rolling: bool
+    proven: bool
+    shadow: int | None
+    created_at: float
+
+
 @dataclass(slots=True)
 class _Judged:
     """A deployment that scales: as the store has it, and its law."""
 
     deployment: Deployment
+    situation: _Situation
     mind: ScalerSession
     told: dict[str, float] = field(default_factory=dict)
     """Kinds of reasons that were told, and when, epoch seconds."""
@@ -70,6 +88,10 @@ class _Judged:
     @property
     def key(self) -> DeploymentKey:
         return self.deployment.workspace, self.deployment.name
+
+    def update(self, deployment: Deployment) -> None:
+        """Replace the deployment by a newer version of it."""
+        self.deployment, self.situation = deployment, _situation(deployment)
 
 
 class ScalingController:
@@ -102,11 +124,23 @@ class ScalingController:
         return {(d.workspace, d.name) for d in self.snapshot.list("deployment")} | self._judged.keys()
 
     async def affected(self, changes: Sequence[Change]) -> Collection[DeploymentKey]:
-        """The deployments that changed."""
-        return {(change.workspace, change.name) for change in changes if change.kind == "deployment"}
+        """The deployments that changed, and those that callers wait for."""
+        found = {(change.workspace, change.name) for change in changes if change.kind == "deployment"}
+        if any(change.kind == "cloud" for change in changes):
+            await self.snapshot.at_least(self._store.written)
+            found |= self._held().keys() & self._judged.keys()
+        return found
+
+    def _held(self) -> Counter[DeploymentKey]:
+        """How many callers wait for a replica of each deployment, as the clouds report it."""
+        held: Counter[DeploymentKey] = Counter()
+        for cloud in self.snapshot.list("cloud"):
+            for place, callers in cloud.status.report.held.items() if cloud.status.report else ():
+                held[deployment_key(place)] += callers
+        return held
 
     async def reconcile(self, key: DeploymentKey) -> Again | None:
-        """Know the deployment as it is now."""
+        """Take in the deployment's current state; write what is wanted where that is not for the law to decide."""
         await self.snapshot.at_least(self._store.written)
         deployment = self.snapshot.find("deployment", *key)
         known = self._judged.get(key)
@@ -114,18 +148,39 @@ class ScalingController:
             del self._judged[key]
             self._opinions.forget(*key)
             known = None
-        if deployment is None or not _elastic(deployment):
+        if deployment is None:
+            return None
+        if not _elastic(deployment):
+            await self._write_fixed(deployment)
             return None
         terms = self.terms(deployment)
         if known is None or not known.mind.adapt(terms):
-            self._judged[key] = known = _Judged(deployment, await self._mind(deployment, terms))
+            self._judged[key] = known = _Judged(deployment, _situation(deployment), await self._mind(deployment, terms))
             self._opinions.keep(*key, partial(self._entry, known), deployment.uid)
         if deployment.version > known.deployment.version:
             if _wanted(known.deployment) == 0 and _wanted(deployment) > 0:
                 known.woken_at = self._clock.now()
-            known.deployment = deployment
+            known.update(deployment)
+        await self._wake(known)
         ends = next_change(deployment.status.tuning, self._clock.now())
         return None if ends is None else Again(ends - self._clock.now())
+
+    async def _write_fixed(self, deployment: Deployment) -> None:
+        fixed = ScalingStatus(wanted=deployment.spec.scaling.min)
+        if deployment.status.scaling != fixed:
+            await self._store.write([_scaled(deployment, fixed)])
+
+    async def _wake(self, judged: _Judged) -> None:
+        """Want a replica at once where there is none and callers wait: the next tick may be `TICK_S` away."""
+        deployment, status = judged.deployment, judged.deployment.status
+        held = self._held()[judged.key]
+        scaling = rollout.woken(deployment.spec, status.rollout, status.scaling, held)
+        if scaling is status.scaling:
+            return
+        entry = self._journal_entry(deployment, str(scaling.wanted), scaling.reason, {})
+        [written] = await self._store.write([_scaled(deployment, scaling), KeepJournal([entry])])
+        judged.update(written)
+        judged.woken_at = self._clock.now()
 
     def mind(self, key: DeploymentKey) -> ScalerSession | None:
         """The law of a deployment at work; None where there is nothing to decide."""
@@ -140,7 +195,8 @@ class ScalingController:
     async def tick(self) -> None:
         """Judge all once, and write what is new."""
         now, left = self._clock.now(), PAST_STEPS
-        entries, writes = [], []
+        entries: list[JournalEntry] = []
+        writes = []
         for number, judged in enumerate(list(self._judged.values()), start=1):
             try:
                 decision, taken = self._judge(judged, now, left)
@@ -151,10 +207,11 @@ class ScalingController:
             self._opinions.failures.settle(_TICK, judged.key)
             left -= taken
             if decision is not None:
-                before, news = judged.deployment.status.wanted, _is_news(judged, decision, now)
-                if decision.replicas != (_wanted(judged.deployment) if before is None else before):
+                before = judged.deployment.status.scaling.wanted
+                if decision.replicas != (judged.situation.wanted if before is None else before):
+                    _is_news(judged, decision, now)
                     writes.append(self._write(judged, judged.deployment, decision))
-                elif news:
+                elif len(entries) < ENTRIES and _is_news(judged, decision, now):
                     entries.append(self._entry(judged, decision))
             if number % _BREATH == 0 or taken:
                 await asyncio.sleep(0)
@@ -167,44 +224,45 @@ class ScalingController:
 
     def _judge(self, judged: _Judged, now: float, left: int) -> tuple[ScalingDecision | None, int]:
         """What is decided on a deployment, and how many steps of its past that took."""
-        deployment, mind = judged.deployment, judged.mind
-        status: DeploymentStatus = deployment.status
-        news, mind.count = self._traffic.news(deployment.workspace, deployment.name, mind.count)
-        fresh = [s for s in news if s.revision != status.shadow and s.at_s > deployment.created_at]
+        situation, mind = judged.situation, judged.mind
+        news, mind.count = self._traffic.news(*judged.key, mind.count)
+        fresh = [s for s in news if s.revision != situation.shadow and s.at_s > situation.created_at]
         heard = mind.hear(fresh, now, max(60, PAST_STEPS_IN_ALL // len(self._judged)))
         taken = mind.relive(left) if mind.behind else 0
-        serving = [a for a in status.assignments if a.revision != status.shadow]
-        ready = sum(a.ready for a in serving)
-        said = mind.decide(heard, now, _wanted(deployment), ready, sum(a.replicas for a in serving) - ready)
+        said = mind.decide(heard, now, situation.wanted, situation.ready, situation.starting)
         if said is None:
             return None, taken
         standing = RestraintState(
-            wanted=_wanted(deployment),
+            wanted=situation.wanted,
             informed=mind.informed,
-            rolling=rolling(status),
-            proven=status.stable is not None,
+            rolling=situation.rolling,
+            proven=situation.proven,
             held=max(mind.held, int(now - judged.woken_at < WOKEN_S)),
         )
-        judged.said = restrain(said, standing, choice.bounds(deployment.spec.scaling), now)
+        judged.said = restrain(said, standing, situation.bounds, now)
         return judged.said, taken
 
     async def _write(self, judged: _Judged, deployment: Deployment, decision: ScalingDecision) -> None:
         """Keep the number that was decided for `deployment` as it was then, with the decision in the journal; nothing
         when somebody else wrote meanwhile."""
-        changes = {"wanted": decision.replicas, "wanted_reason": decision.reason}
-        status = deployment.status.model_copy(update=changes)
+        scaling = ScalingStatus(wanted=decision.replicas, reason=decision.reason)
         try:
             [written] = await self._store.write(
-                [UpdateStatus(deployment, status), KeepJournal([self._entry(judged, decision)])]
+                [_scaled(deployment, scaling), KeepJournal([self._entry(judged, decision)])]
             )
         except (Conflict, NotFound):
             return
         if written.version > judged.deployment.version:
-            judged.deployment = written
+            judged.update(written)
 
     def _entry(self, judged: _Judged, decision: ScalingDecision | None = None) -> JournalEntry:
         """A decision as it is kept; without one, the last that was made."""
         deployment, said = judged.deployment, decision or judged.said
+        after = _wanted(deployment) if said is None else said.replicas
+        reason = "it learns from the past" if said is None else said.reason
+        return self._journal_entry(deployment, str(after), reason, judged.mind.figures())
+
+    def _journal_entry(self, deployment: Deployment, after: str, reason: str, figures: dict[str, Any]) -> JournalEntry:
         return JournalEntry(
             at=self._clock.now(),
             workspace=deployment.workspace,
@@ -212,9 +270,9 @@ class ScalingController:
             uid=deployment.uid,
             concern="scaling",
             before=str(_wanted(deployment)),
-            after=str(_wanted(deployment) if said is None else said.replicas),
-            reason="it learns from the past" if said is None else said.reason,
-            figures=judged.mind.figures(),
+            after=after,
+            reason=reason,
+            figures=figures,
         )
 
     async def _mind(self, deployment: Deployment, terms: ScalerTerms) -> ScalerSession:
@@ -233,16 +291,37 @@ class ScalingController:
         return ScalerTerms(deployment.spec.scaling, deployment.spec.objective or service.objective, service, tuned)
 
 
+def _scaled(deployment: Deployment, scaling: ScalingStatus) -> UpdateStatus:
+    return UpdateStatus(deployment, deployment.status.model_copy(update={"scaling": scaling}))
+
+
+def _situation(deployment: Deployment) -> _Situation:
+    status: RolloutStatus = deployment.status.rollout
+    serving = [a for a in status.assignments if a.revision != status.shadow]
+    ready = sum(a.ready for a in serving)
+    return _Situation(
+        bounds=choice.bounds(deployment.spec.scaling),
+        wanted=_wanted(deployment),
+        ready=ready,
+        starting=sum(a.replicas for a in serving) - ready,
+        rolling=rolling(status),
+        proven=status.stable is not None,
+        shadow=status.shadow,
+        created_at=deployment.created_at,
+    )
+
+
 def _elastic(deployment: Deployment) -> bool:
     scaling = deployment.spec.scaling
     return bool(scaling.min < scaling.max)
 
 
 def _wanted(deployment: Deployment) -> int:
-    return rollout.wanted(deployment.spec, deployment.status)
+    status = deployment.status
+    return rollout.desired_replicas(deployment.spec, status.rollout, status.scaling)
 
 
-def rolling(status: DeploymentStatus) -> bool:
+def rolling(status: RolloutStatus) -> bool:
     """Whether one revision takes over from another."""
     serving = {a.revision for a in status.assignments if a.revision != status.shadow}
     coming = status.state is RolloutState.PROGRESSING and status.stable is not None and status.stable != status.target

@@ -143,7 +143,7 @@ class Driver(Protocol):
         """Begin to start a replica and return; `observe` shows how it goes.
 
         A replica of that id that already runs is left alone; one that has ended is started anew. What goes wrong later
-        is the reason of an `EXITED` sighting.
+        is the reason of an `EXITED` observation.
         """
         ...
 

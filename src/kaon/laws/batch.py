@@ -10,74 +10,21 @@ time. The rules, in order:
    batches by itself.
 3. *Rows are counted, not calls.* A batch never has more rows than `max_size`. A call is kept whole;
    one that alone is larger than `max_size` is cut by `parts` and put together again by the caller.
-4. *A target bounds the size.* With `latency_s`, a batch takes as many rows as the learned s(n) allows in
+4. *A target bounds the size.* With `latency_s`, a batch takes as many rows as the learnt s(n) allows in
    what is left of the oldest row's time, but never fewer than a batch of half the target: a saturated
    slot makes each row wait for one batch and ride in the next, so that is the size it can sustain.
    Shrinking further would lower the throughput and make everybody later.
 5. `max_wait_s` above zero is the user's wish to hold an idle slot for company, at most that long.
 
-All is pure: state and time come in as values.
+s(n) is learnt by `service_time`. All is pure: state and time come in as values.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from kaon.laws.service_time import ServiceTime
 from kaon.types.service import Batch
-
-FORGETTING = 0.98
-"""Weight of a sample one batch later: about the last fifty batches count."""
-
-_UNSURE = 1e6
-"""Covariance of what is not known yet, and its bound: forgetting without new evidence must not overflow it."""
-
-_LEAST_A_S = 1e-12
-"""A row that costs less costs nothing: no clock can tell, and dividing by it overflows."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What a batch of n rows takes, learned by recursive least squares: s(n) = a n + b, in seconds."""
-
-    a: float = 0.0
-    b: float = 0.0
-    p_aa: float = _UNSURE
-    p_ab: float = 0.0
-    p_bb: float = _UNSURE
-    samples: int = 0
-
-    def seconds(self, rows: int) -> float:
-        """The expected time of a batch of `rows` rows."""
-        return max(0.0, self.a * rows + self.b)
-
-    def rows_within(self, budget_s: float) -> int | None:
-        """The most rows that fit into `budget_s`; None when the cost does not grow with rows or is not known."""
-        if self.samples < 2 or self.a <= _LEAST_A_S:
-            return None
-        return int((budget_s - self.b) / self.a)
-
-
-def learn(cost: Cost, rows: int, seconds: float) -> Cost:
-    """`cost` after a batch of `rows` rows took `seconds` (recursive least squares with forgetting)."""
-    g_a = cost.p_aa * rows + cost.p_ab
-    g_b = cost.p_ab * rows + cost.p_bb
-    scale = FORGETTING + g_a * rows + g_b
-    k_a, k_b = g_a / scale, g_b / scale
-    surprise = seconds - (cost.a * rows + cost.b)
-    p_aa = cost.p_aa - k_a * g_a
-    p_ab = cost.p_ab - k_a * g_b
-    p_bb = cost.p_bb - k_b * g_b
-    if max(p_aa, p_bb) / FORGETTING <= _UNSURE:
-        p_aa, p_ab, p_bb = p_aa / FORGETTING, p_ab / FORGETTING, p_bb / FORGETTING
-    return replace(
-        cost,
-        a=cost.a + k_a * surprise,
-        b=cost.b + k_b * surprise,
-        p_aa=max(p_aa, 0.0),
-        p_ab=p_ab,
-        p_bb=max(p_bb, 0.0),
-        samples=cost.samples + 1,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +57,7 @@ class Hold:
     again_s: float | None = None
 
 
-def decide(spec: Batch, cost: Cost, seen: Waiting) -> Release | Hold:
+def decide(spec: Batch, cost: ServiceTime, seen: Waiting) -> Release | Hold:
     """What to do with the waiting calls."""
     if not seen.rows:
         return Hold("nothing waits")
@@ -125,7 +72,7 @@ def decide(spec: Batch, cost: Cost, seen: Waiting) -> Release | Hold:
     return Release(calls, rows, "full" if full else "a slot is free")
 
 
-def limit(spec: Batch, cost: Cost, oldest_wait_s: float) -> int:
+def limit(spec: Batch, cost: ServiceTime, oldest_wait_s: float) -> int:
     """The most rows that the next batch may have."""
     if spec.latency_s is None:
         return spec.max_size

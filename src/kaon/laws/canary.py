@@ -29,8 +29,8 @@ from kaon.types.deployment import (
     CanaryGate,
     CanaryStatus,
     DeploymentSpec,
-    DeploymentStatus,
     RolloutState,
+    RolloutStatus,
 )
 from kaon.types.traffic import LATENCY_BOUNDS_S, LatencyCounts, Sample
 
@@ -57,7 +57,7 @@ _TYPICAL_CALLS = 100
 
 
 def follow(
-    spec: DeploymentSpec, status: DeploymentStatus, target: int, anew: bool, samples: Sequence[Sample], now: float
+    spec: DeploymentSpec, status: RolloutStatus, target: int, anew: bool, samples: Sequence[Sample], now: float
 ) -> CanaryStatus | None:
     """The canary of `target` with all calls counted and judged; None when there is nothing to try it beside."""
     rules, stable = spec.rollout.canary, status.stable
@@ -68,6 +68,8 @@ def follow(
         canary, stopped = CanaryStatus(revision=target, since=now, until=now), False
     if stopped:
         return canary
+    if spec.promoted == target:
+        canary = canary.model_copy(update={"promoted": True})
     return _judged(rules, _counted(rules, canary, stable, samples, now))
 
 

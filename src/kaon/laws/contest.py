@@ -24,7 +24,7 @@ from functools import lru_cache
 from itertools import compress
 from typing import NamedTuple
 
-from kaon.laws.windows import Extreme
+from kaon.laws.windows import Peaks
 
 HOLDS_S = (16.0, 60.0, 300.0, 1200.0, 5400.0)
 STAFFINGS = (
@@ -59,8 +59,10 @@ class Contest(NamedTuple):
     """
 
     start_s: float
-    holds: tuple[Extreme, ...]
-    lows: tuple[Extreme, ...]
+    holds: Peaks
+    """Of each demand, by hold."""
+    lows: Peaks
+    """The least of these for a whole start, negated."""
     backlogs: tuple[float, ...]
     missed: tuple[float, ...]
     paid: tuple[float, ...]
@@ -75,9 +77,9 @@ def begin(demands: int, start_s: float) -> Contest:
     pairs = demands * len(HOLDS_S)
     nothing = (0.0,) * (pairs * len(STAFFINGS))
     first = (FIRST[0] * len(HOLDS_S) + FIRST[1]) * len(STAFFINGS) + FIRST[2]
-    holds = tuple(Extreme(hold_s) for _ in range(demands) for hold_s in HOLDS_S)
-    lows = tuple(Extreme(start_s) for _ in range(pairs))
-    return Contest(start_s, holds, lows, nothing, nothing, nothing, chosen=first)
+    return Contest(
+        start_s, Peaks.of(pairs, HOLDS_S), Peaks.of(pairs, (start_s,)), nothing, nothing, nothing, chosen=first
+    )
 
 
 def need(demand: float, share: float, beta: float) -> int:
@@ -100,13 +102,13 @@ def step(
     A call may wait `slack_s` and still be in time; after `patience_s` its caller leaves. Every demand, those held from
     before too, is provided for `margin` times.
     """
-    holds = tuple([hold.add(at_s, demands[i // len(HOLDS_S)]) for i, hold in enumerate(known.holds)])
-    peaks = [hold.value() for hold in holds]
-    lows = tuple([low.add(at_s, -peak) for low, peak in zip(known.lows, peaks, strict=True)])
-    able: list[int] = []
-    for low in lows:
-        able += needs(-low.value() * margin)
-    needed: list[int] = []
+    holds = known.holds.add(at_s, [demand for demand in demands for _ in HOLDS_S])
+    peaks = holds.values()
+    lows = known.lows.add(at_s, [-peak for peak in peaks])
+    able: list[float] = []
+    for low in lows.values():
+        able += needs(-low * margin)
+    needed: list[float] = []
     for peak in peaks:
         needed += needs(peak * margin)
     backlogs = [
@@ -142,9 +144,9 @@ def step(
 
 
 @lru_cache(_REMEMBERED)
-def needs(demand: float) -> tuple[int, ...]:
-    """`need` for every staffing."""
-    return tuple([need(demand, share, beta) for share, beta in STAFFINGS])
+def needs(demand: float) -> tuple[float, ...]:
+    """`need` for every staffing; as floats, which multiply more quickly with floats than integers do."""
+    return tuple([float(need(demand, share, beta)) for share, beta in STAFFINGS])
 
 
 def choose(known: Contest, allowed: float) -> Contest:
@@ -152,13 +154,14 @@ def choose(known: Contest, allowed: float) -> Contest:
     if known.seen_s < TRUSTED_AFTER_S:
         return known
     missed, paid, limit = known.missed, known.paid, allowed * known.work
-    good = [candidate for candidate, lost in enumerate(missed) if lost <= limit]
-    if not good:
+    best, least = None, math.inf
+    for candidate, cost in enumerate(paid):
+        if cost < least and missed[candidate] <= limit:
+            best, least = candidate, cost
+    if best is None:
         best = min(range(len(paid)), key=lambda candidate: (missed[candidate], paid[candidate]))
-    else:
-        best = min(good, key=paid.__getitem__)
-        stays = missed[known.chosen] <= limit and paid[best] > _BETTER * paid[known.chosen]
-        best = known.chosen if stays else best
+    elif missed[known.chosen] <= limit and least > _BETTER * paid[known.chosen]:
+        return known
     return known if best == known.chosen else known._replace(chosen=best)
 
 
@@ -176,6 +179,6 @@ def wanted(known: Contest, climbing: float = 0.0, margin: float = 1.0) -> Wanted
     """What the followed candidate wants now, or wants for a demand of `climbing` when that is more; held demands are
     provided for `margin` times."""
     pair, staffing = divmod(known.chosen, len(STAFFINGS))
-    demand = max(known.holds[pair].value() * margin, climbing)
+    demand = max(known.holds.values()[pair] * margin, climbing)
     share, beta = STAFFINGS[staffing]
     return WantedReplicas(need(demand, share, beta), demand, HOLDS_S[pair % len(HOLDS_S)], share, beta)

@@ -24,6 +24,8 @@ from kaon.types.objective import Objective
 SOFTNESS = 0.05
 WORST_LATENCY = 3.0
 LEAST_PRICE, MOST_PRICE, PRICE_STEP = 1.0, 50.0, 0.5
+BURN_S = 1800.0
+"""How far back the burn rate of the error budget reaches."""
 LEAST_CALLS = 50
 """Windows with fewer calls are merged with the next: their shares mean nothing."""
 OVERLOAD = 2.0
@@ -112,9 +114,26 @@ def loss(objective: Objective, seen: LossInputs, reference_s: float, price: floa
     return Loss(total, latency, completion, utilisation, cost, completed, busy)
 
 
-def next_price(price: float, burn: float) -> float:
-    """The price of a miss after a time in which the error budget burnt `burn` times as fast as it lasts."""
-    return min(max(price + PRICE_STEP * (burn - 1), LEAST_PRICE), MOST_PRICE)
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What a missed call costs: the dual variable y of the constraint that completion is.
+
+    `burn` is how many times as fast as it lasts the error budget was spent, over half an hour, faded.
+    """
+
+    value: float = LEAST_PRICE
+    burn: float = 0.0
+
+    def after(self, objective: Objective, completed: float, span_s: float) -> Price:
+        """The price after a window of `span_s` seconds in which a share `completed` of the calls was answered well."""
+        burn = faded(self.burn, (1 - completed) / (1 - objective.completion), span_s)
+        return Price(min(max(self.value + PRICE_STEP * (burn - 1), LEAST_PRICE), MOST_PRICE), burn)
+
+
+def faded(burn: float, now: float, span_s: float) -> float:
+    """A burn rate over half an hour, after a window of `span_s` seconds in which it was `now`."""
+    keep = math.exp(-span_s / BURN_S)
+    return keep * burn + (1 - keep) * now
 
 
 def _band(share: float, band: tuple[float, float]) -> float:

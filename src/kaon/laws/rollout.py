@@ -25,12 +25,21 @@ from dataclasses import dataclass
 from kaon.laws import canary as trials
 from kaon.laws import moves
 from kaon.laws.replica_states import TROUBLE, OrdinalsByRevision, ReplicaState, ReplicaStates, describe, late_at
-from kaon.types.deployment import Assignment, CanaryStatus, DeploymentSpec, DeploymentStatus, RolloutState
-from kaon.types.model import content_hash
+from kaon.types.deployment import (
+    Assignment,
+    CanaryStatus,
+    DeploymentSpec,
+    Rollout,
+    RolloutState,
+    RolloutStatus,
+    ScalingStatus,
+    Template,
+)
+from kaon.types.model import Model, content_hash
 from kaon.types.replica import Phase
 from kaon.types.traffic import Sample
 
-__all__ = ["ReplicaState", "describe", "next_look_at", "step", "wanted"]
+__all__ = ["ReplicaState", "describe", "desired_replicas", "next_look_at", "step"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,7 @@ class _Look:
     """What one look decides by."""
 
     spec: DeploymentSpec
-    status: DeploymentStatus
+    status: RolloutStatus
     target: int
     anew: bool
     count: int
@@ -60,44 +69,53 @@ class _Move:
     on_trial: bool = False
 
 
-def wanted(spec: DeploymentSpec, status: DeploymentStatus) -> int:
-    """How many ready replicas there should be: as the scaling law said, within the bounds.
+class _Tried(Model):
+    """The part of a spec by which a revision comes up or does not."""
 
-    Before it said anything there is at least one, and while a new revision comes: it proves itself before it goes to
-    zero, rather than before whoever calls first.
+    template: Template
+    rollout: Rollout
+    paused: bool
+
+
+def desired_replicas(spec: DeploymentSpec, status: RolloutStatus, scaling: ScalingStatus) -> int:
+    """How many ready replicas there should be: what the scaling law decided, within the bounds of the spec.
+
+    Before its first decision, and while a new revision takes over, there is at least one: a revision proves itself
+    before it goes to zero, rather than before its first caller.
     """
     low, high = spec.scaling.min, spec.scaling.max
     failed = status.state is RolloutState.STOPPED and status.stable is not None
-    proved = status.wanted is not None and (status.stable == status.target or failed)
-    return min(max(status.wanted or 0, low if proved else max(1, low)), high)
+    proved = scaling.wanted is not None and (status.stable == status.target or failed)
+    return min(max(scaling.wanted or 0, low if proved else max(1, low)), high)
 
 
-def woken(spec: DeploymentSpec, status: DeploymentStatus, held: int) -> DeploymentStatus:
-    """`status` itself, or with one replica wanted where none is and `held` callers wait for one."""
-    if not held or spec.scaling.max == 0 or wanted(spec, status) > 0:
-        return status
+def woken(spec: DeploymentSpec, status: RolloutStatus, scaling: ScalingStatus, held: int) -> ScalingStatus:
+    """`scaling` itself, or one replica wanted where there is none and `held` callers wait for one."""
+    if not held or spec.scaling.max == 0 or desired_replicas(spec, status, scaling) > 0:
+        return scaling
     callers = "a caller waits" if held == 1 else f"{held} callers wait"
-    return status.model_copy(update={"wanted": 1, "wanted_reason": f"{callers} for a replica"})
+    return ScalingStatus(wanted=1, reason=f"{callers} for a replica")
 
 
 def step(
     spec: DeploymentSpec,
     generation: int,
-    status: DeploymentStatus,
+    status: RolloutStatus,
+    scaling: ScalingStatus,
     target: int,
     seen: Sequence[ReplicaState],
     now: float,
     samples: Sequence[Sample] = (),
     shadow: int | None = None,
-) -> DeploymentStatus:
-    """The next status; its conditions are left as they were.
+) -> RolloutStatus:
+    """The next status.
 
     `generation` is that of `spec`, `target` the number of the revision of its template, `status` the last
     decision, `now` epoch seconds, `samples` the newest ten minutes of the deployment's traffic, for canaries,
-    `shadow` the number of the spec's shadow. The same arguments give the same answer.
+    `shadow` the number of the spec's shadow, `scaling` what the scaling law decided last.
     """
     come = {} if target == status.target else {"target": target, "state": RolloutState.PROGRESSING}
-    world, count = ReplicaStates(seen), wanted(spec, status.model_copy(update=come))
+    world, count = ReplicaStates(seen), desired_replicas(spec, status.model_copy(update=come), scaling)
     before, shadows = _apart({a.revision: frozenset(a.ordinals) for a in status.assignments}, status.shadow, target)
     tried = _tried(spec)
     anew = target != status.target or tried != status.tried
@@ -128,7 +146,6 @@ def step(
         update={
             "observed_generation": generation,
             "tried": tried,
-            **({"wanted": count, "wanted_reason": ""} if spec.scaling.min == spec.scaling.max else {}),
             "target": target,
             "stable": stable,
             "since": now if move.after != before or turned else since,
@@ -142,13 +159,11 @@ def step(
 
 
 def _tried(spec: DeploymentSpec) -> str:
-    """16 hex digits that name the part of the spec by which a revision comes up or does not."""
-    return content_hash(DeploymentSpec(template=spec.template, rollout=spec.rollout, paused=spec.paused))[:16]
+    """16 hex digits that name that part of the spec."""
+    return content_hash(_Tried(template=spec.template, rollout=spec.rollout, paused=spec.paused))[:16]
 
 
-def next_look_at(
-    spec: DeploymentSpec, status: DeploymentStatus, seen: Sequence[ReplicaState], now: float
-) -> float | None:
+def next_look_at(spec: DeploymentSpec, status: RolloutStatus, seen: Sequence[ReplicaState], now: float) -> float | None:
     """Epoch seconds at which a deadline passes or more calls are counted, so that `step` may decide otherwise."""
     if status.state is not RolloutState.PROGRESSING:
         return None
@@ -258,7 +273,7 @@ def _failure(look: _Look, since: float) -> str:
     return look.world.failure(look.target, ordinals, since, look.spec.rollout.progress_deadline_s, look.now)
 
 
-def _fell(status: DeploymentStatus, sick: ReplicaState | None) -> bool:
+def _fell(status: RolloutStatus, sick: ReplicaState | None) -> bool:
     """Whether too few are ready because some fell, rather than because more are wanted since a moment ago."""
     broke = sick is not None and (sick.phase in TROUBLE or sick.restarts > 0)
     return broke or status.state is not RolloutState.PROGRESSING

@@ -63,6 +63,20 @@ class ScaleState(NamedTuple):
     chosen: int | None = None
 
 
+class _Pace(NamedTuple):
+    """Calls per second over the last 4 s, 12 s and 60 s, and all calls of the last 60 s."""
+
+    quick: float
+    short: float
+    steady: float
+    calls: float
+
+
+def _pace(arrivals: Samples) -> _Pace:
+    calls = arrivals.total()
+    return _Pace(arrivals.rate(_QUICK_S), arrivals.rate(_SHORT_S), calls / _STEADY_S, calls)
+
+
 @dataclass(frozen=True, slots=True)
 class Scale:
     """The law for an objective and handlers of at most `max_batch` rows. `start_s` is assumed until seen.
@@ -94,9 +108,11 @@ class Scale:
         if seen.arrivals is None:
             replicas = bounds.clip(last, now)
             return state._replace(chosen=replicas), ScalingDecision(replicas, "no figures: as it was")
-        state = self._learn(state, seen)
-        quiet = self._quiet(state, seen)
-        replicas, reason = self._idle(state, now, last) if quiet else self._follow(state, seen)
+        arrivals = state.arrivals.add(now, seen.arrivals)
+        pace = _pace(arrivals)
+        state = self._learn(state, seen, seen.arrivals, arrivals, pace)
+        quiet = self._quiet(state, seen, pace)
+        replicas, reason = self._idle(state, now, last) if quiet else self._follow(state, seen, pace)
         if now < state.panic_until_s and 0 < replicas < last:
             replicas, reason = last, f"panic: not down; {reason}"
         clipped = bounds.clip(replicas, now)
@@ -114,60 +130,48 @@ class Scale:
 
     def figures(self, state: ScaleState) -> dict[str, float]:
         """What the law goes by, by name: rates per second, times in seconds, demand in replicas."""
-        arrivals = state.arrivals
-        found = {"rps_12s": arrivals.rate(_SHORT_S), "rps_60s": arrivals.total() / _STEADY_S}
+        pace = _pace(state.arrivals)
+        found = {"rps_12s": pace.short, "rps_60s": pace.steady}
         found |= {"rps_ahead": state.ahead.high(state.contest.start_s), "start_s": state.contest.start_s}
         if state.service.known:
-            cost_s = self._call(state)[0]
-            plan = self._plan(state, cost_s)
+            cost_s = self._call(state.service, state.headroom)[0]
+            plan = self._plan(state, pace, cost_s)
             found |= {"call_s": cost_s, "headroom": state.headroom.factor, "demand": plan.demand}
             found |= {"hold_s": plan.hold_s, "beta": plan.beta, "share": plan.share}
         return found | {"gaps": state.gaps.known}
 
-    def _learn(self, state: ScaleState, seen: Observation) -> ScaleState:
-        assert seen.arrivals is not None
-        arrivals = state.arrivals.add(seen.at_s, seen.arrivals)
+    def _learn(self, state: ScaleState, seen: Observation, calls: int, arrivals: Samples, pace: _Pace) -> ScaleState:
         service = service_time.learn(state.service, seen.batches, seen.began)
         start_s = state.contest.start_s
         if seen.cold_start_s is not None:
             # Starts differ, figures are stale, and a decision waits for its tick.
             likely_s = _SLOW_START * seen.cold_start_s + 2 * seen.span_s
             start_s = start_s if 0.8 * start_s <= likely_s <= 1.25 * start_s else likely_s
-        ahead = forecast.learn(state.ahead, seen.at_s, seen.arrivals / seen.span_s, start_s)
+        ahead = forecast.learn(state.ahead, seen.at_s, calls / seen.span_s, start_s)
         judged = state.contest
         if start_s != judged.start_s:
             judged = contest.begin(2, start_s)._replace(holds=judged.holds, chosen=judged.chosen)
         last_call_s, gaps = self._last_call(state, seen)
-        state = state._replace(
-            arrivals=arrivals,
-            service=service,
-            ahead=ahead,
-            last_call_s=last_call_s,
-            gaps=gaps,
-        )
-        if not service.known:
-            return state._replace(contest=judged)
-        state = state._replace(headroom=self._headroom(state, seen))
-        cost_s, slack_s = self._call(state)
-        patience_s = self.objective.patience_s
-        demands = self._demands(state, cost_s)
-        held = (
-            demands[0] / self.margin,
-            demands[1] / self.margin,
-        )  # what is held now may be wanted with another margin
-        work = seen.arrivals * cost_s
-        judged = contest.step(judged, seen.at_s, seen.span_s, held, work, slack_s, patience_s, self.margin)
-        judged = contest.choose(judged, self.contest_share * (1 - self.objective.completion))
-        if demands[1] >= _PANIC_SHARE * max(1, seen.ready):
-            state = state._replace(panic_until_s=max(state.panic_until_s, seen.at_s + _PANIC_S))
-        elif self._cut_off(state.arrivals, cost_s / seen.span_s):
-            state = state._replace(panic_until_s=seen.at_s + _CUT_S)
-        return state._replace(contest=judged)
+        room, panic_until_s = state.headroom, state.panic_until_s
+        if service.known:
+            room = self._headroom(room, service, state.contest, seen, calls, pace)
+            cost_s, slack_s = self._call(service, room)
+            demands = self._demands(ahead, state.contest.start_s, pace, cost_s)
+            # What is held now may be wanted with another margin.
+            held = (demands[0] / self.margin, demands[1] / self.margin)
+            work, patience_s = calls * cost_s, self.objective.patience_s
+            judged = contest.step(judged, seen.at_s, seen.span_s, held, work, slack_s, patience_s, self.margin)
+            judged = contest.choose(judged, self.contest_share * (1 - self.objective.completion))
+            if demands[1] >= _PANIC_SHARE * max(1, seen.ready):
+                panic_until_s = max(panic_until_s, seen.at_s + _PANIC_S)
+            elif self._cut_off(arrivals, pace, cost_s / seen.span_s):
+                panic_until_s = seen.at_s + _CUT_S
+        return ScaleState(arrivals, service, ahead, judged, room, panic_until_s, last_call_s, gaps, state.chosen)
 
-    def _cut_off(self, arrivals: Samples, each: float) -> bool:
+    def _cut_off(self, arrivals: Samples, pace: _Pace, each: float) -> bool:
         """Whether a steady load has broken down; `each`: the replicas' worth of a call in every observation."""
         left = arrivals.mean(_SHORT_S)
-        if left >= _CUT * arrivals.mean():
+        if left >= _CUT * (pace.calls / len(arrivals.values)):
             return False
         usual = median(arrivals.values)
         return usual * each > 1 and left < _CUT * usual
@@ -179,45 +183,46 @@ class Scale:
         idle_s = seen.at_s - seen.span_s - state.last_call_s
         return seen.at_s, state.gaps if math.isinf(idle_s) else keep_alive.learn(state.gaps, idle_s)
 
-    def _headroom(self, state: ScaleState, seen: Observation) -> Headroom:
+    def _headroom(
+        self, known: Headroom, service: ServiceTime, judged: Contest, seen: Observation, calls: int, pace: _Pace
+    ) -> Headroom:
         """The headroom after what was missed; what the first starts missed says nothing about the model."""
-        assert seen.arrivals is not None
-        cost_s, slack_s = self._call(state)
-        work, ready, patience_s = seen.arrivals * cost_s, seen.ready, self.objective.patience_s
-        known = headroom.watch(state.headroom, seen.at_s, seen.span_s, work, ready, slack_s, patience_s)
-        if not seen.answered or seen.missed is None or state.contest.seen_s < contest.TRUSTED_AFTER_S:
+        cost_s, slack_s = self._call(service, known)
+        work, ready, patience_s = calls * cost_s, seen.ready, self.objective.patience_s
+        known = headroom.watch(known, seen.at_s, seen.span_s, work, ready, slack_s, patience_s)
+        if not seen.answered or seen.missed is None or judged.seen_s < contest.TRUSTED_AFTER_S:
             return known
         allowed = self.budget_share * (1 - self.objective.completion)
         used = work / max(1e-9, ready * seen.span_s)
-        return headroom.learn(known, seen.at_s, seen.answered, seen.missed, allowed, state.arrivals.total(), used)
+        return headroom.learn(known, seen.at_s, seen.answered, seen.missed, allowed, pace.calls, used)
 
-    def _call(self, state: ScaleState) -> tuple[float, float]:
+    def _call(self, service: ServiceTime, room: Headroom) -> tuple[float, float]:
         """Replica-seconds that a call needs, headroom included, and the seconds that it may wait."""
-        rows, seconds = state.service.best(self.max_batch, self.objective.patience_s)
-        row_s = state.headroom.factor * self.margin * seconds / rows
-        return row_s * state.service.rows_per_call, max(self.objective.patience_s - 2 * seconds, 0.1 * seconds)
+        patience_s = self.objective.patience_s
+        rows, seconds = service.best(self.max_batch, patience_s)
+        row_s = room.factor * self.margin * seconds / rows
+        return row_s * service.rows_per_call, max(patience_s - 2 * seconds, 0.1 * seconds)
 
-    def _demands(self, state: ScaleState, cost_s: float) -> tuple[float, float]:
-        arrivals = state.arrivals
-        steady = max(arrivals.rate(_SHORT_S), arrivals.total() / _STEADY_S)
-        quick = max(steady, arrivals.rate(_QUICK_S), state.ahead.high(state.contest.start_s))
+    def _demands(self, ahead: Forecast, start_s: float, pace: _Pace, cost_s: float) -> tuple[float, float]:
+        steady = max(pace.short, pace.steady)
+        quick = max(steady, pace.quick, ahead.high(start_s))
         return steady * cost_s, quick * cost_s
 
-    def _plan(self, state: ScaleState, cost_s: float) -> WantedReplicas:
+    def _plan(self, state: ScaleState, pace: _Pace, cost_s: float) -> WantedReplicas:
         """What the winner of the contest wants, a climb included; a call costs `cost_s` replica-seconds."""
-        return contest.wanted(state.contest, self._climb(state) * cost_s, self.margin)
+        return contest.wanted(state.contest, self._climb(state, pace) * cost_s, self.margin)
 
-    def _climb(self, state: ScaleState) -> float:
+    def _climb(self, state: ScaleState, pace: _Pace) -> float:
         """Calls per second when a start would be done, if the climb from the last minute to its last 12 s goes on."""
-        short, steady = state.arrivals.rate(_SHORT_S), state.arrivals.total() / _STEADY_S
-        slope = max(0.0, short - steady) / ((_STEADY_S - _SHORT_S) / 2)
+        short = pace.short
+        slope = max(0.0, short - pace.steady) / ((_STEADY_S - _SHORT_S) / 2)
         ahead = _CLIMB * slope * (state.contest.start_s + _SHORT_S / 2)
         return short + min(ahead, _MOST_CLIMB * short)
 
-    def _quiet(self, state: ScaleState, seen: Observation) -> bool:
+    def _quiet(self, state: ScaleState, seen: Observation, pace: _Pace) -> bool:
         """Whether nobody has called for a minute, or for as long as the last replica is said to be kept."""
         said_s = math.inf if self.keep_alive_s is None else self.keep_alive_s
-        idle = state.arrivals.total() == 0 or seen.at_s - state.last_call_s >= said_s
+        idle = pace.calls == 0 or seen.at_s - state.last_call_s >= said_s
         return idle and not seen.in_flight
 
     def _idle(self, state: ScaleState, now: float, last: int) -> tuple[int, str]:
@@ -232,20 +237,20 @@ class Scale:
         kept = 1 if lone else max(1, contest.wanted(state.contest, 0.0, self.margin).replicas)
         return min(kept, last), f"no call for {quiet_s:.0f} s; kept until {keep_s:.0f} s"
 
-    def _follow(self, state: ScaleState, seen: Observation) -> tuple[int, str]:
+    def _follow(self, state: ScaleState, seen: Observation, pace: _Pace) -> tuple[int, str]:
         if not state.service.known:
             # Of the calls that are in, those that came longer ago than their deadline wait for nothing.
             alive = state.arrivals.highest() * (1 + self.objective.patience_s / seen.span_s)
             at_once = max(self.max_batch, self.at_once or 1)
             wanted = max(1, math.ceil(min(seen.in_flight or 0, alive) / at_once))
             return max(wanted, seen.ready), "what a call costs is not known yet: by calls in flight"
-        cost_s, _ = self._call(state)
-        plan = self._plan(state, cost_s)
+        cost_s, _ = self._call(state.service, state.headroom)
+        plan = self._plan(state, pace, cost_s)
         waiting = max(0, (seen.queued or 0) - math.ceil(seen.ready * self.max_batch / state.service.rows_per_call))
         backlog = waiting * cost_s / _BACKLOG_S
         replicas = max(1, math.ceil(plan.replicas + backlog - 1e-9))
         reason = (
-            f"{state.arrivals.rate(_SHORT_S):.1f} calls/s at {cost_s * 1000:.1f} ms each; "
+            f"{pace.short:.1f} calls/s at {cost_s * 1000:.1f} ms each; "
             f"{plan.demand:.1f} replicas' worth at most in {plan.hold_s:g} s, share {plan.share:g}, beta {plan.beta:g}"
         )
         return replicas, reason + (f", backlog of {waiting}" if backlog else "")

@@ -24,7 +24,6 @@ from kaon.types.traffic import LATENCY_BOUNDS_S, LatencyCounts, Sample, Side
 from kaon.types.window import LossParts, SeriesPoint, Window
 
 MINUTE_S = 60.0
-_BURN_MINUTES = 30
 
 FAILURES = ("5xx", "shed", "none")
 """The classes of answers that are failures; what the caller did wrong (4xx) is not."""
@@ -32,7 +31,8 @@ FAILURES = ("5xx", "shed", "none")
 K = TypeVar("K", str, int)
 N = TypeVar("N", int, float)
 
-_LAST = len(LATENCY_BOUNDS_S)
+_RANGES_S = tuple(zip((0.0, *LATENCY_BOUNDS_S), (*LATENCY_BOUNDS_S, LATENCY_BOUNDS_S[-1]), strict=True))
+"""The least and the largest latency in each bucket; the last bucket has no upper end of its own."""
 
 
 def quantile(histogram: LatencyCounts | None, q: float) -> float | None:
@@ -47,22 +47,22 @@ def quantile(histogram: LatencyCounts | None, q: float) -> float | None:
     for bucket in sorted(histogram):
         count = histogram[bucket]
         if count and seen + count >= rank:
-            low, high = _bounds(bucket)
+            low, high = _RANGES_S[bucket]
             return low + (high - low) * max(0.0, rank - seen) / count
         seen += count
-    return _bounds(max(histogram))[1]
+    return _RANGES_S[max(histogram)][1]
 
 
 def middle(bucket: int) -> float:
     """The latency in the middle of a bucket, seconds."""
-    return sum(_bounds(bucket)) / 2
+    return sum(_RANGES_S[bucket]) / 2
 
 
 def above(histogram: LatencyCounts | None, latency_s: float) -> float:
     """How many calls took longer than `latency_s`; a part of a bucket counts as that part of its calls."""
     found = 0.0
     for bucket, count in (histogram or {}).items():
-        low, high = _bounds(bucket)
+        low, high = _RANGES_S[bucket]
         if low >= latency_s:
             found += count
         elif high > latency_s:
@@ -229,16 +229,15 @@ def minute(samples: Sequence[Sample], end_s: float) -> Sample:
 
 def price(minutes: Sequence[Sample], objective: Objective) -> float:
     """What a missed call costs after these minutes: it rises while the error budget of the last half hour burns."""
-    now, burn = loss.LEAST_PRICE, 0.0
+    now = loss.Price()
     by_time: dict[float, list[Sample]] = {}
     for sample in minutes:
         by_time.setdefault(sample.at_s, []).append(sample)
     for at_s in sorted(by_time):
         found = parts(merge(by_time[at_s]), objective)
         if found is not None:
-            burn += ((1 - found.completed) / (1 - objective.completion) - burn) / _BURN_MINUTES
-            now = loss.next_price(now, burn)
-    return now
+            now = now.after(objective, found.completed, MINUTE_S)
+    return now.value
 
 
 def parts(
@@ -273,11 +272,6 @@ def parts(
         completed=found.completed,
         price=price,
     )
-
-
-def _bounds(bucket: int) -> tuple[float, float]:
-    low = LATENCY_BOUNDS_S[bucket - 1] if bucket else 0.0
-    return low, LATENCY_BOUNDS_S[min(bucket, _LAST - 1)]
 
 
 def _failed(codes: dict[str, int] | None) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
@@ -50,29 +52,59 @@ class Samples(NamedTuple):
         return bisect_right(self.times, self.times[-1] - last_s)
 
 
-class Extreme(NamedTuple):
-    """The largest value of about the last `span_s` seconds, in a few parts, however long the span is.
+class Peaks(NamedTuple):
+    """The largest values of about the last `spans_s` seconds, in a few parts each, however long a span is.
 
-    A part covers an eighth of the span, so that a peak is held for between 1 and 1 + 1/8 spans. For the
-    smallest value, add its negative.
+    A part covers an eighth of the span, so a peak is kept for between 1 and 1 + 1/8 spans. Value i belongs to span
+    i modulo the number of spans. All values are added together, as most of the work is then done once for all.
+    For the smallest values, add their negatives.
     """
 
-    span_s: float
-    parts: tuple[tuple[int, float], ...] = ()
+    spans_s: tuple[float, ...]
+    parts: tuple[int, ...]
+    """The number of each span's newest part."""
+    newest: tuple[float, ...]
+    """The largest value in the newest part."""
+    older: tuple[tuple[tuple[int, float], ...], ...]
+    """Earlier parts and their largest values; each is larger than all that follow it, as others never count again."""
 
-    def add(self, at_s: float, value: float) -> Extreme:
-        """With one more sample."""
-        parts, part = self.parts, int(at_s * 8 / self.span_s)
-        if parts and parts[-1][0] == part and parts[-1][1] >= value:
-            return self
-        # A part that is no larger than this newer one can never be the extreme again: values fall from first to last.
-        first, end = 0, len(parts)
-        while end and parts[end - 1][1] <= value:
-            end -= 1
-        while first < end and parts[first][0] < part - 8:
-            first += 1
-        return Extreme(self.span_s, (*parts[first:end], (part, value)))
+    @classmethod
+    def of(cls, number: int, spans_s: tuple[float, ...]) -> Peaks:
+        """`number` peaks without any value yet."""
+        return cls(spans_s, (0,) * len(spans_s), (-math.inf,) * number, ((),) * number)
 
-    def value(self) -> float:
-        """The extreme; 0 before any sample."""
-        return self.parts[0][1] if self.parts else 0.0
+    def add(self, at_s: float, values: Sequence[float]) -> Peaks:
+        """With one more value for each."""
+        spans = len(self.spans_s)
+        parts = [int(at_s * 8 / span_s) for span_s in self.spans_s]
+        newest, older = list(self.newest), self.older
+        changed: list[tuple[tuple[int, float], ...]] | None = None
+        for i, value in enumerate(values):
+            before = newest[i]
+            if before <= value:
+                newest[i] = value
+                if not older[i]:
+                    continue
+                left = older[i]
+            elif parts[i % spans] != self.parts[i % spans]:
+                newest[i] = value
+                left = (*older[i], (self.parts[i % spans], before))
+            else:
+                continue
+            changed = changed or list(older)
+            changed[i] = _counting(left, value, parts[i % spans] - 8)
+        return Peaks(self.spans_s, tuple(parts), tuple(newest), older if changed is None else tuple(changed))
+
+    def values(self) -> list[float]:
+        """The peaks; minus infinity before any value."""
+        return [older[0][1] if older else newest for older, newest in zip(self.older, self.newest, strict=True)]
+
+
+def _counting(parts: tuple[tuple[int, float], ...], value: float, oldest: int) -> tuple[tuple[int, float], ...]:
+    """Those of `parts` that are larger than the newer `value` and not before part `oldest`."""
+    first, end = 0, len(parts)
+    while end and parts[end - 1][1] <= value:
+        end -= 1
+    while first < end and parts[first][0] < oldest:
+        first += 1
+    return parts[first:end]

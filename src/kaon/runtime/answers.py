@@ -10,10 +10,12 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 from kaon.errors import (
     PROBLEM_JSON,
     BadAnswer,
+    DependencyFailed,
     KaonError,
     MethodNotAllowed,
     NotBegun,
@@ -24,7 +26,9 @@ from kaon.errors import (
     of_status,
 )
 from kaon.sdk.response import own_field
+from kaon.sdk.signature import Signature
 from kaon.types.route import ATTEMPT_HEADER, COPY_REFUSED, NOT_BEGUN_HEADER
+from kaon.types.service import WireProtocol
 
 _ATTEMPT = ATTEMPT_HEADER.encode()
 
@@ -57,6 +61,16 @@ class Answer:
         ]
 
 
+def answer_to(signature: Signature, arguments: Mapping[str, Any], value: Any) -> Answer:
+    """The response with a handler's value, and the head that it has set. Raises BadAnswer."""
+    media_type, body = signature.to_body(value)
+    head = arguments.get(signature.response or "")
+    if head is None:
+        return Answer(200, media_type.encode(), body)
+    is_bare = head.status_code in BODILESS
+    return Answer(head.status_code, media_type.encode(), b"" if is_bare else body, head.fields())
+
+
 def interrupted(error: BaseException) -> bool:
     """Whether `error` is a cancellation of the current task, not a failure of the code in it."""
     task = asyncio.current_task()
@@ -72,6 +86,11 @@ def public_error(error: BaseException, endpoint: str, request_id: str) -> KaonEr
     if not isinstance(error, KaonError):
         _log.error("the handler failed", exc_info=error, extra=extra)
         return KaonError(_FAILED, hint=_LOGGED)
+    if error.dependency:
+        _log.error(
+            "a call of %s failed: %s: %s", error.dependency, error.code, error.cause, exc_info=error, extra=extra
+        )
+        return DependencyFailed.of(error)
     if isinstance(error, BadAnswer):
         _log.error("%s", error.cause, extra=extra)
     return error
@@ -91,21 +110,26 @@ def _of_http_exception(error: BaseException) -> KaonError | None:
     return converted
 
 
-def problem_answer(error: KaonError, request_id: str, fields: Mapping[bytes, bytes] = MappingProxyType({})) -> Answer:
-    """The problem document for `error`, to a request with the headers `fields`.
+def problem_answer(
+    error: KaonError,
+    request_id: str,
+    fields: Mapping[bytes, bytes] = MappingProxyType({}),
+    protocol: WireProtocol = "kaon",
+) -> Answer:
+    """The response for `error`, to a request with the headers `fields`: a problem document, or OpenAI's form.
 
     Never raises: an error of a handler that cannot be written as JSON is reported as a failure of the service.
     """
     try:
-        return _problem_answer(error, request_id, fields)
+        return _problem_answer(error, request_id, fields, protocol)
     except BaseException:
         _log.exception(
             "an error could not be written as a problem document", extra={"fields": {"request_id": request_id}}
         )
-        return _problem_answer(KaonError(_FAILED, hint=_LOGGED), request_id, {})
+        return _problem_answer(KaonError(_FAILED, hint=_LOGGED), request_id, {}, protocol)
 
 
-def _problem_answer(error: KaonError, request_id: str, fields: Mapping[bytes, bytes]) -> Answer:
+def _problem_answer(error: KaonError, request_id: str, fields: Mapping[bytes, bytes], protocol: WireProtocol) -> Answer:
     if not 400 <= error.status <= 599:
         raise ValueError(f"{error.status} is not the status of an error")
     headers = [own_field(name, value) for name, value in error.headers]
@@ -121,6 +145,8 @@ def _problem_answer(error: KaonError, request_id: str, fields: Mapping[bytes, by
         headers.append((b"connection", b"close"))
     if isinstance(error, Unauthenticated):
         headers.append((b"www-authenticate", b"Bearer"))
+    if protocol == "openai":
+        return Answer(error.status, b"application/json", error.openai_json(), tuple(headers))
     return Answer(error.status, PROBLEM_JSON.encode(), error.problem_json(request_id), tuple(headers))
 
 

@@ -10,9 +10,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from kaon.errors import BadAnswer, KaonError, MethodNotAllowed
+from kaon.errors import BadAnswer, KaonError, MethodNotAllowed, NotBegun
 from kaon.runtime import cors, streaming
-from kaon.runtime.answers import BODILESS, Answer, allowed, interrupted, problem_answer, public_error
+from kaon.runtime.answers import Answer, allowed, answer_to, interrupted, problem_answer, public_error
 from kaon.runtime.asgi import AsgiScope, Message, Receive, Send, run_app
 from kaon.runtime.bodies import pause_limited
 from kaon.runtime.call import Call
@@ -52,13 +52,14 @@ class App:
         fields = dict(scope["headers"])
         request_id = self._checks.request_id(fields)
         began_at = time.monotonic()
-        figures, name = self._serving.others, ""
+        figures, name = self._serving.not_calls, ""
         try:
             document = _docs_page(scope) or cors.preflight(scope, fields, self._checks.site)
             if document is None:
                 grant = self._checks.check(fields, scope.get("client"))
                 document = self._openapi(scope) or self._options(scope)
             if document is None:
+                figures = self._serving.others
                 mounted = self._serving.mounts.find(scope["path"])
                 if mounted is not None:
                     self._checks.refuse_poison(request_id)
@@ -82,7 +83,10 @@ class App:
         except BaseException as error:
             if interrupted(error):
                 raise
-            document = problem_answer(public_error(error, name, request_id), request_id, fields)
+            if isinstance(error, NotBegun) and figures is self._serving.not_calls:
+                figures = self._serving.others
+            protocol = self._serving.protocol_of(path_of(scope))
+            document = problem_answer(public_error(error, name, request_id), request_id, fields, protocol)
         if self._serving.sampler is not None and name:
             self._serving.keep(request_id, name, document.status, document.media_type.decode(), document.body)
         await self._answer(document, request_id, figures, began_at, send)
@@ -125,13 +129,9 @@ class App:
                 watch.cancel()
                 call.cancel()  # in case this task was cancelled
         if call.error is not None:
-            return problem_answer(public_error(call.error, lane.name, call.request_id), call.request_id, fields)
-        media_type, body = lane.signature.to_body(call.value)
-        head = call.arguments.get(lane.signature.response or "")
-        if head is None:
-            return Answer(200, media_type.encode(), body)
-        is_bare = head.status_code in BODILESS
-        return Answer(head.status_code, media_type.encode(), b"" if is_bare else body, head.fields())
+            error = public_error(call.error, lane.name, call.request_id)  # not raised: calls of a batch may share it
+            return problem_answer(error, call.request_id, fields, lane.spec.protocol)
+        return answer_to(lane.signature, call.arguments, call.value)
 
     def _openapi(self, scope: AsgiScope) -> Answer | None:
         """The deployment's description, for admitted callers."""

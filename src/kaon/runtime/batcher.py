@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from kaon.errors import BadAnswer, ItemError
-from kaon.laws import batch
+from kaon.laws import batch, service_time
 from kaon.runtime.call import Call
 from kaon.runtime.lane import Lane
 from kaon.runtime.rows import RowSlice, SplitCall, joinable, joined
@@ -75,7 +75,7 @@ class BatchLane(Lane):
         self._held = False
         """Whether that turn is the end of a batch's waiting time: a new call may complete the batch before."""
         self._deciding = False
-        self.cost = batch.Cost()
+        self.cost = service_time.ServiceTime()
         self._began = 0
 
     def enter(self, call: Call) -> None:
@@ -245,7 +245,7 @@ class BatchLane(Lane):
         shared_by = self._shared_by
         if self.busy >= self.slots:
             self._checkpoint(now)
-        self.cost = batch.learn(self.cost, work.rows, took_s)
+        self.cost = service_time.learn_batch(self.cost, work.rows, took_s)
         self._learn(took_s)
         self.figures.batched(work.rows, took_s, shared_by)
         self._decide()
@@ -254,7 +254,7 @@ class BatchLane(Lane):
         self, parts: list[RowSlice], value: Any, error: BaseException | None
     ) -> tuple[list[tuple[RowSlice, Any]], list[list[RowSlice]]]:
         """The outcome of each part, and the rounds to repeat."""
-        if isinstance(error, ItemError):
+        if isinstance(error, ItemError) and not error.dependency:
             return _after_item_error(parts, error)
         if error is not None:
             return [(part, error) for part in parts], []

@@ -74,11 +74,12 @@ class Routes:
         """
         if path in DOCUMENTS:
             return ("GET",)
-        lanes = self._at(path)
+        lanes = self.at(path)
         verbs = {lane.spec.method for lane in lanes if lane.spec.kind is not EndpointKind.WEBSOCKET}
         return tuple(sorted(verbs)) if verbs or not lanes else ("OPTIONS",)
 
-    def _at(self, path: str) -> list[Lane]:
+    def at(self, path: str) -> list[Lane]:
+        """The lanes of all endpoints at `path`, a raw path."""
         segments = _segments(path)
         lanes = [lane for (_, path_segments), lane in self.plain.items() if path_segments == segments]
         return lanes + [pattern.lane for pattern in self.patterns if pattern.match(segments) is not None]

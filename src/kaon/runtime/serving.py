@@ -25,7 +25,7 @@ from kaon.runtime.threads import Worker
 from kaon.sdk.endpoint import Endpoint
 from kaon.sdk.service import Service
 from kaon.types.knobs import AS_THE_CLASS_SAYS, Knobs
-from kaon.types.service import MAX_MESSAGE_BYTES, EndpointKind
+from kaon.types.service import MAX_MESSAGE_BYTES, EndpointKind, WireProtocol
 from kaon.types.shadow import Sampling
 
 
@@ -47,7 +47,9 @@ class Serving:
         """Path -> method and lane of the endpoints on the fast path."""
         self.mounts = Mounts({})
         self.others = EndpointFigures()
-        """Of requests without an endpoint: refused ones, documents, mounted apps."""
+        """Of calls without an endpoint: mounted apps, unknown paths."""
+        self.not_calls = EndpointFigures()
+        """Of requests that are no calls, and no load: refused for their key or origin, documents."""
         self.in_mounts = 0
         """Requests in flight in mounted apps."""
         self.sampler: Sampler | None = None
@@ -95,7 +97,7 @@ class Serving:
 
     @property
     def figures(self) -> tuple[EndpointFigures, ...]:
-        """Of all requests."""
+        """Of all calls."""
         return self.others, *(lane.figures for lane in self.lanes)
 
     @property
@@ -113,6 +115,14 @@ class Serving:
         """Requests answered since the start."""
         return sum(sum(figures.codes.values()) for figures in self.figures)
 
+    def protocol_of(self, path: str) -> WireProtocol:
+        """The form of errors at a raw path; below `/v1` OpenAI's, if an endpoint has it."""
+        protocols: set[WireProtocol] = set()
+        with contextlib.suppress(KaonError):  # the path is not UTF-8
+            protocols = {lane.spec.protocol for lane in self.routes.at(path)}
+        is_near = path.startswith("/v1/") and any(lane.spec.protocol == "openai" for lane in self.lanes)
+        return "openai" if "openai" in protocols or (is_near and not protocols) else "kaon"
+
     def max_message_bytes(self, path: str) -> int:
         """The limit on messages of a websocket at `path`, a raw path."""
         with contextlib.suppress(KaonError):
@@ -123,7 +133,7 @@ class Serving:
         """The OpenAPI document as JSON."""
         if self._openapi is None:
             assert self.service is not None
-            document = self.service.openapi(self._prefix.rstrip("/") or "/")
+            document = self.service.openapi(self._prefix.rstrip("/") or "/", self.mounts.apps)
             self._openapi = json.dumps(document, ensure_ascii=False).encode()
         return self._openapi
 

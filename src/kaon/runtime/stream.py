@@ -11,15 +11,18 @@ import contextlib
 import threading
 import types
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
 from contextvars import Context
 from typing import Any
 
 from kaon.runtime.threads import Worker
+from kaon.types.service import WireProtocol
 
 NDJSON = b"application/x-ndjson"
 EVENTS = b"text/event-stream"
 
+DONE = b"data: [DONE]\n\n"
+"""The last frame of a stream of events in the form of the OpenAI API."""
 _FULL_BYTES = 65_536
 _AHEAD = 256
 """Items that a sync generator may be ahead of its caller."""
@@ -37,9 +40,11 @@ def line(item: bytes) -> bytes:
     return item + b"\n"
 
 
-def failure(problem: bytes, *, events: bool) -> bytes:
+def failure(problem: bytes, *, events: bool, protocol: WireProtocol = "kaon") -> bytes:
     """The last frame of a stream that failed: an `error` event, or a line with `error`."""
-    return b"event: error\ndata: %b\n\n" % problem if events else b'{"error": %b}\n' % problem
+    if events:
+        return b"event: error\ndata: %b\n\n" % problem
+    return b"%b\n" % problem if protocol == "openai" else b'{"error": %b}\n' % problem
 
 
 @types.coroutine
@@ -95,13 +100,19 @@ def pump(
         yield from write(b"".join(held)).__await__()
 
 
+async def generator_of(items: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
+    """An async iterator as a generator, which can be closed."""
+    async for item in items:
+        yield item
+
+
 class ThreadItems:
-    """The items of a sync generator, which runs in a thread, as an async generator. `on_stopped`: called at its end."""
+    """The items of a sync iterator, which runs in a thread, as an async generator. `on_stopped`: called at its end."""
 
     def __init__(
-        self, generator: Generator[Any, None, None], context: Context, worker: Worker, on_stopped: Callable[[], None]
+        self, iterator: Iterator[Any], context: Context, worker: Worker, on_stopped: Callable[[], None]
     ) -> None:
-        self._generator = generator
+        self._iterator = iterator
         self._loop = asyncio.get_running_loop()
         self._items: deque[Any] = deque()
         self._room = threading.Semaphore(_AHEAD)
@@ -138,7 +149,7 @@ class ThreadItems:
 
     def _work(self) -> None:
         try:
-            for item in self._generator:
+            for item in self._iterator:
                 self._room.acquire()
                 if self._closed:
                     return
@@ -147,8 +158,9 @@ class ThreadItems:
                     self._notified = True
                     self._loop.call_soon_threadsafe(self._changed.set)
         finally:
-            with contextlib.suppress(ValueError):
-                self._generator.close()
+            if isinstance(self._iterator, Generator):
+                with contextlib.suppress(ValueError):
+                    self._iterator.close()
 
     def _stopped(self, _: Any, error: BaseException | None) -> None:
         self._error = error

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
 from contextvars import copy_context
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from kaon import context
 from kaon.runtime import stream
-from kaon.runtime.answers import Answer, interrupted, problem_answer, public_error
+from kaon.runtime.answers import Answer, answer_to, interrupted, problem_answer, public_error
 from kaon.runtime.asgi import AsgiScope, Receive, Send
 from kaon.runtime.bodies import pause_limited
 from kaon.runtime.call import Call
@@ -19,6 +21,7 @@ from kaon.runtime.chunks import CHUNKS, Chunks
 from kaon.runtime.inputs import arguments, cancel_on_disconnect, within_deadline
 from kaon.runtime.lane import HeldLane
 from kaon.runtime.long_calls import LongCalls
+from kaon.types.headers import check
 
 _FAILURE_WRITE_S = 1.0
 """How long writing the error of a failed stream may take."""
@@ -35,9 +38,10 @@ async def serve_stream(
     long_calls: LongCalls,
     closing: bool,
 ) -> None:
-    """Answer with the generator's items. In flight until the stream ends; errors before it begins are raised.
+    """Answer with the handler's items, or with its one answer. In flight until the stream ends; errors before it
+    begins are raised.
 
-    HEAD is answered without running the generator.
+    HEAD is answered without running the handler.
     """
     call.arguments = await within_deadline(call, arguments(lane, names, scope, fields, pause_limited(receive)))
     reply = _Reply(lane, call, fields, closing=closing, send=send, chunks=(scope.get("extensions") or {}).get(CHUNKS))
@@ -48,9 +52,8 @@ async def serve_stream(
     watch = asyncio.create_task(cancel_on_disconnect(call, receive))
     try:
         with long_calls.held(call.grant, call.give_up):
-            async with held_slot(lane, call) as items:
-                await reply.send_all(items)
-        code = 200
+            async with held_slot(lane, call) as result:
+                code = await (reply.send_once(result.value) if isinstance(result, _Once) else reply.send_all(result))
     except BaseException as error:
         gave_up = (
             call.error if isinstance(error, asyncio.CancelledError) else None
@@ -87,7 +90,8 @@ class _Reply:
         self._chunks = chunks
         self._begun = False
         self._frame = stream.event if self._events else stream.line
-        self._to_json = lane.signature.to_json
+        self._writer = lane.signature.items or lane.signature
+        self._protocol = lane.spec.protocol
         self._figures = lane.figures
 
     async def head(self) -> None:
@@ -96,13 +100,28 @@ class _Reply:
         await self._send({"type": "http.response.body", "body": b""})
         self._figures.answered(200, time.monotonic() - self._call.entered_at)
 
-    async def send_all(self, items: AsyncGenerator[Any, None]) -> None:
+    async def send_once(self, value: Any) -> int:
+        """The response with one answer; its status."""
+        answer = answer_to(self._lane.signature, self._call.arguments, value)
+        headers = answer.all_headers(self._call.request_id)
+        check(headers)
+        if self._closing:
+            headers.append((b"connection", b"close"))
+        self._begun = True
+        await self._send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": answer.body})
+        return answer.status
+
+    async def send_all(self, items: AsyncGenerator[Any, None]) -> int:
+        """The response with all items; its status for the figures."""
         encode = self._piece if self._raw else self._encode
         async with aclosing(items):
             await stream.pump(items, encode, self._write, self._chunks.write if self._chunks is not None else None)
         if not self._begun:
             await self._begin()
-        await self._send({"type": "http.response.body", "body": b""})
+        last = stream.DONE if self._protocol == "openai" and self._events and not self._raw else b""
+        await self._send({"type": "http.response.body", "body": last})
+        return 200
 
     async def _write(self, chunk: bytes) -> None:
         if not self._begun:
@@ -116,7 +135,10 @@ class _Reply:
         incomplete. So is that of a caller who does not read.
         """
         answer = problem_answer(
-            public_error(error, self._lane.name, self._call.request_id), self._call.request_id, self._fields
+            public_error(error, self._lane.name, self._call.request_id),
+            self._call.request_id,
+            self._fields,
+            self._protocol,
         )
         if self._begun and self._raw:
             self._cut()
@@ -131,7 +153,7 @@ class _Reply:
     async def _send_failure(self, answer: Answer) -> None:
         body = answer.body
         if self._begun:
-            body = stream.failure(body, events=self._events)
+            body = stream.failure(body, events=self._events, protocol=self._protocol)
         else:
             headers = answer.all_headers(self._call.request_id)
             await self._send({"type": "http.response.start", "status": answer.status, "headers": headers})
@@ -144,11 +166,11 @@ class _Reply:
 
     def _encode(self, item: Any) -> bytes:
         self._count()
-        return self._frame(self._to_json(item))
+        return self._frame(self._writer.to_json(item))
 
     def _piece(self, item: Any) -> bytes:
         self._count()
-        return self._lane.signature.to_bytes(item)
+        return self._writer.to_bytes(item)
 
     def _count(self) -> None:
         if self._call.ended:  # the generator went on after it was cancelled
@@ -172,8 +194,15 @@ class _Reply:
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
 
+@dataclass(frozen=True, slots=True)
+class _Once:
+    """The value of a handler that did not return an iterator."""
+
+    value: Any
+
+
 class held_slot:
-    """A slot of the lane for the call's generator, released when the generator has stopped.
+    """A slot of the lane for the call's handler and its items, released when both have stopped.
 
     Within the block, the end of the call (deadline, disconnect) cancels the current task.
     """
@@ -182,21 +211,49 @@ class held_slot:
         self._lane = lane
         self._call = call
         self._thread: stream.ThreadItems | None = None
+        self._in_thread = False
+        """Whether the handler itself runs in a thread, which then releases the slot."""
 
-    async def __aenter__(self) -> AsyncGenerator[Any, None]:
+    async def __aenter__(self) -> AsyncGenerator[Any, None] | _Once:
         try:
             await begin(self._lane, self._call)
-            return self._items()
+            context.enter(self._call.request_id, self._call.deadline)
+            result = await self._result()
+            return self._items(result) if isinstance(result, AsyncIterator | Iterator) else _Once(result)
         except BaseException:
-            self._call.free()
+            if not self._in_thread:
+                self._call.free()
             raise
 
-    def _items(self) -> AsyncGenerator[Any, None]:
-        context.enter(self._call.request_id, self._call.deadline)
-        generator = self._lane.handler(**self._call.arguments)
-        if self._lane.endpoint.is_async:
-            return generator  # type: ignore[no-any-return]
-        self._thread = stream.ThreadItems(generator, copy_context(), self._lane.worker, self._call.free)
+    async def _result(self) -> Any:
+        """What the handler returns: a generator, or for each call an iterator or an answer."""
+        endpoint = self._lane.endpoint
+        work = partial(self._lane.handler, **self._call.arguments)
+        if endpoint.is_generator:
+            return work()
+        if endpoint.is_async:
+            return await work()
+        result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def done(value: Any, error: BaseException | None) -> None:
+            self._in_thread = False
+            if result.cancelled():
+                self._call.free()
+            elif error is not None:
+                result.set_exception(error if isinstance(error, Exception) else RuntimeError(repr(error)))
+            else:
+                result.set_result(value)
+
+        self._in_thread = True
+        self._lane.worker.run(partial(copy_context().run, work), done)
+        return await result
+
+    def _items(self, source: AsyncIterator[Any] | Iterator[Any]) -> AsyncGenerator[Any, None]:
+        if isinstance(source, AsyncGenerator):
+            return source
+        if isinstance(source, AsyncIterator):
+            return stream.generator_of(source)
+        self._thread = stream.ThreadItems(source, copy_context(), self._lane.worker, self._call.free)
         return self._thread.items()
 
     async def __aexit__(self, *_: object) -> None:

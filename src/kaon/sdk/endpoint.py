@@ -21,7 +21,7 @@ from kaon.sdk.method import Method, is_method
 from kaon.sdk.signature import Signature, compile_signature
 from kaon.types.headers import is_media_type
 from kaon.types.media import OCTET_STREAM
-from kaon.types.service import MAX_BODY_BYTES, MAX_MESSAGE_BYTES, Batch, EndpointKind, EndpointSpec
+from kaon.types.service import MAX_BODY_BYTES, MAX_MESSAGE_BYTES, Batch, EndpointKind, EndpointSpec, WireProtocol
 from kaon.types.wire import json_of, pairs_of, text_of
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -34,6 +34,9 @@ TIMEOUT_S = 60.0
 
 _PATH = re.compile(r"/|(/([A-Za-z0-9._~-]+|\{[A-Za-z_][A-Za-z0-9_]*\}))+")
 _PATH_NAME = re.compile(r"\{(\w+)\}")
+_OPENAI_PATH = re.compile(
+    r"/v1/(chat/completions|completions|embeddings|models|responses|moderations|images|audio)(/.*)?"
+)
 _TAKEN = frozenset({"/openapi.json", "/docs"})
 
 
@@ -55,6 +58,7 @@ class EndpointMark:
     max_message_bytes: int | None = None
     strict: bool = False
     max_body_bytes: int | None = None
+    protocol: WireProtocol | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,7 @@ def endpoint(
     max_message_bytes: int | None = None,
     strict: bool = False,
     max_body_bytes: int | None = None,
+    protocol: WireProtocol | None = None,
 ) -> Callable[[F], F]: ...
 def endpoint(
     function: F | None = None,
@@ -133,6 +138,7 @@ def endpoint(
     max_message_bytes: int | None = None,
     strict: bool = False,
     max_body_bytes: int | None = None,
+    protocol: WireProtocol | None = None,
 ) -> F | Callable[[F], F]:
     """Mark a method as an endpoint.
 
@@ -156,6 +162,8 @@ def endpoint(
             with code 1009.
         strict: Refuse unknown query parameters instead of ignoring them.
         max_body_bytes: The largest body, also when decompressed; by default 64 MiB, the maximum.
+        protocol: The form of errors and streams: `kaon`, or `openai`, the default at paths of the OpenAI API such as
+            `/v1/chat/completions`.
 
     Raises ConfigError, here or when the class is marked, for an invalid endpoint.
     """
@@ -174,6 +182,7 @@ def endpoint(
         max_message_bytes=max_message_bytes,
         strict=strict,
         max_body_bytes=max_body_bytes,
+        protocol=protocol,
     )
 
     def put(method_: F) -> F:
@@ -201,7 +210,8 @@ def compile_endpoint(method: Method, mark: EndpointMark, names: Mapping[str, Any
     signature = compile_signature(
         method, verb=verb, path_names=frozenset(_PATH_NAME.findall(path)), names=names, strict=mark.strict
     )
-    kind = EndpointKind.WEBSOCKET if is_socket else EndpointKind.STREAM if is_generator else EndpointKind.CALL
+    is_stream = is_generator or signature.returns_stream
+    kind = EndpointKind.WEBSOCKET if is_socket else EndpointKind.STREAM if is_stream else EndpointKind.CALL
     if signature.heads and (is_socket or mark.batch is not None):
         what = "a websocket, which has all of it" if is_socket else "batched: one call of the method serves many"
         raise ConfigError(f"`{owner}` takes {', '.join(signature.heads)} and is {what}.", hint="Remove the parameter.")
@@ -229,6 +239,8 @@ def compile_endpoint(method: Method, mark: EndpointMark, names: Mapping[str, Any
             batch=mark.batch,
             media_type=_media_type(owner, mark, kind, signature),
             max_message_bytes=_max_message_bytes(owner, mark, kind),
+            answers_once=signature.items is not None,
+            protocol=mark.protocol or ("openai" if _OPENAI_PATH.fullmatch(path) else "kaon"),
             strict=mark.strict,
             max_body_bytes=_max_body_bytes(owner, mark, signature),
         )
@@ -265,7 +277,7 @@ def _timeout_s(given: float | EllipsisType | None, kind: EndpointKind) -> float 
 
 def _media_type(owner: str, mark: EndpointMark, kind: EndpointKind, signature: Signature) -> str:
     """The media type of a generator of bytes; empty for other endpoints."""
-    if kind is EndpointKind.STREAM and hints.bare(signature.answer_hint) is bytes:
+    if kind is EndpointKind.STREAM and hints.bare((signature.items or signature).answer_hint) is bytes:
         if mark.media_type is None or is_media_type(mark.media_type):
             return mark.media_type or OCTET_STREAM
         raise ConfigError(f"`{owner}` has media_type={mark.media_type!r}.", hint="Write it like 'audio/wav'.")

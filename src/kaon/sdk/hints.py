@@ -55,7 +55,8 @@ _SCALARS = (
 )
 _ALIASES = (TypeAliasType, getattr(typing, "TypeAliasType", TypeAliasType))
 _LISTS = (list, set, frozenset, tuple)
-_STREAMS = (Iterator, Iterable, Generator, AsyncIterator, AsyncIterable, AsyncGenerator)
+_ITERATORS = (Iterator, Generator, AsyncIterator, AsyncGenerator)
+_STREAMS = (*_ITERATORS, Iterable, AsyncIterable)
 
 
 def resolved(function: Callable[..., Any], names: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,6 +143,15 @@ def yielded(hint: Any) -> Any:
     """The type of items of a generator with this return hint."""
     args = get_args(hint) if get_origin(hint) in _STREAMS else ()
     return args[0] if args else Any
+
+
+def split_stream(hint: Any) -> tuple[Any, Any]:
+    """(type of one answer, type of a stream's items) of a method that returns either; None: never."""
+    items = [arm for arm in arms(hint) if (get_origin(arm) or arm) in _ITERATORS]
+    rest = tuple(arm for arm in arms(hint) if arm not in items)
+    if not items:
+        return hint, None
+    return (Union[rest] if rest else None), Union[tuple(yielded(arm) for arm in items)]  # noqa: UP007
 
 
 def modern(hint: Any) -> Any:

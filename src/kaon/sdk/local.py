@@ -10,20 +10,20 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping
-from contextlib import nullcontext
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from kaon import context
-from kaon.errors import BadAnswer, ConfigError, InvalidInput, ItemError, NotFound
+from kaon.errors import BadAnswer, ConfigError, DependencyFailed, InvalidInput, ItemError, KaonError, NotFound
 from kaon.sdk.endpoint import Endpoint
 from kaon.sdk.link import Read
 from kaon.sdk.request import Request
 from kaon.sdk.response import Response
 from kaon.sdk.service import Service
-from kaon.sdk.signature import JSON
+from kaon.sdk.signature import JSON, SSE
 from kaon.types.media import File
 from kaon.types.service import EndpointKind
 from kaon.types.wire import json_of, pairs_of, text_of
@@ -62,11 +62,14 @@ class InProcess:
         """The answer, or an iterator of a stream's items."""
         found = self._find(endpoint)
         given = _arguments(found, arguments, body)
-        if found.is_generator:
-            return self._items(found, given, read or plain_value)
         own = self._context()
-        with self._one_at_a_time if found.spec.concurrency == 1 and not found.is_async else nullcontext():
+        if found.is_generator:
+            return self._items(found, own, found.function(self._instance, **given), read or plain_value)
+        turn = self._one_at_a_time if found.spec.concurrency == 1 and not found.is_async else nullcontext()
+        with turn, _own_errors():
             result = own.run(lambda: self._finish(found.function(self._instance, **given)))
+        if found.signature.returns_stream and isinstance(result, AsyncIterator | Iterator):
+            return self._items(found, own, result, read or plain_value)
         return _answer(found, given, result, read or plain_value)
 
     def acall(self, endpoint: str, arguments: Mapping[str, Any], body: Any, read: Read | None) -> LocalReply:
@@ -90,17 +93,19 @@ class InProcess:
         own.run(context.enter, context.request_id.get(), context.deadline.get())
         return own
 
-    def _items(self, endpoint: Endpoint, given: dict[str, Any], read: Read) -> Iterator[Any]:
-        own = self._context()
-        source = endpoint.function(self._instance, **given)
-        signature, raw = endpoint.signature, bool(endpoint.spec.media_type)
-        items = iter(self._each(source) if endpoint.is_async else source)
+    def _items(self, endpoint: Endpoint, own: Context, source: Any, read: Read) -> Iterator[Any]:
+        signature, raw = endpoint.signature.items or endpoint.signature, bool(endpoint.spec.media_type)
+        items = iter(self._each(source) if isinstance(source, AsyncIterator) else source)
         try:
-            while (item := own.run(next, items, _END)) is not _END:
-                yield signature.to_bytes(item) if raw else read(JSON, signature.to_json(item))
+            while (item := self._following(own, items)) is not _END:
+                yield signature.to_bytes(item) if raw else read(SSE, signature.to_json(item))
         finally:
             if isinstance(items, Generator):
                 own.run(items.close)
+
+    def _following(self, own: Context, items: Iterator[Any]) -> Any:
+        with _own_errors():
+            return own.run(next, items, _END)
 
     def _each(self, source: Any) -> Iterator[Any]:
         async def following() -> Any:
@@ -110,7 +115,8 @@ class InProcess:
             while (item := self._run(following())) is not _END:
                 yield item
         finally:
-            self._run(source.aclose())
+            if isinstance(source, AsyncGenerator):
+                self._run(source.aclose())
 
     def _finish(self, result: Any) -> Any:
         return self._run(result) if asyncio.iscoroutine(result) else result
@@ -121,6 +127,17 @@ class InProcess:
                 self._loop = asyncio.new_event_loop()
                 threading.Thread(target=_run_loop, args=[self._loop], daemon=True).start()
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+
+@contextmanager
+def _own_errors() -> Iterator[None]:
+    """Raise DependencyFailed for an error of a call that the handler has made, as its caller gets it from a replica."""
+    try:
+        yield
+    except KaonError as error:
+        if error.dependency:
+            raise DependencyFailed.of(error) from error
+        raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +171,7 @@ class LocalReply:
 
 def plain_value(media_type: str, content: bytes) -> Any:
     """Plain Python values from JSON, a `File` from anything else."""
-    return json.loads(content) if media_type == JSON else File(content, media_type=media_type)
+    return json.loads(content) if media_type in (JSON, SSE) else File(content, media_type=media_type)
 
 
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:

@@ -1,15 +1,13 @@
 """OpenAPI 3.1 from compiled endpoints, for the docs page, clients and people.
 
 Extensions of an operation: `x-kaon` has properties beyond OpenAPI (kind, idempotent, timeout, batching),
-`x-codeSamples` has code that runs unchanged with `KAON_URL` and `KAON_KEY` set.
+`x-codeSamples` has code that runs unchanged with `KAON_URL` and `KAON_KEY` set. `x-mounts` lists the mounted apps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-from pydantic_core import from_json
 
 from kaon.errors import (
     PROBLEM_JSON,
@@ -28,6 +26,7 @@ from kaon.errors import (
 from kaon.sdk import codec, hints, samples
 from kaon.sdk.endpoint import Endpoint
 from kaon.sdk.parameter import Parameter
+from kaon.sdk.pydantic_versions import read_json, write_json
 from kaon.sdk.signature import JSON
 from kaon.types.media import OCTET_STREAM, Audio, Image
 from kaon.types.service import EndpointKind
@@ -53,7 +52,13 @@ Schemas = Mapping[tuple[str, str], dict[str, Any]]
 
 
 def document(
-    name: str, endpoints: tuple[Endpoint, ...], *, summary: str = "", description: str = "", server: str = "/"
+    name: str,
+    endpoints: tuple[Endpoint, ...],
+    *,
+    summary: str = "",
+    description: str = "",
+    server: str = "/",
+    mounts: Sequence[Mapping[str, str]] = (),
 ) -> dict[str, Any]:
     """A deployment's OpenAPI document; `server` is the URL or path under which callers see it."""
     schemas, components = _schemas(endpoints)
@@ -61,6 +66,7 @@ def document(
     for endpoint in endpoints:
         operation = _operation(endpoint, schemas, components)
         paths.setdefault(endpoint.spec.path, {})[endpoint.spec.method.lower()] = operation
+    openai = any(endpoint.spec.protocol == "openai" for endpoint in endpoints)
     about = {"title": name, "version": "1", "summary": summary, "description": description}
     return {
         "openapi": VERSION,
@@ -68,9 +74,12 @@ def document(
         "servers": [{"url": server}],
         "security": [{"key": []}],
         "paths": paths,
+        **({"x-mounts": list(mounts)} if mounts else {}),
         "components": {
-            "schemas": {**components, "Problem": _PROBLEM_SCHEMA},
-            "responses": {kind.__name__: _problem(kind) for kind in _PROBLEMS} | {"Problem": _problem(KaonError)},
+            "schemas": {**components, "Problem": _PROBLEM_SCHEMA} | ({"OpenAIError": _OPENAI_SCHEMA} if openai else {}),
+            "responses": {kind.__name__: _problem(kind) for kind in _PROBLEMS}
+            | {"Problem": _problem(KaonError)}
+            | ({"OpenAIError": _OPENAI_RESPONSE} if openai else {}),
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "A key of the platform."}},
         },
     }
@@ -82,6 +91,8 @@ def _schemas(endpoints: tuple[Endpoint, ...]) -> tuple[Schemas, dict[str, Any]]:
         name = endpoint.spec.name
         wanted += [((name, p.name), "validation", p.codec) for p in endpoint.signature.parameters]
         wanted.append(((name, "return"), "serialization", endpoint.signature.answer))
+        if endpoint.signature.items is not None:
+            wanted.append(((name, "item"), "serialization", endpoint.signature.items.answer))
     return codec.schemas(wanted)
 
 
@@ -104,6 +115,8 @@ def _operation(endpoint: Endpoint, schemas: Schemas, components: Mapping[str, An
         "idempotent": spec.idempotent,
         "retry": spec.retry,
         "timeout_s": spec.timeout_s,
+        **({"answers_once": True} if spec.answers_once else {}),
+        **({"protocol": spec.protocol} if spec.protocol != "kaon" else {}),
         **_body_names(endpoint),
         **({"media_type": spec.media_type} if spec.media_type else {}),
         **({"max_message_bytes": spec.max_message_bytes} if spec.kind is EndpointKind.WEBSOCKET else {}),
@@ -191,37 +204,49 @@ def _with_default(schema: dict[str, Any], parameter: Parameter) -> dict[str, Any
     if parameter.required or parameter.default is None:
         return dict(schema)
     try:
-        default = from_json(
-            parameter.codec.serializer.to_json(parameter.default, warnings="error"), allow_inf_nan=False
-        )
+        default = read_json(write_json(parameter.codec.serializer, parameter.default))
     except ValueError:
         return dict(schema)
     return {**schema, "default": default}
 
 
 def _responses(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
-    item = schemas[endpoint.spec.name, "return"]
-    hint = endpoint.signature.answer_hint
+    answer = schemas[endpoint.spec.name, "return"]
+    item = schemas.get((endpoint.spec.name, "item"), answer)
     good: dict[str, Any]
     match endpoint.spec.kind:
         case EndpointKind.WEBSOCKET:
             good = {"101": {"description": "The connection becomes a WebSocket."}}
-        case EndpointKind.STREAM if endpoint.spec.media_type:
-            good = {"200": {"description": "A stream of bytes.", "content": {endpoint.spec.media_type: {"schema": {}}}}}
         case EndpointKind.STREAM:
-            text = {"type": "string", "description": "One item per event or line.", "x-item": item}
-            content = {SSE: {"schema": text}, NDJSON: {"schema": text}}
-            good = {"200": {"description": "A stream of items; NDJSON if `accept` includes it.", "content": content}}
+            once = _once(endpoint.signature.answer_hint, answer) if endpoint.spec.answers_once else {}
+            good = {"200": _stream(endpoint.spec.media_type, item, once)}
         case _:
-            arms = hints.arms(hint)
-            content = {_raw_answer(arm): {"schema": {}} for arm in arms if hints.is_file(arm)}
-            if hint is bytes:
-                content = {OCTET_STREAM: {"schema": {}}}
-            elif len(content) == 0 or not all(hints.is_file(arm) for arm in arms):
-                content[JSON] = {"schema": item}
+            content = _once(endpoint.signature.answer_hint, answer)
             good = {"200": {"description": "The answer." if JSON in content else "The file.", "content": content}}
+    if endpoint.spec.protocol == "openai":
+        return {**good, "default": {"$ref": "#/components/responses/OpenAIError"}}
     bad = {str(kind.status): {"$ref": f"#/components/responses/{kind.__name__}"} for kind in _PROBLEMS}
     return {**good, **bad, "default": {"$ref": "#/components/responses/Problem"}}
+
+
+def _once(hint: Any, schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of one answer, by media type."""
+    if hint is bytes:
+        return {OCTET_STREAM: {"schema": {}}}
+    arms = hints.arms(hint)
+    content: dict[str, Any] = {_raw_answer(arm): {"schema": {}} for arm in arms if hints.is_file(arm)}
+    if not content or not all(hints.is_file(arm) for arm in arms):
+        content[JSON] = {"schema": schema}
+    return content
+
+
+def _stream(media_type: str, item: Mapping[str, Any], once: dict[str, Any]) -> dict[str, Any]:
+    """The response of a stream of bytes or of items, or of one answer instead."""
+    if media_type:
+        return {"description": "A stream of bytes.", "content": once | {media_type: {"schema": {}}}}
+    text = {"schema": {"type": "string", "description": "One item per event or line.", "x-item": item}}
+    what = "The answer, or a stream of items" if once else "A stream of items"
+    return {"description": f"{what}; NDJSON if `accept` includes it.", "content": once | {SSE: text, NDJSON: text}}
 
 
 def _problem(kind: type[KaonError]) -> dict[str, Any]:
@@ -235,6 +260,27 @@ def _problem(kind: type[KaonError]) -> dict[str, Any]:
     return response
 
 
+_OPENAI_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "description": "An error in the form of the OpenAI API.",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "code", "param"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "code": {"type": "string", "description": "For programs; stable."},
+                "param": {"type": ["string", "null"], "description": "The wrong field of the request."},
+            },
+        }
+    },
+}
+_OPENAI_RESPONSE: dict[str, Any] = {
+    "description": "Something went wrong.",
+    "content": {JSON: {"schema": {"$ref": "#/components/schemas/OpenAIError"}}},
+}
 _PROBLEM_SCHEMA: dict[str, Any] = {
     "type": "object",
     "description": "What went wrong (RFC 9457).",

@@ -128,8 +128,9 @@ def code(endpoint: Endpoint, call: SampleCall) -> list[dict[str, str]]:
     """The call in curl, Python and JavaScript; empty for a websocket, and without example values."""
     if endpoint.spec.kind is EndpointKind.WEBSOCKET or not call.is_made:
         return []
-    stream = endpoint.spec.kind is EndpointKind.STREAM and not endpoint.spec.media_type
-    raw = bool(endpoint.spec.media_type)
+    is_stream = endpoint.spec.kind is EndpointKind.STREAM and not endpoint.spec.answers_once
+    stream = is_stream and not endpoint.spec.media_type
+    raw = is_stream and bool(endpoint.spec.media_type)
     verb = endpoint.spec.method
     url = call.path.rstrip("/") + ("?" + urlencode(call.query) if call.query else "")
     return [

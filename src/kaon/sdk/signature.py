@@ -9,12 +9,12 @@ from __future__ import annotations
 import inspect
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, NotRequired, Required
 
-from pydantic import ConfigDict, ValidationError, with_config
-from pydantic_core import PydanticSerializationError, SchemaSerializer, from_json
+from pydantic import ConfigDict, ValidationError
+from pydantic_core import PydanticSerializationError, SchemaSerializer
 from typing_extensions import TypedDict
 
 from kaon.errors import BadAnswer, ConfigError, InvalidInput, UnsupportedMediaType
@@ -25,12 +25,15 @@ from kaon.sdk.exact import Exact, exact_check
 from kaon.sdk.method import Method
 from kaon.sdk.parameter import Parameter, ParameterPlace, compile_codec, compile_parameter
 from kaon.sdk.problems import MOST, invalid, invalid_input, problem, summary, unknown_parameters, unreadable
+from kaon.sdk.pydantic_versions import read_json, write_json
 from kaon.sdk.request import Request
 from kaon.sdk.response import Response
 from kaon.types.headers import is_media_type
 from kaon.types.media import OCTET_STREAM, File
 
 JSON = "application/json"
+SSE = "text/event-stream"
+"""Also the media type under which one item of a stream is read."""
 _N, _I = b"N"[0], b"I"[0]
 """The first bytes of NaN and Infinity; searching one byte is ten times as fast as searching a word."""
 LARGE = 100_000
@@ -74,6 +77,10 @@ class Signature:
     """The parameter that is the request's head, a `Request`."""
     response: str | None = None
     """The parameter that is the answer's head, a `Response`."""
+    items: Signature | None = None
+    """Writes the items of a stream, where a call may also be answered once."""
+    returns_stream: bool = False
+    """Whether the handler returns an iterator, always or for some calls."""
 
     @property
     def heads(self) -> tuple[str, ...]:
@@ -177,7 +184,7 @@ class Signature:
                 text = self.serializer.to_json(result)
             else:
                 value = self.answer.validate_python(result) if self.limited else result
-                text = self.serializer.to_json(value, warnings="error")
+                text = write_json(self.serializer, value)
         except (PydanticSerializationError, ValueError, TypeError, RecursionError):
             text = self._to_json_with_care(result)
         if self.may_be_nan and (_N in text or _I in text):
@@ -216,6 +223,8 @@ class Signature:
     def from_answer(self, media_type: str, content: bytes) -> Any:
         """Reads what `to_body` wrote, as the hint's type; for callers that have the class. Raises BadAnswer."""
         try:
+            if media_type == SSE:
+                return (self.items or self).answer.validate_json(content)
             if media_type.partition(";")[0].strip() == JSON:
                 return self.answer.validate_json(content)
             if self.answer_hint is bytes:
@@ -265,7 +274,7 @@ class Signature:
         """For answers of equivalent types: arrays for lists, dicts for models."""
         try:
             value = self.answer.validate_python(plain(result))
-            return self.serializer.to_json(value, warnings="error")
+            return write_json(self.serializer, value)
         except ValidationError as error:
             why = summary(error)
         except (PydanticSerializationError, ValueError, TypeError, RecursionError):
@@ -281,7 +290,7 @@ class Signature:
             return text
         try:
             value = self.answer.validate_python(plain(result)) if self.limited else plain(result)
-            text = self.answer.nullable_serializer.to_json(value, warnings="error")
+            text = write_json(self.answer.nullable_serializer, value)
         except (PydanticSerializationError, ValueError, TypeError, RecursionError):
             text = b"NaN"
         if _is_json(text):
@@ -322,25 +331,20 @@ def compile_signature(
         raise ConfigError(
             f"The path of `{owner}` has {', '.join(sorted(missing))}, which is not one of its parameters."
         )
-    answer_hint = resolved.get("return", Any)
-    if method.is_generator:
-        answer_hint = hints.yielded(answer_hint)
+    returned = resolved.get("return", Any)
+    once, item = (hints.yielded(returned), None) if method.is_generator else hints.split_stream(returned)
+    answer_hint, item_hint = (item, None) if once is None and item is not None else (once, item)
     body = [p for p in parameters if p.where == "body"]
     whole_body = body[0].name if len(body) == 1 and hints.is_record(body[0].hint) else None
     raw = len(body) == 1 and (hints.bare(body[0].hint) is bytes or hints.is_file(body[0].hint))
-    answer = compile_codec(owner, "return", answer_hint)
     body_codec = body[0].codec if whole_body else _body_codec(owner, body)
-    return Signature(
+    signature = Signature(
         owner=owner,
         parameters=tuple(parameters),
-        answer=answer,
-        answer_hint=answer_hint,
-        exact=None if answer.is_limited else exact_check(answer.schema),
+        **_writer(owner, answer_hint),
         body=body_codec,
         reader=body_codec.reader,
-        serializer=answer.serializer,
-        limited=answer.is_limited,
-        may_be_nan=answer.has_numbers,
+        returns_stream=item is not None,
         strict=strict,
         whole_body=whole_body,
         fields=body_codec.fields if whole_body else frozenset(),
@@ -350,18 +354,33 @@ def compile_signature(
         request=request,
         response=response,
     )
+    return signature if item_hint is None else replace(signature, items=replace(signature, **_writer(owner, item_hint)))
+
+
+def _writer(owner: str, hint: Any) -> dict[str, Any]:
+    """The fields of a signature that write values of a hint."""
+    codec = compile_codec(owner, "return", hint)
+    return {
+        "answer": codec,
+        "answer_hint": hint,
+        "exact": None if codec.is_limited else exact_check(codec.schema),
+        "serializer": codec.serializer,
+        "limited": codec.is_limited,
+        "may_be_nan": codec.has_numbers,
+    }
 
 
 def _body_codec(owner: str, parameters: list[Parameter]) -> Codec:
     """Reads an object of all parameters by name; other fields are refused."""
     fields = {p.name: (Required if p.required else NotRequired)[hints.modern(p.hint)] for p in parameters}
     body = TypedDict("Body", fields)  # type: ignore[misc]
-    return compile_codec(owner, "body", with_config(ConfigDict(extra="forbid", arbitrary_types_allowed=True))(body))
+    body.__pydantic_config__ = ConfigDict(extra="forbid", arbitrary_types_allowed=True)  # type: ignore[attr-defined]
+    return compile_codec(owner, "body", body)
 
 
 def _is_json(text: bytes) -> bool:
     try:
-        from_json(text, allow_inf_nan=False, cache_strings=False)
+        read_json(text)
     except ValueError:
         return False
     return True

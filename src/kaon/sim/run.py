@@ -76,15 +76,13 @@ class SimulationOutcome:
         return min(shares, default=1.0)
 
     def mean_loss(self, objective: Objective, reference_s: float) -> float:
-        """The mean of the windows' losses, with the price of misses as it goes."""
-        price, burns, total = loss.LEAST_PRICE, 0.0, 0.0
+        """The mean loss of the windows, which are minutes, with the price of misses as it goes."""
+        price, total = loss.Price(), 0.0
         windows = loss.merged(list(self.windows))
         for window in windows:
-            result = loss.loss(objective, window, reference_s, price)
+            result = loss.loss(objective, window, reference_s, price.value)
             total += result.total
-            burn = (1 - result.completed) / (1 - objective.completion)
-            burns += (burn - burns) / 30
-            price = loss.next_price(price, burns)
+            price = price.after(objective, result.completed, 60.0)
         return total / len(windows)
 
 

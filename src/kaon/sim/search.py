@@ -22,6 +22,7 @@ from kaon.errors import Unavailable
 from kaon.laws import choice, loss
 from kaon.laws.scale import Scale
 from kaon.laws.scaling import ScalingLaw
+from kaon.laws.service_time import fit
 from kaon.laws.traffic import middle, quantile
 from kaon.laws.tune import epoch, gate, record, scaling, warm
 from kaon.laws.tune.ask import TwinQuery, TwinResult
@@ -42,7 +43,6 @@ from kaon.sim.twin import (
     Unevenness,
     agreement,
     calibrated,
-    fit,
     goes_on,
     off,
     unevennesses,

@@ -12,14 +12,13 @@ from __future__ import annotations
 import hashlib
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
 from kaon.laws import loss
 from kaon.laws.scaling import Bounds, ScalingLaw
-from kaon.laws.service_time import ServiceTime
 from kaon.laws.traffic import quantile
 from kaon.laws.tune.epoch import Depth
 from kaon.laws.tune.gate import Block, Played
@@ -246,20 +245,6 @@ def _mean(lucks: Sequence[Block]) -> Block:
     well = round(fmean(block.well for block in lucks))
     loss, price = fmean(block.loss for block in lucks), fmean(block.price for block in lucks)
     return replace(lucks[0], loss=loss, well=well, price=price)
-
-
-def fit(batches: Iterable[Batches]) -> tuple[float, float] | None:
-    """(a, b) by least squares over all of `batches`; None before the first."""
-    known = ServiceTime()
-    for seen in batches:
-        known = ServiceTime(
-            known.count + seen.count,
-            known.rows + seen.rows,
-            known.seconds + seen.seconds,
-            known.rows_squared + seen.rows_squared,
-            known.rows_seconds + seen.rows_seconds,
-        )
-    return known.line() if known.known else None
 
 
 def unevennesses(seen: Batches, a: float, b: float) -> tuple[Unevenness, ...]:

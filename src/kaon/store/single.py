@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel
 
-from kaon.store.port import AnyResource, Unreadable
+from kaon.store.port import AnyResource
 from kaon.store.writes import (
     Create,
     Delete,
@@ -20,11 +20,12 @@ from kaon.store.writes import (
 )
 from kaon.types.event import Event
 from kaon.types.journal import JournalEntry
+from kaon.types.resource import Unreadable
 from kaon.types.traffic import Sample
 
 
 class SingleWrites(ABC):
-    """What a store gets from having `write`."""
+    """Operations that a store derives from `write`."""
 
     @abstractmethod
     async def write(self, writes: Sequence[Write], *, epoch: int | None = None) -> list[AnyResource]:

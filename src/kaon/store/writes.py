@@ -10,18 +10,15 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel
 
 from kaon.types.audit import AuditRecord
 from kaon.types.event import Event
 from kaon.types.journal import JournalEntry
-from kaon.types.resource import Resource
+from kaon.types.resource import Resource, Unreadable
 from kaon.types.traffic import Sample
-
-if TYPE_CHECKING:
-    from kaon.store.port import Unreadable
 
 
 def new_uid() -> str:

@@ -10,3 +10,9 @@ RevisionKey = tuple[str, str, int]
 
 ResourceKey = tuple[str, str, str]
 """Kind, workspace and name of a resource."""
+
+
+def deployment_key(text: str) -> DeploymentKey:
+    """The key that reports and plans write as `WORKSPACE/NAME`."""
+    workspace, _, name = text.partition("/")
+    return workspace, name

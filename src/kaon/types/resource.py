@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from pydantic import BaseModel, Field
@@ -32,6 +33,19 @@ class Resource(Model, Generic[SpecT, StatusT]):
     updated_at: float
     spec: SpecT
     status: StatusT
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A resource that is stored and cannot be read. It can be deleted like one that can."""
+
+    kind: str
+    workspace: str
+    name: str
+    reason: str
+    uid: str = ""
+    version: int = 0
+    created_at: float = 0.0
 
 
 Workspace = Resource[WorkspaceSpec, WorkspaceStatus]

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from tests.bad_manifests import spoilt
 from tests.plans import keep_plan
+from tests.statuses import status_with
 from tests.waiting import until
 
 from kaon.errors import Unavailable
 from kaon.types.deployment import (
     Assignment,
     DeploymentSpec,
-    DeploymentStatus,
     RevisionSpec,
     RolloutState,
     Template,
@@ -139,7 +139,11 @@ async def test_a_host_name_belongs_to_the_first_that_takes_it_and_the_platforms_
     [
         ({"template": {"artifact": "sha256:" + "0" * 64}}, "artifact", "kaon deploy"),
         ({"template": {"artifact": DIGEST, "secrets": {"A": "absent"}}}, "'absent'", "kaon secret set absent"),
-        ({"template": {"artifact": DIGEST, "env": {"A": "1"}, "secrets": {"A": "token"}}}, "A is given both", "once"),
+        (
+            {"template": {"artifact": DIGEST, "env": {"A": "1"}, "secrets": {"A": "token"}}},
+            "A is given both",
+            "Remove one",
+        ),
     ],
 )
 async def test_what_is_missing_is_named_with_the_command_that_helps(
@@ -239,7 +243,7 @@ async def test_undo_goes_to_the_one_before_or_to_the_one_named(world: World, roo
 async def test_undo_of_a_stopped_rollout_goes_back_to_what_serves(world: World, root: Any) -> None:
     await _history(world, 3)
     deployment = await world.store.get("deployment", "default", "app")
-    status = DeploymentStatus(observed_generation=1, state=RolloutState.STOPPED, stable=1, target=3)
+    status = status_with(observed_generation=1, state=RolloutState.STOPPED, stable=1, target=3)
     await world.store.update_status(deployment, status)
     states = (await root.get("/workspaces/default/deployments/app/revisions")).json()["items"]
     assert [s["state"] for s in states] == ["serving", "past", "failed"]
@@ -250,9 +254,7 @@ async def test_undo_of_a_stopped_rollout_goes_back_to_what_serves(world: World, 
 async def test_a_view_has_what_people_ask_first_and_never_the_state_of_an_earlier_spec(world: World, root: Any) -> None:
     deployment = await world.store.get("deployment", "default", "web")
     assignments = (Assignment(revision=1, replicas=2, ready=2), Assignment(revision=2, replicas=1, ready=0))
-    status = DeploymentStatus(
-        observed_generation=1, state=RolloutState.STABLE, stable=1, target=2, assignments=assignments
-    )
+    status = status_with(observed_generation=1, state=RolloutState.STABLE, stable=1, target=2, assignments=assignments)
     await world.store.update_status(deployment, status)
     seen = (await root.get(WEB)).json()
     assert {k: seen[k] for k in ("url", "state", "ready", "replicas", "revision")} == {
@@ -456,6 +458,7 @@ async def test_a_dead_store_is_a_503_and_nobody_hangs(world: World, how: str, mo
         assert (await root.get(WEB)).status_code == 200
         for name in ("find", "get", "list_all", "version", "changes"):
             monkeypatch.setattr(world.store, name, dead)
+        monkeypatch.setattr("kaon.api.keyring.STORE_PATIENCE_S", 0.2 if how == "silent" else 3600.0)
         answer = await root.get(WEB)
         assert answer.status_code == 503
         assert answer.headers["retry-after"] == "1"

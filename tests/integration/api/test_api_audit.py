@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.statuses import status_with
 
 from kaon.api.openapi import document
 from kaon.api.router import AuthorizedRoute
@@ -184,7 +185,7 @@ async def test_a_change_of_what_was_changed_since_one_looked_is_refused_and_says
         before = await world.store.version()
         refused = await ask(root, method, path, headers={"if-match": seen})
         assert refused.status_code == 409, refused.text
-        assert "was changed by key 'bob' at 2" in refused.json()["detail"]
+        assert "was changed since you read it, by key 'bob' at 2" in refused.json()["detail"]
         assert "kaon audit" in refused.json()["hint"]
         assert await world.store.version() == before
         await prepared(world, method, path, exits)
@@ -196,7 +197,7 @@ async def test_a_status_that_the_platform_writes_is_no_change_since_one_looked(w
     async with world.client(world.keys["root"]) as root:
         seen = (await root.get(WEB)).headers["etag"]
         web = await world.store.get("deployment", "default", "web")
-        await world.store.update_status(web, web.status.model_copy(update={"reason": "starting"}))
+        await world.store.update_status(web, status_with(web.status, reason="starting"))
         assert (await root.get(WEB)).headers["etag"] == seen
         assert (await root.post(WEB + "/pause", headers={"if-match": seen})).is_success
 
@@ -205,7 +206,7 @@ async def test_a_version_stands_for_the_status_too(world: World) -> None:
     async with world.client(world.keys["root"]) as root:
         version = (await root.get(WEB)).json()["version"]
         web = await world.store.get("deployment", "default", "web")
-        await world.store.update_status(web, web.status.model_copy(update={"reason": "starting"}))
+        await world.store.update_status(web, status_with(web.status, reason="starting"))
         assert (await root.post(WEB + "/pause", headers={"if-match": f'"{version}"'})).status_code == 409
         newer = (await root.get(WEB)).json()["version"]
         assert (await root.post(WEB + "/pause", headers={"if-match": str(newer)})).is_success
@@ -219,13 +220,13 @@ async def test_one_that_was_deleted_and_made_again_is_not_what_was_seen(world: W
         await root.delete(WEB)
         gone = await root.put(WEB, json=body, headers={"if-match": seen})
         assert gone.status_code == 409
-        assert "was deleted by key 'root'" in gone.json()["detail"]
+        assert "was deleted since you read it, by key 'root'" in gone.json()["detail"]
         only_new = {"if-none-match": "*"}
         assert (await root.put(WEB, json=body, headers=only_new)).status_code == 201
         again = await root.delete(WEB, headers={"if-match": seen})
-        assert "was deleted and created again by key 'root'" in again.json()["detail"]
+        assert "was deleted and created again since you read it, by key 'root'" in again.json()["detail"]
         twice = await root.put(WEB, json=body, headers=only_new)
-        assert "was created by key 'root'" in twice.json()["detail"]
+        assert "was created since you read it, by key 'root'" in twice.json()["detail"]
 
 
 @pytest.mark.parametrize("header", [{"if-match": "W/x"}, {"if-match": "*"}, {"if-match": ""}, {"if-none-match": "x"}])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.statuses import status_with
 
 from kaon.control.deployments import DeploymentController
 from kaon.types.artifact import ArtifactSpec, Manifest
@@ -146,7 +147,7 @@ async def test_a_secret_stays_while_a_revision_with_it_may_serve(world: World, r
     await revision(world, 2, TOKEN="token-2")
     await revision(world, 3)
     web = await world.store.get("deployment", "default", "web")
-    await world.store.update_status(web, web.status.model_copy(update=status))
+    await world.store.update_status(web, status_with(web.status, **status))
     refused = await root.delete("/workspaces/default/secrets/token-2")
     assert (refused.status_code, "web" in refused.json()["detail"]) == (409, True)
     listed = {s["name"]: s for s in (await root.get("/workspaces/default/secrets")).json()["items"]}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.statuses import status_with
 
 from kaon.types.deployment import CanaryStatus, RevisionSpec, RevisionStatus, RolloutState, Template, template_hash
 from kaon.types.shadow import Difference, Example, ShadowReport
@@ -38,11 +39,11 @@ async def stand(world: World, **status: object) -> None:
     """Let the status be so."""
     found = await web(world)
     status = {"observed_generation": found.generation, "stable": 1, "target": 1, **status}
-    await world.store.update_status(found, found.status.model_copy(update=status))
+    await world.store.update_status(found, status_with(found.status, **status))
 
 
-async def second_revision(world: World) -> Template:
-    template = Template(artifact=DIGEST, env={"N": "2"})
+async def second_revision(world: World, template: Template | None = None) -> Template:
+    template = template or Template(artifact=DIGEST, env={"N": "2"})
     spec = RevisionSpec(
         deployment="web",
         deployment_uid=(await web(world)).uid,
@@ -54,11 +55,28 @@ async def second_revision(world: World) -> Template:
     return template
 
 
-async def test_promotion_says_yes_to_the_canary_and_is_told(world: World, root: Any) -> None:
+async def on_trial(world: World) -> None:
+    """Let the spec's template be revision 2, and a canary."""
+    await second_revision(world, (await web(world)).spec.template)
     await stand(world, target=2, state=RolloutState.PROGRESSING, canary=CanaryStatus(revision=2, since=1))
+
+
+async def test_promotion_of_a_canary_is_in_the_spec_and_an_event(world: World, root: Any) -> None:
+    await on_trial(world)
     answer = await root.post(f"{WEB}/promote")
-    assert (answer.status_code, answer.json()["status"]["canary"]["promoted"]) == (200, True)
+    assert (answer.status_code, answer.json()["spec"]["promoted"]) == (200, 2)
     assert (await world.store.events("default"))[-1].reason == "Promoted"
+    assert (await root.post(f"{WEB}/promote")).status_code == 200, "again, before a controller has read the first"
+
+
+async def test_a_promotion_stays_while_the_template_does_and_ends_with_it(world: World, root: Any) -> None:
+    await on_trial(world)
+    await root.post(f"{WEB}/promote")
+    spec = (await root.get(WEB)).json()["spec"]
+    same = {name: spec[name] for name in ("template", "scaling")}
+    assert (await root.put(WEB, json=same | {"public": True})).json()["spec"]["promoted"] == 2
+    another = same | {"template": spec["template"] | {"env": {"N": "3"}}}
+    assert (await root.put(WEB, json=another)).json()["spec"]["promoted"] is None
 
 
 @pytest.mark.parametrize("state", [RolloutState.STOPPED, RolloutState.STABLE])

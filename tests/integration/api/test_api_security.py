@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from tests.statuses import status_with
 from tests.watching import Reader, Refused
 
 from kaon.api.app import COLLECTIONS, ROUTES, create_app
@@ -18,7 +19,7 @@ from kaon.api.authorizer import Open
 from kaon.api.router import AuthorizedRoute
 from kaon.errors import PROBLEM_JSON
 from kaon.types.cloud import CloudSpec
-from kaon.types.deployment import CanaryStatus
+from kaon.types.deployment import CanaryStatus, RevisionSpec, template_hash
 from kaon.types.key import RIGHTS, KeyStatus, Right, Role
 from kaon.types.kind import Kind, Verb
 from kaon.types.kinds import KINDS
@@ -309,8 +310,12 @@ async def prepared(world: World, method: str, path: str, exits: AsyncExitStack) 
         exits.callback(agent.cancel)
     if path.endswith("/promote"):
         web = await world.store.get("deployment", "default", "web")
+        if await world.store.find("revision", "default", "web-2") is None:
+            hashed, template = template_hash(web.spec.template), web.spec.template
+            spec = RevisionSpec(deployment="web", number=2, template=template, template_hash=hashed)
+            await world.store.create("revision", "default", "web-2", spec)
         on_trial = {"observed_generation": web.generation, "canary": CanaryStatus(revision=2, since=1)}
-        await world.store.update_status(web, web.status.model_copy(update=on_trial))
+        await world.store.update_status(web, status_with(web.status, **on_trial))
     if (method, path) == ("DELETE", WS + "/artifacts/{digest}"):
         async with world.client(world.keys["root"]) as root:
             unused = await root.post("/workspaces/default/artifacts", content=artifact_bytes(b"unused = 1\n"))

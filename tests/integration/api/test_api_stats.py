@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.statuses import status_with
 
 from kaon.types.key import Role
 from kaon.types.traffic import ColdStart, Sample, Traffic
@@ -70,7 +71,7 @@ async def test_a_deployment_without_a_sample_is_known_to_be_unknown(world: World
 async def test_a_shadow_is_told_and_in_no_sum(world: World) -> None:
     now = world.clock.now()
     web = await world.store.get("deployment", "default", "web")
-    await world.store.update_status(web, web.status.model_copy(update={"shadow": 2}))
+    await world.store.update_status(web, status_with(web.status, shadow=2))
     await post(world, sample(now - 1), sample(now - 1, 2))
     found = await stats(world)
     assert found.windows[0].arrivals == 10

@@ -18,6 +18,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
+from tests.statuses import status_with
 from tests.waiting import lasts, until
 from typer.testing import CliRunner
 
@@ -39,7 +40,6 @@ from kaon.types.cloud import CloudSpec, CloudStatus
 from kaon.types.deployment import (
     Assignment,
     DeploymentSpec,
-    DeploymentStatus,
     RevisionSpec,
     RevisionStatus,
     RolloutState,
@@ -203,15 +203,15 @@ class World:
         number, count = mine.spec.number, max(spec.scaling.min, 0)
         broken = "BROKEN" in spec.template.env
         if broken:
-            after = DeploymentStatus(
+            after = status_with(
                 observed_generation=deployment.generation,
                 state=RolloutState.STOPPED,
                 reason="THRESHOLD is missing",
-                stable=status.stable,
+                stable=status.rollout.stable,
                 target=number,
             )
         else:
-            after = DeploymentStatus(
+            after = status_with(
                 observed_generation=deployment.generation,
                 state=RolloutState.STABLE,
                 stable=number,

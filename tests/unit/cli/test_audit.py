@@ -94,8 +94,7 @@ def changed_meanwhile(deployed: None, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_command_overwrites_nothing_that_was_changed_since_it_looked(run: Kaon, command: tuple[str, ...]) -> None:
     said = run(*command)
     assert said.code == Conflict.exit_code, said
-    assert "was changed by key" in said.err
-    assert "since you looked" in said.err
+    assert "was changed since you read it, by key" in said.err
     assert "kaon audit greeter" in said.err
 
 
@@ -105,4 +104,4 @@ def test_apply_and_deploy_overwrite_nothing_either(run: Kaon, project: object) -
     Path("kaon.yaml").write_text(document)
     said = run("apply", "-f", "kaon.yaml", "-y", "--no-wait")
     assert said.code == Conflict.exit_code
-    assert "was changed by key" in said.err
+    assert "was changed since you read it, by key" in said.err

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import typer.main
 import yaml
+from tests.statuses import status_with
 
 from kaon.api.views import (
     ArtifactView,
@@ -37,10 +38,10 @@ from kaon.types.condition import Condition
 from kaon.types.deployment import (
     Assignment,
     DeploymentSpec,
-    DeploymentStatus,
     RevisionSpec,
     RolloutState,
     Scaling,
+    ScalingStatus,
     Template,
 )
 from kaon.types.event import Event, EventLevel
@@ -68,13 +69,12 @@ DEPLOYMENT = DeploymentView(
     kind="deployment",
     name="greeter",
     spec=DeploymentSpec(template=TEMPLATE, scaling=Scaling(min=2, max=4)),
-    status=DeploymentStatus(
+    status=status_with(
         observed_generation=2,
         state=RolloutState.STOPPED,
         stable=1,
         target=2,
-        wanted=2,
-        wanted_reason="12.0 calls/s at 40.0 ms each",
+        scaling=ScalingStatus(wanted=2, reason="12.0 calls/s at 40.0 ms each"),
         assignments=(Assignment(revision=1, replicas=2, ready=2, weight=100),),
         conditions=(Condition(type="Ready", holds=True), Condition(type="Progressing", holds=False, reason="Stopped")),
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.statuses import status_with
 
 from kaon.api.views import DeploymentView
 from kaon.cli.deploy import spec as deploy_spec
@@ -16,7 +17,6 @@ from kaon.types.deployment import (
     CanaryGate,
     CanaryStatus,
     DeploymentSpec,
-    DeploymentStatus,
     Rollout,
     RolloutState,
     Template,
@@ -41,7 +41,7 @@ def view(step: int = 0, *, hold: bool = False, reason: str = "61 of 100 calls an
             CanaryGate(name="slowness", verdict="fine", leans="fine", odds=1e9, needed=120, reason="0 of 50"),
         ),
     )
-    status = DeploymentStatus(
+    status = status_with(
         stable=1,
         target=2,
         canary=canary,
@@ -103,9 +103,9 @@ def test_a_canary_that_is_held_after_its_last_step_waits_for_a_yes() -> None:
 def called(calls: int, *, in_force: bool = True) -> DeploymentView:
     """The trial after so many calls."""
     made = view()
-    assert made.status.canary is not None
-    canary = made.status.canary.model_copy(update={"in_force": in_force, "new": CanaryArm(calls=calls)})
-    return made.model_copy(update={"status": made.status.model_copy(update={"canary": canary})})
+    assert made.status.rollout.canary is not None
+    canary = made.status.rollout.canary.model_copy(update={"in_force": in_force, "new": CanaryArm(calls=calls)})
+    return made.model_copy(update={"status": status_with(made.status, canary=canary)})
 
 
 def test_who_waits_for_a_canary_that_nobody_calls_is_told_once_how_to_go_on() -> None:
@@ -120,7 +120,7 @@ def test_who_waits_for_a_canary_that_nobody_calls_is_told_once_how_to_go_on() ->
 
 def test_a_shadow_is_waited_for_until_it_is_ready_or_has_failed() -> None:
     made = view()
-    shadow = made.status.model_copy(update={"shadow": 2, "assignments": (Assignment(revision=2, replicas=1),)})
+    shadow = status_with(shadow=2, assignments=(Assignment(revision=2, replicas=1),))
     waiting = made.model_copy(update={"status": shadow})
     replica = ReplicaStatus(
         id="0" * 12, name="shop-2-0", workspace="default", deployment="shop", revision=2, phase=Phase.LOADING, since=0

@@ -213,7 +213,7 @@ def test_where_nothing_is_tuned_the_page_says_what_would_change_that(deployed: A
 def test_what_cannot_be_ends_with_the_code_of_its_kind(deployed: Any, world: Any, run: Any) -> None:
     assert run("tune", "greeter", "--apply").code == 2
     wrong = run("tune", "greeter", "--set", "batch=16")
-    assert (wrong.code, "batch: there is no such knob; there is concurrency" in wrong.err) == (2, True)
+    assert (wrong.code, "batch: no such knob; the knobs are: concurrency" in wrong.err) == (2, True)
     assert "hint:  See its knobs: kaon tune greeter" in wrong.err
     assert run("tune", "greeter", "--set", "max_batch=16", "--undo").code == 2
     looks = run("tune", "greeter", "--watch", "--replay")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from tests.statuses import status_with
 
 from kaon.clock import FakeClock
 from kaon.control.advising import AdviceController
@@ -139,7 +140,7 @@ async def test_minutes_that_came_while_nobody_looked_are_judged_one_by_one(world
 
 async def test_copies_of_calls_and_minutes_of_an_earlier_deployment_are_none_of_it(world: World) -> None:
     found = await world.store.get("deployment", *SHOP)
-    await world.store.update_status(found, found.status.model_copy(update={"shadow": 2}))
+    await world.store.update_status(found, status_with(found.status, shadow=2))
     await world.advising.reconcile(SHOP)
     for _ in range(20):
         await world.lives(1)

@@ -43,7 +43,7 @@ class Platform:
         """Every replica of the shop that is assigned there is ready."""
         shop = await self.store.find("deployment", *SHOP)
         here = shop is not None and shop.status.placement is not None and shop.status.placement.cloud == name
-        assigned = [(a.revision, o) for a in shop.status.assignments for o in a.ordinals] if here else []
+        assigned = [(a.revision, o) for a in shop.status.rollout.assignments for o in a.ordinals] if here else []
         report = Report(cloud=name, replicas=tuple(_replica(shop, *at) for at in assigned))
         cloud = await self.store.get("cloud", "", name)
         changed = {"report": report, "seen_at": self.clock.now()}
@@ -98,17 +98,17 @@ async def test_a_cloud_that_falls_silent_is_lost_and_one_that_reports_again_is_r
 async def test_a_lost_cloud_has_no_ready_replicas_and_the_deployment_says_why(platform: Platform) -> None:
     await platform.join("zurich")
     shop = await platform.deploy(agent="zurich")
-    assert sum(a.ready for a in shop.status.assignments) == 2
+    assert sum(a.ready for a in shop.status.rollout.assignments) == 2
     await platform.clock.advance(LOST_AFTER_S)
     await platform.clouds.reconcile(("", "zurich"))
     shop = await platform.deploy()
     holds = {c.type: (c.holds, c.reason) for c in shop.status.conditions}
-    assert sum(a.ready for a in shop.status.assignments) == 0
+    assert sum(a.ready for a in shop.status.rollout.assignments) == 0
     assert holds["Ready"] == (False, "0 of 2 replicas are ready.")
     assert "'zurich' is lost" in holds["Reported"][1]
     assert shop.status.placement.cloud == "zurich"
     shop = await platform.deploy(agent="zurich")
-    assert sum(a.ready for a in shop.status.assignments) == 2
+    assert sum(a.ready for a in shop.status.rollout.assignments) == 2
     assert "Reported" not in {c.type for c in shop.status.conditions}
     events = await platform.events()
     assert events.index("CloudLost") < events.index("NotReported") < events.index("Reported")
@@ -120,7 +120,7 @@ async def test_a_cloud_that_joins_moves_nothing_whatever_its_name_is(platform: P
     await platform.join("athens")
     after = await platform.deploy(agent="zurich")
     assert after.status.placement.cloud == "zurich"
-    assert after.status.assignments == before.status.assignments
+    assert after.status.rollout.assignments == before.status.rollout.assignments
 
 
 async def test_a_cordoned_cloud_gets_nothing_new(platform: Platform) -> None:
@@ -138,7 +138,7 @@ async def test_what_was_in_a_cloud_that_is_deleted_is_placed_in_another(platform
     shop = await platform.deploy(agent="athens")
     assert shop.status.placement.cloud == "athens"
     assert "Placed" in await platform.events()
-    assert sum(a.ready for a in shop.status.assignments) == 2
+    assert sum(a.ready for a in shop.status.rollout.assignments) == 2
 
 
 async def test_without_a_cloud_a_deployment_says_that_none_takes_it_until_one_joins(platform: Platform) -> None:

@@ -72,7 +72,7 @@ class Platform:
                 since=self.clock.now(),
                 **(seen if phase(a.revision) is not Phase.READY else {}),
             )
-            for a in shop.status.assignments
+            for a in shop.status.rollout.assignments
             for o in a.ordinals
         )
         cloud = await self.store.get("cloud", "", "local")
@@ -163,7 +163,7 @@ async def test_a_lost_encryption_key_is_told_and_stops_nothing(platform: Platfor
     platform.reconciler = DeploymentController(platform.store, Vault(bytes([1]) * 32), platform.clock)
     await platform.deploy(1)
     shop = await platform.settle()
-    assert shop.status.stable == 2
+    assert shop.status.rollout.stable == 2
     (condition,) = [c for c in shop.status.conditions if c.type == "Identity"]
     assert not condition.holds
     assert "sealed with key" in condition.reason
@@ -174,7 +174,11 @@ async def test_each_template_is_a_revision_and_an_old_template_is_its_old_revisi
         await platform.deploy(number)
         shop = await platform.settle()
     assert [r.name for r in await platform.store.list_all("revision")] == ["shop-1", "shop-2"]
-    assert (shop.status.target, shop.status.stable, shop.status.state) == (1, 1, RolloutState.STABLE)
+    assert (shop.status.rollout.target, shop.status.rollout.stable, shop.status.rollout.state) == (
+        1,
+        1,
+        RolloutState.STABLE,
+    )
 
 
 async def test_only_the_newest_finished_revisions_are_kept(platform: Platform) -> None:
@@ -207,7 +211,7 @@ async def test_a_name_used_again_begins_a_new_history(platform: Platform) -> Non
     await platform.reconciler.reconcile(SHOP)
     (revision,) = await platform.store.list_all("revision")
     assert (revision.spec.number, revision.spec.deployment_uid) == (1, (await platform.shop()).uid)
-    assert (await platform.shop()).status.assignments[0].ready == 0  # the old ones' reports are not its own
+    assert (await platform.shop()).status.rollout.assignments[0].ready == 0  # the old ones' reports are not its own
 
 
 async def test_a_revision_that_fails_is_told_with_its_reason_and_the_old_one_serves(platform: Platform) -> None:
@@ -219,7 +223,11 @@ async def test_a_revision_that_fails_is_told_with_its_reason_and_the_old_one_ser
         reason="setting TOKEN is missing",
         exit_code=78,
     )
-    assert (shop.status.state, shop.status.stable, shop.status.target) == (RolloutState.STOPPED, 1, 2)
+    assert (shop.status.rollout.state, shop.status.rollout.stable, shop.status.rollout.target) == (
+        RolloutState.STOPPED,
+        1,
+        2,
+    )
     last = (await platform.store.events("default"))[-1]
     assert (last.reason, last.level) == ("RolloutStopped", EventLevel.WARNING)
     assert "setting TOKEN is missing; exit code 78" in last.message
@@ -231,7 +239,7 @@ async def test_a_first_revision_that_does_not_come_up_is_told_once(platform: Pla
     for restarts in (3, 4, 5):
         shop = await platform.settle(lambda _: Phase.CRASHED, restarts=restarts, exit_code=1)
         await platform.clock.advance(30)
-    assert (shop.status.state, shop.status.assignments[0].replicas) == (RolloutState.STOPPED, 1)
+    assert (shop.status.rollout.state, shop.status.rollout.assignments[0].replicas) == (RolloutState.STOPPED, 1)
     assert await platform.told() == ["RolloutStarted", "RolloutStopped"]
     assert (await platform.store.events("default"))[-1].message.endswith("It is tried on.")
 
@@ -246,7 +254,7 @@ async def test_a_deadline_is_looked_at_when_it_passes(platform: Platform) -> Non
     assert again.after_s == pytest.approx(60)
     await platform.clock.advance(60)
     assert await platform.reconciler.reconcile(SHOP) is None
-    assert (await platform.shop()).status.state is RolloutState.STOPPED
+    assert (await platform.shop()).status.rollout.state is RolloutState.STOPPED
 
 
 async def test_a_request_that_is_refused_since_it_crashes_replicas_is_told_once(platform: Platform) -> None:
@@ -302,7 +310,7 @@ async def test_controllers_take_a_deployment_to_a_plan_and_on_to_stable(platform
             return [replica.name for replica in found.plan.replicas] if found else []
 
         async def stable() -> bool:
-            return (await platform.shop()).status.state is RolloutState.STABLE
+            return (await platform.shop()).status.rollout.state is RolloutState.STABLE
 
         assert await until(planned) == ["shop-1-0", "shop-1-1"]
         await platform.report()
@@ -335,7 +343,7 @@ class Traffic:
                     codes={"5xx" if a.revision == failing else "2xx": a.weight},
                     latency={20: a.weight},
                 )
-                for a in shop.status.assignments
+                for a in shop.status.rollout.assignments
                 if a.weight
             )
             self.ring.add(traffic_types.Traffic(cloud="local", samples=samples))
@@ -360,8 +368,8 @@ async def canary(platform: Platform, **rules: object) -> Traffic:
 async def test_a_canary_that_answers_worse_is_sent_back_and_all_is_told(platform: Platform) -> None:
     traffic = await canary(platform)
     shop = await traffic.seconds(15, failing=2)
-    assert (shop.status.state, shop.status.stable) == (RolloutState.STOPPED, 1)
-    assert {a.revision: a.replicas for a in shop.status.assignments} == {1: 2}
+    assert (shop.status.rollout.state, shop.status.rollout.stable) == (RolloutState.STOPPED, 1)
+    assert {a.revision: a.replicas for a in shop.status.rollout.assignments} == {1: 2}
     last = (await platform.store.events("default"))[-1]
     assert (last.reason, last.level) == ("RolledBack", EventLevel.WARNING)
     assert "answers worse than revision 1" in last.message
@@ -372,7 +380,7 @@ async def test_a_canary_that_answers_worse_is_sent_back_and_all_is_told(platform
     assert decision.figures["errors"]["verdict"] == "worse"
     outcomes = {r.spec.number: r.status for r in await platform.store.list_all("revision")}
     assert {number: status.outcome for number, status in outcomes.items()} == {1: "served", 2: "rolled back"}
-    assert outcomes[2].reason == shop.status.reason
+    assert outcomes[2].reason == shop.status.rollout.reason
     version = await platform.store.version()
     await platform.reconciler.reconcile(SHOP)
     assert await platform.store.version() == version
@@ -385,7 +393,7 @@ async def test_a_good_canary_is_looked_at_again_and_again_until_it_serves(platfo
     assert again is not None
     assert again.after_s <= 2
     shop = await traffic.seconds(30)
-    assert (shop.status.state, shop.status.stable) == (RolloutState.STABLE, 2)
+    assert (shop.status.rollout.state, shop.status.rollout.stable) == (RolloutState.STABLE, 2)
     told = [d.reason for d in await platform.store.journal(*SHOP, "rollout")]
     assert any(reason.startswith("Revision 2 passed step 1 with ") for reason in told)
     assert "CanaryStep" in await platform.told()
@@ -396,7 +404,11 @@ async def test_a_canary_that_is_replaced_before_it_took_over_is_withdrawn(platfo
     await traffic.seconds(2)
     await platform.deploy(0, wanted=2)
     shop = await traffic.seconds(5)
-    assert (shop.status.state, shop.status.stable, shop.status.canary) == (RolloutState.STABLE, 1, None)
+    assert (shop.status.rollout.state, shop.status.rollout.stable, shop.status.rollout.canary) == (
+        RolloutState.STABLE,
+        1,
+        None,
+    )
     second = await platform.store.get("revision", "default", "shop-2")
     assert second.status.outcome == "withdrawn"
 
@@ -407,15 +419,19 @@ async def test_a_template_that_is_only_a_shadow_gets_a_revision_and_a_replica_an
     shop = await platform.shop()
     await platform.store.update_spec(shop, shop.spec.model_copy(update={"shadow": Shadow(template=template(1))}))
     shop = await platform.settle()
-    assert (shop.status.state, shop.status.stable, shop.status.shadow) == (RolloutState.STABLE, 1, 2)
-    assert {a.revision: (a.replicas, a.weight) for a in shop.status.assignments} == {1: (1, 100), 2: (1, 0)}
+    assert (shop.status.rollout.state, shop.status.rollout.stable, shop.status.rollout.shadow) == (
+        RolloutState.STABLE,
+        1,
+        2,
+    )
+    assert {a.revision: (a.replicas, a.weight) for a in shop.status.rollout.assignments} == {1: (1, 100), 2: (1, 0)}
     shop = await platform.settle(lambda revision: Phase.READY if revision == 1 else Phase.CRASHED, restarts=5)
-    assert shop.status.state is RolloutState.STABLE
+    assert shop.status.rollout.state is RolloutState.STABLE
     held = {c.type: c.holds for c in shop.status.conditions}
     assert (held["Ready"], held["Shadow"]) == (True, False)
     await platform.store.update_spec(shop, shop.spec.model_copy(update={"shadow": None}))
     shop = await platform.settle()
-    assert [a.revision for a in shop.status.assignments] == [1]
+    assert [a.revision for a in shop.status.rollout.assignments] == [1]
 
 
 async def reasons(platform: Platform) -> dict[str, str]:

@@ -70,7 +70,7 @@ class Platform:
             await self.reconciler.reconcile(SHOP)
             if (shop := await self.store.find("deployment", *SHOP)) is None:
                 break
-            assigned = [(a.revision, o, Phase.READY) for a in shop.status.assignments for o in a.ordinals]
+            assigned = [(a.revision, o, Phase.READY) for a in shop.status.rollout.assignments for o in a.ordinals]
             seen = [self.status(shop, *one) for one in [*assigned, *((n, 9, Phase.DRAINING) for n in extra)]]
             cloud = await self.store.get("cloud", "", "local")
             status = CloudStatus(report=Report(cloud="local", replicas=tuple(seen)))

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from tests.bad_manifests import BAD, Place, named, spoilt
 from tests.plans import kept_plan
+from tests.statuses import status_with
 
 from kaon.clock import FakeClock
 from kaon.control.loop import Again
 from kaon.control.plan_parts import PlanInputs
 from kaon.control.planning import PlanningController, plan
 from kaon.store.memory import MemoryStore
-from kaon.store.port import Unreadable
 from kaon.store.records import assemble
 from kaon.types.artifact import ArtifactSpec, Manifest
 from kaon.types.cloud import CloudSpec
@@ -32,6 +32,7 @@ from kaon.types.key import KeySpec, KeyStatus, Priority, Role, key_hash
 from kaon.types.knobs import Knobs, PlannedKnobs
 from kaon.types.plan import Plan
 from kaon.types.replica import replica_id
+from kaon.types.resource import Unreadable
 from kaon.types.secret import SecretSpec
 from kaon.types.service import EndpointKind, EndpointSpec, Resources, ServiceSpec
 from kaon.types.tuning import Reach, TrialStatus, TuningStatus
@@ -48,7 +49,7 @@ def kept(kind: str, name: str, spec: Any, status: Any = None, workspace: str = "
 
 
 def deployment(name: str = "shop", *assignments: Assignment, **spec: Any) -> Any:
-    status = DeploymentStatus(assignments=assignments)
+    status = status_with(assignments=assignments)
     return kept("deployment", name, DeploymentSpec(**{"template": TEMPLATE, **spec}), status)
 
 
@@ -272,7 +273,7 @@ async def test_a_report_is_no_reason_to_plan_anew(store: MemoryStore) -> None:
 
 def at_zero(**status: Any) -> Any:
     spec = DeploymentSpec(template=TEMPLATE, scaling={"min": 0, "max": 3, "hold_s": 20})
-    return kept("deployment", "shop", spec, DeploymentStatus(**status))
+    return kept("deployment", "shop", spec, status_with(**status))
 
 
 def test_at_zero_the_way_stays_calls_are_held_and_the_replica_that_they_wake_is_named() -> None:
@@ -318,7 +319,7 @@ def test_who_may_not_be_at_zero_or_is_switched_off_holds_nobody(scaling: dict[st
 
 def tuned(tuning: TuningStatus, *assignments: Assignment) -> Any:
     made = deployment("shop", *assignments)
-    return made.model_copy(update={"status": made.status.model_copy(update={"stable": 1, "tuning": tuning})})
+    return made.model_copy(update={"status": status_with(made.status, stable=1, tuning=tuning)})
 
 
 TRIAL = TrialStatus(reach=Reach.REPLICA, after={"max_batch": 2}, since=NOW, until=NOW + 30)

@@ -8,6 +8,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.statuses import status_with
 
 from kaon.control.callers import callers_of
 from kaon.control.plan_parts import PlanInputs
@@ -18,7 +19,6 @@ from kaon.types.artifact import ArtifactSpec, Manifest
 from kaon.types.deployment import (
     Assignment,
     DeploymentSpec,
-    DeploymentStatus,
     RevisionSpec,
     Template,
     template_hash,
@@ -77,7 +77,7 @@ class Stored:
         spec = DeploymentSpec(template=Template(artifact=DIGESTS[0]), public=public, scaling={"min": 0, "max": 9})
         serving = Assignment(revision=1, replicas=replicas, ordinals=tuple(range(replicas)), weight=100)
         trial = TrialStatus(reach=Reach.POOL, after={"max_batch": 2}, since=NOW, until=until) if until else None
-        status = DeploymentStatus(stable=1, target=1, assignments=(serving,), tuning=TuningStatus(trial=trial))
+        status = status_with(stable=1, target=1, assignments=(serving,), tuning=TuningStatus(trial=trial))
         self.put("deployment", name, spec, status)
 
     def key(self, name: str, revoked: bool = False, expires_at: float | None = None, of: tuple[str, ...] | None = None):

@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import pytest
+from tests.statuses import status_with
 
 from kaon.clock import FakeClock
 from kaon.control.deployments import DeploymentController
-from kaon.control.scaling import TICK_S, ScalingController
+from kaon.control.scaling import ENTRIES, TICK_S, ScalingController
 from kaon.store.live_status import LiveStatus
 from kaon.store.memory import MemoryStore
 from kaon.store.port import AnyResource
@@ -20,7 +21,7 @@ from kaon.store.vault import Vault
 from kaon.types import deployment as spec
 from kaon.types.artifact import ArtifactSpec, Manifest
 from kaon.types.cloud import CloudSpec, CloudStatus
-from kaon.types.deployment import DeploymentSpec, Rollout, RolloutState, ScalingLawName, Template
+from kaon.types.deployment import DeploymentSpec, DeploymentStatus, Rollout, RolloutState, ScalingLawName, Template
 from kaon.types.objective import Objective
 from kaon.types.observation import Batches
 from kaon.types.plan import Report
@@ -106,12 +107,12 @@ class World:
             if second % TICK_S == 1:
                 await self.scaling.tick()
                 await self.settle()
-            status = (await self.shop()).status
+            status = (await self.shop()).status.rollout
             self.wanted.append(sum(a.replicas for a in status.assignments))
             self.readies.append(self.ready())
 
     async def obey(self) -> None:
-        status = (await self.shop()).status
+        status = (await self.shop()).status.rollout
         assigned = {(a.revision, o) for a in status.assignments for o in a.ordinals}
         self.begun = {r: self.begun.get(r, self.clock.now()) for r in assigned}
 
@@ -208,7 +209,7 @@ async def test_each_number_is_in_the_journal_with_its_figures(world: World) -> N
     assert all(after == before for (_, after), (before, _) in pairwise(changes))
     shop = await world.shop()
     last = [e for e in entries if e.before != e.after][-1]
-    assert (last.after, last.reason) == (str(shop.status.wanted), shop.status.wanted_reason)
+    assert (last.after, last.reason) == (str(shop.status.scaling.wanted), shop.status.scaling.reason)
     assert "calls/s at" in entries[-1].reason
     assert entries[-1].figures["rps"] == pytest.approx(40, abs=2)
     assert entries[-1].figures["call_s"] > 0
@@ -287,7 +288,7 @@ async def test_a_failed_new_version_leaves_the_healthy_one_and_its_scaling_alone
     await world.live(30, 25)
     assert min(world.readies[-30:]) >= before
     shop = await world.shop()
-    assert (shop.status.state, shop.status.stable) == (RolloutState.STOPPED, 1)
+    assert (shop.status.rollout.state, shop.status.rollout.stable) == (RolloutState.STOPPED, 1)
     await world.live(60, 50)
     assert world.ready() > before
     await world.live(900, 2)
@@ -300,11 +301,11 @@ async def test_a_rollout_waits_for_no_load_and_a_scale_down_waits_for_the_rollou
     up = world.ready()
     await world.deploy(1, 10, number=1)
     await world.live(10, 50)
-    status = (await world.shop()).status
+    status = (await world.shop()).status.rollout
     assert len(status.assignments) == 2, "the rollout is over too soon for this test"
     await world.live(200, 80)
     assert world.ready() > up
-    status = (await world.shop()).status
+    status = (await world.shop()).status.rollout
     assert (status.state, status.stable) == (RolloutState.STABLE, 2)
     assert min(world.readies[-210:]) >= up
 
@@ -337,7 +338,7 @@ async def test_a_deployment_that_was_woken_is_not_sent_back_by_figures_from_befo
     world.silent = True  # the agent told who waits, and its figures come later
     await world.live(1, 1)
     await world.scaling.tick()
-    assert (await world.shop()).status.wanted == 1
+    assert (await world.shop()).status.scaling.wanted == 1
     world.silent = False
     await world.live(20, 1)
     assert world.ready() >= 1
@@ -377,12 +378,12 @@ async def test_a_write_that_meets_anothers_is_made_at_the_next_tick(world: World
     await world.live(61, 30)
     up = world.wanted[-1]
     shop = await world.shop()
-    await world.store.update_status(shop, shop.status.model_copy(update={"wanted": 1}))  # unseen by the controller
+    await world.store.update_status(shop, status_with(shop.status, wanted=1))  # unseen by the controller
     await world.scaling.tick()
-    assert (await world.shop()).status.wanted == 1
+    assert (await world.shop()).status.scaling.wanted == 1
     await world.settle()
     await world.live(5, 30)
-    assert (await world.shop()).status.wanted > up / 2
+    assert (await world.shop()).status.scaling.wanted > up / 2
 
 
 async def test_fixed_and_switched_off_deployments_are_judged_by_nobody(world: World) -> None:
@@ -452,3 +453,26 @@ async def test_how_things_stood_is_kept_every_five_minutes_for_half_an_hour() ->
     stood = list(mind.stood)
     assert [b.at_s - a.at_s for a, b in pairwise(stood)] == pytest.approx([300.0] * 6, abs=TICK_S)
     assert all(s.state.service.known and s.ready for s in stood[1:])
+
+
+async def test_reasons_that_change_no_number_come_to_the_journal_a_bounded_number_a_tick() -> None:
+    clock, ring = FakeClock(), TrafficRing()
+    store = MemoryStore(clock)
+    scaling = ScalingController(store, clock, ring, LiveStatus())
+    names = [f"d{number}" for number in range(ENTRIES + 7)]
+    for name in names:
+        wanted = DeploymentSpec(template=Template(artifact=DIGEST), scaling=spec.Scaling(min=1, max=9))
+        await store.create("deployment", "default", name, wanted, DeploymentStatus(stable=1, target=1, wanted=1))
+        await scaling.reconcile(("default", name))
+    await scaling.tick()  # the first kind of reason, that there are no figures, is not told
+    found = []
+    for _ in range(3):
+        await clock.advance(2)
+        samples = [
+            Sample(workspace="default", deployment=name, revision=1, at_s=clock.now(), span_s=2.0, arrivals=1)
+            for name in names
+        ]
+        ring.add(Traffic(cloud="local", samples=tuple(samples)))
+        await scaling.tick()
+        found.append(sum([len(await store.journal("default", name)) for name in names]))
+    assert found == [ENTRIES, len(names), len(names)]

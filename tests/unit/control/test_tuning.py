@@ -10,6 +10,7 @@ from itertools import groupby, pairwise
 from typing import Any
 
 import pytest
+from tests.statuses import status_with
 
 from kaon.clock import FakeClock
 from kaon.control.scaling import TICK_S, ScalingController
@@ -30,7 +31,7 @@ from kaon.store.traffic import TrafficRing
 from kaon.store.writes import UpdateStatus, Write
 from kaon.testing.twins import FakeTwin
 from kaon.types.artifact import ArtifactSpec, Manifest
-from kaon.types.deployment import Assignment, DeploymentSpec, DeploymentStatus, RolloutState, Template
+from kaon.types.deployment import Assignment, DeploymentSpec, DeploymentStatus, RolloutState, ScalingStatus, Template
 from kaon.types.deployment import Scaling as Bounds
 from kaon.types.knobs import KnobValues
 from kaon.types.objective import Objective
@@ -117,7 +118,7 @@ class World:
     def stable(self, generation: int) -> DeploymentStatus:
         ordinals = tuple(range(self.ready))
         serving = Assignment(revision=1, replicas=self.ready, ordinals=ordinals, ready=self.ready, weight=100)
-        return DeploymentStatus(
+        return status_with(
             observed_generation=generation,
             state=RolloutState.STABLE,
             stable=1,
@@ -145,7 +146,7 @@ class World:
     async def stand(self, **changes: Any) -> None:
         """Let the rest of the status be so."""
         shop = await self.shop()
-        await self.store.update_status(shop, shop.status.model_copy(update=changes))
+        await self.store.update_status(shop, status_with(shop.status, **changes))
         await self.settle()
 
     async def respec(self, **changes: Any) -> None:
@@ -391,7 +392,7 @@ async def test_a_canary_that_ends_is_blamed_although_only_one_other_replica_is_l
     world.ready = 2
     await world.deploy()
     await trying(world)
-    serving = (await world.shop()).status.assignments[0]
+    serving = (await world.shop()).status.rollout.assignments[0]
     await world.stand(assignments=(serving.model_copy(update={"ready": 1}),))
     world.truth = lambda values: Truth(ended=int(values.get("max_batch") == 16))
     await world.live(1)
@@ -486,7 +487,7 @@ async def test_replicas_that_are_added_are_no_rollout_and_end_no_trial() -> None
     world = World()
     await world.deploy()
     await trying(world)
-    serving = (await world.shop()).status.assignments[0]
+    serving = (await world.shop()).status.rollout.assignments[0]
     grown = serving.model_copy(update={"replicas": serving.replicas + 1})
     await world.stand(state=RolloutState.PROGRESSING, assignments=(grown,), wanted=serving.replicas + 1)
     await world.live(int(LOOK_S))
@@ -727,11 +728,12 @@ async def test_a_write_that_meets_another_s_is_made_anew_from_what_the_other_wro
     world.truth = failing
     await trying(world)
     shop = await world.shop()
-    await world.store.update_status(shop, shop.status.model_copy(update={"wanted_reason": "else"}))  # nobody was told
+    scaling = ScalingStatus(reason="else")  # the tuner has not read this yet
+    await world.store.update_status(shop, status_with(shop.status, scaling=scaling))
     await world.live(60)
     shop = await world.shop()
     assert (shop.status.tuning.trial, len(shop.status.tuning.rollbacks)) == (None, 1)
-    assert shop.status.wanted_reason == "else"
+    assert shop.status.scaling.reason == "else"
 
 
 class Hanging(FakeTwin):

@@ -11,10 +11,11 @@ from kaon.laws.rollout import next_look_at, step
 from kaon.types.deployment import (
     Canary,
     DeploymentSpec,
-    DeploymentStatus,
     Rollout,
     RolloutState,
+    RolloutStatus,
     Scaling,
+    ScalingStatus,
     Shadow,
     Template,
 )
@@ -36,7 +37,7 @@ class Story:
             rollout=Rollout(canary=canary, progress_deadline_s=60),
         )
         self.now, self.target, self.rps, self.generation, self.shadow = 1000.0, 1, rps, 1, None
-        self.status = DeploymentStatus()
+        self.status = RolloutStatus()
         self.world: dict[tuple[int, int], ReplicaState] = {}
         self.samples: list[Sample] = []
         self.broken: dict[int, Phase] = {}
@@ -45,12 +46,12 @@ class Story:
         self.hangs_for = 0
         """Seconds after which the new revision's callers give up; 0: it answers."""
         self.open: list[float] = []
-        self.told: list[DeploymentStatus] = []
+        self.told: list[RolloutStatus] = []
         while self.second().state is not RolloutState.STABLE:
             pass
         self.seconds(20)
 
-    def second(self) -> DeploymentStatus:
+    def second(self) -> RolloutStatus:
         self.now += 1
         for assignment in self.status.assignments:
             self._answer(assignment.revision, assignment.weight)
@@ -62,7 +63,9 @@ class Story:
             for r, o in running
         }
         seen, generation = list(self.world.values()), self.generation
-        self.status = step(self.spec, generation, self.status, self.target, seen, self.now, self.samples, self.shadow)
+        self.status = step(
+            self.spec, generation, self.status, ScalingStatus(), self.target, seen, self.now, self.samples, self.shadow
+        )
         self.told.append(self.status)
         return self.status
 
@@ -90,7 +93,7 @@ class Story:
             )
         )
 
-    def seconds(self, number: int) -> DeploymentStatus:
+    def seconds(self, number: int) -> RolloutStatus:
         for _ in range(number):
             self.second()
         return self.status
@@ -104,7 +107,7 @@ class Story:
         self.generation += 1
         return self
 
-    def until(self, state: RolloutState, within_s: int = 300) -> DeploymentStatus:
+    def until(self, state: RolloutState, within_s: int = 300) -> RolloutStatus:
         for _ in range(within_s):
             if self.second().state is state:
                 return self.status
@@ -200,8 +203,7 @@ def test_promotion_skips_the_rest() -> None:
     story = Story(rps=0).deploy()
     story.seconds(5)
     assert story.status.canary
-    promoted = story.status.canary.model_copy(update={"promoted": True})
-    story.status = story.status.model_copy(update={"canary": promoted})
+    story.spec = story.spec.model_copy(update={"promoted": story.status.canary.revision})
     assert story.until(RolloutState.STABLE, within_s=20).stable == 2
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kaon.laws import contest
 from kaon.laws.contest import HOLDS_S, MEMORY_S, STAFFINGS
-from kaon.laws.windows import Extreme
+from kaon.laws.windows import Peaks
 
 SPAN_S, START_S, SLACK_S, PATIENCE_S = 2.0, 20.0, 0.3, 0.5
 DEMAND = st.one_of(st.floats(0, 40), st.sampled_from([0.0, 1.0, 3.0]))
@@ -21,18 +21,20 @@ class Candidate:
 
     def __init__(self, demand: int, hold_s: float, staffing: tuple[float, float]) -> None:
         self.demand, self.staffing = demand, staffing
-        self.peak, self.low = Extreme(hold_s), Extreme(START_S)
+        self.peak, self.low = Peaks.of(1, (hold_s,)), Peaks.of(1, (START_S,))
         self.backlog = self.missed = self.paid = 0.0
 
     def step(self, at_s: float, demands: tuple[float, float], work: float, weight: float) -> None:
-        self.peak = self.peak.add(at_s, demands[self.demand])
-        self.low = self.low.add(at_s, -self.peak.value())
-        able = contest.need(-self.low.value(), *self.staffing)
+        self.peak = self.peak.add(at_s, [demands[self.demand]])
+        [peak] = self.peak.values()
+        self.low = self.low.add(at_s, [-peak])
+        [low] = self.low.values()
+        able = contest.need(-low, *self.staffing)
         self.backlog = max(0.0, self.backlog + work - able * SPAN_S)
         if self.backlog > able * SLACK_S:
             self.missed += work * weight
         self.backlog = min(self.backlog, able * PATIENCE_S)
-        self.paid += contest.need(self.peak.value(), *self.staffing) * (SPAN_S * weight)
+        self.paid += contest.need(peak, *self.staffing) * (SPAN_S * weight)
 
 
 @given(STEPS)

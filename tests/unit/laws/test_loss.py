@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from kaon.laws.loss import LEAST_PRICE, LossInputs, joined, latency_loss, loss, merged, next_price
+from kaon.laws.loss import LEAST_PRICE, LossInputs, Price, joined, latency_loss, loss, merged
 from kaon.types.objective import Objective
 
 OBJECTIVE = Objective(latency_s=0.2, completion=0.99)
@@ -52,10 +52,18 @@ def test_nothing_to_serve_is_not_idleness() -> None:
 
 
 def test_the_price_of_a_miss_rises_while_the_budget_burns_and_falls_again() -> None:
-    assert next_price(LEAST_PRICE, 5.0) == 3.0
-    assert next_price(3.0, 0.0) == 2.5
-    assert next_price(LEAST_PRICE, 0.0) == LEAST_PRICE
-    assert next_price(49.0, 100.0) == 50.0
+    long_s = 1e6  # what was before a window so long does not count
+    assert Price(LEAST_PRICE).after(OBJECTIVE, 1 - 5 * (1 - OBJECTIVE.completion), long_s).value == pytest.approx(3.0)
+    assert Price(3.0).after(OBJECTIVE, 1.0, long_s) == Price(2.5, 0.0)
+    assert Price(LEAST_PRICE).after(OBJECTIVE, 1.0, long_s) == Price(LEAST_PRICE, 0.0)
+    assert Price(49.0).after(OBJECTIVE, 0.0, long_s).value == 50.0
+    price = Price()
+    for _ in range(5):
+        price = price.after(OBJECTIVE, 0.5, 60.0)
+    assert price.value > 5
+    for _ in range(400):
+        price = price.after(OBJECTIVE, 1.0, 60.0)
+    assert price.value == LEAST_PRICE
 
 
 def test_windows_of_few_calls_join_their_neighbours() -> None:

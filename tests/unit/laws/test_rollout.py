@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from kaon.laws.rollout import ReplicaState, describe, next_look_at, step
-from kaon.types.deployment import DeploymentSpec, DeploymentStatus, Rollout, RolloutState, Scaling, Template
+from kaon.types.deployment import DeploymentSpec, Rollout, RolloutState, RolloutStatus, Scaling, ScalingStatus, Template
 from kaon.types.replica import INSTALL_LIMIT_S, Phase
 
 DIGEST = f"sha256:{'0' * 64}"
@@ -29,7 +29,7 @@ class Story:
         self.spec = spec(wanted, **options)
         self.generation = 1
         self.target = 1
-        self.status = DeploymentStatus()
+        self.status, self.scaling = RolloutStatus(), ScalingStatus()
         self.world: dict[tuple[int, int], ReplicaState] = {}
         self.now = 1000.0
 
@@ -37,8 +37,10 @@ class Story:
         self.spec, self.target = new or self.spec, target or self.target
         self.generation += 1
 
-    def step(self) -> DeploymentStatus:
-        self.status = step(self.spec, self.generation, self.status, self.target, list(self.world.values()), self.now)
+    def step(self) -> RolloutStatus:
+        self.status = step(
+            self.spec, self.generation, self.status, self.scaling, self.target, list(self.world.values()), self.now
+        )
         return self.status
 
     def put(self, revision: int, ordinal: int, phase: Phase, **seen: object) -> None:
@@ -53,7 +55,7 @@ class Story:
                 self.put(revision, ordinal, phase)
         self.world = {key: seen for key, seen in self.world.items() if key in assigned}
 
-    def settle(self) -> DeploymentStatus:
+    def settle(self) -> RolloutStatus:
         """Let healthy replicas come up until nothing changes."""
         for _ in range(50):
             before = self.status, dict(self.world)
@@ -278,7 +280,7 @@ def test_scaling_to_zero_and_back(served: Story) -> None:
 def test_more_replicas_than_a_moment_ago_are_progress_and_no_fall(served: Story) -> None:
     served.change(spec().model_copy(update={"scaling": Scaling(min=0, max=5)}))
     for wanted in (0, 1, 3):
-        served.status = served.status.model_copy(update={"wanted": wanted})
+        served.scaling = ScalingStatus(wanted=wanted)
         served.step()
         assert served.step().state is (RolloutState.PROGRESSING if wanted else RolloutState.STABLE)
         assert served.settle().state is RolloutState.STABLE
@@ -287,11 +289,11 @@ def test_more_replicas_than_a_moment_ago_are_progress_and_no_fall(served: Story)
 
 def test_a_replica_that_was_started_for_waiting_callers_is_taken_over(served: Story) -> None:
     served.change(spec().model_copy(update={"scaling": Scaling(min=0, max=5)}))
-    served.status = served.status.model_copy(update={"wanted": 0})
+    served.scaling = ScalingStatus(wanted=0)
     served.settle()
     served.put(1, 0, Phase.LOADING)
     served.put(1, 1, Phase.DRAINING)
-    served.status = served.status.model_copy(update={"wanted": 2})
+    served.scaling = ScalingStatus(wanted=2)
     assert served.step().assignments[0].ordinals == (0, 2)
 
 
@@ -344,7 +346,7 @@ def test_what_the_reason_says_is_not_said_again() -> None:
 def elastic(served: Story, wanted: int) -> None:
     """The scaling law wants so many."""
     served.spec = served.spec.model_copy(update={"scaling": Scaling(min=1, max=9)})
-    served.status = served.status.model_copy(update={"wanted": wanted})
+    served.scaling = ScalingStatus(wanted=wanted)
 
 
 def test_more_replicas_that_the_law_wants_are_progress_and_no_degradation(served: Story) -> None:
@@ -377,7 +379,7 @@ def test_a_paused_rollout_moves_nobody_but_gets_the_replicas_that_the_load_needs
 
 def test_a_new_revision_of_a_deployment_at_zero_proves_itself_and_goes_to_zero(served: Story) -> None:
     served.spec = served.spec.model_copy(update={"scaling": Scaling(min=0, max=9)})
-    served.status = served.status.model_copy(update={"wanted": 0})
+    served.scaling = ScalingStatus(wanted=0)
     assert served.settle().assignments == ()
     served.change(target=2)
     assert (served.step().state, served.counts()) == (RolloutState.PROGRESSING, {2: 1})
@@ -388,7 +390,7 @@ def test_a_new_revision_of_a_deployment_at_zero_proves_itself_and_goes_to_zero(s
 
 def test_a_new_revision_that_fails_at_zero_is_told_before_anybody_calls(served: Story) -> None:
     served.spec = served.spec.model_copy(update={"scaling": Scaling(min=0, max=9)})
-    served.status = served.status.model_copy(update={"wanted": 0})
+    served.scaling = ScalingStatus(wanted=0)
     served.settle()
     served.change(target=2)
     served.step()

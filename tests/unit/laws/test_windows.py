@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaon.laws.windows import Extreme, Samples
+from kaon.laws.windows import Peaks, Samples
 
 
 def test_samples_older_than_the_span_are_gone() -> None:
@@ -36,14 +38,30 @@ def test_a_rate_after_a_gap_is_not_thinned_out_by_it() -> None:
     assert Samples(60.0).rate(4.0) == 0.0
 
 
-@given(st.lists(st.tuples(st.floats(0.1, 30), st.floats(-100, 100)), min_size=1, max_size=60), st.floats(1, 200))
-def test_an_extreme_is_held_for_its_span_and_at_most_a_quarter_longer(
-    steps: list[tuple[float, float]], span_s: float
+VALUES = st.one_of(st.floats(-100, 100), st.sampled_from([0.0, 1.0, 2.0]))
+STEPS = st.lists(st.tuples(st.floats(0.1, 30), VALUES, VALUES), min_size=1, max_size=60)
+
+
+def _peak(past: list[tuple[float, float]], span_s: float) -> float:
+    """The largest value of the newest part and the eight parts before it, by the book."""
+    part = int(past[-1][0] * 8 / span_s)
+    return max(value for at_s, value in past if int(at_s * 8 / span_s) >= part - 8)
+
+
+@given(STEPS, st.floats(1, 200), st.floats(1, 200))
+def test_a_peak_is_kept_for_its_span_and_at_most_an_eighth_longer(
+    steps: list[tuple[float, float, float]], first_s: float, second_s: float
 ) -> None:
-    known, at_s, past = Extreme(span_s), 0.0, []
-    for step_s, value in steps:
+    known, at_s, past = Peaks.of(4, (first_s, second_s)), 0.0, []
+    for step_s, low, high in steps:
         at_s += step_s
-        past.append((at_s, value))
-        known = known.add(at_s, value)
-        assert known.value() >= max(v for at, v in past if at > at_s - span_s)
-        assert known.value() <= max(v for at, v in past if at >= at_s - 1.25 * span_s - 1e-6)
+        past.append((at_s, low, high))
+        known = known.add(at_s, [low, low, high, high])
+        lows, highs = [(at, value) for at, value, _ in past], [(at, value) for at, _, value in past]
+        assert known.values() == [_peak(values, span_s) for values in (lows, highs) for span_s in (first_s, second_s)]
+        assert known.values()[0] >= max(value for at, value in lows if at > at_s - first_s)
+        assert known.values()[0] <= max(value for at, value in lows if at >= at_s - 1.125 * first_s - 1e-6)
+
+
+def test_before_any_value_a_peak_is_below_all() -> None:
+    assert Peaks.of(2, (10.0,)).values() == [-math.inf, -math.inf]

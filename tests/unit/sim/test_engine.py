@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from kaon.laws import batch
+from kaon.laws.service_time import ServiceTime
 from kaon.sim import memory
 from kaon.sim.engine import NS, SimulatedDeployment, Truth, deployment
 from kaon.sim.theory import inoue_bound_s, mmc_response_s
@@ -210,7 +211,7 @@ def test_batches_leave_when_the_batchers_law_says_so(max_wait_s: float, rps: flo
     sizes = []
     while coming or waiting:
         seen = batch.Waiting((1,) * len(waiting), (now - waiting[0]) / NS if waiting else 0.0, int(now < free), 1)
-        decision = batch.decide(spec, batch.Cost(), seen)
+        decision = batch.decide(spec, ServiceTime(), seen)
         if isinstance(decision, batch.Release):
             gone, waiting = waiting[: decision.calls], waiting[decision.calls :]
             free = now + round((0.02 * len(gone) + 0.08) * NS)

@@ -8,13 +8,14 @@ import pytest
 
 from kaon.laws.scale import Scale
 from kaon.laws.scaling import Bounds
+from kaon.laws.service_time import fit
 from kaon.laws.tune import scaling
 from kaon.laws.tune.epoch import Depth
 from kaon.laws.tune.knobs import KnobValues
 from kaon.sim.engine import NS, Truth, deployment
 from kaon.sim.run import Session, SimulationSetting
 from kaon.sim.traffic import arrivals
-from kaon.sim.twin import Episode, FittedModel, Twin, TwinFigures, Unevenness, agreement, calibrated, fit, unevennesses
+from kaon.sim.twin import Episode, FittedModel, Twin, TwinFigures, Unevenness, agreement, calibrated, unevennesses
 from kaon.types.objective import Objective
 from kaon.types.observation import Batches, Observation
 

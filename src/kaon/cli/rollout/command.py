@@ -42,7 +42,7 @@ def status(
             view = watched or until_rolled_out(remote, name, wait_s)
         if output is not Format.TABLE:
             put_one(view, tables.of("deployment", time.time()), output)
-        elif view.status.canary:
+        elif view.status.rollout.canary:
             put(canary_page(view, time.time()))
         else:
             put_list([view], tables.of("deployment", time.time()), output)
@@ -59,7 +59,7 @@ def _watch_canary(remote: Remote, name: str, wait_s: float) -> DeploymentView | 
             continue
         if lines:
             sys.stdout.write(f"\x1b[{lines}A\x1b[J")
-        if not view.status.canary or view.state is not RolloutState.PROGRESSING or view.spec.paused:
+        if not view.status.rollout.canary or view.state is not RolloutState.PROGRESSING or view.spec.paused:
             return None
         if awaits_promotion(view):
             return view

@@ -17,7 +17,8 @@ SHADOW_TABLE: TableShape[ShadowReport] = TableShape(
 
 def canary_page(view: DeploymentView, now: float) -> str:
     """A canary: its step, both revisions' figures, the results of its tests."""
-    canary, rules, status = view.status.canary, view.spec.rollout.canary, view.status
+    status, rules = view.status.rollout, view.spec.rollout.canary
+    canary = status.canary
     assert canary is not None
     steps = len(rules.steps) if rules else 0
     elapsed = f", {since(canary.since, now)} of {rules.step_s:g}s" if rules and canary.in_force else ""

@@ -37,7 +37,7 @@ class QuietCanary:
 
     def warning(self, view: DeploymentView, now: float) -> str:
         """The warning to print at `now`, in seconds of a monotonic clock; mostly empty."""
-        canary = view.status.canary
+        canary = view.status.rollout.canary
         calls = (canary.revision, canary.step, canary.new.calls) if canary and canary.in_force else None
         if calls is None or calls != self._calls:
             self._calls, self._since = calls, now
@@ -96,7 +96,7 @@ def print_after_rollout(remote: Remote, view: DeploymentView, wait_s: float | No
 
 def awaits_promotion(view: DeploymentView) -> bool:
     """Whether a canary has passed all steps and must be promoted by hand."""
-    canary, rules = view.status.canary, view.spec.rollout.canary
+    canary, rules = view.status.rollout.canary, view.spec.rollout.canary
     if canary is None or rules is None or not rules.hold:
         return False
     return canary.step >= len(rules.steps) and not canary.promoted
@@ -104,13 +104,13 @@ def awaits_promotion(view: DeploymentView) -> bool:
 
 def starting_shadow(view: DeploymentView) -> bool:
     """Whether a shadow has no ready replica yet."""
-    return any(a.revision == view.status.shadow and not a.ready for a in view.status.assignments)
+    return any(a.revision == view.status.rollout.shadow and not a.ready for a in view.status.rollout.assignments)
 
 
 def failed_shadow(view: DeploymentView, replicas: Sequence[ReplicaStatus]) -> bool:
     """Whether a replica of a shadow that is not ready yet has failed."""
     return starting_shadow(view) and any(
-        r.revision == view.status.shadow and r.phase in (Phase.CRASHED, Phase.CONFIG_ERROR) for r in replicas
+        r.revision == view.status.rollout.shadow and r.phase in (Phase.CRASHED, Phase.CONFIG_ERROR) for r in replicas
     )
 
 
@@ -138,10 +138,10 @@ def current_step(view: DeploymentView, replicas: Sequence[ReplicaStatus]) -> tup
 def _stopped(remote: Remote, view: DeploymentView, replicas: Sequence[ReplicaStatus]) -> RolloutStopped:
     """The error, with the last lines of the replicas that failed, else the last warnings of the failed revision."""
     serving = f"revision {view.revision} still serves" if view.revision else "no revision serves"
-    failed = view.status.canary.revision if view.status.canary else view.status.target or 1
+    failed = view.status.rollout.canary.revision if view.status.rollout.canary else view.status.rollout.target or 1
     lines = [line for replica in replicas for line in tables.last_lines(replica).splitlines()]
     with suppress(KaonError):  # the reason is worth more than its details
-        if failed == view.status.stable:
+        if failed == view.status.rollout.stable:
             failed = max(revision.number for revision in remote.revisions(view.name))
         if not lines:
             written = remote.logs(view.name, revision=failed, past=True, level=LogLevel.WARNING, tail=_LAST_LINES)

@@ -40,7 +40,7 @@ from kaon.store.live_status import LiveStatus
 from kaon.store.port import Change, Store
 from kaon.store.traffic import TrafficRing
 from kaon.store.writes import KeepJournal, RecordEvents, UpdateStatus, Write
-from kaon.types.deployment import DeploymentStatus
+from kaon.types.deployment import RolloutStatus
 from kaon.types.journal import JournalEntry
 from kaon.types.names import DeploymentKey
 from kaon.types.resource import Deployment
@@ -182,14 +182,14 @@ class TuningController:
 
     def _look(self, known: _Tuned) -> None:
         deployment, now = known.deployment, self._clock.now()
-        status: DeploymentStatus = deployment.status
+        status: RolloutStatus = deployment.status.rollout
         news, known.count = self._traffic.news(deployment.workspace, deployment.name, known.count)
         known.tuner.world = world = self._world(deployment, now)
         known.tuner.hear([s for s in news if s.revision != status.shadow and s.at_s > deployment.created_at])
         known.tuner.look(world, now)
 
     def _world(self, deployment: Deployment, now: float) -> TunerContext:
-        status: DeploymentStatus = deployment.status
+        status: RolloutStatus = deployment.status.rollout
         mind = self._scaling.mind((deployment.workspace, deployment.name))
         serving = [a for a in status.assignments if a.revision != status.shadow]
         ready = sum(a.ready for a in serving)

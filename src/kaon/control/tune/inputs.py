@@ -10,12 +10,11 @@ from itertools import groupby
 from statistics import fmean
 
 from kaon.control.scaler import ScalerSnapshot, stands
-from kaon.laws.loss import LEAST_CALLS
+from kaon.laws.loss import LEAST_CALLS, Price
 from kaon.laws.traffic import MINUTE_S, merge, minute, parts
 from kaon.laws.tune import guard, live
 from kaon.laws.tune.guard import TrialArm
 from kaon.laws.tune.past import Past
-from kaon.laws.tune.price import Price
 from kaon.types.objective import Objective
 from kaon.types.traffic import Sample
 from kaon.types.tuning import LossPoint
@@ -178,7 +177,7 @@ class TunerInputs:
         self._few = joined if few else None
         self.losses.append(LossPoint(at_s=whole.at_s, loss=None if few else found, tried=tried))
         if found is not None and not few:
-            self.price = self.price.after(self.objective, found, joined.span_s)
+            self.price = self.price.after(self.objective, found.completed, joined.span_s)
         if sum((whole.codes or {}).values()):
             self.minutes.append(whole)
             if not tried:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from kaon.laws.loss import faded
 from kaon.laws.traffic import MINUTE_S
-from kaon.laws.tune import price
 from kaon.laws.tune.knobs import KnobValues
 from kaon.types.objective import Objective
 
@@ -104,7 +104,7 @@ class Probation:
             return self
         fresh = at_s < self.until_s - PROBATION_S + FRESH_S
         burning = _burning(self.burning, burn) if fresh else 0
-        return replace(self, burning=burning, burn=price.faded(self.burn, burn, MINUTE_S))
+        return replace(self, burning=burning, burn=faded(self.burn, burn, MINUTE_S))
 
     @property
     def failed(self) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from statistics import fmean
 
-from kaon.laws.service_time import ServiceTime
+from kaon.laws.service_time import fit
 from kaon.laws.traffic import FAILURES, parts, quantile
 from kaon.laws.tune.guard import TrialArm
 from kaon.laws.tune.trial import TrialWindow
@@ -73,9 +73,6 @@ def arm(sample: Sample | None, ended: int = 0) -> TrialArm:
 
 
 def batch_s(batches: Batches, rows: int = 4) -> float | None:
-    """What a batch of `rows` takes, by least squares, seconds; None before the first."""
-    known = ServiceTime(batches.count, batches.rows, batches.seconds, batches.rows_squared, batches.rows_seconds)
-    if not known.known:
-        return None
-    a, b = known.line()
-    return a * rows + b
+    """What a batch of `rows` takes, seconds; None before the first."""
+    line = fit([batches])
+    return None if line is None else line[0] * rows + line[1]

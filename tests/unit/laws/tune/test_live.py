@@ -8,14 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from kaon.laws import loss
 from kaon.laws.tune import guard, randomness, record, trial, tuner
 from kaon.laws.tune.drift import DriftWatch
 from kaon.laws.tune.epoch import Proposal, Search
 from kaon.laws.tune.gate import GateVerdict
 from kaon.laws.tune.guard import Conditions, Probation, TrialArm, TunerGuard
 from kaon.laws.tune.knobs import KnobValues, Reach
-from kaon.laws.tune.price import Price
 from kaon.laws.tune.scaling import space
 from kaon.laws.tune.trial import Trial, TrialWindow
 from kaon.laws.tune.tuner import Tick, TunerEvent, TunerState
@@ -516,18 +514,6 @@ def test_drift_is_a_lasting_change_and_not_one_wild_value() -> None:
     for i in range(40):
         watch = watch.after(100.0 + i % 5 + (1000.0 if i == 20 else 0.0))
         assert not watch.drifted
-
-
-def test_the_price_rises_while_the_budget_burns_and_comes_back() -> None:
-    bad = loss.Loss(0, 0, 0, 0, 0, 0.5, 0.5)
-    good = loss.Loss(0, 0, 0, 0, 0, 1.0, 0.5)
-    price = Price()
-    for _ in range(5):
-        price = price.after(OBJECTIVE, bad, 60.0)
-    assert price.value > 5
-    for _ in range(400):
-        price = price.after(OBJECTIVE, good, 60.0)
-    assert price.value == 1
 
 
 @pytest.mark.parametrize("after", [POOL, REPLICA])

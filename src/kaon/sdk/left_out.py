@@ -12,9 +12,8 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from kaon.build import ignore
-from kaon.build.limits import MANIFEST
-from kaon.types.artifact import IgnoreFile, Manifest
+from kaon.sdk import ignore
+from kaon.types.artifact import MANIFEST, IgnoreFile, Manifest
 
 _NAMES = re.compile(r"'([^'\n]{1,400})'|\"([^\"\n]{1,400})\"|([\w./~+-]{1,400}\.\w{1,20})\b")
 _NAMES_MAX, _CAUSES_MAX, _TEXT_MAX = 20, 10, 4_000

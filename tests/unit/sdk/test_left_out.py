@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kaon.build.limits import MANIFEST
-from kaon.build.missed import explanation, reason
-from kaon.types.artifact import IgnoreFile, Manifest
+from kaon.sdk.left_out import explanation, reason
+from kaon.types.artifact import MANIFEST, IgnoreFile, Manifest
 from kaon.types.service import ServiceSpec
 
 IGNORED = (

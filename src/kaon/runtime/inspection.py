@@ -1,4 +1,4 @@
-"""Inspects a service's class in its own process: `python -m kaon.build.inspection ENTRY FOLDER RESULT`.
+"""Inspects a service's class in its own process: `python -m kaon.runtime.inspection ENTRY FOLDER RESULT`.
 
 Writes one JSON object to the file RESULT: `{"service": ServiceSpec}`, or `{"problem": ..., "missing": MODULE}`.
 The file is opened last, so anything that the user's module prints, closes or redirects has no effect on it. When the
