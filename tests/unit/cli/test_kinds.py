@@ -42,7 +42,7 @@ main()
 @pytest.fixture
 def toys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(KINDS, KIND.name, KIND)
-    monkeypatch.setattr("kaon.api.app.DOORS", routes())
+    monkeypatch.setattr("kaon.api.app.ROUTES", routes())
 
 
 @pytest.fixture
