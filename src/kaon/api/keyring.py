@@ -16,8 +16,9 @@ from kaon.store.snapshot import Snapshot
 from kaon.types.key import Role, key_hash
 from kaon.types.resource import Key
 
-STORE_PATIENCE_S = 0.8
-"""How long authentication waits for the store, so that a dead store is a 503 within a second."""
+STORE_PATIENCE_S = 5.0
+"""How long a caller waits for the store to confirm its key. A store that fails is a 503 at once; this limit is for one
+that hangs. A busy machine may take over a second, and what is in memory is no substitute: the key may be revoked."""
 _HINT = "Send a valid key as `Authorization: Bearer KEY`; create one: kaon key create NAME"
 
 

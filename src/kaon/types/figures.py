@@ -21,7 +21,12 @@ class ReplicaFigures(Model):
     )
     at_s: float = Field(description="When this was read, by the replica's own clock that never goes back.")
     codes: dict[str, int] = Field(
-        default_factory=dict, description="Answers by class: '2xx' to '5xx'; with '429' and '503' apart from theirs."
+        default_factory=dict,
+        description="Answers to calls by class: '2xx' to '5xx'; with '429' and '503' apart from theirs.",
+    )
+    not_calls: dict[str, int] = Field(
+        default_factory=dict,
+        description="Answers to requests that are no calls, by class: refused for their key or origin, documents.",
     )
     knobs: str = Field(default="", description="Version of the Knobs in force.")
     in_flight: int = Field(default=0, ge=0)

@@ -458,6 +458,7 @@ async def test_a_dead_store_is_a_503_and_nobody_hangs(world: World, how: str, mo
         assert (await root.get(WEB)).status_code == 200
         for name in ("find", "get", "list_all", "version", "changes"):
             monkeypatch.setattr(world.store, name, dead)
+        monkeypatch.setattr("kaon.api.keyring.STORE_PATIENCE_S", 0.2 if how == "silent" else 3600.0)
         answer = await root.get(WEB)
         assert answer.status_code == 503
         assert answer.headers["retry-after"] == "1"

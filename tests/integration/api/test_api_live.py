@@ -37,7 +37,7 @@ async def served(app: Any, socket: Path) -> AsyncIterator[None]:
         timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(config)
-    running = asyncio.ensure_future(server._serve())
+    running = asyncio.ensure_future(server.serve())
     await until(lambda: server.started)
     try:
         yield
@@ -115,6 +115,7 @@ async def test_logs_are_asked_of_the_agent_and_come_under_the_replicas_name(worl
         "follow": False,
         "since_s": None,
         "grep": "ERROR",
+        "level": None,
     }
 
 

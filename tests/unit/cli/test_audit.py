@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from kaon.cli.auditing import records
-from kaon.cli.output import Format, shown
-from kaon.cli.remote import Remote, opened
+from kaon.cli.audit import audit_table
+from kaon.cli.shared.output import Format, table_text
+from kaon.cli.shared.remote import Remote, opened
 from kaon.errors import Conflict
 from kaon.types.audit import ActorKind, AuditRecord, Outcome
 from kaon.types.deployment import Scaling
@@ -40,7 +40,7 @@ RECORDS = [
 
 @pytest.mark.parametrize("columns", [80, 120])
 def test_records_fit_the_terminal(columns: int) -> None:
-    lines = shown(RECORDS, records(NOW), Format.TABLE, columns).split("\n")
+    lines = table_text(RECORDS, audit_table(NOW), Format.TABLE, columns).split("\n")
     assert len(lines) >= 5
     assert max(map(len, lines)) <= columns
     text = " ".join(lines)

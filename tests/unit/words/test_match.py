@@ -12,16 +12,11 @@ from kaon.words.template import TextTemplate
 AMBIGUOUS = {
     "It ended with exit code {code}{words}",
     "It was killed by {code}{site}{site_2}.",
-    "Key '{name}', role {role}{first}. It is shown this once; keep it safe.{ends}",
-    "Revision {revision} gets copies of {percent} % of the calls of {name}{ago}.",
     "See why: kaon describe {key}{apart}; kaon logs {key}{apart}",
     "The service ends at its start{code}{times}.",
     "installing {last}{more} ({done} of {started} downloads done, {packages})",
-    "last lines of {name}{code}",
-    "revision {revision}{shadow}",
     "{lines} wrong in {name}{more}.",
     "{low} to {high}{unit}{whole}",
-    "{name}: {verdict}{leans}; the evidence is {odds} to 1, known from {needed} to 1",
 }
 """Texts with two values next to each other, so that nobody can tell where one ends. May only become fewer: write the
 alternatives as texts of their own."""
