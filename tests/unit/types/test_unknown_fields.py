@@ -33,9 +33,9 @@ WIRE = [
     *(ReplicaFigures, traffic.Traffic, traffic.TrafficTaken, ports.AgentCall, calls.LogsCall, calls.ShadowCall),
 ]
 REQUESTS = [
-    door.body_field.field_info.annotation
-    for door in ROUTES
-    if door.body_field is not None and door.right is not Right.AGENT
+    route.body_field.field_info.annotation
+    for route in ROUTES
+    if route.body_field is not None and route.right is not Right.AGENT
 ]
 
 
@@ -81,7 +81,7 @@ SAFE = [
     (Report, ("replicas", 0, "phase"), Phase.STARTING),
     (PARTS["deployment"][0], ("scaling", "law"), ScalingLawName.KAON),
     (PARTS["deployment"][0], ("tuning", "mode"), TuningMode.OFF),
-    (PARTS["deployment"][1], ("state",), RolloutState.PENDING),
+    (PARTS["deployment"][1], ("rollout", "state"), RolloutState.PENDING),
     (PARTS["cloud"][1], ("phase",), CloudPhase.CORDONED),
     (KeySpec, ("priority",), Priority.NORMAL),
     (Access, ("grants", 0, "priority"), Priority.NORMAL),
