@@ -58,7 +58,6 @@ WIRE_READS = {
     ("cli/apply.py", "kind.spec.model_validate"): "what the platform said",
     ("cli/apply.py", "DeploymentSpec.model_validate"): "a spec that was read before",
     ("cli/apply.py", "TypeAdapter(KINDS[self.kind].named).validate_python"): "a name",
-    ("client/contexts.py", "Contexts.model_validate_json"): "a file that the CLI wrote",
     ("cli/tune/request.py", "_VALUES.validate_python"): "numbers by name, which hold no model",
 }
 
