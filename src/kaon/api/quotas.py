@@ -15,6 +15,10 @@ FREED_BY = {
 """The command that makes room."""
 
 
+ENDED_PER_KEY = 10
+"""So many ended keys for each that a workspace may have do not count, so that they too have a bound."""
+
+
 class QuotaReached(Conflict):
     """The workspace has as much of a kind as it may have."""
 
@@ -35,8 +39,19 @@ async def check_count(context: ApiContext, kind: str, ws: str) -> None:
     held += [r.name for r in context.snapshot.unreadable(kind) if r.workspace == ws]
     if kind in ("key", "secret"):  # those of services come with their deployments
         held = [name for name in held if not name.startswith(IDENTITY_PREFIX)]
-    if len(held) >= most:
+    ended = _ended_keys(context, ws) & set(held) if kind == "key" else set()
+    if len(held) - min(len(ended), ENDED_PER_KEY * most) >= most:
         raise _reached(f"{most:,} {kind}s", ws, kind, f"KAON_MOST_{kind.upper()}S")
+
+
+def _ended_keys(context: ApiContext, ws: str) -> set[str]:
+    """Names of the keys that were revoked or have expired: they are kept for a while, to be looked up."""
+    now = context.clock.now()
+    return {
+        key.name
+        for key in context.snapshot.list("key", ws)
+        if key.status.revoked_at is not None or (key.spec.expires_at is not None and key.spec.expires_at <= now)
+    }
 
 
 async def check_bytes(context: ApiContext, ws: str, more_bytes: int) -> None:

@@ -193,7 +193,7 @@ async def test_only_ten_changes_can_be_undone(world: World, root: Any) -> None:
         ({"set": {"max_wait_s": 1}}, 422, "must be 0 to 0.02 s"),
         ({"attempt": {"max_batch": 16, "budget_share": 0}}, 422, 'budget_share", "message": "must be 0.'),
         ({"attempt": {"max_batch": 32}}, 422, "in force for 'web' already"),
-        ({"set": {}}, 422, "name at least one knob"),
+        ({"set": {}}, 422, "give at least one knob"),
         ({}, 422, "say one of"),
         ({"mode": "auto", "undo": True}, 422, "say one of"),
         ({"mode": "wild"}, 422, "mode"),

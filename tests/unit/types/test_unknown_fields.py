@@ -13,6 +13,7 @@ from kaon.agent import ports
 from kaon.agent.act import calls
 from kaon.api.app import ROUTES
 from kaon.types import journal, traffic
+from kaon.types.advice import Advice, Finding
 from kaon.types.cloud import CloudPhase
 from kaon.types.deployment import DeploymentSpec, RolloutState, ScalingLawName
 from kaon.types.event import Event, EventLevel
@@ -25,7 +26,7 @@ from kaon.types.plan import Plan, Report
 from kaon.types.refusals import Refusals
 from kaon.types.replica import Phase
 from kaon.types.shadow import KeptAnswers, Sampling, ShadowReport
-from kaon.types.tuning import TuningMode
+from kaon.types.tuning import Reach, TuningMode
 
 STORED = [*(part for parts in PARTS.values() for part in parts), Event, journal.JournalEntry, traffic.Sample]
 WIRE = [
@@ -71,8 +72,8 @@ def test_a_request_with_one_more_field_is_refused_at_every_place(model: type[Bas
 
 @pytest.mark.parametrize("choice", OpenEnum.__subclasses__(), ids=lambda choice: choice.__name__)
 def test_an_unknown_choice_is_a_safe_one_but_for_requests(choice: type[OpenEnum]) -> None:
-    assert choice("of a newer kaon") is choice.unknown()
-    assert choice.unknown() in list(choice)
+    assert choice("of a newer kaon") is choice(choice.taken_as)
+    assert choice.taken_as in list(choice)
     for known in choice:
         assert choice(known.value) is known
 
@@ -82,6 +83,8 @@ SAFE = [
     (PARTS["deployment"][0], ("scaling", "law"), ScalingLawName.KAON),
     (PARTS["deployment"][0], ("tuning", "mode"), TuningMode.OFF),
     (PARTS["deployment"][1], ("rollout", "state"), RolloutState.PENDING),
+    (PARTS["deployment"][1], ("tuning", "trial", "reach"), Reach.REPLICA),
+    (Advice, ("finding",), Finding.OTHER),
     (PARTS["cloud"][1], ("phase",), CloudPhase.CORDONED),
     (KeySpec, ("priority",), Priority.NORMAL),
     (Access, ("grants", 0, "priority"), Priority.NORMAL),
