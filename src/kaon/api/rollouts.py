@@ -160,7 +160,7 @@ async def _ask(context: ApiContext, cloud: str, ws: str, name: str) -> ShadowRep
     """The comparison of one cloud's agent; None when it has none or does not answer."""
     with context.broker.ask(cloud, "shadow", {"workspace": ws, "deployment": name}) as question:
         try:
-            await question.begun()
+            await question.started()
             line = await question.line()
             return None if line is None else ShadowReport.model_validate_json(line)
         except (Unavailable, ValidationError):

@@ -7,7 +7,7 @@ import math
 import os
 
 from kaon import context
-from kaon.errors import InvalidInput, NotBegun, PoisonRequest, TooManyRequests, Unauthenticated
+from kaon.errors import InvalidInput, NotBegun, PoisonRequest, Unauthenticated
 from kaon.login_throttle import LoginThrottle, network
 from kaon.runtime.access_list import AccessList
 from kaon.runtime.call import Call
@@ -40,8 +40,6 @@ class RequestChecks:
         """Whether connections are closed after their next response."""
         self.refusals: frozenset[str] = frozenset()
         """Ids of requests that were in flight at crashes, by their first characters."""
-        self.unauthenticated = {"4xx": 0, "429": 0}
-        """Answers to callers without a valid key, by class."""
         self._prefix = os.urandom(6).hex()
         self._count = itertools.count(1)
 
@@ -65,19 +63,11 @@ class RequestChecks:
             grant = self.access.check(fields.get(_AUTHORIZATION))
         except Unauthenticated:
             if _AUTHORIZATION in fields and (address := _address(fields, client)):
-                self._count_wrong_key(address)
-            self.unauthenticated["4xx"] += 1
+                self._throttle.wrong(network(address))
             raise
         if self.not_ready:
             raise NotBegun(f"Not ready: {self.not_ready}.", hint="Try again in a moment.", retry_after_s=_SOON_S)
         return grant
-
-    def _count_wrong_key(self, address: str) -> None:
-        try:
-            self._throttle.wrong(network(address))
-        except TooManyRequests:
-            self.unauthenticated["429"] += 1
-            raise
 
     def check_handshake(self, fields: dict[bytes, bytes], client: tuple[str, int] | None = None) -> Grant:
         """As `check`, for a websocket; raises Forbidden for pages of origins that the deployment does not allow."""

@@ -10,6 +10,9 @@ from pydantic import Field, StringConstraints
 from kaon.types.model import Digest, Model
 from kaon.types.service import ServiceSpec
 
+MANIFEST = "manifest.json"
+"""The manifest's path in an artifact."""
+
 
 class FileEntry(Model):
     """One regular file of an artifact."""
@@ -55,7 +58,7 @@ class Manifest(Model):
     lock: str = Field(
         default="",
         pattern=r"^([0-9a-f]{64})?$",
-        description="sha256 of requirements.lock, 64 hex digits; empty: the platform's own environment.",
+        description="sha256 of requirements.lock, 64 hex digits; empty: no requirements.",
     )
     allowed: tuple[Consent, ...] = Field(default=(), max_length=8, description="Consents of its builder.")
     ignored: tuple[IgnoreFile, ...] = Field(

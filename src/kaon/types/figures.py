@@ -19,10 +19,12 @@ class ReplicaFigures(Model):
     began_at: float = Field(description="Start of the process, epoch seconds: another value is another process.")
     at_s: float = Field(description="Time of the reading, by the replica's monotonic clock.")
     codes: dict[str, int] = Field(
-        default_factory=dict, description="Answers by class: '2xx' to '5xx'; '429' and '503' are counted apart."
+        default_factory=dict,
+        description="Answers to calls by class: '2xx' to '5xx'; '429' and '503' are counted apart.",
     )
-    unauthenticated: dict[str, int] = Field(
-        default_factory=dict, description="Answers to callers without a valid key, by class; they are not in `codes`."
+    not_calls: dict[str, int] = Field(
+        default_factory=dict,
+        description="Answers to requests that are no calls, by class: refused for their key or origin, documents.",
     )
     knobs: str = Field(default="", description="Version of the Knobs in force.")
     in_flight: int = Field(default=0, ge=0)

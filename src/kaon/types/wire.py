@@ -19,7 +19,7 @@ def json_of(value: Any) -> bytes:
         raise InvalidInput("An argument cannot be converted to JSON.") from None
     if b"NaN" in text or b"Infinity" in text:
         try:
-            from_json(text, allow_inf_nan=False, cache_strings=False)
+            from_json(text, allow_inf_nan=False)
         except ValueError:
             raise InvalidInput(
                 "An argument contains NaN or infinity, which JSON does not have.",
