@@ -75,8 +75,8 @@ class Identities:
         owner = self._owner(deployment)
         if owner is None or not owner.lapsed:
             return ""
-        name = deployment.spec.owner
-        return f"Its owner, key '{name}', gives no access: {owner.lapsed}. An admin can adopt it: kaon adopt {deployment.name}"
+        name, key = deployment.name, deployment.spec.owner
+        return f"Its owner, key '{key}', gives no access: {owner.lapsed}. An admin can adopt it: kaon adopt {name}"
 
     async def ensure(self, deployment: Deployment, revisions: Iterable[Revision]) -> str:
         """Create missing keys and secrets of `revisions`.
