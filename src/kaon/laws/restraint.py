@@ -31,14 +31,14 @@ def restrain(decision: ScalingDecision, standing: RestraintState, bounds: Bounds
     """The decision as far as it may go now, with the reason where it may not."""
     replicas, reason = decision.replicas, decision.reason
     if replicas < standing.wanted and not standing.informed:
-        replicas, reason = standing.wanted, "no figures: as it was"
+        replicas, reason = standing.wanted, "no figures: unchanged"
     elif replicas < standing.wanted and standing.rolling:
-        replicas, reason = standing.wanted, f"a rollout is under way: not down; {reason}"
+        replicas, reason = standing.wanted, f"not scaled down during a rollout; {reason}"
     if replicas == 0 and standing.held:
         callers = "a caller waits" if standing.held == 1 else f"{standing.held} callers wait"
         replicas, reason = 1, f"{callers} for a replica"
     elif replicas == 0 and not standing.proven:
-        replicas, reason = 1, "has not served yet: one proves that it can"
+        replicas, reason = 1, "has not served yet: one replica must become ready first"
     elif standing.wanted == 0 and standing.proven and not standing.held:
-        replicas, reason = 0, "nobody waits for a replica"
+        replicas, reason = 0, "no caller waits for a replica"
     return ScalingDecision(bounds.clip(replicas, at_s), reason)

@@ -107,14 +107,14 @@ class Scale:
         last = seen.ready + seen.starting if state.chosen is None else state.chosen
         if seen.arrivals is None:
             replicas = bounds.clip(last, now)
-            return state._replace(chosen=replicas), ScalingDecision(replicas, "no figures: as it was")
+            return state._replace(chosen=replicas), ScalingDecision(replicas, "no figures: unchanged")
         arrivals = state.arrivals.add(now, seen.arrivals)
         pace = _pace(arrivals)
         state = self._learn(state, seen, seen.arrivals, arrivals, pace)
         quiet = self._quiet(state, seen, pace)
         replicas, reason = self._idle(state, now, last) if quiet else self._follow(state, seen, pace)
         if now < state.panic_until_s and 0 < replicas < last:
-            replicas, reason = last, f"panic: not down; {reason}"
+            replicas, reason = last, f"not scaled down in a surge of load; {reason}"
         clipped = bounds.clip(replicas, now)
         if clipped != replicas:
             reason += f"; {replicas} is outside the bounds"
@@ -243,7 +243,7 @@ class Scale:
             alive = state.arrivals.highest() * (1 + self.objective.patience_s / seen.span_s)
             at_once = max(self.max_batch, self.at_once or 1)
             wanted = max(1, math.ceil(min(seen.in_flight or 0, alive) / at_once))
-            return max(wanted, seen.ready), "what a call costs is not known yet: by calls in flight"
+            return max(wanted, seen.ready), "the cost of a call is not known yet: by calls in flight"
         cost_s, _ = self._call(state.service, state.headroom)
         plan = self._plan(state, pace, cost_s)
         waiting = max(0, (seen.queued or 0) - math.ceil(seen.ready * self.max_batch / state.service.rows_per_call))
