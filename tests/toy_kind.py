@@ -1,4 +1,4 @@
-"""A kind of the tests' own: all that is said of it stands here."""
+"""A kind of the tests' own: this is its whole declaration."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from kaon.types.model import Model
 
 
 class ToySpec(Model):
-    """A toy that somebody wants."""
+    """A desired toy."""
 
     colour: str = Field(default="red", max_length=20)
     maker: str = Field(default="nobody", description="Whom no view names.")
 
 
 class ToyStatus(Model):
-    """What became of it."""
+    """Its state."""
 
     finished: bool = False
 

@@ -22,13 +22,13 @@ def _pause(before_s: float, look_s: float) -> float:
 
 
 def eventually(look: Callable[[], Any], what: str = "", within_s: float = WITHIN_S) -> Any:
-    """The first true value of `look`; what it raises counts as nothing seen."""
+    """The first true value of `look`; an exception counts as false."""
     deadline, last, pause_s = time.monotonic() + within_s, None, FIRST_S
     while True:
         begin = time.monotonic()
         try:
-            if seen := look():
-                return seen
+            if value := look():
+                return value
             last = None
         except Exception as error:
             last = error
@@ -43,11 +43,11 @@ async def until(look: Callable[[], Any], what: str = "", within_s: float = WITHI
     deadline, pause_s = time.monotonic() + within_s, FIRST_S
     while True:
         begin = time.monotonic()
-        seen = look()
-        if inspect.isawaitable(seen):
-            seen = await seen
-        if seen:
-            return seen
+        value = look()
+        if inspect.isawaitable(value):
+            value = await value
+        if value:
+            return value
         if time.monotonic() > deadline:
             raise AssertionError(_late(within_s, what))
         pause_s = _pause(pause_s, time.monotonic() - begin)

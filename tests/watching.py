@@ -1,4 +1,4 @@
-"""A reader of a watch over an ASGI app, who may be cut off and comes back."""
+"""A reader of a watch over an ASGI app, whose connection may be cut and made again."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Connection:
             return await asyncio.shield(self._status)
 
     async def cut(self) -> None:
-        """Go away."""
+        """Close it from the client's side."""
         self._cut.set()
         await self._task
 
@@ -82,7 +82,7 @@ class Connection:
 
 
 class Reader:
-    """Reads a watch: `known` is what it makes of it, `events` all that came."""
+    """Reads a watch: `current` are the resources that follow from it, `events` all that were received."""
 
     def __init__(self, app: FastAPI, kind: Kind, path: str, key: str, **query: Any) -> None:
         self._app = app
@@ -91,7 +91,7 @@ class Reader:
         self._query = query
         self.watch = Watch(kind)
         self._kind = kind
-        self.known: dict[Any, Any] = {}
+        self.current: dict[Any, Any] = {}
         self.events: list[ServerEvent] = []
         self.changes: list[ResourceChange] = []
         self._connection: Connection | None = None
@@ -102,7 +102,7 @@ class Reader:
         return self._connection is not None
 
     async def connect(self) -> None:
-        """Begin, or go on. Raises `Refused` for anything but a stream and 410, after which it begins anew."""
+        """Begin, or continue. Raises `Refused` for anything but a stream and 410, after which it begins anew."""
         since = {} if self.watch.since is None else {"since": self.watch.since}
         connection = Connection(self._app, self._path, self._key, {**self._query, "watch": "true", **since}, {})
         status = await connection.status()
@@ -114,11 +114,11 @@ class Reader:
             body += chunk
         if status != 410:
             raise Refused(status, body)
-        self.watch.begin_anew()
+        self.watch.restart()
         await self.connect()
 
     async def cut(self) -> None:
-        """Lose the connection, and what was not read yet."""
+        """Lose the connection with everything that was not read yet."""
         if self._connection is not None:
             await self._connection.cut()
             self._connection = None
@@ -150,8 +150,8 @@ class Reader:
         if change.what == "synced":
             return
         key = self._kind.order(change.view)
-        assert (key in self.known) == (change.what in ("changed", "deleted")), change
+        assert (key in self.current) == (change.what in ("changed", "deleted")), change
         if change.what == "deleted":
-            del self.known[key]
+            del self.current[key]
         else:
-            self.known[key] = change.view
+            self.current[key] = change.view

@@ -16,7 +16,8 @@ import httpx2
 
 from benchmarks.report import QUICK, Report, median
 from kaon.agent.traffic.observer import body
-from kaon.agent.traffic.sampling import TrafficHistory, TrafficReading, step
+from kaon.agent.traffic.reading import TrafficReading
+from kaon.agent.traffic.sampling import TrafficHistory, step
 from kaon.api.app import create_app
 from kaon.clock import FakeClock
 from kaon.edge.counts import ClusterCounts, EdgeCounts

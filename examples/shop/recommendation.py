@@ -127,7 +127,7 @@ class Recommendation:
     async def feedback(self, user_id: int, product_id: int, kind: Kind) -> Feedback:
         """Tell what a user did with a product: durable when this answers, and seen by the next recommendation."""
         if product_id not in self._names:
-            await self._catalog.aio.product(product_id=product_id)  # says 404 by itself
+            await self._check_product(product_id)
         stored = await self._events.aio.record(user_id=user_id, product_id=product_id, kind=kind)
         await asyncio.sleep(LAG_S)  # from here on no replica answers from before this event
         return Feedback(event_id=stored["id"])
@@ -209,6 +209,13 @@ class Recommendation:
     async def _look(self, after: int) -> Mapping[str, Any]:
         news: Mapping[str, Any] = await self._events.aio.since(after=after)
         return news
+
+    async def _check_product(self, product_id: int) -> None:
+        """Raises NotFound for a product that the catalog does not have."""
+        try:
+            await self._catalog.aio.product(product_id=product_id)
+        except NotFound as error:
+            raise NotFound(error.cause, hint=error.hint) from error
 
     async def _ready(self) -> tuple[Model, Feed]:
         if self._model is None or self._feed is None:

@@ -18,6 +18,7 @@
     ├── ItemError           422   one row of a batch failed; the others did not
     ├── PoisonRequest       422   this request was in flight at crashes of the service, and is refused for a while
     ├── BadAnswer           502   a handler's answer does not match its type hints
+    ├── DependencyFailed    502   a call of another service failed in a handler; 504 when it was too late
     ├── Unavailable         503   busy, draining or not reachable now; `retry_after_s` may be set
     │   ├── NotBegun        503   refused before any work; another replica may take it
     │   ├── StaleEpoch      503   a newer control plane uses this store: this one's writes are refused
@@ -34,8 +35,11 @@ traceback and no repr, leaves the process.
 
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 PROBLEM_JSON = "application/problem+json"
@@ -59,6 +63,8 @@ class KaonError(Exception):
     """Further headers of its response."""
     request_id: str = ""
     """Id of the failed request, when the error came over the wire."""
+    dependency: str = ""
+    """The service whose call raised it, in a caller's process; empty: raised by the process itself."""
 
     def __init__(
         self,
@@ -73,6 +79,9 @@ class KaonError(Exception):
         self.hint = hint
         self.retry_after_s = retry_after_s
         self.errors = errors or []
+
+    def __str__(self) -> str:
+        return f"{self.cause} Hint: {self.hint}" if self.hint else self.cause
 
     def problem(self, request_id: str = "") -> dict[str, Any]:
         """The RFC 9457 members."""
@@ -231,6 +240,29 @@ class BadAnswer(KaonError):
     code, status, exit_code = "bad-answer", 502, 1
 
 
+class DependencyFailed(KaonError):
+    """A call of another service failed in a handler; `details` has its name, the code of its error, its request id."""
+
+    code, status, exit_code = "dependency-failed", 502, 1
+    details: Mapping[str, str] = MappingProxyType({})
+
+    @classmethod
+    def of(cls, error: KaonError) -> DependencyFailed:
+        """What a handler's caller gets for an error of a call that the handler has made; the cause is for the log."""
+        failed = cls(
+            f"A call of `{error.dependency}`, which this service uses, failed with {error.code}.",
+            hint="The cause is in the service's log under this request id.",
+            retry_after_s=error.retry_after_s,
+        )
+        failed.status = 504 if isinstance(error, DeadlineExceeded) else cls.status
+        failed.details = {"name": error.dependency, "code": error.code, "request_id": error.request_id}
+        failed.__cause__ = error
+        return failed
+
+    def problem(self, request_id: str = "") -> dict[str, Any]:
+        return super().problem(request_id) | ({"dependency": dict(self.details)} if self.details else {})
+
+
 class Unavailable(KaonError):
     """Busy, draining or not reachable now."""
 
@@ -302,6 +334,18 @@ _BY_STATUS: dict[int, type[KaonError]] = {
 }
 
 
+@contextmanager
+def calling(dependency: str) -> Iterator[None]:
+    """Mark errors of a call of another service, so that they are not taken for the process's own."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except KaonError as error:
+        error.dependency = dependency
+        raise
+
+
 def of_status(status: int, cause: str) -> KaonError:
     """The error of an HTTP status; a status without a class has the code `http-STATUS`."""
     kind = _BY_STATUS.get(status)
@@ -310,6 +354,12 @@ def of_status(status: int, cause: str) -> KaonError:
     error = KaonError(cause)
     error.status, error.code = status, f"http-{status}"
     return error
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """A suggestion for a name that is nearly one of `names`, with a space behind it; else empty."""
+    near = difflib.get_close_matches(name, list(names), 1)
+    return f"Did you mean {near[0]}? " if near else ""
 
 
 def from_problem(status: int, members: Mapping[str, Any]) -> KaonError:
@@ -331,4 +381,6 @@ def from_problem(status: int, members: Mapping[str, Any]) -> KaonError:
         errors=list(members.get("errors") or []),
     )
     error.request_id = str(members.get("request_id") or "")
+    if isinstance(error, DependencyFailed) and isinstance(details := members.get("dependency"), Mapping):
+        error.details = {str(key): str(value) for key, value in details.items()}
     return error

@@ -44,17 +44,29 @@ def blot(text: str) -> str:
     return text
 
 
-def spelled(line: str) -> list[str]:
-    """What a person reads in place of a structured line that tells of an exception: the line without it, then the
-    traceback as the lines that it is. Any other line is itself."""
+def fields_of(line: str) -> dict[str, Any] | None:
+    """The fields of a structured line; None for any other line."""
     if not line.startswith("{"):
-        return [line]
+        return None
     try:
         fields = json.loads(line)
-        trace = fields.pop("exception").splitlines()
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return [line]
-    return [json.dumps(fields, ensure_ascii=False), *trace]
+    except (ValueError, RecursionError):
+        return None
+    return fields if any(isinstance(fields.get(name), str) for name in ("event", "message", "msg")) else None
+
+
+def is_at_least(line: str, level: str) -> bool:
+    """Whether a line has that level or a higher one. Lines without a level, such as prints, have none."""
+    levels = logging.getLevelNamesMapping()
+    fields = fields_of(line) or {}
+    return levels.get(str(fields.get("level", "")).upper(), logging.NOTSET) >= levels[level.upper()]
+
+
+def spelled(line: str) -> list[str]:
+    """A structured line with an exception as several: the line without it, and its traceback. Any other line alone."""
+    fields = fields_of(line) or {}
+    trace = fields.pop("exception", None)
+    return [json.dumps(fields, ensure_ascii=False), *trace.splitlines()] if isinstance(trace, str) else [line]
 
 
 def _blot_event(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

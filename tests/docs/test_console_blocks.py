@@ -44,10 +44,10 @@ def try_out(step: Step, folder: Path, env: dict[str, str], port: int) -> None:
     process = subprocess.Popen(argv, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         assert process.stdout is not None
-        said = ""
-        while f"127.0.0.1:{port}" not in said and (line := process.stdout.readline()):
-            said += line
-        assert f"127.0.0.1:{port}" in said, said
+        output = ""
+        while f"127.0.0.1:{port}" not in output and (line := process.stdout.readline()):
+            output += line
+        assert f"127.0.0.1:{port}" in output, output
     finally:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)

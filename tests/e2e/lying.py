@@ -1,7 +1,7 @@
-"""`python -m tests.e2e.lying`: the control plane with a twin that is wrong by construction, and asked at once.
+"""`python -m tests.e2e.lying`: the control plane with a twin that is wrong by construction, and searches at once.
 
-Only the deployment `lied` has one. Of the others a search fails, and counts as what one takes: a twin that is asked
-for all would be asked for `lied` only when it is its turn, 20 s later for each of them.
+Only the deployment `lied` has one. A search for another deployment fails at once: real searches would take
+their turns, and `lied` would wait 20 s for each of the others.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from kaon.stack.roles import ProcessRole
 
 
 class LyingTwin:
-    """Promises a gain of 30 % for batches of one row more, and is sure of it."""
+    """Promises a gain of 30 % for batches that are larger by one row, with full confidence."""
 
     def missing(self) -> str:
-        """That it is right is missing, and it does not say so."""
+        """Nothing is missing: the twin claims to be ready."""
         return ""
 
     async def ask(self, ask: TwinQuery) -> TwinResult:
-        """Nothing of this is so."""
+        """A made-up result."""
         if ask.deployment != "lied":
             raise Unavailable("There is no twin of it.")
         promised = GateVerdict(True, 0.3, 0.2, "gain 30 %")
@@ -40,16 +40,16 @@ class LyingTwin:
 
 
 def start(settings: Settings) -> None:
-    """Start it, where no other runs. Killed, it is followed by one with a twin that is right."""
+    """Start it where no control plane runs. When it is killed, the agent starts an ordinary one."""
     role = ProcessRole("server", settings)
-    said = settings.model_dump(mode="json") | {"home": str(settings.home.absolute())}
+    document = settings.model_dump(mode="json") | {"home": str(settings.home.absolute())}
     processes.spawn(
         [sys.executable, "-m", "tests.e2e.lying"],
         lock=role.lock,
         env={"PATH": os.environ["PATH"], "HOME": str(Path.home())},
         cwd=Path(__file__).parents[2],
         log=role.log,
-        stdin=json.dumps(said).encode(),
+        stdin=json.dumps(document).encode(),
     )
 
 

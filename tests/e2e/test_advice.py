@@ -1,4 +1,4 @@
-"""Advice on a real platform: from a past that its store has, to a command that is typed and an advice that is gone."""
+"""Advice on a real platform: from stored traffic to the advised command, after which the advice is gone."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ MINUTES = 40
 
 def advice(platform: World) -> dict[str, str]:
     """Finding -> command."""
-    said = json.loads(platform.kaon("advise", "worker", "-o", "json").stdout)
-    return {one["finding"]: one["command"] for one in said}
+    found = json.loads(platform.kaon("advise", "worker", "-o", "json").stdout)
+    return {one["finding"]: one["command"] for one in found}
 
 
-def remember(platform: World) -> None:
-    """Let the store have forty idle minutes of three replicas, as if the deployment were so old."""
+def store_idle_minutes(platform: World) -> None:
+    """Write forty idle minutes of three replicas into the store, and make the deployment two hours older."""
     end = time.time() // 60 * 60
     minutes = [
         Sample(
@@ -53,22 +53,22 @@ def remember(platform: World) -> None:
         await store.keep_traffic(minutes)
         await store.close()
 
-    # First older, then with a past: traffic from before a deployment was made would be of another one.
+    # Older first: traffic from before a deployment was created belongs to another deployment.
     with sqlite3.connect(platform.settings.database.removeprefix("sqlite:///"), timeout=60) as database:
         database.execute("UPDATE resources SET created_at = created_at - 7200 WHERE kind = 'deployment'")
     asyncio.run(keep())
 
 
-def test_what_a_restarted_platform_advises_is_typed_and_is_gone(platform: World) -> None:
+def test_a_restarted_platform_advises_from_its_store_until_the_command_is_run(platform: World) -> None:
     platform.kaon("deploy", "worker.py:Worker", "--replicas", "3")
     assert advice(platform) == {}
     platform.down()
-    remember(platform)
+    store_idle_minutes(platform)
     platform.up()
-    said = eventually(lambda: advice(platform), "what stood is known again")
-    assert said == {"oversized": "kaon scale worker --min 1"}
-    platform.kaon(*shlex.split(said["oversized"])[1:])
-    eventually(lambda: advice(platform) == {}, "what was done is not advised any more")
+    found = eventually(lambda: advice(platform), "the stored minutes lead to advice")
+    assert found == {"oversized": "kaon scale worker --min 1"}
+    platform.kaon(*shlex.split(found["oversized"])[1:])
+    eventually(lambda: advice(platform) == {}, "the advice is gone")
     scaling = platform.get("/workspaces/default/deployments/worker")["spec"]["scaling"]
     assert (scaling["min"], scaling["max"]) == (1, 3)
     assert platform.call("/worker").status_code == 200

@@ -30,30 +30,30 @@ CASES: dict[str, tuple[int, str, str, dict[str, Any]]] = {
     "a call": (200, "POST", "/echo", {"json": {"text": "a"}}),
     "a path": (200, "GET", "/items/3", {}),
     "a slash at the end": (200, "GET", "/items/3/", {}),
-    "a query that nobody knows": (200, "GET", "/items/3?more=1", {}),
+    "an unknown query parameter": (200, "GET", "/items/3?more=1", {}),
     "where it runs": (200, "GET", "/where", {}),
     "a stream": (200, "GET", "/ticks", {}),
     "the head": (200, "HEAD", "/items/3", {}),
     "the head of a stream": (200, "HEAD", "/ticks", {}),
     "the head of nothing": (404, "HEAD", "/nothing", {}),
-    "what it may be asked": (200, "OPTIONS", "/echo", {}),
+    "the allowed methods": (200, "OPTIONS", "/echo", {}),
     "a page": (200, "GET", "/docs", {}),
     "a mounted app": (200, "GET", "/ui/links", {}),
     "nothing in a mounted app": (404, "GET", "/ui/nothing", {}),
-    "another verb in a mounted app": (405, "POST", "/ui/links", {}),
+    "another method in a mounted app": (405, "POST", "/ui/links", {}),
     "a path of another type": (400, "GET", "/items/x", {}),
     "an escaped slash": (400, "GET", "/items/a%2Fb", {}),
-    "no text at all": (400, "GET", "/items/%ff", {}),
+    "bytes that are no UTF-8": (400, "GET", "/items/%ff", {}),
     "nothing": (404, "GET", "/nothing", {}),
     "nothing at the root": (404, "GET", "/", {}),
-    "another verb": (405, "GET", "/echo", {}),
-    "another verb of a path": (405, "DELETE", "/items/3", {}),
+    "another method": (405, "GET", "/echo", {}),
+    "another method of a path": (405, "DELETE", "/items/3", {}),
     "a value of another type": (400, "POST", "/echo", {"json": {"text": 1}}),
     "a value that is missing": (400, "POST", "/echo", {"json": {}}),
-    "a value that is none of those": (400, "POST", "/echo", {"json": {"text": "a", "tone": "x"}}),
-    "no JSON": (400, "POST", "/echo", {"content": b"{", "headers": JSON}),
+    "a value outside an enum": (400, "POST", "/echo", {"json": {"text": "a", "tone": "x"}}),
+    "invalid JSON": (400, "POST", "/echo", {"content": b"{", "headers": JSON}),
     "another media type": (415, "POST", "/echo", {"content": b"a", "headers": {"content-type": "text/csv"}}),
-    "another coding": (415, "POST", "/echo", {"content": b"x", "headers": JSON | {"content-encoding": "br"}}),
+    "another content encoding": (415, "POST", "/echo", {"content": b"x", "headers": JSON | {"content-encoding": "br"}}),
     "more than the endpoint takes": (413, "POST", "/small", {"json": {"text": "x" * 200}}),
     "more than any endpoint takes": (413, "POST", "/echo", {"content": bytes(65 * 2**20), "headers": JSON}),
     "a refusal": (500, "POST", "/refuses", {"json": {}}),
@@ -132,7 +132,7 @@ def test_over_http_2_the_edge_answers_as_over_http_1(places: Places) -> None:
     with httpx2.Client(
         base_url=places.deployed.base_url, headers=places.deployed.headers, http1=False, http2=True, timeout=60
     ) as client:
-        for case in ("a call", "where it runs", "a mounted app", "nothing", "another verb"):
+        for case in ("a call", "where it runs", "a mounted app", "nothing", "another method"):
             _, method, path, options = CASES[case]
             over_2, over_1 = (shown(one, method, path, options) for one in (client, places.deployed))
             assert over_2.pop("version") == "HTTP/2"

@@ -1,4 +1,4 @@
-"""Kill its parts while clients call: QUALITY.md R1 to R4 and R13 on the real processes.
+"""Parts of the platform are killed while clients call: QUALITY.md R1 to R4 and R13 on the real processes.
 
 CI runs few kills; `make chaos` sets KAON_CHAOS to a factor for many.
 """
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.timeout(600 * CHAOS)]
 
 
 class Writer(threading.Thread):
-    """Writes one key after another through the API, and remembers which were acknowledged."""
+    """Creates one key after another through the API, and keeps the names of those that were acknowledged."""
 
     def __init__(self, world: World) -> None:
         super().__init__(daemon=True)
@@ -57,7 +57,7 @@ def test_r1_killing_the_control_plane_loses_no_acknowledged_write(probe: World) 
         writer.start()
         for _ in range(kills):
             before = len(writer.acknowledged)
-            eventually(lambda seen=before: len(writer.acknowledged) >= seen + 5, "writes go on")
+            eventually(lambda count=before: len(writer.acknowledged) >= count + 5, "writes go on")
             killed = probe.kill("server")
             watch = Stopwatch()
             eventually(lambda dead=killed: probe.pids("server") not in ([], [dead]) and probe.get("/clouds"), "back")
@@ -101,7 +101,7 @@ def test_r3_killing_replicas_is_hardly_noticed_and_nothing_runs_twice(probe: Wor
             killed_at = time.monotonic()
             os.kill(victim["pid"], signal.SIGKILL)
             gone = str(victim["pid"])
-            eventually(lambda pid=gone: pid not in answering(probe, 12), "the dead one is out of rotation")
+            eventually(lambda pid=gone: pid not in answering(probe, 12), "the killed replica gets no more calls")
             lasting.append(watch.seconds)
             outages.append((killed_at, time.monotonic()))
         eventually(lambda: len(probe.ready("probe")) == 3, "three replicas are ready again")
@@ -169,7 +169,7 @@ def test_a_revision_that_does_not_come_up_leaves_the_old_one_serving(probe: Worl
 def test_a_replica_that_is_frozen_leaves_the_rotation_and_is_replaced(probe: World) -> None:
     victim = probe.ready("probe")[0]
     os.kill(victim["pid"], signal.SIGSTOP)
-    eventually(lambda: str(victim["pid"]) not in answering(probe, 12), "the frozen one is out of rotation")
+    eventually(lambda: str(victim["pid"]) not in answering(probe, 12), "the frozen replica gets no more calls")
     eventually(lambda: len(probe.ready("probe")) == 3 and not pid_runs(victim["pid"]), "it is replaced")
     after = answering(probe, 12, timeout_s=60)
     assert after

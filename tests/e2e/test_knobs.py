@@ -1,4 +1,4 @@
-"""Knobs on a real platform: replicas obey them while they serve, and again when they were started anew."""
+"""Knobs on a real platform: running replicas apply them, and so do replicas that are started later."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.timeout(600)]
 
 
 def answered(platform: World, calls: int = 12) -> tuple[set[int], set[int]]:
-    """The processes that answer, and how many rows of eight they take at once."""
+    """The processes that answer, and the batch sizes that they report for eight rows."""
     answers = [platform.post("/counter/rows", {"numbers": list(range(8))}) for _ in range(calls)]
     assert [answer.status_code for answer in answers] == [200] * calls
     found = [answer.json() for answer in answers]
@@ -19,8 +19,8 @@ def answered(platform: World, calls: int = 12) -> tuple[set[int], set[int]]:
 
 
 def answered_by_all(platform: World, pids: set[int]) -> tuple[set[int], set[int]]:
-    """The same over as many calls as it takes until each of these processes has answered: the edge asks them itself how
-    they are, on a busy machine some later than the others, and chooses by chance."""
+    """The same, over as many calls as it takes until each of these processes has answered: the edge balances at random,
+    and on a busy machine its health checks reach some replicas later than others."""
     by: set[int] = set()
     sizes: set[int] = set()
 
@@ -45,7 +45,7 @@ def test_the_largest_batch_changes_without_a_restart_and_survives_one(platform: 
     gone = platform.kill(platform.ready("counter")[0]["id"])
     eventually(lambda: len({r["pid"] for r in platform.ready("counter")} - {gone}) == 2, "another one is ready")
     pids = {replica["pid"] for replica in platform.ready("counter")}
-    eventually(lambda: answered(platform) == (pids, {2}), "both answer by what is in force")
+    eventually(lambda: answered(platform) == (pids, {2}), "both apply the new size")
 
     platform.kaon("tune", "counter", "--undo")
-    eventually(lambda: answered(platform) == (pids, {8}), "back, and nobody was started anew for it")
+    eventually(lambda: answered(platform) == (pids, {8}), "the old size again, without a restart")

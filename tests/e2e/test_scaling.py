@@ -1,4 +1,4 @@
-"""Load on a real platform: replicas follow it within their bounds, and no call pays for it."""
+"""Load on a real platform: the number of replicas follows it within its bounds, and no call fails."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def test_load_rises_and_ends_and_no_call_fails(platform: World) -> None:
         assert len(platform.replicas("worker")) <= 4
     assert busy.failed == []
 
-    told = platform.kaon("explain", "worker", "--since", "5m").stdout
-    assert "calls/s at" in told
-    assert "headroom" in told
+    explanation = platform.kaon("explain", "worker", "--since", "5m").stdout
+    assert "calls/s at" in explanation
+    assert "headroom" in explanation
 
-    eventually(lambda: not platform.replicas("worker"), "nobody calls: none is left")
+    eventually(lambda: not platform.replicas("worker"), "without calls no replica is left")
     assert platform.get(WORKER)["status"]["scaling"]["wanted"] == 0
-    assert platform.call("/worker").status_code == 200, "who calls at zero waits, and is answered"
+    assert platform.call("/worker").status_code == 200, "a call at zero waits for a replica and is answered"
     entries = platform.get(f"{WORKER}/decisions?concern=scaling&limit=100")["items"]
     assert all(0 <= int(entry["after"]) <= 4 for entry in entries)
     assert [e["reason"] for e in entries if (e["before"], e["after"]) == ("0", "1")] == ["a caller waits for a replica"]

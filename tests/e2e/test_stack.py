@@ -32,9 +32,9 @@ def _started(platform: World, role: str) -> int:
 def test_up_again_changes_nothing_and_tells_where_it_answers(platform: World) -> None:
     before = {role: _started(platform, role) for role in ("server", "agent", "edge")}
     key = platform.key
-    said: list[tuple[str, str]] = []
-    up(platform.settings, lambda phase, text: said.append((phase, text)))
-    assert said[-1] == ("Ready", platform.url)
+    progress: list[tuple[str, str]] = []
+    up(platform.settings, lambda phase, text: progress.append((phase, text)))
+    assert progress[-1] == ("Ready", platform.url)
     assert {role: _started(platform, role) for role in before} == before
     assert platform.key == key
     assert platform.settings.admin_key_file.stat().st_mode & 0o777 == 0o600
@@ -124,14 +124,14 @@ def test_what_a_role_starts_while_it_is_being_stopped_is_stopped_too(
     settings = Settings(home=tmp_path / "home", port=free_port())
     settings.run_dir.mkdir(mode=0o700, parents=True)
     server, agent = ProcessRole("server", settings).lock, ProcessRole("agent", settings).lock
-    ready, told = tmp_path / "ready", tmp_path / "late"
+    ready, late_pid = tmp_path / "ready", tmp_path / "late"
     dying = f"""if True:
         import pathlib, signal, sys, time
         from kaon import processes
 
         def end(*_):
             late = processes.spawn(["/bin/sleep", "60"], lock=pathlib.Path({str(server)!r}), env={{}})
-            pathlib.Path({str(told)!r}).write_text(str(late))
+            pathlib.Path({str(late_pid)!r}).write_text(str(late))
             sys.exit(0)
 
         signal.signal(signal.SIGTERM, end)
@@ -142,7 +142,7 @@ def test_what_a_role_starts_while_it_is_being_stopped_is_stopped_too(
     eventually(ready.exists, "it runs")
     down(settings)
     alive = {process.pid for process in psutil.process_iter() if process.status() != psutil.STATUS_ZOMBIE}
-    assert int(told.read_text()) not in alive
+    assert int(late_pid.read_text()) not in alive
 
 
 def test_secrets_of_the_platform_are_in_no_process_s_arguments_or_environment(

@@ -84,7 +84,7 @@ def sleeper(asleep: Sleeper) -> Sleeper:
 
 def test_a_stranger_wakes_nothing_and_fifty_who_may_call_are_answered_once(sleeper: Sleeper) -> None:
     assert "Idle" in sleeper.platform.kaon("ps").stdout
-    assert "wakes on call" in sleeper.platform.kaon("describe", "sleeper").stdout
+    assert "starts on a call" in sleeper.platform.kaon("describe", "sleeper").stdout
     assert sleeper.call(key="kaon_wrong").status_code == 401
     assert httpx2.get(f"{sleeper.url}/docs").status_code == 200
     stats = "/workspaces/default/deployments/sleeper/stats"

@@ -1,4 +1,4 @@
-"""Steady traffic against a platform, and an account of every request."""
+"""Steady traffic against a platform, with the outcome of every request."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.waiting import lasts
 
 @dataclass
 class Account:
-    """What became of each request."""
+    """The outcome of each request."""
 
     started: list[float] = field(default_factory=list)
     ended: list[tuple[float, float, str]] = field(default_factory=list)
@@ -102,8 +102,8 @@ class Traffic:
         begin = time.monotonic()
         self.account.started.append(begin)
         try:
-            asked = client.get(self.url) if self.body is None else client.post(self.url, json=self.body)
-            outcome = str((await asked).status_code)
+            response = client.get(self.url) if self.body is None else client.post(self.url, json=self.body)
+            outcome = str((await response).status_code)
         except httpx2.HTTPError as error:
             outcome = type(error).__name__
         self.account.ended.append((begin, time.monotonic(), outcome))

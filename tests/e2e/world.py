@@ -1,4 +1,4 @@
-"""A whole platform of a test's own: the real processes, in a folder and on a port of its own."""
+"""A whole platform for tests: the real processes, with a home and a port of their own."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DEPLOYMENTS, REPLICAS = "/workspaces/default/deployments", "/workspaces/default/
 
 
 class World:
-    """One platform: what a user does to it, and what a fault does to it.
+    """One platform: what a user does with it, and faults.
 
     Clients are made with `verify=False`, since all is plain HTTP: to load certificates for each takes 25 ms.
     """
@@ -44,7 +44,7 @@ class World:
         self.settings = Settings(home=home, port=port)
         self.home, self.port, self.url = home, port, f"http://127.0.0.1:{port}"
 
-    # what a user does
+    # What a user does
 
     def kaon(self, *arguments: str, ok: bool = True, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Run the command line."""
@@ -130,7 +130,7 @@ class World:
     def post(self, path: str, body: Any) -> httpx2.Response:
         return httpx2.post(f"{self.url}{path}", headers=self.bearer, json=body, timeout=60, verify=False)
 
-    # what a fault does
+    # What a fault does
 
     def lock(self, role: str) -> Path:
         """The lock of 'server', 'agent', 'edge', or of a replica by its id."""
@@ -175,7 +175,7 @@ class World:
         down.unlink()
 
     def knobs(self, replica: str) -> str:
-        """The hash of the knobs that are in force in a replica, by its own word."""
+        """The hash of the knobs in force in a replica, as the replica reports it."""
         socket = self.settings.run_dir / "replicas" / replica / "control.sock"
         with httpx2.Client(transport=httpx2.HTTPTransport(uds=str(socket), verify=False), timeout=60) as control:
             return str(control.get("http://replica/ready").json()["knobs"])
@@ -186,16 +186,16 @@ class World:
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
-                said = " ".join(process.cmdline()) + process.cwd()
+                command = " ".join(process.cmdline()) + process.cwd()
                 files = [f.path for f in process.open_files()]
-                if process.pid != os.getpid() and any(mark in text for mark in marks for text in (said, *files)):
+                if process.pid != os.getpid() and any(mark in text for mark in marks for text in (command, *files)):
                     found.append(process)
         return found
 
 
 @contextlib.contextmanager
 def world(home: Path, port: int, **env: str) -> Iterator[World]:
-    """A platform that runs while the block does, and leaves nothing behind."""
+    """A platform that runs while the block does. Fails when any of its processes is left."""
     it = World(home, port, **env)
     try:
         it.up()

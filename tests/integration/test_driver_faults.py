@@ -57,8 +57,8 @@ async def test_a_manifest_of_another_version_is_the_reason_of_the_end(
     folder.mkdir(parents=True)
     (folder / archive.MANIFEST).write_text('{"from": "the future"}')
     await driver.start(workload)
-    sighting = await observed(driver, workload.spec.id, ended)
-    assert sighting.reason.startswith("The artifact was made by another version of Kaon")
+    observation = await observed(driver, workload.spec.id, ended)
+    assert observation.reason.startswith("The artifact was made by another version of Kaon")
 
 
 async def test_a_launch_file_that_cannot_be_written_is_the_reason_of_the_end(place: ProcessPlace) -> None:
@@ -67,8 +67,8 @@ async def test_a_launch_file_that_cannot_be_written_is_the_reason_of_the_end(pla
     folder.parent.mkdir(parents=True)
     folder.write_text("in the way")
     await driver.start(workload)
-    sighting = await observed(driver, workload.spec.id, ended)
-    assert sighting.reason.startswith("It cannot be started: ")
+    observation = await observed(driver, workload.spec.id, ended)
+    assert observation.reason.startswith("It cannot be started: ")
     folder.unlink()
     await driver.start(workload)
     await observed(driver, workload.spec.id, running)
@@ -120,8 +120,8 @@ async def test_installs_that_hang_do_not_hold_up_the_memory_watch(
             await driver.start(sample_workload(digest, ordinal=number + 1))
         await until(lambda: hanging.begun == AT_ONCE)
         await ask(driver, hungry.spec.id, "/?use_bytes=100000000")
-        sighting = await observed(driver, hungry.spec.id, ended)
-        assert "its limit is 16 MiB" in sighting.reason
+        observation = await observed(driver, hungry.spec.id, ended)
+        assert "its limit is 16 MiB" in observation.reason
         assert hanging.begun == AT_ONCE, "no more at once than that"
     finally:
         hanging.go.set()
@@ -194,8 +194,8 @@ async def test_a_replica_whose_children_do_not_end_is_seen_as_ended_and_they_are
 
     with monkeypatch.context() as patched:
         patched.setattr(processes, "stop", stuck)
-        sighting = await observed(driver, workload.spec.id, ended)
-        assert (sighting.exit_code, sighting.reason[-43:]) == (1, "Processes [7] do not end, even when killed.")
+        observation = await observed(driver, workload.spec.id, ended)
+        assert (observation.exit_code, observation.reason[-43:]) == (1, "Processes [7] do not end, even when killed.")
         await driver.start(workload)
         again = await observed(driver, workload.spec.id, lambda s: ended(s) and s.exit_code is None)
         assert again.reason == "Processes [7] do not end, even when killed."
@@ -261,17 +261,17 @@ async def risky(place: ProcessPlace) -> tuple[Driver, str, httpx2.AsyncClient]:
     driver = place.driver(RUNTIME)
     workload = with_launch(sample_workload(digest), {"access": Access(public=True)})
     await driver.start(workload)
-    sighting = await observed(driver, workload.spec.id, running)
+    observation = await observed(driver, workload.spec.id, running)
     sockets = ControlSockets()
 
     async def ready() -> bool:
         with contextlib.suppress(Unavailable):
-            return (await sockets.health(sighting.control_address or "")).phase == Phase.READY
+            return (await sockets.health(observation.control_address or "")).phase == Phase.READY
         return False
 
     await until(ready)
-    sockets.let_go(sighting.control_address or "")
-    transport = httpx2.AsyncHTTPTransport(uds=(sighting.service_address or "").removeprefix("unix:"), verify=False)
+    sockets.let_go(observation.control_address or "")
+    transport = httpx2.AsyncHTTPTransport(uds=(observation.service_address or "").removeprefix("unix:"), verify=False)
     return driver, workload.spec.id, httpx2.AsyncClient(transport=transport, base_url="http://replica", timeout=60)
 
 
@@ -300,12 +300,12 @@ async def test_a_native_crash_is_told_by_its_own_place_and_names_the_request(pla
         assert (await client.post("/harmless", json={})).status_code == 500
         with pytest.raises(httpx2.TransportError):
             await client.post("/crashes", json={}, headers={"x-request-id": "the-one"})
-    sighting = await observed(driver, replica, ended)
-    assert sighting.exit_code == -signal.SIGSEGV
-    assert sighting.reason.startswith("It was killed by SIGSEGV: Segmentation fault in string_at (__init__.py:")
-    assert ", called by inner (risky.py:" in sighting.reason
-    assert sighting.last_lines[0] == "Fatal Python error: Segmentation fault"
-    assert sighting.blamed == ("the-one",)
+    observation = await observed(driver, replica, ended)
+    assert observation.exit_code == -signal.SIGSEGV
+    assert observation.reason.startswith("It was killed by SIGSEGV: Segmentation fault in string_at (__init__.py:")
+    assert ", called by inner (risky.py:" in observation.reason
+    assert observation.last_lines[0] == "Fatal Python error: Segmentation fault"
+    assert observation.blamed == ("the-one",)
 
 
 # GPUs

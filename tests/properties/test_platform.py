@@ -7,6 +7,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.figures import examples
 
 from kaon.drivers.fake import Behaviour
 from kaon.sim.platform import SimulatedPlatform
@@ -171,13 +172,13 @@ async def told(seed: int, story: list[tuple[str, Any]], *, to_rest: bool) -> lis
     return teller.decided
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(6), deadline=None)
 @given(st.integers(0, 1000), st.lists(actions, max_size=12))
 def test_bounds_and_floor_hold_whatever_happens_and_quiet_ends_all(seed: int, story: list[tuple[str, Any]]) -> None:
     asyncio.run(told(seed, story, to_rest=True))
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=examples(5), deadline=None)
 @given(st.integers(0, 1000), st.lists(actions, max_size=8))
 def test_the_same_story_is_decided_the_same_way(seed: int, story: list[tuple[str, Any]]) -> None:
     first, again = (asyncio.run(told(seed, story, to_rest=False)) for _ in range(2))

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.figures import examples
 from tests.integration.api.world import World, artifact_bytes, digest_of, world_of
 
 from kaon.control.deployments import DeploymentController
@@ -27,7 +28,6 @@ from kaon.store.port import Store
 from kaon.types.cloud import CloudSpec
 from kaon.types.deployment import templates_of
 
-EXAMPLES = 1000 if os.environ.get("KAON_CHAOS") else 100
 KEEP = Keep(artifacts_s=1000.0, events_s=1000.0, gone_s=1000.0, keys_s=1000.0)
 BUILDS = [artifact_bytes(f"x = {n}\n".encode()) for n in range(4)]
 DIGESTS = [digest_of(build) for build in BUILDS]
@@ -180,8 +180,8 @@ async def rest(model: Model) -> None:
     assert await model.world.blobs.list_all() == []
 
 
-@pytest.mark.timeout(600 * EXAMPLES / 100)
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@pytest.mark.timeout(6 * examples(100))
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.one_of(act, act, collect), min_size=3, max_size=15))
 def test_nothing_is_collected_that_is_used_or_about_to_be(steps: list[tuple[Any, ...]]) -> None:
     asyncio.run(lived(steps))

@@ -8,7 +8,6 @@ compared with a model that is written anew here: what its artifact declares, and
 from __future__ import annotations
 
 import asyncio
-import os
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.figures import examples
 from tests.integration.api.world import World, world_of
 
 from kaon.control.deployments import DeploymentController
@@ -28,7 +28,6 @@ from kaon.types.key import Role, identity_deployment
 from kaon.types.resource import Artifact, Deployment
 from kaon.types.service import EndpointSpec, ServiceSpec
 
-EXAMPLES = 1000 if os.environ.get("KAON_CHAOS") else 100
 NAMES = ("a", "b", "c")
 USES: tuple[tuple[str, ...] | None, ...] = (None, (), ("a",), ("b",), ("a", "b"), ("c",))
 DIGESTS = tuple(f"sha256:{n:064x}" for n in range(len(USES)))
@@ -231,8 +230,8 @@ async def lived(steps: list[tuple[Any, ...]]) -> None:
                 await model.check()
 
 
-@pytest.mark.timeout(600 * EXAMPLES / 100)
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@pytest.mark.timeout(6 * examples(100))
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(step, min_size=3, max_size=15))
 def test_a_service_may_call_what_it_declares_and_its_deployer_could_call(steps: list[tuple[Any, ...]]) -> None:
     asyncio.run(lived(steps))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.figures import examples
 from tests.waiting import turns
 
 from kaon.errors import Unavailable
@@ -23,7 +23,6 @@ from kaon.types.kinds import KINDS
 from kaon.types.resource import Unreadable
 from kaon.types.workspace import WorkspaceSpec
 
-EXAMPLES = 1000 if os.environ.get("KAON_CHAOS") else 100
 UIDS = ("", "uid-of-one", "uid-of-another")
 TEMPLATE = Template(artifact=f"sha256:{'0' * 64}")
 
@@ -121,7 +120,7 @@ faults = st.lists(st.sampled_from(("", "drop", "merge", "repeat")), max_size=8)
 
 
 @pytest.mark.parametrize("where", ["memory", "sqlite"])
-@settings(max_examples=EXAMPLES)
+@settings(max_examples=examples(100))
 @given(steps=st.lists(writes, max_size=20), faults=faults)
 def test_the_snapshot_is_what_the_store_lists(where: str, steps: list[Any], faults: list[str]) -> None:
     async def live(url: str) -> None:

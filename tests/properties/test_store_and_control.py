@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tests.figures import examples
 from tests.plans import kept_plan
 from tests.statuses import status_with
 
@@ -436,7 +437,7 @@ class StoreAndControlOnSQLite(StoreAndControl):
 quietly = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
 
 TestInMemory = StoreAndControl.TestCase
-TestInMemory.settings = settings(max_examples=100, stateful_step_count=50, suppress_health_check=quietly)
+TestInMemory.settings = settings(max_examples=examples(100), stateful_step_count=50, suppress_health_check=quietly)
 
 TestOnSQLite = pytest.mark.slow(StoreAndControlOnSQLite.TestCase)
-TestOnSQLite.settings = settings(max_examples=25, stateful_step_count=50, suppress_health_check=quietly)
+TestOnSQLite.settings = settings(max_examples=examples(8), stateful_step_count=50, suppress_health_check=quietly)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.figures import examples
 from tests.integration.api.world import World, world_of
 from tests.statuses import status_with
 from tests.watching import Reader
@@ -27,7 +27,6 @@ from kaon.types.workspace import WorkspaceSpec
 
 NAMES = [f"n{number}" for number in range(6)]
 DIGEST = f"sha256:{'0' * 64}"
-EXAMPLES = 1000 if os.environ.get("KAON_CHAOS") else 100
 WATCHED = ("deployment", "secret", "revision", "key")
 
 names = st.sampled_from(NAMES)
@@ -142,7 +141,7 @@ def test_whoever_watches_knows_what_a_list_says_however_often_it_is_cut(
         reader = Reader(world.app, KINDS[kind], KINDS[kind].path.format(ws=ws), key)
 
         async def agrees() -> bool:
-            return reader.known == await listed(world, key, kind, ws)
+            return reader.current == await listed(world, key, kind, ws)
 
         await reader.connect()
         for step, name, number in what:
@@ -160,7 +159,7 @@ def test_whoever_watches_knows_what_a_list_says_however_often_it_is_cut(
         await reader.until(agrees)
         await reader.cut()
 
-    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=examples(30), deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(steps)
     def check(what: list[tuple[str, str, int]]) -> None:
         loop.run(example(what))
@@ -192,7 +191,7 @@ def test_a_page_follows_the_other_while_others_write(loop: asyncio.Runner, world
         assert seen == sorted(seen)
         assert stays <= set(seen)
 
-    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=examples(30), deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(st.lists(names, unique=True), st.integers(1, 3), st.lists(st.lists(writes, max_size=4), max_size=6))
     def check(before: list[str], limit: int, between: list[list[tuple[str, str, int]]]) -> None:
         loop.run(example(before, limit, between))
@@ -232,7 +231,7 @@ def test_whoever_follows_events_gets_each_once_and_in_order(loop: asyncio.Runner
         assert len(ids) == len(expected)
         await reader.cut()
 
-    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=examples(30), deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(st.lists(st.integers(0, 3), max_size=8), st.lists(st.booleans(), max_size=8))
     def check(groups: list[int], cuts: list[bool]) -> None:
         loop.run(example(groups, cuts))

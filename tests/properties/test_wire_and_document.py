@@ -13,7 +13,6 @@ import inspect
 import itertools
 import json
 import math
-import os
 import pathlib
 import uuid
 from collections.abc import Callable
@@ -27,15 +26,15 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, RootModel, computed_field, create_model
+from tests.figures import examples
 from typing_extensions import TypedDict
 
 import kaon
 from kaon.errors import BadAnswer, ConfigError
 from kaon.sdk.service import service_of
 
-EXAMPLES = 1000 if "KAON_CHAOS" in os.environ else 100
 often = settings(
-    max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 
 Typed = tuple[Any, st.SearchStrategy[Any]]

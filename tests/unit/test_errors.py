@@ -8,7 +8,8 @@ from kaon.errors import KaonError, NotFound, TooManyRequests, from_problem
 
 def every_error() -> list[type[KaonError]]:
     """Those of the tree; a part of Kaon may refine one for itself, and a stranger sees the one that it refines."""
-    return [error for error in errors._tree(KaonError) if error.__module__ == errors.__name__]
+    found = [error for error in vars(errors).values() if isinstance(error, type) and issubclass(error, KaonError)]
+    return [error for error in found if error.__module__ == errors.__name__]
 
 
 @pytest.mark.parametrize("error", every_error())
@@ -41,3 +42,10 @@ def test_a_problem_holds_nothing_of_the_exception_but_what_was_said() -> None:
         error = KaonError()
         error.__cause__ = cause
     assert b"hunter2" not in error.problem_json()
+
+
+def test_the_text_of_an_error_has_its_hint() -> None:
+    assert str(errors.NotFound("No deployment 'x'.", hint="List them: kaon ps")) == (
+        "No deployment 'x'. Hint: List them: kaon ps"
+    )
+    assert str(errors.NotFound("Gone.")) == "Gone."

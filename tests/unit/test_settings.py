@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from kaon.client import local
 from kaon.settings import Settings
 
 
@@ -36,3 +37,27 @@ def test_sockets_fit_into_a_socket_address_however_deep_the_home(tmp_path: Path)
 def test_a_secret_key_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAON_SECRET_KEY", "canary-canary")
     assert "canary" not in repr(Settings())
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"KAON_HOST": "10.0.0.7", "KAON_PORT": "9"},
+        {"KAON_HOST": "0.0.0.0"},
+        {"KAON_HOST": "::"},
+        {"KAON_HOME": "/x"},
+    ],
+)
+def test_the_client_finds_the_platform_of_this_machine_where_its_settings_say(
+    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("KAON_HOST", "KAON_PORT", "KAON_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert local.url() == Settings().url
+    if "KAON_HOME" in variables:
+        assert local.admin_key_file() == Settings().admin_key_file
+    else:
+        assert local.admin_key_file() == Path.home() / ".kaon/admin.key"

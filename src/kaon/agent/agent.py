@@ -25,8 +25,9 @@ from kaon.agent.act.driver_guard import GuardedDriver
 from kaon.agent.act.secrets import Secrets
 from kaon.agent.act.workloads import ControlTokens
 from kaon.agent.decide.inputs import AgentInputs, ReplicaHistory
+from kaon.agent.decide.liveness import MISSES
 from kaon.agent.decide.poison import Poison, follow, refused
-from kaon.agent.decide.replicas import MISSES, step
+from kaon.agent.decide.replicas import step
 from kaon.agent.decide.standby import Standby
 from kaon.agent.observe.probes import ControlSockets, Probes
 from kaon.agent.observe.shadows import Shadows
@@ -110,7 +111,7 @@ class Agent:
         self._place = GuardedDriver(driver, clock, self._wake)
         self._probes = Probes(asked, clock, self._wake)
         self._shadows = Shadows(ControlSockets(self._tokens.at), clock)
-        self._memories: dict[str, ReplicaHistory] = {}
+        self._histories: dict[str, ReplicaHistory] = {}
         self._statuses: tuple[ReplicaStatus, ...] = ()
         self._at_edge: frozenset[str] | None = None
         self._edge_seen = EdgeStatus()
@@ -120,7 +121,7 @@ class Agent:
         self._acts = Acts(driver, asked, self._probes, self._secrets, self._tokens, edge_url, clock, self._wake)
         self._poison = Poison()
         self._refusals: dict[DeploymentKey, Refusals] = {}
-        self._heard_at = -math.inf
+        self._answered_at = -math.inf
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -231,16 +232,16 @@ class Agent:
         await self._holding.follow(self._plan)
         plan = self._standby.ahead(self._plan, self._holding.held, self._clock.monotonic())
         not_begun = self._acts.refused()
-        sightings = (await self._place.observe()).replicas
-        running = _running(sightings)
+        observed = (await self._place.observe()).replicas
+        running = _running(observed)
         self._tokens.follow(running)
         self._probes.follow(running)
-        self._blame(plan, sightings)
+        self._blame(plan, observed)
         silent = [id_ for id_, health in self._probes.health.items() if health.misses >= MISSES]
         seen = AgentInputs(
             now=self._clock.monotonic(),
             wall=self._clock.now(),
-            sightings=sightings,
+            observed=observed,
             health=self._probes.health,
             refused=not_begun,
             failures=self._acts.failures,
@@ -248,12 +249,12 @@ class Agent:
             refusals=self._refusals,
             busy=busy,
             at_edge=self._at_edge,
-            edge_busy=await self._edge_busy(plan, sightings),
-            heard_at=max(self._heard_at, self._watching.heard_at),
+            edge_busy=await self._edge_busy(plan, observed),
+            answered_at=max(self._answered_at, self._watching.answered_at),
         )
-        decided = step(plan, seen, self._memories)
-        self._memories = decided.memories
-        self._probes.hasten = frozenset(id_ for id_, m in decided.memories.items() if m.retired_at is not None)
+        decided = step(plan, seen, self._histories)
+        self._histories = decided.histories
+        self._probes.hasten = frozenset(id_ for id_, m in decided.histories.items() if m.retired_at is not None)
         self._probes.waited_for = self._waited_for(plan)
         for action in decided.actions:
             self._acts.begin(plan, action)
@@ -264,12 +265,12 @@ class Agent:
         self._watching.tell(plan, running, decided.statuses)
         return decided.again_in_s
 
-    def _blame(self, plan: Plan, sightings: Mapping[str, ReplicaObservation]) -> None:
+    def _blame(self, plan: Plan, observed: Mapping[str, ReplicaObservation]) -> None:
         """Learn from crashes which requests are to be refused."""
-        specs = [*plan.replicas, *(memory.spec for memory in self._memories.values() if memory.spec)]
+        specs = [*plan.replicas, *(memory.spec for memory in self._histories.values() if memory.spec)]
         owners = {spec.id: (spec.workspace, spec.deployment) for spec in specs}
         now = self._clock.monotonic()
-        self._poison = follow(self._poison, sightings, owners, now)
+        self._poison = follow(self._poison, observed, owners, now)
         refusals = {key: Refusals(request_ids=ids).named() for key, ids in refused(self._poison, now).items()}
         if refusals != self._refusals:
             self._refusals = refusals
@@ -280,13 +281,13 @@ class Agent:
         held = self._holding.held
         return frozenset(spec.id for spec in plan.replicas if f"{spec.workspace}/{spec.deployment}" in held)
 
-    async def _edge_busy(self, plan: Plan, sightings: Mapping[str, ReplicaObservation]) -> frozenset[str]:
+    async def _edge_busy(self, plan: Plan, observed: Mapping[str, ReplicaObservation]) -> frozenset[str]:
         """Replicas on their way out that the edge still has requests open to; it is asked once for all of them."""
         wanted = {spec.id for spec in plan.replicas}
         leaving = {
-            id_: sighting.service_address
-            for id_, sighting in sightings.items()
-            if id_ not in wanted and sighting.service_address and sighting.stage == Stage.STARTING
+            id_: observation.service_address
+            for id_, observation in observed.items()
+            if id_ not in wanted and observation.service_address and observation.stage == Stage.STARTING
         }
         if not leaving:
             return frozenset()
@@ -384,7 +385,7 @@ class Agent:
 
     def _heard(self) -> None:
         """The control plane has answered."""
-        self._heard_at = self._clock.monotonic()
+        self._answered_at = self._clock.monotonic()
 
     async def _rest(self, idle: int, asked_at: float, *, new: bool) -> int:
         """Wait after an answer that says nothing new and yet came at once, so that nothing is asked in a hot loop,
@@ -411,9 +412,9 @@ class Agent:
                 wait.cancel()
 
 
-def _running(sightings: Mapping[str, ReplicaObservation]) -> dict[str, str]:
+def _running(observed: Mapping[str, ReplicaObservation]) -> dict[str, str]:
     """Control addresses of the replicas whose process exists."""
-    return {id_: s.control_address for id_, s in sightings.items() if s.stage == Stage.STARTING and s.control_address}
+    return {id_: s.control_address for id_, s in observed.items() if s.stage == Stage.STARTING and s.control_address}
 
 
 async def _nothing() -> AsyncIterator[bytes]:

@@ -60,7 +60,7 @@ class TrafficWatcher(Protocol):
     """Counts the traffic; see `kaon.agent.traffic.observer`."""
 
     @property
-    def heard_at(self) -> float:
+    def answered_at(self) -> float:
         """When the control plane took a post last, by the clock that never goes back; minus infinity: never."""
         ...
 
@@ -76,7 +76,7 @@ class TrafficWatcher(Protocol):
 class NoTrafficWatcher:
     """`TrafficWatcher` of a cloud whose traffic nobody asks for."""
 
-    heard_at = -math.inf
+    answered_at = -math.inf
 
     async def run(self) -> None:
         return None

@@ -1,10 +1,10 @@
-"""The API as one ASGI app. It decides nothing: it writes wishes into the store and reads what came of them.
+"""The API as one ASGI app. It decides nothing: it writes specs into the store and reads the resulting status.
 
-    Guard         request id, host, origin, headers            every answer
-      Door        right, scope, existence, query, body limit   every route, before its body is read
-        handler   checks, one write with compare-and-set, one event
+    ResponseGuard      request id, host, origin, headers            every response
+      AuthorizedRoute  right, scope, existence, query, body limit   every route, before its body is read
+        handler        checks, one write with compare-and-set, one event
 
-The app is handed an open store and does not close it; its lifespan follows the snapshot that all routes read.
+The app gets an open store and does not close it; its lifespan keeps the snapshot that all routes read up to date.
 """
 
 from __future__ import annotations
@@ -69,11 +69,11 @@ COLLECTIONS = {
     module.collection.kind.name: module.collection
     for module in (artifacts, clouds, deployments, events, keys, replicas, rollouts, secret_values, workspaces)
 }
-"""How the API reads the kinds of which more is to be said than their declaration."""
+"""The collections of the kinds that need more than their declaration."""
 
 
 def routes() -> list[AuthorizedRoute]:
-    """Every route there is: those of all kinds, then what is special of some, and of the platform."""
+    """Every route: those of all kinds, then those of their own modules and of the platform."""
     found = [
         route for kind in KINDS.values() for route in routes_of(COLLECTIONS.get(kind.name) or Collection(kind=kind))
     ]
@@ -84,9 +84,9 @@ def routes() -> list[AuthorizedRoute]:
 
 
 ROUTES = routes()
-"""Every route there is."""
+"""Every route."""
 _document = cache(partial(document, ROUTES))
-"""Made once, when somebody asks for it."""
+"""Made once, on the first request for it."""
 
 
 def create_app(
@@ -100,9 +100,9 @@ def create_app(
     live_status: LiveStatus | None = None,
     snapshot: Snapshot | None = None,
 ) -> FastAPI:
-    """The API over an open store; the traffic that agents post goes into `traffic`; `live_status` are the laws'.
+    """The API over an open store. What agents post goes into `traffic`; controllers write `live_status`.
 
-    Without a `snapshot` of the store, which somebody else follows, it makes and follows one of its own.
+    A given `snapshot` is kept up to date by the caller; without one the app makes its own.
     """
     follow = snapshot is None
     snapshot = snapshot or Snapshot(store)

@@ -1,4 +1,4 @@
-"""`/workspaces/{ws}/artifacts`: builds come in, are checked whole, and only then count."""
+"""`/workspaces/{ws}/artifacts`: uploads, which are checked as a whole before they are stored."""
 
 from __future__ import annotations
 
@@ -41,10 +41,8 @@ router = AuthorizedRouter("/workspaces/{ws}/artifacts", tag="artifacts")
 
 
 def _sees(artifact: Artifact, read: ReadContext) -> bool:
-    if "seen" not in read.memo:
-        read.memo["seen"] = _visible(read.caller, read.all("deployment"), read.all("revision"))
-    seen = read.memo["seen"]
-    return seen is None or artifact.name in seen
+    visible = read.once("artifacts", lambda: _visible(read.caller, read.all("deployment"), read.all("revision")))
+    return visible is None or artifact.name in visible
 
 
 collection = Collection(
@@ -54,7 +52,7 @@ collection = Collection(
     special=frozenset({Verb.GET, Verb.DELETE}),
     parameter="digest",
 )
-"""Lists have artifacts without their files and OpenAPI documents; ask for one to have them."""
+"""Lists leave out the files and the OpenAPI document of each artifact; a GET of one has them."""
 
 
 @router.get("/{digest}", right=Right.READ)
@@ -69,7 +67,7 @@ async def get_artifact(
     seen = await _seen(context, caller, ws)
     found = await context.store.find("artifact", ws, digest)
     if found is None or (seen is not None and digest not in seen):
-        raise NotFound(f"There is no artifact '{digest}'.", hint="`kaon get artifacts` lists those there are.")
+        raise NotFound(f"There is no artifact '{digest}'.", hint="List them: kaon get artifacts")
     response.headers["etag"] = etag(found.uid, found.generation)
     return _view(found, await _whole(context, found))
 
@@ -78,7 +76,7 @@ async def get_artifact(
 async def delete_artifact(
     ws: WorkspaceParam, digest: Annotated[Digest, PathParameter()], context: WithContext, caller: WithCaller
 ) -> None:
-    """Take away an artifact that no deployment, and no revision that one could go back to, is made of."""
+    """Delete an artifact that no deployment and no revision uses."""
     seen = await _seen(context, caller, ws)
     if seen is not None and digest in seen:
         raise Forbidden("This key is for some deployments only.", hint="Use a key for the whole workspace.")
@@ -90,11 +88,11 @@ async def delete_artifact(
         except UnreadableRow as error:
             artifact = error.row
         if artifact is None:
-            raise NotFound(f"There is no artifact '{digest}'.", hint="`kaon get artifacts` lists those there are.")
+            raise NotFound(f"There is no artifact '{digest}'.", hint="List them: kaon get artifacts")
         if users := await _users(context, ws, digest):
             raise Conflict(
                 f"Artifact {digest[:19]} is used by {', '.join(users[:5])}.",
-                hint="It can go when they, and their revisions, are gone.",
+                hint="Delete them first, or wait until their old revisions are collected.",
             )
         if not await discard(context.store, context.blobs, [artifact], recorded):
             raise Conflict(f"Artifact {digest[:19]} is being deployed now.", hint="See: kaon ps")
@@ -120,7 +118,7 @@ async def delete_artifact(
 async def upload_artifact(
     ws: WorkspaceParam, request: Request, response: Response, context: WithContext, caller: WithCaller
 ) -> ArtifactView:
-    """Bring an artifact: 201, or 200 when the workspace has it already."""
+    """Upload an artifact: 201, or 200 when the workspace has it already."""
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared[:19]) > UPLOAD_LIMIT_BYTES:
         raise _too_large()
@@ -128,7 +126,7 @@ async def upload_artifact(
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with context.streams.open(caller.uid), tempfile.TemporaryFile(dir=folder) as file:
         await _receive(request, file)
-        # The file has no name, so that nothing is left behind whatever happens; it is opened anew by its descriptor.
+        # The file has no name, so that nothing is left behind after a failure; it is opened again by its descriptor.
         manifest = await asyncio.to_thread(read_manifest, Path(f"/proc/self/fd/{file.fileno()}"))
         await _check_quotas(context, ws, file)
         file.seek(0)
@@ -139,7 +137,7 @@ async def upload_artifact(
 
 
 async def _check_quotas(context: ApiContext, ws: str, file: IO[bytes]) -> None:
-    """Raises `QuotaReached` for one more than the workspace may have; one that it has may always be brought again."""
+    """Raises `QuotaReached` when one more is too many; an artifact that the workspace has may be uploaded again."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     digest = await asyncio.to_thread(hashlib.file_digest, file, "sha256")  # type: ignore[arg-type]
@@ -168,28 +166,28 @@ async def _keep(
 ) -> tuple[Artifact, bool]:
     if await context.store.find("artifact", ws, digest):
         return await edits.touch_artifact(context.store, ws, digest, context.clock.now()), False
-    if await context.store.find("workspace", "", ws) is None:  # deleted while the bytes came
+    if await context.store.find("workspace", "", ws) is None:  # deleted during the upload
         raise workspace_not_found(ws)
     spec = ArtifactSpec(digest=digest, size_bytes=size, manifest=_brief(manifest))
     async with context.blobs.deciding:
         if not await context.blobs.has(digest):
-            raise Unavailable("The artifact was taken away while it came.", hint="Bring it again.", retry_after_s=1)
+            raise Unavailable("The artifact was deleted during the upload.", hint="Upload it again.", retry_after_s=1)
         try:
             change = Create("artifact", ws, digest, spec)
             [made] = await context.store.write(audit.with_record(context, caller, change))
             return made, True
-        except Conflict:  # the same bytes came twice at once
+        except Conflict:  # two uploads of the same bytes
             return await context.store.get("artifact", ws, digest), False
 
 
 async def _users(context: ApiContext, ws: str, digest: str) -> list[str]:
-    """The deployments, and the revisions of them, that are made of an artifact."""
+    """The deployments and revisions that use an artifact."""
     deployments = await context.store.list_all("deployment", ws)
     revisions = await context.store.list_all("revision", ws)
     named = [d.name for d in deployments if any(t.artifact == digest for t in templates_of(d.spec))]
-    there = {("", d.name) for d in deployments} | {(d.uid, d.name) for d in deployments}
+    existing = {("", d.name) for d in deployments} | {(d.uid, d.name) for d in deployments}
     named += [
-        f"{row.name}, which cannot be read and may be made of it"
+        f"{row.name}, which cannot be read and may use it"
         for kind in ("deployment", "revision")
         for row in context.snapshot.unreadable(kind)
         if row.workspace == ws
@@ -197,13 +195,13 @@ async def _users(context: ApiContext, ws: str, digest: str) -> list[str]:
     return named + [
         r.name
         for r in revisions
-        if r.spec.template.artifact == digest and (r.spec.deployment_uid, r.spec.deployment) in there
+        if r.spec.template.artifact == digest and (r.spec.deployment_uid, r.spec.deployment) in existing
     ]
 
 
 async def _whole(context: ApiContext, artifact: Artifact) -> Manifest:
-    """The manifest with all that its row leaves out; what the row has, when the bytes are gone."""
-    if artifact.spec.manifest.files:  # of an older Kaon
+    """The complete manifest, read from the artifact; the stored part of it when the bytes are gone."""
+    if artifact.spec.manifest.files:  # stored by an older Kaon
         return artifact.spec.manifest
     head, needed = b"", head_bytes()
     try:
@@ -217,7 +215,7 @@ async def _whole(context: ApiContext, artifact: Artifact) -> Manifest:
 
 
 async def _seen(context: ApiContext, caller: Caller, ws: str) -> set[str] | None:
-    """The artifacts that a key for some deployments sees: those of their revisions. None: all."""
+    """The digests that the key may see: those of its deployments' revisions; None when it may see all."""
     if caller.rights.deployments is None:
         return None
     deployments = await context.store.list_all("deployment", ws)
@@ -234,7 +232,7 @@ def _visible(caller: Caller, deployments: Iterable[Deployment], revisions: Itera
 
 
 def _brief(manifest: Manifest) -> Manifest:
-    """What planning needs of it."""
+    """The manifest without what planning does not need."""
     service = manifest.service.model_copy(update={"openapi": {}})
     return manifest.model_copy(update={"files": (), "service": service})
 
@@ -246,5 +244,5 @@ def _view(artifact: Artifact, manifest: Manifest) -> ArtifactView:
 def _too_large() -> TooLarge:
     return TooLarge(
         f"An artifact has at most {UPLOAD_LIMIT_BYTES // 2**20} MB.",
-        hint="Leave models and data out of the sources: .gitignore is respected.",
+        hint="Keep models and data out of the sources: list them in .gitignore.",
     )

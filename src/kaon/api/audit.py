@@ -1,4 +1,4 @@
-"""Changes as callers make them: each is written together with its audit record, and the event that tells of it."""
+"""Changes by callers: each is written together with its audit record and its event."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def record_of(context: ApiContext, caller: Caller, change: AuditedWrite) -> Audi
 
 
 def origin(caller: Caller) -> dict[str, str]:
-    """Which key it is, and from where and by which request it acts."""
+    """The key, the address and the request id, as audit records have them."""
     return {"actor_uid": caller.uid, "address": caller.address, "request_id": request_id.get()}
 
 
@@ -30,7 +30,7 @@ def recorded(
 ) -> list[Write]:
     """A change, its audit record and its event, for one `Store.write`.
 
-    The event is kept in the resource's workspace, or in `event_in`: what is of no workspace is told of in another.
+    The event is kept in the resource's workspace, or in `event_in` for a resource of no workspace.
     """
     record = record_of(context, caller, change)
     event = Event(
@@ -60,9 +60,9 @@ async def write(
     first: Sequence[Write] = (),
     event_in: str | None = None,
 ) -> AnyResource:
-    """Make a change, after those in `first`, all in one transaction; the resource as it is then.
+    """Write a change, after those in `first`, in one transaction. Returns the resource as written.
 
-    One that changes nothing is neither recorded nor told. Raises what `Store.write` raises.
+    A change that changes nothing gets no record and no event. Raises what `Store.write` raises.
     """
     writes: list[Write] = [change]
     if not _is_same(change):
@@ -79,7 +79,7 @@ async def delete(
     *,
     event_in: str | None = None,
 ) -> None:
-    """Delete a resource as it was read. Raises what `Store.write` raises."""
+    """Delete a resource if it is still as it was read. Raises what `Store.write` raises."""
     await context.store.write(recorded(context, caller, Delete(resource), reason, message, event_in=event_in))
 
 
@@ -94,7 +94,7 @@ async def note(
     message: str,
     uid: str = "",
 ) -> None:
-    """Record that `caller` did something which is written already."""
+    """Write an audit record and an event for something that `caller` has already done."""
     place = {"workspace": workspace, "kind": kind, "name": name, "uid": uid}
     at, who = context.clock.now(), {"verb": caller.verb, "actor": caller.name, **origin(caller)}
     record = AuditRecord(at=at, **place, **who)

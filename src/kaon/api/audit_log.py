@@ -1,4 +1,4 @@
-"""`/audit` and `/workspaces/{ws}/audit`: who changed what, for admins."""
+"""`/audit` and `/workspaces/{ws}/audit`: the audit log, for admins."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ router = AuthorizedRouter("", tag="audit")
 
 async def _query(
     since: Annotated[
-        float | None, Query(ge=0, allow_inf_nan=False, description="Not from before this, epoch seconds.")
+        float | None, Query(ge=0, allow_inf_nan=False, description="Only records since this time, epoch seconds.")
     ] = None,
     actor: Annotated[str | None, Query(max_length=80, description="Only of this key or controller.")] = None,
     kind: Annotated[str | None, Query(max_length=40, description="Only about this kind.")] = None,
     name: Annotated[str | None, Query(max_length=80, description="Only about resources of this name.")] = None,
-    verb: Annotated[str | None, Query(max_length=40, description="Only this: create, put, delete, scale, ...")] = None,
+    verb: Annotated[str | None, Query(max_length=40, description="Only this verb: create, put, scale, ...")] = None,
     after: Annotated[str | None, Query(pattern=r"^\d{1,18}$", description="`next` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000, description="Records of a page at most.")] = 100,
 ) -> AuditQuery:
@@ -49,13 +49,13 @@ async def list_workspace_audit(
 ) -> AuditPage:
     """Who changed what in a workspace, newest first."""
     workspace = await context.store.get("workspace", "", ws)
-    since = max(query.since or 0.0, workspace.created_at)  # what came before is of another workspace of this name
+    since = max(query.since or 0.0, workspace.created_at)  # older records belong to an earlier workspace of this name
     return await _page(context, caller, replace(query, workspace=ws, since=since))
 
 
 async def _page(context: ApiContext, caller: Caller, query: AuditQuery) -> AuditPage:
     names = caller.rights.deployments
-    if names is not None:  # a key for some deployments sees what was done to these
+    if names is not None:  # a key for some deployments sees the records of these
         if query.kind not in (None, "deployment"):
             return AuditPage(items=[])
         query = replace(query, kind="deployment", names=sorted(names))

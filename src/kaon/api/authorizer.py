@@ -1,7 +1,7 @@
-"""Who may pass: one check, made on the route that was matched, before its body is read.
+"""Authorization: one check on the matched route, before the body is read.
 
-What does not exist for a key (another workspace, another deployment, another cloud) is 404, as if it were
-not there; what exists but is not allowed is 403.
+What a key may not see (another workspace, deployment or cloud) answers 404, whether it exists or not; what it may see
+but not do answers 403.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LONGEST_KEY = 200
 
 
 class Open(StrEnum):
-    """What a route may say in place of a right."""
+    """What a route may require in place of a right."""
 
     TO_ALL = "all"
     TO_KEYS = "any key"
@@ -31,15 +31,18 @@ Need = Right | Open
 
 
 class Authorizer:
-    """Lets callers in, or raises `Unauthenticated`, `TooManyRequests`, `Forbidden` or `NotFound`."""
+    """Authenticates and authorizes requests."""
 
-    def __init__(self, snapshot: Snapshot, keyring: Keyring, guesses: LoginThrottle) -> None:
+    def __init__(self, snapshot: Snapshot, keyring: Keyring, throttle: LoginThrottle) -> None:
         self._snapshot = snapshot
         self._keyring = keyring
-        self._guesses = guesses
+        self._throttle = throttle
 
     async def admit(self, request: Request, need: Need) -> Caller | None:
-        """Who is calling, once it is sure that they may; the snapshot has all that was written before they called."""
+        """The caller, if it is allowed; None on an open route. The snapshot then has all earlier writes.
+
+        Raises `Unauthenticated`, `TooManyRequests`, `Forbidden` or `NotFound`.
+        """
         if need is Open.TO_ALL:
             return None
         caller = replace(await self._caller(request), address=address_of(request))
@@ -54,13 +57,13 @@ class Authorizer:
         try:
             return await self._keyring.caller(text)
         except UnknownKey:
-            self._guesses.wrong(peer)
+            self._throttle.wrong(peer)
             raise
 
     def _check_existing(self, workspace: str | None) -> None:
         try:
             exists = workspace is None or self._snapshot.find("workspace", "", workspace) is not None
-        except UnreadableRow:  # what is in it can be read all the same
+        except UnreadableRow:  # its resources may be readable
             exists = True
         if not exists:
             raise workspace_not_found(workspace or "")
@@ -74,8 +77,8 @@ def _check_scope(caller: Caller, right: Right, path: dict[str, str]) -> None:
         raise deployment_not_found(workspace or "", deployment)
     if right not in held.rights:
         raise Forbidden(
-            f"This needs the right to {right.value}, which a key of role {caller.role.value} does not have here.",
-            hint="`kaon key list` shows keys and roles; an admin makes others with `kaon key create`.",
+            f"This needs the right to {right.value}, which this key of role {caller.role.value} does not have.",
+            hint="List keys and roles: kaon key list. An admin creates keys: kaon key create NAME --role ROLE",
         )
     if (cloud := path.get("cloud")) is not None and held.cloud != cloud:
         raise NotFound("There is no such cloud for this key.")
@@ -85,7 +88,7 @@ def workspace_not_found(name: str) -> NotFound:
     """The same whether it exists or not."""
     return NotFound(
         f"There is no workspace '{name[:40]}'.",
-        hint="`kaon get workspaces` lists those of your key; -w NAME chooses one.",
+        hint="List yours: kaon get workspaces. Choose one: -w NAME",
     )
 
 
@@ -93,7 +96,7 @@ def deployment_not_found(workspace: str, name: str) -> NotFound:
     """The same whether it exists or not."""
     return NotFound(
         f"There is no deployment '{name[:40]}' in workspace '{workspace[:40]}'.",
-        hint="`kaon ps` lists those there are.",
+        hint="List them: kaon ps",
     )
 
 
@@ -104,7 +107,8 @@ def bearer(request: Request) -> str:
     text = text.strip()
     if scheme.lower() != "bearer" or not text or len(text) > _LONGEST_KEY:
         raise Unauthenticated(
-            "This needs a key.", hint="Give it as `Authorization: Bearer KEY`; never in the URL, never as a cookie."
+            "The request has no key.",
+            hint="Send it as `Authorization: Bearer KEY`, not in the URL or a cookie.",
         )
     return text
 
@@ -116,15 +120,15 @@ def over_socket(scope: object) -> bool:
 
 
 def peer_of(request: Request) -> str:
-    """What counts as one address of those that the request came from."""
+    """The network that the request came from: what the login throttle counts as one peer."""
     return network(address_of(request))
 
 
 def address_of(request: Request) -> str:
     """The address that the request came from; 'local': this machine's socket.
 
-    The edge appends the address that it saw to `x-forwarded-for`, so the last one is true, and only when
-    the request came through the edge's way in; anybody else could write the header.
+    The edge appends the peer's address to `x-forwarded-for`. So the last one is true, and only for requests over the
+    edge's socket; any other client could write the header itself.
     """
     if not over_socket(request.scope):
         return request.client.host[:64] if request.client else "local"

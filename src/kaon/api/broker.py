@@ -1,8 +1,8 @@
-"""Questions to agents, which nobody can dial: they fetch them by a long poll and stream the answers back.
+"""Questions to agents, which cannot be reached from here: they fetch questions by a long poll and stream the answers.
 
-A call lives in memory only and no longer than whoever asked: it is offered to the cloud's next poll, its
-answer flows line by line through a short queue (so that a slow reader slows the agent, not this process),
-and it is gone when either side leaves.
+A question lives in memory only, as long as the request behind it: it is given to the cloud's next poll, its answer goes
+line by line through a short queue (so that a slow reader slows the agent, not this process), and it ends when either
+side disconnects.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from kaon.agent.ports import AgentCall
 from kaon.errors import InvalidInput, NotFound, TooManyRequests, Unavailable
 
 PICKUP_S = 5.0
-"""An agent that runs polls at once again; one that has not come by then is away."""
+"""A running agent polls again at once; one that has not polled by then is away."""
 OPEN_CALLS = 64
 _QUEUED_LINES = 256
 _LINE_BYTES = 2**16
 
 
 class AgentQuestion:
-    """A call that somebody waits for."""
+    """A question to an agent, and its answer."""
 
     def __init__(self, cloud: str, call: AgentCall) -> None:
         self.cloud = cloud
@@ -34,15 +34,15 @@ class AgentQuestion:
         self._answered = asyncio.Event()
         self._left = asyncio.Event()
 
-    async def begun(self) -> None:
-        """Return when the agent has begun to answer. Raises `Unavailable` when it does not come."""
+    async def started(self) -> None:
+        """Wait until the agent starts to answer. Raises `Unavailable` when it does not."""
         try:
             async with asyncio.timeout(PICKUP_S):
                 await self._answered.wait()
         except TimeoutError:
             raise Unavailable(
                 f"The agent of cloud '{self.cloud}' does not answer.",
-                hint="`kaon status` says whether it runs.",
+                hint="Check whether it runs: kaon status",
                 retry_after_s=PICKUP_S,
             ) from None
 
@@ -51,7 +51,7 @@ class AgentQuestion:
         return await self._lines.get()
 
     async def take(self, chunks: AsyncIterator[bytes]) -> bool:
-        """The agent's answer comes in; whether it came to its end before the asker left."""
+        """Take the agent's answer. Returns False when the reader left before its end."""
         if self._answered.is_set():
             raise NotFound("This call was answered already.")
         self._answered.set()
@@ -69,7 +69,7 @@ class AgentQuestion:
             self._end()
 
     def leave(self) -> None:
-        """Nobody waits for the answer any more."""
+        """Discard the rest of the answer."""
         self._left.set()
 
     async def _pump(self, chunks: AsyncIterator[bytes]) -> None:
@@ -88,7 +88,7 @@ class AgentQuestion:
             try:
                 self._lines.put_nowait(None)
             except asyncio.QueueFull:
-                # The reader left, or is so slow that the last lines of a broken stream are worth less than an end.
+                # The reader has left or is slow: it gets the end instead of the last lines.
                 with suppress(asyncio.QueueEmpty):
                     self._lines.get_nowait()
             else:
@@ -101,17 +101,17 @@ class Broker:
     def __init__(self) -> None:
         self._open: dict[str, AgentQuestion] = {}
         self._waiting: defaultdict[str, deque[str]] = defaultdict(deque)
-        self._news: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self._arrived: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
     @contextmanager
     def ask(self, cloud: str, call: str, arguments: dict[str, Any]) -> Iterator[AgentQuestion]:
-        """Ask the agent of `cloud`; the question is withdrawn at the end. Raises `TooManyRequests`."""
+        """Ask the agent of `cloud`; the question is withdrawn on exit. Raises `TooManyRequests`."""
         if len(self._open) >= OPEN_CALLS:
-            raise TooManyRequests("Too many logs are being followed.", hint="End some.", retry_after_s=5)
+            raise TooManyRequests("Too many logs are being followed.", hint="Stop some of them.", retry_after_s=5)
         question = AgentQuestion(cloud, AgentCall(id=uuid.uuid4().hex, call=call, arguments=arguments))
         self._open[question.call.id] = question
         self._waiting[cloud].append(question.call.id)
-        self._news[cloud].set()
+        self._arrived[cloud].set()
         try:
             yield question
         finally:
@@ -121,22 +121,22 @@ class Broker:
             question.leave()
 
     async def next_call(self, cloud: str, wait_s: float) -> AgentCall | None:
-        """What is asked of `cloud` next, each only once; None when nothing was for `wait_s`."""
+        """The next question to `cloud`, each only once; None when there is none within `wait_s`."""
         try:
             async with asyncio.timeout(wait_s):
                 while not self._waiting[cloud]:
-                    self._news[cloud].clear()
-                    await self._news[cloud].wait()
+                    self._arrived[cloud].clear()
+                    await self._arrived[cloud].wait()
         except TimeoutError:
             return None
         return self._open[self._waiting[cloud].popleft()].call
 
     async def answer(self, cloud: str, call: str, chunks: AsyncIterator[bytes]) -> bool:
-        """Pass an agent's answer on; False when the asker left before its end.
+        """Pass an agent's answer on. Returns False when the reader left before its end.
 
-        Raises `NotFound` when nobody asks, or asked another cloud.
+        Raises `NotFound` when there is no such question to this cloud.
         """
         question = self._open.get(call)
         if question is None or question.cloud != cloud:
-            raise NotFound("Nobody waits for this answer any more.")
+            raise NotFound("This question was withdrawn.")
         return await question.take(chunks)

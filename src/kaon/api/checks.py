@@ -1,4 +1,4 @@
-"""What must be true before a deployment's spec is taken: told at once, with the command that helps."""
+"""Checks of a deployment's spec before it is stored, each with the command that helps."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ async def check_hosts(store: Store, platform: Collection[str], workspace: str, n
         return
     if own := sorted(host for host in wanted if host in platform or host.split(".")[-1] == "localhost"):
         raise Conflict(
-            f"The host name {own[0]} is the platform's.",
-            hint="Choose another. NAME.localhost works for every deployment without a word.",
+            f"The host name {own[0]} belongs to the platform.",
+            hint="Choose another one. NAME.localhost works for every deployment without configuration.",
         )
     unreadable: list[Unreadable] = []
     found = await store.list_all("deployment", unreadable=unreadable)
     others = [d for d in found if (d.workspace, d.name) != (workspace, name)]
     if taken := sorted(wanted & {host for other in others for host in other.spec.hosts}):
-        raise Conflict(f"The host name {taken[0]} belongs to another deployment.", hint="Choose another.")
+        raise Conflict(f"The host name {taken[0]} belongs to another deployment.", hint="Choose another one.")
     if any((row.workspace, row.name) != (workspace, name) for row in unreadable):
         raise Conflict(
             "A deployment is stored in a form that cannot be read, and may have this host name.",
-            hint="An admin finds it with `kaon ps`, and deletes it.",
+            hint="An admin finds it with `kaon ps` and deletes it.",
         )
 
 
@@ -60,9 +60,9 @@ async def check_spec(
     *,
     now: float | None = None,
 ) -> None:
-    """Raises `Unprocessable` naming what is missing, `Forbidden` for what is not the caller's to use or to call.
+    """Raises `Unprocessable` for what is missing, `Forbidden` for what the caller may not use or call.
 
-    `now`: when it is about to be written. What is made of artifacts that nothing used so far then holds them.
+    `now`: the time of the write; the spec's artifacts are marked as used then. None: a dry run.
     """
     for template in templates_of(spec):
         await _check_template(store, caller, workspace, template, current)
@@ -72,7 +72,7 @@ async def check_spec(
         return
     number = spec.shadow.revision
     if number and (current is None or not await store.find("revision", workspace, f"{current.name}-{number}")):
-        raise Unprocessable(f"There is no revision {number} that could be a shadow.", hint="See: kaon rollout history")
+        raise Unprocessable(f"There is no revision {number} to be the shadow.", hint="See: kaon rollout history NAME")
 
 
 async def _check_template(
@@ -95,21 +95,21 @@ async def _check_template(
 async def _keep_artifact(store: Store, workspace: str, digest: str, now: float) -> None:
     try:
         await edits.touch_artifact(store, workspace, digest, now)
-    except NotFound:  # it was collected in this moment
+    except NotFound:  # it was collected meanwhile
         raise _no_artifact(workspace, digest) from None
 
 
 def _no_artifact(workspace: str, digest: str) -> Unprocessable:
     return Unprocessable(
         f"There is no artifact {digest} in workspace '{workspace}'.",
-        hint="Build and bring it with: kaon deploy FILE.py:CLASS",
+        hint="Build and upload it: kaon deploy FILE.py:CLASS",
     )
 
 
 def _check_uses(caller: Caller, workspace: str, artifact: Artifact) -> None:
-    """Whoever deploys code may do with its key what the code may: so it must be allowed to do so itself."""
+    """A key may deploy only code that calls what the key itself may call."""
     if beyond := _beyond(caller, workspace, artifact):
-        raise _uses_more(
+        raise _uses_forbidden(
             artifact, beyond, f"Deploy with a key that may call it: kaon key create NAME {_scope(caller, beyond)}"
         )
 
@@ -118,14 +118,14 @@ async def check_adoption(store: Store, caller: Caller, workspace: str, deploymen
     """Raises `Forbidden` when `caller` may not call what the services of a deployment use."""
     for artifact in await _artifacts(store, workspace, deployment.spec):
         if beyond := _beyond(caller, workspace, artifact):
-            raise _uses_more(artifact, beyond, "Adopt it with a key that may call it: an admin's of the workspace.")
+            raise _uses_forbidden(artifact, beyond, "Adopt it with an admin's key of the workspace, which may call it.")
 
 
-def _uses_more(artifact: Artifact, beyond: list[str], hint: str) -> Forbidden:
+def _uses_forbidden(artifact: Artifact, beyond: list[str], hint: str) -> Forbidden:
     return Forbidden(
         f"The service '{artifact.spec.manifest.service.name}' uses '{beyond[0]}', which this key may not call.",
         hint=hint,
-        errors=[{"where": "uses", "message": f"'{name}' is beyond this key"} for name in beyond],
+        errors=[{"where": "uses", "message": f"this key may not call '{name}'"} for name in beyond],
     )
 
 
@@ -142,7 +142,7 @@ def _beyond(caller: Caller, workspace: str, artifact: Artifact) -> list[str]:
 
 
 async def may_own(store: Store, caller: Caller, workspace: str, spec: DeploymentSpec) -> bool:
-    """Whether `caller` may call all that the services of a deployment use: else it cannot answer for them."""
+    """Whether `caller` may call everything that the services of a deployment use, and so may be its owner."""
     return not any(_beyond(caller, workspace, artifact) for artifact in await _artifacts(store, workspace, spec))
 
 
@@ -154,10 +154,10 @@ async def _artifacts(store: Store, workspace: str, spec: DeploymentSpec) -> list
 def _check_variables(template: Template) -> None:
     if IDENTITY_VARIABLE in template.env.keys() | template.secrets.keys():
         raise Unprocessable(
-            f"{IDENTITY_VARIABLE} is set by the platform: it is the service's own key.", hint="Use another variable."
+            f"{IDENTITY_VARIABLE} is set by the platform to the service's own key.", hint="Use another variable."
         )
     if twice := sorted(template.env.keys() & template.secrets.keys()):
-        raise Unprocessable(f"{twice[0]} is given both as a value and as a secret.", hint="Give it once.")
+        raise Unprocessable(f"{twice[0]} is given both as a value and as a secret.", hint="Remove one of them.")
     if sum(len(name) + len(value.encode()) for name, value in template.env.items()) > _MOST_BYTES:
         raise Unprocessable(
             f"The variables have more than {_MOST_BYTES:,} bytes together.", hint="Keep them in a file."
@@ -168,15 +168,15 @@ def _check_variables(template: Template) -> None:
 
 
 def _check_use_of_secrets(caller: Caller, template: Template, current: Deployment | None) -> None:
-    """Whoever deploys code can read the secrets that it gets.
+    """Deployed code can read its secrets.
 
-    So a key for some deployments may only keep those that they have already; and nobody gets the key of
-    another service by naming it.
+    So a key for some deployments may only keep the secrets that they have already, and no spec may name the secret that
+    holds another service's key.
     """
     had = set() if current is None else {s for t in templates_of(current.spec) for s in t.secrets.values()}
     new = set(template.secrets.values()) - had
-    if stolen := sorted(s for s in new if s.startswith(IDENTITY_PREFIX)):
-        raise Unprocessable(f"The secret '{stolen[0]}' belongs to the platform.", hint="Name one of your own.")
+    if reserved := sorted(s for s in new if s.startswith(IDENTITY_PREFIX)):
+        raise Unprocessable(f"The secret '{reserved[0]}' belongs to the platform.", hint="Use a secret of your own.")
     if new and caller.rights.deployments is not None:
         raise Forbidden(
             "This key is for some deployments only and cannot give them other secrets of the workspace.",

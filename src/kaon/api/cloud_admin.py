@@ -1,4 +1,4 @@
-"""`/clouds/{name}`: what admins change of a cloud: whether new deployments are placed there, and its end."""
+"""`/clouds/{name}`: cordon, uncordon and delete a cloud, for admins."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ router = AuthorizedRouter("/clouds", tag="clouds")
 async def cordon_cloud(
     name: Named, context: WithContext, caller: WithCaller, precondition: WithPrecondition
 ) -> CloudView:
-    """Place no new deployments there; what runs there stays. For admins of every workspace."""
+    """Place no new deployments in a cloud; running ones stay. For admins of every workspace."""
     return await _set_cordoned(context, caller, precondition, name, cordoned=True)
 
 
@@ -31,13 +31,13 @@ async def cordon_cloud(
 async def uncordon_cloud(
     name: Named, context: WithContext, caller: WithCaller, precondition: WithPrecondition
 ) -> CloudView:
-    """Place new deployments there again. For admins of every workspace."""
+    """Place new deployments in a cloud again. For admins of every workspace."""
     return await _set_cordoned(context, caller, precondition, name, cordoned=False)
 
 
 @router.delete("/{name}", right=Right.ADMIN, status_code=204)
 async def delete_cloud(name: Named, context: WithContext, caller: WithCaller, precondition: WithPrecondition) -> None:
-    """Delete a cloud that does not report any more, and its agent's keys; its deployments are placed in another one.
+    """Delete a cloud that no longer reports, and its agent's keys; its deployments are placed in another one.
 
     For admins of every workspace.
     """
@@ -66,17 +66,17 @@ async def _set_cordoned(
     context: ApiContext, caller: Caller, precondition: Precondition, name: str, *, cordoned: bool
 ) -> CloudView:
     _check_everywhere(caller)
-    told = ("CloudCordoned", "Cordoned.") if cordoned else ("CloudUncordoned", "Uncordoned.")
+    event = ("CloudCordoned", "Cordoned.") if cordoned else ("CloudUncordoned", "Uncordoned.")
 
     async def attempt() -> Cloud:
         cloud: Cloud = await context.store.get("cloud", "", name)
         await check_precondition(context, precondition, cloud, "cloud", "", name)
         change = UpdateSpec(cloud, cloud.spec.model_copy(update={"cordoned": cordoned}))
-        return await audit.write(context, caller, change, *told, event_in=DEFAULT_WORKSPACE)
+        return await audit.write(context, caller, change, *event, event_in=DEFAULT_WORKSPACE)
 
     return view_of(await edits.retry_on_conflict(attempt), caller, context.clock.now())
 
 
 def _check_everywhere(caller: Caller) -> None:
     if not caller.rights.whole_platform:
-        raise Forbidden("Clouds are changed by an admin of every workspace.", hint="Ask one of them.")
+        raise Forbidden("Only an admin of every workspace may change clouds.", hint="Ask an admin of every workspace.")

@@ -1,6 +1,6 @@
-"""`/clouds`: for agents, each for its own cloud; and the list of clouds for people.
+"""`/clouds`: the routes of agents, each for its own cloud; and the list of clouds.
 
-An agent gets what its cloud's current plan names and nothing else: those artifacts, those replicas' secrets.
+An agent gets only what the current plan of its cloud names: those artifacts, those replicas' secrets.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from kaon.types.traffic import Traffic, TrafficTaken
 
 LONGEST_WAIT_S = 30.0
 SEEN_EVERY_S = 5.0
-"""An unchanged report is written this often, so that `seen_at` is true to within it."""
+"""How often an unchanged report is written, and so how exact `seen_at` is."""
 AWAY_AFTER_S = 15.0
 _REPORT_LIMIT_BYTES = 8 * 2**20
 _TRAFFIC_LIMIT_BYTES = 8 * 2**20
-_LOOK_S = 0.5
-"""How often a call that waits looks whether its key still holds, and whether its agent is still there."""
+CHECK_S = 0.5
+"""How often a waiting request checks that its key is valid and its agent connected."""
 
 router = AuthorizedRouter("/clouds", tag="clouds")
 collection = Collection(
@@ -48,7 +48,7 @@ collection = Collection(
     view=lambda cloud, read: view_of(cloud, read.caller, read.now),
     special=frozenset({Verb.DELETE}),
 )
-WaitParam = Annotated[float, Query(ge=0, allow_inf_nan=False, description="Seconds to wait for news; 30 at most.")]
+WaitParam = Annotated[float, Query(ge=0, allow_inf_nan=False, description="Seconds to wait for a change; 30 at most.")]
 OfReplica = Annotated[str, Path(alias="id", pattern=r"^[0-9a-f]{12}$")]
 
 
@@ -63,8 +63,8 @@ async def get_plan(
     after: Annotated[str, Query(max_length=64, description="As `If-None-Match`; for older agents.")] = "",
     wait_s: WaitParam = 20.0,
 ) -> Response:
-    """The plan as soon as its ETag is not that of `If-None-Match`; 304 when it still is at the end of the wait."""
-    known = request.headers.get("if-none-match", after).removeprefix("W/").strip('"')
+    """The plan, as soon as its ETag differs from `If-None-Match`; 304 when it does not within the wait."""
+    cached = request.headers.get("if-none-match", after).removeprefix("W/").strip('"')
     accept = request.headers.get("accept", "")
     loop = asyncio.get_running_loop()
     ends_at = loop.time() + min(wait_s, LONGEST_WAIT_S)
@@ -72,25 +72,25 @@ async def get_plan(
         while True:
             await _check_key(context, caller)
             plan = context.plans.text(cloud, accept)
-            if plan is not None and plan.name != known:
+            if plan is not None and plan.name != cached:
                 headers = {"etag": f'"{plan.name}"', "vary": "accept"}
                 return Response(plan.text, media_type="application/json", headers=headers)
             left_s = ends_at - loop.time()
-            if not await changed.within(min(_LOOK_S, left_s)) and left_s <= _LOOK_S:
+            if not await changed.within(min(CHECK_S, left_s)) and left_s <= CHECK_S:
                 return Response(status_code=304)
 
 
 async def _check_key(context: ApiContext, caller: Caller) -> None:
     """Raises `Unauthenticated` when the key has ended since the call began."""
     if not await context.keyring.is_valid(caller):
-        raise Unauthenticated("This key gives no access any more.", hint="Use another.")
+        raise Unauthenticated("This key has expired or was revoked.", hint="Use another key.")
 
 
 @router.post("/{cloud}/report", right=Right.AGENT, status_code=204, body_limit_bytes=_REPORT_LIMIT_BYTES)
 async def post_report(cloud: CloudParam, body: Report, context: WithContext) -> None:
-    """What the agent sees of its own cloud; the rest is dropped. Written when it changed, else every 5 s."""
+    """Report the state of the agent's own cloud; the rest is dropped. Written on a change, else every 5 s."""
     if body.cloud != cloud:
-        raise Unprocessable("The report is of another cloud than its address says.")
+        raise Unprocessable("The report names another cloud than the path.")
     report = context.intake.report(body)
 
     async def attempt() -> None:
@@ -106,9 +106,9 @@ async def post_report(cloud: CloudParam, body: Report, context: WithContext) -> 
 
 @router.post("/{cloud}/traffic", right=Right.AGENT, body_limit_bytes=_TRAFFIC_LIMIT_BYTES)
 async def post_traffic(cloud: CloudParam, body: Traffic, context: WithContext) -> TrafficTaken:
-    """What the agent counted in its own cloud. What is here already is left out; the answer says how far it goes."""
+    """Report the traffic of the agent's own cloud; the answer has the last second that is stored."""
     if body.cloud != cloud:
-        raise Unprocessable("The traffic is of another cloud than its address says.")
+        raise Unprocessable("The traffic names another cloud than the path.")
     context.meters.update_if_due()
     return TrafficTaken(until_s=context.traffic.add(body, context.clock.now(), context.intake.counted(cloud)))
 
@@ -136,7 +136,7 @@ async def get_artifact_bytes(
 
 @router.get("/{cloud}/replicas/{id}/secrets", right=Right.AGENT)
 async def get_replica_secrets(cloud: CloudParam, replica: OfReplica, context: WithContext) -> dict[str, str]:
-    """Variable -> value, of a replica of the current plan: what its revision names, and its own key."""
+    """Variable -> value for a replica of the current plan: the secrets of its revision, and the service's own key."""
     spec = next((r for r in _replicas(context, cloud) if r.id == replica), None)
     if spec is None:
         raise NotFound("The cloud's current plan has no such replica.")
@@ -154,13 +154,13 @@ async def get_replica_secrets(cloud: CloudParam, replica: OfReplica, context: Wi
 async def get_call(
     cloud: CloudParam, request: Request, context: WithContext, caller: WithCaller, wait_s: WaitParam = 20.0
 ) -> Response:
-    """What is asked of the agent, as soon as something is; 204 when nothing was by the end of the wait."""
+    """The next question to the agent; 204 when there is none within the wait."""
     loop = asyncio.get_running_loop()
     ends_at = loop.time() + min(wait_s, LONGEST_WAIT_S)
     with context.streams.open(caller.uid):
-        while not await request.is_disconnected():  # a call handed to a poll whose agent has died would be lost
+        while not await request.is_disconnected():  # a question given to the poll of a dead agent would be lost
             await _check_key(context, caller)
-            call = await context.broker.next_call(cloud, min(_LOOK_S, ends_at - loop.time()))
+            call = await context.broker.next_call(cloud, min(CHECK_S, ends_at - loop.time()))
             if call is not None:
                 return Response(call.model_dump_json(), media_type="application/json")
             if loop.time() >= ends_at:
@@ -182,9 +182,9 @@ async def post_answer(
     request: Request,
     context: WithContext,
 ) -> Response:
-    """The answer to a call, line by line; the connection is closed when nobody listens any more."""
-    heard_out = await context.broker.answer(cloud, call, request.stream())
-    return Response(status_code=204, headers=None if heard_out else {"connection": "close"})
+    """Answer a question, line by line; the connection is closed when the reader has left."""
+    complete = await context.broker.answer(cloud, call, request.stream())
+    return Response(status_code=204, headers=None if complete else {"connection": "close"})
 
 
 def _replicas(context: ApiContext, cloud: str) -> tuple[ReplicaSpec, ...]:
@@ -200,7 +200,7 @@ def _open(context: ApiContext, workspace: str, name: str) -> str:
 
 
 def view_of(cloud: Cloud, caller: Caller, now: float) -> CloudView:
-    """The cloud as `caller` sees it at `now`, epoch seconds."""
+    """The cloud as `caller` may see it, at `now` (epoch seconds)."""
     status: CloudStatus = cloud.status
     report = status.report or Report(cloud=cloud.name)
     visible = [r for r in report.replicas if caller.rights.sees(r.workspace, r.deployment)]
@@ -221,7 +221,7 @@ def view_of(cloud: Cloud, caller: Caller, now: float) -> CloudView:
 
 
 def _place(status: CloudStatus, report: Report) -> PlaceHealth:
-    """The health that was reported last; of a lost cloud nothing is known."""
+    """The last reported health; that of a lost cloud is unknown."""
     if status.phase is CloudPhase.LOST:
         return PlaceHealth(state=PlaceState.UNAVAILABLE, reason=status.reason)
     return report.place

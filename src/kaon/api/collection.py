@@ -1,7 +1,7 @@
-"""How the API reads the resources of a kind: who sees which, as what, and page by page.
+"""How the API reads the resources of a kind: visibility, views, pages.
 
-Collection   who sees which resource of a kind, and as what
-ReadContext         the resources of one workspace at one moment, and who asks for them
+Collection    which callers see which resources of a kind, and in which form
+ReadContext   the resources of one workspace at one moment, for one caller
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import binascii
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
@@ -24,11 +24,12 @@ from kaon.store.port import AnyResource
 from kaon.types.kind import Filter, Kind, Scope, Verb
 from kaon.types.kinds import KINDS
 
+T = TypeVar("T")
 Position = tuple[str | int, ...]
 
 
 class ReadContext:
-    """What there is in one workspace (empty: the platform's own) at one moment, for one caller."""
+    """The resources of one workspace (empty: of the platform) at one moment, for one caller."""
 
     def __init__(self, context: ApiContext, caller: Caller, workspace: str) -> None:
         self.context = context
@@ -37,8 +38,14 @@ class ReadContext:
         self.now = context.clock.now()
         context.recent.catch_up()
         self.version = context.snapshot.version
-        self.memo: dict[str, Any] = {}
-        """What views of the same read share."""
+        self._memo: dict[str, Any] = {}
+
+    def once(self, name: str, compute: Callable[[], T]) -> T:
+        """What `compute` returns, computed once for all views of this read."""
+        if name not in self._memo:
+            self._memo[name] = compute()
+        found: T = self._memo[name]
+        return found
 
     def all(self, kind: str) -> Sequence[AnyResource]:
         """The resources of a kind in this workspace, by name."""
@@ -49,7 +56,7 @@ class ReadContext:
         return self.context.snapshot.list(kind)
 
     def find(self, kind: str, name: str) -> AnyResource | None:
-        """The resource of that name, if there is one that can be read."""
+        """The resource of that name; None when it does not exist or cannot be read."""
         try:
             return self.context.snapshot.find(kind, self._place(kind), name)
         except KaonError:
@@ -60,17 +67,14 @@ class ReadContext:
 
 
 def _sees(kind: Kind) -> Callable[[Any, ReadContext], bool]:
-    """Who sees what, unless a module says otherwise.
-
-    A key that is for some deployments sees what belongs to these; what belongs to the whole workspace it does not.
-    """
+    """The default visibility: a key for some deployments sees only what belongs to these."""
 
     def sees(item: Any, read: ReadContext) -> bool:
-        standing = read.caller.rights
+        rights = read.caller.rights
         if kind.scope is Scope.PLATFORM:
             return True
         owner = kind.owner_of(item)
-        return standing.sees(read.workspace, owner) and (owner is not None or standing.deployments is None)
+        return rights.sees(read.workspace, owner) and (owner is not None or rights.deployments is None)
 
     return sees
 
@@ -83,18 +87,18 @@ class Collection:
     sees: Callable[[Any, ReadContext], bool] | None = None
     view: Callable[[Any, ReadContext], BaseModel] | None = None
     items: Callable[[ReadContext], Iterable[Any]] | None = None
-    """Of a kind that the store does not keep: its views, which `sees` is asked about."""
+    """The views of a kind that is not stored; `sees` filters them."""
     special: frozenset[Verb] = field(default_factory=frozenset)
-    """The verbs whose routes its module makes itself."""
+    """Verbs whose routes the kind's own module defines."""
     parameter: str = "name"
-    """How its routes call the name of one resource: the gate knows `ws` and `deployment`."""
+    """The path parameter for a resource's name; the authorizer checks `ws` and `deployment`."""
 
     def sees_it(self, item: Any, read: ReadContext) -> bool:
         """Whether the caller sees a resource, or a view of a kind that is not stored."""
         return (self.sees or _sees(self.kind))(item, read)
 
     def shown(self, item: Any, read: ReadContext) -> BaseModel:
-        """The view of a resource that the caller sees; of a kind that is not stored, itself."""
+        """The view of a resource; an item of a kind that is not stored is its own view."""
         if self.items is not None:
             return item  # type: ignore[no-any-return]
         return self.kind.shown(item) if self.view is None else self.view(item, read)
@@ -106,7 +110,7 @@ class Collection:
     def views(
         self, read: ReadContext, after: Position | None = None, prefix: str = ""
     ) -> Iterator[tuple[Position, BaseModel]]:
-        """What the caller sees, in order, behind `after`."""
+        """The views that the caller may see, in order, from behind `after`."""
         ordered = sorted(((self.kind.order(item), item) for item in self.found(read)), key=lambda pair: pair[0])
         for position, item in ordered:
             if (
@@ -117,7 +121,7 @@ class Collection:
                 yield position, self.shown(item, read)
 
     def one(self, read: ReadContext, name: str) -> BaseModel:
-        """The view of the resource of that name. Raises `NotFound` when there is none that the caller sees."""
+        """The view of the resource of that name. Raises `NotFound` when the caller may see none."""
         if self.items is None:
             resource = read.context.snapshot.find(self.kind.name, read.workspace, name)
             found = [] if resource is None else [resource]
@@ -130,21 +134,19 @@ class Collection:
 
 
 def not_found(kind: Kind, workspace: str, name: str) -> NotFound:
-    """The same whether it exists or not."""
+    """The error for a resource that does not exist or may not be seen: the same for both."""
     where = f" in workspace '{workspace[:40]}'" if workspace else ""
-    return NotFound(
-        f"There is no {kind.name} '{name[:80]}'{where}.", hint=f"`kaon get {kind.plural}` lists those there are."
-    )
+    return NotFound(f"There is no {kind.name} '{name[:80]}'{where}.", hint=f"List them: kaon get {kind.plural}")
 
 
 def read_page(
     collection: Collection, read: ReadContext, query: Mapping[str, Any], *, after: str | None, limit: int
 ) -> Items[Any]:
-    """The next page of a list, and where the one after it begins."""
-    chosen = chosen_of(collection.kind, query)
+    """A page of a list, and the cursor of the next one."""
+    filters = filters_in(collection.kind, query)
     page: list[tuple[Position, BaseModel]] = []
     for position, view in collection.views(read, _position(after), query.get("prefix") or ""):
-        if fits(chosen, view):
+        if matches(filters, view):
             if len(page) == limit:
                 return Items(items=[v for _, v in page], next=_cursor(page[-1][0]), version=read.version)
             page.append((position, view))
@@ -152,25 +154,25 @@ def read_page(
     return Items(items=[v for _, v in page], version=read.version, unreadable=unreadable)
 
 
-def chosen_of(kind: Kind, query: Mapping[str, Any]) -> list[tuple[Filter, str]]:
-    """The filters of a kind that the query has, and the values that they want."""
+def filters_in(kind: Kind, query: Mapping[str, Any]) -> list[tuple[Filter, str]]:
+    """The filters of a kind that are set in the query, with their values."""
     return [(f, query[f.name]) for f in kind.filters if query.get(f.name) is not None]
 
 
-def fits(chosen: Sequence[tuple[Filter, str]], view: BaseModel) -> bool:
-    """Whether a view has the values that were asked for."""
-    return all(str(wanted.value(view)) == value for wanted, value in chosen)
+def matches(filters: Sequence[tuple[Filter, str]], view: BaseModel) -> bool:
+    """Whether a view has the values of all filters."""
+    return all(str(wanted.value(view)) == value for wanted, value in filters)
 
 
 def _is_behind(position: Position, after: Position) -> bool:
     try:
         return position > after
     except TypeError:
-        raise _strange_cursor() from None
+        raise _invalid_cursor() from None
 
 
-def _strange_cursor() -> InvalidInput:
-    return InvalidInput("This is no cursor of this list.", hint="Give `after` as the `next` of the page before.")
+def _invalid_cursor() -> InvalidInput:
+    return InvalidInput("This is not a cursor of this list.", hint="Send the previous page's `next` as `after`.")
 
 
 def _cursor(position: Position) -> str:
@@ -178,7 +180,7 @@ def _cursor(position: Position) -> str:
 
 
 def _position(after: str | None) -> Position | None:
-    """The place in a list that a cursor stands for. Raises `InvalidInput`."""
+    """The position that a cursor encodes. Raises `InvalidInput`."""
     if after is None:
         return None
     try:
@@ -186,5 +188,5 @@ def _position(after: str | None) -> Position | None:
     except (ValueError, binascii.Error, RecursionError):
         found = None
     if not isinstance(found, list) or not all(type(part) in (str, int) for part in found):
-        raise _strange_cursor()
+        raise _invalid_cursor()
     return tuple(found)

@@ -1,4 +1,4 @@
-"""What the routes work with, made once and reached through the request."""
+"""The services that routes use, created once and reached through the request."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ class SecretVault(Protocol):
         ...
 
     def open(self, workspace: str, name: str, spec: SecretSpec) -> str:
-        """The text again. Raises `KaonError` when it was made for another place or with another key."""
+        """The decrypted text. Raises `KaonError` when it was encrypted for another place or with another key."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ApiContext:
-    """Everything that a route may need."""
+    """The services that a route may use."""
 
     store: Store
-    """For writes, and for reads that these are based on."""
+    """For writes, and for the reads that writes are based on."""
     blobs: Blobs
     vault: SecretVault
     settings: Settings
     clock: Clock
     snapshot: Snapshot
-    """For all other reads. It has everything that was written before the request came."""
+    """For all other reads. It has everything that was written before the request."""
     keyring: Keyring
     broker: Broker
     traffic: TrafficRing

@@ -1,4 +1,4 @@
-"""`/workspaces/{ws}/deployments/{name}/decisions`: what was decided, on which figures, and why."""
+"""`/workspaces/{ws}/deployments/{name}/decisions`: decisions, with their figures and reasons."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ async def list_decisions(
     ws: WorkspaceParam,
     name: DeploymentParam,
     context: WithContext,
-    concern: Annotated[str | None, Query(pattern=r"^[a-z]{1,40}$", description="Only on this concern.")] = None,
-    since_s: Annotated[float | None, Query(gt=0, allow_inf_nan=False, description="Only so recent ones.")] = None,
+    concern: Annotated[str | None, Query(pattern=r"^[a-z]{1,40}$", description="Only this concern.")] = None,
+    since_s: Annotated[float | None, Query(gt=0, allow_inf_nan=False, description="Seconds back.")] = None,
     limit: Annotated[int, Query(ge=1, le=_KEPT)] = 20,
     lists: Annotated[
-        bool, Query(description="With the figures that are lists, such as all that the tuner's twin answered.")
+        bool, Query(description="Include figures that are lists, such as all results of the tuner's twin.")
     ] = True,
 ) -> Decisions:
-    """The newest decisions, oldest of them first; and what the scaling law says now."""
+    """The newest decisions, in order of time; and the current decision of the scaling law."""
     deployment = await deployment_of(context, ws, name)
     found = await context.store.journal(ws, name, concern, limit)
     earliest = 0.0 if since_s is None else context.clock.now() - since_s

@@ -104,7 +104,7 @@ def owned(spec: DeploymentSpec, caller: Caller) -> DeploymentSpec:
 
 
 def with_template(spec: DeploymentSpec, template: Template) -> DeploymentSpec:
-    """`spec` with another template. A promotion of the one before ends, since a canary may try the same one again."""
+    """`spec` with another template. A promotion ends with its template, since a canary may try the same one again."""
     return spec.model_copy(update={"template": template, "promoted": None})
 
 

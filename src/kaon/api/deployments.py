@@ -127,7 +127,7 @@ def _check_owner(spec: DeploymentSpec, current: Deployment | None) -> None:
 
 
 def _with_last_requests(spec: DeploymentSpec, current: Deployment | None) -> DeploymentSpec:
-    """A spec without a restart or a promotion keeps the last one: deploying the same again changes nothing."""
+    """A spec without a restart or a promotion keeps the last one: deploying the same spec again changes nothing."""
     if current is None:
         return spec
     restarted_at = spec.template.restarted_at or current.spec.template.restarted_at

@@ -1,4 +1,4 @@
-"""Read, change, write, and again when somebody wrote in between."""
+"""Read, change, write; repeated after a concurrent write."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TRIES = 5
 
 
 async def retry_on_conflict(attempt: Callable[[], Awaitable[T]]) -> T:
-    """What `attempt` answers, tried anew while it meets a `Conflict`; the fifth is the caller's."""
+    """The result of `attempt`, repeated after a `Conflict`; the fifth is raised."""
     for _ in range(_TRIES - 1):
         try:
             return await attempt()
@@ -41,7 +41,7 @@ async def delete(
     *,
     event_in: str | None = None,
 ) -> AnyResource | Unreadable:
-    """Delete a resource, be it unreadable, with an audit record and an event. Raises `NotFound`, `Conflict`."""
+    """Delete a resource, readable or not, with an audit record and an event. Raises `NotFound`, `Conflict`."""
 
     async def attempt() -> AnyResource | Unreadable:
         resource = await get_any(context.store, place)
@@ -53,7 +53,7 @@ async def delete(
 
 
 async def touch_artifact(store: Store, workspace: str, digest: str, now: float) -> Artifact:
-    """Note that an artifact is used at `now`, so that one that is about to be collected stays. Raises `NotFound`."""
+    """Mark an artifact as used at `now`, so that garbage collection keeps it. Raises `NotFound`."""
 
     async def attempt() -> Artifact:
         artifact = await store.get("artifact", workspace, digest)
@@ -63,10 +63,10 @@ async def touch_artifact(store: Store, workspace: str, digest: str, now: float) 
 
 
 async def get_any(store: Store, place: ResourceKey) -> AnyResource | Unreadable:
-    """A resource, be it unreadable. Raises `NotFound`."""
-    there: AnyResource | Unreadable
+    """A resource, readable or not. Raises `NotFound`."""
+    found: AnyResource | Unreadable
     try:
-        there = await store.get(*place)
+        found = await store.get(*place)
     except UnreadableRow as error:
-        there = error.row
-    return there
+        found = error.row
+    return found

@@ -1,4 +1,4 @@
-"""`/gc`: what nothing refers to any more and may go, and its deletion."""
+"""`/gc`: list and delete what nothing refers to any more."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ router = AuthorizedRouter("/gc", tag="platform")
 
 @router.get("", right=Right.ADMIN)
 async def find_garbage(context: WithContext, caller: WithCaller) -> Collected:
-    """What may go now: artifacts, bytes, keys and records that nothing refers to, and whose time is over."""
+    """What may be deleted now: artifacts, bytes, keys and records without references, after their retention time."""
     return await _collector(context, caller).found()
 
 
 @router.post("", right=Right.ADMIN)
 async def collect_garbage(context: WithContext, caller: WithCaller) -> Collected:
-    """Delete what may go, as much as goes at once; what went. The platform does so by itself, too."""
+    """Delete a batch of what may be deleted, and return it. The platform also does so by itself."""
     gone = await _collector(context, caller).collect()
     if gone:
         message = f"{len(gone.artifacts)} artifacts, {gone.blobs} files, {len(gone.keys)} keys were deleted."
@@ -35,7 +35,7 @@ async def collect_garbage(context: WithContext, caller: WithCaller) -> Collected
 def _collector(context: ApiContext, caller: Caller) -> Collector:
     if not caller.rights.whole_platform:
         raise Forbidden(
-            "What nothing refers to is collected by an admin of every workspace.",
+            "Only an admin of every workspace may collect garbage.",
             hint="In your workspace: kaon rm artifact --unused",
         )
     return Collector(context.store, context.blobs, context.clock, keep_of(context.settings))

@@ -1,4 +1,4 @@
-"""What agents send, as far as it is of their own cloud; the rest is dropped, and the log says how much it was."""
+"""Checks what agents send: what is not of their own cloud is dropped and logged."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _log = log.get("api.intake")
 
 
 class Intake:
-    """Holds what agents send against their clouds' plans."""
+    """Checks what agents send against their clouds' plans."""
 
     def __init__(self, snapshot: Snapshot, plans: Plans) -> None:
         self._snapshot = snapshot
@@ -24,16 +24,16 @@ class Intake:
         self._dropped: dict[str, Dropped] = {}
 
     def report(self, report: Report) -> Report:
-        """What is taken of a report."""
+        """The accepted part of a report."""
         taken, dropped = accepted(report, self._plan(report.cloud), self._last(report.cloud))
-        if dropped != self._dropped.get(report.cloud, Dropped()):  # said when it changes, not with every report
+        if dropped != self._dropped.get(report.cloud, Dropped()):  # logged on a change, not with every report
             self._dropped[report.cloud] = dropped
             if dropped:
-                _log.warning("a report tells of what is not of its cloud", cloud=report.cloud, dropped=dict(dropped))
+                _log.warning("a report contains entries of other clouds", cloud=report.cloud, dropped=dict(dropped))
         return taken
 
     def counted(self, cloud: str) -> Callable[[Sample], bool]:
-        """Whether a sample is taken from that cloud."""
+        """A test of whether a sample is accepted from that cloud."""
         plan, last = self._plan(cloud), self._last(cloud)
         return lambda sample: may_count(sample, plan, last)
 

@@ -1,4 +1,4 @@
-"""`/workspaces/{ws}/keys`: made once, shown once, revoked at once."""
+"""`/workspaces/{ws}/keys`: create and revoke keys; the text of a key is shown only when it is created."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kaon.api import audit, edits
 from kaon.api.collection import Collection, ReadContext
 from kaon.api.context import ApiContext, Named, WithCaller, WithContext, WorkspaceParam
 from kaon.api.keyring import Caller
-from kaon.api.owners import answered_for
+from kaon.api.owners import owned_by
 from kaon.api.preconditions import Precondition, WithPrecondition, check_precondition
 from kaon.api.problems import Unprocessable
 from kaon.api.quotas import check_count
@@ -29,32 +29,31 @@ from kaon.types.kinds import KINDS
 from kaon.types.resource import Deployment, Key, Unreadable
 
 _HINT_CHARACTERS = len(KEY_PREFIX) + 4
-_OTHER_NAME = "Choose another name."
 router = AuthorizedRouter("/workspaces/{ws}/keys", tag="keys")
 
 
-def _seen(key: Key, read: ReadContext) -> KeyView:
-    if "owners" not in read.memo:
-        read.memo["owners"] = {owner.uid: owner for owner in read.everywhere("key")}
-        read.memo["owned"] = answered_for(read.everywhere("deployment"), read.everywhere("key"))
-    held = standing(key, read.memo["owners"], read.now)
-    return _view(key, held, read.memo["owned"].get(key.uid, ()))
+def _shown(key: Key, read: ReadContext) -> KeyView:
+    keys = read.once("keys", lambda: {owner.uid: owner for owner in read.everywhere("key")})
+    owned = read.once("owned", lambda: owned_by(read.everywhere("deployment"), keys.values()))
+    return _view(key, standing(key, keys, read.now), owned.get(key.uid, ()))
 
 
 collection = Collection(
     kind=KINDS["key"],
     sees=lambda key, read: grantable(read.caller.rights, key.spec),
-    view=_seen,
+    view=_shown,
     special=frozenset({Verb.DELETE}),
 )
-"""Lists have those that gave up their access too."""
+"""Lists include revoked keys."""
 
 
 @router.post("", right=Right.ADMIN, status_code=201)
 async def create_key(ws: WorkspaceParam, body: KeyRequest, context: WithContext, caller: WithCaller) -> KeyMade:
-    """Make a key. The answer is the only place where it can ever be seen."""
+    """Create a key. Its text is in this answer only."""
     if body.name.startswith(IDENTITY_PREFIX):
-        raise Unprocessable(f"Keys that begin with '{IDENTITY_PREFIX}' belong to the platform.", hint=_OTHER_NAME)
+        raise Unprocessable(
+            f"The prefix '{IDENTITY_PREFIX}' is reserved for the platform.", hint="Choose another name."
+        )
     text = KEY_PREFIX + secrets.token_urlsafe(32)
     spec = KeySpec(
         hash=key_hash(text),
@@ -69,9 +68,9 @@ async def create_key(ws: WorkspaceParam, body: KeyRequest, context: WithContext,
         cloud=body.cloud,
     )
     if not grantable(caller.rights, spec):
-        raise Forbidden("A key can never do more than the key that makes it.", hint="Ask for less: `kaon whoami`.")
+        raise Forbidden("A key cannot have more rights than the key that creates it.", hint="See yours: kaon whoami")
     if body.expires_at is not None and body.expires_at <= context.clock.now():
-        raise Unprocessable("This key would have expired already.", hint="Give a later time.")
+        raise Unprocessable("The expiry is in the past.", hint="Give a later time.")
     made = await edits.retry_on_conflict(lambda: _create(context, caller, ws, body.name, spec))
     return KeyMade(**dict(_view(made, await context.keyring.rights_of(made))), key=text)
 
@@ -84,12 +83,12 @@ async def revoke_key(
     caller: WithCaller,
     precondition: WithPrecondition,
     with_deployments: Annotated[
-        bool, Query(description="Delete the deployments, too, that it or a key that it made answers for.")
+        bool, Query(description="Also delete the deployments that this key, or a key created by it, owns.")
     ] = False,
 ) -> None:
-    """End a key, and with it every key that it made. It stays in the list until its name is used again.
+    """Revoke a key and every key created by it. It stays in the list until its name is used again.
 
-    What it deployed goes on, with the condition `OwnerGone`, until an admin adopts it.
+    Its deployments continue to run, with the condition `OwnerGone`, until an admin adopts them.
     """
 
     async def attempt() -> Key | None:
@@ -98,21 +97,21 @@ async def revoke_key(
             await check_precondition(context, precondition, key, "key", ws, name)
             await audit.delete(context, caller, key, "KeyDeleted", "Deleted: it could not be read.")
             return None
-        if isinstance(key, Unreadable):  # it opens nothing; what it could do, and so who may end it, nobody knows
+        if isinstance(key, Unreadable):  # it gives no access; its rights, and so who may revoke it, are unknown
             raise unreadable_row(key)
         if key is None or not grantable(caller.rights, key.spec):
-            raise NotFound(f"There is no key '{name}' in workspace '{ws}'.", hint="`kaon key list` lists them.")
+            raise NotFound(f"There is no key '{name}' in workspace '{ws}'.", hint="List them: kaon key list")
         await check_precondition(context, precondition, key, "key", ws, name)
         if key.status.revoked_at is not None:
             return key
         change = UpdateStatus(key, KeyStatus(revoked_at=context.clock.now()))
-        told = "" if with_deployments else _without_owner(await _answered_for(context, key))
-        await audit.write(context, caller, change, "KeyRevoked", f"Revoked.{told}")
+        orphans = "" if with_deployments else _without_owner(await _owned(context, key))
+        await audit.write(context, caller, change, "KeyRevoked", f"Revoked.{orphans}")
         return key
 
     key = await edits.retry_on_conflict(attempt)
-    # The key is revoked first: what it deploys until then is among them, and nobody deploys them again.
-    for deployment in await _answered_for(context, key) if key and with_deployments else ():
+    # The key is revoked first, so that it cannot deploy any more while its deployments are deleted.
+    for deployment in await _owned(context, key) if key and with_deployments else ():
         await _delete(context, caller, deployment)
 
 
@@ -130,35 +129,37 @@ async def _delete(context: ApiContext, caller: Caller, deployment: Deployment) -
         await edits.delete(context, caller, Precondition(), place, "Deleted", "Deleted with the key that deployed it.")
 
 
-async def _answered_for(context: ApiContext, key: Key) -> Sequence[Deployment]:
+async def _owned(context: ApiContext, key: Key) -> Sequence[Deployment]:
     await context.snapshot.at_least(context.store.written)
-    return answered_for(context.snapshot.list("deployment"), context.snapshot.list("key")).get(key.uid, [])
+    return owned_by(context.snapshot.list("deployment"), context.snapshot.list("key")).get(key.uid, [])
 
 
 def _without_owner(deployments: Sequence[Deployment]) -> str:
-    """Which deployments have no owner any more, in a sentence."""
+    """The sentence about deployments that lose their owner."""
     names = [f"{d.workspace}/{d.name}" for d in deployments]
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return f" These go on without an owner until an admin adopts them: {', '.join(names[:5])}{more}." if names else ""
+    if not names:
+        return ""
+    shown = [*names[:5], *([f"and {len(names) - 5} more"] if len(names) > 5 else [])]
+    return f" These have no owner until an admin adopts them: {', '.join(shown)}."
 
 
 async def _create(context: ApiContext, caller: Caller, ws: str, name: str, spec: KeySpec) -> Key:
-    """The new key; the name of a revoked one is free again."""
+    """Create the key; a revoked one of the same name is deleted."""
     old: Key | None = await context.store.find("key", ws, name)
     if old is not None and old.status.revoked_at is None:
         raise _Taken(f"A key '{name}' exists already.", hint=f"Choose another name, or: kaon key revoke {name}")
     if old is None:
         await check_count(context, "key", ws)
     first = [] if old is None else [Delete(old)]
-    message = f"Made, with role {spec.role.value}."
+    message = f"Created, with role {spec.role.value}."
     return await audit.write(context, caller, Create("key", ws, name, spec), "KeyMade", message, first=first)
 
 
 class _Taken(Conflict):
-    """A name in use, which trying again does not free."""
+    """The name is in use; retrying does not help."""
 
 
-def _view(key: Key, held: EffectiveRights, owns: Sequence[Deployment] = ()) -> KeyView:
+def _view(key: Key, rights: EffectiveRights, owns: Sequence[Deployment] = ()) -> KeyView:
     spec: KeySpec = key.spec
     return KeyView(
         name=key.name,
@@ -166,12 +167,12 @@ def _view(key: Key, held: EffectiveRights, owns: Sequence[Deployment] = ()) -> K
         hint=spec.hint,
         role=spec.role,
         deployments=spec.deployments,
-        priority=held.priority if not held.lapsed else spec.priority,
+        priority=rights.priority if not rights.lapsed else spec.priority,
         cloud=spec.cloud,
         owner=spec.owner,
         created_at=key.created_at,
         expires_at=spec.expires_at,
         revoked_at=key.status.revoked_at,
-        state=held.lapsed or "active",
+        state=rights.lapsed or "active",
         owns=[d.name if d.workspace == key.workspace else f"{d.workspace}/{d.name}" for d in owns],
     )

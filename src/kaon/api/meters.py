@@ -1,8 +1,8 @@
 """Counters and gauges of every deployment, in Prometheus' text format.
 
-Counters begin at zero when the control plane starts, and count what the agents send from then on: an hour that is
-sent again after a restart is no traffic of this minute. They are added up when somebody scrapes, from what came into
-the ring since the last time; between scrapes a look now and then keeps anything from getting too old for that.
+Counters start at zero with the control plane and count what agents send from then on: older samples that are sent again
+after a restart are not counted. They are updated on each scrape from the samples that came into the ring since the last
+one; updates between scrapes prevent samples from getting too old for that.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from kaon.types.resource import Deployment
 from kaon.types.traffic import LATENCY_BOUNDS_S, Sample
 
 BOUNDS_S = tuple(bound for bound in LATENCY_BOUNDS_S if round(bound * 1000).bit_count() == 1)
-"""Of the latency histogram: 1 ms to 131 s, each twice the one before; every fourth of those that are kept."""
+"""Bounds of the latency histogram: 1 ms to 131 s, each twice the one before; every fourth of the stored ones."""
 
 _OWN = ("workspace", "deployment", "revision")
 
@@ -37,29 +37,27 @@ class MetricDescription(NamedTuple):
 
 
 METRICS: dict[str, MetricDescription] = {
-    "kaon_deployment_arrivals_total": MetricDescription("counter", _OWN, "Calls that came to the edge."),
+    "kaon_deployment_arrivals_total": MetricDescription("counter", _OWN, "Calls that arrived at the edge."),
     "kaon_deployment_answers_total": MetricDescription(
         "counter",
         (*_OWN, "class"),
-        "Calls that ended, as callers saw it: 2xx to 5xx, shed (refused), none (no answer).",
+        "Calls that ended, by what callers got: 2xx to 5xx, shed (refused), none (no answer).",
     ),
-    "kaon_deployment_latency_seconds": MetricDescription("histogram", _OWN, "Of answers by replicas, at the edge."),
+    "kaon_deployment_latency_seconds": MetricDescription("histogram", _OWN, "Latency of replicas, at the edge."),
     "kaon_deployment_queue_seconds_total": MetricDescription("counter", _OWN, "Time that calls waited in replicas."),
     "kaon_deployment_began_total": MetricDescription("counter", _OWN, "Calls that left a replica's queue."),
     "kaon_deployment_busy_seconds_total": MetricDescription("counter", _OWN, "Replica-seconds of work."),
     "kaon_deployment_ready_seconds_total": MetricDescription("counter", _OWN, "Replica-seconds of being ready."),
     "kaon_deployment_batches_total": MetricDescription("counter", _OWN, "Batches; a call without batching is one."),
-    "kaon_deployment_batch_rows_total": MetricDescription("counter", _OWN, "Their rows."),
-    "kaon_deployment_batch_seconds_total": MetricDescription("counter", _OWN, "Their replica-seconds."),
+    "kaon_deployment_batch_rows_total": MetricDescription("counter", _OWN, "Rows of these batches."),
+    "kaon_deployment_batch_seconds_total": MetricDescription("counter", _OWN, "Replica-seconds of these batches."),
     "kaon_deployment_starts_total": MetricDescription("counter", _OWN, "Replicas that became ready."),
     "kaon_deployment_start_seconds_total": MetricDescription(
-        "counter", (*_OWN, "part"), "What their starts took: install, start, load."
+        "counter", (*_OWN, "part"), "Duration of these starts, by part: install, start, load."
     ),
-    "kaon_deployment_in_flight": MetricDescription("gauge", _OWN, "Calls inside, at the edge."),
-    "kaon_deployment_queued": MetricDescription("gauge", _OWN, "Of these, waiting in a replica."),
-    "kaon_deployment_held": MetricDescription(
-        "gauge", _OWN, "Callers that wait at the edge for a replica (revision 0)."
-    ),
+    "kaon_deployment_in_flight": MetricDescription("gauge", _OWN, "Calls in flight, at the edge."),
+    "kaon_deployment_queued": MetricDescription("gauge", _OWN, "Calls in flight that wait in a replica."),
+    "kaon_deployment_held": MetricDescription("gauge", _OWN, "Calls that wait at the edge for a replica (revision 0)."),
     "kaon_deployment_ready": MetricDescription("gauge", _OWN, "Replicas that are ready."),
     "kaon_deployment_starting": MetricDescription("gauge", _OWN, "Replicas that are starting."),
     "kaon_deployment_sample_seconds": MetricDescription("gauge", _OWN, "When the newest sample ended, epoch seconds."),
@@ -67,23 +65,21 @@ METRICS: dict[str, MetricDescription] = {
 
 PLATFORM_METRICS: dict[str, MetricDescription] = {
     "kaon_controller_failures_total": MetricDescription(
-        "counter", ("controller",), "How often a controller could not do its work on something, or on all."
+        "counter", ("controller",), "Failures of a controller, for one resource or for all."
     ),
     "kaon_controller_failing": MetricDescription(
-        "gauge", ("controller",), "On how many things it cannot do its work now."
+        "gauge", ("controller",), "Resources on which the controller fails at present."
     ),
-    "kaon_unreadable_rows": MetricDescription(
-        "gauge", ("kind",), "Resources that are stored in a form that cannot be read."
-    ),
+    "kaon_unreadable_rows": MetricDescription("gauge", ("kind",), "Stored resources that cannot be read."),
 }
-"""Of the platform itself: for keys that stand for every workspace."""
+"""Metrics of the platform itself, for keys of every workspace."""
 
 Labels = tuple[str, ...]
 
 
 @dataclass(slots=True)
 class _Total:
-    """What was counted of one revision."""
+    """The counters of one revision."""
 
     counts: defaultdict[tuple[str, Labels], float] = field(default_factory=lambda: defaultdict(float))
     """Metric and further labels -> its value."""
@@ -91,7 +87,7 @@ class _Total:
     newest: dict[str, Sample] = field(default_factory=dict)
     """By cloud."""
     first_s: float = float("inf")
-    """End of the oldest sample that is counted, epoch seconds."""
+    """End of the oldest counted sample, epoch seconds."""
 
     def add(self, sample: Sample) -> None:
         counts, batches = self.counts, sample.batches
@@ -122,9 +118,9 @@ class _Total:
         for (name, labels), value in self.counts.items():
             yield name, labels, value
         for name in ("in_flight", "queued", "held", "ready", "starting"):
-            known = [value for s in self.newest.values() if (value := getattr(s, name)) is not None]
-            if known:
-                yield f"kaon_deployment_{name}", (), sum(known)
+            present = [value for s in self.newest.values() if (value := getattr(s, name)) is not None]
+            if present:
+                yield f"kaon_deployment_{name}", (), sum(present)
         yield "kaon_deployment_sample_seconds", (), max(s.at_s for s in self.newest.values())
 
 
@@ -135,7 +131,7 @@ class Meters:
         self._traffic = traffic
         self._clock = clock
         self._since: float | None = None
-        """When counting began, epoch seconds."""
+        """When counting started, epoch seconds."""
         self._number = 0
         self._updated_at = 0.0
         self._totals: dict[RevisionKey, _Total] = {}
@@ -160,19 +156,19 @@ class Meters:
             del self._totals[place]
 
     def reset_replaced(self, deployments: Iterable[Deployment]) -> None:
-        """Forget what was counted of others that had the names of `deployments` before them, or have ended."""
-        born = {(d.workspace, d.name): d.created_at for d in deployments}
-        old = {p[:2] for p, total in self._totals.items() if total.first_s <= born.get(p[:2], float("inf"))}
+        """Drop the counters of deployments that have ended, or that had the name of an existing one before it."""
+        created = {(d.workspace, d.name): d.created_at for d in deployments}
+        old = {p[:2] for p, total in self._totals.items() if total.first_s <= created.get(p[:2], float("inf"))}
         self._totals = {place: total for place, total in self._totals.items() if place[:2] not in old}
-        for key in old & born.keys():
-            for sample in self._traffic.since(*key, max(born[key], self._since or 0.0)):
+        for key in old & created.keys():
+            for sample in self._traffic.since(*key, max(created[key], self._since or 0.0)):
                 self._totals.setdefault((*key, sample.revision), _Total()).add(sample)
 
     def text(self, caller: Caller) -> str:
-        """All that the caller may see."""
-        seen = {p: t for p, t in sorted(self._totals.items()) if caller.rights.sees(p[0], p[1])}
+        """The metrics that the caller may see."""
+        visible = {p: t for p, t in sorted(self._totals.items()) if caller.rights.sees(p[0], p[1])}
         found: defaultdict[str, list[str]] = defaultdict(list)
-        for place, total in seen.items():
+        for place, total in visible.items():
             own = dict(zip(_OWN, map(str, place), strict=True))
             for name, labels, value in total.values():
                 more = dict(zip(METRICS[name].labels[len(_OWN) :], labels, strict=True))

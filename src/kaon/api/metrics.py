@@ -1,4 +1,4 @@
-"""`GET /metrics`: one scrape sees every deployment that its key sees."""
+"""`GET /metrics`: one scrape covers every deployment that its key may see."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ router = AuthorizedRouter("", tag="platform")
 
 @router.get("/metrics", right=Right.READ, responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}})
 async def get_metrics(context: WithContext, caller: WithCaller) -> Response:
-    """Figures of every deployment that the key sees, for Prometheus."""
+    """Metrics of every deployment that the key may see, for Prometheus."""
     context.meters.update()
     context.meters.reset_replaced(context.snapshot.list("deployment"))
     lines = context.meters.text(caller)

@@ -30,7 +30,7 @@ async def adopt_deployment(edit: WithEdit) -> DeploymentView:
     return await edit.write_spec(lambda current: owned(current.spec, edit.caller), "Adopted", "Adopted.", check)
 
 
-def answered_for(deployments: Iterable[Deployment], keys: Iterable[Key]) -> dict[str, list[Deployment]]:
+def owned_by(deployments: Iterable[Deployment], keys: Iterable[Key]) -> dict[str, list[Deployment]]:
     """Key's uid -> the deployments that lose their owner with it: its own, and those of keys that it made."""
     by_uid = {key.uid: key for key in keys}
     found: defaultdict[str, list[Deployment]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""What an agent is answered that asks for its plan: as it reads it, under a name that it only says back."""
+"""Plans as agents get them: in the form that the agent reads, under a name that it only returns."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class PlanText:
 
 
 class Plans:
-    """The plans in the store, and how they read; each is written out once."""
+    """The stored plans and their texts; each text is made once."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._stored = StoredPlans(snapshot)
@@ -31,20 +31,20 @@ class Plans:
         return self._stored.read(cloud)
 
     def text(self, cloud: str, accept: str) -> PlanText | None:
-        """The plan of a cloud as whoever sends that `Accept` header reads it; None when there is none."""
+        """The plan of a cloud in a form that `accept` allows; None when there is none."""
         named = self.of(cloud)
         if named is None:
             return None
         in_parts = PLAN_IN_PARTS in accept
-        known = self._texts.get((cloud, in_parts))
-        if known is None or known[0] is not named:
+        cached = self._texts.get((cloud, in_parts))
+        if cached is None or cached[0] is not named:
             text = PlanText(named.name, named.plan.model_dump_json()) if in_parts else _flat(named)
-            known = self._texts[cloud, in_parts] = (named, text)
-        return known[1]
+            cached = self._texts[cloud, in_parts] = (named, text)
+        return cached[1]
 
 
 def _flat(named: NamedPlan) -> PlanText:
-    """For agents of the release before: in one piece, by the name that they give it themselves."""
+    """For agents of the previous release: in one piece, under the hash that they compute themselves."""
     text = named.plan.flat().text()
     canonical = json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return PlanText(hashlib.sha256(canonical.encode()).hexdigest(), text)

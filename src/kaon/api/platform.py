@@ -1,4 +1,4 @@
-"""`/health`, `/whoami`, `/openapi.json`: about the API and about the key that asks."""
+"""`/health`, `/whoami`, `/openapi.json`: the API itself, and the key of the request."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ async def health() -> PlatformHealth:
 
 @router.get("/whoami", right=Open.TO_KEYS)
 async def whoami(caller: WithCaller) -> Whoami:
-    """What the key that asks may do."""
-    held = caller.rights
+    """The key of the request and its rights."""
+    rights = caller.rights
     return Whoami(
         key=caller.name,
         role=caller.role,
-        workspace=held.workspace,
-        deployments=None if held.deployments is None else sorted(held.deployments),
-        cloud=held.cloud,
-        expires_at=held.expires_at,
+        workspace=rights.workspace,
+        deployments=None if rights.deployments is None else sorted(rights.deployments),
+        cloud=rights.cloud,
+        expires_at=rights.expires_at,
     )
 
 

@@ -1,4 +1,4 @@
-"""If-Match: a change is made to the resource as its maker has seen it, or not at all.
+"""If-Match: a change applies to the resource as the client has read it, or not at all.
 
 It takes the `ETag` of a GET, which stands for the spec (see `kaon.types.etag`), or a version, a number, which stands
 for the status too. `If-None-Match: *` lets a PUT only create.
@@ -24,23 +24,23 @@ from kaon.types.resource import Resource, Unreadable
 
 _TAG = re.compile(r'"?([0-9a-f]{1,32}\.\d{1,18})"?')
 _VERSION = re.compile(r'"?(\d{1,18})"?')
-_LOOKED_THROUGH = 20
+_SEARCHED = 20
 
 
 class ChangedSince(Conflict):
-    """The resource is not what the change is based on: trying again does not help."""
+    """The resource is not the one that the change is based on: retrying does not help."""
 
 
 @dataclass(frozen=True, slots=True)
 class Precondition:
-    """What must hold of a resource for a change to be made; by default nothing."""
+    """What must be true of a resource before a change; by default nothing."""
 
     tag: str | None = None
     version: int | None = None
     absent: bool = False
 
     def holds(self, current: AnyResource | Unreadable | None, tag: str | None = None) -> bool:
-        """Whether the resource is what the change is based on; `tag`: its entity tag, where that is another."""
+        """Whether it is true of `current`; `tag` replaces the resource's own entity tag."""
         if self.absent:
             return current is None
         if self.tag is not None:
@@ -58,7 +58,7 @@ async def _precondition(
     ] = None,
 ) -> Precondition:
     if if_none_match is not None and if_none_match.strip() != "*":
-        raise Unprocessable("If-None-Match takes * here.", hint="To change what you have seen, use If-Match.")
+        raise Unprocessable("If-None-Match takes only * here.", hint="To change what you have read, use If-Match.")
     if if_match is None:
         return Precondition(absent=if_none_match is not None)
     text = if_match.strip()
@@ -81,14 +81,14 @@ async def check_precondition(
     name: str,
     tag: str | None = None,
 ) -> None:
-    """Raises `ChangedSince`, which says who changed it and when, unless `precondition` holds of `current`."""
+    """Raises `ChangedSince`, with who changed it and when, unless `precondition` holds for `current`."""
     if precondition.holds(current, tag):
         return
-    found = await context.store.audit(AuditQuery(workspace=workspace, kind=kind, name=name, limit=_LOOKED_THROUGH))
+    found = await context.store.audit(AuditQuery(workspace=workspace, kind=kind, name=name, limit=_SEARCHED))
     what, by = _what(precondition, current, tag), _by(_last(found, current))
     raise ChangedSince(
-        f"{kind.capitalize()} '{name}' {what}{by} since you looked.",
-        hint=f"Look at it again and repeat the change; who changed it: kaon audit {name} --kind {kind}",
+        f"{kind.capitalize()} '{name}' {what} since you read it{by}.",
+        hint=f"Read it again and repeat the change. See who changed it: kaon audit {name} --kind {kind}",
     )
 
 
@@ -103,7 +103,7 @@ def _what(precondition: Precondition, current: AnyResource | Unreadable | None, 
 
 
 def _last(records: list[AuditRecord], current: AnyResource | Unreadable | None) -> AuditRecord | None:
-    """The record of the change that made the resource what it is, newest first."""
+    """The record of the change that led to the current state; `records` are newest first."""
     done = (record for record in records if record.outcome is Outcome.DONE)
     if current is None:
         return next((record for record in done if not record.after), None)
@@ -116,4 +116,5 @@ def _last(records: list[AuditRecord], current: AnyResource | Unreadable | None) 
 def _by(record: AuditRecord | None) -> str:
     if record is None:
         return ""
-    return f" by {record.actor_kind} '{record.actor}' at {datetime.fromtimestamp(record.at, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    at = f"{datetime.fromtimestamp(record.at, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return f", by {record.actor_kind} '{record.actor}' at {at}"

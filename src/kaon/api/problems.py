@@ -1,4 +1,4 @@
-"""Every error as RFC 9457 problem+json, ours and the framework's alike, with a request id and no leaks."""
+"""Every error as RFC 9457 problem+json, Kaon's and the framework's, with a request id and without internals."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from kaon.errors import (
 
 
 class Unprocessable(InvalidInput):
-    """A well-formed request that cannot be done as it stands; says what is missing and how to get it."""
+    """A well-formed request that cannot be carried out; the hint has the way out."""
 
     status = 422
 
@@ -53,7 +53,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
 }
-"""What every route may answer beside its own."""
+"""Responses that every route may have."""
 
 
 def problem_response(error: KaonError, headers: Mapping[str, str] | None = None) -> Response:
@@ -67,36 +67,36 @@ def problem_response(error: KaonError, headers: Mapping[str, str] | None = None)
 
 
 async def answer_kaon(_: Request, error: Exception) -> Response:
-    """An error of ours."""
+    """Answer with a `KaonError`."""
     assert isinstance(error, KaonError)
     return problem_response(error)
 
 
 async def answer_framework(_: Request, error: Exception) -> Response:
-    """An error that the framework raised for a status: its own words are left out."""
+    """Answer with the status of a framework error, without its text."""
     assert isinstance(error, HTTPException)
     match error.status_code:
         case 404:
-            ours: KaonError = NotFound("There is nothing at this path.", hint="The paths are in /api/v1/openapi.json.")
+            problem: KaonError = NotFound("This path does not exist.", hint="The paths are in /api/v1/openapi.json.")
         case 405:
-            ours = MethodNotAllowed("This path does not answer that method.")
+            problem = MethodNotAllowed("This path does not support this method.")
         case 413:
-            ours = TooLarge("The body is too large.")
+            problem = TooLarge("The body is too large.")
         case 401 | 403:
-            ours = Forbidden("This is not allowed.")
+            problem = Forbidden("This is not allowed.")
         case status if status >= 500:
-            ours = KaonError()
+            problem = KaonError()
         case _:
-            ours = InvalidInput("The request cannot be read.")
-    return problem_response(ours, error.headers)
+            problem = InvalidInput("The request cannot be read.")
+    return problem_response(problem, error.headers)
 
 
 async def answer_validation(_: Request, error: Exception) -> Response:
-    """A request that does not fit its types: says where and why, never what was sent (it may be a secret)."""
+    """Answer where and why a request does not fit its types, never with what was sent: it may be a secret."""
     assert isinstance(error, RequestValidationError)
     return problem_response(
         Unprocessable(
-            "The request does not fit what this route takes.",
+            "The request does not match the types of this route.",
             hint="See `errors` for the places; the types are in /api/v1/openapi.json.",
             errors=[_where_and_why(e) for e in error.errors()[:20]],
         )

@@ -1,4 +1,4 @@
-"""How much a workspace may hold of each kind: what one tenant brings must not weigh on the others."""
+"""Quotas of a workspace for each kind, so that no tenant takes the room of others."""
 
 from __future__ import annotations
 
@@ -15,8 +15,12 @@ FREED_BY = {
 """The command that makes room."""
 
 
+ENDED_PER_KEY = 10
+"""So many ended keys for each that a workspace may have do not count, so that they too have a bound."""
+
+
 class QuotaReached(Conflict):
-    """The workspace holds as much of a kind as it may."""
+    """The workspace has as much of a kind as it may have."""
 
     code = "quota-reached"
 
@@ -33,10 +37,21 @@ async def check_count(context: ApiContext, kind: str, ws: str) -> None:
     await context.snapshot.at_least(context.store.written)
     held = [r.name for r in context.snapshot.list(kind, ws)]
     held += [r.name for r in context.snapshot.unreadable(kind) if r.workspace == ws]
-    if kind in ("key", "secret"):  # services' own keys come with their deployments
+    if kind in ("key", "secret"):  # those of services come with their deployments
         held = [name for name in held if not name.startswith(IDENTITY_PREFIX)]
-    if len(held) >= most:
+    ended = _ended_keys(context, ws) & set(held) if kind == "key" else set()
+    if len(held) - min(len(ended), ENDED_PER_KEY * most) >= most:
         raise _reached(f"{most:,} {kind}s", ws, kind, f"KAON_MOST_{kind.upper()}S")
+
+
+def _ended_keys(context: ApiContext, ws: str) -> set[str]:
+    """Names of the keys that were revoked or have expired: they are kept for a while, to be looked up."""
+    now = context.clock.now()
+    return {
+        key.name
+        for key in context.snapshot.list("key", ws)
+        if key.status.revoked_at is not None or (key.spec.expires_at is not None and key.spec.expires_at <= now)
+    }
 
 
 async def check_bytes(context: ApiContext, ws: str, more_bytes: int) -> None:
@@ -49,5 +64,5 @@ async def check_bytes(context: ApiContext, ws: str, more_bytes: int) -> None:
 
 def _reached(what: str, ws: str, kind: str, setting: str) -> QuotaReached:
     return QuotaReached(
-        f"Workspace '{ws}' may have {what} at most.", hint=f"Make room: {FREED_BY[kind]}; or raise {setting}."
+        f"Workspace '{ws}' may have at most {what}.", hint=f"Delete some: {FREED_BY[kind]}; or raise {setting}."
     )

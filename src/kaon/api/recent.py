@@ -1,8 +1,7 @@
-"""The newest changes of this server's snapshot, so that a watch that was cut can go on where it was.
+"""The newest changes of this server's snapshot, so that an interrupted watch can continue.
 
-Of each change is kept which resource it was, and the resource itself only where its life ended with the change: what it
-is now stands in the snapshot. Whoever shows resources to a caller takes in what is new first (`catch_up`), so every
-state that a caller has seen is a state that this knows.
+An entry has the resource's key, and the resource itself only when the change ended its life: the current one is in the
+snapshot. Reads call `catch_up` first, so that every state that a caller was shown is covered here.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ KEPT = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Recent:
-    """One change: of a resource that existed before it, or did not; and the resource whose life ended with it."""
+    """One change; whether the resource existed before it, and the resource when its life ended with it."""
 
     version: int
     place: ResourceKey
@@ -37,26 +36,26 @@ class RecentChanges:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
-        self._known: dict[ResourceKey, AnyResource] = {}
+        self._current: dict[ResourceKey, AnyResource] = {}
         self._entries: deque[Recent] = deque()
         self._changes: Subscription | None = None
         self._oldest = self._newest = -1
-        """Between these versions all changes are here; -1: nothing was taken in yet."""
+        """All changes between these versions are here; -1: none yet."""
 
     @contextmanager
     def following(self) -> Iterator[None]:
-        """While inside, what the snapshot takes in is remembered."""
+        """Keep the snapshot's changes while inside."""
         with self._snapshot.subscribe() as self._changes:
             yield
         self._changes = None
 
     def catch_up(self) -> None:
-        """Take in what the snapshot has taken in so far."""
+        """Take in the snapshot's changes so far."""
         if self._changes is None:
             return
         changes = self._changes.taken()
         if self._newest < 0 or (changes and changes[0].version <= self._newest):
-            self._begin()  # for the first time, or since somebody has put an older store in its place
+            self._begin()  # the first time, or the store was replaced by an older one
             return
         for change in changes:
             if KINDS[change.kind].rights:  # the platform's own kinds cannot be watched
@@ -64,12 +63,12 @@ class RecentChanges:
         self._newest = self._snapshot.version
 
     def since(self, version: int) -> list[Recent]:
-        """All changes behind a version, in order. Raises `Gone` when they are not known any more."""
+        """All changes behind a version, in order. Raises `Gone` when they are no longer kept."""
         self.catch_up()
         if not self._oldest <= version <= self._newest:
             raise Gone(
-                f"What changed since version {version} is not known any more.",
-                hint="List anew, and watch from the version of that list.",
+                f"The changes since version {version} are no longer kept.",
+                hint="List again, and watch from the version of that list.",
             )
         return [entry for entry in self._entries if entry.version > version]
 
@@ -77,14 +76,14 @@ class RecentChanges:
         self._entries.clear()
         self._oldest = self._newest = self._snapshot.version
         found = (resource for kind in KINDS.values() if kind.rights for resource in self._snapshot.list(kind.name))
-        self._known = {(r.kind, r.workspace, r.name): r for r in found}
+        self._current = {(r.kind, r.workspace, r.name): r for r in found}
 
     def _take(self, change: Change) -> None:
         place = (change.kind, change.workspace, change.name)
-        before = self._known.pop(place, None)
+        before = self._current.pop(place, None)
         after = change.resource if isinstance(change.resource, Resource) else None
         if after is not None:
-            self._known[place] = after
+            self._current[place] = after
         ended = before if before is not None and (after is None or after.uid != before.uid) else None
         if before is not None or after is not None:
             self._entries.append(Recent(change.version, place, before is not None, ended))

@@ -1,4 +1,4 @@
-"""Attempts of keys that exist to do what they may not: each is worth an audit record, but not without bound."""
+"""Audit records of refused requests of valid keys, with a limit for each key."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kaon.store.writes import RecordAudit
 from kaon.types.audit import AuditRecord, Outcome
 
 _A_MINUTE = 10
-"""Records of one key: more would push those of others out of the log."""
+"""Records of one key each minute: more would push those of others out of the log."""
 _NAMES = ("deployment", "name", "cloud", "digest", "id", "ws")
 
 
@@ -26,14 +26,14 @@ class RefusedAttempts:
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._lately = LoginThrottle(clock, tries=_A_MINUTE)
+        self._throttle = LoginThrottle(clock, tries=_A_MINUTE)
 
     async def record(self, request: Request, verb: str, kind: str) -> None:
         """Record that the caller of `request` was refused; nothing when the store does not answer."""
         caller: Caller | None = getattr(request.state, "caller", None)
-        if caller is None or self._lately.too_many(caller.uid):
+        if caller is None or self._throttle.too_many(caller.uid):
             return
-        self._lately.wrong(caller.uid)
+        self._throttle.wrong(caller.uid)
         path = request.path_params
         record = AuditRecord(
             at=self._clock.now(),

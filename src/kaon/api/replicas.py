@@ -1,10 +1,10 @@
-"""Replicas, as the agents of all clouds last reported them, and their logs."""
+"""Replicas, as last reported by the agents of all clouds, and their logs."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack
 from typing import Annotated
 
@@ -23,18 +23,22 @@ from kaon.api.views import Items, ReplicaView
 from kaon.drivers.port import LogLine
 from kaon.errors import NotFound
 from kaon.types.cloud import CloudPhase
+from kaon.types.deployment import in_use
 from kaon.types.key import Right
 from kaon.types.kinds import KINDS
+from kaon.types.log_level import LogLevel
 from kaon.types.replica import Phase, ReplicaStatus, replica_id
 from kaon.types.resource import Cloud, Deployment
 
 NDJSON = "application/x-ndjson"
 _RECHECK_S = 0.5
+_PAST_REVISIONS, _PAST_ORDINALS = 10, 32
+"""Revisions before and after those in use, and replicas of each, whose logs `past` finds."""
 router = AuthorizedRouter("/workspaces/{ws}", tag="replicas")
 
 
 def _own(read: ReadContext) -> list[ReplicaView]:
-    """The replicas of a workspace, in all clouds; of a deployment that is gone, those that still drain."""
+    """The replicas of a workspace in all clouds, with those of deleted deployments that still drain."""
     workspace = read.find("workspace", read.workspace)
     found = []
     for cloud, replica in _reported(read.all("cloud"), read.workspace):
@@ -70,24 +74,34 @@ async def read_logs(
     context: WithContext,
     caller: WithCaller,
     tail: Annotated[int, Query(ge=0, le=10_000, description="The last lines of each replica.")] = 100,
-    follow: Annotated[bool, Query(description="Then go on with new lines as they come.")] = False,
+    follow: Annotated[bool, Query(description="Then stream new lines.")] = False,
     since_s: Annotated[float | None, Query(ge=0, le=1e10, allow_inf_nan=False, description="Seconds back.")] = None,
-    replica: Annotated[str | None, Query(max_length=80, description="Only this one, by id or name.")] = None,
+    replica: Annotated[str | None, Query(max_length=80, description="Only this replica, by id or name.")] = None,
+    revision: Annotated[int | None, Query(ge=1, le=10**9, description="Only replicas of this revision.")] = None,
+    past: Annotated[bool, Query(description="Also replicas that have ended, as long as their logs are kept.")] = False,
+    level: Annotated[LogLevel | None, Query(description="Only lines of this level or a higher one.")] = None,
     grep: Annotated[
-        str | None, Query(description="Only lines that hold this text."), StringConstraints(max_length=500)
+        str | None, Query(description="Only lines that contain this text."), StringConstraints(max_length=500)
     ] = None,
 ) -> StreamingResponse:
-    """Lines that the replicas wrote, as NDJSON."""
-    found = [(c, r) for c, r in await _of_deployment(context, ws, name) if replica in (None, r.id, r.name)]
-    if not found:
-        which = f" '{replica}'" if replica else ""
-        raise NotFound(f"'{name}' has no replica{which} that could have written.", hint=f"`kaon describe {name}`")
+    """Log lines of the replicas, as NDJSON. Filters apply to all lines that are kept, before `tail`."""
+    deployment, clouds = await _deployment_and_clouds(context, ws, name)
+    writers = {(c, r.id): r.name for c, r in _reported(clouds, ws) if _is_of(deployment, r)}
+    writers = {at: written for at, written in writers.items() if revision in (None, _revision_of(name, written))}
+    if past and not follow:
+        writers = _past_replicas(deployment, clouds, revision) | writers
+    writers = {at: written for at, written in writers.items() if replica in (None, at[1], written)}
+    if not writers:
+        raise NotFound(
+            f"'{name}' has no such replica now.", hint=f"Logs of replicas that have ended: kaon logs {name} --past"
+        )
     wanted: dict[str, list[str]] = {}
-    for cloud, status in found:
-        wanted.setdefault(cloud, []).append(status.id)
+    for cloud, id_ in writers:
+        wanted.setdefault(cloud, []).append(id_)
     oldest = None if since_s is None else context.clock.now() - since_s
-    logs = _Logs(context, caller, {r.id: r.name for _, r in found}, grep or "", oldest)
-    await logs.ask(wanted, {"tail": tail, "follow": follow, "since_s": since_s, "grep": grep})
+    names = {id_: written for (_, id_), written in writers.items()}
+    logs = _Logs(context, caller, names, lambda line: line.matches(oldest=oldest, grep=grep, level=level))
+    await logs.ask(wanted, {"tail": tail, "follow": follow, "since_s": since_s, "grep": grep, "level": level})
     return _LogResponse(logs)
 
 
@@ -104,20 +118,43 @@ def _reported(clouds: Iterable[Cloud], ws: str) -> list[tuple[str, ReplicaStatus
 
 
 def _now(cloud: Cloud, replica: ReplicaStatus) -> ReplicaStatus:
-    """The replica as far as it is known: what a lost cloud has said last is no news."""
+    """The replica; of a lost cloud, with the phase Unknown."""
     if cloud.status.phase is not CloudPhase.LOST:
         return replica
-    reason = f"Cloud '{cloud.name}' is lost; it said {replica.phase} last."
+    reason = f"Cloud '{cloud.name}' is lost; it reported {replica.phase} last."
     return replica.model_copy(update={"phase": Phase.UNKNOWN, "reason": reason, "since": cloud.status.since})
 
 
 async def _of_deployment(context: ApiContext, ws: str, name: str) -> list[tuple[str, ReplicaStatus]]:
     """(cloud, replica) of the deployment; not of an earlier one of its name, whose replicas may still be draining."""
+    deployment, clouds = await _deployment_and_clouds(context, ws, name)
+    return [pair for pair in _reported(clouds, ws) if _is_of(deployment, pair[1])]
+
+
+async def _deployment_and_clouds(context: ApiContext, ws: str, name: str) -> tuple[Deployment, list[Cloud]]:
     deployment = await context.store.find("deployment", ws, name)
     if deployment is None:
         raise deployment_not_found(ws, name)
-    clouds = await context.store.list_all("cloud", "")
-    return [pair for pair in _reported(clouds, ws) if _is_of(deployment, pair[1])]
+    return deployment, await context.store.list_all("cloud", "")
+
+
+def _past_replicas(deployment: Deployment, clouds: Iterable[Cloud], revision: int | None) -> dict[tuple[str, str], str]:
+    """(cloud, id) -> name of replicas that may have written logs: ids follow from revision and ordinal."""
+    newest = max(in_use(deployment.status.rollout), default=0) + _PAST_REVISIONS
+    numbers = [revision] if revision else range(max(1, newest - 2 * _PAST_REVISIONS), newest + 1)
+    return {
+        (cloud.name, replica_id(deployment.workspace, deployment.uid, number, ordinal)): (
+            f"{deployment.name}-{number}-{ordinal}"
+        )
+        for number in numbers
+        for ordinal in range(_PAST_ORDINALS)
+        for cloud in clouds
+        if cloud.status.phase is not CloudPhase.LOST
+    }
+
+
+def _revision_of(deployment: str, replica: str) -> int:
+    return int(replica.removeprefix(f"{deployment}-").partition("-")[0])
 
 
 def _is_of(deployment: Deployment, replica: ReplicaStatus) -> bool:
@@ -128,39 +165,38 @@ def _is_of(deployment: Deployment, replica: ReplicaStatus) -> bool:
 
 
 class _Logs:
-    """The answers of all clouds' agents, merged as they come."""
+    """The logs of all clouds' agents, merged as they arrive."""
 
     def __init__(
-        self, context: ApiContext, caller: Caller, names: dict[str, str], grep: str, oldest: float | None
+        self, context: ApiContext, caller: Caller, names: dict[str, str], matches: Callable[[LogLine], bool]
     ) -> None:
         self._context = context
         self._caller = caller
         self._names = names
-        self._grep = grep
-        self._oldest = oldest
+        self._matches = matches
         self._stack = AsyncExitStack()
         self._questions: list[AgentQuestion] = []
         self._merged: asyncio.Queue[LogLine | None] = asyncio.Queue(64)
 
-    async def ask(self, wanted: dict[str, list[str]], arguments: dict[str, object]) -> None:
-        """Ask every cloud, and wait until they begin to answer. Raises `Unavailable` when none does."""
+    async def ask(self, by_cloud: dict[str, list[str]], arguments: dict[str, object]) -> None:
+        """Ask every cloud, and wait until they start to answer. Raises `Unavailable` when none does."""
         self._stack.enter_context(self._context.streams.open(self._caller.uid))
         try:
-            for cloud, replicas in wanted.items():
+            for cloud, replicas in by_cloud.items():
                 question = self._context.broker.ask(cloud, "logs", {"replicas": replicas, **arguments})
                 self._questions.append(self._stack.enter_context(question))
-            begun = await asyncio.gather(*(q.begun() for q in self._questions), return_exceptions=True)
-            silent = [error for error in begun if isinstance(error, BaseException)]
-            if len(silent) == len(begun):
+            started = await asyncio.gather(*(q.started() for q in self._questions), return_exceptions=True)
+            silent = [error for error in started if isinstance(error, BaseException)]
+            if len(silent) == len(started):
                 raise silent[0]
-            pairs = zip(self._questions, begun, strict=True)
+            pairs = zip(self._questions, started, strict=True)
             self._questions = [q for q, error in pairs if not isinstance(error, BaseException)]
         except BaseException:
             await self.close()
             raise
 
     async def lines(self) -> AsyncIterator[bytes]:
-        """NDJSON, until all answers end, or the key of the reader does."""
+        """NDJSON, until all answers end or the reader's key is no longer valid."""
         tasks = [asyncio.ensure_future(self._forward(q)) for q in self._questions]
         left, checked_at = len(tasks), time.monotonic()
         try:
@@ -188,25 +224,24 @@ class _Logs:
 
     async def _forward(self, question: AgentQuestion) -> None:
         while (raw := await question.line()) is not None:
-            if (line := self._wanted(raw)) is not None:
+            if (line := self._parsed(raw)) is not None:
                 await self._merged.put(line)
         await self._merged.put(None)
 
-    def _wanted(self, raw: bytes) -> LogLine | None:
-        """The line under its replica's name, when it is one, of a replica that was asked about, and fits."""
+    def _parsed(self, raw: bytes) -> LogLine | None:
+        """The line with its replica's name; None when it is invalid, of another replica, or filtered out."""
         try:
             line = LogLine.model_validate_json(raw)
         except ValidationError:
             return None
         name = self._names.get(line.replica)
-        too_old = self._oldest is not None and line.at is not None and line.at < self._oldest
-        if name is None or too_old or self._grep not in line.text:
+        if name is None or not self._matches(line):
             return None
         return line.model_copy(update={"replica": name})
 
 
 class _LogResponse(StreamingResponse):
-    """Withdraws the questions however it ends, even before its first line."""
+    """Always withdraws the questions, even when it ends before its first line."""
 
     def __init__(self, logs: _Logs) -> None:
         super().__init__(logs.lines(), media_type=NDJSON)

@@ -1,7 +1,7 @@
-"""Routes of every kind, made from its declaration: list and watch, get, put, delete.
+"""The routes of every kind, made from its declaration: list and watch, get, put, delete.
 
-A kind that needs no more than its declaration has no module here. One that does has a `Collection` of its own, and
-makes the routes of its `special` verbs itself.
+A kind that needs more than its declaration has a module with its own `Collection`, which defines the routes of its
+`special` verbs.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from kaon.types.kind import Kind, Scope, Verb
 from kaon.types.workspace import DEFAULT_WORKSPACE
 
 LIMIT = 500
-"""Items of a page unless asked otherwise."""
+"""Default number of items in a page."""
 MOST = 1000
-"""Items of a page at most."""
-WatchParam = Annotated[bool, Query(description="Stream what there is, and all changes, as server-sent events.")]
-Since = Annotated[int | None, Query(ge=0, le=2**62, description="Of a watch: only what came behind this version.")]
-LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", max_length=80, description="`since`, by browsers.")]
+"""Maximum number of items in a page."""
+WatchParam = Annotated[bool, Query(description="Stream all resources and their changes, as server-sent events.")]
+Since = Annotated[int | None, Query(ge=0, le=2**62, description="For a watch: only changes behind this version.")]
+LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", max_length=80, description="`since`, from browsers.")]
 STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}}
 
 
 def routes_of(collection: Collection) -> list[AuthorizedRoute]:
-    """The routes of a kind's verbs, but of those that its module makes itself."""
+    """The routes of a kind's verbs, except those that its own module defines."""
     kind = collection.kind
     made = AuthorizedRouter(kind.path, tag=kind.plural)
     place = f"/{{{collection.parameter}}}"
@@ -58,7 +58,7 @@ RouteHandler = Callable[..., Coroutine[Any, Any, Any]]
 
 
 def _signed(name: str, doc: str, call: RouteHandler, /, **parameters: Any) -> RouteHandler:
-    """`call` as a function of these parameters, which the framework reads: name -> type, or (type, default)."""
+    """`call` with a signature for the framework: name -> type, or (type, default)."""
     call.__name__, call.__doc__ = name, doc
     call.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [
@@ -104,12 +104,12 @@ def _list(collection: Collection) -> RouteHandler:
     }
     return _signed(
         f"list_{kind.plural}",
-        f"The {kind.plural} that the key sees, page by page.",
+        f"The {kind.plural} that the key may see, page by page.",
         call,
         **_common(kind),
         after=(Annotated[str | None, Query(max_length=1000, description="`next` of the page before.")], None),
         limit=(Annotated[int, Query(ge=1, le=MOST, description="Items of a page at most.")], LIMIT),
-        prefix=(Annotated[str | None, Query(max_length=80, description="Only names that begin so.")], None),
+        prefix=(Annotated[str | None, Query(max_length=80, description="Only names with this prefix.")], None),
         watch=(WatchParam, False),
         since=(Since, None),
         last_event_id=(LastEventId, None),
@@ -160,8 +160,8 @@ def _put(collection: Collection) -> RouteHandler:
                 change: Create | UpdateSpec = Create(kind.name, ws, name, body)
             else:
                 change = UpdateSpec(current, body)
-            told = ("Created", "Created.") if current is None else ("Changed", f"Generation {after.generation}.")
-            return await audit.write(context, caller, change, *told, event_in=_told_in(kind)), current
+            event = ("Created", "Created.") if current is None else ("Changed", f"Generation {after.generation}.")
+            return await audit.write(context, caller, change, *event, event_in=_event_workspace(kind)), current
 
         after, before = await edits.retry_on_conflict(attempt)
         if before is None and not dry_run:
@@ -176,7 +176,7 @@ def _put(collection: Collection) -> RouteHandler:
         body=kind.spec,
         response=Response,
         precondition=WithPrecondition,
-        dry_run=(Annotated[bool, Query(description="Answer what would be; write nothing.")], False),
+        dry_run=(Annotated[bool, Query(description="Answer with the result; write nothing.")], False),
     )
 
 
@@ -185,11 +185,11 @@ def _delete(collection: Collection) -> RouteHandler:
 
     async def call(context: ApiContext, caller: Caller, name: str, precondition: Precondition, ws: str = "") -> None:
         _check_reach(kind, caller)
-        if kind.owner:  # else whoever may write sees it, be it unreadable
+        if kind.owner:  # else any writer may delete it, readable or not
             collection.one(ReadContext(context, caller, ws), name)
         try:
             place = kind.name, ws, name
-            await edits.delete(context, caller, precondition, place, "Deleted", event_in=_told_in(kind))
+            await edits.delete(context, caller, precondition, place, "Deleted", event_in=_event_workspace(kind))
         except NotFound:
             raise not_found(kind, ws, name) from None
 
@@ -198,13 +198,13 @@ def _delete(collection: Collection) -> RouteHandler:
     )
 
 
-def _told_in(kind: Kind) -> str | None:
-    """Where events about a kind are kept: what is of no workspace is told of in the default one."""
+def _event_workspace(kind: Kind) -> str | None:
+    """Where events about a kind are kept: those of platform kinds in the default workspace."""
     return DEFAULT_WORKSPACE if kind.scope is Scope.PLATFORM else None
 
 
 def _check_reach(kind: Kind, caller: Caller) -> None:
-    """What is the platform's is changed by keys for the whole platform."""
+    """Raises `Forbidden` when a key of one workspace would change a resource of the platform."""
     if kind.scope is Scope.PLATFORM and not caller.rights.whole_platform:
         raise Forbidden(
             f"A {kind.name} belongs to the platform: a key of one workspace cannot change it.",

@@ -1,7 +1,6 @@
-"""What holds for every answer: request id, known host, own origin, strict headers, no leak.
+"""What applies to every response: request id, allowed host, own origin, strict headers, no internals.
 
-It is the outermost layer, so that nothing that goes wrong below leaves the process as anything but a
-problem document.
+It is the outermost layer, so that every failure below becomes a problem document.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from kaon.settings import Settings
 from kaon.types.hosts import host_of
 
 SOCKET_HOST = "kaon.local"
-"""The host that the command line names when it speaks over the unix socket."""
+"""The host that the command line sends over the unix socket."""
 
 HEADERS = {
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
@@ -71,14 +70,14 @@ class ResponseGuard:
             # The text of an exception may hold what was sent, so only its type and places are kept.
             places = [f"{f.filename}:{f.lineno} {f.name}" for f in traceback.extract_tb(error.__traceback__)[-12:]]
             _LOG.error("failed", request_id=request_id.get(), error=type(error).__name__, places=places)
-            error = KaonError(hint="Look for the request id in server/server.log under KAON_HOME.")
+            error = KaonError(hint="Find the request id in server/server.log under KAON_HOME.")
         if not answer.started:
             await problem_response(error)(scope, receive, answer)
 
     def _check(self, scope: Scope, headers: Headers) -> None:
         hosts = headers.getlist("host")
         if len(hosts) != 1:
-            raise InvalidInput("A request names exactly one host.")
+            raise InvalidInput("The request must have exactly one Host header.")
         try:
             name = host_of(hosts[0])
         except ValueError:
@@ -87,7 +86,7 @@ class ResponseGuard:
         if name not in self._hosts and not local:
             raise Forbidden(
                 "The API does not answer under this host name.",
-                hint="The operator lists its names in KAON_ALLOWED_HOSTS.",
+                hint="The operator sets the names in KAON_ALLOWED_HOSTS.",
             )
         for origin in headers.getlist("origin"):
             if urlsplit(origin).netloc.lower() != hosts[0].lower():
@@ -95,7 +94,7 @@ class ResponseGuard:
 
 
 class _Answer:
-    """Sends, with the headers of every answer; remembers whether it began."""
+    """Sends a response with the common headers; knows whether it has started."""
 
     def __init__(self, send: Send, identity: str) -> None:
         self._send = send

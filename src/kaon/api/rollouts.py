@@ -1,6 +1,6 @@
 """`/workspaces/{ws}/deployments/{name}/...`: rollouts: history, pause, promotion, undo, shadows.
 
-No route moves traffic: each changes the spec, or marks a canary in the status as promoted.
+No route moves traffic: each changes the spec.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from kaon.api.router import AuthorizedRouter
 from kaon.api.view_of import revision_state
 from kaon.api.views import DeploymentView, Items, RevisionState, UndoRequest
 from kaon.errors import Conflict, Unavailable
-from kaon.types.deployment import DeploymentSpec, RolloutState, RolloutStatus, Shadow, template_hash
+from kaon.types.deployment import DeploymentSpec, RolloutState, RolloutStatus, Shadow, Template, template_hash
 from kaon.types.key import Right
 from kaon.types.kinds import KINDS
 from kaon.types.resource import Deployment, Revision
@@ -57,7 +57,7 @@ async def promote_deployment(edit: WithEdit) -> DeploymentView:
     """Promote a canary without its remaining steps; without a canary, start the rollout of the shadow."""
     deployment = await edit.current()
     if (number := _canary(edit.context, deployment)) is not None:
-        return await _promote_canary(edit, deployment, number)
+        return await _promote_canary(edit, deployment.spec.template, number)
     shadow = deployment.spec.shadow
     if shadow is None:
         raise Unprocessable(
@@ -72,25 +72,24 @@ async def promote_deployment(edit: WithEdit) -> DeploymentView:
     return await edit.write_spec(promoted, "Promoted", "The rollout of the shadow starts.", edit.check)
 
 
-async def _promote_canary(edit: DeploymentEdit, deployment: Deployment, number: int) -> DeploymentView:
-    template = deployment.spec.template
-
+async def _promote_canary(edit: DeploymentEdit, template: Template, number: int) -> DeploymentView:
     def promoted(current: Deployment) -> DeploymentSpec:
         if current.spec.template != template:
             raise Conflict(f"The canary of '{edit.name}' has ended.", hint=f"See: kaon rollout status {edit.name}")
         return current.spec.model_copy(update={"promoted": number})
 
-    return await edit.write_spec(promoted, "Promoted", f"Revision {number} takes over without further steps.")
+    message = f"Revision {number} takes over without further steps."
+    return await edit.write_spec(promoted, "Promoted", message)
 
 
 def _canary(context: ApiContext, deployment: Deployment) -> int | None:
-    """The number of the revision of the spec's template, while it is a canary."""
+    """The number of the revision of the spec's template, while it runs as a canary."""
     status: RolloutStatus = deployment.status.rollout
     if status.canary is None or status.state is RolloutState.STOPPED:
         return None
-    hashed, number = template_hash(deployment.spec.template), status.canary.revision
-    revisions = _revisions(context, deployment)
-    return next((number for r in revisions if (r.spec.template_hash, r.spec.number) == (hashed, number)), None)
+    number, hashed = status.canary.revision, template_hash(deployment.spec.template)
+    hashes = {r.spec.number: r.spec.template_hash for r in _revisions(context, deployment)}
+    return number if hashes.get(number) == hashed else None
 
 
 @router.get("/{deployment}/revisions", right=Right.READ)
@@ -161,7 +160,7 @@ async def _ask(context: ApiContext, cloud: str, ws: str, name: str) -> ShadowRep
     """The comparison of one cloud's agent; None when it has none or does not answer."""
     with context.broker.ask(cloud, "shadow", {"workspace": ws, "deployment": name}) as question:
         try:
-            await question.begun()
+            await question.started()
             line = await question.line()
             return None if line is None else ShadowReport.model_validate_json(line)
         except (Unavailable, ValidationError):

@@ -1,7 +1,7 @@
-"""Routes that cannot be without a stated right.
+"""Routes with a required right.
 
-`AuthorizedRoute` is the only kind of route in the API. It wants a right as a keyword without default, so a route that
-declares none cannot be made; and it asks the gate before anything of the request but its head is read.
+`AuthorizedRoute` is the only class of route in the API. Its right is a keyword without default, so that a route without
+one cannot be created; the authorizer decides before more than the head of the request is read.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
 class AuthorizedRoute(APIRoute):
-    """A route, and what it takes to pass."""
+    """A route and the right that it requires."""
 
     def __init__(
         self,
@@ -55,11 +55,11 @@ class AuthorizedRoute(APIRoute):
 
     @property
     def verb(self) -> str:
-        """What it is for, as the audit log says it: the first word of its name."""
+        """The verb in the audit log: the first word of the operation's name."""
         return (self.operation_id or self.name).partition("_")[0]
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The framework's handler, behind the gate."""
+        """The framework's handler, after authorization."""
         handle = super().get_route_handler()
 
         async def enter(request: Request) -> Response:
@@ -81,7 +81,7 @@ class AuthorizedRoute(APIRoute):
         return await handle(strict)
 
     def _check_large(self, body: bytes) -> None:
-        """Refuse a body of many items that does not fit, before the framework makes an error of each of them."""
+        """Refuse an invalid body of many items before the framework creates an error for each of them."""
         if body.count(b",") <= _FEW_ITEMS:
             return
         try:
@@ -89,7 +89,7 @@ class AuthorizedRoute(APIRoute):
         except ValidationError as error:
             found = invalid(error, "body").errors
             raise Unprocessable(
-                "The request does not fit what this route takes.",
+                "The request does not match the types of this route.",
                 hint="See `errors` for the places; the types are in /api/v1/openapi.json.",
                 errors=[{"where": each["where"], "message": each["problem"]} for each in found],
             ) from None
@@ -100,19 +100,19 @@ class AuthorizedRoute(APIRoute):
         return codec_of(self.body_field.field_info.annotation).bulk_reader
 
     def _refuse_unknown_queries(self, request: Request) -> None:
-        """A misspelt `dry_run` must not become a write."""
+        """Raises `InvalidInput` for unknown parameters: a misspelt `dry_run` must not become a write."""
         unknown = sorted(set(request.query_params) - self._queries)
         if unknown:
             takes = ", ".join(sorted(self._queries)) or "none"
             raise InvalidInput(
-                "The query has parameters that this route does not know.",
-                hint=f"It takes: {takes}.",
+                "The query has parameters that this route does not have.",
+                hint=f"Its parameters: {takes}.",
                 errors=[{"where": f"query.{name[:80]}", "message": "unknown"} for name in unknown[:20]],
             )
 
 
 def _with_strict_bodies(endpoint: Handler) -> Handler:
-    """The same, but that its bodies are read by `from_request`."""
+    """The handler with its bodies read by `from_request`."""
     signature = inspect.signature(endpoint, eval_str=True)
     parameters = [p.replace(annotation=_strict(p.annotation)) for p in signature.parameters.values()]
     endpoint.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
@@ -120,7 +120,7 @@ def _with_strict_bodies(endpoint: Handler) -> Handler:
 
 
 def _strict(annotation: Any) -> Any:
-    """A body's type, read by `from_request`; other types as they are."""
+    """A body's type, read by `from_request`; other types unchanged."""
     if get_origin(annotation) in (Union, UnionType):
         return Union[tuple(map(_strict, get_args(annotation)))]  # noqa: UP007
     if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
@@ -136,14 +136,14 @@ def _queries(dependant: Dependant) -> Iterator[str]:
 
 
 class Strict(Request):
-    """A request whose body is bounded, and whose JSON is only what JSON can say."""
+    """A request with a bounded body and strict JSON."""
 
     def __init__(self, request: Request, limit_bytes: int) -> None:
         super().__init__(request.scope, request.receive)
         self._limit_bytes = limit_bytes
 
     async def body(self) -> bytes:
-        """All of the body. Raises `TooLarge`, as early as it is known."""
+        """The whole body. Raises `TooLarge` as early as possible."""
         if not hasattr(self, "_body"):
             declared = self.headers.get("content-length", "0")
             if declared.isdecimal() and int(declared[:19]) > self._limit_bytes:
@@ -158,7 +158,7 @@ class Strict(Request):
         return self._body
 
     async def json(self) -> Any:
-        """The body's value; NaN, infinities, NUL in texts and nesting beyond reason are refused."""
+        """The body's value; NaN, infinities, NUL in texts and too deep nesting are refused."""
         body = await self.body()
         try:
             value = json.loads(body, parse_constant=_refuse_number, parse_float=_finite)
@@ -201,7 +201,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 class AuthorizedRouter(list[AuthorizedRoute]):
-    """The router below one path: `@router.get("/{name}", right=Right.READ)`."""
+    """The routes below one path: `@router.get("/{name}", right=Right.READ)`."""
 
     def __init__(self, prefix: str, *, tag: str) -> None:
         super().__init__()
@@ -209,19 +209,19 @@ class AuthorizedRouter(list[AuthorizedRoute]):
         self._tag = tag
 
     def get(self, path: str = "", **options: Any) -> Callable[[Handler], Handler]:
-        """A route that is looked through."""
+        """Add a GET route."""
         return self._route("GET", path, options)
 
     def post(self, path: str = "", **options: Any) -> Callable[[Handler], Handler]:
-        """A route for something to be done or made."""
+        """Add a POST route."""
         return self._route("POST", path, options)
 
     def put(self, path: str = "", **options: Any) -> Callable[[Handler], Handler]:
-        """A route for something to be as given."""
+        """Add a PUT route."""
         return self._route("PUT", path, options)
 
     def delete(self, path: str = "", **options: Any) -> Callable[[Handler], Handler]:
-        """A route for something to go away."""
+        """Add a DELETE route."""
         return self._route("DELETE", path, options)
 
     def _route(self, method: str, path: str, options: dict[str, Any]) -> Callable[[Handler], Handler]:

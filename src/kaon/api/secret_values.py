@@ -1,4 +1,4 @@
-"""`/workspaces/{ws}/secrets`: values go in and never come out."""
+"""`/workspaces/{ws}/secrets`: values are written and never read."""
 
 from __future__ import annotations
 
@@ -27,14 +27,11 @@ router = AuthorizedRouter("/workspaces/{ws}/secrets", tag="secrets")
 
 
 def _users_at(read: ReadContext) -> _Users:
-    if "users" not in read.memo:
-        read.memo["users"] = _users(read.context, read.workspace, read.caller)
-    users: _Users = read.memo["users"]
-    return users
+    return read.once("users", lambda: _users(read.context, read.workspace, read.caller))
 
 
 def _sees(secret: Secret, read: ReadContext) -> bool:
-    """A key for some deployments sees what those get."""
+    """A key for some deployments sees the secrets that these use."""
     if secret.name.startswith(IDENTITY_PREFIX):
         return False
     users = _users_at(read)
@@ -58,9 +55,9 @@ async def put_secret(
     caller: WithCaller,
     precondition: WithPrecondition,
 ) -> SecretView:
-    """Set a secret. Replicas that start from now on get it; `restart` gives it to all."""
+    """Set a secret. Replicas that start from now on get the value; `restart` gives it to all."""
     _check_workspace(caller)
-    _check_users(name)
+    _check_name(name)
     value = body.value.get_secret_value()
     log.hide(value)
     sealed = context.vault.seal(ws, name, value)
@@ -83,28 +80,28 @@ async def put_secret(
 async def delete_secret(
     ws: WorkspaceParam, name: Named, context: WithContext, caller: WithCaller, precondition: WithPrecondition
 ) -> None:
-    """Forget a secret that no revision gets which runs, or may run without anybody asking.
+    """Delete a secret that no revision uses which runs or may start by itself.
 
-    A revision that only `undo` could bring back does not hold it: such an undo is refused until it is set again.
+    A revision that only `undo` could bring back does not prevent it: such an undo is refused until it is set again.
     """
     _check_workspace(caller)
-    _check_users(name)
+    _check_name(name)
     try:
         await edits.get_any(context.store, ("secret", ws, name))
     except NotFound:
         raise NotFound(
-            f"There is no secret '{name}' in workspace '{ws}'.", hint="`kaon secret list` lists them."
+            f"There is no secret '{name}' in workspace '{ws}'.", hint="List them: kaon secret list"
         ) from None
     users = _users(context, ws, caller)
     if used_by := users.running.get(name):
         raise Conflict(
-            f"Secret '{name}' is given to {', '.join(used_by[:5])}.",
-            hint="Deploy them without it, and wait until no revision with it runs, then repeat.",
+            f"Secret '{name}' is used by {', '.join(used_by[:5])}.",
+            hint="Deploy them without it, wait until no revision with it runs, then repeat.",
         )
     unreadable = (row for kind in ("deployment", "revision") for row in context.snapshot.unreadable(kind))
     if row := next((row for row in unreadable if row.workspace == ws), None):
         raise Conflict(
-            f"The {row.kind} '{row.name}' cannot be read, and may need it.",
+            f"The {row.kind} '{row.name}' cannot be read and may use it.",
             hint=f"Delete that first: kaon rm {row.name.rpartition('-')[0] if row.kind == 'revision' else row.name}",
         )
     needed = f" Needed to go back to: {', '.join(kept[:5])}." if (kept := users.kept.get(name)) else ""
@@ -112,12 +109,12 @@ async def delete_secret(
 
 
 def _check_workspace(caller: Caller) -> None:
-    """Secrets are the workspace's: another deployment may get the same one."""
+    """Secrets belong to the workspace: other deployments may use the same one."""
     if caller.rights.deployments is not None:
         raise Forbidden("This key is for some deployments only.", hint="Use a key for the whole workspace.")
 
 
-def _check_users(name: str) -> None:
+def _check_name(name: str) -> None:
     if name.startswith(IDENTITY_PREFIX):
         raise Unprocessable(
             f"Secrets that begin with '{IDENTITY_PREFIX}' belong to the platform.", hint="Choose another name."
@@ -126,16 +123,16 @@ def _check_users(name: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Users:
-    """Who gets which secret, by its name."""
+    """The users of each secret, by its name."""
 
     running: dict[str, list[str]]
-    """Deployments: by their spec, or by a revision that runs or will without anybody asking."""
+    """Deployments that use it in their spec, or in a revision that runs or may start by itself."""
     kept: dict[str, list[str]]
-    """Revisions that would get it if somebody went back to them."""
+    """Earlier revisions that would use it after an undo."""
 
 
 def _users(context: ApiContext, ws: str, caller: Caller) -> _Users:
-    """Of the deployments that `caller` sees."""
+    """The users of secrets among the deployments that `caller` sees."""
     deployments = {d.name: d for d in context.snapshot.list("deployment", ws) if caller.rights.sees(ws, d.name)}
     running: defaultdict[str, dict[str, None]] = defaultdict(dict)
     kept: defaultdict[str, list[str]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""`/stats` of a deployment: windows and a series for charts, from the ring and, beyond half an hour, from the store."""
+"""`/stats` of a deployment: windows and a series for charts, from the ring and, beyond half an hour, the store."""
 
 from __future__ import annotations
 
@@ -34,10 +34,9 @@ SpanParam = Annotated[
 async def get_stats(
     ws: WorkspaceParam, name: DeploymentParam, context: WithContext, span_s: SpanParam = SECONDS_S
 ) -> Stats:
-    """How it does: the last 12 s, 60 s and 30 min, in sum and by revision; and a series over the last `span_s`.
+    """Statistics of the last 12 s, 60 s and 30 min, in total and by revision; and a series over the last `span_s`.
 
-    The series has seconds of the last two minutes, steps of ten seconds of the last half hour, minutes of what is
-    older.
+    The series has steps of one second within two minutes, of ten seconds within half an hour, else of minutes.
     """
     deployment = await deployment_of(context, ws, name)
     service = _service(context, deployment)
@@ -94,6 +93,6 @@ def _step_s(span_s: float) -> float:
 
 
 def _service(context: ApiContext, deployment: Deployment) -> ServiceSpec:
-    """As its artifact says; of one that is gone nothing is known."""
+    """The service of its artifact; an unknown one when that was deleted."""
     artifact = context.snapshot.find("artifact", deployment.workspace, deployment.spec.template.artifact)
     return ServiceSpec(name="unknown", entry="unknown:Unknown") if artifact is None else artifact.spec.manifest.service

@@ -1,4 +1,4 @@
-"""Calls that last, such as followed logs: so many for each key at once, so that none takes the places of all others."""
+"""Limits long-lived requests, such as followed logs, for each key, so that no key blocks the others."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from contextlib import contextmanager
 from kaon.errors import TooManyRequests
 
 MOST = 16
-"""Of one key at once. An agent needs three."""
+"""Open requests of one key. An agent needs three."""
 
 
 class StreamLimits:
-    """Open calls that last, by the uid of their key."""
+    """The open long-lived requests, by the uid of their key."""
 
     def __init__(self) -> None:
         self._open: Counter[str] = Counter()
 
     @contextmanager
     def open(self, uid: str) -> Iterator[None]:
-        """While inside, one more is open. Raises `TooManyRequests` beyond `MOST`."""
+        """Count one more while inside. Raises `TooManyRequests` beyond `MOST`."""
         if self._open[uid] >= MOST:
             raise TooManyRequests(
-                f"This key has {MOST} calls open that last, such as followed logs.",
-                hint="End some, or use another key.",
+                f"This key has {MOST} long-lived requests open, such as followed logs.",
+                hint="Stop some of them, or use another key.",
                 retry_after_s=5,
             )
         self._open[uid] += 1

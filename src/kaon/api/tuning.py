@@ -1,7 +1,6 @@
-"""`/workspaces/{ws}/deployments/{name}/tuning`: how the tuner stands, and what somebody wants of it.
+"""`/workspaces/{ws}/deployments/{name}/tuning`: the state of the tuner, and requests to it.
 
-The mode is a part of the spec. All else is one edit of the status, which the controllers take up: no route turns a
-knob.
+The mode is a part of the spec. Everything else is an edit of the status, which the controllers apply.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from kaon.types.tuning import KnobState, TuningMode, TuningRequest, TuningState,
 _MODES = {
     TuningMode.OFF: "The tuner is off.",
     TuningMode.RECOMMEND: "The tuner recommends and changes nothing.",
-    TuningMode.AUTO: "The tuner tries what its twin finds better, and keeps what proves so.",
+    TuningMode.AUTO: "The tuner tries what its twin predicts to be better, and keeps what proves better.",
 }
 
 router = AuthorizedRouter("/workspaces/{ws}/deployments", tag="deployments")
@@ -41,7 +40,7 @@ router = AuthorizedRouter("/workspaces/{ws}/deployments", tag="deployments")
 async def get_tuning(
     ws: WorkspaceParam, name: DeploymentParam, response: Response, context: WithContext
 ) -> TuningState:
-    """How the tuner stands: its knobs, what it tries and recommends, what it tried, and the loss by the minute."""
+    """The state of the tuner: its knobs, its trial and recommendation, earlier trials, and the loss by the minute."""
     deployment = await deployment_of(context, ws, name)
     response.headers["etag"] = _tag(deployment)
     return await _state(context, deployment)
@@ -72,32 +71,32 @@ async def steer_tuning(body: TuningRequest, edit: WithEdit) -> TuningState:
 
 
 def _tag(deployment: Deployment) -> str:
-    """The entity tag of how the tuner stands: of what people decide by, not of what it measures meanwhile."""
+    """The entity tag of the tuner's state: of what people decide by, not of what it measures meanwhile."""
     tuning: TuningStatus = deployment.status.tuning
-    seen = tuning.model_dump_json(include={"values", "recommended", "trial", "asked"})
-    digest = hashlib.sha256(f"{deployment.uid} {seen}".encode()).hexdigest()
+    state = tuning.model_dump_json(include={"values", "recommended", "trial", "asked"})
+    digest = hashlib.sha256(f"{deployment.uid} {state}".encode()).hexdigest()
     return etag(digest[:16], deployment.generation)
 
 
 def check_values(name: str, wanted: KnobValues, knobs: tuple[KnobState, ...]) -> None:
-    """Raises `Unprocessable` that names each value which is none of a knob's, and says what it takes, or which are."""
+    """Raises `Unprocessable` with each unknown knob and each value out of range."""
     by_name = {knob.name: knob for knob in knobs}
-    missing = f"there is no such knob; there is {', '.join(by_name) or 'none'}"
+    missing = f"no such knob; the knobs are: {', '.join(by_name) or 'none'}"
     wrong = {
-        told: missing if knob is None else f"takes {ranged(knob)}"
-        for told, value in wanted.items()
-        if not _takes(knob := by_name.get(told), value)
+        name_: missing if knob is None else f"must be {ranged(knob)}"
+        for name_, value in wanted.items()
+        if not _takes(knob := by_name.get(name_), value)
     }
     if wrong:
         raise Unprocessable(
-            f"The knobs of '{name}' do not take that.",
+            f"These values do not fit the knobs of '{name}'.",
             hint=f"See its knobs: kaon tune {name}",
-            errors=[{"where": knob, "message": said} for knob, said in list(wrong.items())[:20]],
+            errors=[{"where": knob, "message": problem} for knob, problem in list(wrong.items())[:20]],
         )
 
 
 def ranged(knob: KnobState) -> str:
-    """What a knob takes."""
+    """The range of a knob."""
     unit = " s" if knob.name.endswith("_s") else ""
     return f"{figure(knob.low)} to {figure(knob.high)}{unit}{', whole numbers' if knob.whole else ''}"
 
@@ -107,7 +106,7 @@ def _takes(knob: KnobState | None, value: float) -> bool:
 
 
 def check_trial(deployment: Deployment, wanted: KnobValues, knobs: tuple[KnobState, ...]) -> None:
-    """Raises `Unprocessable` for what would never be tried: where nothing is tuned, and for what is in force."""
+    """Raises `Unprocessable` for a trial that would never start: nothing is tuned, or the values are in force."""
     name = deployment.name
     if not any(knob.tuned for knob in knobs):
         typed = " ".join(f"--set {knob}={figure(value)}" for knob, value in wanted.items())
@@ -116,43 +115,37 @@ def check_trial(deployment: Deployment, wanted: KnobValues, knobs: tuple[KnobSta
             hint=f"Put it in force at once: kaon tune {name} {typed}",
         )
     if all(knob.value == wanted[knob.name] for knob in knobs if knob.name in wanted):
-        raise Unprocessable(
-            f"That is in force for '{name}' already: there is nothing to try.", hint=f"See: kaon tune {name}"
-        )
+        raise Unprocessable(f"These values are in force for '{name}' already.", hint=f"See: kaon tune {name}")
 
 
 def _changed(current: Deployment, body: TuningRequest, now_s: float, by: str) -> TuningStatus:
-    """The tuner's part of the status as somebody wants it. Raises `Unprocessable`, `Conflict`; pure."""
-    was: TuningStatus = current.status.tuning
+    """The tuner's part of the status after the request. Raises `Unprocessable`, `Conflict`; pure."""
+    before: TuningStatus = current.status.tuning
     name = current.name
     if body.apply:
-        if was.recommended is None:
+        if before.recommended is None:
             raise Unprocessable(f"Nothing is recommended for '{name}'.", hint=f"See why: kaon tune {name}")
-        return values_in_force.put(was, was.recommended.values, now_s, by)
+        return values_in_force.put(before, before.recommended.values, now_s, by)
     if body.undo:
-        if not values_in_force.undoes(was):
+        if not values_in_force.undoes(before):
             raise Unprocessable(
-                f"There is nothing to undo: the knobs of '{name}' were never changed, and nothing is tried.",
+                f"There is nothing to undo: the knobs of '{name}' were never changed, and there is no trial.",
                 hint=f"See: kaon tune {name}",
             )
-        return values_in_force.undone(was, now_s, by)
+        return values_in_force.undone(before, now_s, by)
     if body.set is not None:
-        return values_in_force.put(was, body.set, now_s, by)
+        return values_in_force.put(before, body.set, now_s, by)
     assert body.attempt is not None
     if current.spec.tuning.mode is TuningMode.OFF:
-        raise Unprocessable(
-            f"The tuner of '{name}' is off: it tries nothing.", hint=f"Switch it on: kaon tune {name} --recommend"
-        )
-    if was.trial is not None:
+        raise Unprocessable(f"The tuner of '{name}' is off.", hint=f"Switch it on: kaon tune {name} --recommend")
+    if before.trial is not None:
+        raise Conflict(f"'{name}' has a trial already.", hint=f"Wait for its end, or end it: kaon tune {name} --undo")
+    if now_s < before.off_until:
         raise Conflict(
-            f"Something is being tried for '{name}' already.", hint=f"Wait for it, or end it: kaon tune {name} --undo"
+            f"Trials of '{name}' are paused for another {lasting(before.off_until - now_s)}, after too many rollbacks.",
+            hint=f"See them: kaon tune {name}; change a knob without a trial: kaon tune {name} --set KNOB=VALUE",
         )
-    if now_s < was.off_until:
-        raise Conflict(
-            f"Nothing is tried for '{name}' for another {lasting(was.off_until - now_s)}: too much was taken back.",
-            hint=f"See what: kaon tune {name}; without a trial: kaon tune {name} --set KNOB=VALUE",
-        )
-    return values_in_force.asked(was, body.attempt, by)
+    return values_in_force.asked(before, body.attempt, by)
 
 
 async def _set_mode(edit: DeploymentEdit, deployment: Deployment, mode: TuningMode) -> TuningState:
@@ -174,27 +167,29 @@ def _message(body: TuningRequest, before: TuningStatus, after: TuningStatus) -> 
     if body.attempt is not None:
         return f"To be tried: {spelled(body.attempt)}."
     if body.undo and before.values == after.values:
-        return "What was tried is not tried any more."
+        return "The trial was ended."
     if body.undo:
-        return f"Back to what was in force before: {spelled(after.values) or 'all knobs as usual'}."
-    return f"{'As recommended' if body.apply else 'Set by hand'}: {spelled(after.values)}."
+        return f"Back to the values before: {spelled(after.values) or 'all knobs at their defaults'}."
+    if body.apply:
+        return f"As recommended: {spelled(after.values)}."
+    return f"Set by hand: {spelled(after.values)}."
 
 
 async def _state(context: ApiContext, deployment: Deployment) -> TuningState:
-    """What the tuner says, with what the store has later word of: a write is seen at once."""
+    """The tuner's own state, updated by newer parts of the store, so that a write is visible at once."""
     mode, status = deployment.spec.tuning.mode, deployment.status.tuning
-    said = context.live_status.tuning(deployment.workspace, deployment.name, deployment.uid) or TuningState(
+    state = context.live_status.tuning(deployment.workspace, deployment.name, deployment.uid) or TuningState(
         workspace=deployment.workspace,
         deployment=deployment.name,
         mode=mode,
         state="off" if mode is TuningMode.OFF else "learning",
-        reason="the tuner has not looked at it since the platform started",
+        reason="the tuner has not run since the platform started",
     )
     changed: dict[str, Any] = {"mode": mode, "trial": status.trial, "asked": status.asked}
     changed |= {"recommended": status.recommended, "probation": status.probation, "off_until": status.off_until}
-    if mode is TuningMode.OFF and said.mode is not mode:
+    if mode is TuningMode.OFF and state.mode is not mode:
         changed |= {"state": "off", "reason": "it was switched off"}
-    elif said.state == "off" and mode is not TuningMode.OFF:
+    elif state.state == "off" and mode is not TuningMode.OFF:
         changed |= {"state": "learning", "reason": "it was switched on just now"}
     artifact = context.snapshot.find("artifact", deployment.workspace, deployment.spec.template.artifact)
     if artifact is not None:
@@ -202,4 +197,4 @@ async def _state(context: ApiContext, deployment: Deployment) -> TuningState:
         objective = deployment.spec.objective or service.objective
         changed["knobs"] = board.knobs(service, deployment.spec.scaling, objective, status)
         changed["weights"] = objective.weights
-    return said.model_copy(update=changed)
+    return state.model_copy(update=changed)

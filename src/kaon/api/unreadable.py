@@ -1,4 +1,4 @@
-"""What is stored and cannot be read, as lists tell of it: that it is there, why, and what to do."""
+"""Stored rows that cannot be read, as lists show them: with the reason and the way out."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ def unreadable_in(context: ApiContext, caller: Caller, kind: str, workspace: str
     """The rows of `kind` in `workspace` (empty: those of no workspace) that cannot be read, as far as the caller sees
     them: of deployments its own, of other kinds those who see the whole workspace."""
     rows = [row for row in context.snapshot.unreadable(kind) if row.workspace == workspace]
-    standing = caller.rights
-    seen = [
+    rights = caller.rights
+    visible = [
         row
         for row in rows
-        if (standing.sees(workspace, row.name) if kind == "deployment" else standing.deployments is None)
-        and (kind != "workspace" or standing.sees(row.name))
+        if (rights.sees(workspace, row.name) if kind == "deployment" else rights.deployments is None)
+        and (kind != "workspace" or rights.sees(row.name))
         and identity_deployment(row.name) is None
     ]
     return [
         UnreadableView(
             kind=kind, workspace=row.workspace, name=row.name, reason=row.reason, hint=unreadable_row(row).hint
         )
-        for row in seen
+        for row in visible
     ]

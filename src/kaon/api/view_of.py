@@ -9,7 +9,7 @@ from kaon.types.route import prefix_of
 
 
 def view_of(deployment: Deployment, edge_url: str) -> DeploymentView:
-    """The deployment as people ask for it."""
+    """The view of a deployment."""
     status: RolloutStatus = deployment.status.rollout
     return DeploymentView(
         **dict(deployment),
@@ -23,7 +23,7 @@ def view_of(deployment: Deployment, edge_url: str) -> DeploymentView:
 
 
 def _state(deployment: Deployment) -> RolloutState:
-    """A status that was made for an earlier spec says nothing of this one: it is under way."""
+    """The rollout's state; a status of an earlier spec does not count for the current one."""
     status: RolloutStatus = deployment.status.rollout
     if status.observed_generation >= deployment.generation:
         return status.state
@@ -31,10 +31,10 @@ def _state(deployment: Deployment) -> RolloutState:
 
 
 def revision_state(deployment: Deployment, revision: Revision) -> RevisionState:
-    """What became of a revision of the deployment."""
+    """The view of a revision of the deployment."""
     status: RolloutStatus = deployment.status.rollout
     number = revision.spec.number
-    mine = [a for a in status.assignments if a.revision == number]
+    own = [a for a in status.assignments if a.revision == number]
     return RevisionState(
         name=revision.name,
         number=number,
@@ -43,8 +43,8 @@ def revision_state(deployment: Deployment, revision: Revision) -> RevisionState:
         state=_word(deployment, revision),
         outcome=revision.status.outcome,
         reason=revision.status.reason,
-        replicas=sum(a.replicas for a in mine),
-        ready=sum(a.ready for a in mine),
+        replicas=sum(a.replicas for a in own),
+        ready=sum(a.ready for a in own),
         spec=revision.spec,
     )
 
@@ -57,6 +57,6 @@ def _word(deployment: Deployment, revision: Revision) -> str:
         return "shadow"
     is_target = revision.spec.template_hash == template_hash(deployment.spec.template)
     if is_target and revision.spec.number == status.target:
-        on_trial = status.canary and status.canary.revision == revision.spec.number
-        return "failed" if status.state is RolloutState.STOPPED else "on trial" if on_trial else "coming"
+        is_canary = status.canary and status.canary.revision == revision.spec.number
+        return "failed" if status.state is RolloutState.STOPPED else "on trial" if is_canary else "coming"
     return "past"

@@ -1,7 +1,7 @@
-"""What the API answers and takes, beside the views of the kinds, which are declared in `kaon.types.kinds`.
+"""Requests and responses of the API, except the views of kinds, which are declared in `kaon.types.kinds`.
 
-Views add what a reader wants to see at once (URL, state, counts) and leave out what nobody may see (hashes
-of keys, values of secrets).
+Views add what readers need at once (URL, state, counts) and leave out what must stay hidden (hashes of keys, values of
+secrets).
 """
 
 from __future__ import annotations
@@ -50,16 +50,16 @@ __all__ = [
 T = TypeVar("T")
 
 PlainText = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f]*$", max_length=500)]
-"""One line for people, without control characters: a terminal shows it as it is."""
+"""One line without control characters, safe on a terminal."""
 
 
 class UnreadableView(Model):
-    """Something that is stored in a form that cannot be read."""
+    """A stored row that cannot be read."""
 
     kind: str
     workspace: str
     name: str
-    reason: str = Field(description="Where and what.")
+    reason: str = Field(description="Which part cannot be read, and why.")
     hint: str = Field(default="", description="The next thing to do.")
 
 
@@ -67,12 +67,12 @@ class Items(Model, Generic[T]):
     """A list, or a page of one."""
 
     items: list[T]
-    next: str | None = Field(default=None, description="`after` of the next page; null: there is none.")
+    next: str | None = Field(default=None, description="`after` for the next page; null: this is the last one.")
     version: int | None = Field(
-        default=None, description="Of the store as the list was read: `since` of a watch that goes on from it."
+        default=None, description="Version of the store when the list was read: `since` for a watch."
     )
     unreadable: list[UnreadableView] = Field(
-        default_factory=list, description="What belongs to the list and cannot be read; on its last page."
+        default_factory=list, description="Rows of the list that cannot be read; on its last page."
     )
 
 
@@ -80,7 +80,7 @@ class AuditPage(Model):
     """Audit records, newest first."""
 
     items: list[AuditRecord]
-    next: str | None = Field(default=None, description="`after` of the next page; null: there is none.")
+    next: str | None = Field(default=None, description="`after` for the next page; null: this is the last one.")
 
 
 class PlatformHealth(Model):
@@ -91,7 +91,7 @@ class PlatformHealth(Model):
 
 
 class Whoami(Model):
-    """The key that asks."""
+    """The key of the request."""
 
     key: str
     role: Role
@@ -102,65 +102,65 @@ class Whoami(Model):
 
 
 class WorkspaceRequest(Model):
-    """A workspace to be made."""
+    """A workspace to create."""
 
     name: Name
     description: PlainText = ""
 
 
 class Decisions(Model):
-    """What was decided for a deployment, and what its scaling law says now."""
+    """Decisions about a deployment, and the current one of its scaling law."""
 
     items: list[JournalEntry]
     now: JournalEntry | None = Field(default=None, description="None: its number of replicas is fixed.")
 
 
 class ScalingChange(Model):
-    """What of a deployment's scaling is to be another; what is not named stays as it is."""
+    """Changes of a deployment's scaling; fields that are left out stay as they are."""
 
     min: int | None = Field(default=None, ge=0, le=1000)
     max: int | None = Field(default=None, ge=0, le=1000)
     floors: tuple[Floor, ...] | None = Field(default=None, max_length=16)
-    keep_alive_s: float | None = Field(default=None, ge=1, le=86_400, description="null, when it is named: learnt.")
+    keep_alive_s: float | None = Field(default=None, ge=1, le=86_400, description="null: learnt from traffic.")
     hold_s: float | None = Field(default=None, gt=0, le=600)
 
     def of(self, current: Scaling) -> Scaling:
-        """`current` with what is named in its place. Raises `ValueError` when the two do not go together."""
+        """`current` with the given fields replaced. Raises `ValueError` when the result is not valid."""
         return Scaling.model_validate(current.model_dump() | self.model_dump(exclude_unset=True))
 
 
 class UndoRequest(Model):
-    """Which revision to go back to."""
+    """The revision to go back to."""
 
     revision: int | None = Field(default=None, ge=1, le=2**31 - 1, description="None: the one before.")
 
 
 class KeyRequest(Model):
-    """A key to be made: never more than the one that makes it."""
+    """A key to create, with at most the rights of the key that creates it."""
 
     name: Name
     role: Role
     deployments: tuple[Name, ...] | None = Field(
         default=None, min_length=1, max_length=100, description="None: all of the workspace."
     )
-    priority: Priority = Field(default=Priority.NORMAL, description="Whose calls go first when not all can be served.")
+    priority: Priority = Field(default=Priority.NORMAL, description="Higher ones go first under overload.")
     expires_at: float | None = Field(default=None, gt=0, lt=1e11, description="Epoch seconds; None: never.")
-    cloud: Name | None = Field(default=None, description="For agents: the cloud that it speaks for.")
+    cloud: Name | None = Field(default=None, description="For agents: their cloud.")
     everywhere: bool = Field(default=False, description="In every workspace; for admins and agents only.")
 
     @model_validator(mode="after")
     def _fitting(self) -> KeyRequest:
         if (self.role is Role.AGENT) != (self.cloud is not None):
-            raise ValueError("an agent's key names its cloud, and no other key names one")
+            raise ValueError("cloud is required for the role agent, and for no other")
         if self.everywhere and self.role is not Role.ADMIN:
-            raise ValueError("everywhere is for admins")
+            raise ValueError("everywhere needs the role admin")
         if self.role is Role.AGENT and self.deployments is not None:
-            raise ValueError("an agent's key is not for deployments")
+            raise ValueError("a key of the role agent cannot be limited to deployments")
         return self
 
 
 class KeyMade(KeyView):
-    """A new key. This is the only time that it can be seen."""
+    """A new key with its text, which is shown only once."""
 
     key: str
 

@@ -1,17 +1,17 @@
-"""`GET LIST?watch=true`: what a key sees of a kind, and every change of it, as server-sent events.
+"""`GET LIST?watch=true`: the resources of a kind that a key may see, and every change, as server-sent events.
 
     event     data
-    added     the view of a resource that is there, or appears
-    changed   its view, when that is another
-    deleted   its last view, when it is gone, or not to be seen any more
-    synced    {}: all that was there at the beginning has been sent
+    added     the view of a resource that exists or appears
+    changed   its new view
+    deleted   its last view, when it is deleted or may no longer be seen
+    synced    {}: all existing resources have been sent
 
-Changes that come together are sent together, and the last of them has the id: the version up to which all is sent. Who
-was cut off goes on with that id in `Last-Event-ID` or `since`; some changes may come twice then, none is missed. Where
-the platform does not know any more what to send (it was restarted, or the version is too old), it says 410: then the
-watch is begun anew without an id.
+Changes that come together are sent together, and the last of them has the id: the version up to which all is sent. A
+client continues with that id in `Last-Event-ID` or `since`; some changes may come twice then, none is missed. When the
+server no longer has the changes (it was restarted, or the version is too old), it answers 410, and the client starts
+again without an id.
 
-Only changes of resources are told: what time alone changes, such as that a key expires, is not.
+Only changes of resources are sent, not what time alone changes, such as the expiry of a key.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pydantic import BaseModel
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from kaon.api.collection import Collection, ReadContext, chosen_of, fits
+from kaon.api.collection import Collection, ReadContext, filters_in, matches
 from kaon.api.context import ApiContext
 from kaon.api.keyring import Caller
 from kaon.api.recent import Recent
@@ -36,52 +36,52 @@ from kaon.store.port import AnyResource
 
 MEDIA_TYPE = "text/event-stream"
 RECHECK_S = 0.5
-"""How often it is looked whether the key still holds."""
+"""How often the key is checked."""
 HEARTBEAT_S = 15.0
 GATHER_S = 0.05
-"""How long changes are gathered before they are sent: what changes many times in a row is looked at once."""
+"""How long changes are collected before they are sent, so that rapid changes of a resource become one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """Something to tell: 'added', 'changed', 'deleted' or 'synced', and of what."""
+    """One server-sent event: 'added', 'changed', 'deleted' or 'synced', and the view."""
 
     name: str
     view: BaseModel | None = None
     id: int | None = None
-    """Where to go on after it, when that is not where its group ends."""
+    """Its own id, when it is not the id of its group."""
 
 
 class Source(Protocol):
-    """What is watched."""
+    """What a stream sends."""
 
     @property
     def id(self) -> int:
-        """Up to where all was told."""
+        """The id up to which all was sent."""
         ...
 
     @property
     def ended(self) -> bool:
-        """Whether nothing can come any more."""
+        """Whether nothing more can come."""
         ...
 
     async def next(self, timeout_s: float) -> Sequence[Signal]:
-        """What there is to tell, once there is something; nothing when the time is over."""
+        """The next signals, once there are some; none after the timeout."""
         ...
 
 
 @dataclass(slots=True)
 class _Sent:
-    """What a watcher has been told of one resource: which, and its view."""
+    """The last view of one resource that was sent."""
 
     uid: str
     view: BaseModel
-    surely: bool = True
-    """Whether it is the view that was told; else it is another of the same resource."""
+    exact: bool = True
+    """Whether exactly this view was sent; else it is another one of the same resource."""
 
 
 class ResourceWatch:
-    """The changes of what a caller sees of a kind. A context: it follows the snapshot while inside."""
+    """The changes of the resources of a kind that a caller may see; `close` ends its subscription."""
 
     def __init__(
         self, context: ApiContext, caller: Caller, workspace: str, collection: Collection, query: dict[str, Any]
@@ -91,7 +91,7 @@ class ResourceWatch:
         self._workspace = workspace
         self._collection = collection
         self._kind = collection.kind
-        self._chosen = chosen_of(collection.kind, query)
+        self._filters = filters_in(collection.kind, query)
         self._prefix = query.get("prefix") or ""
         self._sent: dict[Hashable, _Sent] = {}
         self._exits = ExitStack()
@@ -100,31 +100,31 @@ class ResourceWatch:
         self.ended = False
 
     def close(self) -> None:
-        """Follow no more."""
+        """Unsubscribe from the snapshot."""
         self._exits.close()
 
     def begin(self, since: int | None) -> Sequence[Signal]:
-        """All that there is, or what has changed since a version. Raises `Gone`."""
-        read = self._look()
+        """All existing resources, or the changes since a version. Raises `Gone`."""
+        read = self._read()
         if since is None:
-            self._sent = dict(self._seen(read, None))
+            self._sent = dict(self._visible(read, None))
             return [*(Signal("added", sent.view) for sent in self._sent.values()), Signal("synced")]
         recent = [entry for entry in self._context.recent.since(since) if self._concerns(*entry.place)]
         if recent and (self._kind.made_of or not self._kind.stored):
             raise Gone(
-                f"What {self._kind.plural} were like at version {since} is not known any more.",
-                hint="List anew, and watch from the version of that list.",
+                f"The {self._kind.plural} of version {since} are no longer kept.",
+                hint="List again, and watch from the version of that list.",
             )
-        self._sent = dict(self._seen(read, None))
+        self._sent = dict(self._visible(read, None))
         by_name: dict[str, list[Recent]] = {}
         for entry in recent:
             by_name.setdefault(entry.place[2], []).append(entry)
         for name, entries in by_name.items():
             self._sent.pop(name, None)
             lives = [entry.ended for entry in entries if entry.ended is not None]
-            then = lives[0] if lives else read.find(self._kind.name, name)  # at `since`, as far as it is known
+            then = lives[0] if lives else read.find(self._kind.name, name)  # the resource at `since`, approximately
             if entries[0].existed and then is not None and self._collection.sees_it(then, read):
-                self._sent[name] = _Sent(then.uid, self._collection.shown(then, read), surely=False)
+                self._sent[name] = _Sent(then.uid, self._collection.shown(then, read), exact=False)
         return self._compare(read, set(by_name))
 
     async def next(self, timeout_s: float) -> Sequence[Signal]:
@@ -132,7 +132,7 @@ class ResourceWatch:
         if await self._changes.filled(timeout_s):
             await asyncio.sleep(GATHER_S)
         places = [(c.kind, c.workspace, c.name) for c in self._changes.taken()]
-        read = self._look()
+        read = self._read()
         self.ended = bool(self._workspace) and read.find("workspace", self._workspace) is None
         concerned = [place for place in places if self._concerns(*place)]
         if not concerned:
@@ -140,19 +140,19 @@ class ResourceWatch:
         direct = self._kind.stored and all(kind == self._kind.name for kind, _, _ in concerned)
         return self._compare(read, {name for _, _, name in concerned} if direct and not self._kind.made_of else None)
 
-    def _look(self) -> ReadContext:
+    def _read(self) -> ReadContext:
         read = ReadContext(self._context, self._caller, self._workspace)
         self.id = read.version
         return read
 
     def _concerns(self, kind: str, workspace: str, name: str) -> bool:
-        """Whether a change of that resource may be a change of what is watched."""
+        """Whether a change of that resource may change what is watched."""
         if kind != self._kind.name and kind not in self._kind.made_of:
             return False
         return workspace in ("", self._workspace) or self._kind.everywhere
 
-    def _seen(self, read: ReadContext, names: set[str] | None) -> Iterator[tuple[Hashable, _Sent]]:
-        """What the caller sees now, in order: of these names, or all."""
+    def _visible(self, read: ReadContext, names: set[str] | None) -> Iterator[tuple[Hashable, _Sent]]:
+        """The views that the caller may see now, in order: of these names, or all."""
         if names is None:
             found = self._collection.found(read)
         else:
@@ -161,15 +161,15 @@ class ResourceWatch:
             if not item.name.startswith(self._prefix) or not self._collection.sees_it(item, read):
                 continue
             view = self._collection.shown(item, read)
-            if fits(self._chosen, view):
+            if matches(self._filters, view):
                 yield self._key(item), _Sent(_uid(item), view)
 
     def _key(self, item: AnyResource | Any) -> Hashable:
         return item.name if self._kind.stored else self._kind.order(item)
 
     def _compare(self, read: ReadContext, names: set[str] | None) -> list[Signal]:
-        """What is other now than it was told, of these names or of all; and take it for told."""
-        now = dict(self._seen(read, names))
+        """The differences between the current views and those sent, of these names or all; they then count as sent."""
+        now = dict(self._visible(read, names))
         before = dict(self._sent)
         if names is not None:
             before = {name: self._sent[name] for name in sorted(names) if name in self._sent}
@@ -178,7 +178,7 @@ class ResourceWatch:
             was = before.get(key)
             if was is None or _is_another(was, is_):
                 signals.append(Signal("added", is_.view))
-            elif not was.surely or was.view != is_.view:
+            elif not was.exact or was.view != is_.view:
                 signals.append(Signal("changed", is_.view))
         for key in before.keys() - now.keys():
             del self._sent[key]
@@ -195,7 +195,7 @@ def _is_another(was: _Sent, is_: _Sent | None) -> bool:
 
 
 class EventStream(StreamingResponse):
-    """A watch as an answer: it ends with the key, and lets go of everything however it ends."""
+    """The response of a watch: it ends when the key does, and always releases its resources."""
 
     def __init__(
         self, context: ApiContext, caller: Caller, source: Source, first: Sequence[Signal], exits: ExitStack
@@ -225,14 +225,14 @@ class EventStream(StreamingResponse):
             elif now - sent_at >= HEARTBEAT_S:
                 yield f": still here\nid: {self._source.id}\n\n".encode()
                 sent_at = now
-            if self._source.ended or not await self._may_go_on():
+            if self._source.ended or not await self._key_is_valid():
                 return
             signals = await self._source.next(RECHECK_S)
 
-    async def _may_go_on(self) -> bool:
+    async def _key_is_valid(self) -> bool:
         try:
             return await self._context.keyring.is_valid(self._caller)
-        except Unavailable:  # nobody can say whether the key still holds
+        except Unavailable:  # the key cannot be checked
             return False
 
 
@@ -260,7 +260,7 @@ def watched(
 
 
 def resumed(since: int | None, last_event_id: str | None) -> int | None:
-    """From where a watch goes on: as its query says, or the header that browsers send by themselves."""
+    """The version that a watch continues from: of its query, or of the header that browsers send by themselves."""
     if since is not None or not last_event_id:
         return since
     return int(last_event_id) if last_event_id.isdecimal() and len(last_event_id) <= 18 else None

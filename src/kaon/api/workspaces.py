@@ -1,4 +1,4 @@
-"""`/workspaces`: tenants."""
+"""`/workspaces`: create and delete workspaces."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ collection = Collection(
 
 @router.post("", right=Right.ADMIN, status_code=201)
 async def create_workspace(body: WorkspaceRequest, context: WithContext, caller: WithCaller) -> WorkspaceView:
-    """Make a workspace. For admins of every workspace."""
+    """Create a workspace. For admins of every workspace."""
     if not caller.rights.whole_platform:
-        raise Forbidden("Workspaces are made by an admin of every workspace.", hint="Ask one of them.")
+        raise Forbidden("Only an admin of every workspace may create workspaces.", hint="Ask one.")
     spec = WorkspaceSpec(description=body.description)
     change = Create("workspace", "", body.name, spec, at=context.clock.now())  # not later than its first event
-    made = await audit.write(context, caller, change, "WorkspaceMade", "Made.", event_in=body.name)
+    made = await audit.write(context, caller, change, "WorkspaceMade", "Created.", event_in=body.name)
     return WorkspaceView(**dict(made))
 
 
@@ -47,14 +47,14 @@ async def delete_workspace(
 ) -> None:
     """Delete an empty workspace, with its keys, secrets and artifacts. For admins of every workspace."""
     if not caller.rights.whole_platform:
-        raise Forbidden("Workspaces are taken away by an admin of every workspace.", hint="Ask one of them.")
+        raise Forbidden("Only an admin of every workspace may delete workspaces.", hint="Ask one.")
     if ws == DEFAULT_WORKSPACE:
-        raise Conflict("The default workspace stays.", hint="Delete what is in it instead.")
+        raise Conflict("The default workspace cannot be deleted.", hint="Delete what is in it instead.")
     if deployments := await _all(context, "deployment", ws):
         names = ", ".join(d.name for d in deployments[:5])
         raise Conflict(
             f"Workspace '{ws}' still has deployments: {names}.",
-            hint=f"Remove them first: kaon rm {deployments[0].name}",
+            hint=f"Delete them first: kaon rm {deployments[0].name}",
         )
     artifacts = await _all(context, "artifact", ws)
     await discard(context.store, context.blobs, artifacts, partial(audit.with_record, context, caller))
@@ -72,6 +72,6 @@ async def delete_workspace(
 
 
 async def _all(context: ApiContext, kind: str, ws: str) -> list[AnyResource | Unreadable]:
-    """The resources of a kind in a workspace, those that cannot be read included."""
+    """The resources of a kind in a workspace, readable or not."""
     unreadable: list[Unreadable] = []
     return [*await context.store.list_all(kind, ws, unreadable=unreadable), *unreadable]

@@ -26,9 +26,9 @@ from typing import BinaryIO
 
 from pydantic import ValidationError
 
-from kaon.build.limits import DEFAULT_LIMITS, LOCK, MANIFEST, ArtifactLimits, check_files, split_path
+from kaon.build.limits import DEFAULT_LIMITS, LOCK, ArtifactLimits, check_files, split_path
 from kaon.errors import BuildError, InvalidInput, TooLarge
-from kaon.types.artifact import FileEntry, Manifest
+from kaon.types.artifact import MANIFEST, FileEntry, Manifest
 from kaon.types.model import canonical_json, from_request
 
 _BLOCK = 512

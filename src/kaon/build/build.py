@@ -21,7 +21,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO
 
-from kaon.build import archive, missed
+from kaon.build import archive
 from kaon.build.collecting import LeftOut, PackedFiles, collect
 from kaon.build.environments import Environments, lock_hash
 from kaon.build.installer import clean_environment
@@ -30,6 +30,7 @@ from kaon.build.locks import Lock, lock_for
 from kaon.build.requirements import read_requirements, sha256_of
 from kaon.build.sources import Target, find_target
 from kaon.errors import BuildError, InvalidInput, KaonError, TooLarge, from_problem
+from kaon.sdk import left_out
 from kaon.sdk.layout import own_modules, search_path
 from kaon.types.artifact import Consent, FileEntry, IgnoreFile, Manifest
 from kaon.types.launch import EXIT_CONFIG
@@ -141,7 +142,7 @@ def inspect(
     """
     facts = facts or ProjectFacts()
     with tempfile.NamedTemporaryFile(prefix="kaon-class-") as result, tempfile.TemporaryFile() as output:
-        command = [str(python), "-B", "-P", "-s", "-m", "kaon.build.inspection", entry, str(folder), result.name]
+        command = [str(python), "-B", "-P", "-s", "-m", "kaon.runtime.inspection", entry, str(folder), result.name]
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -180,8 +181,8 @@ def _refused(members: Mapping[str, Any], folder: Path, facts: ProjectFacts) -> K
     """The error of a class that is not a valid service, or of a module with an import that is not found."""
     error = from_problem(500, members["problem"])
     if missing := str(members.get("missing") or ""):
-        left_out = missed.explain_text(f"'{missing}'", folder, facts.ignore_files)
-        error = BuildError(error.cause, hint=left_out or missing_module_hint(missing, facts.own_modules))
+        explanation = left_out.explain_text(f"'{missing}'", folder, facts.ignore_files)
+        error = BuildError(error.cause, hint=explanation or missing_module_hint(missing, facts.own_modules))
     return _as_build_error(error)
 
 
@@ -201,7 +202,7 @@ def _not_imported(entry: str, code: int, lines: list[str], folder: Path, facts: 
     else:
         cause = f"{entry} cannot be imported: the importing process ended with exit code {code}"
     last = lines[-1] if lines else ""
-    hint = missed.explain_text(last, folder, facts.ignore_files) or import_hint(last, facts.own_modules)
+    hint = left_out.explain_text(last, folder, facts.ignore_files) or import_hint(last, facts.own_modules)
     return BuildError(cause, hint=hint, errors=[{"line": line} for line in lines])
 
 

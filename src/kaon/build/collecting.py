@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from kaon.build import ignore, secret_files
+from kaon.build import secret_files
 from kaon.build.limits import DEFAULT_LIMITS, LOCK, SOURCES, ArtifactLimits, check_path
 from kaon.build.sources import Target
 from kaon.errors import BuildError, InvalidInput
+from kaon.sdk import ignore
 from kaon.settings import Settings
 from kaon.types.artifact import IgnoreFile
 

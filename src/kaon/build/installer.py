@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+import uv
+
 from kaon.build.installing import is_progress
 from kaon.errors import BuildError
 
@@ -31,6 +33,7 @@ _OF_UV = re.compile(
     r"NO_INDEX|KEYRING_PROVIDER|INSECURE_HOST|NATIVE_TLS|SYSTEM_CERTS|OFFLINE|HTTP_TIMEOUT|HTTP_RETRIES|CACHE_DIR|"
     r"CONFIG_FILE|CONCURRENT_\w+|EXCLUDE_NEWER)|NETRC|XDG_(?:CACHE|CONFIG|DATA)_(?:HOME|DIRS)"
 )
+_INCOMPATIBLE = re.compile(r"^The package `([^`]+)` (requires .+)$", re.MULTILINE)
 _NO_WHEEL = re.compile(r"building from source is disabled|no usable wheels|`--no-build`")
 
 
@@ -53,8 +56,6 @@ def run_uv(
     `on_line` is called with each line of its standard error, from another thread. Raises `BuildError` with `failure`
     and uv's last lines, or when uv takes longer than `timeout_s`.
     """
-    import uv
-
     command = [uv.find_uv_bin(), *arguments, "--no-progress", "--color", "never"]
     code, out, errors = _run(command, failure, folder, timeout_s, on_line)
     if code != 0:
@@ -68,6 +69,13 @@ def run_uv(
                 )
             raise BuildError(f"{failure} uv says: {' '.join(lines[-12:])[:1500]}", hint=hint)
     return out
+
+
+def incompatibilities(python: Path) -> list[tuple[str, str]]:
+    """Packages in the environment of `python` whose requirements are not met: (name, "requires `...`, but ...")."""
+    command = [uv.find_uv_bin(), "pip", "check", "--offline", "--python", str(python), "--color", "never"]
+    _, _, errors = _run(command, "The packages cannot be checked.", None, TIMEOUT_S, lambda _: None)
+    return _INCOMPATIBLE.findall(errors)
 
 
 def _run(

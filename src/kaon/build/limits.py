@@ -10,7 +10,6 @@ from kaon.errors import InvalidInput, TooLarge
 from kaon.types.artifact import FileEntry
 
 LOCK = "requirements.lock"
-MANIFEST = "manifest.json"
 SOURCES = "src/"
 WHEELS = "wheels/"
 

@@ -1,4 +1,4 @@
-"""The command line: everything that a person asks of Kaon, over the same API as everybody else."""
+"""The command line: a client of the platform's API. A module or folder for each verb; common parts in `shared`."""
 
 from kaon.cli.root import app, main
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
-from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager, nullcontext
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+from contextlib import AbstractContextManager, ExitStack, aclosing, asynccontextmanager, contextmanager, nullcontext
 from typing import Any, Self
 
 import httpx2
@@ -20,7 +20,7 @@ from kaon.client.events import EventReader
 from kaon.client.exchange import CallFailure, HttpRequest, HttpResponse, Outcome, RetryWait, error_of
 from kaon.client.operation import SSE, Operation
 from kaon.clock import SystemClock
-from kaon.errors import InvalidInput, KaonError
+from kaon.errors import InvalidInput, KaonError, calling
 from kaon.types.hosts import uses_tls
 
 _CONNECT_S = 10.0
@@ -60,14 +60,15 @@ class Client:
         return self._send(_named(endpoint, body, arguments), value_of)
 
     def _send(self, call: ClientCall, read: Read) -> Any:
-        operation = self._drive(self._deployment.find(call))
-        if operation.kind == "stream":
-            request = self._deployment.stream(operation, call)
-            if operation.answers_once:
-                return self._either(operation, request, read)
-            return self._pieces(request) if operation.media_type else self._items(request, read)
-        response = self._drive(self._deployment.call(operation, call))
-        return read(response.media_type, response.content)
+        with calling(self._deployment.name):
+            operation = self._drive(self._deployment.find(call))
+            if operation.kind == "stream":
+                request = self._deployment.stream(operation, call)
+                if operation.answers_once:
+                    return self._either(operation, request, read)
+                return self._pieces(request) if operation.media_type else self._items(request, read)
+            response = self._drive(self._deployment.call(operation, call))
+            return read(response.media_type, response.content)
 
     def _operation(self, endpoint: str) -> Operation:
         """What the deployment's document says of an endpoint. Raises KaonError."""
@@ -145,17 +146,18 @@ class Client:
 
     @contextmanager
     def _opened(self, request: HttpRequest) -> Iterator[httpx2.Response]:
-        try:
-            response = self._http.send(_built(self._http, request), stream=True)
-        except httpx2.HTTPError as error:
-            raise _error(error, request) from None
-        try:
-            if response.status_code >= 300:
-                response.read()
-                raise error_of(_response(response))
-            yield response
-        finally:
-            response.close()
+        with calling(self._deployment.name):
+            try:
+                response = self._http.send(_built(self._http, request), stream=True)
+            except httpx2.HTTPError as error:
+                raise _error(error, request) from None
+            try:
+                if response.status_code >= 300:
+                    response.read()
+                    raise error_of(_response(response))
+                yield response
+            finally:
+                response.close()
 
 
 class AsyncReply:
@@ -165,10 +167,14 @@ class AsyncReply:
         self._client, self._call, self._read = client, call, read
 
     def __await__(self) -> Generator[Any, None, Any]:
-        return self._client._value(self._call, self._read).__await__()
+        with calling(self._client._deployment.name):
+            return (yield from self._client._value(self._call, self._read).__await__())
 
-    def __aiter__(self) -> AsyncIterator[Any]:
-        return self._client._items(self._call, self._read)
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        with calling(self._client._deployment.name):
+            async with aclosing(self._client._items(self._call, self._read)) as items:
+                async for item in items:
+                    yield item
 
 
 class AsyncClient:
@@ -225,7 +231,7 @@ class AsyncClient:
             whole = _response(response)
         return read(whole.media_type, whole.content)
 
-    async def _items(self, call: ClientCall, read: Read) -> AsyncIterator[Any]:
+    async def _items(self, call: ClientCall, read: Read) -> AsyncGenerator[Any, None]:
         operation = await self._drive(self._deployment.find(call))
         request = self._deployment.stream(operation, call)
         async with self._opened(request) as response:

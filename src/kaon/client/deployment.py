@@ -1,4 +1,4 @@
-"""A deployment as its callers know it: its URL, their key, and what its OpenAPI document says. No I/O."""
+"""A deployment as a client sees it: its URL, the key, and the operations of its OpenAPI document. No I/O."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from kaon.client.exchange import (
     HttpRequest,
     Outcome,
     RetryWait,
-    carried,
+    context_headers,
     converse,
     deadline_after,
 )
 from kaon.client.operation import SSE, Operation, operations, payload
 from kaon.clock import Clock
-from kaon.errors import BadAnswer, DeadlineExceeded, KaonError, NotFound, from_problem
+from kaon.errors import BadAnswer, DeadlineExceeded, KaonError, NotFound, did_you_mean, from_problem
 from kaon.types.media import File
 
 T = TypeVar("T")
@@ -41,25 +41,30 @@ class ClientCall:
     arguments: Mapping[str, Any]
     body: Any = None
     headers: Mapping[str, str] = field(default_factory=dict)
-    """Beside those that the call says itself."""
+    """Headers beside those that the client sets."""
 
 
 @dataclass(slots=True)
 class RemoteDeployment:
-    """What both clients hold."""
+    """The state of `Client` and `AsyncClient`."""
 
     url: str
     key: str
     timeout_s: float | None
-    """For every call; None: what the endpoint says, 60 s where it says nothing."""
+    """For every call; None: that of the endpoint, or 60 s."""
     clock: Clock
     jitter: Callable[[], float]
     budget: Budget = field(default_factory=Budget)
-    _known: dict[str, Operation] = field(default_factory=dict)
+    _operations: dict[str, Operation] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The last part of its URL."""
+        return self.url.rpartition("/")[2]
 
     def find(self, call: ClientCall) -> Talk[Operation]:
-        """The operation of that name, asking for the OpenAPI document when it is not known. Raises NotFound."""
-        if call.endpoint not in self._known:
+        """The operation of that name; fetches the OpenAPI document when it is unknown. Raises NotFound."""
+        if call.endpoint not in self._operations:
             response = yield from self._send(
                 lambda left_s: HttpRequest("GET", f"{self.url}/openapi.json", self._headers(left_s), timeout_s=left_s),
                 idempotent=True,
@@ -67,13 +72,14 @@ class RemoteDeployment:
                 timeout_s=self.timeout_s or TIMEOUT_S,
             )
             try:
-                self._known = operations(json.loads(response.content))
+                self._operations = operations(json.loads(response.content))
             except ValueError:
                 raise BadAnswer(f"{self.url}/openapi.json is not JSON.", hint="Check the URL.") from None
-        if call.endpoint not in self._known:
-            there = ", ".join(sorted(self._known)) or "none"
-            raise NotFound(f"{self.url} has no endpoint `{call.endpoint}`.", hint=f"Its endpoints: {there}.")
-        return self._known[call.endpoint]
+        if call.endpoint not in self._operations:
+            names = ", ".join(sorted(self._operations)) or "none"
+            near = did_you_mean(call.endpoint, self._operations)
+            raise NotFound(f"{self.url} has no endpoint `{call.endpoint}`.", hint=f"{near}Its endpoints: {names}.")
+        return self._operations[call.endpoint]
 
     def call(self, operation: Operation, call: ClientCall) -> Conversation:
         """The call as a conversation."""
@@ -88,13 +94,13 @@ class RemoteDeployment:
         return self._send(request, idempotent=operation.idempotent, retry=operation.retry, timeout_s=timeout_s)
 
     def stream(self, operation: Operation, call: ClientCall) -> HttpRequest:
-        """The request that opens a stream; its time-out is for each item."""
+        """The request for a stream; its time-out is for each item."""
         sent = payload(operation, call.arguments, call.body)
         now = self.clock.monotonic()
         inherited = context.deadline.get()
         left_s = None if inherited is None else inherited - now
         if left_s is not None and left_s <= 0:
-            raise DeadlineExceeded("There was no time left for the call.")
+            raise DeadlineExceeded("The deadline passed before the call was sent.")
         headers = dict(call.headers) | self._headers(left_s) | {"accept": operation.media_type or SSE}
         if sent.content_type:
             headers["content-type"] = sent.content_type
@@ -102,14 +108,14 @@ class RemoteDeployment:
         return HttpRequest(operation.method, self.url + sent.path, headers, sent.content, idle_s)
 
     def item(self, event: ServerEvent, read: Read) -> Any:
-        """The item that an event of a stream is. Raises the KaonError that it tells of."""
+        """The item of a stream's event. Raises the KaonError that an error event contains."""
         if event.name != "error":
             return read(SSE, event.data)
         try:
             members = json.loads(event.data)
             raise from_problem(int(members.get("status", 500)), members)
         except (ValueError, AttributeError, TypeError):
-            raise KaonError("The stream broke.", hint="Look at `kaon logs`.") from None
+            raise KaonError("The stream broke.", hint="See why: kaon logs NAME") from None
 
     def _send(
         self, request: Callable[[float], HttpRequest], *, idempotent: bool, retry: bool, timeout_s: float
@@ -126,11 +132,11 @@ class RemoteDeployment:
         )
 
     def _headers(self, left_s: float | None) -> dict[str, str]:
-        return carried(left_s) | ({"authorization": f"Bearer {self.key}"} if self.key else {})
+        return context_headers(left_s) | ({"authorization": f"Bearer {self.key}"} if self.key else {})
 
 
 def value_of(media_type: str, content: bytes) -> Any:
-    """Python values from JSON, a `File` from anything else. Raises BadAnswer."""
+    """Python values from JSON, a `File` from other media types. Raises BadAnswer."""
     if media_type not in (_JSON, SSE):
         return _file(media_type, content) if content or media_type else None
     try:

@@ -1,4 +1,4 @@
-"""Server-sent events, read piece by piece as the bytes come."""
+"""A parser of server-sent events that takes bytes as they come."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ServerEvent:
-    """One event: its name (`message` unless it has one), data, and the id to go on from, if it has one."""
+    """One event: its name (default: `message`), data, and id."""
 
     name: str
     data: bytes
@@ -20,12 +20,12 @@ _DONE = b"[DONE]"
 
 
 class EventReader:
-    """Bytes in, events out, wherever the bytes are cut."""
+    """Parses events from chunks of any size."""
 
     def __init__(self) -> None:
         self._rest = b""
         self.last_id: str | None = None
-        """The newest id that came, be it without an event."""
+        """The last id, also of a block without data."""
 
     def feed(self, chunk: bytes) -> Iterator[ServerEvent]:
         """The events that end within `chunk`."""

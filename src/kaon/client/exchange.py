@@ -1,9 +1,8 @@
-"""One call as a conversation of values, with no I/O: what to send, what came, what to do next.
+"""One call as a conversation of values, without I/O.
 
-A conversation is a generator. It yields a `HttpRequest` and is sent a `HttpResponse` or a `CallFailure`; it yields a
-`RetryWait` and is sent nothing; it returns the answer or raises the `KaonError` that describes why there is none.
-`Client` and `AsyncClient` only carry the messages, so that every rule about time-outs, retries and errors is said here
-once, and tested without a network.
+A conversation is a generator. It yields an `HttpRequest` and receives an `HttpResponse` or a `CallFailure`; it yields
+a `RetryWait` and receives nothing; it returns the answer or raises a `KaonError`. `Client` and `AsyncClient` only send
+the requests, so all rules for time-outs, retries and errors are here, and are tested without a network.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ from kaon.errors import PROBLEM_JSON, DeadlineExceeded, KaonError, Unavailable, 
 
 TRIES = 4
 _FIRST_DELAY_S = 0.1
-_LONGEST_DELAY_S = 5.0
+_MAX_DELAY_S = 5.0
 _BUDGET_FULL = 10.0
 _BUDGET_SHARE = 0.2
-_LEAST_S = 0.001
+_MIN_LEFT_S = 0.001
 _REFUSED = frozenset({429, 503})
-"""Statuses that say the call was refused for now, and that another try may go better."""
+"""Statuses of calls that were refused for now; a retry may succeed."""
 _BROKEN_OFF = 502
-"""The status of a call that a replica had when it broke off."""
+"""The status of a call that broke off while a replica had it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,37 +55,37 @@ class HttpResponse:
 
 @dataclass(frozen=True, slots=True)
 class CallFailure:
-    """No whole response came."""
+    """A call without a complete response."""
 
     cause: str
     timed_out: bool = False
     sent: bool = True
-    """Whether some of the request may have arrived."""
+    """Whether a part of the request may have arrived."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryWait:
-    """Nothing to send for so many seconds."""
+    """A pause before the next request."""
 
     delay_s: float
 
 
 @dataclass(slots=True)
 class Budget:
-    """What a client may spend on second tries: one for each five calls, and ten at first.
+    """A client's budget of retries: one for each five calls, and ten at first.
 
-    While little fails it is never missed. When all fails, a client with a budget sends a fifth more than it would
-    without retries, not four times as much (as gRPC's retry throttling and Finagle's budget do).
+    When all calls fail, a client sends a fifth more requests than without retries, not four times as many (as gRPC's
+    retry throttling and Finagle's budget do).
     """
 
     left: float = _BUDGET_FULL
 
     def earn(self) -> None:
-        """A call was made."""
+        """Add the share of one call."""
         self.left = min(_BUDGET_FULL, self.left + _BUDGET_SHARE)
 
     def spend(self) -> bool:
-        """Whether another try may be made; then it is paid for."""
+        """Take one retry; False when none is left."""
         if self.left < 1:
             return False
         self.left -= 1
@@ -98,15 +97,15 @@ Conversation: TypeAlias = Generator[HttpRequest | RetryWait, Outcome | None, Htt
 
 
 def deadline_after(timeout_s: float, now: float) -> float:
-    """The monotonic time at which a call is given up: after `timeout_s`, or when the request in hand is."""
+    """The monotonic time at which a call ends: after `timeout_s`, or at the deadline of the current request."""
     inherited = context.deadline.get()
-    mine = now + timeout_s
-    return mine if inherited is None else min(mine, inherited)
+    own = now + timeout_s
+    return own if inherited is None else min(own, inherited)
 
 
-def carried(left_s: float | None) -> dict[str, str]:
-    """The headers that carry the request in hand on: its id, and how long its caller still waits (None: for ever)."""
-    headers = {} if left_s is None else {context.DEADLINE_HEADER: f"{max(left_s, _LEAST_S):.3f}"}
+def context_headers(left_s: float | None) -> dict[str, str]:
+    """Headers with the id of the current request and the seconds left of its deadline (None: no deadline)."""
+    headers = {} if left_s is None else {context.DEADLINE_HEADER: f"{max(left_s, _MIN_LEFT_S):.3f}"}
     if request_id := context.request_id.get():
         headers[context.REQUEST_ID_HEADER] = request_id
     return headers
@@ -122,9 +121,9 @@ def converse(
     jitter: Callable[[], float],
     budget: Budget,
 ) -> Conversation:
-    """Send `request(seconds left)` until it is answered, there is no hope, or `deadline` has come.
+    """Send `request(seconds left)` until it is answered, cannot be retried, or `deadline` has passed.
 
-    `idempotent` and `retry` are what its endpoint says. Returns a response with a status under 400. Raises KaonError.
+    `idempotent` and `retry` are declared by the endpoint. Returns a response with a status under 400. Raises KaonError.
     """
     attempt = 0
     budget.earn()
@@ -145,10 +144,10 @@ def converse(
 
 
 def may_be_sent_again(outcome: Outcome, *, idempotent: bool, retry: bool) -> bool:
-    """Whether a second try of a call with this outcome may help and does no harm.
+    """Whether a retry after this outcome may help and does no harm.
 
-    A call that broke off may be what ended its replica: sent again, it would end the next one. So it is repeated only
-    if its endpoint asks for it. What never arrived may always be sent again.
+    A call that broke off may have crashed its replica, and would crash the next one: it is retried only when its
+    endpoint declares so. A request that never arrived can always be retried.
     """
     if isinstance(outcome, CallFailure):
         return not outcome.timed_out and (retry or not outcome.sent)
@@ -158,36 +157,36 @@ def may_be_sent_again(outcome: Outcome, *, idempotent: bool, retry: bool) -> boo
 
 
 def retry_delay_s(attempt: int, outcome: Outcome, jitter: float) -> float | None:
-    """Seconds until the next try; None: do not try again. `jitter` is uniform in 0..1.
+    """Seconds until the next attempt; None: no retry. `jitter` is uniform in 0..1.
 
-    What the answer says is obeyed (`retry_after_s` of its problem, which is finer, or `retry-after`), and up to half as
-    long again waited, so that those who were refused together do not come back together. Where it says nothing:
-    exponential back-off with jitter, 0.1 s doubling to 5 s.
+    The answer's own delay (`retry_after_s` of its problem, else `retry-after`) is extended by up to half, so that
+    clients that were refused together do not return together. Without one: exponential back-off with jitter, 0.1 s
+    doubling to 5 s.
     """
     if attempt >= TRIES:
         return None
-    if isinstance(outcome, HttpResponse) and (told := retry_after_s(outcome)) is not None:
-        return told * (1 + jitter / 2)
-    return min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2.0 ** (attempt - 1)) * (0.5 + jitter / 2)
+    if isinstance(outcome, HttpResponse) and (asked_s := retry_after_s(outcome)) is not None:
+        return asked_s * (1 + jitter / 2)
+    return min(_MAX_DELAY_S, _FIRST_DELAY_S * 2.0 ** (attempt - 1)) * (0.5 + jitter / 2)
 
 
 def retry_after_s(response: HttpResponse) -> float | None:
-    """Seconds to wait as the response says, in its problem or by `retry-after`; None when it does not, or by a date."""
-    told = _problem(response).get("retry_after_s") if response.media_type == PROBLEM_JSON else None
-    if not isinstance(told, (int, float)):
+    """The delay in the response's problem or `retry-after` header; None without one, or when it is a date."""
+    delay_s = _problem(response).get("retry_after_s") if response.media_type == PROBLEM_JSON else None
+    if not isinstance(delay_s, (int, float)):
         try:
-            told = float(response.headers.get("retry-after", ""))
+            delay_s = float(response.headers.get("retry-after", ""))
         except ValueError:
             return None
-    return told if 0 <= told < float("inf") else None
+    return delay_s if 0 <= delay_s < float("inf") else None
 
 
 def error_of(outcome: Outcome) -> KaonError:
-    """The error that an outcome other than success describes."""
+    """The error of an outcome without success."""
     if isinstance(outcome, CallFailure):
         if outcome.timed_out:
-            return DeadlineExceeded(outcome.cause, hint="Give the call a longer timeout, or look at `kaon ps`.")
-        return Unavailable(outcome.cause, hint="See whether the platform is up with `kaon status`.")
+            return DeadlineExceeded(outcome.cause, hint="Give the call a longer timeout, or see: kaon ps")
+        return Unavailable(outcome.cause, hint="See whether the platform runs: kaon status")
     error = from_problem(outcome.status, _problem(outcome))
     if error.retry_after_s is None:
         error.retry_after_s = retry_after_s(outcome)
@@ -202,4 +201,4 @@ def _problem(response: HttpResponse) -> Mapping[str, object]:
             members = None
         if isinstance(members, dict):
             return members
-    return {"detail": f"The answer was HTTP status {response.status}.", "hint": "Is the URL a deployment's?"}
+    return {"detail": f"The answer was HTTP status {response.status}.", "hint": "Check that the URL is a deployment's."}

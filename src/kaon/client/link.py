@@ -1,4 +1,4 @@
-"""The link of a handle to a deployment, over the network."""
+"""The network link of a handle to a deployment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kaon.client.deployment import ClientCall, value_of
 
 
 class NetworkLink:
-    """Calls a deployment by its name: one client for all threads, and one for each event loop."""
+    """Calls a deployment by name, with one client for all threads and one for each event loop."""
 
     def __init__(self, name: str) -> None:
         self._name = name

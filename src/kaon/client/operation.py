@@ -1,4 +1,4 @@
-"""What a deployment's OpenAPI document says can be called, and how a call becomes a request."""
+"""The operations of a deployment's OpenAPI document, and how a call becomes a request."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ class Operation:
     body_name: str | None
     """The handler's name for a body that is one model; callers may use it or give the model's fields."""
     shared: frozenset[str]
-    """Names of the path that the body has as well: said once, sent twice."""
+    """Names in both path and body: given once, sent twice."""
     kind: str
     idempotent: bool
     retry: bool
-    """Whether it may be sent again after the connection broke while a replica had it."""
+    """Whether it may be retried after the connection broke while a replica had it."""
     timeout_s: float | None
     media_type: str = ""
-    """Of a stream of bytes; empty: its items are events."""
+    """Of a stream of bytes; empty: the items are events."""
     schemas: Mapping[str, Any] = field(default_factory=dict)
     """JSON schemas of its parameters, and of the fields of its body, by name."""
     answers_once: bool = False
     """Of a stream: a call may be answered with one document instead."""
     definitions: Mapping[str, Any] = field(default_factory=dict)
-    """What the schemas refer to, by name."""
+    """The schemas' definitions, by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """What a call sends, below the deployment's URL."""
+    """Path, query and body of a call."""
 
     path: str
     content: bytes = b""
@@ -58,7 +58,7 @@ class Payload:
 
 
 def operations(document: Any) -> dict[str, Operation]:
-    """Name -> operation. Raises BadAnswer when it is no OpenAPI document of a deployment."""
+    """Name -> operation. Raises BadAnswer when it is not the OpenAPI document of a deployment."""
     try:
         definitions = document.get("components", {}).get("schemas", {})
         found = [
@@ -68,12 +68,12 @@ def operations(document: Any) -> dict[str, Operation]:
             if verb in item
         ]
     except (TypeError, KeyError, AttributeError):
-        raise BadAnswer("The OpenAPI document is not that of a deployment.", hint="Check the URL.") from None
+        raise BadAnswer("The OpenAPI document is not one of a deployment.", hint="Check the URL.") from None
     return {operation.name: operation for operation in found}
 
 
 def payload(operation: Operation, arguments: Mapping[str, Any], body: Any = None) -> Payload:
-    """The call's path, query and body. Raises InvalidInput for arguments that it does not have or cannot send."""
+    """The call's path, query and body. Raises InvalidInput for unknown or missing arguments."""
     rest = {name: value for name, value in arguments.items() if value is not None or operation.has_body}
     path = operation.path
     for name in operation.in_path:
@@ -106,12 +106,12 @@ def payload(operation: Operation, arguments: Mapping[str, Any], body: Any = None
     return Payload(path, json_of(rest if body is None else body), JSON)
 
 
-def _operation(path: str, verb: str, told: Any, definitions: Mapping[str, Any]) -> Operation:
-    more = told.get("x-kaon", {})
-    places = [(p["name"], p["in"]) for p in told.get("parameters", ())]
-    body = told.get("requestBody")
+def _operation(path: str, verb: str, described: Any, definitions: Mapping[str, Any]) -> Operation:
+    more = described.get("x-kaon", {})
+    places = [(p["name"], p["in"]) for p in described.get("parameters", ())]
+    body = described.get("requestBody")
     return Operation(
-        name=str(told["operationId"]),
+        name=str(described["operationId"]),
         method=verb.upper(),
         path=path,
         in_path=frozenset(name for name, where in places if where == "path"),
@@ -125,14 +125,14 @@ def _operation(path: str, verb: str, told: Any, definitions: Mapping[str, Any]) 
         timeout_s=more.get("timeout_s", 60.0),
         media_type=more.get("media_type", ""),
         answers_once=more.get("answers_once") is True,
-        schemas={p["name"]: p.get("schema", {}) for p in told.get("parameters", ())}
+        schemas={p["name"]: p.get("schema", {}) for p in described.get("parameters", ())}
         | _fields(body or {}, more.get("body"), definitions),
         definitions=definitions,
     )
 
 
 def _fields(body: Mapping[str, Any], name: str | None, definitions: Mapping[str, Any]) -> dict[str, Any]:
-    """Schemas of a body's fields by name, and of the body itself by the name that its handler gives it."""
+    """Schemas of a body's fields by name, and of the body itself by its parameter's name."""
     content = body.get("content", {})
     schema = next((content[kind].get("schema", {}) for kind in (JSON, FORM) if kind in content), None)
     if schema is None:  # bytes as they are
@@ -143,16 +143,16 @@ def _fields(body: Mapping[str, Any], name: str | None, definitions: Mapping[str,
 
 
 def _segment(operation: Operation, name: str, text: str) -> str:
-    """A value as one segment of a path. Raises InvalidInput for what servers take for a step up or for nothing."""
+    """A value as a segment of a path. Raises InvalidInput for "", "." and "..", which servers do not take as values."""
     if text in ("", ".", ".."):
         raise InvalidInput(
-            f"{name}={text!r} of `{operation.name}` cannot be said in a path.", hint="Give another value."
+            f"{name}={text!r} of `{operation.name}` cannot be a part of a path.", hint="Use another value."
         )
     return quote(text, safe="")
 
 
 def _form(arguments: Mapping[str, Any]) -> tuple[bytes, str]:
-    """The multipart form and its boundary, which is a hash of all that is in it."""
+    """The multipart form and its boundary, a hash of the content."""
     parts: list[tuple[str, bytes]] = []
     for name, value in arguments.items():
         if value is None:

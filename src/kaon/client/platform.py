@@ -1,6 +1,6 @@
-"""The platform's own API for the command line: typed requests over a unix socket here, over HTTPS elsewhere.
+"""Typed requests to the platform's API: over a unix socket on this machine, over HTTPS elsewhere.
 
-It carries and checks; what the routes are called and what they answer is said by its user.
+Paths and answer types are given by its caller.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ Query = Mapping[str, str | int | float | bool | None]
 _CONNECT_S = 5.0
 _CHUNK_BYTES = 256 * 1024
 _PAGE = 1000
-"""Items that a page may have."""
-_SILENCE_S = 45.0
-"""A watch that is silent for longer, without a sign of life, is cut: three of those signs are missing."""
-_AGAIN_S = 0.2
-_AGAIN_MOST_S = 5.0
+"""Items per page."""
+_IDLE_S = 45.0
+"""A watch is reconnected after so long without an event; the platform sends one every 15 s."""
+_RETRY_S = 0.2
+_MAX_RETRY_S = 5.0
 
 
 class PlatformClient:
     """Requests to `/api/v1` with one key. Every method raises the `KaonError` that the platform answered,
     `Unavailable` when it cannot be reached, `DeadlineExceeded` when it does not answer in time, and `BadAnswer` when
-    the answer is not of the type that was asked for.
+    the answer is not of the expected type.
 
     Args:
         key: The API key.
@@ -53,7 +53,7 @@ class PlatformClient:
     def __init__(self, key: str, *, url: str = "", socket: Path | None = None, timeout_s: float = 30.0) -> None:
         self._where = url or str(socket)
         self.on_unreadable: Callable[[Mapping[str, Any]], None] = lambda row: None
-        """Called with each resource of a list that the platform cannot read: its kind, name, reason and hint."""
+        """Called for each resource of a list that the platform cannot read: its kind, name, reason and hint."""
         self._http = httpx2.Client(
             base_url=(url.rstrip("/") or "http://kaon.local") + "/api/v1",
             transport=None if url else httpx2.HTTPTransport(uds=str(socket), verify=False),
@@ -68,17 +68,17 @@ class PlatformClient:
         self._http.close()
 
     def read(self, model: type[M], path: str, **query: str | int | float | bool | None) -> M:
-        """What `GET path` answers."""
+        """The answer of `GET path`."""
         return self._parsed(model, self._sent("GET", path, query))
 
     def items(self, model: type[M], path: str, **query: str | int | float | bool | None) -> list[M]:
-        """The items of the list that `GET path` answers, of all its pages."""
+        """The items of the list at `path`, of all pages."""
         return list(self._pages(model, path, query))
 
     def resources(self, kind: Kind, workspace: str, /, most: int | None = None, **query: str | int | None) -> list[Any]:
-        """What the key sees of a kind, in order; `most` of it at most. `query` has filters of the kind."""
-        asked = {**query, "limit": min(most, _PAGE)} if most is not None else query
-        return list(islice(self._pages(kind.view, _path(kind, workspace), asked), most))
+        """The resources of a kind that the key may see, in order; at most `most`. `query` has filters of the kind."""
+        filters = {**query, "limit": min(most, _PAGE)} if most is not None else query
+        return list(islice(self._pages(kind.view, _path(kind, workspace), filters), most))
 
     def resource(self, kind: Kind, workspace: str, name: str) -> Any:
         """One resource."""
@@ -87,7 +87,7 @@ class PlatformClient:
     def put_resource(
         self, kind: Kind, workspace: str, name: str, spec: Body, *, version: int | None = None, dry_run: bool = False
     ) -> Any:
-        """Create a resource, or replace its spec; only when it still has `version`, if one is named."""
+        """Create a resource, or replace its spec; only when it still has `version`, if given."""
         headers = {} if version is None else {"if-match": str(version)}
         query = {"dry_run": True} if dry_run else {}
         path = _path(kind, workspace, name)
@@ -98,28 +98,31 @@ class PlatformClient:
         self.act("DELETE", _path(kind, workspace, name))
 
     def watch(self, kind: Kind, workspace: str, /, **query: str | int | None) -> Iterator[ResourceChange]:
-        """What the key sees of a kind, then 'synced', then each change as it comes, without end.
+        """The resources of a kind, then 'synced', then each change as it comes, without end.
 
-        What was connected once is connected again whenever that fails; it ends with the error that the platform
-        answers, such as that the key has ended.
+        After a first success it reconnects whenever the connection fails; it ends with an error that the platform
+        answers, such as a revoked key.
         """
-        known, path, failures, began = Watch(kind), _path(kind, workspace), 0, False
+        received, path, failures, began = Watch(kind), _path(kind, workspace), 0, False
         while True:
             try:
-                for event in self._server_events(path, {**query, "watch": True, "since": known.since}):
+                for event in self._server_events(path, {**query, "watch": True, "since": received.since}):
                     failures, began = 0, True
-                    yield from _changes(known, event)
+                    yield from _changes(received, event)
             except Gone:
-                known.begin_anew()
+                received.restart()
             except (Unavailable, DeadlineExceeded):
                 if not began:
                     raise
-            time.sleep(min(_AGAIN_MOST_S, _AGAIN_S * 2**failures))
+            time.sleep(min(_MAX_RETRY_S, _RETRY_S * 2**failures))
             failures = min(failures + 1, 10)
 
     def _server_events(self, path: str, query: Query) -> Iterator[ServerEvent]:
-        timeout = httpx2.Timeout(_SILENCE_S, connect=_CONNECT_S)
-        with self._failing(), self._http.stream("GET", path, params=_given(query), timeout=timeout) as response:
+        timeout = httpx2.Timeout(_IDLE_S, connect=_CONNECT_S)
+        with (
+            self._kaon_errors(),
+            self._http.stream("GET", path, params=_query_texts(query), timeout=timeout) as response,
+        ):
             if response.status_code >= 300:
                 response.read()
                 _checked(response)
@@ -155,7 +158,7 @@ class PlatformClient:
         return self._parsed(answer, self._sent(method, path, query or {}, _content(body), headers))
 
     def read_tagged(self, model: type[M], path: str) -> tuple[M, str]:
-        """What `GET path` answers, and its entity tag."""
+        """The answer of `GET path`, and its entity tag."""
         response = self._sent("GET", path, {})
         return self._parsed(model, response), response.headers.get("etag", "")
 
@@ -168,22 +171,25 @@ class PlatformClient:
         query: Query | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """Send a request whose answer does not matter."""
+        """Send a request and ignore the answer."""
         self._sent(method, path, query or {}, _content(body), headers)
 
     def upload(self, path: str, file: Path, answer: type[M], on_sent: Callable[[int], None] = lambda _: None) -> M:
-        """Send a file; `on_sent` is told how many bytes went so far."""
+        """Send a file; `on_sent` gets the number of bytes sent so far."""
         with file.open("rb") as source:
             headers = {"content-type": "application/gzip", "content-length": str(file.stat().st_size)}
             timeout = httpx2.Timeout(600.0, connect=_CONNECT_S)
-            with self._failing():
+            with self._kaon_errors():
                 response = self._http.post(path, content=_chunks(source, on_sent), headers=headers, timeout=timeout)
         return self._parsed(answer, _checked(response))
 
     def lines(self, model: type[M], path: str, **query: str | int | float | bool | None) -> Iterator[M]:
         """The NDJSON lines of `GET path`, as they come, for as long as they come."""
         timeout = httpx2.Timeout(None, connect=_CONNECT_S)
-        with self._failing(), self._http.stream("GET", path, params=_given(query), timeout=timeout) as response:
+        with (
+            self._kaon_errors(),
+            self._http.stream("GET", path, params=_query_texts(query), timeout=timeout) as response,
+        ):
             if response.status_code >= 300:
                 response.read()
                 _checked(response)
@@ -202,43 +208,43 @@ class PlatformClient:
         more = dict(headers or {})
         if content is not None:
             more["content-type"] = "application/json"
-        with self._failing():
-            response = self._http.request(method, path, params=_given(query), content=content, headers=more)
+        with self._kaon_errors():
+            response = self._http.request(method, path, params=_query_texts(query), content=content, headers=more)
         return _checked(response)
 
     @contextmanager
-    def _failing(self) -> Iterator[None]:
-        """Turns what can go wrong on the way into errors of ours."""
+    def _kaon_errors(self) -> Iterator[None]:
+        """Converts network errors to `KaonError`."""
         try:
             yield
         except httpx2.TimeoutException:
             raise DeadlineExceeded(
-                f"The platform at {self._where} did not answer in time.", hint="See how it is: kaon doctor"
+                f"The platform at {self._where} did not answer in time.", hint="Check it: kaon doctor"
             ) from None
         except httpx2.HTTPError as error:
             raise Unavailable(
                 f"The platform at {self._where} cannot be reached: {error}.",
-                hint="Start it with: kaon up; or see what is wrong: kaon doctor",
+                hint="Start it: kaon up; or find out what is wrong: kaon doctor",
             ) from None
 
     def _parsed(self, model: type[M], response: httpx2.Response) -> M:
         return _valid(model, response.content)
 
 
-def _changes(known: Watch, event: ServerEvent) -> Iterator[ResourceChange]:
+def _changes(received: Watch, event: ServerEvent) -> Iterator[ResourceChange]:
     try:
-        yield from known.take(event)
+        yield from received.take(event)
     except ValidationError:
-        raise _strange() from None
+        raise _unexpected() from None
 
 
 def _path(kind: Kind, workspace: str, name: str | None = None) -> str:
-    """Where a kind's resources are, or one of them. Raises `InvalidInput` for what cannot be a name."""
+    """The path of a kind's resources, or of one. Raises `InvalidInput` for an invalid name."""
     path = kind.path.format(ws=quote(workspace, safe=""))
     if name is None:
         return path
-    if not name or "/" in name:  # such a path would be another's, or nobody's
-        raise InvalidInput(f"'{name}' is no name.", hint=f"See those there are: kaon get {kind.plural}")
+    if not name or "/" in name:  # it would be the path of another resource
+        raise InvalidInput(f"'{name}' is not a name.", hint=f"List them: kaon get {kind.plural}")
     return f"{path}/{quote(name, safe=':')}"
 
 
@@ -247,14 +253,14 @@ def _members(response: httpx2.Response) -> dict[str, Any]:
     try:
         members = response.json()
     except ValueError:
-        raise _strange() from None
+        raise _unexpected() from None
     if not isinstance(members, dict) or not isinstance(members.get("items"), list):
-        raise _strange()
+        raise _unexpected()
     return members
 
 
-def _given(query: Query) -> dict[str, str]:
-    """The parameters that have a value, as the API writes them."""
+def _query_texts(query: Query) -> dict[str, str]:
+    """The parameters that have a value, as text."""
     texts = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in query.items()}
     return {name: text for name, text in texts.items() if query[name] is not None}
 
@@ -278,18 +284,18 @@ def _valid(model: type[M], content: bytes | str) -> M:
     try:
         return model.model_validate_json(content)
     except ValidationError:
-        raise _strange() from None
+        raise _unexpected() from None
 
 
-def _strange() -> KaonError:
+def _unexpected() -> KaonError:
     return BadAnswer(
-        "The platform answered something that this command line does not know.",
-        hint="Is it of the same version? `kaon status` tells; `pip install --upgrade kaon` helps.",
+        "The platform's answer is not of the expected type.",
+        hint="Compare the versions (kaon status; kaon --version), and upgrade the older one.",
     )
 
 
 def _checked(response: httpx2.Response) -> httpx2.Response:
-    """The response when it is a success. Raises the error that it describes otherwise."""
+    """The response, when it is a success. Raises its error otherwise."""
     if response.status_code < 300:
         return response
     try:
@@ -297,7 +303,10 @@ def _checked(response: httpx2.Response) -> httpx2.Response:
     except ValueError:
         members = None
     if not isinstance(members, dict):
-        members = {"detail": f"The answer was HTTP status {response.status_code}.", "hint": "Is this a platform's URL?"}
+        members = {
+            "detail": f"The answer was HTTP status {response.status_code}.",
+            "hint": "Check that the URL is a platform's.",
+        }
     error = from_problem(response.status_code, members)
     error.request_id = error.request_id or response.headers.get(REQUEST_ID_HEADER, "")
     raise error

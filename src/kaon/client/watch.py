@@ -1,7 +1,7 @@
-"""A watch as its reader wants it: each change once, whatever the connection does.
+"""A watch that yields each change once, across reconnections.
 
-No I/O: server-sent events go in, changes come out, and `since` says where the next connection goes on. Where the
-platform does not know that any more, everything is sent again, and what has changed is found by comparing.
+No I/O: server-sent events go in, changes come out, and `since` is where the next connection resumes. When the platform
+does not have that version any more, it sends everything again, and changes are found by comparison.
 """
 
 from __future__ import annotations
@@ -16,66 +16,66 @@ from kaon.types.kind import Kind, Verb
 
 @dataclass(frozen=True, slots=True)
 class ResourceChange:
-    """'added', 'changed' or 'deleted', and the view; 'synced' once all that was there at the beginning has come."""
+    """'added', 'changed' or 'deleted', and the view; 'synced' after all existing resources."""
 
     what: str
     view: Any = None
 
 
 class Watch:
-    """What is known of the resources of one kind."""
+    """The received resources of one kind."""
 
     def __init__(self, kind: Kind) -> None:
         self._kind = kind
-        self._keeps = Verb.GET in kind.rights
-        """Whether there are resources that change; events only come."""
-        self._known: dict[Hashable, Any] = {}
-        self._coming: dict[Hashable, Any] | None = {} if self._keeps else None
+        self._mutable = Verb.GET in kind.rights
+        """Whether resources can change; events are only added."""
+        self._views: dict[Hashable, Any] = {}
+        self._snapshot: dict[Hashable, Any] | None = {} if self._mutable else None
         self._newest: tuple[str | int, ...] = ()
         self.since: str | None = None
-        """Where the next connection goes on; None: it begins anew."""
+        """Where the next connection resumes; None: at the beginning."""
 
-    def begin_anew(self) -> None:
-        """The platform does not know `since` any more."""
+    def restart(self) -> None:
+        """Start again: the platform does not have `since` any more."""
         self.since = None
-        self._coming = {} if self._keeps else None
+        self._snapshot = {} if self._mutable else None
 
     def take(self, event: ServerEvent) -> Iterator[ResourceChange]:
-        """The changes that an event of the stream stands for. Raises `ValueError` when it is none."""
+        """The changes of an event of the stream. Raises `ValueError` when it is not valid."""
         if event.name == "synced":
             yield from self._synced()
         elif event.name in ("added", "changed", "deleted"):
             yield from self._changed(event.name, self._kind.view.model_validate_json(event.data))
-        if event.id is not None and self._coming is None:
+        if event.id is not None and self._snapshot is None:
             self.since = event.id
 
     def _changed(self, what: str, view: Any) -> Iterator[ResourceChange]:
         key = self._kind.order(view)
-        if not self._keeps:
+        if not self._mutable:
             if key > self._newest:
                 self._newest = key
                 yield ResourceChange(what, view)
-        elif self._coming is not None:
-            self._coming[key] = view
+        elif self._snapshot is not None:
+            self._snapshot[key] = view
         elif what == "deleted":
-            if self._known.pop(key, None) is not None:
+            if self._views.pop(key, None) is not None:
                 yield ResourceChange("deleted", view)
         else:
             yield from self._put(key, view)
 
     def _put(self, key: Hashable, view: Any) -> Iterator[ResourceChange]:
-        before = self._known.get(key)
-        self._known[key] = view
+        before = self._views.get(key)
+        self._views[key] = view
         if before is None:
             yield ResourceChange("added", view)
         elif before != view:
             yield ResourceChange("changed", view)
 
     def _synced(self) -> Iterator[ResourceChange]:
-        if self._coming is not None:
-            coming, self._coming = self._coming, None
-            for key in [key for key in self._known if key not in coming]:
-                yield ResourceChange("deleted", self._known.pop(key))
-            for key, view in coming.items():
+        if self._snapshot is not None:
+            snapshot, self._snapshot = self._snapshot, None
+            for key in [key for key in self._views if key not in snapshot]:
+                yield ResourceChange("deleted", self._views.pop(key))
+            for key, view in snapshot.items():
                 yield from self._put(key, view)
         yield ResourceChange("synced")

@@ -175,7 +175,7 @@ class FakePlace:
         )
         self.bump()
 
-    def sighting(self, replica: FakeReplica) -> ReplicaObservation:
+    def observation(self, replica: FakeReplica) -> ReplicaObservation:
         """What is seen of it."""
         id_ = replica.workload.spec.id
         if replica.waits:
@@ -269,7 +269,7 @@ class FakeDriver:
         place = self._place
         place.settle()
         return PlaceObservation(
-            place.version, {id_: place.sighting(replica) for id_, replica in place.replicas.items()}
+            place.version, {id_: place.observation(replica) for id_, replica in place.replicas.items()}
         )
 
     async def changed(self, after: int) -> None:

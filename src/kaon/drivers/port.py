@@ -23,8 +23,10 @@ from typing import Protocol
 
 from pydantic import Field
 
+from kaon import log
 from kaon.types.flight import Flight
 from kaon.types.launch import LaunchSpec
+from kaon.types.log_level import LogLevel
 from kaon.types.model import Address, Model
 from kaon.types.place import PlaceHealth
 from kaon.types.replica import ReplicaSpec, WorkloadKind
@@ -119,6 +121,12 @@ class LogLine(Model):
     text: str
     at: float | None = None
 
+    def matches(self, *, oldest: float | None, grep: str | None, level: LogLevel | None) -> bool:
+        """Whether it passes all filters. Lines of unknown age are never too old; lines without a level have none."""
+        if oldest is not None and self.at is not None and self.at < oldest:
+            return False
+        return (not grep or grep in self.text) and (level is None or log.is_at_least(self.text, level))
+
 
 class Driver(Protocol):
     """Starts, stops and observes replicas. All methods may be called by several tasks at once."""
@@ -135,7 +143,7 @@ class Driver(Protocol):
         """Begin to start a replica and return; `observe` shows how it goes.
 
         A replica of that id that already runs is left alone; one that has ended is started anew. What goes wrong later
-        is the reason of an `EXITED` sighting.
+        is the reason of an `EXITED` observation.
         """
         ...
 

@@ -69,6 +69,11 @@ class Activator:
         """How many calls wait, where any do."""
         return {key: count for key, room in self._rooms.items() if (count := room.held)}
 
+    @property
+    def turned_away(self) -> dict[DeploymentKey, dict[str, int]]:
+        """Requests that were no calls, since their deployment's calls may wait: class of the answer -> how many."""
+        return {key: dict(room.turned_away) for key, room in self._rooms.items() if room.turned_away}
+
     async def changed(self) -> None:
         """Return when calls of some deployment have begun to wait, or none does any more, since the last time."""
         await self._news.wait()

@@ -73,6 +73,8 @@ class WaitingRoom:
         self._replicas: tuple[Address, ...] = ()
         self._reason = ""
         self._trouble: KaonError | None = None
+        self.turned_away: Counter[str] = Counter()
+        """Requests that were no calls, by class of the answer: the doorkeeper refused or answered them."""
         self._open_to: Counter[Address] = Counter()
         self._connecting: set[asyncio.Task[None]] = set()
 
@@ -125,10 +127,11 @@ class WaitingRoom:
 
     def enter(self, call: HeldCall, head: Head) -> None:
         """A call's head is here: answer, refuse, hand over or hold it."""
+        if answer := self._doorkeepers_answer(head, call.request_id):
+            self.turned_away[f"{answer.status // 100}xx"] += 1
+            call.answer(answer)
+            return
         try:
-            if answer := self.terms.doorkeeper.admit(head):
-                call.answer(answer)
-                return
             if self._trouble:
                 raise self._trouble
             if len(self._waiting) >= CALLS_MAX:
@@ -142,6 +145,13 @@ class WaitingRoom:
             self._hand_over(call)
         else:
             self._note()
+
+    def _doorkeepers_answer(self, head: Head, request_id: str) -> ActivatorResponse | None:
+        """The answer to a request that is not let in; None: it may wait."""
+        try:
+            return self.terms.doorkeeper.admit(head)
+        except KaonError as error:
+            return problem(error, request_id)
 
     def left(self, call: HeldCall) -> None:
         """A call does not wait, or not any more."""
@@ -265,7 +275,7 @@ class HeldCall(SpliceEnd):
         self._reader: HeadReader | None = HeadReader()
         self._bytes = bytearray()
         self._most_bytes = 0
-        self._request_id = ""
+        self.request_id = ""
         self._bodiless = False
         self._answered = False
         self.full = False
@@ -298,7 +308,7 @@ class HeldCall(SpliceEnd):
             return False
         self._reader = None
         self._most_bytes = len(self._bytes) + HELD_MAX_BYTES
-        self._request_id = head.fields.get(_REQUEST_ID, b"").decode("latin-1")
+        self.request_id = head.fields.get(_REQUEST_ID, b"").decode("latin-1")
         self._bodiless = head.method == b"HEAD"
         self._room.enter(self, head)
         return not self._answered
@@ -313,7 +323,7 @@ class HeldCall(SpliceEnd):
 
     def refuse(self, why: KaonError) -> None:
         """Answer with a problem."""
-        self.answer(problem(why, self._request_id))
+        self.answer(problem(why, self.request_id))
 
     def answer(self, answer: ActivatorResponse) -> None:
         """Answer, let the rest of the request come to nothing, and close when Envoy does."""

@@ -15,6 +15,7 @@ from typing import Any
 from kaon.errors import (
     PROBLEM_JSON,
     BadAnswer,
+    DependencyFailed,
     KaonError,
     MethodNotAllowed,
     NotBegun,
@@ -85,6 +86,11 @@ def public_error(error: BaseException, endpoint: str, request_id: str) -> KaonEr
     if not isinstance(error, KaonError):
         _log.error("the handler failed", exc_info=error, extra=extra)
         return KaonError(_FAILED, hint=_LOGGED)
+    if error.dependency:
+        _log.error(
+            "a call of %s failed: %s: %s", error.dependency, error.code, error.cause, exc_info=error, extra=extra
+        )
+        return DependencyFailed.of(error)
     if isinstance(error, BadAnswer):
         _log.error("%s", error.cause, extra=extra)
     return error

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from kaon.errors import BadAnswer, KaonError, MethodNotAllowed
+from kaon.errors import BadAnswer, KaonError, MethodNotAllowed, NotBegun
 from kaon.runtime import cors, streaming
 from kaon.runtime.answers import Answer, allowed, answer_to, interrupted, problem_answer, public_error
 from kaon.runtime.asgi import AsgiScope, Message, Receive, Send, run_app
@@ -52,13 +52,14 @@ class App:
         fields = dict(scope["headers"])
         request_id = self._checks.request_id(fields)
         began_at = time.monotonic()
-        figures, name = self._serving.others, ""
+        figures, name = self._serving.not_calls, ""
         try:
             document = _docs_page(scope) or cors.preflight(scope, fields, self._checks.site)
             if document is None:
                 grant = self._checks.check(fields, scope.get("client"))
                 document = self._openapi(scope) or self._options(scope)
             if document is None:
+                figures = self._serving.others
                 mounted = self._serving.mounts.find(scope["path"])
                 if mounted is not None:
                     self._checks.refuse_poison(request_id)
@@ -82,6 +83,8 @@ class App:
         except BaseException as error:
             if interrupted(error):
                 raise
+            if isinstance(error, NotBegun) and figures is self._serving.not_calls:
+                figures = self._serving.others
             protocol = self._serving.protocol_of(path_of(scope))
             document = problem_answer(public_error(error, name, request_id), request_id, fields, protocol)
         if self._serving.sampler is not None and name:
@@ -126,7 +129,8 @@ class App:
                 watch.cancel()
                 call.cancel()  # in case this task was cancelled
         if call.error is not None:
-            raise call.error
+            error = public_error(call.error, lane.name, call.request_id)  # not raised: calls of a batch may share it
+            return problem_answer(error, call.request_id, fields, lane.spec.protocol)
         return answer_to(lane.signature, call.arguments, call.value)
 
     def _openapi(self, scope: AsgiScope) -> Answer | None:

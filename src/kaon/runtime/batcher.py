@@ -254,7 +254,7 @@ class BatchLane(Lane):
         self, parts: list[RowSlice], value: Any, error: BaseException | None
     ) -> tuple[list[tuple[RowSlice, Any]], list[list[RowSlice]]]:
         """The outcome of each part, and the rounds to repeat."""
-        if isinstance(error, ItemError):
+        if isinstance(error, ItemError) and not error.dependency:
             return _after_item_error(parts, error)
         if error is not None:
             return [(part, error) for part in parts], []

@@ -90,6 +90,16 @@ class EndpointFigures:
         histogram.counts[bisect_left(_FINE_S, seconds)] += 1
         histogram.total += seconds
 
+    def plus(self, more: EndpointFigures) -> EndpointFigures:
+        """The answers of both, by code and by time."""
+        both = EndpointFigures()
+        for figures in (self, more):
+            for code, count in figures.codes.items():
+                both.codes[code] = both.codes.get(code, 0) + count
+            both._seconds.counts = [a + b for a, b in zip(both._seconds.counts, figures._seconds.counts, strict=True)]
+            both._seconds.total += figures._seconds.total
+        return both
+
     def batched(self, rows: int, seconds: float, slots: int) -> None:
         """Count a batch of `rows` rows that took `seconds` in one of `slots` slots."""
         self.batch_rows.add(rows)

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from kaon import context, log
-from kaon.build import missed
+from kaon.sdk import left_out
 
 _OWN = ("kaon", "uvicorn")
 """Loggers of the platform."""
@@ -49,7 +49,7 @@ class JsonLines(logging.Formatter):
     def _traceback(self, error: BaseException) -> str:
         text = "".join(traceback.format_exception(error))
         if self._code_dir is not None:
-            text += missed.explanation(error, self._code_dir) + read_only(error, self._code_dir)
+            text += left_out.explanation(error, self._code_dir) + read_only(error, self._code_dir)
         return text
 
 

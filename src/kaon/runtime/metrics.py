@@ -70,7 +70,7 @@ class _Collector:
             counter("kaon_stream_items_total"),
         )
         all_figures: list[tuple[str, EndpointFigures]] = [(lane.name, lane.figures) for lane in lanes]
-        for name, figures in [*all_figures, ("", self._serving.others)]:
+        for name, figures in [*all_figures, ("", self._serving.others.plus(self._serving.not_calls))]:
             for code, count in sorted(figures.codes.items()):
                 requests.add_metric([name, str(code)], count)
             _add(seconds, name, figures.seconds)

@@ -1,4 +1,4 @@
-"""Mounted ASGI apps: their lifespans, their scopes, and checks of the response heads that they send.
+"""Mounted apps: their lifespans, their scopes, and checks of the response heads that they send.
 
 An app sees the address that its callers see. The edge removes its prefix from the path and sends it as
 `X-Forwarded-Prefix`; it is added again, so that redirects and links are right. Forwarded headers are trusted on unix
@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from kaon.runtime.asgi import AsgiScope, Message
+from kaon.runtime.wsgi import WsgiApp
+from kaon.sdk.service import arguments_of
 from kaon.types import headers
 
 _log = logging.getLogger("kaon.runtime")
@@ -29,7 +31,11 @@ class Mounts:
     """The mounted apps by path, and their lifespans."""
 
     def __init__(self, apps: Mapping[str, Any]) -> None:
-        self._apps = dict(sorted(apps.items(), key=lambda item: -len(item[0])))
+        self.apps = dict(apps)
+        """Path -> app as the service has it."""
+        adapted = {id(app): WsgiApp(app) if arguments_of(app) == 2 else app for app in apps.values()}
+        innermost = sorted(apps.items(), key=lambda item: -len(item[0]))
+        self._apps = {path: adapted[id(app)] for path, app in innermost}
         self._lifespans: dict[int, _Lifespan] = {}
 
     async def start(self) -> None:
@@ -47,6 +53,9 @@ class Mounts:
                     await self._lifespans.popitem()[1].stop()
         except TimeoutError:
             _log.error("a mounted app did not end in time")
+        for app in self._apps.values():
+            if isinstance(app, WsgiApp):
+                app.close()
 
     def find(self, path: str) -> tuple[str, Any] | None:
         """The innermost mount that contains `path`: where it is mounted, and the app."""

@@ -19,7 +19,7 @@ from typing import Any
 from uvicorn.protocols.http.flow_control import CLOSE_HEADER
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from kaon.errors import BadAnswer
+from kaon.errors import BadAnswer, NotBegun
 from kaon.runtime import bodies
 from kaon.runtime.answers import problem_answer, public_error
 from kaon.runtime.call import Call
@@ -55,6 +55,8 @@ class _Cycle:
     call: Call | None = None
     disconnected = False
     response_complete = False
+    let_in = True
+    """Whether the caller may call: what it is answered else is no call."""
 
     def __init__(self, lane: Lane, fields: dict[bytes, bytes], query: bytes | None, keep_alive: bool) -> None:
         self.lane = lane
@@ -177,6 +179,10 @@ class ReplicaProtocol(HttpToolsProtocol):
         cycle.request_id = request_id = checks.request_id(fields)
         try:
             grant = checks.check(fields, self.client)
+        except Exception as error:
+            cycle.let_in = isinstance(error, NotBegun)
+            return self._refuse(cycle, error)
+        try:
             cycle.call = call = checks.call(lane, grant, fields, request_id)
             if cycle.query is None:
                 call.arguments = lane.signature.from_json(cycle.body)
@@ -226,7 +232,8 @@ class ReplicaProtocol(HttpToolsProtocol):
         head = _heads.head(self.server_state.default_headers, status, media_type)
         if headers:
             check(headers)
-        cycle.lane.figures.answered(status, 0.0 if call is None else now - call.entered_at)
+        figures = cycle.lane.figures if cycle.let_in else self._serving.not_calls
+        figures.answered(status, 0.0 if call is None else now - call.entered_at)
         cycle.response_complete = True
         self._fast = None
         if cycle.disconnected:

@@ -47,7 +47,9 @@ class Serving:
         """Path -> method and lane of the endpoints on the fast path."""
         self.mounts = Mounts({})
         self.others = EndpointFigures()
-        """Of requests without an endpoint: refused ones, documents, mounted apps."""
+        """Of calls without an endpoint: mounted apps, unknown paths."""
+        self.not_calls = EndpointFigures()
+        """Of requests that are no calls, and no load: refused for their key or origin, documents."""
         self.in_mounts = 0
         """Requests in flight in mounted apps."""
         self.sampler: Sampler | None = None
@@ -95,7 +97,7 @@ class Serving:
 
     @property
     def figures(self) -> tuple[EndpointFigures, ...]:
-        """Of all requests."""
+        """Of all calls."""
         return self.others, *(lane.figures for lane in self.lanes)
 
     @property
@@ -131,7 +133,7 @@ class Serving:
         """The OpenAPI document as JSON."""
         if self._openapi is None:
             assert self.service is not None
-            document = self.service.openapi(self._prefix.rstrip("/") or "/")
+            document = self.service.openapi(self._prefix.rstrip("/") or "/", self.mounts.apps)
             self._openapi = json.dumps(document, ensure_ascii=False).encode()
         return self._openapi
 

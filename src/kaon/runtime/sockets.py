@@ -13,7 +13,7 @@ from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from kaon.errors import KaonError, NotFound
+from kaon.errors import KaonError, NotBegun, NotFound
 from kaon.runtime.answers import interrupted, problem_answer, public_error
 from kaon.runtime.asgi import AsgiScope, Message, Receive, Send, run_app
 from kaon.runtime.call import Call
@@ -42,14 +42,16 @@ async def serve_socket(serving: Serving, scope: AsgiScope, receive: Receive, sen
     fields = with_key(dict(scope["headers"]) | {b"sec-websocket-protocol": ", ".join(protocols).encode("latin-1")})
     request_id = serving.checks.request_id(fields)
     scope, send = without_key(scope), _checked(send, answered_protocol(protocols))
+    figures = serving.not_calls
     try:
         grant = serving.checks.check_handshake(fields, scope.get("client"))
+        figures = serving.others
         serving.checks.refuse_poison(request_id)
         mounted = serving.mounts.find(scope["path"])
         socket_call = None if mounted else _socket_call(serving, grant, fields, request_id, scope, receive, send)
     except KaonError as error:
         await _refuse(error, request_id, scope, send)
-        serving.others.answered(error.status, 0.0)
+        (serving.others if isinstance(error, NotBegun) else figures).answered(error.status, 0.0)
         return
     if socket_call is not None:
         await socket_call.run()

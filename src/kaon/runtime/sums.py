@@ -6,7 +6,8 @@ Computed when read: a call only updates two numbers of its lane (`Lane.released`
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from kaon.runtime.batcher import BatchLane
 from kaon.runtime.figures import EndpointFigures
@@ -35,7 +36,8 @@ class ReplicaSums:
         return ReplicaFigures(
             began_at=self._began_at,
             at_s=now,
-            codes=self._codes(),
+            codes=_by_class(self._serving.figures),
+            not_calls=_by_class([self._serving.not_calls]),
             knobs=self._serving.knobs,
             in_flight=self._serving.in_flight,
             queued=self._serving.queued,
@@ -50,17 +52,17 @@ class ReplicaSums:
             batches=_batches([lane.figures for lane in lanes if isinstance(lane, BatchLane)]),
         )
 
-    def _codes(self) -> dict[str, int]:
-        found: dict[str, int] = {}
-        for figures in self._serving.figures:
-            for code, count in figures.codes.items():
-                name = class_of(code)
-                found[name] = found.get(name, 0) + count
-        return found
-
     def _latency(self) -> dict[int, int]:
         counts = map(sum, zip(*(figures.latency.counts for figures in self._serving.figures), strict=True))
         return {bucket: count for bucket, count in enumerate(counts) if count}
+
+
+def _by_class(found: Iterable[EndpointFigures]) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for figures in found:
+        for code, count in figures.codes.items():
+            counts[class_of(code)] += count
+    return dict(counts)
 
 
 def _batches(found: Sequence[EndpointFigures]) -> Batches:

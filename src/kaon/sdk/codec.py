@@ -28,6 +28,14 @@ from pydantic_core import SchemaSerializer, SchemaValidator, core_schema
 
 from kaon.sdk.arrays import ArraySchema, base64_schema, numpy_loaded, write_bytes
 from kaon.sdk.hints import bare, modern
+from kaon.sdk.pydantic_versions import (
+    accepted_config,
+    read_json,
+    serializer_of,
+    stops_at_first,
+    validator_of,
+    with_nulls,
+)
 from kaon.types.media import write_file
 
 SchemaMode = typing.Literal["validation", "serialization"]
@@ -35,11 +43,13 @@ REF = "#/components/schemas/{model}"
 
 _GENERATED = ConfigDict(arbitrary_types_allowed=True)
 """Lets pydantic accept unknown classes, so that arrays are found; all others have no JSON schema and are refused."""
-_WRITTEN: dict[str, Any] = {
-    "serialize_by_alias": True,
-    "validate_by_alias": True,
-    "ser_json_inf_nan": "constants",
-}
+_WRITTEN: dict[str, Any] = accepted_config(
+    {
+        "serialize_by_alias": True,
+        "validate_by_alias": True,
+        "ser_json_inf_nan": "constants",
+    }
+)
 _READ: dict[str, Any] = {**_WRITTEN, "allow_inf_nan": False}
 _OPAQUE = frozenset({"default", "expected", "metadata", "members", "cls", "config", "pattern", "serialization"})
 """Parts of a core schema that are the user's values, not schemas."""
@@ -63,7 +73,10 @@ class Reader(typing.Protocol):
     """Reads JSON."""
 
     def validate_json(self, body: bytes, /, *, extra: Extra | None = None) -> Any:
-        """The value in `body`; `extra`: overrides what the types do with unknown fields. Raises ValidationError."""
+        """The value in `body`; `extra`: overrides what the types do with unknown fields (from pydantic 2.12 on).
+
+        Raises ValidationError.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +89,8 @@ class Finite:
         """See `Reader`."""
         if b"NaN" in body or b"Infinity" in body:
             _check_json(body)
+        if extra is None:
+            return self.validator.validate_json(body)
         return self.validator.validate_json(body, extra=extra)
 
 
@@ -91,7 +106,7 @@ class Codec:
     @cached_property
     def validator(self) -> SchemaValidator:
         """Reads values, and reports all problems of one."""
-        return SchemaValidator(self.schema, _READ if self.reads else _WRITTEN, _use_prebuilt=False)  # type: ignore[arg-type]
+        return validator_of(self.schema, _READ if self.reads else _WRITTEN)
 
     @property
     def reader(self) -> Reader:
@@ -108,18 +123,18 @@ class Codec:
         whole = schema["schema"] if schema["type"] == "definitions" else schema
         if whole["type"] == "typed-dict":
             whole["config"] = {**whole["config"], "extra_fields_behavior": "allow"}
-        validator = SchemaValidator(schema, _READ, _use_prebuilt=False)  # type: ignore[arg-type]
+        validator = validator_of(schema, _READ)
         return Finite(validator) if self.has_anything else validator
 
     @cached_property
     def serializer(self) -> SchemaSerializer:
         """Writes values; a number that is not finite is written as `NaN` or `Infinity`, which is not JSON."""
-        return SchemaSerializer(self.schema, _WRITTEN, _use_prebuilt=False)  # type: ignore[arg-type]
+        return serializer_of(self.schema, _WRITTEN)
 
     @cached_property
     def nullable_serializer(self) -> SchemaSerializer:
         """The same, with null for such a number where the type allows null."""
-        return SchemaSerializer(_mapped(self.schema, _null_for_nan), _WRITTEN, _use_prebuilt=False)  # type: ignore[arg-type]
+        return serializer_of(_mapped(self.schema, _null_for_nan), _WRITTEN)
 
     def validate_json(self, text: str | bytes) -> Any:
         """The value in JSON. Raises ValidationError."""
@@ -265,7 +280,7 @@ def _is_limited(node: Mapping[str, Any]) -> bool:
 def _check_json(body: bytes) -> None:
     """Raises ValidationError when `body` is not strict JSON."""
     try:
-        pydantic_core.from_json(body, allow_inf_nan=False, cache_strings=False)
+        read_json(body)
     except ValueError as error:
         raise pydantic_core.ValidationError.from_exception_data(
             "JSON", [{"type": "json_invalid", "loc": (), "input": None, "ctx": {"error": str(error)}}]
@@ -273,7 +288,7 @@ def _check_json(body: bytes) -> None:
 
 
 def _first_only(node: dict[str, Any]) -> dict[str, Any]:
-    return {**node, "fail_fast": True} if node["type"] in _CONTAINERS else node
+    return stops_at_first(node) if node["type"] in _CONTAINERS else node
 
 
 def _null_for_nan(node: dict[str, Any]) -> dict[str, Any]:
@@ -281,17 +296,13 @@ def _null_for_nan(node: dict[str, Any]) -> dict[str, Any]:
         case "nullable":
             return {**node, "serialization": core_schema.wrap_serializer_function_ser_schema(_null_or, schema=node)}
         case "any":
-            return {**node, "serialization": core_schema.plain_serializer_function_ser_schema(_with_nulls)}
+            return {**node, "serialization": core_schema.plain_serializer_function_ser_schema(with_nulls)}
         case _:
             return node
 
 
 def _null_or(value: Any, write: Callable[[Any], Any]) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else write(value)
-
-
-def _with_nulls(value: Any) -> Any:
-    return pydantic_core.from_json(pydantic_core.to_json(value, inf_nan_mode="null", by_alias=True))
 
 
 def _decimal_text(value: Any) -> str:
@@ -348,7 +359,7 @@ def _within(node: Mapping[str, Any], kind: str, hint: Any) -> dict[str, Any]:
         case "model" | "dataclass":
             return {"schema": _fields(node["cls"])}
         case "typed-dict":
-            return {"fields": _fields(node.get("cls"))}
+            return {"fields": _fields(node.get("cls") or hint)}
         case "call":
             return {"arguments_schema": _fields(node["function"])}
         case "model-fields":

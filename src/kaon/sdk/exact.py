@@ -42,7 +42,10 @@ def _model(schema: Any) -> tuple[type, tuple[type, ...]] | None:
         return None
     if fields.get("type") != "model-fields" or "serialization" in fields or fields.get("computed_fields"):
         return None
-    if schema.get("config", {}).get("extra_fields_behavior") == "allow" or schema["cls"].__pydantic_computed_fields__:
+    if (
+        schema.get("config", {}).get("extra_fields_behavior") == "allow"
+        or schema["cls"].__pydantic_decorators__.computed_fields
+    ):
         return None
     types = tuple(_scalar(field["schema"]) for field in fields["fields"].values())
     if None in types:

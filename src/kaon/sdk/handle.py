@@ -22,11 +22,12 @@ import asyncio
 import inspect
 import os
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from kaon.errors import ConfigError, InvalidInput
+from kaon.errors import ConfigError, InvalidInput, calling
 from kaon.sdk.link import Read, Reference, Reply, ServiceLink, target_of
 from kaon.sdk.local import InProcess
 from kaon.sdk.service import Service, construct, service_of
@@ -112,7 +113,10 @@ class Handle(Reference):
 
         def call(*args: Any, **kwargs: Any) -> Any:
             _refuse_on_a_loop(self._name, endpoint)
-            return _link(self._name, self._service).call(endpoint, *_arguments(self._service, endpoint, args, kwargs))
+            with calling(self._name):
+                link = _link(self._name, self._service)
+                answer = link.call(endpoint, *_arguments(self._service, endpoint, args, kwargs))
+            return _marked(answer, self._name) if isinstance(answer, Iterator) else answer
 
         return call
 
@@ -136,9 +140,39 @@ class AsyncHandle:
         service, name = self._handle._service, self._handle._name
 
         def call(*args: Any, **kwargs: Any) -> Reply:
-            return _link(name, service).acall(endpoint, *_arguments(service, endpoint, args, kwargs))
+            with calling(name):
+                reply = _link(name, service).acall(endpoint, *_arguments(service, endpoint, args, kwargs))
+            return _MarkedReply(reply, name)
 
         return call
+
+
+def _marked(items: Iterator[Any], name: str) -> Iterator[Any]:
+    """The items of a stream, with its errors marked as those of a call."""
+    with calling(name):
+        yield from items
+
+
+@dataclass(frozen=True, slots=True)
+class _MarkedReply:
+    """A pending answer, with its errors marked as those of a call."""
+
+    reply: Reply
+    name: str
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        with calling(self.name):
+            return (yield from self.reply.__await__())
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        items = aiter(self.reply)
+        try:
+            with calling(self.name):
+                async for item in items:
+                    yield item
+        finally:
+            if isinstance(items, AsyncGenerator):
+                await items.aclose()
 
 
 def _link(name: str, service: Service | None) -> ServiceLink:

@@ -11,13 +11,13 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from kaon import context
-from kaon.errors import BadAnswer, ConfigError, InvalidInput, ItemError, NotFound
+from kaon.errors import BadAnswer, ConfigError, DependencyFailed, InvalidInput, ItemError, KaonError, NotFound
 from kaon.sdk.endpoint import Endpoint
 from kaon.sdk.link import Read
 from kaon.sdk.request import Request
@@ -65,7 +65,8 @@ class InProcess:
         own = self._context()
         if found.is_generator:
             return self._items(found, own, found.function(self._instance, **given), read or plain_value)
-        with self._one_at_a_time if found.spec.concurrency == 1 and not found.is_async else nullcontext():
+        turn = self._one_at_a_time if found.spec.concurrency == 1 and not found.is_async else nullcontext()
+        with turn, _own_errors():
             result = own.run(lambda: self._finish(found.function(self._instance, **given)))
         if found.signature.returns_stream and isinstance(result, AsyncIterator | Iterator):
             return self._items(found, own, result, read or plain_value)
@@ -96,11 +97,15 @@ class InProcess:
         signature, raw = endpoint.signature.items or endpoint.signature, bool(endpoint.spec.media_type)
         items = iter(self._each(source) if isinstance(source, AsyncIterator) else source)
         try:
-            while (item := own.run(next, items, _END)) is not _END:
+            while (item := self._following(own, items)) is not _END:
                 yield signature.to_bytes(item) if raw else read(SSE, signature.to_json(item))
         finally:
             if isinstance(items, Generator):
                 own.run(items.close)
+
+    def _following(self, own: Context, items: Iterator[Any]) -> Any:
+        with _own_errors():
+            return own.run(next, items, _END)
 
     def _each(self, source: Any) -> Iterator[Any]:
         async def following() -> Any:
@@ -122,6 +127,17 @@ class InProcess:
                 self._loop = asyncio.new_event_loop()
                 threading.Thread(target=_run_loop, args=[self._loop], daemon=True).start()
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+
+@contextmanager
+def _own_errors() -> Iterator[None]:
+    """Raise DependencyFailed for an error of a call that the handler has made, as its caller gets it from a replica."""
+    try:
+        yield
+    except KaonError as error:
+        if error.dependency:
+            raise DependencyFailed.of(error) from error
+        raise
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,13 @@
 """OpenAPI 3.1 from compiled endpoints, for the docs page, clients and people.
 
 Extensions of an operation: `x-kaon` has properties beyond OpenAPI (kind, idempotent, timeout, batching),
-`x-codeSamples` has code that runs unchanged with `KAON_URL` and `KAON_KEY` set.
+`x-codeSamples` has code that runs unchanged with `KAON_URL` and `KAON_KEY` set. `x-mounts` lists the mounted apps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-from pydantic_core import from_json
 
 from kaon.errors import (
     PROBLEM_JSON,
@@ -28,6 +26,7 @@ from kaon.errors import (
 from kaon.sdk import codec, hints, samples
 from kaon.sdk.endpoint import Endpoint
 from kaon.sdk.parameter import Parameter
+from kaon.sdk.pydantic_versions import read_json, write_json
 from kaon.sdk.signature import JSON
 from kaon.types.media import OCTET_STREAM, Audio, Image
 from kaon.types.service import EndpointKind
@@ -53,7 +52,13 @@ Schemas = Mapping[tuple[str, str], dict[str, Any]]
 
 
 def document(
-    name: str, endpoints: tuple[Endpoint, ...], *, summary: str = "", description: str = "", server: str = "/"
+    name: str,
+    endpoints: tuple[Endpoint, ...],
+    *,
+    summary: str = "",
+    description: str = "",
+    server: str = "/",
+    mounts: Sequence[Mapping[str, str]] = (),
 ) -> dict[str, Any]:
     """A deployment's OpenAPI document; `server` is the URL or path under which callers see it."""
     schemas, components = _schemas(endpoints)
@@ -69,6 +74,7 @@ def document(
         "servers": [{"url": server}],
         "security": [{"key": []}],
         "paths": paths,
+        **({"x-mounts": list(mounts)} if mounts else {}),
         "components": {
             "schemas": {**components, "Problem": _PROBLEM_SCHEMA} | ({"OpenAIError": _OPENAI_SCHEMA} if openai else {}),
             "responses": {kind.__name__: _problem(kind) for kind in _PROBLEMS}
@@ -198,9 +204,7 @@ def _with_default(schema: dict[str, Any], parameter: Parameter) -> dict[str, Any
     if parameter.required or parameter.default is None:
         return dict(schema)
     try:
-        default = from_json(
-            parameter.codec.serializer.to_json(parameter.default, warnings="error"), allow_inf_nan=False
-        )
+        default = read_json(write_json(parameter.codec.serializer, parameter.default))
     except ValueError:
         return dict(schema)
     return {**schema, "default": default}

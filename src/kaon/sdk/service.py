@@ -43,7 +43,7 @@ class Service:
     summary: str
     endpoints: tuple[Endpoint, ...]
     mounts: Mapping[str, Any]
-    """Path -> ASGI app, or a function of the instance or without arguments that makes one; see `mounted`."""
+    """Path -> ASGI or WSGI app, or a function of the instance or without arguments that makes one; see `mounted`."""
     settings: tuple[Setting, ...]
     resources: Resources
     objective: Objective
@@ -79,14 +79,14 @@ class Service:
             openapi=self.openapi(),
         )
 
-    def openapi(self, server: str = "/") -> dict[str, Any]:
-        """Its OpenAPI document; `server` is the URL or path under which callers see it."""
-        return openapi.document(
-            self.name, self.endpoints, summary=self.summary, description=self.description, server=server
-        )
+    def openapi(self, server: str = "/", apps: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Its OpenAPI document; `server` is the URL or path under which callers see it, `apps` are the mounted apps."""
+        mounts = [mount_of(path, app) for path, app in (self.mounts if apps is None else apps).items()]
+        about = {"summary": self.summary, "description": self.description}
+        return openapi.document(self.name, self.endpoints, **about, server=server, mounts=mounts)
 
     def mounted(self, instance: Any) -> dict[str, Any]:
-        """Path -> ASGI app, with factories called."""
+        """Path -> ASGI or WSGI app, with factories called."""
         return {path: _app(app, instance) for path, app in self.mounts.items()}
 
 
@@ -122,7 +122,8 @@ def service(
         requirements: Packages that it needs, as pip writes them.
         resources: What one replica may use.
         objective: Its target for latency and availability, used for scaling.
-        mounts: Path -> ASGI app, or a function that makes one, of the instance or without arguments.
+        mounts: Path -> ASGI app (FastAPI, Starlette) or WSGI app (Flask, Django), or a function that makes one, of the
+            instance or without arguments.
         loop: The event loop of its coroutines: `uvloop`, the faster one, or `asyncio`, the standard library's, for
             libraries that patch it, such as nest_asyncio.
         uses: The services that it calls, by the names of their deployments or by their classes. Handles in the class's
@@ -283,12 +284,33 @@ def _check_paths(service: Service) -> None:
                 )
 
 
-def _app(app: Any, instance: Any) -> Any:
+def arguments_of(app: Any) -> int:
+    """How many arguments a mounted callable needs: 3 an ASGI app, 2 a WSGI app, 1 or 0 a function that makes one."""
     call = app if inspect.isroutine(app) or inspect.isclass(app) else type(app).__call__
-    wanted = [
+    required = [
         p for p in inspect.signature(call).parameters.values() if p.default is p.empty and p.kind is not p.VAR_KEYWORD
     ]
-    taken = len(wanted) - (call is not app)
-    if taken >= 3:
-        return app
-    return app(instance) if taken == 1 else app()
+    return len(required) - (call is not app)
+
+
+def mount_of(path: str, app: Any) -> dict[str, str]:
+    """A mounted app for the service's document: its path, and its title and own documents if it has them (FastAPI)."""
+    found = {"path": path}
+    if arguments_of(app) < 2:  # not made yet
+        return found
+    found["kind"] = "wsgi" if arguments_of(app) == 2 else "asgi"
+    for key, attribute in (("title", "title"), ("openapi", "openapi_url"), ("docs", "docs_url")):
+        value = getattr(app, attribute, None)
+        if isinstance(value, str) and value:
+            found[key] = value if key == "title" else f"{path}{value}"
+    return found
+
+
+def _app(app: Any, instance: Any) -> Any:
+    match arguments_of(app):
+        case 0:
+            return app()
+        case 1:
+            return app(instance)
+        case _:
+            return app

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, NotRequired, Required
 
-from pydantic import ConfigDict, ValidationError, with_config
-from pydantic_core import PydanticSerializationError, SchemaSerializer, from_json
+from pydantic import ConfigDict, ValidationError
+from pydantic_core import PydanticSerializationError, SchemaSerializer
 from typing_extensions import TypedDict
 
 from kaon.errors import BadAnswer, ConfigError, InvalidInput, UnsupportedMediaType
@@ -25,6 +25,7 @@ from kaon.sdk.exact import Exact, exact_check
 from kaon.sdk.method import Method
 from kaon.sdk.parameter import Parameter, ParameterPlace, compile_codec, compile_parameter
 from kaon.sdk.problems import MOST, invalid, invalid_input, problem, summary, unknown_parameters, unreadable
+from kaon.sdk.pydantic_versions import read_json, write_json
 from kaon.sdk.request import Request
 from kaon.sdk.response import Response
 from kaon.types.headers import is_media_type
@@ -183,7 +184,7 @@ class Signature:
                 text = self.serializer.to_json(result)
             else:
                 value = self.answer.validate_python(result) if self.limited else result
-                text = self.serializer.to_json(value, warnings="error")
+                text = write_json(self.serializer, value)
         except (PydanticSerializationError, ValueError, TypeError, RecursionError):
             text = self._to_json_with_care(result)
         if self.may_be_nan and (_N in text or _I in text):
@@ -273,7 +274,7 @@ class Signature:
         """For answers of equivalent types: arrays for lists, dicts for models."""
         try:
             value = self.answer.validate_python(plain(result))
-            return self.serializer.to_json(value, warnings="error")
+            return write_json(self.serializer, value)
         except ValidationError as error:
             why = summary(error)
         except (PydanticSerializationError, ValueError, TypeError, RecursionError):
@@ -289,7 +290,7 @@ class Signature:
             return text
         try:
             value = self.answer.validate_python(plain(result)) if self.limited else plain(result)
-            text = self.answer.nullable_serializer.to_json(value, warnings="error")
+            text = write_json(self.answer.nullable_serializer, value)
         except (PydanticSerializationError, ValueError, TypeError, RecursionError):
             text = b"NaN"
         if _is_json(text):
@@ -373,12 +374,13 @@ def _body_codec(owner: str, parameters: list[Parameter]) -> Codec:
     """Reads an object of all parameters by name; other fields are refused."""
     fields = {p.name: (Required if p.required else NotRequired)[hints.modern(p.hint)] for p in parameters}
     body = TypedDict("Body", fields)  # type: ignore[misc]
-    return compile_codec(owner, "body", with_config(ConfigDict(extra="forbid", arbitrary_types_allowed=True))(body))
+    body.__pydantic_config__ = ConfigDict(extra="forbid", arbitrary_types_allowed=True)  # type: ignore[attr-defined]
+    return compile_codec(owner, "body", body)
 
 
 def _is_json(text: bytes) -> bool:
     try:
-        from_json(text, allow_inf_nan=False, cache_strings=False)
+        read_json(text)
     except ValueError:
         return False
     return True

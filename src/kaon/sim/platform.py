@@ -110,7 +110,7 @@ class SimulatedPlatform:
 
     def restart_agent(self) -> None:
         """Another agent in the same place: replicas live on."""
-        self._memories: Mapping[str, ReplicaHistory] = {}
+        self._histories: Mapping[str, ReplicaHistory] = {}
         self._refused: dict[str, RefusedStart] = {}
         self._at_edge: frozenset[str] = frozenset()
         self._health: dict[str, ProbedHealth] = {}
@@ -207,12 +207,12 @@ class SimulatedPlatform:
         await self._snapshot.at_least(self.store.written)
         found = self._plans.read(CLOUD)
         self._plan = plan = found.plan if found else Plan(cloud=CLOUD)
-        sightings = (await self.driver.observe()).replicas
+        observed = (await self.driver.observe()).replicas
         now = self.clock.monotonic()
-        for id_, sighting in sightings.items():
+        for id_, observation in observed.items():
             before = self._health.get(id_, ProbedHealth())
             try:
-                answer = await self.replicas.health(sighting.control_address or "unix:/gone/-")
+                answer = await self.replicas.health(observation.control_address or "unix:/gone/-")
             except Unavailable:
                 silent_since = now if before.silent_since is None else before.silent_since
                 self._health[id_] = ProbedHealth(before.answer, before.asked_at, 0, before.misses + 1, silent_since)
@@ -221,17 +221,17 @@ class SimulatedPlatform:
         seen = AgentInputs(
             now=now,
             wall=self.clock.now(),
-            sightings=sightings,
-            health={id_: self._health[id_] for id_ in sightings},
+            observed=observed,
+            health={id_: self._health[id_] for id_ in observed},
             refused=self._refused,
             at_edge=self._at_edge,
         )
-        decided = replicas.step(plan, seen, self._memories)
-        self._memories, self._refused = decided.memories, {}
+        decided = replicas.step(plan, seen, self._histories)
+        self._histories, self._refused = decided.histories, {}
         self._at_edge = frozenset(e.replica for group in decided.endpoints.values() for e in group)
         for action in decided.actions:
             await self._do(plan, action)
-        ready = frozenset(id_ for id_ in self._at_edge if sightings[id_].stage != Stage.EXITED)
+        ready = frozenset(id_ for id_ in self._at_edge if observed[id_].stage != Stage.EXITED)
         report = Report(
             cloud=CLOUD, plan=found.name if found else "", replicas=decided.statuses, edge=EdgeStatus(running=True)
         )

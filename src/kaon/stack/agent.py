@@ -39,7 +39,15 @@ async def serve(settings: Settings, clock: Clock) -> None:
                 waking = Waking(edge.layout, clock)
                 tokens = ControlTokens.kept_in(folder / "control.key", driver.capabilities().addresses)
                 sockets = ControlSockets(tokens.at)
-                observer = Observer(settings.cloud, link, edge, clock, replicas=sockets, held=lambda: waking.held)
+                observer = Observer(
+                    settings.cloud,
+                    link,
+                    edge,
+                    clock,
+                    replicas=sockets,
+                    held=lambda: waking.held,
+                    turned_away=lambda: waking.turned_away,
+                )
                 agent = Agent(
                     settings.cloud,
                     link,

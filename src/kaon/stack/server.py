@@ -21,7 +21,7 @@ from kaon.sim.search import ThreadedTwin
 from kaon.stack.boot import prepare_until_done
 from kaon.store import open_store
 from kaon.store.blobs import FileBlobs
-from kaon.store.epoch import EpochStore
+from kaon.store.epoch import under_epoch
 from kaon.store.garbage import Collector, keep_of
 from kaon.store.live_status import LiveStatus
 from kaon.store.port import AuditRetention
@@ -67,7 +67,7 @@ async def serve(settings: Settings, clock: Clock) -> None:
             timeout_graceful_shutdown=1,
         )
         server = _Server(config)
-        controlled = EpochStore(store, epoch)
+        controlled = under_epoch(store, epoch)
         controllers = Controllers(
             controlled,
             vault,

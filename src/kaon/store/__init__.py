@@ -1,6 +1,6 @@
-"""The platform's memory: one port, SQLite and PostgreSQL behind it, and blobs beside it.
+"""The platform's database: one port, SQLite and PostgreSQL behind it, and blobs beside it.
 
-Importing this is cheap; SQLAlchemy comes with `open_store` and a database's URL.
+Importing this is cheap; `open_store` imports SQLAlchemy for a database's URL.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from kaon.store.port import AuditRetention, Store
 
 
 def open_store(url: str, clock: Clock | None = None, audit: AuditRetention | None = None) -> Store:
-    """The store that `url` names; `await store.open()` comes next.
+    """The store at `url`; call `await store.open()` next.
 
     `sqlite:///relative/path` and `sqlite:////absolute/path`, `postgresql://...`, or `memory://`, which
-    forgets all when it is closed. Raises `ConfigError` for any other. `audit`: how much of the audit log is kept.
+    is not persistent. Raises `ConfigError` for any other. `audit`: retention of the audit log.
     """
     clock, audit = clock or SystemClock(), audit or AuditRetention()
     match url.partition(":")[0].partition("+")[0]:

@@ -16,7 +16,7 @@ TRIM_EVERY = 32
 
 
 def record_audit(tx: Transaction, now: float, records: Sequence[AuditRecord], kept: AuditRetention) -> None:
-    """Keep records, and now and then delete those that are too old or too many."""
+    """Store records, and from time to time delete those that are too old or too many."""
     if not records:
         return
     rows = [record.model_dump(mode="json", exclude={"id"}) for record in records]
@@ -29,7 +29,7 @@ def record_audit(tx: Transaction, now: float, records: Sequence[AuditRecord], ke
 
 
 def audit(connection: Connection, query: AuditQuery) -> list[AuditRecord]:
-    """The records that `query` asks for, newest first."""
+    """The records that match `query`, newest first."""
     table = audit_table.c
     wanted = select(audit_table)
     for column, value in (

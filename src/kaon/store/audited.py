@@ -1,4 +1,4 @@
-"""From a change to the audit record of it; pure."""
+"""The audit record of a change; pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ AuditedWrite = Create | UpdateSpec | UpdateStatus | Delete
 
 
 def audited(change: AuditedWrite, *, at: float, verb: str, actor: str, **who: str) -> AuditRecord:
-    """The record of a change: of the spec, or of the status where that is what changes."""
+    """The record of a change: of the spec, or of the status for `UpdateStatus`."""
     match change:
         case Create(kind, workspace, name, spec, uid=uid):
             place: dict[str, Any] = {"kind": kind, "workspace": workspace, "name": name, "uid": uid}
@@ -33,7 +33,7 @@ def audited(change: AuditedWrite, *, at: float, verb: str, actor: str, **who: st
 
 
 def by_controller(change: AuditedWrite, *, at: float, verb: str, controller: str) -> AuditRecord:
-    """The record of a change of a spec that a controller makes."""
+    """The record of a controller's change of a spec."""
     return audited(change, at=at, verb=verb, actor=controller, actor_kind=ActorKind.CONTROLLER.value)
 
 

@@ -16,9 +16,9 @@ from kaon.errors import NotFound, TooLarge, Unavailable
 from kaon.laws.retention import Blob
 
 CHUNK_BYTES = 2**18
-_DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
-_PART = re.compile(r"(\.[0-9a-f]{16}\.part)")
-"""Bytes under way, or what a crash left of them."""
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_PART = re.compile(r"\.[0-9a-f]{16}\.part")
+"""An upload in progress, or what a crash left of it."""
 
 
 class FileBlobs:
@@ -29,22 +29,22 @@ class FileBlobs:
         self.deciding = asyncio.Lock()
 
     async def put(self, chunks: AsyncIterator[bytes], limit_bytes: int) -> tuple[str, int]:
-        """See `Blobs.put`. The bytes are on the disk when it returns. Raises `TooLarge`, `Unavailable`."""
-        beside = self._folder / f".{secrets.token_hex(8)}.part"
+        """See `Blobs.put`. The bytes are on the disk when it returns."""
+        part = self._folder / f".{secrets.token_hex(8)}.part"
         try:
-            return await self._put(chunks, limit_bytes, beside)
-        except ConnectionError:  # of whoever sends the chunks
+            return await self._put(chunks, limit_bytes, part)
+        except ConnectionError:  # of the sender of the chunks
             raise
         except OSError as error:
-            hint = f"Free space where {self._folder} is."
-            raise Unavailable(f"The bytes cannot be kept: {error.strerror}.", hint=hint, retry_after_s=1.0) from None
+            raise self._unavailable(error) from None
         finally:
-            beside.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
 
-    async def _put(self, chunks: AsyncIterator[bytes], limit_bytes: int, beside: Path) -> tuple[str, int]:
+    async def _put(self, chunks: AsyncIterator[bytes], limit_bytes: int, part: Path) -> tuple[str, int]:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         sha256, size = hashlib.sha256(), 0
-        with _create(beside) as file:
+        with _create(part) as file:
             async for chunk in chunks:
                 size += len(chunk)
                 if size > limit_bytes:
@@ -52,49 +52,78 @@ class FileBlobs:
                 sha256.update(chunk)
                 await asyncio.to_thread(file.write, chunk)
             await asyncio.to_thread(_to_disk, file)
-        os.replace(beside, self._folder / sha256.hexdigest())
+        os.replace(part, self._folder / sha256.hexdigest())
         await asyncio.to_thread(_folder_to_disk, self._folder)
         return f"sha256:{sha256.hexdigest()}", size
 
     async def has(self, digest: str) -> bool:
         """See `Blobs.has`."""
-        path = self._path(digest)
-        return path is not None and await asyncio.to_thread(path.is_file)
+        if not _DIGEST.fullmatch(digest):
+            return False
+        try:
+            await asyncio.to_thread(self._path(digest).stat)
+            return True
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise self._unavailable(error) from None
 
     async def read(self, digest: str) -> AsyncIterator[bytes]:
-        """See `Blobs.read`. Raises `Unavailable` at the end when the disk's bytes are not those of the digest."""
-        path = self._path(digest)
-        if path is None or not path.is_file():
-            raise NotFound(f"There are no bytes with the digest {digest[:80]!r} here.")
+        """See `Blobs.read`."""
         sha256 = hashlib.sha256()
-        with path.open("rb") as file:
-            while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
-                sha256.update(chunk)
-                yield chunk
-        if sha256.hexdigest() != path.name:
+        try:
+            with self._open(digest) as file:
+                while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+                    sha256.update(chunk)
+                    yield chunk
+        except OSError as error:
+            raise self._unavailable(error) from None
+        if f"sha256:{sha256.hexdigest()}" != digest:
             raise Unavailable(f"The bytes of {digest} are damaged on the disk.", hint="Build and deploy it again.")
+
+    def _open(self, digest: str) -> BinaryIO:
+        try:
+            if _DIGEST.fullmatch(digest):
+                return self._path(digest).open("rb")
+        except FileNotFoundError:
+            pass
+        raise NotFound(f"There are no bytes with the digest {digest[:80]!r} here.")
 
     async def delete(self, digest: str) -> None:
         """See `Blobs.delete`."""
-        if path := self._path(digest):
-            path.unlink(missing_ok=True)
+        if not (_DIGEST.fullmatch(digest) or _PART.fullmatch(digest)):
+            return
+        try:
+            await asyncio.to_thread(self._path(digest).unlink, missing_ok=True)
+        except OSError as error:
+            raise self._unavailable(error) from None
 
     async def list_all(self) -> list[Blob]:
         """See `Blobs.list_all`."""
-        return await asyncio.to_thread(self._list_all)
+        try:
+            return await asyncio.to_thread(self._list_all)
+        except FileNotFoundError:  # nothing was ever put here
+            return []
+        except OSError as error:
+            raise self._unavailable(error) from None
 
     def _list_all(self) -> list[Blob]:
         found = []
-        for path in self._folder.iterdir() if self._folder.is_dir() else ():
-            with suppress(FileNotFoundError):  # it went in between
+        for path in self._folder.iterdir():
+            with suppress(FileNotFoundError):  # deleted in between
                 state = path.stat()
                 name = f"sha256:{path.name}" if _DIGEST.fullmatch(f"sha256:{path.name}") else path.name
                 found.append(Blob(name, state.st_size, state.st_mtime))
         return found
 
-    def _path(self, digest: str) -> Path | None:
-        match = _DIGEST.fullmatch(digest) or _PART.fullmatch(digest)
-        return self._folder / match[1] if match else None
+    def _path(self, digest: str) -> Path:
+        return self._folder / digest.removeprefix("sha256:")
+
+    def _unavailable(self, error: OSError) -> Unavailable:
+        hint = f"Check the folder {self._folder}: its permissions, and the free space of its disk."
+        return Unavailable(
+            f"The bytes of artifacts cannot be accessed: {error.strerror}.", hint=hint, retry_after_s=1.0
+        )
 
 
 def _create(path: Path) -> BinaryIO:

@@ -13,12 +13,12 @@ from kaon.errors import ConfigError, KaonError, Unavailable
 from kaon.store.schema import HEAD, create_all
 
 BUSY_S = 3
-"""How long a write waits for another process's write."""
+"""Time limit for another process's write."""
 
 READERS = 4
 
 REACH = {"connect_timeout": 2, "keepalives_idle": 5, "keepalives_interval": 2, "tcp_user_timeout": 5000}
-"""How soon a PostgreSQL server that is away is found to be."""
+"""Timeouts that detect an unavailable PostgreSQL server."""
 
 
 class Database(NamedTuple):
@@ -27,11 +27,11 @@ class Database(NamedTuple):
     writes: Engine
     reads: Engine
     place: str
-    """Where it is, for error messages; no password in it."""
+    """Its place for error messages, without a password."""
 
 
 def connect(url: str) -> Database:
-    """Engines for `url`; nothing is opened yet. Raises `ConfigError` when the URL makes no sense."""
+    """Engines for `url`; nothing is opened yet. Raises `ConfigError` for an invalid URL."""
     try:
         parsed = make_url(url)
     except SQLAlchemyError:
@@ -51,7 +51,8 @@ def _sqlite(url: URL) -> Database:
 
         @event.listens_for(made, "connect")
         def _prepare(connection: Any, _: Any) -> None:
-            connection.isolation_level = None  # no BEGIN behind our back
+            connection.isolation_level = None  # the driver must not send BEGIN by itself
+            connection.text_factory = _text
             for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_S * 1000}"):
                 connection.execute(f"PRAGMA {pragma}").close()
 
@@ -67,9 +68,14 @@ def _sqlite(url: URL) -> Database:
     return Database(engine(begin="BEGIN IMMEDIATE", size=1), engine(begin=None, size=READERS), str(path))
 
 
+def _text(stored: bytes) -> str:
+    """Invalid UTF-8 becomes surrogates, which readers of JSON refuse: it fails one row, not the whole query."""
+    return stored.decode("utf-8", "surrogateescape")
+
+
 def _postgres(url: URL) -> Database:
     url = url.set(drivername="postgresql+psycopg")
-    # A process that hangs with the write lock in its hand loses it, so that others can write again.
+    # A process that hangs while it has the write lock loses it, so that others can write again.
     limits = f"-c synchronous_commit=on -c lock_timeout={BUSY_S}s -c idle_in_transaction_session_timeout=10s"
 
     def engine(size: int, **options: Any) -> Engine:
@@ -83,9 +89,9 @@ def _postgres(url: URL) -> Database:
 
 
 def prepare(database: Database) -> None:
-    """Make the file when there is none, and bring the schema up to date.
+    """Create the file if it is missing, and bring the schema up to date.
 
-    Raises `ConfigError` when a newer Kaon made the database, SQLAlchemy's errors when it cannot be reached.
+    Raises `ConfigError` when a newer Kaon created the database, SQLAlchemy's errors when it cannot be reached.
     """
     if database.writes.dialect.name == "sqlite":
         path = Path(database.place)
@@ -97,15 +103,15 @@ def prepare(database: Database) -> None:
         return
     if found is not None and found > HEAD:
         raise ConfigError(
-            f"The store at {database.place} was made by a newer Kaon (schema {found}, this one knows {HEAD}).",
-            hint="Start the newer version again, or point KAON_DATABASE_URL at another database.",
+            f"The store at {database.place} was created by a newer Kaon (schema {found}; this version has {HEAD}).",
+            hint="Start the newer version, or set KAON_DATABASE_URL to another database.",
         )
     with database.writes.begin() as connection:
         if connection.dialect.name == "postgresql":  # two processes may open a new database at once
             connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('kaon schema'))"))
         match _schema_version(connection):
             case None:
-                create_all(connection)  # what the migrations come to, without Alembic's half a second
+                create_all(connection)  # the result of all migrations, without Alembic's half a second
             case version if version != HEAD:
                 from kaon.store.migrations.upgrade import upgrade
 
@@ -119,11 +125,11 @@ def _schema_version(connection: Connection) -> str | None:
 
 
 def explain(error: SQLAlchemyError | OSError, database: Database) -> KaonError:
-    """`error` as the caller should see it: what happened, without statements or values."""
+    """The error for callers: the cause, without statements or values."""
     cause = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
     full = "disk is full" in cause or "No space left" in cause
     return Unavailable(
         f"The store at {database.place} does not answer: {cause}.",
-        hint=f"Free space where {database.place} is." if full else "Try again; `kaon doctor` says more.",
+        hint=f"Free space where {database.place} is." if full else "Try again; see: kaon doctor",
         retry_after_s=1.0,
     )

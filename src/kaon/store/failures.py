@@ -1,4 +1,4 @@
-"""What controllers fail at now, and how often each has failed: in memory, for conditions and metrics."""
+"""Current failures of controllers and their counts: in memory, for conditions and metrics."""
 
 from __future__ import annotations
 
@@ -11,43 +11,43 @@ from kaon.types.names import DeploymentKey
 
 
 class Failure(NamedTuple):
-    """Why a controller cannot do its work on something, as the condition that says so."""
+    """Why a controller fails at something, as a condition."""
 
     condition: str
     reason: str
 
 
 class Failures:
-    """The failures of every controller. `changed` is called with each key of which they are other ones now."""
+    """The failures of every controller. `changed` is called with each key whose failures changed."""
 
     def __init__(self) -> None:
         self.total: Counter[str] = Counter()
-        """How often each controller has failed since the start."""
+        """Failures of each controller since the start."""
         self.changed: Callable[[DeploymentKey], None] = lambda key: None
         self._now: dict[DeploymentKey, dict[str, Failure]] = {}
 
     def note(self, controller: str, key: DeploymentKey | None, error: Exception) -> None:
-        """A controller failed at `key`, or, without a key, at its work on all.
+        """Record that a controller failed at `key`, or without a key at all its work.
 
-        A store that is away is counted, but is no failure at that key: nothing could be written there, and all are
-        looked at again when it is back.
+        An unavailable store is counted, but is no failure of the key: nothing could be written to it, and all keys are
+        reconciled when the store is back.
         """
         self.total[controller] += 1
         if key is not None and not isinstance(error, Unavailable):
             self._set(controller, key, _failure(controller, error))
 
     def settle(self, controller: str, key: DeploymentKey) -> None:
-        """A controller did its work on `key`."""
+        """Record that a controller succeeded at `key`."""
         if key in self._now:
             self._set(controller, key, None)
 
     def of(self, key: DeploymentKey, *, besides: str = "") -> tuple[Failure, ...]:
-        """The failures at `key` now, by controller; not those of the controller `besides`."""
+        """Current failures at `key`, by controller; without those of the controller `besides`."""
         found = self._now.get(key, {})
         return tuple(found[name] for name in sorted(found) if name != besides)
 
     def failing(self) -> Counter[str]:
-        """At how many keys each controller fails now."""
+        """Number of keys at which each controller fails."""
         return Counter(name for found in self._now.values() for name in found)
 
     def _set(self, controller: str, key: DeploymentKey, failure: Failure | None) -> None:
@@ -62,8 +62,8 @@ class Failures:
 
 
 def _failure(controller: str, error: Exception) -> Failure:
-    """An error that is not Kaon's own may hold in its text what somebody sent, so the log alone has that."""
+    """The text of an error that is not Kaon's own may contain input of users, so only the log has it."""
     if isinstance(error, UnreadableRow):
         return Failure("Unreadable", f"{error.cause} {error.hint}".strip())
-    why = error.cause if isinstance(error, KaonError) else f"{type(error).__name__}; server/server.log says where."
+    why = error.cause if isinstance(error, KaonError) else f"{type(error).__name__}; see server/server.log."
     return Failure("ReconcileFailed", f"{controller}: {why}")

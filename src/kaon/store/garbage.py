@@ -1,4 +1,4 @@
-"""Deletes what nothing refers to any more: decided by `kaon.laws.retention`, a part of it at a time.
+"""Deletes unused data in batches, as `kaon.laws.retention` decides.
 
 Something may be deployed at the same moment. What is read first is what may go, then what refers to it; whoever makes
 something refer to an artifact writes to its row before, so that its deletion, which is of the row as it was read,
@@ -24,16 +24,16 @@ from kaon.types.resource import Unreadable
 Row = TypeVar("Row", bound=AnyResource | Unreadable)
 
 AT_ONCE = 200
-"""Artifacts, files and keys, of each, that go at once."""
+"""Artifacts, files and keys that are deleted at once, of each."""
 
 
 def keep_of(settings: Settings) -> Keep:
-    """How long things stay, as the platform's settings say."""
+    """Retention times of the platform's settings."""
     return Keep(settings.keep_artifacts_s, settings.keep_events_s, settings.keep_gone_s, settings.keep_keys_s)
 
 
 class Collector:
-    """Finds and deletes what may go, of one store and its blobs."""
+    """Finds and deletes unused data of one store and its blobs."""
 
     def __init__(self, store: Store, blobs: Blobs, clock: Clock, keep: Keep) -> None:
         self._store = store
@@ -42,12 +42,12 @@ class Collector:
         self._keep = keep
 
     async def found(self) -> Collected:
-        """All that may go now. Nothing is deleted."""
+        """Everything that can be deleted; deletes nothing."""
         garbage = await self._garbage()
         return _told(garbage, await self._store.outdated(self._keep))
 
     async def collect(self) -> Collected:
-        """Delete what may go, as much as goes at once; what went."""
+        """Delete one batch of unused data; returns what was deleted."""
         garbage = await self._garbage()
         some = Garbage(garbage.artifacts[:AT_ONCE], garbage.blobs[:AT_ONCE], garbage.keys[:AT_ONCE])
         gone = Garbage(
@@ -75,7 +75,7 @@ class Collector:
         return may_go(stored, self._keep, self._clock.now())
 
     async def _drop(self, digest: str) -> bool:
-        """Delete bytes, unless an artifact names them by now."""
+        """Delete bytes, unless an artifact refers to them now."""
         async with self._blobs.deciding:
             if digest in await _named(self._store):
                 return False
@@ -86,7 +86,7 @@ class Collector:
 async def discard(
     store: Store, blobs: Blobs, artifacts: Iterable[Row], record: Callable[[Delete], list[Write]]
 ) -> list[Row]:
-    """Delete artifacts as they were read, and the bytes that no other names; those that went.
+    """Delete artifacts as they were read, and bytes that no other refers to; returns those that were deleted.
 
     `record` gives what is to be written for the deletion of one. One that was written to since stays: it was brought
     again, or something is made of it now.
@@ -101,7 +101,7 @@ async def discard(
 
 
 async def _named(store: Store) -> set[str]:
-    """The digests of all artifacts, those that cannot be read included."""
+    """The digests of all artifacts, including unreadable ones."""
     unreadable: list[Unreadable] = []
     there: Sequence[AnyResource] = await store.list_all("artifact", unreadable=unreadable)
     return {artifact.name for artifact in there} | {artifact.name for artifact in unreadable}

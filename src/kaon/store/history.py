@@ -1,4 +1,4 @@
-"""What was: traffic by the minute and the journal of decisions, as SQL."""
+"""Traffic by the minute and the journal of decisions, as SQL."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _PLACE = ("workspace", "deployment", "at_s", "revision")
 
 
 def keep_traffic(tx: Transaction, now: float, minutes: Sequence[Sample]) -> None:
-    """Keep minutes in place of those that are there, and let the oldest go."""
-    known = lives(tx.connection, "deployment", ((m.workspace, m.deployment) for m in minutes))
-    minutes = [m for m in minutes if belongs(known.get((m.workspace, m.deployment)), "", m.at_s)]
+    """Store minutes, replacing existing ones, and delete the oldest."""
+    holders = lives(tx.connection, "deployment", ((m.workspace, m.deployment) for m in minutes))
+    minutes = [m for m in minutes if belongs(holders.get((m.workspace, m.deployment)), "", m.at_s)]
     if not minutes:
         return
     newest = {tuple(getattr(minute, field) for field in _PLACE): minute for minute in minutes}
-    there = and_(*(traffic_table.c[field] == bindparam(f"the_{field}") for field in _PLACE))
+    same = and_(*(traffic_table.c[field] == bindparam(f"the_{field}") for field in _PLACE))
     places = [{f"the_{field}": value for field, value in zip(_PLACE, place, strict=True)} for place in newest]
-    tx.connection.execute(delete(traffic_table).where(there), places)
+    tx.connection.execute(delete(traffic_table).where(same), places)
     rows = [
         {
             **dict(zip(_PLACE, place, strict=True)),
@@ -60,9 +60,9 @@ def _entry(text: str) -> JournalEntry:
 
 
 def keep_journal(tx: Transaction, entries: Sequence[JournalEntry]) -> None:
-    """Keep decisions, and now and then let a deployment's oldest of their concerns go."""
-    known = lives(tx.connection, "deployment", ((e.workspace, e.deployment) for e in entries))
-    entries = [e for e in entries if belongs(known.get((e.workspace, e.deployment)), e.uid, e.at)]
+    """Store decisions, and from time to time delete a deployment's oldest of the same concern."""
+    holders = lives(tx.connection, "deployment", ((e.workspace, e.deployment) for e in entries))
+    entries = [e for e in entries if belongs(holders.get((e.workspace, e.deployment)), e.uid, e.at)]
     if not entries:
         return
     rows = [

@@ -1,4 +1,4 @@
-"""Hear of commits that other processes make in a PostgreSQL database: LISTEN, on a connection of its own."""
+"""Notifications of commits of other processes in PostgreSQL: LISTEN, on a separate connection."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from kaon.store.database import REACH, Database
 from kaon.store.writer import CHANNEL
 
 SLOW_POLL_S = 5.0
-"""Without a notification for so long, watchers look by themselves: a proxy between may pass none on."""
+"""After this time without a notification watchers poll: a proxy in between may pass none on."""
 
 
 async def notifications(database: Database) -> AsyncGenerator[int | None]:
-    """The newest version at each commit that changed something; None: look by yourself.
+    """The newest version at each commit that changed something; None: poll.
 
-    The first None comes once it listens: what was committed before is not notified. Raises `psycopg.Error` or `OSError`
+    The first None is sent once it listens: earlier commits are not notified. Raises `psycopg.Error` or `OSError`
     when the connection cannot be made, or is lost.
     """
     import psycopg  # comes with kaon[postgres]

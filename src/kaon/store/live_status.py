@@ -1,8 +1,7 @@
-"""What each deployment's scaling law said last, how its tuner stands, what advice there is: in memory.
+"""The last scaling decision, the tuner's state and the advice of each deployment: in memory.
 
-The controllers write it and the API reads it, as they share the `TrafficRing`. Decisions that changed something are in
-the store's journal. Each opinion is of one deployment, by its uid: whoever asks for one that was made again under the
-same name does not get its predecessor's.
+The controllers write it and the API reads it, as with the `TrafficRing`. Decisions that changed something are in the
+store's journal. Each status belongs to one deployment by its uid: a later one of the same name does not get it.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ T = TypeVar("T")
 
 
 class _Kept(Generic[T]):
-    """How to make an opinion of each deployment; made only when somebody asks. An empty uid is of any."""
+    """Functions that compute the status of each deployment on request. An empty uid matches any."""
 
     def __init__(self) -> None:
         self._makers: dict[DeploymentKey, tuple[str, Callable[[], T]]] = {}
@@ -37,25 +36,25 @@ class _Kept(Generic[T]):
 
 
 class LiveStatus:
-    """The newest opinions of each deployment."""
+    """The current status of each deployment."""
 
     def __init__(self) -> None:
         self.failures = Failures()
-        """What the controllers cannot do."""
+        """Failures of the controllers."""
         self._scaling: _Kept[JournalEntry] = _Kept()
         self._tuning: _Kept[TuningState] = _Kept()
         self._advice: _Kept[tuple[Advice, ...] | None] = _Kept()
 
     def keep(self, workspace: str, deployment: str, make: Callable[[], JournalEntry], uid: str = "") -> None:
-        """From now on `make` says it."""
+        """Set the function that computes the last scaling decision."""
         self._scaling.keep((workspace, deployment), uid, make)
 
     def forget(self, workspace: str, deployment: str) -> None:
-        """Nobody has an opinion on it any more."""
+        """Remove the scaling decision of a deployment."""
         self._scaling.forget((workspace, deployment))
 
     def of(self, workspace: str, deployment: str, uid: str = "") -> JournalEntry | None:
-        """The newest opinion, if there is any."""
+        """The last scaling decision, if there is one."""
         return self._scaling.of((workspace, deployment), uid)
 
     def keep_tuning(self, workspace: str, deployment: str, make: Callable[[], TuningState], uid: str = "") -> None:
@@ -67,19 +66,19 @@ class LiveStatus:
         return self._tuning.of((workspace, deployment), uid)
 
     def forget_tuning(self, workspace: str, deployment: str) -> None:
-        """There is no such deployment any more."""
+        """Remove the advice of a deployment."""
         self._tuning.forget((workspace, deployment))
 
     def keep_advice(
         self, workspace: str, deployment: str, make: Callable[[], tuple[Advice, ...] | None], uid: str = ""
     ) -> None:
-        """From now on `make` says what advice stands."""
+        """Set the function that computes the active advice."""
         self._advice.keep((workspace, deployment), uid, make)
 
     def advice(self, workspace: str, deployment: str, uid: str = "") -> tuple[Advice, ...] | None:
-        """What advice stands; None: there are no figures yet."""
+        """The active advice; None: there are no figures yet."""
         return self._advice.of((workspace, deployment), uid)
 
     def forget_advice(self, workspace: str, deployment: str) -> None:
-        """There is no such deployment any more."""
+        """Remove the advice of a deployment."""
         self._advice.forget((workspace, deployment))

@@ -1,4 +1,4 @@
-"""Who has a name, and what goes when a name becomes free: so that its next holder sees nothing of the one before."""
+"""The current or last holder of a name, and what is deleted with it: the next holder sees none of its data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KindAndName = tuple[str, str]
 
 
 def lives(connection: Connection, kind: str, places: Iterable[KindAndName]) -> dict[KindAndName, Life]:
-    """Who has each name, or had it last; a name that nobody ever had is left out."""
+    """The current or last holder of each name; names that were never used are left out."""
     found = {}
     table = resources.c
     for workspace, name in dict.fromkeys(places):
@@ -28,9 +28,9 @@ def lives(connection: Connection, kind: str, places: Iterable[KindAndName]) -> d
 
 
 def take_along(connection: Connection, gone: AnyResource | Unreadable) -> None:
-    """Delete what was kept by the name of `gone`.
+    """Delete the data that is stored by the name of `gone`.
 
-    The events of a deployment stay: who deleted it is worth knowing. They carry its uid.
+    The events of a deployment stay, since they show who deleted it; they have its uid.
     """
     match gone.kind:
         case "deployment":

@@ -1,4 +1,4 @@
-"""A store that forgets: for tests and the simulator, held to the same contract as the real ones."""
+"""A store in memory, for tests and the simulator, with the same contract as the others."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from kaon.store.records import (
     assemble,
     belongs,
     changed,
-    hold_to_epoch,
+    check_epoch,
     missing,
+    name_taken,
     replaced,
-    taken,
 )
 from kaon.store.single import SingleWrites
 from kaon.store.writes import (
@@ -70,7 +70,7 @@ class MemoryStore(SingleWrites):
         """Nothing to open."""
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """Nothing to close."""
 
     async def get(self, kind: str, workspace: str, name: str) -> AnyResource:
         """See `Store.get`."""
@@ -94,8 +94,8 @@ class MemoryStore(SingleWrites):
         ]
 
     async def write(self, writes: Sequence[Write], *, epoch: int | None = None) -> list[AnyResource]:
-        """See `Store.write`. All is checked before anything is kept."""
-        hold_to_epoch(epoch, self._epoch)
+        """See `Store.write`. All writes are checked before any is made."""
+        check_epoch(epoch, self._epoch)
         checked = _Checked(self._resources, self._version, self._clock.now())
         steps = [(write, checked.after(write)) for write in writes]
         for write, resource in steps:
@@ -114,7 +114,7 @@ class MemoryStore(SingleWrites):
                 self._record_audit(records)
             case Delete(gone):
                 self._remove(gone)
-            case _ if resource is not None and resource.version > self._version:  # else nothing is another
+            case _ if resource is not None and resource.version > self._version:  # an equal value changes nothing
                 self._put(resource)
 
     @property
@@ -138,8 +138,7 @@ class MemoryStore(SingleWrites):
     async def changes(self, after: int) -> list[Change]:
         """See `Store.changes`."""
         newest = itertools.takewhile(lambda change: change.version > after, reversed(self._changes.values()))
-        there = self._resources
-        found = [replace(c, resource=there.get((c.kind, c.workspace, c.name))) for c in newest]
+        found = [replace(c, resource=self._resources.get((c.kind, c.workspace, c.name))) for c in newest]
         return found[::-1]
 
     async def watch(self, after: int) -> AsyncIterator[Sequence[Change]]:
@@ -213,7 +212,7 @@ class MemoryStore(SingleWrites):
 
     async def sweep(self, keep: Keep, *, epoch: int | None = None) -> dict[str, int]:
         """See `Store.sweep`."""
-        hold_to_epoch(epoch, self._epoch)
+        check_epoch(epoch, self._epoch)
         gone = self._outdated(keep)
         for event in gone["events"]:
             self._events[event.workspace].remove(event)
@@ -227,20 +226,20 @@ class MemoryStore(SingleWrites):
         return {name: len(rows) for name, rows in gone.items()}
 
     def _outdated(self, keep: Keep) -> dict[str, list[Any]]:
-        """What may go: events, deployments whose decisions may, minutes, names of what was deleted."""
+        """What can be deleted: events, deployments whose decisions are unused, minutes, names of deleted resources."""
         now = self._clock.now()
         uids = {resource.uid for resource in self._resources.values()}
         live = {(workspace, name) for kind, workspace, name in self._resources if kind == "deployment"}
         workspaces = {name for kind, _, name in self._resources if kind == "workspace"}
 
-        def may_go(event: Event) -> bool:
+        def unused(event: Event) -> bool:
             gone = event.workspace not in workspaces or (
                 event.uid != "" and event.uid not in uids and event.at < now - keep.gone_s
             )
             return gone or event.at < now - keep.events_s
 
         return {
-            "events": [event for events in self._events.values() for event in events if may_go(event)],
+            "events": [event for events in self._events.values() for event in events if unused(event)],
             "decisions": [place for place, kept in self._journal.items() if place not in live and kept],
             "traffic": [
                 (place, minute)
@@ -266,12 +265,12 @@ class MemoryStore(SingleWrites):
         address = _address(resource)
         self._resources[address] = resource
         self._lives[address] = Life(resource.uid, resource.created_at, ended=False)
-        self._tell(resource, deleted=False)
+        self._notify(resource, deleted=False)
 
     def _remove(self, resource: AnyResource | Unreadable) -> None:
         address = _address(resource)
         del self._resources[address]
-        self._tell(resource, deleted=True)
+        self._notify(resource, deleted=True)
         self._lives[address] = Life(resource.uid, resource.created_at, ended=True)
         self._ended_at[address] = self._clock.now()
         match resource.kind:
@@ -284,7 +283,7 @@ class MemoryStore(SingleWrites):
                     for place in [place for place in kept if place[0] == resource.name]:
                         del kept[place]
 
-    def _tell(self, resource: AnyResource | Unreadable, *, deleted: bool) -> None:
+    def _notify(self, resource: AnyResource | Unreadable, *, deleted: bool) -> None:
         self._version += 1
         kind, workspace, name = address = _address(resource)
         self._changes.pop(address, None)
@@ -296,20 +295,20 @@ class MemoryStore(SingleWrites):
 
 
 class _Checked:
-    """What a list of writes comes to: each is checked against what those before it leave."""
+    """The result of a list of writes: each is checked against the state after the ones before it."""
 
-    def __init__(self, there: Mapping[ResourceKey, AnyResource], version: int, now: float) -> None:
-        self._there = there
-        self._left: dict[ResourceKey, AnyResource | None] = {}
+    def __init__(self, before: Mapping[ResourceKey, AnyResource], version: int, now: float) -> None:
+        self._before = before
+        self._after: dict[ResourceKey, AnyResource | None] = {}
         self._version = version
         self._now = now
 
     def after(self, write: Write) -> AnyResource | None:
-        """The resource that `write` creates or updates, as it is then. Raises `Conflict`, `NotFound`."""
+        """The new state of the resource that `write` creates or updates. Raises `Conflict`, `NotFound`."""
         match write:
             case Create(kind, workspace, name, spec, status, uid, at):
                 if self._current((kind, workspace, name)) is not None:
-                    raise taken(kind, workspace, name)
+                    raise name_taken(kind, workspace, name)
                 at = self._now if at is None else at
                 fields = {"workspace": workspace, "name": name, "uid": uid, "generation": 1}
                 return self._next(assemble(kind, spec, status, version=0, created_at=at, updated_at=at, **fields), at)
@@ -322,16 +321,16 @@ class _Checked:
             case Delete(basis):
                 changed(basis, self._current(_address(basis)))
                 self._version += 1
-                self._left[_address(basis)] = None
+                self._after[_address(basis)] = None
         return None
 
     def _current(self, address: ResourceKey) -> AnyResource | None:
-        return self._left[address] if address in self._left else self._there.get(address)
+        return self._after[address] if address in self._after else self._before.get(address)
 
     def _next(self, resource: AnyResource, at: float) -> AnyResource:
         self._version += 1
         made: AnyResource = resource.model_copy(update={"version": self._version, "updated_at": at})
-        self._left[_address(made)] = made
+        self._after[_address(made)] = made
         return made
 
 

@@ -1,8 +1,7 @@
 """Plans in a store: a row for each cloud, and a row for each part.
 
-One change makes one part anew, so one small row is written, and the plan's own row, which names its parts by their
-digests. A reader that has not taken in all of them yet finds a part with another digest than the plan's row says, and
-goes by the plan that was there before.
+A change of one deployment writes one part, a small row, and the plan's own row, which refers to its parts by digest. A
+reader whose snapshot does not have all of them yet finds a part with another digest, and uses the previous plan.
 """
 
 from __future__ import annotations
@@ -20,28 +19,28 @@ PartRow = PlanPartResource | Unreadable
 
 
 class StoredPlans:
-    """The plans in a snapshot; each is put together once."""
+    """The plans in a snapshot; each is assembled once."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
-        self._known: dict[str, NamedPlan] = {}
+        self._cached: dict[str, NamedPlan] = {}
 
     def read(self, cloud: str) -> NamedPlan | None:
-        """The plan of a cloud, None when there is none. While nothing changes it is the same object."""
+        """The plan of a cloud, or None. As long as nothing changes it is the same object."""
         head: PlanResource | None = self._snapshot.find("plan", "", cloud)
         if head is None:
-            self._known.pop(cloud, None)
+            self._cached.pop(cloud, None)
             return None
-        known = self._known.get(cloud)
-        if known is None or known.name != head.spec.hash:
-            plan = head.spec.plan or self._put_together(cloud, head.spec)
+        cached = self._cached.get(cloud)
+        if cached is None or cached.name != head.spec.hash:
+            plan = head.spec.plan or self._assembled(cloud, head.spec)
             if plan is None:
-                return known
-            known = self._known[cloud] = NamedPlan(name=head.spec.hash, plan=plan)
-        return known
+                return cached
+            cached = self._cached[cloud] = NamedPlan(name=head.spec.hash, plan=plan)
+        return cached
 
-    def _put_together(self, cloud: str, spec: PlanSpec) -> Plan | None:
-        """None when the parts are not those that the plan's row names."""
+    def _assembled(self, cloud: str, spec: PlanSpec) -> Plan | None:
+        """None when the parts differ from those in the plan's row."""
         rows = part_rows(self._snapshot, cloud)
         parts = {}
         for name, digest in spec.parts.items():
@@ -65,10 +64,10 @@ async def write_plan(
     digests: Mapping[str, str] | None = None,
     left_out: Mapping[str, str] | None = None,
 ) -> str:
-    """Let `plan` be its cloud's plan, and return its name; nothing is written of what is stored already.
+    """Store `plan` for its cloud, and return its name; unchanged rows are not written.
 
-    `digests` name its parts; `snapshot` has everything that `store` wrote. All rows are written in one transaction, but
-    for `left_out`. Raises `Conflict` when somebody else wrote in between: try it again.
+    `digests`: of its parts; `snapshot` has everything that `store` wrote. All rows but `left_out` are written in one
+    transaction. Raises `Conflict` after a write in between: try again.
     """
     digests = {name: content_hash(part) for name, part in plan.parts.items()} if digests is None else digests
     rows = part_rows(snapshot, plan.cloud)

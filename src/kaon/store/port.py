@@ -1,9 +1,8 @@
-"""What the rest of Kaon asks of a store.
+"""The port of the store.
 
-Every resource is one row of one generic table. A write names the version that it was based on and is
-refused with `Conflict` when somebody wrote in between: there are no locks to hold and none to lose.
-A call that returned has survived a power cut. `watch` tells what changed after a version; whoever
-missed something reads the world again, so watching is a hint, never a source of truth.
+Every resource is one row of one generic table. A write refers to the version that it was based on, and is refused with
+`Conflict` after a change in between: there are no locks. A write that returned survives a power cut. `watch` returns
+changes after a version; it is a hint, not a source of truth: after a gap read everything again.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ AnyResource = Resource[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class AuditQuery:
-    """Which audit records are wanted; None: whatever it is."""
+    """A filter of audit records; None: any."""
 
     workspace: str | None = None
     since: float | None = None
-    """Not from before this, epoch seconds."""
+    """Only those from this time on, epoch seconds."""
     actor: str | None = None
     kind: str | None = None
     name: str | None = None
@@ -47,7 +46,7 @@ class AuditQuery:
 
 @dataclass(frozen=True, slots=True)
 class AuditRetention:
-    """How many audit records a store keeps, and for how long: the oldest go first."""
+    """Limits of number and age of audit records: the oldest are deleted first."""
 
     records: int = 100_000
     age_s: float = 400 * 86_400.0
@@ -55,7 +54,7 @@ class AuditRetention:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The last change of one resource, and what the resource is since."""
+    """The last change of one resource, with the resource after it."""
 
     version: int
     kind: str
@@ -74,7 +73,7 @@ class Store(Protocol):
         ...
 
     async def close(self) -> None:
-        """Finish what was accepted and let go of everything."""
+        """Finish accepted writes and close all connections."""
         ...
 
     async def get(self, kind: str, workspace: str, name: str) -> AnyResource:
@@ -90,17 +89,17 @@ class Store(Protocol):
     ) -> list[AnyResource]:
         """All of a kind, in one workspace or in all, by workspace and name.
 
-        What cannot be read is left out and added to `unreadable`, if there is such a list. One row never keeps others
-        from being read.
+        Rows that cannot be read are left out and added to `unreadable`, if it is given. They do not prevent others from
+        being read.
         """
         ...
 
     async def write(self, writes: Sequence[Write], *, epoch: int | None = None) -> list[AnyResource]:
         """Make all of these changes, in order and in one transaction, or none of them.
 
-        Returns the resource of each `Create`, `UpdateSpec` and `UpdateStatus`, in order, as it is then. Every change
-        has a version of its own. Raises what the single operations raise, and `StaleEpoch` when `epoch` is given and
-        there is a newer one.
+        Returns the new state of the resource of each `Create`, `UpdateSpec` and `UpdateStatus`, in order. Every change
+        has its own version. Raises the errors of the single operations, and `StaleEpoch` when there is a newer epoch
+        than `epoch`.
         """
         ...
 
@@ -113,22 +112,22 @@ class Store(Protocol):
     async def update_spec(self, resource: AnyResource, spec: BaseModel) -> AnyResource:
         """Replace the spec of `resource` as it was read. Raises `Conflict`, `NotFound`.
 
-        An equal spec changes nothing and is no conflict: it returns what is there.
+        An equal spec changes nothing and is no conflict: it returns the current resource.
         """
         ...
 
     async def update_status(self, resource: AnyResource, status: BaseModel) -> AnyResource:
         """Replace the status of `resource` as it was read. Raises `Conflict`, `NotFound`.
 
-        An equal status changes nothing, wakes no watcher, and returns what is there.
+        An equal status changes nothing, wakes no watcher, and returns the current resource.
         """
         ...
 
     async def delete(self, resource: AnyResource | Unreadable) -> None:
         """Delete `resource` as it was read. Raises `Conflict`, `NotFound`.
 
-        A deployment's traffic and journal go with it, and a workspace's events, traffic and journals. What somebody
-        writes of them later, or of a time before the next holder of the name was made, is not kept.
+        This deletes a deployment's traffic and journal, or a workspace's events, traffic and journals. Later writes for
+        a deleted resource, or for a time before the next one of the name was created, are not stored.
         """
         ...
 
@@ -142,26 +141,26 @@ class Store(Protocol):
         ...
 
     async def epoch(self) -> int:
-        """The newest epoch: how often a server has started over this store."""
+        """The newest epoch: the number of starts of servers with this store."""
         ...
 
     async def advance_epoch(self) -> int:
-        """Begin another epoch and return it. Writes under an earlier one raise `StaleEpoch` from now on."""
+        """Start a new epoch and return it. From now on writes under an earlier one raise `StaleEpoch`."""
         ...
 
     async def changes(self, after: int) -> Sequence[Change]:
         """The next changes later than version `after`, in order, with the resources; empty when there are none.
 
-        After version 0 these are all resources that there are. Several changes of one resource are told as its last.
+        After version 0 these are all resources. Several changes of one resource are merged into the last.
         """
         ...
 
     def watch(self, after: int) -> AsyncIterator[Sequence[Change]]:
-        """What `changes` answers, whenever that is something, for ever. Close the iterator to stop."""
+        """The non-empty results of `changes`, endlessly. Close the iterator to stop."""
         ...
 
     async def record(self, events: Sequence[Event]) -> None:
-        """Keep events; the oldest go when there are too many (10,000 a workspace)."""
+        """Store events; above 10,000 in a workspace the oldest are deleted."""
         ...
 
     async def events(
@@ -175,14 +174,14 @@ class Store(Protocol):
     ) -> list[Event]:
         """The newest events, oldest of them first; with `after`, the next ones behind the event of that id.
 
-        One that cannot be read is left out, as in `traffic` and `journal`.
+        Unreadable ones are left out, as in `traffic` and `journal`.
         """
         ...
 
     async def keep_traffic(self, minutes: Sequence[Sample]) -> None:
-        """Keep sums over a minute for a week.
+        """Store sums over a minute for a week.
 
-        One of the same workspace, deployment, revision and `at_s` takes the place of what was there.
+        One of the same workspace, deployment, revision and `at_s` is replaced.
         """
         ...
 
@@ -191,16 +190,15 @@ class Store(Protocol):
         ...
 
     async def keep_journal(self, entries: Sequence[JournalEntry]) -> None:
-        """Keep decisions; the oldest of a concern go when a deployment has too many of it (1,000)."""
+        """Store decisions; above 1,000 of a deployment and concern the oldest are deleted."""
         ...
 
     async def outdated(self, keep: Keep) -> dict[str, int]:
-        """How many rows may go: `events`, `decisions` and `traffic` of owners that are gone, or old ones, and what is
-        noted of `deleted` resources."""
+        """Number of rows that can be deleted: old or ownerless `events`, `decisions`, `traffic`, and `deleted` ones."""
         ...
 
     async def sweep(self, keep: Keep, *, epoch: int | None = None) -> dict[str, int]:
-        """Delete some of these rows, and return how many; again until none is left: others write in between."""
+        """Delete a batch of these rows, and return their numbers; repeat until none is left."""
         ...
 
     async def journal(
@@ -210,32 +208,38 @@ class Store(Protocol):
         ...
 
     async def audit(self, query: AuditQuery) -> list[AuditRecord]:
-        """The audit records that are asked for, newest first."""
+        """The audit records that match `query`, newest first."""
         ...
 
 
 class Blobs(Protocol):
-    """Bytes by their sha256."""
+    """Bytes by their sha256. Every method raises `Unavailable` when the place where they are cannot be accessed.
+
+    Adapters inherit `kaon.testing.blobs.BlobsContract`.
+    """
 
     deciding: asyncio.Lock
-    """Held while it is decided whether bytes stay: by who keeps an artifact of them, and by who takes one away."""
+    """Held while it is decided whether bytes stay: by a request that adds an artifact, and by one that deletes one."""
 
     async def put(self, chunks: AsyncIterator[bytes], limit_bytes: int) -> tuple[str, int]:
-        """Keep the bytes; return (digest 'sha256:...', size). Raises `TooLarge`; leaves nothing half-written."""
+        """Keep the bytes; return (digest 'sha256:...', size). Raises `TooLarge`.
+
+        An upload that does not end well is discarded: there is nothing to read of it, now or after a crash.
+        """
         ...
 
     async def has(self, digest: str) -> bool:
-        """Whether the bytes are here."""
+        """Whether there are bytes of that digest."""
         ...
 
     def read(self, digest: str) -> AsyncIterator[bytes]:
-        """The bytes, in chunks. Raises `NotFound`."""
+        """The bytes, in chunks. Raises `NotFound`; `Unavailable` at the end when they are not those of the digest."""
         ...
 
     async def delete(self, digest: str) -> None:
-        """Forget the bytes, if they are here."""
+        """Delete the bytes, if there are any; also what `list_all` lists of an interrupted upload."""
         ...
 
     async def list_all(self) -> list[Blob]:
-        """All bytes that are here, those under way included."""
+        """All bytes, and those of interrupted uploads under names that are no digests."""
         ...

@@ -1,4 +1,4 @@
-"""Between resources and what a store keeps of them; shared by all stores."""
+"""Conversion between resources and rows; shared by all stores."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from kaon.types.kinds import KINDS
 from kaon.types.resource import Unreadable
 
 EVENTS_KEPT = 10_000
-"""Events that a workspace keeps."""
+"""Events kept per workspace."""
 JOURNAL_KEPT = 1_000
-"""Decisions that a deployment keeps of each concern: what its tuner records pushes out no decision on its scaling."""
+"""Decisions kept per deployment and concern, so that the tuner's records replace no scaling decisions."""
 TRAFFIC_KEPT_S = 7 * 86_400.0
-"""How long minutes of traffic are kept."""
+"""Retention of minutes of traffic."""
 ROWS_AT_ONCE = 2000
-"""Rows of a table that one transaction collects: others wait for it."""
+"""Rows of a table that one transaction deletes: other writes wait for it."""
 TOMBSTONES_KEPT_S = 86_400.0
-"""How long it is kept that something was deleted: no watcher is that far behind."""
+"""Retention of the rows of deleted resources: no watcher is that far behind."""
 
 _log = log.get("store")
 
@@ -34,7 +34,7 @@ Current = TypeVar("Current", bound="Written")
 
 
 class Written(Protocol):
-    """What identifies one version of a resource."""
+    """Identifies one version of a resource."""
 
     @property
     def uid(self) -> str:
@@ -48,7 +48,7 @@ class Written(Protocol):
 
 
 class Life(NamedTuple):
-    """Who has a name now, or had it last."""
+    """The current or last holder of a name."""
 
     uid: str
     began_at: float
@@ -56,10 +56,10 @@ class Life(NamedTuple):
 
 
 def belongs(life: Life | None, uid: str, at: float) -> bool:
-    """Whether what was noted at `at` of a resource of that uid (empty: not known) is of the one that has its name now.
+    """Whether data of time `at` and of that uid (empty: unknown) belongs to the current holder of a name.
 
-    So nothing of one that is gone comes back under its name, however late somebody writes it. Of a name that nobody
-    ever had everything is kept.
+    So data of a deleted resource is not stored under its name again, however late it is written. Of a name that was
+    never used all data is stored.
     """
     return life is None or (not life.ended and (uid == life.uid if uid else at >= life.began_at))
 
@@ -83,23 +83,24 @@ def assemble(kind: str, spec: BaseModel | str, status: BaseModel | str | None, *
 
 
 def read_row(row: Mapping[str, Any]) -> AnyResource | Unreadable:
-    """The resource of a row, or why it cannot be read: whatever is wrong with a row, it is that row's matter alone."""
+    """The resource of a row, or why it cannot be read: an invalid row is no error of the others."""
     try:
         return assemble(**row)
     except Exception as error:
         return Unreadable(
-            kind=str(row["kind"]),
-            workspace=str(row["workspace"]),
-            name=str(row["name"]),
+            **{column: _printable(row[column]) for column in ("kind", "workspace", "name", "uid")},
             reason=reason(error),
-            uid=str(row["uid"]),
             version=row["version"],
             created_at=row["created_at"],
         )
 
 
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
+
+
 def readable(rows: Iterable[Row], read: Callable[[Row], Read], what: str) -> list[Read]:
-    """What `read` makes of each row; those that it raises for are left out, and counted in the log as `what`."""
+    """The results of `read` for each row; rows for which it raises are left out, and logged as `what`."""
     found, reasons = [], []
     for row in rows:
         try:
@@ -131,9 +132,9 @@ def _way_out(row: Unreadable) -> str:
 
 
 def reason(error: Exception) -> str:
-    """Why something cannot be read: where and what, never the value, which may be a secret."""
+    """Why a row cannot be read: the place and the problem, never the value, which may be a secret."""
     if not isinstance(error, ValidationError):
-        return f"{type(error).__name__} while it was read"
+        return f"{type(error).__name__} while reading"
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     where = ".".join(str(part)[:80] for part in first["loc"])[:400]
     return f"{where}: {first['msg'][:200]}"
@@ -145,33 +146,33 @@ def replaced(basis: AnyResource, **changes: Any) -> AnyResource:
 
 
 def missing(kind: str, workspace: str, name: str) -> NotFound:
-    """The error for a resource that is not there."""
+    """The error for a missing resource."""
     where = f" in workspace '{workspace}'" if workspace else ""
     return NotFound(f"There is no {kind} '{name}'{where}.", hint=f"`kaon get {kind}s` lists those that exist.")
 
 
-def taken(kind: str, workspace: str, name: str) -> Conflict:
-    """The error for a name that is used already."""
+def name_taken(kind: str, workspace: str, name: str) -> Conflict:
+    """The error for a name that is in use."""
     where = f" in workspace '{workspace}'" if workspace else ""
     return Conflict(f"A {kind} '{name}' exists already{where}.", hint="Choose another name, or change that one.")
 
 
-def hold_to_epoch(epoch: int | None, newest: int) -> None:
-    """Raises `StaleEpoch` for a write under an epoch that is over; one under none may be made."""
+def check_epoch(epoch: int | None, newest: int) -> None:
+    """Raises `StaleEpoch` for a write under an earlier epoch; None is always valid."""
     if epoch is not None and epoch < newest:
         raise StaleEpoch(
-            f"A newer control plane has started over this store (epoch {newest}, this one has {epoch}).",
-            hint="Stop the older server: its API still answers, but its controllers change nothing any more.",
+            f"A newer control plane has started with this store (epoch {newest}; this one has {epoch}).",
+            hint="Stop the older server: its API still answers, but its controllers can no longer change anything.",
         )
 
 
 def changed(
     basis: AnyResource | Unreadable, current: Current | None, same: Callable[[Current], bool] | None = None
 ) -> Current | None:
-    """Compare-and-set's check: None when the write may go on, the current resource when it would change nothing.
+    """The check of compare-and-set: None when the write is allowed, the current resource when it changes nothing.
 
-    `basis` is the resource as the writer read it, `same` tells whether one says already what the writer wants.
-    Raises `NotFound` when it is gone, `Conflict` when somebody wrote in between.
+    `basis` is the resource as the writer read it, `same` whether the current one has the writer's value already.
+    Raises `NotFound` when it was deleted, `Conflict` when it was changed in between.
     """
     if current is None:
         raise missing(basis.kind, basis.workspace, basis.name)
@@ -181,6 +182,6 @@ def changed(
         if current.version == basis.version:
             return None
     raise Conflict(
-        f"The {basis.kind} '{basis.name}' was changed by somebody else in the meantime.",
+        f"The {basis.kind} '{basis.name}' was changed in the meantime.",
         hint="Read it again and repeat the change.",
     )

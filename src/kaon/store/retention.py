@@ -1,8 +1,8 @@
-"""The rows that nobody needs any more, as SQL: what they are, and their deletion, so many at a time.
+"""Unused rows, as SQL: their conditions, and their deletion in batches.
 
-Events, decisions, traffic and the rows of deleted resources belong to an owner. They go when it is gone, or when they
-are old. What is collected here is what the deletion of the owner could not take along: it was written later, by
-somebody who did not know, or it was to stay for a while so that people can read it.
+Events, decisions, traffic and the rows of deleted resources belong to an owner. They are deleted when they are old or
+without an owner. These are rows that the deletion of the owner did not delete, since they were written later, or stay
+for a while so that people can read them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kaon.store.schema import events, journal, resources, traffic
 
 
 class _Rows(NamedTuple):
-    """Rows of a table that may go."""
+    """Rows of a table that can be deleted."""
 
     table: Table
     key: tuple[Column[Any], ...]
@@ -25,7 +25,7 @@ class _Rows(NamedTuple):
 
 
 def outdated(connection: Connection, now: float, keep: Keep) -> dict[str, int]:
-    """How many rows may go, by what they are."""
+    """Number of rows that can be deleted, by kind of data."""
     found = {}
     for name, rows in _rows(now, keep).items():
         count = select(func.count()).select_from(rows.table).where(rows.condition)
@@ -34,7 +34,7 @@ def outdated(connection: Connection, now: float, keep: Keep) -> dict[str, int]:
 
 
 def sweep(connection: Connection, now: float, keep: Keep) -> dict[str, int]:
-    """Delete rows that may go, `ROWS_AT_ONCE` of a table at most; how many went."""
+    """Delete such rows, at most `ROWS_AT_ONCE` of a table; returns their numbers."""
     gone = {}
     for name, rows in _rows(now, keep).items():
         some = select(*rows.key).where(rows.condition).limit(ROWS_AT_ONCE)

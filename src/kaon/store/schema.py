@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 HEAD = "0006"
-"""The newest migration's name. A database that says so, and one that is empty, needs no Alembic."""
+"""The name of the newest migration. A database with it, and an empty one, need no Alembic."""
 
 metadata = MetaData()
 
@@ -117,7 +117,7 @@ alembic_version = Table(
 
 
 def create_all(connection: Connection) -> None:
-    """Make the tables in an empty database: the same as all migrations, which a test keeps so."""
+    """Create the tables in an empty database; a test checks that all migrations create the same."""
     metadata.create_all(connection)
     alembic_version.create(connection)
     connection.execute(insert(counters), [{"name": name, "value": 0} for name in ("version", "epoch", "event")])

@@ -25,7 +25,7 @@ from kaon.types.traffic import Sample
 
 
 class SingleWrites(ABC):
-    """What a store gets from having `write`."""
+    """Operations that a store derives from `write`."""
 
     @abstractmethod
     async def write(self, writes: Sequence[Write], *, epoch: int | None = None) -> list[AnyResource]:

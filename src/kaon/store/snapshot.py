@@ -1,15 +1,15 @@
-"""Everything that is stored, in memory: one for each process, filled once from the store and kept up to date by it.
+"""A copy of the store in memory: one per process, filled once and kept up to date by the store's changes.
 
-Readers get resources as they are here, without waiting and without reading anything twice: a resource is an immutable
-value, made once for each change and shared by all. How new that is they say themselves:
+Reads do not wait, and nothing is parsed twice: a resource is an immutable value, made once for each change and shared.
+The reader decides how new it must be:
 
 - `current()` takes in everything that was written anywhere before the call;
-- `at_least(version)` takes in everything up to a version; with `store.written`, whatever this process wrote itself;
-- without either, a read is some milliseconds old. Nothing can go wrong by that: the store refuses a write that is based
-  on an old version.
+- `at_least(version)` takes in everything up to a version; with `store.written`, everything that this process wrote;
+- without either, a read is some milliseconds old. This is safe: the store refuses a write that is based on an
+  old version.
 
-A change costs as much as the few lists that its resource stands in, whatever else is stored. Changes are taken in
-whole and in the order of their versions, so whoever sees a resource sees everything that was written before it.
+The cost of a change depends on the few indexes of its resource only. Changes are taken in whole and in the order of
+their versions, so a reader of a resource sees everything that was written before it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _RETRY_S = 0.5
 
 
 class Changed:
-    """Set once something at its place has changed."""
+    """Waits for changes of one resource."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
@@ -43,7 +43,7 @@ class Changed:
         self._event.set()
 
     async def within(self, timeout_s: float) -> bool:
-        """Wait; whether there was a change. Ready for the next one afterwards."""
+        """Wait for a change; False after the timeout. Then it waits for the next one."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self._event.wait()
@@ -54,10 +54,10 @@ class Changed:
 
 
 class Subscription:
-    """An iterator of the changes that a snapshot has taken in, in groups, for ever.
+    """An endless iterator of the changes that a snapshot has taken in, in groups.
 
-    Several changes of one resource between two steps of the iteration are given as its last, so a slow subscriber
-    holds no more than one change of each resource.
+    Several changes of one resource between two steps of the iteration are merged into the last, so a slow subscriber
+    has at most one change of each resource.
     """
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class Subscription:
         self._filled = asyncio.Event()
 
     def add(self, changes: Sequence[Change]) -> None:
-        """Give these to the subscriber."""
+        """Add changes for the subscriber."""
         for change in changes:
             place = (change.kind, change.workspace, change.name)
             self._changes.pop(place, None)
@@ -80,7 +80,7 @@ class Subscription:
         return self.taken()
 
     async def filled(self, timeout_s: float | None = None) -> bool:
-        """Wait until there is something; False when there is nothing after `timeout_s`."""
+        """Wait until there are changes; False when there are none after `timeout_s`."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self._filled.wait()
@@ -89,19 +89,19 @@ class Subscription:
         return True
 
     def taken(self) -> Sequence[Change]:
-        """What there is by now, which may be nothing."""
+        """The changes so far, possibly none."""
         self._filled.clear()
         group, self._changes = list(self._changes.values()), {}
         return group
 
 
 class _Read:
-    """A read of the store for all who wait for it; it is given up when nobody does any more."""
+    """A shared read of the store; cancelled when no caller waits for it any more."""
 
     def __init__(self, read: Coroutine[Any, Any, None]) -> None:
         self._task = asyncio.ensure_future(read)
         self._waiting = 0
-        self.given_up = False
+        self.cancelled = False
 
     async def done(self) -> None:
         self._waiting += 1
@@ -110,7 +110,7 @@ class _Read:
         finally:
             self._waiting -= 1
             if not self._waiting:
-                self.given_up = True
+                self.cancelled = True
                 self._task.cancel()
 
 
@@ -153,7 +153,7 @@ class _Kind:
 
 
 class Snapshot:
-    """What is stored, as far as it is known here. Reads raise `Unavailable` before it is filled."""
+    """The copy. Reads raise `Unavailable` before it is filled."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -162,7 +162,7 @@ class Snapshot:
         self._filled = False
         self._reading = asyncio.Lock()
         self._next_read: _Read | None = None
-        """It waits for the one that is under way, and is joined by whoever comes until it begins."""
+        """Starts after the current one; callers join it until it starts."""
         self._subscriptions: set[Subscription] = set()
         self._waiting: defaultdict[ResourceKey, set[Changed]] = defaultdict(set)
         self._log = log.get("store.snapshot")
@@ -171,7 +171,7 @@ class Snapshot:
 
     @property
     def version(self) -> int:
-        """The version up to which all changes are in it."""
+        """The version up to which it has all changes."""
         return self._version
 
     def find(self, kind: str, workspace: str, name: str) -> AnyResource | None:
@@ -195,19 +195,19 @@ class Snapshot:
         return [of.items[each][name] for each in workspaces for name in of.names[each]]
 
     def owned(self, kind: str, owner_uid: str) -> Sequence[AnyResource]:
-        """What belongs to one owner, by workspace and name.
+        """The resources of one owner, by workspace and name.
 
-        Revisions and keys of a deployment, keys and deployments of the key that made them.
+        Revisions and keys of a deployment, keys and deployments of the key that created them.
         """
         return self._of(kind).of_label(("owner", owner_uid))
 
     def of_deployment(self, workspace: str, deployment: str, kind: str = "revision") -> Sequence[AnyResource]:
-        """The revisions, or its services' keys or secrets, under a deployment's name: also those of an earlier
+        """The revisions, or the services' keys or secrets, of a deployment's name, including those of an earlier
         deployment of that name."""
         return self._of(kind).of_label(("deployment", workspace, deployment))
 
     def makers(self, key: Key) -> dict[str, Key]:
-        """The keys above a key by uid: the one that made it, and so on."""
+        """The keys above a key by uid: the one that created it, and so on."""
         found: dict[str, Key] = {}
         while (uid := key.spec.owner_uid) and uid not in found and (maker := self.with_uid("key", uid)):
             found[uid] = key = maker
@@ -222,44 +222,44 @@ class Snapshot:
         return next(iter(self._of("key").of_label(("hash", hashed))), None)
 
     def unreadable(self, kind: str) -> Sequence[Unreadable]:
-        """What is stored of a kind and cannot be read, by workspace and name."""
+        """The rows of a kind that cannot be read, by workspace and name."""
         of = self._of(kind)
         return [of.unreadable[place] for place in sorted(of.unreadable)]
 
-    # How new it is
+    # Freshness
 
     async def current(self) -> None:
-        """Take in everything that was written before this call, by whomever. Raises `Unavailable`.
+        """Take in everything that was written before this call by any process. Raises `Unavailable`.
 
         Calls that wait at the same time share one read of the store.
         """
-        if self._next_read is None or self._next_read.given_up:
+        if self._next_read is None or self._next_read.cancelled:
             self._next_read = _Read(self._read())
         await self._next_read.done()
 
     async def at_least(self, version: int) -> None:
-        """Take in everything up to a version, which the store has. Raises `Unavailable`."""
+        """Take in everything up to a version of the store. Raises `Unavailable`."""
         if not self._filled or self._version < version:
             await self.current()
 
     async def run(self) -> None:
-        """Follow the store, until cancelled. What it misses while the store is away it takes in afterwards."""
+        """Follow the store until cancelled, also after an outage of the store."""
         while True:
             try:
                 await self.current()
-                await self._begin_anew_if_restored()
+                await self._read_all_if_restored()
                 async for changes in self._store.watch(self._version):
-                    self._tell(self._take(changes))
+                    self._notify(self._take(changes))
             except Exception as error:
                 cause = error.cause if isinstance(error, KaonError) else repr(error)
                 self._log.warning("cannot follow the store", cause=cause)
             await asyncio.sleep(_RETRY_S)
 
-    # Who wants to know
+    # Subscriptions
 
     @contextmanager
     def subscribe(self) -> Iterator[Subscription]:
-        """While inside, the subscription gets every change that is taken in; read the snapshot afterwards."""
+        """Inside the context, the subscription gets every change that is taken in; read the snapshot afterwards."""
         subscription = Subscription()
         self._subscriptions.add(subscription)
         try:
@@ -269,7 +269,7 @@ class Snapshot:
 
     @contextmanager
     def changes_of(self, kind: str, workspace: str, name: str) -> Iterator[Changed]:
-        """While inside, hear of changes of one resource; read it afterwards."""
+        """Inside the context, waits for changes of one resource; read it afterwards."""
         place, changed = (kind, workspace, name), Changed()
         self._waiting[place].add(changed)
         try:
@@ -281,25 +281,25 @@ class Snapshot:
 
     def _of(self, kind: str) -> _Kind:
         if not self._filled:
-            raise Unavailable("The store was not read yet.", hint="Try again soon.", retry_after_s=1)
+            raise Unavailable("The store has not been read yet.", hint="Try again soon.", retry_after_s=1)
         return self._kinds[kind]
 
     async def _read(self) -> None:
         try:
             await self._reading.acquire()
         finally:
-            self._next_read = None  # whoever comes from here on may have written after this read
+            self._next_read = None  # later callers may have written after this read
         try:
             taken: deque[Change] = deque()
             while changes := await self._store.changes(self._version):
                 taken += self._take(changes)
             self._filled = True
-            self._tell(taken)
+            self._notify(taken)
         finally:
             self._reading.release()
 
     def _take(self, changes: Sequence[Change]) -> Sequence[Change]:
-        """Take in a group that begins at the version here or before it. Returns what of it was not here yet."""
+        """Take in a group that starts at the current version or before it. Returns the new changes."""
         fresh = [change for change in changes if change.version > self._version]
         for change in fresh:
             self._put(change)
@@ -315,28 +315,28 @@ class Snapshot:
         elif change.resource is not None:
             of.put(change.resource)
 
-    def _tell(self, changes: Sequence[Change]) -> None:
+    def _notify(self, changes: Sequence[Change]) -> None:
         for subscription in self._subscriptions if changes else ():
             subscription.add(changes)
         for change in changes:
             for waiter in self._waiting.get((change.kind, change.workspace, change.name), ()):
                 waiter.set()
 
-    async def _begin_anew_if_restored(self) -> None:
-        """When the store is behind what is known here, somebody has put an older one in its place: read it all."""
+    async def _read_all_if_restored(self) -> None:
+        """When the store has an older version, it was restored from a backup: read all of it."""
         if await self._store.version() >= self._version:
             return
-        anew = Snapshot(self._store)
-        await anew.current()
-        before, after = self._contents(), anew._contents()
-        gone = [Change(anew._version, *place, deleted=True) for place in before.keys() - after.keys()]
+        restored = Snapshot(self._store)
+        await restored.current()
+        before, after = self._contents(), restored._contents()
+        gone = [Change(restored._version, *place, deleted=True) for place in before.keys() - after.keys()]
         come = [
-            Change(anew._version, *place, resource=there)
+            Change(restored._version, *place, resource=there)
             for place, there in after.items()
             if before.get(place) != there
         ]
-        self._kinds, self._version = anew._kinds, anew._version
-        self._tell([*gone, *come])
+        self._kinds, self._version = restored._kinds, restored._version
+        self._notify([*gone, *come])
 
     def _contents(self) -> dict[ResourceKey, AnyResource | Unreadable]:
         found: dict[ResourceKey, AnyResource | Unreadable] = {}
@@ -347,7 +347,7 @@ class Snapshot:
 
 
 def _labels(resource: AnyResource) -> Iterator[Hashable]:
-    """By what a resource is looked up, beside its name."""
+    """Keys under which a resource is found, besides its name."""
     yield "uid", resource.uid
     spec = resource.spec
     if resource.kind in ("key", "secret") and (deployment := identity_deployment(resource.name)):

@@ -1,8 +1,8 @@
 """The store in a database: SQLite or PostgreSQL.
 
 All writes of a process go through one `Writer`; reads run on a few threads beside it and never wait for it.
-A watcher is woken by the commits of its own process at once. Of those of others PostgreSQL notifies it; in SQLite it
-asks for the newest version every `POLL_S`.
+A watcher is woken by commits of its own process at once. PostgreSQL notifies it of commits of other processes; with
+SQLite it polls the newest version every `POLL_S`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from kaon.store.audit import audit as read_audit
 from kaon.store.database import READERS, connect, explain, prepare
 from kaon.store.listening import notifications
 from kaon.store.port import AnyResource, AuditQuery, AuditRetention, Change
-from kaon.store.records import hold_to_epoch, missing
+from kaon.store.records import check_epoch, missing
 from kaon.store.single import SingleWrites
 from kaon.store.writer import Transaction, Writer
 from kaon.store.writes import Write
@@ -38,9 +38,9 @@ from kaon.types.traffic import Sample
 
 POLL_S = 0.25
 LISTEN_AGAIN_S = 1.0
-"""After the connection that notifies was lost."""
+"""Delay after the connection for notifications was lost."""
 PATIENCE_S = 8.0
-"""No call lasts longer; one that would raises `Unavailable`. It is more than `BUSY_S`."""
+"""Time limit of a call, after which it raises `Unavailable`. Longer than `BUSY_S`."""
 
 T = TypeVar("T")
 
@@ -56,8 +56,8 @@ class SqlStore(SingleWrites):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._audit = audit
         self._news = asyncio.Event()
-        self._told = 0
-        """The version of the newest commit that watchers were woken for."""
+        self._notified_version = 0
+        """The newest version that watchers were woken for."""
         self._written: dict[ResourceKey, AnyResource] = {}
         self._newest_written = 0
         self._watchers = 0
@@ -67,10 +67,10 @@ class SqlStore(SingleWrites):
     async def open(self) -> None:
         """See `Store.open`. Raises `Unavailable`, and `ConfigError` for a database of a newer Kaon."""
         self._loop = asyncio.get_running_loop()
-        await self._ask(self._readers.submit(self._guarded, lambda: prepare(self._database)))
+        await self._result(self._readers.submit(self._guarded, lambda: prepare(self._database)))
         if self._writer is None:
             self._writer = Writer(self._database, self._committed)
-        with suppress(Unavailable):  # a disk that is full now is no reason not to read
+        with suppress(Unavailable):  # a full disk must not prevent reading
             await self._write(lambda tx: statements.forget_deleted(tx, self._clock.now()))
 
     async def close(self) -> None:
@@ -109,7 +109,7 @@ class SqlStore(SingleWrites):
         now = self._clock.now()
 
         def work(tx: Transaction) -> list[AnyResource]:
-            hold_to_epoch(epoch, tx.epoch)
+            check_epoch(epoch, tx.epoch)
             made = (statements.apply(tx, now, write, self._audit) for write in writes)
             return [resource for resource in made if resource is not None]
 
@@ -137,7 +137,7 @@ class SqlStore(SingleWrites):
         return await self._read(lambda c: statements.changes_after(c, after, self._written))
 
     async def watch(self, after: int) -> AsyncIterator[Sequence[Change]]:
-        """See `Store.watch`. While the database is away it waits."""
+        """See `Store.watch`. It waits while the database is unavailable."""
         self._watchers += 1
         if self._poller is None:
             follow = self._poll if self._database.reads.dialect.name == "sqlite" else self._listen
@@ -145,7 +145,7 @@ class SqlStore(SingleWrites):
         try:
             while True:
                 news = self._news
-                changes = await self._changes_when_there(after)
+                changes = await self._changes_when_available(after)
                 if changes:
                     after = changes[-1].version
                     yield changes
@@ -158,7 +158,7 @@ class SqlStore(SingleWrites):
                 self._poller = None
                 self._written.clear()
 
-    async def _changes_when_there(self, after: int) -> list[Change]:
+    async def _changes_when_available(self, after: int) -> list[Change]:
         while True:
             try:
                 return await self.changes(after)
@@ -166,26 +166,26 @@ class SqlStore(SingleWrites):
                 await asyncio.sleep(POLL_S)
 
     async def _poll(self) -> None:
-        """Tell watchers of what other processes wrote; one question for all of them."""
+        """Wake watchers after writes of other processes; one query for all of them."""
         while True:
             await asyncio.sleep(POLL_S)
             with suppress(Unavailable):
-                self._tell(await self.version())
+                self._notify(await self.version())
 
     async def _listen(self) -> None:
-        """The same, notified by the database. While it cannot be listened to, watchers look by themselves."""
+        """The same with notifications of the database. Without them watchers poll."""
         listens = True
         while True:
             try:
                 async with aclosing(notifications(self._database)) as notified:
                     async for version in notified:
                         listens = True
-                        self._tell(version)
-            except Exception as error:  # whatever it is, looking works without being notified
+                        self._notify(version)
+            except Exception as error:  # polling works without notifications
                 if listens:
                     self._log.warning("changes of other servers are polled for", error=type(error).__name__)
                 listens = False
-            self._tell(None)
+            self._notify(None)
             await asyncio.sleep(LISTEN_AGAIN_S)
 
     async def events(
@@ -222,7 +222,7 @@ class SqlStore(SingleWrites):
         """See `Store.sweep`."""
 
         def work(tx: Transaction) -> dict[str, int]:
-            hold_to_epoch(epoch, tx.epoch)
+            check_epoch(epoch, tx.epoch)
             return retention.sweep(tx.connection, self._clock.now(), keep)
 
         return await self._write(work)
@@ -234,20 +234,20 @@ class SqlStore(SingleWrites):
 
         if self._writer is None:
             raise Unavailable("The store is closed.")
-        return await self._ask(self._readers.submit(self._guarded, run))
+        return await self._result(self._readers.submit(self._guarded, run))
 
     async def _write(self, work: Callable[[Transaction], T]) -> T:
         if self._writer is None:
             raise Unavailable("The store is closed.")
-        return await self._ask(self._writer.submit(work))
+        return await self._result(self._writer.submit(work))
 
-    async def _ask(self, answer: Future[T]) -> T:
+    async def _result(self, future: Future[T]) -> T:
         try:
             async with asyncio.timeout(PATIENCE_S):  # `wait_for` of Python 3.11 can lose a cancellation
-                return await asyncio.wrap_future(answer)
+                return await asyncio.wrap_future(future)
         except TimeoutError:
             cause = f"The store at {self._database.place} did not answer within {PATIENCE_S:g} s."
-            raise Unavailable(cause, hint="Whether a change was made is not known: read it again.") from None
+            raise Unavailable(cause, hint="It is unknown whether the change was made: read it again.") from None
 
     def _guarded(self, run: Callable[[], T]) -> T:
         try:
@@ -257,18 +257,18 @@ class SqlStore(SingleWrites):
 
     def _committed(self, transaction: Transaction) -> None:
         """Called on the writer's thread after each commit."""
-        if self._watchers:  # else nobody would ever take them
+        if self._watchers:  # only watchers take them out
             self._written.update(transaction.written)
         self._newest_written = transaction.version
         loop = self._loop
         if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self._tell, transaction.version)
+            loop.call_soon_threadsafe(self._notify, transaction.version)
 
-    def _tell(self, version: int | None) -> None:
-        """Wake the watchers, unless they were woken since the commit of `version`; None: whatever there is."""
+    def _notify(self, version: int | None) -> None:
+        """Wake the watchers, unless they were woken since the commit of `version`; None: always."""
         if version is not None:
-            if version <= self._told:
+            if version <= self._notified_version:
                 return
-            self._told = version
-        woken, self._news = self._news, asyncio.Event()
-        woken.set()
+            self._notified_version = version
+        previous, self._news = self._news, asyncio.Event()
+        previous.set()

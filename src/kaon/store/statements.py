@@ -1,4 +1,4 @@
-"""What is read and written, as SQL; each function runs on a given connection or transaction."""
+"""Reads and writes of resources and events, as SQL, on a given connection or transaction."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from kaon.store.records import (
     assemble,
     belongs,
     changed,
+    name_taken,
     read_row,
     readable,
     replaced,
-    taken,
     unreadable_row,
 )
 from kaon.store.schema import counters, events, resources
@@ -87,11 +87,11 @@ def list_all(
             found.append(read)
         elif unreadable is not None:
             unreadable.append(read)
-    return sorted(found, key=lambda resource: (resource.workspace, resource.name))  # collations differ; we do not
+    return sorted(found, key=lambda resource: (resource.workspace, resource.name))  # collations of databases differ
 
 
 def apply(tx: Transaction, now: float, write: Write, kept: AuditRetention) -> AnyResource | None:
-    """Make one change; the resource that it creates or updates, if any. Raises `Conflict`, `NotFound`."""
+    """Make one change; returns the resource that it creates or updates. Raises `Conflict`, `NotFound`."""
     match write:
         case Create():
             return create(tx, now, write)
@@ -113,12 +113,12 @@ def apply(tx: Transaction, now: float, write: Write, kept: AuditRetention) -> An
 
 
 def create(tx: Transaction, now: float, wanted: Create) -> AnyResource:
-    """Add a resource, over the row of a deleted one if there is one. Raises `Conflict`."""
+    """Add a resource, in the row of a deleted one if there is one. Raises `Conflict`."""
     kind, workspace, name = wanted.kind, wanted.workspace, wanted.name
     at = now if wanted.at is None else wanted.at
     there = tx.connection.execute(select(resources.c.deleted).where(_at(kind, workspace, name))).scalar()
     if there is False:
-        raise taken(kind, workspace, name)
+        raise name_taken(kind, workspace, name)
     made = assemble(
         kind,
         wanted.spec,
@@ -150,7 +150,7 @@ def update_status(tx: Transaction, now: float, basis: AnyResource, status: BaseM
 
 
 def remove(tx: Transaction, now: float, basis: AnyResource | Unreadable) -> None:
-    """Delete a resource, leaving a row that tells watchers so. Raises `Conflict`, `NotFound`."""
+    """Delete a resource; its row stays for watchers. Raises `Conflict`, `NotFound`."""
     there = and_(_at(basis.kind, basis.workspace, basis.name), resources.c.deleted.is_(False))
     changed(basis, tx.connection.execute(select(resources.c.uid, resources.c.version).where(there)).first())
     gone = {"version": tx.next_version(), "deleted": True, "updated_at": now, "spec": "", "status": ""}
@@ -159,7 +159,7 @@ def remove(tx: Transaction, now: float, basis: AnyResource | Unreadable) -> None
 
 
 def _update(tx: Transaction, now: float, basis: AnyResource, part: str, value: BaseModel, **more: Any) -> AnyResource:
-    """Replace the spec or the status. What is stored is compared as text, for a cloud's report is large to read."""
+    """Replace the spec or the status. Values are compared as text: parsing a cloud's report takes time."""
     table, text = resources.c, written(f"{basis.kind}.{part}", _text(value))
     there = and_(_at(basis.kind, basis.workspace, basis.name), table.deleted.is_(False))
     row = tx.connection.execute(select(table.uid, table.version, table[part].label("text")).where(there)).first()
@@ -182,9 +182,9 @@ def counter(connection: Connection, name: str) -> int:
 def changes_after(
     connection: Connection, version: int, written: MutableMapping[ResourceKey, AnyResource]
 ) -> list[Change]:
-    """The next changes after a version, in order. What is in `written`, as this process wrote it, is taken from there.
+    """The next changes after a version, in order. Resources of this process are taken from `written`.
 
-    A resource that changes again meanwhile is left out: that change has a later version.
+    A resource that changes again meanwhile is left out: its new change has a later version.
     """
     fields = [resources.c[field] for field in ("version", "kind", "workspace", "name", "deleted")]
     query = select(*fields).where(resources.c.version > version).order_by(resources.c.version).limit(CHANGES_AT_ONCE)
@@ -203,15 +203,15 @@ def changes_after(
 
 
 def forget_deleted(tx: Transaction, now: float) -> None:
-    """Drop the rows of what was deleted long ago: no watcher is that far behind."""
+    """Delete rows of resources that were deleted long ago: no watcher is that far behind."""
     old = and_(resources.c.deleted.is_(True), resources.c.updated_at < now - TOMBSTONES_KEPT_S)
     tx.connection.execute(delete(resources).where(old))
 
 
 def record(tx: Transaction, happened: Sequence[Event]) -> None:
-    """Keep events, and now and then let the oldest go."""
-    known = lives(tx.connection, "workspace", (("", event.workspace) for event in happened))
-    happened = [event for event in happened if belongs(known.get(("", event.workspace)), "", event.at)]
+    """Store events, and from time to time delete the oldest."""
+    holders = lives(tx.connection, "workspace", (("", event.workspace) for event in happened))
+    happened = [event for event in happened if belongs(holders.get(("", event.workspace)), "", event.at)]
     if not happened:
         return
     ids = tx.event_ids(len(happened))

@@ -1,9 +1,9 @@
 """The last half hour of traffic: in memory, bounded, and refilled by the agents after a restart.
 
-Whoever takes samples from agents (the API) and whoever decides by them (the controllers) share one ring. It is
-no source of truth: an agent keeps a ring of its own and sends again what is missing here.
+The API, which gets samples from agents, and the controllers, which use them, share one ring. It is a cache: an agent
+has a ring of its own and sends missing samples again.
 
-The last two minutes are there second by second, what is older in sums over ten seconds: 300 moments instead of 1,800.
+The last two minutes are kept by the second, older ones in sums over ten seconds: 300 moments instead of 1,800.
 They are kept as JSON, 0.1 to 0.5 kB for a revision's second, a seventh of what it takes as an object.
 """
 
@@ -19,36 +19,36 @@ from kaon.types.names import DeploymentKey
 from kaon.types.traffic import Sample, Traffic
 
 RING_S = 1800.0
-"""How far back it goes."""
+"""Length of the ring."""
 SECONDS_S = 120.0
-"""How far back single seconds go."""
+"""Length of the part with single seconds."""
 STEP_S = 10.0
-"""What is older is summed over this."""
+"""Span of the sums of older seconds."""
 MOST_BYTES = 64 * 2**20
-"""What is kept of a cloud; of more, the oldest goes."""
+"""Limit for one cloud; above it the oldest samples are dropped."""
 
 _AHEAD_S = 5.0
-"""How far another clock may be ahead; what is later than that is of a clock that was wrong."""
+"""How far another clock may be ahead; later samples are of a wrong clock."""
 _OVERLAP_S = 0.25
 _AS_OBJECTS = 4
-"""How many of the newest moments are kept as objects too: those of the last two ticks."""
+"""Newest moments that are kept as objects too: those of the last two ticks."""
 
 
 @dataclass(slots=True)
 class Moment:
-    """What a cloud's agent counted up to one moment."""
+    """The samples of a cloud's agent that end at one moment."""
 
     at_s: float
     number: int = 0
-    """In order of arrival here."""
+    """In order of arrival."""
     samples: dict[DeploymentKey, list[bytes]] = field(default_factory=dict)
     """As JSON."""
     objects: dict[DeploymentKey, list[Sample]] = field(default_factory=dict)
-    """The same as objects, of the newest moments: those are what everybody asks for."""
+    """The same as objects, for the newest moments, which are read most."""
     size_bytes: int = 0
 
     def add(self, sample: Sample) -> None:
-        """Keep `sample`."""
+        """Add a sample."""
         key, text = (sample.workspace, sample.deployment), sample.model_dump_json(exclude_defaults=True).encode()
         self.samples.setdefault(key, []).append(text)
         self.objects.setdefault(key, []).append(sample)
@@ -72,7 +72,7 @@ class _Cloud:
     seconds: deque[Moment] = field(default_factory=deque)
 
     def newest(self, wanted: Callable[[Moment], bool]) -> list[Moment]:
-        """The newest moments, as far back as they are wanted, oldest first."""
+        """The newest moments for which `wanted` holds, oldest first."""
         newest_first = itertools.chain(reversed(self.seconds), reversed(self.sums))
         return list(itertools.takewhile(wanted, newest_first))[::-1]
 
@@ -81,7 +81,7 @@ class _Cloud:
         return self.newest(lambda moment: moment.at_s > at_s)
 
     def step(self) -> list[Moment]:
-        """The oldest seconds, when all of their step are no longer new, taken out; else nothing."""
+        """Take out the seconds of the oldest step, if the step is over; else nothing."""
         step = self._step_of(self.seconds[0]) if self.seconds else (0.0, False)
         if not self.seconds or (step[0] + 1) * STEP_S > self.until - SECONDS_S:
             return []
@@ -102,16 +102,16 @@ class TrafficRing:
         self._present: Counter[DeploymentKey] = Counter()
         self._number = 0
         self._arrived: tuple[int, list[Moment]] = (-1, [])
-        """The last answer of `arrived`, and after which moment: in a tick, all deployments ask the same."""
+        """The last result of `arrived` and its argument: in a tick, all deployments ask for the same."""
 
     def add(
         self, traffic: Traffic, now_s: float | None = None, wanted: Callable[[Sample], bool] | None = None
     ) -> float:
-        """Keep what is new of it; the end of the newest sample that is here of that cloud.
+        """Add new samples; returns the end of the cloud's newest sample.
 
-        Nothing is kept when something before it is missing here (`Traffic.after_s`): it will be sent again from
-        there. `now_s` is the time here: what says to be of later is not kept, or dropped when this clock went back.
-        What is not `wanted` is not kept either, and is not asked for again.
+        Adds nothing when earlier samples are missing (`Traffic.after_s`): the agent sends them again. `now_s` is the
+        current time: later samples are not added, or dropped when this clock went back. Samples that are not `wanted`
+        are dropped, and not requested again.
         """
         self._arrived = -1, []
         cloud = self._clouds.setdefault(traffic.cloud, _Cloud())
@@ -142,11 +142,11 @@ class TrafficRing:
         return cloud.until
 
     def until(self, cloud: str) -> float:
-        """The end of the newest sample of a cloud; 0 when there is none."""
+        """The end of the newest sample of a cloud; 0: none."""
         return self._clouds[cloud].until if cloud in self._clouds else 0.0
 
     def deployments(self) -> list[DeploymentKey]:
-        """Those of which something is here."""
+        """The deployments with samples."""
         return sorted(self._present)
 
     def since(self, workspace: str, deployment: str, after_s: float) -> list[Sample]:
@@ -157,22 +157,22 @@ class TrafficRing:
         return sorted(found, key=lambda sample: (sample.at_s, sample.cloud, sample.revision))
 
     def news(self, workspace: str, deployment: str, after: int) -> tuple[list[Sample], int]:
-        """What came of a deployment after moment `after`, in order of arrival, as far as it is kept; the last moment.
+        """Samples of a deployment after moment `after` in order of arrival, as far as they are kept; the last moment.
 
-        The first is 0. Whoever asks again within two minutes gets each sample once.
+        Start with 0. With calls within two minutes of each other each sample is returned once.
         """
         moments, number = self.arrived(after)
         return [sample for moment in moments for sample in moment.of((workspace, deployment))], number
 
     def arrived(self, after: int) -> tuple[list[Moment], int]:
-        """What came after moment `after`, in order of arrival; the last moment."""
+        """Moments after `after` in order of arrival; the number of the last one."""
         if self._arrived[0] != after:
             found = [m for cloud in self._clouds.values() for m in cloud.newest(lambda moment: moment.number > after)]
             self._arrived = after, sorted(found, key=lambda moment: moment.number)
         return self._arrived[1], self._number
 
     def part_at(self, cloud: str, at_s: float) -> None:
-        """From now on no sum has moments from both sides of `at_s`, so that one may ask for what is after it."""
+        """Let no sum contain moments from both sides of `at_s`, so that one can read what is after it."""
         if cloud in self._clouds:
             self._clouds[cloud].cut = at_s
 
@@ -218,7 +218,7 @@ def _end(sample: Sample) -> float:
 
 
 def _sum(moments: list[Moment]) -> Moment:
-    """One moment of several."""
+    """The sum of several moments."""
     whole = Moment(moments[-1].at_s, moments[-1].number)
     for key in dict.fromkeys(key for moment in moments for key in moment.samples):
         by_revision: dict[int, list[Sample]] = {}

@@ -1,4 +1,4 @@
-"""From how an older Kaon stored something to how it is stored now: pure functions, registered here and nowhere else.
+"""Upgrades of stored documents of older versions to the current form: pure functions, registered here only.
 
 What is stored of a resource are two JSON documents, its spec and its status; traffic and the journal have one each.
 Every document says in its first member, `schema`, which form it has. A form is the number of upgrades that lead to it,
@@ -25,7 +25,7 @@ Upgrade = Callable[[JsonObject], JsonObject]
 
 
 def _plan_2(spec: JsonObject) -> JsonObject:
-    """Routes said which calls are idempotent, which is not reason enough to send them again."""
+    """Routes listed idempotent calls, which is not reason enough to send them again."""
     plan = spec.get("plan") or {}
     routes = [{name: value for name, value in r.items() if name != "idempotent_paths"} for r in plan.get("routes", ())]
     return {**spec, "plan": {**plan, "routes": routes}}
@@ -51,16 +51,16 @@ UPGRADES: dict[str, tuple[Upgrade, ...]] = {
     "traffic": (),
     "journal": (),
 }
-"""Document -> what makes form 2 of form 1, form 3 of form 2, and so on."""
+"""Document -> upgrades from form 1 to 2, from 2 to 3, and so on."""
 
 
 def written(document: str, text: str) -> str:
-    """The JSON text of a model, as a document that says its form."""
+    """The JSON text of a model as a document with its form."""
     return f"{_mark(document)}{'' if text == '{}' else ','}{text[1:]}"
 
 
 def upgraded(document: str, text: str) -> str:
-    """A document's JSON text in the form of now. Raises ValueError when it is no JSON object of a form."""
+    """A document's JSON text in the current form. Raises ValueError when it is no JSON object with a form."""
     if not UPGRADES[document] or text.startswith((f"{_mark(document)},", f"{_mark(document)}}}")):
         return text
     members = json.loads(text)

@@ -1,6 +1,6 @@
 """Secrets at rest: AES-256-GCM, each value bound to its workspace and name.
 
-A ciphertext that is copied over another secret's does not open there: the names are authenticated with it.
+A ciphertext cannot be decrypted as that of another secret: the names are authenticated with it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _NONCE_BYTES = 12  # 96 random bits, as GCM wants: 2^32 values under one key are
 
 
 class Vault:
-    """Seals and opens secrets with one key of 32 bytes. Raises `ConfigError` for a key of another length."""
+    """Encrypts and decrypts secrets with one key of 32 bytes. Raises `ConfigError` for a key of another length."""
 
     def __init__(self, key: bytes) -> None:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # 30 ms and 8 MB, for the server only
@@ -38,13 +38,13 @@ class Vault:
         return SecretSpec(ciphertext=base64.b64encode(sealed).decode(), key_id=self.key_id)
 
     def open(self, workspace: str, name: str, spec: SecretSpec) -> str:
-        """The text of a secret. Raises `ConfigError` when another key sealed it, or it was tampered with."""
+        """The text of a secret. Raises `ConfigError` when it was encrypted with another key, or changed."""
         from cryptography.exceptions import InvalidTag
 
         if spec.key_id != self.key_id:
             raise ConfigError(
-                f"Secret '{name}' was sealed with key {spec.key_id}, but the key now is {self.key_id}.",
-                hint=f"Bring the old key back (KAON_SECRET_KEY or secret.key), or set the secret '{name}' again.",
+                f"Secret '{name}' was encrypted with key {spec.key_id}, but the current key is {self.key_id}.",
+                hint=f"Restore the old key (KAON_SECRET_KEY or secret.key), or set the secret '{name}' again.",
             )
         try:
             sealed = base64.b64decode(spec.ciphertext, validate=True)
@@ -52,7 +52,7 @@ class Vault:
             return self._cipher.decrypt(nonce, rest, f"{workspace}/{name}".encode()).decode()
         except (InvalidTag, ValueError):
             raise ConfigError(
-                f"Secret '{name}' cannot be opened: it was changed after it was sealed.",
+                f"Secret '{name}' cannot be decrypted: it was changed after it was encrypted.",
                 hint=f"Set the secret '{name}' again.",
             ) from None
 
@@ -61,9 +61,9 @@ _HOW = 'Make one: python -c "import base64, os; print(base64.b64encode(os.urando
 
 
 def load_key(settings: Settings) -> bytes:
-    """The key that encrypts secrets: KAON_SECRET_KEY, else `secret.key` under the home, made at its first use.
+    """The key that encrypts secrets: KAON_SECRET_KEY, else `secret.key` under the home, created at first use.
 
-    Raises `ConfigError` when it is no key, or when others than its owner may read the file.
+    Raises `ConfigError` when it is invalid, or when the file is readable for others than its owner.
     """
     if settings.secret_key is not None:
         return _decode(settings.secret_key.get_secret_value(), "KAON_SECRET_KEY")
@@ -73,7 +73,7 @@ def load_key(settings: Settings) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     with open(descriptor, "rb") as file:
         if os.fstat(file.fileno()).st_mode & 0o077:
-            raise ConfigError(f"Others may read {path}.", hint=f"Run: chmod 600 {path}")
+            raise ConfigError(f"{path} is readable for other users.", hint=f"Run: chmod 600 {path}")
         return _decode(file.read().decode(errors="replace"), str(path))
 
 
@@ -88,7 +88,7 @@ def _decode(text: str, source: str) -> bytes:
 
 
 def _make(path: Path) -> None:
-    """Write a new key beside `path` and link it there: of two processes that do so at once, one wins, whole."""
+    """Write a new key beside `path` and link it there: of two processes at the same time one wins."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     beside = path.with_name(f".secret.key.{secrets.token_hex(4)}")
     try:

@@ -1,9 +1,9 @@
 """Group commit: one thread takes all writes that wait, runs them in one transaction, commits once, then answers.
 
 A commit that survives a power cut waits for the disk: 3 ms here, so one by one at most 320 writes a second.
-While one batch waits for the disk the next one gathers, so the cost is shared and nobody waits for a timer.
-Each write is a savepoint: one that fails takes nothing of its neighbours with it. Nobody is told "done"
-before the commit; when the commit itself fails, nobody of the batch is.
+While one batch waits for the disk the next one gathers, so the cost is shared without waiting for a timer.
+Each write has a savepoint: one that fails does not affect the others. Writes are acknowledged after the commit; when
+the commit fails, the whole batch fails.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ BATCH = 256
 
 
 CHANNEL = "kaon_changes"
-"""Where PostgreSQL notifies those who listen of a commit that changed something."""
+"""Channel of PostgreSQL's notifications of commits that changed something."""
 
 
 class Transaction:
-    """What a write works with: the connection, the newest version, the epoch and the newest event's id."""
+    """The context of writes: the connection, the newest version, the epoch and the newest event's id."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.written: dict[ResourceKey, AnyResource] = {}
-        """The resources as they are written here, so that nobody in this process has to read them from the rows."""
-        # The rows' locks are held to the end of the transaction: whoever sees a version sees all before it.
+        """The written resources, so that this process need not read their rows."""
+        # The rows' locks are held to the end of the transaction: a reader of a version sees all earlier ones.
         rows = connection.execute(select(counters.c.name, counters.c.value).order_by(counters.c.name).with_for_update())
         values = {name: int(value) for name, value in rows}
         self.epoch = values["epoch"]
@@ -45,33 +45,33 @@ class Transaction:
         self._event = values["event"]
 
     def next_version(self) -> int:
-        """A version above all others."""
+        """A new version, above all others."""
         self.version += 1
         return self.version
 
     def note(self, made: AnyResource) -> None:
-        """Remember what was written."""
+        """Record a written resource."""
         self.written[made.kind, made.workspace, made.name] = made
 
     def back_to(self, version: int) -> None:
-        """Forget what was written after `version`: it is undone."""
+        """Undo what was written after `version`."""
         self.version = version
         self.written = {place: made for place, made in self.written.items() if made.version <= version}
 
     def event_ids(self, count: int) -> range:
-        """The ids of the next events: above all others, whatever was deleted."""
+        """The ids of the next events: above all others, including deleted ones."""
         first, self._event = self._event + 1, self._event + count
         self.connection.execute(update(counters).where(counters.c.name == "event").values(value=self._event))
         return range(first, self._event + 1)
 
     def advance_epoch(self) -> int:
-        """Begin another epoch."""
+        """Start a new epoch and return it."""
         self.epoch += 1
         self.connection.execute(update(counters).where(counters.c.name == "epoch").values(value=self.epoch))
         return self.epoch
 
     def finish(self) -> None:
-        """Keep the newest version, and notify whoever listens in other processes, once this is committed."""
+        """Store the newest version, and notify other processes at the commit."""
         if self.version == self._first:
             return
         self.connection.execute(update(counters).where(counters.c.name == "version").values(value=self.version))
@@ -88,10 +88,10 @@ class _Write(NamedTuple):
 
 
 class Writer:
-    """The only one that writes to a database, in this process."""
+    """The only writer of a database in this process."""
 
     def __init__(self, database: Database, committed: Callable[[Transaction], None]) -> None:
-        """`committed` is called on the writer's thread with each transaction, before the answers are given."""
+        """`committed` is called on the writer's thread with each transaction, before the results are returned."""
         self._database = database
         self._committed = committed
         self._waiting: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
@@ -99,7 +99,7 @@ class Writer:
         self._thread.start()
 
     def submit(self, work: WriteWork) -> Future[Any]:
-        """What `work` returns, once it is on the disk; or its `KaonError`; or `Unavailable`."""
+        """The result of `work` once it is on the disk; or its `KaonError`; or `Unavailable`."""
         answer: Future[Any] = Future()
         self._waiting.put(_Write(work, answer))
         return answer
@@ -122,7 +122,7 @@ class Writer:
                         write.answer.set_result(outcome)
 
     def _take(self) -> tuple[list[_Write], bool]:
-        """All writes that wait now, at least one; and whether more may come."""
+        """All waiting writes, at least one; and whether the writer is still open."""
         first = self._waiting.get()
         batch: list[_Write] = []
         while first is not None:
@@ -159,7 +159,7 @@ def _attempt(transaction: Transaction, work: WriteWork) -> Any:
     except KaonError as error:
         refused: Exception = error
     except (DataError, IntegrityError):
-        refused = InvalidInput("The database does not take this value.", hint="Remove control characters from it.")
+        refused = InvalidInput("The database does not accept this value.", hint="Remove control characters from it.")
     except (TypeError, ValueError) as error:
         refused = error
     transaction.back_to(version)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 from pydantic import Field
 
-from kaon.types.model import Model
+from kaon.types.model import Model, OpenEnum
 
 
-class Finding(StrEnum):
-    """What was found."""
+class Finding(OpenEnum, unknown="other"):
+    """The subject of an advice."""
 
     ERRORS = "errors"
     MEMORY = "memory"
@@ -23,18 +21,20 @@ class Finding(StrEnum):
     IDLE = "idle"
     OVERSIZED = "oversized"
     ELASTIC = "elastic"
+    OTHER = "other"
+    """A finding of a newer Kaon."""
 
 
 class Advice(Model):
-    """One piece of it."""
+    """One recommendation to a user."""
 
     workspace: str
     deployment: str
     finding: Finding
-    since: float = Field(description="Since when the figures say so, epoch seconds.")
+    since: float = Field(description="When the figures began to show it, epoch seconds.")
     evidence: str = Field(description="The figures, in words.")
-    gain: str = Field(description="What is to be expected of the command.")
-    command: str = Field(description="What to type.")
+    gain: str = Field(description="The expected effect of the command.")
+    command: str = Field(description="The command to type.")
 
 
 class Advised(Model):

@@ -10,6 +10,9 @@ from pydantic import Field, StringConstraints
 from kaon.types.model import Digest, Model
 from kaon.types.service import ServiceSpec
 
+MANIFEST = "manifest.json"
+"""The manifest's path in an artifact."""
+
 
 class FileEntry(Model):
     """One regular file of an artifact."""
@@ -21,50 +24,52 @@ class FileEntry(Model):
 
 
 class IgnoreFile(Model):
-    """A .gitignore that was obeyed when an artifact was built, so that a missing file can be explained later."""
+    """A .gitignore that was applied when an artifact was built, to explain a missing file later."""
 
     name: str = Field(max_length=500, description="Its path below the root of the sources, like 'data/.gitignore'.")
     folder: str = Field(default="", max_length=500, description="Its folder below the root, with a slash at the end.")
     below: str = Field(default="", max_length=500, description="The root's path below its folder, likewise.")
     lines: tuple[tuple[int, Annotated[str, StringConstraints(max_length=500)]], ...] = Field(
-        default=(), max_length=200, description="Number and text of each line that says something."
+        default=(), max_length=200, description="Number and text of each line with a pattern."
     )
 
     def relative(self, path: str) -> str:
-        """`path`, which is below the root, as the patterns see it."""
+        """`path`, which is below the root, relative to the patterns' folder."""
         return self.below + path.removeprefix(self.folder)
 
 
 class Consent(StrEnum):
-    """What an artifact may do that is refused unless its builder allows it."""
+    """Content that is refused unless the builder allows it."""
 
     PICKLE = "pickle"
-    """Hold pickles: who loads one runs whatever is in it."""
+    """Pickles: loading one runs the code in it."""
     SDIST = "sdist"
-    """Need packages that are built from their sources, which runs their code where they are installed."""
+    """Packages that are built from source, which runs their code where they are installed."""
 
 
 class Manifest(Model):
-    """`manifest.json` of an artifact: what is in it and what it needs."""
+    """`manifest.json` of an artifact: its content and requirements."""
 
     format: int = 1
-    kaon: str = Field(max_length=64, description="Version of Kaon that built it.")
-    python: str = Field(pattern=r"^\d{1,3}\.\d{1,3}$", description="Python that it was read with, e.g. '3.11'.")
+    kaon: str = Field(max_length=64, description="Kaon version of the build.")
+    python: str = Field(pattern=r"^\d{1,3}\.\d{1,3}$", description="Python version of the build, e.g. '3.11'.")
     service: ServiceSpec
     files: tuple[FileEntry, ...]
     lock: str = Field(
         default="",
         pattern=r"^([0-9a-f]{64})?$",
-        description="sha256 of requirements.lock, 64 hex digits; empty: the platform's own environment.",
+        description="sha256 of requirements.lock, 64 hex digits; empty: no requirements.",
     )
-    allowed: tuple[Consent, ...] = Field(default=(), max_length=8, description="What its builder consented to.")
-    ignored: tuple[IgnoreFile, ...] = Field(default=(), max_length=20, description="Why files may be missing in it.")
+    allowed: tuple[Consent, ...] = Field(default=(), max_length=8, description="Consents of its builder.")
+    ignored: tuple[IgnoreFile, ...] = Field(
+        default=(), max_length=20, description="Files that explain what is missing in it."
+    )
 
 
 class ArtifactSpec(Model):
-    """An artifact as the store keeps it: its address, size and what planning needs of its manifest.
+    """An artifact as it is stored: its digest, its size and the part of its manifest that planning needs.
 
-    The bytes are a blob. They begin with the whole manifest: its OpenAPI document and its files are read from there.
+    Its bytes are a blob, which starts with the whole manifest, OpenAPI document and list of files included.
     """
 
     digest: Digest
@@ -73,8 +78,8 @@ class ArtifactSpec(Model):
 
 
 class ArtifactStatus(Model):
-    """What happened to an artifact, which itself does not change."""
+    """The use of an artifact, which itself does not change."""
 
     used_at: float = Field(
-        default=0, description="When it was brought again or deployed last, epoch seconds; 0: when it was made."
+        default=0, description="When it was last uploaded again or deployed, epoch seconds; 0: when it was created."
     )

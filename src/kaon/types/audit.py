@@ -10,14 +10,14 @@ from kaon.types.model import Model
 
 
 class ActorKind(StrEnum):
-    """Who acted."""
+    """What kind of actor made the change."""
 
     KEY = "key"
     CONTROLLER = "controller"
 
 
 class Outcome(StrEnum):
-    """What became of the request."""
+    """The result of the request."""
 
     DONE = "done"
     REFUSED = "refused"
@@ -30,14 +30,16 @@ class AuditRecord(Model):
     at: float = Field(description="Epoch seconds.")
     actor_kind: ActorKind = ActorKind.KEY
     actor: str = Field(description="Name of the key or of the controller.")
-    actor_uid: str = Field(default="", description="The key's: a name used again is another key. Empty: a controller.")
+    actor_uid: str = Field(default="", description="The key's uid: a reused name is another key. Empty: a controller.")
     request_id: str = ""
     address: str = Field(default="", description="Where the request came from; 'local': this machine's socket.")
     verb: str = Field(description="What was done: create, put, delete, scale, ...")
     kind: str = Field(description="Kind of the resource.")
     workspace: str = Field(default="", description="The resource's; empty: of none.")
     name: str = ""
-    uid: str = Field(default="", description="The resource's. Empty: it is not known.")
-    before: str = Field(default="", description="sha256 of what was changed, as it was. Empty: it did not exist.")
-    after: str = Field(default="", description="sha256 of what was changed, as it is then. Empty: it is deleted.")
+    uid: str = Field(default="", description="The resource's. Empty: not known.")
+    before: str = Field(
+        default="", description="sha256 of the changed part before the change. Empty: it did not exist."
+    )
+    after: str = Field(default="", description="sha256 of the changed part after the change. Empty: it was deleted.")
     outcome: Outcome = Outcome.DONE

@@ -8,21 +8,16 @@ from kaon.types.model import Model, OpenEnum
 from kaon.types.plan import Report
 
 
-class CloudPhase(OpenEnum):
+class CloudPhase(OpenEnum, unknown="Cordoned"):
     """Whether a cloud can be relied on."""
 
     JOINING = "Joining"
     """Its agent has not reported yet."""
     READY = "Ready"
     CORDONED = "Cordoned"
-    """It reports, and an admin wants no new deployments there."""
+    """It reports, but an admin allows no new deployments there."""
     LOST = "Lost"
-    """Its agent has not reported for a while: nothing is known of what runs there."""
-
-    @classmethod
-    def unknown(cls) -> CloudPhase:
-        """What runs there is believed, and nothing new is placed there."""
-        return cls.CORDONED
+    """Its agent has not reported for a while: the state of its replicas is unknown."""
 
 
 class CloudSpec(Model):
@@ -30,11 +25,11 @@ class CloudSpec(Model):
 
     driver: str = "process"
     edge_url: str = Field(default="", description="Where its edge answers clients.")
-    cordoned: bool = Field(default=False, description="Deployments that run there stay; no new ones are placed there.")
+    cordoned: bool = Field(default=False, description="Its deployments stay; no new ones are placed there.")
 
 
 class CloudStatus(Model):
-    """What its agent last reported, and what follows from when it did."""
+    """The last report of its agent, and the phase that follows from its age."""
 
     report: Report | None = None
     seen_at: float = Field(default=0, description="Epoch seconds of the last report, kept to within 5 s.")

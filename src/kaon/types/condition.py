@@ -5,7 +5,7 @@ from __future__ import annotations
 from kaon.types.model import Model
 
 FAILURES = frozenset({"Unreadable", "ReconcileFailed"})
-"""What a controller cannot do."""
+"""Conditions of failed controllers."""
 ALARMS = FAILURES | {"OwnerGone"}
 """Conditions that are bad when they hold. All others are bad when they do not."""
 
@@ -20,5 +20,5 @@ class Condition(Model):
 
     @property
     def bad(self) -> bool:
-        """Whether somebody should look."""
+        """Whether it needs attention."""
         return self.holds is (self.type in ALARMS)

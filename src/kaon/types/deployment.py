@@ -1,4 +1,4 @@
-"""A deployment: what a user wants to run; and its revisions: frozen versions of it."""
+"""A deployment: a service that should run; and its revisions, frozen versions of it."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from kaon.types.tuning import TuningSpec, TuningStatus
 
 
 class Floor(Model):
-    """At least so many replicas between two times of the day, UTC; may span midnight."""
+    """A minimum of replicas between two times of the day, UTC; may span midnight."""
 
     replicas: int = Field(ge=1, le=1000)
     start: str = Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="HH:MM.")
-    end: str = Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="HH:MM; as `start`: all day.")
+    end: str = Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="HH:MM; the same as `start`: all day.")
 
     def holds(self, at_s: float) -> bool:
-        """Whether it is in force at `at_s`, epoch seconds."""
+        """Whether it applies at `at_s`, epoch seconds."""
         minute = int(at_s // 60) % 1440
         start, end = (60 * int(text[:2]) + int(text[3:]) for text in (self.start, self.end))
         return start <= minute < end if start < end else minute >= start or minute < end
 
 
 class Scaling(Model):
-    """How many replicas there may be, for how long the last one stays, and how long callers are held."""
+    """The range of replicas, how long the last one stays, and how long calls wait for one."""
 
-    min: int = Field(default=1, ge=0, le=1000, description="0: none when nobody calls; the first caller is held.")
-    max: int = Field(default=1, ge=0, le=1000, description="0: switched off, callers are refused.")
+    min: int = Field(
+        default=1, ge=0, le=1000, description="0: no replica without calls; the first caller waits for one."
+    )
+    max: int = Field(default=1, ge=0, le=1000, description="0: switched off; calls are refused.")
     floors: tuple[Floor, ...] = Field(default=(), max_length=16)
     keep_alive_s: float | None = Field(
-        default=None, ge=1, le=86_400, description="How long the last replica stays without a call; None: learnt."
+        default=None, ge=1, le=86_400, description="How long the last replica stays without calls; None: learnt."
     )
-    hold_s: float = Field(
-        default=60.0, gt=0, le=600, description="How long a caller may be held while no replica is ready."
-    )
+    hold_s: float = Field(default=60.0, gt=0, le=600, description="How long a call waits while no replica is ready.")
 
     @model_validator(mode="before")
     @classmethod
@@ -59,15 +59,17 @@ class Scaling(Model):
 
 
 class Canary(Model):
-    """A new revision proves itself on a part of the traffic before it takes over."""
+    """A new revision gets a part of the traffic before it takes over."""
 
     steps: tuple[int, ...] = Field(
-        default=(5, 25, 50), min_length=1, max_length=10, description="Per cent of the traffic, one after the other."
+        default=(5, 25, 50), min_length=1, max_length=10, description="Per cent of the traffic, step by step."
     )
-    step_s: float = Field(default=60.0, ge=1, le=86_400, description="How long each step lasts at least.")
-    min_calls: int = Field(default=100, ge=1, description="Calls that the new revision must have answered in a step.")
-    errors: float = Field(default=0.01, gt=0, lt=1, description="Share of failed calls beyond the old revision's.")
-    slower: float = Field(default=1.25, gt=1, le=100, description="Its p99 over the old revision's at most.")
+    step_s: float = Field(default=60.0, ge=1, le=86_400, description="Least duration of each step.")
+    min_calls: int = Field(default=100, ge=1, description="Least calls of the new revision in each step.")
+    errors: float = Field(
+        default=0.01, gt=0, lt=1, description="Allowed share of failed calls above the old revision's."
+    )
+    slower: float = Field(default=1.25, gt=1, le=100, description="Allowed ratio of its p99 to the old revision's.")
     hold: bool = Field(default=False, description="After the last step wait for `promote`.")
 
     @model_validator(mode="after")
@@ -80,81 +82,83 @@ class Canary(Model):
 class Rollout(Model):
     """How a new revision takes over."""
 
-    max_surge: int = Field(default=1, ge=1, le=100, description="Replicas beyond the wanted count while it lasts.")
-    canary: Canary | None = Field(default=None, description="None: it takes over as its replicas become ready.")
+    max_surge: int = Field(default=1, ge=1, le=100, description="Replicas above the desired number during a rollout.")
+    canary: Canary | None = Field(
+        default=None, description="None: the new revision takes over as its replicas become ready."
+    )
     progress_deadline_s: float = Field(
         default=120.0,
         gt=0,
         le=3600,
-        description="A new replica must be ready within this, else the rollout stops. Installing does not count.",
+        description="Time for a new replica to become ready; after it the rollout stops. Installing does not count.",
     )
 
 
 class Template(Model):
-    """The part of a deployment that a replica is made from: another template is another revision."""
+    """The part of a spec that replicas are made from: a changed template is a new revision."""
 
     artifact: Digest
     env: dict[EnvName, str] = Field(default_factory=dict)
     secrets: dict[EnvName, Name] = Field(
-        default_factory=dict, description="Environment variable -> name of the secret that it holds."
+        default_factory=dict, description="Environment variable -> name of its secret."
     )
-    resources: Resources | None = Field(default=None, description="None: as the class says.")
-    restarted_at: float = Field(default=0, description="Set to start every replica anew.")
+    resources: Resources | None = Field(default=None, description="None: as in the class.")
+    restarted_at: float = Field(default=0, description="Changed to restart every replica, epoch seconds.")
 
 
 class Shadow(Model):
-    """A revision that gets copies of calls; its answers go to nobody, but are compared."""
+    """A revision that gets copies of calls; its answers are compared and discarded."""
 
-    revision: int | None = Field(default=None, ge=1, description="One of the history.")
-    template: Template | None = Field(default=None, description="Or a new one, that only promotion lets serve.")
+    revision: int | None = Field(default=None, ge=1, description="A revision of the history.")
+    template: Template | None = Field(default=None, description="Or a new template, which serves only after promotion.")
     percent: float = Field(default=10.0, gt=0, le=100, description="Share of calls that are copied.")
 
     @model_validator(mode="after")
     def _one(self) -> Shadow:
         if (self.revision is None) == (self.template is None):
-            raise ValueError("a shadow is a revision or a template, one of them")
+            raise ValueError("a shadow needs either a revision or a template")
         return self
 
 
 class Cors(Model):
-    """Which web pages of other origins may call from a browser. The edge answers their browsers' questions."""
+    """Other origins whose web pages may call from a browser."""
 
     origins: tuple[Origin, ...] = Field(
-        default=(), max_length=32, description="Such as https://app.example; '*': any page; none: no other page."
+        default=(), max_length=32, description="Like https://app.example; '*': every origin; empty: none."
     )
 
 
 class DeploymentSpec(Model):
-    """What a user wants to run."""
+    """The desired state of a deployment."""
 
     template: Template
-    objective: Objective | None = Field(default=None, description="None: as the class says.")
+    objective: Objective | None = Field(default=None, description="None: as in the class.")
     scaling: Scaling = Scaling()
     tuning: TuningSpec = TuningSpec()
     shadow: Shadow | None = None
     rollout: Rollout = Rollout()
-    public: bool = Field(default=False, description="Answer callers without a key.")
+    public: bool = Field(default=False, description="Accept calls without a key.")
     cors: Cors = Cors()
     hosts: tuple[Hostname, ...] = Field(
-        default=(), max_length=16, description="Host names of its own: an origin that no other service shares."
+        default=(), max_length=16, description="Its own host names: an origin that no other service shares."
     )
     isolate_html: bool = Field(
-        default=False, description="Browsers show its answers without scripts and apart from all other services."
+        default=False, description="Browsers show its answers without scripts and isolated from other services."
     )
     drain_s: float | None = Field(
         default=None,
         ge=0,
         le=3600,
-        description="Time for requests in flight at a stop; None: as long as the longest call may take, 30 s at least"
-        " and 600 s at most.",
+        description="Time for calls in flight when a replica stops; None: the limit of the longest call, between 30 s"
+        " and 600 s.",
     )
-    paused: bool = Field(default=False, description="Hold the rollout where it is.")
+    paused: bool = Field(default=False, description="Pause the rollout.")
     promoted: int | None = Field(
         default=None, ge=1, description="The revision that may take over without its canary's further steps."
     )
-    owner: str = Field(default="", description="The key that deployed it; the platform says so.")
+    owner: str = Field(default="", description="Name of the key that deployed it, set by the platform.")
     owner_uid: str = Field(
-        default="", description="Its uid. The services call others by what this key may do; '': of an older Kaon."
+        default="", description="Its uid. Services call others with rights of this key; '': written by an older Kaon."
     )
 
 
@@ -162,90 +166,87 @@ class RevisionSpec(Model):
     """One frozen version of a deployment."""
 
     deployment: Name
-    deployment_uid: str = Field(default="", description="A deployment of the same name made later has another.")
+    deployment_uid: str = Field(
+        default="", description="Uid of the deployment: a later one of the same name has another."
+    )
     number: int = Field(ge=1)
     template: Template
     template_hash: str
 
 
 class RevisionStatus(Model):
-    """What became of a revision, the last time that something did."""
+    """The last outcome of a revision."""
 
-    outcome: str = Field(default="", description="'served', 'failed', 'rolled back' or 'withdrawn'; '': not known yet.")
-    reason: str = Field(default="", description="Why.")
+    outcome: str = Field(default="", description="'served', 'failed', 'rolled back' or 'withdrawn'; '': none yet.")
+    reason: str = Field(default="", description="The reason of the outcome.")
     at: float = Field(default=0, description="Epoch seconds.")
 
 
-class RolloutState(OpenEnum):
-    """Where a deployment stands."""
+class RolloutState(OpenEnum, unknown="Pending"):
+    """The state of a rollout."""
 
     PENDING = "Pending"
     PROGRESSING = "Progressing"
     STABLE = "Stable"
     STOPPED = "Stopped"
-    """The new revision did not come up. The old one serves; when there is none, the new one is tried on."""
+    """The new revision did not start. The old one serves; without an old one Kaon keeps retrying."""
     DEGRADED = "Degraded"
-    """Stable, but fewer replicas are ready than wanted."""
-
-    @classmethod
-    def unknown(cls) -> RolloutState:
-        """The next look says how it stands."""
-        return cls.PENDING
+    """Stable, but with fewer ready replicas than desired."""
 
 
 class Assignment(Model):
-    """How many replicas of a revision must run, and what share of the traffic it gets."""
+    """The desired replicas of a revision, and its share of the traffic."""
 
     revision: int = Field(ge=1)
     replicas: int = Field(ge=0)
-    ordinals: tuple[int, ...] = Field(default=(), description="Which replicas: as many as `replicas`.")
+    ordinals: tuple[int, ...] = Field(default=(), description="Ordinals of these replicas.")
     ready: int = Field(default=0, ge=0)
     weight: int = Field(default=0, ge=0, le=100)
 
 
 class CanaryArm(Model):
-    """What one side of a canary has answered since the step began."""
+    """Counts of one revision of a canary since its step began."""
 
-    calls: int = Field(default=0, ge=0, description="Answered, or given up by their callers.")
-    failed: int = Field(default=0, ge=0, description="Answered 5xx, refused as too much, or not answered.")
-    given_up: int = Field(default=0, description="Of these, by their callers; as the counts tell it, give or take.")
-    timed: int = Field(default=0, ge=0, description="Calls since it is known what slow is.")
+    calls: int = Field(default=0, ge=0, description="Calls answered, or given up by their callers.")
+    failed: int = Field(default=0, ge=0, description="Calls answered 5xx, refused for overload, or not answered.")
+    given_up: int = Field(default=0, description="Of these, given up by their callers; approximate.")
+    timed: int = Field(default=0, ge=0, description="Calls since `slow_s` is known.")
     slow: int = Field(default=0, ge=0, description="Of these, slower than `slow_s`.")
-    overdue: int = Field(default=0, ge=0, description="Calls that are open for longer than that now.")
-    p99_s: float | None = Field(default=None, description="Of the last minute; None: no calls.")
+    overdue: int = Field(default=0, ge=0, description="Open calls that already took longer.")
+    p99_s: float | None = Field(default=None, description="p99 of the last minute; None: no calls.")
 
 
 class CanaryGate(Model):
-    """What a canary's test says of one kind of harm."""
+    """The result of one of a canary's tests."""
 
     name: str = Field(description="'errors' or 'slowness'.")
     verdict: str = Field(description="'worse', 'fine' or 'not known yet'.")
-    leans: str = Field(default="", description="'worse' or 'fine': what the shares say, be it by chance.")
-    odds: float = Field(default=1.0, ge=1, description="The evidence for what it leans to: so many to one.")
-    needed: float = Field(default=1.0, ge=1, description="From which odds on it counts as known.")
-    reason: str = Field(default="", description="In words, with figures.")
+    leans: str = Field(default="", description="'worse' or 'fine': the tendency, which may be by chance.")
+    odds: float = Field(default=1.0, ge=1, description="Odds of the tendency: so many to one.")
+    needed: float = Field(default=1.0, ge=1, description="Odds required for a verdict.")
+    reason: str = Field(default="", description="The reason, with figures.")
 
 
 class CanaryStatus(Model):
-    """How far a canary has come."""
+    """The progress of a canary."""
 
     revision: int = Field(ge=1)
-    step: int = Field(default=0, ge=0, description="Index into `canary.steps`; as many as there are: all passed.")
-    since: float = Field(description="When the step began, epoch seconds: when its share was in force.")
-    in_force: bool = Field(default=False, description="Whether enough replicas were ready for the step's share.")
-    until: float = Field(default=0, description="Calls up to then are counted, epoch seconds.")
-    slow_s: float | None = Field(default=None, description="A call that takes longer is slow; None: not known yet.")
+    step: int = Field(default=0, ge=0, description="Index into `canary.steps`; their number: all passed.")
+    since: float = Field(description="When the step's share was in force, epoch seconds.")
+    in_force: bool = Field(default=False, description="Whether the step's share is in force.")
+    until: float = Field(default=0, description="End of the counted calls, epoch seconds.")
+    slow_s: float | None = Field(default=None, description="Slower calls are slow; None: not known yet.")
     new: CanaryArm = CanaryArm()
     old: CanaryArm = CanaryArm()
     gates: tuple[CanaryGate, ...] = ()
-    reason: str = Field(default="", description="What it waits for, with figures.")
+    reason: str = Field(default="", description="What the step waits for, with figures.")
     promoted: bool = Field(default=False, description="A user said that it may take over without further steps.")
 
 
 class Placement(Model):
-    """In which cloud a deployment runs."""
+    """The cloud in which a deployment runs."""
 
-    cloud: str = Field(default="", description="Empty: in none.")
+    cloud: str = Field(default="", description="Empty: none.")
     reason: str = ""
     since: float = Field(default=0, description="When it was placed there, epoch seconds.")
 
@@ -286,7 +287,7 @@ class DeploymentStatus(Model):
 
 
 def template_hash(template: Template) -> str:
-    """16 hex digits that name a template."""
+    """16 hex digits that identify a template."""
     return content_hash(template)[:16]
 
 
@@ -297,6 +298,6 @@ def in_use(status: RolloutStatus) -> set[int]:
 
 
 def templates_of(spec: DeploymentSpec) -> tuple[Template, ...]:
-    """The template that should serve, and the shadow's when it has one of its own."""
+    """The template of the spec, and that of its shadow if it has one."""
     shadow = spec.shadow.template if spec.shadow else None
     return (spec.template,) if shadow is None else (spec.template, shadow)

@@ -7,27 +7,22 @@ from pydantic import Field
 from kaon.types.model import Model, OpenEnum
 
 
-class EventLevel(OpenEnum):
-    """Whether somebody should look."""
+class EventLevel(OpenEnum, unknown="warning"):
+    """Whether it needs attention."""
 
     NORMAL = "normal"
     WARNING = "warning"
-
-    @classmethod
-    def unknown(cls) -> EventLevel:
-        """Somebody should look."""
-        return cls.WARNING
 
 
 class Event(Model):
     """Something that happened."""
 
-    id: int = Field(default=0, ge=0, description="Grows with every event, and is never used again; 0: not kept yet.")
+    id: int = Field(default=0, ge=0, description="Grows with every event and is never reused; 0: not stored yet.")
     at: float = Field(description="Epoch seconds.")
     workspace: str
-    kind: str = Field(description="Kind of the resource that it is about.")
+    kind: str = Field(description="Kind of the resource.")
     name: str
-    uid: str = Field(default="", description="The resource's: a name used again has another. Empty: not known.")
+    uid: str = Field(default="", description="The resource's uid: a reused name has another. Empty: not known.")
     level: EventLevel = EventLevel.NORMAL
     reason: str = Field(description="One word in CamelCase, for programs.")
     message: str = ""

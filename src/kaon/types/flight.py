@@ -1,6 +1,6 @@
-"""Calls in flight as a replica notes them for its agent, in a file of fixed slots.
+"""Calls in flight, which a replica records for its agent in a file of fixed slots.
 
-The replica writes a call's slot when its handler begins and clears it at the call's end. The file is memory-mapped, so
+The replica fills a slot when a handler starts and clears it at the end of the call. The file is memory-mapped, so
 it can be read while the replica's interpreter is busy, and it outlives a crash. A slot is a deadline (a double, seconds
 of CLOCK_MONOTONIC, 0: free) and the first 64 bytes of the call's request id.
 """
@@ -15,12 +15,12 @@ from kaon.types.model import Model
 
 SLOT = struct.Struct("=d64s")
 SLOTS = 4096
-"""Calls that are noted at once; more of them are served all the same."""
+"""Calls that are recorded at once; further ones are served without a slot."""
 FILE_BYTES = SLOTS * SLOT.size
 ID_LENGTH = 64
-"""Of a request id so much is noted. The edge passes no longer ones on."""
+"""Recorded characters of a request id. The edge passes no longer ones on."""
 UNLIMITED_S = 600.0
-"""A call without a time limit is taken to have this one."""
+"""The assumed limit of a call without a time limit."""
 
 _LONGEST_S = 86_400.0
 _UNFIT = re.compile(r"[^\x21-\x7e]")
@@ -31,13 +31,13 @@ class Flight(Model):
 
     request_id: str
     left_s: float
-    """Seconds until its deadline; below zero: since then."""
+    """Seconds until its deadline; negative after it."""
 
 
 def flights(content: bytes, now: float) -> tuple[Flight, ...]:
-    """The calls that a file tells of at `now`, `time.monotonic()` of its machine.
+    """The calls in a file at `now`, `time.monotonic()` of its machine.
 
-    The file is the replica's: what is odd in it is left out, or made readable.
+    The replica can write anything into it: invalid slots are left out, and request ids are made printable.
     """
     whole = content[: min(len(content), FILE_BYTES) // SLOT.size * SLOT.size]
     return tuple(

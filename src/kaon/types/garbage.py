@@ -1,4 +1,4 @@
-"""What may go, or went, of what nothing refers to any more."""
+"""Unused data: what can be deleted, or was."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from kaon.types.model import Model
 
 
 class UnusedArtifact(Model):
-    """An artifact that nothing is made of."""
+    """An artifact that nothing uses."""
 
     workspace: str
     digest: str
-    service: str = Field(description="The name of the service in it.")
+    service: str = Field(description="Name of its service.")
     size_bytes: int
-    used_at: float = Field(description="When it was brought or deployed last, epoch seconds.")
+    used_at: float = Field(description="When it was last uploaded or deployed, epoch seconds.")
 
 
 class Collected(Model):
-    """What may go, or went."""
+    """What can be deleted, or was."""
 
     artifacts: tuple[UnusedArtifact, ...] = ()
-    blobs: int = Field(default=0, description="Files of bytes that no artifact names.")
+    blobs: int = Field(default=0, description="Files that no artifact refers to.")
     blob_bytes: int = 0
-    keys: tuple[str, ...] = Field(default=(), description="'workspace/name' of keys that have ended long ago.")
+    keys: tuple[str, ...] = Field(default=(), description="'workspace/name' of keys that ended long ago.")
     rows: dict[str, int] = Field(
         default_factory=dict,
-        description="`events`, `decisions` and `traffic` of what is gone, or old; notes on what was `deleted`.",
+        description="Old or ownerless `events`, `decisions` and `traffic`; records of `deleted` resources.",
     )
-    more: bool = Field(default=False, description="There was more than goes at once: ask again.")
+    more: bool = Field(default=False, description="There is more than one request deletes: repeat it.")
 
     @property
     def freed_bytes(self) -> int:
-        """Of artifacts and files; equal bytes of two workspaces are kept once."""
+        """Bytes of artifacts and files; equal bytes of two workspaces are stored once."""
         return self.blob_bytes + sum({a.digest: a.size_bytes for a in self.artifacts}.values())
 
     def __bool__(self) -> bool:

@@ -1,7 +1,7 @@
-"""What a header may say: the grammars of field names, field values, media types and file names.
+"""The grammars of header names, header values, media types and file names.
 
-A text that comes from somebody else (a caller's media type, a handler's file name) is checked here where it enters,
-and again where a head is written: what is not of the grammar never reaches the wire. References: RFC 9110 (fields 5.1
+Text from outside (a caller's media type, a handler's file name) is checked where it enters, and again where a head is
+written: invalid text never reaches the wire. References: RFC 9110 (fields 5.1
 and 5.5, media types 8.3.1), RFC 6266 and 8187 (file names), and for forms what browsers send (WHATWG HTML).
 """
 
@@ -41,12 +41,12 @@ def is_media_type(text: str) -> bool:
 
 
 def is_file_name(text: str) -> bool:
-    """Whether `text` can name a file in a header: no control characters, sayable in UTF-8, at most 255 characters."""
+    """Whether `text` can name a file in a header: no control characters, valid UTF-8, at most 255 characters."""
     return len(text) <= _LONGEST_FILE_NAME and _CONTROL.search(text) is None
 
 
 def field(name: str, value: str) -> tuple[bytes, bytes]:
-    """A header as it goes on the wire, its name in lower case. Raises ValueError when it cannot be said."""
+    """A header in wire form, its name in lower case. Raises ValueError when it is invalid."""
     if not is_name(name):
         raise ValueError(f"{name[:80]!r} is not the name of a header")
     if not is_value(value):
@@ -55,7 +55,7 @@ def field(name: str, value: str) -> tuple[bytes, bytes]:
 
 
 def check(headers: Iterable[tuple[bytes, bytes]]) -> None:
-    """Raises ValueError when one of the headers cannot be said. For heads that are about to be written."""
+    """Raises ValueError when one of the headers is invalid. For heads that are about to be written."""
     for name, value in headers:
         if _RAW_NAME.fullmatch(name) is None:
             raise ValueError(f"{name[:80]!r} is not the name of a header")
@@ -66,7 +66,7 @@ def check(headers: Iterable[tuple[bytes, bytes]]) -> None:
 def content_disposition(kind: str, file_name: str = "") -> str:
     """The value of `Content-Disposition` that offers a file under that name, for old clients and new.
 
-    A name beyond ASCII is said twice: with underscores, and by RFC 8187. Folders are left out. Raises ValueError when
+    A name beyond ASCII is sent twice: with underscores, and by RFC 8187. Folders are left out. Raises ValueError when
     `kind` is no token or the name has control characters.
     """
     if not is_name(kind):
@@ -77,10 +77,10 @@ def content_disposition(kind: str, file_name: str = "") -> str:
     if not name:
         return kind
     plain = "".join(c if c.isascii() else "_" for c in name).replace('"', "_")
-    said = f'{kind}; filename="{plain}"'
+    ascii_form = f'{kind}; filename="{plain}"'
     if plain == name and "%" not in name:  # some clients decode a percent sign in the plain form
-        return said
-    return f"{said}; filename*=UTF-8''{quote(name, safe=_ATTR_CHARS)}"
+        return ascii_form
+    return f"{ascii_form}; filename*=UTF-8''{quote(name, safe=_ATTR_CHARS)}"
 
 
 def form_name(text: str) -> str:

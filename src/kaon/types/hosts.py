@@ -1,4 +1,4 @@
-"""The host of a URL or of a Host header, read in one way everywhere: no two places may take it for different ones."""
+"""The host of a URL or of a Host header, parsed in one way everywhere, so that no two places disagree."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 def host_of(authority: str) -> str:
     """The host of `host`, `host:port`, `[address]` or `[address]:port`, in lower case and without brackets.
 
-    Raises `ValueError` for whatever else it is: `[::1]evil.com` is no host, and neither is `user@host`.
+    Raises `ValueError` for anything else: `[::1]evil.com` is no host, and neither is `user@host`.
     """
     match = _AUTHORITY.fullmatch(authority)
     if match is None or int(match["port"] or 0) > 65_535:
@@ -30,7 +30,7 @@ def host_of(authority: str) -> str:
 
 
 def split_url(url: str) -> tuple[SplitResult, str]:
-    """The parts of an http or https URL without a user, and its host. Raises `ValueError` when it is none."""
+    """The parts of an http or https URL without a user, and its host. Raises `ValueError` for any other URL."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https"):
         raise ValueError(f"{url[:80]!r} is no http URL")

@@ -1,4 +1,4 @@
-"""The journal: what was decided for a deployment, on which figures, and why."""
+"""The journal: decisions on a deployment, with their figures and reasons."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from kaon.types.model import Model
 
 
 class JournalEntry(Model):
-    """One decision, as it is kept and told."""
+    """One decision."""
 
     at: float = Field(description="Epoch seconds.")
     workspace: str
     deployment: str
-    uid: str = Field(default="", description="The deployment's; of one that was made again it is another.")
-    concern: str = Field(description="What was decided on: 'scaling', 'rollout', 'tuning', 'advice'.")
-    before: str = Field(default="", description="How it was, in a word or a number.")
-    after: str = Field(description="How it should be.")
-    reason: str = Field(description="Why, in words.")
-    figures: dict[str, Any] = Field(default_factory=dict, description="The numbers behind it, by name.")
+    uid: str = Field(default="", description="The deployment's uid.")
+    concern: str = Field(description="What it is about: 'scaling', 'rollout', 'tuning', 'advice'.")
+    before: str = Field(default="", description="The state before, in a word or a number.")
+    after: str = Field(description="The desired state.")
+    reason: str = Field(description="The reason, in words.")
+    figures: dict[str, Any] = Field(default_factory=dict, description="The figures that it was based on, by name.")

@@ -1,4 +1,4 @@
-"""API keys: opaque, 256 bits, shown once, kept as a hash; and what they allow."""
+"""API keys: opaque, 256 bits, shown once, stored as a hash; and their rights."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from kaon.types.versioned import Versioned
 
 KEY_PREFIX = "kaon_"
 IDENTITY_PREFIX = "identity-"
-"""How the names of services' own keys begin, and of the secrets that hold their texts."""
+"""Prefix of the names of services' own keys, and of the secrets with their texts."""
 
 
 class Role(StrEnum):
-    """What a key may do. Each is a set of rights; see `RIGHTS`."""
+    """The rights of a key, by name; see `RIGHTS`."""
 
     ADMIN = "admin"
     EDITOR = "editor"
@@ -25,21 +25,16 @@ class Role(StrEnum):
     AGENT = "agent"
 
 
-class Priority(OpenEnum):
-    """Whose calls go first when there is not enough for all."""
+class Priority(OpenEnum, unknown="normal"):
+    """Whose calls go first when capacity is short."""
 
     HIGH = "high"
     NORMAL = "normal"
     LOW = "low"
 
-    @classmethod
-    def unknown(cls) -> Priority:
-        """Neither before others nor after them."""
-        return cls.NORMAL
-
 
 class Right(StrEnum):
-    """One thing that a request may need."""
+    """A right that a request may require."""
 
     READ = "read"
     WRITE = "write"
@@ -58,29 +53,31 @@ RIGHTS: dict[Role, frozenset[Right]] = {
 
 
 class KeySpec(Model):
-    """A key as the store keeps it: never the key itself."""
+    """A key as it is stored: never the key itself."""
 
     hash: str = Field(pattern=r"^[0-9a-f]{64}$", description="sha256 of the key.")
-    hint: str = Field(description="First characters, so that people can tell keys apart.")
+    hint: str = Field(description="First characters, to tell keys apart.")
     role: Role
     workspace: Name | None = Field(default=None, description="None: every workspace; for admins and agents only.")
     deployments: tuple[Name, ...] | None = Field(default=None, description="None: all of the workspace.")
-    owner: str = Field(default="", description="Name of the key that made this one.")
-    owner_uid: str = Field(default="", description="Its uid: a name used again is another key. Empty: the platform.")
+    owner: str = Field(default="", description="Name of the key that created this one.")
+    owner_uid: str = Field(default="", description="Its uid: a reused name is another key. Empty: the platform.")
     priority: Priority = Priority.NORMAL
     expires_at: float | None = None
-    cloud: str | None = Field(default=None, description="For agents: the only cloud that it may speak for.")
-    deployment_uid: str = Field(default="", description="Of a service's own key: its deployment; '': of an older Kaon.")
+    cloud: str | None = Field(default=None, description="For agents: the only cloud that it may report for.")
+    deployment_uid: str = Field(
+        default="", description="Of a service's own key: uid of its deployment; '': written by an older Kaon."
+    )
 
 
 class KeyStatus(Model):
-    """What happened to a key."""
+    """Whether a key was revoked."""
 
     revoked_at: float | None = None
 
 
 class Grant(Model):
-    """One key that a replica accepts: what it needs to check a caller by itself."""
+    """One key that a replica accepts, as far as the replica needs it to check callers."""
 
     hash: str
     key: str = Field(description="Name of the key, for logs and metrics.")
@@ -96,18 +93,18 @@ class Access(Versioned):
 
 
 def identity_name(deployment: str, revision: int | None) -> str:
-    """Name of the key, and of the secret with its text, by which a revision's services call others.
+    """Name of the key with which a revision's services call others, and of the secret with its text.
 
-    None: the one that revisions share whose artifacts do not say what they use. A dot is in no other name.
+    None: the one shared by revisions whose artifacts do not declare what they use. No other name has a dot.
     """
     return f"{IDENTITY_PREFIX}{deployment}" + ("" if revision is None else f".{revision}")
 
 
 def identity_deployment(name: str) -> str | None:
-    """The deployment that a key or secret of such a name belongs to; None: it is no service's own."""
+    """The deployment that a key or secret of this name belongs to; None: it is not a service's own."""
     return name.removeprefix(IDENTITY_PREFIX).partition(".")[0] if name.startswith(IDENTITY_PREFIX) else None
 
 
 def key_hash(key: str) -> str:
-    """sha256 of a key, 64 hex digits. Keys are 256 random bits, so a slow hash would add nothing."""
+    """sha256 of a key, 64 hex digits. Keys have 256 random bits, so a slow hash would add nothing."""
     return hashlib.sha256(key.encode()).hexdigest()

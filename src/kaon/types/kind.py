@@ -1,6 +1,6 @@
-"""What a kind of resource is: one declaration, from which routes, commands, client and reference are derived.
+"""The declaration of a kind of resource, from which routes, commands, client and reference are derived.
 
-    declaration   kaon.types.kinds.NAME      data and pure functions, found by being there
+    declaration   kaon.types.kinds.NAME      data and pure functions; every module there is a kind
     routes        kaon.api.resources         list, watch, get, put, delete
     client        kaon.client.platform       the same as methods
     commands      kaon get, describe, delete, apply
@@ -27,14 +27,14 @@ from kaon.types.resource import Resource
 
 
 class Scope(StrEnum):
-    """To whom a resource belongs."""
+    """The owner of a resource."""
 
     WORKSPACE = "workspace"
     PLATFORM = "platform"
 
 
 class Verb(StrEnum):
-    """What can be done with resources of a kind. What can be listed can be watched."""
+    """Operations on resources of a kind. What can be listed can be watched."""
 
     LIST = "list"
     GET = "get"
@@ -43,7 +43,7 @@ class Verb(StrEnum):
 
 
 READ = {Verb.LIST: Right.READ, Verb.GET: Right.READ}
-"""The rights of a kind that people may only look at."""
+"""The rights of a read-only kind."""
 
 
 class Form(StrEnum):
@@ -73,7 +73,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A query parameter that leaves only the views with that value in a list or watch."""
+    """A query parameter that selects the views with this value in a list or watch."""
 
     name: str
     value: Callable[[Any], object]
@@ -82,11 +82,11 @@ class Filter:
 
 
 class Nothing(Model):
-    """The part of a resource that its kind does not have."""
+    """A part that resources of a kind do not have."""
 
 
 def _nothing_to_check(name: str, spec: Any, current: Any) -> None:
-    """Every spec that its model takes is taken."""
+    """Accepts every spec that its model accepts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,37 +96,37 @@ class Kind:
     name: str
     plural: str
     short: tuple[str, ...] = ()
-    """Other names that the command line takes."""
+    """Other names on the command line."""
     summary: str
     """One sentence, for the reference."""
     scope: Scope = Scope.WORKSPACE
     spec: type[BaseModel] = Nothing
     status: type[BaseModel] = Nothing
     rights: Mapping[Verb, Right] = field(default_factory=dict)
-    """The verbs that there are, and the right that each needs. None: the kind is the platform's own."""
+    """The available verbs, and the right that each requires. Empty: the kind is internal."""
     owner: str = ""
-    """Where the name of its deployment stands, like 'spec.deployment'. Empty: it belongs to the whole workspace, and a
-    key that is for some deployments does not see it."""
+    """Field with the name of its deployment, like 'spec.deployment'. Empty: it belongs to the whole workspace, and is
+    hidden from keys for some deployments."""
     hidden: frozenset[str] = frozenset()
     """Fields that no view has, like 'spec.hash'."""
     answer: type[BaseModel] | None = None
-    """What the API answers instead of the resource without its hidden fields; its route module makes it."""
+    """The API's view, made by its route module; None: the resource without its hidden fields."""
     columns: tuple[Column, ...] = ()
     filters: tuple[Filter, ...] = ()
     order: Callable[[Any], tuple[str | int, ...]] = lambda view: (view.name,)
-    """The place of a view in lists: unlike that of any other, and the same for as long as it exists."""
+    """Sort key of a view in lists: unique, and constant for as long as it exists."""
     label: Callable[[Any], str] = lambda view: str(view.name)
     """What `-o name` prints of a view."""
     named: Any = Name
     """The type of its names."""
     made_of: frozenset[str] = frozenset()
-    """Other kinds of the workspace that its views are made of: a change of these is a change of the view."""
+    """Other kinds of the workspace that its views depend on: a change of these is a change of the view."""
     everywhere: bool = False
-    """Whether its views are made of these in all workspaces."""
+    """Whether its views depend on these in all workspaces."""
     stored: bool = True
     """Whether its resources are rows of the store."""
     most: int = 1000
-    """Resources that a workspace may have."""
+    """Limit of resources per workspace."""
     admit: Callable[[str, Any, Any], None] = _nothing_to_check
     """Called with name, wanted spec, and current spec or None before a write; raises a `KaonError` to refuse it."""
 
@@ -142,7 +142,7 @@ class Kind:
 
     @cached_property
     def view(self) -> type[BaseModel]:
-        """What the API answers of one resource."""
+        """The API's view of one resource."""
         if self.answer is not None:
             return self.answer
         if not self.hidden:

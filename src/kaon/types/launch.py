@@ -1,6 +1,6 @@
-"""What a replica is started with: the agent makes a `LaunchSpec`, and a driver adds where the replica is placed.
+"""The start of a replica: the agent makes a `LaunchSpec`, and a driver adds the replica's place.
 
-The result, a `Launch`, is the file that a driver writes and `python -m kaon.runtime` reads.
+The result, a `Launch`, is a file that a driver writes and `python -m kaon.runtime` reads.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ EXIT_CONFIG = 78
 STACKS_SIGNAL = 58
 """Signal that makes a replica write the Python stacks of all its threads to its log, without the interpreter lock.
 
-A real-time signal of Linux, between SIGRTMIN (34) and SIGRTMAX (64), since libraries use all of those with names. A
-process that has not registered it yet ends by it: send it only to a replica that has been alive before.
+A real-time signal of Linux, between SIGRTMIN (34) and SIGRTMAX (64), since libraries use all named signals. It ends a
+process that has not registered it yet: send it only to a replica that has answered `/live` before.
 """
 
 
@@ -34,13 +34,13 @@ PASSED_ON = (
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"),
     *("LD_LIBRARY_PATH", "CUDA_HOME", "CUDA_PATH"),
 )
-"""Variables of the machine that a replica's process inherits from whoever starts it; no others."""
+"""Variables of the machine that a replica's process inherits; no others."""
 
 _THREAD_COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
 class LaunchSpec(Model):
-    """One replica's start, wherever it runs. Secrets are not in it: they come as one JSON object on standard input."""
+    """One replica's start, wherever it runs. Secrets are not in it: they are one JSON object on standard input."""
 
     id: str
     name: str
@@ -55,12 +55,12 @@ class LaunchSpec(Model):
     access: Access = Access()
     knobs: Knobs = AS_THE_CLASS_SAYS
     prefix: str = Field(default="/", description="Path under which callers see this replica.")
-    edge_url: str = Field(default="", description="Where handles of other services are reached.")
+    edge_url: str = Field(default="", description="URL at which other services are called.")
     control_token: str = Field(
         default="",
         repr=False,
-        description="Bearer token that the control address asks for, but for /live and /ready; '': none, as of a "
-        "socket that its owner alone may open.",
+        description="Bearer token that the control address requires, except for /live and /ready; '': none, as of "
+        "a socket that only its owner can open.",
     )
     cpus: float = 1.0
     memory_bytes: int | None = Field(default=None, description="Hard limit, kept by the driver; None: none.")
@@ -72,21 +72,21 @@ class Launch(LaunchSpec):
 
     entry: str = Field(description="'module:Class'.")
     code_dir: str = Field(description="Folder put first on sys.path.")
-    service_address: Address = Field(description="Where callers' requests come in.")
-    control_address: Address = Field(description="Where the agent reads health and figures, and sets access and knobs.")
+    service_address: Address = Field(description="Address for callers' requests.")
+    control_address: Address = Field(description="Address for the agent: health and figures, access and knobs.")
     loop: EventLoopName | None = Field(
-        default=None, description="Event loop that the class asks for; None: the class is imported first to see."
+        default=None, description="Event loop of the class; None: read from the class after its import."
     )
-    data_dir: str = Field(default="", description="Folder that outlives replicas, one per deployment.")
-    flights_file: str = Field(default="", description="Calls in flight are noted here; see kaon.types.flight.")
+    data_dir: str = Field(default="", description="The deployment's folder, which outlives replicas.")
+    flights_file: str = Field(default="", description="File of calls in flight; see kaon.types.flight.")
     uses_any: bool = Field(
-        default=False, description="Whether it may call services that its class does not name, as older artifacts may."
+        default=False,
+        description="Whether it may call services that its class does not declare, as older artifacts may.",
     )
-    gpus: tuple[str, ...] = Field(default=(), description="The GPUs that are its alone, as CUDA names them.")
+    gpus: tuple[str, ...] = Field(default=(), description="Its own GPUs, by their CUDA names.")
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
-        """What the process is started with, so that each variable is there from its first instruction: `base`, the
-        deployment's variables over that, and the platform's own. Secrets are not among them."""
+        """The process's environment: `base`, the deployment's variables, and the platform's own. No secrets."""
         platform = {"KAON_EDGE_URL": self.edge_url, "KAON_DATA_DIR": self.data_dir}
         return {
             "PYTHONUNBUFFERED": "1",

@@ -1,7 +1,7 @@
-"""Files on the wire: what callers upload and handlers answer.
+"""Files on the wire: uploads of callers and answers of handlers.
 
-A `File` comes in as the part of a multipart form, as the raw body of a request, or inside JSON as
-`{"name": ..., "media_type": ..., "content": base64}`; as an answer it is sent as it is, with its media type.
+A `File` is read from a part of a multipart form, as the raw body of a request, or inside JSON as
+`{"name": ..., "media_type": ..., "content": base64}`; as an answer it is sent as raw bytes with its media type.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
 
 
 def sniff(content: bytes) -> str:
-    """The media type that the first bytes of `content` show; empty when they show none."""
+    """The media type recognised from the first bytes of `content`; empty when none is."""
     return next((kind for at, mark, kind in _SIGNATURES if content[at : at + len(mark)] == mark), "")
 
 
 class File:
     """Bytes with a name and a media type.
 
-    Raises ValueError when the content is not of the family that the class stands for (`Image`, `Audio`), and for a
-    name or media type that no header could say.
+    Raises ValueError when the media type is not of the class's family (`Image`, `Audio`), and for a name or media type
+    that is invalid in a header.
     """
 
     family: ClassVar[str] = ""
@@ -84,7 +84,7 @@ class File:
         return cls(path.read_bytes(), name=path.name)
 
     def open(self) -> io.BytesIO:
-        """The content as a binary stream, for libraries that want to read from one."""
+        """The content as a binary stream."""
         return io.BytesIO(self.content)
 
     def save(self, path: str | Path) -> None:
@@ -183,7 +183,7 @@ class Audio(File):
 
 
 def read_base64(text: str) -> bytes:
-    """The bytes that `text` stands for, in the standard or the URL-safe alphabet. Raises ValueError."""
+    """Decodes base64 in the standard or the URL-safe alphabet. Raises ValueError."""
     try:
         standard = text.replace("-", "+").replace("_", "/")
         return base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True)

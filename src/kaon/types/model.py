@@ -1,9 +1,9 @@
 """What every type shares: frozen, finite numbers, strict names, canonical JSON and its hash.
 
-Who reads decides what becomes of what a newer Kaon has more of. Rows of the store, and what servers, agents, replicas
-and clients say to each other, are read by pydantic's own `model_validate`: unknown fields are left out, and an unknown
-choice of an `OpenEnum` is a safe one. What people send or write is read by `from_request`, which refuses both, so
-that a misspelt field is told instead of being without effect. One type may come both ways.
+The reader decides how fields and choices of a newer Kaon are treated. Rows of the store, and messages between servers,
+agents, replicas and clients, are read by pydantic's `model_validate`: unknown fields are ignored, and an unknown
+choice of an `OpenEnum` becomes a safe one. Requests and files of people are read by `from_request`, which refuses both,
+so that a misspelt field is an error instead of having no effect. One type may be read both ways.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import hashlib
 import json
 from contextvars import ContextVar
 from enum import StrEnum
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter
 
@@ -20,7 +20,7 @@ Name = Annotated[
     str,
     StringConstraints(pattern=r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"),
 ]
-"""A name that people choose: lower case, digits and dashes, 1 to 40 characters, begins with a letter."""
+"""A name chosen by people: lower case, digits and dashes, 1 to 40 characters, starts with a letter."""
 
 EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Z_][A-Z0-9_]{0,127}$")]
 """The name of an environment variable."""
@@ -38,22 +38,26 @@ _reads_request: ContextVar[bool] = ContextVar("reads_request", default=False)
 
 
 class Model(BaseModel):
-    """A value: frozen, and without infinities and NaN, which JSON has not."""
+    """A frozen value without infinities and NaN, which JSON does not have."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 class OpenEnum(StrEnum):
-    """A choice that a newer Kaon may know more of. An unknown one is read as `unknown()`; a request's is refused."""
+    """Choices to which a newer Kaon may add some.
 
-    @classmethod
-    def unknown(cls) -> Self:
-        """What to take an unknown choice for: what does the least harm."""
-        raise NotImplementedError
+    An unknown one is read as the harmless one that its class names, `class Phase(OpenEnum, unknown="Starting")`; in a
+    request it is refused.
+    """
+
+    taken_as: ClassVar[str]
+
+    def __init_subclass__(cls, *, unknown: str) -> None:
+        cls.taken_as = unknown
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:
-        return None if _reads_request.get() or not isinstance(value, str) else cls.unknown()
+        return None if _reads_request.get() or not isinstance(value, str) else cls(cls.taken_as)
 
 
 def reads_request() -> bool:
@@ -62,7 +66,7 @@ def reads_request() -> bool:
 
 
 def from_request(kind: type[M] | TypeAdapter[M], value: Any, *, is_json: bool = False) -> M:
-    """`value` as `kind`, of what somebody sent or wrote; `is_json`: it is the text of it.
+    """Returns the `value` of a request as `kind`; `is_json`: it is JSON text.
 
     Unknown fields and choices are refused, at every depth. Raises pydantic's `ValidationError`.
     """

@@ -8,7 +8,7 @@ from kaon.types.model import Model
 
 
 class Weights(Model):
-    """What a unit of each part of the loss is worth. Completion has none: it is a constraint with a learnt price."""
+    """Weights of the parts of the loss. Completion has none: it is a constraint with a learnt price."""
 
     latency: float = Field(default=1.0, ge=0, le=100)
     utilisation: float = Field(default=0.1, ge=0, le=100)
@@ -16,10 +16,12 @@ class Weights(Model):
 
 
 class Objective(Model):
-    """How quickly, how surely and how busily a service should answer."""
+    """Targets for latency, completion and utilisation."""
 
-    latency_s: float = Field(default=0.5, gt=0, le=3600, description="Answers should take no longer, seconds.")
-    quantile: float = Field(default=0.9, gt=0, lt=1, description="The share of answers that `latency_s` is meant for.")
+    latency_s: float = Field(default=0.5, gt=0, le=3600, description="Target latency of answers, seconds.")
+    quantile: float = Field(
+        default=0.9, gt=0, lt=1, description="The share of answers that should be within `latency_s`."
+    )
     completion: float = Field(
         default=0.99, gt=0, lt=1, description="The share of calls that must succeed before their deadline."
     )

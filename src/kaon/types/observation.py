@@ -1,8 +1,7 @@
-"""What was seen of a deployment in a span of time.
+"""The observed traffic of a deployment in a span of time.
 
-Missing, stale and zero are three different things, and all are legal. A count that nobody delivered is
-None; a count that arrived late has an old `at_s`; zero is a number like any other. NaN, which some
-sources send for "nothing to divide by", is read as missing.
+Missing, stale and zero are three different things, and all are legal. A missing count is None; a stale one has an old
+`at_s`; zero is a number like any other. NaN, which some sources send for "nothing to divide by", is read as missing.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ def _number(value: object) -> object:
 
 
 Count = Annotated[Annotated[int, Field(ge=0)] | None, BeforeValidator(_number)]
-"""How many; None when nobody knows."""
+"""A count; None: unknown."""
 ObservedSeconds = Annotated[Annotated[float, Field(ge=0)] | None, BeforeValidator(_number)]
-"""How long; None when nobody knows."""
+"""A duration; None: unknown."""
 
 
 class Batches(Model):
@@ -33,7 +32,7 @@ class Batches(Model):
     rows_squared: float = Field(default=0.0, ge=0)
     rows_seconds: float = Field(default=0.0, ge=0)
     seconds_squared: float = Field(
-        default=0.0, ge=0, description="Tells how uneven batches are that n alone does not explain; 0: nobody knows."
+        default=0.0, ge=0, description="For the variance of batches that n alone does not explain; 0: unknown."
     )
 
 
@@ -43,15 +42,15 @@ class Observation(Model):
     at_s: float = Field(description="End of the span, seconds of the clock that the law is given.")
     span_s: float = Field(gt=0)
     arrivals: Count = None
-    answered: Count = Field(default=None, description="Calls whose fate was known in the span, well or badly.")
+    answered: Count = Field(default=None, description="Calls that ended in the span, well or badly.")
     missed: Count = Field(default=None, description="Of these, failed, refused, or later than their deadline.")
-    in_flight: Count = Field(default=None, description="Calls inside at the end of the span, waiting ones included.")
-    queued: Count = Field(default=None, description="Of these, not yet begun.")
+    in_flight: Count = Field(default=None, description="Calls in flight at the end of the span, waiting ones included.")
+    queued: Count = Field(default=None, description="Of these, waiting.")
     busy_s: ObservedSeconds = Field(default=None, description="Replica-seconds of work.")
     batches: Batches = Batches()
     began: Count = Field(
-        default=None, description="Calls whose rows are in `batches`, or will be: a call may carry many rows."
+        default=None, description="Calls whose rows are or will be in `batches`: a call may have many rows."
     )
     ready: int = Field(default=0, ge=0)
     starting: int = Field(default=0, ge=0)
-    cold_start_s: ObservedSeconds = Field(default=None, description="What recent starts took, from order to ready.")
+    cold_start_s: ObservedSeconds = Field(default=None, description="Duration of recent starts, from order to ready.")

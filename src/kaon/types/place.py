@@ -1,4 +1,4 @@
-"""How a place is in which workloads run."""
+"""The health and capacity of a place in which workloads run."""
 
 from __future__ import annotations
 
@@ -7,23 +7,18 @@ from pydantic import Field
 from kaon.types.model import Model, OpenEnum
 
 
-class PlaceState(OpenEnum):
-    """Whether a place works."""
+class PlaceState(OpenEnum, unknown="degraded"):
+    """The state of a place."""
 
     OK = "ok"
     DEGRADED = "degraded"
-    """It works, but not as it should; the reason says what is wrong."""
+    """It works with limitations; the reason names them."""
     UNAVAILABLE = "unavailable"
-    """It cannot be reached. What runs there may run on."""
-
-    @classmethod
-    def unknown(cls) -> PlaceState:
-        """Something is said of it that is not understood here."""
-        return cls.DEGRADED
+    """It cannot be reached. Its workloads may go on running."""
 
 
 class Capacity(Model):
-    """An amount of what workloads are promised."""
+    """An amount of resources."""
 
     cpus: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     memory_bytes: int = Field(default=0, ge=0)
@@ -31,9 +26,9 @@ class Capacity(Model):
 
 
 class PlaceHealth(Model):
-    """How a place is, and how much of it is in use. Both capacities are None where a place cannot say."""
+    """State and use of a place. Both capacities are None where they are unknown."""
 
     state: PlaceState = PlaceState.OK
     reason: str = ""
-    used: Capacity | None = Field(default=None, description="Promised to the workloads that are there.")
-    free: Capacity | None = Field(default=None, description="Can still be promised.")
+    used: Capacity | None = Field(default=None, description="Promised to existing workloads.")
+    free: Capacity | None = Field(default=None, description="Available for new workloads.")

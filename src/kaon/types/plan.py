@@ -1,11 +1,11 @@
-"""Plan and report: all that a control plane and an agent say to each other.
+"""Plan and report: the messages between a control plane and an agent.
 
-A plan is everything that must be true in one cloud; a report is everything that the agent sees there. Neither is a
-command: the newest one replaces all before it, so a lost one costs nothing but time.
+A plan is the desired state of one cloud; a report is its observed state. Neither is a command: the newest one replaces
+all earlier ones, so a lost one costs nothing but time.
 
-A plan has a part for each deployment. Who may call is said once: grants stand in groups, and a part names the groups
-that may call its deployment. So a plan's size grows with its replicas and its keys, and not with their product.
-A plan is named by the control plane; agents compare the name and never make it themselves.
+A plan has a part for each deployment. Grants are listed once, in groups, and a part names the groups that may call its
+deployment: a plan's size grows with its replicas plus its keys, not with their product. The control plane names a plan;
+agents only compare names.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from kaon.types.route import Route
 from kaon.types.versioned import Version
 
 PLAN_IN_PARTS = "application/vnd.kaon.plan-in-parts+json"
-"""What an agent accepts that reads `Plan`; one of the release before reads `FlatPlan` only."""
+"""Media type of `Plan`, accepted by agents that read it; those of the previous release read `FlatPlan` only."""
 
 
 class PartAccess(Model):
@@ -33,23 +33,23 @@ class PartAccess(Model):
 
     public: bool = False
     groups: tuple[str, ...] = Field(default=(), description="Names of groups in `Plan.grants`.")
-    version: Version = Field(default="", description="Names this access list; the replica says it back.")
+    version: Version = Field(default="", description="Version of this access list; the replica reports it.")
 
 
 class PlanPart(Model):
-    """What a plan holds of one deployment."""
+    """The part of a plan for one deployment."""
 
     replicas: tuple[ReplicaSpec, ...] = ()
     route: Route | None = None
     standby: ReplicaSpec | None = Field(
-        default=None, description="Of a deployment at zero: the replica that is started as soon as a caller waits."
+        default=None, description="Of a deployment at zero: the replica to start as soon as a caller waits."
     )
     access: PartAccess = PartAccess()
     knobs: PlannedKnobs = PlannedKnobs().named()
 
 
 class FlatPlan(Model):
-    """A plan as the release before has it: in files, in the store, and between its servers and its agents."""
+    """A plan in the form of the previous release: in files, in the store, and between its servers and agents."""
 
     cloud: str
     replicas: tuple[ReplicaSpec, ...] = ()
@@ -77,7 +77,7 @@ class FlatPlan(Model):
         return {"cloud": self.cloud, "grants": grants, "parts": parts}
 
     def text(self) -> str:
-        """As JSON that an agent of the release before reads: it refuses fields that it does not know."""
+        """As JSON for an agent of the previous release, which refuses unknown fields."""
         versions = {"force": {"version"}, "trial": {"version"}}
         left_out: Any = {"access": {"__all__": {"version"}}, "knobs": {"__all__": versions}}
         return self.model_dump_json(exclude=left_out)
@@ -94,7 +94,7 @@ def _by_deployment(found: Iterable[_Of]) -> dict[str, list[_Of]]:
 
 
 class Plan(Model):
-    """Everything that must be true in one cloud. One in the form of the release before is read too."""
+    """The desired state of one cloud. The form of the previous release is read too."""
 
     cloud: str
     grants: dict[str, tuple[Grant, ...]] = Field(default_factory=dict, description="Group -> grants, each once.")
@@ -102,13 +102,13 @@ class Plan(Model):
 
     @model_validator(mode="before")
     @classmethod
-    def _of_the_release_before(cls, data: Any) -> Any:
+    def _from_previous_release(cls, data: Any) -> Any:
         flat = isinstance(data, dict) and data.keys() & (FlatPlan.model_fields.keys() - cls.model_fields.keys())
         return FlatPlan.model_validate(data).in_parts() if flat else data
 
     @classmethod
     def of(cls, cloud: str, grants: Mapping[str, tuple[Grant, ...]], parts: Mapping[str, PlanPart]) -> Plan:
-        """A plan of what has been validated already."""
+        """A plan of parts that have been validated already."""
         return cls.model_construct(cloud=cloud, grants=dict(grants), parts=dict(parts))
 
     @cached_property
@@ -123,7 +123,7 @@ class Plan(Model):
 
     @cached_property
     def standby(self) -> tuple[ReplicaSpec, ...]:
-        """The replicas that stand by, of all parts."""
+        """The standby replicas of all parts."""
         return tuple(part.standby for part in self.parts.values() if part.standby)
 
     @cached_property
@@ -141,7 +141,7 @@ class Plan(Model):
         return {name: part.knobs for name, part in self.parts.items()}
 
     def flat(self) -> FlatPlan:
-        """The same in the form of the release before."""
+        """The same in the form of the previous release."""
         usual = PlannedKnobs().named()
         return FlatPlan(
             cloud=self.cloud,
@@ -154,69 +154,72 @@ class Plan(Model):
 
 
 def expanded(access: PartAccess, grants: Mapping[str, tuple[Grant, ...]]) -> Access:
-    """The access list that `access` refers to. A group that is not there lets nobody in."""
+    """The access list that `access` refers to. A missing group gives no access."""
     found = (grant for group in access.groups for grant in grants.get(group, ()))
     ordered = tuple(sorted(found, key=lambda grant: (grant.key, grant.hash)))
     return Access(public=access.public, grants=ordered, version=access.version).named()
 
 
 class NamedPlan(Model):
-    """A plan, and what the control plane calls it."""
+    """A plan and its name."""
 
-    name: str = Field(default="", description="Opaque; empty: not known, as of a plan of the release before.")
+    name: str = Field(default="", description="Opaque; empty: unknown, as of a plan of the previous release.")
     plan: Plan
 
 
 class EdgeStatus(Model):
-    """What an agent sees of its edge."""
+    """The state of an edge, as its agent observes it."""
 
     running: bool = False
-    rejected: str = Field(default="", description="Why the last configuration was refused; the one before serves.")
+    rejected: str = Field(
+        default="", description="Why the last configuration was refused; the previous one is in force."
+    )
     refused: dict[str, str] = Field(
         default_factory=dict,
-        description="'workspace/deployment' -> what of it cannot be routed, and why; its last good form serves.",
+        description="'workspace/deployment' -> why it cannot be routed; its last valid form is in force.",
     )
     address: str = ""
 
 
 class Report(Model):
-    """Everything that an agent sees in its cloud."""
+    """The observed state of one cloud."""
 
     cloud: str
-    plan: str = Field(default="", description="Name of the plan that the agent works by, as the control plane gave it.")
+    plan: str = Field(default="", description="Name of the plan that the agent applies.")
     replicas: tuple[ReplicaStatus, ...] = ()
     edge: EdgeStatus = EdgeStatus()
-    place: PlaceHealth = Field(default=PlaceHealth(), description="How the place is in which the replicas run.")
+    place: PlaceHealth = Field(default=PlaceHealth(), description="State of the place in which the replicas run.")
     held: dict[str, int] = Field(
-        default_factory=dict, description="'workspace/deployment' -> callers that wait for a replica; none: left out."
+        default_factory=dict,
+        description="'workspace/deployment' -> number of callers that wait for a replica; 0 is left out.",
     )
     refusals: dict[str, tuple[str, ...]] = Field(
-        default_factory=dict, description="'workspace/deployment' -> ids of requests that are refused: they crash it."
+        default_factory=dict, description="'workspace/deployment' -> ids of refused requests, which crash it."
     )
 
 
 class PlanSpec(Model):
-    """A plan as the store keeps it; the resource's name is the cloud's. Its parts are rows of their own."""
+    """A plan as it is stored; the resource has the name of the cloud. Its parts are rows of their own."""
 
-    hash: str = Field(description="The plan's name, which agents are given.")
+    hash: str = Field(description="The plan's name for agents.")
     grants: dict[str, tuple[Grant, ...]] = Field(default_factory=dict, description="As in `Plan`.")
     parts: dict[str, str] = Field(default_factory=dict, description="'workspace/deployment' -> digest of its part.")
-    plan: Plan | None = Field(default=None, description="All of it, in a row that the release before wrote.")
+    plan: Plan | None = Field(default=None, description="The whole plan, in a row of the previous release.")
 
 
 class PlanStatus(Model):
-    """What could not be planned."""
+    """Deployments that could not be planned."""
 
     left_out: dict[str, str] = Field(
         default_factory=dict,
-        description="'workspace/deployment' -> why its part could not be made; the last good part is in the plan.",
+        description="'workspace/deployment' -> why its part could not be made; the last valid part is in the plan.",
     )
 
 
 class PlanPartSpec(Model):
-    """A part as the store keeps it; the resource's name is 'cloud/workspace/deployment'."""
+    """A part as it is stored; the resource is named 'cloud/workspace/deployment'."""
 
-    digest: str = Field(description="Names what it says; the plan's row refers to it.")
+    digest: str = Field(description="Digest of its content; the plan's row refers to it.")
     part: PlanPart
 
 

@@ -1,4 +1,4 @@
-"""Requests that a deployment's replicas refuse: each was in flight at more than one crash."""
+"""Requests that a deployment's replicas refuse, since each was in flight at more than one crash."""
 
 from __future__ import annotations
 

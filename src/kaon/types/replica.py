@@ -10,8 +10,8 @@ from kaon.types.model import Address, Digest, EnvName, Model, Name, OpenEnum
 from kaon.types.service import Resources
 
 
-class Phase(OpenEnum):
-    """Where a replica is in its life; also the word that people see."""
+class Phase(OpenEnum, unknown="Starting"):
+    """The state of a replica, as shown to users."""
 
     BUILDING = "Building"
     INSTALLING = "Installing"
@@ -25,46 +25,31 @@ class Phase(OpenEnum):
     COMPLETED = "Completed"
     """It ended with exit code 0 and is not started again."""
     UNKNOWN = "Unknown"
-    """Its cloud is lost."""
-
-    @classmethod
-    def unknown(cls) -> Phase:
-        """It does not serve, and nobody is to be alarmed."""
-        return cls.STARTING
+    """Its cloud is lost; its state is not known."""
 
 
-class WorkloadKind(OpenEnum):
-    """What a workload is for."""
+class WorkloadKind(OpenEnum, unknown="job"):
+    """The kind of a workload."""
 
     SERVICE = "service"
     """It answers calls until it is stopped."""
     JOB = "job"
-    """It does its work and ends; nobody calls it."""
-
-    @classmethod
-    def unknown(cls) -> WorkloadKind:
-        """Nobody is sent to what may not answer."""
-        return cls.JOB
+    """It does its work and ends, and takes no calls."""
 
 
-class Restart(OpenEnum):
+class Restart(OpenEnum, unknown="never"):
     """Whether a replica that has ended by itself is started again."""
 
     ALWAYS = "always"
     NEVER = "never"
 
-    @classmethod
-    def unknown(cls) -> Restart:
-        """What may be done only once is not done again."""
-        return cls.NEVER
-
 
 INSTALL_LIMIT_S = 1800.0
-"""How long making a replica's artifact and environment ready may take, in seconds."""
+"""Time limit for preparing a replica's artifact and environment, in seconds."""
 
 
 class ReplicaSpec(Model):
-    """A replica that must run, as a plan says it."""
+    """A replica that a plan requires."""
 
     id: str = Field(pattern=r"^[0-9a-f]{12}$")
     name: str = Field(description="For people: deployment-revision-ordinal.")
@@ -77,19 +62,19 @@ class ReplicaSpec(Model):
     kind: WorkloadKind = WorkloadKind.SERVICE
     restart: Restart = Restart.ALWAYS
     env: dict[EnvName, str] = Field(default_factory=dict)
-    secrets: tuple[EnvName, ...] = Field(default=(), description="Variables whose values the control plane holds.")
+    secrets: tuple[EnvName, ...] = Field(default=(), description="Variables whose values are secrets.")
     secrets_version: str = Field(
-        default="", description="Whoever fetched them under this one need not ask again; empty: they are asked for."
+        default="", description="Secrets fetched under this version are up to date; empty: fetch them."
     )
     resources: Resources = Resources()
     drain_s: float = 30.0
     start_s: float = Field(
-        default=120.0, description="How long its start may take, before silence means that it hangs."
+        default=120.0, description="Time limit of its start; after it a replica that does not answer hangs."
     )
 
 
 class ReplicaStatus(Model):
-    """What an agent sees of a replica."""
+    """The state of a replica, as its agent observes it."""
 
     id: str
     name: str
@@ -101,13 +86,13 @@ class ReplicaStatus(Model):
     since: float = Field(default=0, description="Epoch seconds at which the phase began.")
     started_at: float | None = None
     restarts: int = 0
-    exit_code: int | None = Field(default=None, description="Of the last end; negative: by that signal.")
+    exit_code: int | None = Field(default=None, description="Of its last end; negative: ended by that signal.")
     last_lines: tuple[str, ...] = Field(default=(), description="Last lines of its log, kept when it ended badly.")
     address: Address | None = None
     pid: int | None = None
 
 
 def replica_id(workspace: str, deployment_uid: str, revision: int, ordinal: int) -> str:
-    """12 hex digits that name one replica for good."""
+    """12 hex digits that identify one replica permanently."""
     text = f"{workspace}/{deployment_uid}/{revision}/{ordinal}"
     return hashlib.sha256(text.encode()).hexdigest()[:12]

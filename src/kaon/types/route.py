@@ -1,4 +1,4 @@
-"""Routes: which callers' paths lead to which revisions."""
+"""Routes: from paths and hosts to revisions."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ REVISION_HEADER = "x-kaon-revision"
 """A call with this header goes to that revision, whatever its share."""
 
 COPY_REFUSED = "x-kaon-copy-refused"
-"""A replica puts this header on a refusal of a call that it knows is a second try (`ATTEMPT_HEADER` is above 1)."""
+"""Header of a replica's refusal of a call that is a second attempt (`ATTEMPT_HEADER` is above 1)."""
 ATTEMPT_HEADER = "x-envoy-attempt-count"
 
 NOT_BEGUN_HEADER = "x-kaon-not-begun"
-"""A refusal with this header says that no work on the call was begun: the edge may send it to another replica."""
+"""A refusal with this header means that no work was begun: the edge may send the call to another replica."""
 
 
 PROTOCOL = "kaon"
@@ -67,14 +67,14 @@ class Route(Model):
     backends: tuple[Backend, ...] = ()
     retry_paths: tuple[str, ...] = Field(
         default=(),
-        description="Paths below the prefix whose calls may be sent to another replica after the first broke off.",
+        description="Paths below the prefix whose calls may be sent to another replica after a failure.",
     )
     stream_paths: tuple[str, ...] = Field(
-        default=(), description="Paths below the prefix whose answers may last: no timeout but an idle one."
+        default=(), description="Paths below the prefix of long answers: with an idle timeout only."
     )
     timeout_s: float = Field(default=60.0, gt=0)
     hold_s: float = Field(
-        default=0.0, ge=0, description="How long a call is held while no replica is ready; 0: it is refused at once."
+        default=0.0, ge=0, description="How long a call is held while no replica is ready; 0: refused at once."
     )
     mirror: Mirror | None = None
     hedges: dict[str, float] = Field(
@@ -82,13 +82,11 @@ class Route(Model):
         description="Path below the prefix -> seconds after which a call is sent to a second replica too.",
     )
     closed: bool = Field(default=False, description="A call without a key is refused by the edge itself.")
-    cors_origins: tuple[Origin, ...] = Field(
-        default=(), max_length=32, description="Origins whose pages may call; the edge answers for them."
-    )
+    cors_origins: tuple[Origin, ...] = Field(default=(), max_length=32, description="Origins whose pages may call.")
     hosts: tuple[Hostname, ...] = Field(
-        default=(), max_length=16, description="Host names whose every path is this deployment's, without the prefix."
+        default=(), max_length=16, description="Host names of its own, without the prefix."
     )
-    sandbox: bool = Field(default=False, description="Answers are shown by browsers without scripts and origin.")
+    sandbox: bool = Field(default=False, description="Browsers show answers without scripts and origin.")
 
 
 class ReplicaEndpoint(Model):
@@ -98,7 +96,7 @@ class ReplicaEndpoint(Model):
     revision: int = Field(ge=1)
     address: Address = Field(description="Its service socket.")
     control_address: Address | None = Field(
-        default=None, description="Its control socket, where the edge asks `/ready`; None: the edge does not ask."
+        default=None, description="Its control socket, for `/ready` checks of the edge; None: no checks."
     )
 
 
@@ -113,4 +111,4 @@ def local_host(workspace: str, deployment: str) -> str:
 
 
 RESERVED = frozenset({"api", "console", "docs", "health", "metrics"})
-"""Deployment names that the platform keeps for its own paths."""
+"""Names that no deployment can have, since the platform uses their paths."""

@@ -1,4 +1,4 @@
-"""A secret: a value that replicas get and nobody else ever sees."""
+"""A secret: a value that only replicas can read."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from kaon.types.model import Model
 
 
 class SecretSpec(Model):
-    """A secret as the store keeps it: encrypted with AES-256-GCM, bound to its workspace and name."""
+    """A secret as it is stored: encrypted with AES-256-GCM, bound to its workspace and name."""
 
     ciphertext: str = Field(description="Base64 of nonce, ciphertext and tag.")
     key_id: str = Field(description="First 8 hex digits of sha256 of the key that encrypts it.")
 
 
 class SecretStatus(Model):
-    """Nothing more is known of a secret."""
+    """Secrets have no status."""

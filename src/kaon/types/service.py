@@ -1,7 +1,7 @@
-"""What a build learns of a service by reading its class: endpoints, settings, needs.
+"""The description of a service that a build reads from its class: endpoints, settings, requirements.
 
-Whoever may upload an artifact chooses what its manifest says, and the platform works by it for everybody. So each field
-has bounds here, where it enters: counts, lengths, ranges and patterns.
+It comes from uploads, and the platform acts on it for everybody. So each field has bounds here, where it enters:
+counts, lengths, ranges and patterns.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kaon.types.objective import Objective
 MAX_BODY_BYTES = 64 * 2**20
 """The largest body of a request, unless its endpoint takes less."""
 MAX_MESSAGE_BYTES = 32 * 2**20
-"""The largest message of a websocket, unless its endpoint says otherwise."""
+"""The largest message of a websocket, unless its endpoint sets another limit."""
 ENDPOINTS_MAX = 256
 MOUNTS_MAX = 64
 SETTINGS_MAX = 256
@@ -37,11 +37,11 @@ MountPath = Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9._~-]+)+$", 
 """A path below which an ASGI app answers."""
 
 TimeoutSeconds = Annotated[float, Field(gt=0, le=TIMEOUT_MAX_S)]
-"""A time of more than nothing and at most a day."""
+"""A positive time of at most a day."""
 
 
 def _finite(value: Any) -> Any:
-    """Refuse infinities and NaN anywhere in what was read from JSON: they are none."""
+    """Refuse infinities and NaN anywhere in a JSON document."""
     left = [value]
     while left:
         match left.pop():
@@ -55,7 +55,7 @@ def _finite(value: Any) -> Any:
 
 
 class Resources(Model):
-    """What one replica may use. Memory is a hard limit; CPUs are a share and a thread count."""
+    """The resources of one replica. Memory is a hard limit; CPUs are a share and a thread count."""
 
     cpus: float = Field(default=1.0, gt=0, le=1024)
     memory_bytes: int | None = Field(default=None, ge=16 * 2**20, le=2**60, description="None: no limit.")

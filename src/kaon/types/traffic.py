@@ -1,7 +1,7 @@
-"""Traffic: what an agent counted of one revision in about a second, and the starts that it saw.
+"""Traffic: an agent's counts of one revision over about a second, and starts of replicas.
 
 A sample holds counts of its own span only, never running totals, so that samples add up: over seconds, over
-revisions, over clouds. A count that nobody delivered is None, which is not zero.
+revisions, over clouds. A missing count is None, which is not zero.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ def _bounds() -> tuple[float, ...]:
 
 
 LATENCY_BOUNDS_S = _bounds()
-"""Upper bounds of the buckets of a latency histogram; one more bucket has what is above the last."""
+"""Upper bounds of the buckets of a latency histogram; one more bucket is above the last."""
 
 LatencyCounts = dict[Annotated[int, Field(ge=0, le=len(LATENCY_BOUNDS_S))], Annotated[int, Field(ge=0)]]
 """Bucket -> count; buckets without a count are left out."""
 
 
 class ColdStart(Model):
-    """What one replica took from the order to start it until it was ready, by part."""
+    """Duration of one replica's start, from order to ready, by part."""
 
     replica: str = Field(description="The replica's id.")
     install_s: float = Field(default=0.0, ge=0, description="Fetching the artifact, making the environment.")
-    start_s: float = Field(default=0.0, ge=0, description="Until the process answered.")
+    start_s: float = Field(default=0.0, ge=0, description="Start of the process, until it answered.")
     load_s: float = Field(default=0.0, ge=0, description="Constructor and on_start: until it was ready.")
 
     @property
@@ -41,13 +41,13 @@ class ColdStart(Model):
 
 
 class Side(Model):
-    """What the replicas with the same knobs answered, as they count it themselves, while some or all try others."""
+    """Counts of the replicas with the same knobs during a trial, by the replicas themselves."""
 
     knobs: str = Field(description="Version of the knobs in force.")
-    replicas: int = Field(default=0, ge=0, description="That were ready at the end of the span.")
+    replicas: int = Field(default=0, ge=0, description="Ready replicas at the end of the span.")
     answered: int = Field(default=0, ge=0)
-    failed: int = Field(default=0, ge=0, description="Of these, 5xx or refused as too much.")
-    latency: LatencyCounts = Field(default_factory=dict, description="In the replica, time in queue included.")
+    failed: int = Field(default=0, ge=0, description="Of these, 5xx or refused for overload.")
+    latency: LatencyCounts = Field(default_factory=dict, description="In the replica, including time in queue.")
     busy_s: float = Field(default=0.0, ge=0, description="Replica-seconds of work.")
     ready_s: float = Field(default=0.0, ge=0, description="Replica-seconds of being ready.")
     batches: Batches = Batches()
@@ -59,11 +59,13 @@ class Sample(Model):
 
     workspace: Name
     deployment: Name
-    revision: int = Field(ge=0, description="0: calls that found no replica at the edge; or the sum of several.")
-    cloud: str = Field(default="", description="Where it was counted; empty in sums over clouds.")
+    revision: int = Field(ge=0, description="0: calls without a replica at the edge, or a sum over revisions.")
+    cloud: str = Field(default="", description="Cloud of the counts; empty in sums over clouds.")
     at_s: float = Field(description="End of the span, epoch seconds.")
     span_s: float = Field(gt=0)
-    arrivals: Count = Field(default=None, description="Calls that came to the edge for this revision.")
+    arrivals: Count = Field(
+        default=None, description="Calls for this revision at the edge, without those that had no valid key."
+    )
     codes: dict[str, int] | None = Field(
         default=None,
         description="Answers as callers got them, by class: '2xx' to '5xx', 'shed' (429, and 503 with "
@@ -80,21 +82,23 @@ class Sample(Model):
     starting: int = Field(default=0, ge=0)
     ready_s: ObservedSeconds = Field(default=None, description="Of sums: replica-seconds of being ready.")
     paid_s: ObservedSeconds = Field(default=None, description="Of sums: replica-seconds of being ready or starting.")
-    memory_bytes: Count = Field(default=None, description="What the fullest replica used; of sums: at most.")
-    held: int = Field(default=0, ge=0, description="Callers that wait at the edge for a replica, at the end.")
+    memory_bytes: Count = Field(default=None, description="The largest replica's memory; of sums: the maximum.")
+    held: int = Field(
+        default=0, ge=0, description="Callers that wait at the edge for a replica at the end of the span."
+    )
     starts: tuple[ColdStart, ...] = Field(default=(), description="Replicas that became ready in the span.")
-    sides: tuple[Side, ...] = Field(default=(), description="By knobs; only while replicas try others.")
+    sides: tuple[Side, ...] = Field(default=(), description="By knobs; only during trials.")
 
 
 class Traffic(Model):
-    """Samples on their way from an agent to the control plane, oldest first."""
+    """Samples that an agent sends to the control plane, oldest first."""
 
     cloud: str
-    after_s: float = Field(default=0.0, description="End of the sample before these, epoch seconds; 0: there is none.")
+    after_s: float = Field(default=0.0, description="End of the previous sample, epoch seconds; 0: none.")
     samples: tuple[Sample, ...] = ()
 
 
 class TrafficTaken(Model):
-    """The control plane's answer: what it has now."""
+    """The control plane's answer."""
 
-    until_s: float = Field(default=0.0, description="End of the newest sample that it has of this cloud; 0: none.")
+    until_s: float = Field(default=0.0, description="End of the newest sample of this cloud; 0: none.")

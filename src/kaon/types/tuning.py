@@ -1,8 +1,6 @@
-"""Self-tuning as it is said and told: the mode, what is in force, what is being tried, what is recommended."""
+"""Self-tuning: its mode, values in force, trials and recommendations."""
 
 from __future__ import annotations
-
-from enum import StrEnum
 
 from pydantic import Field, model_validator
 
@@ -12,163 +10,165 @@ from kaon.types.objective import Weights
 from kaon.types.window import LossParts
 
 
-class TuningMode(OpenEnum):
-    """What the tuner may do by itself."""
+class TuningMode(OpenEnum, unknown="off"):
+    """What the tuner may do without a request."""
 
     OFF = "off"
     RECOMMEND = "recommend"
     AUTO = "auto"
 
-    @classmethod
-    def unknown(cls) -> TuningMode:
-        """Nothing is tried that nobody here understands."""
-        return cls.OFF
 
-
-class Reach(StrEnum):
-    """Whom a knob concerns, and so how a move is tried."""
+class Reach(OpenEnum, unknown="replica"):
+    """The scope of a knob, which decides how a change is tried."""
 
     REPLICA = "replica"
-    """Each replica has its own: a few may try it (a canary)."""
+    """Each replica has its own value: a few can try another (a canary)."""
     POOL = "pool"
-    """All replicas together: only time can be split (a switchback). A pool in two lanes queues worse than one."""
+    """All replicas share it: values are tried by turns (a switchback). Two half pools queue longer than one."""
 
 
 class TuningSpec(Model):
-    """What of a deployment's spec concerns the tuner."""
+    """The tuner's part of a deployment's spec."""
 
     mode: TuningMode = Field(
-        default=TuningMode.RECOMMEND, description="off; recommend: say what would be better; auto: try it, and keep it."
+        default=TuningMode.RECOMMEND,
+        description="off; recommend: only recommend better values; auto: try them, and keep what proves better.",
     )
 
 
 class TrialStatus(Model):
-    """Values that are being tried."""
+    """A running trial of values."""
 
     reach: Reach
     after: KnobValues
     predicted: float | None = Field(
-        default=None, description="The gain that the twin promises, a share of the loss; None: it was not asked."
+        default=None, description="The gain predicted by the twin, a share of the loss; None: not predicted."
     )
     since: float = Field(description="Epoch seconds.")
-    replicas: int = Field(default=0, ge=0, description="How many replicas try them; 0: all, by turns.")
-    trying: bool = Field(default=True, description="Of turns: whether the values are in force now.")
-    until: float = Field(description="Without another word they are in force no longer than this, epoch seconds.")
-    asked_by: str = Field(default="", description="The key that asked for it; empty: the tuner.")
+    replicas: int = Field(default=0, ge=0, description="Replicas in the trial; 0: all, by turns.")
+    trying: bool = Field(default=True, description="Of turns: whether it is the turn of these values.")
+    until: float = Field(description="End of the trial unless it is extended, epoch seconds.")
+    asked_by: str = Field(default="", description="Name of the key that requested it; empty: the tuner.")
 
 
 class Recommendation(Model):
-    """Values that the twin found to be better than those in force."""
+    """Values that are better than those in force, by the twin."""
 
     values: KnobValues
-    gain: float = Field(description="By how much the loss would fall, a share of it.")
-    least: float = Field(description="The lower 95 % bound of that.")
+    gain: float = Field(description="Expected reduction of the loss, a share of it.")
+    least: float = Field(description="The lower 95 % bound of the gain.")
     at: float = Field(description="Epoch seconds.")
     reason: str = ""
 
 
 class ProbationStatus(Model):
-    """What the tuner goes back to by itself if what it promoted misses too many calls."""
+    """Promoted values that are rolled back if too many calls miss their deadline."""
 
-    safe: KnobValues = Field(description="In force before the first of what was promoted since.")
-    until: float = Field(description="After that what was promoted stays, epoch seconds.")
+    safe: KnobValues = Field(description="The values before the first of these promotions.")
+    until: float = Field(description="End of the probation, epoch seconds.")
 
 
 class TuningStatus(Model):
-    """What the tuner must not forget."""
+    """The stored state of the tuner."""
 
     values: KnobValues = Field(
-        default_factory=dict, description="In force and safe; knobs that are not named: as always."
+        default_factory=dict, description="Values in force; other knobs have their usual values."
     )
     before: tuple[KnobValues, ...] = Field(
-        default=(), max_length=10, description="What was in force earlier, newest last."
+        default=(), max_length=10, description="Earlier values in force, newest last."
     )
-    asked: KnobValues | None = Field(default=None, description="Somebody asked to try these.")
+    asked: KnobValues | None = Field(default=None, description="Requested trial of these values.")
     asked_by: str = ""
     trial: TrialStatus | None = None
     recommended: Recommendation | None = None
-    probation: ProbationStatus | None = Field(default=None, description="Of what the tuner promoted within a day.")
-    rollbacks: tuple[float, ...] = Field(default=(), description="Of the last hour, epoch seconds.")
-    off_until: float = Field(default=0.0, description="Three rollbacks in an hour: nothing is tried until then.")
-    changed_at: float = Field(default=0.0, description="When `values` changed last, epoch seconds.")
-    changed_by: str = Field(default="", description="The key that changed them; empty: the tuner.")
+    probation: ProbationStatus | None = Field(default=None, description="Of promotions within a day.")
+    rollbacks: tuple[float, ...] = Field(
+        default=(), description="Times of rollbacks within the last hour, epoch seconds."
+    )
+    off_until: float = Field(default=0.0, description="After three rollbacks in an hour: no trial until then.")
+    changed_at: float = Field(default=0.0, description="Last change of `values`, epoch seconds.")
+    changed_by: str = Field(default="", description="Name of the key that changed them; empty: the tuner.")
 
 
 class KnobState(Model):
-    """One knob as it stands."""
+    """The state of one knob."""
 
     name: str
-    what: str = Field(description="What it is, in words.")
+    what: str = Field(description="Description.")
     reach: Reach
     low: float
     high: float
-    whole: bool = Field(default=False, description="Whether it takes whole numbers only.")
-    tuned: bool = Field(
-        default=True, description="Whether the tuner moves it by itself; else only when somebody says so."
-    )
-    usual: float = Field(description="As the class, the spec or the law has it.")
-    value: float = Field(description="In force.")
-    tried: float | None = Field(default=None, description="What is being tried now.")
+    whole: bool = Field(default=False, description="Whether it takes only whole numbers.")
+    tuned: bool = Field(default=True, description="Whether the tuner changes it; otherwise only a request does.")
+    usual: float = Field(description="Value in the class, the spec or the law.")
+    value: float = Field(description="Value in force.")
+    tried: float | None = Field(default=None, description="Value in a running trial.")
     recommended: float | None = None
 
 
 class Tried(Model):
-    """A trial that has ended, or an epoch's word that became one."""
+    """A trial that has ended."""
 
     at: float = Field(description="When it ended, epoch seconds.")
     before: KnobValues
     after: KnobValues
-    outcome: str = Field(description="promoted, rejected, stopped, rolled back; went back: it had been promoted.")
+    outcome: str = Field(
+        description="promoted, rejected, stopped, rolled back; went back: rolled back after promotion."
+    )
     reason: str
-    predicted: float | None = Field(default=None, description="The gain promised, a share of the loss.")
-    realised: float | None = Field(default=None, description="The gain measured, a share of the loss.")
+    predicted: float | None = Field(default=None, description="The predicted gain, a share of the loss.")
+    realised: float | None = Field(default=None, description="The measured gain, a share of the loss.")
 
 
 class LossPoint(Model):
-    """A minute's loss and its parts."""
+    """The loss of a minute, with its parts."""
 
     at_s: float
     loss: LossParts | None = None
-    tried: bool = Field(default=False, description="Whether other values than those in force were tried then.")
+    tried: bool = Field(default=False, description="Whether a trial was running.")
 
 
 class TuningState(Model):
-    """All that there is to see of a deployment's tuner."""
+    """The tuner of a deployment."""
 
     workspace: str
     deployment: str
     mode: TuningMode
     state: str = Field(description="off, learning, searching, trying, still, frozen or recommending.")
-    reason: str = Field(description="Why, in words.")
+    reason: str = Field(description="The reason of the state.")
     knobs: tuple[KnobState, ...] = ()
-    asked: KnobValues | None = Field(default=None, description="Somebody asked to try these; they have not been yet.")
+    asked: KnobValues | None = Field(default=None, description="Requested trial that has not started.")
     trial: TrialStatus | None = None
     recommended: Recommendation | None = None
     probation: ProbationStatus | None = None
-    trusted: bool | None = Field(default=None, description="Whether the twin's replay was right; None: not yet asked.")
-    twin: str = Field(default="", description="What the twin's last replay was off by, or why it cannot be asked.")
-    epochs: int = Field(default=0, ge=0, description="Since the control plane started.")
+    trusted: bool | None = Field(
+        default=None, description="Whether the twin's replay was accurate; None: not yet known."
+    )
+    twin: str = Field(default="", description="Error of the twin's last replay, or why there is no twin.")
+    epochs: int = Field(default=0, ge=0, description="Epochs since the control plane started.")
     next_epoch_at: float | None = Field(default=None, description="Epoch seconds.")
     off_until: float = 0.0
     trials: tuple[Tried, ...] = Field(default=(), description="Newest last.")
     losses: tuple[LossPoint, ...] = Field(default=(), description="By the minute, oldest first.")
-    weights: Weights = Field(default=Weights(), description="Of the parts of the loss.")
+    weights: Weights = Field(default=Weights(), description="Weights of the parts of the loss.")
 
 
 class TuningRequest(Model):
-    """What somebody wants of the tuner: one of these."""
+    """A request to the tuner: one of these."""
 
     mode: TuningMode | None = None
-    apply: bool = Field(default=False, description="Put what is recommended in force.")
-    undo: bool = Field(default=False, description="Back to what was in force before; a trial ends.")
-    set: KnobValues | None = Field(default=None, description="Put these in force, at once and without a trial.")
-    attempt: KnobValues | None = Field(default=None, description="Try these, and keep them if they prove better.")
+    apply: bool = Field(default=False, description="Put the recommended values in force.")
+    undo: bool = Field(default=False, description="Return to the previous values, or end a trial.")
+    set: KnobValues | None = Field(default=None, description="Put these values in force at once, without a trial.")
+    attempt: KnobValues | None = Field(
+        default=None, description="Try these values, and keep them if they prove better."
+    )
 
     @model_validator(mode="after")
     def _one(self) -> TuningRequest:
-        said = [self.mode is not None, self.apply, self.undo, self.set is not None, self.attempt is not None]
-        if sum(said) != 1:
-            raise ValueError("say one of mode, apply, undo, set, attempt")
+        given = [self.mode is not None, self.apply, self.undo, self.set is not None, self.attempt is not None]
+        if sum(given) != 1:
+            raise ValueError("give exactly one of mode, apply, undo, set, attempt")
         if self.set == {} or self.attempt == {}:
-            raise ValueError("name at least one knob")
+            raise ValueError("give at least one knob")
         return self

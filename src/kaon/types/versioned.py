@@ -1,8 +1,7 @@
-"""What has a version: a name for its content that whoever gives it out chooses, and everybody else only compares.
+"""Values with a version: a name for the content, chosen by the sender and only compared by everybody else.
 
-An agent passes the version of an access list or of knobs on to the replica, and the replica says it back. Nobody makes
-it again from what was read: a newer version of Kaon may have fields that an older one does not read, and two hashes of
-the same thing would never be equal.
+An agent passes the version of an access list or of knobs on to the replica, and the replica reports it. Readers never
+compute it: a newer Kaon may have fields that an older one does not read, and their hashes would differ.
 """
 
 from __future__ import annotations
@@ -16,20 +15,20 @@ from pydantic import Field, StringConstraints
 from kaon.types.model import Model
 
 Version = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{0,64}$")]
-"""An opaque text that may stand in a URL."""
+"""Opaque text that is valid in a URL."""
 
 
 class Versioned(Model):
     """A value with a version."""
 
-    version: Version = Field(default="", description="Names the content; chosen by whoever gave it out.")
+    version: Version = Field(default="", description="Name of the content, chosen by its sender.")
 
     def named(self) -> Self:
-        """The same with a version; one that has none is named by its content."""
+        """The same with a version, by default a hash of the content."""
         return self if self.version else self.model_copy(update={"version": self._content_hash()})
 
     def body(self) -> bytes:
-        """The content without its version as JSON: replicas of the release before know no such field."""
+        """The content without its version as JSON, for replicas of the previous release."""
         return self.model_dump_json(exclude={"version"}).encode()
 
     def _content_hash(self) -> str:

@@ -1,4 +1,4 @@
-"""Values as callers say them: JSON for a body, text for a query; numpy arrays as nested lists, bytes in base64."""
+"""Values in wire form: JSON for a body, text for a query; numpy arrays as nested lists, bytes in base64."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from kaon.types.media import File
 
 
 def json_of(value: Any) -> bytes:
-    """`value` as JSON. Raises InvalidInput when it cannot be said so."""
+    """`value` as JSON. Raises InvalidInput when it has no JSON form."""
     try:
         text = to_json(value, bytes_mode="base64", fallback=_other)
     except (PydanticSerializationError, ValueError):
-        raise InvalidInput("An argument cannot be said in JSON.") from None
+        raise InvalidInput("An argument cannot be converted to JSON.") from None
     if b"NaN" in text or b"Infinity" in text:
         try:
-            from_json(text, allow_inf_nan=False, cache_strings=False)
+            from_json(text, allow_inf_nan=False)
         except ValueError:
             raise InvalidInput(
-                "An argument holds NaN or infinity, which JSON cannot say.",
-                hint="Send None where the endpoint takes it.",
+                "An argument contains NaN or infinity, which JSON does not have.",
+                hint="Send None where the endpoint accepts it.",
             ) from None
     return text
 
@@ -33,19 +33,19 @@ def text_of(value: Any) -> str:
     try:
         plain = to_jsonable_python(value, bytes_mode="base64", fallback=_other)
     except (PydanticSerializationError, ValueError):
-        raise InvalidInput("An argument cannot be said in JSON.") from None
+        raise InvalidInput("An argument cannot be converted to JSON.") from None
     return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
 
 
 def many(value: Any) -> list[Any]:
-    """The values of a parameter that may be given many times; one that is no list is given once."""
+    """The values of a repeatable parameter; a value that is no list is one."""
     if hasattr(value, "tolist"):  # numpy, which is not imported here
         value = value.tolist()
     return list(value) if isinstance(value, (list, tuple, set, frozenset)) else [value]
 
 
 def pairs_of(name: str, value: Any) -> list[tuple[str, str]]:
-    """The query parameters that say `value`; none for None."""
+    """The query parameters for `value`; none for None."""
     return [] if value is None else [(name, text_of(v)) for v in many(value)]
 
 

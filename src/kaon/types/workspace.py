@@ -14,4 +14,4 @@ class WorkspaceSpec(Model):
 
 
 class WorkspaceStatus(Model):
-    """Nothing more is known of a workspace."""
+    """Workspaces have no status."""

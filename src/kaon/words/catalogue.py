@@ -50,7 +50,10 @@ def grouped(messages: Iterable[Text]) -> dict[str, list[Text]]:
 
 def _title(path: str) -> str:
     module = path.removeprefix("kaon/")
-    return next(title for title, starts in GROUPS if module.startswith(starts))
+    for title, starts in GROUPS:
+        if module.startswith(starts):
+            return title
+    raise LookupError(f"GROUPS has no title for the texts of {path}")
 
 
 def pot(messages: Iterable[Text]) -> str:

@@ -124,6 +124,11 @@ def _texts(tree: ast.Module, errors: set[str]) -> Iterator[tuple[str, ast.Consta
             case ast.Constant(value=str()):
                 if kind:
                     yield kind, node
+            case ast.FunctionDef(decorator_list=decorators) if any(map(_declares_verb, decorators)):
+                for paragraph in (ast.get_docstring(node) or "").split("\n\n"):
+                    yield "help", ast.Constant(" ".join(paragraph.split()))
+                for child in ast.iter_child_nodes(node):
+                    yield from visit(child, "text")
             case ast.Call():
                 yield from visit_call(node, kind)
             case ast.IfExp():
@@ -165,6 +170,11 @@ def _texts(tree: ast.Module, errors: set[str]) -> Iterator[tuple[str, ast.Consta
     yield from visit(tree, "text")
 
 
+def _declares_verb(decorator: ast.expr) -> bool:
+    """Whether a function is a command of the command line, whose help is its docstring."""
+    return isinstance(decorator, ast.Call) and last_name(decorator.func) == "verb"
+
+
 def _kind_of_call(call: ast.Call, name: str, errors: set[str], outer: str | None) -> str | None:
     if name in _UNREAD_CALLS or (name in _LOG_METHODS and "log" in ast.unparse(call.func).lower()):
         return None
@@ -172,7 +182,7 @@ def _kind_of_call(call: ast.Call, name: str, errors: set[str], outer: str | None
         return "error"
     if name in _REFERENCE:
         return "reference"
-    if name in ("Option", "Argument", "Typer", "told", "add_argument"):
+    if name in ("Option", "Argument", "Typer", "group", "verb", "add_argument"):
         return "help"
     return "title" if name in _TITLES else "text" if outer in (None, "title") else outer
 

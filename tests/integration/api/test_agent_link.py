@@ -27,7 +27,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         await made.key("agent", Role.AGENT, cloud="local")
         config = uvicorn.Config(made.app, uds=str(tmp_path / "api.sock"), lifespan="off", log_config=None)
         server = uvicorn.Server(config)
-        running = asyncio.ensure_future(server._serve())
+        running = asyncio.ensure_future(server.serve())
         await until(lambda: server.started)
         yield made
         server.should_exit = True

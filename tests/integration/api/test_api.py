@@ -139,7 +139,11 @@ async def test_a_host_name_belongs_to_the_first_that_takes_it_and_the_platforms_
     [
         ({"template": {"artifact": "sha256:" + "0" * 64}}, "artifact", "kaon deploy"),
         ({"template": {"artifact": DIGEST, "secrets": {"A": "absent"}}}, "'absent'", "kaon secret set absent"),
-        ({"template": {"artifact": DIGEST, "env": {"A": "1"}, "secrets": {"A": "token"}}}, "A is given both", "once"),
+        (
+            {"template": {"artifact": DIGEST, "env": {"A": "1"}, "secrets": {"A": "token"}}},
+            "A is given both",
+            "Remove one",
+        ),
     ],
 )
 async def test_what_is_missing_is_named_with_the_command_that_helps(
@@ -454,6 +458,7 @@ async def test_a_dead_store_is_a_503_and_nobody_hangs(world: World, how: str, mo
         assert (await root.get(WEB)).status_code == 200
         for name in ("find", "get", "list_all", "version", "changes"):
             monkeypatch.setattr(world.store, name, dead)
+        monkeypatch.setattr("kaon.api.keyring.STORE_PATIENCE_S", 0.2 if how == "silent" else 3600.0)
         answer = await root.get(WEB)
         assert answer.status_code == 503
         assert answer.headers["retry-after"] == "1"

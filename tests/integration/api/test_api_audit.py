@@ -185,7 +185,7 @@ async def test_a_change_of_what_was_changed_since_one_looked_is_refused_and_says
         before = await world.store.version()
         refused = await ask(root, method, path, headers={"if-match": seen})
         assert refused.status_code == 409, refused.text
-        assert "was changed by key 'bob' at 2" in refused.json()["detail"]
+        assert "was changed since you read it, by key 'bob' at 2" in refused.json()["detail"]
         assert "kaon audit" in refused.json()["hint"]
         assert await world.store.version() == before
         await prepared(world, method, path, exits)
@@ -220,13 +220,13 @@ async def test_one_that_was_deleted_and_made_again_is_not_what_was_seen(world: W
         await root.delete(WEB)
         gone = await root.put(WEB, json=body, headers={"if-match": seen})
         assert gone.status_code == 409
-        assert "was deleted by key 'root'" in gone.json()["detail"]
+        assert "was deleted since you read it, by key 'root'" in gone.json()["detail"]
         only_new = {"if-none-match": "*"}
         assert (await root.put(WEB, json=body, headers=only_new)).status_code == 201
         again = await root.delete(WEB, headers={"if-match": seen})
-        assert "was deleted and created again by key 'root'" in again.json()["detail"]
+        assert "was deleted and created again since you read it, by key 'root'" in again.json()["detail"]
         twice = await root.put(WEB, json=body, headers=only_new)
-        assert "was created by key 'root'" in twice.json()["detail"]
+        assert "was created since you read it, by key 'root'" in twice.json()["detail"]
 
 
 @pytest.mark.parametrize("header", [{"if-match": "W/x"}, {"if-match": "*"}, {"if-match": ""}, {"if-none-match": "x"}])

@@ -64,7 +64,7 @@ async def test_replicas_of_a_lost_cloud_are_of_unknown_phase(world: World) -> No
         await put_into(world, CloudPhase.LOST)
         for path in ("/workspaces/default/replicas", "/workspaces/default/deployments/web/replicas"):
             replica = (await root.get(path)).json()["items"][0]
-            assert (replica["phase"], "said Ready last" in replica["reason"]) == ("Unknown", True)
+            assert (replica["phase"], "reported Ready last" in replica["reason"]) == ("Unknown", True)
         cloud = (await root.get("/clouds")).json()["items"][0]
         assert (cloud["phase"], cloud["ready"], cloud["replicas"] > 0) == ("Lost", 0, True)
 

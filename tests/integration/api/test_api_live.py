@@ -37,7 +37,7 @@ async def served(app: Any, socket: Path) -> AsyncIterator[None]:
         timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(config)
-    running = asyncio.ensure_future(server._serve())
+    running = asyncio.ensure_future(server.serve())
     await until(lambda: server.started)
     try:
         yield
@@ -115,6 +115,7 @@ async def test_logs_are_asked_of_the_agent_and_come_under_the_replicas_name(worl
         "follow": False,
         "since_s": None,
         "grep": "ERROR",
+        "level": None,
     }
 
 
@@ -175,7 +176,7 @@ async def test_a_key_follows_so_many_logs_at_once(world: World, agent: Agent, mo
 
 @pytest.mark.parametrize("path", ["plan", "calls"])
 async def test_a_poll_of_an_agent_ends_with_its_key(world: World, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kaon.api.clouds._LOOK_S", 0.05)
+    monkeypatch.setattr("kaon.api.clouds.CHECK_S", 0.05)
     async with connect(world, await world.key("leaving", Role.AGENT, cloud="local")) as agent:
         params = {"wait_s": 30}
         if path == "plan":

@@ -185,7 +185,7 @@ async def test_the_end_of_a_key_is_told_with_what_it_deployed(world: World) -> N
     async with world.client(world.keys["root"]) as root:
         await root.delete("/workspaces/default/keys/ci")
         events = (await root.get("/workspaces/default/events", params={"kind": "key", "name": "ci"})).json()["items"]
-    assert "These go on without an owner until an admin adopts them: default/web." in events[-1]["message"]
+    assert "These have no owner until an admin adopts them: default/web." in events[-1]["message"]
 
 
 @pytest.mark.parametrize("secret", ["identity-web", "identity-other"])

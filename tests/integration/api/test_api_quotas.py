@@ -12,6 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from kaon.api.quotas import ENDED_PER_KEY
 from kaon.build.archive import pack
 from kaon.clock import FakeClock
 from kaon.store import open_store
@@ -112,6 +113,35 @@ async def test_a_workspace_has_so_many_of_a_kind_and_is_told_how_to_make_room(wo
         assert len(await world.store.list_all(kind, "default")) == there + 2
         if kind != "key":
             assert (await MADE[kind](root, 0)).is_success, "what is there already is no more of it"
+
+
+@pytest.mark.parametrize("end", ["revoked", "expired"])
+async def test_a_key_that_has_ended_makes_room_at_once(world: World, end: str) -> None:
+    async with world.client(world.keys["root"]) as root:
+        there = len(await world.store.list_all("key", "default"))
+        allow(world, most_keys=there + 1)
+        ends = {"expires_at": world.clock.now() + 3600}
+        made = await root.post("/workspaces/default/keys", json={"name": "k-0", "role": "viewer", **ends})
+        assert made.is_success, made.text
+        assert not (await MADE["key"](root, 1)).is_success
+        if end == "revoked":
+            assert (await root.delete("/workspaces/default/keys/k-0")).is_success
+        else:
+            await world.clock.advance(3601)
+        assert (await MADE["key"](root, 1)).is_success
+        assert not (await MADE["key"](root, 2)).is_success
+
+
+async def test_keys_that_have_ended_have_a_bound_too(world: World) -> None:
+    async with world.client(world.keys["root"]) as root:
+        there = len(await world.store.list_all("key", "default"))
+        most = there + 1
+        allow(world, most_keys=most)
+        made = 0
+        while made < 20 * most and (await MADE["key"](root, made)).is_success:
+            await root.delete(f"/workspaces/default/keys/k-{made}")
+            made += 1
+        assert made == most * ENDED_PER_KEY + 1
 
 
 async def test_services_own_keys_take_nobodys_place(world: World) -> None:

@@ -11,7 +11,8 @@ import httpx2
 from tests.figures import Stopwatch
 from tests.waiting import lasts, until
 
-from kaon.agent.traffic.sampling import TrafficHistory, TrafficReading, step
+from kaon.agent.traffic.reading import TrafficReading
+from kaon.agent.traffic.sampling import TrafficHistory, step
 from kaon.clock import SystemClock
 from kaon.edge.activator import Activator
 from kaon.edge.waiting import HoldTerms

@@ -163,6 +163,7 @@ async def test_a_stranger_is_refused_at_once_and_nobody_waits(world: World) -> N
         refused = await world.client.post("/shop", content=bytes(3_000_000), headers={"authorization": "Bearer wrong"})
         assert refused.status_code == 401
         assert it.activator.held == {}
+        assert it.activator.turned_away == {KEY: {"4xx": 2}}
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "HEAD"])

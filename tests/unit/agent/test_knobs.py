@@ -50,13 +50,13 @@ class World:
 
     def __init__(self, **knobs: Knobs) -> None:
         self.now = 1000.0
-        self.heard_at = 1000.0
+        self.answered_at = 1000.0
         self.knobs = {one.id: knobs.get(name, FORCE).version for name, one in (("a", A), ("b", B))}
         self.access = OPEN.version
         self.running = {A.id, B.id}
         self.ended: set[str] = set()
         self.busy: frozenset[str] = frozenset()
-        self.memories: dict[str, ReplicaHistory] = {}
+        self.histories: dict[str, ReplicaHistory] = {}
 
     def look(self, wanted: Plan) -> AgentDecision:
         health = {
@@ -65,21 +65,21 @@ class World:
             )
             for id_ in self.running
         }
-        sightings = {
+        observed = {
             id_: ReplicaObservation(id=id_, stage=Stage.STARTING, control_address="unix:/c") for id_ in self.running
         }
-        sightings |= {id_: ReplicaObservation(id=id_, stage=Stage.EXITED, exit_code=1) for id_ in self.ended}
+        observed |= {id_: ReplicaObservation(id=id_, stage=Stage.EXITED, exit_code=1) for id_ in self.ended}
         seen = AgentInputs(
             now=self.now,
             wall=self.now + 1e9,
-            sightings=sightings,
+            observed=observed,
             health=health,
             refused={},
             busy=self.busy,
-            heard_at=self.heard_at,
+            answered_at=self.answered_at,
         )
-        decided = step(wanted, seen, self.memories)
-        self.memories = decided.memories
+        decided = step(wanted, seen, self.histories)
+        self.histories = decided.histories
         return decided
 
     def ends(self, one: ReplicaSpec, wanted: Plan) -> None:
@@ -88,7 +88,7 @@ class World:
         self.ended = {one.id}
         self.look(wanted)
         self.now += 1.0
-        self.heard_at = self.now
+        self.answered_at = self.now
         assert StartIt(one) in self.look(wanted).actions
         self.ended = set()
         self.running.add(one.id)
@@ -122,10 +122,10 @@ def test_a_trial_for_all_reaches_all() -> None:
 def test_a_trial_of_which_the_control_plane_says_no_more_is_taken_back_when_its_lease_is_over() -> None:
     world = World()
     world.obeys(CANARY)
-    world.now = world.heard_at + LEASE_S - 0.25
+    world.now = world.answered_at + LEASE_S - 0.25
     assert world.look(CANARY).again_in_s == 0.25
     assert world.obeys(CANARY) == {}
-    world.now = world.heard_at + LEASE_S
+    world.now = world.answered_at + LEASE_S
     assert world.obeys(CANARY) == {A.id: FORCE}
     world.now += 100
     decided = world.look(CANARY)
@@ -136,13 +136,13 @@ def test_it_is_tried_again_when_the_control_plane_is_heard_and_still_has_it() ->
     world = World()
     world.now += 60
     assert world.obeys(CANARY) == {}
-    world.heard_at = world.now
+    world.answered_at = world.now
     assert world.obeys(CANARY) == {A.id: TRIED}
 
 
 def test_an_agent_that_has_never_heard_the_control_plane_tries_nothing() -> None:
     world = World(a=TRIED)
-    world.heard_at = AgentInputs(now=0, wall=0, sightings={}, health={}, refused={}).heard_at
+    world.answered_at = AgentInputs(now=0, wall=0, observed={}, health={}, refused={}).answered_at
     assert world.obeys(CANARY) == {A.id: FORCE}
 
 
@@ -169,7 +169,7 @@ def test_a_replica_that_ended_while_it_tried_something_does_not_try_that_again()
     world.ends(A, CANARY)
     assert world.obeys(CANARY) == {}
     world.now += 60
-    world.heard_at = world.now
+    world.answered_at = world.now
     assert world.obeys(CANARY) == {}
     other = plan(PlannedKnobs(force=FORCE, trial=USUAL, replicas=(A.id,)))
     assert world.obeys(other) == {A.id: USUAL}, "something else it may try"
@@ -197,7 +197,7 @@ def test_a_replica_that_refuses_is_asked_again_ever_more_seldom_and_not_at_every
     for wait_s in (0.5, 1, 2, 4, 8, 16, 30, 30):
         assert world.look(CANARY).actions == ()
         world.now += wait_s
-        world.heard_at = world.now
+        world.answered_at = world.now
         assert world.look(CANARY).actions == (TuneIt(A.id, TRIED),)
 
 
@@ -222,7 +222,7 @@ def test_what_is_being_done_to_a_replica_is_waited_for() -> None:
 def test_a_replica_that_is_not_wanted_any_more_is_told_nothing() -> None:
     world = World()
     planned = PlannedKnobs(force=FORCE, trial=TRIED)
-    world.memories = world.look(plan(planned, B)).memories
+    world.histories = world.look(plan(planned, B)).histories
     actions = world.look(plan(planned, B)).actions
     assert not [a for a in actions if isinstance(a, TuneIt | StopIt) and a.replica == A.id]
 
@@ -241,9 +241,9 @@ def test_whatever_happens_no_replica_keeps_a_trial_beyond_its_lease(looks: list[
     world = World()
     for wanted, passed_s, heard in looks:
         world.now += passed_s
-        world.heard_at = world.now if heard else world.heard_at
+        world.answered_at = world.now if heard else world.answered_at
         world.obeys(wanted)
         planned = wanted.knobs["default/shop"]
         for one in BOTH:
-            meant = planned.of(one.id) if world.now < world.heard_at + LEASE_S else planned.force
+            meant = planned.of(one.id) if world.now < world.answered_at + LEASE_S else planned.force
             assert world.knobs[one.id] == meant.version

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from kaon.agent.traffic.sampling import TrafficHistory, TrafficReading, step
+from kaon.agent.traffic.reading import TrafficReading
+from kaon.agent.traffic.sampling import TrafficHistory, step
 from kaon.agent.traffic.sides import with_sides
 from kaon.edge.counts import EdgeCounts
 from kaon.laws.traffic import merge
@@ -43,7 +44,7 @@ def samples(*looks: TrafficReading) -> list[Sample]:
     for one in looks:
         before = memory
         memory, told = step("here", before, one)
-        told = with_sides(told, before.look, one) if before else told
+        told = with_sides(told, before.reading, one) if before else told
     return told
 
 

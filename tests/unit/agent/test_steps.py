@@ -59,9 +59,9 @@ class World:
 
     def __init__(self) -> None:
         self.now = 1000.0
-        self.sightings: dict[str, ReplicaObservation] = {}
+        self.observed: dict[str, ReplicaObservation] = {}
         self.health: dict[str, ProbedHealth] = {}
-        self.memories: dict[str, ReplicaHistory] = {}
+        self.histories: dict[str, ReplicaHistory] = {}
         self.at_edge: frozenset[str] | None = frozenset()
         self.flights: dict[str, tuple[Flight, ...] | None] = {}
         self.refusals: dict[tuple[str, str], Refusals] = {}
@@ -69,7 +69,7 @@ class World:
         self.last: AgentDecision | None = None
 
     def runs(self, one: ReplicaSpec = A, *, phase: str = "Ready", in_flight: int = 0, zeros: int = 9) -> None:
-        self.sightings[one.id] = ReplicaObservation(
+        self.observed[one.id] = ReplicaObservation(
             id=one.id,
             stage=Stage.STARTING,
             pid=7,
@@ -82,7 +82,7 @@ class World:
 
     def ends(self, one: ReplicaSpec = A, code: int | None = 1, reason: str = "It crashed.") -> None:
         self.health.pop(one.id, None)
-        self.sightings[one.id] = ReplicaObservation(
+        self.observed[one.id] = ReplicaObservation(
             id=one.id, stage=Stage.EXITED, exit_code=code, reason=reason, last_lines=("boom",)
         )
 
@@ -106,7 +106,7 @@ class World:
         seen = AgentInputs(
             now=self.now,
             wall=self.now + 1e9,
-            sightings=self.sightings,
+            observed=self.observed,
             health=self.health,
             refused=refused or {},
             failures=self.failures,
@@ -116,8 +116,8 @@ class World:
             at_edge=self.at_edge,
             edge_busy=edge_busy,
         )
-        self.last = step(wanted, seen, self.memories)
-        self.memories = self.last.memories
+        self.last = step(wanted, seen, self.histories)
+        self.histories = self.last.histories
         if follow_edge:
             self.at_edge = frozenset(e.replica for group in self.last.endpoints.values() for e in group)
         return self.last
@@ -211,7 +211,7 @@ def test_a_refused_start_of_what_crashed_is_one_failure_not_two() -> None:
     world.now += 1
     world.look(plan(A))
     world.look(plan(A), refused={A.id: RefusedStart(Phase.NO_CAPACITY, "full")})
-    assert world.look(plan(A)).memories[A.id].failures == 2
+    assert world.look(plan(A)).histories[A.id].failures == 2
 
 
 def test_a_replica_that_misses_two_probes_gets_no_requests_and_comes_back_when_it_answers() -> None:
@@ -353,7 +353,7 @@ def test_what_a_place_refuses_is_not_tried_again_until_the_spec_is_another() -> 
 def test_a_place_that_starts_it_later_has_no_capacity_now() -> None:
     world = World()
     world.look(plan(A))
-    world.sightings[A.id] = ReplicaObservation(id=A.id, stage=Stage.WAITING, reason="No node has room.")
+    world.observed[A.id] = ReplicaObservation(id=A.id, stage=Stage.WAITING, reason="No node has room.")
     decided = world.look(plan(A))
     assert (world.phase(), decided.statuses[0].reason) == (Phase.NO_CAPACITY, "No node has room.")
     [stop] = world.look(plan()).actions
@@ -372,7 +372,7 @@ def test_what_is_never_restarted_stays_as_it_ended_also_for_a_new_agent(code: in
         assert world.look(plan(job)).actions == ()
         assert (world.phase(), world.last and world.last.statuses[0].exit_code) == (phase, code)
         world.now += 1000
-    world.memories = {}
+    world.histories = {}
     assert world.look(plan(job)).actions == ()
     assert world.phase() == phase
 
@@ -482,7 +482,7 @@ def test_a_replica_leaves_the_edge_then_gets_quiet_then_is_stopped_then_forgotte
     assert world.look(nobody, busy=frozenset({A.id})).actions == ()
     world.ends(code=0)
     assert world.look(nobody).actions == (ForgetIt(A.id),)
-    del world.sightings[A.id]
+    del world.observed[A.id]
     assert world.look(nobody).statuses == ()
 
 
@@ -543,7 +543,7 @@ def test_a_replica_that_is_wanted_again_while_it_stops_is_started_anew_without_d
     assert decided.endpoints[KEY] == ()
     world.ends(code=0)
     assert world.look(plan(A)).actions == (StartIt(A),)
-    assert world.memories[A.id].failures == 0
+    assert world.histories[A.id].failures == 0
 
 
 def test_a_replica_that_is_wanted_again_before_its_stop_goes_back_behind_the_edge() -> None:
@@ -552,13 +552,13 @@ def test_a_replica_that_is_wanted_again_before_its_stop_goes_back_behind_the_edg
     world.look(plan(A))
     world.look(plan())
     assert world.look(plan(A)).endpoints[KEY] != ()
-    assert world.memories[A.id].retired_at is None
+    assert world.histories[A.id].retired_at is None
 
 
 def test_a_replica_still_installing_is_stopped_at_once() -> None:
     world = World()
     world.look(plan(A))
-    world.sightings[A.id] = ReplicaObservation(id=A.id, stage=Stage.INSTALLING)
+    world.observed[A.id] = ReplicaObservation(id=A.id, stage=Stage.INSTALLING)
     assert world.look(plan()).actions == (StopIt(A.id, 0.0, "It is not wanted any more."),)
 
 
@@ -585,11 +585,11 @@ LOOKS = st.lists(
 
 
 def put(world: World, one: ReplicaSpec, state: str) -> None:
-    world.sightings.pop(one.id, None)
+    world.observed.pop(one.id, None)
     world.health.pop(one.id, None)
     match state:
         case "installing":
-            world.sightings[one.id] = ReplicaObservation(id=one.id, stage=Stage.INSTALLING)
+            world.observed[one.id] = ReplicaObservation(id=one.id, stage=Stage.INSTALLING)
         case "starting":
             world.runs(one)
             world.health[one.id] = ProbedHealth()
@@ -625,7 +625,7 @@ def test_whatever_is_seen_the_rules_hold(looks: list[tuple[list[str], list[Repli
         assert not acted & busy, "one operation at a time"
         assert len(decided.actions) == len(acted)
         assert started <= ids, "only what is wanted is started"
-        assert not started & {i for i, s in world.sightings.items() if s.stage != Stage.EXITED}
+        assert not started & {i for i, s in world.observed.items() if s.stage != Stage.EXITED}
         assert not forgotten & ids, "what is wanted is not forgotten"
         assert not (stopped & behind), "nothing is stopped while it gets requests"
         assert {s.id for s in decided.statuses} >= ids, "each wanted replica is told of"

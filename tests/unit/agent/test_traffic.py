@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaon.agent.traffic.sampling import LONGEST_SPAN_S, TrafficHistory, TrafficReading, key_of, step, work
+from kaon.agent.traffic.edge_traffic import key_of
+from kaon.agent.traffic.reading import LONGEST_SPAN_S, TrafficReading
+from kaon.agent.traffic.sampling import TrafficHistory, step
+from kaon.agent.traffic.work import work
 from kaon.edge.counts import ClusterCounts, EdgeCounts
 from kaon.types.figures import ReplicaFigures
 from kaon.types.observation import Batches
@@ -318,3 +321,71 @@ def test_after_quiet_all_is_zero(looks: list[TrafficReading]) -> None:
         memory, samples = step("here", memory, replace(quiet, now=now))
     for sample in samples:
         assert (sample.arrivals, sample.codes, sample.latency, sample.in_flight, sample.busy_s) == (0, {}, {}, 0, 0)
+
+
+READY = (status(),)
+
+
+def wrong_keys(*totals: int, code: str = "4xx") -> list[dict[str, ReplicaFigures]]:
+    return [{"a": figures(at_s, not_calls={code: total})} for at_s, total in enumerate(totals, 1)]
+
+
+@pytest.mark.parametrize(
+    ("told", "codes"),
+    [("4xx", {"2xx": 2}), ("429", {"2xx": 2}), ("2xx", {"4xx": 3})],
+    ids=["keys", "many", "documents"],
+)
+def test_requests_that_are_no_calls_are_no_traffic(told: str, codes: dict[str, int]) -> None:
+    counts: dict[str, dict[str, object]] = {
+        "4xx": {"answers": {"2xx": 2, "4xx": 3}},
+        "429": {"answers": {"2xx": 2, "4xx": 3}, "busy": 3},
+        "2xx": {"answers": {"2xx": 3, "4xx": 3}},
+    }
+    before, after = wrong_keys(4, 7, code=told)
+    at_edge = cluster(attempts=6 if told == "2xx" else 5, latency=(2, 2, 2 if told == "2xx" else 1), **counts[told])
+    sample = last(look(1, replicas=READY, figures=before), look(2, at_edge, replicas=READY, figures=after))
+    assert (sample.arrivals, sample.codes) == (sum(codes.values()), codes)
+    assert sample.latency == ({1: 1, 2: 2} if told == "2xx" else {1: 1, 2: 1}), "the longer ones are of calls"
+
+
+def test_requests_that_the_edge_tells_of_a_moment_later_are_no_traffic_either() -> None:
+    told = wrong_keys(0, 3, 3, 3)
+    at_edge = [
+        cluster(),
+        cluster(attempts=2, answers={"4xx": 1}),
+        cluster(attempts=4, answers={"2xx": 1, "4xx": 3}, latency=(3, 1)),
+        cluster(attempts=5, answers={"2xx": 1, "4xx": 4}, latency=(3, 2)),
+    ]
+    looks = [
+        look(now, counts, replicas=READY, figures=one)
+        for now, (counts, one) in enumerate(zip(at_edge, told, strict=True), 1)
+    ]
+    found = [(s.arrivals, s.codes, s.latency) for samples in steps(*looks)[1:] for s in samples]
+    assert found == [(0, {}, {}), (1, {"2xx": 1}, {1: 1}), (1, {"4xx": 1}, {1: 1})]
+
+
+def test_what_the_edge_never_tells_of_is_taken_out_of_one_look_only() -> None:
+    looks = [
+        look(1, replicas=READY, figures=wrong_keys(0)[0]),
+        *(
+            look(
+                now,
+                cluster(attempts=max(0, now - 3)),
+                replicas=READY,
+                figures={"a": figures(now, not_calls={"4xx": 9})},
+            )
+            for now in (2, 3, 4)
+        ),
+    ]
+    assert [s.arrivals for samples in steps(*looks)[1:] for s in samples] == [0, 0, 1]
+
+
+def test_requests_that_a_deployment_at_zero_refuses_are_no_traffic() -> None:
+    """They arrive at the activator's cluster, and are answered by the pair of it and the revision's."""
+    away = {("default", "shop"): {"4xx": 2, "2xx": 1}}
+    counts = edge(
+        default__shop__activator=ClusterCounts(attempts=4, in_flight=1),
+        default__shop__1__held=ClusterCounts(answers={"4xx": 2, "2xx": 1}, latency=(3,)),
+    )
+    found = steps(look(1), look(2, counts, held={("default", "shop"): 1}, turned_away=away))[1]
+    assert [(s.revision, s.arrivals, s.codes, s.latency) for s in found] == [(0, 1, {}, {}), (1, 0, {}, {})]

@@ -30,7 +30,7 @@ async def test_a_call_goes_to_its_cloud_once_and_its_answer_comes_back_line_by_l
         assert (call.call, call.arguments) == ("logs", {"tail": 3})
         assert await broker.next_call("here", 0.01) is None
         assert await broker.answer("here", call.id, chunks(b"one\ntw", b"o\n\nthree"))
-        await question.begun()
+        await question.started()
         assert [await question.line() for _ in range(4)] == [b"one", b"two", b"three", None]
 
 
@@ -106,7 +106,7 @@ async def test_a_question_that_was_withdrawn_reaches_no_agent() -> None:
 async def test_an_agent_that_does_not_come_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PICKUP_S", 0.01)
     with Broker().ask("here", "logs", {}) as question, pytest.raises(Unavailable, match="here"):
-        await question.begun()
+        await question.started()
 
 
 async def test_an_endless_line_is_refused() -> None:

@@ -7,9 +7,13 @@ import functools
 import hashlib
 import zipfile
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+
+from kaon.build.requirements import name_of
+from kaon.build.runtime_wheel import installed_requirements
 
 SERVICE = """
 import kaon
@@ -24,6 +28,27 @@ class Greeter:
 """
 
 
+def repacked_wheel(folder: Path, distribution: metadata.Distribution) -> None:
+    """A wheel of an installed distribution, so that its requirements are met without a network."""
+    files = {
+        str(file): Path(str(distribution.locate_file(file))).read_bytes()
+        for file in distribution.files or ()
+        if ".." not in file.parts and "__pycache__" not in file.parts and file.name not in ("RECORD", "INSTALLER")
+    }
+    info = next(name for name in files if name.endswith(".dist-info/WHEEL"))
+    tags = [line.removeprefix("Tag: ").split("-") for line in files[info].decode().splitlines() if "Tag: " in line]
+    tag = "-".join(".".join(dict.fromkeys(parts)) for parts in zip(*tags, strict=True))
+    record = info.replace("/WHEEL", "/RECORD")
+    lines = [f"{name},sha256={record_hash(content)},{len(content)}\n" for name, content in files.items()]
+    with zipfile.ZipFile(folder / f"{info.partition('.dist-info')[0]}-{tag}.whl", "w") as wheel:
+        for name, content in {**files, record: "".join(lines).encode()}.items():
+            wheel.writestr(zipfile.ZipInfo(name), content)
+
+
+def record_hash(content: bytes) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+
+
 def written_wheel(folder: Path, name: str, version: str, source: str, requires: str = "") -> Path:
     """A wheel with one module."""
     record, path = [], folder / f"{name}-{version}-py3-none-any.whl"
@@ -35,8 +60,7 @@ def written_wheel(folder: Path, name: str, version: str, source: str, requires: 
     }
     with zipfile.ZipFile(path, "w") as wheel:
         for file, text in files.items():
-            digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
-            record.append(f"{file},sha256={digest},{len(text)}\n")
+            record.append(f"{file},sha256={record_hash(text.encode())},{len(text)}\n")
             wheel.writestr(zipfile.ZipInfo(file), text)
         wheel.writestr(f"{name}-{version}.dist-info/RECORD", "".join(record))
     return path
@@ -54,16 +78,36 @@ def add_wheel(wheels: Path) -> Callable[..., Path]:
     return functools.partial(written_wheel, wheels)
 
 
+@pytest.fixture(scope="session")
+def runtime_wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The requirements of kaon-runtime as wheels, in the versions that are installed here."""
+    folder = tmp_path_factory.mktemp("runtime-wheels")
+    installed = installed_requirements()
+    for name in installed:
+        repacked_wheel(folder, metadata.distribution(name))
+        for text in metadata.requires(name) or ():
+            if name_of(text) not in installed and "extra ==" not in text:  # of other systems
+                written_wheel(folder, name_of(text).replace("-", "_"), "9.0", "")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def uv_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of uv for all tests of this process."""
+    return tmp_path_factory.mktemp("uv-cache")
+
+
 @pytest.fixture
-def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder that uv takes packages from, and nothing else."""
+def wheels(tmp_path: Path, runtime_wheels: Path, uv_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder from which uv gets all packages but the runtime's requirements."""
     folder = tmp_path / "wheels"
     folder.mkdir()
     written_wheel(folder, "tinymath", "1.0", "def double(x):\n    return 2 * x\n")
     written_wheel(folder, "tinymath", "1.1", "def double(x):\n    return x + x\n")
-    monkeypatch.setenv("UV_NO_INDEX", "1")
-    monkeypatch.setenv("UV_FIND_LINKS", str(folder))
-    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    settings = tmp_path / "uv.toml"
+    settings.write_text(f"[pip]\nno-index = true\nfind-links = ['{folder}', '{runtime_wheels}']\n")
+    monkeypatch.setenv("UV_CONFIG_FILE", str(settings))
+    monkeypatch.setenv("UV_CACHE_DIR", str(uv_cache))
     return folder
 
 

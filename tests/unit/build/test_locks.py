@@ -1,15 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kaon.build import locks
-from kaon.build.locks import check_lock, platform_versions
+from kaon.build.locks import check_lock
 from kaon.build.requirements import Requirements, read_requirements
+from kaon.build.runtime_wheel import installed_requirements
 from kaon.build.sources import Target, find_target
 from kaon.errors import BuildError, InvalidInput
 
@@ -94,30 +94,51 @@ def test_a_lock_may_have_markers_extras_comments_and_many_hashes() -> None:
     assert check_lock(text) == {"fine-name": {"1.0+cpu"}}
 
 
-def test_the_platforms_versions_are_its_own_requirements() -> None:
-    versions = platform_versions()
-    assert versions["pydantic"] == metadata.version("pydantic")
-    assert "pydantic-core" in versions
-    assert "pytest" not in versions
-
-
 def test_a_lock_is_kept_while_the_requirements_stay(project: Path, add_wheel: Callable[..., Path]) -> None:
     found = target(project)
     first = lock_for(found, ("tinymath",))
     assert "tinymath==1.1" in first
     add_wheel("tinymath", "1.2", "")
     assert lock_for(found, ("tinymath",)) == first
-    assert "tinymath==1.2" in lock_for(found, ("tinymath>1",))
 
 
-def test_service_and_platform_never_disagree(project: Path, add_wheel: Callable[..., Path]) -> None:
-    ours = metadata.version("starlette")
-    for version in (ours, "999.0"):
+def test_changed_requirements_change_only_versions_that_no_longer_fit(
+    project: Path, add_wheel: Callable[..., Path]
+) -> None:
+    found = target(project)
+    lock_for(found, ("tinymath",))
+    add_wheel("tinymath", "1.2", "")
+    add_wheel("needy", "1.0", "")
+    assert "tinymath==1.1" in lock_for(found, ("tinymath", "needy"))
+    assert "tinymath==1.2" in lock_for(found, ("tinymath>1.1", "needy"))
+
+
+def test_a_lock_has_the_runtimes_requirements_in_the_platforms_versions(
+    project: Path, add_wheel: Callable[..., Path]
+) -> None:
+    add_wheel("starlette", "999.0", "")
+    locked = check_lock(lock_for(target(project), ("tinymath",)))
+    assert locked["tinymath"] == {"1.1"}
+    assert {name: locked[name] for name in installed_requirements()} == {
+        name: {version} for name, version in installed_requirements().items()
+    }
+
+
+def test_a_service_may_require_other_versions_than_the_platform_has(
+    project: Path, add_wheel: Callable[..., Path]
+) -> None:
+    for version in ("0.40.0", "999.0"):
         add_wheel("starlette", version, "")
-    add_wheel("needy", "1.0", "", requires="starlette")
-    assert f"starlette=={ours}" in lock_for(target(project), ("needy",))
-    with pytest.raises(BuildError, match="starlette"):
-        lock_for(target(project), ("starlette==999.0",))
+        add_wheel("needy", version, "", requires=f"starlette=={version}")
+        assert check_lock(lock_for(target(project), (f"needy=={version}",)))["starlette"] == {version}
+
+
+def test_a_lock_of_an_older_kaon_is_locked_again(project: Path, wheels: Path) -> None:
+    header = "# kaon: locks the requirements sha256:"
+    (project / "requirements.lock").write_text(f"{header}{'0' * 64}\ntinymath==1.0{HASH}\n")
+    locked = check_lock(lock_for(target(project), ("tinymath",)))
+    assert locked["tinymath"] == {"1.0"}
+    assert "starlette" in locked
 
 
 OF_SYSTEMS = (("0.9", "<"), ("1.0", ">="))
@@ -126,7 +147,7 @@ OF_SYSTEMS = (("0.9", "<"), ("1.0", ">="))
 def test_a_complete_lock_of_another_tool_is_used(project: Path) -> None:
     (project / "requirements.lock").write_text(f"tinymath==0.9{HASH}\n")
     assert lock_for(target(project), ("tinymath",)) == f"tinymath==0.9{HASH}\n"
-    with pytest.raises(BuildError, match="does not answer"):
+    with pytest.raises(BuildError, match=r"does not contain other, which the service requires"):
         lock_for(target(project), ("tinymath", "other"))
 
 

@@ -183,17 +183,17 @@ def test_an_unsupported_requirement_is_refused_with_a_hint(project: Path, line: 
 def test_a_wheel_with_a_wrong_hash_is_refused(project: Path, wheels: Path, make_wheel: Callable[..., Path]) -> None:
     make_wheel(project, "mine", "1.0", "")
     (project / "requirements.txt").write_text(f"./mine-1.0-py3-none-any.whl --hash=sha256:{HASH}\n")
-    with pytest.raises(BuildError, match="another hash"):
+    with pytest.raises(BuildError, match="does not have the hash"):
         run(project)
 
 
-def test_a_conflict_names_both_sides_and_a_way_out(project: Path, add_wheel: Callable[..., Path]) -> None:
+def test_a_conflict_with_the_runtime_names_both_sides(project: Path, add_wheel: Callable[..., Path]) -> None:
     add_wheel("starlette", "0.1", "")
     (project / "requirements.txt").write_text("starlette==0.1\n")
-    with pytest.raises(BuildError, match=r"The service needs starlette 0\.1 \(`starlette==0\.1`\)") as caught:
+    both_sides = r"The service requires `starlette==0\.1`, and kaon-runtime requires `starlette>="
+    with pytest.raises(BuildError, match=both_sides) as caught:
         run(project)
-    assert "Kaon runs with starlette" in caught.value.cause
-    assert "a wider requirement on starlette" in caught.value.hint
+    assert "Allow another version of starlette" in caught.value.hint
 
 
 @pytest.fixture

@@ -26,8 +26,8 @@ import kaon
 from kaon.api.app import create_app
 from kaon.build.build import Built, build
 from kaon.cli import app
-from kaon.cli.remote import opened
-from kaon.cli.waiting import until_rolled_out
+from kaon.cli.shared.remote import opened
+from kaon.cli.shared.rollout_wait import until_rolled_out
 from kaon.clock import SystemClock
 from kaon.drivers.port import LogLine
 from kaon.errors import Conflict, NotFound

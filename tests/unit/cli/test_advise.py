@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kaon.cli.advising import hint, page
+from kaon.cli.advise import hint, page
 from kaon.types.advice import Advice, Advised, Finding
 
 NOW = 1_700_000_000.0
@@ -49,7 +49,7 @@ def test_the_page_has_finding_evidence_gain_and_command(golden: Callable[[str, s
 
 
 def test_when_all_is_well_or_nothing_is_known_the_page_says_so() -> None:
-    assert page(Advised(well=("a", "b")), NOW, 80) == "All is well: a, b."
+    assert page(Advised(well=("a", "b")), NOW, 80) == "No findings: a, b."
     assert page(Advised(unknown=("a",)), NOW, 80) == ("No figures yet: a. Advice comes after some minutes of traffic.")
     assert page(Advised(), NOW, 80) == "Nothing is deployed. Begin with: kaon deploy FILE.py:CLASS"
 

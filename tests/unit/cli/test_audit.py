@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from kaon.cli.auditing import records
-from kaon.cli.output import Format, shown
-from kaon.cli.remote import Remote, opened
+from kaon.cli.audit import audit_table
+from kaon.cli.shared.output import Format, table_text
+from kaon.cli.shared.remote import Remote, opened
 from kaon.errors import Conflict
 from kaon.types.audit import ActorKind, AuditRecord, Outcome
 from kaon.types.deployment import Scaling
@@ -40,7 +40,7 @@ RECORDS = [
 
 @pytest.mark.parametrize("columns", [80, 120])
 def test_records_fit_the_terminal(columns: int) -> None:
-    lines = shown(RECORDS, records(NOW), Format.TABLE, columns).split("\n")
+    lines = table_text(RECORDS, audit_table(NOW), Format.TABLE, columns).split("\n")
     assert len(lines) >= 5
     assert max(map(len, lines)) <= columns
     text = " ".join(lines)
@@ -94,8 +94,7 @@ def changed_meanwhile(deployed: None, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_command_overwrites_nothing_that_was_changed_since_it_looked(run: Kaon, command: tuple[str, ...]) -> None:
     said = run(*command)
     assert said.code == Conflict.exit_code, said
-    assert "was changed by key" in said.err
-    assert "since you looked" in said.err
+    assert "was changed since you read it, by key" in said.err
     assert "kaon audit greeter" in said.err
 
 
@@ -105,4 +104,4 @@ def test_apply_and_deploy_overwrite_nothing_either(run: Kaon, project: object) -
     Path("kaon.yaml").write_text(document)
     said = run("apply", "-f", "kaon.yaml", "-y", "--no-wait")
     assert said.code == Conflict.exit_code
-    assert "was changed by key" in said.err
+    assert "was changed since you read it, by key" in said.err

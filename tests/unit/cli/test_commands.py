@@ -17,11 +17,13 @@ import pytest
 import yaml
 from tests.waiting import eventually
 
-from kaon.cli.notes import failure
-from kaon.cli.remote import Remote
+from kaon.cli.shared.notes import failure
+from kaon.cli.shared.remote import Remote
 from kaon.errors import InvalidInput
 from kaon.settings import Settings
 from kaon.types.garbage import Collected, UnusedArtifact
+
+from .conftest import LINES
 
 Run = Any
 
@@ -74,7 +76,7 @@ def test_a_dry_run_shows_the_change_and_makes_none(deployed: None, run: Run) -> 
 def test_a_rollout_that_stops_is_an_error_with_the_replicas_words(deployed: None, run: Run) -> None:
     said = run("deploy", "greeter.py:Greeter", "--env", "BROKEN=1")
     assert said.code == 1
-    assert "revision 1 serves on" in said.err
+    assert "revision 1 still serves" in said.err
     assert "ConfigError: THRESHOLD is missing" in said.err
     assert "kaon rollout undo greeter" in said.err
 
@@ -133,15 +135,27 @@ def test_describe_tells_all(deployed: None, run: Run) -> None:
 def test_logs_are_told_apart_filtered_and_harmless(deployed: None, world: Any, run: Run) -> None:
     out = run("logs", "greeter", "--tail", "7", "--since", "10m").out
     assert out.splitlines() == [
-        "greeter-1-0  started",
-        "greeter-1-0  an \\x1b[31mERROR\\x1b[0m of note",
-        "greeter-1-0  ready",
+        "-             greeter-1-0           started",
+        "-             greeter-1-0           an \\x1b[31mERROR\\x1b[0m of note",
+        "-             greeter-1-0           ready",
     ]
     assert world.calls[-1]["tail"] == 7
     assert world.calls[-1]["since_s"] == 600
     assert "started" not in run("logs", "greeter", "--grep", "ERROR").out
     assert json.loads(run("logs", "greeter", "-o", "json").out.splitlines()[0])["replica"] == "greeter-1-0"
-    assert run("logs", "greeter", "--replica", "greeter-9-9").code == 3
+    assert world.calls[-1]["level"] is None
+
+
+def test_logs_of_replicas_that_have_ended_are_found_by_revision_name_and_text(
+    deployed: None, world: Any, run: Run
+) -> None:
+    assert run("logs", "greeter", "--revision", "7", "--tail", "1").out.count("greeter-7-") == 32 * len(LINES)
+    assert run("logs", "greeter", "--replica", "greeter-2-5").out.count("ready") == 1
+    found = run("logs", "greeter", "--past", "--grep", "ready", "--level", "error")
+    assert (found.out, "No such lines of 'greeter'" in found.err) == ("", True)
+    assert world.calls[-1]["level"] == "error"
+    assert world.calls[-1]["grep"] == "ready"
+    assert run("logs", "greeter", "--replica", "other-1-0").code == 3
 
 
 def test_events_name_what_happened(deployed: None, run: Run) -> None:
@@ -179,6 +193,15 @@ def test_call_keeps_its_answer_in_a_file(deployed: None, run: Run) -> None:
     assert Path("items").read_text() == "0\n1\n2\n"
     assert run("call", "greeter", "greet", "names=Ada", "names=Bob", "-o", "answer").out == ""
     assert Path("answer").read_text() == '["Hello, Ada!", "Hello, Bob!"]\n'
+
+
+def test_a_name_that_is_nearly_right_gets_a_suggestion(deployed: None, run: Run) -> None:
+    for words in ("describe greter", "logs greter", "scale greter 2", "get deployment greter", "call greter greet"):
+        said = run(*words.split())
+        assert (said.code, "Did you mean greeter?" in said.err) == (3, True), said.err
+    assert "Did you mean greet?" in run("call", "greeter", "gret").err
+    assert "Did you mean deployments?" in run("get", "deploymens").err
+    assert "Did you mean" not in run("describe", "payroll").err
 
 
 def test_call_says_what_is_wrong(deployed: None, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,7 +292,7 @@ def test_the_end_of_a_key_says_what_it_deployed_and_an_admin_adopts_that(
     said = run("key", "revoke", "ci", "-y")
     assert (said.code, "deployments: greeter." in said.err, "kaon adopt NAME" in said.err) == (0, True, True), said.err
     said = run("adopt", "greeter")
-    assert (said.code, "answers for 'greeter'" in said.err) == (0, True), said.err
+    assert (said.code, "owns 'greeter'" in said.err) == (0, True), said.err
     assert json.loads(run("get", "deployment", "greeter", "-o", "json").out)["spec"]["owner"] != "ci"
 
 
@@ -280,7 +303,7 @@ def test_a_key_can_end_with_what_it_deployed(
     run("deploy", "greeter.py:Greeter", "--env", "GREETING=Hi")
     monkeypatch.delenv("KAON_KEY")
     asked = run("key", "revoke", "ci", "--with-deployments")
-    assert (asked.code, "delete these deployments: greeter" in asked.err) == (2, True), asked.err
+    assert (asked.code, "delete deployments greeter" in asked.err) == (2, True), asked.err
     assert run("key", "revoke", "ci", "--with-deployments", "-y").code == 0
     assert run("get", "deployment", "greeter").code == 3
 
@@ -288,7 +311,7 @@ def test_a_key_can_end_with_what_it_deployed(
 def test_gc_shows_what_may_go_and_asks(deployed: None, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(2):
         said = run("gc", "--dry-run")
-        assert (said.code, said.out.strip()) == (0, "Nothing may go now."), said.err
+        assert (said.code, said.out.strip()) == (0, "Nothing to delete."), said.err
     unused = UnusedArtifact(workspace="default", digest=f"sha256:{'a' * 64}", service="old", size_bytes=2048, used_at=1)
     found = Collected(artifacts=(unused,), keys=("default/ci",), rows={"events": 1200, "deleted": 0})
     left = [found.model_copy(update={"more": True}), found, Collected()]
@@ -385,7 +408,7 @@ def test_apply_shows_a_change_and_asks(world: Any, run: Run, project: Path) -> N
         ("kind: pod\nname: x\n", "kind"),
         ("kind: deployment\nname: UPPER\n", "name"),
         ("kind: deployment\nname: x\nrole: admin\n", "role"),
-        ("kind: deployment\nname: x\n", "names no source"),
+        ("kind: deployment\nname: x\n", "has no source"),
         ("kind: deployment\nname: x\nsource: greeter.py:Greeter\nspec: {scaling: {min: 5, max: 1}}\n", "scaling"),
         ("!!python/object/apply:os.system ['touch hacked']\n", "not YAML"),
     ],
@@ -504,12 +527,11 @@ def test_a_traceback_in_the_logs_is_lines(
 ) -> None:
     line = json.dumps({"event": "the handler failed", "request_id": "r1", "exception": "Traceback\n  x\nKeyError: 1\n"})
     monkeypatch.setattr(sys.modules[type(world).__module__], "LINES", (line,))
-    head = 'greeter-1-0  {"event": "the handler failed", "request_id": "r1"}'
     assert run("logs", "greeter").out.splitlines() == [
-        head,
-        "greeter-1-0  Traceback",
-        "greeter-1-0    x",
-        "greeter-1-0  KeyError: 1",
+        "-             greeter-1-0           the handler failed  [r1]",
+        "    Traceback",
+        "      x",
+        "    KeyError: 1",
     ]
     assert json.loads(run("logs", "greeter", "-o", "json").out)["text"] == line
 
@@ -517,10 +539,10 @@ def test_a_traceback_in_the_logs_is_lines(
 def test_following_ends_when_nobody_reads_though_nothing_comes() -> None:
     program = (
         "import threading\n"
-        "from kaon.cli.following import until_nobody_reads\n"
+        "from kaon.cli.shared.broken_pipe import until_reader_ends\n"
         "print('one', flush=True)\n"
         "try:\n"
-        "    with until_nobody_reads():\n"
+        "    with until_reader_ends():\n"
         "        threading.Event().wait(30)\n"
         "except BrokenPipeError:\n"
         "    raise SystemExit(7)\n"

@@ -23,12 +23,15 @@ from kaon.api.views import (
     WorkspaceView,
 )
 from kaon.build.build import Built
-from kaon.cli import app, bounds, difference, shapes
-from kaon.cli.deploying import DeployOptions, how_to_call, merged
-from kaon.cli.explaining import explained
-from kaon.cli.notes import failure
-from kaon.cli.output import Format, TableShape, shown
-from kaon.cli.waiting import doing
+from kaon.cli import app, explain
+from kaon.cli.deploy.result import how_to_call
+from kaon.cli.deploy.spec import DeployOptions, merged
+from kaon.cli.describe import deployment_page
+from kaon.cli.shared import spec_changes, tables
+from kaon.cli.shared.notes import failure
+from kaon.cli.shared.output import Format, TableShape, table_text
+from kaon.cli.shared.replica_bounds import ReplicaBounds
+from kaon.cli.shared.rollout_wait import current_step
 from kaon.errors import NotFound, Unavailable
 from kaon.types.artifact import ArtifactSpec, ArtifactStatus, Manifest
 from kaon.types.condition import Condition
@@ -140,10 +143,10 @@ SERVICE = ServiceSpec(
 MANIFEST = Manifest(kaon="0.1.0", python="3.11", service=SERVICE, files=())
 
 THINGS: dict[str, tuple[list[Any], TableShape[Any]]] = {
-    "deployments": ([DEPLOYMENT], shapes.of("deployment", NOW)),
-    "replicas": (REPLICAS, shapes.of("replica", NOW)),
-    "revisions": (REVISIONS, shapes.revisions(NOW)),
-    "events": (EVENTS, shapes.of("event", NOW)),
+    "deployments": ([DEPLOYMENT], tables.of("deployment", NOW)),
+    "replicas": (REPLICAS, tables.of("replica", NOW)),
+    "revisions": (REVISIONS, tables.revisions(NOW)),
+    "events": (EVENTS, tables.of("event", NOW)),
     "artifacts": (
         [
             ArtifactView(
@@ -155,7 +158,7 @@ THINGS: dict[str, tuple[list[Any], TableShape[Any]]] = {
                 status=ArtifactStatus(),
             )
         ],
-        shapes.of("artifact", NOW),
+        tables.of("artifact", NOW),
     ),
     "keys": (
         [
@@ -172,7 +175,7 @@ THINGS: dict[str, tuple[list[Any], TableShape[Any]]] = {
             ),
             KeyView(name="ci", workspace=None, hint="kaon_efgh", role=Role.ADMIN, created_at=NOW - 9, state="revoked"),
         ],
-        shapes.of("key", NOW),
+        tables.of("key", NOW),
     ),
     "secrets": (
         [
@@ -185,7 +188,7 @@ THINGS: dict[str, tuple[list[Any], TableShape[Any]]] = {
                 used_by=["greeter", "other"],
             )
         ],
-        shapes.of("secret", NOW),
+        tables.of("secret", NOW),
     ),
     "workspaces": (
         [
@@ -206,7 +209,7 @@ THINGS: dict[str, tuple[list[Any], TableShape[Any]]] = {
                 status=WorkspaceStatus(),
             ),
         ],
-        shapes.of("workspace", NOW),
+        tables.of("workspace", NOW),
     ),
     "clouds": (
         [
@@ -250,7 +253,7 @@ THINGS: dict[str, tuple[list[Any], TableShape[Any]]] = {
                 ready=0,
             ),
         ],
-        shapes.of("cloud", NOW),
+        tables.of("cloud", NOW),
     ),
 }
 
@@ -287,7 +290,7 @@ def test_no_golden_file_is_left_of_a_command_that_is_gone() -> None:
 @pytest.mark.parametrize("form", list(Format))
 def test_things_look_as_agreed(kind: str, form: Format, golden: Golden) -> None:
     things, shape = THINGS[kind]
-    text = shown(things, shape, form)
+    text = table_text(things, shape, form)
     golden(f"shown/{kind}-{form}", text + "\n")
     assert "\x1b" not in text
     assert "\u202e" not in text
@@ -297,12 +300,12 @@ def test_things_look_as_agreed(kind: str, form: Format, golden: Golden) -> None:
 def test_json_and_yaml_say_what_was_there(kind: str) -> None:
     things, shape = THINGS[kind]
     members = [thing.model_dump(mode="json") for thing in things]
-    assert json.loads(shown(things, shape, Format.JSON)) == members
-    assert yaml.safe_load(shown(things, shape, Format.YAML)) == members
+    assert json.loads(table_text(things, shape, Format.JSON)) == members
+    assert yaml.safe_load(table_text(things, shape, Format.YAML)) == members
 
 
 def test_the_page_of_a_deployment_is_as_agreed(golden: Golden) -> None:
-    page = shapes.described(DEPLOYMENT, REVISIONS, REPLICAS, EVENTS, Objective(), NOW)
+    page = deployment_page(DEPLOYMENT, REVISIONS, REPLICAS, EVENTS, Objective(), NOW)
     golden("shown/describe", page + "\n")
     assert "\x1b" not in page
 
@@ -338,11 +341,11 @@ def test_a_url_that_a_shell_would_run_is_not_pasted(kaon_home: Path) -> None:
 
 def test_a_change_is_as_agreed(golden: Golden) -> None:
     before = DEPLOYMENT.spec
-    wishes = DeployOptions(env={"TOKEN": "plain", "NEW": EVIL}, secrets={}, scale=bounds.ReplicaBounds(1), public=True)
+    wishes = DeployOptions(env={"TOKEN": "plain", "NEW": EVIL}, secrets={}, scale=ReplicaBounds(1), public=True)
     built = Built(Path("x"), "sha256:" + "cd" * 32, MANIFEST, 1)
     after = merged(before, built, wishes)
     texts = [
-        difference.told("deployment", "greeter", old, new)
+        spec_changes.summary("deployment", "greeter", old, new)
         for old, new in ((before, after), (None, after), (before, None), (before, before))
     ]
     golden("shown/changes", "\n\n".join(texts) + "\n")
@@ -359,8 +362,8 @@ def test_what_is_waited_for_is_the_replica_that_is_furthest_behind() -> None:
         replica("a-2-1", 2, Phase.INSTALLING),
         replica("a-2-2", 2, Phase.READY),
     ]
-    assert doing(DEPLOYMENT, replicas) == ("Installing", "a-2-1")
-    assert doing(DEPLOYMENT, replicas[:1])[0] == "Stopped"
+    assert current_step(DEPLOYMENT, replicas) == ("Installing", "a-2-1")
+    assert current_step(DEPLOYMENT, replicas[:1])[0] == "Stopped"
 
 
 @pytest.mark.parametrize("columns", [80, 160])
@@ -409,8 +412,8 @@ def test_explanations_are_as_agreed(golden: Golden, columns: int) -> None:
         ),
     ]
     now = entry(0, concern="scaling", before="5", after="2", reason=reason, figures=figures)
-    text = explained(DEPLOYMENT, Decisions(items=entries, now=now), NOW, columns)
-    fixed = explained(DEPLOYMENT, Decisions(items=[]), NOW, columns)
+    text = explain.page(DEPLOYMENT, Decisions(items=entries, now=now), NOW, columns)
+    fixed = explain.page(DEPLOYMENT, Decisions(items=[]), NOW, columns)
     golden(f"shown/explain-{columns}", f"{text}\n\n{fixed}\n")
     assert max(map(len, text.splitlines())) <= columns
     assert "\x1b" not in text
@@ -423,8 +426,8 @@ def test_explanations_are_as_agreed(golden: Golden, columns: int) -> None:
 def test_a_list_has_a_word_on_what_the_tuner_has_to_say(fields: dict[str, Any], word: str) -> None:
     status = DEPLOYMENT.status.model_copy(update={"tuning": TuningStatus(**fields)})
     view = DEPLOYMENT.model_copy(update={"status": status, "state": RolloutState.STABLE})
-    assert shapes.of("deployment", NOW).row(view)[2] == (word if word == "Stable" else f"Stable, {word}")
-    assert ("kaon tune greeter" in shapes.described(view, [], [], [], Objective(), NOW)) is (word != "Stable")
+    assert tables.of("deployment", NOW).row(view)[2] == (word if word == "Stable" else f"Stable, {word}")
+    assert ("kaon tune greeter" in deployment_page(view, [], [], [], Objective(), NOW)) is (word != "Stable")
 
 
 def test_a_page_says_what_is_tuned_otherwise_than_it_began_and_fits_the_terminal() -> None:
@@ -433,9 +436,9 @@ def test_a_page_says_what_is_tuned_otherwise_than_it_began_and_fits_the_terminal
     view = DEPLOYMENT.model_copy(
         update={"spec": spec, "status": DEPLOYMENT.status.model_copy(update={"tuning": tuning}), "reason": ""}
     )
-    page = shapes.described(view, REVISIONS, REPLICAS, EVENTS, Objective(), NOW, columns=80)
+    page = deployment_page(view, REVISIONS, REPLICAS, EVENTS, Objective(), NOW, columns=80)
     assert (
-        "tuning:    mode auto; in force: max_batch=16, max_wait_s=0.00001; better values\n"
-        "           of its knobs are recommended: kaon tune greeter\n"
+        "tuning:    mode auto; in force: max_batch=16, max_wait_s=0.00001; better knob\n"
+        "           values are recommended: kaon tune greeter\n"
     ) in page
     assert max(len(line) for line in page.split("\n") if DIGEST not in line) <= 80

@@ -16,7 +16,7 @@ from tests.toy_kind import KIND, ToySpec
 
 from kaon.api.app import routes
 from kaon.api.openapi import document
-from kaon.cli.remote import opened
+from kaon.cli.shared.remote import opened
 from kaon.errors import Conflict, NotFound
 from kaon.types.kinds import KINDS
 
@@ -42,7 +42,7 @@ main()
 @pytest.fixture
 def toys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(KINDS, KIND.name, KIND)
-    monkeypatch.setattr("kaon.api.app.DOORS", routes())
+    monkeypatch.setattr("kaon.api.app.ROUTES", routes())
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_a_watch_tells_what_there_is_and_every_change(world: Any) -> None:
         changes.close()
 
 
-def test_a_command_watches_until_nobody_reads(world: Any, kaon_home: Path) -> None:
+def test_a_command_watches_until_reader_ends(world: Any, kaon_home: Path) -> None:
     with opened() as remote:
         remote.put_resource(KINDS["toy"], "ball", ToySpec())
     command = [sys.executable, "-c", WITH_TOYS, "get", "toys", "--watch", "-o", "json"]

@@ -6,8 +6,9 @@ import pytest
 from tests.statuses import status_with
 
 from kaon.api.views import DeploymentView
-from kaon.cli import rollouts
-from kaon.cli.waiting import Quiet, awaits_promotion
+from kaon.cli.deploy import spec as deploy_spec
+from kaon.cli.rollout.pages import canary_page, shadow_page
+from kaon.cli.shared.rollout_wait import QuietCanary, awaits_promotion
 from kaon.errors import InvalidInput
 from kaon.types.deployment import (
     Assignment,
@@ -70,24 +71,24 @@ def view(step: int = 0, *, hold: bool = False, reason: str = "61 of 100 calls an
 
 
 def test_a_trial_shows_step_shares_figures_of_both_and_the_evidence() -> None:
-    assert rollouts.trial(view(), 1034).splitlines() == [
+    assert canary_page(view(), 1034).splitlines() == [
         "shop: Progressing, step 1 of 2, 34s of 60s",
         "  61 of 100 calls answered.",
         "",
-        "REVISION    CALLS TO IT  READY  ANSWERED  FAILED     OVER 32 MS   P99",
-        "1 serving   75 %         3/3    1,520     3 (0.2 %)  12 (0.86 %)  24 ms",
-        "2 on trial  25 %         1/1    61        2 (3.3 %)  0 (0 %)      21 ms",
+        "REVISION  CALLS TO IT  READY  ANSWERED  FAILED     OVER 32 MS   P99",
+        "1 stable  75 %         3/3    1,520     3 (0.2 %)  12 (0.86 %)  24 ms",
+        "2 canary  25 %         1/1    61        2 (3.3 %)  0 (0 %)      21 ms",
         "",
-        "errors: not known yet, leans to worse; the evidence is 3 to 1, known from 120 to 1",
-        "slowness: fine; the evidence is over a million to 1, known from 120 to 1",
+        "errors: not known yet, tends to worse; confidence 3:1 (needs 120:1)",
+        "slowness: fine; confidence over a million:1 (needs 120:1)",
     ]
 
 
 def test_what_others_wrote_cannot_paint_the_terminal() -> None:
-    assert "\x1b" not in rollouts.trial(view(reason="\x1b[2J gone"), 1034)
+    assert "\x1b" not in canary_page(view(reason="\x1b[2J gone"), 1034)
     evil = Difference(path="a\x1b[31m", serving="\x1b]0;x\x07", shadow=None)
     example = Example(request_id="r\x1b", endpoint="e", at=1, differences=(evil,))
-    text = rollouts.compared("shop", ShadowReport(revision=2, differing=1, examples=(example,)), 5)
+    text = shadow_page("shop", ShadowReport(revision=2, differing=1, examples=(example,)), 5)
     assert "\x1b" not in text
     assert "\x07" not in text
 
@@ -107,25 +108,25 @@ def called(calls: int, *, in_force: bool = True) -> DeploymentView:
 
 
 def test_who_waits_for_a_canary_that_nobody_calls_is_told_once_how_to_go_on() -> None:
-    quiet = Quiet()
-    assert [quiet.said(called(0, in_force=False), now) for now in (0, 60)] == ["", ""], "its replicas are not ready"
-    assert [quiet.said(called(calls), now) for calls, now in ((0, 70), (0, 75), (3, 82), (3, 90))] == [""] * 4
-    said = quiet.said(called(3), 92)
-    assert "Ctrl-C ends the waiting, not the rollout" in said
+    quiet = QuietCanary()
+    assert [quiet.warning(called(0, in_force=False), now) for now in (0, 60)] == ["", ""], "its replicas are not ready"
+    assert [quiet.warning(called(calls), now) for calls, now in ((0, 70), (0, 75), (3, 82), (3, 90))] == [""] * 4
+    said = quiet.warning(called(3), 92)
+    assert "Ctrl-C ends the wait, not the rollout" in said
     assert "kaon rollout promote shop" in said
-    assert quiet.said(called(3), 900) == "", "once is enough"
+    assert quiet.warning(called(3), 900) == "", "once is enough"
 
 
 def test_steps_are_read_as_people_write_them_and_keep_what_is_not_named() -> None:
-    assert rollouts.canary("5,25%", 30.0, None) == Canary(steps=(5, 25), step_s=30)
-    assert rollouts.canary("", 30.0, Canary(steps=(7,), hold=True)) == Canary(steps=(7,), step_s=30, hold=True)
-    assert rollouts.canary("off", None, Canary()) is None
+    assert deploy_spec.canary_rules("5,25%", 30.0, None) == Canary(steps=(5, 25), step_s=30)
+    assert deploy_spec.canary_rules("", 30.0, Canary(steps=(7,), hold=True)) == Canary(steps=(7,), step_s=30, hold=True)
+    assert deploy_spec.canary_rules("off", None, Canary()) is None
 
 
 @pytest.mark.parametrize("steps", ["50,5", "0", "100", "a,b", "5,,25", "5,5"])
 def test_steps_that_make_no_sense_are_told(steps: str) -> None:
     with pytest.raises(InvalidInput, match="--canary"):
-        rollouts.canary(steps, None, None)
+        deploy_spec.canary_rules(steps, None, None)
 
 
 def test_a_comparison_shows_where_answers_differ() -> None:
@@ -141,12 +142,13 @@ def test_a_comparison_shows_where_answers_differ() -> None:
         paths={"score scores[]": 10},
         examples=(example,),
     )
-    assert rollouts.compared("shop", report, 100).splitlines() == [
-        "Revision 2 gets copies of 10 % of the calls of shop, for 1m.",
-        "  compared 100: 90 alike, 10 (10 %) differ; 1 without the caller's answer",
+    assert shadow_page("shop", report, 100).splitlines() == [
+        "Revision 2 gets copies of 10 % of the calls of shop.",
+        "  compared 100: 90 equal, 10 (10 %) different; 1 without the caller's answer",
+        "  started 1m ago",
         "",
-        "WHERE THEY DIFFER  CALLS",
-        "score scores[]     10",
+        "DIFFERENT AT    CALLS",
+        "score scores[]  10",
         "",
         "score, request r1, 5s ago",
         "  scores[0]: 1.0 -> 1.5",
@@ -155,10 +157,10 @@ def test_a_comparison_shows_where_answers_differ() -> None:
 
 def test_a_shadow_keeps_the_template_that_serves() -> None:
     current, new = DeploymentSpec(template=TEMPLATE), {"artifact": f"sha256:{'1' * 64}"}
-    members = rollouts.as_shadow(current, {"template": new, "public": True}, 10)
+    members = deploy_spec.as_shadow(current, {"template": new, "public": True}, 10)
     spec = DeploymentSpec.model_validate(current.model_dump() | members)
     assert spec.template == TEMPLATE
     assert spec.shadow
     assert spec.shadow.template == Template(**new)
-    with pytest.raises(InvalidInput, match="serves"):
-        rollouts.as_shadow(None, {"template": new}, 10)
+    with pytest.raises(InvalidInput, match="existing deployment"):
+        deploy_spec.as_shadow(None, {"template": new}, 10)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from kaon.cli import charts
-from kaon.cli.simulating import recorded
+from kaon.cli.shared import charts
+from kaon.cli.simulate import recorded
 from kaon.sim.trace import Trace
 from kaon.types.objective import Objective
 from kaon.types.window import SeriesPoint, Stats
@@ -30,7 +30,7 @@ def test_what_would_have_happened_beside_what_would_with_another_maximum(run: An
     assert said.code == 0, said.err
     lines = said.out.splitlines()
     assert "3600 calls in 120 s".upper() in lines[0]
-    assert "AS IT IS SET" in lines[0]
+    assert "CURRENT SETTINGS" in lines[0]
     assert "WITH SCALING.MAX=5" in lines[0]
     assert "█" in said.out
     assert "assumed" not in said.err
@@ -63,11 +63,11 @@ def test_what_is_not_known_yet_is_assumed_and_said(run: Any, trace: str) -> None
     [
         (("--set", "scaling.mx=5"), "mx"),
         (("--set", "scaling.max=many"), "scaling.max"),
-        (("--set", "speed=2"), "there is no 'speed'"),
+        (("--set", "speed=2"), "field 'speed' does not exist"),
         (("--set", "scaling.max"), "has no '='"),
         (("--set", "scaling.min=5"), "scaling.min (5) is above"),
         (("--from", "1h"), "120 s long"),
-        (("--times", "1000000"), "too many to be replayed"),
+        (("--times", "1000000"), "too many for a replay"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(run: Any, trace: str, arguments: tuple[str, ...], what: str) -> None:
@@ -103,4 +103,4 @@ def test_own_traffic_begins_where_something_is_known() -> None:
 def test_columns_are_as_high_as_their_values() -> None:
     assert charts.columns([0, 1, 2, 4], 4, 2) == ["   █", " ▄██"]
     assert charts.columns([0, 0], 0, 1) == ["  "]
-    assert charts.chart("load", [1.0, 2.0], height=2) == "load\n      2 ┤ █\n      0 ┤██"
+    assert charts.text(charts.chart([("", "load")], [1.0, 2.0], 2, 2)) == "load\n      2 ┤ █\n      0 ┤██"

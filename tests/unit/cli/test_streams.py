@@ -49,7 +49,9 @@ def test_what_a_terminal_cannot_show_is_spelled(what: str, encoding: str, tmp_pa
 
 
 def test_a_document_stays_a_document_where_characters_are_spelled() -> None:
-    code = "from kaon.cli import output, streams; streams.prepare(); output.put(chr(34) + chr(233) + chr(128512))"
+    code = (
+        "from kaon.cli.shared import output, streams; streams.prepare(); output.put(chr(34) + chr(233) + chr(128512))"
+    )
     env = {**os.environ, "PYTHONIOENCODING": "ascii"}
     ended = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True, timeout=60)
     assert ended.stdout == rb'"\u00e9\ud83d\ude00' + b"\n"

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from kaon.cli.replaying import replayed
-from kaon.cli.tuning import asked, told, values
+from kaon.cli.tune.replay import replay
+from kaon.cli.tune.request import knob_values, outcome, request_from
 from kaon.errors import InvalidInput
 from kaon.laws.tune import epoch, record, trial
 from kaon.laws.tune.epoch import Search
@@ -53,7 +53,7 @@ def trial_figures() -> dict[str, Any]:
 
 
 def test_decisions_come_out_of_their_records_and_those_by_hand_are_not_the_tuners() -> None:
-    found = replayed([entry(1, epoch_figures()), entry(2, trial_figures()), entry(3, {"kind": "change"})])
+    found = replay([entry(1, epoch_figures()), entry(2, trial_figures()), entry(3, {"kind": "change"})])
     assert (len(found.same), len(found.differ), len(found.by_hand)) == (2, 0, 1)
 
 
@@ -74,7 +74,7 @@ def test_decisions_come_out_of_their_records_and_those_by_hand_are_not_the_tuner
 )
 def test_a_record_that_was_changed_is_named(tampered: dict[str, Any]) -> None:
     wrong = entry(2, epoch_figures() | tampered)
-    found = replayed([entry(1, epoch_figures()), wrong])
+    found = replay([entry(1, epoch_figures()), wrong])
     assert found.differ == (wrong,)
     assert len(found.same) == 1
 
@@ -85,49 +85,51 @@ def test_a_record_that_was_changed_is_named(tampered: dict[str, Any]) -> None:
 def test_a_trial_that_was_changed_is_named(tampered: dict[str, Any]) -> None:
     figures = trial_figures() | tampered
     differs = tampered != {"loss": {}}  # what the windows are compared with decides nothing
-    assert bool(replayed([entry(1, figures)]).differ) is differs
+    assert bool(replay([entry(1, figures)]).differ) is differs
 
 
 MODES = {TuningMode.AUTO: False, TuningMode.RECOMMEND: False, TuningMode.OFF: False}
 
 
 def test_one_thing_is_said_at_a_time() -> None:
-    assert asked("web", MODES, False, False, [], []) is None
-    assert asked("web", {**MODES, TuningMode.AUTO: True}, False, False, [], []) == TuningRequest(mode=TuningMode.AUTO)
-    two = asked("web", MODES, False, False, ["max_batch=16", "max_wait_s=2s"], [])
+    assert request_from("web", MODES, False, False, [], []) is None
+    assert request_from("web", {**MODES, TuningMode.AUTO: True}, False, False, [], []) == TuningRequest(
+        mode=TuningMode.AUTO
+    )
+    two = request_from("web", MODES, False, False, ["max_batch=16", "max_wait_s=2s"], [])
     assert two == TuningRequest(set={"max_batch": 16, "max_wait_s": 2})
-    with pytest.raises(InvalidInput, match="more than one thing"):
-        asked("web", MODES, True, False, [], ["max_batch=16"])
+    with pytest.raises(InvalidInput, match="exclude each other"):
+        request_from("web", MODES, True, False, [], ["max_batch=16"])
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("max_batch", "has no '='"),
-        ("=3", "has no name before its '='"),
-        ("max_batch=many", "that is no number"),
-        ("max_batch=nan", "that is no number"),
-        ("max_batch=", "that is no number"),
-        ("x=1e999", "that is no number"),
-        ("max_batch=16s", "that is no number"),  # no time, so no unit: 16 seconds are not 16 rows
-        ("max_wait_s=5 parsecs", "that is no number"),
-        ("Max Batch=3", "there is no such knob"),
+        ("max_batch", "NAME=VALUE"),
+        ("=3", "NAME=VALUE"),
+        ("max_batch=many", "is not a number"),
+        ("max_batch=nan", "is not a number"),
+        ("max_batch=", "is not a number"),
+        ("x=1e999", "is not a number"),
+        ("max_batch=16s", "is not a number"),  # no time, so no unit: 16 seconds are not 16 rows
+        ("max_wait_s=5 parsecs", "is not a number"),
+        ("Max Batch=3", "no such knob"),
     ],
 )
 def test_what_is_no_value_is_refused_with_how_to_write_it(text: str, says: str) -> None:
     with pytest.raises(InvalidInput, match=says) as refused:
-        values([text], "--set", "greeter")
+        knob_values([text], "--set", "greeter")
     assert "--set" in refused.value.hint
 
 
 def test_times_are_typed_as_they_are_shown() -> None:
-    assert values(["max_wait_s=5 ms"], "--set", "greeter") == {"max_wait_s": 0.005}
-    assert values(["max_wait_s=0.005"], "--set", "greeter") == {"max_wait_s": 0.005}
+    assert knob_values(["max_wait_s=5 ms"], "--set", "greeter") == {"max_wait_s": 0.005}
+    assert knob_values(["max_wait_s=0.005"], "--set", "greeter") == {"max_wait_s": 0.005}
 
 
 def test_a_knob_that_is_named_twice_is_refused_and_not_the_last_one_taken() -> None:
-    with pytest.raises(InvalidInput, match="names a knob twice"):
-        values(["max_batch=8", "max_batch=16"], "--set", "greeter")
+    with pytest.raises(InvalidInput, match="has a knob twice"):
+        knob_values(["max_batch=8", "max_batch=16"], "--set", "greeter")
 
 
 WHY = "nothing is worth a trial"
@@ -151,17 +153,17 @@ def state(mode: TuningMode = TuningMode.RECOMMEND, **force: float) -> TuningStat
     ("request_", "after", "says"),
     [
         (TuningRequest(apply=True), state(max_batch=16), "In force in a few seconds: max_batch 8 -> 16."),
-        (TuningRequest(set={"max_batch": 8}), state(), "in force for greeter already"),
-        (TuningRequest(undo=True), state(), "Nothing is tried any more"),
-        (TuningRequest(attempt={"max_batch": 16}), state(), "max_batch 8 -> 16 is to be tried"),
+        (TuningRequest(set={"max_batch": 8}), state(), "already in force"),
+        (TuningRequest(undo=True), state(), "No trial runs for greeter"),
+        (TuningRequest(attempt={"max_batch": 16}), state(), "To be tried: max_batch 8 -> 16"),
         (TuningRequest(mode=TuningMode.OFF), state(TuningMode.OFF), "is off"),
-        (TuningRequest(mode=TuningMode.AUTO), state(TuningMode.AUTO), "keeps what proves so"),
+        (TuningRequest(mode=TuningMode.AUTO), state(TuningMode.AUTO), "keeps those that are"),
         (TuningRequest(mode=TuningMode.AUTO), state(TuningMode.AUTO), "\nNow: still: nothing is worth a trial."),
-        (TuningRequest(undo=True), state(max_batch=16), "The other way again: kaon tune greeter --set max_batch=8"),
+        (TuningRequest(undo=True), state(max_batch=16), "To reverse it: kaon tune greeter --set max_batch=8"),
     ],
 )
 def test_what_came_of_it_is_told(request_: TuningRequest, after: TuningState, says: str) -> None:
-    assert says in told(request_, state(), after)
+    assert says in outcome(request_, state(), after)
 
 
 def journalled(world: Any, entries: Sequence[JournalEntry]) -> None:
@@ -192,7 +194,7 @@ def test_a_mode_is_set_and_told_with_what_comes_next(deployed: Any, world: Any, 
 def test_values_are_put_in_force_and_taken_back(deployed: Any, world: Any, run: Any) -> None:
     said = run("tune", "greeter", "--set", "concurrency=4")
     assert (said.code, said.out) == (0, "")
-    assert said.err == "In force in a few seconds: concurrency 16 -> 4. Back again: kaon tune greeter --undo\n"
+    assert said.err == "In force in a few seconds: concurrency 16 -> 4. To reverse it: kaon tune greeter --undo\n"
     assert run("tune", "greeter", "--set", "concurrency=4", "-o", "name").out == "greeter\n"
 
 
@@ -211,7 +213,7 @@ def test_where_nothing_is_tuned_the_page_says_what_would_change_that(deployed: A
 def test_what_cannot_be_ends_with_the_code_of_its_kind(deployed: Any, world: Any, run: Any) -> None:
     assert run("tune", "greeter", "--apply").code == 2
     wrong = run("tune", "greeter", "--set", "batch=16")
-    assert (wrong.code, "batch: there is no such knob; there is concurrency" in wrong.err) == (2, True)
+    assert (wrong.code, "batch: no such knob; the knobs are: concurrency" in wrong.err) == (2, True)
     assert "hint:  See its knobs: kaon tune greeter" in wrong.err
     assert run("tune", "greeter", "--set", "max_batch=16", "--undo").code == 2
     looks = run("tune", "greeter", "--watch", "--replay")
@@ -219,17 +221,17 @@ def test_what_cannot_be_ends_with_the_code_of_its_kind(deployed: Any, world: Any
     assert run("tune", "nobody", "--auto").code == 3
     for name in ("", "../greeter"):
         wrong = run("tune", name)
-        assert (wrong.code, "is no name" in wrong.err, "kaon ps" in wrong.err) == (2, True, True)
+        assert (wrong.code, "is not a name" in wrong.err, "kaon ps" in wrong.err) == (2, True, True)
 
 
 def test_replay_tells_how_many_agree_and_fails_when_one_does_not(deployed: Any, world: Any, run: Any) -> None:
-    assert "decided nothing yet" in run("tune", "greeter", "--replay").out
+    assert "made no decision yet" in run("tune", "greeter", "--replay").out
     journalled(world, [entry(1, epoch_figures()), entry(2, trial_figures()), entry(3, {"x": 1}, "scaling")])
     said = run("tune", "greeter", "--replay")
-    assert (said.code, said.out) == (0, "2 of 2 decisions for greeter come out the same, to the last bit.\n")
+    assert (said.code, said.out) == (0, "2 of 2 recomputed decisions for greeter are the same, to the last bit.\n")
     journalled(world, [entry(1_700_000_000, epoch_figures() | {"predicted": 0.5}), entry(5, {"kind": "change"})])
     said = run("tune", "greeter", "--replay")
-    assert (said.code, "2 of 3 decisions" in said.out, "2023-11-14 22:13:20Z" in said.err) == (1, True, True)
+    assert (said.code, "2 of 3 recomputed decisions" in said.out, "2023-11-14 22:13:20Z" in said.err) == (1, True, True)
     assert run("tune", "greeter", "--replay", "-o", "name").out == "2023-11-14 22:13:20Z\n"
     found = json.loads(run("tune", "greeter", "--replay", "-o", "json").out)
     assert (found["same"], len(found["differ"]), found["by_hand"]) == (2, 1, 1)

@@ -48,3 +48,43 @@ def test_what_is_given_goes_first() -> None:
 def test_what_is_neither_url_nor_name_is_refused(target: str) -> None:
     with pytest.raises(InvalidInput):
         find(target, environ={})
+
+
+CONTEXTS = """
+{"current": "production", "contexts": {"production":
+  {"url": "https://ai.example.com/", "key_file": "KEY", "workspace": "team-a"}}}
+"""
+
+
+@pytest.fixture
+def production(tmp_path: Path) -> None:
+    (tmp_path / "production.key").write_text("kaon_production\n")
+    (tmp_path / "contexts.json").write_text(CONTEXTS.replace("KEY", str(tmp_path / "production.key")))
+
+
+def test_a_name_is_a_deployment_of_the_context_in_use(production: None) -> None:
+    found = find("shop", environ={})
+    assert (found.url, found.key) == ("https://ai.example.com/~team-a/shop", "kaon_production")
+    assert find("~other/shop", environ={}).url == "https://ai.example.com/~other/shop"
+    local = find("shop", environ={"KAON_CONTEXT": "local"})
+    assert (local.url, local.key) == ("http://127.0.0.1:8080/shop", "kaon_admin")
+
+
+def test_variables_take_precedence_over_the_context(production: None) -> None:
+    environ = {"KAON_URL": "https://b.example", "KAON_WORKSPACE": "x", "KAON_KEY": "kaon_env"}
+    found = find("shop", environ=environ)
+    assert (found.url, found.key) == ("https://b.example/~x/shop", "kaon_env")
+
+
+@pytest.mark.parametrize(
+    "url", ["https://ai.example.com.evil.org/shop", "https://evil.org/https://ai.example.com/", "https://ai.example/x"]
+)
+def test_a_contexts_key_never_leaves_its_platform(production: None, url: str) -> None:
+    assert find(url, environ={}).key == ""
+    assert find("https://ai.example.com/shop", environ={}).key == "kaon_production"
+    assert find("http://127.0.0.1:8080/shop", environ={}).key == "kaon_admin"
+
+
+def test_a_context_without_a_readable_key_calls_public_deployments(production: None, tmp_path: Path) -> None:
+    (tmp_path / "production.key").unlink()
+    assert find("shop", environ={}).key == ""

@@ -139,7 +139,7 @@ def test_errors_are_those_that_the_deployment_answered(url: str, shop: kaon.Clie
         shop.recommend(user_id=1, k=3)
     with pytest.raises(InvalidInput, match="needs item_id"):
         shop.put(name="a")
-    with pytest.raises(InvalidInput, match="cannot be said in JSON"):
+    with pytest.raises(InvalidInput, match="cannot be converted to JSON"):
         shop.total(numbers=object())
 
 

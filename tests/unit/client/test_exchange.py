@@ -13,7 +13,7 @@ from kaon.client.exchange import (
     HttpRequest,
     HttpResponse,
     RetryWait,
-    carried,
+    context_headers,
     converse,
     deadline_after,
     error_of,
@@ -205,8 +205,8 @@ def test_an_error_that_is_no_problem_is_told_by_its_status(content: bytes) -> No
 def test_the_request_in_hand_is_carried_on() -> None:
     request_id, deadline = context.request_id.set("abc"), context.deadline.set(10.0)
     try:
-        assert carried(2.5) == {"x-request-id": "abc", "x-request-timeout": "2.500"}
-        assert carried(0.0001)["x-request-timeout"] == "0.001"  # never 0, which is no deadline
+        assert context_headers(2.5) == {"x-request-id": "abc", "x-request-timeout": "2.500"}
+        assert context_headers(0.0001)["x-request-timeout"] == "0.001"  # never 0, which is no deadline
         assert deadline_after(60.0, now=5.0) == 10.0
         assert deadline_after(1.0, now=5.0) == 6.0
     finally:

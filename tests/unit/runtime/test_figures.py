@@ -8,11 +8,13 @@ import threading
 import time
 from typing import Any
 
+import pytest
 from tests.figures import Stopwatch
 from tests.waiting import lasts
 
 import kaon
 from kaon.runtime.memory import EVERY_S, MemoryMeter, _resident, used
+from kaon.runtime.request_checks import WRONG_KEYS
 from kaon.types.figures import ReplicaFigures
 
 
@@ -60,6 +62,53 @@ async def test_a_replica_that_was_not_called_has_worked_for_nothing(serve: Any) 
     assert (found.codes, found.in_flight, found.queued, found.began, found.busy_s, found.calls) == ({}, 0, 0, 0, 0, 0)
     assert found.batches.count == 0
     assert before <= found.began_at <= time.time()
+
+
+NOT_CALLS: dict[str, tuple[str, str, dict[str, str], str]] = {
+    "a wrong key on the fast path": ("POST", "/echo", {"authorization": "Bearer wrong"}, "4xx"),
+    "a wrong key past it": ("POST", "/e%63ho", {"authorization": "Bearer wrong"}, "4xx"),
+    "no key": ("POST", "/echo", {"authorization": ""}, "4xx"),
+    "a wrong key where nothing is": ("GET", "/nothing", {"authorization": "Bearer wrong"}, "4xx"),
+    "the document": ("GET", "/openapi.json", {}, "2xx"),
+    "its head": ("HEAD", "/openapi.json", {}, "2xx"),
+    "the page": ("GET", "/docs", {}, "2xx"),
+    "which verbs there are": ("OPTIONS", "/echo", {}, "2xx"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_CALLS)
+async def test_what_is_no_call_is_counted_apart(serve: Any, name: str) -> None:
+    method, path, headers, code = NOT_CALLS[name]
+    running = await serve(Work)
+    await running.client.request(method, path, json={"text": "x"}, headers=headers)
+    found = await figures(running)
+    assert (found.codes, found.latency, found.not_calls) == ({}, {}, {code: 1})
+    metrics = (await running.control_client.get("/metrics")).text
+    assert sum(1 for line in metrics.splitlines() if line.startswith("kaon_requests_total{")) == 1
+
+
+async def test_many_wrong_keys_are_not_taken_for_calls_that_were_too_many(serve: Any) -> None:
+    running = await serve(Work)
+    headers = {"authorization": "Bearer wrong", "x-forwarded-for": "6.6.6.6"}
+    for _ in range(WRONG_KEYS + 5):
+        await running.client.post("/echo", json={"text": "x"}, headers=headers)
+    found = await figures(running)
+    assert (found.codes, found.not_calls) == ({}, {"4xx": WRONG_KEYS, "429": 5})
+
+
+@pytest.mark.parametrize("path", ["/echo", "/nothing", "/wait"])
+async def test_what_a_caller_with_a_key_does_wrong_is_a_call(serve: Any, path: str) -> None:
+    running = await serve(Work)
+    await running.client.get(path)
+    found = await figures(running)
+    assert (found.codes, found.not_calls) == ({"4xx": 1}, {})
+
+
+async def test_a_call_that_comes_before_its_replica_is_ready_is_a_call(serve: Any) -> None:
+    running = await serve(Work, open_door=False)
+    await running.client.post("/echo", json={"text": "x"})
+    found = await figures(running)
+    assert (found.codes, found.not_calls) == ({"503": 1}, {})
 
 
 async def test_a_replica_tells_what_memory_it_and_its_children_use(serve: Any, eventually: Any) -> None:

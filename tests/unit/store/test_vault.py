@@ -44,7 +44,7 @@ def test_a_secret_that_was_tampered_with_does_not_open(ciphertext: str) -> None:
 
 def test_another_key_says_which_key_is_missing() -> None:
     old, new = Vault(bytes(32)), Vault(bytes([1]) * 32)
-    with pytest.raises(ConfigError, match=f"sealed with key {old.key_id}, but the key now is {new.key_id}"):
+    with pytest.raises(ConfigError, match=f"encrypted with key {old.key_id}, but the current key is {new.key_id}"):
         new.open("default", "token", old.seal("default", "token", "hunter2"))
 
 
@@ -61,7 +61,7 @@ def test_the_key_file_is_made_once_for_its_owner_only(tmp_path: Path) -> None:
 def test_a_key_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
     load_key(settings(tmp_path))
     (tmp_path / "secret.key").chmod(0o640)
-    with pytest.raises(ConfigError, match="Others may read") as refused:
+    with pytest.raises(ConfigError, match="is readable for other users") as refused:
         load_key(settings(tmp_path))
     assert "chmod 600" in refused.value.hint
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -10,8 +11,10 @@ from pydantic import Field, StringConstraints
 
 from kaon.agent.observe.shadows import Shadows
 from kaon.drivers.port import Driver, LogLine
+from kaon.types.log_level import LogLevel
 from kaon.types.model import Model, Name
 
+_ALL_LINES = 1_000_000
 _WAITING_LINES = 1000
 _QUIET_S = 3.0
 
@@ -24,6 +27,18 @@ class LogsCall(Model):
     follow: bool = Field(default=False, description="Go on with new lines as they come.")
     since_s: float | None = Field(default=None, ge=0, description="None older than that; of unknown age is kept.")
     grep: str | None = Field(default=None, description="Only lines that contain this text.")
+    level: LogLevel | None = Field(default=None, description="Only lines of this level or a higher one.")
+
+    @property
+    def lines_read(self) -> int:
+        """Lines to read of each replica: all that are kept when only some of them count for `tail`."""
+        filtered = self.since_s is not None or self.grep is not None or self.level is not None
+        return _ALL_LINES if filtered and self.tail else self.tail
+
+    def selects(self, line: LogLine, now: float) -> bool:
+        """Whether a line is one of those asked for."""
+        oldest = None if self.since_s is None else now - self.since_s
+        return line.matches(oldest=oldest, grep=self.grep, level=self.level)
 
 
 class ShadowCall(Model):
@@ -44,18 +59,21 @@ async def logs(call: LogsCall, driver: Driver, now: float) -> AsyncIterator[byte
     While all is quiet an empty line comes every few seconds, which says nothing: only who writes learns that the
     reader has left.
     """
-    async for line in _merged(driver, call) if call.follow else _in_turn(driver, call):
+    async for line in _merged(driver, call) if call.follow else _in_turn(driver, call, now):
         if line is None:
             yield b"\n"
-            continue
-        too_old = call.since_s is not None and line.at is not None and line.at < now - call.since_s
-        if not too_old and (call.grep is None or call.grep in line.text):
+        elif call.selects(line, now):
             yield line.model_dump_json().encode() + b"\n"
 
 
-async def _in_turn(driver: Driver, call: LogsCall) -> AsyncIterator[LogLine]:
+async def _in_turn(driver: Driver, call: LogsCall, now: float) -> AsyncIterator[LogLine]:
+    """The last lines asked for of each replica."""
     for replica in call.replicas:
-        async for line in driver.logs(replica, tail=call.tail, follow=False):
+        selected: deque[LogLine] = deque(maxlen=call.tail)
+        async for line in driver.logs(replica, tail=call.lines_read, follow=False):
+            if call.selects(line, now):
+                selected.append(line)
+        for line in selected:
             yield line
 
 
@@ -64,7 +82,7 @@ async def _merged(driver: Driver, call: LogsCall) -> AsyncIterator[LogLine | Non
     waiting: asyncio.Queue[LogLine] = asyncio.Queue(_WAITING_LINES)
 
     async def read(replica: str) -> None:
-        async for line in driver.logs(replica, tail=call.tail, follow=True):
+        async for line in driver.logs(replica, tail=call.lines_read, follow=True):
             await waiting.put(line)
 
     reading = [asyncio.create_task(read(replica)) for replica in call.replicas]

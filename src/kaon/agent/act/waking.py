@@ -97,6 +97,11 @@ class Waking:
         """'workspace/deployment' -> callers that wait for a replica, where any do."""
         return {"/".join(key): count for key, count in self._activator.held.items()}
 
+    @property
+    def turned_away(self) -> dict[DeploymentKey, dict[str, int]]:
+        """See `Activator.turned_away`."""
+        return self._activator.turned_away
+
     async def follow(self, plan: Plan) -> None:
         """Let calls wait where the plan says so, and nowhere else."""
         if plan is self._plan and self._clock.monotonic() < self._again_at:

@@ -1,10 +1,10 @@
-"""What the agent sees, remembers and may do: the values that `kaon.agent.decide.replicas` decides on."""
+"""What the agent observes, remembers and can do: the values of `kaon.agent.decide`."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kaon.drivers.port import ReplicaObservation
 from kaon.laws.backoff import Backoff, delay_s
@@ -17,35 +17,35 @@ from kaon.types.refusals import Refusals
 from kaon.types.replica import Phase, ReplicaSpec
 
 ACTION = Backoff(first_s=0.5, cap_s=30.0)
-"""Between two tries of the same action on the same replica, until it is no longer called for."""
+"""Between two attempts of the same action on the same replica, for as long as it is needed."""
 
 
 @dataclass(frozen=True)
 class ProbedHealth:
-    """What the probes of one replica found."""
+    """The results of the probes of one replica."""
 
     answer: ReplicaHealth | None = None
-    asked_at: float = 0.0  # when the probe was sent that `answer` is the answer to
-    zeros: int = 0  # answers in a row that told of nothing in flight
+    asked_at: float = 0.0  # when the probe was sent that `answer` answers
+    zeros: int = 0  # answers in a row with nothing in flight
     misses: int = 0  # probes in a row without an answer, since `silent_since`
     silent_since: float | None = None
 
 
 @dataclass(frozen=True)
 class RefusedStart:
-    """A start that did not begin."""
+    """A start that the driver refused."""
 
     phase: Phase
     reason: str
-    final: bool = False  # it is of no use to try it again with this spec
+    final: bool = False  # not to be repeated with this spec
 
 
 @dataclass(frozen=True)
 class Attempts:
-    """How often in a row an action was begun, the last time at `at`, and is still called for.
+    """How often in a row an action was begun, the last time at `at`, without being done.
 
-    It does not matter whether it failed, or returned without an effect: both count, so that nothing is done in a hot
-    loop. `target` is what the action is to bring about; another target is another action.
+    Failures and attempts without effect both count, so that nothing is repeated in a hot loop. `target` is the version
+    that the action sends; another target is another action.
     """
 
     target: str
@@ -54,37 +54,37 @@ class Attempts:
 
     @property
     def again_at(self) -> float:
-        """When it may be begun again."""
+        """When it may be repeated."""
         return self.at + delay_s(ACTION, self.count)
 
 
 @dataclass(frozen=True)
 class AgentInputs:
-    """What the agent sees at one moment."""
+    """What the agent observes at one moment."""
 
     now: float
     wall: float
-    sightings: Mapping[str, ReplicaObservation]
+    observed: Mapping[str, ReplicaObservation]
     health: Mapping[str, ProbedHealth]
     refused: Mapping[str, RefusedStart]
     failures: Mapping[tuple[str, str], str] = field(default_factory=dict)  # replica, kind of action -> why it failed
     flights: Mapping[str, tuple[Flight, ...] | None] = field(default_factory=dict)
-    """Calls in flight of those that are silent; None: they cannot be read now."""
+    """Calls in flight of silent replicas; None: they cannot be read now."""
     refusals: Mapping[DeploymentKey, Refusals] = field(default_factory=dict)  # see `kaon.agent.decide.poison`
-    busy: frozenset[str] = frozenset()  # replicas with an operation under way
-    at_edge: frozenset[str] | None = None  # replicas that the edge was last told of; None: it was told nothing yet
-    edge_busy: frozenset[str] = frozenset()  # replicas that the edge still has requests open to
-    heard_at: float = -math.inf  # when the control plane answered last
+    busy: frozenset[str] = frozenset()  # replicas with an operation in progress
+    at_edge: frozenset[str] | None = None  # replicas in the edge's last configuration; None: it had none yet
+    edge_busy: frozenset[str] = frozenset()  # replicas with open requests of the edge
+    answered_at: float = -math.inf  # when the control plane last answered
 
     @property
     def lease_s(self) -> float:
-        """How long trials are meant, if the control plane says nothing more; below zero: they are not."""
-        return self.heard_at + LEASE_S - self.now
+        """How long trials apply if the control plane answers no more; below zero: they do not."""
+        return self.answered_at + LEASE_S - self.now
 
 
 @dataclass(frozen=True)
 class ReplicaHistory:
-    """What the agent remembers of one replica from step to step."""
+    """What the agent remembers of one replica."""
 
     spec: ReplicaSpec | None = None
     phase: Phase = Phase.INSTALLING
@@ -94,18 +94,24 @@ class ReplicaHistory:
     restarts: int = 0
     retry_at: float = 0.0
     end_counted: bool = False
-    begun: bool = True  # the last start was begun, so that another one is a restart
-    refused_spec: ReplicaSpec | None = None  # what the place can never run
+    begun: bool = True  # the last start was begun: the next one is a restart
+    refused_spec: ReplicaSpec | None = None  # the spec that the place refused for good
     exit_code: int | None = None
     last_lines: tuple[str, ...] = ()
     ready_since: float | None = None
-    busy_at: float = -math.inf  # when it was last seen to be silent for the sake of a call
-    stopping: str = ""  # why this agent is ending it
+    busy_at: float = -math.inf  # when it was last silent because of a call
+    stopping: str = ""  # why this agent stops it
     retired_at: float | None = None
     left_edge_at: float | None = None
-    tuned: str = ""  # version of the knobs that its process was told last
-    ended_with: str = ""  # version of the knobs that it was told before it ended
-    attempts: Mapping[str, Attempts] = field(default_factory=dict)  # kind of action -> attempts that had no effect yet
+    tuned: str = ""  # version of the knobs that its process was sent last
+    ended_with: str = ""  # version of the knobs that it had when it ended
+    attempts: Mapping[str, Attempts] = field(default_factory=dict)  # kind of action -> attempts so far without effect
+
+
+def in_phase(history: ReplicaHistory, phase: Phase, reason: str, inputs: AgentInputs) -> ReplicaHistory:
+    """The history with this phase and reason; a new phase starts now."""
+    since = history.since if phase == history.phase else inputs.wall
+    return replace(history, phase=phase, reason=reason, since=since)
 
 
 @dataclass(frozen=True)
@@ -117,24 +123,24 @@ class StartIt:
 
 @dataclass(frozen=True)
 class StopIt:
-    """End a replica, with so much time to drain."""
+    """Stop a replica, with so much time to drain."""
 
     replica: str
     grace_s: float
     reason: str
-    stacks: bool = False  # have the stacks of its threads written to its log before
+    stacks: bool = False  # write the stacks of its threads to its log first
 
 
 @dataclass(frozen=True)
 class ForgetIt:
-    """Drop what is kept of a replica that has ended."""
+    """Delete what is kept of a replica that has ended."""
 
     replica: str
 
 
 @dataclass(frozen=True)
 class AdmitIt:
-    """Tell a replica who may call it."""
+    """Send a replica its access list."""
 
     replica: str
     access: Access
@@ -142,7 +148,7 @@ class AdmitIt:
 
 @dataclass(frozen=True)
 class TuneIt:
-    """Tell a replica its knobs."""
+    """Send a replica its knobs."""
 
     replica: str
     knobs: Knobs
@@ -150,7 +156,7 @@ class TuneIt:
 
 @dataclass(frozen=True)
 class RefuseIt:
-    """Tell a replica which requests it shall refuse."""
+    """Send a replica the requests to refuse."""
 
     replica: str
     refusals: Refusals
@@ -160,12 +166,12 @@ Action = StartIt | StopIt | ForgetIt | AdmitIt | TuneIt | RefuseIt
 
 
 def kind_of(action: Action) -> str:
-    """What kind of action it is."""
+    """The kind of an action."""
     return type(action).__name__
 
 
 def target_of(action: Action) -> str:
-    """What an action is to bring about, where actions of its kind differ in that."""
+    """The version that an action sends; empty for others."""
     match action:
         case AdmitIt(_, access):
             return access.version
@@ -177,5 +183,5 @@ def target_of(action: Action) -> str:
 
 
 def replica_of(action: Action) -> str:
-    """Id of the replica that it is about."""
+    """The id of its replica."""
     return action.spec.id if isinstance(action, StartIt) else action.replica

@@ -1,9 +1,9 @@
 """Which requests crash replicas. Pure.
 
-A replica notes its calls in flight where a crash leaves them (`kaon.types.flight`), and the driver tells which ones
-were in flight when a replica ended by a fault of its own. One crash proves nothing: many calls are in flight at once.
-A request id that was in flight at two of them is refused for a while, so that whoever repeats it, be it a client or
-a proxy, does not end one replica after the other.
+A replica records its calls in flight in a file that survives a crash (`kaon.types.flight`), and the driver reports
+which ones were in flight when it crashed. One crash proves nothing: many calls are in flight at once. A request id that
+was in flight at two crashes is refused for a while, so that a client or proxy that repeats it does not end one replica
+after another.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from kaon.types.names import DeploymentKey
 from kaon.types.refusals import MOST
 
 CRASHES = 2
-"""Crashes at which a request was in flight from which on it is refused."""
+"""A request that was in flight at so many crashes is refused."""
 
 REFUSED_S = 600.0
-"""For how long after the last of them; a single crash is forgotten after as long."""
+"""For how long after the last crash. A single crash is forgotten after the same time."""
 
 SUSPECTS_MOST = SLOTS
-"""Requests of one cloud that are remembered."""
+"""The most requests of one cloud that are kept."""
 
 
 @dataclass(frozen=True)
 class Suspect:
-    """A request that was in flight at so many crashes, the last one at `at`."""
+    """A request that was in flight at crashes, the last one at `at`."""
 
     crashes: int
     at: float
@@ -37,20 +37,20 @@ class Suspect:
 
 @dataclass(frozen=True)
 class Poison:
-    """What is remembered of crashes."""
+    """The history of crashes."""
 
     suspects: Mapping[tuple[DeploymentKey, str], Suspect] = field(default_factory=dict)
     counted: frozenset[tuple[str, int | None]] = frozenset()
-    """Ends that were counted, as replica and process."""
+    """Crashes counted so far, as replica and process."""
 
 
 def follow(
-    memory: Poison, sightings: Mapping[str, ReplicaObservation], owners: Mapping[str, DeploymentKey], now: float
+    history: Poison, observed: Mapping[str, ReplicaObservation], owners: Mapping[str, DeploymentKey], now: float
 ) -> Poison:
-    """Count the crashes among `sightings` that were not counted yet; `owners` says whose the replicas are."""
-    crashed = {(s.id, s.pid): s for s in sightings.values() if s.blamed and s.id in owners}
-    fresh = crashed.keys() - memory.counted
-    suspects = {key: suspect for key, suspect in memory.suspects.items() if now - suspect.at < REFUSED_S}
+    """Count the new crashes among `observed`; `owners` has the deployment of each replica."""
+    crashed = {(s.id, s.pid): s for s in observed.values() if s.blamed and s.id in owners}
+    fresh = crashed.keys() - history.counted
+    suspects = {key: suspect for key, suspect in history.suspects.items() if now - suspect.at < REFUSED_S}
     for end in sorted(fresh, key=str):
         for request_id in set(crashed[end].blamed):
             key = owners[end[0]], request_id
@@ -62,11 +62,11 @@ def follow(
     return Poison(suspects, frozenset(crashed))
 
 
-def refused(memory: Poison, now: float) -> dict[DeploymentKey, tuple[str, ...]]:
+def refused(history: Poison, now: float) -> dict[DeploymentKey, tuple[str, ...]]:
     """The request ids to refuse, by deployment, at most `MOST` in all: the latest."""
     proven = [
         (suspect.at, key)
-        for key, suspect in memory.suspects.items()
+        for key, suspect in history.suspects.items()
         if suspect.crashes >= CRASHES and now - suspect.at < REFUSED_S
     ]
     found: defaultdict[DeploymentKey, list[str]] = defaultdict(list)

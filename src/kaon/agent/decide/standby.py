@@ -1,8 +1,8 @@
-"""The replicas that an agent starts by itself: for callers that wait, while the plan has none for them.
+"""Replicas that the agent starts ahead of the plan, for callers that wait.
 
-The plan names them (`Plan.standby`), and the control plane wants the very same as soon as it hears of the callers. To
-wait until it says so would cost the way there and back, some 30 ms, and a caller's whole patience while it is away. So
-the agent goes ahead; whatever the next plan says counts.
+The plan names them (`Plan.standby`), and the control plane plans the same ones as soon as it is told of the callers.
+That round trip takes some 30 ms, and forever while the control plane is away. So the agent starts them at once; the
+next plan decides.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from collections.abc import Collection
 from kaon.types.plan import Plan
 
 STAY_S = 10.0
-"""How long after the last caller waited a replica stays that no plan has taken over."""
+"""How long a replica that no plan has taken over stays after the last caller waited."""
 
 
 class Standby:
-    """Remembers for whom a replica was started ahead of the plan."""
+    """The deployments for which a replica was started ahead of the plan."""
 
     def __init__(self) -> None:
         self._until: dict[str, float] = {}
         self._last: tuple[Plan, frozenset[str], Plan] | None = None
-        """The plan that was given last, who was started ahead of it, and what came of the two."""
+        """The last plan given, the deployments started ahead of it, and the result."""
 
     def ahead(self, plan: Plan, held: Collection[str], now: float) -> Plan:
         """`plan`, with a replica for each deployment ('workspace/deployment') at zero whose callers wait."""

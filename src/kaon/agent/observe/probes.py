@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pydantic import ValidationError
 
 from kaon.agent.decide.inputs import ProbedHealth
-from kaon.agent.decide.replicas import MISSES
+from kaon.agent.decide.liveness import MISSES
 from kaon.agent.ports import ReplicaControl
 from kaon.clock import Clock
 from kaon.errors import Unavailable

@@ -19,7 +19,8 @@ from kaon import log
 from kaon.agent.observe import starts
 from kaon.agent.observe.probes import ControlSockets
 from kaon.agent.traffic import sampling
-from kaon.agent.traffic.sampling import TrafficHistory, TrafficReading
+from kaon.agent.traffic.reading import TrafficReading
+from kaon.agent.traffic.sampling import TrafficHistory
 from kaon.agent.traffic.sides import with_sides
 from kaon.clock import Clock
 from kaon.edge.counts import EdgeCounts
@@ -29,7 +30,7 @@ from kaon.store.traffic import Moment, TrafficRing
 from kaon.types.figures import ReplicaFigures
 from kaon.types.knobs import PlannedKnobs
 from kaon.types.model import Address
-from kaon.types.names import RevisionKey
+from kaon.types.names import DeploymentKey, RevisionKey
 from kaon.types.plan import Plan
 from kaon.types.replica import ReplicaStatus
 from kaon.types.route import Route
@@ -44,6 +45,10 @@ _log = log.get("agent.observer")
 
 Held = Callable[[], Mapping[str, int]]
 """'workspace/deployment' -> callers that wait at the edge for a replica."""
+
+
+TurnedAway = Callable[[], Mapping[DeploymentKey, Mapping[str, int]]]
+"""Requests that were no calls and waited for no replica: class of the answer -> how many; running totals."""
 
 
 class TrafficCounter(Protocol):
@@ -86,6 +91,7 @@ class Observer:
         *,
         replicas: TrafficReceiver | None = None,
         held: Held = dict,
+        turned_away: TurnedAway = dict,
     ) -> None:
         self._cloud = cloud
         self._post = post
@@ -93,6 +99,7 @@ class Observer:
         self._clock = clock
         self._replicas: TrafficReceiver = replicas or ControlSockets()
         self._held = held
+        self._turned_away = turned_away
         self._plan: Plan | None = None
         self._served: frozenset[RevisionKey] = frozenset()
         self._trials: dict[tuple[str, str], PlannedKnobs] = {}
@@ -103,7 +110,7 @@ class Observer:
         self._memory: TrafficHistory | None = None
         self._fresh = asyncio.Event()
         self.ring = TrafficRing()
-        self.heard_at = -math.inf
+        self.answered_at = -math.inf
         self._taken_s = 0.0
 
     def tell(self, plan: Plan, running: Mapping[str, Address], statuses: Sequence[ReplicaStatus]) -> None:
@@ -149,15 +156,14 @@ class Observer:
             self._started = {id_: start for id_, start in self._started.items() if id_ not in look.starts}
         self._memory = memory
         if samples:
-            samples = with_sides(samples, before.look, look) if before and look.trials else samples
+            samples = with_sides(samples, before.reading, look) if before and look.trials else samples
             self.ring.add(Traffic(cloud=self._cloud, samples=tuple(samples)), look.at_s)
             self._fresh.set()
 
     async def _look(self) -> TrafficReading:
         running, statuses, over = self._running, self._statuses, self._started
-        edge, told = await asyncio.gather(
-            self._counts(), asyncio.gather(*(self._figures(address) for address in running.values()))
-        )
+        edge = await self._counts()  # before the replicas: see `sampling`
+        told = await asyncio.gather(*(self._figures(address) for address in running.values()))
         return TrafficReading(
             at_s=self._clock.now(),
             now=self._clock.monotonic(),
@@ -166,6 +172,7 @@ class Observer:
             replicas=statuses,
             served=self._served,
             held={_split(name): count for name, count in self._held().items()},
+            turned_away=self._turned_away(),
             starts=over,
             trials=self._trials,
         )
@@ -205,7 +212,7 @@ class Observer:
         part = _part(lacking)
         earlier = [m.at_s for m in self.ring.moments(self._cloud, 0.0)[: -len(lacking)]]
         taken = (await self._post.traffic(body(self._cloud, max(earlier, default=0.0), part))).until_s
-        self.heard_at = self._clock.monotonic()
+        self.answered_at = self._clock.monotonic()
         moved = taken != self._taken_s
         self._taken_s = taken
         self.ring.part_at(self._cloud, taken)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from kaon.agent.traffic.sampling import TrafficReading, work
+from kaon.agent.traffic.reading import TrafficReading
+from kaon.agent.traffic.work import work
 from kaon.laws.sides import added
 from kaon.types.figures import ReplicaFigures
 from kaon.types.knobs import PlannedKnobs

@@ -78,7 +78,7 @@ _log = log.get("drivers.process")
 class _Replica:
     """What this driver object knows of a replica. `life` prepares, starts and then watches it."""
 
-    sighting: ReplicaObservation
+    observation: ReplicaObservation
     demand: Demand
     artifact: str = ""
     gpus: tuple[str, ...] = ()
@@ -142,7 +142,7 @@ class ProcessDriver:
         await self._adopted()
         spec = workload.spec
         known = self._replicas.get(spec.id)
-        if known and known.sighting.stage != Stage.EXITED:
+        if known and known.observation.stage != Stage.EXITED:
             return
         if workload.mounts:
             raise WorkloadRefused("Nothing can be mounted here.", hint="Deploy it to a cloud whose driver has mounts.")
@@ -150,7 +150,7 @@ class ProcessDriver:
         demand = Demand(cpus=wants.cpus, memory_bytes=wants.memory_bytes, gpus=wants.gpus)
         machine = self._machine()
         check_room(machine, self._promised(), demand)
-        taken = {gpu for r in self._replicas.values() if r.sighting.stage != Stage.EXITED for gpu in r.gpus}
+        taken = {gpu for r in self._replicas.values() if r.observation.stage != Stage.EXITED for gpu in r.gpus}
         gpus = free_gpus(machine, taken, demand.gpus)
         for value in workload.secrets.values():
             log.hide_secret(value)
@@ -164,7 +164,7 @@ class ProcessDriver:
         known = self._replicas.get(replica)
         if known and known.launching:
             await asyncio.wait([known.launching])  # it takes milliseconds, and what it starts is to be ended
-        if known and known.sighting.stage == Stage.INSTALLING and known.life:
+        if known and known.observation.stage == Stage.INSTALLING and known.life:
             known.life.cancel()
             self._see(known, stage=Stage.EXITED, reason="Stopped before it began.")
         if known and not known.why:
@@ -179,13 +179,13 @@ class ProcessDriver:
     async def show_stacks(self, replica: str) -> None:
         await self._adopted()
         known = self._replicas.get(replica)
-        if known and known.sighting.stage == Stage.STARTING:
+        if known and known.observation.stage == Stage.STARTING:
             await processes.send(self._places.lock(replica), STACKS_SIGNAL)
             await self._clock.sleep(_STACKS_S)
 
     async def observe(self) -> PlaceObservation:
         await self._adopted()
-        return PlaceObservation(self._version, {id_: replica.sighting for id_, replica in self._replicas.items()})
+        return PlaceObservation(self._version, {id_: replica.observation for id_, replica in self._replicas.items()})
 
     async def changed(self, after: int) -> None:
         await self._adopted()
@@ -195,7 +195,7 @@ class ProcessDriver:
     async def forget(self, replica: str) -> None:
         await self._adopted()
         known = self._replicas.get(replica)
-        if known and known.sighting.stage != Stage.EXITED:
+        if known and known.observation.stage != Stage.EXITED:
             return
         await processes.stop(self._places.lock(replica), 0)
         await processes.stop(self._places.log_lock(replica), 0)
@@ -229,13 +229,13 @@ class ProcessDriver:
         return this_machine(self._devices, os.environ)
 
     def _promised(self) -> list[Demand]:
-        return [r.demand for r in self._replicas.values() if r.sighting.stage != Stage.EXITED]
+        return [r.demand for r in self._replicas.values() if r.observation.stage != Stage.EXITED]
 
     # A replica's life
 
     async def _live(self, replica: _Replica, workload: Workload) -> None:
         def progress(text: str) -> None:
-            if replica.sighting.stage == Stage.INSTALLING:
+            if replica.observation.stage == Stage.INSTALLING:
                 self._see(replica, reason=text)
 
         try:
@@ -291,7 +291,7 @@ class ProcessDriver:
         )
 
     async def _keeper_gone(self, replica: _Replica, timeout_s: float | None) -> None:
-        await processes.gone(self._places.log_lock(replica.sighting.id), timeout_s)
+        await processes.gone(self._places.log_lock(replica.observation.id), timeout_s)
         if replica.keeper is not None:
             processes.exit_code(replica.keeper)  # reaps it
 
@@ -301,11 +301,11 @@ class ProcessDriver:
             await self._keeper_gone(replica, None)
             await self._clock.sleep(_KEEPER_AGAIN_S)
             with contextlib.suppress(KaonError, OSError):  # tried again in a second
-                replica.keeper = start_keeper(self._places, replica.sighting.id, replica.hidden)
+                replica.keeper = start_keeper(self._places, replica.observation.id, replica.hidden)
 
     async def _watch(self, replica: _Replica, pid: int) -> None:
         """See a process to its end."""
-        id_, left = replica.sighting.id, ""
+        id_, left = replica.observation.id, ""
         keeping = asyncio.create_task(self._keep_log(replica))
         try:
             await processes.ended(pid)
@@ -319,7 +319,7 @@ class ProcessDriver:
 
     async def _note_end(self, replica: _Replica, code: int | None, left: str = "") -> None:
         """Make its end known, and keep it for the next driver object; `left` tells of what did not end with it."""
-        id_ = replica.sighting.id
+        id_ = replica.observation.id
         log_file = self._places.log_file(id_)
         written = await self._looking.run(lambda: logs.last_lines(log_file, _LOOKED_AT, since_byte=replica.log_from))
         last = logs.excerpt(written, _LAST_LINES)
@@ -332,15 +332,17 @@ class ProcessDriver:
             reason=(replica.why or exits.reason(code, last)) + left,
             blamed=tuple(flight.request_id for flight in _flights(self._places.flights(id_))) if at_fault else (),
         )
-        exits.write_ended(self._places.ended_file(id_), replica.sighting)
+        exits.write_ended(self._places.ended_file(id_), replica.observation)
 
     async def _keep_memory(self) -> None:
         """End each replica that uses more memory than its limit; all are looked at together."""
         while True:
             limits = {
-                id_: (replica.sighting.pid, replica.demand.memory_bytes)
+                id_: (replica.observation.pid, replica.demand.memory_bytes)
                 for id_, replica in self._replicas.items()
-                if replica.sighting.stage == Stage.STARTING and replica.sighting.pid and replica.demand.memory_bytes
+                if replica.observation.stage == Stage.STARTING
+                and replica.observation.pid
+                and replica.demand.memory_bytes
             }
             if limits:
                 with contextlib.suppress(Unavailable):  # no thread, for now
@@ -350,7 +352,7 @@ class ProcessDriver:
 
     async def _end_over_memory(self, id_: str, used_bytes: int) -> None:
         replica = self._replicas.get(id_)
-        if replica is None or replica.sighting.stage != Stage.STARTING:
+        if replica is None or replica.observation.stage != Stage.STARTING:
             return
         used_mib, limit_mib = used_bytes / 2**20, (replica.demand.memory_bytes or 0) / 2**20
         replica.why = f"Killed: it used {used_mib:,.0f} MiB of memory, its limit is {limit_mib:,.0f} MiB."
@@ -408,7 +410,7 @@ class ProcessDriver:
             self._see_running(replica, launch, pid)
             replica.life = asyncio.create_task(self._watch(replica, pid))
         elif ended := exits.read_ended(self._places.ended_file(launch.id)):
-            replica.sighting = ended
+            replica.observation = ended
         else:
             await self._keeper_gone(replica, _LAST_WORDS_S)  # it may be about to write the code
             code = exits.read_code(self._places.exit_file(launch.id))
@@ -439,7 +441,7 @@ class ProcessDriver:
         )
 
     def _see(self, replica: _Replica, **changes: object) -> None:
-        replica.sighting = replica.sighting.model_copy(update=changes)
+        replica.observation = replica.observation.model_copy(update=changes)
         self._bump()
 
     def _bump(self) -> None:

@@ -73,7 +73,7 @@ class ArtifactPreparer:
 
 
 class EnvironmentPreparer:
-    """Makes the environment that the artifact's lock names."""
+    """Makes the environment of the artifact's lock."""
 
     name = "environment"
 
@@ -83,12 +83,11 @@ class EnvironmentPreparer:
 
     async def prepare(self, so_far: Prepared, progress: OnProgress) -> Prepared:
         manifest, folder = so_far.manifest, so_far.folder
-        if manifest is None or not manifest.lock:
-            return so_far
+        assert manifest is not None, "the artifact is prepared first"
 
         def installed() -> Path:
             return self._environments.ensure(
-                (folder / LOCK).read_text(),
+                (folder / LOCK).read_text() if manifest.lock else "",
                 wheels=[folder / WHEELS],
                 allow_sdist=Consent.SDIST in manifest.allowed,
                 progress=progress,

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from kaon.build import archive
 from kaon.build.environments import Environments
-from kaon.build.limits import MANIFEST
 from kaon.drivers.process.places import Places
-from kaon.types.artifact import Manifest
+from kaon.types.artifact import MANIFEST, Manifest
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,6 +194,22 @@ function endpoint(path, verb, told) {
       make("div", {}, samples(told), form(path, verb, told))));
 }
 
+function mounted(apps) {
+  if (!apps.length) return [];
+  const link = (path, text) => make("a", { href: base + path }, text);
+  return [make("h2", {}, "Mounted apps"), make("ul", { class: "fields" }, ...apps.map((app) => make("li", {},
+    make("code", {}, link(`${app.path}/`, app.path)), app.title ? make("span", {}, ` ${app.title}`) : null,
+    make("span", { class: "type" }, (app.kind ?? "").toUpperCase()),
+    app.docs ? make("span", {}, link(app.docs, "Documentation"), " ") : null,
+    app.openapi ? make("a", { href: base + app.openapi, on: { click: (event) => { event.preventDefault(); open_document(app.openapi); } } }, "OpenAPI") : null)))];
+}
+
+async function open_document(path) {
+  const key = at("key").value;
+  const got = await fetch(base + path, { headers: key ? { authorization: `Bearer ${key}` } : {} });
+  window.open(URL.createObjectURL(new Blob([await got.text()], { type: "application/json" })));
+}
+
 function show(document_) {
   api = document_;
   const info = api.info;
@@ -204,6 +220,7 @@ function show(document_) {
   at("description").replaceChildren(info.description ? make("p", { class: "text" }, info.description) : "");
   const all = Object.entries(api.paths).flatMap(([path, item]) => VERBS.filter((verb) => item[verb]).map((verb) => [path, verb, item[verb]]));
   at("endpoints").replaceChildren(...all.map((each) => endpoint(...each)));
+  at("mounts").replaceChildren(...mounted(api["x-mounts"] ?? []));
   at("nav").replaceChildren(...all.map(([path, verb, told]) => make("a", { href: `#${told.operationId}` }, make("span", { class: `verb ${verb}` }, verb === "delete" ? "DEL" : verb.toUpperCase()), make("span", { title: path }, told.operationId))));
   const watch = new IntersectionObserver((entries) => entries.forEach((entry) => document.querySelector(`nav a[href="#${entry.target.id}"]`)?.classList.toggle("here", entry.isIntersecting)), { rootMargin: "-10% 0px -70% 0px" });
   document.querySelectorAll("article").forEach((article) => watch.observe(article));

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from pkgutil import iter_modules
 
-from kaon.errors import InvalidInput
+from kaon.errors import InvalidInput, did_you_mean
 from kaon.types.kind import Kind
 
 
@@ -25,4 +25,5 @@ def kind_named(word: str) -> Kind:
         if word.lower() in (kind.name, kind.plural, *kind.short):
             return kind
     names = ", ".join(kind.name for kind in open_)
-    raise InvalidInput(f"There is no kind '{word[:80]}'.", hint=f"There are: {names}.")
+    known = [name for kind in open_ for name in (kind.name, kind.plural)]
+    raise InvalidInput(f"Kind '{word[:80]}' does not exist.", hint=f"{did_you_mean(word, known)}Kinds: {names}.")

@@ -1,0 +1,81 @@
+"""A deployment's spec from the options of `deploy`. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from kaon.build.build import Built
+from kaon.cli.shared import assignments
+from kaon.cli.shared.replica_bounds import ReplicaBounds, with_bounds
+from kaon.cli.shared.spec_changes import valid_spec
+from kaon.cli.shared.text import plain
+from kaon.errors import InvalidInput
+from kaon.types.deployment import Canary, DeploymentSpec, Template
+from kaon.types.model import from_request
+
+
+@dataclass(frozen=True)
+class DeployOptions:
+    """The options of `deploy`; None: unchanged."""
+
+    env: Mapping[str, str]
+    secrets: Mapping[str, str]
+    scale: ReplicaBounds
+    public: bool | None = None
+    sets: Sequence[str] = ()
+    canary: str = ""
+    step_s: float | None = None
+    shadow: float | None = None
+
+
+def merged(current: DeploymentSpec | None, artifact: Built, options: DeployOptions) -> DeploymentSpec:
+    """The current spec with the given options. Raises `InvalidInput`."""
+    base = current or DeploymentSpec(template=Template(artifact=artifact.digest))
+    env = {name: value for name, value in base.template.env.items() if name not in options.secrets}
+    secrets = {name: value for name, value in base.template.secrets.items() if name not in options.env}
+    template = base.template.model_dump() | {
+        "artifact": artifact.digest,
+        "env": env | dict(options.env),
+        "secrets": secrets | dict(options.secrets),
+    }
+    changes: dict[str, Any] = {
+        "template": template,
+        "scaling": with_bounds(base.scaling, options.scale).model_dump(),
+    }
+    if options.public is not None:
+        changes["public"] = options.public
+    if options.canary or options.step_s is not None:
+        rules = canary_rules(options.canary, options.step_s, base.rollout.canary)
+        changes["rollout"] = base.rollout.model_dump() | {"canary": rules.model_dump() if rules else None}
+    if options.shadow is not None:
+        changes = as_shadow(current, changes, options.shadow)
+    defaults = assignments.class_defaults(artifact.manifest.service)
+    return valid_spec(assignments.assign(base.model_dump() | changes, options.sets, defaults))
+
+
+def canary_rules(steps: str, step_s: float | None, base: Canary | None) -> Canary | None:
+    """The rules of '5,25,50', None for 'off'; `base` has values that are not given. Raises `InvalidInput`."""
+    if steps == "off":
+        return None
+    changes: dict[str, object] = {} if step_s is None else {"step_s": step_s}
+    try:
+        if steps:
+            changes["steps"] = [int(part) for part in steps.replace("%", "").split(",")]
+        return from_request(Canary, (base or Canary()).model_dump() | changes)
+    except (ValueError, ValidationError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "the steps are not numbers"
+        raise InvalidInput(
+            f"--canary {plain(steps)}: {reason}.", hint="Per cent of the calls, rising: --canary 5,25,50"
+        ) from None
+
+
+def as_shadow(current: DeploymentSpec | None, changes: dict[str, Any], percent: float) -> dict[str, Any]:
+    """The changes with the new template as a shadow; the current one still serves. Raises `InvalidInput`."""
+    if current is None:
+        raise InvalidInput("--shadow needs an existing deployment.", hint="Deploy without --shadow first.")
+    template = current.template.model_dump()
+    return changes | {"template": template, "shadow": {"template": changes["template"], "percent": percent}}

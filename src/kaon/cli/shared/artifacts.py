@@ -1,0 +1,89 @@
+"""Building and uploading artifacts, with progress."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+
+from kaon.build import build as builder
+from kaon.build.build import Built
+from kaon.build.limits import LOCK
+from kaon.build.marks import name_of_service
+from kaon.build.sources import Target, find_target
+from kaon.cli.shared.notes import note
+from kaon.cli.shared.progress import Progress
+from kaon.cli.shared.remote import Remote
+from kaon.cli.shared.text import size
+from kaon.settings import Settings
+from kaon.types.artifact import Consent
+
+_NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
+_LEFT_OUT_SHOWN = 10
+
+
+def build(
+    target: str,
+    folder: Path,
+    out: Path,
+    *,
+    env: Mapping[str, str] = MappingProxyType({}),
+    include: Sequence[str] = (),
+    allow: Sequence[Consent] = (),
+) -> Built:
+    """Build an artifact; list the files that are left out, and a changed lock file."""
+    environments = Settings().home / "agent" / "environments"
+    with note_changed_lock(find_target(target, folder)), Progress() as progress:
+        artifact = builder.build(
+            target,
+            folder=folder,
+            environments=environments,
+            out=out,
+            env=env,
+            include=include,
+            allow=allow,
+            on_progress=lambda step: progress.show("Building", step),
+        )
+    if artifact.left_out:
+        note(_left_out(artifact))
+    return artifact
+
+
+def upload(remote: Remote, artifact: Built) -> None:
+    """Upload an artifact."""
+    with Progress() as progress:
+        progress.show("Uploading", size(artifact.size_bytes))
+        remote.upload(artifact.path, lambda _: None)
+
+
+def build_variables(remote: Remote, target: str, name: str, env: Mapping[str, str]) -> dict[str, str]:
+    """The environment variables of the build: those of the existing deployment, and `env`.
+
+    `name` is the deployment's; empty: that of the class.
+    """
+    name = name or name_of_service(find_target(target, Path.cwd()))
+    current = remote.find_deployment(name) if _NAME.fullmatch(name) else None
+    return (current.spec.template.env if current else {}) | dict(env)
+
+
+@contextmanager
+def note_changed_lock(target: Target) -> Iterator[None]:
+    """Print a note when the project's lock file changes."""
+    lock = target.project / LOCK
+    before = lock.read_bytes() if lock.is_file() else b""
+    try:
+        yield
+    finally:
+        after = lock.read_bytes() if lock.is_file() else b""
+        if after != before:
+            note(f"Wrote {lock}: commit it, so that every build gets the same versions.")
+
+
+def _left_out(artifact: Built) -> str:
+    """The first files that a build left out, with reasons."""
+    shown = [f"left out: {left.path} ({left.reason})" for left in artifact.left_out[:_LEFT_OUT_SHOWN]]
+    more = len(artifact.left_out) - len(shown)
+    shown += [f"left out: {more} more"] if more else []
+    return "\n".join([*shown, "          To pack a file that the service needs: --include PATH"])

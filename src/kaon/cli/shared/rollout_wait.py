@@ -1,0 +1,115 @@
+"""Waiting for a rollout to end, with the phase and reason of the replica that is furthest from ready."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from kaon.api.views import DeploymentView
+from kaon.cli.shared import tables
+from kaon.cli.shared.output import Format, put_list
+from kaon.cli.shared.progress import Progress
+from kaon.cli.shared.remote import Remote
+from kaon.errors import DeadlineExceeded, KaonError, Unavailable
+from kaon.types.deployment import RolloutState
+from kaon.types.replica import Phase, ReplicaStatus
+
+TIMEOUT_S = 600.0
+_POLL_S = 0.25
+_PHASES = list(Phase)
+
+QUIET_S = 10.0
+"""A canary without a new call for so long may wait forever."""
+
+
+class QuietCanary:
+    """Detects a canary that needs calls and gets none; warns once."""
+
+    def __init__(self) -> None:
+        self._calls: tuple[int, int, int] | None = None
+        self._since = 0.0
+        self._warned = False
+
+    def warning(self, view: DeploymentView, now: float) -> str:
+        """The warning to print at `now`, in seconds of a monotonic clock; mostly empty."""
+        canary = view.status.rollout.canary
+        calls = (canary.revision, canary.step, canary.new.calls) if canary and canary.in_force else None
+        if calls is None or calls != self._calls:
+            self._calls, self._since = calls, now
+        if calls is None or self._warned or now - self._since < QUIET_S:
+            return ""
+        self._warned = True
+        return (
+            f"Revision {calls[0]} waits for calls: it got none for {QUIET_S:.0f} s. Ctrl-C ends the wait, not the "
+            f"rollout: kaon rollout status {view.name}. Skip further tests: kaon rollout promote {view.name}"
+        )
+
+
+class RolloutStopped(KaonError):
+    """The new revision did not start."""
+
+    code = "rollout-stopped"
+
+
+def until_rolled_out(remote: Remote, name: str, timeout_s: float = TIMEOUT_S) -> DeploymentView:
+    """Wait until a rollout is complete or paused; return the deployment.
+
+    Raises `RolloutStopped` with the last log lines of the replica, `DeadlineExceeded` after `timeout_s` seconds.
+    """
+    ends_at, quiet = time.monotonic() + timeout_s, QuietCanary()
+    with Progress() as progress:
+        while time.monotonic() < ends_at:
+            try:
+                view = remote.deployment(name)
+                replicas = remote.replicas(name)
+            except Unavailable as error:  # the platform restarts; replicas keep running
+                progress.show("Waiting", error.cause)
+                time.sleep(_POLL_S)
+                continue
+            if view.state is RolloutState.STOPPED:
+                raise _stopped(view, replicas)
+            if view.state is RolloutState.STABLE or view.spec.paused or awaits_promotion(view):
+                return view
+            progress.show(*current_step(view, replicas))
+            if warning := quiet.warning(view, time.monotonic()):
+                progress.print(warning)
+            time.sleep(_POLL_S)
+    raise DeadlineExceeded(
+        f"The rollout of '{name}' is not complete after {timeout_s:.0f} s; it continues.",
+        hint=f"Watch it: kaon rollout status {name}",
+    )
+
+
+def print_after_rollout(remote: Remote, view: DeploymentView, wait_s: float | None) -> None:
+    """Print the deployment as a table, after its rollout unless `wait_s` is None."""
+    if wait_s is not None:
+        view = until_rolled_out(remote, view.name, wait_s)
+    put_list([view], tables.of("deployment", time.time()), Format.TABLE)
+
+
+def awaits_promotion(view: DeploymentView) -> bool:
+    """Whether a canary has passed all steps and must be promoted by hand."""
+    canary, rules = view.status.rollout.canary, view.spec.rollout.canary
+    if canary is None or rules is None or not rules.hold:
+        return False
+    return canary.step >= len(rules.steps) and not canary.promoted
+
+
+def current_step(view: DeploymentView, replicas: Sequence[ReplicaStatus]) -> tuple[str, str]:
+    """(phase, reason) of the replica that is furthest from ready, among those of the newest revision; pure."""
+    newest = max((r.revision for r in replicas), default=0)
+    starting = [r for r in replicas if r.revision == newest and r.phase not in (Phase.READY, Phase.DRAINING)]
+    if not starting or newest == view.revision:
+        return str(view.state), view.reason or f"{view.ready} of {view.replicas} replicas are ready"
+    slowest = min(starting, key=lambda r: (_PHASES.index(r.phase), r.name))
+    return str(slowest.phase), f"{slowest.name}{': ' + slowest.reason if slowest.reason else ''}"
+
+
+def _stopped(view: DeploymentView, replicas: Sequence[ReplicaStatus]) -> RolloutStopped:
+    serving = f"revision {view.revision} still serves" if view.revision else "no revision serves"
+    last_lines = [line for replica in replicas for line in tables.last_lines(replica).splitlines()]
+    return RolloutStopped(
+        f"The rollout of '{view.name}' stopped; {serving}. {view.reason}".rstrip(),
+        hint=f"See why: kaon logs {view.name}; then deploy again, or: kaon rollout undo {view.name}",
+        errors=[{"line": line} for line in last_lines[:15]],
+    )
