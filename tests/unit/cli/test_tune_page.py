@@ -147,7 +147,7 @@ STATES = {
     "switchback": state(
         mode=TuningMode.AUTO,
         state="trying",
-        reason="somebody asked for it",
+        reason="requested",
         knobs=knobs(margin={"tried": 0.9, "recommended": 0.8}),
         trial=TrialStatus(
             reach=Reach.POOL, after={"margin": 0.9}, since=NOW - 900, until=NOW + 40, trying=False, asked_by="ops"

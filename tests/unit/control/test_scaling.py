@@ -263,7 +263,7 @@ async def test_without_figures_nothing_goes_down(world: World) -> None:
     world.silent = True
     await world.live(600, 50)
     assert set(world.wanted[-600:]) == {up}
-    assert (await world.decisions())[-1] == (str(up), str(up), "no figures: as it was")
+    assert (await world.decisions())[-1] == (str(up), str(up), "no figures: unchanged")
     world.silent = False
     await world.live(900, 5)
     assert world.wanted[-1] < up / 2
