@@ -20,7 +20,7 @@ import httpx2
 
 import kaon
 from benchmarks.report import QUICK, Report, median
-from kaon import processes
+from kaon import process_locks
 from kaon.settings import Settings
 
 KAON = Path(sys.executable).with_name("kaon")
@@ -111,7 +111,7 @@ class Platform:
 
     def _pss_mb(self, lock: Path) -> float:
         """MB of the processes that hold a lock."""
-        texts = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in processes.holders(lock)]
+        texts = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in process_locks.holders(lock)]
         lines = [line for text in texts for line in text.splitlines() if line.startswith("Pss:")]
         return sum(int(line.split()[1]) for line in lines) * 1024 / 1e6
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from tests.waiting import eventually
 
-from kaon import processes
+from kaon import process_locks, processes
 from kaon.errors import Conflict, Unavailable
 from kaon.settings import Settings
 from kaon.stack.roles import ProcessRole
@@ -106,7 +106,7 @@ def test_a_taken_port_is_told_with_what_to_do(tmp_path: Path, free_port: Callabl
         with pytest.raises(Conflict, match=str(settings.port)) as error:
             up(settings)
     assert "KAON_PORT=" in error.value.hint
-    assert not processes.is_held(settings.run_dir / "server.lock")
+    assert not process_locks.is_held(settings.run_dir / "server.lock")
 
 
 def test_a_part_that_cannot_start_is_told_with_its_last_words_and_nothing_is_left(
@@ -115,7 +115,7 @@ def test_a_part_that_cannot_start_is_told_with_its_last_words_and_nothing_is_lef
     settings = Settings(home=tmp_path / "home", port=free_port(), database_url="nonsense://x")
     with pytest.raises(Unavailable, match="nonsense"):
         up(settings)
-    assert not any(processes.is_held(settings.run_dir / f"{name}.lock") for name in ("server", "agent", "edge"))
+    assert not any(process_locks.is_held(settings.run_dir / f"{name}.lock") for name in ("server", "agent", "edge"))
 
 
 def test_what_a_role_starts_while_it_is_being_stopped_is_stopped_too(
@@ -127,7 +127,7 @@ def test_what_a_role_starts_while_it_is_being_stopped_is_stopped_too(
     ready, late_pid = tmp_path / "ready", tmp_path / "late"
     dying = f"""if True:
         import pathlib, signal, sys, time
-        from kaon import processes
+        from kaon import process_locks, processes
 
         def end(*_):
             late = processes.spawn(["/bin/sleep", "60"], lock=pathlib.Path({str(server)!r}), env={{}})
@@ -152,12 +152,12 @@ def test_secrets_of_the_platform_are_in_no_process_s_arguments_or_environment(
     settings = Settings(home=tmp_path / "home", port=free_port(), secret_key=secret)
     up(settings)
     try:
-        killed = processes.leader(settings.run_dir / "agent.lock")
+        killed = process_locks.leader(settings.run_dir / "agent.lock")
         assert killed
         os.kill(killed, signal.SIGKILL)  # the one that the server starts must be as silent
-        eventually(lambda: processes.leader(settings.run_dir / "agent.lock") not in (None, killed), "agent is back")
+        eventually(lambda: process_locks.leader(settings.run_dir / "agent.lock") not in (None, killed), "agent is back")
         for role in ("server", "agent", "edge"):
-            pid = processes.leader(settings.run_dir / f"{role}.lock")
+            pid = process_locks.leader(settings.run_dir / f"{role}.lock")
             for file in ("cmdline", "environ"):
                 assert secret.encode() not in Path(f"/proc/{pid}/{file}").read_bytes()
         for log in tmp_path.rglob("*.log"):

@@ -16,7 +16,7 @@ import httpx2
 import psutil
 from tests.waiting import eventually
 
-from kaon import processes
+from kaon import process_locks
 from kaon.settings import Settings
 from kaon.stack.roles import down_file
 from kaon.stack.up import down, up
@@ -138,7 +138,7 @@ class World:
         return named if role in ("server", "agent", "edge") else self.settings.run_dir / "replicas" / role / "lock"
 
     def pids(self, role: str) -> list[int]:
-        return processes.holders(self.lock(role))
+        return process_locks.holders(self.lock(role))
 
     def kill(self, role: str) -> int:
         """Kill -9 the process that holds the role's lock; its pid."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tests.waiting import turns, until
 
-from kaon import processes
+from kaon import process_locks
 from kaon.agent.observe.probes import ControlSockets
 from kaon.build.environments import Environments
 from kaon.clock import FakeClock
@@ -223,7 +223,7 @@ async def test_a_job_that_ends_while_no_driver_watches_keeps_its_exit_code(place
     await observed(first, workload.spec.id, running)
     await first.close()
     lock = place.run_dir / "replicas" / workload.spec.id / "lock"
-    await until(lambda: not processes.is_held(lock))
+    await until(lambda: not process_locks.is_held(lock))
     [adopted] = (await place.driver().observe()).replicas.values()
     assert (adopted.stage, adopted.exit_code) == (Stage.EXITED, code)
     assert adopted.blamed == (("one",) if code else ())
@@ -236,16 +236,16 @@ async def test_an_exit_that_nobody_wrote_down_is_unknown(place: ProcessPlace) ->
     await ask(first, workload.spec.id)
     await first.close()
     places = Places(place.home / "agent", place.run_dir)
-    parent = processes.leader(places.log_lock(workload.spec.id))
+    parent = process_locks.leader(places.log_lock(workload.spec.id))
     assert parent
     assert sighting.pid
     os.kill(parent, signal.SIGKILL)
-    await until(lambda: not processes.is_held(places.log_lock(workload.spec.id)))
+    await until(lambda: not process_locks.is_held(places.log_lock(workload.spec.id)))
     os.kill(sighting.pid, signal.SIGKILL)
-    await until(lambda: not processes.is_held(places.lock(workload.spec.id)))
+    await until(lambda: not process_locks.is_held(places.lock(workload.spec.id)))
     [adopted] = (await place.driver().observe()).replicas.values()
     assert (adopted.stage, adopted.exit_code) == (Stage.EXITED, None)
-    assert adopted.reason == "It ended while no agent watched; its exit code is unknown."
+    assert adopted.reason == "It ended while no agent ran; its exit code is unknown."
 
 
 async def test_a_replica_of_the_release_before_is_found_again(place: ProcessPlace) -> None:
@@ -496,11 +496,11 @@ async def test_the_keeper_of_a_log_is_started_again_and_nothing_is_lost(place: P
     log_file = place.home / "agent/replicas" / workload.spec.id / "replica.log"
     await until(lambda: log_file.exists() and log_file.read_text() == "before\n")
     places = Places(place.home / "agent", place.run_dir)
-    first = processes.leader(places.log_lock(workload.spec.id))
+    first = process_locks.leader(places.log_lock(workload.spec.id))
     assert first
     os.kill(first, signal.SIGKILL)
     with places.log_pipe(workload.spec.id).open("wb") as pipe:
         pipe.write(b"while nobody read\n")
     await until(lambda: log_file.read_text() == "before\nwhile nobody read\n")
     await driver.stop(workload.spec.id, 5)
-    assert not processes.is_held(places.log_lock(workload.spec.id))
+    assert not process_locks.is_held(places.log_lock(workload.spec.id))

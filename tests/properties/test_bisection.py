@@ -41,7 +41,7 @@ def test_exactly_the_bad_changes_are_left_out(changes: list[int], bad: set[int],
     proxy = Proxy(chosen)
     search = Bisection(changes, {changes[i % n] for i in suspects})
     while (trying := search.trying) is not None:
-        search.tell(proxy.take(trying))
+        search.report(proxy.take(trying))
     assert search.refused.keys() == chosen
     assert search.taken == set(changes) - chosen
     assert proxy.in_force == search.taken
@@ -59,5 +59,5 @@ def test_all_others_wait_for_one_try_when_those_at_fault_are_known(changes: set[
 def test_each_refusal_comes_with_its_own_reason() -> None:
     proxy, search = Proxy({3, 7}), Bisection(range(10))
     while (trying := search.trying) is not None:
-        search.tell(proxy.take(trying))
+        search.report(proxy.take(trying))
     assert search.refused == {3: "3 is bad", 7: "7 is bad"}

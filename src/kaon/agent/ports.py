@@ -1,4 +1,4 @@
-"""What an agent asks of its neighbours: the control plane above it, the edge beside it, the replicas below it."""
+"""The ports of an agent: the control plane above it, the edge beside it, the replicas below it."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from kaon.types.route import ReplicaEndpoint, Route
 
 
 class AgentCall(Model):
-    """Something that the control plane asks of an agent."""
+    """A request of the control plane to an agent."""
 
     id: str
-    call: str = Field(description="What is asked: 'logs'.")
+    call: str = Field(description="What is requested, such as 'logs'.")
     arguments: dict[str, Any] = Field(default_factory=dict)
 
 
 class ControlPlane(Protocol):
-    """Where plans come from and reports go. Every method raises `Unavailable` when it cannot be reached."""
+    """The source of plans and the receiver of reports. Every method raises `Unavailable` when it cannot be reached."""
 
     async def plan(self, after: str, wait_s: float) -> NamedPlan | None:
         """The plan, as soon as its name is not `after`; None when it still is after `wait_s` seconds."""
         ...
 
     async def report(self, report: Report) -> None:
-        """Tell what the agent sees."""
+        """Send what the agent observes."""
         ...
 
     async def artifact(self, digest: str) -> Path:
-        """A new local file with the artifact's bytes; whoever asked deletes it. Raises `NotFound`."""
+        """A new local file with the artifact's bytes, which the caller deletes. Raises `NotFound`."""
         ...
 
     async def secrets(self, replica: str) -> dict[str, str]:
@@ -48,11 +48,11 @@ class ControlPlane(Protocol):
         ...
 
     async def next_call(self, wait_s: float) -> AgentCall | None:
-        """What is asked next; None when nothing was within `wait_s` seconds."""
+        """The next call; None: there was none within `wait_s` seconds."""
         ...
 
     async def answer(self, call: str, lines: AsyncIterator[bytes]) -> None:
-        """Stream the answer to a call as NDJSON lines. Returns early when nobody listens any more."""
+        """Stream the answer to a call as NDJSON lines. Returns early when the caller has left."""
         ...
 
 
@@ -61,27 +61,27 @@ class TrafficWatcher(Protocol):
 
     @property
     def answered_at(self) -> float:
-        """When the control plane took a post last, by the clock that never goes back; minus infinity: never."""
+        """When the control plane last took a post, by the monotonic clock; minus infinity: never."""
         ...
 
     async def run(self) -> None:
         """Work until cancelled."""
         ...
 
-    def tell(self, plan: Plan, running: Mapping[str, Address], statuses: Sequence[ReplicaStatus]) -> None:
-        """What there is to count: routes, control addresses of the replicas that run, how replicas are."""
+    def update(self, plan: Plan, running: Mapping[str, Address], statuses: Sequence[ReplicaStatus]) -> None:
+        """Set what to count: the plan's routes, control addresses of the running replicas, all replicas' statuses."""
         ...
 
 
 class NoTrafficWatcher:
-    """`TrafficWatcher` of a cloud whose traffic nobody asks for."""
+    """`TrafficWatcher` of a cloud whose traffic is not counted."""
 
     answered_at = -math.inf
 
     async def run(self) -> None:
         return None
 
-    def tell(self, plan: Plan, running: Mapping[str, Address], statuses: Sequence[ReplicaStatus]) -> None:
+    def update(self, plan: Plan, running: Mapping[str, Address], statuses: Sequence[ReplicaStatus]) -> None:
         return None
 
 
@@ -91,19 +91,19 @@ class EdgePort(Protocol):
     async def apply(
         self, routes: tuple[Route, ...], endpoints: Mapping[DeploymentKey, tuple[ReplicaEndpoint, ...]]
     ) -> None:
-        """Let exactly these routes lead to exactly these replicas, and start the proxy when it is not running.
+        """Set all routes and their replicas, and start the proxy when it is not running.
 
-        It returns when the proxy was told; traffic follows within milliseconds. A route without endpoints is
-        kept and answers 503. Equal arguments cost nothing.
+        Returns when the proxy has been configured; traffic follows within milliseconds. A route without endpoints
+        answers 503. Equal arguments cost nothing.
         """
         ...
 
     async def status(self) -> EdgeStatus:
-        """How the proxy is."""
+        """The status of the proxy."""
         ...
 
     async def in_flight(self) -> Mapping[Address, int]:
-        """Requests that the proxy has open, by the replica's address. Raises `Unavailable` when it does not answer."""
+        """Open requests of the proxy by the replica's address. Raises `Unavailable` when it does not answer."""
         ...
 
 
@@ -112,21 +112,21 @@ class CallHolder(Protocol):
 
     @property
     def held(self) -> dict[str, int]:
-        """'workspace/deployment' -> callers that wait for a replica, where any do."""
+        """'workspace/deployment' -> calls that wait for a replica; without those that have none."""
         ...
 
-    async def run(self, told: Callable[[], None]) -> None:
-        """Work until cancelled, calling `told` when callers have begun to wait, or nobody does any more."""
+    async def run(self, changed: Callable[[], None]) -> None:
+        """Work until cancelled; calls `changed` when the first call waits, and when none does any more."""
         ...
 
     async def follow(self, plan: Plan) -> None:
-        """Let calls wait where the plan says so. Called before the edge hears of the plan."""
+        """Let calls wait where the plan says so. Called before the edge is configured."""
         ...
 
-    def tell(
+    def update(
         self, endpoints: Mapping[DeploymentKey, Sequence[ReplicaEndpoint]], statuses: Sequence[ReplicaStatus]
     ) -> None:
-        """Who is ready, and how those are that are not. Called at every look."""
+        """Set the ready replicas, and the statuses of all. Called at every look."""
         ...
 
 
@@ -135,13 +135,13 @@ class NoCallHolder:
 
     held: dict[str, int] = {}  # noqa: RUF012
 
-    async def run(self, told: Callable[[], None]) -> None:
+    async def run(self, changed: Callable[[], None]) -> None:
         return None
 
     async def follow(self, plan: Plan) -> None:
         return None
 
-    def tell(
+    def update(
         self, endpoints: Mapping[DeploymentKey, Sequence[ReplicaEndpoint]], statuses: Sequence[ReplicaStatus]
     ) -> None:
         return None
@@ -151,21 +151,21 @@ class ReplicaControl(Protocol):
     """The replicas themselves, on their control sockets."""
 
     async def health(self, address: Address) -> ReplicaHealth:
-        """What the replica at this control address says of itself. Raises `Unavailable` when it says nothing."""
+        """The health of the replica at this control address. Raises `Unavailable` when it does not answer."""
         ...
 
     async def admit(self, address: Address, access: Access) -> None:
-        """Tell a replica who may call it, from its next request on. Raises `Unavailable` when it does not listen."""
+        """Set who may call a replica, from its next request on. Raises `Unavailable` when it does not take it."""
         ...
 
     async def tune(self, address: Address, knobs: Knobs) -> None:
-        """Tell a replica its knobs, from its next batch on. Raises `Unavailable` when it does not listen."""
+        """Set the knobs of a replica, from its next batch on. Raises `Unavailable` when it does not take them."""
         ...
 
     async def refuse(self, address: Address, refusals: Refusals) -> None:
-        """Tell a replica which requests it shall refuse. Raises `Unavailable` when it does not listen."""
+        """Set the requests that a replica refuses. Raises `Unavailable` when it does not take them."""
         ...
 
     def let_go(self, address: Address) -> None:
-        """Drop what is kept for a replica that has ended."""
+        """Close the connection to a replica that has ended."""
         ...

@@ -23,7 +23,7 @@ from kaon.cli.shared.output import Format, TableShape, put_list
 from kaon.cli.shared.remote import opened
 from kaon.cli.shared.text import age, plain, size
 from kaon.errors import KaonError
-from kaon.processes import is_held
+from kaon.process_locks import is_held
 from kaon.settings import Settings
 from kaon.types.kinds.cloud import CloudView, capacity
 from kaon.types.model import Model

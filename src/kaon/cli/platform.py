@@ -15,7 +15,7 @@ from kaon.cli.shared.text import plain, since, size, table
 from kaon.client import contexts
 from kaon.errors import NotFound
 from kaon.proc import started_at
-from kaon.processes import holders, is_held
+from kaon.process_locks import holders, is_held
 from kaon.settings import Settings
 from kaon.types.model import Model
 

@@ -1,18 +1,18 @@
 """The activator: where calls wait while their deployment has no replica.
 
-Envoy sends a call here when no replica of its deployment is well, each over a connection of its own, to a socket
-whose name says which deployment it is. The head is read, and the doorkeeper asked, before anybody hears of the call:
-so a stranger wakes nothing. Then its bytes are held: a few in memory, the rest where they come from, since nothing
-more is read. When a replica is ready, the connection is spliced to it as it is.
+Envoy sends a call here when no replica of its deployment is healthy, each call over a connection of its own, to the
+socket of its deployment. The head is read and the caller checked before the call counts as waiting: a caller without a
+key wakes nothing. Then a few of its bytes are held in memory; the rest stays unread. When a replica is ready, the
+connection is spliced to it byte by byte.
 
 A call is in exactly one state, and `held` counts those that wait:
 
     reading the head -> waiting -> spliced        a replica took it
-                     -> answered                  refused at the door, the time is over, the start failed
-    gone, from any of them                        the caller hung up
+                     -> answered                  refused by the check, its time is over, or the start failed
+    closed, from any of them                      the caller left
 
-Nothing of a call was seen by a replica before it is spliced, so until then it may be sent again elsewhere, and a
-replica that cannot be reached only makes it wait on. Afterwards it is as if Envoy had called the replica itself.
+No replica has seen a call before it is spliced, so until then it may be repeated elsewhere, and a replica that cannot
+be reached only makes it wait longer. Afterwards it is as if Envoy had called the replica itself.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LOOK_S = 0.1
 
 
 class Activator:
-    """All calls that wait in one cloud, by deployment. `run` it while it is used."""
+    """All calls that wait in one cloud, by deployment. `run` must run while it is used."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -39,29 +39,29 @@ class Activator:
         self._news = asyncio.Event()
 
     async def open(self, key: DeploymentKey, path: Path, terms: HoldTerms) -> None:
-        """Let calls of `key` wait at the socket `path`, by these terms from now on. Raises OSError."""
+        """Let calls of `key` wait at the socket `path`, with these terms. Raises OSError."""
         room = self._rooms.get(key) or WaitingRoom(key, path, self._clock, terms, self._news)
         room.terms = terms
         await room.listen()
         self._rooms[key] = room
 
     def close(self, key: DeploymentKey, why: KaonError | None = None) -> None:
-        """Take no new calls of `key`. Those that wait are refused for a reason, or wait on without one."""
+        """Take no new calls of `key`. Those that wait are refused with `why`, or go on waiting without it."""
         if room := self._rooms.get(key):
             room.shut()
             if why:
                 room.refuse(why)
 
-    def tell(
-        self, key: DeploymentKey, replicas: Sequence[Address], reason: str = "", trouble: KaonError | None = None
+    def set_replicas(
+        self, key: DeploymentKey, replicas: Sequence[Address], reason: str = "", error: KaonError | None = None
     ) -> None:
-        """Who is ready; when nobody is, what calls wait for, or why they need not wait any more."""
+        """Set the ready replicas. Without any, `reason` is what calls wait for, and `error` refuses them."""
         if room := self._rooms.get(key):
-            room.tell(tuple(replicas), reason, trouble)
+            room.set_replicas(tuple(replicas), reason, error)
 
     @property
     def rooms(self) -> frozenset[DeploymentKey]:
-        """The deployments whose calls may wait, or still do."""
+        """The deployments whose calls may wait or still do."""
         return frozenset(self._rooms)
 
     @property
@@ -75,12 +75,12 @@ class Activator:
         return {key: dict(room.turned_away) for key, room in self._rooms.items() if room.turned_away}
 
     async def changed(self) -> None:
-        """Return when calls of some deployment have begun to wait, or none does any more, since the last time."""
+        """Return when the first call of a deployment waits, or its last one does no more, since the last time."""
         await self._news.wait()
         self._news.clear()
 
     async def run(self) -> None:
-        """Watch over times and over callers that hang up; on cancellation let go of everybody."""
+        """Watch time limits and callers that leave; release all calls when cancelled."""
         try:
             while True:
                 await self._clock.sleep(_LOOK_S)

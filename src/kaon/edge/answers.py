@@ -53,6 +53,6 @@ def problem(error: KaonError, request_id: str) -> ActivatorResponse:
 
 
 def hint(key: DeploymentKey) -> str:
-    """Where a caller who may finds out more."""
+    """Where a caller with more rights finds out more."""
     apart = "" if key[0] == "default" else f" -w {key[0]}"
     return f"See why: kaon describe {key[1]}{apart}; kaon logs {key[1]}{apart}"

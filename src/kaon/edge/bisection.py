@@ -1,4 +1,4 @@
-"""Which of many changes Envoy refuses, found with few tries. Pure: the caller tries, and says how it went.
+"""Which of many changes Envoy refuses, found with few attempts. Pure: the caller tries, and reports the result.
 
 Envoy refuses a file as a whole. Halving finds the changes at fault, and every half that it accepts is in force from
 then on. Changes that were refused the last time are tried apart from the others, so that these wait for one try only.
@@ -34,7 +34,7 @@ class Bisection(Generic[Change]):
         """The changes to try now: those accepted so far and some more. None: the search is over."""
         return self.taken | frozenset(self._groups[-1]) if self._groups else None
 
-    def tell(self, reason: str) -> None:
+    def report(self, reason: str) -> None:
         """How the try went: empty when it was accepted."""
         group = self._groups.pop()
         if not reason:

@@ -1,8 +1,8 @@
-"""What Envoy was told, and whether it works by it.
+"""The configuration of Envoy, and whether Envoy has applied it.
 
-Listeners, routes and clusters are files that Envoy follows; replicas it hears on a stream (`kaon.edge.discovery`), and
-their files are there for the next agent. Each document has a version. Of files Envoy's statistics tell which version
-is in force; on the stream it says so itself.
+Listeners, routes and clusters are files that Envoy follows; replicas come on a stream (`kaon.edge.discovery`), and
+their files are for the next agent. Each document has a version. Envoy's statistics have the versions of files in force;
+on the stream Envoy confirms them itself.
 """
 
 from __future__ import annotations
@@ -44,24 +44,24 @@ class Configuration:
         """Whether there are clusters whose replicas Envoy has to ask for."""
 
     async def start(self) -> None:
-        """Answer what Envoy asks. Idempotent. Raises OSError."""
+        """Serve the stream. Idempotent. Raises OSError."""
         await self._discovery.start()
 
     def close(self) -> None:
-        """Answer Envoy no more; it goes on with what it knows."""
+        """Stop the stream; Envoy goes on with what it has."""
         self._discovery.close()
 
     def put(self, documents: Mapping[Path, Json]) -> None:
         """Let these documents be in force, without waiting."""
-        told: dict[str, Json] = {}
+        sent: dict[str, Json] = {}
         for path, document in documents.items():
             files.put(path, document)
             self._versions[path] = document["version_info"]
             if cluster := self._layout.cluster_of(path):
-                told[cluster] = document
+                sent[cluster] = document
             if path == self._layout.clusters:
                 self._expects_questions = any(cluster.get("type") == "EDS" for cluster in document["resources"])
-        self._discovery.put(told)
+        self._discovery.put(sent)
 
     def remove(self, path: Path) -> None:
         """Let there be no such document."""
@@ -77,9 +77,9 @@ class Configuration:
     async def take(self, step: Mapping[Path, Json]) -> str:
         """Tell some documents, and wait until Envoy works by them; empty.
 
-        When it refuses one: the reason, and the old ones are told again.
+        When it refuses one: the reason; the old ones are sent again.
         """
-        new = {path: told for path, told in step.items() if self._versions.get(path) != told["version_info"]}
+        new = {path: sent for path, sent in step.items() if self._versions.get(path) != sent["version_info"]}
         if not new:
             return ""
         before = {path: files.get(path) for path in new}
@@ -109,8 +109,8 @@ class Configuration:
                 if self._layout.listeners in behind:
                     # The port is taken: the edge tries again, and nobody reads routes until then.
                     behind -= {self._layout.listeners, self._layout.routes}
-                unheard = self._expects_questions and not self._discovery.asked
-                if not behind and not unheard and not (seen and seen.warming):
+                unasked = self._expects_questions and not self._discovery.asked
+                if not behind and not unasked and not (seen and seen.warming):
                     return ""
                 if reason := self._refusal(behind & paths, since, seen):
                     return reason

@@ -58,7 +58,7 @@ class ClusterCounts:
     busy: int = 0
     """Of the '4xx': 429."""
     unavailable: int = 0
-    """Of the '5xx': 503, whoever said it."""
+    """Of the '5xx': 503, of Envoy or of a replica."""
     refusals_retried: int = 0
     """503 of replicas that no caller saw, as the call was sent again."""
     timeouts: int = 0
@@ -70,7 +70,7 @@ class ClusterCounts:
 
 @dataclass(frozen=True, slots=True)
 class EdgeCounts:
-    """All clusters of callers' traffic, by name; one that nobody called yet is not there."""
+    """All clusters of callers' traffic that were called, by name."""
 
     run: int
     """Another one is another process of Envoy, whose counts began at zero."""

@@ -1,4 +1,4 @@
-"""The replicas of each cluster, told to Envoy on one gRPC stream over a unix socket.
+"""The replicas of each cluster, sent to Envoy on one gRPC stream over a unix socket.
 
 One stream serves any number of clusters: a file for each would take an inotify instance for each, of which a user has
 128 (decision 9 has the other ways that were tried). Envoy names all clusters that it wants to know of; each answer
@@ -34,12 +34,12 @@ ClusterVersions = dict[str, str]
 
 @dataclass(slots=True)
 class SentEndpoints:
-    """What one stream has been told, and what came back. Pure: `answer` and `changed` say what to send."""
+    """What one stream was sent, and what came back. Pure: `answer` and `changed` return what to send."""
 
     documents: dict[str, Json]
     """Of all clusters, shared by all streams."""
     asked: frozenset[str] | None = None
-    """The clusters that Envoy wants to know of; None: it has not asked yet."""
+    """The clusters that Envoy subscribes to; None: it has sent no request yet."""
     taken: ClusterVersions = field(default_factory=dict)
     refused: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Cluster -> the version that Envoy refused, and why."""
@@ -113,7 +113,7 @@ class Discovery:
         os.chmod(self._socket, 0o600)
 
     def close(self) -> None:
-        """Answer nobody any more. Idempotent."""
+        """Close all streams. Idempotent."""
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -132,8 +132,8 @@ class Discovery:
 
     @property
     def asked(self) -> bool:
-        """Whether Envoy is connected, and has said which clusters it wants to know of."""
-        return any(stream.told.asked is not None for stream in self._streams)
+        """Whether Envoy is connected and subscribed to clusters."""
+        return any(stream.sent.asked is not None for stream in self._streams)
 
     @property
     def behind(self) -> set[str]:
@@ -141,21 +141,21 @@ class Discovery:
         return {
             cluster
             for stream in self._streams
-            for cluster in stream.told.asked or ()
-            if (document := self._documents.get(cluster)) and stream.told.taken.get(cluster) != document["version_info"]
+            for cluster in stream.sent.asked or ()
+            if (document := self._documents.get(cluster)) and stream.sent.taken.get(cluster) != document["version_info"]
         }
 
     @property
     def refused(self) -> dict[str, tuple[str, str]]:
         """Cluster -> the version that Envoy refused last, and why."""
-        return {cluster: why for stream in self._streams for cluster, why in stream.told.refused.items()}
+        return {cluster: why for stream in self._streams for cluster, why in stream.sent.refused.items()}
 
 
 class _Stream(asyncio.Protocol):
     """One connection of Envoy."""
 
     def __init__(self, documents: dict[str, Json], streams: set[_Stream]) -> None:
-        self.told = SentEndpoints(documents)
+        self.sent = SentEndpoints(documents)
         self._streams = streams
         self._grpc = GrpcStream()
         self._transport: asyncio.Transport | None = None
@@ -172,9 +172,9 @@ class _Stream(asyncio.Protocol):
             self.abort()
             return
         if self._grpc.stream != stream:  # Envoy begins anew
-            self.told = SentEndpoints(self.told.documents)
+            self.sent = SentEndpoints(self.sent.documents)
         for request in requests:
-            self._send(self.told.answer(request))
+            self._send(self.sent.answer(request))
         self._send([])
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -182,7 +182,7 @@ class _Stream(asyncio.Protocol):
 
     def changed(self, clusters: Iterable[str]) -> None:
         """The replicas of some clusters are others."""
-        self._send(self.told.changed(clusters))
+        self._send(self.sent.changed(clusters))
 
     def abort(self) -> None:
         """Cut the connection."""

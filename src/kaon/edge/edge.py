@@ -63,7 +63,7 @@ class Edge:
         self._turn = asyncio.Lock()
         self._ready = False
         self._settled = False
-        """Whether the documents are those of the table and of those who are leaving."""
+        """Whether the documents are those of the table and of the leaving replicas."""
 
     async def apply(
         self, routes: tuple[Route, ...], endpoints: Mapping[DeploymentKey, tuple[ReplicaEndpoint, ...]]
@@ -138,9 +138,9 @@ class Edge:
             if files.put(self.layout.bootstrap, start) and self.process.running:
                 await self.process.stop()  # another release of Kaon wrote it: begin anew
             self._find()
-            said = self._settings
-            proxies = resources.Proxies(said.trusted_proxies, said.proxy_protocol)
-            front = resources.listeners(self.layout, said.host, said.port, proxies)
+            settings = self._settings
+            proxies = resources.Proxies(settings.trusted_proxies, settings.proxy_protocol)
+            front = resources.listeners(self.layout, settings.host, settings.port, proxies)
             self.configuration.put({self.layout.listeners: front})
             self._ready = True
         await self.configuration.start()  # before Envoy, which has no replicas until it is answered
@@ -170,7 +170,7 @@ class Edge:
     # --- applying ---
 
     async def _bring(self, after: RouteTable) -> dict[DeploymentKey, str]:
-        """Bring Envoy to a table, but for what it refuses; who that was, and why.
+        """Bring Envoy to a table, but for what it refuses; returns the deployments refused, and why.
 
         Whoever is refused keeps the rule in force. When that does not help, also the replicas; and when even what was
         in force is refused (by another Envoy than the one that took it), there is nothing to keep.
@@ -191,7 +191,7 @@ class Edge:
         reason = ""
         while (trying := search.trying) is not None:
             reason = await self._enact(mixed(base, after, trying, replicas=replicas))
-            search.tell(reason)
+            search.report(reason)
         if reason:  # the last try was refused, and half of it may still be in the files
             await self._enact(mixed(base, after, search.taken, replicas=replicas))
         return search.refused
@@ -208,7 +208,7 @@ class Edge:
         return ""
 
     def _left(self, table: RouteTable) -> Members:
-        """Those who are leaving once `table` is in force: whoever was a member and is none any more."""
+        """The leaving replicas once `table` is in force: those that were members and are not any more."""
         found = {name: dict(leaving) for name, leaving in self._leaving.items()}
         for name, before in self._table.clusters.items():
             found.setdefault(name, {}).update({endpoint.address: endpoint for endpoint in before})
@@ -218,7 +218,7 @@ class Edge:
         return {name: leaving for name, leaving in found.items() if leaving}
 
     def _steps(self, table: RouteTable, leaving: Members) -> list[dict[Path, resources.Json]]:
-        """What to tell, one after the other."""
+        """The documents to send, in steps."""
         clusters = _all_clusters(table, leaving)
         before = _all_clusters(self._table, self._leaving)
         same = {
@@ -287,7 +287,7 @@ class Edge:
                 self.configuration.remove(path)
 
     async def _retry_listeners(self) -> None:
-        """Envoy tries a port once only: say it again when it was taken."""
+        """Envoy tries a port only once: send the listeners again when it was taken."""
         if not self.process.running:
             return
         seen = await stats.versions(self.layout.admin_socket)
@@ -298,6 +298,6 @@ class Edge:
 
 
 def _all_clusters(table: RouteTable, leaving: Members) -> dict[str, tuple[ReplicaEndpoint, ...]]:
-    """Those of the table, and those that somebody is still leaving."""
+    """The clusters of the table, and those with leaving replicas."""
     still = dict.fromkeys(leaving, ())
     return dict(sorted({**still, **table.clusters}.items()))

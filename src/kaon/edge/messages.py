@@ -1,4 +1,4 @@
-"""What Envoy and the agent say to each other on the stream of endpoints. Pure.
+"""The messages of Envoy and the agent on the stream of endpoints. Pure.
 
 Envoy's discovery service, "state of the world" flavour: Envoy names all clusters whose replicas it wants; each answer
 holds some of them, and Envoy confirms it by the answer's nonce, or refuses it with a reason. The numbers are those of
@@ -19,7 +19,7 @@ _HEALTH = {"UNKNOWN": 0, "DRAINING": 3}
 
 @dataclass(frozen=True, slots=True)
 class DiscoveryRequest:
-    """What Envoy asks for, and what it makes of an answer."""
+    """A request of Envoy: its subscription, and its verdict on an answer."""
 
     type_url: str
     clusters: frozenset[str]
@@ -49,10 +49,10 @@ def request(data: bytes) -> DiscoveryRequest:
 
 def _status(data: bytes) -> str:
     """The text of a `google.rpc.Status`."""
-    said = [
+    reasons = [
         value.decode(errors="replace") for number, value in fields(data) if number == 2 and isinstance(value, bytes)
     ]
-    return "".join(said) or "no reason given"
+    return "".join(reasons) or "no reason given"
 
 
 def response(nonce: str, documents: Iterable[Json]) -> bytes:
@@ -65,24 +65,24 @@ def _any(assignment: Json) -> bytes:
     return message(1, ENDPOINTS) + message(2, _assignment(assignment))
 
 
-def _assignment(said: Json) -> bytes:
+def _assignment(document: Json) -> bytes:
     localities = [
         message(2, b"".join(message(2, _lb_endpoint(lb)) for lb in locality["lb_endpoints"]))
-        for locality in said["endpoints"]
+        for locality in document["endpoints"]
     ]
-    overprovisioning = message(3, varint(1, said["policy"]["overprovisioning_factor"]))
-    return b"".join([message(1, said["cluster_name"]), *localities, message(4, overprovisioning)])
+    overprovisioning = message(3, varint(1, document["policy"]["overprovisioning_factor"]))
+    return b"".join([message(1, document["cluster_name"]), *localities, message(4, overprovisioning)])
 
 
-def _lb_endpoint(said: Json) -> bytes:
-    check = said["endpoint"]["health_check_config"]
+def _lb_endpoint(document: Json) -> bytes:
+    check = document["endpoint"]["health_check_config"]
     how = message(3, _address(check["address"])) if "address" in check else varint(4, 1)
-    endpoint = message(1, _address(said["endpoint"]["address"])) + message(2, how)
-    return message(1, endpoint) + varint(2, _HEALTH[said["health_status"]])
+    endpoint = message(1, _address(document["endpoint"]["address"])) + message(2, how)
+    return message(1, endpoint) + varint(2, _HEALTH[document["health_status"]])
 
 
-def _address(said: Json) -> bytes:
-    if pipe := said.get("pipe"):
+def _address(document: Json) -> bytes:
+    if pipe := document.get("pipe"):
         return message(2, message(1, pipe["path"]))
-    place = said["socket_address"]
+    place = document["socket_address"]
     return message(1, message(2, place["address"]) + varint(3, place["port_value"]))

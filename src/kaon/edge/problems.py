@@ -15,7 +15,7 @@ _OWN = "direct_response"
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One case, and what is said of it. The first row that fits counts."""
+    """One case and its problem document. The first row that matches counts."""
 
     status: int
     code: str
@@ -26,7 +26,7 @@ class _Row:
     details: tuple[str, ...] = ()
     """Envoy's names of the case, one of which it must have."""
     told_status: int = 0
-    """Instead of Envoy's, where that would tell callers to send again what must not be."""
+    """The status to send instead of Envoy's, which would make callers repeat a call that must not be."""
 
 
 _LINES = "Write headers as 'name: value', and percent-encode what is not ASCII in path and query."
@@ -38,8 +38,8 @@ _LENGTHS = (
     "http1.body_disallowed",
 )
 _TRANSFER = ("http1.invalid_transfer_encoding", "http1.invalid_scheme")
-_CUT = "The replica broke off while it had this call; nobody knows what of it was done."
-_CUT_HINT = "See why: kaon logs. With idempotent=True, retry=True the edge asks another replica."
+_CUT = "The replica broke off during this call, which may or may not have had an effect."
+_CUT_HINT = "See why: kaon logs. With idempotent=True, retry=True the edge tries another replica."
 _KEY_HINT = "Send 'Authorization: Bearer KEY'; `kaon key create` makes a key."
 
 _TABLE = (
@@ -71,17 +71,17 @@ _TABLE = (
     _Row(
         426,
         "invalid-input",
-        "This version of HTTP is not spoken here, or the request's first line says none.",
+        "This version of HTTP is not supported, or the request's first line has none.",
         "Use HTTP/1.1 or HTTP/2; write the first line as 'GET /path HTTP/1.1'.",
     ),
-    _Row(403, "invalid-input", "This upgrade of the connection is not spoken here.", "Only websockets are."),
-    _Row(501, "invalid-input", "This transfer coding is not spoken here.", "Send the body with a length, or chunked."),
+    _Row(403, "invalid-input", "This upgrade of the connection is not supported.", "Use a WebSocket."),
+    _Row(501, "invalid-input", "This transfer coding is not supported.", "Send the body with a length, or chunked."),
     _Row(400, "invalid-input", "%LOCAL_REPLY_BODY%", "Send the path without them.", details=(_OWN,)),
     _Row(400, "invalid-input", "The request has no Host header.", "Send one.", details=("missing_host_header",)),
     _Row(
         400,
         "invalid-input",
-        "The request's Host header is no host name.",
+        "The request's Host header is not a host name.",
         "Send a name, with a port or without; continue no header on a next line.",
         details=("http.invalid_authority",),
     ),
@@ -92,11 +92,11 @@ _TABLE = (
         "Percent-encode what is not a letter, digit or one of -._~.",
         details=("path_normalization_failed",),
     ),
-    _Row(400, "invalid-input", "A header has a character that none may have.", _LINES, details=_CHARACTERS),
+    _Row(400, "invalid-input", "A header has an invalid character.", _LINES, details=_CHARACTERS),
     _Row(
         400,
         "invalid-input",
-        "The length of the body is said twice, or in a way that cannot be read.",
+        "The length of the body is given twice, or is invalid.",
         "Send Content-Length once, or chunks.",
         details=_LENGTHS,
     ),

@@ -10,7 +10,7 @@ import resource
 import shutil
 from pathlib import Path
 
-from kaon import log, processes
+from kaon import log, process_locks, processes
 from kaon.clock import Clock
 from kaon.edge.layout import Layout
 from kaon.errors import ConfigError, Conflict
@@ -55,8 +55,8 @@ class EnvoyProcess:
 
     @property
     def running(self) -> bool:
-        """Whether it runs, whoever started it."""
-        return processes.is_held(self._layout.lock)
+        """Whether it runs, also when an earlier agent started it."""
+        return process_locks.is_held(self._layout.lock)
 
     def start(self) -> bool:
         """Start it when it does not run; whether that was so. Raises `ConfigError` when there is no binary."""
@@ -65,7 +65,7 @@ class EnvoyProcess:
         # One worker serves some 7,000 requests/s: a machine of few cores needs them for its replicas.
         workers = max(1, (os.cpu_count() or 1) // 4)
         argv = [find_binary(), "-c", str(self._layout.bootstrap), "--concurrency", str(workers)]
-        # A limit that this Envoy does not know must be told, not skipped.
+        # A limit that this Envoy does not know is an error.
         argv += ["--disable-hot-restart", "--drain-time-s", "5", "--reject-unknown-dynamic-fields"]
         # Its log is its standard error: lines are there at once, and why a file was refused is read from them.
         argv += ["--log-level", "warning"]
@@ -93,7 +93,7 @@ class EnvoyProcess:
         while True:
             self.start()
             since = self._clock.monotonic()
-            pid = processes.leader(self._layout.lock)
+            pid = process_locks.leader(self._layout.lock)
             if pid is None:
                 await self._clock.sleep(0.02)
                 continue
@@ -104,7 +104,7 @@ class EnvoyProcess:
             await self._clock.sleep(delay_s(_AGAIN, failures))
 
     def last_words(self) -> str:
-        """The last line of its log that says that something failed."""
+        """The last line of its log that reports a failure."""
         complaints = (line for line in reversed(self._tail()) if "[error]" in line or "[critical]" in line)
         return _STAMP.sub("", next(complaints, ""))
 

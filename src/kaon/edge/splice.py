@@ -1,7 +1,7 @@
-"""Two connections made one: what either end says goes to the other, as it is and no faster than it is read.
+"""Two connections spliced: the bytes of either end go to the other, no faster than it reads them.
 
-Nothing here knows of HTTP, so bodies of any size, streams and websockets pass. An end that has said all closes
-its direction only; when one breaks, the other is broken too, so that nobody takes half an answer for a whole.
+HTTP is not parsed, so bodies of any size, streams and websockets pass. The end of one direction closes that direction
+only; when one connection breaks, the other is broken too, so that half an answer is never taken for a whole one.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import asyncio
 from typing import cast
 
 PIECE_BYTES = 64 * 1024
-"""At most so much is read at once."""
+"""The most bytes of one read."""
 
 _piece = memoryview(bytearray(PIECE_BYTES))
-"""All ends of a loop read into this: what is read is copied on before the next one reads."""
+"""The read buffer of all ends of a loop: its content is copied before the next end reads."""
 
 
 class SpliceEnd(asyncio.BufferedProtocol):
@@ -21,21 +21,21 @@ class SpliceEnd(asyncio.BufferedProtocol):
 
     transport: asyncio.Transport
     other: SpliceEnd | None = None
-    _said_all = False
+    _finished = False
 
     def joined(self, other: SpliceEnd) -> None:
-        """From now on, what either end receives is the other's."""
+        """Send what either end receives to the other from now on."""
         self.other, other.other = other, self
 
     def received(self, piece: bytes) -> None:
-        """Something came before this end was joined."""
+        """Bytes came before this end was joined."""
 
     def ended(self) -> bool:
-        """The peer has said all before this end was joined; whether the connection stays open."""
+        """The peer closed its direction before this end was joined; whether the connection stays open."""
         return False
 
     def lost(self) -> None:
-        """The connection is gone; called in any case."""
+        """The connection is closed; called in any case."""
 
     # Called by the loop.
 
@@ -55,8 +55,8 @@ class SpliceEnd(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         if self.other is None:
             return self.ended()
-        self._said_all = True
-        if self.other._said_all:
+        self._finished = True
+        if self.other._finished:
             self.other.transport.close()
             return False
         if not self.other.transport.is_closing():

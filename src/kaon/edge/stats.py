@@ -1,4 +1,4 @@
-"""What Envoy says of itself, asked over its admin socket."""
+"""Envoy's statistics, read over its admin socket."""
 
 from __future__ import annotations
 

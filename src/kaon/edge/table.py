@@ -158,7 +158,7 @@ def _table(
 
 
 def differing(before: RouteTable, after: RouteTable) -> tuple[DeploymentKey, ...]:
-    """The deployments of which two tables say different things."""
+    """The deployments that differ in two tables."""
 
     def parts(table: RouteTable) -> dict[DeploymentKey, list[object]]:
         found: dict[DeploymentKey, list[object]] = {}
@@ -304,7 +304,7 @@ def _clusters(
 
 
 def _reachable(address: Address) -> bool:
-    """Whether Envoy can be told to connect there: a socket's path of the system's length, or an IP and a port."""
+    """Whether Envoy can connect there: a socket's path within the system's limit, or an IP and a port."""
     if address.startswith("unix:"):
         path = address.removeprefix("unix:")
         try:

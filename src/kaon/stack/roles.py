@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from kaon import log, processes
+from kaon import log, process_locks, processes
 from kaon.clock import Clock
 from kaon.edge import files
 from kaon.errors import Conflict
@@ -134,7 +134,7 @@ async def _watch(other: ProcessRole, clock: Clock) -> None:
     failures = 0
     while True:
         since = clock.monotonic()
-        pid = processes.leader(other.lock)
+        pid = process_locks.leader(other.lock)
         if pid is not None:
             code = await processes.ended(pid)
             if down_file(other.settings).exists():
@@ -144,7 +144,7 @@ async def _watch(other: ProcessRole, clock: Clock) -> None:
             _log.warning("ended", role=other.name, pid=pid, exit_code=code)
             # Killed, it is back at once; failing to start, it is tried less and less often.
             await clock.sleep(delay_s(_AGAIN, failures - 1, random.random()))  # noqa: S311
-        elif processes.is_held(other.lock):
+        elif process_locks.is_held(other.lock):
             await clock.sleep(0.02)  # being started by somebody else
             continue
         if down_file(other.settings).exists():

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from kaon import processes
+from kaon import process_locks, processes
 from kaon.clock import SystemClock
 from kaon.errors import ConfigError, Conflict, KaonError, Unavailable
 from kaon.settings import Settings
@@ -44,8 +44,8 @@ def up(settings: Settings, on_progress: SayProgress = lambda phase, text: None) 
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     _private(settings)
     with _alone(settings):
-        running = all(processes.is_held(ProcessRole(name, settings).lock) for name in ROLES)
-        if not processes.is_held(settings.run_dir / "edge.lock"):
+        running = all(process_locks.is_held(ProcessRole(name, settings).lock) for name in ROLES)
+        if not process_locks.is_held(settings.run_dir / "edge.lock"):
             _check_port(settings)
         down_file(settings).unlink(missing_ok=True)
         begun: dict[str, int] = {}
@@ -164,7 +164,7 @@ def _api_answers(settings: Settings) -> bool:
 
 def _edge_answers(settings: Settings) -> bool:
     """Whether our edge, and nobody else, answers on the port."""
-    if not processes.is_held(settings.run_dir / "edge.lock"):
+    if not process_locks.is_held(settings.run_dir / "edge.lock"):
         return False
     host = settings.url.removeprefix("http://").rpartition(":")[0]
     return _answers(http.client.HTTPConnection(host.strip("[]"), settings.port, timeout=2))

@@ -16,7 +16,7 @@ import pytest
 from tests.figures import Stopwatch, at_most
 from tests.waiting import lasts, until
 
-from kaon import processes
+from kaon import process_locks, processes
 from kaon.agent.agent import Agent
 from kaon.agent.ports import AgentCall
 from kaon.clock import SystemClock
@@ -86,7 +86,7 @@ class World:
 
     def pids(self) -> dict[str, int]:
         """Replica -> pid, by the locks that are held."""
-        locks = {lock.parent.name: processes.leader(lock) for lock in self.run_dir.glob("replicas/*/lock")}
+        locks = {lock.parent.name: process_locks.leader(lock) for lock in self.run_dir.glob("replicas/*/lock")}
         return {id_: pid for id_, pid in locks.items() if pid is not None}
 
 

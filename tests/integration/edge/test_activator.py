@@ -62,7 +62,7 @@ class Bare:
             await self.pass_time(0.5)
 
     def ready(self, *replicas: str) -> None:
-        self.activator.tell(KEY, replicas)
+        self.activator.set_replicas(KEY, replicas)
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.heard.append(await reader.read(1000))

@@ -193,7 +193,7 @@ async def test_calls_that_wait_for_a_replica_arrive_once_and_are_answered_once(w
     assert (found.arrivals, found.codes, found.in_flight) == (4, {}, 4)
     assert {s.revision for s in counter.samples if s.arrivals} == {0}
     replica = await world.replica("a", _app)
-    activator.tell(key, [replica.endpoint.address])
+    activator.set_replicas(key, [replica.endpoint.address])
     await world.serve(replica, hold_s=20.0)
     assert [answer.status_code for answer in await asyncio.gather(*calls)] == [200] * 4
     more = 0

@@ -26,7 +26,7 @@ KEY = ("default", "shop")
 
 
 class Everybody:
-    """A doorkeeper that knows one stranger."""
+    """A check that knows one wrong key."""
 
     def admit(self, head: Head) -> ActivatorResponse | None:
         if head.fields.get(b"authorization") == b"Bearer wrong":
@@ -42,7 +42,7 @@ class Zero:
 
     async def ready(self, *replicas: Replica) -> None:
         """As an agent does it: those who wait first, then the edge."""
-        self.activator.tell(KEY, [replica.endpoint.address for replica in replicas])
+        self.activator.set_replicas(KEY, [replica.endpoint.address for replica in replicas])
         await self.world.serve(*replicas, hold_s=self.hold_s, **self.fields)
 
     async def held(self, count: int) -> None:
@@ -169,7 +169,7 @@ async def test_a_stranger_is_refused_at_once_and_nobody_waits(world: World) -> N
 @pytest.mark.parametrize("method", ["GET", "POST", "HEAD"])
 async def test_when_the_time_is_over_the_caller_is_told_once_and_when_to_come_again(world: World, method: str) -> None:
     async with zero(world, hold_s=0.3) as it:
-        it.activator.tell(KEY, [], "A replica is loading.")
+        it.activator.set_replicas(KEY, [], "A replica is loading.")
         begun = asyncio.get_running_loop().time()
         answer = await world.client.request(method, "/shop", headers={"x-request-id": "r-1"})
         assert answer.status_code == 503
@@ -189,12 +189,12 @@ async def test_a_start_that_fails_for_good_is_told_before_the_time_is_over(world
     async with zero(world, hold_s=60) as it:
         calls = [asyncio.create_task(world.client.get("/shop")) for _ in range(3)]
         await it.held(3)
-        it.activator.tell(KEY, [], trouble=StartFailed("The service ends at its start with exit code 3."))
+        it.activator.set_replicas(KEY, [], error=StartFailed("The service ends at its start with exit code 3."))
         for answer in await asyncio.gather(*calls):
             assert answer.status_code == 503
             assert answer.json()["code"] == "start-failed"
         assert (await world.client.get("/shop")).json()["code"] == "start-failed"
-        it.activator.tell(KEY, [])
+        it.activator.set_replicas(KEY, [])
         call = asyncio.create_task(world.client.get("/shop"))
         await it.held(1)
         await it.ready(await world.replica())
@@ -253,9 +253,9 @@ async def test_a_ready_replica_that_cannot_be_reached_is_passed_over(world: Worl
         await it.held(10)
         gone, alive = await world.replica("gone"), await world.replica("alive")
         await gone.stop()
-        it.activator.tell(KEY, [gone.endpoint.address])
-        it.activator.tell(KEY, [gone.endpoint.address, alive.endpoint.address])
-        it.activator.tell(KEY, [alive.endpoint.address])
+        it.activator.set_replicas(KEY, [gone.endpoint.address])
+        it.activator.set_replicas(KEY, [gone.endpoint.address, alive.endpoint.address])
+        it.activator.set_replicas(KEY, [alive.endpoint.address])
         assert {a.status_code for a in await asyncio.gather(*calls)} == {200}
         assert len(alive.calls) == 10
 

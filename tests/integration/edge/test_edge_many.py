@@ -9,7 +9,7 @@ import signal
 
 from tests.waiting import until
 
-from kaon import processes
+from kaon import process_locks
 from kaon.edge import Edge
 from kaon.types.route import Backend, Mirror, ReplicaEndpoint, Route
 
@@ -22,7 +22,7 @@ Members = dict[tuple[str, str], tuple[ReplicaEndpoint, ...]]
 
 def inotify_instances(world: World) -> int:
     """How many of them Envoy holds; a user has 128 by default, and Envoy ends when it gets none."""
-    folder = f"/proc/{processes.leader(world.edge.layout.lock)}/fd"
+    folder = f"/proc/{process_locks.leader(world.edge.layout.lock)}/fd"
     found = 0
     for fd in os.listdir(folder):
         with contextlib.suppress(FileNotFoundError):
@@ -77,7 +77,7 @@ async def test_replicas_are_kept_while_the_agent_is_away_and_changed_when_it_is_
 async def test_a_new_envoy_under_a_new_agent_begins_with_the_replicas_that_were_known(world: World) -> None:
     await world.serve(await world.replica())
     await world.leave()
-    pid = processes.leader(world.edge.layout.lock)
+    pid = process_locks.leader(world.edge.layout.lock)
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     world.edge = Edge(world.settings)

@@ -13,7 +13,7 @@ import pytest
 from tests.figures import Stopwatch, at_most
 from tests.waiting import turns, until
 
-from kaon import processes
+from kaon import process_locks
 from kaon.clock import SystemClock
 from kaon.edge import Edge, files
 from kaon.edge.edge import LOG_MAX_BYTES, TEND_EVERY_S
@@ -22,7 +22,7 @@ from .world import World, route
 
 
 def _kill(world: World) -> int:
-    pid = processes.leader(world.edge.layout.lock)
+    pid = process_locks.leader(world.edge.layout.lock)
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     return pid
@@ -68,7 +68,7 @@ async def test_killed_under_load_it_is_back_and_only_calls_in_flight_fail(world:
 async def test_it_outlives_its_supervisor_and_a_new_one_adopts_it(world: World) -> None:
     replica, other = await world.replica("a"), await world.replica("b")
     await world.serve(replica)
-    pid = processes.leader(world.edge.layout.lock)
+    pid = process_locks.leader(world.edge.layout.lock)
     await world.leave()
     assert (await world.client.get("/shop")).status_code == 200
 
@@ -76,7 +76,7 @@ async def test_it_outlives_its_supervisor_and_a_new_one_adopts_it(world: World) 
     world.supervise()
     assert (await world.edge.status()).running
     await world.serve(other)
-    assert processes.leader(world.edge.layout.lock) == pid
+    assert process_locks.leader(world.edge.layout.lock) == pid
 
     async def only_the_other() -> bool:
         before = len(replica.calls)
@@ -89,7 +89,7 @@ async def test_it_outlives_its_supervisor_and_a_new_one_adopts_it(world: World) 
     _kill(world)  # the new one restarts what the old one started
 
     async def another() -> bool:
-        return processes.leader(world.edge.layout.lock) not in (None, pid)
+        return process_locks.leader(world.edge.layout.lock) not in (None, pid)
 
     await until(another)
 
@@ -212,7 +212,7 @@ async def test_the_admin_interface_is_a_private_socket_and_nothing_else(world: W
     admin = world.edge.layout.admin_socket
     assert admin.stat().st_mode & 0o777 == 0o600
     assert admin.parent.stat().st_mode & 0o777 == 0o700
-    pid = processes.leader(world.edge.layout.lock)
+    pid = process_locks.leader(world.edge.layout.lock)
     inodes = {
         os.readlink(f"/proc/{pid}/fd/{fd}")[8:-1]
         for fd in os.listdir(f"/proc/{pid}/fd")
@@ -240,7 +240,7 @@ async def test_its_log_is_begun_anew_when_it_is_long_and_is_read_on(world: World
 
 async def test_idle_it_uses_little_memory(world: World) -> None:
     await world.serve(await world.replica())
-    pid = processes.leader(world.edge.layout.lock)
+    pid = process_locks.leader(world.edge.layout.lock)
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     pss_kb = next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
     assert pss_kb <= 75 * 1024

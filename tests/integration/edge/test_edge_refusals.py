@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.waiting import until
 
-from kaon import processes
+from kaon import process_locks
 from kaon.edge import Edge, resources
 from kaon.edge.resources import limits
 from kaon.edge.resources.wire import response
@@ -109,7 +109,7 @@ async def test_whoever_serves_is_never_taken_out_to_find_who_is_at_fault(world: 
 async def test_an_envoy_that_starts_anew_has_nothing_of_what_was_refused(world: World) -> None:
     replica = await world.replica()
     await world.edge.apply(routes(60), {("default", name): (replica.endpoint,) for name in NAMES})
-    pid = processes.leader(world.edge.layout.lock)
+    pid = process_locks.leader(world.edge.layout.lock)
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
 

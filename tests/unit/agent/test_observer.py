@@ -73,7 +73,7 @@ def ready(id_: str = "a") -> ReplicaStatus:
 
 def observer(world: World) -> Observer:
     made = Observer("here", world, world, world.clock, replicas=world, held=lambda: world.held)
-    made.tell(PLAN, {"a": "unix:/a"}, [ready()])
+    made.update(PLAN, {"a": "unix:/a"}, [ready()])
     return made
 
 
@@ -175,7 +175,7 @@ async def test_replicas_that_are_gone_are_let_go_and_callers_who_wait_are_told()
     world = World()
     made, task = await running(world, 3)
     world.held = {"default/shop": 4}
-    made.tell(PLAN, {}, [])
+    made.update(PLAN, {}, [])
     await pass_time(world, 2)
     assert world.gone == ["unix:/a"]
     last = [s for s in world.ring.since("default", "shop", 0) if s.revision == 0][-1]
@@ -188,7 +188,7 @@ async def test_a_start_that_was_over_while_the_edge_was_silent_is_told_with_the_
     made, task = await running(world, 3)
     world.silent = True
     for phase, since in ((Phase.INSTALLING, 1.0), (Phase.LOADING, 3.0), (Phase.READY, 7.0)):
-        made.tell(PLAN, {}, [ready().model_copy(update={"id": "b", "phase": phase, "since": since})])
+        made.update(PLAN, {}, [ready().model_copy(update={"id": "b", "phase": phase, "since": since})])
     await pass_time(world, 1.5)
     world.silent = False
     await pass_time(world, 3)
@@ -201,9 +201,9 @@ async def test_while_some_replicas_try_other_knobs_samples_have_sides() -> None:
     world = World()
     made, task = await running(world, 3)
     tried = PlannedKnobs(trial=Knobs(max_batch=2), replicas=("a",))
-    made.tell(PLAN.model_copy(update={"knobs": {"default/shop": tried}}), {"a": "unix:/a"}, [ready()])
+    made.update(PLAN.model_copy(update={"knobs": {"default/shop": tried}}), {"a": "unix:/a"}, [ready()])
     await pass_time(world, 2)
-    made.tell(PLAN, {"a": "unix:/a"}, [ready()])
+    made.update(PLAN, {"a": "unix:/a"}, [ready()])
     await pass_time(world, 2)
     sides = [sample.sides for sample in world.ring.since("default", "shop", 0) if sample.revision == 1]
     assert [len(found) for found in sides] == [0, 0, 1, 1, 0, 0]

@@ -13,7 +13,7 @@ import pytest
 from tests.figures import Stopwatch
 from tests.waiting import until
 
-from kaon import proc, processes
+from kaon import proc, process_locks, processes
 from kaon.errors import Conflict, InvalidInput
 
 ENV = {"PATH": os.defpath}
@@ -39,21 +39,21 @@ def runs(pid: int) -> bool:
 
 
 async def test_the_lock_is_held_from_the_birth_of_the_process_to_its_end(lock: Path) -> None:
-    assert not processes.is_held(lock)
+    assert not process_locks.is_held(lock)
     pid = start(lock)
-    assert processes.is_held(lock)
-    assert processes.holders(lock) == [pid]
+    assert process_locks.is_held(lock)
+    assert process_locks.holders(lock) == [pid]
     os.kill(pid, signal.SIGKILL)
     assert await processes.ended(pid) == -signal.SIGKILL
-    assert not processes.is_held(lock)
-    assert processes.holders(lock) == []
+    assert not process_locks.is_held(lock)
+    assert process_locks.holders(lock) == []
 
 
 async def test_a_second_process_under_the_same_lock_is_refused_and_leaves_the_first_alone(lock: Path) -> None:
     pid = start(lock)
     with pytest.raises(Conflict):
         start(lock)
-    assert processes.holders(lock) == [pid]
+    assert process_locks.holders(lock) == [pid]
 
 
 async def test_looking_whether_a_lock_is_held_never_stands_in_the_way_of_a_start(lock: Path) -> None:
@@ -62,7 +62,7 @@ async def test_looking_whether_a_lock_is_held_never_stands_in_the_way_of_a_start
 
     def look() -> None:
         while not stop_looking.is_set():
-            processes.is_held(lock)
+            process_locks.is_held(lock)
 
     looking = asyncio.create_task(asyncio.to_thread(look))
     try:
@@ -79,17 +79,17 @@ async def test_a_wrong_hint_in_the_lock_file_is_not_believed(lock: Path, hint: s
     pid = start(lock)
     assert lock.read_text() == f"{pid}\n"
     lock.write_text(hint)
-    assert processes.leader(lock) == pid
-    assert processes.is_held(lock)
+    assert process_locks.leader(lock) == pid
+    assert process_locks.is_held(lock)
     await processes.stop(lock, 5)
-    assert processes.leader(lock) is None
+    assert process_locks.leader(lock) is None
 
 
 async def test_with_a_right_hint_nobody_else_is_looked_at(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pid = start(lock)
     with monkeypatch.context() as patched:
-        patched.setattr(processes, "holders_of", None)
-        assert processes.leader(lock) == pid
+        patched.setattr(process_locks, "holders_of", None)
+        assert process_locks.leader(lock) == pid
         await processes.send(lock, 0)
 
 
@@ -97,7 +97,7 @@ async def test_the_holders_of_many_locks_are_found_by_one_search(tmp_path: Path)
     locks = [tmp_path / f"lock-{number}" for number in range(4)]
     pids = [start(lock) for lock in locks[:3]]
     try:
-        found = processes.holders_of(locks)
+        found = process_locks.holders_of(locks)
         assert found == {**{lock: [pid] for lock, pid in zip(locks, pids, strict=False)}, locks[3]: []}
     finally:
         for lock in locks:
@@ -108,13 +108,13 @@ async def test_the_process_survives_its_parent_and_is_found_by_the_lock(lock: Pa
     parent = f"""
 import sys
 from pathlib import Path
-from kaon import processes
+from kaon import process_locks, processes
 processes.spawn([sys.executable, "-S", "-c", {FOREVER!r}], lock=Path({str(lock)!r}), env={{}})
 """
     done = await asyncio.create_subprocess_exec(sys.executable, "-c", parent)
     assert await done.wait() == 0
-    [pid] = processes.holders(lock)
-    assert processes.leader(lock) == pid
+    [pid] = process_locks.holders(lock)
+    assert process_locks.leader(lock) == pid
     waiting = asyncio.create_task(processes.ended(pid))
     await processes.stop(lock, 5)
     assert await waiting is None, "the exit code of somebody else's child is unknown"
@@ -180,11 +180,11 @@ async def family(lock: Path, tmp_path: Path) -> list[int]:
 
 async def test_stop_ends_the_whole_session_and_everybody_who_holds_the_lock(lock: Path, tmp_path: Path) -> None:
     members = await family(lock, tmp_path)
-    assert set(processes.holders(lock)) == {members[0], members[2]}
-    assert processes.holders(lock)[0] == members[0]
+    assert set(process_locks.holders(lock)) == {members[0], members[2]}
+    assert process_locks.holders(lock)[0] == members[0]
     await processes.stop(lock, 0)
     assert not any(map(runs, members))
-    assert not processes.is_held(lock)
+    assert not process_locks.is_held(lock)
 
 
 async def test_children_that_outlive_their_leader_are_found_and_ended(lock: Path, tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ async def test_children_that_outlive_their_leader_are_found_and_ended(lock: Path
     assert await processes.ended(pid) == -signal.SIGKILL
     assert not runs(same_session), "what is left in the session ends with its leader"
     assert runs(holder)
-    assert processes.holders(lock) == [holder]
+    assert process_locks.holders(lock) == [holder]
     await processes.stop(lock, 5)
     assert not runs(holder)
 
@@ -211,7 +211,7 @@ async def test_standard_input_holds_what_was_given_and_ends(lock: Path, tmp_path
     assert out.read_text() == "300000\n"
     with pytest.raises(InvalidInput):
         start(lock, stdin=b"x" * (2**20 + 1))
-    assert not processes.is_held(lock)
+    assert not process_locks.is_held(lock)
 
 
 async def test_output_is_appended_to_a_log_that_only_its_owner_reads(lock: Path, tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ async def test_memory_over_a_limit_is_told_in_bytes(lock: Path, tmp_path: Path) 
 async def test_a_program_that_does_not_exist_leaves_no_lock_behind(lock: Path) -> None:
     with pytest.raises(FileNotFoundError):
         processes.spawn(["/does/not/exist"], lock=lock, env=ENV)
-    assert not processes.is_held(lock)
+    assert not process_locks.is_held(lock)
 
 
 async def test_the_start_of_a_process_is_told_in_epoch_seconds(lock: Path) -> None:

@@ -1,1 +1,1 @@
-"""What the agent does: to replicas by their driver, for callers who wait, and for the control plane that asks."""
+"""Actions of the agent: on replicas, for held calls, and for calls of the control plane."""

@@ -1,4 +1,4 @@
-"""What an agent does to replicas: each action in a task of its own, so that no replica waits for another."""
+"""The actions of an agent on replicas, each in a task of its own, so that no replica waits for another."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from kaon.types.refusals import Refusals
 from kaon.types.replica import Phase, ReplicaSpec
 
 _CALL_S = 60.0
-"""How long a driver may take for a call, beyond the time that it is given to drain a replica."""
+"""How long a call of a driver may take, beyond the time to drain a replica."""
 
 _STACKS_S = 5.0
 
@@ -43,7 +43,7 @@ _log = log.get("agent")
 
 
 class Acts:
-    """The actions that are under way, one for each replica at most; `done` is set when one of them is over."""
+    """The actions in progress, at most one for each replica; `done` is set when one of them ends."""
 
     def __init__(
         self,
@@ -64,27 +64,26 @@ class Acts:
         self._edge_url = edge_url
         self._clock = clock
         self._done = done
-        self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._in_progress: dict[str, asyncio.Task[None]] = {}
         self._refused: dict[str, RefusedStart] = {}
         self.failures: dict[tuple[str, str], str] = {}
-        """Replica and kind of action -> why the last one failed. How often it is tried again is decided in
-        `kaon.agent.decide.replicas`, for every action alike."""
+        """Replica and kind of action -> why the last one failed. `decide.replicas` decides when to repeat it."""
 
     @property
     def busy(self) -> frozenset[str]:
-        """Replicas to which something is being done."""
-        return frozenset(self._under_way)
+        """Replicas with an action in progress."""
+        return frozenset(self._in_progress)
 
     def refused(self) -> dict[str, RefusedStart]:
-        """Starts that did not begin, since this was asked last."""
+        """Starts refused since the last call."""
         refused, self._refused = self._refused, {}
         return refused
 
     def begin(self, plan: Plan, action: Action) -> None:
-        """Do it from now on. Nothing may be under way with that replica."""
+        """Begin an action. The replica must have none in progress."""
         replica = replica_of(action)
         task = asyncio.create_task(self._done_by(plan, action))
-        self._under_way[replica] = task
+        self._in_progress[replica] = task
         task.add_done_callback(lambda done: self._ended(replica, kind_of(action), done))
 
     def _done_by(self, plan: Plan, action: Action) -> Coroutine[Any, Any, None]:
@@ -104,14 +103,14 @@ class Acts:
                 return self._refuse(replica, refusals)
 
     async def close(self) -> None:
-        """Leave everything as it is."""
-        under_way = list(self._under_way.values())
-        for task in under_way:
+        """Cancel all actions."""
+        in_progress = list(self._in_progress.values())
+        for task in in_progress:
             task.cancel()
-        await asyncio.gather(*under_way, return_exceptions=True)
+        await asyncio.gather(*in_progress, return_exceptions=True)
 
     def _ended(self, replica: str, kind: str, task: asyncio.Task[None]) -> None:
-        del self._under_way[replica]
+        del self._in_progress[replica]
         self._done.set()
         if task.cancelled():
             return
@@ -119,7 +118,7 @@ class Acts:
         if error := task.exception():
             cause = self.failures[replica, kind] = cause_of(error)
             if cause != before:
-                _log.warning("what was begun with a replica failed", replica=replica, action=kind, error=cause)
+                _log.warning("an action failed", replica=replica, action=kind, error=cause)
         elif kind == ForgetIt.__name__:
             self.failures = {key: cause for key, cause in self.failures.items() if key[0] != replica}
 
@@ -127,7 +126,7 @@ class Acts:
         try:
             values = await self._secrets.of(spec)
         except KaonError as error:
-            self._refused[spec.id] = RefusedStart(Phase.STARTING, f"Its secrets cannot be had: {error.cause}")
+            self._refused[spec.id] = RefusedStart(Phase.STARTING, f"Its secrets are not available: {error.cause}")
             return
         token = self._tokens.of(spec.id)
         workload = workload_of(plan, spec, values, edge_url=self._edge_url, control_token=token)
@@ -144,23 +143,23 @@ class Acts:
 
     async def _stop(self, replica: str, grace_s: float, *, stacks: bool) -> None:
         if stacks:
-            with contextlib.suppress(Exception):  # it is ended all the same
+            with contextlib.suppress(Exception):  # it is stopped in any case
                 await within(self._clock, _STACKS_S, self._driver.show_stacks(replica))
         await within(self._clock, grace_s + _CALL_S, self._driver.stop(replica, grace_s))
 
     async def _admit(self, replica: str, access: Access) -> None:
         if address := self._probes.address(replica):
             await self._replicas.admit(address, access)
-            self._probes.told(replica, access=access.named().version)
+            self._probes.record(replica, access=access.named().version)
 
     async def _tune(self, replica: str, knobs: Knobs) -> None:
         if address := self._probes.address(replica):
             await self._replicas.tune(address, knobs)
-            self._probes.told(replica, knobs=knobs.named().version)
+            self._probes.record(replica, knobs=knobs.named().version)
             _log.info("knobs", replica=replica, **knobs.model_dump(exclude_none=True, exclude={"version"}))
 
     async def _refuse(self, replica: str, refusals: Refusals) -> None:
         if address := self._probes.address(replica):
             await self._replicas.refuse(address, refusals)
-            self._probes.told(replica, refusals=refusals.named().version)
+            self._probes.record(replica, refusals=refusals.named().version)
             _log.info("refused requests", replica=replica, count=len(refusals.request_ids))

@@ -1,4 +1,4 @@
-"""What the control plane asks of an agent: the logs of some replicas, how a shadow's answers compare."""
+"""Calls of the control plane: logs of replicas, and the report of a shadow."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _QUIET_S = 3.0
 
 
 class LogsCall(Model):
-    """Which lines are asked for."""
+    """A request for lines of logs."""
 
     replicas: tuple[Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")], ...] = Field(description="Ids.")
     tail: int = Field(default=100, ge=0, le=100_000, description="Lines at most from before now, of each replica.")
@@ -42,22 +42,21 @@ class LogsCall(Model):
 
 
 class ShadowCall(Model):
-    """Whose shadow is asked for."""
+    """A request for the report of a shadow."""
 
     workspace: Name
     deployment: Name
 
 
 async def compared(call: ShadowCall, shadows: Shadows) -> AsyncIterator[bytes]:
-    """One line: the `ShadowReport` of that deployment, and of no other."""
+    """One line: the `ShadowReport` of that deployment."""
     yield shadows.report(call.workspace, call.deployment).model_dump_json().encode() + b"\n"
 
 
 async def logs(call: LogsCall, driver: Driver, now: float) -> AsyncIterator[bytes]:
-    """The lines asked for, as NDJSON of `LogLine`. `now` is in epoch seconds.
+    """The lines requested, as NDJSON of `LogLine`. `now` is in epoch seconds.
 
-    While all is quiet an empty line comes every few seconds, which says nothing: only who writes learns that the
-    reader has left.
+    An empty line is sent every few seconds while there is no other: only a writer notices that the reader has left.
     """
     async for line in _merged(driver, call) if call.follow else _in_turn(driver, call, now):
         if line is None:
@@ -78,7 +77,7 @@ async def _in_turn(driver: Driver, call: LogsCall, now: float) -> AsyncIterator[
 
 
 async def _merged(driver: Driver, call: LogsCall) -> AsyncIterator[LogLine | None]:
-    """Lines of all replicas as they come, None while none does. A slow reader slows the reading, not the replicas."""
+    """Lines of all replicas as they come, None while none comes. A slow reader does not slow the replicas."""
     waiting: asyncio.Queue[LogLine] = asyncio.Queue(_WAITING_LINES)
 
     async def read(replica: str) -> None:

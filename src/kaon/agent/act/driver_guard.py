@@ -1,7 +1,7 @@
-"""The agent's view of its place, which neither hangs nor fails, whatever the driver does.
+"""A driver whose calls neither hang nor fail.
 
-Each call of a driver is bounded in time. While a place cannot be observed, the last observation counts: what runs there
-is likely to run on, and ending or starting replicas because they cannot be seen would be wrong.
+Each call is bounded in time. While a place cannot be observed, the last observation counts: its replicas are likely to
+go on running, and it would be wrong to stop or start any because they cannot be observed.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from kaon.types.flight import Flight
 from kaon.types.place import PlaceHealth, PlaceState
 
 LOOK_S = 1.0
-"""How long the agent's look at all its replicas waits for the place; then the last observation counts."""
+"""How long an observation may take before the last one counts."""
 
 GIVE_UP_S = 30.0
-"""After how long without an answer it is asked anew."""
+"""After how long without an answer the observation is repeated."""
 
 HEALTH_EVERY_S = 5.0
 _SETTLE_S = 0.02
-"""Between two looks for changes: what comes in a burst is seen at once."""
+"""Between two observations: changes that come in a burst are taken together."""
 
 _ASK_S = 5.0
 _AGAIN = Backoff(first_s=0.1, cap_s=5.0)
@@ -37,25 +37,25 @@ _log = log.get("agent.place")
 
 
 class GuardedDriver:
-    """One driver, asked with care. Use `run` beside everything else."""
+    """One driver. `run` must run while it is used."""
 
     def __init__(self, driver: Driver, clock: Clock, changed: asyncio.Event) -> None:
-        """`changed` is set whenever another observation may be had."""
+        """`changed` is set whenever there may be another observation."""
         self._driver = driver
         self._clock = clock
         self._changed = changed
-        self._seen: PlaceObservation | None = None
+        self._last: PlaceObservation | None = None
         self._looking: asyncio.Future[PlaceObservation] | None = None
         self._asked_at = 0.0
-        self._trouble = ""
-        self._told = PlaceHealth()
+        self._failure = ""
+        self._health = PlaceHealth()
 
     @property
     def health(self) -> PlaceHealth:
-        """How the place was when it was asked last."""
-        if self._trouble:
-            return PlaceHealth(state=PlaceState.UNAVAILABLE, reason=self._trouble)
-        return self._told
+        """The last health of the place."""
+        if self._failure:
+            return PlaceHealth(state=PlaceState.UNAVAILABLE, reason=self._failure)
+        return self._health
 
     async def run(self) -> None:
         """Follow the driver until cancelled."""
@@ -68,14 +68,13 @@ class GuardedDriver:
         failures = 0
         while True:
             await self.observe()
-            if self._seen is not None:
-                return self._seen
+            if self._last is not None:
+                return self._last
             failures += 1
             await self._clock.sleep(delay_s(_AGAIN, failures))
 
     async def observe(self) -> PlaceObservation:
-        """What is there, or was there when it was last seen. It takes `LOOK_S` at most, and nothing while one that
-        was late before is still under way."""
+        """The current observation, or the last one. Takes at most `LOOK_S`, and no time while a late one is pending."""
         if self._looking is None:
             self._asked_at = self._clock.monotonic()
             self._looking = asyncio.ensure_future(self._driver.observe())
@@ -91,14 +90,14 @@ class GuardedDriver:
             looked, self._looking = self._looking, None
             error = asyncio.CancelledError() if looked.cancelled() else looked.exception()
             if error is None:
-                self._seen = looked.result()
-                self._trouble = ""
+                self._last = looked.result()
+                self._failure = ""
             else:
                 self._note(cause_of(error))
-        return self._seen or PlaceObservation()
+        return self._last or PlaceObservation()
 
     async def flights(self, replicas: Iterable[str]) -> dict[str, tuple[Flight, ...] | None]:
-        """The calls in flight of these replicas; None of those whose calls cannot be read now."""
+        """The calls in flight of these replicas; None: they cannot be read now."""
         ids = list(replicas)
         answers = (within(self._clock, LOOK_S, self._driver.flights(id_)) for id_ in ids)
         found = await asyncio.gather(*answers, return_exceptions=True)
@@ -112,28 +111,28 @@ class GuardedDriver:
 
     def _late(self, looked: asyncio.Future[PlaceObservation]) -> None:
         if not looked.cancelled():
-            looked.exception()  # retrieved, even when nobody waits any more
+            looked.exception()  # retrieved, also when nothing waits for it
         self._changed.set()
 
     async def _follow(self) -> None:
         failures = 0
         while True:
-            after = self._seen.version if self._seen else -1
+            after = self._last.version if self._last else -1
             try:
                 await within(self._clock, GIVE_UP_S, self._driver.changed(after))
             except Exception:  # the agent looks every second all the same
                 failures += 1
             else:
-                failures = failures + 1 if self._trouble else 0
+                failures = failures + 1 if self._failure else 0
                 self._changed.set()
             await self._clock.sleep(delay_s(_AGAIN, failures, random.random()) if failures else _SETTLE_S)  # noqa: S311
 
     async def _ask_health(self) -> None:
         while True:
             try:
-                self._told = await within(self._clock, _ASK_S, self._driver.health())
+                self._health = await within(self._clock, _ASK_S, self._driver.health())
             except Exception as error:
-                self._told = PlaceHealth(state=PlaceState.UNAVAILABLE, reason=cause_of(error))
+                self._health = PlaceHealth(state=PlaceState.UNAVAILABLE, reason=cause_of(error))
             await self._clock.sleep(HEALTH_EVERY_S)
 
     async def _wait(self, task: asyncio.Future[Any], within_s: float) -> None:
@@ -143,15 +142,14 @@ class GuardedDriver:
         finally:
             sleeping.cancel()
 
-    def _note(self, trouble: str) -> None:
-        if trouble != self._trouble:
-            _log.warning("the place cannot be observed", reason=trouble)
-        self._trouble = trouble
+    def _note(self, failure: str) -> None:
+        if failure != self._failure:
+            _log.warning("the place cannot be observed", reason=failure)
+        self._failure = failure
 
 
 async def within(clock: Clock, limit_s: float, work: Coroutine[Any, Any, _T]) -> _T:
-    """What `work` gives within `limit_s`. Raises `PlaceUnavailable` when it takes longer, even when it cannot be
-    cancelled."""
+    """The result of `work`. Raises `PlaceUnavailable` when it takes over `limit_s`, even if it cannot be cancelled."""
     task = asyncio.ensure_future(work)
     sleeping = asyncio.ensure_future(clock.sleep(limit_s))
     try:
@@ -166,5 +164,5 @@ async def within(clock: Clock, limit_s: float, work: Coroutine[Any, Any, _T]) ->
 
 
 def cause_of(error: BaseException) -> str:
-    """What to say of an error."""
+    """The cause of an error, for people."""
     return error.cause if isinstance(error, KaonError) else repr(error)

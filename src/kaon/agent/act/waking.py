@@ -1,10 +1,10 @@
-"""Waking from zero: from the plan and what is seen of replicas to who may wait, for whom, and for what.
+"""Waking from zero: sets what the activator holds, from the plan and the statuses of replicas.
 
-The activator holds the calls; here is what it is told. A caller is checked as a replica would check it, with the
-same list of keys; the page `/docs`, which replicas show to everybody, is answered here and wakes nothing.
+A caller is checked as a replica would check it, with the same access list. The page `/docs`, which is open to
+everybody, is answered here and wakes nothing.
 
-Those who wait are refused early when waiting is of no use: when every replica that should come up has failed for
-good, and has been so for a moment, in which the control plane may have gone back to a revision that works.
+Held calls are refused early when waiting is useless: when every replica has failed for good, and has been so for a
+moment in which the control plane could have rolled back.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from kaon.types.replica import Phase, ReplicaStatus
 from kaon.types.route import ReplicaEndpoint, Route
 
 HOPELESS_RESTARTS = 2
-"""A replica that crashed at its start, and again, and again, is not waited for."""
+"""A replica that crashed at its start and at so many restarts is not waited for."""
 
 HOPELESS_S = 1.0
 """For how long all replicas must have failed."""
 
 OPEN_AGAIN_S = 5.0
-"""How long a socket that could not be opened rests."""
+"""How long after a socket could not be opened it is tried again."""
 
 CONFIG_RETRY_S, CRASH_RETRY_S = 30.0, 10.0
-"""When callers are told to come again: about when the agent tries the start again."""
+"""The Retry-After of callers: about when the agent repeats the start."""
 
 _TROUBLE = (Phase.CONFIG_ERROR, Phase.CRASHED, Phase.NO_CAPACITY)
 _REASON_MOST = 200
@@ -55,7 +55,7 @@ class HeldRoute:
         self.gate = AccessList(access, clock)
 
     def admit(self, head: Head) -> ActivatorResponse | None:
-        """See `Doorkeeper`."""
+        """See `CallerCheck`."""
         if head.path == b"/docs" and head.method in (b"GET", b"HEAD"):
             page = docs_page()
             return ActivatorResponse(200, dict(page.headers), page.html)
@@ -68,33 +68,33 @@ class HeldRoute:
 
 
 class Waking:
-    """What an agent tells the activator, and hears from it."""
+    """Configures the activator."""
 
     def __init__(self, layout: Layout, clock: Clock) -> None:
         """`layout` says where the edge looks for the activator's sockets."""
         self._layout = layout
         self._clock = clock
         self._activator = Activator(clock)
-        self._doors: dict[DeploymentKey, HeldRoute] = {}
+        self._routes: dict[DeploymentKey, HeldRoute] = {}
         self._plan: Plan | None = None
         self._again_at = math.inf
-        """When sockets that could not be opened are tried again."""
+        """When to retry sockets that could not be opened."""
         self._weighted: dict[DeploymentKey, set[int]] = {}
 
-    async def run(self, told: Callable[[], None]) -> None:
-        """Work until cancelled. `told` is called when callers have begun to wait, or nobody does any more."""
+    async def run(self, changed: Callable[[], None]) -> None:
+        """Work until cancelled. `changed` is called when the first call waits, and when none does any more."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._activator.run())
-            group.create_task(self._pass_on(told))
+            group.create_task(self._pass_on(changed))
 
-    async def _pass_on(self, told: Callable[[], None]) -> None:
+    async def _pass_on(self, changed: Callable[[], None]) -> None:
         while True:
             await self._activator.changed()
-            told()
+            changed()
 
     @property
     def held(self) -> dict[str, int]:
-        """'workspace/deployment' -> callers that wait for a replica, where any do."""
+        """'workspace/deployment' -> calls that wait for a replica; without those that have none."""
         return {"/".join(key): count for key, count in self._activator.held.items()}
 
     @property
@@ -103,7 +103,7 @@ class Waking:
         return self._activator.turned_away
 
     async def follow(self, plan: Plan) -> None:
-        """Let calls wait where the plan says so, and nowhere else."""
+        """Let calls wait exactly where the plan says so."""
         if plan is self._plan and self._clock.monotonic() < self._again_at:
             return
         self._again_at = math.inf
@@ -118,7 +118,7 @@ class Waking:
         self._plan = plan
 
     async def _open(self, key: DeploymentKey, route: Route, access: Access) -> None:
-        door = self._doors.setdefault(key, HeldRoute(access, self._clock))
+        door = self._routes.setdefault(key, HeldRoute(access, self._clock))
         if door.gate.version != access.version:
             door.gate.put(access)
         try:
@@ -127,17 +127,17 @@ class Waking:
             self._again_at = self._clock.monotonic() + OPEN_AGAIN_S
             _log.error("calls cannot be held", deployment="/".join(key), error=str(error))
 
-    def tell(
+    def update(
         self, endpoints: Mapping[DeploymentKey, Sequence[ReplicaEndpoint]], statuses: Sequence[ReplicaStatus]
     ) -> None:
         """Who is ready, and how those are that are not."""
-        for key in self._doors.keys() - self._activator.rooms:
-            del self._doors[key]
-        for key, door in self._doors.items():
+        for key in self._routes.keys() - self._activator.rooms:
+            del self._routes[key]
+        for key, door in self._routes.items():
             ready = [endpoint.address for endpoint in self._chosen(key, endpoints.get(key, ()))]
             mine = [s for s in statuses if (s.workspace, s.deployment) == key and s.phase is not Phase.DRAINING]
             reason = said(mine, public=door.gate.public)
-            self._activator.tell(key, ready, reason, trouble(key, mine, reason, self._clock.now()))
+            self._activator.set_replicas(key, ready, reason, trouble(key, mine, reason, self._clock.now()))
 
     def _chosen(self, key: DeploymentKey, ready: Sequence[ReplicaEndpoint]) -> Sequence[ReplicaEndpoint]:
         """Of the ready replicas those of revisions that get a share of the traffic; all, when none of these is."""

@@ -1,4 +1,4 @@
-"""From what a plan says of a replica to the workload that a driver is given. Pure, but for the tokens' key."""
+"""From the plan of a replica to the workload of a driver. Pure, but for the key of the tokens."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def workload_of(
         kind=spec.kind,
         env=spec.env,
         access=plan.access.get(name, Access()),
-        knobs=plan.knobs.get(name, PlannedKnobs()).force,  # the knobs of a trial are set once it answers
+        knobs=plan.knobs.get(name, PlannedKnobs()).force,  # those of a trial are set once it answers
         prefix=prefix_of(spec.workspace, spec.deployment),
         edge_url=edge_url,
         control_token=control_token,
@@ -48,10 +48,10 @@ def workload_of(
 
 
 class ControlTokens:
-    """What control addresses that are ports ask for: one token for each replica.
+    """Tokens of control addresses that are ports, one for each replica.
 
-    A token is made of the agent's own key and the replica's id, so that another agent object over the same folder knows
-    it too, and no list of them is kept anywhere.
+    A token is made of the agent's own key and the replica's id: the next agent over the same folder makes the same one,
+    and no list is stored.
     """
 
     def __init__(self, key: bytes, addresses: Addresses) -> None:
@@ -61,7 +61,7 @@ class ControlTokens:
 
     @classmethod
     def kept_in(cls, file: Path, addresses: Addresses) -> ControlTokens:
-        """Tokens by the key in `file`, which is made now when it is not there. Raises OSError."""
+        """Tokens by the key in `file`, which is made when it does not exist. Raises OSError."""
         with contextlib.suppress(FileExistsError):
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             beside = file.with_suffix(".new")
@@ -73,16 +73,16 @@ class ControlTokens:
         return cls(file.read_bytes(), addresses)
 
     def of(self, replica: str) -> str:
-        """The token of a replica; empty where only the owner can open the address."""
+        """The token of a replica; empty: only the owner can open the address."""
         if self._addresses is Addresses.SOCKET:
             return ""
         return hmac.new(self._key, replica.encode(), hashlib.sha256).hexdigest()
 
     def follow(self, running: Mapping[str, Address]) -> None:
-        """Know the tokens of exactly these replicas, by their control addresses."""
+        """Set the running replicas, by their control addresses."""
         if self._addresses is Addresses.TCP:
             self._tokens = {address: self.of(replica) for replica, address in running.items()}
 
     def at(self, address: Address) -> str:
-        """What to send to a control address; empty: nothing."""
+        """The token for a control address; empty: none."""
         return self._tokens.get(address, "")

@@ -1,1 +1,1 @@
-"""What the agent sees of replicas: their probes, how they start, and how a shadow's answers compare."""
+"""Observation of replicas: probes, starts, and the comparison of a shadow's answers."""

@@ -1,7 +1,7 @@
-"""Asks replicas how they are, on their control sockets, over one connection each that stays open.
+"""Probes replicas on their control sockets, over one open connection each.
 
-A few lines of HTTP/1.1 instead of a client library: one agent asks hundreds of replicas twice a second, and the
-other side is our own runtime, which always says how long its answer is.
+A few lines of HTTP/1.1 instead of a client library: one agent probes hundreds of replicas twice a second, and the other
+side is our own runtime, whose answers always have a length.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from kaon.types.versioned import Versioned
 
 PROBE_S = 0.5
 HASTE_S = 0.1
-"""Between two probes of a replica of which something is awaited: that it is ready, answers, or is quiet."""
+"""Between two probes of a replica that is to become ready, to answer, or to be idle."""
 
 EAGER_S = 0.01
-"""The same while callers wait for it."""
+"""The same while calls are held for it."""
 
 _TIMEOUT_S = 0.5
 _BODY_MOST_BYTES = 2**20
@@ -45,7 +45,7 @@ class ControlSockets:
     """Replicas by their control addresses."""
 
     def __init__(self, token_at: Callable[[Address], str] = lambda _: "") -> None:
-        """`token_at` has the token that a control address asks for; empty: none."""
+        """`token_at` gives the token for a control address; empty: none."""
         self._open: dict[Address, _Streams] = {}
         self._token_at = token_at
 
@@ -61,7 +61,7 @@ class ControlSockets:
         try:
             return ReplicaFigures.model_validate_json(body)
         except ValidationError:
-            raise Unavailable(f"What answers at {address} tells no figures: status {status}.") from None
+            raise Unavailable(f"What answers at {address} has no figures: status {status}.") from None
 
     async def admit(self, address: Address, access: Access) -> None:
         status = await self._put(address, "/access", access)
@@ -95,11 +95,11 @@ class ControlSockets:
             streams[1].close()
 
     async def _put(self, address: Address, path: str, content: Versioned) -> int:
-        """The version goes beside the content, where a replica of the release before does not see it."""
+        """The version is in the query, where a replica of an older release ignores it."""
         return (await self._ask(address, f"PUT {path}?version={content.named().version}", content.body()))[0]
 
     async def _ask(self, address: Address, what: str, body: bytes) -> tuple[int, bytes]:
-        streams = self._open.pop(address, None)  # taken out, so that two calls never share a connection
+        streams = self._open.pop(address, None)  # removed, so that two calls never share a connection
         answer = None
         try:
             async with asyncio.timeout(_TIMEOUT_S):
@@ -137,7 +137,7 @@ async def _exchange(streams: _Streams, what: str, body: bytes, token: str) -> tu
 
 @dataclass(frozen=True)
 class _Signs:
-    """What of a replica's health the agent wants to hear of at once."""
+    """The parts of a replica's health whose changes start a look at once."""
 
     phase: str | None
     reason: str
@@ -149,7 +149,7 @@ class _Signs:
 
 
 class Probes:
-    """One probe for each running replica; `changed` is set when one of them tells something new."""
+    """One probe for each running replica; `changed` is set when one of them has news."""
 
     def __init__(self, replicas: ReplicaControl, clock: Clock, changed: asyncio.Event) -> None:
         self._replicas = replicas
@@ -158,9 +158,9 @@ class Probes:
         self._tasks: dict[str, tuple[Address, asyncio.Task[None]]] = {}
         self.health: dict[str, ProbedHealth] = {}
         self.hasten: frozenset[str] = frozenset()
-        """Replicas that are on their way out: asked more often, so that they need not wait."""
+        """Replicas that leave: probed more often, so that they need not wait."""
         self.waited_for: frozenset[str] = frozenset()
-        """Replicas of deployments that callers wait for: asked more often still, until they are ready."""
+        """Replicas with held calls: probed more often still, until they are ready."""
 
     def follow(self, running: dict[str, Address]) -> None:
         """Probe exactly these replicas, each at its control address, from now on."""
@@ -180,8 +180,8 @@ class Probes:
         followed = self._tasks.get(replica)
         return followed[0] if followed else None
 
-    def told(self, replica: str, **took: str) -> None:
-        """A replica took `access`, `knobs` or `refusals` of that version: known before the next probe says so."""
+    def record(self, replica: str, **took: str) -> None:
+        """Record that a replica took `access`, `knobs` or `refusals` of a version, ahead of its next probe."""
         health = self.health.get(replica)
         if health and health.answer:
             self.health[replica] = replace(health, answer=health.answer.model_copy(update=took))

@@ -1,1 +1,1 @@
-"""What the agent counts of the traffic, and how it tells the control plane."""
+"""Counts the traffic and sends it to the control plane."""

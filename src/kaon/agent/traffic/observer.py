@@ -80,7 +80,7 @@ class Post(Protocol):
 
 
 class Observer:
-    """One cloud's samples. `run` until cancelled; `tell` it what there is."""
+    """One cloud's samples. `run` until cancelled; `update` it what there is."""
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class Observer:
         self.answered_at = -math.inf
         self._taken_s = 0.0
 
-    def tell(self, plan: Plan, running: Mapping[str, Address], statuses: Sequence[ReplicaStatus]) -> None:
+    def update(self, plan: Plan, running: Mapping[str, Address], statuses: Sequence[ReplicaStatus]) -> None:
         """What there is to count: routes, control addresses of the replicas that run, how replicas are."""
         if plan is not self._plan:
             self._plan = plan

@@ -147,7 +147,7 @@ class Child:
         self.pidfd = os.pidfd_open(self.pid)
         self.runs = True
         os.ftruncate(lock, 0)
-        os.pwrite(lock, b"%d\n" % self.pid, 0)  # as `kaon.processes.hint`
+        os.pwrite(lock, b"%d\n" % self.pid, 0)  # as `kaon.process_locks.hint`
         for descriptor in (lock, stdin, output):
             os.close(descriptor)
         os.chdir("/")

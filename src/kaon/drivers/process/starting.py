@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kaon import processes
+from kaon import process_locks, processes
 from kaon.drivers.process import keeper
 from kaon.drivers.process.exits import write_private
 from kaon.drivers.process.places import Places, private_folder
@@ -69,7 +69,7 @@ async def start_replica(
                 "stdin": given.enter_context(processes.filled_pipe(json.dumps(dict(secrets)).encode())),
                 # Both ways, so that it never breaks.
                 "output": given.enter_context(_opened(places.log_pipe(launch.id), os.O_RDWR)),
-                "lock": given.enter_context(processes.taken(places.lock(launch.id))),
+                "lock": given.enter_context(process_locks.taken(places.lock(launch.id))),
                 "answer": writing,
             }
             keeping = start_keeper(places, launch.id, hidden, run)

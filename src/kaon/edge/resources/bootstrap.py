@@ -103,7 +103,7 @@ def _overload(connections: int) -> Json:
 
 
 def _shorter_timeouts() -> Json:
-    """The more of the connections are taken, the sooner idle ones are let go: who holds many shuts nobody out."""
+    """The more connections there are, the sooner idle ones are closed: a client with many does not shut others out."""
     shorter = [
         {"timer": "HTTP_DOWNSTREAM_CONNECTION_IDLE", "min_timeout": "1s"},
     ]

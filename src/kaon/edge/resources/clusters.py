@@ -46,7 +46,7 @@ def _activator(key: DeploymentKey, layout: Layout) -> Json:
 def _pair(cluster: str, rule: RouteRule) -> Json:
     """The revision's replicas; when none of them is well, the activator.
 
-    An activator that were a member of the revision's own cluster would be asked by its health checks.
+    An activator in the revision's own cluster would get its health checks.
     """
     return {
         "@type": f"{V3}.config.cluster.v3.Cluster",
@@ -104,7 +104,7 @@ def _shadow(cluster: str) -> Json:
 
 
 def _health_check() -> Json:
-    """Asks a replica's control socket. A 503 counts at once: a replica that drains says so itself."""
+    """Probes a replica's control socket. A 503 counts at once: that is how a replica reports that it drains."""
     return {
         "http_health_check": {"path": "/ready", "host": "replica"},
         "timeout": "2s",
@@ -162,7 +162,7 @@ def endpoints(name: str, members: tuple[ReplicaEndpoint, ...], leaving: Iterable
 
 
 def members(document: Json, revision: int) -> tuple[list[ReplicaEndpoint], list[ReplicaEndpoint]]:
-    """What a cluster's document says, read back: the replicas that stay and those that are leaving."""
+    """The replicas in a cluster's document: those that stay and those that leave."""
     stay: list[ReplicaEndpoint] = []
     leave: list[ReplicaEndpoint] = []
     for locality in document["resources"][0]["endpoints"]:

@@ -8,7 +8,7 @@ REQUEST_WITHIN_S = 300
 """A request's body must be here by then, unless its answer has begun."""
 IDLE_S = 60
 SILENT_S = 10
-"""A client that has connected says something by then."""
+"""A client that has connected sends something by then."""
 STREAM_IDLE_S = 3600
 BODY_MAX_BYTES = 100 * 10**6
 """Of a body whose length is announced. A body in chunks passes as it comes, and the replica counts it."""

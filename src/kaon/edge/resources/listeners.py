@@ -21,10 +21,10 @@ from kaon.edge.resources.wire import V3, Json, address, followed, response
 
 @dataclass(frozen=True, slots=True)
 class Proxies:
-    """What may stand between clients and the edge, and is believed what it says of them."""
+    """Proxies between clients and the edge whose headers about clients are trusted."""
 
     trusted: Sequence[str] = ()
-    """Their networks. What others say in `x-forwarded-for`, `-proto` and `-host` is not believed."""
+    """Their networks. `x-forwarded-for`, `-proto` and `-host` of others are not trusted."""
     proxy_protocol: bool = False
     """Whether they begin connections by the PROXY protocol; then only they and this machine may connect."""
 
@@ -55,7 +55,7 @@ def listeners(layout: Layout, host: str, port: int, proxies: Proxies = Proxies()
                 "max_connections_to_accept_per_socket_event": 4,
                 "per_connection_buffer_limit_bytes": BUFFER_BYTES,
                 "listener_filters": _listener_filters(proxies),
-                # Who says nothing after that is let go.
+                # A client that has sent nothing by then is disconnected.
                 "listener_filters_timeout": f"{SILENT_S}s",
                 "filter_chains": chains,
             }
@@ -64,7 +64,7 @@ def listeners(layout: Layout, host: str, port: int, proxies: Proxies = Proxies()
 
 
 def _listener_filters(proxies: Proxies) -> list[Json]:
-    """The last one waits for a client's first bytes, and so finds those who connect and say nothing."""
+    """The last one waits for a client's first bytes, and so finds clients that send none."""
     filters = f"{V3}.extensions.filters.listener"
     inspector = {
         "name": "envoy.filters.listener.http_inspector",
@@ -86,7 +86,7 @@ def _listener_filters(proxies: Proxies) -> list[Json]:
 
 
 def _chain(name: str, manager: Json, peers: Sequence[str]) -> Json:
-    """What becomes of connections from `peers`, from everybody where there are none."""
+    """The filter chain for connections from `peers`; without any, from everywhere."""
     ranges = [_cidr(peer) for peer in peers]
     filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
     match = {"filter_chain_match": {"direct_source_prefix_ranges": ranges}} if ranges else {}
@@ -99,7 +99,7 @@ def _cidr(network: str) -> Json:
 
 
 def _strangers(layout: Layout) -> Json:
-    """The peer's address counts, and no client is trusted with what proxies say, not even on loopback."""
+    """The peer's address counts, and the headers of proxies are not trusted, not even on loopback."""
     return _connection_manager(layout, removed=_FORWARDED) | {"use_remote_address": True}
 
 
@@ -177,7 +177,7 @@ def _connection_manager(layout: Layout, *, removed: Sequence[str]) -> Json:
 
 def _first_changes(removed: Sequence[str]) -> Json:
     """A caller's own id is kept for its first 64 characters; Envoy makes one where there is none. `removed` are
-    headers that this client is not believed."""
+    headers that are not trusted of this client."""
     shortened = {
         "append": {
             "header": {"key": "x-request-id", "value": "%REQ(X-REQUEST-ID):64%"},

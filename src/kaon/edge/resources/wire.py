@@ -14,24 +14,24 @@ Json = dict[str, Any]
 V3 = "type.googleapis.com/envoy"
 
 ENDPOINTS_CLUSTER = "kaon-endpoints"
-"""How Envoy reaches the agent, which tells it the replicas of each cluster."""
+"""The cluster by which Envoy reaches the agent, which sends it the replicas of each cluster."""
 _FIRST_ANSWER_S = 3
 """How long a cluster waits for its replicas before it is used without."""
 
 
-def address(said: Address, mode: int | None = None) -> Json:
+def address(given: Address, mode: int | None = None) -> Json:
     """An address in Envoy's words; `mode` is for a socket that Envoy makes."""
-    if said.startswith("unix:"):
-        return {"pipe": {"path": said.removeprefix("unix:")} | ({"mode": mode} if mode else {})}
-    host, _, port = said.rpartition(":")
+    if given.startswith("unix:"):
+        return {"pipe": {"path": given.removeprefix("unix:")} | ({"mode": mode} if mode else {})}
+    host, _, port = given.rpartition(":")
     return {"socket_address": {"address": host.strip("[]"), "port_value": int(port)}}
 
 
-def address_of(said: Json) -> Address:
-    """An address as Envoy says it, in ours."""
-    if pipe := said.get("pipe"):
+def address_of(document: Json) -> Address:
+    """An address of Envoy's as ours."""
+    if pipe := document.get("pipe"):
         return f"unix:{pipe['path']}"
-    host, port = said["socket_address"]["address"], said["socket_address"]["port_value"]
+    host, port = document["socket_address"]["address"], document["socket_address"]["port_value"]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -41,7 +41,7 @@ def followed(path: Path) -> Json:
 
 
 def streamed() -> Json:
-    """Endpoints that the agent tells; see `kaon.edge.discovery`."""
+    """Endpoints from the agent; see `kaon.edge.discovery`."""
     return {"ads": {}, "initial_fetch_timeout": f"{_FIRST_ANSWER_S}s", "resource_api_version": "V3"}
 
 
@@ -57,7 +57,7 @@ def stream() -> Json:
 
 
 def response(resources: list[Json]) -> Json:
-    """A discovery response. Its version names its content: Envoy says by it what it has taken in."""
+    """A discovery response. Its version names its content: Envoy reports by it what it has applied."""
     text = json.dumps(resources, sort_keys=True)
     return {"version_info": hashlib.sha256(text.encode()).hexdigest()[:16], "resources": resources}
 
