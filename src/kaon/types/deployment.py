@@ -29,7 +29,7 @@ class Floor(Model):
 
 
 class Scaling(Model):
-    """The range of replicas, and how their number is decided."""
+    """The range of replicas, how long the last one stays, and how long calls wait for one."""
 
     min: int = Field(
         default=1, ge=0, le=1000, description="0: no replica without calls; the first caller waits for one."

@@ -770,7 +770,7 @@ async def test_searches_of_all_take_a_tenth_of_a_processor_and_begin_in_the_orde
     times = [ask.now_s for ask in twin.asked]
     assert [ask.deployment for ask in twin.asked[:4]] == list("abcd")
     assert min(b - a for a, b in pairwise(times)) >= 3.0 / SHARE
-    assert world.state("a").reason == "its twin is not believed, and nothing is tried on its word: busy 20 % off"
+    assert world.state("a").reason == "the twin's replay is inaccurate, so its results are not tried: busy 20 % off"
 
 
 async def test_a_twin_that_is_more_and_more_off_wakes_a_search_that_had_stopped(

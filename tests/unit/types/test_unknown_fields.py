@@ -34,9 +34,9 @@ WIRE = [
     *(ReplicaFigures, traffic.Traffic, traffic.TrafficTaken, ports.AgentCall, calls.LogsCall, calls.ShadowCall),
 ]
 REQUESTS = [
-    door.body_field.field_info.annotation
-    for door in ROUTES
-    if door.body_field is not None and door.right is not Right.AGENT
+    route.body_field.field_info.annotation
+    for route in ROUTES
+    if route.body_field is not None and route.right is not Right.AGENT
 ]
 
 
