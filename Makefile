@@ -67,6 +67,9 @@ bench-batching: .venv/.dev ## what batching gains, beside the bare model; QUICK=
 bench-start: .venv/.dev ## how quickly platform, deployment and replica are there, and their memory; QUICK=1
 	@$(BIN)/python -m benchmarks.start
 
+test-runtime-lowest: .venv/.dev ## kaon-runtime with the lowest and newest versions of what it requires, and pinned libraries
+	KAON_CHAOS=1 $(BIN)/pytest tests/integration/test_runtime_versions.py
+
 chaos: .venv/.dev ## the fault tests with many more kills: about an hour
 	KAON_CHAOS=10 $(BIN)/pytest tests/e2e/test_faults.py
 	KAON_CHAOS=1 $(BIN)/pytest tests/e2e/test_tuning_faults.py
@@ -74,7 +77,7 @@ chaos: .venv/.dev ## the fault tests with many more kills: about an hour
 	KAON_CHAOS=1 $(BIN)/pytest -n 2 tests/properties
 	KAON_CHAOS=1 $(BIN)/pytest tests/e2e/test_canary.py tests/e2e/test_overload.py tests/integration/edge tests/integration/agent
 
-.PHONY: help install develop lock lint format docs run test openapi words chaos
+.PHONY: help install develop lock lint format docs run test test-runtime-lowest openapi words chaos
 .PHONY: bench-recommend bench-serving bench-batching bench-start
 
 bench-autoscale: .venv/.dev ## scaling laws on real load, by the simulator; TRACES=DIR, QUICK=1

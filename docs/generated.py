@@ -283,7 +283,7 @@ def texts_page() -> str:
         "",
         "Every text that Kaon shows: errors and their hints, the command line, reasons of decisions, events and",
         "conditions. `{name}` stands for a value. They are the ids of the catalogue `src/kaon/words/kaon.pot`, by",
-        "which texts are translated: [decision 11](../explanation/decisions/0011-one-catalogue-of-texts.md).",
+        "which texts are translated: [decision 13](../explanation/decisions/0013-one-catalogue-of-texts.md).",
         "",
     ]
     for title, messages in grouped(extract(sources())).items():

@@ -33,8 +33,8 @@ from benchmarks.live.arms import (
 from benchmarks.live.census import of_ray
 from benchmarks.live.loads import Load, chosen
 from benchmarks.live.platform import platform
+from benchmarks.live.quickened import LawName
 from benchmarks.report import QUICK, Bar, Report
-from kaon.types.deployment import ScalingLawName
 
 GOAL = OBJECTIVE.completion
 WITHIN = 0.1
@@ -76,7 +76,7 @@ def _simulated(report: Report, load: Load, arms: dict[str, Arm]) -> dict[str, fl
         if name == FIXED:
             said = validation.of_fixed(FIXED_REPLICAS, load)
         else:
-            said = validation.of_law(ScalingLawName(name), load, first_replicas(load))
+            said = validation.of_law(LawName(name), load, first_replicas(load))
         told[name] = validation.compared(arm, said)
         print(f"  {name}, simulated: {said}", flush=True)
     report.figures.setdefault("simulated", {})[load.name] = told
@@ -118,7 +118,7 @@ def _told(arm: Arm) -> dict[str, Any]:
 def _judge(report: Report, results: dict[str, dict[str, Arm]]) -> None:
     """At >= 99 % in time, no more replica-seconds than each rival; where a rival misses that, no lower attainment."""
     for load, arms in results.items():
-        ours = arms[ScalingLawName.KAON.value]
+        ours = arms[LawName.KAON.value]
         report.at_least(f"{load}_attainment", ours.attainment, GOAL)
         report.at_most(f"{load}_lost", ours.lost, 0)
         for name, theirs in arms.items():
@@ -144,7 +144,7 @@ def _judge(report: Report, results: dict[str, dict[str, Arm]]) -> None:
 
 def _judge_simulator(report: Report, errors: dict[str, dict[str, float]]) -> None:
     """Its median for a fixed number and for our law; of laws that swing, a small difference makes another run."""
-    for name in (FIXED, ScalingLawName.KAON.value):
+    for name in (FIXED, LawName.KAON.value):
         worst = max(errors[load][name] for load in errors)
         report.at_most(f"simulated_p50_relative_error_{name}", worst, WITHIN)
     others = {f"{load} {name}": error for load, x in errors.items() for name, error in x.items()}

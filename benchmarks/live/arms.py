@@ -23,9 +23,9 @@ from benchmarks.live.census import Census, Named
 from benchmarks.live.connections import Target
 from benchmarks.live.loads import Load
 from benchmarks.live.platform import Platform
+from benchmarks.live.quickened import LawName
 from benchmarks.live.server import ROOT
 from benchmarks.report import QUICK
-from kaon.types.deployment import ScalingLawName
 
 SERVES_RPS = MAX_BATCH / (A_S * MAX_BATCH + B_S)
 LOAD_S = 5.0
@@ -38,11 +38,7 @@ FIXED, FIXED_REPLICAS = "fixed", 8
 """Beside the laws, so many replicas that nobody changes."""
 LET_GO_S = 2.0 if QUICK else 5.0
 """So long laws only look: as many replicas as the first calls need are there."""
-LAWS = (
-    (ScalingLawName.KAON, ScalingLawName.KNATIVE)
-    if QUICK
-    else (ScalingLawName.KAON, ScalingLawName.KNATIVE, ScalingLawName.RAY_SERVE)
-)
+LAWS = (LawName.KAON, LawName.KNATIVE) if QUICK else (LawName.KAON, LawName.KNATIVE, LawName.RAY_SERVE)
 
 
 @dataclass(frozen=True)
@@ -73,7 +69,7 @@ def first_replicas(load: Load) -> int:
     return math.ceil(1.6 * sum(first) / len(first) / SERVES_RPS)
 
 
-def side_by_side(platform: Platform, load: Load, laws: Sequence[ScalingLawName]) -> dict[str, Arm]:
+def side_by_side(platform: Platform, load: Load, laws: Sequence[LawName]) -> dict[str, Arm]:
     """Every law's deployment at the same time, under the same calls: what disturbs the machine disturbs all."""
     replicas = {law.value: first_replicas(load) for law in laws} | {FIXED: FIXED_REPLICAS}
     with ThreadPoolExecutor() as pool:
@@ -81,7 +77,7 @@ def side_by_side(platform: Platform, load: Load, laws: Sequence[ScalingLawName])
 
     def let_go() -> None:
         for law in laws:
-            platform.bound(law.value, {"min": 1, "max": MOST, "law": law.value})
+            platform.bound(law.value, {"min": 1, "max": MOST})
 
     arms = measured([platform.target(name) for name in replicas], load, platform.census(), let_go)
     with ThreadPoolExecutor() as pool:

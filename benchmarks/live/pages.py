@@ -1,4 +1,4 @@
-"""Writes the figures of docs/explanation/scaling-live.md from the last whole run: `python -m benchmarks.live.pages`."""
+"""Writes the figures of benchmarks/live/README.md from the last whole run: `python -m benchmarks.live.pages`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from benchmarks.report import RESULTS
 from kaon.sim.picture import BLUE, GREY, ORANGE, picture
 
-FOLDER = Path(__file__).resolve().parents[2] / "docs" / "explanation"
-PAGE = FOLDER / "scaling-live.md"
+FOLDER = Path(__file__).parent
+PAGE = FOLDER / "README.md"
 BEGIN, END = "<!-- figures of benchmarks/results/live.json -->\n", "<!-- end of figures -->\n"
 NAMES = {
     "kaon": "Kaon",
@@ -45,7 +45,7 @@ def of_load(name: str, arms: dict[str, Any]) -> str:
         for arm, x in arms.items()
     ]
     head = ("law", "in time", "mean replicas", "p50 ms", "p99 ms", "lost", "shed")
-    return f"### {name}\n\n{table(head, rows)}\n![Replicas on {name}](scaling-live-{name}.svg)\n"
+    return f"### {name}\n\n{table(head, rows)}\n![Replicas on {name}]({name}.svg)\n"
 
 
 def of_simulator(figures: dict[str, Any]) -> str:
@@ -75,7 +75,7 @@ def draw(name: str, arms: dict[str, Any], setting: dict[str, Any]) -> None:
         if arm in arms:
             x = arms[arm]
             series[f"{NAMES[arm]}: {100 * x['attainment']:.1f} %"] = (x["replicas"][warm_s:], colour)
-    (FOLDER / f"scaling-live-{name}.svg").write_text(picture(name, series, setting["seconds"] - warm_s))
+    (FOLDER / f"{name}.svg").write_text(picture(name, series, setting["seconds"] - warm_s))
 
 
 def main() -> None:

@@ -11,15 +11,39 @@ from __future__ import annotations
 
 import functools
 from dataclasses import fields
+from enum import StrEnum
 from typing import Any, cast
 
 from kaon.laws import choice
 from kaon.laws.scaling import Bounds, ScalingDecision, ScalingLaw
+from kaon.laws.scaling_peers import Knative, RayServe
 from kaon.types.deployment import Scaling
 from kaon.types.objective import Objective
 from kaon.types.observation import Observation
 
-_CHOSEN = choice.law
+_KAONS = choice.law
+
+
+class LawName(StrEnum):
+    """The laws that are compared; a deployment of the benchmark has the name of its law."""
+
+    KAON = "kaon"
+    KNATIVE = "knative"
+    RAY_SERVE = "ray-serve"
+
+
+class NamedScaling(Scaling):
+    """A deployment's scaling, and by which law."""
+
+    by: LawName = LawName.KAON
+
+
+_NOT_OF_PEERS = {
+    "stands": lambda law, state, replicas: state,
+    "recalls": lambda law, state, gaps: state,
+    "figures": lambda law, state: {},
+}
+"""What the platform asks of Kaon's law besides, for laws that have nothing to say to it."""
 
 
 def objective(told: Objective, times: float) -> Objective:
@@ -60,9 +84,20 @@ def _kind(kind: type[Any], times: float) -> type[Any]:
     def step(self: Any, state: Any, bounds: Bounds, seen: Observation) -> tuple[Any, ScalingDecision]:
         return cast(tuple[Any, ScalingDecision], kind.step(self, state, bounds, observation(seen, times)))
 
-    return type(f"Quick{kind.__name__}", (kind,), {"__slots__": (), "step": step})
+    besides = {name: method for name, method in _NOT_OF_PEERS.items() if not hasattr(kind, name)}
+    return type(f"Quick{kind.__name__}", (kind,), {"__slots__": (), "step": step, **besides})
 
 
 def quick(times: float, scaling: Scaling, told: Objective, max_batch: int, **rest: Any) -> ScalingLaw:
-    """The law that a spec names, quickened; `rest` as `kaon.laws.choice.law` takes it."""
-    return quickened(_CHOSEN(scaling, objective(told, times), max_batch, **rest), times)
+    """The law that `scaling` names (Kaon's, unless it is a `NamedScaling`), quickened; `rest` as `choice.law` takes it.
+
+    Knative's target is what its guide says for a container that takes `at_once` calls at once.
+    """
+    match scaling.by if isinstance(scaling, NamedScaling) else LawName.KAON:
+        case LawName.KAON:
+            law: ScalingLaw = _KAONS(scaling, objective(told, times), max_batch, **rest)
+        case LawName.KNATIVE:
+            law = Knative(target=float(rest.get("at_once") or max_batch))
+        case LawName.RAY_SERVE:
+            law = RayServe()
+    return quickened(law, times)

@@ -8,13 +8,15 @@ import os
 import sys
 from pathlib import Path
 
-from benchmarks.live.quickened import quick
+from benchmarks.live.quickened import LawName, NamedScaling, quick
 from kaon import processes
-from kaon.control import scaling
+from kaon.control import scaler, scaling
 from kaon.laws import choice
+from kaon.laws.scale import Scale
 from kaon.settings import Settings
 from kaon.stack import __main__ as stack
 from kaon.stack.roles import ProcessRole
+from kaon.types.resource import Deployment
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,7 +38,16 @@ def start(settings: Settings, times: float) -> None:
 
 
 def quicken(times: float) -> None:
-    """Let the controllers of this process have such laws, and ask them as often as that needs."""
+    """Let this process's controllers scale each deployment by the law of its name, quickened, as often as it needs."""
+    terms_of, applied = scaling.ScalingController.terms, scaler.applied
+
+    def terms(controller: scaling.ScalingController, deployment: Deployment) -> scaler.ScalerTerms:
+        found = terms_of(controller, deployment)
+        by = LawName(deployment.name) if deployment.name in set(LawName) else LawName.KAON
+        return found._replace(scaling=NamedScaling(by=by, **found.scaling.model_dump()))
+
+    scaling.ScalingController.terms = terms
+    scaler.applied = lambda law, tuned: applied(law, tuned) if isinstance(law, Scale) else law
     choice.law = functools.partial(quick, times)
     scaling.TICK_S /= times
 

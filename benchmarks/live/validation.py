@@ -9,13 +9,12 @@ from typing import Any
 from benchmarks.live.apps.sleeper import A_S, B_S, MAX_BATCH, OBJECTIVE
 from benchmarks.live.arms import LET_GO_S, LOAD_S, MOST, SECONDS, TIMES, WARM_S, Arm
 from benchmarks.live.loads import Load
-from benchmarks.live.quickened import quick
+from benchmarks.live.quickened import LawName, NamedScaling, quick
 from kaon.laws.scaling import Bounds, ScalingDecision
 from kaon.laws.scaling import ScalingLaw as Rule
 from kaon.laws.scaling_peers import Knative
 from kaon.sim.engine import NS, Truth
 from kaon.sim.run import SimulationSetting, run
-from kaon.types.deployment import Scaling, ScalingLawName
 from kaon.types.observation import Observation
 
 OWN_START_S = 0.6
@@ -85,9 +84,9 @@ def simulated(law: Rule, load: Load, first_replicas: int) -> Simulated:
     )
 
 
-def of_law(law: ScalingLawName, load: Load, first_replicas: int) -> Simulated:
+def of_law(law: LawName, load: Load, first_replicas: int) -> Simulated:
     """A law as the platform runs it."""
-    rule = quick(TIMES, Scaling(min=1, max=MOST, law=law), OBJECTIVE, MAX_BATCH)
+    rule = quick(TIMES, NamedScaling(min=1, max=MOST, by=law), OBJECTIVE, MAX_BATCH)
     return simulated(Held(rule, first_replicas, LEAD_S + LET_GO_S), load, first_replicas)
 
 

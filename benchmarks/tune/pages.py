@@ -1,4 +1,4 @@
-"""docs/explanation/tuning-results.md, written from benchmarks/results/tune.json: `python -m benchmarks.tune.pages`."""
+"""benchmarks/tune/README.md, written from benchmarks/results/tune.json: `python -m benchmarks.tune.pages`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-RESULTS = ROOT / "benchmarks" / "results" / "tune.json"
-PAGE = ROOT / "docs" / "explanation" / "tuning-results.md"
+RESULTS = Path(__file__).resolve().parents[1] / "results" / "tune.json"
+PAGE = Path(__file__).with_name("README.md")
 
 _HEAD = """# Self-tuning against everything else
 

@@ -1,17 +1,19 @@
-"""Writes the figures of docs/explanation/tuning-live.md from the last run: `python -m benchmarks.tune_live.pages`."""
+"""Writes the figures of benchmarks/tune_live/README.md from the last run: `python -m benchmarks.tune_live.pages`."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
-from benchmarks.live.pages import FOLDER, table
+from benchmarks.live.pages import table
 from benchmarks.report import RESULTS
 from benchmarks.tune_live.before_after import FOUND, TUNED, UNTUNED
 from benchmarks.tune_live.judge import unsafe
 from kaon.sim.picture import BLUE, GREY, picture
 
-PAGE = FOLDER / "tuning-live.md"
+FOLDER = Path(__file__).parent
+PAGE = FOLDER / "README.md"
 BEGIN, END = "<!-- figures of benchmarks/results/tune-live.json -->\n", "<!-- end of figures -->\n"
 NAMES = {UNTUNED: "untuned", TUNED: "while it is tuned", FOUND: "with what was found, from the start"}
 HEAD = ("", "loss", "cost", "latency", "missed", "in time", "replica-s", "p50 s", "p99 s", "lost", "shed")
@@ -97,7 +99,7 @@ def draw(name: str, arms: dict[str, Any], setting: dict[str, Any]) -> str:
     tries = [at for (at, state, _), before in zip(story, states, strict=False) if state == "trying" and before != state]
     minutes = setting["seconds"] * setting["times"] / 60
     below = f"{name}: loss, mean of {SMOOTHED} minutes; {minutes:.0f} minutes; dashed: a trial begins"
-    path = FOLDER / f"tuning-live-{name}.svg"
+    path = FOLDER / f"{name}.svg"
     marks = [at / setting["seconds"] for at in tries]
     path.write_text(picture(name, series, setting["seconds"] * setting["times"], below=below, marks=marks))
     return path.name

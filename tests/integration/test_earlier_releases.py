@@ -57,6 +57,7 @@ async def test_a_database_of_an_earlier_release_is_read_whole(tmp_path: Path, re
             row["spec"]["plan"] = said(resource.spec.plan)
         for row in found["deployment"]:
             row["status"] = with_flat_form(row["status"])
+            row["spec"]["scaling"]["law"] = "kaon"  # the only law that is left, and is not named any more
         assert missing(meant, found) == []
 
 

@@ -73,7 +73,7 @@ async def read_logs(
     name: DeploymentParam,
     context: WithContext,
     caller: WithCaller,
-    tail: Annotated[int, Query(ge=0, le=10_000, description="The last lines of each replica.")] = 100,
+    tail: Annotated[int, Query(ge=0, le=10_000, description="The last such lines of each replica.")] = 100,
     follow: Annotated[bool, Query(description="Then stream new lines.")] = False,
     since_s: Annotated[float | None, Query(ge=0, le=1e10, allow_inf_nan=False, description="Seconds back.")] = None,
     replica: Annotated[str | None, Query(max_length=80, description="Only this replica, by id or name.")] = None,
@@ -95,13 +95,13 @@ async def read_logs(
         raise NotFound(
             f"'{name}' has no such replica now.", hint=f"Logs of replicas that have ended: kaon logs {name} --past"
         )
-    wanted: dict[str, list[str]] = {}
+    by_cloud: dict[str, list[str]] = {}
     for cloud, id_ in writers:
-        wanted.setdefault(cloud, []).append(id_)
+        by_cloud.setdefault(cloud, []).append(id_)
     oldest = None if since_s is None else context.clock.now() - since_s
     names = {id_: written for (_, id_), written in writers.items()}
     logs = _Logs(context, caller, names, lambda line: line.matches(oldest=oldest, grep=grep, level=level))
-    await logs.ask(wanted, {"tail": tail, "follow": follow, "since_s": since_s, "grep": grep, "level": level})
+    await logs.ask(by_cloud, {"tail": tail, "follow": follow, "since_s": since_s, "grep": grep, "level": level})
     return _LogResponse(logs)
 
 
@@ -126,7 +126,7 @@ def _now(cloud: Cloud, replica: ReplicaStatus) -> ReplicaStatus:
 
 
 async def _of_deployment(context: ApiContext, ws: str, name: str) -> list[tuple[str, ReplicaStatus]]:
-    """(cloud, replica) of the deployment; not of an earlier one of its name, whose replicas may still be draining."""
+    """(cloud, replica) of the deployment, not of an earlier one of the same name, whose replicas may still drain."""
     deployment, clouds = await _deployment_and_clouds(context, ws, name)
     return [pair for pair in _reported(clouds, ws) if _is_of(deployment, pair[1])]
 

@@ -111,7 +111,7 @@ def check_trial(deployment: Deployment, wanted: KnobValues, knobs: tuple[KnobSta
     if not any(knob.tuned for knob in knobs):
         typed = " ".join(f"--set {knob}={figure(value)}" for knob, value in wanted.items())
         raise Unprocessable(
-            f"Nothing is tried for '{name}': {scaling.nothing(deployment.spec.scaling)}.",
+            f"Nothing is tried for '{name}': {scaling.NOTHING}.",
             hint=f"Put it in force at once: kaon tune {name} {typed}",
         )
     if all(knob.value == wanted[knob.name] for knob in knobs if knob.name in wanted):

@@ -11,7 +11,7 @@ from typing import Annotated, Generic, TypeVar
 from pydantic import Field, SecretStr, StringConstraints, model_validator
 
 from kaon.types.audit import AuditRecord
-from kaon.types.deployment import Floor, Scaling, ScalingLawName
+from kaon.types.deployment import Floor, Scaling
 from kaon.types.journal import JournalEntry
 from kaon.types.key import Priority, Role
 from kaon.types.kinds.artifact import ArtifactView
@@ -120,7 +120,6 @@ class ScalingChange(Model):
 
     min: int | None = Field(default=None, ge=0, le=1000)
     max: int | None = Field(default=None, ge=0, le=1000)
-    law: ScalingLawName | None = None
     floors: tuple[Floor, ...] | None = Field(default=None, max_length=16)
     keep_alive_s: float | None = Field(default=None, ge=1, le=86_400, description="null: learnt from traffic.")
     hold_s: float | None = Field(default=None, gt=0, le=600)

@@ -26,7 +26,7 @@ VERBS = {
         "dev": "dev",
         "build": "build",
         "deploy": "deploy.command",
-        "apply": "apply",
+        "apply": "apply.command",
         "call": "call.command",
     },
     "Look": {

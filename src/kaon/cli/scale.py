@@ -15,7 +15,6 @@ from kaon.cli.shared.replica_bounds import ReplicaBounds, with_bounds
 from kaon.cli.shared.rollout_wait import print_after_rollout
 from kaon.cli.shared.text import seconds
 from kaon.errors import InvalidInput
-from kaon.types.deployment import ScalingLawName
 
 app = verbs()
 
@@ -33,9 +32,6 @@ def scale(
     replicas: Annotated[int | None, typer.Argument(min=0, max=1000, help="How many.", show_default=False)] = None,
     low: Annotated[int | None, typer.Option("--min", min=0, help="Minimum number of replicas.")] = None,
     high: Annotated[int | None, typer.Option("--max", min=0, help="Maximum number of replicas.")] = None,
-    law: Annotated[
-        ScalingLawName | None, typer.Option(help="The scaling law; all but kaon are those of other systems.")
-    ] = None,
     keep_alive: Annotated[
         str | None,
         typer.Option(metavar="TIME", help="How long the last replica stays without a call; or: learnt."),
@@ -55,7 +51,7 @@ def scale(
     Options that are not given stay unchanged. Between --min and --max the scaling law chooses; `kaon explain` shows
     why.
     """
-    bounds = ReplicaBounds(replicas, low, high, law, keep_alive, floor)
+    bounds = ReplicaBounds(replicas, low, high, keep_alive, floor)
     if not bounds.any:
         raise InvalidInput("No number of replicas is given.", hint="Give a number, or --min and --max.")
     with opened(workspace) as remote:

@@ -61,7 +61,7 @@ class SimulationRequest(Model):
     "kaon simulate greeter --set scaling.max=5",
     "kaon simulate greeter --trace day.csv",
     "kaon simulate greeter --trace day.csv --set scaling.max=5 --svg day.svg",
-    "kaon simulate greeter --trace day.csv --set scaling.law=knative",
+    "kaon simulate greeter --trace day.csv --set scaling.max=4",
     "kaon simulate greeter --trace day.csv --set service.call_s=0.08 -o json",
 )
 def simulate(

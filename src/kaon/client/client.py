@@ -8,8 +8,16 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
-from contextlib import AbstractContextManager, ExitStack, aclosing, asynccontextmanager, contextmanager, nullcontext
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    aclosing,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from typing import Any, Self
 
 import httpx2
@@ -18,6 +26,7 @@ from kaon.client import address
 from kaon.client.deployment import ClientCall, Read, RemoteDeployment, value_of
 from kaon.client.events import EventReader
 from kaon.client.exchange import CallFailure, HttpRequest, HttpResponse, Outcome, RetryWait, error_of
+from kaon.client.method import EndpointMethod
 from kaon.client.operation import SSE, Operation
 from kaon.clock import SystemClock
 from kaon.errors import InvalidInput, KaonError, calling
@@ -31,23 +40,27 @@ _LOOPBACK: dict[str, Any] = {"all://127.0.0.1": None, "all://localhost": None, "
 class Client:
     """Calls a deployment: `kaon.Client("recommendation").recommend(user_id=1)`.
 
-    Every endpoint is a method that takes the endpoint's parameters by name (a body that is one model may also be
-    given by position) and answers Python values, or a `kaon.File`. A stream is an iterator (of bytes, in pieces of
-    any size, where it has a media type). A call that could not be sent is tried again, one of an idempotent
-    endpoint also when the deployment refused it for now, and one that broke off after it was sent only if its
-    endpoint says `retry=True`: within the timeout and a budget of one second try for each five calls.
+    Every endpoint is a method that takes the endpoint's parameters by name (a body that is one model also by position)
+    and returns Python values, or a `kaon.File`. Where a file is needed, it takes a path, an open file or bytes. A
+    stream is an iterator (of bytes, where it has a media type). `dir(client)`, signatures and docstrings come from the
+    deployment's OpenAPI document.
 
-    Also an endpoint that is called like a method of the client: `close()` closes the connections and `close(account=3)`
-    calls the endpoint, `call(number=7)` the endpoint `call`; `call("close")` calls one that takes nothing.
+    A call that could not be sent is retried, one of an idempotent endpoint also when the deployment refused it for
+    now, and one that broke off after it was sent only when its endpoint has `retry=True`: within the timeout and a
+    budget of one retry for each five calls.
+
+    Endpoints can have names of the client's methods: `close()` closes the connections and `close(account=3)` calls the
+    endpoint, `call(number=7)` the endpoint `call`; `call("close")` calls one without parameters.
 
     Args:
-        target: The deployment's URL, or its name on the platform that this process belongs to.
-        key: API key; `KAON_KEY` or this machine's admin key unless given.
-        timeout_s: Seconds for a call with all its tries; for a stream, from item to item. The endpoint's own unless
-            given, 60 where it has none.
+        target: The deployment's URL, or its name: in a replica on its platform, elsewhere in the context in use
+            (`kaon config`), as for the command line.
+        key: API key; default: `KAON_KEY`, else the key of the context.
+        timeout_s: Seconds for a call with all its retries; for a stream, from item to item. Default: that of the
+            endpoint, or 60.
 
-    Methods raise the `KaonError` that the deployment answered; `Unavailable` when it cannot be reached and
-    `DeadlineExceeded` when time is up.
+    Methods raise the `KaonError` that the deployment answered, `Unavailable` when it cannot be reached and
+    `DeadlineExceeded` when the time is up.
     """
 
     def __init__(self, target: str, key: str | None = None, *, timeout_s: float | None = None) -> None:
@@ -81,10 +94,19 @@ class Client:
             return self.call("close", *body, **arguments)
         return self._http.close()
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
+    def __getattr__(self, name: str) -> EndpointMethod:
         if name.startswith("_"):
             raise AttributeError(name)
-        return lambda *body, **arguments: self.call(name, *body, **arguments)
+        return EndpointMethod(name, self.call, lambda: self._operations().get(name))
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._operations()]
+
+    def _operations(self) -> Mapping[str, Operation]:
+        """The operations of the deployment's document; none when it cannot be fetched."""
+        with suppress(KaonError):
+            return self._deployment.loaded() or self._drive(self._deployment.load())
+        return {}
 
     def __enter__(self) -> Self:
         return self
@@ -199,10 +221,13 @@ class AsyncClient:
         """Close the connections; with anything to say, call the endpoint that is called `aclose`."""
         return self.call("aclose", *body, **arguments) if body or arguments else self._http.aclose()
 
-    def __getattr__(self, name: str) -> Callable[..., AsyncReply]:
+    def __getattr__(self, name: str) -> EndpointMethod:
         if name.startswith("_"):
             raise AttributeError(name)
-        return lambda *body, **arguments: self.call(name, *body, **arguments)
+        return EndpointMethod(name, self.call, lambda: self._deployment.loaded().get(name))
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._deployment.loaded()]
 
     async def __aenter__(self) -> Self:
         return self

@@ -65,21 +65,30 @@ class RemoteDeployment:
     def find(self, call: ClientCall) -> Talk[Operation]:
         """The operation of that name; fetches the OpenAPI document when it is unknown. Raises NotFound."""
         if call.endpoint not in self._operations:
-            response = yield from self._send(
-                lambda left_s: HttpRequest("GET", f"{self.url}/openapi.json", self._headers(left_s), timeout_s=left_s),
-                idempotent=True,
-                retry=True,
-                timeout_s=self.timeout_s or TIMEOUT_S,
-            )
-            try:
-                self._operations = operations(json.loads(response.content))
-            except ValueError:
-                raise BadAnswer(f"{self.url}/openapi.json is not JSON.", hint="Check the URL.") from None
+            yield from self.load()
         if call.endpoint not in self._operations:
             names = ", ".join(sorted(self._operations)) or "none"
             near = did_you_mean(call.endpoint, self._operations)
             raise NotFound(f"{self.url} has no endpoint `{call.endpoint}`.", hint=f"{near}Its endpoints: {names}.")
         return self._operations[call.endpoint]
+
+    def load(self) -> Talk[Mapping[str, Operation]]:
+        """Fetch the OpenAPI document; the operations by name."""
+        response = yield from self._send(
+            lambda left_s: HttpRequest("GET", f"{self.url}/openapi.json", self._headers(left_s), timeout_s=left_s),
+            idempotent=True,
+            retry=True,
+            timeout_s=self.timeout_s or TIMEOUT_S,
+        )
+        try:
+            self._operations = operations(json.loads(response.content))
+        except ValueError:
+            raise BadAnswer(f"{self.url}/openapi.json is not JSON.", hint="Check the URL.") from None
+        return self._operations
+
+    def loaded(self) -> Mapping[str, Operation]:
+        """The operations that were fetched so far, by name."""
+        return self._operations
 
     def call(self, operation: Operation, call: ClientCall) -> Conversation:
         """The call as a conversation."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from kaon.client.schemas import is_file_only
 from kaon.errors import BadAnswer, InvalidInput
 from kaon.types.headers import form_name
 from kaon.types.media import File
@@ -42,6 +44,12 @@ class Operation:
     """Of a stream of bytes; empty: the items are events."""
     schemas: Mapping[str, Any] = field(default_factory=dict)
     """JSON schemas of its parameters, and of the fields of its body, by name."""
+    required: frozenset[str] = frozenset()
+    """Names of parameters, and of fields of the body, without a default."""
+    answer: Mapping[str, Any] = field(default_factory=dict)
+    """JSON schema of the answer, or of a stream's items."""
+    summary: str = ""
+    description: str = ""
     answers_once: bool = False
     """Of a stream: a call may be answered with one document instead."""
     definitions: Mapping[str, Any] = field(default_factory=dict)
@@ -74,7 +82,13 @@ def operations(document: Any) -> dict[str, Operation]:
 
 def payload(operation: Operation, arguments: Mapping[str, Any], body: Any = None) -> Payload:
     """The call's path, query and body. Raises InvalidInput for unknown or missing arguments."""
-    rest = {name: value for name, value in arguments.items() if value is not None or operation.has_body}
+    rest = {
+        name: _with_files(name, value, operation)
+        for name, value in arguments.items()
+        if value is not None or operation.has_body
+    }
+    in_body = operation.schemas.keys() - operation.in_path - operation.in_query
+    body = _with_files(next(iter(in_body)) if len(in_body) == 1 else "", body, operation)
     path = operation.path
     for name in operation.in_path:
         if name not in rest:
@@ -127,19 +141,65 @@ def _operation(path: str, verb: str, described: Any, definitions: Mapping[str, A
         answers_once=more.get("answers_once") is True,
         schemas={p["name"]: p.get("schema", {}) for p in described.get("parameters", ())}
         | _fields(body or {}, more.get("body"), definitions),
+        required=frozenset(p["name"] for p in described.get("parameters", ()) if p.get("required"))
+        | _required(body or {}, more.get("body"), definitions),
+        answer=_answer(described),
+        summary=str(described.get("summary", "")),
+        description=str(described.get("description", "")),
         definitions=definitions,
     )
 
 
+def _answer(described: Any) -> Mapping[str, Any]:
+    """The schema of a success; empty when none is described."""
+    content = described.get("responses", {}).get("200", {}).get("content", {})
+    schemas: list[Mapping[str, Any]] = [entry.get("schema", {}) for entry in content.values()]
+    return schemas[0] if schemas else {}
+
+
 def _fields(body: Mapping[str, Any], name: str | None, definitions: Mapping[str, Any]) -> dict[str, Any]:
     """Schemas of a body's fields by name, and of the body itself by its parameter's name."""
+    schema, whole = _body_schema(body, definitions)
+    if schema is None:  # bytes as they are
+        return {name: {"contentMediaType": next(iter(body.get("content", {})), "")}} if name else {}
+    return dict(whole.get("properties", {})) | ({name: schema} if name else {})
+
+
+def _required(body: Mapping[str, Any], name: str | None, definitions: Mapping[str, Any]) -> frozenset[str]:
+    schema, whole = _body_schema(body, definitions)
+    return frozenset(whole.get("required", ())) if schema is not None else frozenset({name} if name else ())
+
+
+def _body_schema(body: Mapping[str, Any], definitions: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
+    """The schema of a body, None for bytes as they are; and the same with its reference resolved."""
     content = body.get("content", {})
     schema = next((content[kind].get("schema", {}) for kind in (JSON, FORM) if kind in content), None)
-    if schema is None:  # bytes as they are
-        return {name: {"contentMediaType": next(iter(content), "")}} if name else {}
-    reference = schema.get("$ref")
-    whole = definitions.get(reference.rpartition("/")[2], {}) if isinstance(reference, str) else schema
-    return dict(whole.get("properties", {})) | ({name: schema} if name else {})
+    reference = (schema or {}).get("$ref")
+    return schema, definitions.get(reference.rpartition("/")[2], {}) if isinstance(reference, str) else schema or {}
+
+
+def _with_files(name: str, value: Any, operation: Operation) -> Any:
+    """Paths, open files and bytes as files, where the parameter takes files. Raises InvalidInput."""
+    if (
+        value is None
+        or isinstance(value, File)
+        or not is_file_only(operation.schemas.get(name, {}), operation.definitions)
+    ):
+        return value
+    if isinstance(value, list | tuple):
+        return [_with_files(name, part, operation) for part in value]
+    try:
+        if isinstance(value, bytes | bytearray | memoryview):
+            return File(bytes(value))
+        if isinstance(value, str | Path):
+            return File.read(value)
+        if hasattr(value, "read"):
+            return File(value.read(), name=Path(str(getattr(value, "name", ""))).name)
+    except OSError as error:
+        raise InvalidInput(f"{name}: {value} cannot be read: {error.strerror}.", hint="Give a file's path.") from None
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"{name} is not a file: {error}.", hint="Open files in binary mode.") from None
+    return value
 
 
 def _segment(operation: Operation, name: str, text: str) -> str:

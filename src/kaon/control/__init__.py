@@ -1,4 +1,4 @@
-"""The control plane's reconcilers: they make what the store says come true, and meet the API only there."""
+"""The control plane's reconcilers: they realise the stored specs, and share only the store with the API."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from kaon.store.vault import Vault
 
 
 class Controllers:
-    """All reconcilers over one store and the traffic that the API takes in."""
+    """All reconcilers of one store and of the traffic that the API receives."""
 
     def __init__(
         self,
@@ -41,8 +41,8 @@ class Controllers:
         snapshot: Snapshot | None = None,
         collector: Collector | None = None,
     ) -> None:
-        """Without a `snapshot` of the store, which somebody else follows, they make and follow one of their own.
-        Without a `collector` nothing is collected that nobody needs any more."""
+        """Without a `snapshot` of the store that is kept up to date, they make one of their own. Without a `collector`
+        unused data is not deleted."""
         self._follow = snapshot is None
         self._snapshot = snapshot or Snapshot(store)
         self._clock = clock or SystemClock()

@@ -1,4 +1,4 @@
-"""From keys to who may call which deployment: grants in groups, each grant once, and for each deployment its groups.
+"""The callers of each deployment, from keys: grants in groups, each grant once, and the groups of each deployment.
 
 Keys that may call the same deployments are one group. So what a plan says of callers grows with the keys and with what
 they name, and not with keys times deployments.
@@ -23,21 +23,21 @@ CallerScope = tuple[str | None, frozenset[str] | None]
 
 @dataclass(frozen=True, slots=True)
 class Callers:
-    """Who may call what."""
+    """The callers of all deployments."""
 
     grants: Mapping[str, tuple[Grant, ...]]
     """Group -> its grants."""
     groups: Mapping[tuple[str | None, str | None], tuple[str, ...]]
-    """Workspace and deployment, None: every one -> the groups of those that may call there."""
+    """Workspace and deployment, None: every one -> the groups that may call it."""
     made_of: tuple[tuple[str, int], ...]
     """Uids and versions of the keys."""
     until: float
-    """When the first of them expires, epoch seconds."""
+    """The first expiry, epoch seconds."""
     _lists: dict[tuple[bool, tuple[str, ...]], PartAccess] = field(default_factory=dict)
-    """Access lists that were made, by what is public and the groups."""
+    """Cached access lists, by `public` and groups."""
 
     def access(self, at: tuple[str, str], public: bool) -> PartAccess:
-        """Who may call a deployment."""
+        """The access list of a deployment."""
         workspace, name = at
         places = ((None, None), (workspace, None), (None, name), (workspace, name))
         groups = tuple(group for place in places for group in self.groups.get(place, ()))
@@ -48,7 +48,7 @@ class Callers:
 
 
 def callers_of(keys: Sequence[resource.Key], now: float, before: Callers | None = None) -> Callers:
-    """Every key that may call something, with a grant that ends by itself when the key, or an owner's, does.
+    """Every key with the right to call, with a grant that expires with the key or a key above it.
 
     Access lists of `before` whose groups have the same grants are not made again.
     """

@@ -1,4 +1,4 @@
-"""Which clouds can be relied on: the phase of each, kept in its status, from when its agent reported last."""
+"""The phase of each cloud, in its status, derived from the time of its agent's last report."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class CloudController:
         return {("", change.name) for change in changes if change.kind == "cloud"}
 
     async def reconcile(self, key: DeploymentKey) -> Again | None:
-        """Write the cloud's phase when it is another, and say when silence would make it one."""
+        """Write the cloud's phase if it changed; again when a missing report would change it."""
         await self._snapshot.at_least(self._store.written)
         cloud = self._snapshot.find("cloud", *key)
         if cloud is None:

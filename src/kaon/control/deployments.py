@@ -50,10 +50,10 @@ class DeploymentController:
         self._traffic = traffic or TrafficRing()
         self._reports = Reports(self._snapshot)
         self._phases: dict[str, CloudPhase] = {}
-        """Of the clouds that there are: where one may go, or what is known of those that run there, changes with it."""
+        """Last phases of all clouds: placement and the states of replicas depend on them."""
 
     async def keys(self) -> Collection[DeploymentKey]:
-        """Every deployment, and every name that something of a deleted one is left under."""
+        """Every deployment, and every name with data of a deleted one."""
         await self._snapshot.at_least(self._store.written)
         found = {(d.workspace, d.name) for d in self._snapshot.list("deployment")}
         found |= {(r.workspace, r.spec.deployment) for r in self._snapshot.list("revision")}
@@ -61,7 +61,7 @@ class DeploymentController:
         return found | self._identities.deployments()
 
     async def affected(self, changes: Sequence[Change]) -> Collection[DeploymentKey]:
-        """Deployments that changed, or whose key or owner did, or of which a cloud or a plan says something new."""
+        """Deployments that changed, or whose key, owner, cloud report or plan did."""
         await self._snapshot.at_least(self._store.written)
         found: set[DeploymentKey] = set()
         for change in changes:
@@ -71,13 +71,13 @@ class DeploymentController:
                 case "key" | "secret":
                     found |= self._identities.affected(change)
                 case "cloud" | "plan":
-                    found |= self._reports.news(change.kind, change.name)
-        if self._newly_in_phase():
+                    found |= self._reports.changed(change.kind, change.name)
+        if self._phases_changed():
             found |= set(await self.keys())
         return found
 
-    def _newly_in_phase(self) -> bool:
-        """Whether a cloud came, went, or is in another phase."""
+    def _phases_changed(self) -> bool:
+        """Whether a cloud was added or deleted, or is in another phase."""
         phases = {cloud.name: cloud.status.phase for cloud in self._snapshot.list("cloud")}
         before, self._phases = self._phases, phases
         return before != phases
@@ -90,7 +90,7 @@ class DeploymentController:
         if deployment is None:
             await self._clear(workspace, name)
             return None
-        for row in self._snapshot.unreadable("cloud"):  # soon made anew; until then nobody knows what runs there
+        for row in self._snapshot.unreadable("cloud"):  # soon replaced; until then its replicas are unknown
             raise unreadable_row(row)
         target, shadow, revisions = await history.numbered(self._store, self._snapshot, deployment)
         report = self._reports.of(deployment)
@@ -141,7 +141,7 @@ class DeploymentController:
         return None if look_at is None else Again(look_at - now)
 
     async def show_failures(self, key: DeploymentKey) -> None:
-        """Put into the status what controllers fail at, when `reconcile` itself is what fails."""
+        """Write the failures of controllers to the status when `reconcile` itself fails."""
         await self._snapshot.at_least(self._store.written)
         deployment = self._snapshot.find("deployment", *key)
         if deployment is None:
@@ -153,7 +153,7 @@ class DeploymentController:
             await self._store.record(list(events(deployment, deployment.status, status, now)))
 
     async def _clear(self, workspace: str, name: str) -> None:
-        """Take away what belonged to a deployment that is gone; its events stay."""
+        """Delete the data of a deleted deployment; its events stay."""
         await self._identities.clear(workspace, name)
         for revision in history.revisions(self._snapshot, workspace, name):
             await history.delete(self._store, revision)

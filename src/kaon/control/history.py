@@ -1,4 +1,4 @@
-"""A deployment's revisions: one for each template that it ever had, numbered from 1.
+"""A deployment's revisions: one for each of its templates, numbered from 1.
 
 Going back to an earlier template goes back to its revision, by its old number: the replicas of revision 2
 that still serve while 3 fails are the ones that an undo wants, and a list of revisions says what ran, each
@@ -28,28 +28,28 @@ from kaon.types.deployment import (
 from kaon.types.resource import Deployment, Revision, Unreadable
 
 KEPT = 10
-"""Revisions that are kept when nothing runs of them any more."""
+"""Revisions without replicas that are kept."""
 
 
 def revisions(snapshot: Snapshot, workspace: str, deployment: str) -> list[Revision]:
-    """All revisions that are kept under a deployment's name, by number."""
+    """All revisions of a deployment's name, by number."""
     return sorted(snapshot.of_deployment(workspace, deployment), key=lambda r: r.spec.number)
 
 
 def unreadable(snapshot: Snapshot, workspace: str, deployment: str) -> dict[int, Unreadable]:
-    """The revisions under a deployment's name that cannot be read, by number."""
+    """The unreadable revisions of a deployment's name, by number."""
     rows = [row for row in snapshot.unreadable("revision") if row.workspace == workspace]
     numbers = [(row.name.rpartition("-")[2], row) for row in rows if deployment_of(row) == deployment]
     return {int(number): row for number, row in numbers if number.isdecimal()}
 
 
 def deployment_of(row: Unreadable) -> str:
-    """The deployment that a revision is of, by its name."""
+    """The deployment of a revision, from its name."""
     return row.name.rpartition("-")[0]
 
 
 async def numbered(store: Store, snapshot: Snapshot, deployment: Deployment) -> tuple[int, int | None, list[Revision]]:
-    """The number of the revision that should serve and that of the shadow, made when they are new; all revisions.
+    """The numbers of the target revision and of the shadow, created when they are new; and all revisions.
 
     Raises `UnreadableRow` for one that runs and cannot be read: what it is nobody knows, so all stays as it is.
     """
@@ -73,7 +73,7 @@ async def numbered(store: Store, snapshot: Snapshot, deployment: Deployment) -> 
 async def _number(
     store: Store, deployment: Deployment, template: Template, mine: list[Revision], taken: Collection[int]
 ) -> int:
-    """The number of the template's revision, which is made, and added to `mine`, when there is none."""
+    """The number of the template's revision, which is created and added to `mine` if it is missing."""
     hashed = template_hash(template)
     for revision in mine:
         if revision.spec.template_hash == hashed:
@@ -93,7 +93,7 @@ async def _number(
 def outcomes(
     kept: Iterable[Revision], before: RolloutStatus, after: RolloutStatus, now: float
 ) -> Iterable[UpdateStatus]:
-    """What is to be written of what became of revisions."""
+    """The writes for changed outcomes of revisions."""
     for revision in kept:
         found = _outcome(revision.spec.number, before, after)
         newly = before.state is not after.state and revision.spec.number == after.target
@@ -102,33 +102,33 @@ def outcomes(
 
 
 def _outcome(number: int, before: RolloutStatus, after: RolloutStatus) -> tuple[str, str] | None:
-    """(outcome, reason) of a revision of which something became by now."""
+    """(outcome, reason) of a revision, if it has any."""
     if number == after.stable:
         return "served", ""
     if number == after.target and after.state is RolloutState.STOPPED:
         return "rolled back" if sent_back(after) else "failed", after.reason
     if number == before.target != after.target and before.state is RolloutState.PROGRESSING:
-        return "withdrawn", f"Revision {after.target} was wanted before it took over."
+        return "withdrawn", f"It was replaced by revision {after.target} before it took over."
     return None
 
 
 def running(
     kept: Iterable[Revision], before: RolloutStatus, target: int, shadow: int | None, reported: Iterable[int]
 ) -> list[Revision]:
-    """The revisions that run, by what was decided last or by what is reported, or that are about to."""
+    """The revisions with replicas, by the last decision or by reports, or soon to have some."""
     numbers = {*in_use(before), target, shadow, *reported}
     return [revision for revision in kept if revision.spec.number in numbers]
 
 
 def finished(kept: Iterable[Revision], status: RolloutStatus) -> list[Revision]:
-    """The revisions that may go: of those that nothing runs of, all but the newest `KEPT`."""
+    """The revisions to delete: those without replicas, except the newest `KEPT`."""
     used = in_use(status)
     idle = [r for r in sorted(kept, key=lambda r: r.spec.number) if r.spec.number not in used]
     return idle[:-KEPT]
 
 
 async def delete(store: Store, revision: Revision | Unreadable) -> None:
-    """Take a revision away, if it is still there."""
+    """Delete a revision if it exists."""
     try:
         await store.delete(revision)
     except NotFound:

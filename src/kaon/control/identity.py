@@ -1,4 +1,4 @@
-"""The keys by which a deployment's services call others, and whether who answers for them is still there.
+"""The keys with which a deployment's services call others, and whether their owner still exists.
 
 Each revision that can serve has a key of its own, `identity-NAME.REVISION`. It may call the deployments that the
 revision's artifact declares (`uses`), and nothing else. The API has checked these against the key that deployed it, at
@@ -32,14 +32,14 @@ from kaon.types.resource import Deployment, Revision, Unreadable
 
 _HINT_LENGTH = len(KEY_PREFIX) + 4
 _KINDS = ("secret", "key")
-"""The key last where both are deleted: it says whose the secret was."""
+"""The key is deleted after the secret, since it names the owner of the secret."""
 
 Uses = tuple[str, ...] | None
-"""What an artifact declares that it uses; None: it is of an older Kaon, which did not ask."""
+"""The services that an artifact declares to use; None: built by an older Kaon without declarations."""
 
 
 class Identities:
-    """The keys and secrets of all deployments' services. The snapshot is as new as its caller has made it."""
+    """The keys and secrets of all deployments' services. The caller brings the snapshot up to date."""
 
     def __init__(self, store: Store, snapshot: Snapshot, vault: Vault, clock: Clock) -> None:
         self._store = store
@@ -48,12 +48,12 @@ class Identities:
         self._clock = clock
 
     def deployments(self) -> set[DeploymentKey]:
-        """Every deployment that has a key or secret, be it gone."""
+        """Every deployment with a key or secret, including deleted ones."""
         there = (each for kind in _KINDS for each in self._snapshot.list(kind))
         return {(each.workspace, name) for each in there if (name := identity_deployment(each.name))}
 
     def affected(self, change: Change) -> set[DeploymentKey]:
-        """The deployment whose own key or secret changed, or those that may have no owner after the end of a key."""
+        """The deployment whose own key or secret changed, or those whose owner a revoked or deleted key was."""
         if (name := identity_deployment(change.name)) is not None:
             return {(change.workspace, name)}
         if change.kind != "key":
@@ -63,7 +63,7 @@ class Identities:
         return self._owned_by(change.resource) if change.resource.status.revoked_at is not None else set()
 
     def _owned_by(self, key: AnyResource) -> set[DeploymentKey]:
-        """The deployments that a key owns, or one that it made."""
+        """The deployments owned by a key, or by keys below it."""
         uids, found = [key.uid], set[DeploymentKey]()
         for uid in uids:
             found |= {_place(deployment) for deployment in self._snapshot.owned("deployment", uid)}
@@ -71,15 +71,15 @@ class Identities:
         return found
 
     def owner_gone(self, deployment: Deployment) -> str:
-        """Why nobody answers for a deployment any more, with the next command; empty: its owner may still act."""
+        """Why a deployment has no owner any more, with the next command; empty: its owner is valid."""
         owner = self._owner(deployment)
         if owner is None or not owner.lapsed:
             return ""
-        name = deployment.spec.owner
-        return f"The key '{name}' that deployed it: {owner.lapsed}. An admin can adopt it: kaon adopt {deployment.name}"
+        name, key = deployment.name, deployment.spec.owner
+        return f"Its owner, key '{key}', gives no access: {owner.lapsed}. An admin can adopt it: kaon adopt {name}"
 
     async def ensure(self, deployment: Deployment, revisions: Iterable[Revision]) -> str:
-        """Make the keys and secrets of `revisions`, or what is missing of them.
+        """Create missing keys and secrets of `revisions`.
 
         Returns why that cannot be, or an empty text: neither a lost encryption key nor an artifact that cannot be read
         must keep anything from running. Raises the store's errors.
@@ -93,14 +93,14 @@ class Identities:
         return problems[0] if problems else ""
 
     async def keep(self, deployment: Deployment, running: Collection[Revision]) -> None:
-        """Delete the keys and secrets of all revisions but these, and those of an earlier deployment of the name."""
+        """Delete the keys and secrets of all other revisions, and those of an earlier deployment of the name."""
         kept = {name for revision in running for name in self._possible_names(revision)}
         for found in self._of(*_place(deployment)):
             if found.name not in kept:
                 await self._delete(found)
 
     async def clear(self, workspace: str, deployment: str) -> None:
-        """Delete all keys and secrets of a deployment that is gone."""
+        """Delete all keys and secrets of a deleted deployment."""
         for found in self._of(workspace, deployment):
             await self._delete(found)
 
@@ -108,7 +108,7 @@ class Identities:
         return [each for kind in _KINDS for each in self._snapshot.of_deployment(workspace, deployment, kind)]
 
     def _owner(self, deployment: Deployment) -> EffectiveRights | None:
-        """What the key that answers for a deployment may do now; None: it is not known which one that is."""
+        """The current rights of a deployment's owner; None: unknown owner."""
         if not (uid := deployment.spec.owner_uid):
             return None
         owner = self._snapshot.with_uid("key", uid)
@@ -124,7 +124,7 @@ class Identities:
         return artifact.spec.manifest.service.uses if artifact else None
 
     def _possible_names(self, revision: Revision) -> set[str]:
-        """The name of a revision's key; both that it may have when its artifact cannot be read."""
+        """The name of a revision's key; both possible names when its artifact cannot be read."""
         try:
             return {_name(revision, self._uses(revision))}
         except _CannotBeHad:
@@ -155,14 +155,14 @@ class Identities:
     def _spec(
         self, deployment: Deployment, revision: Revision, uses: Uses, text: str, key: resource.Key | None
     ) -> KeySpec:
-        """What the key of a revision should say."""
+        """The desired spec of a revision's key."""
         owner, priority = deployment.spec.owner, Priority.NORMAL
-        if uses is not None:  # else it is followed to its owner whenever it is used
+        if uses is not None:  # otherwise its owner is looked up at each use
             held = self._owner(deployment)
             ended = held is not None and bool(held.lapsed)
             priority = Priority.LOW if held and (ended or held.priority is Priority.LOW) else Priority.NORMAL
             if key is not None and (ended or revision.spec.template not in templates_of(deployment.spec)):
-                owner, priority = key.spec.owner, key.spec.priority  # as whoever deployed this revision left it
+                owner, priority = key.spec.owner, key.spec.priority  # unchanged since the revision was deployed
         return KeySpec(
             hash=key_hash(text),
             hint=text[:_HINT_LENGTH],
@@ -183,7 +183,7 @@ class Identities:
 
 
 class _CannotBeHad(KaonError):
-    """A key's text, or what it is for, is not known."""
+    """A key's text or its purpose is unknown."""
 
 
 def _name(revision: Revision, uses: Uses) -> str:

@@ -1,12 +1,11 @@
-"""The loop that every reconciler runs in.
+"""The loop of every reconciler.
 
-A queue holds keys, not events: a key says "look at this again", and looking reads the whole truth from the
-snapshot of the store. So ten changes of one thing are one look, a lost wake-up costs nothing but time (everything is
-looked at anew every `RESYNC_S`), and a crash between any two writes is healed by the next look.
+A queue has keys, not events: a key means "reconcile this", and reconciling reads the current state from the snapshot of
+the store. So ten changes of one thing are one run, a lost wake-up costs nothing but time (everything is reconciled
+every `RESYNC_S`), and the next run repairs the effect of a crash between any two writes.
 
-A key that fails waits longer each time, by itself: the others go on. A `Conflict` is no failure: somebody
-else was quicker, so the key is looked at again at once, a few times. All that a loop does runs under
-`kaon.control.supervisor`.
+A failing key is retried with increasing delay, without delaying others. A `Conflict` is no failure: another writer was
+faster, so the key is retried at once, a few times. Loops run under `kaon.control.supervisor`.
 """
 
 from __future__ import annotations
@@ -26,35 +25,35 @@ from kaon.types.names import DeploymentKey
 
 RESYNC_S = 30.0
 CONFLICTS = 5
-"""In a row at one key; one more is a failure."""
+"""Conflicts in a row at one key; one more is a failure."""
 
 
 class Again(NamedTuple):
-    """Look at the key again after so many seconds, whatever happens until then."""
+    """Reconcile the key again after so many seconds."""
 
     after_s: float
 
 
 class Reconciler(Protocol):
-    """Makes the world of one key as it should be."""
+    """Brings the state of one key to its spec."""
 
     name: str
 
     async def keys(self) -> Collection[DeploymentKey]:
-        """All keys that there may be work for, now."""
+        """All keys that may need work."""
         ...
 
     async def affected(self, changes: Sequence[Change]) -> Collection[DeploymentKey]:
-        """The keys that changes may make work for."""
+        """The keys that may need work after changes."""
         ...
 
     async def reconcile(self, key: DeploymentKey) -> Again | None:
-        """Look at the world of `key` and make what is missing; None when there is nothing more to do."""
+        """Read the state of `key` and make what is missing; None: nothing more to do."""
         ...
 
 
 class KeyQueue:
-    """Keys that wait, each once; one that is being worked on is handed out again only afterwards."""
+    """Waiting keys, each once; a key in work is handed out again only after `done`."""
 
     def __init__(self) -> None:
         self._waiting: dict[DeploymentKey, None] = {}
@@ -63,7 +62,7 @@ class KeyQueue:
         self._filled = asyncio.Event()
 
     def add(self, key: DeploymentKey) -> None:
-        """Let `key` be looked at."""
+        """Queue `key`."""
         if key in self._working:
             self._anew.add(key)
         else:
@@ -71,7 +70,7 @@ class KeyQueue:
             self._filled.set()
 
     async def take(self) -> DeploymentKey:
-        """The key that waited longest; `done` must follow."""
+        """The key that waited longest; call `done` afterwards."""
         while not self._waiting:
             self._filled.clear()
             await self._filled.wait()
@@ -81,7 +80,7 @@ class KeyQueue:
         return key
 
     def done(self, key: DeploymentKey) -> None:
-        """The work on `key` has ended."""
+        """End the work on `key`."""
         self._working.discard(key)
         if key in self._anew:
             self._anew.discard(key)
@@ -110,13 +109,13 @@ class ReconcileLoop:
         self._workers = workers
         self._queue = KeyQueue()
         self._behind = asyncio.Event()
-        """Set when changes may have gone by: all keys are to be looked at."""
+        """Set when changes may have been missed: all keys are queued."""
         self._failures: dict[DeploymentKey, int] = {}
         self._conflicts: Counter[DeploymentKey] = Counter()
         self._timers: dict[DeploymentKey, asyncio.Task[None]] = {}
 
     def wake(self, key: DeploymentKey) -> None:
-        """Let `key` be looked at."""
+        """Queue `key`."""
         self._queue.add(key)
 
     async def run(self) -> None:
@@ -139,7 +138,7 @@ class ReconcileLoop:
                 self._add(await self._affected(changes))
 
     async def _affected(self, changes: Sequence[Change]) -> Collection[DeploymentKey]:
-        """The keys that changes make work for. One change that it fails at keeps no other's keys from being found."""
+        """The keys affected by changes. A failure at one change does not hide the keys of others."""
         try:
             return await self._reconciler.affected(changes)
         except Exception as error:
@@ -173,10 +172,10 @@ class ReconcileLoop:
         name = self._reconciler.name
         try:
             again = await self._reconciler.reconcile(key)
-        except Exception as error:  # one key's failure, even a bug's, is not the others'
+        except Exception as error:  # a failure of one key must not stop the others
             if isinstance(error, Conflict) and self._conflicts[key] < CONFLICTS:
                 self._conflicts[key] += 1
-                with suppress(KaonError):  # who is not up to date would only meet the same conflict again
+                with suppress(KaonError):  # an outdated snapshot would cause the same conflict again
                     await self._snapshot.current()
                 self._queue.add(key)
                 return
@@ -204,7 +203,7 @@ class ReconcileLoop:
             self._queue.add(key)
 
     def _later(self, key: DeploymentKey, delay: float) -> None:
-        """Add `key` after `delay` seconds, in place of an earlier wish to."""
+        """Queue `key` after `delay` seconds, instead of an earlier timer."""
         if waiting := self._timers.pop(key, None):
             waiting.cancel()
         self._timers[key] = asyncio.create_task(self._ripen(key, delay))

@@ -22,7 +22,7 @@ from kaon.types.traffic import Sample
 
 EVERY_S = 10.0
 SETTLED_S = 5.0
-"""After its end, when a minute is taken as over: samples are under way for a second or two."""
+"""Delay after which a minute is over: samples arrive a second or two late."""
 _MORE_S = 0.5
 _TICK = "minutes-tick"
 
@@ -31,7 +31,7 @@ MinuteKey = tuple[float, int]
 
 
 class MinutesController:
-    """Keeps the minutes."""
+    """Writes the minutes."""
 
     name = "minutes"
 
@@ -50,20 +50,20 @@ class MinutesController:
         self._failures = failures or Failures()
         self._number = 0
         self._open: defaultdict[DeploymentKey, set[float]] = defaultdict(set)
-        """Ends of minutes of which something came that is not written yet."""
+        """Ends of minutes with samples that are not written yet."""
         self._written: dict[DeploymentKey, dict[MinuteKey, float]] = {}
-        """Seconds that the store has of each minute."""
+        """Stored seconds of each minute."""
         self._born: dict[DeploymentKey, float] = {}
-        """When the deployment that they are of was made, epoch seconds."""
+        """Creation time of their deployment, epoch seconds."""
         self._log = log.get("control.minutes")
 
     async def next_tick(self) -> None:
-        """Write what is over, `EVERY_S` from now. What cannot be written the ring keeps until the next time."""
+        """Write minutes that are over, `EVERY_S` from now. After a failure the ring has them for the next time."""
         await self._clock.sleep(EVERY_S)
         await self.tick()
 
     async def tick(self) -> None:
-        """Write every minute that is over and has something new."""
+        """Write every minute that is over and has new samples."""
         await self._snapshot.at_least(self._store.written)
         moments, self._number = self._traffic.arrived(self._number)
         for moment in moments:
@@ -78,7 +78,7 @@ class MinutesController:
                     await self._write(key, over)
                     ends.difference_update(over)
                     self._failures.settle(_TICK, key)
-                except Exception as error:  # one deployment's failure, even a bug's, is not the others'
+                except Exception as error:  # a failure of one deployment must not stop the others
                     ends.difference_update({end for end in over if end < before - RING_S})
                     self._log.warning("minutes of traffic are not kept", key=key, exc_info=error)
                     self._failures.note(_TICK, key, error)
@@ -91,7 +91,7 @@ class MinutesController:
 
     async def _write(self, key: DeploymentKey, ends: set[float]) -> None:
         deployment = self._snapshot.find("deployment", *key)
-        born = deployment.created_at if deployment else 0.0  # what came before is another's, of the same name
+        born = deployment.created_at if deployment else 0.0  # earlier samples are of an earlier deployment of the name
         if self._born.get(key) != born:
             self._born[key] = born
             self._written.pop(key, None)

@@ -1,4 +1,4 @@
-"""Where each deployment is placed, as its status says it; see `kaon.laws.place` for how it is decided. Pure."""
+"""The placement of each deployment; see `kaon.laws.place` for how it is decided. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kaon.types.resource import Cloud, Deployment
 
 
 def placement(deployment: Deployment, clouds: Collection[Cloud], now: float) -> Placement:
-    """The deployment's placement now, at `now` epoch seconds; an unchanged one keeps its time."""
+    """The deployment's placement now, at `now` epoch seconds; `since` changes only with the cloud."""
     before: Placement = deployment.status.placement or Placement()
     states = [place.CloudState(cloud.name, cloud.status.phase, cloud.created_at) for cloud in clouds]
     running_in = {cloud.name for cloud in clouds if _runs_in(deployment, cloud)} if not before.cloud else set()
@@ -21,7 +21,7 @@ def placement(deployment: Deployment, clouds: Collection[Cloud], now: float) -> 
 
 
 def lost(placed: Placement, clouds: Collection[Cloud]) -> str:
-    """Why nothing is known of what runs where the deployment is placed; empty: it is known."""
+    """Why the state of the deployment's replicas is unknown; empty: it is known."""
     for cloud in clouds:
         if cloud.name == placed.cloud and cloud.status.phase is CloudPhase.LOST:
             return f"Cloud '{cloud.name}' is lost: {cloud.status.reason}"

@@ -1,4 +1,4 @@
-"""From all deployments, revisions and keys to one cloud's plan, as data; and the reconciler that keeps it.
+"""One cloud's plan from all deployments, revisions and keys; and the reconciler that writes it.
 
 A plan is made of parts, one for each deployment. A part that cannot be made, for whatever reason, is left out alone:
 the deployment's last good part stays in the plan, and `PlanStatus.left_out` says why. Who may call is made anew for
@@ -31,34 +31,34 @@ from kaon.types.plan import PartAccess, Plan, PlanPart
 from kaon.types.resource import Deployment
 
 ROUTES_BYTES = 2**20
-"""How much of routes a workspace may have, unless the platform's settings say otherwise."""
+"""Default limit of a workspace's routes, in bytes."""
 
 _log = log.get("planning")
 
 _MADE_OF = ("deployment", "revision", "artifact", "key", "secret")
-"""The kinds of resources that a plan is made of."""
+"""The kinds of resources that a plan depends on."""
 
 
 @dataclass(frozen=True, slots=True)
 class MadePart:
-    """A part, but for who may call, and the versions of what it was made of: while these are the same, so is it."""
+    """A part without its access list, and the versions of its inputs: while they are equal, so is the part."""
 
     versions: tuple[object, ...]
     part: PlanPart
     route_bytes: int
-    """How much the edge has to keep of it."""
+    """Size of its route in the edge."""
     whole: PlanPart
-    """With who may call it."""
+    """The part with its access list."""
     digest: str
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A plan, what could not be planned, and what the next plan need not make again."""
+    """A plan, deployments that could not be planned, and parts that the next plan can reuse."""
 
     plan: Plan
     left_out: dict[str, str]
-    """'workspace/deployment' -> why."""
+    """'workspace/deployment' -> reason."""
     made: dict[DeploymentKey, MadePart]
     callers: Callers
 
@@ -76,7 +76,7 @@ def plan(
     routes_bytes: int = ROUTES_BYTES,
     before: Planned | None = None,
 ) -> Planned:
-    """Everything that must be true in `cloud`, where the deployments are placed. Equal worlds give equal plans.
+    """The desired state of `cloud`, where the deployments are placed. Equal inputs give equal plans.
 
     `last` is the plan in force; `routes_bytes` is how much of routes a workspace may have. Of `before`, what was
     planned earlier, parts whose versions are the same are taken as they are.
@@ -88,7 +88,7 @@ def plan(
     whole: dict[DeploymentKey, MadePart] = {}
     for at in sorted(made):
         kept = last.parts.get("/".join(at))
-        open_to_all = public.get(at, kept.access.public if kept else False)  # not there: it cannot be read
+        open_to_all = public.get(at, kept.access.public if kept else False)  # missing: unreadable
         whole[at] = _with_access(made[at], callers.access(at, open_to_all))
     parts = {"/".join(at): part.whole for at, part in whole.items()}
     return Planned(Plan.of(cloud, callers.grants, parts), left_out, whole, callers)
@@ -104,7 +104,7 @@ def _with_access(made: MadePart, access: PartAccess) -> MadePart:
 def _parts(
     world: PlanInputs, now: float, last: Plan, routes_bytes: int, before: Mapping[DeploymentKey, MadePart]
 ) -> tuple[dict[DeploymentKey, MadePart], dict[str, str]]:
-    """The part of each deployment, and why some are of the last plan. Of those over a limit the newest is left out."""
+    """The part of each deployment, and why some are from the last plan. Above a limit the newest are left out."""
     made_of = PlanSource(world)
     parts: dict[DeploymentKey, MadePart] = {}
     left_out: dict[str, str] = {}
@@ -115,7 +115,7 @@ def _parts(
             made = _made(deployment, made_of, now, before.get(at))
             if used[at[0]] + made.route_bytes > routes_bytes:
                 raise _too_many_routes(at[0], routes_bytes)
-        except Exception as error:  # whatever it is, it is this deployment's
+        except Exception as error:  # a failure of one deployment must not stop the others
             left_out["/".join(at)] = _why(error)
             made = _unchanged(kept_part(last, at, deployment.uid))
         used[at[0]] += made.route_bytes
@@ -129,7 +129,7 @@ def _parts(
 
 
 def _made(deployment: Deployment, source: PlanSource, now: float, before: MadePart | None) -> MadePart:
-    """A deployment's part: that of `before`, when nothing that it was made of has changed since."""
+    """A deployment's part: that of `before` if its inputs are unchanged."""
     versions = source.versions_of(deployment, now)
     if before is not None and before.versions == versions:
         return before
@@ -138,7 +138,7 @@ def _made(deployment: Deployment, source: PlanSource, now: float, before: MadePa
 
 
 def _unchanged(part: PlanPart) -> MadePart:
-    """A part of the last plan, of which nobody knows what it was made of."""
+    """A part of the last plan, whose inputs are unknown."""
     return MadePart((), part, len(part.route.model_dump_json()) if part.route else 0, part, "")
 
 
@@ -162,13 +162,13 @@ def placed(cloud: str, world: PlanInputs, last: Plan | None) -> PlanInputs:
 
 def _too_many_routes(workspace: str, limit: int) -> TooLarge:
     return TooLarge(
-        f"The routes of workspace '{workspace}' would have more than {limit} bytes.",
-        hint="Delete deployments, or have fewer endpoints; KAON_ROUTES_BYTES raises the limit.",
+        f"The routes of workspace '{workspace}' exceed {limit} bytes.",
+        hint="Delete deployments or endpoints, or raise KAON_ROUTES_BYTES.",
     )
 
 
 def _why(error: Exception) -> str:
-    """Why a part could not be made, with the next command, for people."""
+    """Why a part could not be made, with the next command."""
     match error:
         case KaonError():
             return f"{error.cause} {error.hint}".strip()
@@ -176,7 +176,7 @@ def _why(error: Exception) -> str:
             return reason(error)
         case _:
             _log.error("a deployment cannot be planned", error=repr(error))
-            return f"It met an error of Kaon's own ({type(error).__name__}); see server/server.log."
+            return f"Internal error ({type(error).__name__}); see server/server.log."
 
 
 class PlanningController:
@@ -197,20 +197,20 @@ class PlanningController:
         self._known: set[DeploymentKey] = set()
 
     async def keys(self) -> Collection[DeploymentKey]:
-        """Every cloud, and every plan that is left of one."""
+        """Every cloud, and every plan of a deleted one."""
         await self._snapshot.at_least(self._store.written)
         self._known = {("", found.name) for kind in ("cloud", "plan") for found in self._snapshot.list(kind)}
         return self._known
 
     async def affected(self, changes: Sequence[Change]) -> Collection[DeploymentKey]:
-        """Every cloud by what its plan is made of; by its own change only when it came or went: reports are none."""
+        """Every cloud after a change of inputs of plans; one that was added or deleted. Reports change no plan."""
         made_of = any(change.kind in _MADE_OF for change in changes)
         gone = any(change.kind in ("cloud", "plan", "plan_part") and change.deleted for change in changes)
         come = {("", change.name) for change in changes if change.kind == "cloud"} - self._known
         return await self.keys() if made_of or gone or come else ()
 
     async def reconcile(self, key: DeploymentKey) -> Again | None:
-        """Make the plan again, and keep it when it says something new."""
+        """Compute the plan, and write it if it changed."""
         name = key[1]
         await self._snapshot.at_least(self._store.written)
         if self._snapshot.find("cloud", "", name) is None:
@@ -227,14 +227,14 @@ class PlanningController:
         return _again(world.deployments, now)
 
     def _world(self) -> PlanInputs:
-        """Everything that plans are made of."""
+        """All inputs of plans."""
         unreadable = [row for kind in _MADE_OF for row in self._snapshot.unreadable(kind)]
         deployments, revisions, artifacts, keys, secrets = map(self._snapshot.list, _MADE_OF)
         return PlanInputs(deployments, revisions, artifacts, keys, secrets, unreadable)
 
 
 def _again(deployments: Iterable[Deployment], now: float) -> Again | None:
-    """When the first trial is over, if nobody says more of it until then."""
+    """The first end of a trial, unless it is extended."""
     trials = (deployment.status.tuning.trial for deployment in deployments)
     ends = [trial.until - now for trial in trials if trial is not None and trial.until > now]
     return Again(min(ends)) if ends else None

@@ -1,4 +1,4 @@
-"""Rows that cannot be read, and that the platform makes itself: they are deleted, so that they are made anew.
+"""Unreadable rows that the platform makes itself: they are deleted and made again.
 
 A plan is made of what else is stored, a cloud joins again with its agent's next report, and a deployment's own key and
 its secret are made when they are missing. What people made is left for them to delete.
@@ -26,7 +26,7 @@ _KINDS = ("plan", "plan_part", "cloud", "key", "secret")
 
 
 class RepairController:
-    """The reconciler of such rows; a key is a workspace, and a kind and a name with a slash between them."""
+    """The reconciler of such rows; a key is a workspace and `kind/name`."""
 
     name = "repair"
 
@@ -41,15 +41,15 @@ class RepairController:
         return {_key(row) for kind in _KINDS for row in self._snapshot.unreadable(kind) if _is_made_anew(row)}
 
     async def affected(self, changes: Sequence[Change]) -> Collection[DeploymentKey]:
-        """The rows among those that changed."""
+        """Such rows among the changed ones."""
         rows = [change.resource for change in changes if isinstance(change.resource, Unreadable)]
         return {_key(row) for row in rows if _is_made_anew(row)}
 
     async def all(self) -> None:
-        """Delete every such row there is now, as far as that can be done."""
+        """Delete every such row, as far as possible."""
         await self._snapshot.current()
         for key in await self.keys():
-            with suppress(Exception):  # the loop that this is the reconciler of tries again, and counts it
+            with suppress(Exception):  # its reconcile loop tries again and counts it
                 await self.reconcile(key)
 
     async def reconcile(self, key: DeploymentKey) -> Again | None:
@@ -87,5 +87,5 @@ def _event(row: Unreadable, now: float) -> Event:
         uid=row.uid,
         level=EventLevel.WARNING,
         reason="MadeAnew",
-        message=f"It was stored in a form that cannot be read ({row.reason}), and is made anew.",
+        message=f"Its row could not be read ({row.reason}); it is made again.",
     )

@@ -1,4 +1,4 @@
-"""What the clouds' reports and plans say of each deployment. Each of them is gone through once, whoever asks."""
+"""The reported state of each deployment, from the clouds' reports and plans, which are indexed once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kaon.types.resource import Deployment
 
 @dataclass(slots=True)
 class _Part:
-    """What one cloud or one plan says of one deployment."""
+    """The reported state of one deployment in one cloud or plan."""
 
     replicas: list[ReplicaStatus] = field(default_factory=list)
     refused: tuple[str, ...] = ()
@@ -27,7 +27,7 @@ class _Part:
 
 
 class Reported(NamedTuple):
-    """What is reported of a deployment."""
+    """The reported state of a deployment."""
 
     seen: list[ReplicaState]
     """Its replicas, by revision and ordinal; not those of an earlier deployment of the same name."""
@@ -43,17 +43,17 @@ _NOTHING = _Part()
 
 
 class Reports:
-    """What is reported, by deployment."""
+    """The reported states of all deployments."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
         self._indexed: dict[tuple[str, str], tuple[AnyResource, Mapping[DeploymentKey, _Part]]] = {}
-        """Cloud or plan -> its parts, and the resource that they were made of."""
-        self._told: dict[tuple[str, str], Mapping[DeploymentKey, _Part]] = {}
-        """As `news` told them last."""
+        """Cloud or plan -> its resource, and the parts made of it."""
+        self._previous: dict[tuple[str, str], Mapping[DeploymentKey, _Part]] = {}
+        """The parts at the last call of `changed`."""
 
     def of(self, deployment: Deployment) -> Reported:
-        """What is reported of one deployment now."""
+        """The reported state of one deployment."""
         key = (deployment.workspace, deployment.name)
         parts = [
             self._parts(each).get(key, _NOTHING) for kind in ("cloud", "plan") for each in self._snapshot.list(kind)
@@ -66,14 +66,14 @@ class Reports:
             left_out=next((part.left_out for part in reversed(parts) if part.left_out), ""),
         )
 
-    def news(self, kind: str, name: str) -> set[DeploymentKey]:
-        """Deployments of which a cloud or a plan reports something else than before."""
-        there = self._snapshot.find(kind, "", name)
-        after = {} if there is None else self._parts(there)
-        before = self._told.get((kind, name), {})
-        self._told[kind, name] = after
-        if there is None:
-            self._told.pop((kind, name))
+    def changed(self, kind: str, name: str) -> set[DeploymentKey]:
+        """Deployments whose state in a cloud or plan changed since the last call."""
+        resource = self._snapshot.find(kind, "", name)
+        after = {} if resource is None else self._parts(resource)
+        before = self._previous.get((kind, name), {})
+        self._previous[kind, name] = after
+        if resource is None:
+            self._previous.pop((kind, name))
             self._indexed.pop((kind, name), None)
         keys = before.keys() | after.keys()
         return {key for key in keys if before.get(key, _NOTHING) != after.get(key, _NOTHING)}
@@ -87,7 +87,7 @@ class Reports:
 
 
 def _parts_of_cloud(status: CloudStatus) -> Mapping[DeploymentKey, _Part]:
-    """What a lost cloud has said last of its replicas is no report: nobody knows what became of them."""
+    """The replicas in the last report of a lost cloud are ignored: their state is unknown."""
     parts: defaultdict[DeploymentKey, _Part] = defaultdict(_Part)
     report = status.report
     if report is None:
@@ -120,6 +120,6 @@ def _seen(deployment: Deployment, reported: Iterable[ReplicaStatus]) -> Iterator
             begun_at=replica.since if replica.started_at is None else replica.started_at,
             restarts=replica.restarts,
             exit_code=replica.exit_code,
-            # A signal gives no notice: the last line is of something else, and where it fell is in the reason.
+            # After a signal the last line is unrelated, and the reason has the place of the crash.
             last_line=replica.last_lines[-1] if replica.last_lines and (replica.exit_code or 0) >= 0 else "",
         )

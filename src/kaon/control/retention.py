@@ -1,4 +1,4 @@
-"""Deletes what nothing refers to any more, by itself: see `kaon.laws.retention` for what, `kaon gc` for by hand."""
+"""Deletes unused data periodically: see `kaon.laws.retention`, and `kaon gc` for doing it by hand."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from kaon.store.garbage import Collector
 
 EVERY_S = 600.0
 AGAIN_S = 5.0
-"""How soon the next part follows when there was more than goes at once: others use the store in between."""
+"""Delay between batches, in which others can use the store."""
 
 
 class RetentionController:
-    """Collects now and then, a part at a time."""
+    """Deletes unused data in batches."""
 
     def __init__(self, collector: Collector, clock: Clock) -> None:
         self._collector = collector
@@ -21,14 +21,14 @@ class RetentionController:
         self._log = log.get("retention")
 
     async def run(self) -> None:
-        """Collect until cancelled. The first time after a while: a start has more urgent things to do."""
+        """Work until cancelled. It begins some time after the start, which has more urgent work."""
         wait_s = EVERY_S
         while True:
             await self._clock.sleep(wait_s)
             wait_s = await self.once()
 
     async def once(self) -> float:
-        """Collect once; after how many seconds to do so again."""
+        """Delete one batch; returns the seconds until the next one."""
         try:
             gone = await self._collector.collect()
         except KaonError as error:

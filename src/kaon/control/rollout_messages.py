@@ -1,4 +1,4 @@
-"""What people should know of a deployment's rollout: conditions, events, and decisions with their figures. Pure."""
+"""Conditions, events and journal entries of a deployment's rollout. Pure."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def conditions(
     failures: Sequence[Failure] = (),
     owner_gone: str = "",
 ) -> tuple[Condition, ...]:
-    """`Ready`: as many serve as should. `Progressing`: nothing is in the way. `Identity`: its key can be had.
+    """`Ready`: enough replicas are ready. `Progressing`: the rollout is not stopped. `Identity`: its keys exist.
 
-    `Shadow`, when there is one: its replicas are ready. While they do not hold: `Placed`, why no cloud takes it;
-    `Reported`, why nothing is known of its replicas; `Planned` and `Routed`, what could not be planned, or what the
-    edge could not route; what was planned and routed last is in force. While they hold: `Unreadable` and
-    `ReconcileFailed`, what a controller could not do, and why; `OwnerGone`: the key that deployed it has ended, and it
-    goes on until an admin adopts or deletes it.
+    `Shadow`, if there is one: its replicas are ready. Only while they do not hold: `Placed`, with why no cloud takes
+    it; `Reported`, with why the state of its replicas is unknown; `Planned` and `Routed`, with why it could not be
+    planned or routed (the last valid plan and route are in force). Only while they hold: `Unreadable` and
+    `ReconcileFailed`, with the error of a controller; `OwnerGone`: the key of its owner has ended, and it goes on until
+    an admin adopts or deletes it.
     """
     moved = status.rollout
     ready = sum(a.ready for a in moved.assignments if a.revision != moved.shadow)
@@ -63,7 +63,7 @@ def conditions(
 
 
 def with_failures(deployment: Deployment, failures: Sequence[Failure], now: float) -> DeploymentStatus:
-    """The deployment's status with these failures among its conditions, and nothing else changed."""
+    """The deployment's status with these failures as conditions, otherwise unchanged."""
     status: DeploymentStatus = deployment.status
     since = {c.type: c.since for c in status.conditions}
     failed = {f.condition: f.reason for f in reversed(failures)}
@@ -73,7 +73,7 @@ def with_failures(deployment: Deployment, failures: Sequence[Failure], now: floa
 
 
 def events(deployment: Deployment, before: DeploymentStatus, after: DeploymentStatus, now: float) -> Iterable[Event]:
-    """What people should know of a change of status."""
+    """The events of a change of status."""
 
     def event(reason: str, message: str, level: EventLevel = EventLevel.NORMAL) -> Event:
         return Event(
@@ -100,16 +100,16 @@ def events(deployment: Deployment, before: DeploymentStatus, after: DeploymentSt
         )
         yield event("Shadow", told)
     for request_id in sorted(set(after.refused) - set(before.refused)):
-        told = f"Poison request {request_id}: replicas crashed twice while it was in flight. It is refused for a while."
-        yield event("PoisonRequest", told, EventLevel.WARNING)
+        message = f"Request {request_id} is refused for ten minutes: replicas crashed twice while it was in flight."
+        yield event("PoisonRequest", message, EventLevel.WARNING)
     if (step := _step(before.rollout, after.rollout)) is not None:
         yield event("CanaryStep", step)
     was, now_ = (next((c.reason for c in s.conditions if c.type == OWNER_GONE), "") for s in (before, after))
     if now_ and not was:
         yield event(OWNER_GONE, now_, EventLevel.WARNING)
     elif was and not now_:
-        yield event("Adopted", "Somebody answers for it again.")
-    for name, kept in ((PLANNED, "what was planned last"), (ROUTED, "what was routed last")):
+        yield event("Adopted", "It has a valid owner again.")
+    for name, kept in ((PLANNED, "the last valid plan"), (ROUTED, "the last valid route")):
         was, now_ = _failing(before, name), _failing(after, name)
         if now_ and now_ != was:
             yield event(f"Not{name}", f"{now_} Until then {kept} is in force.", EventLevel.WARNING)
@@ -120,7 +120,7 @@ def events(deployment: Deployment, before: DeploymentStatus, after: DeploymentSt
         if now_ and now_ != was:
             yield event(name, now_, EventLevel.WARNING)
         elif was and not now_:
-            yield event("Recovered", f"It is over that: {was}")
+            yield event("Recovered", f"No longer: {was}")
     yield from (event(*moved) for moved in _placed(before, after))
     if before.rollout.state is not after.rollout.state:
         match after.rollout.state:
@@ -133,7 +133,7 @@ def events(deployment: Deployment, before: DeploymentStatus, after: DeploymentSt
             case RolloutState.STABLE:
                 yield event("ScaledToZero", "No replicas are wanted.")
             case RolloutState.STOPPED:
-                what = f"Revision {after.rollout.stable} serves." if after.rollout.stable else "It is tried on."
+                what = f"Revision {after.rollout.stable} serves." if after.rollout.stable else "Kaon keeps retrying."
                 reason = "RolledBack" if sent_back(after.rollout) else "RolloutStopped"
                 yield event(reason, f"{after.rollout.reason} {what}", EventLevel.WARNING)
             case RolloutState.DEGRADED:
@@ -141,7 +141,7 @@ def events(deployment: Deployment, before: DeploymentStatus, after: DeploymentSt
 
 
 def _placed(before: DeploymentStatus, after: DeploymentStatus) -> Iterable[tuple[str, str, EventLevel]]:
-    """Reason, message and level of what people should know of its placement."""
+    """Reason, message and level of events of its placement."""
     was, now = before.placement, after.placement
     if was is not None and now is not None and was.cloud != now.cloud:
         if now.cloud:
@@ -150,20 +150,20 @@ def _placed(before: DeploymentStatus, after: DeploymentStatus) -> Iterable[tuple
             yield f"Not{PLACED}", now.reason, EventLevel.WARNING
     lost_before, lost_now = _failing(before, REPORTED), _failing(after, REPORTED)
     if lost_now and not lost_before:
-        yield f"Not{REPORTED}", f"{lost_now} What runs there runs on; nobody can tell how.", EventLevel.WARNING
+        yield f"Not{REPORTED}", f"{lost_now} Its replicas may still run; their state is unknown.", EventLevel.WARNING
     elif lost_before and not lost_now:
-        yield REPORTED, "It is reported again.", EventLevel.NORMAL
+        yield REPORTED, "Its cloud reports again.", EventLevel.NORMAL
 
 
 def _failing(status: DeploymentStatus, name: str) -> str:
-    """Why a condition does not hold; empty: it does."""
+    """Why a condition does not hold; empty: it holds."""
     return next((c.reason for c in status.conditions if c.type == name and not c.holds), "")
 
 
 def decisions(
     deployment: Deployment, before: RolloutStatus, after: RolloutStatus, now: float
 ) -> Iterable[JournalEntry]:
-    """What was decided on the rollout, with the figures that it was decided by."""
+    """The decisions on the rollout, with their figures."""
 
     def entry(was: str, will_be: str, reason: str, canary: CanaryStatus | None = None) -> JournalEntry:
         return JournalEntry(
@@ -180,7 +180,7 @@ def decisions(
 
     serving = f"revision {after.stable}" if after.stable else ""
     if before.target != after.target:
-        yield entry(serving, f"revision {after.target}", "It is what the spec says.")
+        yield entry(serving, f"revision {after.target}", "The spec has a new template.")
     if (step := _step(before, after)) is not None:
         assert after.canary is not None
         yield entry(f"step {after.canary.step}", f"step {after.canary.step + 1}", step, after.canary)
@@ -200,7 +200,7 @@ def sent_back(status: RolloutStatus) -> bool:
 
 
 def _step(before: RolloutStatus, after: RolloutStatus) -> str | None:
-    """What is to say of a step that a canary has passed."""
+    """The message of a step that a canary has passed."""
     was, now = before.canary, after.canary
     if not was or not now or was.revision != now.revision or now.step <= was.step:
         return None
@@ -209,7 +209,7 @@ def _step(before: RolloutStatus, after: RolloutStatus) -> str | None:
 
 
 def _figures(tried: CanaryStatus) -> dict[str, Any]:
-    """Counts of both revisions, and what the tests made of them."""
+    """Counts of both revisions, and the results of the tests."""
     return {
         "new": tried.new.model_dump(mode="json"),
         "old": tried.old.model_dump(mode="json"),

@@ -11,15 +11,14 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from kaon.laws import choice, keep_alive, service_time
-from kaon.laws.scale import Scale
+from kaon.laws import choice, keep_alive
+from kaon.laws.scale import Scale, ScaleState
 from kaon.laws.scaling import ScalingDecision
-from kaon.laws.service_time import ServiceTime
 from kaon.laws.traffic import MINUTE_S, observation
 from kaon.laws.tune.scaling import applied
-from kaon.types.deployment import Scaling, ScalingLawName
+from kaon.types.deployment import Scaling
 from kaon.types.objective import Objective
 from kaon.types.observation import Observation
 from kaon.types.service import ServiceSpec
@@ -44,7 +43,7 @@ class ScalerTerms(NamedTuple):
     objective: Objective
     service: ServiceSpec
     tuned: Mapping[str, float] = MappingProxyType({})
-    """What the tuner has set, by the names of `kaon.laws.tune.scaling`; Kaon's own law alone has knobs."""
+    """What the tuner has set, by the names of `kaon.laws.tune.scaling`."""
 
 
 class ScalerSnapshot(NamedTuple):
@@ -52,7 +51,7 @@ class ScalerSnapshot(NamedTuple):
 
     at_s: float
     ready: int
-    state: Any
+    state: ScaleState
 
 
 def stands(at_s: float, last_s: float) -> bool:
@@ -71,30 +70,25 @@ class ScalerSession:
         self.held = 0
         self.decision: ScalingDecision | None = None
         self._past: list[list[Sample]] = []
-        self._service = ServiceTime()
-        self._start_s = choice.START_S
         self._law = self._made()
-        self._state: Any = self._law.begin()
+        self._state: ScaleState = self._law.begin()
         self.stood: deque[ScalerSnapshot] = deque(maxlen=STOOD_KEPT)
         """Of the last half hour, whether it was lived or relived; oldest first."""
 
     @property
-    def law(self) -> Any:
+    def law(self) -> Scale:
         """The law as it is now."""
         return self._law
 
     @property
-    def state(self) -> Any:
+    def state(self) -> ScaleState:
         """What the law remembers; it changes by being replaced."""
         return self._state
 
-    def adapt(self, terms: ScalerTerms) -> bool:
-        """Go by new terms; what was learnt stays where it means the same. False: another law must learn anew."""
-        if terms.scaling.law is not self.terms.scaling.law:
-            return False
+    def adapt(self, terms: ScalerTerms) -> None:
+        """Use new terms from now on; what was learnt stays."""
         self.terms = terms
         self._law = self._made()
-        return True
 
     @property
     def behind(self) -> bool:
@@ -103,9 +97,8 @@ class ScalerSession:
 
     def recall(self, minutes: Sequence[Sample]) -> None:
         """Know the idle gaps of earlier days, of which the ring knows nothing."""
-        if isinstance(self._law, Scale):
-            busy = [(minute.at_s - minute.span_s, minute.at_s) for minute in minutes if minute.arrivals]
-            self._state = self._law.recalls(self._state, keep_alive.recall(busy))
+        busy = [(minute.at_s - minute.span_s, minute.at_s) for minute in minutes if minute.arrivals]
+        self._state = self._law.recalls(self._state, keep_alive.recall(busy))
 
     def hear(self, news: Sequence[Sample], now: float, most: int) -> Observation | None:
         """Take new samples in; the observation of the last moments, or None when there is nothing new.
@@ -140,8 +133,7 @@ class ScalerSession:
             if now - self.seen.at_s < STALE_S and self.decision is not None:
                 return self.decision  # the figures of this moment are under way
             heard = Observation(at_s=max(now, self.seen.at_s), span_s=1.0)
-        if isinstance(self._law, Scale):
-            self._state = self._law.stands(self._state, wanted)
+        self._state = self._law.stands(self._state, wanted)
         self._step(heard.model_copy(update={"ready": ready, "starting": starting}))
         return self.decision
 
@@ -154,11 +146,10 @@ class ScalerSession:
         """The numbers behind the last decision."""
         seen = self.seen
         rps = None if seen.arrivals is None else seen.arrivals / seen.span_s
-        found: dict[str, float | int | str | None] = {"law": str(self.terms.scaling.law), "rps": rps}
+        found: dict[str, float | int | str | None] = {"rps": rps}
         found |= {"in_flight": seen.in_flight, "queued": seen.queued, "held": self.held}
         found |= {"ready": seen.ready, "starting": seen.starting}
-        if isinstance(self._law, Scale):
-            found |= self._law.figures(self._state)
+        found |= self._law.figures(self._state)
         return {name: round(value, 4) if isinstance(value, float) else value for name, value in found.items()}
 
     def _observed(self, samples: Sequence[Sample], newest: float) -> Observation:
@@ -169,26 +160,11 @@ class ScalerSession:
 
     def _step(self, seen: Observation) -> None:
         self.seen = seen
-        if self.terms.scaling.law is not ScalingLawName.KAON:
-            self._measure(seen)
         if stands(seen.at_s, self.stood[-1].at_s if self.stood else 0.0):
             self.stood.append(ScalerSnapshot(seen.at_s, seen.ready, self._state))
         self._state, self.decision = self._law.step(self._state, choice.bounds(self.terms.scaling), seen)
 
-    def _measure(self, seen: Observation) -> None:
-        """What the laws of others must be told: how long a start takes, how many calls a replica serves."""
-        self._service = service_time.learn(self._service, seen.batches, seen.began)
-        if seen.cold_start_s is not None:
-            self._start_s = seen.cold_start_s
-        self._law = self._made()
-
-    def _made(self) -> Any:
+    def _made(self) -> Scale:
         scaling, objective, service, tuned = self.terms
-        more: dict[str, float] = {}
-        max_batch = choice.max_batch(service)
-        if self._service.known:
-            rows, seconds = self._service.best(max_batch, objective.patience_s)
-            more["serves_rps"] = rows / seconds / self._service.rows_per_call
-        at_once = choice.at_once(service)
-        law = choice.law(scaling, objective, max_batch, at_once=at_once, start_s=self._start_s, **more)
-        return applied(law, tuned) if isinstance(law, Scale) else law
+        law = choice.law(scaling, objective, choice.max_batch(service), at_once=choice.at_once(service))
+        return applied(law, tuned)

@@ -1,6 +1,6 @@
-"""From traffic to the number of replicas that a deployment wants.
+"""The desired number of replicas of each deployment, from its traffic.
 
-Every `TICK_S` each deployment that may have more or fewer replicas (min below max) is judged by its law
+Every `TICK_S` the scaling law of each deployment with a variable number of replicas (min below max) decides
 (`kaon.control.scaler`) on what the agents counted; `kaon.laws.restraint` has the last word. When the number is another
 one it is written, as `status.scaling`, and nothing else is done: the reconciler of deployments alone assigns
 replicas. A write that meets another's is not repeated: the next tick sees the world anew.
@@ -43,16 +43,16 @@ TICK_S = 2.0
 PAST_STEPS = 2000
 """Steps of the past that laws are taken through in one tick: some tenths of a second after a restart."""
 PAST_STEPS_IN_ALL = 30_000
-"""Many deployments each remember less, so that all decide again within half a minute."""
+"""With many deployments each replays less, so that all decide again within half a minute."""
 RETELL_S = 600.0
-"""A kind of reason that changes no number is told again no sooner than this."""
+"""Least interval of journal entries of the same kind without a change of number."""
 ENTRIES = 50
 """Reasons that change no number are journalled at most so many a tick; others wait for the next."""
 WEEK_S = 7 * 86_400.0
 WOKEN_S = 10.0
-"""Who woke a deployment is in the figures by then."""
+"""By then callers that woke a deployment are in the figures."""
 _BREATH = 25
-"""After so many deployments others may use the loop."""
+"""After so many deployments the event loop is yielded."""
 
 _UNKNOWN = ServiceSpec(name="unknown", entry="unknown:Unknown")
 _TICK = "scaling-tick"
@@ -74,15 +74,15 @@ class _Situation(NamedTuple):
 
 @dataclass(slots=True)
 class _Judged:
-    """A deployment that scales: as the store has it, and its law."""
+    """A deployment with a variable number of replicas, and its law."""
 
     deployment: Deployment
     situation: _Situation
     mind: ScalerSession
     told: dict[str, float] = field(default_factory=dict)
-    """Kinds of reasons that were told, and when, epoch seconds."""
+    """Kinds of reasons in the journal, and when they were written, epoch seconds."""
     said: ScalingDecision | None = None
-    """The last decision, whether or not anything came of it."""
+    """The last decision, also if it changed nothing."""
     woken_at: float = float("-inf")
 
     @property
@@ -95,9 +95,9 @@ class _Judged:
 
 
 class ScalingController:
-    """The reconciler of what deployments want; a key is a deployment's workspace and name.
+    """The reconciler of desired numbers of replicas; a key is a deployment's workspace and name.
 
-    As a reconciler it only keeps track of the deployments; `next_tick` asks each one's scaling law.
+    As a reconciler it keeps track of the deployments; `next_tick` runs their scaling laws.
     """
 
     name = "scaling"
@@ -119,7 +119,7 @@ class ScalingController:
         self._log = log.get("control.scaling")
 
     async def keys(self) -> Collection[DeploymentKey]:
-        """Every deployment, and those that are gone."""
+        """Every deployment, and deleted ones."""
         await self.snapshot.at_least(self._store.written)
         return {(d.workspace, d.name) for d in self.snapshot.list("deployment")} | self._judged.keys()
 
@@ -154,7 +154,9 @@ class ScalingController:
             await self._write_fixed(deployment)
             return None
         terms = self.terms(deployment)
-        if known is None or not known.mind.adapt(terms):
+        if known is not None:
+            known.mind.adapt(terms)
+        else:
             self._judged[key] = known = _Judged(deployment, _situation(deployment), await self._mind(deployment, terms))
             self._opinions.keep(*key, partial(self._entry, known), deployment.uid)
         if deployment.version > known.deployment.version:
@@ -183,24 +185,24 @@ class ScalingController:
         judged.woken_at = self._clock.now()
 
     def mind(self, key: DeploymentKey) -> ScalerSession | None:
-        """The law of a deployment at work; None where there is nothing to decide."""
+        """The session of a deployment's law; None where nothing is to be decided."""
         judged = self._judged.get(key)
         return judged.mind if judged else None
 
     async def next_tick(self) -> None:
-        """Judge all, `TICK_S` from now."""
+        """Run all laws, `TICK_S` from now."""
         await self._clock.sleep(TICK_S)
         await self.tick()
 
     async def tick(self) -> None:
-        """Judge all once, and write what is new."""
+        """Run all laws once, and write changes."""
         now, left = self._clock.now(), PAST_STEPS
         entries: list[JournalEntry] = []
         writes = []
         for number, judged in enumerate(list(self._judged.values()), start=1):
             try:
                 decision, taken = self._judge(judged, now, left)
-            except Exception as error:  # one deployment's failure, even a bug's, is not the others'
+            except Exception as error:  # a failure of one deployment must not stop the others
                 self._log.exception("no decision", deployment=judged.deployment.name)
                 self._opinions.failures.note(_TICK, judged.key, error)
                 continue
@@ -223,7 +225,7 @@ class ScalingController:
                 raise failure
 
     def _judge(self, judged: _Judged, now: float, left: int) -> tuple[ScalingDecision | None, int]:
-        """What is decided on a deployment, and how many steps of its past that took."""
+        """The decision on a deployment, and the number of replayed steps of its past."""
         situation, mind = judged.situation, judged.mind
         news, mind.count = self._traffic.news(*judged.key, mind.count)
         fresh = [s for s in news if s.revision != situation.shadow and s.at_s > situation.created_at]
@@ -243,8 +245,7 @@ class ScalingController:
         return judged.said, taken
 
     async def _write(self, judged: _Judged, deployment: Deployment, decision: ScalingDecision) -> None:
-        """Keep the number that was decided for `deployment` as it was then, with the decision in the journal; nothing
-        when somebody else wrote meanwhile."""
+        """Write the decided number and the decision; nothing when another writer was faster."""
         scaling = ScalingStatus(wanted=decision.replicas, reason=decision.reason)
         try:
             [written] = await self._store.write(
@@ -256,10 +257,10 @@ class ScalingController:
             judged.update(written)
 
     def _entry(self, judged: _Judged, decision: ScalingDecision | None = None) -> JournalEntry:
-        """A decision as it is kept; without one, the last that was made."""
+        """The journal entry of a decision, by default of the last one."""
         deployment, said = judged.deployment, decision or judged.said
         after = _wanted(deployment) if said is None else said.replicas
-        reason = "it learns from the past" if said is None else said.reason
+        reason = "it is replaying the past" if said is None else said.reason
         return self._journal_entry(deployment, str(after), reason, judged.mind.figures())
 
     def _journal_entry(self, deployment: Deployment, after: str, reason: str, figures: dict[str, Any]) -> JournalEntry:
@@ -284,7 +285,7 @@ class ScalingController:
         return mind
 
     def terms(self, deployment: Deployment) -> ScalerTerms:
-        """What decides of a deployment how its law is made. Raises `KaonError` when its artifact cannot be read."""
+        """The parameters of a deployment's law. Raises `KaonError` when its artifact cannot be read."""
         artifact = self.snapshot.find("artifact", deployment.workspace, deployment.spec.template.artifact)
         service = _UNKNOWN if artifact is None else artifact.spec.manifest.service
         tuned = in_force(deployment.status.tuning, self._clock.now())
@@ -322,14 +323,14 @@ def _wanted(deployment: Deployment) -> int:
 
 
 def rolling(status: RolloutStatus) -> bool:
-    """Whether one revision takes over from another."""
+    """Whether a rollout from one revision to another is going on."""
     serving = {a.revision for a in status.assignments if a.revision != status.shadow}
     coming = status.state is RolloutState.PROGRESSING and status.stable is not None and status.stable != status.target
     return len(serving) > 1 or coming
 
 
 def _is_news(judged: _Judged, decision: ScalingDecision, now: float) -> bool:
-    """Whether a reason of this kind, the same words whatever the numbers, was not told lately; it is now."""
+    """Whether a reason of this kind, ignoring numbers, was not recently in the journal; records it."""
     kind = _NUMBERS.sub("#", decision.reason)
     first, at = not judged.told, judged.told.get(kind, -RETELL_S)
     if now - at < RETELL_S:

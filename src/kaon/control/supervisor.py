@@ -1,4 +1,4 @@
-"""Keeps every loop of the controllers going, whatever goes wrong in it.
+"""Keeps every loop of the controllers running after any error.
 
 A loop is a piece of work that is done again and again. One that raises is logged and counted, and done again after a
 wait that grows with each failure in a row. So no error of one controller, of one key or of one row ends the server, nor
@@ -23,7 +23,7 @@ Work = Callable[[], Awaitable[None]]
 
 
 class Supervisor:
-    """Runs loops, and keeps the account of what fails in them."""
+    """Runs loops, and records their failures."""
 
     def __init__(
         self, clock: Clock, failures: Failures | None = None, jitter: Callable[[], float] = random.random
@@ -33,12 +33,12 @@ class Supervisor:
         self._jitter = jitter
 
     async def keep(self, name: str, work: Work) -> None:
-        """Do `work` of the controller `name` again and again, until cancelled."""
+        """Repeat `work` of the controller `name` until cancelled."""
         while True:
             await self.once(name, work)
 
     async def once(self, name: str, work: Work) -> None:
-        """Do `work` of the controller `name` until it succeeds."""
+        """Repeat `work` of the controller `name` until it succeeds."""
         failed = 0
         while True:
             began_at = self._clock.monotonic()
@@ -52,11 +52,11 @@ class Supervisor:
                 await self._clock.sleep(wait_s)
 
     def wait_s(self, failed: int) -> float:
-        """How long to wait after so many failures in a row."""
+        """The delay after so many failures in a row."""
         return delay_s(RETRY, failed, self._jitter())
 
     def note(self, name: str, key: DeploymentKey | None, error: Exception, wait_s: float | None = None) -> None:
-        """Log and count that the controller `name` failed at `key`, or at its work on all."""
+        """Log and count a failure of the controller `name` at `key`, or without a key at all its work."""
         self.failures.note(name, key, error)
         logger, facts = log.get(f"control.{name}"), {"key": key, "wait_s": wait_s}
         if isinstance(error, KaonError):
@@ -65,5 +65,5 @@ class Supervisor:
             logger.error("failed, will retry", exc_info=error, **facts)
 
     def settle(self, name: str, key: DeploymentKey) -> None:
-        """The controller `name` did its work on `key`."""
+        """Record that the controller `name` succeeded at `key`."""
         self.failures.settle(name, key)

@@ -161,17 +161,17 @@ def decide(
 ) -> Admitted | Refused:
     """Whether a call whose caller waits `patience_s` seconds (infinity: for ever) may come in."""
     if room.own >= _SHARE[priority] * (room.bound - room.calls):
-        return Refused(f"{room.calls} calls wait already, {room.own} of this key, as many as may")
+        return Refused(f"{room.calls} calls are queued, {room.own} of them with this key: the limit")
     if not load.service.trusted or load.wait_s <= 0:
         return Admitted()
     service = load.service
     needed_s = load.wait_s + service.seconds + service.deviation_s
     if needed_s > patience_s:
         return Refused(
-            f"{room.calls} calls wait already; this one would take about {needed_s:.2g} s, and has {patience_s:.2g} s"
+            f"{room.calls} calls are queued; this one would take about {needed_s:.2g} s, and has {patience_s:.2g} s"
         )
     if load.standing and load.wait_s > standing_s(service):
-        return Refused(f"{room.calls} calls wait already, and more come than can be served")
+        return Refused(f"{room.calls} calls are queued, and more arrive than can be served")
     return Admitted()
 
 

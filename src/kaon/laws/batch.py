@@ -60,7 +60,7 @@ class Hold:
 def decide(spec: Batch, cost: ServiceTime, seen: Waiting) -> Release | Hold:
     """What to do with the waiting calls."""
     if not seen.rows:
-        return Hold("nothing waits")
+        return Hold("no calls are queued")
     if seen.running >= seen.slots:
         return Hold("gathering while busy")
     most = limit(spec, cost, seen.oldest_wait_s)
@@ -68,7 +68,7 @@ def decide(spec: Batch, cost: ServiceTime, seen: Waiting) -> Release | Hold:
     full = calls < len(seen.rows) or rows >= most
     left_s = spec.max_wait_s - seen.oldest_wait_s
     if not full and left_s > 0:
-        return Hold("held for company", again_s=left_s)
+        return Hold("waiting for more calls", again_s=left_s)
     return Release(calls, rows, "full" if full else "a slot is free")
 
 

@@ -124,7 +124,7 @@ def _missing(rules: Canary, canary: CanaryStatus, now: float) -> str:
     """What the step waits for; empty when it is passed."""
     calls = canary.new.calls
     if not calls:
-        return "it has answered no call yet; without calls, only `promote` goes on"
+        return "it has answered no call yet; without calls, only `promote` continues"
     if calls < rules.min_calls:
         return f"{calls:,} of {rules.min_calls:,} calls answered"
     if now - canary.since < rules.step_s:

@@ -1,9 +1,9 @@
-"""Which way of following the load would have been best: many candidates, judged on what really arrived.
+"""Which way of following the load would have been best: many candidates, scored on the calls that arrived.
 
 No fixed parameters win on every load. Where load is smooth, a tight margin and a short memory are cheap and
-safe; where bursts are shorter than a start, following is useless and holding yesterday's peak wins. But
-arrivals do not depend on how many replicas there are, so after the fact it is known what *every* candidate
-would have met and paid, without trying it. Each candidate is a triple:
+safe; where bursts are shorter than a start, following is useless and holding yesterday's peak wins. As
+arrivals do not depend on the number of replicas, it can be computed afterwards what *every* candidate
+would have missed and paid, without trying it. Each candidate is a triple:
 
 - the *demand* that it follows (in replicas: rate x time per call; steady, or quick and forecast);
 - the *hold*: it provides for the highest demand of the last so many seconds;
@@ -42,12 +42,12 @@ STAFFINGS = (
 )
 MEMORY_S = 2700.0
 TRUSTED_AFTER_S = 240.0
-"""Until so much was seen, the cautious `FIRST` is followed."""
+"""Until so much time was observed, the cautious `FIRST` is followed."""
 FIRST = (0, 2, 8)
 """Steady demand held for 300 s, with a beta of 1."""
 _MOST_WEIGHT = 1e9
 _REMEMBERED = 16_384
-"""Demands whose needs are remembered: peaks stay, so that nearly all were asked for before."""
+"""Size of the cache of `needs`: peaks stay for long, so nearly all demands are in it."""
 _BETTER = 0.98
 """A newcomer must cost less than this share of the incumbent's cost."""
 
@@ -55,7 +55,7 @@ _BETTER = 0.98
 class Contest(NamedTuple):
     """What every candidate would have missed and paid, and all work.
 
-    These sums fade by comparison: what is added weighs more each time, and all of them are in the same measure.
+    The sums fade relative to new terms: each term has a larger `weight` than the one before, the same for all sums.
     """
 
     start_s: float

@@ -1,4 +1,4 @@
-"""By how much all demand is multiplied for what the model does not know: stragglers, uneven balancing, slow machines.
+"""The factor on all demand for what the model does not contain: stragglers, uneven balancing, slow machines.
 
 They show as misses although, by the model, capacity was there: those raise the headroom. Where capacity was not
 there, because load rose more quickly than replicas start, misses say nothing about the model, and are left to the

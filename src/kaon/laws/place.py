@@ -59,7 +59,7 @@ def phase(*, cordoned: bool, seen_at: float, watched_since: float, now: float) -
         reason = f"Its agent has not reported for more than {LOST_AFTER_S:g} s; see `kaon status` there."
         return PhaseDecision(CloudPhase.LOST, reason)
     if cordoned:
-        return PhaseDecision(CloudPhase.CORDONED, "An admin wants no new deployments there.", lost_at)
+        return PhaseDecision(CloudPhase.CORDONED, "An admin has cordoned it: it takes no new deployments.", lost_at)
     return PhaseDecision(CloudPhase.READY, "", lost_at)
 
 

@@ -4,16 +4,17 @@
    still answered in time gives mu, the calls per second that a replica can serve.
 2. *Demand* is rate / mu, in replicas, twice: steady (the higher of the rates over 12 s and 60 s) and quick
    (the higher of that, the rate over 4 s, and the 0.9 quantile of the forecast for when a start would be done).
-   Whoever is followed, a climb is met: the rate when a start is done, if it goes on as in the last minute.
+   Whichever candidate wins, a rising rate is always provided for: the rate when a start would be done, if it goes on
+   rising as in the last minute.
 3. *How to follow it* (which demand, held for how long, with which margin) is decided by a contest of all
    candidates over what really arrived (`contest`).
 4. *What the model does not know* (stragglers, uneven balancing, slow machines) shows as misses although
    capacity was there. So all demand is multiplied by a `headroom` that rises with such misses and falls, slowly,
-   without: in balance when `budget_share` of the error budget is spent. It is conformal: right whatever the cause.
+   without: in balance when `budget_share` of the error budget is spent, whatever the cause (conformal control).
 5. *Backlog* adds queue / (mu x 15 s). *Panic* forbids going down: for a minute when the quick demand is twice what is
    ready, for five when a steady load has broken down all at once.
-6. Bounds and floors by schedule hold always. Without figures nothing goes down. Zero is only for those who
-   allow it, after `keep_alive` without a call. Starting replicas are never waited for: one that cannot
+6. Bounds and floors by schedule always hold. Without figures the number does not fall. Zero is reached only where
+   the minimum is 0, after `keep_alive` without a call. No decision waits for a starting replica, so one that cannot
    start blocks nothing.
 """
 
@@ -40,17 +41,17 @@ _BACKLOG_S = 15.0
 _SLOW_START = 1.2
 _PANIC_SHARE, _PANIC_S = 2.0, 60.0
 _CLIMB, _MOST_CLIMB = 1.5, 0.5
-"""A climb that has begun is steeper than its means, which are in part from before it; a step is not a climb, so no
-more than so much of the rate is expected on top."""
+"""Factor on the slope between two means, which lag behind a rise; and the most that is added to the rate,
+as a share of it, since a step is no slope."""
 _CUT, _CUT_S = 0.1, 300.0
-"""A steady load of more than a replica's worth that falls to less than this share within seconds did not fall: it was
-cut off somewhere, and comes back the same way. For so long it is waited for."""
+"""A steady load of more than one replica's worth that falls below this share within seconds was cut off somewhere and
+comes back at once: for so long the number of replicas does not fall."""
 _LONE_S = 300.0
-"""So long without a call, only the last replica is kept."""
+"""After so long without a call, only one replica is kept."""
 
 
 class ScaleState(NamedTuple):
-    """All that the law remembers."""
+    """The law's memory."""
 
     arrivals: Samples
     service: ServiceTime
@@ -79,13 +80,13 @@ def _pace(arrivals: Samples) -> _Pace:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """The law for an objective and handlers of at most `max_batch` rows. `start_s` is assumed until seen.
+    """The law for an objective and handlers of at most `max_batch` rows. `start_s` is assumed until one is observed.
 
-    Without `keep_alive_s` the last replica stays as long as `keep_alive` has learnt. Until it is known what a call
-    costs, a replica is taken to run `at_once` calls at a time.
-    The last three are for the tuner to move. Two are shares of the error budget: what misses may use up before the
-    headroom rises, and what a candidate of the contest may have missed and still be followed. `margin` multiplies
-    all demand at once, held demand too; misses, or none, take it back from there.
+    Without `keep_alive_s` the last replica stays as long as `keep_alive` has learnt. Until the cost of a call is known,
+    a replica is assumed to run `at_once` calls at a time.
+    The tuner sets the last three. Two are shares of the error budget: how much of it misses may use before the headroom
+    rises, and how much a candidate of the contest may have missed and still be followed. `margin` multiplies all demand
+    immediately, held demand too; later the headroom corrects it.
     """
 
     objective: Objective = field(default_factory=Objective)
@@ -98,38 +99,38 @@ class Scale:
     margin: float = 1.0
 
     def begin(self) -> ScaleState:
-        """The state before anything was seen."""
+        """The state before the first observation."""
         return ScaleState(Samples(_STEADY_S), ServiceTime(), Forecast(), contest.begin(2, self.start_s))
 
     def step(self, state: ScaleState, bounds: Bounds, seen: Observation) -> tuple[ScaleState, ScalingDecision]:
-        """The next state and decision; an observation every 2 s is right, every 1 s to 10 s is fine."""
+        """The next state and decision, from an observation every 2 s (1 s to 10 s work too)."""
         now = seen.at_s
         last = seen.ready + seen.starting if state.chosen is None else state.chosen
         if seen.arrivals is None:
             replicas = bounds.clip(last, now)
-            return state._replace(chosen=replicas), ScalingDecision(replicas, "no figures: as it was")
+            return state._replace(chosen=replicas), ScalingDecision(replicas, "no figures: unchanged")
         arrivals = state.arrivals.add(now, seen.arrivals)
         pace = _pace(arrivals)
         state = self._learn(state, seen, seen.arrivals, arrivals, pace)
         quiet = self._quiet(state, seen, pace)
         replicas, reason = self._idle(state, now, last) if quiet else self._follow(state, seen, pace)
         if now < state.panic_until_s and 0 < replicas < last:
-            replicas, reason = last, f"panic: not down; {reason}"
+            replicas, reason = last, f"not scaled down in a surge of load; {reason}"
         clipped = bounds.clip(replicas, now)
         if clipped != replicas:
             reason += f"; {replicas} is outside the bounds"
         return state._replace(chosen=clipped), ScalingDecision(clipped, reason)
 
     def stands(self, state: ScaleState, replicas: int) -> ScaleState:
-        """The state where so many replicas are wanted, whoever decided it."""
+        """The state with this number of replicas as the current one; others may have set it."""
         return state if state.chosen == replicas else state._replace(chosen=replicas)
 
     def recalls(self, state: ScaleState, gaps: Gaps) -> ScaleState:
-        """The state where such idle gaps are known from before."""
+        """The state with idle gaps from earlier days."""
         return state._replace(gaps=gaps)
 
     def figures(self, state: ScaleState) -> dict[str, float]:
-        """What the law goes by, by name: rates per second, times in seconds, demand in replicas."""
+        """The numbers behind a decision, by name: rates per second, times in seconds, demand in replicas."""
         pace = _pace(state.arrivals)
         found = {"rps_12s": pace.short, "rps_60s": pace.steady}
         found |= {"rps_ahead": state.ahead.high(state.contest.start_s), "start_s": state.contest.start_s}
@@ -169,7 +170,7 @@ class Scale:
         return ScaleState(arrivals, service, ahead, judged, room, panic_until_s, last_call_s, gaps, state.chosen)
 
     def _cut_off(self, arrivals: Samples, pace: _Pace, each: float) -> bool:
-        """Whether a steady load has broken down; `each`: the replicas' worth of a call in every observation."""
+        """Whether a steady load was cut off; `each` is the replicas that one call in every observation occupies."""
         left = arrivals.mean(_SHORT_S)
         if left >= _CUT * (pace.calls / len(arrivals.values)):
             return False
@@ -177,7 +178,7 @@ class Scale:
         return usual * each > 1 and left < _CUT * usual
 
     def _last_call(self, state: ScaleState, seen: Observation) -> tuple[float, Gaps]:
-        """When somebody called last, or, before anybody did, when this was first seen; and the gaps until then."""
+        """The time of the last call (before any, of the first observation), and the idle gaps until then."""
         if not seen.arrivals and not seen.in_flight:
             return (seen.at_s if math.isinf(state.last_call_s) else state.last_call_s), state.gaps
         idle_s = seen.at_s - seen.span_s - state.last_call_s
@@ -186,7 +187,7 @@ class Scale:
     def _headroom(
         self, known: Headroom, service: ServiceTime, judged: Contest, seen: Observation, calls: int, pace: _Pace
     ) -> Headroom:
-        """The headroom after what was missed; what the first starts missed says nothing about the model."""
+        """The headroom after this observation; misses during the first starts say nothing about the model."""
         cost_s, slack_s = self._call(service, known)
         work, ready, patience_s = calls * cost_s, seen.ready, self.objective.patience_s
         known = headroom.watch(known, seen.at_s, seen.span_s, work, ready, slack_s, patience_s)
@@ -197,7 +198,7 @@ class Scale:
         return headroom.learn(known, seen.at_s, seen.answered, seen.missed, allowed, pace.calls, used)
 
     def _call(self, service: ServiceTime, room: Headroom) -> tuple[float, float]:
-        """Replica-seconds that a call needs, headroom included, and the seconds that it may wait."""
+        """Replica-seconds of a call, headroom included, and the seconds that it may wait."""
         patience_s = self.objective.patience_s
         rows, seconds = service.best(self.max_batch, patience_s)
         row_s = room.factor * self.margin * seconds / rows
@@ -220,9 +221,9 @@ class Scale:
         return short + min(ahead, _MOST_CLIMB * short)
 
     def _quiet(self, state: ScaleState, seen: Observation, pace: _Pace) -> bool:
-        """Whether nobody has called for a minute, or for as long as the last replica is said to be kept."""
-        said_s = math.inf if self.keep_alive_s is None else self.keep_alive_s
-        idle = pace.calls == 0 or seen.at_s - state.last_call_s >= said_s
+        """Whether no call came for a minute, or for `keep_alive_s`, and none is in flight."""
+        keep_alive_s = math.inf if self.keep_alive_s is None else self.keep_alive_s
+        idle = pace.calls == 0 or seen.at_s - state.last_call_s >= keep_alive_s
         return idle and not seen.in_flight
 
     def _idle(self, state: ScaleState, now: float, last: int) -> tuple[int, str]:
@@ -239,11 +240,11 @@ class Scale:
 
     def _follow(self, state: ScaleState, seen: Observation, pace: _Pace) -> tuple[int, str]:
         if not state.service.known:
-            # Of the calls that are in, those that came longer ago than their deadline wait for nothing.
+            # Calls in flight beyond their deadline have no caller any more.
             alive = state.arrivals.highest() * (1 + self.objective.patience_s / seen.span_s)
             at_once = max(self.max_batch, self.at_once or 1)
             wanted = max(1, math.ceil(min(seen.in_flight or 0, alive) / at_once))
-            return max(wanted, seen.ready), "what a call costs is not known yet: by calls in flight"
+            return max(wanted, seen.ready), "the cost of a call is not known yet: by calls in flight"
         cost_s, _ = self._call(state.service, state.headroom)
         plan = self._plan(state, pace, cost_s)
         waiting = max(0, (seen.queued or 0) - math.ceil(seen.ready * self.max_batch / state.service.rows_per_call))

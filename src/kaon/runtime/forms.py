@@ -69,9 +69,8 @@ async def _multipart(content_type: str, body: bytes) -> FormParts:
     headers = Headers({"content-type": f'{MULTIPART}; boundary="{boundary}"; charset=latin-1'})
     parts: FormParts = []
     try:
-        parser = MultiPartParser(
-            headers, stream(), max_files=MAX_PARTS, max_fields=MAX_PARTS, max_part_size=max(1, len(body))
-        )
+        parser = MultiPartParser(headers, stream(), max_files=MAX_PARTS, max_fields=MAX_PARTS)
+        parser.max_part_size = max(1, len(body))  # an argument from starlette 0.40 on, and without limit before
         for name, value in (await parser.parse()).multi_items():
             if isinstance(value, UploadFile):
                 parts.append((name, await _file(value)))

@@ -25,15 +25,19 @@ import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from difflib import get_close_matches
+from typing import Any, TypeVar
 
-from kaon.errors import ConfigError, InvalidInput, calling
+from kaon.errors import ConfigError, InvalidInput, NotFound, calling
 from kaon.sdk.link import Read, Reference, Reply, ServiceLink, target_of
-from kaon.sdk.local import InProcess
+from kaon.sdk.local import Fake, InProcess
 from kaon.sdk.service import Service, construct, service_of
 from kaon.sdk.setting import deployment_variables
+from kaon.types.service import EndpointKind
 
-_local_instances: dict[str, InProcess] = {}
+F = TypeVar("F", bound=Callable[..., Any])
+
+_local_instances: dict[str, InProcess | Fake] = {}
 _own: dict[type, InProcess] = {}
 _remote: dict[str, ServiceLink] = {}
 _lock = threading.RLock()
@@ -77,11 +81,13 @@ def _check_declared(name: str) -> None:
 
 @contextmanager
 def local(**instances: Any) -> Iterator[None]:
-    """Replace deployments by instances, in this process: `kaon.local(cleaner=Cleaner())`.
+    """Replace deployments in this process, by instances of services or by fakes: `kaon.local(cleaner=Cleaner())`.
+
+    A fake is any object with methods of the endpoints' names, sync or async.
 
     An underscore in a name stands for a dash. Start hooks run on the way in, stop hooks on the way out.
     """
-    links = {name.replace("_", "-"): InProcess(service_of(i), i) for name, i in instances.items()}
+    links = {name: _in_place_of(name, i) for name, i in ((n.replace("_", "-"), i) for n, i in instances.items())}
     with ExitStack() as stack:
         for link in links.values():
             link.start()
@@ -93,6 +99,14 @@ def local(**instances: Any) -> Iterator[None]:
         finally:
             _local_instances.clear()
             _local_instances.update(before)
+
+
+def _in_place_of(name: str, instance: Any) -> InProcess | Fake:
+    if isinstance(instance, type):
+        raise ConfigError(f"`{instance.__name__}` is a class.", hint=f"Pass an instance: {name}={instance.__name__}().")
+    if "__kaon_service__" in vars(type(instance)):
+        return InProcess(service_of(instance), instance)
+    return Fake(name, instance)
 
 
 class Handle(Reference):
@@ -114,11 +128,15 @@ class Handle(Reference):
         def call(*args: Any, **kwargs: Any) -> Any:
             _refuse_on_a_loop(self._name, endpoint)
             with calling(self._name):
+                _check_endpoint(self._service, endpoint)
                 link = _link(self._name, self._service)
                 answer = link.call(endpoint, *_arguments(self._service, endpoint, args, kwargs))
             return _marked(answer, self._name) if isinstance(answer, Iterator) else answer
 
-        return call
+        return _described(call, self._service, endpoint)
+
+    def __dir__(self) -> list[str]:
+        return ["aio", *_names(self._service)]
 
     def __repr__(self) -> str:
         return f"kaon.use({self._name!r})"
@@ -141,10 +159,40 @@ class AsyncHandle:
 
         def call(*args: Any, **kwargs: Any) -> Reply:
             with calling(name):
+                _check_endpoint(service, endpoint)
                 reply = _link(name, service).acall(endpoint, *_arguments(service, endpoint, args, kwargs))
             return _MarkedReply(reply, name)
 
-        return call
+        return _described(call, service, endpoint)
+
+    def __dir__(self) -> list[str]:
+        return _names(self._handle._service)
+
+
+def _names(service: Service | None) -> list[str]:
+    """The endpoints that a handle can call; none are known for a handle made from a name."""
+    endpoints = service.endpoints if service is not None else ()
+    return [e.spec.name for e in endpoints if e.spec.kind is not EndpointKind.WEBSOCKET]
+
+
+def _check_endpoint(service: Service | None, endpoint: str) -> None:
+    if service is not None and all(e.spec.name != endpoint for e in service.endpoints):
+        near = get_close_matches(endpoint, _names(service), 1)
+        names = ", ".join(_names(service)) or "none"
+        hint = f"Did you mean `{near[0]}`?" if near else f"Its endpoints: {names}."
+        raise NotFound(f"`{service.name}` has no endpoint `{endpoint}`.", hint=hint)
+
+
+def _described(call: F, service: Service | None, endpoint: str) -> F:
+    """`call` with the name, docstring and signature of the class's method."""
+    call.__name__ = endpoint
+    found = next((e for e in service.endpoints if e.spec.name == endpoint), None) if service else None
+    if found is not None:
+        signature = inspect.signature(found.function)
+        call.__doc__ = found.function.__doc__
+        parameters = list(signature.parameters.values())[1:]
+        call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return call
 
 
 def _marked(items: Iterator[Any], name: str) -> Iterator[Any]:

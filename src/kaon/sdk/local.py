@@ -16,6 +16,8 @@ from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from pydantic_core import to_json
+
 from kaon import context
 from kaon.errors import BadAnswer, ConfigError, DependencyFailed, InvalidInput, ItemError, KaonError, NotFound
 from kaon.sdk.endpoint import Endpoint
@@ -32,15 +34,50 @@ T = TypeVar("T")
 _END = object()
 
 
-class InProcess:
+class _OnLoop:
+    """Runs coroutines of an instance on a loop in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = threading.Lock()
+
+    def stop(self) -> None:
+        """End the loop."""
+        with self._lock:
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._loop.stop)
+                self._loop = None
+
+    def _each(self, source: Any) -> Iterator[Any]:
+        async def following() -> Any:
+            return await anext(source, _END)
+
+        try:
+            while (item := self._run(following())) is not _END:
+                yield item
+        finally:
+            if isinstance(source, AsyncGenerator):
+                self._run(source.aclose())
+
+    def _finish(self, result: Any) -> Any:
+        return self._run(result) if asyncio.iscoroutine(result) else result
+
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=_run_loop, args=[self._loop], daemon=True).start()
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+
+class InProcess(_OnLoop):
     """A link to an instance in this process. `start` and `stop` run the service's hooks."""
 
     def __init__(self, service: Service, instance: Any) -> None:
+        super().__init__()
         self._instance = instance
         self._service = service
         self._endpoints = {e.spec.name: e for e in service.endpoints}
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._lock = threading.Lock()
         self._one_at_a_time = threading.RLock()
         self._new_context = context.copies(copy_context())
 
@@ -53,10 +90,7 @@ class InProcess:
         """Run its stop hooks, and end its loop."""
         for name in self._service.on_stop:
             self._finish(getattr(self._instance, name)())
-        with self._lock:
-            if self._loop is not None:
-                self._loop.call_soon_threadsafe(self._loop.stop)
-                self._loop = None
+        super().stop()
 
     def call(self, endpoint: str, arguments: Mapping[str, Any], body: Any, read: Read | None) -> Any:
         """The answer, or an iterator of a stream's items."""
@@ -107,26 +141,42 @@ class InProcess:
         with _own_errors():
             return own.run(next, items, _END)
 
-    def _each(self, source: Any) -> Iterator[Any]:
-        async def following() -> Any:
-            return await anext(source, _END)
 
-        try:
-            while (item := self._run(following())) is not _END:
-                yield item
-        finally:
-            if isinstance(source, AsyncGenerator):
-                self._run(source.aclose())
+class Fake(_OnLoop):
+    """A link to any object with methods, in place of a service. Answers go through JSON, as those of a service."""
 
-    def _finish(self, result: Any) -> Any:
-        return self._run(result) if asyncio.iscoroutine(result) else result
+    def __init__(self, name: str, instance: Any) -> None:
+        super().__init__()
+        self._name = name
+        self._instance = instance
 
-    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                threading.Thread(target=_run_loop, args=[self._loop], daemon=True).start()
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+    def start(self) -> None:
+        """Does nothing: a fake has no hooks."""
+
+    def call(self, endpoint: str, arguments: Mapping[str, Any], body: Any, read: Read | None) -> Any:
+        """What the method of that name returns, or an iterator over the items of an iterator."""
+        method = getattr(self._instance, endpoint, None)
+        if not callable(method):
+            kind = type(self._instance).__name__
+            raise NotFound(f"{kind}, the fake of `{self._name}`, has no method `{endpoint}`.", hint="Add it.")
+        result = self._finish(method(**arguments) if body is None else method(body, **arguments))
+        if isinstance(result, AsyncIterator):
+            result = self._each(result)
+        if isinstance(result, Iterator):
+            return (_faked(item, SSE, read or plain_value) for item in result)
+        return _faked(result, JSON, read or plain_value)
+
+    def acall(self, endpoint: str, arguments: Mapping[str, Any], body: Any, read: Read | None) -> LocalReply:
+        """The same for coroutines."""
+        return LocalReply(lambda: self.call(endpoint, arguments, body, read))
+
+
+def _faked(value: Any, media_type: str, read: Read) -> Any:
+    if isinstance(value, File):
+        return read(value.media_type, bytes(value.content))
+    if isinstance(value, bytes):
+        return value
+    return read(media_type, to_json(value, by_alias=True))
 
 
 @contextmanager

@@ -81,13 +81,7 @@ def replay(
     """
     compiled = available() if compiled is None else compiled
     times, lead_s = _led(trace.calls(traffic, seed), traffic, service)
-    law = choice.law(
-        wishes.scaling,
-        wishes.objective,
-        service.max_batch,
-        start_s=service.start_s,
-        serves_rps=service.serves_rps,
-    )
+    law = choice.law(wishes.scaling, wishes.objective, service.max_batch, start_s=service.start_s)
     bounds = choice.bounds(wishes.scaling)
     first_rps = bisect_left(times, round(_WINDOW_S * trace.NS)) / _WINDOW_S
     setting = SimulationSetting(

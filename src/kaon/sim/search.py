@@ -295,7 +295,7 @@ def _foreseen(ask: TwinQuery, go_on: Callable[[], None]) -> TwinResult:
     from_s, until_s = ask.foresee_s
     twin, begin = built(ask, None, go_on), ask.past.begun(max(from_s - LED_IN_S, 1.0))
     if twin is None or begin is None:
-        return TwinResult(ask.search, None, "nothing is known of that time", trusted=False, noise=ask.noise)
+        return TwinResult(ask.search, None, "there are no figures of that time", trusted=False, noise=ask.noise)
     whole = episode(ask, twin.model, ask.past.stretch(begin, until_s))
     schedule = _in_force(ask, whole.clock_s)
     played = [(schedule[-1][1], schedule)]

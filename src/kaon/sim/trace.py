@@ -89,7 +89,8 @@ def parse(name: str, text: str) -> Trace:
     form = ",".join(cell.strip() for cell in rows[0][1][:2]) if rows else ""
     if form not in FORMS:
         raise InvalidInput(
-            f"The first line of {name} names no form that is known.", hint=f"It must begin with {' or '.join(FORMS)}."
+            f"The first line of {name} is no known header.",
+            hint=f"It must begin with {' or '.join(FORMS)}.",
         )
     when: Callable[[str], float] = _date if form == FORMS[2] else float
     found = _values(name, rows[1:], when)
@@ -138,7 +139,7 @@ def _of_seconds(name: str, found: list[tuple[int, float, float]]) -> Trace:
 
 def _of_steps(name: str, found: list[tuple[int, float, float]], *, rates: bool) -> Trace:
     if len(found) < 2:
-        raise InvalidInput(f"{name} has one row: how long its step is cannot be told.")
+        raise InvalidInput(f"{name} has one row: the length of its steps is unknown.")
     step_s = found[1][1] - found[0][1]
     if step_s < 1:
         raise InvalidInput(f"The steps of {name} are shorter than a second.", hint="Count per second: second,count.")

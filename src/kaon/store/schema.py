@@ -22,7 +22,7 @@ from sqlalchemy import (
     insert,
 )
 
-HEAD = "0005"
+HEAD = "0006"
 """The name of the newest migration. A database with it, and an empty one, need no Alembic."""
 
 metadata = MetaData()

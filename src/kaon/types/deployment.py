@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field, model_validator
 
 from kaon.types.condition import Condition
-from kaon.types.model import Digest, EnvName, Model, Name, OpenEnum, content_hash
+from kaon.types.model import Digest, EnvName, Model, Name, OpenEnum, content_hash, reads_request
 from kaon.types.objective import Objective
 from kaon.types.route import Hostname, Origin
 from kaon.types.service import Resources
 from kaon.types.tuning import TuningSpec, TuningStatus
-
-
-class ScalingLawName(OpenEnum, unknown="kaon"):
-    """The scaling law. All but the first are laws of other systems, for comparison."""
-
-    KAON = "kaon"
-    KNATIVE = "knative"
-    RAY_SERVE = "ray-serve"
-    HPA = "hpa"
-    SKY_SERVE = "sky-serve"
-    PREDICTIVE = "predictive"
 
 
 class Floor(Model):
@@ -38,18 +29,27 @@ class Floor(Model):
 
 
 class Scaling(Model):
-    """The range of replicas, and how their number is decided."""
+    """The range of replicas, how long the last one stays, and how long calls wait for one."""
 
     min: int = Field(
         default=1, ge=0, le=1000, description="0: no replica without calls; the first caller waits for one."
     )
     max: int = Field(default=1, ge=0, le=1000, description="0: switched off; calls are refused.")
-    law: ScalingLawName = ScalingLawName.KAON
     floors: tuple[Floor, ...] = Field(default=(), max_length=16)
     keep_alive_s: float | None = Field(
         default=None, ge=1, le=86_400, description="How long the last replica stays without calls; None: learnt."
     )
     hold_s: float = Field(default=60.0, gt=0, le=600, description="How long a call waits while no replica is ready.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_law(cls, value: Any) -> Any:
+        """Until 0.1 a scaling law could be named; `kaon` is the only one left, and is no longer named."""
+        if not isinstance(value, dict) or "law" not in value:
+            return value
+        if reads_request() and value["law"] != "kaon":
+            raise ValueError(f"scaling.law {value['law']!r} is not available any more; remove it")
+        return {name: part for name, part in value.items() if name != "law"}
 
     @model_validator(mode="after")
     def _ordered(self) -> Scaling:

@@ -60,6 +60,11 @@ class OpenEnum(StrEnum):
         return None if _reads_request.get() or not isinstance(value, str) else cls(cls.taken_as)
 
 
+def reads_request() -> bool:
+    """Whether the value that is validated now comes from a request or a person's file, not from the store."""
+    return _reads_request.get()
+
+
 def from_request(kind: type[M] | TypeAdapter[M], value: Any, *, is_json: bool = False) -> M:
     """Returns the `value` of a request as `kind`; `is_json`: it is JSON text.
 

@@ -58,7 +58,9 @@ async def test_a_report_lands_in_the_clouds_status(world: World, link: ControlPl
     assert (await world.store.get("cloud", "", "local")).status.report == report
 
 
-async def test_traffic_lands_in_the_ring_and_the_answer_says_how_far(world: World, link: ControlPlaneClient) -> None:
+async def test_traffic_goes_into_the_ring_and_the_answer_has_its_last_second(
+    world: World, link: ControlPlaneClient
+) -> None:
     at_s = world.clock.now()
     sample = Sample(
         workspace="default", deployment="web", revision=1, at_s=at_s, span_s=1.0, arrivals=3, latency={4: 3}

@@ -119,7 +119,7 @@ async def test_a_change_that_is_based_on_an_old_version_is_refused(root: Any) ->
     assert (await root.put(WEB, json=SPEC, headers={"if-match": "latest"})).status_code == 422
 
 
-async def test_a_host_name_belongs_to_the_first_that_takes_it_and_the_platforms_to_nobody(root: Any) -> None:
+async def test_a_host_name_belongs_to_its_first_deployment_and_the_platforms_names_to_none(root: Any) -> None:
     other = "/workspaces/default/deployments/new"
     mine = SPEC | {"hosts": ["ai.example.com"]}
     assert (await root.put(WEB, json=mine)).status_code == 200
@@ -146,7 +146,7 @@ async def test_a_host_name_belongs_to_the_first_that_takes_it_and_the_platforms_
         ),
     ],
 )
-async def test_what_is_missing_is_named_with_the_command_that_helps(
+async def test_an_error_names_what_is_missing_and_the_command_that_helps(
     world: World, root: Any, spec: dict[str, Any], says: str, hints: str
 ) -> None:
     before = await world.store.version()
@@ -175,9 +175,9 @@ async def test_edits_change_what_they_say_and_nothing_else(root: Any) -> None:
     assert restarted == scaled
 
 
-async def test_scaling_changes_what_is_named_and_keeps_the_rest(root: Any) -> None:
+async def test_scaling_changes_the_given_fields_and_keeps_the_others(root: Any) -> None:
     floor = {"replicas": 3, "start": "09:00", "end": "18:00"}
-    first = {"min": 2, "max": 8, "law": "knative", "floors": [floor], "keep_alive_s": 60}
+    first = {"min": 2, "max": 8, "floors": [floor], "keep_alive_s": 60}
     assert (await root.post(WEB + "/scale", json=first)).status_code == 200
     scaled = (await root.post(WEB + "/scale", json={"max": 9})).json()["spec"]["scaling"]
     assert scaled == first | {"max": 9, "hold_s": 60}
@@ -448,7 +448,9 @@ async def test_the_first_report_makes_the_cloud(world: World, root: Any) -> None
 
 
 @pytest.mark.parametrize("how", ["refused", "silent"])
-async def test_a_dead_store_is_a_503_and_nobody_hangs(world: World, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_dead_store_is_a_503_and_no_request_hangs(
+    world: World, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def dead(*_: Any) -> Any:
         if how == "silent":
             await asyncio.Event().wait()
@@ -466,7 +468,7 @@ async def test_a_dead_store_is_a_503_and_nobody_hangs(world: World, how: str, mo
         assert (await root.get(WEB)).status_code == 200
 
 
-async def test_an_unexpected_error_says_nothing_but_a_request_id(
+async def test_an_unexpected_error_shows_only_a_request_id(
     world: World, root: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     async def broken(*_: Any) -> Any:

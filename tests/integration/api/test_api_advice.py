@@ -48,7 +48,7 @@ async def test_a_deployment_is_advised_well_or_not_known_yet(world: World) -> No
     assert await asked(world, "/workspaces/default/deployments/other/advice") == Advised(well=("other",))
 
 
-async def test_a_key_is_told_of_what_it_may_see_and_of_nothing_else(world: World) -> None:
+async def test_a_watch_sends_only_what_its_key_may_see(world: World) -> None:
     world.app.state.context.live_status.keep_advice("default", "web", lambda: (SAID,))
     await world.key("mine", Role.VIEWER, deployments=("other",))
     assert await asked(world, ALL, "mine") == Advised(unknown=("other",))

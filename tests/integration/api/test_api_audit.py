@@ -21,7 +21,7 @@ from .world import World, populate, world_of
 OTHERS = ("/gc", "/clouds/{name}", "/clouds/{name}/cordon", "/clouds/{name}/uncordon")
 """Of these it depends on what there is whether they change anything."""
 CHANGING = [r for r in ROUTES if r[0] != "GET" and r[2].right in (Right.WRITE, Right.ADMIN) and r[1] not in OTHERS]
-FOR_CHANGE = pytest.mark.parametrize(("method", "path", "door"), CHANGING, ids=[f"{r[0]} {r[1]}" for r in CHANGING])
+FOR_CHANGE = pytest.mark.parametrize(("method", "path", "route"), CHANGING, ids=[f"{r[0]} {r[1]}" for r in CHANGING])
 WEB = "/workspaces/default/deployments/web"
 NEVER = ("something else", "spare value", "kaon_")
 """What no record holds: values of secrets, and keys."""
@@ -43,8 +43,8 @@ async def newest(world: World, **query: Any) -> list[AuditRecord]:
 
 
 @FOR_CHANGE
-async def test_a_change_leaves_one_record_of_who_did_what_from_where(
-    world: World, method: str, path: str, door: AuthorizedRoute
+async def test_a_change_leaves_one_record_with_key_verb_and_address(
+    world: World, method: str, path: str, route: AuthorizedRoute
 ) -> None:
     async with AsyncExitStack() as exits:
         client = await exits.enter_async_context(world.client(world.keys["root"], peer="192.0.2.7"))
@@ -63,7 +63,7 @@ async def test_a_change_leaves_one_record_of_who_did_what_from_where(
     assert records, "nothing was recorded"
     for record in records:
         assert (record.actor, record.actor_uid, record.address) == ("root", root.uid, "192.0.2.7")
-        assert (record.request_id, record.verb, record.outcome) == ("asked-for-it", door.verb, Outcome.DONE)
+        assert (record.request_id, record.verb, record.outcome) == ("asked-for-it", route.verb, Outcome.DONE)
         assert record.uid
         assert record.before != record.after
         assert not [text for text in NEVER if text in record.model_dump_json()]
@@ -104,7 +104,7 @@ async def test_a_handler_that_refuses_is_recorded_too(world: World) -> None:
     assert (record.verb, record.kind, record.name, record.outcome) == ("put", "secret", "s", Outcome.REFUSED)
 
 
-async def test_records_are_read_page_by_page_and_by_what_is_asked(world: World) -> None:
+async def test_records_are_read_page_by_page_and_filtered(world: World) -> None:
     async with world.client(world.keys["root"]) as root:
         for _ in range(3):
             for verb in ("pause", "resume"):
@@ -158,21 +158,21 @@ OF_DEPLOYMENT = [r for r in CHANGING if r[1].startswith("/workspaces/{ws}/deploy
 IMMUTABLE = "/workspaces/{ws}/artifacts/{digest}"
 
 
-def takes(door: AuthorizedRoute, header: str) -> bool:
-    operation = document([door])["paths"][door.path_format][next(iter(door.methods)).lower()]
+def takes(route: AuthorizedRoute, header: str) -> bool:
+    operation = document([route])["paths"][route.path_format][next(iter(route.methods)).lower()]
     return header in {p["name"] for p in operation.get("parameters", []) if p["in"] == "header"}
 
 
 @FOR_ROUTE
-def test_every_change_of_something_that_exists_takes_if_match(method: str, path: str, door: AuthorizedRoute) -> None:
-    changes = method != "GET" and door.right in (Right.WRITE, Right.ADMIN) and path not in (IMMUTABLE, "/gc")
+def test_every_change_of_something_that_exists_takes_if_match(method: str, path: str, route: AuthorizedRoute) -> None:
+    changes = method != "GET" and route.right in (Right.WRITE, Right.ADMIN) and path not in (IMMUTABLE, "/gc")
     creates = method == "POST" and path.rsplit("/", 1)[-1] in ("workspaces", "artifacts", "keys")
-    assert door.include_in_schema is False or takes(door, "If-Match") == (changes and not creates)
+    assert route.include_in_schema is False or takes(route, "If-Match") == (changes and not creates)
 
 
-@pytest.mark.parametrize(("method", "path", "door"), OF_DEPLOYMENT, ids=[f"{r[0]} {r[1]}" for r in OF_DEPLOYMENT])
-async def test_a_change_of_what_was_changed_since_one_looked_is_refused_and_says_by_whom(
-    world: World, method: str, path: str, door: AuthorizedRoute
+@pytest.mark.parametrize(("method", "path", "route"), OF_DEPLOYMENT, ids=[f"{r[0]} {r[1]}" for r in OF_DEPLOYMENT])
+async def test_a_change_based_on_an_old_version_is_refused_with_who_changed_it(
+    world: World, method: str, path: str, route: AuthorizedRoute
 ) -> None:
     bob = await world.key("bob", Role.EDITOR, workspace="default")
     shown = WEB + ("/tuning" if path.endswith("/tuning") else "")
@@ -212,7 +212,7 @@ async def test_a_version_stands_for_the_status_too(world: World) -> None:
         assert (await root.post(WEB + "/pause", headers={"if-match": str(newer)})).is_success
 
 
-async def test_one_that_was_deleted_and_made_again_is_not_what_was_seen(world: World) -> None:
+async def test_a_resource_that_was_created_again_does_not_meet_an_old_precondition(world: World) -> None:
     async with world.client(world.keys["root"]) as root:
         seen = (await root.get(WEB)).headers["etag"]
         spec = (await world.store.get("deployment", "default", "web")).spec.model_dump(mode="json")

@@ -36,7 +36,7 @@ async def test_an_admin_cordons_a_cloud_and_takes_it_back(world: World) -> None:
 
 
 @pytest.mark.parametrize("role", [Role.EDITOR, Role.ADMIN])
-async def test_nobody_else_changes_a_cloud(world: World, role: Role) -> None:
+async def test_only_admins_of_every_workspace_change_a_cloud(world: World, role: Role) -> None:
     text = await world.key("somebody", role, workspace="default")
     async with world.client(text) as client:
         for answer in (await client.post("/clouds/local/cordon"), await client.delete("/clouds/local")):

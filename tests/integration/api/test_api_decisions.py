@@ -48,7 +48,7 @@ async def test_decisions_come_oldest_first_and_by_concern_age_and_number(world: 
     assert (await viewer.get(WEB)).json()["now"] is None
 
 
-async def test_what_the_law_says_now_is_told_beside(world: World) -> None:
+async def test_the_current_decision_of_the_law_is_in_the_answer(world: World) -> None:
     viewer: Any = world.client(await world.key("viewer", Role.VIEWER))
     world.app.state.context.live_status.keep("default", "web", lambda: entry(world, 0, "7"))
     assert (await viewer.get(WEB)).json()["now"]["after"] == "7"

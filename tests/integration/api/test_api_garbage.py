@@ -53,7 +53,7 @@ async def test_nothing_goes_before_its_time(world: World, root: Any) -> None:
     assert len(await world.store.list_all("artifact")) == 2
 
 
-async def test_what_is_shown_goes_and_is_told(world: World, root: Any) -> None:
+async def test_listed_garbage_is_deleted_with_an_event(world: World, root: Any) -> None:
     event = Event(at=world.clock.now(), workspace="default", kind="deployment", name="x", uid="gone", reason="Why")
     await world.store.record([event])
     world.clock.jump(30 * DAY_S + 1)
@@ -85,7 +85,7 @@ async def test_bytes_that_two_workspaces_have_go_with_the_last(world: World, roo
     assert not await world.blobs.has(UNUSED)
 
 
-async def test_what_is_brought_again_begins_its_time_anew(world: World, root: Any) -> None:
+async def test_a_repeated_upload_restarts_the_retention_time(world: World, root: Any) -> None:
     world.clock.jump(7 * DAY_S)
     assert (await root.post("/workspaces/default/artifacts", content=artifact_bytes(b"x = 1\n"))).status_code == 200
     assert (await root.post("/gc")).json()["artifacts"] == []

@@ -98,7 +98,7 @@ async def agent(world: World) -> Any:
     running.cancel()
 
 
-async def test_logs_are_asked_of_the_agent_and_come_under_the_replicas_name(world: World, agent: Agent) -> None:
+async def test_logs_come_from_the_agent_with_the_replicas_name(world: World, agent: Agent) -> None:
     for text in ("one", "two ERROR", "three"):
         agent.lines.put_nowait(text)
     agent.lines.put_nowait(None)
@@ -188,7 +188,7 @@ async def test_a_poll_of_an_agent_ends_with_its_key(world: World, path: str, mon
         assert (await waiting).status_code == 401
 
 
-async def test_an_agent_that_is_away_is_a_503_that_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_absent_agent_is_a_503_with_the_reason(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kaon.api.broker.PICKUP_S", 0.05)
     async with connect(world, "root") as root:
         answer = await root.get(LOGS)

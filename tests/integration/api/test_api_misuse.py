@@ -163,7 +163,7 @@ CHOOSE_CODE = {"deploy", "deploy again", "undo", "shadow"}
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_whoever_chooses_the_code_owns_what_it_may_call(world: World, way: str) -> None:
+async def test_the_key_that_chooses_the_code_becomes_the_owner(world: World, way: str) -> None:
     scoped = await world.key("scoped", Role.EDITOR, workspace="default", deployments=("web",))
     uid = (await world.resource_of_key("scoped")).uid
     method, path, body = WAYS[way]
@@ -178,7 +178,7 @@ async def test_whoever_chooses_the_code_owns_what_it_may_call(world: World, way:
     assert owner == (uid if way in CHOOSE_CODE else root_uid)
 
 
-async def test_the_end_of_a_key_is_told_with_what_it_deployed(world: World) -> None:
+async def test_the_event_of_a_revoked_key_lists_its_deployments(world: World) -> None:
     ci = await world.key("ci", Role.EDITOR, workspace="default")
     async with world.client(ci) as client:
         assert (await client.put("/workspaces/default/deployments/web", json=OWN_SPEC)).is_success
@@ -189,7 +189,7 @@ async def test_the_end_of_a_key_is_told_with_what_it_deployed(world: World) -> N
 
 
 @pytest.mark.parametrize("secret", ["identity-web", "identity-other"])
-async def test_nobody_gets_another_services_key_by_naming_its_secret(world: World, secret: str) -> None:
+async def test_a_spec_cannot_name_the_secret_of_another_services_key(world: World, secret: str) -> None:
     async with world.client(world.keys["root"]) as root:
         spec = {"template": {"artifact": DIGEST, "secrets": {"STOLEN": secret}}}
         assert (await root.put("/workspaces/default/deployments/other", json=spec)).status_code == 422

@@ -52,7 +52,7 @@ async def owner_of(world: World, name: str) -> str:
     return (await world.store.get("deployment", "default", name)).spec.owner
 
 
-async def test_who_may_not_call_what_a_service_uses_cannot_deploy_it(world: World) -> None:
+async def test_a_key_that_may_not_call_what_a_service_uses_cannot_deploy_it(world: World) -> None:
     async with await scoped(world, "shop") as ci:
         refused = await ci.put(f"{AT}/shop", json=using())
         assert refused.status_code == 403
@@ -76,7 +76,7 @@ async def test_no_other_way_to_choose_code_goes_round_that(
         assert (refused.status_code, "'other'" in refused.text) == (403, True), refused.text
 
 
-async def test_who_changes_anything_but_the_code_does_not_answer_for_it(world: World, root: Any) -> None:
+async def test_a_change_of_anything_but_the_code_keeps_the_owner(world: World, root: Any) -> None:
     await root.put(f"{AT}/shop", json=using())
     async with await scoped(world, "shop") as ci:
         assert (await ci.put(f"{AT}/shop", json={**using(), "public": True})).status_code == 200
@@ -100,7 +100,7 @@ async def test_an_admin_adopts_what_its_owner_left(world: World, root: Any) -> N
     assert await owner_of(world, "shop") == "root"
 
 
-async def test_a_list_of_keys_says_what_each_answers_for_with_the_keys_that_it_made(world: World, root: Any) -> None:
+async def test_a_list_of_keys_has_the_deployments_of_each_and_of_the_keys_it_created(world: World, root: Any) -> None:
     lead = await world.key("lead", workspace="default")
     async with world.client(lead) as client:
         made = await client.post("/workspaces/default/keys", json={"name": "bot", "role": "editor"})
@@ -112,7 +112,7 @@ async def test_a_list_of_keys_says_what_each_answers_for_with_the_keys_that_it_m
 
 
 @pytest.mark.parametrize("with_deployments", [False, True])
-async def test_what_a_key_deployed_ends_with_it_only_when_that_is_said(
+async def test_deployments_of_a_revoked_key_are_deleted_only_on_request(
     world: World, root: Any, with_deployments: bool
 ) -> None:
     async with await scoped(world, "shop", "other") as ci:

@@ -98,7 +98,7 @@ MADE = {
 
 
 @pytest.mark.parametrize("kind", MADE)
-async def test_a_workspace_has_so_many_of_a_kind_and_is_told_how_to_make_room(world: World, kind: str) -> None:
+async def test_a_quota_of_a_kind_is_enforced_with_the_way_to_make_room(world: World, kind: str) -> None:
     async with world.client(world.keys["root"]) as root:
         await bring(root, artifact_bytes())
         there = len(await world.store.list_all(kind, "default"))
@@ -144,7 +144,7 @@ async def test_keys_that_have_ended_have_a_bound_too(world: World) -> None:
         assert made == most * ENDED_PER_KEY + 1
 
 
-async def test_services_own_keys_take_nobodys_place(world: World) -> None:
+async def test_services_own_keys_do_not_count_against_the_quota(world: World) -> None:
     for kind, n in (("key", 1), ("key", 2)):
         spec = (await world.resource_of_key("root")).spec
         await world.store.create(kind, "default", f"identity-d-{n}", spec.model_copy(update={"hash": f"{n:064x}"}))
@@ -203,7 +203,7 @@ async def test_variables_of_a_deployment_are_bounded_together(world: World) -> N
     assert "131,072 bytes together" in answer.json()["detail"]
 
 
-def test_a_row_that_says_less_than_this_kaon_knows_is_read() -> None:
+def test_a_row_with_fewer_fields_than_this_version_has_is_read() -> None:
     manifest = Manifest(kaon="0", python="3.11", service=ServiceSpec(name="E", entry="a:E"), files=())
     spec = ArtifactSpec(digest=f"sha256:{'0' * 64}", size_bytes=1, manifest=manifest).model_dump_json()
     fields = {"version": 1, "generation": 1, "created_at": 0, "updated_at": 0, "uid": "u"}

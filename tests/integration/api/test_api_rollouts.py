@@ -140,7 +140,7 @@ async def test_a_key_for_some_deployments_gives_a_shadow_no_other_secrets(world:
         assert (await client.put(f"{WEB}/shadow", json=body)).status_code == 403
 
 
-async def test_the_comparison_is_asked_of_the_agent_and_goes_to_who_may_read(world: World, root: Any) -> None:
+async def test_the_comparison_comes_from_the_agent_for_keys_that_may_read(world: World, root: Any) -> None:
     await second_revision(world)
     await root.put(f"{WEB}/shadow", json={"revision": 2, "percent": 10})
     await stand(world, shadow=2)
@@ -182,7 +182,7 @@ async def test_an_undo_in_the_middle_of_a_trial_goes_back_to_what_serves(world: 
     assert undone.json()["spec"]["template"]["env"] == {}  # revision 1's, not 2's
 
 
-async def test_the_history_says_what_became_of_each_revision(world: World, root: Any) -> None:
+async def test_the_history_has_the_outcome_of_each_revision(world: World, root: Any) -> None:
     await second_revision(world)
     revision = await world.store.get("revision", "default", "web-2")
     await world.store.update_status(revision, RevisionStatus(outcome="rolled back", reason="It failed.", at=1))

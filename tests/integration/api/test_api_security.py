@@ -93,9 +93,9 @@ GOOD: dict[tuple[str, str], dict[str, Any]] = {
 """Every route, and a request to it that succeeds for whoever may."""
 
 NAMES = {"ws": "default", "deployment": "web", "digest": DIGEST, "cloud": "local", "id": REPLICA}
-ROUTES = [(next(iter(door.methods or ())), door.path.removeprefix("/api/v1"), door) for door in ROUTES]
+ROUTES = [(next(iter(route.methods or ())), route.path.removeprefix("/api/v1"), route) for route in ROUTES]
 IDS = [f"{method} {path}" for method, path, _ in ROUTES]
-FOR_ROUTE = pytest.mark.parametrize(("method", "path", "door"), ROUTES, ids=IDS)
+FOR_ROUTE = pytest.mark.parametrize(("method", "path", "route"), ROUTES, ids=IDS)
 
 GLOBAL_ONLY = {
     ("POST", "/workspaces"),
@@ -160,13 +160,13 @@ VERBS = [(kind, verb) for kind in KINDS.values() for verb in kind.rights]
 def test_a_kind_s_route_needs_the_right_that_its_declaration_names(kind: Kind, verb: Verb) -> None:
     """So the matrix of routes and roles below is one of kinds, verbs and roles."""
     path = kind.path if verb is Verb.LIST else place_of(kind)
-    doors = [door for method, at, door in ROUTES if (method, at) == (METHODS[verb], path)]
-    assert [door.right for door in doors] == [kind.rights[verb]]
+    routes = [route for method, at, route in ROUTES if (method, at) == (METHODS[verb], path)]
+    assert [route.right for route in routes] == [kind.rights[verb]]
 
 
 @pytest.mark.parametrize("role", list(Role))
 @pytest.mark.parametrize("kind", [kind for kind in KINDS.values() if kind.rights], ids=lambda kind: kind.name)
-async def test_who_may_list_may_watch_and_nobody_else(world: World, kind: Kind, role: Role) -> None:
+async def test_a_role_may_watch_exactly_what_it_may_list(world: World, kind: Kind, role: Role) -> None:
     scope = {"cloud": "local"} if role is Role.AGENT else {"workspace": "default"}
     key = await world.key("watcher", role, **scope)
     reader = Reader(world.app, kind, kind.path.format(ws="default"), key)
@@ -254,7 +254,7 @@ async def _lapsed_keys(world: World) -> dict[str, str]:
 
 
 @FOR_ROUTE
-async def test_keys_that_give_no_access_give_none(world: World, method: str, path: str, door: AuthorizedRoute) -> None:
+async def test_keys_that_give_no_access_give_none(world: World, method: str, path: str, route: AuthorizedRoute) -> None:
     root = world.keys["root"]
     basic = base64.b64encode(f"root:{root}".encode()).decode()
     ways: dict[str, dict[str, Any]] = {
@@ -280,7 +280,7 @@ async def test_keys_that_give_no_access_give_none(world: World, method: str, pat
     for number, (name, way) in enumerate(ways.items()):
         async with world.client(peer=f"10.1.0.{number}") as nobody:
             answer = await ask(nobody, method, path, **way)
-        if door.right is Open.TO_ALL:
+        if route.right is Open.TO_ALL:
             assert answer.status_code == (400 if "params" in way else 200)
             continue
         assert answer.status_code == 401, name
@@ -299,8 +299,8 @@ async def test_two_authorization_headers_are_none(world: World) -> None:
 # Roles
 
 
-def expected(door: AuthorizedRoute, role: Role) -> bool:
-    return door.right in (Open.TO_ALL, Open.TO_KEYS) or door.right in RIGHTS[role]
+def expected(route: AuthorizedRoute, role: Role) -> bool:
+    return route.right in (Open.TO_ALL, Open.TO_KEYS) or route.right in RIGHTS[role]
 
 
 async def prepared(world: World, method: str, path: str, exits: AsyncExitStack) -> str | None:
@@ -341,7 +341,7 @@ async def answer_calls(world: World) -> None:
 @FOR_ROUTE
 @pytest.mark.parametrize("role", list(Role))
 async def test_a_role_opens_what_it_names_and_nothing_else(
-    world: World, method: str, path: str, door: AuthorizedRoute, role: Role
+    world: World, method: str, path: str, route: AuthorizedRoute, role: Role
 ) -> None:
     scope = {"cloud": "local"} if role is Role.AGENT else {"workspace": "default"}
     if role is Role.ADMIN and (method, path) in GLOBAL_ONLY:
@@ -349,7 +349,7 @@ async def test_a_role_opens_what_it_names_and_nothing_else(
     key = await world.key("tester", role, **scope)
     async with AsyncExitStack() as exits:
         client = await exits.enter_async_context(world.client(key))
-        if expected(door, role):
+        if expected(route, role):
             other = await prepared(world, method, path, exits)
             good = GOOD[method, path]
             answer = await client.request(method, other or address(method, path), **good)
@@ -361,8 +361,10 @@ async def test_a_role_opens_what_it_names_and_nothing_else(
             assert await world.store.version() == before
 
 
-@pytest.mark.parametrize(("method", "path", "door"), [r for r in ROUTES if isinstance(r[2].right, Right)])
-async def test_a_right_that_the_owner_lost_is_lost(world: World, method: str, path: str, door: AuthorizedRoute) -> None:
+@pytest.mark.parametrize(("method", "path", "route"), [r for r in ROUTES if isinstance(r[2].right, Right)])
+async def test_a_right_that_the_owner_lost_is_lost(
+    world: World, method: str, path: str, route: AuthorizedRoute
+) -> None:
     await world.key("boss", Role.CALLER, workspace="default")
     boss = await world.resource_of_key("boss")
     key = await world.key("tester", Role.ADMIN, workspace="default", owner="boss", owner_uid=boss.uid)
@@ -376,7 +378,7 @@ async def test_a_right_that_the_owner_lost_is_lost(world: World, method: str, pa
 @FOR_ROUTE
 @pytest.mark.parametrize("role", [Role.ADMIN, Role.EDITOR, Role.VIEWER])
 async def test_another_workspace_does_not_exist(
-    world: World, method: str, path: str, door: AuthorizedRoute, role: Role
+    world: World, method: str, path: str, route: AuthorizedRoute, role: Role
 ) -> None:
     key = await world.key("stranger", role, home="foreign", workspace="foreign")
     before = await world.store.version()
@@ -419,13 +421,13 @@ def _texts(value: Any) -> list[str]:
 @FOR_ROUTE
 @pytest.mark.parametrize("role", [Role.ADMIN, Role.EDITOR, Role.VIEWER])
 async def test_a_key_for_another_deployment_neither_sees_nor_touches(
-    world: World, method: str, path: str, door: AuthorizedRoute, role: Role
+    world: World, method: str, path: str, route: AuthorizedRoute, role: Role
 ) -> None:
     key = await world.key("scoped", role, workspace="default", deployments=("other",))
     before = await world.store.version()
     async with world.client(key) as client:
         answer = await ask(client, method, path)
-    if "{digest}" in path and door.right not in RIGHTS[role]:
+    if "{digest}" in path and route.right not in RIGHTS[role]:
         assert answer.status_code == 403  # whatever it names
     elif "{deployment}" in path or ("{digest}" in path and "{ws}" in path):
         assert answer.status_code == 404
@@ -438,14 +440,14 @@ async def test_a_key_for_another_deployment_neither_sees_nor_touches(
 
 
 @FOR_ROUTE
-async def test_an_agent_has_its_own_cloud_only(world: World, method: str, path: str, door: AuthorizedRoute) -> None:
+async def test_an_agent_has_its_own_cloud_only(world: World, method: str, path: str, route: AuthorizedRoute) -> None:
     elsewhere = await world.key("elsewhere", Role.AGENT, cloud="elsewhere")
     nowhere = await world.key("nowhere", Role.AGENT)
     before = await world.store.version()
     for key in (elsewhere, nowhere):
         async with world.client(key) as client:
             answer = await ask(client, method, path)
-        if isinstance(door.right, Right):
+        if isinstance(route.right, Right):
             assert answer.status_code == (404 if "{cloud}" in path else 403)
             assert _stable(answer, "x")["code"] in ("not-found", "forbidden")
     assert await world.store.version() == before

@@ -68,7 +68,7 @@ async def test_a_deployment_without_a_sample_is_known_to_be_unknown(world: World
     assert found.revisions == ()
 
 
-async def test_a_shadow_is_told_and_in_no_sum(world: World) -> None:
+async def test_a_shadow_is_listed_and_in_no_total(world: World) -> None:
     now = world.clock.now()
     web = await world.store.get("deployment", "default", "web")
     await world.store.update_status(web, status_with(web.status, shadow=2))

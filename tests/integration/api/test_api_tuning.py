@@ -74,7 +74,7 @@ BETTER = Recommendation(values={"max_batch": 16}, gain=0.06, least=0.02, at=1)
 TRIAL = TrialStatus(reach=Reach.REPLICA, after={"max_batch": 16}, since=1, replicas=1, until=9)
 
 
-async def test_what_the_tuner_says_is_told_with_what_the_store_has_later_word_of(world: World, root: Any) -> None:
+async def test_the_tuners_state_is_updated_by_newer_parts_of_the_store(world: World, root: Any) -> None:
     await stand(world, values={"max_batch": 4}, recommended=BETTER, trial=TRIAL)
     got = TuningState.model_validate((await root.get(WEB)).json())
     assert (got.state, got.reason, got.trial) == ("still", "nothing found", TRIAL)
@@ -88,7 +88,7 @@ async def test_what_the_tuner_says_is_told_with_what_the_store_has_later_word_of
     assert got.weights.cost == 2
 
 
-async def test_a_deployment_that_no_tuner_has_looked_at_says_so_and_takes_values(world: World, root: Any) -> None:
+async def test_a_deployment_whose_tuner_has_not_run_says_so_and_takes_values(world: World, root: Any) -> None:
     world.app.state.context.live_status.forget_tuning("default", "web")
     got = (await root.post(WEB, json={"set": {"max_batch": 2}})).json()
     assert (got["mode"], got["state"], got["knobs"][0]["value"]) == ("recommend", "learning", 2)
@@ -122,18 +122,18 @@ async def test_the_mode_is_a_part_of_the_spec_and_is_noted_once_with_the_key(wor
     assert [e.message.endswith("By key 'root'.") for e in events] == [True]
 
 
-async def test_off_is_told_at_once_whatever_the_tuner_said_last(world: World, root: Any) -> None:
+async def test_off_is_visible_at_once_whatever_the_tuners_last_state(world: World, root: Any) -> None:
     assert (await root.post(WEB, json={"mode": "off"})).json()["state"] == "off"
 
 
-async def test_on_is_told_at_once_too(world: World, root: Any) -> None:
+async def test_on_is_visible_at_once_too(world: World, root: Any) -> None:
     off = STATE.model_copy(update={"mode": TuningMode.OFF, "state": "off"})
     world.app.state.context.live_status.keep_tuning("default", "web", lambda: off)
     got = (await root.post(WEB, json={"mode": "auto"})).json()
     assert (got["state"], got["reason"]) == ("learning", "it was switched on just now")
 
 
-async def test_what_is_recommended_is_put_in_force_and_can_be_undone(world: World, root: Any) -> None:
+async def test_a_recommendation_is_applied_and_can_be_undone(world: World, root: Any) -> None:
     await stand(world, values={"budget_share": 0.5}, recommended=BETTER)
     got = (await root.post(WEB, json={"apply": True})).json()
     assert ([k["value"] for k in got["knobs"][:2]], got["recommended"]) == ([16, 0.5], None)
@@ -167,7 +167,7 @@ async def test_undo_ends_a_trial_first_and_leaves_what_is_in_force(world: World,
     assert (await tuning(world)).values == {}
 
 
-async def test_what_somebody_wants_to_be_tried_is_kept_for_the_tuner_with_the_key(world: World, root: Any) -> None:
+async def test_a_requested_trial_is_stored_for_the_tuner_with_the_key(world: World, root: Any) -> None:
     assert (await root.post(WEB, json={"attempt": {"max_batch": 16}})).json()["asked"] == {"max_batch": 16}
     kept = await tuning(world)
     assert (kept.asked, kept.asked_by, kept.values) == ({"max_batch": 16}, "root", {})
@@ -230,7 +230,7 @@ async def test_a_viewer_sees_and_does_not_steer(world: World) -> None:
 @pytest.mark.parametrize(
     ("value", "told"), [(16, "16"), (1_000_000, "1000000"), (0.00001, "0.00001"), (0.25, "0.25"), (-0.0, "-0")]
 )
-def test_values_are_told_as_one_types_them_and_never_in_powers_of_ten(value: float, told: str) -> None:
+def test_values_are_shown_as_people_type_them_never_in_powers_of_ten(value: float, told: str) -> None:
     assert figure(value) == told
 
 
@@ -252,7 +252,7 @@ BODIES = st.fixed_dictionaries(
 )
 
 
-async def test_whatever_is_asked_no_knob_leaves_its_range_and_nothing_breaks(world: World, root: Any) -> None:
+async def test_no_request_moves_a_knob_out_of_its_range_or_fails_unexpectedly(world: World, root: Any) -> None:
     loop = asyncio.get_running_loop()
     ranges = {knob["name"]: (knob["low"], knob["high"]) for knob in (await root.get(WEB)).json()["knobs"]}
     low, high = ranges["budget_share"]

@@ -15,38 +15,38 @@ from kaon.api.app import ROUTES
 from kaon.api.router import AuthorizedRoute
 from kaon.types.key import Right, Role
 
-BODIES = [door for door in ROUTES if door.body_field is not None]
-PEOPLE = [door for door in BODIES if door.right is not Right.AGENT]
-AGENTS = [door for door in BODIES if door.right is Right.AGENT]
+BODIES = [route for route in ROUTES if route.body_field is not None]
+PEOPLE = [route for route in BODIES if route.right is not Right.AGENT]
+AGENTS = [route for route in BODIES if route.right is Right.AGENT]
 
 
-def where(door: AuthorizedRoute) -> str:
-    path = door.path_format.removeprefix("/api/v1").replace("{ws}", "default").replace("{cloud}", "local")
+def where(route: AuthorizedRoute) -> str:
+    path = route.path_format.removeprefix("/api/v1").replace("{ws}", "default").replace("{cloud}", "local")
     return re.sub(r"\{\w+\}", "web", path)
 
 
-@pytest.mark.parametrize("door", PEOPLE, ids=lambda door: door.operation_id)
-async def test_a_request_with_one_more_field_at_any_depth_is_refused(tmp_path: Path, door: AuthorizedRoute) -> None:
-    body = sample(door.body_field.field_info.annotation)
-    (method,) = door.methods
+@pytest.mark.parametrize("route", PEOPLE, ids=lambda route: route.operation_id)
+async def test_a_request_with_one_more_field_at_any_depth_is_refused(tmp_path: Path, route: AuthorizedRoute) -> None:
+    body = sample(route.body_field.field_info.annotation)
+    (method,) = route.methods
     async with world_of(tmp_path) as world, world.client(world.keys["root"]) as root:
         for place in places(body):
             document = with_more(body.model_dump(mode="json"), place)
-            answer = await root.request(method, where(door), json=document)
+            answer = await root.request(method, where(route), json=document)
             assert answer.status_code == 422, answer.text
             told = {error["where"]: error["message"] for error in answer.json()["errors"]}
             assert told[".".join(map(str, ("body", *place, "of_a_newer_kaon")))] == "Extra inputs are not permitted"
 
 
-@pytest.mark.parametrize("door", AGENTS, ids=lambda door: door.operation_id)
-async def test_what_a_newer_agent_says_more_of_is_left_out(tmp_path: Path, door: AuthorizedRoute) -> None:
-    body = sample(door.body_field.field_info.annotation).model_copy(update={"cloud": "local"})
-    (method,) = door.methods
+@pytest.mark.parametrize("route", AGENTS, ids=lambda route: route.operation_id)
+async def test_unknown_fields_of_a_newer_agent_are_ignored(tmp_path: Path, route: AuthorizedRoute) -> None:
+    body = sample(route.body_field.field_info.annotation).model_copy(update={"cloud": "local"})
+    (method,) = route.methods
     document = with_more(body.model_dump(mode="json"), *places(body))
     async with world_of(tmp_path) as world:
         agent = await world.key("agent", Role.AGENT, cloud="local")
         async with world.client(agent) as client:
-            answer = await client.request(method, where(door), json=document)
+            answer = await client.request(method, where(route), json=document)
     assert answer.is_success, answer.text
 
 
@@ -55,11 +55,10 @@ WIRE_READS = {
     ("api/rollouts.py", "ShadowReport.model_validate_json"): "from an agent",
     ("api/replicas.py", "LogLine.model_validate_json"): "from an agent",
     ("api/views.py", "Scaling.model_validate"): "of a request that was read",
-    ("cli/applying.py", "kind.spec.model_validate"): "what the platform said",
-    ("cli/applying.py", "DeploymentSpec.model_validate"): "a spec that was read before",
-    ("cli/applying.py", "TypeAdapter(KINDS[self.kind].named).validate_python"): "a name",
-    ("cli/contexts.py", "Contexts.model_validate_json"): "a file that the CLI wrote",
-    ("cli/tuning.py", "_VALUES.validate_python"): "numbers by name, which hold no model",
+    ("cli/apply.py", "kind.spec.model_validate"): "what the platform said",
+    ("cli/apply.py", "DeploymentSpec.model_validate"): "a spec that was read before",
+    ("cli/apply.py", "TypeAdapter(KINDS[self.kind].named).validate_python"): "a name",
+    ("cli/tune/request.py", "_VALUES.validate_python"): "numbers by name, which hold no model",
 }
 
 

@@ -1,4 +1,4 @@
-"""An API of a test's own, over a store in memory, real blobs and a real vault."""
+"""An API for one test, over a store in memory, real blobs and a real vault."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def artifact_bytes(source: bytes = SOURCE) -> bytes:
 
 
 def packed(manifest: bytes) -> bytes:
-    """An artifact without files, whatever its manifest says."""
+    """An artifact without files and with any bytes as its manifest."""
     out = io.BytesIO()
     empty = Manifest(kaon="0", python="3.11", service=ServiceSpec(name="a", entry="a:A"), files=())
     with pytest.MonkeyPatch.context() as patch:
@@ -63,12 +63,12 @@ def digest_of(data: bytes) -> str:
 
 
 DIGEST = digest_of(artifact_bytes())
-OTHER = digest_of(b"what another deployment runs")
+OTHER = digest_of(b"the artifact of another deployment")
 
 
 @dataclass
 class World:
-    """What a test reaches."""
+    """The API and what is behind it."""
 
     app: FastAPI
     store: Store
@@ -80,7 +80,7 @@ class World:
     keys: dict[str, str] = field(default_factory=dict)
 
     def client(self, key: str | None = None, peer: str = "10.0.0.1", **options: Any) -> httpx2.AsyncClient:
-        """Somebody at `peer` who calls with `key`."""
+        """A client at the address `peer` with `key`."""
         headers = {"authorization": f"Bearer {key}"} if key else {}
         return httpx2.AsyncClient(
             transport=httpx2.ASGITransport(app=self.app, client=(peer, 1)),
@@ -90,7 +90,7 @@ class World:
         )
 
     async def key(self, name: str, role: Role = Role.ADMIN, *, home: str = "default", **spec: Any) -> str:
-        """A key made by the platform; its text."""
+        """Create a key in the store; returns its text."""
         text = f"kaon_{home}_{name}_{'x' * 30}"
         made = KeySpec(hash=key_hash(text), hint=text[:9], role=role, **spec)
         await self.store.create("key", home, name, made)
@@ -123,7 +123,7 @@ async def world_of(home: Path, store: Store | None = None) -> AsyncIterator[Worl
 
 UID = "0123456789abcdef"
 REPLICA = replica_id("default", UID, 1, 0)
-"""Of `web`, when the store is one in memory."""
+"""The replica of `web` when the store is in memory."""
 
 
 async def populate(world: World, workspace: str = "default", cloud: str = "local") -> None:

@@ -42,7 +42,7 @@ async def test_a_waiting_poll_gets_a_call_at_once() -> None:
         assert await poll == question.call
 
 
-async def test_when_the_asker_leaves_the_agent_is_let_go() -> None:
+async def test_when_the_reader_leaves_the_agents_answer_ends() -> None:
     broker = Broker()
     with broker.ask("here", "logs", {}) as question:
         answering = asyncio.ensure_future(broker.answer("here", question.call.id, for_ever()))
@@ -50,7 +50,7 @@ async def test_when_the_asker_leaves_the_agent_is_let_go() -> None:
     assert await answering is False
 
 
-async def test_when_the_agent_breaks_off_the_asker_sees_the_end() -> None:
+async def test_when_the_agent_fails_the_reader_sees_the_end() -> None:
     broker = Broker()
 
     async def broken() -> AsyncIterator[bytes]:
@@ -84,7 +84,7 @@ async def test_a_slow_reader_slows_the_agent_and_loses_nothing() -> None:
         assert await answering
 
 
-async def test_nobody_answers_for_another_cloud_or_twice_or_too_late() -> None:
+async def test_an_answer_for_another_cloud_or_twice_or_too_late_is_refused() -> None:
     broker = Broker()
     with broker.ask("here", "logs", {}) as question:
         with pytest.raises(NotFound):
@@ -103,7 +103,7 @@ async def test_a_question_that_was_withdrawn_reaches_no_agent() -> None:
     assert await broker.next_call("here", 0.01) is None
 
 
-async def test_an_agent_that_does_not_come_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_agent_that_does_not_poll_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PICKUP_S", 0.01)
     with Broker().ask("here", "logs", {}) as question, pytest.raises(Unavailable, match="here"):
         await question.started()

@@ -14,7 +14,7 @@ def test_the_committed_document_is_fresh() -> None:
     assert COMMITTED.read_text(encoding="utf-8") == text(ROUTES), "run: make openapi"
 
 
-def test_every_operation_says_which_right_it_needs_and_has_a_summary() -> None:
+def test_every_operation_has_a_right_and_a_description() -> None:
     for path, item in MADE["paths"].items():
         for method, operation in item.items():
             assert operation["x-kaon-right"], f"{method} {path}"

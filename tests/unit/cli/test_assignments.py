@@ -9,12 +9,12 @@ import pytest
 from kaon.cli.shared.assignments import assign, class_defaults
 from kaon.cli.shared.replica_bounds import ReplicaBounds, with_bounds
 from kaon.errors import InvalidInput
-from kaon.types.deployment import DeploymentSpec, Floor, Scaling, ScalingLawName, Template
+from kaon.types.deployment import DeploymentSpec, Floor, Scaling, Template
 from kaon.types.objective import Objective
 from kaon.types.service import Resources, ServiceSpec
 
 DAY = Floor(replicas=8, start="09:00", end="18:00")
-ELASTIC = Scaling(min=1, max=5, law=ScalingLawName.HPA, floors=(DAY,), keep_alive_s=60)
+ELASTIC = Scaling(min=1, max=5, floors=(DAY,), keep_alive_s=60)
 SPEC = DeploymentSpec(template=Template(artifact=f"sha256:{'0' * 64}", env={"A": "1"}))
 
 
@@ -28,7 +28,6 @@ SPEC = DeploymentSpec(template=Template(artifact=f"sha256:{'0' * 64}", env={"A":
         (ReplicaBounds(high=9), {"max": 9}),
         (ReplicaBounds(high=0), {"min": 0, "max": 0}),
         (ReplicaBounds(low=2, high=4), {"min": 2, "max": 4}),
-        (ReplicaBounds(law=ScalingLawName.KAON), {"law": ScalingLawName.KAON}),
         (ReplicaBounds(keep_alive="10m"), {"keep_alive_s": 600}),
         (ReplicaBounds(keep_alive="learnt"), {"keep_alive_s": None}),
         (ReplicaBounds(floors=["none"]), {"floors": ()}),
@@ -66,7 +65,6 @@ def test_a_scale_that_makes_no_sense_is_refused(wishes: ReplicaBounds, said: str
         ("public=true", ["public"], True),
         ("drain_s=2m", ["drain_s"], 120.0),
         ("scaling.max=20", ["scaling", "max"], 20),
-        ("scaling.law=ray-serve", ["scaling", "law"], "ray-serve"),
         ("scaling.keep_alive_s=none", ["scaling", "keep_alive_s"], None),
         ("rollout.canary.steps=[10, 50]", ["rollout", "canary", "steps"], (10, 50)),
         ("rollout.canary={}", ["rollout", "canary", "step_s"], 60.0),

@@ -17,6 +17,7 @@ import pytest
 import yaml
 from tests.waiting import eventually
 
+from kaon.cli.shared import tables
 from kaon.cli.shared.notes import failure
 from kaon.cli.shared.remote import Remote
 from kaon.errors import InvalidInput
@@ -78,6 +79,30 @@ def test_a_rollout_that_stops_is_an_error_with_the_replicas_words(deployed: None
     assert said.code == 1
     assert "revision 1 still serves" in said.err
     assert "ConfigError: THRESHOLD is missing" in said.err
+    assert "kaon rollout undo greeter" in said.err
+    assert "kaon logs greeter --revision 2" in said.err
+
+
+def test_a_rollout_that_stops_without_a_crash_shows_the_last_warnings_of_its_revision(
+    deployed: None, world: Any, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = json.dumps({"event": "the model is slow", "level": "warning", "request_id": "r9"})
+    monkeypatch.setattr(sys.modules[type(world).__module__], "LINES", ("a print", slow))
+    monkeypatch.setattr(tables, "last_lines", lambda _: "")
+    said = run("deploy", "greeter.py:Greeter", "--env", "BROKEN=1")
+    assert (said.code, "WARNING  the model is slow  [r9]" in said.err, "a print" in said.err) == (1, True, False)
+
+
+def test_ctrl_c_in_a_wait_says_what_goes_on_and_how_to_stop_it(
+    deployed: None, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Remote, "replicas", interrupt)
+    said = run("scale", "greeter", "2")
+    assert said.code == 130
+    assert "The rollout of 'greeter' continues." in said.err
     assert "kaon rollout undo greeter" in said.err
 
 
@@ -419,6 +444,38 @@ def test_apply_says_what_is_wrong_with_a_file(world: Any, run: Run, project: Pat
     assert said.code == 2
     assert part in said.err
     assert not (project / "hacked").exists()
+
+
+def test_apply_checks_every_document_before_it_builds_any(world: Any, run: Run, project: Path) -> None:
+    (project / "kaon.yaml").write_text(
+        APPLIED.replace("  scaling: {min: 2, max: 2}", "  scalling: {min: 2, max: 2}")
+        + """
+---
+kind: deployment
+name: three
+source: gone.py:Greeter
+spec:
+  objective:
+    latency: 0.2
+  template:
+    env:
+      lower: x
+---
+kind: deploymnt
+name: four
+"""
+    )
+    said = run("apply", "-f", "kaon.yaml", "-y")
+    assert (said.code, "Building" in said.err) == (2, False), said.err
+    for line in (
+        "kaon.yaml:9: spec.scalling: no such field. Did you mean scaling?",
+        "kaon.yaml:23: source: There is no file",
+        "kaon.yaml:26: spec.objective.latency: no such field. Did you mean latency_s?",
+        "kaon.yaml:29: spec.template.env.lower: ",
+        "kaon.yaml:31: kind: no such kind for a file. Did you mean deployment?",
+    ):
+        assert line in said.err, said.err
+    assert run("get", "deployments", "-o", "name").out == "", "nothing was applied"
 
 
 def test_build_prints_the_path_and_repeats_itself(run: Run, project: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from kaon.cli.logs import log_text, own_frames
+from kaon.cli.shared.log_lines import log_text, own_frames
 from kaon.drivers.port import LogLine
 from kaon.log import is_at_least
 

@@ -8,7 +8,7 @@ from tests.statuses import status_with
 from kaon.api.views import DeploymentView
 from kaon.cli.deploy import spec as deploy_spec
 from kaon.cli.rollout.pages import canary_page, shadow_page
-from kaon.cli.shared.rollout_wait import QuietCanary, awaits_promotion
+from kaon.cli.shared.rollout_wait import QuietCanary, awaits_promotion, failed_shadow, starting_shadow
 from kaon.errors import InvalidInput
 from kaon.types.deployment import (
     Assignment,
@@ -21,6 +21,7 @@ from kaon.types.deployment import (
     RolloutState,
     Template,
 )
+from kaon.types.replica import Phase, ReplicaStatus
 from kaon.types.shadow import Difference, Example, ShadowReport
 
 TEMPLATE = Template(artifact=f"sha256:{'0' * 64}")
@@ -115,6 +116,21 @@ def test_who_waits_for_a_canary_that_nobody_calls_is_told_once_how_to_go_on() ->
     assert "Ctrl-C ends the wait, not the rollout" in said
     assert "kaon rollout promote shop" in said
     assert quiet.warning(called(3), 900) == "", "once is enough"
+
+
+def test_a_shadow_is_waited_for_until_it_is_ready_or_has_failed() -> None:
+    made = view()
+    shadow = status_with(shadow=2, assignments=(Assignment(revision=2, replicas=1),))
+    waiting = made.model_copy(update={"status": shadow})
+    replica = ReplicaStatus(
+        id="0" * 12, name="shop-2-0", workspace="default", deployment="shop", revision=2, phase=Phase.LOADING, since=0
+    )
+    crashed = replica.model_copy(update={"phase": Phase.CRASHED})
+    assert starting_shadow(waiting)
+    assert not starting_shadow(made), "it has none"
+    assert not failed_shadow(waiting, [replica])
+    assert failed_shadow(waiting, [replica, crashed])
+    assert not failed_shadow(waiting, [crashed.model_copy(update={"revision": 1})])
 
 
 def test_steps_are_read_as_people_write_them_and_keep_what_is_not_named() -> None:

@@ -21,7 +21,7 @@ from tests.waiting import eventually
 
 from kaon.api.views import CloudView
 from kaon.cli import doctor
-from kaon.cli.shared.text import age, folded, json_safe, pairs, plain, seconds, size, table, width
+from kaon.cli.shared.text import age, clipped, folded, json_safe, pairs, plain, seconds, size, table, width
 from kaon.client import contexts
 from kaon.client.platform import PlatformClient
 from kaon.errors import BadAnswer, ConfigError, DeadlineExceeded, InvalidInput, KaonError, Unavailable
@@ -68,6 +68,11 @@ def test_what_is_no_length_of_time(text: str) -> None:
 def test_ages_and_sizes() -> None:
     assert [age(s) for s in (-1, 5, 61, 7200, 900_000)] == ["0s", "5s", "1m", "2h", "10d"]
     assert [size(n) for n in (0, 999, 1500, 2_500_000, 5 * 10**12)] == ["0 B", "999 B", "1.5 kB", "2.5 MB", "5000 GB"]
+
+
+def test_a_text_that_is_cut_ends_with_an_ellipsis() -> None:
+    assert [clipped("12345", columns) for columns in (6, 5, 4, 1)] == ["12345", "12345", "123…", "…"]
+    assert clipped("日本語", 4) == "日…"
 
 
 def test_pairs_keep_what_follows_the_first_equals_sign() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kaon.cli.shared.charts import duration, fitted, number, share, text
+from kaon.cli.shared.charts import cut, duration, fitted, number, share, text
 from kaon.cli.shared.text import width
 from kaon.cli.stats.page import page
 from kaon.types.objective import Objective
@@ -126,3 +126,16 @@ def test_stats_of_a_deployment_that_has_none_are_printed_once_where_nobody_watch
 def test_a_span_that_is_none_and_a_deployment_that_is_none_are_told(deployed: Any, run: Any) -> None:
     assert run("stats", "greeter", "--since", "yesterday").code == 2
     assert run("stats", "nobody").code == 3
+
+
+def test_no_number_is_cut_a_narrow_table_has_fewer_columns() -> None:
+    wide, narrow = (text(page(stats(), across)).split("\n") for across in (120, 48))
+    rows = [line for line in narrow if line.startswith(("10s", "1m", "30m"))]
+    assert all(max(map(width, lines)) <= across for lines, across in ((wide, 120), (narrow, 48)))
+    assert rows
+    assert not any(row.endswith("…") for row in rows)
+    assert [cut([("", "calls "), ("", "12345")], columns) for columns in (11, 9, 6)] == [
+        [("", "calls "), ("", "12345")],
+        [("", "calls "), ("", "12…")],
+        [("", "calls ")],
+    ]

@@ -147,7 +147,7 @@ STATES = {
     "switchback": state(
         mode=TuningMode.AUTO,
         state="trying",
-        reason="somebody asked for it",
+        reason="requested",
         knobs=knobs(margin={"tried": 0.9, "recommended": 0.8}),
         trial=TrialStatus(
             reach=Reach.POOL, after={"margin": 0.9}, since=NOW - 900, until=NOW + 40, trying=False, asked_by="ops"
@@ -181,12 +181,12 @@ STATES = {
     ),
     "disbelieved": state(
         state="frozen",
-        reason="its twin is not believed, and nothing is tried on its word: p50 9.1 ms in the twin, 21.4 ms seen",
+        reason="the twin's replay is inaccurate, so its results are not tried: p50 9.1 ms in the twin, 21.4 ms seen",
         trusted=False,
         twin="p50 9.1 ms in the twin, 21.4 ms seen",
         epochs=1,
     ),
-    "off": state(mode=TuningMode.OFF, state="off", reason="it was switched off", trusted=None, twin="", epochs=0),
+    "off": state(mode=TuningMode.OFF, state="off", reason="it is switched off", trusted=None, twin="", epochs=0),
     "no-twin": state(state="frozen", reason=f"the twin: {MISSING}", **(NEVER_ASKED | {"twin": MISSING})),
     "evil": state(workspace="team-a", reason=EVIL, twin=EVIL, trusted=False, state=EVIL),
 }

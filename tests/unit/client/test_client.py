@@ -1,4 +1,5 @@
 import asyncio
+import inspect
 import os
 import socket
 import subprocess
@@ -84,6 +85,38 @@ def url(app: Any, serving: Any) -> Iterator[str]:
 def shop(url: str) -> Iterator[kaon.Client]:
     with kaon.Client(url, key=KEY) as client:
         yield client
+
+
+def test_files_are_given_by_path_open_file_or_bytes(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "cat.png"
+    file.write_bytes(PNG)
+    with kaon.Client(url, KEY) as client, file.open("rb") as opened:
+        named = {"size": len(PNG), "type": "image/png", "name": "cat.png", "title": "a"}
+        assert client.look(image=file, title="a") == named
+        assert client.look(image=str(file), title="a") == named
+        assert client.look(image=opened, title="a") == named
+        assert client.look(image=PNG, title="a") == named | {"name": "file"}
+        assert client.flip(file).content == PNG + b"!", "also a body that is a file"
+        with pytest.raises(InvalidInput, match="cannot be read"):
+            client.look(image=tmp_path / "missing.png")
+        with pytest.raises(InvalidInput, match="binary mode"), (tmp_path / "text").open("w+") as text:
+            client.look(image=text)
+
+
+def test_endpoints_are_listed_and_have_signatures_and_docstrings(url: str) -> None:
+    with kaon.Client(url, KEY) as client:
+        assert {"total", "look", "close"} <= set(dir(client))
+        assert str(inspect.signature(client.total)) == "(*, numbers: list[float], scale: float = 1.0) -> float"
+        assert str(inspect.signature(client.recommend)) == (
+            "(*, user_id: int, tag: list[str] | None = None) -> list[str]"
+        )
+        look = inspect.signature(client.look).parameters
+        assert (look["image"].annotation, look["title"].default) == (kaon.File, "")
+        assert client.total.__name__ == "total"
+        assert client.total.__doc__ is not None
+    unreachable = kaon.Client("http://127.0.0.1:9/none", timeout_s=0.2)
+    assert "close" in dir(unreachable)
+    assert unreachable.anything.__name__ == "anything"
 
 
 def test_endpoints_are_methods(shop: kaon.Client) -> None:

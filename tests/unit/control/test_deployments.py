@@ -166,7 +166,7 @@ async def test_a_lost_encryption_key_is_told_and_stops_nothing(platform: Platfor
     assert shop.status.rollout.stable == 2
     (condition,) = [c for c in shop.status.conditions if c.type == "Identity"]
     assert not condition.holds
-    assert "sealed with key" in condition.reason
+    assert "encrypted with key" in condition.reason
 
 
 async def test_each_template_is_a_revision_and_an_old_template_is_its_old_revision(platform: Platform) -> None:
@@ -241,7 +241,7 @@ async def test_a_first_revision_that_does_not_come_up_is_told_once(platform: Pla
         await platform.clock.advance(30)
     assert (shop.status.rollout.state, shop.status.rollout.assignments[0].replicas) == (RolloutState.STOPPED, 1)
     assert await platform.told() == ["RolloutStarted", "RolloutStopped"]
-    assert (await platform.store.events("default"))[-1].message.endswith("It is tried on.")
+    assert (await platform.store.events("default"))[-1].message.endswith("Kaon keeps retrying.")
 
 
 async def test_a_deadline_is_looked_at_when_it_passes(platform: Platform) -> None:
@@ -269,7 +269,7 @@ async def test_a_request_that_is_refused_since_it_crashes_replicas_is_told_once(
             await platform.reconciler.reconcile(SHOP)
     told = [event for event in await platform.store.events("default") if event.reason == "PoisonRequest"]
     assert [event.level for event in told] == [EventLevel.WARNING]
-    assert "Poison request bad" in told[0].message
+    assert "Request bad is refused" in told[0].message
     assert (await platform.shop()).status.refused == ()
 
 

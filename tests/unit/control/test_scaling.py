@@ -21,7 +21,7 @@ from kaon.store.vault import Vault
 from kaon.types import deployment as spec
 from kaon.types.artifact import ArtifactSpec, Manifest
 from kaon.types.cloud import CloudSpec, CloudStatus
-from kaon.types.deployment import DeploymentSpec, DeploymentStatus, Rollout, RolloutState, ScalingLawName, Template
+from kaon.types.deployment import DeploymentSpec, DeploymentStatus, Rollout, RolloutState, Template
 from kaon.types.objective import Objective
 from kaon.types.observation import Batches
 from kaon.types.plan import Report
@@ -263,7 +263,7 @@ async def test_without_figures_nothing_goes_down(world: World) -> None:
     world.silent = True
     await world.live(600, 50)
     assert set(world.wanted[-600:]) == {up}
-    assert (await world.decisions())[-1] == (str(up), str(up), "no figures: as it was")
+    assert (await world.decisions())[-1] == (str(up), str(up), "no figures: unchanged")
     world.silent = False
     await world.live(900, 5)
     assert world.wanted[-1] < up / 2
@@ -402,25 +402,6 @@ async def test_more_than_nothing_is_kept_by_a_floor(world: World) -> None:
     await world.deploy(1, 10, floors=(floor,))
     await world.live(10, 0)
     assert world.wanted[-1] == 4
-
-
-@pytest.mark.parametrize("law", list(ScalingLawName))
-async def test_every_law_can_be_chosen_and_follows_the_load(world: World, law: ScalingLawName) -> None:
-    await world.deploy(1, 10, law=law)
-    await world.live(400, 45)
-    assert 4 <= world.wanted[-1] <= 10
-    assert world.opinions.of(*SHOP).figures["law"] == law
-    await world.live(2000, 1)
-    assert world.wanted[-1] < 4
-
-
-async def test_another_law_takes_over_where_the_one_before_stood(world: World) -> None:
-    await world.deploy(1, 10)
-    await world.live(200, 45)
-    up = world.wanted[-1]
-    await world.deploy(1, 10, law=ScalingLawName.KNATIVE)
-    await world.live(20, 45)
-    assert min(world.wanted[-20:]) >= min(up, 4)
 
 
 async def test_the_law_goes_by_what_is_tuned_and_by_a_turn_until_it_is_over() -> None:

@@ -145,7 +145,7 @@ async def test_a_failure_is_known_until_the_key_is_reconciled_again() -> None:
     failures.note("tuning", key, UnreadableRow("The artifact is odd.", hint="Delete it."))
     assert changed == [key, key]
     assert [f.condition for f in failures.of(key)] == ["ReconcileFailed", "Unreadable"]
-    assert failures.of(key)[0].reason == "scaling: ValueError; server/server.log says where."
+    assert failures.of(key)[0].reason == "scaling: ValueError; see server/server.log."
     assert failures.of(key, besides="scaling")[0].reason == "The artifact is odd. Delete it."
     assert failures.failing() == {"scaling": 1, "tuning": 1}
     failures.settle("scaling", key)

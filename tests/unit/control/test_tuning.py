@@ -18,7 +18,7 @@ from kaon.control.tune.controller import PATIENCE_S, SHARE, TuningController
 from kaon.control.tune.inputs import TunerInputs
 from kaon.control.tune.twin_port import TwinPort
 from kaon.errors import Unavailable
-from kaon.laws.tune import guard, record, scaling, values_in_force
+from kaon.laws.tune import guard, record, values_in_force
 from kaon.laws.tune.ask import TwinQuery, TwinResult
 from kaon.laws.tune.epoch import Proposal
 from kaon.laws.tune.gate import GateVerdict
@@ -707,13 +707,6 @@ async def test_what_is_too_far_for_one_move_is_not_tried_and_the_journal_says_so
     assert "too far for one move" in (await world.journal())[0].reason
 
 
-@pytest.mark.parametrize(
-    ("bounds", "why"), [({"min": 2, "max": 2}, "no choice"), ({"min": 1, "max": 4, "law": "hpa"}, "the law 'hpa'")]
-)
-def test_why_there_is_nothing_to_tune(bounds: dict[str, Any], why: str) -> None:
-    assert f"no batches, and {why}" in scaling.nothing(Bounds.model_validate(bounds))
-
-
 async def test_too_few_calls_are_recommended_on_only() -> None:
     world = World(FakeTwin([promising({"max_batch": 24.0})]))
     world.rps = 2
@@ -777,7 +770,7 @@ async def test_searches_of_all_take_a_tenth_of_a_processor_and_begin_in_the_orde
     times = [ask.now_s for ask in twin.asked]
     assert [ask.deployment for ask in twin.asked[:4]] == list("abcd")
     assert min(b - a for a, b in pairwise(times)) >= 3.0 / SHARE
-    assert world.state("a").reason == "its twin is not believed, and nothing is tried on its word: busy 20 % off"
+    assert world.state("a").reason == "the twin's replay is inaccurate, so its results are not tried: busy 20 % off"
 
 
 async def test_a_twin_that_is_more_and_more_off_wakes_a_search_that_had_stopped(

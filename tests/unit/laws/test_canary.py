@@ -179,7 +179,7 @@ def test_without_calls_it_waits_and_says_how_to_go_on() -> None:
     status = story.seconds(600)
     assert (status.state, story.shares()) == (RolloutState.PROGRESSING, {1: 95, 2: 5})
     assert status.reason == (
-        "Step 1 of 3, 5 % of the calls: it has answered no call yet; without calls, only `promote` goes on."
+        "Step 1 of 3, 5 % of the calls: it has answered no call yet; without calls, only `promote` continues."
     )
     assert story.second() == status  # nothing to write down
 

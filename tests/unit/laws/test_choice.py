@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 from kaon.laws import choice
 from kaon.laws.scale import Scale
-from kaon.laws.scaling_peers import Hpa, Knative, Predictive, RayServe, SkyServe
-from kaon.types.deployment import Floor, Scaling, ScalingLawName
+from kaon.types.deployment import Floor, Scaling
 from kaon.types.objective import Objective
 from kaon.types.service import Batch, EndpointSpec, ServiceSpec
 
@@ -16,21 +13,6 @@ AIM = Objective(latency_s=0.2)
 
 def service(**endpoint: object) -> ServiceSpec:
     return ServiceSpec(name="x", entry="x:X", endpoints=(EndpointSpec(name="e", method="POST", path="/e", **endpoint),))
-
-
-@pytest.mark.parametrize(
-    ("name", "law"),
-    [
-        (ScalingLawName.KAON, Scale(AIM, 8, start_s=5.0)),
-        (ScalingLawName.KNATIVE, Knative(target=8.0)),
-        (ScalingLawName.RAY_SERVE, RayServe(target=2.0)),
-        (ScalingLawName.HPA, Hpa(target=0.7 * 8)),
-        (ScalingLawName.SKY_SERVE, SkyServe(target=0.7 * 40)),
-        (ScalingLawName.PREDICTIVE, Predictive(Knative(target=8.0), season_s=86_400.0, start_s=5.0)),
-    ],
-)
-def test_every_law_can_be_chosen_and_has_its_vendors_defaults(name: ScalingLawName, law: object) -> None:
-    assert choice.law(Scaling(law=name), AIM, 8, start_s=5.0, serves_rps=40.0) == law
 
 
 def test_bounds_and_keep_alive_are_those_of_the_spec() -> None:

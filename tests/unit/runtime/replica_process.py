@@ -22,7 +22,13 @@ class Process:
     """A started replica."""
 
     def __init__(
-        self, folder: Path, source: str, secrets: dict[str, str], environ: dict[str, str], **launch: Any
+        self,
+        folder: Path,
+        source: str,
+        secrets: dict[str, str],
+        environ: dict[str, str],
+        python: Path = Path(sys.executable),
+        **launch: Any,
     ) -> None:
         (folder / "code").mkdir(exist_ok=True)
         (folder / "code" / "work.py").write_text(source)
@@ -46,7 +52,7 @@ class Process:
         (folder / "launch.json").write_text(told.model_dump_json())
         self.folder = folder
         self.popen = subprocess.Popen(
-            [sys.executable, "-m", "kaon.runtime", "--launch", str(folder / "launch.json")],
+            [str(python), "-m", "kaon.runtime", "--launch", str(folder / "launch.json")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from tests.waiting import forever
 
 import kaon
+import kaon.testing
 from kaon.types.key import Access, Grant, key_hash
 
 KEY = "kaon_testing"
@@ -355,3 +356,10 @@ def test_clients_on_a_port_need_the_url_and_the_key_only(start_replica: Any, fre
                 _ = [item async for item in own.complete(**ask())]
 
     asyncio.run(calls())
+
+
+def test_a_client_calls_the_service_under_test() -> None:
+    with kaon.testing.client(Chat) as chat, openai.OpenAI(base_url=f"{chat.url}/v1", api_key=chat.key) as client:
+        assert client.chat.completions.create(**ask()).choices[0].message.content == "hello there"
+        stream = client.chat.completions.create(**ask(stream=True))
+        assert [chunk.choices[0].delta.content for chunk in stream] == ["hello", "there"]

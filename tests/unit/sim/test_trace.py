@@ -96,8 +96,8 @@ def test_a_wrong_line_is_named(text: str, line: str, what: str) -> None:
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("", "names no form"),
-        ("when,how many\n0,1\n", "names no form"),
+        ("", "no known header"),
+        ("when,how many\n0,1\n", "no known header"),
         ("second,count\n", "no rows"),
         ("second,count\n0,0\n", "no calls"),
         ("second,count\n0,99999999\n", "more than 1e\\+06 calls in a second"),

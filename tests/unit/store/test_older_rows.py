@@ -11,6 +11,7 @@ from sqlalchemy import create_engine, text
 
 from kaon.store import migrations, open_store
 from kaon.store.schema import HEAD
+from kaon.types.deployment import Scaling
 
 DIGEST = f"sha256:{'0' * 64}"
 SERVICE = {"name": "Echo", "entry": "app:Echo", "openapi": {"paths": {"/echo": {}}}}
@@ -19,7 +20,8 @@ ROUTE = {"workspace": "default", "deployment": "web", "prefix": "/web", "idempot
 PLAN = {"cloud": "local", "replicas": [], "routes": [ROUTE], "access": {}}
 ROWS = {
     ("plan", "local"): {"plan": PLAN, "hash": "0" * 64},
-    ("deployment", "web"): {"template": {"artifact": DIGEST}},
+    ("deployment", "web"): {"template": {"artifact": DIGEST}, "scaling": {"max": 4, "law": "kaon"}},
+    ("deployment", "shop"): {"template": {"artifact": DIGEST}, "scaling": {"max": 4, "law": "knative"}},
     ("artifact", DIGEST): {"digest": DIGEST, "size_bytes": 1, "manifest": MANIFEST},
     ("key", "identity-web"): {"hash": "0" * 64, "hint": "kaon_", "role": "caller", "workspace": "default"},
 }
@@ -54,7 +56,13 @@ async def test_what_an_older_kaon_wrote_is_read_after_the_migration(tmp_path: Pa
         assert (await store.get("key", "default", "identity-web")).spec.deployment_uid == ""
         (route,) = (await store.get("plan", "default", "local")).spec.plan.routes
         assert (route.prefix, route.retry_paths) == ("/web", ())
-        assert [(event.reason, event.uid) for event in await store.events("default")] == [("Old", "")]
+        assert (await store.get("deployment", "default", "shop")).spec.scaling == Scaling(max=4)
+        old, replaced = await store.events("default")
+        assert (old.reason, old.uid) == ("Old", "")
+        assert (replaced.reason, replaced.name, replaced.uid) == ("ScalingLawReplaced", "shop", "u3")
+        assert "'knative' is not available any more" in replaced.message
+        await store.record([old.model_copy(update={"reason": "New"})])
+        assert [event.id for event in await store.events("default")] == [old.id, replaced.id, replaced.id + 1]
     finally:
         await store.close()
     assert HEAD > "0002"

@@ -15,7 +15,7 @@ from kaon.api.app import ROUTES
 from kaon.types import journal, traffic
 from kaon.types.advice import Advice, Finding
 from kaon.types.cloud import CloudPhase
-from kaon.types.deployment import DeploymentSpec, RolloutState, ScalingLawName
+from kaon.types.deployment import DeploymentSpec, RolloutState, Scaling
 from kaon.types.event import Event, EventLevel
 from kaon.types.figures import ReplicaFigures
 from kaon.types.key import Access, KeySpec, Priority, Right
@@ -34,9 +34,9 @@ WIRE = [
     *(ReplicaFigures, traffic.Traffic, traffic.TrafficTaken, ports.AgentCall, calls.LogsCall, calls.ShadowCall),
 ]
 REQUESTS = [
-    door.body_field.field_info.annotation
-    for door in ROUTES
-    if door.body_field is not None and door.right is not Right.AGENT
+    route.body_field.field_info.annotation
+    for route in ROUTES
+    if route.body_field is not None and route.right is not Right.AGENT
 ]
 
 
@@ -80,7 +80,6 @@ def test_an_unknown_choice_is_a_safe_one_but_for_requests(choice: type[OpenEnum]
 
 SAFE = [
     (Report, ("replicas", 0, "phase"), Phase.STARTING),
-    (PARTS["deployment"][0], ("scaling", "law"), ScalingLawName.KAON),
     (PARTS["deployment"][0], ("tuning", "mode"), TuningMode.OFF),
     (PARTS["deployment"][1], ("rollout", "state"), RolloutState.PENDING),
     (PARTS["deployment"][1], ("tuning", "trial", "reach"), Reach.REPLICA),
@@ -119,3 +118,10 @@ def test_a_key_of_an_unknown_role_has_no_rights() -> None:
 def test_every_body_that_people_send_is_known_here() -> None:
     assert DeploymentSpec in REQUESTS
     assert len(REQUESTS) >= 7
+
+
+def test_a_scaling_law_that_was_stored_is_read_over_and_in_a_request_only_kaons_is_accepted() -> None:
+    assert Scaling.model_validate_json('{"max": 3, "law": "knative"}') == Scaling(max=3)
+    assert from_request(Scaling, '{"max": 3, "law": "kaon"}', is_json=True) == Scaling(max=3)
+    with pytest.raises(ValidationError, match="'knative' is not available any more; remove it"):
+        from_request(Scaling, {"max": 3, "law": "knative"})

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kaon.cli.shared.text import plain
+from kaon.client.schemas import Schema, alternatives, is_file_only, kinds_of
 from kaon.errors import InvalidInput
 from kaon.types.media import File
 
-Schema = Mapping[str, Any]
-_MAX_DEPTH = 16
 _MAX_BYTES = 512 * 2**20
 
 
@@ -44,7 +43,7 @@ def arguments(
         schema = schemas.get(name, {})
         if explicit:
             given.setdefault(name, []).append(_json(name, value))
-        elif value.startswith("@") or (value != "null" and _is_file_only(schema, definitions)):
+        elif value.startswith("@") or (value != "null" and is_file_only(schema, definitions)):
             given.setdefault(name, []).append(_from_file(name, value.removeprefix("@"), schema, definitions, stdin))
         else:
             given.setdefault(name, []).append(_typed(value, schema, definitions))
@@ -58,15 +57,8 @@ def _joined(values: list[Any]) -> Any:
     return [item for value in values for item in (value if isinstance(value, list) else [value])]
 
 
-def _is_file_only(schema: Schema, definitions: Schema) -> bool:
-    """Whether a parameter takes a file, or a list of them, and no strings."""
-    items = [s["items"] for s in _alternatives(schema, definitions) if isinstance(s.get("items"), dict)]
-    kinds = {kind for part in (schema, *items) for kind in _kinds(part, definitions)}
-    return "file" in kinds and "string" not in kinds
-
-
 def _typed(text: str, schema: Schema, definitions: Schema) -> Any:
-    kinds = set(_kinds(schema, definitions))
+    kinds = set(kinds_of(schema, definitions))
     if kinds and kinds <= {"string", "null", "file"}:
         return None if text == "null" and "string" not in kinds else text
     try:
@@ -76,7 +68,7 @@ def _typed(text: str, schema: Schema, definitions: Schema) -> Any:
     if "string" in kinds and _kind(value) not in kinds:  # a string or a number: what is no number is a string
         return text
     if "array" in kinds and not isinstance(value, list) and _kind(value) not in kinds:
-        items: Schema = next((s["items"] for s in _alternatives(schema, definitions) if "items" in s), {})
+        items: Schema = next((s["items"] for s in alternatives(schema, definitions) if "items" in s), {})
         return [_typed(text, items, definitions)]
     return value
 
@@ -98,43 +90,15 @@ def _kind(value: Any) -> str:
     return "object"
 
 
-def _kinds(schema: Schema, definitions: Schema) -> Iterator[str]:
-    """The JSON types that a schema allows, and "file"; none: any."""
-    for found in _alternatives(schema, definitions):
-        if found.get("contentMediaType") or found.get("properties", {}).get("content", {}).get("contentEncoding"):
-            yield "file"
-            continue
-        names = found.get("type", [])
-        values = found["enum"] if "enum" in found else [found["const"]] if "const" in found else []
-        for kind in [names] if isinstance(names, str) else names or ["string" for v in values if isinstance(v, str)]:
-            yield kind
-            if kind == "number":
-                yield "integer"
-
-
-def _alternatives(schema: Schema, definitions: Schema, depth: int = 0) -> Iterator[Schema]:
-    """The alternatives of a schema, with references resolved."""
-    if depth > _MAX_DEPTH:
-        return
-    if isinstance(reference := schema.get("$ref"), str):
-        yield from _alternatives(definitions.get(reference.rpartition("/")[2], {}), definitions, depth + 1)
-        return
-    parts = [part for word in ("anyOf", "oneOf", "allOf") for part in schema.get(word, ())]
-    if not parts:
-        yield schema
-    for part in parts:
-        yield from _alternatives(part, definitions, depth + 1)
-
-
 def _from_file(name: str, path: str, schema: Schema, definitions: Schema, stdin: Callable[[], bytes]) -> Any:
     try:
         content = stdin() if path == "-" else Path(path).read_bytes()
     except OSError as error:
         hint = f"`{plain(name)}` takes a file: give its path."
-        if not _is_file_only(schema, definitions):
+        if not is_file_only(schema, definitions):
             hint = f"""A string that begins with @: {plain(name)}:='"@..."'."""
         raise InvalidInput(f"{plain(path)} cannot be read: {error.strerror}.", hint=hint) from None
-    kinds = set(_kinds(schema, definitions))
+    kinds = set(kinds_of(schema, definitions))
     if "file" in kinds:
         return File(content, name="" if path == "-" else Path(path).name)
     try:

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from kaon.cli.deploy.result import finish
-from kaon.cli.deploy.spec import DeployOptions, merged
-from kaon.cli.shared import artifacts, assignments, spec_changes
+from kaon.cli.deploy.spec import DeployOptions, check, merged
+from kaon.cli.shared import artifacts, spec_changes
 from kaon.cli.shared.options import (
     Allow,
     DryRun,
@@ -27,6 +27,7 @@ from kaon.cli.shared.options import (
 from kaon.cli.shared.output import Format, put
 from kaon.cli.shared.remote import opened
 from kaon.cli.shared.replica_bounds import ReplicaBounds
+from kaon.cli.shared.settings import without
 from kaon.cli.shared.text import pairs, seconds
 
 app = verbs()
@@ -49,6 +50,9 @@ def deploy(
     secret: Annotated[
         list[str] | None,
         typer.Option("--secret", metavar="K=NAME", help="A variable with the value of a secret; repeatable."),
+    ] = None,
+    unset: Annotated[
+        list[str] | None, typer.Option("--unset", metavar="K", help="Remove a setting or secret; repeatable.")
     ] = None,
     replicas: Annotated[int | None, typer.Option(min=0, help="Number of replicas: both --min and --max.")] = None,
     low: Annotated[int | None, typer.Option("--min", min=0, help="Minimum number of replicas.")] = None,
@@ -87,25 +91,27 @@ def deploy(
         secrets=pairs(secret or [], "--secret"),
         scale=ReplicaBounds(replicas, low, high),
         public=public,
+        unset=unset or [],
         sets=fields or [],
         canary=canary,
         step_s=seconds(step) if step else None,
         shadow=shadow,
     )
-    assignments.check(options.sets)
     wait_s = seconds(timeout)
     with tempfile.TemporaryDirectory(prefix="kaon-deploy-") as out, opened(workspace) as remote:
         remote.whoami()  # fails before the build when the key is wrong or the platform cannot be reached
-        variables = artifacts.build_variables(remote, target, name, options.env)
+        current = artifacts.current_deployment(remote, target, name)
+        before = current.spec if current else None
+        check(before, options)
+        variables = {**(without(before.template.model_dump(), options.unset)["env"] if before else {}), **options.env}
         built = artifacts.build(target, Path.cwd(), Path(out), env=variables, include=include or (), allow=allow or ())
         name = name or built.manifest.service.name
-        if not dry_run:
-            artifacts.upload(remote, built)
         current = remote.find_deployment(name)
         before = current.spec if current else None
         after = merged(before, built, options)
         if dry_run:
             put(spec_changes.summary("deployment", name, before, after))
             return
+        artifacts.upload(remote, built)
         view = spec_changes.put_spec(remote, name, current, after)
         finish(remote, view, built.manifest, None if no_wait else wait_s, output)

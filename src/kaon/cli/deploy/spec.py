@@ -11,10 +11,11 @@ from pydantic import ValidationError
 from kaon.build.build import Built
 from kaon.cli.shared import assignments
 from kaon.cli.shared.replica_bounds import ReplicaBounds, with_bounds
+from kaon.cli.shared.settings import check_settings, without
 from kaon.cli.shared.spec_changes import valid_spec
 from kaon.cli.shared.text import plain
 from kaon.errors import InvalidInput
-from kaon.types.deployment import Canary, DeploymentSpec, Template
+from kaon.types.deployment import Canary, DeploymentSpec, Scaling, Template
 from kaon.types.model import from_request
 
 
@@ -26,18 +27,32 @@ class DeployOptions:
     secrets: Mapping[str, str]
     scale: ReplicaBounds
     public: bool | None = None
+    unset: Sequence[str] = ()
+    """Names of settings and secrets to remove."""
     sets: Sequence[str] = ()
     canary: str = ""
     step_s: float | None = None
     shadow: float | None = None
 
 
+def check(current: DeploymentSpec | None, options: DeployOptions) -> None:
+    """Raise `InvalidInput` for options that are wrong whatever the build gives."""
+    assignments.check(options.sets)
+    if options.canary or options.step_s is not None:
+        canary_rules(options.canary, options.step_s, current.rollout.canary if current else None)
+    with_bounds(current.scaling if current else Scaling(), options.scale)
+    without({"env": {}, "secrets": {}} if current is None else current.template.model_dump(), options.unset)
+    if options.shadow is not None and current is None:
+        raise InvalidInput("--shadow needs an existing deployment.", hint="Deploy without --shadow first.")
+
+
 def merged(current: DeploymentSpec | None, artifact: Built, options: DeployOptions) -> DeploymentSpec:
     """The current spec with the given options. Raises `InvalidInput`."""
     base = current or DeploymentSpec(template=Template(artifact=artifact.digest))
-    env = {name: value for name, value in base.template.env.items() if name not in options.secrets}
-    secrets = {name: value for name, value in base.template.secrets.items() if name not in options.env}
-    template = base.template.model_dump() | {
+    left = without(base.template.model_dump(), options.unset)
+    env = {name: value for name, value in left["env"].items() if name not in options.secrets}
+    secrets = {name: value for name, value in left["secrets"].items() if name not in options.env}
+    template = left | {
         "artifact": artifact.digest,
         "env": env | dict(options.env),
         "secrets": secrets | dict(options.secrets),
@@ -54,7 +69,9 @@ def merged(current: DeploymentSpec | None, artifact: Built, options: DeployOptio
     if options.shadow is not None:
         changes = as_shadow(current, changes, options.shadow)
     defaults = assignments.class_defaults(artifact.manifest.service)
-    return valid_spec(assignments.assign(base.model_dump() | changes, options.sets, defaults))
+    after = valid_spec(assignments.assign(base.model_dump() | changes, options.sets, defaults))
+    check_settings(artifact.manifest.service, after.shadow.template if after.shadow else after.template)
+    return after
 
 
 def canary_rules(steps: str, step_s: float | None, base: Canary | None) -> Canary | None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
+from kaon.api.views import DeploymentView
 from kaon.build import build as builder
 from kaon.build.build import Built
 from kaon.build.limits import LOCK
@@ -58,14 +59,10 @@ def upload(remote: Remote, artifact: Built) -> None:
         remote.upload(artifact.path, lambda _: None)
 
 
-def build_variables(remote: Remote, target: str, name: str, env: Mapping[str, str]) -> dict[str, str]:
-    """The environment variables of the build: those of the existing deployment, and `env`.
-
-    `name` is the deployment's; empty: that of the class.
-    """
+def current_deployment(remote: Remote, target: str, name: str) -> DeploymentView | None:
+    """The deployment of a class before its build, by `name` or, when that is empty, the name of the class."""
     name = name or name_of_service(find_target(target, Path.cwd()))
-    current = remote.find_deployment(name) if _NAME.fullmatch(name) else None
-    return (current.spec.template.env if current else {}) | dict(env)
+    return remote.find_deployment(name) if _NAME.fullmatch(name) else None
 
 
 @contextmanager

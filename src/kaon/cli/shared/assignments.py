@@ -74,7 +74,7 @@ def _with_value(
     annotation = field.rebuild_annotation()
     if not below:
         return {**members, name: _parsed(annotation, name, text, path)}
-    part = _model_of(annotation)
+    part = model_of(annotation)
     current = members.get(name)
     if part is not None:
         base = defaults.get(name, {}) if current is None else current
@@ -86,7 +86,7 @@ def _with_value(
     raise InvalidInput(f"{plain(path)}: '{plain(name)}' has no fields.", hint=f"Write {name}=VALUE.")
 
 
-def _model_of(annotation: Any) -> type[BaseModel] | None:
+def model_of(annotation: Any) -> type[BaseModel] | None:
     """The model of a field's value, if it is one."""
     choices = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
     models = [c for c in choices if isinstance(c, type) and issubclass(c, BaseModel)]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from kaon.cli.shared.text import width
+from kaon.cli.shared.text import clipped, width
 
 StyledText = tuple[str, str]
 StyledLine = list[StyledText]
@@ -105,10 +105,14 @@ def share(value: float | None, *, fine: bool = False) -> str:
 
 
 def cut(line: StyledLine, columns: int) -> StyledLine:
-    """The part of a line that fits."""
+    """The part of a line that fits, with an ellipsis when it is cut, so that no number looks like a shorter one."""
     kept: StyledLine = []
+    left = columns
     for style, part in line:
-        left = columns - sum(width(p) for _, p in kept)
+        fits = clipped(part, left) if width(part) > left else part
         if left > 0:
-            kept.append((style, part[:left]))
+            kept.append((style, fits))
+        left -= width(fits)
+        if fits != part:
+            break
     return kept

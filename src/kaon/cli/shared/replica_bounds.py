@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from kaon.cli.shared.spec_changes import field_errors
 from kaon.cli.shared.text import plain, seconds
 from kaon.errors import InvalidInput
-from kaon.types.deployment import Floor, Scaling, ScalingLawName
+from kaon.types.deployment import Floor, Scaling
 from kaon.types.model import from_request
 
 _FLOOR = re.compile(r"(\d{1,4})@(\d\d:\d\d)-(\d\d:\d\d)")
@@ -27,7 +27,6 @@ class ReplicaBounds:
     replicas: int | None = None
     low: int | None = None
     high: int | None = None
-    law: ScalingLawName | None = None
     keep_alive: str | None = None
     floors: Sequence[str] | None = None
 
@@ -41,8 +40,6 @@ def with_bounds(current: Scaling, bounds: ReplicaBounds) -> Scaling:
     """`current` with the given bounds. Raises `InvalidInput`."""
     low, high = _range(current, bounds)
     changes: dict[str, Any] = {"min": low, "max": high}
-    if bounds.law is not None:
-        changes["law"] = bounds.law
     if bounds.keep_alive is not None:
         changes["keep_alive_s"] = None if bounds.keep_alive == LEARNT else seconds(bounds.keep_alive)
     if bounds.floors is not None:

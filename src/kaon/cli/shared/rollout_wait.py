@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from kaon.api.views import DeploymentView
 from kaon.cli.shared import tables
+from kaon.cli.shared.log_lines import log_text
+from kaon.cli.shared.notes import note
 from kaon.cli.shared.output import Format, put_list
 from kaon.cli.shared.progress import Progress
 from kaon.cli.shared.remote import Remote
 from kaon.errors import DeadlineExceeded, KaonError, Unavailable
 from kaon.types.deployment import RolloutState
+from kaon.types.log_level import LogLevel
 from kaon.types.replica import Phase, ReplicaStatus
 
 TIMEOUT_S = 600.0
 _POLL_S = 0.25
+_LAST_LINES = 15
 _PHASES = list(Phase)
 
 QUIET_S = 10.0
@@ -57,7 +62,7 @@ def until_rolled_out(remote: Remote, name: str, timeout_s: float = TIMEOUT_S) ->
     Raises `RolloutStopped` with the last log lines of the replica, `DeadlineExceeded` after `timeout_s` seconds.
     """
     ends_at, quiet = time.monotonic() + timeout_s, QuietCanary()
-    with Progress() as progress:
+    with Progress() as progress, _noting_an_interrupt(name):
         while time.monotonic() < ends_at:
             try:
                 view = remote.deployment(name)
@@ -66,9 +71,11 @@ def until_rolled_out(remote: Remote, name: str, timeout_s: float = TIMEOUT_S) ->
                 progress.show("Waiting", error.cause)
                 time.sleep(_POLL_S)
                 continue
-            if view.state is RolloutState.STOPPED:
-                raise _stopped(view, replicas)
-            if view.state is RolloutState.STABLE or view.spec.paused or awaits_promotion(view):
+            if view.state is RolloutState.STOPPED or failed_shadow(view, replicas):
+                raise _stopped(remote, view, replicas)
+            if view.spec.paused or awaits_promotion(view):
+                return view
+            if view.state is RolloutState.STABLE and not starting_shadow(view):
                 return view
             progress.show(*current_step(view, replicas))
             if warning := quiet.warning(view, time.monotonic()):
@@ -95,6 +102,29 @@ def awaits_promotion(view: DeploymentView) -> bool:
     return canary.step >= len(rules.steps) and not canary.promoted
 
 
+def starting_shadow(view: DeploymentView) -> bool:
+    """Whether a shadow has no ready replica yet."""
+    return any(a.revision == view.status.rollout.shadow and not a.ready for a in view.status.rollout.assignments)
+
+
+def failed_shadow(view: DeploymentView, replicas: Sequence[ReplicaStatus]) -> bool:
+    """Whether a replica of a shadow that is not ready yet has failed."""
+    return starting_shadow(view) and any(
+        r.revision == view.status.rollout.shadow and r.phase in (Phase.CRASHED, Phase.CONFIG_ERROR) for r in replicas
+    )
+
+
+@contextmanager
+def _noting_an_interrupt(name: str) -> Iterator[None]:
+    """On Ctrl-C, print what continues and how to stop it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        note(f"The rollout of '{name}' continues.")
+        note(f"Watch it: kaon rollout status {name}; undo it: kaon rollout undo {name}")
+        raise
+
+
 def current_step(view: DeploymentView, replicas: Sequence[ReplicaStatus]) -> tuple[str, str]:
     """(phase, reason) of the replica that is furthest from ready, among those of the newest revision; pure."""
     newest = max((r.revision for r in replicas), default=0)
@@ -105,11 +135,19 @@ def current_step(view: DeploymentView, replicas: Sequence[ReplicaStatus]) -> tup
     return str(slowest.phase), f"{slowest.name}{': ' + slowest.reason if slowest.reason else ''}"
 
 
-def _stopped(view: DeploymentView, replicas: Sequence[ReplicaStatus]) -> RolloutStopped:
+def _stopped(remote: Remote, view: DeploymentView, replicas: Sequence[ReplicaStatus]) -> RolloutStopped:
+    """The error, with the last lines of the replicas that failed, else the last warnings of the failed revision."""
     serving = f"revision {view.revision} still serves" if view.revision else "no revision serves"
-    last_lines = [line for replica in replicas for line in tables.last_lines(replica).splitlines()]
+    failed = view.status.rollout.canary.revision if view.status.rollout.canary else view.status.rollout.target or 1
+    lines = [line for replica in replicas for line in tables.last_lines(replica).splitlines()]
+    with suppress(KaonError):  # the reason is worth more than its details
+        if failed == view.status.rollout.stable:
+            failed = max(revision.number for revision in remote.revisions(view.name))
+        if not lines:
+            written = remote.logs(view.name, revision=failed, past=True, level=LogLevel.WARNING, tail=_LAST_LINES)
+            lines = [text for line in written for text in log_text(line)][-_LAST_LINES:]
     return RolloutStopped(
         f"The rollout of '{view.name}' stopped; {serving}. {view.reason}".rstrip(),
-        hint=f"See why: kaon logs {view.name}; then deploy again, or: kaon rollout undo {view.name}",
-        errors=[{"line": line} for line in last_lines[:15]],
+        hint=f"See why: kaon logs {view.name} --revision {failed}; then deploy again or: kaon rollout undo {view.name}",
+        errors=[{"line": line} for line in lines[:_LAST_LINES]],
     )

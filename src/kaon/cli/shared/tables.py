@@ -8,7 +8,7 @@ from typing import Any
 from kaon.api.views import RevisionState
 from kaon.cli.shared.output import TableShape
 from kaon.cli.shared.text import plain, since, size, stamp
-from kaon.types.deployment import Scaling, ScalingLawName
+from kaon.types.deployment import Scaling
 from kaon.types.kind import Column, Form
 from kaon.types.kinds import KINDS
 from kaon.types.replica import ReplicaStatus
@@ -53,7 +53,6 @@ def scaling_text(scaling: Scaling) -> str:
     if scaling.min == scaling.max:
         return f"{scaling.max} replica{'s' if scaling.max > 1 else ''}"
     parts = [f"{scaling.min} to {scaling.max} replicas"]
-    parts += [f"by the law of {scaling.law}"] if scaling.law is not ScalingLawName.KAON else []
     parts += [f"at least {f.replicas} from {f.start} to {f.end} UTC" for f in scaling.floors]
     if scaling.min == 0:
         kept = "for a learnt time" if scaling.keep_alive_s is None else f"{scaling.keep_alive_s:g} s"

@@ -140,6 +140,7 @@ def _axis(stats: Stats, wide: int) -> StyledLine:
     return [(DIM, " " * LABEL + begin + "now".rjust(max(3, drawn - len(begin))))]
 
 
+_LEAST_IMPORTANT = ("loss", "batch", "queue", "p50", "busy", "p90")
 _TITLES = ("", "calls/s", "p50", "p90", "p99", "failed", "queue", "busy", "batch", "loss")
 
 
@@ -150,6 +151,12 @@ def _table(stats: Stats, across: int) -> list[StyledLine]:
             rows.append((f"{_revision(one)}, {age(one.windows[1].span_s)}", one.windows[1]))
     cells = [list(_TITLES), *(_row(name, window) for name, window in rows)]
     widths = [max(width(row[n]) for row in cells) for n in range(len(_TITLES))]
+    for title in _LEAST_IMPORTANT:  # a table is never cut: it has fewer columns where it is narrow
+        if sum(widths) + 2 * (len(widths) - 1) <= across:
+            break
+        n = cells[0].index(title)
+        cells = [[*row[:n], *row[n + 1 :]] for row in cells]
+        del widths[n]
     lines: list[StyledLine] = []
     for at, row in enumerate(cells):
         aligned = [

@@ -1,15 +1,14 @@
-"""The live tuner of all deployments: looks at each every 10 s, and writes what should be into its status.
+"""The live tuner of all deployments: runs each every 10 s, and writes its decisions to the status.
 
-`kaon.control.tune.session` decides, for one deployment and without a store. Here it is told what agents counted, how
-the deployment stands and what the scaling law remembers; what it wants is written by compare-and-set into
-`DeploymentStatus.tuning`, from where the plan and the scaling law take it. A write that meets another's is made anew at
-once, from what the other wrote: going back must not wait for the next tick.
+`kaon.control.tune.session` decides, for one deployment and without a store. It gets the agents' counts and the states
+of the deployment and the scaling law; its decision is written by compare-and-set to `status.tuning`, which the plan and
+the scaling law read. After a conflict the write is repeated at once: a rollback must not wait for the next tick.
 
-The twin is asked beside the ticks, at most one question of a deployment at a time. Searches of all deployments together
-use at most `SHARE` of one processor, and begin in the order in which they were due; what a trial or a person waits for
-goes first. A twin that fails, or is silent for `PATIENCE_S`, is that deployment's matter alone.
+Queries to the twin run beside the ticks, at most one per deployment at a time. Searches of all deployments together use
+at most `SHARE` of one processor, and start in the order in which they were due; those that a trial or a person waits
+for start first. A twin that fails, or does not answer within `PATIENCE_S`, affects that deployment only.
 
-As a reconciler it only keeps track of the deployments; `next_tick` tunes them.
+As a reconciler it keeps track of the deployments; `next_tick` tunes them.
 """
 
 from __future__ import annotations
@@ -30,7 +29,6 @@ from kaon.control.tune.queries import URGENT, TwinQueryKind
 from kaon.control.tune.session import News, Tuner, TunerContext
 from kaon.control.tune.twin_port import TwinPort
 from kaon.errors import Conflict, KaonError, NotFound
-from kaon.laws.scale import ScaleState
 from kaon.laws.tune import board
 from kaon.laws.tune import scaling as knobs
 from kaon.laws.tune.ask import TwinQuery
@@ -47,9 +45,9 @@ from kaon.types.resource import Deployment
 from kaon.types.tuning import Tried, TuningState
 
 SHARE = 0.1
-"""Of one processor, for the searches of all deployments."""
+"""Share of one processor for the searches of all deployments."""
 LIKELY_S = 2.0
-"""What a search takes, processor seconds, until it is known."""
+"""Assumed processor seconds of the first search."""
 PATIENCE_S = 120.0
 HOURS_S = 7200.0
 WEEK_S = 7 * 86_400.0
@@ -57,7 +55,7 @@ _TRIALS = 50
 _JOURNAL = 200
 _TRIES = 5
 _BREATH = 10
-"""After so many deployments others may use the loop."""
+"""After so many deployments the event loop is yielded."""
 
 _TICK = "tuning-tick"
 _NO_TWIN = "this control plane has none"
@@ -65,22 +63,22 @@ _NO_TWIN = "this control plane has none"
 
 @dataclass(slots=True)
 class _Tuned:
-    """A deployment: as the store has it, its tuner, and what is to be told of it."""
+    """A deployment, its tuner, and news that are not written yet."""
 
     deployment: Deployment
     tuner: Tuner
     trials: deque[Tried]
     count: int = 0
-    """How many of the ring's samples were heard."""
+    """The number of the last processed sample of the ring."""
     news: list[News] = field(default_factory=list)
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
     asking: asyncio.Task[None] | None = None
     recalled: bool = False
-    """Whether the twin knows the week."""
+    """Whether the twin has the last week's minutes."""
 
 
 class TuningController:
-    """The reconciler of what is tuned; a key is a deployment's workspace and name."""
+    """The reconciler of tuners; a key is a deployment's workspace and name."""
 
     name = "tuning"
 
@@ -103,11 +101,11 @@ class TuningController:
         self._tuned: dict[DeploymentKey, _Tuned] = {}
         self._known: set[DeploymentKey] = set()
         self._free_s = 0.0
-        """When the next search may begin."""
+        """When the next search may start."""
         self._log = log.get("control.tuning")
 
     async def keys(self) -> Collection[DeploymentKey]:
-        """Every deployment, and those that are gone."""
+        """Every deployment, and deleted ones."""
         await self._snapshot.at_least(self._store.written)
         return {(d.workspace, d.name) for d in self._snapshot.list("deployment")} | self._known
 
@@ -116,7 +114,7 @@ class TuningController:
         return {(change.workspace, change.name) for change in changes if change.kind == "deployment"}
 
     async def reconcile(self, key: DeploymentKey) -> Again | None:
-        """Know the deployment as it is now; end a trial that is none any more."""
+        """Take in the deployment's current state; end a trial that is not valid any more."""
         await self._snapshot.at_least(self._store.written)
         deployment = self._snapshot.find("deployment", *key)
         known = self._tuned.get(key)
@@ -132,7 +130,7 @@ class TuningController:
             self._forget(key)
             self._known.add(key)
             told = board.knobs(terms.service, terms.scaling, terms.objective, deployment.status.tuning)
-            why = knobs.nothing(terms.scaling)
+            why = knobs.NOTHING
             self._opinions.keep_tuning(*key, partial(state.idle, deployment, told, why), deployment.uid)
             await self._clear(deployment)
             return None
@@ -143,7 +141,7 @@ class TuningController:
         return None
 
     async def next_tick(self) -> None:
-        """Look at all, `TICK_S` from now. While the store is away what is in force stays; agents end trials."""
+        """Run all tuners, `TICK_S` from now. While the store is unavailable values in force stay; agents end trials."""
         try:
             await self._clock.sleep(TICK_S)
             await self.tick()
@@ -154,7 +152,7 @@ class TuningController:
             raise
 
     async def tick(self) -> None:
-        """Look at all once, write what is new, and ask the twin what is due."""
+        """Run all tuners once, write changes, and start due queries to the twin."""
         failures: list[KaonError] = []
         for number, (key, known) in enumerate(list(self._tuned.items()), start=1):
             try:
@@ -174,7 +172,7 @@ class TuningController:
             raise failures[0]
 
     async def answers(self) -> None:
-        """Wait until the twin has answered all that it is being asked."""
+        """Wait until the twin has answered all running queries."""
         while asking := [known.asking for known in self._tuned.values() if known.asking is not None]:
             await asyncio.wait(asking)
 
@@ -198,7 +196,7 @@ class TuningController:
             ready=ready,
             starting=sum(a.replicas for a in serving) - ready,
             deploying=rolling(status) or status.stable is None or bool(coming),
-            panicking=mind is not None and isinstance(mind.state, ScaleState) and mind.state.panic_until_s > now,
+            panicking=mind is not None and mind.state.panic_until_s > now,
             stood=None if mind is None else tuple(mind.stood),
         )
 
@@ -215,13 +213,13 @@ class TuningController:
         return known
 
     def _take_up(self, known: _Tuned, deployment: Deployment, terms: ScalerTerms, space: Space) -> None:
-        """What others wrote."""
+        """Take in what others wrote."""
         if deployment.version > known.deployment.version:
             known.deployment = deployment
             known.tuner.adapt(deployment.spec, terms, space, deployment.status.tuning, self._clock.now())
 
     async def _write(self, known: _Tuned) -> None:
-        """Write what should be, from what is, together with what happened."""
+        """Write the desired status together with its news."""
         key = known.deployment.workspace, known.deployment.name
         async with known.writing:
             for attempt in range(_TRIES):
@@ -256,13 +254,13 @@ class TuningController:
                 return
 
     async def _clear(self, deployment: Deployment) -> None:
-        """Nothing is tuned here any more: a trial must not stay."""
+        """End a trial of a deployment that is not tuned any more."""
         tuning = deployment.status.tuning
         if tuning.trial is not None or tuning.asked is not None:
             cleared = tuning.model_copy(update={"trial": None, "asked": None, "asked_by": ""})
             status = deployment.status.model_copy(update={"tuning": cleared})
             what = tuning.asked or (tuning.trial.after if tuning.trial else {})
-            reason = knobs.nothing(deployment.spec.scaling)
+            reason = knobs.NOTHING
             news = News(self._clock.now(), "refused", reason, {}, what)
             event = messages.event(deployment.workspace, deployment.name, news, deployment.uid)
             await self._store.write([UpdateStatus(deployment, status), RecordEvents([event] if event else [])])
@@ -303,7 +301,7 @@ class TuningController:
             known.asking = asyncio.create_task(self._ask(known, question, now))
 
     async def _ask(self, known: _Tuned, question: TwinQueryKind, now: float) -> None:
-        """One question and its answer, written at once."""
+        """Make one query and write its result at once."""
         try:
             await self._recall(known)
             await self._answered(known, question, known.tuner.ask(now), now)
@@ -334,7 +332,7 @@ class TuningController:
             tuner.answered(answer, self._clock.now())
 
     async def _recall(self, known: _Tuned) -> None:
-        """The week's minutes, before the first question."""
+        """Load the last week's minutes before the first query."""
         if not known.recalled:
             known.recalled = True
             deployment = known.deployment
@@ -345,7 +343,7 @@ class TuningController:
 
 
 def _records(known: _Tuned, key: DeploymentKey) -> tuple[list[JournalEntry], list[Write]]:
-    """The journal's entries of what happened to a tuner, and the writes that keep them and its events."""
+    """The journal entries of a tuner's news, and the writes of them and of its events."""
     uid = known.deployment.uid
     entries = [entry for one in known.news if (entry := messages.entry(*key, one, uid)) is not None]
     events = [event for one in known.news if (event := messages.event(*key, one, uid)) is not None]

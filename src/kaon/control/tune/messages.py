@@ -1,4 +1,4 @@
-"""What happens to a tuner, as it is told: journal entries, events, and the trials of the past. Pure."""
+"""Journal entries, events and past trials of a tuner. Pure."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ _EVENTS = {
     TunerEvent.WENT_BACK.value: ("TuningWentBack", "{moves}, on its own: {reason}."),
     "recommended": ("TuningRecommended", "Recommended: {moves}: {reason}."),
     "refused": ("TrialRefused", "{moves} is not tried: {reason}."),
-    "off": ("TuningOff", "Nothing is tried for 6 hours: {reason}."),
+    "off": ("TuningOff", "No trials for 6 hours: {reason}."),
 }
-"""What happened -> the event's reason and message; all else is in the journal only."""
+"""Tuner event -> reason and message of the event; others are in the journal only."""
 _ALARMING = (TunerEvent.ROLLED_BACK.value, TunerEvent.WENT_BACK.value, "off")
 _OUTCOMES = {TunerEvent.STOPPED.value: "stopped"}
 
 
 def spelled(values: KnobValues) -> str:
-    """Values as one types them."""
+    """Values as typed by people."""
     return " ".join(f"{name}={figure(value)}" for name, value in sorted(values.items())) or "as usual"
 
 
 def moves(before: KnobValues, after: KnobValues) -> str:
-    """What changes between two sets of values, in words."""
+    """The differences of two sets of values, in words."""
     changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
     return ", ".join(f"{name} {_number(before, name)} -> {_number(after, name)}" for name in changed) or "nothing"
 
 
 def entry(workspace: str, name: str, news: News, uid: str = "") -> JournalEntry | None:
-    """The entry for the journal; None where nothing was decided."""
+    """The journal entry; None without a decision."""
     if news.figures is None:
         return None
     return JournalEntry(
@@ -58,7 +58,7 @@ def entry(workspace: str, name: str, news: News, uid: str = "") -> JournalEntry 
 
 
 def event(workspace: str, name: str, news: News, uid: str = "") -> Event | None:
-    """What people should know of it, if anything."""
+    """The event for users, if there is one."""
     if news.what not in _EVENTS:
         return None
     reason, message = _EVENTS[news.what]
@@ -75,7 +75,7 @@ def event(workspace: str, name: str, news: News, uid: str = "") -> Event | None:
 
 
 def tried(at_s: float, figures: RecordFigures) -> Tried | None:
-    """The trial, or the way back from one, that a journal's figures are of; None when they are of something else."""
+    """The trial or rollback in a journal entry's figures; None when they are of something else."""
     if figures.get("kind") == "return":
         moved = {side: figures[side] for side in ("before", "after")}
         return Tried(at=at_s, **moved, outcome=TunerEvent.WENT_BACK.value, reason=figures["reason"])

@@ -1,4 +1,4 @@
-"""How a tuner stands, for people: a word, the reason for it, and all figures. Pure."""
+"""The state of a tuner for users: a word, its reason, and all figures. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kaon.types.tuning import KnobState, Tried, TuningMode, TuningState
 
 
 def state(deployment: Deployment, known: Tuner, trials: Iterable[Tried], now: float) -> TuningState:
-    """All that there is to see."""
+    """The complete state."""
     word, reason = standing(known, now)
     status, search = known.wanted(now), known.state.search
     sought = known.mode is not TuningMode.OFF and not search.done and known.state.trial is None
@@ -43,7 +43,7 @@ def state(deployment: Deployment, known: Tuner, trials: Iterable[Tried], now: fl
 
 
 def idle(deployment: Deployment, knobs: tuple[KnobState, ...], reason: str) -> TuningState:
-    """A deployment of which nothing is tuned; `knobs` are those that people may set."""
+    """The state of a deployment that is not tuned; `knobs` are those that users may set."""
     return TuningState(
         workspace=deployment.workspace,
         deployment=deployment.name,
@@ -55,16 +55,16 @@ def idle(deployment: Deployment, knobs: tuple[KnobState, ...], reason: str) -> T
 
 
 def standing(known: Tuner, now: float) -> tuple[str, str]:
-    """The state in a word, and why it is so."""
+    """The state in a word, and its reason."""
     tried, questions, search = known.state.trial, known.questions, known.state.search
     if tried is not None:
         return "trying", _trying(known, now)
     if known.status.asked is not None:
         if known.held:
-            return "frozen", f"somebody asked for a trial; it waits: {known.held}"
-        return "searching", "the twin is asked what somebody wants to try"
+            return "frozen", f"the requested trial waits: {known.held}"
+        return "searching", "the twin predicts the requested trial"
     if known.mode is TuningMode.OFF:
-        return "off", "it was switched off"
+        return "off", "it is switched off"
     if now < known.state.guard.off_until_s:
         left = lasting(known.state.guard.off_until_s - now)
         return "frozen", f"{guard.MOST_ROLLBACKS} times within an hour something was taken back: off for {left}"
@@ -75,24 +75,27 @@ def standing(known: Tuner, now: float) -> tuple[str, str]:
     if known.held:
         return "frozen", known.held
     if questions.waits_for(TwinQueryKind.EPOCH):
-        return "searching", "the twin is asked for something better"
+        return "searching", "the twin searches for better values"
     if questions.word and questions.trusted is not True:
-        return "frozen", f"its twin is not believed, and nothing is tried on its word: {questions.word}"
+        return "frozen", f"the twin's replay is inaccurate, so its results are not tried: {questions.word}"
     if known.state.advice is not None:
         return "recommending", _advice(known, now)
     if search.done:
-        return "still", f"{search.still} searches on end found nothing better; a drift wakes it"
+        return (
+            "still",
+            f"{search.still} searches in a row found nothing better; a change of the traffic starts it again",
+        )
     due_s = known.state.next_epoch_s - now
     asked = "again" if known.epochs else "for the first time"
     return "searching", f"the twin is asked {asked} in {lasting(due_s)}" if due_s > 0 else "the twin is asked next"
 
 
 def _learning(known: Tuner, now: float) -> str:
-    """How long it only looks; the clock starts with the first call."""
+    """The remaining time of learning, which starts with the first call."""
     knows_s = known.senses.knows_s(now)
     if not knows_s:
-        return f"nobody has called yet; the twin is asked {lasting(LEARNS_S)} after the first call"
-    return f"the twin is asked for the first time in {lasting(LEARNS_S - knows_s)}, with what came until then"
+        return f"no calls yet; the twin searches {lasting(LEARNS_S)} after the first call"
+    return f"the first search of the twin is in {lasting(LEARNS_S - knows_s)}, with the traffic until then"
 
 
 def _trying(known: Tuner, now: float) -> str:
@@ -113,7 +116,7 @@ def _advice(known: Tuner, now: float) -> str:
 
 
 def _untried(known: Tuner, now: float) -> str:
-    """Why a tuner that may try things only recommends."""
+    """Why a tuner in mode auto only recommends."""
     conditions = known.conditions(now)
     if guard.quiet(conditions):
         least = min(told for told in (conditions.calls or 0, conditions.calmest) if told is not None)

@@ -1,4 +1,4 @@
-"""The scaling laws of other systems, in the form of ours, to choose from and to be measured against."""
+"""Scaling laws of other systems in the form of Kaon's, to measure against in the simulator and in benchmarks."""
 
 from __future__ import annotations
 

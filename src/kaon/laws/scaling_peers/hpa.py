@@ -44,7 +44,7 @@ class Hpa:
         if now < state.next_s:
             return state, ScalingDecision(bounds.clip(current, now), "between two looks")
         if seen.in_flight is None:
-            return state, ScalingDecision(bounds.clip(current, now), "no figures: as it was")
+            return state, ScalingDecision(bounds.clip(current, now), "no figures: unchanged")
         ratio = seen.in_flight / max(1, seen.ready) / self.target
         wanted = current
         if abs(ratio - 1) > self.tolerance:

@@ -48,7 +48,7 @@ class Knative:
         """One tick; Knative's is 2 s. Without a figure nothing changes."""
         if seen.in_flight is None:
             replicas = bounds.clip(state.chosen or seen.ready, seen.at_s)
-            return state, ScalingDecision(replicas, "no figures: as it was")
+            return state, ScalingDecision(replicas, "no figures: unchanged")
         concurrency = state.concurrency.add(seen.at_s, seen.in_flight)
         ready = max(1, seen.ready)
         per_replica = self.utilization * self.target

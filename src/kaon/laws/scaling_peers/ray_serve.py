@@ -41,7 +41,7 @@ class RayServe:
         now = seen.at_s
         chosen = bounds.clip(seen.ready + seen.starting if state.chosen is None else state.chosen, now)
         if seen.in_flight is None:
-            return state, ScalingDecision(chosen, "no figures: as it was")
+            return state, ScalingDecision(chosen, "no figures: unchanged")
         ongoing = state.ongoing.add(now, seen.in_flight)
         mean = ongoing.mean()
         desired = bounds.clip(math.ceil(mean / self.target), now)

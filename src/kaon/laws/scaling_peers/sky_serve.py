@@ -42,7 +42,7 @@ class SkyServe:
         now = seen.at_s
         chosen = bounds.clip(seen.ready + seen.starting if state.chosen is None else state.chosen, now)
         if seen.arrivals is None:
-            return state, ScalingDecision(chosen, "no figures: as it was")
+            return state, ScalingDecision(chosen, "no figures: unchanged")
         arrivals = state.arrivals.add(now, seen.arrivals)
         if now < state.next_s:
             return _State(arrivals, chosen, state.ups, state.downs, state.next_s), ScalingDecision(

@@ -11,7 +11,7 @@ from kaon.laws import choice
 from kaon.laws.scale import Scale
 from kaon.laws.tune import scaling
 from kaon.laws.tune.knobs import Knob, KnobShape
-from kaon.types.deployment import Scaling, ScalingLawName
+from kaon.types.deployment import Scaling
 from kaon.types.knobs import KnobValues
 from kaon.types.objective import Objective
 from kaon.types.service import ServiceSpec
@@ -47,7 +47,7 @@ def _by_hand(service: ServiceSpec, bounds: Scaling) -> list[KnobState]:
         (scaling.MAX_WAIT_S, Reach.REPLICA, 0.0, wait_s, wait_s),
         (scaling.CONCURRENCY, Reach.REPLICA, 1.0, most, most),
     ]
-    if bounds.law is ScalingLawName.KAON and bounds.min < bounds.max:
+    if bounds.min < bounds.max:
         ranges.append((scaling.MARGIN, Reach.POOL, *scaling.MARGINS, Scale().margin))
     return [
         KnobState(

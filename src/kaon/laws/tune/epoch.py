@@ -181,7 +181,7 @@ def _final(
     of the plays that the verdict is about."""
     now = look(force, Depth.WHOLE)
     if not finalists:
-        return force, GateVerdict(False, 0.0, 0.0, "nowhere to go"), Depth.WHOLE
+        return force, GateVerdict(False, 0.0, 0.0, "no better values found"), Depth.WHOLE
     judged = [(values, gate.judge(now, look(values, Depth.WHOLE), target)) for values in finalists]
     best, verdict = max(judged, key=lambda j: (j[1].open, j[1].bound))
     if not (verdict.open and prove):

@@ -9,7 +9,7 @@ from kaon.laws import choice
 from kaon.laws.scale import Scale
 from kaon.laws.tune import warm
 from kaon.laws.tune.knobs import Knob, KnobShape, KnobValues, Reach, Space
-from kaon.types.deployment import Scaling, ScalingLawName
+from kaon.types.deployment import Scaling
 from kaon.types.objective import Objective
 from kaon.types.service import ServiceSpec
 
@@ -25,7 +25,7 @@ missed for it, so that half an hour's replay shows a gain that does not last."""
 def space(service: ServiceSpec, scaling: Scaling, objective: Objective) -> Space | None:
     """The knobs that can matter for a deployment: None where there is none.
 
-    A batch is only tuned where handlers take more than one row, the pool only where Kaon's law has a choice of how
+    A batch is only tuned where handlers take more than one row, the pool only where the law has a choice of how
     many replicas there are. Whatever they are set to, the law adds as many replicas at once as its demand asks for:
     none of them caps or delays going up.
     """
@@ -33,18 +33,14 @@ def space(service: ServiceSpec, scaling: Scaling, objective: Objective) -> Space
     largest = choice.max_batch(service)
     if largest > 1:
         knobs.append(Knob(MAX_BATCH, KnobShape.WHOLE, 1, largest, Reach.REPLICA, slew=0.16))
-    if scaling.law is ScalingLawName.KAON and scaling.min < scaling.max:
+    if scaling.min < scaling.max:
         knobs.append(Knob(BUDGET_SHARE, KnobShape.SHARE, 0.05, 0.85))
         knobs.append(Knob(CONTEST_SHARE, KnobShape.SHARE, 0.05, 0.95))
     return Space(tuple(knobs)) if knobs else None
 
 
-def nothing(scaling: Scaling) -> str:
-    """Why there is nothing to tune, where `space` is None."""
-    chosen = "no choice of how many replicas there are"
-    if scaling.law is not ScalingLawName.KAON:
-        chosen = f"the law '{scaling.law}' chooses how many replicas there are"
-    return f"there is nothing to tune: no batches, and {chosen}"
+NOTHING = "there is nothing to tune: no batches, and the number of replicas is fixed"
+"""Why there is nothing to tune, where `space` is None."""
 
 
 def usual(space: Space, service: ServiceSpec) -> KnobValues:

@@ -174,7 +174,7 @@ def attempted(
         reach = Reach.POOL
     began = Trial(reach, *move, predicted, loss, at_s)
     known = replace(known, trial=began, advice=None)
-    return known, _orders(known, began, at_s, now, TunerEvent.BEGAN, "somebody asked for it")
+    return known, _orders(known, began, at_s, now, TunerEvent.BEGAN, "requested")
 
 
 def undone(known: TunerState, at_s: float, before: KnobValues) -> TunerState:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kaon.laws.tune import board, scaling
-from kaon.types.deployment import Scaling, ScalingLawName
+from kaon.types.deployment import Scaling
 from kaon.types.objective import Objective
 from kaon.types.service import Batch, EndpointKind, EndpointSpec, ServiceSpec
 from kaon.types.tuning import KnobState, Reach, Recommendation, TrialStatus, TuningStatus
@@ -43,7 +43,6 @@ def test_a_value_that_a_newer_revision_does_not_take_is_as_near_as_it_may_be() -
 def test_there_are_only_those_that_can_matter() -> None:
     batched = service(endpoint(batch=Batch(max_size=32)))
     assert list(knobs(batched, Scaling(min=2, max=2))) == ["max_batch"]
-    assert list(knobs(batched, Scaling(min=1, max=4, law=ScalingLawName.HPA))) == ["max_batch"]
     assert list(knobs(service(endpoint(EndpointKind.STREAM)), Scaling())) == []
 
 

@@ -6,27 +6,26 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-import yaml
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import BaseModel
 
 from kaon.api.views import DeploymentView, WorkspaceRequest
 from kaon.build.build import Built
+from kaon.cli.apply.documents import Document, documents
 from kaon.cli.shared import artifacts, spec_changes
 from kaon.cli.shared.notes import ask, note
 from kaon.cli.shared.options import DryRun, NoWait, Timeout, WorkspaceOption, Yes, verb, verbs
 from kaon.cli.shared.output import put
 from kaon.cli.shared.remote import Remote, opened
 from kaon.cli.shared.rollout_wait import until_rolled_out
+from kaon.cli.shared.settings import check_settings
 from kaon.cli.shared.text import plain, seconds
 from kaon.errors import InvalidInput, NotFound
-from kaon.types.artifact import Consent
 from kaon.types.deployment import DeploymentSpec
-from kaon.types.kind import Verb
 from kaon.types.kinds import KINDS
-from kaon.types.model import Model, Name, from_request
+from kaon.types.model import from_request
 
 app = verbs()
 _LIMIT_BYTES = 2**20
@@ -43,7 +42,7 @@ def apply(
 ) -> None:
     """Create or change resources as a file describes them; deployments with a source are built first."""
     wait_s = None if no_wait else seconds(timeout)
-    found = documents(_read(file))
+    found = documents(_read(file), file)
     workspaces = [document for document in found if document.kind == "workspace"]
     others = [document for document in found if document.kind != "workspace"]
     with tempfile.TemporaryDirectory(prefix="kaon-apply-") as out:
@@ -51,32 +50,6 @@ def apply(
         for group in (workspaces, others):  # resources of a workspace can be read only when it exists
             if group:
                 _apply(group, build, workspace, yes=yes, dry_run=dry_run, wait_s=wait_s)
-
-
-class Document(Model):
-    """One document of the file."""
-
-    kind: str = Field(description="deployment, workspace, or another kind whose spec can be put.")
-    name: str
-    workspace: Name | None = Field(default=None, description="Default: that of the command.")
-    source: str = Field(default="", description="'file.py:Class', relative to the file; built first.")
-    include: tuple[str, ...] = Field(default=(), description="As `kaon deploy --include`.")
-    allow: tuple[Consent, ...] = Field(default=(), description="As `kaon deploy --allow`.")
-    description: str = Field(default="", description="Of a workspace.")
-    spec: dict[str, Any] = Field(default_factory=dict)
-
-    @field_validator("kind")
-    @classmethod
-    def _can_be_put(cls, word: str) -> str:
-        names = [k.name for k in KINDS.values() if Verb.PUT in k.rights and k.name != "secret"] + ["workspace"]
-        if word not in names:
-            raise ValueError(f"kinds: {', '.join(sorted(names))}; values of secrets do not belong in files")
-        return word
-
-    @model_validator(mode="after")
-    def _has_a_name(self) -> Document:
-        TypeAdapter(KINDS[self.kind].named).validate_python(self.name)
-        return self
 
 
 @dataclass(frozen=True)
@@ -103,27 +76,6 @@ class ApplyStep:
         if self.document.kind == "workspace":
             return f"{'no change of' if self.exists else 'create'} workspace {self.document.name}"
         return spec_changes.summary(self.document.kind, self.document.name, self.before, self.after)
-
-
-def documents(text: str) -> list[Document]:
-    """The documents of a YAML file, in order. Raises `InvalidInput` that names document and field; pure."""
-    try:
-        raw = [document for document in yaml.safe_load_all(text) if document is not None]
-    except yaml.YAMLError as error:
-        raise InvalidInput(f"The file is not YAML: {' '.join(str(error).split())}") from None
-    found = []
-    for number, members in enumerate(raw, start=1):
-        try:
-            found.append(from_request(Document, members))
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise InvalidInput(
-                f"Document {number} is not valid: {'.'.join(map(str, first['loc']))}: {first['msg']}",
-                hint="A document has kind, name and, for a deployment, source or spec.",
-            ) from None
-    if not found:
-        raise InvalidInput("The file has no document.")
-    return found
 
 
 def _read(file: Path) -> str:
@@ -196,12 +148,7 @@ def _plan(document: Document, build: Callable[[Document], Built], workspace: str
 def _plan_by_kind(document: Document, remote: Remote) -> ApplyStep:
     """The step of a kind without special rules."""
     kind = KINDS[document.kind]
-    try:
-        after = from_request(kind.spec, document.spec)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(("spec", *map(str, first["loc"])))
-        raise InvalidInput(f"{kind.name.capitalize()} '{document.name}': {where}: {first['msg']}") from None
+    after = from_request(kind.spec, document.spec)
     try:
         current = remote.resource(kind, document.name)
     except NotFound:
@@ -234,7 +181,10 @@ def _desired_spec(document: Document, current: DeploymentSpec | None, artifact: 
     owner = {} if current is None else {"owner": current.owner, "owner_uid": current.owner_uid}
     if current is not None:
         template.setdefault("restarted_at", current.template.restarted_at)
-    return spec_changes.valid_spec({**document.spec, **owner, "template": template})
+    spec = spec_changes.valid_spec({**document.spec, **owner, "template": template})
+    if artifact is not None:
+        check_settings(artifact.manifest.service, spec.template)
+    return spec
 
 
 def _execute(step: ApplyStep, workspace: str | None) -> None:
