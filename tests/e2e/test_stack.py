@@ -83,7 +83,7 @@ def test_down_leaves_no_process_no_socket_no_lock_and_up_brings_all_back(platfor
     platform.up()
     eventually(lambda: len(platform.ready("probe")) == 2, "both replicas are back")
     eventually(lambda: platform.call("/probe").status_code == 200, "they answer")
-    assert [r["restarts"] for r in platform.ready("probe")] == [0, 0]
+    eventually(lambda: [r["restarts"] for r in platform.ready("probe")] == [0, 0], "both are new processes")
 
 
 def test_down_works_when_roles_and_edge_are_dead_or_frozen(platform: World) -> None:

@@ -55,9 +55,10 @@ WIRE_READS = {
     ("api/rollouts.py", "ShadowReport.model_validate_json"): "from an agent",
     ("api/replicas.py", "LogLine.model_validate_json"): "from an agent",
     ("api/views.py", "Scaling.model_validate"): "of a request that was read",
-    ("cli/apply.py", "kind.spec.model_validate"): "what the platform said",
-    ("cli/apply.py", "DeploymentSpec.model_validate"): "a spec that was read before",
-    ("cli/apply.py", "TypeAdapter(KINDS[self.kind].named).validate_python"): "a name",
+    ("cli/apply/command.py", "kind.spec.model_validate"): "a spec from the platform",
+    ("cli/apply/command.py", "DeploymentSpec.model_validate"): "a spec that was read before",
+    ("cli/apply/documents.py", "TypeAdapter(KINDS[document.kind].named).validate_python"): "a name",
+    ("cli/shared/settings.py", "_SCALARS[setting.type].validate_strings"): "a text, which holds no model",
     ("cli/tune/request.py", "_VALUES.validate_python"): "numbers by name, which hold no model",
 }
 
