@@ -108,7 +108,7 @@ async def looks(folder: Path) -> list[float]:
     took = []
     for _ in range(LOOKS):
         began = time.process_time()
-        await agent._look_and_act()
+        await agent._reconcile_once()
         took.append(1000 * (time.process_time() - began))
     running.cancel()
     await asyncio.wait([running])

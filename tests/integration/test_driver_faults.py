@@ -291,7 +291,11 @@ async def test_of_a_replica_that_answers_nothing_its_calls_and_its_stacks_are_kn
                 break
         (tmp_path / "gate").touch()
         assert (await call).json() == "done"
-        assert await driver.flights(replica) == ()
+
+        async def is_over() -> bool:
+            return await driver.flights(replica) == ()
+
+        await until(is_over, "the call is no longer noted")
 
 
 async def test_a_native_crash_is_told_by_its_own_place_and_names_the_request(place: ProcessPlace) -> None:

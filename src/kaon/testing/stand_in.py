@@ -51,6 +51,7 @@ class StandIn:
         self.quiet = asyncio.Event()
         self.quiet.set()
         self.stopping = asyncio.Event()
+        self.servers: list[asyncio.Server] = []
 
     async def run(self) -> int:
         """Serve until stopped, or as long as the behaviour says; the exit code."""
@@ -68,9 +69,17 @@ class StandIn:
         try:
             await asyncio.wait_for(self.stopping.wait(), self.behaviour.get("ends_after_s"))
         except TimeoutError:
+            await self._close()
             return int(self.behaviour.get("exit_code", 1))
         await self.quiet.wait()
+        await self._close()
         return 0
+
+    async def _close(self) -> None:
+        """Accept no more: a connection that begins while the loop ends would be complained of in the log."""
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(0)
 
     def _stop(self) -> None:
         if not self.behaviour.get("deaf"):
@@ -89,7 +98,7 @@ class StandIn:
                 writer.close()
 
         path = self.launch[address].removeprefix("unix:")
-        await asyncio.start_unix_server(serve, path)
+        self.servers.append(await asyncio.start_unix_server(serve, path))
 
     async def control(self, method: str, target: str, body: bytes) -> StandInAnswer:
         """The control socket's calls."""
