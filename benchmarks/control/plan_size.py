@@ -29,6 +29,8 @@ from kaon.types.deployment import (
     DeploymentStatus,
     Placement,
     RevisionSpec,
+    RolloutStatus,
+    ScalingStatus,
     Template,
     template_hash,
 )
@@ -59,7 +61,8 @@ async def fill(store: Store, deployments: int, replicas: int) -> None:
     placed = Placement(cloud="local")
     for number in range(deployments):
         name = f"service-{number}"
-        status = DeploymentStatus(stable=1, target=1, wanted=replicas, assignments=serving, placement=placed)
+        rollout = RolloutStatus(stable=1, target=1, assignments=serving)
+        status = DeploymentStatus(rollout=rollout, scaling=ScalingStatus(wanted=replicas), placement=placed)
         made = await store.create("deployment", "default", name, DeploymentSpec(template=TEMPLATE), status)
         revision = RevisionSpec(
             deployment=name, deployment_uid=made.uid, number=1, template=TEMPLATE, template_hash=template_hash(TEMPLATE)

@@ -17,7 +17,7 @@ from kaon.store.live_status import LiveStatus
 from kaon.store.memory import MemoryStore
 from kaon.store.traffic import TrafficRing
 from kaon.types import deployment as spec
-from kaon.types.deployment import Assignment, DeploymentSpec, DeploymentStatus, Template
+from kaon.types.deployment import Assignment, DeploymentSpec, DeploymentStatus, RolloutStatus, ScalingStatus, Template
 from kaon.types.observation import Batches
 from kaon.types.traffic import Sample, Traffic
 
@@ -66,7 +66,8 @@ async def ticks(seconds: int) -> tuple[list[float], int]:
     for number in range(DEPLOYMENTS):
         wanted = DeploymentSpec(template=Template(artifact=DIGEST), scaling=spec.Scaling(min=1, max=100))
         serving = (Assignment(revision=1, replicas=REPLICAS, ready=REPLICAS, weight=100),)
-        status = DeploymentStatus(stable=1, target=1, wanted=REPLICAS, assignments=serving)
+        rollout = RolloutStatus(stable=1, target=1, assignments=serving)
+        status = DeploymentStatus(rollout=rollout, scaling=ScalingStatus(wanted=REPLICAS))
         await store.create("deployment", "default", f"d{number}", wanted, status)
     for key in await scaling.keys():
         await scaling.reconcile(key)
