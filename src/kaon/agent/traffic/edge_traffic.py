@@ -158,7 +158,8 @@ def _not_calls(before: TrafficReading, now: TrafficReading, works: Works) -> dic
     found: defaultdict[RevisionKey, Counter[str]] = defaultdict(Counter)
     for key, replicas in works.items():
         for done in replicas:
-            found[key].update(done.not_calls if done else {})
+            if done is not None and done.not_calls:
+                found[key].update(done.not_calls)
     for (workspace, deployment), codes in now.turned_away.items():
         was = before.turned_away.get((workspace, deployment), {})
         found[workspace, deployment, 0].update({code: gained(was.get(code, 0), count) for code, count in codes.items()})
@@ -177,12 +178,15 @@ def _subtract(
     answered at any revision.
     """
     left: dict[RevisionKey, dict[str, int]] = {}
+    revisions: defaultdict[tuple[str, str], list[RevisionKey]] = defaultdict(list)
+    for key in sorted(found):
+        revisions[key[:2]].append(key)
     for key in not_calls.keys() | pending.keys():
         codes = Counter({_EDGE_CLASS.get(code, code): count for code, count in not_calls.get(key, {}).items()})
         new = codes + Counter({_ARRIVALS: codes.total(), _ANSWERS: codes.total()})
         missing = new + Counter(pending.get(key, {}))
-        for at in sorted(found):
-            if at == key or (at[:2] == key[:2] and not key[2]):
+        for at in revisions[key[:2]]:
+            if key[2] in (0, at[2]):
                 missing -= Counter({name: found[at].subtract(name, count) for name, count in missing.items()})
         if kept := {name: count for name, n in missing.items() if (count := min(n, new[name]))}:
             left[key] = kept
