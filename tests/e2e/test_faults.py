@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 
 import httpx2
 import pytest
@@ -128,17 +129,29 @@ def answering(world: World, calls: int, timeout_s: float = 5.0) -> set[str]:
     return {a.json()["pid"] for a in answers}
 
 
+def moments(world: World, wanted: int) -> list[Callable[[], object]]:
+    """When to kill during a change of the number of replicas: at once, and after each step of it."""
+    path = "/workspaces/default/deployments/probe"
+    return [
+        lambda: True,
+        lambda: (d := world.get(path))["status"]["rollout"]["observed_generation"] == d["generation"],
+        lambda: len(world.replicas("probe")) == wanted,
+        lambda: len(world.ready("probe")) == wanted,
+    ]
+
+
 @pytest.mark.parametrize("role", ["server", "agent", "edge", "replica"])
 def test_r4_any_process_may_be_killed_at_any_moment(probe: World, role: str) -> None:
     choose = random.Random(role)
     changes = itertools.cycle([2, 3])
     for _ in range(2 * CHAOS):
         probe.kaon("scale", "probe", str(wanted := next(changes)), "--no-wait")
-        threading.Event().wait(choose.random() * 0.6)  # any moment: before, in the middle of, or after the change
+        eventually(choose.choice(moments(probe, wanted)), "the moment of the kill")
         victim = choose.choice(probe.replicas("probe"))["id"] if role == "replica" else role
         if probe.pids(victim):
             probe.kill(victim)
         eventually(lambda n=wanted: probe.serves("probe", n), f"whole again after the {role}'s end")
+        assert [len(probe.pids(part)) for part in ("server", "agent", "edge")] == [1, 1, 1]
 
 
 def test_r13_rollouts_and_rollbacks_under_load_lose_nothing(probe: World) -> None:
