@@ -207,7 +207,7 @@ async def _stop_replicas(settings: Settings, on_progress: SayProgress) -> None:
 
     edge, folder = Edge(settings), settings.home.absolute() / "agent"
     with contextlib.suppress(KaonError):
-        await edge.close_door()
+        await edge.stop_listening()
     driver = ProcessDriver(folder, settings.run_dir, _no_artifact, SystemClock())
     kept = PlanFile(folder / "plan.json").load()
     drains = {spec.id: min(spec.drain_s, _DRAIN_MAX_S) for spec in (kept.plan.replicas if kept else ())}
