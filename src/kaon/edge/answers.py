@@ -54,5 +54,7 @@ def problem(error: KaonError, request_id: str) -> ActivatorResponse:
 
 def hint(key: DeploymentKey) -> str:
     """The commands that show a caller with more rights the cause."""
-    apart = "" if key[0] == "default" else f" -w {key[0]}"
-    return f"See why: kaon describe {key[1]}{apart}; kaon logs {key[1]}{apart}"
+    workspace, name = key
+    if workspace == "default":
+        return f"See why: kaon describe {name}; kaon logs {name}"
+    return f"See why: kaon describe {name} -w {workspace}; kaon logs {name} -w {workspace}"
