@@ -31,14 +31,31 @@ from kaon.store.traffic import TrafficRing
 from kaon.store.writes import UpdateStatus, Write
 from kaon.testing.twins import FakeTwin
 from kaon.types.artifact import ArtifactSpec, Manifest
-from kaon.types.deployment import Assignment, DeploymentSpec, DeploymentStatus, RolloutState, ScalingStatus, Template
+from kaon.types.deployment import (
+    Assignment,
+    DeploymentSpec,
+    DeploymentStatus,
+    RolloutState,
+    ScalingStatus,
+    Template,
+    with_commands,
+)
 from kaon.types.deployment import Scaling as Bounds
 from kaon.types.knobs import KnobValues
 from kaon.types.objective import Objective
 from kaon.types.observation import Batches
 from kaon.types.service import Batch, EndpointSpec, ServiceSpec
 from kaon.types.traffic import LATENCY_BOUNDS_S, Sample, Side, Traffic
-from kaon.types.tuning import Reach, TrialStatus, TuningMode, TuningSpec, TuningState, TuningStatus
+from kaon.types.tuning import (
+    Reach,
+    TrialStatus,
+    TunerAction,
+    TunerCommand,
+    TuningMode,
+    TuningSpec,
+    TuningState,
+    TuningStatus,
+)
 
 DIGEST = f"sha256:{'0' * 64}"
 LEARNT = 1560
@@ -134,14 +151,26 @@ class World:
         status: TuningStatus = (await self.shop(name)).status.tuning
         return status
 
-    async def say(self, change: Callable[[TuningStatus], TuningStatus], name: str = "shop") -> None:
-        """What the API does."""
-        shop = await self.shop(name)
-        await self.store.update_status(shop, shop.status.model_copy(update={"tuning": change(shop.status.tuning)}))
+    async def command(self, action: TunerAction, values: KnobValues | None = None, by: str = "ann") -> None:
+        """Write a request to the tuner into the spec, as the API does."""
+        await self.write_command(action, values, by)
         await self.settle()
 
+    async def write_command(self, action: TunerAction, values: KnobValues | None = None, by: str = "ann") -> None:
+        shop = await self.shop()
+        waiting = values_in_force.pending(shop.status.tuning, shop.spec.tuning.commands)
+        last = max(shop.status.tuning.command, *(command.id for command in waiting), 0)
+        command = TunerCommand(id=last + 1, action=action, values=values or {}, at=self.clock.now(), by=by)
+        await self.store.update_spec(shop, with_commands(shop.spec, (*waiting, command)))
+
     async def attempt(self, **values: float) -> None:
-        await self.say(lambda was: values_in_force.asked(was, values, "ann"))
+        await self.command(TunerAction.TRY, values)
+
+    async def undo(self, by: str = "ann") -> None:
+        shop = await self.shop()
+        undo = values_in_force.undo(values_in_force.commanded(shop.status.tuning, shop.spec.tuning.commands))
+        if undo is not None:
+            await self.command(*undo, by)
 
     async def stand(self, **changes: Any) -> None:
         """Let the rest of the status be so."""
@@ -466,8 +495,8 @@ async def trying(world: World, **values: float) -> None:
         (lambda w: w.respec(tuning=TuningSpec(mode=TuningMode.OFF)), "the mode is off"),
         (lambda w: w.stand(target=2, state=RolloutState.PROGRESSING), "a rollout is under way"),
         (lambda w: w.stand(assignments=(), wanted=0), "there are no replicas"),
-        (lambda w: w.say(lambda s: values_in_force.put(s, {"max_batch": 8}, w.clock.now(), "eve")), "key 'eve'"),
-        (lambda w: w.say(lambda s: values_in_force.undone(s, w.clock.now(), "eve")), "somebody ended it"),
+        (lambda w: w.command(TunerAction.SET, {"max_batch": 8}, "eve"), "key 'eve'"),
+        (lambda w: w.undo("eve"), "somebody ended it"),
     ],
 )
 async def test_a_trial_ends_without_blame_when_the_ground_is_another(happens: Any, why: str) -> None:
@@ -568,7 +597,8 @@ async def test_what_is_recommended_and_applied_is_taken_up_with_who_did_it() -> 
     world = World(FakeTwin([promising({"max_batch": 24.0})]))
     await world.deploy()
     await world.live(LEARNT)
-    await world.say(lambda was: values_in_force.put(was, was.recommended.values if was.recommended else {}, 5.0, "ann"))
+    recommended = (await world.tuned()).recommended
+    await world.command(TunerAction.SET, recommended.values if recommended else {})
     entry = (await world.journal())[-1]
     assert (entry.figures["kind"], entry.figures["by"], entry.after) == (
         "change",
@@ -579,7 +609,7 @@ async def test_what_is_recommended_and_applied_is_taken_up_with_who_did_it() -> 
     mind = world.scaling.mind(("default", "shop"))
     assert mind is not None
     assert mind.law.max_batch == 24
-    await world.say(lambda was: values_in_force.undone(was, 6.0, "ann"))
+    await world.undo()
     assert mind.law.max_batch == 32
     assert {k.name: k.value for k in world.state().knobs}["max_batch"] == 32
 
@@ -587,7 +617,7 @@ async def test_what_is_recommended_and_applied_is_taken_up_with_who_did_it() -> 
 async def test_what_the_tuner_never_moves_is_in_the_journal_when_somebody_does() -> None:
     world = World()
     await world.deploy()
-    await world.say(lambda was: values_in_force.put(was, {"max_wait_s": 0.01}, 5.0, "ann"))
+    await world.command(TunerAction.SET, {"max_wait_s": 0.01})
     entry = (await world.journal())[-1]
     assert ("max_wait_s" in entry.before, "max_wait_s=0.01" in entry.after) == (False, True)
 
@@ -687,9 +717,8 @@ async def test_whoever_puts_values_in_force_just_before_it_goes_back_has_the_las
     async def write(writes: Sequence[Write], *, epoch: int | None = None) -> list[AnyResource]:
         statuses: list[Any] = [one.status for one in writes if isinstance(one, UpdateStatus)]
         if any(status.tuning.values == {} for status in statuses):
-            shop = await world.shop()
-            anns = values_in_force.put(shop.status.tuning, {"max_batch": 4.0}, world.clock.now(), "ann")
-            await kept([UpdateStatus(shop, shop.status.model_copy(update={"tuning": anns}))])
+            monkeypatch.setattr(world.store, "write", kept)
+            await world.write_command(TunerAction.SET, {"max_batch": 4.0})
         return await kept(writes)
 
     monkeypatch.setattr(world.store, "write", write)

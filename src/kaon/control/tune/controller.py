@@ -34,6 +34,7 @@ from kaon.laws.tune import scaling as knobs
 from kaon.laws.tune.ask import TwinQuery
 from kaon.laws.tune.guard import TICK_S
 from kaon.laws.tune.knobs import Space
+from kaon.laws.tune.values_in_force import commanded
 from kaon.store.live_status import LiveStatus
 from kaon.store.port import Change, Store
 from kaon.store.traffic import TrafficRing
@@ -42,7 +43,7 @@ from kaon.types.deployment import RolloutStatus
 from kaon.types.journal import JournalEntry
 from kaon.types.names import DeploymentKey
 from kaon.types.resource import Deployment
-from kaon.types.tuning import Tried, TuningState
+from kaon.types.tuning import Tried, TuningState, TuningStatus
 
 SHARE = 0.1
 """Share of one processor for the searches of all deployments."""
@@ -129,10 +130,11 @@ class TuningController:
         if space is None:
             self._forget(key)
             self._known.add(key)
-            told = board.knobs(terms.service, terms.scaling, terms.objective, deployment.status.tuning)
+            tuning = commanded(deployment.status.tuning, deployment.spec.tuning.commands)
+            told = board.knobs(terms.service, terms.scaling, terms.objective, tuning)
             why = knobs.NOTHING
             self._opinions.keep_tuning(*key, partial(state.idle, deployment, told, why), deployment.uid)
-            await self._clear(deployment)
+            await self._clear(deployment, tuning)
             return None
         if known is None:
             known = await self._begin(deployment, terms, space)
@@ -157,7 +159,7 @@ class TuningController:
         for number, (key, known) in enumerate(list(self._tuned.items()), start=1):
             try:
                 self._look(known)
-                if known.tuner.news or known.tuner.wanted(self._clock.now()) != known.tuner.status:
+                if known.tuner.news or known.tuner.wanted(self._clock.now()) != known.deployment.status.tuning:
                     await self._write(known)
                 self._opinions.failures.settle(_TICK, key)
             except KaonError as error:  # what is not written is wanted still, by the next tick too
@@ -253,17 +255,18 @@ class TuningController:
                 known.trials.extend(one for one in tried if one is not None)
                 return
 
-    async def _clear(self, deployment: Deployment) -> None:
-        """End a trial of a deployment that is not tuned any more."""
-        tuning = deployment.status.tuning
+    async def _clear(self, deployment: Deployment, tuning: TuningStatus) -> None:
+        """Write the status of a deployment that is not tuned, without a trial."""
+        events = []
         if tuning.trial is not None or tuning.asked is not None:
-            cleared = tuning.model_copy(update={"trial": None, "asked": None, "asked_by": ""})
-            status = deployment.status.model_copy(update={"tuning": cleared})
-            what = tuning.asked or (tuning.trial.after if tuning.trial else {})
-            reason = knobs.NOTHING
-            news = News(self._clock.now(), "refused", reason, {}, what)
+            tried = tuning.asked or (tuning.trial.after if tuning.trial else {})
+            tuning = tuning.model_copy(update={"trial": None, "asked": None, "asked_by": ""})
+            news = News(self._clock.now(), "refused", knobs.NOTHING, {}, tried)
             event = messages.event(deployment.workspace, deployment.name, news, deployment.uid)
-            await self._store.write([UpdateStatus(deployment, status), RecordEvents([event] if event else [])])
+            events = [event] if event else []
+        if tuning != deployment.status.tuning:
+            status = deployment.status.model_copy(update={"tuning": tuning})
+            await self._store.write([UpdateStatus(deployment, status), RecordEvents(events)])
 
     def _forget(self, key: DeploymentKey) -> None:
         known = self._tuned.pop(key, None)

@@ -82,7 +82,9 @@ class Tuner:
         status: TuningStatus,
         now: float,
     ) -> None:
-        self.spec, self.terms, self.space, self.status = spec, terms, space, status
+        self.spec, self.terms, self.space = spec, terms, space
+        self.status = status = values_in_force.commanded(status, spec.tuning.commands)
+        """The status in the store, with the commands of the spec carried out."""
         self.usual = scaling.usual(space, terms.service)
         self.state = TunerState(
             self._whole(status.values),
@@ -115,7 +117,8 @@ class Tuner:
 
     def adapt(self, spec: DeploymentSpec, terms: ScalerTerms, space: Space, status: TuningStatus, now: float) -> None:
         """Take up the deployment as the store has it; what the tuner wrote itself is no news."""
-        known, self.status = self.status, status
+        known, self.status = self.status, values_in_force.commanded(status, spec.tuning.commands)
+        status = self.status
         if spec.model_copy(update={"tuning": self.spec.tuning}) != self.spec:
             self._stop(now, "the spec was changed")
         self.spec = spec
