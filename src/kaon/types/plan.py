@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from pydantic import Field, model_validator
 
+from kaon.types.job import PlannedAttempt
 from kaon.types.key import Access, Grant
 from kaon.types.knobs import PlannedKnobs
 from kaon.types.model import Model
@@ -99,6 +100,7 @@ class Plan(Model):
     cloud: str
     grants: dict[str, tuple[Grant, ...]] = Field(default_factory=dict, description="Group -> grants, each once.")
     parts: dict[str, PlanPart] = Field(default_factory=dict, description="'workspace/deployment' -> its part.")
+    attempts: tuple[PlannedAttempt, ...] = Field(default=(), description="Attempts of jobs, by id.")
 
     @model_validator(mode="before")
     @classmethod
@@ -107,9 +109,15 @@ class Plan(Model):
         return FlatPlan.model_validate(data).in_parts() if flat else data
 
     @classmethod
-    def of(cls, cloud: str, grants: Mapping[str, tuple[Grant, ...]], parts: Mapping[str, PlanPart]) -> Plan:
+    def of(
+        cls,
+        cloud: str,
+        grants: Mapping[str, tuple[Grant, ...]],
+        parts: Mapping[str, PlanPart],
+        attempts: Iterable[PlannedAttempt] = (),
+    ) -> Plan:
         """A plan of parts that have been validated already."""
-        return cls.model_construct(cloud=cloud, grants=dict(grants), parts=dict(parts))
+        return cls.model_construct(cloud=cloud, grants=dict(grants), parts=dict(parts), attempts=tuple(attempts))
 
     @cached_property
     def replicas(self) -> tuple[ReplicaSpec, ...]:
