@@ -118,7 +118,7 @@ class Life:
                     cloud="local", after_s=world.ring.until("local"), samples=(world.sample(await world.shop()),)
                 )
                 world.ring.add(told, world.clock.now())
-        for part in (world.scaling.tick, world.tuning.tick, world.tuning.answers, world.settle):
+        for part in (world.scaling.tick, world.tuning.tick, world.tuning.query_results, world.settle):
             try:
                 await part()
             except (Unavailable, Conflict):  # their loops try again
