@@ -1,7 +1,7 @@
 """The callers of each deployment, from keys: grants in groups, each grant once, and the groups of each deployment.
 
-Keys that may call the same deployments are one group. So what a plan says of callers grows with the keys and with what
-they name, and not with keys times deployments.
+Keys that may call the same deployments are one group. So the callers in a plan grow with the number of keys and of
+their scopes, not with keys times deployments.
 """
 
 from __future__ import annotations
