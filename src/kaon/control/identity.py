@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterable
 
 from kaon.clock import Clock
 from kaon.errors import ConfigError, KaonError, NotFound
-from kaon.laws.rights import EffectiveRights, standing
+from kaon.laws.rights import EffectiveRights, effective_rights
 from kaon.store.port import AnyResource, Change, Store
 from kaon.store.snapshot import Snapshot
 from kaon.store.vault import Vault
@@ -114,7 +114,7 @@ class Identities:
         owner = self._snapshot.with_uid("key", uid)
         if owner is None:
             return EffectiveRights(lapsed="deleted")
-        return standing(owner, self._snapshot.makers(owner), self._clock.now())
+        return effective_rights(owner, self._snapshot.makers(owner), self._clock.now())
 
     def _uses(self, revision: Revision) -> Uses:
         try:

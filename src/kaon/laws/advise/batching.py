@@ -20,7 +20,7 @@ def batch(state: AdviceState, minute: AdviceMinute) -> FindingText | bool | None
     """Batches are nearly empty, replicas are busy, and the cost of a batch hardly depends on its rows."""
     window, terms, batches = minute.window, minute.terms, minute.batches
     service = service_time.learn(state.service, batches)
-    if window.batch_rows is None or window.busy is None or not service.known or not minute.enough:
+    if window.batch_rows is None or window.busy is None or not service.learned or not minute.enough:
         return None
     rows, most = window.batch_rows, terms.largest_batch
     if (
