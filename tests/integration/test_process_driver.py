@@ -7,8 +7,8 @@ import shutil
 import signal
 import tempfile
 import time
-from contextlib import suppress
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest

@@ -23,7 +23,9 @@ from kaon.api import (
     artifacts,
     audit_log,
     cloud_admin,
+    cloud_datasets,
     clouds,
+    datasets,
     decisions,
     deployments,
     events,
@@ -68,7 +70,7 @@ from kaon.version import __version__
 COLLECTIONS = {
     module.collection.kind.name: module.collection
     for module in (artifacts, clouds, deployments, events, keys, replicas, rollouts, secret_values, workspaces)
-}
+} | {each.kind.name: each for each in (datasets.collection, datasets.versions_collection)}
 """The collections of the kinds that need more than their declaration."""
 
 
@@ -80,7 +82,7 @@ def routes() -> list[AuthorizedRoute]:
     special = (platform, workspaces, artifacts, deployments, decisions, rollouts, owners, replicas, events, audit_log)
     for module in (*special, keys, secret_values, clouds, cloud_admin, stats, tuning, advice, metrics, garbage):
         found += module.router
-    return found
+    return [*found, *datasets.router, *datasets.versions_router, *cloud_datasets.router]
 
 
 ROUTES = routes()
