@@ -36,7 +36,7 @@ async def serve(settings: Settings, clock: Clock) -> None:
     folder = settings.home / "server"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     ring = TrafficRing()  # filled by the API, read by the controllers
-    opinions = LiveStatus()  # the other way round
+    live_status = LiveStatus()  # the other way round
     vault, blobs = Vault(load_key(settings)), FileBlobs(folder / "blobs")
     uploads = uploads_of(settings, clock)
     audit = AuditRetention(records=settings.audit_records, age_s=settings.audit_days * 86_400.0)
@@ -54,7 +54,7 @@ async def serve(settings: Settings, clock: Clock) -> None:
             settings=settings,
             clock=clock,
             traffic=ring,
-            live_status=opinions,
+            live_status=live_status,
             snapshot=snapshot,
             uploads=uploads,
         )
@@ -76,7 +76,7 @@ async def serve(settings: Settings, clock: Clock) -> None:
             vault,
             clock,
             traffic=ring,
-            opinions=opinions,
+            live_status=live_status,
             twin=ThreadedTwin(),
             routes_bytes=settings.routes_bytes,
             snapshot=snapshot,

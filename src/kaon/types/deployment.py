@@ -11,7 +11,7 @@ from kaon.types.model import Digest, EnvName, Model, Name, OpenEnum, content_has
 from kaon.types.objective import Objective
 from kaon.types.route import Hostname, Origin
 from kaon.types.service import Resources
-from kaon.types.tuning import TuningSpec, TuningStatus
+from kaon.types.tuning import TunerCommand, TuningSpec, TuningStatus
 
 
 class Floor(Model):
@@ -284,6 +284,11 @@ class DeploymentStatus(Model):
     conditions: tuple[Condition, ...] = Field(default=(), description="By the same.")
     scaling: ScalingStatus = Field(default=ScalingStatus(), description="By the controller of scaling.")
     tuning: TuningStatus = Field(default=TuningStatus(), description="By the controller of tuning.")
+
+
+def with_commands(spec: DeploymentSpec, commands: tuple[TunerCommand, ...]) -> DeploymentSpec:
+    """`spec` with these requests to the tuner."""
+    return spec.model_copy(update={"tuning": spec.tuning.model_copy(update={"commands": commands})})
 
 
 def template_hash(template: Template) -> str:
