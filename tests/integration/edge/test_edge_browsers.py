@@ -9,6 +9,7 @@ import websockets
 from websockets import Subprotocol
 
 from kaon.edge.resources.routes import _OF_THE_ORIGIN
+from kaon.sdk.docs_page import docs_page
 from kaon.types.route import ORIGIN_ALLOWED
 
 from .world import World, broken, echo, raw, route
@@ -251,7 +252,7 @@ async def test_local_hosts_of_closed_and_of_no_deployments_answer_alike_without_
     for path in (b"/", b"/docs", b"/x"):
         asked = b"GET " + path + b" HTTP/1.1\r\nhost: %b.localhost\r\nx-request-id: r\r\n\r\n"
         seen = [await _said(world, asked % name, "GET") for name in (b"shop", b"nobody")]
-        assert seen[0].startswith(b"HTTP/1.1 401 ")
+        assert seen[0].startswith(b"HTTP/1.1 200 " if path == b"/docs" else b"HTTP/1.1 401 ")
         assert seen[0] == seen[1]
 
 
@@ -265,9 +266,17 @@ async def test_a_key_opens_what_is_closed_and_public_deployments_need_none(world
 
 async def test_the_docs_page_is_the_same_everywhere_and_asks_no_replica(world: World) -> None:
     replica = await _shop(world, closed=True)
-    page = await world.client.get("/shop/docs")
-    assert page.status_code == 200
-    assert page.headers["content-type"] == "text/html; charset=utf-8"
-    assert "script-src 'sha256-" in page.headers["content-security-policy"]
+    expected = docs_page()
+    for path, host in (
+        ("/shop/docs", "x"),
+        ("/none/docs", "x"),
+        ("/docs", "shop.localhost"),
+        ("/docs", "none.localhost"),
+    ):
+        page = await world.client.get(path, headers={"host": host})
+        assert (page.status_code, page.content) == (200, expected.html)
+        assert dict(expected.headers).items() <= dict(page.headers).items()
+        head = await world.client.head(path, headers={"host": host})
+        assert (head.status_code, head.headers["content-length"]) == (200, str(len(expected.html)))
     assert (await world.client.post("/shop/docs", headers=KEY)).text.startswith("POST /docs\n")
     assert len(replica.calls) == 1

@@ -18,7 +18,6 @@ from kaon.edge.resources.forwarding import NEVER_ARRIVED, added, below, forwarde
 from kaon.edge.resources.limits import BODY_MAX_BYTES, STREAM_IDLE_S
 from kaon.edge.resources.wire import V3, Json, response
 from kaon.edge.table import RouteRule, RouteTable, cluster_name
-from kaon.sdk.docs_page import docs_page
 from kaon.types import cors
 from kaon.types.route import COPY_REFUSED, KEY_PROTOCOL, NOT_BEGUN_HEADER, REVISION_HEADER
 
@@ -52,7 +51,6 @@ def routes(table: RouteTable) -> Json:
                 "most_specific_header_mutations_wins": True,
                 "request_headers_to_remove": ["x-forwarded-prefix"],
                 "response_headers_to_remove": ["server", "x-powered-by", FINAL, COPY_REFUSED, NOT_BEGUN_HEADER],
-                "max_direct_response_body_size_bytes": 128 * 1024,
                 "ignore_port_in_host_matching": True,
                 "virtual_hosts": [_shared_host(rules), _NO_HOST, *(_own_host(rule) for rule in rules if rule.hosts)],
             }
@@ -81,7 +79,7 @@ def _own_host(rule: RouteRule) -> Json:
         "name": rule.prefix,
         "domains": list(rule.hosts),
         "include_request_attempt_count": True,
-        "routes": [_UPWARDS, *_rule_routes(rule, "")],
+        "routes": [_UPWARDS, _docs_page({"path": "/docs"}), *_rule_routes(rule, "")],
     }
 
 
@@ -98,10 +96,18 @@ _NO_KEY: list[Json] = [
 ]
 """Matches calls without a key, which is a header, or of a browser's websocket a subprotocol."""
 
+_READS: Json = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
+
+
+def _docs_page(match: Json) -> Json:
+    """The docs page: the same for every deployment, also for one that does not exist; see `kaon.edge.problems`."""
+    return {"match": match | {"headers": [_READS]}, "direct_response": {"status": 200}}
+
+
 _NO_HOST: Json = {
     "name": "nobody",
     "domains": ["*.localhost"],
-    "routes": [{"match": {"prefix": "/", "headers": _NO_KEY}, **_REFUSED}],
+    "routes": [_docs_page({"path": "/docs"}), {"match": {"prefix": "/", "headers": _NO_KEY}, **_REFUSED}],
 }
 """A local host without a deployment answers like that of a closed deployment."""
 
@@ -128,24 +134,8 @@ _UPWARDS: Json = {
 """A service may use encoded slashes, but no server behind may read such a path as one outside of the service."""
 
 _TOO_LONG: Json = {"name": "content-length", "range_match": {"start": BODY_MAX_BYTES + 1, "end": 2**63 - 1}}
-_READS: Json = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
-
 
 _NAMES_ONE: Json = {"name": REVISION_HEADER, "present_match": True}
-
-
-def _docs_page(match: Json) -> Json:
-    """The docs page: the same for every deployment, also for one that does not exist."""
-    page = docs_page()
-    headers = [
-        {"header": {"key": key, "value": value.replace("%", "%%")}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
-        for key, value in page.headers
-    ]
-    return {
-        "match": match | {"headers": [_READS]},
-        "response_headers_to_add": headers,
-        "direct_response": {"status": 200, "body": {"inline_string": page.html.decode()}},
-    }
 
 
 def _rule_routes(rule: RouteRule, prefix: str) -> Iterable[Json]:
