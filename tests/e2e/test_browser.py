@@ -164,6 +164,19 @@ def test_a_page_reads_a_stream_as_it_comes(pages: World, site: Site, visit: Visi
     assert [line for line in text.splitlines() if line.startswith("data:")] == ["data: 0", "data: 1", "data: 2"]
 
 
+def test_a_page_sends_cookies_where_the_deployment_allows_it(pages: World, site: Site, visit: Visiting) -> None:
+    page, url = visit(site.allowed), f"{pages.url}/pages/greet"
+    with_cookies = post(pages, name="page") | {"credentials": "include"}
+    assert page.run(FAILING_CALL, url, with_cookies) == "TypeError"
+    pages.kaon("set", "pages", "cors.credentials=true", 'cors.headers=["x-own"]')
+    try:
+        eventually(lambda: page.run(FAILING_CALL, url, with_cookies) == "status 200", "the page may send cookies")
+        assert page.run(CALL, url, with_cookies)["body"] == {"greeting": "hello page", "own": "mine", "cookie": "1"}
+    finally:
+        pages.kaon("set", "pages", "cors.credentials=false", "cors.headers=[]")
+    eventually(lambda: page.run(FAILING_CALL, url, with_cookies) == "TypeError", "it may not any more")
+
+
 def test_pages_of_other_origins_neither_call_nor_connect(pages: World, site: Site, visit: Visiting) -> None:
     page = visit(site.other)
     assert page.run(FAILING_CALL, f"{pages.url}/pages/greet", post(pages, name="page")) == "TypeError"

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 import websockets
+from pydantic import ValidationError
 from websockets import Subprotocol
 
 from kaon.edge.resources.routes import _OF_THE_ORIGIN
 from kaon.sdk.docs_page import docs_page
+from kaon.types.deployment import Cors
 from kaon.types.route import ORIGIN_ALLOWED
 
 from .world import World, broken, echo, raw, route
@@ -80,6 +82,28 @@ async def test_a_page_reads_answers_and_errors_alike(world: World) -> None:
     await replica.stop()
     answer = await world.client.get("/shop", headers=page | KEY)
     assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (503, PAGE)
+
+
+async def test_pages_may_send_cookies_where_the_deployment_says_so(world: World) -> None:
+    await _shop(world, closed=True, cors_origins=(PAGE,), cors_credentials=True, cors_headers=("X-Own",))
+    preflight = await world.client.options("/shop", headers=ASKED)
+    assert "X-Own" in preflight.headers["access-control-allow-headers"].split(", ")
+    called = await world.client.get("/shop", headers={"origin": PAGE} | KEY)
+    keyless = await world.client.get("/shop", headers={"origin": PAGE})
+    for answer in (preflight, called, keyless):
+        assert answer.headers["access-control-allow-origin"] == PAGE
+        assert answer.headers["access-control-allow-credentials"] == "true"
+    for answer in (called, keyless):
+        assert "X-Own" in answer.headers["access-control-expose-headers"].split(", ")
+    other = await world.client.get("/shop", headers={"origin": "https://x"} | KEY)
+    assert "access-control-allow-credentials" not in other.headers
+
+
+async def test_no_cookies_are_allowed_to_every_origin_at_once(world: World) -> None:
+    await _shop(world, cors_origins=("*",), cors_credentials=True)
+    assert "access-control-allow-credentials" not in (await world.client.get("/shop", headers={"origin": PAGE})).headers
+    with pytest.raises(ValidationError, match="needs the origins by name"):
+        Cors(origins=("*",), credentials=True)
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "https://app.example.evil", "http://app.example", "null"])

@@ -150,7 +150,7 @@ def _for_browsers(rule: RouteRule, route: Json) -> Json:
         headers.append(added("content-security-policy", _SANDBOX_OF_PAGES))
     if not rule.cors_origins:
         return route | ({"response_headers_to_add": headers} if headers else {})
-    filters = {"envoy.filters.http.cors": _cors(rule.cors_origins)}
+    filters = {"envoy.filters.http.cors": _cors(rule)}
     return route | {"response_headers_to_add": [*headers, added("vary", "origin")], "typed_per_filter_config": filters}
 
 
@@ -162,17 +162,22 @@ _SANDBOX_OF_PAGES = (
 do not get the header."""
 
 
-def _cors(origins: Iterable[str]) -> Json:
+def _cors(rule: RouteRule) -> Json:
     """See `kaon.types.cors`."""
     return {
         "@type": f"{V3}.extensions.filters.http.cors.v3.CorsPolicy",
-        "allow_origin_string_match": [{"exact": origin} for origin in origins],
+        "allow_origin_string_match": [{"exact": origin} for origin in rule.cors_origins],
         "allow_methods": cors.METHODS,
-        "allow_headers": cors.SENT,
-        "expose_headers": cors.EXPOSED,
+        "allow_headers": ", ".join((cors.SENT, *rule.cors_headers)),
+        "expose_headers": _exposed(rule),
+        "allow_credentials": rule.cors_credentials,
         "max_age": str(cors.MAX_AGE_S),
         "allow_private_network_access": True,
     }
+
+
+def _exposed(rule: RouteRule) -> str:
+    return ", ".join((cors.EXPOSED, *rule.cors_headers))
 
 
 _PREFLIGHT: list[Json] = [
@@ -209,7 +214,9 @@ def _answers(rule: RouteRule, prefix: str) -> Iterable[Json]:
 def _direct(rule: RouteRule, match: Json, answer: Json) -> Iterable[Json]:
     """A request that the edge answers itself. Envoy's CORS filter ignores such routes: its headers are added here."""
     if rule.cors_origins:
-        readable = (("access-control-allow-origin", "%REQ(ORIGIN)%"), ("access-control-expose-headers", cors.EXPOSED))
+        readable = [("access-control-allow-origin", "%REQ(ORIGIN)%"), ("access-control-expose-headers", _exposed(rule))]
+        if rule.cors_credentials:
+            readable.append(("access-control-allow-credentials", "true"))
         yield {
             "match": match | {"headers": [*match.get("headers", ()), from_pages_of(rule.cors_origins)]},
             "direct_response": answer,
