@@ -210,6 +210,13 @@ def test_the_docs_page_sends_a_call_and_loads_nothing_from_elsewhere(pages: Worl
     endpoint.get_by_role("button", name="Send").click()
     endpoint.get_by_text("hello reader").wait_for()
     assert "200" in endpoint.locator(".status").inner_text()
+    mounted = page.locator('article[id="orders.order"]')
+    assert "/orders/order" in mounted.locator(".head").inner_text()
+    mounted.get_by_text("Try it").click()
+    mounted.get_by_label("x-buyer").fill("reader")
+    mounted.get_by_role("button", name="Send").click()
+    mounted.get_by_text('"by": "reader"').wait_for()
+    assert '"article": ""' in mounted.locator("pre.answer").inner_text()  # a sample made of the schema
     page.get_by_label("Find an endpoint").fill("count")
     assert page.locator("article:visible").count() == 1
     assert opened.errors == []

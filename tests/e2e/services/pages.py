@@ -2,10 +2,38 @@
 
 from collections.abc import AsyncIterator
 
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
 import kaon
 
 
-@kaon.service
+async def order(request: Request) -> JSONResponse:
+    return JSONResponse({"ordered": await request.json(), "by": request.headers.get("x-buyer")})
+
+
+class Orders(Starlette):
+    """An app that describes itself, as FastAPI's do."""
+
+    title = "Orders"
+
+    def openapi(self) -> dict[str, object]:
+        item = {"type": "object", "required": ["article"], "properties": {"article": {"type": "string"}}}
+        buyer = {"name": "x-buyer", "in": "header", "schema": {"type": "string"}}
+        body = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Item"}}}}
+        answers = {"200": {"description": "Done."}}
+        operation = {"operationId": "order", "parameters": [buyer], "requestBody": body, "responses": answers}
+        return {
+            "openapi": "3.1.0",
+            "info": {"title": "Orders", "version": "1"},
+            "paths": {"/order": {"post": {"summary": "Order it", **operation}}},
+            "components": {"schemas": {"Item": item}},
+        }
+
+
+@kaon.service(mounts={"/orders": Orders(routes=[Route("/order", order, methods=["POST"])])})
 class Pages:
     """What a page calls."""
 
