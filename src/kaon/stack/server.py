@@ -14,6 +14,7 @@ from pathlib import Path
 import uvicorn
 
 from kaon.api.app import create_app
+from kaon.api.uploads import uploads_of
 from kaon.clock import Clock
 from kaon.control import Controllers
 from kaon.settings import Settings
@@ -37,6 +38,7 @@ async def serve(settings: Settings, clock: Clock) -> None:
     ring = TrafficRing()  # filled by the API, read by the controllers
     opinions = LiveStatus()  # the other way round
     vault, blobs = Vault(load_key(settings)), FileBlobs(folder / "blobs")
+    uploads = uploads_of(settings, clock)
     audit = AuditRetention(records=settings.audit_records, age_s=settings.audit_days * 86_400.0)
     store = open_store(settings.database, clock, audit)
     await store.open()
@@ -54,6 +56,7 @@ async def serve(settings: Settings, clock: Clock) -> None:
             traffic=ring,
             live_status=opinions,
             snapshot=snapshot,
+            uploads=uploads,
         )
         # No proxy_headers: who calls is read from the edge's header by the API itself.
         config = uvicorn.Config(
@@ -77,7 +80,7 @@ async def serve(settings: Settings, clock: Clock) -> None:
             twin=ThreadedTwin(),
             routes_bytes=settings.routes_bytes,
             snapshot=snapshot,
-            collector=Collector(controlled, blobs, clock, keep_of(settings)),
+            collector=Collector(controlled, blobs, clock, keep_of(settings), uploads),
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(snapshot.run())
