@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from kaon.types.condition import Condition
 from kaon.types.model import Digest, EnvName, Model, Name, OpenEnum, content_hash, reads_request
 from kaon.types.objective import Objective
-from kaon.types.route import Hostname, Origin
+from kaon.types.route import HeaderName, Hostname, Origin
 from kaon.types.service import Resources
 from kaon.types.tuning import TunerCommand, TuningSpec, TuningStatus
 
@@ -126,6 +126,22 @@ class Cors(Model):
     origins: tuple[Origin, ...] = Field(
         default=(), max_length=32, description="Like https://app.example; '*': every origin; empty: none."
     )
+    credentials: bool = Field(
+        default=False, description="Their pages may send and receive cookies; the origins must be named."
+    )
+    headers: tuple[HeaderName, ...] = Field(
+        default=(),
+        max_length=32,
+        description="With credentials: further headers that they may send and read. Without, they may use all.",
+    )
+
+    @model_validator(mode="after")
+    def _no_cookies_for_all(self) -> Cors:
+        if self.credentials and "*" in self.origins:
+            raise ValueError(
+                "cors.credentials needs the origins by name: with '*' every site could act as its visitors"
+            )
+        return self
 
 
 class DeploymentSpec(Model):
