@@ -23,6 +23,7 @@ from kaon.api.preconditions import WithPrecondition, check_precondition
 from kaon.api.problems import Unprocessable
 from kaon.api.quotas import check_count, check_dataset_bytes
 from kaon.api.router import AuthorizedRouter
+from kaon.api.uploads import uploaded
 from kaon.api.views import (
     DatasetDifference,
     DatasetVersionView,
@@ -234,6 +235,26 @@ async def put_files(
     files = _some(context.pushes.manifest(ws, name, push), first, count)
     with context.streams.open(caller.uid):
         await context.blobs.within(ws).put_files([(f.digest, f.size_bytes) for f in files], request.stream())
+
+
+@router.put("/{name}/pushes/{push}/files/{digest}", right=Right.WRITE, status_code=204)
+async def put_uploaded_file(
+    ws: WorkspaceParam,
+    name: DatasetParam,
+    push: PushParam,
+    digest: Annotated[Digest, PathParameter(description="Digest of a file of the push.")],
+    context: WithContext,
+    caller: WithCaller,
+) -> None:
+    """Take a large file of a push from a complete upload: see `/workspaces/{ws}/uploads`."""
+    _check_whole(caller)
+    if all(file.digest != digest for file in context.pushes.manifest(ws, name, push).files):
+        raise Unprocessable(f"The push has no file {digest}.")
+    space = context.blobs.within(ws)
+    if not await space.missing([digest]):
+        return
+    async with uploaded(context, caller, ws, digest) as file:
+        await space.adopt(file, digest)
 
 
 @router.post("/{name}/versions", right=Right.WRITE, status_code=201, responses={200: {"model": DatasetVersionView}})

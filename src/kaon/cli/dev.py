@@ -26,7 +26,7 @@ from kaon.build.sources import Target, find_target
 from kaon.cli.shared import options
 from kaon.cli.shared.artifacts import note_changed_lock
 from kaon.cli.shared.notes import note
-from kaon.cli.shared.progress import Progress
+from kaon.cli.shared.progress import ProgressLine
 from kaon.cli.shared.text import pairs
 from kaon.errors import Conflict
 from kaon.sdk.setting import of_every_shell
@@ -87,7 +87,7 @@ def _python(found: Target, *, allow_sdist: bool) -> Path:
     """The interpreter of an environment with the class's requirements."""
     with (
         note_changed_lock(found),
-        Progress() as progress,
+        ProgressLine() as progress,
         tempfile.TemporaryDirectory(prefix="kaon-wheels-") as work,
     ):
         progress.show("Installing", "the requirements")

@@ -23,6 +23,7 @@ INTERRUPTED = 130
 
 VERBS = {
     "Write and serve": {
+        "init": "init.command",
         "dev": "dev",
         "build": "build",
         "deploy": "deploy.command",

@@ -303,3 +303,17 @@ async def test_every_change_is_audited(root: httpx2.AsyncClient) -> None:
     assert verbs[0] == ("dataset", "create")
     assert ("dataset-version", "create") in verbs
     assert verbs[-2:] == [("dataset", "set"), ("dataset-version", "delete")]
+
+
+async def test_a_large_file_comes_from_an_upload_that_may_be_continued(root: httpx2.AsyncClient) -> None:
+    data = b"large" * 100_000
+    begun = await begin(root, "shop", {"a": data})
+    upload = f"{WS}/uploads/{digest(data)}"
+    taken = f"{WS}/datasets/shop/pushes/{begun['push']}/files/{digest(data)}"
+    for start, end in ((0, 200_000), (200_000, 500_000)):
+        assert (await root.put(taken)).status_code == 404
+        sent = await root.put(upload, params={"size": len(data), "offset": start}, content=data[start:end])
+        assert sent.is_success, sent.text
+    assert [(await root.put(taken)).status_code for _ in range(2)] == [204, 204]
+    assert (await root.put(taken[:-2] + "00")).status_code == 422
+    assert (await create(root, "shop", begun["push"])).status_code == 201

@@ -57,6 +57,12 @@ GOOD: dict[tuple[str, str], dict[str, Any]] = {
     ("DELETE", "/workspaces/{ws}"): NO_BODY,
     ("DELETE", WS + "/artifacts/{digest}"): NO_BODY,
     ("POST", WS + "/artifacts"): {"content": artifact_bytes(b"x = 1\n")},
+    ("PUT", WS + "/artifacts/{digest}"): NO_BODY,
+    ("GET", WS + "/uploads/{digest}"): NO_BODY,
+    ("PUT", WS + "/uploads/{digest}"): {
+        "params": {"size": len(artifact_bytes())},
+        "content": artifact_bytes(),
+    },
     ("PUT", ONE): {"json": SPEC},
     ("DELETE", ONE): NO_BODY,
     ("POST", ONE + "/scale"): {"json": {"min": 1, "max": 3}},
@@ -101,6 +107,7 @@ GOOD: dict[tuple[str, str], dict[str, Any]] = {
     ("DELETE", DATASET): NO_BODY,
     ("POST", DATASET + "/pushes"): {"json": MANIFEST},
     ("PUT", DATASET + "/pushes/{push}/files"): {"params": {"first": 0, "count": 1}, "content": b"data"},
+    ("PUT", DATASET + "/pushes/{push}/files/{digest}"): NO_BODY,
     ("POST", DATASET + "/versions"): {"json": {"push": PUSH}},
     ("GET", DATASET + "/versions/{ref}"): NO_BODY,
     ("PUT", DATASET + "/labels/{label}"): {"json": {"number": 1}},
@@ -195,6 +202,8 @@ def address(method: str, path: str) -> str:
     )
     if path.endswith("/calls/{id}"):
         names["id"] = "0" * 32
+    if "/pushes/" in path:
+        names["digest"] = digest_of(b"data")
     if "/dataset-versions/" in path:
         names["name"] = "spare@1"
     return path.format(**names)
@@ -381,6 +390,12 @@ async def prepared(world: World, method: str, path: str, exits: AsyncExitStack) 
         return f"/workspaces/default/artifacts/{unused.json()['name']}"
     if "{manifest}" in path:
         await plan_spare(world)
+    if (method, path) == ("PUT", WS + "/artifacts/{digest}"):
+        data = artifact_bytes(b"uploaded = 1\n")
+        async with world.client(world.keys["root"]) as root:
+            sent = {"params": {"size": len(data)}, "content": data}
+            await root.put(f"/workspaces/default/uploads/{digest_of(data)}", **sent)
+        return f"/workspaces/default/artifacts/{digest_of(data)}"
     if (method, path) == ("DELETE", "/workspaces/{ws}"):
         return "/workspaces/foreign"
     if path.endswith("/calls/{id}"):
@@ -490,7 +505,9 @@ async def test_a_key_for_another_deployment_neither_sees_nor_touches(
         answer = await ask(client, method, path)
     if "{digest}" in path and route.right not in RIGHTS[role]:
         assert answer.status_code == 403  # whatever it names
-    elif "{deployment}" in path or ("{digest}" in path and "{ws}" in path):
+    elif "/uploads/" in path:
+        assert answer.json()["received_bytes"] == (0 if method == "GET" else len(artifact_bytes())), "it has its own"
+    elif "{deployment}" in path or ("{digest}" in path and "{ws}" in path and "/pushes/" not in path):
         assert answer.status_code == 404
     elif (method, path) in SHARED_WRITES | GLOBAL_ONLY | {("DELETE", WS + "/keys/{name}"), ("POST", WS + "/keys")}:
         assert answer.status_code in (403, 404)
