@@ -1,6 +1,7 @@
-"""Inspects a service's class in its own process: `python -m kaon.runtime.inspection ENTRY FOLDER RESULT`.
+"""Inspects a class or a job in its own process: `python -m kaon.runtime.inspection ENTRY FOLDER RESULT`.
 
-Writes one JSON object to the file RESULT: `{"service": ServiceSpec}`, or `{"problem": ..., "missing": MODULE}`.
+Writes one JSON object to the file RESULT: `{"service": ServiceSpec, "jobs": [JobDeclaration]}`, or
+`{"problem": ..., "missing": MODULE}`.
 The file is opened last, so anything that the user's module prints, closes or redirects has no effect on it. When the
 module raises, its traceback goes to standard error, and the exit code is 78.
 """
@@ -18,15 +19,16 @@ from types import TracebackType
 from typing import Any
 
 from kaon.errors import KaonError
-from kaon.sdk.load import load
+from kaon.sdk.load import load_artifact
 from kaon.types.launch import EXIT_CONFIG
 
 
 def main(entry: str, folder: str, result: str) -> int:
-    """Load `entry` ('module:Class') from `folder` and write its spec to `result`; returns the exit code."""
+    """Load `entry` ('module:NAME') from `folder` and write what it declares to `result`; returns the exit code."""
     members: dict[str, Any]
     try:
-        members = {"service": load(entry, Path(folder)).spec().model_dump(mode="json")}
+        service, jobs = load_artifact(entry, Path(folder))
+        members = {"service": service.model_dump(mode="json"), "jobs": [job.model_dump(mode="json") for job in jobs]}
     except KaonError as error:
         cause = error.__cause__
         missing = cause.name if isinstance(cause, ModuleNotFoundError) else ""
