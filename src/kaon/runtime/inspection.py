@@ -8,17 +8,16 @@ module raises, its traceback goes to standard error, and the exit code is 78.
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import sys
 import traceback
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from kaon.errors import KaonError
+from kaon.runtime.endings import from_the_module
 from kaon.sdk.load import load_artifact
 from kaon.types.launch import EXIT_CONFIG
 
@@ -35,18 +34,10 @@ def main(entry: str, folder: str, result: str) -> int:
         members = {"problem": error.problem(), "missing": missing}
     except BaseException as error:  # including a SystemExit or KeyboardInterrupt of the module
         with suppress(Exception):  # the module may have closed standard error
-            traceback.print_exception(type(error), error, _from_the_module(error.__traceback__))
+            traceback.print_exception(type(error), error, from_the_module(error.__traceback__))
         return EXIT_CONFIG
     Path(result).write_text(json.dumps(members), encoding="utf-8")
     return 0
-
-
-def _from_the_module(frames: TracebackType | None) -> TracebackType | None:
-    """The traceback without the leading frames of Kaon and importlib; all of it when no others follow."""
-    internal, rest = (str(Path(__file__).parents[1]), importlib.__path__[0], "<frozen"), frames
-    while rest is not None and rest.tb_frame.f_code.co_filename.startswith(internal):
-        rest = rest.tb_next
-    return rest or frames
 
 
 if __name__ == "__main__":
