@@ -98,6 +98,12 @@ async def _check_template(
     artifact = await store.find("artifact", workspace, template.artifact)
     if artifact is None:
         raise _no_artifact(workspace, template.artifact)
+    service = artifact.spec.manifest.service
+    if artifact.spec.manifest.jobs and not service.endpoints and not service.mounts:
+        raise Unprocessable(
+            f"The artifact of '{service.name}' has jobs only, which are run and not deployed.",
+            hint="Run: kaon job run FILE.py:FUNCTION",
+        )
     if current is None or template not in templates_of(current.spec):
         _check_uses(caller, workspace, artifact)
     _check_use_of_secrets(caller, template, current)
