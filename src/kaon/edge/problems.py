@@ -46,7 +46,7 @@ _KEY_HINT = "Send 'Authorization: Bearer KEY'; `kaon key create` makes a key."
 _TABLE = (
     _Row(401, "unauthenticated", "The request has no key.", _KEY_HINT),
     _Row(404, "not-found", "%LOCAL_REPLY_BODY%", "See what runs: kaon rollout history NAME", details=(_OWN,)),
-    _Row(404, "not-found", "Nothing is deployed at this path.", "See what there is: kaon ps"),
+    _Row(404, "not-found", "Nothing is deployed at this path.", "List the deployments: kaon ps"),
     _Row(503, "no-ready-replica", "No replica of this deployment is ready.", "See why: kaon ps, kaon events", ("UH",)),
     _Row(503, "unavailable", "Too many requests are open at once.", "Try again in a moment.", ("UO",)),
     _Row(503, "unavailable", "The edge is out of memory or connections.", "Try again in a moment.", ("OM",)),
