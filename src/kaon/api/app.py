@@ -54,6 +54,8 @@ from kaon.api.refusals import RefusedAttempts
 from kaon.api.resources import routes_of
 from kaon.api.response_guard import ResponseGuard
 from kaon.api.router import AuthorizedRoute
+from kaon.api.uploads import router as upload_routes
+from kaon.api.uploads import uploads_of
 from kaon.clock import Clock
 from kaon.errors import KaonError
 from kaon.login_throttle import LoginThrottle
@@ -62,6 +64,7 @@ from kaon.store.live_status import LiveStatus
 from kaon.store.port import Blobs, Store
 from kaon.store.snapshot import Snapshot
 from kaon.store.traffic import TrafficRing
+from kaon.store.uploads import Uploads
 from kaon.types.kinds import KINDS
 from kaon.version import __version__
 
@@ -80,7 +83,7 @@ def routes() -> list[AuthorizedRoute]:
     special = (platform, workspaces, artifacts, deployments, decisions, rollouts, owners, replicas, events, audit_log)
     for module in (*special, keys, secret_values, clouds, cloud_admin, stats, tuning, advice, metrics, garbage):
         found += module.router
-    return found
+    return [*found, *upload_routes]
 
 
 ROUTES = routes()
@@ -99,10 +102,11 @@ def create_app(
     traffic: TrafficRing | None = None,
     live_status: LiveStatus | None = None,
     snapshot: Snapshot | None = None,
+    uploads: Uploads | None = None,
 ) -> FastAPI:
     """The API over an open store. What agents post goes into `traffic`; controllers write `live_status`.
 
-    A given `snapshot` is kept up to date by the caller; without one the app makes its own.
+    A given `snapshot` is kept up to date by the caller; without one, or without `uploads`, the app makes its own.
     """
     follow = snapshot is None
     snapshot = snapshot or Snapshot(store)
@@ -138,8 +142,20 @@ def create_app(
     app.router.routes[:] = ROUTES
     ring = TrafficRing() if traffic is None else traffic
     plans = Plans(snapshot)
+    uploads = uploads or uploads_of(settings, clock)
     shared = ring, live_status or LiveStatus(), Meters(ring, clock), plans, Intake(snapshot, plans), recent
-    app.state.context = ApiContext(store, blobs, vault, settings, clock, snapshot, keyring, Broker(), *shared)
+    app.state.context = ApiContext(
+        store,
+        blobs,
+        uploads or uploads_of(settings, clock),
+        vault,
+        settings,
+        clock,
+        snapshot,
+        keyring,
+        Broker(),
+        *shared,
+    )
     app.state.refusals = RefusedAttempts(store, clock)
     app.state.authorizer = Authorizer(snapshot, keyring, LoginThrottle(clock))
     app.openapi = _document  # type: ignore[method-assign]

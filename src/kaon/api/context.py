@@ -21,6 +21,7 @@ from kaon.store.live_status import LiveStatus
 from kaon.store.port import Blobs, Store
 from kaon.store.snapshot import Snapshot
 from kaon.store.traffic import TrafficRing
+from kaon.store.uploads import Uploads
 from kaon.types.model import Name
 from kaon.types.secret import SecretSpec
 
@@ -44,6 +45,8 @@ class ApiContext:
     store: Store
     """For writes, and for the reads that writes are based on."""
     blobs: Blobs
+    uploads: Uploads
+    """Files on their way to `blobs`."""
     vault: SecretVault
     settings: Settings
     clock: Clock

@@ -24,7 +24,7 @@ from kaon.api.view_of import view_of
 from kaon.api.views import DeploymentView, ScalingChange
 from kaon.errors import NotFound
 from kaon.store.writes import Create, UpdateSpec
-from kaon.types.deployment import DeploymentSpec
+from kaon.types.deployment import DeploymentSpec, with_commands
 from kaon.types.key import Right
 from kaon.types.kind import Verb
 from kaon.types.kinds import KINDS
@@ -127,7 +127,11 @@ def _check_owner(spec: DeploymentSpec, current: Deployment | None) -> None:
 
 
 def _with_last_requests(spec: DeploymentSpec, current: Deployment | None) -> DeploymentSpec:
-    """A spec without a restart or a promotion keeps the last one: deploying the same spec again changes nothing."""
+    """A spec without a restart or a promotion keeps the last one: deploying the same spec again changes nothing.
+
+    Requests to the tuner are never those of the spec: `POST /tuning` makes them.
+    """
+    spec = with_commands(spec, current.spec.tuning.commands if current else ())
     if current is None:
         return spec
     restarted_at = spec.template.restarted_at or current.spec.template.restarted_at

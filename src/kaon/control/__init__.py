@@ -35,7 +35,7 @@ class Controllers:
         clock: Clock | None = None,
         *,
         traffic: TrafficRing | None = None,
-        opinions: LiveStatus | None = None,
+        live_status: LiveStatus | None = None,
         twin: TwinPort | None = None,
         routes_bytes: int = ROUTES_BYTES,
         snapshot: Snapshot | None = None,
@@ -47,14 +47,14 @@ class Controllers:
         self._snapshot = snapshot or Snapshot(store)
         self._clock = clock or SystemClock()
         ring = traffic or TrafficRing()
-        opinions = opinions or LiveStatus()
-        self._supervisor = Supervisor(self._clock, opinions.failures)
-        self.scaling = ScalingController(store, self._clock, ring, opinions, self._snapshot)
-        self.tuning = TuningController(store, self._clock, ring, opinions, self.scaling, twin)
-        self.advising = AdviceController(store, self._clock, opinions, self.scaling)
-        self.minutes = MinutesController(store, self._clock, ring, self._snapshot, opinions.failures)
+        live_status = live_status or LiveStatus()
+        self._supervisor = Supervisor(self._clock, live_status.failures)
+        self.scaling = ScalingController(store, self._clock, ring, live_status, self._snapshot)
+        self.tuning = TuningController(store, self._clock, ring, live_status, self.scaling, twin)
+        self.advising = AdviceController(store, self._clock, live_status, self.scaling)
+        self.minutes = MinutesController(store, self._clock, ring, self._snapshot, live_status.failures)
         self.retention = RetentionController(collector, self._clock) if collector else None
-        self._deployments = DeploymentController(store, vault, self._clock, ring, self._snapshot, opinions.failures)
+        self._deployments = DeploymentController(store, vault, self._clock, ring, self._snapshot, live_status.failures)
         self._repair = RepairController(store, self._clock, self._snapshot)
         self.reconcilers: tuple[Reconciler, ...] = (
             self._repair,

@@ -62,11 +62,11 @@ class AdviceController:
 
     name = "advising"
 
-    def __init__(self, store: Store, clock: Clock, opinions: LiveStatus, scaling: ScalingController) -> None:
+    def __init__(self, store: Store, clock: Clock, live_status: LiveStatus, scaling: ScalingController) -> None:
         self._store = store
         self._snapshot = scaling.snapshot
         self._clock = clock
-        self._opinions = opinions
+        self._live_status = live_status
         self._scaling = scaling
         self._advised: dict[DeploymentKey, _Advised] = {}
         self._wait_s = FIRST_S
@@ -88,14 +88,14 @@ class AdviceController:
         known = self._advised.get(key)
         if known and (deployment is None or deployment.uid != known.deployment.uid):
             del self._advised[key]
-            self._opinions.forget_advice(*key)
+            self._live_status.forget_advice(*key)
             known = None
         if deployment is None:
             return None
         terms = self._terms(deployment)
         if known is None:
             self._advised[key] = known = _Advised(deployment, advise.begin(terms))
-            self._opinions.keep_advice(*key, partial(_standing, known), deployment.uid)
+            self._live_status.keep_advice(*key, partial(_standing, known), deployment.uid)
         elif deployment.version > known.deployment.version:
             async with known.lock:
                 known.deployment = deployment
@@ -116,10 +116,10 @@ class AdviceController:
             try:
                 async with known.lock:
                     await self._judge(known)
-                self._opinions.failures.settle(_TICK, key)
+                self._live_status.failures.settle(_TICK, key)
             except Exception as error:  # one deployment's failure, even a bug's, is not the others'
                 self._log.warning("no advice", deployment=known.deployment.name, exc_info=error)
-                self._opinions.failures.note(_TICK, key, error)
+                self._live_status.failures.note(_TICK, key, error)
 
     async def _judge(self, known: _Advised) -> None:
         deployment, now = known.deployment, self._clock.now()
@@ -139,7 +139,7 @@ class AdviceController:
     def _terms(self, deployment: Deployment) -> AdviceTerms:
         scaling, objective, service, _ = self._scaling.terms(deployment)
         status, largest = deployment.status, choice.max_batch(service)
-        tuner = self._opinions.tuning(deployment.workspace, deployment.name, deployment.uid) if largest > 1 else None
+        tuner = self._live_status.tuning(deployment.workspace, deployment.name, deployment.uid) if largest > 1 else None
         return AdviceTerms(
             workspace=deployment.workspace,
             deployment=deployment.name,

@@ -209,6 +209,8 @@ def _route(deployment: Deployment, backends: tuple[Backend, ...], services: Sequ
         hedges=_hedges(endpoints),
         closed=not deployment.spec.public,
         cors_origins=deployment.spec.cors.origins,
+        cors_credentials=deployment.spec.cors.credentials,
+        cors_headers=deployment.spec.cors.headers,
         hosts=deployment.spec.hosts,
         sandbox=deployment.spec.isolate_html,
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kaon.errors import PROBLEM_JSON
+from kaon.sdk.docs_page import docs_page
 
 _V3 = "type.googleapis.com/envoy"
 _ANY = 0
@@ -149,5 +150,19 @@ def _mapper(row: _Row) -> dict[str, Any]:
     }
 
 
-LOCAL_REPLIES: dict[str, Any] = {"mappers": [_mapper(row) for row in _TABLE]}
+def _docs_page() -> dict[str, Any]:
+    """The docs page is the only answer with status 200 that a route of ours has: so it is in the configuration once."""
+    page = docs_page()
+    headers = dict(page.headers)
+    return {
+        "filter": _filter(_Row(200, "", "", "", details=(_OWN,))),
+        "body_format_override": {
+            "text_format_source": {"inline_string": page.html.decode().replace("%", "%%")},
+            "content_type": headers.pop("content-type"),
+        },
+        "headers_to_add": [each for name, text in headers.items() for each in _also(name, text.replace("%", "%%"))],
+    }
+
+
+LOCAL_REPLIES: dict[str, Any] = {"mappers": [_docs_page(), *(_mapper(row) for row in _TABLE)]}
 """Envoy's `local_reply_config`."""

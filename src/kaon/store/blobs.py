@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -55,6 +56,30 @@ class FileBlobs:
         os.replace(part, self._folder / sha256.hexdigest())
         await asyncio.to_thread(_folder_to_disk, self._folder)
         return f"sha256:{sha256.hexdigest()}", size
+
+    async def adopt(self, file: Path, digest: str) -> None:
+        """See `Blobs.adopt`. Without a copy when the file is in the same file system."""
+        try:
+            await asyncio.to_thread(self._adopt, file, self._path(digest))
+        except OSError as error:
+            raise self._unavailable(error) from None
+
+    def _adopt(self, file: Path, path: Path) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        part = self._folder / f".{secrets.token_hex(8)}.part"
+        try:
+            try:
+                os.link(file, part)
+            except OSError:  # another file system, or one without links
+                with file.open("rb") as source, _create(part) as copy:
+                    shutil.copyfileobj(source, copy, CHUNK_BYTES)
+                    _to_disk(copy)
+            os.utime(part)  # its retention time begins now
+            os.replace(part, path)
+        finally:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)  # it stays when both were links to the same file
+        _folder_to_disk(self._folder)
 
     async def has(self, digest: str) -> bool:
         """See `Blobs.has`."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from pydantic import BaseModel
@@ -226,6 +227,10 @@ class Blobs(Protocol):
 
         An upload that does not end well is discarded: there is nothing to read of it, now or after a crash.
         """
+        ...
+
+    async def adopt(self, file: Path, digest: str) -> None:
+        """Keep the bytes of a file, whose digest was checked and which nobody writes to; the file stays."""
         ...
 
     async def has(self, digest: str) -> bool:

@@ -15,6 +15,7 @@ import hashlib
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Protocol
 
 import pytest
@@ -46,6 +47,11 @@ class MemoryBlobs:
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
         self.files[digest] = data
         return digest, len(data)
+
+    async def adopt(self, file: Path, digest: str) -> None:
+        """See `Blobs.adopt`."""
+        self._check()
+        self.files[digest] = file.read_bytes()
 
     async def has(self, digest: str) -> bool:
         """See `Blobs.has`."""
@@ -140,6 +146,15 @@ class BlobsContract:
     async def test_no_bytes_are_bytes_too(self, place: BlobsPlace) -> None:
         digest, size = await place.blobs().put(chunks_of(), 0)
         assert (digest, size, await bytes_of(place.blobs(), digest)) == (digest_of(b""), 0, b"")
+
+    async def test_a_file_is_adopted_once_or_twice_and_stays(self, place: BlobsPlace, tmp_path: Path) -> None:
+        file = tmp_path / "file"
+        file.write_bytes(b"one")
+        await place.blobs().adopt(file, digest_of(b"one"))
+        await place.blobs().adopt(file, digest_of(b"one"))
+        file.unlink()
+        assert await bytes_of(place.blobs(), digest_of(b"one")) == b"one"
+        assert [blob.size_bytes for blob in await place.blobs().list_all()] == [3]
 
     async def test_more_than_the_limit_is_refused_and_nothing_is_left(self, place: BlobsPlace) -> None:
         blobs = place.blobs()
@@ -266,6 +281,7 @@ class BlobsContract:
                 blobs.list_all(),
                 blobs.delete(digest),
                 blobs.put(chunks_of(b"more"), 100),
+                blobs.adopt(Path(__file__), digest_of(b"file")),
             ):
                 with pytest.raises(Unavailable):
                     await attempt

@@ -9,9 +9,9 @@ from pydantic import Field, model_validator
 from kaon.types.condition import Condition
 from kaon.types.model import Digest, EnvName, Model, Name, OpenEnum, content_hash, reads_request
 from kaon.types.objective import Objective
-from kaon.types.route import Hostname, Origin
+from kaon.types.route import HeaderName, Hostname, Origin
 from kaon.types.service import Resources
-from kaon.types.tuning import TuningSpec, TuningStatus
+from kaon.types.tuning import TunerCommand, TuningSpec, TuningStatus
 
 
 class Floor(Model):
@@ -126,6 +126,22 @@ class Cors(Model):
     origins: tuple[Origin, ...] = Field(
         default=(), max_length=32, description="Like https://app.example; '*': every origin; empty: none."
     )
+    credentials: bool = Field(
+        default=False, description="Their pages may send and receive cookies; the origins must be named."
+    )
+    headers: tuple[HeaderName, ...] = Field(
+        default=(),
+        max_length=32,
+        description="With credentials: further headers that they may send and read. Without, they may use all.",
+    )
+
+    @model_validator(mode="after")
+    def _no_cookies_for_all(self) -> Cors:
+        if self.credentials and "*" in self.origins:
+            raise ValueError(
+                "cors.credentials needs the origins by name: with '*' every site could act as its visitors"
+            )
+        return self
 
 
 class DeploymentSpec(Model):
@@ -284,6 +300,11 @@ class DeploymentStatus(Model):
     conditions: tuple[Condition, ...] = Field(default=(), description="By the same.")
     scaling: ScalingStatus = Field(default=ScalingStatus(), description="By the controller of scaling.")
     tuning: TuningStatus = Field(default=TuningStatus(), description="By the controller of tuning.")
+
+
+def with_commands(spec: DeploymentSpec, commands: tuple[TunerCommand, ...]) -> DeploymentSpec:
+    """`spec` with these requests to the tuner."""
+    return spec.model_copy(update={"tuning": spec.tuning.model_copy(update={"commands": commands})})
 
 
 def template_hash(template: Template) -> str:

@@ -25,7 +25,7 @@ from kaon.types.kind import Kind, Verb
 from kaon.types.kinds import KINDS
 from kaon.types.traffic import Sample, Traffic
 
-from .world import DIGEST, REPLICA, World, artifact_bytes, populate, world_of
+from .world import DIGEST, REPLICA, World, artifact_bytes, digest_of, populate, world_of
 
 WS = "/workspaces/{ws}"
 ONE = WS + "/deployments/{deployment}"
@@ -49,6 +49,12 @@ GOOD: dict[tuple[str, str], dict[str, Any]] = {
     ("DELETE", "/workspaces/{ws}"): NO_BODY,
     ("DELETE", WS + "/artifacts/{digest}"): NO_BODY,
     ("POST", WS + "/artifacts"): {"content": artifact_bytes(b"x = 1\n")},
+    ("PUT", WS + "/artifacts/{digest}"): NO_BODY,
+    ("GET", WS + "/uploads/{digest}"): NO_BODY,
+    ("PUT", WS + "/uploads/{digest}"): {
+        "params": {"size": len(artifact_bytes())},
+        "content": artifact_bytes(),
+    },
     ("PUT", ONE): {"json": SPEC},
     ("DELETE", ONE): NO_BODY,
     ("POST", ONE + "/scale"): {"json": {"min": 1, "max": 3}},
@@ -320,6 +326,12 @@ async def prepared(world: World, method: str, path: str, exits: AsyncExitStack) 
         async with world.client(world.keys["root"]) as root:
             unused = await root.post("/workspaces/default/artifacts", content=artifact_bytes(b"unused = 1\n"))
         return f"/workspaces/default/artifacts/{unused.json()['name']}"
+    if (method, path) == ("PUT", WS + "/artifacts/{digest}"):
+        data = artifact_bytes(b"uploaded = 1\n")
+        async with world.client(world.keys["root"]) as root:
+            sent = {"params": {"size": len(data)}, "content": data}
+            await root.put(f"/workspaces/default/uploads/{digest_of(data)}", **sent)
+        return f"/workspaces/default/artifacts/{digest_of(data)}"
     if (method, path) == ("DELETE", "/workspaces/{ws}"):
         return "/workspaces/foreign"
     if path.endswith("/calls/{id}"):
@@ -429,6 +441,8 @@ async def test_a_key_for_another_deployment_neither_sees_nor_touches(
         answer = await ask(client, method, path)
     if "{digest}" in path and route.right not in RIGHTS[role]:
         assert answer.status_code == 403  # whatever it names
+    elif "/uploads/" in path:
+        assert answer.json()["received_bytes"] == (0 if method == "GET" else len(artifact_bytes())), "it has its own"
     elif "{deployment}" in path or ("{digest}" in path and "{ws}" in path):
         assert answer.status_code == 404
     elif (method, path) in SHARED_WRITES | GLOBAL_ONLY | {("DELETE", WS + "/keys/{name}"), ("POST", WS + "/keys")}:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.replicas import replica_status, route_to
 
 from kaon.agent.act.waking import HOPELESS_S, OPEN_AGAIN_S, HeldRoute, Waking, said, trouble
 from kaon.clock import FakeClock
@@ -16,15 +17,14 @@ from kaon.errors import Forbidden, KaonError, Unauthenticated
 from kaon.types.key import Access, Grant, key_hash
 from kaon.types.plan import Plan
 from kaon.types.replica import Phase, ReplicaStatus
-from kaon.types.route import ORIGIN_ALLOWED, Route
+from kaon.types.route import ORIGIN_ALLOWED
 
 KEY = ("default", "shop")
 NOW = 1000.0
 
 
 def replica(phase: Phase, **fields: Any) -> ReplicaStatus:
-    given = {"id": "0" * 12, "name": "shop-1-0", "workspace": "default", "deployment": "shop", "revision": 1}
-    return ReplicaStatus(**{**given, "phase": phase, "since": NOW - 5, **fields})
+    return replica_status("0" * 12, phase, **{"since": NOW - 5, **fields})
 
 
 def told(*replicas: ReplicaStatus, public: bool = False) -> str | None:
@@ -114,7 +114,7 @@ async def test_a_socket_that_could_not_be_opened_is_opened_again_without_a_new_p
     layout = Layout(tmp_path / "edge", tmp_path / "run" / "admin.sock", tmp_path / "run" / "edge.lock")
     waking = Waking(layout, clock)
     (tmp_path / "run").write_text("in the way")
-    wanted = Plan(cloud="local", routes=(Route(workspace="default", deployment="shop", prefix="/shop", hold_s=60),))
+    wanted = Plan(cloud="local", routes=(route_to(hold_s=60),))
     await waking.follow(wanted)
     (tmp_path / "run").unlink()
     await waking.follow(wanted)

@@ -34,14 +34,14 @@ class World:
     def __init__(self) -> None:
         self.clock = FakeClock(BEGIN)
         self.store = MemoryStore(self.clock)
-        self.opinions = LiveStatus()
+        self.live_status = LiveStatus()
         self.advising = self.anew()
 
     def anew(self) -> AdviceController:
         """As after a restart of the control plane."""
-        self.opinions = LiveStatus()
-        scaling = ScalingController(self.store, self.clock, TrafficRing(), self.opinions)
-        self.advising = AdviceController(self.store, self.clock, self.opinions, scaling)
+        self.live_status = LiveStatus()
+        scaling = ScalingController(self.store, self.clock, TrafficRing(), self.live_status)
+        self.advising = AdviceController(self.store, self.clock, self.live_status, scaling)
         return self.advising
 
     async def deploy(self, low: int = 4, high: int = 8) -> None:
@@ -67,7 +67,7 @@ class World:
                 await self.advising.tick()
 
     def standing(self) -> list[Finding] | None:
-        found = self.opinions.advice(*SHOP)
+        found = self.live_status.advice(*SHOP)
         return None if found is None else [a.finding for a in found]
 
     async def told(self) -> list[tuple[str, str]]:
@@ -120,12 +120,12 @@ async def test_what_was_done_is_dropped_as_soon_as_the_spec_says_so(world: World
 
 async def test_a_restart_finds_again_what_stood_and_tells_nobody_anew(world: World) -> None:
     await world.lives(40, busy=0.05)
-    [before] = world.opinions.advice(*SHOP) or ()
+    [before] = world.live_status.advice(*SHOP) or ()
     world.anew()
     await world.advising.reconcile(SHOP)
     assert world.standing() is None
     await world.advising.tick()
-    assert world.opinions.advice(*SHOP) == (before,), "since the same minute"
+    assert world.live_status.advice(*SHOP) == (before,), "since the same minute"
     assert await world.told() == [("", "oversized")]
     await world.lives(5, busy=0.7)
     assert await world.told() == [("", "oversized"), ("oversized", "settled")]
@@ -148,7 +148,7 @@ async def test_copies_of_calls_and_minutes_of_an_earlier_deployment_are_none_of_
     assert world.standing() == []
     await world.store.delete(await world.store.get("deployment", *SHOP))
     await world.advising.reconcile(SHOP)
-    assert world.opinions.advice(*SHOP) is None
+    assert world.live_status.advice(*SHOP) is None
     await world.store.create("deployment", *SHOP, found.spec)
     await world.advising.reconcile(SHOP)
     await world.advising.tick()
@@ -163,7 +163,7 @@ async def test_callers_that_waited_at_zero_are_counted_by_what_came_to_nobodys_r
         held = Sample(workspace="default", deployment="shop", revision=0, at_s=world.clock.now(), span_s=60)
         await world.store.keep_traffic([held.model_copy(update={"arrivals": 30, "codes": {"2xx": 30}})])
         await world.advising.tick()
-    said: tuple[Advice, ...] = world.opinions.advice(*SHOP) or ()
+    said: tuple[Advice, ...] = world.live_status.advice(*SHOP) or ()
     assert [a.finding for a in said] == [Finding.COLD_STARTS]
     assert "600 of 12,600 calls" in said[0].evidence
 

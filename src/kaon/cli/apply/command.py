@@ -23,7 +23,7 @@ from kaon.cli.shared.rollout_wait import until_rolled_out
 from kaon.cli.shared.settings import check_settings
 from kaon.cli.shared.text import plain, seconds
 from kaon.errors import InvalidInput, NotFound
-from kaon.types.deployment import DeploymentSpec
+from kaon.types.deployment import DeploymentSpec, with_commands
 from kaon.types.kinds import KINDS
 from kaon.types.model import from_request
 
@@ -158,6 +158,7 @@ def _desired_spec(document: Document, current: DeploymentSpec | None, artifact: 
     if current is not None:
         template.setdefault("restarted_at", current.template.restarted_at)
     spec = spec_changes.valid_spec({**document.spec, **owner, "template": template})
+    spec = with_commands(spec, current.tuning.commands if current else ())
     if artifact is not None:
         check_settings(artifact.manifest.service, spec.template)
     return spec

@@ -29,7 +29,7 @@ from kaon.cli.shared import options
 from kaon.cli.shared.artifacts import note_changed_lock
 from kaon.cli.shared.log_lines import log_text
 from kaon.cli.shared.notes import note
-from kaon.cli.shared.progress import Progress
+from kaon.cli.shared.progress import ProgressLine
 from kaon.cli.shared.text import pairs
 from kaon.drivers.port import LogLine
 from kaon.errors import Conflict
@@ -66,7 +66,7 @@ def dev(
     _check_free(port)
     allow_sdist = Consent.SDIST in (allow or ())
     for service in services:
-        with note_changed_lock(service.target), Progress() as progress:
+        with note_changed_lock(service.target), ProgressLine() as progress:
             progress.show("Installing", "the requirements")
             _python(service, allow_sdist=allow_sdist)
     with tempfile.TemporaryDirectory(prefix="kaon-dev-") as work:
