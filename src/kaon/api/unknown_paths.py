@@ -62,7 +62,7 @@ class UnknownPaths:
             caller = None
         near = nearest(request.url.path, self._visible(caller)) if caller is not None else ""
         suggestion = f"Did you mean {near}? " if near else ""
-        return NotFound("Nothing is deployed at this path.", hint=f"{suggestion}See what there is: kaon ps")
+        return NotFound("Nothing is deployed at this path.", hint=f"{suggestion}List the deployments: kaon ps")
 
     def _visible(self, caller: Caller) -> list[DeploymentKey]:
         """The deployments that the caller may read or call."""
