@@ -9,6 +9,7 @@ from kaon.errors import InvalidInput
 from kaon.laws.drain import drain_s
 from kaon.laws.tune.knobs_of import planned
 from kaon.types import resource
+from kaon.types.dataset import DatasetUse
 from kaon.types.deployment import Assignment
 from kaon.types.key import identity_name
 from kaon.types.names import DeploymentKey
@@ -177,6 +178,11 @@ def _replica(deployment: Deployment, revision: Revision, ordinal: int, service: 
         artifact=template.artifact,
         env=template.env,
         secrets=tuple(sorted({*template.secrets, IDENTITY_ENV})),
+        datasets=tuple(
+            DatasetUse(name=name, version=mount.version)
+            for name, mount in sorted(template.datasets.items())
+            if mount.version is not None
+        ),
         resources=template.resources or (service.resources if service else Resources()),
         drain_s=drain_s(deployment.spec.drain_s, service),
         start_s=deployment.spec.rollout.progress_deadline_s,
@@ -209,6 +215,8 @@ def _route(deployment: Deployment, backends: tuple[Backend, ...], services: Sequ
         hedges=_hedges(endpoints),
         closed=not deployment.spec.public,
         cors_origins=deployment.spec.cors.origins,
+        cors_credentials=deployment.spec.cors.credentials,
+        cors_headers=deployment.spec.cors.headers,
         hosts=deployment.spec.hosts,
         sandbox=deployment.spec.isolate_html,
     )

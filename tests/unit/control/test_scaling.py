@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import pytest
+from tests.replicas import status_of
 from tests.statuses import status_with
 
 from kaon.clock import FakeClock
@@ -25,7 +26,7 @@ from kaon.types.deployment import DeploymentSpec, DeploymentStatus, Rollout, Rol
 from kaon.types.objective import Objective
 from kaon.types.observation import Batches
 from kaon.types.plan import Report
-from kaon.types.replica import Phase, ReplicaStatus, replica_id
+from kaon.types.replica import Phase
 from kaon.types.service import EndpointSpec, ServiceSpec
 from kaon.types.traffic import LATENCY_BOUNDS_S, ColdStart, Sample, Traffic
 from kaon.types.tuning import Reach, TrialStatus, TuningStatus
@@ -159,13 +160,11 @@ class World:
     async def report(self) -> None:
         shop = await self.shop()
         replicas = tuple(
-            ReplicaStatus(
-                id=replica_id("default", shop.uid, revision, ordinal),
-                name=f"shop-{revision}-{ordinal}",
-                workspace="default",
-                deployment="shop",
-                revision=revision,
-                phase=self.phase((revision, ordinal)),
+            status_of(
+                shop.uid,
+                revision,
+                ordinal,
+                self.phase((revision, ordinal)),
                 since=at,
                 restarts=9 if self.broken(revision, ordinal) else 0,
             )
