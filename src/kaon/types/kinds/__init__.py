@@ -1,4 +1,4 @@
-"""Every kind there is: a module of this package is the declaration of one, as its `KIND`."""
+"""All kinds: each module of this package declares one, as its `KIND`."""
 
 from __future__ import annotations
 
