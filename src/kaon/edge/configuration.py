@@ -107,7 +107,7 @@ class Configuration:
                 seen = await stats.versions(self._layout.admin_socket) if ask else None
                 behind = self.behind(seen)
                 if self._layout.listeners in behind:
-                    # The port is taken: the edge tries again, and nobody reads routes until then.
+                    # The port is taken: the edge tries again, and routes are not read until then.
                     behind -= {self._layout.listeners, self._layout.routes}
                 unasked = self._expects_questions and not self._discovery.asked
                 if not behind and not unasked and not (seen and seen.warming):

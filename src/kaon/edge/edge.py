@@ -70,7 +70,7 @@ class Edge:
     ) -> None:
         """Let exactly these routes lead to exactly these replicas, and start Envoy when it does not run.
 
-        Returns when Envoy has taken it in. What cannot be routed is left out and told by `status`; a route
+        Returns when Envoy has applied them. A route that cannot be made is left out, which `status` reports; one
         that cannot be routed any more keeps its last good form. Equal arguments cost nothing. Raises
         `ConfigError` when there is no Envoy.
         """
@@ -257,7 +257,7 @@ class Edge:
         while True:
             await self._clock.sleep(TEND_EVERY_S)
             try:
-                # What an earlier edge was told stands in the files only: before `apply` there is no table to tidy by.
+                # Before `apply` only files hold the configuration of an earlier edge: there is no table to tidy by.
                 if self._wanted is not None and any(self._leaving.values()):
                     async with self._turn:
                         await self._let_go()

@@ -61,7 +61,7 @@ class Layout:
         return self.admin_socket.parent / "edge-endpoints.sock"
 
     def endpoints(self, cluster: str) -> Path:
-        """The replicas of one cluster, as Envoy was told of them last."""
+        """The replicas of one cluster, as they were last sent to Envoy."""
         return self.root / "endpoints" / f"{cluster}.json"
 
     def cluster_of(self, path: Path) -> str | None:

@@ -94,9 +94,9 @@ def propose(
     looks: list[EpochInputs] = []
 
     def play_once(values: KnobValues, depth: Depth) -> Played:
-        for known in looks:
-            if known.values == values and known.depth == depth:
-                return known.played
+        for earlier in looks:
+            if earlier.values == values and earlier.depth == depth:
+                return earlier.played
         looks.append(EpochInputs(values, depth, play(values, seed, depth)))
         return looks[-1].played
 

@@ -115,8 +115,8 @@ def _moved(knob: Knob, start: float, aim: float) -> float:
         return min(max(knob.value(aim), _furthest(knob, start, -1)), _furthest(knob, start, 1))
     value = knob.value(min(max(aim, at - knob.slew), at + knob.slew))
     # Rounding in the logarithm would change the last bit of an unchanged value, which would be a move.
-    stays = math.isclose(value, start, rel_tol=1e-9) and knob.low <= start <= knob.high
-    return start if stays else value
+    unchanged = math.isclose(value, start, rel_tol=1e-9) and knob.low <= start <= knob.high
+    return start if unchanged else value
 
 
 def _furthest(knob: Knob, start: float, side: int) -> float:

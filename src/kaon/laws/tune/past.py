@@ -102,7 +102,7 @@ class Past:
 
     def sample(self, sample: Sample, objective: Objective) -> None:
         """Add a sample of agents: of one revision in a second, or a sum over ten."""
-        seen = observation([sample], sample.at_s, sample.span_s, objective)
+        counts = observation([sample], sample.at_s, sample.span_s, objective)
         paid_s = sample.paid_s
         self.second(
             sample.at_s,
@@ -111,8 +111,8 @@ class Past:
             batches=sample.batches,
             ready=sample.ready,
             starting=sample.starting,
-            answered=seen.answered or 0,
-            missed=seen.missed or 0,
+            answered=counts.answered or 0,
+            missed=counts.missed or 0,
             latency=sample.latency,
             busy_s=sample.busy_s or 0.0,
             ready_s=sample.ready_s,

@@ -82,7 +82,7 @@ def of_end(
     tick: Tick,
 ) -> RecordFigures:
     """The record of a trial that the guard ended: `state` and `tick` are the guard's inputs."""
-    seen = {
+    inputs = {
         "at_s": tick.at_s,
         "mode": mode.value,
         "objective": objective.model_dump(mode="json"),
@@ -92,7 +92,7 @@ def of_end(
         "control": asdict(tick.control),
         "conditions": asdict(tick.conditions),
     }
-    return {**of_stop(ended, outcome.value, reason), "seen": seen}
+    return {**of_stop(ended, outcome.value, reason), "seen": inputs}
 
 
 def of_stop(ended: Trial, outcome: str, reason: str) -> RecordFigures:
@@ -103,7 +103,7 @@ def of_stop(ended: Trial, outcome: str, reason: str) -> RecordFigures:
 def of_return(state: TunerState, mode: TuningMode, reason: str, objective: Objective, tick: Tick) -> RecordFigures:
     """The record of promoted values that were rolled back: `state` and `tick` are the guard's inputs."""
     assert state.probation is not None
-    seen = {
+    inputs = {
         "at_s": tick.at_s,
         "mode": mode.value,
         "objective": objective.model_dump(mode="json"),
@@ -111,7 +111,7 @@ def of_return(state: TunerState, mode: TuningMode, reason: str, objective: Objec
         "burn_force": tick.burn_force,
         "conditions": asdict(tick.conditions),
     }
-    return {"kind": "return", "before": state.force, "after": state.probation.before, "reason": reason, "seen": seen}
+    return {"kind": "return", "before": state.force, "after": state.probation.before, "reason": reason, "seen": inputs}
 
 
 def of_change(before: KnobValues, after: KnobValues, by: str) -> RecordFigures:
@@ -162,20 +162,20 @@ def _of(tried: Trial) -> RecordFigures:
 
 def _ends(figures: RecordFigures) -> bool:
     """Whether the guard ends the trial again for the same reason."""
-    seen = figures["seen"]
-    trying, control = TrialArm(**seen["trying"]), TrialArm(**seen["control"])
-    tick = Tick(seen["at_s"], Conditions(**seen["conditions"]), seen["burn_now"], trying, control)
-    state = TunerState(figures["before"], guard=TunerGuard(burning=seen["burning"]), trial=_trial(figures))
-    _, orders = tuner.step(state, TuningMode(seen["mode"]), Objective.model_validate(seen["objective"]), tick)
+    inputs = figures["seen"]
+    trying, control = TrialArm(**inputs["trying"]), TrialArm(**inputs["control"])
+    tick = Tick(inputs["at_s"], Conditions(**inputs["conditions"]), inputs["burn_now"], trying, control)
+    state = TunerState(figures["before"], guard=TunerGuard(burning=inputs["burning"]), trial=_trial(figures))
+    _, orders = tuner.step(state, TuningMode(inputs["mode"]), Objective.model_validate(inputs["objective"]), tick)
     return (orders.happened.value, orders.reason) == (figures["outcome"], figures["reason"])
 
 
 def _returns(figures: RecordFigures) -> bool:
     """Whether the promoted values are rolled back again, to the same values and for the same reason."""
-    seen = figures["seen"]
-    tick = Tick(seen["at_s"], Conditions(**seen["conditions"]), burn_force=seen["burn_force"])
-    state = TunerState(figures["before"], probation=Probation(**seen["probation"]))
-    _, orders = tuner.step(state, TuningMode(seen["mode"]), Objective.model_validate(seen["objective"]), tick)
+    inputs = figures["seen"]
+    tick = Tick(inputs["at_s"], Conditions(**inputs["conditions"]), burn_force=inputs["burn_force"])
+    state = TunerState(figures["before"], probation=Probation(**inputs["probation"]))
+    _, orders = tuner.step(state, TuningMode(inputs["mode"]), Objective.model_validate(inputs["objective"]), tick)
     repeated = (orders.happened, orders.pool, orders.reason)
     return repeated == (TunerEvent.WENT_BACK, figures["after"], figures["reason"])
 
