@@ -1,7 +1,9 @@
 """A replica's log files: the last lines, and new ones as they come.
 
 The replica writes `replica.log` and, when that is full, renames it to `replica.log.1`, the one before to
-`replica.log.2` and so on. A structured line carries its time; a plain one has the time of the line before.
+`replica.log.2` and so on. A structured line carries its time. Of other lines, one that comes while the file is followed
+has the time at which it comes, an earlier one that of the last structured line before it, else of the first after it,
+else of the file's last change.
 Nothing that a replica writes can move the cursor of whoever reads it: control characters are taken out.
 """
 
@@ -11,7 +13,8 @@ import asyncio
 import json
 import os
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -25,6 +28,15 @@ _LINE_MOST_BYTES = 64 * 1024
 _ESCAPES = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_].*?(?:\x07|\x1b\\|$)|[ -/]*[0-~]?)|[\x00-\x08\x0a-\x1f\x7f-\x9f]"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class TimedLine:
+    """A readable line and its time, in epoch seconds."""
+
+    text: str
+    at: float
+
 
 FATAL = "Fatal Python error: "
 """How a line begins that `faulthandler` writes of a crash in native code."""
@@ -94,19 +106,19 @@ def tail(path: Path, count: int) -> tuple[list[bytes], BinaryIO | None]:
     return lines, newest
 
 
-async def follow(path: Path, count: int, clock: Clock, *, on: bool) -> AsyncIterator[bytes]:
+async def follow(path: Path, count: int, clock: Clock, *, on: bool) -> AsyncIterator[TimedLine]:
     """The last `count` lines and, when `on`, every later one, through rotations and new starts."""
     lines, file = await asyncio.to_thread(tail, path, count)
     try:
-        for line in lines:
+        for line in timed(list(map(readable, lines)), os.fstat(file.fileno()).st_mtime if file else clock.now()):
             yield line
         rest = b""
         while on:
             replaced = file is None or not _is_current(file, path)
             fresh = file.read(_BLOCK_BYTES) if file else b""
             *lines, rest = (rest + fresh).split(b"\n")
-            for line in lines:
-                yield line
+            for text in map(readable, lines):
+                yield TimedLine(text, stamp(text) or clock.now())
             if fresh:
                 continue
             if replaced and (newer := _open(path)):
@@ -118,6 +130,15 @@ async def follow(path: Path, count: int, clock: Clock, *, on: bool) -> AsyncIter
     finally:
         if file:
             file.close()
+
+
+def timed(texts: Sequence[str], changed_at: float) -> Iterator[TimedLine]:
+    """Lines of a file that was last changed at `changed_at`, with times. Pure."""
+    stamps = [stamp(text) for text in texts]
+    at = next((found for found in stamps if found is not None), changed_at)
+    for text, found in zip(texts, stamps, strict=True):
+        at = at if found is None else found
+        yield TimedLine(text, at)
 
 
 def _rotated(path: Path) -> Iterator[Path]:
