@@ -7,7 +7,8 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from kaon.types.condition import Condition
-from kaon.types.model import Digest, EnvName, Model, Name, OpenEnum, content_hash, reads_request
+from kaon.types.dataset import DatasetMount
+from kaon.types.model import Digest, EnvName, Model, Name, OpenEnum, hash_of_json, reads_request
 from kaon.types.objective import Objective
 from kaon.types.route import HeaderName, Hostname, Origin
 from kaon.types.service import Resources
@@ -101,6 +102,9 @@ class Template(Model):
     env: dict[EnvName, str] = Field(default_factory=dict)
     secrets: dict[EnvName, Name] = Field(
         default_factory=dict, description="Environment variable -> name of its secret."
+    )
+    datasets: dict[Name, DatasetMount] = Field(
+        default_factory=dict, max_length=32, description="Name in the service -> the version that replicas find there."
     )
     resources: Resources | None = Field(default=None, description="None: as in the class.")
     restarted_at: float = Field(default=0, description="Changed to restart every replica, epoch seconds.")
@@ -308,8 +312,16 @@ def with_commands(spec: DeploymentSpec, commands: tuple[TunerCommand, ...]) -> D
 
 
 def template_hash(template: Template) -> str:
-    """16 hex digits that identify a template."""
-    return content_hash(template)[:16]
+    """16 hex digits that identify a template.
+
+    Of its datasets the versions count, whatever they are called. A template without datasets has the hash that earlier
+    releases made.
+    """
+    members = template.model_dump(mode="json")
+    mounts = members.pop("datasets")
+    if mounts:
+        members["datasets"] = {name: mount["version"] for name, mount in mounts.items()}
+    return hash_of_json(members)[:16]
 
 
 def in_use(status: RolloutStatus) -> set[int]:
