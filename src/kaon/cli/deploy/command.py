@@ -21,6 +21,7 @@ from kaon.cli.shared.options import (
     NoWait,
     OutputOption,
     Timeout,
+    Unset,
     WorkspaceOption,
     verb,
     verbs,
@@ -61,9 +62,7 @@ def deploy(
         list[str] | None,
         typer.Option("--secret", metavar="K=NAME", help="A variable with the value of a secret; repeatable."),
     ] = None,
-    unset: Annotated[
-        list[str] | None, typer.Option("--unset", metavar="K", help="Remove a setting or secret; repeatable.")
-    ] = None,
+    unset: Unset = None,
     replicas: Annotated[int | None, typer.Option(min=0, help="Number of replicas: both --min and --max.")] = None,
     low: Annotated[int | None, typer.Option("--min", min=0, help="Minimum number of replicas.")] = None,
     high: Annotated[int | None, typer.Option("--max", min=0, help="Maximum number of replicas.")] = None,
