@@ -7,13 +7,14 @@ the order of the manifest. The version is created when all are there, with the n
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from typing import Annotated, Any
 
 from fastapi import Path as PathParameter
 from fastapi import Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from kaon.api import audit, edits
 from kaon.api.collection import Collection, ReadContext, not_found
@@ -46,7 +47,7 @@ from kaon.datasets.versions import (
     version_named,
     versions_of,
 )
-from kaon.errors import Conflict, Forbidden, InvalidInput, Unavailable
+from kaon.errors import Conflict, Forbidden, InvalidInput, NotFound, RequestTimeout
 from kaon.laws.datasets import LATEST, check_files, difference, ranges, size_of
 from kaon.sdk.codec import codec_of
 from kaon.sdk.problems import invalid
@@ -234,7 +235,10 @@ async def put_files(
     _check_whole(caller)
     files = _some(context.pushes.manifest(ws, name, push), first, count)
     with context.streams.open(caller.uid):
-        await context.blobs.within(ws).put_files([(f.digest, f.size_bytes) for f in files], request.stream())
+        try:
+            await context.blobs.within(ws).put_files([(f.digest, f.size_bytes) for f in files], request.stream())
+        except ClientDisconnect:
+            raise RequestTimeout("The request was cut.", hint="Begin the push again: it goes on from there.") from None
 
 
 @router.put("/{name}/pushes/{push}/files/{digest}", right=Right.WRITE, status_code=204)
@@ -386,7 +390,7 @@ async def get_difference(
     )
 
 
-@versions_router.post("/{name}/verify", right=Right.READ)
+@versions_router.post("/{name}/verify", right=Right.WRITE)
 async def verify_version(
     ws: WorkspaceParam,
     name: VersionParam,
@@ -395,23 +399,28 @@ async def verify_version(
     context: WithContext,
     caller: WithCaller,
 ) -> FilesVerified:
-    """Read `count` stored files of a version from the `first` on, and compare them with their digests."""
+    """Read `count` stored files of a version from the `first` on, and compare them with their digests.
+
+    Damaged bytes are deleted, so that the next push of the file sends it again.
+    """
+    _check_whole(caller)
     version, space = _seen(context, caller, ws, name), context.blobs.within(ws)
     files = _some(await read_manifest(space, version.spec.manifest), first, count)
     with context.streams.open(caller.uid):
         damaged = [file for file in files if not await _is_whole(space, file)]
+    for file in damaged:
+        await space.delete(file.digest)
     return FilesVerified(files=len(files), size_bytes=size_of(files), damaged=tuple(damaged))
 
 
 async def _is_whole(space: Blobs, file: DatasetFile) -> bool:
-    if await space.missing([file.digest]):
-        return False
+    sha256 = hashlib.sha256()
     try:
-        async for _ in space.read(file.digest):
-            pass
-    except Unavailable:
+        async for chunk in space.read_files([file.digest]):
+            await asyncio.to_thread(sha256.update, chunk)
+    except NotFound:
         return False
-    return True
+    return f"sha256:{sha256.hexdigest()}" == file.digest
 
 
 @versions_router.delete("/{name}", right=Right.WRITE, status_code=204)

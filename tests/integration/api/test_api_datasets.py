@@ -231,6 +231,8 @@ async def test_damage_is_found(world: World, root: httpx2.AsyncClient) -> None:
     (space / digest(b"").removeprefix("sha256:")).unlink()
     bad = (await root.post(verify, params={"first": 0, "count": 4})).json()
     assert [file["path"] for file in bad["damaged"]] == ["b/c.csv", "b/d.csv"]
+    assert (await push(root, "shop", FILES))["name"] == "shop@1"  # which repairs it
+    assert (await root.post(verify, params={"first": 0, "count": 4})).json()["damaged"] == []
 
 
 async def test_workspaces_do_not_see_each_other(world: World, root: httpx2.AsyncClient) -> None:
