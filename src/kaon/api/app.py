@@ -1,5 +1,6 @@
 """The API as one ASGI app. It decides nothing: it writes specs into the store and reads the resulting status.
 
+    UnknownPaths       suggestions                                paths of no deployment, from the edge
     ResponseGuard      request id, host, origin, headers            every response
       AuthorizedRoute  right, scope, existence, query, body limit   every route, before its body is read
         handler        checks, one write with compare-and-set, one event
@@ -56,6 +57,7 @@ from kaon.api.refusals import RefusedAttempts
 from kaon.api.resources import routes_of
 from kaon.api.response_guard import ResponseGuard
 from kaon.api.router import AuthorizedRoute
+from kaon.api.unknown_paths import UnknownPaths
 from kaon.api.uploads import router as upload_routes
 from kaon.api.uploads import uploads_of
 from kaon.clock import Clock
@@ -162,4 +164,5 @@ def create_app(
     app.state.authorizer = Authorizer(snapshot, keyring, LoginThrottle(clock))
     app.openapi = _document  # type: ignore[method-assign]
     app.add_middleware(ResponseGuard, settings=settings)
+    app.add_middleware(UnknownPaths, authorizer=app.state.authorizer, snapshot=snapshot)
     return app

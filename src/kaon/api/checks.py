@@ -67,9 +67,11 @@ async def check_spec(
 
     `now`: the time of the write; the spec's artifacts are marked as used then. None: a dry run.
     """
-    for template in templates_of(spec):
-        await _check_template(store, caller, workspace, template, current)
-        if now is not None and (current is None or template not in templates_of(current.spec)):
+    before = () if current is None else templates_of(current.spec)
+    for place, template in enumerate(templates_of(spec)):
+        is_new = before[place : place + 1] != (template,)  # promoting a shadow deploys its template
+        await _check_template(store, caller, workspace, template, current, is_new=is_new)
+        if now is not None and is_new:
             await _keep_artifact(store, workspace, template.artifact, now)
             for version in mounted(template):
                 await _keep_version(store, workspace, version.text, now)
@@ -92,13 +94,19 @@ def with_dataset_versions(snapshot: Snapshot, workspace: str, spec: DeploymentSp
 
 
 async def _check_template(
-    store: Store, caller: Caller, workspace: str, template: Template, current: Deployment | None
+    store: Store, caller: Caller, workspace: str, template: Template, current: Deployment | None, *, is_new: bool
 ) -> None:
     _check_variables(template)
     artifact = await store.find("artifact", workspace, template.artifact)
     if artifact is None:
         raise _no_artifact(workspace, template.artifact)
-    if current is None or template not in templates_of(current.spec):
+    service = artifact.spec.manifest.service
+    if artifact.spec.manifest.jobs and not service.endpoints and not service.mounts:
+        raise Unprocessable(
+            f"The artifact of '{service.name}' has jobs only, which are run and not deployed.",
+            hint="Run: kaon job run FILE.py:FUNCTION",
+        )
+    if is_new:
         _check_uses(caller, workspace, artifact)
     _check_use_of_secrets(caller, template, current)
     _check_use_of_datasets(caller, template, current)

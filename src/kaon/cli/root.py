@@ -24,7 +24,7 @@ INTERRUPTED = 130
 VERBS = {
     "Write and serve": {
         "init": "init.command",
-        "dev": "dev",
+        "dev": "dev.command",
         "build": "build",
         "deploy": "deploy.command",
         "apply": "apply.command",

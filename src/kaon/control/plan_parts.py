@@ -1,4 +1,4 @@
-"""What one deployment is in a plan: its replicas, its route, the replica that stands by, its knobs. Pure."""
+"""The part of one deployment in a plan: its replicas, its route, its standby replica, its knobs. Pure."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class PlanInputs:
 
 
 class PlanSource:
-    """What plans are made of, by what is looked up in it."""
+    """The inputs of plans, indexed."""
 
     def __init__(self, world: PlanInputs) -> None:
         self.artifacts = {(a.workspace, a.spec.digest): a for a in world.artifacts}
@@ -92,7 +92,7 @@ class PlanSource:
 
 
 def part_of(deployment: Deployment, source: PlanSource, now: float) -> PlanPart:
-    """What a plan holds of a deployment. Raises whatever stands in the way."""
+    """The part of a deployment. Raises any exception that prevents it."""
     own = [
         (assignment, revision)
         for assignment in deployment.status.rollout.assignments
@@ -141,7 +141,7 @@ def key_of(deployment: Deployment) -> DeploymentKey:
 
 
 def _backends(deployment: Deployment, assignments: Sequence[Assignment]) -> tuple[Backend, ...]:
-    """Revisions and their shares. At zero the one that serves when there are replicas: the edge keeps its way."""
+    """Revisions and their shares. At zero replicas the one that will serve, so that the edge keeps its route."""
     shares = tuple(Backend(revision=a.revision, weight=a.weight) for a in assignments)
     kept = deployment.status.rollout.stable or deployment.status.rollout.target
     if kept is None or any(share.weight for share in shares):
@@ -150,9 +150,9 @@ def _backends(deployment: Deployment, assignments: Sequence[Assignment]) -> tupl
 
 
 def _standby(deployment: Deployment, source: PlanSource) -> ReplicaSpec | None:
-    """The replica that will be wanted as soon as somebody calls; None when that is not as plain as that.
+    """The replica that the next call will start; None: there is no such replica, or it is not certain which one.
 
-    It says which versions its secrets have, so that the agent can have them before somebody waits for them.
+    It has the versions of its secrets, so that the agent can fetch them before a call waits.
     """
     status = deployment.status.rollout
     if not may_be_at_zero(deployment) or status.stable is None or status.stable != status.target:
@@ -228,7 +228,7 @@ def _mirror(deployment: Deployment) -> Mirror | None:
 
 
 def may_be_at_zero(deployment: Deployment) -> bool:
-    """Whether it may have no replica and yet answer: whoever calls then is held until one is ready."""
+    """Whether it may have no replicas and still accept calls, which then wait for one."""
     scaling = deployment.spec.scaling
     return scaling.min == 0 and scaling.max > 0
 

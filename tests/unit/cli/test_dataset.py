@@ -32,7 +32,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_what_is_pushed_is_pulled(world: Any, run: Run, data: Path, tmp_path: Path) -> None:
     pushed = run("dataset", "push", "shop", str(data), "--label", "prod")
-    assert (pushed.code, pushed.out) == (0, "shop@1: 53 files, 41.9 MB, label prod\n"), pushed.err
+    assert (pushed.code, pushed.out) == (0, "shop@1: 53 files, 41.9 MB\n"), pushed.err
     assert "Hashing" in pushed.err
     assert "Sending" in pushed.err
     again = run("dataset", "push", "shop", str(data))

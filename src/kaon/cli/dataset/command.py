@@ -53,8 +53,9 @@ def push(
     if output is not Format.TABLE:
         put(version.name if output is Format.NAME else document(version.model_dump(mode="json"), output))
         return
-    labelled = f", label {label}" if label else ""
-    put(f"{version.name}: {version.spec.files:,} files, {size(size_of(manifest.files))}{labelled}")
+    put(f"{version.name}: {version.spec.files:,} files, {size(size_of(manifest.files))}")
+    if label:
+        note(f"Label '{label}' of {name} is version {version.spec.number}.")
 
 
 @verb(app, "kaon dataset ls", name="ls")
