@@ -36,7 +36,8 @@ def batches(manifest: DatasetManifest, indexes: Iterable[int]) -> Iterator[Batch
     first, files, size = 0, list[DatasetFile](), 0
     for index in indexes:
         file = manifest.files[index]
-        full = size + file.size_bytes > BATCH_BYTES or len(files) == BATCH_FILES
+        alone = file.size_bytes >= LARGE_BYTES or (files and files[0].size_bytes >= LARGE_BYTES)
+        full = alone or size + file.size_bytes > BATCH_BYTES or len(files) == BATCH_FILES
         if files and (index != first + len(files) or full):
             yield Batch(first, tuple(files))
             files, size = [], 0
