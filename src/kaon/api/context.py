@@ -9,6 +9,7 @@ from fastapi import Depends, Path
 from starlette.requests import Request
 
 from kaon.api.broker import Broker
+from kaon.api.held_manifests import HeldManifests
 from kaon.api.intake import Intake
 from kaon.api.keyring import Caller, Keyring
 from kaon.api.meters import Meters
@@ -21,6 +22,7 @@ from kaon.store.live_status import LiveStatus
 from kaon.store.port import Blobs, Store
 from kaon.store.snapshot import Snapshot
 from kaon.store.traffic import TrafficRing
+from kaon.store.uploads import Uploads
 from kaon.types.model import Name
 from kaon.types.secret import SecretSpec
 
@@ -44,6 +46,8 @@ class ApiContext:
     store: Store
     """For writes, and for the reads that writes are based on."""
     blobs: Blobs
+    uploads: Uploads
+    """Files on their way to `blobs`."""
     vault: SecretVault
     settings: Settings
     clock: Clock
@@ -58,6 +62,10 @@ class ApiContext:
     intake: Intake
     recent: RecentChanges
     streams: StreamLimits = field(default_factory=StreamLimits)
+    pushes: HeldManifests = field(default_factory=HeldManifests)
+    """Of versions that are being uploaded. A server that has started anew is sent the manifest again."""
+    manifests: HeldManifests = field(default_factory=HeldManifests)
+    """That were read last."""
 
 
 async def _context(request: Request) -> ApiContext:

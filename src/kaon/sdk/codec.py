@@ -182,6 +182,18 @@ class Codec:
         return _any_node(without_models, _is_limited)
 
 
+def schema_of(codec: Codec, mode: SchemaMode) -> dict[str, Any]:
+    """The JSON schema of a codec's values, with all definitions in it. Raises PydanticUserError."""
+    found, definitions = schemas([("", mode, codec)], "#/$defs/{model}")
+    schema, root = found[""], ""
+    while "$ref" in schema:
+        root = schema["$ref"].rpartition("/")[2]
+        schema = definitions[root]
+    if root and f'"#/$defs/{root}"' not in json.dumps([found, *definitions.values()][1:]):
+        del definitions[root]
+    return {**schema, "$defs": definitions} if definitions else schema
+
+
 def codec_of(hint: Any, *, reads: bool = True) -> Codec:
     """The codec of a type. Raises PydanticUserError, TypeError or ValueError for an unsupported type."""
     return _of_class(hint, reads) if isinstance(hint, type) and not get_args(hint) else _made(hint, reads)
@@ -205,9 +217,11 @@ def _made(hint: Any, reads: bool) -> Codec:
     return codec
 
 
-def schemas(wanted: Iterable[tuple[Any, SchemaMode, Codec]]) -> tuple[dict[Any, dict[str, Any]], dict[str, Any]]:
-    """JSON schemas by key, and the definitions to which they refer. Raises PydanticUserError."""
-    generator = _WireJsonSchema(by_alias=True, ref_template=REF)
+def schemas(
+    wanted: Iterable[tuple[Any, SchemaMode, Codec]], ref: str = REF
+) -> tuple[dict[Any, dict[str, Any]], dict[str, Any]]:
+    """JSON schemas by key, and the definitions to which they refer as `ref`. Raises PydanticUserError."""
+    generator = _WireJsonSchema(by_alias=True, ref_template=ref)
     found, definitions = generator.generate_definitions([(key, mode, codec.schema) for key, mode, codec in wanted])
     return {key: dict(schema) for (key, _), schema in found.items()}, {str(k): v for k, v in definitions.items()}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from codecs import BOM_UTF8
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, NotRequired, Required
@@ -358,6 +358,14 @@ def compile_signature(
     return signature if item_hint is None else replace(signature, items=replace(signature, **_writer(owner, item_hint)))
 
 
+def compile_call(owner: str, parameters: Sequence[Parameter], returned: Any) -> Signature:
+    """The signature of a function that is called with a JSON object of all its parameters. Raises ConfigError."""
+    body = _body_codec(owner, parameters)
+    return Signature(
+        owner=owner, parameters=tuple(parameters), **_writer(owner, returned), body=body, reader=body.reader
+    )
+
+
 def _writer(owner: str, hint: Any) -> dict[str, Any]:
     """The fields of a signature that write values of a hint."""
     codec = compile_codec(owner, "return", hint)
@@ -371,7 +379,7 @@ def _writer(owner: str, hint: Any) -> dict[str, Any]:
     }
 
 
-def _body_codec(owner: str, parameters: list[Parameter]) -> Codec:
+def _body_codec(owner: str, parameters: Sequence[Parameter]) -> Codec:
     """Reads an object of all parameters by name; other fields are refused."""
     fields = {p.name: (Required if p.required else NotRequired)[hints.modern(p.hint)] for p in parameters}
     body = TypedDict("Body", fields)  # type: ignore[misc]

@@ -285,7 +285,7 @@ def _choices(query: TwinQuery, model: FittedModel, until: float) -> tuple[Uneven
 
 def _calibration(query: TwinQuery, twin: Twin, until: float) -> int:
     """The number of the unevenness with which the replay of the last minutes fits best."""
-    begin = query.past.begun(until - CALIBRATED_S)
+    begin = query.past.snapshot_at(until - CALIBRATED_S)
     assert begin is not None
     last = episode(query, twin.model, query.past.stretch(begin, until))
     observed = _figures(query, last.clock_s, until)
@@ -298,7 +298,7 @@ def _foreseen(query: TwinQuery, check: Callable[[], None]) -> TwinResult:
     """The losses of a past time in the twin, with the values in force and with those that are tried."""
     assert query.foresee_s is not None
     from_s, until_s = query.foresee_s
-    twin, begin = built(query, None, check), query.past.begun(max(from_s - LED_IN_S, 1.0))
+    twin, begin = built(query, None, check), query.past.snapshot_at(max(from_s - LED_IN_S, 1.0))
     if twin is None or begin is None:
         return TwinResult(query.search, None, "that time has no figures", trusted=False, noise=query.noise)
     whole = episode(query, twin.model, query.past.stretch(begin, until_s))

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from kaon.types.job import JobDeclaration
 from kaon.types.model import Digest, Model
 from kaon.types.service import ServiceSpec
 
@@ -53,7 +54,8 @@ class Manifest(Model):
     format: int = 1
     kaon: str = Field(max_length=64, description="Kaon version of the build.")
     python: str = Field(pattern=r"^\d{1,3}\.\d{1,3}$", description="Python version of the build, e.g. '3.11'.")
-    service: ServiceSpec
+    service: ServiceSpec = Field(description="Of an artifact of jobs only: a service without endpoints.")
+    jobs: tuple[JobDeclaration, ...] = Field(default=(), max_length=256, description="Its jobs.")
     files: tuple[FileEntry, ...]
     lock: str = Field(
         default="",

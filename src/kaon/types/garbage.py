@@ -21,14 +21,14 @@ class Collected(Model):
     """What can be deleted, or was."""
 
     artifacts: tuple[UnusedArtifact, ...] = ()
-    blobs: int = Field(default=0, description="Files that no artifact refers to.")
+    blobs: int = Field(default=0, description="Files that no artifact refers to, and interrupted uploads.")
     blob_bytes: int = 0
     keys: tuple[str, ...] = Field(default=(), description="'workspace/name' of keys that ended long ago.")
     rows: dict[str, int] = Field(
         default_factory=dict,
         description="Old or ownerless `events`, `decisions` and `traffic`; records of `deleted` resources.",
     )
-    more: bool = Field(default=False, description="There is more than one request deletes: repeat it.")
+    more: bool = Field(default=False, description="There is more than one request deletes: repeat the request.")
 
     @property
     def freed_bytes(self) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
+from kaon.types.job import JobCall
 from kaon.types.key import Access
 from kaon.types.knobs import AS_THE_CLASS_SAYS, Knobs
 from kaon.types.model import Address, EnvName, Model
@@ -65,6 +66,7 @@ class LaunchSpec(Model):
     cpus: float = 1.0
     memory_bytes: int | None = Field(default=None, description="Hard limit, kept by the driver; None: none.")
     drain_s: float = 30.0
+    call: JobCall | None = Field(default=None, description="Of a job: what it calls.")
 
 
 class Launch(LaunchSpec):
@@ -84,6 +86,13 @@ class Launch(LaunchSpec):
         description="Whether it may call services that its class does not declare, as older artifacts may.",
     )
     gpus: tuple[str, ...] = Field(default=(), description="Its own GPUs, by their CUDA names.")
+    without_edge: bool = Field(
+        default=False,
+        description="Whether what is in front of its unix socket is no edge, as under `kaon dev`: it checks itself "
+        "which pages may call.",
+    )
+    job_dir: str = Field(default="", description="Of a job: the attempt's own folder; see kaon.runtime.job.")
+    inputs: dict[str, str] = Field(default_factory=dict, description="Of a job: parameter -> folder of its dataset.")
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
         """The process's environment: `base`, the deployment's variables, and the platform's own. No secrets."""

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from pydantic import Field, model_validator
 
+from kaon.types.job import PlannedAttempt
 from kaon.types.key import Access, Grant
 from kaon.types.knobs import PlannedKnobs
 from kaon.types.model import Model
@@ -79,7 +80,13 @@ class FlatPlan(Model):
     def text(self) -> str:
         """As JSON for an agent of the previous release, which refuses unknown fields."""
         versions = {"force": {"version"}, "trial": {"version"}}
-        left_out: Any = {"access": {"__all__": {"version"}}, "knobs": {"__all__": versions}}
+        no_datasets = {"__all__": {"datasets"}}
+        left_out: Any = {
+            "access": {"__all__": {"version"}},
+            "knobs": {"__all__": versions},
+            "replicas": no_datasets,
+            "standby": no_datasets,
+        }
         return self.model_dump_json(exclude=left_out)
 
 
@@ -99,6 +106,7 @@ class Plan(Model):
     cloud: str
     grants: dict[str, tuple[Grant, ...]] = Field(default_factory=dict, description="Group -> grants, each once.")
     parts: dict[str, PlanPart] = Field(default_factory=dict, description="'workspace/deployment' -> its part.")
+    attempts: tuple[PlannedAttempt, ...] = Field(default=(), description="Attempts of jobs, by id.")
 
     @model_validator(mode="before")
     @classmethod
@@ -107,9 +115,15 @@ class Plan(Model):
         return FlatPlan.model_validate(data).in_parts() if flat else data
 
     @classmethod
-    def of(cls, cloud: str, grants: Mapping[str, tuple[Grant, ...]], parts: Mapping[str, PlanPart]) -> Plan:
+    def of(
+        cls,
+        cloud: str,
+        grants: Mapping[str, tuple[Grant, ...]],
+        parts: Mapping[str, PlanPart],
+        attempts: Iterable[PlannedAttempt] = (),
+    ) -> Plan:
         """A plan of parts that have been validated already."""
-        return cls.model_construct(cloud=cloud, grants=dict(grants), parts=dict(parts))
+        return cls.model_construct(cloud=cloud, grants=dict(grants), parts=dict(parts), attempts=tuple(attempts))
 
     @cached_property
     def replicas(self) -> tuple[ReplicaSpec, ...]:

@@ -15,7 +15,7 @@ from kaon.build.limits import LOCK
 from kaon.build.marks import name_of_service
 from kaon.build.sources import Target, find_target
 from kaon.cli.shared.notes import note
-from kaon.cli.shared.progress import Progress
+from kaon.cli.shared.progress import ProgressLine
 from kaon.cli.shared.remote import Remote
 from kaon.cli.shared.text import size
 from kaon.settings import Settings
@@ -36,7 +36,7 @@ def build(
 ) -> Built:
     """Build an artifact; list the files that are left out, and a changed lock file."""
     environments = Settings().home / "agent" / "environments"
-    with note_changed_lock(find_target(target, folder)), Progress() as progress:
+    with note_changed_lock(find_target(target, folder)), ProgressLine() as progress:
         artifact = builder.build(
             target,
             folder=folder,
@@ -54,7 +54,7 @@ def build(
 
 def upload(remote: Remote, artifact: Built) -> None:
     """Upload an artifact."""
-    with Progress() as progress:
+    with ProgressLine() as progress:
         progress.show("Uploading", size(artifact.size_bytes))
         remote.upload(artifact.path, lambda _: None)
 

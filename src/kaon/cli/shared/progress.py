@@ -17,8 +17,8 @@ _SHOW_AFTER_S = 0.3
 """Shorter steps would only flicker."""
 
 
-class Progress:
-    """`with Progress() as progress: progress.show("Loading", "greeter-1-0")`."""
+class ProgressLine:
+    """`with ProgressLine() as progress: progress.show("Loading", "greeter-1-0")`."""
 
     def __init__(self) -> None:
         self._out = sys.stderr
@@ -27,6 +27,11 @@ class Progress:
         self._began = time.monotonic()
         self._done = threading.Event()
         self._painter = threading.Thread(target=self._paint, daemon=True)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it changes on a terminal."""
+        return self._live
 
     def show(self, phase: str, reason: str = "") -> None:
         """Set the current step. An unchanged step is printed once."""

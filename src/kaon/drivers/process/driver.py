@@ -166,11 +166,8 @@ class ProcessDriver:
             await self._pruning.run(lambda: prune(self._places, self._environments, used, now, self._keep))
 
     async def logs(self, replica: str, *, tail: int, follow: bool) -> AsyncIterator[LogLine]:
-        at: float | None = None
         async for line in logs.follow(self._places.log_file(replica), tail, self._clock, on=follow):
-            text = logs.readable(line)
-            at = logs.stamp(text) or at
-            yield LogLine(replica=replica, text=text, at=at)
+            yield LogLine(replica=replica, text=line.text, at=line.at)
 
     async def close(self) -> None:
         """Stop watching. Replicas keep running; installations are cancelled."""

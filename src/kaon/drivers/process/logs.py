@@ -1,8 +1,9 @@
 """A replica's log files: the last lines, and new ones as they come.
 
 The keeper writes `replica.log` and, when that is full, renames it to `replica.log.1`, the previous one to
-`replica.log.2` and so on. A structured line has its time; a plain one gets the time of the line before. Control
-characters are removed, so that a log cannot control the reader's terminal.
+`replica.log.2` and so on. A structured line has its time. A plain line that arrives while the file is followed has the
+time of its arrival; an earlier one has the time of the last structured line before it, else of the first one after it,
+else of the file's last change. Control characters are removed, so that a log cannot control the reader's terminal.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import asyncio
 import json
 import os
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -25,6 +27,15 @@ _LINE_MOST_BYTES = 64 * 1024
 _ESCAPES = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_].*?(?:\x07|\x1b\\|$)|[ -/]*[0-~]?)|[\x00-\x08\x0a-\x1f\x7f-\x9f]"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class TimedLine:
+    """A readable line and its time, in epoch seconds."""
+
+    text: str
+    at: float
+
 
 FATAL = "Fatal Python error: "
 """The beginning of the line that `faulthandler` writes about a crash in native code."""
@@ -94,19 +105,19 @@ def tail(path: Path, count: int) -> tuple[list[bytes], BinaryIO | None]:
     return lines, newest
 
 
-async def follow(path: Path, count: int, clock: Clock, *, on: bool) -> AsyncIterator[bytes]:
+async def follow(path: Path, count: int, clock: Clock, *, on: bool) -> AsyncIterator[TimedLine]:
     """The last `count` lines and, when `on`, every later one, across rotations and restarts."""
     lines, file = await asyncio.to_thread(tail, path, count)
     try:
-        for line in lines:
+        for line in timed(list(map(readable, lines)), os.fstat(file.fileno()).st_mtime if file else clock.now()):
             yield line
         rest = b""
         while on:
             replaced = file is None or not _is_current(file, path)
             fresh = file.read(_BLOCK_BYTES) if file else b""
             *lines, rest = (rest + fresh).split(b"\n")
-            for line in lines:
-                yield line
+            for text in map(readable, lines):
+                yield TimedLine(text, stamp(text) or clock.now())
             if fresh:
                 continue
             if replaced and (newer := _open(path)):
@@ -118,6 +129,15 @@ async def follow(path: Path, count: int, clock: Clock, *, on: bool) -> AsyncIter
     finally:
         if file:
             file.close()
+
+
+def timed(texts: Sequence[str], changed_at: float) -> Iterator[TimedLine]:
+    """Lines of a file that was last changed at `changed_at`, with times. Pure."""
+    stamps = [stamp(text) for text in texts]
+    at = next((found for found in stamps if found is not None), changed_at)
+    for text, found in zip(texts, stamps, strict=True):
+        at = at if found is None else found
+        yield TimedLine(text, at)
 
 
 def _rotated(path: Path) -> Iterator[Path]:
