@@ -51,6 +51,7 @@ class ReplicaObservation(Model):
     reason: str = ""
     pid: int | None = None
     started_at: float | None = Field(default=None, description="Epoch seconds.")
+    ended_at: float | None = Field(default=None, description="Epoch seconds.")
     exit_code: int | None = Field(default=None, description="Negative: by that signal; None when unknown.")
     last_lines: tuple[str, ...] = ()
     blamed: tuple[str, ...] = Field(
@@ -58,7 +59,7 @@ class ReplicaObservation(Model):
         description="Ids of requests in flight when it ended by a fault of its own; see kaon.agent.decide.poison.",
     )
     service_address: Address | None = Field(default=None, description="None of a job: nobody calls it.")
-    control_address: Address | None = None
+    control_address: Address | None = Field(default=None, description="None of a job: it answers nothing.")
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,9 @@ class Workload(Model):
     launch: LaunchSpec
     secrets: dict[str, str] = Field(default_factory=dict, repr=False, description="Environment variable -> value.")
     mounts: tuple[Mount, ...] = ()
+    inputs: dict[str, str] = Field(
+        default_factory=dict, description="Of a job: parameter -> folder of its dataset, on the agent's machine."
+    )
 
     @property
     def kind(self) -> WorkloadKind:
@@ -169,6 +173,10 @@ class Driver(Protocol):
 
     async def forget(self, replica: str) -> None:
         """Drop what is kept of a replica that has ended; its logs stay until they are old. Idempotent."""
+        ...
+
+    def job_dir(self, replica: str) -> Path:
+        """The folder of a job (see `kaon.runtime.job`), for the agent to read; it exists from the start to `forget`."""
         ...
 
     def logs(self, replica: str, *, tail: int, follow: bool) -> AsyncIterator[LogLine]:
