@@ -20,6 +20,7 @@
     ├── BadAnswer           502   a handler's answer does not match its type hints
     ├── DependencyFailed    502   a call of another service failed in a handler; 504 when it was too late
     ├── Unavailable         503   busy, draining or not reachable now; `retry_after_s` may be set
+    │   ├── DiskFull        507   a disk of the platform has not enough free space
     │   ├── NotBegun        503   refused before any work; another replica may take it
     │   ├── StaleEpoch      503   a newer control plane uses this store: this one's writes are refused
     │   ├── Interrupted     502   the connection broke after the call was sent; it may have been executed
@@ -267,6 +268,12 @@ class Unavailable(KaonError):
     """Busy, draining or not reachable now."""
 
     code, status, exit_code = "unavailable", 503, 7
+
+
+class DiskFull(Unavailable):
+    """There is not enough free space on a disk of the platform."""
+
+    code, status = "disk-full", 507
 
 
 class NotBegun(Unavailable):

@@ -56,7 +56,23 @@ class Settings(BaseSettings):
 
     most_artifacts: int = Field(default=1000, ge=1, le=100_000, description="Artifacts that a workspace may have.")
     most_artifact_bytes: int = Field(
-        default=20 * 2**30, ge=2**20, description="Bytes that the artifacts of a workspace may have together."
+        default=256 * 2**30, ge=2**20, description="Bytes that the artifacts of a workspace may have together."
+    )
+    largest_artifact_bytes: int = Field(
+        default=64 * 2**30, ge=2**20, le=2**50, description="Bytes that the files of one artifact may have together."
+    )
+    most_uploads: int = Field(
+        default=20_000, ge=10, le=1_000_000, description="Uploads of a workspace that nothing uses yet."
+    )
+    most_upload_bytes: int = Field(
+        default=256 * 2**30, ge=2**20, description="Bytes that these uploads may have together."
+    )
+    most_datasets: int = Field(default=500, ge=1, le=100_000, description="Datasets that a workspace may have.")
+    most_dataset_files: int = Field(
+        default=100_000, ge=1, le=1_000_000, description="Files that one version of a dataset may have."
+    )
+    most_dataset_bytes: int = Field(
+        default=200 * 2**30, ge=2**20, description="Bytes that the datasets of a workspace may have together."
     )
     most_deployments: int = Field(default=500, ge=1, le=100_000, description="Deployments that a workspace may have.")
     most_keys: int = Field(default=1000, ge=10, le=100_000, description="Keys that a workspace may have.")
@@ -68,6 +84,9 @@ class Settings(BaseSettings):
 
     keep_artifacts_s: float = Field(
         default=7 * 86_400, ge=600, description="How long an artifact stays that nothing is made of, in seconds."
+    )
+    keep_uploads_s: float = Field(
+        default=86_400, ge=600, description="How long an interrupted upload can be continued, in seconds."
     )
     keep_events_s: float = Field(default=30 * 86_400, ge=3600, description="How long events stay, in seconds.")
     keep_gone_s: float = Field(

@@ -1,5 +1,6 @@
 """The API as one ASGI app. It decides nothing: it writes specs into the store and reads the resulting status.
 
+    UnknownPaths       suggestions                                paths of no deployment, from the edge
     ResponseGuard      request id, host, origin, headers            every response
       AuthorizedRoute  right, scope, existence, query, body limit   every route, before its body is read
         handler        checks, one write with compare-and-set, one event
@@ -23,7 +24,9 @@ from kaon.api import (
     artifacts,
     audit_log,
     cloud_admin,
+    cloud_datasets,
     clouds,
+    datasets,
     decisions,
     deployments,
     events,
@@ -54,6 +57,9 @@ from kaon.api.refusals import RefusedAttempts
 from kaon.api.resources import routes_of
 from kaon.api.response_guard import ResponseGuard
 from kaon.api.router import AuthorizedRoute
+from kaon.api.unknown_paths import UnknownPaths
+from kaon.api.uploads import router as upload_routes
+from kaon.api.uploads import uploads_of
 from kaon.clock import Clock
 from kaon.errors import KaonError
 from kaon.login_throttle import LoginThrottle
@@ -62,13 +68,14 @@ from kaon.store.live_status import LiveStatus
 from kaon.store.port import Blobs, Store
 from kaon.store.snapshot import Snapshot
 from kaon.store.traffic import TrafficRing
+from kaon.store.uploads import Uploads
 from kaon.types.kinds import KINDS
 from kaon.version import __version__
 
 COLLECTIONS = {
     module.collection.kind.name: module.collection
     for module in (artifacts, clouds, deployments, events, keys, replicas, rollouts, secret_values, workspaces)
-}
+} | {each.kind.name: each for each in (datasets.collection, datasets.versions_collection)}
 """The collections of the kinds that need more than their declaration."""
 
 
@@ -80,7 +87,7 @@ def routes() -> list[AuthorizedRoute]:
     special = (platform, workspaces, artifacts, deployments, decisions, rollouts, owners, replicas, events, audit_log)
     for module in (*special, keys, secret_values, clouds, cloud_admin, stats, tuning, advice, metrics, garbage):
         found += module.router
-    return found
+    return [*found, *upload_routes, *datasets.router, *datasets.versions_router, *cloud_datasets.router]
 
 
 ROUTES = routes()
@@ -99,10 +106,11 @@ def create_app(
     traffic: TrafficRing | None = None,
     live_status: LiveStatus | None = None,
     snapshot: Snapshot | None = None,
+    uploads: Uploads | None = None,
 ) -> FastAPI:
     """The API over an open store. What agents post goes into `traffic`; controllers write `live_status`.
 
-    A given `snapshot` is kept up to date by the caller; without one the app makes its own.
+    A given `snapshot` is kept up to date by the caller; without one, or without `uploads`, the app makes its own.
     """
     follow = snapshot is None
     snapshot = snapshot or Snapshot(store)
@@ -138,10 +146,23 @@ def create_app(
     app.router.routes[:] = ROUTES
     ring = TrafficRing() if traffic is None else traffic
     plans = Plans(snapshot)
+    uploads = uploads or uploads_of(settings, clock)
     shared = ring, live_status or LiveStatus(), Meters(ring, clock), plans, Intake(snapshot, plans), recent
-    app.state.context = ApiContext(store, blobs, vault, settings, clock, snapshot, keyring, Broker(), *shared)
+    app.state.context = ApiContext(
+        store,
+        blobs,
+        uploads or uploads_of(settings, clock),
+        vault,
+        settings,
+        clock,
+        snapshot,
+        keyring,
+        Broker(),
+        *shared,
+    )
     app.state.refusals = RefusedAttempts(store, clock)
     app.state.authorizer = Authorizer(snapshot, keyring, LoginThrottle(clock))
     app.openapi = _document  # type: ignore[method-assign]
     app.add_middleware(ResponseGuard, settings=settings)
+    app.add_middleware(UnknownPaths, authorizer=app.state.authorizer, snapshot=snapshot)
     return app

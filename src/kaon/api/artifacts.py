@@ -1,4 +1,4 @@
-"""`/workspaces/{ws}/artifacts`: uploads, which are checked as a whole before they are stored."""
+"""`/workspaces/{ws}/artifacts`: each is checked as a whole before it is stored."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import os
 import tempfile
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
-from typing import IO, Annotated
+from typing import IO
 
-from fastapi import Path as PathParameter
 from fastapi import Response
 from starlette.requests import Request
 
@@ -21,9 +20,11 @@ from kaon.api.context import ApiContext, WithCaller, WithContext, WorkspaceParam
 from kaon.api.keyring import Caller
 from kaon.api.quotas import check_bytes, check_count
 from kaon.api.router import AuthorizedRouter
+from kaon.api.uploads import DigestParam, uploaded
 from kaon.api.views import ArtifactView
 from kaon.build.archive import head_bytes, read_head, read_manifest
-from kaon.errors import Conflict, Forbidden, InvalidInput, NotFound, TooLarge, Unavailable, UnreadableRow
+from kaon.build.limits import ArtifactLimits, limits_of
+from kaon.errors import Conflict, DiskFull, Forbidden, InvalidInput, NotFound, TooLarge, Unavailable, UnreadableRow
 from kaon.store.garbage import discard
 from kaon.store.writes import Create, Delete, Write
 from kaon.types.artifact import ArtifactSpec, Manifest
@@ -32,10 +33,8 @@ from kaon.types.etag import etag
 from kaon.types.key import Right
 from kaon.types.kind import Verb
 from kaon.types.kinds import KINDS
-from kaon.types.model import Digest
 from kaon.types.resource import Artifact, Deployment, Revision, Unreadable
 
-UPLOAD_LIMIT_BYTES = 512 * 2**20
 _CHUNK_BYTES = 2**18
 router = AuthorizedRouter("/workspaces/{ws}/artifacts", tag="artifacts")
 
@@ -58,7 +57,7 @@ collection = Collection(
 @router.get("/{digest}", right=Right.READ)
 async def get_artifact(
     ws: WorkspaceParam,
-    digest: Annotated[Digest, PathParameter()],
+    digest: DigestParam,
     response: Response,
     context: WithContext,
     caller: WithCaller,
@@ -73,9 +72,7 @@ async def get_artifact(
 
 
 @router.delete("/{digest}", right=Right.WRITE, status_code=204)
-async def delete_artifact(
-    ws: WorkspaceParam, digest: Annotated[Digest, PathParameter()], context: WithContext, caller: WithCaller
-) -> None:
+async def delete_artifact(ws: WorkspaceParam, digest: DigestParam, context: WithContext, caller: WithCaller) -> None:
     """Delete an artifact that no deployment and no revision uses."""
     seen = await _seen(context, caller, ws)
     if seen is not None and digest in seen:
@@ -103,6 +100,31 @@ async def delete_artifact(
     await edits.retry_on_conflict(attempt)
 
 
+@router.put("/{digest}", right=Right.WRITE, status_code=201)
+async def upload_artifact_by_digest(
+    ws: WorkspaceParam,
+    digest: DigestParam,
+    response: Response,
+    context: WithContext,
+    caller: WithCaller,
+) -> ArtifactView:
+    """Make an artifact of a complete upload: 201, or 200 when the workspace has it already, without an upload."""
+    visible = await _seen(context, caller, ws)
+    existing = await context.store.find("artifact", ws, digest) if visible is None or digest in visible else None
+    if existing is not None and await _is_intact(context, digest):
+        response.status_code = 200
+        touched = await edits.touch_artifact(context.store, ws, digest, context.clock.now())
+        return _view(touched, await _whole(context, touched))
+    async with uploaded(context, caller, ws, digest) as file:
+        manifest = await asyncio.to_thread(read_manifest, file, limits_of(context.settings), digest=digest)
+        size = file.stat().st_size
+        await _check_quotas(context, ws, digest, size)
+        await context.blobs.adopt(file, digest)
+        kept, is_new = await _keep(context, caller, ws, digest, size, manifest)
+    response.status_code = 201 if is_new else 200
+    return _view(kept, manifest)
+
+
 @router.post(
     "",
     right=Right.WRITE,
@@ -110,7 +132,7 @@ async def delete_artifact(
     openapi_extra={
         "requestBody": {
             "required": True,
-            "description": "The artifact's bytes, as `kaon build` makes them; at most 512 MB.",
+            "description": "The artifact's bytes, as `kaon build` makes them. Large ones: see `put_upload`.",
             "content": {"application/gzip": {"schema": {"type": "string", "format": "binary"}}},
         }
     },
@@ -118,42 +140,56 @@ async def delete_artifact(
 async def upload_artifact(
     ws: WorkspaceParam, request: Request, response: Response, context: WithContext, caller: WithCaller
 ) -> ArtifactView:
-    """Upload an artifact: 201, or 200 when the workspace has it already."""
+    """Upload an artifact in one request: 201, or 200 when the workspace has it already."""
+    limits = limits_of(context.settings)
     declared = request.headers.get("content-length", "0")
-    if declared.isdecimal() and int(declared[:19]) > UPLOAD_LIMIT_BYTES:
-        raise _too_large()
+    if declared.isdecimal() and int(declared[:19]) > limits.packed_bytes:
+        raise _too_large(limits)
     folder = context.settings.home / "server"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with context.streams.open(caller.uid), tempfile.TemporaryFile(dir=folder) as file:
-        await _receive(request, file)
+        await _receive(request, file, limits)
         # The file has no name, so that nothing is left behind after a failure; it is opened again by its descriptor.
-        manifest = await asyncio.to_thread(read_manifest, Path(f"/proc/self/fd/{file.fileno()}"))
-        await _check_quotas(context, ws, file)
+        manifest = await asyncio.to_thread(read_manifest, Path(f"/proc/self/fd/{file.fileno()}"), limits)
+        size = file.seek(0, os.SEEK_END)
         file.seek(0)
-        digest, size = await context.blobs.put(_chunks(file), UPLOAD_LIMIT_BYTES)
+        sha256 = await asyncio.to_thread(hashlib.file_digest, file, "sha256")
+        await _check_quotas(context, ws, f"sha256:{sha256.hexdigest()}", size)
+        file.seek(0)
+        digest, size = await context.blobs.put(_chunks(file), limits.packed_bytes)
     kept, is_new = await _keep(context, caller, ws, digest, size, manifest)
     response.status_code = 201 if is_new else 200
     return _view(kept, manifest)
 
 
-async def _check_quotas(context: ApiContext, ws: str, file: IO[bytes]) -> None:
+async def _is_intact(context: ApiContext, digest: str) -> bool:
+    """Whether the bytes of a digest are kept undamaged."""
+    try:
+        async for _ in context.blobs.read(digest):
+            pass
+    except (NotFound, Unavailable):
+        return False
+    return True
+
+
+async def _check_quotas(context: ApiContext, ws: str, digest: str, size_bytes: int) -> None:
     """Raises `QuotaReached` when one more is too many; an artifact that the workspace has may be uploaded again."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    digest = await asyncio.to_thread(hashlib.file_digest, file, "sha256")  # type: ignore[arg-type]
-    if await context.store.find("artifact", ws, f"sha256:{digest.hexdigest()}") is None:
+    if await context.store.find("artifact", ws, digest) is None:
         await check_count(context, "artifact", ws)
-        await check_bytes(context, ws, size)
+        await check_bytes(context, ws, size_bytes)
 
 
-async def _receive(request: Request, file: IO[bytes]) -> None:
+async def _receive(request: Request, file: IO[bytes], limits: ArtifactLimits) -> None:
     size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > UPLOAD_LIMIT_BYTES:
-            raise _too_large()
-        await asyncio.to_thread(file.write, chunk)
-    file.flush()
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > limits.packed_bytes:
+                raise _too_large(limits)
+            await asyncio.to_thread(file.write, chunk)
+        file.flush()
+    except OSError as error:
+        raise DiskFull(f"The upload cannot be kept: {error.strerror}.", hint="Make room: kaon gc") from None
 
 
 async def _chunks(file: IO[bytes]) -> AsyncIterator[bytes]:
@@ -241,8 +277,8 @@ def _view(artifact: Artifact, manifest: Manifest) -> ArtifactView:
     return ArtifactView(**{**dict(artifact), "spec": artifact.spec.model_copy(update={"manifest": manifest})})
 
 
-def _too_large() -> TooLarge:
+def _too_large(limits: ArtifactLimits) -> TooLarge:
     return TooLarge(
-        f"An artifact has at most {UPLOAD_LIMIT_BYTES // 2**20} MB.",
-        hint="Keep models and data out of the sources: list them in .gitignore.",
+        f"An artifact may have {limits.packed_bytes:,} bytes.",
+        hint="Leave out in .gitignore what the service does not need, or raise KAON_LARGEST_ARTIFACT_BYTES.",
     )

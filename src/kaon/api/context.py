@@ -13,6 +13,7 @@ from kaon.api.intake import Intake
 from kaon.api.keyring import Caller, Keyring
 from kaon.api.meters import Meters
 from kaon.api.plans import Plans
+from kaon.api.pushes import Pushes
 from kaon.api.recent import RecentChanges
 from kaon.api.stream_limits import StreamLimits
 from kaon.clock import Clock
@@ -21,6 +22,7 @@ from kaon.store.live_status import LiveStatus
 from kaon.store.port import Blobs, Store
 from kaon.store.snapshot import Snapshot
 from kaon.store.traffic import TrafficRing
+from kaon.store.uploads import Uploads
 from kaon.types.model import Name
 from kaon.types.secret import SecretSpec
 
@@ -44,6 +46,8 @@ class ApiContext:
     store: Store
     """For writes, and for the reads that writes are based on."""
     blobs: Blobs
+    uploads: Uploads
+    """Files on their way to `blobs`."""
     vault: SecretVault
     settings: Settings
     clock: Clock
@@ -58,6 +62,7 @@ class ApiContext:
     intake: Intake
     recent: RecentChanges
     streams: StreamLimits = field(default_factory=StreamLimits)
+    pushes: Pushes = field(default_factory=Pushes)
 
 
 async def _context(request: Request) -> ApiContext:

@@ -38,4 +38,4 @@ def _collector(context: ApiContext, caller: Caller) -> Collector:
             "Only an admin of every workspace may collect garbage.",
             hint="In your workspace: kaon rm artifact --unused",
         )
-    return Collector(context.store, context.blobs, context.clock, keep_of(context.settings))
+    return Collector(context.store, context.blobs, context.clock, keep_of(context.settings), context.uploads)

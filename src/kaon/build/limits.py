@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kaon.errors import InvalidInput, TooLarge
+from kaon.settings import Settings
 from kaon.types.artifact import FileEntry
 
 LOCK = "requirements.lock"
@@ -20,9 +21,9 @@ NAME_BYTES, PREFIX_BYTES = 100, 155  # the two fields that ustar has for a path
 class ArtifactLimits:
     """Maximum sizes in bytes and counts."""
 
-    packed_bytes: int = 1 * 2**30
-    unpacked_bytes: int = 2 * 2**30
-    file_bytes: int = 1 * 2**30
+    packed_bytes: int = 65 * 2**30
+    unpacked_bytes: int = 64 * 2**30
+    file_bytes: int = 64 * 2**30
     files: int = 10_000
     depth: int = 32
     manifest_bytes: int = 2 * 2**20
@@ -33,6 +34,12 @@ class ArtifactLimits:
 
 
 DEFAULT_LIMITS = ArtifactLimits()
+
+
+def limits_of(settings: Settings) -> ArtifactLimits:
+    """The limits that the platform's settings give."""
+    most = settings.largest_artifact_bytes
+    return ArtifactLimits(packed_bytes=most + most // 64 + 2**20, unpacked_bytes=most, file_bytes=most)
 
 
 def check_path(path: str, limits: ArtifactLimits = DEFAULT_LIMITS) -> None:

@@ -1,7 +1,8 @@
 """OpenAPI 3.1 from compiled endpoints, for the docs page, clients and people.
 
 Extensions of an operation: `x-kaon` has properties beyond OpenAPI (kind, idempotent, timeout, batching),
-`x-codeSamples` has code that runs unchanged with `KAON_URL` and `KAON_KEY` set. `x-mounts` lists the mounted apps.
+`x-codeSamples` has code that runs unchanged with `KAON_URL` and `KAON_KEY` set. `x-mounts` lists the mounted apps,
+whose own documents a replica merges in (`mounted_docs`).
 """
 
 from __future__ import annotations

@@ -306,15 +306,18 @@ def arguments_of(app: Any) -> int:
 
 
 def mount_of(path: str, app: Any) -> dict[str, str]:
-    """A mounted app for the service's document: its path, and its title and own documents if it has them (FastAPI)."""
+    """A mounted app for the service's document: its path, title, and own documents if it has them (FastAPI)."""
     found = {"path": path}
     if arguments_of(app) < 2:  # not made yet
         return found
     found["kind"] = "wsgi" if arguments_of(app) == 2 else "asgi"
-    for key, attribute in (("title", "title"), ("openapi", "openapi_url"), ("docs", "docs_url")):
-        value = getattr(app, attribute, None)
+    title = getattr(app, "title", None) or getattr(app, "name", None)  # of FastAPI, of Flask
+    if isinstance(title, str):
+        found["title"] = title
+    for key in ("openapi", "docs"):
+        value = getattr(app, f"{key}_url", None)
         if isinstance(value, str) and value:
-            found[key] = value if key == "title" else f"{path}{value}"
+            found[key] = f"{path}{value}"
     return found
 
 

@@ -17,6 +17,7 @@ from kaon.settings import Settings
 from kaon.store.audited import by_controller
 from kaon.store.port import AnyResource, Blobs, Store
 from kaon.store.records import ROWS_AT_ONCE
+from kaon.store.uploads import Uploads
 from kaon.store.writes import Delete, RecordAudit, Write
 from kaon.types.garbage import Collected, UnusedArtifact
 from kaon.types.resource import Unreadable
@@ -35,16 +36,18 @@ def keep_of(settings: Settings) -> Keep:
 class Collector:
     """Finds and deletes unused data of one store and its blobs."""
 
-    def __init__(self, store: Store, blobs: Blobs, clock: Clock, keep: Keep) -> None:
+    def __init__(self, store: Store, blobs: Blobs, clock: Clock, keep: Keep, uploads: Uploads | None = None) -> None:
         self._store = store
         self._blobs = blobs
+        self._uploads = uploads
         self._clock = clock
         self._keep = keep
 
     async def found(self) -> Collected:
         """Everything that can be deleted; deletes nothing."""
         garbage = await self._garbage()
-        return _told(garbage, await self._store.outdated(self._keep))
+        uploads = await self._uploads.expired() if self._uploads else []
+        return _told(garbage, uploads, await self._store.outdated(self._keep))
 
     async def collect(self) -> Collected:
         """Delete one batch of unused data; returns what was deleted."""
@@ -57,7 +60,8 @@ class Collector:
         )
         rows = await self._store.sweep(self._keep)
         more = some != garbage or any(count >= ROWS_AT_ONCE for count in rows.values())
-        return _told(gone, rows).model_copy(update={"more": more})
+        uploads = await self._uploads.collect() if self._uploads else []
+        return _told(gone, uploads, rows).model_copy(update={"more": more})
 
     def _recorded(self, change: Delete) -> list[Write]:
         record = by_controller(change, at=self._clock.now(), verb="delete", controller="collector")
@@ -115,7 +119,8 @@ async def _deleted(store: Store, writes: list[Write]) -> bool:
     return True
 
 
-def _told(garbage: Garbage, rows: dict[str, int]) -> Collected:
+def _told(garbage: Garbage, uploads: list[int], rows: dict[str, int]) -> Collected:
+    """`uploads` are the sizes of those that were not continued."""
     return Collected(
         artifacts=tuple(
             UnusedArtifact(
@@ -127,8 +132,8 @@ def _told(garbage: Garbage, rows: dict[str, int]) -> Collected:
             )
             for a in garbage.artifacts
         ),
-        blobs=len(garbage.blobs),
-        blob_bytes=sum(blob.size_bytes for blob in garbage.blobs),
+        blobs=len(garbage.blobs) + len(uploads),
+        blob_bytes=sum(blob.size_bytes for blob in garbage.blobs) + sum(uploads),
         keys=tuple(f"{key.workspace}/{key.name}" for key in garbage.keys),
         rows=rows,
     )

@@ -21,7 +21,7 @@ class Collected(Model):
     """What can be deleted, or was."""
 
     artifacts: tuple[UnusedArtifact, ...] = ()
-    blobs: int = Field(default=0, description="Files that no artifact refers to.")
+    blobs: int = Field(default=0, description="Files that no artifact refers to, and interrupted uploads.")
     blob_bytes: int = 0
     keys: tuple[str, ...] = Field(default=(), description="'workspace/name' of keys that ended long ago.")
     rows: dict[str, int] = Field(
