@@ -85,9 +85,6 @@ class Workload(Model):
     launch: LaunchSpec
     secrets: dict[str, str] = Field(default_factory=dict, repr=False, description="Environment variable -> value.")
     mounts: tuple[Mount, ...] = ()
-    inputs: dict[str, str] = Field(
-        default_factory=dict, description="Of a job: parameter -> folder of its dataset, on the agent's machine."
-    )
 
     @property
     def kind(self) -> WorkloadKind:

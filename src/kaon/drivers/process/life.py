@@ -203,7 +203,6 @@ class ReplicaLife:
             uses_any=service.uses is None,
             gpus=self.gpus,
             job_dir=self._job_dir(spec.id) if spec.kind is WorkloadKind.JOB else "",
-            inputs=workload.inputs,
         )
 
     def _job_dir(self, replica: str) -> str:
