@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,6 +15,7 @@ from kaon.cli.shared.settings import check_settings, without
 from kaon.cli.shared.spec_changes import valid_spec
 from kaon.cli.shared.text import plain
 from kaon.errors import InvalidInput
+from kaon.laws.datasets import reference
 from kaon.types.deployment import Canary, DeploymentSpec, Scaling, Template
 from kaon.types.model import from_request
 
@@ -26,6 +27,8 @@ class DeployOptions:
     env: Mapping[str, str]
     secrets: Mapping[str, str]
     scale: ReplicaBounds
+    datasets: Mapping[str, str] = field(default_factory=dict)
+    """Name in the service -> reference, like 'shop-model@prod'; empty: removed."""
     public: bool | None = None
     unset: Sequence[str] = ()
     """Names of settings and secrets to remove."""
@@ -56,6 +59,7 @@ def merged(current: DeploymentSpec | None, artifact: Built, options: DeployOptio
         "artifact": artifact.digest,
         "env": env | dict(options.env),
         "secrets": secrets | dict(options.secrets),
+        "datasets": _mounts(base.template, options.datasets),
     }
     changes: dict[str, Any] = {
         "template": template,
@@ -72,6 +76,21 @@ def merged(current: DeploymentSpec | None, artifact: Built, options: DeployOptio
     after = valid_spec(assignments.assign(base.model_dump() | changes, options.sets, defaults))
     check_settings(artifact.manifest.service, after.shadow.template if after.shadow else after.template)
     return after
+
+
+def _mounts(template: Template, given: Mapping[str, str]) -> dict[str, Any]:
+    """The datasets of a template, with the given ones set or removed. Raises `InvalidInput`."""
+    found = {name: mount.model_dump() for name, mount in template.datasets.items()}
+    for name, ref in given.items():
+        own = name.lower().replace("_", "-")
+        if ref:
+            found[own] = {"ref": str(reference(ref))}
+        elif found.pop(own, None) is None:
+            raise InvalidInput(
+                f"--dataset {plain(name)}=: it has no such dataset.",
+                hint=f"It has: {', '.join(found) or 'none'}.",
+            )
+    return found
 
 
 def canary_rules(steps: str, step_s: float | None, base: Canary | None) -> Canary | None:
