@@ -424,9 +424,16 @@ async def test_log_lines_carry_no_escape_sequences_and_no_secrets(place: Process
         if len(told) == 4:
             break
     assert [line.text for line in told[:2]] == ["red", "the key is ******"]
-    assert [line.at for line in told] == [None, None, 1767323045.0, 1767323045.0], (
-        "a plain line is as old as the one before"
-    )
+    assert told[2].at == 1767323045.0
+    assert all(line.at for line in told)
+
+
+def test_every_line_of_a_file_has_a_time() -> None:
+    first, second = (json.dumps({"timestamp": f"1970-01-01T00:00:{second}Z", "event": "x"}) for second in (10, 20))
+    lines = logs.timed(["loading", first, "a print", second, "another"], 99)
+    assert [line.at for line in lines] == [10, 10, 10, 20, 20]
+    assert [line.at for line in logs.timed(["loading", "still loading"], 99)] == [99, 99], "before the first log line"
+    assert list(logs.timed([], 99)) == []
 
 
 async def test_of_a_long_log_only_the_end_is_read(place: ProcessPlace) -> None:
@@ -444,18 +451,20 @@ async def test_following_a_log_survives_its_rotation(tmp_path: Path) -> None:
     log_file, clock = tmp_path / "replica.log", FakeClock()
     log_file.write_bytes(b"one\ntwo\nunfini")
     following = logs.follow(log_file, 2, clock, on=True)
-    assert [await anext(following), await anext(following)] == [b"one", b"two"]
+    assert [(await anext(following)).text, (await anext(following)).text] == ["one", "two"]
     with log_file.open("ab") as file:
         file.write(b"shed\nlast of the old\n")
     log_file.rename(tmp_path / "replica.log.1")
     log_file.write_bytes(b"first of the new\n")
-    assert [await anext(following) for _ in range(3)] == [b"unfinished", b"last of the old", b"first of the new"]
+    texts = [(await anext(following)).text for _ in range(3)]
+    assert texts == ["unfinished", "last of the old", "first of the new"]
     waiting = asyncio.ensure_future(anext(following))
     await turns()
     with log_file.open("ab") as file:
         file.write(b"later\n")
     await clock.advance(1)
-    assert await waiting == b"later"
+    later = await waiting
+    assert (later.text, later.at <= clock.now()) == ("later", True), "a print has the time at which it comes"
     await following.aclose()
 
 

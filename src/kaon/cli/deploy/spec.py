@@ -24,9 +24,9 @@ from kaon.types.model import from_request
 class DeployOptions:
     """The options of `deploy`; None: unchanged."""
 
-    env: Mapping[str, str]
-    secrets: Mapping[str, str]
-    scale: ReplicaBounds
+    env: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    scale: ReplicaBounds = field(default_factory=ReplicaBounds)
     datasets: Mapping[str, str] = field(default_factory=dict)
     """Name in the service -> reference, like 'shop-model@prod'; empty: removed."""
     public: bool | None = None
@@ -49,20 +49,14 @@ def check(current: DeploymentSpec | None, options: DeployOptions) -> None:
         raise InvalidInput("--shadow needs an existing deployment.", hint="Deploy without --shadow first.")
 
 
-def merged(current: DeploymentSpec | None, artifact: Built, options: DeployOptions) -> DeploymentSpec:
-    """The current spec with the given options. Raises `InvalidInput`."""
-    base = current or DeploymentSpec(template=Template(artifact=artifact.digest))
-    left = without(base.template.model_dump(), options.unset)
-    env = {name: value for name, value in left["env"].items() if name not in options.secrets}
-    secrets = {name: value for name, value in left["secrets"].items() if name not in options.env}
-    template = left | {
-        "artifact": artifact.digest,
-        "env": env | dict(options.env),
-        "secrets": secrets | dict(options.secrets),
-        "datasets": _mounts(base.template, options.datasets),
-    }
+def merged(
+    current: DeploymentSpec | None, artifact: Built, options: DeployOptions, *, base: DeploymentSpec | None = None
+) -> DeploymentSpec:
+    """The spec `base`, by default the current one, with the given options. Raises `InvalidInput`."""
+    base = base or current or DeploymentSpec(template=Template(artifact=artifact.digest))
     changes: dict[str, Any] = {
-        "template": template,
+        "template": with_variables(base.template.model_dump(), options)
+        | {"artifact": artifact.digest, "datasets": _mounts(base.template, options.datasets)},
         "scaling": with_bounds(base.scaling, options.scale).model_dump(),
     }
     if options.public is not None:
@@ -91,6 +85,14 @@ def _mounts(template: Template, given: Mapping[str, str]) -> dict[str, Any]:
                 hint=f"It has: {', '.join(found) or 'none'}.",
             )
     return found
+
+
+def with_variables(template: Mapping[str, Any], options: DeployOptions) -> dict[str, Any]:
+    """A template's members with the settings and secrets of the options. Raises `InvalidInput`."""
+    left = without(template, options.unset)
+    env = {name: value for name, value in left["env"].items() if name not in options.secrets}
+    secrets = {name: value for name, value in left["secrets"].items() if name not in options.env}
+    return left | {"env": env | dict(options.env), "secrets": secrets | dict(options.secrets)}
 
 
 def canary_rules(steps: str, step_s: float | None, base: Canary | None) -> Canary | None:

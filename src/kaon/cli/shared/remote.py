@@ -55,6 +55,7 @@ from kaon.types.replica import ReplicaStatus
 from kaon.types.shadow import ShadowReport
 from kaon.types.tuning import TuningRequest, TuningState
 from kaon.types.window import Stats
+from kaon.types.workspace import DEFAULT_WORKSPACE
 
 _VERIFY_S = 600.0
 
@@ -361,13 +362,15 @@ def _based_on(current: DeploymentView | None) -> dict[str, str]:
 
 @contextmanager
 def opened(workspace: str | None = None) -> Iterator[Remote]:
-    """The platform of the context in use, in `workspace` or the context's own."""
+    """The platform of the context in use, in `workspace`, or the context's, or that of its key."""
     context = contexts.in_use()
     key = contexts.key_of(context)
     platform = PlatformClient(key, url=context.url, socket=Settings().api_socket)
     platform.on_unreadable = _note_unreadable
     remote = Remote(platform, workspace or context.workspace)
     try:
+        if workspace is None and context.workspace == DEFAULT_WORKSPACE and not contexts.has_admin_key(context):
+            remote.workspace = remote.whoami().workspace or context.workspace
         yield remote
     except NotFound as error:
         error.hint = f"{remote.suggestion()}{error.hint}"

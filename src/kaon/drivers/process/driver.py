@@ -1,12 +1,12 @@
 """Starts, stops and observes replicas that are processes of this machine; the life of one is `life.ReplicaLife`.
 
 Replicas outlive this driver object, and the next one takes them over by their launch files. A lock that is held without
-a launch file belongs to a replica that was being forgotten, and its process is ended.
+a launch file belongs to a replica whose files were being deleted, and its process is ended.
 
-Memory is limited by watching, not by RLIMIT_AS: numerical libraries reserve address space that they never touch.
-A replica over its limit is killed within a second, with the figures as the reason; one that grows faster than that is
-the first that the kernel ends when memory runs out (`oom_score_adj`). CPUs are a share: numerical libraries are told to
-size their thread pools by them.
+Memory is limited by watching, not by RLIMIT_AS: numerical libraries reserve address space that they never use. A
+replica over its limit is killed within a second, with the figures as the reason; one that grows faster than that is the
+first that the kernel ends when memory runs out (`oom_score_adj`). CPUs are a share: they set the size of the thread
+pools of numerical libraries.
 
 The output of a replica goes through a pipe to the keeper of its log (`keeper`), a small process that lives until the
 last writer has ended. It outlives this driver as replicas do, and is started again when it ends before its replica.
@@ -70,7 +70,7 @@ class ProcessDriver:
         datasets: DatasetFolders | None = None,
     ) -> None:
         """`home` holds artifacts, environments, logs and volumes; `run_dir` locks and sockets; `runtime` are Python's
-        arguments to run a replica; `devices` has a file for each GPU; `keep` is what stays though unused; `datasets`
+        arguments to run a replica; `devices` has a file for each GPU; `keep`: what is kept though unused; `datasets`
         has the folders of datasets, None: there are none here."""
         self._places = Places(home, run_dir)
         self._environments = Environments(self._places.environments)
@@ -175,14 +175,11 @@ class ProcessDriver:
                 await self._datasets.prune(manifests, self._keep.datasets)
 
     async def logs(self, replica: str, *, tail: int, follow: bool) -> AsyncIterator[LogLine]:
-        at: float | None = None
         async for line in logs.follow(self._places.log_file(replica), tail, self._clock, on=follow):
-            text = logs.readable(line)
-            at = logs.stamp(text) or at
-            yield LogLine(replica=replica, text=text, at=at)
+            yield LogLine(replica=replica, text=line.text, at=line.at)
 
     async def close(self) -> None:
-        """Stop watching. Replicas go on running; installations are cancelled."""
+        """Stop watching. Replicas keep running; installations are cancelled."""
         lives = [replica.task for replica in self._replicas.values() if replica.task]
         tasks = [*lives, *self._background, *([self._adoption] if self._adoption else [])]
         for task in tasks:
@@ -213,7 +210,7 @@ class ProcessDriver:
     # Replicas of earlier driver objects
 
     async def _adopted(self) -> None:
-        """Take over, once, what an earlier driver object left on this machine."""
+        """Take over, once, the replicas of an earlier driver object."""
         if self._adoption is None:
             self._adoption = asyncio.create_task(self._adopt())
         await asyncio.shield(self._adoption)

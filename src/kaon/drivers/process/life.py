@@ -1,9 +1,9 @@
 """One replica's life on this machine: prepared, started, watched, ended.
 
-It is `INSTALLING` while its artifact and environment are prepared, `STARTING` from the moment at which its process
-holds its lock, `EXITED` when that has ended. What a later driver object needs to find it again is on disk before the
-process begins: its launch file. Its exit is on disk too: the keeper of its log, which is its parent, writes the exit
-code, and the driver writes what it made of it.
+It is `INSTALLING` while its artifact and environment are prepared, `STARTING` while its process holds its lock, and
+`EXITED` once that has ended. A later driver object finds it by its launch file, which is written before the process
+starts. Its exit is on disk too: the keeper of its log, which is its parent, writes the exit code, and the driver its
+last observation.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _log = log.get("drivers.process")
 
 @dataclass(frozen=True)
 class LifeContext:
-    """What the lives of all replicas of a driver share."""
+    """What all replicas of a driver share."""
 
     places: Places
     preparation: Preparation
@@ -76,9 +76,9 @@ class ReplicaLife:
         self._keeper: int | None = None
         """Process of its log's keeper; None: an earlier driver object started it."""
         self._hidden: tuple[str, ...] = ()
-        """Texts that its log must not show; unknown of one that was taken over."""
+        """Texts to hide in its log; empty for a replica that was taken over."""
         self._reason = ""
-        """Why it ends, where that is better known than from its exit code."""
+        """Why it ends, where its exit code does not say it."""
         self._over_memory = False
 
     @property
@@ -96,7 +96,7 @@ class ReplicaLife:
         self.task = asyncio.create_task(self._live(workload))
 
     async def take_over(self, launch: Launch) -> None:
-        """Find it again after an earlier driver object: watch it, or learn how it ended."""
+        """Take it over from an earlier driver object: watch it, or find out how it ended."""
         self.observation = ReplicaObservation(id=launch.id, stage=Stage.EXITED)
         pid = await self._process()
         code = exits.read_code(self._places.exit_file(launch.id))
@@ -114,7 +114,7 @@ class ReplicaLife:
     async def stop(self, grace_s: float) -> None:
         """End it, with so much time to drain. Raises `Unavailable` when its process does not end."""
         if self._launching:
-            await asyncio.wait([self._launching])  # it takes milliseconds, and what it starts is to be ended
+            await asyncio.wait([self._launching])  # takes milliseconds; then its process can be ended
         if self.observation.stage == Stage.INSTALLING and self.task:
             self.task.cancel()
             self._observe(stage=Stage.EXITED, reason="Stopped before it began.")
@@ -184,7 +184,7 @@ class ReplicaLife:
         spec, places = workload.spec, self._places
         assert prepared.manifest is not None
         service = prepared.manifest.service
-        # A deployment's variables do not choose the GPUs: others may have been given to it.
+        # The variables of a deployment cannot choose its GPUs.
         env = {name: value for name, value in workload.launch.env.items() if name not in gpu_variables(self.gpus)}
         return Launch(
             **dict(workload.launch.model_copy(update={"env": env})),
