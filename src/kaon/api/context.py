@@ -9,11 +9,11 @@ from fastapi import Depends, Path
 from starlette.requests import Request
 
 from kaon.api.broker import Broker
+from kaon.api.held_manifests import HeldManifests
 from kaon.api.intake import Intake
 from kaon.api.keyring import Caller, Keyring
 from kaon.api.meters import Meters
 from kaon.api.plans import Plans
-from kaon.api.pushes import Pushes
 from kaon.api.recent import RecentChanges
 from kaon.api.stream_limits import StreamLimits
 from kaon.clock import Clock
@@ -62,7 +62,10 @@ class ApiContext:
     intake: Intake
     recent: RecentChanges
     streams: StreamLimits = field(default_factory=StreamLimits)
-    pushes: Pushes = field(default_factory=Pushes)
+    pushes: HeldManifests = field(default_factory=HeldManifests)
+    """Of versions that are being uploaded. A server that has started anew is sent the manifest again."""
+    manifests: HeldManifests = field(default_factory=HeldManifests)
+    """That were read last."""
 
 
 async def _context(request: Request) -> ApiContext:

@@ -87,7 +87,7 @@ class PlanSource:
             if reason := self._unreadable.get(("artifact", deployment.workspace, digest)):
                 raise InvalidInput(
                     f"The manifest of its artifact {digest[:19]} is not valid: {reason}",
-                    hint="Build and deploy it anew: kaon deploy",
+                    hint="Build and deploy it again: kaon deploy",
                 )
 
 

@@ -333,14 +333,14 @@ class Snapshot:
         restored = Snapshot(self._store)
         await restored.current()
         before, after = self._contents(), restored._contents()
-        gone = [Change(restored._version, *place, deleted=True) for place in before.keys() - after.keys()]
-        come = [
+        deleted = [Change(restored._version, *place, deleted=True) for place in before.keys() - after.keys()]
+        written = [
             Change(restored._version, *place, resource=there)
             for place, there in after.items()
             if before.get(place) != there
         ]
         self._kinds, self._version = restored._kinds, restored._version
-        self._notify([*gone, *come])
+        self._notify([*deleted, *written])
 
     def _contents(self) -> dict[ResourceKey, AnyResource | Unreadable]:
         found: dict[ResourceKey, AnyResource | Unreadable] = {}

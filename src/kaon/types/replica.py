@@ -26,7 +26,7 @@ class Phase(OpenEnum, unknown="Starting"):
     COMPLETED = "Completed"
     """It ended with exit code 0 and is not started again."""
     UNKNOWN = "Unknown"
-    """Its cloud is lost; its state is not known."""
+    """Its cloud is lost; its state is unknown."""
 
 
 class WorkloadKind(OpenEnum, unknown="job"):

@@ -1,10 +1,9 @@
 """A replica's log files: the last lines, and new ones as they come.
 
-The replica writes `replica.log` and, when that is full, renames it to `replica.log.1`, the one before to
-`replica.log.2` and so on. A structured line carries its time. Of other lines, one that comes while the file is followed
-has the time at which it comes, an earlier one that of the last structured line before it, else of the first after it,
-else of the file's last change.
-Nothing that a replica writes can move the cursor of whoever reads it: control characters are taken out.
+The keeper writes `replica.log` and, when that is full, renames it to `replica.log.1`, the previous one to
+`replica.log.2` and so on. A structured line has its time. A plain line that arrives while the file is followed has the
+time of its arrival; an earlier one has the time of the last structured line before it, else of the first one after it,
+else of the file's last change. Control characters are removed, so that a log cannot control the reader's terminal.
 """
 
 from __future__ import annotations
@@ -39,18 +38,18 @@ class TimedLine:
 
 
 FATAL = "Fatal Python error: "
-"""How a line begins that `faulthandler` writes of a crash in native code."""
+"""The beginning of the line that `faulthandler` writes about a crash in native code."""
 _CRASHED_THREAD = "Current thread "
 _FRAME = re.compile(r'  File "(?:.*/)?(?P<file>[^"]*)", line (?P<line>\d+) in (?P<name>.+)')
 
 
 def readable(line: bytes) -> str:
-    """A line as people may see it: no escape sequences, no control characters, no secrets."""
+    """A line to show: without escape sequences, control characters and secrets."""
     return log.blot(_ESCAPES.sub("", line[:_LINE_MOST_BYTES].decode(errors="replace")))
 
 
 def stamp(text: str) -> float | None:
-    """Epoch seconds that a structured line says of itself, else None."""
+    """The time in a structured line, epoch seconds; None for other lines."""
     if not text.startswith("{"):
         return None
     try:
@@ -61,19 +60,19 @@ def stamp(text: str) -> float | None:
 
 
 def last_lines(path: Path, count: int, *, since_byte: int = 0) -> tuple[str, ...]:
-    """The last `count` lines of one file that begin at `since_byte` or later, made readable, tracebacks spelled out."""
+    """The last `count` lines of one file that begin at `since_byte` or later, readable, with tracebacks as lines."""
     try:
         with path.open("rb") as file:
             lines, unfinished = _last(file, count, since_byte)
     except FileNotFoundError:
         return ()
-    told = (spelled for line in [*lines, unfinished] for spelled in log.spelled(readable(line)))
-    return tuple(text for line in told if (text := log.blot(line)))[-count:]
+    spelled = (one for line in [*lines, unfinished] for one in log.spelled(readable(line)))
+    return tuple(text for line in spelled if (text := log.blot(line)))[-count:]
 
 
 def excerpt(lines: tuple[str, ...], count: int) -> tuple[str, ...]:
-    """The last `count` lines; of a crash in native code the error and the stack of the thread in which it happened,
-    which stands between the stacks of the others."""
+    """The last `count` lines; after a crash in native code the error and the stack of the thread that crashed, which is
+    among the stacks of all threads."""
     crash = next((at for at in reversed(range(len(lines))) if lines[at].startswith(FATAL)), None)
     if crash is None:
         return lines[-count:]
@@ -85,10 +84,10 @@ def excerpt(lines: tuple[str, ...], count: int) -> tuple[str, ...]:
 
 
 def crash_site(lines: tuple[str, ...]) -> str:
-    """What a crash in native code tells of itself, in a few words; empty when the lines tell of none."""
-    told = next((line.removeprefix(FATAL) for line in lines if line.startswith(FATAL)), "")
+    """The error and the place of a crash in native code, in a few words; empty without a crash."""
+    error = next((line.removeprefix(FATAL) for line in lines if line.startswith(FATAL)), "")
     frames = [f"{found['name']} ({found['file']}:{found['line']})" for line in lines if (found := _FRAME.match(line))]
-    return f"{told} in {', called by '.join(frames[:2])}" if told and frames else told
+    return f"{error} in {', called by '.join(frames[:2])}" if error and frames else error
 
 
 def tail(path: Path, count: int) -> tuple[list[bytes], BinaryIO | None]:
@@ -107,7 +106,7 @@ def tail(path: Path, count: int) -> tuple[list[bytes], BinaryIO | None]:
 
 
 async def follow(path: Path, count: int, clock: Clock, *, on: bool) -> AsyncIterator[TimedLine]:
-    """The last `count` lines and, when `on`, every later one, through rotations and new starts."""
+    """The last `count` lines and, when `on`, every later one, across rotations and restarts."""
     lines, file = await asyncio.to_thread(tail, path, count)
     try:
         for line in timed(list(map(readable, lines)), os.fstat(file.fileno()).st_mtime if file else clock.now()):
@@ -162,7 +161,7 @@ def _is_current(file: BinaryIO, path: Path) -> bool:
 
 
 def _last(file: BinaryIO, count: int, since_byte: int) -> tuple[list[bytes], bytes]:
-    """The last `count` lines of a file that have their newline, and what follows them. Leaves the file at its end."""
+    """The last `count` complete lines of a file, and the unfinished one after them. Leaves the file at its end."""
     end = start = file.seek(0, os.SEEK_END)
     since_byte = since_byte if since_byte <= end else 0  # it was rotated since
     content = b""

@@ -4,8 +4,8 @@ One host is shared by the API and all deployments, each below its prefix. Each d
 where every path belongs to it: `NAME.localhost`, and those of its spec.
 
 A request without a key to a deployment that is not public is answered here, exactly as one to a deployment that does
-not exist: without a key nobody finds out which ones exist. The page `/docs`, the same for every deployment, is answered
-here too.
+not exist: which ones exist cannot be found out without a key. The page `/docs`, the same for every deployment, is
+answered here too.
 """
 
 from __future__ import annotations
