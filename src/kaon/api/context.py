@@ -17,6 +17,7 @@ from kaon.api.recent import RecentChanges
 from kaon.api.stream_limits import StreamLimits
 from kaon.clock import Clock
 from kaon.settings import Settings
+from kaon.store.job_news import JobNews
 from kaon.store.live_status import LiveStatus
 from kaon.store.port import Blobs, Store
 from kaon.store.snapshot import Snapshot
@@ -60,6 +61,7 @@ class ApiContext:
     plans: Plans
     intake: Intake
     recent: RecentChanges
+    job_news: JobNews = field(default_factory=JobNews)
     streams: StreamLimits = field(default_factory=StreamLimits)
 
 

@@ -9,6 +9,7 @@ from kaon.types.key import IDENTITY_PREFIX
 FREED_BY = {
     "artifact": "kaon rm artifact --unused",
     "deployment": "kaon rm NAME",
+    "job": "kaon job rm --ended",
     "key": "kaon key revoke NAME",
     "secret": "kaon secret rm NAME",
 }
@@ -60,6 +61,13 @@ async def check_bytes(context: ApiContext, ws: str, more_bytes: int) -> None:
     await context.snapshot.at_least(context.store.written)
     if sum(a.spec.size_bytes for a in context.snapshot.list("artifact", ws)) + more_bytes > most:
         raise _reached(f"artifacts of {most / 2**30:,.3g} GiB", ws, "artifact", "KAON_MOST_ARTIFACT_BYTES")
+
+
+def check_jobs(context: ApiContext, ws: str, more: int) -> None:
+    """Raises `QuotaReached` when the workspace may not have `more` jobs, waiting and ended ones together."""
+    most = context.settings.most_jobs
+    if context.snapshot.count("job", ws) + more > most:
+        raise _reached(f"{most:,} jobs", ws, "job", "KAON_MOST_JOBS")
 
 
 def _reached(what: str, ws: str, kind: str, setting: str) -> QuotaReached:

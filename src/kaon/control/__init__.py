@@ -8,6 +8,7 @@ from kaon.clock import Clock, SystemClock
 from kaon.control.advising import AdviceController
 from kaon.control.clouds import CloudController
 from kaon.control.deployments import DeploymentController
+from kaon.control.jobs import JobController
 from kaon.control.loop import ReconcileLoop, Reconciler
 from kaon.control.minutes import MinutesController
 from kaon.control.planning import ROUTES_BYTES, PlanningController
@@ -60,6 +61,7 @@ class Controllers:
             self._repair,
             CloudController(store, self._clock, self._snapshot),
             self._deployments,
+            JobController(store, vault, self._clock, self._snapshot),
             PlanningController(store, self._clock, routes_bytes, self._snapshot),
             self.scaling,
             self.tuning,

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from kaon.types.artifact import ArtifactSpec, ArtifactStatus
 from kaon.types.cloud import CloudSpec, CloudStatus
 from kaon.types.deployment import DeploymentSpec, DeploymentStatus, RevisionSpec, RevisionStatus
+from kaon.types.job import JobSpec, JobStatus
 from kaon.types.key import KeySpec, KeyStatus
 from kaon.types.model import Model
 from kaon.types.plan import PlanPartSpec, PlanPartStatus, PlanSpec, PlanStatus
@@ -54,6 +55,7 @@ Deployment = Resource[DeploymentSpec, DeploymentStatus]
 Revision = Resource[RevisionSpec, RevisionStatus]
 Key = Resource[KeySpec, KeyStatus]
 Secret = Resource[SecretSpec, SecretStatus]
+JobResource = Resource[JobSpec, JobStatus]
 Cloud = Resource[CloudSpec, CloudStatus]
 PlanResource = Resource[PlanSpec, PlanStatus]
 PlanPartResource = Resource[PlanPartSpec, PlanPartStatus]
