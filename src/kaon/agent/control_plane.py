@@ -1,16 +1,17 @@
 """The control plane over HTTP: a unix socket on its own machine, HTTPS from other clouds.
 
-Every failure of the way there is `Unavailable`; what the control plane itself refuses comes as the exception that
-its problem document names. Nothing is tried again here: the agent's loops do that, with their back-off.
+Every failure of the connection is `Unavailable`; a refusal by the control plane is raised as the exception that its
+problem document names. Nothing is repeated here: the agent's loops do that, with their back-off.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,16 +22,22 @@ from kaon.agent.plan_file import PlanReader
 from kaon.agent.ports import AgentCall
 from kaon.errors import Unavailable, from_problem
 from kaon.types.hosts import uses_tls
+from kaon.types.job import AttemptEnd, AttemptNews
 from kaon.types.plan import PLAN_IN_PARTS, NamedPlan, Report
 from kaon.types.traffic import TrafficTaken
 
 _TIMEOUT_S = 10.0
+_UPLOADED_S = 120.0
+"""How long the control plane may take for one chunk of an upload, and to check the file."""
+_ENDED_S = 60.0
+"""How long it may take to publish what an attempt has made."""
+_CHUNK_BYTES = 2**20
 _T = TypeVar("_T")
 _SECRETS = TypeAdapter(dict[str, str])
 
 
 class ControlPlaneClient:
-    """One cloud's way to the control plane. Use `async with`, or `close` it."""
+    """The control plane as one cloud's agent reaches it. Use `async with`, or `close` it."""
 
     def __init__(self, url: str, key: str, cloud: str, folder: Path, *, socket: Path | None = None) -> None:
         """`url` is the control plane's, `socket` its unix socket when it is here; `folder` keeps artifacts
@@ -55,11 +62,11 @@ class ControlPlaneClient:
         await self.close()
 
     async def close(self) -> None:
-        """Let go of all connections."""
+        """Close all connections."""
         await self._client.aclose()
 
     async def plan(self, after: str, wait_s: float) -> NamedPlan | None:
-        # A server of the release before reads `after`, and answers a plan in one piece.
+        # A server of the previous release reads `after`, and answers with a plan in one piece.
         headers = {"accept": f"{PLAN_IN_PARTS}, application/json"} | ({"if-none-match": f'"{after}"'} if after else {})
         answer = await self._get("/plan", {"after": after, "wait_s": wait_s}, wait_s, headers)
         if answer.status_code == 304:
@@ -89,18 +96,45 @@ class ControlPlaneClient:
         answer = await self._get(f"/replicas/{replica}/secrets", {}, 0)
         return _read(_SECRETS.validate_json, answer.content)
 
+    async def attempt_secrets(self, attempt: str) -> dict[str, str]:
+        answer = await self._get(f"/attempts/{attempt}/secrets", {}, 0)
+        return _read(_SECRETS.validate_json, answer.content)
+
+    async def attempt_news(self, attempt: str, news: AttemptNews) -> None:
+        await self._post(f"/attempts/{attempt}/news", news.model_dump_json())
+
+    async def missing_files(self, attempt: str, digests: Sequence[str]) -> list[str]:
+        body = json.dumps({"digests": list(digests)})
+        return _read(_missing, (await self._post(f"/attempts/{attempt}/missing-files", body)).content)
+
+    async def upload_file(self, attempt: str, digest: str, file: Path) -> None:
+        length = {"content-length": str(file.stat().st_size)}
+        timeout = httpx2.Timeout(_TIMEOUT_S, read=_UPLOADED_S, write=_UPLOADED_S)
+        with _unavailable():
+            answer = await self._client.put(
+                f"/attempts/{attempt}/files/{digest}", content=_chunks(file), headers=length, timeout=timeout
+            )
+        _check(answer)
+
+    async def attempt_end(self, attempt: str, end: AttemptEnd) -> None:
+        await self._post(f"/attempts/{attempt}/end", end.model_dump_json(), timeout_s=_ENDED_S)
+
+    async def _post(self, path: str, content: str, timeout_s: float = _TIMEOUT_S) -> httpx2.Response:
+        with _unavailable():
+            return _check(await self._client.post(path, content=content, headers=_JSON, timeout=timeout_s))
+
     async def next_call(self, wait_s: float) -> AgentCall | None:
         answer = await self._get("/calls", {"wait_s": wait_s}, wait_s)
         return None if answer.status_code == 204 else _read(AgentCall.model_validate_json, answer.content)
 
     async def answer(self, call: str, lines: AsyncIterator[bytes]) -> None:
-        quiet_for_ever = httpx2.Timeout(_TIMEOUT_S, read=None, write=None)
+        without_limit = httpx2.Timeout(_TIMEOUT_S, read=None, write=None)
         with _unavailable():
             answer = await self._client.post(
                 f"/calls/{call}",
                 content=lines,
                 headers={"content-type": "application/x-ndjson"},
-                timeout=quiet_for_ever,
+                timeout=without_limit,
             )
         _check(answer)
 
@@ -112,8 +146,8 @@ class ControlPlaneClient:
         return _check(answer)
 
     async def _download(self, path: str, target: Path) -> None:
-        """Write the answer's body beside `target` and rename it into place: a file that is there is whole."""
-        descriptor, beside = tempfile.mkstemp(dir=self._folder, prefix=".")
+        """Write the answer's body to a new file and rename it to `target`, so that `target` is never incomplete."""
+        descriptor, new = tempfile.mkstemp(dir=self._folder, prefix=".")
         try:
             with _unavailable(), os.fdopen(descriptor, "wb") as file:
                 async with self._client.stream("GET", path) as answer:
@@ -122,13 +156,25 @@ class ControlPlaneClient:
                     _check(answer)
                     async for chunk in answer.aiter_raw():
                         file.write(chunk)
-            os.replace(beside, target)
+            os.replace(new, target)
         finally:
-            Path(beside).unlink(missing_ok=True)
+            Path(new).unlink(missing_ok=True)
+
+
+async def _chunks(file: Path) -> AsyncIterator[bytes]:
+    """The bytes of a file, read in threads."""
+    with await asyncio.to_thread(file.open, "rb") as opened:
+        while chunk := await asyncio.to_thread(opened.read, _CHUNK_BYTES):
+            yield chunk
+
+
+def _missing(content: bytes) -> list[str]:
+    missing = json.loads(content)["missing"]
+    return [digest for digest in missing if isinstance(digest, str)]
 
 
 def _sweep(folder: Path) -> None:
-    """Make the folder, or empty it of what an agent that was killed has left."""
+    """Make the folder, or delete what a killed agent left in it."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for file in folder.iterdir():
         if file.is_file():
@@ -149,7 +195,7 @@ def _unavailable() -> Iterator[None]:
 
 
 def _check(answer: httpx2.Response) -> httpx2.Response:
-    """The answer, when it is one; else the exception that it describes."""
+    """Returns the answer, or raises the error that it describes."""
     if answer.is_error:
         try:
             members = answer.json()
@@ -164,5 +210,6 @@ def _read(parse: Callable[[bytes], _T], content: bytes) -> _T:
         return parse(content)
     except ValueError:
         raise Unavailable(
-            "The control plane said something that this agent does not understand.", hint="Use one version for both."
+            "The control plane's answer cannot be read by this agent.",
+            hint="Use one version of Kaon for both.",
         ) from None

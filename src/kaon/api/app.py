@@ -1,5 +1,6 @@
 """The API as one ASGI app. It decides nothing: it writes specs into the store and reads the resulting status.
 
+    UnknownPaths       suggestions                                paths of no deployment, from the edge
     ResponseGuard      request id, host, origin, headers            every response
       AuthorizedRoute  right, scope, existence, query, body limit   every route, before its body is read
         handler        checks, one write with compare-and-set, one event
@@ -24,7 +25,9 @@ from kaon.api import (
     attempts,
     audit_log,
     cloud_admin,
+    cloud_datasets,
     clouds,
+    datasets,
     decisions,
     deployments,
     events,
@@ -56,6 +59,7 @@ from kaon.api.refusals import RefusedAttempts
 from kaon.api.resources import routes_of
 from kaon.api.response_guard import ResponseGuard
 from kaon.api.router import AuthorizedRoute
+from kaon.api.unknown_paths import UnknownPaths
 from kaon.api.uploads import router as upload_routes
 from kaon.api.uploads import uploads_of
 from kaon.clock import Clock
@@ -73,7 +77,7 @@ from kaon.version import __version__
 COLLECTIONS = {
     module.collection.kind.name: module.collection
     for module in (artifacts, clouds, deployments, events, jobs, keys, replicas, rollouts, secret_values, workspaces)
-}
+} | {each.kind.name: each for each in (datasets.collection, datasets.versions_collection)}
 """The collections of the kinds that need more than their declaration."""
 
 
@@ -86,7 +90,7 @@ def routes() -> list[AuthorizedRoute]:
     work = (jobs, attempts)
     for module in (*special, *work, keys, secret_values, clouds, cloud_admin, stats, tuning, advice, metrics, garbage):
         found += module.router
-    return [*found, *upload_routes]
+    return [*found, *upload_routes, *datasets.router, *datasets.versions_router, *cloud_datasets.router]
 
 
 ROUTES = routes()
@@ -163,4 +167,5 @@ def create_app(
     app.state.authorizer = Authorizer(snapshot, keyring, LoginThrottle(clock))
     app.openapi = _document  # type: ignore[method-assign]
     app.add_middleware(ResponseGuard, settings=settings)
+    app.add_middleware(UnknownPaths, authorizer=app.state.authorizer, snapshot=snapshot)
     return app

@@ -76,7 +76,8 @@ async def post_attempt_end(
             raise _GivenUp(f"Attempt {last.number} of job '{job.name}' was given up: {last.reason}")
         if last.state.ended:
             return
-        async with context.blobs.deciding if body.outputs else nullcontext():
+        files = context.blobs.within(job.workspace)
+        async with files.deciding if body.outputs else nullcontext():
             await _end(context, job, body)  # nothing of the outputs is collected before the versions name it
         context.job_news.forget(attempt)
 
@@ -152,7 +153,9 @@ async def put_attempt_file(
 ) -> None:
     """Upload a file of an attempt's outputs."""
     job = _running(context, cloud, attempt)
-    await datasets_of_jobs.keep_file(context, job, digest, request.stream())
+    declared = request.headers.get("content-length", "0")
+    size = int(declared[:19]) if declared.isdecimal() else 0
+    await datasets_of_jobs.keep_file(context, job, digest, request.stream(), size)
 
 
 def _running(context: ApiContext, cloud: str, attempt: str) -> JobResource:

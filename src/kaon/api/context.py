@@ -9,6 +9,7 @@ from fastapi import Depends, Path
 from starlette.requests import Request
 
 from kaon.api.broker import Broker
+from kaon.api.held_manifests import HeldManifests
 from kaon.api.intake import Intake
 from kaon.api.keyring import Caller, Keyring
 from kaon.api.meters import Meters
@@ -63,6 +64,10 @@ class ApiContext:
     recent: RecentChanges
     job_news: JobNews = field(default_factory=JobNews)
     streams: StreamLimits = field(default_factory=StreamLimits)
+    pushes: HeldManifests = field(default_factory=HeldManifests)
+    """Of versions that are being uploaded. A server that has started anew is sent the manifest again."""
+    manifests: HeldManifests = field(default_factory=HeldManifests)
+    """That were read last."""
 
 
 async def _context(request: Request) -> ApiContext:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from kaon.api import audit, edits
 from kaon.api.authorizer import deployment_not_found
-from kaon.api.checks import check_hosts, check_name, check_spec, may_own
+from kaon.api.checks import check_hosts, check_name, check_spec, may_own, with_dataset_versions
 from kaon.api.collection import Collection
 from kaon.api.deployment_edit import WithEdit, owned
 from kaon.api.preconditions import check_precondition
@@ -52,10 +52,11 @@ async def put_deployment(
     await check_hosts(context.store, context.settings.own_hosts, ws, name, body)
 
     async def attempt() -> tuple[Deployment, Deployment | None]:
+        await context.snapshot.at_least(context.store.written)
         current = await context.store.find("deployment", ws, name)
         await check_precondition(context, edit.precondition, current, "deployment", ws, name)
         _check_owner(body, current)
-        spec = _with_last_requests(body, current)
+        spec = with_dataset_versions(context.snapshot, ws, _with_last_requests(body, current))
         await check_spec(context.store, caller, ws, spec, current, now=None if dry_run else context.clock.now())
         if current is None or await may_own(context.store, caller, ws, spec):
             spec = owned(spec, caller)

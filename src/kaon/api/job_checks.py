@@ -203,7 +203,7 @@ def _inputs(
             f"The input '{missing[0]}' is missing: the version of a dataset that the job reads.",
             hint=f"Give it: {missing[0]}=DATASET@latest. List them: kaon dataset ls",
         )
-    return {name: datasets_of_jobs.resolve(context, ws, ref) for name, ref in request.inputs.items()}
+    return {name: datasets_of_jobs.version_of(context, ws, ref) for name, ref in request.inputs.items()}
 
 
 def _outputs(declared: JobDeclaration | None, request: JobRequest) -> dict[str, str]:
@@ -214,6 +214,9 @@ def _outputs(declared: JobDeclaration | None, request: JobRequest) -> dict[str, 
             f"The output '{missing[0]}' is missing: the dataset that gets a version with what the job writes.",
             hint=f"Give it: {missing[0]}=DATASET",
         )
+    names = list(request.outputs.values())
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise Unprocessable(f"Two outputs go to the dataset '{twice}'.", hint="Give each output a dataset of its own.")
     return dict(request.outputs)
 
 

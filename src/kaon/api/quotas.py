@@ -8,6 +8,7 @@ from kaon.types.key import IDENTITY_PREFIX
 
 FREED_BY = {
     "artifact": "kaon rm artifact --unused",
+    "dataset": "kaon dataset rm NAME@N",
     "deployment": "kaon rm NAME",
     "job": "kaon job rm --ended",
     "key": "kaon key revoke NAME",
@@ -32,6 +33,7 @@ async def check_count(context: ApiContext, kind: str, ws: str) -> None:
     most = {
         "deployment": settings.most_deployments,
         "artifact": settings.most_artifacts,
+        "dataset": settings.most_datasets,
         "secret": settings.most_secrets,
         "key": settings.most_keys,
     }[kind]
@@ -68,6 +70,14 @@ def check_jobs(context: ApiContext, ws: str, more: int) -> None:
     most = context.settings.most_jobs
     if context.snapshot.count("job", ws) + more > most:
         raise _reached(f"{most:,} jobs", ws, "job", "KAON_MOST_JOBS")
+
+
+async def check_dataset_bytes(context: ApiContext, ws: str, more_bytes: int) -> None:
+    """Raises `QuotaReached` when the workspace's datasets may not have `more_bytes` more."""
+    most = context.settings.most_dataset_bytes
+    held_bytes = sum(blob.size_bytes for blob in await context.blobs.within(ws).list_all())
+    if held_bytes + more_bytes > most:
+        raise _reached(f"datasets of {most / 2**30:,.3g} GiB", ws, "dataset", "KAON_MOST_DATASET_BYTES")
 
 
 def _reached(what: str, ws: str, kind: str, setting: str) -> QuotaReached:

@@ -303,3 +303,22 @@ def _is_pickle(path: Path) -> bool:
             return False
         file.seek(-1, os.SEEK_END)
         return file.read(1) == b"."
+
+
+class _ModuleWalk(_Walk):
+    """Walks through the Python files of a folder, without links; refuses nothing."""
+
+    def _item(self, item: os.DirEntry[str], folder: _Folder, rules: tuple[_Rules, ...]) -> None:
+        if not item.is_symlink():
+            super()._item(item, folder, rules)
+
+    def _add(self, file: Path, path: str, *, is_named: bool) -> None:
+        if path.endswith(".py"):
+            self.result.files[path] = file
+
+
+def modules(folder: Path) -> list[str]:
+    """The Python files below a folder that would be packed, by path relative to it, sorted."""
+    walk = _ModuleWalk(folder, [], True, DEFAULT_LIMITS)
+    walk.start()
+    return sorted(walk.result.files)

@@ -15,7 +15,7 @@ from kaon.cli.shared import tables
 from kaon.cli.shared.options import WorkspaceOption, verb, verbs
 from kaon.cli.shared.output import Format, TableShape, document, put, terminal_columns
 from kaon.cli.shared.remote import Remote, opened
-from kaon.cli.shared.text import folded, plain, since, stamp, table
+from kaon.cli.shared.text import fitted, folded, plain, since, stamp, table
 from kaon.errors import InvalidInput
 from kaon.types.event import Event
 from kaon.types.kind import Kind, Verb
@@ -90,8 +90,8 @@ def deployment_page(
     ]
     parts = [
         _facts(deployment, objective, now, advice, columns),
-        _section("settings", "\n".join(plain(text) for text in settings)),
-        _section("conditions", "\n".join(plain(text) for text in conditions)),
+        _section("settings", _lines(settings, columns)),
+        _section("conditions", _lines(conditions, columns)),
         _section("revisions", _rows(tables.revisions(now), revisions, columns)),
         _section("replicas", _rows(tables.of("replica", now), replicas, columns)),
         *(tables.last_lines(replica) for replica in replicas),
@@ -114,7 +114,7 @@ def _facts(deployment: DeploymentView, objective: Objective, now: float, advice:
         "objective": objective_text(objective) + ("" if deployment.spec.objective else " (default of the class)"),
         "advice": advice,
         "access": "public: calls need no key" if deployment.spec.public else "closed: calls need a key",
-        "artifact": deployment.spec.template.artifact,
+        "artifact": deployment.spec.template.artifact.removeprefix("sha256:"),
         "paused": "yes" if deployment.spec.paused else "",
         "created": f"{stamp(deployment.created_at)}, changed {since(deployment.updated_at, now)} ago",
     }
@@ -161,6 +161,12 @@ def _rows(shape: TableShape[T], items: Sequence[T], columns: int | None) -> str:
     """A table that is indented by two columns."""
     within = None if columns is None else columns - 2
     return table(shape.titles, [shape.row(item) for item in items], within) if items else ""
+
+
+def _lines(texts: Sequence[str], columns: int | None) -> str:
+    """Lines that are indented by two columns; those that do not fit continue further right."""
+    within = None if columns is None else columns - 2
+    return "\n".join(row for text in texts for row in fitted(plain(text), within, 2))
 
 
 def _section(title: str, body: str) -> str:

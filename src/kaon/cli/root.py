@@ -23,7 +23,8 @@ INTERRUPTED = 130
 
 VERBS = {
     "Write and serve": {
-        "dev": "dev",
+        "init": "init.command",
+        "dev": "dev.command",
         "build": "build",
         "deploy": "deploy.command",
         "apply": "apply.command",
@@ -42,6 +43,7 @@ VERBS = {
         "simulate": "simulate",
     },
     "Change": {"scale": "scale", "set": "set", "rm": "rm", "tune": "tune.command", "rollout": "rollout.command"},
+    "Data": {"dataset": "dataset.command"},
     "Share": {
         "adopt": "adopt",
         "key": "key",

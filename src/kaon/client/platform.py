@@ -152,10 +152,11 @@ class PlatformClient:
         *,
         query: Query | None = None,
         headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
         answer: type[M],
     ) -> M:
-        """Send `body` and return the answer."""
-        return self._parsed(answer, self._sent(method, path, query or {}, _content(body), headers))
+        """Send `body` and return the answer. `timeout_s`: other than that of the client."""
+        return self._parsed(answer, self._sent(method, path, query or {}, _content(body), headers, timeout_s))
 
     def read_tagged(self, model: type[M], path: str) -> tuple[M, str]:
         """The answer of `GET path`, and its entity tag."""
@@ -183,6 +184,31 @@ class PlatformClient:
                 response = self._http.post(path, content=_chunks(source, on_sent), headers=headers, timeout=timeout)
         return self._parsed(answer, _checked(response))
 
+    def send(
+        self, method: str, path: str, content: bytes | Iterator[bytes], size_bytes: int, query: Query | None = None
+    ) -> bytes:
+        """Send bytes; the answer's body."""
+        headers = {"content-type": "application/octet-stream", "content-length": str(size_bytes)}
+        timeout = httpx2.Timeout(600.0, connect=_CONNECT_S)
+        with self._kaon_errors():
+            response = self._http.request(
+                method, path, params=_query_texts(query or {}), content=content, headers=headers, timeout=timeout
+            )
+        return _checked(response).content
+
+    def chunks(self, path: str, **query: str | int | float | bool | None) -> Iterator[bytes]:
+        """The bytes of `GET path`, as they come."""
+        timeout = httpx2.Timeout(600.0, connect=_CONNECT_S)
+        headers = {"accept": "application/octet-stream", "accept-encoding": "identity"}
+        with (
+            self._kaon_errors(),
+            self._http.stream("GET", path, params=_query_texts(query), headers=headers, timeout=timeout) as response,
+        ):
+            if response.status_code >= 300:
+                response.read()
+                _checked(response)
+            yield from response.iter_raw(_CHUNK_BYTES)
+
     def lines(self, model: type[M], path: str, **query: str | int | float | bool | None) -> Iterator[M]:
         """The NDJSON lines of `GET path`, as they come, for as long as they come."""
         timeout = httpx2.Timeout(None, connect=_CONNECT_S)
@@ -204,12 +230,16 @@ class PlatformClient:
         query: Query,
         content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
     ) -> httpx2.Response:
         more = dict(headers or {})
         if content is not None:
             more["content-type"] = "application/json"
+        timeout = self._http.timeout if timeout_s is None else httpx2.Timeout(timeout_s, connect=_CONNECT_S)
         with self._kaon_errors():
-            response = self._http.request(method, path, params=_query_texts(query), content=content, headers=more)
+            response = self._http.request(
+                method, path, params=_query_texts(query), content=content, headers=more, timeout=timeout
+            )
         return _checked(response)
 
     @contextmanager

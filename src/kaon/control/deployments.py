@@ -94,10 +94,10 @@ class DeploymentController:
             raise unreadable_row(row)
         target, shadow, revisions = await history.numbered(self._store, self._snapshot, deployment)
         report = self._reports.of(deployment)
-        seen, now = report.seen, self._clock.now()
+        replicas, now = report.replicas, self._clock.now()
 
         before: DeploymentStatus = deployment.status
-        running = history.running(revisions, before.rollout, target, shadow, [replica.revision for replica in seen])
+        running = history.running(revisions, before.rollout, target, shadow, [replica.revision for replica in replicas])
         nameless = await self._identities.ensure(deployment, running)
         await self._identities.keep(deployment, running)
         trying = deployment.spec.rollout.canary and before.rollout.stable != target
@@ -108,7 +108,7 @@ class DeploymentController:
             before.rollout,
             before.scaling,
             target,
-            seen,
+            replicas,
             now,
             samples,
             shadow,
@@ -137,7 +137,7 @@ class DeploymentController:
         await self._store.write(writes)
         for revision in history.finished(revisions, moved):
             await history.delete(self._store, revision)
-        look_at = rollout.next_look_at(deployment.spec, moved, seen, now)
+        look_at = rollout.next_look_at(deployment.spec, moved, replicas, now)
         return None if look_at is None else Again(look_at - now)
 
     async def show_failures(self, key: DeploymentKey) -> None:

@@ -98,7 +98,7 @@ class ScalerSession:
     def load_history(self, minutes: Sequence[Sample]) -> None:
         """Learn the idle gaps of earlier days, which the ring does not hold."""
         busy = [(minute.at_s - minute.span_s, minute.at_s) for minute in minutes if minute.arrivals]
-        self._state = self._law.recalls(self._state, keep_alive.recall(busy))
+        self._state = self._law.with_gaps(self._state, keep_alive.gaps_between(busy))
 
     def add_samples(self, samples: Sequence[Sample], now: float, most: int) -> Observation | None:
         """Take new samples in. Returns the observation of the last seconds; None: nothing is new, or it is replayed.
@@ -133,7 +133,7 @@ class ScalerSession:
             if now - self.observed.at_s < STALE_S and self.decision is not None:
                 return self.decision  # the next figures are on their way
             observed = Observation(at_s=max(now, self.observed.at_s), span_s=1.0)
-        self._state = self._law.stands(self._state, wanted)
+        self._state = self._law.with_replicas(self._state, wanted)
         self._step(observed.model_copy(update={"ready": ready, "starting": starting}))
         return self.decision
 

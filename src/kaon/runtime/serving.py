@@ -83,7 +83,7 @@ class Serving:
             lane.new_context = self.new_context
             lane.flights = self.flights
         self.tune(self._knobs)
-        self.routes = routes(self.lanes)
+        self.routes = routes(self.lanes, service.mounts)
         self.fast = _fast(self.lanes)
         self.mounts = mounts or Mounts(service.mounted(instance))
         self.checks.not_ready = ""

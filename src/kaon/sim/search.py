@@ -282,7 +282,7 @@ def _choices(ask: TwinQuery, model: FittedModel, until: float) -> tuple[Unevenne
 
 def _calibration(ask: TwinQuery, twin: Twin, until: float) -> int:
     """Which unevenness makes the last minutes come out as they did."""
-    begin = ask.past.begun(until - CALIBRATED_S)
+    begin = ask.past.snapshot_at(until - CALIBRATED_S)
     assert begin is not None
     last = episode(ask, twin.model, ask.past.stretch(begin, until))
     seen = _figures(ask, last.clock_s, until)
@@ -293,7 +293,7 @@ def _foreseen(ask: TwinQuery, go_on: Callable[[], None]) -> TwinResult:
     """What the twin makes of a time that was, with what was in force and with what is attempted beside it."""
     assert ask.foresee_s is not None
     from_s, until_s = ask.foresee_s
-    twin, begin = built(ask, None, go_on), ask.past.begun(max(from_s - LED_IN_S, 1.0))
+    twin, begin = built(ask, None, go_on), ask.past.snapshot_at(max(from_s - LED_IN_S, 1.0))
     if twin is None or begin is None:
         return TwinResult(ask.search, None, "there are no figures of that time", trusted=False, noise=ask.noise)
     whole = episode(ask, twin.model, ask.past.stretch(begin, until_s))

@@ -12,7 +12,7 @@ import uvloop
 from kaon import log
 from kaon.clock import SystemClock
 from kaon.errors import KaonError
-from kaon.stack.roles import ROLES, ProcessRole, live, settings_told
+from kaon.stack.roles import ROLES, ProcessRole, live, read_settings
 
 
 def main() -> int:
@@ -21,7 +21,7 @@ def main() -> int:
         print(f"usage: python -m kaon.stack {'|'.join(ROLES)}", file=sys.stderr)
         return 2
     os.umask(0o077)
-    settings = settings_told()
+    settings = read_settings()
     log.configure(level=settings.log_level)
     role, clock = ProcessRole(sys.argv[1], settings), SystemClock()
     try:

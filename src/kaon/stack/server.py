@@ -17,6 +17,7 @@ from kaon.api.app import create_app
 from kaon.api.uploads import uploads_of
 from kaon.clock import Clock
 from kaon.control import Controllers
+from kaon.datasets.retention import DatasetCollector
 from kaon.settings import Settings
 from kaon.sim.search import ThreadedTwin
 from kaon.stack.boot import prepare_until_done
@@ -81,6 +82,7 @@ async def serve(settings: Settings, clock: Clock) -> None:
             routes_bytes=settings.routes_bytes,
             snapshot=snapshot,
             collector=Collector(controlled, blobs, clock, keep_of(settings), uploads),
+            datasets=DatasetCollector(controlled, snapshot, blobs, clock),
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(snapshot.run())

@@ -214,6 +214,10 @@ class Snapshot:
         """The number of resources of a kind in a workspace."""
         return len(self._of(kind).items.get(workspace, ()))
 
+    def of_dataset(self, workspace: str, dataset: str) -> Sequence[AnyResource]:
+        """The versions of a dataset, by name."""
+        return self._of("dataset-version").of_label(("dataset", workspace, dataset))
+
     def makers(self, key: Key) -> dict[str, Key]:
         """The keys above a key by uid: the one that created it, and so on."""
         found: dict[str, Key] = {}
@@ -343,14 +347,14 @@ class Snapshot:
         restored = Snapshot(self._store)
         await restored.current()
         before, after = self._contents(), restored._contents()
-        gone = [Change(restored._version, *place, deleted=True) for place in before.keys() - after.keys()]
-        come = [
+        deleted = [Change(restored._version, *place, deleted=True) for place in before.keys() - after.keys()]
+        written = [
             Change(restored._version, *place, resource=there)
             for place, there in after.items()
             if before.get(place) != there
         ]
         self._kinds, self._version = restored._kinds, restored._version
-        self._notify([*gone, *come])
+        self._notify([*deleted, *written])
 
     def _contents(self) -> dict[ResourceKey, AnyResource | Unreadable]:
         found: dict[ResourceKey, AnyResource | Unreadable] = {}
@@ -397,6 +401,8 @@ def _labels(resource: AnyResource) -> Iterator[Hashable]:
                 yield "array", resource.workspace, spec.array
             if spec.pipeline:
                 yield "pipeline", resource.workspace, spec.pipeline
+        case "dataset-version":
+            yield "dataset", resource.workspace, spec.dataset
         case "key":
             yield "hash", spec.hash
             yield "owner", spec.owner_uid

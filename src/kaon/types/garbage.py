@@ -29,7 +29,7 @@ class Collected(Model):
         default_factory=dict,
         description="Old or ownerless `events`, `decisions` and `traffic`; records of `deleted` resources.",
     )
-    more: bool = Field(default=False, description="There is more than one request deletes: repeat it.")
+    more: bool = Field(default=False, description="There is more than one request deletes: repeat the request.")
 
     @property
     def freed_bytes(self) -> int:

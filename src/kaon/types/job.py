@@ -19,6 +19,10 @@ ARRAY_MAX = 10_000
 """Limit of jobs in one array."""
 POINTS_KEPT = 100
 """Points of metrics that are kept of a job; of more, every second one is left out."""
+RESULT_FILE = "result.json"
+"""Files in the folder of an attempt; see `kaon.runtime.job`."""
+PROGRESS_FILE = "progress.jsonl"
+OUTPUTS_FOLDER = "outputs"
 RETRIES_MAX = 100
 TIMEOUT_MAX_S = 30 * 86_400.0
 

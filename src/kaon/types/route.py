@@ -22,7 +22,7 @@ Origin = Annotated[
         pattern=r"^(\*|[a-z][a-z0-9+.-]{0,31}://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?)$", max_length=300
     ),
 ]
-"""The origin of web pages as browsers say it, such as `https://app.example`; `*`: any."""
+"""The origin of web pages as browsers send it, such as `https://app.example`; `*`: any."""
 
 HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]+$", max_length=64)]
 

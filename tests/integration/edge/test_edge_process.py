@@ -16,7 +16,7 @@ from tests.waiting import turns, until
 from kaon import process_locks
 from kaon.clock import SystemClock
 from kaon.edge import Edge, files
-from kaon.edge.edge import LOG_MAX_BYTES, TEND_EVERY_S
+from kaon.edge.edge import LOG_MAX_BYTES, MAINTAIN_EVERY_S
 
 from .world import World, route
 
@@ -101,7 +101,7 @@ class Counting(SystemClock):
 
     async def sleep(self, seconds: float) -> None:
         await super().sleep(seconds)
-        self.turns += seconds == TEND_EVERY_S
+        self.turns += seconds == MAINTAIN_EVERY_S
 
 
 async def test_a_new_one_changes_nothing_before_it_is_told_what_to_do_though_a_replica_is_leaving(world: World) -> None:

@@ -396,7 +396,7 @@ async def test_each_error_of_a_driver_has_a_phase_of_its_own(tmp_path: Path) -> 
     async def scenario(memory: Memory, place: FakePlace, clock: FakeClock) -> None:
         memory.wanted = plan_of(0)
         for fault, phase, reason in (
-            ("full", Phase.NO_CAPACITY, "No room left."),
+            ("full", Phase.NO_CAPACITY, "No capacity left."),
             ("away", Phase.STARTING, "The place cannot be reached: The place does not answer."),
             ("refused", Phase.CONFIG_ERROR, "It can never run here."),
         ):

@@ -432,7 +432,7 @@ async def test_how_things_stood_is_kept_every_five_minutes_for_half_an_hour() ->
     assert session is not None
     stood = list(session.snapshots)
     assert [b.at_s - a.at_s for a, b in pairwise(stood)] == pytest.approx([300.0] * 6, abs=TICK_S)
-    assert all(s.state.service.known and s.ready for s in stood[1:])
+    assert all(s.state.service.learned and s.ready for s in stood[1:])
 
 
 async def test_reasons_that_change_no_number_come_to_the_journal_a_bounded_number_a_tick() -> None:

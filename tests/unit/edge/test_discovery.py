@@ -362,7 +362,7 @@ async def _ask_once(socket: Path) -> None:
     async with asyncio.timeout(10):
         while b"ClusterLoadAssignment" not in received:
             received += await reader.read(4096)
-        assert discovery.asked
+        assert discovery.subscribed
         assert discovery.behind == {"a"}
         confirmed = grpc(message(3, "a") + message(4, ENDPOINTS) + message(5, "0"))
         writer.write(frame(0, 0, 1, confirmed) + frame(6, 0, 0, b"12345678"))

@@ -1,12 +1,12 @@
 """Starts, stops and observes replicas that are processes of this machine; the life of one is `life.ReplicaLife`.
 
 Replicas outlive this driver object, and the next one takes them over by their launch files. A lock that is held without
-a launch file belongs to a replica that was being forgotten, and its process is ended.
+a launch file belongs to a replica whose files were being deleted, and its process is ended.
 
-Memory is limited by watching, not by RLIMIT_AS: numerical libraries reserve address space that they never touch.
-A replica over its limit is killed within a second, with the figures as the reason; one that grows faster than that is
-the first that the kernel ends when memory runs out (`oom_score_adj`). CPUs are a share: numerical libraries are told to
-size their thread pools by them.
+Memory is limited by watching, not by RLIMIT_AS: numerical libraries reserve address space that they never use. A
+replica over its limit is killed within a second, with the figures as the reason; one that grows faster than that is the
+first that the kernel ends when memory runs out (`oom_score_adj`). CPUs are a share: they set the size of the thread
+pools of numerical libraries.
 
 The output of a replica goes through a pipe to the keeper of its log (`keeper`), a small process that lives until the
 last writer has ended. It outlives this driver as replicas do, and is started again when it ends before its replica.
@@ -25,6 +25,7 @@ from functools import partial
 from pathlib import Path
 
 from kaon import log, proc, processes
+from kaon.build import archive
 from kaon.build.environments import Environments
 from kaon.clock import Clock
 from kaon.drivers.port import Addresses, Capabilities, Fetch, LogLine, PlaceObservation, Workload
@@ -69,7 +70,7 @@ class ProcessDriver:
         keep: KeptOnDisk = KEEP,
     ) -> None:
         """`home` holds artifacts, environments, logs and volumes; `run_dir` locks and sockets; `runtime` are Python's
-        arguments to run a replica; `devices` has a file for each GPU; `keep` is what stays though unused."""
+        arguments to run a replica; `devices` has a file for each GPU; `keep`: what is kept though unused."""
         self._places = Places(home, run_dir)
         self._environments = Environments(self._places.environments)
         prepare = preparation(self._places, fetch, self._environments)
@@ -158,6 +159,9 @@ class ProcessDriver:
         await processes.stop(self._places.log_lock(replica), 0)
         for file in (self._places.launch_file, self._places.exit_file, self._places.ended_file):
             file(replica).unlink(missing_ok=True)
+        job_dir = self._places.job_dir(replica)
+        if job_dir.exists():
+            await self._pruning.run(lambda: archive.remove(job_dir))
         shutil.rmtree(self._places.sockets(replica), ignore_errors=True)
         if self._replicas.pop(replica, None):
             self._bump()
@@ -167,15 +171,15 @@ class ProcessDriver:
             now = self._clock.now()
             await self._pruning.run(lambda: prune(self._places, self._environments, used, now, self._keep))
 
+    def job_dir(self, replica: str) -> Path:
+        return self._places.job_dir(replica)
+
     async def logs(self, replica: str, *, tail: int, follow: bool) -> AsyncIterator[LogLine]:
-        at: float | None = None
         async for line in logs.follow(self._places.log_file(replica), tail, self._clock, on=follow):
-            text = logs.readable(line)
-            at = logs.stamp(text) or at
-            yield LogLine(replica=replica, text=text, at=at)
+            yield LogLine(replica=replica, text=line.text, at=line.at)
 
     async def close(self) -> None:
-        """Stop watching. Replicas go on running; installations are cancelled."""
+        """Stop watching. Replicas keep running; installations are cancelled."""
         lives = [replica.task for replica in self._replicas.values() if replica.task]
         tasks = [*lives, *self._background, *([self._adoption] if self._adoption else [])]
         for task in tasks:
@@ -206,7 +210,7 @@ class ProcessDriver:
     # Replicas of earlier driver objects
 
     async def _adopted(self) -> None:
-        """Take over, once, what an earlier driver object left on this machine."""
+        """Take over, once, the replicas of an earlier driver object."""
         if self._adoption is None:
             self._adoption = asyncio.create_task(self._adopt())
         await asyncio.shield(self._adoption)
@@ -225,8 +229,13 @@ class ProcessDriver:
                 demand = Demand(cpus=launch.cpus, memory_bytes=launch.memory_bytes, gpus=len(launch.gpus))
                 artifact = f"sha256:{Path(launch.code_dir).parent.name}"
                 replica = ReplicaLife(self._context, launch.id, demand, artifact, launch.gpus)
-                await replica.take_over(launch)
-                self._replicas[id_] = replica
+                if await replica.take_over(launch):
+                    self._replicas[id_] = replica
+                else:
+                    self._places.launch_file(id_).unlink(missing_ok=True)
+        for folder in self._places.job_dirs():
+            if folder.name not in self._replicas:  # it was being forgotten
+                await self._pruning.run(partial(archive.remove, folder))
         self._bump()
         self._begin(self._watch_memory())
         for id_ in self._places.locked():

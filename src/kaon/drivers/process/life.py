@@ -1,9 +1,9 @@
 """One replica's life on this machine: prepared, started, watched, ended.
 
-It is `INSTALLING` while its artifact and environment are prepared, `STARTING` from the moment at which its process
-holds its lock, `EXITED` when that has ended. What a later driver object needs to find it again is on disk before the
-process begins: its launch file. Its exit is on disk too: the keeper of its log, which is its parent, writes the exit
-code, and the driver writes what it made of it.
+It is `INSTALLING` while its artifact and environment are prepared, `STARTING` while its process holds its lock, and
+`EXITED` once that has ended. A later driver object finds it by its launch file, which is written before the process
+starts. Its exit is on disk too: the keeper of its log, which is its parent, writes the exit code, and the driver its
+last observation.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kaon import log, proc, processes
+from kaon.build import archive
 from kaon.clock import Clock
 from kaon.drivers.port import ReplicaObservation, Stage, Workload
 from kaon.drivers.process import exits, logs
@@ -43,7 +44,7 @@ _log = log.get("drivers.process")
 
 @dataclass(frozen=True)
 class LifeContext:
-    """What the lives of all replicas of a driver share."""
+    """What all replicas of a driver share."""
 
     places: Places
     preparation: Preparation
@@ -65,6 +66,7 @@ class ReplicaLife:
         self.demand = demand
         self.artifact = artifact
         self.gpus = gpus
+        self.kind = WorkloadKind.SERVICE
         self.task: asyncio.Task[None] | None = None
         self._context = context
         self._places = context.places
@@ -73,9 +75,9 @@ class ReplicaLife:
         self._keeper: int | None = None
         """Process of its log's keeper; None: an earlier driver object started it."""
         self._hidden: tuple[str, ...] = ()
-        """Texts that its log must not show; unknown of one that was taken over."""
+        """Texts to hide in its log; empty for a replica that was taken over."""
         self._reason = ""
-        """Why it ends, where that is better known than from its exit code."""
+        """Why it ends, where its exit code does not say it."""
         self._over_memory = False
 
     @property
@@ -90,13 +92,15 @@ class ReplicaLife:
 
     def start(self, workload: Workload) -> None:
         """Prepare and start it, and watch it to its end."""
+        self.kind = workload.kind
         self.task = asyncio.create_task(self._live(workload))
 
-    async def take_over(self, launch: Launch) -> None:
-        """Find it again after an earlier driver object: watch it, or learn how it ended."""
+    async def take_over(self, launch: Launch) -> bool:
+        """Take it over from an earlier driver object: watch it, or find out how it ended. False: it never began."""
+        self.kind = launch.kind
         self.observation = ReplicaObservation(id=launch.id, stage=Stage.EXITED)
         pid = await self._process()
-        code = exits.read_code(self._places.exit_file(launch.id))
+        code, _ = exits.read_exit(self._places.exit_file(launch.id))
         if pid is not None and code is None:
             self._observe_running(launch, pid)
             self.task = asyncio.create_task(self._watch(pid))
@@ -104,19 +108,31 @@ class ReplicaLife:
             self.observation = ended
         else:
             await self._keeper_ended(_KEEPER_ENDS_S)  # it may be about to write the code
-            code = exits.read_code(self._places.exit_file(launch.id))
+            code, _ = exits.read_exit(self._places.exit_file(launch.id))
+            if code is None and self._never_began():
+                return False
             self._reason = "" if code is not None else "It ended while no agent ran; its exit code is unknown."
-            await self._record_end(code)
+            # Its process began right after its launch file was written.
+            started_at = self._places.launch_file(launch.id).stat().st_mtime
+            self.observation = self.observation.model_copy(update={"started_at": started_at})
+            await self._record_end()
+        return True
+
+    def _never_began(self) -> bool:
+        """Whether its process was not started: its lock is there from before the start, with its pid from then on."""
+        lock = self._places.lock(self.observation.id)
+        return lock.parent.is_dir() and not (lock.exists() and lock.stat().st_size)
 
     async def stop(self, grace_s: float) -> None:
         """End it, with so much time to drain. Raises `Unavailable` when its process does not end."""
         if self._launching:
-            await asyncio.wait([self._launching])  # it takes milliseconds, and what it starts is to be ended
+            await asyncio.wait([self._launching])  # takes milliseconds; then its process can be ended
         if self.observation.stage == Stage.INSTALLING and self.task:
             self.task.cancel()
             self._observe(stage=Stage.EXITED, reason="Stopped before it began.")
         self._reason = self._reason or "It was stopped."
-        await processes.stop(self._places.lock(self.observation.id), grace_s)
+        lock, whole = self._places.lock(self.observation.id), self.kind is WorkloadKind.JOB
+        await processes.stop(lock, grace_s, whole_session=whole)
         if self.task:
             await asyncio.wait([self.task])
 
@@ -173,11 +189,11 @@ class ReplicaLife:
         spec, places = workload.spec, self._places
         assert prepared.manifest is not None
         service = prepared.manifest.service
-        # A deployment's variables do not choose the GPUs: others may have been given to it.
+        # The variables of a deployment cannot choose its GPUs.
         env = {name: value for name, value in workload.launch.env.items() if name not in gpu_variables(self.gpus)}
         return Launch(
             **dict(workload.launch.model_copy(update={"env": env})),
-            entry=service.entry,
+            entry=(workload.launch.call and workload.launch.call.entry) or service.entry,
             loop=service.loop,
             code_dir=str(prepared.code_dir),
             service_address=f"unix:{places.service_socket(spec.id)}",
@@ -186,7 +202,15 @@ class ReplicaLife:
             flights_file=str(places.flights(spec.id)),
             uses_any=service.uses is None,
             gpus=self.gpus,
+            job_dir=self._job_dir(spec.id) if spec.kind is WorkloadKind.JOB else "",
         )
+
+    def _job_dir(self, replica: str) -> str:
+        """The empty folder of a job."""
+        folder = self._places.job_dir(replica)
+        if folder.exists():
+            archive.remove(folder)
+        return str(private_folder(folder))
 
     async def _watch(self, pid: int) -> None:
         """Watch its process to its end."""
@@ -200,7 +224,7 @@ class ReplicaLife:
         finally:
             keeping.cancel()
         await self._keeper_ended(_KEEPER_ENDS_S)
-        await self._record_end(exits.read_code(self._places.exit_file(id_)), left)
+        await self._record_end(left)
 
     async def _restart_keeper(self) -> None:
         """Start the keeper of its log again whenever it has ended."""
@@ -215,9 +239,10 @@ class ReplicaLife:
         if self._keeper is not None:
             processes.exit_code(self._keeper)  # reaps it
 
-    async def _record_end(self, code: int | None, left: str = "") -> None:
+    async def _record_end(self, left: str = "") -> None:
         """Report its end, and record it for the next driver object; `left` names processes that did not end with it."""
         id_ = self.observation.id
+        code, ended_at = exits.read_exit(self._places.exit_file(id_))
         log_file, begin = self._places.log_file(id_), self._log_begin
         written = await self._context.threads.run(lambda: logs.last_lines(log_file, _SEARCHED_LINES, since_byte=begin))
         last = logs.excerpt(written, _LAST_LINES)
@@ -226,6 +251,7 @@ class ReplicaLife:
         self._observe(
             stage=Stage.EXITED,
             exit_code=code,
+            ended_at=self._context.clock.now() if ended_at is None else ended_at,
             last_lines=last,
             reason=(self._reason or exits.reason(code, last)) + left,
             blamed=tuple(flight.request_id for flight in blamed),
@@ -248,7 +274,7 @@ class ReplicaLife:
             pid=pid,
             started_at=proc.started_at(pid),
             service_address=launch.service_address if launch.kind is WorkloadKind.SERVICE else None,
-            control_address=launch.control_address,
+            control_address=launch.control_address if launch.kind is WorkloadKind.SERVICE else None,
         )
 
     def _observe(self, **changes: object) -> None:

@@ -1,7 +1,7 @@
 """The table as Envoy's resources: plain dicts, ready for JSON. Pure.
 
 Four kinds of documents, each a discovery response. Three are files that Envoy follows; the replicas of each
-cluster it hears from the agent (`kaon.edge.discovery`), and their files are what the next agent goes on from:
+cluster come from the agent (`kaon.edge.discovery`), and their files are what the next agent goes on from:
 
     listeners/edge.json     where clients come in, and the limits that they meet
     routes/edge.json        path -> cluster, with timeouts and retries

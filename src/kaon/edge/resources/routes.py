@@ -4,8 +4,8 @@ One host is shared by the API and all deployments, each below its prefix. Each d
 where every path belongs to it: `NAME.localhost`, and those of its spec.
 
 A request without a key to a deployment that is not public is answered here, exactly as one to a deployment that does
-not exist: without a key nobody finds out which ones exist. The page `/docs`, the same for every deployment, is answered
-here too.
+not exist: which ones exist cannot be found out without a key. The page `/docs`, the same for every deployment, is
+answered here too.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from kaon.edge.problems import UNKNOWN_PATH
 from kaon.edge.resources.bootstrap import API_CLUSTER
 from kaon.edge.resources.forwarding import NEVER_ARRIVED, added, below, forwarded, from_pages_of
 from kaon.edge.resources.limits import BODY_MAX_BYTES, STREAM_IDLE_S
@@ -70,8 +71,25 @@ def _shared_host(rules: list[RouteRule]) -> Json:
             _docs_page({"safe_regex": {"regex": f"{_NAMED}/docs"}}),
             *(route for rule in rules for route in _rule_routes(rule, rule.prefix)),
             {"match": {"safe_regex": {"regex": f"{_NAMED}(/.*)?"}, "headers": _NO_KEY}, **_REFUSED},
+            _UNKNOWN_PATH,
         ],
     }
+
+
+_NAMED = "/(~[a-z0-9-]+/)?[a-z][a-z0-9-]*"
+"""The path of a deployment, which may not exist."""
+_UNKNOWN_PATH: Json = {
+    "name": UNKNOWN_PATH,
+    "match": {
+        "prefix": "/",
+        "headers": [
+            {"name": "authorization", "present_match": True},
+            {"name": "upgrade", "present_match": False},
+        ],
+    },
+    "route": {"cluster": API_CLUSTER, "timeout": "5s"},
+}
+"""The API knows what the caller may have meant (`kaon.api.unknown_paths`)."""
 
 
 def _own_host(rule: RouteRule) -> Json:
@@ -83,8 +101,6 @@ def _own_host(rule: RouteRule) -> Json:
     }
 
 
-_NAMED = "/(~[a-z0-9-]+/)?[a-z][a-z0-9-]*"
-"""The path of a deployment, which may not exist."""
 _NO_KEY: list[Json] = [
     {"name": "authorization", "present_match": False},
     {

@@ -163,7 +163,7 @@ def outcomes(gain: float, promised: float, waver: float, reach: Reach, lives: in
         for minute in range(2, 200):
             beside = window(gain, promised if reach is Reach.POOL else 0.0)
             here = beside if tried.trying(60.0 * minute - 1) else window(0.0, 0.0)
-            tried = tried.seen(60.0 * minute, here, beside if reach is Reach.REPLICA else None)
+            tried = tried.with_window(60.0 * minute, here, beside if reach is Reach.REPLICA else None)
             finding = trial.judge(tried)
             if finding is not None:
                 break

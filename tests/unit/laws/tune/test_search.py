@@ -177,8 +177,6 @@ def test_the_model_alone_chooses_the_largest_batch_that_is_in_time() -> None:
     assert warm.best_batch(0.02, 0.08, 0.6, 0.0, 32) == 11
     assert warm.best_batch(0.02, 0.08, 0.1, 0.0, 32) == 1
     assert warm.best_batch(0.0, 0.08, 0.6, 0.0, 32) == 32
-    assert warm.best_wait_s(8, 1000.0, 0.5) == pytest.approx(0.007)
-    assert warm.best_wait_s(8, 0.0, 0.5) == pytest.approx(0.05)
 
 
 def test_random_numbers_are_functions_of_their_arguments_and_fill_the_unit_interval() -> None:
