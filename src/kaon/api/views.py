@@ -22,7 +22,7 @@ from kaon.types.kinds.replica import ReplicaView
 from kaon.types.kinds.revision import RevisionState
 from kaon.types.kinds.secret import SecretView
 from kaon.types.kinds.workspace import WorkspaceView
-from kaon.types.model import Digest, Model, Name
+from kaon.types.model import Model, Name
 
 __all__ = [
     "ArtifactView",
@@ -42,7 +42,6 @@ __all__ = [
     "SecretRequest",
     "SecretView",
     "UndoRequest",
-    "UploadView",
     "Whoami",
     "WorkspaceRequest",
     "WorkspaceView",
@@ -52,14 +51,6 @@ T = TypeVar("T")
 
 PlainText = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f]*$", max_length=500)]
 """One line without control characters, safe on a terminal."""
-
-
-class UploadView(Model):
-    """How far an upload is."""
-
-    digest: Digest
-    received_bytes: int = Field(default=0, description="Continue at this offset.")
-    is_complete: bool = Field(default=False, description="All bytes have arrived, and have this digest.")
 
 
 class UnreadableView(Model):

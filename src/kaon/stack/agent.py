@@ -10,6 +10,7 @@ from kaon.agent.agent import Agent
 from kaon.agent.control_plane import ControlPlaneClient
 from kaon.agent.observe.probes import ControlSockets
 from kaon.agent.traffic.observer import Observer
+from kaon.build.limits import limits_of
 from kaon.clock import Clock
 from kaon.drivers.process import ProcessDriver
 from kaon.drivers.process.pruning import KeptOnDisk
@@ -34,7 +35,9 @@ async def serve(settings: Settings, clock: Clock) -> None:
             _SOCKET_URL, key, settings.cloud, folder / "downloads", socket=settings.api_socket
         ) as link:
             keep = KeptOnDisk(settings.keep_unpacked, settings.keep_logs_s)
-            driver = ProcessDriver(folder, settings.run_dir, link.artifact, clock, keep=keep)
+            driver = ProcessDriver(
+                folder, settings.run_dir, link.artifact, clock, keep=keep, limits=limits_of(settings)
+            )
             try:
                 waking = Waking(edge.layout, clock)
                 tokens = ControlTokens.kept_in(folder / "control.key", driver.capabilities().addresses)
